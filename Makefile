@@ -1,0 +1,90 @@
+# Everything is installed into this checkout: .venv (tools, tests, local stack), .venv-ministack (the embedded AWS) and
+# .venv-bench. Each is installed once, and again when its requirement file changes.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+STACK ?= openai-proxy
+# More arguments for the command behind a target, as in: make test ARGS="-k sse -x"
+ARGS ?=
+
+BIN := .venv/bin
+export AWS_DEFAULT_REGION ?= us-east-1
+# SAM keeps its settings in the checkout and reports to nobody.
+export SAM_CLI_TELEMETRY := 0
+export __SAM_CLI_APP_DIR := $(CURDIR)/.local/sam
+# Nothing of the caller's own Python reaches the environments, and bytecode is kept.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/ready .venv-ministack/ready ## Run the whole application on this machine: function URL on http://127.0.0.1:8080 (or PORT)
+	@$(BIN)/python -m local run $(ARGS)
+
+test: .venv/ready .venv-ministack/ready ## Run every test, end to end included (ARGS="-k sse -x" to choose)
+	@$(BIN)/pytest $(ARGS)
+
+check: .venv/ready ## Lint, format, types, import rules, template, contract tests, openai_servers.yaml
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/cfn-lint template.yaml
+	$(BIN)/sam validate --lint --template-file template.yaml
+	$(BIN)/pytest tests/contract
+	$(BIN)/openai-proxy servers check openai_servers.yaml
+
+bench: .venv/ready .venv-ministack/ready .venv-bench/ready build ## Measure speed and memory, as told in docs/benchmarks.md
+	@$(BIN)/python -m bench $(ARGS)
+
+# sam build runs the pip of the runtime's Python. Where that is missing, this machine's serves: the dependencies are pure Python.
+# Lambda's code folders are read-only, so bytecode must be in the package or every cold start compiles it anew.
+RUNTIME = $(shell sed -n '/^  PythonVersion:/,/Default:/s/.*Default: *//p' template.yaml)
+build: .venv/ready ## Build the application for Lambda into .aws-sam/build, byte-compiled
+	@runtime=$(RUNTIME); \
+	if ! $$runtime -m pip --version >/dev/null 2>&1; then \
+	  echo "No $$runtime with pip on this machine: built with this one's Python and without bytecode (slower cold starts)."; \
+	  runtime=python$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	fi; \
+	PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/sam build --template-file template.yaml --parameter-overrides PythonVersion=$$runtime $(ARGS) || exit 1; \
+	if [ $$runtime = $(RUNTIME) ]; then \
+	  for built in .aws-sam/build/*/; do \
+	    $$runtime -m compileall -q -j 0 --invalidation-mode unchecked-hash -s $$built -p / $$built || exit 1; \
+	  done; \
+	fi
+
+deploy: build ## Deploy the built application to AWS with samconfig.toml (STACK=openai-proxy)
+	$(BIN)/sam deploy --stack-name $(STACK) $(ARGS)
+
+requirements: .venv/ready ## Compile the requirement files (ARGS=--upgrade for newer versions)
+	@for file in requirements/*.in; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command "make requirements" $(ARGS) --output-file $${file%.in}.txt $$file || exit 1; \
+	done
+
+clean: ## Remove everything built, installed or stored in this checkout
+	rm -rf .venv .venv-ministack .venv-bench .aws-sam .local .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call environment,FOLDER,REQUIREMENTS): a virtual environment with exactly the packages of a hashed requirement file.
+define environment
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: install it or name it, as in: make PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(1)/bin/pip || $(PYTHON) -m venv --clear $(1) || \
+	  { rm -rf $(1); echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing $(2) into $(1) (once; a minute or two) …"
+	@$(1)/bin/python -m pip --disable-pip-version-check --no-input install -qq --no-deps --require-hashes -r $(2)
+endef
+
+.venv/ready: requirements/dev.txt pyproject.toml
+	$(call environment,.venv,requirements/dev.txt)
+	@$(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --no-deps --no-index --no-build-isolation --editable .
+	@touch $@
+
+.venv-%/ready: requirements/%.txt
+	$(call environment,.venv-$*,$<)
+	@touch $@
+
+.PHONY: help run test check bench build deploy requirements clean

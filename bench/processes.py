@@ -1,0 +1,147 @@
+"""The processes that are measured, and what the kernel knows of them. Linux only.
+
+Every process is started with an environment made here, so that nothing of the caller's reaches it.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / ".aws-sam" / "build"
+PYTHON = os.path.realpath(sys.executable)
+"""The interpreter without its virtual environment: what Lambda has, and no package of the tools."""
+FASTAPI_PYTHON = str(ROOT / ".venv-bench" / "bin" / "python")
+
+_BARE_ENVIRONMENT = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/nonexistent"}
+
+
+class Process:
+    """A running process."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        self.started = time.monotonic_ns()
+        self._popen = subprocess.Popen(
+            command, env=_BARE_ENVIRONMENT | dict(environment), cwd=folder, stdout=subprocess.DEVNULL
+        )
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU, user and system, of all its threads; exact, where /proc/PID/stat counts hundredths."""
+        # CPUCLOCK_SCHED of another process: MAKE_PROCESS_CPUCLOCK in the kernel's posix-timers.h.
+        return time.clock_gettime(~self._popen.pid << 3 | 2)
+
+    @property
+    def resident(self) -> float:
+        """Resident memory in megabytes (1,000,000 bytes), shared pages included."""
+        rollup = Path(f"/proc/{self._popen.pid}/smaps_rollup").read_text()
+        return int(rollup.partition("Rss:")[2].split()[0]) * 1024 / 1e6
+
+    def assert_running(self) -> None:
+        """Raises RuntimeError when the process has ended."""
+        if self._popen.poll() is not None:
+            raise RuntimeError(f"{self._popen.args!r} ended with status {self._popen.returncode}")
+
+    def wait(self) -> int:
+        """Wait for its end: nanoseconds from the start to the end."""
+        if self._popen.wait() != 0:
+            raise RuntimeError(f"{self._popen.args!r} ended with status {self._popen.returncode}")
+        return time.monotonic_ns() - self.started
+
+    def stop(self) -> None:
+        """End it."""
+        self._popen.kill()
+        self._popen.wait()
+
+
+@contextlib.contextmanager
+def running(process: Process) -> Iterator[Process]:
+    """`process`, ended when the context is left."""
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def layer() -> Path:
+    """The built layer's folder of packages."""
+    found = [path.parents[1] for path in BUILD.glob("*/python/httpx/__init__.py")]
+    if len(found) != 1:
+        raise RuntimeError("There is no built layer: run `make build`.")
+    return found[0]
+
+
+def sandbox(runtime_api: str, aws: str, servers_file: Path, *, publishing: bool = True) -> Process:
+    """A proxy sandbox from the built application, with the environment that Lambda gives it."""
+    code = BUILD / "ProxyFunction"
+    environment = {
+        "_HANDLER": "proxy.handler.handler",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_SESSION_TOKEN": "test" * 90,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_LAMBDA_FUNCTION_NAME": "proxy",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_RUNTIME_API": runtime_api,
+        "AWS_ENDPOINT_URL": f"http://{aws}",
+        "AUTHORIZER_CACHE_SECONDS": "60",
+        "AUTHORIZER_FUNCTION": "authorizer",
+        "CORS_ALLOW_ORIGINS": "*",
+        "EVENT_BUS_NAME": "bench",
+        "LAMBDA_TASK_ROOT": str(code),
+        "LOG_LEVEL": "INFO",
+        "PROVIDER_TOKENS_SECRET": "tokens",
+        "SERVERS_FILE": str(servers_file),
+        "STAGE": "bench",
+        "PYTHONPATH": os.pathsep.join([str(code), str(layer()), *([] if publishing else [str(ROOT)])]),
+    }
+    module = "proxy.runtime" if publishing else "bench.sandbox_without_events"
+    return Process([PYTHON, "-m", module], environment, code)
+
+
+def bare_httpx() -> Process:
+    """What the cold start is measured against: the same interpreter and packages, and nothing but httpx."""
+    return Process([PYTHON, "-c", "import httpx; httpx.Client()"], {"PYTHONPATH": str(layer())}, ROOT)
+
+
+def fastapi(upstream: str, port: int, *, fast: bool) -> Process:
+    """The FastAPI pass-through; `fast` with uvloop and httptools, else with uvicorn's pure Python parts."""
+    parts = ("uvloop", "httptools") if fast else ("asyncio", "h11")
+    command = [FASTAPI_PYTHON, "-m", "uvicorn", "bench.passthrough_fastapi:app", "--port", str(port)]
+    command += ["--no-access-log", "--log-level", "warning", "--loop", parts[0], "--http", parts[1]]
+    return Process(command, {"UPSTREAM": f"http://{upstream}", "PYTHONPATH": str(ROOT)}, ROOT)
+
+
+def upstream(port: int) -> Process:
+    """The upstream server."""
+    return Process([sys.executable, "-m", "bench.upstream", str(port)], {"PYTHONPATH": str(ROOT)}, ROOT)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def listening(port: int, process: Process, seconds: float = 20.0) -> None:
+    """Wait until `process` accepts connections at `port`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            process.assert_running()
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.001)
+        else:
+            writer.close()
+            return

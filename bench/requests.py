@@ -1,0 +1,101 @@
+"""The requests of the bench: as bytes for a server, as function URL events for a sandbox. The same headers and body."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+_HEADERS = {
+    "accept": "application/json",
+    "accept-encoding": "gzip, deflate",
+    "authorization": "Bearer opx-4bNcVn2kQ8sXz0tLrYw6Hd3mPf7JgA9eUiToB1CxZqM000000",
+    "content-type": "application/json",
+    "user-agent": "OpenAI/Python 3.54.0",
+    "x-stainless-lang": "python",
+    "x-stainless-package-version": "3.54.0",
+    "x-stainless-os": "Linux",
+    "x-stainless-arch": "x64",
+    "x-stainless-runtime": "CPython",
+    "x-stainless-runtime-version": "3.13.0",
+    "x-stainless-async": "false",
+    "x-stainless-retry-count": "0",
+    "x-stainless-read-timeout": "600",
+}
+_PATH = "/openai/v1/chat/completions"
+_SYSTEM = "You are a patient bookkeeper. Answer in one paragraph and name the accounts that you use. " * 10
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One kind of request: a stream of 64 chunks, sent at once (`plain`) or `paced`, or a short answer in one piece."""
+
+    name: str
+    model: str
+    stream: bool
+
+    @property
+    def body(self) -> bytes:
+        """A chat of 1.3 kB. It does not ask for usage: most clients do not."""
+        document: dict[str, Any] = {
+            "model": self.model,
+            "messages": [
+                {"role": "system", "content": _SYSTEM},
+                {"role": "user", "content": "What is a ledger, and why are there two columns in it?"},
+            ],
+            "temperature": 0.2,
+        }
+        return json.dumps(document | ({"stream": True} if self.stream else {})).encode()
+
+    def http(self, host: str) -> bytes:
+        """This request on the wire of HTTP/1.1."""
+        body = self.body
+        headers = {"host": host, **_HEADERS, "content-length": str(len(body))}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"POST {_PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+    def event(self) -> bytes:
+        """This request as the function URL gives it to a sandbox (payload 2.0)."""
+        host = "abcdefghijklmnopqrstuvwxyz012345.lambda-url.us-east-1.on.aws"
+        forwarded = {
+            "host": host,
+            "x-amzn-tls-version": "TLSv1.3",
+            "x-amzn-tls-cipher-suite": "TLS_AES_128_GCM_SHA256",
+            "x-amzn-trace-id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700",
+            "x-forwarded-for": "203.0.113.7",
+            "x-forwarded-port": "443",
+            "x-forwarded-proto": "https",
+        }
+        http = {
+            "method": "POST",
+            "path": _PATH,
+            "protocol": "HTTP/1.1",
+            "sourceIp": "203.0.113.7",
+            "userAgent": _HEADERS["user-agent"],
+        }
+        context = {
+            "accountId": "anonymous",
+            "apiId": host.partition(".")[0],
+            "domainName": host,
+            "domainPrefix": host.partition(".")[0],
+            "http": http,
+            "requestId": "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "23/Nov/2026:18:12:53 +0000",
+            "timeEpoch": 1795457573042,
+        }
+        document = {
+            "version": "2.0",
+            "routeKey": "$default",
+            "rawPath": _PATH,
+            "rawQueryString": "",
+            "headers": _HEADERS | forwarded,
+            "requestContext": context,
+            "body": self.body.decode(),
+            "isBase64Encoded": False,
+        }
+        return json.dumps(document).encode()
+
+
+STREAM = Workload("64-chunk stream, sent at once", "plain", stream=True)
+PACED = Workload("64-chunk stream, a chunk every 2 ms", "paced", stream=True)
+SHORT = Workload("short answer, not streamed", "plain", stream=False)

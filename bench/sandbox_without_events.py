@@ -1,0 +1,17 @@
+"""A proxy sandbox that publishes nothing: the difference to the real one is what publishing costs."""
+
+import os
+from collections.abc import Sequence
+
+from openai_proxy.events import Event
+from proxy.publisher import Publisher
+from proxy.runtime import Runtime
+
+
+def _publish_nothing(_self: Publisher, events: Sequence[Event], trace_id: str | None = None) -> None:
+    """Take the events, which have been made by now, and drop them."""
+
+
+if __name__ == "__main__":
+    Publisher.publish = _publish_nothing
+    Runtime(os.environ).run()

@@ -1,0 +1,116 @@
+"""Who is calling: a client key, judged by the authorizer function. Its one rule: without a clear yes the answer is no.
+
+A function URL cannot have an authorizer, so the proxy sends the authorizer function the event that API Gateway would
+have sent, and remembers a yes for a bounded time, as API Gateway does. A no is never remembered, so a new key works at
+once; an authorizer that cannot be asked is a 503, and not remembered either.
+"""
+
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.aws import AwsError
+from proxy.errors import ClientError, UnavailableError
+from proxy.request import InferenceRequest
+
+_MAX_REMEMBERED = 1000
+
+Invoke = Callable[[str, bytes], tuple[bytes, bool]]
+"""The shape of `Aws.invoke`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """What the authorizer said of a key. `servers` and `models` are allow-lists; None allows all."""
+
+    client_id: str
+    servers: frozenset[str] | None = None
+    models: frozenset[str] | None = None
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, Any]) -> "ClientKey":
+        """Read the authorizer's context: texts, because API Gateway passes nothing else on. Raises KeyError."""
+        return cls(context["client_id"], _allowed(context.get("servers")), _allowed(context.get("models")))
+
+
+def _allowed(names: str | None) -> frozenset[str] | None:
+    return frozenset(names.split(",")) if names else None
+
+
+class Authorizer:
+    """Asks the authorizer function, and remembers its yes for `ttl` seconds."""
+
+    def __init__(
+        self, invoke: Invoke, function: str, region: str, ttl: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._invoke = invoke
+        self._function = function
+        self._region = region
+        self._ttl = ttl
+        self._clock = clock
+        self._remembered: OrderedDict[bytes, tuple[float, ClientKey]] = OrderedDict()
+
+    def authorize(self, request: InferenceRequest) -> ClientKey:
+        """The key that `request` came with. Raises ClientError (401) or UnavailableError (503)."""
+        if request.gateway_identity is not None and "client_id" in request.gateway_identity:
+            return ClientKey.from_context(request.gateway_identity)
+        authorization = request.headers.get("authorization")
+        if not authorization:
+            raise ClientError(
+                401,
+                "missing_api_key",
+                "No client key. Send it as 'Authorization: Bearer <key>', in an SDK as its API key.",
+                type="authentication_error",
+            )
+        digest = hashlib.sha256(authorization.encode()).digest()
+        remembered = self._remembered.get(digest)
+        if remembered and remembered[0] > self._clock():
+            return remembered[1]
+        key = self._ask(request, authorization)
+        self._remembered[digest] = (self._clock() + self._ttl, key)
+        self._remembered.move_to_end(digest)
+        if len(self._remembered) > _MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return key
+
+    def forget(self) -> None:
+        """Forget every answer: after a restore nobody knows how old they are."""
+        self._remembered.clear()
+
+    def _ask(self, request: InferenceRequest, authorization: str) -> ClientKey:
+        event = authorizer_event(request, authorization, self._region)
+        try:
+            result, failed = self._invoke(self._function, json.dumps(event).encode())
+            answer: Any = json.loads(result)
+            if failed and answer.get("errorMessage") == "Unauthorized":
+                raise ClientError(401, "invalid_api_key", "The client key is not valid.", type="authentication_error")
+            if failed or answer["policyDocument"]["Statement"][0]["Effect"] != "Allow":
+                raise _cannot_check()
+            return ClientKey.from_context(answer["context"])
+        except (AwsError, ValueError, KeyError, TypeError, LookupError, AttributeError) as error:
+            raise _cannot_check() from error
+
+
+def _cannot_check() -> UnavailableError:
+    message = "The client key cannot be checked at the moment."
+    return UnavailableError(503, "authorization_unavailable", message, headers={"retry-after": "5"})
+
+
+def authorizer_event(request: InferenceRequest, authorization: str, region: str) -> dict[str, Any]:
+    """The REQUEST event (payload 1.0) that API Gateway would send to its authorizer for this request."""
+    return {
+        "type": "REQUEST",
+        "methodArn": f"arn:aws:execute-api:{region}:000000000000:function-url/url/{request.method}{request.path}",
+        "resource": "/{proxy+}",
+        "path": request.path,
+        "httpMethod": request.method,
+        "headers": {"Authorization": authorization},
+        "queryStringParameters": None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {"path": request.path, "httpMethod": request.method, "stage": "url", "apiId": "function-url"},
+    }

@@ -1,0 +1,36 @@
+"""Cross-origin answers for browsers, made in code for both doors. Pure.
+
+A function URL's own CORS setting would add its headers to the function's, and browsers refuse doubled ones.
+"""
+
+from collections.abc import Mapping
+
+_ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+_EXPOSED = "*"
+
+
+class Cors:
+    """`origins` is `*` or a comma-separated list of origins that may read answers in a browser."""
+
+    def __init__(self, origins: str) -> None:
+        self._any = origins.strip() == "*"
+        self._origins = frozenset(origin.strip() for origin in origins.split(",") if origin.strip())
+
+    def headers(self, origin: str | None) -> dict[str, str]:
+        """The headers of every answer, errors included. Client keys are not credentials in the sense of CORS."""
+        if self._any:
+            return {"access-control-allow-origin": "*", "access-control-expose-headers": _EXPOSED}
+        if origin is not None and origin in self._origins:
+            return {"access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED, "vary": "origin"}
+        return {"vary": "origin"}
+
+    def preflight(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The answer to a browser's pre-flight: whatever headers it announces, since only listed ones go upstream."""
+        allowed = self.headers(headers.get("origin"))
+        if "access-control-allow-origin" not in allowed:
+            return allowed
+        return allowed | {
+            "access-control-allow-methods": _ALLOWED_METHODS,
+            "access-control-allow-headers": headers.get("access-control-request-headers", "authorization"),
+            "access-control-max-age": "7200",
+        }

@@ -1,0 +1,62 @@
+"""What can go wrong with a request, by whose fault it is, and how the client is told. Pure.
+
+    ProxyError                 status, OpenAI error `type`, stable `code`
+    ├── ClientError            the request cannot be served as it is                4xx
+    ├── UpstreamError          the upstream server failed                           502, 504
+    └── UnavailableError       the proxy itself cannot serve anybody, or not now    500, 503
+
+The codes are listed in `docs/errors.md`; clients may rely on them.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+Fault = Literal["client", "upstream", "proxy"]
+
+
+class ProxyError(Exception):
+    """An answer that the proxy gives in a server's stead. `message` is written for the client's developer."""
+
+    fault: Fault = "proxy"
+    type = "server_error"
+
+    def __init__(
+        self, status: int, code: str, message: str, *, type: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.type = type or self.type
+        self.headers = dict(headers or {})
+
+    def to_json(self) -> bytes:
+        """The body that every OpenAI SDK turns into its error classes."""
+        error = {"message": self.message, "type": self.type, "param": None, "code": self.code}
+        return json.dumps({"error": error}).encode()
+
+
+class ClientError(ProxyError):
+    """The client's fault: repeating the request unchanged will not help."""
+
+    fault: Fault = "client"
+    type = "invalid_request_error"
+
+
+class UpstreamError(ProxyError):
+    """The upstream server's fault. `upstream_status` is what it answered, if it did."""
+
+    fault: Fault = "upstream"
+    type = "upstream_error"
+
+    def __init__(self, status: int, code: str, message: str, *, upstream_status: int | None = None) -> None:
+        super().__init__(status, code, message)
+        self.upstream_status = upstream_status
+
+
+class UnavailableError(ProxyError):
+    """The proxy's own fault: configuration, or a service that it depends on."""
+
+    fault: Fault = "proxy"
+    type = "server_error"

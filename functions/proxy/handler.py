@@ -1,0 +1,118 @@
+"""The proxy's composition root: the only reader of its environment. Everything is built once per sandbox, in INIT.
+
+`stream` serves the streaming runtime. `handler` is the same for callers that cannot stream: the console's test button,
+`sam local invoke`, emulators. It gives the whole answer at once, as a proxy integration expects it.
+"""
+
+import base64
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from openai_proxy.servers import load_servers, warnings_of
+
+from proxy.authorization import Authorizer
+from proxy.aws import Aws, ContainerCredentials, Credentials
+from proxy.cors import Cors
+from proxy.log import log
+from proxy.publisher import Publisher
+from proxy.relay import Relay
+from proxy.runtime import Invocation, ResponseStream
+from proxy.tokens import ProviderTokens
+from proxy.upstream import HttpTransport, Timeouts
+
+
+def _credentials(environ: Mapping[str, str], transport: HttpTransport) -> Callable[[], Credentials]:
+    if url := environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"):
+        return ContainerCredentials(transport.get, url, environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"])
+    fixed = Credentials(
+        environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"], environ.get("AWS_SESSION_TOKEN") or None
+    )
+    return lambda: fixed
+
+
+class Application:
+    """The wired proxy. Raises ServersFileError or KeyError where the sandbox could not serve a single request."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        file = Path(environ["SERVERS_FILE"])
+        region = environ["AWS_REGION"]
+        servers = load_servers(file)
+        for warning in warnings_of(servers, file.name):
+            log("WARN", warning)
+        self._transport = HttpTransport(Timeouts())
+        aws = Aws(self._transport.post, _credentials(environ, self._transport), region, environ.get("AWS_ENDPOINT_URL"))
+        self._authorizer = Authorizer(
+            aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))
+        )
+        self._tokens = ProviderTokens(aws, environ, environ.get("PROVIDER_TOKENS_SECRET"))
+        self.relay = Relay(
+            servers,
+            self._authorizer,
+            self._tokens,
+            self._transport,
+            Publisher(aws, environ["EVENT_BUS_NAME"]),
+            Cors(environ.get("CORS_ALLOW_ORIGINS", "*")),
+        )
+
+    def after_restore(self) -> None:
+        """Drop what a SnapStart snapshot must not hand to its copies: connections, and answers of unknown age."""
+        self._transport.renew()
+        self._authorizer.forget()
+        self._tokens.forget()
+
+
+_application = Application(os.environ)
+after_restore = _application.after_restore
+
+
+def stream(invocation: Invocation, response: ResponseStream) -> None:
+    """Serve one invocation of the streaming runtime."""
+    _application.relay.serve(invocation.event, response, invocation.deadline, invocation.trace_id)
+
+
+class BufferedResponse:
+    """Collects an answer for a caller that takes it in one piece."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.broken = False
+        self._status = 500
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()
+
+    def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
+        """Keep status and headers. The proxy sets no cookies."""
+        self.started = True
+        self._status = status
+        self._headers = dict(headers)
+
+    def write(self, data: bytes) -> None:
+        """Keep one piece of the body."""
+        self._body += data
+
+    def end(self) -> None:
+        """Nothing is left to do: the result is taken when the handler returns."""
+
+    def fail(self, error: BaseException) -> None:
+        """A body that broke off cannot be handed out as if it were whole."""
+        raise error
+
+    def result(self) -> dict[str, Any]:
+        """The answer as a Lambda proxy integration takes it; base64 unless it is text."""
+        body = bytes(self._body)
+        try:
+            text, is_base64 = body.decode(), False
+        except UnicodeDecodeError:
+            text, is_base64 = base64.b64encode(body).decode(), True
+        return {"statusCode": self._status, "headers": self._headers, "body": text, "isBase64Encoded": is_base64}
+
+
+def handler(event: Any, context: Any) -> dict[str, Any]:
+    """Serve one event without streaming."""
+    response = BufferedResponse()
+    deadline = time.time() + context.get_remaining_time_in_millis() / 1000
+    _application.relay.serve(event, response, deadline, os.environ.get("_X_AMZN_TRACE_ID"))
+    return response.result()

@@ -1,0 +1,111 @@
+"""`Inference`: what is known of one request while it passes, and the one event that states it in the end. Pure."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from openai_proxy.events import DetailType, Event, rfc3339
+from openai_proxy.ulid import new_ulid
+from openai_proxy.usage import Usage
+
+from proxy.errors import ProxyError, UpstreamError
+from proxy.meter import Meter
+from proxy.request import InferenceRequest, OutgoingBody, Target
+
+_WITHOUT_TOKENS = ("models", "files", "batches", "moderations", "other")
+
+
+@dataclass(slots=True)
+class Inference:
+    """The record of one authorised request. Moments are readings of `time.perf_counter`, 0.0 when not reached."""
+
+    started_at: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.perf_counter)
+    id: str = ""
+    client_id: str | None = None
+    request: InferenceRequest | None = None
+    target: Target | None = None
+    server: str | None = None
+    body: OutgoingBody | None = None
+    meter: Meter | None = None
+    status: int = 0
+    authorized: float = 0.0
+    upstream_started: float = 0.0
+    upstream_waited: float = 0.0
+    first_chunk: float = 0.0
+    retry_after: float | None = None
+    error: ProxyError | None = None
+
+    def __post_init__(self) -> None:
+        self.id = new_ulid(self.started_at)
+
+    @property
+    def uses_tokens(self) -> bool:
+        """Whether the operation uses tokens at all: an answer without usage is `missing` or `none` accordingly."""
+        return self.request is not None and self.request.method == "POST" and self._operation not in _WITHOUT_TOKENS
+
+    @property
+    def _operation(self) -> str:
+        return self.target.operation if self.target else "other"
+
+    def to_event(self) -> Event:
+        """The terminal event: throttled (an upstream 429), failed (an error, or an upstream refusal) or completed."""
+        ended = time.perf_counter()
+        detail_type, outcome = self._outcome()
+        data = self._facts() | {"timings": self._timings(ended), "cache": {"status": "BYPASS"}} | outcome
+        return Event(
+            detail_type=detail_type,
+            id=self.id,
+            timestamp=rfc3339(self.started_at + ended - self.started),
+            request_id=self.id,
+            client_id=self.client_id or "",
+            data=data,
+        )
+
+    def _outcome(self) -> tuple[DetailType, dict[str, Any]]:
+        error = self.error
+        if error is None and self.status == 429:
+            return "InferenceThrottled", {"throttle": {"source": "upstream", "retry_after": self.retry_after}}
+        if error is None and self.status >= 400:
+            error = UpstreamError(self.status, "upstream_error", "", upstream_status=self.status)
+        if error is None:
+            return "InferenceCompleted", {}
+        upstream_status = error.upstream_status if isinstance(error, UpstreamError) else None
+        failure = {"type": error.code, "source": error.fault, "upstream_status": upstream_status}
+        return "InferenceFailed", {"error": failure}
+
+    def _facts(self) -> dict[str, Any]:
+        request, target, body, meter = self.request, self.target, self.body, self.meter
+        usage = meter.usage if meter else Usage(source="none")
+        return {
+            "operation": {"name": self._operation},
+            "door": request.door if request else "function_url",
+            "server": {"name": self.server},
+            "request": {
+                "method": request.method if request else "",
+                "path": target.path if target else "",
+                "model": body.model if body else None,
+                "stream": body.stream if body else False,
+                "size": len(request.body) if request else 0,
+            },
+            "response": {
+                "status_code": self.status,
+                "model": meter.model if meter else None,
+                "id": meter.id if meter else None,
+                "finish_reasons": meter.finish_reasons if meter else [],
+                "time_to_first_chunk": round(self.first_chunk - self.started, 6) if self.first_chunk else None,
+                "size": meter.size if meter else 0,
+                "chunks": meter.chunks if meter else 0,
+            },
+            "usage": usage.to_event(),
+        }
+
+    def _timings(self, ended: float) -> dict[str, float]:
+        total = ended - self.started
+        authorization = self.authorized - self.started if self.authorized else 0.0
+        return {
+            "total": round(total, 6),
+            "authorization": round(authorization, 6),
+            "upstream": round(self.upstream_waited, 6),
+            "proxy": round(max(0.0, total - self.upstream_waited), 6),
+        }

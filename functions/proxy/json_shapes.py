@@ -1,0 +1,27 @@
+"""Reading JSON whose shape nobody promised: wrong shapes become empty ones instead of exceptions. Pure."""
+
+import json
+from typing import Any, cast
+
+
+def loads_or_none(text: bytes | bytearray) -> Any:
+    """The JSON in `text`, or None when there is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """`value` when it is a JSON object, else an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def array_of(value: Any) -> list[Any]:
+    """`value` when it is a JSON array, else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def count_of(value: Any) -> int:
+    """`value` when it is a positive whole number, else 0."""
+    return value if isinstance(value, int) and value > 0 else 0

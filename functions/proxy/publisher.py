@@ -1,0 +1,49 @@
+"""Events to the bus: the only module that calls PutEvents. Its one rule: it never raises, and an event is never silent.
+
+What the bus does not take after a few tries is written to the log whole, ready to be put again by hand.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from openai_proxy.events import Event
+
+from proxy.aws import Aws, AwsError
+from proxy.log import log
+
+_PAUSES = (0.05, 0.25)
+"""Seconds between tries: short, because the sandbox is billed and busy meanwhile."""
+
+
+class Publisher:
+    """Publishes the events of one request in one call."""
+
+    def __init__(self, aws: Aws, bus_name: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._aws = aws
+        self._bus_name = bus_name
+        self._sleep = sleep
+
+    def publish(self, events: Sequence[Event], trace_id: str | None = None) -> None:
+        """Put `events`; retry those that fail; log those that keep failing."""
+        entries = [event.to_entry(self._bus_name, trace_id) for event in events]
+        reason = ""
+        for pause in (*_PAUSES, None):
+            entries, reason = self._put(entries)
+            if not entries:
+                return
+            if pause is not None:
+                self._sleep(pause)
+        for entry in entries:
+            if entry["DetailType"] == "ResponseCaptured":
+                log("ERROR", "An answer was not cached: its event was not published", reason=reason)
+            else:
+                log("ERROR", "An event was not published", reason=reason, entry=entry)
+
+    def _put(self, entries: list[dict[str, str]]) -> tuple[list[dict[str, str]], str]:
+        """Those of `entries` that were not taken, and why."""
+        try:
+            results = self._aws.put_events(entries)
+        except AwsError as error:
+            return entries, str(error)
+        failed = [(entry, result) for entry, result in zip(entries, results, strict=True) if result.get("ErrorCode")]
+        return [entry for entry, _ in failed], ", ".join(str(result["ErrorCode"]) for _, result in failed)

@@ -1,0 +1,215 @@
+"""The hot path: one request from its event to its last byte, and then its one event. Read it from the top.
+
+    bytes ─▶ InferenceRequest ─▶ ClientKey ─▶ Server ─▶ upstream chunks ─▶ client, chunk by chunk ─▶ terminal event
+
+Its one rule: nothing is done between two chunks that the next chunk could wait for, and nothing is published before
+the client has its last byte.
+"""
+
+import re
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from openai_proxy.servers import Server
+
+from proxy.authorization import Authorizer, ClientKey
+from proxy.cors import Cors
+from proxy.errors import ClientError, ProxyError, UnavailableError, UpstreamError
+from proxy.inference import Inference
+from proxy.log import log
+from proxy.meter import Meter, without_usage_chunk
+from proxy.publisher import Publisher
+from proxy.request import InferenceRequest, Target, outgoing_body, parse, target_of
+from proxy.sse import EventFrames, WholeChunks
+from proxy.tokens import ProviderTokens
+from proxy.upstream import Answer, HttpTransport
+
+_RETURNED_HEADER = re.compile(r"content-(type|encoding|disposition)|retry-after(-ms)?|openai-.+|x-ratelimit-.+")
+_RESERVE = 3.0
+"""Seconds kept from the invocation's time for telling the client and the bus how the request ended."""
+
+
+class Response(Protocol):
+    """Where the answer goes: streamed by `runtime`, or collected by `handler`."""
+
+    @property
+    def started(self) -> bool: ...
+    @property
+    def broken(self) -> bool: ...
+    def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def end(self) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
+
+
+class Relay:
+    """Serves requests, one at a time. Everything it needs is handed to it."""
+
+    def __init__(
+        self,
+        servers: Mapping[str, Server],
+        authorizer: Authorizer,
+        tokens: ProviderTokens,
+        transport: HttpTransport,
+        publisher: Publisher,
+        cors: Cors,
+    ) -> None:
+        self._servers = servers
+        self._authorizer = authorizer
+        self._tokens = tokens
+        self._transport = transport
+        self._publisher = publisher
+        self._cors = cors
+
+    def serve(self, event: Any, response: Response, deadline: float, trace_id: str | None = None) -> None:
+        """Answer one event through `response`, whatever happens. `deadline` is in Unix seconds."""
+        inference = Inference()
+        try:
+            inference.request = request = parse(event)
+            if request.method == "OPTIONS":
+                self._answer_preflight(request, response)
+                return
+            key = self._authorizer.authorize(request)
+            inference.authorized, inference.client_id = time.perf_counter(), key.client_id
+            self._relay(request, key, response, deadline - _RESERVE, inference)
+        except ProxyError as error:
+            self._answer_error(inference, response, error)
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
+            self._answer_internal_error(inference, response, error)
+        if inference.client_id is not None:
+            self._publisher.publish([inference.to_event()], trace_id)
+
+    def _relay(
+        self, request: InferenceRequest, key: ClientKey, response: Response, deadline: float, inference: Inference
+    ) -> None:
+        inference.target = target = target_of(request.path)
+        server = self._route(target, key)
+        inference.server = server.name
+        inference.body = body = outgoing_body(request, target.operation, server.model)
+        check_model(key, body.model)
+        headers = {**request.forwarded_headers, **self._authorization(server)}
+        url = server.url + target.path + (f"?{request.query}" if request.query else "")
+        asked = time.perf_counter()
+        with self._transport.stream(server.name, request.method, url, headers, body.content, deadline) as answer:
+            inference.upstream_waited = time.perf_counter() - asked
+            inference.status = answer.status
+            inference.retry_after = _seconds(answer.headers.get("retry-after"))
+            refuse_unusable(answer, server.name)
+            response.start(answer.status, self._headers_for(request, inference, returned_headers(answer)))
+            self._pass_on(answer, response, inference, hides_usage=body.asks_usage_unasked)
+        response.end()
+        if response.broken:
+            raise ClientError(499, "client_gone", "The client went away before the end of the answer.")
+
+    def _pass_on(self, answer: Answer, response: Response, inference: Inference, *, hides_usage: bool) -> None:
+        """The loop that everything else is arranged around: each chunk goes out before it is looked at."""
+        content_type = answer.headers.get("content-type", "")
+        frames = EventFrames() if _is_event_stream(content_type) else WholeChunks()
+        inference.meter = meter = Meter(content_type, inference.uses_tokens and answer.status < 400)
+        waiting_since = time.perf_counter()
+        for chunk in answer:
+            arrived = time.perf_counter()
+            inference.upstream_waited += arrived - waiting_since
+            inference.first_chunk = inference.first_chunk or arrived
+            if events := frames.whole(chunk):
+                response.write(without_usage_chunk(events) if hides_usage else events)
+                meter.see(events)
+            waiting_since = time.perf_counter()
+        inference.upstream_waited += time.perf_counter() - waiting_since
+        if rest := frames.rest():
+            response.write(without_usage_chunk(rest) if hides_usage else rest)
+            meter.see(rest)
+        meter.end()
+
+    def _route(self, target: Target, key: ClientKey) -> Server:
+        server = self._servers.get(target.server)
+        if server is None:
+            raise ClientError(404, "unknown_server", f"There is no server '{target.server[:64]}' at this proxy.")
+        if key.servers is not None and server.name not in key.servers:
+            message = f"This client key may not use the server '{server.name}'."
+            raise ClientError(403, "server_not_allowed", message, type="permission_error")
+        return server
+
+    def _authorization(self, server: Server) -> dict[str, str]:
+        token = self._tokens.token_for(server)
+        # Compressed answers could not be metered, and small chunks do not compress.
+        return {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
+
+    def _headers_for(
+        self, request: InferenceRequest | None, inference: Inference, headers: Mapping[str, str]
+    ) -> dict[str, str]:
+        origin = request.headers.get("origin") if request else None
+        return {**headers, "x-request-id": inference.id, "cache-control": "no-cache", **self._cors.headers(origin)}
+
+    def _answer_preflight(self, request: InferenceRequest, response: Response) -> None:
+        response.start(200, self._cors.preflight(request.headers))
+        response.end()
+
+    def _answer_error(self, inference: Inference, response: Response, error: ProxyError) -> None:
+        """Before the first byte a status and an error body; after it an error frame where the format has room."""
+        inference.error = error
+        if not response.started:
+            inference.status = error.status
+            headers = {"content-type": "application/json", **error.headers}
+            response.start(error.status, self._headers_for(inference.request, inference, headers))
+            response.write(error.to_json())
+            response.end()
+        elif inference.meter is not None and inference.meter.is_stream:
+            response.write(b"data: " + error.to_json() + b"\n\ndata: [DONE]\n\n")
+            response.end()
+        else:
+            response.fail(error)
+
+    def _answer_internal_error(self, inference: Inference, response: Response, error: Exception) -> None:
+        trace = "".join(traceback.format_exception(error))
+        log("ERROR", "A request failed inside the proxy", request_id=inference.id, trace=trace)
+        message = "The proxy failed. Its owner finds the reason in its log."
+        self._answer_error(inference, response, UnavailableError(500, "internal_error", message))
+
+
+def check_model(key: ClientKey, model: str | None) -> None:
+    """Raises ClientError (403) when `key` is limited to certain models and `model` is not among them."""
+    if key.models is not None and model not in key.models:
+        message = f"This client key may not use the model '{(model or '')[:128]}'."
+        raise ClientError(403, "model_not_allowed", message, type="permission_error")
+
+
+def refuse_unusable(answer: Answer, server: str) -> None:
+    """Raises UpstreamError for answers that must not reach the client as they are.
+
+    A redirect could lead anywhere; a 401 would tell the client that *its* key is wrong, and quotes part of the
+    provider's; an error that is not JSON is no OpenAI error.
+    """
+    status, content_type = answer.status, answer.headers.get("content-type", "")
+    if 300 <= status < 400:
+        message = f"The server '{server}' answered with a redirect, which the proxy does not follow."
+        raise UpstreamError(502, "upstream_redirect", message, upstream_status=status)
+    if status == 401:
+        log("ERROR", "A server refused the proxy's token", server=server)
+        message = f"The server '{server}' refused the proxy's token. The proxy's owner has to renew it."
+        raise UpstreamError(502, "upstream_authentication_failed", message, upstream_status=status)
+    if status >= 400 and "json" not in content_type:
+        message = f"The server '{server}' answered {status} without an OpenAI error."
+        raise UpstreamError(status, "upstream_error", message, upstream_status=status)
+
+
+def returned_headers(answer: Answer) -> dict[str, str]:
+    """The server's headers that a client may see, its request id under a name of its own."""
+    headers = {name: value for name, value in answer.headers.items() if _RETURNED_HEADER.fullmatch(name)}
+    if upstream_id := answer.headers.get("x-request-id"):
+        headers["x-upstream-request-id"] = upstream_id
+    return headers
+
+
+def _is_event_stream(content_type: str) -> bool:
+    return content_type.startswith("text/event-stream")
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """A `Retry-After` in seconds; its other form, a date, is not used by OpenAI's servers."""
+    try:
+        return float(retry_after) if retry_after else None
+    except ValueError:
+        return None

@@ -1,0 +1,198 @@
+"""What a client asked for: a function URL event (payload 2.0) or a REST API event (1.0) as an `InferenceRequest`. Pure.
+
+Its one rule: nothing from the client reaches an upstream server, a log or an event without having passed here.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote, unquote_to_bytes, urlencode
+
+from proxy.errors import ClientError
+from proxy.json_shapes import object_of
+
+Door = Literal["function_url", "rest_api"]
+
+MAX_BODY_BYTES = 6 * 1024 * 1024
+"""What Lambda accepts as one invocation's payload; a function URL refuses more before the function sees it."""
+
+OPERATIONS = {
+    "chat/completions": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+    "responses": "responses",
+    "images": "images",
+    "audio": "audio",
+    "moderations": "moderations",
+    "models": "models",
+    "files": "files",
+    "batches": "batches",
+}
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_FORWARDED_HEADERS = ("accept", "content-type", "idempotency-key", "openai-beta")
+_PATH_SAFE = "!$&'()*+,-.:;=@_~"
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """One call of the OpenAI API. Header names are lower case; `path` is as sent and not yet trusted."""
+
+    door: Door
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    gateway_identity: Mapping[str, Any] | None
+    """What the REST API's authorizer said of the client key; None at the function URL, which cannot have one."""
+
+    @property
+    def forwarded_headers(self) -> dict[str, str]:
+        """The client's headers that an upstream server may see. Never its authorization."""
+        return {name: self.headers[name] for name in _FORWARDED_HEADERS if name in self.headers}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes: `/{server}/v1/{path}`. `path` is clean, percent-encoded and begins with a slash."""
+
+    server: str
+    path: str
+
+    @property
+    def operation(self) -> str:
+        """The operation in OpenTelemetry's terms where it has one (`chat`, `embeddings`, …), else the API's own."""
+        path = self.path[1:]
+        return OPERATIONS.get(path) or OPERATIONS.get(path.partition("/")[0], "other")
+
+
+def parse(event: Any) -> InferenceRequest:
+    """Read an event of either door. Raises ClientError for what is not an HTTP request, or not a readable one."""
+    try:
+        event = object_of(event)
+        context = event["requestContext"]
+        if event.get("version") == "2.0":
+            door, identity = "function_url", None
+            method, path, query = context["http"]["method"], event["rawPath"], event["rawQueryString"]
+        else:
+            door, identity = "rest_api", context.get("authorizer")
+            method, path, query = event["httpMethod"], event["path"], _query_of_rest_event(event)
+        headers = {name.lower(): str(value) for name, value in object_of(event.get("headers")).items()}
+        body = _body(event.get("body") or "", bool(event.get("isBase64Encoded")))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ClientError(400, "unknown_event", "This is not an HTTP request of either door.") from error
+    if any(_CONTROL.search(value) for value in headers.values()):
+        raise ClientError(400, "invalid_header", "A header contains a control character.")
+    return InferenceRequest(door, method, path, query, headers, body, identity)
+
+
+def _query_of_rest_event(event: Mapping[str, Any]) -> str:
+    """REST API events carry the query decoded: put it together again, repeated names included."""
+    parameters: Mapping[str, list[str]] = event.get("multiValueQueryStringParameters") or {}
+    return urlencode(parameters, doseq=True, quote_via=quote)
+
+
+def _body(body: str, is_base64: bool) -> bytes:
+    if not is_base64:
+        decoded = body.encode()
+    else:
+        try:
+            decoded = base64.b64decode(body, validate=True)
+        except binascii.Error as error:
+            raise ClientError(400, "invalid_body", "The body is not the base64 that the event says it is.") from error
+    if len(decoded) > MAX_BODY_BYTES:
+        raise ClientError(413, "request_too_large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    return decoded
+
+
+def target_of(path: str) -> Target:
+    """Split `/{server}/v1/{path}`. Raises ClientError (404) for any other form, and for every way out of the API.
+
+    Decoded once, checked, encoded again: a server sees exactly the segments that were checked, whatever mixture of
+    encodings the client sent.
+    """
+    try:
+        decoded = unquote_to_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise _unknown_path() from error
+    slash, *segments = decoded.split("/")
+    encoded_separator = decoded.count("/") != path.count("/")
+    if slash or len(segments) < 3 or segments[1] != "v1" or encoded_separator:
+        raise _unknown_path()
+    if any(segment in ("", ".", "..") or _CONTROL.search(segment) or "\\" in segment for segment in segments):
+        raise _unknown_path()
+    server, _, *rest = segments
+    return Target(server, "".join("/" + quote(segment, safe=_PATH_SAFE) for segment in rest))
+
+
+def _unknown_path() -> ClientError:
+    return ClientError(404, "unknown_path", "Unknown path. Call /{server}/v1/{path of the OpenAI API}.")
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingBody:
+    """The body as the server gets it, and what the proxy needs to know of it."""
+
+    content: bytes
+    model: str | None
+    stream: bool
+    asks_usage_unasked: bool
+    """The proxy, not the client, asked for usage in the stream: the extra chunk has to be hidden again."""
+
+
+def outgoing_body(request: InferenceRequest, operation: str, default_model: str) -> OutgoingBody:
+    """Fill in the default model, and ask a streamed chat for its usage. Raises ClientError for broken JSON.
+
+    Additions are spliced in behind the opening brace: every other byte of the client's body stays as it was, numbers
+    and key order included. Bodies that are not JSON (uploads) pass untouched.
+    """
+    is_json = "json" in request.headers.get("content-type", "json")
+    if not request.body or not is_json:
+        return OutgoingBody(request.body, None, stream=False, asks_usage_unasked=False)
+    fields = _json_object(request.body)
+    added: dict[str, Any] = {}
+    if not fields.get("model") and default_model:
+        added["model"] = default_model
+    stream = fields.get("stream") is True
+    options = fields.get("stream_options")
+    asks = stream and operation in ("chat", "text_completion") and _lacks_usage(options)
+    if asks:
+        added["stream_options"] = {**(options or {}), "include_usage": True}
+    model = added.get("model") or fields.get("model")
+    return OutgoingBody(
+        content=_with(request.body, fields, added),
+        model=model if isinstance(model, str) else None,
+        stream=stream,
+        asks_usage_unasked=asks,
+    )
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ClientError(400, "invalid_json", "The body is not valid JSON.") from error
+    if not isinstance(fields, dict):
+        raise ClientError(400, "invalid_json", "The body is not a JSON object.")
+    return object_of(fields)
+
+
+def _lacks_usage(stream_options: object) -> bool:
+    """Whether usage can and must be asked for: a malformed `stream_options` is the server's to refuse."""
+    if stream_options is not None and not isinstance(stream_options, dict):
+        return False
+    return not object_of(stream_options).get("include_usage")
+
+
+def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> bytes:
+    if not added:
+        return body
+    if not fields or any(name in fields for name in added):
+        return json.dumps({**fields, **added}, ensure_ascii=False).encode()
+    before, brace, after = body.partition(b"{")
+    return before + brace + json.dumps(added, separators=(",", ":")).encode()[1:-1] + b"," + after

@@ -1,0 +1,238 @@
+"""A Lambda Runtime API loop that streams responses, which managed Python cannot.
+
+Started by `bootstrap` (the function's exec wrapper) in place of the managed loop. Its one rule: whatever an
+invocation does, exactly one answer is posted for it, and the next invocation is asked for only after the handler
+has returned, so that work after the last byte is neither frozen nor lost.
+
+Protocol: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html (response streaming).
+"""
+
+import base64
+import http.client
+import importlib
+import json
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from types import FrameType, ModuleType
+from typing import Any, NoReturn
+
+_API = "/2018-06-01/runtime"
+_PRELUDE_END = b"\0" * 8
+_ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
+_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One invocation: the event and what the handler may know of it. `deadline` is in seconds since the epoch."""
+
+    id: str
+    event: Any
+    deadline: float
+    trace_id: str | None
+
+
+class ResponseStream:
+    """The answer to one invocation: `start` once, `write` any number of times, `end` once; or `fail` instead of `end`.
+
+    A broken connection does not raise: `broken` becomes true and what follows is dropped, because the handler still
+    has to meter what the upstream server sends.
+    """
+
+    def __init__(self, connection: http.client.HTTPConnection, invocation: Invocation) -> None:
+        self._connection = connection
+        self._invocation = invocation
+        self._has_body = False
+        self._may_have_body = True
+        self.started = False
+        self.ended = False
+        self.broken = False
+
+    def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
+        """Send status and headers. The prelude and its delimiter are two HTTP chunks: some implementations insist."""
+        prelude: dict[str, Any] = {"statusCode": status, "headers": dict(headers)}
+        if cookies:
+            prelude["cookies"] = list(cookies)
+        connection = self._connection
+        self.started = True
+        self._may_have_body = status not in (204, 304)
+        try:
+            connection.putrequest(
+                "POST", f"{_API}/invocation/{self._invocation.id}/response", skip_accept_encoding=True
+            )
+            connection.putheader("Content-Type", "application/vnd.awslambda.http-integration-response")
+            connection.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
+            connection.putheader("Transfer-Encoding", "chunked")
+            connection.putheader("Trailer", f"{_ERROR_TYPE}, {_ERROR_BODY}")
+            connection.endheaders(_chunk(json.dumps(prelude).encode()) + _chunk(_PRELUDE_END))
+        except OSError:
+            self._break()
+
+    def write(self, data: bytes) -> None:
+        """Send one piece of the body now. An empty piece is skipped: as an HTTP chunk it would end the body."""
+        if data and not self.broken:
+            self._has_body = True
+            self._send(_chunk(data))
+
+    def end(self) -> None:
+        """Finish the body: the client has its last byte when this returns."""
+        if not self._has_body and self._may_have_body:
+            # Function URL clients were left waiting for minutes by an answer without a single body byte:
+            # https://github.com/aws/aws-lambda-nodejs-runtime-interface-client/issues/95
+            self.write(b"\n")
+        self._finish(b"0\r\n\r\n")
+
+    def fail(self, error: BaseException) -> None:
+        """Report `error`: by `/error` before the first byte, by trailers (which end the body) after it."""
+        report = _error_report(error)
+        if self.started:
+            body = base64.b64encode(json.dumps(report).encode()).decode()
+            trailers = f"{_ERROR_TYPE}: {report['errorType']}\r\n{_ERROR_BODY}: {body}\r\n"
+            self._finish(f"0\r\n{trailers}\r\n".encode())
+        else:
+            self.ended = True
+            _post_error(self._connection, f"{_API}/invocation/{self._invocation.id}/error", report)
+
+    def _finish(self, last: bytes) -> None:
+        self.ended = True
+        if self.broken:
+            return
+        self._send(last)
+        try:
+            response = self._connection.getresponse()
+            answer = response.read()
+        except (OSError, http.client.HTTPException):
+            self._break()
+            return
+        if response.status >= 400:
+            _log("ERROR", "The Runtime API refused a response", status=response.status, answer=answer.decode()[:500])
+
+    def _send(self, data: bytes) -> None:
+        if self.broken:
+            return
+        try:
+            self._connection.send(data)
+        except OSError:
+            self._break()
+
+    def _break(self) -> None:
+        self.broken = True
+        self._connection.close()
+
+
+StreamHandler = Callable[[Invocation, ResponseStream], None]
+
+
+class Runtime:
+    """The loop: next invocation, handler, answer, again."""
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        self._environ = environ
+        self._connection = http.client.HTTPConnection(environ["AWS_LAMBDA_RUNTIME_API"])
+        self._waiting = False
+        self._stopping = False
+
+    def run(self) -> NoReturn:
+        """Load the handler's module and serve invocations until the process is told to stop."""
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        module = self._load()
+        handle: StreamHandler = module.stream
+        if self._environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+            self._snapshot(module)
+        while not self._stopping:
+            invocation = self._next()
+            response = ResponseStream(self._connection, invocation)
+            try:
+                handle(invocation, response)
+                if not response.ended:
+                    raise RuntimeError("the handler returned without ending its response")
+            except Exception as error:  # noqa: BLE001  # the outermost edge: the sandbox serves the next one
+                _log("ERROR", "The handler failed", error=type(error).__name__, trace=traceback.format_exc())
+                if not response.ended:
+                    response.fail(error)
+        sys.exit(0)
+
+    def _load(self) -> ModuleType:
+        try:
+            return importlib.import_module(self._environ["_HANDLER"].rpartition(".")[0])
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the owner has to read it
+            _log("CRITICAL", "The function could not start", error=str(error), trace=traceback.format_exc())
+            report = _error_report(error, "Runtime.ImportModuleError" if isinstance(error, ImportError) else None)
+            _post_error(self._connection, f"{_API}/init/error", report)
+            sys.exit(1)
+
+    def _next(self) -> Invocation:
+        self._waiting = True
+        self._connection.request("GET", f"{_API}/invocation/next")
+        response = self._connection.getresponse()
+        body = response.read()
+        self._waiting = False
+        if response.status != 200:
+            raise RuntimeError(f"the Runtime API answered {response.status} to /next")
+        headers = response.headers
+        trace_id = headers.get("Lambda-Runtime-Trace-Id")
+        if trace_id:
+            self._environ["_X_AMZN_TRACE_ID"] = trace_id
+        else:
+            self._environ.pop("_X_AMZN_TRACE_ID", None)
+        return Invocation(
+            id=headers["Lambda-Runtime-Aws-Request-Id"],
+            event=json.loads(body) if body else None,
+            deadline=int(headers.get("Lambda-Runtime-Deadline-Ms") or 0) / 1000,
+            trace_id=trace_id,
+        )
+
+    def _snapshot(self, module: ModuleType) -> None:
+        """Wait over a SnapStart snapshot, then let the module renew what must not be shared by its copies."""
+        self._connection.request("GET", f"{_API}/restore/next")
+        self._connection.getresponse().read()
+        try:
+            module.after_restore()
+        except Exception as error:  # noqa: BLE001  # as above
+            _log("CRITICAL", "The function could not be restored", trace=traceback.format_exc())
+            report = _error_report(error, "Runtime.AfterRestoreError")
+            _post_error(self._connection, f"{_API}/restore/error", report)
+            sys.exit(65)
+
+    def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        if self._waiting:
+            sys.exit(0)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _error_report(error: BaseException, error_type: str | None = None) -> dict[str, Any]:
+    """The Runtime API's error object. The message stays in the log: it may quote what a client must not read."""
+    name = re.sub("[^A-Za-z]", "", type(error).__name__)
+    return {
+        "errorMessage": "The function failed; its log has the details.",
+        "errorType": error_type or f"Function.{name}",
+        "stackTrace": [],
+    }
+
+
+def _post_error(connection: http.client.HTTPConnection, path: str, report: dict[str, Any]) -> None:
+    headers = {"Content-Type": "application/vnd.aws.lambda.error+json", _ERROR_TYPE: report["errorType"]}
+    try:
+        connection.request("POST", path, body=json.dumps(report), headers=headers)
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        _log("ERROR", "The Runtime API did not take an error", error=repr(error))
+
+
+def _log(level: str, message: str, **fields: object) -> None:
+    print(json.dumps({"level": level, "message": message, **fields}), flush=True)
+
+
+if __name__ == "__main__":
+    Runtime(os.environ).run()

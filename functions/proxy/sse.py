@@ -1,0 +1,75 @@
+"""Server-sent events: cutting a byte stream at the ends of events, and reading one. Pure.
+
+An event ends at a blank line; lines end with CR LF, LF or CR
+(https://html.spec.whatwg.org/multipage/server-sent-events.html). Its one rule: bytes are looked at, never rewritten.
+"""
+
+import re
+
+_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r){2}")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BLANK_LINES = (b"\n\n", b"\n\r", b"\r\r")
+"""Two line ends in a row contain one of these, whichever line ends they are."""
+
+
+class WholeChunks:
+    """Frames of a body that is no event stream: every chunk is whole."""
+
+    def whole(self, chunk: bytes) -> bytes:
+        """What may be passed on now: all of it."""
+        return chunk
+
+    def rest(self) -> bytes:
+        """What was held back: nothing."""
+        return b""
+
+
+class EventFrames:
+    """Holds back the beginning of an event until its end has come.
+
+    A client can do nothing with half an event, and only between events can the proxy put an error frame that a client
+    can read when the server breaks off. Servers send whole events, so in practice nothing waits. An event larger than
+    `max_held` bytes is passed on in pieces, so memory stays bounded.
+    """
+
+    def __init__(self, max_held: int = 16 * 1024 * 1024) -> None:
+        self._max_held = max_held
+        self._held = bytearray()
+
+    def whole(self, chunk: bytes) -> bytes:
+        """The whole events that have come by now, all at once, or nothing. Each byte is searched once."""
+        held = self._held
+        if not held and chunk.endswith(b"\n\n"):
+            return chunk
+        searched = max(0, len(held) - 3)
+        held += chunk
+        last = max(held.rfind(blank, searched) for blank in _BLANK_LINES)
+        if last >= 0:
+            end = last + 3 if held.startswith(b"\r\n", last + 1) else last + 2
+        elif len(held) > self._max_held:
+            end = len(held)
+        else:
+            return b""
+        events = bytes(held[:end])
+        del held[:end]
+        return events
+
+    def rest(self) -> bytes:
+        """What came after the last whole event."""
+        return bytes(self._held)
+
+
+def split_events(events: bytes) -> list[bytes]:
+    """Cut a run of events into single ones, each with its blank line; the last may lack it."""
+    found: list[bytes] = []
+    start = 0
+    for match in _BLANK_LINE.finditer(events):
+        found.append(events[start : match.end()])
+        start = match.end()
+    return [*found, events[start:]] if start < len(events) else found
+
+
+def data_of(event: bytes) -> bytes:
+    """The data of one event: its `data:` lines joined by newlines; empty when it has none."""
+    lines = (line for line in _LINE_END.split(event) if line.startswith(b"data:"))
+    return b"\n".join(line[6:] if line[5:6] == b" " else line[5:] for line in lines)

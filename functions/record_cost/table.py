@@ -1,0 +1,155 @@
+"""Writes ledger entries and rollups. One rule: an entry and its share of the rollup are written together or not at all.
+
+A transaction puts N entries, each only if it is not there yet, and adds their sums to M rollups. If entries are there
+already the transaction is cancelled and says which: those are duplicates, are dropped, and the rest is tried again. So
+an event counts once, however often and in whatever order it comes.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeSerializer
+from botocore.exceptions import ClientError
+
+from record_cost.ledger import LedgerEntry, add_shares
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+MOST_ITEMS = 100
+"""DynamoDB's limit for one transaction."""
+
+ATTEMPTS = 6
+
+_TRANSIENT = {
+    "TransactionConflict",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+    "ThrottlingError",
+    "ThrottlingException",
+    "ProvisionedThroughputExceeded",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "InternalServerError",
+    "ServiceUnavailable",
+}
+
+
+def pause_before_retry(attempt: int) -> None:
+    """Sleep up to 0.1, 0.2, 0.4 … 1 s: concurrent writers of one rollup must not meet again."""
+    time.sleep(random.uniform(0, min(1.0, 0.1 * 2**attempt)))  # noqa: S311 - spreads retries, guards nothing
+
+
+class CostsTable:
+    """The table of ledger entries and rollups."""
+
+    def __init__(self, client: "DynamoDBClient", name: str, pause: Callable[[int], None] = pause_before_retry) -> None:
+        self._client = client
+        self._name = name
+        self._pause = pause
+
+    def record(self, entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+        """Write entries that are not there yet. Returns those that could not be written: to be tried again later."""
+        distinct = {entry.key: entry for entry in entries}
+        return [entry for transaction in in_transactions(distinct.values()) for entry in self._write(transaction)]
+
+    def _write(self, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+        failed: list[LedgerEntry] = []
+        attempt = 0
+        while entries and attempt < ATTEMPTS:
+            try:
+                self._client.transact_write_items(TransactItems=build_transaction(self._name, entries))
+            except ClientError as error:
+                settled, rejected = _settled(error, entries)
+            else:
+                return failed
+            failed += rejected
+            if settled:
+                entries = [entry for entry in entries if entry.key not in settled]
+                continue
+            attempt += 1
+            if attempt < ATTEMPTS:
+                self._pause(attempt)
+        return failed + list(entries)
+
+
+def in_transactions(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
+    """Pack entries so that each pack, with the rollups it adds to, fits into one transaction."""
+    pack: list[LedgerEntry] = []
+    rollups: set[tuple[str, str]] = set()
+    for entry in entries:
+        if len(pack) + 1 + len(rollups | {entry.rollup_key}) > MOST_ITEMS:
+            yield pack
+            pack, rollups = [], set()
+        pack.append(entry)
+        rollups.add(entry.rollup_key)
+    if pack:
+        yield pack
+
+
+def build_transaction(table: str, entries: Sequence[LedgerEntry]) -> "list[TransactWriteItemTypeDef]":
+    """The items of one transaction: first the entries, in their order, then the rollups."""
+    rollups: dict[tuple[str, str], list[LedgerEntry]] = {}
+    for entry in entries:
+        rollups.setdefault(entry.rollup_key, []).append(entry)
+    return [_put(table, entry) for entry in entries] + [_add(table, shares) for shares in rollups.values()]
+
+
+def _put(table: str, entry: LedgerEntry) -> "TransactWriteItemTypeDef":
+    pk, sk = entry.key
+    return {
+        "Put": {
+            "TableName": table,
+            "Item": _serialized(entry.attributes | {"pk": pk, "sk": sk}),
+            "ConditionExpression": "attribute_not_exists(pk)",
+        }
+    }
+
+
+def _add(table: str, entries: Sequence[LedgerEntry]) -> "TransactWriteItemTypeDef":
+    pk, sk = entries[0].rollup_key
+    names = entries[0].rollup_names
+    sums = add_shares(entry.rollup_share for entry in entries)
+    setting = ", ".join(f"#{name} = :{name}" for name in names)
+    adding = ", ".join(f"#{name} :{name}" for name in sums)
+    return {
+        "Update": {
+            "TableName": table,
+            "Key": _serialized({"pk": pk, "sk": sk}),
+            "UpdateExpression": f"SET {setting} ADD {adding}",
+            "ExpressionAttributeNames": {f"#{name}": name for name in [*names, *sums]},
+            "ExpressionAttributeValues": _serialized({f":{name}": value for name, value in {**names, **sums}.items()}),
+        }
+    }
+
+
+def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> tuple[set[tuple[str, str]], list[LedgerEntry]]:
+    """The keys that need not be tried again after `error`, and among them the entries that the table refused.
+
+    Both empty: nothing is settled, all can be tried again. Raises `error` when it is not about these entries at all.
+    """
+    reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])  # pyright: ignore[reportAssignmentType]
+    codes = [reason.get("Code", "None") for reason in reasons]
+    if not codes:
+        if error.response.get("Error", {}).get("Code") in _TRANSIENT:
+            return set(), []
+        raise error
+    rollup_keys = list(dict.fromkeys(entry.rollup_key for entry in entries))
+    by_rollup = dict(zip(rollup_keys, codes[len(entries) :], strict=True))
+    settled: set[tuple[str, str]] = set()
+    rejected: list[LedgerEntry] = []
+    for entry, code in zip(entries, codes, strict=False):
+        if code == "ConditionalCheckFailed":
+            settled.add(entry.key)
+        elif any(c != "None" and c not in _TRANSIENT for c in (code, by_rollup[entry.rollup_key])):
+            settled.add(entry.key)
+            rejected.append(entry)
+    return settled, rejected
+
+
+def _serialized(item: dict[str, Any]) -> dict[str, Any]:
+    serialize = TypeSerializer().serialize
+    return {name: serialize(value) for name, value in item.items()}

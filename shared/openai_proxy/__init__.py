@@ -1,0 +1,1 @@
+"""What more than one function of the proxy needs: events, usage, prices, client keys, the servers file."""

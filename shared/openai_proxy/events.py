@@ -1,0 +1,86 @@
+"""The events of the application: names, envelope, and how a consumer reads one. Pure.
+
+The catalogue for people is `events/README.md`; the JSON Schemas are `events/schemas/`. Contract tests hold these
+three, the samples and the rules of `template.yaml` together.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+SOURCE = "openai-proxy"
+VERSION = "1.0"
+
+DetailType = Literal["InferenceCompleted", "InferenceFailed", "InferenceThrottled", "ResponseCaptured"]
+TERMINAL_DETAIL_TYPES: tuple[DetailType, ...] = ("InferenceCompleted", "InferenceFailed", "InferenceThrottled")
+"""Exactly one of these is published for every authorised request."""
+
+
+class MalformedEventError(ValueError):
+    """A message on a queue is not one of our events: it can only go to the dead-letter queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact. `id` is a ULID, every consumer's idempotency key: it survives retries, replays and re-routing."""
+
+    detail_type: DetailType
+    id: str
+    timestamp: str
+    request_id: str
+    client_id: str
+    data: Mapping[str, Any]
+
+    @classmethod
+    def from_envelope(cls, envelope: Mapping[str, Any]) -> Self:
+        """Read an EventBridge envelope with our metadata and data in its detail. Raises MalformedEventError."""
+        try:
+            metadata = envelope["detail"]["metadata"]
+            if not metadata["version"].startswith("1."):
+                raise MalformedEventError(f"event version {metadata['version']!r} is not 1.x")
+            return cls(
+                detail_type=envelope["detail-type"],
+                id=metadata["id"],
+                timestamp=metadata["timestamp"],
+                request_id=metadata["request_id"],
+                client_id=metadata["client_id"],
+                data=envelope["detail"]["data"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MalformedEventError(f"not an event of {SOURCE}: {error!r}") from error
+
+    @classmethod
+    def from_sqs_body(cls, body: str) -> Self:
+        """Read the body of an SQS message that an EventBridge rule delivered. Raises MalformedEventError."""
+        try:
+            envelope = json.loads(body)
+        except ValueError as error:
+            raise MalformedEventError("the message is not JSON") from error
+        return cls.from_envelope(envelope)
+
+    def to_entry(self, bus_name: str, trace_header: str | None = None) -> dict[str, str]:
+        """This event as one PutEvents entry. `trace_header` is the X-Ray header that carries the trace to consumers."""
+        detail = {
+            "metadata": {
+                "id": self.id,
+                "version": VERSION,
+                "timestamp": self.timestamp,
+                "request_id": self.request_id,
+                "client_id": self.client_id,
+            },
+            "data": self.data,
+        }
+        entry = {
+            "Source": SOURCE,
+            "DetailType": self.detail_type,
+            "Detail": json.dumps(detail, separators=(",", ":")),
+            "EventBusName": bus_name,
+        }
+        return entry | {"TraceHeader": trace_header} if trace_header else entry
+
+
+def rfc3339(unix_time: float) -> str:
+    """`unix_time` (seconds) as an RFC 3339 timestamp in UTC with milliseconds: 2026-11-23T18:12:53.042Z."""
+    return datetime.fromtimestamp(unix_time, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

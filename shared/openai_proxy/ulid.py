@@ -1,0 +1,32 @@
+"""ULIDs: 128-bit ids that sort by the millisecond they were made in (https://github.com/ulid/spec).
+
+Crockford base32, 26 characters: 48 bits of Unix milliseconds, then 80 random bits.
+"""
+
+import os
+from datetime import UTC, datetime
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_VALUES = {character: value for value, character in enumerate(_ALPHABET)}
+LENGTH = 26
+
+
+def new_ulid(unix_time: float) -> str:
+    """A fresh ULID for `unix_time` (seconds since the epoch)."""
+    number = (int(unix_time * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def ulid_time(ulid: str) -> datetime:
+    """When `ulid` was made, in UTC, exact to the millisecond. Raises ValueError for anything but a ULID."""
+    if len(ulid) != LENGTH or any(character not in _VALUES for character in ulid) or ulid[0] > "7":
+        raise ValueError(f"not a ULID: {ulid!r}")
+    milliseconds = 0
+    for character in ulid[:10]:
+        milliseconds = milliseconds << 5 | _VALUES[character]
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+
+
+def ulid_day(ulid: str) -> str:
+    """The UTC day of `ulid` as YYYY-MM-DD: the day its request is charged to."""
+    return ulid_time(ulid).strftime("%Y-%m-%d")

@@ -1,0 +1,134 @@
+"""What holds for the repository as a whole: no secrets or machines in it, small modules, pinned requirements."""
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+REGISTRY_HOSTS = re.compile(r"pypi[.]org|pythonhosted[.]org|registry[.]npmjs|deb[.]debian|files[.]pypi")
+MACHINE_PATHS = re.compile(r"(?<![\w.$}~-])/(?:work|root|home|Users)/\w")
+SECRETS = re.compile(r"sk-(?:proj|live|ant)-[\w-]{20,}|AKIA[0-9A-Z]{16}|r8_[A-Za-z0-9]{30,}")
+
+MODULE_LINES = 300
+ENVIRONMENT_READERS = ("handler.py", "proxy/runtime.py")
+TARGETS = {"help", "run", "test", "check", "bench", "build", "deploy", "clean"}
+
+
+def repository_files() -> Iterator[Path]:
+    """Every file of the repository; what tools leave in hidden folders, `.ci` excepted, is not of it."""
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [
+            name for name in folders if name == ".ci" or not name.startswith((".", "__pycache__", "node_modules"))
+        ]
+        yield from (Path(folder, name) for name in files)
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    for path in repository_files():
+        try:
+            yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+
+
+def reads_environment(source: str) -> bool:
+    """Does `source` touch the process environment through `os`?"""
+    names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+    return any(
+        (
+            isinstance(node, ast.Attribute)
+            and node.attr in names
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "os"
+        )
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "os"
+            and any(alias.name in names for alias in node.names)
+        )
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+@pytest.mark.parametrize(
+    "pattern", [REGISTRY_HOSTS, MACHINE_PATHS, SECRETS], ids=["registry hosts", "paths of one machine", "secrets"]
+)
+def test_no_file_holds(pattern: re.Pattern[str]) -> None:
+    found = [f"{name}: {match[0]}" for name, text in texts() for match in [pattern.search(text)] if match]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (REGISTRY_HOSTS, "https://" + "pypi" + ".org/simple"),
+        (MACHINE_PATHS, "cd /" + "root/app"),
+        (SECRETS, "sk-" + "proj-" + "a" * 24),
+    ],
+)
+def test_the_patterns_find_what_they_are_for(pattern: re.Pattern[str], text: str) -> None:
+    assert pattern.search(text)
+
+
+def test_modules_stay_small() -> None:
+    long = {
+        name: text.count("\n") for name, text in texts() if name.endswith(".py") and text.count("\n") > MODULE_LINES
+    }
+    assert {name for name in long if not name.startswith("tests/")} == set()
+
+
+@pytest.mark.parametrize(
+    "file", [*ROOT.glob("requirements/*.txt"), ROOT / "shared/requirements.txt"], ids=lambda path: str(path.name)
+)
+def test_requirements_are_pinned_by_hash_and_name_no_address(file: Path) -> None:
+    lines = [line for line in file.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    requirements = re.split(r"(?<!\\)\n", "\n".join(lines))
+    assert requirements
+    for requirement in requirements:
+        assert re.match(r"[A-Za-z0-9._-]+(\[[\w,-]+\])?==[^\s;]+", requirement), requirement
+        assert "--hash=sha256:" in requirement
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host", "\n".join(lines))
+
+
+def test_only_entry_points_read_the_environment() -> None:
+    readers = {
+        name
+        for name, text in texts()
+        if name.startswith(("functions/", "shared/")) and name.endswith(".py") and reads_environment(text)
+    }
+    assert {name for name in readers if not name.endswith(ENVIRONMENT_READERS)} == set()
+
+
+@pytest.mark.parametrize(
+    "source", ["import os\nos.environ['A']", "import os\nos.getenv('A')", "from os import environ"]
+)
+def test_reading_the_environment_is_seen(source: str) -> None:
+    assert reads_environment(source)
+
+
+def test_the_makefile_says_what_it_can_do() -> None:
+    documented = set(re.findall(r"^([a-z]+):.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert documented >= TARGETS
+
+
+@pytest.mark.parametrize("script", [".ci/run", "functions/proxy/bootstrap"])
+def test_scripts_can_be_executed(script: str) -> None:
+    assert os.access(ROOT / script, os.X_OK)
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = [
+        f"{name}: {target}"
+        for name, text in texts()
+        if name.endswith(".md")
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+        if "://" not in target
+        and not target.startswith("mailto:")
+        and not (ROOT / name).parent.joinpath(target).exists()
+    ]
+    assert broken == []
