@@ -59,7 +59,7 @@ deploy: build ## Deploy the built application to AWS with samconfig.toml (STACK=
 	$(BIN)/sam deploy --stack-name $(STACK) $(ARGS)
 
 requirements: .venv/ready ## Compile the requirement files (ARGS=--upgrade for newer versions)
-	@for file in requirements/*.in; do \
+	@for file in shared/requirements.in requirements/*.in; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --custom-compile-command "make requirements" $(ARGS) --output-file $${file%.in}.txt $$file || exit 1; \
 	done

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ class Process:
 
 
 @contextlib.contextmanager
-def running(process: Process) -> Iterator[Process]:
+def running(process: Process) -> Generator[Process]:
     """`process`, ended when the context is left."""
     try:
         yield process
@@ -102,8 +102,8 @@ def sandbox(runtime_api: str, aws: str, servers_file: Path, *, publishing: bool 
         "STAGE": "bench",
         "PYTHONPATH": os.pathsep.join([str(code), str(layer()), *([] if publishing else [str(ROOT)])]),
     }
-    module = "proxy.runtime" if publishing else "bench.sandbox_without_events"
-    return Process([PYTHON, "-m", module], environment, code)
+    command = [str(code / "proxy" / "bootstrap"), PYTHON]
+    return Process(command if publishing else [PYTHON, "-m", "bench.sandbox_without_events"], environment, code)
 
 
 def bare_httpx() -> Process:

@@ -20,6 +20,8 @@ class Exchange:
     """One request and what came back: pieces of the answer as they arrived. Moments are `time.monotonic_ns`."""
 
     asked: int = 0
+    taken: int = 0
+    """When a sandbox asked for the invocation, if it was not waiting already."""
     pieces: list[tuple[int, bytes]] = field(default_factory=list[tuple[int, bytes]])
     ended: int = 0
 
@@ -102,7 +104,6 @@ class RuntimeApi:
     """Hands out one event at a time and collects the answer. One sandbox at a time is connected to it."""
 
     def __init__(self) -> None:
-        self.next_asked = 0
         self._waiting: HttpPeer | None = None
         self._ready = asyncio.Event()
         self._event: bytes | None = None
@@ -110,20 +111,15 @@ class RuntimeApi:
         self._answered: asyncio.Future[Exchange] | None = None
         self._count = 0
 
-    async def listen(self, port: int) -> asyncio.Server:
-        """Serve on a port of this machine."""
+    async def listen(self) -> asyncio.Server:
+        """Serve on a free port of this machine."""
 
         def peer() -> HttpPeer:
             peer = HttpPeer(self._on_request)
             peer.on_answer = self._on_answer
             return peer
 
-        return await asyncio.get_running_loop().create_server(peer, "127.0.0.1", port)
-
-    def expect_sandbox(self) -> None:
-        """Forget the last sandbox: a new one is about to start."""
-        self._waiting, self._event = None, None
-        self._ready.clear()
+        return await asyncio.get_running_loop().create_server(peer, "127.0.0.1", 0)
 
     async def idle(self) -> None:
         """Wait until the sandbox asks for its next invocation, which is also when it has published its events."""
@@ -144,8 +140,8 @@ class RuntimeApi:
     def _on_request(self, peer: HttpPeer, head: bytes, body: bytes) -> bytes | None:
         if b"/invocation/next " not in head:
             raise RuntimeError(f"the sandbox failed: {head.splitlines()[0]!r} {body!r}")
-        self.next_asked = time.monotonic_ns()
         if self._event is not None:
+            self._exchange.taken = time.monotonic_ns()
             event, self._event = self._event, None
             return self._invocation(event)
         self._waiting = peer
@@ -154,7 +150,7 @@ class RuntimeApi:
 
     def _on_answer(self, exchange: Exchange) -> bytes:
         assert self._answered is not None
-        exchange.asked = self._exchange.asked
+        exchange.asked, exchange.taken = self._exchange.asked, self._exchange.taken
         self._answered.set_result(exchange)
         return _json_answer({"status": "OK"}, b"202 Accepted")
 
@@ -172,15 +168,16 @@ class RuntimeApi:
 
 
 class AwsStandIn:
-    """Lambda's Invoke (an authorizer that allows everybody) and EventBridge's PutEvents. Counts and keeps what it gets."""
+    """Lambda's Invoke (an authorizer that allows everybody) and EventBridge's PutEvents. Keeps what it gets."""
 
     def __init__(self) -> None:
         self.invocations = 0
         self.events: list[dict[str, Any]] = []
 
-    async def listen(self, port: int) -> asyncio.Server:
-        """Serve on a port of this machine."""
-        return await asyncio.get_running_loop().create_server(lambda: HttpPeer(self._on_request), "127.0.0.1", port)
+    async def listen(self) -> asyncio.Server:
+        """Serve on a free port of this machine."""
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: HttpPeer(self._on_request), "127.0.0.1", 0)
 
     def _on_request(self, _: HttpPeer, head: bytes, body: bytes) -> bytes:
         if b"/invocations " in head:

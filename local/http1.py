@@ -184,10 +184,11 @@ class HttpServer:
         try:
             while (head := await self._next_request(connection, reader)) is not None:
                 await self._handler(Exchange(connection, reader, writer, head))
-                if connection.our_state is h11.ERROR or h11.MUST_CLOSE in connection.states.values():
+                if connection.our_state not in (h11.DONE, h11.MUST_CLOSE):
                     return
-                if connection.their_state is not h11.DONE:
+                if connection.their_state in (h11.IDLE, h11.SEND_BODY):
                     await _linger(reader, writer)
+                if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                     return
                 connection.start_next_cycle()
         except h11.RemoteProtocolError as error:

@@ -10,6 +10,7 @@ Interface Emulator (https://github.com/aws/aws-lambda-runtime-interface-emulator
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -78,13 +79,19 @@ class Invocation:
     function_arn: str
     trace_id: str
     _parts: asyncio.Queue[Part] = field(default_factory=lambda: asyncio.Queue(_QUEUED_CHUNKS))
-    _closed: bool = False
+    _closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def put(self, part: Part) -> None:
         """Pass a part on; waits while the reader lags behind. Parts after the last one are dropped."""
-        if not self._closed:
-            self._closed = isinstance(part, (Ended, Failed))
+        if not self._closed.is_set():
+            if isinstance(part, (Ended, Failed)):
+                self._closed.set()
             await self._parts.put(part)
+
+    async def wait_closed(self, seconds: float) -> None:
+        """Wait until the last part was put, but no longer than `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), seconds)
 
     async def get(self) -> Part:
         """The next part."""

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
+from proxy.json_shapes import loads_or_none
+
 _API = "/2018-06-01/runtime"
 _PRELUDE_END = b"\0" * 8
 _ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
@@ -183,7 +185,7 @@ class Runtime:
             self._environ.pop("_X_AMZN_TRACE_ID", None)
         return Invocation(
             id=headers["Lambda-Runtime-Aws-Request-Id"],
-            event=json.loads(body) if body else None,
+            event=loads_or_none(body),  # what is no JSON is no HTTP request either: the handler says so
             deadline=int(headers.get("Lambda-Runtime-Deadline-Ms") or 0) / 1000,
             trace_id=trace_id,
         )

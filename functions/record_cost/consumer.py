@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Ledger(Protocol):
     """Where entries are kept: CostsTable, or a fake of it."""
 
-    def record(self, entries: "Iterable[LedgerEntry]") -> list[LedgerEntry]:
-        """Write entries that are not there yet; returns those that could not be written."""
+    def record(self, entries: "Iterable[LedgerEntry]") -> dict[tuple[str, str], str]:
+        """Write entries that are not there yet; returns the keys of those that could not be written, and why."""
         ...
 
 
@@ -46,8 +46,9 @@ class RecordCost:
                 entries[entry.key] = entry
                 messages.setdefault(entry.key, []).append(record["messageId"])
         unwritten = self._ledger.record(entries.values())
-        for entry in unwritten:
-            failed += messages[entry.key]
+        for key, reason in unwritten.items():
+            self._logger.warning("entry not written", event_id=key[1], reason=reason)
+            failed += messages[key]
         self._logger.info(
             "batch recorded",
             messages=len(batch["Records"]),

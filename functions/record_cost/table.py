@@ -8,7 +8,7 @@ an event counts once, however often and in whatever order it comes.
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
@@ -23,6 +23,12 @@ MOST_ITEMS = 100
 """DynamoDB's limit for one transaction."""
 
 ATTEMPTS = 6
+
+DUPLICATE = "duplicate"
+
+Key = tuple[str, str]
+Unwritten = dict[Key, str]
+"""Entries that are not in the table, and why."""
 
 _TRANSIENT = {
     "TransactionConflict",
@@ -51,29 +57,37 @@ class CostsTable:
         self._name = name
         self._pause = pause
 
-    def record(self, entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+    def record(self, entries: Iterable[LedgerEntry]) -> Unwritten:
         """Write entries that are not there yet. Returns those that could not be written: to be tried again later."""
         distinct = {entry.key: entry for entry in entries}
-        return [entry for transaction in in_transactions(distinct.values()) for entry in self._write(transaction)]
+        unwritten: Unwritten = {}
+        for transaction in in_transactions(distinct.values()):
+            unwritten |= self._write(transaction)
+        return unwritten
 
-    def _write(self, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
-        failed: list[LedgerEntry] = []
+    def _write(self, entries: Sequence[LedgerEntry]) -> Unwritten:
+        unwritten: Unwritten = {}
+        last_error = ""
         attempt = 0
         while entries and attempt < ATTEMPTS:
             try:
                 self._client.transact_write_items(TransactItems=build_transaction(self._name, entries))
             except ClientError as error:
-                settled, rejected = _settled(error, entries)
+                if _code(error) == "ValidationException" and len(entries) > 1:
+                    # One entry has a fault and nobody says which: halve, so that the others get through.
+                    middle = len(entries) // 2
+                    return unwritten | self._write(entries[:middle]) | self._write(entries[middle:])
+                settled = _settled(error, entries)
+                last_error = str(error)
             else:
-                return failed
-            failed += rejected
-            if settled:
-                entries = [entry for entry in entries if entry.key not in settled]
-                continue
-            attempt += 1
-            if attempt < ATTEMPTS:
-                self._pause(attempt)
-        return failed + list(entries)
+                return unwritten
+            unwritten |= {key: reason for key, reason in settled.items() if reason != DUPLICATE}
+            entries = [entry for entry in entries if entry.key not in settled]
+            if not settled:
+                attempt += 1
+                if attempt < ATTEMPTS:
+                    self._pause(attempt)
+        return unwritten | {entry.key: last_error for entry in entries}
 
 
 def in_transactions(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
@@ -126,28 +140,32 @@ def _add(table: str, entries: Sequence[LedgerEntry]) -> "TransactWriteItemTypeDe
     }
 
 
-def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> tuple[set[tuple[str, str]], list[LedgerEntry]]:
-    """The keys that need not be tried again after `error`, and among them the entries that the table refused.
+def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, str]:
+    """The entries that need not be tried again after `error`, with the reason: DUPLICATE, or why the table refused them.
 
-    Both empty: nothing is settled, all can be tried again. Raises `error` when it is not about these entries at all.
+    Empty when nothing is wrong with any of them. Raises `error` when it is about something else: access, a missing table.
     """
-    reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])  # pyright: ignore[reportAssignmentType]
+    reasons = cast("list[dict[str, str]]", error.response.get("CancellationReasons", []))
     codes = [reason.get("Code", "None") for reason in reasons]
     if not codes:
-        if error.response.get("Error", {}).get("Code") in _TRANSIENT:
-            return set(), []
+        if _code(error) in _TRANSIENT:
+            return {}
+        if _code(error) == "ValidationException":
+            return {entry.key: str(error) for entry in entries}
         raise error
-    rollup_keys = list(dict.fromkeys(entry.rollup_key for entry in entries))
-    by_rollup = dict(zip(rollup_keys, codes[len(entries) :], strict=True))
-    settled: set[tuple[str, str]] = set()
-    rejected: list[LedgerEntry] = []
+    rollup_keys = dict.fromkeys(entry.rollup_key for entry in entries)
+    rollup_codes = dict(zip(rollup_keys, codes[len(entries) :], strict=False))
+    settled: dict[Key, str] = {}
     for entry, code in zip(entries, codes, strict=False):
         if code == "ConditionalCheckFailed":
-            settled.add(entry.key)
-        elif any(c != "None" and c not in _TRANSIENT for c in (code, by_rollup[entry.rollup_key])):
-            settled.add(entry.key)
-            rejected.append(entry)
-    return settled, rejected
+            settled[entry.key] = DUPLICATE
+        elif refusals := {code, rollup_codes.get(entry.rollup_key, "None")} - _TRANSIENT - {"None"}:
+            settled[entry.key] = ", ".join(sorted(refusals))
+    return settled
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
 
 
 def _serialized(item: dict[str, Any]) -> dict[str, Any]:

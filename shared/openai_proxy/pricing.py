@@ -78,7 +78,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Unpriced:
-    """The cost is not known: no price for the model on that day, no usage to price, or usage that contradicts itself."""
+    """The cost is not known: no price for the model on that day, no usage, or usage that contradicts itself."""
 
     reason: UnpricedReason
     pricing: Literal["unpriced"] = "unpriced"
@@ -208,7 +208,7 @@ def _fault(key: str, problem: str, remedy: str) -> NoReturn:
 
 
 def _plain(node: Any, key: str) -> Any:
-    """A YAML node as dicts, lists and the scalars' own text, so that 0.1 stays 0.1. A key that comes twice is a fault."""
+    """A YAML node as dicts, lists and the scalars' own text, so that 0.1 stays 0.1. A key twice is a fault."""
     if isinstance(node, yaml.MappingNode):
         plain: dict[str, Any] = {}
         for key_node, value_node in node.value:

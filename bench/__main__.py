@@ -1,0 +1,133 @@
+"""`make bench`: every figure of docs/benchmarks.md, measured in one run and printed as that document's tables."""
+
+import argparse
+import asyncio
+import contextlib
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import measures, processes
+from bench.measures import Surroundings
+from bench.processes import running
+from bench.requests import PACED, SHORT, STREAM
+from bench.runtime_api import AwsStandIn
+from bench.targets import HttpTarget, Target
+
+PROXY = "proxy sandbox"
+PROXY_SILENT = "… without publishing"
+FASTAPI = "FastAPI, uvicorn, httpx"
+FASTAPI_FAST = "… with uvloop and httptools"
+DIRECT = "no proxy"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a Markdown table; floats with two decimals."""
+    print("\n|", " | ".join(header), "|")
+    print("|---" * len(header) + "|")
+    for row in rows:
+        print("|", " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row), "|")
+    sys.stdout.flush()
+
+
+async def bench(scale: float) -> None:
+    """Start the stand-ins and go through the chapters. `scale` shortens a trial run."""
+    async with contextlib.AsyncExitStack() as stack:
+        port = processes.free_port()
+        upstream = stack.enter_context(running(processes.upstream(port)))
+        await processes.listening(port, upstream)
+        aws = AwsStandIn()
+        aws_server = await stack.enter_async_context(await aws.listen())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        servers_file = folder / "openai_servers.yaml"
+        servers_file.write_text(f'openai:\n  url: http://127.0.0.1:{port}/v1\n  token: "token"\n  model: "plain"\n')
+        address = "{}:{}".format(*aws_server.sockets[0].getsockname())
+        around = Surroundings(f"127.0.0.1:{port}", address, servers_file, aws)
+        print(f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}, {_processor()}")
+        await cold_starts(around, scale)
+        await memory(around, scale)
+        await load(around, HttpTarget(DIRECT, upstream, port), scale)
+
+
+def _processor() -> str:
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{len(models)} x {models[0].partition(': ')[2]}" if models else "unknown processor"
+
+
+async def cold_starts(around: Surroundings, scale: float) -> None:
+    """Process start to first /next, to first streamed byte; beside a bare import of httpx and FastAPI."""
+    found = await measures.cold_starts(around, max(3, int(25 * scale)))
+    bare = found.bare_httpx
+    rows = [
+        ('`python -c "import httpx; httpx.Client()"`, to its end', bare, 1.0),
+        (f"{PROXY}, to its first `/next`", found.sandbox_next, found.sandbox_next / bare),
+        (
+            f"{PROXY}, to the first streamed byte, key check included",
+            found.sandbox_first_byte,
+            found.sandbox_first_byte / bare,
+        ),
+        (
+            f"{FASTAPI}, to the first streamed byte, no key check",
+            found.fastapi_first_byte,
+            found.fastapi_first_byte / bare,
+        ),
+    ]
+    table([f"cold start, median of {found.rounds}", "ms", "ratio"], rows)
+
+
+async def memory(around: Surroundings, scale: float) -> None:
+    """Resident memory, idle and after many streams."""
+    streams = max(10, int(1000 * scale))
+    rows: list[tuple[object, ...]] = []
+    async with measures.sandbox(around, PROXY) as target:
+        found = await measures.memory(target, streams, lambda: len(around.aws_stand_in.events))
+        rows.append((PROXY, found.idle, found.after, found.events))
+    for name, fast in ((FASTAPI, False), (FASTAPI_FAST, True)):
+        async with measures.fastapi(around, name, fast=fast) as target:
+            found = await measures.memory(target, streams, lambda: len(around.aws_stand_in.events))
+            rows.append((name, found.idle, found.after, found.events))
+    table(["resident memory", "MB idle", f"MB after {streams:,} streams", "events published"], rows)
+
+
+async def load(around: Surroundings, direct: Target, scale: float) -> None:
+    """CPU of a request, and what a client waits."""
+    async with contextlib.AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(measures.sandbox(around, PROXY))
+        silent = await stack.enter_async_context(measures.sandbox(around, PROXY_SILENT, publishing=False))
+        plain = await stack.enter_async_context(measures.fastapi(around, FASTAPI, fast=False))
+        fast = await stack.enter_async_context(measures.fastapi(around, FASTAPI_FAST, fast=True))
+        targets: list[Target] = [proxy, silent, plain, fast]
+        for workload, requests in ((PACED, 50), (STREAM, 100), (SHORT, 200)):
+            found = await measures.cpu(targets, workload, max(5, int(requests * scale)), rounds=5)
+            rows = [(name, value, value / found[FASTAPI], value / found[FASTAPI_FAST]) for name, value in found.items()]
+            table([f"CPU per request: {workload.name}", "ms", "÷ FastAPI", "÷ FastAPI, uvloop"], rows)
+        waits = await measures.delays([direct, *targets], max(5, int(50 * scale)), rounds=5)
+    base = waits[DIRECT]
+    rows = [
+        (
+            name,
+            *(
+                f"{value:.2f}" + (f" (+{value - of_base:.2f})" if wait is not base else "")
+                for value, of_base in zip(
+                    (wait.first_byte_p50, wait.first_byte_p99, wait.chunk_p50, wait.chunk_p99),
+                    (base.first_byte_p50, base.first_byte_p99, base.chunk_p50, base.chunk_p99),
+                    strict=True,
+                )
+            ),
+        )
+        for name, wait in waits.items()
+    ]
+    table(["milliseconds (added)", "first byte p50", "p99", "a chunk p50", "p99"], rows)
+
+
+def main() -> None:
+    """Read the arguments and go."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="a fraction of the repetitions, for a trial")
+    asyncio.run(bench(parser.parse_args().scale))
+
+
+if __name__ == "__main__":
+    main()

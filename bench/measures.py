@@ -1,0 +1,180 @@
+"""The measurements: plain figures. Alternatives take turns, so that a busy moment of the machine hits all of them."""
+
+import contextlib
+import statistics
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import processes
+from bench.processes import running
+from bench.requests import PACED, STREAM, Workload
+from bench.runtime_api import AwsStandIn, Exchange, RuntimeApi
+from bench.targets import HttpTarget, SandboxTarget, Target, check
+from bench.upstream import STAMP
+
+WARM_UP = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Milliseconds: from the request to the first byte, and from a chunk's sending to its arrival at the client."""
+
+    first_byte_p50: float
+    first_byte_p99: float
+    chunk_p50: float
+    chunk_p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident megabytes of a process: started and idle, and after `streams` streams with their events published."""
+
+    idle: float
+    after: float
+    streams: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStarts:
+    """Median milliseconds from the start of a process."""
+
+    bare_httpx: float
+    sandbox_next: float
+    sandbox_first_byte: float
+    fastapi_first_byte: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a sandbox is started with."""
+
+    upstream: str
+    aws: str
+    servers_file: Path
+    aws_stand_in: AwsStandIn
+
+
+@contextlib.asynccontextmanager
+async def sandbox(around: Surroundings, name: str, *, publishing: bool = True) -> AsyncGenerator[SandboxTarget]:
+    """A proxy sandbox that has asked for its first invocation."""
+    api = RuntimeApi()
+    async with await api.listen() as server:
+        address = "{}:{}".format(*server.sockets[0].getsockname())
+        process = processes.sandbox(address, around.aws, around.servers_file, publishing=publishing)
+        with running(process):
+            await api.idle()
+            yield SandboxTarget(name, process, api)
+
+
+@contextlib.asynccontextmanager
+async def fastapi(around: Surroundings, name: str, *, fast: bool) -> AsyncGenerator[HttpTarget]:
+    """A FastAPI pass-through that listens."""
+    port = processes.free_port()
+    with running(processes.fastapi(around.upstream, port, fast=fast)) as process:
+        await processes.listening(port, process)
+        yield HttpTarget(name, process, port)
+
+
+async def cpu(targets: Sequence[Target], workload: Workload, requests: int, rounds: int) -> dict[str, float]:
+    """Milliseconds of CPU that each target's process uses for one request, its events included."""
+    used = dict.fromkeys((target.name for target in targets), 0.0)
+    for target in targets:
+        await _repeat(target, workload, WARM_UP)
+    for _ in range(rounds):
+        for target in targets:
+            before = target.process.cpu
+            await _repeat(target, workload, requests)
+            used[target.name] += target.process.cpu - before
+    return {name: seconds / (requests * rounds) * 1000 for name, seconds in used.items()}
+
+
+async def _repeat(target: Target, workload: Workload, requests: int) -> list[Exchange]:
+    exchanges = [await target.exchange(workload) for _ in range(requests)]
+    await target.settled()
+    for exchange in exchanges:
+        check(exchange, workload)
+    return exchanges
+
+
+async def delays(targets: Sequence[Target], requests: int, rounds: int) -> dict[str, Delays]:
+    """What a client of each target waits for, with a stream whose chunks say when they were sent."""
+    exchanges: dict[str, list[Exchange]] = {target.name: [] for target in targets}
+    for target in targets:
+        await _repeat(target, PACED, WARM_UP)
+    for _ in range(rounds):
+        for target in targets:
+            exchanges[target.name] += await _repeat(target, PACED, requests)
+    return {name: _delays(found) for name, found in exchanges.items()}
+
+
+def _delays(exchanges: Sequence[Exchange]) -> Delays:
+    first_bytes = [(exchange.first_byte - exchange.asked) / 1e6 for exchange in exchanges]
+    chunks = [
+        (moment - int(stamp)) / 1e6
+        for exchange in exchanges
+        for moment, data in exchange.pieces
+        for stamp in STAMP.findall(data)
+        if int(stamp)
+    ]
+    return Delays(*percentiles(first_bytes), *percentiles(chunks))
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float]:
+    """The 50th and the 99th."""
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    return cuts[49], cuts[98]
+
+
+async def memory(target: Target, streams: int, events: Callable[[], int]) -> Memory:
+    """What a fresh process has in memory, idle and after `streams` streams."""
+    idle, published = target.process.resident, events()
+    for _ in range(streams):
+        check(await target.exchange(STREAM), STREAM)
+    await target.settled()
+    return Memory(idle, target.process.resident, streams, events() - published)
+
+
+async def cold_starts(around: Surroundings, rounds: int) -> ColdStarts:
+    """Starts with a warm page cache, of each kind in turn. The authorizer answers at once."""
+    kinds: dict[str, Callable[[], Awaitable[tuple[float, ...]]]] = {
+        "bare": _start_bare,
+        "sandbox": lambda: _start_sandbox(around),
+        "fastapi": lambda: _start_fastapi(around),
+    }
+    times: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in kinds}
+    for round_ in range(rounds + 2):
+        for kind, start in kinds.items():
+            figures = await start()
+            if round_ >= 2:
+                times[kind].append(figures)
+    (bare,), (ready, first_byte), (passthrough,) = (
+        [statistics.median(column) for column in zip(*found, strict=True)] for found in times.values()
+    )
+    return ColdStarts(bare, ready, first_byte, passthrough, rounds)
+
+
+async def _start_bare() -> tuple[float, ...]:
+    return (processes.bare_httpx().wait() / 1e6,)
+
+
+async def _start_sandbox(around: Surroundings) -> tuple[float, ...]:
+    api = RuntimeApi()
+    async with await api.listen() as server:
+        address = "{}:{}".format(*server.sockets[0].getsockname())
+        with running(processes.sandbox(address, around.aws, around.servers_file)) as process:
+            exchange = await api.invoke(STREAM.event())
+            check(exchange, STREAM)
+            started = process.started
+            return (exchange.taken - started) / 1e6, (exchange.first_byte - started) / 1e6
+
+
+async def _start_fastapi(around: Surroundings) -> tuple[float, ...]:
+    port = processes.free_port()
+    with running(processes.fastapi(around.upstream, port, fast=False)) as process:
+        await processes.listening(port, process)
+        exchange = await HttpTarget("", process, port).exchange(STREAM)
+        check(exchange, STREAM)
+        return ((exchange.first_byte - process.started) / 1e6,)

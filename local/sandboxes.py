@@ -1,0 +1,202 @@
+"""Sandboxes as Lambda keeps them: one process per concurrent request, warm ones reused, broken ones replaced.
+
+Its one rule: every invocation ends. A sandbox that exits or runs into the function's timeout ends its invocation with a
+failure and is gone; the next request gets another one.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local.runtime_api import Failed, Invocation, RuntimeApi
+
+_STOP_SECONDS = 2.0
+_DRAIN_SECONDS = 1.0
+_REAP_SECONDS = 1.0
+
+
+class SandboxError(Exception):
+    """No sandbox can take an invocation. `error_type` is Lambda's name for the reason."""
+
+    def __init__(self, error_type: str, message: str) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a sandbox: command, environment (AWS_LAMBDA_RUNTIME_API is added), folder and log file."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: Path
+    log: Path
+
+
+class Sandbox:
+    """One process with its Runtime API. `idle_since` is monotonic seconds."""
+
+    def __init__(self, process: asyncio.subprocess.Process, api: RuntimeApi) -> None:
+        self._process = process
+        self._api = api
+        self.pid = process.pid
+        self.exited = asyncio.create_task(process.wait())
+        self.idle_since = 0.0
+
+    @classmethod
+    async def start(cls, launch: Launch, init_timeout: float) -> "Sandbox":
+        """Start a process and wait until it asks for its first invocation. Raises SandboxError."""
+        api = RuntimeApi()
+        environment = {**launch.environment, "AWS_LAMBDA_RUNTIME_API": await api.start()}
+        with launch.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *launch.command,
+                cwd=launch.folder,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        sandbox = cls(process, api)
+        if not await sandbox._became_idle(init_timeout):
+            error = api.init_error or Failed("Runtime.ExitError" if sandbox.exited.done() else "Sandbox.Timedout")
+            await sandbox.stop()
+            raise SandboxError(error.error_type, f"the proxy did not start ({error.error_type}); see {launch.log}")
+        return sandbox
+
+    async def run(self, invocation: Invocation) -> bool:
+        """Run one invocation to its end, the work after its response included. False: this sandbox is finished."""
+        self._api.hand_over(invocation)
+        if await self._became_idle(invocation.deadline - time.time()):
+            return True
+        if self.exited.done():
+            # What the process wrote before it ended is still on its way through the socket.
+            await invocation.wait_closed(_DRAIN_SECONDS)
+            await invocation.put(Failed("Runtime.ExitError"))
+        else:
+            self._kill(signal.SIGKILL)
+            await invocation.put(Failed("Sandbox.Timedout"))
+        await self.stop()
+        return False
+
+    async def stop(self) -> None:
+        """End the process: a moment to finish, then for good."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self.exited.done():
+                self._kill(number)
+                await asyncio.wait({self.exited}, timeout=_STOP_SECONDS)
+        await self._api.close()
+
+    def _kill(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    async def _became_idle(self, seconds: float) -> bool:
+        idle = asyncio.create_task(self._api.idle.wait())
+        await asyncio.wait({idle, self.exited}, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        return self._api.idle.is_set() and not self.exited.done()
+
+
+class SandboxPool:
+    """All sandboxes of one function. `timeout` (seconds) is the function's, `limit` its concurrency."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        function_arn: str,
+        *,
+        timeout: float,
+        report: Callable[[str], None],
+        limit: int = 100,
+        idle_seconds: float = 300.0,
+    ) -> None:
+        self._launch = launch
+        self._function_arn = function_arn
+        self._timeout = timeout
+        self._report = report
+        self._limit = limit
+        self._idle_seconds = idle_seconds
+        self._warm: list[Sandbox] = []
+        self._count = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._live: set[Sandbox] = set()
+        self._closed = False
+
+    async def open(self) -> None:
+        """Start one sandbox, so that a proxy that cannot start is known at once. Raises SandboxError."""
+        self._release(await self._start())
+        self._in_background(self._stop_idle())
+
+    async def invoke(self, event: bytes, trace_id: str) -> Invocation:
+        """Run `event` in a sandbox of its own; read the answer from the invocation. Raises SandboxError."""
+        sandbox = self._warm.pop() if self._warm else await self._start()
+        deadline = time.time() + self._timeout
+        invocation = Invocation(str(uuid.uuid4()), event, deadline, self._function_arn, trace_id)
+        self._in_background(self._run(sandbox, invocation))
+        return invocation
+
+    async def close(self) -> None:
+        """Stop every sandbox; what they were doing ends."""
+        self._closed = True
+        await asyncio.gather(*(sandbox.stop() for sandbox in self._live))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _start(self) -> Sandbox:
+        if self._count >= self._limit:
+            raise SandboxError("TooManyRequestsException", f"all {self._limit} sandboxes are busy")
+        self._count += 1
+        try:
+            sandbox = await Sandbox.start(self._launch, self._timeout)
+        except BaseException:
+            self._count -= 1
+            raise
+        self._live.add(sandbox)
+        sandbox.exited.add_done_callback(lambda _: self._gone(sandbox))
+        if self._closed:
+            await sandbox.stop()
+        return sandbox
+
+    async def _run(self, sandbox: Sandbox, invocation: Invocation) -> None:
+        if await sandbox.run(invocation):
+            self._release(sandbox)
+        elif not self._closed:
+            status = sandbox.exited.result()
+            self._report(
+                f"sandbox {sandbox.pid} ended in the middle of a request (status {status}); see {self._launch.log}"
+            )
+
+    def _release(self, sandbox: Sandbox) -> None:
+        sandbox.idle_since = time.monotonic()
+        self._warm.append(sandbox)
+
+    def _gone(self, sandbox: Sandbox) -> None:
+        self._count -= 1
+        self._live.discard(sandbox)
+        if sandbox in self._warm and not self._closed:
+            self._warm.remove(sandbox)
+            self._in_background(sandbox.stop())
+            self._report(f"idle sandbox {sandbox.pid} ended; the next request starts another")
+
+    async def _stop_idle(self) -> None:
+        while True:
+            await asyncio.sleep(_REAP_SECONDS)
+            before = time.monotonic() - self._idle_seconds
+            stale = [sandbox for sandbox in self._warm if sandbox.idle_since < before]
+            self._warm = [sandbox for sandbox in self._warm if sandbox not in stale]
+            await asyncio.gather(*(sandbox.stop() for sandbox in stale))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,190 @@
+"""Schemas, samples, catalogue, code and consumers say the same about every event."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from openai_proxy.events import SOURCE, TERMINAL_DETAIL_TYPES, VERSION, DetailType, Event
+from openai_proxy.pricing import load_price_book
+from openai_proxy.ulid import ulid_time
+from openai_proxy.usage import Usage
+from record_cost.ledger import OUTCOMES, entry_of
+from record_metrics.measurements import measurements_of
+from store_response.cached_response import cached_response_of
+
+EVENTS = Path(__file__).parents[2] / "events"
+DETAIL_TYPES: tuple[DetailType, ...] = get_args(DetailType)
+SAMPLES = sorted((EVENTS / "samples").glob("*.json"))
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def schema_of(detail_type: str) -> Any:
+    return read(EVENTS / "schemas" / f"{detail_type}.v1.json")
+
+
+def samples_of(*detail_types: str) -> list[Path]:
+    return [path for path in SAMPLES if path.name.split(".")[0] in detail_types]
+
+
+each_sample = pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+
+
+def test_every_detail_type_has_schema_samples_and_catalogue_entry_and_there_are_no_others():
+    catalogue = (EVENTS / "README.md").read_text(encoding="utf-8")
+
+    assert {path.name for path in (EVENTS / "schemas").iterdir()} == {f"{name}.v1.json" for name in DETAIL_TYPES}
+    assert {path.name.split(".")[0] for path in SAMPLES} == set(DETAIL_TYPES)
+    assert set(re.findall(r"^## (\w+)$", catalogue, re.MULTILINE)) - {"Envelope"} == set(DETAIL_TYPES)
+    assert re.findall(r"^\| \[`(\w+)`\]", catalogue, re.MULTILINE) == list(DETAIL_TYPES)
+    assert all(len(samples_of(name)) > 1 for name in DETAIL_TYPES)
+    assert set(TERMINAL_DETAIL_TYPES) == set(DETAIL_TYPES) - {"ResponseCaptured"}
+
+
+@pytest.mark.parametrize("detail_type", DETAIL_TYPES)
+def test_every_field_of_the_schema_is_in_the_catalogue(detail_type: str):
+    catalogue = (EVENTS / "README.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`[^`]+`", catalogue))))
+
+    assert names_in(schema_of(detail_type)["properties"]["detail"]["properties"]["data"]) <= words | {"name", "usage"}
+
+
+def names_in(schema: Any) -> set[str]:
+    properties: dict[str, Any] = schema.get("properties", {})
+    return set(properties).union(*(names_in(value) for value in properties.values()))
+
+
+@pytest.mark.parametrize("detail_type", DETAIL_TYPES)
+def test_a_schema_is_valid_and_strict_about_what_may_not_change(detail_type: str):
+    schema = schema_of(detail_type)
+    detail = schema["properties"]["detail"]
+
+    Draft202012Validator.check_schema(schema)
+    assert schema["properties"]["detail-type"]["const"] == schema["title"] == detail_type
+    assert schema["properties"]["source"]["const"] == SOURCE
+    assert re.fullmatch(schema["$defs"]["metadata"]["properties"]["version"]["pattern"], VERSION)
+    assert detail["additionalProperties"] is schema["$defs"]["metadata"]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("detail_type", DETAIL_TYPES)
+def test_data_may_grow(detail_type: str):
+    sample = read(samples_of(detail_type)[0])
+    sample["detail"]["data"]["new"] = sample["detail"]["data"]["usage"]["new"] = 1
+
+    assert Draft202012Validator(schema_of(detail_type)).is_valid(sample)
+
+
+def test_the_terminal_events_share_their_data():
+    completed, *others = [schema_of(name)["properties"]["detail"]["properties"]["data"] for name in TERMINAL_DETAIL_TYPES]
+    own: list[set[str]] = []
+    for other in others:
+        assert other["properties"].items() >= completed["properties"].items()
+        assert set(other["required"]) == set(other["properties"])
+        own.append(other["properties"].keys() - completed["properties"].keys())
+    assert own == [{"error"}, {"throttle"}]
+
+
+def test_all_schemas_define_metadata_and_usage_alike():
+    definitions = [schema_of(name)["$defs"] for name in DETAIL_TYPES]
+
+    assert all(definition == definitions[0] for definition in definitions)
+
+
+@each_sample
+def test_a_sample_follows_its_schema(path: Path):
+    sample = read(path)
+
+    Draft202012Validator(schema_of(path.name.split(".")[0])).validate(sample)
+    assert sample["detail-type"] == path.name.split(".")[0]
+
+
+@pytest.mark.parametrize("detail_type", DETAIL_TYPES)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("metadata.id", "not-a-ulid"),
+        ("metadata.version", "2.0"),
+        ("metadata.timestamp", "2026-11-23 09:30:39"),
+        ("metadata.client_id", "a b"),
+        ("metadata.surprise", 1),
+        ("surprise", 1),
+        ("data.usage.input_tokens", -1),
+        ("data.usage.input_tokens", 1.5),
+        ("data.usage.source", "guessed"),
+    ],
+)
+def test_a_schema_refuses_what_it_should(detail_type: str, field: str, value: object):
+    sample = read(samples_of(detail_type)[0])
+    *parents, last = field.split(".")
+    target = sample["detail"]
+    for name in parents:
+        target = target[name]
+    target[last] = value
+
+    assert not Draft202012Validator(schema_of(detail_type)).is_valid(sample)
+
+
+@each_sample
+def test_an_event_read_and_published_again_follows_the_schema(path: Path):
+    sample = read(path)
+    event = Event.from_envelope(sample)
+    entry = event.to_entry("bus")
+
+    again = sample | {
+        "detail-type": entry["DetailType"],
+        "source": entry["Source"],
+        "detail": json.loads(entry["Detail"]),
+    }
+    Draft202012Validator(schema_of(event.detail_type)).validate(again)
+    assert again["detail"] | {"metadata": None} == sample["detail"] | {"metadata": None}
+
+
+def test_usage_is_written_as_the_schema_says():
+    usage = Usage(1, 2, 3, 4, 5, "reported")
+    definition = schema_of("InferenceCompleted")["$defs"]["usage"]
+
+    Draft202012Validator(definition).validate(usage.to_event())
+    assert usage.to_event().keys() == definition["properties"].keys()
+    assert Usage.from_event(usage.to_event()) == usage
+
+
+@each_sample
+def test_a_samples_times_agree(path: Path):
+    sample = read(path)
+    metadata = sample["detail"]["metadata"]
+
+    assert ulid_time(metadata["id"]).isoformat() < metadata["timestamp"]
+    assert metadata["timestamp"].startswith(sample["time"].removesuffix("Z"))
+
+
+class TestConsumersParseEverySample:
+    @pytest.mark.parametrize("path", samples_of(*OUTCOMES), ids=lambda path: path.stem)
+    def test_record_cost(self, path: Path):
+        event = Event.from_sqs_body(path.read_text(encoding="utf-8"))
+        entry = entry_of(event, load_price_book())
+
+        assert entry.key == (f"client#{event.client_id}#2026-11-23", event.id)
+        assert entry.attributes["input_tokens"] == event.data["usage"]["input_tokens"]
+
+    @pytest.mark.parametrize("path", samples_of(*TERMINAL_DETAIL_TYPES), ids=lambda path: path.stem)
+    def test_record_metrics(self, path: Path):
+        event = Event.from_sqs_body(path.read_text(encoding="utf-8"))
+        names = {measurement.name for measurement in measurements_of(event)}
+
+        assert "Requests" in names
+        assert ("Failures" in names) == (event.detail_type == "InferenceFailed")
+        assert ("Throttles" in names) == (event.detail_type == "InferenceThrottled")
+
+    @pytest.mark.parametrize("path", samples_of("ResponseCaptured"), ids=lambda path: path.stem)
+    def test_store_response(self, path: Path):
+        event = Event.from_sqs_body(path.read_text(encoding="utf-8"))
+        response = cached_response_of(event)
+
+        assert response.cache_key == event.data["cache_key"]
+        assert len(response.body) == event.data["response"]["body_size"]

@@ -1,0 +1,60 @@
+"""A handler module for the streaming runtime whose behaviour the event chooses."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+if os.environ.get("FAIL_INIT") == "raise":
+    raise ValueError("no configuration")
+if os.environ.get("FAIL_INIT") == "exit":
+    sys.exit(3)
+
+_served = 0
+
+
+def after_restore():
+    if os.environ.get("FAIL_RESTORE"):
+        raise OSError("cannot renew")
+
+
+def stream(invocation, response):
+    global _served
+    _served += 1
+    event = invocation.event
+    match event["do"]:
+        case "stream":
+            response.start(200, {"content-type": "text/event-stream"}, ["a=1", "b=2"])
+            for piece in event["pieces"]:
+                response.write(piece.encode())
+            response.end()
+        case "fail-before":
+            raise LookupError("secret detail")
+        case "fail-after":
+            response.start(200, {})
+            response.write(b"half of ")
+            raise ConnectionError("secret detail")
+        case "work-after":
+            response.start(200, {})
+            response.write(b"done")
+            response.end()
+            with Path(event["file"]).open("a") as file:
+                file.write(f"{invocation.id}\n")
+        case "empty":
+            response.start(event["status"], {})
+            response.end()
+        case "never-end":
+            response.start(200, {})
+            response.write(b"open")
+        case "context":
+            facts = [invocation.id, str(invocation.deadline > time.time()), os.environ.get("_X_AMZN_TRACE_ID", "")]
+            response.start(200, {})
+            response.write(" ".join([*facts, str(_served), str(os.getpid())]).encode())
+            response.end()
+        case "until-broken":
+            response.start(200, {})
+            while not response.broken:
+                response.write(b"." * 65536)
+            response.end()
+        case "die":
+            os._exit(7)

@@ -1,0 +1,176 @@
+"""Real servers and small fakes for tests. Servers listen on loopback and speak bytes, so that nothing is mocked away."""
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+
+@dataclass
+class Received:
+    """One HTTP request as it came over the wire. Header names are lower case; `trailers` follow a chunked body."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    raw_body: bytes = b""
+    trailers: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class Connection:
+    """The server's side of one connection: what a script may do with it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._reader = connection.makefile("rb")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def answer(
+        self, body: bytes, status: str = "200 OK", content_type: str = "application/json", more: str = ""
+    ) -> None:
+        head = f"HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
+        self.send(head.encode() + body)
+
+    def start_chunked(self, content_type: str = "text/event-stream", status: str = "200 OK") -> None:
+        self.send(f"HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+
+    def chunk(self, data: bytes) -> None:
+        self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def end_chunked(self) -> None:
+        self.send(b"0\r\n\r\n")
+
+    def reset(self) -> None:
+        """Close with a TCP reset, as a crashed peer does."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._reader.close()
+            self._socket.close()
+
+    def wait_for_end(self) -> None:
+        """Until the client has closed the connection."""
+        with contextlib.suppress(OSError, ValueError):
+            while self._reader.read(65536):
+                pass
+
+    def receive(self, *, body: bool = True) -> Received | None:
+        """The next request, or None when the client has gone. Without its `body` it is returned after its head."""
+        line = self._reader.readline()
+        if not line:
+            return None
+        method, target, _ = line.decode().split(" ", 2)
+        headers = self._headers()
+        if not body:
+            return Received(method, target, headers, b"")
+        if headers.get("transfer-encoding") == "chunked":
+            return self._chunked(method, target, headers)
+        body = self._reader.read(int(headers.get("content-length", "0")))
+        return Received(method, target, headers, body, body)
+
+    def _chunked(self, method: str, target: str, headers: dict[str, str]) -> Received:
+        body, raw = b"", b""
+        while True:
+            line = self._reader.readline()
+            size = int(line, 16) if line.strip() else 0
+            if size == 0:
+                return Received(method, target, headers, body, raw + line, self._headers())
+            data = self._reader.read(size)
+            body, raw = body + data, raw + line + data + self._reader.readline()
+
+    def _headers(self) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        while (line := self._reader.readline().decode("latin-1").rstrip("\r\n")) != "":
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        return headers
+
+
+Script = Callable[[Connection, Received], None]
+
+
+class ScriptedServer:
+    """An HTTP server whose every answer is a script. `received` has all requests in the order of their coming."""
+
+    def __init__(self, script: Script, *, reads_bodies: bool = True) -> None:
+        self._script = script
+        self._reads_bodies = reads_bodies
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._connections: list[Connection] = []
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.received: list[Received] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> "ScriptedServer":
+        return self
+
+    def __exit__(self, _t: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._connections:
+            connection.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection = Connection(self._listener.accept()[0])
+                self._connections.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: Connection) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while request := connection.receive(body=self._reads_bodies):
+                self.received.append(request)
+                self._script(connection, request)
+
+
+@dataclass
+class RecordedResponse:
+    """A response that keeps what it is given, piece by piece. `break_after` pieces the client is gone."""
+
+    break_after: int | None = None
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    pieces: list[bytes] = field(default_factory=list[bytes])
+    started: bool = False
+    ended: bool = False
+    broken: bool = False
+    failure: BaseException | None = None
+    on_piece: Callable[[bytes], None] = lambda _: None
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+    def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
+        assert not self.started, "an answer starts once"
+        assert not cookies
+        self.started, self.status, self.headers = True, status, headers
+
+    def write(self, data: bytes) -> None:
+        assert self.started, "nothing is written before the start"
+        assert not self.ended, "nothing is written after the end"
+        self.broken = self.break_after is not None and len(self.pieces) >= self.break_after
+        if data and not self.broken:
+            self.pieces.append(data)
+            self.on_piece(data)
+
+    def end(self) -> None:
+        assert self.started, "a response that never started cannot end"
+        assert not self.ended, "an answer ends once"
+        self.ended = True
+
+    def fail(self, error: BaseException) -> None:
+        assert not self.ended, "an answer ends once"
+        self.ended, self.failure = True, error

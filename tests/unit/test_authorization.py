@@ -1,0 +1,125 @@
+"""The authorizer function asked and remembered; identity fails closed."""
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.authorization import Authorizer, ClientKey
+from proxy.aws import AwsError
+from proxy.errors import ClientError, ProxyError, UnavailableError
+from proxy.request import InferenceRequest
+
+POLICY = {"Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}]}
+CONTEXT = {"client_id": "team-a", "client_name": "Team A", "servers": "openai,ollama", "models": ""}
+
+
+def request(authorization: str | None = "Bearer k", identity: dict[str, Any] | None = None) -> InferenceRequest:
+    headers = {"authorization": authorization} if authorization else {}
+    return InferenceRequest("function_url", "POST", "/openai/v1/x", "", headers, b"", identity)
+
+
+class FakeFunction:
+    """The authorizer function: answers alike until told otherwise."""
+
+    def __init__(self, answer: object, failed: bool = False, error: Exception | None = None) -> None:
+        self.answer, self.failed, self.error = answer, failed, error
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, function: str, payload: bytes) -> tuple[bytes, bool]:
+        assert function == "authorizer"
+        self.asked.append(json.loads(payload))
+        if self.error:
+            raise self.error
+        return (self.answer if isinstance(self.answer, bytes) else json.dumps(self.answer).encode()), self.failed
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def authorizer(function: FakeFunction, clock: Clock | None = None) -> Authorizer:
+    return Authorizer(function, "authorizer", "eu-central-1", ttl=60, clock=clock or Clock())
+
+
+def test_a_key_is_asked_for_as_api_gateway_would_ask() -> None:
+    function = FakeFunction({"policyDocument": POLICY, "context": CONTEXT})
+    assert authorizer(function).authorize(request()) == ClientKey("team-a", frozenset({"openai", "ollama"}), None)
+    [event] = function.asked
+    assert (event["type"], event["headers"]) == ("REQUEST", {"Authorization": "Bearer k"})
+    assert event["methodArn"] == "arn:aws:execute-api:eu-central-1:000000000000:function-url/url/POST/openai/v1/x"
+
+
+def test_a_yes_is_remembered_for_its_time_and_per_key() -> None:
+    function, clock = FakeFunction({"policyDocument": POLICY, "context": CONTEXT}), Clock()
+    keys = authorizer(function, clock)
+    for now, asked in ((0, 1), (59, 1), (60, 2)):
+        clock.now = now
+        keys.authorize(request())
+        assert len(function.asked) == asked
+    keys.authorize(request("Bearer other"))
+    assert len(function.asked) == 3
+    keys.forget()
+    keys.authorize(request())
+    assert len(function.asked) == 4
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    function = FakeFunction({"policyDocument": POLICY, "context": CONTEXT})
+    keys = authorizer(function)
+    for number in range(1001):
+        keys.authorize(request(f"Bearer {number}"))
+    keys.authorize(request("Bearer 1000"))
+    assert len(function.asked) == 1001
+    keys.authorize(request("Bearer 0"))
+    assert len(function.asked) == 1002
+
+
+def test_a_gateway_that_has_asked_already_is_believed() -> None:
+    function = FakeFunction({})
+    assert authorizer(function).authorize(request(identity=CONTEXT)).client_id == "team-a"
+    assert function.asked == []
+
+
+@pytest.mark.parametrize("identity", [{}, {"principalId": "x"}])
+def test_a_gateway_without_an_authorizer_is_not_believed(identity: dict[str, Any]) -> None:
+    with pytest.raises(ClientError) as refused:
+        authorizer(FakeFunction({})).authorize(request(None, identity))
+    assert (refused.value.status, refused.value.code) == (401, "missing_api_key")
+
+
+def refusal(function: FakeFunction) -> ProxyError:
+    keys = authorizer(function)
+    for asked in (1, 2):  # a no is never remembered
+        with pytest.raises(ProxyError) as refused:
+            keys.authorize(request())
+        assert len(function.asked) == asked
+    return refused.value
+
+
+def test_a_wrong_key_is_refused() -> None:
+    error = refusal(FakeFunction({"errorMessage": "Unauthorized", "errorType": "Unauthorized"}, failed=True))
+    assert (error.status, error.code, error.type) == (401, "invalid_api_key", "authentication_error")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        FakeFunction({"errorMessage": "timed out"}, failed=True),
+        FakeFunction({}, error=AwsError("lambda", "TooManyRequestsException")),
+        FakeFunction({}),
+        FakeFunction(b"not json"),
+        FakeFunction([]),
+        FakeFunction(None),
+        FakeFunction({"policyDocument": {"Statement": []}}),
+        FakeFunction({"policyDocument": POLICY, "context": {}}),
+        FakeFunction({"policyDocument": {"Statement": [{"Effect": "Deny"}]}, "context": CONTEXT}),
+    ],
+)
+def test_an_identity_that_cannot_be_checked_is_unavailable_and_not_wrong(function: FakeFunction) -> None:
+    error = refusal(function)
+    assert isinstance(error, UnavailableError)
+    assert (error.status, error.code, error.headers) == (503, "authorization_unavailable", {"retry-after": "5"})

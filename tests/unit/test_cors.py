@@ -1,0 +1,25 @@
+"""Cross-origin headers for any origin, for listed ones, and for others."""
+
+from proxy.cors import Cors
+
+ANNOUNCED = {"origin": "https://a.example", "access-control-request-headers": "authorization,x-stainless-os"}
+
+
+def test_any_origin() -> None:
+    headers = Cors("*").preflight(ANNOUNCED)
+    assert headers["access-control-allow-origin"] == "*"
+    assert headers["access-control-allow-headers"] == "authorization,x-stainless-os"
+    assert "POST" in headers["access-control-allow-methods"]
+
+
+def test_listed_origins() -> None:
+    cors = Cors("https://a.example, https://b.example")
+    assert cors.headers("https://b.example")["access-control-allow-origin"] == "https://b.example"
+    assert cors.preflight(ANNOUNCED)["access-control-allow-origin"] == "https://a.example"
+
+
+def test_other_origins_and_no_origin() -> None:
+    cors = Cors("https://a.example")
+    for origin in ("https://b.example", "https://a.example.evil", None):
+        assert cors.headers(origin) == {"vary": "origin"}
+    assert cors.preflight({"origin": "null"}) == {"vary": "origin"}

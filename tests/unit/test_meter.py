@@ -1,0 +1,114 @@
+"""Usage and facts of answers in every form the OpenAI API has, and the hiding of a usage chunk nobody asked for."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openai_proxy.usage import Usage
+from proxy.meter import Meter, usage_of, without_usage_chunk
+
+USAGE = {
+    "prompt_tokens": 100,
+    "completion_tokens": 20,
+    "total_tokens": 120,
+    "prompt_tokens_details": {"cached_tokens": 60},
+    "completion_tokens_details": {"reasoning_tokens": 5},
+}
+REPORTED = Usage(100, 20, 60, 0, 5, "reported")
+
+
+def sse(*documents: object) -> bytes:
+    return b"".join(b"data: " + json.dumps(document).encode() + b"\n\n" for document in documents)
+
+
+def chunk(text: str = "", finish: str | None = None, usage: object = None, choices: bool = True) -> dict[str, object]:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    return {"id": "chatcmpl-1", "model": "m-1", "choices": [choice] if choices else [], "usage": usage}
+
+
+def metered(*chunks: bytes, content_type: str = "text/event-stream; charset=utf-8", uses_tokens: bool = True) -> Meter:
+    meter = Meter(content_type, uses_tokens)
+    for piece in chunks:
+        meter.see(piece)
+    meter.end()
+    return meter
+
+
+def test_a_chat_stream_with_a_usage_chunk() -> None:
+    body = sse(chunk("a"), chunk("b", "stop"), chunk(usage=USAGE, choices=False)) + b"data: [DONE]\n\n"
+    meter = metered(*(piece + b"\n\n" for piece in body.split(b"\n\n")[:-1]))
+    assert (meter.usage, meter.model, meter.id, meter.finish_reasons) == (REPORTED, "m-1", "chatcmpl-1", ["stop"])
+    assert (meter.chunks, meter.size) == (4, len(body))
+
+
+def test_usage_that_comes_with_the_last_choice() -> None:
+    assert metered(sse(chunk("a"), chunk("", "length", USAGE))).usage == REPORTED
+
+
+def test_the_last_of_several_running_totals_counts() -> None:
+    running = [{**USAGE, "completion_tokens": tokens} for tokens in (1, 2, 20)]
+    assert metered(*(sse(chunk("a", usage=usage)) for usage in running)).usage == REPORTED
+
+
+def test_a_stream_without_usage_is_missing_and_never_zero_in_silence() -> None:
+    assert metered(sse(chunk("a", "stop"))).usage.source == "missing"
+    assert metered(sse(chunk("a", "stop")), uses_tokens=False).usage.source == "none"
+
+
+def test_text_that_looks_like_usage_is_not_usage() -> None:
+    text = json.dumps({"usage": {"prompt_tokens": 10**9}, "finish_reason": "stop"})
+    meter = metered(sse(chunk("a")), sse(chunk(text), chunk(f"\n\ndata: {text}\n\n")))
+    assert meter.usage.source == "missing"
+    assert meter.finish_reasons == []
+
+
+def test_a_responses_stream() -> None:
+    usage = {"input_tokens": 7, "output_tokens": 9, "output_tokens_details": {"reasoning_tokens": 4}}
+    answer = {"object": "response", "id": "resp-1", "model": "m-2", "status": "in_progress", "usage": None}
+    created = {"type": "response.created", "response": answer}
+    delta = {"type": "response.output_text.delta", "delta": "x"}
+    completed = {"type": "response.completed", "response": {**answer, "status": "completed", "usage": usage}}
+    meter = metered(*(b"event: x\n" + sse(event) for event in (created, delta, completed)))
+    assert meter.usage == Usage(7, 9, 0, 0, 4, "reported")
+    assert (meter.model, meter.id, meter.finish_reasons) == ("m-2", "resp-1", ["completed"])
+
+
+def test_a_json_answer_in_pieces() -> None:
+    body = json.dumps({"id": "x", "model": "m", "choices": [{"finish_reason": "stop"}], "usage": USAGE}).encode()
+    meter = metered(body[:50], body[50:], content_type="application/json")
+    assert (meter.usage, meter.model, meter.finish_reasons) == (REPORTED, "m", ["stop"])
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"null", b"[" * 100_000, b"\xff\xfe"])
+def test_a_json_answer_that_is_none_has_no_usage(body: bytes) -> None:
+    assert metered(body, content_type="application/json").usage.source == "missing"
+
+
+def test_binary_answers_are_counted_and_not_read() -> None:
+    meter = metered(b"\x00" * 10, content_type="audio/mpeg")
+    assert (meter.size, meter.usage.source) == (10, "missing")
+
+
+@pytest.mark.parametrize("wrong", [None, 3, [], {}, {"a": 1}, "x"])
+def test_what_is_no_usage(wrong: object) -> None:
+    assert usage_of(wrong) is None
+
+
+def test_wrong_figures_in_a_usage_count_as_none() -> None:
+    wrong = {"prompt_tokens": -3, "completion_tokens": "7", "prompt_tokens_details": {"cached_tokens": 5}}
+    assert usage_of(wrong) == Usage(source="reported")
+
+
+@given(st.lists(st.sampled_from(["a", "ü", "\n\n", '"usage": {', "data: "])), st.booleans())
+def test_hiding_takes_the_usage_chunk_out_and_nothing_else(texts: list[str], together: bool) -> None:
+    content = [sse(chunk(text)) for text in texts] + [b": ping\n\n"]
+    hidden, done = sse(chunk(usage=USAGE, choices=False)), b"data: [DONE]\n\n"
+    pieces = [b"".join([*content, hidden, done])] if together else [*content, hidden, done]
+    assert b"".join(without_usage_chunk(piece) for piece in pieces) == b"".join(content) + done
+
+
+def test_a_last_chunk_with_choices_and_usage_stays() -> None:
+    both = sse(chunk("end", "stop", USAGE))
+    assert without_usage_chunk(both) == both

@@ -1,0 +1,84 @@
+"""The servers file: what it may say, and how each fault is named."""
+
+from pathlib import Path
+
+import pytest
+
+from openai_proxy.servers import Server, ServersFileError, TokenReference, load_servers, parse_servers, warnings_of
+
+GOOD = "a: {url: 'https://api.example/v1/', token: '${A_KEY}', model: m}\n"
+
+
+def test_the_shipped_file_is_the_documented_example() -> None:
+    servers = load_servers(Path(__file__).parents[2] / "openai_servers.yaml")
+    assert list(servers) == ["proxy", "openai", "mistral", "replicate", "predibase", "ollama", "gemini"]
+    assert servers["predibase"].model == ""
+    assert warnings_of(servers) == []
+
+
+def test_one_server() -> None:
+    expected = Server("a", "https://api.example/v1", TokenReference("environment", "A_KEY"), "m")
+    assert parse_servers(GOOD) == {"a": expected}
+
+
+@pytest.mark.parametrize(
+    ("token", "reference"),
+    [
+        ("plain-token", TokenReference("literal", "plain-token")),
+        ("", TokenReference("literal", "")),
+        ("${NAME_1}", TokenReference("environment", "NAME_1")),
+        ("secretsmanager:a/b", TokenReference("secretsmanager", "a/b")),
+        ("secretsmanager:a/b#key", TokenReference("secretsmanager", "a/b", "key")),
+        ("ssm:/a/b", TokenReference("ssm", "/a/b")),
+    ],
+)
+def test_tokens(token: str, reference: TokenReference) -> None:
+    assert parse_servers(f"a: {{url: 'https://x/v1', token: '{token}', model: ''}}")["a"].token == reference
+
+
+def test_a_literal_token_is_not_shown() -> None:
+    assert "plain-token" not in repr(parse_servers("a: {url: 'https://x', token: plain-token, model: ''}"))
+
+
+def test_warnings_name_server_key_and_remedy() -> None:
+    servers = parse_servers("a: {url: 'http://api.example', token: t, model: ''}\nb: {url: 'http://localhost:1', token: t, model: ''}")  # fmt: skip
+    assert [warning.partition(". Remedy")[0] for warning in warnings_of(servers, "f.yaml")] == [
+        "f.yaml: server 'a', key 'token': the token stands in the file",
+        "f.yaml: server 'a', key 'url': plain HTTP shows the token",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", ["f.yaml", "no server"]),
+        ("- a", ["f.yaml", "no server"]),
+        ("a: [", ["f.yaml", "not valid YAML"]),
+        (GOOD + GOOD, ["f.yaml", "'a'", "twice", "line 2"]),
+        ("a: {url: x, url: y}", ["f.yaml", "'url'", "twice"]),
+        ("A: {url: 'https://x', token: t, model: m}", ["server 'A'", "lower-case"]),
+        ("v1: {url: 'https://x', token: t, model: m}", ["server 'v1'"]),
+        ("a:", ["server 'a'", "no settings"]),
+        ("a: {url: 'https://x', token: t}", ["server 'a'", "key 'model'", "missing", "add 'model:'"]),
+        ("a: {url: 'https://x', tokens: t, model: m}", ["server 'a'", "key 'tokens'", "unknown", "url, token, model"]),
+        ("a: {url: 'https://x', token: null, model: m}", ["server 'a'", "key 'token'", "not a text"]),
+        ("a: {url: 'https://x', token: [t], model: m}", ["server 'a'", "key 'token'", "not a text"]),
+        ("a: {url: ftp://x, token: t, model: m}", ["server 'a'", "key 'url'", "http"]),
+        ("a: {url: 'https://u:p@x/v1', token: t, model: m}", ["server 'a'", "key 'url'"]),
+        ("a: {url: 'https://x/v1?k=1', token: t, model: m}", ["server 'a'", "key 'url'"]),
+        ("a: {url: 'https://x:port/v1', token: t, model: m}", ["server 'a'", "key 'url'"]),
+        ("a: {url: 'https://x', token: '${1}', model: m}", ["server 'a'", "key 'token'", "environment variable"]),
+        ("a: {url: 'https://x', token: 'secretsmanager:', model: m}", ["server 'a'", "key 'token'", "no secret"]),
+        ("a: {url: 'https://x', token: 'ssm:', model: m}", ["server 'a'", "key 'token'", "no parameter"]),
+        ('a: {url: "https://x", token: "a\\r\\nb", model: m}', ["server 'a'", "key 'token'", "header"]),
+    ],
+)
+def test_every_fault_names_file_server_key_and_remedy(text: str, named: list[str]) -> None:
+    with pytest.raises(ServersFileError) as fault:
+        parse_servers(text, "f.yaml")
+    assert all(part in str(fault.value) for part in ["f.yaml", *named]), str(fault.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ServersFileError, match="cannot be read"):
+        load_servers(tmp_path / "none.yaml")

@@ -1,0 +1,60 @@
+"""Cutting streams at the ends of events, whatever their line ends and however they are chunked."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.sse import EventFrames, data_of, split_events
+
+BYTES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: x", b":", b"a", b"\n\n", b"\xc3\xbc"])).map(b"".join)
+
+
+def chunked(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+
+
+@given(BYTES, st.lists(st.integers(0, 1000)), st.integers(1, 50))
+def test_what_goes_in_comes_out_in_order_whatever_the_chunks(data: bytes, cuts: list[int], max_held: int) -> None:
+    frames = EventFrames(max_held)
+    assert b"".join(frames.whole(chunk) for chunk in chunked(data, cuts)) + frames.rest() == data
+
+
+@given(BYTES, st.lists(st.integers(0, 1000)))
+def test_only_whole_events_leave_before_the_end(data: bytes, cuts: list[int]) -> None:
+    frames = EventFrames()
+    for chunk in chunked(data, cuts):
+        passed = frames.whole(chunk)
+        assert not passed or passed.endswith((b"\n\n", b"\r\r", b"\n\r", b"\n\r\n", b"\r\r\n"))
+
+
+@given(BYTES)
+def test_nothing_whole_is_held_back(data: bytes) -> None:
+    frames = EventFrames()
+    frames.whole(data)
+    assert len(split_events(frames.rest())) <= 1
+
+
+def test_one_byte_chunks_leave_as_events() -> None:
+    frames = EventFrames()
+    stream = b"data: a\r\n\r\ndata: b\n\n: ping\n\nleft"
+    passed = [frames.whole(stream[index : index + 1]) for index in range(len(stream))]
+    assert [piece for piece in passed if piece] == [b"data: a\r\n\r", b"\ndata: b\n\n", b": ping\n\n"]
+    assert frames.rest() == b"left"
+
+
+def test_an_event_larger_than_the_limit_is_passed_on_in_pieces() -> None:
+    frames = EventFrames(max_held=10)
+    assert frames.whole(b"data: 45") == b""
+    assert frames.whole(b"789") == b"data: 45789"
+    assert frames.whole(b"\n\n") == b"\n\n"
+
+
+def test_splitting_keeps_every_byte() -> None:
+    assert split_events(b"a\n\nb\r\n\r\nc\r\rd") == [b"a\n\n", b"b\r\n\r\n", b"c\r\r", b"d"]
+    assert split_events(b"") == []
+
+
+def test_data_lines_are_joined_and_comments_and_names_left_out() -> None:
+    assert data_of(b'data: {"a":1}\n\n') == b'{"a":1}'
+    assert data_of(b": ping\nevent: x\ndata:one\r\ndata: two\rid: 3\n\n") == b"one\ntwo"
+    assert data_of(b": ping\n\n") == b""
