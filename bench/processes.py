@@ -116,6 +116,7 @@ def fastapi(upstream: str, port: int, *, fast: bool) -> Process:
     parts = ("uvloop", "httptools") if fast else ("asyncio", "h11")
     command = [FASTAPI_PYTHON, "-m", "uvicorn", "bench.passthrough_fastapi:app", "--port", str(port)]
     command += ["--no-access-log", "--log-level", "warning", "--loop", parts[0], "--http", parts[1]]
+    command += ["--timeout-keep-alive", "3600"]
     return Process(command, {"UPSTREAM": f"http://{upstream}", "PYTHONPATH": str(ROOT)}, ROOT)
 
 

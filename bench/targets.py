@@ -92,6 +92,11 @@ class _Client(asyncio.Protocol):
             assert self._answered is not None
             self._answered.set_result(self._exchange)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody answers any more."""
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(exc or ConnectionResetError("the server closed the connection"))
+
     def _is_whole(self) -> bool:
         """Whether an answer with a length has come whole. A chunked one is not searched beyond its first piece."""
         first = self._exchange.pieces[0][1]

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-TASK_ROOT = "/var/task"
-"""Where a function's code lies on Lambda."""
-
 
 @dataclass(frozen=True, slots=True)
 class Function:
@@ -46,10 +43,6 @@ class Function:
     def region(self) -> str:
         """The region in the function's ARN."""
         return self.arn.split(":")[3]
-
-    def wrapper(self, task_root: Path) -> Path:
-        """The exec wrapper that Lambda runs in place of the managed runtime. Raises KeyError when it has none."""
-        return task_root / Path(self.environment["AWS_LAMBDA_EXEC_WRAPPER"]).relative_to(TASK_ROOT)
 
     def sandbox_environment(self, task_root: Path, layer: Path, overrides: Mapping[str, str]) -> dict[str, str]:
         """What the runtime's process finds in its environment, but for AWS_LAMBDA_RUNTIME_API.

@@ -10,11 +10,13 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import h11
 
 _READ_BYTES = 64 * 1024
 _MAX_HEAD_BYTES = 32 * 1024
+_MAX_SKIPPED_BYTES = 256 * 1024
 _LINGER_SECONDS = 2.0
 
 Headers = Sequence[tuple[str, str]]
@@ -99,7 +101,7 @@ class Exchange:
         """Send status and headers. Without a content-length the body is chunked. Raises PeerGoneError."""
         self._has_body = self.request.method != "HEAD" and status not in (204, 304)
         encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
-        await self._send(h11.Response(status_code=status, headers=encoded))
+        await self._send(h11.Response(status_code=status, headers=encoded, reason=_reason(status)))
 
     async def send(self, chunk: bytes) -> None:
         """Send one piece of the body now; dropped where HTTP has no body (HEAD, 204, 304). Raises PeerGoneError."""
@@ -186,7 +188,9 @@ class HttpServer:
                 await self._handler(Exchange(connection, reader, writer, head))
                 if connection.our_state not in (h11.DONE, h11.MUST_CLOSE):
                     return
-                if connection.their_state in (h11.IDLE, h11.SEND_BODY):
+                if connection.their_state is h11.SEND_BODY and not isinstance(
+                    connection.next_event(), h11.EndOfMessage
+                ):
                     await _linger(reader, writer)
                 if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                     return
@@ -224,6 +228,20 @@ class HttpServer:
         await _linger(reader, writer)
 
 
+async def _skip_body(connection: h11.Connection, reader: asyncio.StreamReader) -> bool:
+    """Read what is left of a request's body, if that is little: the connection can then serve the next request."""
+    skipped = 0
+    while skipped <= _MAX_SKIPPED_BYTES and not connection.they_are_waiting_for_100_continue:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_READ_BYTES))
+        elif isinstance(event, h11.Data):
+            skipped += len(event.data)
+        else:
+            return isinstance(event, h11.EndOfMessage)
+    return False
+
+
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Read away what the client still sends, for a while: closing at once would reset the answer it has not read."""
     with contextlib.suppress(ConnectionError, TimeoutError, NotImplementedError):
@@ -231,6 +249,13 @@ async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         async with asyncio.timeout(_LINGER_SECONDS):
             while await reader.read(_READ_BYTES):
                 pass
+
+
+def _reason(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""
 
 
 def _decoded(headers: Sequence[tuple[bytes, bytes]]) -> Headers:

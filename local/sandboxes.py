@@ -5,9 +5,6 @@ failure and is gone; the next request gets another one.
 """
 
 import asyncio
-import contextlib
-import os
-import signal
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
@@ -15,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local.processes import Child
 from local.runtime_api import Failed, Invocation, RuntimeApi
 
 _STOP_SECONDS = 2.0
@@ -34,7 +32,7 @@ class SandboxError(Exception):
 class Launch:
     """How to start a sandbox: command, environment (AWS_LAMBDA_RUNTIME_API is added), folder and log file."""
 
-    command: tuple[str, ...]
+    command: tuple[str | Path, ...]
     environment: Mapping[str, str]
     folder: Path
     log: Path
@@ -43,11 +41,11 @@ class Launch:
 class Sandbox:
     """One process with its Runtime API. `idle_since` is monotonic seconds."""
 
-    def __init__(self, process: asyncio.subprocess.Process, api: RuntimeApi) -> None:
-        self._process = process
+    def __init__(self, child: Child, api: RuntimeApi) -> None:
+        self._child = child
         self._api = api
-        self.pid = process.pid
-        self.exited = asyncio.create_task(process.wait())
+        self.pid = child.pid
+        self.exited = child.exited
         self.idle_since = 0.0
 
     @classmethod
@@ -55,17 +53,7 @@ class Sandbox:
         """Start a process and wait until it asks for its first invocation. Raises SandboxError."""
         api = RuntimeApi()
         environment = {**launch.environment, "AWS_LAMBDA_RUNTIME_API": await api.start()}
-        with launch.log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *launch.command,
-                cwd=launch.folder,
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        sandbox = cls(process, api)
+        sandbox = cls(await Child.start(launch.command, environment, launch.folder, launch.log), api)
         if not await sandbox._became_idle(init_timeout):
             error = api.init_error or Failed("Runtime.ExitError" if sandbox.exited.done() else "Sandbox.Timedout")
             await sandbox.stop()
@@ -82,22 +70,15 @@ class Sandbox:
             await invocation.wait_closed(_DRAIN_SECONDS)
             await invocation.put(Failed("Runtime.ExitError"))
         else:
-            self._kill(signal.SIGKILL)
+            self._child.kill()
             await invocation.put(Failed("Sandbox.Timedout"))
         await self.stop()
         return False
 
     async def stop(self) -> None:
         """End the process: a moment to finish, then for good."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if not self.exited.done():
-                self._kill(number)
-                await asyncio.wait({self.exited}, timeout=_STOP_SECONDS)
+        await self._child.stop(_STOP_SECONDS)
         await self._api.close()
-
-    def _kill(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
 
     async def _became_idle(self, seconds: float) -> bool:
         idle = asyncio.create_task(self._api.idle.wait())

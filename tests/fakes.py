@@ -1,12 +1,14 @@
 """Real servers and small fakes for tests. Servers listen on loopback and speak bytes, so that nothing is mocked away."""
 
 import contextlib
+import json
 import socket
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 
 @dataclass
@@ -57,6 +59,11 @@ class Connection:
             self._reader.close()
             self._socket.close()
 
+    def stop(self) -> None:
+        """End the connection from another thread than the script's, which may be reading."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def wait_for_end(self) -> None:
         """Until the client has closed the connection."""
         with contextlib.suppress(OSError, ValueError):
@@ -95,6 +102,21 @@ class Connection:
         return headers
 
 
+def envelope_of(entry: Mapping[str, str]) -> dict[str, Any]:
+    """What EventBridge makes of one PutEvents entry."""
+    return {
+        "version": "0",
+        "id": "7bf73129-1428-4cd3-a780-95db273d1602",
+        "detail-type": entry["DetailType"],
+        "source": entry["Source"],
+        "account": "123456789012",
+        "time": "2026-11-23T18:00:00Z",
+        "region": "eu-central-1",
+        "resources": [],
+        "detail": json.loads(entry["Detail"]),
+    }
+
+
 Script = Callable[[Connection, Received], None]
 
 
@@ -109,7 +131,8 @@ class ScriptedServer:
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.received: list[Received] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
 
     def __enter__(self) -> "ScriptedServer":
         return self
@@ -117,22 +140,27 @@ class ScriptedServer:
     def __exit__(self, _t: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
         for connection in self._connections:
-            connection.close()
+            connection.stop()
+        for thread in self._threads:
+            thread.join(timeout=20)
+        self._listener.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 connection = Connection(self._listener.accept()[0])
                 self._connections.append(connection)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def _serve(self, connection: Connection) -> None:
         with contextlib.suppress(OSError, ValueError):
             while request := connection.receive(body=self._reads_bodies):
                 self.received.append(request)
                 self._script(connection, request)
+        connection.close()
 
 
 @dataclass

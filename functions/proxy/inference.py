@@ -64,7 +64,7 @@ class Inference:
 
     def _outcome(self) -> tuple[DetailType, dict[str, Any]]:
         error = self.error
-        if error is None and self.status == 429:
+        if self.status == 429 and (error is None or error.fault == "upstream"):
             return "InferenceThrottled", {"throttle": {"source": "upstream", "retry_after": self.retry_after}}
         if error is None and self.status >= 400:
             error = UpstreamError(self.status, "upstream_error", "", upstream_status=self.status)

@@ -150,6 +150,8 @@ class Relay:
     def _answer_error(self, inference: Inference, response: Response, error: ProxyError) -> None:
         """Before the first byte a status and an error body; after it an error frame where the format has room."""
         inference.error = error
+        if response.broken:
+            return
         if not response.started:
             inference.status = error.status
             headers = {"content-type": "application/json", **error.headers}

@@ -30,6 +30,9 @@ OUTCOMES = {"InferenceCompleted": "completed", "InferenceFailed": "failed"}
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LONGEST_TEXT = 256
+# Three names make the rollup's key: with up to 4 bytes a character they stay below the 1,024 bytes of a sort key.
+_LONGEST_SERVER = 64
+_LONGEST_MODEL = 128
 _MOST_FINISH_REASONS = 16
 _MOST_TOKENS = 10**12
 
@@ -87,14 +90,14 @@ def _attributes(event: Event) -> Attributes:
         "request_id": _text(event.request_id),
         "timestamp": _text(event.timestamp),
         "operation": _text(data["operation"]["name"]),
-        "server": _text(data["server"]["name"]),
+        "server": _text(data["server"]["name"], _LONGEST_SERVER),
         "method": _text(request["method"]),
         "path": _text(request["path"]),
-        "request_model": _text(request["model"]),
+        "request_model": _text(request["model"], _LONGEST_MODEL),
         "stream": bool(request["stream"]),
         "request_size": _count(request["size"]),
         "status_code": _count(response["status_code"]),
-        "model": _text(response["model"]) or _text(request["model"]),
+        "model": _text(response["model"] or request["model"], _LONGEST_MODEL),
         "response_id": _text(response["id"]),
         "finish_reasons": [_text(reason) or UNNAMED for reason in response["finish_reasons"][:_MOST_FINISH_REASONS]],
         "response_size": _count(response["size"]),
@@ -182,11 +185,11 @@ def _share(entry: Attributes) -> dict[str, int | Decimal]:
     }
 
 
-def _text(value: Any) -> str | None:
-    """A text, cut to a length that a table bears: models and paths are what clients make them."""
+def _text(value: Any, longest: int = _LONGEST_TEXT) -> str | None:
+    """A text that a table bears, however long and broken: models and paths are what clients make them."""
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{value!r} is not a text")
-    return value[:_LONGEST_TEXT] or None if value else None
+    return value[:longest].encode(errors="replace").decode() if value else None
 
 
 def _count(value: Any) -> int:

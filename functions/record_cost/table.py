@@ -141,9 +141,9 @@ def _add(table: str, entries: Sequence[LedgerEntry]) -> "TransactWriteItemTypeDe
 
 
 def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, str]:
-    """The entries that need not be tried again after `error`, with the reason: DUPLICATE, or why the table refused them.
+    """The entries that are settled after `error`, and why: DUPLICATE, or what the table has against them.
 
-    Empty when nothing is wrong with any of them. Raises `error` when it is about something else: access, a missing table.
+    Empty when nothing is wrong with any of them: try again. Raises `error` when it is about access or a missing table.
     """
     reasons = cast("list[dict[str, str]]", error.response.get("CancellationReasons", []))
     codes = [reason.get("Code", "None") for reason in reasons]

@@ -1,0 +1,33 @@
+"""`servers`: is `openai_servers.yaml` fit to deploy?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from openai_proxy.servers import Server, ServersFileError, load_servers, warnings_of
+
+from console.errors import ConsoleError
+from console.text import columns
+
+
+def check_servers(path: Path) -> tuple[dict[str, Server], list[str]]:
+    """The servers in the file, and what is allowed but should be known. Raises ConsoleError."""
+    try:
+        servers = load_servers(path)
+    except ServersFileError as error:
+        raise ConsoleError(str(error)) from error
+    return servers, warnings_of(servers, str(path))
+
+
+def servers_table(servers: Mapping[str, Server]) -> str:
+    """The servers as text; of a token only where it comes from."""
+    rows = [(server.name, server.url, _token(server), server.model or "-") for server in servers.values()]
+    return columns(("SERVER", "URL", "TOKEN", "DEFAULT MODEL"), rows)
+
+
+def _token(server: Server) -> str:
+    token = server.token
+    if token.kind == "literal":
+        return "in the file" if token.name else "none"
+    if token.kind == "environment":
+        return f"${{{token.name}}}"
+    return f"{token.kind}:{token.name}" + (f"#{token.json_key}" if token.json_key else "")

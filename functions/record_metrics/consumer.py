@@ -1,0 +1,98 @@
+"""SQS batch ─▶ events not counted yet ─▶ few metric data ─▶ CloudWatch ─▶ markers.
+
+One rule: a message fails for its own fault only; but when CloudWatch or the markers fail, all of them come again.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.events import Event, MalformedEventError
+
+from record_metrics.measurements import OUTCOMES, Measurement, ModelNames, measurements_of, metric_data
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+    from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
+
+OLDEST = 14 * 86400
+"""CloudWatch refuses a whole call for one value that is two weeks old, or …"""
+NEWEST = 2 * 3600
+"""… more than two hours ahead."""
+_MARGIN = 300
+_MARKER_LIFETIME = OLDEST + 86400
+
+
+class Metrics(Protocol):
+    """Where metrics go: CloudWatch, or a fake of it."""
+
+    def put(self, data: "Sequence[MetricDatumTypeDef]") -> None:
+        """Publish `data`."""
+        ...
+
+
+class Marks(Protocol):
+    """Which events have been counted: Markers, or a fake of it."""
+
+    def seen(self, ids: Iterable[str]) -> set[str]:
+        """Those of `ids` that have been counted."""
+        ...
+
+    def mark(self, ids: Iterable[str], expires_at: int) -> int:
+        """Remember `ids`; returns how many could not be remembered."""
+        ...
+
+
+class RecordMetrics:
+    """The consumer behind the queue of terminal events."""
+
+    def __init__(
+        self, metrics: Metrics, marks: Marks, logger: "Logger", clock: Callable[[], float] = time.time
+    ) -> None:
+        self._metrics = metrics
+        self._marks = marks
+        self._logger = logger
+        self._clock = clock
+        self._model_names = ModelNames()
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+        """Count an SQS batch. Returns the partial batch response: the messages that must come again."""
+        measured: dict[str, list[Measurement]] = {}
+        failed: list[str] = []
+        for record in batch["Records"]:
+            try:
+                event = Event.from_sqs_body(record["body"])
+                if event.detail_type in OUTCOMES and event.id not in measured:
+                    measured[event.id] = self._in_range(event.id, measurements_of(event, self._model_names))
+            except MalformedEventError as error:
+                self._logger.warning("message refused", message_id=record["messageId"], reason=str(error))
+                failed.append(record["messageId"])
+        self._count(measured)
+        return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
+
+    def _count(self, measured: Mapping[str, list[Measurement]]) -> None:
+        seen = self._marks.seen(measured)
+        fresh = [event_id for event_id in measured if event_id not in seen]
+        data = metric_data(measurement for event_id in fresh for measurement in measured[event_id])
+        if data:
+            self._metrics.put(data)
+        self._mark(fresh)
+        self._logger.info("batch counted", events=len(fresh), duplicates=len(seen), metric_data=len(data))
+
+    def _mark(self, ids: Sequence[str]) -> None:
+        """The metrics are published: whatever happens now, asking for these messages again would count them twice."""
+        try:
+            lost = self._marks.mark(ids, int(self._clock()) + _MARKER_LIFETIME)
+        except (BotoCoreError, ClientError):
+            self._logger.exception("markers not written: these events count twice if they come again", events=len(ids))
+        else:
+            if lost:
+                self._logger.warning("markers not written: these events count twice if they come again", events=lost)
+
+    def _in_range(self, event_id: str, measurements: list[Measurement]) -> list[Measurement]:
+        now = self._clock()
+        if any(not now - OLDEST + _MARGIN < m.minute < now + NEWEST - _MARGIN for m in measurements):
+            self._logger.warning("event outside the time that CloudWatch accepts: not counted", event_id=event_id)
+            return []
+        return measurements

@@ -1,0 +1,28 @@
+"""Composition root of store_response: ResponseCaptured ─▶ response cache."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from botocore.config import Config
+
+from store_response.consumer import StoreResponse
+from store_response.table import CacheTable
+
+_CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
+
+# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+_store_response = StoreResponse(
+    cache=CacheTable(
+        boto3.client("dynamodb", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
+        os.environ["CACHE_TABLE"],
+    ),
+    logger=Logger(service="store_response", level=os.environ.get("LOG_LEVEL", "INFO")),
+)
+
+
+def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
+    """Handle one SQS batch with `ReportBatchItemFailures`."""
+    return _store_response(event)

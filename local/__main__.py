@@ -1,0 +1,52 @@
+"""`python -m local run`: the process edge of the local stack."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+from openai_proxy.servers import ServersFileError
+
+from local.ports import PortTakenError
+from local.processes import CommandError
+from local.sandboxes import SandboxError
+from local.settings import Settings, parse
+from local.stack import Stack
+
+
+def main() -> int:
+    """Run the stack until it is told to stop. The exit status is 0 then, 1 when it could not start or go on."""
+    settings = parse(sys.argv[1:], os.environ)
+    try:
+        asyncio.run(_run(settings))
+    except (CommandError, PortTakenError, SandboxError, ServersFileError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    stack = asyncio.create_task(Stack(settings, os.environ, _say).run())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Cancelled once: what is repeated while everything is being stopped would leave something running.
+        asyncio.get_running_loop().add_signal_handler(number, _cancel_once, stack)
+    try:
+        await stack
+    except asyncio.CancelledError:
+        _say("Stopped.")
+
+
+def _cancel_once(task: asyncio.Task[None]) -> None:
+    if not task.cancelling():
+        task.cancel()
+
+
+def _say(line: str) -> None:
+    # Whoever read along may have gone; that must not keep the stack from stopping what it started.
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

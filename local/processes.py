@@ -1,0 +1,69 @@
+"""Child processes. Their one rule: each has a session of its own, so that it is stopped with everything it started."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+
+class CommandError(Exception):
+    """A command that should have succeeded did not. The message names it and ends with what it said last."""
+
+
+class Child:
+    """A running process whose output goes to a log file. `exited` is done when it has ended, with its status."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.exited = asyncio.create_task(process.wait())
+
+    @classmethod
+    async def start(
+        cls, command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, log: Path
+    ) -> Self:
+        """Start `command`, appending to `log`. Raises OSError when there is no such command."""
+        with log.open("ab") as output:
+            return cls(
+                await asyncio.create_subprocess_exec(
+                    *command,
+                    cwd=folder,
+                    env=environment,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            )
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to the process and to all that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Ask the process to end, wait, and then end it for good."""
+        if not self.exited.done():
+            self.kill(signal.SIGTERM)
+            await asyncio.wait({self.exited}, timeout=grace_seconds)
+        self.kill()
+        await self.exited
+
+
+async def run(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, log: Path) -> None:
+    """Run `command` to its end, its output at the end of `log`. Raises CommandError. Cancelling it stops it."""
+    child = await Child.start(command, environment, folder, log)
+    try:
+        status = await asyncio.shield(child.exited)
+    finally:
+        await child.stop(0)
+    if status:
+        name = f"{Path(command[0]).name} {command[1]}"
+        raise CommandError(f"`{name}` failed (status {status}). The end of {log}:\n{_last_lines(log, 20)}")
+
+
+def _last_lines(log: Path, count: int) -> str:
+    return "\n".join(log.read_text(errors="replace").strip().splitlines()[-count:])

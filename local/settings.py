@@ -1,0 +1,119 @@
+"""What can be chosen about the local stack: ports, folders, whether its state is kept."""
+
+import argparse
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One local stack. Two of them live side by side when they differ in `folder` and in every port."""
+
+    port: int
+    ministack_port: int
+    demo_port: int
+    folder: Path
+    keep_state: bool
+    ministack: Path
+    sam: Path
+    build: Path
+    """Where `sam build` puts the application. Not .aws-sam/build: `make deploy` builds there, for another Python."""
+    stack_name: str = "openai-proxy"
+
+    @property
+    def endpoint(self) -> str:
+        """MiniStack's address: AWS_ENDPOINT_URL."""
+        return f"http://{HOST}:{self.ministack_port}"
+
+    @property
+    def demo_url(self) -> str:
+        """The demo server's base URL."""
+        return f"http://{HOST}:{self.demo_port}/v1"
+
+    @property
+    def servers_file(self) -> Path:
+        """The servers file of this stack: the repository's, and the demo server."""
+        return self.folder / "openai_servers.yaml"
+
+    @property
+    def env_file(self) -> Path:
+        """The file to source."""
+        return self.folder / "env"
+
+    @property
+    def state(self) -> Path:
+        """What outlives the stack when its state is kept."""
+        return self.folder / "state"
+
+    @property
+    def temporary(self) -> Path:
+        """What never outlives the stack."""
+        return self.folder / "tmp"
+
+    def log(self, name: str) -> Path:
+        """The log file of one part of the stack."""
+        return self.folder / "logs" / f"{name}.log"
+
+    @property
+    def build_parameters(self) -> dict[str, str]:
+        """The template's parameters that matter to a build: this machine's Python and architecture."""
+        return {
+            "PythonVersion": f"python{sys.version_info.major}.{sys.version_info.minor}",
+            "Architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",
+        }
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """All of the template's parameters that are not left at their defaults.
+
+        MiniStack cannot stream, and does not know the address of API Gateway's streaming invocations: its REST API
+        gives whole answers. The streaming function URL is this package's own.
+        """
+        local = {"ServersFile": str(self.servers_file), "BatchWindowSeconds": "1", "Streaming": "false"}
+        return {**self.build_parameters, **local}
+
+
+def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Read the command line; what it leaves open comes from the environment, as `make run PORT=8081` sets it."""
+    parser = argparse.ArgumentParser(prog="python -m local", description="The whole application on this machine.")
+    commands = parser.add_subparsers(required=True, metavar="run")
+    run = commands.add_parser("run", help="build, deploy into MiniStack and serve until Ctrl-C")
+
+    def port(variable: str, default: int) -> int:
+        value = environ.get(variable) or str(default)
+        if not value.isdigit() or not 0 < int(value) < 65536:
+            run.error(f"{variable}={value} is not a port")
+        return int(value)
+
+    run.add_argument("--port", type=int, default=port("PORT", 8080), help="the function URL's (PORT; 8080)")
+    run.add_argument("--ministack-port", type=int, default=port("MINISTACK_PORT", 4566), help="(MINISTACK_PORT; 4566)")
+    run.add_argument(
+        "--demo-port", type=int, default=port("DEMO_PORT", 8090), help="the demo server's (DEMO_PORT; 8090)"
+    )
+    run.add_argument(
+        "--keep-state",
+        action="store_true",
+        default=environ.get("KEEP_STATE", "") not in ("", "0"),
+        help="tables, keys and costs survive a restart (KEEP_STATE=1)",
+    )
+    run.add_argument("--folder", type=Path, default=ROOT / ".local", help="logs and state (.local)")
+    run.add_argument("--build", type=Path, help="what sam build makes (FOLDER/build)")
+    options = parser.parse_args(arguments)
+    folder: Path = options.folder.resolve()
+    return Settings(
+        port=options.port,
+        ministack_port=options.ministack_port,
+        demo_port=options.demo_port,
+        folder=folder,
+        keep_state=options.keep_state,
+        ministack=Path(environ.get("MINISTACK") or ROOT / ".venv-ministack/bin/ministack"),
+        sam=Path(sys.executable).parent / "sam",
+        build=(options.build or folder / "build").resolve(),
+    )

@@ -1,0 +1,530 @@
+"""`template.yaml` against what the code, the events and the architecture say, for every way of deploying it."""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from openai_proxy import events
+
+from tests.contract.template_stack import ROOT, Stack, as_list, deployed, parameters_of_template, source
+
+FUNCTIONS = {
+    "ProxyFunction": "proxy",
+    "AuthorizerFunction": "authorizer",
+    "RecordCostFunction": "record_cost",
+    "RecordMetricsFunction": "record_metrics",
+    "StoreResponseFunction": "store_response",
+}
+CONSUMERS = ("RecordCost", "RecordMetrics", "StoreResponse")
+STREAMING_PATH = "2021-11-15/functions/${ProxyFunction.Arn}/response-streaming-invocations"
+BUFFERED_PATH = "2015-03-31/functions/${ProxyFunction.Arn}/invocations"
+
+SETTINGS: list[dict[str, str]] = [
+    {},
+    {"FunctionUrlEnabled": "false"},
+    {"RestApiEnabled": "false"},
+    {"FunctionUrlEnabled": "false", "RestApiEnabled": "false"},
+    {"Streaming": "false"},
+]
+
+
+@pytest.fixture(params=SETTINGS, ids=lambda setting: ",".join(map("=".join, setting.items())) or "defaults")
+def stack(request: pytest.FixtureRequest) -> Stack:
+    return deployed(**request.param)
+
+
+# ------------------------------------------------------------------------------------------------------------ functions
+
+
+def test_the_functions_are_the_five_and_their_handlers_exist(stack: Stack) -> None:
+    functions = stack.of_type("AWS::Lambda::Function")
+    assert {name: f["Handler"] for name, f in functions.items()} == {
+        name: f"{package}.handler.handler" for name, package in FUNCTIONS.items()
+    }
+    for package in FUNCTIONS.values():
+        module = ast.parse((ROOT / "functions" / package / "handler.py").read_text())
+        assert "handler" in {node.name for node in module.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_functions_run_what_the_layer_was_built_for(stack: Stack) -> None:
+    (layer,) = stack.of_type("AWS::Lambda::LayerVersion").values()
+    for function in stack.of_type("AWS::Lambda::Function").values():
+        assert [function["Runtime"]] == layer["CompatibleRuntimes"] == [stack.parameters["PythonVersion"]]
+        assert function["Architectures"] == layer["CompatibleArchitectures"] == [stack.parameters["Architecture"]]
+        assert len(function["Layers"]) == 1
+    metadata = source()["Resources"]["SharedLayer"]["Metadata"]
+    assert metadata == {"BuildMethod": {"Ref": "PythonVersion"}, "BuildArchitecture": {"Ref": "Architecture"}}
+
+
+def test_time_and_memory() -> None:
+    functions = deployed().of_type("AWS::Lambda::Function")
+    assert (functions["ProxyFunction"]["Timeout"], functions["ProxyFunction"]["MemorySize"]) == (900, 256)
+    assert functions["AuthorizerFunction"]["Timeout"] <= 29, "API Gateway waits no longer"
+    assert all(function["TracingConfig"] == {"Mode": "Active"} for function in functions.values())
+    assert not any("ReservedConcurrentExecutions" in function for function in functions.values())
+
+
+def test_the_wrapper_is_the_streaming_runtime_only_where_something_streams() -> None:
+    def wrapper(stack: Stack) -> str | None:
+        variables = stack.of_type("AWS::Lambda::Function")["ProxyFunction"]["Environment"]["Variables"]
+        return variables.get("AWS_LAMBDA_EXEC_WRAPPER")
+
+    path = wrapper(deployed())
+    assert path is not None
+    file = ROOT / "functions" / Path(path).relative_to("/var/task")
+    assert os.access(file, os.X_OK)
+    assert wrapper(deployed(Streaming="false")) is None
+
+
+@pytest.mark.parametrize(("existing", "path"), [("", "/code:/opt/python"), ("/a:/b", "/code:/opt/python:/a:/b")])
+def test_the_wrapper_becomes_the_runtime(tmp_path: Path, existing: str, path: str) -> None:
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\necho "$PYTHONPATH" "$@"\n')
+    python.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LAMBDA_TASK_ROOT": "/code", "PYTHONPATH": existing}
+    wrapper = str(ROOT / "functions/proxy/bootstrap")
+    for arguments in ([str(python), "-m", "awslambdaric", "proxy.handler.handler"], []):
+        run = subprocess.run([wrapper, *arguments], env=environment, capture_output=True, text=True, check=True)
+        assert run.stdout == f"{path} -P -m proxy.runtime\n"
+
+
+def names_read(package: str) -> tuple[set[str], set[str]]:
+    """The environment variables that the entry points of `package` read: (required, optional)."""
+    required: set[str] = set()
+    optional: set[str] = set()
+    for name in ("handler.py", "runtime.py"):
+        file = ROOT / "functions" / package / name
+        for node in ast.walk(ast.parse(file.read_text())) if file.exists() else ():
+            match node:
+                case ast.Subscript(value=value, slice=ast.Constant(str(variable)), ctx=ast.Load()) if is_environ(value):
+                    required.add(variable)
+                case ast.Call(func=ast.Attribute(value=value, attr="get"), args=[ast.Constant(str(variable)), *_]) if (
+                    is_environ(value)
+                ):
+                    optional.add(variable)
+                case _:
+                    pass
+    return required, optional
+
+
+def is_environ(node: ast.expr) -> bool:
+    return ast.unparse(node) in ("os.environ", "environ", "environment")
+
+
+def is_given_by_lambda(name: str) -> bool:
+    return name.startswith(("AWS_", "_", "LAMBDA_"))
+
+
+@pytest.mark.parametrize(("function", "package"), FUNCTIONS.items())
+def test_a_function_gets_the_variables_it_reads_and_no_others(function: str, package: str, stack: Stack) -> None:
+    given = set(stack.of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"])
+    required, optional = names_read(package)
+    assert {name for name in required if not is_given_by_lambda(name)} <= given
+    everywhere = {"STAGE", "LOG_LEVEL"}
+    assert everywhere <= given
+    assert {name for name in given if not is_given_by_lambda(name)} <= required | optional | everywhere
+
+
+def test_the_layer_carries_what_the_functions_expect_in_it() -> None:
+    assert (ROOT / "shared/openai_servers.yaml").resolve() == ROOT / "openai_servers.yaml"
+    assert deployed().parameters["ServersFile"] == "/opt/python/openai_servers.yaml"
+    assert source()["Resources"]["SharedLayer"]["Properties"]["ContentUri"] == "shared/"
+    required = re.findall(r"^([\w-]+)==", (ROOT / "shared/requirements.txt").read_text(), re.MULTILINE)
+    assert {"httpx", "pyyaml", "aws-lambda-powertools"} <= set(required)
+
+
+# ---------------------------------------------------------------------------------------------------------------- doors
+
+
+def test_the_function_url_streams_and_leaves_cors_to_the_proxy() -> None:
+    (url,) = deployed().of_type("AWS::Lambda::Url").values()
+    assert url == {"TargetFunctionArn": "${ProxyFunction.Arn}", "AuthType": "NONE", "InvokeMode": "RESPONSE_STREAM"}
+    public = [p for p in deployed().of_type("AWS::Lambda::Permission").values() if p["Principal"] == "*"]
+    assert {p["FunctionName"] for p in public} == {"${ProxyFunction}"}
+    assert {(p["Action"], p.get("FunctionUrlAuthType"), p.get("InvokedViaFunctionUrl")) for p in public} == {
+        ("lambda:InvokeFunctionUrl", "NONE", None),
+        ("lambda:InvokeFunction", None, True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("streaming", "mode", "timeout", "path"),
+    [("true", "STREAM", 900000, STREAMING_PATH), ("false", "BUFFERED", 29000, BUFFERED_PATH)],
+)
+def test_every_method_of_the_rest_api_goes_to_the_proxy(streaming: str, mode: str, timeout: int, path: str) -> None:
+    stack = deployed(Streaming=streaming)
+    methods = {method["HttpMethod"]: method for method in stack.of_type("AWS::ApiGateway::Method").values()}
+    assert set(methods) == {"ANY", "OPTIONS"}
+    for method in methods.values():
+        assert method["ResourceId"] == "${RestApiPath}"
+        assert method["Integration"] == {
+            "Type": "AWS_PROXY",
+            "IntegrationHttpMethod": "POST",
+            "ResponseTransferMode": mode,
+            "TimeoutInMillis": timeout,
+            "Uri": f"arn:aws:apigateway:us-east-1:lambda:path/{path}",
+        }
+    assert stack.of_type("AWS::ApiGateway::Resource")["RestApiPath"]["PathPart"] == "{proxy+}"
+    assert (methods["ANY"]["AuthorizationType"], methods["ANY"]["AuthorizerId"]) == ("CUSTOM", "${RestApiAuthorizer}")
+    assert methods["OPTIONS"]["AuthorizationType"] == "NONE", "a preflight request carries no key"
+
+
+def test_a_buffered_function_url_matches_its_function() -> None:
+    (url,) = deployed(Streaming="false").of_type("AWS::Lambda::Url").values()
+    assert url["InvokeMode"] == "BUFFERED"
+
+
+def test_the_rest_api_asks_the_authorizer() -> None:
+    stack = deployed(AuthorizerCacheSeconds="7")
+    (authorizer,) = stack.of_type("AWS::ApiGateway::Authorizer").values()
+    assert authorizer["Type"] == "REQUEST"
+    assert authorizer["IdentitySource"] == "method.request.header.Authorization"
+    assert authorizer["AuthorizerResultTtlInSeconds"] == "7"
+    assert authorizer["AuthorizerUri"].endswith(
+        "lambda:path/2015-03-31/functions/${AuthorizerFunction.Arn}/invocations"
+    )
+    variables = stack.of_type("AWS::Lambda::Function")["ProxyFunction"]["Environment"]["Variables"]
+    assert variables["AUTHORIZER_CACHE_SECONDS"] == "7"
+
+
+def test_api_gateway_may_invoke_the_proxy_and_the_authorizer_for_this_api_only() -> None:
+    permissions = deployed().of_type("AWS::Lambda::Permission").values()
+    api = "arn:aws:execute-api:us-east-1:111111111111:${RestApi}"
+    assert {
+        (p["FunctionName"], p["Action"], p["SourceArn"])
+        for p in permissions
+        if p["Principal"] == "apigateway.amazonaws.com"
+    } == {
+        ("${ProxyFunction}", "lambda:InvokeFunction", f"{api}/*/*/*"),
+        ("${AuthorizerFunction}", "lambda:InvokeFunction", f"{api}/authorizers/${{RestApiAuthorizer}}"),
+    }
+
+
+def gateway_errors() -> dict[str, tuple[str | None, dict[str, Any], dict[str, str]]]:
+    """Response type → (status, the OpenAI error, headers) of what the gateway answers itself."""
+    return {
+        response["ResponseType"]: (
+            response.get("StatusCode"),
+            json.loads(
+                response["ResponseTemplates"]["application/json"].replace("$context.error.messageString", '"text"')
+            ),
+            response["ResponseParameters"],
+        )
+        for response in deployed().of_type("AWS::ApiGateway::GatewayResponse").values()
+    }
+
+
+def test_what_the_gateway_answers_itself_is_an_openai_error() -> None:
+    statuses = {kind: status for kind, (status, _, _) in gateway_errors().items()}
+    assert statuses == {
+        "UNAUTHORIZED": "401",
+        "ACCESS_DENIED": "403",
+        "MISSING_AUTHENTICATION_TOKEN": "404",
+        "REQUEST_TOO_LARGE": "413",
+        "THROTTLED": "429",
+        "QUOTA_EXCEEDED": "429",
+        "AUTHORIZER_CONFIGURATION_ERROR": "503",
+        "AUTHORIZER_FAILURE": "503",
+        "DEFAULT_4XX": None,
+        "DEFAULT_5XX": None,
+    }
+    for _, body, headers in gateway_errors().values():
+        assert list(body) == ["error"]
+        assert list(body["error"]) == ["message", "type", "param", "code"]
+        assert headers["gatewayresponse.header.Access-Control-Allow-Origin"] == "'*'"
+
+
+def test_the_gateway_speaks_as_the_proxy_does() -> None:
+    proxy = "\n".join(file.read_text() for file in (ROOT / "functions/proxy").glob("*.py"))
+    for kind in ("UNAUTHORIZED", "MISSING_AUTHENTICATION_TOKEN", "REQUEST_TOO_LARGE", "AUTHORIZER_FAILURE"):
+        error = gateway_errors()[kind][1]["error"]
+        assert f'"{error["code"]}"' in proxy
+        assert f'"{error["type"]}"' in proxy
+
+
+@pytest.mark.parametrize(("streaming", "kind"), [("true", "Streaming"), ("false", "Buffered")])
+def test_a_changed_rest_api_gets_a_new_deployment(streaming: str, kind: str) -> None:
+    written = {
+        name: resource
+        for name, resource in source()["Resources"].items()
+        if resource["Type"].startswith("AWS::ApiGateway::")
+        and resource["Type"] not in ("AWS::ApiGateway::Deployment", "AWS::ApiGateway::Stage")
+    }
+    digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:8]
+    stack = deployed(Streaming=streaming)
+    (name,) = stack.of_type("AWS::ApiGateway::Deployment")
+    expected = f"RestApi{kind}Deployment{digest}"
+    assert name == expected, f"the REST API has changed: rename {name} to {expected} in template.yaml"
+    assert stack.of_type("AWS::ApiGateway::Stage")["RestApiStage"]["DeploymentId"] == f"${{{name}}}"
+    settled = {"RestApi", "RestApiAuthorizer", "RestApiPath", *stack.resources[name]["DependsOn"]}
+    assert settled == set(written), "a deployment takes in only what is there before it"
+
+
+def test_a_closed_door_leaves_nothing_behind() -> None:
+    closed = deployed(FunctionUrlEnabled="false", RestApiEnabled="false")
+    types = {resource["Type"] for resource in closed.resources.values()}
+    assert not {name for name in types if name.startswith("AWS::ApiGateway::")}
+    assert not types & {"AWS::Lambda::Url", "AWS::Lambda::Permission"}
+    one_door = deployed(RestApiEnabled="false")
+    assert set(one_door.resources) - set(closed.resources) == {
+        "ProxyUrl",
+        "ProxyUrlPermission",
+        "ProxyUrlInvokePermission",
+    }
+
+
+def test_outputs() -> None:
+    always = {
+        *("BusName", "KeysTable", "LimitsTable", "CostsTable", "CacheTable", "MarkersTable"),
+        *("ProviderTokensSecret", "ProviderTokensCommand"),
+        *(f"{function}Name" for function in FUNCTIONS),
+        *(f"{consumer}{queue}Url" for consumer in CONSUMERS for queue in ("Queue", "DeadLetterQueue")),
+    }
+    url, rest = {"FunctionUrl", "FunctionUrlCurl"}, {"RestApiUrl", "RestApiCurl"}
+    assert set(deployed().outputs) == always | url | rest
+    assert set(deployed(FunctionUrlEnabled="false").outputs) == always | rest
+    assert set(deployed(RestApiEnabled="false").outputs) == always | url
+    assert deployed().outputs["RestApiUrl"] == "https://${RestApi}.execute-api.us-east-1.amazonaws.com/dev/"
+    for name in ("KeysTable", "LimitsTable", "CostsTable", "CacheTable", "MarkersTable"):
+        assert deployed().outputs[name] == f"${{{name}}}"
+    for name in (url | rest) - {"RestApiUrl", "FunctionUrl"}:
+        assert "\n" not in deployed().outputs[name], "a command must be pasted whole"
+
+
+# --------------------------------------------------------------------------------------------------------------- events
+
+
+def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
+    patterns = {name: rule["EventPattern"] for name, rule in stack.of_type("AWS::Events::Rule").items()}
+    types = {name.removesuffix("Rule"): set(pattern["detail-type"]) for name, pattern in patterns.items()}
+    assert types == {
+        "RecordCost": {"InferenceCompleted", "InferenceFailed"},
+        "RecordMetrics": set(events.TERMINAL_DETAIL_TYPES),
+        "StoreResponse": {"ResponseCaptured"},
+    }
+    assert set().union(*types.values()) == set(get_args(events.DetailType))
+    for pattern in patterns.values():
+        assert pattern["source"] == [events.SOURCE]
+        assert pattern["detail"] == {"metadata": {"version": [{"prefix": "1."}]}}
+    assert events.VERSION.startswith("1.")
+
+
+def test_events_wait_in_a_queue_of_their_consumer_and_none_is_lost(stack: Stack) -> None:
+    queues = stack.of_type("AWS::SQS::Queue")
+    assert set(queues) == {f"{consumer}{kind}" for consumer in CONSUMERS for kind in ("Queue", "DeadLetterQueue")}
+    for consumer in CONSUMERS:
+        rule = stack.of_type("AWS::Events::Rule")[f"{consumer}Rule"]
+        assert rule["EventBusName"] == "${Bus}"
+        (target,) = rule["Targets"]
+        dead_letters = f"${{{consumer}DeadLetterQueue.Arn}}"
+        assert target["Arn"] == f"${{{consumer}Queue.Arn}}"
+        assert target["DeadLetterConfig"] == {"Arn": dead_letters}
+        assert queues[f"{consumer}Queue"]["RedrivePolicy"] == {
+            "deadLetterTargetArn": dead_letters,
+            "maxReceiveCount": 5,
+        }
+        assert queues[f"{consumer}DeadLetterQueue"]["MessageRetentionPeriod"] == 14 * 86400
+    assert all(queue["SqsManagedSseEnabled"] for queue in queues.values())
+
+
+def test_only_its_rule_may_send_to_a_queue(stack: Stack) -> None:
+    for consumer in CONSUMERS:
+        policy = stack.of_type("AWS::SQS::QueuePolicy")[f"{consumer}QueuePolicy"]
+        queues = [f"${{{consumer}Queue}}", f"${{{consumer}DeadLetterQueue}}"]
+        assert policy["Queues"] == queues
+        (statement,) = policy["PolicyDocument"]["Statement"]
+        assert statement == {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": [queue.replace("}", ".Arn}") for queue in queues],
+            "Condition": {"ArnEquals": {"aws:SourceArn": f"${{{consumer}Rule.Arn}}"}},
+        }
+
+
+def test_consumers_take_batches_and_report_what_failed(stack: Stack) -> None:
+    mappings = stack.of_type("AWS::Lambda::EventSourceMapping")
+    sources = {(mapping["EventSourceArn"], mapping["FunctionName"]) for mapping in mappings.values()}
+    assert sources == {(f"${{{c}Queue.Arn}}", f"${{{c}Function}}") for c in CONSUMERS}
+    for mapping in mappings.values():
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["BatchSize"] == stack.parameters["BatchSize"]
+        assert mapping["MaximumBatchingWindowInSeconds"] == stack.parameters["BatchWindowSeconds"]
+
+
+def test_a_batch_is_done_before_its_messages_come_back(stack: Stack) -> None:
+    longest_window = parameters_of_template()["BatchWindowSeconds"]["MaxValue"]
+    for consumer in CONSUMERS:
+        timeout = stack.of_type("AWS::Lambda::Function")[f"{consumer}Function"]["Timeout"]
+        visibility = stack.of_type("AWS::SQS::Queue")[f"{consumer}Queue"]["VisibilityTimeout"]
+        assert visibility >= 6 * timeout + longest_window
+
+
+def test_lambda_accepts_every_batch_that_the_parameters_allow() -> None:
+    declared = parameters_of_template()
+    assert declared["BatchSize"]["MaxValue"] <= 10 or declared["BatchWindowSeconds"]["MinValue"] >= 1
+    assert 2 * declared["BatchSize"]["MaxValue"] <= 100, "an entry and a rollup each: one DynamoDB transaction"
+
+
+# --------------------------------------------------------------------------------------------------------------- stores
+
+TABLES = {
+    "KeysTable": ["key_hash"],
+    "CostsTable": ["pk", "sk"],
+    "LimitsTable": ["pk"],
+    "CacheTable": ["cache_key"],
+    "MarkersTable": ["id"],
+}
+DURABLE = ("KeysTable", "CostsTable")
+
+
+def test_tables(stack: Stack) -> None:
+    tables = stack.of_type("AWS::DynamoDB::Table")
+    assert {n: [key["AttributeName"] for key in t["KeySchema"]] for n, t in tables.items()} == TABLES
+    for name, table in tables.items():
+        assert table["BillingMode"] == "PAY_PER_REQUEST"
+        assert table["SSESpecification"] == {"SSEEnabled": True}
+        assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+        assert ("PointInTimeRecoverySpecification" in table) == (name in DURABLE)
+
+
+def test_what_cannot_be_made_again_outlives_the_stack(stack: Stack) -> None:
+    for name, resource in stack.resources.items():
+        policies = (resource.get("DeletionPolicy", "Delete"), resource.get("UpdateReplacePolicy", "Delete"))
+        kept = ("RetainExceptOnCreate", "Retain") if name in DURABLE else ("Delete", "Delete")
+        if resource["Type"] != "AWS::Lambda::LayerVersion":
+            assert policies == kept, name
+    for name in DURABLE:
+        recovery = stack.of_type("AWS::DynamoDB::Table")[name]["PointInTimeRecoverySpecification"]
+        assert recovery["PointInTimeRecoveryEnabled"] is True
+
+
+def test_every_log_group_is_kept_for_the_time_that_was_asked_for(stack: Stack) -> None:
+    groups = stack.of_type("AWS::Logs::LogGroup")
+    assert all(group["RetentionInDays"] == stack.parameters["LogRetentionDays"] for group in groups.values())
+    used = [f["LoggingConfig"]["LogGroup"] for f in stack.of_type("AWS::Lambda::Function").values()]
+    assert sorted(used) == sorted(f"${{{name}}}" for name in groups)
+
+
+def test_the_secret_of_provider_tokens_is_never_written_by_an_update() -> None:
+    (secret,) = deployed().of_type("AWS::SecretsManager::Secret").values()
+    assert secret["SecretString"] == "{}", "CloudFormation writes a changed value over the owner's tokens"
+    assert "Name" not in secret
+
+
+# ---------------------------------------------------------------------------------------------------------- permissions
+
+SECRETS = "arn:aws:secretsmanager:us-east-1:111111111111:secret:openai-proxy/*"
+PARAMETERS = "arn:aws:ssm:us-east-1:111111111111:parameter/openai-proxy/*"
+
+WILDCARDS = {
+    ("xray:PutTraceSegments", "*"): "X-Ray has no resources to name",
+    ("xray:PutTelemetryRecords", "*"): "X-Ray has no resources to name",
+    ("cloudwatch:PutMetricData", "*"): "CloudWatch has no resources to name; a condition limits the namespace",
+    ("secretsmanager:GetSecretValue", SECRETS): "the owner adds secrets under this prefix; they end in random letters",
+    ("ssm:GetParameter", PARAMETERS): "the owner adds parameters under this prefix",
+}
+
+OWN = {
+    "ProxyFunction": {
+        ("lambda:InvokeFunction", "${AuthorizerFunction.Arn}"),
+        ("events:PutEvents", "${Bus.Arn}"),
+        ("secretsmanager:GetSecretValue", "${ProviderTokens}"),
+        ("secretsmanager:GetSecretValue", SECRETS),
+        ("ssm:GetParameter", PARAMETERS),
+    },
+    "AuthorizerFunction": {("dynamodb:GetItem", "${KeysTable.Arn}")},
+    "RecordCostFunction": {("dynamodb:PutItem", "${CostsTable.Arn}"), ("dynamodb:UpdateItem", "${CostsTable.Arn}")},
+    "RecordMetricsFunction": {
+        ("dynamodb:BatchGetItem", "${MarkersTable.Arn}"),
+        ("dynamodb:BatchWriteItem", "${MarkersTable.Arn}"),
+        ("cloudwatch:PutMetricData", "*"),
+    },
+    "StoreResponseFunction": {("dynamodb:PutItem", "${CacheTable.Arn}")},
+}
+"""What each function may do beyond logging, tracing and reading its queue: who may read which table and secret."""
+
+
+def of_every_function(name: str) -> set[tuple[str, str]]:
+    base = name.removesuffix("Function")
+    own_log = {(action, f"${{{base}LogGroup.Arn}}") for action in ("logs:CreateLogStream", "logs:PutLogEvents")}
+    tracing = {("xray:PutTraceSegments", "*"), ("xray:PutTelemetryRecords", "*")}
+    receiving = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+    own_queue = {(action, f"${{{base}Queue.Arn}}") for action in receiving}
+    return own_log | tracing | (own_queue if base in CONSUMERS else set())
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_may_do_what_it_must_and_nothing_else(function: str, stack: Stack) -> None:
+    assert stack.permissions(function) == OWN[function] | of_every_function(function)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_wildcards_have_a_reason(function: str, stack: Stack) -> None:
+    for action, resource in stack.permissions(function):
+        assert "*" not in action
+        assert "*" not in resource or (action, resource) in WILDCARDS
+    for statement in stack.statements(function):
+        assert statement["Effect"] == "Allow"
+        assert not statement.keys() - {"Effect", "Action", "Resource", "Condition"}
+        if "cloudwatch:PutMetricData" in as_list(statement["Action"]):
+            variables = stack.of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"]
+            namespace = {"cloudwatch:namespace": variables["METRICS_NAMESPACE"]}
+            assert statement["Condition"] == {"StringEquals": namespace}
+
+
+CALLS = {
+    "get_item": {"dynamodb:GetItem"},
+    "put_item": {"dynamodb:PutItem"},
+    "update_item": {"dynamodb:UpdateItem"},
+    "delete_item": {"dynamodb:DeleteItem"},
+    "query": {"dynamodb:Query"},
+    "scan": {"dynamodb:Scan"},
+    "batch_get_item": {"dynamodb:BatchGetItem"},
+    "batch_write_item": {"dynamodb:BatchWriteItem"},
+    "transact_write_items": {"dynamodb:PutItem", "dynamodb:UpdateItem"},
+    "put_metric_data": {"cloudwatch:PutMetricData"},
+    "put_events": {"events:PutEvents"},
+    "invoke": {"lambda:InvokeFunction"},
+    "get_secret": {"secretsmanager:GetSecretValue"},
+    "get_parameter": {"ssm:GetParameter"},
+}
+"""A call of a client in the code → the actions that it needs."""
+
+
+@pytest.mark.parametrize(("function", "package"), FUNCTIONS.items())
+def test_a_function_may_do_what_its_code_calls(function: str, package: str) -> None:
+    called = {
+        node.attr
+        for file in (ROOT / "functions" / package).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self._client", "self._aws", "aws")
+    }
+    needed = {action for name in called for action in CALLS.get(name, ())}
+    assert needed == {action for action, _ in OWN[function]}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_is_told_the_names_of_what_it_may_use(function: str, stack: Stack) -> None:
+    variables = stack.of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"]
+    told = {value for value in variables.values() if isinstance(value, str) and value.startswith("${")}
+    allowed = {resource.replace(".Arn}", "}") for _, resource in OWN[function] if resource.startswith("${")}
+    assert told == allowed
+
+
+def test_a_role_serves_one_function_and_lambda_alone(stack: Stack) -> None:
+    roles = [function["Role"] for function in stack.of_type("AWS::Lambda::Function").values()]
+    assert len(set(roles)) == len(roles) == len(stack.of_type("AWS::IAM::Role"))
+    for role in stack.of_type("AWS::IAM::Role").values():
+        (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+        assert statement == {
+            "Effect": "Allow",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }

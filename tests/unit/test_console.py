@@ -1,0 +1,409 @@
+"""The commands as a person types them, against an emulated account (moto)."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+import boto3
+import pytest
+from authorizer.keys_table import KeysTable
+from aws_lambda_powertools import Logger
+from moto import mock_aws
+from openai_proxy.client_keys import hash_client_key, is_well_formed
+from openai_proxy.pricing import load_price_book
+from record_cost.consumer import RecordCost
+from record_cost.table import CostsTable
+
+from console.__main__ import main
+from console.text import columns, to_json, usd
+
+SAMPLES = Path(__file__).parents[2] / "events" / "samples"
+SERVERS = Path(__file__).parents[2] / "openai_servers.yaml"
+DAY = "2026-11-23"
+ENVIRON = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs"}
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    with mock_aws():
+        client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
+        for table, names in (("keys", ["key_hash"]), ("costs", ["pk", "sk"])):
+            client.create_table(
+                TableName=table,
+                BillingMode="PAY_PER_REQUEST",
+                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
+                KeySchema=[
+                    {"AttributeName": name, "KeyType": kind}
+                    for name, kind in zip(names, ("HASH", "RANGE"), strict=False)
+                ],
+            )
+        yield client
+
+
+@pytest.fixture
+def run(client: Any, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str, environ: dict[str, str] = ENVIRON) -> Ran:
+        code = main(arguments, environ)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def books(client: Any) -> None:
+    """The samples, recorded as the application records them."""
+    record_cost = RecordCost(load_price_book(), CostsTable(client, "costs"), Logger(service="test"))
+    record_cost({"Records": [{"messageId": path.stem, "body": path.read_text()} for path in SAMPLES.glob("*.json")]})
+
+
+class TestKeys:
+    def test_a_new_key_is_printed_once_and_stored_as_its_hash(self, run: Run, client: Any):
+        ran = run("keys", "create", "--client-id", "web-shop", "--name", "Web shop")
+
+        key = ran.out.strip()
+        assert ran.code == 0
+        assert is_well_formed(key)
+        assert "copy it now" in ran.err
+        [item] = client.scan(TableName="keys")["Items"]
+        assert item["key_hash"] == {"S": hash_client_key(key)}
+        assert item.keys() == {"key_hash", "client_id", "name", "enabled", "created_at"}
+        assert key not in json.dumps(item)
+
+    def test_the_authorizer_reads_what_the_console_writes(self, run: Run, client: Any):
+        ran = run(
+            *("keys", "create", "--client-id", "ci", "--name", "CI", "--server", "openai", "--server", "ollama"),
+            *("--model", "gpt-5-mini", "--expires-in-days", "30", "--json"),
+        )
+
+        found = KeysTable(client, "keys").find(hash_client_key(ran.json["key"]))
+        assert found is not None
+        assert (found.client_id, found.name, found.enabled) == ("ci", "CI", True)
+        assert (found.servers, found.models) == (("openai", "ollama"), ("gpt-5-mini",))
+        assert found.expires_at == ran.json["expires_at"]
+
+    def test_a_list_shows_all_keys_and_no_secret(self, run: Run):
+        keys = [
+            run("keys", "create", "--client-id", name, "--name", "x", "--json").json["key"] for name in ("b", "a", "b")
+        ]
+
+        listed = run("keys", "list", "--json")
+        text = run("keys", "list")
+        assert [record["client_id"] for record in listed.json] == ["a", "b", "b"]
+        assert text.out.splitlines()[0].split() == [
+            *("KEY", "ID", "CLIENT", "NAME", "STATE", "CREATED", "EXPIRES", "SERVERS", "MODELS")
+        ]
+        for key in keys:
+            assert hash_client_key(key)[:12] in text.out
+            for shown in (listed.out, text.out):
+                assert key not in shown
+                assert hash_client_key(key) not in shown
+
+    @pytest.mark.parametrize("by", ["id", "prefix", "key", "client"])
+    def test_a_revoked_key_is_disabled_and_still_listed(self, run: Run, client: Any, by: str):
+        created = run("keys", "create", "--client-id", "a", "--name", "x", "--json").json
+        run("keys", "create", "--client-id", "other", "--name", "x")
+        which = {
+            "id": [created["key_id"]],
+            "prefix": [created["key_id"][:8]],
+            "key": [created["key"]],
+            "client": ["--client-id", "a"],
+        }
+
+        ran = run("keys", "revoke", *which[by])
+
+        assert (ran.code, ran.out) == (0, f"Revoked {created['key_id']} of 'a' (x).\n")
+        found = KeysTable(client, "keys").find(hash_client_key(created["key"]))
+        assert found is not None
+        assert not found.enabled
+        assert [record["enabled"] for record in run("keys", "list", "--json").json] == [False, True]
+        assert "Nothing to do" in run("keys", "revoke", *which[by]).out
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["create", "--client-id", "a b", "--name", "x"], "'a b' is no client id"),
+            (["create", "--client-id", "a" * 65, "--name", "x"], "is no client id"),
+            (["create", "--client-id", "a", "--name", "x", "--server", "b,c"], "with an option of its own"),
+            (["revoke", "0123456789ab"], "There is no key with id 0123456789ab. `keys list` shows all keys."),
+            (["revoke", "everything"], "That is no key id."),
+            (["revoke", "--client-id", "nobody"], "There is no key of client 'nobody'."),
+        ],
+    )
+    def test_what_cannot_be_done_is_said(self, run: Run, client: Any, arguments: list[str], message: str):
+        ran = run("keys", *arguments)
+
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.startswith("openai-proxy: ")
+        assert message in ran.err
+        assert client.scan(TableName="keys")["Count"] == 0
+
+    def test_an_id_of_two_keys_revokes_neither(self, run: Run, client: Any):
+        for last in "12":
+            item = {"key_hash": "0123456789ab" + last, "client_id": "a", "name": "x", "created_at": "2026"}
+            client.put_item(
+                TableName="keys",
+                Item={name: {"S": value} for name, value in item.items()} | {"enabled": {"BOOL": True}},
+            )
+
+        ran = run("keys", "revoke", "0123456789ab")
+
+        assert ran.code == 1
+        assert "2 keys have ids that begin with 0123456789ab" in ran.err
+        assert run("keys", "revoke", "0123456789ab2").code == 0
+
+
+@pytest.mark.usefixtures("books")
+class TestCosts:
+    def test_a_day_by_client(self, run: Run):
+        rows = run("costs", "--day", DAY, "--by", "client", "--json").json
+
+        assert [(row["client_id"], row["requests"], row["failed"]) for row in rows] == [
+            ("analytics", 2, 1),
+            ("web-shop", 6, 2),
+            ("search-index", 1, 0),
+            ("ci.nightly", 2, 1),
+        ]
+        assert rows[0]["cost"] == "0.028953"
+        assert sum(Decimal(row["cost"]) for row in rows) == Decimal("0.02930686")
+
+    @pytest.mark.parametrize("by", ["client", "server", "model", None])
+    def test_every_view_adds_up_to_the_same(self, run: Run, by: str | None):
+        view = ["--by", by] if by else []
+
+        rows = run("costs", "--day", DAY, *view, "--json").json
+        total = run("costs", "--day", DAY, *view).out.split("TOTAL")[1].splitlines()[0].split()
+
+        assert sum(row["requests"] for row in rows) == int(total[0]) == 11
+        assert sum(Decimal(row["cost"]) for row in rows) == Decimal("0.02930686")
+        assert total[-1] == "0.029307"
+
+    def test_the_text_is_a_table_that_says_what_it_leaves_out(self, run: Run):
+        lines = run("costs", "--day", DAY, "--by", "server").out.splitlines()
+
+        assert [line.split()[0] for line in lines[2:7]] == ["openai", "ollama", "-", "mistral", "replicate"]
+        assert len({len(line) for line in lines[:9] if not line.startswith("-")}) == 1
+        assert lines[6].endswith("  unpriced")
+        assert lines[10] == "Requests without a price, whose cost is not in the total: 1."
+        assert lines[11] == "Requests whose usage the server did not report: 1."
+
+    def test_a_day_without_requests(self, run: Run):
+        assert run("costs", "--day", "2020-01-01") == Ran(0, "Nothing on 2020-01-01 (UTC).\n", "")
+        assert run("costs", "--day", "2020-01-01", "--json").json == []
+        assert run("costs").code == run("costs", "--day", "yesterday").code == 0
+
+    def test_the_entries_of_a_client_newest_first(self, run: Run):
+        entries = run("costs", "entries", "--client", "web-shop", "--day", DAY, "--json").json
+        text = run("costs", "entries", "--client", "web-shop", "--day", DAY, "--limit", "2").out.splitlines()
+
+        assert len(entries) == 6
+        assert [entry["sk"] for entry in entries] == sorted((entry["sk"] for entry in entries), reverse=True)
+        assert entries[-1]["cost"] == "0.0003129"
+        assert entries[-1]["time_to_first_chunk"] == 0.412356
+        assert len(text) == 2 + 2
+        assert "upstream_error" in text[2]
+
+    def test_what_stands_before_entries_holds_for_them(self, run: Run):
+        entries = run("costs", "--day", DAY, "--json", "--costs-table", "costs", "entries", "--client", "ci.nightly")
+
+        assert len(entries.json) == 2
+
+    def test_an_entry_without_price_shows_that_it_has_none(self, run: Run):
+        text = run("costs", "entries", "--client", "web-shop", "--day", DAY).out
+
+        assert [line.split()[-1] for line in text.splitlines() if "replicate" in line] == ["unpriced"]
+
+    def test_entries_of_nobody(self, run: Run):
+        assert (
+            run("costs", "entries", "--client", "nobody", "--day", DAY).out == f"Nothing of 'nobody' on {DAY} (UTC).\n"
+        )
+
+
+class TestServers:
+    def test_the_shipped_file_is_fit(self, run: Run):
+        ran = run("servers", "check", str(SERVERS))
+
+        assert ran.code == 0
+        assert {"openai", "mistral", "ollama"} <= {line.split()[0] for line in ran.out.splitlines()[2:]}
+
+    def test_a_faulty_file_is_refused_with_the_remedy(self, run: Run, tmp_path: Path):
+        file = tmp_path / "servers.yaml"
+        file.write_text("openai: {url: 'https://api.openai.com/v1', token: x}\n")
+
+        ran = run("servers", "check", str(file))
+
+        assert (ran.code, ran.out) == (1, "")
+        assert str(file) in ran.err
+        assert "Remedy: " in ran.err
+
+    def test_a_token_in_the_file_is_warned_of_and_not_shown(self, run: Run, tmp_path: Path):
+        file = tmp_path / "servers.yaml"
+        file.write_text("openai: {url: 'https://api.openai.com/v1', token: sk-verysecret, model: ''}\n")
+
+        ran = run("servers", "check", str(file))
+
+        assert ran.code == 0
+        assert "warning: " in ran.err
+        assert "verysecret" not in ran.out + ran.err
+
+
+class FakeCloudFormation(BaseHTTPRequestHandler):
+    """Answers DescribeStacks: there is one stack, `mine`, with one output."""
+
+    NAMESPACE = 'xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"'
+    STACK = f"""<DescribeStacksResponse {NAMESPACE}><DescribeStacksResult><Stacks><member>
+        <StackName>mine</StackName><StackStatus>CREATE_COMPLETE</StackStatus><CreationTime>2026-11-23T09:30:00Z</CreationTime>
+        <Outputs><member><OutputKey>KeysTable</OutputKey><OutputValue>keys-of-the-stack</OutputValue></member></Outputs>
+        </member></Stacks></DescribeStacksResult></DescribeStacksResponse>"""
+    NO_STACK = f"""<ErrorResponse {NAMESPACE}><Error><Type>Sender</Type><Code>ValidationError</Code>
+        <Message>Stack with id does not exist</Message></Error></ErrorResponse>"""
+
+    def do_POST(self) -> None:
+        query = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
+        found = query["StackName"] == ["mine"]
+        body = (self.STACK if found else self.NO_STACK).encode()
+        self.send_response(200 if found else 400)
+        self.send_header("content-type", "text/xml")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+class TestTables:
+    @pytest.fixture(autouse=True)
+    def stack(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), FakeCloudFormation) as server:
+            threading.Thread(target=server.serve_forever).start()
+            monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", f"http://127.0.0.1:{server.server_port}")
+            yield
+            server.shutdown()
+
+    def test_the_table_is_found_by_option_then_environment_then_stack(self, run: Run, client: Any):
+        create = ["keys", "create", "--client-id", "a", "--name", "x", "--stack-name", "mine"]
+        client.create_table(
+            TableName="keys-of-the-stack",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "key_hash", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "key_hash", "KeyType": "HASH"}],
+        )
+
+        assert run(*create, environ={}).code == 0
+        assert client.scan(TableName="keys-of-the-stack")["Count"] == 1
+        assert run(*create).code == 0
+        assert client.scan(TableName="keys")["Count"] == 1
+        assert run(*create, "--keys-table", "keys-of-the-stack").code == 0
+        assert client.scan(TableName="keys-of-the-stack")["Count"] == 2
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["keys", "list"], "There is no stack 'openai-proxy' in this account and region."),
+            (["costs", "--stack-name", "mine"], "The stack 'mine' has no output 'CostsTable'."),
+            (["keys", "list", "--keys-table", "absent"], "The table does not exist"),
+        ],
+    )
+    def test_a_table_that_is_not_there_is_named_with_the_remedy(self, run: Run, arguments: list[str], message: str):
+        ran = run(*arguments, environ={})
+
+        assert (ran.code, ran.out) == (1, "")
+        assert message in ran.err
+
+
+def test_without_a_region_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+
+    assert main(["keys", "list"], {"KEYS_TABLE": "keys"}) == 1
+    assert "Set AWS_REGION" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_either_variable_sets_the_region(run: Run, monkeypatch: pytest.MonkeyPatch, variable: str):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(variable, "us-east-1")
+
+    assert (
+        run("keys", "list", environ=ENVIRON | ({variable: "us-east-1"} if variable == "AWS_REGION" else {})).code == 0
+    )
+
+
+def test_when_nothing_listens_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    assert main(["keys", "list"], {"KEYS_TABLE": "keys"}) == 1
+    assert "local stack running?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["keys"],
+        ["keys", "create", "--name", "x"],
+        ["keys", "create", "--client-id", "a", "--name", "x", "--expires-in-days", "0"],
+        ["keys", "create", "--client-id", "a", "--name", "x", "--expires-in-days", "soon"],
+        ["keys", "revoke"],
+        ["keys", "revoke", "0123456789ab", "--client-id", "a"],
+        ["costs", "--day", "23.11.2026"],
+        ["costs", "--by", "colour"],
+        ["costs", "entries"],
+        ["servers"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments, {})
+
+    assert exit_.value.code == 2
+    assert "usage: openai-proxy" in capsys.readouterr().err
+
+
+def test_columns_are_aligned():
+    text = columns(("A", "N"), [("x", "1"), ("longer", "1,000"), ("TOTAL", "1,001")], numbers=1, total=True)
+
+    assert text.splitlines() == [
+        "A           N",
+        "-------------",
+        "x           1",
+        "longer  1,000",
+        "-------------",
+        "TOTAL   1,001",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [("0", "0.000000"), ("0.0000001", "<0.000001"), ("12.3456785", "12.345678"), ("1E+2", "100.000000")],
+)
+def test_money_is_shown_to_a_millionth(amount: str, text: str):
+    assert usd(Decimal(amount)) == text
+
+
+def test_money_stays_exact_in_json():
+    assert json.loads(to_json([{"cost": Decimal("1E-7"), "requests": Decimal(3), "duration": Decimal("0.5")}])) == [
+        {"cost": "0.0000001", "requests": 3, "duration": 0.5}
+    ]

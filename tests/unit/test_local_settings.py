@@ -1,0 +1,83 @@
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local import build
+from local.ports import PortTakenError, require_free
+from local.settings import ROOT, parse
+
+
+def test_defaults():
+    settings = parse(["run"], {})
+    assert (settings.port, settings.ministack_port, settings.demo_port) == (8080, 4566, 8090)
+    assert settings.folder == ROOT / ".local"
+    assert settings.build == ROOT / ".local/build"
+    assert settings.ministack == ROOT / ".venv-ministack/bin/ministack"
+    assert not settings.keep_state
+
+
+def test_environment_sets_what_the_command_line_leaves_open(tmp_path: Path):
+    environ = {"PORT": "8081", "MINISTACK_PORT": "4567", "DEMO_PORT": "8091", "KEEP_STATE": "1", "MINISTACK": "/opt/ms"}
+    settings = parse(["run", "--port", "9000", "--folder", str(tmp_path)], environ)
+    assert (settings.port, settings.ministack_port, settings.demo_port) == (9000, 4567, 8091)
+    assert settings.keep_state
+    assert settings.ministack == Path("/opt/ms")
+    assert settings.endpoint == "http://127.0.0.1:4567"
+    assert settings.parameters["ServersFile"] == str(tmp_path / "openai_servers.yaml")
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_state_is_not_kept_unless_asked_for(value: str):
+    assert not parse(["run"], {"KEEP_STATE": value}).keep_state
+
+
+@pytest.mark.parametrize("value", ["x", "0", "65536", "-1"])
+def test_port_that_is_none_is_refused(value: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse(["run"], {"PORT": value})
+    assert f"PORT={value} is not a port" in capsys.readouterr().err
+
+
+def test_taken_port_is_named_with_the_remedy():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTakenError, match=rf"Port {port} is in use\..*make run PORT=\d+$"):
+            require_free({"PORT": port})
+
+
+def test_port_that_is_wanted_twice_is_refused():
+    with pytest.raises(PortTakenError, match="Port 1 is wanted twice"):
+        require_free({"PORT": 1, "DEMO_PORT": 1})
+
+
+def test_free_ports_are_fine():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    require_free({"PORT": port})
+
+
+def test_build_is_current_only_for_what_was_built(tmp_path: Path):
+    settings = parse(["run", "--folder", str(tmp_path)], {})
+    assert not build.is_current(settings)
+    settings.build.mkdir()
+    (settings.build / ".digest").write_text(build.digest(settings))
+    assert build.is_current(settings)
+    (settings.build / ".digest").write_text("another")
+    assert not build.is_current(settings)
+
+
+def test_sandboxes_run_on_the_same_python_outside_of_this_environment():
+    code = "import sys; print(sys.prefix == sys.base_prefix, sys.version)"
+    command = [str(build.python_of_sandboxes()), "-I", "-c", code]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"True {sys.version}\n"
+
+
+def test_tools_see_nothing_of_a_real_account(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_PROFILE", "real")
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    environment = build.tool_environment(parse(["run"], {}))
+    assert not [name for name in environment if name.startswith(("AWS_", "PYTHON"))]
+    assert environment["PATH"].startswith(str(Path(sys.executable).parent))
