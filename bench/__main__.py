@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import measures, processes
+from bench import ledger, measures, processes
 from bench.measures import Surroundings
 from bench.processes import running
 from bench.requests import PACED, SHORT, STREAM
@@ -122,11 +122,21 @@ async def load(around: Surroundings, direct: Target, scale: float) -> None:
     table(["milliseconds (added)", "first byte p50", "p99", "a chunk p50", "p99"], rows)
 
 
+def ledger_delay(scale: float) -> None:
+    """From the client's last byte to the ledger row on the local stack."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = ledger.measure(Path(folder), max(10, int(200 * scale)))
+    rows = [(f"batching window {each.window} s", each.requests, each.p50 * 1000, each.p99 * 1000) for each in found]
+    table(["last byte to ledger row, milliseconds", "requests", "p50", "p99"], rows)
+
+
 def main() -> None:
     """Read the arguments and go."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="a fraction of the repetitions, for a trial")
-    asyncio.run(bench(parser.parse_args().scale))
+    scale = parser.parse_args().scale
+    asyncio.run(bench(scale))
+    ledger_delay(scale)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class FunctionUrl:
         self._invoke = invoke
         self._url = url
         self._server = HttpServer(
-            self._handle, lambda fault: (400, _JSON, _error_body("invalid_http", f"This is not HTTP: {fault}."))
+            self._handle, lambda fault: (_JSON, _error_body("invalid_http", f"This is not HTTP: {fault}."))
         )
 
     async def start(self, host: str, port: int) -> int:

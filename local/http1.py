@@ -145,7 +145,7 @@ class Exchange:
 
 
 Handler = Callable[[Exchange], Awaitable[None]]
-BadRequest = Callable[[str], tuple[int, Headers, bytes]]
+BadRequest = Callable[[str], tuple[Headers, bytes]]
 """Makes the answer to bytes that are no HTTP request, from h11's description of the fault."""
 
 
@@ -188,9 +188,7 @@ class HttpServer:
                 await self._handler(Exchange(connection, reader, writer, head))
                 if connection.our_state not in (h11.DONE, h11.MUST_CLOSE):
                     return
-                if connection.their_state is h11.SEND_BODY and not isinstance(
-                    connection.next_event(), h11.EndOfMessage
-                ):
+                if connection.their_state is h11.SEND_BODY and not await _skip_body(connection, reader):
                     await _linger(reader, writer)
                 if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                     return
@@ -221,9 +219,14 @@ class HttpServer:
     ) -> None:
         if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        status, headers, body = self._bad_request(str(error))
+        status = error.error_status_hint
+        headers, body = self._bad_request(str(error))
         head = [*headers, ("content-length", str(len(body))), ("connection", "close")]
-        for event in (h11.Response(status_code=status, headers=head), h11.Data(data=body), h11.EndOfMessage()):
+        for event in (
+            h11.Response(status_code=status, headers=head, reason=_reason(status)),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
             writer.write(connection.send(event) or b"")
         await _linger(reader, writer)
 

@@ -102,13 +102,18 @@ class RuntimeApi:
     """The Runtime API of one sandbox. Give it an invocation with `hand_over` whenever it is `idle`."""
 
     def __init__(self) -> None:
-        self._server = HttpServer(self._handle, lambda fault: (400, _JSON, _error("InvalidRequest", fault)))
+        self._server = HttpServer(self._handle, lambda fault: (_JSON, _error("InvalidRequest", fault)))
         self._state: State = "Started"
         self._invocation: Invocation | None = None
         self._handed_over = asyncio.Event()
         self.idle = asyncio.Event()
         """Set while the runtime waits for an invocation: it has started, or is done with the one before."""
         self.init_error: Failed | None = None
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the runtime has begun to post an answer and is not done with it."""
+        return self._state in ("InvocationResponse", "InvocationErrorResponse")
 
     async def start(self) -> str:
         """Listen on a free port. Returns the value of AWS_LAMBDA_RUNTIME_API."""

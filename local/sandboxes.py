@@ -66,8 +66,9 @@ class Sandbox:
         if await self._became_idle(invocation.deadline - time.time()):
             return True
         if self.exited.done():
-            # What the process wrote before it ended is still on its way through the socket.
-            await invocation.wait_closed(_DRAIN_SECONDS)
+            if self._api.is_answering:
+                # What the process wrote before it ended is still on its way through the socket.
+                await invocation.wait_closed(_DRAIN_SECONDS)
             await invocation.put(Failed("Runtime.ExitError"))
         else:
             self._child.kill()

@@ -142,7 +142,7 @@ class ContainerCredentials:
 
     _MARGIN = 300.0
 
-    def __init__(self, get: Callable[[str, Mapping[str, str], float], tuple[int, bytes]], url: str, token: str) -> None:
+    def __init__(self, get: Callable[[str, Mapping[str, str], float], Answered], url: str, token: str) -> None:
         self._get = get
         self._url = url
         self._token = token
@@ -153,7 +153,7 @@ class ContainerCredentials:
         """The current credentials. Raises AwsError."""
         if self._current is None or time.time() > self._expires_at - self._MARGIN:
             try:
-                status, body = self._get(self._url, {"authorization": self._token}, 2.0)
+                status, _, body = self._get(self._url, {"authorization": self._token}, 2.0)
                 answer = json.loads(body)
                 self._current = Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer.get("Token"))
                 self._expires_at = _unix_time(answer["Expiration"])

@@ -59,7 +59,7 @@ class Application:
 
     def after_restore(self) -> None:
         """Drop what a SnapStart snapshot must not hand to its copies: connections, and answers of unknown age."""
-        self._transport.renew()
+        self._transport.close()
         self._authorizer.forget()
         self._tokens.forget()
 

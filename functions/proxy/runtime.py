@@ -9,7 +9,6 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html (response stre
 """
 
 import base64
-import http.client
 import importlib
 import json
 import os
@@ -22,12 +21,20 @@ from dataclasses import dataclass
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
+from proxy.http1 import Connection, Head, HttpError, open_socket, request_head
 from proxy.json_shapes import loads_or_none
+from proxy.log import log
 
 _API = "/2018-06-01/runtime"
 _PRELUDE_END = b"\0" * 8
 _ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
+_STREAMING = {
+    "content-type": "application/vnd.awslambda.http-integration-response",
+    "lambda-runtime-function-response-mode": "streaming",
+    "transfer-encoding": "chunked",
+    "trailer": f"{_ERROR_TYPE}, {_ERROR_BODY}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,42 @@ class Invocation:
     trace_id: str | None
 
 
+class RuntimeApi:
+    """The connection to the Runtime API: one at a time, opened again when the other side has closed it."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._connection: Connection | None = None
+
+    def send(self, data: bytes) -> None:
+        """Send bytes of a request as they are. Raises HttpError."""
+        if self._connection is None:
+            host, _, port = self._address.partition(":")
+            self._connection = Connection(open_socket(host, int(port or 80), 5.0))
+            self._connection.limit(None)
+        self._connection.send(data)
+
+    def start(self, method: str, path: str, headers: Mapping[str, str], length: int | None, body: bytes) -> None:
+        """Send the head of a request and the beginning of its body. Raises HttpError."""
+        self.send(request_head(method, _API + path, self._address, headers, length) + body)
+
+    def answer(self, method: str) -> tuple[Head, bytes]:
+        """The answer to the request that was sent. Raises HttpError."""
+        if self._connection is None:
+            raise HttpError("not connected")
+        head = self._connection.read_head()
+        body = b"".join(self._connection.body(head, method))
+        if not self._connection.reusable:
+            self.close()
+        return head, body
+
+    def close(self) -> None:
+        """Give the connection up; the next request opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
 class ResponseStream:
     """The answer to one invocation: `start` once, `write` any number of times, `end` once; or `fail` instead of `end`.
 
@@ -47,8 +90,8 @@ class ResponseStream:
     has to meter what the upstream server sends.
     """
 
-    def __init__(self, connection: http.client.HTTPConnection, invocation: Invocation) -> None:
-        self._connection = connection
+    def __init__(self, api: RuntimeApi, invocation: Invocation) -> None:
+        self._api = api
         self._invocation = invocation
         self._has_body = False
         self._may_have_body = True
@@ -61,26 +104,22 @@ class ResponseStream:
         prelude: dict[str, Any] = {"statusCode": status, "headers": dict(headers)}
         if cookies:
             prelude["cookies"] = list(cookies)
-        connection = self._connection
         self.started = True
         self._may_have_body = status not in (204, 304)
+        opening = _chunk(json.dumps(prelude).encode()) + _chunk(_PRELUDE_END)
         try:
-            connection.putrequest(
-                "POST", f"{_API}/invocation/{self._invocation.id}/response", skip_accept_encoding=True
-            )
-            connection.putheader("Content-Type", "application/vnd.awslambda.http-integration-response")
-            connection.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
-            connection.putheader("Transfer-Encoding", "chunked")
-            connection.putheader("Trailer", f"{_ERROR_TYPE}, {_ERROR_BODY}")
-            connection.endheaders(_chunk(json.dumps(prelude).encode()) + _chunk(_PRELUDE_END))
-        except OSError:
+            self._api.start("POST", f"/invocation/{self._invocation.id}/response", _STREAMING, None, opening)
+        except HttpError:
             self._break()
 
     def write(self, data: bytes) -> None:
         """Send one piece of the body now. An empty piece is skipped: as an HTTP chunk it would end the body."""
         if data and not self.broken:
             self._has_body = True
-            self._send(_chunk(data))
+            try:
+                self._api.send(_chunk(data))
+            except HttpError:
+                self._break()
 
     def end(self) -> None:
         """Finish the body: the client has its last byte when this returns."""
@@ -99,33 +138,24 @@ class ResponseStream:
             self._finish(f"0\r\n{trailers}\r\n".encode())
         else:
             self.ended = True
-            _post_error(self._connection, f"{_API}/invocation/{self._invocation.id}/error", report)
+            _post_error(self._api, f"/invocation/{self._invocation.id}/error", report)
 
     def _finish(self, last: bytes) -> None:
         self.ended = True
         if self.broken:
             return
-        self._send(last)
         try:
-            response = self._connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException):
+            self._api.send(last)
+            head, body = self._api.answer("POST")
+        except HttpError:
             self._break()
             return
-        if response.status >= 400:
-            _log("ERROR", "The Runtime API refused a response", status=response.status, answer=answer.decode()[:500])
-
-    def _send(self, data: bytes) -> None:
-        if self.broken:
-            return
-        try:
-            self._connection.send(data)
-        except OSError:
-            self._break()
+        if head.status >= 400:
+            log("ERROR", "The Runtime API refused a response", status=head.status, answer=body.decode()[:500])
 
     def _break(self) -> None:
         self.broken = True
-        self._connection.close()
+        self._api.close()
 
 
 StreamHandler = Callable[[Invocation, ResponseStream], None]
@@ -136,7 +166,7 @@ class Runtime:
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         self._environ = environ
-        self._connection = http.client.HTTPConnection(environ["AWS_LAMBDA_RUNTIME_API"])
+        self._api = RuntimeApi(environ["AWS_LAMBDA_RUNTIME_API"])
         self._waiting = False
         self._stopping = False
 
@@ -149,13 +179,13 @@ class Runtime:
             self._snapshot(module)
         while not self._stopping:
             invocation = self._next()
-            response = ResponseStream(self._connection, invocation)
+            response = ResponseStream(self._api, invocation)
             try:
                 handle(invocation, response)
                 if not response.ended:
                     raise RuntimeError("the handler returned without ending its response")
             except Exception as error:  # noqa: BLE001  # the outermost edge: the sandbox serves the next one
-                _log("ERROR", "The handler failed", error=type(error).__name__, trace=traceback.format_exc())
+                log("ERROR", "The handler failed", error=type(error).__name__, trace=traceback.format_exc())
                 if not response.ended:
                     response.fail(error)
         sys.exit(0)
@@ -164,42 +194,40 @@ class Runtime:
         try:
             return importlib.import_module(self._environ["_HANDLER"].rpartition(".")[0])
         except BaseException as error:  # noqa: BLE001  # whatever it is, the owner has to read it
-            _log("CRITICAL", "The function could not start", error=str(error), trace=traceback.format_exc())
+            log("CRITICAL", "The function could not start", error=str(error), trace=traceback.format_exc())
             report = _error_report(error, "Runtime.ImportModuleError" if isinstance(error, ImportError) else None)
-            _post_error(self._connection, f"{_API}/init/error", report)
+            _post_error(self._api, "/init/error", report)
             sys.exit(1)
 
     def _next(self) -> Invocation:
         self._waiting = True
-        self._connection.request("GET", f"{_API}/invocation/next")
-        response = self._connection.getresponse()
-        body = response.read()
+        self._api.start("GET", "/invocation/next", {}, None, b"")
+        head, body = self._api.answer("GET")
         self._waiting = False
-        if response.status != 200:
-            raise RuntimeError(f"the Runtime API answered {response.status} to /next")
-        headers = response.headers
-        trace_id = headers.get("Lambda-Runtime-Trace-Id")
+        if head.status != 200:
+            raise RuntimeError(f"the Runtime API answered {head.status} to /next")
+        trace_id = head.headers.get("lambda-runtime-trace-id")
         if trace_id:
             self._environ["_X_AMZN_TRACE_ID"] = trace_id
         else:
             self._environ.pop("_X_AMZN_TRACE_ID", None)
         return Invocation(
-            id=headers["Lambda-Runtime-Aws-Request-Id"],
+            id=head.headers["lambda-runtime-aws-request-id"],
             event=loads_or_none(body),  # what is no JSON is no HTTP request either: the handler says so
-            deadline=int(headers.get("Lambda-Runtime-Deadline-Ms") or 0) / 1000,
+            deadline=int(head.headers.get("lambda-runtime-deadline-ms") or 0) / 1000,
             trace_id=trace_id,
         )
 
     def _snapshot(self, module: ModuleType) -> None:
         """Wait over a SnapStart snapshot, then let the module renew what must not be shared by its copies."""
-        self._connection.request("GET", f"{_API}/restore/next")
-        self._connection.getresponse().read()
+        self._api.start("GET", "/restore/next", {}, None, b"")
+        self._api.answer("GET")
         try:
             module.after_restore()
         except Exception as error:  # noqa: BLE001  # as above
-            _log("CRITICAL", "The function could not be restored", trace=traceback.format_exc())
+            log("CRITICAL", "The function could not be restored", trace=traceback.format_exc())
             report = _error_report(error, "Runtime.AfterRestoreError")
-            _post_error(self._connection, f"{_API}/restore/error", report)
+            _post_error(self._api, "/restore/error", report)
             sys.exit(65)
 
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
@@ -222,18 +250,15 @@ def _error_report(error: BaseException, error_type: str | None = None) -> dict[s
     }
 
 
-def _post_error(connection: http.client.HTTPConnection, path: str, report: dict[str, Any]) -> None:
-    headers = {"Content-Type": "application/vnd.aws.lambda.error+json", _ERROR_TYPE: report["errorType"]}
+def _post_error(api: RuntimeApi, path: str, report: dict[str, Any]) -> None:
+    body = json.dumps(report).encode()
+    headers = {"content-type": "application/vnd.aws.lambda.error+json", _ERROR_TYPE.lower(): report["errorType"]}
     try:
-        connection.request("POST", path, body=json.dumps(report), headers=headers)
-        connection.getresponse().read()
-    except (OSError, http.client.HTTPException) as error:
-        connection.close()
-        _log("ERROR", "The Runtime API did not take an error", error=repr(error))
-
-
-def _log(level: str, message: str, **fields: object) -> None:
-    print(json.dumps({"level": level, "message": message, **fields}), flush=True)
+        api.start("POST", path, headers, len(body), body)
+        api.answer("POST")
+    except HttpError as error:
+        api.close()
+        log("ERROR", "The Runtime API did not take an error", error=repr(error))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,18 @@
-"""HTTP to upstream servers and to AWS: the only module that imports httpx, whose errors end here.
-
-The transport is used without `httpx.Client`: the client would keep cookies of one caller for the next, follow
-redirects and read proxy settings, and its bookkeeping costs more CPU than the rest of a short request.
-"""
+"""Calls of upstream servers and of AWS over `http1`, whose errors end here."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import httpx
-
-from proxy.deadline import Watchdog
 from proxy.errors import UpstreamError
+from proxy.http1 import BrokenError, ConnectError, Connection, Head, HttpError, Pool, SilenceError, request_head
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds to wait for a connection, for the answer's status, and between two chunks of its body."""
+    """Seconds to wait for a connection, for the answer's status, and between two pieces of its body."""
 
     connect: float = 5.0
     first_byte: float = 300.0
@@ -40,33 +33,34 @@ class ConnectionFailedError(Exception):
 class Answer:
     """One upstream answer whose body has not been read. Iterating gives the body's bytes as they arrive."""
 
-    def __init__(self, response: httpx.Response, server: str, deadline: float, watchdog: Watchdog) -> None:
-        self._response = response
+    def __init__(self, exchange: "_Exchange", head: Head, server: str, idle: float, deadline: float) -> None:
+        self._exchange = exchange
+        self._head = head
         self._server = server
+        self._idle = idle
         self._deadline = deadline
-        self._watchdog = watchdog
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
+        self.status = head.status
+        self.headers = head.headers
 
     def __iter__(self) -> Iterator[bytes]:
-        with _mapped(self._server, self._deadline), self._watchdog.guarding(self._socket_of(), self._deadline):
-            stream = self._response.stream
-            assert isinstance(stream, httpx.SyncByteStream)
-            for chunk in stream:
-                yield chunk
-                if time.time() > self._deadline:
-                    raise httpx.ReadTimeout("the deadline has passed")
+        try:
+            yield from self._exchange.connection.body(self._head, self._exchange.method, self._before_read)
             if time.time() > self._deadline:
-                raise httpx.ReadTimeout("the deadline has passed")
+                raise SilenceError("the deadline has passed")
+        except HttpError as error:
+            raise _upstream_error(self._server, error, late=time.time() >= self._deadline) from error
 
-    def _socket_of(self) -> object:
-        return self._response.extensions["network_stream"].get_extra_info("socket")
+    def _before_read(self) -> None:
+        left = self._deadline - time.time()
+        if left <= 0:
+            raise SilenceError("the deadline has passed")
+        self._exchange.connection.limit(min(self._idle, left))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
-        self._response.stream.close()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        self._exchange.release()
 
 
 class HttpTransport:
@@ -74,8 +68,7 @@ class HttpTransport:
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
-        self._watchdog = Watchdog()
-        self._transport = _new_transport()
+        self._pool = Pool()
 
     def stream(
         self, server: str, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
@@ -85,77 +78,85 @@ class HttpTransport:
         Raises UpstreamError: unreachable, no status in time, or not HTTP.
         """
         left = max(0.001, deadline - time.time())
-        limits = {
-            "connect": min(self._timeouts.connect, left),
-            "pool": left,
-            "write": min(self._timeouts.idle, left),
-            "read": min(self._timeouts.first_byte, left),
-        }
-        content, extensions = body or None, {"timeout": limits}
-        request = httpx.Request(method, url, headers=dict(headers), content=content, extensions=extensions)
-        with _mapped(server, deadline):
-            response = self._transport.handle_request(request)
-        limits["read"] = self._timeouts.idle
-        return Answer(response, server, deadline, self._watchdog)
+        exchange = _Exchange(self._pool, method, url, headers, body)
+        try:
+            head = exchange.run(min(self._timeouts.connect, left), min(self._timeouts.first_byte, left))
+        except HttpError as error:
+            raise _upstream_error(server, error, late=time.time() >= deadline) from error
+        return Answer(exchange, head, server, self._timeouts.idle, deadline)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
-        """One POST with a short answer. `timeout` (seconds) holds for each of its steps.
+        """One POST with a short answer. `timeout` (seconds) bounds each of its steps. Raises ConnectionFailedError."""
+        return self._short("POST", url, headers, body, timeout)
 
-        Repeated once when a kept-alive connection turns out to be dead. Raises ConnectionFailedError.
-        """
-        limits = dict.fromkeys(("connect", "pool", "write", "read"), timeout)
-        last: Exception | None = None
-        for _ in range(2):
-            request = httpx.Request("POST", url, headers=dict(headers), content=body, extensions={"timeout": limits})
-            try:
-                response = self._transport.handle_request(request)
-                return response.status_code, response.headers, response.read()
-            except httpx.TimeoutException as error:
-                raise ConnectionFailedError(f"no answer in {timeout} s") from error
-            except httpx.TransportError as error:
-                last = error
-        raise ConnectionFailedError(type(last).__name__) from last
+    def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answered:
+        """One GET with a short answer, as `post`."""
+        return self._short("GET", url, headers, b"", timeout)
 
-    def get(self, url: str, headers: Mapping[str, str], timeout: float) -> tuple[int, bytes]:
-        """One GET with a short answer. Raises ConnectionFailedError."""
-        limits = dict.fromkeys(("connect", "pool", "write", "read"), timeout)
+    def _short(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
+        exchange = _Exchange(self._pool, method, url, headers, body)
         try:
-            request = httpx.Request("GET", url, headers=dict(headers), extensions={"timeout": limits})
-            response = self._transport.handle_request(request)
-            return response.status_code, response.read()
-        except httpx.TransportError as error:
-            raise ConnectionFailedError(type(error).__name__) from error
-
-    def renew(self) -> None:
-        """Forget every connection: after a SnapStart restore they belong to a machine that is gone."""
-        self._transport.close()
-        self._transport = _new_transport()
+            head = exchange.run(timeout, timeout)
+            content = b"".join(exchange.connection.body(head, method))
+        except HttpError as error:
+            exchange.release()
+            raise ConnectionFailedError(f"{type(error).__name__}: {error}") from error
+        exchange.release()
+        return head.status, head.headers, content
 
     def close(self) -> None:
-        """Close every connection."""
-        self._transport.close()
+        """Close every connection, as after a SnapStart restore: they belong to a machine that is gone."""
+        self._pool.close()
 
 
-def _new_transport() -> httpx.HTTPTransport:
-    # A frozen sandbox may sleep for minutes; servers close idle connections after about one.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=50.0)
-    return httpx.HTTPTransport(limits=limits, trust_env=False)
+class _Exchange:
+    """One request on one connection of the pool."""
+
+    connection: Connection
+
+    def __init__(self, pool: Pool, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
+        self.method = method
+        self._pool = pool
+        self._url = url
+        self._headers = headers
+        self._body = body
+
+    def run(self, connect_timeout: float, timeout: float) -> Head:
+        """Send the request and read the head of its answer. Raises HttpError, and leaves no connection open then.
+
+        A kept-alive connection may have been closed by the server while nobody looked. When one breaks before a byte
+        of the answer has come, the request goes once more, over a fresh connection.
+        """
+        try:
+            return self._attempt(connect_timeout, timeout, fresh=False)
+        except BrokenError:
+            if not self.connection.used_before or self.connection.received:
+                raise
+        return self._attempt(connect_timeout, timeout, fresh=True)
+
+    def _attempt(self, connect_timeout: float, timeout: float, *, fresh: bool) -> Head:
+        connection, host, target = self._pool.connect(self._url, connect_timeout, fresh=fresh)
+        self.connection = connection
+        length = len(self._body) if self._body or self.method in ("POST", "PUT", "PATCH") else None
+        try:
+            connection.limit(timeout)
+            connection.send(request_head(self.method, target, host, self._headers, length) + self._body)
+            return connection.read_head()
+        except BaseException:
+            connection.close()
+            raise
+
+    def release(self) -> None:
+        """Give the connection back, or close it when the answer was not read to its end."""
+        self._pool.release(self._url, self.connection)
 
 
-@contextmanager
-def _mapped(server: str, deadline: float) -> Generator[None]:
-    """Turn httpx's errors into the proxy's. The messages name the server, never its address."""
-    try:
-        yield
-    except httpx.TransportError as error:
-        raise _upstream_error(server, error, late=time.time() >= deadline) from error
-
-
-def _upstream_error(server: str, error: httpx.TransportError, *, late: bool) -> UpstreamError:
+def _upstream_error(server: str, error: HttpError, *, late: bool) -> UpstreamError:
+    """The messages name the server, never its address."""
     if late:
         return UpstreamError(504, "deadline_exceeded", f"The server '{server}' did not finish in time.")
-    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)):
+    if isinstance(error, ConnectError):
         return UpstreamError(502, "upstream_unreachable", f"The server '{server}' cannot be reached.")
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, SilenceError):
         return UpstreamError(504, "upstream_timeout", f"The server '{server}' fell silent.")
     return UpstreamError(502, "upstream_broken_off", f"The server '{server}' broke off the connection.")

@@ -63,7 +63,7 @@ class RecordMetrics:
         for record in batch["Records"]:
             try:
                 event = Event.from_sqs_body(record["body"])
-                if event.detail_type in OUTCOMES and event.id not in measured:
+                if event.detail_type in OUTCOMES:
                     measured[event.id] = self._in_range(event.id, measurements_of(event, self._model_names))
             except MalformedEventError as error:
                 self._logger.warning("message refused", message_id=record["messageId"], reason=str(error))

@@ -160,18 +160,28 @@ def test_usage_that_the_client_did_not_ask_for_is_asked_for_and_hidden() -> None
     assert relay.event[1]["usage"]["input_tokens"] == 9
 
 
-def test_each_chunk_reaches_the_client_before_the_server_sends_the_next() -> None:
-    taken = threading.Semaphore(0)
+class OneByOne:
+    """A script that sends each piece after the client has got the one before; `taken` tells it so."""
 
-    def one_by_one(connection: Connection, request: Received) -> None:
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+        self._taken = threading.Semaphore(0)
+
+    def taken(self, _: bytes) -> None:
+        self._taken.release()
+
+    def __call__(self, connection: Connection, request: Received) -> None:
         connection.start_chunked()
-        for piece in [*CONTENT, DONE]:
+        for piece in self._pieces:
             connection.chunk(piece)
-            assert taken.acquire(timeout=20), "the client has not got the chunk"
+            assert self._taken.acquire(timeout=20), "the client has not got the piece"
         connection.end_chunked()
 
-    with proxy(one_by_one) as (relay, _):
-        response = relay.call({"stream": True}, response=RecordedResponse(on_piece=lambda _: taken.release()))
+
+def test_each_chunk_reaches_the_client_before_the_server_sends_the_next() -> None:
+    script = OneByOne(*CONTENT, DONE)
+    with proxy(script) as (relay, _):
+        response = relay.call({"stream": True}, response=RecordedResponse(on_piece=script.taken))
     assert response.pieces == [*CONTENT, DONE]
 
 
@@ -364,8 +374,18 @@ def test_a_pre_flight_is_answered_before_authorization() -> None:
 
 
 def test_a_client_that_goes_away_is_metered_to_the_end() -> None:
-    with proxy(streaming(*CONTENT, USAGE_CHUNK, DONE)) as (relay, _):
-        response = relay.call({"stream": True}, response=RecordedResponse(break_after=1))
+    def script(connection: Connection, request: Received) -> None:
+        connection.start_chunked()
+        connection.chunk(CONTENT[0])
+        assert taken.wait(timeout=20)
+        for piece in (CONTENT[1], USAGE_CHUNK, DONE):
+            connection.chunk(piece)
+        connection.end_chunked()
+
+    taken = threading.Event()
+    with proxy(script) as (relay, _):
+        client = RecordedResponse(break_after=1, on_piece=lambda _: taken.set())
+        response = relay.call({"stream": True}, response=client)
     assert response.pieces == CONTENT[:1]
     assert relay.event[1]["error"] == {"type": "client_gone", "source": "client", "upstream_status": None}
     assert relay.event[1]["usage"]["output_tokens"] == 3
@@ -379,7 +399,7 @@ def test_a_fault_of_the_proxy_is_an_answer_and_an_event(after: bool, capsys: pyt
     with proxy(streaming(*CONTENT)) as (relay, _):
         if after:
             response = RecordedResponse()
-            response.on_piece = lambda piece: fail(piece) if piece == CONTENT[1] else None
+            response.on_piece = lambda piece: fail(piece) if piece.endswith(CONTENT[1]) else None
         else:
             relay.relay._tokens = None  # type: ignore[assignment]
             response = None
@@ -394,6 +414,7 @@ def test_a_fault_of_the_proxy_is_an_answer_and_an_event(after: bool, capsys: pyt
 def test_a_sandbox_serves_on_after_every_failure() -> None:
     def script(connection: Connection, request: Received) -> None:
         if len(server.received) % 2:
+            connection.send(b"HTTP/1.1 ")
             connection.reset()
         else:
             connection.answer(json.dumps({"usage": USAGE}).encode())
@@ -402,6 +423,22 @@ def test_a_sandbox_serves_on_after_every_failure() -> None:
         assert [relay.call({"model": "m"}).status for _ in range(6)] == [502, 200] * 3
     assert [kind for kind, _ in relay.bus.details] == ["InferenceFailed", "InferenceCompleted"] * 3
     assert len({detail["metadata"]["id"] for _, detail in relay.bus.details}) == 6
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_replaced_in_silence() -> None:
+    closed = threading.Event()
+
+    def script(connection: Connection, request: Received) -> None:
+        connection.answer(json.dumps({"usage": USAGE}).encode())
+        if len(server.received) == 1:
+            connection.close()
+            closed.set()
+
+    with proxy(script) as (relay, server):
+        assert relay.call({"model": "m"}).status == 200
+        assert closed.wait(timeout=20)
+        assert relay.call({"model": "m"}).status == 200
+        assert len(server.received) == 2
 
 
 def test_other_operations_pass_and_use_no_tokens() -> None:

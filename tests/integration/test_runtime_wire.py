@@ -68,6 +68,7 @@ def sandbox(api: ScriptedRuntimeApi, *, reads_bodies: bool = True, **environ: st
         finally:
             process.kill()
             process.wait()
+            api.events.put(b"")  # for the script that still waits for one
 
 
 def test_a_streamed_response_is_chunked_with_prelude_and_delimiter_as_chunks_of_their_own() -> None:

@@ -108,10 +108,10 @@ def test_a_broken_connection_is_an_aws_error() -> None:
 def container(expiration: str, status: int = 200) -> tuple[ContainerCredentials, list[Mapping[str, str]]]:
     asked: list[Mapping[str, str]] = []
 
-    def get(url: str, headers: Mapping[str, str], timeout: float) -> tuple[int, bytes]:
+    def get(url: str, headers: Mapping[str, str], timeout: float) -> Answered:
         asked.append(headers)
         answer = {"AccessKeyId": "A", "SecretAccessKey": "S", "Token": "T", "Expiration": expiration}
-        return status, json.dumps(answer if status == 200 else {"code": "no"}).encode()
+        return status, {}, json.dumps(answer if status == 200 else {"code": "no"}).encode()
 
     return ContainerCredentials(get, "http://169.254.100.1/creds", "the-token"), asked
 

@@ -3,7 +3,6 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from openai_proxy.client_keys import hash_client_key, is_well_formed, new_client_key
 
 # Fixed for ever: keys in use must stay valid, and their hashes must be found.

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from openai_proxy.pricing import Cost, PriceBook, PriceBookError, Unpriced, load_price_book, parse_price_book
 from openai_proxy.usage import Usage, UsageSource
 

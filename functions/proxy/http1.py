@@ -1,0 +1,316 @@
+"""HTTP/1.1 as a client over blocking sockets: what a relay needs of it, and nothing else.
+
+Everything the proxy says to anybody goes through here: to upstream servers, to AWS, to the Runtime API. A general
+client costs several times the CPU of this for a streamed answer, and half of the cold start; figures and decision are
+in `docs/adr/0004-own-http-client.md`. The rules it keeps: RFC 9112 framing, strictly; one read of the
+socket is one piece of the body, so nothing waits for a fuller buffer; no redirect, cookie, proxy setting or
+compression, because a relay must not have opinions on them.
+"""
+
+import re
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+_READ_SIZE = 65536
+_MAX_HEAD = 65536
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: .*)?")
+_HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+_IDLE_SECONDS = 50.0
+"""How long an unused connection is kept. A frozen sandbox sleeps for minutes; servers close after about one."""
+
+
+Address = tuple[str, str, int]
+"""Scheme, host, port."""
+
+
+class HttpError(Exception):
+    """An exchange failed on the wire."""
+
+
+class ConnectError(HttpError):
+    """There is no connection: refused, unknown host, no TLS, or not in time. Nothing has been sent."""
+
+
+class SilenceError(HttpError):
+    """The peer said nothing for as long as it may be silent."""
+
+
+class BrokenError(HttpError):
+    """The peer closed or reset the connection in the middle of an exchange, or what it says is not HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Status and headers of an answer. Names are lower case; a repeated header is joined by commas."""
+
+    status: int
+    headers: Mapping[str, str]
+    keeps_alive: bool
+
+
+class ChunkedDecoder:
+    """Takes the chunked coding off a body. `ended` after the last chunk and its trailers, which are dropped."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._rest = b""
+        self._left = 0
+        self._after_chunk = False
+        self._in_trailers = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The content in `data`, of as many chunks as it holds. Raises BrokenError for what is no chunked coding."""
+        data = self._rest + data if self._rest else data
+        content: list[bytes] = []
+        position = 0
+        while not self.ended:
+            if self._left:
+                piece = data[position : position + self._left]
+                content.append(piece)
+                position += len(piece)
+                self._left -= len(piece)
+                if self._left:
+                    break
+                self._after_chunk = True
+            end = data.find(b"\r\n", position)
+            if end < 0:
+                if len(data) - position > _MAX_HEAD:
+                    raise BrokenError("a chunk has no size")
+                break
+            self._take_line(data[position:end])
+            position = end + 2
+        self._rest = data[position:]
+        return content[0] if len(content) == 1 else b"".join(content)
+
+    def _take_line(self, line: bytes) -> None:
+        if self._after_chunk:
+            if line:
+                raise BrokenError("a chunk is longer than its size")
+            self._after_chunk = False
+        elif self._in_trailers:
+            self.ended = not line
+        elif size := _CHUNK_SIZE.fullmatch(line):
+            self._left = int(size[1], 16)
+            self._in_trailers = self._left == 0
+        else:
+            raise BrokenError("a chunk has no size")
+
+    @property
+    def rest(self) -> bytes:
+        """What came after the end: nothing, from a server that keeps to the protocol."""
+        return self._rest
+
+
+class Connection:
+    """One connection: `send` a request, `read_head`, then the `body`, and again if `reusable`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.reusable = False
+        self.used_before = False
+        self.received = False
+        self.idle_since = 0.0
+        self._buffer = b""
+        self._timeout: float | None = -1.0
+
+    def limit(self, seconds: float | None) -> None:
+        """Bound every further wait for the peer; None waits for ever."""
+        if seconds != self._timeout:
+            self.sock.settimeout(seconds)
+            self._timeout = seconds
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`. Raises SilenceError or BrokenError."""
+        try:
+            self.sock.sendall(data)
+        except TimeoutError as error:
+            raise SilenceError("nothing is taken") from error
+        except OSError as error:
+            raise BrokenError(type(error).__name__) from error
+
+    def read_head(self) -> Head:
+        """The head of the answer; interim ones (1xx) are passed over. Raises SilenceError or BrokenError."""
+        self.reusable = self.received = False
+        while True:
+            while (end := self._buffer.find(b"\r\n\r\n")) < 0:
+                if len(self._buffer) > _MAX_HEAD:
+                    raise BrokenError("the head does not end")
+                self._buffer += self._receive() or self._raise_closed()
+                self.received = True
+            head = parse_head(self._buffer[:end])
+            self._buffer = self._buffer[end + 4 :]
+            if head.status >= 200:
+                return head
+
+    def body(self, head: Head, method: str, before_read: Callable[[], None] = lambda: None) -> Iterator[bytes]:
+        """The body in pieces, as they arrive. `before_read` is called before each wait for the next one.
+
+        Raises SilenceError, and BrokenError when the body ends before its end. A body without a length ends with the
+        connection, so there a cut cannot be told from an end.
+        """
+        length = head.headers.get("content-length")
+        if method == "HEAD" or head.status in (204, 304):
+            yield from ()
+        elif "transfer-encoding" in head.headers:
+            yield from self._chunked(before_read)
+        elif length is not None:
+            yield from self._counted(int(length), before_read)
+        else:
+            yield from self._until_closed(before_read)
+            return
+        self.reusable = head.keeps_alive and not self._buffer
+
+    def _chunked(self, before_read: Callable[[], None]) -> Iterator[bytes]:
+        decoder = ChunkedDecoder()
+        data, self._buffer = self._buffer, b""
+        while True:
+            if data and (content := decoder.feed(data)):
+                yield content
+            if decoder.ended:
+                self._buffer = decoder.rest
+                return
+            before_read()
+            data = self._receive() or self._raise_closed()
+
+    def _counted(self, left: int, before_read: Callable[[], None]) -> Iterator[bytes]:
+        data, self._buffer = self._buffer[:left], self._buffer[left:]
+        while True:
+            left -= len(data)
+            if data:
+                yield data
+            if not left:
+                return
+            before_read()
+            received = self._receive() or self._raise_closed()
+            data, self._buffer = received[:left], received[left:]
+
+    def _until_closed(self, before_read: Callable[[], None]) -> Iterator[bytes]:
+        data, self._buffer = self._buffer, b""
+        if data:
+            yield data
+        while True:
+            before_read()
+            if not (data := self._receive()):
+                return
+            yield data
+
+    def _receive(self) -> bytes:
+        try:
+            return self.sock.recv(_READ_SIZE)
+        except TimeoutError as error:
+            raise SilenceError("nothing came") from error
+        except OSError as error:
+            raise BrokenError(type(error).__name__) from error
+
+    def _raise_closed(self) -> bytes:
+        raise BrokenError("closed before the end")
+
+    def close(self) -> None:
+        """Close it, whatever state it is in."""
+        self.reusable = False
+        self.sock.close()
+
+
+def parse_head(head: bytes) -> Head:
+    """Read a head without its blank line. Raises BrokenError for anything that RFC 9112 does not allow."""
+    status_line, *lines = head.split(b"\r\n")
+    status = _STATUS_LINE.fullmatch(status_line)
+    if not status:
+        raise BrokenError("not HTTP/1.1")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not _HEADER_NAME.fullmatch(name):
+            raise BrokenError("a header is malformed")
+        key, text = name.decode().lower(), value.strip(b" \t").decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if (coding is not None and coding.lower() != "chunked") or (length is not None and not length.isdecimal()):
+        raise BrokenError("the length of the body is not clear")
+    connection = headers.get("connection", "").lower()
+    keeps_alive = "close" not in connection if status[1] == b"1" else "keep-alive" in connection
+    return Head(int(status[2]), headers, keeps_alive)
+
+
+def request_head(method: str, target: str, host: str, headers: Mapping[str, str], length: int | None) -> bytes:
+    """The head of a request, blank line included; `length` is that of its body. Control characters cannot pass."""
+    fields = {"host": host, **headers}
+    if length is not None:
+        fields["content-length"] = str(length)
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    if any(not line.isprintable() for line in lines):
+        raise ValueError("a request line or header holds a control character")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+class Pool:
+    """Connections by address, kept alive between requests. Not thread-safe: a sandbox has one request at a time."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Address, Connection] = {}
+        self._tls = ssl.create_default_context()
+        self._tls.set_alpn_protocols(["http/1.1"])
+
+    def connect(self, url: str, timeout: float, *, fresh: bool = False) -> tuple[Connection, str, str]:
+        """A connection to the host of `url`, its Host header, and the request target. Raises ConnectError."""
+        parts = urlsplit(url)
+        address = _address(parts)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection = self._idle.pop(address, None)
+        if connection and (fresh or not _is_alive(connection)):
+            connection.close()
+            connection = None
+        return connection or self._open(address, timeout), parts.netloc, target
+
+    def release(self, url: str, connection: Connection) -> None:
+        """Keep `connection` for the next request to the host of `url` if its last answer was read to its end."""
+        address = _address(urlsplit(url))
+        if not connection.reusable or address in self._idle:
+            connection.close()
+            return
+        connection.used_before, connection.idle_since = True, time.monotonic()
+        self._idle[address] = connection
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for connection in self._idle.values():
+            connection.close()
+        self._idle.clear()
+
+    def _open(self, address: Address, timeout: float) -> Connection:
+        scheme, host, port = address
+        sock = open_socket(host, port, timeout)
+        if scheme == "https":
+            try:
+                sock = self._tls.wrap_socket(sock, server_hostname=host)
+            except OSError as error:
+                sock.close()
+                raise ConnectError(type(error).__name__) from error
+        return Connection(sock)
+
+
+def open_socket(host: str, port: int, timeout: float) -> socket.socket:
+    """A TCP connection that sends small pieces at once. Raises ConnectError."""
+    try:
+        sock = socket.create_connection((host, port), timeout)
+    except (OSError, UnicodeError) as error:
+        raise ConnectError(type(error).__name__) from error
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _address(parts: SplitResult) -> Address:
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _is_alive(connection: Connection) -> bool:
+    """A connection that is readable while nobody is to say anything was closed, or is out of step."""
+    if time.monotonic() - connection.idle_since > _IDLE_SECONDS:
+        return False
+    return not select.select([connection.sock], [], [], 0)[0]

@@ -1,0 +1,33 @@
+"""The whole local stack, once for all tests of this suite: its own ports, folder and state; nothing of the caller's.
+
+Every test has a client of its own, so that what the ledger says of that client is what the test did.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import Client, LocalStack, new_client, start
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A running local stack."""
+    running = start(tmp_path_factory.mktemp("local-stack"))
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def client(stack: LocalStack) -> Client:
+    """A client with a key of its own."""
+    return new_client(stack)

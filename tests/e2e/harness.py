@@ -1,0 +1,173 @@
+"""Starting, asking and stopping a local stack: what the tests of this suite share."""
+
+import os
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import httpx
+import openai
+import pytest
+from openai_proxy.client_keys import hash_client_key, new_client_key
+
+ROOT = Path(__file__).parents[2]
+WAIT_SECONDS = 60.0
+
+
+Found = TypeVar("Found")
+
+_BOTO3: Any = boto3  # every new client's type is an overload over all services of AWS
+
+
+def wait_for(look: Callable[[], Found], what: str) -> Found:
+    """The first result of `look` that is true. Fails when there is none in time."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        if result := look():
+            return result
+        time.sleep(0.1)
+    raise AssertionError(f"waited {WAIT_SECONDS:.0f} s in vain for {what}")
+
+
+@dataclass
+class LocalStack:
+    """A running `python -m local run`. `environment` is what its file to source exports."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    ports: dict[str, int]
+    said: str = ""
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def url(self) -> str:
+        """The function URL."""
+        return self.environment["FUNCTION_URL"]
+
+    @property
+    def base_url(self) -> str:
+        """The demo server behind the proxy, as an OpenAI SDK wants it."""
+        return self.environment["OPENAI_BASE_URL"]
+
+    @property
+    def key(self) -> str:
+        """The demo client's key."""
+        return self.environment["OPENAI_API_KEY"]
+
+    def children(self, words: str) -> list[int]:
+        """The processes of this stack whose command line has `words`."""
+        listed = subprocess.run(["ps", "-eo", "pid,ppid,stat,args"], check=True, capture_output=True, text=True)
+        rows = [line.split(None, 3) for line in listed.stdout.splitlines()[1:]]
+        mine = {str(self.process.pid)}
+        for _ in range(4):
+            mine |= {pid for pid, parent, _, _ in rows if parent in mine}
+        return [int(pid) for pid, _, state, args in rows if pid in mine and words in args and "Z" not in state]
+
+    def aws(self, service: str) -> Any:
+        """A boto3 client of the embedded AWS."""
+        return _BOTO3.client(service, endpoint_url=self.environment["AWS_ENDPOINT_URL"])
+
+    def table(self, variable: str) -> Any:
+        """The table that `variable` names."""
+        endpoint = self.environment["AWS_ENDPOINT_URL"]
+        return _BOTO3.resource("dynamodb", endpoint_url=endpoint).Table(self.environment[variable])
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Stop it as Ctrl-C does. Returns its exit status."""
+        self.process.send_signal(number)
+        self.said += self.process.communicate(timeout=60)[0]
+        return self.process.returncode
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def launch(folder: Path, ports: dict[str, int], *arguments: str) -> LocalStack:
+    """Start a stack; it is not ready yet."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "OPENAI_"))}
+    process = subprocess.Popen(
+        # All stacks of this suite share one build, and tests that follow find it done.
+        [sys.executable, "-m", "local", "run", "--folder", folder, "--build", ROOT / ".local/e2e/build", *arguments],
+        cwd=ROOT,
+        env={**kept, **{name: str(port) for name, port in ports.items()}},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return LocalStack(process, folder, ports)
+
+
+def start(folder: Path, *arguments: str, ports: dict[str, int] | None = None) -> LocalStack:
+    """Start a stack and wait until it is ready."""
+    names = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
+    stack = launch(folder, ports or dict(zip(names, free_ports(3), strict=True)), *arguments)
+    assert stack.process.stdout is not None
+    for line in stack.process.stdout:
+        stack.said += line
+        if line.startswith("Ready after"):
+            break
+    else:
+        pytest.fail(f"the local stack did not start:\n{stack.said}")
+    for line in (folder / "env").read_text().splitlines():
+        if line.startswith("export "):
+            name, _, value = line.removeprefix("export ").partition("=")
+            stack.environment[name] = shlex.split(value)[0]
+    return stack
+
+
+@dataclass
+class Client:
+    """A client of the proxy with a key of its own."""
+
+    stack: LocalStack
+    id: str
+    key: str
+
+    def openai(self, key: str | None = None) -> openai.OpenAI:
+        """The OpenAI SDK as anybody would set it up; retries are off to see each answer."""
+        return openai.OpenAI(api_key=key or self.key, base_url=self.stack.base_url, max_retries=0, timeout=60.0)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        """A plain POST to the proxy with this client's key."""
+        return httpx.post(
+            f"{self.stack.url}{path}", headers={"authorization": f"Bearer {self.key}"}, timeout=60, **options
+        )
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What the ledger holds of this client."""
+        items = self.stack.table("COSTS_TABLE").scan(ConsistentRead=True)["Items"]
+        return [item for item in items if item["pk"].startswith(f"client#{self.id}#")]
+
+    def wait_for_entries(self, count: int) -> list[dict[str, Any]]:
+        """The client's ledger entries once there are `count` of them."""
+        return wait_for(lambda: found if len(found := self.entries()) >= count else [], f"{count} ledger entries")
+
+
+def new_client(stack: LocalStack) -> Client:
+    """A new client with a new key."""
+    client = Client(stack, f"test-{secrets.token_hex(4)}", new_client_key())
+    stack.table("KEYS_TABLE").put_item(
+        Item={
+            "key_hash": hash_client_key(client.key),
+            "client_id": client.id,
+            "name": "A test's client",
+            "enabled": True,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
+    return client

@@ -1,0 +1,104 @@
+"""How the local stack comes and goes: a taken port, Ctrl-C, kept state."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.harness import LocalStack, free_ports, launch, new_client, start
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_taken_port_is_named_with_the_remedy(stack: LocalStack, tmp_path: Path):
+    for variable in ("PORT", "MINISTACK_PORT", "DEMO_PORT"):
+        ports = dict(zip(("PORT", "MINISTACK_PORT", "DEMO_PORT"), free_ports(3), strict=True))
+        second = launch(tmp_path, {**ports, variable: stack.ports[variable]})
+        said, _ = second.process.communicate(timeout=60)
+        assert second.process.returncode == 1
+        assert f"Port {stack.ports[variable]} is in use" in said
+        assert f"make run {variable}=" in said
+
+
+def test_folder_serves_one_stack(stack: LocalStack):
+    ports = dict(zip(("PORT", "MINISTACK_PORT", "DEMO_PORT"), free_ports(3), strict=True))
+    second = launch(stack.folder, ports)
+    said, _ = second.process.communicate(timeout=60)
+    assert second.process.returncode == 1
+    assert "Another local stack runs" in said
+    assert (stack.folder / "env").exists(), "the running one keeps its files"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals):
+    stack = start(tmp_path)
+    client = new_client(stack)
+    hanging = client.openai().chat.completions.create(
+        model="demo", messages=[{"role": "user", "content": "x"}], stream=True, extra_body={"demo": {"hang_after": 2}}
+    )
+    assert next(iter(hanging))
+    pids = stack.children("")
+    assert len(pids) >= 4, "MiniStack, its worker, the demo server and a sandbox"
+    assert stack.stop(number) == 0
+    hanging.close()
+    assert not [pid for pid in pids if is_alive(pid)]
+    for port in stack.ports.values():
+        socket.create_server(("127.0.0.1", port)).close()
+    assert {path.name for path in tmp_path.iterdir()} <= {"lock", "logs", "sam"}
+    assert stack.said.rstrip().endswith("Stopped.")
+
+
+def test_only_this_machine_is_served(stack: LocalStack):
+    pids = {str(pid) for pid in [stack.process.pid, *stack.children("")]}
+    listening: set[str] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        if not Path(table).exists():
+            pytest.skip("this system does not list its sockets in /proc")
+        rows = [line.split() for line in Path(table).read_text().splitlines()[1:]]
+        inodes = {row[9]: row[1] for row in rows if row[3] == "0A"}
+        for pid in pids:
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                name = link.readlink().name if link.is_symlink() else ""
+                inode = name.removeprefix("socket:[").removesuffix("]")
+                listening |= {inodes[inode]} if inode in inodes else set()
+    assert len(listening) >= 3
+    assert all(address.startswith("0100007F:") for address in listening), "only 127.0.0.1"
+
+
+def test_kept_state_survives_a_restart(tmp_path: Path):
+    first = start(tmp_path, "--keep-state")
+    client = new_client(first)
+    assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
+    (entry,) = client.wait_for_entries(1)
+    first.stop()
+    again = start(tmp_path, "--keep-state", ports=first.ports)
+    try:
+        assert again.key == first.key
+        assert "Deploying" not in again.said
+        client.stack = again
+        assert client.entries() == [entry]
+        assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
+        assert len(client.wait_for_entries(2)) == 2
+    finally:
+        again.stop()
+    assert "client-key" in {path.name for path in (tmp_path / "state").iterdir()}
+
+
+def test_ministack_that_dies_ends_the_stack(tmp_path: Path):
+    stack = start(tmp_path)
+    (pid,) = stack.children("bin/ministack")
+    os.kill(pid, signal.SIGKILL)
+    said, _ = stack.process.communicate(timeout=60)
+    assert stack.process.returncode == 1
+    assert "MiniStack ended (status -9)" in said
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(stack.url)
