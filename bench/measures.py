@@ -140,7 +140,7 @@ async def memory(target: Target, streams: int, events: Callable[[], int]) -> Mem
 async def cold_starts(around: Surroundings, rounds: int) -> ColdStarts:
     """Starts with a warm page cache, of each kind in turn. The authorizer answers at once."""
     kinds: dict[str, Callable[[], Awaitable[tuple[float, ...]]]] = {
-        "bare": _start_bare,
+        "bare": lambda: _start_bare(around),
         "sandbox": lambda: _start_sandbox(around),
         "fastapi": lambda: _start_fastapi(around),
     }
@@ -156,8 +156,8 @@ async def cold_starts(around: Surroundings, rounds: int) -> ColdStarts:
     return ColdStarts(bare, ready, first_byte, passthrough, rounds)
 
 
-async def _start_bare() -> tuple[float, ...]:
-    return (processes.bare_httpx().wait() / 1e6,)
+async def _start_bare(around: Surroundings) -> tuple[float, ...]:
+    return (processes.bare_httpx(around.servers_file.parent).wait() / 1e6,)
 
 
 async def _start_sandbox(around: Surroundings) -> tuple[float, ...]:

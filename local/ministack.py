@@ -4,6 +4,7 @@ Its one rule: everything MiniStack writes lies in the stack's folder, and everyt
 """
 
 import asyncio
+import json
 import os
 import urllib.error
 import urllib.request
@@ -34,6 +35,8 @@ async def start(settings: Settings, tokens: Mapping[str, str]) -> Child:
         "GATEWAY_PORT": str(settings.ministack_port),
         "MINISTACK_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
+        # A worker of a function takes a second of CPU to start: keep those that there are.
+        "LAMBDA_WARM_TTL_SECONDS": "86400",
         # Listeners that nobody here needs, and whose ports are fixed.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
@@ -118,6 +121,11 @@ class Aws:
         """The deployed configuration of a function."""
         functions = self._session.client("lambda", endpoint_url=self._settings.endpoint)
         return functions.get_function_configuration(FunctionName=name)
+
+    def invoke(self, function: str, event: Any) -> None:
+        """Invoke a function and forget its answer."""
+        functions = self._session.client("lambda", endpoint_url=self._settings.endpoint)
+        functions.invoke(FunctionName=function, Payload=json.dumps(event))
 
     def keys_table(self, name: str) -> Any:
         """The table of client keys."""

@@ -5,6 +5,7 @@ failure and is gone; the next request gets another one.
 """
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
@@ -108,6 +109,8 @@ class SandboxPool:
         self._limit = limit
         self._idle_seconds = idle_seconds
         self._warm: list[Sandbox] = []
+        # More starts at once than there are processors would only slow each other down.
+        self._starting = asyncio.Semaphore(os.cpu_count() or 1)
         self._count = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._live: set[Sandbox] = set()
@@ -115,12 +118,12 @@ class SandboxPool:
 
     async def open(self) -> None:
         """Start one sandbox, so that a proxy that cannot start is known at once. Raises SandboxError."""
-        self._release(await self._start())
+        self._release(await self._start_or_take())
         self._in_background(self._stop_idle())
 
     async def invoke(self, event: bytes, trace_id: str) -> Invocation:
         """Run `event` in a sandbox of its own; read the answer from the invocation. Raises SandboxError."""
-        sandbox = self._warm.pop() if self._warm else await self._start()
+        sandbox = self._warm.pop() if self._warm else await self._start_or_take()
         deadline = time.time() + self._timeout
         invocation = Invocation(str(uuid.uuid4()), event, deadline, self._function_arn, trace_id)
         self._in_background(self._run(sandbox, invocation))
@@ -134,15 +137,23 @@ class SandboxPool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _start(self) -> Sandbox:
+    async def _start_or_take(self) -> Sandbox:
+        """Start a sandbox, or take one that became free while this start waited for its turn."""
         if self._count >= self._limit:
             raise SandboxError("TooManyRequestsException", f"all {self._limit} sandboxes are busy")
         self._count += 1
         try:
-            sandbox = await Sandbox.start(self._launch, self._timeout)
+            async with self._starting:
+                if self._warm:
+                    self._count -= 1
+                    return self._warm.pop()
+                return await self._start()
         except BaseException:
             self._count -= 1
             raise
+
+    async def _start(self) -> Sandbox:
+        sandbox = await Sandbox.start(self._launch, self._timeout)
         self._live.add(sandbox)
         sandbox.exited.add_done_callback(lambda _: self._gone(sandbox))
         if self._closed:

@@ -5,6 +5,7 @@ Its one rule: whatever happens, nothing that it started is left running.
 
 import asyncio
 import fcntl
+import os
 import secrets
 import shutil
 import sys
@@ -62,8 +63,11 @@ class Stack:
             aws = ministack.Aws(settings)
             outputs = await asyncio.to_thread(aws.outputs)
             key = await asyncio.to_thread(self._client_key, aws.keys_table(outputs["KeysTable"]))
+            warm_up = asyncio.create_task(_warm_up(aws, outputs))
+            cleanup.push_async_callback(_cancel, warm_up)
             await self._start_demo_server(cleanup)
             await self._start_proxy(cleanup, aws, outputs, tokens)
+            await warm_up
             _write_private(settings.env_file, environment_file(settings, outputs, key))
             self._say(greeting(settings, outputs, key, usable_servers(servers, tokens)))
             self._say(f"Ready after {time.monotonic() - began:.1f} s.")
@@ -168,6 +172,17 @@ class Stack:
         url = FunctionUrl(pool.invoke, UrlIdentity.from_url(outputs["FunctionUrl"]))
         cleanup.push_async_callback(url.close)
         await url.start(HOST, settings.port)
+
+
+async def _warm_up(aws: ministack.Aws, outputs: Mapping[str, str]) -> None:
+    """Have MiniStack start workers of the functions behind the proxy.
+
+    Each takes a second of CPU. If the first requests did this, and there were many at once, they would wait for the
+    authorizer longer than the proxy waits. An event without a key is refused, an empty batch is nothing to record.
+    """
+    calls: list[tuple[str, Any]] = [(outputs["AuthorizerFunctionName"], {"headers": {}})] * (os.cpu_count() or 1)
+    calls += [(outputs[name], {"Records": []}) for name in ("RecordCostFunctionName", "RecordMetricsFunctionName")]
+    await asyncio.gather(*(asyncio.to_thread(aws.invoke, function, event) for function, event in calls))
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""Real servers and small fakes for tests. Servers listen on loopback and speak bytes, so that nothing is mocked away."""
+"""Real servers and small fakes for tests. Servers listen on loopback and speak bytes: nothing is mocked away."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass
@@ -134,7 +134,7 @@ class ScriptedServer:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
-    def __enter__(self) -> "ScriptedServer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _t: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:

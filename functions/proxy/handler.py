@@ -9,8 +9,9 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import openai_proxy
 from openai_proxy.servers import load_servers, warnings_of
 
 from proxy.authorization import Authorizer
@@ -19,9 +20,14 @@ from proxy.cors import Cors
 from proxy.log import log
 from proxy.publisher import Publisher
 from proxy.relay import Relay
-from proxy.runtime import Invocation, ResponseStream
 from proxy.tokens import ProviderTokens
 from proxy.upstream import HttpTransport, Timeouts
+
+if TYPE_CHECKING:  # the runtime is the main module: importing it by name would load it twice
+    from proxy.runtime import Invocation, ResponseStream
+
+_LAYER = Path(openai_proxy.__file__).parents[1]
+"""Where the layer was unpacked: a relative SERVERS_FILE is one that it carries."""
 
 
 def _credentials(environ: Mapping[str, str], transport: HttpTransport) -> Callable[[], Credentials]:
@@ -37,7 +43,7 @@ class Application:
     """The wired proxy. Raises ServersFileError or KeyError where the sandbox could not serve a single request."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        file = Path(environ["SERVERS_FILE"])
+        file = _LAYER / environ["SERVERS_FILE"]
         region = environ["AWS_REGION"]
         servers = load_servers(file)
         for warning in warnings_of(servers, file.name):
@@ -68,7 +74,7 @@ _application = Application(os.environ)
 after_restore = _application.after_restore
 
 
-def stream(invocation: Invocation, response: ResponseStream) -> None:
+def stream(invocation: "Invocation", response: "ResponseStream") -> None:
     """Serve one invocation of the streaming runtime."""
     _application.relay.serve(invocation.event, response, invocation.deadline, invocation.trace_id)
 

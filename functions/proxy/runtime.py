@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-from proxy.http1 import Connection, Head, HttpError, open_socket, request_head
+from proxy.connections import open_socket
+from proxy.http1 import Connection, Head, HttpError, request_head
 from proxy.json_shapes import loads_or_none
 from proxy.log import log
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from proxy.connections import Pool
 from proxy.errors import UpstreamError
-from proxy.http1 import BrokenError, ConnectError, Connection, Head, HttpError, Pool, SilenceError, request_head
+from proxy.http1 import BrokenError, ConnectError, Connection, Head, HttpError, SilenceError, request_head
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def test_a_function_gets_the_variables_it_reads_and_no_others(function: str, pac
 
 def test_the_layer_carries_what_the_functions_expect_in_it() -> None:
     assert (ROOT / "shared/openai_servers.yaml").resolve() == ROOT / "openai_servers.yaml"
-    assert deployed().parameters["ServersFile"] == "/opt/python/openai_servers.yaml"
+    assert deployed().parameters["ServersFile"] == "openai_servers.yaml"
     assert source()["Resources"]["SharedLayer"]["Properties"]["ContentUri"] == "shared/"
     required = re.findall(r"^([\w-]+)==", (ROOT / "shared/requirements.txt").read_text(), re.MULTILINE)
     assert {"httpx", "pyyaml", "aws-lambda-powertools"} <= set(required)

@@ -28,6 +28,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 
 @pytest.fixture
-def client(stack: LocalStack) -> Client:
+def client(stack: LocalStack) -> Iterator[Client]:
     """A client with a key of its own."""
-    return new_client(stack)
+    client = new_client(stack)
+    yield client
+    client.close()

@@ -64,14 +64,13 @@ class LocalStack:
         """The demo client's key."""
         return self.environment["OPENAI_API_KEY"]
 
-    def children(self, words: str) -> list[int]:
-        """The processes of this stack whose command line has `words`."""
-        listed = subprocess.run(["ps", "-eo", "pid,ppid,stat,args"], check=True, capture_output=True, text=True)
-        rows = [line.split(None, 3) for line in listed.stdout.splitlines()[1:]]
-        mine = {str(self.process.pid)}
-        for _ in range(4):
-            mine |= {pid for pid, parent, _, _ in rows if parent in mine}
-        return [int(pid) for pid, _, state, args in rows if pid in mine and words in args and "Z" not in state]
+    def children(self, words: str = "") -> list[int]:
+        """The processes that this stack has started, and those that they have, with `words` in their command line."""
+        rows = processes()
+        mine = {self.process.pid}
+        while more := {row.pid for row in rows if row.parent in mine} - mine:
+            mine |= more
+        return [row.pid for row in rows if row.pid in mine - {self.process.pid} and words in row.command]
 
     def aws(self, service: str) -> Any:
         """A boto3 client of the embedded AWS."""
@@ -87,6 +86,22 @@ class LocalStack:
         self.process.send_signal(number)
         self.said += self.process.communicate(timeout=60)[0]
         return self.process.returncode
+
+
+@dataclass(frozen=True)
+class Process:
+    """A row of the process list."""
+
+    pid: int
+    parent: int
+    command: str
+
+
+def processes() -> list[Process]:
+    """The running processes of this machine; those that have ended and are still listed do not count."""
+    listed = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,stat=,args="], check=True, capture_output=True, text=True)
+    rows = [line.split(None, 3) for line in listed.stdout.splitlines()]
+    return [Process(int(row[0]), int(row[1]), row[3]) for row in rows if len(row) == 4 and "Z" not in row[2]]
 
 
 def free_ports(count: int) -> list[int]:
@@ -137,10 +152,18 @@ class Client:
     stack: LocalStack
     id: str
     key: str
+    sdks: list[openai.OpenAI] = field(default_factory=list[openai.OpenAI])
 
     def openai(self, key: str | None = None) -> openai.OpenAI:
         """The OpenAI SDK as anybody would set it up; retries are off to see each answer."""
-        return openai.OpenAI(api_key=key or self.key, base_url=self.stack.base_url, max_retries=0, timeout=60.0)
+        sdk = openai.OpenAI(api_key=key or self.key, base_url=self.stack.base_url, max_retries=0, timeout=60.0)
+        self.sdks.append(sdk)
+        return sdk
+
+    def close(self) -> None:
+        """Close the SDKs' connections."""
+        for sdk in self.sdks:
+            sdk.close()
 
     def post(self, path: str, **options: Any) -> httpx.Response:
         """A plain POST to the proxy with this client's key."""

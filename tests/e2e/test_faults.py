@@ -30,7 +30,8 @@ def outcomes(client: Client, count: int) -> list[str]:
 
 def test_twenty_streams_at_once(client: Client):
     with ThreadPoolExecutor(20) as threads:
-        texts = list(threads.map(lambda number: chat(client, tokens=60 + number, delay=0.02), range(20)))
+        chats = [threads.submit(chat, client, tokens=60 + number, delay=0.02) for number in range(20)]
+        texts = [each.result() for each in chats]
     assert all(text.startswith("This is the demo server") for text in texts)
     entries = client.wait_for_entries(20)
     assert sorted(int(entry["output_tokens"]) for entry in entries) == list(range(60, 80))
@@ -70,12 +71,13 @@ def test_demo_server_killed_in_the_middle(client: Client):
     with pytest.raises(openai.APIError):
         list(chunks)
 
-    def served() -> str | None:
+    def served() -> str:
         try:
             return chat(client)
         except openai.APIStatusError as error:
-            assert (error.status_code, error.code) == (502, "upstream_unreachable")
-            return None
+            if error.code != "upstream_unreachable":
+                raise
+            return ""
 
     assert wait_for(served, "the demo server to be back").endswith("Hello")
 

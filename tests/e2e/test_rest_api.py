@@ -1,4 +1,4 @@
-"""The other door: the REST API with its authorizer, as the template deploys it. The embedded AWS gives whole answers."""
+"""The other door: the REST API with its authorizer, as deployed. The embedded AWS gives whole answers only."""
 
 import json
 

@@ -8,20 +8,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.harness import LocalStack, free_ports, launch, new_client, start
+from tests.e2e.harness import LocalStack, free_ports, launch, new_client, processes, start
 
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+NAMES: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
 
 
 def test_taken_port_is_named_with_the_remedy(stack: LocalStack, tmp_path: Path):
-    for variable in ("PORT", "MINISTACK_PORT", "DEMO_PORT"):
-        ports = dict(zip(("PORT", "MINISTACK_PORT", "DEMO_PORT"), free_ports(3), strict=True))
+    for variable in NAMES:
+        ports = dict(zip(NAMES, free_ports(3), strict=True))
         second = launch(tmp_path, {**ports, variable: stack.ports[variable]})
         said, _ = second.process.communicate(timeout=60)
         assert second.process.returncode == 1
@@ -30,7 +24,7 @@ def test_taken_port_is_named_with_the_remedy(stack: LocalStack, tmp_path: Path):
 
 
 def test_folder_serves_one_stack(stack: LocalStack):
-    ports = dict(zip(("PORT", "MINISTACK_PORT", "DEMO_PORT"), free_ports(3), strict=True))
+    ports = dict(zip(NAMES, free_ports(3), strict=True))
     second = launch(stack.folder, ports)
     said, _ = second.process.communicate(timeout=60)
     assert second.process.returncode == 1
@@ -46,11 +40,11 @@ def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals):
         model="demo", messages=[{"role": "user", "content": "x"}], stream=True, extra_body={"demo": {"hang_after": 2}}
     )
     assert next(iter(hanging))
-    pids = stack.children("")
+    pids = stack.children()
     assert len(pids) >= 4, "MiniStack, its worker, the demo server and a sandbox"
     assert stack.stop(number) == 0
-    hanging.close()
-    assert not [pid for pid in pids if is_alive(pid)]
+    client.close()
+    assert not [process for process in processes() if process.pid in pids]
     for port in stack.ports.values():
         socket.create_server(("127.0.0.1", port)).close()
     assert {path.name for path in tmp_path.iterdir()} <= {"lock", "logs", "sam"}
@@ -58,7 +52,7 @@ def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals):
 
 
 def test_only_this_machine_is_served(stack: LocalStack):
-    pids = {str(pid) for pid in [stack.process.pid, *stack.children("")]}
+    pids = {str(pid) for pid in [stack.process.pid, *stack.children()]}
     listening: set[str] = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if not Path(table).exists():
@@ -89,6 +83,7 @@ def test_kept_state_survives_a_restart(tmp_path: Path):
         assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
         assert len(client.wait_for_entries(2)) == 2
     finally:
+        client.close()
         again.stop()
     assert "client-key" in {path.name for path in (tmp_path / "state").iterdir()}
 

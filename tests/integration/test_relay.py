@@ -3,14 +3,13 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-
 from openai_proxy.servers import parse_servers
 from proxy.authorization import Authorizer
 from proxy.cors import Cors
@@ -18,6 +17,7 @@ from proxy.publisher import Publisher
 from proxy.relay import Relay
 from proxy.tokens import ProviderTokens
 from proxy.upstream import HttpTransport, Timeouts
+
 from tests.fakes import Connection, Received, RecordedResponse, Script, ScriptedServer, envelope_of
 
 SCHEMAS = Path(__file__).parents[2] / "events" / "schemas"
@@ -56,7 +56,7 @@ class Proxy:
 
     def __init__(self, url: str, allowed: dict[str, str], transport: HttpTransport) -> None:
         self.bus = RecordingBus()
-        file = f"up: {{url: '{url}/base/v1', token: {TOKEN}, model: default-model}}\nother: {{url: 'http://127.0.0.1:9/v1', token: t, model: ''}}"  # fmt: skip
+        file = f"up: {{url: '{url}/base/v1', token: {TOKEN}, model: default-model}}\nother: {{url: 'http://127.0.0.1:9/v1', token: t, model: ''}}"
         context = {"client_id": "team-a", **allowed}
         policy = {"policyDocument": {"Statement": [{"Effect": "Allow"}]}, "context": context}
 
@@ -109,7 +109,7 @@ class Proxy:
 @contextmanager
 def proxy(
     script: Script, allowed: dict[str, str] | None = None, **timeouts: float
-) -> Iterator[tuple[Proxy, ScriptedServer]]:
+) -> Generator[tuple[Proxy, ScriptedServer]]:
     with ScriptedServer(script) as server:
         transport = HttpTransport(Timeouts(**timeouts))
         try:
@@ -140,9 +140,14 @@ def test_a_stream_passes_unchanged_and_its_usage_is_the_event() -> None:
     assert json.loads(server.received[0].body) == {**body, "model": "default-model"}
     detail_type, data = relay.event
     assert detail_type == "InferenceCompleted"
-    assert data["usage"] == {"input_tokens": 9, "output_tokens": 3, "cache_read": {"input_tokens": 0},
-                             "cache_creation": {"input_tokens": 0}, "reasoning": {"output_tokens": 0},
-                             "source": "reported"}  # fmt: skip
+    assert data["usage"] == {
+        "input_tokens": 9,
+        "output_tokens": 3,
+        "cache_read": {"input_tokens": 0},
+        "cache_creation": {"input_tokens": 0},
+        "reasoning": {"output_tokens": 0},
+        "source": "reported",
+    }
     assert data["server"] == {"name": "up"}
     assert data["operation"] == {"name": "chat"}
     assert data["request"]["model"] == "default-model"
@@ -187,7 +192,7 @@ def test_each_chunk_reaches_the_client_before_the_server_sends_the_next() -> Non
 
 def test_headers_pass_by_allow_list_both_ways() -> None:
     def script(connection: Connection, request: Received) -> None:
-        more = "set-cookie: s=1\r\nx-request-id: up-1\r\nx-ratelimit-remaining-requests: 5\r\nopenai-version: 1\r\nserver: nginx\r\n"  # fmt: skip
+        more = "set-cookie: s=1\r\nx-request-id: up-1\r\nx-ratelimit-remaining-requests: 5\r\nopenai-version: 1\r\nserver: nginx\r\n"
         connection.answer(json.dumps({"usage": USAGE}).encode(), more=more)
 
     with proxy(script) as (relay, server):
@@ -205,9 +210,16 @@ def test_headers_pass_by_allow_list_both_ways() -> None:
         "content-length": "13",
     } | {"content-length": str(len(request.body))}
     assert "cookie" not in second.headers
-    assert set(first.headers) == {"content-type", "x-ratelimit-remaining-requests", "openai-version", "cache-control",
-                                  "x-upstream-request-id", "x-request-id", "access-control-allow-origin",
-                                  "access-control-expose-headers"}  # fmt: skip
+    assert set(first.headers) == {
+        "content-type",
+        "x-ratelimit-remaining-requests",
+        "openai-version",
+        "cache-control",
+        "x-upstream-request-id",
+        "x-request-id",
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+    }
     assert first.headers["x-request-id"] == relay.bus.details[0][1]["metadata"]["id"]
 
 
@@ -228,7 +240,10 @@ def test_a_stream_that_is_cut_ends_in_an_error_frame(cut: Callable[[Connection],
     assert done.endswith(b"\n\n" + DONE)
     assert response.failure is None
     detail_type, data = relay.event
-    assert (detail_type, data["error"]) == ("InferenceFailed", {"type": "upstream_broken_off", "source": "upstream", "upstream_status": None})  # fmt: skip
+    assert (detail_type, data["error"]) == (
+        "InferenceFailed",
+        {"type": "upstream_broken_off", "source": "upstream", "upstream_status": None},
+    )
     assert data["usage"]["output_tokens"] == 3
 
 
@@ -320,7 +335,10 @@ def test_a_throttle_of_the_server_is_a_throttle(content_type: str) -> None:
 )
 def test_answers_that_are_replaced(status: str, content_type: str, seen: int, code: str) -> None:
     body = f"<html>Incorrect API key: {TOKEN}</html>".encode()
-    with proxy(lambda connection, _: connection.answer(body, status, content_type, "location: http://evil/\r\n")) as (relay, server):  # fmt: skip
+    with proxy(lambda connection, _: connection.answer(body, status, content_type, "location: http://evil/\r\n")) as (
+        relay,
+        server,
+    ):
         response = relay.call({"model": "m"})
         assert len(server.received) == 1
     assert (response.status, error_of(response)["code"]) == (seen, code)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Emulator:
 
 
 @contextmanager
-def emulator(tmp_path: Path, **environ: str) -> Iterator[Emulator]:
+def emulator(tmp_path: Path, **environ: str) -> Generator[Emulator]:
     port, api_port = free_port(), free_port()
     log = tmp_path / "emulator.log"
     environment = {

@@ -7,7 +7,7 @@ import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,7 +50,9 @@ class ScriptedRuntimeApi:
 
 
 @contextmanager
-def sandbox(api: ScriptedRuntimeApi, *, reads_bodies: bool = True, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+def sandbox(
+    api: ScriptedRuntimeApi, *, reads_bodies: bool = True, **environ: str
+) -> Generator[subprocess.Popen[bytes]]:
     with ScriptedServer(api, reads_bodies=reads_bodies) as server:
         environment = {
             "PATH": os.environ["PATH"],

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-
 from proxy.authorization import Authorizer, ClientKey
 from proxy.aws import AwsError
 from proxy.errors import ClientError, ProxyError, UnavailableError

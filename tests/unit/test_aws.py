@@ -1,7 +1,7 @@
 """The proxy's own AWS calls: signatures equal botocore's, answers are read, failures are named."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,6 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
-
 from proxy.aws import Aws, AwsError, ContainerCredentials, Credentials, sign
 from proxy.upstream import Answered, ConnectionFailedError
 
@@ -91,9 +90,15 @@ def test_an_invocation_tells_a_result_from_an_error_report() -> None:
     ],
 )
 def test_errors_are_named(answer: object, code: str) -> None:
-    for call in (lambda a: a.get_secret("s"), lambda a: a.invoke("f", b""), lambda a: a.put_events([])):
+    failing = aws(FakeServices(400, answer))
+    calls: list[Callable[[], object]] = [
+        lambda: failing.get_secret("s"),
+        lambda: failing.invoke("f", b""),
+        lambda: failing.put_events([]),
+    ]
+    for call in calls:
         with pytest.raises(AwsError) as error:
-            call(aws(FakeServices(400, answer)))
+            call()
         assert error.value.code == code
 
 

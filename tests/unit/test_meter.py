@@ -5,7 +5,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from openai_proxy.usage import Usage
 from proxy.meter import Meter, usage_of, without_usage_chunk
 

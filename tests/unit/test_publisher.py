@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-
 from openai_proxy.events import DetailType, Event, MalformedEventError, rfc3339
 from proxy.aws import AwsError
 from proxy.publisher import Publisher

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from proxy.errors import ClientError
 from proxy.request import MAX_BODY_BYTES, InferenceRequest, OutgoingBody, Target, outgoing_body, parse, target_of
 
@@ -87,11 +86,31 @@ def test_paths_that_lead_to_a_server(path: str, target: Target, operation: str) 
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/", "/openai", "/openai/v1", "/openai/v1/", "/openai/v2/models", "/v1/models", "openai/v1/models",
-     "/openai/v1/../../admin", "/openai/v1/./models", "/openai/v1//models", "//openai/v1/models", "/openai/v1/models/",
-     "/openai/v1/%2e%2e/x", "/openai/v1/a%2fb", "/openai%2Fv1/models", "/openai/v1/a%5cb", "/openai/v1/a\\b",
-     "/openai/v1/a%00", "/openai/v1/a%0d%0ab", "/openai/v1/%ff", "/openai/%76%32/models"],
-)  # fmt: skip
+    [
+        "",
+        "/",
+        "/openai",
+        "/openai/v1",
+        "/openai/v1/",
+        "/openai/v2/models",
+        "/v1/models",
+        "openai/v1/models",
+        "/openai/v1/../../admin",
+        "/openai/v1/./models",
+        "/openai/v1//models",
+        "//openai/v1/models",
+        "/openai/v1/models/",
+        "/openai/v1/%2e%2e/x",
+        "/openai/v1/a%2fb",
+        "/openai%2Fv1/models",
+        "/openai/v1/a%5cb",
+        "/openai/v1/a\\b",
+        "/openai/v1/a%00",
+        "/openai/v1/a%0d%0ab",
+        "/openai/v1/%ff",
+        "/openai/%76%32/models",
+    ],
+)
 def test_paths_that_lead_nowhere(path: str) -> None:
     with pytest.raises(ClientError) as refused:
         target_of(path)
@@ -110,7 +129,9 @@ def test_no_path_leaves_its_server(text: str) -> None:
     assert not set(target.path) & set("?#\\% ".replace("%", ""))
 
 
-def body_of(body: bytes, operation: str = "chat", model: str = "default", content_type: str = "application/json") -> OutgoingBody:  # fmt: skip
+def body_of(
+    body: bytes, operation: str = "chat", model: str = "default", content_type: str = "application/json"
+) -> OutgoingBody:
     request = InferenceRequest("function_url", "POST", "", "", {"content-type": content_type}, body, None)
     return outgoing_body(request, operation, model)
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from openai_proxy.servers import Server, ServersFileError, TokenReference, load_servers, parse_servers, warnings_of
 
 GOOD = "a: {url: 'https://api.example/v1/', token: '${A_KEY}', model: m}\n"
@@ -41,7 +40,9 @@ def test_a_literal_token_is_not_shown() -> None:
 
 
 def test_warnings_name_server_key_and_remedy() -> None:
-    servers = parse_servers("a: {url: 'http://api.example', token: t, model: ''}\nb: {url: 'http://localhost:1', token: t, model: ''}")  # fmt: skip
+    servers = parse_servers(
+        "a: {url: 'http://api.example', token: t, model: ''}\nb: {url: 'http://localhost:1', token: t, model: ''}"
+    )
     assert [warning.partition(". Remedy")[0] for warning in warnings_of(servers, "f.yaml")] == [
         "f.yaml: server 'a', key 'token': the token stands in the file",
         "f.yaml: server 'a', key 'url': plain HTTP shows the token",

@@ -1,8 +1,9 @@
 """Cutting streams at the ends of events, whatever their line ends and however they are chunked."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
-
 from proxy.sse import EventFrames, data_of, split_events
 
 BYTES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: x", b":", b"a", b"\n\n", b"\xc3\xbc"])).map(b"".join)
@@ -10,7 +11,7 @@ BYTES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: x", b":", b"a",
 
 def chunked(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 @given(BYTES, st.lists(st.integers(0, 1000)), st.integers(1, 50))

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-
 from openai_proxy.servers import Server, token_reference
 from proxy.aws import AwsError
 from proxy.errors import UnavailableError
@@ -64,7 +63,10 @@ def test_a_token_is_found(reference: str, token: str) -> None:
     assert tokens().token_for(server(reference)) == token
 
 
-@pytest.mark.parametrize("reference", ["${NO_KEY}", "secretsmanager:none", "secretsmanager:json#b", "secretsmanager:plain#a", "secretsmanager:empty"])  # fmt: skip
+@pytest.mark.parametrize(
+    "reference",
+    ["${NO_KEY}", "secretsmanager:none", "secretsmanager:json#b", "secretsmanager:plain#a", "secretsmanager:empty"],
+)
 def test_a_token_that_is_not_there(reference: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UnavailableError) as error:
         tokens().token_for(server(reference))

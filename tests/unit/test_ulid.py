@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from openai_proxy.ulid import new_ulid, ulid_day, ulid_time
 
 

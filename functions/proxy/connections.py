@@ -1,0 +1,82 @@
+"""Opening connections, and keeping them alive between requests."""
+
+import select
+import socket
+import ssl
+import time
+from urllib.parse import SplitResult, urlsplit
+
+from proxy.http1 import ConnectError, Connection
+
+_IDLE_SECONDS = 50.0
+"""How long an unused connection is kept. A frozen sandbox sleeps for minutes; servers close after about one."""
+
+Address = tuple[str, str, int]
+"""Scheme, host, port."""
+
+
+class Pool:
+    """Connections by address, kept alive between requests. Not thread-safe: a sandbox has one request at a time."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Address, Connection] = {}
+        self._tls = ssl.create_default_context()
+        self._tls.set_alpn_protocols(["http/1.1"])
+
+    def connect(self, url: str, timeout: float, *, fresh: bool = False) -> tuple[Connection, str, str]:
+        """A connection to the host of `url`, its Host header, and the request target. Raises ConnectError."""
+        parts = urlsplit(url)
+        address = _address(parts)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection = self._idle.pop(address, None)
+        if connection and (fresh or not _is_alive(connection)):
+            connection.close()
+            connection = None
+        return connection or self._open(address, timeout), parts.netloc, target
+
+    def release(self, url: str, connection: Connection) -> None:
+        """Keep `connection` for the next request to the host of `url` if its last answer was read to its end."""
+        address = _address(urlsplit(url))
+        if not connection.reusable or address in self._idle:
+            connection.close()
+            return
+        connection.used_before, connection.idle_since = True, time.monotonic()
+        self._idle[address] = connection
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for connection in self._idle.values():
+            connection.close()
+        self._idle.clear()
+
+    def _open(self, address: Address, timeout: float) -> Connection:
+        scheme, host, port = address
+        sock = open_socket(host, port, timeout)
+        if scheme == "https":
+            try:
+                sock = self._tls.wrap_socket(sock, server_hostname=host)
+            except OSError as error:
+                sock.close()
+                raise ConnectError(type(error).__name__) from error
+        return Connection(sock)
+
+
+def open_socket(host: str, port: int, timeout: float) -> socket.socket:
+    """A TCP connection that sends small pieces at once. Raises ConnectError."""
+    try:
+        sock = socket.create_connection((host, port), timeout)
+    except (OSError, UnicodeError) as error:
+        raise ConnectError(type(error).__name__) from error
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _address(parts: SplitResult) -> Address:
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _is_alive(connection: Connection) -> bool:
+    """A connection that is readable while nobody is to say anything was closed, or is out of step."""
+    if time.monotonic() - connection.idle_since > _IDLE_SECONDS:
+        return False
+    return not select.select([connection.sock], [], [], 0)[0]

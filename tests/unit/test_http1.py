@@ -1,0 +1,246 @@
+"""The HTTP client: framing that no chunking changes, and faults that are never an end."""
+
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from proxy.connections import Pool
+from proxy.http1 import (
+    BrokenError,
+    ChunkedDecoder,
+    ConnectError,
+    Connection,
+    HttpError,
+    SilenceError,
+    parse_head,
+    request_head,
+)
+
+from tests.fakes import ScriptedServer
+
+
+def encoded(pieces: list[bytes], extension: bytes = b"", trailers: bytes = b"") -> bytes:
+    chunks = [b"%x%b\r\n%b\r\n" % (len(piece), extension, piece) for piece in pieces if piece]
+    return b"".join(chunks) + b"0\r\n" + trailers + b"\r\n"
+
+
+def cut(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(position % (len(data) + 1) for position in cuts)})
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
+@given(
+    pieces=st.lists(st.binary(max_size=40)),
+    cuts=st.lists(st.integers(0, 5000)),
+    extension=st.sampled_from([b"", b";a=b", b" ; x"]),
+    trailers=st.sampled_from([b"", b"a: b\r\n", b"a: b\r\nc: d\r\n"]),
+    after=st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n"]),
+)
+def test_chunked_content_is_the_same_however_it_arrives(
+    pieces: list[bytes], cuts: list[int], extension: bytes, trailers: bytes, after: bytes
+) -> None:
+    decoder = ChunkedDecoder()
+    data = encoded(pieces, extension, trailers) + after
+    assert b"".join(decoder.feed(piece) for piece in cut(data, cuts)) == b"".join(pieces)
+    assert decoder.ended
+    assert decoder.rest == after
+
+
+@given(st.lists(st.binary(min_size=1, max_size=10), min_size=1), st.integers(1, 1000))
+def test_chunked_content_that_is_cut_has_not_ended(pieces: list[bytes], missing: int) -> None:
+    data = encoded(pieces)
+    decoder = ChunkedDecoder()
+    content = decoder.feed(data[: max(0, len(data) - missing)])
+    assert not decoder.ended
+    assert b"".join(pieces).startswith(content)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"x\r\n",
+        b"-1\r\n",
+        b"0x1\r\n",
+        b"1_0\r\n",
+        b"\r\n",
+        b"+1\r\n",
+        b"2\r\nabc\r\n",
+        b"f" * 16 + b"\r\n",
+        b"1" * 70_000,
+    ],
+)
+def test_what_is_no_chunked_coding(wrong: bytes) -> None:
+    with pytest.raises(BrokenError):
+        ChunkedDecoder().feed(wrong)
+
+
+def test_a_head() -> None:
+    head = parse_head(b"HTTP/1.1 200 OK\r\nContent-Type: a/b \r\nX:\r\nx-a: 1\r\nX-A: 2\r\nX-U: \xfc")
+    assert (head.status, head.keeps_alive) == (200, True)
+    assert head.headers == {"content-type": "a/b", "x": "", "x-a": "1, 2", "x-u": "ü"}
+    assert parse_head(b"HTTP/1.1 204").status == 204
+
+
+@pytest.mark.parametrize(
+    ("head", "keeps_alive"),
+    [
+        (b"HTTP/1.1 200 OK\r\nconnection: Close", False),
+        (b"HTTP/1.1 200 OK\r\nconnection: keep-alive", True),
+        (b"HTTP/1.0 200 OK", False),
+        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive", True),
+    ],
+)
+def test_whether_a_connection_stays(head: bytes, keeps_alive: bool) -> None:
+    assert parse_head(head).keeps_alive is keeps_alive
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"SSH-2.0-x",
+        b"HTTP/2 200",
+        b"HTTP/1.1 20",
+        b"HTTP/1.1 600 x",
+        b"HTTP/1.1 200 OK\r\nno colon",
+        b"HTTP/1.1 200 OK\r\n: x",
+        b"HTTP/1.1 200 OK\r\na b: x",
+        b"HTTP/1.1 200 OK\r\na : x",
+        b"HTTP/1.1 200 OK\r\na: x\r\n folded",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -1",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked",
+    ],
+)
+def test_heads_that_are_refused(head: bytes) -> None:
+    with pytest.raises(BrokenError):
+        parse_head(head)
+
+
+def test_a_request_head() -> None:
+    head = request_head("POST", "/a?b=c", "host:1", {"x": "ü"}, 3)
+    assert head == b"POST /a?b=c HTTP/1.1\r\nhost: host:1\r\nx: \xfc\r\ncontent-length: 3\r\n\r\n"
+
+
+@pytest.mark.parametrize(("target", "value"), [("/a\r\nb", ""), ("/", "a\r\nx: y"), ("/", "a\0"), ("/\n", "")])
+def test_nothing_can_be_smuggled_into_a_request(target: str, value: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        request_head("GET", target, "host", {"x": value}, None)
+
+
+@contextmanager
+def peer(*pieces: bytes, closes: bool = True) -> Generator[Connection]:
+    """A connection whose other side sends `pieces` and is silent or gone afterwards."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for piece in pieces:
+            theirs.sendall(piece)
+        if closes:
+            theirs.shutdown(socket.SHUT_WR)
+        connection = Connection(ours)
+        connection.limit(0.2)
+        yield connection
+
+
+def read(connection: Connection, method: str = "GET") -> bytes:
+    return b"".join(connection.body(connection.read_head(), method))
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "method", "body", "reusable"),
+    [
+        (OK + b"content-length: 3\r\n\r\nabc", "GET", b"abc", True),
+        (OK + b"content-length: 0\r\n\r\n", "GET", b"", True),
+        (OK + b"content-length: 3\r\nconnection: close\r\n\r\nabc", "GET", b"abc", False),
+        (OK + b"content-length: 3\r\n\r\nabcd", "GET", b"abc", False),
+        (OK + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "GET", b"abc", True),
+        (OK + b"\r\nuntil closed", "GET", b"until closed", False),
+        (OK + b"content-length: 3\r\n\r\n", "HEAD", b"", True),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "GET", b"", True),
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\na: b\r\n\r\n" + OK + b"content-length: 1\r\n\r\nx",
+            "GET",
+            b"x",
+            True,
+        ),
+    ],
+)
+def test_bodies(answer: bytes, method: str, body: bytes, reusable: bool) -> None:
+    for pieces in ([answer], [answer[index : index + 1] for index in range(len(answer))]):
+        with peer(*pieces) as connection:
+            assert read(connection, method) == body
+            assert connection.reusable is reusable
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP",
+        OK,
+        OK + b"content-length: 3\r\n\r\nab",
+        OK + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n",
+    ],
+)
+def test_a_cut_is_never_an_end_and_silence_is_not_a_cut(answer: bytes) -> None:
+    with peer(answer) as connection, pytest.raises(BrokenError):
+        read(connection)
+    assert not connection.reusable
+    with peer(answer, closes=False) as connection, pytest.raises(SilenceError):
+        read(connection)
+
+
+def test_a_head_without_end_is_refused() -> None:
+    with peer(OK + b"a: " + b"x" * 70_000, closes=False) as connection, pytest.raises(BrokenError):
+        connection.read_head()
+
+
+def test_a_peer_that_takes_nothing_is_silent() -> None:
+    with peer(closes=False) as connection, pytest.raises(SilenceError):
+        connection.send(b"x" * 50_000_000)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://no-such-host.invalid/", "http://" + "a" * 64 + ".x/"])
+def test_no_connection(url: str) -> None:
+    with pytest.raises(ConnectError):
+        Pool().connect(url, 5.0)
+
+
+def test_a_server_without_tls_is_no_connection() -> None:
+    with ScriptedServer(lambda connection, _: connection.close()) as server, pytest.raises(HttpError):
+        Pool().connect(server.url.replace("http:", "https:"), 5.0)
+
+
+def test_connections_are_kept_per_address_until_the_server_closes_them() -> None:
+    pool = Pool()
+    with ScriptedServer(lambda connection, _: connection.answer(b"x")) as server:
+        first, host, target = pool.connect(f"{server.url}/a/b?c=d", 5.0)
+        assert (host, target) == (f"127.0.0.1:{server.port}", "/a/b?c=d")
+        first.send(request_head("GET", target, host, {}, None))
+        assert read(first) == b"x"
+        pool.release(server.url, first)
+        second, _, _ = pool.connect(server.url, 5.0)
+        assert second is first
+        pool.release(server.url, second)
+    with pytest.raises(ConnectError):
+        pool.connect(server.url, 5.0)
+    pool.close()
+
+
+def test_an_answer_that_was_not_read_to_its_end_closes_its_connection() -> None:
+    pool = Pool()
+    with ScriptedServer(lambda connection, _: connection.answer(b"x")) as server:
+        first, host, target = pool.connect(server.url, 5.0)
+        first.send(request_head("GET", target, host, {}, None))
+        first.read_head()
+        pool.release(server.url, first)
+        second, _, _ = pool.connect(server.url, 5.0)
+        assert second is not first
+        second.close()
