@@ -70,14 +70,14 @@ class Connection:
             while self._reader.read(65536):
                 pass
 
-    def receive(self, *, body: bool = True) -> Received | None:
-        """The next request, or None when the client has gone. Without its `body` it is returned after its head."""
+    def receive(self, *, with_body: bool = True) -> Received | None:
+        """The next request, or None when the client has gone. Without its body it is returned after its head."""
         line = self._reader.readline()
         if not line:
             return None
         method, target, _ = line.decode().split(" ", 2)
         headers = self._headers()
-        if not body:
+        if not with_body:
             return Received(method, target, headers, b"")
         if headers.get("transfer-encoding") == "chunked":
             return self._chunked(method, target, headers)
@@ -157,7 +157,7 @@ class ScriptedServer:
 
     def _serve(self, connection: Connection) -> None:
         with contextlib.suppress(OSError, ValueError):
-            while request := connection.receive(body=self._reads_bodies):
+            while request := connection.receive(with_body=self._reads_bodies):
                 self.received.append(request)
                 self._script(connection, request)
         connection.close()

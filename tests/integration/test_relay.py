@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import validate
 from openai_proxy.servers import parse_servers
 from proxy.authorization import Authorizer
 from proxy.cors import Cors
@@ -46,7 +46,7 @@ class RecordingBus:
         for entry in entries:
             detail = json.loads(entry["Detail"])
             schema = json.loads((SCHEMAS / f"{entry['DetailType']}.v1.json").read_text())
-            Draft202012Validator(schema).validate(envelope_of(entry))
+            validate(envelope_of(entry), schema)
             self.details.append((entry["DetailType"], detail))
         return [{"EventId": "e"} for _ in entries]
 
@@ -56,7 +56,10 @@ class Proxy:
 
     def __init__(self, url: str, allowed: dict[str, str], transport: HttpTransport) -> None:
         self.bus = RecordingBus()
-        file = f"up: {{url: '{url}/base/v1', token: {TOKEN}, model: default-model}}\nother: {{url: 'http://127.0.0.1:9/v1', token: t, model: ''}}"
+        file = (
+            f"up: {{url: '{url}/base/v1', token: {TOKEN}, model: default-model}}\n"
+            "other: {url: 'http://127.0.0.1:9/v1', token: t, model: ''}"
+        )
         context = {"client_id": "team-a", **allowed}
         policy = {"policyDocument": {"Statement": [{"Effect": "Allow"}]}, "context": context}
 
@@ -134,7 +137,7 @@ def error_of(response: RecordedResponse) -> dict[str, Any]:
 
 def test_a_stream_passes_unchanged_and_its_usage_is_the_event() -> None:
     with proxy(streaming(*CONTENT, USAGE_CHUNK, DONE)) as (relay, server):
-        body = {"messages": [], "stream": True, "stream_options": {"include_usage": True}}
+        body: dict[str, Any] = {"messages": [], "stream": True, "stream_options": {"include_usage": True}}
         response = relay.call(body)
     assert (response.status, response.body) == (200, b"".join([*CONTENT, USAGE_CHUNK, DONE]))
     assert json.loads(server.received[0].body) == {**body, "model": "default-model"}
@@ -192,8 +195,9 @@ def test_each_chunk_reaches_the_client_before_the_server_sends_the_next() -> Non
 
 def test_headers_pass_by_allow_list_both_ways() -> None:
     def script(connection: Connection, request: Received) -> None:
-        more = "set-cookie: s=1\r\nx-request-id: up-1\r\nx-ratelimit-remaining-requests: 5\r\nopenai-version: 1\r\nserver: nginx\r\n"
-        connection.answer(json.dumps({"usage": USAGE}).encode(), more=more)
+        secret = "set-cookie: s=1\r\nserver: nginx\r\n"
+        public = "x-request-id: up-1\r\nx-ratelimit-remaining-requests: 5\r\nopenai-version: 1\r\n"
+        connection.answer(json.dumps({"usage": USAGE}).encode(), more=secret + public)
 
     with proxy(script) as (relay, server):
         sent = {"x-api-key": "good", "cookie": "c=1", "host": "evil", "openai-beta": "b", "x-forwarded-for": "1.2.3.4"}
@@ -232,8 +236,8 @@ def test_a_stream_that_is_cut_ends_in_an_error_frame(cut: Callable[[Connection],
 
     taken = threading.Event()
     with proxy(script) as (relay, _):
-        on_piece = lambda piece: taken.set() if b"half" in piece else None  # noqa: E731
-        response = relay.call({"stream": True}, response=RecordedResponse(on_piece=on_piece))
+        client = RecordedResponse(on_piece=lambda piece: taken.set() if b"half" in piece else None)
+        response = relay.call({"stream": True}, response=client)
     content, frame, done = response.body.partition(b'data: {"error"')
     assert content == CONTENT[0] + sse("half", usage=USAGE)
     assert json.loads((frame + done).split(b"\n")[0].removeprefix(b"data: "))["error"]["code"] == "upstream_broken_off"
@@ -360,7 +364,7 @@ def test_answers_that_are_replaced(status: str, content_type: str, seen: int, co
 )
 def test_requests_of_a_known_client_that_are_refused_are_events(call: dict[str, Any], status: int, code: str) -> None:
     with proxy(streaming(), {"servers": "up", "models": "m,default-model"}) as (relay, server):
-        response = relay.call(**{"body": {"model": "m"}, **call})
+        response = relay.call(call.get("body", {"model": "m"}), path=call.get("path", "/up/v1/chat/completions"))
         assert server.received == []
     assert (response.status, error_of(response)["code"]) == (status, code)
     assert relay.event[0] == "InferenceFailed"

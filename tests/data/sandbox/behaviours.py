@@ -3,24 +3,26 @@
 import os
 import sys
 import time
+from itertools import count
 from pathlib import Path
+
+from proxy.runtime import Invocation, ResponseStream
 
 if os.environ.get("FAIL_INIT") == "raise":
     raise ValueError("no configuration")
 if os.environ.get("FAIL_INIT") == "exit":
     sys.exit(3)
 
-_served = 0
+_served = count(1)
 
 
-def after_restore():
+def after_restore() -> None:
     if os.environ.get("FAIL_RESTORE"):
         raise OSError("cannot renew")
 
 
-def stream(invocation, response):
-    global _served
-    _served += 1
+def stream(invocation: Invocation, response: ResponseStream) -> None:
+    served = next(_served)
     event = invocation.event
     match event["do"]:
         case "stream":
@@ -49,7 +51,7 @@ def stream(invocation, response):
         case "context":
             facts = [invocation.id, str(invocation.deadline > time.time()), os.environ.get("_X_AMZN_TRACE_ID", "")]
             response.start(200, {})
-            response.write(" ".join([*facts, str(_served), str(os.getpid())]).encode())
+            response.write(" ".join([*facts, str(served), str(os.getpid())]).encode())
             response.end()
         case "until-broken":
             response.start(200, {})
@@ -58,3 +60,5 @@ def stream(invocation, response):
             response.end()
         case "die":
             os._exit(7)
+        case unknown:
+            raise ValueError(unknown)
