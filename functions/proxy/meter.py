@@ -42,8 +42,7 @@ class Meter:
         self.size += len(chunk)
         if self.is_stream:
             if not self._identified or _WORTH_READING.search(chunk):
-                for event in split_events(chunk):
-                    self._read(loads_or_none(data_of(event)))
+                self._see_events(split_events(chunk))
         elif self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
             self._document += chunk
 
@@ -57,6 +56,11 @@ class Meter:
     def usage(self) -> Usage:
         """The tokens that the server reported; without a report `missing`, or `none` where the operation uses none."""
         return self._usage or Usage(source="missing" if self._uses_tokens else "none")
+
+    def _see_events(self, events: list[bytes]) -> None:
+        for event in events:
+            if not self._identified or _WORTH_READING.search(event):
+                self._read(loads_or_none(data_of(event)))
 
     def _read(self, document: Any) -> None:
         """Read a whole JSON answer, or one event of a stream; the Responses API wraps its answer in `response`."""

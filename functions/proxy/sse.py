@@ -61,6 +61,9 @@ class EventFrames:
 
 def split_events(events: bytes) -> list[bytes]:
     """Cut a run of events into single ones, each with its blank line; the last may lack it."""
+    if b"\r" not in events:  # what servers send in fact, and many times faster
+        *whole, last = events.split(b"\n\n")
+        return [event + b"\n\n" for event in whole] + ([last] if last else [])
     found: list[bytes] = []
     start = 0
     for match in _BLANK_LINE.finditer(events):
@@ -71,5 +74,7 @@ def split_events(events: bytes) -> list[bytes]:
 
 def data_of(event: bytes) -> bytes:
     """The data of one event: its `data:` lines joined by newlines; empty when it has none."""
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+        return event[6:-2]
     lines = (line for line in _LINE_END.split(event) if line.startswith(b"data:"))
     return b"\n".join(line[6:] if line[5:6] == b" " else line[5:] for line in lines)
