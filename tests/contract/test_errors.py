@@ -1,0 +1,28 @@
+"""`docs/errors.md` lists exactly the errors that the proxy makes, with their status."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ERRORS = {"ClientError", "UpstreamError", "UnavailableError"}
+
+
+def raised() -> set[tuple[str, str]]:
+    """Status and code of every error made in the proxy; the status is `as answered` where it is not a number."""
+    found: set[tuple[str, str]] = set()
+    for module in (ROOT / "functions" / "proxy").glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS:
+                status, code = node.args[:2]
+                assert isinstance(code, ast.Constant), (
+                    f"{module.name}:{node.lineno}: a code is written where it is raised"
+                )
+                found.add((str(status.value) if isinstance(status, ast.Constant) else "as answered", str(code.value)))
+    return found
+
+
+def test_the_documented_errors_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| (\d{3}|as answered) \| `(\w+)` \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert set(rows) == raised() - {("499", "client_gone")}, "client_gone is only in events: nobody is left to read it"
