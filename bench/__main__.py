@@ -7,11 +7,11 @@ import platform
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench import ledger, measures, processes
-from bench.measures import Surroundings
-from bench.processes import running
+from bench.processes import Surroundings, running
 from bench.requests import PACED, SHORT, STREAM
 from bench.runtime_api import AwsStandIn
 from bench.targets import HttpTarget, Target
@@ -44,10 +44,10 @@ async def bench(scale: float) -> None:
         servers_file = folder / "openai_servers.yaml"
         servers_file.write_text(f'openai:\n  url: http://127.0.0.1:{port}/v1\n  token: "token"\n  model: "plain"\n')
         address = "{}:{}".format(*aws_server.sockets[0].getsockname())
-        around = Surroundings(f"127.0.0.1:{port}", address, servers_file, aws)
+        around = Surroundings(f"127.0.0.1:{port}", address, servers_file)
         print(f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}, {_processor()}")
         await cold_starts(around, scale)
-        await memory(around, scale)
+        await memory(around, aws, scale)
         await load(around, HttpTarget(DIRECT, upstream, port), scale)
 
 
@@ -59,34 +59,28 @@ def _processor() -> str:
 async def cold_starts(around: Surroundings, scale: float) -> None:
     """Process start to first /next, to first streamed byte; beside a bare import of httpx and FastAPI."""
     found = await measures.cold_starts(around, max(3, int(25 * scale)))
-    bare = found.bare_httpx
-    rows = [
-        ('`python -c "import httpx; httpx.Client()"`, to its end', bare, 1.0),
-        (f"{PROXY}, to its first `/next`", found.sandbox_next, found.sandbox_next / bare),
-        (
-            f"{PROXY}, to the first streamed byte, key check included",
-            found.sandbox_first_byte,
-            found.sandbox_first_byte / bare,
-        ),
-        (
-            f"{FASTAPI}, to the first streamed byte, no key check",
-            found.fastapi_first_byte,
-            found.fastapi_first_byte / bare,
-        ),
+    named = [
+        ('`python -c "import httpx; httpx.Client()"`, to its end', found.bare_httpx),
+        (f"{PROXY}, to its first `/next`", found.sandbox_next),
+        (f"{PROXY}, to the first streamed byte, key check included", found.sandbox_first_byte),
+        ("… packaged without bytecode, to its first `/next`", found.uncompiled_next),
+        ("… packaged without bytecode, to the first streamed byte", found.uncompiled_first_byte),
+        (f"{FASTAPI}, to the first streamed byte, no key check", found.fastapi_first_byte),
     ]
+    rows = [(name, value, value / found.bare_httpx) for name, value in named]
     table([f"cold start, median of {found.rounds}", "ms", "ratio"], rows)
 
 
-async def memory(around: Surroundings, scale: float) -> None:
+async def memory(around: Surroundings, aws: AwsStandIn, scale: float) -> None:
     """Resident memory, idle and after many streams."""
     streams = max(10, int(1000 * scale))
     rows: list[tuple[object, ...]] = []
     async with measures.sandbox(around, PROXY) as target:
-        found = await measures.memory(target, streams, lambda: len(around.aws_stand_in.events))
+        found = await measures.memory(target, streams, lambda: len(aws.events))
         rows.append((PROXY, found.idle, found.after, found.events))
     for name, fast in ((FASTAPI, False), (FASTAPI_FAST, True)):
         async with measures.fastapi(around, name, fast=fast) as target:
-            found = await measures.memory(target, streams, lambda: len(around.aws_stand_in.events))
+            found = await measures.memory(target, streams, lambda: len(aws.events))
             rows.append((name, found.idle, found.after, found.events))
     table(["resident memory", "MB idle", f"MB after {streams:,} streams", "events published"], rows)
 
@@ -95,7 +89,7 @@ async def load(around: Surroundings, direct: Target, scale: float) -> None:
     """CPU of a request, and what a client waits."""
     async with contextlib.AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(measures.sandbox(around, PROXY))
-        silent = await stack.enter_async_context(measures.sandbox(around, PROXY_SILENT, publishing=False))
+        silent = await stack.enter_async_context(measures.sandbox(replace(around, publishing=False), PROXY_SILENT))
         plain = await stack.enter_async_context(measures.fastapi(around, FASTAPI, fast=False))
         fast = await stack.enter_async_context(measures.fastapi(around, FASTAPI_FAST, fast=True))
         targets: list[Target] = [proxy, silent, plain, fast]

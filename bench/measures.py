@@ -3,13 +3,12 @@
 import contextlib
 import statistics
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from bench import processes
-from bench.processes import running
+from bench.processes import Surroundings, running
 from bench.requests import PACED, STREAM, Workload
-from bench.runtime_api import AwsStandIn, Exchange, RuntimeApi
+from bench.runtime_api import Exchange, RuntimeApi
 from bench.targets import HttpTarget, SandboxTarget, Target, check
 from bench.upstream import STAMP
 
@@ -43,28 +42,19 @@ class ColdStarts:
     bare_httpx: float
     sandbox_next: float
     sandbox_first_byte: float
+    uncompiled_next: float
+    uncompiled_first_byte: float
     fastapi_first_byte: float
     rounds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a sandbox is started with."""
-
-    upstream: str
-    aws: str
-    servers_file: Path
-    aws_stand_in: AwsStandIn
-
-
 @contextlib.asynccontextmanager
-async def sandbox(around: Surroundings, name: str, *, publishing: bool = True) -> AsyncGenerator[SandboxTarget]:
+async def sandbox(around: Surroundings, name: str) -> AsyncGenerator[SandboxTarget]:
     """A proxy sandbox that has asked for its first invocation."""
     api = RuntimeApi()
     async with await api.listen() as server:
         address = "{}:{}".format(*server.sockets[0].getsockname())
-        process = processes.sandbox(address, around.aws, around.servers_file, publishing=publishing)
-        with running(process):
+        with running(around.sandbox(address)) as process:
             await api.idle()
             yield SandboxTarget(name, process, api)
 
@@ -139,9 +129,11 @@ async def memory(target: Target, streams: int, events: Callable[[], int]) -> Mem
 
 async def cold_starts(around: Surroundings, rounds: int) -> ColdStarts:
     """Starts with a warm page cache, of each kind in turn. The authorizer answers at once."""
+    uncompiled = replace(around, build=processes.without_bytecode(around.servers_file.parent))
     kinds: dict[str, Callable[[], Awaitable[tuple[float, ...]]]] = {
         "bare": lambda: _start_bare(around),
         "sandbox": lambda: _start_sandbox(around),
+        "uncompiled": lambda: _start_sandbox(uncompiled),
         "fastapi": lambda: _start_fastapi(around),
     }
     times: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in kinds}
@@ -150,10 +142,8 @@ async def cold_starts(around: Surroundings, rounds: int) -> ColdStarts:
             figures = await start()
             if round_ >= 2:
                 times[kind].append(figures)
-    (bare,), (ready, first_byte), (passthrough,) = (
-        [statistics.median(column) for column in zip(*found, strict=True)] for found in times.values()
-    )
-    return ColdStarts(bare, ready, first_byte, passthrough, rounds)
+    medians = [statistics.median(column) for found in times.values() for column in zip(*found, strict=True)]
+    return ColdStarts(*medians, rounds=rounds)
 
 
 async def _start_bare(around: Surroundings) -> tuple[float, ...]:
@@ -164,7 +154,7 @@ async def _start_sandbox(around: Surroundings) -> tuple[float, ...]:
     api = RuntimeApi()
     async with await api.listen() as server:
         address = "{}:{}".format(*server.sockets[0].getsockname())
-        with running(processes.sandbox(address, around.aws, around.servers_file)) as process:
+        with running(around.sandbox(address)) as process:
             exchange = await api.invoke(STREAM.event())
             check(exchange, STREAM)
             started = process.started

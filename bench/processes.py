@@ -6,11 +6,13 @@ Every process is started with an environment made here, so that nothing of the c
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -69,41 +71,68 @@ def running(process: Process) -> Generator[Process]:
         process.stop()
 
 
-def layer() -> Path:
-    """The built layer's folder of packages."""
-    found = [path.parents[1] for path in BUILD.glob("*/python/openai_proxy/__init__.py")]
+def layer(build: Path) -> Path:
+    """The folder of packages in a built layer."""
+    found = [path.parents[1] for path in build.glob("*/python/openai_proxy/__init__.py")]
     if len(found) != 1:
         raise RuntimeError("There is no built layer: run `make build`.")
     return found[0]
 
 
-def sandbox(runtime_api: str, aws: str, servers_file: Path, *, publishing: bool = True) -> Process:
-    """A proxy sandbox from the built application, with the environment that Lambda gives it."""
-    code = BUILD / "ProxyFunction"
-    environment = {
-        "_HANDLER": "proxy.handler.handler",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_SESSION_TOKEN": "test" * 90,
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_LAMBDA_FUNCTION_NAME": "proxy",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_RUNTIME_API": runtime_api,
-        "AWS_ENDPOINT_URL": f"http://{aws}",
-        "AUTHORIZER_CACHE_SECONDS": "60",
-        "AUTHORIZER_FUNCTION": "authorizer",
-        "CORS_ALLOW_ORIGINS": "*",
-        "EVENT_BUS_NAME": "bench",
-        "LAMBDA_TASK_ROOT": str(code),
-        "LOG_LEVEL": "INFO",
-        "PROVIDER_TOKENS_SECRET": "tokens",
-        "SERVERS_FILE": str(servers_file),
-        "STAGE": "bench",
-        "PYTHONPATH": os.pathsep.join([str(code), str(layer()), *([] if publishing else [str(ROOT)])]),
-    }
-    command = [str(code / "proxy" / "bootstrap"), PYTHON]
-    return Process(command if publishing else [PYTHON, "-m", "bench.sandbox_without_events"], environment, code)
+def without_bytecode(folder: Path) -> Path:
+    """A copy of what a sandbox loads of the build, as `sam build` leaves it: without bytecode."""
+    copy = folder / "without-bytecode"
+    for part in (BUILD / "ProxyFunction", layer(BUILD)):
+        shutil.copytree(part, copy / part.relative_to(BUILD), ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a sandbox is started with: addresses of its peers, and files."""
+
+    upstream: str
+    aws: str
+    servers_file: Path
+    build: Path = BUILD
+    publishing: bool = True
+
+    def sandbox(self, runtime_api: str) -> Process:
+        """A proxy sandbox from the built application, with the environment that Lambda gives it."""
+        code = self.build / "ProxyFunction"
+        path = [str(code), str(layer(self.build)), *([] if self.publishing else [str(ROOT)])]
+        environment = _LAMBDA_ENVIRONMENT | {
+            "AWS_LAMBDA_RUNTIME_API": runtime_api,
+            "AWS_ENDPOINT_URL": f"http://{self.aws}",
+            "LAMBDA_TASK_ROOT": str(code),
+            "SERVERS_FILE": str(self.servers_file),
+            "PYTHONPATH": os.pathsep.join(path),
+        }
+        if self.build != BUILD:
+            environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        command = [str(code / "proxy" / "bootstrap"), PYTHON]
+        return Process(
+            command if self.publishing else [PYTHON, "-m", "bench.sandbox_without_events"], environment, code
+        )
+
+
+_LAMBDA_ENVIRONMENT = {
+    "_HANDLER": "proxy.handler.handler",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_SESSION_TOKEN": "test" * 90,
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_LAMBDA_FUNCTION_NAME": "proxy",
+    "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+    "AUTHORIZER_CACHE_SECONDS": "60",
+    "AUTHORIZER_FUNCTION": "authorizer",
+    "CORS_ALLOW_ORIGINS": "*",
+    "EVENT_BUS_NAME": "bench",
+    "LOG_LEVEL": "INFO",
+    "PROVIDER_TOKENS_SECRET": "tokens",
+    "STAGE": "bench",
+}
 
 
 def bare_httpx(folder: Path) -> Process:

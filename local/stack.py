@@ -19,6 +19,7 @@ from typing import Any
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
 from local import build, ministack
+from local.aws_gate import AwsGate
 from local.demo_server import TOKEN_VARIABLE
 from local.function import Function
 from local.function_url import FunctionUrl
@@ -26,12 +27,13 @@ from local.handout import environment_file, greeting, provider_tokens, servers_f
 from local.ports import require_free, wait_for_listener
 from local.processes import Child, CommandError
 from local.sandboxes import Launch, SandboxPool
-from local.settings import HOST, ROOT, Settings
+from local.settings import HOST, REGION, ROOT, Settings
 from local.url_event import UrlIdentity
 
 _DEMO_STOP_SECONDS = 2.0
 _DEMO_READY_SECONDS = 15.0
 _RESTART_SECONDS = 1.0
+_AUTHORIZERS = min(os.cpu_count() or 1, 4)
 
 
 class Stack:
@@ -63,7 +65,7 @@ class Stack:
             aws = ministack.Aws(settings)
             outputs = await asyncio.to_thread(aws.outputs)
             key = await asyncio.to_thread(self._client_key, aws.keys_table(outputs["KeysTable"]))
-            warm_up = asyncio.create_task(_warm_up(aws, outputs))
+            warm_up = asyncio.create_task(_warm_up(aws, outputs, key))
             cleanup.push_async_callback(_cancel, warm_up)
             await self._start_demo_server(cleanup)
             await self._start_proxy(cleanup, aws, outputs, tokens)
@@ -157,7 +159,9 @@ class Stack:
         self._say(f"Starting the proxy behind http://{HOST}:{settings.port} …")
         configuration = await asyncio.to_thread(aws.function_configuration, outputs["ProxyFunctionName"])
         function = Function.from_configuration(configuration)
-        overrides = {**tokens, **ministack.CREDENTIALS, "AWS_ENDPOINT_URL": settings.endpoint}
+        gate = AwsGate(settings.endpoint, _AUTHORIZERS)
+        cleanup.push_async_callback(gate.close)
+        overrides = {**tokens, **ministack.CREDENTIALS, "AWS_ENDPOINT_URL": await gate.start(HOST)}
         root = build.task_root(settings)
         launch = Launch(
             # As Lambda calls the exec wrapper of the streaming proxy: with interpreter and the managed runtime's loop.
@@ -174,13 +178,17 @@ class Stack:
         await url.start(HOST, settings.port)
 
 
-async def _warm_up(aws: ministack.Aws, outputs: Mapping[str, str]) -> None:
-    """Have MiniStack start workers of the functions behind the proxy.
+async def _warm_up(aws: ministack.Aws, outputs: Mapping[str, str], key: str) -> None:
+    """Have MiniStack start the workers that the first request needs: each takes a second or more.
 
-    Each takes a second of CPU. If the first requests did this, and there were many at once, they would wait for the
-    authorizer longer than the proxy waits. An event without a key is refused, an empty batch is nothing to record.
+    Nothing is done by them: the key is good (a worker that refuses one is ended), an empty batch has nothing to record.
     """
-    calls: list[tuple[str, Any]] = [(outputs["AuthorizerFunctionName"], {"headers": {}})] * (os.cpu_count() or 1)
+    question = {
+        "type": "REQUEST",
+        "methodArn": f"arn:aws:execute-api:{REGION}:000000000000:function-url/url/GET/",
+        "headers": {"Authorization": f"Bearer {key}"},
+    }
+    calls: list[tuple[str, Any]] = [(outputs["AuthorizerFunctionName"], question)] * _AUTHORIZERS
     calls += [(outputs[name], {"Records": []}) for name in ("RecordCostFunctionName", "RecordMetricsFunctionName")]
     await asyncio.gather(*(asyncio.to_thread(aws.invoke, function, event) for function, event in calls))
 
