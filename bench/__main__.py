@@ -6,13 +6,14 @@ import contextlib
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench import ledger, measures, processes
+from bench.measures import Load
 from bench.processes import Surroundings, running
-from bench.requests import PACED, SHORT, STREAM
+from bench.requests import PACED, SHORT, STREAM, Workload
 from bench.runtime_api import AwsStandIn
 from bench.targets import HttpTarget, Target
 
@@ -21,6 +22,7 @@ PROXY_SILENT = "… without publishing"
 FASTAPI = "FastAPI, uvicorn, httpx"
 FASTAPI_FAST = "… with uvloop and httptools"
 DIRECT = "no proxy"
+ROUNDS = 5
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -88,31 +90,36 @@ async def memory(around: Surroundings, aws: AwsStandIn, scale: float) -> None:
 async def load(around: Surroundings, direct: Target, scale: float) -> None:
     """CPU of a request, and what a client waits."""
     async with contextlib.AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(measures.sandbox(around, PROXY))
-        silent = await stack.enter_async_context(measures.sandbox(replace(around, publishing=False), PROXY_SILENT))
-        plain = await stack.enter_async_context(measures.fastapi(around, FASTAPI, fast=False))
-        fast = await stack.enter_async_context(measures.fastapi(around, FASTAPI_FAST, fast=True))
-        targets: list[Target] = [proxy, silent, plain, fast]
-        for workload, requests in ((PACED, 50), (STREAM, 100), (SHORT, 200)):
-            found = await measures.cpu(targets, workload, max(5, int(requests * scale)), rounds=5)
-            rows = [(name, value, value / found[FASTAPI], value / found[FASTAPI_FAST]) for name, value in found.items()]
-            table([f"CPU per request: {workload.name}", "ms", "÷ FastAPI", "÷ FastAPI, uvloop"], rows)
-        waits = await measures.delays([direct, *targets], max(5, int(50 * scale)), rounds=5)
-    base = waits[DIRECT]
-    rows = [
-        (
-            name,
-            *(
-                f"{value:.2f}" + (f" (+{value - of_base:.2f})" if wait is not base else "")
-                for value, of_base in zip(
-                    (wait.first_byte_p50, wait.first_byte_p99, wait.chunk_p50, wait.chunk_p99),
-                    (base.first_byte_p50, base.first_byte_p99, base.chunk_p50, base.chunk_p99),
-                    strict=True,
-                )
-            ),
+        targets: list[Target] = [
+            await stack.enter_async_context(measures.sandbox(around, PROXY)),
+            await stack.enter_async_context(measures.sandbox(replace(around, publishing=False), PROXY_SILENT)),
+            await stack.enter_async_context(measures.fastapi(around, FASTAPI, fast=False)),
+            await stack.enter_async_context(measures.fastapi(around, FASTAPI_FAST, fast=True)),
+        ]
+        for workload, requests in ((STREAM, 100), (SHORT, 200)):
+            cpu_table(workload, await measures.load(targets, workload, max(5, int(requests * scale)), ROUNDS))
+        paced = await measures.load([direct, *targets], PACED, max(5, int(50 * scale)), ROUNDS)
+    delay_table(paced)
+    del paced[DIRECT]
+    cpu_table(PACED, paced)
+
+
+def cpu_table(workload: Workload, found: Mapping[str, Load]) -> None:
+    """CPU of each target, beside both forms of FastAPI."""
+    plain, fast = found[FASTAPI].cpu, found[FASTAPI_FAST].cpu
+    rows = [(name, each.cpu, each.cpu / plain, each.cpu / fast) for name, each in found.items()]
+    table([f"CPU per request: {workload.name}", "ms", "÷ FastAPI", "÷ FastAPI, uvloop"], rows)
+
+
+def delay_table(found: Mapping[str, Load]) -> None:
+    """Delays of each target, and in brackets what it adds to those without a proxy."""
+    base = found[DIRECT].first_byte() + found[DIRECT].chunk()
+    rows: list[list[str]] = []
+    for name, each in found.items():
+        pairs = zip(each.first_byte() + each.chunk(), base, strict=True)
+        rows.append(
+            [name, *(f"{value:.2f}" if name == DIRECT else f"{value:.2f} (+{value - of:.2f})" for value, of in pairs)]
         )
-        for name, wait in waits.items()
-    ]
     table(["milliseconds (added)", "first byte p50", "p99", "a chunk p50", "p99"], rows)
 
 

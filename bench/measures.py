@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bench import processes
 from bench.processes import Surroundings, running
-from bench.requests import PACED, STREAM, Workload
+from bench.requests import STREAM, Workload
 from bench.runtime_api import Exchange, RuntimeApi
 from bench.targets import HttpTarget, SandboxTarget, Target, check
 from bench.upstream import STAMP
@@ -16,13 +16,21 @@ WARM_UP = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Delays:
-    """Milliseconds: from the request to the first byte, and from a chunk's sending to its arrival at the client."""
+class Load:
+    """What a target did with many requests: milliseconds of CPU for one, its events included, and the answers."""
 
-    first_byte_p50: float
-    first_byte_p99: float
-    chunk_p50: float
-    chunk_p99: float
+    cpu: float
+    exchanges: list[Exchange]
+
+    def first_byte(self) -> tuple[float, float]:
+        """Milliseconds from the request to the first byte: p50, p99."""
+        return percentiles([(exchange.first_byte - exchange.asked) / 1e6 for exchange in self.exchanges])
+
+    def chunk(self) -> tuple[float, float]:
+        """Milliseconds from the sending of a chunk to its arrival at the client: p50, p99. Of paced streams only."""
+        pieces = [piece for exchange in self.exchanges for piece in exchange.pieces]
+        stamped = ((moment, int(stamp)) for moment, data in pieces for stamp in STAMP.findall(data))
+        return percentiles([(moment - stamp) / 1e6 for moment, stamp in stamped])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +76,18 @@ async def fastapi(around: Surroundings, name: str, *, fast: bool) -> AsyncGenera
         yield HttpTarget(name, process, port)
 
 
-async def cpu(targets: Sequence[Target], workload: Workload, requests: int, rounds: int) -> dict[str, float]:
-    """Milliseconds of CPU that each target's process uses for one request, its events included."""
-    used = dict.fromkeys((target.name for target in targets), 0.0)
+async def load(targets: Sequence[Target], workload: Workload, requests: int, rounds: int) -> dict[str, Load]:
+    """Give each target `rounds` times `requests` requests, one after the other, in turns."""
+    cpu = dict.fromkeys((target.name for target in targets), 0.0)
+    exchanges: dict[str, list[Exchange]] = {target.name: [] for target in targets}
     for target in targets:
         await _repeat(target, workload, WARM_UP)
     for _ in range(rounds):
         for target in targets:
             before = target.process.cpu
-            await _repeat(target, workload, requests)
-            used[target.name] += target.process.cpu - before
-    return {name: seconds / (requests * rounds) * 1000 for name, seconds in used.items()}
+            exchanges[target.name] += await _repeat(target, workload, requests)
+            cpu[target.name] += target.process.cpu - before
+    return {name: Load(cpu[name] / (requests * rounds) * 1000, found) for name, found in exchanges.items()}
 
 
 async def _repeat(target: Target, workload: Workload, requests: int) -> list[Exchange]:
@@ -87,29 +96,6 @@ async def _repeat(target: Target, workload: Workload, requests: int) -> list[Exc
     for exchange in exchanges:
         check(exchange, workload)
     return exchanges
-
-
-async def delays(targets: Sequence[Target], requests: int, rounds: int) -> dict[str, Delays]:
-    """What a client of each target waits for, with a stream whose chunks say when they were sent."""
-    exchanges: dict[str, list[Exchange]] = {target.name: [] for target in targets}
-    for target in targets:
-        await _repeat(target, PACED, WARM_UP)
-    for _ in range(rounds):
-        for target in targets:
-            exchanges[target.name] += await _repeat(target, PACED, requests)
-    return {name: _delays(found) for name, found in exchanges.items()}
-
-
-def _delays(exchanges: Sequence[Exchange]) -> Delays:
-    first_bytes = [(exchange.first_byte - exchange.asked) / 1e6 for exchange in exchanges]
-    chunks = [
-        (moment - int(stamp)) / 1e6
-        for exchange in exchanges
-        for moment, data in exchange.pieces
-        for stamp in STAMP.findall(data)
-        if int(stamp)
-    ]
-    return Delays(*percentiles(first_bytes), *percentiles(chunks))
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:

@@ -77,7 +77,9 @@ def greeting(settings: Settings, outputs: Mapping[str, str], key: str, real_serv
     """What is printed when everything runs."""
     url = f"http://{HOST}:{settings.port}"
     env = _shown(settings.env_file)
-    real = ", ".join(real_servers) if real_servers else "none (export OPENAI_API_KEY=… before `make run`)"
+    real = (
+        ", ".join(real_servers) if real_servers else "none: no token found (export OPENAI_API_KEY=… before `make run`)"
+    )
     rest = rest_api_url(outputs["RestApiUrl"], settings.endpoint) if "RestApiUrl" in outputs else "switched off"
     message = '{"model":"demo","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
     headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
@@ -85,21 +87,22 @@ def greeting(settings: Settings, outputs: Mapping[str, str], key: str, real_serv
     return f"""
 The proxy runs.
 
-  URL       {url}/demo/v1   (the demo server: speaks the OpenAI API, is no model)
-  Key       {key}
+  URL    {url}/{DEMO_SERVER}/v1   (the demo server: speaks the OpenAI API, is no model)
+  Key    {key}
 
 Paste into another terminal; the words appear one by one:
 
   {curl}
 
-Its cost, a few seconds later:
+What it cost, a few seconds later:
 
-  source {env}; {_shown(ROOT / ".venv/bin/openai-proxy")} costs
+  . {env}; {_shown(ROOT / ".venv/bin/openai-proxy")} costs
 
-  SDKs      source {env}   (OPENAI_BASE_URL, OPENAI_API_KEY; AWS_ENDPOINT_URL for the AWS CLI and boto3)
-  REST API  {rest}   (whole answers only: the embedded AWS does not stream)
-  Providers with a token in this environment: {real}
-  Logs      {_shown(settings.folder / "logs")}
+SDKs and the AWS CLI work against this after `. {env}` too.
+REST API   {rest}
+           (whole answers only: the embedded AWS does not stream)
+Providers  {real}
+Logs       {_shown(settings.folder / "logs")}
 
 Ctrl-C stops everything{"; the state is kept" if settings.keep_state else " and forgets it (KEEP_STATE=1 keeps it)"}.
 """

@@ -90,6 +90,8 @@ class Stack:
         _remove(settings.temporary)
         settings.temporary.mkdir()
         if settings.keep_state:
+            if not (settings.state / "deployed").is_file():
+                _remove(settings.state)  # what an interrupted first deployment left: it could not be continued
             settings.state.mkdir(exist_ok=True)
 
     async def _start_aws(self, cleanup: AsyncExitStack, tokens: Mapping[str, str]) -> Child:

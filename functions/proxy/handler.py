@@ -44,7 +44,7 @@ class Application:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         file = _LAYER / environ["SERVERS_FILE"]
-        region = environ["AWS_REGION"]
+        region = environ.get("AWS_REGION") or environ["AWS_DEFAULT_REGION"]
         servers = load_servers(file)
         for warning in warnings_of(servers, file.name):
             log("WARN", warning)

@@ -35,7 +35,9 @@ OPERATIONS = {
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FORWARDED_HEADERS = ("accept", "content-type", "idempotency-key", "openai-beta")
+_METHOD = re.compile(r"[A-Z]{3,7}")
 _PATH_SAFE = "!$&'()*+,-.:;=@_~"
+_QUERY_SAFE = _PATH_SAFE + "%/?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,11 @@ class InferenceRequest:
     def forwarded_headers(self) -> dict[str, str]:
         """The client's headers that an upstream server may see. Never its authorization."""
         return {name: self.headers[name] for name in _FORWARDED_HEADERS if name in self.headers}
+
+    @property
+    def clean_query(self) -> str:
+        """The query with everything encoded that could end a request line; what was encoded stays so."""
+        return quote(self.query, safe=_QUERY_SAFE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,9 @@ def parse(event: Any) -> InferenceRequest:
             method, path, query = event["httpMethod"], event["path"], _query_of_rest_event(event)
         headers = {name.lower(): str(value) for name, value in object_of(event.get("headers")).items()}
         body = _body(event.get("body") or "", bool(event.get("isBase64Encoded")))
-    except (KeyError, TypeError, AttributeError) as error:
+        if not _METHOD.fullmatch(method):
+            raise ValueError(method)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ClientError(400, "unknown_event", "This is not an HTTP request of either door.") from error
     if any(_CONTROL.search(value) for value in headers.values()):
         raise ClientError(400, "invalid_header", "A header contains a control character.")

@@ -40,7 +40,7 @@ _STREAMING = {
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One invocation: the event and what the handler may know of it. `deadline` is in seconds since the epoch."""
+    """One invocation: the event and what the handler may know of it. `deadline` is in Unix seconds, inf when not told."""
 
     id: str
     event: Any
@@ -58,8 +58,8 @@ class RuntimeApi:
     def send(self, data: bytes) -> None:
         """Send bytes of a request as they are. Raises HttpError."""
         if self._connection is None:
-            host, _, port = self._address.partition(":")
-            self._connection = Connection(open_socket(host, int(port or 80), 5.0))
+            host, _, port = self._address.rpartition(":")
+            self._connection = Connection(open_socket(host.strip("[]"), int(port), 5.0))
             self._connection.limit(None)
         self._connection.send(data)
 
@@ -215,7 +215,7 @@ class Runtime:
         return Invocation(
             id=head.headers["lambda-runtime-aws-request-id"],
             event=loads_or_none(body),  # what is no JSON is no HTTP request either: the handler says so
-            deadline=int(head.headers.get("lambda-runtime-deadline-ms") or 0) / 1000,
+            deadline=float(head.headers.get("lambda-runtime-deadline-ms") or "inf") / 1000,
             trace_id=trace_id,
         )
 

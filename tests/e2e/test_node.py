@@ -13,27 +13,48 @@ NODE = Path(__file__).parent / "node"
 ANSWER = "This is the demo server, not a model: it repeats what you send. Hello there, proxy"
 
 
+OLDEST_NODE = 20
+NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH")
+
+
+def run(
+    command: list[str], folder: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
 @pytest.fixture(scope="module")
-def project() -> Path:
-    """A folder with chat.mjs and the SDK beside it."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
+def node() -> str:
+    """The command `node`."""
+    command = shutil.which("node")
+    if command is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not installed on this machine")
+    version = run([command, "--version"], NODE).stdout.strip()
+    if int(version.removeprefix("v").partition(".")[0]) < OLDEST_NODE:
+        pytest.skip(f"node {version} is older than the SDK supports ({OLDEST_NODE})")
+    return command
+
+
+@pytest.fixture(scope="module")
+def project(node: str) -> Path:
+    """A folder with chat.mjs and the SDK beside it."""
+    assert node
     folder = ROOT / ".local/e2e/node"
     folder.mkdir(parents=True, exist_ok=True)
     for file in NODE.iterdir():
         shutil.copy(file, folder)
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    installed = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    installed = run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
+    if any(code in installed.stderr for code in NO_NETWORK):
+        pytest.skip("npm cannot reach its registry from this machine")
     assert installed.returncode == 0, installed.stderr
     return folder
 
 
-def test_sdk_of_npm(project: Path, client: Client):
+def test_sdk_of_npm(node: str, project: Path, client: Client):
     environment = {"OPENAI_BASE_URL": client.stack.base_url, "OPENAI_API_KEY": client.key}
-    node = shutil.which("node")
-    assert node is not None
-    said = subprocess.run([node, "chat.mjs"], cwd=project, env=environment, capture_output=True, text=True, timeout=120)
+    said = run([node, "chat.mjs"], project, environment)
     assert said.returncode == 0, said.stderr
     got = json.loads(said.stdout)
     assert got["whole"] == got["streamed"] == ANSWER

@@ -3,12 +3,13 @@
 import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.e2e.harness import LocalStack, free_ports, launch, new_client, processes, start
+from tests.e2e.harness import ROOT, LocalStack, free_ports, launch, new_client, processes, start, wait_for
 
 NAMES: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
 
@@ -21,6 +22,21 @@ def test_taken_port_is_named_with_the_remedy(stack: LocalStack, tmp_path: Path):
         assert second.process.returncode == 1
         assert f"Port {stack.ports[variable]} is in use" in said
         assert f"make run {variable}=" in said
+
+
+def test_what_is_printed_works_when_it_is_pasted(stack: LocalStack):
+    lines = [line.strip() for line in stack.said.splitlines()]
+    (curl,) = [line for line in lines if line.startswith("curl -N ")]
+    streamed = subprocess.run(["bash", "-c", curl], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    assert streamed.startswith("data: {")
+    assert streamed.endswith("data: [DONE]\n\n")
+    (costs,) = [line for line in lines if line.endswith(" costs")]
+
+    def cost() -> str:
+        said = subprocess.run(["sh", "-c", costs], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+        return said if "demo" in said else ""
+
+    assert "0.00" in wait_for(cost, "the cost of the request")
 
 
 def test_folder_serves_one_stack(stack: LocalStack):

@@ -112,7 +112,7 @@ def test_the_trace_of_an_invocation_is_in_its_environment_and_gone_in_the_next()
     with sandbox(api):
         assert b"id-1 False Root=1-a-b;Sampled=1" in api.invoke(do="context").body
         api.next_headers = {}
-        assert b"id-2 False  2" in api.invoke(do="context").body
+        assert b"id-2 True  2" in api.invoke(do="context").body
 
 
 def test_an_event_that_is_not_json_fails_alone() -> None:

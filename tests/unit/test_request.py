@@ -43,6 +43,11 @@ def test_a_rest_api_event() -> None:
     assert (request.body, request.gateway_identity) == (b"", {"client_id": "c"})
 
 
+def test_a_query_cannot_end_the_request_line() -> None:
+    request = parse({**URL_EVENT, "rawQueryString": "a=%20b&c= HTTP/1.1\r\nx: y#z"})
+    assert request.clean_query == "a=%20b&c=%20HTTP/1.1%0D%0Ax:%20y%23z"
+
+
 def test_a_base64_body_is_decoded() -> None:
     assert parse({**URL_EVENT, "body": base64.b64encode(b"\xff\0").decode(), "isBase64Encoded": True}).body == b"\xff\0"
 
@@ -55,6 +60,8 @@ def test_a_base64_body_is_decoded() -> None:
         ({}, "unknown_event", 400),
         ({"version": "2.0", "requestContext": {}}, "unknown_event", 400),
         ({"Records": [{"eventSource": "aws:sqs"}]}, "unknown_event", 400),
+        ({**URL_EVENT, "requestContext": {"http": {"method": "GET /x HTTP/1.1\r\n"}}}, "unknown_event", 400),
+        ({**URL_EVENT, "requestContext": {"http": {"method": None}}}, "unknown_event", 400),
         ({**URL_EVENT, "headers": {"x": "a\r\nb"}}, "invalid_header", 400),
         ({**URL_EVENT, "headers": {"x": "a\0b"}}, "invalid_header", 400),
         ({**URL_EVENT, "body": "%", "isBase64Encoded": True}, "invalid_body", 400),
