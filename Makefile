@@ -10,7 +10,6 @@ STACK ?= openai-proxy
 ARGS ?=
 
 BIN := .venv/bin
-export AWS_DEFAULT_REGION ?= us-east-1
 # SAM keeps its settings in the checkout and reports to nobody.
 export SAM_CLI_TELEMETRY := 0
 export __SAM_CLI_APP_DIR := $(CURDIR)/.local/sam
@@ -26,6 +25,7 @@ run: .venv/ready .venv-ministack/ready ## Run the whole application on this mach
 test: .venv/ready .venv-ministack/ready ## Run every test, end to end included (ARGS="-k sse -x" to choose)
 	@$(BIN)/pytest $(ARGS)
 
+check: export AWS_DEFAULT_REGION ?= us-east-1
 check: .venv/ready ## Lint, format, types, import rules, template, contract tests, openai_servers.yaml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,15 +43,15 @@ bench: .venv/ready .venv-ministack/ready .venv-bench/ready build ## Measure spee
 # Lambda's code folders are read-only, so bytecode must be in the package or every cold start compiles it anew.
 RUNTIME = $(shell sed -n '/^  PythonVersion:/,/Default:/s/.*Default: *//p' template.yaml)
 build: .venv/ready ## Build the application for Lambda into .aws-sam/build, byte-compiled
-	@runtime=$(RUNTIME); \
+	@runtime=$(RUNTIME); export PATH="$(CURDIR)/$(BIN):$$PATH"; \
 	if ! $$runtime -m pip --version >/dev/null 2>&1; then \
 	  echo "No $$runtime with pip on this machine: built with this one's Python and without bytecode (slower cold starts)."; \
 	  runtime=python$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	fi; \
-	PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/sam build --template-file template.yaml --parameter-overrides PythonVersion=$$runtime $(ARGS) || exit 1; \
+	sam build --template-file template.yaml --parameter-overrides PythonVersion=$$runtime || exit 1; \
 	if [ $$runtime = $(RUNTIME) ]; then \
 	  for built in .aws-sam/build/*/; do \
-	    $$runtime -m compileall -q -j 0 --invalidation-mode unchecked-hash -s $$built -p / $$built || exit 1; \
+	    (cd $$built && $$runtime -m compileall -q -j 0 --invalidation-mode unchecked-hash .) || exit 1; \
 	  done; \
 	fi
 

@@ -96,24 +96,30 @@ class Aws:
 
     def put_events(self, entries: list[dict[str, str]]) -> list[dict[str, Any]]:
         """PutEvents: the result of each entry, in order; a failed one has `ErrorCode`."""
-        return self._json("events", "AWSEvents.PutEvents", "1.1", {"Entries": entries})["Entries"]
+        return self._json("events", "AWSEvents.PutEvents", {"Entries": entries}, "Entries")
 
     def get_secret(self, secret_id: str) -> str:
         """The text of a Secrets Manager secret."""
-        answer = self._json("secretsmanager", "secretsmanager.GetSecretValue", "1.1", {"SecretId": secret_id})
-        return answer["SecretString"]
+        return self._json("secretsmanager", "secretsmanager.GetSecretValue", {"SecretId": secret_id}, "SecretString")
 
     def get_parameter(self, name: str) -> str:
         """The value of an SSM parameter, decrypted."""
-        answer = self._json("ssm", "AmazonSSM.GetParameter", "1.1", {"Name": name, "WithDecryption": True})
-        return answer["Parameter"]["Value"]
+        arguments = {"Name": name, "WithDecryption": True}
+        return self._json("ssm", "AmazonSSM.GetParameter", arguments, "Parameter", "Value")
 
-    def _json(self, service: str, target: str, version: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target}
+    def _json(self, service: str, target: str, arguments: Mapping[str, Any], *path: str) -> Any:
+        """What stands at `path` in the answer to one call of the JSON protocol."""
+        headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
         status, _, body = self._call(service, "/", headers, json.dumps(arguments).encode())
         if status != 200:
             raise AwsError(target, _error_code(body, status))
-        return json.loads(body)
+        try:
+            answer = json.loads(body)
+            for name in path:
+                answer = answer[name]
+        except (ValueError, KeyError, TypeError) as error:
+            raise AwsError(target, "an answer without what was asked for") from error
+        return answer
 
     def _call(self, service: str, path: str, headers: dict[str, str], body: bytes) -> Answered:
         url = (self._endpoint or self._service_endpoint(service)) + path

@@ -40,7 +40,7 @@ _STREAMING = {
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One invocation: the event and what the handler may know of it. `deadline` is in Unix seconds, inf when not told."""
+    """One invocation: the event and what the handler may know of it. `deadline` is in Unix seconds, inf if untold."""
 
     id: str
     event: Any

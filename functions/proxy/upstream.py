@@ -98,11 +98,12 @@ class HttpTransport:
         exchange = _Exchange(self._pool, method, url, headers, body)
         try:
             head = exchange.run(timeout, timeout)
-            content = b"".join(exchange.connection.body(head, method))
+            try:
+                content = b"".join(exchange.connection.body(head, method))
+            finally:
+                exchange.release()
         except HttpError as error:
-            exchange.release()
             raise ConnectionFailedError(f"{type(error).__name__}: {error}") from error
-        exchange.release()
         return head.status, head.headers, content
 
     def close(self) -> None:

@@ -102,6 +102,12 @@ def test_errors_are_named(answer: object, code: str) -> None:
         assert error.value.code == code
 
 
+@pytest.mark.parametrize("answer", [None, [], {}, {"SecretString": "s"}, "text"])
+def test_an_answer_of_another_shape_is_an_error(answer: object) -> None:
+    with pytest.raises(AwsError, match="without what was asked for"):
+        aws(FakeServices(answer=answer)).put_events([])
+
+
 def test_a_broken_connection_is_an_aws_error() -> None:
     def fail(*_: object) -> Answered:
         raise ConnectionFailedError("ConnectError")
