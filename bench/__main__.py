@@ -126,7 +126,7 @@ def delay_table(found: Mapping[str, Load]) -> None:
 def ledger_delay(scale: float) -> None:
     """From the client's last byte to the ledger row on the local stack."""
     with tempfile.TemporaryDirectory() as folder:
-        found = ledger.measure(Path(folder), max(10, int(200 * scale)))
+        found = ledger.measure(Path(folder), max(10, int(100 * scale)))
     rows = [(f"batching window {each.window} s", each.requests, each.p50 * 1000, each.p99 * 1000) for each in found]
     table(["last byte to ledger row, milliseconds", "requests", "p50", "p99"], rows)
 

@@ -8,7 +8,7 @@ from proxy.publisher import Publisher
 from proxy.runtime import Runtime
 
 
-def _publish_nothing(self: Publisher, events: Sequence[Event], trace_id: str | None = None) -> None:
+def _publish_nothing(self: Publisher, events: Sequence[Event], deadline: float, trace_id: str | None = None) -> None:
     """Take the events, which have been made by now, and drop them."""
 
 

@@ -94,9 +94,9 @@ class Aws:
             raise AwsError("lambda:Invoke", _error_code(body, status))
         return body, "x-amz-function-error" in headers
 
-    def put_events(self, entries: list[dict[str, str]]) -> list[dict[str, Any]]:
+    def put_events(self, entries: list[dict[str, str]], timeout: float) -> list[dict[str, Any]]:
         """PutEvents: the result of each entry, in order; a failed one has `ErrorCode`."""
-        return self._json("events", "AWSEvents.PutEvents", {"Entries": entries}, "Entries")
+        return self._json("events", "AWSEvents.PutEvents", {"Entries": entries}, "Entries", timeout=timeout)
 
     def get_secret(self, secret_id: str) -> str:
         """The text of a Secrets Manager secret."""
@@ -107,10 +107,12 @@ class Aws:
         arguments = {"Name": name, "WithDecryption": True}
         return self._json("ssm", "AmazonSSM.GetParameter", arguments, "Parameter", "Value")
 
-    def _json(self, service: str, target: str, arguments: Mapping[str, Any], *path: str) -> Any:
+    def _json(
+        self, service: str, target: str, arguments: Mapping[str, Any], *path: str, timeout: float | None = None
+    ) -> Any:
         """What stands at `path` in the answer to one call of the JSON protocol."""
         headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
-        status, _, body = self._call(service, "/", headers, json.dumps(arguments).encode())
+        status, _, body = self._call(service, "/", headers, json.dumps(arguments).encode(), timeout)
         if status != 200:
             raise AwsError(target, _error_code(body, status))
         try:
@@ -121,11 +123,13 @@ class Aws:
             raise AwsError(target, "an answer without what was asked for") from error
         return answer
 
-    def _call(self, service: str, path: str, headers: dict[str, str], body: bytes) -> Answered:
+    def _call(
+        self, service: str, path: str, headers: dict[str, str], body: bytes, timeout: float | None = None
+    ) -> Answered:
         url = (self._endpoint or self._service_endpoint(service)) + path
         signed = sign(self._credentials(), self._region, service, url, headers, body, time.time())
         try:
-            return self._post(url, signed, body, self._timeout)
+            return self._post(url, signed, body, timeout or self._timeout)
         except ConnectionFailedError as error:
             raise AwsError(service, str(error)) from error
 

@@ -30,7 +30,7 @@ class Inference:
     meter: Meter | None = None
     status: int = 0
     authorized: float = 0.0
-    upstream_started: float = 0.0
+    waiting_since: float = 0.0
     upstream_waited: float = 0.0
     first_chunk: float = 0.0
     retry_after: float | None = None
@@ -38,6 +38,22 @@ class Inference:
 
     def __post_init__(self) -> None:
         self.id = new_ulid(self.started_at)
+
+    def wait(self) -> None:
+        """From now on the proxy waits for the server."""
+        self.waiting_since = time.perf_counter()
+
+    def heard(self) -> float:
+        """The server has spoken: the wait is over."""
+        now = time.perf_counter()
+        self.upstream_waited += now - self.waiting_since
+        self.waiting_since = 0.0
+        return now
+
+    def heard_chunk(self) -> None:
+        """A chunk of the answer's body has come."""
+        now = self.heard()
+        self.first_chunk = self.first_chunk or now
 
     @property
     def uses_tokens(self) -> bool:
@@ -50,7 +66,7 @@ class Inference:
 
     def to_event(self) -> Event:
         """The terminal event: throttled (an upstream 429), failed (an error, or an upstream refusal) or completed."""
-        ended = time.perf_counter()
+        ended = self.heard() if self.waiting_since else time.perf_counter()
         detail_type, outcome = self._outcome()
         data = self._facts() | {"timings": self._timings(ended), "cache": {"status": "BYPASS"}} | outcome
         return Event(

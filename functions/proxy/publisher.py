@@ -1,6 +1,7 @@
 """Events to the bus: the only module that calls PutEvents. Its one rule: it never raises, and an event is never silent.
 
-What the bus does not take after a few tries is written to the log whole, ready to be put again by hand.
+What the bus does not take after a few tries, or before the invocation's time is up, is written to the log whole, ready
+to be put again by hand.
 """
 
 import time
@@ -13,6 +14,8 @@ from proxy.log import log
 
 _PAUSES = (0.05, 0.25)
 """Seconds between tries: short, because the sandbox is billed and busy meanwhile."""
+_LONGEST_TRY = 2.0
+_TIME_TO_LOG = 0.1
 
 
 class Publisher:
@@ -23,27 +26,33 @@ class Publisher:
         self._bus_name = bus_name
         self._sleep = sleep
 
-    def publish(self, events: Sequence[Event], trace_id: str | None = None) -> None:
-        """Put `events`; retry those that fail; log those that keep failing."""
+    def publish(self, events: Sequence[Event], deadline: float, trace_id: str | None = None) -> None:
+        """Put `events`; retry those that fail; log those that keep failing. Done by `deadline` (Unix seconds)."""
         entries = [event.to_entry(self._bus_name, trace_id) for event in events]
         reason = ""
-        for pause in (*_PAUSES, None):
-            entries, reason = self._put(entries)
+        for pause in (0.0, *_PAUSES):
+            left = deadline - _TIME_TO_LOG - pause - time.time()
+            if left <= 0:
+                reason = reason or "no time was left"
+                break
+            if pause:
+                self._sleep(pause)
+            entries, reason = self._put(entries, min(_LONGEST_TRY, left))
             if not entries:
                 return
-            if pause is not None:
-                self._sleep(pause)
         for entry in entries:
             if entry["DetailType"] == "ResponseCaptured":
                 log("ERROR", "An answer was not cached: its event was not published", reason=reason)
             else:
                 log("ERROR", "An event was not published", reason=reason, entry=entry)
 
-    def _put(self, entries: list[dict[str, str]]) -> tuple[list[dict[str, str]], str]:
+    def _put(self, entries: list[dict[str, str]], timeout: float) -> tuple[list[dict[str, str]], str]:
         """Those of `entries` that were not taken, and why."""
         try:
-            results = self._aws.put_events(entries)
+            results = self._aws.put_events(entries, timeout)
         except AwsError as error:
             return entries, str(error)
+        if len(results) != len(entries):
+            return entries, "an answer for other entries"
         failed = [(entry, result) for entry, result in zip(entries, results, strict=True) if result.get("ErrorCode")]
         return [entry for entry, _ in failed], ", ".join(str(result["ErrorCode"]) for _, result in failed)

@@ -80,7 +80,7 @@ class Relay:
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
             self._answer_internal_error(inference, response, error)
         if inference.client_id is not None:
-            self._publisher.publish([inference.to_event()], trace_id)
+            self._publisher.publish([inference.to_event()], deadline, trace_id)
 
     def _relay(
         self, request: InferenceRequest, key: ClientKey, response: Response, deadline: float, inference: Inference
@@ -92,9 +92,9 @@ class Relay:
         check_model(key, body.model)
         headers = {**request.forwarded_headers, **self._headers_to(server)}
         url = server.url + target.path + (f"?{request.clean_query}" if request.query else "")
-        asked = time.perf_counter()
+        inference.wait()
         with self._transport.stream(server.name, request.method, url, headers, body.content, deadline) as answer:
-            inference.upstream_waited = time.perf_counter() - asked
+            inference.heard()
             inference.status = answer.status
             inference.retry_after = _seconds(answer.headers.get("retry-after"))
             refuse_unusable(answer, server.name)
@@ -109,16 +109,14 @@ class Relay:
         content_type = answer.headers.get("content-type", "")
         frames = EventFrames() if _is_event_stream(content_type) else WholeChunks()
         inference.meter = meter = Meter(content_type, inference.uses_tokens and answer.status < 400)
-        waiting_since = time.perf_counter()
+        inference.wait()
         for chunk in answer:
-            arrived = time.perf_counter()
-            inference.upstream_waited += arrived - waiting_since
-            inference.first_chunk = inference.first_chunk or arrived
+            inference.heard_chunk()
             if events := frames.whole(chunk):
                 response.write(without_usage_chunk(events) if hides_usage else events)
                 meter.see(events)
-            waiting_since = time.perf_counter()
-        inference.upstream_waited += time.perf_counter() - waiting_since
+            inference.wait()
+        inference.heard()
         if rest := frames.rest():
             response.write(without_usage_chunk(rest) if hides_usage else rest)
             meter.see(rest)

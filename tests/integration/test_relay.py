@@ -42,7 +42,7 @@ class RecordingBus:
     def __init__(self) -> None:
         self.details: list[tuple[str, dict[str, Any]]] = []
 
-    def put_events(self, entries: list[dict[str, str]]) -> list[dict[str, Any]]:
+    def put_events(self, entries: list[dict[str, str]], _timeout: float) -> list[dict[str, Any]]:
         for entry in entries:
             detail = json.loads(entry["Detail"])
             schema = json.loads((SCHEMAS / f"{entry['DetailType']}.v1.json").read_text())

@@ -65,7 +65,7 @@ def test_calls_go_to_the_services_of_the_region() -> None:
     services = FakeServices(answer={"SecretString": "s", "Parameter": {"Value": "p"}, "Entries": [{"EventId": "1"}]})
     assert aws(services).get_secret("id") == "s"
     assert aws(services, region="cn-north-1").get_parameter("name") == "p"
-    assert aws(services, "http://127.0.0.1:4566/").put_events([{"Source": "x"}]) == [{"EventId": "1"}]
+    assert aws(services, "http://127.0.0.1:4566/").put_events([{"Source": "x"}], 1.0) == [{"EventId": "1"}]
     assert [url for url, _, _ in services.posted] == [
         "https://secretsmanager.eu-central-1.amazonaws.com/",
         "https://ssm.cn-north-1.amazonaws.com.cn/",
@@ -94,7 +94,7 @@ def test_errors_are_named(answer: object, code: str) -> None:
     calls: list[Callable[[], object]] = [
         lambda: failing.get_secret("s"),
         lambda: failing.invoke("f", b""),
-        lambda: failing.put_events([]),
+        lambda: failing.put_events([], 1.0),
     ]
     for call in calls:
         with pytest.raises(AwsError) as error:
@@ -105,7 +105,7 @@ def test_errors_are_named(answer: object, code: str) -> None:
 @pytest.mark.parametrize("answer", [None, [], {}, {"SecretString": "s"}, "text"])
 def test_an_answer_of_another_shape_is_an_error(answer: object) -> None:
     with pytest.raises(AwsError, match="without what was asked for"):
-        aws(FakeServices(answer=answer)).put_events([])
+        aws(FakeServices(answer=answer)).put_events([], 1.0)
 
 
 def test_a_broken_connection_is_an_aws_error() -> None:

@@ -1,6 +1,7 @@
 """Publishing: one call, failed entries again, and never in silence."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ class FakeBus:
         self.outcomes = list(outcomes)
         self.calls: list[list[str]] = []
 
-    def put_events(self, entries: list[dict[str, str]]) -> list[dict[str, Any]]:
+    def put_events(self, entries: list[dict[str, str]], timeout: float) -> list[dict[str, Any]]:
+        assert 0 < timeout <= 2
         self.calls.append([json.loads(entry["Detail"])["metadata"]["id"] for entry in entries])
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, AwsError):
@@ -28,9 +30,9 @@ def event(identifier: str, detail_type: DetailType = "InferenceCompleted") -> Ev
     return Event(detail_type, identifier, rfc3339(0), identifier, "client", {"content": "secret words"})
 
 
-def publish(bus: FakeBus, *events: Event) -> list[float]:
+def publish(bus: Any, *events: Event, seconds: float = 60) -> list[float]:
     slept: list[float] = []
-    Publisher(bus, "bus", slept.append).publish(events, "Root=1")  # type: ignore[arg-type]
+    Publisher(bus, "bus", slept.append).publish(events, time.time() + seconds, "Root=1")
     return slept
 
 
@@ -51,6 +53,19 @@ def test_an_event_that_cannot_be_published_is_logged_whole(capsys: pytest.Captur
     line = json.loads(capsys.readouterr().out)
     assert line["entry"] == event("1").to_entry("bus", "Root=1")
     assert "AccessDenied" in line["reason"]
+
+
+def test_an_event_is_logged_while_there_is_time_to(capsys: pytest.CaptureFixture[str]) -> None:
+    bus = FakeBus()
+    publish(bus, event("1"), seconds=0.2)
+    line = json.loads(capsys.readouterr().out)
+    assert bus.calls == []
+    assert (line["entry"], line["reason"]) == (event("1").to_entry("bus", "Root=1"), "no time was left")
+
+
+def test_an_answer_for_other_entries_is_no_yes(capsys: pytest.CaptureFixture[str]) -> None:
+    publish(FakeBus([], [], []), event("1"))
+    assert json.loads(capsys.readouterr().out)["entry"]
 
 
 def test_content_is_never_logged(capsys: pytest.CaptureFixture[str]) -> None:
