@@ -57,7 +57,7 @@ def test_an_event_that_cannot_be_published_is_logged_whole(capsys: pytest.Captur
 
 def test_an_event_is_logged_while_there_is_time_to(capsys: pytest.CaptureFixture[str]) -> None:
     bus = FakeBus()
-    publish(bus, event("1"), seconds=0.2)
+    publish(bus, event("1"), seconds=0.05)
     line = json.loads(capsys.readouterr().out)
     assert bus.calls == []
     assert (line["entry"], line["reason"]) == (event("1").to_entry("bus", "Root=1"), "no time was left")
