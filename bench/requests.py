@@ -34,7 +34,7 @@ class Workload:
 
     @property
     def body(self) -> bytes:
-        """A chat of 1.3 kB. It does not ask for usage: most clients do not."""
+        """A chat of 1.1 kB. It does not ask for usage: most clients do not."""
         document: dict[str, Any] = {
             "model": self.model,
             "messages": [

@@ -58,18 +58,13 @@ def is_current(settings: Settings) -> bool:
 
 
 async def build(settings: Settings) -> None:
-    """Run `sam build` and compile its Python. Raises CommandError."""
+    """Run `sam build`. Raises CommandError."""
     wanted = digest(settings)
     environment = tool_environment(settings)
     parameters = [f"{name}={value}" for name, value in settings.build_parameters.items()]
     async with _locked(settings.build):
         command = (settings.sam, "build", "--template-file", ROOT / "template.yaml", "--build-dir", settings.build)
-        log = settings.log("build")
-        await run((*command, "--parameter-overrides", *parameters), environment, ROOT, log)
-        # Lambda's code folder cannot be written to, nor does MiniStack keep its copies: without bytecode in the
-        # package every cold start would compile it anew. Hashes, because unpacking changes the files' times.
-        compile_all = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", settings.build)
-        await run((python_of_sandboxes(), *compile_all), environment, ROOT, log)
+        await run((*command, "--parameter-overrides", *parameters), environment, ROOT, settings.log("build"))
         (settings.build / _STAMP).write_text(wanted)
 
 

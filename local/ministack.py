@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 from local.build import tool_environment
 from local.processes import Child, CommandError, run
@@ -112,10 +113,13 @@ class Aws:
         self._session: Any = boto3.Session("test", "test", region_name=REGION)
 
     def outputs(self) -> dict[str, str]:
-        """The stack's outputs. Raises botocore's ClientError when it is not deployed."""
+        """The stack's outputs; none when it is not deployed."""
         cloudformation = self._session.client("cloudformation", endpoint_url=self._settings.endpoint)
-        stacks = cloudformation.describe_stacks(StackName=self._settings.stack_name)["Stacks"]
-        return {each["OutputKey"]: each["OutputValue"] for each in stacks[0]["Outputs"]}
+        try:
+            stacks = cloudformation.describe_stacks(StackName=self._settings.stack_name)["Stacks"]
+        except ClientError:
+            return {}
+        return {each["OutputKey"]: each["OutputValue"] for each in stacks[0].get("Outputs", [])}
 
     def function_configuration(self, name: str) -> Mapping[str, Any]:
         """The deployed configuration of a function."""

@@ -61,18 +61,19 @@ class Stack:
         async with AsyncExitStack() as cleanup:
             self._prepare_folder(cleanup)
             _write_private(settings.servers_file, servers)
-            embedded_aws = await self._start_aws(cleanup, tokens)
             aws = ministack.Aws(settings)
-            outputs = await asyncio.to_thread(aws.outputs)
+            embedded_aws = await self._start_aws(cleanup, tokens)
+            outputs = await self._deploy(aws)
             key = await asyncio.to_thread(self._client_key, aws.keys_table(outputs["KeysTable"]))
-            warm_up = asyncio.create_task(_warm_up(aws, outputs, key))
-            cleanup.push_async_callback(_cancel, warm_up)
+            first_worker = asyncio.create_task(asyncio.to_thread(_ask_authorizer, aws, outputs, key))
+            cleanup.push_async_callback(_cancel, first_worker)
             await self._start_demo_server(cleanup)
             await self._start_proxy(cleanup, aws, outputs, tokens)
-            await warm_up
+            await first_worker
             _write_private(settings.env_file, environment_file(settings, outputs, key))
             self._say(greeting(settings, outputs, key, usable_servers(servers, tokens)))
             self._say(f"Ready after {time.monotonic() - began:.1f} s.")
+            cleanup.push_async_callback(_cancel, asyncio.create_task(_warm_up(aws, outputs, key)))
             status = await asyncio.shield(embedded_aws.exited)
             raise CommandError(f"MiniStack ended (status {status}); see {settings.log('ministack')}")
 
@@ -103,14 +104,22 @@ class Stack:
         embedded_aws = await ministack.start(settings, tokens)
         cleanup.push_async_callback(ministack.stop, embedded_aws)
         cleanup.callback(self._say, "Stopping …")
+        return embedded_aws
+
+    async def _deploy(self, aws: ministack.Aws) -> dict[str, str]:
+        """The outputs of the stack, deployed now unless the kept state has what would be deployed."""
+        settings = self._settings
         deployed = settings.state / "deployed"
         wanted = f"{build.digest(settings)} {settings.parameters}"
-        if not (settings.keep_state and deployed.is_file() and deployed.read_text() == wanted):
-            self._say("Deploying template.yaml into it (sam deploy) …")
-            await ministack.deploy(settings)
-            if settings.keep_state:
-                deployed.write_text(wanted)
-        return embedded_aws
+        if settings.keep_state and deployed.is_file() and deployed.read_text() == wanted:
+            outputs = await asyncio.to_thread(aws.outputs)
+            if outputs:
+                return outputs
+        self._say("Deploying template.yaml into it (sam deploy) …")
+        await ministack.deploy(settings)
+        if settings.keep_state:
+            deployed.write_text(wanted)
+        return await asyncio.to_thread(aws.outputs)
 
     def _client_key(self, table: Any) -> str:
         """The demo client's key: the kept one if the kept table knows it, else a new one."""
@@ -163,7 +172,13 @@ class Stack:
         function = Function.from_configuration(configuration)
         gate = AwsGate(settings.endpoint, _AUTHORIZERS)
         cleanup.push_async_callback(gate.close)
-        overrides = {**tokens, **ministack.CREDENTIALS, "AWS_ENDPOINT_URL": await gate.start(HOST)}
+        overrides = {
+            **tokens,
+            **ministack.CREDENTIALS,
+            "AWS_ENDPOINT_URL": await gate.start(HOST),
+            # On Lambda the package has its bytecode. Here it is kept beside the build, which is deployed as it is.
+            "PYTHONPYCACHEPREFIX": str(settings.folder / "pycache"),
+        }
         root = build.task_root(settings)
         launch = Launch(
             # As Lambda calls the exec wrapper of the streaming proxy: with interpreter and the managed runtime's loop.
@@ -180,19 +195,21 @@ class Stack:
         await url.start(HOST, settings.port)
 
 
-async def _warm_up(aws: ministack.Aws, outputs: Mapping[str, str], key: str) -> None:
-    """Have MiniStack start the workers that the first request needs: each takes a second or more.
-
-    Nothing is done by them: the key is good (a worker that refuses one is ended), an empty batch has nothing to record.
-    """
+def _ask_authorizer(aws: ministack.Aws, outputs: Mapping[str, str], key: str) -> None:
+    """Have MiniStack start a worker of the authorizer, if all are busy. (One that refuses a key ends.)"""
     question = {
         "type": "REQUEST",
         "methodArn": f"arn:aws:execute-api:{REGION}:000000000000:function-url/url/GET/",
         "headers": {"Authorization": f"Bearer {key}"},
     }
-    calls: list[tuple[str, Any]] = [(outputs["AuthorizerFunctionName"], question)] * _AUTHORIZERS
-    calls += [(outputs[name], {"Records": []}) for name in ("RecordCostFunctionName", "RecordMetricsFunctionName")]
-    await asyncio.gather(*(asyncio.to_thread(aws.invoke, function, event) for function, event in calls))
+    aws.invoke(outputs["AuthorizerFunctionName"], question)
+
+
+async def _warm_up(aws: ministack.Aws, outputs: Mapping[str, str], key: str) -> None:
+    """Have MiniStack start the workers that many requests at once need: each takes a second or more of CPU."""
+    for name in ("RecordCostFunctionName", "RecordMetricsFunctionName"):
+        await asyncio.to_thread(aws.invoke, outputs[name], {"Records": []})
+    await asyncio.gather(*(asyncio.to_thread(_ask_authorizer, aws, outputs, key) for _ in range(_AUTHORIZERS)))
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

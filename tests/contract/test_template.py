@@ -136,7 +136,7 @@ def test_the_layer_carries_what_the_functions_expect_in_it() -> None:
     assert deployed().parameters["ServersFile"] == "openai_servers.yaml"
     assert source()["Resources"]["SharedLayer"]["Properties"]["ContentUri"] == "shared/"
     required = re.findall(r"^([\w-]+)==", (ROOT / "shared/requirements.txt").read_text(), re.MULTILINE)
-    assert {"httpx", "pyyaml", "aws-lambda-powertools"} <= set(required)
+    assert {"pyyaml", "aws-lambda-powertools"} <= set(required)
 
 
 # ---------------------------------------------------------------------------------------------------------------- doors

@@ -3,8 +3,9 @@
 Every test has a client of its own, so that what the ledger says of that client is what the test did.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,3 +34,18 @@ def client(stack: LocalStack) -> Iterator[Client]:
     client = new_client(stack)
     yield client
     client.close()
+
+
+@pytest.fixture
+def start_stack() -> Iterator[Callable[..., LocalStack]]:
+    """Starts stacks of a test's own: `harness.start`; what the test has not stopped is stopped after it."""
+    started: list[LocalStack] = []
+
+    def start_one(*arguments: Any, **options: Any) -> LocalStack:
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    yield start_one
+    for each in started:
+        if each.process.poll() is None:
+            each.stop()

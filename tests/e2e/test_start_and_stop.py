@@ -4,13 +4,15 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.e2e.harness import ROOT, LocalStack, free_ports, launch, new_client, processes, start, wait_for
+from tests.e2e.harness import ROOT, LocalStack, free_ports, launch, new_client, processes, wait_for
 
+StartStack = Callable[..., LocalStack]
 NAMES: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
 
 
@@ -49,8 +51,8 @@ def test_folder_serves_one_stack(stack: LocalStack):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals):
-    stack = start(tmp_path)
+def test_nothing_is_left_behind(start_stack: StartStack, tmp_path: Path, number: signal.Signals):
+    stack = start_stack(tmp_path)
     client = new_client(stack)
     hanging = client.openai().chat.completions.create(
         model="demo", messages=[{"role": "user", "content": "x"}], stream=True, extra_body={"demo": {"hang_after": 2}}
@@ -63,7 +65,7 @@ def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals):
     assert not [process for process in processes() if process.pid in pids]
     for port in stack.ports.values():
         socket.create_server(("127.0.0.1", port)).close()
-    assert {path.name for path in tmp_path.iterdir()} <= {"lock", "logs", "sam"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"lock", "logs", "pycache", "sam"}
     assert stack.said.rstrip().endswith("Stopped.")
 
 
@@ -84,28 +86,25 @@ def test_only_this_machine_is_served(stack: LocalStack):
     assert all(address.startswith("0100007F:") for address in listening), "only 127.0.0.1"
 
 
-def test_kept_state_survives_a_restart(tmp_path: Path):
-    first = start(tmp_path, "--keep-state")
+def test_kept_state_survives_a_restart(start_stack: StartStack, tmp_path: Path):
+    first = start_stack(tmp_path, "--keep-state")
     client = new_client(first)
     assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
     (entry,) = client.wait_for_entries(1)
     first.stop()
-    again = start(tmp_path, "--keep-state", ports=first.ports)
-    try:
-        assert again.key == first.key
-        assert "Deploying" not in again.said
-        client.stack = again
-        assert client.entries() == [entry]
-        assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
-        assert len(client.wait_for_entries(2)) == 2
-    finally:
-        client.close()
-        again.stop()
+    again = start_stack(tmp_path, "--keep-state", ports=first.ports)
+    assert again.key == first.key
+    assert "Deploying" not in again.said
+    client.stack = again
+    assert client.entries() == [entry]
+    assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
+    assert len(client.wait_for_entries(2)) == 2
+    client.close()
     assert "client-key" in {path.name for path in (tmp_path / "state").iterdir()}
 
 
-def test_ministack_that_dies_ends_the_stack(tmp_path: Path):
-    stack = start(tmp_path)
+def test_ministack_that_dies_ends_the_stack(start_stack: StartStack, tmp_path: Path):
+    stack = start_stack(tmp_path)
     (pid,) = stack.children("bin/ministack")
     os.kill(pid, signal.SIGKILL)
     said, _ = stack.process.communicate(timeout=60)
