@@ -46,7 +46,7 @@ async def bench(scale: float) -> None:
         servers_file = folder / "openai_servers.yaml"
         servers_file.write_text(f'openai:\n  url: http://127.0.0.1:{port}/v1\n  token: "token"\n  model: "plain"\n')
         address = "{}:{}".format(*aws_server.sockets[0].getsockname())
-        around = Surroundings(f"127.0.0.1:{port}", address, servers_file)
+        around = Surroundings(f"127.0.0.1:{port}", address, servers_file, processes.empty_python(folder))
         print(f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}, {_processor()}")
         await cold_starts(around, scale)
         await memory(around, aws, scale)

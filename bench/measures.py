@@ -133,7 +133,7 @@ async def cold_starts(around: Surroundings, rounds: int) -> ColdStarts:
 
 
 async def _start_bare(around: Surroundings) -> tuple[float, ...]:
-    return (processes.bare_httpx(around.servers_file.parent).wait() / 1e6,)
+    return (processes.bare_httpx(around.python, around.servers_file.parent).wait() / 1e6,)
 
 
 async def _start_sandbox(around: Surroundings) -> tuple[float, ...]:

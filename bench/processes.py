@@ -11,14 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / ".aws-sam" / "build"
-PYTHON = os.path.realpath(sys.executable)
-"""The interpreter without its virtual environment: what Lambda has, and no package of the tools."""
 FASTAPI_PYTHON = str(ROOT / ".venv-bench" / "bin" / "python")
 
 _BARE_ENVIRONMENT = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/nonexistent"}
@@ -94,6 +93,7 @@ class Surroundings:
     upstream: str
     aws: str
     servers_file: Path
+    python: str
     build: Path = BUILD
     publishing: bool = True
 
@@ -110,9 +110,9 @@ class Surroundings:
         }
         if self.build != BUILD:
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        command = [str(code / "proxy" / "bootstrap"), PYTHON]
+        command = [str(code / "proxy" / "bootstrap"), self.python]
         return Process(
-            command if self.publishing else [PYTHON, "-m", "bench.sandbox_without_events"], environment, code
+            command if self.publishing else [self.python, "-m", "bench.sandbox_without_events"], environment, code
         )
 
 
@@ -135,7 +135,13 @@ _LAMBDA_ENVIRONMENT = {
 }
 
 
-def bare_httpx(folder: Path) -> Process:
+def empty_python(folder: Path) -> str:
+    """This interpreter with nothing installed: no package and no start-up hook of this machine."""
+    venv.EnvBuilder(symlinks=True, with_pip=False).create(folder / "python")
+    return str(folder / "python" / "bin" / "python")
+
+
+def bare_httpx(python: str, folder: Path) -> Process:
     """What the cold start is measured against: the same interpreter, and nothing but httpx.
 
     `folder` gets links to httpx and what it requires. With click, rich and Pygments in sight it would load those too.
@@ -144,7 +150,7 @@ def bare_httpx(folder: Path) -> Process:
     for name in ("anyio", "certifi", "h11", "httpcore", "httpx", "idna", "typing_extensions.py"):
         if not (folder / name).exists():
             (folder / name).symlink_to(packages / name)
-    return Process([PYTHON, "-c", "import httpx; httpx.Client()"], {"PYTHONPATH": str(folder)}, ROOT)
+    return Process([python, "-c", "import httpx; httpx.Client()"], {"PYTHONPATH": str(folder)}, ROOT)
 
 
 def fastapi(upstream: str, port: int, *, fast: bool) -> Process:

@@ -153,8 +153,14 @@ class Bench:
         return await asyncio.to_thread(exchange)
 
     async def pid(self) -> int:
-        """The process that serves a request now."""
-        return (await self.ask("/event")).json["pid"]
+        """The process that served a request just now, and is free again."""
+        pid = (await self.ask("/event")).json["pid"]
+        await self.idle(pid)
+        return pid
+
+    async def idle(self, pid: int) -> None:
+        """Wait until the sandbox with this process has asked for its next invocation."""
+        await self.until(lambda: any(sandbox.pid == pid for sandbox in self.pool._warm))
 
     @asynccontextmanager
     async def held_stream(self) -> "AsyncGenerator[HeldStream]":
@@ -413,6 +419,7 @@ def test_killed_sandbox_ends_its_request_only(tmp_path: Path):
             other.gate.touch()
             assert b"end" in await other.rest()
         await bench.until(lambda: any(f"sandbox {killed.pid} ended" in report for report in bench.reports))
+        await bench.idle(other.pid)
         assert await bench.pid() == other.pid
 
     serve(tmp_path, test)
