@@ -54,7 +54,12 @@ class Sandbox:
         """Start a process and wait until it asks for its first invocation. Raises SandboxError."""
         api = RuntimeApi()
         environment = {**launch.environment, "AWS_LAMBDA_RUNTIME_API": await api.start()}
-        sandbox = cls(await Child.start(launch.command, environment, launch.folder, launch.log), api)
+        try:
+            child = await Child.start(launch.command, environment, launch.folder, launch.log)
+        except OSError as error:
+            await api.close()
+            raise SandboxError("Runtime.InvalidEntrypoint", f"the proxy did not start: {error}") from error
+        sandbox = cls(child, api)
         if not await sandbox._became_idle(init_timeout):
             error = api.init_error or Failed("Runtime.ExitError" if sandbox.exited.done() else "Sandbox.Timedout")
             await sandbox.stop()

@@ -48,7 +48,12 @@ class Application:
         servers = load_servers(file)
         for warning in warnings_of(servers, file.name):
             log("WARN", warning)
-        self._transport = HttpTransport(Timeouts())
+        self._transport = HttpTransport(
+            Timeouts(
+                first_byte=float(environ.get("UPSTREAM_FIRST_BYTE_SECONDS", "300")),
+                idle=float(environ.get("UPSTREAM_IDLE_SECONDS", "120")),
+            )
+        )
         aws = Aws(self._transport.post, _credentials(environ, self._transport), region, environ.get("AWS_ENDPOINT_URL"))
         self._authorizer = Authorizer(
             aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))

@@ -466,6 +466,32 @@ def test_proxy_that_cannot_start_is_known_at_once(tmp_path: Path, how: str, erro
     assert refused.value.error_type == error_type
 
 
+def test_proxy_that_cannot_be_executed(tmp_path: Path):
+    async def main() -> None:
+        launch = Launch((tmp_path / "bootstrap",), {}, tmp_path, tmp_path / "sandbox.log")
+        pool = SandboxPool(launch, "arn:f", timeout=20.0, report=print)
+        with pytest.raises(SandboxError, match="No such file") as refused:
+            await pool.open()
+        assert refused.value.error_type == "Runtime.InvalidEntrypoint"
+        await pool.close()
+
+    asyncio.run(main())
+
+
+def test_old_client_gets_the_end_of_the_connection_as_the_end_of_the_body(tmp_path: Path):
+    async def test(bench: Bench) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+        writer.write(b"GET /split HTTP/1.0\r\n\r\n")
+        async with asyncio.timeout(20):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        assert head.startswith(b"HTTP/1.1 201 Created")
+        assert b"chunked" not in head
+        assert body == b"body"
+
+    serve(tmp_path, test)
+
+
 def test_body_as_large_as_lambda_takes(tmp_path: Path):
     async def test(bench: Bench) -> None:
         fits = await bench.ask("/buffered", body=b"x" * (MAX_EVENT_BYTES - 4096), content_type="text/plain")
