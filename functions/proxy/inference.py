@@ -39,6 +39,11 @@ class Inference:
     def __post_init__(self) -> None:
         self.id = new_ulid(self.started_at)
 
+    @property
+    def request_id(self) -> str:
+        """The client's own id for the request, or ours."""
+        return (self.request.own_id if self.request else None) or self.id
+
     def wait(self) -> None:
         """From now on the proxy waits for the server."""
         self.waiting_since = time.perf_counter()
@@ -73,10 +78,17 @@ class Inference:
             detail_type=detail_type,
             id=self.id,
             timestamp=rfc3339(self.started_at + ended - self.started),
-            request_id=self.id,
+            request_id=self.request_id,
             client_id=self.client_id or "",
             data=data,
         )
+
+    @property
+    def server_timing(self) -> str:
+        """The `Server-Timing` header, in milliseconds up to now: what the server took, and what the proxy took."""
+        passed = time.perf_counter() - self.started
+        upstream, proxy = self.upstream_waited * 1000, max(0.0, passed - self.upstream_waited) * 1000
+        return f"upstream;dur={upstream:.1f}, proxy;dur={proxy:.1f}"
 
     def _outcome(self) -> tuple[DetailType, dict[str, Any]]:
         error = self.error

@@ -140,8 +140,11 @@ class Relay:
     def _headers_for(
         self, request: InferenceRequest | None, inference: Inference, headers: Mapping[str, str]
     ) -> dict[str, str]:
+        """Those of the answer, with what every answer of the proxy says: ids, what it cost in time, who may read it."""
         origin = request.headers.get("origin") if request else None
-        return {**headers, "x-request-id": inference.id, "cache-control": "no-cache", **self._cors.headers(origin)}
+        own = {"x-request-id": inference.request_id, "x-inference-id": inference.id, "cache-control": "no-cache"}
+        served = {"x-served-by": inference.server} if inference.server else {}
+        return {**headers, **own, **served, "server-timing": inference.server_timing, **self._cors.headers(origin)}
 
     def _answer_preflight(self, request: InferenceRequest, response: Response) -> None:
         response.start(200, self._cors.preflight(request.headers))

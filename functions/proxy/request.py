@@ -35,6 +35,7 @@ OPERATIONS = {
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FORWARDED_HEADERS = ("accept", "content-type", "idempotency-key", "openai-beta")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _METHOD = re.compile(r"[A-Z]{3,7}")
 _PATH_SAFE = "!$&'()*+,-.:;=@_~"
 _QUERY_SAFE = _PATH_SAFE + "%/?"
@@ -57,6 +58,12 @@ class InferenceRequest:
     def forwarded_headers(self) -> dict[str, str]:
         """The client's headers that an upstream server may see. Never its authorization."""
         return {name: self.headers[name] for name in _FORWARDED_HEADERS if name in self.headers}
+
+    @property
+    def own_id(self) -> str | None:
+        """The id that the client gave its request, if it is one that may stand in headers, logs and events."""
+        own = self.headers.get("x-request-id", "")
+        return own if _REQUEST_ID.fullmatch(own) else None
 
     @property
     def clean_query(self) -> str:

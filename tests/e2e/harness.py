@@ -99,9 +99,22 @@ class Process:
 
 def processes() -> list[Process]:
     """The running processes of this machine; those that have ended and are still listed do not count."""
+    if Path("/proc/self/stat").exists():  # a small Linux has no `ps`
+        found = [_process(folder) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+        return [process for process in found if process]
     listed = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,stat=,args="], check=True, capture_output=True, text=True)
     rows = [line.split(None, 3) for line in listed.stdout.splitlines()]
     return [Process(int(row[0]), int(row[1]), row[3]) for row in rows if len(row) == 4 and "Z" not in row[2]]
+
+
+def _process(folder: Path) -> Process | None:
+    """A process from its folder in /proc, if it still runs."""
+    try:
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state == "Z" else Process(int(folder.name), int(parent), command)
 
 
 def free_ports(count: int) -> list[int]:

@@ -221,11 +221,26 @@ def test_headers_pass_by_allow_list_both_ways() -> None:
         "openai-version",
         "cache-control",
         "x-upstream-request-id",
+        "x-inference-id",
+        "x-served-by",
+        "server-timing",
         "x-request-id",
         "access-control-allow-origin",
         "access-control-expose-headers",
     }
-    assert first.headers["x-request-id"] == relay.bus.details[0][1]["metadata"]["id"]
+    metadata = relay.bus.details[0][1]["metadata"]
+    assert first.headers["x-request-id"] == first.headers["x-inference-id"] == metadata["id"] == metadata["request_id"]
+    assert first.headers["x-served-by"] == "up"
+
+
+@pytest.mark.parametrize(("sent", "kept"), [("my-id_1:2.3", True), ("x" * 129, False), ("a b", False), ("", False)])
+def test_a_clients_own_request_id_is_kept_when_it_is_one(sent: str, kept: bool) -> None:
+    with proxy(lambda connection, _: connection.answer(b"{}")) as (relay, server):
+        response = relay.call({"model": "m"}, headers={"x-request-id": sent})
+        assert "x-request-id" not in server.received[0].headers
+    metadata = relay.bus.details[0][1]["metadata"]
+    assert response.headers["x-inference-id"] == metadata["id"]
+    assert response.headers["x-request-id"] == metadata["request_id"] == (sent if kept else metadata["id"])
 
 
 @pytest.mark.parametrize("cut", [Connection.close, Connection.reset])
