@@ -118,7 +118,7 @@ def delay_table(found: Mapping[str, Load]) -> None:
     for name, each in found.items():
         pairs = zip(each.first_byte() + each.chunk(), base, strict=True)
         rows.append(
-            [name, *(f"{value:.2f}" if name == DIRECT else f"{value:.2f} (+{value - of:.2f})" for value, of in pairs)]
+            [name, *(f"{value:.2f}" if name == DIRECT else f"{value:.2f} ({value - of:+.2f})" for value, of in pairs)]
         )
     table(["milliseconds (added)", "first byte p50", "p99", "a chunk p50", "p99"], rows)
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openai_proxy.servers import Server
+
 from proxy.aws import AwsError
 from proxy.errors import ClientError, UnavailableError
 from proxy.request import InferenceRequest
@@ -35,6 +37,14 @@ class ClientKey:
     def from_context(cls, context: Mapping[str, Any]) -> "ClientKey":
         """Read the authorizer's context: texts, because API Gateway passes nothing else on. Raises KeyError."""
         return cls(context["client_id"], _allowed(context.get("servers")), _allowed(context.get("models")))
+
+    def may_use(self, server: Server) -> bool:
+        """Whether the key is good for `server`."""
+        return self.servers is None or server.name in self.servers
+
+    def may_ask_for(self, model: str | None) -> bool:
+        """Whether the key is good for `model`; a limited key is not good for a request that names none."""
+        return self.models is None or model in self.models
 
 
 def _allowed(names: str | None) -> frozenset[str] | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import openai_proxy
 from openai_proxy.servers import load_servers, warnings_of
 
+from proxy.attempts import Attempts
 from proxy.authorization import Authorizer
 from proxy.aws import Aws, ContainerCredentials, Credentials
 from proxy.cors import Cors
@@ -62,8 +63,7 @@ class Application:
         self.relay = Relay(
             servers,
             self._authorizer,
-            self._tokens,
-            self._transport,
+            Attempts(self._transport, self._tokens),
             Publisher(aws, environ["EVENT_BUS_NAME"]),
             Cors(environ.get("CORS_ALLOW_ORIGINS", "*")),
         )

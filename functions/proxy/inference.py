@@ -35,6 +35,8 @@ class Inference:
     first_chunk: float = 0.0
     retry_after: float | None = None
     error: ProxyError | None = None
+    attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """What each call of a server came to: `server`, `status_code` or `error`, and `duration` in seconds."""
 
     def __post_init__(self) -> None:
         self.id = new_ulid(self.started_at)
@@ -54,6 +56,12 @@ class Inference:
         self.upstream_waited += now - self.waiting_since
         self.waiting_since = 0.0
         return now
+
+    def attempted(self, server: str, status: int | None, error: str | None) -> None:
+        """A call of a server has brought a status, or failed: that wait is over."""
+        since = self.waiting_since
+        duration = round(self.heard() - since, 6)
+        self.attempts.append({"server": server, "status_code": status, "error": error, "duration": duration})
 
     def heard_chunk(self) -> None:
         """A chunk of the answer's body has come."""
@@ -126,6 +134,7 @@ class Inference:
                 "chunks": meter.chunks if meter else 0,
             },
             "usage": usage.to_event(),
+            "attempts": self.attempts,
         }
 
     def _timings(self, ended: float) -> dict[str, float]:

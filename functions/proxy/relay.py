@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from openai_proxy.servers import Server
 
+from proxy.attempts import Attempts, retry_after
 from proxy.authorization import Authorizer, ClientKey
 from proxy.cors import Cors
 from proxy.errors import ClientError, ProxyError, UnavailableError, UpstreamError
@@ -23,8 +24,7 @@ from proxy.meter import Meter, without_usage_chunk
 from proxy.publisher import Publisher
 from proxy.request import InferenceRequest, Target, outgoing_body, parse, target_of
 from proxy.sse import EventFrames, WholeChunks
-from proxy.tokens import ProviderTokens
-from proxy.upstream import Answer, HttpTransport
+from proxy.upstream import Answer
 
 _RETURNED_HEADER = re.compile(r"content-(type|encoding|disposition)|retry-after(-ms)?|openai-.+|x-ratelimit-.+")
 _RESERVE = 3.0
@@ -51,15 +51,13 @@ class Relay:
         self,
         servers: Mapping[str, Server],
         authorizer: Authorizer,
-        tokens: ProviderTokens,
-        transport: HttpTransport,
+        attempts: Attempts,
         publisher: Publisher,
         cors: Cors,
     ) -> None:
         self._servers = servers
         self._authorizer = authorizer
-        self._tokens = tokens
-        self._transport = transport
+        self._attempts = attempts
         self._publisher = publisher
         self._cors = cors
 
@@ -86,26 +84,21 @@ class Relay:
         self, request: InferenceRequest, key: ClientKey, response: Response, deadline: float, inference: Inference
     ) -> None:
         inference.target = target = target_of(request.path)
-        server = self._route(target, key)
-        inference.server = server.name
-        inference.body = body = outgoing_body(request, target.operation, server.model)
-        check_model(key, body.model)
-        headers = {**request.forwarded_headers, **self._headers_to(server)}
-        url = server.url + target.path + (f"?{request.clean_query}" if request.query else "")
-        inference.wait()
-        with self._transport.stream(server.name, request.method, url, headers, body.content, deadline) as answer:
-            inference.heard()
-            inference.status = answer.status
-            inference.retry_after = _seconds(answer.headers.get("retry-after"))
-            refuse_unusable(answer, server.name)
+        servers = self._route(target, key)
+        check_model(key, outgoing_body(request, target.operation, servers[0].model).model)
+        with self._attempts.answer(request, target, servers, deadline, inference) as answer:
+            inference.status, server = answer.status, inference.server or ""
+            inference.retry_after = retry_after(answer.headers)
+            refuse_unusable(answer, server)
             response.start(answer.status, self._headers_for(request, inference, returned_headers(answer)))
-            self._pass_on(answer, response, inference, hides_usage=body.asks_usage_unasked)
+            self._pass_on(answer, response, inference)
         response.end()
         if response.broken:
             raise ClientError(499, "client_gone", "The client went away before the end of the answer.")
 
-    def _pass_on(self, answer: Answer, response: Response, inference: Inference, *, hides_usage: bool) -> None:
+    def _pass_on(self, answer: Answer, response: Response, inference: Inference) -> None:
         """The loop that everything else is arranged around: each chunk goes out before it is looked at."""
+        hides_usage = inference.body is not None and inference.body.asks_usage_unasked
         content_type = answer.headers.get("content-type", "")
         frames = EventFrames() if _is_event_stream(content_type) else WholeChunks()
         inference.meter = meter = Meter(content_type, inference.uses_tokens and answer.status < 400)
@@ -122,20 +115,16 @@ class Relay:
             meter.see(rest)
         meter.end()
 
-    def _route(self, target: Target, key: ClientKey) -> Server:
+    def _route(self, target: Target, key: ClientKey) -> list[Server]:
+        """The server that the path names, and those of its fallbacks that the key may use instead."""
         server = self._servers.get(target.server)
         if server is None:
             raise ClientError(404, "unknown_server", f"There is no server '{target.server[:64]}' at this proxy.")
-        if key.servers is not None and server.name not in key.servers:
+        if not key.may_use(server):
             message = f"This client key may not use the server '{server.name}'."
             raise ClientError(403, "server_not_allowed", message, type="permission_error")
-        return server
-
-    def _headers_to(self, server: Server) -> dict[str, str]:
-        token = self._tokens.token_for(server)
-        # Compressed answers could not be metered, and small chunks do not compress.
-        headers = {"user-agent": "openai-proxy", "accept-encoding": "identity"}
-        return headers | ({"authorization": f"Bearer {token}"} if token else {})
+        fallbacks = (self._servers[name] for name in server.fallbacks)
+        return [server, *(other for other in fallbacks if key.may_use(other) and key.may_ask_for(other.model))]
 
     def _headers_for(
         self, request: InferenceRequest | None, inference: Inference, headers: Mapping[str, str]
@@ -144,6 +133,8 @@ class Relay:
         origin = request.headers.get("origin") if request else None
         own = {"x-request-id": inference.request_id, "x-inference-id": inference.id, "cache-control": "no-cache"}
         served = {"x-served-by": inference.server} if inference.server else {}
+        if inference.attempts:
+            served["x-attempts"] = str(len(inference.attempts))
         return {**headers, **own, **served, "server-timing": inference.server_timing, **self._cors.headers(origin)}
 
     def _answer_preflight(self, request: InferenceRequest, response: Response) -> None:
@@ -176,7 +167,7 @@ class Relay:
 
 def check_model(key: ClientKey, model: str | None) -> None:
     """Raises ClientError (403) when `key` is limited to certain models and `model` is not among them."""
-    if key.models is not None and model not in key.models:
+    if not key.may_ask_for(model):
         message = f"This client key may not use the model '{(model or '')[:128]}'."
         raise ClientError(403, "model_not_allowed", message, type="permission_error")
 
@@ -210,11 +201,3 @@ def returned_headers(answer: Answer) -> dict[str, str]:
 
 def _is_event_stream(content_type: str) -> bool:
     return content_type.startswith("text/event-stream")
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """A `Retry-After` in seconds; its other form, a date, is not used by OpenAI's servers."""
-    try:
-        return float(retry_after) if retry_after else None
-    except ValueError:
-        return None

@@ -161,8 +161,10 @@ class OutgoingBody:
     """The proxy, not the client, asked for usage in the stream: the extra chunk has to be hidden again."""
 
 
-def outgoing_body(request: InferenceRequest, operation: str, default_model: str) -> OutgoingBody:
+def outgoing_body(request: InferenceRequest, operation: str, default_model: str, replacement: str = "") -> OutgoingBody:
     """Fill in the default model, and ask a streamed chat for its usage. Raises ClientError for broken JSON.
+
+    A `replacement` takes the place of the model that the client named.
 
     Additions are spliced in behind the opening brace: every other byte of the client's body stays as it was, numbers
     and key order included. Bodies that are not JSON (uploads) pass untouched.
@@ -172,8 +174,8 @@ def outgoing_body(request: InferenceRequest, operation: str, default_model: str)
         return OutgoingBody(request.body, None, stream=False, asks_usage_unasked=False)
     fields = _json_object(request.body)
     added: dict[str, Any] = {}
-    if not fields.get("model") and default_model:
-        added["model"] = default_model
+    if replacement or (not fields.get("model") and default_model):
+        added["model"] = replacement or default_model
     stream = fields.get("stream") is True
     options = fields.get("stream_options")
     asks = stream and operation in ("chat", "text_completion") and _lacks_usage(options)

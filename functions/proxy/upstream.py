@@ -57,11 +57,15 @@ class Answer:
             raise SilenceError("the deadline has passed")
         self._exchange.connection.limit(min(self._idle, left))
 
+    def close(self) -> None:
+        """Keep the connection when the body was read to its end, else end it."""
+        self._exchange.release()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
-        self._exchange.release()
+        self.close()
 
 
 class HttpTransport:

@@ -14,6 +14,9 @@ import yaml
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _KEYS = ("url", "token", "model")
+_OPTIONAL_KEYS = ("retries", "fallbacks")
+_MOST_RETRIES = 5
+DEFAULT_RETRIES = 2
 _ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -43,6 +46,10 @@ class Server:
     url: str
     token: TokenReference
     model: str
+    retries: int = DEFAULT_RETRIES
+    """How often a call that failed for now is repeated."""
+    fallbacks: tuple[str, ...] = ()
+    """Servers that are asked instead, in this order, when this one cannot answer."""
 
     @property
     def is_loopback(self) -> bool:
@@ -69,7 +76,16 @@ def parse_servers(text: str, file: str = "openai_servers.yaml") -> dict[str, Ser
         raise ServersFileError(f"{file}: {error}") from error
     if not isinstance(document, dict) or not document:
         raise ServersFileError(f"{file}: lists no server. Remedy: write `name: {{url: …, token: …, model: …}}`.")
-    return {name: _server(file, name, entry) for name, entry in document.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    entries: dict[str, Any] = document  # pyright: ignore[reportUnknownVariableType]
+    servers = {name: _server(file, name, entry) for name, entry in entries.items()}
+    for server in servers.values():
+        for fallback in server.fallbacks:
+            if fallback not in servers:
+                remedy = "Remedy: name one that the file lists."
+                raise ServersFileError(
+                    f"{file}: server '{server.name}', key 'fallbacks': no server '{fallback}'. {remedy}"
+                )
+    return servers
 
 
 def warnings_of(servers: Mapping[str, Server], file: str = "openai_servers.yaml") -> list[str]:
@@ -95,6 +111,8 @@ def _plain(node: Any) -> Any:
                 raise ValueError(f"'{key}' stands there twice (again in line {line}). Remedy: remove one.")
             plain[key] = _plain(value_node)
         return plain
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item) for item in node.value]
     if isinstance(node, yaml.ScalarNode):
         is_null = node.tag.endswith(":null")
         return None if is_null else node.value
@@ -113,8 +131,8 @@ def _server(file: str, name: str, entry: Any) -> Server:
         raise ServersFileError(f"{file}: server '{name}': has no settings. Remedy: give it url, token and model.")
     values: dict[str, Any] = entry  # pyright: ignore[reportUnknownVariableType]
     for key in values:
-        if key not in _KEYS:
-            raise fault(key, "unknown key", f"use only {', '.join(_KEYS)}")
+        if key not in _KEYS + _OPTIONAL_KEYS:
+            raise fault(key, "unknown key", f"use only {', '.join(_KEYS + _OPTIONAL_KEYS)}")
     for key in _KEYS:
         if key not in values:
             raise fault(key, "missing", f"add '{key}:'" + (' ("" when there is no default)' if key == "model" else ""))
@@ -128,7 +146,26 @@ def _server(file: str, name: str, entry: Any) -> Server:
         token = token_reference(values["token"])
     except ValueError as error:
         raise fault("token", str(error), "write ${NAME}, secretsmanager:<id>[#key] or ssm:<name>") from error
-    return Server(name, url, token, values["model"])
+    try:
+        return Server(name, url, token, values["model"], _retries(values.get("retries")), _fallbacks(name, values))
+    except ValueError as error:
+        key, problem, remedy = error.args
+        raise fault(key, problem, remedy) from error
+
+
+def _retries(value: Any) -> int:
+    if value is None:
+        return DEFAULT_RETRIES
+    if not isinstance(value, str) or not value.isdecimal() or int(value) > _MOST_RETRIES:
+        raise ValueError("retries", "not a usable number", f"write a whole number from 0 to {_MOST_RETRIES}")
+    return int(value)
+
+
+def _fallbacks(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+    value = values.get("fallbacks", [])
+    if not isinstance(value, list) or name in value or not all(isinstance(other, str) for other in value):  # pyright: ignore[reportUnknownVariableType]
+        raise ValueError("fallbacks", "not a list of other servers", "write [name, other-name]")
+    return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def _url(text: str) -> str:

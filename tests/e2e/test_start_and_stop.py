@@ -28,9 +28,8 @@ def test_taken_port_is_named_with_the_remedy(stack: LocalStack, tmp_path: Path):
 
 
 def printed_line(stack: LocalStack, begin: str, end: str) -> str:
-    (line,) = [
-        line.strip() for line in stack.said.splitlines() if line.strip().startswith(begin) and line.endswith(end)
-    ]
+    lines = [line.strip() for line in stack.said.splitlines()]
+    (line,) = [line for line in lines if line.startswith(begin) and line.endswith(end)]
     return line
 
 

@@ -35,6 +35,14 @@ def test_tokens(token: str, reference: TokenReference) -> None:
     assert parse_servers(f"a: {{url: 'https://x/v1', token: '{token}', model: ''}}")["a"].token == reference
 
 
+def test_retries_and_fallbacks_may_be_given() -> None:
+    servers = parse_servers(
+        GOOD.replace("model: m", "model: m, retries: 0, fallbacks: [b]") + GOOD.replace("a:", "b:", 1)
+    )
+    assert (servers["a"].retries, servers["a"].fallbacks) == (0, ("b",))
+    assert (servers["b"].retries, servers["b"].fallbacks) == (2, ())
+
+
 def test_a_literal_token_is_not_shown() -> None:
     assert "plain-token" not in repr(parse_servers("a: {url: 'https://x', token: plain-token, model: ''}"))
 
@@ -64,6 +72,12 @@ def test_warnings_name_server_key_and_remedy() -> None:
         ("a: {url: 'https://x', tokens: t, model: m}", ["server 'a'", "key 'tokens'", "unknown", "url, token, model"]),
         ("a: {url: 'https://x', token: null, model: m}", ["server 'a'", "key 'token'", "not a text"]),
         ("a: {url: 'https://x', token: [t], model: m}", ["server 'a'", "key 'token'", "not a text"]),
+        (GOOD.replace("m}", "m, retries: 6}"), ["server 'a'", "key 'retries'", "0 to 5"]),
+        (GOOD.replace("m}", "m, retries: [1]}"), ["server 'a'", "key 'retries'"]),
+        (GOOD.replace("m}", "m, fallbacks: b}"), ["server 'a'", "key 'fallbacks'", "not a list"]),
+        (GOOD.replace("m}", "m, fallbacks: [[b]]}"), ["server 'a'", "key 'fallbacks'", "not a list"]),
+        (GOOD.replace("m}", "m, fallbacks: [a]}"), ["server 'a'", "key 'fallbacks'", "other servers"]),
+        (GOOD.replace("m}", "m, fallbacks: [b]}"), ["server 'a'", "key 'fallbacks'", "no server 'b'"]),
         ("a: {url: ftp://x, token: t, model: m}", ["server 'a'", "key 'url'", "http"]),
         ("a: {url: 'https://u:p@x/v1', token: t, model: m}", ["server 'a'", "key 'url'"]),
         ("a: {url: 'https://x/v1?k=1', token: t, model: m}", ["server 'a'", "key 'url'"]),

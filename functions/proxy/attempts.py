@@ -1,0 +1,132 @@
+"""Getting one answer out of servers that fail: retries, then fallbacks, all before the client has its first byte.
+
+A connection that fails and a status that says "not now" (408, 429, 5xx) are tried again, after a pause with jitter or
+the one that `Retry-After` asks for; then the server's fallbacks get their turn. A server that fell silent is not asked
+again: it may be working on the answer, and would bill it twice. What nobody can do better is passed on as it came.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from openai_proxy.servers import Server
+
+from proxy.errors import ProxyError, UnavailableError, UpstreamError
+from proxy.inference import Inference
+from proxy.request import InferenceRequest, OutgoingBody, Target, outgoing_body
+from proxy.tokens import ProviderTokens
+from proxy.upstream import Answer, HttpTransport
+
+_NOT_NOW = frozenset({408, 429, 500, 502, 503, 504, 529})
+_TOKEN_REFUSED = 401
+_WORTH_RETRYING = frozenset({"upstream_unreachable", "upstream_broken_off"})
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 5.0
+"""Seconds. A server that asks for more is not waited for: the client can do that without a sandbox being billed."""
+
+
+class Attempts:
+    """Calls servers in turn until one gives an answer worth passing on."""
+
+    def __init__(
+        self,
+        transport: HttpTransport,
+        tokens: ProviderTokens,
+        sleep: Callable[[float], None] = time.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._transport = transport
+        self._tokens = tokens
+        self._sleep = sleep
+        self._chance = chance
+
+    def answer(
+        self,
+        request: InferenceRequest,
+        target: Target,
+        servers: Sequence[Server],
+        deadline: float,
+        inference: Inference,
+    ) -> Answer:
+        """The first good answer of `servers`, asked in their order; else what the last one has to say.
+
+        Raises UpstreamError when that is nothing, UnavailableError when it has no token, ClientError for a broken body.
+        `inference` learns of every attempt, and of the server and the body of the last.
+        """
+        outcome: Answer | ProxyError | None = None
+        for server in servers:
+            if isinstance(outcome, Answer):
+                outcome.close()
+            # The model of one server means nothing to another: a fallback is asked for its own.
+            replacement = server.model if outcome is not None else ""
+            inference.server = server.name
+            inference.body = outgoing_body(request, target.operation, server.model, replacement)
+            outcome = self._ask(server, request, target, inference.body, deadline, inference)
+            if isinstance(outcome, Answer) and outcome.status not in _NOT_NOW and outcome.status != _TOKEN_REFUSED:
+                return outcome
+        if isinstance(outcome, Answer):
+            return outcome
+        raise outcome or ValueError("no server to ask")
+
+    def _ask(
+        self,
+        server: Server,
+        request: InferenceRequest,
+        target: Target,
+        body: OutgoingBody,
+        deadline: float,
+        inference: Inference,
+    ) -> Answer | ProxyError:
+        """What one server says in the end, asked again while that makes sense and there is time."""
+        url = server.url + target.path + (f"?{request.clean_query}" if request.query else "")
+        inference.wait()
+        try:
+            headers = {**request.forwarded_headers, **self._headers_to(server)}
+        except UnavailableError as error:
+            inference.attempted(server.name, None, error.code)
+            return error
+        tried = 0
+        while True:
+            inference.wait()
+            try:
+                outcome = self._transport.stream(server.name, request.method, url, headers, body.content, deadline)
+                inference.attempted(server.name, outcome.status, None)
+            except UpstreamError as error:
+                outcome = error
+                inference.attempted(server.name, None, error.code)
+            pause = self._pause_after(outcome, tried)
+            if pause is None or tried >= server.retries or time.time() + pause >= deadline:
+                return outcome
+            if isinstance(outcome, Answer):
+                outcome.close()
+            inference.wait()
+            self._sleep(pause)
+            inference.heard()
+            tried += 1
+
+    def _headers_to(self, server: Server) -> dict[str, str]:
+        token = self._tokens.token_for(server)
+        # Compressed answers could not be metered, and small chunks do not compress.
+        headers = {"user-agent": "openai-proxy", "accept-encoding": "identity"}
+        return headers | ({"authorization": f"Bearer {token}"} if token else {})
+
+    def _pause_after(self, outcome: Answer | UpstreamError, tried: int) -> float | None:
+        """Seconds before it makes sense to ask again; None when it does not, or not soon enough."""
+        asked = 0.0
+        if isinstance(outcome, UpstreamError):
+            if outcome.code not in _WORTH_RETRYING:
+                return None
+        elif outcome.status in _NOT_NOW:
+            asked = retry_after(outcome.headers) or 0.0
+        else:
+            return None
+        pause = max(asked, _FIRST_PAUSE * 2**tried * (0.5 + self._chance()))
+        return pause if pause <= _LONGEST_PAUSE else None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """A `Retry-After` in seconds; its other form, a date, is not used by OpenAI's servers."""
+    try:
+        return max(0.0, float(headers["retry-after"]))
+    except (KeyError, ValueError):
+        return None
