@@ -44,24 +44,25 @@ class Attempts:
         self,
         request: InferenceRequest,
         target: Target,
+        body: OutgoingBody,
         servers: Sequence[Server],
         deadline: float,
         inference: Inference,
     ) -> Answer:
         """The first good answer of `servers`, asked in their order; else what the last one has to say.
 
-        Raises UpstreamError when that is nothing, UnavailableError when it has no token, ClientError for a broken body.
-        `inference` learns of every attempt, and of the server and the body of the last.
+        `body` is for the first one. Raises UpstreamError when the last has nothing to say, UnavailableError when it has
+        no token. `inference` learns of every attempt, and of the server and the body of the last.
         """
         outcome: Answer | ProxyError | None = None
         for server in servers:
             if isinstance(outcome, Answer):
                 outcome.close()
-            # The model of one server means nothing to another: a fallback is asked for its own.
-            replacement = server.model if outcome is not None else ""
-            inference.server = server.name
-            inference.body = outgoing_body(request, target.operation, server.model, replacement)
-            outcome = self._ask(server, request, target, inference.body, deadline, inference)
+            if outcome is not None:
+                # The model of one server means nothing to another: a fallback is asked for its own.
+                body = outgoing_body(request, target.operation, server.model, replacement=server.model)
+            inference.server, inference.body = server.name, body
+            outcome = self._ask(server, request, target, body, deadline, inference)
             if isinstance(outcome, Answer) and outcome.status not in _NOT_NOW and outcome.status != _TOKEN_REFUSED:
                 return outcome
         if isinstance(outcome, Answer):

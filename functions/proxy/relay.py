@@ -85,8 +85,10 @@ class Relay:
     ) -> None:
         inference.target = target = target_of(request.path)
         servers = self._route(target, key)
-        check_model(key, outgoing_body(request, target.operation, servers[0].model).model)
-        with self._attempts.answer(request, target, servers, deadline, inference) as answer:
+        inference.server = servers[0].name
+        inference.body = body = outgoing_body(request, target.operation, servers[0].model)
+        check_model(key, body.model)
+        with self._attempts.answer(request, target, body, servers, deadline, inference) as answer:
             inference.status, server = answer.status, inference.server or ""
             inference.retry_after = retry_after(answer.headers)
             refuse_unusable(answer, server)
