@@ -131,32 +131,33 @@ class Connection:
             while (end := self._buffer.find(b"\r\n\r\n")) < 0:
                 if len(self._buffer) > _MAX_HEAD:
                     raise BrokenError("the head does not end")
-                self._buffer += self._receive() or self._raise_closed()
+                self._buffer += self.receive() or self._raise_closed()
                 self.received = True
             head = parse_head(self._buffer[:end])
             self._buffer = self._buffer[end + 4 :]
             if head.status >= 200:
                 return head
 
-    def body(self, head: Head, method: str, before_read: Callable[[], None] = lambda: None) -> Iterator[bytes]:
-        """The body in pieces, as they arrive. `before_read` is called before each wait for the next one.
+    def body(self, head: Head, method: str, receive: Callable[[], bytes] | None = None) -> Iterator[bytes]:
+        """The body in pieces, as they arrive. `receive` may take the place of `self.receive`, to wait in its own way.
 
         Raises SilenceError, and BrokenError when the body ends before its end. A body without a length ends with the
         connection, so there a cut cannot be told from an end.
         """
+        receive = receive or self.receive
         length = head.headers.get("content-length")
         if method == "HEAD" or head.status in (204, 304):
             yield from ()
         elif "transfer-encoding" in head.headers:
-            yield from self._chunked(before_read)
+            yield from self._chunked(receive)
         elif length is not None:
-            yield from self._counted(int(length), before_read)
+            yield from self._counted(int(length), receive)
         else:
-            yield from self._until_closed(before_read)
+            yield from self._until_closed(receive)
             return
         self.reusable = head.keeps_alive and not self._buffer
 
-    def _chunked(self, before_read: Callable[[], None]) -> Iterator[bytes]:
+    def _chunked(self, receive: Callable[[], bytes]) -> Iterator[bytes]:
         decoder = ChunkedDecoder()
         data, self._buffer = self._buffer, b""
         while True:
@@ -165,10 +166,9 @@ class Connection:
             if decoder.ended:
                 self._buffer = decoder.rest
                 return
-            before_read()
-            data = self._receive() or self._raise_closed()
+            data = receive() or self._raise_closed()
 
-    def _counted(self, left: int, before_read: Callable[[], None]) -> Iterator[bytes]:
+    def _counted(self, left: int, receive: Callable[[], bytes]) -> Iterator[bytes]:
         data, self._buffer = self._buffer[:left], self._buffer[left:]
         while True:
             left -= len(data)
@@ -176,21 +176,18 @@ class Connection:
                 yield data
             if not left:
                 return
-            before_read()
-            received = self._receive() or self._raise_closed()
+            received = receive() or self._raise_closed()
             data, self._buffer = received[:left], received[left:]
 
-    def _until_closed(self, before_read: Callable[[], None]) -> Iterator[bytes]:
+    def _until_closed(self, receive: Callable[[], bytes]) -> Iterator[bytes]:
         data, self._buffer = self._buffer, b""
         if data:
             yield data
-        while True:
-            before_read()
-            if not (data := self._receive()):
-                return
+        while data := receive():
             yield data
 
-    def _receive(self) -> bytes:
+    def receive(self) -> bytes:
+        """What one read of the socket brings; nothing when the peer has closed. Raises SilenceError or BrokenError."""
         try:
             return self.sock.recv(_READ_SIZE)
         except TimeoutError as error:

@@ -30,6 +30,9 @@ _RETURNED_HEADER = re.compile(r"content-(type|encoding|disposition)|retry-after(
 _RESERVE = 3.0
 """Seconds kept from the invocation's time, or a fifth of a short one, to tell client and bus how the request ended."""
 
+_KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment, which clients skip. It keeps what is between from giving up on a server that thinks."""
+
 
 class Response(Protocol):
     """Where the answer goes: streamed by `runtime`, or collected by `handler`."""
@@ -102,7 +105,10 @@ class Relay:
         """The loop that everything else is arranged around: each chunk goes out before it is looked at."""
         hides_usage = inference.body is not None and inference.body.asks_usage_unasked
         content_type = answer.headers.get("content-type", "")
-        frames = EventFrames() if _is_event_stream(content_type) else WholeChunks()
+        frames = WholeChunks()
+        if content_type.startswith("text/event-stream"):
+            frames = EventFrames()
+            answer.on_silence = lambda: response.write(_KEEP_ALIVE)
         inference.meter = meter = Meter(content_type, inference.uses_tokens and answer.status < 400)
         inference.wait()
         for chunk in answer:
@@ -199,7 +205,3 @@ def returned_headers(answer: Answer) -> dict[str, str]:
     if upstream_id := answer.headers.get("x-request-id"):
         headers["x-upstream-request-id"] = upstream_id
     return headers
-
-
-def _is_event_stream(content_type: str) -> bool:
-    return content_type.startswith("text/event-stream")

@@ -13,11 +13,15 @@ from proxy.http1 import BrokenError, ConnectError, Connection, Head, HttpError, 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds to wait for a connection, for the answer's status, and between two pieces of its body."""
+    """Seconds to wait for a connection, for the answer's status, and between two pieces of its body.
+
+    A silence of `keep_alive` seconds is told to whoever takes the answer; it is no fault yet.
+    """
 
     connect: float = 5.0
     first_byte: float = 300.0
     idle: float = 120.0
+    keep_alive: float = 15.0
 
 
 Answered = tuple[int, Mapping[str, str], bytes]
@@ -32,30 +36,40 @@ class ConnectionFailedError(Exception):
 
 
 class Answer:
-    """One upstream answer whose body has not been read. Iterating gives the body's bytes as they arrive."""
+    """One upstream answer whose body has not been read. Iterating gives the body's bytes as they arrive.
 
-    def __init__(self, exchange: "_Exchange", head: Head, server: str, idle: float, deadline: float) -> None:
+    `on_silence` is called whenever the server has said nothing for a while, and may still.
+    """
+
+    def __init__(self, exchange: "_Exchange", head: Head, server: str, timeouts: Timeouts, deadline: float) -> None:
         self._exchange = exchange
         self._head = head
         self._server = server
-        self._idle = idle
+        self._timeouts = timeouts
         self._deadline = deadline
+        self.on_silence: Callable[[], None] = lambda: None
         self.status = head.status
         self.headers = head.headers
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._exchange.connection.body(self._head, self._exchange.method, self._before_read)
+            yield from self._exchange.connection.body(self._head, self._exchange.method, self._receive)
             if time.time() > self._deadline:
                 raise SilenceError("the deadline has passed")
         except HttpError as error:
             raise _upstream_error(self._server, error, late=time.time() >= self._deadline) from error
 
-    def _before_read(self) -> None:
-        left = self._deadline - time.time()
-        if left <= 0:
-            raise SilenceError("the deadline has passed")
-        self._exchange.connection.limit(min(self._idle, left))
+    def _receive(self) -> bytes:
+        connection = self._exchange.connection
+        latest = min(self._deadline, time.time() + self._timeouts.idle)
+        while (left := latest - time.time()) > 0:
+            connection.limit(min(self._timeouts.keep_alive, left))
+            try:
+                return connection.receive()
+            except SilenceError:
+                if time.time() < latest:
+                    self.on_silence()
+        raise SilenceError("nothing came")
 
     def close(self) -> None:
         """Keep the connection when the body was read to its end, else end it."""
@@ -88,7 +102,7 @@ class HttpTransport:
             head = exchange.run(min(self._timeouts.connect, left), min(self._timeouts.first_byte, left))
         except HttpError as error:
             raise _upstream_error(server, error, late=time.time() >= deadline) from error
-        return Answer(exchange, head, server, self._timeouts.idle, deadline)
+        return Answer(exchange, head, server, self._timeouts, deadline)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
         """One POST with a short answer. `timeout` (seconds) bounds each of its steps. Raises ConnectionFailedError."""

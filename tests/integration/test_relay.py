@@ -598,3 +598,34 @@ def test_nothing_is_tried_when_the_time_is_up() -> None:
     with proxy(failing(9, "503 Later")) as (relay, server):
         assert relay.call({"model": "m"}, path="/again/v1/chat/completions", seconds=0.3).status == 503
         assert len(server.received) == 1
+
+
+def test_a_server_that_thinks_keeps_its_stream_alive_between_events() -> None:
+    pinged = threading.Event()
+    client = RecordedResponse(on_piece=lambda piece: pinged.set() if piece == b": keep-alive\n\n" else None)
+
+    def script(connection: Connection, request: Received) -> None:
+        connection.start_chunked()
+        connection.chunk(CONTENT[0] + CONTENT[1][:20])
+        assert pinged.wait(timeout=20)
+        connection.chunk(CONTENT[1][20:])
+        connection.end_chunked()
+
+    with proxy(script, keep_alive=0.05) as (relay, _):
+        response = relay.call({"stream": True}, response=client)
+    content = [piece for piece in response.pieces if piece != b": keep-alive\n\n"]
+    assert content == CONTENT
+    assert relay.event[0] == "InferenceCompleted"
+    assert relay.event[1]["response"]["size"] == len(b"".join(CONTENT))
+
+
+def test_a_document_is_not_mixed_with_comments() -> None:
+    silent = threading.Event()
+
+    def script(connection: Connection, request: Received) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{")
+        silent.wait(timeout=0.3)
+        connection.send(b"}")
+
+    with proxy(script, keep_alive=0.05) as (relay, _):
+        assert relay.call({"model": "m"}).body == b"{}"
