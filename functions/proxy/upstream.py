@@ -1,5 +1,6 @@
 """Calls of upstream servers and of AWS over `http1`, whose errors end here."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -54,8 +55,6 @@ class Answer:
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._exchange.connection.body(self._head, self._exchange.method, self._receive)
-            if time.time() > self._deadline:
-                raise SilenceError("the deadline has passed")
         except HttpError as error:
             raise _upstream_error(self._server, error, late=time.time() >= self._deadline) from error
 
@@ -160,7 +159,9 @@ class _Exchange:
         length = len(self._body) if self._body or self.method in ("POST", "PUT", "PATCH") else None
         try:
             connection.limit(timeout)
-            connection.send(request_head(self.method, target, host, self._headers, length) + self._body)
+            # A server may answer before it has taken the whole body, and close: then the answer is there to be read.
+            with contextlib.suppress(BrokenError):
+                connection.send(request_head(self.method, target, host, self._headers, length) + self._body)
             return connection.read_head()
         except BaseException:
             connection.close()

@@ -1,0 +1,60 @@
+"""Exchanges on connections that end early: what was answered counts, and what was kept too long is replaced."""
+
+import socket
+from typing import Any
+
+import pytest
+from proxy.http1 import Connection
+from proxy.upstream import ConnectionFailedError, HttpTransport, Timeouts
+
+ANSWER = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def gone(said: bytes, *, used_before: bool = False) -> Connection:
+    """A connection whose peer has said something and closed it, so that nothing can be sent any more."""
+    ours, theirs = socket.socketpair()
+    theirs.sendall(said)
+    theirs.close()
+    connection = Connection(ours)
+    connection.used_before, connection.received = used_before, used_before
+    return connection
+
+
+class FakePool:
+    """Hands out prepared connections and takes them back."""
+
+    def __init__(self, *connections: Connection) -> None:
+        self.connections = list(connections)
+        self.asked: list[bool] = []
+
+    def connect(self, url: str, timeout: float, *, fresh: bool = False) -> tuple[Connection, str, str]:
+        self.asked.append(fresh)
+        return self.connections.pop(0), "host", "/"
+
+    def release(self, url: str, connection: Connection) -> None:
+        connection.close()
+
+
+def transport(pool: Any) -> HttpTransport:
+    made = HttpTransport(Timeouts())
+    made._pool = pool
+    return made
+
+
+def test_an_answer_that_came_before_the_body_was_taken_counts() -> None:
+    status, _, body = transport(FakePool(gone(ANSWER))).post("http://host/", {}, b"x" * 1_000_000, 5.0)
+    assert (status, body) == (413, b"{}")
+
+
+def test_a_kept_connection_that_is_dead_is_replaced_once() -> None:
+    pool = FakePool(gone(b"", used_before=True), gone(ANSWER))
+    assert transport(pool).post("http://host/", {}, b"{}", 5.0)[0] == 413
+    assert pool.asked == [False, True]
+
+
+@pytest.mark.parametrize(("said", "used_before"), [(b"", False), (b"HTTP", False), (b"HTTP", True)])
+def test_a_request_that_may_have_been_taken_is_not_repeated(said: bytes, used_before: bool) -> None:
+    pool = FakePool(gone(said, used_before=used_before))
+    with pytest.raises(ConnectionFailedError):
+        transport(pool).post("http://host/", {}, b"{}", 5.0)
+    assert pool.asked == [False]
