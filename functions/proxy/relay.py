@@ -200,8 +200,10 @@ def refuse_unusable(answer: Answer, server: str) -> None:
 
 
 def returned_headers(answer: Answer) -> dict[str, str]:
-    """The server's headers that a client may see, its request id under a name of its own."""
-    headers = {name: value for name, value in answer.headers.items() if _RETURNED_HEADER.fullmatch(name)}
-    if upstream_id := answer.headers.get("x-request-id"):
-        headers["x-upstream-request-id"] = upstream_id
-    return headers
+    """The server's headers that a client may see, its request id under a name of its own; none that is no clean text."""
+    renamed = {"x-request-id": "x-upstream-request-id"}
+    return {
+        renamed.get(name, name): value
+        for name, value in answer.headers.items()
+        if (name in renamed or _RETURNED_HEADER.fullmatch(name)) and value.isprintable()
+    }
