@@ -200,7 +200,7 @@ def refuse_unusable(answer: Answer, server: str) -> None:
 
 
 def returned_headers(answer: Answer) -> dict[str, str]:
-    """The server's headers that a client may see, its request id under a name of its own; none that is no clean text."""
+    """The server's headers that a client may see, its request id under a name of its own; clean text only."""
     renamed = {"x-request-id": "x-upstream-request-id"}
     return {
         renamed.get(name, name): value
