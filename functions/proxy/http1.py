@@ -1,10 +1,9 @@
 """HTTP/1.1 as a client over blocking sockets: what a relay needs of it, and nothing else.
 
-Everything the proxy says to anybody goes through here: to upstream servers, to AWS, to the Runtime API. A general
-client costs several times the CPU of this for a streamed answer, and half of the cold start; figures and decision are
-in `docs/adr/0004-own-http-client.md`. The rules it keeps: RFC 9112 framing, strictly; one read of the
-socket is one piece of the body, so nothing waits for a fuller buffer; no redirect, cookie, proxy setting or
-compression, because a relay must not have opinions on them.
+Everything the proxy says to anybody goes through here: to upstream servers, to AWS, to the Runtime API. With a general
+client a request cost two to three times the CPU; figures and decision are in `docs/adr/0004-own-http-client.md`. The
+rules it keeps: RFC 9112 framing, strictly; one read of the socket is one piece of the body, so nothing waits for a
+fuller buffer; no redirect, cookie, proxy setting or compression, because a relay must not have opinions on them.
 """
 
 import re

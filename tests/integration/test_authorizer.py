@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto import mock_aws
 from openai_proxy.client_keys import hash_client_key, new_client_key
+
+from tests.tables import mocked_table
 
 API = Path(__file__).parents[2] / "events" / "api"
 TABLE = "keys"
@@ -19,14 +19,7 @@ TABLE = "keys"
 
 @pytest.fixture
 def client() -> Iterator[Any]:
-    with mock_aws():
-        client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
-        client.create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "key_hash", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "key_hash", "KeyType": "HASH"}],
-        )
+    with mocked_table(TABLE, "key_hash") as client:
         yield client
 
 

@@ -21,6 +21,8 @@ from openai_proxy.ulid import new_ulid
 from record_cost.consumer import RecordCost
 from record_cost.table import ATTEMPTS, CostsTable
 
+from tests.tables import failures
+
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
 TABLE = "costs"
 
@@ -37,10 +39,6 @@ def message(sample: str, name: str = "", **changes: Any) -> dict[str, str]:
 
 def batch(*records: dict[str, str]) -> dict[str, Any]:
     return {"Records": list(records)}
-
-
-def failures(response: dict[str, list[dict[str, str]]]) -> list[str]:
-    return [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ConnectTimeoutError
-from moto import mock_aws
 from openai_proxy.events import Event
 from openai_proxy.ulid import new_ulid
 from store_response.cached_response import LARGEST_ITEM, CachedResponse, cached_response_of, item_size
 from store_response.consumer import StoreResponse
 from store_response.table import CacheTable
+
+from tests.tables import failures, mocked_table
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
 TABLE = "cache"
@@ -35,20 +35,9 @@ def message(name: str = "m", sample: str = "chat", body: bytes | None = None, at
     return {"messageId": name, "body": json.dumps(envelope)}
 
 
-def failures(response: dict[str, list[dict[str, str]]]) -> list[str]:
-    return [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
-
-
 @pytest.fixture
 def client() -> Iterator[Any]:
-    with mock_aws():
-        client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
-        client.create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "cache_key", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "cache_key", "KeyType": "HASH"}],
-        )
+    with mocked_table(TABLE, "cache_key") as client:
         yield client
 
 
