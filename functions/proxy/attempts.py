@@ -2,18 +2,23 @@
 
 A connection that fails and a status that says "not now" (408, 429, 5xx) are tried again, after a pause with jitter or
 the one that `Retry-After` asks for; then the server's fallbacks get their turn. A server that fell silent is not asked
-again: it may be working on the answer, and would bill it twice. What nobody can do better is passed on as it came.
+again: it may be working on the answer, and would bill it twice. One that its breaker keeps out is not asked at all.
+What nobody can do better is passed on as it came.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from openai_proxy.servers import Server
 
+from proxy.body import OutgoingBody, RequestBody
+from proxy.breaker import ILL, Breakers
 from proxy.errors import ProxyError, UnavailableError, UpstreamError
 from proxy.inference import Inference
-from proxy.request import InferenceRequest, OutgoingBody, Target, outgoing_body
+from proxy.request import InferenceRequest, Target
+from proxy.routing import Candidate
 from proxy.tokens import ProviderTokens
 from proxy.upstream import Answer, HttpTransport
 
@@ -32,11 +37,13 @@ class Attempts:
         self,
         transport: HttpTransport,
         tokens: ProviderTokens,
+        breakers: Breakers,
         sleep: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._transport = transport
         self._tokens = tokens
+        self._breakers = breakers
         self._sleep = sleep
         self._chance = chance
 
@@ -44,30 +51,38 @@ class Attempts:
         self,
         request: InferenceRequest,
         target: Target,
-        body: OutgoingBody,
-        servers: Sequence[Server],
+        body: RequestBody,
+        candidates: Sequence[Candidate],
         deadline: float,
         inference: Inference,
     ) -> Answer:
-        """The first good answer of `servers`, asked in their order; else what the last one has to say.
+        """The first good answer of `candidates`, asked in their order; else what the last one has to say.
 
-        `body` is for the first one. Raises UpstreamError when the last has nothing to say, UnavailableError when it has
-        no token. `inference` learns of every attempt, and of the server and the body of the last.
+        Raises UpstreamError when the last has nothing to say, UnavailableError when it has no token. `inference` learns
+        of every attempt, and of the server and the body of the last.
         """
         outcome: Answer | ProxyError | None = None
-        for server in servers:
+        for candidate in candidates:
             if isinstance(outcome, Answer):
                 outcome.close()
-            if outcome is not None:
-                # The model of one server means nothing to another: a fallback is asked for its own.
-                body = outgoing_body(request, target.operation, server.model, replacement=server.model)
-            inference.server, inference.body = server.name, body
-            outcome = self._ask(server, request, target, body, deadline, inference)
+            server = candidate.server
+            inference.server = server.name
+            inference.body = sent = body.outgoing(server.model, candidate.replacement)
+            outcome = self._refusal(server, inference) or self._ask(server, request, target, sent, deadline, inference)
             if isinstance(outcome, Answer) and outcome.status not in _NOT_NOW and outcome.status != _TOKEN_REFUSED:
                 return outcome
         if isinstance(outcome, Answer):
             return outcome
         raise outcome or ValueError("no server to ask")
+
+    def _refusal(self, server: Server, inference: Inference) -> UpstreamError | None:
+        """Why `server` is not even asked, if it is not."""
+        if not (wait := self._breakers.out_for(server)):
+            return None
+        inference.wait()
+        inference.attempted(server.name, None, "kept_out")
+        message = f"The server '{server.name}' has failed several times in a row and is not asked for a moment."
+        return UpstreamError(503, "upstream_unavailable", message, headers={"retry-after": str(math.ceil(wait))})
 
     def _ask(
         self,
@@ -90,13 +105,16 @@ class Attempts:
         while True:
             inference.wait()
             try:
-                outcome = self._transport.stream(server.name, request.method, url, headers, body.content, deadline)
+                outcome = self._transport.stream(server, request.method, url, headers, body.content, deadline)
                 inference.attempted(server.name, outcome.status, None)
             except UpstreamError as error:
                 outcome = error
                 inference.attempted(server.name, None, error.code)
+            self._judge(server, outcome)
             pause = self._pause_after(outcome, tried)
             if pause is None or tried >= server.retries or time.time() + pause >= deadline:
+                return outcome
+            if self._breakers.out_for(server):
                 return outcome
             if isinstance(outcome, Answer):
                 outcome.close()
@@ -104,6 +122,12 @@ class Attempts:
             self._sleep(pause)
             inference.heard()
             tried += 1
+
+    def _judge(self, server: Server, outcome: Answer | UpstreamError) -> None:
+        if isinstance(outcome, UpstreamError) or outcome.status in ILL:
+            self._breakers.failed(server)
+        else:
+            self._breakers.succeeded(server)
 
     def _headers_to(self, server: Server) -> dict[str, str]:
         token = self._tokens.token_for(server)

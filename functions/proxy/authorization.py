@@ -9,13 +9,11 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from openai_proxy.servers import Server
-
 from proxy.aws import AwsError
+from proxy.client_key import ClientKey
 from proxy.errors import ClientError, UnavailableError
 from proxy.request import InferenceRequest
 
@@ -23,32 +21,6 @@ _MAX_REMEMBERED = 1000
 
 Invoke = Callable[[str, bytes], tuple[bytes, bool]]
 """The shape of `Aws.invoke`."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientKey:
-    """What the authorizer said of a key. `servers` and `models` are allow-lists; None allows all."""
-
-    client_id: str
-    servers: frozenset[str] | None = None
-    models: frozenset[str] | None = None
-
-    @classmethod
-    def from_context(cls, context: Mapping[str, Any]) -> "ClientKey":
-        """Read the authorizer's context: texts, because API Gateway passes nothing else on. Raises KeyError."""
-        return cls(context["client_id"], _allowed(context.get("servers")), _allowed(context.get("models")))
-
-    def may_use(self, server: Server) -> bool:
-        """Whether the key is good for `server`."""
-        return self.servers is None or server.name in self.servers
-
-    def may_ask_for(self, model: str | None) -> bool:
-        """Whether the key is good for `model`; a limited key is not good for a request that names none."""
-        return self.models is None or model in self.models
-
-
-def _allowed(names: str | None) -> frozenset[str] | None:
-    return frozenset(names.split(",")) if names else None
 
 
 class Authorizer:

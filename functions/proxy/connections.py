@@ -18,10 +18,9 @@ Address = tuple[str, str, int]
 class Pool:
     """Connections by address, kept alive between requests. Not thread-safe: a sandbox has one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._idle: dict[Address, Connection] = {}
-        self._tls = ssl.create_default_context()
-        self._tls.set_alpn_protocols(["http/1.1"])
+        self.tls = tls or tls_context()
 
     def connect(self, url: str, timeout: float, *, fresh: bool = False) -> tuple[Connection, str, str]:
         """A connection to the host of `url`, its Host header, and the request target. Raises ConnectError."""
@@ -54,11 +53,18 @@ class Pool:
         sock = open_socket(host, port, timeout)
         if scheme == "https":
             try:
-                sock = self._tls.wrap_socket(sock, server_hostname=host)
+                sock = self.tls.wrap_socket(sock, server_hostname=host)
             except OSError as error:
                 sock.close()
                 raise ConnectError(type(error).__name__) from error
         return Connection(sock)
+
+
+def tls_context() -> ssl.SSLContext:
+    """Certificates are checked against the system's. Reading those takes milliseconds: once for all pools."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def open_socket(host: str, port: int, timeout: float) -> socket.socket:

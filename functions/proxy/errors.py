@@ -2,7 +2,7 @@
 
     ProxyError                 status, OpenAI error `type`, stable `code`
     ├── ClientError            the request cannot be served as it is                4xx
-    ├── UpstreamError          the upstream server failed                           502, 504
+    ├── UpstreamError          the upstream server failed                           502, 503, 504
     └── UnavailableError       the proxy itself cannot serve anybody, or not now    500, 503
 
 The codes are listed in `docs/errors.md`; clients may rely on them.
@@ -50,8 +50,16 @@ class UpstreamError(ProxyError):
     fault: Fault = "upstream"
     type = "upstream_error"
 
-    def __init__(self, status: int, code: str, message: str, *, upstream_status: int | None = None) -> None:
-        super().__init__(status, code, message)
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        upstream_status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, code, message, headers=headers)
         self.upstream_status = upstream_status
 
 

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 import openai_proxy
 from openai_proxy.servers import load_servers, warnings_of
 
+from proxy.answers import Answers
 from proxy.attempts import Attempts
 from proxy.authorization import Authorizer
 from proxy.aws import Aws, ContainerCredentials, Credentials
+from proxy.breaker import Breakers
 from proxy.cors import Cors
 from proxy.log import log
+from proxy.model_list import ModelList
 from proxy.publisher import Publisher
 from proxy.relay import Relay
+from proxy.routing import Routes
 from proxy.tokens import ProviderTokens
 from proxy.upstream import HttpTransport, Timeouts
 
@@ -61,11 +65,12 @@ class Application:
         )
         self._tokens = ProviderTokens(aws, environ, environ.get("PROVIDER_TOKENS_SECRET"))
         self.relay = Relay(
-            servers,
+            Routes(servers),
             self._authorizer,
-            Attempts(self._transport, self._tokens),
+            Attempts(self._transport, self._tokens, Breakers()),
+            ModelList(servers, self._transport, self._tokens),
             Publisher(aws, environ["EVENT_BUS_NAME"]),
-            Cors(environ.get("CORS_ALLOW_ORIGINS", "*")),
+            Answers(Cors(environ.get("CORS_ALLOW_ORIGINS", "*"))),
         )
 
     def after_restore(self) -> None:

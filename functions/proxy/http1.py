@@ -16,6 +16,7 @@ _MAX_HEAD = 65536
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: .*)?")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+_CHUNK_START = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 
 
 class HttpError(Exception):
@@ -55,6 +56,10 @@ class ChunkedDecoder:
 
     def feed(self, data: bytes) -> bytes:
         """The content in `data`, of as many chunks as it holds. Raises BrokenError for what is no chunked coding."""
+        if self._between_chunks and (start := _CHUNK_START.match(data)) and data.endswith(b"\r\n"):
+            whole = data[start.end() : -2]
+            if whole and len(whole) == int(start[1], 16):  # most often: one read brings one chunk
+                return whole
         data = self._rest + data if self._rest else data
         content: list[bytes] = []
         position = 0
@@ -76,6 +81,10 @@ class ChunkedDecoder:
             position = end + 2
         self._rest = data[position:]
         return content[0] if len(content) == 1 else b"".join(content)
+
+    @property
+    def _between_chunks(self) -> bool:
+        return not (self._rest or self._left or self._after_chunk or self._in_trailers)
 
     def _take_line(self, line: bytes) -> None:
         if self._after_chunk:

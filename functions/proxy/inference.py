@@ -8,11 +8,14 @@ from openai_proxy.events import DetailType, Event, rfc3339
 from openai_proxy.ulid import new_ulid
 from openai_proxy.usage import Usage
 
+from proxy.body import OutgoingBody
 from proxy.errors import ProxyError, UpstreamError
+from proxy.estimate import ESTIMATED_PATHS, estimated_usage
 from proxy.meter import Meter
-from proxy.request import InferenceRequest, OutgoingBody, Target
+from proxy.request import InferenceRequest, Target
 
 _WITHOUT_TOKENS = ("models", "files", "batches", "moderations", "other")
+_COUNTS_ONLY = "/responses/input_tokens"
 
 
 @dataclass(slots=True)
@@ -57,21 +60,27 @@ class Inference:
         self.waiting_since = 0.0
         return now
 
-    def attempted(self, server: str, status: int | None, error: str | None) -> None:
-        """A call of a server has brought a status, or failed: that wait is over."""
-        since = self.waiting_since
-        duration = round(self.heard() - since, 6)
-        self.attempts.append({"server": server, "status_code": status, "error": error, "duration": duration})
+    def attempted(self, server: str, status: int | None, error: str | None, duration: float | None = None) -> None:
+        """A call of a server has brought a status, or failed: its wait is over. Parallel ones give their `duration`."""
+        if duration is None:
+            since = self.waiting_since
+            duration = self.heard() - since
+        self.attempts.append({"server": server, "status_code": status, "error": error, "duration": round(duration, 6)})
 
     def heard_chunk(self) -> None:
-        """A chunk of the answer's body has come."""
-        now = self.heard()
-        self.first_chunk = self.first_chunk or now
+        """A chunk of the answer's body has come: `heard`, and when for the first time."""
+        now = time.perf_counter()
+        self.upstream_waited += now - self.waiting_since
+        self.waiting_since = 0.0
+        if not self.first_chunk:
+            self.first_chunk = now
 
     @property
     def uses_tokens(self) -> bool:
         """Whether the operation uses tokens at all: an answer without usage is `missing` or `none` accordingly."""
-        return self.request is not None and self.request.method == "POST" and self._operation not in _WITHOUT_TOKENS
+        if self.request is None or self.target is None or self.request.method != "POST":
+            return False
+        return self._operation not in _WITHOUT_TOKENS and self.target.path != _COUNTS_ONLY
 
     @property
     def _operation(self) -> str:
@@ -81,7 +90,7 @@ class Inference:
         """The terminal event: throttled (an upstream 429), failed (an error, or an upstream refusal) or completed."""
         ended = self.heard() if self.waiting_since else time.perf_counter()
         detail_type, outcome = self._outcome()
-        data = self._facts() | {"timings": self._timings(ended), "cache": {"status": "BYPASS"}} | outcome
+        data = self._facts(ended) | {"timings": self._timings(ended), "cache": {"status": "BYPASS"}} | outcome
         return Event(
             detail_type=detail_type,
             id=self.id,
@@ -102,7 +111,7 @@ class Inference:
         error = self.error
         if self.status == 429 and (error is None or error.fault == "upstream"):
             return "InferenceThrottled", {"throttle": {"source": "upstream", "retry_after": self.retry_after}}
-        if error is None and self.status >= 400:
+        if error is None and (self.status >= 400 or (self.meter is not None and self.meter.has_error)):
             error = UpstreamError(self.status, "upstream_error", "", upstream_status=self.status)
         if error is None:
             return "InferenceCompleted", {}
@@ -110,9 +119,9 @@ class Inference:
         failure = {"type": error.code, "source": error.fault, "upstream_status": upstream_status}
         return "InferenceFailed", {"error": failure}
 
-    def _facts(self) -> dict[str, Any]:
+    def _facts(self, ended: float) -> dict[str, Any]:
         request, target, body, meter = self.request, self.target, self.body, self.meter
-        usage = meter.usage if meter else Usage(source="none")
+        usage = self._usage()
         return {
             "operation": {"name": self._operation},
             "door": request.door if request else "function_url",
@@ -132,10 +141,27 @@ class Inference:
                 "time_to_first_chunk": round(self.first_chunk - self.started, 6) if self.first_chunk else None,
                 "size": meter.size if meter else 0,
                 "chunks": meter.chunks if meter else 0,
+                "time_per_output_token": self._time_per_output_token(usage, ended),
             },
             "usage": usage.to_event(),
             "attempts": self.attempts,
         }
+
+    def _usage(self) -> Usage:
+        """What the server reported; where it should have and did not, an estimate if there is anything to go by."""
+        meter, body, target = self.meter, self.body, self.target
+        if meter is None:
+            return Usage(source="none")
+        if meter.usage.source != "missing" or body is None or target is None or target.path not in ESTIMATED_PATHS:
+            return meter.usage
+        sample, factor = meter.sample
+        return estimated_usage(body.content, sample, factor, is_stream=meter.is_stream)
+
+    def _time_per_output_token(self, usage: Usage, ended: float) -> float | None:
+        """Seconds from one token of a stream to the next, after the first chunk; None where there are no two."""
+        if not (self.first_chunk and self.meter and self.meter.is_stream and usage.output_tokens > 1):
+            return None
+        return round((ended - self.first_chunk) / (usage.output_tokens - 1), 6)
 
     def _timings(self, ended: float) -> dict[str, float]:
         total = ended - self.started

@@ -15,9 +15,16 @@ from proxy.json_shapes import array_of, count_of, loads_or_none, object_of
 from proxy.sse import data_of, split_events
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_WORTH_READING = re.compile(rb'"usage"\s*:\s*\{|"(?:finish_reason|status)"\s*:\s*"')
+_WORTH_READING = re.compile(rb'"(?:usage|error)"\s*:\s*\{|"(?:finish_reason|status)"\s*:\s*"')
+_DONE = b"[DONE]"
+_FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
+_ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_IDENTIFIED_AFTER = 8
+"""Events read in search of the model's name: some formats never say it."""
 _MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 """A JSON answer larger than this is relayed and not read: its usage is `missing`, and memory stays bounded."""
+_SAMPLE_BYTES = 128 * 1024
+"""How much of a stream is kept, for an estimate when its server reports no usage."""
 
 
 class Meter:
@@ -29,11 +36,18 @@ class Meter:
         self.finish_reasons: list[str] = []
         self.chunks = 0
         self.size = 0
+        self.has_error = False
+        """The server put an error into the stream, or into an answer that it calls a success."""
         self._uses_tokens = uses_tokens
         self._usage: Usage | None = None
         self.is_stream = content_type.startswith("text/event-stream")
         self._is_json = content_type.startswith("application/json")
         self._identified = False
+        self._events_read = 0
+        self._known_form = False
+        self._last = self._before = b""
+        self._sample: list[bytes] = []
+        self._sampled = 0
         self._document = bytearray()
 
     def see(self, chunk: bytes) -> None:
@@ -41,6 +55,10 @@ class Meter:
         self.chunks += 1
         self.size += len(chunk)
         if self.is_stream:
+            self._before, self._last = self._last, chunk
+            if self.size <= _SAMPLE_BYTES:
+                self._sample.append(chunk)
+                self._sampled = self.size
             if not self._identified or _WORTH_READING.search(chunk):
                 self._see_events(split_events(chunk))
         elif self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
@@ -50,34 +68,54 @@ class Meter:
         """The body has ended: read what can only be read whole."""
         if self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
             self._read(loads_or_none(self._document))
-        self._document.clear()
 
     @property
     def usage(self) -> Usage:
         """The tokens that the server reported; without a report `missing`, or `none` where the operation uses none."""
         return self._usage or Usage(source="missing" if self._uses_tokens else "none")
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether a stream of chat or text stopped without saying that it ends: its server broke off cleanly."""
+        return self._known_form and not (
+            self.finish_reasons or self.has_error or _DONE in self._before or _DONE in self._last
+        )
+
+    @property
+    def sample(self) -> tuple[bytes, float]:
+        """The beginning of the body, and how many times as long the whole is."""
+        if self._is_json:
+            return bytes(self._document), 1.0
+        return b"".join(self._sample), self.size / self._sampled if self._sampled else 1.0
+
     def _see_events(self, events: list[bytes]) -> None:
         for event in events:
             if not self._identified or _WORTH_READING.search(event):
+                self._events_read += 1
                 self._read(loads_or_none(data_of(event)))
 
     def _read(self, document: Any) -> None:
         """Read a whole JSON answer, or one event of a stream; the Responses API wraps its answer in `response`."""
         fields = object_of(document)
-        fields = object_of(fields.get("response")) or fields
-        if isinstance(model := fields.get("model"), str):
+        answer = object_of(fields.get("response"))
+        self.has_error = self.has_error or bool(object_of(fields.get("error")) or object_of(answer.get("error")))
+        fields = answer or fields
+        if (model := fields.get("model")) and isinstance(model, str):
             self.model = model
-            self._identified = True
-        if isinstance(identifier := fields.get("id"), str):
+        if (identifier := fields.get("id")) and isinstance(identifier, str):
             self.id = identifier
+        self._identified = self.model is not None or self._events_read >= _IDENTIFIED_AFTER
+        self._known_form = self._known_form or fields.get("object") in _FORMS_WITH_AN_END
         self.finish_reasons += _finish_reasons(fields)
-        self._usage = usage_of(fields.get("usage")) or self._usage
+        if self._uses_tokens:
+            # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
+            reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
+            self._usage = usage_of(reported) or self._usage
 
 
 def _finish_reasons(fields: Mapping[str, Any]) -> list[str]:
     reasons = [object_of(choice).get("finish_reason") for choice in array_of(fields.get("choices"))]
-    if fields.get("object") == "response" and fields.get("status") != "in_progress":
+    if fields.get("object") == "response" and fields.get("status") in _ENDED:
         reasons.append(fields.get("status"))
     return [reason for reason in reasons if isinstance(reason, str)]
 
@@ -85,24 +123,55 @@ def _finish_reasons(fields: Mapping[str, Any]) -> list[str]:
 def usage_of(usage: Any) -> Usage | None:
     """A `usage` object of any OpenAI endpoint as `Usage`; None when it is not one.
 
-    Chat says prompt_tokens and completion_tokens, Responses and images input_tokens and output_tokens; details hold
-    the cached and reasoning shares (https://platform.openai.com/docs/api-reference).
+    Chat says prompt_tokens and completion_tokens, Responses, images and audio input_tokens and output_tokens; details
+    hold the cached, reasoning and audio shares, transcriptions without tokens the seconds of audio
+    (https://platform.openai.com/docs/api-reference). What a server counts in its total only belongs to the input where
+    it is audio (Mistral's transcriptions), else to the output: Gemini counts thoughts so.
     """
     fields = object_of(usage)
+    if fields.get("type") == "duration" and isinstance(seconds := fields.get("seconds"), int | float) and seconds >= 0:
+        return Usage(duration=float(seconds), source="reported")
     if not any(name in fields for name in ("prompt_tokens", "input_tokens", "total_tokens")):
         return None
-    input_tokens = count_of(fields.get("prompt_tokens")) or count_of(fields.get("input_tokens"))
-    output_tokens = count_of(fields.get("completion_tokens")) or count_of(fields.get("output_tokens"))
-    input_details = object_of(fields.get("prompt_tokens_details") or fields.get("input_tokens_details"))
-    output_details = object_of(fields.get("completion_tokens_details") or fields.get("output_tokens_details"))
+    of_input = _details(fields, "prompt_tokens_details", "input_tokens_details", *_SINGULAR_INPUT)
+    of_output = _details(fields, "completion_tokens_details", "output_tokens_details", "output_token_details")
+    input_tokens = _first_count(fields, "prompt_tokens", "input_tokens")
+    output_tokens = _first_count(fields, "completion_tokens", "output_tokens")
+    audio, reasoning = count_of(of_input.get("audio_tokens")), count_of(of_output.get("reasoning_tokens"))
+    uncounted = max(0, count_of(fields.get("total_tokens")) - input_tokens - output_tokens)
+    if audio > input_tokens or not (input_tokens or output_tokens):
+        input_tokens += uncounted
+    else:
+        output_tokens += uncounted
+        reasoning = max(reasoning, uncounted)
+    cached = _first_count(of_input, "cached_tokens") or _first_count(fields, *_CACHE_READ)
+    written = _first_count(of_input, *_CACHE_WRITTEN) or _first_count(fields, *_CACHE_WRITTEN)
+    seconds = fields.get("prompt_audio_seconds")
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cache_read_input_tokens=min(count_of(input_details.get("cached_tokens")), input_tokens),
-        cache_creation_input_tokens=min(count_of(input_details.get("cache_creation_tokens")), input_tokens),
-        reasoning_output_tokens=min(count_of(output_details.get("reasoning_tokens")), output_tokens),
+        cache_read_input_tokens=min(cached, input_tokens),
+        cache_creation_input_tokens=min(written, input_tokens),
+        reasoning_output_tokens=min(reasoning, output_tokens),
         source="reported",
+        input_audio_tokens=min(audio, input_tokens),
+        output_audio_tokens=min(count_of(of_output.get("audio_tokens")), output_tokens),
+        duration=float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None,
     )
+
+
+# Names beside OpenAI's, each seen in recorded answers: DeepSeek, Databricks, Perplexity, OpenRouter, Mistral.
+_SINGULAR_INPUT = ("input_token_details", "prompt_token_details")
+_CACHE_READ = ("prompt_cache_hit_tokens", "cache_read_input_tokens")
+_CACHE_WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
+
+
+def _first_count(fields: Mapping[str, Any], *names: str) -> int:
+    return next((count for name in names if (count := count_of(fields.get(name)))), 0)
+
+
+def _details(usage: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return object_of(next((usage[name] for name in names if usage.get(name)), None))
 
 
 def without_usage_chunk(events: bytes) -> bytes:

@@ -5,7 +5,6 @@ Its one rule: nothing from the client reaches an upstream server, a log or an ev
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,9 +72,12 @@ class InferenceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request goes: `/{server}/v1/{path}`. `path` is clean, percent-encoded and begins with a slash."""
+    """Where a request goes: `/{server}/v1/{path}`. `path` is clean, percent-encoded and begins with a slash.
 
-    server: str
+    `server` is None for `/v1/{path}`: there the model names it.
+    """
+
+    server: str | None
     path: str
 
     @property
@@ -127,90 +129,24 @@ def _body(body: str, is_base64: bool) -> bytes:
 
 
 def target_of(path: str) -> Target:
-    """Split `/{server}/v1/{path}`. Raises ClientError (404) for any other form, and for every way out of the API.
+    """Split `/{server}/v1/{path}` or `/v1/{path}`.
 
-    Decoded once, checked, encoded again: a server sees exactly the segments that were checked, whatever mixture of
-    encodings the client sent.
+    Raises ClientError (404) for any other form, and for every way out of the API. Decoded once, checked, encoded again:
+    a server sees exactly the segments that were checked, whatever mixture of encodings the client sent.
     """
     try:
         decoded = unquote_to_bytes(path).decode()
     except UnicodeDecodeError as error:
         raise _unknown_path() from error
-    slash, *segments = decoded.split("/")
+    before, *segments = decoded.split("/")
     encoded_separator = decoded.count("/") != path.count("/")
-    if slash or len(segments) < 3 or segments[1] != "v1" or encoded_separator:
+    server = segments.pop(0) if segments and segments[0] != "v1" else None
+    if before or len(segments) < 2 or segments[0] != "v1" or encoded_separator or server == "":
         raise _unknown_path()
     if any(segment in ("", ".", "..") or _CONTROL.search(segment) or "\\" in segment for segment in segments):
         raise _unknown_path()
-    server, _, *rest = segments
-    return Target(server, "".join("/" + quote(segment, safe=_PATH_SAFE) for segment in rest))
+    return Target(server, "".join("/" + quote(segment, safe=_PATH_SAFE) for segment in segments[1:]))
 
 
 def _unknown_path() -> ClientError:
     return ClientError(404, "unknown_path", "Unknown path. Call /{server}/v1/{path of the OpenAI API}.")
-
-
-@dataclass(frozen=True, slots=True)
-class OutgoingBody:
-    """The body as the server gets it, and what the proxy needs to know of it."""
-
-    content: bytes
-    model: str | None
-    stream: bool
-    asks_usage_unasked: bool
-    """The proxy, not the client, asked for usage in the stream: the extra chunk has to be hidden again."""
-
-
-def outgoing_body(request: InferenceRequest, operation: str, default_model: str, replacement: str = "") -> OutgoingBody:
-    """Fill in the default model, and ask a streamed chat for its usage. Raises ClientError for broken JSON.
-
-    A `replacement` takes the place of the model that the client named.
-
-    Additions are spliced in behind the opening brace: every other byte of the client's body stays as it was, numbers
-    and key order included. Bodies that are not JSON (uploads) pass untouched.
-    """
-    is_json = "json" in request.headers.get("content-type", "json")
-    if not request.body or not is_json:
-        return OutgoingBody(request.body, None, stream=False, asks_usage_unasked=False)
-    fields = _json_object(request.body)
-    added: dict[str, Any] = {}
-    if replacement or (not fields.get("model") and default_model):
-        added["model"] = replacement or default_model
-    stream = fields.get("stream") is True
-    options = fields.get("stream_options")
-    asks = stream and operation in ("chat", "text_completion") and _lacks_usage(options)
-    if asks:
-        added["stream_options"] = {**(options or {}), "include_usage": True}
-    model = added.get("model") or fields.get("model")
-    return OutgoingBody(
-        content=_with(request.body, fields, added),
-        model=model if isinstance(model, str) else None,
-        stream=stream,
-        asks_usage_unasked=asks,
-    )
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ClientError(400, "invalid_json", "The body is not valid JSON.") from error
-    if not isinstance(fields, dict):
-        raise ClientError(400, "invalid_json", "The body is not a JSON object.")
-    return object_of(fields)
-
-
-def _lacks_usage(stream_options: object) -> bool:
-    """Whether usage can and must be asked for: a malformed `stream_options` is the server's to refuse."""
-    if stream_options is not None and not isinstance(stream_options, dict):
-        return False
-    return not object_of(stream_options).get("include_usage")
-
-
-def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> bytes:
-    if not added:
-        return body
-    if not fields or any(name in fields for name in added):
-        return json.dumps({**fields, **added}, ensure_ascii=False).encode()
-    before, brace, after = body.partition(b"{")
-    return before + brace + json.dumps(added, separators=(",", ":")).encode()[1:-1] + b"," + after

@@ -39,18 +39,22 @@ class ProviderTokens:
 
     def token_for(self, server: Server) -> str:
         """The token of `server`. Raises UnavailableError (503) and logs what the owner has to do."""
+        try:
+            return self.find(server)
+        except (AwsError, TokenNotFoundError) as error:
+            log("ERROR", "A server's token was not found", server=server.name, reason=str(error))
+            message = f"The proxy's owner has not set up a token for the server '{server.name}'."
+            raise UnavailableError(503, "server_not_configured", message) from error
+
+    def find(self, server: Server) -> str:
+        """The token of `server`. Raises TokenNotFoundError, or AwsError when it cannot be looked up."""
         reference = server.token
         if reference.kind == "literal":
             return reference.name
         found = self._found.get(reference)
         if found and found[0] > self._clock():
             return found[1]
-        try:
-            token = self._look_up(reference)
-        except (AwsError, TokenNotFoundError) as error:
-            log("ERROR", "A server's token was not found", server=server.name, reason=str(error))
-            message = f"The proxy's owner has not set up a token for the server '{server.name}'."
-            raise UnavailableError(503, "server_not_configured", message) from error
+        token = self._look_up(reference)
         self._found[reference] = (self._clock() + self._ttl, token)
         return token
 

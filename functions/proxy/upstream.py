@@ -1,11 +1,15 @@
 """Calls of upstream servers and of AWS over `http1`, whose errors end here."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
+
+from openai_proxy.server_options import Timers
+from openai_proxy.servers import Server
 
 from proxy.connections import Pool
 from proxy.errors import UpstreamError
@@ -16,13 +20,19 @@ from proxy.http1 import BrokenError, ConnectError, Connection, Head, HttpError, 
 class Timeouts:
     """Seconds to wait for a connection, for the answer's status, and between two pieces of its body.
 
-    A silence of `keep_alive` seconds is told to whoever takes the answer; it is no fault yet.
+    A silence of `keep_alive` seconds is told to whoever takes the answer; it is no fault yet. `total` bounds all of it.
     """
 
     connect: float = 5.0
     first_byte: float = 300.0
     idle: float = 120.0
     keep_alive: float = 15.0
+    total: float = math.inf
+
+    def of(self, server: Server) -> Self:
+        """These, but for those that `server` has of its own."""
+        given = server.timeouts
+        return replace(self, **{name: own for name in Timers.__slots__ if (own := getattr(given, name)) is not None})
 
 
 Answered = tuple[int, Mapping[str, str], bytes]
@@ -59,14 +69,16 @@ class Answer:
             raise _upstream_error(self._server, error, late=time.time() >= self._deadline) from error
 
     def _receive(self) -> bytes:
-        connection = self._exchange.connection
-        latest = min(self._deadline, time.time() + self._timeouts.idle)
-        while (left := latest - time.time()) > 0:
-            connection.limit(min(self._timeouts.keep_alive, left))
+        connection, timeouts = self._exchange.connection, self._timeouts
+        silent = 0.0
+        while (left := min(self._deadline - time.time(), timeouts.idle - silent)) > 0:
+            wait = min(timeouts.keep_alive, left)
+            connection.limit(wait)
             try:
                 return connection.receive()
             except SilenceError:
-                if time.time() < latest:
+                silent += wait
+                if silent < timeouts.idle and time.time() < self._deadline:
                     self.on_silence()
         raise SilenceError("nothing came")
 
@@ -84,24 +96,30 @@ class Answer:
 class HttpTransport:
     """Keep-alive connections to everything the proxy calls. Not thread-safe: a sandbox has one request at a time."""
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    def __init__(self, timeouts: Timeouts, pool: Pool | None = None) -> None:
         self._timeouts = timeouts
-        self._pool = Pool()
+        self._pool = pool or Pool()
+
+    def sibling(self) -> Self:
+        """Another one, with connections of its own: for another thread."""
+        return type(self)(self._timeouts, Pool(self._pool.tls))
 
     def stream(
-        self, server: str, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
+        self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
     ) -> Answer:
         """Send a request and wait for the answer's status, not for its body. `deadline` is in Unix seconds.
 
         Raises UpstreamError: unreachable, no status in time, or not HTTP.
         """
+        timeouts = self._timeouts.of(server)
+        deadline = min(deadline, time.time() + timeouts.total)
         left = max(0.001, deadline - time.time())
         exchange = _Exchange(self._pool, method, url, headers, body)
         try:
-            head = exchange.run(min(self._timeouts.connect, left), min(self._timeouts.first_byte, left))
+            head = exchange.run(min(timeouts.connect, left), min(timeouts.first_byte, left))
         except HttpError as error:
-            raise _upstream_error(server, error, late=time.time() >= deadline) from error
-        return Answer(exchange, head, server, self._timeouts, deadline)
+            raise _upstream_error(server.name, error, late=time.time() >= deadline) from error
+        return Answer(exchange, head, server.name, timeouts, deadline)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
         """One POST with a short answer. `timeout` (seconds) bounds each of its steps. Raises ConnectionFailedError."""

@@ -84,6 +84,8 @@ def _value_size(value: Mapping[str, Any]) -> int:
         return _MAP_OVERHEAD + len(content) + item_size(content)
     if kind == "N":
         return _NUMBER_SIZE
+    if kind == "NULL":
+        return 1
     return len(content.encode() if isinstance(content, str) else content)
 
 
@@ -94,7 +96,9 @@ def _attributes(values: Mapping[str, Any]) -> dict[str, Any]:
 def _attribute(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {"M": _attributes(value)}  # pyright: ignore[reportUnknownArgumentType]
-    return {"N": str(value)} if isinstance(value, int) else {"S": value}
+    if value is None:
+        return {"NULL": True}
+    return {"N": str(value)} if isinstance(value, int | float) else {"S": value}
 
 
 def _text(value: Any) -> str:

@@ -1,22 +1,25 @@
-"""`openai_servers.yaml`: the upstream servers, in exactly the form `{name: {url, token, model}}`.
+"""`openai_servers.yaml`: the upstream servers, in the form `{name: {url, token, model}}`, and `server_options`.
 
 Its one rule: a file with any fault is refused whole, with the file, the server, the key and the remedy.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
 
+from openai_proxy.server_options import OPTIONS, Breaker, OptionError, Timers, read_options
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _KEYS = ("url", "token", "model")
-_OPTIONAL_KEYS = ("retries", "fallbacks")
-_MOST_RETRIES = 5
-DEFAULT_RETRIES = 2
+_REMEDIES = {
+    "url": "give the base of the OpenAI API, such as https://api.openai.com/v1",
+    "token": "write ${NAME}, secretsmanager:<id>[#key] or ssm:<name>",
+}
 _ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -46,10 +49,14 @@ class Server:
     url: str
     token: TokenReference
     model: str
-    retries: int = DEFAULT_RETRIES
+    retries: int = 2
     """How often a call that failed for now is repeated."""
     fallbacks: tuple[str, ...] = ()
     """Servers that are asked instead, in this order, when this one cannot answer."""
+    aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Names that clients may use, and the server's own names for them."""
+    timeouts: Timers = field(default_factory=Timers)
+    breaker: Breaker = field(default_factory=Breaker)
 
     @property
     def is_loopback(self) -> bool:
@@ -130,42 +137,37 @@ def _server(file: str, name: str, entry: Any) -> Server:
     if not isinstance(entry, dict):
         raise ServersFileError(f"{file}: server '{name}': has no settings. Remedy: give it url, token and model.")
     values: dict[str, Any] = entry  # pyright: ignore[reportUnknownVariableType]
+    try:
+        _check_keys(values)
+        url, token = _read("url", _url, values), _read("token", token_reference, values)
+        options = read_options({key: value for key, value in values.items() if key in OPTIONS})
+        if name in options.get("fallbacks", ()):
+            raise OptionError("fallbacks", "names the server itself", "name other servers")
+    except OptionError as error:
+        raise fault(error.key, error.problem, error.remedy) from error
+    return Server(name, url, token, values["model"], **options)
+
+
+def _check_keys(values: Mapping[str, Any]) -> None:
     for key in values:
-        if key not in _KEYS + _OPTIONAL_KEYS:
-            raise fault(key, "unknown key", f"use only {', '.join(_KEYS + _OPTIONAL_KEYS)}")
+        if key not in _KEYS + OPTIONS:
+            raise OptionError(key, "unknown key", f"use only {', '.join(_KEYS + OPTIONS)}")
     for key in _KEYS:
         if key not in values:
-            raise fault(key, "missing", f"add '{key}:'" + (' ("" when there is no default)' if key == "model" else ""))
+            added = f"add '{key}:'" + (' ("" when there is no default)' if key == "model" else "")
+            raise OptionError(key, "missing", added)
         if not isinstance(values[key], str):
-            raise fault(key, "not a text", 'write one quoted text ("" for none)')
+            raise OptionError(key, "not a text", 'write one quoted text ("" for none)')
+
+
+_Value = TypeVar("_Value")
+
+
+def _read(key: str, read: Callable[[str], _Value], values: Mapping[str, str]) -> _Value:
     try:
-        url = _url(values["url"])
+        return read(values[key])
     except ValueError as error:
-        raise fault("url", str(error), "give the base of the OpenAI API, such as https://api.openai.com/v1") from error
-    try:
-        token = token_reference(values["token"])
-    except ValueError as error:
-        raise fault("token", str(error), "write ${NAME}, secretsmanager:<id>[#key] or ssm:<name>") from error
-    try:
-        return Server(name, url, token, values["model"], _retries(values.get("retries")), _fallbacks(name, values))
-    except ValueError as error:
-        key, problem, remedy = error.args
-        raise fault(key, problem, remedy) from error
-
-
-def _retries(value: Any) -> int:
-    if value is None:
-        return DEFAULT_RETRIES
-    if not isinstance(value, str) or not value.isdecimal() or int(value) > _MOST_RETRIES:
-        raise ValueError("retries", "not a usable number", f"write a whole number from 0 to {_MOST_RETRIES}")
-    return int(value)
-
-
-def _fallbacks(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
-    value = values.get("fallbacks", [])
-    if not isinstance(value, list) or name in value or not all(isinstance(other, str) for other in value):  # pyright: ignore[reportUnknownVariableType]
-        raise ValueError("fallbacks", "not a list of other servers", "write [name, other-name]")
-    return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        raise OptionError(key, str(error), _REMEDIES[key]) from error
 
 
 def _url(text: str) -> str:

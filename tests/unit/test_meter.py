@@ -111,3 +111,51 @@ def test_hiding_takes_the_usage_chunk_out_and_nothing_else(texts: list[str], tog
 def test_a_last_chunk_with_choices_and_usage_stays() -> None:
     both = sse(chunk("end", "stop", USAGE))
     assert without_usage_chunk(both) == both
+
+
+@pytest.mark.parametrize(
+    ("reported", "usage"),
+    [
+        ({"prompt_tokens": 21, "completion_tokens": 4, "total_tokens": 85}, Usage(21, 64, 0, 0, 60, "reported")),
+        (
+            {
+                "prompt_tokens": 5,
+                "completion_tokens": 20,
+                "total_tokens": 400,
+                "prompt_tokens_details": {"audio_tokens": 375},
+            },
+            Usage(380, 20, 0, 0, 0, "reported", input_audio_tokens=375),
+        ),
+        ({"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 3}, Usage(9, 1, source="reported")),
+        ({"total_tokens": 7}, Usage(7, 0, source="reported")),
+        ({"type": "duration", "seconds": 12.5}, Usage(source="reported", duration=12.5)),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 1,
+                "cache_read_input_tokens": 4,
+                "cache_creation_input_tokens": 3,
+            },
+            Usage(9, 1, 4, 3, source="reported"),
+        ),
+        (
+            {"input_tokens": 9, "output_tokens": 8, "output_tokens_details": {"audio_tokens": 8}},
+            Usage(9, 8, source="reported", output_audio_tokens=8),
+        ),
+    ],
+)
+def test_what_servers_count_in_their_own_way(reported: dict[str, object], usage: Usage) -> None:
+    assert usage_of(reported) == usage
+
+
+def test_a_mark_of_the_end_counts_though_something_follows_it() -> None:
+    end = b"data: [DONE]\n\n"
+    said = sse({**chunk("a"), "object": "chat.completion.chunk"})
+    assert metered(said).is_cut
+    assert not metered(said, end, b"\n").is_cut
+    assert not metered(said, end + b": bye\n\n").is_cut
+
+
+def test_usage_of_a_question_about_an_answer_is_not_counted_again() -> None:
+    body = json.dumps({"object": "response", "status": "completed", "usage": USAGE}).encode()
+    assert metered(body, content_type="application/json", uses_tokens=False).usage == Usage(source="none")

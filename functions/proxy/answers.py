@@ -1,0 +1,82 @@
+"""What the proxy says itself: the headers of every answer, pre-flights, errors before and after the first byte."""
+
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from proxy.cors import Cors
+from proxy.errors import ProxyError, UnavailableError
+from proxy.inference import Inference
+from proxy.log import log
+from proxy.request import InferenceRequest
+
+_LONGEST_MODEL = 128
+
+
+class Response(Protocol):
+    """Where the answer goes: streamed by `runtime`, or collected by `handler`."""
+
+    @property
+    def started(self) -> bool: ...
+    @property
+    def broken(self) -> bool: ...
+    def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def end(self) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
+
+
+class Answers:
+    """Writes to a response what does not come from a server."""
+
+    def __init__(self, cors: Cors) -> None:
+        self._cors = cors
+
+    def headers(self, inference: Inference, own: Mapping[str, str]) -> dict[str, str]:
+        """Those of one answer, with what every answer says: ids, who served it, what it took, who may read it."""
+        request, body = inference.request, inference.body
+        origin = request.headers.get("origin") if request else None
+        found = {**own, "x-request-id": inference.request_id, "x-inference-id": inference.id}
+        found["cache-control"] = "no-cache"
+        if inference.server:
+            found["x-served-by"] = inference.server
+            if body and body.model and body.model.isascii() and body.model.isprintable():
+                found["x-served-model"] = body.model[:_LONGEST_MODEL]
+        if inference.attempts:
+            found["x-attempts"] = str(len(inference.attempts))
+        return {**found, "server-timing": inference.server_timing, **self._cors.headers(origin)}
+
+    def preflight(self, request: InferenceRequest, response: Response) -> None:
+        """Answer a browser that asks what it may send."""
+        response.start(200, self._cors.preflight(request.headers))
+        response.end()
+
+    def document(self, inference: Inference, response: Response, body: bytes) -> None:
+        """Answer with a JSON document of the proxy's own."""
+        inference.status = 200
+        response.start(200, self.headers(inference, {"content-type": "application/json"}))
+        response.write(body)
+        response.end()
+
+    def error(self, inference: Inference, response: Response, error: ProxyError) -> None:
+        """Before the first byte a status and an error body; after it an error frame where the format has room."""
+        inference.error = error
+        if response.broken:
+            return
+        if not response.started:
+            inference.status = error.status
+            response.start(error.status, self.headers(inference, {"content-type": "application/json", **error.headers}))
+            response.write(error.to_json())
+            response.end()
+        elif inference.meter is not None and inference.meter.is_stream:
+            response.write(b"data: " + error.to_json() + b"\n\ndata: [DONE]\n\n")
+            response.end()
+        else:
+            response.fail(error)
+
+    def internal_error(self, inference: Inference, response: Response, error: Exception) -> None:
+        """The client learns that it was not its fault, the log what happened."""
+        trace = "".join(traceback.format_exception(error))
+        log("ERROR", "A request failed inside the proxy", request_id=inference.id, trace=trace)
+        message = "The proxy failed. Its owner finds the reason in its log."
+        self.error(inference, response, UnavailableError(500, "internal_error", message))

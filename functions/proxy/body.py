@@ -1,0 +1,128 @@
+"""The body of a request: which model it asks for, and what a server gets in its place. Pure.
+
+Its one rule: what need not change does not. Additions to JSON are spliced in behind the opening brace, a model in an
+upload is replaced where it stands: every other byte of the client's body stays as it was, numbers and key order too.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.errors import ClientError
+from proxy.json_shapes import object_of
+from proxy.multipart import find_fields
+from proxy.request import InferenceRequest, Target
+
+_STREAMS_WITH_USAGE_OPTION = ("chat", "text_completion")
+_TAKES_MODEL = ("chat", "text_completion", "embeddings", "images", "audio", "moderations")
+_LONGEST_MODEL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingBody:
+    """The body as the server gets it, and what the proxy needs to know of it."""
+
+    content: bytes
+    model: str | None
+    stream: bool
+    asks_usage_unasked: bool
+    """The proxy, not the client, asked for usage in the stream: the extra chunk has to be hidden again."""
+
+
+class _Repeating(dict[str, Any]):
+    """An object that has a key twice. Of two models one server may take the first, another the last."""
+
+
+class RequestBody:
+    """A client's body, read once. Raises ClientError for broken JSON and for a model that is not clear."""
+
+    def __init__(self, request: InferenceRequest, target: Target) -> None:
+        self._content = request.body
+        self._operation = target.operation
+        self._fields: dict[str, Any] | None = None
+        self._place: slice | None = None
+        self.model: str | None = None
+        """The one that the client names."""
+        content_type = request.headers.get("content-type", "json").lower()
+        if request.body and "json" in content_type:
+            self._fields = _json_object(request.body)
+            self.model = _text_or_none(self._fields.get("model"))
+        elif request.body and content_type.startswith("multipart/form-data"):
+            self._place = _only(find_fields(request.body, request.headers["content-type"], b"model"))
+            if self._place:
+                self.model = request.body[self._place][:_LONGEST_MODEL].decode(errors="replace") or None
+        self.takes_default = self._fields is not None and (
+            self._operation in _TAKES_MODEL or target.path == "/responses"
+        )
+        """Whether a server's default model is filled in when the client names none."""
+
+    def outgoing(self, default_model: str, replacement: str = "") -> OutgoingBody:
+        """Fill in the default model, and ask a streamed chat for its usage.
+
+        A `replacement` takes the place of the model that the client named. Bodies of unknown form pass untouched.
+        """
+        if self._fields is None:
+            return self._outgoing_upload(replacement)
+        fields, added = self._fields, dict[str, Any]()
+        if replacement or (self.takes_default and not self.model and default_model):
+            added["model"] = replacement or default_model
+        stream = fields.get("stream") is True
+        options = fields.get("stream_options")
+        asks = stream and self._operation in _STREAMS_WITH_USAGE_OPTION and _lacks_usage(options)
+        if asks:
+            added["stream_options"] = {**(options or {}), "include_usage": True}
+        model = added.get("model") or self.model
+        return OutgoingBody(_with(self._content, fields, added), model, stream, asks_usage_unasked=asks)
+
+    def _outgoing_upload(self, replacement: str) -> OutgoingBody:
+        content, model = self._content, self.model
+        if self._place and replacement:
+            content = content[: self._place.start] + replacement.encode() + content[self._place.stop :]
+            model = replacement
+        return OutgoingBody(content, model, stream=False, asks_usage_unasked=False)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body.decode(), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise ClientError(400, "invalid_json", "The body is not valid JSON.") from error
+    if not isinstance(fields, dict):
+        raise ClientError(400, "invalid_json", "The body is not a JSON object.")
+    if isinstance(fields, _Repeating):
+        raise ClientError(400, "invalid_json", "The body names a field twice.")
+    return object_of(fields)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    return fields if len(fields) == len(pairs) else _Repeating(fields)
+
+
+def _text_or_none(model: object) -> str | None:
+    if model is not None and not isinstance(model, str):
+        raise ClientError(400, "invalid_model", "The model is not a text.")
+    return model or None
+
+
+def _only(places: list[slice]) -> slice | None:
+    if len(places) > 1:
+        raise ClientError(400, "invalid_model", "The upload names a model twice.")
+    return places[0] if places else None
+
+
+def _lacks_usage(stream_options: object) -> bool:
+    """Whether usage can and must be asked for: a malformed `stream_options` is the server's to refuse."""
+    if stream_options is not None and not isinstance(stream_options, dict):
+        return False
+    return not object_of(stream_options).get("include_usage")
+
+
+def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> bytes:
+    if not added:
+        return body
+    if not fields or any(name in fields for name in added):
+        return json.dumps({**fields, **added}, ensure_ascii=False).encode()
+    before, brace, after = body.partition(b"{")
+    return before + brace + json.dumps(added, separators=(",", ":")).encode()[1:-1] + b"," + after

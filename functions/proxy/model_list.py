@@ -1,0 +1,141 @@
+"""`GET /v1/models` without a server: the models of all servers that a key may use, as `server/model`.
+
+Its one rule: a server that does not answer costs the others nothing; they are all asked at once, and not again for a
+while.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from openai_proxy.servers import Server
+
+from proxy.aws import AwsError
+from proxy.client_key import ClientKey
+from proxy.errors import ClientError
+from proxy.inference import Inference
+from proxy.json_shapes import array_of, loads_or_none, object_of
+from proxy.request import InferenceRequest, Target
+from proxy.tokens import ProviderTokens, TokenNotFoundError
+from proxy.upstream import ConnectionFailedError, HttpTransport
+
+_PATH = "/models"
+_KEPT = 300.0
+_KEPT_FAILURE = 30.0
+_PATIENCE = 4.0
+"""Seconds for each step of asking one server."""
+_MOST_MODELS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What a server said, until when that is believed: `models` None when it could not be asked, for `reason`."""
+
+    until: float
+    models: list[dict[str, Any]] | None
+    reason: str | None = None
+
+
+class ModelList:
+    """The models of all servers."""
+
+    def __init__(
+        self,
+        servers: Mapping[str, Server],
+        transport: HttpTransport,
+        tokens: ProviderTokens,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._servers = servers
+        self._transport = transport
+        self._tokens = tokens
+        self._clock = clock
+        self._known: dict[str, _Listing] = {}
+
+    @staticmethod
+    def answers(request: InferenceRequest, target: Target) -> bool:
+        """Whether this is a question for the list, or for one model of it."""
+        return target.server is None and request.method == "GET" and f"{target.path}/".startswith(f"{_PATH}/")
+
+    def document(self, target: Target, key: ClientKey, inference: Inference) -> bytes:
+        """The list, or the model that the path names, as JSON. Raises ClientError (404)."""
+        servers = [server for server in self._servers.values() if key.may_use(server)]
+        self._ask([server for server in servers if self._is_stale(server)], inference)
+        listings = [(server, self._known[server.name]) for server in servers]
+        models = {model["id"]: model for server, listing in listings for model in _models(server, listing, key)}
+        wanted = unquote(target.path.removeprefix(_PATH).removeprefix("/"))
+        if not wanted:
+            unavailable = [
+                {"server": server.name, "reason": listing.reason} for server, listing in listings if listing.reason
+            ]
+            return json.dumps({"object": "list", "data": list(models.values()), "unavailable": unavailable}).encode()
+        if wanted not in models:
+            raise ClientError(404, "model_not_found", f"There is no model '{wanted[:128]}' that this key may use.")
+        return json.dumps(models[wanted]).encode()
+
+    def _is_stale(self, server: Server) -> bool:
+        listing = self._known.get(server.name)
+        return listing is None or listing.until <= self._clock()
+
+    def _ask(self, servers: Sequence[Server], inference: Inference) -> None:
+        """Ask `servers` all at once, each in a thread: tokens before, because AWS is called over one connection."""
+        from threading import Thread  # noqa: PLC0415  # no other request needs it
+
+        threads: list[Thread] = []
+        inference.wait()
+        for server in servers:
+            self._known[server.name] = self._failure("upstream_timeout")
+            try:
+                token = self._tokens.find(server)
+            except (AwsError, TokenNotFoundError):
+                self._known[server.name] = self._failure("server_not_configured")
+                continue
+            threads.append(Thread(target=self._ask_one, args=(server, token, inference), daemon=True))
+            threads[-1].start()
+        latest = time.monotonic() + 2 * _PATIENCE
+        for thread in threads:
+            thread.join(max(0.0, latest - time.monotonic()))
+        inference.heard()
+
+    def _ask_one(self, server: Server, token: str, inference: Inference) -> None:
+        headers = {"user-agent": "openai-proxy", "accept": "application/json", "accept-encoding": "identity"}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        transport, started = self._transport.sibling(), time.perf_counter()
+        status, reason = None, None
+        try:
+            status, _, body = transport.get(server.url + _PATH, headers, _PATIENCE)
+            listed = array_of(object_of(loads_or_none(body)).get("data")) if status == 200 else []
+            found = [object_of(model) for model in listed[:_MOST_MODELS]]
+            self._known[server.name] = _Listing(self._clock() + (_KEPT if status == 200 else _KEPT_FAILURE), found)
+        except ConnectionFailedError:
+            reason = "upstream_unreachable"
+            self._known[server.name] = self._failure(reason)
+        finally:
+            transport.close()
+        inference.attempted(server.name, status, reason, time.perf_counter() - started)
+
+    def _failure(self, reason: str) -> _Listing:
+        return _Listing(self._clock() + _KEPT_FAILURE, None, reason)
+
+
+def _models(server: Server, listing: _Listing, key: ClientKey) -> list[dict[str, Any]]:
+    """The models of one server under the names for `/v1/...`: what it lists, its default, its aliases."""
+    if listing.models is None:
+        return []
+    found = {model["id"]: model for model in listing.models if isinstance(model.get("id"), str)}
+    if server.model:
+        found.setdefault(server.model, {})
+    entries = [
+        {"created": 0, "owned_by": server.name, **model, "id": f"{server.name}/{name}", "object": "model"}
+        for name, model in found.items()
+        if key.may_ask_for(server, name)
+    ]
+    return entries + [
+        {"id": alias, "object": "model", "created": 0, "owned_by": server.name}
+        for alias, name in server.aliases.items()
+        if key.may_ask_for(server, name, alias)
+    ]

@@ -1,0 +1,83 @@
+"""Which servers a request may go to, and under which name of the model. Pure.
+
+A path names its server (`/{server}/v1/…`); without one (`/v1/…`) the model does: as `server/model`, or as an alias.
+Its one rule: clients choose among the servers of the file and what their key allows, and nothing else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from openai_proxy.servers import Server
+
+from proxy.body import RequestBody
+from proxy.client_key import ClientKey
+from proxy.errors import ClientError
+from proxy.request import Target
+
+_SHOWN = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A server that may be asked. `replacement` is the model to ask it for; "": the one that the client named."""
+
+    server: Server
+    replacement: str = ""
+
+
+class Routes:
+    """The servers of the file, by the names that clients use."""
+
+    def __init__(self, servers: Mapping[str, Server]) -> None:
+        self._servers = servers
+        self._by_alias: dict[str, Server] = {}
+        for server in servers.values():
+            for alias in server.aliases:
+                self._by_alias.setdefault(alias, server)  # of several the first in the file
+
+    def candidates(self, target: Target, body: RequestBody, key: ClientKey) -> list[Candidate]:
+        """The server that is meant, then those of its fallbacks that the key may use. Raises ClientError (4xx)."""
+        model = body.model
+        if target.server is None:
+            server, name = self._by_model(model)
+        else:
+            server, name = self._by_name(target.server), model or ""
+        if not key.may_use(server):
+            message = f"This client key may not use the server '{server.name}'."
+            raise ClientError(403, "server_not_allowed", message, type="permission_error")
+        asked = server.aliases.get(name, name) or (server.model if body.takes_default else "")
+        if not key.may_ask_for(server, asked, name if name in server.aliases else ""):
+            message = f"This client key may not use the model '{asked[:_SHOWN]}'."
+            raise ClientError(403, "model_not_allowed", message, type="permission_error")
+        replacement = asked if model and asked != model else ""
+        others = [_fallback(self._servers[other], name) for other in server.fallbacks]
+        return [Candidate(server, replacement), *(other for other in others if _is_allowed(other, name, key))]
+
+    def _by_name(self, name: str) -> Server:
+        if name not in self._servers:
+            raise ClientError(404, "unknown_server", f"There is no server '{name[:64]}' at this proxy.")
+        return self._servers[name]
+
+    def _by_model(self, model: str | None) -> tuple[Server, str]:
+        """The server that a model names, and its name there."""
+        if not model:
+            message = "Name the server: as 'server/model' in the model, or in the path as /{server}/v1/...."
+            raise ClientError(400, "model_required", message)
+        prefix, _, rest = model.partition("/")
+        if rest and prefix in self._servers:
+            return self._servers[prefix], rest
+        if model in self._by_alias:
+            return self._by_alias[model], model
+        message = f"There is no model '{model[:_SHOWN]}' at this proxy. GET /v1/models lists them, as 'server/model'."
+        raise ClientError(404, "model_not_found", message)
+
+
+def _fallback(server: Server, name: str) -> Candidate:
+    """The model of one server means nothing to another: it is asked for its own of that alias, or for its default."""
+    return Candidate(server, server.aliases.get(name, server.model))
+
+
+def _is_allowed(other: Candidate, name: str, key: ClientKey) -> bool:
+    server = other.server
+    alias = name if name in server.aliases else ""
+    return key.may_use(server) and key.may_ask_for(server, other.replacement or name, alias)

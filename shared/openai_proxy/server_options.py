@@ -1,0 +1,127 @@
+"""What a server may be given besides url, token and model. Pure.
+
+Values come as YAML's scalars were written, as texts. Its one rule: what is not understood is refused with its remedy.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+_MOST_RETRIES = 5
+_LONGEST = 900.0
+"""Seconds: no invocation lives longer."""
+_MOST_FAILURES = 1000
+_LONGEST_NAME = 128
+
+
+class OptionError(ValueError):
+    """A value that cannot be used: its `key`, the `problem`, the `remedy`."""
+
+    def __init__(self, key: str, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.key = key
+        self.problem = problem
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Seconds that a server may take; None: what the deployment's parameters say."""
+
+    connect: float | None = None
+    """Until there is a connection."""
+    first_byte: float | None = None
+    """From the request to the status of the answer."""
+    idle: float | None = None
+    """Between two pieces of the answer."""
+    total: float | None = None
+    """From the request to the end of the answer; None: until the invocation's own deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """After `failures` in a row the server is not asked for `seconds`. No `failures`: it is always asked."""
+
+    failures: int = 5
+    seconds: float = 20.0
+
+
+def read_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in `values` as fields of a Server. Raises OptionError."""
+    return {key: _READERS[key](value) for key, value in values.items() if value is not None}
+
+
+def _retries(value: Any) -> int:
+    return _whole("retries", value, 0, _MOST_RETRIES)
+
+
+def _fallbacks(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):  # pyright: ignore[reportUnknownVariableType]
+        raise OptionError("fallbacks", "not a list of other servers", "write [name, other-name]")
+    return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _aliases(value: Any) -> dict[str, str]:
+    remedy = "write {alias: model, ...}; an alias has no '/' and at most 128 characters"
+    for alias, model in _mapping("aliases", value, remedy).items():
+        if not alias or "/" in alias or len(alias) > _LONGEST_NAME or not alias.isprintable():
+            raise OptionError("aliases", f"'{alias[:_LONGEST_NAME]}' cannot be an alias", remedy)
+        if not isinstance(model, str) or not model:
+            raise OptionError("aliases", f"'{alias}' stands for no model", remedy)
+    return dict(value)
+
+
+def _timeouts(value: Any) -> Timers:
+    names = tuple(field.name for field in fields(Timers))
+    remedy = f"write {{{', '.join(f'{name}: seconds' for name in names)}}}, any of them"
+    given = _mapping("timeouts", value, remedy)
+    for name in given:
+        if name not in names:
+            raise OptionError("timeouts", f"there is no '{name}'", remedy)
+    return Timers(**{name: _seconds("timeouts", text) for name, text in given.items()})
+
+
+def _breaker(value: Any) -> Breaker:
+    remedy = "write {failures: 5, seconds: 20}; no failures to switch it off"
+    given = _mapping("breaker", value, remedy)
+    if not set(given) <= {"failures", "seconds"}:
+        raise OptionError("breaker", "has another key than failures and seconds", remedy)
+    default = Breaker()
+    return Breaker(
+        _whole("breaker", given.get("failures", str(default.failures)), 0, _MOST_FAILURES),
+        _seconds("breaker", given.get("seconds", str(default.seconds))),
+    )
+
+
+def _mapping(key: str, value: Any, remedy: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise OptionError(key, "not a mapping", remedy)
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _whole(key: str, value: Any, least: int, most: int) -> int:
+    if not isinstance(value, str) or not (value.isascii() and value.isdecimal()) or not least <= int(value) <= most:
+        raise OptionError(key, "not a usable number", f"write a whole number from {least} to {most}")
+    return int(value)
+
+
+def _seconds(key: str, value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 < seconds <= _LONGEST:
+        raise OptionError(key, f"'{value}' is not a usable time", f"write seconds, above 0 and up to {_LONGEST:.0f}")
+    return seconds
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "retries": _retries,
+    "fallbacks": _fallbacks,
+    "aliases": _aliases,
+    "timeouts": _timeouts,
+    "breaker": _breaker,
+}
+OPTIONS = tuple(_READERS)
+"""The keys."""

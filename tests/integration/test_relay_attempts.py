@@ -1,0 +1,97 @@
+"""Retries and fallbacks: attempts before the first byte."""
+
+import json
+
+import pytest
+
+from tests.fakes import Connection, Received
+from tests.relays import TOKEN, USAGE, failing, proxy
+
+
+@pytest.mark.parametrize("status", ["408 Timeout", "429 Too Many", "500 Oops", "503 Later", "529 Overloaded"])
+def test_a_server_that_cannot_now_is_asked_again(status: str) -> None:
+    with proxy(failing(2, status)) as (relay, server):
+        response = relay.call({"model": "m"}, path="/again/v1/chat/completions")
+        assert len(server.received) == 3
+    assert (response.status, response.headers["x-attempts"]) == (200, "3")
+    assert relay.slept == [0.25, 0.5]
+    assert relay.event[0] == "InferenceCompleted"
+    attempts = [(attempt["server"], attempt["status_code"]) for attempt in relay.event[1]["attempts"]]
+    assert attempts == [("again", int(status[:3]))] * 2 + [("again", 200)]
+
+
+def test_a_connection_that_breaks_is_made_again() -> None:
+    def script(connection: Connection, request: Received) -> None:
+        if len(server.received) == 1:
+            connection.reset()
+        else:
+            connection.answer(b"{}")
+
+    with proxy(script) as (relay, server):
+        assert relay.call({"model": "m"}, path="/again/v1/chat/completions").status == 200
+    assert [attempt["error"] for attempt in relay.event[1]["attempts"]] == ["upstream_broken_off", None]
+
+
+def test_what_does_not_get_better_is_passed_on_as_it_came() -> None:
+    with proxy(failing(9, "503 Later")) as (relay, server):
+        response = relay.call({"model": "m"}, path="/again/v1/chat/completions")
+        assert len(server.received) == 3
+    assert (response.status, response.body) == (503, b'{"error": {"message": "not now"}}')
+    assert relay.event[1]["error"]["upstream_status"] == 503
+
+
+@pytest.mark.parametrize(("more", "slept"), [("retry-after: 3\r\n", [3.0]), ("retry-after: 60\r\n", [])])
+def test_a_server_says_when_to_ask_again(more: str, slept: list[float]) -> None:
+    with proxy(failing(1, "429 Too Many", more)) as (relay, _):
+        response = relay.call({"model": "m"}, path="/again/v1/chat/completions")
+    assert relay.slept == slept
+    assert response.status == (200 if slept else 429)
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "422 Unprocessable"])
+def test_a_wrong_request_is_not_repeated(status: str) -> None:
+    with proxy(failing(9, status)) as (relay, server):
+        assert relay.call({"model": "m"}, path="/first/v1/chat/completions").status == int(status[:3])
+        assert len(server.received) == 1
+
+
+def test_a_silent_server_is_not_asked_twice() -> None:
+    with proxy(lambda connection, _: connection.wait_for_end(), first_byte=0.2) as (relay, server):
+        assert relay.call({"model": "m"}, path="/again/v1/chat/completions").status == 504
+        assert len(server.received) == 1
+
+
+def test_fallbacks_are_asked_in_their_order_with_their_own_token_and_model() -> None:
+    def script(connection: Connection, request: Received) -> None:
+        if request.target.startswith("/first"):
+            connection.answer(b"{}", "401 Unauthorized")
+        else:
+            connection.answer(json.dumps({"usage": USAGE}).encode())
+
+    with proxy(script) as (relay, server):
+        response = relay.call({"model": "mine", "seed": 1}, path="/first/v1/chat/completions")
+        first, up = server.received
+    assert (response.status, response.headers["x-served-by"], response.headers["x-attempts"]) == (200, "up", "3")
+    assert (first.headers["authorization"], json.loads(first.body)["model"]) == ("Bearer one", "mine")
+    assert (up.target, up.headers["authorization"]) == ("/base/v1/chat/completions", f"Bearer {TOKEN}")
+    assert json.loads(up.body) == {"model": "default-model", "seed": 1}
+    assert relay.event[1]["server"] == {"name": "up"}
+    attempts = [
+        (attempt["server"], attempt["status_code"] or attempt["error"]) for attempt in relay.event[1]["attempts"]
+    ]
+    assert attempts == [("first", 401), ("other", "upstream_unreachable"), ("up", 200)]
+
+
+def test_a_server_without_a_token_leaves_the_request_to_its_fallback() -> None:
+    with proxy(failing(0, "")) as (relay, server):
+        response = relay.call({"model": "mine"}, path="/unset/v1/chat/completions")
+        assert [request.target for request in server.received] == ["/base/v1/chat/completions"]
+    assert (response.status, response.headers["x-served-by"]) == (200, "up")
+    assert relay.event[1]["attempts"][0]["error"] == "server_not_configured"
+
+
+@pytest.mark.parametrize("allowed", [{"servers": "first"}, {"models": "first/mine"}])
+def test_a_key_does_not_reach_by_a_fallback_what_it_may_not_use(allowed: dict[str, str]) -> None:
+    with proxy(failing(9, "503 Later"), allowed) as (relay, server):
+        assert relay.call({"model": "mine"}, path="/first/v1/chat/completions").status == 503
+        assert {request.target for request in server.received} == {"/first/chat/completions"}

@@ -1,0 +1,141 @@
+"""Which server a request goes to: by path, by `server/model`, by alias; and the list of all models."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.fakes import Connection, Received
+from tests.relays import USAGE, error_of, failing, proxy
+
+ANSWER = json.dumps({"usage": USAGE}).encode()
+
+
+def answering(connection: Connection, _: Received) -> None:
+    connection.answer(ANSWER)
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "asked", "sent"),
+    [
+        ("/v1/chat/completions", "named/real-7b", "/named/chat/completions", "real-7b"),
+        ("/v1/chat/completions", "named/meta/llama", "/named/chat/completions", "meta/llama"),
+        ("/v1/chat/completions", "named/fast", "/named/chat/completions", "real-fast"),
+        ("/v1/chat/completions", "fast", "/named/chat/completions", "real-fast"),
+        ("/v1/embeddings", "big", "/named/embeddings", "meta/real-big"),
+        ("/named/v1/chat/completions", "fast", "/named/chat/completions", "real-fast"),
+        ("/spare/v1/chat/completions", "fast", "/spare/chat/completions", "spare-fast"),
+        ("/named/v1/chat/completions", "named/x", "/named/chat/completions", "named/x"),
+        ("/named/v1/chat/completions", None, "/named/chat/completions", "real"),
+    ],
+)
+def test_a_path_or_a_model_names_the_server(path: str, model: str | None, asked: str, sent: str) -> None:
+    with proxy(answering) as (relay, server):
+        body: dict[str, Any] = {"messages": []}
+        response = relay.call(body | ({"model": model} if model else {}), path=path)
+    assert (response.status, response.headers["x-served-model"]) == (200, sent)
+    [request] = server.received
+    assert (request.target, json.loads(request.body)) == (asked, {"model": sent, "messages": []})
+    assert relay.event[1]["request"]["model"] == sent
+
+
+def test_the_model_of_an_upload_names_the_server() -> None:
+    form = '--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nnamed/fast\r\n--b--\r\n'
+    with proxy(answering) as (relay, server):
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        assert relay.call(form, path="/v1/audio/transcriptions", headers=headers).status == 200
+    assert server.received[0].target == "/named/audio/transcriptions"
+    assert server.received[0].body.decode() == form.replace("named/fast", "real-fast")
+
+
+def test_a_fallback_is_asked_for_its_own_model_of_the_alias() -> None:
+    with proxy(failing(1, "503 Later")) as (relay, server):
+        response = relay.call({"model": "fast"}, path="/v1/chat/completions")
+    assert (response.headers["x-served-by"], response.headers["x-served-model"]) == ("spare", "spare-fast")
+    assert [json.loads(request.body)["model"] for request in server.received] == ["real-fast", "spare-fast"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/chat/completions", {}, 400, "model_required"),
+        ("/v1/files", None, 400, "model_required"),
+        ("/v1/chat/completions", {"model": "gpt-5"}, 404, "model_not_found"),
+        ("/v1/chat/completions", {"model": "nowhere/gpt-5"}, 404, "model_not_found"),
+        ("/v1/chat/completions", {"model": "named/"}, 404, "model_not_found"),
+        ("/v1/chat/completions", {"model": "/x"}, 404, "model_not_found"),
+        ("/v1/chat/completions", {"model": ["named/x"]}, 400, "invalid_model"),
+        ("/v1/models/named/none", None, 404, "model_not_found"),
+    ],
+)
+def test_a_model_that_names_no_server_is_refused(path: str, body: Any, status: int, code: str) -> None:
+    with proxy(answering) as (relay, server):
+        response = relay.call(body, path=path, method="GET" if "models" in path else "POST")
+        chats = [request for request in server.received if request.method == "POST"]
+    assert (response.status, error_of(response)["code"]) == (status, code)
+    assert not chats
+    assert relay.event[1]["error"]["type"] == code
+
+
+@pytest.mark.parametrize(
+    ("models", "path", "body", "status"),
+    [
+        ("real-fast", "/v1/chat/completions", {"model": "fast"}, 200),
+        ("fast", "/v1/chat/completions", {"model": "fast"}, 200),
+        ("named/real-fast", "/named/v1/chat/completions", {"model": "fast"}, 200),
+        ("named/*", "/named/v1/chat/completions", {"model": "x"}, 200),
+        ("real*", "/named/v1/chat/completions", {}, 200),
+        ("spare/*", "/named/v1/chat/completions", {"model": "x"}, 403),
+        ("x", "/named/v1/chat/completions", {"model": "fast"}, 403),
+        ("real", "/named/v1/batches", {"input_file_id": "f"}, 403),
+        ("fast", "/up/v1/chat/completions", {"model": "other"}, 403),
+    ],
+)
+def test_a_key_is_held_to_its_models_under_every_name(models: str, path: str, body: Any, status: int) -> None:
+    with proxy(answering, {"models": models}) as (relay, _):
+        assert relay.call(body, path=path).status == status
+
+
+def listing(connection: Connection, request: Received) -> None:
+    if request.target == "/named/models":
+        listed = [
+            {"id": "real", "object": "model", "created": 5, "owned_by": "them"},
+            {"id": "meta/real-big"},
+            {"id": 7},
+        ]
+        connection.answer(json.dumps({"object": "list", "data": listed}).encode())
+    elif request.target == "/spare/models":
+        connection.answer(b"{}", "404 Not Found")
+    else:
+        connection.answer(b"<html>", content_type="text/html")
+
+
+def test_the_models_of_all_servers_that_a_key_may_use() -> None:
+    with proxy(listing, {"servers": "named,spare,other,unset"}) as (relay, server):
+        response = relay.call(path="/v1/models", method="GET")
+        asked = len(server.received)
+        again = relay.call(path="/v1/models/named/real", method="GET")
+        assert len(server.received) == asked, "what was learned is kept for a while"
+        relay.now += 31
+        relay.call(path="/v1/models", method="GET")
+        assert {request.target for request in server.received[asked:]} == {"/spare/models"}
+    answer = json.loads(response.body)
+    ids = [model["id"] for model in answer["data"]]
+    assert ids == ["named/real", "named/meta/real-big", "fast", "big", "spare/spare-model"]
+    assert answer["data"][0] == {"id": "named/real", "object": "model", "created": 5, "owned_by": "them"}
+    assert json.loads(again.body) == answer["data"][0]
+    assert all(model["object"] == "model" and isinstance(model["created"], int) for model in answer["data"])
+    assert answer["unavailable"] == [
+        {"server": "other", "reason": "upstream_unreachable"},
+        {"server": "unset", "reason": "server_not_configured"},
+    ]
+    detail_type, data = relay.bus.details[0][0], relay.bus.details[0][1]["data"]
+    assert (detail_type, data["operation"]["name"], data["server"]["name"]) == ("InferenceCompleted", "models", None)
+    assert sorted(attempt["server"] for attempt in data["attempts"]) == ["named", "other", "spare"]
+    assert data["usage"]["source"] == "none"
+
+
+def test_a_key_sees_only_the_models_that_it_may_ask_for() -> None:
+    with proxy(listing, {"servers": "named", "models": "real,big"}) as (relay, _):
+        answer = json.loads(relay.call(path="/v1/models", method="GET").body)
+    assert [model["id"] for model in answer["data"]] == ["named/real", "big"]

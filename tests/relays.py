@@ -1,0 +1,166 @@
+"""The relay between a recorded client and a scripted upstream server on real sockets, for tests."""
+
+import json
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jsonschema import validate
+from openai_proxy.servers import parse_servers
+from proxy.answers import Answers
+from proxy.attempts import Attempts
+from proxy.authorization import Authorizer
+from proxy.breaker import Breakers
+from proxy.cors import Cors
+from proxy.model_list import ModelList
+from proxy.publisher import Publisher
+from proxy.relay import Relay
+from proxy.routing import Routes
+from proxy.tokens import ProviderTokens
+from proxy.upstream import HttpTransport, Timeouts
+
+from tests.fakes import Connection, Received, RecordedResponse, Script, ScriptedServer, envelope_of
+
+SCHEMAS = Path(__file__).parents[1] / "events" / "schemas"
+USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+TOKEN = "provider-token"
+
+
+def sse(text: str = "", finish: str | None = None, usage: object = None, choices: bool = True) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    answer = {"id": "c-1", "model": "real-model", "choices": [choice] if choices else [], "usage": usage}
+    return f"data: {json.dumps(answer)}\n\n".encode()
+
+
+CONTENT = [sse("Hello"), sse(" world", "stop")]
+USAGE_CHUNK = sse(usage=USAGE, choices=False)
+DONE = b"data: [DONE]\n\n"
+
+
+class RecordingBus:
+    """Takes every entry, checked against its schema."""
+
+    def __init__(self) -> None:
+        self.details: list[tuple[str, dict[str, Any]]] = []
+
+    def put_events(self, entries: list[dict[str, str]], _timeout: float) -> list[dict[str, Any]]:
+        for entry in entries:
+            detail = json.loads(entry["Detail"])
+            schema = json.loads((SCHEMAS / f"{entry['DetailType']}.v1.json").read_text())
+            validate(envelope_of(entry), schema)
+            self.details.append((entry["DetailType"], detail))
+        return [{"EventId": "e"} for _ in entries]
+
+
+class Proxy:
+    """A relay and what it did: one request at a time."""
+
+    def __init__(self, url: str, allowed: dict[str, str], transport: HttpTransport) -> None:
+        self.bus = RecordingBus()
+        self.slept: list[float] = []
+        file = (
+            f"up: {{url: '{url}/base/v1', token: {TOKEN}, model: default-model, retries: 0}}\n"
+            "other: {url: 'http://127.0.0.1:9/v1', token: t, model: '', retries: 0}\n"
+            f"again: {{url: '{url}/again', token: {TOKEN}, model: m, retries: 2}}\n"
+            f"first: {{url: '{url}/first', token: one, model: m, retries: 1, fallbacks: [other, up]}}\n"
+            "unset: {url: 'http://127.0.0.1:9/v1', token: '${UNSET}', model: m, fallbacks: [up]}\n"
+            f"named: {{url: '{url}/named', token: t, model: real, retries: 0, fallbacks: [spare],"
+            " aliases: {fast: real-fast, big: meta/real-big}}\n"
+            f"spare: {{url: '{url}/spare', token: t, model: spare-model, retries: 0, aliases: {{fast: spare-fast}}}}\n"
+            f"hasty: {{url: '{url}/hasty', token: t, model: m, retries: 0,"
+            " timeouts: {first_byte: 0.3, idle: 0.3, total: 5}}\n"
+            f"frail: {{url: '{url}/frail', token: t, model: m, retries: 3, breaker: {{failures: 2, seconds: 30}}}}\n"
+            f"guarded: {{url: '{url}/frail', token: t, model: m, retries: 0, fallbacks: [up],"
+            " breaker: {failures: 1, seconds: 30}}\n"
+        )
+        context = {"client_id": "team-a", **allowed}
+        policy = {"policyDocument": {"Statement": [{"Effect": "Allow"}]}, "context": context}
+
+        def invoke(_: str, payload: bytes) -> tuple[bytes, bool]:
+            if json.loads(payload)["headers"]["Authorization"] == "Bearer good":
+                return json.dumps(policy).encode(), False
+            return b'{"errorMessage": "Unauthorized"}', True
+
+        bus: Any = self.bus
+        servers, tokens = parse_servers(file), ProviderTokens(bus, {}, None)
+        self.now = 0.0
+        clock: Callable[[], float] = lambda: self.now  # noqa: E731
+        self.relay = Relay(
+            Routes(servers),
+            Authorizer(invoke, "authorizer", "eu-central-1", 60),
+            Attempts(transport, tokens, Breakers(clock), self.slept.append, lambda: 0.5),
+            ModelList(servers, transport, tokens, clock),
+            Publisher(bus, "bus"),
+            Answers(Cors("*")),
+        )
+
+    def call(
+        self,
+        body: object = None,
+        *,
+        path: str = "/up/v1/chat/completions",
+        method: str = "POST",
+        headers: dict[str, str] | None = None,
+        response: RecordedResponse | None = None,
+        seconds: float = 60,
+        query: str = "",
+    ) -> RecordedResponse:
+        event = {
+            "version": "2.0",
+            "rawPath": path,
+            "rawQueryString": query,
+            "headers": {"authorization": "Bearer good", "content-type": "application/json", **(headers or {})},
+            "requestContext": {"http": {"method": method}},
+            "body": body if isinstance(body, str) else json.dumps(body) if body is not None else "",
+        }
+        response = response or RecordedResponse()
+        self.relay.serve(event, response, time.time() + seconds)
+        assert response.ended or response.broken
+        return response
+
+    @property
+    def event(self) -> tuple[str, dict[str, Any]]:
+        """The one terminal event there is, and its data."""
+        [(detail_type, detail)] = self.bus.details
+        return detail_type, detail["data"]
+
+
+@contextmanager
+def proxy(
+    script: Script, allowed: dict[str, str] | None = None, **timeouts: float
+) -> Generator[tuple[Proxy, ScriptedServer]]:
+    with ScriptedServer(script) as server:
+        transport = HttpTransport(Timeouts(**timeouts))
+        try:
+            yield Proxy(server.url, allowed or {}, transport), server
+        finally:
+            transport.close()
+
+
+def streaming(*pieces: bytes, end: Callable[[Connection], None] = Connection.end_chunked) -> Script:
+    def script(connection: Connection, request: Received) -> None:
+        connection.start_chunked()
+        for piece in pieces:
+            connection.chunk(piece)
+        end(connection)
+
+    return script
+
+
+def error_of(response: RecordedResponse) -> dict[str, Any]:
+    return json.loads(response.body)["error"]
+
+
+def failing(times: int, status: str, more: str = "") -> Script:
+    """Fails so many times, then answers."""
+    served = iter(range(1000))
+
+    def script(connection: Connection, request: Received) -> None:
+        if next(served) < times:
+            connection.answer(b'{"error": {"message": "not now"}}', status, more=more)
+        else:
+            connection.answer(json.dumps({"usage": USAGE}).encode())
+
+    return script

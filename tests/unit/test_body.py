@@ -1,0 +1,171 @@
+"""What becomes of a request's body: the model, the wish for usage, and every other byte as it was."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from proxy.body import OutgoingBody, RequestBody
+from proxy.errors import ClientError
+from proxy.request import InferenceRequest, Target
+
+PATHS = {
+    "chat": "/chat/completions",
+    "embeddings": "/embeddings",
+    "responses": "/responses",
+    "images": "/images/generations",
+}
+
+
+def read(body: bytes, path: str = "/chat/completions", content_type: str = "application/json") -> RequestBody:
+    request = InferenceRequest("function_url", "POST", "", "", {"content-type": content_type}, body, None)
+    return RequestBody(request, Target("s", path))
+
+
+def body_of(
+    body: bytes, operation: str = "chat", model: str = "default", content_type: str = "application/json"
+) -> OutgoingBody:
+    return read(body, PATHS[operation], content_type).outgoing(model)
+
+
+def test_a_body_that_needs_nothing_stays_as_it_is() -> None:
+    body = b'{ "model" : "m", "temperature": 1.0E0, "stream":false }'
+    assert body_of(body) == OutgoingBody(body, "m", stream=False, asks_usage_unasked=False)
+
+
+def test_additions_leave_every_other_byte_alone() -> None:
+    out = body_of(b' { "seed": 12345678901234567890.5, "stream": true}')
+    added = b'"model":"default","stream_options":{"include_usage":true}'
+    assert out.content == b" {" + added + b', "seed": 12345678901234567890.5, "stream": true}'
+    assert (out.model, out.stream, out.asks_usage_unasked) == ("default", True, True)
+
+
+@pytest.mark.parametrize("empty", [b"{}", b'{"model": ""}', b'{"model": null}'])
+def test_the_default_model_is_for_requests_that_name_none(empty: bytes) -> None:
+    assert json.loads(body_of(empty).content) == {"model": "default"}
+    assert body_of(empty, model="").content == empty
+
+
+@pytest.mark.parametrize(
+    ("options", "sent", "hides"),
+    [
+        ({"include_usage": True}, {"include_usage": True}, False),
+        ({"include_usage": False}, {"include_usage": True}, True),
+        ({"include_obfuscation": False}, {"include_obfuscation": False, "include_usage": True}, True),
+        (None, {"include_usage": True}, True),
+        ("wrong", "wrong", False),
+    ],
+)
+def test_usage_is_asked_for_once(options: object, sent: object, hides: bool) -> None:
+    out = body_of(json.dumps({"model": "m", "stream": True, "stream_options": options}).encode())
+    assert json.loads(out.content)["stream_options"] == sent
+    assert out.asks_usage_unasked is hides
+
+
+@pytest.mark.parametrize("operation", ["embeddings", "responses", "images"])
+def test_stream_options_go_only_where_the_api_knows_them(operation: str) -> None:
+    body = b'{"model":"m","stream":true}'
+    assert body_of(body, operation).content == body
+
+
+def test_stream_options_are_never_sent_without_stream() -> None:
+    assert b"stream_options" not in body_of(b'{"model":"m","stream":false}').content
+
+
+@pytest.mark.parametrize("path", ["/batches", "/files", "/responses/resp_1/cancel", "/fine_tuning/jobs"])
+def test_no_model_is_filled_in_where_the_api_knows_none(path: str) -> None:
+    body = read(b'{"input_file_id":"f"}', path)
+    assert not body.takes_default
+    assert body.outgoing("default") == OutgoingBody(b'{"input_file_id":"f"}', None, False, False)
+
+
+def test_a_replacement_takes_the_place_of_the_model() -> None:
+    out = read(b'{"model":"alias","seed":1.0E0}').outgoing("default", "real")
+    assert (json.loads(out.content), out.model) == ({"model": "real", "seed": 1.0}, "real")
+
+
+@pytest.mark.parametrize(
+    "unclear",
+    [b'{"model":"a","model":"b"}', b'{"model":"a","\\u006dodel":"b"}', b'{"model":"a","x":1,"x":2}'],
+)
+def test_a_field_that_stands_there_twice_is_refused(unclear: bytes) -> None:
+    with pytest.raises(ClientError) as refused:
+        read(unclear)
+    assert (refused.value.status, refused.value.code) == (400, "invalid_json")
+
+
+def test_repetitions_deeper_down_are_the_servers_to_judge() -> None:
+    body = b'{"model":"m","metadata":{"a":1,"a":2}}'
+    assert read(body).outgoing("").content == body
+
+
+@pytest.mark.parametrize("model", [b"5", b'["m"]', b"{}", b"true"])
+def test_a_model_that_is_no_text_is_refused(model: bytes) -> None:
+    with pytest.raises(ClientError) as refused:
+        read(b'{"model":' + model + b"}")
+    assert (refused.value.status, refused.value.code) == (400, "invalid_model")
+
+
+def upload(*parts: tuple[str, bytes], boundary: str = "b-1") -> bytes:
+    pieces = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + value + b"\r\n"
+        for name, value in parts
+    ]
+    return b"".join(pieces) + f"--{boundary}--\r\n".encode()
+
+
+UPLOAD = upload(("file", b"\x00\r\n--b\r\nRIFF"), ("model", b"whisper-1"), ("language", b"en"))
+
+
+@pytest.mark.parametrize("parameter", ["boundary=b-1", 'boundary="b-1"', "charset=utf-8; Boundary=b-1"])
+def test_the_model_of_an_upload(parameter: str) -> None:
+    body = read(UPLOAD, "/audio/transcriptions", f"multipart/form-data; {parameter}")
+    assert body.model == "whisper-1"
+    assert body.outgoing("default") == OutgoingBody(UPLOAD, "whisper-1", False, False)
+    replaced = UPLOAD.replace(b"whisper-1", b"large")
+    assert body.outgoing("default", "large") == OutgoingBody(replaced, "large", False, False)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=20))
+def test_only_the_model_of_an_upload_changes(before: bytes, after: bytes) -> None:
+    boundary = "b-1-7bf73129"
+    body = upload(("file", before), ("model", b"alias"), ("file2", after), boundary=boundary)
+    out = read(body, "/audio/speech", f"multipart/form-data; boundary={boundary}").outgoing("", "real")
+    assert out.content == upload(("file", before), ("model", b"real"), ("file2", after), boundary=boundary)
+
+
+def test_an_upload_with_two_models_is_refused() -> None:
+    with pytest.raises(ClientError) as refused:
+        read(upload(("model", b"a"), ("model", b"b")), "/audio/speech", "multipart/form-data; boundary=b-1")
+    assert (refused.value.status, refused.value.code) == (400, "invalid_model")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (UPLOAD, "multipart/form-data"),
+        (UPLOAD, "multipart/form-data; boundary=other"),
+        (UPLOAD[:30], "multipart/form-data; boundary=b-1"),
+        (b"", "multipart/form-data; boundary=b-1"),
+        (UPLOAD.replace(b'name="model"', b'name="model"; filename="m"'), "multipart/form-data; boundary=b-1"),
+        (b'{"model":"m"}', "text/plain"),
+    ],
+)
+def test_bodies_whose_model_cannot_be_read(body: bytes, content_type: str) -> None:
+    found = read(body, "/audio/transcriptions", content_type)
+    assert (found.model, found.takes_default) == (None, False)
+    assert found.outgoing("default", "x").content == body
+
+
+def test_uploads_pass_untouched() -> None:
+    out = body_of(b"--b\r\n{", content_type="multipart/form-data; boundary=b")
+    assert out == OutgoingBody(b"--b\r\n{", None, stream=False, asks_usage_unasked=False)
+
+
+@pytest.mark.parametrize(
+    "broken", [b"{", b"[]", b'"x"', b"nul", b"[" * 100_000, b"\xff", '{"model":"m"}'.encode("utf-16")]
+)
+def test_broken_json_is_refused(broken: bytes) -> None:
+    with pytest.raises(ClientError) as refused:
+        body_of(broken)
+    assert (refused.value.status, refused.value.code) == (400, "invalid_json")
