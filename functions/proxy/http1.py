@@ -49,17 +49,19 @@ class ChunkedDecoder:
 
     def __init__(self) -> None:
         self.ended = False
-        self._rest = b""
+        self._rest: bytes = b""
         self._left = 0
         self._after_chunk = False
         self._in_trailers = False
+        self._is_between = True
 
     def feed(self, data: bytes) -> bytes:
         """The content in `data`, of as many chunks as it holds. Raises BrokenError for what is no chunked coding."""
-        if self._between_chunks and (start := _CHUNK_START.match(data)) and data.endswith(b"\r\n"):
+        if self._is_between and data.endswith(b"\r\n") and (start := _CHUNK_START.match(data)):
             whole = data[start.end() : -2]
             if whole and len(whole) == int(start[1], 16):  # most often: one read brings one chunk
                 return whole
+        self._is_between = False
         data = self._rest + data if self._rest else data
         content: list[bytes] = []
         position = 0
@@ -80,11 +82,8 @@ class ChunkedDecoder:
             self._take_line(data[position:end])
             position = end + 2
         self._rest = data[position:]
+        self._is_between = not (self._rest or self._left or self._after_chunk or self._in_trailers)
         return content[0] if len(content) == 1 else b"".join(content)
-
-    @property
-    def _between_chunks(self) -> bool:
-        return not (self._rest or self._left or self._after_chunk or self._in_trailers)
 
     def _take_line(self, line: bytes) -> None:
         if self._after_chunk:

@@ -15,7 +15,10 @@ from proxy.json_shapes import array_of, count_of, loads_or_none, object_of
 from proxy.sse import data_of, split_events
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_WORTH_READING = re.compile(rb'"(?:usage|error)"\s*:\s*\{|"(?:finish_reason|status)"\s*:\s*"')
+_WORTH_READING = re.compile(
+    # Written so that it begins with one certain byte: then the search is twice as fast.
+    rb'"(?:usage"\s*:\s*\{|error"\s*:\s*\{|finish_reason"\s*:\s*"|status"\s*:\s*")'
+)
 _DONE = b"[DONE]"
 _FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
 _ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
@@ -23,8 +26,13 @@ _IDENTIFIED_AFTER = 8
 """Events read in search of the model's name: some formats never say it."""
 _MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 """A JSON answer larger than this is relayed and not read: its usage is `missing`, and memory stays bounded."""
-_SAMPLE_BYTES = 128 * 1024
+_SAMPLE_BYTES = 32 * 1024
 """How much of a stream is kept, for an estimate when its server reports no usage."""
+
+
+def has_news(chunk: bytes) -> bool:
+    """Whether there is anything to meter, or to hide, in a chunk. Most have nothing but text."""
+    return _WORTH_READING.search(chunk) is not None
 
 
 class Meter:
@@ -50,8 +58,8 @@ class Meter:
         self._sampled = 0
         self._document = bytearray()
 
-    def see(self, chunk: bytes) -> None:
-        """Take note of one chunk of the body: of a stream, one or more whole events."""
+    def see(self, chunk: bytes, *, is_news: bool = True) -> None:
+        """Take note of one chunk of the body: of a stream, one or more whole events. `is_news` as `has_news` says."""
         self.chunks += 1
         self.size += len(chunk)
         if self.is_stream:
@@ -59,7 +67,7 @@ class Meter:
             if self.size <= _SAMPLE_BYTES:
                 self._sample.append(chunk)
                 self._sampled = self.size
-            if not self._identified or _WORTH_READING.search(chunk):
+            if is_news or not self._identified:
                 self._see_events(split_events(chunk))
         elif self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
             self._document += chunk
@@ -80,6 +88,10 @@ class Meter:
         return self._known_form and not (
             self.finish_reasons or self.has_error or _DONE in self._before or _DONE in self._last
         )
+
+    @property
+    def _said_done(self) -> bool:
+        return self._last.rfind(_DONE) >= 0 or self._before.rfind(_DONE) >= 0
 
     @property
     def sample(self) -> tuple[bytes, float]:
@@ -179,8 +191,6 @@ def without_usage_chunk(events: bytes) -> bytes:
 
     A last chunk that has usage *and* choices stays: it carries content.
     """
-    if not _USAGE.search(events):
-        return events
     return b"".join(event for event in split_events(events) if not _is_usage_chunk(event))
 
 

@@ -19,7 +19,7 @@ from proxy.client_key import ClientKey
 from proxy.errors import ClientError, ProxyError, UpstreamError
 from proxy.inference import Inference
 from proxy.log import log
-from proxy.meter import Meter, without_usage_chunk
+from proxy.meter import Meter, has_news, without_usage_chunk
 from proxy.model_list import ModelList
 from proxy.publisher import Publisher
 from proxy.request import InferenceRequest, parse, target_of
@@ -95,7 +95,7 @@ class Relay:
             raise ClientError(499, "client_gone", "The client went away before the end of the answer.")
 
     def _pass_on(self, answer: Answer, response: Response, inference: Inference) -> None:
-        """The loop that everything else is arranged around: each chunk goes out before it is looked at."""
+        """The loop that everything else is arranged around: a chunk is only glanced at before it goes out."""
         hides_usage = inference.body is not None and inference.body.asks_usage_unasked
         inference.meter = meter = Meter(content_type(answer), inference.uses_tokens and answer.status < 400)
         frames = EventFrames() if meter.is_stream else WholeChunks()
@@ -105,8 +105,9 @@ class Relay:
         for chunk in readable(answer, inference.server or ""):
             inference.heard_chunk()
             if events := frames.whole(chunk):
-                response.write(without_usage_chunk(events) if hides_usage else events)
-                meter.see(events)
+                is_news = has_news(events)
+                response.write(without_usage_chunk(events) if is_news and hides_usage else events)
+                meter.see(events, is_news=is_news)
             inference.wait()
         inference.heard()
         rest = frames.rest()

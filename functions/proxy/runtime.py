@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html (response stre
 """
 
 import base64
+import gc
 import importlib
 import json
 import os
@@ -178,6 +179,7 @@ class Runtime:
         handle: StreamHandler = module.stream
         if self._environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
             self._snapshot(module)
+        gc.freeze()  # what INIT has made stays: the collector need not look at it again and again
         while not self._stopping:
             invocation = self._next()
             response = ResponseStream(self._api, invocation)

@@ -31,8 +31,8 @@ class Timeouts:
 
     def of(self, server: Server) -> Self:
         """These, but for those that `server` has of its own."""
-        given = server.timeouts
-        return replace(self, **{name: own for name in Timers.__slots__ if (own := getattr(given, name)) is not None})
+        given = {name: own for name in Timers.__slots__ if (own := getattr(server.timeouts, name)) is not None}
+        return replace(self, **given) if given else self
 
 
 Answered = tuple[int, Mapping[str, str], bytes]
@@ -69,10 +69,14 @@ class Answer:
             raise _upstream_error(self._server, error, late=time.time() >= self._deadline) from error
 
     def _receive(self) -> bytes:
+        """The next piece; every `keep_alive` seconds without one are told. Raises SilenceError."""
         connection, timeouts = self._exchange.connection, self._timeouts
         silent = 0.0
-        while (left := min(self._deadline - time.time(), timeouts.idle - silent)) > 0:
-            wait = min(timeouts.keep_alive, left)
+        while True:
+            left = min(self._deadline - time.time(), timeouts.idle - silent)
+            if left <= 0:
+                raise SilenceError("nothing came")
+            wait = min(left, timeouts.keep_alive)
             connection.limit(wait)
             try:
                 return connection.receive()
@@ -80,7 +84,6 @@ class Answer:
                 silent += wait
                 if silent < timeouts.idle and time.time() < self._deadline:
                     self.on_silence()
-        raise SilenceError("nothing came")
 
     def close(self) -> None:
         """Keep the connection when the body was read to its end, else end it."""

@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from openai_proxy.servers import Server, TokenReference
 from proxy.errors import UpstreamError
 from proxy.upstream import ConnectionFailedError, HttpTransport, Timeouts
 
@@ -94,7 +95,7 @@ def test_a_server_that_nobody_vouches_for_is_not_talked_to(url: str) -> None:
     with pytest.raises(ConnectionFailedError):
         transport.post(url, {}, b"secret", 20.0)
     with pytest.raises(UpstreamError) as error:
-        transport.stream("s", "POST", url, {}, b"secret", 4e9)
+        transport.stream(Server("s", url, TokenReference("literal", "t"), ""), "POST", url, {}, b"secret", 4e9)
     assert error.value.code == "upstream_unreachable"
 
 
