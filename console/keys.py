@@ -1,161 +1,144 @@
-"""`keys`: client keys are made, listed and revoked. One rule: a key is shown once, where it is made."""
+"""Client keys are made, changed, rotated and revoked. One rule: a key is shown once, where it is made.
 
-import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+Nothing here decides on what it read a moment ago: a key is changed only if it is still as it was when it was read. Of
+two rotations at once one fails, and a change that races with another is not lost but refused.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-from openai_proxy.client_keys import hash_client_key, is_well_formed, new_client_key
+from openai_proxy.client_keys import (
+    ATTRIBUTES,
+    hash_client_key,
+    key_id_of,
+    new_client_key,
+    read_attributes,
+    without_keys,
+)
 from openai_proxy.events import rfc3339
 
 from console.errors import ConsoleError
-from console.stack import Table
-from console.text import columns
+from console.keys_store import KeyStore, StoredKey
 
-_CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_KEY_ID = re.compile(r"[0-9a-f]{8,64}")
-_SHOWN_ID_LENGTH = 12
-_DAY = 86400
+DEFAULT_CACHE_TTL = 3600
+CURRENCY = "USD"
+_BUDGETS = ("budget_day", "budget_month")
+# Of its own to every key; all else is handed on from a key to the one that replaces it.
+_OWN = ("key_hash", "created_at", "rotated_at", "replaced_by")
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRecord:
-    """A client key as stored. `expires_at` is in Unix seconds; empty lists allow everything."""
+class Wanted:
+    """What a person wants of a key: attributes to set or to unset, tags to add, parts of the cache policy to set."""
 
-    key_hash: str
-    client_id: str
-    name: str
-    enabled: bool
-    created_at: str
-    expires_at: int | None
-    servers: list[str]
-    models: list[str]
+    values: Mapping[str, Any]
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    cache: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    unset: Collection[str] = ()
 
-    @property
-    def key_id(self) -> str:
-        """A name for the key that gives nothing away: the beginning of its hash."""
-        return self.key_hash[:_SHOWN_ID_LENGTH]
+    def applied_to(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """`item` as wanted; whether that is fit to be stored is for `_checked` to say. Raises ConsoleError."""
+        after = {name: value for name, value in item.items() if name not in self.unset} | dict(self.values)
+        if self.tags:
+            after["tags"] = _mapping(after.get("tags")) | dict(self.tags)
+        if self.cache:
+            policy = _mapping(after.get("cache")) | dict(self.cache)
+            if "mode" not in policy:
+                raise ConsoleError("A ttl and a pool are for a cache that is on: add --cache on.")
+            if policy["mode"] == "on":
+                policy = {"ttl": DEFAULT_CACHE_TTL, "pool": after.get("client_id")} | policy
+            after["cache"] = policy
+        if any(name in after for name in _BUDGETS):
+            after.setdefault("currency", CURRENCY)
+        else:
+            after.pop("currency", None)
+        return after
 
-    def to_item(self) -> dict[str, Any]:
-        """The attributes of its item; what is not set is left out."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, [])}
 
-    def shown(self) -> dict[str, Any]:
-        """What is shown of it."""
-        facts = asdict(self)
-        del facts["key_hash"]
-        return {"key_id": self.key_id, **facts}
-
-
-def create_key(
-    table: Table,
-    client_id: str,
-    name: str,
-    *,
-    servers: list[str],
-    models: list[str],
-    expires_in_days: int | None,
-    now: float,
-) -> tuple[str, KeyRecord]:
-    """Make and store a key. Returns the key itself, for the only time, and its record. Raises ConsoleError."""
-    if not _CLIENT_ID.fullmatch(client_id):
-        raise ConsoleError(f"'{client_id}' is no client id. Use 1 to 64 letters, digits, '_', '.' and '-'.")
-    for listed in servers + models:
-        if not listed or "," in listed or listed != listed.strip():
-            raise ConsoleError(f"'{listed}' is no name of a server or model. Give each with an option of its own.")
+def create_key(store: KeyStore, wanted: Wanted, now: float) -> tuple[str, StoredKey]:
+    """Make and store a key. Returns the key itself, for the only time, and what is stored. Raises ConsoleError."""
     key = new_client_key()
-    record = KeyRecord(
-        key_hash=hash_client_key(key),
-        client_id=client_id,
-        name=name,
-        enabled=True,
-        created_at=rfc3339(now),
-        expires_at=None if expires_in_days is None else int(now) + expires_in_days * _DAY,
-        servers=servers,
-        models=models,
-    )
-    serialize = TypeSerializer().serialize
-    table.client.put_item(
-        TableName=table.name,
-        Item={attribute: serialize(value) for attribute, value in record.to_item().items()},
-        ConditionExpression="attribute_not_exists(key_hash)",
-    )
-    return key, record
+    own = {"key_hash": hash_client_key(key), "enabled": True, "created_at": rfc3339(now)}
+    return key, store.add(_checked(wanted.applied_to(own)))
 
 
-def list_keys(table: Table) -> list[KeyRecord]:
-    """All keys, by client and age."""
-    return sorted(_records(table), key=lambda record: (record.client_id, record.created_at, record.key_hash))
+def update_key(store: KeyStore, before: StoredKey, wanted: Wanted) -> StoredKey:
+    """Change a key; one with a damaged item can be changed into one without. Raises ConsoleError."""
+    after = _checked(wanted.applied_to(before.item))
+    changed = {name for name in before.item.keys() | after.keys() if before.item.get(name) != after.get(name)}
+    return store.replace(before, after) if changed else before
 
 
-def revoke_keys(table: Table, *, key_id: str | None = None, client_id: str | None = None) -> list[KeyRecord]:
-    """Disable one key, by its id, or all keys of a client. Returns those that were enabled. Raises ConsoleError.
+def rotate_key(store: KeyStore, old: StoredKey, grace_seconds: int, now: float) -> tuple[str, StoredKey, StoredKey]:
+    """Make a key that takes the place of `old`, which stays good for a grace time or until it expires, if earlier.
 
-    The items stay, so that a list shows who had access until when they expire or are deleted.
+    Both share counters and budgets. Returns the new key itself, for the only time, and both as stored. Raises
+    ConsoleError.
     """
-    if key_id is not None and is_well_formed(key_id):
-        key_id = hash_client_key(key_id)
-    if key_id is not None and not _KEY_ID.fullmatch(key_id):
-        raise ConsoleError("That is no key id. `keys list` shows the ids; 8 or more characters are enough.")
-    found = [
-        record
-        for record in _records(table)
-        if (record.client_id == client_id if key_id is None else record.key_hash.startswith(key_id))
+    state = old.state(now)
+    if state == "rotated":
+        raise ConsoleError(f"Key {old.key_id} was replaced by {old.values['replaced_by']}. Rotate that one.")
+    if state != "enabled":
+        remedy = "`keys show` says why, `keys update` mends it" if state == "damaged" else "Make a new one"
+        raise ConsoleError(f"Key {old.key_id} is {state}: only a key that is good can be rotated. {remedy}.")
+    key = new_client_key()
+    handed_on = {name: value for name, value in old.item.items() if name not in _OWN}
+    new = {
+        **handed_on,
+        "key_hash": hash_client_key(key),
+        "created_at": rfc3339(now),
+        "limits_id": old.values.get("limits_id", old.key_id),
+    }
+    end = int(now) + grace_seconds
+    replaced = {
+        **old.item,
+        "expires_at": min(end, old.values.get("expires_at", end)),
+        "rotated_at": rfc3339(now),
+        "replaced_by": key_id_of(new["key_hash"]),
+    }
+    return key, *store.add_and_replace(_checked(new), old, _checked(replaced))
+
+
+def revoke_key(store: KeyStore, key: StoredKey) -> bool:
+    """Disable a key. Returns whether it was enabled. The item stays: a list shows who had access until it expires."""
+    return key.item.get("enabled") is not False and store.disable(key)
+
+
+def revoke_client(store: KeyStore, client_id: str) -> list[StoredKey]:
+    """Disable all keys of a client. Returns those that were enabled. Raises ConsoleError when there are no keys."""
+    revoked: list[StoredKey] = []
+    while True:  # until none is left: meanwhile a key may have been rotated
+        keys = [key for key in store.all() if key.client_id == client_id]
+        if not keys and not revoked:
+            raise ConsoleError(f"There is no key of client '{client_id}'. `keys list` shows all keys.")
+        disabled = [key for key in keys if revoke_key(store, key)]
+        if not disabled:
+            return revoked
+        revoked += disabled
+
+
+def others_of_its_line(store: KeyStore, key: StoredKey, now: float) -> list[StoredKey]:
+    """The keys that are good and share the limits of `key`: those it replaced, or that replaced it."""
+    return [
+        other
+        for other in store.all()
+        if other.limits_id == key.limits_id
+        and other.key_hash != key.key_hash
+        and other.state(now) in ("enabled", "rotated")
     ]
-    if not found:
-        wanted = f"of client '{client_id}'" if key_id is None else f"with id {key_id[:_SHOWN_ID_LENGTH]}"
-        raise ConsoleError(f"There is no key {wanted}. `keys list` shows all keys.")
-    if key_id is not None and len(found) > 1:
-        raise ConsoleError(f"{len(found)} keys have ids that begin with {key_id}. Give more characters.")
-    enabled = [record for record in found if record.enabled]
-    for record in enabled:
-        table.client.update_item(
-            TableName=table.name,
-            Key={"key_hash": {"S": record.key_hash}},
-            UpdateExpression="SET enabled = :no",
-            ConditionExpression="attribute_exists(key_hash)",
-            ExpressionAttributeValues={":no": {"BOOL": False}},
-        )
-    return enabled
 
 
-def keys_table(records: list[KeyRecord], now: float) -> str:
-    """The keys as text."""
-    rows = [
-        (
-            record.key_id,
-            record.client_id,
-            record.name,
-            _state(record, now),
-            record.created_at[:10],
-            rfc3339(record.expires_at)[:10] if record.expires_at else "never",
-            ", ".join(record.servers) or "all",
-            ", ".join(record.models) or "all",
-        )
-        for record in records
-    ]
-    return columns(("KEY ID", "CLIENT", "NAME", "STATE", "CREATED", "EXPIRES", "SERVERS", "MODELS"), rows)
+def _mapping(value: Any) -> dict[str, Any]:
+    """`value`, unless it is damaged: then there is nothing to keep of it."""
+    return dict(value) if isinstance(value, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _state(record: KeyRecord, now: float) -> str:
-    if not record.enabled:
-        return "revoked"
-    return "expired" if record.expires_at is not None and record.expires_at <= now else "enabled"
-
-
-def _records(table: Table) -> Iterator[KeyRecord]:
-    read = TypeDeserializer().deserialize
-    for page in table.client.get_paginator("scan").paginate(TableName=table.name, ConsistentRead=True):
-        for raw in page["Items"]:
-            item: dict[str, Any] = {name: read(value) for name, value in raw.items()}
-            yield KeyRecord(
-                key_hash=item["key_hash"],
-                client_id=item.get("client_id", "?"),
-                name=item.get("name", ""),
-                enabled=item.get("enabled") is True,
-                created_at=item.get("created_at", ""),
-                expires_at=int(item["expires_at"]) if "expires_at" in item else None,
-                servers=item.get("servers", []),
-                models=item.get("models", []),
-            )
+def _checked(item: dict[str, Any]) -> dict[str, Any]:
+    for name, value in item.items():
+        if name in ATTRIBUTES and without_keys(repr(value)) != repr(value):
+            raise ConsoleError(f"{name} would hold what looks like a client key. Keys are not stored anywhere.")
+    _, problems = read_attributes(item)
+    if problems:
+        raise ConsoleError("; ".join(problems) + ".")
+    return item

@@ -1,20 +1,26 @@
 """Finds the application's tables: as named on the command line, in the environment, or by the stack's outputs."""
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from console.errors import ConsoleError
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import StackTypeDef
     from mypy_boto3_dynamodb import DynamoDBClient
 
 Output = Literal["KeysTable", "CostsTable"]
 VARIABLES: Mapping[Output, str] = {"KeysTable": "KEYS_TABLE", "CostsTable": "COSTS_TABLE"}
 OPTIONS: Mapping[Output, str] = {"KeysTable": "--keys-table", "CostsTable": "--costs-table"}
+
+# For what is good to know, but not worth a wait.
+_HASTY = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +31,60 @@ class Table:
     name: str
 
 
-def find_table(output: Output, given: str | None, stack_name: str, environ: Mapping[str, str]) -> Table:
-    """The table that the stack calls `output`. Raises ConsoleError, and botocore's errors."""
-    session = boto3.Session(region_name=environ.get("AWS_REGION"))  # which boto3 itself does not read
-    name = given or environ.get(VARIABLES[output]) or _stack_output(session, output, stack_name)
+def add_table_options(command: argparse.ArgumentParser, output: Output, *, inherited: bool = False) -> None:
+    """The options of a command that uses the table `output`. With `inherited`, those before its name hold too."""
+
+    def default(value: object) -> object:
+        return argparse.SUPPRESS if inherited else value
+
+    command.add_argument("--stack-name", default=default("openai-proxy"), help="default: openai-proxy")
+    command.add_argument(
+        OPTIONS[output], dest="table", default=default(None), help=f"default: ${VARIABLES[output]}, else the stack's"
+    )
+    command.add_argument("--json", action="store_true", default=default(False), help="for programs")
+
+
+def chosen_table(output: Output, options: argparse.Namespace, environ: Mapping[str, str]) -> Table:
+    """The table that the stack calls `output`, or that is named instead. Raises ConsoleError and botocore's errors."""
+    session = _session(environ)
+    name = options.table or environ.get(VARIABLES[output]) or _stack_output(session, output, options.stack_name)
     return Table(session.client("dynamodb"), name)  # pyright: ignore[reportUnknownMemberType] - stubs of all services
 
 
+def authorizer_cache_seconds(table: Table, options: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
+    """How long the doors remember a key of `table`; None when the stack cannot be asked, or has another table."""
+    try:
+        stack = _stack(_session(environ), options.stack_name, _HASTY)
+    except (BotoCoreError, ClientError):
+        return None
+    if _values(stack, "Outputs", "Output").get("KeysTable") != table.name:
+        return None
+    seconds = _values(stack, "Parameters", "Parameter").get("AuthorizerCacheSeconds", "")
+    return int(seconds) if seconds.isdecimal() else None
+
+
 def _stack_output(session: boto3.Session, output: Output, stack_name: str) -> str:
-    client = session.client("cloudformation")  # pyright: ignore[reportUnknownMemberType] - stubs of all services
     remedy = f"Name it with --stack-name, or the table with {OPTIONS[output]} or {VARIABLES[output]}."
     try:
-        [stack] = client.describe_stacks(StackName=stack_name)["Stacks"]
+        stack = _stack(session, stack_name)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") != "ValidationError":
             raise
         raise ConsoleError(f"There is no stack '{stack_name}' in this account and region. {remedy}") from error
-    for entry in stack.get("Outputs", []):
-        if entry.get("OutputKey") == output and (value := entry.get("OutputValue")):
-            return value
+    if value := _values(stack, "Outputs", "Output").get(output):
+        return value
     raise ConsoleError(f"The stack '{stack_name}' has no output '{output}'. {remedy}")
+
+
+def _session(environ: Mapping[str, str]) -> boto3.Session:
+    return boto3.Session(region_name=environ.get("AWS_REGION"))  # which boto3 itself does not read
+
+
+def _stack(session: boto3.Session, name: str, config: Config | None = None) -> "StackTypeDef":
+    client = session.client("cloudformation", config=config)  # pyright: ignore[reportUnknownMemberType] - as above
+    [stack] = client.describe_stacks(StackName=name)["Stacks"]
+    return stack
+
+
+def _values(stack: Mapping[str, Any], kind: str, singular: str) -> dict[str, str]:
+    return {entry[f"{singular}Key"]: entry.get(f"{singular}Value", "") for entry in stack.get(kind, [])}

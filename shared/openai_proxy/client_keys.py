@@ -1,19 +1,32 @@
-"""Client keys: `opx-`, 43 base62 characters (256 random bits), 6 base62 characters of CRC-32 over all before. Pure.
+"""Client keys: their form, and what may be stored about one. Pure.
 
-One rule: a key is shown once, where it is made; only its hash is stored. The checksum lets garbage be refused without
-a look-up, and lets secret scanners tell a key from an accident.
+A key is `opx-`, 43 base62 characters (256 random bits), 6 base62 characters of CRC-32 over all before. The checksum
+lets garbage be refused without a look-up, and lets secret scanners tell a key from an accident.
+
+Two rules. A key is shown once, where it is made; only its hash is stored. And an attribute of a stored key is either
+absent or fit: the console writes nothing else, and the authorizer lets nobody in with anything else, so that a broken
+limit is never no limit.
 """
 
 import hashlib
 import re
 import secrets
 import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
 
 PREFIX = "opx-"
+KEY_ID_LENGTH = 12
+MOST_TAGS = 16
+MOST_NAMES = 100
+
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_LENGTH = 43
 _CHECKSUM_LENGTH = 6
 _FORM = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}")
+_KEY_IN_TEXT = re.compile(rf"{PREFIX}[0-9A-Za-z]{{20,}}", re.IGNORECASE)
 
 
 def new_client_key() -> str:
@@ -32,6 +45,16 @@ def hash_client_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def key_id_of(key_hash: str) -> str:
+    """A name for a key that gives nothing away: the beginning of its hash."""
+    return key_hash[:KEY_ID_LENGTH]
+
+
+def without_keys(text: str) -> str:
+    """`text` with everything in it that looks like a client key, or a good part of one, made illegible."""
+    return _KEY_IN_TEXT.sub(f"{PREFIX}…", text)
+
+
 def _checksum(body: str) -> str:
     return _base62(zlib.crc32(body.encode()), _CHECKSUM_LENGTH)
 
@@ -42,3 +65,169 @@ def _base62(number: int, length: int) -> str:
         number, digit = divmod(number, 62)
         digits = _DIGITS[digit] + digits
     return digits
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """May answers come from the response cache? `ttl` is in seconds; keys of one `pool` share answers."""
+
+    mode: str
+    ttl: int | None = None
+    pool: str | None = None
+
+
+def read_attributes(item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What an item of the key table says, and all that is wrong with it.
+
+    `item` has plain values: str, bool, int or Decimal, list, dict. The values returned are typed: whole numbers int,
+    money Decimal, lists tuples; what is absent, unknown or unfit is left out. Each problem names an attribute and what
+    it must be, never what it is.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, attribute in ATTRIBUTES.items():
+        if name not in item:
+            if name in REQUIRED:
+                problems.append(f"{name} is missing")
+            continue
+        value = attribute.read(item[name])
+        if value is None:
+            problems.append(f"{name} must be {attribute.rule}")
+        else:
+            values[name] = value
+    return values, problems
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """How one attribute is read: `read` gives None for what does not keep to `rule`."""
+
+    rule: str
+    read: Callable[[Any], Any]
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _form(pattern: str) -> Callable[[Any], str | None]:
+    form = re.compile(pattern)
+    return lambda value: value if isinstance(value, str) and form.fullmatch(value) else None
+
+
+def _printable(most: int) -> Callable[[Any], str | None]:
+    def read(value: Any) -> str | None:
+        # What a terminal would obey (escape sequences, reversed text) is not printable.
+        fits = isinstance(value, str) and value.isprintable() and 0 < len(value.strip()) == len(value) <= most
+        return value if fits else None
+
+    return read
+
+
+def _whole(least: int, most: int) -> Callable[[Any], int | None]:
+    def read(value: Any) -> int | None:
+        number = _number(value)
+        return int(number) if number is not None and least <= number <= most and number == int(number) else None
+
+    return read
+
+
+def _money(value: Any) -> Decimal | None:
+    amount = _number(value)
+    if amount is None or not 0 < amount <= _MOST_MONEY:
+        return None
+    return amount if amount == amount.quantize(_MILLIONTH) else None
+
+
+def _number(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    number = Decimal(value)
+    return number if number.is_finite() else None
+
+
+def _names(read_one: Callable[[Any], str | None]) -> Callable[[Any], tuple[str, ...] | None]:
+    def read(value: Any) -> tuple[str, ...] | None:
+        # An empty list could mean nothing or everything: it is neither.
+        if not isinstance(value, list | tuple) or not 0 < len(value) <= MOST_NAMES:  # pyright: ignore[reportUnknownArgumentType]
+            return None
+        names = [read_one(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+        return tuple(name for name in names if name is not None) if None not in names else None
+
+    return read
+
+
+def _tags(value: Any) -> dict[str, str] | None:
+    if not isinstance(value, Mapping) or len(value) > MOST_TAGS:  # pyright: ignore[reportUnknownArgumentType]
+        return None
+    tags: dict[str, str] = {}
+    for name, text in value.items():  # pyright: ignore[reportUnknownVariableType]
+        if _label(name) is None or not isinstance(text, str) or len(text) > 128 or not text.isprintable():
+            return None
+        tags[str(name)] = text  # pyright: ignore[reportUnknownArgumentType]
+    return tags
+
+
+def _cache(value: Any) -> CachePolicy | None:
+    if not isinstance(value, Mapping) or not value.keys() <= {"mode", "ttl", "pool"}:  # pyright: ignore[reportUnknownMemberType]
+        return None
+    parts: dict[str, Any] = {**value}
+    if parts.get("mode") not in ("on", "off"):
+        return None
+    policy = CachePolicy(parts["mode"], _seconds(parts.get("ttl")), _label(parts.get("pool")))
+    unfit = ("ttl" in parts and policy.ttl is None) or ("pool" in parts and policy.pool is None)
+    incomplete = policy.mode == "on" and (policy.ttl is None or policy.pool is None)
+    return None if unfit or incomplete else policy
+
+
+def _model(value: Any) -> str | None:
+    name = _printable(128)(value)
+    return name if name and "," not in name and "*" not in name[:-1] else None
+
+
+_MILLIONTH = Decimal("0.000001")
+_MOST_MONEY = Decimal(1_000_000_000)
+_END_OF_9999 = 253_402_300_799
+_label = _form(r"[A-Za-z0-9_.-]{1,64}")
+_key_id = _form(rf"[0-9a-f]{{{KEY_ID_LENGTH}}}")
+_seconds = _whole(1, 31_536_000)
+
+_NAME_RULE = "1 to 64 letters, digits, '_', '.' and '-'"
+_TEXT_RULE = "1 to 128 printable characters, without blanks around them"
+_COUNT = Attribute("a whole number from 1 to 1,000,000,000", _whole(1, 1_000_000_000))
+_BUDGET = Attribute("more than 0 and at most 1,000,000,000, with at most 6 decimals", _money)
+_ID = Attribute("a key id: 12 hexadecimal digits", _key_id)
+_TIME = Attribute("a time as text", _printable(64))
+
+REQUIRED = frozenset({"key_hash", "client_id", "name", "enabled"})
+ATTRIBUTES: Mapping[str, Attribute] = {
+    "key_hash": Attribute("64 hexadecimal digits", _form(r"[0-9a-f]{64}")),
+    "client_id": Attribute(_NAME_RULE, _label),
+    "name": Attribute(_TEXT_RULE, _printable(128)),
+    "owner": Attribute(_TEXT_RULE, _printable(128)),
+    "tags": Attribute(f"at most {MOST_TAGS}, with names of {_NAME_RULE}, values of up to 128 characters", _tags),
+    "enabled": Attribute("true or false", _flag),
+    "created_at": _TIME,
+    "expires_at": Attribute("a time in Unix seconds", _whole(0, _END_OF_9999)),
+    "servers": Attribute(
+        f"1 to {MOST_NAMES} names as in openai_servers.yaml, each given by itself",
+        _names(_form(r"[a-z0-9][a-z0-9_-]{0,63}")),
+    ),
+    "models": Attribute(
+        f"1 to {MOST_NAMES} names, each given by itself: of up to 128 characters, without commas, '*' only as the last",
+        _names(_model),
+    ),
+    "limits_id": _ID,
+    "rpm": _COUNT,
+    "tpm": _COUNT,
+    "parallel": _COUNT,
+    "budget_day": _BUDGET,
+    "budget_month": _BUDGET,
+    "currency": Attribute("USD, the currency of the price book", _form("USD")),
+    "cache": Attribute(
+        f"on or off, with a ttl of 1 to 31,536,000 seconds and a pool of {_NAME_RULE} when it is on", _cache
+    ),
+    "rotated_at": _TIME,
+    "replaced_by": _ID,
+}
+"""Every attribute of an item, in the order in which it is shown to people."""

@@ -41,6 +41,7 @@ def put(client: Any, **attributes: Any) -> str:
 def event(key: str) -> Any:
     request = json.loads((API / "rest_authorizer_request.json").read_text(encoding="utf-8"))
     request["headers"]["Authorization"] = f"Bearer {key}"
+    request["multiValueHeaders"]["Authorization"] = [f"Bearer {key}"]
     return request
 
 
@@ -54,14 +55,42 @@ def test_a_stored_key_is_let_in(client: Any, handler: Any):
 def test_all_attributes_are_read(client: Any, handler: Any):
     key = put(
         client,
+        owner={"S": "Team Web"},
+        tags={"M": {"env": {"S": "prod"}}},
         servers={"L": [{"S": "openai"}, {"S": "ollama"}]},
-        models={"L": [{"S": "gpt-5"}]},
+        models={"L": [{"S": "gpt-5*"}]},
+        limits_id={"S": "0123456789ab"},
+        rpm={"N": "60"},
+        tpm={"N": "100000"},
+        parallel={"N": "5"},
+        budget_day={"N": "0.5"},
+        budget_month={"N": "100"},
+        currency={"S": "USD"},
+        cache={"M": {"mode": {"S": "on"}, "ttl": {"N": "3600"}, "pool": {"S": "web"}}},
         expires_at={"N": "4000000000"},
         created_at={"S": "2026-11-23T09:30:00.000Z"},
+        rotated_at={"S": "2026-11-23T09:30:00.000Z"},
+        replaced_by={"S": "ba9876543210"},
     )
 
-    context = handler(event(key), None)["context"]
-    assert (context["servers"], context["models"], context["client_name"]) == ("openai,ollama", "gpt-5", "Web shop")
+    assert handler(event(key), None)["context"] == {
+        "client_id": "web-shop",
+        "client_name": "Web shop",
+        "key_id": hash_client_key(key)[:12],
+        "limits_id": "0123456789ab",
+        "owner": "Team Web",
+        "tags": '{"env":"prod"}',
+        "expires_at": "4000000000",
+        "servers": "openai,ollama",
+        "models": "gpt-5*",
+        "rpm": "60",
+        "tpm": "100000",
+        "parallel": "5",
+        "budget_day": "0.5",
+        "budget_month": "100",
+        "currency": "USD",
+        "cache": "on:3600:web",
+    }
 
 
 @pytest.mark.parametrize(
@@ -85,8 +114,31 @@ def test_without_the_table_nobody_is_called_unauthorized(client: Any, handler: A
         handler(event(key), None)
 
 
-def test_a_damaged_item_lets_nobody_in_and_is_not_called_unauthorized(client: Any, handler: Any):
-    key = put(client, enabled={"S": "yes"})
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"enabled": {"S": "yes"}},
+        {"rpm": {"S": "60"}},
+        {"rpm": {"N": "-60"}},
+        {"rpm": {"NULL": True}},
+        {"budget_day": {"N": "0.0000001"}},
+        {"servers": {"SS": ["openai"]}},
+        {"servers": {"L": []}},
+        {"models": {"B": b"gpt-5"}},
+        {"name": {"N": "7"}},
+    ],
+    ids=str,
+)
+def test_a_damaged_item_lets_nobody_in_and_is_not_called_unauthorized(client: Any, handler: Any, damage: Any):
+    key = put(client, **damage)
 
-    with pytest.raises(KeyError):
+    with pytest.raises(Exception, match=r"^The item of a client key is damaged\.$"):
         handler(event(key), None)
+
+
+def test_the_hash_of_a_key_is_no_key(client: Any, handler: Any):
+    key_hash = hash_client_key(put(client))
+
+    for no_key in (key_hash, f"opx-{key_hash[:49]}"):
+        with pytest.raises(Exception, match=r"^Unauthorized$"):
+            handler(event(no_key), None)

@@ -11,10 +11,8 @@ from urllib.parse import parse_qs
 
 import boto3
 import pytest
-from authorizer.keys_table import KeysTable
 from aws_lambda_powertools import Logger
 from moto import mock_aws
-from openai_proxy.client_keys import hash_client_key, is_well_formed
 from openai_proxy.pricing import load_price_book
 from record_cost.consumer import RecordCost
 from record_cost.table import CostsTable
@@ -73,102 +71,6 @@ def books(client: Any) -> None:
     """The samples, recorded as the application records them."""
     record_cost = RecordCost(load_price_book(), CostsTable(client, "costs"), Logger(service="test"))
     record_cost({"Records": [{"messageId": path.stem, "body": path.read_text()} for path in SAMPLES.glob("*.json")]})
-
-
-class TestKeys:
-    def test_a_new_key_is_printed_once_and_stored_as_its_hash(self, run: Run, client: Any):
-        ran = run("keys", "create", "--client-id", "web-shop", "--name", "Web shop")
-
-        key = ran.out.strip()
-        assert ran.code == 0
-        assert is_well_formed(key)
-        assert "copy it now" in ran.err
-        [item] = client.scan(TableName="keys")["Items"]
-        assert item["key_hash"] == {"S": hash_client_key(key)}
-        assert item.keys() == {"key_hash", "client_id", "name", "enabled", "created_at"}
-        assert key not in json.dumps(item)
-
-    def test_the_authorizer_reads_what_the_console_writes(self, run: Run, client: Any):
-        ran = run(
-            *("keys", "create", "--client-id", "ci", "--name", "CI", "--server", "openai", "--server", "ollama"),
-            *("--model", "gpt-5-mini", "--expires-in-days", "30", "--json"),
-        )
-
-        found = KeysTable(client, "keys").find(hash_client_key(ran.json["key"]))
-        assert found is not None
-        assert (found.client_id, found.name, found.enabled) == ("ci", "CI", True)
-        assert (found.servers, found.models) == (("openai", "ollama"), ("gpt-5-mini",))
-        assert found.expires_at == ran.json["expires_at"]
-
-    def test_a_list_shows_all_keys_and_no_secret(self, run: Run):
-        keys = [
-            run("keys", "create", "--client-id", name, "--name", "x", "--json").json["key"] for name in ("b", "a", "b")
-        ]
-
-        listed = run("keys", "list", "--json")
-        text = run("keys", "list")
-        assert [record["client_id"] for record in listed.json] == ["a", "b", "b"]
-        assert text.out.splitlines()[0].split() == [
-            *("KEY", "ID", "CLIENT", "NAME", "STATE", "CREATED", "EXPIRES", "SERVERS", "MODELS")
-        ]
-        for key in keys:
-            assert hash_client_key(key)[:12] in text.out
-            for shown in (listed.out, text.out):
-                assert key not in shown
-                assert hash_client_key(key) not in shown
-
-    @pytest.mark.parametrize("by", ["id", "prefix", "key", "client"])
-    def test_a_revoked_key_is_disabled_and_still_listed(self, run: Run, client: Any, by: str):
-        created = run("keys", "create", "--client-id", "a", "--name", "x", "--json").json
-        run("keys", "create", "--client-id", "other", "--name", "x")
-        which = {
-            "id": [created["key_id"]],
-            "prefix": [created["key_id"][:8]],
-            "key": [created["key"]],
-            "client": ["--client-id", "a"],
-        }
-
-        ran = run("keys", "revoke", *which[by])
-
-        assert (ran.code, ran.out) == (0, f"Revoked {created['key_id']} of 'a' (x).\n")
-        found = KeysTable(client, "keys").find(hash_client_key(created["key"]))
-        assert found is not None
-        assert not found.enabled
-        assert [record["enabled"] for record in run("keys", "list", "--json").json] == [False, True]
-        assert "Nothing to do" in run("keys", "revoke", *which[by]).out
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["create", "--client-id", "a b", "--name", "x"], "'a b' is no client id"),
-            (["create", "--client-id", "a" * 65, "--name", "x"], "is no client id"),
-            (["create", "--client-id", "a", "--name", "x", "--server", "b,c"], "with an option of its own"),
-            (["revoke", "0123456789ab"], "There is no key with id 0123456789ab. `keys list` shows all keys."),
-            (["revoke", "everything"], "That is no key id."),
-            (["revoke", "--client-id", "nobody"], "There is no key of client 'nobody'."),
-        ],
-    )
-    def test_what_cannot_be_done_is_said(self, run: Run, client: Any, arguments: list[str], message: str):
-        ran = run("keys", *arguments)
-
-        assert (ran.code, ran.out) == (1, "")
-        assert ran.err.startswith("openai-proxy: ")
-        assert message in ran.err
-        assert client.scan(TableName="keys")["Count"] == 0
-
-    def test_an_id_of_two_keys_revokes_neither(self, run: Run, client: Any):
-        for last in "12":
-            item = {"key_hash": "0123456789ab" + last, "client_id": "a", "name": "x", "created_at": "2026"}
-            client.put_item(
-                TableName="keys",
-                Item={name: {"S": value} for name, value in item.items()} | {"enabled": {"BOOL": True}},
-            )
-
-        ran = run("keys", "revoke", "0123456789ab")
-
-        assert ran.code == 1
-        assert "2 keys have ids that begin with 0123456789ab" in ran.err
-        assert run("keys", "revoke", "0123456789ab2").code == 0
 
 
 @pytest.mark.usefixtures("books")

@@ -1,0 +1,198 @@
+"""The key table as the console uses it. Its rule: an item is changed only if it is still as it was when it was read.
+
+A revocation alone asks for nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
+from openai_proxy.client_keys import (
+    ATTRIBUTES,
+    KEY_ID_LENGTH,
+    hash_client_key,
+    is_well_formed,
+    key_id_of,
+    read_attributes,
+)
+
+from console.errors import ConsoleError
+from console.stack import Table
+
+State = Literal["enabled", "rotated", "expired", "revoked", "damaged"]
+
+_SHORTEST_ID = 8
+_LONGEST_ID = 64
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """An item of the key table in plain values, whatever it holds."""
+
+    item: Mapping[str, Any]
+
+    @property
+    def key_hash(self) -> str:
+        """The key of the item."""
+        return self.item["key_hash"]
+
+    @property
+    def key_id(self) -> str:
+        """How people and logs call the key."""
+        return key_id_of(self.key_hash)
+
+    @property
+    def limits_id(self) -> str:
+        """Under which its usage is counted: with those of the keys it replaced."""
+        return self.values.get("limits_id", self.key_id)
+
+    @property
+    def client_id(self) -> str:
+        """Whose key it is; "" when the item is too damaged to say so."""
+        return self._text("client_id")
+
+    @property
+    def name(self) -> str:
+        """What it is for; "" when the item is too damaged to say so."""
+        return self._text("name")
+
+    @property
+    def created_at(self) -> str:
+        """When it was made, in RFC 3339; "" when that is not known."""
+        return self._text("created_at")
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Its attributes, as far as they are fit."""
+        return read_attributes(self.item)[0]
+
+    @cached_property
+    def problems(self) -> list[str]:
+        """Why the authorizer cannot read it; empty when it can."""
+        return read_attributes(self.item)[1]
+
+    def state(self, now: float) -> State:
+        """Whether the key is good, or why not. One that is rotated is good until it expires."""
+        if self.item.get("enabled") is False:
+            return "revoked"
+        if self.problems:
+            return "damaged"
+        if self.values.get("expires_at", now + 1) <= now:
+            return "expired"
+        return "rotated" if "replaced_by" in self.values else "enabled"
+
+    def _text(self, name: str) -> str:
+        value = self.item.get(name)
+        return value if isinstance(value, str) else ""
+
+
+class KeyStore:
+    """The keys in a table. Every method raises botocore's errors."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._client = table.client
+
+    def all(self) -> Iterator[StoredKey]:
+        """All keys."""
+        for page in self._client.get_paginator("scan").paginate(TableName=self.table.name, ConsistentRead=True):
+            yield from (StoredKey(_plain(item)) for item in page["Items"])
+
+    def find(self, key_id: str) -> StoredKey:
+        """The one key whose id begins with `key_id`; a whole key is understood too. Raises ConsoleError."""
+        wanted = hash_client_key(key_id) if is_well_formed(key_id) else key_id
+        if not (_SHORTEST_ID <= len(wanted) <= _LONGEST_ID and set(wanted) <= set("0123456789abcdef")):
+            raise ConsoleError("That is no key id. `keys list` shows the ids; 8 or more characters are enough.")
+        found = [key for key in self.all() if key.key_hash.startswith(wanted)]
+        if not found:
+            raise ConsoleError(f"There is no key with id {wanted[:KEY_ID_LENGTH]}. `keys list` shows all keys.")
+        if len(found) > 1:
+            raise ConsoleError(f"{len(found)} keys have ids that begin with {wanted}. Give more characters.")
+        return found[0]
+
+    def add(self, item: Mapping[str, Any]) -> StoredKey:
+        """Store a new key."""
+        # Without a condition: two keys never have one hash, and a put that is sent again must not fail.
+        self._client.put_item(TableName=self.table.name, Item=_typed(item))
+        return StoredKey(item)
+
+    def replace(self, before: StoredKey, after: Mapping[str, Any]) -> StoredKey:
+        """Make `after` of the item `before`. Raises ConsoleError."""
+        try:
+            self._client.update_item(**self._update_unless_changed(before, after))
+        except self._client.exceptions.ConditionalCheckFailedException:
+            raise _changed_meanwhile(before) from None
+        return StoredKey(after)
+
+    def add_and_replace(
+        self, new: Mapping[str, Any], before: StoredKey, after: Mapping[str, Any]
+    ) -> tuple[StoredKey, StoredKey]:
+        """Store a new key, and make `after` of the item `before`: both or neither. Raises ConsoleError."""
+        try:
+            self._client.transact_write_items(
+                TransactItems=[
+                    {"Put": {"TableName": self.table.name, "Item": _typed(new)}},
+                    {"Update": self._update_unless_changed(before, after)},
+                ]
+            )
+        except self._client.exceptions.TransactionCanceledException as error:
+            if {"ConditionalCheckFailed", "TransactionConflict"} & _cancellation_reasons(error):
+                raise _changed_meanwhile(before) from None
+            raise
+        return StoredKey(new), StoredKey(after)
+
+    def disable(self, key: StoredKey) -> bool:
+        """Disable a key, whatever else has changed. Returns False when it is not there any more."""
+        try:
+            self._client.update_item(
+                TableName=self.table.name,
+                Key={"key_hash": {"S": key.key_hash}},
+                UpdateExpression="SET enabled = :no",
+                ConditionExpression="attribute_exists(key_hash)",
+                ExpressionAttributeValues={":no": {"BOOL": False}},
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False  # it had expired, and has been deleted
+        return True
+
+    def _update_unless_changed(self, before: StoredKey, after: Mapping[str, Any]) -> Any:
+        """The update of what differs, on the condition that nothing at all was changed since `before` was read."""
+        old, new = _typed(before.item), _typed(after)
+        names = list(enumerate(sorted(ATTRIBUTES.keys() | old.keys() | new.keys())))
+        changed = [(n, name) for n, name in names if name in new and new[name] != old.get(name)]
+        gone = [f"#name{n}" for n, name in names if name in old and name not in new]
+        unchanged = [f"#name{n} = :old{n}" if name in old else f"attribute_not_exists(#name{n})" for n, name in names]
+        expression = "SET " + ", ".join(f"#name{n} = :new{n}" for n, _ in changed) if changed else ""
+        return {
+            "TableName": self.table.name,
+            "Key": {"key_hash": old["key_hash"]},
+            "UpdateExpression": expression + (" REMOVE " + ", ".join(gone) if gone else ""),
+            "ConditionExpression": " AND ".join(unchanged),
+            "ExpressionAttributeNames": {f"#name{n}": name for n, name in names},
+            "ExpressionAttributeValues": {f":old{n}": old[name] for n, name in names if name in old}
+            | {f":new{n}": new[name] for n, name in changed},
+        }
+
+
+def _changed_meanwhile(key: StoredKey) -> ConsoleError:
+    return ConsoleError(
+        f"Nothing is done: key {key.key_id} was changed or deleted at the same time. See `keys show {key.key_id}`."
+    )
+
+
+def _cancellation_reasons(error: ClientError) -> set[str]:
+    reasons: list[Any] = error.response.get("CancellationReasons", [])  # pyright: ignore[reportAssignmentType]
+    return {reason.get("Code", "") for reason in reasons}
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    read = TypeDeserializer().deserialize
+    return {name: read(value) for name, value in item.items()}
+
+
+def _typed(item: Mapping[str, Any]) -> dict[str, Any]:
+    write = TypeSerializer().serialize
+    return {name: write(value) for name, value in item.items()}
