@@ -36,6 +36,9 @@ check: .venv/ready ## Lint, format, types, import rules, template, contract test
 	$(BIN)/pytest tests/contract
 	$(BIN)/openai-proxy servers check openai_servers.yaml
 
+conformance: .venv/ready ## Run the stream conformance suite against a deployment (ARGS="--url https://…/conformance --key opx-…")
+	@$(BIN)/python -m conformance run $(ARGS)
+
 bench: .venv/ready .venv-ministack/ready .venv-bench/ready build ## Measure speed and memory, as told in docs/benchmarks.md
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -87,4 +90,4 @@ endef
 	$(call environment,.venv-$*,$<)
 	@touch $@
 
-.PHONY: help run test check bench build deploy requirements clean
+.PHONY: help run test check conformance bench build deploy requirements clean

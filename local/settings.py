@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 HOST = "127.0.0.1"
 REGION = "us-east-1"
+SERVERS = ROOT / "openai_servers.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Settings:
     sam: Path
     build: Path
     """Where `sam build` puts the application. Not .aws-sam/build: `make deploy` builds there, for another Python."""
+    listed_servers: Path = SERVERS
+    """The servers that this stack lists beside its demo server."""
     stack_name: str = "openai-proxy"
 
     @property
@@ -39,7 +42,7 @@ class Settings:
 
     @property
     def servers_file(self) -> Path:
-        """The servers file of this stack: the repository's, and the demo server."""
+        """The servers file of this stack: the listed servers, and the demo server."""
         return self.folder / "openai_servers.yaml"
 
     @property
@@ -105,7 +108,15 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     )
     run.add_argument("--folder", type=Path, default=ROOT / ".local", help="logs and state (.local)")
     run.add_argument("--build", type=Path, help="what sam build makes (FOLDER/build)")
+    run.add_argument(
+        "--servers-file",
+        type=Path,
+        default=environ.get("SERVERS_FILE") or SERVERS,
+        help="the servers (SERVERS_FILE; openai_servers.yaml)",
+    )
     options = parser.parse_args(arguments)
+    if not options.servers_file.is_file():
+        run.error(f"there is no servers file {options.servers_file}")
     folder: Path = options.folder.resolve()
     return Settings(
         port=options.port,
@@ -116,4 +127,5 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         ministack=Path(environ.get("MINISTACK") or ROOT / ".venv-ministack/bin/ministack"),
         sam=Path(sys.executable).parent / "sam",
         build=(options.build or folder / "build").resolve(),
+        listed_servers=options.servers_file.resolve(),
     )

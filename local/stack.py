@@ -55,8 +55,8 @@ class Stack:
         require_free(
             {"PORT": settings.port, "MINISTACK_PORT": settings.ministack_port, "DEMO_PORT": settings.demo_port}
         )
-        shipped = (ROOT / "openai_servers.yaml").read_text(encoding="utf-8")
-        servers = servers_file(shipped, settings.demo_url, self._demo_token)
+        listed = settings.listed_servers.read_text(encoding="utf-8")
+        servers = servers_file(listed, settings.demo_url, self._demo_token)
         tokens = provider_tokens(servers, self._environ)
         async with AsyncExitStack() as cleanup:
             self._prepare_folder(cleanup)

@@ -14,6 +14,7 @@ from proxy.attempts import Attempts
 from proxy.authorization import Authorizer
 from proxy.breaker import Breakers
 from proxy.cors import Cors
+from proxy.limits import LimitsTable
 from proxy.model_list import ModelList
 from proxy.publisher import Publisher
 from proxy.relay import Relay
@@ -90,6 +91,7 @@ class Proxy:
         self.relay = Relay(
             Routes(servers),
             Authorizer(invoke, "authorizer", "eu-central-1", 60),
+            LimitsTable(bus, "limits", "open"),
             Attempts(transport, tokens, Breakers(clock), self.slept.append, lambda: 0.5),
             ModelList(servers, transport, tokens, clock),
             Publisher(bus, "bus"),

@@ -36,7 +36,8 @@ class Answers:
         """Those of one answer, with what every answer says: ids, who served it, what it took, who may read it."""
         request, body = inference.request, inference.body
         origin = request.headers.get("origin") if request else None
-        found = {**own, "x-request-id": inference.request_id, "x-inference-id": inference.id}
+        limits = inference.taken.headers if inference.taken else dict[str, str]()
+        found = {**own, **limits, "x-request-id": inference.request_id, "x-inference-id": inference.id}
         found["cache-control"] = "no-cache"
         if inference.server:
             found["x-served-by"] = inference.server

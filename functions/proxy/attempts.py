@@ -152,6 +152,7 @@ class Attempts:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """A `Retry-After` in seconds; its other form, a date, is not used by OpenAI's servers."""
     try:
-        return max(0.0, float(headers["retry-after"]))
+        seconds = float(headers["retry-after"])
     except (KeyError, ValueError):
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -27,19 +27,29 @@ class Authorizer:
     """Asks the authorizer function, and remembers its yes for `ttl` seconds."""
 
     def __init__(
-        self, invoke: Invoke, function: str, region: str, ttl: float, clock: Callable[[], float] = time.monotonic
+        self,
+        invoke: Invoke,
+        function: str,
+        region: str,
+        ttl: float,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._invoke = invoke
         self._function = function
         self._region = region
         self._ttl = ttl
         self._clock = clock
+        self._now = now
         self._remembered: OrderedDict[bytes, tuple[float, ClientKey]] = OrderedDict()
 
     def authorize(self, request: InferenceRequest) -> ClientKey:
         """The key that `request` came with. Raises ClientError (401) or UnavailableError (503)."""
         if request.gateway_identity is not None and "client_id" in request.gateway_identity:
-            return ClientKey.from_context(request.gateway_identity)
+            try:
+                return self._still_good(ClientKey.from_context(request.gateway_identity))
+            except (ValueError, TypeError) as error:
+                raise _cannot_check() from error
         authorization = request.headers.get("authorization")
         if not authorization:
             raise ClientError(
@@ -51,12 +61,17 @@ class Authorizer:
         digest = hashlib.sha256(authorization.encode()).digest()
         remembered = self._remembered.get(digest)
         if remembered and remembered[0] > self._clock():
-            return remembered[1]
+            return self._still_good(remembered[1])
         key = self._ask(request, authorization)
         self._remembered[digest] = (self._clock() + self._ttl, key)
         self._remembered.move_to_end(digest)
         if len(self._remembered) > _MAX_REMEMBERED:
             self._remembered.popitem(last=False)
+        return key
+
+    def _still_good(self, key: ClientKey) -> ClientKey:
+        if key.expires_at is not None and key.expires_at <= self._now():
+            raise _invalid()
         return key
 
     def forget(self) -> None:
@@ -69,12 +84,16 @@ class Authorizer:
             result, failed = self._invoke(self._function, json.dumps(event).encode())
             answer: Any = json.loads(result)
             if failed and answer.get("errorMessage") == "Unauthorized":
-                raise ClientError(401, "invalid_api_key", "The client key is not valid.", type="authentication_error")
+                raise _invalid()
             if failed or answer["policyDocument"]["Statement"][0]["Effect"] != "Allow":
                 raise _cannot_check()
             return ClientKey.from_context(answer["context"])
         except (AwsError, ValueError, KeyError, TypeError, LookupError, AttributeError) as error:
             raise _cannot_check() from error
+
+
+def _invalid() -> ClientError:
+    return ClientError(401, "invalid_api_key", "The client key is not valid.", type="authentication_error")
 
 
 def _cannot_check() -> UnavailableError:

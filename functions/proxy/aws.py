@@ -98,6 +98,27 @@ class Aws:
         """PutEvents: the result of each entry, in order; a failed one has `ErrorCode`."""
         return self._json("events", "AWSEvents.PutEvents", {"Entries": entries}, "Entries", timeout=timeout)
 
+    def update_item(self, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
+        """UpdateItem of DynamoDB: whether its condition held, and the item where the arguments ask for it."""
+        status, body = self._dynamodb("UpdateItem", arguments, timeout)
+        if status != 200:
+            if _error_code(body, status) != "ConditionalCheckFailedException":
+                raise AwsError("dynamodb:UpdateItem", _error_code(body, status))
+            return False, _answer(body).get("Item")
+        return True, _answer(body).get("Attributes")
+
+    def get_item(self, arguments: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        """GetItem of DynamoDB: the item, empty when there is none."""
+        status, body = self._dynamodb("GetItem", arguments, timeout)
+        if status != 200:
+            raise AwsError("dynamodb:GetItem", _error_code(body, status))
+        return _answer(body).get("Item") or {}
+
+    def _dynamodb(self, operation: str, arguments: Mapping[str, Any], timeout: float) -> tuple[int, bytes]:
+        headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"DynamoDB_20120810.{operation}"}
+        status, _, body = self._call("dynamodb", "/", headers, json.dumps(arguments).encode(), timeout)
+        return status, body
+
     def get_secret(self, secret_id: str) -> str:
         """The text of a Secrets Manager secret."""
         return self._json("secretsmanager", "secretsmanager.GetSecretValue", {"SecretId": secret_id}, "SecretString")
@@ -136,6 +157,14 @@ class Aws:
     def _service_endpoint(self, service: str) -> str:
         suffix = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"
         return f"https://{service}.{self._region}.{suffix}"
+
+
+def _answer(body: bytes) -> dict[str, Any]:
+    """An answer of DynamoDB. Raises AwsError when it is not JSON."""
+    try:
+        return dict(json.loads(body))
+    except (ValueError, TypeError) as error:
+        raise AwsError("dynamodb", "an answer that is no JSON object") from error
 
 
 def _error_code(body: bytes, status: int) -> str:

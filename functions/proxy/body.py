@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.errors import ClientError
+from proxy.estimate import input_tokens, output_allowance
 from proxy.json_shapes import object_of
 from proxy.multipart import find_fields
 from proxy.request import InferenceRequest, Target
 
 _STREAMS_WITH_USAGE_OPTION = ("chat", "text_completion")
+_GENERATES = ("chat", "text_completion", "responses")
 _TAKES_MODEL = ("chat", "text_completion", "embeddings", "images", "audio", "moderations")
 _LONGEST_MODEL = 256
 
@@ -56,6 +58,12 @@ class RequestBody:
             self._operation in _TAKES_MODEL or target.path == "/responses"
         )
         """Whether a server's default model is filled in when the client names none."""
+
+    def estimated_tokens(self) -> tuple[int, int]:
+        """About how many tokens the prompt has, and how many its answer may have."""
+        if self._fields is None:
+            return 0, 0
+        return input_tokens(self._fields), output_allowance(self._fields) if self._operation in _GENERATES else 0
 
     def outgoing(self, default_model: str, replacement: str = "") -> OutgoingBody:
         """Fill in the default model, and ask a streamed chat for its usage.

@@ -1,10 +1,52 @@
 """`ClientKey`: who is calling, and what they may call. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from openai_proxy.servers import Server
+
+from proxy.json_shapes import loads_or_none, object_of
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a key may take; None: as much as it likes. Budgets are in USD. Rotated keys share one `id`."""
+
+    id: str
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    budget_day: Decimal | None = None
+    budget_month: Decimal | None = None
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether money has to be counted."""
+        return self.budget_day is not None or self.budget_month is not None
+
+    @property
+    def needs_estimate(self) -> bool:
+        """Whether the tokens of a request matter before it is made."""
+        return self.tpm is not None or self.has_budget
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, Any]) -> "Limits | None":
+        """The limits in the authorizer's context, None when there are none. Raises ValueError."""
+        limits = cls(
+            context.get("limits_id") or "",
+            rpm=_count(context.get("rpm")),
+            tpm=_count(context.get("tpm")),
+            parallel=_count(context.get("parallel")),
+            budget_day=_money(context.get("budget_day")),
+            budget_month=_money(context.get("budget_month")),
+        )
+        if limits == cls(limits.id):
+            return None
+        if not limits.id:
+            raise ValueError("limits without an id")
+        return limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +59,35 @@ class ClientKey:
     client_id: str
     servers: frozenset[str] | None = None
     models: frozenset[str] | None = None
+    key_id: str = ""
+    name: str = ""
+    owner: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    expires_at: int | None = None
+    """Unix seconds. A door may remember a key for longer than it is good."""
+    limits: Limits | None = None
 
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "ClientKey":
-        """Read the authorizer's context: texts, because API Gateway passes nothing else on. Raises KeyError."""
-        return cls(context["client_id"], _allowed(context.get("servers")), _allowed(context.get("models")))
+        """Read the authorizer's context: texts, because API Gateway passes nothing else on.
+
+        Raises KeyError or ValueError: a context that is not understood is no leave to do anything.
+        """
+        return cls(
+            client_id=context["client_id"],
+            servers=_allowed(context.get("servers")),
+            models=_allowed(context.get("models")),
+            key_id=context.get("key_id") or "",
+            name=context.get("client_name") or "",
+            owner=context.get("owner") or None,
+            tags=object_of(loads_or_none((context.get("tags") or "{}").encode())),
+            expires_at=int(context["expires_at"]) if context.get("expires_at") else None,
+            limits=Limits.from_context(context),
+        )
+
+    def to_event(self) -> dict[str, Any]:
+        """The `data.client` object of an event."""
+        return {"key_id": self.key_id, "name": self.name, "owner": self.owner, "tags": dict(self.tags)}
 
     def may_use(self, server: Server) -> bool:
         """Whether the key is good for `server`."""
@@ -42,3 +108,18 @@ class ClientKey:
 
 def _allowed(names: str | None) -> frozenset[str] | None:
     return frozenset(names.split(",")) if names else None
+
+
+def _count(text: str | None) -> int | None:
+    if text and int(text) < 1:
+        raise ValueError("a limit that lets nothing through")
+    return int(text) if text else None
+
+
+def _money(text: str | None) -> Decimal | None:
+    if not text:
+        return None
+    amount = Decimal(text) if text.replace(".", "", 1).isdecimal() else Decimal(0)
+    if not amount:
+        raise ValueError("a budget that is no amount")
+    return amount

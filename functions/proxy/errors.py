@@ -2,6 +2,7 @@
 
     ProxyError                 status, OpenAI error `type`, stable `code`
     ├── ClientError            the request cannot be served as it is                4xx
+    │   └── LimitError         the client key has reached a limit                   429
     ├── UpstreamError          the upstream server failed                           502, 503, 504
     └── UnavailableError       the proxy itself cannot serve anybody, or not now    500, 503
 
@@ -42,6 +43,16 @@ class ClientError(ProxyError):
 
     fault: Fault = "client"
     type = "invalid_request_error"
+
+
+class LimitError(ClientError):
+    """A limit of the client key has no room: `source` says which, `retry_after` (seconds) when it may have."""
+
+    def __init__(self, code: str, message: str, source: str, retry_after: int, headers: Mapping[str, str]) -> None:
+        kind = "insufficient_quota" if code == "insufficient_quota" else "rate_limit_error"
+        super().__init__(429, code, message, type=kind, headers={**headers, "retry-after": str(retry_after)})
+        self.source = source
+        self.retry_after = retry_after
 
 
 class UpstreamError(ProxyError):

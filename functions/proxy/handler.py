@@ -20,6 +20,7 @@ from proxy.authorization import Authorizer
 from proxy.aws import Aws, ContainerCredentials, Credentials
 from proxy.breaker import Breakers
 from proxy.cors import Cors
+from proxy.limits import FailurePolicy, LimitsTable
 from proxy.log import log
 from proxy.model_list import ModelList
 from proxy.publisher import Publisher
@@ -42,6 +43,12 @@ def _credentials(environ: Mapping[str, str], transport: HttpTransport) -> Callab
         environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"], environ.get("AWS_SESSION_TOKEN") or None
     )
     return lambda: fixed
+
+
+def _failure_policy(text: str) -> FailurePolicy:
+    if text == "open":
+        return "open"
+    return "closed"
 
 
 class Application:
@@ -67,6 +74,7 @@ class Application:
         self.relay = Relay(
             Routes(servers),
             self._authorizer,
+            LimitsTable(aws, environ["LIMITS_TABLE"], _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open"))),
             Attempts(self._transport, self._tokens, Breakers()),
             ModelList(servers, self._transport, self._tokens),
             Publisher(aws, environ["EVENT_BUS_NAME"]),

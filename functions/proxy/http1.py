@@ -8,6 +8,7 @@ fuller buffer; no redirect, cookie, proxy setting or compression, because a rela
 
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -49,6 +50,8 @@ class ChunkedDecoder:
 
     def __init__(self) -> None:
         self.ended = False
+        self.fault: BrokenError | None = None
+        """What came is no chunked coding any more; the content before it is whole."""
         self._rest: bytes = b""
         self._left = 0
         self._after_chunk = False
@@ -56,7 +59,7 @@ class ChunkedDecoder:
         self._is_between = True
 
     def feed(self, data: bytes) -> bytes:
-        """The content in `data`, of as many chunks as it holds. Raises BrokenError for what is no chunked coding."""
+        """The content in `data`, of as many chunks as it holds."""
         if self._is_between and data.endswith(b"\r\n") and (start := _CHUNK_START.match(data)):
             whole = data[start.end() : -2]
             if whole and len(whole) == int(start[1], 16):  # most often: one read brings one chunk
@@ -65,7 +68,7 @@ class ChunkedDecoder:
         data = self._rest + data if self._rest else data
         content: list[bytes] = []
         position = 0
-        while not self.ended:
+        while not (self.ended or self.fault):
             if self._left:
                 piece = data[position : position + self._left]
                 content.append(piece)
@@ -77,7 +80,7 @@ class ChunkedDecoder:
             end = data.find(b"\r\n", position)
             if end < 0:
                 if len(data) - position > _MAX_HEAD:
-                    raise BrokenError("a chunk has no size")
+                    self.fault = BrokenError("a chunk has no size")
                 break
             self._take_line(data[position:end])
             position = end + 2
@@ -88,7 +91,7 @@ class ChunkedDecoder:
     def _take_line(self, line: bytes) -> None:
         if self._after_chunk:
             if line:
-                raise BrokenError("a chunk is longer than its size")
+                self.fault = BrokenError("a chunk is longer than its size")
             self._after_chunk = False
         elif self._in_trailers:
             self.ended = not line
@@ -96,7 +99,7 @@ class ChunkedDecoder:
             self._left = int(size[1], 16)
             self._in_trailers = self._left == 0
         else:
-            raise BrokenError("a chunk has no size")
+            self.fault = BrokenError("a chunk has no size")
 
     @property
     def rest(self) -> bytes:
@@ -131,19 +134,32 @@ class Connection:
         except OSError as error:
             raise BrokenError(type(error).__name__) from error
 
-    def read_head(self) -> Head:
-        """The head of the answer; interim ones (1xx) are passed over. Raises SilenceError or BrokenError."""
+    def read_head(self, within: float | None = None) -> Head:
+        """The head of the answer, whole `within` seconds; interim ones (1xx) are passed over.
+
+        Raises SilenceError or BrokenError.
+        """
         self.reusable = self.received = False
+        latest = None if within is None else time.monotonic() + within
         while True:
             while (end := self._buffer.find(b"\r\n\r\n")) < 0:
                 if len(self._buffer) > _MAX_HEAD:
                     raise BrokenError("the head does not end")
+                self._limit_until(latest)
                 self._buffer += self.receive() or self._raise_closed()
                 self.received = True
             head = parse_head(self._buffer[:end])
             self._buffer = self._buffer[end + 4 :]
             if head.status >= 200:
                 return head
+            self._limit_until(latest)
+
+    def _limit_until(self, latest: float | None) -> None:
+        if latest is not None:
+            left = latest - time.monotonic()
+            if left <= 0:
+                raise SilenceError("no whole head came")
+            self.limit(left)
 
     def body(self, head: Head, method: str, receive: Callable[[], bytes] | None = None) -> Iterator[bytes]:
         """The body in pieces, as they arrive. `receive` may take the place of `self.receive`, to wait in its own way.
@@ -170,6 +186,8 @@ class Connection:
         while True:
             if data and (content := decoder.feed(data)):
                 yield content
+            if decoder.fault:
+                raise decoder.fault
             if decoder.ended:
                 self._buffer = decoder.rest
                 return

@@ -9,12 +9,16 @@ from openai_proxy.ulid import new_ulid
 from openai_proxy.usage import Usage
 
 from proxy.body import OutgoingBody
-from proxy.errors import ProxyError, UpstreamError
+from proxy.client_key import ClientKey
+from proxy.errors import LimitError, ProxyError, UpstreamError
 from proxy.estimate import ESTIMATED_PATHS, estimated_usage
+from proxy.limits_item import Taken, nothing_taken
 from proxy.meter import Meter
 from proxy.request import InferenceRequest, Target
 
 _WITHOUT_TOKENS = ("models", "files", "batches", "moderations", "other")
+_LONGEST_NAME = 256
+_STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses")
 _COUNTS_ONLY = "/responses/input_tokens"
 
 
@@ -25,11 +29,12 @@ class Inference:
     started_at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
     id: str = ""
-    client_id: str | None = None
+    key: ClientKey | None = None
     request: InferenceRequest | None = None
     target: Target | None = None
     server: str | None = None
     body: OutgoingBody | None = None
+    taken: Taken | None = None
     meter: Meter | None = None
     status: int = 0
     authorized: float = 0.0
@@ -38,6 +43,7 @@ class Inference:
     first_chunk: float = 0.0
     retry_after: float | None = None
     error: ProxyError | None = None
+    _usage: Usage | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """What each call of a server came to: `server`, `status_code` or `error`, and `duration` in seconds."""
 
@@ -76,6 +82,11 @@ class Inference:
             self.first_chunk = now
 
     @property
+    def says_its_end(self) -> bool:
+        """Whether a stream of this operation always ends in a finish reason, an end mark or a final event."""
+        return self.target is not None and self.target.path in _STREAMS_WITH_AN_END
+
+    @property
     def uses_tokens(self) -> bool:
         """Whether the operation uses tokens at all: an answer without usage is `missing` or `none` accordingly."""
         if self.request is None or self.target is None or self.request.method != "POST":
@@ -96,7 +107,7 @@ class Inference:
             id=self.id,
             timestamp=rfc3339(self.started_at + ended - self.started),
             request_id=self.request_id,
-            client_id=self.client_id or "",
+            client_id=self.key.client_id if self.key else "",
             data=data,
         )
 
@@ -109,6 +120,8 @@ class Inference:
 
     def _outcome(self) -> tuple[DetailType, dict[str, Any]]:
         error = self.error
+        if isinstance(error, LimitError):
+            return "InferenceThrottled", {"throttle": {"source": error.source, "retry_after": error.retry_after}}
         if self.status == 429 and (error is None or error.fault == "upstream"):
             return "InferenceThrottled", {"throttle": {"source": "upstream", "retry_after": self.retry_after}}
         if error is None and (self.status >= 400 or (self.meter is not None and self.meter.has_error)):
@@ -121,15 +134,18 @@ class Inference:
 
     def _facts(self, ended: float) -> dict[str, Any]:
         request, target, body, meter = self.request, self.target, self.body, self.meter
-        usage = self._usage()
+        usage, key = self.usage, self.key
+        limits = self.taken.to_event() if self.taken else nothing_taken(key.limits) if key and key.limits else None
         return {
+            "client": key.to_event() if key else None,
+            "limits": limits,
             "operation": {"name": self._operation},
             "door": request.door if request else "function_url",
             "server": {"name": self.server},
             "request": {
                 "method": request.method if request else "",
-                "path": target.path if target else "",
-                "model": body.model if body else None,
+                "path": target.path[:_LONGEST_NAME] if target else "",
+                "model": body.model[:_LONGEST_NAME] if body and body.model else None,
                 "stream": body.stream if body else False,
                 "size": len(request.body) if request else 0,
             },
@@ -147,8 +163,14 @@ class Inference:
             "attempts": self.attempts,
         }
 
-    def _usage(self) -> Usage:
+    @property
+    def usage(self) -> Usage:
         """What the server reported; where it should have and did not, an estimate if there is anything to go by."""
+        if self._usage is None:
+            self._usage = self._find_usage()
+        return self._usage
+
+    def _find_usage(self) -> Usage:
         meter, body, target = self.meter, self.body, self.target
         if meter is None:
             return Usage(source="none")

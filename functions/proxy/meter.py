@@ -5,6 +5,7 @@ are parsed, so metering costs a fraction of relaying. The expressions look for k
 cannot imitate them, because inside a JSON string every quote is escaped.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +15,13 @@ from openai_proxy.usage import Usage
 from proxy.json_shapes import array_of, count_of, loads_or_none, object_of
 from proxy.sse import data_of, split_events
 
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_USAGE = re.compile(rb'"usage"(?:\s|data:)*:(?:\s|data:)*\{')
+_LONGEST_NAME = 256
+_LONGEST_DURATION = 1e9
 _WORTH_READING = re.compile(
     # Written so that it begins with one certain byte: then the search is twice as fast.
-    rb'"(?:usage"\s*:\s*\{|error"\s*:\s*\{|finish_reason"\s*:\s*"|status"\s*:\s*")'
+    # Between two tokens of JSON there may be blanks, and a new line of data.
+    rb'"(?:(?:usage|error)"(?:\s|data:)*:(?:\s|data:)*\{|(?:finish_reason|status)"\s*:\s*")'
 )
 _DONE = b"[DONE]"
 _FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
@@ -38,7 +42,7 @@ def has_news(chunk: bytes) -> bool:
 class Meter:
     """Sees every chunk of one answer's body, then knows its `usage`, `model`, `id` and `finish_reasons`."""
 
-    def __init__(self, content_type: str, uses_tokens: bool) -> None:
+    def __init__(self, content_type: str, uses_tokens: bool, *, says_its_end: bool = False) -> None:
         self.model: str | None = None
         self.id: str | None = None
         self.finish_reasons: list[str] = []
@@ -52,8 +56,8 @@ class Meter:
         self._is_json = content_type.startswith("application/json")
         self._identified = False
         self._events_read = 0
-        self._known_form = False
-        self._last = self._before = b""
+        self._says_its_end = says_its_end
+        self._known_form = self._has_data = self._is_done = False
         self._sample: list[bytes] = []
         self._sampled = 0
         self._document = bytearray()
@@ -63,7 +67,7 @@ class Meter:
         self.chunks += 1
         self.size += len(chunk)
         if self.is_stream:
-            self._before, self._last = self._last, chunk
+            self._is_done = self._is_done or (_DONE in chunk and _has_end_mark(chunk))
             if self.size <= _SAMPLE_BYTES:
                 self._sample.append(chunk)
                 self._sampled = self.size
@@ -85,13 +89,9 @@ class Meter:
     @property
     def is_cut(self) -> bool:
         """Whether a stream of chat or text stopped without saying that it ends: its server broke off cleanly."""
-        return self._known_form and not (
-            self.finish_reasons or self.has_error or _DONE in self._before or _DONE in self._last
-        )
-
-    @property
-    def _said_done(self) -> bool:
-        return self._last.rfind(_DONE) >= 0 or self._before.rfind(_DONE) >= 0
+        if not self.is_stream or self.finish_reasons or self.has_error or self._is_done:
+            return False
+        return self._known_form or (self._says_its_end and not self._has_data)
 
     @property
     def sample(self) -> tuple[bytes, float]:
@@ -104,7 +104,9 @@ class Meter:
         for event in events:
             if not self._identified or _WORTH_READING.search(event):
                 self._events_read += 1
-                self._read(loads_or_none(data_of(event)))
+                data = data_of(event)
+                self._has_data = self._has_data or bool(data)
+                self._read(loads_or_none(data))
 
     def _read(self, document: Any) -> None:
         """Read a whole JSON answer, or one event of a stream; the Responses API wraps its answer in `response`."""
@@ -113,9 +115,9 @@ class Meter:
         self.has_error = self.has_error or bool(object_of(fields.get("error")) or object_of(answer.get("error")))
         fields = answer or fields
         if (model := fields.get("model")) and isinstance(model, str):
-            self.model = model
+            self.model = model[:_LONGEST_NAME]
         if (identifier := fields.get("id")) and isinstance(identifier, str):
-            self.id = identifier
+            self.id = identifier[:_LONGEST_NAME]
         self._identified = self.model is not None or self._events_read >= _IDENTIFIED_AFTER
         self._known_form = self._known_form or fields.get("object") in _FORMS_WITH_AN_END
         self.finish_reasons += _finish_reasons(fields)
@@ -125,11 +127,15 @@ class Meter:
             self._usage = usage_of(reported) or self._usage
 
 
+def _has_end_mark(chunk: bytes) -> bool:
+    return any(data_of(event).strip() == _DONE for event in split_events(chunk))
+
+
 def _finish_reasons(fields: Mapping[str, Any]) -> list[str]:
     reasons = [object_of(choice).get("finish_reason") for choice in array_of(fields.get("choices"))]
     if fields.get("object") == "response" and fields.get("status") in _ENDED:
         reasons.append(fields.get("status"))
-    return [reason for reason in reasons if isinstance(reason, str)]
+    return [reason[:_LONGEST_NAME] for reason in reasons if isinstance(reason, str)]
 
 
 def usage_of(usage: Any) -> Usage | None:
@@ -141,8 +147,8 @@ def usage_of(usage: Any) -> Usage | None:
     it is audio (Mistral's transcriptions), else to the output: Gemini counts thoughts so.
     """
     fields = object_of(usage)
-    if fields.get("type") == "duration" and isinstance(seconds := fields.get("seconds"), int | float) and seconds >= 0:
-        return Usage(duration=float(seconds), source="reported")
+    if fields.get("type") == "duration" and (seconds := _seconds(fields.get("seconds"))) is not None:
+        return Usage(duration=seconds, source="reported")
     if not any(name in fields for name in ("prompt_tokens", "input_tokens", "total_tokens")):
         return None
     of_input = _details(fields, "prompt_tokens_details", "input_tokens_details", *_SINGULAR_INPUT)
@@ -158,7 +164,6 @@ def usage_of(usage: Any) -> Usage | None:
         reasoning = max(reasoning, uncounted)
     cached = _first_count(of_input, "cached_tokens") or _first_count(fields, *_CACHE_READ)
     written = _first_count(of_input, *_CACHE_WRITTEN) or _first_count(fields, *_CACHE_WRITTEN)
-    seconds = fields.get("prompt_audio_seconds")
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -168,7 +173,7 @@ def usage_of(usage: Any) -> Usage | None:
         source="reported",
         input_audio_tokens=min(audio, input_tokens),
         output_audio_tokens=min(count_of(of_output.get("audio_tokens")), output_tokens),
-        duration=float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None,
+        duration=_seconds(fields.get("prompt_audio_seconds")),
     )
 
 
@@ -180,6 +185,12 @@ _CACHE_WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation
 
 def _first_count(fields: Mapping[str, Any], *names: str) -> int:
     return next((count for name in names if (count := count_of(fields.get(name)))), 0)
+
+
+def _seconds(value: Any) -> float | None:
+    if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value < _LONGEST_DURATION:
+        return None
+    return float(value)
 
 
 def _details(usage: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Its one rule: nothing is done between two chunks that the next chunk could wait 
 the client has its last byte.
 """
 
-import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +17,7 @@ from proxy.body import RequestBody
 from proxy.client_key import ClientKey
 from proxy.errors import ClientError, ProxyError, UpstreamError
 from proxy.inference import Inference
-from proxy.log import log
+from proxy.limits import LimitsTable
 from proxy.meter import Meter, has_news, without_usage_chunk
 from proxy.model_list import ModelList
 from proxy.publisher import Publisher
@@ -26,10 +25,8 @@ from proxy.request import InferenceRequest, parse, target_of
 from proxy.routing import Routes
 from proxy.sse import EventFrames, WholeChunks
 from proxy.upstream import Answer
+from proxy.upstream_answer import content_type, returned_headers, usable_body
 
-_RETURNED_HEADER = re.compile(r"content-(type|encoding|disposition)|retry-after(-ms)?|openai-.+|x-ratelimit-.+")
-_CODINGS = ("gzip", "x-gzip", "deflate")
-_READABLE = ("text/event-stream", "application/json")
 _RESERVE = 3.0
 """Seconds kept from the invocation's time, or a fifth of a short one, to tell client and bus how the request ended."""
 
@@ -44,6 +41,7 @@ class Relay:
         self,
         routes: Routes,
         authorizer: Authorizer,
+        limits: LimitsTable,
         attempts: Attempts,
         models: ModelList,
         publisher: Publisher,
@@ -51,6 +49,7 @@ class Relay:
     ) -> None:
         self._routes = routes
         self._authorizer = authorizer
+        self._limits = limits
         self._attempts = attempts
         self._models = models
         self._publisher = publisher
@@ -65,14 +64,16 @@ class Relay:
                 self._answers.preflight(request, response)
                 return
             key = self._authorizer.authorize(request)
-            inference.authorized, inference.client_id = time.perf_counter(), key.client_id
+            inference.authorized, inference.key = time.perf_counter(), key
             reserve = min(_RESERVE, 0.2 * (deadline - inference.started_at))
             self._relay(request, key, response, deadline - reserve, inference)
         except ProxyError as error:
             self._answers.error(inference, response, error)
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
             self._answers.internal_error(inference, response, error)
-        if inference.client_id is not None:
+        if inference.taken:
+            self._limits.release(inference.taken, inference.usage)
+        if inference.key:
             self._publisher.publish([inference.to_event()], deadline, trace_id)
 
     def _relay(
@@ -82,27 +83,31 @@ class Relay:
         if self._models.answers(request, target):
             self._answers.document(inference, response, self._models.document(target, key, inference))
             return
-        body = RequestBody(request, target)
-        candidates = self._routes.candidates(target, body, key)
-        with self._attempts.answer(request, target, body, candidates, deadline, inference) as answer:
+        asked = RequestBody(request, target)
+        candidates = self._routes.candidates(target, asked, key)
+        if key.limits:
+            inference.taken = self._limits.take(key.limits, inference.id, asked, candidates[0], deadline)
+        with self._attempts.answer(request, target, asked, candidates, deadline, inference) as answer:
             inference.status, server = answer.status, inference.server or ""
             inference.retry_after = retry_after(answer.headers)
-            refuse_unusable(answer, server)
+            body = usable_body(answer, server)
             response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
-            self._pass_on(answer, response, inference)
+            self._pass_on(answer, body, response, inference)
         response.end()
         if response.broken:
             raise ClientError(499, "client_gone", "The client went away before the end of the answer.")
 
-    def _pass_on(self, answer: Answer, response: Response, inference: Inference) -> None:
+    def _pass_on(self, answer: Answer, body: Iterable[bytes], response: Response, inference: Inference) -> None:
         """The loop that everything else is arranged around: a chunk is only glanced at before it goes out."""
         hides_usage = inference.body is not None and inference.body.asks_usage_unasked
-        inference.meter = meter = Meter(content_type(answer), inference.uses_tokens and answer.status < 400)
+        is_success = answer.status < 400
+        uses_tokens, says_its_end = inference.uses_tokens and is_success, inference.says_its_end and is_success
+        inference.meter = meter = Meter(content_type(answer), uses_tokens, says_its_end=says_its_end)
         frames = EventFrames() if meter.is_stream else WholeChunks()
         if meter.is_stream:
             answer.on_silence = lambda: response.write(_KEEP_ALIVE)
         inference.wait()
-        for chunk in readable(answer, inference.server or ""):
+        for chunk in body:
             inference.heard_chunk()
             if events := frames.whole(chunk):
                 is_news = has_news(events)
@@ -118,53 +123,3 @@ class Relay:
             message = f"The server '{inference.server}' ended its answer before it was complete."
             raise UpstreamError(502, "upstream_broken_off", message)
         response.write(without_usage_chunk(rest) if hides_usage else rest)
-
-
-def content_type(answer: Answer) -> str:
-    """The media type of `answer` in lower case, parameters and all."""
-    return answer.headers.get("content-type", "").lower()
-
-
-def packing(answer: Answer) -> str:
-    """The content coding that is taken off `answer`, or ""."""
-    coding = answer.headers.get("content-encoding", "").strip().lower()
-    return coding if coding in _CODINGS and content_type(answer).startswith(_READABLE) else ""
-
-
-def readable(answer: Answer, server: str) -> Iterable[bytes]:
-    """The body of `answer` as it comes, or unpacked: no server was asked for a compressed one, some send it."""
-    if not (coding := packing(answer)):
-        return answer
-    from proxy.compression import decompressed  # noqa: PLC0415  # few servers need it, and zlib takes time to load
-
-    return decompressed(answer, coding, server)
-
-
-def refuse_unusable(answer: Answer, server: str) -> None:
-    """Raises UpstreamError for answers that must not reach the client as they are.
-
-    A redirect could lead anywhere; a 401 would tell the client that *its* key is wrong, and quotes part of the
-    provider's; an error that is not JSON is no OpenAI error.
-    """
-    status = answer.status
-    if 300 <= status < 400:
-        message = f"The server '{server}' answered with a redirect, which the proxy does not follow."
-        raise UpstreamError(502, "upstream_redirect", message, upstream_status=status)
-    if status == 401:
-        log("ERROR", "A server refused the proxy's token", server=server)
-        message = f"The server '{server}' refused the proxy's token. The proxy's owner has to renew it."
-        raise UpstreamError(502, "upstream_authentication_failed", message, upstream_status=status)
-    if status >= 400 and "json" not in content_type(answer):
-        message = f"The server '{server}' answered {status} without an OpenAI error."
-        raise UpstreamError(status, "upstream_error", message, upstream_status=status)
-
-
-def returned_headers(answer: Answer) -> dict[str, str]:
-    """The server's headers that a client may see, its request id under a name of its own; clean text only."""
-    renamed = {"x-request-id": "x-upstream-request-id"}
-    dropped = "content-encoding" if packing(answer) else None
-    return {
-        renamed.get(name, name): value
-        for name, value in answer.headers.items()
-        if (name in renamed or _RETURNED_HEADER.fullmatch(name)) and name != dropped and value.isprintable()
-    }

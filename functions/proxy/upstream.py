@@ -117,7 +117,7 @@ class HttpTransport:
         timeouts = self._timeouts.of(server)
         deadline = min(deadline, time.time() + timeouts.total)
         left = max(0.001, deadline - time.time())
-        exchange = _Exchange(self._pool, method, url, headers, body)
+        exchange = _Exchange(self._pool, method, url, headers, body, repeats=server.retries > 0)
         try:
             head = exchange.run(min(timeouts.connect, left), min(timeouts.first_byte, left))
         except HttpError as error:
@@ -154,8 +154,11 @@ class _Exchange:
 
     connection: Connection
 
-    def __init__(self, pool: Pool, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(
+        self, pool: Pool, method: str, url: str, headers: Mapping[str, str], body: bytes, *, repeats: bool = True
+    ) -> None:
         self.method = method
+        self._repeats = repeats
         self._pool = pool
         self._url = url
         self._headers = headers
@@ -165,12 +168,12 @@ class _Exchange:
         """Send the request and read the head of its answer. Raises HttpError, and leaves no connection open then.
 
         A kept-alive connection may have been closed by the server while nobody looked. When one breaks before a byte
-        of the answer has come, the request goes once more, over a fresh connection.
+        of the answer has come, the request goes once more, over a fresh connection, unless it must not be repeated.
         """
         try:
             return self._attempt(connect_timeout, timeout, fresh=False)
         except BrokenError:
-            if not self.connection.used_before or self.connection.received:
+            if not (self._repeats and self.connection.used_before) or self.connection.received:
                 raise
         return self._attempt(connect_timeout, timeout, fresh=True)
 
@@ -183,7 +186,7 @@ class _Exchange:
             # A server may answer before it has taken the whole body, and close: then the answer is there to be read.
             with contextlib.suppress(BrokenError):
                 connection.send(request_head(self.method, target, host, self._headers, length) + self._body)
-            return connection.read_head()
+            return connection.read_head(timeout)
         except BaseException:
             connection.close()
             raise

@@ -35,6 +35,8 @@ class Timers:
     """From the request to the status of the answer."""
     idle: float | None = None
     """Between two pieces of the answer."""
+    keep_alive: float | None = None
+    """Until a client is told, in the middle of a stream, that the server is still at work."""
     total: float | None = None
     """From the request to the end of the answer; None: until the invocation's own deadline."""
 

@@ -435,6 +435,8 @@ OWN = {
     "ProxyFunction": {
         ("lambda:InvokeFunction", "${AuthorizerFunction.Arn}"),
         ("events:PutEvents", "${Bus.Arn}"),
+        ("dynamodb:GetItem", "${LimitsTable.Arn}"),
+        ("dynamodb:UpdateItem", "${LimitsTable.Arn}"),
         ("secretsmanager:GetSecretValue", "${ProviderTokens}"),
         ("secretsmanager:GetSecretValue", SECRETS),
         ("ssm:GetParameter", PARAMETERS),

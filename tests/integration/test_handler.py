@@ -48,6 +48,7 @@ def environment(server: ScriptedServer, servers_file: Path) -> dict[str, str]:
         "AWS_REGION": "eu-central-1",
         "AWS_ENDPOINT_URL": server.url,
         "EVENT_BUS_NAME": "bus",
+        "LIMITS_TABLE": "limits",
         "PROVIDER_TOKENS_SECRET": "tokens",
         "SERVERS_FILE": str(servers_file),
         "PYTHONPATH": f"{ROOT / 'functions'}:{ROOT / 'shared'}",

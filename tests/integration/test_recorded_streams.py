@@ -22,6 +22,7 @@ from proxy.attempts import Attempts
 from proxy.authorization import Authorizer
 from proxy.breaker import Breakers
 from proxy.cors import Cors
+from proxy.limits import LimitsTable
 from proxy.model_list import ModelList
 from proxy.publisher import Publisher
 from proxy.relay import Relay
@@ -173,6 +174,7 @@ def player() -> Generator[Player]:
         relay = Relay(
             Routes(servers),
             Authorizer(lambda _, __: (json.dumps(ALLOWED).encode(), False), "authorizer", "eu-central-1", 60),
+            LimitsTable(aws, "limits", "open"),
             Attempts(transport, tokens, Breakers()),
             ModelList(servers, transport, tokens),
             Publisher(aws, "bus"),

@@ -74,8 +74,15 @@ def test_chunked_content_that_is_cut_has_not_ended(pieces: list[bytes], missing:
     ],
 )
 def test_what_is_no_chunked_coding(wrong: bytes) -> None:
-    with pytest.raises(BrokenError):
-        ChunkedDecoder().feed(wrong)
+    decoder = ChunkedDecoder()
+    decoder.feed(wrong)
+    assert isinstance(decoder.fault, BrokenError)
+
+
+def test_what_came_whole_before_a_fault_is_content() -> None:
+    decoder = ChunkedDecoder()
+    assert decoder.feed(b"2\r\nab\r\n2\r\ncd\r\nx\r\n") == b"abcd"
+    assert decoder.fault
 
 
 def test_a_head() -> None:

@@ -16,6 +16,7 @@ def test_defaults():
     assert settings.folder == ROOT / ".local"
     assert settings.build == ROOT / ".local/build"
     assert settings.ministack == ROOT / ".venv-ministack/bin/ministack"
+    assert settings.listed_servers == ROOT / "openai_servers.yaml"
     assert not settings.keep_state
 
 
@@ -39,6 +40,20 @@ def test_port_that_is_none_is_refused(value: str, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         parse(["run"], {"PORT": value})
     assert f"PORT={value} is not a port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["argument", "environment"])
+def test_servers_of_another_file(way: str, tmp_path: Path):
+    file = tmp_path / "servers.yaml"
+    file.touch()
+    arguments, environ = (["--servers-file", str(file)], {}) if way == "argument" else ([], {"SERVERS_FILE": str(file)})
+    assert parse(["run", *arguments], environ).listed_servers == file
+
+
+def test_servers_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse(["run", "--servers-file", str(tmp_path / "none.yaml")], {})
+    assert "there is no servers file" in capsys.readouterr().err
 
 
 def test_taken_port_is_named_with_the_remedy():

@@ -1,0 +1,281 @@
+"""What the proxy itself decides: keys, paths, servers, browsers, retries and fallbacks."""
+
+from typing import Any
+
+from conformance.case import Ask, Case, Sees, Told
+from conformance.cases.faults import WHOLE
+from conformance.cases.streams import CHAT, COMPLETED
+from conformance.chat import BEGINNING, STREAM, echo, error_body
+from conformance.checks import lists_in, lists_model, received, served_by
+from conformance.wire import JSON, Act, Answer, Reply
+
+DEFAULT = "default"
+"""The case that the servers' default model chooses: an entry's `model` is `conformance-default`."""
+
+_RETRYING = "-retrying"
+_DOWN = "-down"
+_NEVER = Reply((b'{"error": "this request should not have reached the server"}',), 418, JSON, framing="length")
+_BROWSER = (("origin", "https://app.example"),)
+_ANNOUNCED = (
+    "authorization",
+    "content-type",
+    "x-stainless-arch",
+    "x-stainless-async",
+    "x-stainless-lang",
+    "x-stainless-os",
+    "x-stainless-package-version",
+    "x-stainless-retry-count",
+    "x-stainless-runtime",
+    "x-stainless-runtime-version",
+    "x-stainless-timeout",
+    "openai-beta",
+    "x-request-id",
+)
+_EXPOSED = (
+    "x-request-id",
+    "x-inference-id",
+    "x-upstream-request-id",
+    "x-served-by",
+    "x-attempts",
+    "server-timing",
+    "retry-after",
+    "x-ratelimit-remaining-requests",
+    "openai-processing-ms",
+)
+
+
+def _refused(name: str, about: str, status: int, code: str, ask: Ask, told: Told | None = None) -> Case:
+    """A request that does not reach the server."""
+    if told is None and ask.key == "client":
+        told = Told("InferenceFailed", code, "none")
+    return Case(
+        name, about, _NEVER, Sees(status, error=code), told, ask, url_only=ask.key != "client" or "%2F" in ask.path
+    )
+
+
+def _from_root(path: str, **more: Any) -> Ask:
+    return Ask(path=path, fields=CHAT.fields, from_root=True, **more)
+
+
+def _second_time(first: Reply, then: Reply) -> Answer:
+    return lambda request: first if request.count == 1 else then
+
+
+def _retried(name: str, about: str, first: Reply, *attempts: int) -> Case:
+    return Case(
+        name,
+        about,
+        _second_time(first, Reply(STREAM)),
+        Sees(body=b"".join(STREAM), also=(served_by(_RETRYING, 2, *attempts),)),
+        COMPLETED,
+        Ask(fields=CHAT.fields, server=_RETRYING),
+    )
+
+
+def _unrouted(model: str | None) -> Ask:
+    return Ask(path="/v1/chat/completions", fields=WHOLE.fields, model=model, from_root=True)
+
+
+_TWICE = b'{"model": "conformance-model-twice", "model": "conformance-other", "messages": []}'
+_LATER = Reply((error_body("Later."),), 503, JSON, (("Retry-After", "0"),), "length")
+_SLOW_DOWN = Reply((error_body("Slow down.", "rate_limit_error"),), 429, JSON, (("Retry-After", "1"),), "length")
+_MINUTES = Reply((error_body("Slow down.", "rate_limit_error"),), 429, JSON, (("Retry-After", "600"),), "length")
+_PREFLIGHT = Ask(
+    "OPTIONS",
+    key="none",
+    headers=(
+        *_BROWSER,
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", ",".join(_ANNOUNCED)),
+        ("x-request-id", ""),
+    ),
+)
+
+CASES = (
+    Case(
+        "preflight",
+        "a browser's pre-flight needs no key, and may announce what the SDKs send",
+        _NEVER,
+        Sees(
+            (200, 204),
+            headers={"access-control-allow-origin": r"\*|https://app\.example"},
+            also=(
+                lists_in("access-control-allow-headers", *_ANNOUNCED),
+                lists_in("access-control-allow-methods", "POST", "GET", "DELETE"),
+            ),
+            speaker="preflight",
+        ),
+        None,
+        _PREFLIGHT,
+    ),
+    Case(
+        "browser",
+        "a page of another origin can read the answer and its headers",
+        Reply(STREAM, headers=(("x-ratelimit-remaining-requests", "5"), ("openai-processing-ms", "1"))),
+        Sees(
+            body=b"".join(STREAM),
+            headers={"access-control-allow-origin": r"\*|https://app\.example"},
+            also=(
+                lambda sent, seen: (
+                    None
+                    if "*" in seen.values("access-control-expose-headers")
+                    else lists_in("access-control-expose-headers", *_EXPOSED)(sent, seen)
+                ),
+            ),
+        ),
+        COMPLETED,
+        Ask(fields=CHAT.fields, headers=_BROWSER),
+    ),
+    _refused(
+        "browser-error",
+        "a page of another origin can read an error too",
+        401,
+        "missing_api_key",
+        Ask(fields=CHAT.fields, headers=_BROWSER, key="none"),
+    ),
+    _refused("no-key", "no client key", 401, "missing_api_key", Ask(fields=CHAT.fields, key="none")),
+    _refused("wrong-key", "a client key that nobody has", 401, "invalid_api_key", Ask(fields=CHAT.fields, key="wrong")),
+    _refused(
+        "invalid-json",
+        "a body that is no JSON",
+        400,
+        "invalid_json",
+        Ask(body=b'{"model": "conformance-invalid-json", '),
+    ),
+    _refused("json-list", "a body that is no JSON object", 400, "invalid_json", Ask(body=b"[1]")),
+    _refused(
+        "unknown-server",
+        "a server that the proxy does not list",
+        404,
+        "unknown_server",
+        _from_root("/nobody-has-this-name/v1/chat/completions"),
+    ),
+    _refused(
+        "path-without-version",
+        "a path that is not below /v1",
+        404,
+        "unknown_path",
+        _from_root("/{server}/v2/chat/completions"),
+    ),
+    _refused(
+        "path-that-leaves",
+        "a path that would leave the API",
+        404,
+        "unknown_path",
+        _from_root("/{server}/v1/%2e%2e/admin"),
+    ),
+    _refused(
+        "path-with-encoded-slash",
+        "a path with an encoded slash",
+        404,
+        "unknown_path",
+        _from_root("/{server}/v1/models/a%2Fb"),
+    ),
+    Case(
+        "request-too-large",
+        "more than a function takes is refused; by Lambda itself in its own form",
+        _NEVER,
+        Sees(413, speaker="gateway"),
+        None,
+        Ask(fields={"messages": [{"role": "user", "content": "x" * 7_000_000}]}),
+    ),
+    Case(
+        DEFAULT,
+        "a request that names no model is for the server's own",
+        echo,
+        Sees(also=(received(model=f"conformance-{DEFAULT}"),)),
+        COMPLETED,
+        Ask(fields=WHOLE.fields, model=None),
+    ),
+    Case(
+        "routed-by-model",
+        "without a server in the path, the model's name says which: server/model",
+        Reply(STREAM),
+        Sees(body=b"".join(STREAM), also=(served_by("", 1),)),
+        COMPLETED,
+        _from_root("/v1/chat/completions", model="{server}/{case}"),
+    ),
+    Case(
+        "alias",
+        "an alias stands for a model of its server",
+        echo,
+        Sees(also=(received(model=f"conformance-{DEFAULT}"), served_by("", 1))),
+        COMPLETED,
+        Ask(fields=WHOLE.fields, model="{server}-alias"),
+    ),
+    Case(
+        "alias-from-root",
+        "without a server in the path an alias says which, too",
+        echo,
+        Sees(also=(received(model=f"conformance-{DEFAULT}"), served_by("", 1))),
+        COMPLETED,
+        Ask(path="/v1/chat/completions", fields=WHOLE.fields, model="{server}-alias", from_root=True),
+    ),
+    Case(
+        "models-of-all-servers",
+        "the list of all servers' models has this server's, whether or not the others answer",
+        _NEVER,
+        Sees(also=(lists_model("{server}/conformance-probe"), lists_model("{server}-alias"))),
+        Told("InferenceCompleted", usage="none"),
+        Ask("GET", "/v1/models", from_root=True),
+    ),
+    _refused(
+        "model-unknown",
+        "no server in the path, and a model that names none",
+        404,
+        "model_not_found",
+        _unrouted("gpt-x"),
+    ),
+    _refused("model-missing", "no server in the path, and no model", 400, "model_required", _unrouted(None)),
+    _refused(
+        "model-twice", "two models in one body: servers disagree on which counts", 400, "invalid_json", Ask(body=_TWICE)
+    ),
+    _refused(
+        "model-no-text", "a model that is a number", 400, "invalid_model", Ask(body=b'{"model": 7, "messages": []}')
+    ),
+    _retried("retry-503", "a 503 is tried again before the client sees anything", _LATER),
+    _retried("retry-429", "a 429 is tried again after the pause it asks for, if that is short", _SLOW_DOWN),
+    _retried(
+        "retry-cut",
+        "a connection that is closed instead of an answer is made again, at once where it was an old one",
+        Reply((Act.CUT,), head=b"", framing="none"),
+        1,
+    ),
+    _retried(
+        "retry-reset",
+        "a connection that is reset instead of an answer is made again",
+        Reply((Act.RESET,), head=b"HTTP/1.1 ", framing="none"),
+    ),
+    Case(
+        "retry-not-for-minutes",
+        "a 429 that asks for minutes is the client's to wait for",
+        _second_time(_MINUTES, Reply(STREAM)),
+        Sees(429, b"".join(_MINUTES.steps), headers={"retry-after": "600"}, also=(served_by(_RETRYING, 1),)),  # pyright: ignore[reportArgumentType, reportCallIssue]
+        Told("InferenceThrottled"),
+        Ask(fields=CHAT.fields, server=_RETRYING),
+    ),
+    Case(
+        "retry-not-after-the-first-byte",
+        "what has begun is not begun again",
+        _second_time(Reply((*BEGINNING, Act.CUT)), Reply(STREAM)),
+        Sees(body=b"".join(BEGINNING), broken_off="upstream_broken_off", also=(served_by(_RETRYING, 1),)),
+        Told("InferenceFailed", "upstream_broken_off"),
+        Ask(fields=CHAT.fields, server=_RETRYING),
+    ),
+    Case(
+        "retry-not-of-a-wrong-request",
+        "a 400 is not tried again",
+        _second_time(Reply((error_body("No."),), 400, JSON, framing="length"), Reply(STREAM)),
+        Sees(400, error_body("No."), also=(served_by(_RETRYING, 1),)),
+        Told("InferenceFailed", "upstream_error"),
+        Ask(fields=CHAT.fields, server=_RETRYING),
+    ),
+    Case(
+        "fallback",
+        "a server that cannot be reached is stood in for by its fallback, asked for its own model",
+        _NEVER,
+        Sees(also=(received(model=f"conformance-{DEFAULT}"), served_by("", 2))),
+        COMPLETED,
+        Ask(fields=WHOLE.fields, server=_DOWN),
+    ),
+)

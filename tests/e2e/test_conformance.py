@@ -1,0 +1,59 @@
+"""The conformance suite on a local stack that lists the fault server, and what the ledger says of it."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from conformance.cases import CASES
+from conformance.runner import Deployment, Result, as_table
+from conformance.server import FaultServer
+from conformance.servers_file import entries
+from tests.e2e.harness import Client, LocalStack, new_client, start, wait_for
+
+
+@pytest.fixture(scope="module")
+def conformance_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A stack whose servers are those of the fault server."""
+    folder = tmp_path_factory.mktemp("conformance")
+    with FaultServer(CASES).running() as faults:
+        servers = folder / "servers.yaml"
+        servers.write_text(entries(f"http://127.0.0.1:{faults.port}"))
+        running = start(folder / "stack", "--servers-file", str(servers))
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.fixture(scope="module")
+def client(conformance_stack: LocalStack) -> Client:
+    return new_client(conformance_stack)
+
+
+@pytest.fixture(scope="module")
+def results(conformance_stack: LocalStack, client: Client) -> list[Result]:
+    deployment = Deployment(f"{conformance_stack.url}conformance", client.key, longest=60)
+    deployment.look(CASES)
+    return list(deployment.run_all(CASES))
+
+
+def test_every_case_holds(results: list[Result]):
+    others = [result for result in results if result.verdict != "pass"]
+    assert not others, as_table(others)
+
+
+def test_the_ledger_has_each_request_once(client: Client, results: list[Result]):
+    recorded = ("InferenceCompleted", "InferenceFailed")
+    passed = {result.request_id: result.case for result in results if result.verdict == "pass"}
+    expected = {key: case.name for key, case in passed.items() if case.told and case.told.type in recorded}
+
+    def missing() -> str:
+        ids = {entry["request_id"] for entry in client.entries()}
+        return ", ".join(name for key, name in expected.items() if key not in ids)
+
+    with contextlib.suppress(AssertionError):
+        wait_for(lambda: not missing(), "all of them")
+    assert missing() == "", "these are not in the ledger"
+    ids = [entry["request_id"] for entry in client.entries()]
+    assert len(ids) == len(set(ids))

@@ -1,0 +1,321 @@
+"""Limits and budgets against DynamoDB (moto): what is taken, refused, given back, and what clients and bus are told."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError as BotoError
+from moto import mock_aws
+from proxy.aws import AwsError
+from proxy.limits import FailurePolicy, LimitsTable
+from proxy.relay import Relay
+
+from tests.fakes import Connection, Received, RecordedResponse
+from tests.relays import CONTENT, DONE, USAGE, USAGE_CHUNK, Proxy, error_of, proxy, streaming
+
+_BOTO3: Any = boto3  # every new client's type is an overload over all services of AWS
+NOON = 1_795_435_200  # 2026-11-23 12:00:00 UTC: a whole minute
+CONTEXT = {"client_name": "Chat", "key_id": "0123456789ab", "limits_id": "0123456789ab", "tags": '{"env":"prod"}'}
+
+
+class Table:
+    """The limits table as the proxy's client of AWS shows it. `broken` fails every call."""
+
+    def __init__(self) -> None:
+        self.client: Any = _BOTO3.client("dynamodb", region_name="eu-central-1")
+        self.client.create_table(
+            TableName="limits",
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        self.calls: list[str] = []
+        self.broken = False
+        self.before_update: list[Any] = []
+
+    def update_item(self, arguments: dict[str, Any], _timeout: float) -> tuple[bool, dict[str, Any] | None]:
+        if self.broken:
+            raise AwsError("dynamodb:UpdateItem", "no route")
+        self.calls.append("update")
+        if self.before_update:
+            self.before_update.pop()()
+        try:
+            return True, self.client.update_item(**arguments).get("Attributes")
+        except BotoError as error:
+            answer: Any = error.response
+            if answer["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            return False, answer.get("Item")
+
+    def get_item(self, arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
+        self.calls.append("get")
+        return self.client.get_item(**arguments).get("Item") or {}
+
+    def item(self, name: str = "limits#0123456789ab") -> dict[str, Any]:
+        return self.client.get_item(TableName="limits", Key={"pk": {"S": name}}).get("Item") or {}
+
+
+class Clock:
+    now = float(NOON)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield Table()
+
+
+def limited(relay: Proxy, table: Table, clock: Clock, on_failure: FailurePolicy = "open") -> Relay:
+    limits: Any = LimitsTable(table, "limits", on_failure, clock)  # type: ignore[arg-type]
+    relay.relay._limits = limits
+    return relay.relay
+
+
+def answering(connection: Connection, _: Received) -> None:
+    connection.answer(json.dumps({"usage": USAGE, "model": "m"}).encode())
+
+
+CHAT = {"messages": [{"role": "user", "content": "x" * 36}], "max_tokens": 87}
+"""13 tokens of prompt and 87 allowed for the answer: 100."""
+
+
+def test_a_key_without_limits_pays_for_none_of_this(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT) as (relay, _):
+        limited(relay, table, clock)
+        assert relay.call(CHAT).status == 200
+    assert table.calls == []
+    assert relay.event[1]["limits"] is None
+    assert relay.event[1]["client"] == {
+        "key_id": "0123456789ab",
+        "name": "Chat",
+        "owner": None,
+        "tags": {"env": "prod"},
+    }
+
+
+def test_requests_a_minute(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | {"rpm": "3"}) as (relay, server):
+        limited(relay, table, clock)
+        clock.now += 18
+        seen = [relay.call(CHAT) for _ in range(5)]
+        assert [response.status for response in seen] == [200, 200, 200, 429, 429]
+        assert [response.headers["x-ratelimit-remaining-requests"] for response in seen] == ["2", "1", "0", "0", "0"]
+        assert (seen[0].headers["x-ratelimit-limit-requests"], seen[0].headers["x-ratelimit-reset-requests"]) == (
+            "3",
+            "42s",
+        )
+        assert seen[3].headers["retry-after"] == "42"
+        error = error_of(seen[3])
+        assert (error["code"], error["type"]) == ("rate_limit_exceeded", "rate_limit_error")
+        assert len(server.received) == 3, "what is refused costs nothing"
+        clock.now += 42
+        assert relay.call(CHAT).status == 200
+    detail_type, detail = relay.bus.details[3]
+    assert (detail_type, detail["data"]["throttle"]) == ("InferenceThrottled", {"source": "key_rpm", "retry_after": 42})
+    assert table.calls == [
+        *("update", "get", "update", "update"),  # the first one: there is no item yet
+        *("update", "update"),
+        *("update", "update"),  # the refused
+        *("update", "update", "update"),  # the first of the next minute
+    ]
+
+
+def test_tokens_a_minute_are_estimated_then_corrected(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | {"tpm": "150"}) as (relay, _):
+        limited(relay, table, clock)
+        first = relay.call(CHAT)
+        assert (first.status, first.headers["x-ratelimit-remaining-tokens"]) == (200, "50")
+        assert table.item()["tokens"] == {"N": str(USAGE["total_tokens"])}, "the answer took fewer than estimated"
+        assert relay.call({**CHAT, "max_tokens": 126}).status == 429
+        second = relay.call({**CHAT, "max_tokens": 125})
+        assert (second.status, second.headers["x-ratelimit-remaining-tokens"]) == (200, "0")
+    assert [detail["data"].get("throttle") for _, detail in relay.bus.details][1] == {
+        "source": "key_tpm",
+        "retry_after": 60,
+    }
+    assert relay.bus.details[0][1]["data"]["limits"]["reserved"] == {"cost": "0", "tokens": 100}
+
+
+def test_one_request_may_be_larger_than_the_limit_but_not_more_often(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | {"tpm": "50"}) as (relay, _):
+        limited(relay, table, clock)
+        assert [relay.call(CHAT).status for _ in range(2)] == [200, 429]
+
+
+def test_parallel_requests(table: Table, clock: Clock) -> None:
+    statuses: list[int] = []
+
+    def script(connection: Connection, request: Received) -> None:
+        if len(server.received) <= 2:
+            statuses.append(relay.call(CHAT).status)  # while this one is answered, another comes
+        answering(connection, request)
+
+    with proxy(script, CONTEXT | {"parallel": "2"}) as (relay, server):
+        limited(relay, table, clock)
+        statuses.append(relay.call(CHAT).status)
+        assert statuses == [429, 200, 200]
+        assert table.item()["live"] == {"M": {}}
+        table.client.update_item(
+            TableName="limits",
+            Key={"pk": {"S": "limits#0123456789ab"}},
+            UpdateExpression="SET live = :live",
+            ExpressionAttributeValues={":live": {"M": {"dead": {"N": str(NOON + 9)}, "alive": {"N": str(NOON + 99)}}}},
+        )
+        assert relay.call(CHAT).status == 429
+        clock.now += 10
+        assert relay.call(CHAT).status == 200, "the lease of a sandbox that has died ends"
+        assert table.item()["live"]["M"].keys() == {"alive"}
+
+
+def test_a_budget_is_reserved_and_what_is_used_up_is_used_up(table: Table, clock: Clock) -> None:
+    price = {"pk": {"S": "price#up#default-model"}, "input": {"N": "0.001"}, "output": {"N": "0.01"}}
+    table.client.put_item(TableName="limits", Item=price)
+    with proxy(answering, CONTEXT | {"budget_day": "1.5", "budget_month": "2"}) as (relay, _):
+        limited(relay, table, clock)
+        seen = [relay.call(CHAT) for _ in range(3)]
+        assert [response.status for response in seen] == [200, 200, 429], "0.883 each: the second one reaches the limit"
+        assert error_of(seen[2])["code"] == "insufficient_quota"
+        assert (seen[2].headers["retry-after"], seen[2].headers["x-should-retry"]) == (str(12 * 3600), "false")
+        item = table.item()
+        assert item["day_cost"] == item["month_cost"] == item["r_20261123_1994928"] == {"N": "1.766"}
+        limits = relay.bus.details[0][1]["data"]["limits"]
+        assert limits == {
+            "id": "0123456789ab",
+            "status": "checked",
+            "reserved": {"cost": "0.883", "tokens": 100},
+            "has_budget": True,
+            "taken_at": NOON,
+            "budget_day": "1.5",
+            "budget_month": "2",
+            "currency": "USD",
+        }
+        assert relay.bus.details[2][1]["data"]["limits"]["has_budget"] is False
+
+        clock.now += 3600  # nobody has settled what was reserved: it is given back
+        assert relay.call(CHAT).status == 200
+        item = table.item()
+        assert item["day_cost"] == item["month_cost"] == item["r_20261123_1994932"] == {"N": "0.883"}
+        assert "r_20261123_1994928" not in item
+
+        clock.now += 24 * 3600
+        assert relay.call(CHAT).status == 200, "a new day"
+        item = table.item()
+        assert (item["day"]["S"], item["day_cost"]["N"], item["month_cost"]["N"]) == ("2026-11-24", "0.883", "0.883")
+
+
+def test_a_month_that_is_used_up_comes_back_with_the_next(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | {"budget_month": "0.001"}) as (relay, _):
+        limited(relay, table, clock)
+        assert [relay.call(CHAT).status for _ in range(2)] == [200, 429]
+        refused = relay.call(CHAT)
+        assert refused.headers["retry-after"] == str(7 * 86400 + 12 * 3600)
+        clock.now += 7 * 86400 + 12 * 3600
+        assert relay.call(CHAT).status == 200
+        assert table.item()["month"]["S"] == "2026-12"
+
+
+def test_a_sandbox_whose_clock_is_behind_counts_in_the_same_minute(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | {"rpm": "2"}) as (relay, _):
+        limited(relay, table, clock)
+        assert relay.call(CHAT).status == 200
+        clock.now -= 2
+        assert [relay.call(CHAT).status for _ in range(2)] == [200, 429]
+
+
+def test_a_window_that_another_sandbox_begins_at_the_same_moment(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | {"rpm": "2"}) as (relay, _):
+        limited(relay, table, clock)
+        relay.call(CHAT)
+        clock.now += 60
+        others: list[int] = []
+        # Before the second update of the next request, which begins the minute, a whole other one comes in between.
+        table.before_update = [lambda: others.append(relay.call(CHAT).status), lambda: None]
+        assert relay.call(CHAT).status == 200
+        assert others == [200]
+        assert relay.call(CHAT).status == 429
+    assert table.item()["requests"] == {"N": "2"}
+
+
+@pytest.mark.parametrize(("policy", "status"), [("open", 200), ("closed", 503)])
+def test_a_table_that_does_not_answer(
+    policy: FailurePolicy, status: int, table: Table, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with proxy(answering, CONTEXT | {"rpm": "1", "parallel": "1"}) as (relay, _):
+        limited(relay, table, clock, policy)
+        table.broken = True
+        response = relay.call(CHAT)
+    assert response.status == status
+    limits = relay.event[1]["limits"]
+    if policy == "open":
+        assert (limits["status"], limits["reserved"]) == ("unchecked", None)
+    else:
+        assert (error_of(response)["code"], response.headers["retry-after"]) == ("limits_unavailable", "5")
+    assert "Limits cannot be checked" in capsys.readouterr().out
+
+
+def test_a_place_is_given_back_whatever_happens(table: Table, clock: Clock) -> None:
+    with proxy(streaming(*CONTENT, end=Connection.reset), CONTEXT | {"parallel": "1", "tpm": "5000"}) as (relay, _):
+        limited(relay, table, clock)
+        relay.call({**CHAT, "stream": True})
+        relay.call({**CHAT, "stream": True}, response=RecordedResponse(break_after=1))
+        relay.call({**CHAT, "stream": True}, path="/other/v1/chat/completions")
+        clock.now += 61
+        assert table.item()["live"] == {"M": {}}
+
+
+def test_a_minute_that_has_passed_is_not_corrected(table: Table, clock: Clock) -> None:
+    def script(connection: Connection, request: Received) -> None:
+        clock.now += 60
+        if len(server.received) == 1:
+            relay.call(CHAT)
+        streaming(*CONTENT, USAGE_CHUNK, DONE)(connection, request)
+
+    with proxy(script, CONTEXT | {"parallel": "5", "tpm": "5000"}) as (relay, server):
+        limited(relay, table, clock)
+        relay.call({**CHAT, "stream": True})
+    item = table.item()
+    assert (item["live"], item["tokens"]["N"]) == ({"M": {}}, "12"), "only the second request is of the last minute"
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"rpm": "many"},
+        {"rpm": "0"},
+        {"rpm": "-1"},
+        {"budget_day": "1e9"},
+        {"budget_day": "NaN"},
+        {"budget_month": "0"},
+        {"rpm": "5", "limits_id": ""},
+    ],
+)
+def test_limits_that_cannot_be_read_let_nobody_in(context: dict[str, str]) -> None:
+    with proxy(answering, CONTEXT | context) as (relay, server):
+        response = relay.call(CHAT)
+    assert (response.status, error_of(response)["code"]) == (503, "authorization_unavailable")
+    assert not server.received
+
+
+def test_the_estimate_of_a_price_is_asked_for_once_in_a_while(table: Table, clock: Clock) -> None:
+    price = {"pk": {"S": "price#up#default-model"}, "input": {"N": "0.001"}, "output": {"N": "0.01"}}
+    table.client.put_item(TableName="limits", Item=price)
+    with proxy(answering, CONTEXT | {"budget_day": "1000"}) as (relay, _):
+        limited(relay, table, clock)
+        for _ in range(4):
+            relay.call(CHAT)
+    assert table.calls.count("get") == 2, "of the price, and of an item that is not there yet"
+    assert Decimal(table.item()["day_cost"]["N"]) == Decimal("0.883") * 4
