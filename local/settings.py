@@ -28,6 +28,8 @@ class Settings:
     """Where `sam build` puts the application. Not .aws-sam/build: `make deploy` builds there, for another Python."""
     listed_servers: Path = SERVERS
     """The servers that this stack lists beside its demo server."""
+    authorization: bool = True
+    """Whether requests need a client key."""
     stack_name: str = "openai-proxy"
 
     @property
@@ -80,6 +82,8 @@ class Settings:
         gives whole answers. The streaming function URL is this package's own.
         """
         local = {"ServersFile": str(self.servers_file), "BatchWindowSeconds": "1", "Streaming": "false"}
+        if not self.authorization:
+            local["AuthorizationEnabled"] = "false"
         return {**self.build_parameters, **local}
 
 
@@ -114,6 +118,12 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         default=environ.get("SERVERS_FILE") or SERVERS,
         help="the servers (SERVERS_FILE; openai_servers.yaml)",
     )
+    run.add_argument(
+        "--no-authorization",
+        action="store_true",
+        default=environ.get("AUTHORIZATION", "") == "off",
+        help="requests need no client key (AUTHORIZATION=off)",
+    )
     options = parser.parse_args(arguments)
     if not options.servers_file.is_file():
         run.error(f"there is no servers file {options.servers_file}")
@@ -128,4 +138,5 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         sam=Path(sys.executable).parent / "sam",
         build=(options.build or folder / "build").resolve(),
         listed_servers=options.servers_file.resolve(),
+        authorization=not options.no_authorization,
     )

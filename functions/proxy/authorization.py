@@ -10,7 +10,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from proxy.aws import AwsError
 from proxy.client_key import ClientKey
@@ -21,6 +21,13 @@ _MAX_REMEMBERED = 1000
 
 Invoke = Callable[[str, bytes], tuple[bytes, bool]]
 """The shape of `Aws.invoke`."""
+
+
+class Doorkeeper(Protocol):
+    """Who says whose request this is: the authorizer, or one of `other_doors`."""
+
+    def authorize(self, request: InferenceRequest) -> ClientKey: ...
+    def forget(self) -> None: ...
 
 
 class Authorizer:

@@ -16,13 +16,14 @@ from openai_proxy.servers import load_servers, warnings_of
 
 from proxy.answers import Answers
 from proxy.attempts import Attempts
-from proxy.authorization import Authorizer
+from proxy.authorization import Authorizer, Doorkeeper
 from proxy.aws import Aws, ContainerCredentials, Credentials
 from proxy.breaker import Breakers
 from proxy.cors import Cors
 from proxy.limits import FailurePolicy, LimitsTable
 from proxy.log import log
 from proxy.model_list import ModelList
+from proxy.other_doors import Open, WithProviderTokens
 from proxy.publisher import Publisher
 from proxy.relay import Relay
 from proxy.routing import Routes
@@ -67,13 +68,19 @@ class Application:
             )
         )
         aws = Aws(self._transport.post, _credentials(environ, self._transport), region, environ.get("AWS_ENDPOINT_URL"))
-        self._authorizer = Authorizer(
+        self._tokens = ProviderTokens(aws, environ, environ.get("PROVIDER_TOKENS_SECRET"))
+        authorizer = Authorizer(
             aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))
         )
-        self._tokens = ProviderTokens(aws, environ, environ.get("PROVIDER_TOKENS_SECRET"))
+        self._doorkeeper: Doorkeeper = authorizer
+        if environ.get("AUTHORIZATION") == "off":
+            log("WARN", "Authorization is off: everybody may use the provider tokens")
+            self._doorkeeper = Open()
+        elif environ.get("ACCEPT_PROVIDER_TOKENS") == "true":
+            self._doorkeeper = WithProviderTokens(authorizer, servers, self._tokens)
         self.relay = Relay(
             Routes(servers),
-            self._authorizer,
+            self._doorkeeper,
             LimitsTable(aws, environ["LIMITS_TABLE"], _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open"))),
             Attempts(self._transport, self._tokens, Breakers()),
             ModelList(servers, self._transport, self._tokens),
@@ -84,7 +91,7 @@ class Application:
     def after_restore(self) -> None:
         """Drop what a SnapStart snapshot must not hand to its copies: connections, and answers of unknown age."""
         self._transport.close()
-        self._authorizer.forget()
+        self._doorkeeper.forget()
         self._tokens.forget()
 
 

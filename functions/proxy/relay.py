@@ -12,7 +12,7 @@ from typing import Any
 
 from proxy.answers import Answers, Response
 from proxy.attempts import Attempts, retry_after
-from proxy.authorization import Authorizer
+from proxy.authorization import Doorkeeper
 from proxy.body import RequestBody
 from proxy.client_key import ClientKey
 from proxy.errors import ClientError, ProxyError, UpstreamError
@@ -40,7 +40,7 @@ class Relay:
     def __init__(
         self,
         routes: Routes,
-        authorizer: Authorizer,
+        doorkeeper: Doorkeeper,
         limits: LimitsTable,
         attempts: Attempts,
         models: ModelList,
@@ -48,7 +48,7 @@ class Relay:
         answers: Answers,
     ) -> None:
         self._routes = routes
-        self._authorizer = authorizer
+        self._doorkeeper = doorkeeper
         self._limits = limits
         self._attempts = attempts
         self._models = models
@@ -63,7 +63,7 @@ class Relay:
             if request.method == "OPTIONS":
                 self._answers.preflight(request, response)
                 return
-            key = self._authorizer.authorize(request)
+            key = self._doorkeeper.authorize(request)
             inference.authorized, inference.key = time.perf_counter(), key
             reserve = min(_RESERVE, 0.2 * (deadline - inference.started_at))
             self._relay(request, key, response, deadline - reserve, inference)

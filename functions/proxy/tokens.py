@@ -14,6 +14,9 @@ from proxy.aws import Aws, AwsError
 from proxy.errors import UnavailableError
 from proxy.log import log
 
+_MISSING_TTL = 10.0
+"""Seconds for which a token that is not there is not looked for again: nobody may make the proxy ask and ask."""
+
 
 class TokenNotFoundError(Exception):
     """A reference leads nowhere. The message is for the owner: it names the remedy and holds no token."""
@@ -36,6 +39,7 @@ class ProviderTokens:
         self._ttl = ttl
         self._clock = clock
         self._found: dict[TokenReference, tuple[float, str]] = {}
+        self._missing: dict[TokenReference, tuple[float, TokenNotFoundError]] = {}
 
     def token_for(self, server: Server) -> str:
         """The token of `server`. Raises UnavailableError (503) and logs what the owner has to do."""
@@ -54,13 +58,21 @@ class ProviderTokens:
         found = self._found.get(reference)
         if found and found[0] > self._clock():
             return found[1]
-        token = self._look_up(reference)
+        missing = self._missing.get(reference)
+        if missing and missing[0] > self._clock():
+            raise missing[1]
+        try:
+            token = self._look_up(reference)
+        except TokenNotFoundError as error:
+            self._missing[reference] = (self._clock() + _MISSING_TTL, error)
+            raise
         self._found[reference] = (self._clock() + self._ttl, token)
         return token
 
     def forget(self) -> None:
         """Look every token up again: a snapshot must not keep one for its copies."""
         self._found.clear()
+        self._missing.clear()
 
     def _look_up(self, reference: TokenReference) -> str:
         if reference.kind == "environment":

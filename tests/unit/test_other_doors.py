@@ -1,0 +1,106 @@
+"""The two switches beside the authorizer: open to all, and a server's own token as a key for it."""
+
+from typing import Any
+
+import pytest
+from openai_proxy.servers import parse_servers
+from proxy.aws import AwsError
+from proxy.client_key import ClientKey
+from proxy.errors import ClientError
+from proxy.other_doors import ANONYMOUS, Open, WithProviderTokens
+from proxy.request import InferenceRequest
+from proxy.tokens import ProviderTokens
+
+TOKEN = "provider-token-0123456789"
+SERVERS = parse_servers(
+    "up: {url: 'https://up.example/v1', token: '${UP}', model: m}\n"
+    "other: {url: 'https://other.example/v1', token: '${OTHER}', model: m}\n"
+    "short: {url: 'https://short.example/v1', token: '${SHORT}', model: m}\n"
+    f"literal: {{url: 'http://127.0.0.1:1/v1', token: {TOKEN}, model: m}}\n"
+    "secret: {url: 'https://secret.example/v1', token: 'secretsmanager:openai-proxy/x', model: m}\n"
+)
+
+
+class FakeAuthorizer:
+    """Refuses everybody, and counts."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def authorize(self, request: InferenceRequest) -> ClientKey:
+        self.asked += 1
+        raise ClientError(401, "invalid_api_key", "no")
+
+    def forget(self) -> None:
+        self.asked = 0
+
+
+class FakeAws:
+    """Holds no secret, and counts who asks."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def get_secret(self, secret_id: str) -> str:
+        self.asked += 1
+        raise AwsError("secretsmanager", "ResourceNotFoundException")
+
+
+def request(path: str, authorization: str | None, identity: dict[str, Any] | None = None) -> InferenceRequest:
+    headers = {} if authorization is None else {"authorization": authorization}
+    return InferenceRequest("function_url", "POST", path, "", headers, b"", identity)
+
+
+def door() -> tuple[WithProviderTokens, FakeAuthorizer, FakeAws]:
+    authorizer: Any = FakeAuthorizer()
+    aws: Any = FakeAws()
+    environment = {"UP": TOKEN, "OTHER": TOKEN[::-1], "SHORT": "short"}
+    return WithProviderTokens(authorizer, SERVERS, ProviderTokens(aws, environment, None)), authorizer, aws
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", f"bearer  {TOKEN} "])
+def test_the_token_of_a_server_is_a_key_for_that_server(authorization: str) -> None:
+    keeper, authorizer, _ = door()
+    key = keeper.authorize(request("/up/v1/chat/completions", authorization))
+    assert (key.client_id, key.servers, key.limits) == ("token.up", frozenset({"up"}), None)
+    assert not key.may_use(SERVERS["other"])
+    assert authorizer.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "authorization", "identity"),
+    [
+        ("/other/v1/chat/completions", f"Bearer {TOKEN}", None),
+        ("/v1/chat/completions", f"Bearer {TOKEN}", None),
+        ("/nowhere/v1/chat/completions", f"Bearer {TOKEN}", None),
+        ("/up/v2/chat", f"Bearer {TOKEN}", None),
+        ("/up/v1/chat/completions", f"Basic {TOKEN}", None),
+        ("/up/v1/chat/completions", f"Bearer {TOKEN}x", None),
+        ("/up/v1/chat/completions", f"Bearer {TOKEN[:-1]}", None),
+        ("/up/v1/chat/completions", "Bearer ", None),
+        ("/up/v1/chat/completions", None, None),
+        ("/short/v1/chat/completions", "Bearer short", None),
+        ("/literal/v1/chat/completions", f"Bearer {TOKEN}", None),
+        ("/secret/v1/chat/completions", f"Bearer {TOKEN}", None),
+        ("/up/v1/chat/completions", f"Bearer {TOKEN}", {"client_id": "from-the-gateway"}),
+    ],
+)
+def test_everything_else_is_the_authorizers_to_judge(
+    path: str, authorization: str | None, identity: dict[str, Any] | None
+) -> None:
+    keeper, authorizer, _ = door()
+    with pytest.raises(ClientError):
+        keeper.authorize(request(path, authorization, identity))
+    assert authorizer.asked == 1
+
+
+def test_a_client_key_makes_nobody_look_a_token_up() -> None:
+    keeper, authorizer, aws = door()
+    with pytest.raises(ClientError):
+        keeper.authorize(request("/secret/v1/x", "Bearer opx-" + "a" * 49))
+    assert (authorizer.asked, aws.asked) == (1, 0)
+
+
+def test_without_authorization_everybody_is_the_same_client() -> None:
+    assert Open().authorize(request("/up/v1/x", None)) == ANONYMOUS
+    assert ANONYMOUS.may_use(SERVERS["up"])
