@@ -65,7 +65,7 @@ class Authorizer:
                 "No client key. Send it as 'Authorization: Bearer <key>', in an SDK as its API key.",
                 type="authentication_error",
             )
-        digest = hashlib.sha256(authorization.encode()).digest()
+        digest = hashlib.sha256(authorization.encode(errors="surrogatepass")).digest()
         remembered = self._remembered.get(digest)
         if remembered and remembered[0] > self._clock():
             return self._still_good(remembered[1])

@@ -66,4 +66,4 @@ class WithProviderTokens:
             token = self._tokens.find(server)
         except (AwsError, TokenNotFoundError):
             return False
-        return len(token) >= _SHORTEST_TOKEN and hmac.compare_digest(sent.encode(), token.encode())
+        return len(token) >= _SHORTEST_TOKEN and hmac.compare_digest(sent.encode(errors="replace"), token.encode())
