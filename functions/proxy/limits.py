@@ -49,11 +49,19 @@ _LONGEST_MODEL = 128
 class LimitsTable:
     """Takes and releases."""
 
-    def __init__(self, aws: Aws, table: str, on_failure: FailurePolicy, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        table: str,
+        on_failure: FailurePolicy,
+        clock: Callable[[], float] = time.time,
+        timeout: float = _TIMEOUT,
+    ) -> None:
         self._aws = aws
         self._table = table
         self._on_failure: FailurePolicy = on_failure
         self._clock = clock
+        self._timeout = timeout
         self._prices: dict[str, tuple[float, tuple[Decimal, Decimal]]] = {}
 
     def take(
@@ -105,11 +113,11 @@ class LimitsTable:
         raise AwsError("dynamodb:UpdateItem", "the item of the limits did not come to rest")
 
     def _update(self, limits: Limits, request: dict[str, Any]) -> tuple[bool, Item | None]:
-        return self._aws.update_item({"TableName": self._table, "Key": key_of(limits), **request}, _TIMEOUT)
+        return self._aws.update_item({"TableName": self._table, "Key": key_of(limits), **request}, self._timeout)
 
     def _item(self, limits: Limits) -> Item:
         arguments = {"TableName": self._table, "Key": key_of(limits), "ConsistentRead": True}
-        return self._aws.get_item(arguments, _TIMEOUT)
+        return self._aws.get_item(arguments, self._timeout)
 
     def _share(
         self, limits: Limits, inference_id: str, body: RequestBody, candidate: Candidate, deadline: float
@@ -129,7 +137,7 @@ class LimitsTable:
         known = self._prices.get(key)
         if known and known[0] > self._clock():
             return known[1]
-        item = self._aws.get_item({"TableName": self._table, "Key": {"pk": {"S": key}}}, _TIMEOUT)
+        item = self._aws.get_item({"TableName": self._table, "Key": {"pk": {"S": key}}}, self._timeout)
         prices = (Decimal(item["input"]["N"]), Decimal(item["output"]["N"])) if item else _UNKNOWN_PRICE
         self._prices[key] = (self._clock() + (_PRICE_KEPT if item else _PRICE_KEPT / 10), prices)
         return prices

@@ -167,6 +167,11 @@ class Client:
     key: str
     sdks: list[openai.OpenAI] = field(default_factory=list[openai.OpenAI])
 
+    @property
+    def key_hash(self) -> str:
+        """Under which the key is stored."""
+        return hash_client_key(self.key)
+
     def openai(self, key: str | None = None) -> openai.OpenAI:
         """The OpenAI SDK as anybody would set it up; retries are off to see each answer."""
         sdk = openai.OpenAI(api_key=key or self.key, base_url=self.stack.base_url, max_retries=0, timeout=60.0)

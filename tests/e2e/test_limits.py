@@ -1,0 +1,168 @@
+"""Limits with many sandboxes at once: what passes is what the limit says, to the last request."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+from openai_proxy.servers import parse_servers
+from openai_proxy.usage import Usage
+from proxy.aws import Aws, Credentials
+from proxy.body import RequestBody
+from proxy.client_key import Limits
+from proxy.errors import LimitError
+from proxy.limits import LimitsTable
+from proxy.limits_item import Taken
+from proxy.request import InferenceRequest, Target
+from proxy.routing import Candidate
+from proxy.upstream import HttpTransport, Timeouts
+
+from tests.e2e.harness import Client, LocalStack, wait_for
+
+NOON = 1_795_435_200  # 2026-11-23 12:00:00 UTC
+SANDBOXES = 40
+BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 36}], "max_tokens": 87}).encode()
+REQUEST = InferenceRequest("function_url", "POST", "", "", {"content-type": "application/json"}, BODY, None)
+USAGE = Usage(1, 2, source="reported")
+SERVER = parse_servers("up: {url: 'http://127.0.0.1:9/v1', token: t, model: m}")["up"]
+
+
+class Sandboxes:
+    """Many sandboxes' views of the limits table, each with connections of its own; their clocks stand still."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self._stack = stack
+        self._own = threading.local()
+        self._transports: list[HttpTransport] = []
+
+    @property
+    def table(self) -> LimitsTable:
+        """That of this thread."""
+        if not hasattr(self._own, "table"):
+            transport = HttpTransport(Timeouts())
+            self._transports.append(transport)
+            endpoint = self._stack.environment["AWS_ENDPOINT_URL"]
+            aws = Aws(transport.post, lambda: Credentials("test", "test", None), "us-east-1", endpoint)
+            name = self._stack.environment["LIMITS_TABLE"]
+            # A busy emulator is slow, and a request that it did not answer in time would be let through.
+            self._own.table = LimitsTable(aws, name, "closed", lambda: float(NOON), timeout=30.0)
+        return self._own.table
+
+    def take(self, limits: Limits, number: int) -> Taken | str:
+        """What a request has taken, or the limit that refused it."""
+        body = RequestBody(REQUEST, Target("up", "/chat/completions"))
+        try:
+            return self.table.take(limits, f"inference-{number}", body, Candidate(SERVER), NOON + 60)
+        except LimitError as error:
+            return error.source
+
+    def close(self) -> None:
+        for transport in self._transports:
+            transport.close()
+
+
+@contextmanager
+def at_once(stack: LocalStack) -> Generator[tuple[Sandboxes, Callable[[Callable[[int], Any], range], list[Any]]]]:
+    sandboxes = Sandboxes(stack)
+    with ThreadPoolExecutor(SANDBOXES) as pool:
+
+        def run(work: Callable[[int], Any], numbers: range) -> list[Any]:
+            return list(pool.map(work, numbers))
+
+        yield sandboxes, run
+    sandboxes.close()
+
+
+def item_of(stack: LocalStack, limits: Limits) -> dict[str, Any]:
+    return stack.table("LIMITS_TABLE").get_item(Key={"pk": f"limits#{limits.id}"}, ConsistentRead=True)["Item"]
+
+
+def test_of_a_thousand_requests_a_hundred_pass(stack: LocalStack) -> None:
+    limits = Limits("thousand", rpm=100)
+    with at_once(stack) as (sandboxes, run):
+        seen = run(partial(sandboxes.take, limits), range(1000))
+    passed = [each for each in seen if isinstance(each, Taken)]
+    assert Counter(each for each in seen if isinstance(each, str)) == {"key_rpm": 900}
+    assert sorted(int(each.headers["x-ratelimit-remaining-requests"]) for each in passed) == list(range(100))
+    assert item_of(stack, limits)["requests"] == 100
+
+
+def test_a_budget_ends_with_the_request_that_reaches_it(stack: LocalStack) -> None:
+    limits = Limits("budget", budget_day=Decimal("0.1"))
+    with at_once(stack) as (sandboxes, run):
+        seen = run(partial(sandboxes.take, limits), range(200))
+    passed = [each for each in seen if isinstance(each, Taken)]
+    cost = Decimal(
+        "0.00361"
+    )  # 13 tokens of prompt and 87 of the answer, at the prices of a model that nobody knows yet
+    assert len(passed) == 28, "the 28th reaches 0.1"
+    assert Counter(each for each in seen if isinstance(each, str)) == {"key_budget": 172}
+    assert item_of(stack, limits)["day_cost"] == 28 * cost
+
+
+def test_parallel_requests_never_exceed_their_places(stack: LocalStack) -> None:
+    limits = Limits("parallel", parallel=7, tpm=1_000_000)
+    lock = threading.Lock()
+    running: list[int] = [0, 0]
+
+    with at_once(stack) as (sandboxes, run):
+
+        def request(number: int) -> bool:
+            taken = sandboxes.take(limits, number)
+            if isinstance(taken, str):
+                return False
+            with lock:
+                running[0] += 1
+                running[1] = max(running)
+            time.sleep(0.02)  # so that others meet it
+            with lock:
+                running[0] -= 1
+            sandboxes.table.release(taken, USAGE)
+            return True
+
+        passed = sum(run(request, range(300)))
+    assert 7 <= passed <= 300
+    assert running[1] <= 7
+    item = item_of(stack, limits)
+    assert (item["live"], item["tokens"]) == ({}, passed * 3)
+
+
+def test_a_limited_key_at_the_door(stack: LocalStack, client: Client) -> None:
+    """Through the whole stack: refused with a wait, and an event that says why."""
+    stack.table("KEYS_TABLE").update_item(
+        Key={"key_hash": client.key_hash},
+        UpdateExpression="SET #rpm = :rpm, #parallel = :parallel",
+        ExpressionAttributeNames={"#rpm": "rpm", "#parallel": "parallel"},
+        ExpressionAttributeValues={":rpm": 5, ":parallel": 50},
+    )
+    chat = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+
+    def ask(_number: int) -> httpx.Response:
+        return client.post("demo/v1/chat/completions", json=chat)
+
+    with ThreadPoolExecutor(12) as pool:
+        seen = list(pool.map(ask, range(12)))
+    counted = Counter(response.status_code for response in seen)
+    assert set(counted) == {200, 429}
+    assert 5 <= counted[200] <= 10, "five in a minute; a minute may end in between"
+    refused = next(response for response in seen if response.status_code == 429)
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["x-ratelimit-limit-requests"] == "5"
+    client.wait_for_entries(counted[200])
+    found = wait_for(lambda: stack.table("LIMITS_TABLE").scan()["Items"], "the counters")
+    assert {item["pk"]: item for item in found}[f"limits#{client.key_hash[:12]}"]["live"] == {}
+
+
+@pytest.fixture(autouse=True)
+def _fresh(stack: LocalStack) -> None:
+    for name in ("thousand", "budget", "parallel"):
+        stack.table("LIMITS_TABLE").delete_item(Key={"pk": f"limits#{name}"})
