@@ -16,7 +16,9 @@ from proxy.breaker import Breakers
 from proxy.cors import Cors
 from proxy.limits import LimitsTable
 from proxy.model_list import ModelList
+from proxy.own_paths import OwnPaths
 from proxy.publisher import Publisher
+from proxy.receipts import Receipts
 from proxy.relay import Relay
 from proxy.routing import Routes
 from proxy.tokens import ProviderTokens
@@ -93,7 +95,7 @@ class Proxy:
             Authorizer(invoke, "authorizer", "eu-central-1", 60),
             LimitsTable(bus, "limits", "open"),
             Attempts(transport, tokens, Breakers(clock), self.slept.append, lambda: 0.5),
-            ModelList(servers, transport, tokens, clock),
+            OwnPaths(ModelList(servers, transport, tokens, clock), Receipts(bus, "costs")),
             Publisher(bus, "bus"),
             Answers(Cors("*")),
         )

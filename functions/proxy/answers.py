@@ -1,5 +1,6 @@
 """What the proxy says itself: the headers of every answer, pre-flights, errors before and after the first byte."""
 
+import json
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -58,6 +59,11 @@ class Answers:
         response.start(200, self.headers(inference, {"content-type": "application/json"}))
         response.write(body)
         response.end()
+
+    @staticmethod
+    def receipt_comment(inference: Inference) -> bytes:
+        """A comment for the end of a stream, with what is known of the inference by then. SDKs skip it."""
+        return b": receipt " + json.dumps(inference.receipt(), separators=(",", ":")).encode() + b"\n\n"
 
     def error(self, inference: Inference, response: Response, error: ProxyError) -> None:
         """Before the first byte a status and an error body; after it an error frame where the format has room."""

@@ -59,6 +59,12 @@ class RequestBody:
         )
         """Whether a server's default model is filled in when the client names none."""
 
+    @property
+    def end_user(self) -> str | None:
+        """Whom the client asks for, as OpenAI's `safety_identifier` or its older `user` says."""
+        fields = self._fields or {}
+        return next((name for key in ("safety_identifier", "user") if isinstance(name := fields.get(key), str)), None)
+
     def estimated_tokens(self) -> tuple[int, int]:
         """About how many tokens the prompt has, and how many its answer may have."""
         if self._fields is None:

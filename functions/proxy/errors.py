@@ -48,9 +48,13 @@ class ClientError(ProxyError):
 class LimitError(ClientError):
     """A limit of the client key has no room: `source` says which, `retry_after` (seconds) when it may have."""
 
-    def __init__(self, code: str, message: str, source: str, retry_after: int, headers: Mapping[str, str]) -> None:
-        kind = "insufficient_quota" if code == "insufficient_quota" else "rate_limit_error"
-        super().__init__(429, code, message, type=kind, headers={**headers, "retry-after": str(retry_after)})
+    type = "rate_limit_error"
+
+    def __init__(
+        self, status: int, code: str, message: str, source: str, retry_after: int, headers: Mapping[str, str]
+    ) -> None:
+        kind = code if code == "insufficient_quota" else self.type
+        super().__init__(status, code, message, type=kind, headers={**headers, "retry-after": str(retry_after)})
         self.source = source
         self.retry_after = retry_after
 

@@ -24,7 +24,9 @@ from proxy.limits import FailurePolicy, LimitsTable
 from proxy.log import log
 from proxy.model_list import ModelList
 from proxy.other_doors import Open, WithProviderTokens
+from proxy.own_paths import OwnPaths
 from proxy.publisher import Publisher
+from proxy.receipts import Receipts
 from proxy.relay import Relay
 from proxy.routing import Routes
 from proxy.tokens import ProviderTokens
@@ -83,7 +85,7 @@ class Application:
             self._doorkeeper,
             LimitsTable(aws, environ["LIMITS_TABLE"], _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open"))),
             Attempts(self._transport, self._tokens, Breakers()),
-            ModelList(servers, self._transport, self._tokens),
+            OwnPaths(ModelList(servers, self._transport, self._tokens), Receipts(aws, environ["COSTS_TABLE"])),
             Publisher(aws, environ["EVENT_BUS_NAME"]),
             Answers(Cors(environ.get("CORS_ALLOW_ORIGINS", "*"))),
         )

@@ -1,5 +1,6 @@
 """`Inference`: what is known of one request while it passes, and the one event that states it in the end. Pure."""
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,8 @@ class Inference:
     started: float = field(default_factory=time.perf_counter)
     id: str = ""
     key: ClientKey | None = None
+    end_user: str | None = None
+    """Whom the client says it asks for, as the client calls them."""
     request: InferenceRequest | None = None
     target: Target | None = None
     server: str | None = None
@@ -54,6 +57,24 @@ class Inference:
     def request_id(self) -> str:
         """The client's own id for the request, or ours."""
         return (self.request.own_id if self.request else None) or self.id
+
+    @property
+    def wants_receipt(self) -> bool:
+        """Whether the client asked for a receipt at the end of its stream."""
+        return self.request is not None and self.request.headers.get("x-receipt") == "comment"
+
+    def receipt(self) -> dict[str, Any]:
+        """What is known at the end of a stream, its cost aside: that is in the ledger a moment later."""
+        body, usage = self.body, self.usage
+        return {
+            "id": self.id,
+            "server": self.server,
+            "model": body.model if body else None,
+            "usage": usage.to_event(),
+            "time_to_first_chunk": round(self.first_chunk - self.started, 6) if self.first_chunk else None,
+            "duration": round(time.perf_counter() - self.started, 6),
+            "attempts": len(self.attempts),
+        }
 
     def wait(self) -> None:
         """From now on the proxy waits for the server."""
@@ -138,6 +159,7 @@ class Inference:
         limits = self.taken.to_event() if self.taken else nothing_taken(key.limits) if key and key.limits else None
         return {
             "client": key.to_event() if key else None,
+            "end_user": self._end_user,
             "limits": limits,
             "operation": {"name": self._operation},
             "door": request.door if request else "function_url",
@@ -169,6 +191,13 @@ class Inference:
         if self._usage is None:
             self._usage = self._find_usage()
         return self._usage
+
+    @property
+    def _end_user(self) -> str | None:
+        """A pseudonym: the same person of the same client always has it, and it does not lead back to them."""
+        if not self.end_user or self.key is None:
+            return None
+        return hashlib.sha256(f"{self.key.client_id}\0{self.end_user}".encode(errors="replace")).hexdigest()[:32]
 
     def _find_usage(self) -> Usage:
         meter, body, target = self.meter, self.body, self.target

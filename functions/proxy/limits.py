@@ -153,7 +153,7 @@ def _limit_error(source: Source, seconds: int, own_headers: dict[str, str]) -> L
     if source == "key_budget":
         message = "The budget of this client key is used up."
         quota = {"x-should-retry": "false"}
-        return LimitError("insufficient_quota", message, source, seconds, own_headers | quota)
+        return LimitError(429, "insufficient_quota", message, source, seconds, own_headers | quota)
     what = {"key_rpm": "requests a minute", "key_tpm": "tokens a minute", "key_parallel": "requests at the same time"}
     message = f"This client key has reached its limit of {what[source]}. Try again in {seconds} s."
-    return LimitError("rate_limit_exceeded", message, source, seconds, own_headers)
+    return LimitError(429, "rate_limit_exceeded", message, source, seconds, own_headers)

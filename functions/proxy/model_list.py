@@ -18,7 +18,7 @@ from proxy.client_key import ClientKey
 from proxy.errors import ClientError
 from proxy.inference import Inference
 from proxy.json_shapes import array_of, loads_or_none, object_of
-from proxy.request import InferenceRequest, Target
+from proxy.request import Target
 from proxy.tokens import ProviderTokens, TokenNotFoundError
 from proxy.upstream import ConnectionFailedError, HttpTransport
 
@@ -56,9 +56,9 @@ class ModelList:
         self._known: dict[str, _Listing] = {}
 
     @staticmethod
-    def answers(request: InferenceRequest, target: Target) -> bool:
-        """Whether this is a question for the list, or for one model of it."""
-        return target.server is None and request.method == "GET" and f"{target.path}/".startswith(f"{_PATH}/")
+    def answers(target: Target) -> bool:
+        """Whether this path without a server asks for the list, or for one model of it."""
+        return f"{target.path}/".startswith(f"{_PATH}/")
 
     def document(self, target: Target, key: ClientKey, inference: Inference) -> bytes:
         """The list, or the model that the path names, as JSON. Raises ClientError (404)."""

@@ -19,7 +19,7 @@ from proxy.errors import ClientError, ProxyError, UpstreamError
 from proxy.inference import Inference
 from proxy.limits import LimitsTable
 from proxy.meter import Meter, has_news, without_usage_chunk
-from proxy.model_list import ModelList
+from proxy.own_paths import OwnPaths
 from proxy.publisher import Publisher
 from proxy.request import InferenceRequest, parse, target_of
 from proxy.routing import Routes
@@ -43,7 +43,7 @@ class Relay:
         doorkeeper: Doorkeeper,
         limits: LimitsTable,
         attempts: Attempts,
-        models: ModelList,
+        own_paths: OwnPaths,
         publisher: Publisher,
         answers: Answers,
     ) -> None:
@@ -51,7 +51,7 @@ class Relay:
         self._doorkeeper = doorkeeper
         self._limits = limits
         self._attempts = attempts
-        self._models = models
+        self._own_paths = own_paths
         self._publisher = publisher
         self._answers = answers
 
@@ -80,10 +80,12 @@ class Relay:
         self, request: InferenceRequest, key: ClientKey, response: Response, deadline: float, inference: Inference
     ) -> None:
         inference.target = target = target_of(request.path)
-        if self._models.answers(request, target):
-            self._answers.document(inference, response, self._models.document(target, key, inference))
+        document = self._own_paths.document(request, target, key, inference)
+        if document is not None:
+            self._answers.document(inference, response, document)
             return
         asked = RequestBody(request, target)
+        inference.end_user = asked.end_user
         candidates = self._routes.candidates(target, asked, key)
         if key.limits:
             inference.taken = self._limits.take(key.limits, inference.id, asked, candidates[0], deadline)
@@ -123,3 +125,5 @@ class Relay:
             message = f"The server '{inference.server}' ended its answer before it was complete."
             raise UpstreamError(502, "upstream_broken_off", message)
         response.write(without_usage_chunk(rest) if hides_usage else rest)
+        if meter.is_stream and not rest and inference.wants_receipt:
+            response.write(self._answers.receipt_comment(inference))

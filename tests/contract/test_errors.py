@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ERRORS = {"ClientError", "UpstreamError", "UnavailableError"}
+ERRORS = {"ClientError", "UpstreamError", "UnavailableError", "LimitError"}
 
 
 def raised() -> set[tuple[str, str]]:

@@ -435,6 +435,7 @@ OWN = {
     "ProxyFunction": {
         ("lambda:InvokeFunction", "${AuthorizerFunction.Arn}"),
         ("events:PutEvents", "${Bus.Arn}"),
+        ("dynamodb:GetItem", "${CostsTable.Arn}"),
         ("dynamodb:GetItem", "${LimitsTable.Arn}"),
         ("dynamodb:UpdateItem", "${LimitsTable.Arn}"),
         ("secretsmanager:GetSecretValue", "${ProviderTokens}"),

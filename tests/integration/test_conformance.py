@@ -132,6 +132,7 @@ def deployment(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
             "AUTHORIZER_FUNCTION": "authorizer",
             "EVENT_BUS_NAME": "bus",
             "LIMITS_TABLE": "limits",
+            "COSTS_TABLE": "costs",
             "SERVERS_FILE": str(servers),
         }
         command = (ROOT / "functions/proxy/bootstrap", sys.executable)

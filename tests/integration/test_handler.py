@@ -49,6 +49,7 @@ def environment(server: ScriptedServer, servers_file: Path) -> dict[str, str]:
         "AWS_ENDPOINT_URL": server.url,
         "EVENT_BUS_NAME": "bus",
         "LIMITS_TABLE": "limits",
+        "COSTS_TABLE": "costs",
         "PROVIDER_TOKENS_SECRET": "tokens",
         "SERVERS_FILE": str(servers_file),
         "PYTHONPATH": f"{ROOT / 'functions'}:{ROOT / 'shared'}",

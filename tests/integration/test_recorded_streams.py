@@ -24,7 +24,9 @@ from proxy.breaker import Breakers
 from proxy.cors import Cors
 from proxy.limits import LimitsTable
 from proxy.model_list import ModelList
+from proxy.own_paths import OwnPaths
 from proxy.publisher import Publisher
+from proxy.receipts import Receipts
 from proxy.relay import Relay
 from proxy.routing import Routes
 from proxy.tokens import ProviderTokens
@@ -176,7 +178,7 @@ def player() -> Generator[Player]:
             Authorizer(lambda _, __: (json.dumps(ALLOWED).encode(), False), "authorizer", "eu-central-1", 60),
             LimitsTable(aws, "limits", "open"),
             Attempts(transport, tokens, Breakers()),
-            ModelList(servers, transport, tokens),
+            OwnPaths(ModelList(servers, transport, tokens), Receipts(aws, "costs")),
             Publisher(aws, "bus"),
             Answers(Cors("*")),
         )
