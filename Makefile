@@ -35,6 +35,7 @@ check: .venv/ready ## Lint, format, types, import rules, template, contract test
 	$(BIN)/sam validate --lint --template-file template.yaml
 	$(BIN)/pytest tests/contract
 	$(BIN)/openai-proxy servers check openai_servers.yaml
+	$(BIN)/openai-proxy prices check
 
 conformance: .venv/ready ## Run the stream conformance suite against a deployment (ARGS="--url https://…/conformance --key opx-…")
 	@$(BIN)/python -m conformance run $(ARGS)

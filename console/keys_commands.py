@@ -15,6 +15,7 @@ from console.keys import create_key, others_of_its_line, revoke_client, revoke_k
 from console.keys_options import add_attributes, add_unset, wanted, whole
 from console.keys_store import KeyStore, StoredKey
 from console.keys_text import as_json, changes, key_details, keys_table, limits, moment, whose
+from console.keys_usage import add_usage_options, show_usage
 from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
 from console.text import terminal_width, to_json
 
@@ -39,6 +40,9 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
 
     show = add("show", _show, "show all about a key")
 
+    usage = add("usage", show_usage, "show what keys have used of their limits")
+    add_usage_options(usage)
+
     update = add("update", _update, "change a key; what is not named stays as it is")
 
     rotate = add("rotate", _rotate, "replace a key by a new one; it is shown once")
@@ -59,7 +63,7 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
         command.add_argument("key_id", metavar="KEY_ID", help="as `keys list` shows it")
     add_attributes(update, required=False)
     add_unset(update)
-    for command in (create, listing, show, update, rotate, revoke):
+    for command in (create, listing, show, usage, update, rotate, revoke):
         add_table_options(command, "KeysTable")
 
 

@@ -15,9 +15,17 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
     from mypy_boto3_dynamodb import DynamoDBClient
 
-Output = Literal["KeysTable", "CostsTable"]
-VARIABLES: Mapping[Output, str] = {"KeysTable": "KEYS_TABLE", "CostsTable": "COSTS_TABLE"}
-OPTIONS: Mapping[Output, str] = {"KeysTable": "--keys-table", "CostsTable": "--costs-table"}
+Output = Literal["KeysTable", "CostsTable", "LimitsTable"]
+VARIABLES: Mapping[Output, str] = {
+    "KeysTable": "KEYS_TABLE",
+    "CostsTable": "COSTS_TABLE",
+    "LimitsTable": "LIMITS_TABLE",
+}
+OPTIONS: Mapping[Output, str] = {
+    "KeysTable": "--keys-table",
+    "CostsTable": "--costs-table",
+    "LimitsTable": "--limits-table",
+}
 
 # For what is good to know, but not worth a wait.
 _HASTY = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})

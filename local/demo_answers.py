@@ -1,71 +1,72 @@
-"""What the demo server answers: OpenAI's objects, made from the request and from nothing else. Pure.
+"""What the demo server says: the text of an answer, or the arguments of a call, made from the question alone. Pure.
 
-Its one rule: it never pretends to be a model. An answer says that it is a demonstration and repeats what it was sent.
+Its one rule: it never pretends to be a model. A text says that it is a demonstration and repeats what it was sent;
+arguments and structured answers are the smallest that their schema allows.
 """
 
-import base64
-import math
+import json
 import re
-import struct
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MODELS = (
-    "demo",
-    "demo-slow",
-    "demo-reasoning",
-    "demo-no-usage",
-    "demo-error-429",
-    "demo-error-500",
-    "demo-cut",
-    "demo-hang",
-    "demo-not-json",
-)
-
-SILENCE = (
-    b"RIFF" + struct.pack("<I", 36 + 800) + b"WAVEfmt " + struct.pack("<IHHIIHHI", 16, 1, 1, 8000, 8000, 1, 8, 800)
-)
-"""What the demo server says aloud."""
+from local.demo_errors import RefusedError
+from local.demo_replies import Body, list_of, object_of
+from local.demo_schema import value_for
 
 _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")
 _REPEATED_TOKENS = 40
 _CACHED_FROM_TOKENS = 1024
 _REASONING_TOKENS = 16
-_DIMENSIONS = 8
+_MOST_CHOICES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that may be called."""
+
+    name: str
+    parameters: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What chat completions, text completions and responses have in common, in one form."""
+
+    model: str
+    texts: Sequence[str]
+    tool: Tool | None = None
+    """The function that the answer has to call."""
+    schema: Any = None
+    """What the answer has to satisfy when it is to be JSON."""
+    limit: int | None = None
+    stop: Sequence[str] = ()
+    choices: int = 1
+    reasons: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer: its tokens as they are streamed, and what it used."""
+    """One answer: its tokens as they are streamed, and what it used. With a `tool` the tokens are its arguments."""
 
     tokens: tuple[str, ...]
-    finish_reason: str
+    is_cut: bool
+    """It ended at the limit of tokens."""
     prompt_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    choices: int = 1
+    tool: str | None = None
 
     @property
     def text(self) -> str:
         """The whole answer."""
         return "".join(self.tokens)
 
-    def usage(self) -> dict[str, Any]:
-        """OpenAI's `usage` object of a chat completion. Reasoning is part of the completion's tokens."""
-        completion = len(self.tokens) + self.reasoning_tokens
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": completion,
-            "total_tokens": self.prompt_tokens + completion,
-            "prompt_tokens_details": {"cached_tokens": self.cached_tokens, "audio_tokens": 0},
-            "completion_tokens_details": {
-                "reasoning_tokens": self.reasoning_tokens,
-                "audio_tokens": 0,
-                "accepted_prediction_tokens": 0,
-                "rejected_prediction_tokens": 0,
-            },
-        }
+    @property
+    def completion_tokens(self) -> int:
+        """Those of all choices. Reasoning is part of them."""
+        return (len(self.tokens) + self.reasoning_tokens) * self.choices
 
 
 def tokenize(text: str) -> list[str]:
@@ -73,110 +74,79 @@ def tokenize(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def answer_chat(body: Mapping[str, Any], demo: Mapping[str, Any]) -> Answer:
-    """The answer to a chat completion. `demo` may set the numbers of tokens, reasoning_tokens and cached_tokens."""
-    texts = [_text_of(message.get("content")) for message in body.get("messages", [])]
-    return _answer(texts, body, demo)
+def count_tokens(texts: Sequence[str]) -> int:
+    """The tokens of all `texts`."""
+    return sum(len(tokenize(text)) for text in texts)
 
 
-def answer_completion(body: Mapping[str, Any], demo: Mapping[str, Any]) -> Answer:
-    """The answer to a (legacy) text completion."""
-    return _answer([_text_of(body.get("prompt"))], body, demo)
-
-
-def _answer(texts: list[str], body: Mapping[str, Any], demo: Mapping[str, Any]) -> Answer:
-    prompt_tokens = sum(len(tokenize(text)) for text in texts)
-    tokens = tokenize(f"This is the demo server, not a model: it repeats what you send. {texts[-1] if texts else ''}")
-    wanted = demo.get("tokens", min(len(tokens), 14 + _REPEATED_TOKENS))
-    tokens = [tokens[index % len(tokens)] for index in range(wanted)]
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    too_long = isinstance(limit, int) and limit < len(tokens)
-    reasons = str(body.get("model")) == "demo-reasoning" or body.get("reasoning_effort") is not None
+def answer(question: Question, demo: Body) -> Answer:
+    """The answer. `demo` may set the numbers of tokens, reasoning_tokens and cached_tokens. Raises RefusedError."""
+    if not 1 <= question.choices <= _MOST_CHOICES:
+        raise RefusedError(400, f"The demo server gives 1 to {_MOST_CHOICES} choices.", "n")
+    prompt_tokens = count_tokens(question.texts)
+    tokens = _tokens(question, demo)
+    is_cut = question.limit is not None and question.limit < len(tokens)
+    reasons = question.reasons or question.model == "demo-reasoning"
     # OpenAI's prompt cache works from 1,024 tokens on; here such a prompt's beginning always counts as cached.
     cached = _CACHED_FROM_TOKENS if prompt_tokens >= _CACHED_FROM_TOKENS else 0
     return Answer(
-        tokens=tuple(tokens[:limit] if too_long else tokens),
-        finish_reason="length" if too_long else "stop",
+        tokens=tuple(tokens[: question.limit] if is_cut else tokens),
+        is_cut=is_cut,
         prompt_tokens=prompt_tokens,
         cached_tokens=demo.get("cached_tokens", cached),
         reasoning_tokens=demo.get("reasoning_tokens", _REASONING_TOKENS if reasons else 0),
+        choices=question.choices,
+        tool=question.tool.name if question.tool else None,
     )
 
 
-def _text_of(content: Any) -> str:
-    """The text in a message's content: a text, or a list of parts or texts."""
+def _tokens(question: Question, demo: Body) -> list[str]:
+    if question.tool is not None:
+        return tokenize(json.dumps(value_for(question.tool.parameters)))
+    if question.schema is not None:
+        return tokenize(json.dumps(value_for(question.schema)))
+    last = question.texts[-1] if question.texts else ""
+    tokens = tokenize(f"This is the demo server, not a model: it repeats what you send. {last}")
+    wanted = demo.get("tokens", min(len(tokens), 14 + _REPEATED_TOKENS))
+    tokens = [tokens[index % len(tokens)] for index in range(wanted)]
+    text = "".join(tokens)
+    ends = [text.index(stop) for stop in question.stop if stop in text]
+    return tokenize(text[: min(ends)]) if ends else tokens
+
+
+def text_of(content: Any) -> str:
+    """The text in a message's content: a text, or a list of parts, texts or numbers of tokens."""
     if isinstance(content, str):
         return content
-    parts: list[Any] = content if isinstance(content, list) else []  # pyright: ignore[reportUnknownVariableType]
-    return " ".join(part if isinstance(part, str) else str(part.get("text", "")) for part in parts)
+    parts = (object_of(part).get("text", "") if isinstance(part, dict) else part for part in list_of(content))
+    return " ".join(str(part) for part in parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How one of OpenAI's two completion endpoints wraps an answer. `created` is in Unix seconds."""
-
-    chat: bool
-    id: str
-    created: int
-    model: str
-
-    def whole(self, answer: Answer) -> dict[str, Any]:
-        """The answer in one piece."""
-        content = {"message": {"role": "assistant", "content": answer.text, "refusal": None}}
-        choice = content if self.chat else {"text": answer.text}
-        body = self._envelope("chat.completion", "text_completion")
-        return body | {"choices": [self._choice(choice, answer.finish_reason)], "usage": answer.usage()}
-
-    def chunks(self, answer: Answer, *, include_usage: bool) -> Iterator[dict[str, Any]]:
-        """The answer chunk by chunk; `include_usage` adds one without choices, and `usage: null` to the others."""
-        usage = {"usage": None} if include_usage else {}
-        envelope = self._envelope("chat.completion.chunk", "text_completion")
-        if self.chat:
-            yield envelope | {"choices": [self._choice({"delta": {"role": "assistant", "content": ""}}, None)]} | usage
-        for token in answer.tokens:
-            piece = {"delta": {"content": token}} if self.chat else {"text": token}
-            yield envelope | {"choices": [self._choice(piece, None)]} | usage
-        end: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
-        yield envelope | {"choices": [self._choice(end, answer.finish_reason)]} | usage
-        if include_usage:
-            yield envelope | {"choices": [], "usage": answer.usage()}
-
-    def _envelope(self, chat_object: str, text_object: str) -> dict[str, Any]:
-        kind = chat_object if self.chat else text_object
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
-
-    @staticmethod
-    def _choice(content: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
-        return {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
+def limit_of(body: Body, *names: str) -> int | None:
+    """The first limit of tokens that the request sets. Raises RefusedError."""
+    for name in names:
+        if (limit := body.get(name)) is not None:
+            if not isinstance(limit, int) or limit < 1:
+                raise RefusedError(400, f"'{name}' is not a number of tokens.", name)
+            return limit
+    return None
 
 
-def embeddings(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A list of embeddings: unit vectors that depend on the text alone, as numbers or (as SDKs ask) as base64."""
-    given: Any = body.get("input", "")
-    texts: list[str] = [str(each) for each in given] if isinstance(given, list) else [str(given)]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    vectors = [_unit_vector(text) for text in texts]
-    as_base64 = body.get("encoding_format") == "base64"
-    data = [base64.b64encode(struct.pack(f"<{len(each)}f", *each)).decode() if as_base64 else each for each in vectors]
-    tokens = sum(len(tokenize(text)) for text in texts)
-    return {
-        "object": "list",
-        "data": [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(data)],
-        "model": body.get("model"),
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
+def tool_to_call(tools: Sequence[Tool], choice: Any) -> Tool | None:
+    """The first tool, or the one that `tool_choice` names. Raises RefusedError when there is no such tool."""
+    if choice == "none" or not tools:
+        return None
+    named = object_of(choice)
+    name = (object_of(named.get("function")) or named).get("name")
+    found = next((tool for tool in tools if name in (None, tool.name)), None)
+    if found is None:
+        raise RefusedError(400, f"There is no tool '{name}'.", "tool_choice")
+    return found
 
 
-def _unit_vector(text: str) -> list[float]:
-    raw = [zlib.crc32(f"{axis}{text}".encode()) / 2**32 - 0.5 for axis in range(_DIMENSIONS)]
-    length = math.sqrt(sum(value * value for value in raw))
-    return [value / length for value in raw]
-
-
-def model(name: str) -> dict[str, Any]:
-    """OpenAI's model object."""
-    return {"id": name, "object": "model", "created": 1700000000, "owned_by": "demo"}
-
-
-def error(message: str, kind: str, code: str | None, param: str | None = None) -> dict[str, Any]:
-    """OpenAI's error object."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+def schema_of(form: Any, place: str) -> Any:
+    """The schema that the answer has to satisfy: of `json_schema` the one found at `place`, of `json_object` any."""
+    fields = object_of(form)
+    if fields.get("type") == "json_schema":
+        return object_of(fields.get(place) if place else fields).get("schema", {})
+    return {"type": "object"} if fields.get("type") == "json_object" else None

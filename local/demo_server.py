@@ -1,21 +1,22 @@
 """The demo server: speaks the OpenAI API without a model behind it, and fails on demand.
 
-Its one rule: it takes only the proxy's token for it, never a client's key, and it keeps nothing of what it is sent.
+Its one rule: it takes only the proxy's token for it, never a client's key. Files, batches and responses are kept in
+memory, a bounded number of them, and nothing else is.
 
 Faults come by the model's name (`demo-error-429`, `demo-cut`, `demo-hang`, `demo-not-json`) or, finer, by a field
 `demo` of the body: `delay` (seconds between two tokens), `tokens`, `reasoning_tokens`, `cached_tokens`, `usage` (false:
-none is ever reported), `status` (an error), `retry_after`, `cut_after`, `hang_after` (a number of chunks), `not_json`.
+none is ever reported), `status` (an error), `times` (only the first so many times that this request comes),
+`retry_after`, `cut_after`, `hang_after` (a number of chunks), `not_json`.
 """
 
 import argparse
 import asyncio
+import functools
+import hashlib
 import hmac
 import json
 import os
-import re
-import secrets
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import uvicorn
@@ -24,39 +25,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from local.demo_answers import MODELS, SILENCE, Shape, answer_chat, answer_completion, embeddings, error, model
+from local import demo_audio, demo_chat, demo_embeddings, demo_images, demo_responses
+from local.demo_batches import Batches
+from local.demo_errors import INVALID, RefusedError, error
+from local.demo_faults import MODELS, broken_off, directions, events, ordered_error, pieces
+from local.demo_files import Files
+from local.demo_multipart import parse_form
+from local.demo_replies import Body, Events, Json, Reply, Respond
 
 TOKEN_VARIABLE = "DEMO_SERVER_TOKEN"  # noqa: S105 (a name, not a token)
 DEFAULT_DELAY = 0.04
 
-_ERROR_MODEL = re.compile(r"demo-error-(\d{3})")
-_FOREVER = 24 * 3600.0
-_INVALID = "invalid_request_error"
-
-
-_BY_MODEL: dict[str, dict[str, Any]] = {
-    "demo-slow": {"delay": 0.5},
-    "demo-no-usage": {"usage": False},
-    "demo-cut": {"cut_after": 6},
-    "demo-hang": {"hang_after": 0},
-    "demo-not-json": {"not_json": True},
-}
+_MOST_KEPT = 100
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class CutError(Exception):
-    """Ends a response in the middle: the server closes the connection."""
-
-
-class RefusedError(Exception):
-    """A request that OpenAI would refuse."""
-
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.param = param
-        self.code = code
 
 
 class DemoServer:
@@ -65,97 +47,165 @@ class DemoServer:
     def __init__(self, token: str, delay: float = DEFAULT_DELAY) -> None:
         self._token = token
         self._delay = delay
+        self._files = Files()
+        self._batches = Batches(self._files, self._ask, delay)
+        self._responses: dict[str, dict[str, Any]] = {}
+        self._failed: dict[bytes, int] = {}
+        keep = functools.partial(_keep, self._responses)
+        self._of_json: dict[str, tuple[Sequence[str], Respond]] = {
+            "/v1/chat/completions": (("model", "messages"), demo_chat.chat),
+            "/v1/completions": (("model", "prompt"), demo_chat.completion),
+            "/v1/responses": (("model", "input"), functools.partial(demo_responses.respond, keep=keep)),
+            "/v1/embeddings": (("model", "input"), demo_embeddings.embeddings),
+            "/v1/moderations": (("input",), demo_embeddings.moderations),
+            "/v1/images/generations": (("prompt",), demo_images.generate),
+            "/v1/audio/speech": (("model", "input", "voice"), demo_audio.speak),
+        }
+        self._of_forms: dict[str, tuple[Sequence[str], Respond]] = {
+            "/v1/images/edits": (("image", "prompt"), demo_images.edit),
+            "/v1/images/variations": (("image",), demo_images.vary),
+            "/v1/audio/transcriptions": (("file", "model"), demo_audio.transcribe),
+            "/v1/audio/translations": (("file", "model"), demo_audio.translate),
+        }
 
     def app(self) -> Starlette:
         """The ASGI application."""
-        post = {
-            "/v1/chat/completions": self._chat,
-            "/v1/completions": self._completion,
-            "/v1/embeddings": self._embeddings,
-            "/v1/audio/transcriptions": self._transcription,
-            "/v1/audio/speech": self._speech,
-        }
-        routes = [Route(path, self._guarded(endpoint), methods=["POST"]) for path, endpoint in post.items()]
-        routes.append(Route("/v1/models", self._guarded(self._models), methods=["GET"]))
-        routes.append(Route("/v1/models/{name}", self._guarded(self._model), methods=["GET"]))
+        routes = [self._route("POST", path, self._generate) for path in (*self._of_json, *self._of_forms)]
+        routes += [
+            self._route("GET", "/v1/models", _models),
+            self._route("GET", "/v1/models/{id}", _model),
+            self._route("GET", "/v1/responses/{id}", self._response),
+            self._route("DELETE", "/v1/responses/{id}", self._response),
+            self._route("POST", "/v1/files", self._upload),
+            self._route("GET", "/v1/files", self._stored),
+            self._route("GET", "/v1/files/{id}", self._stored),
+            self._route("DELETE", "/v1/files/{id}", self._stored),
+            self._route("GET", "/v1/files/{id}/content", self._content),
+            self._route("POST", "/v1/batches", self._new_batch),
+            self._route("GET", "/v1/batches", self._batch),
+            self._route("GET", "/v1/batches/{id}", self._batch),
+            self._route("POST", "/v1/batches/{id}/cancel", self._batch),
+        ]
         return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found, RefusedError: _refused})
 
-    def _guarded(self, endpoint: Endpoint) -> Endpoint:
+    def _route(self, method: str, path: str, endpoint: Endpoint) -> Route:
         async def guarded(request: Request) -> Response:
             sent = request.headers.get("authorization", "")
             if not hmac.compare_digest(sent.encode(), f"Bearer {self._token}".encode()):
-                return JSONResponse(error("Incorrect API key provided.", _INVALID, "invalid_api_key"), 401)
+                return JSONResponse(error("Incorrect API key provided.", INVALID, "invalid_api_key"), 401)
             return await endpoint(request)
 
-        return guarded
+        return Route(path, guarded, methods=[method])
 
-    async def _chat(self, request: Request) -> Response:
-        return await self._generate(request, is_chat=True, required="messages")
-
-    async def _completion(self, request: Request) -> Response:
-        return await self._generate(request, is_chat=False, required="prompt")
-
-    async def _generate(self, request: Request, *, is_chat: bool, required: str) -> Response:
-        body = await _json_object(request)
-        for name in ("model", required):
-            if not body.get(name):
-                raise RefusedError(400, f"You must provide the parameter '{name}'.", name)
+    async def _generate(self, request: Request) -> Response:
+        """Everything that a model would make."""
+        content = await request.body()
+        content_type = request.headers.get("content-type", "")
+        if request.url.path in self._of_forms and "json" not in content_type:
+            body = parse_form(content_type, content)
+        else:
+            body = _json_object(content)
         demo = directions(body)
-        if (failure := await _failure(request, demo)) is not None:
+        if (failure := await self._failure(request, demo, hashlib.sha256(content).digest())) is not None:
             return failure
-        answer = (answer_chat if is_chat else answer_completion)(body, demo)
-        shape = Shape(
-            is_chat, f"{'chatcmpl' if is_chat else 'cmpl'}-demo{secrets.token_hex(8)}", int(time.time()), body["model"]
-        )
-        reports_usage = demo.get("usage", True)
+        return await self._sent(self._reply(request.url.path, body, demo), demo)
+
+    def _reply(self, path: str, body: Body, demo: Body) -> Reply:
+        required, respond = self._of_json.get(path) or self._of_forms[path]
+        _require(body, required)
+        return respond(body, demo)
+
+    async def _sent(self, reply: Reply, demo: Body) -> Response:
         delay = float(demo.get("delay", self._delay))
-        if not body.get("stream"):
-            await asyncio.sleep(delay)
-            whole = shape.whole(answer)
-            if not reports_usage:
-                del whole["usage"]
-            return _broken_off(whole) if "cut_after" in demo else JSONResponse(whole)
-        options: dict[str, Any] = body.get("stream_options") or {}
-        chunks = shape.chunks(answer, include_usage=reports_usage and options.get("include_usage") is True)
-        return StreamingResponse(_events(chunks, delay, demo), media_type="text/event-stream")
+        if isinstance(reply, Events):
+            return StreamingResponse(events(reply, delay, demo), media_type="text/event-stream")
+        await asyncio.sleep(delay)
+        if isinstance(reply, Json):
+            return broken_off(reply.content) if "cut_after" in demo else JSONResponse(reply.content)
+        return StreamingResponse(pieces(reply.pieces, demo), media_type=reply.media_type)
 
-    async def _embeddings(self, request: Request) -> Response:
-        body = await _json_object(request)
-        failure = await _failure(request, directions(body))
-        return failure or JSONResponse(embeddings(body))
+    def _ask(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """A request of a batch: answered without a pause; of the faults only an error is known here."""
+        demo = directions(body)
+        if (status := demo.get("status")) is not None:
+            return status, ordered_error(status)
+        try:
+            reply = self._reply(path, {**body, "stream": False}, demo)
+        except RefusedError as refusal:
+            return refusal.status, refusal.to_json()
+        assert isinstance(reply, Json)
+        return 200, reply.content
 
-    async def _transcription(self, request: Request) -> Response:
-        return JSONResponse(
-            {"text": f"This is the demo server. It was sent {len(await request.body())} bytes of audio and form."}
-        )
+    async def _failure(self, request: Request, demo: Body, digest: bytes) -> Response | None:
+        """The failure that was ordered in place of an answer, if one was."""
+        if demo.get("hang_after") == 0:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+        if demo.get("not_json"):
+            return Response("<html><body>This is not JSON.</body></html>", media_type="text/html")
+        status = demo.get("status")
+        if status is None or self._has_failed_enough(demo, digest):
+            return None
+        headers = {"retry-after": str(demo.get("retry_after", 1))} if status in (429, 503) else {}
+        return JSONResponse(ordered_error(status), status, headers)
 
-    async def _speech(self, request: Request) -> Response:
-        await request.body()
-        return Response(SILENCE, media_type="audio/wav")
+    def _has_failed_enough(self, demo: Body, digest: bytes) -> bool:
+        """Whether a request has failed as often as it was to; then it may fail as often again."""
+        if "times" not in demo:
+            return False
+        failed = self._failed.pop(digest, 0)
+        if failed >= demo["times"]:
+            return True
+        _keep(self._failed, failed + 1, digest)
+        return False
 
-    async def _models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [model(name) for name in MODELS]})
+    async def _response(self, request: Request) -> Response:
+        response_id = request.path_params["id"]
+        if response_id not in self._responses:
+            raise RefusedError(404, f"Response with id '{response_id}' not found.")
+        if request.method == "DELETE":
+            del self._responses[response_id]
+            return JSONResponse({"id": response_id, "object": "response", "deleted": True})
+        return JSONResponse(self._responses[response_id])
 
-    async def _model(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in MODELS:
-            raise RefusedError(404, f"The model '{name}' does not exist.", "model", "model_not_found")
-        return JSONResponse(model(name))
+    async def _upload(self, request: Request) -> Response:
+        form = parse_form(request.headers.get("content-type", ""), await request.body())
+        _require(form, ("file", "purpose"))
+        return JSONResponse(self._files.upload(form))
+
+    async def _stored(self, request: Request) -> Response:
+        file_id = request.path_params.get("id")
+        if file_id is None:
+            return JSONResponse(self._files.listed(request.query_params))
+        if request.method == "DELETE":
+            return JSONResponse(self._files.delete(file_id))
+        return JSONResponse(self._files.get(file_id).about)
+
+    async def _content(self, request: Request) -> Response:
+        return Response(self._files.get(request.path_params["id"]).content, media_type="application/octet-stream")
+
+    async def _new_batch(self, request: Request) -> Response:
+        body = _json_object(await request.body())
+        _require(body, ("input_file_id", "endpoint", "completion_window"))
+        return JSONResponse(self._batches.create(body))
+
+    async def _batch(self, request: Request) -> Response:
+        batch_id = request.path_params.get("id")
+        if batch_id is None:
+            return JSONResponse(self._batches.listed(request.query_params))
+        return JSONResponse((self._batches.cancel if request.method == "POST" else self._batches.get)(batch_id))
 
 
-def directions(body: Mapping[str, Any]) -> dict[str, Any]:
-    """How to misbehave: what the model's name says, overridden by the field `demo`."""
-    name = str(body.get("model"))
-    by_name = dict(_BY_MODEL.get(name, {}))
-    if match := _ERROR_MODEL.fullmatch(name):
-        by_name["status"] = int(match[1])
-    given = body.get("demo")
-    return by_name | (given if isinstance(given, dict) else {})
+def _keep(kept: dict[Any, Any], value: Any, key: Any = None) -> None:
+    """Keep a value by its key, else its id; when there are too many, the oldest is forgotten."""
+    kept[value["id"] if key is None else key] = value
+    if len(kept) > _MOST_KEPT:
+        del kept[next(iter(kept))]
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
+def _json_object(content: bytes) -> dict[str, Any]:
     try:
-        body: Any = json.loads(await request.body())
+        body: Any = json.loads(content)
     except ValueError:
         raise RefusedError(400, "We could not parse the JSON body of your request.") from None
     if not isinstance(body, dict):
@@ -163,52 +213,35 @@ async def _json_object(request: Request) -> dict[str, Any]:
     return body  # pyright: ignore[reportUnknownVariableType]
 
 
-async def _failure(request: Request, demo: Mapping[str, Any]) -> Response | None:
-    """The failure that was ordered in place of an answer, if one was."""
-    if demo.get("hang_after") == 0:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-    if demo.get("not_json"):
-        return Response("<html><body>This is not JSON.</body></html>", media_type="text/html")
-    status = demo.get("status")
-    if status is None:
-        return None
-    kind, code = ("rate_limit_error", "rate_limit_exceeded") if status == 429 else ("server_error", None)
-    headers = {"retry-after": str(demo.get("retry_after", 1))} if status in (429, 503) else {}
-    return JSONResponse(error(f"The demo server answers {status}, as ordered.", kind, code), status, headers)
+def _require(body: Body, names: Sequence[str]) -> None:
+    for name in names:
+        if not body.get(name):
+            raise RefusedError(400, f"You must provide the parameter '{name}'.", name)
 
 
-async def _events(chunks: Iterator[dict[str, Any]], delay: float, demo: Mapping[str, Any]) -> AsyncIterator[bytes]:
-    """Server-sent events, one chunk each, `delay` seconds apart."""
-    for number, chunk in enumerate(chunks):
-        if number == demo.get("cut_after"):
-            raise CutError
-        if number == demo.get("hang_after"):
-            await asyncio.sleep(_FOREVER)
-        if number:
-            await asyncio.sleep(delay)
-        yield b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
-    yield b"data: [DONE]\n\n"
+def _model_object(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 1700000000, "owned_by": "demo"}
 
 
-def _broken_off(whole: dict[str, Any]) -> Response:
-    content = json.dumps(whole).encode()
+async def _models(_request: Request) -> Response:
+    return JSONResponse({"object": "list", "data": [_model_object(name) for name in MODELS]})
 
-    async def half() -> AsyncIterator[bytes]:
-        yield content[: len(content) // 2]
-        raise CutError
 
-    return StreamingResponse(half(), media_type="application/json", headers={"content-length": str(len(content))})
+async def _model(request: Request) -> Response:
+    name = request.path_params["id"]
+    if name not in MODELS:
+        raise RefusedError(404, f"The model '{name}' does not exist.", "model", "model_not_found")
+    return JSONResponse(_model_object(name))
 
 
 async def _refused(_request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, RefusedError)
-    return JSONResponse(error(str(refusal), _INVALID, refusal.code, refusal.param), refusal.status)
+    return JSONResponse(refusal.to_json(), refusal.status)
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:
     return JSONResponse(
-        error(f"Unknown request URL: {request.method} {request.url.path}.", _INVALID, "unknown_url"), 404
+        error(f"Unknown request URL: {request.method} {request.url.path}.", INVALID, "unknown_url"), 404
     )
 
 

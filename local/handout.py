@@ -23,6 +23,7 @@ def servers_file(shipped: str, demo_url: str, demo_token: str) -> str:
     return (
         f"{shipped.rstrip()}\n\n# The demo server of the local stack.\n"
         f"{DEMO_SERVER}:\n  url: {demo_url}\n  token: {demo_token}\n  model: demo\n"
+        "  breaker: {failures: 0}  # it fails when it is asked to\n"
     )
 
 

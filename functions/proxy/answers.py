@@ -3,7 +3,7 @@
 import json
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from proxy.cors import Cors
 from proxy.errors import ProxyError, UnavailableError
@@ -12,6 +12,7 @@ from proxy.log import log
 from proxy.request import InferenceRequest
 
 _LONGEST_MODEL = 128
+_RESPONSES = "/responses"
 
 
 class Response(Protocol):
@@ -76,7 +77,7 @@ class Answers:
             response.write(error.to_json())
             response.end()
         elif inference.meter is not None and inference.meter.is_stream:
-            response.write(b"data: " + error.to_json() + b"\n\ndata: [DONE]\n\n")
+            response.write(_error_frame(inference, error) + b"data: [DONE]\n\n")
             response.end()
         else:
             response.fail(error)
@@ -87,3 +88,25 @@ class Answers:
         log("ERROR", "A request failed inside the proxy", request_id=inference.id, trace=trace)
         message = "The proxy failed. Its owner finds the reason in its log."
         self.error(inference, response, UnavailableError(500, "internal_error", message))
+
+
+def _error_frame(inference: Inference, error: ProxyError) -> bytes:
+    """The error as an event of its stream's own kind: SDKs of the Responses API know two, and need both."""
+    meter, target = inference.meter, inference.target
+    if meter is None or target is None or target.path != _RESPONSES:
+        return b"data: " + error.to_json() + b"\n\n"
+    number, said = meter.next_sequence_number, {"code": error.code, "message": error.message}
+    failed: dict[str, Any] = {
+        "id": meter.id or inference.id,
+        "object": "response",
+        "created_at": int(inference.started_at),
+        "status": "failed",
+        "model": meter.model or (inference.body.model if inference.body else None) or "",
+        "output": [],
+        "error": said,
+    }
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("response.failed", {"type": "response.failed", "sequence_number": number, "response": failed}),
+        ("error", {"type": "error", "sequence_number": number + 1, **said, "param": None, **error.to_object()}),
+    ]
+    return b"".join(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode() for name, data in events)

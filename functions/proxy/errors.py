@@ -11,7 +11,7 @@ The codes are listed in `docs/errors.md`; clients may rely on them.
 
 import json
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 Fault = Literal["client", "upstream", "proxy"]
 
@@ -32,10 +32,13 @@ class ProxyError(Exception):
         self.type = type or self.type
         self.headers = dict(headers or {})
 
+    def to_object(self) -> dict[str, Any]:
+        """The object that every OpenAI SDK turns into its error classes."""
+        return {"error": {"message": self.message, "type": self.type, "param": None, "code": self.code}}
+
     def to_json(self) -> bytes:
-        """The body that every OpenAI SDK turns into its error classes."""
-        error = {"message": self.message, "type": self.type, "param": None, "code": self.code}
-        return json.dumps({"error": error}).encode()
+        """The body of an answer."""
+        return json.dumps(self.to_object()).encode()
 
 
 class ClientError(ProxyError):

@@ -103,6 +103,11 @@ class Inference:
             self.first_chunk = now
 
     @property
+    def asked_stream(self) -> bool:
+        """Whether the client asked for a stream."""
+        return self.body is not None and self.body.stream
+
+    @property
     def says_its_end(self) -> bool:
         """Whether a stream of this operation always ends in a finish reason, an end mark or a final event."""
         return self.target is not None and self.target.path in _STREAMS_WITH_AN_END
@@ -203,7 +208,13 @@ class Inference:
         meter, body, target = self.meter, self.body, self.target
         if meter is None:
             return Usage(source="none")
-        if meter.usage.source != "missing" or body is None or target is None or target.path not in ESTIMATED_PATHS:
+        if (
+            meter.usage.source != "missing"
+            or meter.is_queued
+            or body is None
+            or target is None
+            or target.path not in ESTIMATED_PATHS
+        ):
             return meter.usage
         sample, factor = meter.sample
         return estimated_usage(body.content, sample, factor, is_stream=meter.is_stream)

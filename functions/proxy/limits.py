@@ -4,6 +4,7 @@ DynamoDB is the only state, so limits hold at any number of sandboxes. Its one r
 update checks it takes; what it could not take was not free. Requests of keys without limits never come here.
 """
 
+import random
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -36,6 +37,17 @@ FailurePolicy = Literal["open", "closed"]
 """What happens while the table cannot be asked: requests pass and their events say `unchecked`, or they are refused."""
 
 _TIMEOUT = 1.0
+_PAUSES = (0.01, 0.03, 0.08, 0.2)
+_FOR_A_MOMENT = frozenset(
+    {
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        "ThrottlingException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "InternalServerError",
+    }
+)
 _MOST_TRIES = 12
 """Each try fails only when another request has changed the item in between, in a way that matters."""
 _LEASE_MARGIN = 30
@@ -56,12 +68,14 @@ class LimitsTable:
         on_failure: FailurePolicy,
         clock: Callable[[], float] = time.time,
         timeout: float = _TIMEOUT,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._aws = aws
         self._table = table
         self._on_failure: FailurePolicy = on_failure
         self._clock = clock
         self._timeout = timeout
+        self._sleep = sleep
         self._prices: dict[str, tuple[float, tuple[Decimal, Decimal]]] = {}
 
     def take(
@@ -113,7 +127,16 @@ class LimitsTable:
         raise AwsError("dynamodb:UpdateItem", "the item of the limits did not come to rest")
 
     def _update(self, limits: Limits, request: dict[str, Any]) -> tuple[bool, Item | None]:
-        return self._aws.update_item({"TableName": self._table, "Key": key_of(limits), **request}, self._timeout)
+        """Whether the update's condition held, and the item. A settlement that holds the item does so for a moment."""
+        arguments = {"TableName": self._table, "Key": key_of(limits), **request}
+        for pause in _PAUSES:
+            try:
+                return self._aws.update_item(arguments, self._timeout)
+            except AwsError as error:
+                if error.code not in _FOR_A_MOMENT:
+                    raise
+            self._sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads retries, guards nothing
+        return self._aws.update_item(arguments, self._timeout)
 
     def _item(self, limits: Limits) -> Item:
         arguments = {"TableName": self._table, "Key": key_of(limits), "ConsistentRead": True}

@@ -228,7 +228,7 @@ def _event(limits: Limits, status: str, reserved: dict[str, Any] | None, taken_a
         "id": limits.id,
         "status": status,
         "reserved": reserved,
-        "has_budget": limits.has_budget and reserved is not None,
+        "has_budget": limits.has_budget and taken_at is not None,
         "taken_at": taken_at,
         "budget_day": None if limits.budget_day is None else f"{limits.budget_day:f}",
         "budget_month": None if limits.budget_month is None else f"{limits.budget_month:f}",

@@ -16,6 +16,7 @@ from proxy.json_shapes import array_of, count_of, loads_or_none, object_of
 from proxy.sse import data_of, split_events
 
 _USAGE = re.compile(rb'"usage"(?:\s|data:)*:(?:\s|data:)*\{')
+_SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _LONGEST_NAME = 256
 _LONGEST_DURATION = 1e9
 _WORTH_READING = re.compile(
@@ -42,7 +43,9 @@ def has_news(chunk: bytes) -> bool:
 class Meter:
     """Sees every chunk of one answer's body, then knows its `usage`, `model`, `id` and `finish_reasons`."""
 
-    def __init__(self, content_type: str, uses_tokens: bool, *, says_its_end: bool = False) -> None:
+    def __init__(
+        self, content_type: str, uses_tokens: bool, *, says_its_end: bool = False, asked_stream: bool = False
+    ) -> None:
         self.model: str | None = None
         self.id: str | None = None
         self.finish_reasons: list[str] = []
@@ -50,13 +53,18 @@ class Meter:
         self.size = 0
         self.has_error = False
         """The server put an error into the stream, or into an answer that it calls a success."""
+        self.is_queued = False
+        """The answer is made in the background: its usage is only told to who asks for it later."""
         self._uses_tokens = uses_tokens
         self._usage: Usage | None = None
-        self.is_stream = content_type.startswith("text/event-stream")
+        # Some servers stream without saying so.
+        untold = asked_stream and (not content_type or content_type.startswith("text/plain"))
+        self.is_stream = content_type.startswith("text/event-stream") or untold
         self._is_json = content_type.startswith("application/json")
         self._identified = False
         self._events_read = 0
         self._says_its_end = says_its_end
+        self._last = b""
         self._known_form = self._has_data = self._is_done = False
         self._sample: list[bytes] = []
         self._sampled = 0
@@ -67,6 +75,7 @@ class Meter:
         self.chunks += 1
         self.size += len(chunk)
         if self.is_stream:
+            self._last = chunk
             self._is_done = self._is_done or (_DONE in chunk and _has_end_mark(chunk))
             if self.size <= _SAMPLE_BYTES:
                 self._sample.append(chunk)
@@ -85,6 +94,12 @@ class Meter:
     def usage(self) -> Usage:
         """The tokens that the server reported; without a report `missing`, or `none` where the operation uses none."""
         return self._usage or Usage(source="missing" if self._uses_tokens else "none")
+
+    @property
+    def next_sequence_number(self) -> int:
+        """That of the next event of a Responses stream."""
+        numbers = _SEQUENCE_NUMBER.findall(self._last)
+        return int(numbers[-1]) + 1 if numbers else 0
 
     @property
     def is_cut(self) -> bool:
@@ -124,7 +139,10 @@ class Meter:
         if self._uses_tokens:
             # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
             reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
-            self._usage = usage_of(reported) or self._usage
+            usage = usage_of(reported)
+            if usage and (usage.input_tokens or usage.output_tokens or usage.duration is not None):
+                self._usage = usage  # nothing but zeros is no report
+            self.is_queued = fields.get("status") == "queued"
 
 
 def _has_end_mark(chunk: bytes) -> bool:
@@ -206,4 +224,7 @@ def without_usage_chunk(events: bytes) -> bytes:
 
 
 def _is_usage_chunk(event: bytes) -> bool:
-    return bool(_USAGE.search(event)) and object_of(loads_or_none(data_of(event))).get("choices") == []
+    if not _USAGE.search(event):
+        return False
+    fields = object_of(loads_or_none(data_of(event)))
+    return bool(object_of(fields.get("usage"))) and not fields.get("choices")

@@ -92,7 +92,8 @@ class Relay:
         with self._attempts.answer(request, target, asked, candidates, deadline, inference) as answer:
             inference.status, server = answer.status, inference.server or ""
             inference.retry_after = retry_after(answer.headers)
-            body = usable_body(answer, server)
+            must_be_json, asked_stream = inference.says_its_end, inference.asked_stream
+            body = usable_body(answer, server, must_be_json=must_be_json, asked_stream=asked_stream)
             response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
             self._pass_on(answer, body, response, inference)
         response.end()
@@ -102,9 +103,11 @@ class Relay:
     def _pass_on(self, answer: Answer, body: Iterable[bytes], response: Response, inference: Inference) -> None:
         """The loop that everything else is arranged around: a chunk is only glanced at before it goes out."""
         hides_usage = inference.body is not None and inference.body.asks_usage_unasked
-        is_success = answer.status < 400
+        is_success, asked_stream = answer.status < 400, inference.asked_stream
         uses_tokens, says_its_end = inference.uses_tokens and is_success, inference.says_its_end and is_success
-        inference.meter = meter = Meter(content_type(answer), uses_tokens, says_its_end=says_its_end)
+        inference.meter = meter = Meter(
+            content_type(answer), uses_tokens, says_its_end=says_its_end, asked_stream=asked_stream
+        )
         frames = EventFrames() if meter.is_stream else WholeChunks()
         if meter.is_stream:
             answer.on_silence = lambda: response.write(_KEEP_ALIVE)

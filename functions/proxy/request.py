@@ -139,7 +139,8 @@ def target_of(path: str) -> Target:
     except UnicodeDecodeError as error:
         raise _unknown_path() from error
     before, *segments = decoded.split("/")
-    encoded_separator = decoded.count("/") != path.count("/")
+    # SDKs encode the slash in the id of a model; such a path leads to no server.
+    encoded_separator = decoded.count("/") != path.count("/") and not decoded.startswith("/v1/models/")
     server = segments.pop(0) if segments and segments[0] != "v1" else None
     if before or len(segments) < 2 or segments[0] != "v1" or encoded_separator or server == "":
         raise _unknown_path()
@@ -149,4 +150,8 @@ def target_of(path: str) -> Target:
 
 
 def _unknown_path() -> ClientError:
-    return ClientError(404, "unknown_path", "Unknown path. Call /{server}/v1/{path of the OpenAI API}.")
+    return ClientError(
+        404,
+        "unknown_path",
+        "Unknown path. Call /{server}/v1/{path of the OpenAI API}, or /v1/... with a model named server/model.",
+    )

@@ -1,81 +1,108 @@
-"""From an event to what the costs table keeps of it: a priced ledger entry and its share of a rollup. Pure.
+"""From an event to what the costs table keeps of it: a priced ledger entry and its share of two rollups. Pure.
 
 One rule: everything is derived from the event alone, so the same event always gives the same entry under the same key.
 
     entry   pk client#<client_id>#<day>   sk <ulid>                          every figure of one inference
     rollup  pk day#<day>                  sk <client_id>#<server>#<model>    sums over the entries of a day
+    rollup  pk month#<month>              sk <client_id>#<server>#<model>    sums over the entries of a month
 """
 
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from openai_proxy.events import Event, MalformedEventError
-from openai_proxy.pricing import Cost, PriceBook
-from openai_proxy.ulid import ulid_day, ulid_time
+from openai_proxy.pricing import PriceBook
+from openai_proxy.pricing_rates import EXACT
+from openai_proxy.ulid import ulid_time
 from openai_proxy.usage import Usage
 
-CURRENCY = "USD"
+from record_cost.entry_cost import UNNAMED, price_attributes, usage_attributes
+
 RETENTION = timedelta(days=400)
 """How long an entry is kept. Longer than any replay of events: an entry is what keeps its event from counting twice."""
-
-UNNAMED = "-"
-"""The server or model in a rollup's key when the request named none."""
 
 OUTCOMES = {"InferenceCompleted": "completed", "InferenceFailed": "failed"}
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LONGEST_TEXT = 256
+_LONGEST_END_USER = 64
+_MOST_TAGS = 50
 # Three names make the rollup's key: with up to 4 bytes a character they stay below the 1,024 bytes of a sort key.
 _LONGEST_SERVER = 64
 _LONGEST_MODEL = 128
 _MOST_FINISH_REASONS = 16
 _MOST_TOKENS = 10**12
+_MOST_SECONDS = 10**9
 
+Key = tuple[str, str]
 Attributes = dict[str, Any]
+Share = Mapping[str, int | Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """A row of sums. `names` are what the key is made of, as attributes of their own."""
+
+    key: Key
+    names: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One inference as recorded. `attributes` holds text, bool, int, Decimal and lists of text; nothing is null."""
+    """One inference as recorded, and what it adds to each of its rollups.
 
-    key: tuple[str, str]
+    `attributes` holds text, bool, int, Decimal, lists of text and the map of tags; nothing is null.
+    """
+
+    key: Key
     attributes: Attributes
-    rollup_key: tuple[str, str]
-    rollup_names: Mapping[str, str]
-    rollup_share: Mapping[str, int | Decimal]
+    rollups: tuple[Rollup, ...]
+    share: Share
 
 
 def entry_of(event: Event, prices: PriceBook) -> LedgerEntry:
     """The ledger entry of an InferenceCompleted or InferenceFailed. Raises MalformedEventError."""
     try:
-        day = ulid_day(event.id)
-        attributes = _attributes(event)
-        usage = _usage(event.data["usage"])
-        attributes |= _usage_attributes(usage) | _price_attributes(event, usage, prices, day)
-        expires_at = int((ulid_time(event.id) + RETENTION).timestamp())
-        server, model = attributes.get("server", UNNAMED), attributes.get("model", UNNAMED)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        arrived = ulid_time(event.id)
+        day = arrived.strftime("%Y-%m-%d")
+        attributes = _attributes(event) | {"day": day, "month": day[:7]} | _attribution(event.data)
+        attributes |= usage_attributes(_usage(event.data["usage"]))
+        attributes["expires_at"] = int((arrived + RETENTION).timestamp())
+        attributes |= price_attributes(event.id, attributes, prices)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
     return LedgerEntry(
         key=(f"client#{event.client_id}#{day}", event.id),
-        attributes=attributes | {"day": day, "expires_at": expires_at},
-        rollup_key=(f"day#{day}", f"{event.client_id}#{server}#{model}"),
-        rollup_names={"day": day, "client_id": event.client_id, "server": server, "model": model},
-        rollup_share=_share(attributes),
+        attributes=attributes,
+        rollups=rollups_of(attributes),
+        share=_share(attributes),
     )
 
 
-def add_shares(shares: Iterable[Mapping[str, int | Decimal]]) -> dict[str, int | Decimal]:
-    """The sum of several entries' shares of one rollup."""
+def rollups_of(entry: Mapping[str, Any]) -> tuple[Rollup, ...]:
+    """The rollups that an entry is part of: that of its day, and that of its month if it names one.
+
+    Entries that were recorded before there were rollups of months name none.
+    """
+    client, server, model = entry["client_id"], entry.get("server", UNNAMED), entry.get("model", UNNAMED)
+    names = {"client_id": client, "server": server, "model": model}
+    sort_key = f"{client}#{server}#{model}"
+    periods = [(period, entry[period]) for period in ("day", "month") if period in entry]
+    return tuple(Rollup((f"{name}#{value}", sort_key), {name: value} | names) for name, value in periods)
+
+
+def add_shares(shares: Iterable[Share]) -> dict[str, int | Decimal]:
+    """The sum of several entries' shares of one rollup, to the last digit."""
     total: dict[str, int | Decimal] = {}
     for share in shares:
         for name, value in share.items():
-            total[name] = total.get(name, 0) + value
+            so_far = total.get(name, 0)
+            total[name] = EXACT.add(so_far, value) if isinstance(value, Decimal) else so_far + value
     return total
 
 
@@ -103,10 +130,12 @@ def _attributes(event: Event) -> Attributes:
         "response_size": _count(response["size"]),
         "chunks": _count(response["chunks"]),
         "time_to_first_chunk": _optional_seconds(response["time_to_first_chunk"]),
+        "time_per_output_token": _optional_seconds(response.get("time_per_output_token")),
         "duration": _seconds(timings["total"]),
         "authorization_duration": _seconds(timings["authorization"]),
         "upstream_duration": _seconds(timings["upstream"]),
         "proxy_duration": _seconds(timings["proxy"]),
+        "attempts": len(data["attempts"]) if "attempts" in data else None,
         "cache_status": _text(data["cache"]["status"]),
         "door": _text(data["door"]),
     }
@@ -117,53 +146,34 @@ def _attributes(event: Event) -> Attributes:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
+def _attribution(data: Mapping[str, Any]) -> Attributes:
+    """For whom it was, as far as the event says: the client key, its name, owner and tags, and its own user."""
+    client: Attributes = data.get("client") or {}
+    given: Attributes = client.get("tags") or {}
+    tags = [(_text(name), _text(value) or "") for name, value in given.items()]
+    attributes: Attributes = {
+        "key_id": _text(client.get("key_id")),
+        "client_name": _text(client.get("name")),
+        "client_owner": _text(client.get("owner")),
+        "tags": {name: value for name, value in tags[:_MOST_TAGS] if name} or None,
+        "end_user": _text(data.get("end_user"), _LONGEST_END_USER),
+    }
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
 def _usage(usage: Mapping[str, Any]) -> Usage:
     figures = Usage.from_event(usage)
     if figures.source not in ("reported", "estimated", "missing", "none"):
         raise ValueError(f"usage.source {figures.source!r}")
-    for tokens in (figures.input_tokens, figures.output_tokens, figures.cache_read_input_tokens):
-        _count(tokens)
+    _count(figures.input_tokens)
+    _count(figures.output_tokens)
+    _count(figures.cache_read_input_tokens)
     _count(figures.cache_creation_input_tokens)
     _count(figures.reasoning_output_tokens)
+    _count(figures.input_audio_tokens)
+    _count(figures.output_audio_tokens)
+    _optional_seconds(figures.duration)
     return figures
-
-
-def _usage_attributes(usage: Usage) -> Attributes:
-    return {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_input_tokens": usage.cache_read_input_tokens,
-        "cache_creation_input_tokens": usage.cache_creation_input_tokens,
-        "reasoning_output_tokens": usage.reasoning_output_tokens,
-        "usage_source": usage.source,
-    }
-
-
-def _price_attributes(event: Event, usage: Usage, prices: PriceBook, day: str) -> Attributes:
-    attributes: Attributes = {"price_version": prices.version, "currency": CURRENCY}
-    if event.data["cache"]["status"] == "HIT":
-        return attributes | _cost_attributes(Cost("free", rule="response cache"))
-    server, when = event.data["server"]["name"], date.fromisoformat(day)
-    # The model that answered sets the price; an alias that the server resolved to an unlisted name still has its own.
-    for model in (event.data["response"]["model"], event.data["request"]["model"]):
-        cost = prices.price(usage, server, model, when)
-        if isinstance(cost, Cost):
-            return attributes | _cost_attributes(cost)
-        if cost.reason != "unknown_price":
-            break
-    return attributes | {"pricing": cost.pricing, "unpriced_reason": cost.reason}
-
-
-def _cost_attributes(cost: Cost) -> Attributes:
-    return {
-        "pricing": cost.pricing,
-        "price_rule": cost.rule or UNNAMED,
-        "cost": cost.total,
-        "cost_input": cost.input,
-        "cost_cached_input": cost.cached_input,
-        "cost_cache_write": cost.cache_write,
-        "cost_output": cost.output,
-    }
 
 
 def _share(entry: Attributes) -> dict[str, int | Decimal]:
@@ -173,11 +183,15 @@ def _share(entry: Attributes) -> dict[str, int | Decimal]:
         "cache_hits": int(entry.get("cache_status") == "HIT"),
         "unpriced": int(entry["pricing"] == "unpriced"),
         "usage_missing": int(entry["usage_source"] == "missing"),
+        "usage_estimated": int(entry["usage_source"] == "estimated"),
         "input_tokens": entry["input_tokens"],
         "output_tokens": entry["output_tokens"],
         "cache_read_input_tokens": entry["cache_read_input_tokens"],
         "cache_creation_input_tokens": entry["cache_creation_input_tokens"],
         "reasoning_output_tokens": entry["reasoning_output_tokens"],
+        "input_audio_tokens": entry["input_audio_tokens"],
+        "output_audio_tokens": entry["output_audio_tokens"],
+        "audio_duration": entry.get("audio_duration", Decimal(0)),
         "cost": entry.get("cost", Decimal(0)),
         "duration": entry["duration"],
         "first_chunks": int("time_to_first_chunk" in entry),
@@ -203,6 +217,6 @@ def _optional_seconds(value: Any) -> Decimal | None:
 
 
 def _seconds(value: Any) -> Decimal:
-    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= _MOST_SECONDS:
         raise ValueError(f"{value!r} is not a duration")
     return Decimal(str(round(value, 6)))

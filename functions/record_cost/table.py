@@ -1,4 +1,4 @@
-"""Writes ledger entries and rollups. One rule: an entry and its share of the rollup are written together or not at all.
+"""Writes ledger entries and rollups. One rule: an entry and its share of its rollups are written together or not.
 
 A transaction puts N entries, each only if it is not there yet, and adds their sums to M rollups. If entries are there
 already the transaction is cancelled and says which: those are duplicates, are dropped, and the rest is tried again. So
@@ -7,13 +7,14 @@ an event counts once, however often and in whatever order it comes.
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
 
-from record_cost.ledger import LedgerEntry, add_shares
+from record_cost.ledger import Key, LedgerEntry, Rollup, add_shares
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -26,11 +27,10 @@ ATTEMPTS = 6
 
 DUPLICATE = "duplicate"
 
-Key = tuple[str, str]
 Unwritten = dict[Key, str]
 """Entries that are not in the table, and why."""
 
-_TRANSIENT = {
+TRANSIENT = {
     "TransactionConflict",
     "TransactionConflictException",
     "TransactionInProgressException",
@@ -73,7 +73,7 @@ class CostsTable:
             try:
                 self._client.transact_write_items(TransactItems=build_transaction(self._name, entries))
             except ClientError as error:
-                if _code(error) == "ValidationException" and len(entries) > 1:
+                if error_code(error) == "ValidationException" and len(entries) > 1:
                     # One entry has a fault and nobody says which: halve, so that the others get through.
                     middle = len(entries) // 2
                     return unwritten | self._write(entries[:middle]) | self._write(entries[middle:])
@@ -91,25 +91,31 @@ class CostsTable:
 
 
 def in_transactions(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
-    """Pack entries so that each pack, with the rollups it adds to, fits into one transaction."""
+    """Pack entries so that each pack, with the rollups it adds to, fits into one transaction.
+
+    At worst an entry has two rollups of its own: then 33 fit.
+    """
     pack: list[LedgerEntry] = []
-    rollups: set[tuple[str, str]] = set()
+    rollups: set[Key] = set()
     for entry in entries:
-        if len(pack) + 1 + len(rollups | {entry.rollup_key}) > MOST_ITEMS:
+        own = {rollup.key for rollup in entry.rollups}
+        if len(pack) + 1 + len(rollups | own) > MOST_ITEMS:
             yield pack
             pack, rollups = [], set()
         pack.append(entry)
-        rollups.add(entry.rollup_key)
+        rollups |= own
     if pack:
         yield pack
 
 
 def build_transaction(table: str, entries: Sequence[LedgerEntry]) -> "list[TransactWriteItemTypeDef]":
     """The items of one transaction: first the entries, in their order, then the rollups."""
-    rollups: dict[tuple[str, str], list[LedgerEntry]] = {}
+    adding: dict[Key, tuple[Rollup, list[LedgerEntry]]] = {}
     for entry in entries:
-        rollups.setdefault(entry.rollup_key, []).append(entry)
-    return [_put(table, entry) for entry in entries] + [_add(table, shares) for shares in rollups.values()]
+        for rollup in entry.rollups:
+            adding.setdefault(rollup.key, (rollup, []))[1].append(entry)
+    puts = [_put(table, entry) for entry in entries]
+    return puts + [_add(table, rollup, parts) for rollup, parts in adding.values()]
 
 
 def _put(table: str, entry: LedgerEntry) -> "TransactWriteItemTypeDef":
@@ -117,27 +123,52 @@ def _put(table: str, entry: LedgerEntry) -> "TransactWriteItemTypeDef":
     return {
         "Put": {
             "TableName": table,
-            "Item": _serialized(entry.attributes | {"pk": pk, "sk": sk}),
+            "Item": to_item(entry.attributes | {"pk": pk, "sk": sk}),
             "ConditionExpression": "attribute_not_exists(pk)",
         }
     }
 
 
-def _add(table: str, entries: Sequence[LedgerEntry]) -> "TransactWriteItemTypeDef":
-    pk, sk = entries[0].rollup_key
-    names = entries[0].rollup_names
-    sums = add_shares(entry.rollup_share for entry in entries)
-    setting = ", ".join(f"#{name} = :{name}" for name in names)
-    adding = ", ".join(f"#{name} :{name}" for name in sums)
+def _add(table: str, rollup: Rollup, entries: Sequence[LedgerEntry]) -> "TransactWriteItemTypeDef":
+    pk, sk = rollup.key
+    sums = add_shares(entry.share for entry in entries)
+    values = {f":{name}": value for name, value in {**rollup.names, **sums}.items()}
+    expression, placeholders = _addition(tuple(rollup.names), tuple(sums))
     return {
         "Update": {
             "TableName": table,
-            "Key": _serialized({"pk": pk, "sk": sk}),
-            "UpdateExpression": f"SET {setting} ADD {adding}",
-            "ExpressionAttributeNames": {f"#{name}": name for name in [*names, *sums]},
-            "ExpressionAttributeValues": _serialized({f":{name}": value for name, value in {**names, **sums}.items()}),
+            "Key": to_item({"pk": pk, "sk": sk}),
+            "UpdateExpression": expression,
+            "ExpressionAttributeNames": placeholders,
+            "ExpressionAttributeValues": to_item(values),
         }
     }
+
+
+@lru_cache(maxsize=16)
+def _addition(names: tuple[str, ...], sums: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    setting = ", ".join(f"#{name} = :{name}" for name in names)
+    adding = ", ".join(f"#{name} :{name}" for name in sums)
+    return f"SET {setting} ADD {adding}", {f"#{name}": name for name in names + sums}
+
+
+def to_item(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes in DynamoDB's form: text, bool, int, Decimal, and lists and maps of them."""
+    return {name: _serialized(value) for name, value in attributes.items()}
+
+
+def _serialized(value: Any) -> dict[str, Any]:
+    match value:
+        case str():
+            return {"S": value}
+        case bool():
+            return {"BOOL": value}
+        case int() | Decimal():
+            return {"N": str(value)}
+        case list():
+            return {"L": [_serialized(item) for item in cast("list[Any]", value)]}
+        case _:
+            return {"M": to_item(value)}
 
 
 def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, str]:
@@ -148,26 +179,23 @@ def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, st
     reasons = cast("list[dict[str, str]]", error.response.get("CancellationReasons", []))
     codes = [reason.get("Code", "None") for reason in reasons]
     if not codes:
-        if _code(error) in _TRANSIENT:
+        if error_code(error) in TRANSIENT:
             return {}
-        if _code(error) == "ValidationException":
+        if error_code(error) == "ValidationException":
             return {entry.key: str(error) for entry in entries}
         raise error
-    rollup_keys = dict.fromkeys(entry.rollup_key for entry in entries)
+    rollup_keys = dict.fromkeys(rollup.key for entry in entries for rollup in entry.rollups)
     rollup_codes = dict(zip(rollup_keys, codes[len(entries) :], strict=False))
     settled: dict[Key, str] = {}
     for entry, code in zip(entries, codes, strict=False):
+        of_rollups = {rollup_codes.get(rollup.key, "None") for rollup in entry.rollups}
         if code == "ConditionalCheckFailed":
             settled[entry.key] = DUPLICATE
-        elif refusals := {code, rollup_codes.get(entry.rollup_key, "None")} - _TRANSIENT - {"None"}:
+        elif refusals := {code, *of_rollups} - TRANSIENT - {"None"}:
             settled[entry.key] = ", ".join(sorted(refusals))
     return settled
 
 
-def _code(error: ClientError) -> str:
+def error_code(error: ClientError) -> str:
+    """What DynamoDB calls `error`."""
     return error.response.get("Error", {}).get("Code", "")
-
-
-def _serialized(item: dict[str, Any]) -> dict[str, Any]:
-    serialize = TypeSerializer().serialize
-    return {name: serialize(value) for name, value in item.items()}

@@ -13,7 +13,9 @@ from typing import Any, Literal, Self
 SOURCE = "openai-proxy"
 VERSION = "1.0"
 
-DetailType = Literal["InferenceCompleted", "InferenceFailed", "InferenceThrottled", "ResponseCaptured"]
+DetailType = Literal[
+    "InferenceCompleted", "InferenceFailed", "InferenceThrottled", "ResponseCaptured", "BudgetThresholdReached"
+]
 TERMINAL_DETAIL_TYPES: tuple[DetailType, ...] = ("InferenceCompleted", "InferenceFailed", "InferenceThrottled")
 """Exactly one of these is published for every authorised request."""
 

@@ -2,17 +2,22 @@
 
 import json
 import re
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
+from openai_proxy.budget import BudgetWindows
 from openai_proxy.events import SOURCE, TERMINAL_DETAIL_TYPES, VERSION, DetailType, Event
 from openai_proxy.pricing import load_price_book
 from openai_proxy.ulid import ulid_time
 from openai_proxy.usage import Usage
 from record_cost.ledger import OUTCOMES, entry_of
 from record_metrics.measurements import measurements_of
+from settle_limits.settlement import Settlement, settlement_of
+from settle_limits.thresholds import Crossing, event_of
 from store_response.cached_response import cached_response_of
 
 EVENTS = Path(__file__).parents[2] / "events"
@@ -53,7 +58,7 @@ def test_every_detail_type_has_schema_samples_and_catalogue_entry_and_there_are_
     assert set(re.findall(r"^## (\w+)$", catalogue, re.MULTILINE)) - {"Envelope"} == set(DETAIL_TYPES)
     assert re.findall(r"^\| \[`(\w+)`\]", catalogue, re.MULTILINE) == list(DETAIL_TYPES)
     assert all(len(samples_of(name)) > 1 for name in DETAIL_TYPES)
-    assert set(TERMINAL_DETAIL_TYPES) == set(DETAIL_TYPES) - {"ResponseCaptured"}
+    assert set(TERMINAL_DETAIL_TYPES) == set(DETAIL_TYPES) - {"ResponseCaptured", "BudgetThresholdReached"}
 
 
 def test_the_catalogue_names_every_field_and_no_other():
@@ -100,7 +105,8 @@ def test_a_schema_is_valid_and_strict_about_what_may_not_change(detail_type: str
 @pytest.mark.parametrize("detail_type", DETAIL_TYPES)
 def test_data_may_grow(detail_type: str):
     sample = read(samples_of(detail_type)[0])
-    sample["detail"]["data"]["new"] = sample["detail"]["data"]["usage"]["new"] = 1
+    data = sample["detail"]["data"]
+    data["new"] = data.get("usage", data)["new"] = 1
 
     assert is_valid(schema_of(detail_type), sample)
 
@@ -120,7 +126,9 @@ def test_the_terminal_events_share_their_data():
 def test_all_schemas_define_metadata_and_usage_alike():
     definitions = [schema_of(name)["$defs"] for name in DETAIL_TYPES]
 
-    assert all(definition == definitions[0] for definition in definitions)
+    assert all(definition.items() <= definitions[0].items() for definition in definitions)
+    assert all("metadata" in definition for definition in definitions)
+    assert [name for name in DETAIL_TYPES if "usage" not in schema_of(name)["$defs"]] == ["BudgetThresholdReached"]
 
 
 @each_sample
@@ -131,19 +139,33 @@ def test_a_sample_follows_its_schema(path: Path):
     assert sample["detail-type"] == path.name.split(".")[0]
 
 
-@pytest.mark.parametrize("detail_type", DETAIL_TYPES)
+REFUSED: list[tuple[str, object]] = [
+    ("metadata.id", "not-a-ulid"),
+    ("metadata.version", "2.0"),
+    ("metadata.timestamp", "2026-11-23 09:30:39"),
+    ("metadata.client_id", "a b"),
+    ("metadata.surprise", 1),
+    ("surprise", 1),
+]
+REFUSED_IN_USAGE: list[tuple[str, object]] = [
+    ("data.usage.input_tokens", -1),
+    ("data.usage.input_tokens", 1.5),
+    ("data.usage.source", "guessed"),
+]
+REFUSED_IN_THRESHOLDS: list[tuple[str, object]] = [
+    ("data.period", "week"),
+    ("data.threshold", 90),
+    ("data.spent", 4.01),
+    ("data.budget", "5,00"),
+]
+
+
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("detail_type", "field", "value"),
     [
-        ("metadata.id", "not-a-ulid"),
-        ("metadata.version", "2.0"),
-        ("metadata.timestamp", "2026-11-23 09:30:39"),
-        ("metadata.client_id", "a b"),
-        ("metadata.surprise", 1),
-        ("surprise", 1),
-        ("data.usage.input_tokens", -1),
-        ("data.usage.input_tokens", 1.5),
-        ("data.usage.source", "guessed"),
+        (name, *wrong)
+        for name in DETAIL_TYPES
+        for wrong in REFUSED + (REFUSED_IN_THRESHOLDS if name == "BudgetThresholdReached" else REFUSED_IN_USAGE)
     ],
 )
 def test_a_schema_refuses_what_it_should(detail_type: str, field: str, value: object):
@@ -190,6 +212,37 @@ def test_a_samples_times_agree(path: Path):
     assert metadata["timestamp"].startswith(sample["time"].removesuffix("Z"))
 
 
+def test_a_threshold_is_told_as_the_samples_say():
+    for path in samples_of("BudgetThresholdReached"):
+        event = Event.from_sqs_body(path.read_text(encoding="utf-8"))
+        data = event.data
+        crossing = Crossing(
+            data["limits"]["id"],
+            data["period"],
+            data["period_start"],
+            data["threshold"],
+            Decimal(data["budget"]),
+            Decimal(data["spent"]),
+        )
+        taken_at = int(ulid_time(event.request_id).timestamp())
+        settlement = Settlement(
+            event_id=event.request_id,
+            limits_id=crossing.limits_id,
+            client_id=event.client_id,
+            client=data["client"],
+            taken_at=taken_at,
+            windows=BudgetWindows.of(taken_at),
+            budgets={crossing.period: crossing.budget},
+            reserved=None,
+            actual=Decimal(0),
+            is_priced=True,
+            hint=None,
+        )
+
+        told = event_of(crossing, settlement, datetime.fromisoformat(event.timestamp).timestamp())
+        assert told == event
+
+
 class TestConsumersParseEverySample:
     @pytest.mark.parametrize("path", samples_of(*OUTCOMES), ids=lambda path: path.stem)
     def test_record_cost(self, path: Path):
@@ -207,6 +260,15 @@ class TestConsumersParseEverySample:
         assert "Requests" in names
         assert ("Failures" in names) == (event.detail_type == "InferenceFailed")
         assert ("Throttles" in names) == (event.detail_type == "InferenceThrottled")
+
+    @pytest.mark.parametrize("path", samples_of(*TERMINAL_DETAIL_TYPES), ids=lambda path: path.stem)
+    def test_settle_limits(self, path: Path):
+        sample = read(path)
+        limits = sample["detail"]["data"].get("limits")
+        settlement = settlement_of(Event.from_envelope(sample), load_price_book())
+
+        assert (settlement is not None) == bool(limits and limits["has_budget"])
+        assert settlement is None or settlement.limits_id == limits["id"]
 
     @pytest.mark.parametrize("path", samples_of("ResponseCaptured"), ids=lambda path: path.stem)
     def test_store_response(self, path: Path):

@@ -19,9 +19,10 @@ FUNCTIONS = {
     "AuthorizerFunction": "authorizer",
     "RecordCostFunction": "record_cost",
     "RecordMetricsFunction": "record_metrics",
+    "SettleLimitsFunction": "settle_limits",
     "StoreResponseFunction": "store_response",
 }
-CONSUMERS = ("RecordCost", "RecordMetrics", "StoreResponse")
+CONSUMERS = ("RecordCost", "RecordMetrics", "SettleLimits", "StoreResponse")
 STREAMING_PATH = "2021-11-15/functions/${ProxyFunction.Arn}/response-streaming-invocations"
 BUFFERED_PATH = "2015-03-31/functions/${ProxyFunction.Arn}/invocations"
 
@@ -42,7 +43,7 @@ def stack(request: pytest.FixtureRequest) -> Stack:
 # ------------------------------------------------------------------------------------------------------------ functions
 
 
-def test_the_functions_are_the_five_and_their_handlers_exist(stack: Stack) -> None:
+def test_the_functions_are_these_and_their_handlers_exist(stack: Stack) -> None:
     functions = stack.of_type("AWS::Lambda::Function")
     assert {name: f["Handler"] for name, f in functions.items()} == {
         name: f"{package}.handler.handler" for name, package in FUNCTIONS.items()
@@ -306,12 +307,15 @@ def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
     assert types == {
         "RecordCost": {"InferenceCompleted", "InferenceFailed"},
         "RecordMetrics": set(events.TERMINAL_DETAIL_TYPES),
+        "SettleLimits": set(events.TERMINAL_DETAIL_TYPES),
         "StoreResponse": {"ResponseCaptured"},
     }
-    assert set().union(*types.values()) == set(get_args(events.DetailType))
-    for pattern in patterns.values():
+    for_the_owner = {"BudgetThresholdReached"}
+    assert set().union(*types.values()) == set(get_args(events.DetailType)) - for_the_owner
+    for name, pattern in patterns.items():
         assert pattern["source"] == [events.SOURCE]
-        assert pattern["detail"] == {"metadata": {"version": [{"prefix": "1."}]}}
+        only_with_a_budget = {"data": {"limits": {"has_budget": [True]}}} if name == "SettleLimitsRule" else {}
+        assert pattern["detail"] == {"metadata": {"version": [{"prefix": "1."}]}, **only_with_a_budget}
     assert events.VERSION.startswith("1.")
 
 
@@ -448,6 +452,12 @@ OWN = {
         ("dynamodb:BatchGetItem", "${MarkersTable.Arn}"),
         ("dynamodb:BatchWriteItem", "${MarkersTable.Arn}"),
         ("cloudwatch:PutMetricData", "*"),
+    },
+    "SettleLimitsFunction": {
+        ("dynamodb:GetItem", "${LimitsTable.Arn}"),
+        ("dynamodb:PutItem", "${LimitsTable.Arn}"),
+        ("dynamodb:UpdateItem", "${LimitsTable.Arn}"),
+        ("events:PutEvents", "${Bus.Arn}"),
     },
     "StoreResponseFunction": {("dynamodb:PutItem", "${CacheTable.Arn}")},
 }

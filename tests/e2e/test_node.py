@@ -1,12 +1,15 @@
 """The OpenAI SDK of npm, installed from the lock file into a folder that git ignores."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from local.demo_audio import tone
 from tests.e2e.harness import ROOT, Client
 
 NODE = Path(__file__).parent / "node"
@@ -39,7 +42,7 @@ def node() -> str:
 
 @pytest.fixture(scope="module")
 def project(node: str) -> Path:
-    """A folder with chat.mjs and the SDK beside it."""
+    """A folder with the scripts and the SDK beside them."""
     assert node
     folder = ROOT / ".local/e2e/node"
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,11 +55,16 @@ def project(node: str) -> Path:
     return folder
 
 
-def test_sdk_of_npm(node: str, project: Path, client: Client):
+def run_script(node: str, project: Path, client: Client, script: str) -> Any:
+    """What a script of tests/e2e/node prints."""
     environment = {"OPENAI_BASE_URL": client.stack.base_url, "OPENAI_API_KEY": client.key}
-    said = run([node, "chat.mjs"], project, environment)
+    said = run([node, script], project, environment)
     assert said.returncode == 0, said.stderr
-    got = json.loads(said.stdout)
+    return json.loads(said.stdout)
+
+
+def test_chat(node: str, project: Path, client: Client):
+    got = run_script(node, project, client, "chat.mjs")
     assert got["whole"] == got["streamed"] == ANSWER
     assert got["chunks"] > 20
     assert (got["usage"]["prompt_tokens"], got["usage"]["completion_tokens"]) == (4, 20)
@@ -65,3 +73,18 @@ def test_sdk_of_npm(node: str, project: Path, client: Client):
     assert got["dimensions"] == 8
     outcomes = sorted(entry["outcome"] for entry in client.wait_for_entries(5))
     assert outcomes == ["completed"] * 4 + ["failed"]
+
+
+def test_other_endpoints(node: str, project: Path, client: Client):
+    got = run_script(node, project, client, "endpoints.mjs")
+    assert got["types"][:2] == ["response.created", "response.in_progress"]
+    assert got["types"].count("response.output_text.delta") == 17
+    assert got["types"][-1] == "response.completed"
+    assert got["response"].endswith("Hello")
+    assert got["tool"].endswith("Sunny in demo")
+    assert got["uploaded"], "the file arrived as it was sent"
+    assert got["spoken"] == hashlib.sha256(tone("Hello there")).hexdigest()
+    assert got["file"] == ["Grüße.bin", True]
+    assert got["image"] == 64
+    assert (got["heard"], got["hanging"]) == (2, True)
+    assert (got["attempts"], got["requestId"]) == ("2", True)

@@ -4,7 +4,10 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from decimal import Decimal
+from datetime import UTC, datetime
+from decimal import Context, Decimal
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,12 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
-from openai_proxy.pricing import load_price_book
+from openai_proxy.pricing import PriceBook, load_price_book, parse_price_book
 from openai_proxy.ulid import new_ulid
 from record_cost.consumer import RecordCost
 from record_cost.table import ATTEMPTS, CostsTable
 
+from tests.costs_fake import FakeCostsTable, cancelled
 from tests.tables import failures
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
@@ -66,34 +70,65 @@ def record_cost(client: Any) -> RecordCost:
     return consumer(client)
 
 
-def consumer(client: Any, pauses: list[int] | None = None) -> RecordCost:
+prices_of_the_repository = cache(load_price_book)
+
+
+def consumer(client: Any, pauses: list[int] | None = None, prices: PriceBook | None = None) -> RecordCost:
     table = CostsTable(client, TABLE, pause=(pauses if pauses is not None else []).append)
-    return RecordCost(load_price_book(), table, Logger(service="test"))
+    return RecordCost(prices or prices_of_the_repository(), table, Logger(service="test"))
 
 
-def stored(client: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """All entries and all rollups."""
-    pages = client.get_paginator("scan").paginate(TableName=TABLE)
+Items = list[dict[str, Any]]
+
+
+def stored(client: Any) -> tuple[Items, Items]:
+    """All entries and all rollups of a table, as boto reads them."""
+    if isinstance(client, FakeCostsTable):
+        found = list(client.items.values())
+    else:
+        found = [item for page in client.get_paginator("scan").paginate(TableName=TABLE) for item in page["Items"]]
     read = TypeDeserializer().deserialize
-    items = [{name: read(value) for name, value in item.items()} for page in pages for item in page["Items"]]
-    rollups = [item for item in items if item["pk"].startswith("day#")]
+    items = [{name: read(value) for name, value in item.items()} for item in found]
+    items.sort(key=lambda item: (item["pk"], item["sk"]))
+    rollups = [item for item in items if item["pk"].startswith(("day#", "month#"))]
     return [item for item in items if item not in rollups], rollups
+
+
+SUMS = (
+    *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+    *("reasoning_output_tokens", "input_audio_tokens", "output_audio_tokens", "audio_duration"),
+    *("cost", "duration", "time_to_first_chunk"),
+)
+COUNTS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "requests": lambda entry: True,
+    "failed": lambda entry: entry["outcome"] == "failed",
+    "cache_hits": lambda entry: entry["cache_status"] == "HIT",
+    "unpriced": lambda entry: "cost" not in entry,
+    "usage_missing": lambda entry: entry["usage_source"] == "missing",
+    "usage_estimated": lambda entry: entry["usage_source"] == "estimated",
+    "first_chunks": lambda entry: "time_to_first_chunk" in entry,
+}
+
+
+def sums_of(entries: Items) -> Items:
+    """The rollups that the entries should have, added up with as many digits as it takes."""
+    rollups: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in entries:
+        names = {"client_id": entry["client_id"], "server": entry.get("server", "-"), "model": entry.get("model", "-")}
+        for period in ("day", "month"):
+            key = (f"{period}#{entry[period]}", "#".join(names.values()))
+            new = {"pk": key[0], "sk": key[1], period: entry[period], **names}
+            rollup = rollups.setdefault(key, new | dict.fromkeys([*SUMS, *COUNTS], Decimal(0)))
+            for name in SUMS:
+                rollup[name] = Context(prec=60).add(rollup[name], entry.get(name, Decimal(0)))
+            for name, holds in COUNTS.items():
+                rollup[name] += holds(entry)
+    return [rollups[key] for key in sorted(rollups)]
 
 
 def assert_rollups_are_the_sums_of_the_entries(client: Any) -> None:
     entries, rollups = stored(client)
-    for rollup in rollups:
-        own = [
-            entry
-            for entry in entries
-            if (entry["day"], entry["client_id"], entry.get("server", "-"), entry.get("model", "-"))
-            == (rollup["day"], rollup["client_id"], rollup["server"], rollup["model"])
-        ]
-        assert rollup["requests"] == len(own)
-        assert rollup["cost"] == sum(entry.get("cost", Decimal(0)) for entry in own)
-        for name in ("input_tokens", "output_tokens", "cache_read_input_tokens", "duration"):
-            assert rollup[name] == sum(entry[name] for entry in own)
-    assert sum(rollup["requests"] for rollup in rollups) == len(entries)
+    assert rollups == sums_of(entries)
 
 
 def test_the_samples_become_entries_and_rollups(client: Any, record_cost: RecordCost):
@@ -103,7 +138,7 @@ def test_the_samples_become_entries_and_rollups(client: Any, record_cost: Record
 
     entries, rollups = stored(client)
     assert len(entries) == len(names) == 11
-    assert len(rollups) == 10  # two of them are of the same client, server and model
+    assert len(rollups) == 2 * 10  # two of them are of the same client, server and model
     streamed = next(entry for entry in entries if entry.get("response_id") == "chatcmpl-C8fKq2mXw1")
     assert streamed["pk"] == "client#web-shop#2026-11-23"
     assert streamed["cost"] == Decimal("0.0003129")
@@ -120,9 +155,9 @@ def test_duplicates_within_a_batch_and_between_batches_count_once(client: Any, r
     assert failures(record_cost(batch(again, other, first))) == []
     assert failures(record_cost(batch(other))) == []
 
-    entries, [rollup, _] = stored(client)
+    entries, rollups = stored(client)
     assert len(entries) == 2
-    assert rollup["requests"] == 1
+    assert [rollup["requests"] for rollup in rollups] == [1, 1, 2]  # of two days, and of one month
     assert_rollups_are_the_sums_of_the_entries(client)
 
 
@@ -146,7 +181,9 @@ def test_events_of_other_kinds_are_none_of_its_business(client: Any, record_cost
     assert stored(client) == ([], [])
 
 
-def test_a_batch_larger_than_one_transaction(client: Any, record_cost: RecordCost):
+def test_a_batch_larger_than_one_transaction():
+    client = FakeCostsTable()
+    record_cost = consumer(client)
     records = [
         message("InferenceCompleted.chat-stream", f"m{n}", id=new_ulid(1_795_000_000 + n), model=f"gpt-{n % 10}")
         for n in range(105)
@@ -156,7 +193,7 @@ def test_a_batch_larger_than_one_transaction(client: Any, record_cost: RecordCos
     assert failures(record_cost(batch(*reversed(records)))) == []
 
     entries, rollups = stored(client)
-    assert (len(entries), len(rollups)) == (105, 10)
+    assert (len(entries), len(rollups)) == (105, 20)
     assert_rollups_are_the_sums_of_the_entries(client)
 
 
@@ -212,14 +249,6 @@ def failure(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": code}}, "TransactWriteItems")
 
 
-def cancelled(*codes: str) -> ClientError:
-    response: Any = {
-        "Error": {"Code": "TransactionCanceledException", "Message": "cancelled"},
-        "CancellationReasons": [{"Code": code} for code in codes],
-    }
-    return ClientError(response, "TransactWriteItems")
-
-
 @pytest.mark.parametrize(
     "error",
     [cancelled("None", "TransactionConflict"), cancelled("ThrottlingError", "None"), failure("ThrottlingException")],
@@ -255,7 +284,8 @@ def test_a_write_whose_answer_was_lost_counts_once(client: Any):
     assert_rollups_are_the_sums_of_the_entries(client)
 
 
-def test_a_crash_between_two_transactions_loses_and_doubles_nothing(client: Any):
+def test_a_crash_between_two_transactions_loses_and_doubles_nothing():
+    client = FakeCostsTable()
     records = [
         message("InferenceCompleted.chat-stream", f"m{n}", id=new_ulid(1_795_000_000 + n), model=f"gpt-{n}")
         for n in range(55)
@@ -264,7 +294,7 @@ def test_a_crash_between_two_transactions_loses_and_doubles_nothing(client: Any)
 
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         consumer(Unreliable(client, "ok", crash))(batch(*records))
-    assert len(stored(client)[0]) == 50
+    assert len(stored(client)[0]) == 33
 
     assert failures(consumer(client)(batch(*records))) == []
     assert len(stored(client)[0]) == 55
@@ -290,27 +320,111 @@ def test_no_access_is_not_taken_for_a_fault_of_the_messages(client: Any):
         consumer(denied)(batch(message("InferenceCompleted.chat-stream")))
 
 
-deliveries = st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=8), max_size=6)
-
-
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(deliveries=deliveries, lost=st.sets(st.integers(0, 8)))
-def test_any_deliveries_give_the_same_books(client: Any, deliveries: list[list[int]], lost: set[int]):
-    client.delete_table(TableName=TABLE)
-    create_table(client)
-    unreliable = Unreliable(client, *("lost" if call in lost else "ok" for call in range(9)))
-    record_cost = consumer(unreliable)
-    records = [
-        message("InferenceCompleted.chat-stream", f"m{n}", id=f"01M83VWEZ54TFF59TDWH9EDD{n:02}", model=f"gpt-{n % 3}")
+@cache
+def of_a_turn_of_the_month() -> list[dict[str, str]]:
+    """Twelve events of two clients and several models around midnight; some have no price, one is a failure."""
+    midnight = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
+    models = ["gpt-5", "gpt-4o-mini", "gpt-5", "unlisted"]
+    return [
+        message(
+            "InferenceFailed.broken-off" if n == 7 else "InferenceCompleted.chat-cached-and-reasoning",
+            f"m{n}",
+            id=new_ulid(midnight + n - 5.5),
+            client_id=f"client-{n % 2}",
+            model=models[n % 4],
+            input_tokens=9984 + 97 * n,
+        )
         for n in range(12)
     ]
 
-    for delivery in deliveries:
-        assert failures(record_cost(batch(*(records[n] for n in delivery)))) == []
 
-    delivered = {n for delivery in deliveries for n in delivery}
-    assert {entry["sk"][-2:] for entry in stored(client)[0]} == {f"{n:02}" for n in delivered}
-    assert_rollups_are_the_sums_of_the_entries(client)
+@st.composite
+def deliveries(draw: st.DrawFn) -> list[list[dict[str, str]]]:
+    """The twelve events, each up to five times, in any order and in any batches."""
+    often = draw(st.lists(st.integers(1, 5), min_size=12, max_size=12))
+    records = [record for record, times in zip(of_a_turn_of_the_month(), often, strict=True) for _ in range(times)]
+    shuffled = draw(st.permutations(records))
+    ends = list(accumulate(draw(st.lists(st.integers(1, 25), min_size=len(records), max_size=len(records)))))
+    return [found for begin, end in zip([0, *ends], ends, strict=False) if (found := shuffled[begin:end])]
+
+
+@given(delivered=deliveries(), lost=st.sets(st.integers(0, 30)))
+def test_any_deliveries_give_the_same_books_to_the_last_digit(delivered: list[list[dict[str, str]]], lost: set[int]):
+    once, often = FakeCostsTable(), FakeCostsTable()
+    unreliable = Unreliable(often, *("lost" if call in lost else "ok" for call in range(31)))
+
+    assert failures(consumer(once)(batch(*of_a_turn_of_the_month()))) == []
+    record_cost = consumer(unreliable)
+    for delivery in delivered:
+        assert failures(record_cost(batch(*delivery))) == []
+
+    entries, rollups = stored(once)
+    assert len(entries) == 12
+    assert rollups == sums_of(entries)
+    assert stored(often) == (entries, rollups)
+
+
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(delivered=deliveries())
+def test_the_fake_table_ends_like_moto(client: Any, delivered: list[list[dict[str, str]]]):
+    client.delete_table(TableName=TABLE)
+    create_table(client)
+    fake = FakeCostsTable()
+
+    for table in (client, fake):
+        for delivery in delivered:
+            assert failures(consumer(table)(batch(*delivery))) == []
+
+    assert stored(client) == stored(fake)
+
+
+def test_a_price_that_changes_in_the_middle_of_a_day(client: Any):
+    noon = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
+    changed = "[{input: 1, output: 1}, {effective_from: 2026-11-23T12:00Z, input: 2, output: 2}]"
+    prices = parse_price_book(f"servers: {{openai: {{models: {{gpt-5: {changed}}}}}}}")
+    records = [
+        message(
+            "InferenceCompleted.chat-stream", id=new_ulid(noon + seconds), model="gpt-5", input_tokens=1_000_000 - 64
+        )
+        for seconds in (-3600, -0.001, 0, 3600)
+    ]
+
+    assert failures(consumer(client, prices=prices)(batch(*reversed(records)))) == []
+
+    entries, rollups = stored(client)
+    assert [entry["cost"] for entry in entries] == [1, 1, 2, 2]
+    assert [rollup["cost"] for rollup in rollups] == [6, 6]
+
+
+def test_a_price_book_that_is_replaced_in_the_middle_of_a_day(client: Any):
+    books = [parse_price_book(f"servers: {{openai: {{models: {{gpt-5: {{request: {usd}}}}}}}}}") for usd in (1, 2)]
+    records = [
+        message("InferenceCompleted.chat-stream", id=new_ulid(1_795_000_000 + n), model="gpt-5") for n in range(3)
+    ]
+
+    for prices, delivered in ((books[0], records[:2]), (books[1], records)):
+        assert failures(consumer(client, prices=prices)(batch(*delivered))) == []
+
+    entries, rollups = stored(client)
+    assert [(entry["cost"], entry["price_version"]) for entry in entries] == [
+        (1, books[0].version),
+        (1, books[0].version),
+        (2, books[1].version),
+    ]
+    assert [rollup["cost"] for rollup in rollups] == [4, 4]
+
+
+def test_a_full_batch_needs_far_less_than_a_call_for_three_events():
+    table = FakeCostsTable()
+    records = [
+        message("InferenceCompleted.chat-stream", f"m{n}", id=new_ulid(1_795_000_000 + n), model=f"gpt-{n}")
+        for n in range(25)
+    ]
+
+    assert failures(consumer(table)(batch(*records))) == []
+
+    assert table.calls == 1
+    assert len(stored(table)[1]) == 50
 
 
 @pytest.fixture
@@ -331,10 +445,11 @@ def test_the_owner_can_use_another_price_file(
     client: Any, load_handler: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     prices = tmp_path / "prices.yaml"
-    prices.write_text('version: ours\nservers: {openai: {"*": free}}\n')
+    prices.write_text("servers: {openai: {free: true}}\n")
     monkeypatch.setenv("PRICES_FILE", str(prices))
 
     load_handler()(batch(message("InferenceCompleted.chat-stream")), None)
 
     [entry] = stored(client)[0]
-    assert (entry["price_version"], entry["pricing"]) == ("ours", "free")
+    assert (entry["price_rule"], entry["pricing"]) == ("own:openai/*", "free")
+    assert entry["price_version"] == load_price_book(prices).version != load_price_book().version

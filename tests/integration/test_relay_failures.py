@@ -42,10 +42,12 @@ def test_a_document_that_is_cut_is_a_failed_response() -> None:
         connection.close()
 
     with proxy(script) as (relay, _):
-        response = relay.call({"model": "m"})
-    assert (response.status, response.body) == (200, b"{")
-    assert response.failure is not None
-    assert relay.event[1]["error"]["type"] == "upstream_broken_off"
+        held = relay.call({"model": "m"})
+        passed = relay.call(path="/up/v1/files/f/content", method="GET")
+    assert (held.status, error_of(held)["code"]) == (502, "upstream_broken_off"), "half an answer is of no use"
+    assert (passed.status, passed.body) == (200, b"{")
+    assert passed.failure is not None
+    assert [detail["data"]["error"]["type"] for _, detail in relay.bus.details] == ["upstream_broken_off"] * 2
 
 
 def test_a_server_that_falls_silent_in_mid_stream() -> None:

@@ -95,7 +95,7 @@ class TestCosts:
         total = run("costs", "--day", DAY, *view).out.split("TOTAL")[1].splitlines()[0].split()
 
         assert sum(row["requests"] for row in rows) == int(total[0]) == 11
-        assert sum(Decimal(row["cost"]) for row in rows) == Decimal("0.02930686")
+        assert sum(Decimal(row["cost"]) for row in rows if row["cost"] is not None) == Decimal("0.02930686")
         assert total[-1] == "0.029307"
 
     def test_the_text_is_a_table_that_says_what_it_leaves_out(self, run: Run):
@@ -106,6 +106,11 @@ class TestCosts:
         assert lines[6].endswith("  unpriced")
         assert lines[10] == "Requests without a price, whose cost is not in the total: 1."
         assert lines[11] == "Requests whose usage the server did not report: 1."
+
+    def test_an_unknown_cost_is_null_and_not_0(self, run: Run):
+        rows = run("costs", "--day", DAY, "--by", "server", "--json").json
+
+        assert {row["server"]: row["cost"] for row in rows if row["unpriced"]} == {"replicate": None}
 
     def test_a_day_without_requests(self, run: Run):
         assert run("costs", "--day", "2020-01-01") == Ran(0, "Nothing on 2020-01-01 (UTC).\n", "")

@@ -6,24 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from boto3.dynamodb.types import TypeSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.pricing import parse_price_book
 from openai_proxy.ulid import new_ulid
-from record_cost.ledger import LedgerEntry, add_shares, entry_of
-from record_cost.table import MOST_ITEMS, build_transaction, in_transactions
+from record_cost.entry_cost import PRICE_ATTRIBUTES
+from record_cost.ledger import LedgerEntry, Rollup, add_shares, entry_of
+from record_cost.table import MOST_ITEMS, build_transaction, in_transactions, to_item
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
 PRICES = parse_price_book(
     """
-    version: test
     servers:
       openai:
-        gpt-4o-mini-*: {input: 0.15, cached_input: 0.075, output: 0.6}
-        gpt-4o-*: {input: 2.5, output: 10}
-        gpt-4o: {input: 3, output: 10}
-      ollama: {"*": free}
+        models:
+          gpt-4o-mini-*: {input: 0.15, cached_input: 0.075, output: 0.6}
+          gpt-4o-*: {input: 2.5, output: 10}
+          gpt-4o: {input: 3, output: 10}
+          gpt-audio: {input: 2.5, audio_input: 32, output: 10, audio_output: 64, request: 0.01, audio_minute: 0.06}
+      ollama: {free: true}
     """
 )
 
@@ -39,7 +42,7 @@ def entry(name: str, **changes: Any) -> LedgerEntry:
         target = envelope["detail"]
         *parents, last = path.split("__")
         for parent in parents:
-            target = target[parent]
+            target = target.setdefault(parent, {})
         target[last] = value
     return entry_of(Event.from_envelope(envelope), PRICES)
 
@@ -54,6 +57,7 @@ def test_an_entry_keeps_every_figure_of_the_inference():
         "request_id": "01M83VWEZ54TFF59TDWH9EDD1R",
         "timestamp": "2026-11-23T09:30:39.315Z",
         "day": "2026-11-23",
+        "month": "2026-11",
         "operation": "chat",
         "server": "openai",
         "method": "POST",
@@ -68,21 +72,27 @@ def test_an_entry_keeps_every_figure_of_the_inference():
         "response_size": 16384,
         "chunks": 66,
         "time_to_first_chunk": Decimal("0.412356"),
+        "time_per_output_token": Decimal("0.02365"),
         "duration": Decimal("1.902311"),
+        "attempts": 1,
         "authorization_duration": Decimal("0.011802"),
         "upstream_duration": Decimal("1.884127"),
         "proxy_duration": Decimal("0.018184"),
         "cache_status": "BYPASS",
         "door": "function_url",
+        "key_id": "3f2a91c07be4",
+        "client_name": "Chat widget",
         "input_tokens": 1830,
         "output_tokens": 64,
         "cache_read_input_tokens": 0,
         "cache_creation_input_tokens": 0,
         "reasoning_output_tokens": 0,
+        "input_audio_tokens": 0,
+        "output_audio_tokens": 0,
         "usage_source": "reported",
         "pricing": "priced",
-        "price_version": "test",
-        "price_rule": "openai/gpt-4o-mini-*",
+        "price_version": PRICES.version,
+        "price_rule": "own:openai/gpt-4o-mini-*",
         "currency": "USD",
         "cost": Decimal("0.0003129"),
         "cost_input": Decimal("0.0002745"),
@@ -93,32 +103,106 @@ def test_an_entry_keeps_every_figure_of_the_inference():
     }
 
 
-def test_its_share_of_the_rollup():
+def test_its_share_of_its_rollups():
     recorded = entry("InferenceCompleted.chat-stream")
+    names = {"client_id": "web-shop", "server": "openai", "model": "gpt-4o-mini-2024-07-18"}
+    sort_key = "web-shop#openai#gpt-4o-mini-2024-07-18"
 
-    assert recorded.rollup_key == ("day#2026-11-23", "web-shop#openai#gpt-4o-mini-2024-07-18")
-    assert recorded.rollup_names == {
-        "day": "2026-11-23",
-        "client_id": "web-shop",
-        "server": "openai",
-        "model": "gpt-4o-mini-2024-07-18",
-    }
-    assert recorded.rollup_share == {
+    assert recorded.rollups == (
+        Rollup(("day#2026-11-23", sort_key), {"day": "2026-11-23", **names}),
+        Rollup(("month#2026-11", sort_key), {"month": "2026-11", **names}),
+    )
+    assert recorded.share == {
         "requests": 1,
         "failed": 0,
         "cache_hits": 0,
         "unpriced": 0,
         "usage_missing": 0,
+        "usage_estimated": 0,
         "input_tokens": 1830,
         "output_tokens": 64,
         "cache_read_input_tokens": 0,
         "cache_creation_input_tokens": 0,
         "reasoning_output_tokens": 0,
+        "input_audio_tokens": 0,
+        "output_audio_tokens": 0,
+        "audio_duration": 0,
         "cost": Decimal("0.0003129"),
         "duration": Decimal("1.902311"),
         "first_chunks": 1,
         "time_to_first_chunk": Decimal("0.412356"),
     }
+
+
+def test_every_component_of_a_cost_is_there_and_they_add_up():
+    recorded = entry(
+        "InferenceCompleted.chat-stream",
+        data__response__model="gpt-audio",
+        data__usage__input_tokens=1000,
+        data__usage__output_tokens=100,
+        data__usage__cache_read__input_tokens=100,
+        data__usage__cache_creation__input_tokens=10,
+        data__usage__reasoning__output_tokens=7,
+        data__usage__audio={"input_tokens": 200, "output_tokens": 30},
+        data__usage__duration=7.1234567,
+    )
+
+    costs = {name: value for name, value in recorded.attributes.items() if name.startswith("cost_")}
+    assert costs == {
+        "cost_input": Decimal("0.001725"),
+        "cost_cached_input": Decimal("0.00025"),
+        "cost_cache_write": Decimal("0.000025"),
+        "cost_audio_input": Decimal("0.0064"),
+        "cost_output": Decimal("0.00063"),
+        "cost_reasoning": Decimal("0.00007"),
+        "cost_audio_output": Decimal("0.00192"),
+        "cost_request": Decimal("0.01"),
+        "cost_audio_duration": Decimal("0.007123457"),
+    }
+    assert recorded.attributes["cost"] == sum(costs.values()) == recorded.share["cost"]
+    assert recorded.attributes["audio_duration"] == recorded.share["audio_duration"] == Decimal("7.123457")
+    assert set(costs) | {"cost"} <= set(PRICE_ATTRIBUTES)
+
+
+def test_for_whom_a_request_was_is_on_the_entry():
+    recorded = entry(
+        "InferenceCompleted.chat-stream",
+        data__client={
+            "key_id": "3f2a",
+            "name": "chat widget",
+            "owner": "shop team",
+            "tags": {"stage": "prod", "empty": "", "": "x"},
+        },
+        data__end_user="5b0e" * 16,
+    )
+
+    assert recorded.attributes["key_id"] == "3f2a"
+    assert recorded.attributes["client_name"] == "chat widget"
+    assert recorded.attributes["client_owner"] == "shop team"
+    assert recorded.attributes["tags"] == {"stage": "prod", "empty": ""}
+    assert recorded.attributes["end_user"] == "5b0e" * 16
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"data__client": None, "data__end_user": None}, {"data__client": {}}, {"data__client": {"tags": {}}}],
+    ids=str,
+)
+def test_what_is_not_said_is_not_there(changes: dict[str, Any]):
+    recorded = entry("InferenceCompleted.chat-stream", **changes)
+
+    assert recorded.attributes.keys().isdisjoint({"key_id", "client_name", "client_owner", "tags", "end_user"})
+
+
+def test_an_event_of_before_audio_and_attempts_is_recorded_too():
+    envelope = sample("InferenceCompleted.chat-stream")
+    data = envelope["detail"]["data"]
+    del data["usage"]["audio"], data["usage"]["duration"], data["attempts"], data["response"]["time_per_output_token"]
+
+    recorded = entry_of(Event.from_envelope(envelope), PRICES)
+
+    assert recorded.attributes.keys().isdisjoint({"attempts", "audio_duration", "time_per_output_token"})
+    assert recorded.attributes["cost"] == Decimal("0.0003129")
 
 
 def test_a_failed_inference_costs_what_it_used_until_then():
@@ -130,13 +214,16 @@ def test_a_failed_inference_costs_what_it_used_until_then():
     assert recorded.attributes["upstream_status"] == 200
     assert recorded.attributes["usage_source"] == "estimated"
     assert recorded.attributes["cost"] == Decimal("0.001185")
-    assert recorded.rollup_share["failed"] == recorded.rollup_share["requests"] == 1
+    assert recorded.share["failed"] == recorded.share["requests"] == recorded.share["usage_estimated"] == 1
 
 
 def test_a_request_that_named_nothing_known_has_a_rollup_too():
     recorded = entry("InferenceFailed.unknown-server")
 
-    assert recorded.rollup_key == ("day#2026-11-23", "ci.nightly#-#-")
+    assert [rollup.key for rollup in recorded.rollups] == [
+        ("day#2026-11-23", "ci.nightly#-#-"),
+        ("month#2026-11", "ci.nightly#-#-"),
+    ]
     assert recorded.attributes["pricing"] == "none"
     assert recorded.attributes.keys().isdisjoint({"server", "model", "upstream_status", "time_to_first_chunk"})
 
@@ -146,7 +233,7 @@ def test_what_has_no_price_has_no_cost_and_is_counted():
 
     assert (recorded.attributes["pricing"], recorded.attributes["unpriced_reason"]) == ("unpriced", "unknown_price")
     assert "cost" not in recorded.attributes
-    assert (recorded.rollup_share["unpriced"], recorded.rollup_share["cost"]) == (1, 0)
+    assert (recorded.share["unpriced"], recorded.share["cost"]) == (1, 0)
 
 
 def test_missing_usage_is_flagged_not_priced_as_zero():
@@ -155,7 +242,7 @@ def test_missing_usage_is_flagged_not_priced_as_zero():
     )
 
     assert (recorded.attributes["pricing"], recorded.attributes["unpriced_reason"]) == ("unpriced", "usage_missing")
-    assert (recorded.rollup_share["unpriced"], recorded.rollup_share["usage_missing"]) == (1, 1)
+    assert (recorded.share["unpriced"], recorded.share["usage_missing"]) == (1, 1)
 
 
 def test_the_model_that_answered_sets_the_price():
@@ -163,7 +250,7 @@ def test_the_model_that_answered_sets_the_price():
         "InferenceCompleted.chat-stream", data__request__model="gpt-4o", data__response__model="gpt-4o-mini-2024-07-18"
     )
 
-    assert recorded.attributes["price_rule"] == "openai/gpt-4o-mini-*"
+    assert recorded.attributes["price_rule"] == "own:openai/gpt-4o-mini-*"
 
 
 def test_an_alias_has_its_own_price_when_the_model_behind_it_has_none():
@@ -171,7 +258,7 @@ def test_an_alias_has_its_own_price_when_the_model_behind_it_has_none():
         "InferenceCompleted.chat-stream", data__request__model="gpt-4o", data__response__model="gpt-next-2027-01-01"
     )
 
-    assert recorded.attributes["price_rule"] == "openai/gpt-4o"
+    assert recorded.attributes["price_rule"] == "own:openai/gpt-4o"
     assert recorded.attributes["model"] == "gpt-next-2027-01-01"
 
 
@@ -179,7 +266,7 @@ def test_an_answer_from_the_response_cache_is_free():
     recorded = entry("InferenceCompleted.cache-hit")
 
     assert (recorded.attributes["pricing"], recorded.attributes["cost"]) == ("free", 0)
-    assert recorded.rollup_share["cache_hits"] == 1
+    assert recorded.share["cache_hits"] == 1
 
 
 def test_a_local_server_is_free():
@@ -196,14 +283,14 @@ def test_what_clients_make_up_is_cut_to_size():
         data__request__path="/" + name,
     )
 
-    assert len(recorded.rollup_key[1].encode()) <= 1024
+    assert max(len(rollup.key[1].encode()) for rollup in recorded.rollups) <= 1024
     assert len(json.dumps(recorded.attributes, default=str)) < 20_000
 
 
 def test_half_a_character_in_a_model_name_does_no_harm():
     recorded = entry("InferenceFailed.upstream-error", data__request__model=json.loads('"gpt-\\ud83d"'))
 
-    assert recorded.rollup_names["model"] == "gpt-?"
+    assert [rollup.names["model"] for rollup in recorded.rollups] == ["gpt-?", "gpt-?"]
 
 
 def test_the_day_is_that_of_the_request_not_of_its_end():
@@ -233,6 +320,15 @@ def test_the_same_event_gives_the_same_entry():
         {"data__usage__output_tokens": 10**13},
         {"data__usage__cache_creation": {}},
         {"data__usage__source": "guessed"},
+        {"data__usage__audio": {"input_tokens": -1, "output_tokens": 0}},
+        {"data__usage__audio": {"input_tokens": 1}},
+        {"data__usage__duration": -1},
+        {"data__usage__duration": "3 s"},
+        {"data__client": "web"},
+        {"data__client": {"tags": {"a": 1}}},
+        {"data__end_user": 7},
+        {"data__attempts": None},
+        {"metadata__id": "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"},
         {"data__timings__total": "fast"},
         {"data__timings__total": -1},
         {"data__timings__total": float("inf")},
@@ -286,7 +382,7 @@ def test_a_rollup_is_exactly_the_sum_of_its_entries_in_any_order(facts: list[dic
     entries = [entry_with(fact) for fact in facts]
     shuffled = random.sample(entries, len(entries))
 
-    total = add_shares(recorded.rollup_share for recorded in shuffled)
+    total = add_shares(recorded.share for recorded in shuffled)
 
     assert total.get("requests", 0) == len(entries)
     assert total.get("cost", 0) == sum(recorded.attributes.get("cost", 0) for recorded in entries)
@@ -295,11 +391,20 @@ def test_a_rollup_is_exactly_the_sum_of_its_entries_in_any_order(facts: list[dic
     assert total.get("unpriced", 0) == sum("cost" not in recorded.attributes for recorded in entries)
 
 
-@given(st.lists(st.sampled_from([f"model-{n}" for n in range(200)]), max_size=300))
-def test_transactions_hold_every_entry_once_with_its_rollup_and_keep_the_limit(models: list[str]):
+def a_rollup(period: str, model: str) -> Rollup:
+    return Rollup((period, model), {"model": model})
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 3)), max_size=300))
+def test_transactions_hold_every_entry_once_with_its_rollups_and_keep_the_limit(facts: list[tuple[int, int]]):
     entries = [
-        LedgerEntry(("client#c#day", str(n)), {}, ("day#d", model), {"model": model}, {"requests": 1})
-        for n, model in enumerate(models)
+        LedgerEntry(
+            ("client#c#day", str(n)),
+            {},
+            (a_rollup(f"day#{day}", f"model-{model}"), a_rollup("month#1", f"model-{model}")),
+            {"requests": 1},
+        )
+        for n, (model, day) in enumerate(facts)
     ]
 
     packs = list(in_transactions(entries))
@@ -310,12 +415,31 @@ def test_transactions_hold_every_entry_once_with_its_rollup_and_keep_the_limit(m
         updates = [item["Update"] for item in items if "Update" in item]
         assert 0 < len(items) <= MOST_ITEMS
         assert len(items) - len(updates) == len(pack)
-        assert sum(int(update["ExpressionAttributeValues"][":requests"]["N"]) for update in updates) == len(pack)
-        assert len({update["Key"]["sk"]["S"] for update in updates}) == len(updates)
+        assert sum(int(update["ExpressionAttributeValues"][":requests"]["N"]) for update in updates) == 2 * len(pack)
+        assert len({(update["Key"]["pk"]["S"], update["Key"]["sk"]["S"]) for update in updates}) == len(updates)
 
 
-def test_a_full_batch_of_one_model_needs_two_transactions():
-    rollup: Any = (("day#d", "c#s#m"), {}, {"requests": 1})
-    entries = [LedgerEntry(("client#c#d", str(n)), {}, *rollup) for n in range(100)]
+@pytest.mark.parametrize(
+    ("models", "packs"), [(1, [98, 2]), (100, [33, 33, 33, 1])], ids=["of one model", "each of a model of its own"]
+)
+def test_how_many_entries_one_transaction_takes(models: int, packs: list[int]):
+    entries = [
+        LedgerEntry(
+            ("client#c#d", str(n)), {}, (a_rollup("day#d", f"{n % models}"), a_rollup("month#m", f"{n % models}")), {}
+        )
+        for n in range(100)
+    ]
 
-    assert [len(pack) for pack in in_transactions(entries)] == [99, 1]
+    assert [len(pack) for pack in in_transactions(entries)] == packs
+
+
+def test_attributes_become_items_as_boto_makes_them():
+    attributes = entry(
+        "InferenceCompleted.chat-stream", data__client={"tags": {"a": "b"}}, data__response__model="unlisted"
+    ).attributes
+
+    serialize = TypeSerializer().serialize
+    assert to_item(attributes) == {name: serialize(value) for name, value in attributes.items()}
+    assert to_item({"nested": {"list": ["a", 1, True, Decimal("0.10")]}}) == {
+        "nested": {"M": {"list": {"L": [{"S": "a"}, {"N": "1"}, {"BOOL": True}, {"N": "0.10"}]}}}
+    }

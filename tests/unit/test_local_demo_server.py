@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from local.demo_answers import Shape, answer_chat, answer_completion, tokenize
-from local.demo_server import CutError, DemoServer, directions
+from local.demo_answers import Question, answer, tokenize
+from local.demo_chat import Shape, usage_of
+from local.demo_faults import CutError, directions
+from local.demo_server import DemoServer
 
 HELLO = [{"role": "user", "content": "Hello there, you"}]
 
@@ -33,14 +35,14 @@ def test_tokens_are_words_and_marks():
 
 
 def test_answer_says_what_it_is_and_repeats(client: TestClient):
-    answer = chat(client).json()
-    assert answer["object"] == "chat.completion"
-    text = answer["choices"][0]["message"]["content"]
+    whole = chat(client).json()
+    assert whole["object"] == "chat.completion"
+    text = whole["choices"][0]["message"]["content"]
     assert text == "This is the demo server, not a model: it repeats what you send. Hello there, you"
-    assert answer["choices"][0]["finish_reason"] == "stop"
-    assert answer["usage"]["prompt_tokens"] == 4
-    assert answer["usage"]["completion_tokens"] == len(tokenize(text))
-    assert answer["usage"]["total_tokens"] == 4 + len(tokenize(text))
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    assert whole["usage"]["prompt_tokens"] == 4
+    assert whole["usage"]["completion_tokens"] == len(tokenize(text))
+    assert whole["usage"]["total_tokens"] == 4 + len(tokenize(text))
 
 
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": False}])
@@ -72,33 +74,64 @@ def test_text_completion(client: TestClient):
     assert "".join(chunk["choices"][0]["text"] for chunk in streamed) == whole["choices"][0]["text"]
 
 
-def test_limit_of_tokens_ends_the_answer():
-    answer = answer_chat({"messages": HELLO, "max_tokens": 3}, {})
-    assert (answer.text, answer.finish_reason) == ("This is the", "length")
-    assert answer.usage()["completion_tokens"] == 3
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
+def test_limit_of_tokens_ends_the_answer(client: TestClient, limit: str):
+    whole = chat(client, **{limit: 3}).json()
+    choice = whole["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("This is the", "length")
+    assert whole["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize(("stop", "text"), [("not", "This is the demo server,"), (["it", " demo"], "This is the")])
+def test_stop_ends_the_answer(client: TestClient, stop: Any, text: str):
+    choice = chat(client, stop=stop).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (text, "stop")
+
+
+def test_several_choices(client: TestClient):
+    whole = chat(client, n=3, max_tokens=4).json()
+    assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2]
+    assert whole["usage"]["completion_tokens"] == 12
+    streamed = events(chat(client, n=3, max_tokens=4, stream=True).text)
+    assert [chunk["choices"][0]["index"] for chunk in streamed] == [0, 1, 2] * 6
+    assert chat(client, n=1000).json()["error"]["param"] == "n"
+
+
+def test_log_probabilities_of_one_who_is_certain(client: TestClient):
+    told = chat(client, logprobs=True, top_logprobs=2, max_tokens=2).json()["choices"][0]["logprobs"]["content"]
+    assert [(each["token"], each["logprob"], each["bytes"]) for each in told] == [
+        ("This", 0.0, list(b"This")),
+        (" is", 0.0, list(b" is")),
+    ]
+    assert [other["token"] for each in told for other in each["top_logprobs"]] == ["This", " is"]
+    streamed = events(chat(client, logprobs=True, max_tokens=2, stream=True).text)
+    assert [chunk["choices"][0]["logprobs"] is None for chunk in streamed] == [True, False, False, True]
+    body = {"model": "demo", "prompt": "x", "logprobs": 1, "max_tokens": 3}
+    legacy = client.post("/v1/completions", json=body).json()["choices"][0]["logprobs"]
+    assert (legacy["tokens"], legacy["text_offset"]) == (["This", " is", " the"], [0, 4, 7])
 
 
 def test_long_prompts_count_as_cached_from_1024_tokens_on():
-    assert answer_completion({"prompt": "a " * 1023}, {}).cached_tokens == 0
-    assert answer_completion({"prompt": "a " * 1024}, {}).cached_tokens == 1024
+    assert answer(Question("demo", ["a " * 1023]), {}).cached_tokens == 0
+    assert answer(Question("demo", ["a " * 1024]), {}).cached_tokens == 1024
 
 
 def test_reasoning_is_part_of_the_completion():
-    answer = answer_chat({"messages": HELLO, "model": "demo-reasoning"}, {"tokens": 5})
-    usage = answer.usage()
+    usage = usage_of(answer(Question("demo-reasoning", ["Hello"]), {"tokens": 5}))
     assert usage["completion_tokens_details"]["reasoning_tokens"] == 16
     assert usage["completion_tokens"] == 21
 
 
 def test_numbers_of_tokens_can_be_ordered():
-    answer = answer_chat({"messages": HELLO}, {"tokens": 5000, "reasoning_tokens": 7, "cached_tokens": 2})
-    assert len(answer.tokens) == 5000
-    assert (answer.reasoning_tokens, answer.cached_tokens) == (7, 2)
+    said = answer(Question("demo", ["Hello"]), {"tokens": 5000, "reasoning_tokens": 7, "cached_tokens": 2})
+    assert len(said.tokens) == 5000
+    assert (said.reasoning_tokens, said.cached_tokens) == (7, 2)
 
 
-def test_parts_of_a_message_are_read():
+def test_parts_of_a_message_are_read(client: TestClient):
     content = [{"type": "text", "text": "one two"}, {"type": "image_url", "image_url": {"url": "x"}}]
-    assert answer_chat({"messages": [{"role": "user", "content": content}]}, {}).prompt_tokens == 2
+    whole = chat(client, messages=[{"role": "user", "content": content}]).json()
+    assert whole["usage"]["prompt_tokens"] == 2
 
 
 def test_embeddings_as_numbers_and_as_base64(client: TestClient):
@@ -110,6 +143,14 @@ def test_embeddings_as_numbers_and_as_base64(client: TestClient):
     assert struct.unpack("<8f", base64.b64decode(encoded["data"][0]["embedding"])) == pytest.approx(first)
     assert numbers["data"][1]["embedding"] != first
     assert numbers["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    longer = client.post("/v1/embeddings", json={**body, "dimensions": 300}).json()
+    assert [len(each["embedding"]) for each in longer["data"]] == [300, 300]
+
+
+@pytest.mark.parametrize(("tokens", "texts"), [([1, 2, 3], 1), ([[1, 2], [3]], 2)])
+def test_embeddings_of_tokens(client: TestClient, tokens: Any, texts: int):
+    found = client.post("/v1/embeddings", json={"model": "demo", "input": tokens}).json()
+    assert (len(found["data"]), found["usage"]["total_tokens"]) == (texts, 3)
 
 
 def test_models(client: TestClient):
@@ -119,13 +160,6 @@ def test_models(client: TestClient):
     assert client.get("/v1/models/none").json()["error"]["code"] == "model_not_found"
 
 
-def test_audio_in_and_out(client: TestClient):
-    said = client.post("/v1/audio/transcriptions", files={"file": ("a.wav", b"\0" * 500)}, data={"model": "demo"})
-    assert "demo server" in said.json()["text"]
-    spoken = client.post("/v1/audio/speech", json={"model": "demo", "input": "x", "voice": "y"})
-    assert spoken.content.startswith(b"RIFF")
-
-
 @pytest.mark.parametrize("authorization", ["Bearer opx-client-key", "Bearer ", "secret", ""])
 def test_other_tokens_than_its_own_are_refused(client: TestClient, authorization: str):
     response = client.get("/v1/models", headers={"authorization": authorization})
@@ -133,9 +167,20 @@ def test_other_tokens_than_its_own_are_refused(client: TestClient, authorization
     assert response.json()["error"]["code"] == "invalid_api_key"
 
 
-@pytest.mark.parametrize("body", ["{", "[]", "{}", '{"model":"demo"}', '{"messages":[{}]}'])
-def test_bad_requests_are_refused_like_openai_does(client: TestClient, body: str):
-    response = client.post("/v1/chat/completions", content=body)
+BAD_REQUESTS = {
+    "chat/completions": ["{", "[]", "{}", '{"model":"demo"}', '{"model":"demo","messages":[{}]}'],
+    "responses": ["{", '{"model":"demo"}', '{"model":"demo","input":[3]}'],
+    "embeddings": ['{"model":"demo","input":{}}', '{"model":"demo","input":"x","dimensions":0}'],
+    "images/generations": ["{}", '{"prompt":"x","n":11}', '{"prompt":"x","size":"9999x1"}'],
+    "batches": ["{}", '{"input_file_id":"x","endpoint":"/v1/images","completion_window":"24h"}'],
+    "files": ["{}", "--x--"],
+    "audio/transcriptions": ["--x"],
+}
+
+
+@pytest.mark.parametrize(("path", "body"), [(path, body) for path, bodies in BAD_REQUESTS.items() for body in bodies])
+def test_bad_requests_are_refused_like_openai_does(client: TestClient, path: str, body: str):
+    response = client.post(f"/v1/{path}", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
 
@@ -155,6 +200,13 @@ def test_errors_come_by_the_models_name(client: TestClient):
 def test_errors_come_by_the_field_demo(client: TestClient):
     response = chat(client, demo={"status": 503, "retry_after": 7})
     assert (response.status_code, response.headers["retry-after"]) == (503, "7")
+
+
+def test_errors_may_come_a_few_times(client: TestClient):
+    assert [chat(client, demo={"status": 500, "times": 2}).status_code for _ in range(6)] == [500, 500, 200] * 2
+    assert chat(client, model="demo-flaky").status_code == 500
+    assert chat(client, model="demo-flaky", max_tokens=3).status_code == 500, "another request"
+    assert chat(client, model="demo-flaky").status_code == 200
 
 
 def test_answers_that_are_not_json(client: TestClient):
@@ -181,7 +233,7 @@ def test_field_demo_overrides_the_models_name():
 
 def test_shape_of_a_chunk():
     shape = Shape(chat=True, id="x", created=1, model="m")
-    first = next(shape.chunks(answer_chat({"messages": HELLO}, {}), include_usage=False))
+    first = next(shape.chunks(answer(Question("m", ["Hello"]), {}), include_usage=False))
     assert {name: first[name] for name in ("id", "object", "created", "model")} == {
         "id": "x",
         "object": "chat.completion.chunk",

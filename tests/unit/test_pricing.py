@@ -1,19 +1,21 @@
-from datetime import date
+"""What a request costs, by the owner's own prices: classes of tokens, time, requests, days and patterns."""
+
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.pricing import Cost, PriceBook, PriceBookError, Unpriced, load_price_book, parse_price_book
+from openai_proxy.pricing import Cost, PriceBook, Unpriced, load_price_book, parse_price_book
 from openai_proxy.usage import Usage, UsageSource
 
-DAY = date(2026, 11, 23)
+NOW = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
 MILLION = 1_000_000
 
 
 def book(models: str) -> PriceBook:
-    return parse_price_book(f'version: "1"\nservers:\n  s:\n    {models}\n  other:\n    "*": free\n')
+    return parse_price_book(f"servers:\n  s:\n    models:\n      {models}\n  other: {{free: true}}\n")
 
 
 def usage(
@@ -23,8 +25,10 @@ def usage(
     written: int = 0,
     reasoning: int = 0,
     source: UsageSource = "reported",
+    audio: tuple[int, int] = (0, 0),
+    seconds: float | None = None,
 ) -> Usage:
-    return Usage(input, output, cached, written, reasoning, source)
+    return Usage(input, output, cached, written, reasoning, source, *audio, seconds)
 
 
 def priced(cost: Cost | Unpriced) -> Cost:
@@ -32,177 +36,273 @@ def priced(cost: Cost | Unpriced) -> Cost:
     return cost
 
 
-def test_each_class_of_tokens_has_its_price():
-    prices = book("m: {input: 2, cached_input: 0.5, cache_write: 2.5, output: 8}")
-
-    cost = priced(prices.price(usage(input=1000, cached=300, written=100, output=50, reasoning=20), "s", "m", DAY))
-
-    assert cost.input == Decimal("0.0012")  # 600 fresh tokens
-    assert cost.cached_input == Decimal("0.00015")
-    assert cost.cache_write == Decimal("0.00025")
-    assert cost.output == Decimal("0.0004")  # the reasoning tokens are among the 50
-    assert cost.total == Decimal("0.002")
-    assert (cost.pricing, cost.rule) == ("priced", "s/m")
+def components(prices: PriceBook, used: Usage, model: str = "m") -> dict[str, Decimal]:
+    cost = priced(prices.price(used, "s", model, NOW))
+    assert cost.total == sum(cost.components.values())
+    return dict(cost.components)
 
 
-def test_cached_tokens_without_a_price_of_their_own_cost_what_input_costs():
-    cost = priced(book("m: {input: 2, output: 8}").price(usage(input=1000, cached=300, written=100), "s", "m", DAY))
+ALL_CLASSES = (
+    "m: {input: 2, cached_input: 0.5, cache_write: 2.5, audio_input: 32, cached_audio_input: 0.4, "
+    "output: 8, reasoning: 9, audio_output: 64, request: 0.01, audio_minute: 0.006}"
+)
 
-    assert cost.total == Decimal("0.002")
+
+def test_each_class_has_its_price():
+    used = usage(
+        input=1000, cached=300, written=100, audio=(200, 30), output=100, reasoning=50, seconds=90, source="reported"
+    )
+
+    assert components(book(ALL_CLASSES), used) == {
+        "input": Decimal("0.0008"),  # 400 fresh tokens of text
+        "cached_input": Decimal("0.00015"),
+        "cache_write": Decimal("0.00025"),
+        "audio_input": Decimal("0.0064"),
+        "output": Decimal("0.00016"),  # 20 tokens of text
+        "reasoning": Decimal("0.00045"),
+        "audio_output": Decimal("0.00192"),
+        "request": Decimal("0.01"),
+        "audio_duration": Decimal("0.009"),
+    }
+
+
+def test_a_class_without_a_price_of_its_own_costs_what_its_whole_costs():
+    used = usage(input=1000, cached=300, written=100, audio=(200, 30), output=100, reasoning=50)
+
+    assert components(book("m: {input: 2, output: 8}"), used) == {
+        "input": Decimal("0.0008"),
+        "cached_input": Decimal("0.0006"),
+        "cache_write": Decimal("0.0002"),
+        "audio_input": Decimal("0.0004"),
+        "output": Decimal("0.00016"),
+        "reasoning": Decimal("0.0004"),
+        "audio_output": Decimal("0.00024"),
+    }
+
+
+def test_audio_that_must_have_been_cached_counts_as_such():
+    prices = "m: {input: 1, cached_input: 0.5, audio_input: 10, output: 1"
+
+    assert components(book(prices + ", cached_audio_input: 2}"), usage(input=100, cached=80, audio=(60, 0))) == {
+        "cached_input": Decimal("0.00002"),  # 40 of the 80 are text, at most
+        "audio_input": Decimal("0.0002"),
+        "cached_audio_input": Decimal("0.00008"),
+    }
+    assert components(book(prices + "}"), usage(input=100, cached=80, audio=(60, 0)))["cached_audio_input"] == Decimal(
+        "0.0004"
+    )
 
 
 def test_prices_are_exact_to_the_last_digit():
-    cost = priced(book("m: {input: 0.1, output: 0.000000001}").price(usage(input=3, output=7), "s", "m", DAY))
+    costs = components(book("m: {input: 0.1, output: 0.000000001}"), usage(input=3, output=7))
 
-    assert (cost.input, cost.output) == (Decimal("0.0000003"), Decimal("0.000000000000007"))
+    assert costs == {"input": Decimal("0.0000003"), "output": Decimal("0.000000000000007")}
 
 
-@given(st.integers(0, 10**12), st.integers(0, 10**12), st.decimals(0, 1000, places=9), st.decimals(0, 1000, places=9))
+rates = st.decimals(0, 1_000_000, places=9)
+counts = st.integers(0, 10**12)
+
+
+@given(counts, counts, rates, rates)
 def test_a_cost_is_tokens_times_price_without_rounding(input: int, output: int, rate: Decimal, output_rate: Decimal):
-    cost = priced(book(f"m: {{input: {rate}, output: {output_rate}}}").price(usage(input, output), "s", "m", DAY))
+    cost = priced(book(f"m: {{input: {rate}, output: {output_rate}}}").price(usage(input, output), "s", "m", NOW))
 
-    assert int(cost.input.scaleb(15)) == input * int(rate.scaleb(9))
-    assert int(cost.output.scaleb(15)) == output * int(output_rate.scaleb(9))
-
-
-def test_a_long_input_sets_the_price_of_the_whole_request():
-    prices = book("m: {input: 1, output: 2, above: {input_tokens: 100, input: 10, output: 20}}")
-
-    assert priced(prices.price(usage(input=100, output=1), "s", "m", DAY)).total.scaleb(6) == 102
-    assert priced(prices.price(usage(input=101, output=1), "s", "m", DAY)).total.scaleb(6) == 1030
+    expected = input * int(rate.scaleb(9)) + output * int(output_rate.scaleb(9))
+    sign, digits, exponent = cost.total.as_tuple()
+    assert isinstance(exponent, int)
+    assert int("".join(map(str, digits))) * 10 ** (15 + exponent) == expected
+    assert len(str(expected)) <= 38, "DynamoDB keeps 38 digits"
+    assert sign == 0
 
 
-@pytest.mark.parametrize(("day", "total"), [(date(2026, 6, 30), 1), (date(2026, 7, 1), 2), (date(2027, 1, 1), 3)])
-def test_a_price_holds_from_its_day_on(day: date, total: int):
+@pytest.mark.parametrize(
+    ("seconds", "cost"),
+    [(60.0, "0.006"), (0.5, "0.00005"), (7.1, "0.00071"), (1 / 3, "0.0000333333"), (0.0, "0")],
+)
+def test_time_is_paid_to_a_millionth_of_a_millionth(seconds: float, cost: str):
+    assert components(book("m: {audio_minute: 0.006}"), usage(seconds=seconds)) == {"audio_duration": Decimal(cost)}
+
+
+def test_an_hour_is_sixty_minutes():
+    used = usage(seconds=12.3)
+
+    assert components(book("m: {audio_hour: 0.36}"), used) == components(book("m: {audio_minute: 0.006}"), used)
+
+
+def test_what_is_paid_by_time_is_not_paid_by_tokens():
+    assert components(book("m: {audio_hour: 3.6}"), usage(input=500, output=20, seconds=10)) == {
+        "audio_duration": Decimal("0.01")
+    }
+
+
+@pytest.mark.parametrize("used", [usage(input=9), usage(source="missing"), usage(source="missing", seconds=3)])
+def test_what_is_paid_by_time_is_unpriced_without_a_time(used: Usage):
+    assert book("m: {audio_hour: 1}").price(used, "s", "m", NOW) == Unpriced("usage_missing")
+
+
+def test_seconds_without_a_price_are_not_free():
+    assert book("m: {input: 1, output: 1}").price(usage(seconds=3), "s", "m", NOW) == Unpriced("unknown_price")
+
+
+@pytest.mark.parametrize("used", [usage(source="missing"), usage(), usage(seconds=3), usage(input=7, output=7)])
+def test_what_is_paid_by_request_costs_the_same_whatever_was_used(used: Usage):
+    assert components(book("m: {request: 0.04}"), used) == {"request": Decimal("0.04")}
+
+
+@pytest.mark.parametrize(
+    ("input", "cost"), [(100, 102), (101, 1030), (1000, 10_020), (1001, 100_300), (10**6, 100 * 10**6 + 200)]
+)
+def test_a_long_input_sets_the_price_of_the_whole_request(input: int, cost: int):
     prices = book(
-        "m: [{effective_from: 2026-07-01, input: 2}, {input: 1}, {effective_from: 2026-12-31, input: 3}]",
+        "m: {input: 1, output: 2, above: [{input_tokens: 1000, input: 100, output: 200}, "
+        "{input_tokens: 100, input: 10, output: 20}]}"
     )
 
-    assert priced(prices.price(usage(input=MILLION), "s", "m", day)).total == total
+    total = priced(prices.price(usage(input=input, output=1), "s", "m", NOW)).total
+    assert total.scaleb(6) == cost
 
 
-def test_before_its_first_price_a_model_is_unpriced():
-    prices = book("m: {effective_from: 2026-07-01, input: 2}")
+@pytest.mark.parametrize(
+    ("at", "total"),
+    [
+        ("2026-06-30T23:59:59.999", 1),
+        ("2026-07-01T00:00", 2),
+        ("2026-11-23T14:29:59.999", 2),
+        ("2026-11-23T14:30", 3),
+        ("2027-01-01T00:00", 3),
+    ],
+)
+def test_a_price_holds_from_its_moment_on(at: str, total: int):
+    prices = book(
+        "m: [{effective_from: 2026-07-01, input: 2}, {input: 1}, {effective_from: 2026-11-23T15:30+01:00, input: 3}]",
+    )
 
-    assert prices.price(usage(input=1), "s", "m", date(2026, 6, 30)) == Unpriced("unknown_price")
+    moment = datetime.fromisoformat(at).replace(tzinfo=UTC)
+    assert priced(prices.price(usage(input=MILLION), "s", "m", moment)).total == total
+
+
+def test_before_its_first_price_a_model_has_the_price_of_the_next_rule_or_none():
+    prices = book(
+        "m: {effective_from: 2026-12-01, input: 2}\n      "
+        "n*: {input: 5}\n      n: {effective_from: 2026-12-01, input: 2}"
+    )
+
+    assert prices.price(usage(input=1), "s", "m", NOW) == Unpriced("unknown_price")
+    assert priced(prices.price(usage(input=1), "s", "n", NOW)).rule == "own:s/n*"
+    assert priced(prices.price(usage(input=1), "s", "n", NOW + timedelta(days=9))).rule == "own:s/n"
 
 
 @pytest.mark.parametrize(
     ("model", "rule"),
     [
-        ("gpt-5", "s/gpt-5"),
-        ("gpt-5-2026-01-01", "s/gpt-5-20*"),
-        ("gpt-5-2026-02-02", "s/gpt-5-2026-02-02"),
-        ("gpt-5-mini", "s/gpt-*"),
-        ("GPT-5", None),
+        ("gpt-5", "own:s/gpt-5"),
+        ("gpt-5-2026-01-01", "own:s/gpt-5-20*"),
+        ("gpt-5-2026-02-02", "own:s/gpt-5-2026-02-02"),
+        ("gpt-5-mini", "own:s/gpt-*"),
+        ("GPT-5", "own:s/gpt-5"),
         ("my-gpt-5", None),
         ("", None),
     ],
 )
 def test_the_most_exact_pattern_wins_wherever_it_stands(model: str, rule: str | None):
-    prices = book(
-        "gpt-*: {input: 1}\n    gpt-5 gpt-5-20*: {input: 2}\n    gpt-5-2026-02-02: {input: 3}",
-    )
+    prices = book("gpt-*: {input: 1}\n      gpt-5 gpt-5-20*: {input: 2}\n      gpt-5-2026-02-02: {input: 3}")
 
-    cost = prices.price(usage(input=1), "s", model, DAY)
+    cost = prices.price(usage(input=1), "s", model, NOW)
 
-    assert cost == (Unpriced("unknown_price") if rule is None else Cost("priced", input=priced(cost).input, rule=rule))
+    assert (cost.rule if isinstance(cost, Cost) else None) == rule
 
 
 @pytest.mark.parametrize(("server", "model"), [("s", "other"), ("elsewhere", "m"), (None, "m"), ("s", None)])
 def test_what_is_not_in_the_book_is_unpriced_and_not_free(server: str | None, model: str | None):
-    assert book("m: {input: 1, output: 1}").price(usage(input=1), server, model, DAY) == Unpriced("unknown_price")
-
-
-def test_output_of_a_model_without_an_output_price_is_unpriced():
-    prices = book("embed: {input: 1}")
-
-    assert priced(prices.price(usage(input=5), "s", "embed", DAY)).total.scaleb(6) == 5
-    assert prices.price(usage(input=5, output=1), "s", "embed", DAY) == Unpriced("unknown_price")
-
-
-def test_usage_that_was_not_measured_is_unpriced():
-    assert book("m: {input: 1}").price(usage(source="missing"), "s", "m", DAY) == Unpriced("usage_missing")
-
-
-def test_usage_that_contradicts_itself_is_unpriced():
-    assert book("m: {input: 1}").price(usage(input=5, cached=6), "s", "m", DAY) == Unpriced("usage_inconsistent")
-
-
-def test_a_request_that_uses_no_tokens_has_nothing_to_price():
-    assert book("m: {input: 1}").price(usage(source="none"), None, None, DAY) == Cost("none")
-
-
-def test_a_free_server_is_free_even_without_usage():
-    assert book("m: {input: 1}").price(usage(source="missing"), "other", "any", DAY) == Cost("free", rule="other/*")
-
-
-def test_estimated_usage_is_priced():
-    assert priced(book("m: {input: 1}").price(usage(input=MILLION, source="estimated"), "s", "m", DAY)).total == 1
+    assert book("m: {input: 1, output: 1}").price(usage(input=1), server, model, NOW) == Unpriced("unknown_price")
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "problem"),
-    [
-        ("", "the file", "empty"),
-        ("[]", "the file", "empty or not a mapping"),
-        ("servers: {s: {m: free}}", "the file", "has no `version`"),
-        ('version: ""\nservers: {s: {m: free}}', "version", "is not a text"),
-        ("version: 1\nservers: {s: {m: free}}\nserver: x", "the file.server", "unknown key"),
-        ("version: 1\nservers: {s: }", "servers.s", "empty"),
-        ("version: 1\nservers: {s: {m: cheap}}", "servers.s.m", "empty or not a mapping"),
-        ("version: 1\nservers: {s: {m: {output: 1}}}", "servers.s.m", "has no `input`"),
-        ("version: 1\nservers: {s: {m: {input: ten}}}", "servers.s.m.input", "'ten' is not a price"),
-        ("version: 1\nservers: {s: {m: {input: -1}}}", "servers.s.m.input", "'-1' is not a price"),
-        ("version: 1\nservers: {s: {m: {input: .nan}}}", "servers.s.m.input", "'.nan' is not a price"),
-        ("version: 1\nservers: {s: {m: {input: NaN}}}", "servers.s.m.input", "'NaN' is not a price"),
-        ("version: 1\nservers: {s: {m: {input: Infinity}}}", "servers.s.m.input", "'Infinity' is not a price"),
-        ("version: 1\nservers: {s: {m: {input: 1000001}}}", "servers.s.m.input", "'1000001' is not a price"),
-        ("version: 1\nservers: {s: {m: {input: 0.0000000001}}}", "servers.s.m.input", "is not a price"),
-        ("version: 1\nservers: {s: {m: {input: [1]}}}", "servers.s.m.input", "['1'] is not a price"),
-        ("version: 1\nservers: {s: {m: {input: 1, outptu: 1}}}", "servers.s.m.outptu", "unknown key"),
-        ("version: 1\nservers: {s: {m: {input: 1, effective_from: soon}}}", "servers.s.m.effective_from", "not a day"),
-        ("version: 1\nservers: {s: {m: {input: 1, effective_from: {}}}}", "servers.s.m.effective_from", "not a day"),
-        ("version: 1\nservers: {s: {m: [{input: 1}, {input: 2}]}}", "servers.s.m", "two from the same day"),
-        ("version: 1\nservers: {s: {m: []}}", "servers.s.m", "has no price"),
-        ("version: 1\nservers: {s: {m n: free, n: {input: 2}}}", "servers.s.n", "n is priced twice"),
-        ("version: 1\nservers: {s: {m: free, m: {input: 2}}}", "servers.s.m", "stands there twice"),
-        ("version: 1\nservers: {s: {m: {input: 1, above: {input: 2}}}}", "servers.s.m.above", "has no `input_tokens`"),
-        (
-            "version: 1\nservers: {s: {m: {input: 1, above: {input_tokens: 2.5, input: 2}}}}",
-            "servers.s.m.above.input_tokens",
-            "not a number of tokens",
-        ),
-    ],
+    ("price", "used"), [("{input: 1}", usage(input=5, output=1)), ("{output: 1}", usage(input=1, output=5))]
 )
-def test_a_faulty_file_is_refused_with_file_key_and_remedy(text: str, key: str, problem: str):
-    with pytest.raises(PriceBookError) as error:
-        parse_price_book(text, "my-prices.yaml")
-
-    message = str(error.value)
-    assert message.startswith(f"my-prices.yaml: {key}: ")
-    assert problem in message
-    assert "Remedy: " in message
+def test_tokens_that_the_price_does_not_cover_are_unpriced(price: str, used: Usage):
+    assert book(f"m: {price}").price(used, "s", "m", NOW) == Unpriced("unknown_price")
 
 
-def test_a_file_that_is_no_yaml_is_refused():
-    with pytest.raises(PriceBookError, match=r"(?s)my-prices\.yaml: is not valid YAML: .*line 1"):
-        parse_price_book("a: b: c", "my-prices.yaml")
+def test_usage_that_was_not_measured_is_unpriced():
+    prices = book("m: {input: 1, request: 0.5}")
+
+    assert prices.price(usage(source="missing"), "s", "m", NOW) == Unpriced("usage_missing")
 
 
-def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(PriceBookError, match=r"absent\.yaml: cannot be read.* Remedy: "):
-        load_price_book(tmp_path / "absent.yaml")
+@pytest.mark.parametrize(
+    "used",
+    [
+        usage(input=5, cached=6),
+        usage(input=5, written=6),
+        usage(input=5, cached=3, written=3),
+        usage(input=5, audio=(6, 0)),
+        usage(output=5, reasoning=6),
+        usage(output=5, audio=(0, 3), reasoning=3),
+    ],
+    ids=str,
+)
+def test_usage_that_contradicts_itself_is_unpriced(used: Usage):
+    assert book("m: {input: 1, output: 1}").price(used, "s", "m", NOW) == Unpriced("usage_inconsistent")
+
+
+def test_a_request_that_uses_no_tokens_has_nothing_to_price():
+    assert book("m: {input: 1}").price(usage(source="none"), None, None, NOW) == Cost("none")
+
+
+def test_a_free_server_is_free_even_without_usage():
+    assert book("m: {input: 1}").price(usage(source="missing"), "other", "any", NOW) == Cost("free", rule="own:other/*")
+
+
+@pytest.mark.parametrize("free", ["free", "{free: true}", "[{input: 1}, {effective_from: 2026-11-01, free: true}]"])
+def test_a_model_can_be_free(free: str):
+    assert priced(book(f"m: {free}").price(usage(input=1), "s", "m", NOW)).pricing == "free"
+
+
+def test_estimated_usage_is_priced():
+    assert components(book("m: {input: 1}"), usage(input=MILLION, source="estimated")) == {"input": Decimal(1)}
 
 
 def test_two_servers_can_share_their_prices():
-    prices = parse_price_book("version: 1\nservers:\n  a: &a\n    m: {input: 1}\n  b: *a\n")
+    prices = parse_price_book("servers:\n  a: &a\n    models:\n      m: {input: 1}\n  b: *a\n")
 
-    assert prices.servers == ["a", "b"]
-    assert priced(prices.price(usage(input=MILLION), "b", "m", DAY)).rule == "b/m"
+    assert priced(prices.price(usage(input=MILLION), "b", "m", NOW)).rule == "own:b/m"
 
 
-class TestTheShippedBook:
+def test_many_made_up_names_are_not_remembered_for_ever():
+    prices = book("m: {input: 1}")
+
+    for number in range(10_000):
+        assert prices.price(usage(input=1), "s", f"made-up-{number}", NOW) == Unpriced("unknown_price")
+
+    assert len(prices._remembered) <= 4096
+    assert priced(prices.price(usage(input=1), "s", "m", NOW)).rule == "own:s/m"
+
+
+class TestVersion:
+    TEXT = "servers:\n  s: {models: {m: {input: 1}, n: free}}\n"
+
+    @pytest.mark.parametrize(
+        "other",
+        ["# a comment\n" + TEXT, "servers:\n  s:\n    models:\n      n: free\n      m:\n        input: 1\n"],
+    )
+    def test_comments_and_order_do_not_matter(self, other: str):
+        assert parse_price_book(other).version == parse_price_book(self.TEXT).version
+
+    @pytest.mark.parametrize("change", [("input: 1", "input: 1.0"), ("n: free", "n: {input: 0}"), (" s:", " t:")])
+    def test_every_price_does(self, change: tuple[str, str]):
+        assert parse_price_book(self.TEXT.replace(*change)).version != parse_price_book(self.TEXT).version
+
+    def test_whose_list_prices_a_server_has_does(self):
+        def version(**urls: str) -> str:
+            shipped = load_price_book().list
+            return parse_price_book("", price_list=shipped, urls=urls).version
+
+        assert version(a="https://api.openai.com/v1") != version(a="https://api.groq.com/openai/v1")
+        assert version(a="https://unknown.example") == version(b="https://elsewhere.example")
+
+
+class TestTheFilesInTheRepository:
     @pytest.mark.parametrize(
         ("server", "model"),
         [
@@ -216,7 +316,7 @@ class TestTheShippedBook:
         ],
     )
     def test_common_models_have_a_price(self, server: str, model: str):
-        cost = priced(load_price_book().price(usage(input=1000), server, model, DAY))
+        cost = priced(load_price_book().price(usage(input=1000), server, model, NOW))
 
         assert cost.pricing == "priced"
         assert cost.total > 0
@@ -225,15 +325,25 @@ class TestTheShippedBook:
         prices = load_price_book()
 
         rules = [
-            priced(prices.price(usage(input=1), "openai", m, DAY)).rule for m in ("gpt-5-mini", "gpt-5", "o3-mini")
+            priced(prices.price(usage(input=1), "openai", m, NOW)).rule for m in ("gpt-5-mini", "gpt-5", "o3-mini")
         ]
-        assert rules == ["openai/gpt-5-mini", "openai/gpt-5", "openai/o3-mini"]
+        assert rules == ["list:openai/gpt-5-mini", "list:openai/gpt-5", "list:openai/o3-mini"]
 
     def test_a_local_server_is_free_and_a_rented_machine_is_unpriced(self):
         prices = load_price_book()
 
-        assert priced(prices.price(usage(input=1), "ollama", "llama3", DAY)).pricing == "free"
-        assert prices.price(usage(input=1), "replicate", "llama3", DAY) == Unpriced("unknown_price")
+        assert priced(prices.price(usage(input=1), "ollama", "llama3", NOW)).pricing == "free"
+        assert prices.price(usage(input=1), "replicate", "llama3", NOW) == Unpriced("unknown_price")
 
-    def test_it_says_which_edition_it_is(self):
-        assert date.fromisoformat(load_price_book().version) <= date.max
+    def test_the_version_says_which_list_it_is(self):
+        assert load_price_book().version.startswith(f"genai-prices-{load_price_book().list.version}+")
+
+    def test_every_listed_price_can_be_read(self):
+        listed: list[Any] = load_price_book().list.read_all()
+
+        assert len(listed) > 1000
+        assert all(
+            price.price.is_free or price.price.rates.given() or price.price.uncounted or price.starts
+            for model in listed
+            for price in model.prices
+        )

@@ -1,0 +1,34 @@
+"""CloudWatch as the `costs` commands use it: the application's namespace, and one metric of their own."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import boto3
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+NAMESPACE = "OpenAIProxy"
+DRIFT = "ReconciliationDrift"
+
+
+def cloudwatch_client(environ: Mapping[str, str]) -> "CloudWatchClient":
+    """A client for the Region of the environment, or of the AWS settings. Raises botocore's errors."""
+    session = boto3.Session(region_name=environ.get("AWS_REGION"))  # which boto3 itself does not read
+    return session.client("cloudwatch")  # pyright: ignore[reportUnknownMemberType] - stubs of all services
+
+
+def publish_drift(client: "CloudWatchClient", server: str, drift: Decimal) -> None:
+    """Publish a drift from 0 to 1 as a percentage, for a server. Raises botocore's errors."""
+    client.put_metric_data(
+        Namespace=NAMESPACE,
+        MetricData=[
+            {
+                "MetricName": DRIFT,
+                "Dimensions": [{"Name": "Server", "Value": server}],
+                "Value": float(100 * drift),
+                "Unit": "Percent",
+            }
+        ],
+    )

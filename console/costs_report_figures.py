@@ -1,0 +1,161 @@
+"""The figures of a report, from rollups, entries and CloudWatch.
+
+One rule: spend and tokens come from the rollups, which stay; latency and savings from entries, which expire after 400
+days. What is not there is named, not left out.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.pricing import PriceBook, Unpriced
+from openai_proxy.pricing_rates import EXACT
+from openai_proxy.ulid import ulid_time
+from record_cost.entry_cost import usage_of_entry
+
+from console.costs_cloudwatch import NAMESPACE
+from console.costs_period import Period
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+Item = dict[str, Any]
+
+PERCENTILES = (50, 90, 99)
+
+OF_ENTRIES = frozenset(
+    {"sk", "client_id", "server", "model", "request_model", "outcome", "cache_status", "cost", "pricing", "duration"}
+    | {"time_to_first_chunk", "input_tokens", "output_tokens", "cache_read_input_tokens", "usage_source"}
+    | {"cache_creation_input_tokens", "reasoning_output_tokens", "input_audio_tokens", "output_audio_tokens"}
+    | {"audio_duration"}
+)
+"""The attributes of entries that are looked at."""
+
+
+@dataclass(slots=True)
+class Latencies:
+    """Seconds of the completed requests of one model on one server, answers from the cache left out."""
+
+    durations: list[float] = field(default_factory=list[float])
+    first_chunks: list[float] = field(default_factory=list[float])
+
+
+@dataclass(slots=True)
+class Savings:
+    """What caches saved, at the prices of the book: USD. What has no price there is counted apart."""
+
+    hits: int = 0
+    hits_saved: Decimal = Decimal(0)
+    hits_unpriced: int = 0
+    cached_requests: int = 0
+    cached_tokens: int = 0
+    cached_saved: Decimal = Decimal(0)
+    cached_unpriced: int = 0
+
+
+@dataclass(slots=True)
+class EntryFigures:
+    """What only entries tell."""
+
+    entries: int = 0
+    latencies: dict[tuple[str, str], Latencies] = field(default_factory=dict[tuple[str, str], Latencies])
+    savings: Savings = field(default_factory=Savings)
+
+
+@dataclass(frozen=True, slots=True)
+class Throttles:
+    """Refused requests by day and by what refused them; `problem` says why there are none."""
+
+    days: Mapping[date, Mapping[str, int]]
+    problem: str = ""
+
+
+def entry_figures(entries: Iterable[Item], prices: PriceBook) -> EntryFigures:
+    """Latency and savings, in one pass."""
+    figures = EntryFigures()
+    for entry in entries:
+        figures.entries += 1
+        hit = entry.get("cache_status") == "HIT"
+        if entry["outcome"] == "completed" and not hit:
+            key = (entry.get("server", "-"), entry.get("model", "-"))
+            latencies = figures.latencies.setdefault(key, Latencies())
+            latencies.durations.append(float(entry["duration"]))
+            if "time_to_first_chunk" in entry:
+                latencies.first_chunks.append(float(entry["time_to_first_chunk"]))
+        if hit or entry["cache_read_input_tokens"]:
+            _add_savings(figures.savings, entry, prices, hit=hit)
+    return figures
+
+
+def percentile(values: Sequence[float], percent: int) -> float | None:
+    """The smallest value that `percent` % of all do not exceed (nearest rank); None without values.
+
+    `values` are in order.
+    """
+    return values[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else None
+
+
+def read_throttles(client: Callable[[], "CloudWatchClient"], period: Period) -> Throttles:
+    """The metric `Throttles` by source. CloudWatch keeps days for 455 days, and may be out of reach."""
+    try:
+        return _throttles(client(), period)
+    except (BotoCoreError, ClientError) as error:
+        return Throttles({}, f"CloudWatch could not be asked: {error}")
+
+
+def _throttles(client: "CloudWatchClient", period: Period) -> Throttles:
+    pages = client.get_paginator("list_metrics").paginate(Namespace=NAMESPACE, MetricName="Throttles")
+    dimensions = [metric.get("Dimensions", []) for page in pages for metric in page["Metrics"]]
+    by_source = [each for each in dimensions if [one.get("Name") for one in each] == ["Source"]]
+    days: dict[date, dict[str, int]] = {}
+    for each in by_source:
+        for first in range(0, len(period.days), 1000):  # the service gives at most 1,440 values
+            part = period.days[first : first + 1000]
+            answer = client.get_metric_statistics(
+                Namespace=NAMESPACE,
+                MetricName="Throttles",
+                Dimensions=[{"Name": "Source", "Value": each[0].get("Value", "")}],
+                StartTime=_midnight(part[0]),
+                EndTime=_midnight(part[-1]) + timedelta(days=1),
+                Period=86400,
+                Statistics=["Sum"],
+            )
+            for point in answer["Datapoints"]:
+                day = point.get("Timestamp", _midnight(part[0])).astimezone(UTC).date()
+                sums = days.setdefault(day, {})
+                source = each[0].get("Value", "")
+                sums[source] = sums.get(source, 0) + round(point.get("Sum", 0))
+    problem = "" if by_source else f"The namespace {NAMESPACE} has no metric Throttles by source here."
+    return Throttles(days, problem)
+
+
+def _add_savings(savings: Savings, entry: Item, prices: PriceBook, *, hit: bool) -> None:
+    """A hit would have cost what its tokens cost; cached input what other input costs, without cache prices."""
+    usage, at = usage_of_entry(entry), ulid_time(entry["sk"])
+    server, model = entry.get("server"), entry.get("model")
+    real = prices.price(usage, server, model, at)
+    if isinstance(real, Unpriced) and entry.get("request_model") != model:
+        model = entry.get("request_model")
+        real = prices.price(usage, server, model, at)
+    if hit:
+        savings.hits += 1
+        if isinstance(real, Unpriced):
+            savings.hits_unpriced += 1
+        else:
+            savings.hits_saved = EXACT.add(savings.hits_saved, real.total)
+        return
+    savings.cached_requests += 1
+    savings.cached_tokens += usage.cache_read_input_tokens
+    fresh = prices.price(replace(usage, cache_read_input_tokens=0, cache_creation_input_tokens=0), server, model, at)
+    if isinstance(real, Unpriced) or isinstance(fresh, Unpriced):
+        savings.cached_unpriced += 1
+    else:
+        savings.cached_saved = EXACT.add(savings.cached_saved, EXACT.subtract(fresh.total, real.total))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -1,0 +1,167 @@
+"""Reads what a provider counted, from the CSV files that its console exports.
+
+One rule: a column is known by its name or named by the caller; nothing is guessed from what is in it.
+
+Column names as OpenAI's usage page exports them (usage and costs, 2025 and 2026), and the usage and cost pages of
+Anthropic's console (2025 and 2026); seen in exports that others have published. Both give days and times in UTC.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from console.errors import ConsoleError
+
+MEASURES = ("input_tokens", "cached_tokens", "output_tokens", "cost", "requests")
+NAMED = ("date", "model", "currency", *MEASURES)
+"""What a column can be named as."""
+
+KNOWN: Mapping[str, Sequence[Sequence[str]]] = {
+    "date": (("start_time_iso",), ("usage_date_utc",), ("start_time",), ("date",), ("day",)),
+    "model": (("model_version",), ("model",), ("line_item",)),
+    "currency": (("amount_currency",), ("currency",)),
+    "input_tokens": (
+        ("input_tokens",),
+        (
+            "usage_input_tokens_no_cache",
+            "usage_input_tokens_cache_write_5m",
+            "usage_input_tokens_cache_write_1h",
+            "usage_input_tokens_cache_read",
+        ),
+        ("prompt_tokens",),
+    ),
+    "cached_tokens": (("input_cached_tokens",), ("usage_input_tokens_cache_read",)),
+    "output_tokens": (("output_tokens",), ("usage_output_tokens",), ("completion_tokens",)),
+    "cost": (("amount_value",), ("cost_usd",), ("cost",)),
+    "requests": (("num_model_requests",), ("requests",)),
+}
+"""The columns that each thing is the sum of; the first that are all there hold."""
+
+_DISPLAY_NAMES = {"usage_date_utc", "model", "cost_usd"}
+"""The columns of a cost export whose models have names for people ("Claude Sonnet 4.5"), which no ledger has."""
+
+
+@dataclass(slots=True)
+class Export:
+    """What a provider counted, for each measure by day and model; None as model is all of a day's models together."""
+
+    days: set[date] = field(default_factory=set[date])
+    figures: dict[str, dict[tuple[date, str | None], Decimal]] = field(
+        default_factory=dict[str, dict[tuple[date, str | None], Decimal]]
+    )
+
+    def by_model(self, measure: str) -> bool:
+        """Whether a measure is known model by model."""
+        return all(model is not None for _, model in self.figures[measure])
+
+
+def read_exports(paths: Iterable[Path], columns: Mapping[str, str]) -> Export:
+    """Several files together. `columns` names columns by what they are; "a+b" is a sum. Raises ConsoleError."""
+    export = Export()
+    for path in paths:
+        _read(path, columns, export)
+    return export
+
+
+def _read(path: Path, columns: Mapping[str, str], export: Export) -> None:
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConsoleError(f"{path}: cannot be read as a CSV file in UTF-8 ({error}).") from error
+    first_line = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first_line.count)
+    reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
+    headings = list(reader.fieldnames or ())
+    found = _columns(path, headings, columns)
+    measures = [measure for measure in MEASURES if measure in found]
+    for measure in measures:
+        export.figures.setdefault(measure, {})
+    try:
+        for row in reader:
+            _add(row, found, measures, export, where=f"{path}, line {reader.line_num}")
+    except csv.Error as error:
+        raise ConsoleError(f"{path}, line {reader.line_num}: is no CSV ({error}).") from error
+
+
+def _columns(path: Path, headings: Sequence[str], given: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for name in NAMED:
+        alternatives = KNOWN[name]
+        if name in given:
+            alternatives = [tuple(given[name].split("+")) if name in MEASURES else (given[name],)]
+        fitting = (tuple(each) for each in alternatives if set(each) <= set(headings))
+        if columns := next(fitting, None):
+            found[name] = columns
+    if "model" not in given and set(headings) >= _DISPLAY_NAMES:
+        found.pop("model", None)
+    if "date" not in found or not any(measure in found for measure in MEASURES):
+        raise ConsoleError(
+            f"{path}: has no column that is known as a date, or none with figures. "
+            f"Its columns: {', '.join(headings)[:300] or 'none'}. "
+            "Remedy: name them, as in --column date=Day --column input_tokens=Prompt."
+        )
+    return found
+
+
+def _add(
+    row: Mapping[str, str | None],
+    columns: Mapping[str, tuple[str, ...]],
+    measures: Sequence[str],
+    export: Export,
+    where: str,
+) -> None:
+    day = _day(row[columns["date"][0]] or "", where)
+    export.days.add(day)
+    texts = {measure: [(row[column] or "").strip() for column in columns[measure]] for measure in measures}
+    if not any(text for each in texts.values() for text in each):
+        return  # how an export shows a day without usage
+    currency = (row[columns["currency"][0]] or "").strip() if "currency" in columns else ""
+    if currency and currency.lower() != "usd":
+        raise ConsoleError(f"{where}: amounts are in {currency}, but the ledger's are in USD.")
+    model = _model(row, columns)
+    for measure, parts in texts.items():
+        value = sum((_number(text, measure, where) for text in parts), Decimal(0))
+        sums = export.figures[measure]
+        sums[day, model] = sums.get((day, model), Decimal(0)) + value
+
+
+def _model(row: Mapping[str, str | None], columns: Mapping[str, tuple[str, ...]]) -> str | None:
+    if "model" not in columns:
+        return None
+    [column] = columns["model"]
+    name = (row[column] or "").strip()
+    # A line item names a model and what is charged for, such as "gpt-4o-2024-08-06, input".
+    return (name.split(", ")[0] if column == "line_item" else name) or None
+
+
+def _day(text: str, where: str) -> date:
+    text = text.strip()
+    try:
+        if re.fullmatch(r"\d{9,11}(\.0+)?", text, re.ASCII):
+            return datetime.fromtimestamp(float(text), UTC).date()
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo is None else moment.astimezone(UTC)).date()
+    except (ValueError, OverflowError):
+        raise ConsoleError(f"{where}: '{text[:40]}' is neither a date (ISO 8601) nor Unix seconds.") from None
+
+
+def _number(text: str, measure: str, where: str) -> Decimal:
+    try:
+        value = Decimal(text or 0)
+    except InvalidOperation:
+        value = Decimal("nan")
+    if not value.is_finite() or (value < 0 and measure != "cost"):  # credits are negative costs
+        raise ConsoleError(f"{where}: '{text[:40]}' is no number of {measure}.")
+    return value
+
+
+def merged(figures: Mapping[tuple[date, str | None], Decimal]) -> Iterator[tuple[date, Decimal]]:
+    """The figures of a measure by day alone."""
+    days: dict[date, Decimal] = {}
+    for (day, _), value in figures.items():
+        days[day] = days.get(day, Decimal(0)) + value
+    yield from sorted(days.items())

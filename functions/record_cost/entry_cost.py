@@ -1,0 +1,87 @@
+"""What a ledger entry cost: its price attributes, made of its other attributes and the price book. Pure.
+
+One rule: nothing but the entry and the book matters, so that an entry can be priced again at any time
+(`openai-proxy costs reprice`) and gets what it would have got when it was recorded.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from openai_proxy.pricing import Cost, PriceBook, Unpriced
+from openai_proxy.pricing_rates import COMPONENTS
+from openai_proxy.ulid import ulid_time
+from openai_proxy.usage import Usage
+
+CURRENCY = "USD"
+UNNAMED = "-"
+"""What stands where a name is wanted and there is none."""
+
+PRICE_ATTRIBUTES = (
+    "pricing",
+    "price_version",
+    "price_rule",
+    "unpriced_reason",
+    "currency",
+    "cost",
+    *(f"cost_{component}" for component in COMPONENTS),
+)
+"""All that `price_attributes` may give an entry. What it does not give is not there: no cost, no reason, no component.
+
+A priced or free entry has at least these components; others are there when they are not zero.
+"""
+_ALWAYS_GIVEN = {f"cost_{component}": Decimal(0) for component in ("input", "cached_input", "cache_write", "output")}
+_RESPONSE_CACHE = Cost("free", rule="response cache")
+
+
+def price_attributes(event_id: str, entry: Mapping[str, Any], prices: PriceBook) -> dict[str, Any]:
+    """The price attributes of an entry; its own are not looked at. `cost` is the exact sum of the components."""
+    cost = _RESPONSE_CACHE if entry.get("cache_status") == "HIT" else _cost(event_id, entry, prices)
+    attributes: dict[str, Any] = {"pricing": cost.pricing, "price_version": prices.version, "currency": CURRENCY}
+    if isinstance(cost, Unpriced):
+        return attributes | {"unpriced_reason": cost.reason}
+    components = {f"cost_{name}": usd for name, usd in cost.components.items()}
+    return attributes | {"price_rule": cost.rule or UNNAMED, "cost": cost.total} | _ALWAYS_GIVEN | components
+
+
+def usage_attributes(usage: Usage) -> dict[str, Any]:
+    """An entry's attributes that say what was used."""
+    attributes: dict[str, Any] = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_input_tokens": usage.cache_read_input_tokens,
+        "cache_creation_input_tokens": usage.cache_creation_input_tokens,
+        "reasoning_output_tokens": usage.reasoning_output_tokens,
+        "input_audio_tokens": usage.input_audio_tokens,
+        "output_audio_tokens": usage.output_audio_tokens,
+        "usage_source": usage.source,
+    }
+    if usage.duration is not None:
+        attributes["audio_duration"] = Decimal(str(round(usage.duration, 6)))
+    return attributes
+
+
+def usage_of_entry(entry: Mapping[str, Any]) -> Usage:
+    """The inverse of `usage_attributes`. Entries of before have no audio."""
+    duration = entry.get("audio_duration")
+    return Usage(
+        input_tokens=int(entry["input_tokens"]),
+        output_tokens=int(entry["output_tokens"]),
+        cache_read_input_tokens=int(entry["cache_read_input_tokens"]),
+        cache_creation_input_tokens=int(entry["cache_creation_input_tokens"]),
+        reasoning_output_tokens=int(entry["reasoning_output_tokens"]),
+        source=entry["usage_source"],
+        input_audio_tokens=int(entry.get("input_audio_tokens", 0)),
+        output_audio_tokens=int(entry.get("output_audio_tokens", 0)),
+        duration=None if duration is None else float(duration),
+    )
+
+
+def _cost(event_id: str, entry: Mapping[str, Any], prices: PriceBook) -> Cost | Unpriced:
+    usage, at = usage_of_entry(entry), ulid_time(event_id)
+    server, answered, asked = entry.get("server"), entry.get("model"), entry.get("request_model")
+    # The model that answered sets the price; an alias that the server resolved to an unlisted name still has its own.
+    cost = prices.price(usage, server, answered, at)
+    if isinstance(cost, Unpriced) and cost.reason == "unknown_price" and asked != answered:
+        return prices.price(usage, server, asked, at)
+    return cost

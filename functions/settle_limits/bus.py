@@ -1,0 +1,36 @@
+"""Events to the bus. One rule: what the bus has not taken raises."""
+
+from typing import TYPE_CHECKING
+
+from openai_proxy.events import Event
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+
+
+class NotPublishedError(Exception):
+    """The bus did not take an event."""
+
+
+class Bus:
+    """Where thresholds are told."""
+
+    def __init__(self, client: "EventBridgeClient", name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def publish(self, event: Event) -> None:
+        """Put `event`. Raises NotPublishedError and botocore's errors."""
+        entry = event.to_entry(self._name)
+        response = self._client.put_events(
+            Entries=[
+                {
+                    "Source": entry["Source"],
+                    "DetailType": entry["DetailType"],
+                    "Detail": entry["Detail"],
+                    "EventBusName": entry["EventBusName"],
+                }
+            ]
+        )
+        if response["FailedEntryCount"]:
+            raise NotPublishedError(response["Entries"][0].get("ErrorCode", "unknown"))

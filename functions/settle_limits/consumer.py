@@ -1,0 +1,123 @@
+"""SQS batch ─▶ terminal events ─▶ settlements ─▶ counters ─▶ thresholds and price hints.
+
+One rule: a message fails for its own fault only; and a settlement is done when its threshold is told, so that one which
+comes again changes nothing but looks at the thresholds anew.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.events import Event, MalformedEventError
+from openai_proxy.pricing import PriceBook
+
+from settle_limits.bus import NotPublishedError
+from settle_limits.hints import PriceHints
+from settle_limits.settlement import Settlement, settlement_of
+from settle_limits.thresholds import Crossing, crossings, event_of
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+
+class Limits(Protocol):
+    """Where counters are kept: LimitsTable, or a fake of it."""
+
+    def settle(self, settlements: Iterable[Settlement]) -> dict[str, str]:
+        """Settle what is not settled yet; returns the ids of those that could not be, and why."""
+        ...
+
+    def counter(self, limits_id: str) -> dict[str, Any]:
+        """A counter in plain values."""
+        ...
+
+    def mark_told(self, crossing: Crossing) -> None:
+        """Remember that a threshold has been told."""
+        ...
+
+
+class Publisher(Protocol):
+    """Where thresholds are told: Bus, or a fake of it."""
+
+    def publish(self, event: Event) -> None:
+        """Put `event`, or raise."""
+        ...
+
+
+class SettleLimits:
+    """The consumer behind the queue of the terminal events of keys with a budget."""
+
+    def __init__(
+        self,
+        prices: PriceBook,
+        limits: Limits,
+        bus: Publisher,
+        hints: PriceHints,
+        logger: "Logger",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._prices = prices
+        self._limits = limits
+        self._bus = bus
+        self._hints = hints
+        self._logger = logger
+        self._clock = clock
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+        """Settle an SQS batch. Returns the partial batch response: the messages that must come again."""
+        settlements: dict[str, Settlement] = {}
+        messages: dict[str, list[str]] = {}
+        failed: list[str] = []
+        for record in batch["Records"]:
+            try:
+                settlement = settlement_of(Event.from_sqs_body(record["body"]), self._prices)
+            except MalformedEventError as error:
+                self._logger.warning("message refused", message_id=record["messageId"], reason=str(error))
+                failed.append(record["messageId"])
+                continue
+            if settlement:
+                settlements[settlement.event_id] = settlement
+                messages.setdefault(settlement.event_id, []).append(record["messageId"])
+        unsettled = self._limits.settle(settlements.values())
+        for event_id, reason in unsettled.items():
+            self._logger.warning("not settled", event_id=event_id, reason=reason)
+        settled = [each for each in settlements.values() if each.event_id not in unsettled]
+        untold = [each.event_id for each in latest_of_each_key(settled) if not self._tell(each)]
+        self._hints.learn(each.hint for each in settled if each.hint)
+        failed += [message for event_id in (*unsettled, *untold) for message in messages[event_id]]
+        self._logger.info(
+            "batch settled",
+            messages=len(batch["Records"]),
+            settled=len(settled),
+            unpriced=sum(not each.is_priced for each in settled),
+            failed=len(failed),
+        )
+        return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
+
+    def _tell(self, latest: Settlement) -> bool:
+        """Publish the thresholds that a key has reached, then remember them. False: its message must come again."""
+        try:
+            for crossing in crossings(self._limits.counter(latest.limits_id), latest):
+                self._bus.publish(event_of(crossing, latest, self._clock()))
+                self._limits.mark_told(crossing)
+                self._logger.info(
+                    "budget threshold reached",
+                    limits_id=crossing.limits_id,
+                    period=crossing.period,
+                    threshold=crossing.threshold,
+                )
+        except (BotoCoreError, ClientError, NotPublishedError):
+            self._logger.exception("thresholds not told", event_id=latest.event_id)
+            return False
+        return True
+
+
+def latest_of_each_key(settlements: Iterable[Settlement]) -> list[Settlement]:
+    """Of each counter the settlement of the request that was taken last: its budgets are those that hold."""
+    latest: dict[str, Settlement] = {}
+    for each in settlements:
+        known = latest.setdefault(each.limits_id, each)
+        if (each.taken_at, each.event_id) > (known.taken_at, known.event_id):
+            latest[each.limits_id] = each
+    return list(latest.values())

@@ -1,0 +1,41 @@
+"""Composition root of settle_limits: terminal events of keys with a budget ─▶ limits table, BudgetThresholdReached."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from botocore.config import Config
+from openai_proxy.pricing import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
+
+from settle_limits.bus import Bus
+from settle_limits.consumer import SettleLimits
+from settle_limits.hints import PriceHints
+from settle_limits.table import LimitsTable
+
+_CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
+
+# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+_logger = Logger(service="settle_limits", level=os.environ.get("LOG_LEVEL", "INFO"))
+_limits = LimitsTable(
+    boto3.client("dynamodb", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
+    os.environ["LIMITS_TABLE"],
+)
+_settle_limits = SettleLimits(
+    prices=load_price_book(
+        LAYER / (os.environ.get("PRICES_FILE") or PRICES_FILE), LAYER / (os.environ.get("SERVERS_FILE") or SERVERS_FILE)
+    ),
+    limits=_limits,
+    bus=Bus(
+        boto3.client("events", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
+        os.environ["EVENT_BUS_NAME"],
+    ),
+    hints=PriceHints(_limits.write_hint, _logger),
+    logger=_logger,
+)
+
+
+def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
+    """Handle one SQS batch with `ReportBatchItemFailures`."""
+    return _settle_limits(event)

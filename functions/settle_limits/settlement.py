@@ -1,0 +1,173 @@
+"""From a terminal event to what is to be settled: reserved, and what it did cost. Pure.
+
+One rule: a cost that is not known is not zero. It is settled as what was reserved for it, and a cost that is known is
+the ledger's, to the last digit.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Any
+
+from openai_proxy.budget import BudgetWindows, Period
+from openai_proxy.events import TERMINAL_DETAIL_TYPES, Event, MalformedEventError
+from openai_proxy.pricing import Cost, PriceBook, Unpriced
+from openai_proxy.pricing_rates import EXACT
+from openai_proxy.ulid import ulid_time
+from openai_proxy.usage import Usage
+
+CURRENCY = "USD"
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MOST_TOKENS = 10**12
+_MOST_SECONDS = 10**9
+_MOST_MONEY = 10**9
+_MOST_DECIMALS = 24
+_LONGEST_MODEL = 128
+"""As many characters of a model's name as the proxy looks a price up by."""
+_END_OF_9999 = 253_402_300_799
+_MILLIONTH = Decimal(1).scaleb(-6)
+_NOTHING = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceHint:
+    """USD per token of a model, by the name that it was asked for: the measure of the next reservation for it."""
+
+    server: str
+    model: str
+    input: Decimal
+    output: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One inference of a key with a budget. Money is in USD.
+
+    `reserved` is None when nothing was: the cost counts all the same. `client` is as in the event, `budgets` are those
+    that the key had.
+    """
+
+    event_id: str
+    limits_id: str
+    client_id: str
+    client: Mapping[str, Any]
+    taken_at: int
+    windows: BudgetWindows
+    budgets: Mapping[Period, Decimal]
+    reserved: Decimal | None
+    actual: Decimal
+    is_priced: bool
+    hint: PriceHint | None
+
+
+def settlement_of(event: Event, prices: PriceBook) -> Settlement | None:
+    """What is to be settled of a terminal event; None when it counts for no budget. Raises MalformedEventError."""
+    if event.detail_type not in TERMINAL_DETAIL_TYPES:
+        return None
+    try:
+        limits = event.data.get("limits")
+        return _settlement(event, limits, prices) if limits and limits.get("has_budget") else None
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
+
+
+def _settlement(event: Event, limits: Mapping[str, Any], prices: PriceBook) -> Settlement:
+    taken_at = _count(limits["taken_at"], _END_OF_9999)
+    reserved = None if limits["reserved"] is None else _money(limits["reserved"]["cost"])
+    cost, hint = _priced(event, prices)
+    if limits["currency"] != CURRENCY:
+        raise ValueError(f"{limits['currency']!r} is not the currency of the price book")
+    budgets: dict[Period, str | None] = {"day": limits["budget_day"], "month": limits["budget_month"]}
+    return Settlement(
+        event_id=event.id,
+        limits_id=_name(limits["id"]),
+        client_id=_name(event.client_id),
+        client=_client(event.data["client"]),
+        taken_at=taken_at,
+        windows=BudgetWindows.of(taken_at),
+        budgets={period: _budget(amount) for period, amount in budgets.items() if amount is not None},
+        reserved=reserved,
+        actual=cost.total if isinstance(cost, Cost) else reserved or _NOTHING,
+        is_priced=isinstance(cost, Cost),
+        hint=hint,
+    )
+
+
+def _priced(event: Event, prices: PriceBook) -> tuple[Cost | Unpriced, PriceHint | None]:
+    """As the ledger prices it: at the moment of its id, by the model that answered, else by the one asked for."""
+    data, at = event.data, ulid_time(event.id)
+    if data["cache"]["status"] == "HIT":
+        return Cost("free"), None
+    usage, server, asked = _usage(data["usage"]), data["server"]["name"], data["request"]["model"]
+    model = data["response"]["model"] or asked
+    cost = prices.price(usage, server, model, at)
+    if isinstance(cost, Unpriced) and cost.reason == "unknown_price" and asked != model:
+        model = asked
+        cost = prices.price(usage, server, model, at)
+    if isinstance(cost, Unpriced) or cost.pricing == "none" or not (server and asked and asked.isprintable()):
+        return cost, None
+    quote = prices.find(server, model, at)
+    if quote is None:
+        return cost, None
+    rates = quote.price.rates
+    if not (quote.price.is_free or rates.are_of_tokens):
+        return cost, None
+    per_token = [EXACT.multiply(rates.of(name) or _NOTHING, _MILLIONTH) for name in ("input", "output")]
+    return cost, PriceHint(server, asked[:_LONGEST_MODEL], *per_token)
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    figures = Usage.from_event(usage)
+    if figures.source not in ("reported", "estimated", "missing", "none"):
+        raise ValueError(f"usage.source {figures.source!r}")
+    for field in fields(figures):
+        if field.name.endswith("_tokens"):
+            _count(getattr(figures, field.name), _MOST_TOKENS)
+    if figures.duration is not None and not 0 <= figures.duration <= _MOST_SECONDS:
+        raise ValueError(f"usage.duration {figures.duration!r}")
+    return figures
+
+
+def _client(client: Mapping[str, Any]) -> dict[str, Any]:
+    owner = client["owner"]
+    return {
+        "key_id": _text(client["key_id"]),
+        "name": _text(client["name"]),
+        "owner": None if owner is None else _text(owner),
+        "tags": {_text(name): _text(value) for name, value in client["tags"].items()},
+    }
+
+
+def _budget(text: Any) -> Decimal:
+    amount = _money(text)
+    if not amount:
+        raise ValueError("a budget of nothing")
+    return amount
+
+
+def _money(text: Any) -> Decimal:
+    amount = Decimal(_text(text))
+    exponent = amount.as_tuple().exponent
+    if not (isinstance(exponent, int) and -exponent <= _MOST_DECIMALS and 0 <= amount <= _MOST_MONEY):
+        raise ValueError(f"{text!r} is no amount of money")
+    return amount
+
+
+def _count(value: Any, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _name(value: Any) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no id")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return value

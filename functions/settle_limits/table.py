@@ -1,0 +1,123 @@
+"""The limits table as settle_limits uses it. One rule: an inference is settled once, however often and late it comes.
+
+A transaction that is cancelled says why. A marker that is there already is a duplicate, and is dropped; a counter that
+is not as thought is given back as it is, and what it still has of the reservations is settled: the rest has expired, or
+its window is over. One transaction for many inferences also keeps requests waiting less, which take from the same item.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeDeserializer
+from botocore.exceptions import ClientError
+from openai_proxy.budget import counter_pk
+
+from settle_limits.settlement import PriceHint, Settlement
+from settle_limits.thresholds import Crossing
+from settle_limits.transaction import Held, Refusal, build_transaction, in_transactions, to_item
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+ATTEMPTS = 8
+
+MARKER_LIFETIME = 32 * 86400
+"""Seconds. Longer than a month: what comes again after that finds nothing any more that it belongs to."""
+HINT_LIFETIME = 30 * 86400
+
+
+_NOT_TOLD = "#period = :start AND (attribute_not_exists(#of) OR #of <> :budget OR #told < :told)"
+
+
+def pause_before_retry(attempt: int) -> None:
+    """Sleep up to 0.1, 0.2, 0.4 … 1 s: those who want one counter must not meet again."""
+    time.sleep(random.uniform(0, min(1.0, 0.05 * 2**attempt)))  # noqa: S311 - spreads retries, guards nothing
+
+
+class LimitsTable:
+    """The table of counters, markers and price hints. Every method raises botocore's errors."""
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        name: str,
+        pause: Callable[[int], None] = pause_before_retry,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._pause = pause
+        self._clock = clock
+
+    def settle(self, settlements: Iterable[Settlement]) -> dict[str, str]:
+        """Settle what is not settled yet. Returns the ids of those that could not be, and why: to be tried again."""
+        unsettled: dict[str, str] = {}
+        for group in in_transactions(settlements):
+            unsettled |= self._settle(group)
+        return unsettled
+
+    def counter(self, limits_id: str) -> dict[str, Any]:
+        """A counter in plain values; empty when there is none."""
+        key = to_item({"pk": counter_pk(limits_id)})
+        response = self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True)
+        read = TypeDeserializer().deserialize
+        return {name: read(value) for name, value in response.get("Item", {}).items()}
+
+    def mark_told(self, crossing: Crossing) -> None:
+        """Remember that a threshold has been told, unless a higher one has been, or the period is over."""
+        period = crossing.period
+        try:
+            self._client.update_item(
+                TableName=self._name,
+                Key=to_item({"pk": counter_pk(crossing.limits_id)}),
+                UpdateExpression="SET #told = :told, #of = :budget",
+                ConditionExpression=_NOT_TOLD,
+                ExpressionAttributeNames={"#period": period, "#told": f"told_{period}", "#of": f"told_{period}_budget"},
+                ExpressionAttributeValues=to_item(
+                    {":told": crossing.threshold, ":budget": crossing.budget, ":start": crossing.start}
+                ),
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return
+
+    def write_hint(self, hint: PriceHint) -> None:
+        """Tell the proxy a price."""
+        name = f"price#{hint.server}#{hint.model}"
+        expires_at = int(self._clock()) + HINT_LIFETIME
+        item = to_item({"pk": name, "input": hint.input, "output": hint.output, "expires_at": expires_at})
+        self._client.put_item(TableName=self._name, Item=item)
+
+    def _settle(self, group: list[Settlement]) -> dict[str, str]:
+        """Settle in one transaction; what was reserved for `group` lies in one bucket of one counter."""
+        windows = group[0].windows
+        held = Held(day=True, month=True, bucket=group[0].reserved is not None)
+        expires_at = int(self._clock()) + MARKER_LIFETIME
+        reason = ""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._client.transact_write_items(TransactItems=build_transaction(self._name, group, held, expires_at))
+            except ClientError as error:
+                refusal, reason = Refusal.of(error.response), str(error)
+                if refusal is None:
+                    raise
+            else:
+                return {}
+            if refusal.is_for_good:
+                return self._settle_each(group) if len(group) > 1 else {group[0].event_id: reason}
+            if refusal.is_of_counter(len(group)):
+                held = Held.of(refusal.counter, windows)
+            group = [each for place, each in enumerate(group) if not refusal.is_duplicate(place)]
+            if not group:
+                return {}
+            if refusal.is_transient and attempt < ATTEMPTS:
+                self._pause(attempt)
+        return {each.event_id: reason for each in group}
+
+    def _settle_each(self, group: Iterable[Settlement]) -> dict[str, str]:
+        """One by one: something is wrong with one of them, and nobody says with which."""
+        unsettled: dict[str, str] = {}
+        for each in group:
+            unsettled |= self._settle([each])
+        return unsettled

@@ -1,0 +1,91 @@
+"""Which threshold of a budget is reached and not told yet, and the event that tells it. Pure.
+
+One rule: of the thresholds that were crossed at once the highest is told, and each at most once in a period for the
+same budget. A budget that was changed begins anew.
+
+The id of a BudgetThresholdReached is derived from what it states: it has the time of its period's beginning, and the
+SHA-256 of key, period, budget and threshold for its random part. The event is published before the counter remembers
+it, so that it cannot be lost in between; when it is published twice, by a retry or by two consumers at once, both
+have one id, by which their consumers tell them for one.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from openai_proxy.budget import PERIODS, Period
+from openai_proxy.events import Event, rfc3339
+from openai_proxy.pricing_rates import EXACT
+from openai_proxy.ulid import new_ulid
+
+from settle_limits.settlement import CURRENCY, Settlement
+
+THRESHOLDS = (100, 80, 50)
+"""Per cent of a budget that is spent, settled ones only: what is merely reserved may be returned."""
+
+_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_TIME_LENGTH = 10
+_RANDOM_LENGTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A budget of a key that has reached `threshold` per cent in the period that began with `start`."""
+
+    limits_id: str
+    period: Period
+    start: str
+    threshold: int
+    budget: Decimal
+    spent: Decimal
+
+
+def crossings(counter: Mapping[str, Any], latest: Settlement) -> Iterator[Crossing]:
+    """What a counter, in plain values, says is to be told after a settlement. Of a period that is over: nothing."""
+    for period in PERIODS:
+        budget, start = latest.budgets.get(period), latest.windows.start(period)
+        if budget is None or counter.get(period) != start:
+            continue
+        spent = counter.get(f"{period}_spent", Decimal(0))
+        is_of_this_budget = counter.get(f"told_{period}_budget") == budget
+        told = counter.get(f"told_{period}", 0) if is_of_this_budget else 0
+        reached = next((each for each in THRESHOLDS if EXACT.multiply(spent, 100) >= EXACT.multiply(budget, each)), 0)
+        if reached > told:
+            yield Crossing(latest.limits_id, period, start, reached, budget, spent)
+
+
+def event_of(crossing: Crossing, latest: Settlement, now: float) -> Event:
+    """The BudgetThresholdReached of a crossing that `latest` brought about. `now` is in Unix seconds."""
+    return Event(
+        detail_type="BudgetThresholdReached",
+        id=_id_of(crossing),
+        timestamp=rfc3339(now),
+        request_id=latest.event_id,
+        client_id=latest.client_id,
+        data={
+            "client": latest.client,
+            "limits": {"id": crossing.limits_id},
+            "period": crossing.period,
+            "period_start": crossing.start,
+            "threshold": crossing.threshold,
+            "budget": _plain(crossing.budget),
+            "spent": _plain(crossing.spent),
+            "currency": CURRENCY,
+        },
+    )
+
+
+def _id_of(crossing: Crossing) -> str:
+    began = datetime.strptime(crossing.start[:7] + (crossing.start[7:] or "-01"), "%Y-%m-%d").replace(tzinfo=UTC)
+    facts = (crossing.limits_id, crossing.period, crossing.start, _plain(crossing.budget), str(crossing.threshold))
+    digest = hashlib.sha256("#".join(facts).encode()).digest()
+    return new_ulid(began.timestamp())[:_TIME_LENGTH] + "".join(_BASE32[byte & 31] for byte in digest[:_RANDOM_LENGTH])
+
+
+def _plain(amount: Decimal) -> str:
+    """An amount in digits, without zeros at its end: 5, 4.01."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,179 @@
+"""What a price is, and what it makes of `Usage`: USD for each class of what is paid for. Pure.
+
+One rule: nothing is rounded but what is paid by time, and nothing is guessed: usage that a price does not cover, or
+that contradicts itself, has a reason instead of a cost.
+
+A class that has no price of its own costs what the class that it is a part of costs:
+
+    input ◀─ cached_input, cache_write, audio_input ◀─ cached_audio_input        output ◀─ reasoning, audio_output
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation, Overflow
+from typing import Literal
+
+from openai_proxy.usage import Usage
+
+UnpricedReason = Literal["unknown_price", "usage_missing", "usage_inconsistent", "usage_incomplete"]
+"""No price is known; the server did not say what was used, or says what cannot be; the price distinguishes what usage
+does not count, such as image tokens."""
+
+EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow])
+"""Sums and products of money: as many digits as they need, or an error."""
+
+_RATE_DECIMALS = Decimal(1).scaleb(-12)
+_TIME_DECIMALS = Decimal(1).scaleb(-12)
+_MILLIONTH = Decimal(1).scaleb(-6)
+_ROUNDING = Context(prec=60, rounding=ROUND_HALF_EVEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """USD per million tokens of each class, for each request, and for each hour of audio. None: no price of its own."""
+
+    input: Decimal | None = None
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    audio_input: Decimal | None = None
+    cached_audio_input: Decimal | None = None
+    output: Decimal | None = None
+    reasoning: Decimal | None = None
+    audio_output: Decimal | None = None
+    request: Decimal | None = None
+    audio_hour: Decimal | None = None
+
+    @property
+    def are_of_tokens(self) -> bool:
+        """Whether tokens are paid for at all."""
+        return self.input is not None or self.output is not None
+
+    def of(self, tokens: str) -> Decimal | None:
+        """The rate of a class of tokens: its own, or that of the class it is a part of."""
+        own: Decimal | None = getattr(self, tokens)
+        return self.of(_PART_OF[tokens]) if own is None and tokens in _PART_OF else own
+
+    def times(self, factor: Decimal) -> "Rates":
+        """These rates multiplied, to 12 decimals."""
+        return Rates(**{name: _rounded(EXACT.multiply(rate, factor)) for name, rate in self.given().items()})
+
+    def given(self) -> dict[str, Decimal]:
+        """The rates that are not None, by class."""
+        return {name: rate for name in RATES if (rate := getattr(self, name)) is not None}
+
+
+RATES = tuple(field.name for field in fields(Rates))
+COMPONENTS = tuple("audio_duration" if name == "audio_hour" else name for name in RATES)
+"""The parts of a cost: one for each rate."""
+
+_PART_OF = {
+    "cached_input": "input",
+    "cache_write": "input",
+    "audio_input": "input",
+    "cached_audio_input": "audio_input",
+    "reasoning": "output",
+    "audio_output": "output",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """The rates of a model. With more than `tiers[n][0]` input tokens, the rates of that tier hold for all of them."""
+
+    rates: Rates = Rates()
+    tiers: tuple[tuple[int, Rates], ...] = ()
+    """In ascending order."""
+    is_free: bool = False
+    uncounted: tuple[str, ...] = ()
+    """What has a price of its own but is not told apart in usage, as the price list calls it."""
+    least_seconds: int = 0
+    """An inference that is paid by time costs at least so much of it."""
+
+    def rates_for(self, input_tokens: int) -> Rates:
+        return next((rates for above, rates in reversed(self.tiers) if input_tokens > above), self.rates)
+
+    def times(self, factor: Decimal) -> "Price":
+        """This price with a discount or a margin."""
+        tiers = tuple((above, rates.times(factor)) for above, rates in self.tiers)
+        return Price(self.rates.times(factor), tiers, self.is_free, self.uncounted, self.least_seconds)
+
+
+FREE = Price(is_free=True)
+
+
+def components_of(usage: Usage, price: Price) -> Mapping[str, Decimal] | UnpricedReason:
+    """USD for each component that `usage` has something of, or why that cannot be said."""
+    if price.is_free:
+        return {}
+    rates = price.rates_for(usage.input_tokens)
+    if usage.source == "missing" and (rates.are_of_tokens or rates.audio_hour is not None):
+        return "usage_missing"
+    if price.uncounted:
+        return "usage_incomplete"
+    components = _for_tokens(usage, rates) if rates.are_of_tokens else {}
+    if isinstance(components, str):
+        return components
+    if rates.audio_hour is not None and usage.duration is not None:
+        components["audio_duration"] = _for_time(usage.duration, rates.audio_hour, price.least_seconds)
+    elif rates.audio_hour is not None and not rates.are_of_tokens:
+        return "usage_missing"
+    if rates.request is not None:
+        components["request"] = rates.request
+    is_for_nothing_known = not components and (usage.duration or not rates.are_of_tokens)
+    return "unknown_price" if is_for_nothing_known else components
+
+
+def exact_sum(amounts: Mapping[str, Decimal]) -> Decimal:
+    """The sum of all components, to the last digit."""
+    total = Decimal(0)
+    for amount in amounts.values():
+        total = EXACT.add(total, amount)
+    return total
+
+
+def _for_tokens(usage: Usage, rates: Rates) -> dict[str, Decimal] | UnpricedReason:
+    counts = _token_counts(usage)
+    if counts is None:
+        return "usage_inconsistent"
+    components: dict[str, Decimal] = {}
+    for name, tokens in counts.items():
+        if tokens:
+            rate = rates.of(name)
+            if rate is None:
+                return "unknown_price"
+            components[name] = EXACT.multiply(EXACT.multiply(Decimal(tokens), rate), _MILLIONTH)
+    return components
+
+
+def _token_counts(usage: Usage) -> dict[str, int] | None:
+    """The tokens of each class, each counted once; None when the parts are more than the whole.
+
+    Nobody says how many audio tokens were cached. As many as must have been, count as such.
+    """
+    cached, audio = usage.cache_read_input_tokens, usage.input_audio_tokens
+    fresh = usage.input_tokens - cached - usage.cache_creation_input_tokens - audio
+    cached_audio = max(0, -fresh)
+    spoken, thought = usage.output_audio_tokens, usage.reasoning_output_tokens
+    text = usage.output_tokens - spoken - thought
+    if cached_audio > min(cached, audio) or text < 0:
+        return None
+    return {
+        "input": max(0, fresh),
+        "cached_input": cached - cached_audio,
+        "cache_write": usage.cache_creation_input_tokens,
+        "audio_input": audio - cached_audio,
+        "cached_audio_input": cached_audio,
+        "output": text,
+        "reasoning": thought,
+        "audio_output": spoken,
+    }
+
+
+def _for_time(seconds: float, hourly: Decimal, least_seconds: int) -> Decimal:
+    billed = max(Decimal(str(round(seconds, 6))), Decimal(least_seconds)) if seconds > 0 else Decimal(0)
+    product = EXACT.multiply(billed, hourly)
+    return _ROUNDING.quantize(_ROUNDING.divide(product, Decimal(3600)), _TIME_DECIMALS)
+
+
+def _rounded(rate: Decimal) -> Decimal:
+    return _ROUNDING.quantize(rate, _RATE_DECIMALS).normalize()

@@ -1,0 +1,114 @@
+"""A DynamoDB table in memory that takes the transactions of the costs table, as DynamoDB takes them, and its queries.
+
+It knows the expressions that the application writes and refuses others; a test compares it with moto.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+Item = dict[str, Any]
+
+_CLAUSE = re.compile(r"(SET|REMOVE|ADD) (.*?)(?= (?:SET|REMOVE|ADD) |$)")
+_FUNCTION = re.compile(r"(attribute_exists|attribute_not_exists)\((\S+)\)")
+
+
+class FakeCostsTable:
+    """The part of a DynamoDB client that the costs table needs. `before_write` runs before each transaction."""
+
+    PAGE = 3
+
+    def __init__(self, before_write: Callable[[], None] = lambda: None) -> None:
+        self.items: dict[tuple[str, str], Item] = {}
+        self.calls = 0
+        self.before_write = before_write
+
+    def transact_write_items(self, **request: Any) -> None:
+        actions: list[dict[str, Any]] = request["TransactItems"]
+        self.calls += 1
+        self.before_write()
+        assert len(actions) <= 100
+        written = copy.copy(self.items)
+        reasons = [self._apply(written, *next(iter(action.items()))) for action in actions]
+        if any(reason != "None" for reason in reasons):
+            raise cancelled(*reasons)
+        assert len({_key(each) for action in actions for each in action.values()}) == len(actions)
+        self.items = written
+
+    def get_paginator(self, operation: str) -> "FakeCostsTable":
+        assert operation == "query"
+        return self
+
+    def paginate(self, **request: Any) -> Iterator[dict[str, list[Item]]]:
+        """Pages of the items with one hash key, as they are when each page is read."""
+        assert (request["KeyConditionExpression"], request["ConsistentRead"]) == ("pk = :pk", True)
+        pk, last = request["ExpressionAttributeValues"][":pk"]["S"], ""
+        while keys := sorted(key for key in self.items if key[0] == pk and key[1] > last):
+            yield {"Items": [self.items[key] for key in keys[: self.PAGE]]}
+            last = keys[: self.PAGE][-1][1]
+
+    def _apply(self, items: dict[tuple[str, str], Item], kind: str, action: Mapping[str, Any]) -> str:
+        key = _key(action)
+        current = items.get(key, {})
+        names: Mapping[str, str] = action.get("ExpressionAttributeNames", {})
+        values: Mapping[str, Any] = action.get("ExpressionAttributeValues", {})
+        if not _holds(action.get("ConditionExpression"), current, names, values):
+            return "ConditionalCheckFailed"
+        items[key] = (
+            dict(action["Item"])
+            if kind == "Put"
+            else _updated(current | action["Key"], action["UpdateExpression"], names, values)
+        )
+        return "None"
+
+
+def cancelled(*codes: str) -> ClientError:
+    """What DynamoDB answers to a transaction that it does not carry out, for these reasons."""
+    reasons = [{"Code": code} for code in codes]
+    response: Any = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons}
+    return ClientError(response, "TransactWriteItems")
+
+
+def _key(action: Mapping[str, Any]) -> tuple[str, str]:
+    item = action["Item"] if "Item" in action else action["Key"]
+    return item["pk"]["S"], item["sk"]["S"]
+
+
+def _holds(condition: str | None, item: Item, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
+    return all(_part_holds(part, item, names, values) for part in condition.split(" AND ")) if condition else True
+
+
+def _part_holds(part: str, item: Item, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
+    if function := _FUNCTION.fullmatch(part):
+        return (names.get(function[2], function[2]) in item) == (function[1] == "attribute_exists")
+    name, operator, value = part.split(" ")
+    assert operator == "="
+    return _same(item.get(names[name]), values[value])
+
+
+def _same(left: Mapping[str, str] | None, right: Mapping[str, str]) -> bool:
+    if left is not None and "N" in left and "N" in right:
+        return Decimal(left["N"]) == Decimal(right["N"])
+    return left == right
+
+
+def _updated(item: Item, expression: str, names: Mapping[str, str], values: Mapping[str, Any]) -> Item:
+    clauses = dict(_CLAUSE.findall(expression))
+    assert " ".join(f"{name} {text}" for name, text in clauses.items()) == expression
+    for assignment in clauses.get("SET", "").split(", ") if "SET" in clauses else ():
+        name, equals, value = assignment.split(" ")
+        assert equals == "="
+        item[names[name]] = values[value]
+    for name in clauses["REMOVE"].split(", ") if "REMOVE" in clauses else ():
+        item.pop(names[name], None)
+    for addition in clauses["ADD"].split(", ") if "ADD" in clauses else ():
+        name, value = addition.split(" ")
+        before = Decimal(item.get(names[name], {"N": "0"})["N"])
+        total = before + Decimal(values[value]["N"])
+        assert len(total.as_tuple().digits) <= 38
+        item[names[name]] = {"N": str(total)}
+    return item

@@ -1,0 +1,170 @@
+"""The proxy takes and settle_limits settles, on one table (moto): what is reserved and not settled comes to nothing."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError
+from moto.dynamodb.models.dynamo_type import DynamoType
+from openai_proxy.budget import bucket_day
+from openai_proxy.events import Event
+from openai_proxy.pricing import parse_price_book
+from openai_proxy.pricing_rates import EXACT
+from proxy.limits import LimitsTable as TakingTable
+from settle_limits.consumer import SettleLimits
+from settle_limits.hints import PriceHints
+from settle_limits.table import LimitsTable
+
+from tests.fakes import Connection, Received, RecordedResponse
+from tests.relays import USAGE, Proxy, proxy
+from tests.tables import failures, mocked_table
+
+NOON = 1_795_435_200  # 2026-11-23 12:00:00 UTC
+KEY = "0123456789ab"
+CONTEXT = {"client_name": "Chat", "key_id": KEY, "limits_id": KEY, "budget_day": "0.01", "budget_month": "1"}
+PRICES = "servers: {up: {models: {real-model: {input: 10, output: 100}}}}"
+COST = 9 * Decimal("0.00001") + 3 * Decimal("0.0001")
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "x" * 36}], "max_tokens": 87}
+"""13 tokens of prompt and 87 allowed for the answer."""
+
+
+@pytest.fixture(autouse=True)
+def numbers_as_in_dynamodb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """moto 5.2 cannot add to a number that it wrote with an exponent itself, such as 3E-7 or 0E-9."""
+
+    def add(self: DynamoType, other: DynamoType) -> DynamoType:
+        return DynamoType({"N": f"{EXACT.add(Decimal(self.value), Decimal(other.value)):f}"})
+
+    monkeypatch.setattr(DynamoType, "__add__", add)
+
+
+class Aws:
+    """DynamoDB as the proxy's client of AWS shows it."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def update_item(self, arguments: dict[str, Any], _timeout: float) -> tuple[bool, Any]:
+        try:
+            return True, self._client.update_item(**arguments).get("Attributes")
+        except ClientError as error:
+            answer: Any = error.response
+            assert answer["Error"]["Code"] == "ConditionalCheckFailedException"
+            return False, answer.get("Item")
+
+    def get_item(self, arguments: dict[str, Any], _timeout: float) -> Any:
+        return self._client.get_item(**arguments).get("Item") or {}
+
+
+class Bus:
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def publish(self, event: Event) -> None:
+        self.told.append((event.data["period"], event.data["threshold"]))
+
+
+class World:
+    """A proxy and a consumer that share a table and a clock."""
+
+    def __init__(self, relay: Proxy, client: Any) -> None:
+        self.now = float(NOON)
+        self.bus = Bus()
+        self._relay = relay
+        aws: Any = Aws(client)
+        relay.relay._limits = TakingTable(aws, "limits", "open", lambda: self.now)
+        self._table = LimitsTable(client, "limits", clock=lambda: self.now)
+        logger = Logger(service="test")
+        hints = PriceHints(self._table.write_hint, logger, lambda: self.now)
+        self._consumer = SettleLimits(parse_price_book(PRICES), self._table, self.bus, hints, logger, lambda: self.now)
+
+    def call(self) -> RecordedResponse:
+        return self._relay.call(CHAT)
+
+    def settle(self) -> None:
+        """Deliver every event so far, each twice."""
+        entries = [{"detail-type": name, "detail": detail} for name, detail in self._relay.bus.details]
+        records = [{"messageId": str(n), "body": json.dumps(entry)} for n, entry in enumerate(entries * 2)]
+        assert failures(self._consumer({"Records": records})) == []
+
+    @property
+    def counter(self) -> dict[str, Any]:
+        return self._table.counter(KEY)
+
+    @property
+    def reserved(self) -> Decimal:
+        return sum((value for name, value in self.counter.items() if bucket_day(name)), Decimal(0))
+
+
+def answering(connection: Connection, _: Received) -> None:
+    connection.answer(json.dumps({"usage": USAGE, "model": "real-model"}).encode())
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with mocked_table("limits", "pk") as client, proxy(answering, CONTEXT) as (relay, _):
+        yield World(relay, client)
+
+
+def test_what_is_reserved_becomes_what_it_cost(world: World):
+    assert world.call().status == 200
+    assert world.reserved == world.counter["day_cost"] > COST
+
+    world.settle()
+
+    counter = world.counter
+    assert world.reserved == 0
+    assert counter["day_cost"] == counter["day_spent"] == counter["month_cost"] == counter["month_spent"] == COST
+
+
+def test_the_next_reservation_knows_the_price(world: World):
+    world.call()
+    world.settle()
+    world.now += 60  # the proxy looks again for a price that it did not find
+
+    world.call()
+
+    assert world.reserved == 13 * Decimal("0.00001") + 87 * Decimal("0.0001")
+
+
+def test_requests_are_refused_when_the_budget_is_spent_and_the_owner_is_told(world: World):
+    statuses: list[int] = []
+    for _ in range(40):
+        statuses.append(world.call().status)
+        world.settle()
+        world.now += 60
+
+    spent = world.counter["day_spent"]
+    passed = statuses.count(200)
+    assert statuses == [200] * passed + [429] * (40 - passed)
+    assert spent == passed * COST
+    assert spent - COST < Decimal("0.01") <= spent
+    assert world.reserved == 0
+    assert world.bus.told == [("day", 50), ("day", 80), ("day", 100)]
+
+    world.now += 12 * 3600
+    assert world.call().status == 200
+    assert world.counter["day_spent"] == 0
+    world.settle()
+    assert (world.counter["day_spent"], world.counter["month_spent"]) == (COST, (passed + 1) * COST)
+
+
+@pytest.mark.parametrize("later", [46 * 60, 13 * 3600], ids=["same day", "next day"])
+def test_what_nobody_settles_in_time_is_returned_and_settled_late_all_the_same(world: World, later: int):
+    world.call()
+    world.now += later
+    world.call()
+
+    second = world.counter
+    assert second["day_cost"] == world.reserved
+    assert len([name for name in second if bucket_day(name)]) == 1
+
+    world.settle()
+    assert world.reserved == 0
+    assert world.counter["month_cost"] == world.counter["month_spent"] == 2 * COST
+    assert world.counter["day_cost"] == world.counter["day_spent"] == (2 * COST if later < 12 * 3600 else COST)

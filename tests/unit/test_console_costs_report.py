@@ -1,0 +1,222 @@
+"""Charts and the report page: what they show, and that nothing in a name breaks out of them."""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_proxy.pricing import parse_price_book
+from openai_proxy.ulid import new_ulid
+
+from console.costs_period import Period
+from console.costs_plot import SERIES, Series, bars_chart, columns_chart, ranges_chart, svg, write_png
+from console.costs_report import Report, in_steps, money, report_page
+from console.costs_report_figures import EntryFigures, Throttles, entry_figures, percentile
+from console.costs_summary import SUMS
+from console.errors import ConsoleError
+
+Item = dict[str, Any]
+
+EVIL = "<script>alert(1)</script>$x_{$&\"'\x1b[31m中_"
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+PRICES = parse_price_book("servers: {openai: {models: {m: {input: 2, cached_input: 0.5, output: 10}}}}")
+
+
+def rollup(day: str = "2026-11-23", client: str = "a", model: str = "m", **sums: Any) -> Item:
+    names = {"day": day, "month": day[:7], "client_id": client, "server": "openai", "model": model}
+    return dict.fromkeys(SUMS, Decimal(0)) | names | {"requests": Decimal(1), **sums}
+
+
+def entry(**changes: Any) -> Item:
+    entry: Item = {
+        "sk": new_ulid(NOON.timestamp()),
+        "server": "openai",
+        "model": "m",
+        "outcome": "completed",
+        "usage_source": "reported",
+        "duration": Decimal(2),
+        **dict.fromkeys(("cache_read_input_tokens", "cache_creation_input_tokens"), 0),
+        **dict.fromkeys(("reasoning_output_tokens", "input_audio_tokens", "output_audio_tokens"), 0),
+        "input_tokens": 1_000_000,
+        "output_tokens": 100_000,
+    }
+    return entry | changes
+
+
+def report(rollups: list[Item], figures: EntryFigures | None = None, days: Mapping[date, Any] | None = None) -> str:
+    return report_page(
+        Report(
+            period=Period(date(2026, 11, 1), date(2026, 11, 30)),
+            made_at=NOON,
+            ledger=EVIL,
+            rollups=rollups,
+            entries=figures or EntryFigures(),
+            throttles=Throttles(days or {}, "" if days else "no such metric."),
+        )
+    )
+
+
+class Page(HTMLParser):
+    """The tags and texts of a page, and every address that it would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action")
+        ]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def page_text() -> str:
+    rollups = [
+        rollup(client=EVIL, model=EVIL, cost=Decimal("12.5"), input_tokens=Decimal(90), output_tokens=Decimal(10)),
+        rollup("2026-11-02", "b", "free", cost=Decimal(0)),
+        rollup("2026-11-03", "c", "unknown", unpriced=Decimal(1)),
+    ]
+    figures = entry_figures([entry(model=EVIL, time_to_first_chunk=Decimal("0.25")), entry(cache_status="HIT")], PRICES)
+    return report(rollups, figures, {date(2026, 11, 3): {"key_rpm": 7}})
+
+
+def test_a_page_has_no_scripts_and_loads_nothing(page_text: str):
+    page = Page(page_text)
+
+    assert not {"script", "link", "img", "iframe", "object", "form"} & set(page.tags)
+    assert all(address.startswith("#") for address in page.addresses)
+    assert "url(http" not in page_text
+    assert "\x1b" not in page_text
+    assert any("<script>alert(1)</script>" in text for text in page.texts)  # as text
+
+
+def test_every_chart_has_a_table_beside_it(page_text: str):
+    sections = re.findall(r"<section.*?</section>", page_text, re.DOTALL)
+
+    assert len(sections) == 7
+    for section in sections:
+        assert section.count("<svg") == section.count('role="img" aria-label="') == section.count("<table>") == 1
+
+
+def test_ids_are_unique_on_the_page(page_text: str):
+    ids = re.findall(r'\bid="([^"]+)"', page_text)
+
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', page_text)) <= set(ids)
+
+
+def test_charts_take_the_colours_of_the_page(page_text: str):
+    drawings = "".join(re.findall(r"<svg.*?</svg>", page_text, re.DOTALL))
+
+    assert "var(--series-1)" in drawings
+    assert not any(colour in drawings for colour in SERIES)
+
+
+def test_a_page_says_what_it_does_not_know(page_text: str):
+    text = " ".join(Page(page_text).texts)
+
+    assert "1 requests have no price." in text
+    assert re.search(r"unknown</th><td>1</td><td>1</td><td>unpriced</td>", page_text)
+    assert re.search(r"free</th><td>1</td><td>0</td><td>\$0.00</td>", page_text)
+
+
+def test_a_page_about_nothing():
+    text = " ".join(Page(report([])).texts)
+
+    assert "Missing: no such metric." in text
+    assert "$0" not in text.replace("$0.00", "", 2)  # of the savings
+
+
+def test_what_caches_saved():
+    figures = entry_figures(
+        [
+            entry(cache_status="HIT"),  # 2 + 1 USD
+            entry(cache_status="HIT", model="unlisted"),
+            entry(cache_read_input_tokens=400_000),  # 0.4 × 1.5 USD
+            entry(cache_read_input_tokens=400_000, server="other"),
+            entry(outcome="failed"),
+        ],
+        PRICES,
+    )
+
+    savings = figures.savings
+    assert (savings.hits, savings.hits_saved, savings.hits_unpriced) == (2, 3, 1)
+    assert (savings.cached_requests, savings.cached_tokens) == (2, 800_000)
+    assert (savings.cached_saved, savings.cached_unpriced) == (Decimal("0.6"), 1)
+    assert figures.entries == 5
+    assert {key: len(each.durations) for key, each in figures.latencies.items()} == {
+        ("openai", "m"): 1,
+        ("other", "m"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "percent", "expected"),
+    [(0, 50, None), (1, 99, 1), (100, 50, 50), (100, 99, 99), (10, 99, 10), (4, 50, 2)],
+)
+def test_percentiles_are_values_that_were_measured(count: int, percent: int, expected: float | None):
+    assert percentile([float(n) for n in range(1, count + 1)], percent) == expected
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (None, "unpriced"),
+        ("0", "$0.00"),
+        ("0.0000001", "<$0.000001"),
+        ("0.0012", "$0.0012"),
+        ("0.05", "$0.05"),
+        ("1234.567", "$1,234.57"),
+    ],
+)
+def test_money_of_a_report(amount: str | None, text: str):
+    assert money(None if amount is None else Decimal(amount)) == text
+
+
+@pytest.mark.parametrize(
+    ("days", "kind", "steps"), [(62, "day", 62), (63, "week", 9), (434, "week", 63), (800, "month", 27)]
+)
+def test_long_periods_are_shown_in_steps(days: int, kind: str, steps: int):
+    all_days = Period(date(2025, 1, 1), date.fromordinal(date(2025, 1, 1).toordinal() + days - 1)).days
+
+    found, labels, rows = in_steps([{"day": str(day)} for day in all_days], all_days)
+
+    assert (found, len(labels)) == (kind, steps)
+    assert {row["day"] for row in rows} == set(labels)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        columns_chart(["a", "b"], [Series(EVIL, [1.0, 0.0]), Series("_", [2.0, 3.0])], "USD", EVIL),
+        columns_chart(["a"], [Series("", [0.0])], "USD"),
+        bars_chart([EVIL], [Series("", [0.0])], "USD", ["unpriced"]),
+        ranges_chart([EVIL], [Series("p50", [1.0]), Series("p99", [2.0])], "s"),
+    ],
+)
+def test_a_chart_is_a_picture_whatever_the_names(draw: Any, tmp_path: Path):
+    file = tmp_path / "chart.png"
+
+    write_png(draw, file)
+    root = ET.fromstring(svg(draw, "x"))  # raises unless it is well-formed
+
+    assert file.read_bytes().startswith(b"\x89PNG\r\n")
+    assert root.tag.endswith("svg")
+    assert svg(draw, "x") == svg(draw, "x")
+
+
+def test_a_picture_that_cannot_be_written(tmp_path: Path):
+    with pytest.raises(ConsoleError, match="cannot be written"):
+        write_png(bars_chart(["a"], [Series("", [1.0])], "USD", [""]), tmp_path / "absent" / "x.png")

@@ -1,0 +1,228 @@
+"""`openai-proxy keys usage` as a person types it, against an emulated account (moto)."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from openai_proxy.budget import BudgetWindows
+from openai_proxy.client_keys import hash_client_key, new_client_key
+
+from console.__main__ import main, parser
+from console.keys_usage import Used, read_counters, show_usage
+from console.stack import Table
+from tests.tables import mocked_table
+
+NOON = int(datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp())
+LIMITED: dict[str, Any] = {"rpm": {"N": "60"}, "tpm": {"N": "100000"}, "parallel": {"N": "5"}, "budget_day": {"N": "5"}}
+
+
+Show = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[Any]:
+    with mocked_table("keys", "key_hash") as client:
+        client.create_table(
+            TableName="limits",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        )
+        yield client
+
+
+@pytest.fixture
+def client(aws: Any) -> Iterator[Any]:
+    yield aws
+    for table, key in (("keys", "key_hash"), ("limits", "pk")):
+        for item in aws.scan(TableName=table)["Items"]:
+            aws.delete_item(TableName=table, Key={key: item[key]})
+
+
+ENVIRONMENT = {"KEYS_TABLE": "keys", "LIMITS_TABLE": "limits"}
+
+
+@pytest.fixture
+def show(client: Any, capsys: pytest.CaptureFixture[str]) -> Show:
+    """What the command prints at noon."""
+
+    def show(*arguments: str) -> str:
+        options = parser().parse_args(("keys", "usage", *arguments))
+        assert show_usage(options, ENVIRONMENT, lambda: NOON) == 0
+        return capsys.readouterr().out
+
+    return show
+
+
+def add_key(client: Any, client_id: str = "web-shop", attributes: Mapping[str, Any] | None = None) -> str:
+    """Store a key; returns its id."""
+    key_hash = hash_client_key(new_client_key())
+    item = {"key_hash": key_hash, "client_id": client_id, "name": f"Key of {client_id}", "created_at": "2026-11-01"}
+    stored = {name: {"S": value} for name, value in item.items()} | {"enabled": {"BOOL": True}}
+    client.put_item(TableName="keys", Item=stored | dict(attributes or {}))
+    return key_hash[:12]
+
+
+def count(client: Any, limits_id: str, **changes: Any) -> None:
+    """Store a counter of noon: 12 requests, 1,200 tokens, 2 running, 0.25 and 40 spent, 1 reserved."""
+    windows = BudgetWindows.of(NOON)
+    item: dict[str, Any] = {
+        "minute": {"N": str(NOON // 60)},
+        "requests": {"N": "12"},
+        "tokens": {"N": "1200"},
+        "live": {"M": {name: {"N": str(NOON + 900)} for name in ("a", "b")}},
+        "day": {"S": windows.day},
+        "day_cost": {"N": "1.25"},
+        "day_spent": {"N": "0.25"},
+        "month": {"S": windows.month},
+        "month_cost": {"N": "41"},
+        "month_spent": {"N": "40"},
+        windows.bucket: {"N": "1"},
+    }
+    client.put_item(TableName="limits", Item={"pk": {"S": f"limits#{limits_id}"}} | item | changes)
+
+
+def test_all_keys_with_limits_are_shown(show: Show, client: Any):
+    shop = add_key(client, attributes=LIMITED)
+    idle = add_key(client, "batch", {"budget_month": {"N": "80"}})
+    add_key(client, "free")
+    add_key(client, "gone", LIMITED | {"enabled": {"BOOL": False}})
+    count(client, shop)
+
+    lines = show().splitlines()
+
+    assert lines[0].startswith("KEY ID        CLIENT    TODAY")
+    assert re.split(r" {2,}", lines[2]) == [
+        idle,
+        "batch",
+        "-",
+        "0.000000 of 80 USD (0 %)",
+        "-",
+        "-",
+        "-",
+        "Key of batch",
+    ]
+    today, used = "1.250000 of 5 USD (25 %)", ("12 of 60", "1,200 of 100,000", "2 of 5")
+    assert re.split(r" {2,}", lines[3]) == [shop, "web-shop", today, "-", *used, "Key of web-shop"]
+    assert len(lines) == 4
+
+
+def test_one_key_is_shown_in_full(show: Show, client: Any):
+    key_id = add_key(client, attributes=LIMITED | {"budget_month": {"N": "50"}})
+    count(client, key_id)
+
+    out = show(key_id[:8])
+
+    assert out == (
+        f"Key id        {key_id}\n"
+        "Client        web-shop\n"
+        "Name          Key of web-shop\n"
+        "Requests/min  12 of 60\n"
+        "Tokens/min    1,200 of 100,000\n"
+        "Parallel      2 of 5\n"
+        "Today         0.250000 spent, 1.000000 reserved: 1.250000 of 5 USD (25 %)\n"
+        "This month    40.000000 spent, 1.000000 reserved: 41.000000 of 50 USD (82 %)\n"
+        "At            2026-11-23 12:00 UTC\n"
+    )
+
+
+def test_programs_get_exact_figures(show: Show, client: Any):
+    key_id = add_key(client, attributes=LIMITED | {"currency": {"S": "USD"}})
+    count(client, key_id, day_spent={"N": "0.000000000000001"})
+
+    found = json.loads(show(key_id, "--json"))
+
+    assert found["requests"] == {"used": 12, "limit": 60}
+    assert found["tokens"] == {"used": 1200, "limit": 100_000}
+    assert found["parallel"] == {"used": 2, "limit": 5}
+    assert found["day"] == {"start": "2026-11-23", "spent": "0.000000000000001", "reserved": "1", "budget": "5"}
+    assert found["month"] == {"start": "2026-11", "spent": "40", "reserved": "1", "budget": None}
+    assert json.loads(show("--json")) == [found]
+    assert json.loads(show("--client-id", "other", "--json")) == []
+
+
+def test_keys_of_one_rotation_share_what_they_used(show: Show, client: Any):
+    old = add_key(client, attributes=LIMITED)
+    new = add_key(client, attributes=LIMITED | {"limits_id": {"S": old}})
+    count(client, old)
+
+    assert [found["requests"]["used"] for found in json.loads(show("--json"))] == [12, 12]
+    assert f"Counted with  {old}\n" in show(new)
+
+
+def test_without_keys_that_have_limits_it_says_so(show: Show, client: Any):
+    add_key(client)
+
+    assert show() == "There are no good keys with limits. `keys list` shows all keys.\n"
+    assert show("--client-id", "nobody") == "There are no good keys with limits. `keys list` shows all keys.\n"
+
+
+def test_a_key_without_limits_can_be_asked_about(show: Show, client: Any):
+    out = show(add_key(client))
+
+    assert "Requests/min  -\n" in out
+    assert "Today         no budget\n" in out
+
+
+def test_what_cannot_be_shown_is_an_error(client: Any, capsys: pytest.CaptureFixture[str]):
+    assert main(("keys", "usage", "0123456789ab"), ENVIRONMENT) == 1
+    assert "There is no key with id 0123456789ab." in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(("keys", "usage", "0123456789ab", "--client-id", "web-shop"), ENVIRONMENT)
+
+
+def test_the_tables_may_be_named(client: Any, capsys: pytest.CaptureFixture[str]):
+    add_key(client, attributes=LIMITED)
+
+    assert main(("keys", "usage", "--keys-table", "keys", "--limits-table", "limits", "--json"), {}) == 0
+    assert [key["client_id"] for key in json.loads(capsys.readouterr().out)] == ["web-shop"]
+
+
+def test_more_keys_than_one_call_reads(client: Any):
+    for number in range(130):
+        client.put_item(TableName="limits", Item={"pk": {"S": f"limits#{number}"}, "requests": {"N": str(number)}})
+
+    counters = read_counters(Table(client, "limits"), (str(number) for number in range(0, 260, 2)))
+
+    assert {int(limits_id): int(each["requests"]) for limits_id, each in counters.items()} == {
+        number: number for number in range(0, 130, 2)
+    }
+
+
+COUNTER: dict[str, Any] = {
+    "minute": Decimal(NOON // 60),
+    "requests": Decimal(12),
+    "tokens": Decimal(1200),
+    "live": {"a": Decimal(NOON + 900), "b": Decimal(NOON - 1)},
+    "day": "2026-11-23",
+    "day_spent": Decimal("0.25"),
+    "month": "2026-11",
+    "month_spent": Decimal(40),
+    BudgetWindows.of(NOON).bucket: Decimal(1),
+    BudgetWindows.of(NOON - 1800).bucket: Decimal(2),
+    BudgetWindows.of(NOON - 1801).bucket: Decimal(4),
+    BudgetWindows.of(NOON - 86400).bucket: Decimal(8),
+}
+
+
+@pytest.mark.parametrize(
+    ("now", "minute", "running", "spent", "reserved"),
+    [
+        (NOON, (12, 1200), 1, ("0.25", "40"), (3, 3)),
+        (NOON + 60, (0, 0), 1, ("0.25", "40"), (3, 3)),
+        (NOON + 901, (0, 0), 0, ("0.25", "40"), (1, 1)),
+        (NOON + 86400, (0, 0), 0, ("0", "40"), (0, 0)),
+        (NOON + 10 * 86400, (0, 0), 0, ("0", "0"), (0, 0)),
+    ],
+    ids=["now", "next minute", "next quarter", "next day", "next month"],
+)
+def test_what_is_over_does_not_count(now: int, minute: Any, running: int, spent: Any, reserved: Any):
+    used = Used.of(COUNTER, now)
+
+    assert ((used.requests, used.tokens), used.running) == (minute, running)
+    assert tuple(used.spent.values()) == tuple(map(Decimal, spent))
+    assert tuple(used.reserved.values()) == reserved
