@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from console import costs_reconcile_command, reprice
+from console import costs_reconcile_command, query, reprice
 from console.costs_bars import bar_chart
 from console.costs_cloudwatch import cloudwatch_client
 from console.costs_period import Period, add_period, chosen_period, last_days, read_day
@@ -37,7 +37,10 @@ _USUAL_DAYS = "30d"
 
 def add_costs(costs: argparse.ArgumentParser) -> None:
     """Give `costs` its options and commands."""
-    costs.description = "What was spent, summed up by any dimensions. Its commands list, draw, report and check it."
+    costs.description = (
+        "What was spent, summed up by any dimensions; without a period: today. The commands list, draw, report and "
+        "check it; plot and report take the last 30 days unless a period is named."
+    )
     add_period(costs)
     names = ", ".join(NAMES)
     costs.add_argument(
@@ -57,6 +60,7 @@ def add_costs(costs: argparse.ArgumentParser) -> None:
     _add_plot(commands.add_parser("plot", help="draw what was spent, in the terminal or as a PNG"))
     _add_report(commands.add_parser("report", help="write a page to send on (HTML)"))
     costs_reconcile_command.add_parser(commands)
+    query.add_parser(commands)
     reprice.add_parser(commands)
 
 

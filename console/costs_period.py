@@ -46,7 +46,7 @@ def add_period(command: argparse.ArgumentParser, *, inherited: bool = False) -> 
     default = argparse.SUPPRESS if inherited else None
     which = command.add_mutually_exclusive_group()
     for option, kind, read, wanted, help_ in (
-        ("--day", "DAY", read_day, _DAY, "YYYY-MM-DD (UTC), today or yesterday; default: today"),
+        ("--day", "DAY", read_day, _DAY, "YYYY-MM-DD (UTC), today or yesterday"),
         ("--month", "MONTH", _month, _MONTH, "YYYY-MM, or this"),
         ("--last", "LENGTH", last_days, _LENGTH, "such as 7d or 4w: so many days up to today"),
     ):

@@ -163,7 +163,7 @@ def _axes(figure: Any, height: float, title: str) -> Any:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_axisbelow(True)
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        figure.suptitle("\n".join(map(harmless, title.split("\n"))), x=0.01, ha="left", fontsize=11)
     return axes
 
 

@@ -183,8 +183,14 @@ def result_csv(result: Result) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(result.columns)
-    writer.writerows([_exact(value) if isinstance(value, Decimal) else value for value in row] for row in result.rows)
+    writer.writerows([_written(value) for value in row] for row in result.rows)
     return text.getvalue().rstrip("\n")
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _exact(value) if isinstance(value, Decimal) else value
 
 
 def _exact(value: Decimal) -> str:

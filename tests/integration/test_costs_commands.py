@@ -26,9 +26,9 @@ ENVIRON = {"COSTS_TABLE": "costs", "AWS_REGION": "us-east-1"}
 DAYS = ("2026-11-30", "2026-12-01")
 PERIOD = ("--from", DAYS[0], "--to", DAYS[1])
 PRICES = parse_price_book(
-    "servers: {openai: {models: {gpt-5: {input: 1.25, cached_input: 0.125, output: 10}, o4: {input: 1.1, output: 4.4}}}}"
+    "servers: {openai: {models: {gpt-5: {input: 1.25, cached_input: 0.125, output: 10}, o4: {input: 1, output: 4.4}}}}"
 )
-REQUESTS = 3000
+REQUESTS = 2000
 
 
 class Ran(NamedTuple):
@@ -55,7 +55,8 @@ def made_up(number: int, dice: random.Random) -> LedgerEntry:
     data["response"]["time_to_first_chunk"] = round(dice.uniform(0.1, 3), 6)
     data["client"]["owner"] = {"shop": "Sales", "lab": None}[metadata["client_id"]]
     data["client"]["tags"] = {"team": dice.choice(["red", "blue"])}
-    data["cache"]["status"] = dice.choice(["BYPASS"] * 9 + ["HIT"])
+    if metadata["client_id"] == "lab" and number % 2:
+        data["cache"]["status"] = dice.choice(["BYPASS"] * 4 + ["HIT"])
     usage = data["usage"]
     usage["input_tokens"], usage["output_tokens"] = dice.randrange(1, 50_000), dice.randrange(1, 5_000)
     usage["cache_read"]["input_tokens"] = usage["input_tokens"] // dice.choice([2, 3, 10**6])
@@ -113,9 +114,7 @@ def names_of(entry: LedgerEntry, by: Sequence[str]) -> tuple[str, ...]:
     return tuple(known[name] for name in by)
 
 
-@pytest.mark.parametrize(
-    "by", [["client"], ["day", "model"], ["month"], ["owner", "operation"], ["tag:team", "client"], []], ids=",".join
-)
+@pytest.mark.parametrize("by", [["client"], ["day", "model"], ["month"], ["owner", "tag:team"], []], ids=",".join)
 def test_sums_by_any_dimensions_are_those_of_the_entries(run: Run, entries: list[LedgerEntry], by: list[str]):
     rows = run("costs", *PERIOD, "--by", ",".join(by) or "total", "--json").json
 
@@ -130,7 +129,8 @@ def test_sums_by_any_dimensions_are_those_of_the_entries(run: Run, entries: list
         assert row["unpriced"] == len([each for each in group if each["pricing"] == "unpriced"])
         assert row["usage_estimated"] == len([each for each in group if each["usage_source"] == "estimated"])
         assert row["input_tokens"] == sum(each["input_tokens"] for each in group)
-        assert Decimal(row["cost"]) == sum(each.get("cost", Decimal(0)) for each in group)
+        cost = sum((each.get("cost", Decimal(0)) for each in group), Decimal(0))
+        assert row["cost"] is None if row["unpriced"] and not cost else Decimal(row["cost"]) == cost
 
 
 def test_csv_and_filters(run: Run, entries: list[LedgerEntry]):
@@ -276,7 +276,7 @@ def test_drift_is_shown_published_and_an_exit_code(run: Run, entries: list[Ledge
     command = ("costs", "reconcile", str(file), "--server", "openai")
 
     ran = run(*command, "--json", "--publish")
-    text = run(*command, "--tolerance", "49").out
+    text = run(*command, "--tolerance", "49.9").out
 
     assert ran.code == 1
     assert {(each["model"], each["measure"], each["drift"]) for each in ran.json["figures"] if each["drift"]} == {
@@ -285,14 +285,15 @@ def test_drift_is_shown_published_and_an_exit_code(run: Run, entries: list[Ledge
     assert ran.json["above_tolerance"] == 2
     assert 0 < ran.json["drift"] < 0.5
     assert drifts() == [pytest.approx(100 * ran.json["drift"])]
-    assert "2 of 18 figures differ by more than 49 %." in text
-    assert run(*command, "--tolerance", "50").code == 0
+    assert "2 of 18 figures differ by more than 49.9 %." in text
 
 
 def test_another_server_has_nothing_of_it(run: Run, entries: list[LedgerEntry], tmp_path: Path):
     file = export_of(entries, tmp_path / "usage.csv")
 
-    ran = run("costs", "reconcile", str(file), "--server", "mistral", "--json")
+    command = ("costs", "reconcile", str(file), "--server", "mistral", "--json")
+    ran = run(*command)
 
     assert ran.code == 1
     assert {each["ledger"] for each in ran.json["figures"]} == {"0"}
+    assert run(*command, "--tolerance", "100").code == 0

@@ -144,7 +144,7 @@ def test_what_caches_saved():
         [
             entry(cache_status="HIT"),  # 2 + 1 USD
             entry(cache_status="HIT", model="unlisted"),
-            entry(cache_read_input_tokens=400_000),  # 0.4 × 1.5 USD
+            entry(cache_read_input_tokens=400_000),  # 0.4 million at 2 - 0.5 USD
             entry(cache_read_input_tokens=400_000, server="other"),
             entry(outcome="failed"),
         ],
@@ -186,7 +186,7 @@ def test_money_of_a_report(amount: str | None, text: str):
 
 
 @pytest.mark.parametrize(
-    ("days", "kind", "steps"), [(62, "day", 62), (63, "week", 9), (434, "week", 63), (800, "month", 27)]
+    ("days", "kind", "steps"), [(62, "day", 62), (63, "week", 10), (434, "week", 63), (800, "month", 27)]
 )
 def test_long_periods_are_shown_in_steps(days: int, kind: str, steps: int):
     all_days = Period(date(2025, 1, 1), date.fromordinal(date(2025, 1, 1).toordinal() + days - 1)).days
