@@ -13,7 +13,9 @@ from conformance.chat import DONE
 from conformance.wire import PLACE, fields_of, object_of
 
 _KEEP_ALIVE = re.compile(rb"(?<![^\n\r]):[^\n\r]*(?:\n\n|\r\n\r\n)")
-_FRAME = re.compile(rb"(?:event: error\n)?data: (\{[^\n]*\})\n\n" + re.escape(DONE))
+_FRAME = re.compile(
+    rb"(?:event: response\.failed\ndata: [^\n]*\n\n)?(?:event: error\n)?data: (\{[^\n]*\})\n\n" + re.escape(DONE)
+)
 _ULID = "[0-9A-HJKMNP-TV-Z]{26}"
 _HOP_BY_HOP = ("keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer", "upgrade")
 _READABLE = ("retry-after", "server-timing", "x-attempts", "x-inference-id", "x-request-id", "x-served-by")

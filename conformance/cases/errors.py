@@ -122,10 +122,10 @@ CASES = (
     *(_redirect(status) for status in (301, 302, 303, 307, 308)),
     _other(
         "html-instead-of-stream",
-        "a page of HTML with status 200 passes as what it is",
+        "a page of HTML with status 200 is no answer to a question",
         Reply((_HTML,), content_type="text/html", framing="length"),
-        Sees(body=_HTML, headers={"content-type": "text/html"}),
-        Told("InferenceCompleted", usage="unknown"),
+        Sees(502, error="upstream_no_answer"),
+        Told("InferenceFailed", "upstream_no_answer"),
     ),
     _other(
         "json-instead-of-stream",
@@ -173,10 +173,10 @@ CASES = (
     ),
     _other(
         "error-in-200",
-        "an error object with status 200 passes as it is",
+        "an error object with status 200 is an error",
         Reply((_IN_BAND,), content_type=JSON, framing="length"),
-        Sees(body=_IN_BAND),
-        Told(usage="unknown"),
+        Sees(502, error="upstream_error"),
+        Told("InferenceFailed", "upstream_error"),
         WHOLE,
     ),
     _other(

@@ -85,6 +85,8 @@ def _dripping(piece: bytes, end: bytes) -> tuple[Step, ...]:
 _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: " + EVENT_STREAM.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
 _DOCUMENT = completion()
 
+_HELD_BACK = Told("InferenceFailed", BROKEN_OFF)
+
 CASES = (
     broken("cut-between-events", "the connection is closed behind a whole event", (*BEGINNING, Act.CUT)),
     broken("cut-in-event", "the connection is closed within an event", (*BEGINNING, _HALF, Act.CUT)),
@@ -174,11 +176,21 @@ CASES = (
         )
         for status in ("completed", "incomplete", "failed")
     ),
-    _cut_document(
-        "cut-document", "a document is cut", Reply((_DOCUMENT[:50],), content_type=JSON, framing="length", missing=100)
+    Case(
+        "cut-document",
+        "a document is held back until it is whole: one that is cut is still an error",
+        Reply((_DOCUMENT[:50],), content_type=JSON, framing="length", missing=100),
+        Sees(502, error=BROKEN_OFF),
+        _HELD_BACK,
+        WHOLE,
     ),
-    _cut_document(
-        "cut-document-chunked", "a chunked document is cut", Reply((_DOCUMENT[:50], Act.CUT), content_type=JSON)
+    Case(
+        "cut-document-chunked",
+        "the same, chunked",
+        Reply((_DOCUMENT[:50], Act.CUT), content_type=JSON),
+        Sees(502, error=BROKEN_OFF),
+        _HELD_BACK,
+        WHOLE,
     ),
     _cut_document(
         "reset-binary", "a download is reset", Reply((b"\x00\xff" * 500, Act.RESET), content_type="audio/mpeg")
@@ -224,7 +236,7 @@ CASES = (
         "stall-document",
         "nothing more comes within a document",
         Reply((_DOCUMENT[:50], Act.SILENCE), content_type=JSON),
-        Sees(body=_DOCUMENT[:50], cut=True),
+        Sees(504, error=TIMEOUT),
         Told("InferenceFailed", TIMEOUT),
         _WHOLE_IMPATIENT,
     ),

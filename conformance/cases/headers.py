@@ -7,7 +7,6 @@ from conformance.checks import received_headers, received_no_client_key, receive
 from conformance.wire import EVENT_STREAM, PLACE, Reply
 
 _PUBLIC = {
-    "openai-organization": "org-1",
     "openai-processing-ms": "180",
     "openai-version": "2020-10-01",
     "x-ratelimit-limit-requests": "10000",
@@ -17,6 +16,7 @@ _PUBLIC = {
     "retry-after-ms": "2900",
 }
 _PRIVATE = {
+    "OpenAI-Organization": "org-of-the-owner",
     "Set-Cookie": "__cf_bm=secret; path=/",
     "Server": "cloudflare",
     "X-Powered-By": "Express",

@@ -22,6 +22,7 @@ PSEUDO_PARAMETERS = {
     "AWS::Partition": "aws",
     "AWS::Region": "us-east-1",
     "AWS::StackName": "stack",
+    "AWS::StackId": "arn:aws:cloudformation:us-east-1:111111111111:stack/stack/0a1b2c3d-0000-0000-0000-000000000000",
     "AWS::URLSuffix": "amazonaws.com",
 }
 
@@ -143,6 +144,10 @@ class Resolver:
                 return self.resolve(argument[1] if self._holds({"Condition": argument[0]}) else argument[2])
             case "Fn::Sub":
                 return self._sub(*as_list(argument))
+            case "Fn::Split":
+                return self.resolve(argument[1]).split(argument[0])
+            case "Fn::Select":
+                return self.resolve(argument[1])[int(argument[0])]
             case _:
                 raise NotImplementedError(f"teach the resolver {function}")
 

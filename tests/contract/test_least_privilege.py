@@ -14,6 +14,9 @@ from tests.contract.template_stack import Stack, as_list, deployed
 RECEIVE = "sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes"
 SECRETS = "arn:aws:secretsmanager:us-east-1:111111111111:secret:openai-proxy/*"
 PARAMETERS = "arn:aws:ssm:us-east-1:111111111111:parameter/openai-proxy/*"
+GLUE = "arn:aws:glue:us-east-1:111111111111:"
+LAKE_TABLE = [f"{GLUE}catalog", f"{GLUE}database/${{LakeDatabase}}", f"{GLUE}table/${{LakeDatabase}}/${{LakeEntries}}"]
+LAKE_FOLDERS = ["${LakeBucket.Arn}/entries/*", "${LakeBucket.Arn}/errors/*"]
 
 GRANTS = [
     ("ProxyFunction", "invokes", "${AuthorizerFunction.Arn}", "lambda:InvokeFunction"),
@@ -26,6 +29,7 @@ GRANTS = [
     ("AuthorizerFunction", "reads", "${KeysTable.Arn}", "dynamodb:GetItem"),
     ("RecordCostFunction", "takes", "${RecordCostQueue.Arn}", RECEIVE),
     ("RecordCostFunction", "writes", "${CostsTable.Arn}", "dynamodb:PutItem dynamodb:UpdateItem"),
+    ("RecordCostFunction", "sends", "${LakeStream.Arn}", "firehose:PutRecordBatch"),
     ("RecordMetricsFunction", "takes", "${RecordMetricsQueue.Arn}", RECEIVE),
     ("RecordMetricsFunction", "reads, writes", "${MarkersTable.Arn}", "dynamodb:BatchGetItem dynamodb:BatchWriteItem"),
     ("RecordMetricsFunction", "sends", "*", "cloudwatch:PutMetricData"),
@@ -37,6 +41,19 @@ GRANTS = [
     ("SettleLimitsFunction", "sends", "${Bus.Arn}", "events:PutEvents"),
     ("StoreResponseFunction", "takes", "${StoreResponseQueue.Arn}", RECEIVE),
     ("StoreResponseFunction", "writes", "${CacheTable.Arn}", "dynamodb:PutItem"),
+    *(
+        ("LakeStreamRole", "delivers", folder, "s3:AbortMultipartUpload s3:GetObject s3:PutObject")
+        for folder in LAKE_FOLDERS
+    ),
+    (
+        *("LakeStreamRole", "delivers", "${LakeBucket.Arn}"),
+        "s3:GetBucketLocation s3:ListBucket s3:ListBucketMultipartUploads",
+    ),
+    *(
+        ("LakeStreamRole", "reads", part, "glue:GetTable glue:GetTableVersion glue:GetTableVersions")
+        for part in LAKE_TABLE
+    ),
+    ("LakeStreamRole", "sends", "${LakeStreamLogGroup.Arn}", "logs:PutLogEvents"),
 ]
 """Function, what it does with a resource, the resource, by which actions. Its own log and X-Ray are added below.
 
@@ -48,6 +65,9 @@ VERBS = {
         "dynamodb:GetItem",
         "dynamodb:BatchGetItem",
         "dynamodb:Query",
+        "glue:GetTable",
+        "glue:GetTableVersion",
+        "glue:GetTableVersions",
         "secretsmanager:GetSecretValue",
         "ssm:GetParameter",
     },
@@ -57,7 +77,11 @@ VERBS = {
         "dynamodb:DeleteItem",
         "dynamodb:BatchWriteItem",
     },
-    "sends": {"events:PutEvents", "cloudwatch:PutMetricData", "firehose:PutRecord", "firehose:PutRecordBatch"},
+    "sends": {"events:PutEvents", "cloudwatch:PutMetricData", "firehose:PutRecordBatch", "logs:PutLogEvents"},
+    "delivers": {
+        *("s3:AbortMultipartUpload", "s3:GetBucketLocation", "s3:GetObject", "s3:ListBucket"),
+        *("s3:ListBucketMultipartUploads", "s3:PutObject"),
+    },
     "takes": set(RECEIVE.split()),
     "invokes": {"lambda:InvokeFunction"},
 }
@@ -87,6 +111,8 @@ def real_arn(stack: Stack, text: str) -> str:
     kinds = {
         "AWS::DynamoDB::Table": "dynamodb:us-east-1:111111111111:table/{}",
         "AWS::SQS::Queue": "sqs:us-east-1:111111111111:{}",
+        "AWS::KinesisFirehose::DeliveryStream": "firehose:us-east-1:111111111111:deliverystream/{}",
+        "AWS::S3::Bucket": "s3:::{}",
         "AWS::Lambda::Function": "lambda:us-east-1:111111111111:function:{}",
         "AWS::Events::EventBus": "events:us-east-1:111111111111:event-bus/{}",
         "AWS::Logs::LogGroup": "logs:us-east-1:111111111111:log-group:{}:*",
@@ -209,7 +235,8 @@ def test_statements_say_plainly_what_they_allow(stack: Stack) -> None:
                     assert statement["Resource"] == "*"
                     continue
                 for resource in as_list(statement["Resource"]):
-                    assert resource in (SECRETS, PARAMETERS) or re.fullmatch(r"\$\{\w+(\.Arn)?\}", resource)
+                    written_out = (SECRETS, PARAMETERS, *LAKE_TABLE, *LAKE_FOLDERS)
+                    assert resource in written_out or re.fullmatch(r"\$\{\w+(\.Arn)?\}", resource)
 
 
 def test_only_the_authorizer_reads_client_keys(stack: Stack) -> None:
@@ -271,12 +298,14 @@ def test_permissions_stand_nowhere_else(stack: Stack) -> None:
         *("AWS::IAM::Role", "AWS::Lambda::Permission", "AWS::SQS::QueuePolicy", "AWS::ApiGateway::RestApi"),
         *("AWS::DynamoDB::Table", "AWS::SecretsManager::Secret", "AWS::Events::EventBus", "AWS::Logs::LogGroup"),
         *("AWS::Lambda::Function", "AWS::Lambda::LayerVersion", "AWS::Lambda::Url", "AWS::Lambda::EventSourceMapping"),
-        *("AWS::SQS::Queue", "AWS::Events::Rule"),
+        *("AWS::SQS::Queue", "AWS::Events::Rule", "AWS::S3::Bucket", "AWS::S3::BucketPolicy", "AWS::Logs::LogStream"),
+        *("AWS::KinesisFirehose::DeliveryStream", "AWS::Glue::Database", "AWS::Glue::Table"),
+        *("AWS::Athena::WorkGroup", "AWS::Athena::NamedQuery"),
     }
     for resource in stack.resources.values():
         properties = resource.get("Properties", {})
         assert resource["Type"] in granting or resource["Type"].startswith("AWS::ApiGateway::")
-        if resource["Type"] not in ("AWS::IAM::Role", "AWS::SQS::QueuePolicy"):
+        if resource["Type"] not in ("AWS::IAM::Role", "AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"):
             assert not properties.keys() & {"Policy", "PolicyDocument", "ResourcePolicy", "ResourcePolicyDocument"}
         if resource["Type"] == "AWS::IAM::Role":
             assert properties.keys() <= {"AssumeRolePolicyDocument", "Policies"}
@@ -347,7 +376,8 @@ def test_every_function_has_a_log_of_its_own(stack: Stack) -> None:
     functions = stack.of_type("AWS::Lambda::Function")
     used = [function["LoggingConfig"]["LogGroup"] for function in functions.values()]
     assert len(set(used)) == len(used)
-    assert {name.removeprefix("${").removesuffix("}") for name in used} == set(stack.of_type("AWS::Logs::LogGroup"))
+    groups = set(stack.of_type("AWS::Logs::LogGroup")) - {"LakeStreamLogGroup"}
+    assert {name.removeprefix("${").removesuffix("}") for name in used} == groups
 
 
 def test_nothing_logs_requests_whole(stack: Stack) -> None:

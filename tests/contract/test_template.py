@@ -288,6 +288,9 @@ def test_outputs() -> None:
         *(f"{consumer}{queue}Url" for consumer in CONSUMERS for queue in ("Queue", "DeadLetterQueue")),
     }
     url, rest = {"FunctionUrl", "FunctionUrlCurl"}, {"RestApiUrl", "RestApiCurl"}
+    lake = {"LakeStream", "LakeBucket", "LakeDatabase", "LakeWorkgroup"}
+    assert set(deployed(LakeEnabled="false").outputs) == always | url | rest
+    always |= lake
     assert set(deployed().outputs) == always | url | rest
     assert set(deployed(FunctionUrlEnabled="false").outputs) == always | rest
     assert set(deployed(RestApiEnabled="false").outputs) == always | url
@@ -401,7 +404,7 @@ def test_tables(stack: Stack) -> None:
 def test_what_cannot_be_made_again_outlives_the_stack(stack: Stack) -> None:
     for name, resource in stack.resources.items():
         policies = (resource.get("DeletionPolicy", "Delete"), resource.get("UpdateReplacePolicy", "Delete"))
-        kept = ("RetainExceptOnCreate", "Retain") if name in DURABLE else ("Delete", "Delete")
+        kept = ("RetainExceptOnCreate", "Retain") if name in (*DURABLE, "LakeBucket") else ("Delete", "Delete")
         if resource["Type"] != "AWS::Lambda::LayerVersion":
             assert policies == kept, name
     for name in DURABLE:
@@ -413,7 +416,7 @@ def test_every_log_group_is_kept_for_the_time_that_was_asked_for(stack: Stack) -
     groups = stack.of_type("AWS::Logs::LogGroup")
     assert all(group["RetentionInDays"] == stack.parameters["LogRetentionDays"] for group in groups.values())
     used = [f["LoggingConfig"]["LogGroup"] for f in stack.of_type("AWS::Lambda::Function").values()]
-    assert sorted(used) == sorted(f"${{{name}}}" for name in groups)
+    assert sorted(used) == sorted(f"${{{name}}}" for name in groups if name != "LakeStreamLogGroup")
 
 
 def test_the_secret_of_provider_tokens_is_never_written_by_an_update() -> None:
@@ -447,7 +450,11 @@ OWN = {
         ("ssm:GetParameter", PARAMETERS),
     },
     "AuthorizerFunction": {("dynamodb:GetItem", "${KeysTable.Arn}")},
-    "RecordCostFunction": {("dynamodb:PutItem", "${CostsTable.Arn}"), ("dynamodb:UpdateItem", "${CostsTable.Arn}")},
+    "RecordCostFunction": {
+        ("dynamodb:PutItem", "${CostsTable.Arn}"),
+        ("dynamodb:UpdateItem", "${CostsTable.Arn}"),
+        ("firehose:PutRecordBatch", "${LakeStream.Arn}"),
+    },
     "RecordMetricsFunction": {
         ("dynamodb:BatchGetItem", "${MarkersTable.Arn}"),
         ("dynamodb:BatchWriteItem", "${MarkersTable.Arn}"),
@@ -504,6 +511,7 @@ CALLS = {
     "transact_write_items": {"dynamodb:PutItem", "dynamodb:UpdateItem"},
     "put_metric_data": {"cloudwatch:PutMetricData"},
     "put_events": {"events:PutEvents"},
+    "put_record_batch": {"firehose:PutRecordBatch"},
     "invoke": {"lambda:InvokeFunction"},
     "get_secret": {"secretsmanager:GetSecretValue"},
     "get_parameter": {"ssm:GetParameter"},
@@ -533,8 +541,9 @@ def test_a_function_is_told_the_names_of_what_it_may_use(function: str, stack: S
 
 def test_a_role_serves_one_function_and_lambda_alone(stack: Stack) -> None:
     roles = [function["Role"] for function in stack.of_type("AWS::Lambda::Function").values()]
-    assert len(set(roles)) == len(roles) == len(stack.of_type("AWS::IAM::Role"))
-    for role in stack.of_type("AWS::IAM::Role").values():
+    of_functions = {name: role for name, role in stack.of_type("AWS::IAM::Role").items() if name != "LakeStreamRole"}
+    assert len(set(roles)) == len(roles) == len(of_functions)
+    for role in of_functions.values():
         (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
         assert statement == {
             "Effect": "Allow",

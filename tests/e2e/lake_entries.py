@@ -26,7 +26,7 @@ PRICES = parse_price_book(
       openai:
         models:
           gpt-small: {input: 0.15, cached_input: 0.075, output: 0.6}
-          gpt-large: {input: 2.513, cached_input: 0.333333333333, cache_write: 3.1, output: 10.07, request: 0.0001}
+          gpt-large: {input: 2.513, cached_input: 0.333333333, cache_write: 3.1, output: 10.07, request: 0.0001}
           gpt-audio: {input: 2.5, audio_input: 32, output: 10, audio_output: 64}
       local: {free: true}
     """

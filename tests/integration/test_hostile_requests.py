@@ -383,7 +383,7 @@ def test_a_server_cannot_speak_for_the_proxy_or_to_the_browser() -> None:
         (b'{"no": "error", "seen": "%s"}', ""),
         hole(b'{"error": {"message": "Wrong key: %s", "type": "t", "code": null}}', ""),
         hole(b'{"detail": "Wrong key: %s"}', ""),
-        hole(b'{"error": {"message": "no"}}', f"openai-organization: {TOKEN}\r\n"),
+        (b'{"error": {"message": "no"}}', f"openai-organization: {TOKEN}\r\n"),
     ],
 )
 def test_an_error_of_a_server_does_not_show_the_token(status: str, body: bytes, more: str) -> None:

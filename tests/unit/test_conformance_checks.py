@@ -55,7 +55,7 @@ GOOD = {
     "never-ends": seen(body=of_run(*(BY_NAME["never-ends"].sees.begins or b"",)) + frame("upstream_timeout")),
     "error-404": seen(404, "application/json", BY_NAME["error-404"].sees.body or b""),
     "error-404-html": seen(404, "application/json", error_body("Oops.", "upstream_error", "upstream_error")),
-    "cut-document": seen(content_type="application/json", body=of_run(completion())[:50], whole=False),
+    "reset-binary": seen(content_type="application/json", body=of_run(completion())[:50], whole=False),
     "proxy-keeps-alive": seen(
         body=of_run(BY_NAME["proxy-keeps-alive"].sees.body or b"").replace(b"\n\n", b"\n\n: still there\n\n", 1)
     ),
@@ -117,7 +117,7 @@ def test_a_good_answer_has_no_complaints(name: str) -> None:
         ("error-404", body(lambda _: b"{}"), "differs at byte 1"),
         ("error-404-html", body(lambda _: b"<html>"), "no OpenAI error object"),
         ("error-404-html", body(lambda _: b'{"error": "text"}'), "no OpenAI error object"),
-        ("cut-document", whole(True), "as if it were whole"),
+        ("reset-binary", whole(True), "as if it were whole"),
         ("proxy-keeps-alive", body(lambda stream: stream.replace(b": still there\n\n", b"")), "no comment came"),
         (
             "proxy-keeps-alive",

@@ -1,0 +1,189 @@
+"""`costs query`: the SQL that is sent, and how what comes back is shown."""
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from console.costs_period import Period
+from console.errors import ConsoleError
+from console.query import (
+    LAST_30_DAYS,
+    Athena,
+    Result,
+    named_queries,
+    of_period,
+    result_csv,
+    result_json,
+    result_table,
+    run_query,
+    with_view,
+)
+
+MARCH = Period(date(2026, 3, 1), date(2026, 3, 31))
+RESULT = Result(
+    ("model", "requests", "seconds", "is_ok", "cost"),
+    ("varchar", "bigint", "double", "boolean", "decimal"),
+    (("gpt\x1b[31m", 1234, 0.25, True, Decimal("0.000000000000001000")), (None, 0, None, False, None)),
+    5_000_000,
+    1.5,
+)
+
+
+def test_the_view_stands_in_front() -> None:
+    sql = with_view("SELECT * FROM inferences;\n")
+    assert sql.startswith("WITH inferences AS (\n")
+    assert sql.endswith("\n)\nSELECT * FROM inferences")
+    assert sql.count("dt >= '2026-01-01'") == 1
+
+
+@pytest.mark.parametrize("own", ["WITH a AS (SELECT 1 FROM inferences)", "-- with\n/* with */ with a AS (SELECT 1)"])
+def test_the_view_stands_in_front_of_other_ctes(own: str) -> None:
+    sql = with_view(f"{own} SELECT * FROM a, Inferences")
+    assert sql.count("WITH ") == 1
+    assert sql.index("WITH inferences AS (") < sql.index("), a AS (SELECT 1")
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM entries", "SHOW TABLES", "SELECT 1 AS inferences_of_all"])
+def test_sql_without_the_view_is_sent_as_it_is(sql: str) -> None:
+    assert with_view(sql) == sql
+
+
+def test_of_a_period_only_its_partitions_and_later_ones_are_read() -> None:
+    assert "dt >= '2026-02-28'" in with_view("SELECT 1 FROM inferences", MARCH)
+
+
+@pytest.mark.parametrize("name", named_queries())
+def test_a_named_query_is_about_the_period(name: str) -> None:
+    sql = of_period(named_queries()[name], MARCH)
+    assert LAST_30_DAYS not in sql
+    assert "BETWEEN '2026-03-01' AND '2026-03-31'" in sql
+
+
+class FakeAthena:
+    """Answers each query with two pages, after one look at it that finds it running."""
+
+    def __init__(self, state: str = "SUCCEEDED", kind: str = "DML") -> None:
+        self.started: list[Mapping[str, Any]] = []
+        self.stopped: list[str] = []
+        self._states = iter(["QUEUED", "RUNNING", state])
+        self._kind = kind
+
+    def start_query_execution(self, **request: Any) -> dict[str, str]:
+        self.started.append(request)
+        return {"QueryExecutionId": "q"}
+
+    def get_query_execution(self, **_: Any) -> dict[str, Any]:
+        status = {"State": next(self._states), "StateChangeReason": "line 1: no such column"}
+        statistics = {"DataScannedInBytes": 5_000_000, "TotalExecutionTimeInMillis": 1500}
+        return {"QueryExecution": {"Status": status, "StatementType": self._kind, "Statistics": statistics}}
+
+    def stop_query_execution(self, **request: Any) -> None:
+        self.stopped.append(request["QueryExecutionId"])
+
+    def get_paginator(self, name: str) -> "FakeAthena":
+        assert name == "get_query_results"
+        return self
+
+    def paginate(self, **_: Any) -> Iterator[dict[str, Any]]:
+        about = [{"Name": name, "Type": type_} for name, type_ in zip(RESULT.columns, RESULT.types, strict=True)]
+        heading = [list(RESULT.columns)] if self._kind == "DML" else []
+        first = [*heading, ["gpt\x1b[31m", "1234", "0.25", "true", "0.000000000000001000"]]
+        for rows in (first, [[None, "0", None, "false", None]]):
+            data = [{"Data": [{} if text is None else {"VarCharValue": text} for text in row]} for row in rows]
+            yield {"ResultSet": {"Rows": data, "ResultSetMetadata": {"ColumnInfo": about}}}
+
+
+@pytest.mark.parametrize("kind", ["DML", "DDL"])
+def test_a_result_has_types_and_all_pages(kind: str) -> None:
+    fake, pauses = FakeAthena(kind=kind), list[float]()
+    found = Athena(fake, "workgroup", "database", pauses.append).run("SELECT 1")
+    assert found.columns == list(RESULT.columns)
+    assert [tuple(row) for row in found.rows] == list(RESULT.rows)
+    assert (found.scanned_bytes, found.seconds) == (5_000_000, 1.5)
+    [request] = fake.started
+    assert (request["WorkGroup"], request["QueryExecutionContext"]) == ("workgroup", {"Database": "database"})
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
+def test_a_failed_query_says_why(state: str) -> None:
+    with pytest.raises(ConsoleError, match=f"{state.lower()}: line 1: no such column"):
+        Athena(FakeAthena(state), "w", "d", lambda _: None).run("SELECT x")
+
+
+def test_a_query_that_is_interrupted_is_stopped() -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    fake = FakeAthena()
+    with pytest.raises(KeyboardInterrupt):
+        Athena(fake, "w", "d", interrupt).run("SELECT 1")
+    assert fake.stopped == ["q"]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("InvalidRequestException", ConsoleError), ("AccessDeniedException", ClientError)]
+)
+def test_a_query_that_is_not_taken(code: str, error: type[Exception]) -> None:
+    class Refusing(FakeAthena):
+        def start_query_execution(self, **_: Any) -> dict[str, str]:
+            raise ClientError({"Error": {"Code": code, "Message": "no"}}, "StartQueryExecution")
+
+    with pytest.raises(error):
+        Athena(Refusing(), "w", "d").run("SELECT")
+
+
+def test_a_table_is_for_people() -> None:
+    text = result_table(RESULT)
+    assert "1,234" in text
+    assert "<0.000001" in text
+    assert "\x1b" not in text
+    assert result_table(Result([], [], [], 0, 0.0)) == "Done."
+
+
+def test_json_and_csv_are_exact() -> None:
+    first, second = json.loads(result_json(RESULT))
+    assert first == {
+        "model": "gpt\x1b[31m",
+        "requests": 1234,
+        "seconds": 0.25,
+        "is_ok": True,
+        "cost": "0.000000000000001",
+    }
+    assert second["cost"] is None
+    [heading, one, _] = list(csv.reader(io.StringIO(result_csv(RESULT))))
+    assert heading == list(RESULT.columns)
+    assert one[1:] == ["1234", "0.25", "true", "0.000000000000001"]
+
+
+def options(**given: Any) -> argparse.Namespace:
+    usual = {"sql": None, "named": None, "csv": False, "json": False, "stack_name": "openai-proxy"}
+    period = {"period": None, "first": None, "last": None}
+    return argparse.Namespace(**{**usual, **period, **given})
+
+
+def test_without_a_query_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_query(options(), {}) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in named_queries())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sql": "SELECT 1", "named": "unpriced"}, "not both"),
+        ({"sql": "SELECT 1", "csv": True, "json": True}, "one of --csv and --json"),
+        ({"named": "nothing"}, "no query 'nothing'. There are: cache-savings,"),
+    ],
+)
+def test_what_cannot_be_asked(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConsoleError, match=message):
+        run_query(options(**given), {})
