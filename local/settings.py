@@ -78,10 +78,15 @@ class Settings:
     def parameters(self) -> dict[str, str]:
         """All of the template's parameters that are not left at their defaults.
 
-        MiniStack cannot stream, and does not know the address of API Gateway's streaming invocations: its REST API
-        gives whole answers. The streaming function URL is this package's own.
+        MiniStack cannot stream, does not know the address of API Gateway's streaming invocations (its REST API gives
+        whole answers), and has no saved queries of Athena. The streaming function URL is this package's own.
         """
-        local = {"ServersFile": str(self.servers_file), "BatchWindowSeconds": "1", "Streaming": "false"}
+        local = {
+            "ServersFile": str(self.servers_file),
+            "BatchWindowSeconds": "1",
+            "Streaming": "false",
+            "NamedQueriesEnabled": "false",
+        }
         if not self.authorization:
             local["AuthorizationEnabled"] = "false"
         return {**self.build_parameters, **local}

@@ -130,10 +130,10 @@ CASES = (
         "browser-error",
         "a page of another origin can read an error too",
         401,
-        "missing_api_key",
+        "invalid_api_key",
         Ask(fields=CHAT.fields, headers=_BROWSER, key="none"),
     ),
-    _refused("no-key", "no client key", 401, "missing_api_key", Ask(fields=CHAT.fields, key="none")),
+    _refused("no-key", "no client key", 401, "invalid_api_key", Ask(fields=CHAT.fields, key="none")),
     _refused("wrong-key", "a client key that nobody has", 401, "invalid_api_key", Ask(fields=CHAT.fields, key="wrong")),
     _refused(
         "invalid-json",

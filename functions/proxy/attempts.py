@@ -97,10 +97,11 @@ class Attempts:
         url = server.url + target.path + (f"?{request.clean_query}" if request.query else "")
         inference.wait()
         try:
-            headers = {**request.forwarded_headers, **self._headers_to(server)}
+            inference.token = token = self._tokens.token_for(server)
         except UnavailableError as error:
             inference.attempted(server.name, None, error.code)
             return error
+        headers = {**request.forwarded_headers, **_headers_with(token)}
         tried = 0
         while True:
             inference.wait()
@@ -129,12 +130,6 @@ class Attempts:
         else:
             self._breakers.succeeded(server)
 
-    def _headers_to(self, server: Server) -> dict[str, str]:
-        token = self._tokens.token_for(server)
-        # Compressed answers could not be metered, and small chunks do not compress.
-        headers = {"user-agent": "openai-proxy", "accept-encoding": "identity"}
-        return headers | ({"authorization": f"Bearer {token}"} if token else {})
-
     def _pause_after(self, outcome: Answer | UpstreamError, tried: int) -> float | None:
         """Seconds before it makes sense to ask again; None when it does not, or not soon enough."""
         asked = 0.0
@@ -156,3 +151,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except (KeyError, ValueError):
         return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _headers_with(token: str) -> dict[str, str]:
+    # Compressed answers are unpacked to be metered, and small chunks do not compress.
+    headers = {"user-agent": "openai-proxy", "accept-encoding": "identity"}
+    return headers | ({"authorization": f"Bearer {token}"} if token else {})

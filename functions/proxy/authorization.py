@@ -61,7 +61,7 @@ class Authorizer:
         if not authorization:
             raise ClientError(
                 401,
-                "missing_api_key",
+                "invalid_api_key",
                 "No client key. Send it as 'Authorization: Bearer <key>', in an SDK as its API key.",
                 type="authentication_error",
             )

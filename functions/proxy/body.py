@@ -5,9 +5,11 @@ upload is replaced where it stands: every other byte of the client's body stays 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from proxy.errors import ClientError
 from proxy.estimate import input_tokens, output_allowance
@@ -19,6 +21,7 @@ _STREAMS_WITH_USAGE_OPTION = ("chat", "text_completion")
 _GENERATES = ("chat", "text_completion", "responses")
 _TAKES_MODEL = ("chat", "text_completion", "embeddings", "images", "audio", "moderations")
 _LONGEST_MODEL = 256
+_MODEL_IN_QUERY = re.compile(r"(?:^|[&;])model=", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,11 @@ class RequestBody:
         self._place: slice | None = None
         self.model: str | None = None
         """The one that the client names."""
-        content_type = request.headers.get("content-type", "json").lower()
-        if request.body and "json" in content_type:
+        media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if request.body and (media_type == "application/json" or media_type.endswith("+json")):
             self._fields = _json_object(request.body)
             self.model = _text_or_none(self._fields.get("model"))
-        elif request.body and content_type.startswith("multipart/form-data"):
+        elif request.body and media_type == "multipart/form-data":
             self._place = _only(find_fields(request.body, request.headers["content-type"], b"model"))
             if self._place:
                 self.model = request.body[self._place][:_LONGEST_MODEL].decode(errors="replace") or None
@@ -58,6 +61,11 @@ class RequestBody:
             self._operation in _TAKES_MODEL or target.path == "/responses"
         )
         """Whether a server's default model is filled in when the client names none."""
+        takes_upload = self._place is not None and self._operation in _TAKES_MODEL
+        self.is_for_a_model = (self.takes_default or takes_upload) and not _MODEL_IN_QUERY.search(
+            unquote(request.query)
+        )
+        """Whether the request is to one certain model, and says nowhere else that it is to another."""
 
     @property
     def end_user(self) -> str | None:
@@ -99,14 +107,22 @@ class RequestBody:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(body.decode(), object_pairs_hook=_object)
+        fields = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_json)
     except (ValueError, RecursionError) as error:
         raise ClientError(400, "invalid_json", "The body is not valid JSON.") from error
     if not isinstance(fields, dict):
         raise ClientError(400, "invalid_json", "The body is not a JSON object.")
-    if isinstance(fields, _Repeating):
+    # Some servers read names in whatever case.
+    found = object_of(fields)
+    if isinstance(fields, _Repeating) or len({name.lower() for name in found}) != len(found):
         raise ClientError(400, "invalid_json", "The body names a field twice.")
-    return object_of(fields)
+    if "model" not in found and any(name.lower() == "model" for name in found):
+        raise ClientError(400, "invalid_model", "The model's field is written 'model'.")
+    return found
+
+
+def _no_json(constant: str) -> Any:
+    raise ValueError(constant)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -137,6 +153,9 @@ def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> b
     if not added:
         return body
     if not fields or any(name in fields for name in added):
-        return json.dumps({**fields, **added}, ensure_ascii=False).encode()
+        try:
+            return json.dumps({**fields, **added}, allow_nan=False).encode()
+        except ValueError as error:
+            raise ClientError(400, "invalid_json", "The body holds a number that JSON has no room for.") from error
     before, brace, after = body.partition(b"{")
     return before + brace + json.dumps(added, separators=(",", ":")).encode()[1:-1] + b"," + after

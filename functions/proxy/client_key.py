@@ -1,6 +1,6 @@
 """`ClientKey`: who is calling, and what they may call. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -93,17 +93,23 @@ class ClientKey:
         """Whether the key is good for `server`."""
         return self.servers is None or server.name in self.servers
 
-    def may_ask_for(self, server: Server, model: str, alias: str = "") -> bool:
+    def may_ask_for(self, server: Server, model: str, servers: Container[str], alias: str = "") -> bool:
         """Whether the key is good for `model` of `server`, which the client may have called by an `alias`.
 
-        A limited key is not good for a request that names none.
+        A limited key is not good for a request that names none. What is listed under the name of one of `servers` is
+        good for that server alone.
         """
         if self.models is None:
             return True
         names = [name for name in (model, alias) if name]
-        names += [f"{server.name}/{name}" for name in names]
-        beginnings = tuple(listed[:-1] for listed in self.models if listed.endswith("*"))
-        return any(name in self.models or name.startswith(beginnings) for name in names)
+        for listed in self.models:
+            owner, slash, rest = listed.partition("/")
+            wanted = rest if slash and owner == server.name else listed
+            if slash and owner in servers and owner != server.name:
+                continue
+            if any(name == wanted or (wanted.endswith("*") and name.startswith(wanted[:-1])) for name in names):
+                return True
+        return False
 
 
 def _allowed(names: str | None) -> frozenset[str] | None:

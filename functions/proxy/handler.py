@@ -115,6 +115,7 @@ class BufferedResponse:
         self._status = 500
         self._headers: dict[str, str] = {}
         self._body = bytearray()
+        self._failure: BaseException | None = None
 
     def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
         """Keep status and headers. The proxy sets no cookies."""
@@ -130,11 +131,13 @@ class BufferedResponse:
         """Nothing is left to do: the result is taken when the handler returns."""
 
     def fail(self, error: BaseException) -> None:
-        """A body that broke off cannot be handed out as if it were whole."""
-        raise error
+        """A body that broke off cannot be handed out as if it were whole: `result` raises `error`."""
+        self._failure = error
 
     def result(self) -> dict[str, Any]:
         """The answer as a Lambda proxy integration takes it; base64 unless it is text."""
+        if self._failure is not None:
+            raise self._failure
         body = bytes(self._body)
         try:
             text, is_base64 = body.decode(), False

@@ -36,6 +36,8 @@ class Inference:
     request: InferenceRequest | None = None
     target: Target | None = None
     server: str | None = None
+    token: str = field(default="", repr=False)
+    """The server's, to be kept out of what is passed on; never told to anybody."""
     body: OutgoingBody | None = None
     taken: Taken | None = None
     meter: Meter | None = None

@@ -65,7 +65,9 @@ class ModelList:
         servers = [server for server in self._servers.values() if key.may_use(server)]
         self._ask([server for server in servers if self._is_stale(server)], inference)
         listings = [(server, self._known[server.name]) for server in servers]
-        models = {model["id"]: model for server, listing in listings for model in _models(server, listing, key)}
+        models = {
+            model["id"]: model for server, listing in listings for model in _models(server, listing, key, self._servers)
+        }
         wanted = unquote(target.path.removeprefix(_PATH).removeprefix("/"))
         if not wanted:
             unavailable = [
@@ -122,7 +124,7 @@ class ModelList:
         return _Listing(self._clock() + _KEPT_FAILURE, None, reason)
 
 
-def _models(server: Server, listing: _Listing, key: ClientKey) -> list[dict[str, Any]]:
+def _models(server: Server, listing: _Listing, key: ClientKey, servers: Mapping[str, Server]) -> list[dict[str, Any]]:
     """The models of one server under the names for `/v1/...`: what it lists, its default, its aliases."""
     if listing.models is None:
         return []
@@ -132,10 +134,10 @@ def _models(server: Server, listing: _Listing, key: ClientKey) -> list[dict[str,
     entries = [
         {"created": 0, "owned_by": server.name, **model, "id": f"{server.name}/{name}", "object": "model"}
         for name, model in found.items()
-        if key.may_ask_for(server, name)
+        if key.may_ask_for(server, name, servers)
     ]
     return entries + [
         {"id": alias, "object": "model", "created": 0, "owned_by": server.name}
         for alias, name in server.aliases.items()
-        if key.may_ask_for(server, name, alias)
+        if key.may_ask_for(server, name, servers, alias)
     ]

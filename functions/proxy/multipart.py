@@ -5,28 +5,47 @@ RFC 7578 over RFC 2046. Its one rule: the body is looked at, never taken apart, 
 
 import re
 
-_BOUNDARY = re.compile(r"boundary=(?:\"([^\"]{1,70})\"|([^\s;\"]{1,70}))", re.IGNORECASE)
-_NAME = re.compile(rb'^content-disposition:[^\r\n]*;[ \t]*name="?([^";\r\n]*)"?', re.IGNORECASE | re.MULTILINE)
-_FILE_NAME = re.compile(rb"^content-disposition:[^\r\n]*;[ \t]*filename", re.IGNORECASE | re.MULTILINE)
+_BOUNDARY = re.compile(r';[ \t]*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))[ \t]*(?:;|$)', re.IGNORECASE)
+_DISPOSITION = re.compile(
+    rb'content-disposition: *form-data; *name="([^"\\\r\n]*)"((?:; *filename(?:="[^"\r\n]*"|\*=[^;"\s]+))*)',
+    re.IGNORECASE,
+)
+_OTHER_HEADER = re.compile(rb"(?!content-disposition)[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*", re.IGNORECASE)
 
 
 def find_fields(body: bytes, content_type: str, name: bytes) -> list[slice]:
-    """Where the values of the fields `name` that are no files stand in `body`."""
-    boundary = _BOUNDARY.search(content_type)
-    if not boundary:
+    """Where the values of the fields `name` that are no files stand in `body`.
+
+    None at all when any part is written in another way than clients write it: two readers could then see two models.
+    """
+    boundaries = _BOUNDARY.findall(content_type)
+    if len(boundaries) != 1 or content_type.lower().count("boundary=") != 1:
         return []
-    delimiter = b"--" + (boundary[1] or boundary[2]).encode()
+    delimiter = b"--" + "".join(boundaries[0]).encode(errors="replace")
     found: list[slice] = []
     start = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
     while body.startswith(delimiter, start):
         start += len(delimiter)
+        if body.startswith(b"--", start):
+            return found
         end = body.find(b"\r\n" + delimiter, start)
         head_end = body.find(b"\r\n\r\n", start, end)
-        if end < 0 or head_end < 0:
-            break
-        head = body[start:head_end]
-        named = _NAME.search(head)
-        if named and named[1] == name and not _FILE_NAME.search(head):
+        named = _name_of(body[start:head_end]) if end >= 0 and head_end >= 0 else None
+        if named is None:
+            return []
+        if named[0].lower() == name:
+            if named[1]:
+                return []
             found.append(slice(head_end + 4, end))
         start = end + 2
-    return found
+    return []
+
+
+def _name_of(head: bytes) -> tuple[bytes, bool] | None:
+    """The name of a part, and whether it is a file; None when that is not clear."""
+    blank, *lines = head.split(b"\r\n")
+    found = [match for line in lines if (match := _DISPOSITION.fullmatch(line))]
+    others = [line for line in lines if _OTHER_HEADER.fullmatch(line)]
+    if blank.strip() or len(found) != 1 or len(others) + 1 != len(lines):
+        return None
+    return found[0][1], bool(found[0][2])

@@ -93,7 +93,7 @@ class Relay:
             inference.status, server = answer.status, inference.server or ""
             inference.retry_after = retry_after(answer.headers)
             must_be_json, asked_stream = inference.says_its_end, inference.asked_stream
-            body = usable_body(answer, server, must_be_json=must_be_json, asked_stream=asked_stream)
+            body = usable_body(answer, server, inference.token, must_be_json=must_be_json, asked_stream=asked_stream)
             response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
             self._pass_on(answer, body, response, inference)
         response.end()

@@ -35,7 +35,8 @@ OPERATIONS = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FORWARDED_HEADERS = ("accept", "content-type", "idempotency-key", "openai-beta")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-_METHOD = re.compile(r"[A-Z]{3,7}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""TRACE would have a server tell what it was sent, the provider's token too."""
 _PATH_SAFE = "!$&'()*+,-.:;=@_~"
 _QUERY_SAFE = _PATH_SAFE + "%/?"
 
@@ -67,7 +68,7 @@ class InferenceRequest:
     @property
     def clean_query(self) -> str:
         """The query with everything encoded that could end a request line; what was encoded stays so."""
-        return quote(self.query, safe=_QUERY_SAFE)
+        return quote(self.query, safe=_QUERY_SAFE, errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,12 @@ def parse(event: Any) -> InferenceRequest:
             method, path, query = event["httpMethod"], event["path"], _query_of_rest_event(event)
         headers = {name.lower(): str(value) for name, value in object_of(event.get("headers")).items()}
         body = _body(event.get("body") or "", bool(event.get("isBase64Encoded")))
-        if not _METHOD.fullmatch(method):
+        if method not in _METHODS:
             raise ValueError(method)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ClientError(400, "unknown_event", "This is not an HTTP request of either door.") from error
-    if any(_CONTROL.search(value) for value in headers.values()):
+    unclear = (not headers[name].isprintable() for name in _FORWARDED_HEADERS if name in headers)
+    if any(unclear) or any(_CONTROL.search(value) for value in headers.values()):
         raise ClientError(400, "invalid_header", "A header contains a control character.")
     return InferenceRequest(door, method, path, query, headers, body, identity)
 
@@ -136,7 +138,7 @@ def target_of(path: str) -> Target:
     """
     try:
         decoded = unquote_to_bytes(path).decode()
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise _unknown_path() from error
     before, *segments = decoded.split("/")
     # SDKs encode the slash in the id of a model; such a path leads to no server.
@@ -144,9 +146,14 @@ def target_of(path: str) -> Target:
     server = segments.pop(0) if segments and segments[0] != "v1" else None
     if before or len(segments) < 2 or segments[0] != "v1" or encoded_separator or server == "":
         raise _unknown_path()
-    if any(segment in ("", ".", "..") or _CONTROL.search(segment) or "\\" in segment for segment in segments):
+    if any(_leaves(segment) or _CONTROL.search(segment) or "\\" in segment for segment in segments):
         raise _unknown_path()
     return Target(server, "".join("/" + quote(segment, safe=_PATH_SAFE) for segment in segments[1:]))
+
+
+def _leaves(segment: str) -> bool:
+    """Whether a server might take `segment` for a step up: some cut off what follows a semicolon."""
+    return segment.partition(";")[0] in ("", ".", "..")
 
 
 def _unknown_path() -> ClientError:

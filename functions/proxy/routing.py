@@ -46,12 +46,19 @@ class Routes:
             message = f"This client key may not use the server '{server.name}'."
             raise ClientError(403, "server_not_allowed", message, type="permission_error")
         asked = server.aliases.get(name, name) or (server.model if body.takes_default else "")
-        if not key.may_ask_for(server, asked, name if name in server.aliases else ""):
+        alias = name if name in server.aliases else ""
+        is_limited = key.models is not None
+        if (is_limited and not body.is_for_a_model) or not key.may_ask_for(server, asked, self._servers, alias):
             message = f"This client key may not use the model '{asked[:_SHOWN]}'."
             raise ClientError(403, "model_not_allowed", message, type="permission_error")
         replacement = asked if model and asked != model else ""
         others = [_fallback(self._servers[other], name) for other in server.fallbacks]
-        return [Candidate(server, replacement), *(other for other in others if _is_allowed(other, name, key))]
+        return [Candidate(server, replacement), *(other for other in others if self._is_allowed(other, name, key))]
+
+    def _is_allowed(self, other: Candidate, name: str, key: ClientKey) -> bool:
+        server = other.server
+        alias = name if name in server.aliases else ""
+        return key.may_use(server) and key.may_ask_for(server, other.replacement or name, self._servers, alias)
 
     def _by_name(self, name: str) -> Server:
         if name not in self._servers:
@@ -75,9 +82,3 @@ class Routes:
 def _fallback(server: Server, name: str) -> Candidate:
     """The model of one server means nothing to another: it is asked for its own of that alias, or for its default."""
     return Candidate(server, server.aliases.get(name, server.model))
-
-
-def _is_allowed(other: Candidate, name: str, key: ClientKey) -> bool:
-    server = other.server
-    alias = name if name in server.aliases else ""
-    return key.may_use(server) and key.may_ask_for(server, other.replacement or name, alias)

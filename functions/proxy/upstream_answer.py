@@ -40,7 +40,7 @@ def returned_headers(answer: Answer) -> dict[str, str]:
     }
 
 
-def usable_body(answer: Answer, server: str, *, must_be_json: bool, asked_stream: bool) -> Iterable[bytes]:
+def usable_body(answer: Answer, server: str, token: str, *, must_be_json: bool, asked_stream: bool) -> Iterable[bytes]:
     """The body of `answer` as it comes, a JSON document when it is whole.
 
     Raises UpstreamError for answers that must not reach the client as they are. A redirect could lead anywhere; a 401
@@ -56,7 +56,7 @@ def usable_body(answer: Answer, server: str, *, must_be_json: bool, asked_stream
         message = f"The server '{server}' refused the proxy's token. The proxy's owner has to renew it."
         raise UpstreamError(502, "upstream_authentication_failed", message, upstream_status=status)
     if status >= 400:
-        return [_openai_error(answer, server)]
+        return [_openai_error(answer, server, token)]
     if must_be_json and "html" in content_type(answer):
         message = f"The server '{server}' answered with a web page. Is its url the base of an OpenAI API?"
         raise UpstreamError(502, "upstream_no_answer", message, upstream_status=status)
@@ -102,10 +102,12 @@ def _whole_document(answer: Answer, server: str) -> Iterable[bytes]:
     return held
 
 
-def _openai_error(answer: Answer, server: str) -> bytes:
+def _openai_error(answer: Answer, server: str, token: str) -> bytes:
     """The body of an error, unchanged if it is an OpenAI error. Else raises UpstreamError with what it says."""
     media_type = content_type(answer)
     body = b"" if "html" in media_type else _whole(answer, server)
+    if token:
+        body = body.replace(token.encode(), b"...")  # some servers quote what they were sent
     document: Any = loads_or_none(body)
     if "json" in media_type and object_of(object_of(document).get("error")).get("message"):
         return body

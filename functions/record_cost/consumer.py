@@ -1,4 +1,7 @@
-"""SQS batch ─▶ events ─▶ ledger entries ─▶ one write. One rule: a message fails for its own fault only."""
+"""SQS batch ─▶ events ─▶ ledger entries ─▶ ledger, lake. One rule: a message fails for its own fault only.
+
+The lake gets what the ledger has, duplicates included: what was written before a crash must still reach it.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,13 +25,22 @@ class Ledger(Protocol):
         ...
 
 
+class Lake(Protocol):
+    """Where entries go for good: record_cost.lake.Lake, or a fake of it."""
+
+    def put(self, entries: "Iterable[LedgerEntry]") -> dict[tuple[str, str], str]:
+        """Send entries; returns the keys of those that were not taken, and why."""
+        ...
+
+
 class RecordCost:
     """The consumer behind the queue of InferenceCompleted and InferenceFailed."""
 
-    def __init__(self, prices: PriceBook, ledger: Ledger, logger: "Logger") -> None:
+    def __init__(self, prices: PriceBook, ledger: Ledger, logger: "Logger", lake: Lake | None = None) -> None:
         self._prices = prices
         self._ledger = ledger
         self._logger = logger
+        self._lake = lake
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
         """Record an SQS batch. Returns the partial batch response: the messages that must come again."""
@@ -46,7 +58,9 @@ class RecordCost:
                 entries[entry.key] = entry
                 messages.setdefault(entry.key, []).append(record["messageId"])
         unwritten = self._ledger.record(entries.values())
-        for key, reason in unwritten.items():
+        written = [entry for key, entry in entries.items() if key not in unwritten]
+        unsent = self._lake.put(written) if self._lake and written else {}
+        for key, reason in (unwritten | unsent).items():
             self._logger.warning("entry not written", event_id=key[1], reason=reason)
             failed += messages[key]
         self._logger.info(

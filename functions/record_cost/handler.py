@@ -1,4 +1,4 @@
-"""Composition root of record_cost: InferenceCompleted and InferenceFailed ─▶ costs table."""
+"""Composition root of record_cost: InferenceCompleted and InferenceFailed ─▶ costs table, lake."""
 
 import os
 from collections.abc import Mapping
@@ -10,10 +10,18 @@ from botocore.config import Config
 from openai_proxy.pricing import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
 
 from record_cost.consumer import RecordCost
+from record_cost.lake import Lake
 from record_cost.table import CostsTable
 
 # Without a check of its parameters, which DynamoDB checks too, a full batch takes 40 % less CPU.
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}, parameter_validation=False)
+
+_AWS: Any = boto3  # whose types know Firehose only with stubs of it
+
+
+def _lake(stream: str | None) -> Lake | None:
+    return Lake(_AWS.client("firehose", config=_CONFIG), stream) if stream else None
+
 
 # Built while the sandbox initialises: that has the full CPU, an invocation has not.
 _record_cost = RecordCost(
@@ -25,6 +33,7 @@ _record_cost = RecordCost(
         os.environ["COSTS_TABLE"],
     ),
     logger=Logger(service="record_cost", level=os.environ.get("LOG_LEVEL", "INFO")),
+    lake=_lake(os.environ.get("LAKE_STREAM")),
 )
 
 

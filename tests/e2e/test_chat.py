@@ -132,7 +132,7 @@ def test_wrong_and_missing_keys_are_refused(stack: LocalStack, client: Client):
         client.openai(f"{client.key[:-1]}x").chat.completions.create(model="demo", messages=HELLO)
     assert refused.value.code == "invalid_api_key"
     missing = httpx.post(f"{stack.base_url}/chat/completions", json={"model": "demo", "messages": HELLO})
-    assert (missing.status_code, missing.json()["error"]["code"]) == (401, "missing_api_key")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (401, "invalid_api_key")
 
 
 @pytest.mark.parametrize(

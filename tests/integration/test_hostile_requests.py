@@ -40,11 +40,6 @@ LARGEST_EVENT = 256 * 1024
 """Bytes that EventBridge takes as one entry."""
 
 
-def hole(*values: Any, id: str | None = None) -> Any:
-    """A case that the proxy does not withstand yet. It fails as soon as it does: then it is an ordinary case."""
-    return pytest.param(*values, marks=pytest.mark.xfail(strict=True, reason="not withstood yet"), id=id)
-
-
 def answering(connection: Connection, request: Received) -> None:
     connection.answer(b"" if request.method == "HEAD" else ANSWER)
 
@@ -208,9 +203,9 @@ def rest_event(
         "/up/v1//evil.example/models",
         "/up/v1/files/..%5c..%5cadmin",
         "/up/v1/files/%c0%ae%c0%ae/admin",
-        hole("/up/v1/..;/admin"),
-        hole("/up/v1/files/..;x=1/..;/admin"),
-        hole("/up/v1/%2e%2e;/admin"),
+        "/up/v1/..;/admin",
+        "/up/v1/files/..;x=1/..;/admin",
+        "/up/v1/%2e%2e;/admin",
     ],
 )
 def test_a_path_that_tries_to_leave_reaches_nobody(watched: Watched, path: str, door: Any) -> None:
@@ -255,9 +250,9 @@ def test_a_query_changes_nothing_but_the_query(watched: Watched, query: str, sen
     "method",
     [
         *("get", "Get", "GET /evil", "GET\r\n", "POST\n", "", "G", "PROPFIND", "M-SEARCH", "ＧＥＴ"),  # noqa: RUF001
-        hole("TRACE"),  # a server that obeys it repeats the request, token included
-        hole("CONNECT"),
-        hole("PURGE"),
+        "TRACE",  # a server that obeys it repeats the request, token included
+        "CONNECT",
+        "PURGE",
     ],
 )
 def test_a_method_that_no_api_of_models_has(watched: Watched, method: str, door: Any) -> None:
@@ -328,7 +323,7 @@ def test_a_body_that_contains_a_request_is_a_body(watched: Watched) -> None:
             "a\x7fb",
             "\r\n\r\nGET / HTTP/1.1",
         ),
-        *(hole(f"a{character}b") for character in "\x85\xa0\u2028\u200b"),
+        *(f"a{character}b" for character in "\x85\xa0\u2028\u200b"),
     ],
 )
 def test_a_header_that_could_be_two_is_refused(watched: Watched, name: str, value: str) -> None:
@@ -381,8 +376,8 @@ def test_a_server_cannot_speak_for_the_proxy_or_to_the_browser() -> None:
     [
         (b"<html>%s</html>", ""),
         (b'{"no": "error", "seen": "%s"}', ""),
-        hole(b'{"error": {"message": "Wrong key: %s", "type": "t", "code": null}}', ""),
-        hole(b'{"detail": "Wrong key: %s"}', ""),
+        pytest.param(b'{"error": {"message": "Wrong key: %s", "type": "t", "code": null}}', ""),
+        pytest.param(b'{"detail": "Wrong key: %s"}', ""),
         (b'{"error": {"message": "no"}}', f"openai-organization: {TOKEN}\r\n"),
     ],
 )
@@ -432,8 +427,8 @@ class TwoFunctions:
         ({"authorization": f"Bearer {KEY}"}, 200, None),
         ({"Authorization": f"bearer {KEY}"}, 200, None),
         ({"authorization": f"  BEARER   {KEY}  "}, 200, None),
-        ({}, 401, "missing_api_key"),
-        ({"authorization": ""}, 401, "missing_api_key"),
+        ({}, 401, "invalid_api_key"),
+        ({"authorization": ""}, 401, "invalid_api_key"),
         ({"authorization": "Bearer"}, 401, "invalid_api_key"),
         ({"authorization": "Bearer "}, 401, "invalid_api_key"),
         ({"authorization": KEY}, 401, "invalid_api_key"),
@@ -456,10 +451,10 @@ class TwoFunctions:
         ({"authorization": {"a": f"Bearer {KEY}"}}, 401, "invalid_api_key"),
         ({"authorization": f"Bearer {KEY}\r\n"}, 400, "invalid_header"),
         ({"authorization": f"Bearer {KEY}\x00"}, 400, "invalid_header"),
-        ({"x-api-key": KEY, "api-key": KEY, "cookie": f"authorization=Bearer {KEY}"}, 401, "missing_api_key"),
-        ({"proxy-authorization": f"Bearer {KEY}", "x-authorization": f"Bearer {KEY}"}, 401, "missing_api_key"),
-        ({"authorization ": f"Bearer {KEY}"}, 401, "missing_api_key"),
-        ({"authorizat\u0131on": f"Bearer {KEY}"}, 401, "missing_api_key"),
+        ({"x-api-key": KEY, "api-key": KEY, "cookie": f"authorization=Bearer {KEY}"}, 401, "invalid_api_key"),
+        ({"proxy-authorization": f"Bearer {KEY}", "x-authorization": f"Bearer {KEY}"}, 401, "invalid_api_key"),
+        ({"authorization ": f"Bearer {KEY}"}, 401, "invalid_api_key"),
+        ({"authorizat\u0131on": f"Bearer {KEY}"}, 401, "invalid_api_key"),
     ],
 )
 def test_one_good_key_and_nothing_else_lets_in(judged: Watched, headers: Any, status: int, code: str | None) -> None:
@@ -573,7 +568,7 @@ def test_the_tricks_are_tricks(trick: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/up/v1/chat/completions", "/up/v1/audio/transcriptions"])
-@pytest.mark.parametrize("trick", [*TRICKS, *(hole(name, id=name) for name in OPEN_TRICKS)])
+@pytest.mark.parametrize("trick", [*TRICKS, *OPEN_TRICKS])
 def test_a_key_of_one_model_cannot_say_another(proxy_for: ProxyFor, trick: str, path: str) -> None:
     content_type, body = (TRICKS | OPEN_TRICKS)[trick]
     event = url_event(path, headers={"content-type": content_type}, body=as_bytes(body))
@@ -604,16 +599,16 @@ def test_a_model_is_the_one_that_is_listed_or_none(proxy_for: ProxyFor, model: A
     [
         ("/spare/v1/chat/completions", "POST", "", "up/*"),
         # As a name of its own, `named/x` may mean anything to another server.
-        hole("/up/v1/chat/completions", "POST", "", "named/*"),
+        pytest.param("/up/v1/chat/completions", "POST", "", "named/*"),
         # Other deployments of proxies read the model from here.
-        hole("/up/v1/chat/completions", "POST", "model=forbidden", "named/x"),
+        pytest.param("/up/v1/chat/completions", "POST", "model=forbidden", "named/x"),
         # A batch names its models in a file; a field too many makes it look like an inference.
-        hole("/up/v1/batches", "POST", "", "named/x"),
-        hole("/up/v1/fine_tuning/jobs", "POST", "", "named/x"),
+        pytest.param("/up/v1/batches", "POST", "", "named/x"),
+        pytest.param("/up/v1/fine_tuning/jobs", "POST", "", "named/x"),
         # What other clients of the same provider account have stored.
-        hole("/up/v1/files", "GET", "", "named/x"),
-        hole("/up/v1/files/file-1/content", "GET", "", "named/x"),
-        hole("/up/v1/models/ft:forbidden", "DELETE", "", "named/x"),
+        pytest.param("/up/v1/files", "GET", "", "named/x"),
+        pytest.param("/up/v1/files/file-1/content", "GET", "", "named/x"),
+        pytest.param("/up/v1/models/ft:forbidden", "DELETE", "", "named/x"),
     ],
 )
 def test_a_key_of_one_model_can_do_nothing_else(
@@ -657,9 +652,9 @@ def test_json_that_is_none_is_refused(watched: Watched, body: str) -> None:
     "body",
     [
         '{"model": "fast", "x": [[[[1]]]], "y": 1e3, "z": 0.1}',
-        hole('{"model": "fast", "x": NaN}', id="not-a-number"),
-        hole('{"model": "fast", "x": 1e999}', id="infinite"),
-        hole('{"model": "fast", "messages": [{"content": "\\ud800"}]}', id="half-a-character"),
+        pytest.param('{"model": "fast", "x": NaN}', id="not-a-number"),
+        pytest.param('{"model": "fast", "x": 1e999}', id="infinite"),
+        pytest.param('{"model": "fast", "messages": [{"content": "\\ud800"}]}', id="half-a-character"),
     ],
 )
 def test_an_alias_is_replaced_in_json_that_stays_json(watched: Watched, body: str) -> None:
@@ -702,8 +697,8 @@ def test_what_a_server_says_cannot_keep_an_event_from_the_bus(retry_after: str) 
 @pytest.mark.parametrize(
     "event",
     [
-        hole(url_event("/up/v1/\ud800"), id="path"),
-        hole(url_event(query="a=\ud800"), id="query"),
+        pytest.param(url_event("/up/v1/\ud800"), id="path"),
+        pytest.param(url_event(query="a=\ud800"), id="query"),
         pytest.param(url_event(headers={"authorization": "Bearer \ud800"}), id="authorization"),
         pytest.param(url_event(body='{"model": "\\ud800"}'), id="model"),
     ],

@@ -89,7 +89,7 @@ def test_a_gateway_that_has_asked_already_is_believed() -> None:
 def test_a_gateway_without_an_authorizer_is_not_believed(identity: dict[str, Any]) -> None:
     with pytest.raises(ClientError) as refused:
         authorizer(FakeFunction({})).authorize(request(None, identity))
-    assert (refused.value.status, refused.value.code) == (401, "missing_api_key")
+    assert (refused.value.status, refused.value.code) == (401, "invalid_api_key")
 
 
 def refusal(function: FakeFunction) -> ProxyError:

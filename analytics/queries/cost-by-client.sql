@@ -1,0 +1,8 @@
+-- What each client cost
+SELECT client_id, count(*) AS requests, count(*) FILTER (WHERE outcome = 'failed') AS failed,
+  count(*) FILTER (WHERE pricing = 'unpriced') AS unpriced,
+  sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cost) AS cost
+FROM inferences
+WHERE day >= CAST(CAST(current_date - INTERVAL '29' DAY AS date) AS varchar)
+GROUP BY client_id
+ORDER BY coalesce(sum(cost), 0) DESC, client_id

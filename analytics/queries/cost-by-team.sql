@@ -1,0 +1,7 @@
+-- What each value of the tag team cost; another tag is another name in the brackets
+SELECT coalesce(try(tags['team']), '-') AS team, count(*) AS requests, count(DISTINCT client_id) AS clients,
+  sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cost) AS cost
+FROM inferences
+WHERE day >= CAST(CAST(current_date - INTERVAL '29' DAY AS date) AS varchar)
+GROUP BY coalesce(try(tags['team']), '-')
+ORDER BY coalesce(sum(cost), 0) DESC, 1

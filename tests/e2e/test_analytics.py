@@ -1,0 +1,163 @@
+"""The lake on the local stack: entries through Firehose into Parquet, and every query of the cookbook over them.
+
+The entries are of February 2026, which no other test touches; a third of them arrives more than once.
+"""
+
+import csv
+import io
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import pytest
+from record_cost.lake import Lake, json_line, lake_row
+from record_cost.ledger import LedgerEntry
+
+from console.costs_period import Period
+from console.errors import ConsoleError
+from console.query import Athena, Result, named_queries, of_period, with_view
+from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
+from tests.e2e.lake_entries import DAYS, EXPECTED, FIRST_DAY, PERIOD_END, made_entries, priced_again
+
+ENTRIES = 2000
+BATCH = 50
+FEBRUARY = Period(FIRST_DAY, PERIOD_END)
+
+
+def outputs(stack: LocalStack) -> dict[str, str]:
+    [found] = stack.aws("cloudformation").describe_stacks(StackName=stack.environment["STACK_NAME"])["Stacks"]
+    return {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]}
+
+
+@pytest.fixture(scope="module")
+def athena(stack: LocalStack) -> Athena:
+    names = outputs(stack)
+    return Athena(stack.aws("athena"), names["LakeWorkgroup"], names["LakeDatabase"])
+
+
+def batches(entries: list[LedgerEntry], count: int) -> Iterator[list[LedgerEntry]]:
+    waiting = iter(entries)
+    while batch := list(itertools.islice(waiting, count)):
+        yield batch
+
+
+@pytest.fixture(scope="module")
+def rows(stack: LocalStack, athena: Athena) -> list[dict[str, Any]]:
+    """The attributes of all entries as the lake must show them, once they are in it."""
+    random = Random(5)
+    entries = made_entries(random, ENTRIES)
+    copies = [entry for entry in entries for _ in range(random.choice([1, 1, 2, 3]))]
+    random.shuffle(copies)
+    firehose, stream = stack.aws("firehose"), outputs(stack)["LakeStream"]
+    lake = Lake(firehose, stream)
+    for batch in batches(copies, BATCH):
+        assert lake.put(batch) == {}
+    corrected = {entry.key: priced_again(entry) for entry in entries[::20]}
+    lines = [json_line(lake_row(key[1], row, "2026-03-01T00:00:00.000Z", 1)) for key, row in corrected.items()]
+    # The first copies of some arrive after their correction: the correction must hold.
+    firehose.put_record_batch(DeliveryStreamName=stream, Records=[{"Data": b"".join(lines)}])
+    assert lake.put(entries[: BATCH // 2]) == {}
+    arrived = len(copies) + len(corrected) + BATCH // 2
+    count = of_period(f"SELECT count(*) AS n FROM entries WHERE day BETWEEN '{FIRST_DAY}' AND '{PERIOD_END}'", FEBRUARY)
+    wait_for(lambda: athena.run(count).rows == [[arrived]], "the entries in the lake")
+    return [dict(corrected.get(entry.key, entry.attributes)) for entry in entries]
+
+
+def run(athena: Athena, name: str) -> Result:
+    return athena.run(with_view(of_period(named_queries()[name], FEBRUARY), FEBRUARY))
+
+
+def comparable(value: Any) -> Any:
+    return pytest.approx(value, abs=2e-6) if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_query_finds_what_python_finds(name: str, athena: Athena, rows: list[dict[str, Any]]) -> None:
+    found = run(athena, name)
+    expected = EXPECTED[name](rows)
+    assert expected
+    actual = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    for row in actual:
+        if "last_time" in row:
+            row["last_time"] = row["last_time"][:23]
+    assert [row.keys() for row in actual] == [row.keys() & actual[0].keys() for row in expected]
+    assert actual == [{key: comparable(value) for key, value in row.items()} for row in expected]
+
+
+def test_every_query_of_the_cookbook_is_tried() -> None:
+    assert set(EXPECTED) | {"duplicates"} == set(named_queries())
+
+
+@pytest.mark.parametrize("name", named_queries())
+def test_the_cookbook_names_the_columns(name: str, athena: Athena) -> None:
+    cookbook = (ROOT / "docs" / "analytics.md").read_text(encoding="utf-8")
+    section = cookbook.partition(f"\n### `{name}`\n")[2].partition("\n#")[0]
+    listed = section.strip().split("\n\n")[-1]
+    assert re.findall(r"`(\w+)`", listed) == list(run(athena, name).columns)
+
+
+def test_money_is_exact_to_the_last_digit(athena: Athena, rows: list[dict[str, Any]]) -> None:
+    found = athena.run(with_view(f"SELECT id, cost FROM inferences WHERE day <= '{PERIOD_END}'", FEBRUARY))
+    assert found.types == ["varchar", "decimal"]
+    costs = sorted((cost for _, cost in found.rows if cost is not None), reverse=True)
+    assert costs == sorted((row["cost"] for row in rows if "cost" in row), reverse=True)
+    assert len(found.rows) == len({row[0] for row in found.rows}) == ENTRIES
+    assert any(cost != round(cost, 12) for cost in costs), "the entries cost fractions that a decimal(38,12) has not"
+
+
+def test_copies_are_counted(athena: Athena, rows: list[dict[str, Any]]) -> None:
+    assert rows
+    # By the day of arrival, which is today's: FEBRUARY has nothing of it.
+    found = athena.run(named_queries()["duplicates"])
+    today = dict(zip(found.columns, found.rows[-1], strict=True))
+    assert today["arrived"] - today["copies_of_the_same_day"] >= ENTRIES
+    assert today["copies_of_the_same_day"] >= ENTRIES // 2
+    assert today["priced_again"] == ENTRIES // 20
+    assert today["of_earlier_days"] >= ENTRIES * DAYS // (DAYS + 1)
+
+
+def test_a_request_reaches_the_lake(client: Client, athena: Athena) -> None:
+    sdk = client.openai()
+    sdk.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}])
+    [entry] = client.wait_for_entries(1)
+    sql = with_view(f"SELECT id, input_tokens, output_tokens, cost FROM inferences WHERE client_id = '{client.id}'")
+    found = wait_for(lambda: athena.run(sql).rows, "the entry in the lake")
+    assert found == [[entry["sk"], entry["input_tokens"], entry["output_tokens"], entry.get("cost")]]
+
+
+def test_a_wrong_query_says_what_is_wrong(athena: Athena) -> None:
+    with pytest.raises(ConsoleError, match="nothing_of_the_kind"):
+        athena.run(with_view("SELECT nothing_of_the_kind FROM inferences"))
+
+
+def costs_query(stack: LocalStack, *arguments: str) -> str:
+    """What `openai-proxy costs query` prints."""
+    command = subprocess.run(
+        [sys.executable, "-m", "console", "costs", "query", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **stack.environment, "PYTHONPATH": f"{ROOT / 'functions'}{os.pathsep}{ROOT / 'shared'}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return command.stdout
+
+
+def test_the_command_prints_exact_money(stack: LocalStack, rows: list[dict[str, Any]]) -> None:
+    named = ("--named", "cost-by-client", "--from", str(FIRST_DAY), "--to", str(PERIOD_END))
+    most = EXPECTED["cost-by-client"](rows)[0]
+    assert Decimal(json.loads(costs_query(stack, *named, "--json"))[0]["cost"]) == most["cost"]
+    [first, *_] = csv.DictReader(io.StringIO(costs_query(stack, *named, "--csv")))
+    assert (first["client_id"], Decimal(first["cost"])) == (most["client_id"], most["cost"])
+    assert f"{most['cost']:.6f}" in costs_query(stack, *named)
+
+
+def test_the_command_lists_the_queries(stack: LocalStack) -> None:
+    assert all(f"\n{name} " in costs_query(stack) for name in named_queries())
