@@ -4,53 +4,58 @@ import argparse
 import asyncio
 import contextlib
 import platform
-import sys
+import resource
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from bench import ledger, measures, processes
-from bench.measures import Load
-from bench.processes import Surroundings, running
-from bench.requests import PACED, SHORT, STREAM, Workload
-from bench.runtime_api import AwsStandIn
-from bench.targets import HttpTarget, Target
+from bench import chapters, processes
+from bench.chapters import Bench
+from bench.load import machine
+from bench.processes import BUILD, Surroundings, running
+from bench.report import Figure, summary
+from bench.runtime_api import AwsStandIn, end_with_the_first_failure
+from bench.targets import HttpTarget
 
-PROXY = "proxy sandbox"
-PROXY_SILENT = "… without publishing"
-FASTAPI = "FastAPI, uvicorn, httpx"
-FASTAPI_FAST = "… with uvloop and httptools"
-DIRECT = "no proxy"
-ROUNDS = 5
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a Markdown table; floats with two decimals."""
-    print("\n|", " | ".join(header), "|")
-    print("|---" * len(header) + "|")
-    for row in rows:
-        print("|", " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row), "|")
-    sys.stdout.flush()
+CHAPTERS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
+    "start": chapters.cold_starts,
+    "memory": chapters.memory,
+    "single": chapters.one_at_a_time,
+    "parallel": chapters.in_parallel,
+    "metering": chapters.what_metering_costs,
+    "long": chapters.long_streams,
+    "stack": chapters.on_the_local_stack,
+}
 
 
-async def bench(scale: float) -> None:
-    """Start the stand-ins and go through the chapters. `scale` shortens a trial run."""
+async def bench(only: Sequence[str], scale: float, build: Path) -> None:
+    """Start the stand-ins, go through the chapters, and print every bound in the end."""
+    began, (work, processors) = time.monotonic(), machine()
+    end_with_the_first_failure()
     async with contextlib.AsyncExitStack() as stack:
         port = processes.free_port()
-        upstream = stack.enter_context(running(processes.upstream(port)))
+        upstream = stack.enter_context(running(processes.module("bench.upstream", str(port))))
         await processes.listening(port, upstream)
         aws = AwsStandIn()
         aws_server = await stack.enter_async_context(await aws.listen())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers_file = folder / "openai_servers.yaml"
-        servers_file.write_text(f'openai:\n  url: http://127.0.0.1:{port}/v1\n  token: "token"\n  model: "plain"\n')
+        servers_file.write_text(processes.servers(port))
         address = "{}:{}".format(*aws_server.sockets[0].getsockname())
-        around = Surroundings(f"127.0.0.1:{port}", address, servers_file, processes.empty_python(folder))
+        around = Surroundings(f"127.0.0.1:{port}", address, servers_file, processes.empty_python(folder), build)
         print(f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}, {_processor()}")
-        await cold_starts(around, scale)
-        await memory(around, aws, scale)
-        await load(around, HttpTarget(DIRECT, upstream, port), scale)
+        subject = Bench(around, aws, HttpTarget(chapters.DIRECT, upstream, port), scale)
+        figures = [figure for chapter in only for figure in await CHAPTERS[chapter](subject)]
+    summary(figures)
+    work, processors = machine()[0] - work - _own_work(), machine()[1] - processors
+    minutes = (time.monotonic() - began) / 60
+    print(f"\n{minutes:.1f} minutes, in which other work had {max(0.0, work) / processors:.0%} of the machine.")
+
+
+def _own_work() -> float:
+    """Seconds of CPU of this process and of all that it has started and ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def _processor() -> str:
@@ -58,86 +63,23 @@ def _processor() -> str:
     return f"{len(models)} x {models[0].partition(': ')[2]}" if models else "unknown processor"
 
 
-async def cold_starts(around: Surroundings, scale: float) -> None:
-    """Process start to first /next, to first streamed byte; beside a bare import of httpx and FastAPI."""
-    found = await measures.cold_starts(around, max(3, int(25 * scale)))
-    named = [
-        ('`python -c "import httpx; httpx.Client()"`, to its end', found.bare_httpx),
-        (f"{PROXY}, to its first `/next`", found.sandbox_next),
-        (f"{PROXY}, to the first streamed byte, key check included", found.sandbox_first_byte),
-        ("… packaged without bytecode, to its first `/next`", found.uncompiled_next),
-        ("… packaged without bytecode, to the first streamed byte", found.uncompiled_first_byte),
-        (f"{FASTAPI}, to the first streamed byte, no key check", found.fastapi_first_byte),
-    ]
-    rows = [(name, value, value / found.bare_httpx) for name, value in named]
-    table([f"cold start, median of {found.rounds}", "ms", "ratio"], rows)
-
-
-async def memory(around: Surroundings, aws: AwsStandIn, scale: float) -> None:
-    """Resident memory, idle and after many streams."""
-    streams = max(10, int(1000 * scale))
-    rows: list[tuple[object, ...]] = []
-    async with measures.sandbox(around, PROXY) as target:
-        found = await measures.memory(target, streams, lambda: len(aws.events))
-        rows.append((PROXY, found.idle, found.after, found.events))
-    for name, fast in ((FASTAPI, False), (FASTAPI_FAST, True)):
-        async with measures.fastapi(around, name, fast=fast) as target:
-            found = await measures.memory(target, streams, lambda: len(aws.events))
-            rows.append((name, found.idle, found.after, found.events))
-    table(["resident memory", "MB idle", f"MB after {streams:,} streams", "events published"], rows)
-
-
-async def load(around: Surroundings, direct: Target, scale: float) -> None:
-    """CPU of a request, and what a client waits."""
-    async with contextlib.AsyncExitStack() as stack:
-        targets: list[Target] = [
-            await stack.enter_async_context(measures.sandbox(around, PROXY)),
-            await stack.enter_async_context(measures.sandbox(replace(around, publishing=False), PROXY_SILENT)),
-            await stack.enter_async_context(measures.fastapi(around, FASTAPI, fast=False)),
-            await stack.enter_async_context(measures.fastapi(around, FASTAPI_FAST, fast=True)),
-        ]
-        for workload, requests in ((STREAM, 100), (SHORT, 200)):
-            cpu_table(workload, await measures.load(targets, workload, max(5, int(requests * scale)), ROUNDS))
-        paced = await measures.load([direct, *targets], PACED, max(5, int(50 * scale)), ROUNDS)
-    delay_table(paced)
-    del paced[DIRECT]
-    cpu_table(PACED, paced)
-
-
-def cpu_table(workload: Workload, found: Mapping[str, Load]) -> None:
-    """CPU of each target, beside both forms of FastAPI."""
-    plain, fast = found[FASTAPI].cpu, found[FASTAPI_FAST].cpu
-    rows = [(name, each.cpu, each.cpu / plain, each.cpu / fast) for name, each in found.items()]
-    table([f"CPU per request: {workload.name}", "ms", "÷ FastAPI", "÷ FastAPI, uvloop"], rows)
-
-
-def delay_table(found: Mapping[str, Load]) -> None:
-    """Delays of each target, and in brackets what it adds to those without a proxy."""
-    base = found[DIRECT].first_byte() + found[DIRECT].chunk()
-    rows: list[list[str]] = []
-    for name, each in found.items():
-        pairs = zip(each.first_byte() + each.chunk(), base, strict=True)
-        rows.append(
-            [name, *(f"{value:.2f}" if name == DIRECT else f"{value:.2f} ({value - of:+.2f})" for value, of in pairs)]
-        )
-    table(["milliseconds (added)", "first byte p50", "p99", "a chunk p50", "p99"], rows)
-
-
-def ledger_delay(scale: float) -> None:
-    """From the client's last byte to the ledger row on the local stack."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = ledger.measure(Path(folder), max(10, int(100 * scale)))
-    rows = [(f"batching window {each.window} s", each.requests, each.p50 * 1000, each.p99 * 1000) for each in found]
-    table(["last byte to ledger row, milliseconds", "requests", "p50", "p99"], rows)
+def _chapters(names: str) -> list[str]:
+    wanted = names.split(",")
+    if not set(wanted) <= set(CHAPTERS):
+        raise argparse.ArgumentTypeError(f"the chapters are {', '.join(CHAPTERS)}")
+    return [name for name in CHAPTERS if name in wanted]
 
 
 def main() -> None:
     """Read the arguments and go."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="a fraction of the repetitions, for a trial")
-    scale = parser.parse_args().scale
-    asyncio.run(bench(scale))
-    ledger_delay(scale)
+    parser.add_argument(
+        "--only", type=_chapters, default=list(CHAPTERS), metavar="NAME,…", help=f"of {', '.join(CHAPTERS)}"
+    )
+    parser.add_argument("--build", type=Path, default=BUILD, help="another build to measure (.aws-sam/build)")
+    options = parser.parse_args()
+    asyncio.run(bench(options.only, options.scale, options.build.resolve()))
 
 
 if __name__ == "__main__":

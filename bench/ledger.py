@@ -3,25 +3,18 @@
 Measured with the stack's batching window and again with none: the difference is what the window costs there.
 """
 
-import contextlib
 import http.client
-import json
-import os
-import re
-import shlex
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 
-from bench.measures import percentiles
-from bench.processes import ROOT, free_port
+from bench.load import percentiles
+from bench.local_stack import SERVER
+from bench.requests import STREAM
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import DynamoDBServiceResource, Table
@@ -30,9 +23,6 @@ if TYPE_CHECKING:
 PAUSE = 0.1
 """Seconds between a client's last byte and its next request."""
 _GIVE_UP = 60.0
-_BODY = json.dumps(
-    {"model": "demo", "stream": True, "max_tokens": 8, "messages": [{"role": "user", "content": "Hello"}]}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,38 +35,20 @@ class LedgerDelay:
     p99: float
 
 
-@contextlib.contextmanager
-def local_stack(folder: Path) -> Generator[dict[str, str]]:
-    """`make run` on ports of its own: the variables of its `env` file."""
-    ports = {name: str(free_port()) for name in ("PORT", "MINISTACK_PORT", "DEMO_PORT")}
-    command = [sys.executable, "-m", "local", "run", "--folder", str(folder)]
-    stack = subprocess.Popen(command, env=dict(os.environ) | ports, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert stack.stdout is not None
-        if not any(line.startswith("Ready after") for line in stack.stdout):
-            raise RuntimeError("the local stack did not start")
-        lines = re.findall(r"^export (\w+)=(.*)$", (folder / "env").read_text(), re.MULTILINE)
-        yield {name: "".join(shlex.split(value)) for name, value in lines}
-    finally:
-        stack.terminate()
-        stack.communicate()
-
-
-def measure(folder: Path, requests: int) -> list[LedgerDelay]:
+def measure(stack: dict[str, str], requests: int) -> list[LedgerDelay]:
     """The delays with the stack's own batching window, then without one."""
-    with local_stack(folder) as stack:
-        # Any: the stubs of boto3's own functions name services whose stubs are not installed.
-        session: Any = boto3.Session("test", "test", region_name=stack["AWS_REGION"])
-        functions: LambdaClient = session.client("lambda", endpoint_url=stack["AWS_ENDPOINT_URL"])
-        tables: DynamoDBServiceResource = session.resource("dynamodb", endpoint_url=stack["AWS_ENDPOINT_URL"])
-        table = tables.Table(stack["COSTS_TABLE"])
-        mapping = _cost_mapping(functions)
-        found: list[LedgerDelay] = []
-        for window in (mapping["MaximumBatchingWindowInSeconds"], 0):
-            functions.update_event_source_mapping(UUID=mapping["UUID"], MaximumBatchingWindowInSeconds=window)
-            _delays(stack, table, 10)
-            found.append(LedgerDelay(window, requests, *percentiles(_delays(stack, table, requests))))
-        return found
+    # Any: the stubs of boto3's own functions name services whose stubs are not installed.
+    session: Any = boto3.Session("test", "test", region_name=stack["AWS_REGION"])
+    functions: LambdaClient = session.client("lambda", endpoint_url=stack["AWS_ENDPOINT_URL"])
+    tables: DynamoDBServiceResource = session.resource("dynamodb", endpoint_url=stack["AWS_ENDPOINT_URL"])
+    table = tables.Table(stack["COSTS_TABLE"])
+    mapping = _cost_mapping(functions)
+    found: list[LedgerDelay] = []
+    for window in (mapping["MaximumBatchingWindowInSeconds"], 0):
+        functions.update_event_source_mapping(UUID=mapping["UUID"], MaximumBatchingWindowInSeconds=window)
+        _delays(stack, table, 10)
+        found.append(LedgerDelay(window, requests, *percentiles(_delays(stack, table, requests))))
+    return found
 
 
 def _cost_mapping(functions: "LambdaClient") -> Any:
@@ -101,11 +73,9 @@ def _delays(stack: dict[str, str], table: "Table", requests: int) -> list[float]
 
 def _stream(stack: dict[str, str]) -> tuple[str, float]:
     """One streamed chat: the proxy's id of it, and the moment of its last byte."""
-    address = stack["OPENAI_BASE_URL"].removeprefix("http://")
-    host, _, path = address.partition("/")
-    connection = http.client.HTTPConnection(host)
+    connection = http.client.HTTPConnection(urlsplit(stack["FUNCTION_URL"]).netloc)
     headers = {"Authorization": f"Bearer {stack['OPENAI_API_KEY']}", "Content-Type": "application/json"}
-    connection.request("POST", f"/{path}/chat/completions", _BODY, headers)
+    connection.request("POST", f"/{SERVER}/v1/chat/completions", STREAM.body, headers)
     answer = connection.getresponse()
     body = answer.read()
     moment = time.monotonic()

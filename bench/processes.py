@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / ".aws-sam" / "build"
 FASTAPI_PYTHON = str(ROOT / ".venv-bench" / "bin" / "python")
 
+_WITHOUT_BYTECODE = "without-bytecode"
 _BARE_ENVIRONMENT = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/nonexistent"}
 
 
@@ -78,11 +79,11 @@ def layer(build: Path) -> Path:
     return found[0]
 
 
-def without_bytecode(folder: Path) -> Path:
+def without_bytecode(build: Path, folder: Path) -> Path:
     """A copy of what a sandbox loads of the build, as `sam build` leaves it: without bytecode."""
-    copy = folder / "without-bytecode"
-    for part in (BUILD / "ProxyFunction", layer(BUILD)):
-        shutil.copytree(part, copy / part.relative_to(BUILD), ignore=shutil.ignore_patterns("__pycache__"))
+    copy = folder / _WITHOUT_BYTECODE
+    for part in (build / "ProxyFunction", layer(build)):
+        shutil.copytree(part, copy / part.relative_to(build), ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 
@@ -95,12 +96,13 @@ class Surroundings:
     servers_file: Path
     python: str
     build: Path = BUILD
-    publishing: bool = True
+    without: str = ""
+    """`events`, `metering` or `anything`: a sandbox that leaves them out (`bench.sandbox_without_…`)."""
 
     def sandbox(self, runtime_api: str) -> Process:
         """A proxy sandbox from the built application, with the environment that Lambda gives it."""
         code = self.build / "ProxyFunction"
-        path = [str(code), str(layer(self.build)), *([] if self.publishing else [str(ROOT)])]
+        path = [str(code), str(layer(self.build)), *([str(ROOT)] if self.without else [])]
         environment = _LAMBDA_ENVIRONMENT | {
             "AWS_LAMBDA_RUNTIME_API": runtime_api,
             "AWS_ENDPOINT_URL": f"http://{self.aws}",
@@ -108,12 +110,12 @@ class Surroundings:
             "SERVERS_FILE": str(self.servers_file),
             "PYTHONPATH": os.pathsep.join(path),
         }
-        if self.build != BUILD:
+        if self.build.name == _WITHOUT_BYTECODE:
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
         command = [str(code / "proxy" / "bootstrap"), self.python]
-        return Process(
-            command if self.publishing else [self.python, "-m", "bench.sandbox_without_events"], environment, code
-        )
+        if self.without:
+            command = [self.python, "-m", f"bench.sandbox_without_{self.without}"]
+        return Process(command, environment, code)
 
 
 _LAMBDA_ENVIRONMENT = {
@@ -129,6 +131,8 @@ _LAMBDA_ENVIRONMENT = {
     "AUTHORIZER_FUNCTION": "authorizer",
     "CORS_ALLOW_ORIGINS": "*",
     "EVENT_BUS_NAME": "bench",
+    "LIMITS_TABLE": "limits",
+    "COSTS_TABLE": "costs",
     "LOG_LEVEL": "INFO",
     "PROVIDER_TOKENS_SECRET": "tokens",
     "STAGE": "bench",
@@ -162,9 +166,14 @@ def fastapi(upstream: str, port: int, *, fast: bool) -> Process:
     return Process(command, {"UPSTREAM": f"http://{upstream}", "PYTHONPATH": str(ROOT)}, ROOT)
 
 
-def upstream(port: int) -> Process:
-    """The upstream server."""
-    return Process([sys.executable, "-m", "bench.upstream", str(port)], {"PYTHONPATH": str(ROOT)}, ROOT)
+def module(name: str, *arguments: str) -> Process:
+    """A module of this repository in this interpreter: the servers that stand in for others."""
+    return Process([sys.executable, "-m", name, *arguments], {"PYTHONPATH": str(ROOT)}, ROOT)
+
+
+def servers(port: int, name: str = "openai") -> str:
+    """The text of a servers file with the upstream server at `port`."""
+    return f'{name}:\n  url: http://127.0.0.1:{port}/v1\n  token: "token"\n  model: "plain"\n'
 
 
 def free_port() -> int:

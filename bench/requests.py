@@ -1,13 +1,18 @@
-"""The requests of the bench: as bytes for a server, as function URL events for a sandbox. The same headers and body."""
+"""The requests of the bench: as bytes for a server, as function URL events for a sandbox. The same headers and body.
+
+Each is made once: making it is no part of any measurement.
+"""
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+CLIENT_KEY = "opx-4bNcVn2kQ8sXz0tLrYw6Hd3mPf7JgA9eUiToB1CxZqM000000"
 _HEADERS = {
     "accept": "application/json",
     "accept-encoding": "gzip, deflate",
-    "authorization": "Bearer opx-4bNcVn2kQ8sXz0tLrYw6Hd3mPf7JgA9eUiToB1CxZqM000000",
+    "authorization": f"Bearer {CLIENT_KEY}",
     "content-type": "application/json",
     "user-agent": "OpenAI/Python 3.54.0",
     "x-stainless-lang": "python",
@@ -20,13 +25,13 @@ _HEADERS = {
     "x-stainless-retry-count": "0",
     "x-stainless-read-timeout": "600",
 }
-_PATH = "/openai/v1/chat/completions"
+_PATH = "/v1/chat/completions"
 _SYSTEM = "You are a patient bookkeeper. Answer in one paragraph and name the accounts that you use. " * 10
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One kind of request: a stream of 64 chunks, sent at once (`plain`) or `paced`, or a short answer in one piece."""
+    """One kind of request. Its `model` tells the upstream server how to answer."""
 
     name: str
     model: str
@@ -45,13 +50,15 @@ class Workload:
         }
         return json.dumps(document | ({"stream": True} if self.stream else {})).encode()
 
-    def http(self, host: str) -> bytes:
+    @cache  # noqa: B019  # there are a handful of workloads
+    def http(self, host: str, server: str = "openai", client_key: str = CLIENT_KEY) -> bytes:
         """This request on the wire of HTTP/1.1."""
         body = self.body
-        headers = {"host": host, **_HEADERS, "content-length": str(len(body))}
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return f"POST {_PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
+        own = {"host": host, "authorization": f"Bearer {client_key}", "content-length": str(len(body))}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (_HEADERS | own).items())
+        return f"POST /{server}{_PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
+    @cache  # noqa: B019  # as above
     def event(self) -> bytes:
         """This request as the function URL gives it to a sandbox (payload 2.0)."""
         host = "abcdefghijklmnopqrstuvwxyz012345.lambda-url.us-east-1.on.aws"
@@ -66,7 +73,7 @@ class Workload:
         }
         http = {
             "method": "POST",
-            "path": _PATH,
+            "path": f"/openai{_PATH}",
             "protocol": "HTTP/1.1",
             "sourceIp": "203.0.113.7",
             "userAgent": _HEADERS["user-agent"],
@@ -86,7 +93,7 @@ class Workload:
         document = {
             "version": "2.0",
             "routeKey": "$default",
-            "rawPath": _PATH,
+            "rawPath": f"/openai{_PATH}",
             "rawQueryString": "",
             "headers": _HEADERS | forwarded,
             "requestContext": context,
@@ -96,6 +103,10 @@ class Workload:
         return json.dumps(document).encode()
 
 
+def paced(milliseconds: int) -> Workload:
+    """A stream of 64 chunks, the first at once and another every so many milliseconds."""
+    return Workload(f"64-chunk stream, a chunk every {milliseconds} ms", f"paced-{milliseconds}", stream=True)
+
+
 STREAM = Workload("64-chunk stream, sent at once", "plain", stream=True)
-PACED = Workload("64-chunk stream, a chunk every 2 ms", "paced", stream=True)
 SHORT = Workload("short answer, not streamed", "plain", stream=False)

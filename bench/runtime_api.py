@@ -13,6 +13,19 @@ from typing import Any
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _PRELUDE_END = b"\0" * 8
+_BODY_END = b"0\r\n\r\n"
+
+
+def end_with_the_first_failure() -> None:
+    """Have the current task cancelled when a stand-in fails: else it would wait for an answer for ever."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def give_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        loop.default_exception_handler(context)
+        task.cancel()
+
+    asyncio.get_running_loop().set_exception_handler(give_up)
 
 
 @dataclass(slots=True)
@@ -48,8 +61,10 @@ class HttpPeer(asyncio.Protocol):
     def __init__(self, on_request: Callable[["HttpPeer", bytes, bytes], bytes | None]) -> None:
         self._on_request = on_request
         self._received = b""
+        self._end = b""
         self.answering: Exchange | None = None
         self.on_answer: Callable[[Exchange], bytes] | None = None
+        self.on_piece: Callable[[bytes], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport: answers may come later."""
@@ -80,8 +95,12 @@ class HttpPeer(asyncio.Protocol):
             self.transport.write(answer)
 
     def _collect(self, exchange: Exchange, moment: int, data: bytes) -> None:
-        exchange.pieces.append((moment, data))
-        if data.endswith(b"0\r\n\r\n"):
+        if self.on_piece is None:
+            exchange.pieces.append((moment, data))
+        else:
+            self.on_piece(data)
+        self._end = (self._end + data)[-len(_BODY_END) :]
+        if self._end == _BODY_END:
             exchange.ended = moment
             self.answering = None
             assert self.on_answer is not None
@@ -101,9 +120,13 @@ def _json_answer(document: object, status: bytes = b"200 OK", headers: bytes = b
 
 
 class RuntimeApi:
-    """Hands out one event at a time and collects the answer. One sandbox at a time is connected to it."""
+    """Hands out one event at a time and collects the answer. One sandbox at a time is connected to it.
 
-    def __init__(self) -> None:
+    With `on_piece` the pieces of answers are not kept but given to it, as they arrive.
+    """
+
+    def __init__(self, on_piece: Callable[[bytes], None] | None = None) -> None:
+        self._on_piece = on_piece
         self._waiting: HttpPeer | None = None
         self._ready = asyncio.Event()
         self._event: bytes | None = None
@@ -116,7 +139,7 @@ class RuntimeApi:
 
         def peer() -> HttpPeer:
             peer = HttpPeer(self._on_request)
-            peer.on_answer = self._on_answer
+            peer.on_answer, peer.on_piece = self._on_answer, self._on_piece
             return peer
 
         return await asyncio.get_running_loop().create_server(peer, "127.0.0.1", 0)
@@ -168,11 +191,16 @@ class RuntimeApi:
 
 
 class AwsStandIn:
-    """Lambda's Invoke (an authorizer that allows everybody) and EventBridge's PutEvents. Keeps what it gets."""
+    """Lambda's Invoke (an authorizer that allows everybody) and EventBridge's PutEvents. Counts what it gets."""
 
     def __init__(self) -> None:
-        self.invocations = 0
-        self.events: list[dict[str, Any]] = []
+        self.events = 0
+        self._last: dict[str, Any] = {}
+
+    @property
+    def last_detail(self) -> dict[str, Any]:
+        """The detail of the last event."""
+        return json.loads(self._last["Detail"])
 
     async def listen(self) -> asyncio.Server:
         """Serve on a free port of this machine."""
@@ -181,11 +209,11 @@ class AwsStandIn:
 
     def _on_request(self, _: HttpPeer, head: bytes, body: bytes) -> bytes:
         if b"/invocations " in head:
-            self.invocations += 1
             return _json_answer(_ALLOW)
         if b"AWSEvents.PutEvents" in head:
             entries = json.loads(body)["Entries"]
-            self.events += entries
+            self.events += len(entries)
+            self._last = entries[-1]
             return _json_answer({"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in entries]})
         raise RuntimeError(f"an AWS call that the bench does not know: {head.splitlines()[0]!r}")
 

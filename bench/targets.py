@@ -1,12 +1,15 @@
 """What the load goes to: the upstream server itself, a pass-through in front of it, or the proxy in front of it."""
 
 import asyncio
+import contextlib
 import re
 import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
-from bench.processes import Process
-from bench.requests import Workload
+from bench import processes
+from bench.processes import Process, Surroundings, running
+from bench.requests import CLIENT_KEY, Workload
 from bench.runtime_api import Exchange, RuntimeApi
 from bench.upstream import CHUNKS
 
@@ -14,52 +17,116 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class Target(Protocol):
-    """One way from the client to the upstream server."""
+    """One way from the client to the upstream server. It takes any number of requests at once."""
 
     @property
     def name(self) -> str: ...
     @property
-    def process(self) -> Process: ...
+    def cpu(self) -> float: ...
+    @property
+    def resident(self) -> float: ...
     async def exchange(self, workload: Workload) -> Exchange: ...
     async def settled(self) -> None: ...
 
 
 class HttpTarget:
-    """A server, called over one kept-alive connection."""
+    """A server, called over kept-alive connections. `server` and `client_key` are for the proxy's own door.
 
-    def __init__(self, name: str, process: Process, port: int) -> None:
+    `process` is None where nobody asks for its CPU and memory.
+    """
+
+    def __init__(
+        self, name: str, process: Process | None, port: int, server: str = "openai", client_key: str = CLIENT_KEY
+    ) -> None:
         self.name = name
-        self.process = process
-        self._port = port
-        self._client: _Client | None = None
+        self._process = process
+        self.port = port
+        self._server = server
+        self._client_key = client_key
+        self._idle: list[_Client] = []
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU of its process."""
+        return self._process.cpu if self._process else 0.0
+
+    @property
+    def resident(self) -> float:
+        """Resident megabytes of its process."""
+        return self._process.resident if self._process else 0.0
 
     async def exchange(self, workload: Workload) -> Exchange:
-        """One request and its whole answer."""
-        if self._client is None:
+        """One request and its whole answer, over a connection that nobody else uses."""
+        if self._idle:
+            client = self._idle.pop()
+        else:
             loop = asyncio.get_running_loop()
-            _, self._client = await loop.create_connection(_Client, "127.0.0.1", self._port)
-        return await self._client.exchange(workload.http(f"127.0.0.1:{self._port}"))
+            _, client = await loop.create_connection(_Client, "127.0.0.1", self.port)
+        exchange = await client.exchange(workload.http(f"127.0.0.1:{self.port}", self._server, self._client_key))
+        self._idle.append(client)
+        return exchange
 
     async def settled(self) -> None:
         """Nothing happens here after an answer."""
 
 
 class SandboxTarget:
-    """A proxy sandbox behind the Runtime API."""
+    """Proxy sandboxes, each behind a Runtime API of its own. As on Lambda, each has one request at a time."""
 
-    def __init__(self, name: str, process: Process, api: RuntimeApi) -> None:
+    def __init__(self, name: str, sandboxes: Sequence[tuple[Process, RuntimeApi]]) -> None:
         self.name = name
-        self.process = process
-        self._api = api
+        self._processes = [process for process, _ in sandboxes]
+        self._apis = [api for _, api in sandboxes]
+        self._free = list(self._apis)
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU of all sandboxes together."""
+        return sum(process.cpu for process in self._processes)
+
+    @property
+    def resident(self) -> float:
+        """Resident megabytes of all sandboxes together; what they share counts in each."""
+        return sum(process.resident for process in self._processes)
 
     async def exchange(self, workload: Workload) -> Exchange:
-        """One invocation and its whole answer. A sandbox takes one at a time: wait for its /next first."""
-        await self._api.idle()
-        return await self._api.invoke(workload.event())
+        """One invocation and its whole answer, in the sandbox that has been free for longest, once it asks for it."""
+        api = self._free.pop(0)
+        await api.idle()
+        exchange = await api.invoke(workload.event())
+        self._free.append(api)
+        return exchange
 
     async def settled(self) -> None:
-        """Wait until the events of the last request have been published."""
-        await self._api.idle()
+        """Wait until the events of all requests have been published."""
+        for api in self._apis:
+            await api.idle()
+
+
+@contextlib.asynccontextmanager
+async def sandboxes(
+    around: Surroundings, name: str, count: int = 1, on_piece: Callable[[bytes], None] | None = None
+) -> AsyncGenerator[SandboxTarget]:
+    """So many proxy sandboxes, all of which have asked for their first invocation."""
+    async with contextlib.AsyncExitStack() as stack:
+        started: list[tuple[Process, RuntimeApi]] = []
+        for _ in range(count):
+            api = RuntimeApi(on_piece)
+            server = await stack.enter_async_context(await api.listen())
+            address = "{}:{}".format(*server.sockets[0].getsockname())
+            started.append((stack.enter_context(running(around.sandbox(address))), api))
+        target = SandboxTarget(name, started)
+        await target.settled()
+        yield target
+
+
+@contextlib.asynccontextmanager
+async def fastapi(around: Surroundings, name: str, *, fast: bool) -> AsyncGenerator[HttpTarget]:
+    """A FastAPI pass-through that listens."""
+    port = processes.free_port()
+    with running(processes.fastapi(around.upstream, port, fast=fast)) as process:
+        await processes.listening(port, process)
+        yield HttpTarget(name, process, port)
 
 
 class _Client(asyncio.Protocol):

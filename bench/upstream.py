@@ -1,8 +1,8 @@
 """An OpenAI-like upstream server that costs next to nothing: every answer is rendered before the first request.
 
 A process of its own (`python -m bench.upstream PORT`), so that its CPU is nobody else's. The `model` of a request says
-what it wants: `plain` streams come in one write, `paced` ones a chunk every two milliseconds, each with the moment it
-was sent.
+what it wants: `plain` streams come in one write; of `paced-2` the first chunk comes with the head and another every two
+milliseconds, each with the moment it was sent.
 """
 
 import asyncio
@@ -10,16 +10,17 @@ import json
 import re
 import sys
 import time
+from collections.abc import Iterator
+from itertools import repeat
 from typing import Any
 
 CHUNKS = 64
-PACE = 0.002
-"""Seconds between two chunks of a paced stream."""
 STAMP = re.compile(rb'"content":"(\d{20})"')
 """Where a paced chunk holds `time.monotonic_ns` of its sending."""
 
+_PACED = re.compile(rb"paced-(\d+)")
 _PLACE = b"0" * 20
-_STREAM_HEAD = (
+STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
     b"x-request-id: req_8f2d6c0a41\r\nopenai-processing-ms: 180\r\ntransfer-encoding: chunked\r\n\r\n"
 )
@@ -84,10 +85,25 @@ _ANSWER_WHOLE = (
 )
 
 
-def _chunks(body: bytes) -> list[bytes]:
-    """The chunks of one stream: always 64 events, and the usage chunk for those who ask."""
-    texts = [_TEXT] * (CHUNKS - 2)
-    return [_ROLE, *texts, _STOP, *([_USAGE_CHUNK] if b'"include_usage"' in body else []), _DONE]
+def chunks_of(body: bytes, count: int = CHUNKS) -> Iterator[bytes]:
+    """The chunks of one stream: `count` events, the usage chunk for those who ask, and the end."""
+    yield _ROLE
+    yield from repeat(_TEXT, count - 2)
+    yield _STOP
+    if b'"include_usage"' in body:
+        yield _USAGE_CHUNK
+    yield _DONE
+
+
+def pace_of(body: bytes) -> float:
+    """Seconds between two chunks of the stream that `body` asks for; 0 when it is not to be paced."""
+    pace = _PACED.search(body)
+    return int(pace[1]) / 1000 if pace else 0.0
+
+
+def stamped(chunk: bytes) -> bytes:
+    """`chunk` with the moment of its sending, which is now, if it has a place for it."""
+    return chunk.replace(_PLACE, b"%020d" % time.monotonic_ns())
 
 
 class Upstream(asyncio.Protocol):
@@ -111,18 +127,18 @@ class Upstream(asyncio.Protocol):
         body, self._received = rest[:size], rest[size:]
         if re.search(rb'"stream": *true', body) is None:
             self._transport.write(_ANSWER_WHOLE)
-        elif b'"paced"' in body:
-            task = asyncio.get_running_loop().create_task(self._pace(_chunks(body)))
+        elif pace := pace_of(body):
+            task = asyncio.get_running_loop().create_task(self._pace(chunks_of(body), pace))
             self._streams.add(task)
             task.add_done_callback(self._streams.discard)
         else:
-            self._transport.write(_STREAM_HEAD + b"".join(_chunks(body)))
+            self._transport.write(STREAM_HEAD + b"".join(chunks_of(body)))
 
-    async def _pace(self, chunks: list[bytes]) -> None:
-        self._transport.write(_STREAM_HEAD)
+    async def _pace(self, chunks: Iterator[bytes], seconds: float) -> None:
+        self._transport.write(STREAM_HEAD + stamped(next(chunks)))
         for chunk in chunks:
-            await asyncio.sleep(PACE)
-            self._transport.write(chunk.replace(_PLACE, b"%020d" % time.monotonic_ns()))
+            await asyncio.sleep(seconds)
+            self._transport.write(stamped(chunk))
 
 
 async def _serve(port: int) -> None:

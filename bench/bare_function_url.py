@@ -1,0 +1,30 @@
+"""The local stack's function URL before `bench.bare_function`: `python -m bench.bare_function_url PORT FOLDER`.
+
+It is what the stack runs, without the stack: no embedded AWS, no proxy.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from local.function_url import FunctionUrl
+from local.sandboxes import Launch, SandboxPool
+from local.settings import HOST, ROOT
+from local.url_event import UrlIdentity
+
+_ARN = "arn:aws:lambda:us-east-1:000000000000:function:bare"
+_URL = "https://abcdefghijklmnopqrstuvwxyz012345.lambda-url.us-east-1.on.aws/"
+
+
+async def serve(port: int, folder: Path) -> None:
+    """Until the process is ended; sandboxes are its children, and see that it is gone."""
+    command = (sys.executable, "-m", "bench.bare_function")
+    launch = Launch(command, {"PYTHONPATH": str(ROOT)}, ROOT, folder / "bare_function.log")
+    pool = SandboxPool(launch, _ARN, timeout=900.0, report=print)
+    await pool.open()
+    await FunctionUrl(pool.invoke, UrlIdentity.from_url(_URL)).start(HOST, port)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), Path(sys.argv[2])))

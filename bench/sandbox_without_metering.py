@@ -1,0 +1,49 @@
+"""A proxy sandbox that neither meters answers, nor asks servers for usage, nor hides it: what that costs is the rest.
+
+It still frames events, which error frames and comments need, and publishes its event, with `usage.source` `none`.
+"""
+
+import os
+
+from proxy import relay
+from proxy.body import OutgoingBody, RequestBody
+from proxy.meter import Meter
+from proxy.runtime import Runtime
+
+
+class _Blind(Meter):
+    """Sees nothing, and says that there is nothing to estimate and nothing missing either."""
+
+    def __init__(self, content_type: str, _: bool, **named: bool) -> None:
+        super().__init__(content_type, uses_tokens=False, **named)
+
+    @property
+    def is_cut(self) -> bool:
+        return False
+
+    def see(self, chunk: bytes, **_: bool) -> None:
+        """Look away."""
+
+    def end(self) -> None:
+        """Nothing was kept."""
+
+
+class _AskingForNothing(RequestBody):
+    """A body of an operation that the proxy does not know: it asks no usage then, and has none to hide."""
+
+    def outgoing(self, *arguments: str, **named: str) -> OutgoingBody:
+        self._operation = "other"
+        body = super().outgoing(*arguments, **named)
+        assert not body.asks_usage_unasked
+        return body
+
+
+def _no_news(_: bytes) -> bool:
+    return False
+
+
+if __name__ == "__main__":
+    relay.has_news = _no_news
+    relay.Meter = _Blind
+    relay.RequestBody = _AskingForNothing
+    Runtime(os.environ).run()
