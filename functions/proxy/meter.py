@@ -13,7 +13,7 @@ from typing import Any
 from openai_proxy.usage import Usage
 
 from proxy.json_shapes import array_of, count_of, loads_or_none, object_of
-from proxy.sse import data_of, split_events
+from proxy.sse import data_of, end_of_event, find_events
 
 _USAGE = re.compile(rb'"usage"(?:\s|data:)*:(?:\s|data:)*\{')
 _SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
@@ -25,6 +25,7 @@ _WORTH_READING = re.compile(
     rb'"(?:(?:usage|error)"(?:\s|data:)*:(?:\s|data:)*\{|(?:finish_reason|status)"\s*:\s*")'
 )
 _DONE = b"[DONE]"
+_END_MARK = re.compile(re.escape(_DONE))
 _FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
 _ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _IDENTIFIED_AFTER = 8
@@ -81,7 +82,7 @@ class Meter:
                 self._sample.append(chunk)
                 self._sampled = self.size
             if is_news or not self._identified:
-                self._see_events(split_events(chunk))
+                self._see_events(chunk)
         elif self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
             self._document += chunk
 
@@ -115,13 +116,19 @@ class Meter:
             return bytes(self._document), 1.0
         return b"".join(self._sample), self.size / self._sampled if self._sampled else 1.0
 
-    def _see_events(self, events: list[bytes]) -> None:
-        for event in events:
-            if not self._identified or _WORTH_READING.search(event):
-                self._events_read += 1
-                data = data_of(event)
-                self._has_data = self._has_data or bool(data)
-                self._read(loads_or_none(data))
+    def _see_events(self, events: bytes) -> None:
+        """Read one event after the other until one has said who answers; of the rest those with news."""
+        position = 0
+        while not self._identified and position < len(events):
+            end = end_of_event(events, position)
+            self._events_read += 1
+            data = data_of(events[position:end])
+            self._has_data = self._has_data or bool(data)
+            self._read(loads_or_none(data))
+            position = end
+        rest = events[position:] if position else events
+        for start, end in find_events(_WORTH_READING, rest):
+            self._read(loads_or_none(data_of(rest[start:end])))
 
     def _read(self, document: Any) -> None:
         """Read a whole JSON answer, or one event of a stream; the Responses API wraps its answer in `response`."""
@@ -146,7 +153,7 @@ class Meter:
 
 
 def _has_end_mark(chunk: bytes) -> bool:
-    return any(data_of(event).strip() == _DONE for event in split_events(chunk))
+    return any(data_of(chunk[start:end]).strip() == _DONE for start, end in find_events(_END_MARK, chunk))
 
 
 def _finish_reasons(fields: Mapping[str, Any]) -> list[str]:
@@ -220,11 +227,15 @@ def without_usage_chunk(events: bytes) -> bytes:
 
     A last chunk that has usage *and* choices stays: it carries content.
     """
-    return b"".join(event for event in split_events(events) if not _is_usage_chunk(event))
+    kept: list[bytes] = []
+    position = 0
+    for start, end in find_events(_USAGE, events):
+        if _is_usage_chunk(events[start:end]):
+            kept.append(events[position:start])
+            position = end
+    return b"".join([*kept, events[position:]]) if kept else events
 
 
 def _is_usage_chunk(event: bytes) -> bool:
-    if not _USAGE.search(event):
-        return False
     fields = object_of(loads_or_none(data_of(event)))
     return bool(object_of(fields.get("usage"))) and not fields.get("choices")

@@ -72,6 +72,46 @@ def split_events(events: bytes) -> list[bytes]:
     return [*found, events[start:]] if start < len(events) else found
 
 
+def end_of_event(events: bytes, start: int) -> int:
+    """Where the event that begins at `start` ends, its blank line included."""
+    if b"\r" in events:
+        blank = _BLANK_LINE.search(events, start)
+        return blank.end() if blank else len(events)
+    end = events.find(b"\n\n", start)
+    return end + 2 if end >= 0 else len(events)
+
+
+def find_events(pattern: re.Pattern[bytes], events: bytes) -> list[tuple[int, int]]:
+    """Where the events of a run stand in which `pattern` is found: start and end of each, blank line included.
+
+    Most events of a long run are looked at by nothing but the search.
+    """
+    if b"\r" in events:
+        return _find_slowly(pattern, events)
+    found: list[tuple[int, int]] = []
+    position = 0
+    while match := pattern.search(events, position):
+        start = events.rfind(b"\n\n", position, match.start()) + 2
+        start = start if start >= 2 else position
+        end = events.find(b"\n\n", match.start()) + 2
+        end = end if end >= 2 else len(events)
+        if match.end() <= end:  # what reaches over a blank line is in no event
+            found.append((start, end))
+        position = end
+    return found
+
+
+def _find_slowly(pattern: re.Pattern[bytes], events: bytes) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    start = 0
+    for event in split_events(events):
+        end = start + len(event)
+        if pattern.search(event):
+            found.append((start, end))
+        start = end
+    return found
+
+
 def data_of(event: bytes) -> bytes:
     """The data of one event: its `data:` lines joined by newlines; empty when it has none."""
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:

@@ -1,10 +1,11 @@
 """Cutting streams at the ends of events, whatever their line ends and however they are chunked."""
 
+import re
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.sse import EventFrames, data_of, split_events
+from proxy.sse import EventFrames, data_of, find_events, split_events
 
 BYTES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: x", b":", b"a", b"\n\n", b"\xc3\xbc"])).map(b"".join)
 
@@ -59,3 +60,11 @@ def test_data_lines_are_joined_and_comments_and_names_left_out() -> None:
     assert data_of(b'data: {"a":1}\n\n') == b'{"a":1}'
     assert data_of(b": ping\nevent: x\ndata:one\r\ndata: two\rid: 3\n\n") == b"one\ntwo"
     assert data_of(b": ping\n\n") == b""
+
+
+@given(st.lists(st.sampled_from([b"a", b"x1", b"\n", b"\n\n", b"\r\n", b"\r", b"data: ", b"x"])).map(b"".join))
+def test_events_are_found_as_if_each_were_searched(run: bytes) -> None:
+    pattern = re.compile(rb"x1")
+    places = find_events(pattern, run)
+    assert [run[start:end] for start, end in places] == [event for event in split_events(run) if pattern.search(event)]
+    assert places == sorted(places)
