@@ -21,7 +21,7 @@ class _Blind(Meter):
     def is_cut(self) -> bool:
         return False
 
-    def see(self, chunk: bytes, **_: bool) -> None:
+    def see(self, chunk: bytes, news: int | None = None) -> None:
         """Look away."""
 
     def end(self) -> None:
@@ -38,12 +38,12 @@ class _AskingForNothing(RequestBody):
         return body
 
 
-def _no_news(_: bytes) -> bool:
-    return False
+def _no_news(_: bytes) -> None:
+    return None
 
 
 if __name__ == "__main__":
-    relay.has_news = _no_news
+    relay.find_news = _no_news
     relay.Meter = _Blind
     relay.RequestBody = _AskingForNothing
     Runtime(os.environ).run()

@@ -36,9 +36,10 @@ _SAMPLE_BYTES = 32 * 1024
 """How much of a stream is kept, for an estimate when its server reports no usage."""
 
 
-def has_news(chunk: bytes) -> bool:
-    """Whether there is anything to meter, or to hide, in a chunk. Most have nothing but text."""
-    return _WORTH_READING.search(chunk) is not None
+def find_news(chunk: bytes) -> int | None:
+    """Where there is anything to meter, or to hide, in a chunk for the first time. Most have nothing but text."""
+    found = _WORTH_READING.search(chunk)
+    return found.start() if found else None
 
 
 class Meter:
@@ -71,8 +72,8 @@ class Meter:
         self._sampled = 0
         self._document = bytearray()
 
-    def see(self, chunk: bytes, *, is_news: bool = True) -> None:
-        """Take note of one chunk of the body: of a stream, one or more whole events. `is_news` as `has_news` says."""
+    def see(self, chunk: bytes, news: int | None = 0) -> None:
+        """Take note of one chunk of the body: of a stream, one or more whole events. `news` as `find_news` says."""
         self.chunks += 1
         self.size += len(chunk)
         if self.is_stream:
@@ -81,8 +82,8 @@ class Meter:
             if self.size <= _SAMPLE_BYTES:
                 self._sample.append(chunk)
                 self._sampled = self.size
-            if is_news or not self._identified:
-                self._see_events(chunk)
+            if news is not None or not self._identified:
+                self._see_events(chunk, news)
         elif self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
             self._document += chunk
 
@@ -116,7 +117,7 @@ class Meter:
             return bytes(self._document), 1.0
         return b"".join(self._sample), self.size / self._sampled if self._sampled else 1.0
 
-    def _see_events(self, events: bytes) -> None:
+    def _see_events(self, events: bytes, news: int | None) -> None:
         """Read one event after the other until one has said who answers; of the rest those with news."""
         position = 0
         while not self._identified and position < len(events):
@@ -126,9 +127,9 @@ class Meter:
             self._has_data = self._has_data or bool(data)
             self._read(loads_or_none(data))
             position = end
-        rest = events[position:] if position else events
-        for start, end in find_events(_WORTH_READING, rest):
-            self._read(loads_or_none(data_of(rest[start:end])))
+        if news is not None:
+            for start, end in find_events(_WORTH_READING, events, max(position, news)):
+                self._read(loads_or_none(data_of(events[start:end])))
 
     def _read(self, document: Any) -> None:
         """Read a whole JSON answer, or one event of a stream; the Responses API wraps its answer in `response`."""
@@ -222,14 +223,14 @@ def _details(usage: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return object_of(next((usage[name] for name in names if usage.get(name)), None))
 
 
-def without_usage_chunk(events: bytes) -> bytes:
+def without_usage_chunk(events: bytes, news: int = 0) -> bytes:
     """`events` without the chunk that reports usage and nothing else: for a client that did not ask for it.
 
-    A last chunk that has usage *and* choices stays: it carries content.
+    A last chunk that has usage *and* choices stays: it carries content. Nothing stands before `news`.
     """
     kept: list[bytes] = []
     position = 0
-    for start, end in find_events(_USAGE, events):
+    for start, end in find_events(_USAGE, events, news):
         if _is_usage_chunk(events[start:end]):
             kept.append(events[position:start])
             position = end

@@ -18,7 +18,7 @@ from proxy.client_key import ClientKey
 from proxy.errors import ClientError, ProxyError, UpstreamError
 from proxy.inference import Inference
 from proxy.limits import LimitsTable
-from proxy.meter import Meter, has_news, without_usage_chunk
+from proxy.meter import Meter, find_news, without_usage_chunk
 from proxy.own_paths import OwnPaths
 from proxy.publisher import Publisher
 from proxy.request import InferenceRequest, parse, target_of
@@ -115,9 +115,9 @@ class Relay:
         for chunk in body:
             inference.heard_chunk()
             if events := frames.whole(chunk):
-                is_news = has_news(events)
-                response.write(without_usage_chunk(events) if is_news and hides_usage else events)
-                meter.see(events, is_news=is_news)
+                news = find_news(events)
+                response.write(events if news is None or not hides_usage else without_usage_chunk(events, news))
+                meter.see(events, news)
             inference.wait()
         inference.heard()
         rest = frames.rest()

@@ -81,16 +81,16 @@ def end_of_event(events: bytes, start: int) -> int:
     return end + 2 if end >= 0 else len(events)
 
 
-def find_events(pattern: re.Pattern[bytes], events: bytes) -> list[tuple[int, int]]:
+def find_events(pattern: re.Pattern[bytes], events: bytes, since: int = 0) -> list[tuple[int, int]]:
     """Where the events of a run stand in which `pattern` is found: start and end of each, blank line included.
 
-    Most events of a long run are looked at by nothing but the search.
+    Nothing is found before `since`. Most events of a long run are looked at by nothing but the search.
     """
     if b"\r" in events:
-        return _find_slowly(pattern, events)
+        return _find_slowly(pattern, events, since)
     found: list[tuple[int, int]] = []
     position = 0
-    while match := pattern.search(events, position):
+    while match := pattern.search(events, max(position, since)):
         start = events.rfind(b"\n\n", position, match.start()) + 2
         start = start if start >= 2 else position
         end = events.find(b"\n\n", match.start()) + 2
@@ -101,12 +101,12 @@ def find_events(pattern: re.Pattern[bytes], events: bytes) -> list[tuple[int, in
     return found
 
 
-def _find_slowly(pattern: re.Pattern[bytes], events: bytes) -> list[tuple[int, int]]:
+def _find_slowly(pattern: re.Pattern[bytes], events: bytes, since: int) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     start = 0
     for event in split_events(events):
         end = start + len(event)
-        if pattern.search(event):
+        if end > since and pattern.search(event):
             found.append((start, end))
         start = end
     return found

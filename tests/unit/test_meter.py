@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
-from proxy.meter import Meter, has_news, usage_of, without_usage_chunk
+from proxy.meter import Meter, find_news, usage_of, without_usage_chunk
 
 USAGE = {
     "prompt_tokens": 100,
@@ -30,7 +30,7 @@ def chunk(text: str = "", finish: str | None = None, usage: object = None, choic
 def metered(*chunks: bytes, content_type: str = "text/event-stream; charset=utf-8", uses_tokens: bool = True) -> Meter:
     meter = Meter(content_type, uses_tokens)
     for piece in chunks:
-        meter.see(piece, is_news=has_news(piece))
+        meter.see(piece, find_news(piece))
     meter.end()
     return meter
 
