@@ -1,7 +1,12 @@
-"""One very long stream through one sandbox: what the sandbox holds in memory on the way, and what a chunk costs."""
+"""One very long stream through one sandbox: what the sandbox holds in memory on the way, and what a chunk costs.
 
+What a chunk costs changes with what else the machine does. So the last tenth of the stream is not measured beside its
+first one, minutes before, but beside the same number of chunks of a young stream in another sandbox at the same time.
+"""
+
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bench import processes
@@ -27,12 +32,14 @@ class Moment:
 class LongStream:
     """One stream of `chunks` chunks that lay `pause` microseconds apart, and what was known at its milestones.
 
-    `upstream` is the share of the time in which the upstream server worked.
+    `young` is what was known of a stream a tenth as long, while this one was in its last tenth. `upstream` is the share
+    of the time in which the upstream server worked.
     """
 
     chunks: int
     pause: int
     moments: dict[int, Moment]
+    young: dict[int, Moment]
     upstream: float
     seconds: float
 
@@ -46,18 +53,27 @@ class LongStream:
         (_, first), *others = self.resident()
         return max((resident - first for _, resident in others), key=abs)
 
-    def tenth(self, number: int) -> tuple[float, float]:
-        """Of one tenth of the stream (0 to 9): microseconds of CPU per chunk, and chunks per piece."""
-        start, end = self.moments[number * self.chunks // 10], self.moments[(number + 1) * self.chunks // 10]
-        chunks = end.chunks - start.chunks
-        return (end.cpu - start.cpu) / max(1, chunks) * 1e6, chunks / max(1, end.pieces - start.pieces)
+    def last_tenth(self) -> tuple[float, float]:
+        """Microseconds of CPU per chunk, and chunks per piece."""
+        return _between(self.moments[self.chunks - self.chunks // 10], self.moments[self.chunks])
+
+    def first_tenth_of_a_young_one(self) -> tuple[float, float]:
+        """The same, at the same time, of a stream that has just begun."""
+        return _between(self.young[0], self.young[self.chunks // 10])
+
+
+def _between(start: Moment, end: Moment) -> tuple[float, float]:
+    chunks = max(1, end.chunks - start.chunks)
+    return (end.cpu - start.cpu) / chunks * 1e6, chunks / max(1, end.pieces - start.pieces)
 
 
 class _Watch:
     """Counts the chunks of an answer as they arrive, and looks at the sandbox at every milestone."""
 
-    def __init__(self, milestones: Sequence[int]) -> None:
-        self._ahead = sorted(milestones)
+    def __init__(self, chunks: int, on_last_tenth: Callable[[], None]) -> None:
+        self._last_tenth = chunks - chunks // 10
+        self._on_last_tenth = on_last_tenth
+        self._ahead = sorted(wanted for wanted in {*_MILESTONES, self._last_tenth, chunks} if wanted <= chunks)
         self._chunks = self._pieces = 0
         self._tail = b""
         self.moments: dict[int, Moment] = {}
@@ -77,24 +93,42 @@ class _Watch:
         """Note what is known now."""
         assert self.target is not None
         self.moments[milestone] = Moment(self._chunks, self._pieces, self.target.resident, self.target.cpu)
+        if milestone == self._last_tenth:
+            self._on_last_tenth()
 
 
 async def long_stream(around: Surroundings, chunks: int, pause: int) -> LongStream:
-    """One stream of a fresh sandbox. Raises ValueError when it did not come whole, or with usage."""
-    tenths = {chunks // 10, chunks - chunks // 10, chunks}
-    watch = _Watch([wanted for wanted in tenths.union(_MILESTONES) if wanted <= chunks])
-    port = processes.free_port()
-    servers_file = around.servers_file.with_name("long_servers.yaml")
+    """One stream of a fresh sandbox, and a young one. Raises ValueError when one did not come whole, or with usage."""
+    in_last_tenth = asyncio.Event()
+
+    async def young() -> tuple[dict[int, Moment], float, float]:
+        return await _stream(around, chunks // 10, pause, lambda: None, in_last_tenth)
+
+    at_once = asyncio.Event()
+    at_once.set()
+    (moments, upstream, seconds), (of_young, _, _) = await asyncio.gather(
+        _stream(around, chunks, pause, in_last_tenth.set, at_once), young()
+    )
+    return LongStream(chunks, pause, moments, of_young, upstream / seconds, seconds)
+
+
+async def _stream(
+    around: Surroundings, chunks: int, pause: int, on_last_tenth: Callable[[], None], go: asyncio.Event
+) -> tuple[dict[int, Moment], float, float]:
+    """What was known at the milestones, and seconds: of the upstream server's work, and all."""
+    watch, port = _Watch(chunks, on_last_tenth), processes.free_port()
+    servers_file = around.servers_file.with_name(f"servers_{port}.yaml")
     servers_file.write_text(processes.servers(port))
     with running(processes.module("bench.upstream_long", str(port))) as upstream:
         await processes.listening(port, upstream)
         async with sandboxes(replace(around, servers_file=servers_file), "", on_piece=watch) as target:
             watch.target = target
+            await go.wait()
             watch.look(0)
             began, cpu = time.monotonic(), upstream.cpu
             await target.exchange(Workload("", f"long-{chunks}-{pause}", stream=True))
-            seconds, share = time.monotonic() - began, upstream.cpu - cpu
+            seconds, work = time.monotonic() - began, upstream.cpu - cpu
             await target.settled()
     if chunks not in watch.moments or watch.moments[chunks].chunks != chunks or watch.shows_usage:
         raise ValueError(f"not the stream of {chunks} chunks: {watch.moments}")
-    return LongStream(chunks, pause, watch.moments, share / seconds, seconds)
+    return watch.moments, work, seconds

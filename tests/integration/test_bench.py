@@ -69,7 +69,8 @@ def test_a_long_stream_is_watched_to_its_end(build: Path) -> None:
     async def watched() -> list[int]:
         async with surroundings(build) as (around, _, _):
             found = await long_stream(around, 20_000, 0)
-            assert all(cpu > 0 and pieces >= 1 for cpu, pieces in (found.tenth(0), found.tenth(9)))
+            tenths = found.last_tenth(), found.first_tenth_of_a_young_one()
+            assert all(cpu > 0 and pieces >= 1 for cpu, pieces in tenths)
             return [milestone for milestone, _ in found.resident()]
 
     assert asyncio.run(watched()) == [100, 1_000, 10_000]

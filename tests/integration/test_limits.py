@@ -34,12 +34,16 @@ class Table:
         )
         self.calls: list[str] = []
         self.broken = False
+        self.conflicts = 0
         self.before_update: list[Any] = []
 
     def update_item(self, arguments: dict[str, Any], _timeout: float) -> tuple[bool, dict[str, Any] | None]:
         if self.broken:
             raise AwsError("dynamodb:UpdateItem", "no route")
         self.calls.append("update")
+        if self.conflicts:
+            self.conflicts -= 1
+            raise AwsError("dynamodb:UpdateItem", "TransactionConflictException")
         if self.before_update:
             self.before_update.pop()()
         try:
@@ -265,6 +269,17 @@ def test_a_table_that_does_not_answer(
     else:
         assert (error_of(response)["code"], response.headers["retry-after"]) == ("limits_unavailable", "5")
     assert "Limits cannot be checked" in capsys.readouterr().out
+
+
+def test_a_settlement_that_holds_the_item_is_waited_for(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | {"parallel": "1", "budget_day": "1"}) as (relay, _):
+        limited(relay, table, clock)
+        table.conflicts = 3
+        assert relay.call(CHAT).status == 200
+        table.conflicts = 2
+        assert relay.call(CHAT).status == 200
+    assert [detail["data"]["limits"]["status"] for _, detail in relay.bus.details] == ["checked", "checked"]
+    assert table.item()["live"] == {"M": {}}
 
 
 def test_a_place_is_given_back_whatever_happens(table: Table, clock: Clock) -> None:
