@@ -61,7 +61,7 @@ def _receipt(inference_id: str, entry: dict[str, Any]) -> dict[str, Any]:
         name: int(value) for name, value in entry.items() if name.endswith("_tokens") and isinstance(value, Decimal)
     }
     costs = {name: f"{value:f}" for name, value in entry.items() if name == "cost" or name.startswith("cost_")}
-    numbers = {name: float(entry[name]) for name in _NUMBERS if name in entry}
+    numbers = {name: _number(entry[name]) for name in _NUMBERS if name in entry}
     return {
         "object": "receipt",
         "id": inference_id,
@@ -72,6 +72,10 @@ def _receipt(inference_id: str, entry: dict[str, Any]) -> dict[str, Any]:
         "cost_components": {name.removeprefix("cost_"): value for name, value in costs.items()},
         **numbers,
     }
+
+
+def _number(value: Decimal) -> int | float:
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def _plain(attribute: Any) -> Any:
