@@ -42,7 +42,7 @@ KNOWN: Mapping[str, Sequence[Sequence[str]]] = {
 """The columns that each thing is the sum of; the first that are all there hold."""
 
 _DISPLAY_NAMES = {"usage_date_utc", "model", "cost_usd"}
-"""The columns of a cost export whose models have names for people ("Claude Sonnet 4.5"), which no ledger has."""
+"""The columns of a cost export whose models have names for people ("Sonnet 4.5"), which no ledger has."""
 
 
 @dataclass(slots=True)

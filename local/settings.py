@@ -97,7 +97,26 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     parser = argparse.ArgumentParser(prog="python -m local", description="The whole application on this machine.")
     commands = parser.add_subparsers(required=True, metavar="run")
     run = commands.add_parser("run", help="build, deploy into MiniStack and serve until Ctrl-C")
+    _add_options(run, environ)
+    options = parser.parse_args(arguments)
+    if not options.servers_file.is_file():
+        run.error(f"there is no servers file {options.servers_file}")
+    folder: Path = options.folder.resolve()
+    return Settings(
+        port=options.port,
+        ministack_port=options.ministack_port,
+        demo_port=options.demo_port,
+        folder=folder,
+        keep_state=options.keep_state,
+        ministack=Path(environ.get("MINISTACK") or ROOT / ".venv-ministack/bin/ministack"),
+        sam=Path(sys.executable).parent / "sam",
+        build=(options.build or folder / "build").resolve(),
+        listed_servers=options.servers_file.resolve(),
+        authorization=not options.no_authorization,
+    )
 
+
+def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     def port(variable: str, default: int) -> int:
         value = environ.get(variable) or str(default)
         if not value.isdigit() or not 0 < int(value) < 65536:
@@ -128,20 +147,4 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         action="store_true",
         default=environ.get("AUTHORIZATION", "") == "off",
         help="requests need no client key (AUTHORIZATION=off)",
-    )
-    options = parser.parse_args(arguments)
-    if not options.servers_file.is_file():
-        run.error(f"there is no servers file {options.servers_file}")
-    folder: Path = options.folder.resolve()
-    return Settings(
-        port=options.port,
-        ministack_port=options.ministack_port,
-        demo_port=options.demo_port,
-        folder=folder,
-        keep_state=options.keep_state,
-        ministack=Path(environ.get("MINISTACK") or ROOT / ".venv-ministack/bin/ministack"),
-        sam=Path(sys.executable).parent / "sam",
-        build=(options.build or folder / "build").resolve(),
-        listed_servers=options.servers_file.resolve(),
-        authorization=not options.no_authorization,
     )

@@ -40,8 +40,8 @@ ANTHROPIC_USAGE = (
 )
 ANTHROPIC_COSTS = (
     "usage_date_utc,model,workspace,api_key,usage_type,context_window,token_type,cost_usd,list_price_usd,cost_type\n"
-    "2026-11-23,Claude Sonnet 4,Default,k,message,≤ 200k,input_no_cache,0.01,0.01,token\n"
-    "2026-11-23,Claude Sonnet 4,Default,k,message,≤ 200k,output,0.02,0.02,token\n"
+    "2026-11-23,Sonnet 4,Default,k,message,≤ 200k,input_no_cache,0.01,0.01,token\n"
+    "2026-11-23,Sonnet 4,Default,k,message,≤ 200k,output,0.02,0.02,token\n"
 )
 
 
