@@ -1,5 +1,5 @@
-# Everything is installed into this checkout: .venv (tools, tests, local stack), .venv-ministack (the embedded AWS) and
-# .venv-bench. Each is installed once, and again when its requirement file changes.
+# Everything is installed into this checkout: .venv (tools, tests, local stack), .venv-ministack (the embedded AWS),
+# .venv-bench and .venv-examples. Each is installed once, and again when its requirement file changes.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -22,7 +22,7 @@ help: ## Show this list
 run: .venv/ready .venv-ministack/ready ## Run the whole application on this machine: function URL on http://127.0.0.1:8080 (or PORT)
 	@$(BIN)/python -m local run $(ARGS)
 
-test: .venv/ready .venv-ministack/ready ## Run every test, end to end included (ARGS="-k sse -x" to choose)
+test: .venv/ready .venv-ministack/ready .venv-examples/ready ## Run every test, end to end included (ARGS="-k sse -x" to choose)
 	@$(BIN)/pytest $(ARGS)
 
 check: export AWS_DEFAULT_REGION ?= us-east-1
@@ -39,6 +39,9 @@ check: .venv/ready ## Lint, format, types, import rules, template, contract test
 
 conformance: .venv/ready ## Run the stream conformance suite against a deployment (ARGS="--url https://…/conformance --key opx-…")
 	@$(BIN)/python -m conformance run $(ARGS)
+
+pictures: .venv/ready .venv-ministack/ready ## Take the README's pictures of a running local stack (needs Chromium)
+	@$(BIN)/python -m tests.e2e.browser.pictures
 
 bench: .venv/ready .venv-ministack/ready .venv-bench/ready build ## Measure speed and memory, as told in docs/benchmarks.md
 	@$(BIN)/python -m bench $(ARGS)
@@ -69,7 +72,7 @@ requirements: .venv/ready ## Compile the requirement files (ARGS=--upgrade for n
 	done
 
 clean: ## Remove everything built, installed or stored in this checkout
-	rm -rf .venv .venv-ministack .venv-bench .aws-sam .local .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-ministack .venv-bench .venv-examples .aws-sam .local .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call environment,FOLDER,REQUIREMENTS): a virtual environment with exactly the packages of a hashed requirement file.
@@ -91,4 +94,4 @@ endef
 	$(call environment,.venv-$*,$<)
 	@touch $@
 
-.PHONY: help run test check conformance bench build deploy requirements clean
+.PHONY: help run test check conformance pictures bench build deploy requirements clean

@@ -10,10 +10,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from bench import chapters, processes
+from bench import cache, chapters, processes
 from bench.chapters import Bench
 from bench.load import machine
 from bench.processes import BUILD, Surroundings, running
+from bench.recording import recording
 from bench.report import Figure, summary
 from bench.runtime_api import AwsStandIn, end_with_the_first_failure
 from bench.targets import HttpTarget
@@ -24,7 +25,9 @@ CHAPTERS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "single": chapters.one_at_a_time,
     "parallel": chapters.in_parallel,
     "metering": chapters.what_metering_costs,
+    "cache": cache.response_cache,
     "long": chapters.long_streams,
+    "ledger": recording,
     "stack": chapters.on_the_local_stack,
 }
 

@@ -129,6 +129,7 @@ _LAMBDA_ENVIRONMENT = {
     "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
     "AUTHORIZER_CACHE_SECONDS": "60",
     "AUTHORIZER_FUNCTION": "authorizer",
+    "CACHE_TABLE": "cache",
     "CORS_ALLOW_ORIGINS": "*",
     "EVENT_BUS_NAME": "bench",
     "LIMITS_TABLE": "limits",
@@ -164,6 +165,33 @@ def fastapi(upstream: str, port: int, *, fast: bool) -> Process:
     command += ["--no-access-log", "--log-level", "warning", "--loop", parts[0], "--http", parts[1]]
     command += ["--timeout-keep-alive", "3600"]
     return Process(command, {"UPSTREAM": f"http://{upstream}", "PYTHONPATH": str(ROOT)}, ROOT)
+
+
+def litellm(upstream: str, port: int, folder: Path, key: str) -> Process | None:
+    """LiteLLM's proxy with its cache in memory; None where it is not installed: it is no part of `make bench`.
+
+    `python3 -m venv .venv-litellm && .venv-litellm/bin/pip install 'litellm[proxy]'` installs it.
+    """
+    command = ROOT / ".venv-litellm" / "bin" / "litellm"
+    if not command.exists():
+        return None
+    config = folder / "litellm.yaml"
+    config.write_text(_LITELLM.format(upstream=upstream))
+    environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": key}
+    arguments = ["--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--telemetry", "False"]
+    return Process([str(command), *arguments], environment, folder)
+
+
+_LITELLM = """
+model_list:
+  - model_name: plain
+    litellm_params: {{model: openai/plain, api_base: "http://{upstream}/v1", api_key: token}}
+  - model_name: plain-document
+    litellm_params: {{model: openai/plain-document, api_base: "http://{upstream}/v1", api_key: token}}
+litellm_settings:
+  cache: true
+  cache_params: {{type: local}}
+"""
 
 
 def module(name: str, *arguments: str) -> Process:

@@ -56,7 +56,8 @@ class Workload:
         body = self.body
         own = {"host": host, "authorization": f"Bearer {client_key}", "content-length": str(len(body))}
         lines = "".join(f"{name}: {value}\r\n" for name, value in (_HEADERS | own).items())
-        return f"POST /{server}{_PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
+        path = f"/{server}{_PATH}" if server else _PATH
+        return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
     @cache  # noqa: B019  # as above
     def event(self) -> bytes:

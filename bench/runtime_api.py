@@ -9,8 +9,9 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+_DYNAMODB = re.compile(rb"DynamoDB_20120810\.(\w+)")
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _PRELUDE_END = b"\0" * 8
 _BODY_END = b"0\r\n\r\n"
@@ -190,10 +191,26 @@ class RuntimeApi:
         )
 
 
-class AwsStandIn:
-    """Lambda's Invoke (an authorizer that allows everybody) and EventBridge's PutEvents. Counts what it gets."""
+class Cache(Protocol):
+    """The table of the response cache."""
 
-    def __init__(self) -> None:
+    def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What DynamoDB answers."""
+        ...
+
+    def keep(self, entry: dict[str, str]) -> None:
+        """Take note of an event."""
+        ...
+
+
+class AwsStandIn:
+    """Lambda's Invoke (an authorizer that allows everybody) and EventBridge's PutEvents. Counts what it gets.
+
+    A call of DynamoDB goes to `cache`, which says its answer, and so does every event.
+    """
+
+    def __init__(self, cache: "Cache | None" = None) -> None:
+        self._cache = cache
         self.events = 0
         self._last: dict[str, Any] = {}
 
@@ -214,7 +231,12 @@ class AwsStandIn:
             entries = json.loads(body)["Entries"]
             self.events += len(entries)
             self._last = entries[-1]
+            if self._cache:
+                for entry in entries:
+                    self._cache.keep(entry)
             return _json_answer({"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in entries]})
+        if self._cache and (operation := _DYNAMODB.search(head)):
+            return _json_answer(self._cache.call(operation[1].decode(), json.loads(body)))
         raise RuntimeError(f"an AWS call that the bench does not know: {head.splitlines()[0]!r}")
 
 

@@ -20,10 +20,13 @@ from botocore.exceptions import (
 from openai_proxy.client_keys import without_keys
 
 from console import prices
+from console.cache_commands import add_cache
 from console.costs_commands import add_costs
 from console.errors import ConsoleError
+from console.events_commands import add_events
 from console.keys_commands import add_keys
 from console.servers import check_servers, servers_table
+from console.top import add_top
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,10 +50,13 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    root = Parser(prog="openai-proxy", description="Keys, costs, prices and servers of the OpenAI proxy.")
+    root = Parser(prog="openai-proxy", description="Keys, costs, cache, prices and servers of the OpenAI proxy.")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     add_keys(commands.add_parser("keys", help="make, limit, rotate and revoke client keys"))
     add_costs(commands.add_parser("costs", help="what was spent: sums, charts, reports, checks"))
+    add_top(commands.add_parser("top", help="what the proxy is doing, live"))
+    add_cache(commands.add_parser("cache", help="the response cache: what it saves, and emptying it"))
+    add_events(commands.add_parser("events", help="give the ledger past events again"))
     prices.add_parser(commands)
     _add_servers(commands.add_parser("servers", help="check openai_servers.yaml"))
     return root

@@ -27,11 +27,19 @@ Item = dict[str, Any]
 
 PERCENTILES = (50, 90, 99)
 
+SOURCES = ("key_rpm", "key_tpm", "key_parallel", "key_budget", "upstream")
+"""What refuses requests: the values of the dimension `Source` of the metric `Throttles`."""
+
+_MOST_DAYS_AT_ONCE = 1000  # the service gives at most 1,440 values
+_NO_METRICS = (
+    f"Throttled requests are not known, because CloudWatch has no metrics {NAMESPACE} of this period in this Region."
+)
+
 OF_ENTRIES = frozenset(
-    {"sk", "client_id", "server", "model", "request_model", "outcome", "cache_status", "cost", "pricing", "duration"}
+    {"sk", "client_id", "server", "model", "request_model", "outcome", "cache_status", "cost", "cost_saved", "duration"}
     | {"time_to_first_chunk", "input_tokens", "output_tokens", "cache_read_input_tokens", "usage_source"}
     | {"cache_creation_input_tokens", "reasoning_output_tokens", "input_audio_tokens", "output_audio_tokens"}
-    | {"audio_duration"}
+    | {"audio_duration", "input_image_tokens", "output_image_tokens"}
 )
 """The attributes of entries that are looked at."""
 
@@ -100,47 +108,55 @@ def percentile(values: Sequence[float], percent: int) -> float | None:
 
 
 def read_throttles(client: Callable[[], "CloudWatchClient"], period: Period) -> Throttles:
-    """The metric `Throttles` by source. CloudWatch keeps days for 455 days, and may be out of reach."""
+    """The metric `Throttles` by source. CloudWatch keeps days for 455 days, and may be out of reach.
+
+    Sources are asked for by name: CloudWatch lists no metric that has had no value for two weeks.
+    """
     try:
-        return _throttles(client(), period)
+        cloudwatch = client()
+        found = {source: _sums(cloudwatch, "Throttles", period, Source=source) for source in SOURCES}
+        if not any(found.values()) and not _sums(cloudwatch, "Requests", period):
+            return Throttles({}, _NO_METRICS)
     except (BotoCoreError, ClientError) as error:
-        return Throttles({}, f"CloudWatch could not be asked: {error}")
-
-
-def _throttles(client: "CloudWatchClient", period: Period) -> Throttles:
-    pages = client.get_paginator("list_metrics").paginate(Namespace=NAMESPACE, MetricName="Throttles")
-    dimensions = [metric.get("Dimensions", []) for page in pages for metric in page["Metrics"]]
-    by_source = [each for each in dimensions if [one.get("Name") for one in each] == ["Source"]]
+        return Throttles({}, f"Throttled requests are not known, because CloudWatch could not be asked: {error}")
     days: dict[date, dict[str, int]] = {}
-    for each in by_source:
-        for first in range(0, len(period.days), 1000):  # the service gives at most 1,440 values
-            part = period.days[first : first + 1000]
-            answer = client.get_metric_statistics(
-                Namespace=NAMESPACE,
-                MetricName="Throttles",
-                Dimensions=[{"Name": "Source", "Value": each[0].get("Value", "")}],
-                StartTime=_midnight(part[0]),
-                EndTime=_midnight(part[-1]) + timedelta(days=1),
-                Period=86400,
-                Statistics=["Sum"],
-            )
-            for point in answer["Datapoints"]:
-                day = point.get("Timestamp", _midnight(part[0])).astimezone(UTC).date()
-                sums = days.setdefault(day, {})
-                source = each[0].get("Value", "")
-                sums[source] = sums.get(source, 0) + round(point.get("Sum", 0))
-    problem = "" if by_source else f"The namespace {NAMESPACE} has no metric Throttles by source here."
-    return Throttles(days, problem)
+    for source, sums in found.items():
+        for day, number in sums.items():
+            days.setdefault(day, {})[source] = number
+    return Throttles(days)
+
+
+def _sums(client: "CloudWatchClient", metric: str, period: Period, **dimensions: str) -> dict[date, int]:
+    """A metric's sum on each day that has one; none that is zero."""
+    sums: dict[date, int] = {}
+    for first in range(0, len(period.days), _MOST_DAYS_AT_ONCE):
+        part = period.days[first : first + _MOST_DAYS_AT_ONCE]
+        answer = client.get_metric_statistics(
+            Namespace=NAMESPACE,
+            MetricName=metric,
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+            StartTime=_midnight(part[0]),
+            EndTime=_midnight(part[-1]) + timedelta(days=1),
+            Period=86400,
+            Statistics=["Sum"],
+        )
+        for point in answer["Datapoints"]:
+            day = point.get("Timestamp", _midnight(part[0])).astimezone(UTC).date()
+            sums[day] = sums.get(day, 0) + round(point.get("Sum", 0))
+    return {day: number for day, number in sums.items() if number}
 
 
 def _add_savings(savings: Savings, entry: Item, prices: PriceBook, *, hit: bool) -> None:
-    """A hit would have cost what its tokens cost; cached input what other input costs, without cache prices."""
-    usage, at = usage_of_entry(entry), ulid_time(entry["sk"])
-    server, model = entry.get("server"), entry.get("model")
-    real = prices.price(usage, server, model, at)
-    if isinstance(real, Unpriced) and entry.get("request_model") != model:
-        model = entry.get("request_model")
-        real = prices.price(usage, server, model, at)
+    """A hit would have cost what its tokens cost; cached input what other input costs, without cache prices.
+
+    Entries of hits say themselves what was saved; those of before they did are priced by the book of now.
+    """
+    if "cost_saved" in entry and hit:
+        savings.hits += 1
+        savings.hits_saved = EXACT.add(savings.hits_saved, entry["cost_saved"])
+        return
+    usage, at, server = usage_of_entry(entry), ulid_time(entry["sk"]), entry.get("server")
+    real, model = prices.price_answer(usage, server, entry.get("model"), entry.get("request_model"), at)
     if hit:
         savings.hits += 1
         if isinstance(real, Unpriced):

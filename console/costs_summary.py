@@ -37,6 +37,7 @@ COUNTS: Mapping[str, Callable[[Item], bool]] = {
     "requests": lambda _: True,
     "failed": lambda entry: entry["outcome"] == "failed",
     "cache_hits": lambda entry: entry.get("cache_status") == "HIT",
+    "hits_priced": lambda entry: "cost_saved" in entry,
     "unpriced": lambda entry: "cost" not in entry,
     "usage_missing": lambda entry: entry["usage_source"] == "missing",
     "usage_estimated": lambda entry: entry["usage_source"] == "estimated",
@@ -50,8 +51,11 @@ AMOUNTS = (
     "reasoning_output_tokens",
     "input_audio_tokens",
     "output_audio_tokens",
+    "input_image_tokens",
+    "output_image_tokens",
     "audio_duration",
     "cost",
+    "cost_saved",
     "duration",
     "time_to_first_chunk",
 )
@@ -115,6 +119,11 @@ def value_of(row: Item, dimension: str) -> str:
 def known_cost(row: Item) -> Decimal | None:
     """What is known of the cost. None when nothing is: beside requests without a price, a sum of 0 tells nothing."""
     return None if row["unpriced"] and not row["cost"] else row["cost"]
+
+
+def known_saving(row: Item) -> Decimal | None:
+    """What is known of what the response cache saved. None when there were hits and nothing is."""
+    return None if row["cache_hits"] and not row["hits_priced"] else row["cost_saved"]
 
 
 def mean_first_chunk(row: Item) -> Decimal | None:

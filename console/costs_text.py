@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from console.costs_summary import SUMS, attribute, known_cost, mean_first_chunk, total_of
+from console.costs_summary import SUMS, attribute, known_cost, known_saving, mean_first_chunk, total_of
 from console.text import columns, count, harmless, seconds, shortened, usd
 
 Item = dict[str, Any]
@@ -28,6 +28,13 @@ class _Figure:
     text: Callable[[Item], str]
 
 
+def _saved_text(row: Item) -> str:
+    if not row["cache_hits"]:
+        return "-"
+    saved = known_saving(row)
+    return "unknown" if saved is None else usd(saved)
+
+
 _FIGURES = (
     _Figure("REQUESTS", 0, lambda row: count(row["requests"])),
     _Figure("FAILED", 3, lambda row: count(row["failed"])),
@@ -38,6 +45,7 @@ _FIGURES = (
     _Figure("DURATION s", 6, lambda row: seconds(row["duration"] / row["requests"])),
     _Figure("ESTIMATED", 7, lambda row: count(row["usage_estimated"])),
     _Figure("UNPRICED", 8, lambda row: count(row["unpriced"])),
+    _Figure("SAVED USD", 3, _saved_text),
     _Figure("COST USD", 0, lambda row: usd(known_cost(row))),
 )
 
@@ -48,7 +56,8 @@ def summary_table(rows: Sequence[Item], by: Sequence[str], width: int | None = N
     headings = [name.upper() for name in by] or [""]
     names = [[harmless(str(row[attribute(name)])) for name in by] or [""] for row in rows]
     lines = [headings, *names, ["TOTAL", *[""] * (len(headings) - 1)]]
-    figures = [(figure, [figure.heading, *map(figure.text, [*rows, total])]) for figure in _FIGURES]
+    wanted = [each for each in _FIGURES if each.heading != "SAVED USD" or total["cache_hits"]]
+    figures = [(figure, [figure.heading, *map(figure.text, [*rows, total])]) for figure in wanted]
     least = sum(min(_SHORTEST_NAME, _widest(column)) + 2 for column in zip(*lines, strict=True))
     while width is not None and least + _width(figures) - 2 > width:
         # A figure that tells how far to trust the cost stays, if there is anything to tell.
@@ -71,26 +80,33 @@ def left_out(total: Item) -> str:
         if total["usage_missing"]:
             lines.append(f"Requests whose usage the server did not report: {count(total['usage_missing'])}.")
         lines.append("Each entry says why (`costs entries --unpriced --json`); prices are in prices.yaml.")
+    if unknown := total["cache_hits"] - total["hits_priced"]:
+        lines.append(f"Answers of the response cache that saved an unknown amount: {count(unknown)}.")
     if total["usage_estimated"]:
         lines.append(f"Requests whose usage is estimated, and so is their cost: {count(total['usage_estimated'])}.")
     return "\n\n" + "\n".join(lines) if lines else ""
 
 
 def as_document(row: Item) -> Item:
-    """A sum for `to_json`: its cost is null when no request has a price."""
-    return row | {"cost": known_cost(row)}
+    """A sum for `to_json`: its cost is null when no request has a price, and its saving when no hit has."""
+    return row | _known(row)
 
 
 def summary_csv(rows: Iterable[Item], by: Sequence[str]) -> str:
-    """Sums as CSV. An unknown cost is empty, and no name is a formula to a spreadsheet."""
+    """Sums as CSV. An unknown cost or saving is empty, and no name is a formula to a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*map(attribute, by), *SUMS])
     for row in rows:
         names = [_no_formula(harmless(str(row[attribute(name)]))) for name in by]
-        figures = [known_cost(row) if name == "cost" else row[name] for name in SUMS]
+        known = row | _known(row)
+        figures = [known[name] for name in SUMS]
         writer.writerow([*names, *("" if value is None else plain(value) for value in figures)])
     return text.getvalue()
+
+
+def _known(row: Item) -> Item:
+    return {"cost": known_cost(row), "cost_saved": known_saving(row)}
 
 
 def plain(value: Decimal) -> str:

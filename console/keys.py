@@ -47,7 +47,7 @@ class Wanted:
             if "mode" not in policy:
                 raise ConsoleError("A ttl and a pool are for a cache that is on: add --cache on.")
             if policy["mode"] == "on":
-                policy = {"ttl": DEFAULT_CACHE_TTL, "pool": after.get("client_id")} | policy
+                policy = {"ttl": DEFAULT_CACHE_TTL} | policy
             after["cache"] = policy
         if any(name in after for name in _BUDGETS):
             after.setdefault("currency", CURRENCY)

@@ -24,10 +24,11 @@ _UNSET = {
     "budget-month": "budget_month",
     "expires": "expires_at",
     "cache": "cache",
+    "log-content": "log_content",
 }
 _SET = (
     *("client_id", "name", "owner", "servers", "models", "rpm", "tpm", "parallel", "budget_day", "budget_month"),
-    *("currency", "enabled"),
+    *("currency", "enabled", "log_content"),
 )
 
 
@@ -55,9 +56,19 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
     expiry = command.add_mutually_exclusive_group()
     expiry.add_argument("--expires-in-days", type=whole(1, 36500), metavar="DAYS", help="default: never")
     expiry.add_argument("--expires-at", type=_time, metavar="DATE", help="YYYY-MM-DD, or with a time: THH:MM (UTC)")
-    add("--cache", choices=("on", "off"), help="whether answers may come from the response cache; default: off")
-    add("--cache-ttl", type=whole(1, 31_536_000), metavar="SECONDS", help="how old they may be; default: 3600")
-    add("--cache-pool", metavar="NAME", help="keys of one pool share answers; default: the client's own")
+    add(
+        "--cache",
+        choices=("on", "off"),
+        help="whether answers may come from the response cache; default: as of the server",
+    )
+    add("--cache-ttl", type=whole(1, 31_536_000), metavar="SECONDS", help="how long they are kept; default: 3600")
+    add("--cache-pool", metavar="NAME", help="keys of one pool share answers; default: those of the client do")
+    add(
+        *("--log-content",),
+        action="store_const",
+        const=True,
+        help="log its prompts and answers, redacted, where the stack has ContentLogEnabled; default: never",
+    )
 
 
 def add_unset(command: argparse.ArgumentParser) -> None:

@@ -37,7 +37,7 @@ _NOT_SET = {
     **dict.fromkeys(("servers", "models"), "all"),
     **dict.fromkeys(("rpm", "tpm", "parallel", "budget_day", "budget_month"), "no limit"),
     "expires_at": "never",
-    "cache": "off",
+    "cache": "as of the server",
 }
 _OPTIONAL = ("limits_id", "rotated_at", "replaced_by")
 _LIMITS = {
@@ -150,7 +150,8 @@ def _text(name: str, value: Any) -> str:  # noqa: PLR0911 - a line for each type
         case Decimal():
             return _short(value)
         case CachePolicy():
-            return f"on: {count(value.ttl or 0)} s, pool {value.pool}" if value.mode == "on" else "off"
+            shared = f", pool {value.pool}" if value.pool else ""
+            return f"on: {count(value.ttl or 0)} s{shared}" if value.mode == "on" else "off"
         case tuple():
             names: tuple[str, ...] = value  # pyright: ignore[reportUnknownVariableType]
             return ", ".join(names)

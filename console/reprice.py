@@ -14,6 +14,7 @@ from openai_proxy.pricing_rates import EXACT
 from openai_proxy.servers import ServersFileError
 from record_cost.ledger import RETENTION, Key
 
+from console.costs_lake import Corrections, add_lake_options, chosen_lake
 from console.costs_period import add_period, chosen_period, today
 from console.costs_progress import Advance, Bars
 from console.errors import ConsoleError
@@ -37,6 +38,8 @@ class Group:
     unpriced_after: int = 0
     cost_before: Decimal = Decimal(0)
     cost_after: Decimal = Decimal(0)
+    saved_before: Decimal = Decimal(0)
+    saved_after: Decimal = Decimal(0)
 
     @property
     def cost_difference(self) -> Decimal:
@@ -50,6 +53,8 @@ class Group:
         self.unpriced_after += new["pricing"] == "unpriced"
         self.cost_before = EXACT.add(self.cost_before, old.get("cost", Decimal(0)))
         self.cost_after = EXACT.add(self.cost_after, new.get("cost", Decimal(0)))
+        self.saved_before = EXACT.add(self.saved_before, old.get("cost_saved", Decimal(0)))
+        self.saved_after = EXACT.add(self.saved_after, new.get("cost_saved", Decimal(0)))
 
     def plus(self, other: "Group") -> "Group":
         """Both together."""
@@ -60,6 +65,8 @@ class Group:
             self.unpriced_after + other.unpriced_after,
             EXACT.add(self.cost_before, other.cost_before),
             EXACT.add(self.cost_after, other.cost_after),
+            EXACT.add(self.saved_before, other.saved_before),
+            EXACT.add(self.saved_after, other.saved_after),
         )
 
 
@@ -87,12 +94,13 @@ def add_parser(commands: Any) -> None:
     """Add `reprice` to the commands below `costs`, which has the options of a period and of a client."""
     command: argparse.ArgumentParser = commands.add_parser("reprice", help="price past requests with the prices of now")
     command.description = (
-        "Says what past requests would cost with the prices of now; with --apply it changes the ledger."
+        "Says what past requests would cost with the prices of now; with --apply it changes ledger and lake."
     )
     add_period(command, inherited=True)
     command.add_argument("--client", default=argparse.SUPPRESS, metavar="NAME", help="only of this client")
     command.add_argument("--apply", action="store_true", help="change the ledger; else only say what would change")
     add_book_options(command)
+    add_lake_options(command)
     add_table_options(command, "CostsTable", inherited=True)
     command.set_defaults(run=_run)
 
@@ -123,7 +131,8 @@ def reprice(
 ) -> Difference:
     """What changes on `days`; with `apply` it has been changed. Run again it goes on where it was stopped.
 
-    `corrected` is told of the entries that have changed, soon after they have; `advance` when another day is done.
+    `corrected` is told of the entries that have changed, soon after they have, and of those that had before: a run that
+    was stopped may not have told it. `advance` is told when another day is done.
     """
     difference = Difference(prices.version, apply)
     for day in days:
@@ -148,8 +157,9 @@ def _of_client(
             for change in refused:
                 del applied[change.key]
             done |= {key: _as_far_as_reported(change.entry) for key, change in applied.items()}
-            if applied:
-                corrected([change.corrected for change in applied.values()])
+            told = [*_corrected_before(part, changes), *(change.corrected for change in applied.values())]
+            if apply and told:
+                corrected(told)
             moved += len(refused)
         if not moved:
             return groups
@@ -175,8 +185,13 @@ def _changes(
     return changes
 
 
+def _corrected_before(entries: Iterable[Item], changes: Iterable[Change]) -> list[Item]:
+    changing = {change.key for change in changes}
+    return [each for each in entries if each.get("revision") and (each["pk"], each["sk"]) not in changing]
+
+
 def _as_far_as_reported(entry: Item) -> Item:
-    return {name: entry[name] for name in ("pricing", "cost") if name in entry}
+    return {name: entry[name] for name in ("pricing", "cost", "cost_saved") if name in entry}
 
 
 def difference_table(difference: Difference) -> str:
@@ -195,7 +210,13 @@ def difference_table(difference: Difference) -> str:
         "NEW USD",
         "DIFFERENCE",
     )
-    return columns(headings, rows, numbers=6, total=True)
+    return columns(headings, rows, numbers=6, total=True) + _savings_text(difference.total)
+
+
+def _savings_text(total: Group) -> str:
+    if total.saved_before == total.saved_after:
+        return ""
+    return f"\n\nSaved by the response cache, USD: {total.saved_before:.6f} > {total.saved_after:.6f}."
 
 
 def difference_document(difference: Difference) -> dict[str, Any]:
@@ -216,7 +237,7 @@ def _figures(group: Group) -> list[str]:
 
 def _document(group: Group) -> dict[str, Any]:
     names = ("entries", "changed", "unpriced_before", "unpriced_after", "cost_before", "cost_after", "cost_difference")
-    return {name: getattr(group, name) for name in names}
+    return {name: getattr(group, name) for name in (*names, "saved_before", "saved_after")}
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -225,8 +246,11 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise ConsoleError("Name the days to price again: --from and --to, --day, --month or --last.")
     prices, ledger = chosen_book(options), Ledger(chosen_table("CostsTable", options, environ))
     days = period.days
+    corrections = Corrections(chosen_lake(options, environ) if options.apply else None)
     with Bars()("days", len(days)) as advance:
-        difference = reprice(ledger, prices, days, client=options.client, apply=options.apply, advance=advance)
+        difference = reprice(
+            *(ledger, prices, days), client=options.client, apply=options.apply, corrected=corrections, advance=advance
+        )
     if options.json:
         print(to_json(difference_document(difference)))
         return 0
@@ -237,8 +261,15 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     total = difference.total
     if not total.changed:
         print(f"All {count(total.entries)} entries have the prices of {difference.price_version} already.")
+        _tell_of_lake(corrections)
         return 0
     print(difference_table(difference))
     print(f"\nPrices: {difference.price_version}.", end=" ")
     print(f"{count(total.changed)} entries changed." if options.apply else "Nothing was changed: that takes --apply.")
+    _tell_of_lake(corrections)
     return 0
+
+
+def _tell_of_lake(corrections: Corrections) -> None:
+    if corrections.sent:
+        print(f"Sent to the lake: {count(corrections.sent)} corrected entries, those of earlier runs included.")

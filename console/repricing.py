@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
+from openai_proxy.dynamodb import CONDITION, DONE, TRANSIENT, code_of, reason_codes, to_item
 from openai_proxy.pricing import PriceBook
 from openai_proxy.pricing_rates import EXACT
 from record_cost.entry_cost import PRICE_ATTRIBUTES, price_attributes
-from record_cost.ledger import Key, add_shares, rollups_of
-from record_cost.table import ATTEMPTS, MOST_ITEMS, TRANSIENT, error_code, pause_before_retry, to_item
+from record_cost.ledger import Key, add_shares, price_share, rollups_of
+from record_cost.table import ATTEMPTS, packs_of, pause_before_retry
 
 from console.errors import ConsoleError
 from console.stack import Table
@@ -60,10 +61,8 @@ class Change:
     @property
     def share(self) -> dict[str, int | Decimal]:
         """What the rollups gain by it."""
-        return {
-            "cost": EXACT.subtract(self.new.get("cost", Decimal(0)), self.entry.get("cost", Decimal(0))),
-            "unpriced": (self.new["pricing"] == "unpriced") - (self.entry["pricing"] == "unpriced"),
-        }
+        before, after = price_share(self.entry), price_share(self.new)
+        return {name: EXACT.subtract(after[name], before[name]) for name in after}
 
 
 def change_of(entry: Item, prices: PriceBook) -> Change | None:
@@ -130,17 +129,7 @@ class Ledger:
 
 def in_transactions(changes: Iterable[Change]) -> Iterator[list[Change]]:
     """Pack changes so that each pack, with the rollups that it moves, fits into one transaction."""
-    pack: list[Change] = []
-    rollups: set[Key] = set()
-    for change in changes:
-        own = {rollup.key for rollup in rollups_of(change.entry)}
-        if len(pack) + 1 + len(rollups | own) > MOST_ITEMS:
-            yield pack
-            pack, rollups = [], set()
-        pack.append(change)
-        rollups |= own
-    if pack:
-        yield pack
+    return packs_of(changes, lambda change: rollups_of(change.entry))
 
 
 def build_transaction(table: str, changes: Sequence[Change]) -> "list[TransactWriteItemTypeDef]":
@@ -196,14 +185,13 @@ def _key(key: Key) -> dict[str, Any]:
 
 def _moved(error: ClientError, changes: Sequence[Change]) -> list[Change]:
     """The changes whose entries are not as they were read. None of them: try again. Raises what cannot be helped."""
-    reasons = cast("list[dict[str, str]]", error.response.get("CancellationReasons", []))
-    codes = [reason.get("Code", "None") for reason in reasons]
-    if not codes and error_code(error) in TRANSIENT:
+    codes = reason_codes(error.response)
+    if not codes and code_of(error.response) in TRANSIENT:
         return []
-    if not codes or set(codes) - TRANSIENT - {"None", "ConditionalCheckFailed"}:
+    if not codes or set(codes) - TRANSIENT - {CONDITION, DONE}:
         raise error
-    if "ConditionalCheckFailed" in codes[len(changes) :]:
+    if CONDITION in codes[len(changes) :]:
         days = ", ".join(sorted({rollup.key[0] for change in changes for rollup in rollups_of(change.entry)}))
         problem = f"The entries of {changes[0].key[0]} are there, but not all of their rollups ({days})"
         raise ConsoleError(f"{problem}. Remedy: restore the rollups from a backup, then run it again.") from error
-    return [change for change, code in zip(changes, codes, strict=False) if code == "ConditionalCheckFailed"]
+    return [change for change, code in zip(changes, codes, strict=False) if code == CONDITION]

@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
     from mypy_boto3_dynamodb import DynamoDBClient
 
-Output = Literal["KeysTable", "CostsTable", "LimitsTable"]
+Output = Literal["KeysTable", "CostsTable", "LimitsTable", "CacheTable", "CacheBucket"]
 VARIABLES: Mapping[Output, str] = {
     "KeysTable": "KEYS_TABLE",
     "CostsTable": "COSTS_TABLE",
     "LimitsTable": "LIMITS_TABLE",
+    "CacheTable": "CACHE_TABLE",
+    "CacheBucket": "CACHE_BUCKET",
 }
 OPTIONS: Mapping[Output, str] = {
     "KeysTable": "--keys-table",
     "CostsTable": "--costs-table",
     "LimitsTable": "--limits-table",
+    "CacheTable": "--cache-table",
+    "CacheBucket": "--cache-bucket",
 }
 
 # For what is good to know, but not worth a wait.
@@ -59,6 +63,18 @@ def chosen_table(output: Output, options: argparse.Namespace, environ: Mapping[s
     return Table(session.client("dynamodb"), name)  # pyright: ignore[reportUnknownMemberType] - stubs of all services
 
 
+def chosen_bucket(output: Output, options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Any, str]:
+    """A client of S3 and the bucket that the stack calls `output`, or that is named instead. Raises as above."""
+    session: Any = _session(environ)  # whose types know S3 only with stubs of it
+    name = options.bucket or environ.get(VARIABLES[output]) or _stack_output(session, output, options.stack_name)
+    return session.client("s3"), name
+
+
+def stack_output(output: str, options: argparse.Namespace, environ: Mapping[str, str]) -> str | None:
+    """What the stack calls `output`, or None if it has none. Raises ConsoleError when there is no stack."""
+    return _output(_session(environ), output, options.stack_name, "Name it with --stack-name.")
+
+
 def authorizer_cache_seconds(table: Table, options: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
     """How long the doors remember a key of `table`; None when the stack cannot be asked, or has another table."""
     try:
@@ -71,17 +87,35 @@ def authorizer_cache_seconds(table: Table, options: argparse.Namespace, environ:
     return int(seconds) if seconds.isdecimal() else None
 
 
+def waiting_messages(output: str, options: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
+    """About how many messages wait in the queue that the stack calls `output`; None when nobody can say."""
+    session: Any = _session(environ)
+    wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    try:
+        url = _values(_stack(session, options.stack_name, _HASTY), "Outputs", "Output").get(output)
+        if url is None:
+            return None
+        found = session.client("sqs", config=_HASTY).get_queue_attributes(QueueUrl=url, AttributeNames=wanted)
+    except (BotoCoreError, ClientError):
+        return None
+    return sum(int(number) for number in found["Attributes"].values())
+
+
 def _stack_output(session: boto3.Session, output: Output, stack_name: str) -> str:
-    remedy = f"Name it with --stack-name, or the table with {OPTIONS[output]} or {VARIABLES[output]}."
+    remedy = f"Name it with --stack-name, or what is wanted of it with {OPTIONS[output]} or {VARIABLES[output]}."
+    if value := _output(session, output, stack_name, remedy):
+        return value
+    raise ConsoleError(f"The stack '{stack_name}' has no output '{output}'. {remedy}")
+
+
+def _output(session: boto3.Session, output: str, stack_name: str, remedy: str) -> str | None:
     try:
         stack = _stack(session, stack_name)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") != "ValidationError":
             raise
         raise ConsoleError(f"There is no stack '{stack_name}' in this account and region. {remedy}") from error
-    if value := _values(stack, "Outputs", "Output").get(output):
-        return value
-    raise ConsoleError(f"The stack '{stack_name}' has no output '{output}'. {remedy}")
+    return _values(stack, "Outputs", "Output").get(output)
 
 
 def _session(environ: Mapping[str, str]) -> boto3.Session:

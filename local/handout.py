@@ -68,6 +68,7 @@ def environment_file(settings: Settings, outputs: Mapping[str, str], key: str) -
         "LIMITS_TABLE": outputs["LimitsTable"],
         "COSTS_TABLE": outputs["CostsTable"],
         "CACHE_TABLE": outputs["CacheTable"],
+        "CACHE_BUCKET": outputs["CacheBucket"],
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     # A session token or profile of a real account would go to MiniStack with these.
@@ -91,7 +92,9 @@ The proxy runs.
   URL    {url}/{DEMO_SERVER}/v1   (the demo server: speaks the OpenAI API, is no model)
   Key    {key}
 
-Paste into another terminal; the words appear one by one:
+In a browser: {url}/ is the playground; paste the key there.
+
+Or paste into another terminal; the words appear one by one:
 
   {curl}
 

@@ -13,13 +13,15 @@ from proxy.answers import Answers
 from proxy.attempts import Attempts
 from proxy.authorization import Authorizer
 from proxy.breaker import Breakers
+from proxy.content_log import ContentLog
 from proxy.cors import Cors
 from proxy.limits import LimitsTable
 from proxy.model_list import ModelList
 from proxy.own_paths import OwnPaths
 from proxy.publisher import Publisher
 from proxy.receipts import Receipts
-from proxy.relay import Relay
+from proxy.records import Records
+from proxy.relay import Relay, Switches
 from proxy.routing import Routes
 from proxy.tokens import ProviderTokens
 from proxy.upstream import HttpTransport, Timeouts
@@ -60,8 +62,18 @@ class RecordingBus:
 class Proxy:
     """A relay and what it did: one request at a time."""
 
-    def __init__(self, url: str, allowed: dict[str, str], transport: HttpTransport) -> None:
-        self.bus = RecordingBus()
+    def __init__(
+        self,
+        url: str,
+        allowed: dict[str, str],
+        transport: HttpTransport,
+        content_log: ContentLog | None = None,
+        daemon: str | None = None,
+        switches: Switches | None = None,
+        bus: RecordingBus | None = None,
+        more_servers: str = "",
+    ) -> None:
+        self.bus = bus or RecordingBus()
         self.slept: list[float] = []
         file = (
             f"up: {{url: '{url}/base/v1', token: {TOKEN}, model: default-model, retries: 0}}\n"
@@ -77,6 +89,7 @@ class Proxy:
             f"frail: {{url: '{url}/frail', token: t, model: m, retries: 3, breaker: {{failures: 2, seconds: 30}}}}\n"
             f"guarded: {{url: '{url}/frail', token: t, model: m, retries: 0, fallbacks: [up],"
             " breaker: {failures: 1, seconds: 30}}\n"
+            f"{more_servers}"
         )
         context = {"client_id": "team-a", **allowed}
         policy = {"policyDocument": {"Statement": [{"Effect": "Allow"}]}, "context": context}
@@ -86,18 +99,19 @@ class Proxy:
                 return json.dumps(policy).encode(), False
             return b'{"errorMessage": "Unauthorized"}', True
 
-        bus: Any = self.bus
-        servers, tokens = parse_servers(file), ProviderTokens(bus, {}, None)
+        services: Any = self.bus
+        servers, tokens = parse_servers(file), ProviderTokens(services, {}, None)
         self.now = 0.0
         clock: Callable[[], float] = lambda: self.now  # noqa: E731
         self.relay = Relay(
             Routes(servers),
             Authorizer(invoke, "authorizer", "eu-central-1", 60),
-            LimitsTable(bus, "limits", "open"),
+            LimitsTable(services, "limits", "open"),
             Attempts(transport, tokens, Breakers(clock), self.slept.append, lambda: 0.5),
-            OwnPaths(ModelList(servers, transport, tokens, clock), Receipts(bus, "costs")),
-            Publisher(bus, "bus"),
+            OwnPaths(ModelList(servers, transport, tokens, clock), Receipts(services, "costs")),
+            Records(Publisher(services, "bus"), content_log, daemon),
             Answers(Cors("*")),
+            switches,
         )
 
     def call(
@@ -110,6 +124,7 @@ class Proxy:
         response: RecordedResponse | None = None,
         seconds: float = 60,
         query: str = "",
+        trace: str | None = None,
     ) -> RecordedResponse:
         event = {
             "version": "2.0",
@@ -120,7 +135,7 @@ class Proxy:
             "body": body if isinstance(body, str) else json.dumps(body) if body is not None else "",
         }
         response = response or RecordedResponse()
-        self.relay.serve(event, response, time.time() + seconds)
+        self.relay.serve(event, response, time.time() + seconds, trace)
         assert response.ended or response.broken
         return response
 
@@ -133,12 +148,16 @@ class Proxy:
 
 @contextmanager
 def proxy(
-    script: Script, allowed: dict[str, str] | None = None, **timeouts: float
+    script: Script,
+    allowed: dict[str, str] | None = None,
+    content_log: ContentLog | None = None,
+    daemon: str | None = None,
+    **timeouts: float,
 ) -> Generator[tuple[Proxy, ScriptedServer]]:
     with ScriptedServer(script) as server:
         transport = HttpTransport(Timeouts(**timeouts))
         try:
-            yield Proxy(server.url, allowed or {}, transport), server
+            yield Proxy(server.url, allowed or {}, transport, content_log, daemon), server
         finally:
             transport.close()
 

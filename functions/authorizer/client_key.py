@@ -42,6 +42,7 @@ class ClientKey:
     budget_month: Decimal | None = None
     currency: str | None = None
     cache: CachePolicy | None = None
+    log_content: bool | None = None
     rotated_at: str | None = None
     replaced_by: str | None = None
 
@@ -73,8 +74,16 @@ class ClientKey:
             "budget_day": _number(self.budget_day),
             "budget_month": _number(self.budget_month),
             "currency": self.currency or ("USD" if has_budget else ""),
-            "cache": f"on:{self.cache.ttl}:{self.cache.pool}" if self.cache and self.cache.mode == "on" else "",
+            "cache": _policy(self.cache),
+            "log_content": "on" if self.log_content else "",
         }
+
+
+def _policy(cache: CachePolicy | None) -> str:
+    """`on:<ttl>:<pool>`, without a pool where there is none; `off` is another thing than nothing."""
+    if cache is None:
+        return ""
+    return f"on:{cache.ttl}:{cache.pool or ''}" if cache.mode == "on" else "off"
 
 
 def _number(number: int | Decimal | None) -> str:

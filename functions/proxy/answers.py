@@ -47,6 +47,8 @@ class Answers:
                 found["x-served-model"] = body.model[:_LONGEST_MODEL]
         if inference.attempts:
             found["x-attempts"] = str(len(inference.attempts))
+        if inference.target and request and request.method == "POST":
+            found |= inference.cache.headers
         return {**found, "server-timing": inference.server_timing, **self._cors.headers(origin)}
 
     def preflight(self, request: InferenceRequest, response: Response) -> None:

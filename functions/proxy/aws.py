@@ -46,8 +46,9 @@ def sign(
     headers: Mapping[str, str],
     body: bytes,
     unix_time: float,
+    method: str = "POST",
 ) -> dict[str, str]:
-    """`headers` with those of AWS Signature Version 4 for a POST of `body` to `url` (no query)."""
+    """`headers` with those of AWS Signature Version 4 for a request with `body` to `url` (no query)."""
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(unix_time))
     parts = urlsplit(url)
     signed = {**headers, "host": parts.netloc, "x-amz-date": moment}
@@ -56,8 +57,9 @@ def sign(
     names = ";".join(sorted(signed))
     canonical_headers = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
     # Every service but S3 signs the path encoded once more than it is sent.
-    path = quote(parts.path or "/", safe="/~")
-    canonical = f"POST\n{path}\n\n{canonical_headers}\n{names}\n{hashlib.sha256(body).hexdigest()}"
+    path = parts.path if service == "s3" else quote(parts.path or "/", safe="/~")
+    digest = headers.get("x-amz-content-sha256") or hashlib.sha256(body).hexdigest()
+    canonical = f"{method}\n{path}\n\n{canonical_headers}\n{names}\n{digest}"
     scope = f"{moment[:8]}/{region}/{service}/aws4_request"
     to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     key = f"AWS4{credentials.secret_key}".encode()
@@ -106,6 +108,20 @@ class Aws:
                 raise AwsError("dynamodb:UpdateItem", _error_code(body, status))
             return False, _answer(body).get("Item")
         return True, _answer(body).get("Attributes")
+
+    def put_item(self, arguments: Mapping[str, Any], timeout: float) -> bool:
+        """PutItem of DynamoDB: whether its condition held."""
+        return self._write_item("PutItem", arguments, timeout)
+
+    def delete_item(self, arguments: Mapping[str, Any], timeout: float) -> bool:
+        """DeleteItem of DynamoDB: whether its condition held."""
+        return self._write_item("DeleteItem", arguments, timeout)
+
+    def _write_item(self, operation: str, arguments: Mapping[str, Any], timeout: float) -> bool:
+        status, body = self._dynamodb(operation, arguments, timeout)
+        if status != 200 and _error_code(body, status) != "ConditionalCheckFailedException":
+            raise AwsError(f"dynamodb:{operation}", _error_code(body, status))
+        return status == 200
 
     def get_item(self, arguments: Mapping[str, Any], timeout: float) -> dict[str, Any]:
         """GetItem of DynamoDB: the item, empty when there is none."""

@@ -21,6 +21,8 @@ _STREAMS_WITH_USAGE_OPTION = ("chat", "text_completion")
 _GENERATES = ("chat", "text_completion", "responses")
 _TAKES_MODEL = ("chat", "text_completion", "embeddings", "images", "audio", "moderations")
 _LONGEST_MODEL = 256
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+"""Made once: `json.dumps` makes an encoder for every call that does not want its blanks."""
 _MODEL_IN_QUERY = re.compile(r"(?:^|[&;])model=", re.IGNORECASE)
 
 
@@ -66,6 +68,11 @@ class RequestBody:
             unquote(request.query)
         )
         """Whether the request is to one certain model, and says nowhere else that it is to another."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The fields of a JSON body as the client sent it; none of another body."""
+        return self._fields or {}
 
     @property
     def end_user(self) -> str | None:
@@ -158,4 +165,4 @@ def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> b
         except ValueError as error:
             raise ClientError(400, "invalid_json", "The body holds a number that JSON has no room for.") from error
     before, brace, after = body.partition(b"{")
-    return before + brace + json.dumps(added, separators=(",", ":")).encode()[1:-1] + b"," + after
+    return before + brace + _encode(added).encode()[1:-1] + b"," + after

@@ -50,6 +50,28 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyCache:
+    """What a key says of the response cache: `ttl` in seconds and `pool` where it names them."""
+
+    is_on: bool
+    ttl: int | None = None
+    pool: str | None = None
+
+    @classmethod
+    def from_context(cls, text: str | None) -> "KeyCache | None":
+        """Read `off` or `on:<ttl>:<pool>`, both of which may be empty; None when the key says nothing.
+
+        Raises ValueError: answers must not be shared by a policy that is not understood.
+        """
+        if not text:
+            return None
+        mode, ttl, pool = text.split(":") if ":" in text else (text, "", "")
+        if mode not in ("on", "off"):
+            raise ValueError("a cache policy that is neither on nor off")
+        return cls(mode == "on", _count(ttl), pool or None)
+
+
+@dataclass(frozen=True, slots=True)
 class ClientKey:
     """What the authorizer said of a key. `servers` and `models` are allow-lists; None allows all.
 
@@ -66,6 +88,9 @@ class ClientKey:
     expires_at: int | None = None
     """Unix seconds. A door may remember a key for longer than it is good."""
     limits: Limits | None = None
+    cache: KeyCache | None = None
+    logs_content: bool = False
+    """Whether its owner wants prompts and answers to be logged."""
 
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "ClientKey":
@@ -83,6 +108,8 @@ class ClientKey:
             tags=object_of(loads_or_none((context.get("tags") or "{}").encode())),
             expires_at=int(context["expires_at"]) if context.get("expires_at") else None,
             limits=Limits.from_context(context),
+            cache=KeyCache.from_context(context.get("cache")),
+            logs_content=context.get("log_content") == "on",
         )
 
     def to_event(self) -> dict[str, Any]:

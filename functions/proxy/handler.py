@@ -5,6 +5,7 @@
 """
 
 import base64
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from proxy.attempts import Attempts
 from proxy.authorization import Authorizer, Doorkeeper
 from proxy.aws import Aws, ContainerCredentials, Credentials
 from proxy.breaker import Breakers
+from proxy.content_log import ContentLog
 from proxy.cors import Cors
 from proxy.limits import FailurePolicy, LimitsTable
 from proxy.log import log
@@ -27,12 +29,16 @@ from proxy.other_doors import Open, WithProviderTokens
 from proxy.own_paths import OwnPaths
 from proxy.publisher import Publisher
 from proxy.receipts import Receipts
-from proxy.relay import Relay
+from proxy.records import Records
+from proxy.relay import Relay, Switches
 from proxy.routing import Routes
+from proxy.s3 import S3, Bucket
 from proxy.tokens import ProviderTokens
 from proxy.upstream import HttpTransport, Timeouts
 
 if TYPE_CHECKING:  # the runtime is the main module: importing it by name would load it twice
+    from proxy.playground import Playground
+    from proxy.response_cache import ResponseCache
     from proxy.runtime import Invocation, ResponseStream
 
 _LAYER = Path(openai_proxy.__file__).parents[1]
@@ -52,6 +58,14 @@ def _failure_policy(text: str) -> FailurePolicy:
     if text == "open":
         return "open"
     return "closed"
+
+
+def _playground(switch: str | None) -> "Playground | None":
+    if switch != "on":
+        return None
+    from proxy.playground import Playground  # noqa: PLC0415  # no other sandbox needs it
+
+    return Playground()
 
 
 class Application:
@@ -86,9 +100,43 @@ class Application:
             LimitsTable(aws, environ["LIMITS_TABLE"], _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open"))),
             Attempts(self._transport, self._tokens, Breakers()),
             OwnPaths(ModelList(servers, self._transport, self._tokens), Receipts(aws, environ["COSTS_TABLE"])),
-            Publisher(aws, environ["EVENT_BUS_NAME"]),
+            Records(
+                Publisher(aws, environ["EVENT_BUS_NAME"]),
+                self._content_log(aws, environ, region),
+                environ.get("AWS_XRAY_DAEMON_ADDRESS"),
+                environ.get("AWS_LAMBDA_INITIALIZATION_TYPE"),
+            ),
             Answers(Cors(environ.get("CORS_ALLOW_ORIGINS", "*"))),
+            Switches(_playground(environ.get("PLAYGROUND")), cache := self._cache(aws, environ, region)),
         )
+        if cache and any(server.cache for server in servers.values()):
+            cache()  # in INIT, which has the full CPU
+
+    def _content_log(self, aws: Aws, environ: Mapping[str, str], region: str) -> ContentLog | None:
+        """Where prompts and answers of keys go that ask for it; None where the stack has no place for them."""
+        bucket, salt = environ.get("CONTENT_LOG_BUCKET"), environ.get("CONTENT_LOG_SALT")
+        if not bucket or not salt:
+            return None
+        s3 = S3(self._transport, _credentials(environ, self._transport), region, environ.get("AWS_ENDPOINT_URL"))
+        return ContentLog(s3, bucket, lambda: aws.get_secret(salt))
+
+    def _cache(self, aws: Aws, environ: Mapping[str, str], region: str) -> "Callable[[], ResponseCache] | None":
+        """The response cache, made when it is first asked for; None where the stack has no table for it."""
+        if not (table := environ.get("CACHE_TABLE")):
+            return None
+
+        @functools.cache
+        def cache() -> "ResponseCache":
+            from proxy.cache_table import CacheTable  # noqa: PLC0415  # most stacks have no policy for it
+            from proxy.response_cache import ResponseCache, Settings  # noqa: PLC0415
+
+            name, endpoint = environ.get("CACHE_BUCKET"), environ.get("AWS_ENDPOINT_URL")
+            s3 = S3(self._transport, _credentials(environ, self._transport), region, endpoint)
+            timeout, patience = (5.0, 5.0) if endpoint else (0.15, 0.5)  # an emulator has a pace of its own
+            settings = Settings.from_environ(environ, patience)
+            return ResponseCache(CacheTable(aws, table, timeout), Bucket(s3, name) if name else None, settings)
+
+        return cache
 
     def after_restore(self) -> None:
         """Drop what a SnapStart snapshot must not hand to its copies: connections, and answers of unknown age."""

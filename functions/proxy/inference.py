@@ -1,26 +1,36 @@
 """`Inference`: what is known of one request while it passes, and the one event that states it in the end. Pure."""
 
 import hashlib
+import re
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events import DetailType, Event, rfc3339
-from openai_proxy.ulid import new_ulid
+from openai_proxy.ulid import new_ulid, ulid_of_fact
 from openai_proxy.usage import Usage
 
 from proxy.body import OutgoingBody
+from proxy.cache_use import OFF, CacheUse
 from proxy.client_key import ClientKey
 from proxy.errors import LimitError, ProxyError, UpstreamError
 from proxy.estimate import ESTIMATED_PATHS, estimated_usage
 from proxy.limits_item import Taken, nothing_taken
 from proxy.meter import Meter
 from proxy.request import InferenceRequest, Target
+from proxy.watched_answer import WatchedAnswer
+
+if TYPE_CHECKING:  # loaded by the first request that has a cache policy
+    from proxy.cache_flight import Flight
 
 _WITHOUT_TOKENS = ("models", "files", "batches", "moderations", "other")
 _LONGEST_NAME = 256
 _STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses")
 _COUNTS_ONLY = "/responses/input_tokens"
+_FETCHED = re.compile(r"/responses/[^/]+")
+_LONGEST_KEPT = 30 * 86400.0
+"""Seconds for which a server keeps an answer that it made in the background, at most."""
+_CLOCKS_APART = 300.0
 
 
 @dataclass(slots=True)
@@ -41,16 +51,28 @@ class Inference:
     body: OutgoingBody | None = None
     taken: Taken | None = None
     meter: Meter | None = None
+    cache: CacheUse = OFF
+    flight: "Flight | None" = None
     status: int = 0
+    ended: float = 0.0
+    """When the client had its last byte, if there was more to do before the event."""
     authorized: float = 0.0
     waiting_since: float = 0.0
     upstream_waited: float = 0.0
     first_chunk: float = 0.0
     retry_after: float | None = None
     error: ProxyError | None = None
+    content: WatchedAnswer | None = None
+    """The answer, where the key's owner asked for content to be logged."""
+    cold_start: bool = False
+    """Whether the sandbox was started for this request."""
     _usage: Usage | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """What each call of a server came to: `server`, `status_code` or `error`, and `duration` in seconds."""
+    attempt_ends: list[tuple[dict[str, Any], float]] = field(default_factory=list[tuple[dict[str, Any], float]])
+    """Each of `attempts`, and when it was over."""
+    steps: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+    """What the proxy did after the authorization and before the first attempt, and when it was done with it."""
 
     def __post_init__(self) -> None:
         self.id = new_ulid(self.started_at)
@@ -94,7 +116,13 @@ class Inference:
         if duration is None:
             since = self.waiting_since
             duration = self.heard() - since
-        self.attempts.append({"server": server, "status_code": status, "error": error, "duration": round(duration, 6)})
+        attempt = {"server": server, "status_code": status, "error": error, "duration": round(duration, 6)}
+        self.attempts.append(attempt)
+        self.attempt_ends.append((attempt, time.perf_counter()))
+
+    def passed(self, step: str) -> None:
+        """A step is done: the time since the one before was its."""
+        self.steps.append((step, time.perf_counter()))
 
     def heard_chunk(self) -> None:
         """A chunk of the answer's body has come: `heard`, and when for the first time."""
@@ -117,9 +145,31 @@ class Inference:
     @property
     def uses_tokens(self) -> bool:
         """Whether the operation uses tokens at all: an answer without usage is `missing` or `none` accordingly."""
+        if self._fetches_answer:
+            return True
         if self.request is None or self.target is None or self.request.method != "POST":
             return False
         return self._operation not in _WITHOUT_TOKENS and self.target.path != _COUNTS_ONLY
+
+    @property
+    def _fetches_answer(self) -> bool:
+        """Whether it asks for an answer that was made before: of one made in the background the usage is told now."""
+        request, target = self.request, self.target
+        return bool(request and target and request.method == "GET" and _FETCHED.fullmatch(target.path))
+
+    @property
+    def _event_id(self) -> str:
+        """Its own; for an answer made in the background that answer's, so that whoever fetches it, it counts once."""
+        meter, began = self.meter, self._background_since
+        return ulid_of_fact(began, f"{self.server}\0{meter.id}") if meter and began else self.id
+
+    @property
+    def _background_since(self) -> float | None:
+        """When the answer was begun (Unix seconds), if in the background, and if its usage is told here."""
+        began = self.meter.background_since if self.meter else None
+        if began is None or not -_CLOCKS_APART < self.started_at - began < _LONGEST_KEPT:
+            return None
+        return began if self.meter and self.meter.usage.source == "reported" else None
 
     @property
     def _operation(self) -> str:
@@ -127,12 +177,12 @@ class Inference:
 
     def to_event(self) -> Event:
         """The terminal event: throttled (an upstream 429), failed (an error, or an upstream refusal) or completed."""
-        ended = self.heard() if self.waiting_since else time.perf_counter()
+        ended = self.heard() if self.waiting_since else self.ended or time.perf_counter()
         detail_type, outcome = self._outcome()
-        data = self._facts(ended) | {"timings": self._timings(ended), "cache": {"status": "BYPASS"}} | outcome
+        data = self._facts(ended) | {"timings": self._timings(ended), "cache": self.cache.to_event()} | outcome
         return Event(
             detail_type=detail_type,
-            id=self.id,
+            id=self._event_id,
             timestamp=rfc3339(self.started_at + ended - self.started),
             request_id=self.request_id,
             client_id=self.key.client_id if self.key else "",
@@ -164,6 +214,8 @@ class Inference:
         request, target, body, meter = self.request, self.target, self.body, self.meter
         usage, key = self.usage, self.key
         limits = self.taken.to_event() if self.taken else nothing_taken(key.limits) if key and key.limits else None
+        if limits and self._fetches_answer:  # the estimate for the request that began it stays in the budget
+            limits["has_budget"] = False
         return {
             "client": key.to_event() if key else None,
             "end_user": self._end_user,
@@ -190,6 +242,7 @@ class Inference:
             },
             "usage": usage.to_event(),
             "attempts": self.attempts,
+            "cold_start": self.cold_start,
         }
 
     @property
@@ -206,10 +259,19 @@ class Inference:
             return None
         return hashlib.sha256(f"{self.key.client_id}\0{self.end_user}".encode(errors="replace")).hexdigest()[:32]
 
+    @property
+    def spent(self) -> Usage:
+        """As much of the usage as a server was asked for: nothing where the answer was there already."""
+        return Usage(source="none") if self.cache.status == "HIT" or self._fetches_answer else self.usage
+
     def _find_usage(self) -> Usage:
+        if self.cache.usage:
+            return self.cache.usage
         meter, body, target = self.meter, self.body, self.target
         if meter is None:
             return Usage(source="none")
+        if self._fetches_answer:
+            return meter.usage if self._background_since else Usage(source="none")
         if (
             meter.usage.source != "missing"
             or meter.is_queued

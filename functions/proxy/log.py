@@ -5,9 +5,13 @@ Its one rule: never a prompt, an answer, a key or a token.
 
 import json
 import sys
+import time
+
+from openai_proxy.events import rfc3339
 
 
 def log(level: str, message: str, **fields: object) -> None:
     """Write one structured line. `level` is DEBUG, INFO, WARN, ERROR or CRITICAL."""
-    sys.stdout.write(json.dumps({"level": level, "message": message, **fields}, default=str) + "\n")
+    line = {"level": level, "message": message, "timestamp": rfc3339(time.time()), **fields}
+    sys.stdout.write(json.dumps(line, default=str) + "\n")
     sys.stdout.flush()

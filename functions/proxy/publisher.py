@@ -7,7 +7,7 @@ to be put again by hand.
 import time
 from collections.abc import Callable, Sequence
 
-from openai_proxy.events import Event
+from openai_proxy.events import TERMINAL_DETAIL_TYPES, Event
 
 from proxy.aws import Aws, AwsError
 from proxy.log import log
@@ -26,8 +26,11 @@ class Publisher:
         self._bus_name = bus_name
         self._sleep = sleep
 
-    def publish(self, events: Sequence[Event], deadline: float, trace_id: str | None = None) -> None:
-        """Put `events`; retry those that fail; log those that keep failing. Done by `deadline` (Unix seconds)."""
+    def publish(self, events: Sequence[Event], deadline: float, trace_id: str | None = None) -> bool:
+        """Put `events`; retry those that fail; log those that keep failing. Done by `deadline` (Unix seconds).
+
+        Returns whether the bus has taken the terminal event.
+        """
         entries = [event.to_entry(self._bus_name, trace_id) for event in events]
         reason = ""
         for pause in (0.0, *_PAUSES):
@@ -39,12 +42,13 @@ class Publisher:
                 self._sleep(pause)
             entries, reason = self._put(entries, min(_LONGEST_TRY, left))
             if not entries:
-                return
+                return True
         for entry in entries:
             if entry["DetailType"] == "ResponseCaptured":
                 log("ERROR", "An answer was not cached: its event was not published", reason=reason)
             else:
                 log("ERROR", "An event was not published", reason=reason, entry=entry)
+        return all(entry["DetailType"] not in TERMINAL_DETAIL_TYPES for entry in entries)
 
     def _put(self, entries: list[dict[str, str]], timeout: float) -> tuple[list[dict[str, str]], str]:
         """Those of `entries` that were not taken, and why."""

@@ -1,14 +1,19 @@
 """The hot path: one request from its event to its last byte, and then its one event. Read it from the top.
 
-    bytes ─▶ InferenceRequest ─▶ ClientKey ─▶ Server ─▶ upstream chunks ─▶ client, chunk by chunk ─▶ terminal event
+    bytes ─▶ InferenceRequest ─▶ ClientKey ─▶ Server ─▶ cached response │ upstream chunks ─▶ client, chunk by chunk
+                                                                                          ─▶ terminal event
 
 Its one rule: nothing is done between two chunks that the next chunk could wait for, and nothing is published before
 the client has its last byte.
 """
 
 import time
-from collections.abc import Iterable
-from typing import Any
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openai_proxy.events import Event
 
 from proxy.answers import Answers, Response
 from proxy.attempts import Attempts, retry_after
@@ -18,20 +23,34 @@ from proxy.client_key import ClientKey
 from proxy.errors import ClientError, ProxyError, UpstreamError
 from proxy.inference import Inference
 from proxy.limits import LimitsTable
-from proxy.meter import Meter, find_news, without_usage_chunk
+from proxy.log import log
+from proxy.meter import Meter, without_usage_chunk
 from proxy.own_paths import OwnPaths
-from proxy.publisher import Publisher
-from proxy.request import InferenceRequest, parse, target_of
-from proxy.routing import Routes
+from proxy.records import Records
+from proxy.request import InferenceRequest, Target, parse, target_of
+from proxy.routing import Candidate, Routes
 from proxy.sse import EventFrames, WholeChunks
 from proxy.upstream import Answer
 from proxy.upstream_answer import content_type, returned_headers, usable_body
+
+if TYPE_CHECKING:  # loaded only where it is switched on
+    from proxy.playground import Playground
+    from proxy.replay import Replay
+    from proxy.response_cache import ResponseCache
 
 _RESERVE = 3.0
 """Seconds kept from the invocation's time, or a fifth of a short one, to tell client and bus how the request ended."""
 
 _KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients skip. It keeps what is between from giving up on a server that thinks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """What most sandboxes do without. `cache` gives the response cache, which it loads when it is first asked."""
+
+    playground: "Playground | None" = None
+    cache: "Callable[[], ResponseCache] | None" = None
 
 
 class Relay:
@@ -44,24 +63,29 @@ class Relay:
         limits: LimitsTable,
         attempts: Attempts,
         own_paths: OwnPaths,
-        publisher: Publisher,
+        records: Records,
         answers: Answers,
+        switches: Switches | None = None,
     ) -> None:
         self._routes = routes
         self._doorkeeper = doorkeeper
         self._limits = limits
         self._attempts = attempts
         self._own_paths = own_paths
-        self._publisher = publisher
+        self._records = records
         self._answers = answers
+        switches = switches or Switches()
+        self._playground, self._cache = switches.playground, switches.cache
 
     def serve(self, event: Any, response: Response, deadline: float, trace_id: str | None = None) -> None:
         """Answer one event through `response`, whatever happens. `deadline` is in Unix seconds."""
-        inference = Inference()
+        inference = self._records.begin()
         try:
             inference.request = request = parse(event)
             if request.method == "OPTIONS":
                 self._answers.preflight(request, response)
+                return
+            if self._playground and self._playground.serve(request, response):
                 return
             key = self._doorkeeper.authorize(request)
             inference.authorized, inference.key = time.perf_counter(), key
@@ -72,9 +96,9 @@ class Relay:
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
             self._answers.internal_error(inference, response, error)
         if inference.taken:
-            self._limits.release(inference.taken, inference.usage)
+            self._limits.release(inference.taken, inference.spent)
         if inference.key:
-            self._publisher.publish([inference.to_event()], deadline, trace_id)
+            self._records.keep(inference, deadline, trace_id, self._captured(inference, deadline))
 
     def _relay(
         self, request: InferenceRequest, key: ClientKey, response: Response, deadline: float, inference: Inference
@@ -88,17 +112,84 @@ class Relay:
         inference.end_user = asked.end_user
         candidates = self._routes.candidates(target, asked, key)
         if key.limits:
+            inference.passed("request")
             inference.taken = self._limits.take(key.limits, inference.id, asked, candidates[0], deadline)
+            inference.passed("limits")
+        cached = self._cached(request, asked, candidates[0], key, inference, deadline)
+        if cached is not None:
+            self._replay(cached, response, inference)
+        else:
+            self._stream(request, target, asked, candidates, response, inference, deadline)
+        response.end()
+        if response.broken:
+            raise ClientError(499, "client_gone", "The client went away before the end of the answer.")
+
+    def _cached(
+        self,
+        request: InferenceRequest,
+        asked: RequestBody,
+        candidate: Candidate,
+        key: ClientKey,
+        inference: Inference,
+        deadline: float,
+    ) -> "Replay | None":
+        """The answer that the response cache has. Where no policy is on, nothing is asked, nor even loaded."""
+        if self._cache is None or not (key.cache or candidate.server.cache):
+            return None
+        cached = self._cache().find(request, asked, candidate, key, inference, deadline)
+        inference.passed("cache")
+        if cached is not None:
+            inference.status, inference.server = 200, candidate.server.name
+            inference.body = asked.outgoing(candidate.server.model, candidate.replacement)
+        return cached
+
+    def _replay(self, cached: "Replay", response: Response, inference: Inference) -> None:
+        """Pass on a stored answer as if a server had given it."""
+        inference.meter = meter = Meter(cached.content_type.lower(), uses_tokens=False)
+        hides_usage = inference.body is not None and inference.body.asks_usage_unasked
+        response.start(200, self._answers.headers(inference, {"content-type": cached.content_type}))
+        for piece in self._records.watched(inference, cached.pieces(hides_usage), cached.content_type):
+            inference.first_chunk = inference.first_chunk or time.perf_counter()
+            response.write(piece)
+            meter.see(piece)
+        meter.end()
+        if meter.is_stream and inference.wants_receipt:
+            response.write(self._answers.receipt_comment(inference))
+
+    def _stream(
+        self,
+        request: InferenceRequest,
+        target: Target,
+        asked: RequestBody,
+        candidates: Sequence[Candidate],
+        response: Response,
+        inference: Inference,
+        deadline: float,
+    ) -> None:
+        """Ask a server, and pass on what it answers."""
         with self._attempts.answer(request, target, asked, candidates, deadline, inference) as answer:
             inference.status, server = answer.status, inference.server or ""
             inference.retry_after = retry_after(answer.headers)
             must_be_json, asked_stream = inference.says_its_end, inference.asked_stream
             body = usable_body(answer, server, inference.token, must_be_json=must_be_json, asked_stream=asked_stream)
+            body = self._records.watched(inference, body, content_type(answer))
+            if inference.flight:
+                body = inference.flight.watched(body, returned_headers(answer))
             response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
             self._pass_on(answer, body, response, inference)
-        response.end()
-        if response.broken:
-            raise ClientError(499, "client_gone", "The client went away before the end of the answer.")
+
+    def _captured(self, inference: Inference, deadline: float) -> list[Event]:
+        """The answer for the response cache, if it is to be kept; the client has it by now."""
+        if self._cache is None or inference.flight is None:
+            return []
+        inference.ended = time.perf_counter()
+        try:
+            return self._cache().captured(inference, deadline)
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the request has been served
+            # Without its message, which may quote the answer.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log("ERROR", "An answer was not cached", id=inference.id, error=type(error).__name__, trace=where)
+            return []
 
     def _pass_on(self, answer: Answer, body: Iterable[bytes], response: Response, inference: Inference) -> None:
         """The loop that everything else is arranged around: a chunk is only glanced at before it goes out."""
@@ -115,9 +206,8 @@ class Relay:
         for chunk in body:
             inference.heard_chunk()
             if events := frames.whole(chunk):
-                news = find_news(events)
-                response.write(events if news is None or not hides_usage else without_usage_chunk(events, news))
-                meter.see(events, news)
+                response.write(without_usage_chunk(events) if hides_usage else events)
+                meter.see(events)
             inference.wait()
         inference.heard()
         rest = frames.rest()

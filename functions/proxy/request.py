@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 
 from proxy.errors import ClientError
 from proxy.json_shapes import object_of
+from proxy.trace_context import w3c_headers
 
 Door = Literal["function_url", "rest_api"]
 
@@ -57,7 +58,8 @@ class InferenceRequest:
     @property
     def forwarded_headers(self) -> dict[str, str]:
         """The client's headers that an upstream server may see. Never its authorization."""
-        return {name: self.headers[name] for name in _FORWARDED_HEADERS if name in self.headers}
+        found = {name: self.headers[name] for name in _FORWARDED_HEADERS if name in self.headers}
+        return found | w3c_headers(self.headers)
 
     @property
     def own_id(self) -> str | None:

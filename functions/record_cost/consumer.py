@@ -1,63 +1,93 @@
-"""SQS batch ─▶ events ─▶ ledger entries ─▶ ledger, lake. One rule: a message fails for its own fault only.
+"""SQS batch ─▶ events ─▶ ledger entries ─▶ ledger, metrics, lake. One rule: a message fails for its own fault only.
 
-The lake gets what the ledger has, duplicates included: what was written before a crash must still reach it.
+The lake gets what the ledger has, duplicates included: what was written before a crash must still reach it. Metrics get
+what is new in the ledger, once for a batch; they may be lost, entries may not.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events import Event, MalformedEventError
+from openai_proxy.metric_data import ModelNames, is_acceptable, metric_data
 from openai_proxy.pricing import PriceBook
 
-from record_cost.ledger import OUTCOMES, LedgerEntry, entry_of
+from record_cost.ledger import OUTCOMES, Key, LedgerEntry, entry_of
+from record_cost.measurements import measurements_of
+from record_cost.table import DUPLICATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from aws_lambda_powertools import Logger
+    from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
 
 
 class Ledger(Protocol):
     """Where entries are kept: CostsTable, or a fake of it."""
 
-    def record(self, entries: "Iterable[LedgerEntry]") -> dict[tuple[str, str], str]:
-        """Write entries that are not there yet; returns the keys of those that could not be written, and why."""
+    def record(self, entries: "Iterable[LedgerEntry]") -> dict[Key, str]:
+        """Write entries that are not there yet; returns the keys of the others, and why: DUPLICATE, or a fault."""
         ...
 
 
 class Lake(Protocol):
     """Where entries go for good: record_cost.lake.Lake, or a fake of it."""
 
-    def put(self, entries: "Iterable[LedgerEntry]") -> dict[tuple[str, str], str]:
+    def put(self, entries: "Iterable[LedgerEntry]") -> dict[Key, str]:
         """Send entries; returns the keys of those that were not taken, and why."""
+        ...
+
+
+class Metrics(Protocol):
+    """Where metrics go: openai_proxy.cloudwatch.CloudWatch, or a fake of it."""
+
+    def put(self, data: "Sequence[MetricDatumTypeDef]") -> None:
+        """Publish metric data. Raises botocore's errors."""
         ...
 
 
 class RecordCost:
     """The consumer behind the queue of InferenceCompleted and InferenceFailed."""
 
-    def __init__(self, prices: PriceBook, ledger: Ledger, logger: "Logger", lake: Lake | None = None) -> None:
+    def __init__(
+        self,
+        prices: PriceBook,
+        ledger: Ledger,
+        logger: "Logger",
+        lake: Lake | None = None,
+        metrics: Metrics | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._prices = prices
         self._ledger = ledger
         self._logger = logger
         self._lake = lake
+        self._metrics = metrics
+        self._clock = clock
+        self._model_names = ModelNames()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
         """Record an SQS batch. Returns the partial batch response: the messages that must come again."""
-        entries: dict[tuple[str, str], LedgerEntry] = {}
-        messages: dict[tuple[str, str], list[str]] = {}
+        entries: dict[Key, LedgerEntry] = {}
+        events: dict[Key, Event] = {}
+        messages: dict[Key, list[str]] = {}
         failed: list[str] = []
         for record in batch["Records"]:
             try:
-                entry = self._read(record["body"])
+                event = Event.from_sqs_body(record["body"])
+                entry = entry_of(event, self._prices) if event.detail_type in OUTCOMES else None
             except MalformedEventError as error:
                 self._logger.warning("message refused", message_id=record["messageId"], reason=str(error))
                 failed.append(record["messageId"])
                 continue
             if entry:
-                entries[entry.key] = entry
+                entries[entry.key], events[entry.key] = entry, event
                 messages.setdefault(entry.key, []).append(record["messageId"])
-        unwritten = self._ledger.record(entries.values())
+        refused = self._ledger.record(entries.values())
+        self._measure((events[key], entry) for key, entry in entries.items() if key not in refused)
+        unwritten = {key: reason for key, reason in refused.items() if reason != DUPLICATE}
         written = [entry for key, entry in entries.items() if key not in unwritten]
         unsent = self._lake.put(written) if self._lake and written else {}
         for key, reason in (unwritten | unsent).items():
@@ -72,6 +102,15 @@ class RecordCost:
         )
         return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
 
-    def _read(self, body: str) -> LedgerEntry | None:
-        event = Event.from_sqs_body(body)
-        return entry_of(event, self._prices) if event.detail_type in OUTCOMES else None
+    def _measure(self, recorded: "Iterable[tuple[Event, LedgerEntry]]") -> None:
+        """Publish what was recorded for the first time. Never raises botocore's errors."""
+        if self._metrics is None:
+            return
+        now = self._clock()
+        measurements = [each for one in recorded for each in measurements_of(*one, self._model_names)]
+        data = metric_data(each for each in measurements if is_acceptable(each.minute, now))
+        try:
+            if data:
+                self._metrics.put(data)
+        except (BotoCoreError, ClientError) as error:
+            self._logger.warning("metrics not published", reason=str(error))

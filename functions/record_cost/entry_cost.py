@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from openai_proxy.pricing import Cost, PriceBook, Unpriced
+from openai_proxy.pricing import PriceBook, Unpriced
 from openai_proxy.pricing_rates import COMPONENTS
 from openai_proxy.ulid import ulid_time
 from openai_proxy.usage import Usage
@@ -25,19 +25,26 @@ PRICE_ATTRIBUTES = (
     "currency",
     "cost",
     *(f"cost_{component}" for component in COMPONENTS),
+    "cost_saved",
 )
 """All that `price_attributes` may give an entry. What it does not give is not there: no cost, no reason, no component.
 
-A priced or free entry has at least these components; others are there when they are not zero.
+A priced or free entry has at least these components; others are there when they are not zero. `cost_saved` is what an
+answer of the response cache would have cost; a hit without it saved what nobody knows.
 """
 _ALWAYS_GIVEN = {f"cost_{component}": Decimal(0) for component in ("input", "cached_input", "cache_write", "output")}
-_RESPONSE_CACHE = Cost("free", rule="response cache")
+_HIT = {"pricing": "free", "price_rule": "response cache", "cost": Decimal(0)} | _ALWAYS_GIVEN
 
 
 def price_attributes(event_id: str, entry: Mapping[str, Any], prices: PriceBook) -> dict[str, Any]:
     """The price attributes of an entry; its own are not looked at. `cost` is the exact sum of the components."""
-    cost = _RESPONSE_CACHE if entry.get("cache_status") == "HIT" else _cost(event_id, entry, prices)
+    cost, _ = prices.price_answer(
+        usage_of_entry(entry), entry.get("server"), entry.get("model"), entry.get("request_model"), ulid_time(event_id)
+    )
     attributes: dict[str, Any] = {"pricing": cost.pricing, "price_version": prices.version, "currency": CURRENCY}
+    if entry.get("cache_status") == "HIT":
+        saved = {} if isinstance(cost, Unpriced) else {"cost_saved": cost.total}
+        return attributes | _HIT | saved
     if isinstance(cost, Unpriced):
         return attributes | {"unpriced_reason": cost.reason}
     components = {f"cost_{name}": usd for name, usd in cost.components.items()}
@@ -58,12 +65,14 @@ def usage_attributes(usage: Usage) -> dict[str, Any]:
     }
     if usage.duration is not None:
         attributes["audio_duration"] = Decimal(str(round(usage.duration, 6)))
-    return attributes
+    images = {"input_image_tokens": usage.input_image_tokens, "output_image_tokens": usage.output_image_tokens}
+    return attributes | {name: tokens for name, tokens in images.items() if tokens is not None}
 
 
 def usage_of_entry(entry: Mapping[str, Any]) -> Usage:
     """The inverse of `usage_attributes`. Entries of before have no audio."""
     duration = entry.get("audio_duration")
+    seen, drawn = entry.get("input_image_tokens"), entry.get("output_image_tokens")
     return Usage(
         input_tokens=int(entry["input_tokens"]),
         output_tokens=int(entry["output_tokens"]),
@@ -74,14 +83,6 @@ def usage_of_entry(entry: Mapping[str, Any]) -> Usage:
         input_audio_tokens=int(entry.get("input_audio_tokens", 0)),
         output_audio_tokens=int(entry.get("output_audio_tokens", 0)),
         duration=None if duration is None else float(duration),
+        input_image_tokens=None if seen is None else int(seen),
+        output_image_tokens=None if drawn is None else int(drawn),
     )
-
-
-def _cost(event_id: str, entry: Mapping[str, Any], prices: PriceBook) -> Cost | Unpriced:
-    usage, at = usage_of_entry(entry), ulid_time(event_id)
-    server, answered, asked = entry.get("server"), entry.get("model"), entry.get("request_model")
-    # The model that answered sets the price; an alias that the server resolved to an unlisted name still has its own.
-    cost = prices.price(usage, server, answered, at)
-    if isinstance(cost, Unpriced) and cost.reason == "unknown_price" and asked != answered:
-        return prices.price(usage, server, asked, at)
-    return cost

@@ -1,4 +1,4 @@
-"""Composition root of record_cost: InferenceCompleted and InferenceFailed ─▶ costs table, lake."""
+"""Composition root of record_cost: InferenceCompleted and InferenceFailed ─▶ costs table, CloudWatch, lake."""
 
 import os
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
+from openai_proxy.cloudwatch import CloudWatch
 from openai_proxy.pricing import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
 
 from record_cost.consumer import RecordCost
@@ -34,6 +35,10 @@ _record_cost = RecordCost(
     ),
     logger=Logger(service="record_cost", level=os.environ.get("LOG_LEVEL", "INFO")),
     lake=_lake(os.environ.get("LAKE_STREAM")),
+    metrics=CloudWatch(
+        boto3.client("cloudwatch", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
+        os.environ["METRICS_NAMESPACE"],
+    ),
 )
 
 

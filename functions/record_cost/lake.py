@@ -27,8 +27,8 @@ MOST_RECORDS = 4
 
 ATTEMPTS = 4
 
-NOT_IN_LAKE = frozenset({"month", "expires_at"})
-"""Attributes of an entry that say nothing there: the month is the day's, and the lake forgets by other rules."""
+NOT_IN_LAKE = frozenset({"pk", "sk", "month", "expires_at"})
+"""Attributes of an entry that say nothing there: key and month are others', and the lake forgets by other rules."""
 
 _RENAMED = {"timestamp": "occurred_at"}
 
@@ -63,6 +63,7 @@ def lake_row(entry_id: str, attributes: Mapping[str, Any], recorded_at: str, rev
     Money is text: JSON readers make doubles of numbers, and the view makes decimal(38, 18) of text. `revision` is 0 for
     what record_cost recorded; of several rows with one id the highest revision holds, so an entry that is priced again
     is sent again with a higher one. `recorded_at` (RFC 3339) decides among equals: the first holds, as in the ledger.
+    Numbers may be Decimals, as they are when an entry was read from the ledger: the row is the same.
     """
     kept = {name: value for name, value in attributes.items() if name not in NOT_IN_LAKE}
     row = {_RENAMED.get(name, name): _plain(name, value) for name, value in kept.items()}
@@ -112,8 +113,15 @@ class Lake:
 
     def put(self, entries: Iterable[LedgerEntry]) -> Unsent:
         """Send entries. Returns those that were not taken: to be sent again later. Raises botocore's errors."""
+        return self._put((each.key, each.attributes, 0) for each in entries)
+
+    def put_again(self, items: Iterable[Mapping[str, Any]]) -> Unsent:
+        """Send entries as read from the ledger, with their `revision`. Returns and raises as `put`."""
+        return self._put(((item["pk"], item["sk"]), item, int(item.get("revision", 0))) for item in items)
+
+    def _put(self, entries: Iterable[tuple[Key, Mapping[str, Any], int]]) -> Unsent:
         recorded_at = rfc3339(self._now().timestamp())
-        lines = [(each.key, json_line(lake_row(each.key[1], each.attributes, recorded_at))) for each in entries]
+        lines = ((key, json_line(lake_row(key[1], each, recorded_at, revision))) for key, each, revision in entries)
         packs = list(packed(lines))
         unsent: Unsent = {}
         for start in range(0, len(packs), MOST_RECORDS):
@@ -140,6 +148,8 @@ class Lake:
 
 
 def _plain(name: str, value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return f"{value:f}" if name.startswith("cost") else float(value)
-    return value
+    if not isinstance(value, Decimal):
+        return value
+    if name.startswith("cost"):
+        return f"{value:f}"
+    return float(value) if name.endswith("duration") or name.startswith("time_") else int(value)

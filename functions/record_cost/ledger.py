@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -36,7 +36,8 @@ _MOST_TAGS = 50
 _LONGEST_SERVER = 64
 _LONGEST_MODEL = 128
 _MOST_FINISH_REASONS = 16
-_MOST_TOKENS = 10**12
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+_LARGEST_COUNT = 10**12
 _MOST_SECONDS = 10**9
 
 Key = tuple[str, str]
@@ -71,7 +72,7 @@ def entry_of(event: Event, prices: PriceBook) -> LedgerEntry:
         arrived = ulid_time(event.id)
         day = arrived.strftime("%Y-%m-%d")
         attributes = _attributes(event) | {"day": day, "month": day[:7]} | _attribution(event.data)
-        attributes |= usage_attributes(_usage(event.data["usage"]))
+        attributes |= usage_attributes(Usage.from_event(event.data["usage"]))
         attributes["expires_at"] = int((arrived + RETENTION).timestamp())
         attributes |= price_attributes(event.id, attributes, prices)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -106,6 +107,16 @@ def add_shares(shares: Iterable[Share]) -> dict[str, int | Decimal]:
     return total
 
 
+def price_share(entry: Mapping[str, Any]) -> dict[str, int | Decimal]:
+    """The part of an entry's share that its price attributes make. `hits_priced` are hits whose saving is known."""
+    return {
+        "unpriced": int(entry["pricing"] == "unpriced"),
+        "hits_priced": int("cost_saved" in entry),
+        "cost": entry.get("cost", Decimal(0)),
+        "cost_saved": entry.get("cost_saved", Decimal(0)),
+    }
+
+
 def _attributes(event: Event) -> Attributes:
     data = event.data
     request, response, timings = data["request"], data["response"], data["timings"]
@@ -115,7 +126,7 @@ def _attributes(event: Event) -> Attributes:
         "outcome": OUTCOMES[event.detail_type],
         "client_id": event.client_id,
         "request_id": _text(event.request_id),
-        "timestamp": _text(event.timestamp),
+        "timestamp": _timestamp(event.timestamp),
         "operation": _text(data["operation"]["name"]),
         "server": _text(data["server"]["name"], _LONGEST_SERVER),
         "method": _text(request["method"]),
@@ -161,27 +172,11 @@ def _attribution(data: Mapping[str, Any]) -> Attributes:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    figures = Usage.from_event(usage)
-    if figures.source not in ("reported", "estimated", "missing", "none"):
-        raise ValueError(f"usage.source {figures.source!r}")
-    _count(figures.input_tokens)
-    _count(figures.output_tokens)
-    _count(figures.cache_read_input_tokens)
-    _count(figures.cache_creation_input_tokens)
-    _count(figures.reasoning_output_tokens)
-    _count(figures.input_audio_tokens)
-    _count(figures.output_audio_tokens)
-    _optional_seconds(figures.duration)
-    return figures
-
-
 def _share(entry: Attributes) -> dict[str, int | Decimal]:
     return {
         "requests": 1,
         "failed": int(entry["outcome"] == "failed"),
         "cache_hits": int(entry.get("cache_status") == "HIT"),
-        "unpriced": int(entry["pricing"] == "unpriced"),
         "usage_missing": int(entry["usage_source"] == "missing"),
         "usage_estimated": int(entry["usage_source"] == "estimated"),
         "input_tokens": entry["input_tokens"],
@@ -191,12 +186,22 @@ def _share(entry: Attributes) -> dict[str, int | Decimal]:
         "reasoning_output_tokens": entry["reasoning_output_tokens"],
         "input_audio_tokens": entry["input_audio_tokens"],
         "output_audio_tokens": entry["output_audio_tokens"],
+        "input_image_tokens": entry.get("input_image_tokens", 0),
+        "output_image_tokens": entry.get("output_image_tokens", 0),
         "audio_duration": entry.get("audio_duration", Decimal(0)),
-        "cost": entry.get("cost", Decimal(0)),
+        **price_share(entry),
         "duration": entry["duration"],
         "first_chunks": int("time_to_first_chunk" in entry),
         "time_to_first_chunk": entry.get("time_to_first_chunk", Decimal(0)),
     }
+
+
+def _timestamp(value: str) -> str:
+    """`value` if it is a moment in UTC. One that is not would fail every query of the lake, where it becomes a time."""
+    if not _RFC3339.fullmatch(value):
+        raise ValueError(f"{value!r} is not a timestamp")
+    datetime.fromisoformat(value)
+    return value
 
 
 def _text(value: Any, longest: int = _LONGEST_TEXT) -> str | None:
@@ -207,7 +212,7 @@ def _text(value: Any, longest: int = _LONGEST_TEXT) -> str | None:
 
 
 def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_TOKENS:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_COUNT:
         raise ValueError(f"{value!r} is not a count")
     return value
 

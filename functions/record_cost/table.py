@@ -7,12 +7,12 @@ an event counts once, however often and in whatever order it comes.
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import ClientError
+from openai_proxy.dynamodb import CONDITION, DONE, TRANSIENT, code_of, reason_codes, to_item
 
 from record_cost.ledger import Key, LedgerEntry, Rollup, add_shares
 
@@ -27,21 +27,10 @@ ATTEMPTS = 6
 
 DUPLICATE = "duplicate"
 
-Unwritten = dict[Key, str]
-"""Entries that are not in the table, and why."""
+Write = TypeVar("Write")
 
-TRANSIENT = {
-    "TransactionConflict",
-    "TransactionConflictException",
-    "TransactionInProgressException",
-    "ThrottlingError",
-    "ThrottlingException",
-    "ProvisionedThroughputExceeded",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "InternalServerError",
-    "ServiceUnavailable",
-}
+Refused = dict[Key, str]
+"""Entries that were not written now, and why: DUPLICATE when they are in the table already."""
 
 
 def pause_before_retry(attempt: int) -> None:
@@ -57,37 +46,37 @@ class CostsTable:
         self._name = name
         self._pause = pause
 
-    def record(self, entries: Iterable[LedgerEntry]) -> Unwritten:
-        """Write entries that are not there yet. Returns those that could not be written: to be tried again later."""
+    def record(self, entries: Iterable[LedgerEntry]) -> Refused:
+        """Write entries that are not there yet. Returns duplicates, and those that have to be tried again later."""
         distinct = {entry.key: entry for entry in entries}
-        unwritten: Unwritten = {}
+        refused: Refused = {}
         for transaction in in_transactions(distinct.values()):
-            unwritten |= self._write(transaction)
-        return unwritten
+            refused |= self._write(transaction)
+        return refused
 
-    def _write(self, entries: Sequence[LedgerEntry]) -> Unwritten:
-        unwritten: Unwritten = {}
+    def _write(self, entries: Sequence[LedgerEntry]) -> Refused:
+        refused: Refused = {}
         last_error = ""
         attempt = 0
         while entries and attempt < ATTEMPTS:
             try:
                 self._client.transact_write_items(TransactItems=build_transaction(self._name, entries))
             except ClientError as error:
-                if error_code(error) == "ValidationException" and len(entries) > 1:
+                if code_of(error.response) == "ValidationException" and len(entries) > 1:
                     # One entry has a fault and nobody says which: halve, so that the others get through.
                     middle = len(entries) // 2
-                    return unwritten | self._write(entries[:middle]) | self._write(entries[middle:])
+                    return refused | self._write(entries[:middle]) | self._write(entries[middle:])
                 settled = _settled(error, entries)
                 last_error = str(error)
             else:
-                return unwritten
-            unwritten |= {key: reason for key, reason in settled.items() if reason != DUPLICATE}
+                return refused
+            refused |= settled
             entries = [entry for entry in entries if entry.key not in settled]
             if not settled:
                 attempt += 1
                 if attempt < ATTEMPTS:
                     self._pause(attempt)
-        return unwritten | {entry.key: last_error for entry in entries}
+        return refused | {entry.key: last_error for entry in entries}
 
 
 def in_transactions(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
@@ -95,14 +84,19 @@ def in_transactions(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry
 
     At worst an entry has two rollups of its own: then 33 fit.
     """
-    pack: list[LedgerEntry] = []
+    return packs_of(entries, lambda entry: entry.rollups)
+
+
+def packs_of(writes: Iterable[Write], rollups_of: Callable[[Write], Iterable[Rollup]]) -> Iterator[list[Write]]:
+    """Pack what is written to one item each, so that a pack and all its rollups fit into one transaction."""
+    pack: list[Write] = []
     rollups: set[Key] = set()
-    for entry in entries:
-        own = {rollup.key for rollup in entry.rollups}
+    for write in writes:
+        own = {rollup.key for rollup in rollups_of(write)}
         if len(pack) + 1 + len(rollups | own) > MOST_ITEMS:
             yield pack
             pack, rollups = [], set()
-        pack.append(entry)
+        pack.append(write)
         rollups |= own
     if pack:
         yield pack
@@ -152,50 +146,25 @@ def _addition(names: tuple[str, ...], sums: tuple[str, ...]) -> tuple[str, dict[
     return f"SET {setting} ADD {adding}", {f"#{name}": name for name in names + sums}
 
 
-def to_item(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes in DynamoDB's form: text, bool, int, Decimal, and lists and maps of them."""
-    return {name: _serialized(value) for name, value in attributes.items()}
-
-
-def _serialized(value: Any) -> dict[str, Any]:
-    match value:
-        case str():
-            return {"S": value}
-        case bool():
-            return {"BOOL": value}
-        case int() | Decimal():
-            return {"N": str(value)}
-        case list():
-            return {"L": [_serialized(item) for item in cast("list[Any]", value)]}
-        case _:
-            return {"M": to_item(value)}
-
-
 def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, str]:
     """The entries that are settled after `error`, and why: DUPLICATE, or what the table has against them.
 
     Empty when nothing is wrong with any of them: try again. Raises `error` when it is about access or a missing table.
     """
-    reasons = cast("list[dict[str, str]]", error.response.get("CancellationReasons", []))
-    codes = [reason.get("Code", "None") for reason in reasons]
+    codes, code = reason_codes(error.response), code_of(error.response)
     if not codes:
-        if error_code(error) in TRANSIENT:
+        if code in TRANSIENT:
             return {}
-        if error_code(error) == "ValidationException":
+        if code == "ValidationException":
             return {entry.key: str(error) for entry in entries}
         raise error
     rollup_keys = dict.fromkeys(rollup.key for entry in entries for rollup in entry.rollups)
     rollup_codes = dict(zip(rollup_keys, codes[len(entries) :], strict=False))
     settled: dict[Key, str] = {}
     for entry, code in zip(entries, codes, strict=False):
-        of_rollups = {rollup_codes.get(rollup.key, "None") for rollup in entry.rollups}
-        if code == "ConditionalCheckFailed":
+        of_rollups = {rollup_codes.get(rollup.key, DONE) for rollup in entry.rollups}
+        if code == CONDITION:
             settled[entry.key] = DUPLICATE
-        elif refusals := {code, *of_rollups} - TRANSIENT - {"None"}:
+        elif refusals := {code, *of_rollups} - TRANSIENT - {DONE}:
             settled[entry.key] = ", ".join(sorted(refusals))
     return settled
-
-
-def error_code(error: ClientError) -> str:
-    """What DynamoDB calls `error`."""
-    return error.response.get("Error", {}).get("Code", "")

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events import Event, MalformedEventError
+from openai_proxy.metric_data import OLDEST, Measurement, ModelNames, is_acceptable, metric_data
 
-from record_metrics.measurements import OUTCOMES, Measurement, ModelNames, measurements_of, metric_data
+from record_metrics.measurements import OUTCOMES, measurements_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
     from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
 
-OLDEST = 14 * 86400
-"""CloudWatch refuses a whole call for one value that is two weeks old, or …"""
-NEWEST = 2 * 3600
-"""… more than two hours ahead."""
-_MARGIN = 300
 _MARKER_LIFETIME = OLDEST + 86400
 
 
@@ -92,7 +88,7 @@ class RecordMetrics:
 
     def _in_range(self, event_id: str, measurements: list[Measurement]) -> list[Measurement]:
         now = self._clock()
-        if any(not now - OLDEST + _MARGIN < m.minute < now + NEWEST - _MARGIN for m in measurements):
+        if any(not is_acceptable(m.minute, now) for m in measurements):
             self._logger.warning("event outside the time that CloudWatch accepts: not counted", event_id=event_id)
             return []
         return measurements

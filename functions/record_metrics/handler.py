@@ -7,8 +7,8 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
+from openai_proxy.cloudwatch import CloudWatch
 
-from record_metrics.cloudwatch import CloudWatch
 from record_metrics.consumer import RecordMetrics
 from record_metrics.markers import Markers
 

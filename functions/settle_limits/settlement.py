@@ -6,7 +6,7 @@ the ledger's, to the last digit.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -20,8 +20,6 @@ from openai_proxy.usage import Usage
 CURRENCY = "USD"
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_MOST_TOKENS = 10**12
-_MOST_SECONDS = 10**9
 _MOST_MONEY = 10**9
 _MOST_DECIMALS = 24
 _LONGEST_MODEL = 128
@@ -100,15 +98,11 @@ def _priced(event: Event, prices: PriceBook) -> tuple[Cost | Unpriced, PriceHint
     data, at = event.data, ulid_time(event.id)
     if data["cache"]["status"] == "HIT":
         return Cost("free"), None
-    usage, server, asked = _usage(data["usage"]), data["server"]["name"], data["request"]["model"]
-    model = data["response"]["model"] or asked
-    cost = prices.price(usage, server, model, at)
-    if isinstance(cost, Unpriced) and cost.reason == "unknown_price" and asked != model:
-        model = asked
-        cost = prices.price(usage, server, model, at)
+    usage, server, asked = Usage.from_event(data["usage"]), data["server"]["name"], data["request"]["model"]
+    cost, model = prices.price_answer(usage, server, data["response"]["model"] or asked, asked, at)
     if isinstance(cost, Unpriced) or cost.pricing == "none" or not (server and asked and asked.isprintable()):
         return cost, None
-    quote = prices.find(server, model, at)
+    quote = prices.find(server, model or "", at)
     if quote is None:
         return cost, None
     rates = quote.price.rates
@@ -116,18 +110,6 @@ def _priced(event: Event, prices: PriceBook) -> tuple[Cost | Unpriced, PriceHint
         return cost, None
     per_token = [EXACT.multiply(rates.of(name) or _NOTHING, _MILLIONTH) for name in ("input", "output")]
     return cost, PriceHint(server, asked[:_LONGEST_MODEL], *per_token)
-
-
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    figures = Usage.from_event(usage)
-    if figures.source not in ("reported", "estimated", "missing", "none"):
-        raise ValueError(f"usage.source {figures.source!r}")
-    for field in fields(figures):
-        if field.name.endswith("_tokens"):
-            _count(getattr(figures, field.name), _MOST_TOKENS)
-    if figures.duration is not None and not 0 <= figures.duration <= _MOST_SECONDS:
-        raise ValueError(f"usage.duration {figures.duration!r}")
-    return figures
 
 
 def _client(client: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 from openai_proxy.budget import counter_pk
+from openai_proxy.dynamodb import to_item
 
 from settle_limits.settlement import PriceHint, Settlement
 from settle_limits.thresholds import Crossing
-from settle_limits.transaction import Held, Refusal, build_transaction, in_transactions, to_item
+from settle_limits.transaction import Held, Refusal, build_transaction, in_transactions
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -9,7 +9,6 @@ it, so that it cannot be lost in between; when it is published twice, by a retry
 have one id, by which their consumers tell them for one.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,16 +18,12 @@ from typing import Any
 from openai_proxy.budget import PERIODS, Period
 from openai_proxy.events import Event, rfc3339
 from openai_proxy.pricing_rates import EXACT
-from openai_proxy.ulid import new_ulid
+from openai_proxy.ulid import ulid_of_fact
 
 from settle_limits.settlement import CURRENCY, Settlement
 
 THRESHOLDS = (100, 80, 50)
 """Per cent of a budget that is spent, settled ones only: what is merely reserved may be returned."""
-
-_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_TIME_LENGTH = 10
-_RANDOM_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +76,7 @@ def event_of(crossing: Crossing, latest: Settlement, now: float) -> Event:
 def _id_of(crossing: Crossing) -> str:
     began = datetime.strptime(crossing.start[:7] + (crossing.start[7:] or "-01"), "%Y-%m-%d").replace(tzinfo=UTC)
     facts = (crossing.limits_id, crossing.period, crossing.start, _plain(crossing.budget), str(crossing.threshold))
-    digest = hashlib.sha256("#".join(facts).encode()).digest()
-    return new_ulid(began.timestamp())[:_TIME_LENGTH] + "".join(_BASE32[byte & 31] for byte in digest[:_RANDOM_LENGTH])
+    return ulid_of_fact(began.timestamp(), "#".join(facts))
 
 
 def _plain(amount: Decimal) -> str:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.budget import BudgetWindows, counter_pk
+from openai_proxy.dynamodb import CONDITION, DONE, TRANSIENT, code_of, reason_codes, to_item
 from openai_proxy.pricing_rates import EXACT
 
 from settle_limits.settlement import Settlement
@@ -19,20 +20,6 @@ if TYPE_CHECKING:
 
 MOST_MARKERS = 99
 """DynamoDB's limit for one transaction, less one for the counter."""
-
-TRANSIENT = {
-    "TransactionConflict",
-    "TransactionConflictException",
-    "TransactionInProgressException",
-    "ThrottlingError",
-    "ThrottlingException",
-    "ProvisionedThroughputExceeded",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "InternalServerError",
-    "ServiceUnavailable",
-}
-_CONDITION = "ConditionalCheckFailed"
 
 Item = Mapping[str, Mapping[str, Any]]
 """An item in DynamoDB's JSON."""
@@ -69,16 +56,15 @@ class Refusal:
     @classmethod
     def of(cls, response: Mapping[str, Any]) -> "Refusal | None":
         """What the response of a ClientError says; None when it is about access, or a table that is not there."""
-        reasons: list[Mapping[str, Any]] = response.get("CancellationReasons") or []
-        if reasons:
-            return cls([reason.get("Code", "None") for reason in reasons], reasons[-1].get("Item", {}))
-        code: str = response.get("Error", {}).get("Code", "")
+        if codes := reason_codes(response):
+            return cls(codes, response["CancellationReasons"][-1].get("Item", {}))
+        code = code_of(response)
         return cls([], {}) if code in TRANSIENT else cls([code], {}) if code == "ValidationException" else None
 
     @property
     def is_for_good(self) -> bool:
         """Whether something is wrong with what was asked for, although nobody may say with which part of it."""
-        return bool(set(self.codes) - TRANSIENT - {_CONDITION, "None"})
+        return bool(set(self.codes) - TRANSIENT - {CONDITION, DONE})
 
     @property
     def is_transient(self) -> bool:
@@ -94,7 +80,7 @@ class Refusal:
         return self._failed(markers)
 
     def _failed(self, place: int) -> bool:
-        return place < len(self.codes) and self.codes[place] == _CONDITION
+        return place < len(self.codes) and self.codes[place] == CONDITION
 
 
 def in_transactions(settlements: Iterable[Settlement]) -> Iterator[list[Settlement]]:
@@ -152,17 +138,6 @@ def _counter(table: str, group: Sequence[Settlement], held: Held) -> "TransactWr
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
     }
-
-
-def to_item(attributes: Mapping[str, str | int | Decimal]) -> dict[str, Any]:
-    """Texts and numbers in DynamoDB's JSON."""
-    return {name: _typed(value) for name, value in attributes.items()}
-
-
-def _typed(value: str | int | Decimal) -> dict[str, str]:
-    if isinstance(value, str):
-        return {"S": value}
-    return {"N": f"{value:f}" if isinstance(value, Decimal) else str(value)}
 
 
 def _sum(amounts: Iterable[Decimal]) -> Decimal:

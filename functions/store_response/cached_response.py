@@ -1,114 +1,231 @@
-"""From a ResponseCaptured event to an item of the response cache. Pure."""
+"""From a ResponseCaptured event to an answer that the response cache may give. Pure.
+
+One rule: nothing of an event is believed. What does not fit together is no answer: not a body that is not the one it
+says it is, not a scope of another client, not a header that could end a header.
+"""
 
 import base64
+import binascii
+import hashlib
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, Literal
 
 from openai_proxy.events import Event, MalformedEventError
+from openai_proxy.pricing import PriceBook
 from openai_proxy.ulid import ulid_time
 from openai_proxy.usage import Usage
 
-LARGEST_ITEM = 400 * 1024
-"""DynamoDB's limit, names of attributes included."""
+LARGEST_BODY = 16 * 1024 * 1024
+"""Bytes. The template's `CacheLargestAnswerBytes` may be no more: what is larger was never captured."""
+MOST_PIECES = 256
+CURRENCY = "USD"
 
-_CACHE_KEY = re.compile(r"[0-9a-f]{64}")
-_NUMBER_SIZE = 21
-_MAP_OVERHEAD = 3
+Encoding = Literal["identity", "zlib"]
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_SCOPE = re.compile(r"(client|key-pool|server-pool):[A-Za-z0-9_.-]{1,64}")
+_OBJECT = re.compile(r"captured/([^/]+)/[0-9A-HJKMNP-TV-Z]{26}")
+_LONGEST_CONTENT_TYPE = 256
+
+
+class AnswerTooLargeError(Exception):
+    """An answer that can never be stored. `size` is in bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"{size} bytes")
+        self.size = size
 
 
 @dataclass(frozen=True, slots=True)
 class CachedResponse:
-    """One answer. `event_id` is a ULID: of two answers for one key the one with the greater id is newer."""
+    """One answer. `event_id` is a ULID: of two answers for one key the one with the greater id is newer.
+
+    `body` is in its `encoding`; it is None where `object` names what holds it on S3. `body_size` and `body_sha256` are
+    those of the body that the client had. `cost` is what the answer cost in USD; None when that is not known.
+    """
 
     cache_key: str
+    digest: str
     event_id: str
+    client_id: str
+    scope: str
     server: str
     path: str
     model: str | None
+    stream: bool
     status_code: int
     content_type: str
-    body: bytes
+    encoding: Encoding
+    body: bytes | None
+    object: str | None
+    body_size: int
+    body_sha256: str
+    timing: tuple[tuple[int, int], ...]
     usage: Usage
+    cost: Decimal | None
+    created_at: int
     expires_at: int
 
-    def to_item(self) -> dict[str, Any]:
-        """The item in DynamoDB's JSON. The cache reads `body`, `content_type`, `status_code` and `usage` back."""
-        item = {
-            "cache_key": {"S": self.cache_key},
-            "event_id": {"S": self.event_id},
-            "server": {"S": self.server},
-            "path": {"S": self.path},
-            "status_code": {"N": str(self.status_code)},
-            "content_type": {"S": self.content_type},
-            "body": {"B": self.body},
-            "usage": {"M": _attributes(self.usage.to_event())},
-            "expires_at": {"N": str(self.expires_at)},
-        }
-        return item | {"model": {"S": self.model}} if self.model else item
 
-
-def cached_response_of(event: Event) -> CachedResponse:
-    """Read a ResponseCaptured event. Raises MalformedEventError."""
+def cached_response_of(event: Event, prices: PriceBook) -> CachedResponse:
+    """Read a ResponseCaptured event. Raises MalformedEventError and AnswerTooLargeError."""
     try:
-        data, response = event.data, event.data["response"]
-        body = base64.b64decode(response["body"], validate=True)
-        if not _CACHE_KEY.fullmatch(data["cache_key"]) or len(body) != response["body_size"]:
-            raise ValueError("cache_key or body_size")
-        ulid_time(event.id)  # raises ValueError: nothing else tells the newer of two answers
-        return CachedResponse(
-            cache_key=data["cache_key"],
-            event_id=_text(event.id),
-            server=_text(data["server"]["name"]),
-            path=_text(data["request"]["path"]),
-            model=data["request"]["model"] and _text(data["request"]["model"]),
-            status_code=_whole(response["status_code"]),
-            content_type=_text(response["content_type"]),
-            body=body,
-            usage=Usage.from_event(data["usage"]),
-            expires_at=_whole(data["expires_at"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
+        return _read(event, prices)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        # Its kind and place only: a message of json, zlib or base64 may quote what it could not read.
+        raise MalformedEventError(f"not a {event.detail_type} event: {_reason(error)}") from None
 
 
-def item_size(item: Mapping[str, Any]) -> int:
-    """The size of an item as DynamoDB counts it, rounded up: names and values in bytes, 21 for any number."""
-    return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
+def _read(event: Event, prices: PriceBook) -> CachedResponse:
+    data, request, response = event.data, event.data["request"], event.data["response"]
+    ulid_time(event.id)  # raises ValueError: nothing else tells the newer of two answers
+    body_size, created_at = _whole(response["body_size"]), _whole(data["created_at"])
+    if body_size > LARGEST_BODY:
+        raise AnswerTooLargeError(body_size)
+    encoding, digest = _encoding(response["encoding"]), _fit(_DIGEST, response["body_sha256"], "body_sha256")
+    usage, server = Usage.from_event(data["usage"]), _text(data["server"]["name"])
+    answered, asked = (value and _text(value) for value in (response.get("model"), request["model"]))
+    return CachedResponse(
+        cache_key=_fit(_DIGEST, data["cache_key"], "cache_key"),
+        digest=_fit(_DIGEST, data["digest"], "digest"),
+        event_id=_text(event.id),
+        client_id=_fit(_CLIENT_ID, event.client_id, "client_id"),
+        scope=_scope(data["scope"], event.client_id),
+        server=server,
+        path=_text(request["path"]),
+        model=asked,
+        stream=_flag(request["stream"]),
+        status_code=_success(response["status_code"]),
+        content_type=_content_type(response["content_type"]),
+        encoding=encoding,
+        body=_body(response, encoding, body_size, digest),
+        object=_object(response, event.client_id),
+        body_size=body_size,
+        body_sha256=digest,
+        timing=_timing(response.get("timing"), body_size),
+        usage=usage,
+        cost=_cost(prices, usage, server, answered, asked, created_at),
+        created_at=created_at,
+        expires_at=_later(_whole(data["expires_at"]), created_at),
+    )
 
 
-def _value_size(value: Mapping[str, Any]) -> int:
-    [(kind, content)] = value.items()
-    if kind == "M":
-        return _MAP_OVERHEAD + len(content) + item_size(content)
-    if kind == "N":
-        return _NUMBER_SIZE
-    if kind == "NULL":
-        return 1
-    return len(content.encode() if isinstance(content, str) else content)
+def _body(response: Mapping[str, Any], encoding: Encoding, size: int, sha256: str) -> bytes | None:
+    """The body that the event carries, as it is; what comes out of it is compared with what it should be."""
+    if (response.get("body") is None) == (response.get("object") is None):
+        raise ValueError("either body or object")
+    if response.get("body") is None:
+        return None
+    encoded = base64.b64decode(response["body"], validate=True)
+    body = encoded if encoding == "identity" else _unpacked(encoded, size)
+    if len(body) != size or hashlib.sha256(body).hexdigest() != sha256:
+        raise ValueError("body")
+    return encoded
 
 
-def _attributes(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _attribute(value) for name, value in values.items()}
+def _unpacked(encoded: bytes, size: int) -> bytes:
+    """`encoded` without its compression; never more than one byte too many of it, whatever it would become."""
+    unpacking = zlib.decompressobj()
+    try:
+        body = unpacking.decompress(encoded, size + 1)
+    except zlib.error:
+        raise ValueError("body") from None
+    if not unpacking.eof or unpacking.unused_data:
+        raise ValueError("body")
+    return body
 
 
-def _attribute(value: Any) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return {"M": _attributes(value)}  # pyright: ignore[reportUnknownArgumentType]
-    if value is None:
-        return {"NULL": True}
-    return {"N": str(value)} if isinstance(value, int | float) else {"S": value}
+def _object(response: Mapping[str, Any], client_id: str) -> str | None:
+    key = response.get("object")
+    if key is None:
+        return None
+    found = _OBJECT.fullmatch(key)
+    if not found or found[1] != client_id:
+        raise ValueError("object")
+    return key
+
+
+def _scope(scope: Any, client_id: str) -> str:
+    """The scope, which must be the client's own or a pool's."""
+    _fit(_SCOPE, scope, "scope")
+    if scope.startswith("client:") and scope != f"client:{client_id}":
+        raise ValueError("scope")
+    return _text(scope)
+
+
+def _timing(pieces: Any, body_size: int) -> tuple[tuple[int, int], ...]:
+    read = tuple((_whole(offset), _whole(milliseconds)) for offset, milliseconds in pieces or ())
+    if len(read) > MOST_PIECES or any(offset >= body_size for offset, _ in read):
+        raise ValueError("timing")
+    if any(later[0] < piece[0] or later[1] < piece[1] for piece, later in pairwise(read)):
+        raise ValueError("timing")
+    return read
+
+
+def _cost(
+    prices: PriceBook, usage: Usage, server: str, answered: str | None, asked: str | None, created_at: int
+) -> Decimal | None:
+    cost, _ = prices.price_answer(usage, server, answered, asked, datetime.fromtimestamp(created_at, tz=UTC))
+    return cost.total if cost.pricing == "priced" else None
+
+
+def _content_type(value: Any) -> str:
+    """A content type, fit to be a header again."""
+    if not (value.isascii() and value.isprintable() and len(value) <= _LONGEST_CONTENT_TYPE):
+        raise ValueError("content_type")
+    return _text(value)
+
+
+def _encoding(value: Any) -> Encoding:
+    if value not in ("identity", "zlib"):
+        raise ValueError("encoding")
+    return value
+
+
+def _success(status: Any) -> int:
+    if not 200 <= _whole(status) < 300:
+        raise ValueError("status_code")
+    return status
+
+
+def _later(expires_at: int, created_at: int) -> int:
+    if expires_at < created_at:
+        raise ValueError("expires_at")
+    return expires_at
+
+
+def _fit(form: re.Pattern[str], value: Any, name: str) -> str:
+    if not form.fullmatch(value):
+        raise ValueError(name)
+    return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise TypeError(f"{value!r} is not a text")
+        raise TypeError("no text")
     value.encode()  # raises ValueError: half a character that JSON lets through and a table does not
     return value
 
 
-def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is not a whole number")
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("neither true nor false")
     return value
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError("no whole number")
+    return value
+
+
+def _reason(error: Exception) -> str:
+    quotes = isinstance(error, binascii.Error | UnicodeError)
+    return type(error).__name__ if quotes else f"{type(error).__name__}({', '.join(map(str, error.args))[:80]})"

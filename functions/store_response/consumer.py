@@ -9,68 +9,78 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events import Event, MalformedEventError
+from openai_proxy.pricing import PriceBook
 
-from store_response.cached_response import LARGEST_ITEM, CachedResponse, cached_response_of, item_size
+from store_response.cached_response import AnswerTooLargeError, cached_response_of
+from store_response.item import LARGEST_ITEM, item_of, item_size
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
+
+Item = dict[str, Any]
 
 
 class Cache(Protocol):
     """Where answers are kept: CacheTable, or a fake of it."""
 
-    def store(self, response: CachedResponse) -> bool:
-        """Write `response`, unless an answer at least as new is there: then False."""
+    def store(self, item: Item) -> bool:
+        """Write the item of an answer, unless one at least as new is there: then False."""
         ...
 
 
 class StoreResponse:
     """The consumer behind the queue of ResponseCaptured."""
 
-    def __init__(self, cache: Cache, logger: "Logger", clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, cache: Cache, prices: PriceBook, logger: "Logger", clock: Callable[[], float] = time.time
+    ) -> None:
         self._cache = cache
+        self._prices = prices
         self._logger = logger
         self._clock = clock
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
         """Store an SQS batch. Returns the partial batch response: the messages that must come again."""
-        newest: dict[str, tuple[CachedResponse, str]] = {}
+        newest: dict[str, tuple[Item, str]] = {}
         failed: list[str] = []
         for record in batch["Records"]:
             try:
-                event = Event.from_sqs_body(record["body"])
-                response = cached_response_of(event) if event.detail_type == "ResponseCaptured" else None
+                item = self._read(record["body"])
             except MalformedEventError as error:
                 self._logger.warning("message refused", message_id=record["messageId"], reason=str(error))
                 failed.append(record["messageId"])
                 continue
-            if response and self._is_storable(response):
-                known = newest.get(response.cache_key)
-                if not known or known[0].event_id < response.event_id:
-                    newest[response.cache_key] = response, record["messageId"]
-        failed += [message for response, message in newest.values() if not self._store(response)]
+            if item:
+                known = newest.get(item["cache_key"]["S"])
+                if not known or known[0]["event_id"]["S"] < item["event_id"]["S"]:
+                    newest[item["cache_key"]["S"]] = item, record["messageId"]
+        failed += [message for item, message in newest.values() if not self._store(item)]
         self._logger.info("batch stored", messages=len(batch["Records"]), answers=len(newest), failed=len(failed))
         return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
 
-    def _is_storable(self, response: CachedResponse) -> bool:
-        if response.expires_at <= self._clock():
-            self._logger.info("answer expired before it was stored: dropped", event_id=response.event_id)
-            return False
-        size = item_size(response.to_item())
-        if size > LARGEST_ITEM:
-            self._logger.warning(
-                "answer too large for the response cache: dropped",
-                event_id=response.event_id,
-                item_size=size,
-                largest_item=LARGEST_ITEM,
-            )
-            return False
-        return True
-
-    def _store(self, response: CachedResponse) -> bool:
+    def _read(self, body: str) -> Item | None:
+        """The item of a message's answer, if it is one to store. Raises MalformedEventError."""
+        event = Event.from_sqs_body(body)
+        if event.detail_type != "ResponseCaptured":
+            return None
         try:
-            self._cache.store(response)
+            response = cached_response_of(event, self._prices)
+        except AnswerTooLargeError as error:
+            return self._too_large(event.id, error.size)
+        if response.expires_at <= self._clock():
+            self._logger.info("answer expired before it was stored: dropped", event_id=event.id)
+            return None
+        item = item_of(response)
+        size = item_size(item)
+        return item if size <= LARGEST_ITEM else self._too_large(event.id, size)
+
+    def _too_large(self, event_id: str, size: int) -> None:
+        self._logger.warning("answer too large for the response cache: dropped", event_id=event_id, size=size)
+
+    def _store(self, item: Item) -> bool:
+        try:
+            self._cache.store(item)
         except (BotoCoreError, ClientError):
-            self._logger.exception("answer not stored", event_id=response.event_id)
+            self._logger.exception("answer not stored", event_id=item["event_id"]["S"])
             return False
         return True

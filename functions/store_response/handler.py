@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
+from openai_proxy.pricing import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
 
 from store_response.consumer import StoreResponse
 from store_response.table import CacheTable
@@ -18,6 +19,9 @@ _store_response = StoreResponse(
     cache=CacheTable(
         boto3.client("dynamodb", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         os.environ["CACHE_TABLE"],
+    ),
+    prices=load_price_book(
+        LAYER / (os.environ.get("PRICES_FILE") or PRICES_FILE), LAYER / (os.environ.get("SERVERS_FILE") or SERVERS_FILE)
     ),
     logger=Logger(service="store_response", level=os.environ.get("LOG_LEVEL", "INFO")),
 )

@@ -1,10 +1,9 @@
 """Writes the response cache. One rule: an older answer never replaces a newer one."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
-
-from store_response.cached_response import CachedResponse
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -17,14 +16,14 @@ class CacheTable:
         self._client = client
         self._name = name
 
-    def store(self, response: CachedResponse) -> bool:
-        """Write `response`, unless an answer at least as new is there: then False. Raises botocore's errors."""
+    def store(self, item: Mapping[str, Any]) -> bool:
+        """Write the item of an answer, unless one at least as new is there: then False. Raises botocore's errors."""
         try:
             self._client.put_item(
                 TableName=self._name,
-                Item=response.to_item(),
+                Item=item,
                 ConditionExpression="attribute_not_exists(cache_key) OR event_id < :event_id",
-                ExpressionAttributeValues={":event_id": {"S": response.event_id}},
+                ExpressionAttributeValues={":event_id": item["event_id"]},
             )
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") == "ConditionalCheckFailedException":

@@ -69,7 +69,10 @@ def _base62(number: int, length: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
-    """May answers come from the response cache? `ttl` is in seconds; keys of one `pool` share answers."""
+    """May answers come from the response cache? `ttl` is in seconds; keys of one `pool` share answers.
+
+    Without a pool, answers are for the keys of one client. A policy that is off overrides that of a server.
+    """
 
     mode: str
     ttl: int | None = None
@@ -176,7 +179,7 @@ def _cache(value: Any) -> CachePolicy | None:
         return None
     policy = CachePolicy(parts["mode"], _seconds(parts.get("ttl")), _label(parts.get("pool")))
     unfit = ("ttl" in parts and policy.ttl is None) or ("pool" in parts and policy.pool is None)
-    incomplete = policy.mode == "on" and (policy.ttl is None or policy.pool is None)
+    incomplete = policy.mode == "on" and policy.ttl is None
     return None if unfit or incomplete else policy
 
 
@@ -225,8 +228,9 @@ ATTRIBUTES: Mapping[str, Attribute] = {
     "budget_month": _BUDGET,
     "currency": Attribute("USD, the currency of the price book", _form("USD")),
     "cache": Attribute(
-        f"on or off, with a ttl of 1 to 31,536,000 seconds and a pool of {_NAME_RULE} when it is on", _cache
+        f"on or off, with a ttl of 1 to 31,536,000 seconds when it is on, and maybe a pool of {_NAME_RULE}", _cache
     ),
+    "log_content": Attribute("true or false", _flag),
     "rotated_at": _TIME,
     "replaced_by": _ID,
 }

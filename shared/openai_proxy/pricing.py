@@ -112,6 +112,19 @@ class PriceBook:
             return Unpriced(components)
         return Cost("free" if quote.price.is_free else "priced", components, quote.rule)
 
+    def price_answer(
+        self, usage: Usage, server: str | None, answered: str | None, asked: str | None, at: datetime
+    ) -> tuple[Cost | Unpriced, str | None]:
+        """What a request cost, and the model whose price that is.
+
+        The model that answered sets the price. When it has none, the one that was asked for does: an alias that the
+        server resolved to a name that is not listed still has its own.
+        """
+        cost = self.price(usage, server, answered, at)
+        if isinstance(cost, Unpriced) and cost.reason == "unknown_price" and asked != answered:
+            return self.price(usage, server, asked, at), asked
+        return cost, answered
+
     def _candidates(self, server: str, model: str) -> tuple[tuple[Rule, ...], ListedModel | None]:
         """What may hold for a model; remembered, because few models answer many requests."""
         known = self._remembered.get((server, model))

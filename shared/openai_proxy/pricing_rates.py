@@ -5,7 +5,8 @@ that contradicts itself, has a reason instead of a cost.
 
 A class that has no price of its own costs what the class that it is a part of costs:
 
-    input ◀─ cached_input, cache_write, audio_input ◀─ cached_audio_input        output ◀─ reasoning, audio_output
+    input ◀─ cached_input, cache_write, audio_input ◀─ cached_audio_input, image_input ◀─ cached_image_input
+    output ◀─ reasoning, audio_output, image_output
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from openai_proxy.usage import Usage
 
 UnpricedReason = Literal["unknown_price", "usage_missing", "usage_inconsistent", "usage_incomplete"]
 """No price is known; the server did not say what was used, or says what cannot be; the price distinguishes what usage
-does not count, such as image tokens."""
+does not tell apart, such as pages, or image tokens where a server does not count them."""
 
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow])
 """Sums and products of money: as many digits as they need, or an error."""
@@ -37,9 +38,12 @@ class Rates:
     cache_write: Decimal | None = None
     audio_input: Decimal | None = None
     cached_audio_input: Decimal | None = None
+    image_input: Decimal | None = None
+    cached_image_input: Decimal | None = None
     output: Decimal | None = None
     reasoning: Decimal | None = None
     audio_output: Decimal | None = None
+    image_output: Decimal | None = None
     request: Decimal | None = None
     audio_hour: Decimal | None = None
 
@@ -71,8 +75,11 @@ _PART_OF = {
     "cache_write": "input",
     "audio_input": "input",
     "cached_audio_input": "audio_input",
+    "image_input": "input",
+    "cached_image_input": "image_input",
     "reasoning": "output",
     "audio_output": "output",
+    "image_output": "output",
 }
 
 
@@ -132,9 +139,9 @@ def exact_sum(amounts: Mapping[str, Decimal]) -> Decimal:
 
 
 def _for_tokens(usage: Usage, rates: Rates) -> dict[str, Decimal] | UnpricedReason:
-    counts = _token_counts(usage)
-    if counts is None:
-        return "usage_inconsistent"
+    counts = _token_counts(usage, rates)
+    if isinstance(counts, str):
+        return counts
     components: dict[str, Decimal] = {}
     for name, tokens in counts.items():
         if tokens:
@@ -145,28 +152,45 @@ def _for_tokens(usage: Usage, rates: Rates) -> dict[str, Decimal] | UnpricedReas
     return components
 
 
-def _token_counts(usage: Usage) -> dict[str, int] | None:
-    """The tokens of each class, each counted once; None when the parts are more than the whole.
+def _token_counts(usage: Usage, rates: Rates) -> dict[str, int] | UnpricedReason:
+    """The tokens of each class, each counted once; or why that cannot be said, as when parts are more than the whole.
 
-    Nobody says how many audio tokens were cached. As many as must have been, count as such.
+    Nobody says how many audio or image tokens were cached. As many as must have been, count as such.
     """
+    seen = _image_tokens(usage.input_image_tokens, usage.input_tokens, rates.image_input, rates.input)
+    drawn = _image_tokens(usage.output_image_tokens, usage.output_tokens, rates.image_output, rates.output)
+    if seen is None or drawn is None:
+        return "usage_incomplete"
     cached, audio = usage.cache_read_input_tokens, usage.input_audio_tokens
-    fresh = usage.input_tokens - cached - usage.cache_creation_input_tokens - audio
-    cached_audio = max(0, -fresh)
+    fresh = usage.input_tokens - cached - usage.cache_creation_input_tokens - audio - seen
+    both = max(0, -fresh)
     spoken, thought = usage.output_audio_tokens, usage.reasoning_output_tokens
-    text = usage.output_tokens - spoken - thought
-    if cached_audio > min(cached, audio) or text < 0:
-        return None
+    text = usage.output_tokens - spoken - thought - drawn
+    if both > min(cached, audio + seen) or text < 0:
+        return "usage_inconsistent"
+    if both and audio and seen:
+        return "usage_incomplete"
+    cached_audio, cached_images = (both, 0) if audio else (0, both)
     return {
         "input": max(0, fresh),
-        "cached_input": cached - cached_audio,
+        "cached_input": cached - both,
         "cache_write": usage.cache_creation_input_tokens,
         "audio_input": audio - cached_audio,
         "cached_audio_input": cached_audio,
+        "image_input": seen - cached_images,
+        "cached_image_input": cached_images,
         "output": text,
         "reasoning": thought,
         "audio_output": spoken,
+        "image_output": drawn,
     }
+
+
+def _image_tokens(told: int | None, whole: int, rate: Decimal | None, rate_of_whole: Decimal | None) -> int | None:
+    """Of so many tokens those that are paid for as images; None when the price needs to know and usage does not say."""
+    if rate is None:
+        return 0
+    return 0 if told is None and (rate == rate_of_whole or not whole) else told
 
 
 def _for_time(seconds: float, hourly: Decimal, least_seconds: int) -> Decimal:

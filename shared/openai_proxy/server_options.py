@@ -4,6 +4,7 @@ Values come as YAML's scalars were written, as texts. Its one rule: what is not 
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,6 +14,8 @@ _LONGEST = 900.0
 """Seconds: no invocation lives longer."""
 _MOST_FAILURES = 1000
 _LONGEST_NAME = 128
+_LONGEST_KEPT = 31_536_000
+_POOL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class OptionError(ValueError):
@@ -47,6 +50,16 @@ class Breaker:
 
     failures: int = 5
     seconds: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """Answers of a server may come from the response cache. `ttl` is in seconds; a `pool` is shared by all clients."""
+
+    ttl: int = 3600
+    pool: str | None = None
+    any_temperature: bool = False
+    """Whether answers that chance had a part in are kept too."""
 
 
 def read_options(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +109,20 @@ def _breaker(value: Any) -> Breaker:
     )
 
 
+def _cache(value: Any) -> Caching:
+    remedy = "write {ttl: 3600, pool: name, any_temperature: true}, any of them; a pool is shared by all clients"
+    given = _mapping("cache", value, remedy)
+    if not set(given) <= {"ttl", "pool", "any_temperature"}:
+        raise OptionError("cache", "has another key than ttl, pool and any_temperature", remedy)
+    pool, any_temperature = given.get("pool"), given.get("any_temperature", "false")
+    if pool is not None and not (isinstance(pool, str) and _POOL.fullmatch(pool)):
+        raise OptionError("cache", "not a usable pool", "name it with up to 64 letters, digits, '_', '.' and '-'")
+    if any_temperature not in ("true", "false"):
+        raise OptionError("cache", "any_temperature is neither true nor false", remedy)
+    ttl = _whole("cache", given.get("ttl", str(Caching().ttl)), 1, _LONGEST_KEPT)
+    return Caching(ttl, pool, any_temperature == "true")
+
+
 def _mapping(key: str, value: Any, remedy: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise OptionError(key, "not a mapping", remedy)
@@ -124,6 +151,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "aliases": _aliases,
     "timeouts": _timeouts,
     "breaker": _breaker,
+    "cache": _cache,
 }
 OPTIONS = tuple(_READERS)
 """The keys."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from openai_proxy.server_options import OPTIONS, Breaker, OptionError, Timers, read_options
+from openai_proxy.server_options import OPTIONS, Breaker, Caching, OptionError, Timers, read_options
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _KEYS = ("url", "token", "model")
@@ -57,6 +57,8 @@ class Server:
     """Names that clients may use, and the server's own names for them."""
     timeouts: Timers = field(default_factory=Timers)
     breaker: Breaker = field(default_factory=Breaker)
+    cache: Caching | None = None
+    """Whether and how its answers are kept in the response cache; a client key's own policy goes before it."""
 
     @property
     def is_loopback(self) -> bool:

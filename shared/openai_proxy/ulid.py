@@ -3,6 +3,7 @@
 Crockford base32, 26 characters: 48 bits of Unix milliseconds, then 80 random bits.
 """
 
+import hashlib
 import os
 from datetime import UTC, datetime
 
@@ -13,7 +14,16 @@ LENGTH = 26
 
 def new_ulid(unix_time: float) -> str:
     """A fresh ULID for `unix_time` (seconds since the epoch)."""
-    number = (int(unix_time * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
+    return _ulid(unix_time, os.urandom(10))
+
+
+def ulid_of_fact(unix_time: float, fact: str) -> str:
+    """The ULID of a fact of `unix_time`: whoever states the same fact gets the same id."""
+    return _ulid(unix_time, hashlib.sha256(fact.encode(errors="replace")).digest()[:10])
+
+
+def _ulid(unix_time: float, low: bytes) -> str:
+    number = (int(unix_time * 1000) << 80) | int.from_bytes(low, "big")
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 

@@ -1,19 +1,27 @@
-"""`Usage`: how many tokens of each class one request used. Pure."""
+"""`Usage`: how many tokens of each class one request used. Pure.
 
+One rule: what an event says was used is checked where it is read, so nobody counts what cannot be.
+"""
+
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, get_args
 
 UsageSource = Literal["reported", "estimated", "missing", "none"]
 """Where the figures come from: the server reported them; the proxy estimated them; the server reported nothing
 although the operation uses tokens (`missing`: the zeros are not a measurement); the operation uses no tokens."""
+
+MOST_TOKENS = 10**12
+MOST_SECONDS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts as OpenTelemetry means them: `input_tokens` includes cached ones, `output_tokens` reasoning.
 
-    Both include audio tokens, which have prices of their own.
+    Both include audio and image tokens, which have prices of their own. Image tokens that the server did not tell apart
+    are None, not 0: a model that has another price for images cannot be priced without them.
     """
 
     input_tokens: int = 0
@@ -26,6 +34,8 @@ class Usage:
     output_audio_tokens: int = 0
     duration: float | None = None
     """Seconds of audio, where an operation is billed by them."""
+    input_image_tokens: int | None = None
+    output_image_tokens: int | None = None
 
     def to_event(self) -> dict[str, Any]:
         """The `data.usage` object of an event: OpenTelemetry GenAI attribute paths without the `gen_ai.` prefix."""
@@ -36,15 +46,17 @@ class Usage:
             "cache_creation": {"input_tokens": self.cache_creation_input_tokens},
             "reasoning": {"output_tokens": self.reasoning_output_tokens},
             "audio": {"input_tokens": self.input_audio_tokens, "output_tokens": self.output_audio_tokens},
+            "image": {"input_tokens": self.input_image_tokens, "output_tokens": self.output_image_tokens},
             "duration": self.duration,
             "source": self.source,
         }
 
     @classmethod
     def from_event(cls, usage: Mapping[str, Any]) -> Self:
-        """The inverse of `to_event`. Raises KeyError or TypeError when `usage` does not follow the schema."""
-        audio = usage.get("audio") or {"input_tokens": 0, "output_tokens": 0}  # events of before have neither
-        return cls(
+        """The inverse of `to_event`. Raises KeyError, TypeError or ValueError for what does not follow the schema."""
+        audio = usage.get("audio") or {"input_tokens": 0, "output_tokens": 0}  # events of before have neither these …
+        image = usage.get("image") or {"input_tokens": None, "output_tokens": None}  # … nor these
+        figures = cls(
             input_tokens=usage["input_tokens"],
             output_tokens=usage["output_tokens"],
             cache_read_input_tokens=usage["cache_read"]["input_tokens"],
@@ -54,4 +66,27 @@ class Usage:
             input_audio_tokens=audio["input_tokens"],
             output_audio_tokens=audio["output_tokens"],
             duration=usage.get("duration"),
+            input_image_tokens=image["input_tokens"],
+            output_image_tokens=image["output_tokens"],
         )
+        figures._check()
+        return figures
+
+    def _check(self) -> None:
+        if self.source not in get_args(UsageSource):
+            raise ValueError(f"usage.source {self.source!r}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_tokens") and not (_is_count(value) or (value is None and field.default is None)):
+                raise ValueError(f"usage: {field.name} {value!r} is not a count")
+        if self.duration is not None and not _is_duration(self.duration):
+            raise ValueError(f"usage.duration {self.duration!r}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+
+
+def _is_duration(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and 0 <= value <= MOST_SECONDS

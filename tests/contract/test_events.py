@@ -273,7 +273,8 @@ class TestConsumersParseEverySample:
     @pytest.mark.parametrize("path", samples_of("ResponseCaptured"), ids=lambda path: path.stem)
     def test_store_response(self, path: Path):
         event = Event.from_sqs_body(path.read_text(encoding="utf-8"))
-        response = cached_response_of(event)
+        response = cached_response_of(event, load_price_book())
 
         assert response.cache_key == event.data["cache_key"]
-        assert len(response.body) == event.data["response"]["body_size"]
+        assert response.scope in (f"client:{event.client_id}", "key-pool:docs")
+        assert (response.body is None) == ("object" in event.data["response"])

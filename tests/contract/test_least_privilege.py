@@ -14,6 +14,7 @@ from tests.contract.template_stack import Stack, as_list, deployed
 RECEIVE = "sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes"
 SECRETS = "arn:aws:secretsmanager:us-east-1:111111111111:secret:openai-proxy/*"
 PARAMETERS = "arn:aws:ssm:us-east-1:111111111111:parameter/openai-proxy/*"
+CACHED = "${CacheBucket.Arn}/captured/*"
 GLUE = "arn:aws:glue:us-east-1:111111111111:"
 LAKE_TABLE = [f"{GLUE}catalog", f"{GLUE}database/${{LakeDatabase}}", f"{GLUE}table/${{LakeDatabase}}/${{LakeEntries}}"]
 LAKE_FOLDERS = ["${LakeBucket.Arn}/entries/*", "${LakeBucket.Arn}/errors/*"]
@@ -26,10 +27,16 @@ GRANTS = [
     ("ProxyFunction", "reads", PARAMETERS, "ssm:GetParameter"),
     ("ProxyFunction", "reads, writes", "${LimitsTable.Arn}", "dynamodb:GetItem dynamodb:UpdateItem"),
     ("ProxyFunction", "reads", "${CostsTable.Arn}", "dynamodb:GetItem"),
+    (
+        *("ProxyFunction", "reads, writes", "${CacheTable.Arn}"),
+        "dynamodb:GetItem dynamodb:PutItem dynamodb:DeleteItem",
+    ),
+    ("ProxyFunction", "reads, writes", CACHED, "s3:GetObject s3:PutObject"),
     ("AuthorizerFunction", "reads", "${KeysTable.Arn}", "dynamodb:GetItem"),
     ("RecordCostFunction", "takes", "${RecordCostQueue.Arn}", RECEIVE),
     ("RecordCostFunction", "writes", "${CostsTable.Arn}", "dynamodb:PutItem dynamodb:UpdateItem"),
     ("RecordCostFunction", "sends", "${LakeStream.Arn}", "firehose:PutRecordBatch"),
+    ("RecordCostFunction", "sends", "*", "cloudwatch:PutMetricData"),
     ("RecordMetricsFunction", "takes", "${RecordMetricsQueue.Arn}", RECEIVE),
     ("RecordMetricsFunction", "reads, writes", "${MarkersTable.Arn}", "dynamodb:BatchGetItem dynamodb:BatchWriteItem"),
     ("RecordMetricsFunction", "sends", "*", "cloudwatch:PutMetricData"),
@@ -68,6 +75,7 @@ VERBS = {
         "glue:GetTable",
         "glue:GetTableVersion",
         "glue:GetTableVersions",
+        "s3:GetObject",
         "secretsmanager:GetSecretValue",
         "ssm:GetParameter",
     },
@@ -76,6 +84,7 @@ VERBS = {
         "dynamodb:UpdateItem",
         "dynamodb:DeleteItem",
         "dynamodb:BatchWriteItem",
+        "s3:PutObject",
     },
     "sends": {"events:PutEvents", "cloudwatch:PutMetricData", "firehose:PutRecordBatch", "logs:PutLogEvents"},
     "delivers": {
@@ -235,7 +244,7 @@ def test_statements_say_plainly_what_they_allow(stack: Stack) -> None:
                     assert statement["Resource"] == "*"
                     continue
                 for resource in as_list(statement["Resource"]):
-                    written_out = (SECRETS, PARAMETERS, *LAKE_TABLE, *LAKE_FOLDERS)
+                    written_out = (SECRETS, PARAMETERS, *LAKE_TABLE, *LAKE_FOLDERS, CACHED)
                     assert resource in written_out or re.fullmatch(r"\$\{\w+(\.Arn)?\}", resource)
 
 
@@ -268,11 +277,55 @@ def test_only_the_proxy_reads_provider_tokens_and_no_other_secrets(stack: Stack)
         assert who_may(stack, action, resource) == readers, f"{action} on {resource}"
 
 
+def test_only_the_proxy_reads_cached_answers_and_only_store_response_writes_them(stack: Stack) -> None:
+    for action in ("GetItem", "BatchGetItem", "Query", "Scan", "PartiQLSelect", "ExportTableToPointInTime"):
+        readers = {"ProxyFunction"} if action == "GetItem" else set[str]()
+        assert who_may(stack, f"dynamodb:{action}", "${CacheTable.Arn}") == readers
+    writing = [
+        (function, statement.get("Condition"))
+        for function, statements in holders(stack).items()
+        for statement in statements
+        if any(allows(stack, statement, f"dynamodb:{each}", real_arn(stack, "${CacheTable.Arn}")) for each in CHANGES)
+    ]
+    leases = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["lease#*"]}}
+    assert writing == [("ProxyFunction", leases), ("StoreResponseFunction", None)]
+    for action in ("s3:GetObject", "s3:PutObject"):
+        assert who_may(stack, action, "${CacheBucket.Arn}/captured/web-shop/1") == {"ProxyFunction"}
+        assert who_may(stack, action, "${CacheBucket.Arn}/other") == set()
+
+
+CHANGES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "PartiQLUpdate")
+
+
+def test_a_key_of_the_owner_is_used_for_the_cache_and_through_its_stores_alone() -> None:
+    key = "arn:aws:kms:us-east-1:111111111111:key/0a1b2c3d-0000-0000-0000-000000000000"
+    stack = deployed(CacheKmsKeyArn=key)
+    table, bucket = stack.of_type("AWS::DynamoDB::Table")["CacheTable"], stack.of_type("AWS::S3::Bucket")["CacheBucket"]
+    assert table["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": key}
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    stores = {
+        "ProxyFunction": ["dynamodb.us-east-1.amazonaws.com", "s3.us-east-1.amazonaws.com"],
+        "StoreResponseFunction": ["dynamodb.us-east-1.amazonaws.com"],
+    }
+    found = {
+        holder: statement
+        for holder, statements in holders(stack).items()
+        for statement in statements
+        if any(action.startswith("kms:") for action in as_list(statement["Action"]))
+    }
+    assert {holder: statement["Condition"] for holder, statement in found.items()} == {
+        holder: {"StringEquals": {"kms:ViaService": through}} for holder, through in stores.items()
+    }
+    assert all(statement["Resource"] == key for statement in found.values())
+    assert all(holders(stack)[name] == holders(deployed())[name] for name in holders(stack) if name not in stores)
+
+
 @pytest.mark.parametrize(
     "action",
     [
         *("iam:PassRole", "sts:AssumeRole", "kms:Decrypt", "lambda:UpdateFunctionCode", "lambda:GetFunction"),
-        *("logs:FilterLogEvents", "logs:GetLogEvents", "xray:BatchGetTraces", "s3:GetObject", "ec2:DescribeInstances"),
+        *("logs:FilterLogEvents", "logs:GetLogEvents", "xray:BatchGetTraces", "s3:ListBucket", "ec2:DescribeInstances"),
         *("events:PutRule", "sqs:SendMessage", "dynamodb:Scan", "cloudformation:DescribeStacks"),
     ],
 )
@@ -289,7 +342,7 @@ def test_metrics_go_into_one_namespace(stack: Stack) -> None:
         for statement in stack.statements(function)
         if "cloudwatch:PutMetricData" in as_list(statement["Action"])
     ]
-    assert conditions == [{"StringEquals": {"cloudwatch:namespace": "OpenAIProxy"}}]
+    assert conditions == [{"StringEquals": {"cloudwatch:namespace": "OpenAIProxy"}}] * 2  # record_cost, record_metrics
 
 
 def test_permissions_stand_nowhere_else(stack: Stack) -> None:
@@ -300,12 +353,16 @@ def test_permissions_stand_nowhere_else(stack: Stack) -> None:
         *("AWS::Lambda::Function", "AWS::Lambda::LayerVersion", "AWS::Lambda::Url", "AWS::Lambda::EventSourceMapping"),
         *("AWS::SQS::Queue", "AWS::Events::Rule", "AWS::S3::Bucket", "AWS::S3::BucketPolicy", "AWS::Logs::LogStream"),
         *("AWS::KinesisFirehose::DeliveryStream", "AWS::Glue::Database", "AWS::Glue::Table"),
-        *("AWS::Athena::WorkGroup", "AWS::Athena::NamedQuery"),
+        *("AWS::Athena::WorkGroup", "AWS::Athena::NamedQuery", "AWS::Events::Archive"),
+        *("AWS::Logs::MetricFilter", "AWS::Logs::QueryDefinition"),
+        *("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::SNS::Subscription"),
+        *("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm", "AWS::CloudWatch::Dashboard"),
     }
     for resource in stack.resources.values():
         properties = resource.get("Properties", {})
         assert resource["Type"] in granting or resource["Type"].startswith("AWS::ApiGateway::")
-        if resource["Type"] not in ("AWS::IAM::Role", "AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"):
+        attached = ("AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy")
+        if resource["Type"] not in ("AWS::IAM::Role", *attached):
             assert not properties.keys() & {"Policy", "PolicyDocument", "ResourcePolicy", "ResourcePolicyDocument"}
         if resource["Type"] == "AWS::IAM::Role":
             assert properties.keys() <= {"AssumeRolePolicyDocument", "Policies"}
@@ -370,6 +427,27 @@ def test_what_is_stored_is_encrypted(stack: Stack) -> None:
     assert queues
     assert all(table["SSESpecification"]["SSEEnabled"] is True for table in tables.values())
     assert all(queue["SqsManagedSseEnabled"] is True for queue in queues.values())
+    buckets = stack.of_type("AWS::S3::Bucket")
+    assert set(buckets) >= {"CacheBucket", "LakeBucket"}
+    for bucket in buckets.values():
+        (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+
+
+def test_a_bucket_is_nobody_elses_and_speaks_tls_alone(stack: Stack) -> None:
+    policies = {policy["Bucket"]: policy for policy in stack.of_type("AWS::S3::BucketPolicy").values()}
+    for name, bucket in stack.of_type("AWS::S3::Bucket").items():
+        assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+        assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+        assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+        (statement,) = policies[f"${{{name}}}"]["PolicyDocument"]["Statement"]
+        assert statement == {
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:*",
+            "Resource": [f"${{{name}.Arn}}", f"${{{name}.Arn}}/*"],
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
 
 
 def test_every_function_has_a_log_of_its_own(stack: Stack) -> None:

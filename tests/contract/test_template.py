@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 from openai_proxy import events
+from record_cost.ledger import RETENTION
 
 from tests.contract.template_stack import ROOT, Stack, as_list, deployed, parameters_of_template, source
 
@@ -96,12 +97,14 @@ def test_the_wrapper_becomes_the_runtime(tmp_path: Path, existing: str, path: st
 
 
 def names_read(package: str) -> tuple[set[str], set[str]]:
-    """The environment variables that the entry points of `package` read: (required, optional)."""
+    """The environment variables that the entry points of `package` read, or hand to a `from_environ` to be read:
+    (required, optional).
+    """
     required: set[str] = set()
     optional: set[str] = set()
-    for name in ("handler.py", "runtime.py"):
-        file = ROOT / "functions" / package / name
-        for node in ast.walk(ast.parse(file.read_text())) if file.exists() else ():
+    files = sorted((ROOT / "functions" / package).glob("*.py"))
+    for file in (each for each in files if each.stem in ("handler", "runtime") or is_handed_it(each)):
+        for node in ast.walk(ast.parse(file.read_text())):
             match node:
                 case ast.Subscript(value=value, slice=ast.Constant(str(variable)), ctx=ast.Load()) if is_environ(value):
                     required.add(variable)
@@ -112,6 +115,10 @@ def names_read(package: str) -> tuple[set[str], set[str]]:
                 case _:
                     pass
     return required, optional
+
+
+def is_handed_it(file: Path) -> bool:
+    return "def from_environ(" in file.read_text()
 
 
 def is_environ(node: ast.expr) -> bool:
@@ -174,6 +181,12 @@ def test_every_method_of_the_rest_api_goes_to_the_proxy(streaming: str, mode: st
     assert stack.of_type("AWS::ApiGateway::Resource")["RestApiPath"]["PathPart"] == "{proxy+}"
     assert (methods["ANY"]["AuthorizationType"], methods["ANY"]["AuthorizerId"]) == ("CUSTOM", "${RestApiAuthorizer}")
     assert methods["OPTIONS"]["AuthorizationType"] == "NONE", "a preflight request carries no key"
+
+
+@pytest.mark.parametrize(("settings", "switch"), [({}, "off"), ({"PlaygroundEnabled": "true"}, "on")])
+def test_the_playground_is_there_where_it_is_asked_for(settings: dict[str, str], switch: str) -> None:
+    variables = deployed(**settings).of_type("AWS::Lambda::Function")["ProxyFunction"]["Environment"]["Variables"]
+    assert variables["PLAYGROUND"] == switch
 
 
 def test_a_buffered_function_url_matches_its_function() -> None:
@@ -282,18 +295,23 @@ def test_a_closed_door_leaves_nothing_behind() -> None:
 
 def test_outputs() -> None:
     always = {
-        *("BusName", "KeysTable", "LimitsTable", "CostsTable", "CacheTable", "MarkersTable"),
-        *("ProviderTokensSecret", "ProviderTokensCommand"),
+        *("BusName", "KeysTable", "LimitsTable", "CostsTable", "CacheTable", "CacheBucket", "MarkersTable"),
+        *("ProviderTokensSecret", "ProviderTokensCommand", "BusArchive", "RecordCostRule"),
         *(f"{function}Name" for function in FUNCTIONS),
         *(f"{consumer}{queue}Url" for consumer in CONSUMERS for queue in ("Queue", "DeadLetterQueue")),
     }
     url, rest = {"FunctionUrl", "FunctionUrlCurl"}, {"RestApiUrl", "RestApiCurl"}
     lake = {"LakeStream", "LakeBucket", "LakeDatabase", "LakeWorkgroup"}
+    watching = {"AlarmTopic", "Dashboard"}
+    assert set(deployed(AlarmsEnabled="false", DashboardEnabled="false").outputs) == always | url | rest | lake
+    always |= watching
     assert set(deployed(LakeEnabled="false").outputs) == always | url | rest
     always |= lake
     assert set(deployed().outputs) == always | url | rest
     assert set(deployed(FunctionUrlEnabled="false").outputs) == always | rest
     assert set(deployed(RestApiEnabled="false").outputs) == always | url
+    assert set(deployed(PlaygroundEnabled="true").outputs) == always | url | rest | {"PlaygroundUrl"}
+    assert set(deployed(PlaygroundEnabled="true", FunctionUrlEnabled="false").outputs) == always | rest
     assert deployed().outputs["RestApiUrl"] == "https://${RestApi}.execute-api.us-east-1.amazonaws.com/dev/"
     for name in ("KeysTable", "LimitsTable", "CostsTable", "CacheTable", "MarkersTable"):
         assert deployed().outputs[name] == f"${{{name}}}"
@@ -304,6 +322,20 @@ def test_outputs() -> None:
 # --------------------------------------------------------------------------------------------------------------- events
 
 
+def test_the_archive_keeps_every_event_but_content_and_not_for_longer_than_the_ledger_knows_them() -> None:
+    (archive,) = deployed().of_type("AWS::Events::Archive").values()
+    assert archive["SourceArn"] == "${Bus.Arn}"
+    assert archive["EventPattern"] == {
+        "source": ["openai-proxy"],
+        "detail-type": [{"anything-but": ["ResponseCaptured"]}],
+    }
+    most = parameters_of_template()["EventArchiveDays"]["MaxValue"]
+    assert archive["RetentionDays"] <= most < RETENTION.days
+    without = deployed(EventArchiveDays="0")
+    assert without.of_type("AWS::Events::Archive") == {}
+    assert "BusArchive" not in without.outputs
+
+
 def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
     patterns = {name: rule["EventPattern"] for name, rule in stack.of_type("AWS::Events::Rule").items()}
     types = {name.removesuffix("Rule"): set(pattern["detail-type"]) for name, pattern in patterns.items()}
@@ -312,13 +344,16 @@ def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
         "RecordMetrics": set(events.TERMINAL_DETAIL_TYPES),
         "SettleLimits": set(events.TERMINAL_DETAIL_TYPES),
         "StoreResponse": {"ResponseCaptured"},
+        "BudgetNotice": {"BudgetThresholdReached"},
     }
-    for_the_owner = {"BudgetThresholdReached"}
-    assert set().union(*types.values()) == set(get_args(events.DetailType)) - for_the_owner
+    assert set().union(*types.values()) == set(get_args(events.DetailType))
+    narrower = {
+        "SettleLimitsRule": {"data": {"limits": {"has_budget": [True]}}},
+        "BudgetNoticeRule": {"data": {"threshold": [80, 100]}},
+    }
     for name, pattern in patterns.items():
         assert pattern["source"] == [events.SOURCE]
-        only_with_a_budget = {"data": {"limits": {"has_budget": [True]}}} if name == "SettleLimitsRule" else {}
-        assert pattern["detail"] == {"metadata": {"version": [{"prefix": "1."}]}, **only_with_a_budget}
+        assert pattern["detail"] == {"metadata": {"version": [{"prefix": "1."}]}, **narrower.get(name, {})}
     assert events.VERSION.startswith("1.")
 
 
@@ -361,8 +396,9 @@ def test_consumers_take_batches_and_report_what_failed(stack: Stack) -> None:
     assert sources == {(f"${{{c}Queue.Arn}}", f"${{{c}Function}}") for c in CONSUMERS}
     for mapping in mappings.values():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        assert mapping["BatchSize"] == stack.parameters["BatchSize"]
-        assert mapping["MaximumBatchingWindowInSeconds"] == stack.parameters["BatchWindowSeconds"]
+        at_once = mapping["FunctionName"] == "${StoreResponseFunction}"
+        assert mapping["BatchSize"] == (10 if at_once else stack.parameters["BatchSize"])
+        assert mapping["MaximumBatchingWindowInSeconds"] == (0 if at_once else stack.parameters["BatchWindowSeconds"])
 
 
 def test_a_batch_is_done_before_its_messages_come_back(stack: Stack) -> None:
@@ -389,6 +425,12 @@ TABLES = {
     "MarkersTable": ["id"],
 }
 DURABLE = ("KeysTable", "CostsTable")
+ITEM_OF_THE_CACHE = {
+    node.value
+    for node in ast.walk(ast.parse((ROOT / "functions/store_response/item.py").read_text()))
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.replace("_", "").isalnum()
+}
+"""The attributes of a cached answer, and some more words of the module that writes them."""
 
 
 def test_tables(stack: Stack) -> None:
@@ -399,6 +441,14 @@ def test_tables(stack: Stack) -> None:
         assert table["SSESpecification"] == {"SSEEnabled": True}
         assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
         assert ("PointInTimeRecoverySpecification" in table) == (name in DURABLE)
+
+
+def test_cached_answers_are_found_by_their_client_without_their_content(stack: Stack) -> None:
+    table = stack.of_type("AWS::DynamoDB::Table")["CacheTable"]
+    (index,) = table["GlobalSecondaryIndexes"]
+    assert [key["AttributeName"] for key in index["KeySchema"]] == ["client_id", "created_at"]
+    assert index["Projection"]["ProjectionType"] == "INCLUDE"
+    assert set(index["Projection"]["NonKeyAttributes"]) <= ITEM_OF_THE_CACHE - {"body", "timing", "usage"}
 
 
 def test_what_cannot_be_made_again_outlives_the_stack(stack: Stack) -> None:
@@ -436,6 +486,8 @@ WILDCARDS = {
     ("cloudwatch:PutMetricData", "*"): "CloudWatch has no resources to name; a condition limits the namespace",
     ("secretsmanager:GetSecretValue", SECRETS): "the owner adds secrets under this prefix; they end in random letters",
     ("ssm:GetParameter", PARAMETERS): "the owner adds parameters under this prefix",
+    ("s3:GetObject", "${CacheBucket.Arn}/captured/*"): "one object for each answer",
+    ("s3:PutObject", "${CacheBucket.Arn}/captured/*"): "one object for each answer",
 }
 
 OWN = {
@@ -443,6 +495,11 @@ OWN = {
         ("lambda:InvokeFunction", "${AuthorizerFunction.Arn}"),
         ("events:PutEvents", "${Bus.Arn}"),
         ("dynamodb:GetItem", "${CostsTable.Arn}"),
+        ("dynamodb:GetItem", "${CacheTable.Arn}"),
+        ("dynamodb:PutItem", "${CacheTable.Arn}"),
+        ("dynamodb:DeleteItem", "${CacheTable.Arn}"),
+        ("s3:GetObject", "${CacheBucket.Arn}/captured/*"),
+        ("s3:PutObject", "${CacheBucket.Arn}/captured/*"),
         ("dynamodb:GetItem", "${LimitsTable.Arn}"),
         ("dynamodb:UpdateItem", "${LimitsTable.Arn}"),
         ("secretsmanager:GetSecretValue", "${ProviderTokens}"),
@@ -454,6 +511,7 @@ OWN = {
         ("dynamodb:PutItem", "${CostsTable.Arn}"),
         ("dynamodb:UpdateItem", "${CostsTable.Arn}"),
         ("firehose:PutRecordBatch", "${LakeStream.Arn}"),
+        ("cloudwatch:PutMetricData", "*"),
     },
     "RecordMetricsFunction": {
         ("dynamodb:BatchGetItem", "${MarkersTable.Arn}"),
@@ -515,17 +573,27 @@ CALLS = {
     "invoke": {"lambda:InvokeFunction"},
     "get_secret": {"secretsmanager:GetSecretValue"},
     "get_parameter": {"ssm:GetParameter"},
+    "put": {"s3:PutObject"},
+    "get": {"s3:GetObject"},
 }
 """A call of a client in the code → the actions that it needs."""
 
 
 @pytest.mark.parametrize(("function", "package"), FUNCTIONS.items())
 def test_a_function_may_do_what_its_code_calls(function: str, package: str) -> None:
+    own = [ast.parse(file.read_text()) for file in (ROOT / "functions" / package).rglob("*.py")]
+    shared = {node.module for tree in own for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    own += [
+        ast.parse(file.read_text())
+        for file in (ROOT / "shared" / "openai_proxy").glob("*.py")
+        if f"openai_proxy.{file.stem}" in shared
+    ]
+    clients = ("self._client", "self._aws", "self._s3", "aws")
     called = {
         node.attr
-        for file in (ROOT / "functions" / package).rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self._client", "self._aws", "aws")
+        for tree in own
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in clients
     }
     needed = {action for name in called for action in CALLS.get(name, ())}
     assert needed == {action for action, _ in OWN[function]}
@@ -535,7 +603,8 @@ def test_a_function_may_do_what_its_code_calls(function: str, package: str) -> N
 def test_a_function_is_told_the_names_of_what_it_may_use(function: str, stack: Stack) -> None:
     variables = stack.of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"]
     told = {value for value in variables.values() if isinstance(value, str) and value.startswith("${")}
-    allowed = {resource.replace(".Arn}", "}") for _, resource in OWN[function] if resource.startswith("${")}
+    named = {resource.partition("/")[0] for _, resource in OWN[function]}
+    allowed = {resource.replace(".Arn}", "}") for resource in named if resource.startswith("${")}
     assert told == allowed
 
 

@@ -28,6 +28,7 @@ PRICES = parse_price_book(
           gpt-small: {input: 0.15, cached_input: 0.075, output: 0.6}
           gpt-large: {input: 2.513, cached_input: 0.333333333, cache_write: 3.1, output: 10.07, request: 0.0001}
           gpt-audio: {input: 2.5, audio_input: 32, output: 10, audio_output: 64}
+          gpt-image: {input: 5, cached_input: 1.25, image_input: 8, output: 10, image_output: 32.000000001}
       local: {free: true}
     """
 )
@@ -50,7 +51,7 @@ def _entry(random: Random) -> LedgerEntry:
     detail["metadata"] |= {"id": new_ulid(moment), "timestamp": rfc3339(moment), "client_id": client}
     data = detail["data"]
     server = random.choice(["openai", "openai", "local"])
-    model = random.choice(["gpt-small", "gpt-large", "gpt-audio", "gpt-new"])
+    model = random.choice(["gpt-small", "gpt-large", "gpt-audio", "gpt-image", "gpt-new"])
     data["server"]["name"] = server
     data["request"]["model"] = data["response"]["model"] = model
     data["usage"] = _usage(random, model)
@@ -71,9 +72,13 @@ def _usage(random: Random, model: str) -> Row:
     cached, written, fresh = random.randrange(5000), random.choice([0, 0, 700]), random.randrange(1, 4000)
     audio = random.randrange(1, 300) if model == "gpt-audio" else 0
     text, thought, spoken = random.randrange(900), random.randrange(500), random.randrange(200) if audio else 0
+    # Servers may count images of models that have no price of their own for them.
+    seen = random.randrange(500) if model in ("gpt-image", "gpt-small") else None
+    drawn = random.randrange(2000) if model == "gpt-image" else None
     return {
-        "input_tokens": fresh + cached + written + audio,
-        "output_tokens": text + thought + spoken,
+        "input_tokens": fresh + cached + written + audio + (seen or 0),
+        "output_tokens": text + thought + spoken + (drawn or 0),
+        "image": {"input_tokens": seen, "output_tokens": drawn},
         "cache_read": {"input_tokens": cached},
         "cache_creation": {"input_tokens": written},
         "reasoning": {"output_tokens": thought},
@@ -181,20 +186,22 @@ def cache_savings(rows: list[Row]) -> list[Row]:
         if not hits and not cached:
             continue
         row: Row = {"server": server, "model": model, "requests": len(own), "response_cache_hits": hits}
-        row |= {"cache_read_input_tokens": cached, "response_cache_saved": None, "prompt_cache_saved": None}
+        row |= {"cache_read_input_tokens": cached, "prompt_cache_saved": None}
+        row["response_cache_saved"] = total(own, "cost_saved")
+        row["hits_without_price"] = hits - sum("cost_saved" in each for each in own)
         row["percent_of_input"] = round(100 * cached / total(paid, "input_tokens"), 2) if paid else None
         if paid:
             written, audio = total(paid, "cache_creation_input_tokens"), total(paid, "input_audio_tokens")
-            fresh = total(paid, "input_tokens") - cached - written - audio
+            images = total([each for each in paid if "cost_image_input" in each], "input_image_tokens") or 0
+            fresh = total(paid, "input_tokens") - cached - written - audio - images
             for_cache = total(paid, "cost_cached_input") + total(paid, "cost_cache_write")
-            row["response_cache_saved"] = float(total(paid, "cost") / len(paid) * hits)
             row["prompt_cache_saved"] = float(total(paid, "cost_input") / fresh * (cached + written) - for_cache)
         found.append(row)
     return sorted(found, key=lambda row: (-_saved(row), row["server"], row["model"]))
 
 
 def _saved(row: Row) -> float:
-    return (row["prompt_cache_saved"] or 0) + (row["response_cache_saved"] or 0)
+    return (row["prompt_cache_saved"] or 0) + float(row["response_cache_saved"] or 0)
 
 
 def unpriced(rows: list[Row]) -> list[Row]:
@@ -214,18 +221,22 @@ def tokens_by_class(rows: list[Row]) -> list[Row]:
         cached, written = total(own, "cache_read_input_tokens"), total(own, "cache_creation_input_tokens")
         heard, said = total(own, "input_audio_tokens"), total(own, "output_audio_tokens")
         thought = total(own, "reasoning_output_tokens")
+        seen, drawn = total(own, "input_image_tokens") or 0, total(own, "output_image_tokens") or 0
         tokens = {
-            "fresh_input_tokens": total(own, "input_tokens") - cached - written - heard,
+            "fresh_input_tokens": total(own, "input_tokens") - cached - written - heard - seen,
             "cached_input_tokens": cached,
             "cache_write_tokens": written,
             "audio_input_tokens": heard,
             "cached_audio_input_tokens": 0,
-            "text_output_tokens": total(own, "output_tokens") - thought - said,
+            "image_input_tokens": seen,
+            "cached_image_input_tokens": 0,
+            "text_output_tokens": total(own, "output_tokens") - thought - said - drawn,
             "reasoning_tokens": thought,
             "audio_output_tokens": said,
+            "image_output_tokens": drawn,
         }
         classes = [*("input", "cached_input", "cache_write", "audio_input", "cached_audio_input")]
-        classes += ["output", "reasoning", "audio_output"]
+        classes += ["image_input", "cached_image_input", "output", "reasoning", "audio_output", "image_output"]
         costs = {f"cost_{name}": total(own, f"cost_{name}") for name in classes}
         found.append({"server": server, "model": model} | tokens | costs)
     return found

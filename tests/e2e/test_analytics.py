@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -132,6 +133,22 @@ def test_a_request_reaches_the_lake(client: Client, athena: Athena) -> None:
     assert found == [[entry["sk"], entry["input_tokens"], entry["output_tokens"], entry.get("cost")]]
 
 
+def test_a_correction_reaches_the_lake_and_holds_there(
+    stack: LocalStack, client: Client, athena: Athena, tmp_path: Path
+) -> None:
+    client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}])
+    [entry] = client.wait_for_entries(1)
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("servers: {demo: {models: {demo: {input: 0.1, output: 0.2, request: 0.25}}}}")
+    expected = (entry["input_tokens"] + 2 * entry["output_tokens"]) / Decimal(10**7) + Decimal("0.25")
+    servers = str(stack.folder / "openai_servers.yaml")
+    files = ("--prices", str(prices), "--servers-file", servers)
+    for _ in range(2):
+        costs(stack, "reprice", "--day", entry["day"], "--client", client.id, *files, "--apply")
+    sql = with_view(f"SELECT revision, cost FROM inferences WHERE client_id = '{client.id}'")
+    wait_for(lambda: athena.run(sql).rows == [[1, expected]], "the corrected entry in the lake, once")
+
+
 def test_a_wrong_query_says_what_is_wrong(athena: Athena) -> None:
     with pytest.raises(ConsoleError, match="nothing_of_the_kind"):
         athena.run(with_view("SELECT nothing_of_the_kind FROM inferences"))
@@ -139,8 +156,13 @@ def test_a_wrong_query_says_what_is_wrong(athena: Athena) -> None:
 
 def costs_query(stack: LocalStack, *arguments: str) -> str:
     """What `openai-proxy costs query` prints."""
+    return costs(stack, "query", *arguments)
+
+
+def costs(stack: LocalStack, *arguments: str) -> str:
+    """What `openai-proxy costs` prints."""
     command = subprocess.run(
-        [sys.executable, "-m", "console", "costs", "query", *arguments],
+        [sys.executable, "-m", "console", "costs", *arguments],
         cwd=ROOT,
         env={**os.environ, **stack.environment, "PYTHONPATH": f"{ROOT / 'functions'}{os.pathsep}{ROOT / 'shared'}"},
         capture_output=True,

@@ -27,11 +27,14 @@ KINDS = (
     *("prompt", "tool argument", "tool description", "user", "broken JSON", "form field", "file", "file name"),
     *("answer", "called tool argument", "reasoning", "usage", "answer header"),
     *("query", "header", "huge header", "cookie", "idempotency key", "unknown server", "strange path"),
+    *("trace state", "logging key"),
 )
 """What is put where; each is a text of its own."""
 
 CONTROL = f"control-{secrets.token_hex(8)}"
 """The name of a model: recorded on purpose. Where it is not found, nothing was searched."""
+
+GOOD_KEYS = ("good key", "logging key")
 
 PART = 16
 """Characters. So much of a canary in a row is a leak as well."""
@@ -53,7 +56,7 @@ def leaks(canaries: dict[str, str], text: str) -> set[str]:
 
 def new_canaries() -> dict[str, str]:
     texts = {kind: f"canary{secrets.token_hex(16)}" for kind in KINDS}
-    return texts | {kind: new_client_key() for kind in ("good key", "wrong key", "expired key")}
+    return texts | {kind: new_client_key() for kind in ("good key", "wrong key", "expired key", "logging key")}
 
 
 # ----------------------------------------------------------------------------------------------------- upstream server
@@ -154,6 +157,8 @@ class Run:
     upstream: Upstream
     authorized: int = 0
     """How many requests of good keys have reached the proxy: each makes exactly one event."""
+    logged: int = 0
+    """How many of those the content log should have, redacted."""
     places: dict[str, str] = field(default_factory=dict[str, str])
 
     def send(
@@ -172,7 +177,8 @@ class Run:
         if key is not None:
             sent["authorization"] = f"Bearer {self.canaries[key]}"
         for door in ("FUNCTION_URL", "REST_API_URL")[: 1 + both]:
-            self.authorized += key == "good key"
+            self.authorized += key in GOOD_KEYS
+            self.logged += key == "logging key"
             with contextlib.suppress(httpx.RemoteProtocolError):  # an answer that was cut
                 answer = httpx.post(self.stack.environment[door] + path, headers=sent, timeout=60, **body)
                 expected = status if isinstance(status, tuple) else (status,)
@@ -212,6 +218,11 @@ def send_good_requests(run: Run) -> None:
         "cookie": f"session={canaries['cookie']}",
         "idempotency-key": canaries["idempotency key"],
     }
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    run.chat(headers={"traceparent": trace, "tracestate": f"vendor={canaries['trace state']}"}, both=True)
+    for way in ("document", "stream", "cut"):
+        run.chat(key="logging key", way=way, body={"stream": way != "document"}, both=way == "stream")
+    run.chat(500, key="logging key", way="500")
     query = f"api-version={canaries['query']}&key={canaries['key in the query']}"
     run.chat(headers=hidden, path=f"literal/v1/chat/completions?{query}", both=True)
     run.chat(headers={"accept": canaries["huge header"] * 200})
@@ -270,6 +281,8 @@ def add_keys(stack: LocalStack, canaries: dict[str, str]) -> None:
     for kind, attributes in {"good key": limits, "expired key": {"expires_at": int(time.time()) - 60}}.items():
         item = {"key_hash": hash_client_key(canaries[kind]), "client_id": "canaries", "name": kind, "enabled": True}
         stack.table("KEYS_TABLE").put_item(Item={**item, **attributes})
+    item = {"key_hash": hash_client_key(canaries["logging key"]), "client_id": "logging", "name": "l", "enabled": True}
+    stack.table("KEYS_TABLE").put_item(Item={**item, "log_content": True})
 
 
 def add_tokens(stack: LocalStack, canaries: dict[str, str]) -> None:
@@ -301,6 +314,13 @@ def messages(stack: LocalStack, queue: str) -> list[str]:
     return taken
 
 
+def objects(stack: LocalStack, bucket: str) -> list[str]:
+    """Everything in a bucket, with its name."""
+    s3 = stack.aws("s3")
+    keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    return [f"{key} {s3.get_object(Bucket=bucket, Key=key)['Body'].read().decode(errors='replace')}" for key in keys]
+
+
 def look_around(run: Run, queue: str) -> None:
     """Read every place, once the events of all requests have got everywhere."""
     stack, events = run.stack, list[str]()
@@ -318,6 +338,9 @@ def look_around(run: Run, queue: str) -> None:
         run.places[f"table {each.split('-')[-2]}"] = json.dumps(items, default=str)
     for each in stack.aws("sqs").list_queues()["QueueUrls"]:
         run.places[f"queue {each}"] = "\n".join(messages(stack, each))
+    for each in stack.aws("s3").list_buckets()["Buckets"]:
+        if any(name in each["Name"] for name in ("contentlog", "cachebucket")):
+            run.places[f"bucket {each['Name']}"] = "\n".join(objects(stack, each["Name"]))
     run.places["metrics"] = json.dumps(stack.aws("cloudwatch").list_metrics()["Metrics"], default=str)
     logs = stack.aws("logs")
     for group in [each["logGroupName"] for each in logs.describe_log_groups()["logGroups"]]:
@@ -411,6 +434,7 @@ def test_canaries_got_as_far_as_they_should(run: Run):
     to_server = {
         *("literal token", "token of a secret", "token of a parameter", "prompt", "tool argument", "tool description"),
         *("user", "form field", "file", "file name", "query", "idempotency key", "key in the query", "huge header"),
+        "trace state",
     }
     assert run.upstream.seen - {"huge header"} == to_server - {"huge header"}
 
@@ -419,6 +443,18 @@ def test_canaries_got_as_far_as_they_should(run: Run):
 def test_no_canary_is_left_anywhere(run: Run, kind: str):
     canary = {kind: run.canaries[kind]}
     assert [place for place, text in run.places.items() if leaks(canary, text)] == []
+
+
+def test_content_is_logged_for_the_key_that_asks_for_it_alone(run: Run):
+    [(_, text)] = [(place, text) for place, text in run.places.items() if "contentlog" in place]
+    logged = [json.loads(line.partition(" ")[2]) for line in text.splitlines()]
+    assert len(logged) == run.logged
+    assert {each["client_id"] for each in logged} == {"logging"}
+    for each in logged:
+        assert each["request"]["content"]["messages"][0]["content"].startswith("[secret:")
+    prompts = {each["request"]["content"]["messages"][0]["content"] for each in logged}
+    assert len(prompts) == 1, "the same secret has the same hash"
+    assert any("[secret:" in str(each["response"]["content"]) for each in logged)
 
 
 def test_dead_letters_are_none(run: Run):

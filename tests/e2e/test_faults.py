@@ -127,7 +127,7 @@ def test_ledger_and_metrics_agree_with_what_was_done(client: Client):
         "estimated"
     ]
     completed = [entry for entry in entries if entry["outcome"] == "completed"]
-    expected = {"Requests": 7.0, "OutputTokens": float(sum(entry["output_tokens"] for entry in completed))}
+    expected = {"Requests": 7.0, "output": float(sum(entry["output_tokens"] for entry in completed))}
     assert wait_for(lambda: (found := metrics(client, model)) == expected and found, f"metrics {expected}")
 
     (rollup,) = [
@@ -140,22 +140,25 @@ def test_ledger_and_metrics_agree_with_what_was_done(client: Client):
 
 
 def metrics(client: Client, model: str) -> dict[str, float]:
-    """The sums of today's metrics of one model."""
+    """Today's sums of one model: requests, and tokens of the type `output`."""
     dimensions = [{"Name": "Server", "Value": "demo"}, {"Name": "Model", "Value": model}]
-    names = ("Requests", "OutputTokens")
+    metrics = {
+        "Requests": ("Requests", dimensions),
+        "output": ("gen_ai.client.token.usage", [*dimensions, {"Name": "TokenType", "Value": "output"}]),
+    }
     queries = [
         {
             "Id": name.lower(),
             "MetricStat": {
-                "Metric": {"Namespace": "OpenAIProxy", "MetricName": name, "Dimensions": dimensions},
+                "Metric": {"Namespace": "OpenAIProxy", "MetricName": metric, "Dimensions": dimensions},
                 "Period": 86400,
                 "Stat": "Sum",
             },
         }
-        for name in names
+        for name, (metric, dimensions) in metrics.items()
     ]
     now = datetime.now(UTC)
     answer = client.stack.aws("cloudwatch").get_metric_data(
         MetricDataQueries=queries, StartTime=now - timedelta(days=1), EndTime=now + timedelta(minutes=1)
     )
-    return {name: sum(result["Values"]) for name, result in zip(names, answer["MetricDataResults"], strict=True)}
+    return {name: sum(result["Values"]) for name, result in zip(metrics, answer["MetricDataResults"], strict=True)}

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 from moto import mock_aws
+from openai_proxy.dynamodb import to_item
 from openai_proxy.events import Event
 from openai_proxy.pricing import parse_price_book
 from openai_proxy.ulid import new_ulid
 from record_cost.ledger import LedgerEntry, add_shares, entry_of
-from record_cost.table import to_item
 
 from console.__main__ import main
 

@@ -25,6 +25,7 @@ from proxy.authorization import Authorizer
 from proxy.connections import Pool
 from proxy.http1 import Connection as ClientConnection
 from proxy.publisher import Publisher
+from proxy.records import Records
 
 from tests.fakes import Connection, Received, RecordedResponse, ScriptedServer
 from tests.relays import TOKEN, USAGE, Proxy, error_of, proxy
@@ -76,7 +77,7 @@ class Watched:
         self.relay, self.server, self.pool = relay, server, WatchedPool(transport._pool)
         self.events: list[dict[str, Any]] = []
         transport._pool = self.pool
-        relay.relay._publisher = Publisher(cast("Any", QuickBus(relay.bus.details)), "bus")
+        relay.relay._records = Records(Publisher(cast("Any", QuickBus(relay.bus.details)), "bus"))
 
     def serve(self, event: Any) -> tuple[RecordedResponse, list[Received]]:
         """The answer to `event`, and what servers got because of it; checked in every way that holds for all events."""
@@ -345,6 +346,7 @@ def test_a_server_cannot_speak_for_the_proxy_or_to_the_browser() -> None:
             "set-cookie: s=1\r\nlocation: http://evil.example/\r\nwww-authenticate: Basic\r\n"
             "strict-transport-security: max-age=0\r\nalt-svc: h3=evil\r\nlink: <http://evil>\r\n"
             "connection: keep-alive, content-type\r\nkeep-alive: timeout=5\r\nopenai-x: a\x85b\r\nx-evil: 1\r\n"
+            "x-cache: HIT\r\nx-cache-saved: 1 USD\r\nage: 9\r\n"
         )
         connection.send(
             f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n{more}\r\n{{}}".encode(
@@ -355,12 +357,15 @@ def test_a_server_cannot_speak_for_the_proxy_or_to_the_browser() -> None:
     with proxy(script) as (relay, _):
         response = relay.call({"model": "m"})
         inference_id = relay.bus.details[0][1]["metadata"]["id"]
-    told = {name: response.headers[name] for name in ("x-inference-id", "x-request-id", "x-served-by", "x-attempts")}
+    told_by_the_proxy = ("x-inference-id", "x-request-id", "x-served-by", "x-attempts", "x-cache", "x-cache-reason")
+    told = {name: response.headers[name] for name in told_by_the_proxy}
     assert told == {
         "x-inference-id": inference_id,
         "x-request-id": inference_id,
         "x-served-by": "up",
         "x-attempts": "1",
+        "x-cache": "BYPASS",
+        "x-cache-reason": "off",
     }
     assert (response.headers["access-control-allow-origin"], response.headers["cache-control"]) == ("*", "no-cache")
     assert response.headers.keys() <= {

@@ -20,9 +20,11 @@ from moto import mock_aws
 from openai_proxy.events import Event
 from openai_proxy.pricing import PriceBook, parse_price_book
 from openai_proxy.ulid import new_ulid
+from record_cost.lake import Lake, lake_row
 from record_cost.ledger import entry_of
-from record_cost.table import ATTEMPTS, MOST_ITEMS, CostsTable
+from record_cost.table import ATTEMPTS, DUPLICATE, MOST_ITEMS, CostsTable
 
+from console.costs_lake import Corrections
 from console.costs_period import add_period
 from console.errors import ConsoleError
 from console.reprice import Difference, add_parser, difference_document, reprice
@@ -64,7 +66,9 @@ def events(number: int) -> list[Event]:
 
 
 def record(table: FakeCostsTable, recorded: list[Event], prices: PriceBook) -> None:
-    assert CostsTable(table, "costs", pause=lambda _: None).record(entry_of(each, prices) for each in recorded) == {}  # pyright: ignore[reportArgumentType]
+    client: Any = table
+    refused = CostsTable(client, "costs", pause=lambda _: None).record(entry_of(each, prices) for each in recorded)
+    assert set(refused.values()) <= {DUPLICATE}
 
 
 def recorded_with(prices: PriceBook, number: int = 9) -> FakeCostsTable:
@@ -351,9 +355,9 @@ def test_the_command_shows_a_difference_applies_it_and_has_nothing_left_to_do(
 
     assert command(*period) == 0
     dry = capsys.readouterr().out
-    assert command(*period, "--apply") == 0
+    assert command(*period, "--apply", "--no-lake") == 0
     applied = capsys.readouterr().out
-    assert command(*period, "--apply") == 0
+    assert command(*period, "--apply", "--no-lake") == 0
     again = capsys.readouterr().out
 
     assert dry.splitlines()[:-1] == applied.splitlines()[:-1]
@@ -364,6 +368,100 @@ def test_the_command_shows_a_difference_applies_it_and_has_nothing_left_to_do(
     moto = FakeCostsTable()
     moto.items = {(item["pk"]["S"], item["sk"]["S"]): item for item in items}
     assert books_in(moto) == books_in(recorded_with(book("b")))
+
+
+@pytest.fixture
+def lake_bucket() -> Iterator[Any]:
+    """A stream in moto that puts each record into a bucket at once."""
+    with mock_aws():
+        session: Any = boto3.Session(region_name="us-east-1")
+        session.client("s3").create_bucket(Bucket="lake")
+        session.client("firehose").create_delivery_stream(
+            DeliveryStreamName="to-the-lake",
+            ExtendedS3DestinationConfiguration={"BucketARN": "arn:aws:s3:::lake", "RoleARN": "arn:aws:iam::1:role/x"},
+        )
+        yield session.client("s3")
+
+
+def lake_rows(s3: Any) -> list[dict[str, Any]]:
+    bodies = [
+        s3.get_object(Bucket="lake", Key=each["Key"])["Body"].read()
+        for each in s3.list_objects_v2(Bucket="lake").get("Contents", [])
+    ]
+    return [json.loads(line) for body in bodies for line in body.splitlines()]
+
+
+def test_corrections_reach_the_lake_and_a_second_run_sends_the_same_again(
+    costs_table: Any,
+    lake_bucket: Any,
+    command: Callable[..., int],
+    files: list[str],
+    capsys: pytest.CaptureFixture[str],
+):
+    period = ["--from", "2026-11-29", "--to", "2026-12-01", *files]
+
+    assert command(*period, "--lake-stream", "to-the-lake") == 0
+    assert lake_rows(lake_bucket) == []
+    assert command(*period, "--apply", "--lake-stream", "to-the-lake") == 0
+    assert "Sent to the lake: 6 corrected entries" in capsys.readouterr().out
+    first = lake_rows(lake_bucket)
+    assert command(*period, "--apply", "--lake-stream", "to-the-lake") == 0
+    both = lake_rows(lake_bucket)
+
+    def without_its_time(rows: list[dict[str, Any]]) -> set[str]:
+        return {json.dumps({**row, "recorded_at": ""}, sort_keys=True) for row in rows}
+
+    assert (len(first), len(both)) == (6, 12)
+    assert without_its_time(first) == without_its_time(both)
+    expected = {each.id: entry_of(each, book("b")) for each in events(9)}
+    for row in first:
+        wanted = lake_row(row["id"], expected[row["id"]].attributes, row["recorded_at"], 1)
+        assert row | {"price_version": ""} == wanted | {"price_version": ""}
+        assert {type(value) for value in row.values()} == {type(value) for value in wanted.values()}
+
+
+def test_a_lake_that_takes_nothing_is_an_error_that_the_next_run_makes_good():
+    sent: list[str] = []
+
+    class Busy:
+        def put_record_batch(self, *, DeliveryStreamName: str, Records: Any) -> Any:  # noqa: N803
+            return {"RequestResponses": [{"ErrorCode": "ServiceUnavailableException"} for _ in Records]}
+
+    class Ready:
+        def put_record_batch(self, *, DeliveryStreamName: str, Records: Any) -> Any:  # noqa: N803
+            sent.extend(json.loads(line)["id"] for record in Records for line in record["Data"].splitlines())
+            return {"RequestResponses": [{"RecordId": "1"} for _ in Records]}
+
+    table = recorded_with(book("a"))
+    with pytest.raises(ConsoleError, match=r"did not take \d corrections \(Firehose: ServiceUnavailable"):
+        run(table, book("b"), corrected=Corrections(Lake(Busy(), "s", pause=lambda _: None)))
+    run(table, book("b"), corrected=Corrections(Lake(Ready(), "s")))
+
+    changed = [key[1] for key, item in table.items.items() if "revision" in item]
+    assert sorted(sent) == sorted(changed)
+    assert len(changed) == 6
+
+
+def test_hits_save_what_the_new_prices_say():
+    def hits(prices: PriceBook) -> FakeCostsTable:
+        table = FakeCostsTable()
+        for each in events(6):
+            each.data["cache"]["status"] = "HIT"  # pyright: ignore[reportIndexIssue]
+        record(table, events(6), prices)
+        return table
+
+    try:
+        table = hits(book("none"))
+        difference = run(table, book("b"))
+        assert books_in(table) == books_in(hits(book("b")))
+        assert difference.total.cost_difference == 0
+        assert difference.total.saved_before < difference.total.saved_after
+        rollup = next(item for key, item in table.items.items() if key[0] == "month#2026-11" and "gpt" in key[1])
+        assert rollup["hits_priced"] == rollup["cache_hits"]
+        run(table, book("none"))
+        assert books_in(table) == books_in(hits(book("none")))
+    finally:
+        events.cache_clear()
 
 
 @pytest.mark.usefixtures("costs_table")
@@ -409,8 +507,10 @@ def test_what_was_corrected_is_handed_on_with_its_revision():
         run(table, prices, corrected=corrected.extend)
     run(table, book("a"), apply=False, corrected=corrected.extend)
 
-    assert [entry["revision"] for entry in corrected] == [1] * 6 + [2] * 6
+    # The second run changes nothing, but says again what the first may not have told.
+    assert [entry["revision"] for entry in corrected] == [1] * 12 + [2] * 6
+    assert [entry["sk"] for entry in corrected[:6]] == [entry["sk"] for entry in corrected[6:12]]
     read = TypeDeserializer().deserialize
-    for entry in corrected[6:]:
+    for entry in corrected[12:]:
         stored = {name: read(value) for name, value in table.items[entry["pk"], entry["sk"]].items()}
         assert entry == stored

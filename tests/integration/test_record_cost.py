@@ -97,12 +97,13 @@ def stored(client: Any) -> tuple[Items, Items]:
 SUMS = (
     *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
     *("reasoning_output_tokens", "input_audio_tokens", "output_audio_tokens", "audio_duration"),
-    *("cost", "duration", "time_to_first_chunk"),
+    *("input_image_tokens", "output_image_tokens", "cost", "cost_saved", "duration", "time_to_first_chunk"),
 )
 COUNTS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "requests": lambda entry: True,
     "failed": lambda entry: entry["outcome"] == "failed",
     "cache_hits": lambda entry: entry["cache_status"] == "HIT",
+    "hits_priced": lambda entry: "cost_saved" in entry,
     "unpriced": lambda entry: "cost" not in entry,
     "usage_missing": lambda entry: entry["usage_source"] == "missing",
     "usage_estimated": lambda entry: entry["usage_source"] == "estimated",
@@ -137,8 +138,8 @@ def test_the_samples_become_entries_and_rollups(client: Any, record_cost: Record
     assert record_cost(batch(*(message(name) for name in names))) == {"batchItemFailures": []}
 
     entries, rollups = stored(client)
-    assert len(entries) == len(names) == 11
-    assert len(rollups) == 2 * 10  # two of them are of the same client, server and model
+    assert len(entries) == len(names) == 12
+    assert len(rollups) == 2 * 11  # two of them are of the same client, server and model
     streamed = next(entry for entry in entries if entry.get("response_id") == "chatcmpl-C8fKq2mXw1")
     assert streamed["pk"] == "client#web-shop#2026-11-23"
     assert streamed["cost"] == Decimal("0.0003129")
@@ -170,6 +171,8 @@ def test_a_malformed_message_fails_alone(client: Any, record_cost: RecordCost):
         message("InferenceCompleted.chat-stream", "bad-version", version="2.0"),
         message("InferenceCompleted.chat-stream", "bad-id", id="x"),
         message("InferenceCompleted.chat-stream", "bad-usage", input_tokens="many"),
+        message("InferenceCompleted.chat-stream", "bad-time", timestamp="yesterday"),
+        message("InferenceCompleted.chat-stream", "bad-day", timestamp="2026-02-30T09:30:37.413Z"),
     ]
 
     assert failures(record_cost(batch(*bad[:3], good, *bad[3:]))) == [record["messageId"] for record in bad]
@@ -364,6 +367,22 @@ def test_any_deliveries_give_the_same_books_to_the_last_digit(delivered: list[li
     assert stored(often) == (entries, rollups)
 
 
+def test_a_day_that_is_replayed_leaves_the_books_as_they_are_and_brings_back_what_was_lost():
+    table, emptied = FakeCostsTable(), FakeCostsTable()
+    for client in (table, emptied):
+        assert failures(consumer(client)(batch(*of_a_turn_of_the_month()))) == []
+    before = stored(table)
+    replayed = [
+        {**record, "body": json.dumps({**json.loads(record["body"]), "id": "another", "replay-name": "ledger"})}
+        for record in reversed(of_a_turn_of_the_month())
+    ]
+    emptied.items.clear()
+
+    for client in (table, emptied):
+        assert failures(consumer(client)(batch(*replayed))) == []
+        assert stored(client) == before
+
+
 @settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(delivered=deliveries())
 def test_the_fake_table_ends_like_moto(client: Any, delivered: list[list[dict[str, str]]]):
@@ -430,6 +449,7 @@ def test_a_full_batch_needs_far_less_than_a_call_for_three_events():
 @pytest.fixture
 def load_handler(client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
     monkeypatch.setenv("COSTS_TABLE", TABLE)
+    monkeypatch.setenv("METRICS_NAMESPACE", "OpenAIProxy")
     yield lambda: importlib.import_module("record_cost.handler").handler
     sys.modules.pop("record_cost.handler", None)
 

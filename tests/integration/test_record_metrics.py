@@ -13,15 +13,16 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from openai_proxy.cloudwatch import CloudWatch
 from openai_proxy.events import rfc3339
 from openai_proxy.ulid import new_ulid
-from record_metrics.cloudwatch import CloudWatch
 from record_metrics.consumer import RecordMetrics
 from record_metrics.markers import ATTEMPTS, Markers, MarkersUnavailableError
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
 NAMESPACE = "OpenAIProxy"
 TABLE = "markers"
+TOKENS = "gen_ai.client.token.usage"
 NOW = datetime(2026, 11, 23, 9, 45, tzinfo=UTC).timestamp()
 
 
@@ -121,15 +122,16 @@ def test_the_samples_become_metrics(account: Account):
 
     assert failures(consumer(account)(batch(*(message(name) for name in names)))) == []
 
-    assert account.sum("Requests") == len(names) == 13
+    assert account.sum("Requests") == len(names) == 14
     assert account.sum("Failures") == 4
     assert account.sum("Failures", ErrorSource="upstream") == 3
     assert account.sum("Throttles", Source="key_rpm") == 1
     assert account.sum("Requests", Server="openai", Model="gpt-5-2025-08-07") == 1
-    assert account.sum("CachedInputTokens", Server="openai") == 9984
-    assert account.sum("ReasoningTokens") == 1920
+    assert account.sum(TOKENS, Server="openai", TokenType="cache_read") == 9984
+    assert account.sum(TOKENS, TokenType="reasoning") == 1920
+    assert account.sum("EventsRecorded", Consumer="record_metrics") == len(names)
     assert account.sum("UsageMissing") == 1
-    assert len(account.markers()) == 13
+    assert len(account.markers()) == 14
 
 
 def test_duplicates_count_once(account: Account):
@@ -140,7 +142,8 @@ def test_duplicates_count_once(account: Account):
         assert failures(record_metrics(delivery)) == []
 
     assert account.sum("Requests") == 2
-    assert account.sum("InputTokens") == 1830 + 410
+    assert account.sum("EventsRecorded", Consumer="record_metrics") == 2
+    assert account.sum(TOKENS, TokenType="input") == 1830 + 410
 
 
 def test_a_malformed_message_fails_alone(account: Account):

@@ -27,6 +27,7 @@ from proxy.model_list import ModelList
 from proxy.own_paths import OwnPaths
 from proxy.publisher import Publisher
 from proxy.receipts import Receipts
+from proxy.records import Records
 from proxy.relay import Relay
 from proxy.routing import Routes
 from proxy.tokens import ProviderTokens
@@ -161,6 +162,7 @@ def check_usage(told: dict[str, Any], expected: dict[str, int] | str) -> None:
         "cache_creation": {"input_tokens": 0},
         "reasoning": {"output_tokens": usage.get("reasoning", 0)},
         "audio": {"input_tokens": usage.get("input_audio", 0), "output_tokens": usage.get("output_audio", 0)},
+        "image": {"input_tokens": usage.get("input_image"), "output_tokens": usage.get("output_image")},
         "duration": usage.get("seconds"),
         "source": expected if isinstance(expected, str) else "reported",
     }
@@ -179,7 +181,7 @@ def player() -> Generator[Player]:
             LimitsTable(aws, "limits", "open"),
             Attempts(transport, tokens, Breakers()),
             OwnPaths(ModelList(servers, transport, tokens), Receipts(aws, "costs")),
-            Publisher(aws, "bus"),
+            Records(Publisher(aws, "bus")),
             Answers(Cors("*")),
         )
         yield Player(upstream, relay, bus)

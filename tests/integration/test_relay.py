@@ -25,6 +25,7 @@ def test_a_stream_passes_unchanged_and_its_usage_is_the_event() -> None:
         "cache_creation": {"input_tokens": 0},
         "reasoning": {"output_tokens": 0},
         "audio": {"input_tokens": 0, "output_tokens": 0},
+        "image": {"input_tokens": None, "output_tokens": None},
         "duration": None,
         "source": "reported",
     }
@@ -104,6 +105,8 @@ def test_headers_pass_by_allow_list_both_ways() -> None:
         "x-served-by",
         "x-served-model",
         "x-attempts",
+        "x-cache",
+        "x-cache-reason",
         "server-timing",
         "x-request-id",
         "access-control-allow-origin",

@@ -1,6 +1,7 @@
 """store_response against DynamoDB (moto): the newest answer is kept, whatever the order of delivery."""
 
 import base64
+import hashlib
 import importlib
 import json
 import sys
@@ -13,16 +14,21 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from openai_proxy.events import Event
+from openai_proxy.pricing import PriceBook, load_price_book
 from openai_proxy.ulid import new_ulid
-from store_response.cached_response import LARGEST_ITEM, CachedResponse, cached_response_of, item_size
+from openai_proxy.usage import Usage
+from proxy.cache_item import label_of, stored_of
+from store_response.cached_response import LARGEST_BODY, cached_response_of
 from store_response.consumer import StoreResponse
+from store_response.item import LARGEST_ITEM, item_of, item_size
 from store_response.table import CacheTable
 
 from tests.tables import failures, mocked_table
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
 TABLE = "cache"
-NOW = 1_795_426_200
+NOW = 1_795_426_900
+PRICES = PriceBook()
 
 
 def message(name: str = "m", sample: str = "chat", body: bytes | None = None, at: float = NOW, **data: Any) -> Any:
@@ -31,7 +37,18 @@ def message(name: str = "m", sample: str = "chat", body: bytes | None = None, at
     detail["metadata"]["id"] = new_ulid(at)
     detail["data"] |= data
     if body is not None:
-        detail["data"]["response"] |= {"body": base64.b64encode(body).decode(), "body_size": len(body)}
+        detail["data"]["response"] |= {
+            "body": base64.b64encode(body).decode(),
+            "body_size": len(body),
+            "body_sha256": hashlib.sha256(body).hexdigest(),
+            "encoding": "identity",
+        }
+    return {"messageId": name, "body": json.dumps(envelope)}
+
+
+def message_with(name: str, sample: str, **response: Any) -> Any:
+    envelope = json.loads(message(name, sample)["body"])
+    envelope["detail"]["data"]["response"] |= response
     return {"messageId": name, "body": json.dumps(envelope)}
 
 
@@ -43,7 +60,7 @@ def client() -> Iterator[Any]:
 
 @pytest.fixture
 def store_response(client: Any) -> StoreResponse:
-    return StoreResponse(CacheTable(client, TABLE), Logger(service="test"), clock=lambda: NOW)
+    return StoreResponse(CacheTable(client, TABLE), PRICES, Logger(service="test"), clock=lambda: NOW)
 
 
 def items(client: Any) -> list[Any]:
@@ -51,14 +68,60 @@ def items(client: Any) -> list[Any]:
 
 
 def test_an_answer_is_stored_as_it_came(client: Any, store_response: StoreResponse):
-    records = [message("m1", "chat"), message("m2", "chat-stream"), message("m3", "embeddings")]
+    samples = ("chat", "chat-stream", "embeddings", "object")
+    records = [message(sample, sample) for sample in samples[:3]]
+    records.append({"messageId": "object", "body": (SAMPLES / "ResponseCaptured.object.json").read_text()})
 
     assert failures(store_response({"Records": records})) == []
 
-    stored = {item["content_type"]["S"]: item for item in items(client) if item["server"]["S"] == "demo"}
-    assert stored["text/event-stream"]["body"]["B"].endswith(b"data: [DONE]\n\n")
-    assert int(stored["text/event-stream"]["expires_at"]["N"]) == 1_796_031_000
-    assert len(items(client)) == 3
+    stored = {item["cache_key"]["S"]: item for item in items(client)}
+    for record in records:
+        response = cached_response_of(Event.from_sqs_body(record["body"]), PRICES)
+        assert stored.pop(response.cache_key) == item_of(response)
+    assert stored == {}
+
+
+@pytest.mark.parametrize("sample", ["chat", "chat-stream", "embeddings"])
+def test_the_proxy_reads_what_was_stored(client: Any, sample: str):
+    record = message(sample=sample)
+    data = json.loads(record["body"])["detail"]["data"]
+    StoreResponse(CacheTable(client, TABLE), load_price_book(), Logger(service="test"), lambda: NOW)(
+        {"Records": [record]}
+    )
+
+    stored = stored_as_json(client)
+    label = label_of(stored, data["digest"], now=data["created_at"] + 60, ttl=3600, max_age=3600)
+
+    assert label.packed is not None
+    answer = stored_of(label, label.packed)
+    assert hashlib.sha256(answer.body).hexdigest() == data["response"]["body_sha256"]
+    assert (answer.is_stream, answer.content_type) == (sample == "chat-stream", data["response"]["content_type"])
+    assert (answer.usage, answer.age) == (Usage.from_event(data["usage"]), 60)
+    assert answer.timing == pairs(data["response"].get("timing"))
+    assert answer.saved == f"{stored['cost']['S']} USD"
+
+
+def test_the_proxy_reads_where_an_object_is(client: Any, store_response: StoreResponse):
+    body = (SAMPLES / "ResponseCaptured.object.json").read_text(encoding="utf-8")
+    data = json.loads(body)["detail"]["data"]
+    store_response({"Records": [{"messageId": "m", "body": body}]})
+
+    label = label_of(stored_as_json(client), data["digest"], data["created_at"], 3600, 3600)
+
+    assert (label.packed, label.object, label.size) == (None, data["response"]["object"], 2_097_152)
+    assert label.timing == pairs(data["response"]["timing"])
+
+
+def pairs(timing: list[list[int]] | None) -> tuple[tuple[int, int], ...]:
+    return tuple((begin, milliseconds) for begin, milliseconds in timing or ())
+
+
+def stored_as_json(client: Any) -> dict[str, Any]:
+    """The one item, as DynamoDB's JSON has it: bytes in base64."""
+    [item] = items(client)
+    return {
+        name: {"B": base64.b64encode(value["B"]).decode()} if "B" in value else value for name, value in item.items()
+    }
 
 
 @pytest.mark.parametrize("order", list(permutations(["old", "new", "newest"])), ids=",".join)
@@ -101,24 +164,37 @@ def test_an_answer_of_another_kind_is_none_of_its_business(client: Any, store_re
 
 def largest_body() -> int:
     """How many bytes of body still fit into one item."""
-    return LARGEST_ITEM - item_size(read(message(body=b"")).to_item())
-
-
-def read(record: Any) -> CachedResponse:
-
-    return cached_response_of(Event.from_sqs_body(record["body"]))
+    response = cached_response_of(Event.from_sqs_body(message(body=b"")["body"]), PRICES)
+    return LARGEST_ITEM - item_size(item_of(response))
 
 
 def test_an_answer_that_is_too_large_is_dropped_and_logged(
     client: Any, store_response: StoreResponse, caplog: pytest.LogCaptureFixture
 ):
-    too_large = message("too-large", body=b"x" * (largest_body() + 1))
+    records = [
+        message("too-large", body=b"x" * (largest_body() + 1)),
+        message_with("never-captured", "object", body_size=LARGEST_BODY + 1),
+        message("fits", "embeddings"),
+    ]
 
-    assert failures(store_response({"Records": [too_large, message("fits", "embeddings")]})) == []
+    assert failures(store_response({"Records": records})) == []
 
     assert len(items(client)) == 1
-    [record] = [record for record in caplog.records if "too large" in record.message]
-    assert (record.levelname, vars(record)["item_size"]) == ("WARNING", LARGEST_ITEM + 1)
+    logged = [vars(record) for record in caplog.records if "too large" in record.message]
+    assert [(each["levelname"], each["size"]) for each in logged] == [
+        ("WARNING", LARGEST_ITEM + 1),
+        ("WARNING", LARGEST_BODY + 1),
+    ]
+
+
+def test_a_refusal_says_nothing_of_the_answer(store_response: StoreResponse, caplog: pytest.LogCaptureFixture):
+    canary = "canary-in-an-answer"
+    encoded = base64.b64encode(canary.encode()).decode()
+    records = [message_with("not-packed", "chat", body=encoded), message_with("no-base64", "chat", body=canary)]
+
+    assert failures(store_response({"Records": records})) == ["not-packed", "no-base64"]
+
+    assert canary not in caplog.text + "".join(str(vars(record)) for record in caplog.records)
 
 
 def test_an_answer_that_has_expired_is_dropped(client: Any, store_response: StoreResponse):
@@ -132,12 +208,12 @@ class FakeCache:
     def __init__(self, error: Exception | None = None, cache_key: str = "") -> None:
         self._error = error
         self._cache_key = cache_key
-        self.stored: list[CachedResponse] = []
+        self.stored: list[dict[str, Any]] = []
 
-    def store(self, response: CachedResponse) -> bool:
-        if self._error and response.cache_key == self._cache_key:
+    def store(self, item: dict[str, Any]) -> bool:
+        if self._error and item["cache_key"]["S"] == self._cache_key:
             raise self._error
-        self.stored.append(response)
+        self.stored.append(item)
         return True
 
 
@@ -152,20 +228,21 @@ class FakeCache:
 def test_what_could_not_be_stored_comes_again_alone(error: Exception):
     keys = ["a" * 64, "b" * 64, "c" * 64]
     cache = FakeCache(error, keys[1])
-    store_response = StoreResponse(cache, Logger(service="test"), clock=lambda: NOW)
+    store_response = StoreResponse(cache, PRICES, Logger(service="test"), clock=lambda: NOW)
 
     response = store_response({"Records": [message(key[0], cache_key=key) for key in keys]})
 
     assert failures(response) == ["b"]
-    assert [stored.cache_key for stored in cache.stored] == [keys[0], keys[2]]
+    assert [stored["cache_key"]["S"] for stored in cache.stored] == [keys[0], keys[2]]
 
 
 def test_the_largest_answer_that_fits_is_stored():
     cache = FakeCache()  # moto counts a binary in base64
 
-    StoreResponse(cache, Logger(service="test"), clock=lambda: NOW)({"Records": [message(body=b"x" * largest_body())]})
+    store_response = StoreResponse(cache, PRICES, Logger(service="test"), clock=lambda: NOW)
+    store_response({"Records": [message(body=b"x" * largest_body())]})
 
-    assert [item_size(stored.to_item()) for stored in cache.stored] == [LARGEST_ITEM]
+    assert [item_size(stored) for stored in cache.stored] == [LARGEST_ITEM]
 
 
 def test_the_handler_is_put_together(client: Any, monkeypatch: pytest.MonkeyPatch):

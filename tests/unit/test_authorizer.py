@@ -25,7 +25,7 @@ CONTEXT = {
     "key_id": KEY_HASH[:12],
     "limits_id": KEY_HASH[:12],
     **dict.fromkeys(("owner", "tags", "expires_at", "servers", "models", "rpm", "tpm", "parallel"), ""),
-    **dict.fromkeys(("budget_day", "budget_month", "currency", "cache"), ""),
+    **dict.fromkeys(("budget_day", "budget_month", "currency", "cache", "log_content"), ""),
 }
 
 
@@ -157,8 +157,16 @@ def test_a_budget_without_a_currency_is_in_that_of_the_price_book():
     assert context(budget_day=Decimal(5))["currency"] == "USD"
 
 
-def test_a_cache_that_is_off_is_as_none():
-    assert context(cache={"mode": "off", "ttl": Decimal(60), "pool": "web"}) == CONTEXT
+@pytest.mark.parametrize(
+    ("cache", "policy"),
+    [
+        ({"mode": "off"}, "off"),
+        ({"mode": "off", "ttl": Decimal(60), "pool": "web"}, "off"),
+        ({"mode": "on", "ttl": Decimal(60)}, "on:60:"),
+    ],
+)
+def test_a_cache_policy_may_be_off_or_of_the_client_alone(cache: dict[str, Any], policy: str):
+    assert context(cache=cache) == CONTEXT | {"cache": policy}
 
 
 @pytest.mark.parametrize("header", ["authorization", "AUTHORIZATION"])

@@ -16,7 +16,7 @@ from console.costs_bars import bar_chart
 from console.costs_period import Period, add_period, chosen_period, today
 from console.costs_progress import Bars
 from console.costs_summary import AMOUNTS, COUNTS, NAMES, SUMS, share_of, summarize, top, total_of
-from console.costs_text import plain, summary_csv, summary_table
+from console.costs_text import as_document, plain, summary_csv, summary_table
 from console.errors import ConsoleError
 
 Item = dict[str, Any]
@@ -281,3 +281,28 @@ def test_a_bar_is_drawn_on_a_terminal_only_and_taken_away():
 
 def test_numbers_without_exponents():
     assert [plain(Decimal(text)) for text in ("1E+3", "0.0000001", "2.50")] == ["1000", "0.0000001", "2.5"]
+
+
+def hits(model: str, number: int, priced: int, saved: str) -> Item:
+    """A sum of answers of the response cache, of which so many have a price."""
+    sums = {"requests": Decimal(max(number, 1)), "cache_hits": Decimal(number), "hits_priced": Decimal(priced)}
+    return dict.fromkeys(SUMS, Decimal(0)) | {"model": model, "cost_saved": Decimal(saved)} | sums
+
+
+def test_what_the_response_cache_saved_is_shown_when_it_answered_and_unknown_when_it_is():
+    rows = summarize([hits("a", 2, 2, "0.5"), hits("b", 1, 0, "0"), hits("bare", 0, 0, "0")], ["model"])
+
+    lines = summary_table(rows, ["model"]).splitlines()
+    assert "SAVED USD" in lines[0]
+    saved = {line.split()[0]: line.split()[-2] for line in lines[1:] if line and line[0] in "abT"}
+    assert saved == {"a": "0.500000", "b": "unknown", "bare": "-", "TOTAL": "0.500000"}
+    assert "saved an unknown amount: 1." in lines[-1]
+    known = list(csv.DictReader(io.StringIO(summary_csv(rows, ["model"]))))
+    assert {row["model"]: row["cost_saved"] for row in known} == {"a": "0.5", "b": "", "bare": "0"}
+    assert {row["model"]: as_document(row)["cost_saved"] for row in rows} == {"a": Decimal("0.5"), "b": None, "bare": 0}
+
+
+def test_without_the_response_cache_there_is_no_column_for_it():
+    rows = summarize([dict.fromkeys(SUMS, Decimal(0)) | {"model": "a", "requests": Decimal(1)}], ["model"])
+
+    assert "SAVED" not in summary_table(rows, ["model"])

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import NoRegionError
 from openai_proxy.pricing import parse_price_book
 from openai_proxy.ulid import new_ulid
 
 from console.costs_period import Period
 from console.costs_plot import SERIES, Series, bars_chart, columns_chart, ranges_chart, svg, write_png
 from console.costs_report import Report, in_steps, money, report_page
-from console.costs_report_figures import EntryFigures, Throttles, entry_figures, percentile
+from console.costs_report_figures import EntryFigures, Throttles, entry_figures, percentile, read_throttles
 from console.costs_summary import SUMS
 from console.errors import ConsoleError
 
@@ -107,7 +108,8 @@ def test_every_chart_has_a_table_beside_it(page_text: str):
 
     assert len(sections) == 7
     for section in sections:
-        assert section.count("<svg") == section.count('role="img" aria-label="') == section.count("<table>") == 1
+        assert section.count('role="img" aria-label="') == section.count("<table>") == 1
+        assert re.findall(r'<div class="(screen|phone)"><svg', section) == ["screen", "phone"]
 
 
 def test_ids_are_unique_on_the_page(page_text: str):
@@ -127,16 +129,88 @@ def test_charts_take_the_colours_of_the_page(page_text: str):
 def test_a_page_says_what_it_does_not_know(page_text: str):
     text = " ".join(Page(page_text).texts)
 
-    assert "1 requests have no price." in text
-    assert re.search(r"unknown</th><td>1</td><td>1</td><td>unpriced</td>", page_text)
-    assert re.search(r"free</th><td>1</td><td>0</td><td>\$0.00</td>", page_text)
+    assert "1 request without a price, in no amount here: unknown on openai (1)." in text
+    assert "2026-11-23 was not over when this page was made." in text
+    assert re.search(r"unknown</th><td>unpriced</td><td>1</td><td>1</td>", page_text)
+    assert re.search(r"free</th><td>\$0.00</td><td>1</td><td>0</td>", page_text)
+
+
+def test_what_has_a_price_needs_no_column_for_what_has_none():
+    headings = re.findall(r'<th scope="col">([^<]*)</th>', report([rollup(cost=Decimal(1))]))
+
+    assert headings[:3] == ["Day", "Spend", "Requests"]
+    assert "Without a price" not in headings
+
+
+def test_throttles_are_told_in_words_and_in_order():
+    days = {date(2026, 11, 3): {"upstream": 2, "key_rpm": 7}, date(2026, 11, 4): {"a_new_one": 1}}
+    page = report([rollup()], days=days)
+
+    [table] = re.findall(r'aria-label="Throttled requests">(.*?)</table>', page, re.DOTALL)
+    assert re.findall(r'<th scope="col">([^<]*)</th>', table) == ["Day", "Requests a minute", "The server", "a_new_one"]
+    assert "<span>Throttled</span><b>10</b>" in page
 
 
 def test_a_page_about_nothing():
     text = " ".join(Page(report([])).texts)
 
-    assert "Missing: no such metric." in text
-    assert "$0" not in text.replace("$0.00", "", 2)  # of the savings
+    assert "no such metric." in text
+    assert "$0" not in text.replace("$0.00", "", 3)  # of the savings
+
+
+def test_what_an_entry_says_was_saved_is_not_priced_again():
+    savings = entry_figures([entry(cache_status="HIT", cost_saved=Decimal("0.7"), model="unlisted")], PRICES).savings
+
+    assert (savings.hits, savings.hits_saved, savings.hits_unpriced) == (1, Decimal("0.7"), 0)
+
+
+class CloudWatch:
+    """Sums by metric and source, each on one day; the part of a client that a report needs."""
+
+    def __init__(self, **sums: float) -> None:
+        self.sums = sums
+        self.asked: list[tuple[datetime, datetime]] = []
+
+    def get_metric_statistics(self, **request: Any) -> Any:
+        self.asked.append((request["StartTime"], request["EndTime"]))
+        name = "_".join([request["MetricName"], *(each["Value"] for each in request["Dimensions"])])
+        inside = request["StartTime"] <= NOON < request["EndTime"]
+        return {"Datapoints": [{"Timestamp": NOON, "Sum": self.sums[name]}] if inside and name in self.sums else []}
+
+
+YEARS = Period(date(2022, 1, 1), date(2026, 11, 30))
+
+
+def throttles(**sums: float) -> Throttles:
+    fake: Any = CloudWatch(**sums)
+    return read_throttles(lambda: fake, YEARS)
+
+
+def test_throttles_of_every_source_are_asked_for():
+    found = throttles(Throttles_key_rpm=7, Throttles_upstream=2, Throttles_key_budget=0)
+
+    assert found == Throttles({NOON.date(): {"key_rpm": 7, "upstream": 2}})
+
+
+def test_no_throttles_are_told_from_no_metrics():
+    assert throttles(Requests=5) == Throttles({})
+    assert "no metrics OpenAIProxy" in throttles().problem
+
+
+def test_long_periods_are_asked_for_in_parts_that_cloudwatch_answers():
+    fake: Any = CloudWatch(Requests=1)
+    read_throttles(lambda: fake, YEARS)
+
+    assert all((end - start).days <= 1440 for start, end in fake.asked)
+    assert min(fake.asked)[0] == datetime(2022, 1, 1, tzinfo=UTC)
+    assert max(end for _, end in fake.asked) == datetime(2026, 12, 1, tzinfo=UTC)
+
+
+def test_a_cloudwatch_out_of_reach_is_a_note():
+    def unreachable() -> Any:
+        raise NoRegionError
+
+    assert "could not be asked" in read_throttles(unreachable, YEARS).problem
 
 
 def test_what_caches_saved():

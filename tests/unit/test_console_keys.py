@@ -118,7 +118,7 @@ class TestCreate:
             "budget_day": {"N": "0.5"},
             "budget_month": {"N": "10"},
             "currency": {"S": "USD"},
-            "cache": {"M": {"mode": {"S": "on"}, "ttl": {"N": "3600"}, "pool": {"S": "web-shop"}}},
+            "cache": {"M": {"mode": {"S": "on"}, "ttl": {"N": "3600"}}},
         }
 
     def test_programs_get_everything(self, run: Run):
@@ -292,7 +292,7 @@ class TestShow:
             "Parallel requests  5",
             "Budget a day       0.5 USD",
             "Budget a month     10 USD",
-            "Response cache     on: 3,600 s, pool web-shop",
+            "Response cache     on: 3,600 s",
         ]
 
     def test_what_is_not_set_is_said_too(self, run: Run):
@@ -344,7 +344,7 @@ class TestUpdate:
             "  Tokens a minute: 100,000 → no limit",
             "  Budget a day: 0.5 USD → 1.5 USD",
             "  Budget a month: 10 USD → no limit",
-            "  Response cache: on: 3,600 s, pool web-shop → on: 60 s, pool web-shop",
+            "  Response cache: on: 3,600 s → on: 60 s",
         ]
         assert ran.err == (
             "For up to AuthorizerCacheSeconds (60 s by default), a door that remembers the key goes on with it "

@@ -9,12 +9,14 @@ import pytest
 from boto3.dynamodb.types import TypeSerializer
 from hypothesis import given
 from hypothesis import strategies as st
+from openai_proxy.dynamodb import to_item
 from openai_proxy.events import Event, MalformedEventError
-from openai_proxy.pricing import parse_price_book
+from openai_proxy.pricing import load_price_book, parse_price_book
 from openai_proxy.ulid import new_ulid
-from record_cost.entry_cost import PRICE_ATTRIBUTES
+from openai_proxy.usage import Usage
+from record_cost.entry_cost import PRICE_ATTRIBUTES, usage_of_entry
 from record_cost.ledger import LedgerEntry, Rollup, add_shares, entry_of
-from record_cost.table import MOST_ITEMS, build_transaction, in_transactions, to_item
+from record_cost.table import MOST_ITEMS, build_transaction, in_transactions
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
 PRICES = parse_price_book(
@@ -116,6 +118,7 @@ def test_its_share_of_its_rollups():
         "requests": 1,
         "failed": 0,
         "cache_hits": 0,
+        "hits_priced": 0,
         "unpriced": 0,
         "usage_missing": 0,
         "usage_estimated": 0,
@@ -126,8 +129,11 @@ def test_its_share_of_its_rollups():
         "reasoning_output_tokens": 0,
         "input_audio_tokens": 0,
         "output_audio_tokens": 0,
+        "input_image_tokens": 0,
+        "output_image_tokens": 0,
         "audio_duration": 0,
         "cost": Decimal("0.0003129"),
+        "cost_saved": 0,
         "duration": Decimal("1.902311"),
         "first_chunks": 1,
         "time_to_first_chunk": Decimal("0.412356"),
@@ -162,6 +168,51 @@ def test_every_component_of_a_cost_is_there_and_they_add_up():
     assert recorded.attributes["cost"] == sum(costs.values()) == recorded.share["cost"]
     assert recorded.attributes["audio_duration"] == recorded.share["audio_duration"] == Decimal("7.123457")
     assert set(costs) | {"cost"} <= set(PRICE_ATTRIBUTES)
+
+
+def test_image_tokens_have_their_own_price_and_are_on_the_entry():
+    recorded = entry_of(Event.from_envelope(sample("InferenceCompleted.images")), load_price_book())
+
+    assert recorded.attributes["price_rule"] == "list:openai/gpt-image-1.5"
+    costs = {name: value for name, value in recorded.attributes.items() if name.startswith("cost_") and value}
+    assert costs == {
+        "cost_input": Decimal("0.0005"),  # 100 tokens of text at 5 USD a million
+        "cost_image_input": Decimal("0.0016"),
+        "cost_output": Decimal("0.00032"),
+        "cost_image_output": Decimal("0.050176"),
+    }
+    assert recorded.attributes["cost"] == sum(costs.values())
+    assert recorded.attributes["input_image_tokens"] == recorded.share["input_image_tokens"] == 200
+    assert recorded.attributes["output_image_tokens"] == recorded.share["output_image_tokens"] == 1568
+    assert usage_of_entry(recorded.attributes) == Usage.from_event(
+        sample("InferenceCompleted.images")["detail"]["data"]["usage"]
+    )
+
+
+def test_what_the_server_did_not_tell_apart_is_not_on_the_entry():
+    recorded = entry("InferenceCompleted.chat-stream")
+
+    assert recorded.attributes.keys().isdisjoint({"input_image_tokens", "output_image_tokens"})
+    assert usage_of_entry(recorded.attributes).input_image_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("server", "saved"), [("openai", Decimal("0.000036")), ("ollama", Decimal(0)), ("elsewhere", None)]
+)
+def test_a_hit_of_the_response_cache_costs_nothing_and_saves_what_it_would_have_cost(
+    server: str, saved: Decimal | None
+):
+    recorded = entry("InferenceCompleted.cache-hit", data__server__name=server)
+
+    assert (recorded.attributes["pricing"], recorded.attributes["price_rule"]) == ("free", "response cache")
+    assert (recorded.attributes["cost"], recorded.share["cost"], recorded.share["unpriced"]) == (0, 0, 0)
+    assert recorded.attributes.get("cost_saved") == saved
+    assert recorded.share["cost_saved"] == (saved or 0)
+    assert (recorded.share["cache_hits"], recorded.share["hits_priced"]) == (1, int(saved is not None))
+
+
+def test_what_no_cache_answered_saves_nothing():
+    assert "cost_saved" not in entry("InferenceCompleted.chat-stream").attributes
 
 
 def test_for_whom_a_request_was_is_on_the_entry():

@@ -20,6 +20,7 @@ OUTPUTS = {
     "LimitsTable": "limits",
     "CostsTable": "costs",
     "CacheTable": "cache",
+    "CacheBucket": "cached",
 }
 
 

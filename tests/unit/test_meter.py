@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
-from proxy.meter import Meter, find_news, usage_of, without_usage_chunk
+from proxy.meter import Meter, without_usage_chunk
+from proxy.reported_usage import usage_of
 
 USAGE = {
     "prompt_tokens": 100,
@@ -30,7 +31,7 @@ def chunk(text: str = "", finish: str | None = None, usage: object = None, choic
 def metered(*chunks: bytes, content_type: str = "text/event-stream; charset=utf-8", uses_tokens: bool = True) -> Meter:
     meter = Meter(content_type, uses_tokens)
     for piece in chunks:
-        meter.see(piece, find_news(piece))
+        meter.see(piece)
     meter.end()
     return meter
 
@@ -159,3 +160,58 @@ def test_a_mark_of_the_end_counts_though_something_follows_it() -> None:
 def test_usage_of_a_question_about_an_answer_is_not_counted_again() -> None:
     body = json.dumps({"object": "response", "status": "completed", "usage": USAGE}).encode()
     assert metered(body, content_type="application/json", uses_tokens=False).usage == Usage(source="none")
+
+
+CHAT = [
+    sse(chunk("a" * 700)),
+    sse({**chunk("a" * 1500), "object": "chat.completion.chunk"}),
+    sse(chunk("b", usage=USAGE)),
+    sse(chunk("b", usage={**USAGE, "completion_tokens": 3})),
+    sse(chunk(usage=USAGE, choices=False)),
+    sse(chunk(usage={"prompt_tokens": 0, "completion_tokens": 0}, choices=False)),
+    sse(chunk("", "stop")),
+    sse(chunk("", "length")),
+    sse({**chunk("a"), "model": "m-2"}),
+    sse({"choices": [], "usage": USAGE}),
+    sse({"error": {"message": "no"}}),
+    sse({"error": None, "choices": []}),
+    b'data: {"usage":\r\ndata: {"prompt_tokens": 5}}\r\n\r\n',
+    b": a comment\n\n",
+    b"data: [DONE]\n\n",
+]
+RESPONSES = [
+    sse({"type": "response.created", "response": {"object": "response", "status": "in_progress", "model": "m-3"}}),
+    sse({"type": "response.output_text.delta", "delta": "a" * 900}),
+    sse({"type": "response.completed", "response": {"object": "response", "status": "completed", "usage": USAGE}}),
+    sse({"type": "response.failed", "response": {"object": "response", "status": "failed", "error": {"code": "x"}}}),
+    sse({"type": "error", "error": {"message": "no"}}),
+    b": a comment\n\n",
+]
+
+
+@settings(max_examples=400)
+@given(st.sampled_from([CHAT, RESPONSES]).flatmap(lambda events: st.lists(st.sampled_from(events), max_size=12)))
+def test_read_many_at_a_time_events_say_what_they_say_one_by_one(events: list[bytes]) -> None:
+    one_by_one = Meter("text/event-stream", uses_tokens=True, says_its_end=True)
+    for event in events:
+        one_by_one.see(event)
+        assert one_by_one.usage  # reads what has come by now
+    at_once, together = (Meter("text/event-stream", uses_tokens=True, says_its_end=True) for _ in range(2))
+    for event in events:
+        at_once.see(event)
+    together.see(b"".join(events))
+    for meter in (at_once, together):
+        assert said(meter) == said(one_by_one)
+
+
+def said(meter: Meter) -> tuple[object, ...]:
+    return meter.usage, meter.model, meter.id, meter.finish_reasons, meter.has_error, meter.is_cut, meter.size
+
+
+def test_a_long_stream_is_read_in_between() -> None:
+    long = sse(chunk("x" * 1000)) * 200
+    meter = metered(sse(chunk("a", "stop", USAGE)), long, *[sse(chunk("y" * 1000))] * 200)
+    assert (meter.usage, meter.finish_reasons) == (REPORTED, ["stop"])
+    sample, factor = meter.sample
+    assert len(sample) <= 32 * 1024
+    assert len(sample) * factor == pytest.approx(meter.size)

@@ -150,15 +150,16 @@ def test_show_a_server_lists_what_it_is_known_to_have(run: Run, files: list[str]
     assert len(listed) > 50
     assert listed["gpt-mine"]["rule"].endswith("1x list:openai/gpt-5")
     assert Decimal(listed["gpt-5"]["usd"]["input"]) * 2 == Decimal(listed["gpt-mine"]["usd"]["input"])
-    assert listed["gpt-image-1"]["uncounted"]
+    assert listed["gpt-image-1"]["usd"]["image_input"] == "5"  # half of the list
+    assert listed["tts-1"]["uncounted"]
 
 
 def test_show_says_what_is_not_counted_and_what_the_least_is(run: Run):
     files = [str(ROOT / "prices.yaml"), "--servers-file", str(ROOT / "openai_servers.yaml")]
 
-    text = run("show", "--server", "openai", "--model", "gpt-image-1", "--prices", *files)
+    text = run("show", "--server", "openai", "--model", "tts-1", "--prices", *files)
 
-    assert "unpriced: cache_image_read_mtok, input_image_mtok not counted" in text
+    assert "unpriced: input_mchars not counted" in text
 
 
 @pytest.mark.parametrize("way", [[], ["--json"]])
@@ -199,7 +200,7 @@ providers: list[Provider] = [
                             input_mtok=TieredPrices(
                                 base=Decimal('0.30000000000000004'), tiers=[Tier(start=1000, price=Decimal('6'))]
                             ),
-                            output_image_mtok=Decimal('3'),
+                            output_video_mtok=Decimal('3'),
                             web_searches_kcount=Decimal('10'),
                         ),
                     ),
@@ -224,7 +225,7 @@ MODELS: list[dict[str, Any]] = [
         "match": {"or": [{"equals": "old"}, {"starts_with": "old-"}]},
         "prices": [
             {"input": "1", "output": "2"},
-            {"from": "2026-07-01", "input": ["0.3", [1000, "6"]], "uncounted": ["output_image_mtok"]},
+            {"from": "2026-07-01", "input": ["0.3", [1000, "6"]], "uncounted": ["output_video_mtok"]},
             {"hours": ["16:30", "00:30"], "request": "0.005", "audio_hour": "0.36"},
         ],
     },

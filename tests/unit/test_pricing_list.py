@@ -24,7 +24,7 @@ from openai_proxy.pricing import Cost, PriceBook, Unpriced
 from openai_proxy.pricing_list import PriceList, load_price_list
 from openai_proxy.pricing_rates import Price
 from openai_proxy.usage import Usage
-from proxy.meter import usage_of
+from proxy.reported_usage import usage_of
 
 from console.price_conversion import price_list_of
 from console.price_source import installed
@@ -88,10 +88,11 @@ def usages(draw: st.DrawFn) -> Usage:
     """Usage whose parts fit into their wholes, of all classes that genai-prices and the proxy have in common."""
     parts = st.sampled_from([0, 0, 1, 7, 1_000, 99_999, 300_000, 2_000_000])
     fresh, cached, written, spoken, text, thought, voice = (draw(parts) for _ in range(7))
+    seen, drawn = draw(parts), draw(parts)
     seconds = draw(st.sampled_from([None, None, 0.5, 3.0, 61.25]))
     return Usage(
-        fresh + cached + written + spoken,
-        text + thought + voice,
+        fresh + cached + written + spoken + seen,
+        text + thought + voice + drawn,
         cached,
         written,
         thought,
@@ -99,6 +100,8 @@ def usages(draw: st.DrawFn) -> Usage:
         spoken,
         voice,
         seconds,
+        seen,
+        drawn,
     )
 
 
@@ -113,6 +116,9 @@ def theirs(provider: str, model: str, usage: Usage, at: datetime) -> Decimal:
         output_tokens=usage.output_tokens,
         output_reasoning_tokens=usage.reasoning_output_tokens,
         output_audio_tokens=usage.output_audio_tokens,
+        input_image_tokens=usage.input_image_tokens,
+        cache_image_read_tokens=0,
+        output_image_tokens=usage.output_image_tokens,
         **seconds,
         **{f"input_{name}": value for name, value in seconds.items()},
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from openai_proxy.server_options import Caching
 from openai_proxy.servers import Server, ServersFileError, TokenReference, load_servers, parse_servers, warnings_of
 
 GOOD = "a: {url: 'https://api.example/v1/', token: '${A_KEY}', model: m}\n"
@@ -97,3 +98,36 @@ def test_every_fault_names_file_server_key_and_remedy(text: str, named: list[str
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ServersFileError, match="cannot be read"):
         load_servers(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("{}", Caching(3600, None, False)),
+        ("{ttl: 60}", Caching(60, None, False)),
+        ("{ttl: 60, pool: all-of.us_1, any_temperature: true}", Caching(60, "all-of.us_1", True)),
+    ],
+)
+def test_a_server_may_have_its_answers_kept(written: str, read: Caching) -> None:
+    assert parse_servers(GOOD)["a"].cache is None
+    assert parse_servers(GOOD.replace("model: m", f"model: m, cache: {written}"))["a"].cache == read
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "true",
+        "{ttl: 0}",
+        "{ttl: 31536001}",
+        "{ttl: soon}",
+        "{pool: ''}",
+        "{pool: 'a b'}",
+        f"{{pool: {'x' * 65}}}",
+        "{pool: [a]}",
+        "{any_temperature: perhaps}",
+        "{mode: on}",
+    ],
+)
+def test_a_cache_policy_that_is_not_understood_is_refused(written: str) -> None:
+    with pytest.raises(ServersFileError, match=r"server 'a', key 'cache': .* Remedy: "):
+        parse_servers(GOOD.replace("model: m", f"model: m, cache: {written}"))

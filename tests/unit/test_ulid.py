@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.ulid import new_ulid, ulid_day, ulid_time
+from openai_proxy.ulid import new_ulid, ulid_day, ulid_of_fact, ulid_time
 
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))
@@ -23,3 +23,8 @@ def test_the_example_of_the_specification() -> None:
 def test_what_is_no_ulid(wrong: str) -> None:
     with pytest.raises(ValueError, match="not a ULID"):
         ulid_time(wrong)
+
+
+def test_the_same_fact_has_the_same_id() -> None:
+    assert ulid_of_fact(1e9, "a") == ulid_of_fact(1e9, "a") != ulid_of_fact(1e9, "b")
+    assert ulid_time(ulid_of_fact(1e9, "a")).timestamp() == 1e9

@@ -1,0 +1,104 @@
+"""The billed units of one request's event and ledger entry, computed from what the code really writes.
+
+One rule: no figure is a guess. Sizes are those of a sample, of its entry and of its transactions, as DynamoDB counts
+them (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html). docs/scale.md has
+the figures, and a test holds them to this.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from openai_proxy.events import Event
+from openai_proxy.pricing import PriceBook, load_price_book
+from openai_proxy.ulid import new_ulid
+from record_cost.lake import json_line, lake_row
+from record_cost.ledger import entry_of
+from record_cost.table import build_transaction, in_transactions
+
+SAMPLE = Path(__file__).parents[1] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
+BEGAN = 1_795_000_000
+"""When the first event was made; the others in the milliseconds after it."""
+_CLIENT = {"key_id": "3f2a91c07be4", "name": "Chat widget", "owner": "team-web", "tags": {"team": "web"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Bytes, and what each request of a batch takes of DynamoDB.
+
+    `rollup_units` are write units in the one partition of a day; that of a month takes as many.
+    """
+
+    event_bytes: int
+    entry_bytes: int
+    rollup_bytes: int
+    lake_bytes: int
+    transactions: float
+    write_units: float
+    rollup_units: float
+
+
+def event(number: int, model: int = 0) -> Event:
+    """A streamed chat. `number` tells events apart, `model` the models that answered."""
+    envelope: Any = json.loads(SAMPLE.read_text(encoding="utf-8"))
+    metadata, data = envelope["detail"]["metadata"], envelope["detail"]["data"]
+    metadata["id"] = metadata["request_id"] = new_ulid(BEGAN + number / 1000)
+    data["response"]["model"] += f"-{model}" if model else ""
+    data["client"] = _CLIENT
+    return Event.from_envelope(envelope)
+
+
+def units(batch: int, models: int, prices: PriceBook | None = None) -> Units:
+    """What each of `batch` requests of one client takes, when `models` models answered them."""
+    book = prices or load_price_book()
+    events = [event(number, number % models) for number in range(batch)]
+    entries = [entry_of(each, book) for each in events]
+    transactions = [build_transaction("costs", part) for part in in_transactions(entries)]
+    actions: list[Any] = [action for part in transactions for action in part]
+    items = [action["Put"]["Item"] for action in actions if "Put" in action]
+    rollups = [_rollup(action["Update"]) for action in actions if "Update" in action]
+    of_day = [each for each in rollups if each["pk"]["S"].startswith("day#")]
+    line = json_line(lake_row(events[0].id, entries[0].attributes, events[0].timestamp))
+    return Units(
+        event_bytes=len(events[0].to_entry("bus")["Detail"]),
+        entry_bytes=size_of(items[0]),
+        rollup_bytes=max(map(size_of, rollups)),
+        lake_bytes=len(line),
+        transactions=len(transactions) / batch,
+        write_units=sum(map(_write_units, [*items, *rollups])) / batch,
+        rollup_units=sum(map(_write_units, of_day)) / batch,
+    )
+
+
+def size_of(item: Mapping[str, Any]) -> int:
+    """The size of an item in DynamoDB's JSON, in bytes."""
+    return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
+
+
+def _value_size(value: Mapping[str, Any]) -> int:
+    [(kind, content)] = value.items()
+    match kind:
+        case "S":
+            return len(content.encode())
+        case "N":
+            return 1 + math.ceil(len(Decimal(content).normalize().as_tuple().digits) / 2)
+        case "M":
+            return 3 + len(content) + size_of(content)
+        case "L":
+            return 3 + sum(1 + _value_size(each) for each in content)
+        case _:
+            return 1
+
+
+def _rollup(update: Mapping[str, Any]) -> dict[str, Any]:
+    """What is in the table after the first addition: key, names and sums."""
+    return {**update["Key"], **{name[1:]: value for name, value in update["ExpressionAttributeValues"].items()}}
+
+
+def _write_units(item: Mapping[str, Any]) -> int:
+    """A transaction writes each begun KB twice."""
+    return 2 * math.ceil(size_of(item) / 1024)

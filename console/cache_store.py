@@ -1,0 +1,171 @@
+"""The response cache as the console uses it: what is in it, without content, and how it goes.
+
+One rule: what points to an object goes before the object, so that nobody is served what is half gone.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from boto3.dynamodb.types import TypeDeserializer
+
+from console.costs_progress import Bars
+from console.errors import ConsoleError
+from console.stack import Table
+
+INDEX = "by-client"
+FOLDER = "captured/"
+
+Part = TypeVar("Part")
+
+_MOST_ITEMS = 25
+_MOST_OBJECTS = 1000
+_MOST_TRIES = 8
+_MOST_PASSES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A cached answer, all but its content. Times are Unix seconds, sizes bytes.
+
+    `stored_size` is what it takes in the table; None where `object` names what holds it.
+    """
+
+    cache_key: str
+    event_id: str
+    client_id: str
+    scope: str
+    server: str
+    path: str
+    model: str | None
+    stream: bool
+    body_size: int
+    stored_size: int | None
+    object: str | None
+    cost: Decimal | None
+    created_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A body on S3. Of which answer, only the answer says."""
+
+    key: str
+    size: int
+
+
+class CacheStore:
+    """The table and the bucket. Every method raises botocore's errors."""
+
+    def __init__(
+        self,
+        table: Table,
+        bucket: tuple[Any, str],
+        bars: Bars | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._table = table
+        self._s3, self._bucket = bucket
+        self._bars = bars or Bars()
+        self._sleep = sleep
+
+    def answers(self) -> list[Answer]:
+        """All answers, those included that have expired and are not deleted yet."""
+        description: Any = self._table.client.describe_table(TableName=self._table.name)["Table"]
+        with self._bars("answers", description.get("ItemCount", 0)) as advance:  # counted every six hours
+            return list(self._read("scan", advance))
+
+    def answers_of(self, client_id: str) -> list[Answer]:
+        """Those that requests of one client have made, whoever may be served them."""
+        condition = {
+            "KeyConditionExpression": "client_id = :client",
+            "ExpressionAttributeValues": {":client": {"S": client_id}},
+        }
+        return list(self._read("query", lambda _: None, **condition))
+
+    def objects(self, client_id: str | None = None) -> list[StoredObject]:
+        """The bodies on S3, of one client or all; also those that no answer points to any more."""
+        prefix = FOLDER if client_id is None else f"{FOLDER}{client_id}/"
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        return [StoredObject(each["Key"], each["Size"]) for page in pages for each in page.get("Contents", ())]
+
+    def delete(self, answers: Sequence[Answer]) -> None:
+        """Delete answers, and what holds their bodies. Raises ConsoleError."""
+        with self._bars("answers", len(answers)) as advance:
+            for some in _parts(answers, _MOST_ITEMS):
+                self._delete_items([each.cache_key for each in some])
+                advance(len(some))
+        self.delete_objects([each.object for each in answers if each.object])
+
+    def delete_objects(self, keys: Sequence[str]) -> None:
+        """Delete bodies on S3. Raises ConsoleError."""
+        with self._bars("objects", len(keys)) as advance:
+            for some in _parts(keys, _MOST_OBJECTS):
+                wanted = {"Objects": [{"Key": key} for key in some], "Quiet": True}
+                refused = self._s3.delete_objects(Bucket=self._bucket, Delete=wanted).get("Errors", ())
+                if refused:
+                    raise ConsoleError(f"{len(refused)} objects were not deleted ({refused[0]['Code']}). Try it again.")
+                advance(len(some))
+
+    def erase(self, client_id: str) -> tuple[int, int]:
+        """Delete all that requests of a client have made: so many answers and objects. Raises ConsoleError."""
+        erased: dict[tuple[str, str], Answer] = {}
+        for _ in range(_MOST_PASSES):  # the index follows the table in a moment, and requests go on
+            found = [each for each in self.answers_of(client_id) if (each.cache_key, each.event_id) not in erased]
+            if not found:
+                break
+            self.delete(found)
+            erased.update({(each.cache_key, each.event_id): each for each in found})
+        else:
+            raise ConsoleError(
+                f"'{client_id}' fills the cache faster than it is erased: {len(erased)} answers are. Revoke its keys "
+                "first: `openai-proxy keys revoke --client-id`."
+            )
+        left = self.objects(client_id)
+        self.delete_objects([each.key for each in left])
+        return len(erased), len({each.object for each in erased.values() if each.object} | {each.key for each in left})
+
+    def _read(self, operation: str, advance: Callable[[int], None], **condition: Any) -> Iterator[Answer]:
+        client: Any = self._table.client  # whose types know each operation's paginator, not that of any
+        for page in client.get_paginator(operation).paginate(TableName=self._table.name, IndexName=INDEX, **condition):
+            yield from map(_answer, page["Items"])
+            advance(len(page["Items"]))
+
+    def _delete_items(self, keys: Sequence[str]) -> None:
+        requests: dict[str, Any] = {
+            self._table.name: [{"DeleteRequest": {"Key": {"cache_key": {"S": key}}}} for key in keys]
+        }
+        for number in range(_MOST_TRIES):
+            requests = self._table.client.batch_write_item(RequestItems=requests).get("UnprocessedItems") or {}
+            if not requests:
+                return
+            self._sleep(0.05 * 2**number)
+        raise ConsoleError("The table takes no more for now: not all is deleted. Try it again in a minute.")
+
+
+def _parts(all_: Sequence[Part], most: int) -> Iterator[Sequence[Part]]:
+    return (all_[begin : begin + most] for begin in range(0, len(all_), most))
+
+
+def _answer(item: Mapping[str, Any]) -> Answer:
+    read = TypeDeserializer().deserialize
+    values: dict[str, Any] = {name: read(value) for name, value in item.items()}
+    return Answer(
+        cache_key=values["cache_key"],
+        event_id=values["event_id"],
+        client_id=values["client_id"],
+        scope=values["scope"],
+        server=values["server"],
+        path=values["path"],
+        model=values.get("model"),
+        stream=values["stream"],
+        body_size=int(values["body_size"]),
+        stored_size=int(values["stored_size"]) if "stored_size" in values else None,
+        object=values.get("object"),
+        cost=Decimal(values["cost"]) if "cost" in values else None,
+        created_at=int(values["created_at"]),
+        expires_at=int(values["expires_at"]),
+    )

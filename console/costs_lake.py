@@ -1,0 +1,54 @@
+"""Corrections of the ledger to the lake.
+
+One rule: what the lake does not take is an error. An entry that was priced again keeps its revision in the ledger, so
+the next run sends it again.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import boto3
+from record_cost.lake import Lake
+
+from console.errors import ConsoleError
+from console.stack import stack_output
+from console.text import count
+
+
+def add_lake_options(command: argparse.ArgumentParser) -> None:
+    """Which stream leads into the lake."""
+    lake = command.add_mutually_exclusive_group()
+    lake.add_argument("--lake-stream", metavar="NAME", help="default: $LAKE_STREAM, else the stack's, if it has one")
+    lake.add_argument("--no-lake", action="store_true", help="leave the lake as it is")
+
+
+def chosen_lake(options: argparse.Namespace, environ: Mapping[str, str]) -> Lake | None:
+    """The lake of the stack, or that which is named instead; None without one. Raises ConsoleError."""
+    if options.no_lake:
+        return None
+    name = options.lake_stream or environ.get("LAKE_STREAM")
+    if not name:
+        try:
+            name = stack_output("LakeStream", options, environ)
+        except ConsoleError as error:
+            raise ConsoleError(f"{error} Or name the lake's stream with --lake-stream, or say --no-lake.") from error
+    session: Any = boto3.Session(region_name=environ.get("AWS_REGION"))  # which boto3 itself does not read
+    return Lake(session.client("firehose"), name) if name else None
+
+
+class Corrections:
+    """Sends corrected entries to the lake, if there is one. `sent` counts them."""
+
+    def __init__(self, lake: Lake | None) -> None:
+        self._lake = lake
+        self.sent = 0
+
+    def __call__(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Send entries as they are in the ledger. Raises ConsoleError when some were not taken."""
+        if self._lake is None:
+            return
+        if unsent := self._lake.put_again(entries):
+            problem = f"The lake did not take {count(len(unsent))} corrections ({min(unsent.values())})"
+            raise ConsoleError(f"{problem}; the ledger has them. Remedy: run it again, which sends them again.")
+        self.sent += len(entries)

@@ -1,0 +1,81 @@
+"""`ResponseCaptured`: an answer that is to be kept, packed small. Pure.
+
+An event has room for so much; a larger body goes by an object whose name the event holds.
+"""
+
+import base64
+import hashlib
+import zlib
+from typing import Any
+
+from openai_proxy.events import Event, rfc3339
+from openai_proxy.ulid import new_ulid
+
+from proxy.cache_flight import Flight
+from proxy.capture import Capture
+from proxy.inference import Inference
+
+LARGEST_IN_EVENT = 140 * 1024
+"""Bytes, packed: in base64, with all else, less than 200 kB. One call of PutEvents has room for that and for others."""
+_LEVEL = 1
+"""Of compression: 1 MiB in 5 ms. Level 6 takes three times as long to save another sixteenth (`docs/benchmarks.md`)."""
+
+
+def captured_event(
+    flight: Flight, inference: Inference, now: float, *, has_bucket: bool
+) -> tuple[Event | None, bytes | None]:
+    """The event, and the packed body that has to be put where the event says; None for what has no place.
+
+    `now` is in Unix seconds.
+    """
+    capture = flight.capture
+    packed, encoding, digest = _packed(capture)
+    event_id, client_id = new_ulid(now), inference.key.client_id if inference.key else ""
+    in_event = len(packed) <= LARGEST_IN_EVENT
+    if not in_event and not has_bucket:
+        return None, None
+    where = {"body": base64.b64encode(packed).decode()} if in_event else {"object": f"captured/{client_id}/{event_id}"}
+    model = inference.body.model if inference.body else None
+    data = {
+        "cache_key": flight.keys.key,
+        "digest": flight.keys.digest,
+        "scope": flight.policy.scope,
+        "server": {"name": inference.server},
+        "request": {
+            "path": inference.target.path if inference.target else "",
+            "model": model or None,
+            "stream": flight.is_stream,
+        },
+        "response": _response_of(flight, inference, encoding, digest) | where,
+        "usage": inference.usage.to_event(),
+        "created_at": int(now),
+        "expires_at": int(now) + flight.policy.ttl,
+    }
+    timestamp = rfc3339(now)
+    event = Event("ResponseCaptured", event_id, timestamp, inference.request_id, client_id, data)
+    return event, None if in_event else packed
+
+
+def _response_of(flight: Flight, inference: Inference, encoding: str, digest: str) -> dict[str, Any]:
+    """The answer without its body."""
+    response: dict[str, Any] = {
+        "status_code": 200,
+        "content_type": flight.content_type,
+        "model": inference.meter.model if inference.meter else None,
+        "encoding": encoding,
+        "body_size": flight.capture.size,
+        "body_sha256": digest,
+    }
+    return response | {"timing": flight.capture.timing} if flight.is_stream else response
+
+
+def _packed(capture: Capture) -> tuple[bytes, str, str]:
+    """The body compressed, unless that makes it no smaller; how; and the SHA-256 of the body itself."""
+    digest, packer, packed = hashlib.sha256(), zlib.compressobj(_LEVEL), bytearray()
+    for piece in capture.pieces:
+        digest.update(piece)
+        packed += packer.compress(piece)
+    packed += packer.flush()
+    if len(packed) >= capture.size:
+        return b"".join(capture.pieces), "identity", digest.hexdigest()
+    return bytes(packed), "zlib", digest.hexdigest()

@@ -1,0 +1,188 @@
+/** The page: from the key to the chat. It keeps nothing: what is typed lives as long as the tab. */
+
+import { Conversation } from "./conversation.js";
+import { byId, element, growing, say } from "./dom.js";
+import { Trouble, models, useKey } from "./proxy.js";
+import { explained, troubleBox } from "./troubles.js";
+
+const OTHER = "\u0000other";
+const ALIASES = "";
+const EXAMPLES = [
+  "Explain server-sent events in three sentences",
+  "Write a Python function that counts words, with a test",
+  "Compare three ways to sort in a table",
+];
+const WHY_UNAVAILABLE = {
+  server_not_configured: "No token yet",
+  upstream_unreachable: "Cannot be reached",
+  upstream_timeout: "Does not answer",
+};
+
+let byServer = new Map();
+
+// ------------------------------------------------------------------------------------------------------- key and models
+
+byId("local-note").hidden = !["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
+
+byId("connect").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const field = byId("key");
+  const button = byId("connect-button");
+  button.disabled = true;
+  byId("connect-trouble").replaceChildren();
+  field.removeAttribute("aria-invalid");
+  useKey(field.value);
+  try {
+    const listed = await models();
+    field.value = "";
+    open(listed);
+  } catch (error) {
+    if (!(error instanceof Trouble)) throw error;
+    useKey("");
+    if (explained(error).needsKey) field.setAttribute("aria-invalid", "true");
+    byId("connect-trouble").replaceChildren(troubleBox(error));
+    field.select();
+    field.focus();
+  } finally {
+    button.disabled = false;
+  }
+});
+
+function open({ models: ids, unavailable }) {
+  byServer = new Map();
+  for (const id of ids) {
+    const slash = id.indexOf("/");
+    const [server, model] = slash < 0 ? [ALIASES, id] : [id.slice(0, slash), id.slice(slash + 1)];
+    byServer.set(server, [...(byServer.get(server) || []), model]);
+  }
+  const servers = [...byServer.keys()].sort((a, b) => (a === ALIASES) - (b === ALIASES));
+  byId("server").replaceChildren(...servers.map((name) => element("option", { value: name }, name || "Aliases")));
+  const missing = new Map();
+  for (const { server, reason } of unavailable) {
+    const why = WHY_UNAVAILABLE[reason] || "Not available";
+    missing.set(why, [...(missing.get(why) || []), server]);
+  }
+  byId("unavailable").textContent = [...missing].map(([why, names]) => `${why}: ${names.join(", ")}.`).join(" ");
+  byId("unavailable").hidden = !missing.size;
+  showModels();
+  byId("welcome").hidden = true;
+  byId("playground").hidden = byId("session").hidden = false;
+  document.body.classList.add("open");
+  byId("question").focus();
+  say(`Connected. ${ids.length} models.`);
+}
+
+function leave() {
+  useKey("");
+  newChat();
+  byServer = new Map();
+  byId("server").replaceChildren();
+  byId("model").replaceChildren();
+  byId("playground").hidden = byId("session").hidden = true;
+  document.body.classList.remove("open");
+  byId("welcome").hidden = false;
+  byId("key").focus();
+}
+
+function showModels() {
+  const server = byId("server").value;
+  const names = byServer.get(server) || [];
+  const standard = server === ALIASES ? [] : [element("option", { value: "" }, "The server’s default")];
+  const other = server === ALIASES ? [] : [element("option", { value: OTHER }, "Another one …")];
+  byId("model").replaceChildren(...standard, ...names.map((name) => element("option", { value: name }, name)), ...other);
+  showChosen();
+}
+
+function showChosen() {
+  byId("other-model-row").hidden = byId("model").value !== OTHER;
+  const { server, model } = settings();
+  byId("chosen").textContent = [server, model].filter(Boolean).join(" · ");
+}
+
+function settings() {
+  const model = byId("model").value;
+  const temperature = byId("temperature").valueAsNumber;
+  return {
+    server: byId("server").value,
+    model: model === OTHER ? byId("other-model").value.trim() : model,
+    system: byId("system").value.trim(),
+    temperature: Number.isFinite(temperature) ? temperature : null,
+    noCache: byId("no-cache").checked,
+  };
+}
+
+byId("server").addEventListener("change", showModels);
+byId("model").addEventListener("change", () => {
+  showChosen();
+  if (byId("model").value === OTHER) byId("other-model").focus();
+});
+byId("other-model").addEventListener("input", showChosen);
+byId("choices").addEventListener("submit", (event) => event.preventDefault());
+byId("forget").addEventListener("click", leave);
+
+const wide = matchMedia("(min-width: 62rem)");
+const unfold = () => (byId("settings").open = wide.matches);
+wide.addEventListener("change", unfold);
+unfold();
+
+// ----------------------------------------------------------------------------------------------------------------- chat
+
+const conversation = new Conversation({
+  settings,
+  newKey: leave,
+  onBusy(busy) {
+    byId("send").hidden = busy;
+    byId("stop").hidden = !busy;
+    if (!busy && document.activeElement === document.body) byId("question").focus({ preventScroll: true });
+  },
+});
+const question = byId("question");
+const fit = growing(question);
+
+function send() {
+  const text = question.value.trim();
+  if (!text || conversation.busy) return;
+  question.value = "";
+  fit();
+  question.focus({ preventScroll: true });
+  byId("examples").hidden = true;
+  conversation.ask(text);
+}
+
+function newChat() {
+  conversation.clear();
+  byId("examples").hidden = false;
+  question.value = "";
+  fit();
+}
+
+byId("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+question.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  send();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") conversation.stop();
+});
+byId("stop").addEventListener("click", () => {
+  conversation.stop();
+  question.focus({ preventScroll: true });
+});
+byId("new-chat").addEventListener("click", () => {
+  newChat();
+  question.focus();
+});
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId(byId("playground").hidden ? "key" : "question").focus();
+});
+byId("examples").append(
+  element("p", {}, "For a start:"),
+  ...EXAMPLES.map((text) =>
+    element("button", { type: "button", class: "example", onclick: () => ((question.value = text), send()) }, text),
+  ),
+);

@@ -1,0 +1,170 @@
+/**
+ * What a model wrote, as page. Nothing of it is trusted:
+ *
+ *   1. HTML in it is shown as text; pictures are links, so that nothing is fetched; boxes of task lists are characters.
+ *   2. DOMPurify lets through only the elements and attributes that Markdown needs.
+ *   3. The page's Content-Security-Policy forbids what would be left: scripts, styles, pictures, forms, other origins.
+ */
+
+import DOMPurify from "./vendor/dompurify/purify.es.mjs";
+import { Marked } from "./vendor/marked/marked.esm.js";
+import { copyButton, element, markScrollers, say } from "./dom.js";
+
+const LONGEST_HIGHLIGHTED = 60_000;
+
+const escaped = (text) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+
+const markdown = new Marked({
+  breaks: true,
+  renderer: {
+    html: ({ text, block }) => (block ? `<p>${escaped(text)}</p>` : escaped(text)),
+    image: ({ href, text }) => `<a href="${escaped(href)}">[picture: ${escaped(text || href)}]</a>`,
+    checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
+    heading({ tokens, depth }) {
+      const level = Math.min(6, depth + 2);
+      return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;
+    },
+  },
+});
+
+const TAGS = "a blockquote br code del em h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul";
+const ALLOWED = {
+  ALLOWED_TAGS: [...TAGS.split(" "), "#text"],
+  ALLOWED_ATTR: ["align", "class", "href", "start", "title"],
+  ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  ALLOW_ARIA_ATTR: false,
+  ALLOW_DATA_ATTR: false,
+  RETURN_DOM_FRAGMENT: true,
+};
+
+DOMPurify.addHook("uponSanitizeAttribute", (node, attribute) => {
+  if (attribute.attrName !== "class") return;
+  const allowed = node.nodeName === "SPAN" ? /^((hljs|language)-[\w-]+ ?|[a-z]+_ ?)+$/ : /^language-[\w+#.-]{1,30}$/;
+  attribute.keepAttr = ["SPAN", "CODE"].includes(node.nodeName) && allowed.test(attribute.attrValue);
+});
+DOMPurify.addHook("afterSanitizeAttributes", (node) => {
+  if (node.nodeName !== "A") return;
+  node.setAttribute("target", "_blank");
+  node.setAttribute("rel", "noopener noreferrer nofollow");
+  if (!node.title) node.title = node.getAttribute("href") || "This address is not allowed here";
+});
+
+function fragmentOf(tokens) {
+  const fragment = DOMPurify.sanitize(markdown.parser(tokens), ALLOWED);
+  for (const code of fragment.querySelectorAll("pre > code")) dress(code);
+  for (const table of fragment.querySelectorAll("table")) {
+    const scroller = element("div", { class: "scrolls table", role: "group", "aria-label": "Table" });
+    table.replaceWith(scroller);
+    scroller.append(table);
+  }
+  return fragment;
+}
+
+/** A block of code with its language and a button to copy it. */
+function dress(code) {
+  const pre = code.parentElement;
+  const language = code.className.replace("language-", "");
+  const head = element("div", { class: "code-head" }, element("span", {}, language || "text"), copyButton("Copy", () => code.textContent));
+  const block = element("div", { class: "code" });
+  pre.replaceWith(block);
+  pre.className = "scrolls";
+  pre.setAttribute("role", "group");
+  pre.setAttribute("aria-label", language ? `Code, ${language}` : "Code");
+  block.append(head, pre);
+}
+
+/** The first heading of an answer comes right below that of the answer, whatever level its model chose for it. */
+function levelled(tokens, base) {
+  markdown.walkTokens(tokens, (token) => {
+    if (token.type !== "heading") return;
+    base ??= token.depth;
+    token.depth = Math.max(1, token.depth - base + 1);
+  });
+  return base;
+}
+
+let highlighter = null;
+
+/** Colour the code below `root`. The highlighter is loaded for the first block that needs it. */
+async function colour(root) {
+  const blocks = [...root.querySelectorAll("code[class^=language-]")].filter((code) => code.textContent.length < LONGEST_HIGHLIGHTED);
+  if (!blocks.length) return;
+  highlighter ??= import("./vendor/highlight/highlight.min.js").then((module) => module.default);
+  const hljs = await highlighter.catch(() => null);
+  for (const code of blocks) {
+    const language = code.className.replace("language-", "");
+    if (!hljs?.getLanguage(language)) continue;
+    const { value } = hljs.highlight(code.textContent, { language, ignoreIllegals: true });
+    code.replaceChildren(DOMPurify.sanitize(value, ALLOWED));
+  }
+}
+
+/**
+ * Markdown that grows. A block that is finished is made once and left alone; only the last one, which may still
+ * change, is made anew. So a long answer stays fast, and what one has selected in it stays selected.
+ */
+export class GrowingMarkdown {
+  constructor(root) {
+    this.text = "";
+    this.root = root;
+    this.last = element("div", { class: "last" });
+    this.open = "";
+    this.base = null;
+    this.scheduled = false;
+    this.cost = 0;
+    root.append(this.last);
+  }
+
+  add(text) {
+    this.text += text;
+    this.open += text;
+    if (this.scheduled) return;
+    this.scheduled = true;
+    // Rendering takes at most a fifth of the time, however long the open block has become.
+    setTimeout(() => requestAnimationFrame(() => this.render()), 4 * this.cost);
+  }
+
+  end() {
+    this.render();
+    const rest = [...this.last.childNodes];
+    this.last.replaceWith(...rest);
+    say(rest.map(spoken).join(" "));
+    for (const block of rest) if (block instanceof Element) colour(block);
+    markScrollers(this.root);
+    this.last = null;
+  }
+
+  render() {
+    if (!this.last) return;
+    this.scheduled = false;
+    const began = performance.now();
+    this.open = this.open.replace(/\r\n?/g, "\n");
+    const tokens = markdown.lexer(this.open);
+    const lastBlock = tokens.findLastIndex((token) => token.type !== "space");
+    const done = tokens.slice(0, Math.max(0, lastBlock));
+    const length = done.reduce((sum, token) => sum + token.raw.length, 0);
+    this.base = levelled(done, this.base);
+    if (length) this.finish(done);
+    this.open = this.open.slice(length);
+    const open = tokens.slice(done.length);
+    levelled(open, this.base);
+    this.last.replaceChildren(fragmentOf(open));
+    this.cost = performance.now() - began;
+  }
+
+  finish(tokens) {
+    const fragment = fragmentOf(tokens);
+    say([...fragment.childNodes].map(spoken).join(" "));
+    const made = [...fragment.children];
+    this.last.before(fragment);
+    for (const block of made) colour(block);
+    markScrollers(this.root);
+  }
+}
+
+/** A block as it is told to a screen reader: code is announced, not read out. */
+function spoken(block) {
+  if (!block.classList?.contains("code")) return block.textContent;
+  const lines = block.querySelector("code").textContent.trimEnd().split("\n").length;
+  return `${block.querySelector("pre").getAttribute("aria-label")}, ${lines} ${lines === 1 ? "line" : "lines"}.`;
+}

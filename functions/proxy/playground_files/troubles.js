@@ -1,0 +1,91 @@
+/** What went wrong, in the words of somebody who helps. The proxy's own message and code stand below, for developers. */
+
+import { copyButton, element, say } from "./dom.js";
+import { duration } from "./figures.js";
+
+const KEY = "key";
+const BY_CODE = {
+  no_connection: ["The proxy cannot be reached", "Check your connection. If it is fine, the proxy may be down."],
+  connection_lost: ["The connection was lost", "What had come by then is kept."],
+  invalid_api_key: ["This key was refused", "It may be mistyped, expired or switched off. Paste it again as a whole, or ask whoever gave it to you.", KEY],
+  server_not_allowed: ["Your key may not use this server", "Choose another server, or ask the owner of the proxy."],
+  model_not_allowed: ["Your key may not use this model", "Choose another model, or ask the owner of the proxy."],
+  model_not_found: ["There is no such model", "Choose another one from the list."],
+  model_required: ["This server has no default model", "Choose a model from the list."],
+  unknown_server: ["The proxy knows no such server", "It may have been removed. Connect again to see which ones there are."],
+  request_too_large: ["The conversation has become too long", "Start a new chat, or send less."],
+  context_length_exceeded: ["The conversation has become too long for this model", "Start a new chat, or choose a model that reads more."],
+  insufficient_quota: ["The budget is used up", "No more is spent with this key until the budget begins anew."],
+  internal_error: ["The proxy made a mistake", "The request’s id helps its owner to find out why."],
+  upstream_unreachable: ["The server cannot be reached", "It may be down, or its address may be wrong. Try again, or choose another one."],
+  upstream_broken_off: ["The server broke off", "The answer is not complete."],
+  upstream_authentication_failed: ["The server refused the proxy", "The owner of the proxy has to renew the token for this server."],
+  upstream_no_answer: ["The server answered with something that is no answer", "Its address may be wrong. Its owner can tell."],
+  upstream_redirect: ["The server points somewhere else", "The proxy does not follow. Its owner has to correct the address."],
+  upstream_timeout: ["The server fell silent", "It was waited for, in vain. Try again, or choose another one."],
+  deadline_exceeded: ["The answer took too long", "Ask for less at a time."],
+  upstream_unavailable: ["The server has failed several times", "It is given a short rest before it is asked again."],
+  server_not_configured: ["The proxy has no token for this server yet", "Its owner has to set one up. Other servers may be ready."],
+  authorization_unavailable: ["Keys cannot be checked at the moment", "This should pass soon."],
+  limits_unavailable: ["The limits of your key cannot be checked at the moment", "This should pass soon."],
+};
+
+/** `{title, help, needsKey}` for a Trouble. */
+export function explained(trouble) {
+  const { code, status, head } = trouble;
+  if (status === 429 && code !== "insufficient_quota") {
+    return head.attempts
+      ? { title: "The server is busy", help: "It asks everybody to slow down, or the account behind it has reached its limit." }
+      : { title: "That was too fast for your key", help: "It may ask only so often, or for so much, in a minute." };
+  }
+  if (status === 429 && head.attempts) {
+    return { title: "The server’s account is used up", help: "The owner of the proxy has to see to it." };
+  }
+  const [title, help, what] = BY_CODE[code] || [];
+  if (title) return { title, help, needsKey: what === KEY };
+  if (status >= 500 || status === 200) return { title: "The server failed", help: "This is its own error. Try again, or choose another model." };
+  return { title: "The request was refused", help: "The server’s reason stands below." };
+}
+
+/** A box that explains `trouble`; the wait is counted down. `again` tries again, `newKey` asks for another key. */
+export function troubleBox(trouble, { again = null, newKey = null } = {}) {
+  const { title, help, needsKey } = explained(trouble);
+  const waits = trouble.wait > 0 && (trouble.status === 429 || trouble.status === 503);
+  const box = element("div", { class: waits ? "trouble waits" : "trouble" }, element("p", { class: "title" }, title), element("p", {}, help));
+  if (needsKey && newKey) {
+    box.append(element("div", { class: "actions" }, element("button", { type: "button", class: "plain", onclick: newKey }, "Enter another key")));
+  } else if (again || waits) box.append(waiting(again, waits ? trouble.wait : 0, box));
+  box.append(technical(trouble));
+  say(`${title}. ${help}${waits ? ` Wait for ${duration(trouble.wait)}.` : ""}`);
+  return box;
+}
+
+function technical({ status, code, message, head }) {
+  const words = [status >= 400 && `${status}`, code, message].filter(Boolean).join(" · ");
+  const line = element("p", { class: "technical" }, element("span", {}, words));
+  if (head.requestId) line.append(copyButton("Copy request id", () => head.requestId));
+  return line;
+}
+
+/** "Try again" (if `again` can), and until `seconds` have passed how long that takes. */
+function waiting(again, seconds, box) {
+  const button = again && element("button", { type: "button", class: "plain", onclick: again }, "Try again");
+  const left = element("span", { class: "wait", "aria-hidden": "true" });
+  if (!seconds) return element("div", { class: "actions" }, button);
+  const until = performance.now() + seconds * 1000;
+  if (button) button.disabled = true;
+  const tick = () => {
+    const remaining = Math.ceil((until - performance.now()) / 1000);
+    if (remaining > 0) {
+      left.replaceChildren("possible in ", element("strong", {}, duration(remaining)));
+      setTimeout(tick, remaining > 3600 ? 60_000 : 250);
+      return;
+    }
+    left.remove();
+    box.classList.remove("waits");
+    if (button) button.disabled = false;
+    if (box.isConnected) say("You can try again now.");
+  };
+  tick();
+  return element("div", { class: "actions" }, button, left);
+}

@@ -1,0 +1,69 @@
+"""What is kept of a request when its client has been served: event, log line, content where it is wanted, trace.
+
+Its one rule: nothing here can reach the client any more, so no failure here fails a request.
+"""
+
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+
+from openai_proxy.events import Event
+
+from proxy.content_log import ContentLog
+from proxy.inference import Inference
+from proxy.log import log
+from proxy.publisher import Publisher
+from proxy.request_log import MESSAGE, request_line
+from proxy.trace_context import w3c_trace_id, xray_context
+
+_ON_DEMAND = ("on-demand", "snap-start", None)
+
+
+class Records:
+    """Begins and ends the record of each request. `initialization` is how Lambda says that the sandbox was started."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        content_log: ContentLog | None = None,
+        daemon: str | None = None,
+        initialization: str | None = None,
+    ) -> None:
+        self._publisher = publisher
+        self._content_log = content_log
+        self._daemon = daemon
+        self._is_cold = initialization in _ON_DEMAND
+
+    def begin(self) -> Inference:
+        """The record of a request that has just arrived. The first one of a sandbox that was started for it is cold."""
+        is_cold, self._is_cold = self._is_cold, False
+        return Inference(cold_start=is_cold)
+
+    def watched(self, inference: Inference, body: Iterable[bytes], content_type: str) -> Iterable[bytes]:
+        """`body` itself, unless the owner of the key has asked for content: then what goes by is remembered."""
+        key = inference.key
+        if self._content_log is None or key is None or not key.logs_content:
+            return body
+        return self._content_log.watched(inference, body, content_type)
+
+    def keep(
+        self, inference: Inference, deadline: float, trace_header: str | None, captured: Sequence[Event] = ()
+    ) -> None:
+        """Publish the terminal event, and `captured` with it; then write down what else is wanted."""
+        event, trace = inference.to_event(), xray_context(trace_header)
+        published = self._publisher.publish([event, *captured], deadline, trace.header if trace else None)
+        headers = inference.request.headers if inference.request else dict[str, str]()
+        trace_id = trace.trace_id if trace else None
+        line = request_line(event, published=published, trace_id=trace_id, w3c_trace_id=w3c_trace_id(headers))
+        log("INFO", MESSAGE, **line)
+        try:
+            if trace and trace.sampled and trace.parent and self._daemon:
+                from proxy.tracing import Daemon, subsegment_of  # noqa: PLC0415  # most requests are not sampled
+
+                Daemon(self._daemon).send(subsegment_of(inference, event, line, trace))
+            if self._content_log and inference.body and inference.key and inference.key.logs_content:
+                self._content_log.write(inference, line, event.timestamp, deadline - time.time())
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the request has been served
+            # Without its message, which may quote what must not be in a log.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log("ERROR", "A request was not recorded in full", id=inference.id, error=type(error).__name__, trace=where)

@@ -1,0 +1,53 @@
+"""A stored answer on its way to a client: at once, or as it came the first time.
+
+Its one rule: a stream is the bytes that the server sent, in its own chunks; nothing is cut up to look alive.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from proxy.cache_item import Stored
+from proxy.meter import without_usage_chunk
+from proxy.sse import EventFrames
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A stored answer, and how it is wanted. What came late comes no later than at `deadline` (Unix seconds)."""
+
+    stored: Stored
+    original_pacing: bool
+    deadline: float
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.time
+
+    @property
+    def content_type(self) -> str:
+        """That of the answer."""
+        return self.stored.content_type
+
+    def pieces(self, hides_usage: bool) -> Iterator[bytes]:
+        """The body, in whole events where it is a stream, without a usage chunk that the client did not ask for.
+
+        With the original pacing every piece comes as long after the first as it did.
+        """
+        stored, frames = self.stored, EventFrames()
+        if not stored.is_stream:
+            yield stored.body
+            return
+        for piece in self._paced():
+            if events := frames.whole(piece):
+                yield without_usage_chunk(events) if hides_usage else events
+        if rest := frames.rest():
+            yield without_usage_chunk(rest) if hides_usage else rest
+
+    def _paced(self) -> Iterator[bytes]:
+        body, began = self.stored.body, self.clock()
+        marks = self.stored.timing if self.original_pacing else ()
+        ends = [*(begin for begin, _ in marks[1:]), len(body)]
+        for (begin, passed), end in zip(marks or [(0, 0)], ends, strict=True):
+            wait = min(began + passed / 1000, self.deadline) - self.clock()
+            if wait > 0:
+                self.sleep(wait)
+            yield body[begin:end]

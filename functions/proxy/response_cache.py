@@ -1,0 +1,237 @@
+"""The response cache of one sandbox: an answer for a request, or leave to fetch it and keep it.
+
+    policy ─▶ key ─▶ item ─▶ answer                                            HIT
+                       └─▶ lease taken ─▶ the server ─▶ ResponseCaptured       MISS
+                       └─▶ somebody has it ─▶ a bounded wait ─▶ HIT or MISS
+
+Its one rule: it never fails a request, and never holds one up beyond a small bound. A table that does not answer is not
+asked again for a moment; a leader that dies loses its lease; and whoever waited long enough goes alone. Loaded by the
+first request that has a policy.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from openai_proxy.events import Event
+
+from proxy.aws import AwsError
+from proxy.body import RequestBody
+from proxy.cache_flight import Flight
+from proxy.cache_item import Stored, Unusable, label_of, stored_of
+from proxy.cache_key import Identity, UnclearBodyError, keys_of
+from proxy.cache_policy import Policy, Wish, policy_of, refusal, wish_of
+from proxy.cache_table import CacheTable
+from proxy.cache_use import CacheUse
+from proxy.capture import Capture
+from proxy.captured_event import captured_event
+from proxy.client_key import ClientKey
+from proxy.conversion import DOCUMENT, STREAM, converted, is_possible
+from proxy.inference import Inference
+from proxy.log import log
+from proxy.replay import Replay
+from proxy.request import InferenceRequest
+from proxy.routing import Candidate
+
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.05, 0.8, 1.6
+_OUT_SECONDS = 5.0
+"""How long a table that failed is not asked."""
+_SHARE_OF_TIME = 0.25
+"""Of the time that is left to a request: as much as it may wait for somebody else's answer."""
+_PUT_SECONDS = 2.0
+
+
+class Objects(Protocol):
+    """Where bodies are that no item has room for: a bucket."""
+
+    def get(self, key: str, timeout: float, largest: int) -> bytes: ...
+    def put(self, key: str, body: bytes, timeout: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`largest` answer in bytes that is kept; seconds to `wait` for an answer that somebody else fetches; 0: never.
+
+    `patience` is how long, in seconds, reading an object may take.
+    """
+
+    largest: int = 4 * 1024 * 1024
+    wait: float = 5.0
+    patience: float = 0.5
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], patience: float = patience) -> "Settings":
+        """What the environment says, which is handed in."""
+        default = cls()
+        largest = int(environ.get("CACHE_LARGEST_ANSWER") or default.largest)
+        return cls(largest, float(environ.get("CACHE_WAIT_SECONDS") or default.wait), patience)
+
+
+class ResponseCache:
+    """Finds answers, and says what is to be kept. `objects` is None where there is no bucket."""
+
+    def __init__(
+        self,
+        table: CacheTable,
+        objects: Objects | None,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._table = table
+        self._objects = objects
+        self._settings = settings
+        self._clock = clock
+        self._sleep = sleep
+        self._out_until = 0.0
+
+    def find(
+        self,
+        request: InferenceRequest,
+        asked: RequestBody,
+        candidate: Candidate,
+        key: ClientKey,
+        inference: Inference,
+        deadline: float,
+    ) -> Replay | None:
+        """The answer to `request`, if it is there; `inference` learns why not, and what is to be done about it."""
+        target, policy = inference.target, policy_of(key, candidate.server)
+        if policy is None or target is None:
+            return None
+        reason = refusal(request, target, asked.fields, policy)
+        if reason or self._clock() < self._out_until:
+            inference.cache = CacheUse("BYPASS", reason or "table_error")
+            return None
+        wish = wish_of(request)
+        try:
+            keys = keys_of(
+                _identity(request, target.path, candidate, policy, wish), request.body, _model(asked, candidate)
+            )
+        except UnclearBodyError:
+            inference.cache = CacheUse("BYPASS", "unclear")
+            return None
+        is_stream = asked.fields.get("stream") is True
+        capture = Capture(self._settings.largest)
+        flight = Flight(keys, policy, target.path, candidate.server.name, asked.fields, is_stream, capture)
+        try:
+            stored = self._look(flight, wish, inference, deadline)
+            return Replay(stored, wish.original_pacing, deadline, self._sleep, self._clock) if stored else None
+        except AwsError as error:
+            self._out_until = self._clock() + _OUT_SECONDS
+            log("WARN", "The response cache does not answer", reason=str(error))
+            inference.cache, inference.flight = CacheUse("BYPASS", "table_error"), None
+            return None
+
+    def _look(self, flight: Flight, wish: Wish, inference: Inference, deadline: float) -> Stored | None:
+        inference.flight = flight
+        if wish.is_refresh:
+            inference.cache = CacheUse("REFRESH", "no_cache")
+            return None
+        found, reason = self._read(flight, wish), None
+        if isinstance(found, str) and self._settings.wait > 0:
+            flight.leads = self._table.lease(flight.keys.key, inference.id, self._clock())
+            if not flight.leads:
+                found, reason = self._wait(flight, wish, inference, deadline), "waited"
+        if isinstance(found, str):
+            inference.cache = CacheUse("MISS", found)
+            return None
+        inference.cache = CacheUse("HIT", reason, found.age, found.saved, found.usage)
+        inference.flight = None
+        return found
+
+    def _read(self, flight: Flight, wish: Wish) -> Stored | str:
+        """The answer that is stored, in the form that is asked for; else why there is none."""
+        item = self._table.get(flight.keys.key)
+        if not item:
+            return "not_found"
+        try:
+            label = label_of(item, flight.keys.digest, self._clock(), flight.policy.ttl, wish.max_age)
+            if label.is_stream != flight.is_stream and not is_possible(flight.path, to_stream=flight.is_stream):
+                return "form"
+            packed = label.packed if label.packed is not None else self._object(label.object)
+            stored = stored_of(label, packed)
+        except Unusable as unusable:
+            if unusable.is_damaged:
+                log("ERROR", "A cached answer was refused", reason=unusable.reason, cache_key=flight.keys.key)
+            return unusable.reason
+        return stored if stored.is_stream == flight.is_stream else _in_form(stored, flight)
+
+    def _object(self, name: str) -> bytes:
+        if self._objects is None:
+            raise Unusable("object")
+        try:
+            return self._objects.get(name, self._settings.patience, self._settings.largest)
+        except AwsError as error:
+            log("WARN", "The object of a cached answer cannot be read", reason=str(error))
+            raise Unusable("object") from error
+
+    def _wait(self, flight: Flight, wish: Wish, inference: Inference, deadline: float) -> Stored | str:
+        """Somebody else fetches the answer: what comes of it, or `waited` in vain. A lease that ends is taken over."""
+        key, now = flight.keys.key, self._clock()
+        until, pause = min(now + self._settings.wait, now + _SHARE_OF_TIME * (deadline - now)), _FIRST_PAUSE
+        inference.wait()
+        try:
+            while (left := until - self._clock()) > 0:
+                self._sleep(min(pause, left))
+                pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+                found = self._read(flight, wish)
+                if isinstance(found, Stored):
+                    return found
+                now = self._clock()
+                if not self._table.is_leased(key, now) and self._table.lease(key, inference.id, now):
+                    flight.leads = True
+                    return found
+        finally:
+            inference.heard()
+        return "waited"
+
+    def captured(self, inference: Inference, deadline: float) -> list[Event]:
+        """The event with the answer that is to be kept, if it is one. Those who wait for it are told if it is not."""
+        flight = inference.flight
+        if flight is None:
+            return []
+        event = self._event(flight, inference, deadline)
+        if event is None and flight.leads:
+            try:
+                self._table.give_back(flight.keys.key, inference.id)
+            except AwsError as error:
+                log("WARN", "A lease was not given back: it will end", reason=str(error))
+        return [event] if event else []
+
+    def _event(self, flight: Flight, inference: Inference, deadline: float) -> Event | None:
+        if flight.capture.is_too_large:
+            log("INFO", "An answer is too large for the response cache", id=inference.id, size=flight.capture.size)
+            return None
+        if inference.error or not flight.is_answered(inference.status, inference.server, inference.meter):
+            return None
+        now = self._clock()
+        event, packed = captured_event(flight, inference, now, has_bucket=self._objects is not None)
+        if event is None or packed is None:
+            return event
+        try:
+            if self._objects is not None:
+                timeout = max(0.05, min(_PUT_SECONDS, (deadline - now) / 2))
+                self._objects.put(event.data["response"]["object"], packed, timeout)
+        except AwsError as error:
+            log("WARN", "An answer was not cached: its object was not put", reason=str(error))
+            return None
+        return event
+
+
+def _identity(request: InferenceRequest, path: str, candidate: Candidate, policy: Policy, wish: Wish) -> Identity:
+    server, beta = candidate.server, request.headers.get("openai-beta", "")
+    return Identity(policy.scope, wish.namespace, server.name, server.url, path, request.clean_query, beta)
+
+
+def _model(asked: RequestBody, candidate: Candidate) -> str | None:
+    return candidate.replacement or asked.model or candidate.server.model or None
+
+
+def _in_form(stored: Stored, flight: Flight) -> Stored | str:
+    """The answer in the other form, if it can be told exactly."""
+    body = converted(flight.path, stored.body, to_stream=flight.is_stream)
+    if body is None:
+        return "form"
+    content_type = STREAM if flight.is_stream else DOCUMENT
+    return replace(stored, body=body, is_stream=flight.is_stream, content_type=content_type, timing=())

@@ -1,0 +1,28 @@
+"""From newly recorded entries to measurements: the metrics of docs/metrics.md that record_cost writes. Pure.
+
+One rule: they are made of entries that were not in the ledger before, so that an event that comes again adds nothing.
+"""
+
+from collections.abc import Callable, Iterator
+
+from openai_proxy.events import Event
+from openai_proxy.metric_data import ALL, Dimensions, Measurement, by_server_and_model, measured, minute_of
+
+from record_cost.ledger import LedgerEntry
+
+CONSUMER: Dimensions = (("Consumer", "record_cost"),)
+
+
+def measurements_of(
+    event: Event, entry: LedgerEntry, model_names: Callable[[str, str | None], str]
+) -> Iterator[Measurement]:
+    """What one entry adds to the metrics. Money is in the ledger's currency; what has no price adds none."""
+    minute, attributes = minute_of(event), entry.attributes
+    every = by_server_and_model(event, model_names)
+    yield from measured("EventsRecorded", "Count", 1, minute, [CONSUMER])
+    if attributes["pricing"] == "unpriced":
+        yield from measured("Unpriced", "Count", 1, minute, [ALL, every[1]])
+    elif attributes["pricing"] != "none":
+        yield from measured("Cost", "None", attributes["cost"], minute, every)
+    if "cost_saved" in attributes:
+        yield from measured("CacheSavings", "None", attributes["cost_saved"], minute, every)

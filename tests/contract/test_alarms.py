@@ -1,0 +1,365 @@
+"""Alarms, dashboard and runbooks against each other, the metrics that exist and the resources that are deployed.
+
+One rule: an alarm or a widget that asks for a metric which nobody writes looks healthy for ever.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import pytest
+
+from tests.alarm_states import Metric, children_of, metrics_of, period_of, state
+from tests.contract.template_stack import ROOT, Stack, deployed, parameters_of_template, source
+
+OURS = "OpenAIProxy"
+OF_AWS = {
+    ("AWS/Lambda", "FunctionName"): ("AWS::Lambda::Function", {"Errors", "Throttles", "ConcurrentExecutions"}),
+    ("AWS/SQS", "QueueName"): (
+        "AWS::SQS::Queue",
+        {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
+    ),
+    ("AWS/Firehose", "DeliveryStreamName"): (
+        "AWS::KinesisFirehose::DeliveryStream",
+        {"DeliveryToS3.DataFreshness", "FailedConversion.Records"},
+    ),
+}
+"""Namespace and dimension ─▶ the type of resource that AWS measures so, and its metrics that are used here."""
+
+VALUES = {
+    "Kind": {"client", "upstream"},
+    "Source": {"key_rpm", "key_tpm", "key_parallel", "key_budget", "upstream"},
+    "ErrorSource": {"upstream", "client", "proxy"},
+    "Consumer": {"record_metrics", "record_cost"},
+    "Outcome": {"completed", "failed", "throttled"},
+    "TokenType": {"input", "output", "cache_read", "cache_creation", "reasoning", "audio_input", "audio_output"},
+}
+"""The values of those dimensions that have few."""
+
+SETTINGS: list[dict[str, str]] = [{}, {"LakeEnabled": "false"}, {"AlarmFormulasEnabled": "false"}]
+
+
+@pytest.fixture(params=SETTINGS, ids=lambda setting: ",".join(map("=".join, setting.items())) or "defaults")
+def stack(request: pytest.FixtureRequest) -> Stack:
+    return deployed(**request.param)
+
+
+def alarms_of(stack: Stack) -> dict[str, dict[str, Any]]:
+    return stack.of_type("AWS::CloudWatch::Alarm")
+
+
+def composites_of(stack: Stack) -> dict[str, dict[str, Any]]:
+    return stack.of_type("AWS::CloudWatch::CompositeAlarm")
+
+
+NAMES = [name for name, each in source()["Resources"].items() if each["Type"] == "AWS::CloudWatch::Alarm"]
+
+
+def documented() -> dict[str, set[frozenset[str]]]:
+    """The metrics of docs/metrics.md ─▶ the sets of dimensions that each has."""
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w.]+)` \| \w+ \| ([^|]+) \| ", page, re.MULTILINE)
+    return {name: {frozenset(re.findall(r"`(\w+)`", each)) for each in sets.split(", ")} for name, sets in rows}
+
+
+def problem_with(metric: Metric, stack: Stack) -> str | None:
+    """Why nobody writes `metric`, if so."""
+    names = frozenset(name for name, _ in metric.dimensions)
+    if metric.namespace == OURS:
+        if names not in documented().get(metric.name, set()):
+            return f"docs/metrics.md has no {metric.name} for each of {sorted(names)}"
+        return next((f"{n} is never {v}" for n, v in metric.dimensions if v not in VALUES.get(n, {v})), None)
+    ((dimension, value),) = metric.dimensions
+    if (metric.namespace, dimension) not in OF_AWS:
+        return f"{metric.namespace} has no {dimension}"
+    kind, known = OF_AWS[metric.namespace, dimension]
+    measured = {f"${{{name}}}" for name in stack.of_type(kind)} | {
+        f"${{{name}.QueueName}}" for name in stack.of_type(kind)
+    }
+    return None if metric.name in known and value in measured else f"no {metric.name} of {value}"
+
+
+# --------------------------------------------------------------------------------------------------------------- alarms
+
+
+def test_every_alarm_looks_at_metrics_that_exist(stack: Stack) -> None:
+    assert alarms_of(stack)
+    for name, alarm in alarms_of(stack).items():
+        for metric in metrics_of(alarm).values():
+            assert problem_with(metric, stack) is None, name
+
+
+def test_every_alarm_says_what_it_means_and_has_a_runbook_a_threshold_and_a_name(stack: Stack) -> None:
+    names = [alarm["AlarmName"] for alarm in [*alarms_of(stack).values(), *composites_of(stack).values()]]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"stack-[a-z-]+", name) for name in names)
+    for alarm in alarms_of(stack).values():
+        described = re.fullmatch(r".{40,}\. Runbook: (\S+\.md)", alarm["AlarmDescription"])
+        assert described
+        page = (ROOT / described[1]).read_text(encoding="utf-8")
+        assert f"`{alarm['AlarmName'].removeprefix('stack-')}`" in page
+
+
+def test_every_threshold_is_a_parameter_and_every_parameter_is_used() -> None:
+    numbers = [
+        name
+        for name, declared in parameters_of_template().items()
+        if name.startswith("Alarm") and declared["Type"] == "Number"
+    ]
+    given = {name: str(1001 + index) for index, name in enumerate(numbers)}
+    alarms = alarms_of(deployed(**given))
+    thresholds = {alarm["Threshold"] for alarm in alarms.values()}
+    assert thresholds <= set(given.values())
+    (least,) = set(given.values()) - thresholds
+    assert given["AlarmPercentFromRequests"] == least
+    for name, alarm in alarms.items():
+        assert (f"requests >= {least}" in str(alarm)) == name.endswith("ShareAlarm")
+
+
+def test_every_queue_and_every_function_is_watched() -> None:
+    stack = deployed()
+    watched = {
+        (metric.name, value)
+        for alarm in alarms_of(stack).values()
+        for metric in metrics_of(alarm).values()
+        for _, value in metric.dimensions
+    }
+    for name in stack.of_type("AWS::SQS::Queue"):
+        is_dead = name.endswith("DeadLetterQueue")
+        metric = "ApproximateNumberOfMessagesVisible" if is_dead else "ApproximateAgeOfOldestMessage"
+        assert (metric, f"${{{name}.QueueName}}") in watched
+    for name in stack.of_type("AWS::Lambda::Function"):
+        assert {("Errors", f"${{{name}}}"), ("Throttles", f"${{{name}}}")} <= watched
+
+
+def test_an_incident_pages_once() -> None:
+    """Only combined alarms notify, when trouble begins and when it is over, and every alarm is part of exactly one."""
+    stack = deployed()
+    assert not any(key.endswith("Actions") for alarm in alarms_of(stack).values() for key in alarm)
+    for composite in composites_of(stack).values():
+        assert composite["AlarmActions"] == composite["OKActions"] == ["${AlarmTopic}"]
+    children = [child for composite in composites_of(stack).values() for child in children_of(composite)]
+    assert sorted(children) == sorted(f"${{{name}}}" for name in alarms_of(stack))
+
+
+def test_without_a_lake_nothing_watches_it() -> None:
+    children = [child for each in composites_of(deployed(LakeEnabled="false")).values() for child in children_of(each)]
+    assert children
+    assert not any("Lake" in child for child in children)
+
+
+def test_without_formulas_what_an_emulator_does_not_know_is_left_out() -> None:
+    stack = deployed(AlarmFormulasEnabled="false")
+    assert not composites_of(stack)
+    simple = {name for name, alarm in alarms_of(deployed()).items() if "Metrics" not in alarm}
+    assert simple == set(alarms_of(stack)) < set(NAMES)
+
+
+def test_switched_off_nothing_is_watched_and_nothing_costs() -> None:
+    stack = deployed(AlarmsEnabled="false", DashboardEnabled="false")
+    assert not [name for name, each in stack.resources.items() if re.match("AWS::(CloudWatch|SNS)", each["Type"])]
+    assert "BudgetNoticeRule" not in stack.resources
+
+
+# ----------------------------------------------------------------------------------------------------- M of N, no data
+
+NOW = 1_795_435_200
+"""2026-11-23 12:00:00 UTC: begin of an hour."""
+
+
+def bad_and_good(alarm: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """Values of the alarm's metrics in a period that is over its threshold, and in one that is not."""
+    above = float(alarm["Threshold"]) + 1
+    names = list(metrics_of(alarm))
+    if {"part", "requests"} == set(names):
+        return {"part": above * 10, "requests": 1000}, {"requests": 1000}
+    return {names[0]: above}, {names[0]: above - 1}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_alarm_needs_as_many_bad_periods_as_it_says(name: str) -> None:
+    alarm = alarms_of(deployed())[name]
+    period = period_of(alarm)
+    bad, good = bad_and_good(alarm)
+    by_metric = {metric: name for name, metric in metrics_of(alarm).items()}
+    needed, looked_at = alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]
+    assert looked_at * period <= 86400, "CloudWatch's limit"
+
+    def after(*values: dict[str, float]) -> str:
+        """The state when these were measured in the last periods, the newest first."""
+        history = {NOW - period * (back + 1): each for back, each in enumerate(values)}
+
+        def read(metric: Metric, periods: list[int]) -> dict[int, float]:
+            key = by_metric[metric]
+            return {each: history[each][key] for each in periods if key in history.get(each, {})}
+
+        return state(alarm, read, NOW)
+
+    assert after() == "OK", "nothing measured, nothing wrong"
+    assert after(*[good] * looked_at) == "OK"
+    assert after(*[bad] * (needed - 1), *[good] * looked_at) == "OK"
+    assert after(*[bad] * needed) == "ALARM"
+    assert after(*[{}] * (looked_at - needed), *[bad] * needed) == "ALARM"
+    assert after(*[good] * looked_at, *[bad] * looked_at) == "OK", "what is long over is over"
+
+
+@pytest.mark.parametrize(("requests", "refused", "expected"), [(19, 19, "OK"), (20, 4, "OK"), (20, 5, "ALARM")])
+def test_a_share_of_few_requests_is_no_alarm(requests: int, refused: int, expected: str) -> None:
+    alarm = alarms_of(deployed())["ClientThrottlesShareAlarm"]
+
+    def read(metric: Metric, periods: list[int]) -> dict[int, float]:
+        return dict.fromkeys(periods, refused if metric.name == "Throttles" else requests)
+
+    assert state(alarm, read, NOW) == expected
+
+
+# -------------------------------------------------------------------------------------------------------------- notices
+
+
+def test_only_alarms_of_this_stack_and_budgets_may_use_the_topic() -> None:
+    (policy,) = deployed().of_type("AWS::SNS::TopicPolicy").values()
+    assert policy["Topics"] == ["${AlarmTopic}"]
+    granted = {each["Principal"]["Service"]: each for each in policy["PolicyDocument"]["Statement"]}
+    conditions = {
+        "cloudwatch.amazonaws.com": {
+            "ArnLike": {"aws:SourceArn": "arn:aws:cloudwatch:us-east-1:111111111111:alarm:stack-*"}
+        },
+        "events.amazonaws.com": {"ArnEquals": {"aws:SourceArn": "${BudgetNoticeRule.Arn}"}},
+    }
+    assert granted == {
+        service: {
+            "Effect": "Allow",
+            "Principal": {"Service": service},
+            "Action": "sns:Publish",
+            "Resource": "${AlarmTopic}",
+            "Condition": condition,
+        }
+        for service, condition in conditions.items()
+    }
+
+
+def test_an_address_is_subscribed_only_when_there_is_one() -> None:
+    assert not deployed().of_type("AWS::SNS::Subscription")
+    (subscription,) = deployed(AlarmEmail="ops@example.com").of_type("AWS::SNS::Subscription").values()
+    assert subscription == {"TopicArn": "${AlarmTopic}", "Protocol": "email", "Endpoint": "ops@example.com"}
+    assert not deployed(AlarmEmail="ops@example.com", AlarmsEnabled="false").of_type("AWS::SNS::Subscription")
+
+
+@pytest.mark.parametrize(("percent", "told"), [("50", [50, 80, 100]), ("80", [80, 100]), ("100", [100])])
+def test_budgets_are_told_from_the_share_that_was_asked_for(percent: str, told: list[int]) -> None:
+    rule = deployed(AlarmBudgetPercent=percent).of_type("AWS::Events::Rule")["BudgetNoticeRule"]
+    assert rule["EventPattern"]["detail"]["data"] == {"threshold": told}
+
+
+@pytest.mark.parametrize("sample", sorted((ROOT / "events/samples").glob("Budget*.json")), ids=lambda path: path.stem)
+def test_a_person_understands_the_notice_of_a_budget(sample: Any) -> None:
+    rule = deployed().of_type("AWS::Events::Rule")["BudgetNoticeRule"]
+    transformer = rule["Targets"][0]["InputTransformer"]
+    event = json.loads(sample.read_text())
+    text = transformer["InputTemplate"]
+    for name, path in transformer["InputPathsMap"].items():
+        value: Any = event
+        for part in path.removeprefix("$.").split("."):
+            value = value[part]
+        assert f"<{name}>" in text, "nothing is taken that is not said"
+        text = text.replace(f"<{name}>", str(value))
+    assert "<" not in text
+    message = json.loads(text)
+    assert re.match(
+        r"Client [\w-]+ has reached \d+ percent of its budget of the (day|month): [\d.]+ of \d+ USD", message
+    )
+    assert (ROOT / message.rpartition("Runbook: ")[2]).is_file()
+
+
+# ------------------------------------------------------------------------------------------------------------ dashboard
+
+
+def widgets(stack: Stack) -> list[dict[str, Any]]:
+    (dashboard,) = stack.of_type("AWS::CloudWatch::Dashboard").values()
+    return json.loads(dashboard["DashboardBody"])["widgets"]
+
+
+def metrics_of_widget(widget: Mapping[str, Any]) -> Iterator[Metric]:
+    """Every metric that a widget asks for; of a search, one that it would find."""
+    ids: set[str] = set()
+    for row in widget["properties"]["metrics"]:
+        options = cast("dict[str, Any]", row[-1]) if isinstance(row[-1], dict) else {}
+        ids.add(options.get("id", ""))
+        if "expression" not in options:
+            namespace, name, *pairs = [part for part in row if isinstance(part, str)]
+            dimensions = tuple(sorted(zip(pairs[::2], pairs[1::2], strict=True)))
+            properties = widget["properties"] | options
+            yield Metric(namespace, name, dimensions, properties["stat"], properties["period"])
+            continue
+        text = options["expression"]
+        found = re.search(r"SEARCH\('\{(\w+)((?:,\w+)*)\} MetricName=\"([\w.]+)\"([^']*)', '(\w+)', (\d+)\)", text)
+        if found is None:
+            assert set(re.findall(r"[a-z]\w*", text)) <= ids, f"teach the test {text}"
+            continue
+        namespace, schema, name, filters, statistic, period = found.groups()
+        wanted = dict(re.findall(r' (\w+)="(\w+)"', filters))
+        dimensions = {each: wanted.get(each, "any") for each in schema.split(",") if each}
+        assert wanted.keys() <= dimensions.keys()
+        yield Metric(namespace, name, tuple(sorted(dimensions.items())), statistic, int(period))
+
+
+def test_every_widget_shows_metrics_that_exist(stack: Stack) -> None:
+    shown = [widget for widget in widgets(stack) if widget["type"] == "metric"]
+    assert len({widget["properties"]["title"] for widget in shown}) == len(shown) > 15
+    for widget in shown:
+        asked_for = list(metrics_of_widget(widget))
+        assert asked_for
+        for metric in asked_for:
+            assert problem_with(metric, stack) is None, widget["properties"]["title"]
+
+
+def test_the_dashboard_shows_every_metric_that_the_deployment_writes() -> None:
+    shown = {
+        metric.name
+        for widget in widgets(deployed())
+        if widget["type"] == "metric"
+        for metric in metrics_of_widget(widget)
+    }
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    written = {
+        name
+        for name, by in re.findall(r"^\| `([\w.]+)` \| \w+ \| [^|]+ \| ([^|]+) \|", page, re.MULTILINE)
+        if by.strip() != "console"
+    }
+    assert written <= shown
+
+
+def test_widgets_stand_beside_each_other(stack: Stack) -> None:
+    taken: set[tuple[int, int]] = set()
+    for widget in widgets(stack):
+        x, y, width, height = (widget[key] for key in ("x", "y", "width", "height"))
+        assert x + width <= 24
+        cells = {(column, row) for column in range(x, x + width) for row in range(y, y + height)}
+        assert not cells & taken, widget["properties"]["title"]
+        taken |= cells
+
+
+def test_the_dashboard_shows_every_alarm_that_notifies() -> None:
+    (shown,) = [widget for widget in widgets(deployed()) if widget["type"] == "alarm"]
+    assert sorted(shown["properties"]["alarms"]) == sorted(f"${{{name}.Arn}}" for name in composites_of(deployed()))
+
+
+# ------------------------------------------------------------------------------------------------------------- runbooks
+
+
+def test_every_runbook_is_listed_and_says_what_it_is_what_to_look_at_and_what_to_do() -> None:
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs/runbooks").glob("*.md")}
+    operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    named = [alarm["AlarmDescription"].rpartition("/")[2] for alarm in alarms_of(deployed()).values()]
+    used = {page.removesuffix(".md") for page in named} | {"budget"}
+    assert set(pages) == used
+    for name, page in pages.items():
+        assert f"(runbooks/{name}.md)" in operations
+        assert [line for line in page.splitlines() if line.startswith("## ")] == [
+            "## What it means",
+            "## What to look at",
+            "## What to do",
+        ]
+        for parameter in re.findall(r"`(Alarm\w+)`", page):
+            assert parameter in parameters_of_template()

@@ -1,0 +1,116 @@
+"""Every state of the playground, light and dark, wide and narrow, against the rules of axe-core."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.browser.rig import Rig, saying
+from tests.e2e.browser.visit import PHONE, WIDE, OpenPage, Visit, visit
+from tests.fakes import Connection
+
+ANSWER = """## How
+
+Some **bold** text with `code`, a [link](https://example.com/) and a long line of code:
+
+```python
+def f(x: int) -> str:  # what it does
+    return "a very long string that does not fit into the width of a window" * x + "and even more of it" + str(1.5)
+```
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+> quoted
+
+- [x] done
+"""
+
+
+def first_visit(_visitor: Visit) -> None:
+    """Nothing yet."""
+
+
+def wrong_key(visitor: Visit) -> None:
+    visitor.page.fill("#key", "opx-wrong")
+    visitor.page.press("#key", "Enter")
+    expect(visitor.page.locator(".trouble")).to_be_visible()
+
+
+def empty_chat(visitor: Visit) -> None:
+    visitor.connect()
+
+
+def chat(visitor: Visit) -> None:
+    visitor.page.clock.install()
+    visitor.connect()
+    visitor.ask("text", "A question")
+    visitor.wait()
+    expect(visitor.text.locator(".hljs-keyword")).to_have_count(2)
+    visitor.answer.locator(".more summary").click()
+    visitor.page.clock.fast_forward(5000)
+    expect(visitor.figure("Cost")).to_have_text("$0.00123")
+
+
+def trouble(visitor: Visit) -> None:
+    visitor.connect()
+    visitor.ask("busy")
+    expect(visitor.trouble).to_be_visible()
+    visitor.ask("broken")
+    expect(visitor.trouble).to_be_visible()
+
+
+def settings_open(visitor: Visit) -> None:
+    visitor.connect()
+    settings = visitor.page.locator("#settings")
+    if settings.get_attribute("open") is None:
+        settings.locator("summary").click()
+    visitor.page.select_option("#model", label="Another one …")
+    expect(visitor.page.locator("#other-model")).to_be_focused()
+
+
+STATES: list[Callable[[Visit], None]] = [first_visit, wrong_key, empty_chat, chat, trouble, settings_open]
+
+
+def failing(status: str, code: str, more: str = "") -> Callable[[Connection, dict[str, Any]], None]:
+    error = {"message": "Not now.", "type": "error", "code": code, "param": None}
+    return lambda connection, _: connection.answer(json.dumps({"error": error}).encode(), status, more=more)
+
+
+@pytest.fixture(scope="module")
+def axe(packages: Path) -> str:
+    """The source of axe-core."""
+    return (packages / "axe-core/axe.min.js").read_text()
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("state", STATES, ids=lambda state: str(state.__name__))
+def test_nothing_stands_in_the_way(
+    open_page: OpenPage,
+    rig: Rig,
+    axe: str,
+    state: Callable[[Visit], None],
+    scheme: Literal["light", "dark"],
+    viewport: dict[str, int],
+):
+    rig.house.chats |= {
+        "text": saying(ANSWER),
+        "busy": failing("429 Too Many Requests", "rate_limit_exceeded", "retry-after: 60\r\n"),
+        "broken": failing("500 Internal Server Error", "broken"),
+    }
+    visitor = visit(open_page, rig, viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
+    state(visitor)
+    visitor.page.evaluate(axe)
+    found = visitor.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    assert len(found["passes"]) > 10, "the rules were looked at"
+    problems = [
+        (each["impact"], each["id"], [node["html"] for node in each["nodes"]])
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical", "moderate")
+    ]
+    assert problems == []

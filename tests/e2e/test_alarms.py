@@ -1,0 +1,391 @@
+"""Every alarm goes off when what it is for happens, tells so once in words, and says when it is over. Real traffic."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.template_stack import deployed
+from tests.e2e.alarm_watch import LATER, AlarmWatch
+from tests.e2e.harness import ROOT, Client, LocalStack, new_client, start, wait_for
+
+HELLO = [{"role": "user", "content": "Hello"}]
+SAMPLES = ROOT / "events" / "samples"
+CONSUMERS = {
+    "record-cost": "RecordCost",
+    "record-metrics": "RecordMetrics",
+    "settle-limits": "SettleLimits",
+    "store-response": "StoreResponse",
+}
+
+
+class Incident:
+    """What a test does to the stack, and how it is undone."""
+
+    def __init__(self, stack: LocalStack, watch: AlarmWatch) -> None:
+        self.stack = stack
+        self.watch = watch
+        self.undo: list[Callable[[], Any]] = []
+
+    def client(self, **limits: Any) -> Client:
+        client = new_client(self.stack)
+        self.undo.append(client.close)
+        if limits:
+            key = {"key_hash": client.key_hash}
+            item = self.stack.table("KEYS_TABLE").get_item(Key=key)["Item"]
+            self.stack.table("KEYS_TABLE").put_item(Item={**item, **limits})
+        return client
+
+    def ask(self, client: Client, count: int, path: str = "demo/v1/chat/completions", **body: Any) -> list[int]:
+        """Ask so many times at once. Returns the statuses."""
+        chat = {"model": "demo", "messages": HELLO, "max_tokens": 2, **body}
+        with ThreadPoolExecutor(count) as pool:
+            answers = [pool.submit(client.post, path, json=chat) for _ in range(count)]
+            return [answer.result().status_code for answer in answers]
+
+    def wait_for(self, count: float, metric: str, **dimensions: str) -> None:
+        wait_for(lambda: self.watch.total(metric, **dimensions) >= count, f"{count} {metric}")
+
+    def aws(self, service: str) -> Any:
+        return self.stack.aws(service)
+
+    def url(self, queue: str) -> str:
+        return self.watch.physical[queue]
+
+    def waiting(self, queue: str) -> int:
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        counts = self.aws("sqs").get_queue_attributes(QueueUrl=self.url(queue), AttributeNames=names)["Attributes"]
+        return sum(map(int, counts.values()))
+
+    def wait_for_empty_queues(self) -> None:
+        wait_for(lambda: not any(self.waiting(f"{each}Queue") for each in CONSUMERS.values()), "empty queues")
+
+    def publish(self, sample: str, **changes: Any) -> None:
+        """Put a sample event on the bus, with `changes` to its data."""
+        event = json.loads((SAMPLES / f"{sample}.json").read_text())
+        detail = event["detail"] | {"data": event["detail"]["data"] | changes}
+        entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(detail)}
+        self.aws("events").put_events(Entries=[{**entry, "EventBusName": self.stack.environment["BUS_NAME"]}])
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalStack, AlarmWatch]]:
+    """A stack of this module's own: what goes wrong in other tests must not be in its metrics."""
+    running = start(tmp_path_factory.mktemp("alarms"))
+    try:
+        yield running, AlarmWatch(running)
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def incident(watched: tuple[LocalStack, AlarmWatch]) -> Iterator[Incident]:
+    incident = Incident(*watched)
+    incident.watch.begin()
+    yield incident
+    for undo in reversed(incident.undo):
+        undo()
+
+
+# --------------------------------------------------------------------------------------------------- what goes wrong
+
+
+def clients_ask_too_often(incident: Incident) -> None:
+    client = incident.client(rpm=1)
+    assert incident.ask(client, 1) == [200]
+    assert incident.ask(client, 5).count(429) >= 4, "a minute may end in between"
+    incident.wait_for(4, "Throttles", Kind="client")
+    incident.wait_for(6, "EventsRecorded", Consumer="record_metrics")
+
+
+def clients_have_no_budget_left(incident: Incident) -> None:
+    client = incident.client(budget_day=Decimal("0.000001"), currency="USD")
+    incident.ask(client, 1)
+    wait_for(lambda: incident.ask(client, 1) == [429], "the end of a budget")
+    incident.ask(client, 4)
+    incident.wait_for(5, "Throttles", Kind="client")
+
+
+def a_server_throttles(incident: Incident) -> None:
+    assert incident.ask(incident.client(), 5, model="demo-error-429") == [429] * 5
+    incident.wait_for(5, "Throttles", Kind="upstream")
+
+
+def a_server_fails(incident: Incident) -> None:
+    assert incident.ask(incident.client(), 5, model="demo-error-500") == [500] * 5
+    incident.wait_for(5, "Failures", ErrorSource="upstream")
+
+
+def a_server_has_no_token(incident: Incident) -> None:
+    assert incident.ask(incident.client(), 1, "openai/v1/chat/completions", model="gpt-5") == [503]
+    incident.wait_for(1, "Failures", ErrorSource="proxy")
+
+
+def a_server_is_slow(incident: Incident) -> None:
+    assert incident.ask(incident.client(), 3, model="demo-slow", demo={"delay": 1.5}) == [200] * 3
+    incident.wait_for(3, "EventsRecorded", Consumer="record_metrics")
+
+
+def somebody_tries_keys(incident: Incident) -> None:
+    client = incident.client()
+    client.key = client.key[:-1] + ("a" if client.key[-1] != "a" else "b")
+    for _ in range(2):  # a worker of the emulator ends with each refusal: the next question may find none in time
+        wait_for(lambda: incident.ask(client, 1) == [401], "a refusal")
+
+
+def a_consumer_raises(incident: Incident) -> None:
+    name = incident.watch.physical["RecordCostFunction"]
+    assert "FunctionError" in incident.aws("lambda").invoke(FunctionName=name, Payload=b"{}")
+
+
+def a_deployment_is_broken(incident: Incident) -> None:
+    """Of the function in the emulator; the sandboxes of the local stack go on."""
+    client, name = incident.aws("lambda"), incident.watch.physical["ProxyFunction"]
+    variables = client.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    broken = variables | {"SERVERS_FILE": "/gone.yaml"}
+    client.update_function_configuration(FunctionName=name, Environment={"Variables": broken})
+    whole = {"Variables": variables}
+    incident.undo.append(lambda: client.update_function_configuration(FunctionName=name, Environment=whole))
+    assert "FunctionError" in client.invoke(FunctionName=name, Payload=b"{}")
+
+
+def a_function_is_refused(name: str) -> Callable[[Incident], None]:
+    def refused(incident: Incident) -> None:
+        client, function = incident.aws("lambda"), incident.watch.physical[name]
+        client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
+        incident.undo.append(lambda: client.delete_function_concurrency(FunctionName=function))
+        with pytest.raises(client.exceptions.TooManyRequestsException):
+            client.invoke(FunctionName=function, Payload=b"{}")
+
+    return refused
+
+
+def an_answer_has_no_price(incident: Incident) -> None:
+    """Of speech the demo server does not say how much it was."""
+    client = incident.client()
+    assert incident.ask(client, 1, "demo/v1/audio/speech", input="Hello", voice="demo") == [200]
+    incident.wait_for(1, "Unpriced")
+
+
+def the_bus_does_not_answer(incident: Incident) -> None:
+    for pid in incident.stack.children("proxy.runtime"):
+        os.kill(pid, signal.SIGKILL)  # the only sandbox then is one that has looked at the key
+    client = incident.client()
+    assert incident.ask(client, 1) == [200]
+    incident.wait_for(1, "EventsPublished")
+    emulator = incident.stack.children("ministack")
+    for pid in emulator:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        assert incident.ask(client, 1) == [200], "the client does not notice"
+        incident.wait_for(1, "EventsNotPublished")
+    finally:
+        for pid in emulator:
+            os.kill(pid, signal.SIGCONT)
+
+
+def a_rule_is_off(name: str, reached: str) -> Callable[[Incident], None]:
+    def off(incident: Incident) -> None:
+        where = {"EventBusName": incident.stack.environment["BUS_NAME"]}
+        rules = incident.aws("events").list_rules(**where)["Rules"]
+        (rule,) = [each["Name"] for each in rules if name in each["Name"]]
+        incident.aws("events").disable_rule(Name=rule, **where)
+        incident.undo.append(lambda: incident.aws("events").enable_rule(Name=rule, **where))
+        assert incident.ask(incident.client(), 4) == [200] * 4
+        incident.wait_for(4, "EventsRecorded", Consumer=reached)
+
+    return off
+
+
+def consumers_stand_still(incident: Incident) -> None:
+    client = incident.aws("lambda")
+    for mapping in client.list_event_source_mappings()["EventSourceMappings"]:
+        uuid = mapping["UUID"]
+        client.update_event_source_mapping(UUID=uuid, Enabled=False)
+        incident.undo.append(lambda uuid=uuid: client.update_event_source_mapping(UUID=uuid, Enabled=True))
+    incident.publish("InferenceCompleted.chat-cached-and-reasoning")
+    incident.publish("ResponseCaptured.chat")
+    for consumer in CONSUMERS.values():
+        wait_for(lambda queue=f"{consumer}Queue": incident.waiting(queue), f"an event for {consumer}")
+
+
+def consumers_cannot_handle_an_event(incident: Incident) -> None:
+    for consumer in CONSUMERS.values():
+        fail_at_once(incident, consumer)
+    incident.publish("InferenceCompleted.chat-stream", server="no object", limits={"has_budget": True, "id": 1})
+    incident.publish("ResponseCaptured.chat", cache_key=7)
+    for consumer in CONSUMERS.values():
+        queue = f"{consumer}DeadLetterQueue"
+        wait_for(lambda queue=queue: incident.waiting(queue), f"a dead letter of {consumer}")
+        incident.undo.append(lambda queue=queue: incident.aws("sqs").purge_queue(QueueUrl=incident.url(queue)))
+
+
+def fail_at_once(incident: Incident, consumer: str) -> Callable[[], None]:
+    """Let a consumer try once and not five times over twenty minutes, until what is returned is called."""
+    sqs, url = incident.aws("sqs"), incident.url(f"{consumer}Queue")
+    names = ["VisibilityTimeout", "RedrivePolicy"]
+    before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    once = json.dumps(json.loads(before["RedrivePolicy"]) | {"maxReceiveCount": 1})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "3", "RedrivePolicy": once})
+
+    def as_before() -> None:
+        sqs.set_queue_attributes(QueueUrl=url, Attributes=before)
+
+    incident.undo.append(as_before)
+    return as_before
+
+
+SHARE_OF_FEW = {"AlarmPercentFromRequests": "1"}
+CLIENT = {"AlarmClientThrottlesPerMinute": "3", "AlarmClientThrottlesPercent": "50", **SHARE_OF_FEW}
+UPSTREAM = {"AlarmUpstreamThrottlesPerMinute": "3", "AlarmUpstreamThrottlesPercent": "50", **SHARE_OF_FEW}
+FAILURES = {"AlarmUpstreamFailuresPerMinute": "3", "AlarmUpstreamFailuresPercent": "50", **SHARE_OF_FEW}
+
+REFUSED = {"AlarmFunctionErrorsPerMinute": "9"}
+"""The emulator, unlike Lambda, counts what it refused as a failure too."""
+
+INCIDENTS: list[tuple[Callable[[Incident], None], dict[str, str], str, set[str]]] = [
+    (clients_ask_too_often, CLIENT, "client-throttles", {"client-throttles-rate", "client-throttles-share"}),
+    (clients_have_no_budget_left, CLIENT, "client-throttles", {"client-throttles-rate", "client-throttles-share"}),
+    (a_server_throttles, UPSTREAM, "upstream-throttles", {"upstream-throttles-rate", "upstream-throttles-share"}),
+    (a_server_fails, FAILURES, "service", {"upstream-failures-rate", "upstream-failures-share"}),
+    (a_server_has_no_token, {}, "service", {"proxy-failures"}),
+    (a_server_is_slow, {"AlarmFirstChunkSeconds": "1"}, "service", {"slow-first-chunk"}),
+    (somebody_tries_keys, {"AlarmAuthorizerErrorsPerMinute": "1"}, "service", {"authorizer-errors"}),
+    (a_deployment_is_broken, {}, "service", {"proxy-errors"}),
+    (a_function_is_refused("ProxyFunction"), REFUSED, "service", {"proxy-throttles"}),
+    (a_function_is_refused("AuthorizerFunction"), REFUSED, "service", {"authorizer-throttles"}),
+    (a_function_is_refused("StoreResponseFunction"), REFUSED, "records", {"consumer-throttles"}),
+    (a_consumer_raises, {}, "records", {"consumer-errors"}),
+    (the_bus_does_not_answer, {}, "records", {"events-not-published"}),
+    (an_answer_has_no_price, {}, "records", {"unpriced"}),
+    (a_rule_is_off("RecordMetrics", "record_cost"), {"AlarmEventsLost": "3"}, "records", {"events-lost"}),
+    (a_rule_is_off("RecordCost", "record_metrics"), {"AlarmEventsLost": "3"}, "records", {"costs-lost"}),
+    (consumers_stand_still, {}, "records", {f"{name}-age" for name in CONSUMERS}),
+    (consumers_cannot_handle_an_event, {}, "records", {f"{name}-dead-letters" for name in CONSUMERS}),
+]
+
+
+@pytest.mark.parametrize(
+    ("happens", "parameters", "combined", "alarms"),
+    INCIDENTS,
+    ids=[f"{happens.__name__}:{min(alarms)}" for happens, _, _, alarms in INCIDENTS],
+)
+def test_an_incident_is_told_once_in_words_and_its_end_too(
+    incident: Incident,
+    happens: Callable[[Incident], None],
+    parameters: dict[str, str],
+    combined: str,
+    alarms: set[str],
+) -> None:
+    watch = incident.watch
+    assert watch.look(parameters) == set(), "quiet before"
+    happens(incident)
+    if happens is not consumers_stand_still:
+        incident.wait_for_empty_queues()
+    assert watch.look(parameters) == alarms
+    assert watch.look(parameters) == alarms
+    (told,) = [each for each in watch.messages(1) if each.alarm]
+    assert (told.alarm, told.state) == (f"openai-proxy-{combined}", "ALARM")
+    assert re.match(r"Clients .{30,}\. The reason of this message names the alarm", told.text)
+    assert any(f":alarm:openai-proxy-{alarm} transitioned to ALARM" in told.text for alarm in alarms)
+
+    while incident.undo:
+        incident.undo.pop()()
+    incident.wait_for_empty_queues()
+    assert watch.look(parameters, at=time.time() + LATER) == set()
+    (over,) = [each for each in watch.messages(1) if each.alarm]
+    assert (over.alarm, over.state) == (f"openai-proxy-{combined}", "OK")
+
+
+def test_every_alarm_was_set_off_that_something_here_measures() -> None:
+    alarms = deployed().of_type("AWS::CloudWatch::Alarm").values()
+    names = {alarm["AlarmName"].removeprefix("stack-") for alarm in alarms}
+    assert names - set().union(*(alarms for _, _, _, alarms in INCIDENTS)) == {"lake-delay", "lake-conversion"}
+
+
+# ----------------------------------------------------------------------------------------------------------- notices
+
+
+def test_a_budget_that_ends_is_told_in_words(incident: Incident) -> None:
+    client = incident.client(budget_day=Decimal("0.000001"), currency="USD")
+    assert incident.ask(client, 1) == [200]
+    (notice,) = [each.text for each in incident.watch.messages(1) if not each.alarm]
+    assert notice.startswith(f"Client {client.id} has reached 100 percent of its budget of the day: ")
+    assert f" of 0.000001 USD spent since {time.strftime('%Y-%m-', time.gmtime())}" in notice
+    assert client.key_hash[:12] in notice
+    assert notice.endswith("docs/runbooks/budget.md")
+
+
+# ------------------------------------------------------------------------------- what the emulator evaluates itself
+
+
+def test_the_emulator_itself_raises_and_ends_the_alarm_of_slow_answers(incident: Incident) -> None:
+    """Of one metric with one percentile its rough evaluation is right: all dimension sets hold the same values."""
+    (alarm,) = [
+        each
+        for each in incident.watch.definitions({"AlarmFirstChunkSeconds": "1"})
+        if each["AlarmName"].endswith("slow-first-chunk")
+    ]
+    topic = [incident.watch.physical["AlarmTopic"]]
+    cloudwatch = incident.aws("cloudwatch")
+    understood = {key: value for key, value in alarm.items() if key not in ("AlarmName", "Threshold")}
+    cloudwatch.put_metric_alarm(
+        AlarmName="slow", Threshold=float(alarm["Threshold"]), AlarmActions=topic, OKActions=topic, **understood
+    )
+    incident.undo.append(lambda: cloudwatch.delete_alarms(AlarmNames=["slow"]))
+    client = incident.client()
+    a_server_is_slow(incident)
+    told = [each for each in incident.watch.messages(1) if each.alarm == "slow"]
+    assert told[-1].state == "ALARM"
+
+    def is_over() -> bool:
+        """Quick answers enough that the slow ones are less than one in twenty."""
+        incident.ask(client, 8)
+        return any((each.alarm, each.state) == ("slow", "OK") for each in incident.watch.messages())
+
+    wait_for(is_over, "the alarm's end")
+
+
+# ------------------------------------------------------------------------------------------------------- runbooks
+
+
+def test_dead_letters_are_sent_through_again_as_the_runbook_says(incident: Incident, tmp_path: Path) -> None:
+    """record_cost loses its table; what it could not write is in the ledger once the table is back."""
+    functions, name = incident.aws("lambda"), incident.watch.physical["RecordCostFunction"]
+    variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    broken = {"Variables": variables | {"COSTS_TABLE": "gone"}}
+
+    def mend() -> None:
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
+
+    as_before = fail_at_once(incident, "RecordCost")
+    functions.update_function_configuration(FunctionName=name, Environment=broken)
+    incident.undo.append(mend)
+    client = incident.client()
+    assert incident.ask(client, 2) == [200, 200]
+    wait_for(lambda: incident.waiting("RecordCostDeadLetterQueue") == 2, "two dead letters")
+    assert client.entries() == []
+    assert "record-cost-dead-letters" in incident.watch.look({})
+
+    mend()
+    as_before()
+    page = (ROOT / "docs/runbooks/dead-letters.md").read_text()
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "redrive.py").write_text(script)
+    urls = [incident.url("RecordCostDeadLetterQueue"), incident.url("RecordCostQueue")]
+    subprocess.run(
+        [sys.executable, tmp_path / "redrive.py", *urls], env=incident.stack.environment, check=True, timeout=60
+    )
+    assert len(client.wait_for_entries(2)) == 2
+    assert incident.waiting("RecordCostDeadLetterQueue") == 0
+    assert "record-cost-dead-letters" not in incident.watch.look({})

@@ -1,0 +1,337 @@
+"""The response cache at the proxy: what is kept, who gets it, in which form, and what an event says of it."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from proxy.aws import AwsError
+from proxy.response_cache import Settings
+
+from tests.caches import CHAT, STREAM, caches
+from tests.fakes import Connection, Received, RecordedResponse, Script
+from tests.relays import CONTENT, DONE, USAGE, USAGE_CHUNK, sse, streaming
+
+ANSWER = {
+    "id": "c-2",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "real-model",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Hello world", "refusal": None},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": USAGE,
+}
+KEPT = "/kept/v1/chat/completions"
+
+
+def answering(document: object) -> Script:
+    return lambda connection, _: connection.answer(json.dumps(document).encode())
+
+
+def each_its_own(connection: Connection, request: Received) -> None:
+    """Says how many requests came before on this connection's server: no two answers are the same."""
+    body = json.dumps(ANSWER | {"id": hashlib.sha256(request.body + str(id(request)).encode()).hexdigest()})
+    connection.answer(body.encode())
+
+
+def ask(proxied: Any, body: Any = None, **more: Any) -> RecordedResponse:
+    return proxied.call(CHAT if body is None else body, path=more.pop("path", KEPT), **more)
+
+
+def test_a_stream_is_replayed_byte_for_byte_and_costs_nothing() -> None:
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        proxied, asked = cached.proxy(), {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+        first, second = ask(proxied, asked), ask(proxied, asked)
+        assert len(cached.server.received) == 1
+    assert first.body == second.body == STREAM
+    assert (first.headers["x-cache"], first.headers["x-cache-reason"]) == ("MISS", "not_found")
+    assert (second.headers["x-cache"], second.headers["age"]) == ("HIT", "0")
+    assert second.headers["x-cache-saved"] == "0.000015 USD"
+    assert second.headers["content-type"] == "text/event-stream"
+    assert second.headers["x-served-by"] == "kept"
+    assert "x-cache-reason" not in second.headers
+    assert "x-attempts" not in second.headers
+    assert cached.bus.uses == [("MISS", "not_found"), ("HIT", None)]
+    (_, missed), (detail_type, hit) = cached.bus.terminal
+    assert detail_type == "InferenceCompleted"
+    assert hit["usage"] == missed["usage"]
+    assert hit["usage"]["input_tokens"] == 9
+    assert hit["attempts"] == []
+    assert (hit["response"]["model"], hit["response"]["finish_reasons"]) == ("real-model", ["stop"])
+    assert hit["response"]["time_to_first_chunk"] > 0
+    assert hit["timings"]["upstream"] == 0
+
+
+def test_usage_is_hidden_from_whom_it_was_not_shown_and_shown_to_whom_it_was() -> None:
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        proxied = cached.proxy()
+        hidden, shown = {**CHAT, "stream": True}, {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+        bodies = [ask(proxied, asked).body for asked in (hidden, shown, hidden)]
+    assert bodies == [b"".join([*CONTENT, DONE]), STREAM, b"".join([*CONTENT, DONE])]
+    assert [status for status, _ in cached.bus.uses] == ["MISS", "HIT", "HIT"]
+
+
+def test_a_document_is_replayed_byte_for_byte() -> None:
+    with caches(answering(ANSWER)) as cached:
+        proxied = cached.proxy()
+        first, second = ask(proxied), ask(proxied)
+    assert first.body == second.body == json.dumps(ANSWER).encode()
+    assert second.headers["x-cache"] == "HIT"
+    assert second.headers["content-type"] == first.headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "answer"),
+    [
+        ("embeddings", {"input": ["a", "b"]}, {"data": [{"embedding": [0.1]}, {"embedding": "AACAPw=="}]}),
+        ("embeddings", {"input": [1, 2, 3]}, {"data": [{"embedding": [0.1]}]}),
+        ("completions", {"prompt": "a", "temperature": 0.0}, {"choices": [{"text": "b", "finish_reason": "length"}]}),
+        ("responses", {"input": "a", "temperature": 0}, {"object": "response", "status": "completed", "id": "r"}),
+        (
+            "chat/completions",
+            {"temperature": 0, "n": 2},
+            {"choices": [{"finish_reason": "stop"}, {"finish_reason": "tool_calls"}]},
+        ),
+    ],
+)
+def test_every_cacheable_operation_is_kept(path: str, body: dict[str, Any], answer: dict[str, Any]) -> None:
+    with caches(answering(answer)) as cached:
+        proxied = cached.proxy()
+        for _ in range(2):
+            assert json.loads(ask(proxied, body, path=f"/kept/v1/{path}").body) == answer
+    assert [status for status, _ in cached.bus.uses] == ["MISS", "HIT"]
+
+
+def broken_off(connection: Connection) -> None:
+    connection.stop()
+
+
+NOT_KEPT: list[tuple[str, Any, dict[str, Any], Script]] = [
+    ("cut in the middle", "chat/completions", {"stream": True}, streaming(CONTENT[0], end=broken_off)),
+    ("ended in the middle", "chat/completions", {"stream": True}, streaming(CONTENT[0])),
+    ("without its end mark", "chat/completions", {"stream": True}, streaming(*CONTENT, USAGE_CHUNK)),
+    ("filtered", "chat/completions", {"stream": True}, streaming(sse("x", "content_filter"), DONE)),
+    (
+        "an error in the stream",
+        "chat/completions",
+        {"stream": True},
+        streaming(b'data: {"error": {"message": "x"}}\n\n', *CONTENT, DONE),
+    ),
+    ("one of two choices", "chat/completions", {"n": 2}, answering({"choices": [{"finish_reason": "stop"}]})),
+    ("no finish reason", "chat/completions", {}, answering({"choices": [{"finish_reason": None}]})),
+    ("a document for a stream", "chat/completions", {"stream": True}, answering(ANSWER)),
+    ("an incomplete response", "responses", {"input": "a"}, answering({"object": "response", "status": "incomplete"})),
+    ("an embedding too few", "embeddings", {"input": ["a", "b"]}, answering({"data": [{"embedding": [1]}]})),
+    ("no document", "embeddings", {"input": "a"}, lambda connection, _: connection.answer(b"{")),
+    (
+        "a refusal of the server",
+        "chat/completions",
+        {},
+        lambda connection, _: connection.answer(b'{"error": {"message": "slow down"}}', "429 Too Many Requests"),
+    ),
+    (
+        "a packed answer",
+        "chat/completions",
+        {},
+        lambda connection, _: connection.answer(json.dumps(ANSWER).encode(), more="content-encoding: br\r\n"),
+    ),
+    ("created, not answered", "chat/completions", {}, lambda connection, _: connection.answer(b"{}", "201 Created")),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "script"), [case[1:] for case in NOT_KEPT], ids=[case[0] for case in NOT_KEPT]
+)
+def test_only_whole_good_answers_are_kept(path: str, body: dict[str, Any], script: Script) -> None:
+    with caches(script) as cached:
+        proxied = cached.proxy(Settings(wait=0.1))
+        ask(proxied, {**CHAT, **body}, path=f"/kept/v1/{path}")
+        ask(proxied, {**CHAT, **body}, path=f"/kept/v1/{path}")
+        assert len(cached.server.received) == 2
+    assert cached.bus.captured == []
+    assert cached.table.items == {}, "a lease that nothing comes of is given back"
+    assert [status for status, _ in cached.bus.uses] == ["MISS", "MISS"]
+
+
+def test_what_a_client_did_not_wait_for_is_not_kept() -> None:
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        ask(cached.proxy(), {**CHAT, "stream": True}, response=RecordedResponse(break_after=1))
+    assert cached.bus.captured == []
+    assert cached.bus.terminal[0][1]["error"]["type"] == "client_gone"
+
+
+def test_the_answer_of_a_fallback_is_not_that_of_the_server() -> None:
+    with caches(answering(ANSWER)) as cached:
+        response = ask(cached.proxy(), path="/backed/v1/chat/completions")
+    assert (response.status, response.headers["x-served-by"]) == (200, "kept")
+    assert cached.bus.captured == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"temperature": 0.2}, "temperature"),
+        ({"temperature": None}, "temperature"),
+        ({"temperature": False}, "temperature"),
+        ({"store": True}, "stateful"),
+        ({"background": True}, "stateful"),
+        ({"previous_response_id": "r"}, "stateful"),
+        ({"conversation": "c"}, "stateful"),
+        ({"prompt": {"id": "p"}}, "stateful"),
+        ({"input": [{"type": "item_reference", "id": "i"}]}, "stateful"),
+        ({"tools": [{"type": "function"}, {"type": "web_search"}]}, "hosted_tools"),
+        ({"web_search_options": {}}, "hosted_tools"),
+    ],
+)
+def test_what_might_not_be_the_same_again_passes_by(changed: dict[str, Any], reason: str) -> None:
+    with caches(answering(ANSWER)) as cached:
+        response = ask(cached.proxy(), {**CHAT, **changed})
+    assert (response.headers["x-cache"], response.headers["x-cache-reason"]) == ("BYPASS", reason)
+    assert cached.table.calls == []
+    assert [name for name, _ in cached.bus.details] == ["InferenceCompleted"]
+
+
+def test_a_name_twice_anywhere_in_the_body_passes_by() -> None:
+    body = '{"temperature": 0, "messages": [{"role": "user", "role": "system", "content": "Hello"}]}'
+    with caches(answering(ANSWER)) as cached:
+        assert ask(cached.proxy(), body).headers["x-cache-reason"] == "unclear"
+    assert cached.table.calls == []
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [("/kept/v1/chat/completions", {"x-cache-any-temperature": "true"}), ("/free/v1/chat/completions", {})],
+)
+def test_chance_may_be_welcome(path: str, headers: dict[str, str]) -> None:
+    with caches(each_its_own) as cached:
+        proxied = cached.proxy()
+        bodies = {ask(proxied, {"messages": []}, path=path, headers=headers).body for _ in range(3)}
+    assert len(bodies) == 1
+
+
+@pytest.mark.parametrize("path", ["/up/v1/chat/completions", "/v1/models"])
+def test_without_a_policy_nothing_is_even_loaded(path: str) -> None:
+    def never() -> Any:
+        raise AssertionError("the cache was asked for")
+
+    with caches(answering(ANSWER)) as cached:
+        proxied = cached.proxy()
+        proxied.relay._cache = never  # pyright: ignore[reportPrivateUsage]
+        method = "GET" if path.endswith("models") else "POST"
+        response = ask(proxied, None if method == "POST" else "", path=path, method=method)
+    assert response.status == 200
+    said = {name: value for name, value in response.headers.items() if name.startswith("x-cache")}
+    assert said == ({"x-cache": "BYPASS", "x-cache-reason": "off"} if method == "POST" else {})
+    assert cached.bus.uses == [("BYPASS", "off")]
+
+
+def test_two_tenants_never_share_but_in_a_pool() -> None:
+    with caches(each_its_own) as cached:
+        a, b = cached.proxy(client_id="a"), cached.proxy(client_id="b")
+        assert ask(a).body != ask(b).body
+        shared = "/pooled/v1/chat/completions"
+        assert ask(a, path=shared).body == ask(b, path=shared).body
+        pooled = [cached.proxy(client_id=name, cache="on:60:team") for name in "ab"]
+        one, other = (ask(each, path="/up/v1/chat/completions").body for each in pooled)
+        assert one == other
+        assert ask(cached.proxy(client_id="c", cache="on::other"), path="/up/v1/chat/completions").body != one
+        assert ask(cached.proxy(client_id="c", cache="on:60:all"), path=shared).headers["x-cache"] == "MISS"
+
+
+@pytest.mark.parametrize(("policy", "use"), [("off", "BYPASS"), ("on::", "HIT"), ("on:60:", "HIT"), ("", "HIT")])
+def test_a_keys_policy_goes_before_the_servers(policy: str, use: str) -> None:
+    with caches(answering(ANSWER)) as cached:
+        ask(cached.proxy())
+        assert ask(cached.proxy(cache=policy)).headers["x-cache"] == use
+
+
+@pytest.mark.parametrize("policy", ["perhaps", "on:soon:", "on:0:", "on:1:2:3"])
+def test_a_policy_that_is_not_understood_lets_nobody_in(policy: str) -> None:
+    with caches(answering(ANSWER)) as cached:
+        assert ask(cached.proxy(cache=policy)).status == 503
+        assert cached.server.received == []
+
+
+def test_a_namespace_keeps_apart() -> None:
+    with caches(each_its_own) as cached:
+        proxied = cached.proxy()
+        bodies = [ask(proxied, headers={"x-cache-namespace": name}).body for name in ("a", "b", "a")]
+        bad = ask(proxied, headers={"x-cache-namespace": "a b"})
+    assert bodies[0] == bodies[2] != bodies[1]
+    assert (bad.headers["x-cache"], bad.headers["x-cache-reason"]) == ("BYPASS", "namespace")
+
+
+@pytest.mark.parametrize(
+    ("directive", "use", "reason", "next_id"),
+    [
+        ("no-cache", "REFRESH", "no_cache", "new"),
+        ("max-age=0", "REFRESH", "no_cache", "new"),
+        ("max-age=soon", "REFRESH", "no_cache", "new"),
+        ("no-store", "BYPASS", "no_store", "old"),
+        ("max-age=30", "MISS", "too_old", "new"),
+        ("max-age=50", "HIT", None, "old"),
+        ("private", "HIT", None, "old"),
+    ],
+)
+def test_what_a_request_may_ask_of_the_cache(directive: str, use: str, reason: str | None, next_id: str) -> None:
+    ids = iter(["old", "new"])
+    with caches(lambda connection, _: connection.answer(json.dumps(ANSWER | {"id": next(ids)}).encode())) as cached:
+        ask(cached.proxy(clock=lambda: 1000.0))
+        late = cached.proxy(clock=lambda: 1040.0)
+        second = ask(late, headers={"cache-control": directive})
+        third = ask(late)
+    assert (second.headers["x-cache"], second.headers.get("x-cache-reason")) == (use, reason)
+    assert second.headers.get("age") == ("40" if use == "HIT" else None)
+    assert json.loads(third.body)["id"] == next_id
+
+
+def test_an_answer_is_served_no_longer_than_its_policy_says() -> None:
+    with caches(each_its_own) as cached:
+        ask(cached.proxy(clock=lambda: 1000.0))
+        assert ask(cached.proxy(clock=lambda: 1059.0)).headers["x-cache"] == "HIT"
+        assert ask(cached.proxy(clock=lambda: 1040.0, cache="on:30:")).headers["x-cache-reason"] == "expired"
+    with caches(each_its_own) as cached:
+        ask(cached.proxy(clock=lambda: 1000.0))
+        assert ask(cached.proxy(clock=lambda: 1060.0)).headers["x-cache-reason"] == "expired"
+
+
+def test_a_limited_key_takes_and_gives_back_for_a_hit_as_for_a_miss() -> None:
+    updates: list[dict[str, Any]] = []
+
+    def update_item(arguments: dict[str, Any], _timeout: float) -> tuple[bool, dict[str, Any]]:
+        updates.append(arguments)
+        return True, {"tokens": {"N": "10"}, "requests": {"N": "1"}}
+
+    with caches(answering(ANSWER)) as cached:
+        proxied = cached.proxy(limits_id="l", tpm="1000", parallel="2")
+        services: Any = cached.bus
+        services.update_item = update_item
+        ask(proxied)
+        ask(proxied)
+    assert cached.bus.uses == [("MISS", "not_found"), ("HIT", None)]
+    _, release_miss, _, release_hit = (json.dumps(update) for update in updates)
+    estimate = cached.bus.terminal[1][1]["limits"]["reserved"]["tokens"]
+    assert estimate > 12
+    assert f'"{12 - estimate}"' in release_miss
+    assert f'"{-estimate}"' in release_hit, "a hit uses no tokens"
+    assert "REMOVE" in release_hit
+
+
+def test_a_failing_table_fails_no_request_and_is_left_alone_for_a_moment() -> None:
+    now = 1000.0
+    with caches(answering(ANSWER)) as cached:
+        proxied = cached.proxy(clock=lambda: now)
+        cached.table.failure = AwsError("dynamodb:GetItem", "SilenceError: nothing came")
+        responses = [ask(proxied), ask(proxied)]
+        assert cached.table.calls == ["get"], "asked once"
+        cached.table.failure, now = None, 1006.0
+        responses.append(ask(proxied))
+    assert [response.status for response in responses] == [200] * 3
+    assert cached.bus.uses == [("BYPASS", "table_error")] * 2 + [("MISS", "not_found")]
+    assert len(cached.bus.captured) == 1

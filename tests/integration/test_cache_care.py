@@ -1,0 +1,371 @@
+"""The response cache when things go wrong: damaged items, large answers, many at once, leaders that die."""
+
+import base64
+import hashlib
+import json
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from proxy.aws import AwsError
+from proxy.response_cache import Settings
+
+from tests.caches import CHAT, STREAM, Caches, caches
+from tests.fakes import Connection, Received, RecordedResponse, Script
+from tests.relays import CONTENT, DONE, USAGE, USAGE_CHUNK, Proxy, sse, streaming
+
+KEPT = "/kept/v1/chat/completions"
+STREAMED = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+PATIENT = Settings(wait=20.0)
+
+
+def ask(proxied: Proxy, **more: Any) -> RecordedResponse:
+    return proxied.call({**STREAMED, **more}, path=KEPT)
+
+
+def bytes_of(item: dict[str, Any]) -> bytes:
+    return base64.b64decode(item["body"]["B"])
+
+
+def b64(data: bytes) -> dict[str, str]:
+    return {"B": base64.b64encode(data).decode()}
+
+
+DAMAGES: list[tuple[str, str, Callable[[dict[str, Any]], dict[str, Any]]]] = [
+    ("of another request", "digest", lambda item: {"digest": {"S": "0" * 64}}),
+    (
+        "another body",
+        "sha256",
+        lambda item: {"body": b64(zlib.compress(b"x" * len(STREAM)))},
+    ),
+    ("half a body", "unreadable", lambda item: {"body": b64(b"no zlib")}),
+    ("a body cut short", "size", lambda item: {"body": b64(bytes_of(item)[:-10])}),
+    ("a longer body", "size", lambda item: {"body": b64(zlib.compress(STREAM + b"more"))}),
+    ("a body that would fill the memory", "size", lambda item: {"body": b64(zlib.compress(b"0" * 50_000_000))}),
+    ("a size beyond reason", "unreadable", lambda item: {"body_size": {"N": str(10**12)}}),
+    ("an error of a server", "unreadable", lambda item: {"status_code": {"N": "429"}}),
+    ("another content type", "unreadable", lambda item: {"content_type": {"S": "text/html"}}),
+    ("a header in a header", "unreadable", lambda item: {"content_type": {"S": "text/event-stream\r\nset-cookie: a"}}),
+    ("an unknown encoding", "unreadable", lambda item: {"encoding": {"S": "br"}}),
+    ("no base64", "unreadable", lambda item: {"body": {"B": "***"}}),
+    ("usage that is none", "unreadable", lambda item: {"usage": {"S": "12"}}),
+    (
+        "usage of no number",
+        "unreadable",
+        lambda item: {"usage": {"M": item["usage"]["M"] | {"input_tokens": {"S": "9"}}}},
+    ),
+    ("body and object", "unreadable", lambda item: {"object": {"S": "captured/a/01M83WG2WWY5ZPAS4GM821024C"}}),
+    ("marks beyond the body", "unreadable", lambda item: {"timing": {"S": "[[0,0],[99999,1]]"}}),
+    ("marks out of order", "unreadable", lambda item: {"timing": {"S": "[[9,0],[0,1]]"}}),
+    ("no time", "unreadable", lambda item: {"created_at": {"S": "now"}}),
+    ("no attribute as it should be", "unreadable", lambda item: {name: {} for name in item if name != "digest"}),
+]
+
+
+@pytest.mark.parametrize(("reason", "damage"), [case[1:] for case in DAMAGES], ids=[case[0] for case in DAMAGES])
+def test_a_damaged_item_is_a_miss_with_its_reason_and_a_line_without_content(
+    reason: str, damage: Callable[[dict[str, Any]], dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        proxied = cached.proxy()
+        ask(proxied)
+        item = cached.table.answer
+        item.update(damage(item))
+        second, third = ask(proxied), ask(proxied)
+    assert (second.body, third.body) == (STREAM, STREAM)
+    assert (second.headers["x-cache"], second.headers["x-cache-reason"]) == ("MISS", reason)
+    assert third.headers["x-cache"] == "HIT", "the good answer has taken the place of the damaged one"
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    [refused] = [line for line in lines if line["message"] == "A cached answer was refused"]
+    assert (refused["level"], refused["reason"]) == ("ERROR", reason)
+    assert "Hello" not in json.dumps(lines)
+
+
+def test_an_object_elsewhere_is_not_even_asked_for() -> None:
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        proxied = cached.proxy()
+        ask(proxied)
+        item = cached.table.answer
+        del item["body"]
+        item["object"] = {"S": "captured/../secrets"}
+        assert ask(proxied).headers["x-cache-reason"] == "unreadable"
+
+
+def large(size: int) -> list[bytes]:
+    """A stream of `size` bytes that does not compress to nothing."""
+    texts = (hashlib.sha256(str(number).encode()).hexdigest() for number in range(size // 150))
+    return [*(sse(text) for text in texts), sse("", "stop"), USAGE_CHUNK, DONE]
+
+
+def test_an_answer_of_two_megabytes_goes_by_an_object() -> None:
+    pieces = large(2_000_000)
+    with caches(streaming(b"".join(pieces))) as cached:
+        proxied = cached.proxy()
+        first = ask(proxied)
+        [data] = cached.bus.captured
+        [(name, body)] = cached.bucket.objects.items()
+        second = ask(proxied)
+        cached.bucket.failure = AwsError("s3:GetObject", "SlowDown")
+        third = ask(proxied)
+        cached.bucket.failure = None
+        cached.bucket.objects.update(dict.fromkeys(cached.bucket.objects, body[: len(body) // 2]))
+        fourth = ask(proxied)
+    assert len(first.body) > 1_900_000
+    assert first.body == second.body == third.body == fourth.body
+    assert data["response"]["object"] == name
+    assert "body" not in data["response"]
+    reasons = [reason for _, reason in cached.bus.uses]
+    assert reasons == ["not_found", None, "object", "size"]
+
+
+def test_an_object_that_is_not_put_leaves_no_event() -> None:
+    with caches(streaming(*large(600_000))) as cached:
+        cached.bucket.failure = AwsError("s3:PutObject", "AccessDenied")
+        ask(cached.proxy(Settings(wait=0.1)))
+    assert [name for name, _ in cached.bus.details] == ["InferenceCompleted"]
+    assert cached.table.items == {}
+
+
+def test_what_grows_beyond_its_bound_is_dropped_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with caches(streaming(*large(100_000))) as cached:
+        ask(cached.proxy(Settings(largest=50_000, wait=0)))
+    assert cached.bus.captured == []
+    assert "too large for the response cache" in capsys.readouterr().out
+
+
+class Gate:
+    """A script that answers when it is let, and counts whom it has answered."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._script: Script = streaming(*pieces)
+        self.asked = threading.Event()
+        self.open = threading.Event()
+
+    def __call__(self, connection: Connection, request: Received) -> None:
+        self.asked.set()
+        assert self.open.wait(timeout=20), "nobody opened"
+        self._script(connection, request)
+
+
+def all_at_once(proxies: list[Proxy]) -> tuple[list[threading.Thread], list[RecordedResponse]]:
+    responses: list[RecordedResponse] = []
+
+    def respond(proxied: Proxy) -> None:
+        responses.append(ask(proxied))
+
+    threads = [threading.Thread(target=respond, args=(each,), daemon=True) for each in proxies]
+    for thread in threads:
+        thread.start()
+    return threads, responses
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_of_identical_requests_at_once_one_asks_the_server() -> None:
+    gate = Gate(*CONTENT, USAGE_CHUNK, DONE)
+    with caches(gate) as cached:
+        threads, responses = all_at_once([cached.proxy(PATIENT) for _ in range(6)])
+        until(lambda: cached.table.calls.count("put") == 6)
+        gate.open.set()
+        for thread in threads:
+            thread.join(timeout=20)
+        assert len(cached.server.received) == 1
+    assert [response.body for response in responses] == [STREAM] * 6
+    assert sorted(cached.bus.uses, key=str) == [("HIT", "waited")] * 5 + [("MISS", "not_found")]
+
+
+def test_waiting_for_another_request_is_waiting_for_a_server() -> None:
+    gate = Gate(*CONTENT, USAGE_CHUNK, DONE)
+    with caches(gate) as cached:
+        threads, _ = all_at_once([cached.proxy(PATIENT), cached.proxy(PATIENT)])
+        until(lambda: cached.table.calls.count("put") == 2 and cached.table.calls.count("get") >= 4)
+        gate.open.set()
+        for thread in threads:
+            thread.join(timeout=20)
+    [hit] = [data for _, data in cached.bus.terminal if data["cache"]["status"] == "HIT"]
+    assert hit["timings"]["upstream"] > hit["timings"]["proxy"]
+
+
+def test_when_nothing_comes_of_the_first_the_next_takes_over() -> None:
+    refused = b'data: {"object": "chat.completion.chunk", "choices": [{"finish_reason": "content_filter"}]}\n\n'
+    gate = Gate(refused, DONE)
+    with caches(gate) as cached:
+        threads, responses = all_at_once([cached.proxy(PATIENT) for _ in range(3)])
+        until(lambda: cached.table.calls.count("put") == 3)
+        gate.open.set()
+        for thread in threads:
+            thread.join(timeout=20)
+        assert len(cached.server.received) == 3, "no answer was kept, so each has to ask"
+    assert [response.body for response in responses] == [refused + DONE] * 3
+    assert cached.table.items == {}
+
+
+def test_a_leader_that_dies_holds_nobody_up_for_long() -> None:
+    now = [1000.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        follower = cached.proxy(Settings(wait=5.0), clock=lambda: now[0], sleep=sleep)
+        key = ask_once_for_its_key(cached)
+        cached.table.items = {"lease#" + key: lease(until=1030, owner="the dead")}
+        waited = ask(follower)
+        assert now[0] == pytest.approx(1005.0)
+        assert (waited.headers["x-cache"], waited.headers["x-cache-reason"]) == ("MISS", "waited")
+        assert waited.body == STREAM
+        cached.table.items = {"lease#" + key: lease(until=now[0] - 1, owner="the dead")}
+        at_once = ask(follower)
+        assert at_once.headers["x-cache-reason"] == "not_found"
+    assert now[0] == pytest.approx(1005.0), "a lease that has ended holds up nobody"
+
+
+def ask_once_for_its_key(cached: Caches) -> str:
+    ask(cached.proxy())
+    [key] = cached.table.answers
+    return key
+
+
+def lease(until: float, owner: str) -> dict[str, Any]:
+    return {"owner": {"S": owner}, "lease_until": {"N": str(int(until * 1000))}, "expires_at": {"N": str(int(until))}}
+
+
+def test_who_waited_gives_back_no_lease_of_somebody_else() -> None:
+    scripts = iter([streaming(*CONTENT, USAGE_CHUNK, DONE), streaming(sse("x", "content_filter"), DONE)])
+
+    def script(connection: Connection, request: Received) -> None:
+        next(scripts)(connection, request)
+
+    with caches(script) as cached:
+        key = ask_once_for_its_key(cached)
+        others = {"lease#" + key: lease(until=time.time() + 60, owner="another")}
+        cached.table.items = dict(others)
+        ask(cached.proxy(Settings(wait=0.05)))
+    assert cached.bus.uses[1] == ("MISS", "waited")
+    assert cached.table.items == others
+
+
+def test_a_lease_that_cannot_be_read_holds_up_no_longer_than_another() -> None:
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        key = ask_once_for_its_key(cached)
+        cached.table.items = {"lease#" + key: {"owner": {"S": "x"}, "lease_until": {"N": "99999999999999"}}}
+
+        def sleep(_: float) -> None:
+            cached.table.items["lease#" + key].clear()
+
+        follower = cached.proxy(Settings(wait=0.2), sleep=sleep)
+        assert ask(follower).body == STREAM
+
+
+def test_a_lease_stays_until_the_answer_is_stored() -> None:
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        cached.bus.stores = False
+        ask(cached.proxy(PATIENT))
+        assert len(cached.table.leases) == 1
+        assert len(cached.bus.captured) == 1
+
+
+def test_a_table_that_fails_while_one_waits_lets_the_request_go_on() -> None:
+    def sleep(_: float) -> None:
+        cached.table.failure = AwsError("dynamodb:GetItem", "SilenceError: nothing came")
+
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        key = ask_once_for_its_key(cached)
+        cached.table.items = {"lease#" + key: lease(until=time.time() + 60, owner="another")}
+        response = ask(cached.proxy(PATIENT, sleep=sleep))
+    assert response.body == STREAM
+    assert response.headers["x-cache-reason"] == "table_error"
+
+
+def test_the_original_pace_is_kept_where_it_is_asked_for() -> None:
+    now, pauses = [time.time()], list[float]()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        now[0] += seconds
+
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        proxied = cached.proxy(clock=lambda: now[0], sleep=sleep)
+        ask(proxied)
+        marks = [0, len(CONTENT[0]), len(b"".join(CONTENT))]
+        cached.table.answer["timing"] = {"S": json.dumps([[marks[0], 0], [marks[1], 500], [marks[2], 1500]])}
+        paced = proxied.call(STREAMED, path=KEPT, headers={"x-cache-pacing": "original"})
+        assert pauses == [pytest.approx(0.5), pytest.approx(1.0)]
+        assert paced.pieces == [CONTENT[0], CONTENT[1], USAGE_CHUNK + DONE]
+        at_once = ask(proxied)
+        assert len(pauses) == 2
+        assert at_once.pieces == [STREAM]
+        late = proxied.call(STREAMED, path=KEPT, headers={"x-cache-pacing": "original"}, seconds=-1)
+        assert late.body == STREAM
+        assert len(pauses) == 2, "nothing is slept beyond the deadline"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_chat_is_had_in_the_other_form(first: bool) -> None:
+    document = {
+        "id": "c-1",
+        "object": "chat.completion",
+        "created": 7,
+        "model": "real-model",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello"},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": USAGE,
+    }
+    common = {"id": "c-1", "object": "chat.completion.chunk", "created": 7, "model": "real-model"}
+    parts: list[dict[str, Any]] = [
+        {
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {"role": "assistant", "content": "Hello"},
+                    "logprobs": None,
+                    "finish_reason": None,
+                }
+            ]
+        },
+        {"choices": [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]},
+        {"choices": [], "usage": USAGE},
+    ]
+    stream = b"".join(f"data: {json.dumps(common | part, separators=(',', ':'))}\n\n".encode() for part in parts) + DONE
+
+    def script(connection: Connection, request: Received) -> None:
+        if json.loads(request.body).get("stream"):
+            streaming(stream)(connection, request)
+        else:
+            connection.answer(json.dumps(document).encode())
+
+    with caches(script) as cached:
+        proxied = cached.proxy()
+        proxied.call({**CHAT, "stream": first}, path=KEPT)
+        other = proxied.call({**CHAT, "stream": not first}, path=KEPT)
+        assert len(cached.server.received) == 1
+    assert cached.bus.uses[1] == ("HIT", None)
+    if first:
+        assert json.loads(other.body) == document
+        assert other.headers["content-type"] == "application/json"
+    else:
+        assert other.body == stream.replace(stream.split(b"\n\n")[2] + b"\n\n", b""), "usage was not asked for"
+        assert other.headers["content-type"].startswith("text/event-stream")
+
+
+def test_what_cannot_be_told_in_the_other_form_is_a_miss() -> None:
+    with caches(streaming(*CONTENT, DONE)) as cached:
+        proxied = cached.proxy()
+        ask(proxied)
+        response = proxied.call({**CHAT, "stream": False}, path=KEPT)
+        assert len(cached.server.received) == 2
+    assert (response.headers["x-cache"], response.headers["x-cache-reason"]) == ("MISS", "form")

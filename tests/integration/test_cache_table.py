@@ -1,0 +1,101 @@
+"""The calls of the cache table as DynamoDB (moto) understands them, and as the fake of the other tests does."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from proxy.aws import Aws, AwsError, Credentials
+from proxy.cache_table import CacheTable
+from proxy.upstream import Answered, ConnectionFailedError
+
+from tests.caches import FakeTable
+
+KEY = "a" * 64
+
+
+class Boto:
+    """As much of `Aws` as the table uses, over boto3."""
+
+    def __init__(self) -> None:
+        self._client: Any = boto3.client("dynamodb", region_name="eu-central-1")  # pyright: ignore[reportUnknownMemberType]
+        self._client.create_table(
+            TableName="cache",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "cache_key", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "cache_key", "KeyType": "HASH"}],
+        )
+
+    def get_item(self, arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
+        return self._client.get_item(**arguments).get("Item") or {}
+
+    def put_item(self, arguments: dict[str, Any], _timeout: float) -> bool:
+        return self._write(self._client.put_item, arguments)
+
+    def delete_item(self, arguments: dict[str, Any], _timeout: float) -> bool:
+        return self._write(self._client.delete_item, arguments)
+
+    def _write(self, write: Any, arguments: dict[str, Any]) -> bool:
+        try:
+            write(**arguments)
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+
+@pytest.fixture(params=["fake", "moto"])
+def table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[CacheTable]:
+    services: Any
+    if request.param == "fake":
+        services = FakeTable()
+        yield CacheTable(services, "cache")
+        return
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws():
+        services = Boto()
+        yield CacheTable(services, "cache")
+
+
+def test_one_takes_the_lease_and_others_see_it(table: CacheTable) -> None:
+    assert not table.is_leased(KEY, now=1000.0)
+    assert table.lease(KEY, "one", now=1000.0)
+    assert not table.lease(KEY, "other", now=1010.0)
+    assert table.is_leased(KEY, now=1029.0)
+    assert table.get(KEY) == {}, "a lease is no answer"
+
+
+def test_a_lease_ends_by_itself(table: CacheTable) -> None:
+    assert table.lease(KEY, "one", now=1000.0)
+    assert not table.is_leased(KEY, now=1030.5)
+    assert table.lease(KEY, "other", now=1030.5)
+    assert not table.lease(KEY, "one", now=1031.0)
+
+
+def test_only_its_owner_gives_a_lease_back(table: CacheTable) -> None:
+    assert table.lease(KEY, "one", now=1000.0)
+    table.give_back(KEY, "other")
+    assert table.is_leased(KEY, now=1001.0)
+    table.give_back(KEY, "one")
+    assert not table.is_leased(KEY, now=1001.0)
+    table.give_back(KEY, "one")
+
+
+def test_every_call_waits_no_longer_than_the_table_may_take() -> None:
+    waits: list[float] = []
+
+    def post(url: str, headers: Any, body: bytes, timeout: float) -> Answered:
+        waits.append(timeout)
+        if len(waits) > 3:
+            raise ConnectionFailedError("SilenceError: nothing came")
+        return 200, {}, json.dumps({}).encode()
+
+    table = CacheTable(Aws(post, lambda: Credentials("a", "s", None), "eu-central-1"), "cache")
+    table.get(KEY)
+    table.lease(KEY, "one", 0.0)
+    table.give_back(KEY, "one")
+    with pytest.raises(AwsError, match="SilenceError"):
+        table.is_leased(KEY, 0.0)
+    assert waits == [0.15] * 4

@@ -1,0 +1,168 @@
+"""Answers in their other form: exactly, or not at all."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from proxy.conversion import converted, is_possible
+
+CHAT, RESPONSES = "/chat/completions", "/responses"
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+texts = st.none() | st.text(max_size=20)
+calls: st.SearchStrategy[Any] = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": st.text("abc", min_size=1, max_size=5),
+            "type": st.just("function"),
+            "function": st.fixed_dictionaries({"name": st.text(max_size=5), "arguments": st.text(max_size=20)}),
+        }
+    ),
+    min_size=1,
+    max_size=3,
+)
+messages: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"role": st.just("assistant"), "content": texts},
+    optional={"refusal": texts, "reasoning_content": texts, "tool_calls": calls},
+)
+
+
+def document(*found: dict[str, Any], **more: Any) -> dict[str, Any]:
+    choices = [
+        {"index": index, "message": message, "logprobs": None, "finish_reason": "stop"}
+        for index, message in enumerate(found)
+    ]
+    answer = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": USAGE}
+    return answer | more
+
+
+def stream(*chunks: dict[str, Any], end: str = "data: [DONE]\n\n") -> bytes:
+    return "".join([*(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks), end]).encode()
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
+    choice = {"index": index, "delta": delta, "finish_reason": finish}
+    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]} | more
+
+
+LAST = chunk({}, "stop")
+OF_USAGE = chunk({}, choices=[], usage=USAGE)
+
+
+@settings(deadline=None, max_examples=200)
+@given(found=st.lists(messages, min_size=1, max_size=3))
+def test_a_document_that_was_a_stream_for_a_while_is_the_same_again(found: list[dict[str, Any]]) -> None:
+    whole = document(*found)
+    streamed = converted(CHAT, json.dumps(whole).encode(), to_stream=True)
+    assert streamed is not None
+    back = converted(CHAT, streamed, to_stream=False)
+    assert back is not None
+    assert json.loads(back) == whole
+
+
+def test_the_pieces_of_a_stream_are_put_together() -> None:
+    call = {"index": 0, "id": "t", "type": "function", "function": {"name": "f", "arguments": ""}}
+    pieces = stream(
+        chunk({"role": "assistant", "content": ""}, obfuscation="x1", system_fingerprint="fp"),
+        chunk({"content": "Hel"}),
+        chunk({"role": "assistant", "content": None, "tool_calls": [call]}, index=1),
+        chunk({"content": "lo"}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"a"'}}]}, index=1),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]}, index=1),
+        chunk({}, "tool_calls", index=1),
+        LAST,
+        OF_USAGE,
+    )
+    answer = json.loads(converted(CHAT, b": a comment\n\n" + pieces, to_stream=False) or b"")
+    first, second = answer["choices"]
+    assert first["message"] == {"role": "assistant", "content": "Hello"}
+    assert second["message"] == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}],
+    }
+    assert [first["finish_reason"], second["finish_reason"]] == ["stop", "tool_calls"]
+    assert answer["usage"] == USAGE
+    assert (answer["object"], answer["system_fingerprint"]) == ("chat.completion", "fp")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [chunk({"content": "a"}), LAST],
+        [chunk({"content": "a"}), OF_USAGE],
+        [OF_USAGE],
+        [chunk({"content": "a", "audio": {"id": "a"}}), LAST, OF_USAGE],
+        [chunk({"content": "a"}, citations=["u"]), LAST, OF_USAGE],
+        [chunk({"content": "a"}), chunk({}, "stop", id="d"), OF_USAGE],
+        [chunk({"content": "a"}, choices=[{"index": 0, "delta": {}, "logprobs": {"content": []}}]), LAST, OF_USAGE],
+        [chunk({"tool_calls": [{"index": 1, "id": "t", "type": "function"}]}), LAST, OF_USAGE],
+        [chunk({"tool_calls": [{"index": 0, "id": "t", "type": "custom"}]}), LAST, OF_USAGE],
+        [chunk({"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]}), LAST, OF_USAGE],
+        [{"object": "chat.completion.chunk"}],
+        [chunk({}, "stop", object="other"), OF_USAGE],
+        [],
+    ],
+)
+def test_a_stream_with_anything_unknown_is_not_converted(chunks: list[dict[str, Any]]) -> None:
+    assert converted(CHAT, stream(*chunks), to_stream=False) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        document({"role": "assistant", "content": "a", "annotations": [{"type": "url_citation"}]}),
+        document({"role": "assistant", "content": None, "audio": {"id": "a"}}),
+        document({"role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "custom", "custom": {}}]}),
+        document({"role": "assistant", "content": "a"}, citations=["u"]),
+        document(),
+        document(object="text_completion"),
+        {},
+    ],
+)
+def test_a_document_with_anything_unknown_is_not_converted(answer: dict[str, Any]) -> None:
+    assert converted(CHAT, json.dumps(answer).encode(), to_stream=True) is None
+
+
+def test_what_is_empty_in_a_message_is_nothing_to_convert() -> None:
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": "a",
+        "annotations": [],
+        "audio": None,
+        "function_call": None,
+    }
+    streamed = converted(CHAT, json.dumps(document(message)).encode(), to_stream=True) or b""
+    assert streamed.count(b"data: ") == 4, "one chunk, its end, usage, the end mark"
+
+
+def test_a_responses_stream_holds_its_document() -> None:
+    response: dict[str, Any] = {"id": "r", "object": "response", "status": "completed", "output": [], "usage": USAGE}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {}},
+        {"type": "response.completed", "response": response},
+    ]
+    streamed = b"".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events)
+    assert json.loads(converted(RESPONSES, streamed, to_stream=False) or b"") == response
+    assert converted(RESPONSES, streamed.partition(b"event: response.completed")[0], to_stream=False) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "to_stream", "possible"),
+    [
+        (CHAT, True, True),
+        (CHAT, False, True),
+        (RESPONSES, False, True),
+        (RESPONSES, True, False),
+        ("/completions", False, False),
+    ],
+)
+def test_which_forms_there_are(path: str, to_stream: bool, possible: bool) -> None:
+    assert is_possible(path, to_stream=to_stream) is possible
+
+
+@settings(deadline=None, max_examples=100)
+@given(body=st.binary(max_size=100), to_stream=st.booleans(), path=st.sampled_from([CHAT, RESPONSES]))
+def test_no_body_makes_the_conversion_fail(body: bytes, to_stream: bool, path: str) -> None:
+    assert converted(path, body, to_stream=to_stream) is None

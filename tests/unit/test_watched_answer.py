@@ -1,0 +1,77 @@
+"""What a watched answer says: texts of streams put together, documents, what is no text."""
+
+import json
+from typing import Any
+
+import pytest
+from proxy.watched_answer import WatchedAnswer
+
+
+def watched(content_type: str, *pieces: bytes) -> WatchedAnswer:
+    answer = WatchedAnswer(content_type)
+    assert list(answer.pass_on(pieces)) == list(pieces)
+    return answer
+
+
+def sse(*frames: Any) -> list[bytes]:
+    return [f"data: {json.dumps(frame)}\n\n".encode() for frame in frames] + [b"data: [DONE]\n\n"]
+
+
+def delta(index: int = 0, **fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": index, "delta": fields, "finish_reason": None}]}
+
+
+def test_texts_of_a_stream_are_put_together_by_where_they_stand() -> None:
+    def call(index: int, text: str) -> list[Any]:
+        return [{"index": index, "function": {"arguments": text}}]
+
+    frames = sse(
+        delta(content="me@exa"),
+        delta(content="mple.com", reasoning_content="h"),
+        delta(1, content="other"),
+        delta(tool_calls=call(1, '{"a')),
+        delta(tool_calls=call(1, '":1}')),
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    )
+    whole = b"".join(frames)
+    for pieces in (frames, [whole], [whole[n : n + 7] for n in range(0, len(whole), 7)]):
+        assert watched("text/event-stream", *pieces).content() == {
+            "choices.0.delta.content": "me@example.com",
+            "choices.0.delta.reasoning_content": "h",
+            "choices.1.delta.content": "other",
+            "choices.0.delta.tool_calls.1.function.arguments": '{"a":1}',
+            "choices.0.finish_reason": "stop",
+        }
+
+
+def test_a_stream_of_the_responses_api() -> None:
+    piece = {"type": "response.output_text.delta", "output_index": 0, "content_index": 1}
+    frames = sse(
+        {**piece, "delta": "me@exa"},
+        {**piece, "delta": "mple.com"},
+        {"type": "response.completed", "response": {"id": 1}},
+    )
+    assert watched("text/event-stream; charset=utf-8", *frames).content() == {
+        "response.output_text.delta.0.1": "me@example.com",
+        "response": {"id": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "content"),
+    [
+        ("application/json", b'{"a": "b"}', {"a": "b"}),
+        ("application/json", b'{"a": ', None),
+        ("text/plain", "grüße".encode(), "grüße"),
+        ("audio/mpeg", b"\xff\xfb", None),
+        ("text/event-stream", b"data: no JSON\n\n", {}),
+    ],
+)
+def test_other_answers(content_type: str, body: bytes, content: Any) -> None:
+    answer = watched(content_type, body)
+    assert (answer.content(), answer.size, answer.is_cut) == (content, len(body), False)
+
+
+def test_memory_is_bounded_and_a_cut_document_is_not_read() -> None:
+    answer = watched("application/json", *[b" " * 2**20] * 6)
+    assert (answer.size, answer.is_cut, answer.content()) == (6 * 2**20, True, None)
