@@ -1,21 +1,19 @@
-"""`Inference`: what is known of one request while it passes, and the one event that states it in the end. Pure."""
+"""`Inference`: what is known of one request while it passes. Pure."""
 
-import hashlib
 import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events import DetailType, Event, rfc3339
 from openai_proxy.ulid import new_ulid, ulid_of_fact
 from openai_proxy.usage import Usage
 
 from proxy.body import OutgoingBody
 from proxy.cache_use import OFF, CacheUse
 from proxy.client_key import ClientKey
-from proxy.errors import LimitError, ProxyError, UpstreamError
+from proxy.errors import ProxyError
 from proxy.estimate import ESTIMATED_PATHS, estimated_usage
-from proxy.limits_item import Taken, nothing_taken
+from proxy.limits_item import Taken
 from proxy.meter import Meter
 from proxy.request import InferenceRequest, Target
 from proxy.watched_answer import WatchedAnswer
@@ -24,7 +22,6 @@ if TYPE_CHECKING:  # loaded by the first request that has a cache policy
     from proxy.cache_flight import Flight
 
 _WITHOUT_TOKENS = ("models", "files", "batches", "moderations", "other")
-_LONGEST_NAME = 256
 _STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses")
 _COUNTS_ONLY = "/responses/input_tokens"
 _FETCHED = re.compile(r"/responses/[^/]+")
@@ -145,20 +142,20 @@ class Inference:
     @property
     def uses_tokens(self) -> bool:
         """Whether the operation uses tokens at all: an answer without usage is `missing` or `none` accordingly."""
-        if self._fetches_answer:
+        if self.fetches_answer:
             return True
         if self.request is None or self.target is None or self.request.method != "POST":
             return False
-        return self._operation not in _WITHOUT_TOKENS and self.target.path != _COUNTS_ONLY
+        return self.operation not in _WITHOUT_TOKENS and self.target.path != _COUNTS_ONLY
 
     @property
-    def _fetches_answer(self) -> bool:
+    def fetches_answer(self) -> bool:
         """Whether it asks for an answer that was made before: of one made in the background the usage is told now."""
         request, target = self.request, self.target
         return bool(request and target and request.method == "GET" and _FETCHED.fullmatch(target.path))
 
     @property
-    def _event_id(self) -> str:
+    def event_id(self) -> str:
         """Its own; for an answer made in the background that answer's, so that whoever fetches it, it counts once."""
         meter, began = self.meter, self._background_since
         return ulid_of_fact(began, f"{self.server}\0{meter.id}") if meter and began else self.id
@@ -172,22 +169,9 @@ class Inference:
         return began if self.meter and self.meter.usage.source == "reported" else None
 
     @property
-    def _operation(self) -> str:
+    def operation(self) -> str:
+        """What kind of request it is, as events call it."""
         return self.target.operation if self.target else "other"
-
-    def to_event(self) -> Event:
-        """The terminal event: throttled (an upstream 429), failed (an error, or an upstream refusal) or completed."""
-        ended = self.heard() if self.waiting_since else self.ended or time.perf_counter()
-        detail_type, outcome = self._outcome()
-        data = self._facts(ended) | {"timings": self._timings(ended), "cache": self.cache.to_event()} | outcome
-        return Event(
-            detail_type=detail_type,
-            id=self._event_id,
-            timestamp=rfc3339(self.started_at + ended - self.started),
-            request_id=self.request_id,
-            client_id=self.key.client_id if self.key else "",
-            data=data,
-        )
 
     @property
     def server_timing(self) -> str:
@@ -195,55 +179,6 @@ class Inference:
         passed = time.perf_counter() - self.started
         upstream, proxy = self.upstream_waited * 1000, max(0.0, passed - self.upstream_waited) * 1000
         return f"upstream;dur={upstream:.1f}, proxy;dur={proxy:.1f}"
-
-    def _outcome(self) -> tuple[DetailType, dict[str, Any]]:
-        error = self.error
-        if isinstance(error, LimitError):
-            return "InferenceThrottled", {"throttle": {"source": error.source, "retry_after": error.retry_after}}
-        if self.status == 429 and (error is None or error.fault == "upstream"):
-            return "InferenceThrottled", {"throttle": {"source": "upstream", "retry_after": self.retry_after}}
-        if error is None and (self.status >= 400 or (self.meter is not None and self.meter.has_error)):
-            error = UpstreamError(self.status, "upstream_error", "", upstream_status=self.status)
-        if error is None:
-            return "InferenceCompleted", {}
-        upstream_status = error.upstream_status if isinstance(error, UpstreamError) else None
-        failure = {"type": error.code, "source": error.fault, "upstream_status": upstream_status}
-        return "InferenceFailed", {"error": failure}
-
-    def _facts(self, ended: float) -> dict[str, Any]:
-        request, target, body, meter = self.request, self.target, self.body, self.meter
-        usage, key = self.usage, self.key
-        limits = self.taken.to_event() if self.taken else nothing_taken(key.limits) if key and key.limits else None
-        if limits and self._fetches_answer:  # the estimate for the request that began it stays in the budget
-            limits["has_budget"] = False
-        return {
-            "client": key.to_event() if key else None,
-            "end_user": self._end_user,
-            "limits": limits,
-            "operation": {"name": self._operation},
-            "door": request.door if request else "function_url",
-            "server": {"name": self.server},
-            "request": {
-                "method": request.method if request else "",
-                "path": target.path[:_LONGEST_NAME] if target else "",
-                "model": body.model[:_LONGEST_NAME] if body and body.model else None,
-                "stream": body.stream if body else False,
-                "size": len(request.body) if request else 0,
-            },
-            "response": {
-                "status_code": self.status,
-                "model": meter.model if meter else None,
-                "id": meter.id if meter else None,
-                "finish_reasons": meter.finish_reasons if meter else [],
-                "time_to_first_chunk": round(self.first_chunk - self.started, 6) if self.first_chunk else None,
-                "size": meter.size if meter else 0,
-                "chunks": meter.chunks if meter else 0,
-                "time_per_output_token": self._time_per_output_token(usage, ended),
-            },
-            "usage": usage.to_event(),
-            "attempts": self.attempts,
-            "cold_start": self.cold_start,
-        }
 
     @property
     def usage(self) -> Usage:
@@ -253,16 +188,9 @@ class Inference:
         return self._usage
 
     @property
-    def _end_user(self) -> str | None:
-        """A pseudonym: the same person of the same client always has it, and it does not lead back to them."""
-        if not self.end_user or self.key is None:
-            return None
-        return hashlib.sha256(f"{self.key.client_id}\0{self.end_user}".encode(errors="replace")).hexdigest()[:32]
-
-    @property
     def spent(self) -> Usage:
         """As much of the usage as a server was asked for: nothing where the answer was there already."""
-        return Usage(source="none") if self.cache.status == "HIT" or self._fetches_answer else self.usage
+        return Usage(source="none") if self.cache.status == "HIT" or self.fetches_answer else self.usage
 
     def _find_usage(self) -> Usage:
         if self.cache.usage:
@@ -270,7 +198,7 @@ class Inference:
         meter, body, target = self.meter, self.body, self.target
         if meter is None:
             return Usage(source="none")
-        if self._fetches_answer:
+        if self.fetches_answer:
             return meter.usage if self._background_since else Usage(source="none")
         if (
             meter.usage.source != "missing"
@@ -282,19 +210,3 @@ class Inference:
             return meter.usage
         sample, factor = meter.sample
         return estimated_usage(body.content, sample, factor, is_stream=meter.is_stream)
-
-    def _time_per_output_token(self, usage: Usage, ended: float) -> float | None:
-        """Seconds from one token of a stream to the next, after the first chunk; None where there are no two."""
-        if not (self.first_chunk and self.meter and self.meter.is_stream and usage.output_tokens > 1):
-            return None
-        return round((ended - self.first_chunk) / (usage.output_tokens - 1), 6)
-
-    def _timings(self, ended: float) -> dict[str, float]:
-        total = ended - self.started
-        authorization = self.authorized - self.started if self.authorized else 0.0
-        return {
-            "total": round(total, 6),
-            "authorization": round(authorization, 6),
-            "upstream": round(self.upstream_waited, 6),
-            "proxy": round(max(0.0, total - self.upstream_waited), 6),
-        }

@@ -14,6 +14,7 @@ from proxy.inference import Inference
 from proxy.log import log
 from proxy.publisher import Publisher
 from proxy.request_log import MESSAGE, request_line
+from proxy.terminal_event import terminal_event
 from proxy.trace_context import w3c_trace_id, xray_context
 
 _ON_DEMAND = ("on-demand", "snap-start", None)
@@ -50,7 +51,7 @@ class Records:
         self, inference: Inference, deadline: float, trace_header: str | None, captured: Sequence[Event] = ()
     ) -> None:
         """Publish the terminal event, and `captured` with it; then write down what else is wanted."""
-        event, trace = inference.to_event(), xray_context(trace_header)
+        event, trace = terminal_event(inference), xray_context(trace_header)
         published = self._publisher.publish([event, *captured], deadline, trace.header if trace else None)
         headers = inference.request.headers if inference.request else dict[str, str]()
         trace_id = trace.trace_id if trace else None

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.metric_data import ModelNames, is_acceptable, metric_data
 from openai_proxy.pricing import PriceBook
+from openai_proxy.traces import traces_of
 
 from record_cost.ledger import OUTCOMES, Key, LedgerEntry, entry_of
 from record_cost.measurements import measurements_of
@@ -79,7 +80,9 @@ class RecordCost:
                 event = Event.from_sqs_body(record["body"])
                 entry = entry_of(event, self._prices) if event.detail_type in OUTCOMES else None
             except MalformedEventError as error:
-                self._logger.warning("message refused", message_id=record["messageId"], reason=str(error))
+                self._logger.warning(
+                    "message refused", message_id=record["messageId"], reason=str(error), traces=traces_of([record])
+                )
                 failed.append(record["messageId"])
                 continue
             if entry:
@@ -99,6 +102,7 @@ class RecordCost:
             entries=len(entries) - len(unwritten),
             unpriced=sum(entry.attributes["pricing"] == "unpriced" for entry in entries.values()),
             failed=len(failed),
+            traces=traces_of(batch["Records"]),
         )
         return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.metric_data import OLDEST, Measurement, ModelNames, is_acceptable, metric_data
+from openai_proxy.traces import traces_of
 
 from record_metrics.measurements import OUTCOMES, measurements_of
 
@@ -62,19 +63,23 @@ class RecordMetrics:
                 if event.detail_type in OUTCOMES:
                     measured[event.id] = self._in_range(event.id, measurements_of(event, self._model_names))
             except MalformedEventError as error:
-                self._logger.warning("message refused", message_id=record["messageId"], reason=str(error))
+                self._logger.warning(
+                    "message refused", message_id=record["messageId"], reason=str(error), traces=traces_of([record])
+                )
                 failed.append(record["messageId"])
-        self._count(measured)
+        self._count(measured, traces_of(batch["Records"]))
         return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
 
-    def _count(self, measured: Mapping[str, list[Measurement]]) -> None:
+    def _count(self, measured: Mapping[str, list[Measurement]], traces: list[str]) -> None:
         seen = self._marks.seen(measured)
         fresh = [event_id for event_id in measured if event_id not in seen]
         data = metric_data(measurement for event_id in fresh for measurement in measured[event_id])
         if data:
             self._metrics.put(data)
         self._mark(fresh)
-        self._logger.info("batch counted", events=len(fresh), duplicates=len(seen), metric_data=len(data))
+        self._logger.info(
+            "batch counted", events=len(fresh), duplicates=len(seen), metric_data=len(data), traces=traces
+        )
 
     def _mark(self, ids: Sequence[str]) -> None:
         """The metrics are published: whatever happens now, asking for these messages again would count them twice."""

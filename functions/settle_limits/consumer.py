@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.pricing import PriceBook
+from openai_proxy.traces import traces_of
 
 from settle_limits.bus import NotPublishedError
 from settle_limits.hints import PriceHints
@@ -73,7 +74,9 @@ class SettleLimits:
             try:
                 settlement = settlement_of(Event.from_sqs_body(record["body"]), self._prices)
             except MalformedEventError as error:
-                self._logger.warning("message refused", message_id=record["messageId"], reason=str(error))
+                self._logger.warning(
+                    "message refused", message_id=record["messageId"], reason=str(error), traces=traces_of([record])
+                )
                 failed.append(record["messageId"])
                 continue
             if settlement:
@@ -92,6 +95,7 @@ class SettleLimits:
             settled=len(settled),
             unpriced=sum(not each.is_priced for each in settled),
             failed=len(failed),
+            traces=traces_of(batch["Records"]),
         )
         return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
 

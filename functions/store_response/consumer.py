@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.pricing import PriceBook
+from openai_proxy.traces import traces_of
 
 from store_response.cached_response import AnswerTooLargeError, cached_response_of
 from store_response.item import LARGEST_ITEM, item_of, item_size
@@ -47,7 +48,9 @@ class StoreResponse:
             try:
                 item = self._read(record["body"])
             except MalformedEventError as error:
-                self._logger.warning("message refused", message_id=record["messageId"], reason=str(error))
+                self._logger.warning(
+                    "message refused", message_id=record["messageId"], reason=str(error), traces=traces_of([record])
+                )
                 failed.append(record["messageId"])
                 continue
             if item:
@@ -55,7 +58,13 @@ class StoreResponse:
                 if not known or known[0]["event_id"]["S"] < item["event_id"]["S"]:
                     newest[item["cache_key"]["S"]] = item, record["messageId"]
         failed += [message for item, message in newest.values() if not self._store(item)]
-        self._logger.info("batch stored", messages=len(batch["Records"]), answers=len(newest), failed=len(failed))
+        self._logger.info(
+            "batch stored",
+            messages=len(batch["Records"]),
+            answers=len(newest),
+            failed=len(failed),
+            traces=traces_of(batch["Records"]),
+        )
         return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
 
     def _read(self, body: str) -> Item | None:
