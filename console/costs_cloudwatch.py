@@ -1,5 +1,6 @@
 """CloudWatch as the `costs` commands use it: the application's namespace, and one metric of their own."""
 
+import os
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ import boto3
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-NAMESPACE = "OpenAIProxy"
+NAMESPACE = os.environ.get("METRICS_NAMESPACE") or "OpenAIProxy"
+"""That of the stack's parameter `MetricsNamespace`."""
 DRIFT = "ReconciliationDrift"
 
 

@@ -296,7 +296,7 @@ def test_a_closed_door_leaves_nothing_behind() -> None:
 def test_outputs() -> None:
     always = {
         *("BusName", "KeysTable", "LimitsTable", "CostsTable", "CacheTable", "CacheBucket", "MarkersTable"),
-        *("ProviderTokensSecret", "ProviderTokensCommand", "BusArchive", "RecordCostRule"),
+        *("ProviderTokensSecret", "ProviderTokensCommand", "BusArchive", "RecordCostRule", "MetricsNamespace"),
         *(f"{function}Name" for function in FUNCTIONS),
         *(f"{consumer}{queue}Url" for consumer in CONSUMERS for queue in ("Queue", "DeadLetterQueue")),
     }
