@@ -130,7 +130,7 @@ CASES = [
         times=2,
     ),
     # What the proxy refuses.
-    Case("root", UNKNOWN_PATH, "GET", "", body=NOTHING),
+    Case("root", UNKNOWN_PATH, "DELETE", "", body=NOTHING),  # GET is the playground, at the function URL
     Case("other version", UNKNOWN_PATH, "GET", "demo/v2/models", body=NOTHING),
     Case("dots", UNKNOWN_PATH, "GET", "demo/v1/%2e%2e/%2e%2e/models", body=NOTHING),
     Case("dots encoded twice and once more", UNKNOWN_PATH, "GET", "demo/v1/%2e%2e%2f%252e%252e/models", body=NOTHING),

@@ -82,7 +82,8 @@ def test_the_authorizer_reads_what_the_console_writes(store: KeyStore, authorize
         "budget_day": "0.5",
         "budget_month": "10",
         "currency": "USD",
-        "cache": "on:60:web-shop",
+        "cache": "on:60:",
+        "log_content": "",
     }
 
 
