@@ -121,7 +121,7 @@ def entries_table(entries: Iterable[Item], *, with_day: bool = False) -> str:
             entry["timestamp"][:19].replace("T", " ") if with_day else entry["timestamp"][11:19],
             harmless(entry.get("server", "-")),
             harmless(entry.get("model", "-")),
-            harmless(entry.get("error_type") or ",".join(entry["finish_reasons"]) or entry["outcome"]),
+            _end(entry),
             str(entry["status_code"]),
             count(entry["input_tokens"]),
             count(entry["cache_read_input_tokens"]),
@@ -134,6 +134,11 @@ def entries_table(entries: Iterable[Item], *, with_day: bool = False) -> str:
     ]
     headings = ("TIME", "SERVER", "MODEL", "END", "STATUS", "INPUT", "CACHED", "OUTPUT", "TTFT s", "DURATION s")
     return columns((*headings, "COST USD"), rows, numbers=7)
+
+
+def _end(entry: Item) -> str:
+    end = harmless(entry.get("error_type") or ",".join(entry["finish_reasons"]) or entry["outcome"])
+    return f"{end} (cache)" if entry.get("cache_status") == "HIT" else end
 
 
 def _no_formula(text: str) -> str:

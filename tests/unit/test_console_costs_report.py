@@ -19,6 +19,7 @@ from console.costs_plot import SERIES, Series, bars_chart, columns_chart, ranges
 from console.costs_report import Report, in_steps, money, report_page
 from console.costs_report_figures import EntryFigures, Throttles, entry_figures, percentile, read_throttles
 from console.costs_summary import SUMS
+from console.costs_text import entries_table
 from console.errors import ConsoleError
 
 Item = dict[str, Any]
@@ -294,3 +295,10 @@ def test_a_chart_is_a_picture_whatever_the_names(draw: Any, tmp_path: Path):
 def test_a_picture_that_cannot_be_written(tmp_path: Path):
     with pytest.raises(ConsoleError, match="cannot be written"):
         write_png(bars_chart(["a"], [Series("", [1.0])], "USD", [""]), tmp_path / "absent" / "x.png")
+
+
+def test_an_entry_that_the_response_cache_answered_says_so():
+    shown = {"timestamp": "2026-11-24T02:12:18.188Z", "finish_reasons": ["stop"], "status_code": 200}
+    asked, cached = entries_table([entry(**shown), entry(**shown, cache_status="HIT")]).splitlines()[2:]
+    assert "(cache)" not in asked
+    assert "stop (cache)" in cached
