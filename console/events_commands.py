@@ -4,7 +4,6 @@ One rule: it can do no harm. An event that the ledger has is a duplicate there, 
 """
 
 import argparse
-import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
+from openai_proxy.ulid import new_ulid
 
 from console.costs_period import Period, add_period, chosen_period
 from console.costs_progress import Bars
@@ -113,5 +113,4 @@ def _replay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _name_of(period: Period) -> str:
-    made_at = re.sub(r"\D", "", datetime.now(UTC).isoformat(timespec="seconds")[:19])
-    return f"ledger-{period.first}-{period.last}-{made_at}"
+    return f"ledger-{period.first}-{period.last}-{new_ulid(time.time())}"  # two may begin in one second

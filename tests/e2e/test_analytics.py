@@ -11,15 +11,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from record_cost.lake import Lake, json_line, lake_row
-from record_cost.ledger import LedgerEntry
 
 from console.costs_period import Period
 from console.errors import ConsoleError
@@ -30,6 +29,8 @@ from tests.e2e.lake_entries import DAYS, EXPECTED, FIRST_DAY, PERIOD_END, made_e
 ENTRIES = 2000
 BATCH = 50
 FEBRUARY = Period(FIRST_DAY, PERIOD_END)
+
+Each = TypeVar("Each")
 
 
 def outputs(stack: LocalStack) -> dict[str, str]:
@@ -43,8 +44,8 @@ def athena(stack: LocalStack) -> Athena:
     return Athena(stack.aws("athena"), names["LakeWorkgroup"], names["LakeDatabase"])
 
 
-def batches(entries: list[LedgerEntry], count: int) -> Iterator[list[LedgerEntry]]:
-    waiting = iter(entries)
+def batches(every: Iterable[Each], count: int) -> Iterator[list[Each]]:
+    waiting = iter(every)
     while batch := list(itertools.islice(waiting, count)):
         yield batch
 
@@ -63,7 +64,9 @@ def rows(stack: LocalStack, athena: Athena) -> list[dict[str, Any]]:
     corrected = {entry.key: priced_again(entry) for entry in entries[::20]}
     lines = [json_line(lake_row(key[1], row, "2026-03-01T00:00:00.000Z", 1)) for key, row in corrected.items()]
     # The first copies of some arrive after their correction: the correction must hold.
-    firehose.put_record_batch(DeliveryStreamName=stream, Records=[{"Data": b"".join(lines)}])
+    for batch in batches(lines, BATCH):
+        put = firehose.put_record_batch(DeliveryStreamName=stream, Records=[{"Data": b"".join(batch)}])
+        assert put["FailedPutCount"] == 0
     assert lake.put(entries[: BATCH // 2]) == {}
     arrived = len(copies) + len(corrected) + BATCH // 2
     count = of_period(f"SELECT count(*) AS n FROM entries WHERE day BETWEEN '{FIRST_DAY}' AND '{PERIOD_END}'", FEBRUARY)
