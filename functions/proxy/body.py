@@ -22,6 +22,8 @@ _GENERATES = ("chat", "text_completion", "responses")
 _TAKES_MODEL = ("chat", "text_completion", "embeddings", "images", "audio", "moderations")
 _LONGEST_MODEL = 256
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_ASKS_FOR_USAGE = {"stream_options": {"include_usage": True}}
+_ASKING_FOR_USAGE = _encode(_ASKS_FOR_USAGE).encode()[1:-1]
 """Made once: `json.dumps` makes an encoder for every call that does not want its blanks."""
 _MODEL_IN_QUERY = re.compile(r"(?:^|[&;])model=", re.IGNORECASE)
 
@@ -165,4 +167,5 @@ def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> b
         except ValueError as error:
             raise ClientError(400, "invalid_json", "The body holds a number that JSON has no room for.") from error
     before, brace, after = body.partition(b"{")
-    return before + brace + _encode(added).encode()[1:-1] + b"," + after
+    members = _ASKING_FOR_USAGE if added == _ASKS_FOR_USAGE else _encode(added).encode()[1:-1]
+    return before + brace + members + b"," + after

@@ -8,12 +8,15 @@ fuller buffer; no redirect, cookie, proxy setting or compression, because a rela
 
 import re
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 _READ_SIZE = 65536
 _MAX_HEAD = 65536
+_TIMEVAL = struct.Struct("@ll")
+"""The kernel's `struct timeval`: seconds and microseconds."""
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: .*)?")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
@@ -117,19 +120,35 @@ class Connection:
         self.received = False
         self.idle_since = 0.0
         self._buffer = b""
-        self._timeout: float | None = -1.0
+        self._limit: float | None = None
+        self._limit_of_recv: float | None = None
+        self._limit_of_send: float | None = None
+        # TLS knows nothing of the kernel's timeouts.
+        self._is_plain = type(sock) is socket.socket
+        sock.settimeout(None)
 
     def limit(self, seconds: float | None) -> None:
         """Bound every further wait for the peer; None waits for ever."""
-        if seconds != self._timeout:
+        self._limit = seconds
+
+    def _set_limit(self, option: int) -> None:
+        """Have the kernel bound a wait: where Python does it, every read is a `poll` and a `recv`."""
+        seconds = self._limit
+        if self._is_plain:
+            # Nothing but zeros would mean: for ever.
+            whole, part = (0, 0) if seconds is None else divmod(max(1, int(seconds * 1e6)), 1_000_000)
+            self.sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(whole, part))
+        else:
             self.sock.settimeout(seconds)
-            self._timeout = seconds
 
     def send(self, data: bytes) -> None:
         """Send all of `data`. Raises SilenceError or BrokenError."""
         try:
+            if self._limit != self._limit_of_send:
+                self._set_limit(socket.SO_SNDTIMEO)
+                self._limit_of_send = self._limit
             self.sock.sendall(data)
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError) as error:
             raise SilenceError("nothing is taken") from error
         except OSError as error:
             raise BrokenError(type(error).__name__) from error
@@ -141,11 +160,14 @@ class Connection:
         """
         self.reusable = self.received = False
         latest = None if within is None else time.monotonic() + within
+        if within is not None:
+            self.limit(within)
         while True:
             while (end := self._buffer.find(b"\r\n\r\n")) < 0:
                 if len(self._buffer) > _MAX_HEAD:
                     raise BrokenError("the head does not end")
-                self._limit_until(latest)
+                if self.received:
+                    self._limit_until(latest)
                 self._buffer += self.receive() or self._raise_closed()
                 self.received = True
             head = parse_head(self._buffer[:end])
@@ -170,17 +192,12 @@ class Connection:
         receive = receive or self.receive
         length = head.headers.get("content-length")
         if method == "HEAD" or head.status in (204, 304):
-            yield from ()
-        elif "transfer-encoding" in head.headers:
-            yield from self._chunked(receive)
-        elif length is not None:
-            yield from self._counted(int(length), receive)
-        else:
-            yield from self._until_closed(receive)
-            return
-        self.reusable = head.keeps_alive and not self._buffer
+            return self._counted(0, receive, head)
+        if "transfer-encoding" in head.headers:
+            return self._chunked(receive, head)
+        return self._until_closed(receive) if length is None else self._counted(int(length), receive, head)
 
-    def _chunked(self, receive: Callable[[], bytes]) -> Iterator[bytes]:
+    def _chunked(self, receive: Callable[[], bytes], head: Head) -> Iterator[bytes]:
         decoder = ChunkedDecoder()
         data, self._buffer = self._buffer, b""
         while True:
@@ -189,20 +206,22 @@ class Connection:
             if decoder.fault:
                 raise decoder.fault
             if decoder.ended:
-                self._buffer = decoder.rest
-                return
+                break
             data = receive() or self._raise_closed()
+        self._buffer = decoder.rest
+        self._ended(head)
 
-    def _counted(self, left: int, receive: Callable[[], bytes]) -> Iterator[bytes]:
+    def _counted(self, left: int, receive: Callable[[], bytes], head: Head) -> Iterator[bytes]:
         data, self._buffer = self._buffer[:left], self._buffer[left:]
         while True:
             left -= len(data)
             if data:
                 yield data
             if not left:
-                return
+                break
             received = receive() or self._raise_closed()
             data, self._buffer = received[:left], received[left:]
+        self._ended(head)
 
     def _until_closed(self, receive: Callable[[], bytes]) -> Iterator[bytes]:
         data, self._buffer = self._buffer, b""
@@ -211,11 +230,17 @@ class Connection:
         while data := receive():
             yield data
 
+    def _ended(self, head: Head) -> None:
+        self.reusable = head.keeps_alive and not self._buffer
+
     def receive(self) -> bytes:
         """What one read of the socket brings; nothing when the peer has closed. Raises SilenceError or BrokenError."""
         try:
+            if self._limit != self._limit_of_recv:
+                self._set_limit(socket.SO_RCVTIMEO)
+                self._limit_of_recv = self._limit
             return self.sock.recv(_READ_SIZE)
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError) as error:
             raise SilenceError("nothing came") from error
         except OSError as error:
             raise BrokenError(type(error).__name__) from error

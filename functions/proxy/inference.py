@@ -121,14 +121,6 @@ class Inference:
         """A step is done: the time since the one before was its."""
         self.steps.append((step, time.perf_counter()))
 
-    def heard_chunk(self) -> None:
-        """A chunk of the answer's body has come: `heard`, and when for the first time."""
-        now = time.perf_counter()
-        self.upstream_waited += now - self.waiting_since
-        self.waiting_since = 0.0
-        if not self.first_chunk:
-            self.first_chunk = now
-
     @property
     def asked_stream(self) -> bool:
         """Whether the client asked for a stream."""

@@ -3,11 +3,17 @@
 import json
 from typing import Any, cast
 
+_decode = json.JSONDecoder().decode
+
 
 def loads_or_none(text: bytes | bytearray) -> Any:
     """The JSON in `text`, or None when there is none."""
     try:
-        return json.loads(text)
+        return _decode(text.decode())
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(text)  # which also looks for other encodings than UTF-8
     except (ValueError, RecursionError):
         return None
 

@@ -18,6 +18,7 @@ from proxy.sse import data_of, end_of_event, find_events
 
 _USAGE = re.compile(rb'"usage"(?:\s|data:)*:(?:\s|data:)*\{')
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
+_FINISH_FORMS = (b'"finish_reason":"', b'"finish_reason": ', b'"finish_reason" ')
 _SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _LONGEST_NAME = 256
 _WORTH_READING = re.compile(
@@ -167,13 +168,14 @@ class Meter:
     def _read_its_end(self, run: bytes) -> bool:
         """Read only the last events of a chat, when nothing before them can matter: most streams are read so."""
         since = run.rfind(b"\n\n", 0, max(0, len(run) - _END_BYTES)) + 2
-        if since < 2 or not (_USAGE.search(run, since) and _FINISH_REASON.search(run, since)):
+        usage, finish = _USAGE.search(run, since), _FINISH_REASON.search(run, since)
+        if since < 2 or not (usage and finish):
             return False
-        if b'"error"' in run or _FINISH_REASON.search(run, 0, since):
+        if run.rfind(b'"error"') >= 0 or _is_finished(run, since):
             return False
         before = self._finish_reasons.copy(), self._usage, self._identified
         self._usage = None
-        for start, end in find_events(_WORTH_READING, run, since):
+        for start, end in find_events(_WORTH_READING, run, min(usage.start(), finish.start())):
             self._read(loads_or_none(data_of(run[start:end])))
         if self._usage and self._model is not None and self._finish_reasons != before[0]:
             return True
@@ -215,6 +217,13 @@ class Meter:
             if fields.get("background") is True and fields.get("status") in _ENDED:
                 began = fields.get("created_at")
                 self._background_since = began if isinstance(began, int | float) else None
+
+
+def _is_finished(run: bytes, end: int) -> bool:
+    """Whether a choice has a finish reason before `end`. Backwards, what is not there is known much faster."""
+    if b"\t" not in run and b"\r" not in run and all(run.rfind(form, 0, end) < 0 for form in _FINISH_FORMS):
+        return False
+    return _FINISH_REASON.search(run, 0, end) is not None
 
 
 def _has_end_mark(chunk: bytes) -> bool:

@@ -171,12 +171,18 @@ class Relay:
             inference.status, server = answer.status, inference.server or ""
             inference.retry_after = retry_after(answer.headers)
             must_be_json, asked_stream = inference.says_its_end, inference.asked_stream
-            body = usable_body(answer, server, inference.token, must_be_json=must_be_json, asked_stream=asked_stream)
-            body = self._records.watched(inference, body, content_type(answer))
-            if inference.flight:
-                body = inference.flight.watched(body, returned_headers(answer))
-            response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
-            self._pass_on(answer, body, response, inference)
+            try:
+                body = usable_body(
+                    answer, server, inference.token, must_be_json=must_be_json, asked_stream=asked_stream
+                )
+                body = self._records.watched(inference, body, content_type(answer))
+                if inference.flight:
+                    body = inference.flight.watched(body, returned_headers(answer))
+                inference.upstream_waited += answer.waited()
+                response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
+                self._pass_on(answer, body, response, inference)
+            finally:
+                inference.upstream_waited += answer.waited()
 
     def _captured(self, inference: Inference, deadline: float) -> list[Event]:
         """The answer for the response cache, if it is to be kept; the client has it by now."""
@@ -202,14 +208,12 @@ class Relay:
         frames = EventFrames() if meter.is_stream else WholeChunks()
         if meter.is_stream:
             answer.on_silence = lambda: response.write(_KEEP_ALIVE)
-        inference.wait()
         for chunk in body:
-            inference.heard_chunk()
+            if not inference.first_chunk:
+                inference.first_chunk = time.perf_counter()
             if events := frames.whole(chunk):
                 response.write(without_usage_chunk(events) if hides_usage else events)
                 meter.see(events)
-            inference.wait()
-        inference.heard()
         rest = frames.rest()
         if rest:
             meter.see(rest)

@@ -56,17 +56,16 @@ class RuntimeApi:
         self._address = address
         self._connection: Connection | None = None
 
-    def send(self, data: bytes) -> None:
-        """Send bytes of a request as they are. Raises HttpError."""
+    def start(
+        self, method: str, path: str, headers: Mapping[str, str], length: int | None, body: bytes
+    ) -> Callable[[bytes], None]:
+        """Send the head of a request and the beginning of its body. What it returns sends the rest. Raise HttpError."""
         if self._connection is None:
             host, _, port = self._address.rpartition(":")
             self._connection = Connection(open_socket(host.strip("[]"), int(port), 5.0))
-            self._connection.limit(None)
-        self._connection.send(data)
-
-    def start(self, method: str, path: str, headers: Mapping[str, str], length: int | None, body: bytes) -> None:
-        """Send the head of a request and the beginning of its body. Raises HttpError."""
-        self.send(request_head(method, _API + path, self._address, headers, length) + body)
+        send = self._connection.send
+        send(request_head(method, _API + path, self._address, headers, length) + body)
+        return send
 
     def answer(self, method: str) -> tuple[Head, bytes]:
         """The answer to the request that was sent. Raises HttpError."""
@@ -95,6 +94,7 @@ class ResponseStream:
     def __init__(self, api: RuntimeApi, invocation: Invocation) -> None:
         self._api = api
         self._invocation = invocation
+        self._send: Callable[[bytes], None] = _nothing_started
         self._has_body = False
         self._may_have_body = True
         self.started = False
@@ -110,7 +110,8 @@ class ResponseStream:
         self._may_have_body = status not in (204, 304)
         opening = _chunk(json.dumps(prelude).encode()) + _chunk(_PRELUDE_END)
         try:
-            self._api.start("POST", f"/invocation/{self._invocation.id}/response", _STREAMING, None, opening)
+            path = f"/invocation/{self._invocation.id}/response"
+            self._send = self._api.start("POST", path, _STREAMING, None, opening)
         except HttpError:
             self._break()
 
@@ -119,7 +120,7 @@ class ResponseStream:
         if data and not self.broken:
             self._has_body = True
             try:
-                self._api.send(_chunk(data))
+                self._send(b"%x\r\n%b\r\n" % (len(data), data))
             except HttpError:
                 self._break()
 
@@ -147,7 +148,7 @@ class ResponseStream:
         if self.broken:
             return
         try:
-            self._api.send(last)
+            self._send(last)
             head, body = self._api.answer("POST")
         except HttpError:
             self._break()
@@ -237,6 +238,10 @@ class Runtime:
         self._stopping = True
         if self._waiting:
             sys.exit(0)
+
+
+def _nothing_started(_: bytes) -> None:
+    raise HttpError("no answer was started")
 
 
 def _chunk(data: bytes) -> bytes:

@@ -57,7 +57,9 @@ class Answer:
         self._head = head
         self._server = server
         self._timeouts = timeouts
-        self._deadline = deadline
+        self._patience = min(timeouts.idle, timeouts.keep_alive)
+        self._latest = time.perf_counter() + deadline - time.time()
+        self._waited = 0.0
         self.on_silence: Callable[[], None] = lambda: None
         self.status = head.status
         self.headers = head.headers
@@ -66,24 +68,43 @@ class Answer:
         try:
             yield from self._exchange.connection.body(self._head, self._exchange.method, self._receive)
         except HttpError as error:
-            raise _upstream_error(self._server, error, late=time.time() >= self._deadline) from error
+            raise _upstream_error(self._server, error, late=time.perf_counter() >= self._latest) from error
+
+    def waited(self) -> float:
+        """Seconds for which the body was waited for, since this was asked the last time."""
+        waited, self._waited = self._waited, 0.0
+        return waited
 
     def _receive(self) -> bytes:
-        """The next piece; every `keep_alive` seconds without one are told. Raises SilenceError."""
+        """The next piece. Raises SilenceError."""
+        connection, patience = self._exchange.connection, self._patience
+        began = time.perf_counter()
+        try:
+            if began + patience >= self._latest:
+                return self._receive_late(0.0)
+            connection.limit(patience)
+            try:
+                return connection.receive()
+            except SilenceError:
+                return self._receive_late(patience)
+        finally:
+            self._waited += time.perf_counter() - began
+
+    def _receive_late(self, silent: float) -> bytes:
+        """The next piece, from a server that was `silent` for a while; every `keep_alive` seconds of it are told."""
         connection, timeouts = self._exchange.connection, self._timeouts
-        silent = 0.0
         while True:
-            left = min(self._deadline - time.time(), timeouts.idle - silent)
+            left = min(self._latest - time.perf_counter(), timeouts.idle - silent)
             if left <= 0:
                 raise SilenceError("nothing came")
+            if silent:
+                self.on_silence()
             wait = min(left, timeouts.keep_alive)
             connection.limit(wait)
             try:
                 return connection.receive()
             except SilenceError:
                 silent += wait
-                if silent < timeouts.idle and time.time() < self._deadline:
-                    self.on_silence()
 
     def close(self) -> None:
         """Keep the connection when the body was read to its end, else end it."""
