@@ -7,6 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from local import loop
 from local.function_url import FunctionUrl
 from local.sandboxes import Launch, SandboxPool
 from local.settings import HOST, ROOT
@@ -27,4 +28,4 @@ async def serve(port: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), Path(sys.argv[2])))
+    loop.run(serve(int(sys.argv[1]), Path(sys.argv[2])))

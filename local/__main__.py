@@ -8,6 +8,7 @@ import sys
 
 from openai_proxy.servers import ServersFileError
 
+from local import loop
 from local.ports import PortTakenError
 from local.processes import CommandError
 from local.sandboxes import SandboxError
@@ -19,7 +20,7 @@ def main() -> int:
     """Run the stack until it is told to stop. The exit status is 0 then, 1 when it could not start or go on."""
     settings = parse(sys.argv[1:], os.environ)
     try:
-        asyncio.run(_run(settings))
+        loop.run(_run(settings))
     except (CommandError, PortTakenError, SandboxError, ServersFileError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

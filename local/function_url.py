@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from email.utils import formatdate
 from typing import Any
 
-from local.http1 import BodyTooLargeError, Exchange, Headers, HttpServer, PeerGoneError, TruncatedBodyError
+from local.http1 import BodyTooLargeError, Exchange, HttpServer, PeerGoneError, TruncatedBodyError
+from local.http1_wire import Headers
 from local.runtime_api import Ended, Failed, Invocation, Started
 from local.sandboxes import SandboxError
 from local.url_event import MAX_EVENT_BYTES, UrlIdentity, build_event
@@ -100,8 +101,7 @@ class _Answer:
         except InvalidPreludeError as error:
             await self._refuse("invalid_function_response", f"The proxy's answer is not an HTTP response: {error}.")
         else:
-            await self._tell(self._exchange.start, status, self._with_own(headers))
-            await self._tell(self._exchange.send, rest)
+            await self._tell(self._exchange.start, status, self._with_own(headers), rest)
         async for chunk in chunks:
             await self._tell(self._exchange.send, chunk)
         if isinstance(self._last, Ended):

@@ -1,6 +1,6 @@
-"""HTTP/1.1 for the two servers of this package: h11's protocol on asyncio's sockets.
+"""HTTP/1.1 for the servers of this package: `local.http1_wire` on asyncio's transports.
 
-Written by hand because both need what frameworks hide: trailers of a request (the Runtime API reports mid-stream errors
+Written by hand because they need what frameworks hide: trailers of a request (the Runtime API reports mid-stream errors
 in them), a response that can be cut, and the request target exactly as it was sent. Its one rule: bytes go out when
 they are handed over; nothing is collected. (asyncio sets TCP_NODELAY on every TCP socket.)
 """
@@ -8,18 +8,15 @@ they are handed over; nothing is collected. (asyncio sets TCP_NODELAY on every T
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
+from typing import cast
 
-import h11
+from local.http1_wire import Body, Head, Headers, MalformedError, response_head, take_head
 
-_READ_BYTES = 64 * 1024
-_MAX_HEAD_BYTES = 32 * 1024
+_READ_AHEAD_BYTES = 128 * 1024
 _MAX_SKIPPED_BYTES = 256 * 1024
 _LINGER_SECONDS = 2.0
-
-Headers = Sequence[tuple[str, str]]
 
 
 class TruncatedBodyError(Exception):
@@ -48,41 +45,123 @@ class Request:
         return next((value for key, value in self.headers if key == name), None)
 
 
+class _Connection(asyncio.Protocol):
+    """What arrives on one connection, and whether more may be sent. One task reads it and writes to it."""
+
+    def __init__(self, connected: Callable[["_Connection"], None]) -> None:
+        self._connected = connected
+        self.received = bytearray()
+        self.peer = ""
+        self._ended = False
+        self._lost = False
+        self._reads = True
+        self._arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._may_send = asyncio.Event()
+        self._may_send.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self.peer = (transport.get_extra_info("peername") or ("",))[0]
+        self._connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        if len(self.received) > _READ_AHEAD_BYTES and self._reads:
+            self._reads = False
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        self._wake()
+        return True  # a client that has said all it has to say still gets its answer
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = self._lost = True
+        self._may_send.set()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._may_send.clear()
+
+    def resume_writing(self) -> None:
+        self._may_send.set()
+
+    def _wake(self) -> None:
+        if not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def more(self) -> bool:
+        """Wait until more has arrived. False: no more will."""
+        if self._ended:
+            return False
+        if not self._reads:
+            self._reads = True
+            self.transport.resume_reading()
+        had = len(self.received)
+        self._arrival = asyncio.get_running_loop().create_future()
+        await self._arrival
+        return len(self.received) > had
+
+    def write(self, data: bytes) -> None:
+        """Send now. Raises PeerGoneError."""
+        if self._lost or self.transport.is_closing():
+            raise PeerGoneError
+        self.transport.write(data)
+
+    async def sent(self) -> None:
+        """Wait while the peer lags behind with reading. Raises PeerGoneError."""
+        await self._may_send.wait()
+        if self._lost:
+            raise PeerGoneError
+
+    async def linger(self) -> None:
+        """Read away what the client still sends, for a while: closing at once would reset the unread answer."""
+        with contextlib.suppress(OSError, TimeoutError):
+            if not self.transport.is_closing():
+                self.transport.write_eof()
+            async with asyncio.timeout(_LINGER_SECONDS):
+                self.received.clear()
+                while await self.more():
+                    self.received.clear()
+
+
 class Exchange:
     """One request and its response: read the body, then `respond`, or `start`, `send`…, `end` (or `cut`)."""
 
-    def __init__(
-        self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: h11.Request
-    ) -> None:
+    def __init__(self, connection: _Connection, head: Head) -> None:
         self._connection = connection
-        self._reader = reader
-        self._writer = writer
+        self._head = head
+        self._body = Body(head.body_length)
+        self._awaits_continue = head.expects_continue
         self._has_body = True
-        self.trailers: dict[str, str] = {}
-        peer: tuple[str, int] = writer.get_extra_info("peername") or ("", 0)
-        self.request = Request(head.method.decode(), head.target.decode("latin-1"), _decoded(head.headers), peer[0])
+        self._is_chunked = False
+        self.has_started = False
+        self.has_ended = False
+        self.request = Request(head.method, head.target, head.headers, connection.peer)
+
+    @property
+    def trailers(self) -> dict[str, str]:
+        """The trailers of the request; complete after its body."""
+        return self._body.trailers
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The request body as it arrives; `trailers` are complete after the last chunk. Raises TruncatedBodyError."""
-        if self._connection.they_are_waiting_for_100_continue:
-            go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-            self._write(self._connection.send(go_on))
+        """The request body as it arrives. Raises TruncatedBodyError, and MalformedError, which the server answers."""
+        connection, body = self._connection, self._body
+        if self._awaits_continue and not connection.received and not body.is_complete:
+            connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._awaits_continue = False
         while True:
-            event = self._connection.next_event()
-            if event is h11.NEED_DATA:
-                await self._receive()
-            elif isinstance(event, h11.Data):
-                yield bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                self.trailers = dict(_decoded(event.headers))
+            if piece := body.take(connection.received):
+                yield piece
+            elif body.is_complete:
                 return
-            else:
+            elif not await connection.more():
                 raise TruncatedBodyError
 
     async def body(self, limit: int) -> bytes:
-        """The whole request body. Raises BodyTooLargeError (the rest is left unread) and TruncatedBodyError."""
-        declared = self.request.header("content-length")
-        if declared is not None and int(declared) > limit:
+        """The whole request body. Raises BodyTooLargeError (the rest is left unread) and what `chunks` raises."""
+        if (self._body.length or 0) > limit:
             raise BodyTooLargeError
         body = bytearray()
         async for chunk in self.chunks():
@@ -93,60 +172,67 @@ class Exchange:
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole response. Raises PeerGoneError."""
-        await self.start(status, [*headers, ("content-length", str(len(body)))])
-        await self.send(body)
-        await self.end()
+        self.hand_out(status, headers, body)
+        await self._connection.sent()
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Send status and headers. Without a content-length the body is chunked. Raises PeerGoneError."""
-        self._has_body = self.request.method != "HEAD" and status not in (204, 304)
-        encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
-        await self._send(h11.Response(status_code=status, headers=encoded, reason=_reason(status)))
+    def hand_out(self, status: int, headers: Headers, body: bytes) -> None:
+        """`respond` for who cannot wait until the peer has read it. Raises PeerGoneError."""
+        head = self._begin(status, [*headers, ("content-length", str(len(body)))])
+        self._connection.write(head + body if self._has_body else head)
+        self.has_ended = True
+
+    async def start(self, status: int, headers: Headers, first: bytes = b"") -> None:
+        """Send status, headers and what there is of the body. It is chunked. Raises PeerGoneError."""
+        self._is_chunked = not self._head.is_http10 and status not in (204, 304)
+        coding = [("transfer-encoding", "chunked")] if self._is_chunked else []
+        head = self._begin(status, [*headers, *coding])
+        self._connection.write(head + self._framed(first))
+        await self._connection.sent()
 
     async def send(self, chunk: bytes) -> None:
         """Send one piece of the body now; dropped where HTTP has no body (HEAD, 204, 304). Raises PeerGoneError."""
-        if chunk and self._has_body:
-            await self._send(h11.Data(data=chunk))
+        if framed := self._framed(chunk):
+            self._connection.write(framed)
+            await self._connection.sent()
 
     async def end(self) -> None:
         """Complete the response. Raises PeerGoneError."""
-        await self._send(h11.EndOfMessage())
+        if self._is_chunked and self._has_body:
+            self._connection.write(b"0\r\n\r\n")
+            await self._connection.sent()
+        self.has_ended = True
 
     def cut(self) -> None:
         """Break the response off after what was sent: the client sees that it is incomplete."""
-        self._connection.send_failed()
-        self._writer.close()
+        self._connection.transport.close()
 
-    async def _send(self, event: h11.Event) -> None:
-        data = self._connection.send(event)
-        if self._writer.is_closing():
-            raise PeerGoneError
-        self._write(data)
-        try:
-            await self._writer.drain()
-        except ConnectionError as error:
-            raise PeerGoneError from error
+    async def leaves_connection_usable(self) -> bool:
+        """Whether the next request can follow, once what is left of this one's body is read, if that is little."""
+        skipped, body, connection = 0, self._body, self._connection
+        while not body.is_complete:
+            if skipped > _MAX_SKIPPED_BYTES or self._awaits_continue:
+                await connection.linger()
+                return False
+            piece = body.take(connection.received)
+            skipped += len(piece)
+            if not piece and not body.is_complete and not await connection.more():
+                return False
+        return self._head.keep_alive
 
-    def _write(self, data: bytes | None) -> None:
-        if data:
-            self._writer.write(data)
+    def _begin(self, status: int, headers: Headers) -> bytes:
+        self.has_started = True
+        self._has_body = self._head.method != "HEAD" and status not in (204, 304)
+        return response_head(status, headers if self._head.keep_alive else [*headers, ("connection", "close")])
 
-    async def _receive(self) -> None:
-        try:
-            data = await self._reader.read(_READ_BYTES)
-        except ConnectionError as error:
-            raise TruncatedBodyError from error
-        try:
-            self._connection.receive_data(data)
-            if not data:
-                raise TruncatedBodyError
-        except h11.RemoteProtocolError as error:
-            raise TruncatedBodyError from error
+    def _framed(self, chunk: bytes) -> bytes:
+        if not chunk or not self._has_body:
+            return b""
+        return b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._is_chunked else chunk
 
 
 Handler = Callable[[Exchange], Awaitable[None]]
 BadRequest = Callable[[str], tuple[Headers, bytes]]
-"""Makes the answer to bytes that are no HTTP request, from h11's description of the fault."""
+"""Makes the answer to bytes that are no HTTP request, from a description of the fault."""
 
 
 class HttpServer:
@@ -160,7 +246,8 @@ class HttpServer:
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port (chosen by the system when `port` is 0). Raises OSError."""
-        self._server = await asyncio.start_server(self._accept, host, port, backlog=512)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Connection(self._accept), host, port, backlog=512)
         return self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -171,8 +258,8 @@ class HttpServer:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
+    def _accept(self, connection: _Connection) -> None:
+        task = asyncio.create_task(self._serve(connection))
         self._connections.add(task)
         task.add_done_callback(self._ended)
 
@@ -181,85 +268,32 @@ class HttpServer:
         if not task.cancelled() and (error := task.exception()) is not None:
             logging.getLogger(__name__).error("A connection failed", exc_info=error)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
+    async def _serve(self, connection: _Connection) -> None:
+        exchange: Exchange | None = None
         try:
-            while (head := await self._next_request(connection, reader)) is not None:
-                await self._handler(Exchange(connection, reader, writer, head))
-                if connection.our_state not in (h11.DONE, h11.MUST_CLOSE):
+            while (head := await self._next_head(connection)) is not None:
+                exchange = Exchange(connection, head)
+                await self._handler(exchange)
+                if not exchange.has_ended or not await exchange.leaves_connection_usable():
                     return
-                if connection.their_state is h11.SEND_BODY and not await _skip_body(connection, reader):
-                    await _linger(reader, writer)
-                if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
-                    return
-                connection.start_next_cycle()
-        except h11.RemoteProtocolError as error:
-            await self._refuse(connection, reader, writer, error)
+                exchange = None
+        except MalformedError as error:
+            if exchange is None or not exchange.has_started:
+                await self._refuse(connection, error)
         except (ConnectionError, PeerGoneError, TruncatedBodyError):
             pass
         finally:
-            writer.close()
+            connection.transport.close()
 
     @staticmethod
-    async def _next_request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
-        while True:
-            event = connection.next_event()
-            if isinstance(event, h11.Request):
-                return event
-            if event is not h11.NEED_DATA:
+    async def _next_head(connection: _Connection) -> Head | None:
+        while (head := take_head(connection.received)) is None:
+            if not await connection.more():
                 return None
-            connection.receive_data(await reader.read(_READ_BYTES))
+        return head
 
-    async def _refuse(
-        self,
-        connection: h11.Connection,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        error: h11.RemoteProtocolError,
-    ) -> None:
-        if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            return
-        status = error.error_status_hint
+    async def _refuse(self, connection: _Connection, error: MalformedError) -> None:
         headers, body = self._bad_request(str(error))
-        head = [*headers, ("content-length", str(len(body))), ("connection", "close")]
-        for event in (
-            h11.Response(status_code=status, headers=head, reason=_reason(status)),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
-            writer.write(connection.send(event) or b"")
-        await _linger(reader, writer)
-
-
-async def _skip_body(connection: h11.Connection, reader: asyncio.StreamReader) -> bool:
-    """Read what is left of a request's body, if that is little: the connection can then serve the next request."""
-    skipped = 0
-    while skipped <= _MAX_SKIPPED_BYTES and not connection.they_are_waiting_for_100_continue:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(_READ_BYTES))
-        elif isinstance(event, h11.Data):
-            skipped += len(event.data)
-        else:
-            return isinstance(event, h11.EndOfMessage)
-    return False
-
-
-async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Read away what the client still sends, for a while: closing at once would reset the answer it has not read."""
-    with contextlib.suppress(ConnectionError, TimeoutError, NotImplementedError):
-        writer.write_eof()
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while await reader.read(_READ_BYTES):
-                pass
-
-
-def _reason(status: int) -> bytes:
-    try:
-        return HTTPStatus(status).phrase.encode()
-    except ValueError:
-        return b""
-
-
-def _decoded(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        framing = [("content-length", str(len(body))), ("connection", "close")]
+        connection.write(response_head(error.status, [*headers, *framing]) + body)
+        await connection.linger()

@@ -16,7 +16,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from local.http1 import BodyTooLargeError, Exchange, Headers, HttpServer, TruncatedBodyError
+from local.http1 import BodyTooLargeError, Exchange, HttpServer, PeerGoneError, TruncatedBodyError
+from local.http1_wire import Headers
 
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100
 """What Lambda takes of a buffered response. Streamed ones may be longer."""
@@ -105,6 +106,7 @@ class RuntimeApi:
         self._server = HttpServer(self._handle, lambda fault: (_JSON, _error("InvalidRequest", fault)))
         self._state: State = "Started"
         self._invocation: Invocation | None = None
+        self._asking: list[Exchange] = []
         self._handed_over = asyncio.Event()
         self.idle = asyncio.Event()
         """Set while the runtime waits for an invocation: it has started, or is done with the one before."""
@@ -124,11 +126,17 @@ class RuntimeApi:
         await self._server.close()
 
     def hand_over(self, invocation: Invocation) -> None:
-        """Give the waiting runtime its next invocation."""
+        """Give the waiting runtime its next invocation: it is on its way at once, before any task has its turn."""
         assert self.idle.is_set(), "the runtime is busy"
         self.idle.clear()
         self._invocation = invocation
+        self._state = "Running"
+        for exchange in self._asking:
+            with contextlib.suppress(PeerGoneError):  # it asks again, and gets this one; or it has ended
+                exchange.hand_out(200, _next_headers(invocation), invocation.event)
+        self._asking = []
         self._handed_over.set()
+        self._handed_over = asyncio.Event()
 
     async def _handle(self, exchange: Exchange) -> None:
         path = exchange.request.target
@@ -149,24 +157,14 @@ class RuntimeApi:
     async def _next(self, exchange: Exchange) -> None:
         if self._state in ("Started", "Ready", "RuntimeResponseSentState"):
             self._state = "Ready"
-            if not self._handed_over.is_set():
-                self.idle.set()
+            self._asking.append(exchange)
+            self.idle.set()
             await self._handed_over.wait()
-            self._handed_over.clear()
-            self._state = "Running"
-        elif self._state != "Running":  # Lambda gives a runtime that asks again the same event again
+        elif self._state == "Running":  # Lambda gives a runtime that asks again the same event again
+            assert self._invocation is not None
+            await exchange.respond(200, _next_headers(self._invocation), self._invocation.event)
+        else:
             await self._refuse_transition(exchange, "Ready")
-            return
-        invocation = self._invocation
-        assert invocation is not None
-        headers = {
-            "Content-Type": "application/json",
-            "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
-            "Lambda-Runtime-Deadline-Ms": str(int(invocation.deadline * 1000)),
-            "Lambda-Runtime-Invoked-Function-Arn": invocation.function_arn,
-            "Lambda-Runtime-Trace-Id": invocation.trace_id,
-        }
-        await exchange.respond(200, list(headers.items()), invocation.event)
 
     async def _init_error(self, exchange: Exchange) -> None:
         report = await exchange.body(MAX_RESPONSE_BYTES)
@@ -245,6 +243,16 @@ class RuntimeApi:
 
 
 _JSON: Headers = [("content-type", "application/json")]
+
+
+def _next_headers(invocation: Invocation) -> Headers:
+    return [
+        ("Content-Type", "application/json"),
+        ("Lambda-Runtime-Aws-Request-Id", invocation.request_id),
+        ("Lambda-Runtime-Deadline-Ms", str(int(invocation.deadline * 1000))),
+        ("Lambda-Runtime-Invoked-Function-Arn", invocation.function_arn),
+        ("Lambda-Runtime-Trace-Id", invocation.trace_id),
+    ]
 
 
 async def _accept(exchange: Exchange) -> None:

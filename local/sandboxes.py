@@ -66,9 +66,12 @@ class Sandbox:
             raise SandboxError(error.error_type, f"the proxy did not start ({error.error_type}); see {launch.log}")
         return sandbox
 
-    async def run(self, invocation: Invocation) -> bool:
-        """Run one invocation to its end, the work after its response included. False: this sandbox is finished."""
+    def hand_over(self, invocation: Invocation) -> None:
+        """Begin an invocation; `finish` sees it through."""
         self._api.hand_over(invocation)
+
+    async def finish(self, invocation: Invocation) -> bool:
+        """Wait for the end of an invocation, the work after its response included. False: this sandbox is finished."""
         if await self._became_idle(invocation.deadline - time.time()):
             return True
         if self.exited.done():
@@ -131,7 +134,8 @@ class SandboxPool:
         sandbox = self._warm.pop() if self._warm else await self._start_or_take()
         deadline = time.time() + self._timeout
         invocation = Invocation(str(uuid.uuid4()), event, deadline, self._function_arn, trace_id)
-        self._in_background(self._run(sandbox, invocation))
+        sandbox.hand_over(invocation)
+        self._in_background(self._finish(sandbox, invocation))
         return invocation
 
     async def close(self) -> None:
@@ -165,8 +169,8 @@ class SandboxPool:
             await sandbox.stop()
         return sandbox
 
-    async def _run(self, sandbox: Sandbox, invocation: Invocation) -> None:
-        if await sandbox.run(invocation):
+    async def _finish(self, sandbox: Sandbox, invocation: Invocation) -> None:
+        if await sandbox.finish(invocation):
             self._release(sandbox)
         elif not self._closed:
             status = sandbox.exited.result()

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from local.http1 import Headers, Request
+from local.http1 import Request
+from local.http1_wire import Headers
 
 MAX_EVENT_BYTES = 6 * 1024 * 1024
 """What Lambda takes as the payload of one invocation. The event counts, not the body alone: base64 adds a third."""
