@@ -46,7 +46,8 @@ def ask(proxied: Any, body: Any = None, **more: Any) -> RecordedResponse:
 
 def test_a_stream_is_replayed_byte_for_byte_and_costs_nothing() -> None:
     with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
-        proxied, asked = cached.proxy(), {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+        proxied = cached.proxy(clock=lambda: 1000.0)
+        asked = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
         first, second = ask(proxied, asked), ask(proxied, asked)
         assert len(cached.server.received) == 1
     assert first.body == second.body == STREAM
