@@ -21,8 +21,9 @@ class _Blind(Meter):
     def is_cut(self) -> bool:
         return False
 
-    def see(self, chunk: bytes) -> None:
+    def see(self, chunk: bytes) -> bytes:
         """Look away."""
+        return chunk
 
     def end(self) -> None:
         """Nothing was kept."""

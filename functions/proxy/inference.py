@@ -127,6 +127,11 @@ class Inference:
         return self.body is not None and self.body.stream
 
     @property
+    def hides_usage(self) -> bool:
+        """Whether the proxy asked for usage where the client did not."""
+        return self.body is not None and self.body.asks_usage_unasked
+
+    @property
     def says_its_end(self) -> bool:
         """Whether a stream of this operation always ends in a finish reason, an end mark or a final event."""
         return self.target is not None and self.target.path in _STREAMS_WITH_AN_END

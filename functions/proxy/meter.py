@@ -46,7 +46,13 @@ class Meter:
     """Sees every chunk of one answer's body, then knows its `usage`, `model`, `id` and `finish_reasons`."""
 
     def __init__(
-        self, content_type: str, uses_tokens: bool, *, says_its_end: bool = False, asked_stream: bool = False
+        self,
+        content_type: str,
+        uses_tokens: bool,
+        *,
+        says_its_end: bool = False,
+        asked_stream: bool = False,
+        hides_usage: bool = False,
     ) -> None:
         self.chunks = 0
         self.size = 0
@@ -56,8 +62,11 @@ class Meter:
         self._is_json = content_type.startswith("application/json")
         self._uses_tokens = uses_tokens
         self._says_its_end = says_its_end
+        self._hides_usage = hides_usage and self.is_stream
         self._unread: list[bytes] = []
-        self._read_up_to = 0
+        self._unread_before: list[tuple[list[bytes], dict[str, Any]]] = []
+        """What came before `_unread`: each time up to a usage chunk that was hidden from the client, and that chunk."""
+        self._read_at = _READ_BYTES
         self._run = self._sample = b""
         self._document = bytearray()
         self._model: str | None = None
@@ -69,16 +78,40 @@ class Meter:
         self._identified = False
         self._events_read = 0
 
-    def see(self, chunk: bytes) -> None:
-        """Take note of one chunk of the body: of a stream, one or more whole events."""
+    def see(self, chunk: bytes) -> bytes:
+        """Take note of one chunk of the body: of a stream, one or more whole events. Returns what the client gets."""
+        if self._hides_usage and (usage := _USAGE.search(chunk)):
+            return self._see_and_hide(chunk, usage.start())
         self.chunks += 1
         self.size += len(chunk)
         if self.is_stream:
             self._unread.append(chunk)
-            if self.size - self._read_up_to >= _READ_BYTES:
-                self._read_run()
+            if self.size >= self._read_at:
+                self._read_unread()
         elif self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
             self._document += chunk
+        return chunk
+
+    def _see_and_hide(self, events: bytes, since: int) -> bytes:
+        """`see` without the chunk that reports usage and nothing else: for a client that did not ask for it.
+
+        A last chunk that has usage *and* choices stays: it carries content. Before `since` there is no usage.
+        """
+        visible: list[bytes] = []
+        position = 0
+        for start, end in find_events(_USAGE, events, since):
+            fields = object_of(loads_or_none(data_of(events[start:end])))
+            if object_of(fields.get("usage")) and not fields.get("choices"):
+                visible.append(events[position:start])
+                self._unread.append(visible[-1])
+                self._unread_before.append((self._unread, fields))
+                self._unread = []
+                position = end
+        self.chunks += 1
+        self.size += len(events)
+        self._unread.append(events[position:])
+        self._has_data = True
+        return b"".join([*visible, self._unread[-1]]) if visible else events
 
     def end(self) -> None:
         """The body has ended: read what can only be read whole."""
@@ -88,49 +121,49 @@ class Meter:
     @property
     def model(self) -> str | None:
         """The model that answered, as the server calls it."""
-        self._read_run()
+        self._read_unread()
         return self._model
 
     @property
     def id(self) -> str | None:
         """The server's id of the answer."""
-        self._read_run()
+        self._read_unread()
         return self._id
 
     @property
     def finish_reasons(self) -> list[str]:
         """Why each choice of the answer ended, as far as they did."""
-        self._read_run()
+        self._read_unread()
         return self._finish_reasons
 
     @property
     def has_error(self) -> bool:
         """Whether the server put an error into the stream, or into an answer that it calls a success."""
-        self._read_run()
+        self._read_unread()
         return self._has_error
 
     @property
     def is_queued(self) -> bool:
         """Whether the answer is made in the background: its usage is only told to who asks for it later."""
-        self._read_run()
+        self._read_unread()
         return self._is_queued
 
     @property
     def background_since(self) -> float | None:
         """When the answer was begun (Unix seconds), if it was made in the background and everybody may fetch it now."""
-        self._read_run()
+        self._read_unread()
         return self._background_since
 
     @property
     def usage(self) -> Usage:
         """The tokens that the server reported; without a report `missing`, or `none` where the operation uses none."""
-        self._read_run()
+        self._read_unread()
         return self._usage or Usage(source="missing" if self._uses_tokens else "none")
 
     @property
     def next_sequence_number(self) -> int:
         """That of the next event of a Responses stream."""
-        self._read_run()
+        self._read_unread()
         numbers = _SEQUENCE_NUMBER.findall(self._run, max(0, len(self._run) - _READ_BYTES))
         return int(numbers[-1]) + 1 if numbers else 0
 
@@ -144,39 +177,55 @@ class Meter:
     @property
     def sample(self) -> tuple[bytes, float]:
         """The beginning of the body, and how many times as long the whole is."""
-        self._read_run()
+        self._read_unread()
         if self._is_json:
             return bytes(self._document), 1.0
         return self._sample, self.size / len(self._sample) if self._sample else 1.0
 
-    def _read_run(self) -> None:
+    def _read_unread(self) -> None:
         """Read what was kept since the last time."""
-        if not self._unread:
-            return
-        self._is_done = self._is_done or _has_end_mark(self._run)
-        self._run = run = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
-        self._unread.clear()
-        self._read_up_to = self.size
+        for chunks, hidden in self._unread_before:
+            self._read_run(chunks, hidden)
+        self._unread_before.clear()
+        if self._unread:
+            self._read_run(self._unread)
+            self._unread = []
+        self._read_at = self.size + _READ_BYTES
+
+    def _read_run(self, chunks: list[bytes], hidden: dict[str, Any] | None = None) -> None:
+        """Read a run of chunks, and the usage chunk that was taken out of its end."""
+        if self._run and not (self._is_done or self._finish_reasons):
+            self._is_done = _has_end_mark(self._run)
+        self._run = run = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if not self._sample:
             self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
-        if self._read_its_end(run):
+        if self._read_its_end(run, hidden):
             return
         position = self._identify(run)
         for start, end in find_events(_WORTH_READING, run, position):
             self._read(loads_or_none(data_of(run[start:end])))
+        if hidden:
+            self._events_read += 1
+            self._read(hidden)
 
-    def _read_its_end(self, run: bytes) -> bool:
+    def _read_its_end(self, run: bytes, hidden: dict[str, Any] | None) -> bool:
         """Read only the last events of a chat, when nothing before them can matter: most streams are read so."""
         since = run.rfind(b"\n\n", 0, max(0, len(run) - _END_BYTES)) + 2
-        usage, finish = _USAGE.search(run, since), _FINISH_REASON.search(run, since)
-        if since < 2 or not (usage and finish):
+        if since < 2 or not (finish := _FINISH_REASON.search(run, since)):
             return False
+        begin = finish.start()
+        if not hidden:
+            if not (usage := _USAGE.search(run, since)):
+                return False
+            begin = min(begin, usage.start())
         if run.rfind(b'"error"') >= 0 or _is_finished(run, since):
             return False
         before = self._finish_reasons.copy(), self._usage, self._identified
         self._usage = None
-        for start, end in find_events(_WORTH_READING, run, min(usage.start(), finish.start())):
+        for start, end in find_events(_WORTH_READING, run, begin):
             self._read(loads_or_none(data_of(run[start:end])))
+        if hidden:
+            self._read(hidden)
         if self._usage and self._model is not None and self._finish_reasons != before[0]:
             return True
         self._finish_reasons, self._usage, self._identified = before
@@ -235,25 +284,3 @@ def _finish_reasons(fields: Mapping[str, Any]) -> list[str]:
     if fields.get("object") == "response" and fields.get("status") in _ENDED:
         reasons.append(fields.get("status"))
     return [reason[:_LONGEST_NAME] for reason in reasons if isinstance(reason, str)]
-
-
-def without_usage_chunk(events: bytes) -> bytes:
-    """`events` without the chunk that reports usage and nothing else: for a client that did not ask for it.
-
-    A last chunk that has usage *and* choices stays: it carries content.
-    """
-    usage = _USAGE.search(events)
-    if not usage:
-        return events
-    kept: list[bytes] = []
-    position = 0
-    for start, end in find_events(_USAGE, events, usage.start()):
-        if _is_usage_chunk(events[start:end]):
-            kept.append(events[position:start])
-            position = end
-    return b"".join([*kept, events[position:]]) if kept else events
-
-
-def _is_usage_chunk(event: bytes) -> bool:
-    fields = object_of(loads_or_none(data_of(event)))
-    return bool(object_of(fields.get("usage"))) and not fields.get("choices")

@@ -24,7 +24,7 @@ from proxy.errors import ClientError, ProxyError, UpstreamError
 from proxy.inference import Inference
 from proxy.limits import LimitsTable
 from proxy.log import log
-from proxy.meter import Meter, without_usage_chunk
+from proxy.meter import Meter
 from proxy.own_paths import OwnPaths
 from proxy.records import Records
 from proxy.request import InferenceRequest, Target, parse, target_of
@@ -145,13 +145,13 @@ class Relay:
 
     def _replay(self, cached: "Replay", response: Response, inference: Inference) -> None:
         """Pass on a stored answer as if a server had given it."""
-        inference.meter = meter = Meter(cached.content_type.lower(), uses_tokens=False)
-        hides_usage = inference.body is not None and inference.body.asks_usage_unasked
+        inference.meter = meter = Meter(
+            cached.content_type.lower(), uses_tokens=False, hides_usage=inference.hides_usage
+        )
         response.start(200, self._answers.headers(inference, {"content-type": cached.content_type}))
-        for piece in self._records.watched(inference, cached.pieces(hides_usage), cached.content_type):
+        for piece in self._records.watched(inference, cached.pieces(), cached.content_type):
             inference.first_chunk = inference.first_chunk or time.perf_counter()
-            response.write(piece)
-            meter.see(piece)
+            response.write(meter.see(piece))
         meter.end()
         if meter.is_stream and inference.wants_receipt:
             response.write(self._answers.receipt_comment(inference))
@@ -199,11 +199,13 @@ class Relay:
 
     def _pass_on(self, answer: Answer, body: Iterable[bytes], response: Response, inference: Inference) -> None:
         """The loop that everything else is arranged around: a chunk is only glanced at before it goes out."""
-        hides_usage = inference.body is not None and inference.body.asks_usage_unasked
-        is_success, asked_stream = answer.status < 400, inference.asked_stream
-        uses_tokens, says_its_end = inference.uses_tokens and is_success, inference.says_its_end and is_success
+        is_success = answer.status < 400
         inference.meter = meter = Meter(
-            content_type(answer), uses_tokens, says_its_end=says_its_end, asked_stream=asked_stream
+            content_type(answer),
+            inference.uses_tokens and is_success,
+            says_its_end=inference.says_its_end and is_success,
+            asked_stream=inference.asked_stream,
+            hides_usage=inference.hides_usage,
         )
         frames = EventFrames() if meter.is_stream else WholeChunks()
         if meter.is_stream:
@@ -212,15 +214,13 @@ class Relay:
             if not inference.first_chunk:
                 inference.first_chunk = time.perf_counter()
             if events := frames.whole(chunk):
-                response.write(without_usage_chunk(events) if hides_usage else events)
-                meter.see(events)
-        rest = frames.rest()
-        if rest:
-            meter.see(rest)
+                response.write(meter.see(events))
+        if rest := frames.rest():
+            rest = meter.see(rest)
         meter.end()
         if meter.is_cut:
             message = f"The server '{inference.server}' ended its answer before it was complete."
             raise UpstreamError(502, "upstream_broken_off", message)
-        response.write(without_usage_chunk(rest) if hides_usage else rest)
+        response.write(rest)
         if meter.is_stream and not rest and inference.wants_receipt:
             response.write(self._answers.receipt_comment(inference))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from proxy.cache_item import Stored
-from proxy.meter import without_usage_chunk
 from proxy.sse import EventFrames
 
 
@@ -27,8 +26,8 @@ class Replay:
         """That of the answer."""
         return self.stored.content_type
 
-    def pieces(self, hides_usage: bool) -> Iterator[bytes]:
-        """The body, in whole events where it is a stream, without a usage chunk that the client did not ask for.
+    def pieces(self) -> Iterator[bytes]:
+        """The body, in whole events where it is a stream.
 
         With the original pacing every piece comes as long after the first as it did.
         """
@@ -38,9 +37,9 @@ class Replay:
             return
         for piece in self._paced():
             if events := frames.whole(piece):
-                yield without_usage_chunk(events) if hides_usage else events
+                yield events
         if rest := frames.rest():
-            yield without_usage_chunk(rest) if hides_usage else rest
+            yield rest
 
     def _paced(self) -> Iterator[bytes]:
         body, began = self.stored.body, self.clock()

@@ -4,7 +4,7 @@ Its one rule: a count is one that the server gave; where it gave none there is n
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openai_proxy.usage import Usage
@@ -25,12 +25,11 @@ def usage_of(usage: Any) -> Usage | None:
     fields = object_of(usage)
     if fields.get("type") == "duration" and (seconds := _seconds(fields.get("seconds"))) is not None:
         return Usage(duration=seconds, source="reported")
-    if not any(name in fields for name in ("prompt_tokens", "input_tokens", "total_tokens")):
+    if _NAMES.isdisjoint(fields):
         return None
-    of_input = _details(fields, "prompt_tokens_details", "input_tokens_details", *_SINGULAR_INPUT)
-    of_output = _details(fields, "completion_tokens_details", "output_tokens_details", "output_token_details")
-    input_tokens = _first_count(fields, "prompt_tokens", "input_tokens")
-    output_tokens = _first_count(fields, "completion_tokens", "output_tokens")
+    of_input, of_output = _details(fields, _INPUT_DETAILS), _details(fields, _OUTPUT_DETAILS)
+    input_tokens = count_of(fields.get("prompt_tokens")) or count_of(fields.get("input_tokens"))
+    output_tokens = count_of(fields.get("completion_tokens")) or count_of(fields.get("output_tokens"))
     audio, reasoning = count_of(of_input.get("audio_tokens")), count_of(of_output.get("reasoning_tokens"))
     uncounted = max(0, count_of(fields.get("total_tokens")) - input_tokens - output_tokens)
     if audio > input_tokens or not (input_tokens or output_tokens):
@@ -38,8 +37,8 @@ def usage_of(usage: Any) -> Usage | None:
     else:
         output_tokens += uncounted
         reasoning = max(reasoning, uncounted)
-    cached = _first_count(of_input, "cached_tokens") or _first_count(fields, *_CACHE_READ)
-    written = _first_count(of_input, *_CACHE_WRITTEN) or _first_count(fields, *_CACHE_WRITTEN)
+    cached = count_of(of_input.get("cached_tokens")) or _first_count(fields, _CACHE_READ)
+    written = _first_count(of_input, _CACHE_WRITTEN) or _first_count(fields, _CACHE_WRITTEN)
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -55,15 +54,17 @@ def usage_of(usage: Any) -> Usage | None:
     )
 
 
+_NAMES = frozenset({"prompt_tokens", "input_tokens", "total_tokens"})
 # Names beside OpenAI's, each seen in recorded answers: DeepSeek, Databricks, Perplexity, OpenRouter, Mistral.
-_SINGULAR_INPUT = ("input_token_details", "prompt_token_details")
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _CACHE_READ = ("prompt_cache_hit_tokens", "cache_read_input_tokens")
 _CACHE_WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
 
 
-def _first_count(fields: Mapping[str, Any], *names: str) -> int:
+def _first_count(fields: Mapping[str, Any], names: Sequence[str]) -> int:
     for name in names:
-        if count := count_of(fields.get(name)):
+        if name in fields and (count := count_of(fields[name])):
             return count
     return 0
 
@@ -79,5 +80,8 @@ def _seconds(value: Any) -> float | None:
     return float(value)
 
 
-def _details(usage: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return object_of(next((usage[name] for name in names if usage.get(name)), None))
+def _details(usage: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    for name in names:
+        if found := usage.get(name):
+            return object_of(found)
+    return {}

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
 from proxy.compression import decompressed
-from proxy.meter import Meter, without_usage_chunk
+from proxy.meter import Meter
 from proxy.sse import EventFrames
 
 from conformance.chat import (
@@ -67,15 +67,18 @@ class Relayed:
 
 def relayed(chunks: Iterable[bytes]) -> Relayed:
     """Pass chunks on as the relay does."""
-    frames, meter = EventFrames(), Meter("text/event-stream", uses_tokens=True)
+    frames = EventFrames()
     passed = [whole for chunk in chunks if (whole := frames.whole(chunk))]
     passed += [rest] if (rest := frames.rest()) else []
-    for piece in passed:
-        meter.see(piece)
+    meter, hiding = (Meter("text/event-stream", uses_tokens=True, hides_usage=hides) for hides in (False, True))
+    body, hidden = (b"".join(each.see(piece) for piece in passed) for each in (meter, hiding))
+    assert facts(hiding) == facts(meter)
+    return Relayed(body, parsed(hidden), meter.usage, facts(meter))
+
+
+def facts(meter: Meter) -> tuple[Any, ...]:
     meter.end()
-    facts = (meter.model, meter.id, tuple(meter.finish_reasons), meter.size, meter.has_error, meter.is_cut)
-    hidden = b"".join(without_usage_chunk(piece) for piece in passed)
-    return Relayed(b"".join(passed), parsed(hidden), meter.usage, facts)
+    return meter.usage, meter.model, meter.id, tuple(meter.finish_reasons), meter.size, meter.has_error, meter.is_cut
 
 
 def parsed(stream: bytes) -> list[tuple[bytes, ...]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
-from proxy.meter import Meter, without_usage_chunk
+from proxy.meter import Meter
 from proxy.reported_usage import usage_of
 
 USAGE = {
@@ -106,12 +106,35 @@ def test_hiding_takes_the_usage_chunk_out_and_nothing_else(texts: list[str], tog
     content = [sse(chunk(text)) for text in texts] + [b": ping\n\n"]
     hidden, done = sse(chunk(usage=USAGE, choices=False)), b"data: [DONE]\n\n"
     pieces = [b"".join([*content, hidden, done])] if together else [*content, hidden, done]
-    assert b"".join(without_usage_chunk(piece) for piece in pieces) == b"".join(content) + done
+    assert b"".join(hiding(pieces)[0]) == b"".join(content) + done
 
 
 def test_a_last_chunk_with_choices_and_usage_stays() -> None:
     both = sse(chunk("end", "stop", USAGE))
-    assert without_usage_chunk(both) == both
+    visible, meter = hiding([both])
+    assert (visible, meter.usage) == ([both], REPORTED)
+
+
+def hiding(pieces: list[bytes]) -> tuple[list[bytes], Meter]:
+    """What a client sees that did not ask for usage, and what the meter knows all the same."""
+    meter = Meter("text/event-stream", uses_tokens=True, says_its_end=True, hides_usage=True)
+    return [meter.see(piece) for piece in pieces], meter
+
+
+def test_usage_that_is_hidden_is_metered_however_it_comes() -> None:
+    text, stop = sse(chunk("a" * 1000)) * 3, sse(chunk("", "stop"))
+    hidden, done = sse(chunk(usage=USAGE, choices=False)), b"data: [DONE]\n\n"
+    for pieces in ([text, stop, hidden, done], [text + stop + hidden + done], [text + stop, hidden + done], [hidden]):
+        visible, meter = hiding(pieces)
+        assert b"".join(visible) == b"".join(pieces).replace(hidden, b"")
+        assert (meter.usage, meter.model, meter.size) == (REPORTED, "m-1", len(b"".join(pieces)))
+        assert meter.finish_reasons == (["stop"] if stop in b"".join(pieces) else [])
+
+
+def test_zeros_that_are_hidden_are_no_report() -> None:
+    nothing = sse(chunk(usage={"prompt_tokens": 0, "completion_tokens": 0}, choices=False))
+    _, meter = hiding([sse(chunk("a" * 3000)), sse(chunk("", "stop", USAGE)), nothing, b"data: [DONE]\n\n"])
+    assert (meter.usage, meter.finish_reasons) == (REPORTED, ["stop"])
 
 
 @pytest.mark.parametrize(
@@ -200,7 +223,7 @@ def test_read_many_at_a_time_events_say_what_they_say_one_by_one(events: list[by
     for event in events:
         at_once.see(event)
     together.see(b"".join(events))
-    for meter in (at_once, together):
+    for meter in (at_once, together, hiding(events)[1], hiding([b"".join(events)])[1]):
         assert said(meter) == said(one_by_one)
 
 
