@@ -172,6 +172,8 @@ class RecordedResponse:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     pieces: list[bytes] = field(default_factory=list[bytes])
     started: bool = False
+    flushed: bool = False
+    """Whether the head went out before the first piece."""
     ended: bool = False
     broken: bool = False
     failure: BaseException | None = None
@@ -185,6 +187,10 @@ class RecordedResponse:
         assert not self.started, "an answer starts once"
         assert not cookies
         self.started, self.status, self.headers = True, status, headers
+
+    def flush(self) -> None:
+        assert self.started, "there is nothing before the start"
+        self.flushed = True
 
     def write(self, data: bytes) -> None:
         assert self.started, "nothing is written before the start"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -49,7 +50,8 @@ def sign(
     method: str = "POST",
 ) -> dict[str, str]:
     """`headers` with those of AWS Signature Version 4 for a request with `body` to `url` (no query)."""
-    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(unix_time))
+    # Not by strftime, which asks the system for its time zone every time.
+    moment = "{:04}{:02}{:02}T{:02}{:02}{:02}Z".format(*time.gmtime(unix_time)[:6])
     parts = urlsplit(url)
     signed = {**headers, "host": parts.netloc, "x-amz-date": moment}
     if credentials.session_token:
@@ -62,13 +64,20 @@ def sign(
     canonical = f"{method}\n{path}\n\n{canonical_headers}\n{names}\n{digest}"
     scope = f"{moment[:8]}/{region}/{service}/aws4_request"
     to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = f"AWS4{credentials.secret_key}".encode()
-    for part in (moment[:8], region, service, "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
+    key = _signing_key(credentials.secret_key, moment[:8], region, service)
     signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
     credential = f"Credential={credentials.access_key}/{scope}"
     authorization = f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={names}, Signature={signature}"
     return {**signed, "authorization": authorization}
+
+
+@lru_cache(8)
+def _signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
+    """The key of one day: most requests of a sandbox are to the same service."""
+    key = f"AWS4{secret_key}".encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 class Aws:

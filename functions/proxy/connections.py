@@ -4,7 +4,8 @@ import select
 import socket
 import ssl
 import time
-from urllib.parse import SplitResult, urlsplit
+from functools import lru_cache
+from urllib.parse import urlsplit
 
 from proxy.http1 import ConnectError, Connection
 
@@ -24,18 +25,16 @@ class Pool:
 
     def connect(self, url: str, timeout: float, *, fresh: bool = False) -> tuple[Connection, str, str]:
         """A connection to the host of `url`, its Host header, and the request target. Raises ConnectError."""
-        parts = urlsplit(url)
-        address = _address(parts)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        address, host, target = _parts(url)
         connection = self._idle.pop(address, None)
         if connection and (fresh or not _is_alive(connection)):
             connection.close()
             connection = None
-        return connection or self._open(address, timeout), parts.netloc, target
+        return connection or self._open(address, timeout), host, target
 
     def release(self, url: str, connection: Connection) -> None:
         """Keep `connection` for the next request to the host of `url` if its last answer was read to its end."""
-        address = _address(urlsplit(url))
+        address, _, _ = _parts(url)
         if not connection.reusable or address in self._idle:
             connection.close()
             return
@@ -77,8 +76,12 @@ def open_socket(host: str, port: int, timeout: float) -> socket.socket:
     return sock
 
 
-def _address(parts: SplitResult) -> Address:
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+@lru_cache(64)
+def _parts(url: str) -> tuple[Address, str, str]:
+    """Address, Host header and request target: of the same few URLs again and again."""
+    parts = urlsplit(url)
+    address = parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    return address, parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _is_alive(connection: Connection) -> bool:

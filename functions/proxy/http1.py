@@ -15,9 +15,11 @@ from dataclasses import dataclass
 
 _READ_SIZE = 65536
 _MAX_HEAD = 65536
+_ENDS_OF_CHUNK = (b"\n\n\r\n", b"\r\n0\r\n\r\n")
 _TIMEVAL = struct.Struct("@ll")
 """The kernel's `struct timeval`: seconds and microseconds."""
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: .*)?")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _CHUNK_START = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
@@ -197,6 +199,11 @@ class Connection:
             return self._chunked(receive, head)
         return self._until_closed(receive) if length is None else self._counted(int(length), receive, head)
 
+    def has_whole_piece(self, head: Head) -> bool:
+        """Whether the first piece of the body has come with the head: all of it, or a chunk with a whole event."""
+        length = head.headers.get("content-length")
+        return self._buffer.endswith(_ENDS_OF_CHUNK) if length is None else 0 < int(length) <= len(self._buffer)
+
     def _chunked(self, receive: Callable[[], bytes], head: Head) -> Iterator[bytes]:
         decoder = ChunkedDecoder()
         data, self._buffer = self._buffer, b""
@@ -268,7 +275,7 @@ def parse_head(head: bytes) -> Head:
         key, text = name.decode().lower(), value.strip(b" \t").decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-    if (coding is not None and coding.lower() != "chunked") or (length is not None and not length.isdecimal()):
+    if (coding is not None and coding.lower() != "chunked") or (length is not None and not _LENGTH.fullmatch(length)):
         raise BrokenError("the length of the body is not clear")
     connection = headers.get("connection", "").lower()
     keeps_alive = "close" not in connection if status[1] == b"1" else "keep-alive" in connection
@@ -281,6 +288,6 @@ def request_head(method: str, target: str, host: str, headers: Mapping[str, str]
     if length is not None:
         fields["content-length"] = str(length)
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    if any(not line.isprintable() for line in lines):
+    if not "".join(lines).isprintable():
         raise ValueError("a request line or header holds a control character")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")

@@ -171,6 +171,7 @@ class Relay:
             inference.status, server = answer.status, inference.server or ""
             inference.retry_after = retry_after(answer.headers)
             must_be_json, asked_stream = inference.says_its_end, inference.asked_stream
+            has_begun = answer.has_begun
             try:
                 body = usable_body(
                     answer, server, inference.token, must_be_json=must_be_json, asked_stream=asked_stream
@@ -180,6 +181,8 @@ class Relay:
                     body = inference.flight.watched(body, returned_headers(answer))
                 inference.upstream_waited += answer.waited()
                 response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
+                if not has_begun:
+                    response.flush()
                 self._pass_on(answer, body, response, inference)
             finally:
                 inference.upstream_waited += answer.waited()

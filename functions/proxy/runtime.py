@@ -95,25 +95,38 @@ class ResponseStream:
         self._api = api
         self._invocation = invocation
         self._send: Callable[[bytes], None] = _nothing_started
-        self._has_body = False
+        self._held = self._has_body = False
         self._may_have_body = True
         self.started = False
         self.ended = False
         self.broken = False
 
     def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
-        """Send status and headers. The prelude and its delimiter are two HTTP chunks: some implementations insist."""
+        """Give status and headers. They go out with the first piece of the body, or with `flush`.
+
+        The prelude and its delimiter are two HTTP chunks: some implementations insist.
+        """
         prelude: dict[str, Any] = {"statusCode": status, "headers": dict(headers)}
         if cookies:
             prelude["cookies"] = list(cookies)
         self.started = True
         self._may_have_body = status not in (204, 304)
         opening = _chunk(json.dumps(prelude).encode()) + _chunk(_PRELUDE_END)
-        try:
-            path = f"/invocation/{self._invocation.id}/response"
-            self._send = self._api.start("POST", path, _STREAMING, None, opening)
-        except HttpError:
-            self._break()
+        path = f"/invocation/{self._invocation.id}/response"
+
+        def begin(first: bytes) -> None:
+            self._send = self._api.start("POST", path, _STREAMING, None, opening + first)
+            self._held = False
+
+        self._held, self._send = True, begin
+
+    def flush(self) -> None:
+        """Send status and headers now: nobody knows when the first piece will come."""
+        if self._held:
+            try:
+                self._send(b"")
+            except HttpError:
+                self._break()
 
     def write(self, data: bytes) -> None:
         """Send one piece of the body now. An empty piece is skipped: as an HTTP chunk it would end the body."""
