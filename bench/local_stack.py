@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from bench import processes
 from bench.load import Load, Plan, load
-from bench.processes import ROOT, free_port, running
+from bench.processes import ROOT, free_port, free_ports, running
 from bench.requests import paced
 from bench.targets import HttpTarget, Target
 
@@ -28,7 +28,7 @@ DIRECT, STACK, BARE = "no proxy", "local stack", "its function URL alone, before
 @contextlib.contextmanager
 def local_stack(folder: Path, servers: str) -> Generator[dict[str, str]]:
     """A stack that lists `servers`, the text of a servers file, beside its demo server: the variables of its `env`."""
-    ports = {name: str(free_port()) for name in ("PORT", "MINISTACK_PORT", "DEMO_PORT")}
+    ports = dict(zip(("PORT", "MINISTACK_PORT", "DEMO_PORT"), map(str, free_ports(3)), strict=True))
     listed = folder / "listed_servers.yaml"
     listed.write_text(servers)
     command = [sys.executable, "-m", "local", "run", "--folder", str(folder), "--servers-file", str(listed)]

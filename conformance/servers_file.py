@@ -19,7 +19,7 @@ def entries(url: str, name: str = "conformance", nowhere: str = "http://127.0.0.
   model: conformance-default
   retries: 0
   breaker: {{failures: 0}}
-  timeouts: {{first_byte: 1, idle: 1, total: 4}}
+  timeouts: {{first_byte: 2, idle: 2, total: 5}}
 {name}-retrying:
   url: {url}/v1
   token: {_TOKEN}

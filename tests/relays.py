@@ -85,7 +85,7 @@ class Proxy:
             " aliases: {fast: real-fast, big: meta/real-big}}\n"
             f"spare: {{url: '{url}/spare', token: t, model: spare-model, retries: 0, aliases: {{fast: spare-fast}}}}\n"
             f"hasty: {{url: '{url}/hasty', token: t, model: m, retries: 0,"
-            " timeouts: {first_byte: 0.3, idle: 0.3, total: 5}}\n"
+            " timeouts: {first_byte: 1.5, idle: 1, total: 5}}\n"
             f"frail: {{url: '{url}/frail', token: t, model: m, retries: 3, breaker: {{failures: 2, seconds: 30}}}}\n"
             f"guarded: {{url: '{url}/frail', token: t, model: m, retries: 0, fallbacks: [up],"
             " breaker: {failures: 1, seconds: 30}}\n"

@@ -79,7 +79,7 @@ def _cut_document(name: str, about: str, reply: Reply) -> Case:
 
 def _dripping(piece: bytes, end: bytes) -> tuple[Step, ...]:
     """`piece` again and again for twice as long as an impatient proxy waits for a whole answer, then the `end`."""
-    return (*(step for _ in range(40) for step in (Raw(piece), Wait(0.2))), Raw(end))
+    return (*(step for _ in range(50) for step in (Raw(piece), Wait(0.2))), Raw(end))
 
 
 _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: " + EVENT_STREAM.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -243,7 +243,7 @@ CASES = (
     unchanged(
         "server-keeps-alive",
         "a server that thinks longer than it may be silent, and says so in comments",
-        (ROLE, *(step for _ in range(10) for step in (Wait(0.2), _PING)), *WORDS, STOP, USAGE_ONLY, DONE),
+        (ROLE, *(step for _ in range(12) for step in (Wait(0.2), _PING)), *WORDS, STOP, USAGE_ONLY, DONE),
         ask=IMPATIENT,
     ),
     Case(

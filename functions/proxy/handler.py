@@ -83,7 +83,9 @@ class Application:
                 idle=float(environ.get("UPSTREAM_IDLE_SECONDS", "120")),
             )
         )
-        aws = Aws(self._transport.post, _credentials(environ, self._transport), region, environ.get("AWS_ENDPOINT_URL"))
+        endpoint = environ.get("AWS_ENDPOINT_URL")
+        patience, limits_patience = (20.0, 5.0) if endpoint else (5.0, 1.0)  # an emulator has a pace of its own
+        aws = Aws(self._transport.post, _credentials(environ, self._transport), region, endpoint, patience)
         self._tokens = ProviderTokens(aws, environ, environ.get("PROVIDER_TOKENS_SECRET"))
         authorizer = Authorizer(
             aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))
@@ -97,7 +99,12 @@ class Application:
         self.relay = Relay(
             Routes(servers),
             self._doorkeeper,
-            LimitsTable(aws, environ["LIMITS_TABLE"], _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open"))),
+            LimitsTable(
+                aws,
+                environ["LIMITS_TABLE"],
+                _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open")),
+                timeout=limits_patience,
+            ),
             Attempts(self._transport, self._tokens, Breakers()),
             OwnPaths(ModelList(servers, self._transport, self._tokens), Receipts(aws, environ["COSTS_TABLE"])),
             Records(

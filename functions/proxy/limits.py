@@ -36,7 +36,6 @@ from proxy.routing import Candidate
 FailurePolicy = Literal["open", "closed"]
 """What happens while the table cannot be asked: requests pass and their events say `unchecked`, or they are refused."""
 
-_TIMEOUT = 1.0
 _PAUSES = (0.01, 0.03, 0.08, 0.2)
 _FOR_A_MOMENT = frozenset(
     {
@@ -67,7 +66,7 @@ class LimitsTable:
         table: str,
         on_failure: FailurePolicy,
         clock: Callable[[], float] = time.time,
-        timeout: float = _TIMEOUT,
+        timeout: float = 1.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._aws = aws
@@ -116,9 +115,7 @@ class LimitsTable:
             if applied:
                 return Taken(limits, windows, share, headers(limits, item or {}, windows))
             if item is None:
-                item = self._aws.get_item(
-                    {"TableName": self._table, "Key": key_of(limits), "ConsistentRead": True}, _TIMEOUT
-                )
+                item = self._item(limits)
             windows = _no_older_than(Windows.of(self._clock()), item)
             if stale := renewal(limits, item, windows):
                 self._update(limits, stale)

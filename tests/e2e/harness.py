@@ -4,7 +4,6 @@ import os
 import secrets
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ import httpx
 import openai
 import pytest
 from openai_proxy.client_keys import hash_client_key, new_client_key
+
+from bench.processes import free_ports
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 60.0
@@ -115,14 +116,6 @@ def _process(folder: Path) -> Process | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if state == "Z" else Process(int(folder.name), int(parent), command)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def launch(folder: Path, ports: dict[str, int], *arguments: str) -> LocalStack:

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -54,6 +55,7 @@ def batches(every: Iterable[Each], count: int) -> Iterator[list[Each]]:
 def rows(stack: LocalStack, athena: Athena) -> list[dict[str, Any]]:
     """The attributes of all entries as the lake must show them, once they are in it."""
     random = Random(5)
+    wait_for(lambda: time.time() % 86_400 < 86_400 - 50, "the next day")  # copies are counted by the day they arrive
     entries = made_entries(random, ENTRIES)
     copies = [entry for entry in entries for _ in range(random.choice([1, 1, 2, 3]))]
     random.shuffle(copies)
@@ -118,13 +120,13 @@ def test_money_is_exact_to_the_last_digit(athena: Athena, rows: list[dict[str, A
 
 def test_copies_are_counted(athena: Athena, rows: list[dict[str, Any]]) -> None:
     assert rows
-    # By the day of arrival, which is today's: FEBRUARY has nothing of it.
+    # By the day of arrival, which is the latest: FEBRUARY has nothing of it.
     found = athena.run(named_queries()["duplicates"])
-    today = dict(zip(found.columns, found.rows[-1], strict=True))
-    assert today["arrived"] - today["copies_of_the_same_day"] >= ENTRIES
-    assert today["copies_of_the_same_day"] >= ENTRIES // 2
-    assert today["priced_again"] == ENTRIES // 20
-    assert today["of_earlier_days"] >= ENTRIES * DAYS // (DAYS + 1)
+    latest = dict(zip(found.columns, found.rows[-1], strict=True))
+    assert latest["arrived"] - latest["copies_of_the_same_day"] >= ENTRIES
+    assert latest["copies_of_the_same_day"] >= ENTRIES // 2
+    assert latest["priced_again"] == ENTRIES // 20
+    assert latest["of_earlier_days"] >= ENTRIES * DAYS // (DAYS + 1)
 
 
 def test_a_request_reaches_the_lake(client: Client, athena: Athena) -> None:

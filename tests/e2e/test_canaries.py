@@ -140,7 +140,7 @@ def servers_file(url: str, canaries: dict[str, str]) -> str:
         "keyless": "secretsmanager:openai-proxy/canary#nothing",
         "unfit": "secretsmanager:openai-proxy/unfit",
     }
-    options = f"model: {CONTROL}, retries: 0, timeouts: {{first_byte: 1}}, breaker: {{failures: 0}}"
+    options = f"model: {CONTROL}, retries: 0, timeouts: {{first_byte: 5}}, breaker: {{failures: 0}}"
     options += f", aliases: {{nickname: {CONTROL}}}"
     return "".join(f"{name}: {{url: '{url}/v1', token: '{token}', {options}}}\n" for name, token in tokens.items())
 

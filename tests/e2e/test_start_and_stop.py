@@ -1,5 +1,6 @@
 """How the local stack comes and goes: a taken port, Ctrl-C, kept state."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.harness import ROOT, LocalStack, free_ports, launch, new_client, processes, wait_for
+from bench.processes import free_ports
+from tests.e2e.harness import ROOT, LocalStack, launch, new_client, processes, wait_for
 
 StartStack = Callable[..., LocalStack]
 NAMES: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
@@ -80,6 +82,16 @@ def test_nothing_is_left_behind(start_stack: StartStack, tmp_path: Path, number:
     assert stack.said.rstrip().endswith("Stopped.")
 
 
+def names_of_open_files(pid: str) -> list[str]:
+    """The files that are open in a process; none of a process that has ended."""
+    names: list[str] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
+                names.append(link.readlink().name)
+    return names
+
+
 def test_only_this_machine_is_served(stack: LocalStack):
     pids = {str(pid) for pid in [stack.process.pid, *stack.children()]}
     listening: set[str] = set()
@@ -89,8 +101,7 @@ def test_only_this_machine_is_served(stack: LocalStack):
         rows = [line.split() for line in Path(table).read_text().splitlines()[1:]]
         inodes = {row[9]: row[1] for row in rows if row[3] == "0A"}
         for pid in pids:
-            for link in Path(f"/proc/{pid}/fd").iterdir():
-                name = link.readlink().name if link.is_symlink() else ""
+            for name in names_of_open_files(pid):
                 inode = name.removeprefix("socket:[").removesuffix("]")
                 listening |= {inodes[inode]} if inode in inodes else set()
     assert len(listening) >= 3

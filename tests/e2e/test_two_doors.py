@@ -64,6 +64,7 @@ class Case:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: Mapping[str, Any] = field(default_factory=lambda: {"json": HELLO})
     times: int = 1
+    """So often it is asked, until an answer is not 200: of three requests, two lie in one minute."""
     at_rest_api: Answer | None = None
     reason: str = ""
 
@@ -127,7 +128,7 @@ CASES = [
         "limited key, again",
         Answer(429, "rate_limit_exceeded", "rate_limit_error"),
         key="of one request a minute",
-        times=2,
+        times=3,
     ),
     # What the proxy refuses.
     Case("root", UNKNOWN_PATH, "DELETE", "", body=NOTHING),  # GET is the playground, at the function URL
@@ -223,8 +224,10 @@ class Door:
 
     def ask(self, case: Case) -> Answer:
         """The answer to the last of the case's requests."""
-        answers = [self._ask(case) for _ in range(case.times)]
-        assert all(answer.status == 200 for answer in answers[:-1])
+        answers = [self._ask(case)]
+        while answers[-1].status == 200 and len(answers) < case.times:
+            answers.append(self._ask(case))
+        assert len(answers) > 1 or case.times == 1, "the first of several passes"
         return answers[-1]
 
     def _ask(self, case: Case) -> Answer:

@@ -191,7 +191,7 @@ def test_waiting_for_another_request_is_waiting_for_a_server() -> None:
         for thread in threads:
             thread.join(timeout=20)
     [hit] = [data for _, data in cached.bus.terminal if data["cache"]["status"] == "HIT"]
-    assert hit["timings"]["upstream"] > hit["timings"]["proxy"]
+    assert hit["timings"]["upstream"] >= 0.1, "it had looked in vain once and pauses longer before it looks again"
 
 
 def test_when_nothing_comes_of_the_first_the_next_takes_over() -> None:

@@ -76,9 +76,12 @@ class Aws:
             return self._events[request_id][0]
 
     def counts(self) -> dict[str, int]:
-        """How many events each request had."""
+        """How many events each request had. One that was sent again, as it was slow to be taken, is the same event."""
         with self._published:
-            return {request_id: len(events) for request_id, events in self._events.items()}
+            return {
+                request_id: len({event["detail"]["metadata"]["id"] for event in events})
+                for request_id, events in self._events.items()
+            }
 
 
 def _refuse_constant(name: str) -> None:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fakes import Connection, Received, ScriptedServer
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +22,13 @@ class Context:
 
 for line in sys.stdin:
     print("RESULT " + json.dumps(handler.handler(json.loads(line), Context())), flush=True)
+"""
+
+WAITS = """
+from proxy import handler
+
+limits = handler._application.relay._limits
+print([limits._aws._timeout, limits._timeout])
 """
 
 
@@ -106,6 +115,18 @@ def test_a_buffered_call_from_the_environment_to_the_event(tmp_path: Path) -> No
     said = run.stdout + run.stderr + "".join(request.body.decode("latin-1") for request in server.received[3:4])
     assert "provider-token" not in said
     assert "Bearer k" not in said
+
+
+@pytest.mark.parametrize(("is_emulated", "seconds"), [(True, [20, 5]), (False, [5, 1])])
+def test_an_emulator_is_waited_for_longer_than_aws(tmp_path: Path, is_emulated: bool, seconds: list[float]) -> None:
+    with ScriptedServer(services) as server:
+        file = tmp_path / "servers.yaml"
+        file.write_text("up: {url: 'https://x/v1', token: '${A_KEY}', model: m}")
+        environ = environment(server, file)
+        if not is_emulated:
+            del environ["AWS_ENDPOINT_URL"]
+        run = subprocess.run([sys.executable, "-c", WAITS], env=environ, capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == seconds
 
 
 def test_a_bad_servers_file_stops_the_sandbox_at_its_start(tmp_path: Path) -> None:

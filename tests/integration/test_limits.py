@@ -33,11 +33,13 @@ class Table:
             BillingMode="PAY_PER_REQUEST",
         )
         self.calls: list[str] = []
+        self.timeouts: set[float] = set()
         self.broken = False
         self.conflicts = 0
         self.before_update: list[Any] = []
 
-    def update_item(self, arguments: dict[str, Any], _timeout: float) -> tuple[bool, dict[str, Any] | None]:
+    def update_item(self, arguments: dict[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
+        self.timeouts.add(timeout)
         if self.broken:
             raise AwsError("dynamodb:UpdateItem", "no route")
         self.calls.append("update")
@@ -54,7 +56,8 @@ class Table:
                 raise
             return False, answer.get("Item")
 
-    def get_item(self, arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
+    def get_item(self, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
+        self.timeouts.add(timeout)
         self.calls.append("get")
         return self.client.get_item(**arguments).get("Item") or {}
 
@@ -109,6 +112,14 @@ def test_a_key_without_limits_pays_for_none_of_this(table: Table, clock: Clock) 
         "owner": None,
         "tags": {"env": "prod"},
     }
+
+
+def test_every_call_to_the_table_has_the_time_that_it_is_given(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | {"rpm": "3"}) as (relay, _):
+        relay.relay._limits = LimitsTable(table, "limits", "open", clock, timeout=7.0)  # type: ignore[arg-type]
+        assert relay.call(CHAT).status == 200
+    assert set(table.calls) == {"get", "update"}
+    assert table.timeouts == {7.0}
 
 
 def test_requests_a_minute(table: Table, clock: Clock) -> None:

@@ -51,7 +51,7 @@ def test_a_document_that_is_cut_is_a_failed_response() -> None:
 
 
 def test_a_server_that_falls_silent_in_mid_stream() -> None:
-    with proxy(streaming(CONTENT[0], end=Connection.wait_for_end), idle=0.2) as (relay, _):
+    with proxy(streaming(CONTENT[0], end=Connection.wait_for_end), idle=1) as (relay, _):
         response = relay.call({"stream": True})
     assert response.body.startswith(CONTENT[0] + b'data: {"error"')
     assert relay.event[1]["error"]["type"] == "upstream_timeout"
@@ -71,10 +71,11 @@ def test_the_deadline_ends_a_stream_while_there_is_time_to_say_so(chatty: bool) 
         connection.chunk(CONTENT[0])
         while chatty:
             connection.chunk(CONTENT[0])
+            time.sleep(0.001)  # as fast as it could, it would keep the relay from running
         connection.wait_for_end()
 
     with proxy(script) as (relay, _):
-        response = relay.call({"stream": True}, seconds=1)
+        response = relay.call({"stream": True}, seconds=3)
     assert b'"code": "deadline_exceeded"' in response.body
     assert response.body.endswith(DONE)
     assert relay.event[1]["error"]["type"] == "deadline_exceeded"
@@ -251,6 +252,6 @@ def test_a_kept_connection_that_the_server_has_closed_is_replaced_in_silence() -
 
 
 def test_nothing_is_tried_when_the_time_is_up() -> None:
-    with proxy(failing(9, "503 Later")) as (relay, server):
-        assert relay.call({"model": "m"}, path="/again/v1/chat/completions", seconds=0.3).status == 503
+    with proxy(failing(9, "503 Later", "retry-after: 5\r\n")) as (relay, server):
+        assert relay.call({"model": "m"}, path="/again/v1/chat/completions", seconds=5).status == 503
         assert len(server.received) == 1

@@ -16,16 +16,12 @@ import httpx
 import pytest
 import samcli
 
+from bench.processes import free_ports
+
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
 EMULATOR = Path(samcli.__file__).parent / "local" / "rapid" / f"aws-lambda-rie-{ARCHITECTURE}"
 SEPARATOR = b"\0" * 8
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class Emulator:
@@ -45,7 +41,7 @@ class Emulator:
 
 @contextmanager
 def emulator(tmp_path: Path, **environ: str) -> Generator[Emulator]:
-    port, api_port = free_port(), free_port()
+    port, api_port = free_ports(2)
     log = tmp_path / "emulator.log"
     environment = {
         "PATH": os.environ["PATH"],

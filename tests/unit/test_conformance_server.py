@@ -79,7 +79,7 @@ def test_a_compressed_stream(server: FaultServer) -> None:
 def test_a_body_that_breaks_off_is_not_whole(server: FaultServer, case: str) -> None:
     call = Call("POST", "/v1/chat/completions", {}, body_for(case))
     server.runs.got(RUN.encode(), len(BEGINNING))
-    seen = HttpClient(f"http://127.0.0.1:{server.port}", timeout=2).call(call)
+    seen = HttpClient(f"http://127.0.0.1:{server.port}", timeout=20).call(call)
     assert (seen.body, seen.whole) == (of_run(*BEGINNING), False)
 
 

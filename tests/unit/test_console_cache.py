@@ -77,12 +77,14 @@ class Account:
         )
         self.s3.create_bucket(Bucket=BUCKET)
 
-    def put(self, client: str = "web-shop", body: str = CANARY, on_s3: bool = False, **values: Any) -> str:
-        """Store an answer as store_response does; returns its cache key."""
-        now = int(time.time())
+    def put(
+        self, client: str = "web-shop", body: str = CANARY, on_s3: bool = False, age: int = 0, **values: Any
+    ) -> str:
+        """Store an answer as store_response did `age` seconds ago; returns its cache key."""
+        now = int(time.time()) - age
         envelope = json.loads(SAMPLE.read_text(encoding="utf-8"))
         metadata, data = envelope["detail"]["metadata"], envelope["detail"]["data"]
-        metadata |= {"id": new_ulid(time.time()), "client_id": client}
+        metadata |= {"id": new_ulid(time.time() - age), "client_id": client}
         key = hashlib.sha256(metadata["id"].encode()).hexdigest()
         data |= {"cache_key": key, "scope": f"client:{client}", "created_at": now, "expires_at": now + 3600}
         data["server"] = {"name": values.pop("server", "openai")}
@@ -237,7 +239,7 @@ class TestStats:
 
 class TestList:
     def test_newest_first_and_never_content(self, run: Run, account: Account):
-        old, new = account.put(), account.put(server="demo")
+        old, new = account.put(age=1), account.put(server="demo")
 
         ran = run("list")
 

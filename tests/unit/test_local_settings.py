@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.processes import free_port
 from local import build
 from local.ports import PortTakenError, require_free
 from local.settings import ROOT, parse
@@ -69,9 +70,7 @@ def test_port_that_is_wanted_twice_is_refused():
 
 
 def test_free_ports_are_fine():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    require_free({"PORT": port})
+    require_free({"PORT": free_port()})
 
 
 def test_build_is_current_only_for_what_was_built(tmp_path: Path):

@@ -107,7 +107,7 @@ def test_what_the_gateway_says_can_be_read(frontend: Frontend):
 
 @pytest.mark.parametrize("way", ["withFetch", "withSdk"])
 def test_stop(frontend: Frontend, client: Client, way: str):
-    got = frontend.call(way, "demo", QUESTION, 5)
+    got = frontend.call(way, "demo-slow", QUESTION, 5)
     assert 5 <= got["events"] < 12, "nothing more was read"
     assert "word by word" not in got["seen"][-1]
     if way == "withFetch":
