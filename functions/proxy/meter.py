@@ -218,7 +218,7 @@ class Meter:
             if not (usage := _USAGE.search(run, since)):
                 return False
             begin = min(begin, usage.start())
-        if run.rfind(b'"error"') >= 0 or _is_finished(run, since):
+        if run.rfind(b'"error"') >= 0 or run.rfind(b'"status"') >= 0 or _is_finished(run, since):
             return False
         before = self._finish_reasons.copy(), self._usage, self._identified
         self._usage = None

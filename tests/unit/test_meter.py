@@ -213,7 +213,11 @@ RESPONSES = [
 
 
 @settings(max_examples=400)
-@given(st.sampled_from([CHAT, RESPONSES]).flatmap(lambda events: st.lists(st.sampled_from(events), max_size=12)))
+@given(
+    st.sampled_from([CHAT, RESPONSES, CHAT + RESPONSES]).flatmap(
+        lambda events: st.lists(st.sampled_from(events), max_size=12)
+    )
+)
 def test_read_many_at_a_time_events_say_what_they_say_one_by_one(events: list[bytes]) -> None:
     one_by_one = Meter("text/event-stream", uses_tokens=True, says_its_end=True)
     for event in events:
