@@ -6,22 +6,23 @@ function: the rest of its answer is read and dropped.
 
 import json
 import re
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
+from local import ids
 from local.http1 import BodyTooLargeError, Exchange, HttpServer, PeerGoneError, TruncatedBodyError
 from local.http1_wire import Headers
-from local.runtime_api import Ended, Failed, Invocation, Started
+from local.invocation import Ended, Failed, Invocation, Part, Started
 from local.sandboxes import SandboxError
 from local.url_event import MAX_EVENT_BYTES, UrlIdentity, build_event
 
 _PRELUDE_TYPE = "application/vnd.awslambda.http-integration-response"
 _PRELUDE_END = b"\0" * 8
 _MAX_PRELUDE_BYTES = 16 * 1024
-_CONNECTION_HEADERS = ("connection", "content-length", "keep-alive", "transfer-encoding")
+_CONNECTION_HEADERS = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -58,7 +59,7 @@ class FunctionUrl:
 
     async def _handle(self, exchange: Exchange) -> None:
         now = time.time()
-        trace_id = f"Root=1-{int(now):08x}-{secrets.token_hex(12)}"
+        trace_id = f"Root=1-{int(now):08x}-{ids.hex_id(24)}"
         try:
             body = await exchange.body(MAX_EVENT_BYTES)
         except BodyTooLargeError:
@@ -71,7 +72,7 @@ class FunctionUrl:
             await _refuse(exchange, 413, "request_too_large", _TOO_LARGE)
             return
         try:
-            invocation = await self._invoke(event, f"{trace_id};Parent={secrets.token_hex(8)};Sampled=0")
+            invocation = await self._invoke(event, f"{trace_id};Parent={ids.hex_id(16)};Sampled=0")
         except SandboxError as error:
             await _refuse_without_sandbox(exchange, error)
             return
@@ -90,33 +91,48 @@ class _Answer:
         """Whether the client still wants bytes: it has not left, and was not given an error instead."""
 
     async def relay(self) -> None:
-        begin = await self._invocation.get()
-        if isinstance(begin, Failed):
-            await self._refuse(*_FAILURES.get(begin.error_type, ("function_failed", "The proxy failed.")))
+        part = await self._invocation.get()
+        if isinstance(part, Failed):
+            await self._refuse(*_FAILURES.get(part.error_type, ("function_failed", "The proxy failed.")))
             return
-        assert isinstance(begin, Started)
-        chunks = self._chunks()
+        assert isinstance(part, Started)
         try:
-            status, headers, rest = await _read_head(begin, chunks)
+            status, headers, rest = await self._read_head(part)
         except InvalidPreludeError as error:
             await self._refuse("invalid_function_response", f"The proxy's answer is not an HTTP response: {error}.")
         else:
             await self._tell(self._exchange.start, status, self._with_own(headers), rest)
-        async for chunk in chunks:
-            await self._tell(self._exchange.send, chunk)
-        if isinstance(self._last, Ended):
+        while isinstance(part := await self._next(), bytes):
+            await self._tell(self._exchange.send, part)
+        if isinstance(part, Ended):
             await self._tell(self._exchange.end)
         elif self._listens:
             self._exchange.cut()
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        while True:
-            part = await self._invocation.get()
-            if isinstance(part, bytes):
-                yield part
-            elif isinstance(part, (Ended, Failed)):
-                self._last = part
-                return
+    async def _next(self) -> Part:
+        """The next part. Once the last one was read, it is that one."""
+        if self._last is not None:
+            return self._last
+        part = await self._invocation.get()
+        if isinstance(part, (Ended, Failed)):
+            self._last = part
+        return part
+
+    async def _read_head(self, begin: Started) -> tuple[int, Headers, bytes]:
+        """Status, headers, and the first bytes of the body. Raises InvalidPreludeError."""
+        if begin.content_type != _PRELUDE_TYPE:
+            return 200, [], b""
+        prelude = b""
+        while _PRELUDE_END not in prelude:
+            part = await self._next()
+            if not isinstance(part, bytes):
+                raise InvalidPreludeError("it ended within its prelude")
+            prelude += part
+            if len(prelude) > _MAX_PRELUDE_BYTES and _PRELUDE_END not in prelude[:_MAX_PRELUDE_BYTES]:
+                raise InvalidPreludeError("its prelude is too long")
+        head, _, rest = prelude.partition(_PRELUDE_END)
+        status, headers = _parsed(head)
+        return status, headers, rest
 
     async def _tell(self, action: Callable[..., Awaitable[None]], *arguments: object) -> None:
         if self._listens:
@@ -131,32 +147,28 @@ class _Answer:
 
     def _with_own(self, headers: Headers) -> Headers:
         """`headers` with those that the URL adds on AWS, and without what is the connection's own business."""
-        kept = [(name, value) for name, value in headers if name.lower() not in _CONNECTION_HEADERS]
-        names = {name.lower() for name, _ in kept}
+        names = {name.lower() for name, _ in headers}
         own = {
-            "date": formatdate(usegmt=True),
+            "date": _http_date(int(time.time())),
             "content-type": "application/octet-stream",
             "x-amzn-requestid": self._invocation.request_id,
             "x-amzn-trace-id": self._trace_id,
         }
-        return [*((name, value) for name, value in own.items() if name not in names), *kept]
+        added = [(name, value) for name, value in own.items() if name not in names]
+        if _CONNECTION_HEADERS.isdisjoint(names):
+            return [*added, *headers]
+        return [*added, *((name, value) for name, value in headers if name.lower() not in _CONNECTION_HEADERS)]
 
 
-async def _read_head(begin: Started, chunks: AsyncIterator[bytes]) -> tuple[int, Headers, bytes]:
-    """Status, headers, and the first bytes of the body. Raises InvalidPreludeError."""
-    if begin.content_type != _PRELUDE_TYPE:
-        return 200, [], b""
-    prelude = b""
-    while _PRELUDE_END not in prelude:
-        try:
-            prelude += await anext(chunks)
-        except StopAsyncIteration:
-            raise InvalidPreludeError("it ended within its prelude") from None
-        if len(prelude) > _MAX_PRELUDE_BYTES and _PRELUDE_END not in prelude[:_MAX_PRELUDE_BYTES]:
-            raise InvalidPreludeError("its prelude is too long")
-    head, _, rest = prelude.partition(_PRELUDE_END)
+@lru_cache(maxsize=1)
+def _http_date(unix_seconds: int) -> str:
+    return formatdate(unix_seconds, usegmt=True)
+
+
+def _parsed(prelude: bytes) -> tuple[int, Headers]:
+    """Status and headers. Raises InvalidPreludeError."""
     try:
-        fields: dict[str, Any] = json.loads(head)
+        fields: dict[str, Any] = json.loads(prelude)
         named: dict[str, Any] = fields.get("headers") or {}
         cookies: list[Any] = fields.get("cookies") or []
         headers = [(name, str(value)) for name, value in [*named.items(), *(("set-cookie", each) for each in cookies)]]
@@ -168,7 +180,7 @@ async def _read_head(begin: Started, chunks: AsyncIterator[bytes]) -> tuple[int,
     for name, value in headers:
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise InvalidPreludeError(f"the header {name!r} is malformed")
-    return status, headers, rest
+    return status, headers
 
 
 _JSON: Headers = [("content-type", "application/json")]

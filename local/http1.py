@@ -1,30 +1,23 @@
-"""HTTP/1.1 for the servers of this package: `local.http1_wire` on asyncio's transports.
+"""HTTP/1.1 for the servers of this package: what a handler gets of a request, and how it answers.
 
-Written by hand because they need what frameworks hide: trailers of a request (the Runtime API reports mid-stream errors
+No framework, because they need what frameworks hide: trailers of a request (the Runtime API reports mid-stream errors
 in them), a response that can be cut, and the request target exactly as it was sent. Its one rule: bytes go out when
-they are handed over; nothing is collected. (asyncio sets TCP_NODELAY on every TCP socket.)
+they are handed over; nothing is collected.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import cast
 
-from local.http1_wire import Body, Head, Headers, MalformedError, response_head, take_head
+from local.http1_connection import Connection, PeerGoneError
+from local.http1_wire import Headers, MalformedError, Message, response_head
 
-_READ_AHEAD_BYTES = 128 * 1024
 _MAX_SKIPPED_BYTES = 256 * 1024
-_LINGER_SECONDS = 2.0
 
 
 class TruncatedBodyError(Exception):
     """The peer closed the connection before its request body was complete."""
-
-
-class PeerGoneError(Exception):
-    """The peer closed the connection before its response was complete."""
 
 
 class BodyTooLargeError(Exception):
@@ -45,130 +38,59 @@ class Request:
         return next((value for key, value in self.headers if key == name), None)
 
 
-class _Connection(asyncio.Protocol):
-    """What arrives on one connection, and whether more may be sent. One task reads it and writes to it."""
-
-    def __init__(self, connected: Callable[["_Connection"], None]) -> None:
-        self._connected = connected
-        self.received = bytearray()
-        self.peer = ""
-        self._ended = False
-        self._lost = False
-        self._reads = True
-        self._arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._may_send = asyncio.Event()
-        self._may_send.set()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self.peer = (transport.get_extra_info("peername") or ("",))[0]
-        self._connected(self)
-
-    def data_received(self, data: bytes) -> None:
-        self.received += data
-        if len(self.received) > _READ_AHEAD_BYTES and self._reads:
-            self._reads = False
-            self.transport.pause_reading()
-        self._wake()
-
-    def eof_received(self) -> bool:
-        self._ended = True
-        self._wake()
-        return True  # a client that has said all it has to say still gets its answer
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._ended = self._lost = True
-        self._may_send.set()
-        self._wake()
-
-    def pause_writing(self) -> None:
-        self._may_send.clear()
-
-    def resume_writing(self) -> None:
-        self._may_send.set()
-
-    def _wake(self) -> None:
-        if not self._arrival.done():
-            self._arrival.set_result(None)
-
-    async def more(self) -> bool:
-        """Wait until more has arrived. False: no more will."""
-        if self._ended:
-            return False
-        if not self._reads:
-            self._reads = True
-            self.transport.resume_reading()
-        had = len(self.received)
-        self._arrival = asyncio.get_running_loop().create_future()
-        await self._arrival
-        return len(self.received) > had
-
-    def write(self, data: bytes) -> None:
-        """Send now. Raises PeerGoneError."""
-        if self._lost or self.transport.is_closing():
-            raise PeerGoneError
-        self.transport.write(data)
-
-    async def sent(self) -> None:
-        """Wait while the peer lags behind with reading. Raises PeerGoneError."""
-        await self._may_send.wait()
-        if self._lost:
-            raise PeerGoneError
-
-    async def linger(self) -> None:
-        """Read away what the client still sends, for a while: closing at once would reset the unread answer."""
-        with contextlib.suppress(OSError, TimeoutError):
-            if not self.transport.is_closing():
-                self.transport.write_eof()
-            async with asyncio.timeout(_LINGER_SECONDS):
-                self.received.clear()
-                while await self.more():
-                    self.received.clear()
-
-
 class Exchange:
     """One request and its response: read the body, then `respond`, or `start`, `send`…, `end` (or `cut`)."""
 
-    def __init__(self, connection: _Connection, head: Head) -> None:
+    def __init__(self, connection: Connection, message: Message) -> None:
         self._connection = connection
-        self._head = head
-        self._body = Body(head.body_length)
-        self._awaits_continue = head.expects_continue
+        self._message = message
+        self._may_await_continue = True
         self._has_body = True
         self._is_chunked = False
         self.has_started = False
         self.has_ended = False
-        self.request = Request(head.method, head.target, head.headers, connection.peer)
+        self.request = Request(message.method, message.target, message.headers, connection.peer)
 
     @property
     def trailers(self) -> dict[str, str]:
         """The trailers of the request; complete after its body."""
-        return self._body.trailers
+        return self._message.trailers
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The request body as it arrives. Raises TruncatedBodyError, and MalformedError, which the server answers."""
-        connection, body = self._connection, self._body
-        if self._awaits_continue and not connection.received and not body.is_complete:
-            connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._awaits_continue = False
+        message = self._message
         while True:
-            if piece := body.take(connection.received):
-                yield piece
-            elif body.is_complete:
+            while message.pieces:
+                yield message.pieces.popleft()
+            if message.is_complete:
                 return
-            elif not await connection.more():
-                raise TruncatedBodyError
+            await self._more()
 
     async def body(self, limit: int) -> bytes:
         """The whole request body. Raises BodyTooLargeError (the rest is left unread) and what `chunks` raises."""
-        if (self._body.length or 0) > limit:
+        message = self._message
+        if (message.length or 0) > limit:
             raise BodyTooLargeError
-        body = bytearray()
-        async for chunk in self.chunks():
-            body += chunk
-            if len(body) > limit:
-                raise BodyTooLargeError
-        return bytes(body)
+        while not message.is_complete and message.size <= limit:
+            await self._more()
+        if message.size > limit:
+            raise BodyTooLargeError
+        body = b"".join(message.pieces)
+        message.pieces.clear()
+        return body
+
+    async def _more(self) -> None:
+        connection = self._connection
+        if self._awaits_continue() and not connection.received:
+            connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._may_await_continue = False
+        if connection.requests.fault is not None:
+            raise connection.requests.fault
+        if not await connection.more():
+            raise TruncatedBodyError
+
+    def _awaits_continue(self) -> bool:
+        return self._may_await_continue and not self._message.size and self._message.expects_continue
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole response. Raises PeerGoneError."""
@@ -183,7 +105,7 @@ class Exchange:
 
     async def start(self, status: int, headers: Headers, first: bytes = b"") -> None:
         """Send status, headers and what there is of the body. It is chunked. Raises PeerGoneError."""
-        self._is_chunked = not self._head.is_http10 and status not in (204, 304)
+        self._is_chunked = not self._message.is_http10 and status not in (204, 304)
         coding = [("transfer-encoding", "chunked")] if self._is_chunked else []
         head = self._begin(status, [*headers, *coding])
         self._connection.write(head + self._framed(first))
@@ -208,21 +130,21 @@ class Exchange:
 
     async def leaves_connection_usable(self) -> bool:
         """Whether the next request can follow, once what is left of this one's body is read, if that is little."""
-        skipped, body, connection = 0, self._body, self._connection
-        while not body.is_complete:
-            if skipped > _MAX_SKIPPED_BYTES or self._awaits_continue:
+        message, connection = self._message, self._connection
+        already = message.size
+        while not message.is_complete:
+            message.pieces.clear()
+            if message.size - already > _MAX_SKIPPED_BYTES or self._awaits_continue():
                 await connection.linger()
                 return False
-            piece = body.take(connection.received)
-            skipped += len(piece)
-            if not piece and not body.is_complete and not await connection.more():
+            if connection.requests.fault is not None or not await connection.more():
                 return False
-        return self._head.keep_alive
+        return message.keep_alive
 
     def _begin(self, status: int, headers: Headers) -> bytes:
         self.has_started = True
-        self._has_body = self._head.method != "HEAD" and status not in (204, 304)
-        return response_head(status, headers if self._head.keep_alive else [*headers, ("connection", "close")])
+        self._has_body = self._message.method != "HEAD" and status not in (204, 304)
+        return response_head(status, headers if self._message.keep_alive else [*headers, ("connection", "close")])
 
     def _framed(self, chunk: bytes) -> bytes:
         if not chunk or not self._has_body:
@@ -247,7 +169,7 @@ class HttpServer:
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port (chosen by the system when `port` is 0). Raises OSError."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self._accept), host, port, backlog=512)
+        self._server = await loop.create_server(lambda: Connection(self._accept), host, port, backlog=512)
         return self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -258,7 +180,7 @@ class HttpServer:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    def _accept(self, connection: _Connection) -> None:
+    def _accept(self, connection: Connection) -> None:
         task = asyncio.create_task(self._serve(connection))
         self._connections.add(task)
         task.add_done_callback(self._ended)
@@ -268,11 +190,11 @@ class HttpServer:
         if not task.cancelled() and (error := task.exception()) is not None:
             logging.getLogger(__name__).error("A connection failed", exc_info=error)
 
-    async def _serve(self, connection: _Connection) -> None:
+    async def _serve(self, connection: Connection) -> None:
         exchange: Exchange | None = None
         try:
-            while (head := await self._next_head(connection)) is not None:
-                exchange = Exchange(connection, head)
+            while (message := await self._next_request(connection)) is not None:
+                exchange = Exchange(connection, message)
                 await self._handler(exchange)
                 if not exchange.has_ended or not await exchange.leaves_connection_usable():
                     return
@@ -286,13 +208,16 @@ class HttpServer:
             connection.transport.close()
 
     @staticmethod
-    async def _next_head(connection: _Connection) -> Head | None:
-        while (head := take_head(connection.received)) is None:
+    async def _next_request(connection: Connection) -> Message | None:
+        requests = connection.requests
+        while not requests.messages:
+            if requests.fault is not None:
+                raise requests.fault
             if not await connection.more():
                 return None
-        return head
+        return requests.messages.popleft()
 
-    async def _refuse(self, connection: _Connection, error: MalformedError) -> None:
+    async def _refuse(self, connection: Connection, error: MalformedError) -> None:
         headers, body = self._bad_request(str(error))
         framing = [("content-length", str(len(body))), ("connection", "close")]
         connection.write(response_head(error.status, [*headers, *framing]) + body)

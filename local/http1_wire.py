@@ -1,26 +1,19 @@
-"""HTTP/1.1 on bytes: heads of requests and responses, and the framing of bodies (RFC 9112). Pure.
+"""HTTP/1.1 on bytes: requests out of what arrives, read by llhttp (`httptools`), and the heads of responses. Pure.
 
 Its one rule: what is not clearly one request is refused; two readers of the same bytes must not disagree about them.
+llhttp sees to most of that; what it leaves to its caller (Host, versions, codings, sizes) is checked here.
 """
 
-import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
 
-MAX_HEAD_BYTES = 32 * 1024
-_MAX_SIZE_LINE_BYTES = 4 * 1024
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-_HEAD_END = re.compile(rb"\n\r?\n")
-_REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/1\.([0-9])")
-_HEADER = r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)\n"
-# A line matches in one way only: what does not match is known at once, however many lines there are.
-_HEADERS = re.compile(f"(?:{_HEADER})*")
-_EACH_HEADER = re.compile(_HEADER)
-_LENGTH = re.compile(r"[0-9]{1,20}")
-_SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,20})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_NEXT_SIZE_LINE = re.compile(rb"\r\n" + _SIZE_LINE.pattern)
+MAX_HEAD_BYTES = 32 * 1024
+_MAX_LENGTH_DIGITS = 20
 
 Headers = Sequence[tuple[str, str]]
 
@@ -33,141 +26,157 @@ class MalformedError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The head of a request. `body_length` is None for a chunked body; header names are lower case."""
+@dataclass(slots=True)
+class Message:
+    """A request whose head is complete. `pieces` has what came of the body and was not taken; `size` counts all of it.
+
+    Header names are lower case, values latin-1, repeats kept. `length` is that of the body, None for a chunked one.
+    """
 
     method: str
     target: str
     headers: Headers
-    body_length: int | None
+    length: int | None
     is_http10: bool
     keep_alive: bool
-    expects_continue: bool
-
-
-def take_head(buffer: bytearray) -> Head | None:
-    """The head at the begin of `buffer`, removed from it. None: it is incomplete. Raises MalformedError."""
-    if buffer and buffer[0] < 0x21:
-        raise MalformedError("illegal request line")  # known before its end: a TLS handshake has none
-    text = _take_block(buffer)
-    if text is None:
-        return None
-    first, _, lines = text.partition("\n")
-    request = _REQUEST_LINE.fullmatch(first)
-    if request is None:
-        raise MalformedError("illegal request line")
-    headers = _headers(lines)
-    is_http10 = request[3] == "0"
-    hosts = _values(headers, "host")
-    if len(hosts) > 1 or not (hosts or is_http10):
-        raise MalformedError("a request has one Host header")
-    options = [option.strip().lower() for value in _values(headers, "connection") for option in value.split(",")]
-    expectations = [value.lower() for value in _values(headers, "expect")]
-    return Head(
-        request[1],
-        request[2],
-        headers,
-        _body_length(headers),
-        is_http10,
-        keep_alive=not is_http10 and "close" not in options,
-        expects_continue=not is_http10 and "100-continue" in expectations,
-    )
-
-
-def _take_block(buffer: bytearray) -> str | None:
-    """The lines before the empty line, each with its line feed; a return before that is optional, and removed."""
-    end = _HEAD_END.search(buffer, 0, MAX_HEAD_BYTES)
-    if end is None:
-        if len(buffer) >= MAX_HEAD_BYTES:
-            raise MalformedError("the headers are too long", 431)
-        return None
-    text = buffer[: end.start()].decode("latin-1").removesuffix("\r").replace("\r\n", "\n")
-    del buffer[: end.end()]
-    return f"{text}\n"
-
-
-def _headers(lines: str) -> Headers:
-    if not _HEADERS.fullmatch(lines):
-        raise MalformedError("illegal header line")
-    return [(name.lower(), value.strip(" \t")) for name, value in _EACH_HEADER.findall(lines)]
-
-
-def _values(headers: Headers, name: str) -> list[str]:
-    return [header[1] for header in headers if header[0] == name]
-
-
-def _body_length(headers: Headers) -> int | None:
-    codings = _values(headers, "transfer-encoding")
-    lengths = {each.strip() for value in _values(headers, "content-length") for each in value.split(",")}
-    if codings:
-        if [coding.lower() for coding in codings] != ["chunked"]:
-            raise MalformedError("the only transfer encoding is chunked", 501)
-        if lengths:
-            raise MalformedError("a chunked body has no Content-Length")
-        return None
-    if not lengths:
-        return 0
-    length = lengths.pop()
-    if lengths or not _LENGTH.fullmatch(length):
-        raise MalformedError("bad Content-Length")
-    return int(length)
-
-
-@dataclass(slots=True)
-class Body:
-    """The body of a request on its way out of a buffer. `length` is None for a chunked one."""
-
-    length: int | None
-    is_complete: bool = False
+    pieces: deque[bytes] = field(default_factory=deque[bytes])
+    size: int = 0
     trailers: dict[str, str] = field(default_factory=dict[str, str])
-    _left: int = 0
-    """What is missing of the body, or of the current chunk."""
-    _size_line: re.Pattern[bytes] = _SIZE_LINE
-    _in_trailers: bool = False
+    """Complete after the body."""
+    is_complete: bool = False
 
-    def __post_init__(self) -> None:
-        self._left = self.length or 0
-        self.is_complete = self.length == 0
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client may wait for a word before it sends the body."""
+        expectations = [value.lower() for name, value in self.headers if name == "expect"]
+        return not self.is_http10 and "100-continue" in expectations
 
-    def take(self, buffer: bytearray) -> bytes:
-        """What `buffer` has of the body or the current chunk, removed from it. b"" when more must arrive, or nothing.
 
-        Raises MalformedError.
+class RequestReader:
+    """The requests in the bytes of one connection: `messages` in their order, and after them `fault`, if any."""
+
+    def __init__(self) -> None:
+        self.messages: deque[Message] = deque()
+        self.fault: MalformedError | None = None
+        self._parser = HttpRequestParser(self)
+        self._message: Message | None = None
+        self._target = b""
+        self._headers: list[tuple[str, str]] = []
+        self._pending = 0
+        """Bytes since the last that made sense: of a head, of trailers or of a chunk's extensions."""
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """Read on. After a fault nothing is read."""
+        if self.fault is not None:
+            return
+        self._pending += len(data)
+        try:
+            self._parse(data)
+            _limit(self._pending)
+        except MalformedError as fault:
+            self.fault = fault
+        except HttpParserCallbackError as error:
+            if not isinstance(error.__context__, MalformedError):
+                raise
+            self.fault = error.__context__
+        except HttpParserError as error:
+            self.fault = MalformedError(str(error))
+
+    def _parse(self, data: bytes | bytearray) -> None:
+        while data:
+            try:
+                self._parser.feed_data(data)
+                data = b""
+            except HttpParserUpgrade as offer:
+                self._decline()
+                data = data[offer.args[0] :]
+
+    def _decline(self) -> None:
+        """Read the head again without its offer of another protocol, which RFC 9110 (7.8) lets a server ignore.
+
+        llhttp would leave the body to that protocol. `curl --http2` makes such an offer.
         """
-        if self.length is None and not self._left and not self._begin_chunk(buffer):
-            return b""
-        piece = bytes(buffer[: self._left])
-        del buffer[: self._left]
-        self._left -= len(piece)
-        self.is_complete = self.length is not None and not self._left
-        return piece
+        lines = [f"{name}: {value}\r\n" for name, value in self._headers if name != "upgrade"]
+        old, target = self._parser, _text(self._target)
+        first = f"{_text(old.get_method())} {target} HTTP/{old.get_http_version()}\r\n"
+        self._target, self._headers, self._parser = b"", [], HttpRequestParser(self)
+        self._parser.feed_data(f"{first}{''.join(lines)}\r\n".encode("latin-1"))
 
-    def _begin_chunk(self, buffer: bytearray) -> bool:
-        """Read the size of the next chunk, or what comes after the last one. False: there is no chunk (yet)."""
-        if self._in_trailers:
-            self._take_trailers(buffer)
-            return False
-        line = self._size_line.match(buffer)
-        if line is None:
-            if buffer.find(b"\n", 2) >= 0 or len(buffer) > _MAX_SIZE_LINE_BYTES:
-                raise MalformedError("illegal chunk header")
-            return False
-        self._left = int(line[1], 16)
-        self._size_line = _NEXT_SIZE_LINE
-        del buffer[: line.end()]
-        if not self._left:
-            self._in_trailers = True
-            self._take_trailers(buffer)
-        return self._left > 0
+    # What llhttp calls. A fault raised here comes out of `feed_data` as the context of another.
 
-    def _take_trailers(self, buffer: bytearray) -> None:
-        if buffer.startswith(b"\r\n"):
-            del buffer[:2]
-            self.is_complete = True
-        elif not b"\r\n".startswith(buffer) and (text := _take_block(buffer)) is not None:
-            self.trailers = dict(_headers(text))
-            self.is_complete = True
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower().decode("latin-1"), value.strip(b" \t").decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        version, method = parser.get_http_version(), _text(parser.get_method())
+        if version not in ("1.1", "1.0"):
+            raise MalformedError("illegal request line")
+        if method == "CONNECT":
+            raise MalformedError("this server opens no tunnels", 501)
+        if parser.should_upgrade():
+            return
+        is_http10 = version == "1.0"
+        self._message = Message(
+            method,
+            _text(self._target),
+            self._headers,
+            _checked(self._headers, len(method) + len(self._target), needs_host=not is_http10),
+            is_http10,
+            keep_alive=not is_http10 and parser.should_keep_alive(),
+        )
+        self.messages.append(self._message)
+        self._target, self._headers = b"", []
+        self._pending = 0
+
+    def on_body(self, piece: bytes) -> None:
+        assert self._message is not None
+        self._message.pieces.append(piece)
+        self._message.size += len(piece)
+        self._pending = 0
+
+    def on_message_complete(self) -> None:
+        message, self._message = self._message, None
+        if message is not None:  # not an offer to upgrade
+            if self._headers:
+                _checked(self._headers, 0, needs_host=False)
+                message.trailers, self._headers = dict(self._headers), []
+            message.is_complete = True
+            self._pending = 0
+
+
+def _text(data: bytes) -> str:
+    return data.decode("latin-1")
+
+
+def _limit(size: int) -> None:
+    if size > MAX_HEAD_BYTES:
+        raise MalformedError("the headers are too long", 431)
+
+
+def _checked(headers: Headers, size: int, *, needs_host: bool) -> int | None:
+    """The length of the body, None for a chunked one. `size` is that of the head so far. Raises MalformedError."""
+    length: int | None = 0
+    hosts = 0
+    for name, value in headers:
+        size += len(name) + len(value) + len(": \r\n")
+        if name == "host":
+            hosts += 1
+        elif name == "content-length":
+            if len(value) > _MAX_LENGTH_DIGITS:
+                raise MalformedError("bad Content-Length")
+            length = int(value)
+        elif name == "transfer-encoding":
+            if value.lower() != "chunked":
+                raise MalformedError("the only transfer encoding is chunked", 501)
+            length = None
+    _limit(size)
+    if hosts > 1 or (needs_host and not hosts):
+        raise MalformedError("a request has one Host header")
+    return length
 
 
 def response_head(status: int, headers: Headers) -> bytes:

@@ -13,11 +13,12 @@ import binascii
 import contextlib
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Literal
 
 from local.http1 import BodyTooLargeError, Exchange, HttpServer, PeerGoneError, TruncatedBodyError
 from local.http1_wire import Headers
+from local.invocation import Ended, Failed, Invocation, Started
 
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100
 """What Lambda takes of a buffered response. Streamed ones may be longer."""
@@ -29,7 +30,6 @@ _ERROR_TYPE = "lambda-runtime-function-error-type"
 _ERROR_BODY = "lambda-runtime-function-error-body"
 _VALID_ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
 _TOO_LARGE = "Function.ResponseSizeTooLarge"
-_QUEUED_CHUNKS = 64
 
 State = Literal[
     "Started",
@@ -43,62 +43,6 @@ State = Literal[
 """By the names that the refusals quote."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The function began to answer. Whether it streams shows in `streaming`; chunks follow in both modes."""
-
-    content_type: str
-    streaming: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The function's answer is complete."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The invocation failed, before its answer began or in the middle of it. `report` is what the runtime posted."""
-
-    error_type: str
-    report: bytes = b""
-
-
-Part = Started | bytes | Ended | Failed
-
-
-@dataclass(slots=True)
-class Invocation:
-    """One event on its way through a sandbox, and the parts of its answer: the last one is Ended or Failed.
-
-    `deadline` is in Unix seconds.
-    """
-
-    request_id: str
-    event: bytes
-    deadline: float
-    function_arn: str
-    trace_id: str
-    _parts: asyncio.Queue[Part] = field(default_factory=lambda: asyncio.Queue(_QUEUED_CHUNKS))
-    _closed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def put(self, part: Part) -> None:
-        """Pass a part on; waits while the reader lags behind. Parts after the last one are dropped."""
-        if not self._closed.is_set():
-            if isinstance(part, (Ended, Failed)):
-                self._closed.set()
-            await self._parts.put(part)
-
-    async def wait_closed(self, seconds: float) -> None:
-        """Wait until the last part was put, but no longer than `seconds`."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), seconds)
-
-    async def get(self) -> Part:
-        """The next part."""
-        return await self._parts.get()
-
-
 class RuntimeApi:
     """The Runtime API of one sandbox. Give it an invocation with `hand_over` whenever it is `idle`."""
 
@@ -110,6 +54,8 @@ class RuntimeApi:
         self._handed_over = asyncio.Event()
         self.idle = asyncio.Event()
         """Set while the runtime waits for an invocation: it has started, or is done with the one before."""
+        self.became_idle: Callable[[], None] = lambda: None
+        """Called each time the runtime begins to wait."""
         self.init_error: Failed | None = None
 
     @property
@@ -159,6 +105,7 @@ class RuntimeApi:
             self._state = "Ready"
             self._asking.append(exchange)
             self.idle.set()
+            self.became_idle()
             await self._handed_over.wait()
         elif self._state == "Running":  # Lambda gives a runtime that asks again the same event again
             assert self._invocation is not None

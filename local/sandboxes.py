@@ -7,14 +7,15 @@ failure and is gone; the next request gets another one.
 import asyncio
 import os
 import time
-import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local import ids
+from local.invocation import Failed, Invocation
 from local.processes import Child
-from local.runtime_api import Failed, Invocation, RuntimeApi
+from local.runtime_api import RuntimeApi
 
 _STOP_SECONDS = 2.0
 _DRAIN_SECONDS = 1.0
@@ -48,6 +49,9 @@ class Sandbox:
         self.pid = child.pid
         self.exited = child.exited
         self.idle_since = 0.0
+        self._ended: Callable[[bool], None] | None = None
+        api.became_idle = self._became_idle
+        self.exited.add_done_callback(lambda _: self._end(is_usable=False))
 
     @classmethod
     async def start(cls, launch: Launch, init_timeout: float) -> "Sandbox":
@@ -60,20 +64,24 @@ class Sandbox:
             await api.close()
             raise SandboxError("Runtime.InvalidEntrypoint", f"the proxy did not start: {error}") from error
         sandbox = cls(child, api)
-        if not await sandbox._became_idle(init_timeout):
+        if not await sandbox._is_idle_within(init_timeout):
             error = api.init_error or Failed("Runtime.ExitError" if sandbox.exited.done() else "Sandbox.Timedout")
             await sandbox.stop()
             raise SandboxError(error.error_type, f"the proxy did not start ({error.error_type}); see {launch.log}")
         return sandbox
 
-    def hand_over(self, invocation: Invocation) -> None:
-        """Begin an invocation; `finish` sees it through."""
+    def hand_over(self, invocation: Invocation, ended: Callable[[bool], None]) -> None:
+        """Begin an invocation. `ended` is called once, when the work after its response is done too.
+
+        False: the process ended or the time is over, and the invocation is to be failed by `fail`.
+        """
+        self._ended = ended
+        seconds = max(0.0, invocation.deadline - time.time())
+        self._timer = asyncio.get_running_loop().call_later(seconds, lambda: self._end(is_usable=False))
         self._api.hand_over(invocation)
 
-    async def finish(self, invocation: Invocation) -> bool:
-        """Wait for the end of an invocation, the work after its response included. False: this sandbox is finished."""
-        if await self._became_idle(invocation.deadline - time.time()):
-            return True
+    async def fail(self, invocation: Invocation) -> None:
+        """End an invocation that its runtime did not, and the sandbox."""
         if self.exited.done():
             if self._api.is_answering:
                 # What the process wrote before it ended is still on its way through the socket.
@@ -83,18 +91,26 @@ class Sandbox:
             self._child.kill()
             await invocation.put(Failed("Sandbox.Timedout"))
         await self.stop()
-        return False
 
     async def stop(self) -> None:
         """End the process: a moment to finish, then for good."""
         await self._child.stop(_STOP_SECONDS)
         await self._api.close()
 
-    async def _became_idle(self, seconds: float) -> bool:
+    async def _is_idle_within(self, seconds: float) -> bool:
         idle = asyncio.create_task(self._api.idle.wait())
-        await asyncio.wait({idle, self.exited}, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({idle, self.exited}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
         return self._api.idle.is_set() and not self.exited.done()
+
+    def _became_idle(self) -> None:
+        self._end(is_usable=not self.exited.done())
+
+    def _end(self, *, is_usable: bool) -> None:
+        if self._ended is not None:
+            self._timer.cancel()
+            ended, self._ended = self._ended, None
+            ended(is_usable)
 
 
 class SandboxPool:
@@ -133,9 +149,9 @@ class SandboxPool:
         """Run `event` in a sandbox of its own; read the answer from the invocation. Raises SandboxError."""
         sandbox = self._warm.pop() if self._warm else await self._start_or_take()
         deadline = time.time() + self._timeout
-        invocation = Invocation(str(uuid.uuid4()), event, deadline, self._function_arn, trace_id)
-        sandbox.hand_over(invocation)
-        self._in_background(self._finish(sandbox, invocation))
+        invocation = Invocation(ids.uuid4(), event, deadline, self._function_arn, trace_id)
+        # No task sees it through: the event is on its way sooner, and so is the answer's first byte.
+        sandbox.hand_over(invocation, lambda is_usable: self._finish(sandbox, invocation, is_usable=is_usable))
         return invocation
 
     async def close(self) -> None:
@@ -169,10 +185,15 @@ class SandboxPool:
             await sandbox.stop()
         return sandbox
 
-    async def _finish(self, sandbox: Sandbox, invocation: Invocation) -> None:
-        if await sandbox.finish(invocation):
+    def _finish(self, sandbox: Sandbox, invocation: Invocation, *, is_usable: bool) -> None:
+        if is_usable:
             self._release(sandbox)
-        elif not self._closed:
+        else:
+            self._in_background(self._fail(sandbox, invocation))
+
+    async def _fail(self, sandbox: Sandbox, invocation: Invocation) -> None:
+        await sandbox.fail(invocation)
+        if not self._closed:
             status = sandbox.exited.result()
             self._report(
                 f"sandbox {sandbox.pid} ended in the middle of a request (status {status}); see {self._launch.log}"

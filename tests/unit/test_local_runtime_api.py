@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from local.runtime_api import MAX_RESPONSE_BYTES, Ended, Failed, Invocation, Part, RuntimeApi, Started
+from local.invocation import Ended, Failed, Invocation, Part, Started
+from local.runtime_api import MAX_RESPONSE_BYTES, RuntimeApi
 
 PATH = "/2018-06-01/runtime"
 STREAMING = {

@@ -52,6 +52,7 @@ def test_path_and_query_stay_as_sent(target: str, path: str, query: str):
 
 def test_query_parameters_are_decoded_and_joined():
     assert event_of("/?x=1&x=a%20b&empty=")["queryStringParameters"] == {"x": "1,a b", "empty": ""}
+    assert event_of('/?te="%0a')["queryStringParameters"] == {"te": '"\n'}
     assert "queryStringParameters" not in event_of("/")
 
 

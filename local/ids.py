@@ -1,0 +1,14 @@
+"""Ids in the forms of AWS. They are no secrets, so not the kernel's randomness, whose calls a request would feel."""
+
+import random
+
+
+def hex_id(digits: int) -> str:
+    """`digits` random hexadecimal digits."""
+    return f"{random.getrandbits(4 * digits):0{digits}x}"
+
+
+def uuid4() -> str:
+    """A random UUID, version 4."""
+    digits = hex_id(30)
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-{digits[18:]}"
