@@ -60,6 +60,11 @@ def _failure_policy(text: str) -> FailurePolicy:
     return "closed"
 
 
+def _limits(aws: Aws, environ: Mapping[str, str], timeout: float) -> LimitsTable:
+    policy = _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open"))
+    return LimitsTable(aws, environ["LIMITS_TABLE"], policy, timeout=timeout)
+
+
 def _playground(switch: str | None) -> "Playground | None":
     if switch != "on":
         return None
@@ -99,12 +104,7 @@ class Application:
         self.relay = Relay(
             Routes(servers),
             self._doorkeeper,
-            LimitsTable(
-                aws,
-                environ["LIMITS_TABLE"],
-                _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open")),
-                timeout=limits_patience,
-            ),
+            _limits(aws, environ, limits_patience),
             Attempts(self._transport, self._tokens, Breakers()),
             OwnPaths(ModelList(servers, self._transport, self._tokens), Receipts(aws, environ["COSTS_TABLE"])),
             Records(

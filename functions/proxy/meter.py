@@ -109,9 +109,11 @@ class Meter:
                 position = end
         self.chunks += 1
         self.size += len(events)
-        self._unread.append(events[position:])
+        self._unread.append(rest := events[position:])
         self._has_data = True
-        return b"".join([*visible, self._unread[-1]]) if visible else events
+        if self.size >= self._read_at:
+            self._read_unread()
+        return b"".join([*visible, rest]) if visible else events
 
     def end(self) -> None:
         """The body has ended: read what can only be read whole."""

@@ -122,15 +122,17 @@ class ResponseStream:
 
     def flush(self) -> None:
         """Send status and headers now: nobody knows when the first piece will come."""
-        if self._held:
+        if self._held and not self.broken:
             try:
                 self._send(b"")
             except HttpError:
                 self._break()
 
     def write(self, data: bytes) -> None:
-        """Send one piece of the body now. An empty piece is skipped: as an HTTP chunk it would end the body."""
-        if data and not self.broken:
+        """Send one piece of the body now. Of an empty one only the head is: as an HTTP chunk it would end the body."""
+        if not data:
+            self.flush()
+        elif not self.broken:
             self._has_body = True
             try:
                 self._send(b"%x\r\n%b\r\n" % (len(data), data))

@@ -174,6 +174,28 @@ def test_a_server_may_have_timers_of_its_own(speaks: bool) -> None:
     assert relay.event[1]["error"]["type"] == "upstream_timeout"
 
 
+def test_the_head_does_not_wait_for_a_server_that_thinks() -> None:
+    def silent(connection: Connection, _: Received) -> None:
+        connection.start_chunked()
+        connection.wait_for_end()
+
+    def half_an_event(connection: Connection, _: Received) -> None:
+        connection.send(HEAD + b"5\r\ndata:\r\n")
+        connection.wait_for_end()
+
+    def at_once(connection: Connection, _: Received) -> None:
+        event = sse("Hello", "stop")
+        connection.send(HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
+
+    for script, goes_ahead in ((silent, True), (half_an_event, True), (at_once, False)):
+        with proxy(script) as (relay, _):
+            response = relay.call(STREAMED, path="/hasty/v1/chat/completions")
+        assert (response.status, response.flushed) == (200, goes_ahead)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
 def test_a_server_that_keeps_failing_is_kept_out_for_a_while() -> None:
     with proxy(failing(3, "503 Later")) as (relay, server):
         first = relay.call({}, path="/frail/v1/chat/completions")

@@ -1,6 +1,7 @@
 """Usage and facts of answers in every form the OpenAI API has, and the hiding of a usage chunk nobody asked for."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -129,6 +130,21 @@ def test_usage_that_is_hidden_is_metered_however_it_comes() -> None:
         assert b"".join(visible) == b"".join(pieces).replace(hidden, b"")
         assert (meter.usage, meter.model, meter.size) == (REPORTED, "m-1", len(b"".join(pieces)))
         assert meter.finish_reasons == (["stop"] if stop in b"".join(pieces) else [])
+
+
+@pytest.mark.parametrize("choices", [True, False])
+def test_memory_stays_bounded_where_every_chunk_reports_usage(choices: bool) -> None:
+    piece = sse(chunk("a" * 1000, usage=USAGE, choices=choices)) + b": " + b"x" * 1000 + b"\n\n"
+    meter = Meter("text/event-stream", uses_tokens=True, hides_usage=True)
+    tracemalloc.start()
+    try:
+        for _ in range(2000):
+            meter.see(bytes(bytearray(piece)))  # as from a socket, every time other memory
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (meter.usage, meter.size) == (REPORTED, 2000 * len(piece))
+    assert peak < 1024 * 1024
 
 
 def test_zeros_that_are_hidden_are_no_report() -> None:
