@@ -6,7 +6,7 @@ days. What is not there is named, not left out.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -166,7 +166,7 @@ def _add_savings(savings: Savings, entry: Item, prices: PriceBook, *, hit: bool)
         return
     savings.cached_requests += 1
     savings.cached_tokens += usage.cache_read_input_tokens
-    fresh = prices.price(replace(usage, cache_read_input_tokens=0, cache_creation_input_tokens=0), server, model, at)
+    fresh = prices.price(usage._replace(cache_read_input_tokens=0, cache_creation_input_tokens=0), server, model, at)
     if isinstance(real, Unpriced) or isinstance(fresh, Unpriced):
         savings.cached_unpriced += 1
     else:

@@ -37,6 +37,8 @@ class OutgoingBody:
     stream: bool
     asks_usage_unasked: bool
     """The proxy, not the client, asked for usage in the stream: the extra chunk has to be hidden again."""
+    one_choice: bool = False
+    """A chat with one answer, which ends once."""
 
 
 class _Repeating(dict[str, Any]):
@@ -104,7 +106,8 @@ class RequestBody:
         if asks:
             added["stream_options"] = {**(options or {}), "include_usage": True}
         model = added.get("model") or self.model
-        return OutgoingBody(_with(self._content, fields, added), model, stream, asks_usage_unasked=asks)
+        one_choice = self._operation == "chat" and fields.get("n") in (None, 1)
+        return OutgoingBody(_with(self._content, fields, added), model, stream, asks, one_choice)
 
     def _outgoing_upload(self, replacement: str) -> OutgoingBody:
         content, model = self._content, self.model

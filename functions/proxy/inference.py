@@ -132,6 +132,11 @@ class Inference:
         return self.body is not None and self.body.asks_usage_unasked
 
     @property
+    def one_choice(self) -> bool:
+        """Whether the client asked for one answer rather than several to choose from."""
+        return self.body is not None and self.body.one_choice
+
+    @property
     def says_its_end(self) -> bool:
         """Whether a stream of this operation always ends in a finish reason, an end mark or a final event."""
         return self.target is not None and self.target.path in _STREAMS_WITH_AN_END

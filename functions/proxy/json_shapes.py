@@ -3,17 +3,21 @@
 import json
 from typing import Any, cast
 
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode
+"""What `json.loads` comes to when nothing stands around the value: it would look for blanks twice."""
 
 
 def loads_or_none(text: bytes | bytearray) -> Any:
     """The JSON in `text`, or None when there is none."""
     try:
-        return _decode(text.decode())
+        decoded = text.decode()
+        value, end = _decode(decoded)
+        if end == len(decoded):
+            return value
     except (ValueError, RecursionError):
         pass
     try:
-        return json.loads(text)  # which also looks for other encodings than UTF-8
+        return json.loads(text)  # which also looks for blanks, and for other encodings than UTF-8
     except (ValueError, RecursionError):
         return None
 

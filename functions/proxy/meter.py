@@ -6,29 +6,28 @@ relaying. The expressions look for keys of JSON objects; generated text cannot i
 string every quote is escaped.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from openai_proxy.usage import Usage
 
 from proxy.json_shapes import array_of, loads_or_none, object_of
+from proxy.marks import (
+    TOKENS,
+    USAGE,
+    WORTH_READING,
+    ends_with,
+    find_last_finish_reason,
+    finish_reasons_in,
+    has_end_mark,
+    has_finish_reason,
+    last_sequence_number,
+)
 from proxy.reported_usage import usage_of
 from proxy.sse import data_of, end_of_event, find_events
 
-_USAGE = re.compile(rb'"usage"(?:\s|data:)*:(?:\s|data:)*\{')
-_FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
-_FINISH_FORMS = (b'"finish_reason":"', b'"finish_reason": ', b'"finish_reason" ')
-_SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
-_LONGEST_NAME = 256
-_WORTH_READING = re.compile(
-    # Written so that it begins with one certain byte: then the search is twice as fast.
-    # Between two tokens of JSON there may be blanks, and a new line of data.
-    rb'"(?:(?:usage|error)"(?:\s|data:)*:(?:\s|data:)*\{|(?:finish_reason|status)"\s*:\s*")'
-)
-_DONE = b"[DONE]"
-_END_MARK = re.compile(re.escape(_DONE))
 _FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
+_LONGEST_NAME = 256
 _ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _IDENTIFIED_AFTER = 8
 """Events read in search of the model's name: some formats never say it."""
@@ -53,6 +52,7 @@ class Meter:
         says_its_end: bool = False,
         asked_stream: bool = False,
         hides_usage: bool = False,
+        one_choice: bool = False,
     ) -> None:
         self.chunks = 0
         self.size = 0
@@ -63,9 +63,11 @@ class Meter:
         self._uses_tokens = uses_tokens
         self._says_its_end = says_its_end
         self._hides_usage = hides_usage and self.is_stream
+        # A stream of one choice ends for one reason: the last that is said, wherever its events are cut.
+        self._one_choice = one_choice and self.is_stream
         self._unread: list[bytes] = []
-        self._unread_before: list[tuple[list[bytes], dict[str, Any]]] = []
-        """What came before `_unread`: each time up to a usage chunk that was hidden from the client, and that chunk."""
+        self._hidden: tuple[bytes, dict[str, Any]] | None = None
+        """The usage chunk that the client did not get, and what it says."""
         self._read_at = _READ_BYTES
         self._run = self._sample = b""
         self._document = bytearray()
@@ -80,8 +82,9 @@ class Meter:
 
     def see(self, chunk: bytes) -> bytes:
         """Take note of one chunk of the body: of a stream, one or more whole events. Returns what the client gets."""
-        if self._hides_usage and (usage := _USAGE.search(chunk)):
-            return self._see_and_hide(chunk, usage.start())
+        visible = chunk
+        if self._hides_usage and (tokens := chunk.rfind(TOKENS)) >= 0:
+            visible = self._without_usage(chunk, tokens)
         self.chunks += 1
         self.size += len(chunk)
         if self.is_stream:
@@ -90,30 +93,26 @@ class Meter:
                 self._read_unread()
         elif self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
             self._document += chunk
-        return chunk
+        return visible
 
-    def _see_and_hide(self, events: bytes, since: int) -> bytes:
-        """`see` without the chunk that reports usage and nothing else: for a client that did not ask for it.
+    def _without_usage(self, events: bytes, last: int) -> bytes:
+        """`events` without the chunk that reports tokens and nothing else: for a client that did not ask for it.
 
-        A last chunk that has usage *and* choices stays: it carries content. Before `since` there is no usage.
+        A last chunk that has usage *and* choices stays: it carries content. After `last` no tokens are named.
         """
-        visible: list[bytes] = []
-        position = 0
-        for start, end in find_events(_USAGE, events, since):
-            fields = object_of(loads_or_none(data_of(events[start:end])))
+        start, end = events.rfind(b"\n\n", 0, last) + 2, events.find(b"\n\n", last) + 2
+        found = [(start if start >= 2 else 0, end)]
+        if end < 2 or b"\r" in events or events.rfind(TOKENS, 0, start) >= 0:
+            found = find_events(USAGE, events)
+        whole, visible, position = memoryview(events), list[memoryview](), 0
+        for start, end in found:
+            event = events[start:end]
+            fields = object_of(loads_or_none(data_of(event)))
             if object_of(fields.get("usage")) and not fields.get("choices"):
-                visible.append(events[position:start])
-                self._unread.append(visible[-1])
-                self._unread_before.append((self._unread, fields))
-                self._unread = []
+                self._hidden = event, fields
+                visible.append(whole[position:start])
                 position = end
-        self.chunks += 1
-        self.size += len(events)
-        self._unread.append(rest := events[position:])
-        self._has_data = True
-        if self.size >= self._read_at:
-            self._read_unread()
-        return b"".join([*visible, rest]) if visible else events
+        return b"".join([*visible, whole[position:]]) if visible else events
 
     def end(self) -> None:
         """The body has ended: read what can only be read whole."""
@@ -166,13 +165,13 @@ class Meter:
     def next_sequence_number(self) -> int:
         """That of the next event of a Responses stream."""
         self._read_unread()
-        numbers = _SEQUENCE_NUMBER.findall(self._run, max(0, len(self._run) - _READ_BYTES))
-        return int(numbers[-1]) + 1 if numbers else 0
+        number = last_sequence_number(self._run)
+        return 0 if number is None else number + 1
 
     @property
     def is_cut(self) -> bool:
         """Whether a stream of chat or text stopped without saying that it ends: its server broke off cleanly."""
-        if not self.is_stream or self.finish_reasons or self.has_error or self._is_done or _has_end_mark(self._run):
+        if not self.is_stream or self.finish_reasons or self.has_error or self._is_done or has_end_mark(self._run):
             return False
         return self._known_form or (self._says_its_end and not self._has_data)
 
@@ -186,51 +185,55 @@ class Meter:
 
     def _read_unread(self) -> None:
         """Read what was kept since the last time."""
-        for chunks, hidden in self._unread_before:
-            self._read_run(chunks, hidden)
-        self._unread_before.clear()
         if self._unread:
-            self._read_run(self._unread)
+            if self._run and not (self._is_done or self._finish_reasons):
+                self._is_done = has_end_mark(self._run)
+            self._run = run = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
             self._unread = []
+            if not self._sample:
+                self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
+            if not (self._read_what_is_hidden(run) or self._read_its_end(run)):
+                for start, end in find_events(WORTH_READING, run, self._identify(run)):
+                    self._read_event(run[start:end])
         self._read_at = self.size + _READ_BYTES
 
-    def _read_run(self, chunks: list[bytes], hidden: dict[str, Any] | None = None) -> None:
-        """Read a run of chunks, and the usage chunk that was taken out of its end."""
-        if self._run and not (self._is_done or self._finish_reasons):
-            self._is_done = _has_end_mark(self._run)
-        self._run = run = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if not self._sample:
-            self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
-        if self._read_its_end(run, hidden):
-            return
-        position = self._identify(run)
-        for start, end in find_events(_WORTH_READING, run, position):
-            self._read(loads_or_none(data_of(run[start:end])))
-        if hidden:
-            self._events_read += 1
-            self._read(hidden)
+    def _read_what_is_hidden(self, run: bytes) -> bool:
+        """Read only the usage chunk, and why the one choice ended, when nothing before them can matter."""
+        if not (self._hidden and self._one_choice):
+            return False
+        event, fields = self._hidden
+        says_all = fields.get("id") and fields.get("model") and fields.get("object") in _FORMS_WITH_AN_END
+        finish = find_last_finish_reason(run)
+        if finish < 0 or not says_all or not ends_with(run, event) or run.rfind(b'"error"') >= 0:
+            return False
+        if not any(reasons := finish_reasons_in(run, finish)):
+            return False
+        before, self._usage = self._usage, None
+        self._read(fields)
+        if self._usage:
+            self._note_one_finish(reasons)
+            return True
+        self._usage = before
+        return False
 
-    def _read_its_end(self, run: bytes, hidden: dict[str, Any] | None) -> bool:
+    def _read_its_end(self, run: bytes) -> bool:
         """Read only the last events of a chat, when nothing before them can matter: most streams are read so."""
         since = run.rfind(b"\n\n", 0, max(0, len(run) - _END_BYTES)) + 2
-        if since < 2 or not (finish := _FINISH_REASON.search(run, since)):
+        if since < 2 or find_last_finish_reason(run, since) < 0 or run.rfind(TOKENS, since) < 0:
             return False
-        begin = finish.start()
-        if not hidden:
-            if not (usage := _USAGE.search(run, since)):
-                return False
-            begin = min(begin, usage.start())
-        if run.rfind(b'"error"') >= 0 or run.rfind(b'"status"') >= 0 or _is_finished(run, since):
+        if run.rfind(b'"error"') >= 0 or run.rfind(b'"status"') >= 0:
             return False
-        before = self._finish_reasons.copy(), self._usage, self._identified
-        self._usage = None
-        for start, end in find_events(_WORTH_READING, run, begin):
-            self._read(loads_or_none(data_of(run[start:end])))
-        if hidden:
-            self._read(hidden)
-        if self._usage and self._model is not None and self._finish_reasons != before[0]:
+        if not self._one_choice and has_finish_reason(run, since):
+            return False
+        before = self._finish_reasons, self._usage, self._identified, self._model, self._id
+        self._finish_reasons, self._usage, self._model, self._id = [], None, None, None
+        for start, end in find_events(WORTH_READING, run, since):
+            self._read_event(run[start:end])
+        if self._usage and self._model is not None and self._id is not None and any(self._finish_reasons):
+            if not self._one_choice:
+                self._finish_reasons = before[0] + self._finish_reasons
             return True
-        self._finish_reasons, self._usage, self._identified = before
+        self._finish_reasons, self._usage, self._identified, self._model, self._id = before
         return False
 
     def _identify(self, run: bytes) -> int:
@@ -239,17 +242,30 @@ class Meter:
         while not self._identified and position < len(run):
             end = end_of_event(run, position)
             self._events_read += 1
-            data = data_of(run[position:end])
-            self._has_data = self._has_data or bool(data)
-            self._read(loads_or_none(data))
+            self._has_data = self._read_event(run[position:end]) or self._has_data
             position = end
         return position
+
+    def _read_event(self, event: bytes) -> bool:
+        """Read one event of a stream. Returns whether it has data."""
+        data = data_of(event)
+        self._read(loads_or_none(data))
+        if self._one_choice:
+            self._note_one_finish(finish_reasons_in(event))
+        return bool(data)
+
+    def _note_one_finish(self, reasons: list[str]) -> None:
+        """The last of `reasons` is why the one choice ended. Some servers say an empty one until it does."""
+        for reason in reasons:
+            if reason or not self._finish_reasons:
+                self._finish_reasons = [reason]
 
     def _read(self, document: Any) -> None:
         """Read a whole JSON answer, or one event of a stream; the Responses API wraps its answer in `response`."""
         fields = object_of(document)
-        answer = object_of(fields.get("response"))
-        self._has_error = self._has_error or bool(object_of(fields.get("error")) or object_of(answer.get("error")))
+        answer = object_of(fields.get("response")) if "response" in fields else fields
+        if "error" in fields or "error" in answer:
+            self._has_error = self._has_error or bool(object_of(fields.get("error")) or object_of(answer.get("error")))
         fields = answer or fields
         if (model := fields.get("model")) and isinstance(model, str):
             self._model = model[:_LONGEST_NAME]
@@ -257,28 +273,18 @@ class Meter:
             self._id = identifier[:_LONGEST_NAME]
         self._identified = self._model is not None or self._events_read >= _IDENTIFIED_AFTER
         self._known_form = self._known_form or fields.get("object") in _FORMS_WITH_AN_END
-        self._finish_reasons += _finish_reasons(fields)
+        if not self._one_choice:
+            self._finish_reasons += _finish_reasons(fields)
         if self._uses_tokens:
             # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
             reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
-            usage = usage_of(reported)
+            usage = usage_of(reported) if reported else None
             if usage and (usage.input_tokens or usage.output_tokens or usage.duration is not None):
                 self._usage = usage  # nothing but zeros is no report
             self._is_queued = fields.get("status") == "queued"
-            if fields.get("background") is True and fields.get("status") in _ENDED:
-                began = fields.get("created_at")
-                self._background_since = began if isinstance(began, int | float) else None
-
-
-def _is_finished(run: bytes, end: int) -> bool:
-    """Whether a choice has a finish reason before `end`. Backwards, what is not there is known much faster."""
-    if b"\t" not in run and b"\r" not in run and all(run.rfind(form, 0, end) < 0 for form in _FINISH_FORMS):
-        return False
-    return _FINISH_REASON.search(run, 0, end) is not None
-
-
-def _has_end_mark(chunk: bytes) -> bool:
-    return any(data_of(chunk[start:end]).strip() == _DONE for start, end in find_events(_END_MARK, chunk))
+            is_told = fields.get("background") is True and fields.get("status") in _ENDED
+            began = fields.get("created_at") if is_told else None
+            self._background_since = began if isinstance(began, int | float) else None
 
 
 def _finish_reasons(fields: Mapping[str, Any]) -> list[str]:

@@ -146,7 +146,10 @@ class Relay:
     def _replay(self, cached: "Replay", response: Response, inference: Inference) -> None:
         """Pass on a stored answer as if a server had given it."""
         inference.meter = meter = Meter(
-            cached.content_type.lower(), uses_tokens=False, hides_usage=inference.hides_usage
+            cached.content_type.lower(),
+            uses_tokens=False,
+            hides_usage=inference.hides_usage,
+            one_choice=inference.one_choice,
         )
         response.start(200, self._answers.headers(inference, {"content-type": cached.content_type}))
         for piece in self._records.watched(inference, cached.pieces(), cached.content_type):
@@ -209,6 +212,7 @@ class Relay:
             says_its_end=inference.says_its_end and is_success,
             asked_stream=inference.asked_stream,
             hides_usage=inference.hides_usage,
+            one_choice=inference.one_choice,
         )
         frames = EventFrames() if meter.is_stream else WholeChunks()
         if meter.is_stream:

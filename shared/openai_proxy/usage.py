@@ -5,8 +5,7 @@ One rule: what an event says was used is checked where it is read, so nobody cou
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 UsageSource = Literal["reported", "estimated", "missing", "none"]
 """Where the figures come from: the server reported them; the proxy estimated them; the server reported nothing
@@ -16,8 +15,7 @@ MOST_TOKENS = 10**12
 MOST_SECONDS = 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Token counts as OpenTelemetry means them: `input_tokens` includes cached ones, `output_tokens` reasoning.
 
     Both include audio and image tokens, which have prices of their own. Image tokens that the server did not tell apart
@@ -75,10 +73,10 @@ class Usage:
     def _check(self) -> None:
         if self.source not in get_args(UsageSource):
             raise ValueError(f"usage.source {self.source!r}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_tokens") and not (_is_count(value) or (value is None and field.default is None)):
-                raise ValueError(f"usage: {field.name} {value!r} is not a count")
+        for name, value in zip(self._fields, self, strict=True):
+            may_be_untold = self._field_defaults[name] is None
+            if name.endswith("_tokens") and not (_is_count(value) or (value is None and may_be_untold)):
+                raise ValueError(f"usage: {name} {value!r} is not a count")
         if self.duration is not None and not _is_duration(self.duration):
             raise ValueError(f"usage.duration {self.duration!r}")
 

@@ -254,7 +254,8 @@ def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.Captur
 
 
 IN_A_TERMINAL = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
 from moto import mock_aws
 from tests.integration.test_console_top import Account, ENVIRON, made
 import time

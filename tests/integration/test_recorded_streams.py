@@ -72,6 +72,8 @@ class Recording:
     def request_event(self, *, asks_usage: bool) -> dict[str, Any]:
         """The function URL event of a client that makes this request."""
         body: dict[str, Any] = {"model": self.request["model"] or "m", "stream": self.request.get("stream", False)}
+        if "n" in self.request:
+            body["n"] = self.request["n"]
         if asks_usage:
             body["stream_options"] = {"include_usage": True}
         is_form, method = self.endpoint.startswith("audio/"), "GET" if self.endpoint == "models" else "POST"

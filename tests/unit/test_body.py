@@ -30,7 +30,7 @@ def body_of(
 
 def test_a_body_that_needs_nothing_stays_as_it_is() -> None:
     body = b'{ "model" : "m", "temperature": 1.0E0, "stream":false }'
-    assert body_of(body) == OutgoingBody(body, "m", stream=False, asks_usage_unasked=False)
+    assert body_of(body) == OutgoingBody(body, "m", stream=False, asks_usage_unasked=False, one_choice=True)
 
 
 def test_additions_leave_every_other_byte_alone() -> None:

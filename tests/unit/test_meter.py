@@ -24,6 +24,10 @@ def sse(*documents: object) -> bytes:
     return b"".join(b"data: " + json.dumps(document).encode() + b"\n\n" for document in documents)
 
 
+def compact(document: object) -> bytes:
+    return b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"
+
+
 def chunk(text: str = "", finish: str | None = None, usage: object = None, choices: bool = True) -> dict[str, object]:
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
     return {"id": "chatcmpl-1", "model": "m-1", "choices": [choice] if choices else [], "usage": usage}
@@ -210,6 +214,13 @@ CHAT = [
     sse(chunk(usage={"prompt_tokens": 0, "completion_tokens": 0}, choices=False)),
     sse(chunk("", "stop")),
     sse(chunk("", "length")),
+    sse(chunk("", "")),
+    compact({**chunk("a", "stop"), "object": "chat.completion.chunk"}),
+    compact(chunk("", "length")),
+    compact(chunk("", "")),
+    compact({**chunk(usage={**USAGE, "completion_tokens": 4}, choices=False), "object": "chat.completion.chunk"}),
+    b'data: {"choices":[{"delta":{},"native_finish_reason":"STOP","finish_reason":null}]}\n\n',
+    b'data: {"choices":[{"finish_reason" :\t"tool_calls"}]}\n\n',
     sse({**chunk("a"), "model": "m-2"}),
     sse({"choices": [], "usage": USAGE}),
     sse({"error": {"message": "no"}}),
@@ -228,23 +239,49 @@ RESPONSES = [
 ]
 
 
-@settings(max_examples=400)
+STOP = [sse(chunk("", "stop")), compact({**chunk("", "stop"), "object": "chat.completion.chunk"}), b""]
+LAST = [
+    compact({**chunk(usage=USAGE, choices=False), "object": "chat.completion.chunk", "model": "m-4"}),
+    sse({**chunk(usage=USAGE, choices=False), "object": "chat.completion.chunk"}),
+    b"",
+]
+
+
+@settings(max_examples=600)
 @given(
     st.sampled_from([CHAT, RESPONSES, CHAT + RESPONSES]).flatmap(
         lambda events: st.lists(st.sampled_from(events), max_size=12)
-    )
+    ),
+    st.tuples(st.sampled_from(STOP), st.sampled_from(LAST), st.sampled_from([b"data: [DONE]\n\n", b""])),
+    st.booleans(),
 )
-def test_read_many_at_a_time_events_say_what_they_say_one_by_one(events: list[bytes]) -> None:
-    one_by_one = Meter("text/event-stream", uses_tokens=True, says_its_end=True)
-    for event in events:
-        one_by_one.see(event)
-        assert one_by_one.usage  # reads what has come by now
-    at_once, together = (Meter("text/event-stream", uses_tokens=True, says_its_end=True) for _ in range(2))
-    for event in events:
-        at_once.see(event)
-    together.see(b"".join(events))
-    for meter in (at_once, together, hiding(events)[1], hiding([b"".join(events)])[1]):
-        assert said(meter) == said(one_by_one)
+def test_read_many_at_a_time_events_say_what_they_say_one_by_one(
+    events: list[bytes], end: tuple[bytes, ...], one_choice: bool
+) -> None:
+    def meter(pieces: list[bytes], *, one_by_one: bool = False, hides_usage: bool = False) -> Meter:
+        meter = Meter(
+            "text/event-stream", uses_tokens=True, says_its_end=True, hides_usage=hides_usage, one_choice=one_choice
+        )
+        for piece in pieces:
+            meter.see(piece)
+            assert not one_by_one or meter.usage  # reads what has come by now
+        return meter
+
+    events = [event for event in (*events, *end) if event]
+    expected = said(meter(events, one_by_one=True))
+    assert said(meter(events)) == expected
+    assert said(meter([b"".join(events)])) == expected
+    assert said(meter(events, one_by_one=True, hides_usage=True)) == expected
+    assert said(meter(events, hides_usage=True)) == expected
+    assert said(meter([b"".join(events)], hides_usage=True)) == expected
+
+
+def test_one_choice_ends_for_one_reason_however_often_it_is_said() -> None:
+    events = sse(chunk("a", ""), chunk("", "length"), chunk("", "stop"), chunk("", ""))
+    several, one = (Meter("text/event-stream", uses_tokens=True, one_choice=one) for one in (False, True))
+    for meter in (several, one):
+        meter.see(events)
+    assert (several.finish_reasons, one.finish_reasons) == (["", "length", "stop", ""], ["stop"])
 
 
 def said(meter: Meter) -> tuple[object, ...]:

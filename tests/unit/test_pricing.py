@@ -1,6 +1,5 @@
 """What a request costs, by the owner's own prices: classes of tokens, time, requests, days and patterns."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -98,7 +97,7 @@ IMAGES = "m: {input: 5, cached_input: 1.25, image_input: 8, cached_image_input: 
 
 
 def test_image_tokens_have_prices_of_their_own():
-    used = replace(usage(input=300, output=1600), input_image_tokens=200, output_image_tokens=1568)
+    used = usage(input=300, output=1600)._replace(input_image_tokens=200, output_image_tokens=1568)
 
     assert components(book(IMAGES), used) == {
         "input": Decimal("0.0005"),
@@ -109,7 +108,7 @@ def test_image_tokens_have_prices_of_their_own():
 
 
 def test_images_that_must_have_been_cached_count_as_such():
-    used = replace(usage(input=100, cached=80), input_image_tokens=60, output_image_tokens=0)
+    used = usage(input=100, cached=80)._replace(input_image_tokens=60, output_image_tokens=0)
 
     assert components(book(IMAGES), used) == {
         "cached_input": Decimal("0.00005"),  # 40 of the 80 are text, at most
@@ -119,7 +118,7 @@ def test_images_that_must_have_been_cached_count_as_such():
 
 
 def test_image_tokens_without_a_price_of_their_own_count_in_the_whole():
-    used = replace(usage(input=100, output=10, cached=80), input_image_tokens=60, output_image_tokens=10)
+    used = usage(input=100, output=10, cached=80)._replace(input_image_tokens=60, output_image_tokens=10)
 
     assert components(book("m: {input: 2, cached_input: 0.5, output: 8}"), used) == {
         "input": Decimal("0.00004"),
@@ -133,11 +132,11 @@ def test_image_tokens_without_a_price_of_their_own_count_in_the_whole():
     [
         (IMAGES, usage(input=10), "usage_incomplete"),
         (IMAGES, usage(output=10), "usage_incomplete"),
-        (IMAGES, replace(usage(input=10, output=10), input_image_tokens=0), "usage_incomplete"),
-        (IMAGES, replace(usage(input=10), input_image_tokens=11), "usage_inconsistent"),
-        (IMAGES, replace(usage(output=10), output_image_tokens=11), "usage_inconsistent"),
+        (IMAGES, usage(input=10, output=10)._replace(input_image_tokens=0), "usage_incomplete"),
+        (IMAGES, usage(input=10)._replace(input_image_tokens=11), "usage_inconsistent"),
+        (IMAGES, usage(output=10)._replace(output_image_tokens=11), "usage_inconsistent"),
         # Which of them were cached is not known, and matters.
-        (IMAGES, replace(usage(input=100, cached=80, audio=(50, 0)), input_image_tokens=50), "usage_incomplete"),
+        (IMAGES, usage(input=100, cached=80, audio=(50, 0))._replace(input_image_tokens=50), "usage_incomplete"),
     ],
 )
 def test_images_that_are_not_told_apart_are_unpriced_where_that_matters(models: str, used: Usage, reason: str):
