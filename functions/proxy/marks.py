@@ -22,7 +22,6 @@ _SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _DONE = b"[DONE]"
 _END_MARK = re.compile(re.escape(_DONE))
 _LAST_EVENT = b"data: [DONE]\n\n"
-_READ_BYTES = 64 * 1024
 
 
 def finish_reasons_in(events: bytes, since: int = 0) -> list[str]:
@@ -56,5 +55,5 @@ def ends_with(events: bytes, event: bytes) -> bool:
 
 def last_sequence_number(events: bytes) -> int | None:
     """That of the last event of a Responses stream."""
-    numbers = _SEQUENCE_NUMBER.findall(events, max(0, len(events) - _READ_BYTES))
+    numbers = _SEQUENCE_NUMBER.findall(events)
     return int(numbers[-1]) if numbers else None

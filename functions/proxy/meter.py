@@ -1,9 +1,7 @@
 """What one answer used and said of itself: tokens, model, id, finish reasons. Pure; it reads what passes, no more.
 
-Nothing is read while chunks are coming: they are kept, and read many at a time. Most carry text and nothing to meter. A
-regular expression tells them from those that do, and only the latter are parsed, so metering costs a fraction of
-relaying. The expressions look for keys of JSON objects; generated text cannot imitate them, because inside a JSON
-string every quote is escaped.
+Nothing is read while chunks are coming: they are kept, and read many at a time. Most carry text and nothing to meter.
+`marks` tells them from those that do, and only the latter are parsed, so metering costs a fraction of relaying.
 """
 
 from collections.abc import Mapping
@@ -165,7 +163,7 @@ class Meter:
     def next_sequence_number(self) -> int:
         """That of the next event of a Responses stream."""
         self._read_unread()
-        number = last_sequence_number(self._run)
+        number = last_sequence_number(self._run[-_READ_BYTES:])
         return 0 if number is None else number + 1
 
     @property

@@ -31,15 +31,14 @@ def usage_of(usage: Any) -> Usage | None:
     input_tokens = count_of(fields.get("prompt_tokens")) or count_of(fields.get("input_tokens"))
     output_tokens = count_of(fields.get("completion_tokens")) or count_of(fields.get("output_tokens"))
     audio, reasoning = count_of(of_input.get("audio_tokens")), count_of(of_output.get("reasoning_tokens"))
-    uncounted = count_of(fields.get("total_tokens")) - input_tokens - output_tokens
-    if uncounted > 0:
-        if audio > input_tokens or not (input_tokens or output_tokens):
-            input_tokens += uncounted
-        else:
-            output_tokens += uncounted
-            reasoning = max(reasoning, uncounted)
-    cached = count_of(of_input.get("cached_tokens")) or _count(fields, _CACHE_READ)
-    written = _count(of_input, _CACHE_WRITTEN) or _count(fields, _CACHE_WRITTEN)
+    uncounted = max(0, count_of(fields.get("total_tokens")) - input_tokens - output_tokens)
+    if audio > input_tokens or not (input_tokens or output_tokens):
+        input_tokens += uncounted
+    else:
+        output_tokens += uncounted
+        reasoning = max(reasoning, uncounted)
+    cached = count_of(of_input.get("cached_tokens")) or _first_count(fields, _CACHE_READ)
+    written = _first_count(of_input, _CACHE_WRITTEN) or _first_count(fields, _CACHE_WRITTEN)
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -59,13 +58,15 @@ _NAMES = frozenset({"prompt_tokens", "input_tokens", "total_tokens"})
 # Names beside OpenAI's, each seen in recorded answers: DeepSeek, Databricks, Perplexity, OpenRouter, Mistral.
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
-# Of two names the greater counts: where a server says both, it says the same, or that one is not filled in.
-_CACHE_READ = frozenset({"prompt_cache_hit_tokens", "cache_read_input_tokens"})
-_CACHE_WRITTEN = frozenset({"cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens"})
+_CACHE_READ = ("prompt_cache_hit_tokens", "cache_read_input_tokens")
+_CACHE_WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
 
 
-def _count(fields: Mapping[str, Any], names: frozenset[str]) -> int:
-    return 0 if names.isdisjoint(fields) else max(count_of(fields.get(name)) for name in names)
+def _first_count(fields: Mapping[str, Any], names: Sequence[str]) -> int:
+    for name in names:
+        if name in fields and (count := count_of(fields[name])):
+            return count
+    return 0
 
 
 def _share(count: Any, whole: int) -> int | None:
@@ -81,6 +82,6 @@ def _seconds(value: Any) -> float | None:
 
 def _details(usage: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     for name in names:
-        if name in usage and (found := usage[name]):
+        if found := usage.get(name):
             return object_of(found)
     return {}
