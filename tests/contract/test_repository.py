@@ -25,7 +25,7 @@ def repository_files() -> Iterator[Path]:
         folders[:] = [
             name for name in folders if name == ".ci" or not name.startswith((".", "__pycache__", "node_modules"))
         ]
-        yield from (Path(folder, name) for name in files)
+        yield from (Path(folder, name) for name in files if name != ".git")  # in a worktree it is a file
 
 
 def texts() -> Iterator[tuple[str, str]]:
