@@ -9,6 +9,7 @@ import sys
 from openai_proxy.servers import ServersFileError
 
 from local import loop
+from local.faults.rules import FaultsFileError
 from local.ports import PortTakenError
 from local.processes import CommandError
 from local.sandboxes import SandboxError
@@ -21,7 +22,7 @@ def main() -> int:
     settings = parse(sys.argv[1:], os.environ)
     try:
         loop.run(_run(settings))
-    except (CommandError, PortTakenError, SandboxError, ServersFileError) as error:
+    except (CommandError, FaultsFileError, PortTakenError, SandboxError, ServersFileError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0

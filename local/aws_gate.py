@@ -1,4 +1,4 @@
-"""Between the sandboxes and MiniStack: everything passes, but only so many invocations of functions at once.
+"""Between a caller and MiniStack: everything passes, but only so many invocations of functions at once.
 
 MiniStack starts a process for each concurrent invocation and unpacks the function's code for it, some seconds of CPU on
 a small machine. Twenty requests that ask the authorizer at once would each wait for a process of their own, longer than
@@ -10,7 +10,11 @@ import contextlib
 
 import httpx
 
+from local.faults.call import call_of
+from local.faults.injection import inject
+from local.faults.rules import Faults
 from local.http1 import Exchange, HttpServer
+from local.http1_wire import Headers
 
 _INVOCATIONS = "/2015-03-31/functions/"
 _MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -19,9 +23,13 @@ _NOT_PASSED_ON = ("connection", "content-length", "transfer-encoding", "keep-ali
 
 
 class AwsGate:
-    """A forwarding server. `limit` invocations of functions run at once; the others wait for their turn."""
+    """A forwarding server. `limit` invocations of functions run at once; the others wait for their turn.
 
-    def __init__(self, endpoint: str, limit: int) -> None:
+    `caller` is who calls through this gate: `proxy` or `functions`. Its calls go wrong as `faults` says.
+    """
+
+    def __init__(self, endpoint: str, limit: int, caller: str = "proxy", faults: Faults | None = None) -> None:
+        self._caller, self._faults = caller, faults
         self._http = httpx.AsyncClient(base_url=endpoint, timeout=_TIMEOUT_SECONDS, trust_env=False)
         self._turns = asyncio.Semaphore(limit)
         self._server = HttpServer(self._forward, lambda fault: ([], fault.encode()))
@@ -38,12 +46,20 @@ class AwsGate:
     async def _forward(self, exchange: Exchange) -> None:
         request = exchange.request
         body = await exchange.body(_MAX_BODY_BYTES)
-        headers = [(name, value) for name, value in request.headers if name not in _NOT_PASSED_ON]
-        try:
+
+        async def execute() -> tuple[int, Headers, bytes]:
+            headers = [(name, value) for name, value in request.headers if name not in _NOT_PASSED_ON]
             async with self._turns if request.target.startswith(_INVOCATIONS) else contextlib.nullcontext():
                 answer = await self._http.request(request.method, request.target, headers=headers, content=body)
+            returned = [(name, value) for name, value in answer.headers.items() if name not in _NOT_PASSED_ON]
+            return answer.status_code, returned, answer.content
+
+        try:
+            if self._faults:
+                call = call_of(request.method, request.target, request.header("x-amz-target") or "", body)
+                if rule := self._faults.strike(call, self._caller):
+                    await inject(rule, call, exchange, execute)
+                    return
+            await exchange.respond(*await execute())
         except httpx.TransportError:
             exchange.cut()
-            return
-        returned = [(name, value) for name, value in answer.headers.items() if name not in _NOT_PASSED_ON]
-        await exchange.respond(answer.status_code, returned, answer.content)

@@ -25,13 +25,17 @@ _POLL_SECONDS = 0.05
 _STOP_SECONDS = 15.0
 
 
-async def start(settings: Settings, tokens: Mapping[str, str]) -> Child:
-    """Start MiniStack and wait until it answers. `tokens` reach the functions it runs. Raises CommandError."""
+async def start(settings: Settings, tokens: Mapping[str, str], endpoint_of_functions: str = "") -> Child:
+    """Start MiniStack and wait until it answers. `tokens` reach the functions it runs. Raises CommandError.
+
+    The functions call AWS at `endpoint_of_functions`, by default at MiniStack itself.
+    """
     persisted = settings.state if settings.keep_state else settings.temporary
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
         **CREDENTIALS,
         **tokens,
+        **({"AWS_ENDPOINT_URL": endpoint_of_functions} if endpoint_of_functions else {}),
         "BIND_HOST": HOST,
         "GATEWAY_PORT": str(settings.ministack_port),
         "MINISTACK_REGION": REGION,

@@ -31,6 +31,8 @@ class Settings:
     authorization: bool = True
     """Whether requests need a client key."""
     stack_name: str = "openai-proxy"
+    faults: Path | None = None
+    """The file that says which calls to the embedded AWS go wrong."""
 
     @property
     def endpoint(self) -> str:
@@ -107,6 +109,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     options = parser.parse_args(arguments)
     if not options.servers_file.is_file():
         run.error(f"there is no servers file {options.servers_file}")
+    if options.faults and not options.faults.is_file():
+        run.error(f"there is no faults file {options.faults}; docs/local.md shows one")
     folder: Path = options.folder.resolve()
     return Settings(
         port=options.port,
@@ -119,6 +123,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         build=(options.build or folder / "build").resolve(),
         listed_servers=options.servers_file.resolve(),
         authorization=not options.no_authorization,
+        faults=options.faults.resolve() if options.faults else None,
     )
 
 
@@ -153,4 +158,10 @@ def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
         action="store_true",
         default=environ.get("AUTHORIZATION", "") == "off",
         help="requests need no client key (AUTHORIZATION=off)",
+    )
+    run.add_argument(
+        "--faults",
+        type=Path,
+        default=environ.get("FAULTS") or None,
+        help="a file of faults: which calls to the embedded AWS go wrong (FAULTS)",
     )

@@ -21,6 +21,7 @@ from openai_proxy.client_keys import hash_client_key, new_client_key
 from local import build, ministack
 from local.aws_gate import AwsGate
 from local.demo_server import TOKEN_VARIABLE
+from local.faults.rules import Faults
 from local.function import Function
 from local.function_url import FunctionUrl
 from local.handout import environment_file, greeting, provider_tokens, servers_file, usable_servers
@@ -44,6 +45,7 @@ class Stack:
         self._environ = environ
         self._say = say
         self._demo_token = f"demo-{secrets.token_hex(24)}"
+        self._faults = Faults(settings.faults, time.monotonic, say) if settings.faults else None
 
     async def run(self) -> None:
         """Start everything and serve until cancelled; stop everything.
@@ -73,6 +75,8 @@ class Stack:
             _write_private(settings.env_file, environment_file(settings, outputs, key))
             self._say(greeting(settings, outputs, key, usable_servers(servers, tokens)))
             self._say(f"Ready after {time.monotonic() - began:.1f} s.")
+            if self._faults:
+                self._faults.begin()
             cleanup.push_async_callback(_cancel, asyncio.create_task(_warm_up(aws, outputs, key)))
             status = await asyncio.shield(embedded_aws.exited)
             raise CommandError(f"MiniStack ended (status {status}); see {settings.log('ministack')}")
@@ -101,10 +105,18 @@ class Stack:
             self._say("Building the application (sam build) …")
             await build.build(settings)
         self._say(f"Starting MiniStack, the embedded AWS, on {settings.endpoint} …")
-        embedded_aws = await ministack.start(settings, tokens)
+        embedded_aws = await ministack.start(settings, tokens, await self._gate_of_functions(cleanup))
         cleanup.push_async_callback(ministack.stop, embedded_aws)
         cleanup.callback(self._say, "Stopping …")
         return embedded_aws
+
+    async def _gate_of_functions(self, cleanup: AsyncExitStack) -> str:
+        """The address at which the functions that MiniStack runs call AWS; "" where no fault is to meet them."""
+        if self._faults is None:
+            return ""
+        gate = AwsGate(self._settings.endpoint, _AUTHORIZERS, "functions", self._faults)
+        cleanup.push_async_callback(gate.close)
+        return await gate.start(HOST)
 
     async def _deploy(self, aws: ministack.Aws) -> dict[str, str]:
         """The outputs of the stack, deployed now unless the kept state has what would be deployed."""
@@ -170,7 +182,7 @@ class Stack:
         self._say(f"Starting the proxy behind http://{HOST}:{settings.port} …")
         configuration = await asyncio.to_thread(aws.function_configuration, outputs["ProxyFunctionName"])
         function = Function.from_configuration(configuration)
-        gate = AwsGate(settings.endpoint, _AUTHORIZERS)
+        gate = AwsGate(settings.endpoint, _AUTHORIZERS, faults=self._faults)
         cleanup.push_async_callback(gate.close)
         overrides = {
             **tokens,
