@@ -25,7 +25,8 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 _ASKS_FOR_USAGE = {"stream_options": {"include_usage": True}}
 _ASKING_FOR_USAGE = _encode(_ASKS_FOR_USAGE).encode()[1:-1]
 """Made once: `json.dumps` makes an encoder for every call that does not want its blanks."""
-_MODEL_IN_QUERY = re.compile(r"(?:^|[&;])model=", re.IGNORECASE)
+_MOST_DECODINGS = 3
+_QUERY_SEPARATOR = re.compile(r"[&;?]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,7 @@ class RequestBody:
         )
         """Whether a server's default model is filled in when the client names none."""
         takes_upload = self._place is not None and self._operation in _TAKES_MODEL
-        self.is_for_a_model = (self.takes_default or takes_upload) and not _MODEL_IN_QUERY.search(
-            unquote(request.query)
-        )
+        self.is_for_a_model = (self.takes_default or takes_upload) and not _names_a_model(request.query)
         """Whether the request is to one certain model, and says nowhere else that it is to another."""
 
     @property
@@ -146,6 +145,16 @@ def _text_or_none(model: object) -> str | None:
     if model is not None and not isinstance(model, str):
         raise ClientError(400, "invalid_model", "The model is not a text.")
     return model or None
+
+
+def _names_a_model(query: str) -> bool:
+    """Whether a server might find a model in `query`, in whatever way it reads one: `model[]=x`, `models`, `Model.id`.
+
+    Something between may decode it once more, or twice.
+    """
+    for _ in range(_MOST_DECODINGS if query else 0):
+        query = unquote(query)
+    return any("model" in part.partition("=")[0].lower() for part in _QUERY_SEPARATOR.split(query))
 
 
 def _only(places: list[slice]) -> slice | None:

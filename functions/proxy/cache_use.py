@@ -27,7 +27,9 @@ class CacheUse:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Those of the answer."""
+        """Those of the answer; none where no policy is on, so that a stack without a cache says nothing of one."""
+        if self.reason == OFF.reason:
+            return {}
         found = {"x-cache": self.status}
         if self.reason:
             found["x-cache-reason"] = self.reason

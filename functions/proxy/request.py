@@ -40,6 +40,8 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 """TRACE would have a server tell what it was sent, the provider's token too."""
 _PATH_SAFE = "!$&'()*+,-.:;=@_~"
 _QUERY_SAFE = _PATH_SAFE + "%/?"
+_REMEDY_FOR_V1_TWICE = "This path has /v1 twice: end the base URL before /v1, or leave /v1 out of the path."
+_REMEDY_FOR_A_SERVER_TWICE = "This path names its server twice: leave it out of the base URL, or out of the path."
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,21 +138,31 @@ def target_of(path: str) -> Target:
     """Split `/{server}/v1/{path}` or `/v1/{path}`.
 
     Raises ClientError (404) for any other form, and for every way out of the API. Decoded once, checked, encoded again:
-    a server sees exactly the segments that were checked, whatever mixture of encodings the client sent.
+    a server sees exactly the segments that were checked, whatever mixture of encodings the client sent. An encoded
+    slash stays one, but only in the name of a model, where owner and name are one segment for SDKs.
     """
     try:
-        decoded = unquote_to_bytes(path).decode()
+        before, *segments = [unquote_to_bytes(segment).decode() for segment in path.split("/")]
     except UnicodeError as error:
         raise _unknown_path() from error
-    before, *segments = decoded.split("/")
-    # SDKs encode the slash in the id of a model; such a path leads to no server.
-    encoded_separator = decoded.count("/") != path.count("/") and not decoded.startswith("/v1/models/")
     server = segments.pop(0) if segments and segments[0] != "v1" else None
-    if before or len(segments) < 2 or segments[0] != "v1" or encoded_separator or server == "":
+    if before or server == "" or "/" in (server or ""):
         raise _unknown_path()
-    if any(_leaves(segment) or _CONTROL.search(segment) or "\\" in segment for segment in segments):
+    if server and segments[:2] == [server, "v1"]:
+        raise _unknown_path(_REMEDY_FOR_A_SERVER_TWICE)
+    if len(segments) < 2 or segments[0] != "v1":
         raise _unknown_path()
-    return Target(server, "".join("/" + quote(segment, safe=_PATH_SAFE) for segment in segments[1:]))
+    called = segments[1:]
+    if called[0] == "v1" or (called[1:2] == ["v1"] and called[0] not in OPERATIONS):
+        raise _unknown_path(_REMEDY_FOR_V1_TWICE)
+    if not all(_is_safe(segment, is_model=place > 0 and called[0] == "models") for place, segment in enumerate(called)):
+        raise _unknown_path()
+    return Target(server, "".join("/" + quote(segment, safe=_PATH_SAFE) for segment in called))
+
+
+def _is_safe(segment: str, *, is_model: bool) -> bool:
+    names = segment.split("/") if is_model else [segment]
+    return not any(_leaves(name) or _CONTROL.search(name) or "\\" in name or "/" in name for name in names)
 
 
 def _leaves(segment: str) -> bool:
@@ -158,9 +170,6 @@ def _leaves(segment: str) -> bool:
     return segment.partition(";")[0] in ("", ".", "..")
 
 
-def _unknown_path() -> ClientError:
-    return ClientError(
-        404,
-        "unknown_path",
-        "Unknown path. Call /{server}/v1/{path of the OpenAI API}, or /v1/... with a model named server/model.",
-    )
+def _unknown_path(remedy: str = "") -> ClientError:
+    message = "Unknown path. Call /{server}/v1/{path of the OpenAI API}, or /v1/... with a model named server/model."
+    return ClientError(404, "unknown_path", f"{message} {remedy}".rstrip())

@@ -224,7 +224,7 @@ def test_a_path_that_tries_to_leave_reaches_nobody(watched: Watched, path: str, 
         ("/up/v1/http:evil", "/base/v1/http:evil"),
         ("/up/v1/%252e%252e/x", "/base/v1/%252e%252e/x"),
         ("/up/v1/models/a b?c#d", "/base/v1/models/a%20b%3Fc%23d"),
-        ("/up/v1/v1/models", "/base/v1/v1/models"),
+        ("/up/v1/models/meta%2Fllama-3", "/base/v1/models/meta%2Fllama-3"),
     ],
 )
 def test_a_strange_path_stays_with_its_server(watched: Watched, path: str, target: str, door: Any) -> None:
@@ -357,15 +357,13 @@ def test_a_server_cannot_speak_for_the_proxy_or_to_the_browser() -> None:
     with proxy(script) as (relay, _):
         response = relay.call({"model": "m"})
         inference_id = relay.bus.details[0][1]["metadata"]["id"]
-    told_by_the_proxy = ("x-inference-id", "x-request-id", "x-served-by", "x-attempts", "x-cache", "x-cache-reason")
+    told_by_the_proxy = ("x-inference-id", "x-request-id", "x-served-by", "x-attempts")
     told = {name: response.headers[name] for name in told_by_the_proxy}
     assert told == {
         "x-inference-id": inference_id,
         "x-request-id": inference_id,
         "x-served-by": "up",
         "x-attempts": "1",
-        "x-cache": "BYPASS",
-        "x-cache-reason": "off",
     }
     assert (response.headers["access-control-allow-origin"], response.headers["cache-control"]) == ("*", "no-cache")
     assert response.headers.keys() <= {
@@ -607,6 +605,14 @@ def test_a_model_is_the_one_that_is_listed_or_none(proxy_for: ProxyFor, model: A
         pytest.param("/up/v1/chat/completions", "POST", "", "named/*"),
         # Other deployments of proxies read the model from here.
         pytest.param("/up/v1/chat/completions", "POST", "model=forbidden", "named/x"),
+        pytest.param("/named/v1/chat/completions", "POST", "model[]=forbidden", "named/x"),
+        pytest.param("/named/v1/chat/completions", "POST", "a=1&model%5B%5D=forbidden", "named/x"),
+        pytest.param("/named/v1/chat/completions", "POST", "model%255B0%255D=forbidden", "named/x"),
+        pytest.param("/named/v1/chat/completions", "POST", "a=1;%6DODEL.id=forbidden", "named/x"),
+        pytest.param("/named/v1/chat/completions", "POST", "models=forbidden", "named/x"),
+        pytest.param("/named/v1/chat/completions", "POST", "+model=forbidden", "named/x"),
+        pytest.param("/named/v1/chat/completions", "POST", "body[model]=forbidden", "named/x"),
+        pytest.param("/named/v1/chat/completions", "POST", "?model", "named/x"),
         # A batch names its models in a file; a field too many makes it look like an inference.
         pytest.param("/up/v1/batches", "POST", "", "named/x"),
         pytest.param("/up/v1/fine_tuning/jobs", "POST", "", "named/x"),

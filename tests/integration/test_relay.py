@@ -105,8 +105,6 @@ def test_headers_pass_by_allow_list_both_ways() -> None:
         "x-served-by",
         "x-served-model",
         "x-attempts",
-        "x-cache",
-        "x-cache-reason",
         "server-timing",
         "x-request-id",
         "access-control-allow-origin",

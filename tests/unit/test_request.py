@@ -2,6 +2,7 @@
 
 import base64
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -85,7 +86,11 @@ def test_events_that_are_refused(event: object, code: str, status: int) -> None:
         ("/__proto__/v1/x", Target("__proto__", "/x"), "other"),
         ("/v1/chat/completions", Target(None, "/chat/completions"), "chat"),
         ("/v1/models/openai/gpt-5", Target(None, "/models/openai/gpt-5"), "models"),
-        ("/v1/v1/models", Target(None, "/v1/models"), "other"),
+        ("/replicate/v1/models/meta%2Fllama-3", Target("replicate", "/models/meta%2Fllama-3"), "models"),
+        ("/replicate/v1/models/meta%2fllama%2F3:x", Target("replicate", "/models/meta%2Fllama%2F3:x"), "models"),
+        ("/v1/models/replicate%2Fmeta%2Fllama", Target(None, "/models/replicate%2Fmeta%2Fllama"), "models"),
+        ("/openai/v1/files/v1/content", Target("openai", "/files/v1/content"), "files"),
+        ("/openai/v1/models/v1", Target("openai", "/models/v1"), "models"),
     ],
 )
 def test_paths_that_lead_to_a_server(path: str, target: Target, operation: str) -> None:
@@ -115,6 +120,21 @@ def test_paths_that_lead_to_a_server(path: str, target: Target, operation: str) 
         "/openai/v1/%2e%2e/x",
         "/openai/v1/a%2fb",
         "/openai%2Fv1/models",
+        "/a%2Fb/v1/models",
+        "/openai/v1%2Fmodels",
+        "/openai/v1/models%2Fa",
+        "/openai/v1/models%2Fa%2Fb/c",
+        "/openai/v1/x/models/a%2Fb",
+        "/openai/v1/models/..%2f..%2fadmin",
+        "/openai/v1/models/%2e%2e%2Fx",
+        "/openai/v1/models/a%2F%2E%2E",
+        "/openai/v1/models/a%2F..;x%2Fb",
+        "/openai/v1/models/a%2F%2Fb",
+        "/openai/v1/models/%2Fa",
+        "/openai/v1/models/a%2F",
+        "/openai/v1/models/a%2Fb%5c..",
+        "/openai/v1/models/a%2Fb%00",
+        "/v1/models/a%2F..%2Fb",
         "/openai/v1/a%5cb",
         "/openai/v1/a\\b",
         "/openai/v1/a%00",
@@ -127,6 +147,36 @@ def test_paths_that_lead_nowhere(path: str) -> None:
     with pytest.raises(ClientError) as refused:
         target_of(path)
     assert (refused.value.status, refused.value.code) == (404, "unknown_path")
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("/v1/v1/chat/completions", "/v1 twice"),
+        ("/v1/v1", "/v1 twice"),
+        ("/openai/v1/v1/chat/completions", "/v1 twice"),
+        ("/openai/v1/%76%31/models", "/v1 twice"),
+        ("/openai/v1/openai/v1/chat/completions", "/v1 twice"),
+        ("/v1/openai/v1/chat/completions", "/v1 twice"),
+        ("/openai/openai/v1/chat/completions", "names its server twice"),
+    ],
+)
+def test_a_path_with_a_part_twice_gets_the_remedy(path: str, remedy: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        target_of(path)
+    assert (refused.value.status, refused.value.code) == (404, "unknown_path")
+    assert remedy in refused.value.message
+
+
+@given(st.lists(st.sampled_from(["a", "..", ".", "", ";", "..;x", "%2f", "%2F", "/", "%2e", "%5C", "models"])))
+def test_no_model_leaves_its_segment(parts: list[str]) -> None:
+    path = "/s/v1/models/" + "".join(parts)
+    try:
+        target = target_of(path)
+    except ClientError:
+        return
+    assert target.path.count("/") == path.count("/") - 2, "no slash was made or lost"
+    assert not {"", ".", ".."} & {name.partition(";")[0] for name in unquote(target.path[1:]).split("/")}
 
 
 @given(st.text())
