@@ -101,7 +101,9 @@ class Watched:
         assert (parts.scheme, parts.netloc, parts.fragment) == ("", "", "")
         assert request.target.isascii()
         assert request.target.isprintable()
-        for decoded in (rest, [unquote(each) for each in rest]):
+        names = "/".join(rest[2:]) if rest[1:2] == ["models"] else ""  # an encoded slash may stand in a model's name
+        inner = unquote(names).split("/") if names else [unquote(each) for each in rest[2:]]
+        for decoded in (rest, [unquote(each) for each in rest[:2]], inner):
             assert not {"", ".", ".."} & set(decoded)
             assert not [each for each in decoded if set(each) & FORBIDDEN_IN_A_SEGMENT]
         assert request.headers["host"] == f"127.0.0.1:{self.server.port}"
