@@ -245,11 +245,11 @@ def test_two_tenants_never_share_but_in_a_pool() -> None:
         assert ask(cached.proxy(client_id="c", cache="on:60:all"), path=shared).headers["x-cache"] == "MISS"
 
 
-@pytest.mark.parametrize(("policy", "use"), [("off", "BYPASS"), ("on::", "HIT"), ("on:60:", "HIT"), ("", "HIT")])
-def test_a_keys_policy_goes_before_the_servers(policy: str, use: str) -> None:
+@pytest.mark.parametrize(("policy", "use"), [("off", None), ("on::", "HIT"), ("on:60:", "HIT"), ("", "HIT")])
+def test_a_keys_policy_goes_before_the_servers(policy: str, use: str | None) -> None:
     with caches(answering(ANSWER)) as cached:
         ask(cached.proxy())
-        assert ask(cached.proxy(cache=policy)).headers["x-cache"] == use
+        assert ask(cached.proxy(cache=policy)).headers.get("x-cache") == use
 
 
 @pytest.mark.parametrize("policy", ["perhaps", "on:soon:", "on:0:", "on:1:2:3"])
