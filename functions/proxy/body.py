@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from proxy.asked_counts import AskedCounts, asked_counts
 from proxy.errors import ClientError
-from proxy.estimate import input_tokens, output_allowance
+from proxy.estimate import input_tokens
 from proxy.json_shapes import object_of
 from proxy.multipart import find_fields
 from proxy.request import InferenceRequest, Target
@@ -47,7 +48,10 @@ class _Repeating(dict[str, Any]):
 
 
 class RequestBody:
-    """A client's body, read once. Raises ClientError for broken JSON and for a model that is not clear."""
+    """A client's body, read once.
+
+    Raises ClientError for broken JSON, a model that is not clear, and a count that no model takes.
+    """
 
     def __init__(self, request: InferenceRequest, target: Target) -> None:
         self._content = request.body
@@ -68,6 +72,7 @@ class RequestBody:
             self._operation in _TAKES_MODEL or target.path == "/responses"
         )
         """Whether a server's default model is filled in when the client names none."""
+        self.asked = asked_counts(self.fields) if self.takes_default else AskedCounts()
         takes_upload = self._place is not None and self._operation in _TAKES_MODEL
         self.is_for_a_model = (self.takes_default or takes_upload) and not _names_a_model(request.query)
         """Whether the request is to one certain model, and says nowhere else that it is to another."""
@@ -83,11 +88,15 @@ class RequestBody:
         fields = self._fields or {}
         return next((name for key in ("safety_identifier", "user") if isinstance(name := fields.get(key), str)), None)
 
-    def estimated_tokens(self) -> tuple[int, int]:
-        """About how many tokens the prompt has, and how many its answer may have."""
-        if self._fields is None:
-            return 0, 0
-        return input_tokens(self._fields), output_allowance(self._fields) if self._operation in _GENERATES else 0
+    @property
+    def generates(self) -> bool:
+        """Whether its answers are texts that a model writes."""
+        return self._fields is not None and self._operation in _GENERATES
+
+    @property
+    def input_tokens(self) -> int:
+        """About how many tokens the prompt has."""
+        return 0 if self._fields is None else input_tokens(self._fields)
 
     def outgoing(self, default_model: str, replacement: str = "") -> OutgoingBody:
         """Fill in the default model, and ask a streamed chat for its usage.

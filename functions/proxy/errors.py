@@ -17,13 +17,23 @@ Fault = Literal["client", "upstream", "proxy"]
 
 
 class ProxyError(Exception):
-    """An answer that the proxy gives in a server's stead. `message` is written for the client's developer."""
+    """An answer that the proxy gives in a server's stead. `message` is written for the client's developer.
+
+    `param` names the field of the body that is at fault, if it is one.
+    """
 
     fault: Fault = "proxy"
     type = "server_error"
 
     def __init__(
-        self, status: int, code: str, message: str, *, type: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        param: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -31,10 +41,11 @@ class ProxyError(Exception):
         self.message = message
         self.type = type or self.type
         self.headers = dict(headers or {})
+        self.param = param
 
     def to_object(self) -> dict[str, Any]:
         """The object that every OpenAI SDK turns into its error classes."""
-        return {"error": {"message": self.message, "type": self.type, "param": None, "code": self.code}}
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def to_json(self) -> bytes:
         """The body of an answer."""

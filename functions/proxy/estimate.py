@@ -10,7 +10,7 @@ from typing import Any
 
 from openai_proxy.usage import Usage
 
-from proxy.json_shapes import array_of, count_of, loads_or_none, object_of
+from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.sse import data_of, split_events
 
 ESTIMATED_PATHS = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
@@ -20,8 +20,6 @@ _TOKENS_PER_FILE = 800
 """About what a picture of middling size costs; its base64 says nothing of its tokens."""
 _LONGEST_WORD = 1024
 """What has no blank for so long is a file in base64."""
-_MIDDLING_ANSWER = 1000
-_ALLOWANCES = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _PROMPT_FIELDS = ("messages", "prompt", "input", "instructions", "tools", "functions", "response_format", "text")
 _ANSWER_FIELDS = ("choices", "output", "delta", "item")
 _NAMES_NOT_TEXT = frozenset(
@@ -44,12 +42,6 @@ def input_tokens(fields: dict[str, Any]) -> int:
     size = sum(_size(text) for text in _texts(prompt))
     messages = max(len(array_of(fields.get("messages"))), 1)
     return math.ceil(size / _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE * messages
-
-
-def output_allowance(fields: dict[str, Any]) -> int:
-    """How many tokens the answers to a request body may have: what the client allows, else those of a middling one."""
-    allowed = next((count for name in _ALLOWANCES if (count := count_of(fields.get(name)))), _MIDDLING_ANSWER)
-    return allowed * (count_of(fields.get("n")) or 1)
 
 
 def _output_tokens(sample: bytes, *, is_stream: bool) -> int:

@@ -55,6 +55,8 @@ _PRICE_KEPT = 300.0
 _UNKNOWN_PRICE = (Decimal("0.00001"), Decimal("0.00004"))
 """USD per token of input and output, until the first answer of a model has been settled: those of an expensive one."""
 _LONGEST_MODEL = 128
+_MIDDLING_ANSWER = 1000
+"""Tokens."""
 
 
 class LimitsTable:
@@ -142,7 +144,10 @@ class LimitsTable:
     def _share(
         self, limits: Limits, inference_id: str, body: RequestBody, candidate: Candidate, deadline: float
     ) -> Share:
-        inputs, outputs = body.estimated_tokens() if limits.needs_estimate else (0, 0)
+        inputs, outputs = 0, 0
+        if limits.needs_estimate:
+            inputs = body.input_tokens
+            outputs = (body.asked.tokens or _MIDDLING_ANSWER) * body.asked.answers if body.generates else 0
         cost = Decimal(0)
         if limits.has_budget:
             model = candidate.replacement or body.model or candidate.server.model

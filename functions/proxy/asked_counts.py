@@ -1,0 +1,55 @@
+"""The counts that a request's body asks for: how many answers, and how many tokens each of them may have. Pure.
+
+Its one rule: a number from a client is bounded here, before anything is computed with it. A count that no model takes is
+the client's mistake; what is no count at all is for the server to refuse, and counts as not given.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.errors import ClientError
+from proxy.json_shapes import array_of
+
+MOST_TOKENS = 2**31 - 1
+"""No model gives as many; clients that want no bound send it, and servers keep the count in 32 bits."""
+MOST_ANSWERS = 1024
+"""To one prompt: OpenAI makes up to 128."""
+
+_TOKENS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_ANSWERS = ("n", "best_of")
+_NUMBER = re.compile(r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCounts:
+    """`tokens` are the most that one answer may have, None when the client does not say. `answers` is 1 or more."""
+
+    tokens: int | None = None
+    answers: int = 1
+
+
+def asked_counts(fields: Mapping[str, Any]) -> AskedCounts:
+    """What a body says. Of two fields for one thing the larger counts. Raises ClientError, which names the field."""
+    tokens = [_count(name, fields.get(name), MOST_TOKENS) for name in _TOKENS]
+    answers = [_count(name, fields.get(name), MOST_ANSWERS) for name in _ANSWERS]
+    return AskedCounts(max(tokens) or None, max(*answers, 1) * _prompts(fields.get("prompt")))
+
+
+def _count(name: str, value: Any, most: int) -> int:
+    """A whole number from 0 to `most`; a fraction is rounded up, and a number in quotes is one for lenient servers."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        return 0
+    if value > most:
+        message = f"Invalid '{name}': no model takes more than {most}."
+        raise ClientError(400, "integer_above_max_value", message, param=name)
+    return math.ceil(value)
+
+
+def _prompts(prompt: Any) -> int:
+    """How many prompts a text completion has: each text, or each list of tokens, gets answers of its own."""
+    return max(sum(isinstance(each, str | list) for each in array_of(prompt)), 1)

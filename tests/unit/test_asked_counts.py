@@ -1,0 +1,94 @@
+"""Counts that clients send: bounded, named where they are too large, and never the end of anything else."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from proxy.asked_counts import MOST_ANSWERS, MOST_TOKENS, AskedCounts, asked_counts
+from proxy.body import RequestBody
+from proxy.errors import ClientError
+from proxy.request import InferenceRequest, Target
+
+NAMES = {
+    "max_tokens": MOST_TOKENS,
+    "max_completion_tokens": MOST_TOKENS,
+    "max_output_tokens": MOST_TOKENS,
+    "n": MOST_ANSWERS,
+    "best_of": MOST_ANSWERS,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "number",
+    ["1" + "0" * 127, "1e127", "1e400", "9" * 45, "9" * 400, '"1e127"', '"' + "9" * 999 + '"'],
+    ids=["10^127", "1e127", "1e400", "45 digits", "400 digits", "text", "text of 999 digits"],
+)
+def test_a_count_that_no_model_takes_is_refused_by_name(name: str, number: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        asked_counts(json.loads(f'{{"{name}": {number}}}'))
+    error = refused.value
+    assert (error.status, error.code, error.param) == (400, "integer_above_max_value", name)
+    assert error.to_object()["error"]["param"] == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_largest_count_is_taken_and_one_more_is_not(name: str) -> None:
+    asked_counts({name: NAMES[name]})
+    with pytest.raises(ClientError):
+        asked_counts({name: NAMES[name] + 1})
+
+
+@pytest.mark.parametrize(
+    ("fields", "counts"),
+    [
+        ({}, AskedCounts()),
+        ({"max_tokens": 7}, AskedCounts(7)),
+        ({"max_tokens": 7, "max_completion_tokens": 9}, AskedCounts(9)),
+        ({"max_output_tokens": 100.0}, AskedCounts(100)),
+        ({"max_tokens": 100.2, "n": "3"}, AskedCounts(101, 3)),
+        ({"max_tokens": "1e2"}, AskedCounts(100)),
+        ({"n": 2, "best_of": 5}, AskedCounts(None, 5)),
+        ({"n": True, "max_tokens": True}, AskedCounts()),
+        ({"n": -1, "max_tokens": -1}, AskedCounts()),
+        ({"n": 0, "max_tokens": -(10**400)}, AskedCounts()),
+        ({"n": [2], "max_tokens": {"a": 1}}, AskedCounts()),
+        ({"n": "two", "max_tokens": "inf"}, AskedCounts()),
+        ({"prompt": ["one", "two"], "n": 3}, AskedCounts(None, 6)),
+        ({"prompt": [[1, 2], [3]]}, AskedCounts(None, 2)),
+        ({"prompt": [1, 2, 3]}, AskedCounts()),
+        ({"prompt": "text"}, AskedCounts()),
+    ],
+)
+def test_what_counts(fields: dict[str, Any], counts: AskedCounts) -> None:
+    assert asked_counts(fields) == counts
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.integers(10**30, 10**400),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys([*NAMES, "prompt", "messages", "input"], anything)))
+def test_no_body_has_any_other_end_than_counts_within_bounds_or_a_refusal(fields: dict[str, Any]) -> None:
+    body = json.dumps(fields).encode()
+    try:
+        asked = RequestBody(posted(body), Target("up", "/completions"))
+    except ClientError as error:
+        assert error.param in NAMES or error.code == "invalid_json"
+        return
+    assert asked.asked.tokens is None or 1 <= asked.asked.tokens <= MOST_TOKENS
+    assert 1 <= asked.asked.answers <= MOST_ANSWERS * max(1, len(body))
+    assert 0 <= asked.input_tokens <= len(body) + 1000
+
+
+def posted(body: bytes) -> InferenceRequest:
+    return InferenceRequest("function_url", "POST", "/", "", {}, body, None)
+
+
+def test_a_body_that_is_for_no_model_is_the_servers_to_read() -> None:
+    assert RequestBody(posted(b'{"n": 1e99}'), Target("up", "/files")).asked == AskedCounts()
