@@ -1,7 +1,7 @@
 """The counts that a request's body asks for: how many answers, and how many tokens each of them may have. Pure.
 
-Its one rule: a number from a client is bounded here, before anything is computed with it. A count that no model takes is
-the client's mistake; what is no count at all is for the server to refuse, and counts as not given.
+Its one rule: a number from a client is bounded here, before anything is computed with it. A count that no model takes
+is the client's mistake; what is no count at all is for the server to refuse, and counts as not given.
 """
 
 import math
