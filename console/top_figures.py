@@ -17,6 +17,9 @@ from console.costs_report_figures import percentile
 Dimension = Literal["client", "server", "model"]
 DIMENSIONS: tuple[Dimension, ...] = ("client", "server", "model")
 
+BY_THE_PROXY = "(proxy)"
+"""The server of what no server was asked for. In brackets, which no server's name has; models without a name too."""
+
 BUCKETS = 30
 """The window is drawn in so many pieces."""
 
@@ -39,7 +42,7 @@ class Inference:
 
 OF_ENTRIES = frozenset(
     {"sk", "timestamp", "client_id", "server", "model", "outcome", "cache_status", "time_to_first_chunk"}
-    | {"input_tokens", "output_tokens", "cost"}
+    | {"input_tokens", "output_tokens", "cost", "operation", "path", "error_source"}
 )
 """The attributes of entries that are looked at."""
 
@@ -50,8 +53,8 @@ def inference_of(entry: Mapping[str, Any]) -> Inference:
     return Inference(
         ended=datetime.fromisoformat(entry["timestamp"]).timestamp(),
         client=entry["client_id"],
-        server=entry.get("server", "-"),
-        model=entry.get("model", "-"),
+        server=entry.get("server", BY_THE_PROXY),
+        model=entry.get("model") or f"({_kind_of(entry)})",
         failed=entry["outcome"] == "failed",
         cache_hit=entry.get("cache_status") == "HIT",
         time_to_first_chunk=None if first_chunk is None else float(first_chunk),
@@ -59,6 +62,16 @@ def inference_of(entry: Mapping[str, Any]) -> Inference:
         output_tokens=int(entry["output_tokens"]),
         cost=entry.get("cost"),
     )
+
+
+def _kind_of(entry: Mapping[str, Any]) -> str:
+    """What an inference without a model was."""
+    operation, path = entry.get("operation") or "other", entry.get("path") or ""
+    if "server" not in entry and entry["outcome"] == "failed":
+        return "refused" if entry.get("error_source") == "client" else "failed"
+    if path.startswith("/receipts/"):
+        return "receipt"
+    return "model list" if operation == "models" else operation
 
 
 @dataclass(slots=True)
@@ -84,6 +97,11 @@ class Sums:
         self.cost = EXACT.add(self.cost, inference.cost or Decimal(0))
         if inference.time_to_first_chunk is not None and not inference.failed and not inference.cache_hit:
             self.first_chunks.append(inference.time_to_first_chunk)
+
+    @property
+    def known_cost(self) -> Decimal | None:
+        """What is known of the cost; None where something cost what nobody knows, and nothing else cost anything."""
+        return None if self.unpriced and not self.cost else self.cost
 
     def first_chunk(self, percent: int) -> float | None:
         """A percentile of the time to the first chunk."""
@@ -174,6 +192,6 @@ def _document(figures: Figures, sums: Sums) -> dict[str, Any]:
         "input_tokens": sums.input_tokens,
         "output_tokens": sums.output_tokens,
         "output_tokens_per_second": round(figures.a_second(sums.output_tokens), 3),
-        "cost": f"{sums.cost.normalize():f}",
+        "cost": None if (cost := sums.known_cost) is None else f"{cost.normalize():f}",
         "unpriced": sums.unpriced,
     }

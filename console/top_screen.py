@@ -70,8 +70,10 @@ def _throttled(figures: Figures) -> str:
 
 def _cost(figures: Figures) -> str:
     total = figures.total
-    an_hour = total.cost * 3600 / figures.window
     unpriced = f", {count(total.unpriced)} unpriced" if total.unpriced else ""
+    if total.known_cost is None:
+        return f"cost unknown{unpriced}"
+    an_hour = total.cost * 3600 / figures.window
     return f"{usd(total.cost)} USD, {_money(an_hour)} an hour{unpriced}"
 
 
@@ -101,7 +103,7 @@ def _cells(figures: Figures, sums: Sums) -> list[str]:
         _seconds(sums.first_chunk(50)),
         _seconds(sums.first_chunk(95)),
         f"{figures.a_second(sums.output_tokens):,.1f}",
-        usd(None if sums.unpriced == sums.requests else sums.cost),
+        usd(sums.known_cost) + ("+" if sums.unpriced and sums.cost else ""),
         count(sums.cache_hits),
     ]
 

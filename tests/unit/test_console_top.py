@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.top import Watch, run_live, toggled
-from console.top_figures import BUCKETS, DIMENSIONS, Dimension, Figures, Inference, Throttles, as_document, figures_of
+from console.top_figures import (
+    BUCKETS,
+    DIMENSIONS,
+    Dimension,
+    Figures,
+    Inference,
+    Throttles,
+    as_document,
+    figures_of,
+    inference_of,
+)
 from console.top_screen import KEYS, screen
 
 NOW = 1_795_000_000.0
@@ -166,7 +176,8 @@ def test_the_document_says_what_the_screen_says(seen: list[Inference], throttled
     document = as_document(shown)
 
     assert document["requests"] == sum(row["requests"] for row in document["rows"])
-    assert Decimal(document["cost"]) == shown.total.cost
+    assert Decimal(document["cost"] or 0) == shown.total.cost
+    assert (document["cost"] is None) == bool(shown.total.unpriced and not shown.total.cost)
     assert (document["throttles"] is None) == bool(throttled.problem)
     assert [row["server"] for row in document["rows"]] == [names[0] for names, _ in shown.rows]
 
@@ -274,3 +285,41 @@ def test_a_look_that_fails_leaves_the_last_figures_and_says_so():
     assert not troubled[0]
     assert not troubled[-1]
     assert all("requests/min" in lines[1] for lines in keyboard.screens)
+
+
+@pytest.mark.parametrize(
+    ("entry", "server", "model"),
+    [
+        ({"operation": "models", "path": "/models"}, "(proxy)", "(model list)"),
+        ({"operation": "models", "path": "/models/gpt-5", "server": "openai"}, "openai", "(model list)"),
+        ({"operation": "other", "path": "/receipts/01M8"}, "(proxy)", "(receipt)"),
+        ({"operation": "files", "path": "/files", "server": "openai"}, "openai", "(files)"),
+        ({"operation": "other", "outcome": "failed", "error_source": "client"}, "(proxy)", "(refused)"),
+        ({"operation": "chat", "outcome": "failed", "error_source": "proxy"}, "(proxy)", "(failed)"),
+        ({"operation": "chat", "outcome": "failed", "server": "openai", "model": "m"}, "openai", "m"),
+    ],
+)
+def test_what_has_no_model_is_named_by_what_it_was(entry: dict[str, Any], server: str, model: str):
+    usual = {"timestamp": "2026-11-26T05:00:00Z", "client_id": "shop", "outcome": "completed"}
+    seen = inference_of(usual | {"input_tokens": Decimal(0), "output_tokens": Decimal(0), "cost": Decimal(0)} | entry)
+
+    assert (seen.server, seen.model) == (server, model)
+
+
+@pytest.mark.parametrize(
+    ("others", "cell", "head", "document"),
+    [
+        ([], "unpriced", "cost unknown, 1 unpriced", None),
+        ([Decimal(0)], "unpriced", "cost unknown, 1 unpriced", None),
+        ([Decimal("0.003")], "0.003000+", "0.003000 USD, 0.036000 an hour, 1 unpriced", "0.003"),
+    ],
+)
+def test_what_nobody_knows_the_price_of_is_never_free(
+    others: list[Decimal], cell: str, head: str, document: str | None
+):
+    seen = figures(inference(cost=None), *(inference(cost=cost) for cost in others))
+
+    lines = screen(seen, 120)
+    assert cell in lines[-1].split()
+    assert lines[2].endswith(head)
+    assert as_document(seen)["cost"] == as_document(seen)["rows"][0]["cost"] == document
