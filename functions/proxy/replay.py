@@ -13,7 +13,7 @@ from proxy.sse import EventFrames
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A stored answer, and how it is wanted. What came late comes no later than at `deadline` (Unix seconds)."""
+    """A stored answer, and how it is wanted. It is over by `deadline` (Unix seconds), whatever its pace was."""
 
     stored: Stored
     original_pacing: bool
@@ -29,7 +29,8 @@ class Replay:
     def pieces(self) -> Iterator[bytes]:
         """The body, in whole events where it is a stream.
 
-        With the original pacing every piece comes as long after the first as it did.
+        With the original pacing every piece comes as long after the first as it did, unless that would take too long:
+        then all of them come at once.
         """
         stored, frames = self.stored, EventFrames()
         if not stored.is_stream:
@@ -44,9 +45,11 @@ class Replay:
     def _paced(self) -> Iterator[bytes]:
         body, began = self.stored.body, self.clock()
         marks = self.stored.timing if self.original_pacing else ()
+        if not marks or began + marks[-1][1] / 1000 > self.deadline:
+            yield body
+            return
         ends = [*(begin for begin, _ in marks[1:]), len(body)]
-        for (begin, passed), end in zip(marks or [(0, 0)], ends, strict=True):
-            wait = min(began + passed / 1000, self.deadline) - self.clock()
-            if wait > 0:
+        for (begin, passed), end in zip(marks, ends, strict=True):
+            if (wait := began + passed / 1000 - self.clock()) > 0:
                 self.sleep(wait)
             yield body[begin:end]

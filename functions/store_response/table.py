@@ -1,20 +1,31 @@
-"""Writes the response cache. One rule: an older answer never replaces a newer one."""
+"""Writes the response cache. One rule: an older answer never replaces a newer one.
 
-from collections.abc import Mapping
+What has no id of an event, or one from the future, is no answer of ours: it is replaced, whatever it is.
+"""
+
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
+from openai_proxy.ulid import first_ulid_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+_CLOCKS_APART = 300.0
+"""Seconds by which the clock of a sandbox that captures answers may be ahead of this one's."""
+_HAS_NO_ID = "attribute_not_exists(event_id) OR NOT attribute_type(event_id, :text)"
+_MAY_BE_REPLACED = f"{_HAS_NO_ID} OR event_id < :event_id OR event_id > :latest"
 
 
 class CacheTable:
     """The table of cached answers, one per cache key."""
 
-    def __init__(self, client: "DynamoDBClient", name: str) -> None:
+    def __init__(self, client: "DynamoDBClient", name: str, clock: Callable[[], float] = time.time) -> None:
         self._client = client
         self._name = name
+        self._clock = clock
 
     def store(self, item: Mapping[str, Any]) -> bool:
         """Write the item of an answer, unless one at least as new is there: then False. Raises botocore's errors."""
@@ -22,8 +33,12 @@ class CacheTable:
             self._client.put_item(
                 TableName=self._name,
                 Item=item,
-                ConditionExpression="attribute_not_exists(cache_key) OR event_id < :event_id",
-                ExpressionAttributeValues={":event_id": item["event_id"]},
+                ConditionExpression=_MAY_BE_REPLACED,
+                ExpressionAttributeValues={
+                    ":event_id": item["event_id"],
+                    ":latest": {"S": first_ulid_of(self._clock() + _CLOCKS_APART)},
+                    ":text": {"S": "S"},
+                },
             )
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") == "ConditionalCheckFailedException":

@@ -17,6 +17,11 @@ def new_ulid(unix_time: float) -> str:
     return _ulid(unix_time, os.urandom(10))
 
 
+def first_ulid_of(unix_time: float) -> str:
+    """The least ULID of `unix_time`: all that were made earlier are less."""
+    return _ulid(unix_time, bytes(10))
+
+
 def ulid_of_fact(unix_time: float, fact: str) -> str:
     """The ULID of a fact of `unix_time`: whoever states the same fact gets the same id."""
     return _ulid(unix_time, hashlib.sha256(fact.encode(errors="replace")).digest()[:10])

@@ -137,6 +137,38 @@ def test_the_newest_answer_stays(client: Any, store_response: StoreResponse, ord
     assert item["body"]["B"] == b"newest"
 
 
+DAMAGED_IDS: list[tuple[str, Any]] = [
+    ("none", None),
+    ("of no text", {"N": "7"}),
+    ("of tomorrow", {"S": new_ulid(NOW + 86400)}),
+    ("that is no ULID", {"S": "zzz"}),
+    ("of the end of time", {"S": "8" * 26}),
+]
+
+
+@pytest.mark.parametrize("event_id", [case[1] for case in DAMAGED_IDS], ids=[case[0] for case in DAMAGED_IDS])
+def test_an_item_with_a_damaged_id_is_replaced(client: Any, event_id: Any):
+    table = CacheTable(client, TABLE, clock=lambda: NOW)
+    good = item_of(cached_response_of(Event.from_sqs_body(message(body=b"good")["body"]), PRICES))
+    damaged = {"cache_key": good["cache_key"], "body": {"B": b"damaged"}}
+    client.put_item(TableName=TABLE, Item=damaged | ({"event_id": event_id} if event_id else {}))
+
+    assert table.store(good)
+
+    assert items(client) == [good]
+
+
+def test_the_clock_of_another_sandbox_may_be_a_little_ahead(client: Any):
+    table = CacheTable(client, TABLE, clock=lambda: NOW)
+    ahead, now = (
+        item_of(cached_response_of(Event.from_sqs_body(message(at=at)["body"]), PRICES)) for at in (NOW + 60, NOW)
+    )
+
+    assert table.store(ahead)
+
+    assert not table.store(now)
+
+
 def test_a_duplicate_changes_nothing(client: Any, store_response: StoreResponse):
     record = message(body=b"once")
 
