@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
-from openai_proxy.dynamodb import CONDITION, DONE, TRANSIENT, code_of, reason_codes, to_item
+from openai_proxy.aws_answers import TRANSIENT
+from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, to_item
 from openai_proxy.pricing import PriceBook
 from openai_proxy.pricing_rates import EXACT
 from record_cost.entry_cost import PRICE_ATTRIBUTES, price_attributes

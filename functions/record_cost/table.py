@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import ClientError
-from openai_proxy.dynamodb import CONDITION, DONE, TRANSIENT, code_of, reason_codes, to_item
+from openai_proxy.aws_answers import TRANSIENT
+from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, to_item
 
 from record_cost.ledger import Key, LedgerEntry, Rollup, add_shares
 

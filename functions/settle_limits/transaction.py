@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from openai_proxy.aws_answers import TRANSIENT
 from openai_proxy.budget import BudgetWindows, counter_pk
-from openai_proxy.dynamodb import CONDITION, DONE, TRANSIENT, code_of, reason_codes, to_item
+from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, to_item
 from openai_proxy.pricing_rates import EXACT
 
 from settle_limits.settlement import Settlement

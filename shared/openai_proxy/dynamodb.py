@@ -7,23 +7,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, cast
 
-TRANSIENT = frozenset(
-    {
-        "TransactionConflict",
-        "TransactionConflictException",
-        "TransactionInProgressException",
-        "ThrottlingError",
-        "ThrottlingException",
-        "ProvisionedThroughputExceeded",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "InternalServerError",
-        "ServiceUnavailable",
-    }
-)
-"""Codes of errors and of cancellation reasons that a pause helps against: somebody else was faster, or too much at once
-(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html)."""
-
 CONDITION = "ConditionalCheckFailed"
 """The code of an item that is not as its condition says."""
 

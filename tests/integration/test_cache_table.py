@@ -90,7 +90,7 @@ def test_every_call_waits_no_longer_than_the_table_may_take() -> None:
         waits.append(timeout)
         if len(waits) > 3:
             raise ConnectionFailedError("SilenceError: nothing came")
-        return 200, {}, json.dumps({}).encode()
+        return 200, {}, json.dumps({"ConsumedCapacity": {"TableName": "cache"}}).encode()
 
     table = CacheTable(Aws(post, lambda: Credentials("a", "s", None), "eu-central-1"), "cache")
     table.get(KEY)

@@ -1,17 +1,31 @@
 """The proxy's own AWS calls: signatures equal botocore's, answers are read, failures are named."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
+from botocore.retries import standard
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.aws import Aws, AwsError, ContainerCredentials, Credentials, sign
+from openai_proxy.aws_answers import TRANSIENT, is_item, is_transient
+from proxy.aws import (
+    NO_ANSWER,
+    SECRET_IS_BINARY,
+    UNREACHABLE,
+    Aws,
+    AwsError,
+    ContainerCredentials,
+    Credentials,
+    sign,
+)
+from proxy.http1 import BrokenError, ConnectError, SilenceError
 from proxy.upstream import Answered, ConnectionFailedError
 
 CREDENTIALS = Credentials("AKID", "secret", "session")
@@ -102,18 +116,167 @@ def test_errors_are_named(answer: object, code: str) -> None:
         assert error.value.code == code
 
 
-@pytest.mark.parametrize("answer", [None, [], {}, {"SecretString": "s"}, "text"])
-def test_an_answer_of_another_shape_is_an_error(answer: object) -> None:
-    with pytest.raises(AwsError, match="without what was asked for"):
-        aws(FakeServices(answer=answer)).put_events([], 1.0)
+KEY = {"Key": {"pk": {"S": "a"}}}
+USED = {"ConsumedCapacity": {"TableName": "t", "CapacityUnits": 0.5}}
+ITEM = {"pk": {"S": "a"}, "n": {"N": "-1.5"}, "m": {"M": {"l": {"L": [{"BOOL": True}]}}}}
+CALLS: dict[str, tuple[Callable[[Aws], object], Any, object]] = {
+    "get_item": (lambda aws: aws.get_item(KEY, 1), {**USED, "Item": ITEM}, ITEM),
+    "get_item that is not there": (lambda aws: aws.get_item(KEY, 1), USED, {}),
+    "put_item": (lambda aws: aws.put_item(KEY, 1), USED, True),
+    "delete_item": (lambda aws: aws.delete_item(KEY, 1), USED, True),
+    "update_item": (lambda aws: aws.update_item(KEY, 1), USED, (True, None)),
+    "update_item that gives the item": (
+        lambda aws: aws.update_item({**KEY, "ReturnValues": "ALL_NEW"}, 1),
+        {**USED, "Attributes": ITEM},
+        (True, ITEM),
+    ),
+    "put_events": (
+        lambda aws: aws.put_events([{}, {}], 1),
+        {"FailedEntryCount": 1, "Entries": [{"EventId": "e"}, {"ErrorCode": "InternalFailure", "ErrorMessage": "m"}]},
+        [{"EventId": "e"}, {"ErrorCode": "InternalFailure", "ErrorMessage": "m"}],
+    ),
+    "get_secret": (lambda aws: aws.get_secret("s"), {"ARN": "a", "SecretString": "text"}, "text"),
+    "get_parameter": (lambda aws: aws.get_parameter("p"), {"Parameter": {"Name": "p", "Value": "text"}}, "text"),
+}
+"""A call, an answer as AWS documents it, and what that comes to."""
 
 
-def test_a_broken_connection_is_an_aws_error() -> None:
+@pytest.mark.parametrize("name", CALLS)
+def test_the_documented_answer_is_believed(name: str) -> None:
+    call, answer, result = CALLS[name]
+    assert call(aws(FakeServices(answer=answer))) == result
+
+
+ODD = [b"", b"{}", b"[]", b"null", b"7", b'"text"', b"<html>Service unavailable</html>", b"\xff\xfe", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("body", ODD, ids=range(len(ODD)))
+@pytest.mark.parametrize("status", [200, 204, 302])
+def test_anything_else_that_calls_itself_a_success_is_no_answer(name: str, body: bytes, status: int) -> None:
+    services = FakeServices()
+    services.answered = status, {}, body
+    with pytest.raises(AwsError) as error:
+        CALLS[name][0](aws(services))
+    assert (error.value.code, error.value.is_transient, error.value.may_be_done) == (NO_ANSWER, True, True)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@given(data=st.data())
+def test_an_answer_that_is_cut_is_no_answer(name: str, data: st.DataObject) -> None:
+    call, answer, _ = CALLS[name]
+    whole = json.dumps(answer).encode()
+    services = FakeServices()
+    services.answered = 200, {}, whole[: data.draw(st.integers(0, len(whole) - 1))]
+    with pytest.raises(AwsError, match=NO_ANSWER):
+        call(aws(services))
+
+
+def mutations(value: Any) -> Iterator[Any]:
+    """`value` with one of its parts left out, or of another type."""
+    others: list[Any] = [None, 0, "", [], {}, [None], True]
+    for other in others:
+        if type(other) is not type(value) or other != value:
+            yield other
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        for name, member in members.items():
+            yield {key: each for key, each in members.items() if key != name}
+            yield from ({**members, name: other} for other in mutations(member))
+    if isinstance(value, list):
+        parts = cast("list[Any]", value)
+        for place, part in enumerate(parts):
+            yield parts[:place] + parts[place + 1 :]
+            yield from ([*parts[:place], other, *parts[place + 1 :]] for other in mutations(part))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_answer_of_other_types_never_raises_anything_else_and_never_makes_something_up(name: str) -> None:
+    call, answer, result = CALLS[name]
+    for other in mutations(answer):
+        with contextlib.suppress(AwsError):
+            found = call(aws(FakeServices(answer=other)))
+            assert type(found) is type(result), other
+            assert not isinstance(found, dict) or found == {} or is_item(found), other
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [None, [], [None], [None, None], [{}, {}], [{"EventId": "e"}], [{"EventId": "e"}] * 3, [{"EventId": "e"}, {}]],
+)
+def test_entries_that_do_not_answer_those_that_were_put_are_no_answer(entries: object) -> None:
+    with pytest.raises(AwsError, match=NO_ANSWER):
+        aws(FakeServices(answer={"FailedEntryCount": 0, "Entries": entries})).put_events([{}, {}], 1)
+
+
+@pytest.mark.parametrize("item", [None, {}, [], "x", {"pk": None}, {"pk": {}}, {"pk": {"S": 1}}, {"n": {"N": "x"}}])
+def test_an_item_that_is_none_is_no_answer(item: object) -> None:
+    with pytest.raises(AwsError, match=NO_ANSWER):
+        aws(FakeServices(answer={**USED, "Item": item})).get_item(KEY, 1)
+
+
+@pytest.mark.parametrize(("item", "expected"), [({}, None), ({"Item": ITEM}, ITEM)])
+def test_a_condition_that_does_not_hold_is_no_error(item: dict[str, Any], expected: object) -> None:
+    answer = {"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "message": "m", **item}
+    assert aws(FakeServices(400, answer)).update_item(KEY, 1) == (False, expected)
+    assert aws(FakeServices(400, answer)).put_item(KEY, 1) is False
+
+
+def test_a_secret_that_is_no_text_is_another_fault_than_no_answer() -> None:
+    with pytest.raises(AwsError) as error:
+        aws(FakeServices(answer={"ARN": "a", "SecretBinary": "AAAA"})).get_secret("s")
+    assert (error.value.code, error.value.is_transient) == (SECRET_IS_BINARY, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "is_transient", "may_be_done"),
+    [
+        (400, "ThrottlingException", True, False),
+        (400, "ProvisionedThroughputExceededException", True, False),
+        (429, "TooManyRequestsException", True, False),
+        (400, "ValidationException", False, False),
+        (403, "AccessDeniedException", False, False),
+        (500, "InternalServerError", True, True),
+        (500, "SomethingNew", True, True),
+        (503, "ServiceUnavailable", True, True),
+        (503, None, True, True),
+        (502, None, True, True),
+        (400, None, False, False),
+        (403, None, False, False),
+    ],
+)
+def test_what_only_means_not_now_is_told_apart(
+    status: int, code: str | None, is_transient: bool, may_be_done: bool
+) -> None:
+    with pytest.raises(AwsError) as error:
+        aws(FakeServices(status, {"__type": code} if code else "<html>")).get_item(KEY, 1)
+    assert error.value.code == (code or f"HTTP {status}")
+    assert (error.value.is_transient, error.value.may_be_done) == (is_transient, may_be_done)
+
+
+def test_what_botocore_tries_again_is_transient_here_too() -> None:
+    throttled: Any = standard.ThrottledRetryableChecker
+    broken: Any = standard.TransientRetryableChecker
+    codes = {*throttled._THROTTLED_ERROR_CODES, *broken._TRANSIENT_ERROR_CODES}
+    assert codes <= TRANSIENT
+    assert all(is_transient("", status) for status in broken._TRANSIENT_STATUS_CODES)
+
+
+@pytest.mark.parametrize(
+    ("cause", "code", "may_be_done"),
+    [
+        (ConnectError("refused"), UNREACHABLE, False),
+        (SilenceError("nothing came"), NO_ANSWER, True),
+        (BrokenError("reset"), NO_ANSWER, True),
+    ],
+)
+def test_a_broken_connection_says_whether_the_call_may_be_done(cause: Exception, code: str, may_be_done: bool) -> None:
     def fail(*_: object) -> Answered:
-        raise ConnectionFailedError("ConnectError")
+        raise ConnectionFailedError("what happened") from cause
 
-    with pytest.raises(AwsError, match="ConnectError"):
+    with pytest.raises(AwsError, match="what happened") as error:
         aws(fail).get_secret("s")
+    assert (error.value.code, error.value.is_transient, error.value.may_be_done) == (code, True, may_be_done)
 
 
 def container(expiration: str, status: int = 200) -> tuple[ContainerCredentials, list[Mapping[str, str]]]:
@@ -143,3 +306,33 @@ def test_container_credentials_are_renewed_before_they_expire() -> None:
 def test_container_credentials_that_are_refused() -> None:
     with pytest.raises(AwsError, match="credentials"):
         container("2999-01-01T00:00:00Z", status=403)[0]()
+
+
+@pytest.mark.parametrize("failure", [(500, b""), (200, b"{}"), (200, b"<html>"), (200, b"null"), None])
+def test_container_credentials_that_are_still_good_are_used_while_they_cannot_be_renewed(
+    failure: tuple[int, bytes] | None,
+) -> None:
+    """They expire in a minute, so they are to be renewed, which fails: once, and not again for some seconds."""
+    expiration = datetime.fromtimestamp(time.time() + 60, UTC).isoformat()
+    good = {"AccessKeyId": "A", "SecretAccessKey": "S", "Token": "T", "Expiration": expiration}
+    answers: list[tuple[int, bytes] | None] = [(200, json.dumps(good).encode()), failure]
+
+    def get(url: str, headers: Mapping[str, str], timeout: float) -> Answered:
+        if (answer := answers.pop(0)) is None:
+            raise ConnectionFailedError("no")
+        return answer[0], {}, answer[1]
+
+    credentials = ContainerCredentials(get, "http://169.254.100.1/creds", "the-token")
+    assert [credentials() for _ in range(3)] == [Credentials("A", "S", "T")] * 3
+    assert answers == []
+
+
+@pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b'{"AccessKeyId": 1, "SecretAccessKey": "s"}'])
+def test_container_credentials_that_are_none(answer: bytes) -> None:
+    def get(url: str, headers: Mapping[str, str], timeout: float) -> Answered:
+        return 200, {}, answer
+
+    credentials = ContainerCredentials(get, "http://169.254.100.1/creds", "the-token")
+    with pytest.raises(AwsError, match="credentials") as error:
+        credentials()
+    assert not error.value.may_be_done

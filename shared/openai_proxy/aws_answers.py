@@ -1,0 +1,105 @@
+"""What AWS answers, told apart: what only means "not now", and a real answer from one of something between. Pure.
+
+One rule: only the shape that AWS documents is an answer. A balancer, a proxy or a service in trouble can say 200 with
+an empty body, `{}` or a page, and an SDK takes each for success with nothing in it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+TRANSIENT = frozenset(
+    {
+        # of DynamoDB, its cancelled transactions included
+        *("TransactionConflict", "TransactionConflictException", "TransactionInProgressException"),
+        *("ThrottlingError", "ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException"),
+        # of any service: too much at once
+        *("Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException"),
+        *("TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "LimitExceededException"),
+        *("SlowDown", "PriorRequestNotComplete", "EC2ThrottledException"),
+        # of any service: a fault of its own
+        *("InternalError", "InternalException", "InternalFailure", "InternalServerError", "InternalServiceError"),
+        *("InternalServiceException", "ServiceException", "ServiceUnavailable", "ServiceUnavailableException"),
+        *("RequestTimeout", "RequestTimeoutException"),
+    }
+)
+"""Codes of errors, of failed entries and of cancellation reasons that a pause helps against. All that botocore repeats
+are here (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html)."""
+
+_STATUSES = frozenset({500, 502, 503, 504})
+
+PROOF: Mapping[str, Any] = {"ReturnConsumedCapacity": "TOTAL"}
+"""What a call of DynamoDB asks for besides, so that its answer cannot be empty."""
+
+_NUMBER = re.compile(r"-?\d{1,130}(\.\d{1,130})?([eE][+-]?\d{1,3})?")
+
+
+class NoAnswerError(Exception):
+    """A service said 200, and not what it says when it has done something: it may have, or not."""
+
+
+def is_transient(code: str, status: int = 0) -> bool:
+    """Whether a call that ended in this error `code` and HTTP `status` may well succeed in a moment."""
+    return code in TRANSIENT or status in _STATUSES
+
+
+def is_proven(answer: Mapping[str, Any], *, several: bool = False) -> bool:
+    """Whether the answer to a call with `PROOF` is DynamoDB's: it says what was used, in one or `several` tables."""
+    capacity: Any = answer.get("ConsumedCapacity")
+    if several:
+        return isinstance(capacity, list) and all(map(_is_used, cast("list[Any]", capacity)))
+    return _is_used(capacity)
+
+
+def _is_used(capacity: Any) -> bool:
+    return isinstance(capacity, dict) and isinstance(cast("dict[str, Any]", capacity).get("TableName"), str)
+
+
+def is_item(value: Any) -> bool:
+    """Whether `value` is an item in DynamoDB's JSON. No item is empty: it has at least its key."""
+    try:
+        return bool(value) and _is_map(value)
+    except RecursionError:
+        return False
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_attribute, cast("dict[str, Any]", value).values()))
+
+
+def _is_attribute(value: Any) -> bool:
+    """Whether it is one value with the type that it says."""
+    if not isinstance(value, dict) or len(typed := cast("dict[str, Any]", value)) != 1:
+        return False
+    [(kind, content)] = typed.items()
+    return kind in _KINDS and _KINDS[kind](content)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, str) and _NUMBER.fullmatch(value) is not None
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _list_of(is_part: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(is_part, cast("list[Any]", value)))
+
+
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    "S": _is_text,
+    "B": _is_text,
+    "N": _is_number,
+    "BOOL": _is_truth,
+    "NULL": _is_truth,
+    "M": _is_map,
+    "L": _list_of(_is_attribute),
+    "SS": _list_of(_is_text),
+    "BS": _list_of(_is_text),
+    "NS": _list_of(_is_number),
+}
