@@ -17,7 +17,7 @@ from proxy.body import OutgoingBody, RequestBody
 from proxy.breaker import ILL, Breakers
 from proxy.errors import ProxyError, UnavailableError, UpstreamError
 from proxy.inference import Inference
-from proxy.request import InferenceRequest, Target
+from proxy.request import InferenceRequest, Target, url_of
 from proxy.routing import Candidate
 from proxy.tokens import ProviderTokens
 from proxy.upstream import Answer, HttpTransport
@@ -94,7 +94,7 @@ class Attempts:
         inference: Inference,
     ) -> Answer | ProxyError:
         """What one server says in the end, asked again while that makes sense and there is time."""
-        url = server.url + target.path + (f"?{request.clean_query}" if request.query else "")
+        url = url_of(server.url, target, request)
         inference.wait()
         try:
             inference.token = token = self._tokens.token_for(server)

@@ -1,28 +1,28 @@
 """What makes two requests equal: the key of an answer in the response cache. Pure.
 
-    SHA-256 of  kind, version, scope, namespace, server, url, path, query, beta, body    each with its length before it
+    SHA-256 of  kind, version, scope, namespace, server, method, url, headers, body    each with its length before it
 
-The body is the whole JSON that the client sent, in one certain form: keys sorted, no blanks, numbers as they were
-written. Its model is the one that the server is asked for. Its one rule: what is not in the short list below is in the
-key, also what nobody has heard of yet; a parameter too many costs a miss, one too few another's answer.
+A request is told by what its server gets: the method, the address with its query, every header that is forwarded and
+the body as it is sent. Its one rule: what is not in one of the short lists below is in the key, also what nobody has
+heard of yet; a parameter too many costs a miss, one too few another's answer.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
-_VERSION = "1"
-WITHOUT_INFLUENCE = frozenset(
-    {
-        *("user", "safety_identifier", "metadata"),
-        *("prompt_cache_key", "prompt_cache_retention"),
-        "stream",
-    }
-)
-"""Fields of the body that do not change an answer: who asks, notes, hints for the server's own prompt cache, and the
-form of the answer. Of `stream_options` the same holds for `include_usage` alone, which the proxy adds and hides."""
+_VERSION = "2"
+WITHOUT_INFLUENCE = frozenset({"prompt_cache_key", "prompt_cache_retention"})
+"""Fields of the body that do not change an answer: hints for the server's own prompt cache."""
+OF_FORM = frozenset({"stream", "stream_options.include_usage"})
+"""Fields that choose the form of an answer, as far as they are true, false or null. The proxy adds and hides usage."""
+HEADERS_WITHOUT_INFLUENCE: Mapping[str, str] = {
+    "traceparent": "names the trace of one call, and is another one for each",
+    "tracestate": "belongs to traceparent",
+}
+"""Headers that are forwarded and not in the key, and why they change no answer."""
 
 
 class UnclearBodyError(ValueError):
@@ -30,16 +30,23 @@ class UnclearBodyError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """What, besides its body, makes a request the one it is. `url` is that of the server, `beta` a header."""
+class SentRequest:
+    """A request as its server gets it, less credentials. `url` has path and query; `headers` are those forwarded."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Who may have the answer, and whose it is. `ignored` are fields of the body that the server's owner takes out."""
 
     scope: str
     namespace: str
     server: str
-    url: str
-    path: str
-    query: str
-    beta: str
+    ignored: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +57,40 @@ class Keys:
     digest: str
 
 
-def keys_of(identity: Identity, body: bytes, model: str | None) -> Keys:
-    """The keys of a request with this JSON body. Raises UnclearBodyError."""
-    parts = [_VERSION, *astuple(identity), canonical(body, model)]
+def keys_of(sharing: Sharing, sent: SentRequest) -> Keys:
+    """The keys of a request with a JSON body. Raises UnclearBodyError."""
+    headers = [f"{name}:{sent.headers[name]}" for name in sorted(sent.headers.keys() - HEADERS_WITHOUT_INFLUENCE)]
+    parts = [
+        *(_VERSION, sharing.scope, sharing.namespace, sharing.server, ",".join(sorted(sharing.ignored))),
+        *(sent.method, sent.url, str(len(headers)), *headers),
+        canonical(sent.body, sharing.ignored),
+    ]
     return Keys(_hash(["key", *parts]), _hash(["digest", *parts]))
 
 
-def canonical(body: bytes, model: str | None) -> str:
-    """The one form of all bodies that ask for the same. ASCII."""
+def canonical(body: bytes, ignored: frozenset[str] = frozenset()) -> str:
+    """The one form of all bodies that ask for the same. ASCII.
+
+    The fields are sorted; below them order counts, because servers write schemas and tools into prompts as they stand.
+    """
     fields, is_exact = _read(body)
-    kept = {name: value for name, value in fields.items() if name not in WITHOUT_INFLUENCE}
-    if isinstance(options := kept.get("stream_options"), dict):
+    kept = {name: fields[name] for name in sorted(fields.keys() - WITHOUT_INFLUENCE - ignored)}
+    if _is_switch(kept.get("stream")):
+        kept.pop("stream", None)
+    options = kept.get("stream_options")
+    if isinstance(options, dict) and _is_switch(_object(options).get("include_usage")):
         others = {name: value for name, value in _object(options).items() if name != "include_usage"}
         kept["stream_options"] = others
         if not others:
             del kept["stream_options"]
-    if model:
-        kept["model"] = model
     try:
-        return json.dumps(kept, sort_keys=True, separators=(",", ":")) if is_exact else _written(kept)
+        return json.dumps(kept, separators=(",", ":")) if is_exact else _written(kept)
     except RecursionError as error:
         raise UnclearBodyError("nested too deeply") from error
+
+
+def _is_switch(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
 
 
 class _Number:
@@ -94,11 +114,18 @@ def _read(body: bytes) -> tuple[dict[str, Any], bool]:
         is_exact = False
         return _Number(text)
 
+    def whole(text: str) -> int | _Number:
+        return number(text) if text == "-0" else int(text)  # pyright: ignore[reportReturnType]
+
     try:
-        fields = json.loads(body.decode(), object_pairs_hook=_unique, parse_float=number)
-    except RecursionError as error:
-        raise UnclearBodyError("nested too deeply") from error
-    return fields, is_exact
+        fields = json.loads(body.decode(), object_pairs_hook=_unique, parse_float=number, parse_int=whole)
+    except UnclearBodyError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UnclearBodyError("no JSON, or nested too deeply") from error
+    if not isinstance(fields, dict):
+        raise UnclearBodyError("no object")
+    return cast("dict[str, Any]", fields), is_exact
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -109,13 +136,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _written(value: Any) -> str:
-    """As `json.dumps` with sorted keys and no blanks, numbers as they were written."""
+    """As `json.dumps` without blanks, numbers as they were written."""
     if isinstance(value, dict):
-        return (
-            "{"
-            + ",".join(f"{json.dumps(name)}:{_written(each)}" for name, each in sorted(_object(value).items()))
-            + "}"
-        )
+        return "{" + ",".join(f"{json.dumps(name)}:{_written(each)}" for name, each in _object(value).items()) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(_written, cast("list[Any]", value))) + "]"
     return value.text if isinstance(value, _Number) else json.dumps(value)

@@ -5,31 +5,35 @@ repeatable passes by. A client's headers can only ask for less, or say that chan
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openai_proxy.server_options import Caching
 from openai_proxy.servers import Server
 
 from proxy.client_key import ClientKey
-from proxy.json_shapes import array_of, object_of
+from proxy.outside_sources import is_remembered, is_stateful, lets_search, refers_elsewhere, uses_hosted_tools
 from proxy.request import InferenceRequest, Target
 
 CACHEABLE = frozenset({"/chat/completions", "/completions", "/responses", "/embeddings"})
 _DEFAULT_TTL = 3600
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MOMENT = re.compile(r"\d{1,9}")
-_PURE_TOOLS = frozenset({"function", "custom"})
-"""Tools that the client runs. All others the server runs, with answers from elsewhere and effects of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the owner allows. `scope` names those who share answers; `ttl` is in seconds."""
+    """What the owner allows. `scope` names those who share answers; `ttl` is in seconds.
+
+    `ignored` and `keeps` are what `ignore` and `keep` of the server's options say.
+    """
 
     scope: str
     ttl: int
     any_temperature: bool
+    ignored: frozenset[str] = frozenset()
+    keeps: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +49,53 @@ class Wish:
 def policy_of(key: ClientKey, server: Server) -> Policy | None:
     """The key's policy, or else the server's; None when it is off."""
     by_server = server.cache
-    any_temperature = by_server is not None and by_server.any_temperature
-    if key.cache is not None:
-        scope = f"key-pool:{key.cache.pool}" if key.cache.pool else f"client:{key.client_id}"
-        return Policy(scope, key.cache.ttl or _DEFAULT_TTL, any_temperature) if key.cache.is_on else None
-    if by_server is None:
+    if key.cache is None and by_server is None:
         return None
-    scope = f"server-pool:{by_server.pool}" if by_server.pool else f"client:{key.client_id}"
-    return Policy(scope, by_server.ttl, any_temperature)
+    if key.cache is not None and not key.cache.is_on:
+        return None
+    options = by_server or Caching()
+    if key.cache is not None:
+        scope, ttl = f"key-pool:{key.cache.pool}" if key.cache.pool else "", key.cache.ttl or _DEFAULT_TTL
+    else:
+        scope, ttl = f"server-pool:{options.pool}" if options.pool else "", options.ttl
+    return Policy(scope or f"client:{key.client_id}", ttl, options.any_temperature, options.ignore, options.keep)
 
 
-def refusal(request: InferenceRequest, target: Target, fields: Mapping[str, Any], policy: Policy) -> str | None:
-    """Why the cache is neither read nor filled for this request, in one word; None when it may be."""
+def refusal(
+    request: InferenceRequest, target: Target, fields: Mapping[str, Any], model: str | None, policy: Policy
+) -> str | None:
+    """Why the cache is neither read nor filled for this request, in one word; None when it may be.
+
+    `model` is the one that the server is asked for.
+    """
     if request.method != "POST" or target.path not in CACHEABLE or not fields:
         return "path"
     if "no-store" in _directives(request):
         return "no_store"
     if not _NAMESPACE.fullmatch(request.headers.get("x-cache-namespace", "-")):
         return "namespace"
-    if _is_stateful(fields):
-        return "stateful"
-    if _uses_hosted_tools(fields):
-        return "hosted_tools"
+    if "idempotency-key" in request.forwarded_headers:
+        return "idempotency_key"
+    if reason := _needs_more_than_itself(target.path, fields, model, policy.keeps):
+        return reason
     chance_is_welcome = policy.any_temperature or request.headers.get("x-cache-any-temperature") == "true"
     if target.path != "/embeddings" and not chance_is_welcome and not _is_zero(fields.get("temperature")):
         return "temperature"
+    return None
+
+
+def _needs_more_than_itself(
+    path: str, fields: Mapping[str, Any], model: str | None, keeps: frozenset[str]
+) -> str | None:
+    """Why the same request may be answered in another way next time, or its answer may not be shared."""
+    if is_stateful(fields) or ("stored" not in keeps and is_remembered(path, fields)):
+        return "stateful"
+    if uses_hosted_tools(fields, may_search="searches" in keeps):
+        return "hosted_tools"
+    if "searches" not in keeps and lets_search(model, fields):
+        return "hosted_tools"
+    if "references" not in keeps and refers_elsewhere(fields):
+        return "references"
     return None
 
 
@@ -89,24 +115,6 @@ def wish_of(request: InferenceRequest) -> Wish:
 def _directives(request: InferenceRequest) -> dict[str, str]:
     parts = (part.strip().partition("=") for part in request.headers.get("cache-control", "").lower().split(","))
     return {name.strip(): value.strip(' "') for name, _, value in parts}
-
-
-def _is_stateful(fields: Mapping[str, Any]) -> bool:
-    """Whether the answer depends on what the server remembers, or the server is to remember it."""
-    if fields.get("store") is True or fields.get("background"):
-        return True
-    if any(fields.get(name) for name in ("previous_response_id", "conversation", "container")):
-        return True
-    if object_of(fields.get("prompt")):  # a prompt that the server keeps, in whichever version
-        return True
-    return any(object_of(item).get("type") == "item_reference" for item in array_of(fields.get("input")))
-
-
-def _uses_hosted_tools(fields: Mapping[str, Any]) -> bool:
-    if fields.get("web_search_options") is not None or fields.get("plugins"):
-        return True
-    tools: Iterable[Any] = array_of(fields.get("tools"))
-    return any(object_of(tool).get("type") not in _PURE_TOOLS for tool in tools)
 
 
 def _is_zero(temperature: Any) -> bool:

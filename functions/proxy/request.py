@@ -92,6 +92,11 @@ class Target:
         return OPERATIONS.get(path) or OPERATIONS.get(path.partition("/")[0], "other")
 
 
+def url_of(base: str, target: Target, request: InferenceRequest) -> str:
+    """Where a server with this base url is asked for `target`, query and all."""
+    return base + target.path + (f"?{request.clean_query}" if request.query else "")
+
+
 def parse(event: Any) -> InferenceRequest:
     """Read an event of either door. Raises ClientError for what is not an HTTP request, or not a readable one."""
     try:

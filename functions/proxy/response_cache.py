@@ -20,8 +20,8 @@ from proxy.aws import AwsError
 from proxy.body import RequestBody
 from proxy.cache_flight import Flight
 from proxy.cache_item import Stored, Unusable, label_of, stored_of
-from proxy.cache_key import Identity, UnclearBodyError, keys_of
-from proxy.cache_policy import Policy, Wish, policy_of, refusal, wish_of
+from proxy.cache_key import SentRequest, Sharing, UnclearBodyError, keys_of
+from proxy.cache_policy import Wish, policy_of, refusal, wish_of
 from proxy.cache_table import CacheTable
 from proxy.cache_use import CacheUse
 from proxy.capture import Capture
@@ -31,7 +31,7 @@ from proxy.conversion import DOCUMENT, STREAM, converted, is_possible
 from proxy.inference import Inference
 from proxy.log import log
 from proxy.replay import Replay
-from proxy.request import InferenceRequest
+from proxy.request import InferenceRequest, Target, url_of
 from proxy.routing import Candidate
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.05, 0.8, 1.6
@@ -99,14 +99,16 @@ class ResponseCache:
         target, policy = inference.target, policy_of(key, candidate.server)
         if policy is None or target is None:
             return None
-        reason = refusal(request, target, asked.fields, policy)
+        model = candidate.replacement or asked.model or candidate.server.model
+        reason = refusal(request, target, asked.fields, model, policy)
         if reason or self._clock() < self._out_until:
             inference.cache = CacheUse("BYPASS", reason or "table_error")
             return None
         wish = wish_of(request)
         try:
             keys = keys_of(
-                _identity(request, target.path, candidate, policy, wish), request.body, _model(asked, candidate)
+                Sharing(policy.scope, wish.namespace, candidate.server.name, policy.ignored),
+                _sent(request, target, asked, candidate),
             )
         except UnclearBodyError:
             inference.cache = CacheUse("BYPASS", "unclear")
@@ -219,13 +221,11 @@ class ResponseCache:
         return event
 
 
-def _identity(request: InferenceRequest, path: str, candidate: Candidate, policy: Policy, wish: Wish) -> Identity:
-    server, beta = candidate.server, request.headers.get("openai-beta", "")
-    return Identity(policy.scope, wish.namespace, server.name, server.url, path, request.clean_query, beta)
-
-
-def _model(asked: RequestBody, candidate: Candidate) -> str | None:
-    return candidate.replacement or asked.model or candidate.server.model or None
+def _sent(request: InferenceRequest, target: Target, asked: RequestBody, candidate: Candidate) -> SentRequest:
+    """The request as the server will get it."""
+    server = candidate.server
+    content = asked.outgoing(server.model, candidate.replacement).content
+    return SentRequest(request.method, url_of(server.url, target, request), request.forwarded_headers, content)
 
 
 def _in_form(stored: Stored, flight: Flight) -> Stored | str:

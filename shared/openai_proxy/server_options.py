@@ -16,6 +16,10 @@ _MOST_FAILURES = 1000
 _LONGEST_NAME = 128
 _LONGEST_KEPT = 31_536_000
 _POOL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+IGNORABLE = ("user", "safety_identifier", "metadata")
+"""Fields of a body that say who asks. They are in the key of a cached answer unless `ignore` takes them out."""
+KEEPABLE = ("stored", "searches", "references", "private")
+"""What the response cache keeps only where `keep` says so; `docs/cache.md` says what each is."""
 
 
 class OptionError(ValueError):
@@ -60,6 +64,10 @@ class Caching:
     pool: str | None = None
     any_temperature: bool = False
     """Whether answers that chance had a part in are kept too."""
+    ignore: frozenset[str] = frozenset()
+    """Those of `IGNORABLE` that change no answer of this server."""
+    keep: frozenset[str] = frozenset()
+    """Those of `KEEPABLE` that are kept all the same."""
 
 
 def read_options(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,17 +118,32 @@ def _breaker(value: Any) -> Breaker:
 
 
 def _cache(value: Any) -> Caching:
-    remedy = "write {ttl: 3600, pool: name, any_temperature: true}, any of them; a pool is shared by all clients"
+    names = [field.name for field in fields(Caching)]
+    remedy = "write {ttl: 3600, pool: name, any_temperature: true, ignore: [user], keep: [searches]}, any of them"
     given = _mapping("cache", value, remedy)
-    if not set(given) <= {"ttl", "pool", "any_temperature"}:
-        raise OptionError("cache", "has another key than ttl, pool and any_temperature", remedy)
+    if wrong := sorted(given.keys() - set(names)):
+        raise OptionError("cache", f"there is no '{wrong[0]}'", remedy)
     pool, any_temperature = given.get("pool"), given.get("any_temperature", "false")
     if pool is not None and not (isinstance(pool, str) and _POOL.fullmatch(pool)):
         raise OptionError("cache", "not a usable pool", "name it with up to 64 letters, digits, '_', '.' and '-'")
     if any_temperature not in ("true", "false"):
         raise OptionError("cache", "any_temperature is neither true nor false", remedy)
-    ttl = _whole("cache", given.get("ttl", str(Caching().ttl)), 1, _LONGEST_KEPT)
-    return Caching(ttl, pool, any_temperature == "true")
+    return Caching(
+        _whole("cache", given.get("ttl", str(Caching().ttl)), 1, _LONGEST_KEPT),
+        pool,
+        any_temperature == "true",
+        _some_of("cache", "ignore", given.get("ignore"), IGNORABLE),
+        _some_of("cache", "keep", given.get("keep"), KEEPABLE),
+    )
+
+
+def _some_of(key: str, name: str, value: Any, known: tuple[str, ...]) -> frozenset[str]:
+    """A list of some of the `known` words; none of them where there is no `value`."""
+    if value is None:
+        return frozenset()
+    if not isinstance(value, list) or not all(word in known for word in value):  # pyright: ignore[reportUnknownVariableType]
+        raise OptionError(key, f"{name} is not a list of known words", f"write {name}: [{', '.join(known)}], or fewer")
+    return frozenset(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def _mapping(key: str, value: Any, remedy: str) -> dict[str, Any]:

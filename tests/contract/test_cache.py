@@ -4,8 +4,9 @@ import re
 from typing import Any
 
 import pytest
+from openai_proxy.server_options import KEEPABLE
 from openai_proxy.servers import parse_servers
-from proxy.cache_key import WITHOUT_INFLUENCE
+from proxy.cache_key import OF_FORM, WITHOUT_INFLUENCE
 from proxy.cache_policy import CACHEABLE
 from proxy.response_cache import Settings
 from store_response.cached_response import LARGEST_BODY
@@ -38,9 +39,9 @@ def test_every_reason_is_explained_and_no_other() -> None:
 
 
 def test_the_fields_and_paths_that_are_named_are_those_of_the_code() -> None:
-    [line] = [line for line in PAGE.splitlines() if line.startswith("`user` · ")]
+    [line] = [line for line in PAGE.splitlines() if line.startswith("`prompt_cache_key` · ")]
 
-    assert set(re.findall(r"`(\S+)`", line)) == WITHOUT_INFLUENCE | {"stream_options.include_usage"}
+    assert set(re.findall(r"`(\S+)`", line)) == WITHOUT_INFLUENCE | OF_FORM
     assert set(re.findall(r"`(/\S+)`", PAGE)) == CACHEABLE
 
 
@@ -50,6 +51,11 @@ def test_the_example_of_a_server_is_one() -> None:
     cache = parse_servers(example)["openai"].cache
     assert cache is not None
     assert (cache.ttl, cache.pool, cache.any_temperature) == (3600, "everybody", True)
+    assert (cache.ignore, cache.keep) == ({"user", "metadata"}, set(KEEPABLE))
+
+
+def test_every_word_that_keeps_more_is_explained() -> None:
+    assert table("`keep`") == [f"`{word}`" for word in KEEPABLE]
 
 
 def test_parameters_are_described_with_their_defaults() -> None:

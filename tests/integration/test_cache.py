@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from proxy.aws import AwsError
+from proxy.cache_key import HEADERS_WITHOUT_INFLUENCE
 from proxy.response_cache import Settings
 
 from tests.caches import CHAT, STREAM, caches
@@ -93,7 +94,11 @@ def test_a_document_is_replayed_byte_for_byte() -> None:
         ("embeddings", {"input": ["a", "b"]}, {"data": [{"embedding": [0.1]}, {"embedding": "AACAPw=="}]}),
         ("embeddings", {"input": [1, 2, 3]}, {"data": [{"embedding": [0.1]}]}),
         ("completions", {"prompt": "a", "temperature": 0.0}, {"choices": [{"text": "b", "finish_reason": "length"}]}),
-        ("responses", {"input": "a", "temperature": 0}, {"object": "response", "status": "completed", "id": "r"}),
+        (
+            "responses",
+            {"input": "a", "temperature": 0, "store": False},
+            {"object": "response", "status": "completed", "id": "r", "output": []},
+        ),
         (
             "chat/completions",
             {"temperature": 0, "n": 2},
@@ -127,7 +132,12 @@ NOT_KEPT: list[tuple[str, Any, dict[str, Any], Script]] = [
     ("one of two choices", "chat/completions", {"n": 2}, answering({"choices": [{"finish_reason": "stop"}]})),
     ("no finish reason", "chat/completions", {}, answering({"choices": [{"finish_reason": None}]})),
     ("a document for a stream", "chat/completions", {"stream": True}, answering(ANSWER)),
-    ("an incomplete response", "responses", {"input": "a"}, answering({"object": "response", "status": "incomplete"})),
+    (
+        "an incomplete response",
+        "responses",
+        {"input": "a", "store": False},
+        answering({"object": "response", "status": "incomplete"}),
+    ),
     ("an embedding too few", "embeddings", {"input": ["a", "b"]}, answering({"data": [{"embedding": [1]}]})),
     ("no document", "embeddings", {"input": "a"}, lambda connection, _: connection.answer(b"{")),
     (
@@ -186,8 +196,12 @@ def test_the_answer_of_a_fallback_is_not_that_of_the_server() -> None:
         ({"conversation": "c"}, "stateful"),
         ({"prompt": {"id": "p"}}, "stateful"),
         ({"input": [{"type": "item_reference", "id": "i"}]}, "stateful"),
+        ({"input": [{"id": "i"}]}, "stateful"),
+        ({"modalities": ["text", "audio"]}, "stateful"),
         ({"tools": [{"type": "function"}, {"type": "web_search"}]}, "hosted_tools"),
         ({"web_search_options": {}}, "hosted_tools"),
+        ({"model": "sonar-pro"}, "hosted_tools"),
+        ({"messages": [{"role": "user", "content": [{"file": {"file_id": "f"}}]}]}, "references"),
     ],
 )
 def test_what_might_not_be_the_same_again_passes_by(changed: dict[str, Any], reason: str) -> None:
@@ -196,6 +210,49 @@ def test_what_might_not_be_the_same_again_passes_by(changed: dict[str, Any], rea
     assert (response.headers["x-cache"], response.headers["x-cache-reason"]) == ("BYPASS", reason)
     assert cached.table.calls == []
     assert [name for name, _ in cached.bus.details] == ["InferenceCompleted"]
+
+
+def test_a_request_with_an_idempotency_key_is_its_own() -> None:
+    with caches(answering(ANSWER)) as cached:
+        response = ask(cached.proxy(), headers={"idempotency-key": "k"})
+        assert [request.headers["idempotency-key"] for request in cached.server.received] == ["k"]
+    assert (response.headers["x-cache"], response.headers["x-cache-reason"]) == ("BYPASS", "idempotency_key")
+    assert cached.table.calls == []
+
+
+def test_a_response_that_the_server_remembers_is_not_shared() -> None:
+    with caches(answering(ANSWER)) as cached:
+        for store in ({}, {"store": None}, {"store": "false"}):
+            response = ask(cached.proxy(), {"input": "a", "temperature": 0, **store}, path="/kept/v1/responses")
+            assert (response.headers["x-cache"], response.headers["x-cache-reason"]) == ("BYPASS", "stateful")
+    assert cached.table.calls == []
+
+
+OWN_HEADERS = {"host", "content-length", "authorization", "user-agent", "accept-encoding"}
+"""What the server gets from the proxy and not from the client: the same for every request but its credentials."""
+
+
+def test_what_reaches_the_server_tells_requests_apart() -> None:
+    sent = {
+        "accept": "a/a",
+        "content-type": "application/json",
+        "openai-beta": "x",
+        "traceparent": f"00-{'1' * 32}-{'2' * 16}-01",
+    }
+    with caches(each_its_own) as cached:
+        proxied = cached.proxy()
+        first = ask(proxied, headers=sent)
+        [received] = cached.server.received
+        for name in received.headers.keys() - OWN_HEADERS - HEADERS_WITHOUT_INFLUENCE.keys():
+            changed = ask(proxied, headers={**sent, name: sent[name] + "; charset=x"})
+            assert changed.headers["x-cache"] == "MISS", name
+        same = [
+            ask(proxied, headers={**sent, name: "00" + "-" + "3" * 32 + "-" + "4" * 16 + "-00"})
+            for name in ("traceparent",)
+        ]
+        changed = [ask(proxied, headers=sent, query="a=b"), ask(proxied, {**CHAT, "user": "u"}, headers=sent)]
+    assert [each.body for each in same] == [first.body]
+    assert [each.headers["x-cache"] for each in changed] == ["MISS", "MISS"]
 
 
 def test_a_name_twice_anywhere_in_the_body_passes_by() -> None:

@@ -1,15 +1,28 @@
 """The key of a cached answer: every difference makes another, but for a short list; writing makes none."""
 
 import json
-from dataclasses import fields, replace
+import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from proxy.cache_key import WITHOUT_INFLUENCE, Identity, UnclearBodyError, canonical, keys_of
+from openai_proxy.server_options import IGNORABLE
+from proxy.cache_key import (
+    HEADERS_WITHOUT_INFLUENCE,
+    WITHOUT_INFLUENCE,
+    SentRequest,
+    Sharing,
+    UnclearBodyError,
+    canonical,
+    keys_of,
+)
+from proxy.json_shapes import array_of, object_of
+from proxy.request import InferenceRequest
 
-IDENTITY = Identity("client:a", "", "openai", "https://api.openai.com/v1", "/chat/completions", "", "")
+SHARING = Sharing("client:a", "", "openai")
+SENT = SentRequest("POST", "https://api.openai.com/v1/chat/completions", {"content-type": "application/json"}, b"{}")
 NAMES = st.sampled_from(["model", "messages", "temperature", "seed", "tools", "store", "new_parameter", "Stream"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -17,16 +30,19 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 BODIES = st.dictionaries(NAMES, VALUES, max_size=5)
+SHUFFLERS = st.integers(0, 2**32).map(random.Random)
 thorough = settings(deadline=None, max_examples=300)
 
 
-def key(body: Any, identity: Identity = IDENTITY, model: str | None = None) -> str:
-    return keys_of(identity, body if isinstance(body, bytes) else json.dumps(body).encode(), model).key
+def key(body: Any, sharing: Sharing = SHARING, **sent: Any) -> str:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return keys_of(sharing, replace(SENT, body=content, **sent)).key
 
 
 def written(value: Any) -> Any:
-    """`value` so that Python tells 1 from True and 1.0, as JSON does."""
-    return json.dumps(value, sort_keys=True)
+    """`value` so that Python tells 1 from True and 1.0, as JSON does; of the order only that of the fields is lost."""
+    fields = object_of(value)
+    return json.dumps({name: fields[name] for name in sorted(fields)} or value)
 
 
 @thorough
@@ -52,35 +68,95 @@ def test_what_has_no_influence_does_not_count(body: dict[str, Any], name: str, v
 
 
 @thorough
-@given(body=BODIES, seed=st.randoms(), indent=st.sampled_from([None, 1, 4]), ascii=st.booleans())
-def test_order_blanks_and_escapes_do_not_count(
+@given(body=BODIES, seed=SHUFFLERS, indent=st.sampled_from([None, 1, 4]), ascii=st.booleans())
+def test_order_of_fields_blanks_and_escapes_do_not_count(
     body: dict[str, Any], seed: Any, indent: int | None, ascii: bool
 ) -> None:
-    def shuffled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        seed.shuffle(pairs)
-        return dict(pairs)
-
-    other = json.loads(json.dumps(body), object_pairs_hook=shuffled)
-    text = json.dumps(other, indent=indent, ensure_ascii=ascii)
+    pairs = list(body.items())
+    seed.shuffle(pairs)
+    text = json.dumps(dict(pairs), indent=indent, ensure_ascii=ascii)
     assert key(text.encode()) == key(body)
+
+
+def reordered(value: Any, choose: Any) -> Any:
+    """`value` with the members of its objects and arrays in another order, or the same."""
+    pairs = [(name, reordered(each, choose)) for name, each in object_of(value).items()]
+    members = [reordered(each, choose) for each in array_of(value)]
+    choose.shuffle(pairs)
+    choose.shuffle(members)
+    return dict(pairs) or members or value
+
+
+@settings(deadline=None, max_examples=100)
+@given(schema=st.dictionaries(st.text(max_size=4), VALUES, min_size=2), choose=SHUFFLERS)
+def test_order_below_the_fields_counts(schema: dict[str, Any], choose: Any) -> None:
+    other = reordered(schema, choose)
+    for name in ("response_format", "tools", "messages"):
+        assert (key({name: [schema]}) == key({name: [other]})) == (json.dumps(schema) == json.dumps(other))
 
 
 @thorough
 @given(
-    name=st.sampled_from([field.name for field in fields(Identity)]),
+    name=st.sampled_from(["scope", "namespace", "server"]),
     one=st.text(max_size=20),
     other=st.text(max_size=20),
 )
-def test_every_part_of_an_identity_counts(name: str, one: str, other: str) -> None:
+def test_who_shares_and_whose_answer_it_is_counts(name: str, one: str, other: str) -> None:
     assume(one != other)
-    assert key({}, replace(IDENTITY, **{name: one})) != key({}, replace(IDENTITY, **{name: other}))
+    assert key({}, replace(SHARING, **{name: one})) != key({}, replace(SHARING, **{name: other}))
 
 
 @thorough
-@given(parts=st.lists(st.text("ab", max_size=3), min_size=7, max_size=7), data=st.data())
+@given(name=st.sampled_from(["method", "url"]), one=st.text(max_size=20), other=st.text(max_size=20))
+def test_where_it_is_sent_counts(name: str, one: str, other: str) -> None:
+    assume(one != other)
+    assert key({}, SHARING, **{name: one}) != key({}, SHARING, **{name: other})
+
+
+def forwarded() -> list[str]:
+    """The names of all headers that a server gets from a client, whatever the client sends."""
+
+    class Everything(dict[str, str]):
+        def __contains__(self, name: object) -> bool:
+            return True
+
+        def __missing__(self, name: str) -> str:
+            return "00-11111111111111111111111111111111-2222222222222222-01" if name == "traceparent" else "a=b"
+
+        def get(self, name: str, _default: Any = None) -> Any:
+            return self[name]
+
+    return sorted(InferenceRequest("function_url", "POST", "/", "", Everything(), b"", None).forwarded_headers)
+
+
+@pytest.mark.parametrize("name", forwarded())
+def test_every_forwarded_header_is_in_the_key_or_cannot_matter(name: str) -> None:
+    keys = {key({}, headers=headers) for headers in ({}, {name: ""}, {name: "a"}, {name: "b"})}
+    assert len(keys) == (1 if name in HEADERS_WITHOUT_INFLUENCE else 4)
+
+
+def test_what_cannot_matter_is_forwarded_and_has_its_reason() -> None:
+    assert HEADERS_WITHOUT_INFLUENCE.keys() <= set(forwarded())
+    assert all(HEADERS_WITHOUT_INFLUENCE.values())
+
+
+@thorough
+@given(parts=st.lists(st.text("ab:", max_size=3), min_size=7, max_size=7), data=st.data())
 def test_parts_do_not_run_into_each_other(parts: list[str], data: st.DataObject) -> None:
+    def of(scope: str, namespace: str, server: str, method: str, url: str, name: str, value: str) -> str:
+        return key({}, Sharing(scope, namespace, server), method=method, url=url, headers={f"x-{name}": value})
+
     others = data.draw(st.permutations(parts))
-    assert (key({}, Identity(*parts)) == key({}, Identity(*others))) == (parts == list(others))
+    assume(":" not in parts[5] + others[5])  # a header's name has none
+    assert (of(*parts) == of(*others)) == (parts == list(others))
+
+
+@pytest.mark.parametrize("name", IGNORABLE)
+def test_who_asks_counts_unless_the_servers_owner_takes_it_out(name: str) -> None:
+    assert len({key({}), key({name: "a"}), key({name: "b"})}) == 3
+    without = replace(SHARING, ignored=frozenset({name}))
+    assert key({name: "a"}, without) == key({name: "b"}, without) == key({}, without)
+    assert key({}, without) != key({}), "an answer that was made with it is none for a server that it counts for"
 
 
 @pytest.mark.parametrize(
@@ -93,16 +169,15 @@ def test_parts_do_not_run_into_each_other(parts: list[str], data: st.DataObject)
         ("0.10", '"0.10"'),
         ("100000000000000000000000001", "100000000000000000000000002"),
         ("null", "false"),
+        ("0", "-0"),
+        ("0.0", "-0.0"),
+        ("-0", "-0.0"),
+        ("[0]", "[-0]"),
         ("[1e5]", '{"0": 1e5}'),
     ],
 )
 def test_numbers_count_as_they_are_written(one: str, other: str) -> None:
     assert key(f'{{"seed": {one}}}'.encode()) != key(f'{{"seed": {other}}}'.encode())
-
-
-def test_the_model_is_the_one_that_is_asked_for() -> None:
-    assert key({"model": "fast"}, model="real-fast") == key({"model": "real-fast"}) == key({}, model="real-fast")
-    assert key({"model": "fast"}, model="real-fast") != key({"model": "fast"}, model="other")
 
 
 def test_of_stream_options_all_but_the_wish_for_usage_counts() -> None:
@@ -112,23 +187,39 @@ def test_of_stream_options_all_but_the_wish_for_usage_counts() -> None:
     )
     assert key({"stream_options": {"include_obfuscation": False}}) != key({})
     assert key({"stream_options": 1}) != key({})
+    assert key({"stream_options": {"include_usage": "yes"}}) != key({})
+
+
+def test_the_form_does_not_count_where_it_is_clear() -> None:
+    assert key({"stream": True}) == key({"stream": False}) == key({"stream": None}) == key({})
+    assert len({key({"stream": value}) for value in (True, "true", 1, 1.0)}) == 4
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"a": 1, "a": 1}', b'{"a": [{"b": 1, "b": 2}]}', b'{"a":' * 3000 + b"1" + b"}" * 3000]
+    "body",
+    [
+        b'{"a": 1, "a": 1}',
+        b'{"a": [{"b": 1, "b": 2}]}',
+        b'{"a":' * 3000 + b"1" + b"}" * 3000,
+        b'{"a": ' + b"1" * 5000 + b"}",
+        '{"a": "ü"}'.encode("latin-1"),
+        '{"a": 1}'.encode("utf-16"),
+        b"[]",
+        b"",
+    ],
 )
 def test_a_body_that_could_be_read_in_two_ways_has_no_key(body: bytes) -> None:
     with pytest.raises(UnclearBodyError):
-        keys_of(IDENTITY, body, None)
+        keys_of(SHARING, replace(SENT, body=body))
 
 
 def test_key_and_digest_are_two_hashes_of_the_same() -> None:
-    keys = keys_of(IDENTITY, b"{}", None)
+    keys = keys_of(SHARING, SENT)
     assert len({keys.key, keys.digest}) == 2
     assert all(len(each) == 64 and int(each, 16) for each in (keys.key, keys.digest))
 
 
 def test_the_canonical_form_is_ascii_without_blanks() -> None:
-    assert canonical('{"b": [0.10, "ü"], "a": {"d": 1e5, "c": null}}'.encode(), None) == (
-        '{"a":{"c":null,"d":1e5},"b":[0.10,"\\u00fc"]}'
+    assert canonical('{"b": [0.10, "ü", -0], "a": {"d": 1e5, "c": null}}'.encode()) == (
+        '{"a":{"d":1e5,"c":null},"b":[0.10,"\\u00fc",-0]}'
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from openai_proxy.server_options import Caching
+from openai_proxy.server_options import IGNORABLE, Caching
 from openai_proxy.servers import Server, ServersFileError, TokenReference, load_servers, parse_servers, warnings_of
 
 GOOD = "a: {url: 'https://api.example/v1/', token: '${A_KEY}', model: m}\n"
@@ -106,6 +106,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ("{}", Caching(3600, None, False)),
         ("{ttl: 60}", Caching(60, None, False)),
         ("{ttl: 60, pool: all-of.us_1, any_temperature: true}", Caching(60, "all-of.us_1", True)),
+        ("{ignore: [user, metadata, safety_identifier]}", Caching(ignore=frozenset(IGNORABLE))),
+        ("{keep: [searches], ignore: []}", Caching(keep=frozenset({"searches"}))),
     ],
 )
 def test_a_server_may_have_its_answers_kept(written: str, read: Caching) -> None:
@@ -126,6 +128,12 @@ def test_a_server_may_have_its_answers_kept(written: str, read: Caching) -> None
         "{pool: [a]}",
         "{any_temperature: perhaps}",
         "{mode: on}",
+        "{ignore: user}",
+        "{ignore: [messages]}",
+        "{ignore: [[user]]}",
+        "{ignore: {user: true}}",
+        "{keep: [everything]}",
+        "{keep: stored}",
     ],
 )
 def test_a_cache_policy_that_is_not_understood_is_refused(written: str) -> None:

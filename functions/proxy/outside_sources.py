@@ -1,0 +1,103 @@
+"""Whether an answer needs more than its request: a search, what stands elsewhere, what a server remembers. Pure.
+
+Its one rule: what looks as if it might counts as if it did. A request too many that passes the response cache by costs
+one call of a server.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from proxy.json_shapes import array_of, object_of
+
+_REMEMBERED = re.compile(
+    r"previous_\w+|conversation(_id)?|container|thread(_id)?|(session|chat|assistant|agent|bot|memory)_id|cached_content"
+)
+_SEARCH = re.compile(
+    r"search|plugin|connector|extension|extra_body|ground|retriev|data_?source|citation|brows|internet|online|compound|"
+    r"^web"
+)
+"""In the name of a field: every provider calls it something else."""
+_SEARCHING_MODELS = frozenset({"sonar", "search", "deepsearch", "research", "deepresearch", "online", "compound"})
+"""Words in the names of models that search whether they are asked to or not: `sonar-pro`, `gpt-4o-search-preview`,
+`some/model:online`, `o3-deep-research`, `groq/compound`."""
+_ADDRESS = re.compile(
+    r"(ur[il]|href)s?$|(file|image|video|audio|document|media|asset|store|upload|attachment)_?ids?$", re.IGNORECASE
+)
+_SEARCHING_TOOL = re.compile(r"web_search")
+_PURE_TOOLS = frozenset({"function", "custom"})
+"""Tools that the client runs. All others the server runs, with answers from elsewhere and effects of their own."""
+_WITHOUT_NAMES = "metadata"
+
+
+def is_stateful(fields: Mapping[str, Any]) -> bool:
+    """Whether the answer depends on what the server remembers, or the server is told to remember it."""
+    if fields.get("store") is True or fields.get("background"):
+        return True
+    if any(value and _REMEMBERED.fullmatch(name) for name, value in fields.items()):
+        return True
+    if object_of(fields.get("prompt")):  # a prompt that the server keeps, in whichever version
+        return True
+    return any(_is_reference(object_of(item)) for item in array_of(fields.get("input")))
+
+
+def is_remembered(path: str, fields: Mapping[str, Any]) -> bool:
+    """Whether the server remembers the answer by an id, which all who get the answer would share.
+
+    It remembers those of `/responses` unless it is told not to, and spoken ones for a while.
+    """
+    return (path == "/responses" and fields.get("store") is not False) or "audio" in array_of(fields.get("modalities"))
+
+
+def uses_hosted_tools(fields: Mapping[str, Any], *, may_search: bool) -> bool:
+    """Whether the server may run tools; `may_search`: one that searches the web does not count."""
+    types = (object_of(tool).get("type") for tool in array_of(fields.get("tools")))
+    return any(not (str(kind) in _PURE_TOOLS or (may_search and _SEARCHING_TOOL.match(str(kind)))) for kind in types)
+
+
+def lets_search(model: str | None, fields: Mapping[str, Any]) -> bool:
+    """Whether the server may look for something elsewhere: `model` always does, or a field lets it."""
+    if not _SEARCHING_MODELS.isdisjoint(re.split(r"[^a-z0-9]+", (model or "").lower())):
+        return True
+    return any(not _is_off(name, value) and _SEARCH.search(name.lower()) for name, value in fields.items())
+
+
+def refers_elsewhere(fields: Mapping[str, Any]) -> bool:
+    """Whether anything in the body stands elsewhere and is named by its address or id: what is there may change."""
+    waiting: list[Any] = [value for name, value in fields.items() if name != _WITHOUT_NAMES]
+    if any(_names_a_place(name, value) for name, value in fields.items()):
+        return True
+    while waiting:
+        value = waiting.pop()
+        found = object_of(value)
+        if any(_names_a_place(name, each) for name, each in found.items()):
+            return True
+        waiting += found.values() or array_of(value)
+    return False
+
+
+def _is_reference(item: Mapping[str, Any]) -> bool:
+    """Whether an item of `input` stands for one that the server has."""
+    if "id" not in item or "role" in item:
+        return False
+    kind = item.get("type")
+    return kind in (None, "item_reference") or (kind == "reasoning" and not item.get("encrypted_content"))
+
+
+def _is_off(name: str, value: Any) -> bool:
+    """`{}` is not: some options have it mean the defaults."""
+    return value is None or value == [] or (value is False and not name.startswith("disable"))
+
+
+def _names_a_place(name: str, value: Any) -> bool:
+    if name == "audio" and object_of(value).get("id"):  # an answer of before, which the server remembers
+        return True
+    return _ADDRESS.search(name) is not None and any(
+        not text.lower().startswith("data:") for text in _texts(value) if text
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    for each in array_of(value) or [value]:
+        if isinstance(each, str):
+            yield each

@@ -1,0 +1,186 @@
+"""Which requests need more than themselves for an answer: the response cache is not for them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from proxy.outside_sources import is_remembered, is_stateful, lets_search, refers_elsewhere, uses_hosted_tools
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "sonar",
+        "sonar-pro",
+        "perplexity/sonar-reasoning",
+        "llama-3.1-sonar-small-128k-online",
+        "gpt-4o-search-preview-2025-03-11",
+        "GPT-4o-Mini-Search-Preview",
+        "gpt-5-search-api",
+        "o3-deep-research",
+        "openai/gpt-5:online",
+        "groq/compound-mini",
+        "compound-beta",
+        "jina-deepsearch-v1",
+    ],
+)
+def test_models_that_always_search(model: str) -> None:
+    assert lets_search(model, {})
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-5.4-mini", "nousresearch/hermes-4-405b", "text-embedding-3-small", "r1-1776", "", None]
+)
+def test_models_that_do_not(model: str | None) -> None:
+    assert not lets_search(model, {})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"web_search_options": {}},
+        {"search_parameters": {"mode": "auto"}},
+        {"enable_search": True},
+        {"search_options": {"forced_search": True}},
+        {"disable_search": False},
+        {"web_search": {"enable": True}},
+        {"plugins": [{"id": "web"}]},
+        {"extra_body": {"google": {}}},
+        {"connectors": [{"id": "web-search"}]},
+        {"data_sources": [{"type": "azure_search"}]},
+        {"search_domain_filter": ["example.com"]},
+        {"force_search_enhancement": True},
+        {"compound_custom": {"tools": {}}},
+        {"Enable_Search": 1},
+    ],
+)
+def test_fields_that_let_a_server_search(fields: dict[str, Any]) -> None:
+    assert lets_search("m", fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"enable_search": False},
+        {"web_search_options": None},
+        {"plugins": []},
+        {"messages": [{"content": "search the web"}], "tools": [{"type": "function", "function": {"name": "search"}}]},
+        {"reasoning_effort": "low", "response_format": {"type": "json_object"}, "seed": 1, "max_completion_tokens": 5},
+    ],
+)
+def test_fields_that_do_not(fields: dict[str, Any]) -> None:
+    assert not lets_search("m", fields)
+
+
+PLACES: list[Any] = [
+    {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+    {"type": "input_image", "image_url": "http://example.com/a.png"},
+    {"type": "input_image", "file_id": "file-1"},
+    {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+    {"type": "file", "file": {"file_id": "file-1"}},
+    {"type": "video_url", "video_url": {"url": "gs://bucket/a"}},
+    {"type": "audio_url", "audio_url": {"url": "/a.wav"}},
+    {"fileData": {"fileUri": "https://example.com/a"}},
+    {"type": "image_file", "image_file": {"file_id": "file-1"}},
+    {"vector_store_ids": ["vs_1"]},
+]
+
+
+@given(place=st.sampled_from(PLACES), name=st.sampled_from(["messages", "input", "prompt", "documents"]))
+def test_what_stands_elsewhere_is_found_wherever_it_is_named(place: Any, name: str) -> None:
+    for value in ([{"role": "user", "content": [{"type": "text", "text": "a"}, place]}], [place], place):
+        assert refers_elsewhere({"model": "m", name: value})
+
+
+def test_an_answer_of_before_that_the_server_remembers_is_elsewhere() -> None:
+    assert refers_elsewhere({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]},
+        {"messages": [{"content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]}]},
+        {"messages": [{"content": [{"type": "file", "file": {"file_data": "data:application/pdf;base64,AA=="}}]}]},
+        {"messages": [{"role": "user", "content": "see https://example.com"}]},
+        {"messages": [{"tool_calls": [{"id": "call_1", "function": {"arguments": '{"url": "https://a"}'}}]}]},
+        {"messages": [{"role": "tool", "tool_call_id": "call_1", "content": "a"}]},
+        {"tools": [{"type": "function", "function": {"parameters": {"properties": {"url": {"type": "string"}}}}}]},
+        {"metadata": {"url": "https://example.com"}},
+        {"audio": {"voice": "alloy", "format": "wav"}},
+    ],
+)
+def test_what_is_in_the_request_is_not_elsewhere(fields: dict[str, Any]) -> None:
+    assert not refers_elsewhere(fields)
+
+
+def test_a_body_that_is_nested_deeply_is_walked() -> None:
+    value: Any = {"file_id": "f"}
+    for _ in range(5000):
+        value = [value]
+    assert refers_elsewhere({"input": value})
+
+
+REMEMBERED: list[dict[str, Any]] = [
+    {"store": True},
+    {"background": True},
+    {"previous_response_id": "r"},
+    {"previous_interaction_id": "i"},
+    {"conversation": {"id": "c"}},
+    {"container": "c"},
+    {"thread_id": "t"},
+    {"assistant_id": "a"},
+    {"cached_content": "cachedContents/1"},
+    {"prompt": {"id": "p"}},
+    {"input": [{"type": "item_reference", "id": "i"}]},
+    {"input": [{"id": "i"}]},
+    {"input": [{"id": "i", "type": None}]},
+    {"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]},
+]
+
+
+@pytest.mark.parametrize("fields", REMEMBERED)
+def test_what_a_server_remembers_matters(fields: dict[str, Any]) -> None:
+    assert is_stateful(fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"store": False, "background": False, "previous_response_id": None},
+        {"prompt": "a", "prompt_cache_key": "k"},
+        {"input": [{"role": "assistant", "id": "msg_1", "content": "a"}]},
+        {"input": [{"type": "reasoning", "id": "rs_1", "encrypted_content": "x"}]},
+        {"input": [{"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"}]},
+    ],
+)
+def test_what_comes_along_does_not(fields: dict[str, Any]) -> None:
+    assert not is_stateful(fields)
+
+
+def test_responses_are_remembered_unless_they_are_not_to_be() -> None:
+    assert is_remembered("/responses", {})
+    assert is_remembered("/responses", {"store": None})
+    assert not is_remembered("/responses", {"store": False})
+    assert not is_remembered("/chat/completions", {})
+    assert is_remembered("/chat/completions", {"modalities": ["text", "audio"]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_hosted", "is_hosted_but_for_searches"),
+    [
+        ("function", False, False),
+        ("custom", False, False),
+        ("web_search", True, False),
+        ("web_search_preview_2025_03_11", True, False),
+        ("code_interpreter", True, True),
+        ("mcp", True, True),
+        (None, True, True),
+        (["function"], True, True),
+    ],
+)
+def test_tools_that_the_server_runs(kind: Any, is_hosted: bool, is_hosted_but_for_searches: bool) -> None:
+    fields = {"tools": [{"type": "function"}, {"type": kind}]}
+    assert uses_hosted_tools(fields, may_search=False) is is_hosted
+    assert uses_hosted_tools(fields, may_search=True) is is_hosted_but_for_searches
