@@ -3,6 +3,7 @@
 What only AWS can know stays a text: `!GetAtt Bus.Arn` reads "${Bus.Arn}", `!Ref Bus` reads "${Bus}".
 """
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,7 +84,12 @@ def parameters_of_template() -> Json:
 
 
 def source() -> Json:
-    """The template as written."""
+    """The template as written. The caller may change it."""
+    return copy.deepcopy(_parsed())
+
+
+@cache
+def _parsed() -> Json:
     return cast("Json", yaml_parse((ROOT / "template.yaml").read_text()))
 
 

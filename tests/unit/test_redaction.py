@@ -35,6 +35,7 @@ def redacted(text: str, **options: Any) -> str:
         ("secret", "canary0123456789abcdef0123456789abcdef"),
         ("secret", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
     ],
+    ids=lambda text: "key" if text == KEY else text,
 )
 @pytest.mark.parametrize("around", ["{}", "Write to {}, please.", '"{}"', "({})\nnext", "see:\t{}!"])
 def test_a_secret_becomes_its_kind_and_hash(kind: str, secret: str, around: str) -> None:
