@@ -8,6 +8,8 @@ PYTHON ?= python3
 STACK ?= openai-proxy
 # More arguments for the command behind a target, as in: make test ARGS="-k sse -x"
 ARGS ?=
+# Processes that run tests side by side, a file each. More than there are processors, because half of the time tests wait.
+WORKERS ?= 4
 
 BIN := .venv/bin
 # SAM keeps its settings in the checkout and reports to nobody.
@@ -23,7 +25,7 @@ run: .venv/ready .venv-ministack/ready ## Run the whole application on this mach
 	@$(BIN)/python -m local run $(ARGS)
 
 test: .venv/ready .venv-ministack/ready .venv-examples/ready ## Run every test, end to end included (ARGS="-k sse -x" to choose)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: export AWS_DEFAULT_REGION ?= us-east-1
 check: .venv/ready ## Lint, format, types, import rules, template, contract tests, openai_servers.yaml
