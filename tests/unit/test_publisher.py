@@ -1,13 +1,18 @@
 """Publishing: one call, failed entries again, and never in silence."""
 
+import contextlib
+import io
 import json
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai_proxy.events import DetailType, Event, MalformedEventError, rfc3339
-from proxy.aws import AwsError
-from proxy.publisher import Publisher
+from proxy.aws import NO_ANSWER, UNREACHABLE, AwsError
+from proxy.publisher import NOT_CONFIRMED, NOT_PUBLISHED, Publisher
 
 
 class FakeBus:
@@ -48,6 +53,93 @@ def test_only_what_failed_is_put_again() -> None:
     assert bus.calls == [["1", "2"], ["2"], ["2"]]
 
 
+REFUSALS = [
+    AwsError("events", "ValidationException", status=400),
+    AwsError("events", "HTTP 413", status=413),
+    AwsError("events", "ThrottlingException", status=400),
+    AwsError("events", "HTTP 503", status=503),
+    AwsError("events", UNREACHABLE),
+    AwsError("events", NO_ANSWER),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.code)
+def test_what_the_common_call_does_not_bring_to_the_bus_goes_alone_and_the_terminal_event_first(
+    refusal: AwsError,
+) -> None:
+    captured, terminal = event("1", "ResponseCaptured"), event("2")
+    bus = FakeBus(refusal, [None], [None])
+    publish(bus, captured, terminal)
+    assert bus.calls == [["1", "2"], ["2"], ["1"]]
+
+
+def test_both_refused_in_one_answer_go_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    bus = FakeBus(["InternalFailure", "InternalFailure"], [None], ["TooLarge"], ["TooLarge"])
+    publish(bus, event("1"), event("2", "ResponseCaptured"))
+    assert bus.calls == [["1", "2"], ["1"], ["2"], ["2"]]
+    line = json.loads(capsys.readouterr().out)
+    assert (line["id"], line["tries"], line["reason"]) == ("2", 3, "TooLarge")
+    assert "secret words" not in str(line)
+
+
+def test_when_the_terminal_event_is_lost_nobody_waits_for_the_captured_one(capsys: pytest.CaptureFixture[str]) -> None:
+    bus = FakeBus(*[AwsError("events", UNREACHABLE)] * 3)
+    publish(bus, event("1"), event("2", "ResponseCaptured"))
+    assert bus.calls == [["1", "2"], ["1"], ["1"]]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["id"], line["tries"]) for line in lines] == [("1", 3), ("2", 1)]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "message"),
+    [
+        ([AwsError("events", UNREACHABLE)] * 3, NOT_PUBLISHED),
+        ([AwsError("events", "ThrottlingException", status=400)] * 3, NOT_PUBLISHED),
+        ([["InternalFailure"]] * 3, NOT_PUBLISHED),
+        ([AwsError("events", NO_ANSWER), *[AwsError("events", UNREACHABLE)] * 2], NOT_CONFIRMED),
+        ([["ThrottlingException"], AwsError("events", "HTTP 500", status=500), ["ThrottlingException"]], NOT_CONFIRMED),
+    ],
+)
+def test_the_line_says_whether_the_bus_may_have_the_event(
+    outcomes: list[Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(FakeBus(*outcomes), event("1"))
+    line = json.loads(capsys.readouterr().out)
+    assert (line["message"], line["id"], line["tries"]) == (message, "1", 3)
+
+
+@given(
+    outcomes=st.lists(
+        st.sampled_from(REFUSALS) | st.lists(st.sampled_from([None, "InternalFailure"]), min_size=2, max_size=2),
+        min_size=6,
+        max_size=6,
+    ),
+    captured_too=st.booleans(),
+)
+def test_every_event_is_taken_or_in_the_log_and_has_no_more_than_three_tries(
+    outcomes: list[Any], captured_too: bool
+) -> None:
+    class Bus(FakeBus):
+        def put_events(self, entries: list[dict[str, str]], timeout: float) -> list[dict[str, Any]]:
+            self.outcomes[0] = (
+                self.outcomes[0][: len(entries)] if isinstance(self.outcomes[0], list) else self.outcomes[0]
+            )
+            results = super().put_events(entries, timeout)
+            taken.update(name for name, result in zip(self.calls[-1], results, strict=True) if "EventId" in result)
+            return results
+
+    taken: set[str] = set()
+    events = [event("1"), event("2", "ResponseCaptured")][: 1 + captured_too]
+    bus, output = Bus(*outcomes), io.StringIO()
+    with contextlib.redirect_stdout(output):
+        published = Publisher(bus, "bus", lambda _: None).publish(events, time.time() + 60)  # pyright: ignore[reportArgumentType]
+    logged = [json.loads(line)["id"] for line in output.getvalue().splitlines()]
+    assert published == ("1" in taken)
+    assert sorted([*taken, *logged]) == [each.id for each in events]
+    tries = Counter(name for call in bus.calls for name in call)
+    assert max(tries.values()) <= 3
+
+
 def test_an_event_that_cannot_be_published_is_logged_whole(capsys: pytest.CaptureFixture[str]) -> None:
     publish(FakeBus(*[AwsError("events", "AccessDenied")] * 3), event("1"))
     line = json.loads(capsys.readouterr().out)
@@ -61,11 +153,6 @@ def test_an_event_is_logged_while_there_is_time_to(capsys: pytest.CaptureFixture
     line = json.loads(capsys.readouterr().out)
     assert bus.calls == []
     assert (line["entry"], line["reason"]) == (event("1").to_entry("bus", "Root=1"), "no time was left")
-
-
-def test_an_answer_for_other_entries_is_no_yes(capsys: pytest.CaptureFixture[str]) -> None:
-    publish(FakeBus([], [], []), event("1"))
-    assert json.loads(capsys.readouterr().out)["entry"]
 
 
 def test_content_is_never_logged(capsys: pytest.CaptureFixture[str]) -> None:
