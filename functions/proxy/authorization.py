@@ -56,7 +56,7 @@ class Authorizer:
             try:
                 return self._still_good(ClientKey.from_context(request.gateway_identity))
             except (ValueError, TypeError) as error:
-                raise _cannot_check() from error
+                raise cannot_check() from error
         authorization = request.headers.get("authorization")
         if not authorization:
             raise ClientError(
@@ -93,17 +93,18 @@ class Authorizer:
             if failed and answer.get("errorMessage") == "Unauthorized":
                 raise _invalid()
             if failed or answer["policyDocument"]["Statement"][0]["Effect"] != "Allow":
-                raise _cannot_check()
+                raise cannot_check()
             return ClientKey.from_context(answer["context"])
         except (AwsError, ValueError, KeyError, TypeError, LookupError, AttributeError) as error:
-            raise _cannot_check() from error
+            raise cannot_check() from error
 
 
 def _invalid() -> ClientError:
     return ClientError(401, "invalid_api_key", "The client key is not valid.", type="authentication_error")
 
 
-def _cannot_check() -> UnavailableError:
+def cannot_check() -> UnavailableError:
+    """The refusal of a request of which nobody can say now whose it is."""
     message = "The client key cannot be checked at the moment."
     return UnavailableError(503, "authorization_unavailable", message, headers={"retry-after": "5"})
 

@@ -170,17 +170,17 @@ class Aws:
             raise error
         return False, answer
 
-    def get_secret(self, secret_id: str) -> str:
+    def get_secret(self, secret_id: str, timeout: float | None = None) -> str:
         """The text of a Secrets Manager secret."""
         call = "secretsmanager.GetSecretValue"
-        answer = self._json("secretsmanager", call, {"SecretId": secret_id})
+        answer = self._json("secretsmanager", call, {"SecretId": secret_id}, timeout)
         if "SecretString" not in answer and "SecretBinary" in answer:
             raise AwsError(call, SECRET_IS_BINARY)
         return _text(call, answer.get("SecretString"))
 
-    def get_parameter(self, name: str) -> str:
+    def get_parameter(self, name: str, timeout: float | None = None) -> str:
         """The value of an SSM parameter, decrypted."""
-        answer = self._json("ssm", "AmazonSSM.GetParameter", {"Name": name, "WithDecryption": True})
+        answer = self._json("ssm", "AmazonSSM.GetParameter", {"Name": name, "WithDecryption": True}, timeout)
         return _text("AmazonSSM.GetParameter", object_of(answer.get("Parameter")).get("Value"))
 
     def _json(

@@ -92,8 +92,9 @@ class ModelList:
             self._known[server.name] = self._failure("upstream_timeout")
             try:
                 token = self._tokens.find(server)
-            except (AwsError, TokenNotFoundError):
-                self._known[server.name] = self._failure("server_not_configured")
+            except (AwsError, TokenNotFoundError) as error:
+                is_set_up = isinstance(error, AwsError)
+                self._known[server.name] = self._failure("token_unavailable" if is_set_up else "server_not_configured")
                 continue
             threads.append(Thread(target=self._ask_one, args=(server, token, inference), daemon=True))
             threads[-1].start()

@@ -9,7 +9,7 @@ import hmac
 
 from openai_proxy.servers import Server
 
-from proxy.authorization import Authorizer
+from proxy.authorization import Authorizer, cannot_check
 from proxy.aws import AwsError
 from proxy.client_key import ClientKey
 from proxy.errors import ClientError
@@ -42,7 +42,7 @@ class WithProviderTokens:
         self._tokens = tokens
 
     def authorize(self, request: InferenceRequest) -> ClientKey:
-        """The key that `request` came with. Raises as `Authorizer.authorize`."""
+        """The key that `request` came with. Raises as `Authorizer.authorize`, and where the token cannot be read."""
         if request.gateway_identity is None and (server := self._server_of(request)):
             scheme, _, sent = request.headers.get("authorization", "").partition(" ")
             if scheme.lower() == "bearer" and self._is_token(sent.strip(), server):
@@ -64,6 +64,8 @@ class WithProviderTokens:
             return False
         try:
             token = self._tokens.find(server)
-        except (AwsError, TokenNotFoundError):
+        except TokenNotFoundError:
             return False
+        except AwsError as error:  # nobody can say that it is not the token
+            raise cannot_check() from error
         return len(token) >= _SHORTEST_TOKEN and hmac.compare_digest(sent.encode(errors="replace"), token.encode())

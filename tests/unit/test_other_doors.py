@@ -6,7 +6,7 @@ import pytest
 from openai_proxy.servers import parse_servers
 from proxy.aws import AwsError
 from proxy.client_key import ClientKey
-from proxy.errors import ClientError
+from proxy.errors import ClientError, UnavailableError
 from proxy.other_doors import ANONYMOUS, Open, WithProviderTokens
 from proxy.request import InferenceRequest
 from proxy.tokens import ProviderTokens
@@ -40,10 +40,11 @@ class FakeAws:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.failure = AwsError("secretsmanager", "ResourceNotFoundException", status=400)
 
-    def get_secret(self, secret_id: str) -> str:
+    def get_secret(self, secret_id: str, timeout: float | None = None) -> str:
         self.asked += 1
-        raise AwsError("secretsmanager", "ResourceNotFoundException")
+        raise self.failure
 
 
 def request(path: str, authorization: str | None, identity: dict[str, Any] | None = None) -> InferenceRequest:
@@ -104,3 +105,14 @@ def test_a_client_key_makes_nobody_look_a_token_up() -> None:
 def test_without_authorization_everybody_is_the_same_client() -> None:
     assert Open().authorize(request("/up/v1/x", None)) == ANONYMOUS
     assert ANONYMOUS.may_use(SERVERS["up"])
+
+
+def test_a_token_that_cannot_be_read_now_is_not_called_a_wrong_key() -> None:
+    keeper, authorizer, aws = door()
+    aws.failure = AwsError("secretsmanager", "InternalServiceError", status=500)
+    with pytest.raises(UnavailableError) as error:
+        keeper.authorize(request("/secret/v1/chat/completions", f"Bearer {TOKEN}"))
+    assert error.value.code == "authorization_unavailable"
+    with pytest.raises(ClientError):
+        keeper.authorize(request("/secret/v1/chat/completions", "Bearer opx-0123456789abcdefghij"))
+    assert (authorizer.asked, aws.asked) == (1, 1)

@@ -5,27 +5,36 @@ from typing import Any
 
 import pytest
 from openai_proxy.servers import Server, token_reference
-from proxy.aws import AwsError
+from proxy.aws import NO_ANSWER, UNREACHABLE, AwsError
 from proxy.errors import UnavailableError
-from proxy.tokens import ProviderTokens
+from proxy.tokens import UNAVAILABLE, ProviderTokens
 
 
 class FakeAws:
-    """Secrets and parameters by name."""
+    """Secrets and parameters by name; every look-up fails with `failure`, if there is one."""
 
     def __init__(self, secrets: dict[str, str], parameters: dict[str, str]) -> None:
         self.secrets, self.parameters = secrets, parameters
-        self.asked = 0
+        self.timeouts: list[float | None] = []
+        self.failure: AwsError | None = None
 
-    def get_secret(self, secret_id: str) -> str:
-        self.asked += 1
-        if secret_id not in self.secrets:
-            raise AwsError("secretsmanager", "ResourceNotFoundException")
-        return self.secrets[secret_id]
+    @property
+    def asked(self) -> int:
+        return len(self.timeouts)
 
-    def get_parameter(self, name: str) -> str:
-        self.asked += 1
-        return self.parameters[name]
+    def get_secret(self, secret_id: str, timeout: float | None = None) -> str:
+        return self._look_up(self.secrets, secret_id, "ResourceNotFoundException", timeout)
+
+    def get_parameter(self, name: str, timeout: float | None = None) -> str:
+        return self._look_up(self.parameters, name, "ParameterNotFound", timeout)
+
+    def _look_up(self, where: dict[str, str], name: str, missing: str, timeout: float | None) -> str:
+        self.timeouts.append(timeout)
+        if self.failure:
+            raise self.failure
+        if name not in where:
+            raise AwsError("secretsmanager", missing, status=400)
+        return where[name]
 
 
 class Clock:
@@ -65,14 +74,17 @@ def test_a_token_is_found(reference: str, token: str) -> None:
 
 @pytest.mark.parametrize(
     "reference",
-    ["${NO_KEY}", "secretsmanager:none", "secretsmanager:json#b", "secretsmanager:plain#a", "secretsmanager:empty"],
+    [
+        *("${NO_KEY}", "secretsmanager:none", "secretsmanager:json#b", "secretsmanager:plain#a"),
+        *("secretsmanager:empty", "ssm:/none"),
+    ],
 )
 def test_a_token_that_is_not_there(reference: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UnavailableError) as error:
         tokens().token_for(server(reference))
     assert (error.value.status, error.value.code) == (503, "server_not_configured")
     line = json.loads(capsys.readouterr().out)
-    assert (line["level"], line["server"]) == ("ERROR", "s")
+    assert (line["level"], line["server"], line["message"], line["cause"]) == ("ERROR", "s", UNAVAILABLE, "not_set_up")
     assert line["reason"]
     assert "t-" not in json.dumps(line).replace("resource-", "")
 
@@ -94,3 +106,119 @@ def test_a_rotated_token_is_picked_up() -> None:
     found.forget()
     found.token_for(server("secretsmanager:plain"))
     assert aws.asked == 3
+
+
+FAULTS = [
+    AwsError("secretsmanager", code, status=status)
+    for code, status in [
+        ("ThrottlingException", 400),
+        ("InternalServiceError", 500),
+        ("AccessDeniedException", 400),
+        ("ExpiredTokenException", 400),
+        ("HTTP 400", 400),
+        ("HTTP 503", 503),
+        (UNREACHABLE, 0),
+        (NO_ANSWER, 0),
+    ]
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.code)
+@pytest.mark.parametrize("reference", ["secretsmanager:plain", "secretsmanager:json#a", "ssm:/p", "${STACK_KEY}"])
+def test_a_token_that_cannot_be_read_now_is_another_fault_than_one_that_is_not_set_up(
+    fault: AwsError, reference: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws, clock = FakeAws(AWS, {"/p": "t-ssm"}), Clock()
+    found = tokens(aws, clock)
+    aws.failure = fault
+    for _ in range(3):  # nobody makes the proxy ask and ask
+        with pytest.raises(UnavailableError) as error:
+            found.token_for(server(reference))
+        assert (error.value.status, error.value.code) == (503, "token_unavailable")
+        assert error.value.headers == {"retry-after": "1"}
+    assert aws.asked == 1
+    line = json.loads(capsys.readouterr().out)
+    assert (line["level"], line["message"], line["cause"]) == ("ERROR", UNAVAILABLE, "not_readable")
+    aws.failure, clock.now = None, 1.0
+    assert found.token_for(server(reference)).startswith("t-")
+
+
+def test_what_cannot_be_read_is_asked_for_less_and_less_often() -> None:
+    aws, clock = FakeAws(AWS, {}), Clock()
+    found = tokens(aws, clock)
+    aws.failure = FAULTS[0]
+    asked: list[float] = []
+    for second in range(60):
+        clock.now = float(second)
+        before = aws.asked
+        with pytest.raises(UnavailableError) as error:
+            found.token_for(server("secretsmanager:plain"))
+        if aws.asked > before:
+            asked.append(clock.now)
+        assert clock.now + float(error.value.headers["retry-after"]) <= asked[-1] + 8
+    assert asked == [0, 1, 3, 7, 15, 23, 31, 39, 47, 55]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.code)
+def test_a_known_token_is_used_for_as_long_as_it_cannot_be_renewed(
+    fault: AwsError, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws, clock = FakeAws({"plain": "old"}, {}), Clock()
+    found = tokens(aws, clock)
+    found.token_for(server("secretsmanager:plain"))
+    aws.failure, asked = fault, list[float]()
+    for second in range(300, 4000, 5):
+        clock.now, before = float(second), aws.asked
+        assert found.token_for(server("secretsmanager:plain")) == "old"
+        if aws.asked > before:
+            asked.append(clock.now)
+    assert asked[:6] == [300, 310, 330, 370, 430, 490]
+    assert set(aws.timeouts[1:]) == {1.0}, "a request waits for a new token no longer than a moment"
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == len(asked)
+    assert {(line["level"], line["cause"], line["still_used"]) for line in lines} == {("WARN", "not_readable", True)}
+    aws.failure, aws.secrets["plain"], clock.now = None, "new", 4100.0
+    assert found.token_for(server("secretsmanager:plain")) == "new"
+
+
+def test_a_known_token_that_is_deleted_is_no_more() -> None:
+    aws, clock = FakeAws({"plain": "old"}, {}), Clock()
+    found = tokens(aws, clock)
+    found.token_for(server("secretsmanager:plain"))
+    del aws.secrets["plain"]
+    clock.now = 300.0
+    with pytest.raises(UnavailableError) as error:
+        found.token_for(server("secretsmanager:plain"))
+    assert error.value.code == "server_not_configured"
+
+
+def test_a_token_that_a_server_refuses_is_read_again_at_once_and_not_all_the_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    aws, clock = FakeAws({"plain": "old"}, {}), Clock()
+    found, one = tokens(aws, clock), server("secretsmanager:plain")
+    assert found.token_for(one) == "old"
+    for second, asked in ((1.0, 2), (2.0, 2), (10.9, 2), (11.0, 3)):
+        clock.now = second
+        assert found.changed(one, "old") is None
+        assert aws.asked == asked
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["message"], line["cause"]) for line in lines] == [(UNAVAILABLE, "refused")] * 2
+    aws.secrets["plain"], clock.now = "new", 21.0
+    assert found.changed(one, "old") == "new"
+    assert found.token_for(one) == "new"
+    assert found.changed(one, "old") == "new", "another request had the old one too"
+    assert aws.asked == 4
+
+
+def test_a_token_that_stands_in_the_servers_file_is_never_another_one() -> None:
+    assert tokens().changed(server("literal"), "literal") is None
+
+
+def test_a_refused_token_that_cannot_be_read_again_stays() -> None:
+    aws = FakeAws({"plain": "old"}, {})
+    found, one = tokens(aws), server("secretsmanager:plain")
+    found.token_for(one)
+    aws.failure = FAULTS[0]
+    assert found.changed(one, "old") is None
+    assert found.token_for(one) == "old"

@@ -14,6 +14,7 @@ const EXAMPLES = [
 ];
 const WHY_UNAVAILABLE = {
   server_not_configured: "No token yet",
+  token_unavailable: "No token at the moment",
   upstream_unreachable: "Cannot be reached",
   upstream_timeout: "Does not answer",
 };

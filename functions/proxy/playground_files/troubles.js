@@ -26,6 +26,7 @@ const BY_CODE = {
   deadline_exceeded: ["The answer took too long", "Ask for less at a time."],
   upstream_unavailable: ["The server has failed several times", "It is given a short rest before it is asked again."],
   server_not_configured: ["The proxy has no token for this server yet", "Its owner has to set one up. Other servers may be ready."],
+  token_unavailable: ["The server’s token cannot be read at the moment", "This should pass soon. Other servers may be ready."],
   authorization_unavailable: ["Keys cannot be checked at the moment", "This should pass soon."],
   limits_unavailable: ["The limits of your key cannot be checked at the moment", "This should pass soon."],
 };
