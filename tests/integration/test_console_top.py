@@ -236,7 +236,7 @@ def test_once_as_text_and_as_json(account: Account, capsys: pytest.CaptureFixtur
     assert document["throttles"] == {"by_source": {"upstream": 4}, "by_server": {}}
     first, second = document["rows"]
     assert (first["model"], first["client"], first["requests"]) == ("gpt-5", "shop", 10)
-    assert (second["model"], second["client"], second["cost"]) == ("unlisted", "lab", "0")
+    assert (second["model"], second["client"], second["cost"]) == ("unlisted", "lab", None)
     assert Decimal(first["cost"]) == Decimal(document["cost"]) == 10 * Decimal("0.00247")
 
 
