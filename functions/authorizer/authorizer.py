@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.client_keys import hash_client_key, is_well_formed, key_id_of
+from openai_proxy.credentials import KEY_HEADERS, sent_key
 
 from authorizer.client_key import ClientKey, DamagedKeyError
 
@@ -53,7 +54,7 @@ class Authorizer:
 
         Raises Unauthorized; DamagedKeyError, UnknownEventError and whatever `keys` raises when it cannot be checked.
         """
-        key = _bearer_token(event)
+        key = sent_key(_key_headers(event))
         if key is None or not is_well_formed(key):
             raise self._refused("no well-formed client key")
         item = self._keys.find(hash_client_key(key))
@@ -85,29 +86,33 @@ def _named(item: Mapping[str, Any]) -> dict[str, Any]:
     return {"client_id": item.get("client_id"), "key_id": key_id_of(item["key_hash"]) if item else None}
 
 
-def _bearer_token(event: Any) -> str | None:
-    """The token, if there is exactly one: with two, API Gateway might remember the answer for the other."""
-    if not isinstance(event, dict):
-        return None
-    request: dict[str, Any] = event  # pyright: ignore[reportUnknownVariableType]
-    single, multiple = (_authorizations(request.get(name)) for name in ("headers", "multiValueHeaders"))
-    if len(single) > 1 or len(multiple) > 1 or len({*single, *multiple}) != 1:
-        return None
-    scheme, _, token = [*single, *multiple][0].strip(" \t").partition(" ")
-    return token.strip(" \t") if scheme.lower() == "bearer" else None
+def _key_headers(event: Any) -> dict[str, str]:
+    """The headers that may carry a key, by their names in lower case.
+
+    The values of one that has several stand side by side, which makes no key of them: nobody knows which is meant.
+    """
+    request: dict[str, Any] = event if isinstance(event, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    single, multiple = (_values(request.get(name)) for name in ("headers", "multiValueHeaders"))
+    found: dict[str, str] = {}
+    for name in single.keys() | multiple.keys():
+        one, all_of_it = single.get(name, []), multiple.get(name, [])
+        is_clear = len(one) <= 1 and len(all_of_it) <= 1 and len({*one, *all_of_it}) == 1
+        found[name] = (one or all_of_it)[0] if is_clear else ",".join([*one, *all_of_it, ""])
+    return found
 
 
-def _authorizations(headers: Any) -> list[str]:
-    """Every value of the header, of any kind: what is no text is no token, but counts."""
-    values: list[str] = []
+def _values(headers: Any) -> dict[str, list[str]]:
+    """Every value of these headers, of any kind: what is no text is no key, but counts."""
+    values: dict[str, list[str]] = {}
     for name, value in headers.items() if isinstance(headers, Mapping) else ():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-        if isinstance(name, str) and name.lower() == "authorization":
-            values += [str(each) for each in (value if isinstance(value, list | tuple) else [value])]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        if isinstance(name, str) and name.lower() in KEY_HEADERS:
+            each = value if isinstance(value, list | tuple) else [value]  # pyright: ignore[reportUnknownVariableType]
+            values.setdefault(name.lower(), []).extend(map(str, each))  # pyright: ignore[reportUnknownArgumentType]
     return values
 
 
 def _allow(client: ClientKey, method_arn: Any) -> dict[str, Any]:
-    # API Gateway remembers a policy for the key, not for the path: it must cover everything that the key may call.
+    # Where API Gateway remembers a policy, it is for the key, not for the path: it covers all that the key may call.
     stage = _STAGE.match(method_arn) if isinstance(method_arn, str) else None
     if stage is None:
         raise UnknownEventError("methodArn is not the ARN of a method of an API")

@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from openai_proxy.credentials import has_key, sent_key
+
 from proxy.aws import AwsError
 from proxy.client_key import ClientKey
 from proxy.errors import ClientError, UnavailableError
@@ -57,19 +59,21 @@ class Authorizer:
                 return self._still_good(ClientKey.from_context(request.gateway_identity))
             except (ValueError, TypeError) as error:
                 raise cannot_check() from error
-        authorization = request.headers.get("authorization")
-        if not authorization:
+        if not has_key(request.headers):
             raise ClientError(
                 401,
                 "invalid_api_key",
                 "No client key. Send it as 'Authorization: Bearer <key>', in an SDK as its API key.",
                 type="authentication_error",
             )
-        digest = hashlib.sha256(authorization.encode(errors="surrogatepass")).digest()
+        sent = sent_key(request.headers)
+        if sent is None:
+            raise _invalid()
+        digest = hashlib.sha256(sent.encode(errors="surrogatepass")).digest()
         remembered = self._remembered.get(digest)
         if remembered and remembered[0] > self._clock():
             return self._still_good(remembered[1])
-        key = self._ask(request, authorization)
+        key = self._ask(request, sent)
         self._remembered[digest] = (self._clock() + self._ttl, key)
         self._remembered.move_to_end(digest)
         if len(self._remembered) > _MAX_REMEMBERED:
@@ -85,8 +89,8 @@ class Authorizer:
         """Forget every answer: after a restore nobody knows how old they are."""
         self._remembered.clear()
 
-    def _ask(self, request: InferenceRequest, authorization: str) -> ClientKey:
-        event = authorizer_event(request, authorization, self._region)
+    def _ask(self, request: InferenceRequest, sent: str) -> ClientKey:
+        event = authorizer_event(request, sent, self._region)
         try:
             result, failed = self._invoke(self._function, json.dumps(event).encode())
             answer: Any = json.loads(result)
@@ -109,15 +113,15 @@ def cannot_check() -> UnavailableError:
     return UnavailableError(503, "authorization_unavailable", message, headers={"retry-after": "5"})
 
 
-def authorizer_event(request: InferenceRequest, authorization: str, region: str) -> dict[str, Any]:
-    """The REQUEST event (payload 1.0) that API Gateway would send to its authorizer for this request."""
+def authorizer_event(request: InferenceRequest, key: str, region: str) -> dict[str, Any]:
+    """The REQUEST event (payload 1.0) that API Gateway would send to its authorizer for this request and its key."""
     return {
         "type": "REQUEST",
         "methodArn": f"arn:aws:execute-api:{region}:000000000000:function-url/url/{request.method}{request.path}",
         "resource": "/{proxy+}",
         "path": request.path,
         "httpMethod": request.method,
-        "headers": {"Authorization": authorization},
+        "headers": {"Authorization": f"Bearer {key}"},
         "queryStringParameters": None,
         "pathParameters": None,
         "stageVariables": None,

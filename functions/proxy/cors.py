@@ -6,6 +6,7 @@ A function URL's own CORS setting would add its headers to the function's, and b
 from collections.abc import Mapping
 
 _ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+_KEY_HEADERS = "authorization, x-api-key, api-key"
 _EXPOSED = "*"
 
 
@@ -31,6 +32,6 @@ class Cors:
             return allowed
         return allowed | {
             "access-control-allow-methods": _ALLOWED_METHODS,
-            "access-control-allow-headers": headers.get("access-control-request-headers", "authorization"),
+            "access-control-allow-headers": headers.get("access-control-request-headers", _KEY_HEADERS),
             "access-control-max-age": "7200",
         }

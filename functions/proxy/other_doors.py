@@ -7,6 +7,7 @@ servers file, where people write things like "ollama", is no key.
 
 import hmac
 
+from openai_proxy.credentials import sent_key
 from openai_proxy.servers import Server
 
 from proxy.authorization import Authorizer, cannot_check
@@ -44,8 +45,8 @@ class WithProviderTokens:
     def authorize(self, request: InferenceRequest) -> ClientKey:
         """The key that `request` came with. Raises as `Authorizer.authorize`, and where the token cannot be read."""
         if request.gateway_identity is None and (server := self._server_of(request)):
-            scheme, _, sent = request.headers.get("authorization", "").partition(" ")
-            if scheme.lower() == "bearer" and self._is_token(sent.strip(), server):
+            sent = sent_key(request.headers)
+            if sent and self._is_token(sent, server):
                 return ClientKey(f"token.{server.name}", servers=frozenset({server.name}), name="Provider token")
         return self._authorizer.authorize(request)
 

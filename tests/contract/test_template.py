@@ -198,8 +198,8 @@ def test_the_rest_api_asks_the_authorizer() -> None:
     stack = deployed(AuthorizerCacheSeconds="7")
     (authorizer,) = stack.of_type("AWS::ApiGateway::Authorizer").values()
     assert authorizer["Type"] == "REQUEST"
-    assert authorizer["IdentitySource"] == "method.request.header.Authorization"
-    assert authorizer["AuthorizerResultTtlInSeconds"] == "7"
+    assert "IdentitySource" not in authorizer, "a header that is demanded would be the only one for keys"
+    assert authorizer["AuthorizerResultTtlInSeconds"] == 0, "nothing tells the answer for one key from that for another"
     assert authorizer["AuthorizerUri"].endswith(
         "lambda:path/2015-03-31/functions/${AuthorizerFunction.Arn}/invocations"
     )

@@ -24,6 +24,13 @@ def test_chat_through_the_rest_api(client: Client):
     assert (entry["door"], entry["outcome"], entry["input_tokens"]) == ("rest_api", "completed", 1)
 
 
+@pytest.mark.parametrize("header", ["x-api-key", "api-key"])
+def test_a_key_in_the_header_of_another_sdk(client: Client, header: str):
+    url = f"{client.stack.environment['REST_API_URL']}demo/v1/chat/completions"
+    assert httpx.post(url, headers={header: client.key}, json=HELLO, timeout=60).status_code == 200
+    assert httpx.post(url, headers={header: "opx-wrong"}, json=HELLO, timeout=60).status_code == 401
+
+
 def test_stream_through_the_rest_api_is_whole(client: Client):
     answer = post(client, client.key, {**HELLO, "stream": True})
     assert answer.headers["content-type"].startswith("text/event-stream")

@@ -68,6 +68,30 @@ def test_a_yes_is_remembered_for_its_time_and_per_key() -> None:
     assert len(function.asked) == 4
 
 
+def test_a_key_is_the_same_in_every_header_and_a_yes_is_for_it_alone() -> None:
+    function = FakeFunction({"policyDocument": POLICY, "context": CONTEXT})
+    keys = authorizer(function)
+
+    def ask(headers: dict[str, str]) -> None:
+        keys.authorize(InferenceRequest("function_url", "POST", "/openai/v1/x", "", headers, b"", None))
+
+    for headers in ({"authorization": "Bearer k"}, {"x-api-key": "k"}, {"api-key": "k", "authorization": ""}):
+        ask(headers)
+    assert len(function.asked) == 1
+    ask({"x-api-key": "k", "authorization": "Bearer other"})
+    ask({"x-api-key": "another"})
+    assert [event["headers"] for event in function.asked] == [
+        {"Authorization": "Bearer k"},
+        {"Authorization": "Bearer other"},
+        {"Authorization": "Bearer another"},
+    ]
+    for unclear in ({"x-api-key": "k", "api-key": "other"}, {"authorization": "Basic k"}, {"x-api-key": " "}):
+        with pytest.raises(ClientError) as refused:
+            ask(unclear)
+        assert (refused.value.status, refused.value.code) == (401, "invalid_api_key")
+    assert len(function.asked) == 3
+
+
 def test_what_is_remembered_is_bounded() -> None:
     function = FakeFunction({"policyDocument": POLICY, "context": CONTEXT})
     keys = authorizer(function)

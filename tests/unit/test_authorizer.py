@@ -224,6 +224,44 @@ def test_of_two_keys_neither_is_taken(headers: Any, multiple: Any):
     assert keys.asked == []
 
 
+@pytest.mark.parametrize("header", ["x-api-key", "X-Api-Key", "api-key", "API-KEY"])
+def test_the_headers_of_other_sdks_carry_the_key_bare(header: str):
+    assert authorizer(FakeKeys(ITEM))(event(authorization=f" {KEY}\t", header=header))["principalId"] == "web-shop"
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_good"),
+    [
+        ({"Authorization": f"Bearer {KEY}", "x-api-key": "of the gateway"}, True),
+        ({"Authorization": "", "x-api-key": KEY}, True),
+        ({"Authorization": " ", "api-key": KEY, "x-api-key": ""}, True),
+        ({"x-api-key": KEY, "api-key": KEY}, True),
+        ({"Authorization": "Bearer another", "x-api-key": KEY}, False),
+        ({"Authorization": f"Basic {KEY}", "x-api-key": KEY}, False),
+        ({"Authorization": "Bearer ", "x-api-key": KEY}, False),
+        ({"Authorization": None, "x-api-key": KEY}, False),
+        ({"x-api-key": KEY, "api-key": "another"}, False),
+        ({"x-api-key": KEY, "X-Api-Key": KEY}, False),
+        ({"x-api-key": KEY, "X-API-KEY": ""}, False),
+        ({"x-api-key": [KEY, KEY]}, False),
+        ({"x-api-key": {"a": KEY}}, False),
+        ({"x-api-key": f"Bearer {KEY}"}, False),
+        ({"api-k\u0435y": KEY}, False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["headers", "multiValueHeaders"])
+def test_authorization_counts_alone_and_without_it_all_headers_have_to_agree(headers: Any, is_good: bool, kind: str):
+    request = event() | {"headers": None, "multiValueHeaders": None} | {kind: headers}
+    keys = FakeKeys(ITEM)
+
+    if is_good:
+        assert authorizer(keys)(request)["principalId"] == "web-shop"
+    else:
+        with pytest.raises(Unauthorized):
+            authorizer(keys)(request)
+        assert keys.asked == []
+
+
 def test_one_kind_of_headers_is_enough():
     request = event()
 

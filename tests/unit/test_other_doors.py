@@ -95,6 +95,13 @@ def test_everything_else_is_the_authorizers_to_judge(
     assert authorizer.asked == 1
 
 
+@pytest.mark.parametrize("header", ["x-api-key", "api-key"])
+def test_other_sdks_send_a_token_in_headers_of_their_own(header: str) -> None:
+    keeper, _, _ = door()
+    sent = InferenceRequest("function_url", "POST", "/up/v1/chat/completions", "", {header: TOKEN}, b"", None)
+    assert keeper.authorize(sent).client_id == "token.up"
+
+
 def test_a_client_key_makes_nobody_look_a_token_up() -> None:
     keeper, authorizer, aws = door()
     with pytest.raises(ClientError):
