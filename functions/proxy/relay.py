@@ -108,6 +108,10 @@ class Relay:
         if document is not None:
             self._answers.document(inference, response, document)
             return
+        if "content-encoding" in request.headers:
+            from proxy.request_coding import unpacked  # noqa: PLC0415  # few clients pack what they send
+
+            inference.request = request = unpacked(request)
         asked = RequestBody(request, target)
         inference.end_user = asked.end_user
         candidates = self._routes.candidates(target, asked, key)

@@ -1,7 +1,10 @@
 """The response cache at the proxy: what is kept, who gets it, in which form, and what an event says of it."""
 
+import base64
+import gzip
 import hashlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -43,6 +46,25 @@ def each_its_own(connection: Connection, request: Received) -> None:
 
 def ask(proxied: Any, body: Any = None, **more: Any) -> RecordedResponse:
     return proxied.call(CHAT if body is None else body, path=more.pop("path", KEPT), **more)
+
+
+def test_a_packed_request_has_the_key_of_the_plain_one() -> None:
+    with caches(answering(ANSWER)) as cached:
+        proxied = cached.proxy()
+        assert ask(proxied).headers["x-cache"] == "MISS"
+        packed = base64.b64encode(gzip.compress(json.dumps(CHAT).encode())).decode()
+        event = {
+            "version": "2.0",
+            "rawPath": KEPT,
+            "rawQueryString": "",
+            "headers": {"authorization": "Bearer good", "content-encoding": "gzip"},
+            "requestContext": {"http": {"method": "POST"}},
+            "body": packed,
+            "isBase64Encoded": True,
+        }
+        response = RecordedResponse()
+        proxied.relay.serve(event, response, time.time() + 60)
+    assert response.headers["x-cache"] == "HIT"
 
 
 def test_a_stream_is_replayed_byte_for_byte_and_costs_nothing() -> None:

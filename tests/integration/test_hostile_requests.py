@@ -8,6 +8,7 @@ import base64
 import email.message
 import email.parser
 import email.policy
+import gzip
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -490,6 +491,50 @@ def test_one_good_key_and_nothing_else_lets_in(judged: Watched, headers: Any, st
     assert bool(received) is (status == 200)
     assert code is None or error_of(response)["code"] == code
     assert KEY not in response.body.decode() + json.dumps(dict(response.headers)) + json.dumps(judged.events)
+
+
+# -------------------------------------------------------------------------------------------------------- packed bodies
+
+
+@pytest.mark.parametrize("door", ["function_url", "rest_api"])
+def test_a_server_gets_a_packed_body_as_it_was(watched: Watched, door: str) -> None:
+    body = '{"model": "mödel", "messages": []}'.encode()
+    event = url_event(headers={"Content-Encoding": "gzip, X-GZIP"}, body=gzip.compress(gzip.compress(body)))
+    if door == "rest_api":
+        rest = rest_event("/up/v1/chat/completions", headers=event["headers"])
+        event = rest | {"body": event["body"], "isBase64Encoded": True}
+    response, [request] = watched.serve(event)
+    assert (response.status, request.body) == (200, body)
+    assert "content-encoding" not in request.headers
+    assert request.headers["content-length"] == str(len(body))
+    [detail] = watched.events
+    assert (detail["data"]["request"]["size"], detail["data"]["request"]["model"]) == (len(body), "mödel")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "code"),
+    [
+        ("br", b"x", 415, "unsupported_encoding"),
+        ("gzip", b"x", 400, "invalid_body"),
+        ("gzip", gzip.compress(bytes(7 * 1024 * 1024)), 413, "request_too_large"),
+        ("gzip", gzip.compress(b'{"model": "forbidden"}'), 403, "model_not_allowed"),
+        ("gzip", gzip.compress(b'{"model": "allowed", "model": "forbidden"}'), 400, "invalid_json"),
+    ],
+)
+def test_a_packed_body_passes_no_check_unseen(
+    proxy_for: ProxyFor, encoding: str, body: bytes, status: int, code: str
+) -> None:
+    relay = proxy_for(models="allowed")
+    response, received = relay.serve(url_event(headers={"content-encoding": encoding}, body=body))
+    assert (response.status, error_of(response)["code"], received) == (status, code, [])
+    [detail] = relay.events
+    assert detail["data"]["error"]["type"] == code, "the request was authorised: it has its event"
+
+
+def test_a_packed_body_is_not_looked_at_without_a_key(judged: Watched) -> None:
+    event = url_event(headers={"content-encoding": "gzip", "authorization": "Bearer x"}, body=b"no gzip")
+    response, received = judged.serve(event)
+    assert (response.status, error_of(response)["code"], received) == (401, "invalid_api_key", [])
 
 
 # ---------------------------------------------------------------------------------------------------- model allow-lists
