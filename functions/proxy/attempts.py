@@ -3,7 +3,8 @@
 A connection that fails and a status that says "not now" (408, 429, 5xx) are tried again, after a pause with jitter or
 the one that `Retry-After` asks for; then the server's fallbacks get their turn. A server that fell silent is not asked
 again: it may be working on the answer, and would bill it twice. One that its breaker keeps out is not asked at all.
-What nobody can do better is passed on as it came.
+What nobody can do better is passed on as it came. A server that refuses the question for a stream's usage, which its
+client did not ask, is asked once more without it, whatever its retries.
 """
 
 import math
@@ -21,6 +22,7 @@ from proxy.request import InferenceRequest, Target, url_of
 from proxy.routing import Candidate
 from proxy.tokens import ProviderTokens
 from proxy.upstream import Answer, HttpTransport
+from proxy.usage_refusal import UsageRefusals, refuses_usage
 
 _NOT_NOW = frozenset({408, 429, 500, 502, 503, 504, 529})
 _TOKEN_REFUSED = 401
@@ -44,6 +46,7 @@ class Attempts:
         self._transport = transport
         self._tokens = tokens
         self._breakers = breakers
+        self._usage = UsageRefusals()
         self._sleep = sleep
         self._chance = chance
 
@@ -67,8 +70,17 @@ class Attempts:
                 outcome.close()
             server = candidate.server
             inference.server = server.name
-            inference.body = sent = body.outgoing(server.model, candidate.replacement)
+            asks = self._usage.may_ask(server)
+            inference.body = sent = body.outgoing(server.model, candidate.replacement, asks_usage=asks)
             outcome = self._refusal(server, inference) or self._ask(server, request, target, sent, deadline, inference)
+            if sent.asks_usage_unasked and refuses_usage(outcome):
+                if isinstance(outcome, Answer):
+                    outcome.close()
+                inference.attempts[-1]["error"] = "stream_options_refused"
+                inference.body = sent = body.outgoing(server.model, candidate.replacement, asks_usage=False)
+                outcome = self._ask(server, request, target, sent, deadline, inference)
+                if isinstance(outcome, Answer) and outcome.status < 300:
+                    self._usage.learn(server)
             if isinstance(outcome, Answer) and outcome.status not in _NOT_NOW and outcome.status != _TOKEN_REFUSED:
                 return outcome
         if isinstance(outcome, Answer):

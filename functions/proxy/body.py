@@ -98,8 +98,8 @@ class RequestBody:
         """About how many tokens the prompt has."""
         return 0 if self._fields is None else input_tokens(self._fields)
 
-    def outgoing(self, default_model: str, replacement: str = "") -> OutgoingBody:
-        """Fill in the default model, and ask a streamed chat for its usage.
+    def outgoing(self, default_model: str, replacement: str = "", *, asks_usage: bool = True) -> OutgoingBody:
+        """Fill in the default model, and ask a streamed chat for its usage, unless its server would refuse that.
 
         A `replacement` takes the place of the model that the client named. Bodies of unknown form pass untouched.
         """
@@ -110,7 +110,7 @@ class RequestBody:
             added["model"] = replacement or default_model
         stream = fields.get("stream") is True
         options = fields.get("stream_options")
-        asks = stream and self._operation in _STREAMS_WITH_USAGE_OPTION and _lacks_usage(options)
+        asks = asks_usage and stream and self._operation in _STREAMS_WITH_USAGE_OPTION and _lacks_usage(options)
         if asks:
             added["stream_options"] = {**(options or {}), "include_usage": True}
         model = added.get("model") or self.model

@@ -1,6 +1,7 @@
 """Calls of upstream servers and of AWS over `http1`, whose errors end here."""
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -60,11 +61,34 @@ class Answer:
         self._patience = min(timeouts.idle, timeouts.keep_alive)
         self._latest = time.perf_counter() + deadline - time.time()
         self._waited = 0.0
+        self._body: Iterator[bytes] | None = None
         self.on_silence: Callable[[], None] = lambda: None
         self.status = head.status
         self.headers = head.headers
 
     def __iter__(self) -> Iterator[bytes]:
+        body, self._body = self._body, None
+        return self._pieces() if body is None else body
+
+    def peek(self, most: int) -> bytes:
+        """The body up to the piece that makes it longer than `most` bytes; all of it comes again when iterated.
+
+        Raises UpstreamError, and so does the end of what comes again then.
+        """
+        body, held = iter(self), bytearray()
+        try:
+            for piece in body:
+                held += piece
+                if len(held) > most:
+                    break
+        except UpstreamError as error:
+            body = _raising(error)
+            raise
+        finally:
+            self._body = itertools.chain([bytes(held)] if held else [], body)
+        return bytes(held)
+
+    def _pieces(self) -> Iterator[bytes]:
         try:
             yield from self._exchange.connection.body(self._head, self._exchange.method, self._receive)
         except HttpError as error:
@@ -220,6 +244,12 @@ class _Exchange:
     def release(self) -> None:
         """Give the connection back, or close it when the answer was not read to its end."""
         self._pool.release(self._url, self.connection)
+
+
+def _raising(error: UpstreamError) -> Iterator[bytes]:
+    """A body that breaks before its first piece."""
+    raise error
+    yield b""
 
 
 def _upstream_error(server: str, error: HttpError, *, late: bool) -> UpstreamError:

@@ -146,6 +146,14 @@ def _some_of(key: str, name: str, value: Any, known: tuple[str, ...]) -> frozens
     return frozenset(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
+def _include_usage(value: Any) -> bool:
+    if value not in ("true", "false"):
+        raise OptionError(
+            "include_usage", "neither true nor false", "write false for a server that refuses stream_options"
+        )
+    return value == "true"
+
+
 def _mapping(key: str, value: Any, remedy: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise OptionError(key, "not a mapping", remedy)
@@ -175,6 +183,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "timeouts": _timeouts,
     "breaker": _breaker,
     "cache": _cache,
+    "include_usage": _include_usage,
 }
 OPTIONS = tuple(_READERS)
 """The keys."""

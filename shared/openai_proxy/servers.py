@@ -59,6 +59,8 @@ class Server:
     breaker: Breaker = field(default_factory=Breaker)
     cache: Caching | None = None
     """Whether and how its answers are kept in the response cache; a client key's own policy goes before it."""
+    include_usage: bool = True
+    """Whether a streamed chat is asked for its usage with `stream_options`, where the client does not ask itself."""
 
     @property
     def is_loopback(self) -> bool:

@@ -139,3 +139,20 @@ def test_a_server_may_have_its_answers_kept(written: str, read: Caching) -> None
 def test_a_cache_policy_that_is_not_understood_is_refused(written: str) -> None:
     with pytest.raises(ServersFileError, match=r"server 'a', key 'cache': .* Remedy: "):
         parse_servers(GOOD.replace("model: m", f"model: m, cache: {written}"))
+
+
+@pytest.mark.parametrize(("written", "read"), [("true", True), ("false", False)])
+def test_usage_is_asked_for_unless_the_file_says_no(written: str, read: bool) -> None:
+    assert parse_servers(GOOD)["a"].include_usage is True
+    assert parse_servers(GOOD.replace("model: m", f"model: m, include_usage: {written}"))["a"].include_usage is read
+
+
+@pytest.mark.parametrize("written", ["no", "0", "False", "''", "[]", "{}", "never"])
+def test_a_wish_for_usage_that_is_not_understood_is_refused(written: str) -> None:
+    with pytest.raises(ServersFileError, match=r"server 'a', key 'include_usage': .* Remedy: write false "):
+        parse_servers(GOOD.replace("model: m", f"model: m, include_usage: {written}"))
+
+
+def test_of_the_shipped_servers_the_one_that_refuses_the_question_is_not_asked() -> None:
+    servers = load_servers(Path(__file__).parents[2] / "openai_servers.yaml")
+    assert {name for name, server in servers.items() if not server.include_usage} == {"mistral"}

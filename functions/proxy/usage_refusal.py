@@ -1,0 +1,57 @@
+"""Servers that refuse to be asked for the usage of a stream. Pure, but for what is remembered of a sandbox.
+
+The proxy adds `stream_options` to streamed chats, to have them metered. Where a server takes that for the client's
+mistake, it is asked once more without, and not again like that. Its one rule: only what a server accepts afterwards is
+remembered, so that nobody can talk a server's usage away with a prompt that looks like a refusal.
+"""
+
+import re
+
+from openai_proxy.servers import Server
+
+from proxy.errors import UpstreamError
+from proxy.upstream import Answer
+
+_NOT_OF_THE_BODY = frozenset({401, 402, 403, 404, 408, 429, 502, 503, 504, 529})
+_OF_THE_BODY = frozenset({400, 422})
+_LONGEST = 64 * 1024
+_NAMED = re.compile(rb"stream_?options|include_?usage", re.IGNORECASE)
+_UNNAMED = re.compile(
+    rb"extra_forbidden|(?:extra|additional)[ _]+(?:inputs?|fields?|propert|param|arg|key)"
+    rb"|(?:unrecogni[sz]ed|unknown|unexpected|unsupported|not[ _]supported|unallowed|disallowed|invalid)[ _]+"
+    rb"(?:request[ _]+|keyword[ _]+|json[ _]+)?(?:arg|field|param|propert|key|option|member)",
+    re.IGNORECASE,
+)
+
+
+class UsageRefusals:
+    """What one sandbox has learned of its servers."""
+
+    def __init__(self) -> None:
+        self._refused_by = set[str]()
+
+    def may_ask(self, server: Server) -> bool:
+        """Whether `server` may be asked for the usage of a stream."""
+        return server.include_usage and server.name not in self._refused_by
+
+    def learn(self, server: Server) -> None:
+        """`server` has accepted a request without the question that it refused with it."""
+        self._refused_by.add(server.name)
+
+
+def refuses_usage(outcome: Answer | Exception) -> bool:
+    """Whether a request that asked for usage may have been refused because of that.
+
+    The body of an answer is read, and comes again to whoever reads it afterwards.
+    """
+    if not isinstance(outcome, Answer):
+        return isinstance(outcome, UpstreamError) and bool(_NAMED.search(outcome.message.encode()))
+    if outcome.status < 400 or outcome.status in _NOT_OF_THE_BODY:
+        return False
+    try:
+        said = outcome.peek(_LONGEST)
+    except UpstreamError:
+        return False
+    if _NAMED.search(said):
+        return True
+    return outcome.status in _OF_THE_BODY and (not said.strip() or bool(_UNNAMED.search(said)))
