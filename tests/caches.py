@@ -22,19 +22,21 @@ from tests.relays import CONTENT, DONE, USAGE_CHUNK, Proxy, RecordingBus
 
 PRICES = parse_price_book("servers:\n  kept:\n    models:\n      real-model: {input: 1, output: 2}\n")
 STREAM = b"".join([*CONTENT, USAGE_CHUNK, DONE])
+FREE = "attribute_not_exists(cache_key) OR lease_until <= :now OR #owner = :owner"
 CHAT: dict[str, Any] = {"model": "m", "temperature": 0, "messages": [{"role": "user", "content": "Hello"}]}
 
 
 class FakeTable:
     """The cache table as `Aws` shows it, shared by threads. It knows the conditions of leases and refuses others.
 
-    `failure` is raised by every call while it is set.
+    `failure` is raised by every call while it is set; `lost` by writes that are done nevertheless.
     """
 
     def __init__(self) -> None:
         self.items: dict[str, Any] = {}
         self.calls: list[str] = []
         self.failure: AwsError | None = None
+        self.lost: AwsError | None = None
         self._lock = threading.Lock()
 
     def _begin(self, call: str) -> None:
@@ -43,22 +45,31 @@ class FakeTable:
             raise self.failure
 
     def get_item(self, arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
+        key, projected = arguments["Key"]["cache_key"]["S"], arguments.get("ProjectionExpression")
         with self._lock:
-            self._begin("get")
-            return self.items.get(arguments["Key"]["cache_key"]["S"], {})
+            self._begin("look" if projected else "get" if not key.startswith("lease#") else "get lease")
+            item = self.items.get(key, {})
+            return {name: value for name, value in item.items() if projected in (None, name)}
 
-    def put_item(self, arguments: dict[str, Any], _timeout: float) -> bool:
-        assert arguments["ConditionExpression"] == "attribute_not_exists(cache_key) OR lease_until < :now"
+    def put_item(self, arguments: dict[str, Any], timeout: float) -> bool:
+        item, values = arguments["Item"], arguments["ExpressionAttributeValues"]
+        key = item["cache_key"]["S"]
         with self._lock:
             self._begin("put")
-            item, now = arguments["Item"], arguments["ExpressionAttributeValues"][":now"]["N"]
-            known = self.items.get(item["cache_key"]["S"])
-            if known and int(known["lease_until"]["N"]) >= int(now):
-                return False
-            self.items[item["cache_key"]["S"]] = item
-            return True
+            known = self.items.get(key)
+            is_own = known is not None and known.get("owner") == values[":owner"]
+            if arguments["ConditionExpression"] == "#owner = :owner":
+                may = is_own
+            else:
+                assert arguments["ConditionExpression"] == FREE
+                may = not known or is_own or int(known["lease_until"]["N"]) <= int(values[":now"]["N"])
+            if may:
+                self.items[key] = item
+            if self.lost:
+                raise self.lost
+            return may
 
-    def delete_item(self, arguments: dict[str, Any], _timeout: float) -> bool:
+    def delete_item(self, arguments: dict[str, Any], timeout: float) -> bool:
         assert arguments["ConditionExpression"] == "#owner = :owner"
         with self._lock:
             self._begin("delete")
@@ -90,14 +101,17 @@ class FakeBucket:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.calls: list[str] = []
         self.failure: AwsError | None = None
 
     def put(self, key: str, body: bytes, timeout: float) -> None:
+        self.calls.append("put")
         if self.failure:
             raise self.failure
         self.objects[key] = body
 
     def get(self, key: str, timeout: float, largest: int) -> bytes:
+        self.calls.append("get")
         if self.failure:
             raise self.failure
         if key not in self.objects:

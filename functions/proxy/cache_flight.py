@@ -12,7 +12,7 @@ from proxy.meter import Meter
 
 @dataclass(slots=True)
 class Flight:
-    """What is to be kept, and under which key. `leads`: others may be waiting for it."""
+    """What is to be kept, and under which key. `leads`: it has the `lease`, and others may be waiting for it."""
 
     keys: Keys
     policy: Policy
@@ -21,6 +21,7 @@ class Flight:
     fields: Mapping[str, Any]
     is_stream: bool
     capture: Capture
+    lease: str = ""
     leads: bool = False
     headers: Mapping[str, str] | None = None
     """Those of the answer that reach the client, once it has begun."""

@@ -139,7 +139,7 @@ class Application:
 
             name, endpoint = environ.get("CACHE_BUCKET"), environ.get("AWS_ENDPOINT_URL")
             s3 = S3(self._transport, _credentials(environ, self._transport), region, endpoint)
-            timeout, patience = (5.0, 5.0) if endpoint else (0.15, 0.5)  # an emulator has a pace of its own
+            timeout, patience = (5.0, 2.0) if endpoint else (0.15, 0.5)  # an emulator has a pace of its own
             settings = Settings.from_environ(environ, patience)
             return ResponseCache(CacheTable(aws, table, timeout), Bucket(s3, name) if name else None, settings)
 

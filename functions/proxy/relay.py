@@ -98,7 +98,10 @@ class Relay:
         if inference.taken:
             self._limits.release(inference.taken, inference.spent)
         if inference.key:
-            self._records.keep(inference, deadline, trace_id, self._captured(inference, deadline))
+            captured = self._captured(inference, deadline)
+            self._records.keep(inference, deadline, trace_id, captured)
+            if captured and self._cache:
+                self._cache().published(inference, captured)
 
     def _relay(
         self, request: InferenceRequest, key: ClientKey, response: Response, deadline: float, inference: Inference

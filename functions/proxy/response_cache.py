@@ -3,14 +3,15 @@
     policy ─▶ key ─▶ item ─▶ answer                                            HIT
                        └─▶ lease taken ─▶ the server ─▶ ResponseCaptured       MISS
                        └─▶ somebody has it ─▶ a bounded wait ─▶ HIT or MISS
+                       └─▶ another one's would not do ─▶ the server            MISS
 
-Its one rule: it never fails a request, and never holds one up beyond a small bound. A table that does not answer is not
-asked again for a moment; a leader that dies loses its lease; and whoever waited long enough goes alone. Loaded by the
-first request that has a policy.
+Its one rule: it never fails a request, and never holds one up beyond a small bound. A table or a bucket that does not
+answer is not asked again for a moment; only what another request may bring is waited for; and whoever waited long
+enough goes alone. Loaded by the first request that has a policy.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from proxy.body import RequestBody
 from proxy.cache_flight import Flight
 from proxy.cache_item import Stored, Unusable, label_of, stored_of
 from proxy.cache_key import SentRequest, Sharing, UnclearBodyError, keys_of
+from proxy.cache_leases import SHORTEST_LIFE, Leases
 from proxy.cache_policy import Wish, policy_of, refusal, wish_of
 from proxy.cache_table import CacheTable
 from proxy.cache_use import CacheUse
@@ -34,12 +36,12 @@ from proxy.replay import Replay
 from proxy.request import InferenceRequest, Target, url_of
 from proxy.routing import Candidate
 
-_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.05, 0.8, 1.6
 _OUT_SECONDS = 5.0
-"""How long a table that failed is not asked."""
-_SHARE_OF_TIME = 0.25
+"""How long a table or a bucket that failed is not asked."""
+_SHARE_OF_TIME = 0.5
 """Of the time that is left to a request: as much as it may wait for somebody else's answer."""
 _PUT_SECONDS = 2.0
+_NO_FAULT_OF_THE_BUCKET = frozenset({"NoSuchKey", "TooLarge"})
 
 
 class Objects(Protocol):
@@ -53,19 +55,31 @@ class Objects(Protocol):
 class Settings:
     """`largest` answer in bytes that is kept; seconds to `wait` for an answer that somebody else fetches; 0: never.
 
-    `patience` is how long, in seconds, reading an object may take.
+    `patience` is how long, in seconds, reading an object may take; `first_byte` how long a server may take to begin,
+    where it has no such time of its own: nobody is waited for any longer.
     """
 
     largest: int = 4 * 1024 * 1024
     wait: float = 5.0
     patience: float = 0.5
+    first_byte: float = 300.0
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], patience: float = patience) -> "Settings":
         """What the environment says, which is handed in."""
         default = cls()
         largest = int(environ.get("CACHE_LARGEST_ANSWER") or default.largest)
-        return cls(largest, float(environ.get("CACHE_WAIT_SECONDS") or default.wait), patience)
+        wait = float(environ.get("CACHE_WAIT_SECONDS") or default.wait)
+        first_byte = float(environ.get("UPSTREAM_FIRST_BYTE_SECONDS") or default.first_byte)
+        return cls(largest, wait, patience, first_byte)
+
+
+@dataclass(frozen=True, slots=True)
+class _Miss:
+    """Why there is no answer. `may_come`: another request may be fetching one that will do."""
+
+    reason: str
+    may_come: bool = False
 
 
 class ResponseCache:
@@ -84,7 +98,9 @@ class ResponseCache:
         self._settings = settings
         self._clock = clock
         self._sleep = sleep
+        self._leases = Leases(table, clock, sleep)
         self._out_until = 0.0
+        self._bucket_out_until = 0.0
 
     def find(
         self,
@@ -116,90 +132,100 @@ class ResponseCache:
         is_stream = asked.fields.get("stream") is True
         capture = Capture(self._settings.largest)
         flight = Flight(keys, policy, target.path, candidate.server.name, asked.fields, is_stream, capture)
+        flight.lease = _lease_name(flight)
+        patience = min(self._settings.wait, candidate.server.timeouts.first_byte or self._settings.first_byte)
         try:
-            stored = self._look(flight, wish, inference, deadline)
+            stored = self._look(flight, wish, inference, patience, deadline)
             return Replay(stored, wish.original_pacing, deadline, self._sleep, self._clock) if stored else None
         except AwsError as error:
             self._out_until = self._clock() + _OUT_SECONDS
             log("WARN", "The response cache does not answer", reason=str(error))
-            inference.cache, inference.flight = CacheUse("BYPASS", "table_error"), None
+            inference.cache = CacheUse("BYPASS", "table_error")
+            inference.flight = flight if flight.leads else None
             return None
 
-    def _look(self, flight: Flight, wish: Wish, inference: Inference, deadline: float) -> Stored | None:
+    def _look(
+        self, flight: Flight, wish: Wish, inference: Inference, patience: float, deadline: float
+    ) -> Stored | None:
+        """The answer that is there, or comes while this waits for up to `patience` seconds."""
         inference.flight = flight
         if wish.is_refresh:
             inference.cache = CacheUse("REFRESH", "no_cache")
             return None
         found, reason = self._read(flight, wish), None
-        if isinstance(found, str) and self._settings.wait > 0:
-            flight.leads = self._table.lease(flight.keys.key, inference.id, self._clock())
-            if not flight.leads:
-                found, reason = self._wait(flight, wish, inference, deadline), "waited"
-        if isinstance(found, str):
-            inference.cache = CacheUse("MISS", found)
+        may_come = isinstance(found, _Miss) and found.may_come and patience > 0
+        if may_come and not self._leases.take(flight, inference.id, patience, deadline):
+            found, reason = self._wait(flight, wish, inference, patience, deadline), "waited"
+        if isinstance(found, _Miss):
+            inference.cache = CacheUse("MISS", found.reason)
             return None
         inference.cache = CacheUse("HIT", reason, found.age, found.saved, found.usage)
         inference.flight = None
         return found
 
-    def _read(self, flight: Flight, wish: Wish) -> Stored | str:
+    def _read(self, flight: Flight, wish: Wish) -> Stored | _Miss:
         """The answer that is stored, in the form that is asked for; else why there is none."""
-        item = self._table.get(flight.keys.key)
+        item, is_worth_waiting = self._table.get(flight.keys.key), min(flight.policy.ttl, wish.max_age) >= SHORTEST_LIFE
         if not item:
-            return "not_found"
+            return _Miss("not_found", is_worth_waiting)
         try:
             label = label_of(item, flight.keys.digest, self._clock(), flight.policy.ttl, wish.max_age)
             if label.is_stream != flight.is_stream and not is_possible(flight.path, to_stream=flight.is_stream):
-                return "form"
+                return _Miss("form")
             packed = label.packed if label.packed is not None else self._object(label.object)
             stored = stored_of(label, packed)
         except Unusable as unusable:
             if unusable.is_damaged:
                 log("ERROR", "A cached answer was refused", reason=unusable.reason, cache_key=flight.keys.key)
-            return unusable.reason
+            return _Miss(unusable.reason, is_worth_waiting and unusable.may_be_renewed)
         return stored if stored.is_stream == flight.is_stream else _in_form(stored, flight)
 
     def _object(self, name: str) -> bytes:
-        if self._objects is None:
+        if self._objects is None or self._clock() < self._bucket_out_until:
             raise Unusable("object")
         try:
             return self._objects.get(name, self._settings.patience, self._settings.largest)
         except AwsError as error:
+            if error.code not in _NO_FAULT_OF_THE_BUCKET:
+                self._bucket_out_until = self._clock() + _OUT_SECONDS
             log("WARN", "The object of a cached answer cannot be read", reason=str(error))
             raise Unusable("object") from error
 
-    def _wait(self, flight: Flight, wish: Wish, inference: Inference, deadline: float) -> Stored | str:
+    def _wait(
+        self, flight: Flight, wish: Wish, inference: Inference, patience: float, deadline: float
+    ) -> Stored | _Miss:
         """Somebody else fetches the answer: what comes of it, or `waited` in vain. A lease that ends is taken over."""
-        key, now = flight.keys.key, self._clock()
-        until, pause = min(now + self._settings.wait, now + _SHARE_OF_TIME * (deadline - now)), _FIRST_PAUSE
+        now = self._clock()
+        until = min(now + patience, now + _SHARE_OF_TIME * (deadline - now))
+        leaders = set[str]()
         inference.wait()
         try:
-            while (left := until - self._clock()) > 0:
-                self._sleep(min(pause, left))
-                pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+            while (seen := self._leases.wait(flight, until, leaders)) != "in_vain":
                 found = self._read(flight, wish)
-                if isinstance(found, Stored):
+                if isinstance(found, Stored) or not found.may_come:
                     return found
-                now = self._clock()
-                if not self._table.is_leased(key, now) and self._table.lease(key, inference.id, now):
-                    flight.leads = True
+                if seen == "over" and self._leases.take(flight, inference.id, patience, deadline):
                     return found
         finally:
             inference.heard()
-        return "waited"
+        return _Miss("waited")
 
     def captured(self, inference: Inference, deadline: float) -> list[Event]:
         """The event with the answer that is to be kept, if it is one. Those who wait for it are told if it is not."""
         flight = inference.flight
         if flight is None:
             return []
-        event = self._event(flight, inference, deadline)
+        event = None if inference.cache.status == "BYPASS" else self._event(flight, inference, deadline)
         if event is None and flight.leads:
-            try:
-                self._table.give_back(flight.keys.key, inference.id)
-            except AwsError as error:
-                log("WARN", "A lease was not given back: it will end", reason=str(error))
+            self._leases.give_back(flight, inference.id)
         return [event] if event else []
+
+    def published(self, inference: Inference, events: Sequence[Event]) -> None:
+        """These events of `captured` are on the bus: who waits for their answer finds it in a moment."""
+        flight = inference.flight
+        if flight is not None and flight.leads:
+            for event in events:
+                self._leases.published(flight, inference.id, event)
 
     def _event(self, flight: Flight, inference: Inference, deadline: float) -> Event | None:
         if flight.capture.is_too_large:
@@ -211,11 +237,13 @@ class ResponseCache:
         event, packed = captured_event(flight, inference, now, has_bucket=self._objects is not None)
         if event is None or packed is None:
             return event
+        if self._objects is None or now < self._bucket_out_until:
+            return None
         try:
-            if self._objects is not None:
-                timeout = max(0.05, min(_PUT_SECONDS, (deadline - now) / 2))
-                self._objects.put(event.data["response"]["object"], packed, timeout)
+            timeout = max(0.05, min(_PUT_SECONDS, (deadline - now) / 2))
+            self._objects.put(event.data["response"]["object"], packed, timeout)
         except AwsError as error:
+            self._bucket_out_until = self._clock() + _OUT_SECONDS
             log("WARN", "An answer was not cached: its object was not put", reason=str(error))
             return None
         return event
@@ -228,10 +256,16 @@ def _sent(request: InferenceRequest, target: Target, asked: RequestBody, candida
     return SentRequest(request.method, url_of(server.url, target, request), request.forwarded_headers, content)
 
 
-def _in_form(stored: Stored, flight: Flight) -> Stored | str:
+def _lease_name(flight: Flight) -> str:
+    """One for each form that has to be fetched by itself: what comes in another one would be waited for in vain."""
+    either_will_do = is_possible(flight.path, to_stream=True) and is_possible(flight.path, to_stream=False)
+    return flight.keys.key if either_will_do else f"{flight.keys.key}#{'stream' if flight.is_stream else 'document'}"
+
+
+def _in_form(stored: Stored, flight: Flight) -> Stored | _Miss:
     """The answer in the other form, if it can be told exactly."""
     body = converted(flight.path, stored.body, to_stream=flight.is_stream)
     if body is None:
-        return "form"
+        return _Miss("form")
     content_type = STREAM if flight.is_stream else DOCUMENT
     return replace(stored, body=body, is_stream=flight.is_stream, content_type=content_type, timing=())

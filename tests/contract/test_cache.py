@@ -14,7 +14,7 @@ from store_response.cached_response import LARGEST_BODY
 from tests.contract.template_stack import ROOT, deployed, parameters_of_template
 
 PAGE = (ROOT / "docs/cache.md").read_text(encoding="utf-8")
-_REASON = re.compile(r'(?:Unusable\(|CacheUse\("[A-Z]+", |return )"([a-z][a-z0-9_]*)"')
+_REASON = re.compile(r'(?:Unusable\(|_Miss\(|CacheUse\("[A-Z]+", |return )"([a-z][a-z0-9_]*)"')
 
 
 def reasons_in_code() -> set[str]:

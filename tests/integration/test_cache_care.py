@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -13,8 +12,8 @@ import pytest
 from proxy.aws import AwsError
 from proxy.response_cache import Settings
 
-from tests.caches import CHAT, STREAM, Caches, caches
-from tests.fakes import Connection, Received, RecordedResponse, Script
+from tests.caches import CHAT, STREAM, caches
+from tests.fakes import Connection, Received, RecordedResponse
 from tests.relays import CONTENT, DONE, USAGE, USAGE_CHUNK, Proxy, sse, streaming
 
 KEPT = "/kept/v1/chat/completions"
@@ -101,16 +100,16 @@ def large(size: int) -> list[bytes]:
 
 
 def test_an_answer_of_two_megabytes_goes_by_an_object() -> None:
-    pieces = large(2_000_000)
+    pieces, now = large(2_000_000), 1000.0
     with caches(streaming(b"".join(pieces))) as cached:
-        proxied = cached.proxy()
+        proxied = cached.proxy(clock=lambda: now)
         first = ask(proxied)
         [data] = cached.bus.captured
         [(name, body)] = cached.bucket.objects.items()
         second = ask(proxied)
         cached.bucket.failure = AwsError("s3:GetObject", "SlowDown")
         third = ask(proxied)
-        cached.bucket.failure = None
+        now, cached.bucket.failure = 1006.0, None
         cached.bucket.objects.update(dict.fromkeys(cached.bucket.objects, body[: len(body) // 2]))
         fourth = ask(proxied)
     assert len(first.body) > 1_900_000
@@ -134,155 +133,6 @@ def test_what_grows_beyond_its_bound_is_dropped_at_once(capsys: pytest.CaptureFi
         ask(cached.proxy(Settings(largest=50_000, wait=0)))
     assert cached.bus.captured == []
     assert "too large for the response cache" in capsys.readouterr().out
-
-
-class Gate:
-    """A script that answers when it is let, and counts whom it has answered."""
-
-    def __init__(self, *pieces: bytes) -> None:
-        self._script: Script = streaming(*pieces)
-        self.asked = threading.Event()
-        self.open = threading.Event()
-
-    def __call__(self, connection: Connection, request: Received) -> None:
-        self.asked.set()
-        assert self.open.wait(timeout=20), "nobody opened"
-        self._script(connection, request)
-
-
-def all_at_once(proxies: list[Proxy]) -> tuple[list[threading.Thread], list[RecordedResponse]]:
-    responses: list[RecordedResponse] = []
-
-    def respond(proxied: Proxy) -> None:
-        responses.append(ask(proxied))
-
-    threads = [threading.Thread(target=respond, args=(each,), daemon=True) for each in proxies]
-    for thread in threads:
-        thread.start()
-    return threads, responses
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def test_of_identical_requests_at_once_one_asks_the_server() -> None:
-    gate = Gate(*CONTENT, USAGE_CHUNK, DONE)
-    with caches(gate) as cached:
-        threads, responses = all_at_once([cached.proxy(PATIENT) for _ in range(6)])
-        until(lambda: cached.table.calls.count("put") == 6)
-        gate.open.set()
-        for thread in threads:
-            thread.join(timeout=20)
-        assert len(cached.server.received) == 1
-    assert [response.body for response in responses] == [STREAM] * 6
-    assert sorted(cached.bus.uses, key=str) == [("HIT", "waited")] * 5 + [("MISS", "not_found")]
-
-
-def test_waiting_for_another_request_is_waiting_for_a_server() -> None:
-    gate = Gate(*CONTENT, USAGE_CHUNK, DONE)
-    with caches(gate) as cached:
-        threads, _ = all_at_once([cached.proxy(PATIENT), cached.proxy(PATIENT)])
-        until(lambda: cached.table.calls.count("put") == 2 and cached.table.calls.count("get") >= 4)
-        gate.open.set()
-        for thread in threads:
-            thread.join(timeout=20)
-    [hit] = [data for _, data in cached.bus.terminal if data["cache"]["status"] == "HIT"]
-    assert hit["timings"]["upstream"] >= 0.1, "it had looked in vain once and pauses longer before it looks again"
-
-
-def test_when_nothing_comes_of_the_first_the_next_takes_over() -> None:
-    refused = b'data: {"object": "chat.completion.chunk", "choices": [{"finish_reason": "content_filter"}]}\n\n'
-    gate = Gate(refused, DONE)
-    with caches(gate) as cached:
-        threads, responses = all_at_once([cached.proxy(PATIENT) for _ in range(3)])
-        until(lambda: cached.table.calls.count("put") == 3)
-        gate.open.set()
-        for thread in threads:
-            thread.join(timeout=20)
-        assert len(cached.server.received) == 3, "no answer was kept, so each has to ask"
-    assert [response.body for response in responses] == [refused + DONE] * 3
-    assert cached.table.items == {}
-
-
-def test_a_leader_that_dies_holds_nobody_up_for_long() -> None:
-    now = [1000.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-
-    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
-        follower = cached.proxy(Settings(wait=5.0), clock=lambda: now[0], sleep=sleep)
-        key = ask_once_for_its_key(cached)
-        cached.table.items = {"lease#" + key: lease(until=1030, owner="the dead")}
-        waited = ask(follower)
-        assert now[0] == pytest.approx(1005.0)
-        assert (waited.headers["x-cache"], waited.headers["x-cache-reason"]) == ("MISS", "waited")
-        assert waited.body == STREAM
-        cached.table.items = {"lease#" + key: lease(until=now[0] - 1, owner="the dead")}
-        at_once = ask(follower)
-        assert at_once.headers["x-cache-reason"] == "not_found"
-    assert now[0] == pytest.approx(1005.0), "a lease that has ended holds up nobody"
-
-
-def ask_once_for_its_key(cached: Caches) -> str:
-    ask(cached.proxy())
-    [key] = cached.table.answers
-    return key
-
-
-def lease(until: float, owner: str) -> dict[str, Any]:
-    return {"owner": {"S": owner}, "lease_until": {"N": str(int(until * 1000))}, "expires_at": {"N": str(int(until))}}
-
-
-def test_who_waited_gives_back_no_lease_of_somebody_else() -> None:
-    scripts = iter([streaming(*CONTENT, USAGE_CHUNK, DONE), streaming(sse("x", "content_filter"), DONE)])
-
-    def script(connection: Connection, request: Received) -> None:
-        next(scripts)(connection, request)
-
-    with caches(script) as cached:
-        key = ask_once_for_its_key(cached)
-        others = {"lease#" + key: lease(until=time.time() + 60, owner="another")}
-        cached.table.items = dict(others)
-        ask(cached.proxy(Settings(wait=0.05)))
-    assert cached.bus.uses[1] == ("MISS", "waited")
-    assert cached.table.items == others
-
-
-def test_a_lease_that_cannot_be_read_holds_up_no_longer_than_another() -> None:
-    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
-        key = ask_once_for_its_key(cached)
-        cached.table.items = {"lease#" + key: {"owner": {"S": "x"}, "lease_until": {"N": "99999999999999"}}}
-
-        def sleep(_: float) -> None:
-            cached.table.items["lease#" + key].clear()
-
-        follower = cached.proxy(Settings(wait=0.2), sleep=sleep)
-        assert ask(follower).body == STREAM
-
-
-def test_a_lease_stays_until_the_answer_is_stored() -> None:
-    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
-        cached.bus.stores = False
-        ask(cached.proxy(PATIENT))
-        assert len(cached.table.leases) == 1
-        assert len(cached.bus.captured) == 1
-
-
-def test_a_table_that_fails_while_one_waits_lets_the_request_go_on() -> None:
-    def sleep(_: float) -> None:
-        cached.table.failure = AwsError("dynamodb:GetItem", "SilenceError: nothing came")
-
-    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
-        key = ask_once_for_its_key(cached)
-        cached.table.items = {"lease#" + key: lease(until=time.time() + 60, owner="another")}
-        response = ask(cached.proxy(PATIENT, sleep=sleep))
-    assert response.body == STREAM
-    assert response.headers["x-cache-reason"] == "table_error"
 
 
 def test_the_original_pace_is_kept_where_it_is_asked_for() -> None:

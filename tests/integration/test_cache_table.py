@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto import mock_aws
 from proxy.aws import Aws, AwsError, Credentials
-from proxy.cache_table import CacheTable
+from proxy.cache_table import CacheTable, Lease
 from proxy.upstream import Answered, ConnectionFailedError
 
 from tests.caches import FakeTable
@@ -31,10 +31,10 @@ class Boto:
     def get_item(self, arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
         return self._client.get_item(**arguments).get("Item") or {}
 
-    def put_item(self, arguments: dict[str, Any], _timeout: float) -> bool:
+    def put_item(self, arguments: dict[str, Any], timeout: float) -> bool:
         return self._write(self._client.put_item, arguments)
 
-    def delete_item(self, arguments: dict[str, Any], _timeout: float) -> bool:
+    def delete_item(self, arguments: dict[str, Any], timeout: float) -> bool:
         return self._write(self._client.delete_item, arguments)
 
     def _write(self, write: Any, arguments: dict[str, Any]) -> bool:
@@ -60,27 +60,45 @@ def table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def test_one_takes_the_lease_and_others_see_it(table: CacheTable) -> None:
-    assert not table.is_leased(KEY, now=1000.0)
-    assert table.lease(KEY, "one", now=1000.0)
-    assert not table.lease(KEY, "other", now=1010.0)
-    assert table.is_leased(KEY, now=1029.0)
+    assert table.lease_of(KEY, now=1000.0) is None
+    assert table.lease(KEY, "one", now=1000.0, seconds=30)
+    assert not table.lease(KEY, "other", now=1010.0, seconds=30)
+    assert table.lease_of(KEY, now=1029.0) == Lease("one", 1030.0)
     assert table.get(KEY) == {}, "a lease is no answer"
+    assert table.event_id_of(KEY) == ""
+
+
+def test_a_call_that_is_sent_twice_takes_one_lease(table: CacheTable) -> None:
+    assert table.lease(KEY, "one", now=1000.0, seconds=30)
+    assert table.lease(KEY, "one", now=1000.0, seconds=30)
+    assert not table.lease(KEY, "other", now=1000.0, seconds=30)
 
 
 def test_a_lease_ends_by_itself(table: CacheTable) -> None:
-    assert table.lease(KEY, "one", now=1000.0)
-    assert not table.is_leased(KEY, now=1030.5)
-    assert table.lease(KEY, "other", now=1030.5)
-    assert not table.lease(KEY, "one", now=1031.0)
+    assert table.lease(KEY, "one", now=1000.0, seconds=7)
+    assert table.lease_of(KEY, now=1007.0) is None
+    assert table.lease(KEY, "other", now=1007.0, seconds=30)
+    assert not table.lease(KEY, "one", now=1031.0, seconds=30)
 
 
 def test_only_its_owner_gives_a_lease_back(table: CacheTable) -> None:
-    assert table.lease(KEY, "one", now=1000.0)
+    assert table.lease(KEY, "one", now=1000.0, seconds=30)
     table.give_back(KEY, "other")
-    assert table.is_leased(KEY, now=1001.0)
+    assert table.lease_of(KEY, now=1001.0)
     table.give_back(KEY, "one")
-    assert not table.is_leased(KEY, now=1001.0)
+    assert table.lease_of(KEY, now=1001.0) is None
     table.give_back(KEY, "one")
+
+
+def test_only_its_owner_says_that_the_answer_is_stored_soon(table: CacheTable) -> None:
+    table.stored_soon(KEY, "one", "01A", until=1002.0)
+    assert table.lease_of(KEY, now=1001.0) is None, "there is no lease to say it on"
+    assert table.lease(KEY, "one", now=1000.0, seconds=30)
+    table.stored_soon(KEY, "other", "01B", until=1002.0)
+    assert table.lease_of(KEY, now=1001.0) == Lease("one", 1030.0)
+    table.stored_soon(KEY, "one", "01A", until=1002.0)
+    assert table.lease_of(KEY, now=1001.0) == Lease("one", 1002.0, "01A")
+    assert table.lease(KEY, "other", now=1002.0, seconds=30)
 
 
 def test_every_call_waits_no_longer_than_the_table_may_take() -> None:
@@ -88,14 +106,16 @@ def test_every_call_waits_no_longer_than_the_table_may_take() -> None:
 
     def post(url: str, headers: Any, body: bytes, timeout: float) -> Answered:
         waits.append(timeout)
-        if len(waits) > 3:
+        if len(waits) > 5:
             raise ConnectionFailedError("SilenceError: nothing came")
         return 200, {}, json.dumps({"ConsumedCapacity": {"TableName": "cache"}}).encode()
 
     table = CacheTable(Aws(post, lambda: Credentials("a", "s", None), "eu-central-1"), "cache")
     table.get(KEY)
-    table.lease(KEY, "one", 0.0)
+    table.event_id_of(KEY)
+    table.lease(KEY, "one", 0.0, 30)
+    table.stored_soon(KEY, "one", "01A", 2.0)
     table.give_back(KEY, "one")
     with pytest.raises(AwsError, match="SilenceError"):
-        table.is_leased(KEY, 0.0)
-    assert waits == [0.15] * 4
+        table.lease_of(KEY, 0.0)
+    assert waits == [0.15] * 6

@@ -31,7 +31,7 @@ print("RESULT " + json.dumps(found))
 """
 MODULES = (
     *("response_cache", "replay", "captured_event", "capture", "conversion"),
-    *("cache_key", "cache_policy", "cache_item", "cache_table", "cache_flight"),
+    *("cache_key", "cache_policy", "cache_item", "cache_table", "cache_leases", "cache_flight"),
 )
 ANSWER = {
     "id": "c",
@@ -113,4 +113,4 @@ def test_without_a_policy_or_a_table_nothing_of_the_cache_is_loaded(
 def test_with_a_policy_the_cache_is_loaded_in_init_and_asks_its_table(tmp_path: Path) -> None:
     loaded, calls = modules_after([PLAIN, KEPT], tmp_path, "{}", ON)
     assert loaded == [sorted(f"proxy.{name}" for name in MODULES)] * 3
-    assert calls == ["GetItem", "PutItem"], "the server without a policy asks nothing"
+    assert calls == ["GetItem", "PutItem", "PutItem"], "the server without a policy asks nothing"
