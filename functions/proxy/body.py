@@ -76,6 +76,8 @@ class RequestBody:
         takes_upload = self._place is not None and self._operation in _TAKES_MODEL
         self.is_for_a_model = (self.takes_default or takes_upload) and not _names_a_model(request.query)
         """Whether the request is to one certain model, and says nowhere else that it is to another."""
+        self.looks_up = _looked_up(request, target)
+        """The model that the request only wants to know of, "" for all of them; None for other requests."""
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -154,6 +156,12 @@ def _text_or_none(model: object) -> str | None:
     if model is not None and not isinstance(model, str):
         raise ClientError(400, "invalid_model", "The model is not a text.")
     return model or None
+
+
+def _looked_up(request: InferenceRequest, target: Target) -> str | None:
+    if request.method != "GET" or target.operation != "models" or request.body or _names_a_model(request.query):
+        return None
+    return unquote(target.path.removeprefix("/models").removeprefix("/"))
 
 
 def _names_a_model(query: str) -> bool:

@@ -6,7 +6,7 @@ while.
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -15,7 +15,7 @@ from openai_proxy.servers import Server
 
 from proxy.aws import AwsError
 from proxy.client_key import ClientKey
-from proxy.errors import ClientError
+from proxy.errors import ClientError, UpstreamError
 from proxy.inference import Inference
 from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.request import Target
@@ -28,6 +28,7 @@ _KEPT_FAILURE = 30.0
 _PATIENCE = 4.0
 """Seconds for each step of asking one server."""
 _MOST_MODELS = 2000
+_LONGEST_LIST = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,46 @@ class ModelList:
 
     def _failure(self, reason: str) -> _Listing:
         return _Listing(self._clock() + _KEPT_FAILURE, None, reason)
+
+
+def allowed_models(body: Iterable[bytes], server: str, may_see: Callable[[str], bool]) -> bytes:
+    """The list of models that `server` answered with, in its own form, without those that a key may not see.
+
+    Raises UpstreamError for what is no list: nobody knows what else it would tell.
+    """
+    held = bytearray()
+    for piece in body:
+        held += piece
+        if len(held) > _LONGEST_LIST:
+            break
+    document = loads_or_none(held) if len(held) <= _LONGEST_LIST else None
+    if isinstance(document, list):
+        return json.dumps(_allowed_entries(array_of(document), may_see)).encode()
+    fields = object_of(document)
+    lists = {
+        name: _allowed_entries(array_of(value), may_see)
+        for name, value in fields.items()
+        if value and isinstance(value, list)
+    }
+    kept = {name: lists.get(name, value) for name, value in fields.items() if name in lists or _tells_no_model(value)}
+    if not any(isinstance(value, list) for value in kept.values()):
+        message = f"The server '{server}' answered without a list of models."
+        raise UpstreamError(502, "upstream_no_answer", message, upstream_status=200)
+    return json.dumps(kept).encode()
+
+
+def _allowed_entries(entries: Sequence[Any], may_see: Callable[[str], bool]) -> list[Any]:
+    return [entry for entry in entries if (name := _name_of(entry)) and may_see(name)]
+
+
+def _name_of(entry: Any) -> str | None:
+    names = [entry, *map(object_of(entry).get, ("id", "model", "name"))]
+    return next((name for name in names if name and isinstance(name, str)), None)
+
+
+def _tells_no_model(value: Any) -> bool:
+    """Whether what stands beside the lists names no model, as `last_id` does."""
+    return value in ([], "list") or value is None or isinstance(value, bool | int | float)
 
 
 def _models(server: Server, listing: _Listing, key: ClientKey, servers: Mapping[str, Server]) -> list[dict[str, Any]]:

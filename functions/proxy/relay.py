@@ -25,6 +25,7 @@ from proxy.inference import Inference
 from proxy.limits import LimitsTable
 from proxy.log import log
 from proxy.meter import Meter
+from proxy.model_list import allowed_models
 from proxy.own_paths import OwnPaths
 from proxy.records import Records
 from proxy.request import InferenceRequest, Target, parse, target_of
@@ -186,6 +187,7 @@ class Relay:
                 body = usable_body(
                     answer, server, inference.token, must_be_json=must_be_json, asked_stream=asked_stream
                 )
+                body = self._visible(body, asked, candidates[0], inference)
                 body = self._records.watched(inference, body, content_type(answer))
                 if inference.flight:
                     body = inference.flight.watched(body, returned_headers(answer))
@@ -196,6 +198,15 @@ class Relay:
                 self._pass_on(answer, body, response, inference)
             finally:
                 inference.upstream_waited += answer.waited()
+
+    def _visible(
+        self, body: Iterable[bytes], asked: RequestBody, candidate: Candidate, inference: Inference
+    ) -> Iterable[bytes]:
+        """The body, or of a list of models what a key may see that is held to some. Raises UpstreamError."""
+        key, server = inference.key, candidate.server
+        if asked.looks_up != "" or key is None or key.models is None or inference.status >= 300:
+            return body
+        return [allowed_models(body, server.name, lambda model: self._routes.may_see(model, server, key))]
 
     def _captured(self, inference: Inference, deadline: float) -> list[Event]:
         """The answer for the response cache, if it is to be kept; the client has it by now."""

@@ -45,15 +45,26 @@ class Routes:
         if not key.may_use(server):
             message = f"This client key may not use the server '{server.name}'."
             raise ClientError(403, "server_not_allowed", message, type="permission_error")
+        if key.models is not None and body.looks_up is not None:
+            return [self._looked_up(server, body.looks_up, key)]
         asked = server.aliases.get(name, name) or (server.model if body.takes_default else "")
         alias = name if name in server.aliases else ""
         is_limited = key.models is not None
         if (is_limited and not body.is_for_a_model) or not key.may_ask_for(server, asked, self._servers, alias):
-            message = f"This client key may not use the model '{asked[:_SHOWN]}'."
-            raise ClientError(403, "model_not_allowed", message, type="permission_error")
+            raise _not_allowed(asked)
         replacement = asked if model and asked != model else ""
         others = [_fallback(self._servers[other], name) for other in server.fallbacks]
         return [Candidate(server, replacement), *(other for other in others if self._is_allowed(other, name, key))]
+
+    def may_see(self, model: str, server: Server, key: ClientKey) -> bool:
+        """Whether a key may know of a `model` that `server` lists: Gemini lists its own below `models/`."""
+        return any(key.may_ask_for(server, name, self._servers) for name in {model, model.removeprefix("models/")})
+
+    def _looked_up(self, server: Server, model: str, key: ClientKey) -> Candidate:
+        """The server that is asked about its models, and no other: theirs have other names."""
+        if model and not self.may_see(model, server, key):
+            raise _not_allowed(model)
+        return Candidate(server)
 
     def _is_allowed(self, other: Candidate, name: str, key: ClientKey) -> bool:
         server = other.server
@@ -77,6 +88,11 @@ class Routes:
             return self._by_alias[model], model
         message = f"There is no model '{model[:_SHOWN]}' at this proxy. GET /v1/models lists them, as 'server/model'."
         raise ClientError(404, "model_not_found", message)
+
+
+def _not_allowed(model: str) -> ClientError:
+    message = f"This client key may not use the model '{model[:_SHOWN]}'."
+    return ClientError(403, "model_not_allowed", message, type="permission_error")
 
 
 def _fallback(server: Server, name: str) -> Candidate:

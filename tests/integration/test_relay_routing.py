@@ -139,3 +139,100 @@ def test_a_key_sees_only_the_models_that_it_may_ask_for() -> None:
     with proxy(listing, {"servers": "named", "models": "real,big"}) as (relay, _):
         answer = json.loads(relay.call(path="/v1/models", method="GET").body)
     assert [model["id"] for model in answer["data"]] == ["named/real", "big"]
+
+
+OPENAI: dict[str, Any] = {
+    "object": "list",
+    "data": [
+        {"id": "gpt-5", "object": "model", "created": 5, "owned_by": "them", "price": 0.5},
+        {"id": "gpt-5-pro", "object": "model"},
+        {"id": "other"},
+        {"name": "gpt-5-mini", "id": None},
+        {"id": 7},
+        {},
+        None,
+    ],
+    "has_more": False,
+    "last_id": "other",
+    "extra": {"default": "other"},
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        (OPENAI, {"object": "list", "data": [OPENAI["data"][0], OPENAI["data"][3]], "has_more": False}),
+        ([{"id": "gpt-5"}, {"id": "other"}], [{"id": "gpt-5"}]),
+        ({"models": ["gpt-5", "other"], "data": []}, {"models": ["gpt-5"], "data": []}),
+        (
+            {"models": [{"model": "other", "name": "gpt-5"}], "data": [{"id": "gpt-5"}]},
+            {"models": [], "data": [{"id": "gpt-5"}]},
+        ),
+        ({"data": [{"id": "models/gpt-5"}, {"id": "models/other"}]}, {"data": [{"id": "models/gpt-5"}]}),
+        ({"object": "list", "data": []}, {"object": "list", "data": []}),
+    ],
+)
+def test_a_limited_key_sees_its_models_in_the_servers_own_list_and_form(said: Any, seen: Any) -> None:
+    def script(connection: Connection, request: Received) -> None:
+        connection.answer(json.dumps(said).encode(), more="x-request-id: up-1\r\n")
+
+    with proxy(script, {"models": "named/gpt-5,gpt-5-mini,up/other"}) as (relay, server):
+        response = relay.call(path="/named/v1/models", method="GET", query="limit=5")
+    assert (response.status, json.loads(response.body)) == (200, seen)
+    assert response.headers["x-upstream-request-id"] == "up-1"
+    assert [request.target for request in server.received] == ["/named/models?limit=5"]
+    detail_type, data = relay.event
+    assert (detail_type, data["operation"]["name"], data["usage"]["source"]) == ("InferenceCompleted", "models", "none")
+
+
+def test_a_key_that_may_use_all_models_sees_the_list_as_it_came() -> None:
+    said = b' {"data" : [{"id": 7}]}'
+    with proxy(lambda connection, _: connection.answer(said)) as (relay, _):
+        assert relay.call(path="/named/v1/models", method="GET").body == said
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"<html>", b"{}", b'"gpt-5"', b'{"data": {"gpt-5": {}}}', b'{"data": [', b"[" * 5000]
+)
+def test_a_list_that_cannot_be_read_is_not_shown(said: bytes) -> None:
+    with proxy(lambda connection, _: connection.answer(said), {"models": "gpt-5"}) as (relay, _):
+        response = relay.call(path="/up/v1/models", method="GET")
+    assert (response.status, error_of(response)["code"]) == (502, "upstream_no_answer")
+    assert relay.event[0] == "InferenceFailed"
+
+
+def test_the_error_of_a_server_that_does_not_list_its_models_is_told() -> None:
+    said = b'{"error": {"message": "no list here"}}'
+    with proxy(lambda connection, _: connection.answer(said, "404 Not Found"), {"models": "gpt-5"}) as (relay, _):
+        response = relay.call(path="/up/v1/models", method="GET")
+    assert (response.status, response.body) == (404, said)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "method", "status"),
+    [
+        ("/up/v1/models/owner%2Fname", "", "GET", 200),
+        ("/up/v1/models/owner/name", "", "GET", 200),
+        ("/up/v1/models/owner%2Fother", "", "GET", 403),
+        ("/up/v1/models/other", "", "GET", 403),
+        ("/up/v1/models/owner%2Fname", "", "DELETE", 403),
+        ("/up/v1/models/owner%2Fname", "model=other", "GET", 403),
+        ("/up/v1/models", "model[]=other", "GET", 403),
+        ("/up/v1/models", "", "POST", 403),
+        ("/up/v1/models", "", "HEAD", 403),
+        ("/named/v1/models", "", "GET", 403),
+        ("/up/v1/files", "", "GET", 403),
+    ],
+)
+def test_a_limited_key_may_look_up_its_own_models_and_nothing_else(
+    path: str, query: str, method: str, status: int
+) -> None:
+    with proxy(answering, {"models": "owner/name", "servers": "up"}) as (relay, server):
+        assert relay.call(path=path, method=method, query=query).status == status
+    assert len(server.received) == (status == 200)
+
+
+def test_the_list_of_a_fallback_is_not_that_of_the_server() -> None:
+    with proxy(failing(9, "503 Later"), {"models": "spare-model"}) as (relay, server):
+        assert relay.call(path="/named/v1/models", method="GET").status == 503
+    assert [request.target for request in server.received] == ["/named/models"]
