@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from openai_proxy.aws_answers import PROOF, is_item, is_proven, is_transient
 
-from proxy.http1 import ConnectError
+from proxy.http1_wire import ConnectError
 from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.upstream import Answered, ConnectionFailedError, Post
 

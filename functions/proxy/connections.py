@@ -7,7 +7,8 @@ import time
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from proxy.http1 import ConnectError, Connection
+from proxy.http1 import Connection
+from proxy.http1_wire import ConnectError
 
 _IDLE_SECONDS = 50.0
 """How long an unused connection is kept. A frozen sandbox sleeps for minutes; servers close after about one."""
@@ -24,10 +25,14 @@ class Pool:
         self.tls = tls or tls_context()
 
     def connect(self, url: str, timeout: float, *, fresh: bool = False) -> tuple[Connection, str, str]:
-        """A connection to the host of `url`, its Host header, and the request target. Raises ConnectError."""
+        """A connection to the host of `url`, its Host header, and the request target. Raises ConnectError.
+
+        `timeout` (seconds) bounds all that it takes to open one, TLS included, but for the look-up of the host's name:
+        the system's resolver has limits of its own. What it takes counts, so nothing waits longer after it.
+        """
         address, host, target = _parts(url)
         connection = self._idle.pop(address, None)
-        if connection and (fresh or not _is_alive(connection)):
+        if connection and (fresh or not is_alive(connection)):
             connection.close()
             connection = None
         return connection or self._open(address, timeout), host, target
@@ -49,11 +54,14 @@ class Pool:
 
     def _open(self, address: Address, timeout: float) -> Connection:
         scheme, host, port = address
+        latest = time.monotonic() + timeout
         sock = open_socket(host, port, timeout)
         if scheme == "https":
             try:
-                sock = self.tls.wrap_socket(sock, server_hostname=host)
-            except OSError as error:
+                sock.settimeout(max(0.001, latest - time.monotonic()))
+                # Without TLS's own end, a body that ends with its connection is not whole (RFC 9112, 9.8).
+                sock = self.tls.wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
+            except (OSError, ValueError) as error:
                 sock.close()
                 raise ConnectError(type(error).__name__) from error
         return Connection(sock)
@@ -67,13 +75,31 @@ def tls_context() -> ssl.SSLContext:
 
 
 def open_socket(host: str, port: int, timeout: float) -> socket.socket:
-    """A TCP connection that sends small pieces at once. Raises ConnectError."""
+    """A TCP connection that sends small pieces at once, to the first address of `host` that takes it.
+
+    `timeout` (seconds) is for all addresses together: each may use its share of what is left. Raises ConnectError.
+    """
+    latest = time.monotonic() + timeout
+    reason = "the host has no address"
     try:
-        sock = socket.create_connection((host, port), timeout)
-    except (OSError, UnicodeError) as error:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, OverflowError) as error:
         raise ConnectError(type(error).__name__) from error
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        left = latest - time.monotonic()
+        if left <= 0:
+            raise ConnectError("the time is over")
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(left / (len(addresses) - number))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            sock.close()
+            reason = type(error).__name__
+        else:
+            return sock
+    raise ConnectError(reason)
 
 
 @lru_cache(64)
@@ -84,7 +110,7 @@ def _parts(url: str) -> tuple[Address, str, str]:
     return address, parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def _is_alive(connection: Connection) -> bool:
+def is_alive(connection: Connection) -> bool:
     """A connection that is readable while nobody is to say anything was closed, or is out of step."""
     if time.monotonic() - connection.idle_since > _IDLE_SECONDS:
         return False

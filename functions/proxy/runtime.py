@@ -23,7 +23,8 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from proxy.connections import open_socket
-from proxy.http1 import Connection, Head, HttpError, request_head
+from proxy.http1 import Connection
+from proxy.http1_wire import Head, HttpError, request_head
 from proxy.json_shapes import loads_or_none
 from proxy.log import log
 

@@ -1,6 +1,5 @@
 """Calls of upstream servers and of AWS over `http1`, whose errors end here."""
 
-import contextlib
 import itertools
 import math
 import time
@@ -14,14 +13,19 @@ from openai_proxy.servers import Server
 
 from proxy.connections import Pool
 from proxy.errors import UpstreamError
-from proxy.http1 import BrokenError, ConnectError, Connection, Head, HttpError, SilenceError, request_head
+from proxy.exchange import Exchange
+from proxy.http1_wire import BrokenError, ConnectError, Head, HttpError, SilenceError
+
+_LONGEST_SHORT = 16 * 1024 * 1024
+"""Bytes: an answer of AWS is no longer than 6 MB, a list of models much shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds to wait for a connection, for the answer's status, and between two pieces of its body.
 
-    A silence of `keep_alive` seconds is told to whoever takes the answer; it is no fault yet. `total` bounds all of it.
+    The server has `first_byte` seconds to take the request, and again as many to answer it. A silence of `keep_alive`
+    seconds is told to whoever takes the answer; it is no fault yet. `total` bounds all of it.
     """
 
     connect: float = 5.0
@@ -53,7 +57,7 @@ class Answer:
     `on_silence` is called whenever the server has said nothing for a while, and may still.
     """
 
-    def __init__(self, exchange: "_Exchange", head: Head, server: str, timeouts: Timeouts, deadline: float) -> None:
+    def __init__(self, exchange: Exchange, head: Head, server: str, timeouts: Timeouts, deadline: float) -> None:
         self._exchange = exchange
         self._head = head
         self._server = server
@@ -165,17 +169,20 @@ class HttpTransport:
         Raises UpstreamError: unreachable, no status in time, or not HTTP.
         """
         timeouts = self._timeouts.of(server)
-        deadline = min(deadline, time.time() + timeouts.total)
-        left = max(0.001, deadline - time.time())
-        exchange = _Exchange(self._pool, method, url, headers, body, repeats=server.retries > 0)
+        now = time.time()
+        deadline = min(deadline, now + timeouts.total)
+        exchange = Exchange(self._pool, method, url, headers, body, repeats=server.retries > 0)
         try:
-            head = exchange.run(min(timeouts.connect, left), min(timeouts.first_byte, left))
+            head = exchange.run(timeouts.connect, timeouts.first_byte, time.monotonic() + deadline - now)
         except HttpError as error:
             raise _upstream_error(server.name, error, late=time.time() >= deadline) from error
         return Answer(exchange, head, server.name, timeouts, deadline)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
-        """One POST with a short answer. `timeout` (seconds) bounds each of its steps. Raises ConnectionFailedError."""
+        """One POST with a short answer. `timeout` (seconds) bounds all of it, from connecting to the last byte.
+
+        Raises ConnectionFailedError, also for an answer that is not short.
+        """
         return self._short("POST", url, headers, body, timeout)
 
     def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answered:
@@ -183,11 +190,11 @@ class HttpTransport:
         return self._short("GET", url, headers, b"", timeout)
 
     def _short(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
-        exchange = _Exchange(self._pool, method, url, headers, body)
+        exchange = Exchange(self._pool, method, url, headers, body)
         try:
-            head = exchange.run(timeout, timeout)
+            head = exchange.run(timeout, timeout, time.monotonic() + timeout)
             try:
-                content = b"".join(exchange.connection.body(head, method))
+                content = _whole(exchange.connection.body(head, method))
             finally:
                 exchange.release()
         except HttpError as error:
@@ -199,57 +206,22 @@ class HttpTransport:
         self._pool.close()
 
 
-class _Exchange:
-    """One request on one connection of the pool."""
-
-    connection: Connection
-
-    def __init__(
-        self, pool: Pool, method: str, url: str, headers: Mapping[str, str], body: bytes, *, repeats: bool = True
-    ) -> None:
-        self.method = method
-        self._repeats = repeats
-        self._pool = pool
-        self._url = url
-        self._headers = headers
-        self._body = body
-
-    def run(self, connect_timeout: float, timeout: float) -> Head:
-        """Send the request and read the head of its answer. Raises HttpError, and leaves no connection open then.
-
-        A kept-alive connection may have been closed by the server while nobody looked. When one breaks before a byte
-        of the answer has come, the request goes once more, over a fresh connection, unless it must not be repeated.
-        """
-        try:
-            return self._attempt(connect_timeout, timeout, fresh=False)
-        except BrokenError:
-            if not (self._repeats and self.connection.used_before) or self.connection.received:
-                raise
-        return self._attempt(connect_timeout, timeout, fresh=True)
-
-    def _attempt(self, connect_timeout: float, timeout: float, *, fresh: bool) -> Head:
-        connection, host, target = self._pool.connect(self._url, connect_timeout, fresh=fresh)
-        self.connection = connection
-        length = len(self._body) if self._body or self.method in ("POST", "PUT", "PATCH") else None
-        try:
-            connection.limit(timeout)
-            # A server may answer before it has taken the whole body, and close: then the answer is there to be read.
-            with contextlib.suppress(BrokenError):
-                connection.send(request_head(self.method, target, host, self._headers, length) + self._body)
-            return connection.read_head(timeout)
-        except BaseException:
-            connection.close()
-            raise
-
-    def release(self) -> None:
-        """Give the connection back, or close it when the answer was not read to its end."""
-        self._pool.release(self._url, self.connection)
-
-
 def _raising(error: UpstreamError) -> Iterator[bytes]:
     """A body that breaks before its first piece."""
     raise error
     yield b""
+
+
+def _whole(body: Iterator[bytes]) -> bytes:
+    """All of a short body. Raises BrokenError where it is not short."""
+    pieces: list[bytes] = []
+    size = 0
+    for piece in body:
+        size += len(piece)
+        if size > _LONGEST_SHORT:
+            raise BrokenError("the answer is too long")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _upstream_error(server: str, error: HttpError, *, late: bool) -> UpstreamError:

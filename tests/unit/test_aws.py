@@ -25,7 +25,7 @@ from proxy.aws import (
     Credentials,
     sign,
 )
-from proxy.http1 import BrokenError, ConnectError, SilenceError
+from proxy.http1_wire import BrokenError, ConnectError, SilenceError
 from proxy.upstream import Answered, ConnectionFailedError
 
 CREDENTIALS = Credentials("AKID", "secret", "session")

@@ -1,6 +1,7 @@
 """The HTTP client: framing that no chunking changes, and faults that are never an end."""
 
 import socket
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -9,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.connections import Pool
-from proxy.http1 import (
+from proxy.http1 import Connection
+from proxy.http1_wire import (
     BrokenError,
     ChunkedDecoder,
     ConnectError,
-    Connection,
     HttpError,
     SilenceError,
     parse_head,
@@ -36,7 +37,7 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
 @given(
     pieces=st.lists(st.binary(max_size=40)),
     cuts=st.lists(st.integers(0, 5000)),
-    extension=st.sampled_from([b"", b";a=b", b" ; x"]),
+    extension=st.sampled_from([b"", b";a=b", b'; x = "y;\\""', b"  "]),
     trailers=st.sampled_from([b"", b"a: b\r\n", b"a: b\r\nc: d\r\n"]),
     after=st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n"]),
 )
@@ -71,6 +72,23 @@ def test_chunked_content_that_is_cut_has_not_ended(pieces: list[bytes], missing:
         b"2\r\nabc\r\n",
         b"f" * 16 + b"\r\n",
         b"1" * 70_000,
+        b"2\nab",
+        b"2\r\nabc",
+        b"2\r\nab\n",
+        b"2;\r\nab\r\n",
+        b"2 ;a\r\nab\r\n",
+        b"2;a\rb\r\nab\r\n",
+        b"2;a\nb\r\nab\r\n",
+        b'2;a="\0"\r\nab\r\n',
+        b'2;a="b\r\nab\r\n',
+        b"0\r\nno colon\r\n\r\n",
+        b"0\r\n a: b\r\n\r\n",
+        b"0\r\na: b\r\n folded\r\n\r\n",
+        b"0\r\na: b\rc\r\n\r\n",
+        b"0\r\na: b\nc: d\r\n\r\n",
+        b"0\r\nContent-Length: 5\r\n\r\n",
+        b"0\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"0\r\n" + b"a: b\r\n" * 20_000,
     ],
 )
 def test_what_is_no_chunked_coding(wrong: bytes) -> None:
@@ -98,7 +116,12 @@ def test_a_head() -> None:
         (b"HTTP/1.1 200 OK\r\nconnection: Close", False),
         (b"HTTP/1.1 200 OK\r\nconnection: keep-alive", True),
         (b"HTTP/1.0 200 OK", False),
-        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive", True),
+        (b"HTTP/1.1 200 OK\r\nconnection: x,\tCLOSE ", False),
+        (b"HTTP/1.1 200 OK\r\nconnection: disclosed", True),
+        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive", False),
+        (b"HTTP/1.1 204 No Content\r\ncontent-length: 0", True),
+        (b"HTTP/1.1 204 No Content\r\ncontent-length: 1", False),
+        (b"HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked", False),
     ],
 )
 def test_whether_a_connection_stays(head: bytes, keeps_alive: bool) -> None:
@@ -111,32 +134,42 @@ def test_whether_a_connection_stays(head: bytes, keeps_alive: bool) -> None:
         b"",
         b"SSH-2.0-x",
         b"HTTP/2 200",
+        b"HTTP/1.2 200",
+        b"http/1.1 200 OK",
         b"HTTP/1.1 20",
         b"HTTP/1.1 600 x",
+        b"HTTP/1.1  200 OK",
+        b"HTTP/1.1 200\tOK",
+        b" HTTP/1.1 200 OK",
+        b"\r\nHTTP/1.1 200 OK",
         b"HTTP/1.1 200 OK\r\nno colon",
         b"HTTP/1.1 200 OK\r\n: x",
         b"HTTP/1.1 200 OK\r\na b: x",
         b"HTTP/1.1 200 OK\r\na : x",
+        b"HTTP/1.1 200 OK\r\na\xfc: x",
+        b"HTTP/1.1 200 OK\r\n folded: x",
         b"HTTP/1.1 200 OK\r\na: x\r\n folded",
+        b"HTTP/1.1 200 OK\r\na: x\r\n\tfolded",
         b"HTTP/1.1 200 OK\r\ncontent-length: -1",
+        b"HTTP/1.1 200 OK\r\ncontent-length: ",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1_0",
+        b"HTTP/1.1 200 OK\r\ncontent-length: " + b"9" * 19,
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 1",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding:",
+        b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked",
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x",
+        b"HTTP/1.1 103 Hints\r\ncontent-length: 5",
+        b"HTTP/1.1 100 Continue\r\ntransfer-encoding: chunked",
+        b"HTTP/1.0 100 Continue",
     ],
 )
 def test_heads_that_are_refused(head: bytes) -> None:
     with pytest.raises(BrokenError):
         parse_head(head)
-
-
-def test_a_request_head() -> None:
-    head = request_head("POST", "/a?b=c", "host:1", {"x": "ü"}, 3)
-    assert head == b"POST /a?b=c HTTP/1.1\r\nhost: host:1\r\nx: \xfc\r\ncontent-length: 3\r\n\r\n"
-
-
-@pytest.mark.parametrize(("target", "value"), [("/a\r\nb", ""), ("/", "a\r\nx: y"), ("/", "a\0"), ("/\n", "")])
-def test_nothing_can_be_smuggled_into_a_request(target: str, value: str) -> None:
-    with pytest.raises(ValueError, match="control character"):
-        request_head("GET", target, "host", {"x": value}, None)
 
 
 @contextmanager
@@ -149,8 +182,47 @@ def peer(*pieces: bytes, closes: bool = True) -> Generator[Connection]:
         if closes:
             theirs.shutdown(socket.SHUT_WR)
         connection = Connection(ours)
-        connection.limit(0.2)
+        connection.until = time.monotonic() + 0.2
         yield connection
+
+
+CONTROLS = [bytes([byte]) for byte in range(128) if byte != 9 and (byte < 32 or byte == 127)]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("place", [b"HTTP/1.1 200 O%bK", b"HTTP/1.1 200 OK\r\na: b%bc", b"HTTP/1.1 200 OK\r\na%bb: c"])
+def test_control_characters_are_refused(place: bytes, control: bytes) -> None:
+    with pytest.raises(BrokenError):
+        parse_head(place % control)
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"SSH-2.0-x\r\n",
+        b"\x15\x03\x01\0\x02\x02\n",
+        b"HTTP/2",
+        b"\r\n",
+        b"HTTP/1.1 200 OK\n",
+        b"HTTP/1.1 200 OK\ra",
+        b"HTTP/1.1 200 OK\r\na: b\0",
+    ],
+)
+def test_what_cannot_become_a_head_is_refused_at_once(beginning: bytes) -> None:
+    for pieces in ([beginning], [beginning[index : index + 1] for index in range(len(beginning))]):
+        with peer(*pieces, closes=False) as connection, pytest.raises(BrokenError):
+            connection.read_head()
+
+
+def test_a_request_head() -> None:
+    head = request_head("POST", "/a?b=c", "host:1", {"x": "ü"}, 3)
+    assert head == b"POST /a?b=c HTTP/1.1\r\nhost: host:1\r\nx: \xfc\r\ncontent-length: 3\r\n\r\n"
+
+
+@pytest.mark.parametrize(("target", "value"), [("/a\r\nb", ""), ("/", "a\r\nx: y"), ("/", "a\0"), ("/\n", "")])
+def test_nothing_can_be_smuggled_into_a_request(target: str, value: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        request_head("GET", target, "host", {"x": value}, None)
 
 
 def read(connection: Connection, method: str = "GET") -> bytes:
