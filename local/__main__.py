@@ -29,6 +29,9 @@ def main() -> int:
 
 
 async def _run(settings: Settings) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As in `make run &` in a script. This process listens again, but the make above it stays deaf.
+        _say(f"SIGINT is ignored by what started this; `kill {os.getpid()}` stops everything.")
     stack = asyncio.create_task(Stack(settings, os.environ, _say).run())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Cancelled once: what is repeated while everything is being stopped would leave something running.

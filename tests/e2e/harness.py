@@ -118,12 +118,16 @@ def _process(folder: Path) -> Process | None:
     return None if state == "Z" else Process(int(folder.name), int(parent), command)
 
 
-def launch(folder: Path, ports: dict[str, int], *arguments: str) -> LocalStack:
-    """Start a stack; it is not ready yet."""
+def launch(folder: Path, ports: dict[str, int], *arguments: str, in_background: bool = False) -> LocalStack:
+    """Start a stack; it is not ready yet. In the background of a script SIGINT is ignored when it starts."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "OPENAI_"))}
     process = subprocess.Popen(
         # All stacks of this suite share one build, and tests that follow find it done.
-        [sys.executable, "-m", "local", "run", "--folder", folder, "--build", ROOT / ".local/e2e/build", *arguments],
+        [
+            *(("sh", "-c", "trap '' INT; exec \"$@\"", "sh") if in_background else ()),
+            *(sys.executable, "-m", "local", "run", "--folder", folder, "--build", ROOT / ".local/e2e/build"),
+            *arguments,
+        ],
         cwd=ROOT,
         env={**kept, **{name: str(port) for name, port in ports.items()}},
         stdout=subprocess.PIPE,
@@ -133,10 +137,13 @@ def launch(folder: Path, ports: dict[str, int], *arguments: str) -> LocalStack:
     return LocalStack(process, folder, ports)
 
 
-def start(folder: Path, *arguments: str, ports: dict[str, int] | None = None) -> LocalStack:
+def start(
+    folder: Path, *arguments: str, ports: dict[str, int] | None = None, in_background: bool = False
+) -> LocalStack:
     """Start a stack and wait until it is ready."""
     names = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
-    stack = launch(folder, ports or dict(zip(names, free_ports(3), strict=True)), *arguments)
+    ports = ports or dict(zip(names, free_ports(3), strict=True))
+    stack = launch(folder, ports, *arguments, in_background=in_background)
     assert stack.process.stdout is not None
     for line in stack.process.stdout:
         stack.said += line

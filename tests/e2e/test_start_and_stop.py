@@ -46,6 +46,14 @@ def test_printed_curl_streams_when_it_is_pasted(stack: LocalStack):
     assert streamed.endswith("data: [DONE]\n\n")
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed on this machine")
+def test_the_readmes_curl_streams_when_it_is_pasted(stack: LocalStack):
+    (block,) = [block for block in (ROOT / "README.md").read_text().split("```") if "\ncurl -N " in block]
+    streamed = pasted(block.removeprefix("sh\n").replace(". .local/env", f". {stack.folder / 'env'}"))
+    assert streamed.startswith("data: {")
+    assert streamed.endswith("data: [DONE]\n\n")
+
+
 def test_printed_command_shows_the_cost(stack: LocalStack):
     headers = {"authorization": f"Bearer {stack.key}"}
     body = {"model": "printed", "messages": [{"role": "user", "content": "Hello"}]}
@@ -63,9 +71,12 @@ def test_folder_serves_one_stack(stack: LocalStack):
     assert (stack.folder / "env").exists(), "the running one keeps its files"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_behind(start_stack: StartStack, tmp_path: Path, number: signal.Signals):
-    stack = start_stack(tmp_path)
+@pytest.mark.parametrize(
+    ("number", "in_background"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGINT, True)]
+)
+def test_nothing_is_left_behind(start_stack: StartStack, tmp_path: Path, number: signal.Signals, in_background: bool):
+    stack = start_stack(tmp_path, in_background=in_background)
+    assert (f"`kill {stack.process.pid}`" in stack.said) == in_background
     client = new_client(stack)
     hanging = client.openai().chat.completions.create(
         model="demo", messages=[{"role": "user", "content": "x"}], stream=True, extra_body={"demo": {"hang_after": 2}}
