@@ -44,8 +44,10 @@ def refuses_usage(outcome: Answer | Exception) -> bool:
 
     The body of an answer is read, and comes again to whoever reads it afterwards.
     """
+    if isinstance(outcome, UpstreamError):  # an error that came as a success says what it is in its message
+        return outcome.code == "upstream_error" and bool(_NAMED.search(outcome.message.encode()))
     if not isinstance(outcome, Answer):
-        return isinstance(outcome, UpstreamError) and bool(_NAMED.search(outcome.message.encode()))
+        return False
     if outcome.status < 400 or outcome.status in _NOT_OF_THE_BODY:
         return False
     try:

@@ -115,6 +115,7 @@ def test_the_models_of_all_servers_that_a_key_may_use() -> None:
         response = relay.call(path="/v1/models", method="GET")
         asked = len(server.received)
         again = relay.call(path="/v1/models/named/real", method="GET")
+        assert relay.call(path="/v1/models/named%2Freal", method="GET").body == again.body
         assert len(server.received) == asked, "what was learned is kept for a while"
         relay.now += 31
         relay.call(path="/v1/models", method="GET")
