@@ -41,6 +41,7 @@ THROTTLED_BY: Mapping[str, str] = {
     "key_tpm": "Tokens a minute",
     "key_parallel": "Parallel requests",
     "key_budget": "Budget",
+    "key_budget_reserved": "Budget, reserved",
     "upstream": "The server",
 }
 _MOST_NAMES = 3

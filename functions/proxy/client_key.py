@@ -31,6 +31,11 @@ class Limits:
         """Whether the tokens of a request matter before it is made."""
         return self.tpm is not None or self.has_budget
 
+    @property
+    def are_given_back(self) -> bool:
+        """Whether a request holds something until it ends, or is counted by what it has used."""
+        return self.parallel is not None or self.needs_estimate
+
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "Limits | None":
         """The limits in the authorizer's context, None when there are none. Raises ValueError."""

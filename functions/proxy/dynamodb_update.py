@@ -69,6 +69,7 @@ class Update:
 def _attribute(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"S": value}
-    return (
-        {"M": value} if isinstance(value, dict) else {"N": f"{value:f}" if isinstance(value, Decimal) else str(value)}
-    )
+    if isinstance(value, dict):
+        parts: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        return {"M": {name: _attribute(part) for name, part in parts.items()}}
+    return {"N": f"{value:f}" if isinstance(value, Decimal) else str(value)}

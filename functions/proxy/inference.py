@@ -13,7 +13,7 @@ from proxy.cache_use import OFF, CacheUse
 from proxy.client_key import ClientKey
 from proxy.errors import ProxyError
 from proxy.estimate import ESTIMATED_PATHS, estimated_usage
-from proxy.limits_item import Taken
+from proxy.limits_share import Taken
 from proxy.meter import Meter
 from proxy.request import InferenceRequest, Target
 from proxy.watched_answer import WatchedAnswer

@@ -2,61 +2,67 @@
 
 DynamoDB is the only state, so limits hold at any number of sandboxes. Its one rule: no check without taking. What one
 update checks it takes; what it could not take was not free. Requests of keys without limits never come here.
+
+Only an outage (no answer, throttling, 5xx) follows the failure policy. A request that DynamoDB refuses as such is a
+fault of the proxy or of its set-up: then nobody is let through.
 """
 
 import random
 import time
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from openai_proxy.servers import Server
 from openai_proxy.usage import Usage
 
-from proxy.aws import Aws, AwsError
+from proxy.aws import NO_ANSWER, Aws, AwsError
 from proxy.body import RequestBody
 from proxy.client_key import Limits
-from proxy.errors import LimitError, UnavailableError
+from proxy.errors import LimitError, ProxyError, UnavailableError
 from proxy.limits_item import (
     Item,
     Share,
     Source,
-    Taken,
     Windows,
     headers,
     key_of,
+    lease_of,
+    left_of_budgets,
+    own_lease,
     refusal,
-    release,
     renewal,
     taking,
 )
+from proxy.limits_share import CAREFUL, Held, Taken, giving_back, share_of
 from proxy.log import log
+from proxy.price_hints import PriceHints
 from proxy.routing import Candidate
 
 FailurePolicy = Literal["open", "closed"]
 """What happens while the table cannot be asked: requests pass and their events say `unchecked`, or they are refused."""
 
+UNCHECKED = "Limits cannot be checked"
+REFUSED = "The limits table refuses what the proxy asks"
+NOT_RETURNED = "A share of limits was not given back"
+
 _PAUSES = (0.01, 0.03, 0.08, 0.2)
-_FOR_A_MOMENT = frozenset(
-    {
-        "TransactionConflictException",
-        "TransactionInProgressException",
-        "ThrottlingException",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "InternalServerError",
-    }
-)
 _MOST_TRIES = 12
 """Each try fails only when another request has changed the item in between, in a way that matters."""
-_LEASE_MARGIN = 30
-"""Seconds after the end of an invocation: its place is given back before, or its sandbox is gone."""
-_PRICE_KEPT = 300.0
-_UNKNOWN_PRICE = (Decimal("0.00001"), Decimal("0.00004"))
-"""USD per token of input and output, until the first answer of a model has been settled: those of an expensive one."""
-_LONGEST_MODEL = 128
-_MIDDLING_ANSWER = 1000
-"""Tokens."""
+_TIMEOUTS_OF_TAKE = 2
+_TIMEOUTS_OF_RELEASE = 4
+"""Calls without an answer that there is time for. Nobody waits for a release but the next request."""
+_DAMAGES = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""What an item of another form than the proxy writes comes to."""
+_REMEDY = "Compare table and role with the template; `keys release KEY_ID` sets the key's counters right."
+_SHORTEST_CALL = 0.02
+"""Seconds."""
+_MOST_MARKS = 256
+_LEASE_MARGIN = 10
+"""Seconds after a request's own deadline: its lease is given back before, or its sandbox is gone."""
+_PAUSE_MARGIN = 6
+"""Seconds between two calls of a server at most."""
+_MARK_KEPT = 60
+"""Seconds for which it is remembered that a request was counted that is given nothing back."""
 
 
 class LimitsTable:
@@ -77,95 +83,149 @@ class LimitsTable:
         self._clock = clock
         self._timeout = timeout
         self._sleep = sleep
-        self._prices: dict[str, tuple[float, tuple[Decimal, Decimal]]] = {}
+        self._hints = PriceHints(aws, table, clock, timeout)
+        self._marks: dict[str, str] = {}
 
     def take(
-        self, limits: Limits, inference_id: str, body: RequestBody, candidate: Candidate, deadline: float
+        self, limits: Limits, inference_id: str, body: RequestBody, candidates: Sequence[Candidate], deadline: float
     ) -> Taken:
-        """Take a request's share. Raises LimitError (429), UnavailableError (503) when the policy is `closed`."""
-        windows = Windows.of(self._clock())
+        """Take a request's share. Never raises: what it returns says whether the request is `refused`, and why."""
+        prices = self._hints.of(candidates[0], body.model or "") if limits.has_budget else CAREFUL
+        now = self._clock()
+        end = _own_deadline(candidates, now, deadline) + _LEASE_MARGIN if limits.are_given_back else now + _MARK_KEPT
+        share = share_of(limits, body, prices, lease_of(inference_id), int(end))
+        taken = Taken(limits, Windows.of(now), share, {}, prices)
+        calls = _Calls(self._timeout, _TIMEOUTS_OF_TAKE, deadline)
         try:
-            share = self._share(limits, inference_id, body, candidate, deadline)
-            return self._take(limits, share)
-        except AwsError as error:
-            log("ERROR", "Limits cannot be checked", reason=str(error), policy=self._on_failure)
-            if self._on_failure == "closed":
-                message = "The limits of the client key cannot be checked at the moment."
-                raise UnavailableError(503, "limits_unavailable", message, headers={"retry-after": "5"}) from error
-            return Taken(limits, windows, None, {})
+            return self._take(taken, share, calls)
+        except (AwsError, *_DAMAGES) as error:
+            unchecked = replace(taken, share=share if calls.in_doubt else None, is_checked=False)
+            return replace(unchecked, refused=self._judged(error, limits))
 
-    def release(self, taken: Taken, usage: Usage) -> None:
-        """Give back the place of a request that is done, and correct its tokens. Never raises: leases end."""
-        limits, share = taken.limits, taken.share
-        if share is None or (limits.parallel is None and limits.tpm is None):
-            return
-        has_lease, same_minute = limits.parallel is not None, limits.tpm is not None
-        tokens = usage.input_tokens + usage.output_tokens
+    def release(self, taken: Taken, usage: Usage, until: float) -> Taken:
+        """Give back what a request has taken, and correct what it has cost; `until` is in Unix seconds.
+
+        Never raises. What it returns says what is still to be given back, so that `settle_limits` does.
+        """
+        share = taken.share
+        if share is None or not taken.limits.are_given_back:
+            return taken
+        calls = _Calls(self._timeout, _TIMEOUTS_OF_RELEASE, until)
         try:
-            while has_lease or same_minute:
-                request = release(taken.windows, share, tokens, has_lease=has_lease, same_minute=same_minute)
-                if self._update(limits, request)[0] or not (has_lease and same_minute):
-                    return
-                same_minute = False  # another minute has begun: only the place is left to be given back
-        except AwsError as error:
-            log("WARN", "A place was not given back: its lease will end", reason=str(error))
+            return self._release(taken, share, usage, calls)
+        except (AwsError, *_DAMAGES) as error:
+            log("WARN", NOT_RETURNED, limits=taken.limits.id, reason=str(error))
+            return replace(taken.ended(usage), lease="doubtful" if calls.in_doubt else "held")
 
-    def _take(self, limits: Limits, share: Share) -> Taken:
-        windows = Windows.of(self._clock())
+    def _take(self, taken: Taken, share: Share, calls: "_Calls") -> Taken:
+        limits, windows = taken.limits, taken.windows
         for _ in range(_MOST_TRIES):
-            applied, item = self._update(limits, taking(limits, windows, share))
+            forgotten = self._marks.get(limits.id, "")
+            applied, item = self._update(limits, taking(limits, windows, share, forgotten), calls)
+            item = self._item(limits) if item is None else item
+            if lease := own_lease(limits, item, share):
+                self._remember(limits, share)
+                known = replace(taken, share=share, windows=windows, headers=headers(limits, item, windows))
+                return known.as_found(lease)
             if applied:
-                return Taken(limits, windows, share, headers(limits, item or {}, windows))
-            if item is None:
-                item = self._item(limits)
+                calls.in_doubt = True
+                raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "without what was written")
             windows = _no_older_than(Windows.of(self._clock()), item)
             if stale := renewal(limits, item, windows):
-                self._update(limits, stale)
+                self._update(limits, stale, calls)
             elif refused := refusal(limits, item, windows, share.tokens):
-                raise _limit_error(*refused, headers(limits, item, windows))
-        raise AwsError("dynamodb:UpdateItem", "the item of the limits did not come to rest")
+                error = _limit_error(*refused, headers(limits, item, windows))
+                return replace(taken, share=share if calls.in_doubt else None, refused=error)
+            elif (left := left_of_budgets(limits, item)) is not None and left < share.cost:
+                share = replace(share, cost=left)
+        raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
 
-    def _update(self, limits: Limits, request: dict[str, Any]) -> tuple[bool, Item | None]:
+    def _release(self, taken: Taken, share: Share, usage: Usage, calls: "_Calls") -> Taken:
+        limits, held = taken.limits, Held(minute=int(self._clock()) // 60 == taken.windows.minute)
+        if not taken.is_checked or taken.refused:
+            item = self._item(limits)
+            if (lease := own_lease(limits, item, share)) is None:
+                return taken  # what arrives later is found by settle_limits
+            taken = taken.as_found(lease)
+            held = Held.of(item, taken.windows)
+        for _ in range(_MOST_TRIES):
+            ended = taken.ended(usage)
+            applied, item = self._update(limits, giving_back(ended, ended.share or share, usage, held), calls)
+            lease = own_lease(limits, item or {}, share)
+            if applied or lease is None:
+                # It is gone by a call of before whose answer was lost; but after its end anybody may have removed it.
+                is_ours = applied or self._clock() <= share.lease_end
+                return replace(ended, lease="returned" if is_ours else "held")
+            taken = taken.as_found(lease)
+            held = Held.of(item or {}, taken.windows)
+        raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
+
+    def _judged(self, error: Exception, limits: Limits) -> ProxyError | None:
+        """Why a request that could not be checked must not go on; None where the owner lets it."""
+        if isinstance(error, AwsError) and error.is_transient:
+            log("ERROR", UNCHECKED, limits=limits.id, reason=str(error), policy=self._on_failure)
+            if self._on_failure == "open":
+                return None
+        else:
+            log("ERROR", REFUSED, limits=limits.id, reason=repr(error), remedy=_REMEDY)
+        message = "The limits of the client key cannot be checked at the moment."
+        return UnavailableError(503, "limits_unavailable", message, headers={"retry-after": "5"})
+
+    def _remember(self, limits: Limits, share: Share) -> None:
+        """The mark of a request that is given nothing back goes with the next take of the same key."""
+        if not limits.are_given_back:
+            if len(self._marks) >= _MOST_MARKS:
+                self._marks.clear()
+            self._marks[limits.id] = share.lease
+
+    def _update(self, limits: Limits, request: dict[str, Any], calls: "_Calls") -> tuple[bool, Item | None]:
         """Whether the update's condition held, and the item. A settlement that holds the item does so for a moment."""
         arguments = {"TableName": self._table, "Key": key_of(limits), **request}
-        for pause in _PAUSES:
+        pauses = iter(_PAUSES)
+        while True:
             try:
-                return self._aws.update_item(arguments, self._timeout)
+                return self._aws.update_item(arguments, calls.timeout)
             except AwsError as error:
-                if error.code not in _FOR_A_MOMENT:
+                pause = next(pauses, None) if calls.may_go_on_after(error) else None
+                if pause is None:
                     raise
             self._sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads retries, guards nothing
-        return self._aws.update_item(arguments, self._timeout)
 
     def _item(self, limits: Limits) -> Item:
         arguments = {"TableName": self._table, "Key": key_of(limits), "ConsistentRead": True}
         return self._aws.get_item(arguments, self._timeout)
 
-    def _share(
-        self, limits: Limits, inference_id: str, body: RequestBody, candidate: Candidate, deadline: float
-    ) -> Share:
-        inputs, outputs = 0, 0
-        if limits.needs_estimate:
-            inputs = body.input_tokens
-            outputs = (body.asked.tokens or _MIDDLING_ANSWER) * body.asked.answers if body.generates else 0
-        cost = Decimal(0)
-        if limits.has_budget:
-            model = candidate.replacement or body.model or candidate.server.model
-            input_price, output_price = self._prices_of(candidate.server, model)
-            cost = inputs * input_price + outputs * output_price
-        tokens = inputs + outputs if limits.tpm is None else min(inputs + outputs, limits.tpm)
-        return Share(inference_id, int(deadline) + _LEASE_MARGIN, tokens, cost)
 
-    def _prices_of(self, server: Server, model: str) -> tuple[Decimal, Decimal]:
-        """USD per token of input and output: what the settlement of earlier requests has left in the table."""
-        key = f"price#{server.name}#{model[:_LONGEST_MODEL]}"
-        known = self._prices.get(key)
-        if known and known[0] > self._clock():
-            return known[1]
-        item = self._aws.get_item({"TableName": self._table, "Key": {"pk": {"S": key}}}, self._timeout)
-        prices = (Decimal(item["input"]["N"]), Decimal(item["output"]["N"])) if item else _UNKNOWN_PRICE
-        self._prices[key] = (self._clock() + (_PRICE_KEPT if item else _PRICE_KEPT / 10), prices)
-        return prices
+class _Calls:
+    """The calls for one take, or one release: how long they may go on, and whether one may have been lost."""
+
+    def __init__(self, timeout: float, most_timeouts: int, until: float) -> None:
+        self._timeout = timeout
+        self._until = min(until, time.time() + most_timeouts * timeout)
+        self.in_doubt = False
+        """Whether an update was perhaps applied that nobody has confirmed."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for the next call. Raises AwsError when there is no time left."""
+        if (left := self._until - time.time()) < _SHORTEST_CALL:
+            raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "no time is left")
+        return min(self._timeout, left)
+
+    def may_go_on_after(self, error: AwsError) -> bool:
+        """Whether the same update may be sent again: its condition makes sure that it is applied once."""
+        self.in_doubt |= error.may_be_done
+        return error.is_transient
+
+
+def _own_deadline(candidates: Sequence[Candidate], now: float, deadline: float) -> float:
+    """When a request is over, at the latest: all of its servers may bound their calls."""
+    longest = now
+    for server in (candidate.server for candidate in candidates):
+        if server.timeouts.total is None:
+            return deadline
+        longest += (1 + server.retries) * (server.timeouts.total + _PAUSE_MARGIN)
+    return min(deadline, longest)
 
 
 def _no_older_than(windows: Windows, item: Item) -> Windows:
@@ -179,6 +239,10 @@ def _limit_error(source: Source, seconds: int, own_headers: dict[str, str]) -> L
         message = "The budget of this client key is used up."
         quota = {"x-should-retry": "false"}
         return LimitError(429, "insufficient_quota", message, source, seconds, own_headers | quota)
+    if source == "key_budget_reserved":
+        message = f"The rest of this client key's budget is reserved by requests that run. Try again in {seconds} s."
+        again = {"x-should-retry": "true"}
+        return LimitError(429, "budget_reserved", message, source, seconds, own_headers | again)
     what = {"key_rpm": "requests a minute", "key_tpm": "tokens a minute", "key_parallel": "requests at the same time"}
     message = f"This client key has reached its limit of {what[source]}. Try again in {seconds} s."
     return LimitError(429, "rate_limit_exceeded", message, source, seconds, own_headers)

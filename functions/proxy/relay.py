@@ -42,6 +42,9 @@ if TYPE_CHECKING:  # loaded only where it is switched on
 _RESERVE = 3.0
 """Seconds kept from the invocation's time, or a fifth of a short one, to tell client and bus how the request ended."""
 
+_KEPT_FOR_EVENT = 1.5
+"""Seconds before the end of an invocation: a share that is not given back by then is mentioned in the event."""
+
 _KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients skip. It keeps what is between from giving up on a server that thinks."""
 
@@ -97,7 +100,8 @@ class Relay:
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
             self._answers.internal_error(inference, response, error)
         if inference.taken:
-            self._limits.release(inference.taken, inference.spent)
+            until = deadline - _KEPT_FOR_EVENT
+            inference.taken = self._limits.release(inference.taken, inference.spent, until)
         if inference.key:
             captured = self._captured(inference, deadline)
             self._records.keep(inference, deadline, trace_id, captured)
@@ -121,8 +125,10 @@ class Relay:
         candidates = self._routes.candidates(target, asked, key)
         if key.limits:
             inference.passed("request")
-            inference.taken = self._limits.take(key.limits, inference.id, asked, candidates[0], deadline)
+            inference.taken = taken = self._limits.take(key.limits, inference.id, asked, candidates, deadline)
             inference.passed("limits")
+            if taken.refused:
+                raise taken.refused
         cached = self._cached(request, asked, candidates[0], key, inference, deadline)
         if cached is not None:
             self._replay(cached, response, inference)

@@ -11,7 +11,7 @@ from openai_proxy.events import DetailType, Event, rfc3339
 
 from proxy.errors import LimitError, UpstreamError
 from proxy.inference import Inference
-from proxy.limits_item import nothing_taken
+from proxy.limits_share import nothing_taken
 
 _LONGEST_NAME = 256
 

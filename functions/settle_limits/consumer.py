@@ -15,7 +15,7 @@ from openai_proxy.traces import traces_of
 
 from settle_limits.bus import NotPublishedError
 from settle_limits.hints import PriceHints
-from settle_limits.settlement import Settlement, settlement_of
+from settle_limits.settlement import LeftLease, Settlement, left_lease_of, settlement_of
 from settle_limits.thresholds import Crossing, crossings, event_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ class Limits(Protocol):
 
     def counter(self, limits_id: str) -> dict[str, Any]:
         """A counter in plain values."""
+        ...
+
+    def give_back(self, lease: LeftLease) -> None:
+        """Free the place of a request that is over, unless that is done."""
         ...
 
     def mark_told(self, crossing: Crossing) -> None:
@@ -70,9 +74,11 @@ class SettleLimits:
         settlements: dict[str, Settlement] = {}
         messages: dict[str, list[str]] = {}
         failed: list[str] = []
+        leases: dict[str, LeftLease] = {}
         for record in batch["Records"]:
             try:
-                settlement = settlement_of(Event.from_sqs_body(record["body"]), self._prices)
+                event = Event.from_sqs_body(record["body"])
+                settlement, lease = settlement_of(event, self._prices), left_lease_of(event)
             except MalformedEventError as error:
                 self._logger.warning(
                     "message refused", message_id=record["messageId"], reason=str(error), traces=traces_of([record])
@@ -82,6 +88,9 @@ class SettleLimits:
             if settlement:
                 settlements[settlement.event_id] = settlement
                 messages.setdefault(settlement.event_id, []).append(record["messageId"])
+            elif lease:
+                leases[record["messageId"]] = lease
+        failed += [message for message, lease in leases.items() if not self._give_back(lease)]
         unsettled = self._limits.settle(settlements.values())
         for event_id, reason in unsettled.items():
             self._logger.warning("not settled", event_id=event_id, reason=reason)
@@ -98,6 +107,15 @@ class SettleLimits:
             traces=traces_of(batch["Records"]),
         )
         return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
+
+    def _give_back(self, lease: LeftLease) -> bool:
+        """Free the place of a request of a key without a budget. False: its message must come again."""
+        try:
+            self._limits.give_back(lease)
+        except (BotoCoreError, ClientError):
+            self._logger.exception("lease not given back", limits_id=lease.limits_id)
+            return False
+        return True
 
     def _tell(self, latest: Settlement) -> bool:
         """Publish the thresholds that a key has reached, then remember them. False: its message must come again."""

@@ -31,7 +31,7 @@ _settle_limits = SettleLimits(
         boto3.client("events", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         os.environ["EVENT_BUS_NAME"],
     ),
-    hints=PriceHints(_limits.write_hint, _logger),
+    hints=PriceHints(_limits.write_hint, _limits.usual_answer, _logger),
     logger=_logger,
 )
 

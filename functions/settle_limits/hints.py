@@ -5,6 +5,7 @@ A hint that is lost only makes the next reservation less exact.
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -16,25 +17,35 @@ if TYPE_CHECKING:
 
 LEAST_SECONDS = 600
 """Between two writes for one model: a model that two names answer may have two prices in turn."""
+LEAST_SECONDS_OF_ANSWER = 60
+"""The same where its answers have become longer or shorter by half."""
 RENEWED_AFTER = 86400
 """Seconds, well before a hint expires."""
 _MOST_REMEMBERED = 4096
+_RISE, _FALL = 0.5, 0.05
+"""How far a longer answer, and a shorter one, moves what is usual: most answers are no longer than that."""
 
 
 class PriceHints:
-    """Writes what is new. `write` is `LimitsTable.write_hint`."""
+    """Writes what is new. `write` is `LimitsTable.write_hint`, `read` is `LimitsTable.usual_answer`."""
 
     def __init__(
-        self, write: Callable[[PriceHint], None], logger: "Logger", clock: Callable[[], float] = time.time
+        self,
+        write: Callable[[PriceHint], None],
+        read: Callable[[PriceHint], int | None],
+        logger: "Logger",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._write = write
+        self._read = read
         self._logger = logger
         self._clock = clock
         self._written: dict[tuple[str, str], tuple[PriceHint, float]] = {}
+        self._usual: dict[tuple[str, str], float | None] = {}
 
     def learn(self, hints: Iterable[PriceHint]) -> None:
         """Write those that differ from what was written last. Never raises botocore's errors."""
-        latest = {(hint.server, hint.model): hint for hint in hints}
+        latest = {(hint.server, hint.model): self._with_usual_answer(hint) for hint in hints}
         for key, hint in latest.items():
             if not self._is_news(key, hint):
                 continue
@@ -44,10 +55,37 @@ class PriceHints:
                 self._logger.warning("price hint not written", server=hint.server, reason=str(error))
             if len(self._written) >= _MOST_REMEMBERED:  # clients make names up
                 self._written.clear()
+                self._usual.clear()
             self._written[key] = hint, self._clock()
+
+    def _with_usual_answer(self, hint: PriceHint) -> PriceHint:
+        key = hint.server, hint.model
+        if key not in self._usual:
+            self._usual[key] = self._read_usual(hint)
+        usual, answer = self._usual[key], hint.answer
+        if answer is not None:
+            usual = answer if usual is None else usual + (_RISE if answer > usual else _FALL) * (answer - usual)
+            self._usual[key] = usual
+        return replace(hint, answer=None if usual is None else max(1, round(usual)))
+
+    def _read_usual(self, hint: PriceHint) -> int | None:
+        try:
+            return self._read(hint)
+        except (BotoCoreError, ClientError) as error:
+            self._logger.warning("price hint not read", server=hint.server, reason=str(error))
+            return None
 
     def _is_news(self, key: tuple[str, str], hint: PriceHint) -> bool:
         if key not in self._written:
             return True
         written, at = self._written[key]
-        return self._clock() - at >= (LEAST_SECONDS if hint != written else RENEWED_AFTER)
+        passed = self._clock() - at
+        if (hint.input, hint.output) != (written.input, written.output):
+            return passed >= LEAST_SECONDS
+        return passed >= (LEAST_SECONDS_OF_ANSWER if _differ(hint.answer, written.answer) else RENEWED_AFTER)
+
+
+def _differ(answer: int | None, before: int | None) -> bool:
+    """Whether one is longer than the other by half, or only one is known."""
+    shorter, longer = sorted((answer or 0, before or 0))
+    return longer > shorter * 1.5

@@ -22,6 +22,7 @@ CURRENCY = "USD"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_MONEY = 10**9
 _MOST_DECIMALS = 24
+_MOST_TOKENS = 10**9
 _LONGEST_MODEL = 128
 """As many characters of a model's name as the proxy looks a price up by."""
 _END_OF_9999 = 253_402_300_799
@@ -37,14 +38,28 @@ class PriceHint:
     model: str
     input: Decimal
     output: Decimal
+    answer: int | None = None
+    """Tokens of one answer: of the one that was settled, or what such answers usually have; None: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftLease:
+    """A lease that a sandbox has perhaps left in the counter of a key, whose request is over.
+
+    `in_doubt`: it was perhaps given back; then, if it is not there, the cost of its request is reserved instead.
+    """
+
+    limits_id: str
+    id: str
+    in_doubt: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """One inference of a key with a budget. Money is in USD.
 
-    `reserved` is None when nothing was: the cost counts all the same. `client` is as in the event, `budgets` are those
-    that the key had.
+    `reserved` is what is reserved in the bucket, unless the request has left its lease; None when nothing is: the cost
+    counts all the same. `client` is as in the event, `budgets` are those that the key had.
     """
 
     event_id: str
@@ -58,6 +73,7 @@ class Settlement:
     actual: Decimal
     is_priced: bool
     hint: PriceHint | None
+    lease: LeftLease | None = None
 
 
 def settlement_of(event: Event, prices: PriceBook) -> Settlement | None:
@@ -69,6 +85,19 @@ def settlement_of(event: Event, prices: PriceBook) -> Settlement | None:
         return _settlement(event, limits, prices) if limits and limits.get("has_budget") else None
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
+
+
+def left_lease_of(event: Event) -> LeftLease | None:
+    """The lease that the request of a terminal event has perhaps left. Raises MalformedEventError."""
+    try:
+        return _left_lease(event.data.get("limits"))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
+
+
+def _left_lease(limits: Mapping[str, Any] | None) -> LeftLease | None:
+    lease = limits.get("lease") if limits else None
+    return LeftLease(_name(limits["id"]), _name(lease["id"]), lease["in_doubt"] is True) if limits and lease else None
 
 
 def _settlement(event: Event, limits: Mapping[str, Any], prices: PriceBook) -> Settlement:
@@ -90,6 +119,7 @@ def _settlement(event: Event, limits: Mapping[str, Any], prices: PriceBook) -> S
         actual=cost.total if isinstance(cost, Cost) else reserved or _NOTHING,
         is_priced=isinstance(cost, Cost),
         hint=hint,
+        lease=_left_lease(limits),
     )
 
 
@@ -109,7 +139,9 @@ def _priced(event: Event, prices: PriceBook) -> tuple[Cost | Unpriced, PriceHint
     if not (quote.price.is_free or rates.are_of_tokens):
         return cost, None
     per_token = [EXACT.multiply(rates.of(name) or _NOTHING, _MILLIONTH) for name in ("input", "output")]
-    return cost, PriceHint(server, asked[:_LONGEST_MODEL], *per_token)
+    answers = max(1, len(data["response"]["finish_reasons"]))
+    answer = min(-(-usage.output_tokens // answers), _MOST_TOKENS) or None
+    return cost, PriceHint(server, asked[:_LONGEST_MODEL], *per_token, answer=answer)
 
 
 def _client(client: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from openai_proxy.budget import counter_pk
 from openai_proxy.dynamodb import to_item
 
-from settle_limits.settlement import PriceHint, Settlement
+from settle_limits.settlement import LeftLease, PriceHint, Settlement
 from settle_limits.thresholds import Crossing
 from settle_limits.transaction import Held, Refusal, build_transaction, in_transactions
 
@@ -85,15 +85,34 @@ class LimitsTable:
 
     def write_hint(self, hint: PriceHint) -> None:
         """Tell the proxy a price."""
-        name = f"price#{hint.server}#{hint.model}"
         expires_at = int(self._clock()) + HINT_LIFETIME
-        item = to_item({"pk": name, "input": hint.input, "output": hint.output, "expires_at": expires_at})
+        known = {} if hint.answer is None else {"answer": hint.answer}
+        prices = {"input": hint.input, "output": hint.output}
+        item = to_item({"pk": _hint_pk(hint), **prices, **known, "expires_at": expires_at})
         self._client.put_item(TableName=self._name, Item=item)
+
+    def usual_answer(self, hint: PriceHint) -> int | None:
+        """How many tokens an answer of a model usually has, as was written before."""
+        key = to_item({"pk": _hint_pk(hint)})
+        item = self._client.get_item(TableName=self._name, Key=key).get("Item", {})
+        return int(item["answer"].get("N", 0)) or None if "answer" in item else None
+
+    def give_back(self, lease: LeftLease) -> None:
+        """Free the place of a request that is over, unless that is done."""
+        try:
+            self._client.update_item(
+                TableName=self._name,
+                Key=to_item({"pk": counter_pk(lease.limits_id)}),
+                UpdateExpression="REMOVE #live.#lease",
+                ConditionExpression="attribute_exists(#live.#lease)",
+                ExpressionAttributeNames={"#live": "live", "#lease": lease.id},
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return
 
     def _settle(self, group: list[Settlement]) -> dict[str, str]:
         """Settle in one transaction; what was reserved for `group` lies in one bucket of one counter."""
-        windows = group[0].windows
-        held = Held(day=True, month=True, bucket=group[0].reserved is not None)
+        held = Held.at_first(group)
         expires_at = int(self._clock()) + MARKER_LIFETIME
         reason = ""
         for attempt in range(1, ATTEMPTS + 1):
@@ -108,7 +127,7 @@ class LimitsTable:
             if refusal.is_for_good:
                 return self._settle_each(group) if len(group) > 1 else {group[0].event_id: reason}
             if refusal.is_of_counter(len(group)):
-                held = Held.of(refusal.counter, windows)
+                held = Held.of(refusal.counter, group)
             group = [each for place, each in enumerate(group) if not refusal.is_duplicate(place)]
             if not group:
                 return {}
@@ -122,3 +141,7 @@ class LimitsTable:
         for each in group:
             unsettled |= self._settle([each])
         return unsettled
+
+
+def _hint_pk(hint: PriceHint) -> str:
+    return f"price#{hint.server}#{hint.model}"

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.aws_answers import TRANSIENT
-from openai_proxy.budget import BudgetWindows, counter_pk
+from openai_proxy.budget import PERIODS, BudgetWindows, counter_pk
 from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, to_item
 from openai_proxy.pricing_rates import EXACT
 
@@ -27,21 +27,56 @@ Item = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """What a request that has left its lease has reserved (USD), and in which windows. A lease of before has none."""
+
+    cost: Decimal
+    windows: BudgetWindows
+
+    @classmethod
+    def of(cls, counter: Item, name: str) -> "Lease | None":
+        """The lease called `name` in a counter."""
+        value = counter.get("live", {}).get("M", {}).get(name)
+        parts: Item | None = value and value.get("M", {})
+        if parts is None:
+            return None
+        cost, at = Decimal(parts.get("cost", {}).get("N", "0")), int(parts.get("at", {}).get("N", "0"))
+        return cls(cost, BudgetWindows.of(at))
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
-    """Which windows of a reservation its counter still has. What is gone does not come back."""
+    """Which windows of a reservation its counter still has, and the lease if there is one. What is gone is gone."""
 
     day: bool
     month: bool
     bucket: bool
+    lease: Lease | None = None
+    starts: tuple[str, str] = ("", "")
+    """Day and month of the counter, where they are known."""
 
     @classmethod
-    def of(cls, counter: Item, windows: BudgetWindows) -> "Held":
-        """What `counter` has of `windows`: nothing, when there is no counter."""
+    def at_first(cls, group: Sequence[Settlement]) -> "Held":
+        """What is most probable, and found out to be otherwise by the transaction's conditions."""
+        return cls(day=True, month=True, bucket=_may_be_in_bucket(group[0]))
+
+    @classmethod
+    def of(cls, counter: Item, group: Sequence[Settlement]) -> "Held":
+        """What `counter` has of the windows of `group`: nothing, when there is no counter."""
+        windows, left = group[0].windows, group[0].lease
+        lease = Lease.of(counter, left.id) if left else None
+        day, month = (counter.get(period, {}).get("S", "") for period in PERIODS)
         return cls(
-            day=counter.get("day", {}).get("S") == windows.day,
-            month=counter.get("month", {}).get("S") == windows.month,
-            bucket=windows.bucket in counter,
+            day=day == windows.day,
+            month=month == windows.month,
+            bucket=lease is None and _may_be_in_bucket(group[0]) and windows.bucket in counter,
+            lease=lease,
+            starts=(day, month),
         )
+
+
+def _may_be_in_bucket(settlement: Settlement) -> bool:
+    return settlement.reserved is not None and (settlement.lease is None or settlement.lease.in_doubt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +120,14 @@ class Refusal:
 
 
 def in_transactions(settlements: Iterable[Settlement]) -> Iterator[list[Settlement]]:
-    """The settlements of one counter whose reservations lie in one bucket, as many as one transaction takes."""
-    groups: dict[tuple[str, BudgetWindows, bool], list[Settlement]] = {}
+    """The settlements of one counter whose reservations lie in one bucket, as many as one transaction takes.
+
+    One that has left its lease, which is rare, is settled by itself.
+    """
+    groups: dict[tuple[str, BudgetWindows, bool, str], list[Settlement]] = {}
     for each in settlements:
-        groups.setdefault((each.limits_id, each.windows, each.reserved is None), []).append(each)
+        lease = each.lease.id if each.lease else ""
+        groups.setdefault((each.limits_id, each.windows, each.reserved is None, lease), []).append(each)
     for group in groups.values():
         yield from (group[start : start + MOST_MARKERS] for start in range(0, len(group), MOST_MARKERS))
 
@@ -98,7 +137,8 @@ def build_transaction(
 ) -> "list[TransactWriteItemTypeDef]":
     """The items of one transaction: first the markers, in the order of `group`, then the counter if that has a part."""
     markers = [_marker(table, settlement.event_id, expires_at) for settlement in group]
-    return [*markers, _counter(table, group, held)] if held.day or held.month or held.bucket else markers
+    has_part = held.day or held.month or held.bucket or held.lease
+    return [*markers, _counter(table, group, held)] if has_part else markers
 
 
 def _marker(table: str, event_id: str, expires_at: int) -> "TransactWriteItemTypeDef":
@@ -112,33 +152,48 @@ def _marker(table: str, event_id: str, expires_at: int) -> "TransactWriteItemTyp
 
 
 def _counter(table: str, group: Sequence[Settlement], held: Held) -> "TransactWriteItemTypeDef":
+    amounts, starts = _changes(group, held)
+    bucket, left = group[0].windows.bucket, group[0].lease
+    names = {f"#{name}": name for name in (*amounts, *starts)}
+    conditions = [f"#{name} = :{name}" for name in starts]
+    conditions += [f"attribute_exists(#{bucket})"] if held.bucket else []
+    if left:
+        conditions.append(f"attribute_{'exists' if held.lease else 'not_exists'}(#live.#lease)")
+        names |= {"#live": "live", "#lease": left.id}
+    adding = f"ADD {', '.join(f'#{name} :{name}' for name in amounts)}" if amounts else ""
+    update: Any = {
+        "TableName": table,
+        "Key": to_item({"pk": counter_pk(group[0].limits_id)}),
+        "UpdateExpression": f"{'REMOVE #live.#lease ' if held.lease else ''}{adding}",
+        "ConditionExpression": " AND ".join(conditions),
+        "ExpressionAttributeNames": names,
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+    if amounts or starts:  # DynamoDB takes no empty map
+        values = {f":{name}": value for name, value in (amounts | starts).items()}
+        update["ExpressionAttributeValues"] = to_item(values)
+    return {"Update": update}
+
+
+def _changes(group: Sequence[Settlement], held: Held) -> tuple[dict[str, Decimal], dict[str, str]]:
+    """What a group adds to each amount of its counter, and the periods that the counter must be in."""
     windows = group[0].windows
     actual = _sum(each.actual for each in group)
     reserved = _sum(each.reserved or Decimal(0) for each in group) if held.bucket else Decimal(0)
-    change = EXACT.subtract(actual, reserved)
     amounts: dict[str, Decimal] = {}
     starts: dict[str, str] = {}
-    if held.day:
-        amounts |= {"day_cost": change, "day_spent": actual}
-        starts["day"] = windows.day
-    if held.month:
-        amounts |= {"month_cost": change, "month_spent": actual}
-        starts["month"] = windows.month
+    for period, is_held in zip(PERIODS, (held.day, held.month), strict=True):
+        if is_held:
+            amounts |= {f"{period}_cost": EXACT.subtract(actual, reserved), f"{period}_spent": actual}
+            starts[period] = windows.start(period)
     if held.bucket:
         amounts[windows.bucket] = -reserved
-    conditions = [f"#{name} = :{name}" for name in starts]
-    conditions += [f"attribute_exists(#{windows.bucket})"] if held.bucket else []
-    return {
-        "Update": {
-            "TableName": table,
-            "Key": to_item({"pk": counter_pk(group[0].limits_id)}),
-            "UpdateExpression": "ADD " + ", ".join(f"#{name} :{name}" for name in amounts),
-            "ConditionExpression": " AND ".join(conditions),
-            "ExpressionAttributeNames": {f"#{name}": name for name in (*amounts, *starts)},
-            "ExpressionAttributeValues": to_item({f":{name}": value for name, value in (amounts | starts).items()}),
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-    }
+    if held.lease:
+        for period, start in zip(PERIODS, held.starts, strict=True):
+            if held.lease.cost and start == held.lease.windows.start(period):
+                amounts[f"{period}_cost"] = EXACT.subtract(amounts.get(f"{period}_cost", Decimal(0)), held.lease.cost)
+                starts[period] = start
+    return amounts, starts
 
 
 def _sum(amounts: Iterable[Decimal]) -> Decimal:

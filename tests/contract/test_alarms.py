@@ -29,7 +29,7 @@ OF_AWS = {
 
 VALUES = {
     "Kind": {"client", "upstream"},
-    "Source": {"key_rpm", "key_tpm", "key_parallel", "key_budget", "upstream"},
+    "Source": {"key_rpm", "key_tpm", "key_parallel", "key_budget", "key_budget_reserved", "upstream"},
     "ErrorSource": {"upstream", "client", "proxy"},
     "Consumer": {"record_metrics", "record_cost"},
     "Outcome": {"completed", "failed", "throttled"},

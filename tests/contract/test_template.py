@@ -348,7 +348,9 @@ def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
     }
     assert set().union(*types.values()) == set(get_args(events.DetailType))
     narrower = {
-        "SettleLimitsRule": {"data": {"limits": {"has_budget": [True]}}},
+        "SettleLimitsRule": {
+            "data": {"limits": {"$or": [{"has_budget": [True]}, {"lease": {"id": [{"exists": True}]}}]}}
+        },
         "BudgetNoticeRule": {"data": {"threshold": [80, 100]}},
     }
     for name, pattern in patterns.items():

@@ -9,7 +9,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError as BotoError
 from moto import mock_aws
-from proxy.aws import AwsError
+from proxy.aws import NO_ANSWER, AwsError
 from proxy.limits import FailurePolicy, LimitsTable
 from proxy.relay import Relay
 
@@ -41,7 +41,7 @@ class Table:
     def update_item(self, arguments: dict[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
         self.timeouts.add(timeout)
         if self.broken:
-            raise AwsError("dynamodb:UpdateItem", "no route")
+            raise AwsError("dynamodb:UpdateItem", NO_ANSWER)
         self.calls.append("update")
         if self.conflicts:
             self.conflicts -= 1
@@ -63,6 +63,15 @@ class Table:
 
     def item(self, name: str = "limits#0123456789ab") -> dict[str, Any]:
         return self.client.get_item(TableName="limits", Key={"pk": {"S": name}}).get("Item") or {}
+
+    def set_numbers(self, **numbers: str) -> None:
+        """As a settlement does."""
+        self.client.update_item(
+            TableName="limits",
+            Key={"pk": {"S": "limits#0123456789ab"}},
+            UpdateExpression="SET " + ", ".join(f"{name} = :{name}" for name in numbers),
+            ExpressionAttributeValues={f":{name}": {"N": number} for name, number in numbers.items()},
+        )
 
 
 class Clock:
@@ -201,41 +210,47 @@ def test_a_budget_is_reserved_and_what_is_used_up_is_used_up(table: Table, clock
     table.client.put_item(TableName="limits", Item=price)
     with proxy(answering, CONTEXT | {"budget_day": "1.5", "budget_month": "2"}) as (relay, _):
         limited(relay, table, clock)
-        seen = [relay.call(CHAT) for _ in range(3)]
-        assert [response.status for response in seen] == [200, 200, 429], "0.883 each: the second one reaches the limit"
-        assert error_of(seen[2])["code"] == "insufficient_quota"
-        assert (seen[2].headers["retry-after"], seen[2].headers["x-should-retry"]) == (str(12 * 3600), "false")
+        assert relay.call(CHAT).status == 200
         item = table.item()
-        assert item["day_cost"] == item["month_cost"] == item["r_20261123_1994928"] == {"N": "1.766"}
+        assert item["day_cost"] == item["month_cost"] == item["r_20261123_1994928"] == {"N": "0.039"}, (
+            "what it has cost"
+        )
+        assert item["live"] == {"M": {}}
         limits = relay.bus.details[0][1]["data"]["limits"]
         assert limits == {
             "id": "0123456789ab",
             "status": "checked",
-            "reserved": {"cost": "0.883", "tokens": 100},
+            "reserved": {"cost": "0.039", "tokens": 100},
             "has_budget": True,
             "taken_at": NOON,
             "budget_day": "1.5",
             "budget_month": "2",
             "currency": "USD",
         }
-        assert relay.bus.details[2][1]["data"]["limits"]["has_budget"] is False
+        table.set_numbers(day_spent="1.5", day_cost="1.539")
+        refused = relay.call(CHAT)
+        assert error_of(refused)["code"] == "insufficient_quota"
+        assert (refused.headers["retry-after"], refused.headers["x-should-retry"]) == (str(12 * 3600), "false")
+        assert relay.bus.details[1][1]["data"]["limits"]["has_budget"] is False
 
         clock.now += 3600  # nobody has settled what was reserved: it is given back
+        table.set_numbers(day_spent="0", day_cost="0.039")
         assert relay.call(CHAT).status == 200
         item = table.item()
-        assert item["day_cost"] == item["month_cost"] == item["r_20261123_1994932"] == {"N": "0.883"}
+        assert item["day_cost"] == item["month_cost"] == item["r_20261123_1994932"] == {"N": "0.039"}
         assert "r_20261123_1994928" not in item
 
         clock.now += 24 * 3600
         assert relay.call(CHAT).status == 200, "a new day"
         item = table.item()
-        assert (item["day"]["S"], item["day_cost"]["N"], item["month_cost"]["N"]) == ("2026-11-24", "0.883", "0.883")
+        assert (item["day"]["S"], item["day_cost"]["N"], item["month_cost"]["N"]) == ("2026-11-24", "0.039", "0.039")
 
 
 def test_a_month_that_is_used_up_comes_back_with_the_next(table: Table, clock: Clock) -> None:
-    with proxy(answering, CONTEXT | {"budget_month": "0.001"}) as (relay, _):
+    with proxy(answering, CONTEXT | {"budget_month": "0.0001"}) as (relay, _):
         limited(relay, table, clock)
         assert [relay.call(CHAT).status for _ in range(2)] == [200, 429]
+        table.set_numbers(month_spent="0.0001")
         refused = relay.call(CHAT)
         assert refused.headers["retry-after"] == str(7 * 86400 + 12 * 3600)
         clock.now += 7 * 86400 + 12 * 3600
@@ -305,8 +320,8 @@ def test_a_place_is_given_back_whatever_happens(table: Table, clock: Clock) -> N
 
 def test_a_minute_that_has_passed_is_not_corrected(table: Table, clock: Clock) -> None:
     def script(connection: Connection, request: Received) -> None:
-        clock.now += 60
         if len(server.received) == 1:
+            clock.now += 60
             relay.call(CHAT)
         streaming(*CONTENT, USAGE_CHUNK, DONE)(connection, request)
 
@@ -344,4 +359,4 @@ def test_the_estimate_of_a_price_is_asked_for_once_in_a_while(table: Table, cloc
         for _ in range(4):
             relay.call(CHAT)
     assert table.calls.count("get") == 2, "of the price, and of an item that is not there yet"
-    assert Decimal(table.item()["day_cost"]["N"]) == Decimal("0.883") * 4
+    assert Decimal(table.item()["day_cost"]["N"]) == Decimal("0.039") * 4

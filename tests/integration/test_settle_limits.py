@@ -25,7 +25,7 @@ from openai_proxy.pricing import PriceBook, load_price_book
 from openai_proxy.pricing_rates import EXACT
 from settle_limits.bus import Bus, NotPublishedError
 from settle_limits.consumer import SettleLimits
-from settle_limits.hints import LEAST_SECONDS, RENEWED_AFTER, PriceHints
+from settle_limits.hints import LEAST_SECONDS, LEAST_SECONDS_OF_ANSWER, RENEWED_AFTER, PriceHints
 from settle_limits.settlement import PriceHint, settlement_of
 from settle_limits.table import ATTEMPTS, HINT_LIFETIME, MARKER_LIFETIME, LimitsTable
 
@@ -109,7 +109,7 @@ class World:
     def consumer(self, client: Any = None) -> SettleLimits:
         table = LimitsTable(client or self.client, TABLE, self.pauses.append, lambda: self.now)
         logger = Logger(service="test")
-        hints = PriceHints(table.write_hint, logger, lambda: self.now)
+        hints = PriceHints(table.write_hint, table.usual_answer, logger, lambda: self.now)
         return SettleLimits(self.prices, table, self.bus, hints, logger, lambda: self.now)
 
     def settle(self, *records: dict[str, str]) -> list[str]:
@@ -832,7 +832,7 @@ def test_the_proxy_is_told_the_price_of_what_was_priced(world: World):
     assert world.settle(*records) == []
 
     expires_at = NOON + HINT_LIFETIME
-    chat = {"input": Decimal("0.00000015"), "output": Decimal("0.0000006"), "expires_at": expires_at}
+    chat = {"input": Decimal("0.00000015"), "output": Decimal("0.0000006"), "answer": 64, "expires_at": expires_at}
     found = hints(world)
     assert found.pop("price#openai#gpt-4o-mini") == {"pk": "price#openai#gpt-4o-mini", **chat}
     assert sorted(item["output"] for item in found.values()) == [0, 0]
@@ -842,7 +842,7 @@ def test_the_proxy_is_told_the_price_of_what_was_priced(world: World):
 def test_a_hint_is_written_when_it_is_new_and_not_too_often(client: Any):
     written: list[PriceHint] = []
     now = [float(NOON)]
-    learner = PriceHints(written.append, Logger(service="test"), lambda: now[0])
+    learner = PriceHints(written.append, lambda _: None, Logger(service="test"), lambda: now[0])
     old, new = (PriceHint("openai", "m", Decimal(price), Decimal(1)) for price in (1, 2))
 
     learner.learn([old, old])
@@ -856,6 +856,25 @@ def test_a_hint_is_written_when_it_is_new_and_not_too_often(client: Any):
     now[0] += RENEWED_AFTER
     learner.learn([new])
     assert written == [old, new, new]
+
+
+def test_what_an_answer_usually_has_is_learned_from_all_of_them(client: Any):
+    written: list[PriceHint] = []
+    now = [float(NOON)]
+    learner = PriceHints(written.append, lambda _: 100, Logger(service="test"), lambda: now[0])
+
+    def settled(answer: int | None) -> list[int | None]:
+        now[0] += LEAST_SECONDS_OF_ANSWER
+        learner.learn([PriceHint("openai", "m", Decimal(1), Decimal(2), answer)])
+        return [hint.answer for hint in written]
+
+    assert settled(None) == [100], "what was known before"
+    assert settled(120) == [100], "hardly another"
+    assert settled(300) == [100, 205], "half of the way up"
+    assert settled(5) == [100, 205], "a short one says little"
+    for _ in range(30):
+        settled(5)
+    assert [hint.answer for hint in written][-1] in range(40, 80)
 
 
 def test_a_hint_that_cannot_be_written_costs_no_settlement(world: World):

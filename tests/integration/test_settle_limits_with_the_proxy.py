@@ -26,6 +26,8 @@ NOON = 1_795_435_200  # 2026-11-23 12:00:00 UTC
 KEY = "0123456789ab"
 CONTEXT = {"client_name": "Chat", "key_id": KEY, "limits_id": KEY, "budget_day": "0.01", "budget_month": "1"}
 PRICES = "servers: {up: {models: {real-model: {input: 10, output: 100}}}}"
+CAREFULLY = 9 * Decimal("0.00001") + 3 * Decimal("0.00004")
+"""The same answer by the prices that hold as long as no hint is there."""
 COST = 9 * Decimal("0.00001") + 3 * Decimal("0.0001")
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "x" * 36}], "max_tokens": 87}
 """13 tokens of prompt and 87 allowed for the answer."""
@@ -80,7 +82,7 @@ class World:
         relay.relay._limits = TakingTable(aws, "limits", "open", lambda: self.now)
         self._table = LimitsTable(client, "limits", clock=lambda: self.now)
         logger = Logger(service="test")
-        hints = PriceHints(self._table.write_hint, logger, lambda: self.now)
+        hints = PriceHints(self._table.write_hint, self._table.usual_answer, logger, lambda: self.now)
         self._consumer = SettleLimits(parse_price_book(PRICES), self._table, self.bus, hints, logger, lambda: self.now)
 
     def call(self) -> RecordedResponse:
@@ -113,7 +115,7 @@ def world() -> Iterator[World]:
 
 def test_what_is_reserved_becomes_what_it_cost(world: World):
     assert world.call().status == 200
-    assert world.reserved == world.counter["day_cost"] > COST
+    assert world.reserved == world.counter["day_cost"] == CAREFULLY
 
     world.settle()
 
@@ -129,7 +131,7 @@ def test_the_next_reservation_knows_the_price(world: World):
 
     world.call()
 
-    assert world.reserved == 13 * Decimal("0.00001") + 87 * Decimal("0.0001")
+    assert world.reserved == COST
 
 
 def test_requests_are_refused_when_the_budget_is_spent_and_the_owner_is_told(world: World):

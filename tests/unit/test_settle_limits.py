@@ -139,7 +139,7 @@ def test_the_hint_of_a_model_with_tiers_is_that_of_the_first():
 
     settlement = settled(event, parse_price_book(OWN))
     assert settlement.actual > Decimal("0.02")
-    assert settlement.hint == PriceHint("ours", "seen", Decimal("0.000002"), Decimal("0.000008"))
+    assert settlement.hint == PriceHint("ours", "seen", Decimal("0.000002"), Decimal("0.000008"), 64)
 
 
 @given(moments)
