@@ -41,6 +41,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _PATH_SAFE = "!$&'()*+,-.:;=@_~"
 _QUERY_SAFE = _PATH_SAFE + "%/?"
 _REMEDY_FOR_V1_TWICE = "This path has /v1 twice: end the base URL before /v1, or leave /v1 out of the path."
+_REMEDY_FOR_AN_ENDPOINT_TWICE = "This path names its endpoint twice: end the base URL at /v1."
 _REMEDY_FOR_A_SERVER_TWICE = "This path names its server twice: leave it out of the base URL, or out of the path."
 
 
@@ -158,11 +159,22 @@ def target_of(path: str) -> Target:
     if len(segments) < 2 or segments[0] != "v1":
         raise _unknown_path()
     called = segments[1:]
-    if called[0] == "v1" or (called[1:2] == ["v1"] and called[0] not in OPERATIONS):
-        raise _unknown_path(_REMEDY_FOR_V1_TWICE)
+    if remedy := _remedy_for(called):
+        raise _unknown_path(remedy)
     if not all(_is_safe(segment, is_model=place > 0 and called[0] == "models") for place, segment in enumerate(called)):
         raise _unknown_path()
     return Target(server, "".join("/" + quote(segment, safe=_PATH_SAFE) for segment in called))
+
+
+def _remedy_for(called: list[str]) -> str:
+    """What is wrong with a path that repeats what stands in front of it, as a base URL that is too long makes it."""
+    again = "/".join(called[called.index("v1") + 1 :]) if "v1" in called else ""
+    if called[0] == "v1" or again in OPERATIONS or (called[1:2] == ["v1"] and called[0] not in OPERATIONS):
+        return _REMEDY_FOR_V1_TWICE
+    half = len(called) // 2
+    if called[:half] == called[half:] and "/".join(called[:half]) in OPERATIONS:
+        return _REMEDY_FOR_AN_ENDPOINT_TWICE
+    return ""
 
 
 def _is_safe(segment: str, *, is_model: bool) -> bool:

@@ -23,3 +23,7 @@ def test_other_origins_and_no_origin() -> None:
     for origin in ("https://b.example", "https://a.example.evil", None):
         assert cors.headers(origin) == {"vary": "origin"}
     assert cors.preflight({"origin": "null"}) == {"vary": "origin"}
+
+
+def test_a_browser_that_announces_nothing_may_send_a_key_in_each_of_its_headers() -> None:
+    assert Cors("*").preflight({})["access-control-allow-headers"] == "authorization, x-api-key, api-key"

@@ -91,6 +91,8 @@ def test_events_that_are_refused(event: object, code: str, status: int) -> None:
         ("/v1/models/replicate%2Fmeta%2Fllama", Target(None, "/models/replicate%2Fmeta%2Fllama"), "models"),
         ("/openai/v1/files/v1/content", Target("openai", "/files/v1/content"), "files"),
         ("/openai/v1/models/v1", Target("openai", "/models/v1"), "models"),
+        ("/openai/v1/files/v1/chat", Target("openai", "/files/v1/chat"), "files"),
+        ("/openai/v1/threads/runs/v1/steps", Target("openai", "/threads/runs/v1/steps"), "other"),
     ],
 )
 def test_paths_that_lead_to_a_server(path: str, target: Target, operation: str) -> None:
@@ -159,6 +161,10 @@ def test_paths_that_lead_nowhere(path: str) -> None:
         ("/openai/v1/openai/v1/chat/completions", "/v1 twice"),
         ("/v1/openai/v1/chat/completions", "/v1 twice"),
         ("/openai/openai/v1/chat/completions", "names its server twice"),
+        ("/openai/v1/chat/completions/v1/chat/completions", "/v1 twice"),
+        ("/openai/v1/chat/completions/v1/models", "/v1 twice"),
+        ("/openai/v1/chat/completions/chat/completions", "endpoint twice"),
+        ("/v1/responses/responses", "endpoint twice"),
     ],
 )
 def test_a_path_with_a_part_twice_gets_the_remedy(path: str, remedy: str) -> None:
