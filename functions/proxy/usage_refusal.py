@@ -15,12 +15,12 @@ from proxy.upstream import Answer
 _NOT_OF_THE_BODY = frozenset({401, 402, 403, 404, 408, 429, 502, 503, 504, 529})
 _OF_THE_BODY = frozenset({400, 422})
 _LONGEST = 64 * 1024
-_NAMED = re.compile(rb"stream_?options|include_?usage", re.IGNORECASE)
-_UNNAMED = re.compile(
-    rb"extra_forbidden|(?:extra|additional)[ _]+(?:inputs?|fields?|propert|param|arg|key)"
+# Compiled when the first server refuses something, not in every cold start.
+_NAMED = rb"(?i)stream_?options|include_?usage"
+_UNNAMED = (
+    rb"(?i)extra_forbidden|(?:extra|additional)[ _]+(?:inputs?|fields?|propert|param|arg|key)"
     rb"|(?:unrecogni[sz]ed|unknown|unexpected|unsupported|not[ _]supported|unallowed|disallowed|invalid)[ _]+"
-    rb"(?:request[ _]+|keyword[ _]+|json[ _]+)?(?:arg|field|param|propert|key|option|member)",
-    re.IGNORECASE,
+    rb"(?:request[ _]+|keyword[ _]+|json[ _]+)?(?:arg|field|param|propert|key|option|member)"
 )
 
 
@@ -45,15 +45,25 @@ def refuses_usage(outcome: Answer | Exception) -> bool:
     The body of an answer is read, and comes again to whoever reads it afterwards.
     """
     if isinstance(outcome, UpstreamError):  # an error that came as a success says what it is in its message
-        return outcome.code == "upstream_error" and bool(_NAMED.search(outcome.message.encode()))
+        return outcome.code == "upstream_error" and bool(re.search(_NAMED, outcome.message.encode(errors="replace")))
     if not isinstance(outcome, Answer):
         return False
     if outcome.status < 400 or outcome.status in _NOT_OF_THE_BODY:
         return False
     try:
-        said = outcome.peek(_LONGEST)
+        said = _unpacked(outcome.peek(_LONGEST), outcome)
     except UpstreamError:
         return False
-    if _NAMED.search(said):
+    if re.search(_NAMED, said):
         return True
-    return outcome.status in _OF_THE_BODY and (not said.strip() or bool(_UNNAMED.search(said)))
+    return outcome.status in _OF_THE_BODY and (not said.strip() or bool(re.search(_UNNAMED, said)))
+
+
+def _unpacked(said: bytes, answer: Answer) -> bytes:
+    """The beginning of what an error says, also where its server packs it unasked. Raises UpstreamError."""
+    coding = answer.headers.get("content-encoding", "").strip().lower()
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        return said
+    from proxy.compression import decompressed  # noqa: PLC0415  # few servers need it, and zlib takes time to load
+
+    return next(iter(decompressed([said], coding, "")), b"")

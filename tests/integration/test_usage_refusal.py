@@ -1,5 +1,6 @@
 """Servers that refuse `stream_options`: asked once more without it, remembered, and metered by what they report."""
 
+import gzip
 import json
 from typing import Any
 
@@ -136,6 +137,19 @@ def test_an_error_that_was_looked_at_reaches_the_client_whole() -> None:
     with proxy(script) as (relay, _):
         response = relay.call(CHAT)
     assert (response.status, response.body) == (400, said)
+
+
+def test_a_refusal_that_is_packed_unasked_is_read_too() -> None:
+    def script(connection: Connection, request: Received) -> None:
+        if asks_for_usage(request):
+            said = gzip.compress(json.dumps(MISTRAL).encode())
+            connection.answer(said, "422 Unprocessable Entity", more="content-encoding: gzip\r\n")
+        else:
+            connection.answer(b"{}")
+
+    with proxy(script) as (relay, server):
+        assert relay.call(CHAT).headers["x-attempts"] == "2"
+        assert len(server.received) == 2
 
 
 def test_a_refusal_is_no_failure_for_the_breaker_and_no_retry() -> None:
