@@ -31,6 +31,14 @@ def test_environment_sets_what_the_command_line_leaves_open(tmp_path: Path):
     assert settings.parameters["ServersFile"] == str(tmp_path / "openai_servers.yaml")
 
 
+def test_the_operations_page_leaves_out_what_the_embedded_aws_cannot_do():
+    page = (ROOT / "docs/operations.md").read_text().partition("## Into an emulator")[2]
+    local = parse(["run"], {}).parameters
+    lacking = ("Streaming", "NamedQueriesEnabled", "AlarmFormulasEnabled", "EventArchiveDays")
+    command = page[page.index("sam deploy ") :].partition("```")[0]
+    assert {f"{name}={local[name]}" for name in lacking} <= set(command.split())
+
+
 @pytest.mark.parametrize("value", ["", "0"])
 def test_state_is_not_kept_unless_asked_for(value: str):
     assert not parse(["run"], {"KEEP_STATE": value}).keep_state
