@@ -4,10 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openai_proxy.captured import is_content_type
+
 from proxy.cache_key import Keys
-from proxy.cache_policy import Policy
-from proxy.capture import Capture, is_complete
+from proxy.cache_policy import Policy, forbids_keeping
+from proxy.capture import Capture
 from proxy.meter import Meter
+from proxy.whole_answer import flaw_of
 
 
 @dataclass(slots=True)
@@ -21,14 +24,20 @@ class Flight:
     fields: Mapping[str, Any]
     is_stream: bool
     capture: Capture
+    namespace: str = ""
     lease: str = ""
     leads: bool = False
     headers: Mapping[str, str] | None = None
     """Those of the answer that reach the client, once it has begun."""
+    is_private: bool = False
+    """Whether the server forbids that the answer is kept."""
 
-    def watched(self, body: Iterable[bytes], headers: Mapping[str, str]) -> Iterable[bytes]:
-        """`body` of the answer with these headers, kept while it passes."""
+    def watched(
+        self, body: Iterable[bytes], headers: Mapping[str, str], all_headers: Mapping[str, str]
+    ) -> Iterable[bytes]:
+        """`body` of an answer, kept while it passes. `headers` are those of `all_headers` that reach the client."""
         self.headers = headers
+        self.is_private = forbids_keeping(all_headers)
         return self.capture.watch(body)
 
     @property
@@ -36,12 +45,19 @@ class Flight:
         """That of the answer."""
         return (self.headers or {}).get("content-type", "")
 
-    def is_answered(self, status: int, server: str | None, meter: Meter | None) -> bool:
-        """Whether the answer came whole from the server that was meant, in the form that was asked for, and is good."""
-        if status != 200 or server != self.server or meter is None or meter.has_error or not self.headers:
-            return False
-        kind = "text/event-stream" if self.is_stream else "application/json"
-        if not self.content_type.startswith(kind) or "content-encoding" in self.headers:
-            return False
-        pieces = self.capture.pieces
-        return is_complete(self.path, self.fields, pieces, meter.finish_reasons, is_stream=self.is_stream)
+    def flaw(self, status: int, server: str | None, meter: Meter | None) -> str | None:
+        """Why the answer is not kept, in one word; None when it is whole and good.
+
+        It must come from the server that was meant, in the form that was asked for.
+        """
+        if status != 200 or server != self.server:
+            return "not_answered"
+        if meter is None or meter.has_error or not self.headers:
+            return "error"
+        if not is_content_type(self.content_type, is_stream=self.is_stream) or "content-encoding" in self.headers:
+            return "form"
+        if self.is_private and "private" not in self.policy.keeps:
+            return "private"
+        may_search = "searches" in self.policy.keeps
+        body = b"".join(self.capture.pieces)
+        return flaw_of(self.path, self.fields, body, is_stream=self.is_stream, may_search=may_search)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openai_proxy.captured import LONGEST_KEPT, is_namespace
 from openai_proxy.server_options import Caching
 from openai_proxy.servers import Server
 
@@ -18,7 +19,10 @@ from proxy.request import InferenceRequest, Target
 
 CACHEABLE = frozenset({"/chat/completions", "/completions", "/responses", "/embeddings"})
 _DEFAULT_TTL = 3600
-_NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_COOKIE = re.compile(r"(?:^|,)\s*([^\s=;,]+)=")
+"""The name of each cookie: several headers have become one, and dates have a comma too."""
+_COOKIE_OF_THE_WAY = re.compile(r"__cf_bm|_cfuvid|__cflb|__cfruid|cf_clearance|AWSALB\w*|GCLB|ARRAffinity\w*")
+"""Cookies of what stands before a server, which spreads load or keeps robots out; OpenAI's answers all have two."""
 _MOMENT = re.compile(r"\d{1,9}")
 
 
@@ -55,7 +59,10 @@ def policy_of(key: ClientKey, server: Server) -> Policy | None:
         return None
     options = by_server or Caching()
     if key.cache is not None:
-        scope, ttl = f"key-pool:{key.cache.pool}" if key.cache.pool else "", key.cache.ttl or _DEFAULT_TTL
+        scope, ttl = (
+            f"key-pool:{key.cache.pool}" if key.cache.pool else "",
+            min(key.cache.ttl or _DEFAULT_TTL, LONGEST_KEPT),
+        )
     else:
         scope, ttl = f"server-pool:{options.pool}" if options.pool else "", options.ttl
     return Policy(scope or f"client:{key.client_id}", ttl, options.any_temperature, options.ignore, options.keep)
@@ -70,9 +77,9 @@ def refusal(
     """
     if request.method != "POST" or target.path not in CACHEABLE or not fields:
         return "path"
-    if "no-store" in _directives(request):
+    if "no-store" in _directives(request.headers):
         return "no_store"
-    if not _NAMESPACE.fullmatch(request.headers.get("x-cache-namespace", "-")):
+    if not is_namespace(request.headers.get("x-cache-namespace", "-")):
         return "namespace"
     if "idempotency-key" in request.forwarded_headers:
         return "idempotency_key"
@@ -101,7 +108,7 @@ def _needs_more_than_itself(
 
 def wish_of(request: InferenceRequest) -> Wish:
     """What the headers of a request ask for. A `max-age` that is no number allows no age (RFC 9111, 4.2.1)."""
-    directives = _directives(request)
+    directives = _directives(request.headers)
     max_age = directives.get("max-age")
     allowed = float("inf") if max_age is None else float(max_age) if _MOMENT.fullmatch(max_age) else 0.0
     return Wish(
@@ -112,8 +119,18 @@ def wish_of(request: InferenceRequest) -> Wish:
     )
 
 
-def _directives(request: InferenceRequest) -> dict[str, str]:
-    parts = (part.strip().partition("=") for part in request.headers.get("cache-control", "").lower().split(","))
+def forbids_keeping(headers: Mapping[str, str]) -> bool:
+    """Whether the headers of an answer say that it is for this one request alone."""
+    directives = _directives(headers)
+    cookies = set(_COOKIE.findall(headers.get("set-cookie", "")))
+    if "set-cookie" in headers and (not cookies or not all(map(_COOKIE_OF_THE_WAY.fullmatch, cookies))):
+        return True
+    varies = {name.strip() for name in headers.get("vary", "").split(",")}
+    return "no-store" in directives or "private" in directives or "*" in varies
+
+
+def _directives(headers: Mapping[str, str]) -> dict[str, str]:
+    parts = (part.strip().partition("=") for part in headers.get("cache-control", "").lower().split(","))
     return {name.strip(): value.strip(' "') for name, _, value in parts}
 
 

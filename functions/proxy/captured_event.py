@@ -1,6 +1,7 @@
 """`ResponseCaptured`: an answer that is to be kept, packed small. Pure.
 
-An event has room for so much; a larger body goes by an object whose name the event holds.
+An event has room for so much; a larger body goes by an object whose name the event holds. Its one rule: whoever stores
+answers stores every one of these (`openai_proxy.captured`).
 """
 
 import base64
@@ -8,8 +9,10 @@ import hashlib
 import zlib
 from typing import Any
 
+from openai_proxy.captured import LARGEST_BODY, is_client_id, is_content_type, is_scope_of, model_name
 from openai_proxy.events import Event, rfc3339
 from openai_proxy.ulid import new_ulid
+from openai_proxy.usage import Usage
 
 from proxy.cache_flight import Flight
 from proxy.capture import Capture
@@ -29,21 +32,22 @@ def captured_event(
     `now` is in Unix seconds.
     """
     capture = flight.capture
+    if not _is_storable(flight, inference):
+        return None, None
     packed, encoding, digest = _packed(capture)
     event_id, client_id = new_ulid(now), inference.key.client_id if inference.key else ""
     in_event = len(packed) <= LARGEST_IN_EVENT
     if not in_event and not has_bucket:
         return None, None
     where = {"body": base64.b64encode(packed).decode()} if in_event else {"object": f"captured/{client_id}/{event_id}"}
-    model = inference.body.model if inference.body else None
-    data = {
+    data: dict[str, Any] = {
         "cache_key": flight.keys.key,
         "digest": flight.keys.digest,
         "scope": flight.policy.scope,
         "server": {"name": inference.server},
         "request": {
             "path": inference.target.path if inference.target else "",
-            "model": model or None,
+            "model": model_name(inference.body.model if inference.body else None),
             "stream": flight.is_stream,
         },
         "response": _response_of(flight, inference, encoding, digest) | where,
@@ -51,9 +55,23 @@ def captured_event(
         "created_at": int(now),
         "expires_at": int(now) + flight.policy.ttl,
     }
+    if flight.namespace:
+        data["namespace"] = flight.namespace
     timestamp = rfc3339(now)
     event = Event("ResponseCaptured", event_id, timestamp, inference.request_id, client_id, data)
     return event, None if in_event else packed
+
+
+def _is_storable(flight: Flight, inference: Inference) -> bool:
+    """Whether all that the event will say may be stored. Names of models are made so that they may."""
+    client_id, size = inference.key.client_id if inference.key else "", flight.capture.size
+    try:
+        Usage.from_event(inference.usage.to_event())
+    except ValueError:
+        return False
+    is_whose = is_client_id(client_id) and is_scope_of(flight.policy.scope, client_id)
+    is_what = is_content_type(flight.content_type, is_stream=flight.is_stream) and 0 < size <= LARGEST_BODY
+    return is_whose and is_what and bool(inference.server)
 
 
 def _response_of(flight: Flight, inference: Inference, encoding: str, digest: str) -> dict[str, Any]:
@@ -61,7 +79,7 @@ def _response_of(flight: Flight, inference: Inference, encoding: str, digest: st
     response: dict[str, Any] = {
         "status_code": 200,
         "content_type": flight.content_type,
-        "model": inference.meter.model if inference.meter else None,
+        "model": model_name(inference.meter.model if inference.meter else None),
         "encoding": encoding,
         "body_size": flight.capture.size,
         "body_sha256": digest,

@@ -196,7 +196,7 @@ class Relay:
                 body = self._visible(body, asked, candidates[0], inference)
                 body = self._records.watched(inference, body, content_type(answer))
                 if inference.flight:
-                    body = inference.flight.watched(body, returned_headers(answer))
+                    body = inference.flight.watched(body, returned_headers(answer), answer.headers)
                 inference.upstream_waited += answer.waited()
                 response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
                 if not has_begun:

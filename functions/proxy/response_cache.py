@@ -131,9 +131,10 @@ class ResponseCache:
             return None
         is_stream = asked.fields.get("stream") is True
         capture = Capture(self._settings.largest)
-        flight = Flight(keys, policy, target.path, candidate.server.name, asked.fields, is_stream, capture)
+        server = candidate.server
+        flight = Flight(keys, policy, target.path, server.name, asked.fields, is_stream, capture, wish.namespace)
         flight.lease = _lease_name(flight)
-        patience = min(self._settings.wait, candidate.server.timeouts.first_byte or self._settings.first_byte)
+        patience = min(self._settings.wait, server.timeouts.first_byte or self._settings.first_byte)
         try:
             stored = self._look(flight, wish, inference, patience, deadline)
             return Replay(stored, wish.original_pacing, deadline, self._sleep, self._clock) if stored else None
@@ -231,7 +232,10 @@ class ResponseCache:
         if flight.capture.is_too_large:
             log("INFO", "An answer is too large for the response cache", id=inference.id, size=flight.capture.size)
             return None
-        if inference.error or not flight.is_answered(inference.status, inference.server, inference.meter):
+        if inference.error:
+            return None
+        if flaw := flight.flaw(inference.status, inference.server, inference.meter):
+            log("INFO", "An answer is not kept in the response cache", id=inference.id, reason=flaw)
             return None
         now = self._clock()
         event, packed = captured_event(flight, inference, now, has_bucket=self._objects is not None)

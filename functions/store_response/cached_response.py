@@ -16,23 +16,19 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Literal
 
+from openai_proxy.captured import LARGEST_BODY, is_client_id, is_content_type, is_namespace, is_scope_of, is_text
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.pricing import PriceBook
 from openai_proxy.ulid import ulid_time
 from openai_proxy.usage import Usage
 
-LARGEST_BODY = 16 * 1024 * 1024
-"""Bytes. The template's `CacheLargestAnswerBytes` may be no more: what is larger was never captured."""
 MOST_PIECES = 256
 CURRENCY = "USD"
 
 Encoding = Literal["identity", "zlib"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_SCOPE = re.compile(r"(client|key-pool|server-pool):[A-Za-z0-9_.-]{1,64}")
 _OBJECT = re.compile(r"captured/([^/]+)/[0-9A-HJKMNP-TV-Z]{26}")
-_LONGEST_CONTENT_TYPE = 256
 
 
 class AnswerTooLargeError(Exception):
@@ -56,6 +52,7 @@ class CachedResponse:
     event_id: str
     client_id: str
     scope: str
+    namespace: str | None
     server: str
     path: str
     model: str | None
@@ -91,19 +88,21 @@ def _read(event: Event, prices: PriceBook) -> CachedResponse:
         raise AnswerTooLargeError(body_size)
     encoding, digest = _encoding(response["encoding"]), _fit(_DIGEST, response["body_sha256"], "body_sha256")
     usage, server = Usage.from_event(data["usage"]), _text(data["server"]["name"])
+    is_stream, content_type = _flag(request["stream"]), response["content_type"]
     answered, asked = (value and _text(value) for value in (response.get("model"), request["model"]))
     return CachedResponse(
         cache_key=_fit(_DIGEST, data["cache_key"], "cache_key"),
         digest=_fit(_DIGEST, data["digest"], "digest"),
         event_id=_text(event.id),
-        client_id=_fit(_CLIENT_ID, event.client_id, "client_id"),
-        scope=_scope(data["scope"], event.client_id),
+        client_id=_said(event.client_id, is_client_id(event.client_id), "client_id"),
+        scope=_said(data["scope"], is_scope_of(data["scope"], event.client_id), "scope"),
+        namespace=_namespace(data.get("namespace")),
         server=server,
         path=_text(request["path"]),
         model=asked,
-        stream=_flag(request["stream"]),
+        stream=is_stream,
         status_code=_success(response["status_code"]),
-        content_type=_content_type(response["content_type"]),
+        content_type=_said(content_type, is_content_type(content_type, is_stream=is_stream), "content_type"),
         encoding=encoding,
         body=_body(response, encoding, body_size, digest),
         object=_object(response, event.client_id),
@@ -152,12 +151,8 @@ def _object(response: Mapping[str, Any], client_id: str) -> str | None:
     return key
 
 
-def _scope(scope: Any, client_id: str) -> str:
-    """The scope, which must be the client's own or a pool's."""
-    _fit(_SCOPE, scope, "scope")
-    if scope.startswith("client:") and scope != f"client:{client_id}":
-        raise ValueError("scope")
-    return _text(scope)
+def _namespace(namespace: Any) -> str | None:
+    return None if namespace is None else _said(namespace, is_namespace(namespace), "namespace")
 
 
 def _timing(pieces: Any, body_size: int) -> tuple[tuple[int, int], ...]:
@@ -174,13 +169,6 @@ def _cost(
 ) -> Decimal | None:
     cost, _ = prices.price_answer(usage, server, answered, asked, datetime.fromtimestamp(created_at, tz=UTC))
     return cost.total if cost.pricing == "priced" else None
-
-
-def _content_type(value: Any) -> str:
-    """A content type, fit to be a header again."""
-    if not (value.isascii() and value.isprintable() and len(value) <= _LONGEST_CONTENT_TYPE):
-        raise ValueError("content_type")
-    return _text(value)
 
 
 def _encoding(value: Any) -> Encoding:
@@ -207,11 +195,16 @@ def _fit(form: re.Pattern[str], value: Any, name: str) -> str:
     return value
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError("no text")
-    value.encode()  # raises ValueError: half a character that JSON lets through and a table does not
+def _said(value: str, is_fit: bool, name: str) -> str:
+    if not is_fit:
+        raise ValueError(name)
     return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return _said(value, is_text(value), "text")
 
 
 def _flag(value: Any) -> bool:

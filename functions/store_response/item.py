@@ -40,6 +40,8 @@ def item_of(response: CachedResponse) -> dict[str, Any]:
         item |= {"body": {"B": response.body}, "stored_size": {"N": str(len(response.body))}}
     if response.object is not None:
         item["object"] = {"S": response.object}
+    if response.namespace:
+        item["namespace"] = {"S": response.namespace}
     if response.model:
         item["model"] = {"S": response.model}
     if response.timing:

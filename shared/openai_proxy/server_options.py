@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from openai_proxy.captured import LONGEST_KEPT
+
 _MOST_RETRIES = 5
 _LONGEST = 900.0
 """Seconds: no invocation lives longer."""
 _MOST_FAILURES = 1000
 _LONGEST_NAME = 128
-_LONGEST_KEPT = 31_536_000
 _POOL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 IGNORABLE = ("user", "safety_identifier", "metadata")
 """Fields of a body that say who asks. They are in the key of a cached answer unless `ignore` takes them out."""
@@ -129,7 +130,7 @@ def _cache(value: Any) -> Caching:
     if any_temperature not in ("true", "false"):
         raise OptionError("cache", "any_temperature is neither true nor false", remedy)
     return Caching(
-        _whole("cache", given.get("ttl", str(Caching().ttl)), 1, _LONGEST_KEPT),
+        _whole("cache", given.get("ttl", str(Caching().ttl)), 1, LONGEST_KEPT),
         pool,
         any_temperature == "true",
         _some_of("cache", "ignore", given.get("ignore"), IGNORABLE),

@@ -4,12 +4,12 @@ import re
 from typing import Any
 
 import pytest
-from openai_proxy.server_options import KEEPABLE
+from openai_proxy.captured import LARGEST_BODY
+from openai_proxy.server_options import KEEPABLE, Caching
 from openai_proxy.servers import parse_servers
 from proxy.cache_key import OF_FORM, WITHOUT_INFLUENCE
 from proxy.cache_policy import CACHEABLE
 from proxy.response_cache import Settings
-from store_response.cached_response import LARGEST_BODY
 
 from tests.contract.template_stack import ROOT, deployed, parameters_of_template
 
@@ -77,3 +77,22 @@ def test_the_proxy_has_the_same_defaults_as_the_template(variable: str, value: A
 
 def test_nothing_is_captured_that_is_not_stored() -> None:
     assert parameters_of_template()["CacheLargestAnswerBytes"]["MaxValue"] == LARGEST_BODY
+
+
+def test_content_lies_in_no_queue_for_long() -> None:
+    queues, rule = deployed().of_type("AWS::SQS::Queue"), deployed().of_type("AWS::Events::Rule")["StoreResponseRule"]
+    default = parameters_of_template()["CacheQueueSeconds"]["Default"]
+
+    kept = [
+        float(queues[name]["MessageRetentionPeriod"]) for name in ("StoreResponseQueue", "StoreResponseDeadLetterQueue")
+    ]
+    assert kept == [default, default]
+    assert default <= Caching().ttl, "no longer than the cache would"
+    assert all(target["RetryPolicy"]["MaximumEventAgeInSeconds"] <= default for target in rule["Targets"])
+
+
+def test_a_message_is_tried_to_the_end_before_its_time_is_over() -> None:
+    queue = deployed().of_type("AWS::SQS::Queue")["StoreResponseQueue"]
+    tries = queue["RedrivePolicy"]["maxReceiveCount"] * queue["VisibilityTimeout"]
+
+    assert tries < parameters_of_template()["CacheQueueSeconds"]["MinValue"]

@@ -373,7 +373,9 @@ def test_events_wait_in_a_queue_of_their_consumer_and_none_is_lost(stack: Stack)
             "deadLetterTargetArn": dead_letters,
             "maxReceiveCount": 5,
         }
-        assert queues[f"{consumer}DeadLetterQueue"]["MessageRetentionPeriod"] == 14 * 86400
+        # What is captured for the response cache holds content, and is asked for again.
+        kept = stack.parameters["CacheQueueSeconds"] if consumer == "StoreResponse" else 14 * 86400
+        assert queues[f"{consumer}DeadLetterQueue"]["MessageRetentionPeriod"] == kept
     assert all(queue["SqsManagedSseEnabled"] for queue in queues.values())
 
 

@@ -31,6 +31,13 @@ ANSWER = {
     ],
     "usage": USAGE,
 }
+
+
+def said(index: int, reason: str | None) -> dict[str, Any]:
+    """A choice of a chat."""
+    return {"index": index, "message": {"role": "assistant", "content": "a"}, "finish_reason": reason}
+
+
 KEPT = "/kept/v1/chat/completions"
 
 
@@ -57,7 +64,11 @@ def test_a_packed_request_has_the_key_of_the_plain_one() -> None:
             "version": "2.0",
             "rawPath": KEPT,
             "rawQueryString": "",
-            "headers": {"authorization": "Bearer good", "content-encoding": "gzip"},
+            "headers": {
+                "authorization": "Bearer good",
+                "content-type": "application/json",
+                "content-encoding": "gzip",
+            },
             "requestContext": {"http": {"method": "POST"}},
             "body": packed,
             "isBase64Encoded": True,
@@ -113,7 +124,11 @@ def test_a_document_is_replayed_byte_for_byte() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "answer"),
     [
-        ("embeddings", {"input": ["a", "b"]}, {"data": [{"embedding": [0.1]}, {"embedding": "AACAPw=="}]}),
+        (
+            "embeddings",
+            {"input": ["a", "b"]},
+            {"data": [{"index": 0, "embedding": [0.1]}, {"index": 1, "embedding": "AACAPw=="}]},
+        ),
         ("embeddings", {"input": [1, 2, 3]}, {"data": [{"embedding": [0.1]}]}),
         ("completions", {"prompt": "a", "temperature": 0.0}, {"choices": [{"text": "b", "finish_reason": "length"}]}),
         (
@@ -124,7 +139,7 @@ def test_a_document_is_replayed_byte_for_byte() -> None:
         (
             "chat/completions",
             {"temperature": 0, "n": 2},
-            {"choices": [{"finish_reason": "stop"}, {"finish_reason": "tool_calls"}]},
+            {"choices": [said(1, "stop"), said(0, "length")]},
         ),
     ],
 )
@@ -134,6 +149,9 @@ def test_every_cacheable_operation_is_kept(path: str, body: dict[str, Any], answ
         for _ in range(2):
             assert json.loads(ask(proxied, body, path=f"/kept/v1/{path}").body) == answer
     assert [status for status, _ in cached.bus.uses] == ["MISS", "HIT"]
+
+
+ANSWERED = json.dumps(ANSWER).encode()
 
 
 def broken_off(connection: Connection) -> None:
@@ -151,8 +169,36 @@ NOT_KEPT: list[tuple[str, Any, dict[str, Any], Script]] = [
         {"stream": True},
         streaming(b'data: {"error": {"message": "x"}}\n\n', *CONTENT, DONE),
     ),
-    ("one of two choices", "chat/completions", {"n": 2}, answering({"choices": [{"finish_reason": "stop"}]})),
-    ("no finish reason", "chat/completions", {}, answering({"choices": [{"finish_reason": None}]})),
+    ("one of two choices", "chat/completions", {"n": 2}, answering({"choices": [said(0, "stop")]})),
+    ("one of two choices twice", "chat/completions", {"n": 2}, answering({"choices": [said(0, "stop")] * 2})),
+    ("a number of choices that is no number", "chat/completions", {"n": "1"}, answering(ANSWER)),
+    ("no finish reason", "chat/completions", {}, answering({"choices": [said(0, None)]})),
+    ("an error as a text", "chat/completions", {}, answering({**ANSWER, "error": "x"})),
+    ("an error event", "chat/completions", {"stream": True}, streaming(b"event: error\ndata: {}\n\n", *CONTENT, DONE)),
+    ("cut behind a text", "chat/completions", {"stream": True}, streaming(*CONTENT, b'data: {"a": "[DONE]')),
+    (
+        "filtered, then stopped",
+        "chat/completions",
+        {"stream": True},
+        streaming(sse("", "content_filter"), *CONTENT, DONE),
+    ),
+    ("a search", "chat/completions", {}, answering({**ANSWER, "citations": ["https://example.com"]})),
+    (
+        "jsonp",
+        "chat/completions",
+        {},
+        lambda connection, _: connection.answer(ANSWERED, content_type="application/jsonp"),
+    ),
+    *(
+        ("private", "chat/completions", {}, lambda connection, _, more=more: connection.answer(ANSWERED, more=more))
+        for more in (
+            "cache-control: max-age=0, No-Store\r\n",
+            "cache-control: private\r\n",
+            "vary: accept, *\r\n",
+            "set-cookie: __cf_bm=a; path=/; expires=Fri, 03-Oct-25 23:23:26 GMT\r\nset-cookie: session=b\r\n",
+            "set-cookie: nonsense\r\n",
+        )
+    ),
     ("a document for a stream", "chat/completions", {"stream": True}, answering(ANSWER)),
     (
         "an incomplete response",
@@ -190,6 +236,32 @@ def test_only_whole_good_answers_are_kept(path: str, body: dict[str, Any], scrip
     assert cached.bus.captured == []
     assert cached.table.items == {}, "a lease that nothing comes of is given back"
     assert [status for status, _ in cached.bus.uses] == ["MISS", "MISS"]
+
+
+def test_cookies_of_what_stands_before_a_server_do_not_matter() -> None:
+    cookies = "".join(
+        f"set-cookie: {name}=a; expires=Fri, 03-Oct-25 23:23:26 GMT\r\n" for name in ("__cf_bm", "_cfuvid")
+    )
+    more = cookies + "vary: accept-encoding\r\ncache-control: no-cache, must-revalidate\r\n"
+    with caches(lambda connection, _: connection.answer(ANSWERED, more=more)) as cached:
+        proxied = cached.proxy()
+        assert [ask(proxied).headers["x-cache"] for _ in range(2)] == ["MISS", "HIT"]
+
+
+def test_why_an_answer_is_not_kept_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    with caches(answering({**ANSWER, "citations": ["https://example.com"]})) as cached:
+        ask(cached.proxy())
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "not kept" in line]
+    assert (line["level"], line["reason"]) == ("INFO", "searched")
+
+
+def test_half_a_character_in_a_models_name_is_no_name() -> None:
+    body = json.dumps({**ANSWER, "model": "m\ud83d"}).encode()
+    with caches(lambda connection, _: connection.answer(body)) as cached:
+        proxied = cached.proxy()
+        assert [ask(proxied).body for _ in range(2)] == [body, body]
+    assert [data["response"]["model"] for data in cached.bus.captured] == [None]
+    assert [status for status, _ in cached.bus.uses] == ["MISS", "HIT"]
 
 
 def test_what_a_client_did_not_wait_for_is_not_kept() -> None:

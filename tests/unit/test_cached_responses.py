@@ -11,14 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai_proxy.captured import LARGEST_BODY
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.pricing import PriceBook, parse_price_book
-from store_response.cached_response import (
-    LARGEST_BODY,
-    AnswerTooLargeError,
-    CachedResponse,
-    cached_response_of,
-)
+from store_response.cached_response import AnswerTooLargeError, CachedResponse, cached_response_of
 from store_response.item import item_of, item_size
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
@@ -186,6 +182,11 @@ def test_what_is_larger_than_may_be_captured_is_refused_as_that():
         {"data__response__content_type": ""},
         {"data__response__content_type": "text/plain\r\nset-cookie: a=b"},
         {"data__response__content_type": "text/plain; x=" + "y" * 256},
+        {"data__response__content_type": "application/json"},
+        {"data__response__content_type": "text/event-streamed"},
+        {"data__namespace": "a b"},
+        {"data__namespace": ""},
+        {"data__namespace": 1},
         {"data__response__timing": [[5, 0], [4, 1]]},
         {"data__response__timing": [[0, 5], [4, 1]]},
         {"data__response__timing": [[123, 5]]},
