@@ -4,6 +4,7 @@ Its one rule: a server that does not answer costs the others nothing; they are a
 while.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -136,20 +137,25 @@ def allowed_models(body: Iterable[bytes], server: str, may_see: Callable[[str], 
         held += piece
         if len(held) > _LONGEST_LIST:
             break
-    document = loads_or_none(held) if len(held) <= _LONGEST_LIST else None
+    kept = _allowed_part(loads_or_none(held) if len(held) <= _LONGEST_LIST else None, may_see)
+    with contextlib.suppress(RecursionError):  # it may be nested so deeply that it could just be read
+        if kept is not None:
+            return json.dumps(kept).encode()
+    message = f"The server '{server}' answered without a list of models."
+    raise UpstreamError(502, "upstream_no_answer", message, upstream_status=200)
+
+
+def _allowed_part(document: Any, may_see: Callable[[str], bool]) -> Any:
+    """Of a bare list its entries, of an object its lists and what names no model; None of what has no list."""
     if isinstance(document, list):
-        return json.dumps(_allowed_entries(array_of(document), may_see)).encode()
+        return _allowed_entries(array_of(document), may_see)
     fields = object_of(document)
     lists = {
-        name: _allowed_entries(array_of(value), may_see)
-        for name, value in fields.items()
-        if value and isinstance(value, list)
+        name: _allowed_entries(array_of(value), may_see) for name, value in fields.items() if isinstance(value, list)
     }
-    kept = {name: lists.get(name, value) for name, value in fields.items() if name in lists or _tells_no_model(value)}
-    if not any(isinstance(value, list) for value in kept.values()):
-        message = f"The server '{server}' answered without a list of models."
-        raise UpstreamError(502, "upstream_no_answer", message, upstream_status=200)
-    return json.dumps(kept).encode()
+    if not lists:
+        return None
+    return {name: lists.get(name, value) for name, value in fields.items() if name in lists or _tells_no_model(value)}
 
 
 def _allowed_entries(entries: Sequence[Any], may_see: Callable[[str], bool]) -> list[Any]:
@@ -163,7 +169,7 @@ def _name_of(entry: Any) -> str | None:
 
 def _tells_no_model(value: Any) -> bool:
     """Whether what stands beside the lists names no model, as `last_id` does."""
-    return value in ([], "list") or value is None or isinstance(value, bool | int | float)
+    return value == "list" or value is None or isinstance(value, bool | int | float)
 
 
 def _models(server: Server, listing: _Listing, key: ClientKey, servers: Mapping[str, Server]) -> list[dict[str, Any]]:

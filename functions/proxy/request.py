@@ -8,6 +8,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
@@ -140,6 +141,7 @@ def _body(body: str, is_base64: bool) -> bytes:
     return decoded
 
 
+@lru_cache(maxsize=64)  # clients of a sandbox call few paths
 def target_of(path: str) -> Target:
     """Split `/{server}/v1/{path}` or `/v1/{path}`.
 
