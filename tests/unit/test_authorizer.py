@@ -13,6 +13,7 @@ from aws_lambda_powertools import Logger
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.client_keys import hash_client_key, new_client_key
+from openai_proxy.credentials import sent_key
 
 API = Path(__file__).parents[2] / "events" / "api"
 NOW = 1_795_426_200
@@ -443,3 +444,28 @@ def test_no_limit_of_an_item_is_ever_lost(attributes: dict[str, Any]):
         assert attributes.get("enabled", True) is True
     else:
         assert isinstance(answer, Unauthorized | DamagedKeyError)
+
+
+SENT = st.lists(
+    st.tuples(
+        st.sampled_from(["authorization", "x-api-key", "api-key"]),
+        st.sampled_from(
+            [f"Bearer {KEY}", KEY, "", " ", "Bearer", "another", f"Basic {KEY}", f" {KEY} ", f"{KEY},{KEY}"]
+        ),
+    ),
+    max_size=4,
+)
+
+
+@given(SENT)
+def test_both_doors_take_the_same_key_of_the_same_headers(sent: list[tuple[str, str]]):
+    multiple: dict[str, list[str]] = {}
+    for name, value in sent:
+        multiple.setdefault(name, []).append(value)
+    rest = event() | {"headers": dict(sent), "multiValueHeaders": multiple}
+    key_at_the_url = sent_key({name: ",".join(values) for name, values in multiple.items()})
+
+    keys = FakeKeys(ITEM)
+    with contextlib.suppress(Unauthorized):
+        authorizer(keys, LOGGER)(rest)
+    assert keys.asked == ([KEY_HASH] if key_at_the_url == KEY else [])
