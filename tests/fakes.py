@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from proxy.errors import ClientError, ProxyError
+
 
 @dataclass
 class Received:
@@ -63,6 +65,10 @@ class Connection:
         """End the connection from another thread than the script's, which may be reading."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def read(self, size: int) -> None:
+        """So many bytes more of what the client sends."""
+        self._reader.read(size)
 
     def wait_for_end(self) -> None:
         """Until the client has closed the connection."""
@@ -176,6 +182,7 @@ class RecordedResponse:
     """Whether the head went out before the first piece."""
     ended: bool = False
     broken: bool = False
+    fault: ProxyError | None = None
     failure: BaseException | None = None
     on_piece: Callable[[bytes], None] = lambda _: None
 
@@ -195,7 +202,8 @@ class RecordedResponse:
     def write(self, data: bytes) -> None:
         assert self.started, "nothing is written before the start"
         assert not self.ended, "nothing is written after the end"
-        self.broken = self.break_after is not None and len(self.pieces) >= self.break_after
+        if self.break_after is not None and len(self.pieces) >= self.break_after:
+            self.broken, self.fault = True, ClientError(499, "client_gone", "The client went away.")
         if data and not self.broken:
             self.pieces.append(data)
             self.on_piece(data)

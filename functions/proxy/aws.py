@@ -105,7 +105,7 @@ def _signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
 
 
 class Aws:
-    """The calls. Every one raises AwsError. `timeout` is in seconds and holds for each step of a call."""
+    """The calls. Every one raises AwsError. `timeout` is in seconds and holds for a whole call."""
 
     def __init__(
         self,

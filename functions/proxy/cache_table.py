@@ -31,7 +31,7 @@ class Lease:
 
 
 class CacheTable:
-    """Reads answers, and takes leases; another function writes answers. `timeout` (seconds) is for each step."""
+    """Reads answers, and takes leases; another function writes answers. `timeout` (seconds) is for each call."""
 
     def __init__(self, aws: Aws, table: str, timeout: float = 0.15) -> None:
         self._aws = aws

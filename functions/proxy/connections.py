@@ -32,7 +32,7 @@ class Pool:
         """
         address, host, target = _parts(url)
         connection = self._idle.pop(address, None)
-        if connection and (fresh or not is_alive(connection)):
+        if connection and (fresh or not _is_alive(connection)):
             connection.close()
             connection = None
         return connection or self._open(address, timeout), host, target
@@ -110,8 +110,10 @@ def _parts(url: str) -> tuple[Address, str, str]:
     return address, parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def is_alive(connection: Connection) -> bool:
-    """A connection that is readable while nobody is to say anything was closed, or is out of step."""
-    if time.monotonic() - connection.idle_since > _IDLE_SECONDS:
-        return False
+def is_quiet(connection: Connection) -> bool:
+    """Whether nothing has come on it. What comes while nobody is to say anything is a close, or out of step."""
     return not select.select([connection.sock], [], [], 0)[0]
+
+
+def _is_alive(connection: Connection) -> bool:
+    return time.monotonic() - connection.idle_since <= _IDLE_SECONDS and is_quiet(connection)

@@ -36,10 +36,10 @@ from proxy.s3 import S3, Bucket
 from proxy.tokens import ProviderTokens
 from proxy.upstream import HttpTransport, Timeouts
 
-if TYPE_CHECKING:  # the runtime is the main module: importing it by name would load it twice
+if TYPE_CHECKING:  # loaded only where it is switched on, or by the runtime
     from proxy.playground import Playground
     from proxy.response_cache import ResponseCache
-    from proxy.runtime import Invocation, ResponseStream
+    from proxy.runtime_api import Invocation, ResponseStream
 
 _LAYER = Path(openai_proxy.__file__).parents[1]
 """Where the layer was unpacked: a relative SERVERS_FILE is one that it carries."""
@@ -166,7 +166,7 @@ class BufferedResponse:
 
     def __init__(self) -> None:
         self.started = False
-        self.broken = False
+        self.broken, self.fault = False, None
         self._status = 500
         self._headers: dict[str, str] = {}
         self._body = bytearray()

@@ -27,7 +27,7 @@ _PATH = "/models"
 _KEPT = 300.0
 _KEPT_FAILURE = 30.0
 _PATIENCE = 4.0
-"""Seconds for each step of asking one server."""
+"""Seconds for asking one server."""
 _MOST_MODELS = 2000
 _LONGEST_LIST = 8 * 1024 * 1024
 

@@ -20,7 +20,8 @@ from proxy.attempts import Attempts, retry_after
 from proxy.authorization import Doorkeeper
 from proxy.body import RequestBody
 from proxy.client_key import ClientKey
-from proxy.errors import ClientError, ProxyError, UpstreamError
+from proxy.deadlines import for_client, for_event, for_servers
+from proxy.errors import ProxyError, UnavailableError, UpstreamError
 from proxy.inference import Inference
 from proxy.limits import LimitsTable
 from proxy.log import log
@@ -38,12 +39,6 @@ if TYPE_CHECKING:  # loaded only where it is switched on
     from proxy.playground import Playground
     from proxy.replay import Replay
     from proxy.response_cache import ResponseCache
-
-_RESERVE = 3.0
-"""Seconds kept from the invocation's time, or a fifth of a short one, to tell client and bus how the request ended."""
-
-_KEPT_FOR_EVENT = 1.5
-"""Seconds before the end of an invocation: a share that is not given back by then is mentioned in the event."""
 
 _KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients skip. It keeps what is between from giving up on a server that thinks."""
@@ -93,16 +88,21 @@ class Relay:
                 return
             key = self._doorkeeper.authorize(request)
             inference.authorized, inference.key = time.perf_counter(), key
-            reserve = min(_RESERVE, 0.2 * (deadline - inference.started_at))
-            self._relay(request, key, response, deadline - reserve, inference)
+            latest = for_servers(deadline, inference.started_at)
+            if latest <= time.time():
+                raise UnavailableError(504, "deadline_exceeded", "The request came when its time was over.")
+            self._relay(request, key, response, latest, inference)
         except ProxyError as error:
             self._answers.error(inference, response, error)
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
             self._answers.internal_error(inference, response, error)
+        if response.fault and (inference.error is None or inference.error.code == "deadline_exceeded"):
+            inference.error = response.fault  # time goes by while a client does not take what is there
         if inference.taken:
-            until = deadline - _KEPT_FOR_EVENT
+            until = for_client(deadline, inference.started_at)
             inference.taken = self._limits.release(inference.taken, inference.spent, until)
         if inference.key:
+            deadline = for_event(deadline, inference.started_at)
             captured = self._captured(inference, deadline)
             self._records.keep(inference, deadline, trace_id, captured)
             if captured and self._cache:
@@ -135,8 +135,6 @@ class Relay:
         else:
             self._stream(request, target, asked, candidates, response, inference, deadline)
         response.end()
-        if response.broken:
-            raise ClientError(499, "client_gone", "The client went away before the end of the answer.")
 
     def _cached(
         self,

@@ -7,6 +7,8 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +43,11 @@ class ScriptedRuntimeApi:
             self.asked.put("next")
             event = self.events.get()
             self._count += 1
-            headers = {"Lambda-Runtime-Aws-Request-Id": f"id-{self._count}", **self.next_headers}
-            connection.answer(event, more="".join(f"{name}: {value}\r\n" for name, value in headers.items()))
+            self.hand_out(connection, event)
+
+    def hand_out(self, connection: Connection, event: bytes) -> None:
+        headers = {"Lambda-Runtime-Aws-Request-Id": f"id-{self._count}", **self.next_headers}
+        connection.answer(event, more="".join(f"{name}: {value}\r\n" for name, value in headers.items()))
 
     def invoke(self, **event: object) -> Received:
         self.events.put(json.dumps(event).encode())
@@ -181,3 +186,81 @@ def test_a_response_that_is_refused_does_not_end_the_sandbox(status: str) -> Non
     with sandbox(api):
         api.invoke(do="stream", pieces=["a"])
         assert api.invoke(do="stream", pieces=["b"]).body.endswith(b"b")
+
+
+def test_a_connection_that_was_closed_meanwhile_is_opened_again(tmp_path: Path) -> None:
+    class Closing(ScriptedRuntimeApi):
+        def __call__(self, connection: Connection, request: Received) -> None:
+            super().__call__(connection, request)
+            connection.close()
+            if request.method == "GET":
+                (tmp_path / f"closed-{self._count}").touch()
+
+    api = Closing()
+    with sandbox(api):
+        for number in (1, 2, 3):
+            post = api.invoke(do="stream", pieces=["a", "b"], after=str(tmp_path / f"closed-{number}"))
+            assert post.target == f"{API}/invocation/id-{number}/response"
+
+
+ODD_ANSWERS = [
+    b"",
+    b"SSH-2.0-x\r\n",
+    b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\n{}",
+    b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: a/../b\r\ncontent-length: 2\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: a\r\ncontent-length: 99\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}",
+]
+
+
+@pytest.mark.parametrize("odd", ODD_ANSWERS)
+def test_a_next_that_gives_nothing_to_answer_is_asked_again(odd: bytes) -> None:
+    class Odd(ScriptedRuntimeApi):
+        def hand_out(self, connection: Connection, event: bytes) -> None:
+            if self._count in (2, 3):
+                connection.send(odd)
+                connection.close()
+            else:
+                super().hand_out(connection, event)
+
+    api = Odd()
+    with sandbox(api):
+        api.invoke(do="context")
+        for _ in range(2):
+            api.events.put(b"{}")
+        post = api.invoke(do="context")
+    assert post.target == f"{API}/invocation/id-4/response"
+    assert b" 2 " in post.body, "it is still the same sandbox"
+
+
+def test_a_runtime_api_that_gives_nothing_at_all_ends_the_sandbox() -> None:
+    class Failing(ScriptedRuntimeApi):
+        def __call__(self, connection: Connection, request: Received) -> None:
+            connection.answer(b"{}", "500 Internal Server Error")
+
+    with sandbox(Failing()) as process:
+        assert process.wait(timeout=60) == 1
+
+
+@pytest.mark.parametrize("reads", [0, 100_000, None])
+def test_a_response_that_is_not_taken_ends_in_its_time(reads: int | None) -> None:
+    """Nothing, something or all of it is read, and nothing is acknowledged: the next invocation is served."""
+
+    class Stalling(ScriptedRuntimeApi):
+        def __call__(self, connection: Connection, request: Received) -> None:
+            if not request.target.endswith("id-1/response"):
+                super().__call__(connection, request)
+            elif reads is None:
+                connection.wait_for_end()
+            else:
+                connection.read(reads)
+                over.wait(timeout=60)
+
+    over = threading.Event()
+    api = Stalling(**{"Lambda-Runtime-Deadline-Ms": str(int(time.time() * 1000) + 4000)})
+    with sandbox(api, reads_bodies=False):
+        api.events.put(b'{"do": "stream", "pieces": ["a"]}' if reads is None else b'{"do": "until-broken"}')
+        assert [api.asked.get(timeout=20), api.asked.get(timeout=20)] == ["next", "next"]
+        over.set()

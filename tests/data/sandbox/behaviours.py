@@ -6,7 +6,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-from proxy.runtime import Invocation, ResponseStream
+from proxy.runtime_api import Invocation, ResponseStream
 
 if os.environ.get("FAIL_INIT") == "raise":
     raise ValueError("no configuration")
@@ -21,11 +21,17 @@ def after_restore() -> None:
         raise OSError("cannot renew")
 
 
+def wait_for(file: str | None) -> None:
+    while file and not Path(file).exists():
+        time.sleep(0.005)
+
+
 def stream(invocation: Invocation, response: ResponseStream) -> None:
     served = next(_served)
     event = invocation.event
     match event["do"]:
         case "stream":
+            wait_for(event.get("after"))
             response.start(200, {"content-type": "text/event-stream"}, ["a=1", "b=2"])
             for piece in event["pieces"]:
                 response.write(piece.encode())
