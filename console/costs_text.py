@@ -138,7 +138,9 @@ def entries_table(entries: Iterable[Item], *, with_day: bool = False) -> str:
 
 def _end(entry: Item) -> str:
     end = harmless(entry.get("error_type") or ",".join(entry["finish_reasons"]) or entry["outcome"])
-    return f"{end} (cache)" if entry.get("cache_status") == "HIT" else end
+    notes = ["cache"] if entry.get("cache_status") == "HIT" else []
+    notes += ["limits unchecked"] if entry.get("limits") == "unchecked" else []
+    return f"{end} ({', '.join(notes)})" if notes else end
 
 
 def _no_formula(text: str) -> str:

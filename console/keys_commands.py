@@ -13,6 +13,7 @@ from openai_proxy.client_keys import without_keys
 from console.errors import ConsoleError
 from console.keys import create_key, others_of_its_line, revoke_client, revoke_key, rotate_key, update_key
 from console.keys_options import add_attributes, add_unset, wanted, whole
+from console.keys_release import add_release_options, release
 from console.keys_store import KeyStore, StoredKey
 from console.keys_text import as_json, changes, key_details, keys_table, limits, moment, whose
 from console.keys_usage import add_usage_options, show_usage
@@ -43,6 +44,9 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
     usage = add("usage", show_usage, "show what keys have used of their limits")
     add_usage_options(usage)
 
+    releasing = add("release", release, "give back at once what requests of a key hold: places, and reserved money")
+    add_release_options(releasing)
+
     update = add("update", _update, "change a key; what is not named stays as it is")
 
     rotate = add("rotate", _rotate, "replace a key by a new one; it is shown once")
@@ -63,7 +67,7 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
         command.add_argument("key_id", metavar="KEY_ID", help="as `keys list` shows it")
     add_attributes(update, required=False)
     add_unset(update)
-    for command in (create, listing, show, usage, update, rotate, revoke):
+    for command in (create, listing, show, usage, releasing, update, rotate, revoke):
         add_table_options(command, "KeysTable")
 
 

@@ -46,22 +46,44 @@ class Used:
         """What a counter, in plain values, says at the time `now` (Unix seconds); empty: nothing was used."""
         windows = BudgetWindows.of(int(now))
         is_this_minute = counter.get("minute") == int(now) // 60
-        live: Mapping[str, Decimal] = counter.get("live", {})
+        live = [_Lease.of(value) for value in counter.get("live", {}).values()]
         spent: dict[Period, Decimal] = {}
         reserved: dict[Period, Decimal] = {}
         for period in PERIODS:
             start = windows.start(period)
             spent[period] = counter.get(f"{period}_spent", Decimal(0)) if counter.get(period) == start else Decimal(0)
             held = (value for name, value in counter.items() if _is_held(name, start, now))
-            reserved[period] = sum(held, Decimal(0))
+            running = (lease.cost for lease in live if lease.is_of(start) and lease.end >= int(now))
+            reserved[period] = sum((*held, *running), Decimal(0))
         return cls(
             windows=windows,
             requests=int(counter.get("requests", 0)) if is_this_minute else 0,
             tokens=int(counter.get("tokens", 0)) if is_this_minute else 0,
-            running=sum(end >= int(now) for end in live.values()),
+            running=sum(lease.end >= int(now) for lease in live),
             spent=spent,
             reserved=reserved,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """What a running request holds: until when, how much (USD), and since when. Times are in Unix seconds."""
+
+    end: int
+    cost: Decimal = Decimal(0)
+    at: int = 0
+
+    @classmethod
+    def of(cls, value: Any) -> "_Lease":
+        """A lease in plain values: a map where a key has a budget, else the number of its end."""
+        if not isinstance(value, dict):
+            return cls(int(value))
+        parts: dict[str, Decimal] = value  # pyright: ignore[reportUnknownVariableType]
+        return cls(int(parts["end"]), parts["cost"], int(parts["at"]))
+
+    def is_of(self, start: str) -> bool:
+        """Whether it was taken in the day, or the month, called `start`."""
+        return BudgetWindows.of(self.at).day.startswith(start)
 
 
 def add_usage_options(command: argparse.ArgumentParser) -> None:
@@ -77,7 +99,7 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
     now = clock()
     store = KeyStore(chosen_table("KeysTable", options, environ))
     keys = [store.find(options.key_id)] if options.key_id else list(_keys_with_limits(store, options.client_id, now))
-    counters = read_counters(_limits_table(options, environ), (key.limits_id for key in keys)) if keys else {}
+    counters = read_counters(limits_table(options, environ), (key.limits_id for key in keys)) if keys else {}
     usage = [(key, Used.of(counters.get(key.limits_id, {}), now)) for key in keys]
     if options.json:
         found = [as_json(key, used, now) for key, used in usage]
@@ -171,7 +193,8 @@ def _keys_with_limits(store: KeyStore, client_id: str | None, now: float) -> Ite
             yield key
 
 
-def _limits_table(options: argparse.Namespace, environ: Mapping[str, str]) -> Table:
+def limits_table(options: argparse.Namespace, environ: Mapping[str, str]) -> Table:
+    """The table of counters: as named, else the stack's. Raises botocore's errors."""
     session = boto3.Session(region_name=environ.get("AWS_REGION"))
     name = options.limits_table or environ.get("LIMITS_TABLE")
     if not name:

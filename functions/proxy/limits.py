@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from openai_proxy.usage import Usage
 
@@ -37,6 +37,8 @@ from proxy.limits_share import CAREFUL, Held, Taken, giving_back, share_of
 from proxy.log import log
 from proxy.price_hints import PriceHints
 from proxy.routing import Candidate
+
+_Answer = TypeVar("_Answer")
 
 FailurePolicy = Literal["open", "closed"]
 """What happens while the table cannot be asked: requests pass and their events say `unchecked`, or they are refused."""
@@ -122,7 +124,7 @@ class LimitsTable:
         for _ in range(_MOST_TRIES):
             forgotten = self._marks.get(limits.id, "")
             applied, item = self._update(limits, taking(limits, windows, share, forgotten), calls)
-            item = self._item(limits) if item is None else item
+            item = self._item(limits, calls) if item is None else item
             if lease := own_lease(limits, item, share):
                 self._remember(limits, share)
                 known = replace(taken, share=share, windows=windows, headers=headers(limits, item, windows))
@@ -143,7 +145,7 @@ class LimitsTable:
     def _release(self, taken: Taken, share: Share, usage: Usage, calls: "_Calls") -> Taken:
         limits, held = taken.limits, Held(minute=int(self._clock()) // 60 == taken.windows.minute)
         if not taken.is_checked or taken.refused:
-            item = self._item(limits)
+            item = self._item(limits, calls)
             if (lease := own_lease(limits, item, share)) is None:
                 return taken  # what arrives later is found by settle_limits
             taken = taken.as_found(lease)
@@ -181,19 +183,30 @@ class LimitsTable:
     def _update(self, limits: Limits, request: dict[str, Any], calls: "_Calls") -> tuple[bool, Item | None]:
         """Whether the update's condition held, and the item. A settlement that holds the item does so for a moment."""
         arguments = {"TableName": self._table, "Key": key_of(limits), **request}
-        pauses = iter(_PAUSES)
-        while True:
+
+        def update() -> tuple[bool, Item | None]:
             try:
                 return self._aws.update_item(arguments, calls.timeout)
             except AwsError as error:
-                pause = next(pauses, None) if calls.may_go_on_after(error) else None
-                if pause is None:
+                calls.in_doubt |= error.may_be_done
+                raise
+
+        return self._repeated(update)
+
+    def _item(self, limits: Limits, calls: "_Calls") -> Item:
+        arguments = {"TableName": self._table, "Key": key_of(limits), "ConsistentRead": True}
+        return self._repeated(lambda: self._aws.get_item(arguments, calls.timeout))
+
+    def _repeated(self, call: Callable[[], _Answer]) -> _Answer:
+        """A call, once more after each outage, for a moment: its condition makes sure that it counts once."""
+        for pause in _PAUSES:
+            try:
+                return call()
+            except AwsError as error:
+                if not error.is_transient:
                     raise
             self._sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads retries, guards nothing
-
-    def _item(self, limits: Limits) -> Item:
-        arguments = {"TableName": self._table, "Key": key_of(limits), "ConsistentRead": True}
-        return self._aws.get_item(arguments, self._timeout)
+        return call()
 
 
 class _Calls:
@@ -211,11 +224,6 @@ class _Calls:
         if (left := self._until - time.time()) < _SHORTEST_CALL:
             raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "no time is left")
         return min(self._timeout, left)
-
-    def may_go_on_after(self, error: AwsError) -> bool:
-        """Whether the same update may be sent again: its condition makes sure that it is applied once."""
-        self.in_doubt |= error.may_be_done
-        return error.is_transient
 
 
 def _own_deadline(candidates: Sequence[Candidate], now: float, deadline: float) -> float:

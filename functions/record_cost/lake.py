@@ -27,8 +27,9 @@ MOST_RECORDS = 4
 
 ATTEMPTS = 4
 
-NOT_IN_LAKE = frozenset({"pk", "sk", "month", "expires_at"})
-"""Attributes of an entry that say nothing there: key and month are others', and the lake forgets by other rules."""
+NOT_IN_LAKE = frozenset({"pk", "sk", "month", "expires_at", "limits"})
+"""Attributes of an entry that say nothing there: key and month are others', and the lake forgets by other rules; what
+passed without a check of its limits is for whoever watches the proxy, and costs what it costs."""
 
 _RENAMED = {"timestamp": "occurred_at"}
 

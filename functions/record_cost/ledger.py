@@ -149,12 +149,18 @@ def _attributes(event: Event) -> Attributes:
         "attempts": len(data["attempts"]) if "attempts" in data else None,
         "cache_status": _text(data["cache"]["status"]),
         "door": _text(data["door"]),
+        "limits": "unchecked" if _is_unchecked(data.get("limits")) else None,
     }
     if event.detail_type == "InferenceFailed":
         error = data["error"]
         attributes |= {"error_type": _text(error["type"]), "error_source": _text(error["source"])}
         attributes["upstream_status"] = None if error["upstream_status"] is None else _count(error["upstream_status"])
     return {name: value for name, value in attributes.items() if value is not None}
+
+
+def _is_unchecked(limits: Mapping[str, Any] | None) -> bool:
+    """Whether the request passed although the limits of its key could not be checked."""
+    return limits is not None and limits["status"] == "unchecked"
 
 
 def _attribution(data: Mapping[str, Any]) -> Attributes:

@@ -1,0 +1,431 @@
+"""Limits where calls of their table go wrong: nothing counts twice, no place stays taken, no cent stays reserved."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai_proxy.events import Event, rfc3339
+from openai_proxy.pricing import parse_price_book
+from openai_proxy.servers import parse_servers
+from openai_proxy.ulid import new_ulid
+from openai_proxy.usage import Usage
+from proxy.body import RequestBody
+from proxy.client_key import Limits
+from proxy.errors import ClientError, LimitError, UnavailableError
+from proxy.limits import FailurePolicy, LimitsTable
+from proxy.limits_share import Taken
+from proxy.request import InferenceRequest, Target
+from proxy.routing import Candidate
+from settle_limits.settlement import left_lease_of, settlement_of
+from settle_limits.table import LimitsTable as SettlingTable
+
+from tests.limits_table import AsBoto3, LimitsItems
+
+NOON = 4_099_118_400  # 2099-11-23 12:00:00 UTC: what is due by the real clock is not due yet
+FAR = 5_000_000_000.0
+ITEM = "limits#k"
+PRICES = parse_price_book("servers: {up: {models: {m: {input: 10, output: 100}}}}")
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "x" * 36}], "max_tokens": 87}
+USAGE = Usage(9, 3, source="reported")
+COST = 9 * Decimal("0.00001") + 3 * Decimal("0.0001")
+TRANSIENT = ("ok", "lost", "late", "ServiceUnavailable", "ThrottlingException", "TransactionConflictException")
+BUDGET = Limits("k", budget_day=Decimal(5), budget_month=Decimal(50))
+KINDS = {
+    "rpm": Limits("k", rpm=50),
+    "tpm": Limits("k", tpm=5000),
+    "parallel": Limits("k", parallel=50),
+    "budget": BUDGET,
+    "all": Limits("k", 50, 5000, 50, Decimal(5), Decimal(50)),
+}
+
+
+def candidate(options: str = "retries: 0") -> Candidate:
+    return Candidate(parse_servers(f"up: {{url: 'http://up.example/v1', token: t, model: m, {options}}}")["up"])
+
+
+UP = candidate()
+
+
+def body_of(fields: Any) -> RequestBody:
+    request = InferenceRequest("function_url", "POST", "/", "", {}, json.dumps(fields).encode(), None)
+    return RequestBody(request, Target("up", "/chat/completions"))
+
+
+@dataclass
+class Request:
+    """One that has been taken: its id, what it holds, and the event that is published when it has ended."""
+
+    id: str
+    taken: Taken
+    event: Event | None = None
+
+
+@dataclass
+class World:
+    """Sandboxes, a table, and the consumer of their events."""
+
+    limits: Limits = BUDGET
+    policy: FailurePolicy = "open"
+    now: float = float(NOON)
+    table: LimitsItems = field(default_factory=LimitsItems)
+    costs: Decimal = Decimal(0)
+    events: list[Event] = field(default_factory=list[Event])
+
+    def __post_init__(self) -> None:
+        self.boto3 = AsBoto3(self.table)
+        services: Any = self.table
+        self.proxy = LimitsTable(services, "limits", self.policy, lambda: self.now, sleep=lambda _: None)
+        client: Any = self.boto3
+        self._settling = SettlingTable(client, "limits", lambda _: None, lambda: self.now)
+
+    def take(self, *faults: str, fields: Any = CHAT, limits: Limits | None = None) -> Request:
+        self.table.faults = list(faults)
+        request_id = new_ulid(self.now)
+        taken = self.proxy.take(limits or self.limits, request_id, body_of(fields), [UP], self.now + 900)
+        self.table.faults = []
+        return Request(request_id, taken)
+
+    def end(self, request: Request, *faults: str, usage: Usage = USAGE, is_published: bool = True) -> None:
+        if request.taken.refused:
+            usage = Usage(source="none")
+        self.table.faults = list(faults)
+        request.taken = self.proxy.release(request.taken, usage, FAR)
+        self.table.faults = []
+        request.event = event = event_of(request, usage, self.now)
+        settlement = settlement_of(event, PRICES)
+        if is_published:
+            self.events.append(event)
+            self.costs += settlement.actual if settlement else 0
+
+    def settle(self, *events: Event, faults: Sequence[str] = ()) -> None:
+        self.boto3.faults = list(faults)
+        settlements = [each for event in events if (each := settlement_of(event, PRICES))]
+        unique = {each.event_id: each for each in settlements}
+        assert self._settling.settle(unique.values()) == {} or faults
+        for event in events:
+            if event.id not in unique and (lease := left_lease_of(event)):
+                self._settling.give_back(lease)
+
+    @property
+    def item(self) -> dict[str, Any]:
+        return self.table.numbers(ITEM)
+
+    @property
+    def reserved(self) -> Decimal:
+        return sum((value for name, value in self.item.items() if name.startswith("r_")), Decimal(0))
+
+
+def event_of(request: Request, usage: Usage, now: float) -> Event:
+    data: dict[str, Any] = {
+        "client": {"key_id": "k", "name": "", "owner": None, "tags": {}},
+        "limits": request.taken.to_event(),
+        "server": {"name": "up"},
+        "request": {"model": "m"},
+        "response": {"model": "m", "finish_reasons": ["stop"]},
+        "usage": usage.to_event(),
+        "cache": {"status": "BYPASS"},
+    }
+    return Event("InferenceCompleted", request.id, rfc3339(now), request.id, "team-a", data)
+
+
+# ------------------------------------------------------------------------------------------------------------ one take
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fault", TRANSIENT)
+@pytest.mark.parametrize("call", range(5))
+def test_a_take_that_gets_no_answer_once_counts_once(kind: str, fault: str, call: int) -> None:
+    world = World(KINDS[kind])
+    request = world.take(*["ok"] * call, fault)  # of a new key: maybe a hint; then take, read, renew, take
+    assert (request.taken.is_checked, request.taken.refused) == (True, None)
+    world.end(request)
+    assert world.item["requests"] == 1
+    assert world.item.get("live", []) == []
+    second = world.take(fault)
+    assert (second.taken.is_checked, second.taken.refused, world.item["requests"]) == (True, None, 2)
+
+
+@pytest.mark.parametrize("policy", ["open", "closed"])
+@pytest.mark.parametrize("parallel", [1, 2, 4])
+@pytest.mark.parametrize("kind", ["lost", "late", "ServiceUnavailable"])
+def test_no_place_stays_taken(policy: FailurePolicy, parallel: int, kind: str) -> None:
+    limits = Limits("k", parallel=parallel, budget_day=Decimal(1))
+    world = World(limits, policy)
+    world.end(world.take())
+    for _ in range(3 * parallel):
+        request = world.take(*[kind] * 9)
+        assert not request.taken.is_checked
+        assert (request.taken.refused is None) == (policy == "open")
+        world.end(request, *[kind] * 30)
+    world.settle(*world.events)
+    assert world.item["live"] == []
+    held = [world.take() for _ in range(parallel)]
+    assert all(each.taken.is_checked and not each.taken.refused for each in held)
+    refused = world.take().taken.refused
+    assert isinstance(refused, LimitError)
+    assert refused.source == "key_parallel"
+
+
+def test_what_arrives_after_its_request_has_ended_is_found_by_its_event() -> None:
+    world = World(Limits("k", parallel=1, budget_day=Decimal(1)))
+    world.end(world.take())
+    before = world.table.items[ITEM]
+    request = world.take(*["late"] * 9)
+    arrived, world.table.items[ITEM] = world.table.items[ITEM], before
+    world.end(request)  # it is not there, as far as anybody can see
+    world.table.items[ITEM] = arrived
+    assert world.item["live"] == [request.id[-10:]]
+    world.settle(*world.events)
+    assert (world.item["live"], world.item["day_cost"]) == ([], world.item["day_spent"])
+
+
+CODES = ("ValidationException", "SerializationException", "AccessDeniedException", "ResourceNotFoundException")
+
+
+@pytest.mark.parametrize("policy", ["open", "closed"])
+@pytest.mark.parametrize("code", CODES)
+def test_a_refusal_by_dynamodb_is_no_outage(
+    policy: FailurePolicy, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = World(BUDGET, policy).take(code, code).taken
+    assert isinstance(taken.refused, UnavailableError)
+    assert (taken.refused.code, taken.is_checked, taken.share) == ("limits_unavailable", False, None)
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (line["level"], line["message"]) == ("ERROR", "The limits table refuses what the proxy asks")
+    assert code in line["reason"]
+    assert "template" in line["remedy"]
+
+
+def test_a_damaged_counter_lets_nobody_through() -> None:
+    world = World(BUDGET)
+    world.end(world.take())
+    world.table.items[ITEM]["live"] = {"M": {"x": {"S": "?"}}}
+    world.now += 60
+    assert isinstance(world.take().taken.refused, UnavailableError)
+
+
+@pytest.mark.parametrize("fault", ["lost", "ThrottlingException", "AccessDeniedException"])
+def test_a_price_hint_that_cannot_be_read_is_the_careful_one(fault: str) -> None:
+    world = World(BUDGET, "closed")
+    taken = world.take(fault).taken
+    assert (taken.is_checked, taken.refused) == (True, None)
+    assert taken.share
+    assert taken.share.cost == 13 * Decimal("0.00001") + 87 * Decimal("0.00004")
+
+
+def test_the_last_known_hint_is_good_until_another_is_read() -> None:
+    world = World(Limits("k", budget_day=Decimal(100)))
+    hint = {"pk": {"S": "price#up#m"}, "input": {"N": "0.1"}, "output": {"N": "0.2"}, "answer": {"N": "5"}}
+    world.table.items["price#up#m"] = hint
+    expected = 13 * Decimal("0.1") + 5 * Decimal("0.2")
+    costs: list[Decimal] = []
+    for faults in ((), ("lost",), ()):
+        request = world.take(*faults)
+        assert request.taken.share
+        costs.append(request.taken.share.cost)
+        world.end(request)
+        world.now += 400
+    assert costs == [expected] * 3
+    world.table.items["price#up#m"] = hint | {"output": {"N": "1e99"}}
+    request = world.take()
+    assert request.taken.share
+    assert request.taken.share.cost == expected, "one that makes no sense is none"
+
+
+# -------------------------------------------------------------------------------------------------------- reservations
+
+
+def test_what_is_reserved_is_not_used_up() -> None:
+    world = World(Limits("k", budget_day=Decimal("0.004")))
+    running = [world.take() for _ in range(3)]
+    refused = running[-1].taken.refused
+    assert [each.taken.refused for each in running[:2]] == [None, None]
+    costs = [each.taken.share.cost for each in running[:2] if each.taken.share]
+    assert sum(costs) == Decimal("0.004"), "no more than is left"
+    assert isinstance(refused, LimitError)
+    assert (refused.status, refused.code, refused.source, refused.type) == (
+        *(429, "budget_reserved", "key_budget_reserved", "rate_limit_error"),
+    )
+    assert refused.headers["x-should-retry"] == "true"
+    assert 1 <= refused.retry_after <= 5
+    for each in running[:2]:
+        world.end(each)
+    another = world.take()
+    assert another.taken.refused is None, "given back at once"
+    world.end(another)
+    world.settle(*world.events)
+    for _ in range(20):
+        request = world.take()
+        world.end(request)
+        world.settle(*world.events)
+    used_up = world.take().taken.refused
+    assert isinstance(used_up, LimitError)
+    assert (used_up.code, used_up.retry_after) == ("insufficient_quota", 12 * 3600)
+
+
+def test_a_lease_ends_with_its_own_request_and_gives_back_what_it_reserves() -> None:
+    world = World(Limits("k", parallel=1, budget_day=Decimal(1)))
+    hasty = candidate("retries: 1, timeouts: {total: 20}")
+    world.proxy.take(world.limits, new_ulid(world.now), body_of(CHAT), [hasty], world.now + 900)
+    assert world.item["day_cost"] > 0
+    world.now += 2 * 26 + 10
+    assert world.take().taken.refused
+    world.now += 1
+    request = world.take()
+    assert request.taken.refused is None
+    assert request.taken.share
+    assert world.item["day_cost"] == request.taken.share.cost
+
+
+def test_many_dead_leases_are_swept_in_several_updates() -> None:
+    world = World(Limits("k", parallel=300, budget_day=Decimal(100)))
+    hasty = candidate("retries: 0, timeouts: {total: 1}")
+    for _ in range(300):
+        world.proxy.take(world.limits, new_ulid(world.now), body_of(CHAT), [hasty], world.now + 900)
+    assert len(world.item["live"]) == 300
+    world.now += 90
+    for _ in range(8):
+        request = world.take()
+        assert request.taken.refused is None
+        world.end(request)
+        world.now += 60
+    assert world.item["live"] == []
+    assert world.item["day_cost"] == world.reserved
+
+
+def test_marks_of_requests_that_are_given_nothing_back_do_not_pile_up() -> None:
+    world = World(Limits("k", rpm=1000))
+    for _ in range(50):
+        world.end(world.take())
+    assert len(world.item["took"]) == 1
+    other = World(Limits("k", parallel=1), table=world.table, now=world.now)
+    assert other.take().taken.refused is None, "a key of the same line, which counts those that run"
+
+
+WRITES = [("rpm", 1, 0), ("tpm", 1, 1), ("parallel", 1, 1), ("budget", 1, 1), ("all", 1, 1)]
+
+
+@pytest.mark.parametrize(("kind", "before", "after"), WRITES)
+def test_how_much_is_written_for_a_request(kind: str, before: int, after: int) -> None:
+    world = World(KINDS[kind])
+    world.end(world.take())
+    world.table.written.clear()
+    request = world.take()
+    assert len(world.table.written) == before
+    world.now += 45  # into the next minute
+    world.end(request)
+    assert len(world.table.written) == before + after
+
+
+# --------------------------------------------------------------------------------------------------- whatever is asked
+
+large = st.sampled_from([10**15, 10**36, 10**45, 10**127, 10**400, "1e127", 1e300, 2**31 - 1, 1024, -1, 0.5, "7"])
+simple = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+parts = st.sampled_from(["text", "content", "role"])
+anything = st.recursive(
+    simple | large, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(parts, inner, max_size=3), max_leaves=5
+)
+NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "prompt", "messages", "tools")
+amounts = st.decimals("0.000001", 10**9, places=6)
+numbers = st.sampled_from(["0", "0.0000001", "1e-30", "1", "-1", "1e40", "NaN", "x", "7000"])
+hints = st.fixed_dictionaries({}, optional=dict.fromkeys(["input", "output", "answer"], numbers))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    fields=st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, anything)),
+    day=st.none() | amounts,
+    tpm=st.none() | st.integers(1, 10**9),
+    hint=hints,
+    spent=st.none() | amounts,
+    policy=st.sampled_from(["open", "closed"]),
+)
+def test_no_request_whatever_passes_unchecked(
+    fields: Any, day: Decimal | None, tpm: int | None, hint: dict[str, str], spent: Decimal | None, policy: Any
+) -> None:
+    world = World(Limits("k", rpm=2, tpm=tpm, budget_day=day, budget_month=Decimal(10**9)), policy)
+    world.end(world.take())
+    if spent is not None:
+        for name in ("day_spent", "day_cost"):
+            world.table.items[ITEM][name] = {"N": f"{spent:f}"}
+    world.table.items["price#up#m"] = {"pk": {"S": "p"}} | {name: {"N": text} for name, text in hint.items()}
+    world.now += 301
+    try:
+        request = world.take(fields=fields)
+    except ClientError:
+        return  # 400: no model takes such a count
+    taken = request.taken
+    assert taken.is_checked
+    if day is not None and spent is not None and spent >= day:
+        assert isinstance(taken.refused, LimitError)
+        return
+    assert taken.refused is None or isinstance(taken.refused, LimitError)
+    if taken.share and day is not None:
+        assert 0 <= taken.share.cost <= day
+        assert world.item["day_cost"] <= max(day, spent or 0)
+    world.end(request)
+    world.settle(*world.events)
+    assert world.item["live"] == []
+    assert world.item["day_cost"] - world.item["day_spent"] == world.reserved == 0 or spent is not None
+
+
+# ---------------------------------------------------------------------------------------------- whatever happens to it
+
+some = st.lists(st.sampled_from(TRANSIENT), max_size=3)
+many = st.lists(st.sampled_from(TRANSIENT), max_size=8)
+of_transactions = st.lists(st.sampled_from(["ok", "lost", "late"]), max_size=3)
+steps = st.one_of(
+    st.tuples(st.just("take"), some, st.booleans()),
+    st.tuples(st.just("end"), many, st.integers(0, 9)),
+    st.tuples(st.just("dies"), st.just([]), st.integers(0, 9)),
+    st.tuples(st.just("settle"), of_transactions, st.integers(0, 99)),
+    st.tuples(st.just("wait"), st.just([]), st.sampled_from([1, 61, 700])),
+)
+usages = (USAGE, Usage(), Usage(source="none"), Usage(100_000, 7, source="estimated"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(script=st.lists(steps, max_size=25), start=st.sampled_from([NOON, NOON + 12 * 3600 - 40, 4_099_766_300]))
+def test_in_the_end_what_was_spent_is_what_it_cost_and_nothing_is_reserved(script: list[Any], start: int) -> None:
+    """Calls that are lost or late, sandboxes that die between any two, events that come twice, late, in any order."""
+    unbounded = Limits("k", 1000, 10**9, 40, Decimal(10**6), Decimal(10**7))
+    sibling = Limits("k", rpm=1000)  # a key of the same line
+    world = World(unbounded, now=float(start))
+    running: list[Request] = []
+    for number, (step, script_of_faults, choice) in enumerate(script):
+        if step == "take":
+            running.append(world.take(*script_of_faults, limits=sibling if choice else unbounded))
+        elif step in ("end", "dies") and running:
+            request = running.pop(choice % len(running))
+            if step == "end":
+                world.end(request, *script_of_faults, usage=usages[number % len(usages)])
+        elif step == "settle" and world.events:
+            first = choice % len(world.events)
+            world.settle(*world.events[first : first + 3], faults=script_of_faults)
+        elif step == "wait":
+            world.now += choice
+    for request in running:
+        world.end(request)
+    world.settle(*reversed(world.events))
+    world.settle(*world.events)
+    # What died is given back when its lease has ended, and what was never settled half an hour later.
+    for passed in (4000, 4000):
+        world.now += passed
+        last = world.take(limits=unbounded)
+        assert last.taken.refused is None
+        world.end(last, usage=Usage(source="none"))
+        world.settle(world.events[-1])
+    item = world.item
+    assert item["live"] == []
+    month = rfc3339(world.now)[:7]
+    settled = [settlement_of(event, PRICES) for event in world.events]
+    costs = sum((each.actual for each in settled if each and each.windows.month == month), Decimal(0))
+    assert item["month_spent"] == costs
+    assert item["month_cost"] == costs
+    assert item["day_cost"] == item["day_spent"]
+    assert world.reserved == 0
