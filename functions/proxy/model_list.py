@@ -30,6 +30,11 @@ _PATIENCE = 4.0
 """Seconds for asking one server."""
 _MOST_MODELS = 2000
 _LONGEST_LIST = 8 * 1024 * 1024
+_NAMES = ("id", "model", "name")
+"""The fields of an entry that may name its model; the first of them counts."""
+
+NameFor = Callable[[str], str | None]
+"""By which name a key may ask for a model; None: by none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +132,8 @@ class ModelList:
         return _Listing(self._clock() + _KEPT_FAILURE, None, reason)
 
 
-def allowed_models(body: Iterable[bytes], server: str, may_see: Callable[[str], bool]) -> bytes:
-    """The list of models that `server` answered with, in its own form, without those that a key may not see.
+def allowed_models(body: Iterable[bytes], server: str, name_for: NameFor) -> bytes:
+    """The list of models that `server` answered with, in its own form, without those that a key may not ask for.
 
     Raises UpstreamError for what is no list: nobody knows what else it would tell.
     """
@@ -137,7 +142,7 @@ def allowed_models(body: Iterable[bytes], server: str, may_see: Callable[[str], 
         held += piece
         if len(held) > _LONGEST_LIST:
             break
-    kept = _allowed_part(loads_or_none(held) if len(held) <= _LONGEST_LIST else None, may_see)
+    kept = _allowed_part(loads_or_none(held) if len(held) <= _LONGEST_LIST else None, name_for)
     with contextlib.suppress(RecursionError):  # it may be nested so deeply that it could just be read
         if kept is not None:
             return json.dumps(kept).encode()
@@ -145,25 +150,36 @@ def allowed_models(body: Iterable[bytes], server: str, may_see: Callable[[str], 
     raise UpstreamError(502, "upstream_no_answer", message, upstream_status=200)
 
 
-def _allowed_part(document: Any, may_see: Callable[[str], bool]) -> Any:
+def _allowed_part(document: Any, name_for: NameFor) -> Any:
     """Of a bare list its entries, of an object its lists and what names no model; None of what has no list."""
     if isinstance(document, list):
-        return _allowed_entries(array_of(document), may_see)
+        return _allowed_entries(array_of(document), name_for)
     fields = object_of(document)
     lists = {
-        name: _allowed_entries(array_of(value), may_see) for name, value in fields.items() if isinstance(value, list)
+        name: _allowed_entries(array_of(value), name_for) for name, value in fields.items() if isinstance(value, list)
     }
     if not lists:
         return None
     return {name: lists.get(name, value) for name, value in fields.items() if name in lists or _tells_no_model(value)}
 
 
-def _allowed_entries(entries: Sequence[Any], may_see: Callable[[str], bool]) -> list[Any]:
-    return [entry for entry in entries if (name := _name_of(entry)) and may_see(name)]
+def _allowed_entries(entries: Sequence[Any], name_for: NameFor) -> list[Any]:
+    named = [(entry, name) for entry in entries if (name := _name_of(entry))]
+    return [_renamed(entry, name, new) for entry, name in named if (new := name_for(name))]
+
+
+def _renamed(entry: Any, name: str, new: str) -> Any:
+    if isinstance(entry, str):
+        return new
+    return (
+        entry
+        if name == new
+        else {field: new if field in _NAMES and value == name else value for field, value in entry.items()}
+    )
 
 
 def _name_of(entry: Any) -> str | None:
-    names = [entry, *map(object_of(entry).get, ("id", "model", "name"))]
+    names = [entry, *map(object_of(entry).get, _NAMES)]
     return next((name for name in names if name and isinstance(name, str)), None)
 
 

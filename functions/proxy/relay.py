@@ -210,7 +210,7 @@ class Relay:
         key, server = inference.key, candidate.server
         if asked.looks_up != "" or key is None or key.models is None or inference.status >= 300:
             return body
-        return [allowed_models(body, server.name, lambda model: self._routes.may_see(model, server, key))]
+        return [allowed_models(body, server.name, lambda model: self._routes.name_for(model, server, key))]
 
     def _captured(self, inference: Inference, deadline: float) -> list[Event]:
         """The answer for the response cache, if it is to be kept; the client has it by now."""

@@ -56,13 +56,19 @@ class Routes:
         others = [_fallback(self._servers[other], name) for other in server.fallbacks]
         return [Candidate(server, replacement), *(other for other in others if self._is_allowed(other, name, key))]
 
-    def may_see(self, model: str, server: Server, key: ClientKey) -> bool:
-        """Whether a key may know of a `model` that `server` lists: Gemini lists its own below `models/`."""
-        return any(key.may_ask_for(server, name, self._servers) for name in {model, model.removeprefix("models/")})
+    def name_for(self, model: str, server: Server, key: ClientKey) -> str | None:
+        """By which name a key may ask for a `model` that `server` lists: its own, or else an alias; None: by none.
+
+        Gemini lists its models below `models/`, and is asked for them without.
+        """
+        if any(key.may_ask_for(server, name, self._servers) for name in (model, model.removeprefix("models/"))):
+            return model
+        aliases = [alias for alias, name in server.aliases.items() if name == model]
+        return next((alias for alias in aliases if key.may_ask_for(server, model, self._servers, alias)), None)
 
     def _looked_up(self, server: Server, model: str, key: ClientKey) -> Candidate:
         """The server that is asked about its models, and no other: theirs have other names."""
-        if model and not self.may_see(model, server, key):
+        if model and self.name_for(model, server, key) != model:
             raise _not_allowed(model)
         return Candidate(server)
 

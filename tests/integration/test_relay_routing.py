@@ -237,3 +237,11 @@ def test_the_list_of_a_fallback_is_not_that_of_the_server() -> None:
     with proxy(failing(9, "503 Later"), {"models": "spare-model"}) as (relay, server):
         assert relay.call(path="/named/v1/models", method="GET").status == 503
     assert [request.target for request in server.received] == ["/named/models"]
+
+
+def test_a_model_that_a_key_may_ask_for_by_an_alias_alone_is_listed_by_it() -> None:
+    said = {"data": [{"id": "real-fast", "owned_by": "them"}, {"id": "real"}], "models": ["real-fast"]}
+    with proxy(lambda connection, _: connection.answer(json.dumps(said).encode()), {"models": "fast"}) as (relay, _):
+        seen = json.loads(relay.call(path="/named/v1/models", method="GET").body)
+        assert relay.call(path="/named/v1/models/real-fast", method="GET").status == 403
+    assert seen == {"data": [{"id": "fast", "owned_by": "them"}], "models": ["fast"]}
