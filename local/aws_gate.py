@@ -1,4 +1,5 @@
-"""Between a caller and MiniStack: everything passes, but only so many invocations of functions at once.
+"""Between a caller and MiniStack: everything passes, but only so many invocations of functions at once, and no call of
+PutEvents that AWS would refuse for its size.
 
 MiniStack starts a process for each concurrent invocation and unpacks the function's code for it, some seconds of CPU on
 a small machine. Twenty requests that ask the authorizer at once would each wait for a process of their own, longer than
@@ -7,6 +8,8 @@ the proxy waits; in a short queue for two that run they are served in a moment. 
 
 import asyncio
 import contextlib
+import json
+from typing import Any
 
 import httpx
 
@@ -19,6 +22,11 @@ from local.http1_wire import Headers
 _INVOCATIONS = "/2015-03-31/functions/"
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _TIMEOUT_SECONDS = 60.0
+_PUT_EVENTS = "AWSEvents.PutEvents"
+_MOST_ENTRIES = 10
+_MOST_BYTES_OF_ENTRIES = 256 * 1024
+"""All entries of one call together have to stay below. Newer documents of AWS say 1 MB: this holds everywhere."""
+_BYTES_OF_TIME = 14
 _NOT_PASSED_ON = ("connection", "content-length", "transfer-encoding", "keep-alive", "host")
 
 
@@ -60,6 +68,37 @@ class AwsGate:
                 if rule := self._faults.strike(call, self._caller):
                     await inject(rule, call, exchange, execute)
                     return
-            await exchange.respond(*await execute())
+            refusal = _refusal(body) if request.header("x-amz-target") == _PUT_EVENTS else None
+            await exchange.respond(*(refusal or await execute()))
         except httpx.TransportError:
             exchange.cut()
+
+
+def _refusal(body: bytes) -> tuple[int, Headers, bytes] | None:
+    """What AWS answers to a call of PutEvents that has too many entries, or too large ones; None for a fit one.
+
+    A call that is too large is refused whole. What cannot be read is MiniStack's to refuse.
+    """
+    try:
+        entries: list[dict[str, Any]] = json.loads(body)["Entries"]
+        size = sum(map(entry_size, entries))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    if len(entries) > _MOST_ENTRIES:
+        message = "1 validation error detected: 'entries' failed to satisfy constraint: length must be 10 or less"
+    elif size >= _MOST_BYTES_OF_ENTRIES:
+        message = "Total size of the entries in the request is over the limit."
+    else:
+        return None
+    said = json.dumps({"__type": "ValidationException", "message": message}).encode()
+    return 400, [("content-type", "application/x-amz-json-1.1")], said
+
+
+def entry_size(entry: dict[str, Any]) -> int:
+    """The bytes of one entry as AWS counts them: 14 for a time, and the UTF-8 of source, type, detail and resources.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevent-size.html
+    """
+    texts = [entry.get("Source"), entry.get("DetailType"), entry.get("Detail"), *(entry.get("Resources") or ())]
+    size = sum(len(text.encode(errors="surrogatepass")) for text in texts if text)
+    return size + (_BYTES_OF_TIME if entry.get("Time") is not None else 0)

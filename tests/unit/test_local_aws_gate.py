@@ -4,7 +4,7 @@ import json
 import httpx
 import pytest
 
-from local.aws_gate import AwsGate
+from local.aws_gate import AwsGate, entry_size
 from local.http1 import Exchange, HttpServer
 
 INVOKE = "/2015-03-31/functions/authorizer/invocations"
@@ -84,5 +84,57 @@ def test_ministack_that_is_gone_is_a_broken_connection():
             with pytest.raises(httpx.RemoteProtocolError):
                 await client.post("/")
         await gate.close()
+
+    asyncio.run(main())
+
+
+def entry(**parts: object) -> dict[str, object]:
+    return {"Source": "s", "DetailType": "d", "Detail": "{}", "EventBusName": "b" * 1000, **parts}
+
+
+@pytest.mark.parametrize(
+    ("counted", "size"),
+    [
+        (entry(), 4),
+        (entry(Detail="\u00fc\U0001f600"), 2 + 6),
+        (entry(Time=1.5), 4 + 14),
+        (entry(Resources=["abc", "de"]), 4 + 5),
+        (entry(TraceHeader="x" * 100), 4),
+    ],
+)
+def test_an_entry_is_as_large_as_aws_counts_it(counted: dict[str, object], size: int):
+    assert entry_size(counted) == size
+
+
+LIMIT = 256 * 1024
+
+
+@pytest.mark.parametrize(
+    ("entries", "passes"),
+    [
+        ([entry(Detail="x" * (LIMIT - 3))], True),
+        ([entry(Detail="x" * (LIMIT - 2))], False),
+        ([entry(Detail="x" * (LIMIT // 2))] * 2, False),
+        ([entry(Detail="\u00fc" * (LIMIT // 2))], False),
+        ([entry()] * 10, True),
+        ([entry()] * 11, False),
+    ],
+)
+def test_events_that_aws_would_refuse_for_their_size_do_not_pass(entries: list[object], passes: bool):
+    async def main() -> None:
+        ministack = HttpServer(taken, lambda fault: ([], fault.encode()))
+        gate = AwsGate(f"http://127.0.0.1:{await ministack.start('127.0.0.1', 0)}", limit=1)
+        async with httpx.AsyncClient(base_url=await gate.start("127.0.0.1")) as client:
+            answer = await client.post("/", json={"Entries": entries}, headers={"x-amz-target": "AWSEvents.PutEvents"})
+            other = await client.post("/", json={"Entries": entries}, headers={"x-amz-target": "AWSEvents.Other"})
+        assert other.status_code == 200
+        assert answer.status_code == (200 if passes else 400)
+        assert passes or answer.json()["__type"] == "ValidationException"
+        await gate.close()
+        await ministack.close()
+
+    async def taken(exchange: Exchange) -> None:
+        await exchange.body(LIMIT * 10)
+        await exchange.respond(200, [], b"{}")
 
     asyncio.run(main())
