@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
+from openai_proxy.captured import is_namespace
 
 from console.cache_store import Answer, CacheStore
 from console.cache_text import (
@@ -71,7 +72,8 @@ def add_cache(cache: argparse.ArgumentParser) -> None:
     flush.add_argument("--yes", action="store_true", help="do it")
 
     erase = add("erase", _erase, "delete everything that requests of a client have put into the cache, pools included")
-    erase.add_argument("--client", required=True, metavar="CLIENT_ID")
+    erase.add_argument("--client", metavar="CLIENT_ID", help="whose requests; without --namespace all of them")
+    erase.add_argument("--namespace", metavar="NAME", help="only what was asked for with this x-cache-namespace")
 
 
 def _add_filters(command: argparse.ArgumentParser) -> None:
@@ -150,18 +152,26 @@ def _flush(options: argparse.Namespace, environ: Environment) -> int:
 
 
 def _erase(options: argparse.Namespace, environ: Environment) -> int:
-    client_id = _client_id(options.client)
-    answers, objects = _store(options, environ).erase(client_id)
+    client_id = None if options.client is None else _client_id(options.client)
+    namespace = options.namespace
+    if client_id is None and namespace is None:
+        raise ConsoleError("Whose answers? Name them with --client, --namespace or both.")
+    if namespace is not None and not is_namespace(namespace):
+        raise ConsoleError(f"'{harmless(namespace)}' is no namespace: 1 to 64 letters, digits, '_', '.' and '-'.")
+    answers, objects = _store(options, environ).erase(client_id, namespace)
     if options.json:
-        print(to_json({"client_id": client_id, "answers": answers, "objects": objects}))
+        said = {"client_id": client_id, "answers": answers, "objects": objects}
+        print(to_json(said if namespace is None else {**said, "namespace": namespace}))
     else:
-        print(f"Erased {_many(answers, 'answer')} of '{client_id}', and {_many(objects, 'object')} on S3.")
+        whose = f" of '{client_id}'" if client_id is not None else ""
+        whose += f" in the namespace '{namespace}'" if namespace is not None else ""
+        print(f"Erased {_many(answers, 'answer')}{whose}, and {_many(objects, 'object')} on S3.")
     for output, remedy in (
         ("StoreResponseQueueUrl", "Remedy: run this again in a minute."),
         ("StoreResponseDeadLetterQueueUrl", "Remedy: look at them, and purge that queue (docs/operations.md)."),
     ):
         if waiting := waiting_messages(output, options, environ):
-            print(f"{_many(waiting, 'captured answer')} in {output} may be of this client. {remedy}", file=sys.stderr)
+            print(f"{_many(waiting, 'captured answer')} in {output} may belong to it. {remedy}", file=sys.stderr)
     return 0
 
 

@@ -4,7 +4,7 @@ One rule: what points to an object goes before the object, so that nobody is ser
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ FOLDER = "captured/"
 Part = TypeVar("Part")
 
 _MOST_ITEMS = 25
+_MOST_READ = 100
 _MOST_OBJECTS = 1000
 _MOST_TRIES = 8
 _MOST_PASSES = 10
@@ -110,23 +111,54 @@ class CacheStore:
                     raise ConsoleError(f"{len(refused)} objects were not deleted ({refused[0]['Code']}). Try it again.")
                 advance(len(some))
 
-    def erase(self, client_id: str) -> tuple[int, int]:
-        """Delete all that requests of a client have made: so many answers and objects. Raises ConsoleError."""
+    def erase(self, client_id: str | None, namespace: str | None = None) -> tuple[int, int]:
+        """Delete all that requests of a client, in a namespace, or both have made: so many answers and objects.
+
+        Bodies on S3 of which no answer says whose they are go with all of a client. Raises ConsoleError.
+        """
         erased: dict[tuple[str, str], Answer] = {}
+        others = set[tuple[str, str]]()
         for _ in range(_MOST_PASSES):  # the index follows the table in a moment, and requests go on
-            found = [each for each in self.answers_of(client_id) if (each.cache_key, each.event_id) not in erased]
+            answers = self.answers() if client_id is None else self.answers_of(client_id)
+            new = {(each.cache_key, each.event_id): each for each in answers}
+            new = {identity: each for identity, each in new.items() if identity not in erased.keys() | others}
+            found = new if namespace is None else {each: new[each] for each in self._in_namespace(new, namespace)}
             if not found:
                 break
-            self.delete(found)
-            erased.update({(each.cache_key, each.event_id): each for each in found})
+            self.delete(list(found.values()))
+            erased.update(found)
+            others |= new.keys() - found.keys()
         else:
             raise ConsoleError(
-                f"'{client_id}' fills the cache faster than it is erased: {len(erased)} answers are. Revoke its keys "
+                f"The cache is filled faster than it is erased: {len(erased)} answers are. Revoke the client's keys "
                 "first: `openai-proxy keys revoke --client-id`."
             )
-        left = self.objects(client_id)
+        left = self.objects(client_id) if client_id is not None and namespace is None else []
         self.delete_objects([each.key for each in left])
         return len(erased), len({each.object for each in erased.values() if each.object} | {each.key for each in left})
+
+    def _in_namespace(self, answers: Iterable[tuple[str, str]], namespace: str) -> Iterator[tuple[str, str]]:
+        """Those of `answers`, by key and event, that say so in the table: its index has no namespaces."""
+        for some in _parts(list(answers), _MOST_READ):
+            waiting: Any = {
+                self._table.name: {
+                    "Keys": [{"cache_key": {"S": key}} for key, _ in some],
+                    "ProjectionExpression": "cache_key, event_id, #namespace",
+                    "ExpressionAttributeNames": {"#namespace": "namespace"},
+                    "ConsistentRead": True,
+                }
+            }
+            for number in range(_MOST_TRIES):  # one answer of the table has room for 16 MB of items
+                read: Any = self._table.client.batch_get_item(RequestItems=waiting)
+                items = read["Responses"].get(self._table.name, ())
+                for item in items:
+                    if item.get("namespace") == {"S": namespace}:
+                        yield item["cache_key"]["S"], item["event_id"]["S"]
+                if not (waiting := read.get("UnprocessedKeys")):
+                    break
+                self._sleep(0.0 if items else 0.05 * 2**number)
+            else:
+                raise ConsoleError("The table gives no more for now: not all is deleted. Try it again in a minute.")
 
     def _read(self, operation: str, advance: Callable[[int], None], **condition: Any) -> Iterator[Answer]:
         client: Any = self._table.client  # whose types know each operation's paginator, not that of any

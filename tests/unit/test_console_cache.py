@@ -327,6 +327,44 @@ class TestErase:
         assert run("erase", "--client", "gone", "--json").json == {"client_id": "gone", "answers": 1, "objects": 0}
         assert run("erase", "--client", "gone", "--json").json == {"client_id": "gone", "answers": 0, "objects": 0}
 
+    def test_of_a_namespace_goes_what_was_asked_for_in_it(self, run: Run, account: Account):
+        gone = {account.put("docs", namespace="alice") for _ in range(101)}
+        gone.add(account.put("docs", namespace="alice", on_s3=True))
+        kept = {
+            account.put("docs", namespace="alic", on_s3=True),
+            account.put("docs"),
+            account.put("shop", namespace="alice"),
+        }
+        account.s3.put_object(Bucket=BUCKET, Key="captured/docs/of-an-answer-that-was-replaced", Body=b"x")
+
+        ran = run("erase", "--client", "docs", "--namespace", "alice")
+
+        assert ran.out == "Erased 102 answers of 'docs' in the namespace 'alice', and 1 object on S3.\n"
+        assert account.keys == kept
+        assert len(account.objects) == 2
+
+    def test_a_namespace_may_be_erased_for_all_clients(self, run: Run, account: Account):
+        account.put("docs", namespace="alice")
+        account.put("shop", namespace="alice")
+        kept = account.put("shop")
+
+        assert run("erase", "--namespace", "alice", "--json").json == {
+            "client_id": None,
+            "namespace": "alice",
+            "answers": 2,
+            "objects": 0,
+        }
+        assert account.keys == {kept}
+
+    @pytest.mark.parametrize(
+        "options", [[], ["--namespace", "a b"], ["--namespace", ""], ["--client", "c", "--namespace", "*"]]
+    )
+    def test_what_names_nobody_erases_nothing(self, run: Run, account: Account, options: list[str]):
+        kept = account.put("c", namespace="alice")
+
+        assert run("erase", *options).code == 1
+        assert account.keys == {kept}
+
     @pytest.mark.parametrize("client", ["", "a/b", "*", "x" * 65])
     def test_a_name_that_nobody_can_have_is_refused(self, run: Run, account: Account, client: str):
         account.put()
