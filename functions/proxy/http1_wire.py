@@ -130,7 +130,8 @@ class ChunkedDecoder:
                 self._after_chunk = True
             end = data.find(b"\r\n", position)
             if end < 0:
-                self._check_part(data[position:])
+                if part := data[position:]:
+                    self._check_part(part)
                 break
             self._take_line(data[position:end])
             position = end + 2
@@ -140,7 +141,7 @@ class ChunkedDecoder:
 
     def _check_part(self, line: bytes) -> None:
         """Look at a line that has not ended: some cannot become a right one any more."""
-        if self._after_chunk and line not in (b"", b"\r"):
+        if self._after_chunk and line != b"\r":
             self.fault = BrokenError("a chunk is longer than its size")
         elif b"\n" in line or len(line) + self._size_of_trailers > LONGEST_HEAD:
             self.fault = BrokenError("a trailer is malformed" if self._in_trailers else "a chunk has no size")

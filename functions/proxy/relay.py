@@ -23,6 +23,7 @@ from proxy.client_key import ClientKey
 from proxy.deadlines import for_client, for_event, for_servers
 from proxy.errors import ProxyError, UnavailableError, UpstreamError
 from proxy.inference import Inference
+from proxy.json_shapes import object_of
 from proxy.limits import LimitsTable
 from proxy.log import log
 from proxy.meter import Meter
@@ -81,6 +82,7 @@ class Relay:
         inference = self._records.begin()
         try:
             inference.request = request = parse(event)
+            object_of(event).pop("body", None)  # the request has its bytes: megabytes would be held twice
             if request.method == "OPTIONS":
                 self._answers.preflight(request, response)
                 return

@@ -75,7 +75,7 @@ def test_headers_pass_by_allow_list_both_ways() -> None:
     def script(connection: Connection, request: Received) -> None:
         secret = "set-cookie: s=1\r\nserver: nginx\r\n"
         public = (
-            "openai-bad: a\x00b\r\nx-request-id: up-1\r\nx-ratelimit-remaining-requests: 5\r\nopenai-version: 1\r\n"
+            "openai-bad: a\x85b\r\nx-request-id: up-1\r\nx-ratelimit-remaining-requests: 5\r\nopenai-version: 1\r\n"
         )
         connection.answer(json.dumps({"usage": USAGE}).encode(), more=secret + public)
 
