@@ -52,7 +52,7 @@ class Flight:
         """
         if status != 200 or server != self.server:
             return "not_answered"
-        if meter is None or meter.has_error or not self.headers:
+        if meter is None or meter.error or not self.headers:
             return "error"
         if not is_content_type(self.content_type, is_stream=self.is_stream) or "content-encoding" in self.headers:
             return "form"

@@ -23,7 +23,7 @@ _LONGEST_WORD = 1024
 _PROMPT_FIELDS = ("messages", "prompt", "input", "instructions", "tools", "functions", "response_format", "text")
 _ANSWER_FIELDS = ("choices", "output", "delta", "item")
 _NAMES_NOT_TEXT = frozenset(
-    {"id", "role", "type", "object", "finish_reason", "status", "obfuscation", "item_id", "logprobs"}
+    {"id", "role", "type", "object", "finish_reason", "status", "obfuscation", "item_id", "logprobs", "error"}
 )
 
 

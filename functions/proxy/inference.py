@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # loaded by the first request that has a cache policy
 
 _WITHOUT_TOKENS = ("models", "files", "batches", "moderations", "other")
 _STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses")
+_QUESTIONS = (*_STREAMS_WITH_AN_END, "/embeddings")
 _COUNTS_ONLY = "/responses/input_tokens"
 _FETCHED = re.compile(r"/responses/[^/]+")
 _LONGEST_KEPT = 30 * 86400.0
@@ -65,7 +66,7 @@ class Inference:
     """Whether the sandbox was started for this request."""
     _usage: Usage | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """What each call of a server came to: `server`, `status_code` or `error`, and `duration` in seconds."""
+    """What each call of a server came to: `server`, `status_code`, `error`, and seconds to the first of them."""
     attempt_ends: list[tuple[dict[str, Any], float]] = field(default_factory=list[tuple[dict[str, Any], float]])
     """Each of `attempts`, and when it was over."""
     steps: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
@@ -117,6 +118,10 @@ class Inference:
         self.attempts.append(attempt)
         self.attempt_ends.append((attempt, time.perf_counter()))
 
+    def attempt_failed(self, error: str) -> None:
+        """The latest attempt brought a status and then no answer."""
+        self.attempts[-1]["error"] = error
+
     def passed(self, step: str) -> None:
         """A step is done: the time since the one before was its."""
         self.steps.append((step, time.perf_counter()))
@@ -140,6 +145,16 @@ class Inference:
     def says_its_end(self) -> bool:
         """Whether a stream of this operation always ends in a finish reason, an end mark or a final event."""
         return self.target is not None and self.target.path in _STREAMS_WITH_AN_END
+
+    @property
+    def is_post(self) -> bool:
+        """Whether the request has something done, rather than fetched."""
+        return self.request is not None and self.request.method == "POST"
+
+    @property
+    def is_question(self) -> bool:
+        """Whether the request asks a model, which answers with JSON or a stream and nothing else."""
+        return self.is_post and self.target is not None and self.target.path in _QUESTIONS
 
     @property
     def uses_tokens(self) -> bool:
@@ -211,4 +226,8 @@ class Inference:
         ):
             return meter.usage
         sample, factor = meter.sample
-        return estimated_usage(body.content, sample, factor, is_stream=meter.is_stream)
+        usage = estimated_usage(body.content, sample, factor, is_stream=meter.is_stream)
+        if not usage.output_tokens and (meter.error or (self.error and self.error.fault == "upstream")):
+            return Usage(source="none")  # it failed before the model said anything
+        # For an answer that its server calls failed nothing is charged that the server has not reported.
+        return meter.usage if meter.error else usage

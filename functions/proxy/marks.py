@@ -10,11 +10,21 @@ from proxy.sse import data_of, find_events
 USAGE = re.compile(rb'"usage"(?:\s|data:)*:(?:\s|data:)*\{')
 TOKENS = b'_tokens"'
 """How the name of every count of tokens ends: the search for it is several times as fast as that for `USAGE`."""
-WORTH_READING = re.compile(
+_WORTH_READING = (
     # Written so that it begins with one certain byte: then the search is twice as fast.
-    # Between two tokens of JSON there may be blanks, and a new line of data.
-    rb'"(?:(?:usage|error)"(?:\s|data:)*:(?:\s|data:)*\{|finish_reason"[ \t]*:[ \t]*"|status"\s*:\s*")'
+    # Between two tokens of JSON there may be blanks, and a new line of data. Many chunks say that there is no error.
+    rb'"(?:usage"(?:\s|data:)*:(?:\s|data:)*\{|finish_reason"[ \t]*:[ \t]*"|status"\s*:\s*"'
+    rb'|error"(?!\s*:\s*(?:null|false|""|\{\s*\})))'
 )
+WORTH_READING = re.compile(_WORTH_READING)
+WORTH_READING_CLOSELY = re.compile(
+    _WORTH_READING + rb'|"(?:errors|base_resp|code|success)"\s*:|event: ?(?:error|response\.(?:error|failed))'
+)
+"""With what only errors in unusual forms say: this search takes several times as long."""
+_MAY_BE_ERROR = re.compile(
+    rb'"(?:error|base_resp|success|code|msg|status)|response\.failed"|event:[ \t]*(?:error|response\.)'
+)
+_UNUSUAL = (b'"code"', b'"base_resp"', b'"errors"', b'"success"', b"event: error", b"event:error", b"event: response.f")
 _COMPACT, _SPACED = b'"finish_reason":"', b'"finish_reason": "'
 _FINISH_FORMS = (_COMPACT, b'"finish_reason": ', b'"finish_reason" ')
 _FINISH_REASON = re.compile(rb'"finish_reason"[ \t]*:[ \t]*"([^"\\\r\n]{0,256})')
@@ -22,6 +32,26 @@ _SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _DONE = b"[DONE]"
 _END_MARK = re.compile(re.escape(_DONE))
 _LAST_EVENT = b"data: [DONE]\n\n"
+
+
+def may_hold_error(events: bytes) -> bool:
+    """Whether a run of events may hold an error: most have neither that word as one of their own nor named events."""
+    return events.rfind(b'"error"') >= 0 or events.rfind(b"event:") >= 0
+
+
+def worth_reading(events: bytes) -> re.Pattern[bytes]:
+    """What is to be searched for in a run of events."""
+    return WORTH_READING_CLOSELY if is_unusual(events) else WORTH_READING
+
+
+def is_unusual(events: bytes, since: int = 0) -> bool:
+    """Whether something is said that only errors in unusual forms say, and few other events."""
+    return any(events.rfind(mark, since) >= 0 for mark in _UNUSUAL)
+
+
+def may_report_error(event: bytes) -> bool:
+    """Whether an event or a document may be an error, in whatever form; most need not be parsed to know."""
+    return _MAY_BE_ERROR.search(event) is not None
 
 
 def finish_reasons_in(events: bytes, since: int = 0) -> list[str]:

@@ -9,20 +9,11 @@ from typing import Any
 
 from openai_proxy.usage import Usage
 
+from proxy import marks
 from proxy.json_shapes import array_of, loads_or_none, object_of
-from proxy.marks import (
-    TOKENS,
-    USAGE,
-    WORTH_READING,
-    ends_with,
-    find_last_finish_reason,
-    finish_reasons_in,
-    has_end_mark,
-    has_finish_reason,
-    last_sequence_number,
-)
+from proxy.reported_error import ReportedError, reported_error
 from proxy.reported_usage import usage_of
-from proxy.sse import data_of, end_of_event, find_events
+from proxy.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find_events, name_of
 
 _FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
 _LONGEST_NAME = 256
@@ -48,15 +39,12 @@ class Meter:
         uses_tokens: bool,
         *,
         says_its_end: bool = False,
-        asked_stream: bool = False,
         hides_usage: bool = False,
         one_choice: bool = False,
     ) -> None:
         self.chunks = 0
         self.size = 0
-        # Some servers stream without saying so.
-        untold = asked_stream and (not content_type or content_type.startswith("text/plain"))
-        self.is_stream = content_type.startswith("text/event-stream") or untold
+        self.is_stream = content_type.startswith("text/event-stream")
         self._is_json = content_type.startswith("application/json")
         self._uses_tokens = uses_tokens
         self._says_its_end = says_its_end
@@ -74,14 +62,15 @@ class Meter:
         self._finish_reasons: list[str] = []
         self._usage: Usage | None = None
         self._background_since: float | None = None
-        self._has_error = self._is_queued = self._known_form = self._has_data = self._is_done = False
+        self._error: ReportedError | None = None
+        self._is_queued = self._known_form = self._has_data = self._is_done = False
         self._identified = False
         self._events_read = 0
 
     def see(self, chunk: bytes) -> bytes:
         """Take note of one chunk of the body: of a stream, one or more whole events. Returns what the client gets."""
         visible = chunk
-        if self._hides_usage and (tokens := chunk.rfind(TOKENS)) >= 0:
+        if self._hides_usage and (tokens := chunk.rfind(marks.TOKENS)) >= 0:
             visible = self._without_usage(chunk, tokens)
         self.chunks += 1
         self.size += len(chunk)
@@ -100,8 +89,8 @@ class Meter:
         """
         start, end = events.rfind(b"\n\n", 0, last) + 2, events.find(b"\n\n", last) + 2
         found = [(start if start >= 2 else 0, end)]
-        if end < 2 or b"\r" in events or events.rfind(TOKENS, 0, start) >= 0:
-            found = find_events(USAGE, events)
+        if end < 2 or b"\r" in events or events.rfind(marks.TOKENS, 0, start) >= 0:
+            found = find_events(marks.USAGE, events)
         whole, visible, position = memoryview(events), list[memoryview](), 0
         for start, end in found:
             event = events[start:end]
@@ -112,10 +101,12 @@ class Meter:
                 position = end
         return b"".join([*visible, whole[position:]]) if visible else events
 
-    def end(self) -> None:
-        """The body has ended: read what can only be read whole."""
+    def end(self, document: Any = None) -> None:
+        """The body has ended: read what can only be read whole. `document` is what is in it, where that is known."""
         if self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
-            self._read(loads_or_none(self._document))
+            document = loads_or_none(self._document.lstrip(BLANK)) if document is None else document
+            self._error = reported_error(document)
+            self._read(document)
 
     @property
     def model(self) -> str | None:
@@ -136,10 +127,10 @@ class Meter:
         return self._finish_reasons
 
     @property
-    def has_error(self) -> bool:
-        """Whether the server put an error into the stream, or into an answer that it calls a success."""
+    def error(self) -> ReportedError | None:
+        """The error that the server put into the stream, or into an answer that it calls a success: the first one."""
         self._read_unread()
-        return self._has_error
+        return self._error
 
     @property
     def is_queued(self) -> bool:
@@ -163,13 +154,15 @@ class Meter:
     def next_sequence_number(self) -> int:
         """That of the next event of a Responses stream."""
         self._read_unread()
-        number = last_sequence_number(self._run[-_READ_BYTES:])
+        number = marks.last_sequence_number(self._run[-_READ_BYTES:])
         return 0 if number is None else number + 1
 
     @property
     def is_cut(self) -> bool:
         """Whether a stream of chat or text stopped without saying that it ends: its server broke off cleanly."""
-        if not self.is_stream or self.finish_reasons or self.has_error or self._is_done or has_end_mark(self._run):
+        if not self.is_stream or any(self.finish_reasons) or self.error:
+            return False
+        if self._is_done or marks.has_end_mark(self._run):
             return False
         return self._known_form or (self._says_its_end and not self._has_data)
 
@@ -184,14 +177,14 @@ class Meter:
     def _read_unread(self) -> None:
         """Read what was kept since the last time."""
         if self._unread:
-            if self._run and not (self._is_done or self._finish_reasons):
-                self._is_done = has_end_mark(self._run)
+            if self._run and not (self._is_done or any(self._finish_reasons)):
+                self._is_done = marks.has_end_mark(self._run)
             self._run = run = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
             self._unread = []
             if not self._sample:
                 self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
             if not (self._read_what_is_hidden(run) or self._read_its_end(run)):
-                for start, end in find_events(WORTH_READING, run, self._identify(run)):
+                for start, end in find_events(marks.worth_reading(run), run, self._identify(run)):
                     self._read_event(run[start:end])
         self._read_at = self.size + _READ_BYTES
 
@@ -201,10 +194,12 @@ class Meter:
             return False
         event, fields = self._hidden
         says_all = fields.get("id") and fields.get("model") and fields.get("object") in _FORMS_WITH_AN_END
-        finish = find_last_finish_reason(run)
-        if finish < 0 or not says_all or not ends_with(run, event) or run.rfind(b'"error"') >= 0:
+        finish = marks.find_last_finish_reason(run)
+        if finish < 0 or not says_all or not marks.ends_with(run, event):
             return False
-        if not any(reasons := finish_reasons_in(run, finish)):
+        if marks.may_hold_error(run) or marks.is_unusual(run, max(0, len(run) - _END_BYTES)):
+            return False
+        if not any(reasons := marks.finish_reasons_in(run, finish)):
             return False
         before, self._usage = self._usage, None
         self._read(fields)
@@ -217,15 +212,15 @@ class Meter:
     def _read_its_end(self, run: bytes) -> bool:
         """Read only the last events of a chat, when nothing before them can matter: most streams are read so."""
         since = run.rfind(b"\n\n", 0, max(0, len(run) - _END_BYTES)) + 2
-        if since < 2 or find_last_finish_reason(run, since) < 0 or run.rfind(TOKENS, since) < 0:
+        if since < 2 or marks.find_last_finish_reason(run, since) < 0 or run.rfind(marks.TOKENS, since) < 0:
             return False
-        if run.rfind(b'"error"') >= 0 or run.rfind(b'"status"') >= 0:
+        if marks.may_hold_error(run) or run.rfind(b'"status"') >= 0:
             return False
-        if not self._one_choice and has_finish_reason(run, since):
+        if not self._one_choice and marks.has_finish_reason(run, since):
             return False
         before = self._finish_reasons, self._usage, self._identified, self._model, self._id
         self._finish_reasons, self._usage, self._model, self._id = [], None, None, None
-        for start, end in find_events(WORTH_READING, run, since):
+        for start, end in find_events(marks.WORTH_READING_CLOSELY, run, since):
             self._read_event(run[start:end])
         if self._usage and self._model is not None and self._id is not None and any(self._finish_reasons):
             if not self._one_choice:
@@ -247,9 +242,15 @@ class Meter:
     def _read_event(self, event: bytes) -> bool:
         """Read one event of a stream. Returns whether it has data."""
         data = data_of(event)
-        self._read(loads_or_none(data))
+        document = loads_or_none(data) if len(event) <= LONGEST_EVENT else None
+        if document is None and data.startswith(b"{"):
+            self._known_form = True  # half an event: only what ended before has ended
+        if self._error is None and (len(event) > _READ_BYTES or marks.may_report_error(event)):
+            said = data[:_READ_BYTES].decode(errors="replace") if document is None else document
+            self._error = reported_error(said, name_of(event[:_READ_BYTES]))
+        self._read(document)
         if self._one_choice:
-            self._note_one_finish(finish_reasons_in(event))
+            self._note_one_finish(marks.finish_reasons_in(event))
         return bool(data)
 
     def _note_one_finish(self, reasons: list[str]) -> None:
@@ -262,8 +263,6 @@ class Meter:
         """Read a whole JSON answer, or one event of a stream; the Responses API wraps its answer in `response`."""
         fields = object_of(document)
         answer = object_of(fields.get("response")) if "response" in fields else fields
-        if "error" in fields or "error" in answer:
-            self._has_error = self._has_error or bool(object_of(fields.get("error")) or object_of(answer.get("error")))
         fields = answer or fields
         if (model := fields.get("model")) and isinstance(model, str):
             self._model = model[:_LONGEST_NAME]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from openai_proxy.events import Event
 
 from proxy.answers import Answers, Response
-from proxy.attempts import Attempts, retry_after
+from proxy.attempts import Attempts, Call, retry_after
 from proxy.authorization import Doorkeeper
 from proxy.body import RequestBody
 from proxy.client_key import ClientKey
@@ -26,15 +26,17 @@ from proxy.inference import Inference
 from proxy.json_shapes import object_of
 from proxy.limits import LimitsTable
 from proxy.log import log
+from proxy.marks import may_report_error
 from proxy.meter import Meter
 from proxy.model_list import allowed_models
+from proxy.opened_answer import OpenedAnswer
 from proxy.own_paths import OwnPaths
 from proxy.records import Records
 from proxy.request import InferenceRequest, Target, parse, target_of
 from proxy.routing import Candidate, Routes
 from proxy.sse import EventFrames, WholeChunks
 from proxy.upstream import Answer
-from proxy.upstream_answer import content_type, returned_headers, usable_body
+from proxy.upstream_answer import broken_off, content_type, error_body, returned_headers
 
 if TYPE_CHECKING:  # loaded only where it is switched on
     from proxy.playground import Playground
@@ -184,35 +186,44 @@ class Relay:
         deadline: float,
     ) -> None:
         """Ask a server, and pass on what it answers."""
-        with self._attempts.answer(request, target, asked, candidates, deadline, inference) as answer:
-            inference.status, server = answer.status, inference.server or ""
-            inference.retry_after = retry_after(answer.headers)
-            must_be_json, asked_stream = inference.says_its_end, inference.asked_stream
-            has_begun = answer.has_begun
+        call = Call(request, target, asked, deadline, lambda answer: self._begin(answer, response, inference))
+        with self._attempts.answer(call, candidates, inference) as opened:
+            answer, body = opened.answer, opened.body
             try:
-                body = usable_body(
-                    answer, server, inference.token, must_be_json=must_be_json, asked_stream=asked_stream
-                )
-                body = self._visible(body, asked, candidates[0], inference)
-                body = self._records.watched(inference, body, content_type(answer))
+                if answer.status >= 300:
+                    inference.status, inference.retry_after = answer.status, retry_after(answer.headers)
+                    body = error_body(answer, opened.server.name, inference.token)
+                body = self._visible(body, asked, opened, inference)
+                body = self._records.watched(inference, body, opened.content_type)
                 if inference.flight:
                     body = inference.flight.watched(body, returned_headers(answer), answer.headers)
-                inference.upstream_waited += answer.waited()
-                response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
-                if not has_begun:
-                    response.flush()
-                self._pass_on(answer, body, response, inference)
+                if not response.started:
+                    self._start(answer, response, inference)
+                self._pass_on(opened, body, response, inference)
             finally:
                 inference.upstream_waited += answer.waited()
 
     def _visible(
-        self, body: Iterable[bytes], asked: RequestBody, candidate: Candidate, inference: Inference
+        self, body: Iterable[bytes], asked: RequestBody, opened: OpenedAnswer, inference: Inference
     ) -> Iterable[bytes]:
         """The body, or of a list of models what a key may see that is held to some. Raises UpstreamError."""
-        key, server = inference.key, candidate.server
-        if asked.looks_up != "" or key is None or key.models is None or inference.status >= 300:
+        key, server = inference.key, opened.server
+        if asked.looks_up != "" or key is None or key.models is None or opened.status >= 300:
             return body
         return [allowed_models(body, server.name, lambda model: self._routes.name_for(model, server, key))]
+
+    def _start(self, answer: Answer, response: Response, inference: Inference) -> None:
+        """Status and headers, which wait for the first piece of the body."""
+        inference.status, inference.retry_after = answer.status, retry_after(answer.headers)
+        inference.upstream_waited += answer.waited()
+        response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
+
+    def _begin(self, answer: Answer, response: Response, inference: Inference) -> None:
+        """Status and headers at once: the server lets wait for its first piece."""
+        self._start(answer, response, inference)
+        response.flush()
+        if content_type(answer).startswith("text/event-stream"):
+            answer.on_silence = lambda: response.write(_KEEP_ALIVE)
 
     def _captured(self, inference: Inference, deadline: float) -> list[Event]:
         """The answer for the response cache, if it is to be kept; the client has it by now."""
@@ -227,31 +238,42 @@ class Relay:
             log("ERROR", "An answer was not cached", id=inference.id, error=type(error).__name__, trace=where)
             return []
 
-    def _pass_on(self, answer: Answer, body: Iterable[bytes], response: Response, inference: Inference) -> None:
+    def _pass_on(self, opened: OpenedAnswer, body: Iterable[bytes], response: Response, inference: Inference) -> None:
         """The loop that everything else is arranged around: a chunk is only glanced at before it goes out."""
-        is_success = answer.status < 400
+        answer, is_success = opened.answer, opened.status < 400
         inference.meter = meter = Meter(
-            content_type(answer),
+            opened.content_type,
             inference.uses_tokens and is_success,
             says_its_end=inference.says_its_end and is_success,
-            asked_stream=inference.asked_stream,
             hides_usage=inference.hides_usage,
             one_choice=inference.one_choice,
         )
         frames = EventFrames() if meter.is_stream else WholeChunks()
         if meter.is_stream:
             answer.on_silence = lambda: response.write(_KEEP_ALIVE)
-        for chunk in body:
-            if not inference.first_chunk:
-                inference.first_chunk = time.perf_counter()
-            if events := frames.whole(chunk):
-                response.write(meter.see(events))
-        if rest := frames.rest():
+        broken: UpstreamError | None = None
+        try:
+            for chunk in body:
+                if not inference.first_chunk:
+                    inference.first_chunk = time.perf_counter()
+                if events := frames.whole(chunk):
+                    response.write(meter.see(events))
+        except UpstreamError as error:
+            broken = error
+        rest = frames.rest()
+        if broken and (meter.error or not may_report_error(rest)):
+            rest = b""  # half an event
+        if rest:
             rest = meter.see(rest)
-        meter.end()
-        if meter.is_cut:
-            message = f"The server '{inference.server}' ended its answer before it was complete."
-            raise UpstreamError(502, "upstream_broken_off", message)
+        meter.end(opened.document)
+        if meter.error is None and (broken or meter.is_cut):  # else the client has the server's own error
+            broken = broken or broken_off(opened.server.name)
+            self._attempts.judge(opened.server, 0 if broken.code == "deadline_exceeded" else broken.status)
+            if frames.is_inside:
+                response.write(b"\n\n")  # so that the error is an event of its own
+            raise broken
+        if is_success:
+            self._attempts.judge(opened.server, meter.error.status or 0 if meter.error else 0)
         response.write(rest)
         if meter.is_stream and not rest and inference.wants_receipt:
             response.write(self._answers.receipt_comment(inference))

@@ -6,6 +6,10 @@ An event ends at a blank line; lines end with CR LF, LF or CR
 
 import re
 
+BLANK = b" \t\r\n\xef\xbb\xbf"
+"""What may stand before the first event of a stream, or before JSON, a byte order mark included."""
+LONGEST_EVENT = 16 * 1024 * 1024
+"""Bytes. A larger one is passed on in pieces."""
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r){2}")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BLANK_LINES = (b"\n\n", b"\n\r", b"\r\r")
@@ -14,6 +18,8 @@ _BLANK_LINES = (b"\n\n", b"\n\r", b"\r\r")
 
 class WholeChunks:
     """Frames of a body that is no event stream: every chunk is whole."""
+
+    is_inside = False
 
     def whole(self, chunk: bytes) -> bytes:
         """What may be passed on now: all of it."""
@@ -32,9 +38,11 @@ class EventFrames:
     `max_held` bytes is passed on in pieces, so memory stays bounded.
     """
 
-    def __init__(self, max_held: int = 16 * 1024 * 1024) -> None:
+    def __init__(self, max_held: int = LONGEST_EVENT) -> None:
         self._max_held = max_held
         self._held = bytearray()
+        self.is_inside = False
+        """Whether the beginning of an event may have been passed on without its end."""
 
     def whole(self, chunk: bytes) -> bytes:
         """The whole events that have come by now, all at once, or nothing. Each byte is searched once."""
@@ -46,8 +54,10 @@ class EventFrames:
         last = max(held.rfind(blank, searched) for blank in _BLANK_LINES)
         if last >= 0:
             end = last + 3 if held.startswith(b"\r\n", last + 1) else last + 2
+            self.is_inside = False
         elif len(held) > self._max_held:
             end = len(held)
+            self.is_inside = True
         else:
             return b""
         events = bytes(held[:end])
@@ -118,3 +128,11 @@ def data_of(event: bytes) -> bytes:
         return event[6:-2]
     lines = (line for line in _LINE_END.split(event) if line.startswith(b"data:"))
     return b"\n".join(line[6:] if line[5:6] == b" " else line[5:] for line in lines)
+
+
+def name_of(event: bytes) -> str:
+    """The name of one event; "" when it has none."""
+    if event.find(b"event:") < 0:
+        return ""
+    names = [line[6:].strip() for line in _LINE_END.split(event) if line.startswith(b"event:")]
+    return names[-1].decode(errors="replace") if names else ""

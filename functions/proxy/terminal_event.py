@@ -37,7 +37,7 @@ def _outcome(inference: Inference) -> tuple[DetailType, dict[str, Any]]:
         return "InferenceThrottled", {"throttle": {"source": error.source, "retry_after": error.retry_after}}
     if status == 429 and (error is None or error.fault == "upstream"):
         return "InferenceThrottled", {"throttle": {"source": "upstream", "retry_after": inference.retry_after}}
-    if error is None and (status >= 400 or (meter is not None and meter.has_error)):
+    if error is None and (status >= 400 or (meter is not None and meter.error)):
         error = UpstreamError(status, "upstream_error", "", upstream_status=status)
     if error is None:
         return "InferenceCompleted", {}

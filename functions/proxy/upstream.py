@@ -54,7 +54,8 @@ class ConnectionFailedError(Exception):
 class Answer:
     """One upstream answer whose body has not been read. Iterating gives the body's bytes as they arrive.
 
-    `on_silence` is called whenever the server has said nothing for a while, and may still.
+    `on_silence` is called when the server has said nothing for `patience` seconds, and for each further while; it may
+    still say something.
     """
 
     def __init__(self, exchange: Exchange, head: Head, server: str, timeouts: Timeouts, deadline: float) -> None:
@@ -62,7 +63,7 @@ class Answer:
         self._head = head
         self._server = server
         self._timeouts = timeouts
-        self._patience = min(timeouts.idle, timeouts.keep_alive)
+        self.patience = min(timeouts.idle, timeouts.keep_alive)
         self._latest = time.perf_counter() + deadline - time.time()
         self._waited = 0.0
         self._body: Iterator[bytes] | None = None
@@ -110,7 +111,7 @@ class Answer:
 
     def _receive(self) -> bytes:
         """The next piece. Raises SilenceError."""
-        connection, patience = self._exchange.connection, self._patience
+        connection, patience = self._exchange.connection, self.patience
         began = time.perf_counter()
         try:
             if began + patience >= self._latest:

@@ -1,14 +1,15 @@
 """What of a server's answer reaches the client, and in which form. Its one rule: every error is an OpenAI error."""
 
 import itertools
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from proxy.errors import UpstreamError
-from proxy.json_shapes import array_of, loads_or_none, object_of
+from proxy.json_shapes import loads_or_none, object_of
 from proxy.log import log
+from proxy.reported_error import ReportedError, message_of
+from proxy.sse import BLANK, data_of, split_events
 from proxy.upstream import Answer
 
 _RETURNED_HEADER = re.compile(
@@ -19,9 +20,7 @@ _READABLE = ("text/event-stream", "application/json")
 _CODINGS = ("gzip", "x-gzip", "deflate")
 _LONGEST_ERROR = 64 * 1024
 _LONGEST_QUOTE = 500
-_LONGEST_HELD = 4 * 1024 * 1024
 _LIKE_A_SECRET = re.compile(r"[A-Za-z0-9_-]{20,}")
-_ERROR = re.compile(rb'"error"\s*:\s*\{')
 
 
 def content_type(answer: Answer) -> str:
@@ -40,8 +39,8 @@ def returned_headers(answer: Answer) -> dict[str, str]:
     }
 
 
-def usable_body(answer: Answer, server: str, token: str, *, must_be_json: bool, asked_stream: bool) -> Iterable[bytes]:
-    """The body of `answer` as it comes, a JSON document when it is whole.
+def error_body(answer: Answer, server: str, token: str) -> Iterable[bytes]:
+    """The body of an `answer` with the status of an error, if it is an OpenAI error.
 
     Raises UpstreamError for answers that must not reach the client as they are. A redirect could lead anywhere; a 401
     would tell the client that *its* key is wrong, and quotes part of the provider's; an error in another form than
@@ -52,15 +51,54 @@ def usable_body(answer: Answer, server: str, token: str, *, must_be_json: bool, 
         message = f"The server '{server}' answered with a redirect, which the proxy does not follow."
         raise UpstreamError(502, "upstream_redirect", message, upstream_status=status)
     if status == 401:
-        log("ERROR", "A server refused the proxy's token", server=server)
-        message = f"The server '{server}' refused the proxy's token. The proxy's owner has to renew it."
-        raise UpstreamError(502, "upstream_authentication_failed", message, upstream_status=status)
-    if status >= 400:
-        return [_openai_error(answer, server, token)]
-    if must_be_json and "html" in content_type(answer):
-        message = f"The server '{server}' answered with a web page. Is its url the base of an OpenAI API?"
-        raise UpstreamError(502, "upstream_no_answer", message, upstream_status=status)
-    return _whole_document(answer, server) if must_be_json and not asked_stream else _unpacked(answer, server)
+        raise _token_refused(server, status)
+    return [_openai_error(answer, server, token)]
+
+
+def broken_off(server: str) -> UpstreamError:
+    """The error of a stream that ends without saying so."""
+    message = f"The server '{server}' ended its answer before it was complete."
+    return UpstreamError(502, "upstream_broken_off", message)
+
+
+def no_answer(server: str, status: int, what: str) -> UpstreamError:
+    """The error of a question that was answered with something that is no answer."""
+    message = f"The server '{server}' answered with {what[:_LONGEST_QUOTE]}"
+    return UpstreamError(502, "upstream_no_answer", message, upstream_status=status)
+
+
+def error_in_success(answer: Answer, server: str, token: str, error: ReportedError) -> UpstreamError:
+    """The error that a server calls a success, with the status that it names; 502 where it names none."""
+    if error.status == 401:
+        return _token_refused(server, answer.status)
+    message = f"The server '{server}' answered {answer.status} with an error"
+    if said := _quoted(error.message, token):
+        message += f": {said}"
+    status, headers = error.status or 502, _error_headers(answer)
+    return UpstreamError(status, "upstream_error", message, upstream_status=answer.status, headers=headers)
+
+
+def _token_refused(server: str, status: int) -> UpstreamError:
+    log("ERROR", "A server refused the proxy's token", server=server)
+    message = f"The server '{server}' refused the proxy's token. The proxy's owner has to renew it."
+    return UpstreamError(502, "upstream_authentication_failed", message, upstream_status=status)
+
+
+def _quoted(said: str, token: str) -> str:
+    """What a server says, without the token that it may quote, or anything like it."""
+    said = said.replace(token, "...") if token else said
+    return _LIKE_A_SECRET.sub("...", said)[:_LONGEST_QUOTE]
+
+
+def _error_headers(answer: Answer) -> dict[str, str]:
+    return {name: value for name, value in returned_headers(answer).items() if _OF_ERRORS.fullmatch(name)}
+
+
+def coding_left(answer: Answer) -> bool:
+    """Whether the body is in a content coding that cannot be taken off."""
+    return bool(answer.headers.get("content-encoding", "").strip().lower() not in ("", "identity")) and not _coding(
+        answer
+    )
 
 
 def _coding(answer: Answer) -> str:
@@ -69,7 +107,7 @@ def _coding(answer: Answer) -> str:
     return coding if coding in _CODINGS and content_type(answer).startswith(_READABLE) else ""
 
 
-def _unpacked(answer: Answer, server: str) -> Iterable[bytes]:
+def unpacked(answer: Answer, server: str) -> Iterable[bytes]:
     """The body as it comes, or unpacked: no server was asked for a compressed one, some send it."""
     if not (coding := _coding(answer)):
         return answer
@@ -78,43 +116,19 @@ def _unpacked(answer: Answer, server: str) -> Iterable[bytes]:
     return decompressed(answer, coding, server)
 
 
-def _whole_document(answer: Answer, server: str) -> Iterable[bytes]:
-    """A JSON answer, held back until it is complete: half of it is of no use, and now its cut is still an error.
-
-    Raises UpstreamError when it does not come whole, or is an error that calls itself a success. What is too long to be
-    held goes on as it comes.
-    """
-    pieces = iter(_unpacked(answer, server))
-    held: list[bytes] = []
-    if not content_type(answer).startswith("application/json"):
-        return pieces
-    size = 0
-    for piece in pieces:
-        held.append(piece)
-        size += len(piece)
-        if size > _LONGEST_HELD:
-            return itertools.chain(held, pieces)
-    if size < _LONGEST_ERROR and _ERROR.search(held[0] if held else b""):
-        fields = object_of(loads_or_none(b"".join(held)))
-        if object_of(fields.get("error")) and not fields.get("choices") and "object" not in fields:
-            message = f"The server '{server}' answered {answer.status} with an error: {_said(fields)[:_LONGEST_QUOTE]}"
-            raise UpstreamError(502, "upstream_error", message, upstream_status=answer.status)
-    return held
-
-
 def _openai_error(answer: Answer, server: str, token: str) -> bytes:
     """The body of an error, unchanged if it is an OpenAI error. Else raises UpstreamError with what it says."""
     media_type = content_type(answer)
     body = b"" if "html" in media_type else _whole(answer, server)
     if token:
         body = body.replace(token.encode(), b"...")  # some servers quote what they were sent
-    document: Any = loads_or_none(body)
+    document: Any = loads_or_none(body.lstrip(BLANK))
     if "json" in media_type and object_of(object_of(document).get("error")).get("message"):
         return body
     message = f"The server '{server}' answered {answer.status} without an OpenAI error."
-    if said := _said(document):
-        message = f"The server '{server}' answered {answer.status}: {said[:_LONGEST_QUOTE]}"
-    headers = {name: value for name, value in returned_headers(answer).items() if _OF_ERRORS.fullmatch(name)}
+    if said := _quoted(message_of(document) or _said_in_lines(body), token):
+        message = f"The server '{server}' answered {answer.status}: {said}"
+    headers = _error_headers(answer)
     raise UpstreamError(answer.status, "upstream_error", message, upstream_status=answer.status, headers=headers)
 
 
@@ -122,7 +136,7 @@ def _whole(answer: Answer, server: str) -> bytes:
     """The body, or nothing when it does not come whole, or is too long to be an error."""
     body = bytearray()
     try:
-        for piece in _unpacked(answer, server):
+        for piece in unpacked(answer, server):
             body += piece
             if len(body) > _LONGEST_ERROR:
                 return b""
@@ -131,14 +145,10 @@ def _whole(answer: Answer, server: str) -> bytes:
     return bytes(body)
 
 
-def _said(document: Any) -> str:
-    """What an error in a form of its own says: Ollama's text, Mistral's and vLLM's message, FastAPI's detail."""
-    if array := array_of(document):
-        document = array[0]  # Gemini puts its error into an array
-    fields = object_of(document)
-    for said in (fields.get("error"), fields.get("message"), fields.get("detail")):
-        inner = object_of(said).get("message") or said
-        if inner:
-            text = inner if isinstance(inner, str) else json.dumps(inner)
-            return _LIKE_A_SECRET.sub("...", text)
+def _said_in_lines(body: bytes) -> str:
+    """What an error says that came as events of a stream, or as lines of JSON: the first of them that says anything."""
+    documents = (data_of(event) for event in split_events(body.lstrip(BLANK)))
+    for document in itertools.chain(documents, body.splitlines()):
+        if said := message_of(loads_or_none(document)):
+            return said
     return ""

@@ -100,7 +100,7 @@ def test_the_receipt_at_the_end_of_a_stream() -> None:
 
 @pytest.mark.parametrize("body", [{"user": "ada@example.com"}, {"safety_identifier": "ada@example.com", "user": "x"}])
 def test_an_end_user_is_known_by_a_pseudonym(body: dict[str, str]) -> None:
-    with proxy(lambda connection, _: connection.answer(b"{}"), KEY) as (relay, _):
+    with proxy(lambda connection, _: connection.answer(b'{"id": "a"}'), KEY) as (relay, _):
         relay.call(body)
         relay.call(body)
         relay.call({"user": 7})

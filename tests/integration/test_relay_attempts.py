@@ -25,7 +25,7 @@ def test_a_connection_that_breaks_is_made_again() -> None:
         if len(server.received) == 1:
             connection.reset()
         else:
-            connection.answer(b"{}")
+            connection.answer(b'{"id": "a"}')
 
     with proxy(script) as (relay, server):
         assert relay.call({"model": "m"}, path="/again/v1/chat/completions").status == 200

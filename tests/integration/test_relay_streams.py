@@ -12,6 +12,7 @@ from tests.fakes import Connection, Received, Script
 from tests.relays import CONTENT, DONE, USAGE, USAGE_CHUNK, error_of, failing, proxy, sse, streaming
 
 STREAM = b"".join([*CONTENT, USAGE_CHUNK, DONE])
+CREATED = b'data: {"type":"response.created","response":{"object":"response","status":"in_progress","error":null}}\n\n'
 STREAMED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -57,12 +58,13 @@ def test_what_follows_a_packed_body(body: bytes, ended: bytes) -> None:
     assert relay.event[0] == "InferenceCompleted"
 
 
-@pytest.mark.parametrize("body", [gzip.compress(STREAM)[:-12], b"no gzip at all"])
-def test_a_packed_stream_that_is_cut_ends_in_an_error_frame(body: bytes) -> None:
+@pytest.mark.parametrize(("body", "status"), [(gzip.compress(STREAM)[:-12], 200), (b"no gzip at all", 502)])
+def test_a_packed_stream_that_is_cut_is_an_error(body: bytes, status: int) -> None:
     with proxy(packed(body, "gzip")) as (relay, _):
         response = relay.call(STREAMED)
     assert b"upstream_broken_off" in response.body
-    assert response.body.endswith(DONE)
+    assert response.body.endswith(DONE) == (status == 200)
+    assert response.status == status
     assert relay.event[0] == "InferenceFailed"
 
 
@@ -120,7 +122,8 @@ def test_what_a_server_ends_is_passed_on_as_it_ended(body: bytes) -> None:
     "body",
     [
         chat_chunk("a") + b'data: {"error": {"message": "overloaded", "code": 529}}\n\n' + DONE,
-        b'data: {"type":"response.failed","response":{"object":"response","status":"failed","error":{"code":"x"}}}\n\n',
+        CREATED
+        + b'data: {"type":"response.failed","response":{"object":"response","status":"failed","error":{"code":1}}}\n\n',
     ],
 )
 def test_an_error_inside_a_stream_is_a_failure(body: bytes) -> None:

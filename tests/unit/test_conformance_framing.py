@@ -78,7 +78,7 @@ def relayed(chunks: Iterable[bytes]) -> Relayed:
 
 def facts(meter: Meter) -> tuple[Any, ...]:
     meter.end()
-    return meter.usage, meter.model, meter.id, tuple(meter.finish_reasons), meter.size, meter.has_error, meter.is_cut
+    return meter.usage, meter.model, meter.id, tuple(meter.finish_reasons), meter.size, meter.error, meter.is_cut
 
 
 def parsed(stream: bytes) -> list[tuple[bytes, ...]]:

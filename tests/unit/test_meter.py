@@ -285,7 +285,7 @@ def test_one_choice_ends_for_one_reason_however_often_it_is_said() -> None:
 
 
 def said(meter: Meter) -> tuple[object, ...]:
-    return meter.usage, meter.model, meter.id, meter.finish_reasons, meter.has_error, meter.is_cut, meter.size
+    return meter.usage, meter.model, meter.id, meter.finish_reasons, meter.error, meter.is_cut, meter.size
 
 
 def test_a_long_stream_is_read_in_between() -> None:
