@@ -152,6 +152,7 @@ def _revoke(options: argparse.Namespace, environ: Environment) -> int:
         print(f"Revoked {whose(key)}.")
     if revoked:
         _say(f"{_doors(store, options, environ)} lets it in.")
+        _mention_answers(revoked)
     else:
         print("Nothing to do: revoked before.")
     if one:
@@ -192,6 +193,16 @@ def _mention_others(store: KeyStore, key: StoredKey, what: str) -> None:
         expires_at = other.values.get("expires_at")
         until = f", good until {moment(expires_at)}" if expires_at else ""
         _say(f"{what}: {other.key_id}, of the same rotation{until}.")
+
+
+def _mention_answers(revoked: list[StoredKey]) -> None:
+    """How to be rid of what the keys have put into the response cache, where it is on for one of them."""
+    caching = {key.client_id for key in revoked if (policy := key.values.get("cache")) and policy.mode == "on"}
+    for client_id in sorted(caching):
+        _say(
+            "Answers that it has put into the response cache stay until they expire. To delete them: "
+            f"`openai-proxy cache erase --client {client_id}`."
+        )
 
 
 def _say(text: str) -> None:

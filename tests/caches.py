@@ -22,7 +22,6 @@ from tests.relays import CONTENT, DONE, USAGE_CHUNK, Proxy, RecordingBus
 
 PRICES = parse_price_book("servers:\n  kept:\n    models:\n      real-model: {input: 1, output: 2}\n")
 STREAM = b"".join([*CONTENT, USAGE_CHUNK, DONE])
-FREE = "attribute_not_exists(cache_key) OR lease_until <= :now OR #owner = :owner"
 CHAT: dict[str, Any] = {"model": "m", "temperature": 0, "messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -61,8 +60,10 @@ class FakeTable:
             if arguments["ConditionExpression"] == "#owner = :owner":
                 may = is_own
             else:
-                assert arguments["ConditionExpression"] == FREE
-                may = not known or is_own or int(known["lease_until"]["N"]) <= int(values[":now"]["N"])
+                assert "lease_until <= :now OR lease_until > :latest" in arguments["ConditionExpression"]
+                now, latest = (int(values[name]["N"]) for name in (":now", ":latest"))
+                until = known["lease_until"].get("N") if known and "lease_until" in known else None
+                may = is_own or until is None or not now < int(until) <= latest
             if may:
                 self.items[key] = item
             if self.lost:

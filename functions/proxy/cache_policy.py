@@ -6,13 +6,14 @@ repeatable passes by. A client's headers can only ask for less, or say that chan
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openai_proxy.captured import LONGEST_KEPT, is_namespace
 from openai_proxy.server_options import Caching
 from openai_proxy.servers import Server
 
+from proxy.cache_control import directives_of, seconds_of
 from proxy.client_key import ClientKey
 from proxy.outside_sources import is_remembered, is_stateful, lets_search, refers_elsewhere, uses_hosted_tools
 from proxy.request import InferenceRequest, Target
@@ -23,13 +24,14 @@ _COOKIE = re.compile(r"(?:^|,)\s*([^\s=;,]+)=")
 """The name of each cookie: several headers have become one, and dates have a comma too."""
 _COOKIE_OF_THE_WAY = re.compile(r"__cf_bm|_cfuvid|__cflb|__cfruid|cf_clearance|AWSALB\w*|GCLB|ARRAffinity\w*")
 """Cookies of what stands before a server, which spreads load or keeps robots out; OpenAI's answers all have two."""
-_MOMENT = re.compile(r"\d{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the owner allows. `scope` names those who share answers; `ttl` is in seconds.
 
+    Where that is no pool, `line` says which keys of the client: a client of the same name may be made again for
+    somebody else, a line of keys is made once.
     `ignored` and `keeps` are what `ignore` and `keep` of the server's options say.
     """
 
@@ -38,6 +40,12 @@ class Policy:
     any_temperature: bool
     ignored: frozenset[str] = frozenset()
     keeps: frozenset[str] = frozenset()
+    line: str = ""
+
+    @property
+    def sharers(self) -> str:
+        """Who shares answers, as it is in the key of an answer."""
+        return f"{self.scope}#{self.line}" if self.line else self.scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class Wish:
     max_age: float = float("inf")
     is_refresh: bool = False
     original_pacing: bool = False
+    only_if_cached: bool = False
 
 
 def policy_of(key: ClientKey, server: Server) -> Policy | None:
@@ -65,7 +74,8 @@ def policy_of(key: ClientKey, server: Server) -> Policy | None:
         )
     else:
         scope, ttl = f"server-pool:{options.pool}" if options.pool else "", options.ttl
-    return Policy(scope or f"client:{key.client_id}", ttl, options.any_temperature, options.ignore, options.keep)
+    policy = Policy(scope or f"client:{key.client_id}", ttl, options.any_temperature, options.ignore, options.keep)
+    return policy if scope else replace(policy, line=key.line)
 
 
 def refusal(
@@ -77,7 +87,7 @@ def refusal(
     """
     if request.method != "POST" or target.path not in CACHEABLE or not fields:
         return "path"
-    if "no-store" in _directives(request.headers):
+    if "no-store" in directives_of(request.headers):
         return "no_store"
     if not is_namespace(request.headers.get("x-cache-namespace", "-")):
         return "namespace"
@@ -108,30 +118,25 @@ def _needs_more_than_itself(
 
 def wish_of(request: InferenceRequest) -> Wish:
     """What the headers of a request ask for. A `max-age` that is no number allows no age (RFC 9111, 4.2.1)."""
-    directives = _directives(request.headers)
-    max_age = directives.get("max-age")
-    allowed = float("inf") if max_age is None else float(max_age) if _MOMENT.fullmatch(max_age) else 0.0
+    directives = directives_of(request.headers)
+    allowed = seconds_of(directives["max-age"]) if "max-age" in directives else float("inf")
     return Wish(
         namespace=request.headers.get("x-cache-namespace", ""),
         max_age=allowed,
         is_refresh="no-cache" in directives or allowed == 0,
         original_pacing=request.headers.get("x-cache-pacing") == "original",
+        only_if_cached="only-if-cached" in directives,
     )
 
 
 def forbids_keeping(headers: Mapping[str, str]) -> bool:
     """Whether the headers of an answer say that it is for this one request alone."""
-    directives = _directives(headers)
+    directives = directives_of(headers)
     cookies = set(_COOKIE.findall(headers.get("set-cookie", "")))
     if "set-cookie" in headers and (not cookies or not all(map(_COOKIE_OF_THE_WAY.fullmatch, cookies))):
         return True
     varies = {name.strip() for name in headers.get("vary", "").split(",")}
     return "no-store" in directives or "private" in directives or "*" in varies
-
-
-def _directives(headers: Mapping[str, str]) -> dict[str, str]:
-    parts = (part.strip().partition("=") for part in headers.get("cache-control", "").lower().split(","))
-    return {name.strip(): value.strip(' "') for name, _, value in parts}
 
 
 def _is_zero(temperature: Any) -> bool:

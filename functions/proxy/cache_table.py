@@ -14,7 +14,12 @@ from proxy.json_shapes import object_of
 from proxy.limits_item import Item
 
 _LEASE_PREFIX = "lease#"
-_FREE = "attribute_not_exists(cache_key) OR lease_until <= :now OR #owner = :owner"
+_LONGEST_LEASE = 1000
+"""Seconds: longer than any function runs. A lease that lasts longer is damaged, and nobody's."""
+_FREE = (
+    "attribute_not_exists(cache_key) OR NOT attribute_type(lease_until, :number) "
+    "OR lease_until <= :now OR lease_until > :latest OR #owner = :owner"
+)
 """Its owner's own lease is free too: a call that was answered too late may be sent twice."""
 
 
@@ -38,9 +43,10 @@ class CacheTable:
         self._table = table
         self._timeout = timeout
 
-    def get(self, key: str) -> Item:
-        """The item of an answer; empty when there is none."""
-        return self._aws.get_item({"TableName": self._table, "Key": {"cache_key": {"S": key}}}, self._timeout)
+    def get(self, key: str, *, is_consistent: bool = False) -> Item:
+        """The item of an answer; empty when there is none. A consistent read costs twice as much."""
+        arguments = {"TableName": self._table, "Key": {"cache_key": {"S": key}}, "ConsistentRead": is_consistent}
+        return self._aws.get_item(arguments, self._timeout)
 
     def event_id_of(self, key: str) -> str:
         """Which answer is there: the id of its event, without all else of it; "" when there is none."""
@@ -58,7 +64,12 @@ class CacheTable:
             "Item": _lease_item(name, owner, now + seconds),
             "ConditionExpression": _FREE,
             "ExpressionAttributeNames": {"#owner": "owner"},
-            "ExpressionAttributeValues": {":now": _milliseconds(now), ":owner": {"S": owner}},
+            "ExpressionAttributeValues": {
+                ":now": _milliseconds(now),
+                ":latest": _milliseconds(now + _LONGEST_LEASE),
+                ":number": {"S": "N"},
+                ":owner": {"S": owner},
+            },
         }
         return self._aws.put_item(arguments, self._timeout)
 
@@ -70,7 +81,11 @@ class CacheTable:
             until = int(item["lease_until"]["N"]) / 1000
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        return Lease(_text(item, "owner"), until, _text(item, "stored_soon")) if until > now else None
+        return (
+            Lease(_text(item, "owner"), until, _text(item, "stored_soon"))
+            if now < until <= now + _LONGEST_LEASE
+            else None
+        )
 
     def stored_soon(self, name: str, owner: str, event_id: str, until: float) -> None:
         """Say on a lease, if it is still the owner's, that the answer of this event is on its way into the table."""

@@ -96,6 +96,8 @@ class ClientKey:
     cache: KeyCache | None = None
     logs_content: bool = False
     """Whether its owner wants prompts and answers to be logged."""
+    line: str = ""
+    """That of the keys which it was rotated from and into: made once, never for another client of the same name."""
 
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "ClientKey":
@@ -115,6 +117,7 @@ class ClientKey:
             limits=Limits.from_context(context),
             cache=KeyCache.from_context(context.get("cache")),
             logs_content=context.get("log_content") == "on",
+            line=context.get("limits_id") or context.get("key_id") or "",
         )
 
     def to_event(self) -> dict[str, Any]:

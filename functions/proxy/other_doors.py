@@ -7,6 +7,7 @@ servers file, where people write things like "ollama", is no key.
 
 import hmac
 
+from openai_proxy.client_keys import ANONYMOUS_CLIENT, CLIENTS_OF_SERVERS
 from openai_proxy.credentials import sent_key
 from openai_proxy.servers import Server
 
@@ -17,7 +18,7 @@ from proxy.errors import ClientError
 from proxy.request import InferenceRequest, target_of
 from proxy.tokens import ProviderTokens, TokenNotFoundError
 
-ANONYMOUS = ClientKey("anonymous", name="Authorization is off")
+ANONYMOUS = ClientKey(ANONYMOUS_CLIENT, name="Authorization is off")
 _SHORTEST_TOKEN = 20
 
 
@@ -47,7 +48,9 @@ class WithProviderTokens:
         if request.gateway_identity is None and (server := self._server_of(request)):
             sent = sent_key(request.headers)
             if sent and self._is_token(sent, server):
-                return ClientKey(f"token.{server.name}", servers=frozenset({server.name}), name="Provider token")
+                return ClientKey(
+                    f"{CLIENTS_OF_SERVERS}{server.name}", servers=frozenset({server.name}), name="Provider token"
+                )
         return self._authorizer.authorize(request)
 
     def forget(self) -> None:

@@ -137,6 +137,10 @@ class Relay:
         if cached is not None:
             self._replay(cached, response, inference)
         else:
+            if "only-if-cached" in request.headers.get("cache-control", "").lower():
+                from proxy.cache_control import check_may_be_fetched  # noqa: PLC0415  # hardly any request says so
+
+                check_may_be_fetched(request.headers)
             self._stream(request, target, asked, candidates, response, inference, deadline)
         response.end()
 

@@ -41,7 +41,8 @@ _OUT_SECONDS = 5.0
 _SHARE_OF_TIME = 0.5
 """Of the time that is left to a request: as much as it may wait for somebody else's answer."""
 _PUT_SECONDS = 2.0
-_NO_FAULT_OF_THE_BUCKET = frozenset({"NoSuchKey", "TooLarge"})
+_NO_FAULT_OF_THE_BUCKET = frozenset({"NoSuchKey", "AccessDenied", "TooLarge"})
+"""Of one object: S3 denies access to what is not there, because the proxy may not list the bucket."""
 
 
 class Objects(Protocol):
@@ -123,7 +124,7 @@ class ResponseCache:
         wish = wish_of(request)
         try:
             keys = keys_of(
-                Sharing(policy.scope, wish.namespace, candidate.server.name, policy.ignored),
+                Sharing(policy.sharers, wish.namespace, candidate.server.name, policy.ignored),
                 _sent(request, target, asked, candidate),
             )
         except UnclearBodyError:
@@ -154,7 +155,7 @@ class ResponseCache:
             inference.cache = CacheUse("REFRESH", "no_cache")
             return None
         found, reason = self._read(flight, wish), None
-        may_come = isinstance(found, _Miss) and found.may_come and patience > 0
+        may_come = isinstance(found, _Miss) and found.may_come and patience > 0 and not wish.only_if_cached
         if may_come and not self._leases.take(flight, inference.id, patience, deadline):
             found, reason = self._wait(flight, wish, inference, patience, deadline), "waited"
         if isinstance(found, _Miss):
@@ -164,9 +165,10 @@ class ResponseCache:
         inference.flight = None
         return found
 
-    def _read(self, flight: Flight, wish: Wish) -> Stored | _Miss:
+    def _read(self, flight: Flight, wish: Wish, *, is_consistent: bool = False) -> Stored | _Miss:
         """The answer that is stored, in the form that is asked for; else why there is none."""
-        item, is_worth_waiting = self._table.get(flight.keys.key), min(flight.policy.ttl, wish.max_age) >= SHORTEST_LIFE
+        item = self._table.get(flight.keys.key, is_consistent=is_consistent)
+        is_worth_waiting = min(flight.policy.ttl, wish.max_age) >= SHORTEST_LIFE
         if not item:
             return _Miss("not_found", is_worth_waiting)
         try:
@@ -202,10 +204,10 @@ class ResponseCache:
         inference.wait()
         try:
             while (seen := self._leases.wait(flight, until, leaders)) != "in_vain":
-                found = self._read(flight, wish)
-                if isinstance(found, Stored) or not found.may_come:
+                found = self._read(flight, wish, is_consistent=True)
+                if isinstance(found, Stored) or not found.may_come or seen == "stored":
                     return found
-                if seen == "over" and self._leases.take(flight, inference.id, patience, deadline):
+                if self._leases.take(flight, inference.id, patience, deadline):
                     return found
         finally:
             inference.heard()

@@ -18,6 +18,10 @@ from decimal import Decimal
 from typing import Any
 
 PREFIX = "opx-"
+ANONYMOUS_CLIENT = "anonymous"
+"""The client that everybody is where nobody needs a key: no key is of that client."""
+CLIENTS_OF_SERVERS = "token."
+"""How the clients are called, each with its server's name, who come with the token of a server: no key is theirs."""
 KEY_ID_LENGTH = 12
 MOST_TAGS = 16
 MOST_NAMES = 100
@@ -71,7 +75,7 @@ def _base62(number: int, length: int) -> str:
 class CachePolicy:
     """May answers come from the response cache? `ttl` is in seconds; keys of one `pool` share answers.
 
-    Without a pool, answers are for the keys of one client. A policy that is off overrides that of a server.
+    Without a pool, answers are for one key, and those it is rotated into. A policy that is off overrides a server's.
     """
 
     mode: str
@@ -192,6 +196,7 @@ _MILLIONTH = Decimal("0.000001")
 _MOST_MONEY = Decimal(1_000_000_000)
 _END_OF_9999 = 253_402_300_799
 _label = _form(r"[A-Za-z0-9_.-]{1,64}")
+_client_id = _form(rf"(?!{re.escape(ANONYMOUS_CLIENT)}\Z|{re.escape(CLIENTS_OF_SERVERS)})[A-Za-z0-9_.-]{{1,64}}")
 _key_id = _form(rf"[0-9a-f]{{{KEY_ID_LENGTH}}}")
 _seconds = _whole(1, 31_536_000)
 
@@ -205,7 +210,10 @@ _TIME = Attribute("a time as text", _printable(64))
 REQUIRED = frozenset({"key_hash", "client_id", "name", "enabled"})
 ATTRIBUTES: Mapping[str, Attribute] = {
     "key_hash": Attribute("64 hexadecimal digits", _form(r"[0-9a-f]{64}")),
-    "client_id": Attribute(_NAME_RULE, _label),
+    "client_id": Attribute(
+        f"{_NAME_RULE}. '{ANONYMOUS_CLIENT}' and '{CLIENTS_OF_SERVERS}…' are for who comes without a client key",
+        _client_id,
+    ),
     "name": Attribute(_TEXT_RULE, _printable(128)),
     "owner": Attribute(_TEXT_RULE, _printable(128)),
     "tags": Attribute(f"at most {MOST_TAGS}, with names of {_NAME_RULE}, values of up to 128 characters", _tags),

@@ -396,6 +396,23 @@ def test_two_tenants_never_share_but_in_a_pool() -> None:
         assert ask(cached.proxy(client_id="c", cache="on:60:all"), path=shared).headers["x-cache"] == "MISS"
 
 
+def test_a_client_that_is_made_again_has_none_of_the_old_ones_answers() -> None:
+    with caches(each_its_own) as cached:
+        old = ask(cached.proxy(client_id="a", key_id="0123456789ab", limits_id="0123456789ab"))
+        rotated = ask(cached.proxy(client_id="a", key_id="111111111111", limits_id="0123456789ab"))
+        again = ask(cached.proxy(client_id="a", key_id="ba9876543210", limits_id="ba9876543210"))
+    assert rotated.body == old.body, "a key that takes the place of another keeps its answers"
+    assert again.headers["x-cache"] == "MISS"
+    assert {data["scope"] for data in cached.bus.captured} == {"client:a"}
+
+
+def test_a_pool_is_shared_by_all_keys_that_name_it() -> None:
+    with caches(each_its_own) as cached:
+        keys = [cached.proxy(client_id="a", key_id=12 * digit, cache="on:60:docs") for digit in "12"]
+        one, other = (ask(key) for key in keys)
+    assert one.body == other.body
+
+
 @pytest.mark.parametrize(("policy", "use"), [("off", None), ("on::", "HIT"), ("on:60:", "HIT"), ("", "HIT")])
 def test_a_keys_policy_goes_before_the_servers(policy: str, use: str | None) -> None:
     with caches(answering(ANSWER)) as cached:
@@ -429,6 +446,9 @@ def test_a_namespace_keeps_apart() -> None:
         ("max-age=30", "MISS", "too_old", "new"),
         ("max-age=50", "HIT", None, "old"),
         ("private", "HIT", None, "old"),
+        ("max-age=9999999999", "HIT", None, "old"),
+        ('MAX-AGE="30"', "MISS", "too_old", "new"),
+        ("only-if-cached", "HIT", None, "old"),
     ],
 )
 def test_what_a_request_may_ask_of_the_cache(directive: str, use: str, reason: str | None, next_id: str) -> None:
@@ -441,6 +461,40 @@ def test_what_a_request_may_ask_of_the_cache(directive: str, use: str, reason: s
     assert (second.headers["x-cache"], second.headers.get("x-cache-reason")) == (use, reason)
     assert second.headers.get("age") == ("40" if use == "HIT" else None)
     assert json.loads(third.body)["id"] == next_id
+
+
+def test_pragma_asks_for_a_new_answer_where_there_is_no_cache_control() -> None:
+    with caches(each_its_own) as cached:
+        proxied = cached.proxy()
+        ask(proxied)
+        old = ask(proxied, headers={"pragma": "no-cache", "cache-control": "max-age=60"})
+        new = ask(proxied, headers={"pragma": "no-cache"})
+    assert [response.headers["x-cache"] for response in (old, new)] == ["HIT", "REFRESH"]
+
+
+@pytest.mark.parametrize(
+    ("path", "wish", "said", "calls"),
+    [
+        (KEPT, "only-if-cached", ("MISS", "not_found"), ["get"]),
+        (KEPT, "only-if-cached, no-store", ("BYPASS", "no_store"), []),
+        (KEPT, "only-if-cached, no-cache", ("REFRESH", "no_cache"), []),
+        ("/up/v1/chat/completions", "only-if-cached", (None, None), []),
+    ],
+)
+def test_what_only_the_cache_may_answer_goes_nowhere(
+    path: str, wish: str, said: tuple[str | None, str | None], calls: list[str]
+) -> None:
+    with caches(answering(ANSWER)) as cached:
+        proxied = cached.proxy(Settings(wait=5))
+        response = ask(proxied, path=path, headers={"cache-control": wish})
+        assert cached.server.received == []
+    error = json.loads(response.body)["error"]
+    assert (response.status, error["code"], error["type"]) == (504, "not_cached", "invalid_request_error")
+    assert (response.headers.get("x-cache"), response.headers.get("x-cache-reason")) == said
+    assert cached.table.calls == calls
+    [(detail_type, data)] = cached.bus.terminal
+    assert (detail_type, data["error"]["type"], data["error"]["source"]) == ("InferenceFailed", "not_cached", "client")
+    assert (data["usage"]["source"], data["usage"]["input_tokens"], data["attempts"]) == ("none", 0, [])
 
 
 def test_an_answer_is_served_no_longer_than_its_policy_says() -> None:
@@ -458,7 +512,9 @@ def test_a_limited_key_takes_and_gives_back_for_a_hit_as_for_a_miss() -> None:
 
     def update_item(arguments: dict[str, Any], _timeout: float) -> tuple[bool, dict[str, Any]]:
         updates.append(arguments)
-        return True, {"tokens": {"N": "10"}, "requests": {"N": "1"}}
+        names, values = arguments["ExpressionAttributeNames"], arguments["ExpressionAttributeValues"]
+        live = {names["#lease"]: values[":lease"]} if ":lease" in values else {}
+        return True, {"tokens": {"N": "10"}, "requests": {"N": "1"}, "live": {"M": live}}
 
     with caches(answering(ANSWER)) as cached:
         proxied = cached.proxy(limits_id="l", tpm="1000", parallel="2")

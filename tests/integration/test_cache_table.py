@@ -81,6 +81,27 @@ def test_a_lease_ends_by_itself(table: CacheTable) -> None:
     assert not table.lease(KEY, "one", now=1031.0, seconds=30)
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [{}, {"lease_until": {"S": "soon"}}, {"lease_until": {"N": "99999999999999"}}, {"lease_until": {"NULL": True}}],
+    ids=["no end", "an end of no number", "an end of another age", "an end of nothing"],
+)
+def test_a_damaged_lease_is_nobodys(table: CacheTable, damaged: dict[str, Any]) -> None:
+    services: Any = table._aws
+    put: dict[str, Any] = {
+        "TableName": "cache",
+        "Item": {"cache_key": {"S": f"lease#{KEY}"}, "owner": {"S": "x"}, **damaged},
+        "ConditionExpression": "#owner = :owner",
+        "ExpressionAttributeNames": {"#owner": "owner"},
+        "ExpressionAttributeValues": {":owner": {"S": "x"}},
+    }
+    assert table.lease(KEY, "x", now=1000.0, seconds=30)
+    assert services.put_item(put, 1.0)
+    assert table.lease_of(KEY, now=1001.0) is None
+    assert table.lease(KEY, "one", now=1001.0, seconds=30)
+    assert table.lease_of(KEY, now=1002.0) == Lease("one", 1031.0)
+
+
 def test_only_its_owner_gives_a_lease_back(table: CacheTable) -> None:
     assert table.lease(KEY, "one", now=1000.0, seconds=30)
     table.give_back(KEY, "other")

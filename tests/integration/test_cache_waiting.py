@@ -139,7 +139,8 @@ def test_a_short_life_makes_nobody_wait(ttl: int) -> None:
 
 def test_another_form_that_cannot_be_told_is_not_waited_for() -> None:
     clock, path = Clock(), "/kept/v1/responses"
-    with caches(lambda connection, _: connection.answer(b'{"object": "response", "status": "completed"}')) as cached:
+    answer = b'{"object": "response", "status": "completed", "id": "r", "output": []}'
+    with caches(lambda connection, _: connection.answer(answer)) as cached:
         one, other = (cached.proxy(PATIENT, clock=clock, sleep=clock.sleep) for _ in range(2))
         body = {"input": "a", "temperature": 0, "store": False}
         one.call(body, path=path)
@@ -264,7 +265,7 @@ def test_nobody_is_waited_for_longer_than_a_server_is(settings: Settings, longes
     clock = Clock(float(int(time.time())))
     with caches(ANSWERING) as cached:
         key, _ = answer_of_another(cached, clock)
-        cached.table.items = {f"lease#{key}": lease(clock.now + 3600, "another")}
+        cached.table.items = {f"lease#{key}": lease(clock.now + 990, "another")}
         response = cached.proxy(settings, clock=clock, sleep=clock.sleep).call(STREAMED, path=KEPT, seconds=900)
     assert clock.slept == pytest.approx(longest, abs=0.01)
     assert said(response) == ("MISS", "waited" if longest else "not_found")
@@ -425,22 +426,31 @@ def test_who_waited_gives_back_no_lease_of_somebody_else() -> None:
 @pytest.mark.parametrize(
     "damaged",
     [
-        {},
         {"owner": {"S": "x"}},
-        {"owner": {"S": "x"}, "lease_until": {"N": "soon"}},
         {"owner": {"S": "x"}, "lease_until": {"S": "1"}},
+        {"owner": {"N": "1"}, "lease_until": {"N": "99999999999999999999"}},
     ],
     ids=json.dumps,
 )
-def test_a_lease_that_cannot_be_read_holds_up_nobody(damaged: dict[str, Any]) -> None:
+def test_a_damaged_lease_holds_up_nobody(damaged: dict[str, Any]) -> None:
     clock = Clock()
     with caches(ANSWERING) as cached:
         key, _ = answer_of_another(cached, clock)
-        cached.table.items = {f"lease#{key}": lease(clock.now + 60, "another")}
-        clock.plans = [(clock.now + 0.1, lambda: cached.table.items.update({f"lease#{key}": damaged}))]
-        cached.table.put_item = lambda arguments, timeout: False
-        assert ask(cached.proxy(Settings(wait=0.5), clock=clock, sleep=clock.sleep)).body == STREAM
-    assert clock.slept <= 0.5
+        cached.table.items = {f"lease#{key}": damaged}
+        assert said(ask(cached.proxy(PATIENT, clock=clock, sleep=clock.sleep))) == ("MISS", "not_found")
+    assert clock.slept == 0
+
+
+def test_an_answer_that_is_there_and_will_not_do_is_looked_at_once() -> None:
+    clock = Clock()
+    with caches(ANSWERING) as cached:
+        key, old = answer_of_another(cached, clock)
+        clock.now = 1060.0
+        cached.table.items = {key: old, f"lease#{key}": lease(1062, "another", "0" * 26)}
+        response = ask(cached.proxy(PATIENT, clock=clock, sleep=clock.sleep))
+    assert said(response) == ("MISS", "expired")
+    assert cached.table.calls.count("get") == 2
+    assert clock.slept < 0.2
 
 
 def test_a_table_that_fails_while_one_waits_lets_the_request_go_on() -> None:

@@ -21,6 +21,19 @@ KNOWN_KEY = "opx-" + 43 * "0" + "0jKCqY"
 ITEM = {"key_hash": hash_client_key(KNOWN_KEY), "client_id": "web-shop", "name": "Web shop", "enabled": True}
 
 
+class TestClientIds:
+    @pytest.mark.parametrize("client_id", ["anonymous", "token.", "token.openai", "token.x.y"])
+    def test_the_names_of_those_who_come_without_a_key_are_no_keys(self, client_id: str):
+        values, problems = read_attributes(ITEM | {"client_id": client_id})
+
+        assert "client_id" not in values
+        assert [problem.split(" must be ")[0] for problem in problems] == ["client_id"]
+
+    @pytest.mark.parametrize("client_id", ["anonymous2", "not-anonymous", "tokens", "a.token.b", "token", "Anonymous"])
+    def test_others_are(self, client_id: str):
+        assert read_attributes(ITEM | {"client_id": client_id}) == (ITEM | {"client_id": client_id}, [])
+
+
 class TestForm:
     def test_a_new_key_is_well_formed_and_unlike_the_last(self):
         keys = {new_client_key() for _ in range(100)}

@@ -500,6 +500,23 @@ class TestRevoke:
         assert [record["enabled"] for record in run("keys", "list", "--json").json] == [False, True]
         assert "Nothing to do" in run("keys", "revoke", *which[by]).out
 
+    def test_what_a_revoked_client_has_put_into_the_response_cache_can_be_erased(self, run: Run):
+        for cache in ("on", "off"):
+            run("keys", "create", "--client-id", f"cache-{cache}", "--name", "x", "--cache", cache)
+
+        with_cache, without = (run("keys", "revoke", "--client-id", f"cache-{cache}").err for cache in ("on", "off"))
+
+        assert "`openai-proxy cache erase --client cache-on`" in with_cache
+        assert "cache erase" not in without
+
+    @pytest.mark.parametrize("client_id", ["anonymous", "token.openai"])
+    def test_no_key_is_made_for_those_who_come_without_one(self, run: Run, client_id: str):
+        ran = run("keys", "create", "--client-id", client_id, "--name", "x")
+
+        assert (ran.code, ran.out) == (1, "")
+        assert "client_id must be" in ran.err
+        assert run("keys", "list", "--json").json == []
+
     def test_all_keys_of_a_client_are_revoked_also_those_that_are_rotated(self, run: Run):
         key_id = run(*CREATE, "--json").json["key_id"]
         new_id = run("keys", "rotate", key_id, "--json").json["key_id"]

@@ -1,0 +1,41 @@
+"""What a request says of caches in its headers: `Cache-Control` and `Pragma` (RFC 9111, 5.2.1 and 5.4). Pure.
+
+Its one rule: in doubt a client gets a newer answer, never an older one than it asked for.
+"""
+
+import re
+from collections.abc import Mapping
+
+from proxy.errors import ClientError
+
+_DIRECTIVE = re.compile(r'([^\s=,"]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?')
+_SECONDS = re.compile(r"[0-9]+")
+_MOST_DIGITS = 9
+"""Of seconds: a number with more of them is more than 31 years, and as good as any age."""
+
+
+def directives_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """Each directive with its value, "" where it has none; of one that is said twice the first.
+
+    `Pragma: no-cache` counts where there is no other. Names and values are in lower case.
+    """
+    found: dict[str, str] = {}
+    for name, quoted, value in _DIRECTIVE.findall(headers.get("cache-control", "").lower()):
+        found.setdefault(name, quoted or value)
+    if not found and "no-cache" in (each[0] for each in _DIRECTIVE.findall(headers.get("pragma", "").lower())):
+        return {"no-cache": ""}
+    return found
+
+
+def seconds_of(value: str) -> float:
+    """A time in seconds: infinite when it is longer than anything, 0 when it is none (RFC 9111, 1.2.2 and 4.2.1)."""
+    if not _SECONDS.fullmatch(value):
+        return 0.0
+    return float(value) if len(value.lstrip("0")) <= _MOST_DIGITS else float("inf")
+
+
+def check_may_be_fetched(headers: Mapping[str, str]) -> None:
+    """Raise ClientError (504) for a request that may be answered by a cache alone, now that none has an answer."""
+    if "only-if-cached" in directives_of(headers):
+        message = "The response cache has no answer to this request, and its 'only-if-cached' wants no other."
+        raise ClientError(504, "not_cached", message, headers={"x-should-retry": "false"})
