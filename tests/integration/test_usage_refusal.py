@@ -139,6 +139,24 @@ def test_an_error_that_was_looked_at_reaches_the_client_whole() -> None:
     assert (response.status, response.body) == (400, said)
 
 
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json"])
+def test_a_refusal_that_calls_itself_a_success_is_one_too(content_type: str) -> None:
+    said = b'{"error": {"message": "stream_options is not supported", "code": 400}}'
+
+    def script(connection: Connection, request: Received) -> None:
+        if asks_for_usage(request):
+            connection.answer(
+                b"data: " + said + b"\n\n" if "stream" in content_type else said, content_type=content_type
+            )
+        else:
+            connection.answer(b"".join([CONTENT[0], LAST, DONE]), content_type="text/event-stream")
+
+    with proxy(script) as (relay, server):
+        responses = [relay.call(CHAT), relay.call(CHAT)]
+        assert [asks_for_usage(request) for request in server.received] == [True, False, False]
+    assert [(each.status, each.body) for each in responses] == [(200, CONTENT[0] + LAST + DONE)] * 2
+
+
 def test_a_refusal_that_is_packed_unasked_is_read_too() -> None:
     def script(connection: Connection, request: Received) -> None:
         if asks_for_usage(request):
