@@ -232,16 +232,16 @@ class ResponseStream:
     def _break(self, error: HttpError) -> None:
         """The answer does not go on. Who refuses it may have said so before it was sent."""
         self.broken = True
-        if isinstance(error, SilenceError):
-            self.fault = ClientError(499, "client_too_slow", "The client did not take the answer in time.")
-        else:
-            self.fault = ClientError(499, "client_gone", "The client went away before the end of the answer.")
+        self.fault = ClientError(499, "client_gone", "The client went away before the end of the answer.")
+        if not isinstance(error, SilenceError):
             try:
                 head, body = self._api.answer("POST")
-            except HttpError:
-                pass
-            else:
-                self.fault = _refused(head, body) if head.status >= 300 else self.fault
+                if head.status >= 300:
+                    self.fault = _refused(head, body)
+            except HttpError as then:
+                error = then
+        if isinstance(error, SilenceError):
+            self.fault = ClientError(499, "client_too_slow", "The client did not take the answer in time.")
         self._api.close()
 
 

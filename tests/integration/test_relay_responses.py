@@ -101,6 +101,14 @@ def test_a_response_that_is_cut_off_is_not_completed(upstream: Script) -> None:
     assert serve(closing, upstream)[:2] == ("InferenceFailed", "client_gone")
 
 
+def test_a_refusal_that_is_not_said_to_its_end_ends_in_its_time() -> None:
+    def script(connection: Connection, request: Received) -> None:
+        connection.send(b"HTTP/1.1 413 Too")
+        over.wait(timeout=60)
+
+    assert serve(script, long_document, reads_bodies=False)[:2] == ("InferenceFailed", "client_too_slow")
+
+
 @ANSWERS
 def test_a_response_that_is_never_acknowledged_ends_in_its_time(upstream: Script) -> None:
     assert serve(silent, upstream)[:2] == ("InferenceFailed", "client_too_slow")
@@ -133,3 +141,12 @@ def test_a_request_that_comes_late_is_served_in_what_is_left() -> None:
         response = relay.call({"stream": True}, response=RecordedResponse(), seconds=1.5)
     assert response.body.startswith(CONTENT[0] + b'data: {"error"')
     assert relay.event[1]["error"]["type"] == "deadline_exceeded"
+
+
+def test_the_body_of_an_event_is_not_held_beside_the_requests() -> None:
+    http = {"requestContext": {"http": {"method": "POST"}}, "rawPath": "/up/v1/chat/completions", "rawQueryString": ""}
+    event = {"version": "2.0", "headers": {"authorization": "Bearer good"}, "body": '{"stream": true}', **http}
+    with proxy(STREAM) as (relay, server):
+        relay.relay.serve(event, RecordedResponse(), time.time() + 60)
+    assert server.received[0].body.endswith(b'"stream": true}')
+    assert "body" not in event
