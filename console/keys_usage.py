@@ -75,11 +75,11 @@ class _Lease:
 
     @classmethod
     def of(cls, value: Any) -> "_Lease":
-        """A lease in plain values: a map where a key has a budget, else the number of its end."""
-        if not isinstance(value, dict):
-            return cls(int(value))
-        parts: dict[str, Decimal] = value  # pyright: ignore[reportUnknownVariableType]
-        return cls(int(parts["end"]), parts["cost"], int(parts["at"]))
+        """A lease in plain values: a map where a key has a budget, else the number of its end. Damaged: over."""
+        try:
+            return cls(int(value["end"]), Decimal(value["cost"]), int(value["at"]))
+        except (KeyError, TypeError, ValueError, ArithmeticError):
+            return cls(int(value)) if isinstance(value, Decimal) else cls(0)
 
     def is_of(self, start: str) -> bool:
         """Whether it was taken in the day, or the month, called `start`."""

@@ -147,7 +147,7 @@ class LimitsTable:
         if not taken.is_checked or taken.refused:
             item = self._item(limits, calls)
             if (lease := own_lease(limits, item, share)) is None:
-                return taken  # what arrives later is found by settle_limits
+                return taken.ended(usage)  # what arrives later is found by settle_limits
             taken = taken.as_found(lease)
             held = Held.of(item, taken.windows)
         for _ in range(_MOST_TRIES):

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.aws_answers import TRANSIENT
-from openai_proxy.budget import PERIODS, BudgetWindows, counter_pk
+from openai_proxy.budget import PERIODS, BudgetWindows, Period, counter_pk
 from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, to_item
 from openai_proxy.pricing_rates import EXACT
 
@@ -54,6 +54,8 @@ class Held:
     lease: Lease | None = None
     starts: tuple[str, str] = ("", "")
     """Day and month of the counter, where they are known."""
+    begins: tuple[Period, ...] = ()
+    """Periods that the counter has not reached, because no take has: the cost of what passed unchecked begins them."""
 
     @classmethod
     def at_first(cls, group: Sequence[Settlement]) -> "Held":
@@ -66,12 +68,15 @@ class Held:
         windows, left = group[0].windows, group[0].lease
         lease = Lease.of(counter, left.id) if left else None
         day, month = (counter.get(period, {}).get("S", "") for period in PERIODS)
+        was_unchecked = group[0].reserved is None or left is not None
+        behind: list[Period] = [each for each in PERIODS if counter.get(each, {}).get("S", "") < windows.start(each)]
         return cls(
             day=day == windows.day,
             month=month == windows.month,
             bucket=lease is None and _may_be_in_bucket(group[0]) and windows.bucket in counter,
             lease=lease,
             starts=(day, month),
+            begins=tuple(behind) if was_unchecked else (),
         )
 
 
@@ -137,8 +142,8 @@ def build_transaction(
 ) -> "list[TransactWriteItemTypeDef]":
     """The items of one transaction: first the markers, in the order of `group`, then the counter if that has a part."""
     markers = [_marker(table, settlement.event_id, expires_at) for settlement in group]
-    has_part = held.day or held.month or held.bucket or held.lease
-    return [*markers, _counter(table, group, held)] if has_part else markers
+    has_part = held.day or held.month or held.bucket or held.lease or held.begins
+    return [*markers, _counter(table, group, held, expires_at)] if has_part else markers
 
 
 def _marker(table: str, event_id: str, expires_at: int) -> "TransactWriteItemTypeDef":
@@ -151,7 +156,7 @@ def _marker(table: str, event_id: str, expires_at: int) -> "TransactWriteItemTyp
     }
 
 
-def _counter(table: str, group: Sequence[Settlement], held: Held) -> "TransactWriteItemTypeDef":
+def _counter(table: str, group: Sequence[Settlement], held: Held, expires_at: int) -> "TransactWriteItemTypeDef":
     amounts, starts = _changes(group, held)
     bucket, left = group[0].windows.bucket, group[0].lease
     names = {f"#{name}": name for name in (*amounts, *starts)}
@@ -160,19 +165,37 @@ def _counter(table: str, group: Sequence[Settlement], held: Held) -> "TransactWr
     if left:
         conditions.append(f"attribute_{'exists' if held.lease else 'not_exists'}(#live.#lease)")
         names |= {"#live": "live", "#lease": left.id}
+    begun, setting = _beginnings(group, held, conditions, expires_at)
+    names |= {f"#{name}": name for name in begun} | {f"#{period}": period for period in held.begins}
     adding = f"ADD {', '.join(f'#{name} :{name}' for name in amounts)}" if amounts else ""
     update: Any = {
         "TableName": table,
         "Key": to_item({"pk": counter_pk(group[0].limits_id)}),
-        "UpdateExpression": f"{'REMOVE #live.#lease ' if held.lease else ''}{adding}",
+        "UpdateExpression": f"{'REMOVE #live.#lease ' if held.lease else ''}{setting}{adding}",
         "ConditionExpression": " AND ".join(conditions),
         "ExpressionAttributeNames": names,
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
-    if amounts or starts:  # DynamoDB takes no empty map
-        values = {f":{name}": value for name, value in (amounts | starts).items()}
-        update["ExpressionAttributeValues"] = to_item(values)
+    values = amounts | starts | begun
+    values |= {
+        f"old_{name}": old for name, old in zip(PERIODS, held.starts, strict=True) if old and name in held.begins
+    }
+    if values:  # DynamoDB takes no empty map
+        update["ExpressionAttributeValues"] = to_item({f":{name}": value for name, value in values.items()})
     return {"Update": update}
+
+
+def _beginnings(
+    group: Sequence[Settlement], held: Held, conditions: list[str], expires_at: int
+) -> tuple[dict[str, Any], str]:
+    """What the periods begin with that the counter has not reached, and the expression; `conditions` get theirs."""
+    actual, begun = _sum(each.actual for each in group), dict[str, Any]()
+    for period, old in zip(PERIODS, held.starts, strict=True):
+        if period in held.begins:
+            conditions.append(f"#{period} = :old_{period}" if old else f"attribute_not_exists(#{period})")
+            begun |= {period: group[0].windows.start(period), f"{period}_cost": actual, f"{period}_spent": actual}
+            begun |= {f"told_{period}": 0, "expires_at": expires_at}
+    return begun, f"SET {', '.join(f'#{name} = :{name}' for name in begun)} " if begun else ""
 
 
 def _changes(group: Sequence[Settlement], held: Held) -> tuple[dict[str, Decimal], dict[str, str]]:
@@ -190,7 +213,7 @@ def _changes(group: Sequence[Settlement], held: Held) -> tuple[dict[str, Decimal
         amounts[windows.bucket] = -reserved
     if held.lease:
         for period, start in zip(PERIODS, held.starts, strict=True):
-            if held.lease.cost and start == held.lease.windows.start(period):
+            if held.lease.cost and start == held.lease.windows.start(period) and period not in held.begins:
                 amounts[f"{period}_cost"] = EXACT.subtract(amounts.get(f"{period}_cost", Decimal(0)), held.lease.cost)
                 starts[period] = start
     return amounts, starts

@@ -2,10 +2,12 @@
 
     limits#<limits_id>        day, day_cost, day_spent       of the day (UTC) of the latest take: with what is reserved,
                                                              and settled alone; month, month_cost, month_spent likewise
-                              r_<yyyymmdd>_<quarter>         reserved in that quarter of an hour, and not settled yet
+                              live                           {lease: {end, cost, at}}: what running requests reserve
+                              r_<yyyymmdd>_<quarter>         cost of those that were taken in that quarter of an hour,
+                                                             that have ended, and are not settled yet
                               told_day, told_day_budget      the highest threshold that was told, and of which budget
     settled#<ulid>            is there when the inference is settled
-    price#<server>#<model>    input, output                  USD per token, for the next reservation
+    price#<server>#<model>    input, output, answer          USD per token, and the tokens that an answer usually has
 
 One rule: a reservation belongs to the day, the month and the quarter in which it was taken, whenever it is settled.
 """

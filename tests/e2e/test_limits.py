@@ -20,7 +20,7 @@ from proxy.body import RequestBody
 from proxy.client_key import Limits
 from proxy.errors import LimitError
 from proxy.limits import LimitsTable
-from proxy.limits_item import Taken
+from proxy.limits_share import Taken
 from proxy.request import InferenceRequest, Target
 from proxy.routing import Candidate
 from proxy.upstream import HttpTransport, Timeouts
@@ -59,10 +59,11 @@ class Sandboxes:
     def take(self, limits: Limits, number: int) -> Taken | str:
         """What a request has taken, or the limit that refused it."""
         body = RequestBody(REQUEST, Target("up", "/chat/completions"))
-        try:
-            return self.table.take(limits, f"inference-{number}", body, Candidate(SERVER), NOON + 60)
-        except LimitError as error:
-            return error.source
+        taken = self.table.take(limits, f"inference-{number}", body, [Candidate(SERVER)], time.time() + 60)
+        if isinstance(taken.refused, LimitError):
+            return taken.refused.source
+        assert taken.is_checked
+        return taken
 
     def close(self) -> None:
         for transport in self._transports:
@@ -100,12 +101,18 @@ def test_a_budget_ends_with_the_request_that_reaches_it(stack: LocalStack) -> No
     with at_once(stack) as (sandboxes, run):
         seen = run(partial(sandboxes.take, limits), range(200))
     passed = [each for each in seen if isinstance(each, Taken)]
-    cost = Decimal(
-        "0.00361"
-    )  # 13 tokens of prompt and 87 of the answer, at the prices of a model that nobody knows yet
-    assert len(passed) == 28, "the 28th reaches 0.1"
-    assert Counter(each for each in seen if isinstance(each, str)) == {"key_budget": 172}
-    assert item_of(stack, limits)["day_cost"] == 28 * cost
+    # 13 tokens of prompt and 87 of the answer, at the prices of a model that nobody knows yet: 0.00361 each
+    assert len(passed) == 28, "the 28th reserves what is left of 0.1"
+    assert Counter(each for each in seen if isinstance(each, str)) == {"key_budget_reserved": 172}
+    item = item_of(stack, limits)
+    assert item["day_cost"] == Decimal("0.1")
+    assert len(item["live"]) == 28
+    with at_once(stack) as (sandboxes, run):
+        ended = run(lambda number: sandboxes.table.release(passed[number], USAGE, time.time() + 60), range(28))
+    item = item_of(stack, limits)
+    assert {each.lease for each in ended} == {"returned"}
+    assert item["live"] == {}
+    assert item["day_cost"] == 28 * Decimal("0.00009"), "what they have cost"
 
 
 def test_parallel_requests_never_exceed_their_places(stack: LocalStack) -> None:
@@ -125,7 +132,7 @@ def test_parallel_requests_never_exceed_their_places(stack: LocalStack) -> None:
             time.sleep(0.02)  # so that others meet it
             with lock:
                 running[0] -= 1
-            sandboxes.table.release(taken, USAGE)
+            sandboxes.table.release(taken, USAGE, time.time() + 60)
             return True
 
         passed = sum(run(request, range(300)))

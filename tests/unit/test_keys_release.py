@@ -72,12 +72,13 @@ def test_places_and_reserved_money_are_given_back_and_what_was_spent_stays(clien
 
 
 def test_a_counter_that_an_absurd_amount_has_spoilt_is_set_right(client: Any):
-    table = put(client, "k", month_cost={"N": "4" + "0" * 31}, day_cost={"N": "-7"})
+    damaged = {"M": {"A": {"S": "?"}, "B": {"M": {"end": {"S": "soon"}}}, "C": {"NULL": True}}}
+    table = put(client, "k", month_cost={"N": "4" + "0" * 31}, day_cost={"N": "-7"}, live=damaged)
 
     give_back(table, "k", NOW)
 
     counter = read_counters(table, ["k"])["k"]
-    assert (counter["day_cost"], counter["month_cost"]) == (Decimal("0.25"), Decimal(40))
+    assert (counter["day_cost"], counter["month_cost"], counter["live"]) == (Decimal("0.25"), Decimal(40), {})
 
 
 def test_a_counter_that_changes_meanwhile_is_read_again(client: Any):

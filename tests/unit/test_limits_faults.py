@@ -171,6 +171,23 @@ def test_no_place_stays_taken(policy: FailurePolicy, parallel: int, kind: str) -
     assert refused.source == "key_parallel"
 
 
+@pytest.mark.parametrize("is_known", [False, True], ids=["a new key", "a new month"])
+def test_what_passes_unchecked_before_anything_was_taken_is_spent_all_the_same(is_known: bool) -> None:
+    world = World(BUDGET)
+    if is_known:
+        world.end(world.take())
+        world.settle(*world.events)
+        world.now += 8 * 86400
+    request = world.take(*["lost"] * 9)
+    world.end(request)
+    assert (request.taken.is_checked, request.taken.share is None) == (False, False)
+    world.settle(*world.events)
+    assert world.item["day_spent"] == world.item["day_cost"] == world.item["month_spent"] == COST
+    world.end(world.take())
+    world.settle(*world.events)
+    assert world.item["day_spent"] == world.item["day_cost"] == world.item["month_cost"] == 2 * COST
+
+
 def test_what_arrives_after_its_request_has_ended_is_found_by_its_event() -> None:
     world = World(Limits("k", parallel=1, budget_day=Decimal(1)))
     world.end(world.take())
@@ -376,11 +393,10 @@ def test_no_request_whatever_passes_unchecked(
 
 # ---------------------------------------------------------------------------------------------- whatever happens to it
 
-some = st.lists(st.sampled_from(TRANSIENT), max_size=3)
 many = st.lists(st.sampled_from(TRANSIENT), max_size=8)
 of_transactions = st.lists(st.sampled_from(["ok", "lost", "late"]), max_size=3)
 steps = st.one_of(
-    st.tuples(st.just("take"), some, st.booleans()),
+    st.tuples(st.just("take"), many, st.booleans()),
     st.tuples(st.just("end"), many, st.integers(0, 9)),
     st.tuples(st.just("dies"), st.just([]), st.integers(0, 9)),
     st.tuples(st.just("settle"), of_transactions, st.integers(0, 99)),
