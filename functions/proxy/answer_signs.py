@@ -15,7 +15,8 @@ _REPEATED = frozenset(
     {"tools", "tool_choice", "response_format", "metadata", "instructions", "input", "prompt", "parameters"}
 )
 _WRITTEN = frozenset({"arguments", "embedding", "logprobs", "top_logprobs", "delta_logprobs"})
-_ERROR_NAMES = frozenset({"error", "errors"})
+_ERROR = "error"
+"""How the name of a field begins that has one: `error`, `errors`, `error_code`, `errorMessage`, …"""
 _FILTER_NAMES = re.compile(r"filtered|blocked|flagged|block_?reason", re.IGNORECASE)
 _BAD_REASON = re.compile(r"filter|safety|error|block|prohibit|recitation|spii|sensitive|cancel|abort", re.IGNORECASE)
 _SEARCH_NAMES = re.compile(r"citation|search|grounding|retriev|executed_tools|annotations|sources", re.IGNORECASE)
@@ -50,7 +51,7 @@ def sign_in(document: Any, event_name: str = "", *, may_search: bool = False) ->
 
 def _sign_of(name: str, value: Any, *, may_search: bool) -> str | None:
     """What one field says."""
-    if name in _ERROR_NAMES and value:
+    if name.lower().startswith(_ERROR) and _says_something(value):
         return "error"
     if _FILTER_NAMES.search(name) and _says_something(value):
         return "filtered"

@@ -105,11 +105,12 @@ def _needs_more_than_itself(
     path: str, fields: Mapping[str, Any], model: str | None, keeps: frozenset[str]
 ) -> str | None:
     """Why the same request may be answered in another way next time, or its answer may not be shared."""
-    if is_stateful(fields) or ("stored" not in keeps and is_remembered(path, fields)):
+    read = {name.lower(): value for name, value in fields.items()}  # as some servers do
+    if is_stateful(read) or ("stored" not in keeps and is_remembered(path, fields)):
         return "stateful"
-    if uses_hosted_tools(fields, may_search="searches" in keeps):
+    if uses_hosted_tools(read, may_search="searches" in keeps):
         return "hosted_tools"
-    if "searches" not in keeps and lets_search(model, fields):
+    if "searches" not in keeps and lets_search(model, read):
         return "hosted_tools"
     if "references" not in keeps and refers_elsewhere(fields):
         return "references"
