@@ -7,7 +7,7 @@ SELECT
   client_id, key_id, client_name, client_owner, tags, end_user,
   door, operation, method, path, server, request_model, model, stream,
   status_code, upstream_status, error_type, error_source, finish_reasons,
-  usage_source, input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens,
+  usage_source, usage_reason, input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens,
   reasoning_output_tokens, input_audio_tokens, output_audio_tokens, input_image_tokens, output_image_tokens,
   audio_duration,
   cache_status, pricing, unpriced_reason, price_version, price_rule, currency,
@@ -26,6 +26,7 @@ SELECT
   CAST(cost_request AS decimal(38,18)) AS cost_request,
   CAST(cost_audio_duration AS decimal(38,18)) AS cost_audio_duration,
   CAST(cost_saved AS decimal(38,18)) AS cost_saved,
+  CAST(cost_reported AS decimal(38,18)) AS cost_reported,
   request_size, response_size, chunks, attempts,
   duration, time_to_first_chunk, time_per_output_token, authorization_duration, upstream_duration, proxy_duration,
   revision

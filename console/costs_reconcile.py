@@ -1,4 +1,4 @@
-"""Compares the ledger with what a provider counted, by day and model. Pure.
+"""Compares the ledger with what a provider counted, or with what its answers stated, by day and model. Pure.
 
 One rule: differences do not make up for each other: too much on one day and too little on the next is drift twice.
 """
@@ -9,7 +9,9 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from console.costs_summary import SUMS, known_cost, summarize
+from openai_proxy.pricing_rates import EXACT
+
+from console.costs_summary import SUMS, UNNAMED, known_cost, share_of, summarize
 from console.costs_usage_export import MEASURES, Export, merged
 
 Item = dict[str, Any]
@@ -52,6 +54,26 @@ class Total:
     ledger: Decimal
     provider: Decimal
     drift: Decimal
+
+
+def stated_by_server(entries: Iterable[Item], server: str) -> tuple[list[Item], Export, int]:
+    """What the price book made of the answers whose cost `server` stated itself, by day and model, and those costs.
+
+    Third, how many the book could not price: they cost what was stated, so there is nothing to compare.
+    """
+    export, shares, unpriced = Export(figures={"cost": {}}), list[Item](), 0
+    for entry in entries:
+        is_of_server = entry.get("server") == server and entry.get("cache_status") != "HIT"
+        if not is_of_server or "cost_reported" not in entry:
+            continue
+        if entry["pricing"] not in ("priced", "free"):
+            unpriced += 1
+            continue
+        key = date.fromisoformat(entry["day"]), str(entry.get("model", UNNAMED))
+        sums = export.figures["cost"]
+        sums[key] = EXACT.add(sums.get(key, Decimal(0)), entry["cost_reported"])
+        shares.append(share_of(entry) | {"day": entry["day"]})
+    return summarize(shares, ["day", "model"]), export, unpriced
 
 
 def without_hits(rollups: Sequence[Item], hits: Iterable[Item]) -> list[Item]:

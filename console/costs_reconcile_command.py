@@ -1,16 +1,19 @@
-"""`costs reconcile`: the ledger against a provider's usage export. Exit code 1 when they differ more than tolerated."""
+"""`costs reconcile`: the ledger against a provider's usage export, or against the costs that a server stated itself.
+
+Exit code 1 when they differ more than tolerated.
+"""
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from console.costs_cloudwatch import cloudwatch_client, publish_drift
-from console.costs_period import Period, add_period, chosen_period
+from console.costs_period import Period, add_period, chosen_period, today
 from console.costs_reading import Ledger
-from console.costs_reconcile import Comparison, Total, compare, totals, without_hits, worst
+from console.costs_reconcile import Comparison, Total, compare, stated_by_server, totals, without_hits, worst
 from console.costs_summary import OF_ENTRIES, share_of, total_of
 from console.costs_text import plain
 from console.costs_usage_export import MEASURES, NAMED, Export, read_exports
@@ -23,13 +26,14 @@ _SHORTEST_CELL = 12
 
 def add_parser(commands: Any) -> None:
     """Add `reconcile` to the commands below `costs`."""
-    help_ = "compare with a provider's usage export, by day and model"
+    help_ = "compare with a provider's usage export, or with what the server stated, by day and model"
     command: argparse.ArgumentParser = commands.add_parser(
         "reconcile",
         help=help_,
-        description="Compare the ledger with a provider's usage export (CSV). Exit code 1: they differ.",
+        description="Compare the ledger with a provider's usage export (CSV), or without one with the costs that the "
+        "server stated in its answers. Exit code 1: they differ.",
     )
-    command.add_argument("files", nargs="+", type=Path, metavar="FILE.csv", help="usage, costs, or both")
+    command.add_argument("files", nargs="*", type=Path, metavar="FILE.csv", help="usage, costs, or both; default: none")
     command.add_argument("--server", required=True, metavar="NAME", help="the server whose provider made the export")
     add_period(command, inherited=True)
     command.add_argument(
@@ -58,25 +62,35 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    export = read_exports(options.files, dict(options.column))
-    period = _period(options, export)
     measures = options.measure or [each for each in MEASURES if each != "requests"]
-    if not any(measure in export.figures for measure in measures):
-        raise ConsoleError("The files have none of the figures to compare. Remedy: name columns with --column.")
-    ledger = Ledger(chosen_table("CostsTable", options, environ))
-    rows = ledger_rows(ledger, period, options.server)
+    unpriced = 0
+    if options.files:
+        export = read_exports(options.files, dict(options.column))
+        period = _period(options, export)
+        if not any(measure in export.figures for measure in measures):
+            raise ConsoleError("The files have none of the figures to compare. Remedy: name columns with --column.")
+        rows = ledger_rows(Ledger(chosen_table("CostsTable", options, environ)), period, options.server)
+    else:
+        period = chosen_period(options) or Period(today(), today())
+        if "cost" not in measures:
+            raise ConsoleError("A server states costs alone. Remedy: name its export, or leave --measure out.")
+        ledger = Ledger(chosen_table("CostsTable", options, environ))
+        rows, export, unpriced = stated_by_server(_stated(ledger, period, options.server), options.server)
     comparisons = compare(rows, export, period.days, measures)
     sums, limit = totals(comparisons), options.tolerance / 100
     above = [each for each in comparisons if each.drift > limit]
     if options.json:
         print(to_json(_document(options, period, comparisons, sums, limit)))
     else:
-        print(f"The ledger's '{harmless(options.server)}' and the provider's export, {period.text}.\n")
+        other = "the provider's export" if options.files else "what the server stated in its answers"
+        print(f"The ledger's '{harmless(options.server)}' and {other}, {period.text}.\n")
         if shown := comparisons if options.all else above:
             print(_table(shown, terminal_width()), end="\n\n")
         print(_totals_table(sums) if sums else "Neither has any requests.")
         print(_verdict(comparisons, above, options.tolerance))
         print(_unknown(total_of(rows)), end="")
+        if unpriced:
+            print(f"{count(unpriced)} requests have no price of the book: they cost what the server stated.")
     if options.publish:
         publish_drift(cloudwatch_client(environ), options.server, worst(sums))
     return 1 if above else 0
@@ -89,6 +103,12 @@ def ledger_rows(ledger: Ledger, period: Period, server: str) -> list[dict[str, A
     entries = ledger.entries(with_hits, OF_ENTRIES, "requests of days with cache hits")
     hits = (entry for entry in entries if entry.get("cache_status") == "HIT" and entry.get("server") == server)
     return without_hits(rollups, map(share_of, hits))
+
+
+def _stated(ledger: Ledger, period: Period, server: str) -> Iterator[dict[str, Any]]:
+    """The entries of the clients and days in which the server stated a cost."""
+    rollups = [row for row in ledger.rollups(period) if row["server"] == server and row.get("costs_reported")]
+    return ledger.entries(rollups, OF_ENTRIES | {"pricing"}, "requests of days with stated costs")
 
 
 def _period(options: argparse.Namespace, export: Export) -> Period:
@@ -138,6 +158,7 @@ def _unknown(total: Mapping[str, Any]) -> str:
     known = {
         "unpriced": "have no price: the ledger's cost is without them",
         "usage_missing": "have no usage: the ledger's tokens are without them",
+        "usage_invalid": "have a usage that cannot be: the ledger's tokens are without them",
         "usage_estimated": "have estimated usage",
     }
     lines = [f"{count(total[name])} requests {what}." for name, what in known.items() if total[name]]
@@ -156,6 +177,7 @@ def _document(
 
     return {
         "server": options.server,
+        "against": "export" if options.files else "stated",
         "from": str(period.first),
         "to": str(period.last),
         "tolerance": float(limit),

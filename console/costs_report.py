@@ -115,6 +115,8 @@ def _notes(report: Report, total: Item) -> Iterator[str]:
         yield f"{_requests(total['usage_estimated'])} with an estimated usage, and so an estimated cost."
     if total["usage_missing"]:
         yield f"{_requests(total['usage_missing'])} of which the server did not say what they used."
+    if total["usage_invalid"]:
+        yield f"{_requests(total['usage_invalid'])} of which the server said that they used what cannot be."
 
 
 def _days(report: Report) -> Section:

@@ -40,7 +40,9 @@ COUNTS: Mapping[str, Callable[[Item], bool]] = {
     "hits_priced": lambda entry: "cost_saved" in entry,
     "unpriced": lambda entry: "cost" not in entry,
     "usage_missing": lambda entry: entry["usage_source"] == "missing",
+    "usage_invalid": lambda entry: entry["usage_source"] == "invalid",
     "usage_estimated": lambda entry: entry["usage_source"] == "estimated",
+    "costs_reported": lambda entry: "cost_reported" in entry and entry.get("cache_status") != "HIT",
     "first_chunks": lambda entry: "time_to_first_chunk" in entry,
 }
 AMOUNTS = (
@@ -56,6 +58,7 @@ AMOUNTS = (
     "audio_duration",
     "cost",
     "cost_saved",
+    "cost_reported",
     "duration",
     "time_to_first_chunk",
 )

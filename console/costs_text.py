@@ -79,6 +79,8 @@ def left_out(total: Item) -> str:
         lines.append(f"Requests without a price, whose cost is not in the total: {count(total['unpriced'])}.")
         if total["usage_missing"]:
             lines.append(f"Requests whose usage the server did not report: {count(total['usage_missing'])}.")
+        if total["usage_invalid"]:
+            lines.append(f"Requests whose reported usage cannot be: {count(total['usage_invalid'])}.")
         lines.append("Each entry says why (`costs entries --unpriced --json`); prices are in prices.yaml.")
     if unknown := total["cache_hits"] - total["hits_priced"]:
         lines.append(f"Answers of the response cache that saved an unknown amount: {count(unknown)}.")

@@ -17,6 +17,8 @@ from openai_proxy.usage import Usage
 from proxy.cache_flight import Flight
 from proxy.capture import Capture
 from proxy.inference import Inference
+from proxy.json_shapes import text_of
+from proxy.terminal_event import LONGEST_NAME
 
 LARGEST_IN_EVENT = 140 * 1024
 """Bytes, packed: in base64, with all else, less than 200 kB. One call of PutEvents has room for that and for others."""
@@ -46,7 +48,7 @@ def captured_event(
         "scope": flight.policy.scope,
         "server": {"name": inference.server},
         "request": {
-            "path": inference.target.path if inference.target else "",
+            "path": text_of(inference.target.path, LONGEST_NAME) or "" if inference.target else "",
             "model": model_name(inference.body.model if inference.body else None),
             "stream": flight.is_stream,
         },

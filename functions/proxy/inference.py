@@ -220,6 +220,7 @@ class Inference:
         if (
             meter.usage.source != "missing"
             or meter.is_queued
+            or not meter.is_readable
             or body is None
             or target is None
             or target.path not in ESTIMATED_PATHS

@@ -1,10 +1,20 @@
 """Reading JSON whose shape nobody promised: wrong shapes become empty ones instead of exceptions. Pure."""
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 _decode = json.JSONDecoder().raw_decode
 """What `json.loads` comes to when nothing stands around the value: it would look for blanks twice."""
+
+LONGEST_NAME = 256
+ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
+"""What a Responses answer calls itself when nothing more will come of it."""
+_MOST_CHOICES = 256
+"""More than any request can ask for: memory stays bounded."""
+_LAST_MOMENT = 253402300800
+"""The end of the year 9999."""
 
 
 def loads_or_none(text: bytes | bytearray) -> Any:
@@ -17,9 +27,18 @@ def loads_or_none(text: bytes | bytearray) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        return json.loads(text)  # which also looks for blanks, and for other encodings than UTF-8
+        # Also looks for blanks, for other encodings than UTF-8, and for numbers that Python takes to be an attack.
+        return json.loads(text, parse_int=_whole)
     except (ValueError, RecursionError):
         return None
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; infinity in place of one with more digits than Python reads."""
+    try:
+        return int(digits)
+    except ValueError:
+        return -math.inf if digits.startswith("-") else math.inf
 
 
 def object_of(value: Any) -> dict[str, Any]:
@@ -35,3 +54,47 @@ def array_of(value: Any) -> list[Any]:
 def count_of(value: Any) -> int:
     """`value` when it is a positive whole number, else 0."""
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def moment_of(value: Any) -> float | None:
+    """`value` when it is a moment (Unix seconds) of this era or the next, else None."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < _LAST_MOMENT else None
+
+
+def text_of(value: Any, longest: int) -> str | None:
+    """`value` when it is a text that says something: no longer than it may be, and fit for any table, log or header.
+
+    What cannot be printed or encoded, such as control characters and halves of characters, becomes U+FFFD.
+    """
+    if not isinstance(value, str) or not value:
+        return None
+    text = value[:longest]
+    return text if text.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in text)
+
+
+def finish_reasons_of(fields: Mapping[str, Any]) -> list[str]:
+    """Why each choice ended, as far as they did; of a Responses answer how it ended."""
+    choices = array_of(fields.get("choices"))[:_MOST_CHOICES]
+    reasons = [object_of(choice).get("finish_reason") for choice in choices]
+    if fields.get("object") == "response" and is_one_of(ENDED, fields.get("status")):
+        reasons.append(fields.get("status"))
+    return [text_of(reason, LONGEST_NAME) or "" for reason in reasons if isinstance(reason, str)]
+
+
+def is_one_of(known: frozenset[str], value: Any) -> bool:
+    """Whether `value` is one of some words; it may be anything."""
+    return isinstance(value, str) and value in known
+
+
+def says_something(choices: Any, *, began: bool) -> bool:
+    """Whether `choices` of a chunk have content or a finish reason. Places say nothing, nor does a role when the answer
+    `began` before.
+    """
+    for choice in array_of(choices):
+        fields = object_of(choice)
+        delta = object_of(fields.get("delta"))
+        said = [value for name, value in fields.items() if name not in ("index", "delta")]
+        if any(said) or any(value for name, value in delta.items() if not (name == "role" and began)):
+            return True
+    return bool(choices) and not isinstance(choices, list)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_UP, Decimal
 from typing import Any, Literal, NamedTuple
 
-from openai_proxy.usage import MOST_TOKENS, Usage
+from openai_proxy.usage import MOST_TOKENS, UNKNOWN, Usage
 
 from proxy.body import RequestBody
 from proxy.client_key import Limits
@@ -44,7 +44,7 @@ class Prices(NamedTuple):
 
     def spent(self, usage: Usage, expected: Decimal) -> Decimal:
         """What a request has cost; what was expected, where nobody knows."""
-        return expected if usage.source == "missing" else self._of(usage.input_tokens, usage.output_tokens)
+        return expected if usage.source in UNKNOWN else self._of(usage.input_tokens, usage.output_tokens)
 
     def _of(self, inputs: int, outputs: int) -> Decimal:
         cost = min(inputs, MOST_TOKENS) * self.input + min(outputs, MOST_TOKENS) * self.output
@@ -154,7 +154,7 @@ def giving_back(taken: Taken, share: Share, usage: Usage, held: Held) -> dict[st
     own = {"lease": share.lease}
     update.removes("#live.#lease", own)
     if limits.tpm is not None and held.minute:
-        used = share.tokens if usage.source == "missing" else usage.input_tokens + usage.output_tokens
+        used = share.tokens if usage.source in UNKNOWN else usage.input_tokens + usage.output_tokens
         update.needs("#minute = :minute", {"minute": windows.minute})
         update.adds({"tokens": min(used, MOST_TOKENS) - share.tokens})
     if not limits.has_budget:

@@ -29,6 +29,7 @@ _COMPACT, _SPACED = b'"finish_reason":"', b'"finish_reason": "'
 _FINISH_FORMS = (_COMPACT, b'"finish_reason": ', b'"finish_reason" ')
 _FINISH_REASON = re.compile(rb'"finish_reason"[ \t]*:[ \t]*"([^"\\\r\n]{0,256})')
 _SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
+_CUE = re.compile(rb"-->[ \t]*(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})[.,](\d{3})")
 _DONE = b"[DONE]"
 _END_MARK = re.compile(re.escape(_DONE))
 _LAST_EVENT = b"data: [DONE]\n\n"
@@ -87,3 +88,12 @@ def last_sequence_number(events: bytes) -> int | None:
     """That of the last event of a Responses stream."""
     numbers = _SEQUENCE_NUMBER.findall(events)
     return int(numbers[-1]) if numbers else None
+
+
+def last_cue(text: bytes | bytearray) -> float | None:
+    """When the last subtitle of an SRT or WebVTT file ends, in seconds; None where there is none."""
+    ends = [
+        int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(thousandths) / 1000
+        for hours, minutes, seconds, thousandths in _CUE.findall(text)
+    ]
+    return max(ends, default=None)

@@ -4,20 +4,19 @@ Nothing is read while chunks are coming: they are kept, and read many at a time.
 `marks` tells them from those that do, and only the latter are parsed, so metering costs a fraction of relaying.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from openai_proxy.usage import Usage
 
-from proxy import marks
-from proxy.json_shapes import array_of, loads_or_none, object_of
+from proxy import json_shapes, marks
+from proxy.json_shapes import is_one_of, loads_or_none, object_of, text_of
 from proxy.reported_error import ReportedError, reported_error
-from proxy.reported_usage import usage_of
+from proxy.reported_usage import audio_usage, usage_of
 from proxy.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find_events, name_of
 
 _FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
-_LONGEST_NAME = 256
-_ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_MOST_FINISH_REASONS = 256
+"""More than any request can ask for choices: memory stays bounded."""
 _IDENTIFIED_AFTER = 8
 """Events read in search of the model's name: some formats never say it."""
 _MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
@@ -41,11 +40,15 @@ class Meter:
         says_its_end: bool = False,
         hides_usage: bool = False,
         one_choice: bool = False,
+        is_packed: bool = False,
     ) -> None:
         self.chunks = 0
         self.size = 0
-        self.is_stream = content_type.startswith("text/event-stream")
-        self._is_json = content_type.startswith("application/json")
+        self.is_stream = content_type.startswith("text/event-stream") and not is_packed
+        self._is_json = content_type.startswith("application/json") and not is_packed
+        self._is_text = uses_tokens and not (self.is_stream or self._is_json or is_packed)
+        self.is_readable = self.is_stream or self._is_json
+        """Whether an estimate can be made of it: of an answer that is packed, cut or no JSON it would be of nothing."""
         self._uses_tokens = uses_tokens
         self._says_its_end = says_its_end
         self._hides_usage = hides_usage and self.is_stream
@@ -80,12 +83,14 @@ class Meter:
                 self._read_unread()
         elif self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
             self._document += chunk
+        elif self._is_text:
+            self._document = (self._document + chunk)[-_END_BYTES:]
         return visible
 
     def _without_usage(self, events: bytes, last: int) -> bytes:
         """`events` without the chunk that reports tokens and nothing else: for a client that did not ask for it.
 
-        A last chunk that has usage *and* choices stays: it carries content. After `last` no tokens are named.
+        A chunk with usage *and* content or a finish reason stays as it came. After `last` no tokens are named.
         """
         start, end = events.rfind(b"\n\n", 0, last) + 2, events.find(b"\n\n", last) + 2
         found = [(start if start >= 2 else 0, end)]
@@ -95,7 +100,9 @@ class Meter:
         for start, end in found:
             event = events[start:end]
             fields = object_of(loads_or_none(data_of(event)))
-            if object_of(fields.get("usage")) and not fields.get("choices"):
+            began = self._one_choice and (self.chunks > 0 or start > 0)
+            is_more = fields.get("error") or json_shapes.says_something(fields.get("choices"), began=began)
+            if object_of(fields.get("usage")) and not is_more:
                 self._hidden = event, fields
                 visible.append(whole[position:start])
                 position = end
@@ -103,10 +110,14 @@ class Meter:
 
     def end(self, document: Any = None) -> None:
         """The body has ended: read what can only be read whole. `document` is what is in it, where that is known."""
-        if self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
-            document = loads_or_none(self._document.lstrip(BLANK)) if document is None else document
+        if self._is_json:
+            if document is None and self.size <= _MAX_DOCUMENT_BYTES:
+                document = loads_or_none(self._document.lstrip(BLANK))
+            self.is_readable = document is not None
             self._error = reported_error(document)
             self._read(document)
+        elif self._is_text and (seconds := marks.last_cue(self._document)) is not None:
+            self._usage = audio_usage(seconds)._replace(source="estimated")
 
     @property
     def model(self) -> str | None:
@@ -193,7 +204,8 @@ class Meter:
         if not (self._hidden and self._one_choice):
             return False
         event, fields = self._hidden
-        says_all = fields.get("id") and fields.get("model") and fields.get("object") in _FORMS_WITH_AN_END
+        is_known = is_one_of(_FORMS_WITH_AN_END, fields.get("object"))
+        says_all = is_known and fields.get("id") and fields.get("model")
         finish = marks.find_last_finish_reason(run)
         if finish < 0 or not says_all or not marks.ends_with(run, event):
             return False
@@ -264,28 +276,19 @@ class Meter:
         fields = object_of(document)
         answer = object_of(fields.get("response")) if "response" in fields else fields
         fields = answer or fields
-        if (model := fields.get("model")) and isinstance(model, str):
-            self._model = model[:_LONGEST_NAME]
-        if (identifier := fields.get("id")) and isinstance(identifier, str):
-            self._id = identifier[:_LONGEST_NAME]
+        self._model = text_of(fields.get("model"), json_shapes.LONGEST_NAME) or self._model
+        self._id = text_of(fields.get("id"), json_shapes.LONGEST_NAME) or self._id
         self._identified = self._model is not None or self._events_read >= _IDENTIFIED_AFTER
-        self._known_form = self._known_form or fields.get("object") in _FORMS_WITH_AN_END
-        if not self._one_choice:
-            self._finish_reasons += _finish_reasons(fields)
+        self._known_form = self._known_form or is_one_of(_FORMS_WITH_AN_END, fields.get("object"))
+        if not self._one_choice and len(self._finish_reasons) < _MOST_FINISH_REASONS:
+            self._finish_reasons += json_shapes.finish_reasons_of(fields)
         if self._uses_tokens:
             # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
             reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
-            usage = usage_of(reported) if reported else None
-            if usage and (usage.input_tokens or usage.output_tokens or usage.duration is not None):
-                self._usage = usage  # nothing but zeros is no report
+            if self._is_json and not reported and isinstance(fields.get("text"), str) and "duration" in fields:
+                self._usage = audio_usage(fields["duration"])  # a transcription as `verbose_json`
+            images = fields.get("tool_usage")
+            self._usage = (usage_of(reported, images) if reported or images else None) or self._usage
             self._is_queued = fields.get("status") == "queued"
-            is_told = fields.get("background") is True and fields.get("status") in _ENDED
-            began = fields.get("created_at") if is_told else None
-            self._background_since = began if isinstance(began, int | float) else None
-
-
-def _finish_reasons(fields: Mapping[str, Any]) -> list[str]:
-    reasons = [object_of(choice).get("finish_reason") for choice in array_of(fields.get("choices"))]
-    if fields.get("object") == "response" and fields.get("status") in _ENDED:
-        reasons.append(fields.get("status"))
-    return [reason[:_LONGEST_NAME] for reason in reasons if isinstance(reason, str)]
+            is_told = fields.get("background") is True and is_one_of(json_shapes.ENDED, fields.get("status"))
+            self._background_since = json_shapes.moment_of(fields.get("created_at")) if is_told else None

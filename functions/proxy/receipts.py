@@ -61,6 +61,7 @@ def _receipt(inference_id: str, entry: dict[str, Any]) -> dict[str, Any]:
         name: int(value) for name, value in entry.items() if name.endswith("_tokens") and isinstance(value, Decimal)
     }
     costs = {name: f"{value:f}" for name, value in entry.items() if name == "cost" or name.startswith("cost_")}
+    reported = costs.pop("cost_reported", None)
     numbers = {name: _number(entry[name]) for name in _NUMBERS if name in entry}
     return {
         "object": "receipt",
@@ -69,6 +70,7 @@ def _receipt(inference_id: str, entry: dict[str, Any]) -> dict[str, Any]:
         **{name: entry[name] for name in _TEXTS if name in entry},
         "usage": usage,
         "cost": costs.pop("cost", None),
+        **({} if reported is None else {"cost_reported": reported}),
         "cost_components": {name.removeprefix("cost_"): value for name, value in costs.items()},
         **numbers,
     }

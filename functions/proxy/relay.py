@@ -36,7 +36,7 @@ from proxy.request import InferenceRequest, Target, parse, target_of
 from proxy.routing import Candidate, Routes
 from proxy.sse import EventFrames, WholeChunks
 from proxy.upstream import Answer
-from proxy.upstream_answer import broken_off, content_type, error_body, returned_headers
+from proxy.upstream_answer import broken_off, coding_left, content_type, error_body, returned_headers
 
 if TYPE_CHECKING:  # loaded only where it is switched on
     from proxy.playground import Playground
@@ -251,6 +251,7 @@ class Relay:
             says_its_end=inference.says_its_end and is_success,
             hides_usage=inference.hides_usage,
             one_choice=inference.one_choice,
+            is_packed=coding_left(answer),
         )
         frames = EventFrames() if meter.is_stream else WholeChunks()
         if meter.is_stream:

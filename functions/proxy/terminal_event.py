@@ -1,6 +1,7 @@
 """The one event that states what came of a request. Pure.
 
-Its one rule: sizes, counts, names and moments, and nothing of what was said; `events/README.md` lists its fields.
+Its one rule: sizes, counts, names and moments, and nothing of what was said; `events/README.md` lists its fields. Each
+text is bounded and clean, whoever it is from, so the event has a largest size whatever a client asks and a server says.
 """
 
 import hashlib
@@ -8,12 +9,20 @@ import time
 from typing import Any
 
 from openai_proxy.events import DetailType, Event, rfc3339
+from openai_proxy.usage import MOST_SECONDS
 
 from proxy.errors import LimitError, UpstreamError
 from proxy.inference import Inference
+from proxy.json_shapes import text_of
 from proxy.limits_share import nothing_taken
 
-_LONGEST_NAME = 256
+LONGEST_NAME = 256
+_LONGEST_DESCRIPTION = 128
+_LONGEST_TAG = 64
+_MOST_TAGS = 16
+_LONGEST_REASON = 32
+_MOST_REASONS = 16
+_MOST_ATTEMPTS = 32
 
 
 def terminal_event(inference: Inference) -> Event:
@@ -36,7 +45,8 @@ def _outcome(inference: Inference) -> tuple[DetailType, dict[str, Any]]:
     if isinstance(error, LimitError):
         return "InferenceThrottled", {"throttle": {"source": error.source, "retry_after": error.retry_after}}
     if status == 429 and (error is None or error.fault == "upstream"):
-        return "InferenceThrottled", {"throttle": {"source": "upstream", "retry_after": inference.retry_after}}
+        seconds = None if inference.retry_after is None else min(inference.retry_after, float(MOST_SECONDS))
+        return "InferenceThrottled", {"throttle": {"source": "upstream", "retry_after": seconds}}
     if error is None and (status >= 400 or (meter is not None and meter.error)):
         error = UpstreamError(status, "upstream_error", "", upstream_status=status)
     if error is None:
@@ -48,10 +58,11 @@ def _outcome(inference: Inference) -> tuple[DetailType, dict[str, Any]]:
 
 def _facts(inference: Inference, ended: float) -> dict[str, Any]:
     request, target, body, meter = inference.request, inference.target, inference.body, inference.meter
-    usage, key = inference.usage, inference.key
+    usage = inference.usage
+    reasons = meter.finish_reasons[:_MOST_REASONS] if meter else []
     first_chunk = round(inference.first_chunk - inference.started, 6) if inference.first_chunk else None
     return {
-        "client": key.to_event() if key else None,
+        "client": _client(inference),
         "end_user": _end_user(inference),
         "limits": _limits(inference),
         "operation": {"name": inference.operation},
@@ -59,8 +70,8 @@ def _facts(inference: Inference, ended: float) -> dict[str, Any]:
         "server": {"name": inference.server},
         "request": {
             "method": request.method if request else "",
-            "path": target.path[:_LONGEST_NAME] if target else "",
-            "model": body.model[:_LONGEST_NAME] if body and body.model else None,
+            "path": text_of(target.path, LONGEST_NAME) or "" if target else "",
+            "model": text_of(body.model, LONGEST_NAME) if body else None,
             "stream": body.stream if body else False,
             "size": len(request.body) if request else 0,
         },
@@ -68,15 +79,29 @@ def _facts(inference: Inference, ended: float) -> dict[str, Any]:
             "status_code": inference.status,
             "model": meter.model if meter else None,
             "id": meter.id if meter else None,
-            "finish_reasons": meter.finish_reasons if meter else [],
+            "finish_reasons": [reason[:_LONGEST_REASON] for reason in reasons],
             "time_to_first_chunk": first_chunk,
             "size": meter.size if meter else 0,
             "chunks": meter.chunks if meter else 0,
             "time_per_output_token": _time_per_output_token(inference, ended),
         },
         "usage": usage.to_event(),
-        "attempts": inference.attempts,
+        "attempts": inference.attempts[-_MOST_ATTEMPTS:],
         "cold_start": inference.cold_start,
+    }
+
+
+def _client(inference: Inference) -> dict[str, Any] | None:
+    """The `data.client` object: the key as its owner described it."""
+    if inference.key is None:
+        return None
+    client = inference.key.to_event()
+    tags = list(client["tags"].items())[:_MOST_TAGS]
+    return {
+        "key_id": text_of(client["key_id"], _LONGEST_TAG) or "",
+        "name": text_of(client["name"], _LONGEST_DESCRIPTION) or "",
+        "owner": text_of(client["owner"], _LONGEST_DESCRIPTION),
+        "tags": {text_of(name, _LONGEST_TAG) or "": text_of(value, _LONGEST_DESCRIPTION) or "" for name, value in tags},
     }
 
 

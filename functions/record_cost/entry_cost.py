@@ -29,7 +29,8 @@ PRICE_ATTRIBUTES = (
 )
 """All that `price_attributes` may give an entry. What it does not give is not there: no cost, no reason, no component.
 
-A priced or free entry has at least these components; others are there when they are not zero. `cost_saved` is what an
+A priced or free entry has at least these components; others are there when they are not zero; a cost that the server
+stated (`reported`) has none. `cost_saved` is what an
 answer of the response cache would have cost; a hit without it saved what nobody knows.
 """
 _ALWAYS_GIVEN = {f"cost_{component}": Decimal(0) for component in ("input", "cached_input", "cache_write", "output")}
@@ -47,8 +48,9 @@ def price_attributes(event_id: str, entry: Mapping[str, Any], prices: PriceBook)
         return attributes | _HIT | saved
     if isinstance(cost, Unpriced):
         return attributes | {"unpriced_reason": cost.reason}
+    attributes |= {"price_rule": cost.rule or UNNAMED, "cost": cost.total}
     components = {f"cost_{name}": usd for name, usd in cost.components.items()}
-    return attributes | {"price_rule": cost.rule or UNNAMED, "cost": cost.total} | _ALWAYS_GIVEN | components
+    return attributes if cost.pricing == "reported" else attributes | _ALWAYS_GIVEN | components
 
 
 def usage_attributes(usage: Usage) -> dict[str, Any]:
@@ -65,8 +67,13 @@ def usage_attributes(usage: Usage) -> dict[str, Any]:
     }
     if usage.duration is not None:
         attributes["audio_duration"] = Decimal(str(round(usage.duration, 6)))
-    images = {"input_image_tokens": usage.input_image_tokens, "output_image_tokens": usage.output_image_tokens}
-    return attributes | {name: tokens for name, tokens in images.items() if tokens is not None}
+    seldom = {
+        "input_image_tokens": usage.input_image_tokens,
+        "output_image_tokens": usage.output_image_tokens,
+        "usage_reason": usage.reason,
+        "cost_reported": usage.cost_reported,
+    }
+    return attributes | {name: value for name, value in seldom.items() if value is not None}
 
 
 def usage_of_entry(entry: Mapping[str, Any]) -> Usage:
@@ -85,4 +92,6 @@ def usage_of_entry(entry: Mapping[str, Any]) -> Usage:
         duration=None if duration is None else float(duration),
         input_image_tokens=None if seen is None else int(seen),
         output_image_tokens=None if drawn is None else int(drawn),
+        reason=entry.get("usage_reason"),
+        cost_reported=entry.get("cost_reported"),
     )

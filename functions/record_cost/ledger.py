@@ -179,7 +179,10 @@ def _attribution(data: Mapping[str, Any]) -> Attributes:
 
 
 def _share(entry: Attributes) -> dict[str, int | Decimal]:
-    return {
+    seldom = {"usage_invalid": 1} if entry["usage_source"] == "invalid" else dict[str, int | Decimal]()
+    if "cost_reported" in entry and entry.get("cache_status") != "HIT":
+        seldom |= {"costs_reported": 1, "cost_reported": entry["cost_reported"]}
+    return seldom | {
         "requests": 1,
         "failed": int(entry["outcome"] == "failed"),
         "cache_hits": int(entry.get("cache_status") == "HIT"),

@@ -20,7 +20,7 @@ from openai_proxy.metric_data import (
     minute_of,
 )
 from openai_proxy.ulid import ulid_time
-from openai_proxy.usage import Usage
+from openai_proxy.usage import UNKNOWN, Usage
 
 OUTCOMES: Mapping[DetailType, str] = {
     "InferenceCompleted": "completed",
@@ -97,8 +97,9 @@ class _Measuring:
 
     def _usage(self) -> Iterator[Measurement]:
         usage = Usage.from_event(self._data["usage"])
-        if usage.source == "missing":
-            yield from self._counted("UsageMissing", *self._by_server)
+        if usage.source in UNKNOWN:
+            name = "UsageInvalid" if usage.source == "invalid" else "UsageMissing"
+            yield from self._counted(name, *self._by_server)
         if usage.source not in ("reported", "estimated"):
             return
         for token_type, tokens in _tokens(usage):

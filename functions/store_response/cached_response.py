@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from openai_proxy.captured import LARGEST_BODY, is_client_id, is_content_type, is_namespace, is_scope_of, is_text
 from openai_proxy.events import Event, MalformedEventError
-from openai_proxy.pricing import PriceBook
+from openai_proxy.pricing import Cost, PriceBook
 from openai_proxy.ulid import ulid_time
 from openai_proxy.usage import Usage
 
@@ -168,7 +168,7 @@ def _cost(
     prices: PriceBook, usage: Usage, server: str, answered: str | None, asked: str | None, created_at: int
 ) -> Decimal | None:
     cost, _ = prices.price_answer(usage, server, answered, asked, datetime.fromtimestamp(created_at, tz=UTC))
-    return cost.total if cost.pricing == "priced" else None
+    return cost.total if isinstance(cost, Cost) and cost.pricing in ("priced", "reported") else None
 
 
 def _encoding(value: Any) -> Encoding:

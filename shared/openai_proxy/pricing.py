@@ -1,6 +1,7 @@
 """The price book: what a request cost, in USD, from its `Usage`. Pure but for the read of its files.
 
-One rule: a price that is not known is `Unpriced`, never zero. Money is `Decimal` and exact.
+One rule: a price that is not known is `Unpriced`, never zero; but what the server states that an answer cost counts
+where the book knows none. Money is `Decimal` and exact.
 
     server ─▶ the owner's most specific rule in force ─▶ its price
            └▶ none, or a discount on the list: provider ─▶ model ─▶ list price in force
@@ -29,20 +30,27 @@ LAYER = Path(__file__).parents[1]
 PRICES_FILE = LAYER / "prices.yaml"
 SERVERS_FILE = LAYER / "openai_servers.yaml"
 
+RULE_OF_REPORTED = "the server's own cost"
+"""The rule of what the price book did not price."""
+
 _MOST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """USD by component. `rule` names the line of the price book that set it."""
+    """USD by component. `rule` names the line of the price book that set it.
 
-    pricing: Literal["priced", "free", "none"]
+    `reported`: the price book knows no price, and `stated` is what the server says the answer cost; it has no parts.
+    """
+
+    pricing: Literal["priced", "free", "none", "reported"]
     components: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     rule: str = ""
+    stated: Decimal | None = None
 
     @property
     def total(self) -> Decimal:
-        return exact_sum(self.components)
+        return exact_sum(self.components) if self.stated is None else self.stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +126,14 @@ class PriceBook:
         """What a request cost, and the model whose price that is.
 
         The model that answered sets the price. When it has none, the one that was asked for does: an alias that the
-        server resolved to a name that is not listed still has its own.
+        server resolved to a name that is not listed still has its own. Without either, what the server states counts.
         """
-        cost = self.price(usage, server, answered, at)
+        cost, model = self.price(usage, server, answered, at), answered
         if isinstance(cost, Unpriced) and cost.reason == "unknown_price" and asked != answered:
-            return self.price(usage, server, asked, at), asked
-        return cost, answered
+            cost, model = self.price(usage, server, asked, at), asked
+        if isinstance(cost, Unpriced) and usage.cost_reported is not None:
+            cost = Cost("reported", rule=RULE_OF_REPORTED, stated=usage.cost_reported)
+        return cost, model
 
     def _candidates(self, server: str, model: str) -> tuple[tuple[Rule, ...], ListedModel | None]:
         """What may hold for a model; remembered, because few models answer many requests."""

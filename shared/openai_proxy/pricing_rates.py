@@ -14,11 +14,12 @@ from dataclasses import dataclass, fields
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Literal
 
-from openai_proxy.usage import Usage
+from openai_proxy.usage import UNKNOWN, Usage
 
-UnpricedReason = Literal["unknown_price", "usage_missing", "usage_inconsistent", "usage_incomplete"]
-"""No price is known; the server did not say what was used, or says what cannot be; the price distinguishes what usage
-does not tell apart, such as pages, or image tokens where a server does not count them."""
+UnpricedReason = Literal["unknown_price", "usage_missing", "usage_invalid", "usage_inconsistent", "usage_incomplete"]
+"""No price is known; the server did not say what was used; what it said are no counts, or they contradict each other;
+the price distinguishes what usage does not tell apart, such as pages, or image tokens where a server does not count
+them."""
 
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow])
 """Sums and products of money: as many digits as they need, or an error."""
@@ -113,8 +114,8 @@ def components_of(usage: Usage, price: Price) -> Mapping[str, Decimal] | Unprice
     if price.is_free:
         return {}
     rates = price.rates_for(usage.input_tokens)
-    if usage.source == "missing" and (rates.are_of_tokens or rates.audio_hour is not None):
-        return "usage_missing"
+    if usage.source in UNKNOWN and (rates.are_of_tokens or rates.audio_hour is not None):
+        return "usage_invalid" if usage.source == "invalid" else "usage_missing"
     if price.uncounted:
         return "usage_incomplete"
     components = _for_tokens(usage, rates) if rates.are_of_tokens else {}

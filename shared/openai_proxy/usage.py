@@ -4,15 +4,28 @@ One rule: what an event says was used is checked where it is read, so nobody cou
 """
 
 import math
+import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Self, get_args
 
-UsageSource = Literal["reported", "estimated", "missing", "none"]
+UsageSource = Literal["reported", "estimated", "missing", "invalid", "none"]
 """Where the figures come from: the server reported them; the proxy estimated them; the server reported nothing
-although the operation uses tokens (`missing`: the zeros are not a measurement); the operation uses no tokens."""
+although the operation uses tokens (`missing`), or what cannot be (`invalid`): then the zeros are not a measurement; the
+operation uses no tokens."""
+
+UNKNOWN: tuple[UsageSource, ...] = ("missing", "invalid")
+"""Of these, nobody knows how much was used."""
 
 MOST_TOKENS = 10**12
 MOST_SECONDS = 10**9
+MOST_COST = 10**9
+"""USD. What an answer says beyond these three is not believed."""
+COST_DECIMALS = 18
+"""Of a cost that a server states: as many as the lake keeps."""
+
+_COST = re.compile(r"[0-9]{1,10}(\.[0-9]{1,18})?")
+_REASON = re.compile(r"[a-z_]{1,64}")
 
 
 class Usage(NamedTuple):
@@ -34,6 +47,10 @@ class Usage(NamedTuple):
     """Seconds of audio, where an operation is billed by them."""
     input_image_tokens: int | None = None
     output_image_tokens: int | None = None
+    reason: str | None = None
+    """Why a report is `invalid`, or what of a `reported` one was not taken as it stood, in one word."""
+    cost_reported: Decimal | None = None
+    """USD that the server itself says the answer cost."""
 
     def to_event(self) -> dict[str, Any]:
         """The `data.usage` object of an event: OpenTelemetry GenAI attribute paths without the `gen_ai.` prefix."""
@@ -47,6 +64,8 @@ class Usage(NamedTuple):
             "image": {"input_tokens": self.input_image_tokens, "output_tokens": self.output_image_tokens},
             "duration": self.duration,
             "source": self.source,
+            "reason": self.reason,
+            "cost_reported": None if self.cost_reported is None else f"{self.cost_reported:f}",
         }
 
     @classmethod
@@ -66,6 +85,8 @@ class Usage(NamedTuple):
             duration=usage.get("duration"),
             input_image_tokens=image["input_tokens"],
             output_image_tokens=image["output_tokens"],
+            reason=usage.get("reason"),
+            cost_reported=_cost(usage.get("cost_reported")),
         )
         figures._check()
         return figures
@@ -79,6 +100,8 @@ class Usage(NamedTuple):
                 raise ValueError(f"usage: {name} {value!r} is not a count")
         if self.duration is not None and not _is_duration(self.duration):
             raise ValueError(f"usage.duration {self.duration!r}")
+        if self.reason is not None and not _REASON.fullmatch(self.reason):
+            raise ValueError("usage.reason")
 
 
 def _is_count(value: Any) -> bool:
@@ -88,3 +111,11 @@ def _is_count(value: Any) -> bool:
 def _is_duration(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and math.isfinite(value) and 0 <= value <= MOST_SECONDS
+
+
+def _cost(text: Any) -> Decimal | None:
+    if text is None:
+        return None
+    if not _COST.fullmatch(text) or (cost := Decimal(text)) > MOST_COST:
+        raise ValueError("usage.cost_reported")
+    return cost

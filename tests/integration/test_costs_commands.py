@@ -288,6 +288,13 @@ def test_drift_is_shown_published_and_an_exit_code(run: Run, entries: list[Ledge
     assert "2 of 18 figures differ by more than 49.9 %." in text
 
 
+def test_what_the_server_stated_needs_no_file(run: Run, entries: list[LedgerEntry]):
+    ran = run("costs", "reconcile", "--server", "openai", "--json")
+    assert (ran.code, ran.json["against"], ran.json["figures"]) == (0, "stated", [])
+    refused = run("costs", "reconcile", "--server", "openai", "--measure", "requests")
+    assert (refused.code, "A server states costs alone" in refused.err) == (1, True)
+
+
 def test_another_server_has_nothing_of_it(run: Run, entries: list[LedgerEntry], tmp_path: Path):
     file = export_of(entries, tmp_path / "usage.csv")
 

@@ -53,7 +53,7 @@ class Recording:
         self.content_type: str = entry["content type"]
         self.request: dict[str, Any] = entry["request"]
         self.said = {"model": entry["model"], "id": entry["id"], "finish_reasons": entry["finish reasons"]}
-        self.usage: dict[str, int] | str = entry["usage"]
+        self.usage: dict[str, Any] | str = entry["usage"]
         self.outcome: str = entry.get("outcome", "InferenceCompleted")
         self.body = (STREAMS / self.name).read_bytes()
 
@@ -64,7 +64,7 @@ class Recording:
 
     @property
     def body_without_usage_chunk(self) -> bytes:
-        """What a client gets that did not ask for usage: all but the event with usage and without choices."""
+        """What a client gets that did not ask for usage: all but the event with usage and without content."""
         if not self.may_ask_usage:
             return self.body
         return b"".join(event for event in EVENT.findall(self.body) if not is_usage_only(event))
@@ -92,7 +92,10 @@ def is_usage_only(event: bytes) -> bool:
     if not event.startswith(b"data: {"):
         return False
     fields = json.loads(event.removeprefix(b"data: "))
-    return bool(fields.get("usage")) and fields.get("choices") == []
+    choices: list[dict[str, Any]] = fields.get("choices") or []
+    told = [{**each, **each.get("delta", {})} for each in choices]
+    said = [value for each in told for name, value in each.items() if name not in ("role", "index", "delta")]
+    return bool(fields.get("usage")) and not any(said)
 
 
 INDEX: list[dict[str, Any]] = yaml.safe_load((STREAMS / "index.yaml").read_text())
@@ -151,12 +154,12 @@ class Player:
         return response.body
 
 
-def check_usage(told: dict[str, Any], expected: dict[str, int] | str) -> None:
+def check_usage(told: dict[str, Any], expected: dict[str, Any] | str) -> None:
     if expected == "estimated":
         assert told["source"] == "estimated"
         assert told["output_tokens"] > 0
         return
-    usage: dict[str, int] = {} if isinstance(expected, str) else expected
+    usage: dict[str, Any] = {} if isinstance(expected, str) else expected
     assert told == {
         "input_tokens": usage.get("input", 0),
         "output_tokens": usage.get("output", 0),
@@ -167,6 +170,8 @@ def check_usage(told: dict[str, Any], expected: dict[str, int] | str) -> None:
         "image": {"input_tokens": usage.get("input_image"), "output_tokens": usage.get("output_image")},
         "duration": usage.get("seconds"),
         "source": expected if isinstance(expected, str) else "reported",
+        "reason": None,
+        "cost_reported": usage.get("cost"),
     }
 
 

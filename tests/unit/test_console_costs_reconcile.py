@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.costs_reconcile import Comparison, compare, totals, without_hits, worst
+from console.costs_reconcile import Comparison, compare, stated_by_server, totals, without_hits, worst
 from console.costs_summary import SUMS
 from console.costs_usage_export import Export, read_exports
 from console.errors import ConsoleError
@@ -188,6 +188,31 @@ def test_answers_from_the_response_cache_are_taken_off():
     [left] = without_hits([rollup], [hit])
 
     assert (left["requests"], left["input_tokens"], left["cache_hits"]) == (2, 20, 0)
+
+
+def entry(**more: Any) -> dict[str, Any]:
+    counts = {"input_tokens": 1, "output_tokens": 1, "duration": Decimal(1), "usage_source": "reported"}
+    known = {"server": "openrouter", "model": "m", "day": "2026-11-23", "outcome": "completed", "pricing": "priced"}
+    return {**counts, **known, "cost": Decimal("0.02"), "cost_reported": Decimal("0.02"), **more}
+
+
+def test_costs_that_the_server_stated_are_compared_with_the_books():
+    entries = [
+        entry(),
+        entry(cost=Decimal("0.01"), cost_reported=Decimal("0.03")),
+        entry(model="free", pricing="free", cost=Decimal(0), cost_reported=Decimal(0)),
+        entry(server="another"),
+        entry(cache_status="HIT", pricing="free"),
+        entry(pricing="reported", model="unknown"),
+        {name: value for name, value in entry().items() if name != "cost_reported"},
+    ]
+
+    rows, export, unpriced = stated_by_server(entries, "openrouter")
+
+    assert compare(rows, export, [DAY], ["cost"]) == [
+        Comparison("2026-11-23", "m", "cost", Decimal("0.03"), Decimal("0.05"))
+    ]
+    assert unpriced == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**12)), max_size=20))
