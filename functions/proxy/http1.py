@@ -28,7 +28,6 @@ from proxy.http1_wire import (
 
 _READ_SIZE = 65536
 _WRITE_SIZE = 65536
-_ENDS_OF_CHUNK = (b"\n\n\r\n", b"\r\n0\r\n\r\n")
 _TIMEVAL = struct.Struct("@ll")
 """The kernel's `struct timeval`: seconds and microseconds."""
 _LONGEST_WAIT = 1e6
@@ -183,11 +182,6 @@ class Connection:
         if "transfer-encoding" in head.headers:
             return self._chunked(receive, head)
         return self._until_closed(receive) if length is None else self._counted(int(length), receive, head)
-
-    def has_whole_piece(self, head: Head) -> bool:
-        """Whether the first piece of the body has come with the head: all of it, or a chunk with a whole event."""
-        length = head.headers.get("content-length")
-        return self._buffer.endswith(_ENDS_OF_CHUNK) if length is None else 0 < int(length) <= len(self._buffer)
 
     def _chunked(self, receive: Callable[[], bytes], head: Head) -> Iterator[bytes]:
         decoder = ChunkedDecoder()

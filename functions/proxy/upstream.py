@@ -99,11 +99,6 @@ class Answer:
         except HttpError as error:
             raise _upstream_error(self._server, error, late=time.perf_counter() >= self._latest) from error
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the first piece is here before anybody has asked for it."""
-        return self._exchange.connection.has_whole_piece(self._head)
-
     def waited(self) -> float:
         """Seconds for which the body was waited for, since this was asked the last time."""
         waited, self._waited = self._waited, 0.0

@@ -1,12 +1,13 @@
 """Errors that a server calls a success: as a document, as the first event of a stream, and after the first one."""
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.fakes import Connection, Received, Script
+from tests.fakes import Connection, Received, RecordedResponse, Script
 from tests.relays import CONTENT, DONE, USAGE, USAGE_CHUNK, Proxy, error_of, proxy, sse, streaming
 
 CHAT, TEXT, RESPONSES, EMBEDDINGS = "chat/completions", "completions", "responses", "embeddings"
@@ -197,6 +198,41 @@ def test_a_fallback_stands_in_for_a_server_whose_stream_begins_with_an_error() -
         assert [request.target.split("/")[1] for request in server.received] == ["first", "first", "base"]
     assert (response.status, response.headers["x-served-by"]) == (200, "up")
     assert response.body == b"".join([*CONTENT, DONE])
+
+
+class Flushed(RecordedResponse):
+    """A response that tells when its head has gone out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head_is_out = threading.Event()
+
+    def flush(self) -> None:
+        super().flush()
+        self.head_is_out.set()
+
+
+@pytest.mark.parametrize("late", [FRAMES["a text"], None], ids=["an error", "a break"])
+def test_what_fails_after_a_server_was_silent_is_told_in_band(late: bytes | None) -> None:
+    def script(connection: Connection, _: Received) -> None:
+        connection.start_chunked()
+        connection.chunk(b": thinking\n\n")
+        assert response.head_is_out.wait(timeout=20)
+        if late:
+            connection.chunk(late)
+            connection.end_chunked()
+        else:
+            connection.reset()
+
+    response = Flushed()
+    with proxy(script) as (relay, server):
+        relay.call(STREAMED, path=f"/again/v1/{CHAT}", response=response)
+        assert len(server.received) == 1, "the client has its status"
+    assert response.status == 200
+    assert response.body.startswith(b": thinking\n\n" + (late or b'data: {"error"'))
+    kind, event = relay.event
+    assert (kind, event["error"]["type"]) == ("InferenceFailed", "upstream_error" if late else "upstream_broken_off")
+    assert event["usage"]["source"] == "none"
 
 
 def test_a_wrong_request_is_not_taken_to_a_fallback() -> None:
