@@ -280,8 +280,10 @@ class Meter:
         self._id = text_of(fields.get("id"), json_shapes.LONGEST_NAME) or self._id
         self._identified = self._model is not None or self._events_read >= _IDENTIFIED_AFTER
         self._known_form = self._known_form or is_one_of(_FORMS_WITH_AN_END, fields.get("object"))
-        if not self._one_choice and len(self._finish_reasons) < _MOST_FINISH_REASONS:
+        if not self._one_choice:
             self._finish_reasons += json_shapes.finish_reasons_of(fields)
+            if len(self._finish_reasons) > _MOST_FINISH_REASONS:  # some servers say an empty one with every chunk
+                self._finish_reasons = [reason for reason in self._finish_reasons if reason][:_MOST_FINISH_REASONS]
         if self._uses_tokens:
             # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
             reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
