@@ -110,13 +110,15 @@ class _Look:
 
     def may_begin(self) -> None:
         """From now on a silence is answered with the status."""
+        if self._until is not None:
+            return
         self._until = time.perf_counter() + _LONGEST_HOLD
         self._answer.patience = min(_LONGEST_HOLD, self._patience / 2)
         self._answer.on_silence = self._on_silence
 
     def _on_silence(self) -> None:
         self.begun = True
-        self._answer.patience = self._patience
+        self._answer.patience, self._answer.on_silence = self._patience, lambda: None  # it begins once
         self._begin(self._answer)
 
     def more(self, most: int) -> bytes | None:

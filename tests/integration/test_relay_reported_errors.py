@@ -235,6 +235,18 @@ def test_what_fails_after_a_server_was_silent_is_told_in_band(late: bytes | None
     assert event["usage"]["source"] == "none"
 
 
+@pytest.mark.parametrize("content_type", ["audio/mpeg", "text/event-stream"])
+def test_a_server_that_stays_silent_begins_one_answer(content_type: str) -> None:
+    def script(connection: Connection, _: Received) -> None:
+        connection.start_chunked(content_type)
+        connection.wait_for_end()
+
+    with proxy(script, keep_alive=0.2, idle=1) as (relay, _):
+        response = relay.call({"model": "m"}, path="/up/v1/audio/speech")
+    assert (response.status, response.flushed) == (200, True)
+    assert relay.event[1]["error"]["type"] == "upstream_timeout"
+
+
 def test_a_wrong_request_is_not_taken_to_a_fallback() -> None:
     with proxy(streaming(data({"error": {"message": SAID, "code": 400}}))) as (relay, server):
         assert relay.call(STREAMED, path=f"/first/v1/{CHAT}").status == 400
