@@ -27,7 +27,7 @@ class FakeCostsTable:
         self.calls = 0
         self.before_write = before_write
 
-    def transact_write_items(self, **request: Any) -> None:
+    def transact_write_items(self, **request: Any) -> dict[str, Any]:
         actions: list[dict[str, Any]] = request["TransactItems"]
         self.calls += 1
         self.before_write()
@@ -38,6 +38,7 @@ class FakeCostsTable:
             raise cancelled(*reasons)
         assert len({_key(each) for action in actions for each in action.values()}) == len(actions)
         self.items = written
+        return {"ConsumedCapacity": [{"TableName": "costs"}]}
 
     def get_paginator(self, operation: str) -> "FakeCostsTable":
         assert operation == "query"

@@ -11,8 +11,10 @@ from botocore.config import Config
 from authorizer.authorizer import Authorizer
 from authorizer.keys_table import KeysTable
 
-# A client waits for the answer: rather none than a late one.
-_CONFIG = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard"})
+# A client waits for the answer: rather none than a late one. Two tries are over before the proxy gives up, so that what
+# is wrong is in this function's log; an emulator has a pace of its own.
+_SECONDS = 5.0 if os.environ.get("AWS_ENDPOINT_URL") else 1.0
+_CONFIG = Config(connect_timeout=_SECONDS, read_timeout=_SECONDS, retries={"mode": "standard", "total_max_attempts": 2})
 
 # Built while the sandbox initialises: that has the full CPU, an invocation has not.
 _authorizer = Authorizer(

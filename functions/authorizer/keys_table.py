@@ -1,9 +1,14 @@
-"""Reads the key table: one consistent read by the hash of the key, so that a revoked key is refused at once."""
+"""Reads the key table: one consistent read by the hash of the key, so that a revoked key is refused at once.
+
+One rule: "there is no such key" is said by DynamoDB, or by nobody. An SDK takes an empty answer, `{}` or a page for an
+answer without an item, and a good key would look revoked.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer
+from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -17,7 +22,16 @@ class KeysTable:
         self._name = name
 
     def find(self, key_hash: str) -> Mapping[str, Any] | None:
-        """The item with this hash as plain values, or None. Raises botocore's errors."""
-        response = self._client.get_item(TableName=self._name, Key={"key_hash": {"S": key_hash}}, ConsistentRead=True)
+        """The item with this hash as plain values, or None. Raises NoAnswerError and botocore's errors."""
+        response = self._client.get_item(
+            TableName=self._name, Key={"key_hash": {"S": key_hash}}, ConsistentRead=True, **PROOF
+        )
+        if not is_proven(response):
+            raise NoAnswerError("dynamodb:GetItem")
+        if "Item" not in response:
+            return None
         read = TypeDeserializer().deserialize
-        return {name: read(value) for name, value in response.get("Item", {}).items()} or None
+        item = {name: read(value) for name, value in response["Item"].items()}
+        if item.get("key_hash") != key_hash:
+            raise NoAnswerError("dynamodb:GetItem: an item that was not asked for")
+        return item

@@ -5,7 +5,7 @@ what is no answer at all are tried again, after a pause with jitter or the one t
 server's fallbacks get their turn. A server that fell silent is not asked again: it may be working on the answer, and
 would bill it twice. One that its breaker keeps out is not asked at all. What nobody can do better is passed on as it
 came. A server that refuses the question for a stream's usage, which its client did not ask, is asked once more without
-it, whatever its retries.
+it, whatever its retries; one that refuses its token once more with a newer one, if there is one.
 """
 
 import math
@@ -125,6 +125,8 @@ class Attempts:
         tried = 0
         while True:
             outcome = self._attempt(server, call, body, inference)
+            if self._has_another_token(server, outcome, inference):
+                continue
             if isinstance(outcome, UpstreamError) or outcome.status >= 300:
                 self.judge(server, outcome.status)  # an answer that begins well is judged by its end
             pause = _pause_after(outcome, tried, self._chance)
@@ -138,6 +140,16 @@ class Attempts:
             self._sleep(pause)
             inference.heard()
             tried += 1
+
+    def _has_another_token(self, server: Server, outcome: OpenedAnswer | UpstreamError, inference: Inference) -> bool:
+        """Whether the server has refused the token, and there is a newer one by now, which `inference` has then."""
+        if not isinstance(outcome, OpenedAnswer) or outcome.status != _TOKEN_REFUSED:
+            return False
+        if (token := self._tokens.changed(server, inference.token)) is None:
+            return False
+        outcome.answer.close()
+        inference.token = token
+        return True
 
     def _attempt(
         self, server: Server, call: Call, body: OutgoingBody, inference: Inference

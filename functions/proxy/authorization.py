@@ -17,6 +17,7 @@ from openai_proxy.credentials import has_key, sent_key
 from proxy.aws import AwsError
 from proxy.client_key import ClientKey
 from proxy.errors import ClientError, UnavailableError
+from proxy.json_shapes import loads_or_none
 from proxy.request import InferenceRequest
 
 _MAX_REMEMBERED = 1000
@@ -93,7 +94,7 @@ class Authorizer:
         event = authorizer_event(request, sent, self._region)
         try:
             result, failed = self._invoke(self._function, json.dumps(event).encode())
-            answer: Any = json.loads(result)
+            answer: Any = loads_or_none(result)
             if failed and answer.get("errorMessage") == "Unauthorized":
                 raise _invalid()
             if failed or answer["policyDocument"]["Statement"][0]["Effect"] != "Allow":

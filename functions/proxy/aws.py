@@ -1,27 +1,22 @@
 """The proxy's calls to AWS: signed JSON POSTs over the HTTP connections it has anyway.
 
 boto3 would cost 300 ms and 36 MB at every cold start for what are five small requests; see
-`docs/adr/0003-aws-calls-without-boto3.md`. The signer follows
-https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html and is tested against botocore's.
+`docs/adr/0003-aws-calls-without-boto3.md`.
 
 Its one rule: an answer has the shape that AWS documents for its call, or it is none.
 """
 
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, TypeGuard
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from openai_proxy.aws_answers import PROOF, is_item, is_proven, is_transient
 
-from proxy.http1_wire import ConnectError
 from proxy.json_shapes import array_of, loads_or_none, object_of
+from proxy.signing import Credentials, sign
 from proxy.upstream import Answered, ConnectionFailedError, Post
 
 UNREACHABLE = "Unreachable"
@@ -51,61 +46,11 @@ class AwsError(Exception):
         return self.code == NO_ANSWER or self._status >= 500
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What the execution role gives a sandbox."""
-
-    access_key: str
-    secret_key: str
-    session_token: str | None
-
-    def __repr__(self) -> str:
-        return "Credentials(…)"
-
-
-def sign(
-    credentials: Credentials,
-    region: str,
-    service: str,
-    url: str,
-    headers: Mapping[str, str],
-    body: bytes,
-    unix_time: float,
-    method: str = "POST",
-) -> dict[str, str]:
-    """`headers` with those of AWS Signature Version 4 for a request with `body` to `url` (no query)."""
-    # Not by strftime, which asks the system for its time zone every time.
-    moment = "{:04}{:02}{:02}T{:02}{:02}{:02}Z".format(*time.gmtime(unix_time)[:6])
-    parts = urlsplit(url)
-    signed = {**headers, "host": parts.netloc, "x-amz-date": moment}
-    if credentials.session_token:
-        signed["x-amz-security-token"] = credentials.session_token
-    names = ";".join(sorted(signed))
-    canonical_headers = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
-    # Every service but S3 signs the path encoded once more than it is sent.
-    path = parts.path if service == "s3" else quote(parts.path or "/", safe="/~")
-    digest = headers.get("x-amz-content-sha256") or hashlib.sha256(body).hexdigest()
-    canonical = f"{method}\n{path}\n\n{canonical_headers}\n{names}\n{digest}"
-    scope = f"{moment[:8]}/{region}/{service}/aws4_request"
-    to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = _signing_key(credentials.secret_key, moment[:8], region, service)
-    signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
-    credential = f"Credential={credentials.access_key}/{scope}"
-    authorization = f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={names}, Signature={signature}"
-    return {**signed, "authorization": authorization}
-
-
-@lru_cache(8)
-def _signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
-    """The key of one day: most requests of a sandbox are to the same service."""
-    key = f"AWS4{secret_key}".encode()
-    for part in (day, region, service, "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return key
-
-
 class Aws:
-    """The calls. Every one raises AwsError. `timeout` is in seconds and holds for a whole call."""
+    """The calls. Every one raises AwsError. `timeout` is in seconds and bounds the whole of a call.
+
+    `post_once` is for events: their publisher counts its tries.
+    """
 
     def __init__(
         self,
@@ -114,8 +59,11 @@ class Aws:
         region: str,
         endpoint: str | None = None,
         timeout: float = 5.0,
+        *,
+        post_once: Post | None = None,
     ) -> None:
         self._post = post
+        self._post_once = post_once or post
         self._credentials = credentials
         self._region = region
         self._endpoint = endpoint.rstrip("/") if endpoint else None
@@ -198,11 +146,11 @@ class Aws:
     ) -> Answered:
         url = (self._endpoint or self._service_endpoint(service)) + path
         signed = sign(self._credentials(), self._region, service, url, headers, body, time.time())
+        post = self._post_once if service == "events" else self._post
         try:
-            return self._post(url, signed, body, timeout or self._timeout)
+            return post(url, signed, body, timeout or self._timeout)
         except ConnectionFailedError as error:
-            code = UNREACHABLE if isinstance(error.__cause__, ConnectError) else NO_ANSWER
-            raise AwsError(service, code, str(error)) from error
+            raise AwsError(service, NO_ANSWER if error.was_sent else UNREACHABLE, str(error)) from error
 
     def _service_endpoint(self, service: str) -> str:
         suffix = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"

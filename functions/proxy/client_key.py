@@ -76,6 +76,12 @@ class KeyCache:
         return cls(mode == "on", _count(ttl), pool or None)
 
 
+_TEXTS = (
+    *("client_id", "client_name", "key_id", "limits_id", "owner", "tags", "expires_at", "servers", "models"),
+    *("rpm", "tpm", "parallel", "budget_day", "budget_month", "cache", "log_content"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ClientKey:
     """What the authorizer said of a key. `servers` and `models` are allow-lists; None allows all.
@@ -105,6 +111,9 @@ class ClientKey:
 
         Raises KeyError or ValueError: a context that is not understood is no leave to do anything.
         """
+        texts = [context.get(name) for name in _TEXTS]
+        if not context["client_id"] or not all(text is None or isinstance(text, str) for text in texts):
+            raise ValueError("a context that holds something else than texts")
         return cls(
             client_id=context["client_id"],
             servers=_allowed(context.get("servers")),

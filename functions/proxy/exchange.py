@@ -29,6 +29,8 @@ class Exchange:
         self._url = url
         self._headers = headers
         self._body = body
+        self.was_sent = False
+        """Whether the other side may have the request, or some of it."""
 
     def run(self, connect_timeout: float, timeout: float, latest: float) -> Head:
         """Send the request and read the head of its answer. Raises HttpError, and leaves no connection open then.
@@ -56,6 +58,7 @@ class Exchange:
         head = request_head(self.method, target, host, self._headers, length)
         try:
             connection.until = min(latest, time.monotonic() + timeout)
+            self.was_sent = True
             # A server may answer before it has taken the whole body, and close: then the answer is there to be read.
             with contextlib.suppress(BrokenError, AnsweredEarlyError):
                 if len(self._body) < _LARGE:  # one packet, mostly

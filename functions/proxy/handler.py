@@ -18,7 +18,7 @@ from openai_proxy.servers import load_servers, warnings_of
 from proxy.answers import Answers
 from proxy.attempts import Attempts
 from proxy.authorization import Authorizer, Doorkeeper
-from proxy.aws import Aws, ContainerCredentials, Credentials
+from proxy.aws import Aws, ContainerCredentials
 from proxy.breaker import Breakers
 from proxy.content_log import ContentLog
 from proxy.cors import Cors
@@ -33,6 +33,7 @@ from proxy.records import Records
 from proxy.relay import Relay, Switches
 from proxy.routing import Routes
 from proxy.s3 import S3, Bucket
+from proxy.signing import Credentials
 from proxy.tokens import ProviderTokens
 from proxy.upstream import HttpTransport, Timeouts
 
@@ -90,7 +91,8 @@ class Application:
         )
         endpoint = environ.get("AWS_ENDPOINT_URL")
         patience, limits_patience = (20.0, 5.0) if endpoint else (5.0, 1.0)  # an emulator has a pace of its own
-        aws = Aws(self._transport.post, _credentials(environ, self._transport), region, endpoint, patience)
+        credentials, post = _credentials(environ, self._transport), self._transport.post
+        aws = Aws(post, credentials, region, endpoint, patience, post_once=self._transport.post_once)
         self._tokens = ProviderTokens(aws, environ, environ.get("PROVIDER_TOKENS_SECRET"))
         authorizer = Authorizer(
             aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))

@@ -5,10 +5,12 @@ Its one rule: nothing here can reach the client any more, so no failure here fai
 
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from openai_proxy.events import Event
 
+from proxy.aws import AwsError
 from proxy.content_log import ContentLog
 from proxy.inference import Inference
 from proxy.log import log
@@ -16,6 +18,11 @@ from proxy.publisher import Publisher
 from proxy.request_log import MESSAGE, request_line
 from proxy.terminal_event import terminal_event
 from proxy.trace_context import w3c_trace_id, xray_context
+
+UNAUTHORIZED = "Requests failed before it was known whose they are"
+"""What the log says of them: they have no event. A metric filter of the template adds up `requests` of the lines."""
+_BETWEEN_LINES = 1.0
+"""Seconds between two such lines of a sandbox: whoever has no key must not fill the log."""
 
 _ON_DEMAND = ("on-demand", "snap-start", None)
 
@@ -29,11 +36,15 @@ class Records:
         content_log: ContentLog | None = None,
         daemon: str | None = None,
         initialization: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._publisher = publisher
         self._content_log = content_log
         self._daemon = daemon
         self._is_cold = initialization in _ON_DEMAND
+        self._clock = clock
+        self._unauthorized: dict[str, Any] = {}
+        self._quiet_until = 0.0
 
     def begin(self) -> Inference:
         """The record of a request that has just arrived. The first one of a sandbox that was started for it is cold."""
@@ -47,10 +58,28 @@ class Records:
             return body
         return self._content_log.watched(inference, body, content_type)
 
+    def unauthorized(self, inference: Inference) -> None:
+        """Count a request that failed, by no fault of its client, before it was known whose it is."""
+        error = inference.error
+        if error is None or error.status < 500:
+            return
+        cause = error.__cause__
+        reason = str(cause) if isinstance(cause, AwsError) else type(cause).__name__ if cause else None
+        number = self._unauthorized.get("requests", 0) + 1
+        self._unauthorized = {"requests": number, "error": error.code, "reason": reason, "id": inference.id}
+        if self._clock() >= self._quiet_until:
+            self._tell_unauthorized()
+
+    def _tell_unauthorized(self) -> None:
+        log("ERROR", UNAUTHORIZED, **self._unauthorized)
+        self._unauthorized, self._quiet_until = {}, self._clock() + _BETWEEN_LINES
+
     def keep(
         self, inference: Inference, deadline: float, trace_header: str | None, captured: Sequence[Event] = ()
     ) -> None:
         """Publish the terminal event, and `captured` with it; then write down what else is wanted."""
+        if self._unauthorized:
+            self._tell_unauthorized()
         event, trace = terminal_event(inference), xray_context(trace_header)
         published = self._publisher.publish([event, *captured], deadline, trace.header if trace else None)
         headers = inference.request.headers if inference.request else dict[str, str]()

@@ -111,6 +111,8 @@ class Relay:
             self._records.keep(inference, deadline, trace_id, captured)
             if captured and self._cache:
                 self._cache().published(inference, captured)
+        else:
+            self._records.unauthorized(inference)
 
     def _relay(
         self, request: InferenceRequest, key: ClientKey, response: Response, deadline: float, inference: Inference

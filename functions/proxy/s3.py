@@ -15,8 +15,9 @@ from urllib.parse import quote
 from openai_proxy.server_options import Timers
 from openai_proxy.servers import Server, TokenReference
 
-from proxy.aws import AwsError, Credentials, sign
+from proxy.aws import NO_ANSWER, UNREACHABLE, AwsError
 from proxy.errors import UpstreamError
+from proxy.signing import Credentials, sign
 from proxy.upstream import Answer
 
 _NOBODY = TokenReference("literal", "")
@@ -71,9 +72,12 @@ class S3:
             with self._transport.stream(server, method, url, signed, body, now + timeout) as answer:
                 content = _content(answer, name, largest if answer.status < 300 else _LONGEST_ERROR)
         except UpstreamError as error:
-            raise AwsError(name, error.code) from error
+            code = UNREACHABLE if error.code == "upstream_unreachable" else NO_ANSWER
+            raise AwsError(name, code, error.code) from error
         if answer.status >= 300:
-            raise AwsError(name, _error_code(content, answer.status))
+            raise AwsError(name, _error_code(content, answer.status), status=answer.status)
+        if "etag" not in answer.headers:  # every object that was put or got has one: something between has answered
+            raise AwsError(name, NO_ANSWER, "an answer without an entity tag")
         return content
 
     def _url(self, bucket: str, key: str) -> str:

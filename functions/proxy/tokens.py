@@ -26,11 +26,11 @@ Cause = Literal["not_set_up", "not_readable", "refused"]
 
 _NOT_THERE = frozenset(
     {
-        *("ResourceNotFoundException", "ParameterNotFound", "ParameterVersionNotFound", "InvalidParameterException"),
-        *("InvalidRequestException", "ValidationException", SECRET_IS_BINARY),
+        *("ResourceNotFoundException", "ParameterNotFound", "ParameterVersionNotFound"),
+        *("InvalidRequestException", SECRET_IS_BINARY),
     }
 )
-"""Codes with which a service says for sure that there is no such token. Everything else may be over in a moment."""
+"""Codes with which a service says for sure that there is no such token, or that it is deleted. Nothing else does."""
 
 _MISSING_TTL = 10.0
 """Seconds for which a token that is not there is not looked for again: nobody may make the proxy ask and ask."""
@@ -73,7 +73,7 @@ class ProviderTokens:
         self._ttl = ttl
         self._clock = clock
         self._known: dict[TokenReference, _Known] = {}
-        self._reread: dict[str, float] = {}
+        self._refused: dict[tuple[str, str], float] = {}
 
     def token_for(self, server: Server) -> str:
         """The token of `server`. Raises UnavailableError (503): it is not set up, or cannot be read now."""
@@ -107,18 +107,27 @@ class ProviderTokens:
         """
         if server.token.kind == "literal":
             return None
-        known, now = self._known.setdefault(server.token, _Known()), self._clock()
-        if now - self._reread.get(server.name, -math.inf) >= _BETWEEN_REREADS:
-            self._reread[server.name] = now
+        known = self._known.setdefault(server.token, _Known())
+        if self._is_due(server.name, "read"):
             self._renew(server, known)
-            if known.token == refused:
-                _log(server, "refused", "the server refuses it, and there is no other one: set a new one")
-        return known.token if known.token != refused else None
+        if known.token != refused:
+            return known.token
+        if self._is_due(server.name, "told"):
+            _log(server, "refused", "the server refuses it, and there is no other one: set a new one")
+        return None
+
+    def _is_due(self, server: str, what: str) -> bool:
+        """Whether `what` was not done for a while because `server` refused its token; then it is done now."""
+        now = self._clock()
+        if now - self._refused.get((server, what), -math.inf) < _BETWEEN_REREADS:
+            return False
+        self._refused[server, what] = now
+        return True
 
     def forget(self) -> None:
         """Look every token up again: a snapshot must not keep one for its copies."""
         self._known.clear()
-        self._reread.clear()
+        self._refused.clear()
 
     def _renew(self, server: Server, known: _Known) -> None:
         """Look the token up. What is known of it stays while nobody can say that it is no more."""

@@ -48,7 +48,11 @@ Post = Callable[[str, Mapping[str, str], bytes, float], Answered]
 
 
 class ConnectionFailedError(Exception):
-    """An exchange that is no upstream call (AWS) failed on the wire."""
+    """An exchange that is no upstream call (AWS) failed on the wire. `was_sent`: the other side may have it."""
+
+    def __init__(self, message: str, *, was_sent: bool = True) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
 
 
 class Answer:
@@ -181,12 +185,18 @@ class HttpTransport:
         """
         return self._short("POST", url, headers, body, timeout)
 
+    def post_once(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
+        """As `post`, for what its caller counts: not again by itself where a kept-alive connection breaks."""
+        return self._short("POST", url, headers, body, timeout, repeats=False)
+
     def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answered:
         """One GET with a short answer, as `post`."""
         return self._short("GET", url, headers, b"", timeout)
 
-    def _short(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
-        exchange = Exchange(self._pool, method, url, headers, body)
+    def _short(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float, *, repeats: bool = True
+    ) -> Answered:
+        exchange = Exchange(self._pool, method, url, headers, body, repeats=repeats)
         try:
             head = exchange.run(timeout, timeout, time.monotonic() + timeout)
             try:
@@ -194,7 +204,7 @@ class HttpTransport:
             finally:
                 exchange.release()
         except HttpError as error:
-            raise ConnectionFailedError(f"{type(error).__name__}: {error}") from error
+            raise ConnectionFailedError(f"{type(error).__name__}: {error}", was_sent=exchange.was_sent) from error
         return head.status, head.headers, content
 
     def close(self) -> None:

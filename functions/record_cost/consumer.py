@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.metric_data import ModelNames, is_acceptable, metric_data
 from openai_proxy.pricing import PriceBook
@@ -116,5 +117,5 @@ class RecordCost:
         try:
             if data:
                 self._metrics.put(data)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, NoAnswerError) as error:
             self._logger.warning("metrics not published", reason=str(error))

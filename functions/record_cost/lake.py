@@ -135,10 +135,12 @@ class Lake:
             answer = self._client.put_record_batch(
                 DeliveryStreamName=self._stream, Records=[{"Data": pack.data} for pack in packs]
             )
+            told: Sequence[Mapping[str, str]] = answer.get("RequestResponses") or ()
+            results = told if len(told) == len(packs) else [dict[str, str]()] * len(packs)
             refused = [
-                (pack, each["ErrorCode"])
-                for pack, each in zip(packs, answer["RequestResponses"], strict=True)
-                if each.get("ErrorCode")
+                (pack, each.get("ErrorCode") or "no answer")
+                for pack, each in zip(packs, results, strict=True)
+                if each.get("ErrorCode") or not each.get("RecordId")
             ]
             packs, reasons = [pack for pack, _ in refused], [reason for _, reason in refused]
             if not packs:

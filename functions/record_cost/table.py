@@ -7,13 +7,14 @@ an event counts once, however often and in whatever order it comes.
 
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import ClientError
-from openai_proxy.aws_answers import TRANSIENT
-from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, to_item
+from openai_proxy.aws_answers import PROOF, TRANSIENT, is_proven, is_transient
+from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, status_of, to_item
 
 from record_cost.ledger import Key, LedgerEntry, Rollup, add_shares
 
@@ -59,9 +60,12 @@ class CostsTable:
         refused: Refused = {}
         last_error = ""
         attempt = 0
+        token = str(uuid.uuid4())
         while entries and attempt < ATTEMPTS:
+            items = build_transaction(self._name, entries)
             try:
-                self._client.transact_write_items(TransactItems=build_transaction(self._name, entries))
+                # With the token of before, what was written and not confirmed is a success, and no duplicate.
+                answer = self._client.transact_write_items(TransactItems=items, ClientRequestToken=token, **PROOF)
             except ClientError as error:
                 if code_of(error.response) == "ValidationException" and len(entries) > 1:
                     # One entry has a fault and nobody says which: halve, so that the others get through.
@@ -70,10 +74,14 @@ class CostsTable:
                 settled = _settled(error, entries)
                 last_error = str(error)
             else:
-                return refused
+                if is_proven(answer, several=True):
+                    return refused
+                settled, last_error = {}, "DynamoDB did not say that it has written"
             refused |= settled
             entries = [entry for entry in entries if entry.key not in settled]
-            if not settled:
+            if settled:
+                token = str(uuid.uuid4())
+            else:
                 attempt += 1
                 if attempt < ATTEMPTS:
                     self._pause(attempt)
@@ -154,7 +162,7 @@ def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, st
     """
     codes, code = reason_codes(error.response), code_of(error.response)
     if not codes:
-        if code in TRANSIENT:
+        if is_transient(code, status_of(error.response)):
             return {}
         if code == "ValidationException":
             return {entry.key: str(error) for entry in entries}

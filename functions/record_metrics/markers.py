@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from openai_proxy.aws_answers import PROOF, is_proven
+
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import (
@@ -50,7 +52,9 @@ class Markers:
             wanted: KeysAndAttributesUnionTypeDef | None = {"Keys": keys, "ConsistentRead": True}
             for attempt in range(ATTEMPTS):
                 self._wait(attempt)
-                response = self._client.batch_get_item(RequestItems={self._table: wanted})
+                response = self._client.batch_get_item(RequestItems={self._table: wanted}, **PROOF)
+                if not is_proven(response, several=True):  # an empty answer would count everything twice
+                    continue
                 items = response.get("Responses", {}).get(self._table, [])
                 found |= {str(item["id"].get("S")).removeprefix(_PREFIX) for item in items}
                 wanted = response.get("UnprocessedKeys", {}).get(self._table)
@@ -67,7 +71,9 @@ class Markers:
             writes: Sequence[WriteRequestUnionTypeDef] = [_put(name, expires_at) for name in part]
             for attempt in range(ATTEMPTS):
                 self._wait(attempt)
-                response = self._client.batch_write_item(RequestItems={self._table: writes})
+                response = self._client.batch_write_item(RequestItems={self._table: writes}, **PROOF)
+                if not is_proven(response, several=True):
+                    continue
                 writes = response.get("UnprocessedItems", {}).get(self._table, [])
                 if not writes:
                     break

@@ -68,6 +68,7 @@ class _Measuring:
         yield from self._attempts()
         if name := _CACHE_METRICS.get(self._cache_status):
             yield from self._counted(name, *self._by_server)
+        yield from self._limits()
         if self._data.get("cold_start") is True:  # events of before do not tell
             yield from self._counted("ColdStarts", ALL)
 
@@ -80,6 +81,13 @@ class _Measuring:
             source = label(self._data["throttle"]["source"])
             kind = "upstream" if source == "upstream" else "client"
             yield from self._counted("Throttles", *self._by_server, (("Source", source),), (("Kind", kind),))
+
+    def _limits(self) -> Iterator[Measurement]:
+        limits: Mapping[str, Any] = self._data.get("limits") or {}  # of keys that have some
+        if limits.get("status") == "unchecked":
+            yield from self._counted("LimitsUnchecked", ALL)
+        if limits.get("lease"):  # settle_limits gives back what the sandbox could not
+            yield from self._counted("LimitsNotReturned", ALL)
 
     def _latencies(self) -> Iterator[Measurement]:
         response, timings = self._data["response"], self._data["timings"]

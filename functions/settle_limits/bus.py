@@ -32,5 +32,6 @@ class Bus:
                 }
             ]
         )
-        if response["FailedEntryCount"]:
-            raise NotPublishedError(response["Entries"][0].get("ErrorCode", "unknown"))
+        [result] = response.get("Entries") or [{}]
+        if "EventId" not in result or result.get("ErrorCode"):
+            raise NotPublishedError(result.get("ErrorCode", "the bus did not say that it has the event"))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.pricing import PriceBook
 from openai_proxy.traces import traces_of
@@ -112,7 +113,7 @@ class SettleLimits:
         """Free the place of a request of a key without a budget. False: its message must come again."""
         try:
             self._limits.give_back(lease)
-        except (BotoCoreError, ClientError):
+        except (BotoCoreError, ClientError, NoAnswerError):
             self._logger.exception("lease not given back", limits_id=lease.limits_id)
             return False
         return True
@@ -129,7 +130,7 @@ class SettleLimits:
                     period=crossing.period,
                     threshold=crossing.threshold,
                 )
-        except (BotoCoreError, ClientError, NotPublishedError):
+        except (BotoCoreError, ClientError, NoAnswerError, NotPublishedError):
             self._logger.exception("thresholds not told", event_id=latest.event_id)
             return False
         return True

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.aws_answers import NoAnswerError
 
 from settle_limits.settlement import PriceHint
 
@@ -51,7 +52,7 @@ class PriceHints:
                 continue
             try:
                 self._write(hint)
-            except (BotoCoreError, ClientError) as error:
+            except (BotoCoreError, ClientError, NoAnswerError) as error:
                 self._logger.warning("price hint not written", server=hint.server, reason=str(error))
             if len(self._written) >= _MOST_REMEMBERED:  # clients make names up
                 self._written.clear()
@@ -71,7 +72,7 @@ class PriceHints:
     def _read_usual(self, hint: PriceHint) -> int | None:
         try:
             return self._read(hint)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, NoAnswerError) as error:
             self._logger.warning("price hint not read", server=hint.server, reason=str(error))
             return None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
+from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
 from openai_proxy.budget import counter_pk
 from openai_proxy.dynamodb import to_item
 
@@ -38,7 +39,7 @@ def pause_before_retry(attempt: int) -> None:
 
 
 class LimitsTable:
-    """The table of counters, markers and price hints. Every method raises botocore's errors."""
+    """The table of counters, markers and price hints. Every method raises NoAnswerError and botocore's errors."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class LimitsTable:
     def counter(self, limits_id: str) -> dict[str, Any]:
         """A counter in plain values; empty when there is none."""
         key = to_item({"pk": counter_pk(limits_id)})
-        response = self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True)
+        response = _proven(self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True, **PROOF))
         read = TypeDeserializer().deserialize
         return {name: read(value) for name, value in response.get("Item", {}).items()}
 
@@ -70,7 +71,7 @@ class LimitsTable:
         """Remember that a threshold has been told, unless a higher one has been, or the period is over."""
         period = crossing.period
         try:
-            self._client.update_item(
+            answer = self._client.update_item(
                 TableName=self._name,
                 Key=to_item({"pk": counter_pk(crossing.limits_id)}),
                 UpdateExpression="SET #told = :told, #of = :budget",
@@ -79,9 +80,11 @@ class LimitsTable:
                 ExpressionAttributeValues=to_item(
                     {":told": crossing.threshold, ":budget": crossing.budget, ":start": crossing.start}
                 ),
+                **PROOF,
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
+        _proven(answer)
 
     def write_hint(self, hint: PriceHint) -> None:
         """Tell the proxy a price."""
@@ -89,26 +92,28 @@ class LimitsTable:
         known = {} if hint.answer is None else {"answer": hint.answer}
         prices = {"input": hint.input, "output": hint.output}
         item = to_item({"pk": _hint_pk(hint), **prices, **known, "expires_at": expires_at})
-        self._client.put_item(TableName=self._name, Item=item)
+        _proven(self._client.put_item(TableName=self._name, Item=item, **PROOF))
 
     def usual_answer(self, hint: PriceHint) -> int | None:
         """How many tokens an answer of a model usually has, as was written before."""
         key = to_item({"pk": _hint_pk(hint)})
-        item = self._client.get_item(TableName=self._name, Key=key).get("Item", {})
+        item = _proven(self._client.get_item(TableName=self._name, Key=key, **PROOF)).get("Item", {})
         return int(item["answer"].get("N", 0)) or None if "answer" in item else None
 
     def give_back(self, lease: LeftLease) -> None:
         """Free the place of a request that is over, unless that is done."""
         try:
-            self._client.update_item(
+            answer = self._client.update_item(
                 TableName=self._name,
                 Key=to_item({"pk": counter_pk(lease.limits_id)}),
                 UpdateExpression="REMOVE #live.#lease",
                 ConditionExpression="attribute_exists(#live.#lease)",
                 ExpressionAttributeNames={"#live": "live", "#lease": lease.id},
+                **PROOF,
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
+        _proven(answer)
 
     def _settle(self, group: list[Settlement]) -> dict[str, str]:
         """Settle in one transaction; what was reserved for `group` lies in one bucket of one counter."""
@@ -116,14 +121,17 @@ class LimitsTable:
         expires_at = int(self._clock()) + MARKER_LIFETIME
         reason = ""
         for attempt in range(1, ATTEMPTS + 1):
+            items = build_transaction(self._name, group, held, expires_at)
             try:
-                self._client.transact_write_items(TransactItems=build_transaction(self._name, group, held, expires_at))
+                answer = self._client.transact_write_items(TransactItems=items, **PROOF)
             except ClientError as error:
                 refusal, reason = Refusal.of(error.response), str(error)
                 if refusal is None:
                     raise
             else:
-                return {}
+                if is_proven(answer, several=True):
+                    return {}
+                refusal, reason = Refusal([], {}), "DynamoDB did not say that it has written"
             if refusal.is_for_good:
                 return self._settle_each(group) if len(group) > 1 else {group[0].event_id: reason}
             if refusal.is_of_counter(len(group)):
@@ -145,3 +153,10 @@ class LimitsTable:
 
 def _hint_pk(hint: PriceHint) -> str:
     return f"price#{hint.server}#{hint.model}"
+
+
+def _proven(answer: Any) -> Any:
+    """`answer`, if it is DynamoDB's. Raises NoAnswerError."""
+    if not is_proven(answer):
+        raise NoAnswerError("DynamoDB did not say that it has done it")
+    return answer

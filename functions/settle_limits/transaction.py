@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.aws_answers import TRANSIENT
+from openai_proxy.aws_answers import TRANSIENT, is_transient
 from openai_proxy.budget import PERIODS, BudgetWindows, Period, counter_pk
-from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, to_item
+from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, status_of, to_item
 from openai_proxy.pricing_rates import EXACT
 
 from settle_limits.settlement import Settlement
@@ -100,7 +100,9 @@ class Refusal:
         if codes := reason_codes(response):
             return cls(codes, response["CancellationReasons"][-1].get("Item", {}))
         code = code_of(response)
-        return cls([], {}) if code in TRANSIENT else cls([code], {}) if code == "ValidationException" else None
+        if is_transient(code, status_of(response)):
+            return cls([], {})
+        return cls([code], {}) if code == "ValidationException" else None
 
     @property
     def is_for_good(self) -> bool:

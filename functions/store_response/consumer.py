@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.pricing import PriceBook
 from openai_proxy.traces import traces_of
@@ -89,7 +90,7 @@ class StoreResponse:
     def _store(self, item: Item) -> bool:
         try:
             self._cache.store(item)
-        except (BotoCoreError, ClientError):
+        except (BotoCoreError, ClientError, NoAnswerError):
             self._logger.exception("answer not stored", event_id=item["event_id"]["S"])
             return False
         return True

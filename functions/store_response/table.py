@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
+from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
 from openai_proxy.ulid import first_ulid_of
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ class CacheTable:
         self._clock = clock
 
     def store(self, item: Mapping[str, Any]) -> bool:
-        """Write the item of an answer, unless one at least as new is there: then False. Raises botocore's errors."""
+        """Write the item of an answer, unless one at least as new is there: then False.
+
+        Raises NoAnswerError and botocore's errors.
+        """
         try:
-            self._client.put_item(
+            answer = self._client.put_item(
                 TableName=self._name,
                 Item=item,
                 ConditionExpression=_MAY_BE_REPLACED,
@@ -39,9 +43,12 @@ class CacheTable:
                     ":latest": {"S": first_ulid_of(self._clock() + _CLOCKS_APART)},
                     ":text": {"S": "S"},
                 },
+                **PROOF,
             )
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") == "ConditionalCheckFailedException":
                 return False
             raise
+        if not is_proven(answer):
+            raise NoAnswerError("DynamoDB did not say that it has written")
         return True

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from openai_proxy.aws_answers import NoAnswerError
+
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
@@ -22,9 +24,11 @@ class CloudWatch:
         self._namespace = namespace
 
     def put(self, data: "Sequence[MetricDatumTypeDef]") -> None:
-        """Publish `data`. Raises botocore's errors; what was put until then stays put."""
+        """Publish `data`. Raises NoAnswerError and botocore's errors; what was put until then stays put."""
         for part in in_calls(data):
-            self._client.put_metric_data(Namespace=self._namespace, MetricData=part)
+            answer = self._client.put_metric_data(Namespace=self._namespace, MetricData=part)
+            if not answer["ResponseMetadata"].get("RequestId"):  # the answer to this call has nothing else in it
+                raise NoAnswerError("CloudWatch did not say that it has the metrics")
 
 
 def in_calls(data: "Sequence[MetricDatumTypeDef]") -> "Iterator[list[MetricDatumTypeDef]]":

@@ -42,3 +42,8 @@ def reason_codes(response: Mapping[str, Any]) -> list[str]:
 def code_of(response: Mapping[str, Any]) -> str:
     """The code of the whole error, as in `ClientError.response`."""
     return response.get("Error", {}).get("Code", "")
+
+
+def status_of(response: Mapping[str, Any]) -> int:
+    """The HTTP status of an answer, as in `ClientError.response`; 0 when it is not known."""
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

@@ -6,9 +6,10 @@ One rule: an alarm or a widget that asks for a metric which nobody writes looks 
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
+from proxy.tokens import Cause
 
 from tests.alarm_states import Metric, children_of, metrics_of, period_of, state
 from tests.contract.template_stack import ROOT, Stack, deployed, parameters_of_template, source
@@ -32,6 +33,7 @@ VALUES = {
     "Source": {"key_rpm", "key_tpm", "key_parallel", "key_budget", "key_budget_reserved", "upstream"},
     "ErrorSource": {"upstream", "client", "proxy"},
     "Consumer": {"record_metrics", "record_cost"},
+    "Reason": set(get_args(Cause)),
     "Outcome": {"completed", "failed", "throttled"},
     "TokenType": {"input", "output", "cache_read", "cache_creation", "reasoning", "audio_input", "audio_output"},
 }

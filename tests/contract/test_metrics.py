@@ -20,7 +20,7 @@ from tests.contract.template_stack import ROOT, deployed
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 SAMPLES = sorted((ROOT / "events" / "samples").glob("Inference*.json"))
 
-VALUES = {"TokenType": 7, "Outcome": 3, "ErrorSource": 3, "Source": 5, "Kind": 2, "Consumer": 2}
+VALUES = {"TokenType": 7, "Outcome": 3, "ErrorSource": 3, "Source": 5, "Kind": 2, "Consumer": 2, "Reason": 3}
 """How many values dimensions have that are neither Server, Model nor ErrorType."""
 
 Metric = tuple[str, str, frozenset[str]]
@@ -66,6 +66,7 @@ def events() -> Iterator[Event]:
         for status in ("HIT", "MISS", "REFRESH"):
             cache = {"status": status, "reason": None}
             yield changed(envelope, {"cold_start": True, "usage": usage, "attempts": attempts, "cache": cache})
+        yield changed(envelope, {"limits": {"status": "unchecked", "lease": {"id": "l", "in_doubt": True}}})
 
 
 def metrics_of(measurements: Iterable[Measurement]) -> set[Metric]:

@@ -4,7 +4,7 @@ The emulator knows no metric math and evaluates what is left only roughly. So th
 evaluated here, on what the stack has recorded; the emulator keeps the states, combines them and notifies.
 
 Its one rule: nothing is measured here that AWS would not measure. What the emulator does not measure is read where AWS
-would: queues from SQS, published events from the proxy's log. Nobody measures Firehose: its alarms see nothing.
+would: queues from SQS, metrics of filters from the logs. Nobody measures Firehose: its alarms see nothing.
 """
 
 import json
@@ -21,8 +21,8 @@ from tests.e2e.harness import LocalStack, wait_for
 
 LONGEST = 3600
 """Seconds: the longest period of an alarm."""
-IN_LOG = ("EventsPublished", "EventsNotPublished")
-"""Metrics that filters make of the proxy's log."""
+IN_LOG = ("EventsPublished", "EventsNotPublished", "UnauthorizedFailures", "TokenUnavailable", "KeyChecksFailed")
+"""Metrics that filters make of a log."""
 LATER = 3 * LONGEST
 """Seconds after which nothing of now is looked at any more."""
 
@@ -161,7 +161,8 @@ class AlarmWatch:
             sets = [dimensions]
             if not dimensions and metric.statistic == "Sum":
                 listed = self._cloudwatch.list_metrics(Namespace=metric.namespace, MetricName=metric.name)["Metrics"]
-                sets = [each["Dimensions"] for each in listed if [d["Name"] for d in each["Dimensions"]] == ["Server"]]
+                by_server = [each["Dimensions"] for each in listed]
+                sets = [each for each in by_server if [d["Name"] for d in each] == ["Server"]] or sets
             for each in sets:
                 queries[f"q{len(queries)}"] = (metric, each)
         found: dict[Metric, dict[int, float]] = {metric: defaultdict(float) for metric in metrics}
@@ -176,21 +177,35 @@ class AlarmWatch:
         return found
 
     def _logged(self, metric: Metric) -> dict[int, float]:
-        """What the metric filter of that name would count in the proxy's log."""
-        (pattern,) = [
-            each["FilterPattern"]
+        """What the metric filter of that name would count in its log."""
+        (filtered,) = [
+            each
             for each in deployed().of_type("AWS::Logs::MetricFilter").values()
             if each["MetricTransformations"][0]["MetricName"] == metric.name
+            and "Dimensions" not in each["MetricTransformations"][0]
         ]
-        wanted = re.fullmatch(r'\{ \$\.message = "(\w+)" && \$\.published IS (TRUE|FALSE) \}', pattern)
+        pattern = filtered["FilterPattern"]
+        wanted = re.search(r'\$\.message = "([^"]+)"', pattern)
         assert wanted, f"teach the test {pattern}"
+        published = re.search(r"\$\.published IS (TRUE|FALSE)", pattern)
+        value = filtered["MetricTransformations"][0]["MetricValue"].removeprefix("$.")
         found: dict[int, float] = defaultdict(float)
-        for text in (self._stack.folder / "logs" / "proxy.log").read_text().splitlines():
-            line = _json(text[text.find("{") :])
-            if line.get("message") == wanted[1] and line.get("published") is (wanted[2] == "TRUE"):
-                moment = time.mktime(time.strptime(line["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
-                found[int(moment) // metric.period * metric.period] += 1
+        for line in self._lines(filtered["LogGroupName"]):
+            if line.get("message") != wanted[1] or (published and line["published"] is not (published[1] == "TRUE")):
+                continue
+            moment = time.mktime(time.strptime(line["timestamp"][:19].replace(" ", "T"), "%Y-%m-%dT%H:%M:%S"))
+            found[int(moment - time.timezone) // metric.period * metric.period] += float(line.get(value, 1))
         return found
+
+    def _lines(self, group: str) -> Iterator[dict[str, Any]]:
+        """The lines of a log: of the proxy's sandboxes it is a file, of the other functions the emulator has it."""
+        if group == "${ProxyLogGroup}":
+            texts = (self._stack.folder / "logs" / "proxy.log").read_text().splitlines()
+        else:
+            name = self.physical[group.strip("${}")]
+            pages = self._stack.aws("logs").get_paginator("filter_log_events").paginate(logGroupName=name)
+            texts = [event["message"] for page in pages for event in page["events"]]
+        yield from (_json(text[text.find("{") :]) for text in texts)
 
     def _queued(self, metric: Metric, at: float) -> dict[int, float]:
         """What SQS would say of a queue at `at`, if nothing changes until then."""

@@ -137,6 +137,28 @@ def a_server_fails(incident: Incident) -> None:
 def a_server_has_no_token(incident: Incident) -> None:
     assert incident.ask(incident.client(), 1, "openai/v1/chat/completions", model="gpt-5") == [503]
     incident.wait_for(1, "Failures", ErrorSource="proxy")
+    incident.wait_for(1, "TokenUnavailable")
+
+
+def keys_cannot_be_checked(incident: Incident) -> None:
+    """The authorizer loses its table."""
+    functions, name = incident.aws("lambda"), incident.watch.physical["AuthorizerFunction"]
+    variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    whole, broken = {"Variables": variables}, {"Variables": variables | {"KEYS_TABLE": "gone"}}
+    functions.update_function_configuration(FunctionName=name, Environment=broken)
+    incident.undo.append(lambda: functions.update_function_configuration(FunctionName=name, Environment=whole))
+    assert incident.ask(incident.client(), 1) == [503], "and not 401"
+    incident.wait_for(1, "UnauthorizedFailures")
+    incident.wait_for(1, "KeyChecksFailed")
+
+
+def limits_are_neither_checked_nor_given_back(incident: Incident) -> None:
+    lease = {"id": "00000000000000000000000000", "in_doubt": False}
+    limits = {"id": "0123456789ab", "status": "unchecked", "reserved": None, "has_budget": False, "taken_at": None}
+    budgets = {"budget_day": None, "budget_month": None, "currency": None}
+    incident.publish("InferenceCompleted.chat-stream", limits={**limits, **budgets, "lease": lease})
+    incident.wait_for(1, "LimitsUnchecked")
+    incident.wait_for(1, "LimitsNotReturned")
 
 
 def a_server_is_slow(incident: Incident) -> None:
@@ -266,7 +288,9 @@ INCIDENTS: list[tuple[Callable[[Incident], None], dict[str, str], str, set[str]]
     (clients_have_no_budget_left, CLIENT, "client-throttles", {"client-throttles-rate", "client-throttles-share"}),
     (a_server_throttles, UPSTREAM, "upstream-throttles", {"upstream-throttles-rate", "upstream-throttles-share"}),
     (a_server_fails, FAILURES, "service", {"upstream-failures-rate", "upstream-failures-share"}),
-    (a_server_has_no_token, {}, "service", {"proxy-failures"}),
+    (a_server_has_no_token, {}, "service", {"proxy-failures", "token-unavailable"}),
+    (keys_cannot_be_checked, {}, "service", {"unauthorized-failures", "key-checks-failed"}),
+    (limits_are_neither_checked_nor_given_back, {}, "records", {"limits-unchecked", "limits-not-returned"}),
     (a_server_is_slow, {"AlarmFirstChunkSeconds": "1"}, "service", {"slow-first-chunk"}),
     (somebody_tries_keys, {"AlarmAuthorizerErrorsPerMinute": "1"}, "service", {"authorizer-errors"}),
     (a_deployment_is_broken, {}, "service", {"proxy-errors"}),

@@ -7,8 +7,9 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
-from proxy.aws import Aws, AwsError, Credentials
+from proxy.aws import Aws, AwsError
 from proxy.cache_table import CacheTable, Lease
+from proxy.signing import Credentials
 from proxy.upstream import Answered, ConnectionFailedError
 
 from tests.caches import FakeTable

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from proxy.tokens import UNAVAILABLE
+from proxy.upstream import HttpTransport, Timeouts
 
-from tests.fakes import Connection, Received
-from tests.relays import TOKEN, USAGE, failing, proxy
+from tests.fakes import Connection, Received, Script, ScriptedServer
+from tests.relays import TOKEN, USAGE, Proxy, RecordingBus, error_of, failing, proxy
 
 
 @pytest.mark.parametrize("status", ["408 Timeout", "429 Too Many", "500 Oops", "503 Later", "529 Overloaded"])
@@ -95,3 +97,50 @@ def test_a_key_does_not_reach_by_a_fallback_what_it_may_not_use(allowed: dict[st
     with proxy(failing(9, "503 Later"), allowed) as (relay, server):
         assert relay.call({"model": "mine"}, path="/first/v1/chat/completions").status == 503
         assert {request.target for request in server.received} == {"/first/chat/completions"}
+
+
+class RotatingSecrets(RecordingBus):
+    """A bus, and a secret that has another value each time it is read."""
+
+    def __init__(self, *values: str) -> None:
+        super().__init__()
+        self.values = list(values)
+
+    def get_secret(self, secret_id: str, timeout: float | None = None) -> str:
+        return self.values.pop(0) if len(self.values) > 1 else self.values[0]
+
+
+def takes(token: str) -> Script:
+    def script(connection: Connection, request: Received) -> None:
+        if request.headers["authorization"] == f"Bearer {token}":
+            connection.answer(json.dumps({"choices": [], "usage": USAGE}).encode())
+        else:
+            connection.answer(b'{"error": {"message": "no"}}', "401 Unauthorized")
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("values", "sent", "status"),
+    [(("old", "new"), ["old", "new"], 200), (("old", "old"), ["old"], 502), (("old", "wrong"), ["old", "wrong"], 502)],
+)
+def test_a_refused_token_is_read_again_and_a_newer_one_sent_once(
+    values: tuple[str, ...], sent: list[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bus = RotatingSecrets(*values)
+    with ScriptedServer(takes("new")) as server:
+        transport = HttpTransport(Timeouts())
+        more = f"rotated: {{url: '{server.url}/v1', token: 'secretsmanager:openai-proxy/x', model: m, retries: 0}}\n"
+        response = Proxy(server.url, {}, transport, bus=bus, more_servers=more).call(
+            {"messages": []}, path="/rotated/v1/chat/completions"
+        )
+        transport.close()
+    assert [request.headers["authorization"] for request in server.received] == [f"Bearer {each}" for each in sent]
+    assert response.status == status
+    [(_, detail)] = bus.details
+    assert [attempt["status_code"] for attempt in detail["data"]["attempts"]] == [401] * (len(sent) - 1) + [
+        200 if status == 200 else 401
+    ]
+    if status != 200:
+        assert error_of(response)["code"] == "upstream_authentication_failed"
+    assert (UNAVAILABLE in capsys.readouterr().out) == (status != 200)

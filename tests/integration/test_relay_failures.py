@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from proxy.records import UNAUTHORIZED
 
 from tests.fakes import Connection, Received, RecordedResponse
 from tests.relays import CONTENT, DONE, TOKEN, USAGE, USAGE_CHUNK, error_of, failing, proxy, sse, streaming
@@ -255,3 +256,23 @@ def test_nothing_is_tried_when_the_time_is_up() -> None:
     with proxy(failing(9, "503 Later", "retry-after: 5\r\n")) as (relay, server):
         assert relay.call({"model": "m"}, path="/again/v1/chat/completions", seconds=5).status == 503
         assert len(server.received) == 1
+
+
+def test_a_request_whose_key_cannot_be_checked_is_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with proxy(streaming()) as (relayed, server):
+        identity = {"client_id": "team-a", "rpm": "a damaged number"}
+        event = {
+            "httpMethod": "POST",
+            "path": "/up/v1/chat/completions",
+            "headers": {"Authorization": "Bearer k"},
+            "requestContext": {"authorizer": identity, "httpMethod": "POST", "path": "/up/v1/chat/completions"},
+            "body": "{}",
+        }
+        response = RecordedResponse()
+        relayed.relay.serve(event, response, time.time() + 60)
+    assert (response.status, error_of(response)["code"]) == (503, "authorization_unavailable")
+    assert (server.received, relayed.bus.details) == ([], [])
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (line["message"], line["error"], line["requests"]) == (UNAUTHORIZED, "authorization_unavailable", 1)
+    assert line["id"] == response.headers["x-inference-id"]
+    assert "damaged number" not in str(line)

@@ -137,6 +137,18 @@ def test_a_wrong_key_is_refused() -> None:
         FakeFunction({}, error=AwsError("lambda", "TooManyRequestsException")),
         FakeFunction({}),
         FakeFunction(b"not json"),
+        FakeFunction(b""),
+        FakeFunction(b"[" * 100_000),
+        FakeFunction(b"<html>"),
+        FakeFunction({"errorMessage": "Unauthorized"}),
+        FakeFunction({"policyDocument": POLICY}),
+        FakeFunction({"policyDocument": POLICY, "context": None}),
+        FakeFunction({"policyDocument": POLICY, "context": {"client_id": ""}}),
+        *(
+            FakeFunction({"policyDocument": POLICY, "context": {**CONTEXT, name: value}})
+            for name in ("client_id", "client_name", "key_id", "servers", "models", "rpm", "budget_day", "tags")
+            for value in (7, True, ["x"], {"x": "y"})
+        ),
         FakeFunction([]),
         FakeFunction(None),
         FakeFunction({"policyDocument": {"Statement": []}}),

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authorizer.authorizer import Authorizer, Unauthorized, UnknownEventError
+from authorizer.authorizer import NOT_CHECKED, Authorizer, Unauthorized, UnknownEventError
 from authorizer.client_key import DamagedKeyError
 from aws_lambda_powertools import Logger
 from hypothesis import given
 from hypothesis import strategies as st
+from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.client_keys import hash_client_key, new_client_key
 from openai_proxy.credentials import sent_key
 
@@ -327,7 +328,7 @@ def test_a_damaged_item_lets_nobody_in_and_is_not_called_bad(damage: dict[str, A
     with pytest.raises(DamagedKeyError, match=r"^The item of a client key is damaged\.$"):
         authorizer(FakeKeys(ITEM | damage))(event())
 
-    [record] = caplog.records
+    record, *_ = caplog.records
     assert (record.levelname, vars(record)["key_id"], vars(record)["client_id"]) == ("ERROR", KEY_HASH[:12], "web-shop")
     assert [problem.split()[0] for problem in vars(record)["problems"]] == list(damage)
 
@@ -469,3 +470,28 @@ def test_both_doors_take_the_same_key_of_the_same_headers(sent: list[tuple[str, 
     with contextlib.suppress(Unauthorized):
         authorizer(keys, LOGGER)(rest)
     assert keys.asked == ([KEY_HASH] if key_at_the_url == KEY else [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "request_event"),
+    [
+        (FakeKeys(error=NoAnswerError("dynamodb:GetItem")), event()),
+        (FakeKeys(error=RuntimeError("the table is away")), event()),
+        (FakeKeys(ITEM | {"rpm": "many"}), event()),
+        (FakeKeys(ITEM), event() | {"methodArn": "none"}),
+    ],
+)
+def test_a_key_that_cannot_be_checked_is_in_the_log(
+    keys: FakeKeys, request_event: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Exception) as error:  # noqa: PT011 - each is another one
+        authorizer(keys)(request_event)
+    assert not isinstance(error.value, Unauthorized)
+    line = vars(caplog.records[-1])
+    assert (line["msg"], line["levelname"], line["reason"]) == (NOT_CHECKED, "ERROR", type(error.value).__name__)
+
+
+def test_a_key_that_is_refused_was_checked(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Unauthorized):
+        authorizer(FakeKeys())(event())
+    assert NOT_CHECKED not in caplog.text

@@ -15,17 +15,8 @@ from botocore.retries import standard
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.aws_answers import TRANSIENT, is_item, is_transient
-from proxy.aws import (
-    NO_ANSWER,
-    SECRET_IS_BINARY,
-    UNREACHABLE,
-    Aws,
-    AwsError,
-    ContainerCredentials,
-    Credentials,
-    sign,
-)
-from proxy.http1_wire import BrokenError, ConnectError, SilenceError
+from proxy.aws import NO_ANSWER, SECRET_IS_BINARY, UNREACHABLE, Aws, AwsError, ContainerCredentials
+from proxy.signing import Credentials, sign
 from proxy.upstream import Answered, ConnectionFailedError
 
 CREDENTIALS = Credentials("AKID", "secret", "session")
@@ -262,21 +253,22 @@ def test_what_botocore_tries_again_is_transient_here_too() -> None:
     assert all(is_transient("", status) for status in broken._TRANSIENT_STATUS_CODES)
 
 
-@pytest.mark.parametrize(
-    ("cause", "code", "may_be_done"),
-    [
-        (ConnectError("refused"), UNREACHABLE, False),
-        (SilenceError("nothing came"), NO_ANSWER, True),
-        (BrokenError("reset"), NO_ANSWER, True),
-    ],
-)
-def test_a_broken_connection_says_whether_the_call_may_be_done(cause: Exception, code: str, may_be_done: bool) -> None:
+@pytest.mark.parametrize(("was_sent", "code"), [(False, UNREACHABLE), (True, NO_ANSWER)])
+def test_a_broken_connection_says_whether_the_call_may_be_done(was_sent: bool, code: str) -> None:
     def fail(*_: object) -> Answered:
-        raise ConnectionFailedError("what happened") from cause
+        raise ConnectionFailedError("what happened", was_sent=was_sent)
 
     with pytest.raises(AwsError, match="what happened") as error:
         aws(fail).get_secret("s")
-    assert (error.value.code, error.value.is_transient, error.value.may_be_done) == (code, True, may_be_done)
+    assert (error.value.code, error.value.is_transient, error.value.may_be_done) == (code, True, was_sent)
+
+
+def test_events_are_sent_as_often_as_their_publisher_says() -> None:
+    often, once = FakeServices(answer=USED), FakeServices(answer={"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})
+    calling = Aws(often, lambda: CREDENTIALS, "eu-central-1", post_once=once)
+    calling.put_events([{}], 1.0)
+    calling.get_item(KEY, 1.0)
+    assert (len(once.posted), len(often.posted)) == (1, 1)
 
 
 def container(expiration: str, status: int = 200) -> tuple[ContainerCredentials, list[Mapping[str, str]]]:

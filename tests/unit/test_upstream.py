@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from proxy.http1 import Connection
+from proxy.http1_wire import ConnectError
 from proxy.upstream import ConnectionFailedError, HttpTransport, Timeouts
 
 ANSWER = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}"
@@ -58,3 +59,28 @@ def test_a_request_that_may_have_been_taken_is_not_repeated(said: bytes, used_be
     with pytest.raises(ConnectionFailedError):
         transport(pool).post("http://host/", {}, b"{}", 5.0)
     assert pool.asked == [False]
+
+
+def test_a_request_that_its_caller_counts_is_not_repeated_at_all() -> None:
+    pool = FakePool(gone(b"", used_before=True))
+    with pytest.raises(ConnectionFailedError) as error:
+        transport(pool).post_once("http://host/", {}, b"{}", 5.0)
+    assert (pool.asked, error.value.was_sent) == ([False], True)
+
+
+def test_a_request_that_found_nobody_was_not_sent() -> None:
+    with pytest.raises(ConnectionFailedError) as error:
+        HttpTransport(Timeouts()).post("http://127.0.0.1:9/", {}, b"{}", 5.0)
+    assert not error.value.was_sent
+
+
+def test_a_request_that_was_sent_before_nobody_was_found_may_have_been_taken() -> None:
+    class Vanished(FakePool):
+        def connect(self, url: str, timeout: float, *, fresh: bool = False) -> tuple[Connection, str, str]:
+            if fresh:
+                raise ConnectError("refused")
+            return super().connect(url, timeout)
+
+    with pytest.raises(ConnectionFailedError) as error:
+        transport(Vanished(gone(b"", used_before=True))).post("http://host/", {}, b"{}", 5.0)
+    assert error.value.was_sent
