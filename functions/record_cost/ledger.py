@@ -160,7 +160,7 @@ def _attributes(event: Event) -> Attributes:
 
 def _is_unchecked(limits: Mapping[str, Any] | None) -> bool:
     """Whether the request passed although the limits of its key could not be checked."""
-    return limits is not None and limits["status"] == "unchecked"
+    return limits is not None and limits.get("status") == "unchecked"
 
 
 def _attribution(data: Mapping[str, Any]) -> Attributes:
