@@ -124,6 +124,11 @@ def sums_of(entries: Items) -> Items:
                 rollup[name] = Context(prec=60).add(rollup[name], entry.get(name, Decimal(0)))
             for name, holds in COUNTS.items():
                 rollup[name] += holds(entry)
+            seldom = {"usage_invalid": Decimal(1)} if entry["usage_source"] == "invalid" else dict[str, Decimal]()
+            if "cost_reported" in entry:
+                seldom |= {"costs_reported": Decimal(1), "cost_reported": entry["cost_reported"]}
+            for name, value in seldom.items():
+                rollup[name] = rollup.get(name, Decimal(0)) + value
     return [rollups[key] for key in sorted(rollups)]
 
 
@@ -138,8 +143,8 @@ def test_the_samples_become_entries_and_rollups(client: Any, record_cost: Record
     assert record_cost(batch(*(message(name) for name in names))) == {"batchItemFailures": []}
 
     entries, rollups = stored(client)
-    assert len(entries) == len(names) == 12
-    assert len(rollups) == 2 * 11  # two of them are of the same client, server and model
+    assert len(entries) == len(names) == 14
+    assert len(rollups) == 2 * 12  # some of them are of the same client, server and model
     streamed = next(entry for entry in entries if entry.get("response_id") == "chatcmpl-C8fKq2mXw1")
     assert streamed["pk"] == "client#web-shop#2026-11-23"
     assert streamed["cost"] == Decimal("0.0003129")

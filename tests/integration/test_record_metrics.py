@@ -123,7 +123,7 @@ def test_the_samples_become_metrics(account: Account):
 
     assert failures(consumer(account)(batch(*(message(name) for name in names)))) == []
 
-    assert account.sum("Requests") == len(names) == 14
+    assert account.sum("Requests") == len(names) == 16
     assert account.sum("Failures") == 4
     assert account.sum("Failures", ErrorSource="upstream") == 3
     assert account.sum("Throttles", Source="key_rpm") == 1
@@ -131,8 +131,8 @@ def test_the_samples_become_metrics(account: Account):
     assert account.sum(TOKENS, Server="openai", TokenType="cache_read") == 9984
     assert account.sum(TOKENS, TokenType="reasoning") == 1920
     assert account.sum("EventsRecorded", Consumer="record_metrics") == len(names)
-    assert account.sum("UsageMissing") == 1
-    assert len(account.markers()) == 14
+    assert account.sum("UsageMissing") == account.sum("UsageInvalid") == 1
+    assert len(account.markers()) == 16
 
 
 def test_duplicates_count_once(account: Account):
