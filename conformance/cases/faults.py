@@ -72,6 +72,11 @@ def refused(
     return Case(name, about, reply, Sees(status, error=code), told, ask)
 
 
+def _nothing(name: str, about: str, reply: Reply) -> Case:
+    """A stream of which nothing can be passed on."""
+    return Case(name, about, reply, Sees(502, error=BROKEN_OFF), Told("InferenceFailed", BROKEN_OFF), CHAT)
+
+
 def _cut_document(name: str, about: str, reply: Reply) -> Case:
     """A document that ends before its end has no room for an error: the transfer itself must not look whole."""
     return Case(name, about, reply, Sees(cut=True), Told("InferenceFailed", BROKEN_OFF), WHOLE)
@@ -128,7 +133,7 @@ CASES = (
         (*BEGINNING, text("[DONE]")),
         (*BEGINNING, text("[DONE]")),
     ),
-    broken("no-events", "a stream without a single event", (), ()),
+    _nothing("no-events", "a stream without a single event: the status can still say so", Reply(())),
     broken(
         "no-end-completions",
         "a stream of text completions that ends in its middle",
@@ -278,7 +283,9 @@ CASES = (
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 500\r\n\r\n12345",
         Act.CUT,
     ),
-    broken("gzip-that-is-none", "what is called gzip is none", BEGINNING, (), headers=(("Content-Encoding", "gzip"),)),
+    _nothing(
+        "gzip-that-is-none", "what is called gzip is none", Reply(BEGINNING, headers=(("Content-Encoding", "gzip"),))
+    ),
     Case(
         "proxy-keeps-alive",
         "a server that thinks in silence: the proxy sends comments, between events and never in one",
