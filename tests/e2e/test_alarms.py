@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai_proxy.events import rfc3339
+from openai_proxy.ulid import new_ulid
 
 from tests.contract.template_stack import deployed
 from tests.e2e.alarm_watch import LATER, AlarmWatch
@@ -75,9 +77,11 @@ class Incident:
         wait_for(lambda: not any(self.waiting(f"{each}Queue") for each in CONSUMERS.values()), "empty queues")
 
     def publish(self, sample: str, **changes: Any) -> None:
-        """Put a sample event on the bus, with `changes` to its data."""
+        """Put a sample event on the bus as one of now, with `changes` to its data."""
         event = json.loads((SAMPLES / f"{sample}.json").read_text())
-        detail = event["detail"] | {"data": event["detail"]["data"] | changes}
+        of_now = {"id": new_ulid(time.time()), "timestamp": rfc3339(time.time())}
+        metadata, data = event["detail"]["metadata"] | of_now, event["detail"]["data"] | changes
+        detail = {"metadata": metadata, "data": data}
         entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(detail)}
         self.aws("events").put_events(Entries=[{**entry, "EventBusName": self.stack.environment["BUS_NAME"]}])
 
