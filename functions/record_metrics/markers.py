@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from openai_proxy.aws_answers import PROOF, is_proven
-
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import (
@@ -52,8 +50,8 @@ class Markers:
             wanted: KeysAndAttributesUnionTypeDef | None = {"Keys": keys, "ConsistentRead": True}
             for attempt in range(ATTEMPTS):
                 self._wait(attempt)
-                response = self._client.batch_get_item(RequestItems={self._table: wanted}, **PROOF)
-                if not is_proven(response, several=True):  # an empty answer would count everything twice
+                response = self._client.batch_get_item(RequestItems={self._table: wanted})
+                if not {"Responses", "UnprocessedKeys"} <= response.keys():  # nothing of it: all would count twice
                     continue
                 items = response.get("Responses", {}).get(self._table, [])
                 found |= {str(item["id"].get("S")).removeprefix(_PREFIX) for item in items}
@@ -71,8 +69,8 @@ class Markers:
             writes: Sequence[WriteRequestUnionTypeDef] = [_put(name, expires_at) for name in part]
             for attempt in range(ATTEMPTS):
                 self._wait(attempt)
-                response = self._client.batch_write_item(RequestItems={self._table: writes}, **PROOF)
-                if not is_proven(response, several=True):
+                response = self._client.batch_write_item(RequestItems={self._table: writes})
+                if "UnprocessedItems" not in response:
                     continue
                 writes = response.get("UnprocessedItems", {}).get(self._table, [])
                 if not writes:
