@@ -92,9 +92,9 @@ class AsBoto3:
         held, _ = self._table.update(arguments)
         if not held:
             raise self.exceptions.ConditionalCheckFailedException
-        return {}
+        return {"ConsumedCapacity": {"TableName": TableName}}
 
-    def transact_write_items(self, *, TransactItems: list[Any]) -> Item:  # noqa: N803 - as above
+    def transact_write_items(self, *, TransactItems: list[Any], **_: Any) -> Item:  # noqa: N803 - as above
         fault = self.faults.pop(0) if self.faults else "ok"
         if fault == "lost":
             raise _boto_error("InternalServerError")
@@ -115,7 +115,7 @@ class AsBoto3:
                 self._table.update(arguments)
         if fault == "late":
             raise _boto_error("InternalServerError")
-        return {}
+        return {"ConsumedCapacity": [{"TableName": "limits"}]}
 
 
 def _error(fault: str) -> AwsError:

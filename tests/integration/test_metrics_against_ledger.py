@@ -44,11 +44,12 @@ class Recorded:
     def __init__(self) -> None:
         self.sums: Counter[tuple[str, frozenset[tuple[str, str]]]] = Counter()
 
-    def put_metric_data(self, **request: Any) -> None:
+    def put_metric_data(self, **request: Any) -> dict[str, Any]:
         for datum in request["MetricData"]:
             dimensions = frozenset((each["Name"], each["Value"]) for each in datum["Dimensions"])
             for value, count in zip(datum["Values"], datum["Counts"], strict=True):
                 self.sums[datum["MetricName"], dimensions] += value * count
+        return {"ResponseMetadata": {"RequestId": "1"}}
 
     def sum(self, metric: str, **dimensions: str) -> float:
         return self.sums[metric, frozenset(dimensions.items())]
