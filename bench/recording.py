@@ -29,7 +29,7 @@ from bench.report import Figure, table
 from bench.units import BEGAN, event
 
 _ANSWERS = {
-    "dynamodb": b"{}",
+    "dynamodb": b'{"ConsumedCapacity": [{"TableName": "costs", "CapacityUnits": 1.0}]}',
     "firehose": b'{"FailedPutCount": 0, "RequestResponses": [{"RecordId": "1"}]}',
     "cloudwatch": b'<PutMetricDataResponse xmlns="http://monitoring.amazonaws.com/doc/2010-08-01/"/>',
 }
@@ -62,7 +62,9 @@ class _Calls:
     def _answer(self, service: str) -> Callable[..., AWSResponse]:
         def answer(request: Any, **_: Any) -> AWSResponse:
             self.count[service] = self.count.get(service, 0) + 1
-            return AWSResponse(request.url, 200, HTTPHeaders(), _Body(_ANSWERS[service]))
+            headers: Any = HTTPHeaders()
+            headers["x-amzn-requestid"] = "1"
+            return AWSResponse(request.url, 200, headers, _Body(_ANSWERS[service]))
 
         return answer
 

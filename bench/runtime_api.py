@@ -236,7 +236,8 @@ class AwsStandIn:
                     self._cache.keep(entry)
             return _json_answer({"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in entries]})
         if self._cache and (operation := _DYNAMODB.search(head)):
-            return _json_answer(self._cache.call(operation[1].decode(), json.loads(body)))
+            answer = self._cache.call(operation[1].decode(), json.loads(body))
+            return _json_answer({"ConsumedCapacity": {"TableName": "cache", "CapacityUnits": 1.0}, **answer})
         raise RuntimeError(f"an AWS call that the bench does not know: {head.splitlines()[0]!r}")
 
 

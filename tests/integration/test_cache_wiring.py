@@ -52,7 +52,7 @@ class Aws:
     def __call__(self, connection: Connection, request: Received) -> None:
         if "DynamoDB" in (target := request.headers.get("x-amz-target", "")):
             self.calls.append(target.rpartition(".")[2])
-            connection.answer(b"{}")
+            connection.answer(b'{"ConsumedCapacity": {"TableName": "cache"}}')
         elif request.target == "/v1/chat/completions":
             connection.answer(json.dumps(ANSWER).encode())
         else:
