@@ -2,9 +2,10 @@
 
 import argparse
 import platform
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,8 @@ class Settings:
     authorization: bool = True
     """Whether requests need a client key."""
     stack_name: str = "openai-proxy"
+    chosen: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Parameters of the template that were chosen for this stack."""
     faults: Path | None = None
     """The file that says which calls to the embedded AWS go wrong."""
 
@@ -97,7 +100,7 @@ class Settings:
         }
         if not self.authorization:
             local["AuthorizationEnabled"] = "false"
-        return {**self.build_parameters, **local}
+        return {**self.build_parameters, **local, **self.chosen}
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -123,8 +126,17 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         build=(options.build or folder / "build").resolve(),
         listed_servers=options.servers_file.resolve(),
         authorization=not options.no_authorization,
+        chosen=_chosen(options.parameters, run),
         faults=options.faults.resolve() if options.faults else None,
     )
+
+
+def _chosen(text: str, run: argparse.ArgumentParser) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in shlex.split(text)]
+    for name, equals, _ in pairs:
+        if not (name.isalnum() and equals):
+            run.error(f"PARAMETERS: write NAME=VALUE, not {name!r}")
+    return {name: value for name, _, value in pairs}
 
 
 def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
@@ -158,6 +170,11 @@ def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
         action="store_true",
         default=environ.get("AUTHORIZATION", "") == "off",
         help="requests need no client key (AUTHORIZATION=off)",
+    )
+    run.add_argument(
+        "--parameters",
+        default=environ.get("PARAMETERS", ""),
+        help="parameters of the template, as in 'LimitsFailurePolicy=closed AlarmsEnabled=false' (PARAMETERS)",
     )
     run.add_argument(
         "--faults",

@@ -6,12 +6,13 @@
       fault: late                   # what happens: a name of `FAULTS`
       seconds: 2                    # how late
       share: 0.2                    # of the calls; all by default
+      skip: 1                       # so many calls that fit pass first; 0 by default
       times: 3                      # so many calls at most; no bound by default
       from: 10                      # seconds after the stack is ready, or after the file has changed; 0 by default
       for: 60                       # seconds; no bound by default
 
 The first rule that fits a call decides. Until the stack is ready nothing goes wrong. Reading the file is pure; `Faults`
-remembers how often each rule has struck.
+remembers how many calls each rule has met.
 """
 
 import random
@@ -43,7 +44,7 @@ FAULTS: Mapping[str, str] = {
     "unavailable": "refused: 503 ServiceUnavailable",
 }
 _CALLERS = ("proxy", "functions")
-_NAMES = ("call", "resource", "of", "fault", "seconds", "share", "times", "from", "for")
+_NAMES = ("call", "resource", "of", "fault", "seconds", "share", "skip", "times", "from", "for")
 _LONGEST = 86400.0
 
 
@@ -61,6 +62,7 @@ class Rule:
     of: str = ""
     seconds: float = 2.0
     share: float = 1.0
+    skip: float = 0.0
     times: float = float("inf")
     begin: float = 0.0
     end: float = float("inf")
@@ -103,6 +105,7 @@ def _rule(fields: Any, where: str) -> Rule:
         of=_one_of(found, "of", where, _CALLERS) if "of" in found else "",
         seconds=_number(found, "seconds", where, 2.0),
         share=_number(found, "share", where, 1.0, most=1.0),
+        skip=_number(found, "skip", where, 0.0),
         times=_number(found, "times", where, float("inf")),
         begin=begin,
         end=begin + _number(found, "for", where, float("inf")),
@@ -146,7 +149,7 @@ class Faults:
         self._path, self._clock, self._report, self._chance = path, clock, report, chance
         self._rules: list[Rule] = rules_of(_text_of(path), path.name)
         self._changed = _stamp(path)
-        self._struck = [0] * len(self._rules)
+        self._met = [0] * len(self._rules)
         self._began = float("inf")
 
     def begin(self) -> None:
@@ -154,15 +157,15 @@ class Faults:
         self._began = self._clock()
 
     def strike(self, call: AwsCall, caller: str) -> Rule | None:
-        """The rule by which this call goes wrong, if it does. It counts as one of the rule's `times`."""
+        """The rule by which this call goes wrong, if it does."""
         self._read_again()
         passed = self._clock() - self._began
         for number, rule in enumerate(self._rules):
-            if rule.fits(call, caller, passed) and self._struck[number] < rule.times:
+            if rule.fits(call, caller, passed) and self._met[number] < rule.skip + rule.times:
                 if self._chance() >= rule.share:
                     return None
-                self._struck[number] += 1
-                return rule
+                self._met[number] += 1
+                return rule if self._met[number] > rule.skip else None
         return None
 
     def _read_again(self) -> None:
@@ -175,7 +178,7 @@ class Faults:
         except FaultsFileError as error:
             self._report(f"The faults stay as they were: {error}")
             return
-        self._struck = [0] * len(self._rules)
+        self._met = [0] * len(self._rules)
         if self._began < float("inf"):
             self.begin()
         self._report(f"{self._path.name} has changed: {len(self._rules)} rules")

@@ -114,8 +114,8 @@ def test_rules_choose_by_call_resource_caller_time_times_and_share(tmp_path: Pat
     assert struck(faults, AwsCall("dynamodb:UpdateItem", "CostsTable")) == "", "another table"
     assert struck(faults, take, "functions") == "", "another caller"
     assert [struck(faults, take) for _ in range(3)] == ["late", "late", ""]
-    clock.now += 10
-    assert struck(faults_of(path, "- {call: '*', fault: cut, for: 10}", clock), take) == "cut"
+    skipping = faults_of(path, "- {call: '*', fault: cut, skip: 2, times: 1}", clock)
+    assert [struck(skipping, take) for _ in range(4)] == ["", "", "cut", ""]
     shared = "- {call: '*', fault: cut, share: 0.5}"
     assert [struck(faults_of(path, shared, chance=chance), take) for chance in (0.49, 0.5)] == ["cut", ""]
 

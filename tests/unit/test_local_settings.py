@@ -65,6 +65,27 @@ def test_servers_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytes
     assert "there is no servers file" in capsys.readouterr().err
 
 
+def test_parameters_of_the_template_are_chosen():
+    chosen = parse(["run"], {"PARAMETERS": "LimitsFailurePolicy=closed BatchWindowSeconds=0"}).parameters
+    assert (chosen["LimitsFailurePolicy"], chosen["BatchWindowSeconds"]) == ("closed", "0")
+
+
+def test_parameters_that_are_no_pairs_are_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse(["run"], {"PARAMETERS": "LimitsFailurePolicy"})
+    assert "write NAME=VALUE, not 'LimitsFailurePolicy'" in capsys.readouterr().err
+
+
+def test_a_file_of_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "faults.yaml"
+    with pytest.raises(SystemExit):
+        parse(["run"], {"FAULTS": str(file)})
+    assert "there is no faults file" in capsys.readouterr().err
+    file.touch()
+    assert parse(["run"], {"FAULTS": str(file)}).faults == file
+    assert parse(["run"], {"FAULTS": ""}).faults is None
+
+
 def test_taken_port_is_named_with_the_remedy():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
