@@ -42,6 +42,9 @@ check: .venv/ready ## Lint, format, types, import rules, template, contract test
 conformance: .venv/ready ## Run the stream conformance suite against a deployment (ARGS="--url https://…/conformance --key opx-…")
 	@$(BIN)/python -m conformance run $(ARGS)
 
+faults: .venv/ready .venv-ministack/ready ## Let every call to AWS go wrong in every way, and compare with docs/faults.md
+	@$(BIN)/pytest tests/e2e/test_aws_faults.py --all-faults $(ARGS)
+
 pictures: .venv/ready .venv-ministack/ready ## Take the README's pictures of a running local stack (needs Chromium)
 	@$(BIN)/python -m tests.e2e.browser.pictures
 
@@ -96,4 +99,4 @@ endef
 	$(call environment,.venv-$*,$<)
 	@touch $@
 
-.PHONY: help run test check conformance pictures bench build deploy requirements clean
+.PHONY: help run test check conformance faults pictures bench build deploy requirements clean

@@ -12,6 +12,11 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-faults", action="store_true", help="try every line of docs/faults.md, not a few")
+    parser.addoption("--write-page", action="store_true", help="write docs/faults.md anew from its table")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_aws_account() -> Iterator[None]:
     """Credentials that are good for emulators only, a region, and none of the caller's AWS settings."""

@@ -1,0 +1,165 @@
+"""How a test has each call to AWS made: a client of the right kind asks, and what it sees is told."""
+
+import os
+import secrets
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from proxy.json_shapes import loads_or_none, object_of
+
+from tests.e2e.harness import Client, LocalStack, new_client, wait_for
+
+SERVER_WITH_A_SECRET = "vault"
+SECRET = "openai-proxy/vault"
+
+
+@dataclass
+class FaultyStack:
+    """A running stack, and the file that says which of its calls to AWS go wrong."""
+
+    stack: LocalStack
+    faults: Path
+
+    @contextmanager
+    def going_wrong(self, rule: Mapping[str, Any]) -> Iterator[None]:
+        """The calls that `rule` means go wrong, for a while."""
+        self._write([dict(rule)])
+        try:
+            yield
+        finally:
+            self._write([])
+
+    def _write(self, rules: list[dict[str, Any]]) -> None:
+        new = self.faults.with_suffix(".new")
+        new.write_text(yaml.safe_dump(rules))
+        new.replace(self.faults)
+
+    def forget(self) -> None:
+        """End every sandbox: the next one remembers no key, no token, no price and no failure."""
+        sandboxes = self.stack.children("proxy.runtime")
+        for pid in sandboxes:
+            os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: not set(sandboxes) & set(self.stack.children("proxy.runtime")), "the end of the sandboxes")
+
+    def messages(self, name: str, since: int) -> set[str]:
+        """The messages in a log, from the byte `since` on."""
+        found: set[str] = set()
+        for line in self.log(name).read_bytes()[since:].splitlines():
+            message = object_of(loads_or_none(line[max(line.find(b"{"), 0) :])).get("message")
+            if isinstance(message, str):
+                found.add(message)
+        return found
+
+    def log(self, name: str) -> Path:
+        """The log file of one part of the stack."""
+        return self.stack.folder / "logs" / f"{name}.log"
+
+
+def client_with(stack: LocalStack, **fields: Any) -> Client:
+    """A new client whose key has these fields."""
+    client = new_client(stack)
+    if fields:
+        stack.table("KEYS_TABLE").update_item(
+            Key={"key_hash": client.key_hash},
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in fields),
+            ExpressionAttributeNames={f"#{name}": name for name in fields},
+            ExpressionAttributeValues={f":{name}": value for name, value in fields.items()},
+        )
+    return client
+
+
+def chat(text: str = "Hello", **more: Any) -> dict[str, Any]:
+    return {"model": "demo", "temperature": 0, "messages": [{"role": "user", "content": text}]} | more
+
+
+def seen(answer: httpx.Response) -> str:
+    """What a client sees: the status, and the code of an error."""
+    if answer.status_code == 200:
+        return "200"
+    return f"{answer.status_code} {answer.json()['error']['code']}"
+
+
+@dataclass
+class Driven:
+    """What a driver has prepared: the client, and the request during which the call goes wrong."""
+
+    client: Client
+    ask: Callable[[], httpx.Response]
+
+
+def _with_key(faulty: FaultyStack, **fields: Any) -> Driven:
+    client = client_with(faulty.stack, **fields)
+    return Driven(client, lambda: client.post("demo/v1/chat/completions", json=chat()))
+
+
+def _known_key(faulty: FaultyStack, **fields: Any) -> Driven:
+    """A client that the authorizer has let in before."""
+    driven = _with_key(faulty, **fields)
+    client = driven.client
+    wait_for(lambda: client.post("demo/v1/chat/completions", json=chat()).status_code == 200, "a first answer")
+    return driven
+
+
+def _limited(faulty: FaultyStack) -> Driven:
+    return _known_key(faulty, rpm=100, parallel=2)
+
+
+def _budgeted(faulty: FaultyStack) -> Driven:
+    return _with_key(faulty, budget_day=1000)
+
+
+def _caching(faulty: FaultyStack) -> Driven:
+    driven = _known_key(faulty, cache={"mode": "on", "ttl": 3600})
+    text = secrets.token_hex(8)
+    return Driven(driven.client, lambda: driven.client.post("demo/v1/chat/completions", json=chat(text)))
+
+
+def _cached_object(faulty: FaultyStack) -> Driven:
+    """An answer so large that its body is kept in the bucket."""
+    driven = _known_key(faulty, cache={"mode": "on", "ttl": 3600})
+    text = " ".join(secrets.token_hex(16) for _ in range(12_000))
+
+    def ask() -> httpx.Response:
+        return driven.client.post("demo/v1/chat/completions", json=chat(text))
+
+    wait_for(lambda: ask().headers.get("x-cache") == "HIT", "a hit")
+    faulty.forget()
+    return Driven(driven.client, ask)
+
+
+def _large_answer(faulty: FaultyStack) -> Driven:
+    driven = _known_key(faulty, cache={"mode": "on", "ttl": 3600})
+    text = " ".join(secrets.token_hex(16) for _ in range(12_000))
+    return Driven(driven.client, lambda: driven.client.post("demo/v1/chat/completions", json=chat(text)))
+
+
+def _secret(faulty: FaultyStack) -> Driven:
+    client = client_with(faulty.stack)
+    return Driven(client, lambda: client.post(f"{SERVER_WITH_A_SECRET}/v1/chat/completions", json=chat()))
+
+
+def _receipt(faulty: FaultyStack) -> Driven:
+    driven = _known_key(faulty)
+    client = driven.client
+    (entry,) = client.wait_for_entries(1)
+    url, headers = f"{faulty.stack.url}v1/receipts/{entry['sk']}", {"authorization": f"Bearer {client.key}"}
+    return Driven(client, lambda: httpx.get(url, headers=headers, timeout=60))
+
+
+DRIVERS: Mapping[str, Callable[[FaultyStack], Driven]] = {
+    "new key": _with_key,
+    "known key": _known_key,
+    "limited key": _limited,
+    "key with a budget": _budgeted,
+    "key with a cache": _caching,
+    "cached object": _cached_object,
+    "large answer": _large_answer,
+    "server with a secret": _secret,
+    "receipt": _receipt,
+}
