@@ -41,7 +41,7 @@ def faulty_stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
 def started(folder: Path, policy: str) -> FaultyStack:
     names: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
-    ports = dict(zip(names, free_ports(3), strict=True))
+    ports: dict[str, int] = dict(zip(names, free_ports(3), strict=True))
     faults, servers = folder / "faults.yaml", folder / "servers.yaml"
     faults.write_text("[]")
     url = f"http://127.0.0.1:{ports['DEMO_PORT']}/v1"
