@@ -5,7 +5,8 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,14 @@ def seen(answer: httpx.Response) -> str:
 
 @dataclass
 class Driven:
-    """What a driver has prepared: the client, and the request during which the call goes wrong."""
+    """What a driver has prepared: the client, and the request during which the call goes wrong.
+
+    `settled` says whether everything has come to its end that the request is to bring about later.
+    """
 
     client: Client
     ask: Callable[[], httpx.Response]
+    settled: Callable[[], bool] | None = None
 
 
 def _with_key(faulty: FaultyStack, **fields: Any) -> Driven:
@@ -111,13 +116,27 @@ def _limited(faulty: FaultyStack) -> Driven:
 
 
 def _budgeted(faulty: FaultyStack) -> Driven:
-    return _with_key(faulty, budget_day=1000)
+    driven = _with_key(faulty, budget_day=1000)
+    client = driven.client
+
+    def settled() -> bool:
+        """Whether the budget has what the ledger says, and nothing is reserved any more."""
+        spent = sum((entry["cost"] for entry in client.entries()), Decimal(0))
+        pk = f"limits#{client.key_hash[:12]}"
+        counter = faulty.stack.table("LIMITS_TABLE").get_item(Key={"pk": pk}, ConsistentRead=True).get("Item", {})
+        return spent > 0 and counter.get("day_cost") == counter.get("day_spent") == spent and not counter["live"]
+
+    return replace(driven, settled=settled)
 
 
 def _caching(faulty: FaultyStack) -> Driven:
     driven = _known_key(faulty, cache={"mode": "on", "ttl": 3600})
     text = secrets.token_hex(8)
-    return Driven(driven.client, lambda: driven.client.post("demo/v1/chat/completions", json=chat(text)))
+
+    def ask() -> httpx.Response:
+        return driven.client.post("demo/v1/chat/completions", json=chat(text))
+
+    return Driven(driven.client, ask, lambda: ask().headers.get("x-cache") == "HIT")
 
 
 def _cached_object(faulty: FaultyStack) -> Driven:

@@ -25,7 +25,7 @@ class Line:
     """What faults of one kind do to one call.
 
     `client` is what the client sees: a status, and the code of an error. `recorded` is the outcome in the ledger and
-    what its entry says of limits; "" where there is no entry. `log` is the message of the log line; "" for none.
+    what its entry says of limits; "" where there is none. `log` is the message of the log line; "" for none.
     """
 
     faults: tuple[str, ...]
@@ -54,6 +54,10 @@ class Call:
 
 
 ALL = LATE + REFUSED + FOR_GOOD + ODD + GONE
+_AFTERWARDS = (
+    "Nothing: it is done after the request, from the event, and again from its queue until it has succeeded. "
+    "What fails five times lies in the dead-letter queue."
+)
 _OUTAGE = LATE + REFUSED + ODD + GONE
 CALLS: tuple[Call, ...] = (
     Call(
@@ -120,6 +124,30 @@ CALLS: tuple[Call, ...] = (
         "Reading a receipt",
         *("dynamodb:GetItem", "CostsTable", "proxy", "receipt", "At most 2 s."),
         (Line(ALL, "503 receipts_unavailable", "", "", ""),),
+    ),
+    Call(
+        "Writing the ledger",
+        *("dynamodb:TransactWriteItems", "CostsTable", "functions", "known key", _AFTERWARDS),
+        (Line(ALL, "200", "completed", "", ""),),
+        times=1,
+    ),
+    Call(
+        "Settling a budget",
+        *("dynamodb:TransactWriteItems", "LimitsTable", "functions", "key with a budget", _AFTERWARDS),
+        (Line(ALL, "200", "completed", "", ""),),
+        times=1,
+    ),
+    Call(
+        "Writing metrics",
+        *("cloudwatch:PutMetricData", "", "functions", "known key", _AFTERWARDS),
+        (Line(ALL, "200", "completed", "", ""),),
+        times=1,
+    ),
+    Call(
+        "Storing a cached answer",
+        *("dynamodb:PutItem", "CacheTable", "functions", "key with a cache", _AFTERWARDS),
+        (Line(ALL, "200", "completed", "", ""),),
+        times=1,
     ),
 )
 

@@ -49,6 +49,9 @@ def started(folder: Path, policy: str) -> FaultyStack:
     servers.write_text((ROOT / "openai_servers.yaml").read_text() + vault)
     options = ("--faults", str(faults), "--servers-file", str(servers), "--parameters")
     stack = start(folder / "stack", *options, f"LimitsFailurePolicy={policy}", ports=ports)
+    queues = stack.aws("sqs")
+    for queue in queues.list_queues()["QueueUrls"]:  # what fails comes again after seconds, not minutes
+        queues.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "5"})
     stack.aws("secretsmanager").create_secret(Name=SECRET, SecretString=demo_token(stack))
     return FaultyStack(stack, faults)
 
@@ -92,7 +95,10 @@ def test_a_call_that_goes_wrong(
     if line.recorded:
         entries = driven.client.wait_for_entries(before + 1)
         newest = max(entries, key=lambda entry: entry["sk"])
+        assert len(entries) == before + 1
         assert line.recorded == ", ".join(
             [newest["outcome"], *([f"limits {newest['limits']}"] if "limits" in newest else [])]
         )
+    if driven.settled:
+        wait_for(driven.settled, "what is done after the request")
     driven.client.close()
