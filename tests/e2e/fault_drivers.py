@@ -3,7 +3,7 @@
 import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -28,7 +28,7 @@ class FaultyStack:
     faults: Path
 
     @contextmanager
-    def going_wrong(self, rule: Mapping[str, Any]) -> Iterator[None]:
+    def going_wrong(self, rule: Mapping[str, Any]) -> Generator[None]:
         """The calls that `rule` means go wrong, for a while."""
         self._write([dict(rule)])
         try:
