@@ -4,6 +4,7 @@ It still frames events, which error frames and comments need, and publishes its 
 """
 
 import os
+from typing import Any
 
 from proxy import relay
 from proxy.body import OutgoingBody, RequestBody
@@ -25,16 +26,16 @@ class _Blind(Meter):
         """Look away."""
         return chunk
 
-    def end(self) -> None:
+    def end(self, document: Any = None) -> None:
         """Nothing was kept."""
 
 
 class _AskingForNothing(RequestBody):
     """A body of an operation that the proxy does not know: it asks no usage then, and has none to hide."""
 
-    def outgoing(self, *arguments: str, **named: str) -> OutgoingBody:
+    def outgoing(self, default_model: str, replacement: str = "", *, asks_usage: bool = True) -> OutgoingBody:
         self._operation = "other"
-        body = super().outgoing(*arguments, **named)
+        body = super().outgoing(default_model, replacement, asks_usage=asks_usage)
         assert not body.asks_usage_unasked
         return body
 

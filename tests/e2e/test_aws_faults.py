@@ -11,13 +11,20 @@ import pytest
 
 from bench.processes import free_ports
 from tests.e2e.fault_drivers import DRIVERS, SECRET, SERVER_WITH_A_SECRET, FaultyStack, seen
-from tests.e2e.faults_table import CALLS, PAGE, Call, Line, page
+from tests.e2e.faults_table import CALLS, Call, Line
 from tests.e2e.harness import ROOT, LocalStack, start, wait_for
 
 _LATE_SECONDS = 30
 """Longer than anything here waits for AWS, with an emulator too."""
 _CHOSEN = ("lambda:Invoke unavailable", "dynamodb:GetItem html", "dynamodb:UpdateItem lost", "events:PutEvents object")
 CASES = [(call, line, fault) for call in CALLS for line in call.lines for fault in line.faults]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "fault" in metafunc.fixturenames:
+        tries_all = metafunc.config.getoption("--all-faults")
+        cases = [case for case in CASES if tries_all or f"{case[0].action} {case[2]}" in _CHOSEN]
+        metafunc.parametrize(("call", "line", "fault"), cases, ids=[name_of(*case) for case in cases])
 
 
 def name_of(call: Call, line: Line, fault: str) -> str:
@@ -62,22 +69,9 @@ def demo_token(stack: LocalStack) -> str:
     return listed.rpartition("demo:")[2].partition("token: ")[2].split()[0]
 
 
-def test_the_page_says_what_the_table_says(request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--write-page"):
-        PAGE.write_text(page())
-    assert PAGE.read_text() == page()
-
-
-@pytest.mark.parametrize(("call", "line", "fault"), CASES, ids=[name_of(*case) for case in CASES])
 def test_a_call_that_goes_wrong(
-    faulty_stacks: Callable[[str], FaultyStack],
-    request: pytest.FixtureRequest,
-    call: Call,
-    line: Line,
-    fault: str,
+    faulty_stacks: Callable[[str], FaultyStack], call: Call, line: Line, fault: str
 ) -> None:
-    if not request.config.getoption("--all-faults") and f"{call.action} {fault}" not in _CHOSEN:
-        pytest.skip("make faults tries it")
     faulty = faulty_stacks(line.policy or "open")
     faulty.forget()
     driven = DRIVERS[call.driver](faulty)

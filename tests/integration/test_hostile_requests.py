@@ -520,6 +520,7 @@ def test_a_server_gets_a_packed_body_as_it_was(watched: Watched, door: str) -> N
         ("gzip", gzip.compress(b'{"model": "forbidden"}'), 403, "model_not_allowed"),
         ("gzip", gzip.compress(b'{"model": "allowed", "model": "forbidden"}'), 400, "invalid_json"),
     ],
+    ids=["br", "broken", "bomb", "model", "twice"],
 )
 def test_a_packed_body_passes_no_check_unseen(
     proxy_for: ProxyFor, encoding: str, body: bytes, status: int, code: str

@@ -202,10 +202,10 @@ class Failing(FakeCostsTable):
         self.items = table.items
         self._errors = list(errors)
 
-    def transact_write_items(self, **request: Any) -> None:
+    def transact_write_items(self, **request: Any) -> dict[str, Any]:
         if self._errors:
             raise self._errors.pop(0)
-        super().transact_write_items(**request)
+        return super().transact_write_items(**request)
 
 
 THROTTLED = ClientError({"Error": {"Code": "ThrottlingException"}}, "TransactWriteItems")
