@@ -1,6 +1,6 @@
 """Servers that break off, fall silent or speak no HTTP: a client must be able to tell, and must not wait for ever."""
 
-from conformance.case import Ask, Case, Sees, Told
+from conformance.case import Ask, Case, Sees, Told, Usage
 from conformance.cases.streams import CHAT, COMPLETED, unchanged
 from conformance.chat import (
     BEGINNING,
@@ -43,7 +43,7 @@ def broken(
     whole: tuple[bytes, ...] = BEGINNING,
     code: str | tuple[str, ...] = BROKEN_OFF,
     ask: Ask = CHAT,
-    usage: tuple[int, int] | None = None,
+    usage: Usage = "unknown",
     **reply: object,
 ) -> Case:
     """A stream that ends before its end: what came `whole`, then an error frame and the end mark."""
@@ -52,7 +52,7 @@ def broken(
         about,
         Reply(steps, **reply),  # pyright: ignore[reportArgumentType]
         Sees(body=b"".join(whole), broken_off=code, headers={"content-type": "text/event-stream.*"}),
-        Told("InferenceFailed", code if isinstance(code, str) else None, usage or "unknown"),
+        Told("InferenceFailed", code if isinstance(code, str) else None, usage),
         ask,
     )
 
@@ -89,6 +89,7 @@ def _dripping(piece: bytes, end: bytes) -> tuple[Step, ...]:
 
 _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: " + EVENT_STREAM.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
 _DOCUMENT = completion()
+_NOISE, _AUDIO = b"\x00\xff" * 50_000, "audio/mpeg"
 
 _HELD_BACK = Told("InferenceFailed", BROKEN_OFF)
 
@@ -198,7 +199,7 @@ CASES = (
         WHOLE,
     ),
     _cut_document(
-        "reset-binary", "a download is reset", Reply((b"\x00\xff" * 500, Act.RESET), content_type="audio/mpeg")
+        "reset-binary", "a download is reset", Reply((_NOISE, Wait(0.5), Act.RESET), content_type="audio/mpeg")
     ),
     refused("cut-before-status", "the connection is closed instead of an answer", b"", Act.CUT),
     refused("reset-before-status", "the connection is reset instead of an answer", b"", Act.RESET),
@@ -228,7 +229,7 @@ CASES = (
         status=504,
         ask=IMPATIENT,
     ),
-    broken("silence-after-headers", "nothing comes behind the headers", (Act.SILENCE,), (), TIMEOUT, IMPATIENT),
+    broken("silence-after-headers", "nothing comes behind the headers", (Act.SILENCE,), (), TIMEOUT, IMPATIENT, "none"),
     broken("stall", "nothing more comes in mid-stream", (*BEGINNING, Act.SILENCE), code=TIMEOUT, ask=IMPATIENT),
     broken(
         "stall-in-event",

@@ -166,10 +166,10 @@ CASES = (
     ),
     _refused(
         "path-with-encoded-slash",
-        "a path with an encoded slash",
+        "a path with an encoded slash that is in no model's name",
         404,
         "unknown_path",
-        _from_root("/{server}/v1/models/a%2Fb"),
+        _from_root("/{server}/v1/files/a%2Fb"),
     ),
     Case(
         "request-too-large",

@@ -255,12 +255,12 @@ def test_why_an_answer_is_not_kept_is_logged(capsys: pytest.CaptureFixture[str])
     assert (line["level"], line["reason"]) == ("INFO", "searched")
 
 
-def test_half_a_character_in_a_models_name_is_no_name() -> None:
+def test_half_a_character_in_a_models_name_is_replaced() -> None:
     body = json.dumps({**ANSWER, "model": "m\ud83d"}).encode()
     with caches(lambda connection, _: connection.answer(body)) as cached:
         proxied = cached.proxy()
         assert [ask(proxied).body for _ in range(2)] == [body, body]
-    assert [data["response"]["model"] for data in cached.bus.captured] == [None]
+    assert [data["response"]["model"] for data in cached.bus.captured] == ["m\ufffd"]
     assert [status for status, _ in cached.bus.uses] == ["MISS", "HIT"]
 
 
