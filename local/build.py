@@ -63,6 +63,8 @@ async def build(settings: Settings) -> None:
     environment = tool_environment(settings)
     parameters = [f"{name}={value}" for name, value in settings.build_parameters.items()]
     async with _locked(settings.build):
+        if is_current(settings):
+            return  # another stack, which may be using it by now, has built it meanwhile
         command = (settings.sam, "build", "--template-file", ROOT / "template.yaml", "--build-dir", settings.build)
         await run((*command, "--parameter-overrides", *parameters), environment, ROOT, settings.log("build"))
         (settings.build / _STAMP).write_text(wanted)

@@ -45,7 +45,7 @@ FAULTS: Mapping[str, str] = {
 }
 _CALLERS = ("proxy", "functions")
 _NAMES = ("call", "resource", "of", "fault", "seconds", "share", "skip", "times", "from", "for")
-_LONGEST = 86400.0
+_LARGEST = 1_000_000.0
 
 
 class FaultsFileError(Exception):
@@ -125,7 +125,7 @@ def _one_of(fields: Mapping[str, Any], name: str, where: str, allowed: tuple[str
     return str(value)
 
 
-def _number(fields: Mapping[str, Any], name: str, where: str, default: float, most: float = _LONGEST) -> float:
+def _number(fields: Mapping[str, Any], name: str, where: str, default: float, most: float = _LARGEST) -> float:
     value = fields.get(name, default)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not (0 <= value <= most or value == default):

@@ -50,7 +50,7 @@ class Call:
     """The longest time that its failure adds to a request."""
     lines: tuple[Line, ...]
     skip: int = 0
-    times: int = 1_000_000
+    times: int = 10_000
 
 
 ALL = LATE + REFUSED + FOR_GOOD + ODD + GONE
