@@ -24,7 +24,7 @@ _REPLACEMENTS: dict[str, tuple[Headers, bytes]] = {
     "object": ([("content-type", "application/x-amz-json-1.0")], b"{}"),
     "html": ([("content-type", "text/html")], b"<!doctype html><title>A proxy in between</title><p>Hello."),
 }
-_DRIP_SECONDS = 0.05
+_DRIP_SECONDS = 0.25
 
 
 async def inject(rule: Rule, call: AwsCall, exchange: Exchange, execute: Execute) -> None:

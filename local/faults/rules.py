@@ -33,7 +33,7 @@ FAULTS: Mapping[str, str] = {
     "reset": "the connection is closed before the call is executed",
     "lost": "the call is executed, then the connection is closed without an answer",
     "cut": "the call is executed, and half of its answer comes",
-    "drip": "the call is executed, and its answer comes byte by byte, one every 50 ms",
+    "drip": "the call is executed, and its answer comes byte by byte, four in a second",
     "empty": "the call is executed, and answered 200 with nothing",
     "object": "the call is executed, and answered 200 with {}",
     "html": "the call is executed, and answered 200 with a web page",

@@ -125,7 +125,7 @@ def _budgeted(faulty: FaultyStack) -> Driven:
         spent = sum((entry["cost"] for entry in client.entries()), Decimal(0))
         pk = f"limits#{client.key_hash[:12]}"
         counter = faulty.stack.table("LIMITS_TABLE").get_item(Key={"pk": pk}, ConsistentRead=True).get("Item", {})
-        return spent > 0 and counter.get("day_cost") == counter.get("day_spent") == spent and not counter["live"]
+        return spent > 0 and counter.get("day_cost") == counter.get("day_spent") == spent and not counter.get("live")
 
     return replace(driven, settled=settled)
 

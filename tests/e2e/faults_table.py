@@ -35,6 +35,8 @@ class Line:
     alarm: str
     policy: str = ""
     """Of LimitsFailurePolicy, where it makes a difference."""
+    when: str = ""
+    """In words, where the faults are not those of whole kinds."""
 
 
 @dataclass(frozen=True)
@@ -59,46 +61,54 @@ _AFTERWARDS = (
     "What fails five times lies in the dead-letter queue."
 )
 _OUTAGE = LATE + REFUSED + ODD + GONE
+_NOT_KNOWN = "Requests failed before it was known whose they are"
+_UNCHECKED, _REFUSED = "Limits cannot be checked", "The limits table refuses what the proxy asks"
+_NOT_CONFIRMED, _NOT_PUBLISHED = "An event was not confirmed", "An event was not published"
+_NO_CACHE = "The response cache does not answer"
 CALLS: tuple[Call, ...] = (
     Call(
         "Asking the authorizer",
         *("lambda:Invoke", "AuthorizerFunction", "proxy", "new key", "At most 5 s."),
-        (Line(ALL, "503 authorization_unavailable", "", "", ""),),
+        (Line(ALL, "503 authorization_unavailable", "", _NOT_KNOWN, "unauthorized-failures"),),
     ),
     Call(
         "Reading the client key",
         *("dynamodb:GetItem", "KeysTable", "functions", "new key", "At most 5 s."),
-        (Line(ALL, "503 authorization_unavailable", "", "", ""),),
+        (Line(ALL, "503 authorization_unavailable", "", _NOT_KNOWN, "unauthorized-failures, key-checks-failed"),),
     ),
     Call(
         "Taking a request's share of a key's limits",
-        *("dynamodb:UpdateItem", "LimitsTable", "proxy", "limited key", "At most 1 s."),
+        *("dynamodb:UpdateItem", "LimitsTable", "proxy", "limited key", "At most 2 s."),
         (
-            Line(_OUTAGE, "200", "completed, limits unchecked", "Limits cannot be checked", "", "open"),
-            Line(_OUTAGE, "503 limits_unavailable", "failed", "Limits cannot be checked", "", "closed"),
-            Line(FOR_GOOD, "503 limits_unavailable", "failed", "Limits cannot be checked", "", "open"),
+            Line(_OUTAGE, "200", "completed, limits unchecked", _UNCHECKED, "limits-unchecked", "open"),
+            Line(
+                *(_OUTAGE, "503 limits_unavailable", "failed, limits unchecked", _UNCHECKED),
+                *("limits-unchecked, proxy-failures", "closed"),
+            ),
+            Line(FOR_GOOD, "503 limits_unavailable", "failed, limits unchecked", _REFUSED, "proxy-failures"),
         ),
     ),
     Call(
-        "Giving a place back",
+        "Giving a request's share back",
         *("dynamodb:UpdateItem", "LimitsTable", "proxy", "limited key", "Nothing: the client has its answer."),
-        (Line(ALL, "200", "completed", "A place was not given back", ""),),
+        (Line(ALL, "200", "completed", "A share of limits was not given back", "limits-not-returned"),),
         skip=1,
     ),
     Call(
         "Reading a model's price hint",
         *("dynamodb:GetItem", "LimitsTable", "proxy", "key with a budget", "At most 1 s."),
-        (Line(ALL, "200", "completed", "", ""),),
+        (Line(ALL, "200", "completed", "A price hint cannot be read", ""),),
+        times=1,
     ),
     Call(
         "Reading the response cache",
-        *("dynamodb:GetItem", "CacheTable", "proxy", "key with a cache", "At most 0.5 s."),
-        (Line(ALL, "200", "completed", "The response cache does not answer", ""),),
+        *("dynamodb:GetItem", "CacheTable", "proxy", "key with a cache", "At most 0.2 s."),
+        (Line(ALL, "200", "completed", _NO_CACHE, ""),),
     ),
     Call(
         "Taking a lease of the response cache",
-        *("dynamodb:PutItem", "CacheTable", "proxy", "key with a cache", "At most 0.5 s."),
-        (Line(ALL, "200", "completed", "The response cache does not answer", ""),),
+        *("dynamodb:PutItem", "CacheTable", "proxy", "key with a cache", "At most 0.2 s."),
+        (Line(ALL, "200", "completed", _NO_CACHE, ""),),
     ),
     Call(
         "Reading a large cached answer",
@@ -106,47 +116,60 @@ CALLS: tuple[Call, ...] = (
         (Line(ALL, "200", "completed", "The object of a cached answer cannot be read", ""),),
     ),
     Call(
-        "Writing a large answer for the response cache",
-        *("s3:PutObject", "", "proxy", "large answer", "Nothing: the client has its answer."),
-        (Line(LATE + REFUSED + FOR_GOOD + GONE, "200", "completed", "An answer was not cached", ""),),
-    ),
-    Call(
         "Publishing a request's events",
         *("events:PutEvents", "", "proxy", "known key", "Nothing: the client has its answer."),
-        (Line(ALL, "200", "", "An event was not published", ""),),
+        (
+            Line(
+                *(("late", "drip", *ODD, "lost"), "200", "completed", _NOT_CONFIRMED, "events-not-published"),
+                when="the bus took them, and its answer does not come, or is none that AWS gives",
+            ),
+            Line(
+                *(("silent", "unavailable", "internal", "reset"), "200", "", _NOT_CONFIRMED, "events-not-published"),
+                when="the bus did not take them, and does not say so for certain",
+            ),
+            Line(
+                *(("throttled", "denied", "invalid"), "200", "", _NOT_PUBLISHED, "events-not-published"),
+                when="the bus refuses them",
+            ),
+        ),
     ),
     Call(
         "Reading a provider token",
         *("secretsmanager:GetSecretValue", "", "proxy", "server with a secret", "At most 5 s."),
-        (Line(ALL, "503 token_unavailable", "failed", "", ""),),
+        (
+            Line(
+                *(ALL, "503 token_unavailable", "failed", "A server's token is unavailable"),
+                "token-unavailable, proxy-failures",
+            ),
+        ),
     ),
     Call(
         "Reading a receipt",
         *("dynamodb:GetItem", "CostsTable", "proxy", "receipt", "At most 2 s."),
-        (Line(ALL, "503 receipts_unavailable", "", "", ""),),
+        (Line(ALL, "503 receipts_unavailable", "failed", "", "proxy-failures"),),
     ),
     Call(
         "Writing the ledger",
         *("dynamodb:TransactWriteItems", "CostsTable", "functions", "known key", _AFTERWARDS),
-        (Line(ALL, "200", "completed", "", ""),),
+        (Line(ALL, "200", "completed", "", "record-cost-age, record-cost-dead-letters"),),
         times=1,
     ),
     Call(
         "Settling a budget",
         *("dynamodb:TransactWriteItems", "LimitsTable", "functions", "key with a budget", _AFTERWARDS),
-        (Line(ALL, "200", "completed", "", ""),),
+        (Line(ALL, "200", "completed", "", "settle-limits-age, settle-limits-dead-letters"),),
         times=1,
     ),
     Call(
         "Writing metrics",
         *("cloudwatch:PutMetricData", "", "functions", "known key", _AFTERWARDS),
-        (Line(ALL, "200", "completed", "", ""),),
+        (Line(ALL, "200", "completed", "", "record-metrics-age, record-metrics-dead-letters"),),
         times=1,
     ),
     Call(
         "Storing a cached answer",
         *("dynamodb:PutItem", "CacheTable", "functions", "key with a cache", _AFTERWARDS),
-        (Line(ALL, "200", "completed", "", ""),),
+        (Line(ALL, "200", "completed", "", "store-response-age, store-response-dead-letters"),),
         times=1,
     ),
 )
@@ -158,7 +181,7 @@ def page() -> str:
     for call in CALLS:
         parts.append(f"## {call.title}\n`{call.action}`, called by the {_CALLERS[call.of]}. {call.added}")
         rows = [
-            f"| {_when(line.faults)}{_policy(line)} | {_code(line.client)} | {line.recorded or 'nothing'} "
+            f"| {line.when or _when(line.faults)}{_policy(line)} | {_code(line.client)} | {line.recorded or 'nothing'} "
             f"| {line.log or 'none'} | {line.alarm or 'none'} |"
             for line in call.lines
         ]
