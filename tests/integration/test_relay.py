@@ -27,6 +27,8 @@ def test_a_stream_passes_unchanged_and_its_usage_is_the_event() -> None:
         "audio": {"input_tokens": 0, "output_tokens": 0},
         "image": {"input_tokens": None, "output_tokens": None},
         "duration": None,
+        "reason": None,
+        "cost_reported": None,
         "source": "reported",
     }
     assert data["server"] == {"name": "up"}
