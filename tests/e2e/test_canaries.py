@@ -425,7 +425,7 @@ def test_every_place_was_filled(run: Run):
         assert CONTROL in run.places[place]
     assert "limits#" in run.places["table LimitsTable"]
     assert "A server refused the proxy's token" in run.places["log file proxy.log"]
-    assert "A server's token was not found" in run.places["log file proxy.log"]
+    assert "A server's token is unavailable" in run.places["log file proxy.log"]
     assert hash_client_key(run.canaries["expired key"])[:12] in run.places["log group authorizer"]
 
 

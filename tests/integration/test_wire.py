@@ -47,8 +47,9 @@ class Peer:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                self._run(self._serve, self._listener.accept()[0])
+                sock = self._listener.accept()[0]
                 self.connections += 1
+                self._run(self._serve, sock)
 
     def _serve(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError), sock:
