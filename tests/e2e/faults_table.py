@@ -197,8 +197,8 @@ This page is for whoever runs the proxy. For each call that it makes to AWS, the
 is slow, refused, answered oddly or cut off: what the client sees, the longest time it costs, what is recorded, and
 which alarm tells.
 
-Every line is tried by a test: `make faults` starts the local stack, puts each fault in front of the embedded AWS and
-compares what it sees with this page. With an emulator the proxy waits longer than the times given here, which hold on
+`make faults` tries every line: it starts the local stack, puts each fault in front of the embedded AWS and compares
+what it sees with this page. `make test` tries a few. With an emulator the proxy waits longer than the times given here, which hold on
 AWS. You can try faults of your own with `make run FAULTS=faults.yaml` ([how](local.md#faults-of-aws)).
 """
 
