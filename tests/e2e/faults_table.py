@@ -198,8 +198,8 @@ is slow, refused, answered oddly or cut off: what the client sees, the longest t
 which alarm tells.
 
 `make faults` tries every line: it starts the local stack, puts each fault in front of the embedded AWS and compares
-what it sees with this page. `make test` tries a few. With an emulator the proxy waits longer than the times given here, which hold on
-AWS. You can try faults of your own with `make run FAULTS=faults.yaml` ([how](local.md#faults-of-aws)).
+what it sees with this page. `make test` tries a few. With an emulator the proxy waits longer than the times given here,
+which hold on AWS. You can try faults of your own with `make run FAULTS=faults.yaml` ([how](local.md#faults-of-aws)).
 """
 
 
