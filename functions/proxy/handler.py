@@ -38,6 +38,7 @@ from proxy.tokens import ProviderTokens
 from proxy.upstream import HttpTransport, Timeouts
 
 if TYPE_CHECKING:  # loaded only where it is switched on, or by the runtime
+    from proxy.limits_renewal import Renewals
     from proxy.playground import Playground
     from proxy.response_cache import ResponseCache
     from proxy.runtime_api import Invocation, ResponseStream
@@ -61,9 +62,17 @@ def _failure_policy(text: str) -> FailurePolicy:
     return "closed"
 
 
-def _limits(aws: Aws, environ: Mapping[str, str], timeout: float) -> LimitsTable:
-    policy = _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open"))
-    return LimitsTable(aws, environ["LIMITS_TABLE"], policy, timeout=timeout)
+def _limits(aws: Aws, environ: Mapping[str, str], timeout: float, another: Callable[[], Aws]) -> LimitsTable:
+    """`another` makes the calls of another thread."""
+    policy, table = _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open")), environ["LIMITS_TABLE"]
+
+    @functools.cache
+    def renewals() -> "Renewals":
+        from proxy.limits_renewal import Renewals  # noqa: PLC0415  # only keys with something to give back need it
+
+        return Renewals(another(), table, timeout)
+
+    return LimitsTable(aws, table, policy, timeout=timeout, renewals=renewals)
 
 
 def _playground(switch: str | None) -> "Playground | None":
@@ -93,6 +102,10 @@ class Application:
         patience, limits_patience = (20.0, 5.0) if endpoint else (5.0, 1.0)  # an emulator has a pace of its own
         credentials, post = _credentials(environ, self._transport), self._transport.post
         aws = Aws(post, credentials, region, endpoint, patience, post_once=self._transport.post_once)
+
+        def of_a_thread() -> Aws:
+            return Aws(self._transport.sibling().post, credentials, region, endpoint)
+
         self._tokens = ProviderTokens(aws, environ, environ.get("PROVIDER_TOKENS_SECRET"))
         authorizer = Authorizer(
             aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))
@@ -106,7 +119,7 @@ class Application:
         self.relay = Relay(
             Routes(servers),
             self._doorkeeper,
-            _limits(aws, environ, limits_patience),
+            _limits(aws, environ, limits_patience, of_a_thread),
             Attempts(self._transport, self._tokens, Breakers()),
             OwnPaths(ModelList(servers, self._transport, self._tokens), Receipts(aws, environ["COSTS_TABLE"])),
             Records(

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from openai_proxy.usage import Usage
 
@@ -33,10 +33,13 @@ from proxy.limits_item import (
     renewal,
     taking,
 )
-from proxy.limits_share import CAREFUL, Held, Taken, giving_back, share_of
+from proxy.limits_share import CAREFUL, LEASE_SECONDS, Held, Taken, giving_back, share_of
 from proxy.log import log
 from proxy.price_hints import PriceHints
 from proxy.routing import Candidate
+
+if TYPE_CHECKING:  # loaded only for a request that is given something back
+    from proxy.limits_renewal import Renewals
 
 _Answer = TypeVar("_Answer")
 
@@ -78,6 +81,7 @@ class LimitsTable:
         clock: Callable[[], float] = time.time,
         timeout: float = 1.0,
         sleep: Callable[[float], None] = time.sleep,
+        renewals: "Callable[[], Renewals] | None" = None,
     ) -> None:
         self._aws = aws
         self._table = table
@@ -87,6 +91,7 @@ class LimitsTable:
         self._sleep = sleep
         self._hints = PriceHints(aws, table, clock, timeout)
         self._marks: dict[str, str] = {}
+        self._renewals = renewals
 
     def take(
         self, limits: Limits, inference_id: str, body: RequestBody, candidates: Sequence[Candidate], deadline: float
@@ -94,15 +99,19 @@ class LimitsTable:
         """Take a request's share. Never raises: what it returns says whether the request is `refused`, and why."""
         prices = self._hints.of(candidates[0], body.model or "") if limits.has_budget else CAREFUL
         now = self._clock()
-        end = _own_deadline(candidates, now, deadline) + _LEASE_MARGIN if limits.are_given_back else now + _MARK_KEPT
+        last = _own_deadline(candidates, now, deadline) + _LEASE_MARGIN if limits.are_given_back else now + _MARK_KEPT
+        end = min(last, now + LEASE_SECONDS) if self._renewals else last
         share = share_of(limits, body, prices, lease_of(inference_id), int(end))
         taken = Taken(limits, Windows.of(now), share, {}, prices)
         calls = _Calls(self._timeout, _TIMEOUTS_OF_TAKE, deadline)
         try:
-            return self._take(taken, share, calls)
+            taken = self._take(taken, share, calls)
         except (AwsError, *_DAMAGES) as error:
             unchecked = replace(taken, share=share if calls.in_doubt else None, is_checked=False)
             return replace(unchecked, refused=self._judged(error, limits))
+        if self._renewals and limits.are_given_back and not taken.refused:
+            self._renewals().begin(limits, share.lease, share.lease_end, int(last))
+        return taken
 
     def release(self, taken: Taken, usage: Usage, until: float) -> Taken:
         """Give back what a request has taken, and correct what it has cost; `until` is in Unix seconds.
@@ -113,6 +122,8 @@ class LimitsTable:
         if share is None or not taken.limits.are_given_back:
             return taken
         calls = _Calls(self._timeout, _TIMEOUTS_OF_RELEASE, until)
+        if self._renewals:
+            share = replace(share, lease_end=max(share.lease_end, self._renewals().stop(share.lease)))
         try:
             return self._release(taken, share, usage, calls)
         except (AwsError, *_DAMAGES) as error:

@@ -24,6 +24,9 @@ _MOST_COST = Decimal(1_000_000)
 _SMALLEST = Decimal("1e-12")
 _NOTHING = Decimal(0)
 
+LEASE_SECONDS = 30
+"""How long a lease is that is renewed while its request runs: so long the place of a sandbox that dies stays taken."""
+
 LeaseState = Literal["held", "returned", "doubtful"]
 """`held`: it was not given back, if it is there at all; `returned`: it was, and what the request has cost is reserved
 in its place; `doubtful`: it was given back, or it is still there, because the answer was lost."""
@@ -143,6 +146,14 @@ class Held:
             text_of(item, "day") == windows.day,
             text_of(item, "month") == windows.month,
         )
+
+
+def renewing(limits: Limits, lease: str, end: int) -> dict[str, Any]:
+    """The update with which the lease of a request that still runs ends at `end` (Unix seconds), if it is there."""
+    update, own = Update(), {"lease": lease}
+    update.needs("attribute_exists(#live.#lease)", names=own)
+    update.sets(f"#live.#lease{'.#end' if limits.has_budget else ''} = :end", {"end": end}, own)
+    return update.request()
 
 
 def giving_back(taken: Taken, share: Share, usage: Usage, held: Held) -> dict[str, Any]:

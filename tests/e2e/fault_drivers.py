@@ -142,21 +142,20 @@ def _caching(faulty: FaultyStack) -> Driven:
 
 def _cached_object(faulty: FaultyStack) -> Driven:
     """An answer so large that its body is kept in the bucket."""
-    driven = _known_key(faulty, cache={"mode": "on", "ttl": 3600})
-    text = " ".join(secrets.token_hex(16) for _ in range(12_000))
-
-    def ask() -> httpx.Response:
-        return driven.client.post("demo/v1/chat/completions", json=chat(text))
-
-    wait_for(lambda: ask().headers.get("x-cache") == "HIT", "a hit")
+    driven = _large_answer(faulty)
+    wait_for(lambda: driven.ask().headers.get("x-cache") == "HIT", "a hit")
     faulty.forget()
-    return Driven(driven.client, ask)
+    return replace(driven, settled=None)
 
 
 def _large_answer(faulty: FaultyStack) -> Driven:
-    driven = _known_key(faulty, cache={"mode": "on", "ttl": 3600})
-    text = " ".join(secrets.token_hex(16) for _ in range(12_000))
-    return Driven(driven.client, lambda: driven.client.post("demo/v1/chat/completions", json=chat(text)))
+    client = client_with(faulty.stack, cache={"mode": "on", "ttl": 3600})
+    texts = [secrets.token_hex(8) for _ in range(96)]
+
+    def ask() -> httpx.Response:
+        return client.post("demo/v1/embeddings", json={"model": "demo", "dimensions": 1024, "input": texts})
+
+    return Driven(client, ask, lambda: ask().headers.get("x-cache") == "HIT")
 
 
 def _secret(faulty: FaultyStack) -> Driven:

@@ -116,6 +116,11 @@ CALLS: tuple[Call, ...] = (
         (Line(ALL, "200", "completed", "The object of a cached answer cannot be read", ""),),
     ),
     Call(
+        "Keeping a large answer for the response cache",
+        *("s3:PutObject", "", "proxy", "large answer", "Nothing: the client has its answer."),
+        (Line(ALL, "200", "completed", "An answer was not cached: its object was not put", ""),),
+    ),
+    Call(
         "Publishing a request's events",
         *("events:PutEvents", "", "proxy", "known key", "Nothing: the client has its answer."),
         (

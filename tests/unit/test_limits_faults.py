@@ -18,7 +18,8 @@ from proxy.body import RequestBody
 from proxy.client_key import Limits
 from proxy.errors import ClientError, LimitError, UnavailableError
 from proxy.limits import FailurePolicy, LimitsTable
-from proxy.limits_share import Taken
+from proxy.limits_renewal import ENDED_EARLY, Renewals
+from proxy.limits_share import Taken, renewing
 from proxy.request import InferenceRequest, Target
 from proxy.routing import Candidate
 from settle_limits.settlement import left_lease_of, settlement_of
@@ -73,13 +74,18 @@ class World:
     policy: FailurePolicy = "open"
     now: float = float(NOON)
     table: LimitsItems = field(default_factory=LimitsItems)
+    renews: bool = False
     costs: Decimal = Decimal(0)
     events: list[Event] = field(default_factory=list[Event])
 
     def __post_init__(self) -> None:
         self.boto3 = AsBoto3(self.table)
         services: Any = self.table
-        self.proxy = LimitsTable(services, "limits", self.policy, lambda: self.now, sleep=lambda _: None)
+        self.renewals = Renewals(services, "limits", 1.0, lambda: self.now, lambda _: None)
+        renewals = (lambda: self.renewals) if self.renews else None
+        self.proxy = LimitsTable(
+            services, "limits", self.policy, lambda: self.now, sleep=lambda _: None, renewals=renewals
+        )
         client: Any = self.boto3
         self._settling = SettlingTable(client, "limits", lambda _: None, lambda: self.now)
 
@@ -89,6 +95,14 @@ class World:
         taken = self.proxy.take(limits or self.limits, request_id, body_of(fields), [UP], self.now + 900)
         self.table.faults = []
         return Request(request_id, taken)
+
+    def pass_by(self, seconds: int, *faults: str) -> None:
+        """Time passes, and every five seconds the sandbox looks after its lease."""
+        self.table.faults = list(faults)
+        for _ in range(0, seconds, 5):
+            self.now += 5
+            self.renewals.look()
+        self.table.faults = []
 
     def end(self, request: Request, *faults: str, usage: Usage = USAGE, is_published: bool = True) -> None:
         if request.taken.refused:
@@ -322,6 +336,96 @@ def test_marks_of_requests_that_are_given_nothing_back_do_not_pile_up() -> None:
     assert len(world.item["took"]) == 1
     other = World(Limits("k", parallel=1), table=world.table, now=world.now)
     assert other.take().taken.refused is None, "a key of the same line, which counts those that run"
+
+
+RENEWED = [Limits("k", parallel=1), Limits("k", parallel=1, budget_day=Decimal(1))]
+
+
+@pytest.mark.parametrize("limits", RENEWED, ids=["parallel", "budget"])
+def test_the_place_of_a_sandbox_that_dies_is_free_within_half_a_minute(limits: Limits) -> None:
+    world = World(limits, renews=True)
+    dead = world.take()
+    world.now += 30
+    assert world.take().taken.refused
+    world.now += 1
+    after = world.take()
+    assert (dead.taken.refused, after.taken.refused) == (None, None)
+    world.end(after)
+    world.settle(*world.events)
+    assert world.item["live"] == []
+    assert not limits.has_budget or world.item["day_cost"] == world.item["day_spent"] == COST
+
+
+@pytest.mark.parametrize("limits", RENEWED, ids=["parallel", "budget"])
+def test_a_request_that_runs_for_long_keeps_its_place_through_an_outage(limits: Limits) -> None:
+    world = World(limits, renews=True)
+    other = World(limits, table=world.table, now=world.now)
+    request = world.take()
+    for minute in range(14):
+        world.pass_by(60, *(["late", "lost"] if minute % 2 else []))
+        other.now = world.now
+        assert other.take().taken.refused, "its place is taken"
+    world.end(request, "late")
+    assert "lease" not in request.taken.to_event() or request.taken.to_event()["lease"] is None
+    world.settle(*world.events)
+    other.now = world.now
+    assert other.take().taken.refused is None
+    assert not limits.has_budget or world.item["day_spent"] == COST
+
+
+def test_a_short_request_costs_no_write_more() -> None:
+    world = World(RENEWED[1], renews=True)
+    request = world.take()
+    before = len(world.table.written)
+    world.pass_by(10)
+    assert len(world.table.written) == before
+    world.pass_by(50)
+    assert len(world.table.written) == before + 4
+    world.end(request)
+    world.pass_by(60)
+    assert len(world.table.written) == before + 5, "what has ended is not renewed"
+
+
+def test_a_lease_is_not_renewed_beyond_its_requests_own_deadline() -> None:
+    world = World(RENEWED[1], renews=True)
+    hasty = candidate("retries: 1, timeouts: {total: 20}")
+    world.proxy.take(world.limits, new_ulid(world.now), body_of(CHAT), [hasty], world.now + 900)
+    world.pass_by(60)
+    world.now += 2
+    assert world.take().taken.refused
+    world.now += 1
+    assert world.take().taken.refused is None
+
+
+@pytest.mark.parametrize("is_published", [True, False])
+def test_a_lease_that_ends_before_its_request_is_told_and_nothing_counts_twice(
+    is_published: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(RENEWED[1], renews=True)
+    other = World(RENEWED[1], table=world.table, now=world.now)
+    request = world.take()
+    world.pass_by(35, *["lost"] * 9)
+    other.now = world.now
+    second = other.take()
+    assert second.taken.refused is None
+    world.pass_by(5)
+    assert ENDED_EARLY in capsys.readouterr().out
+    world.end(request, is_published=is_published)
+    other.end(second)
+    for each in (world, other):
+        each.settle(*each.events)
+    assert world.item["live"] == []
+    assert world.item["day_cost"] == world.item["day_spent"] == COST * (1 + is_published)
+
+
+def test_a_renewal_that_comes_after_the_end_makes_no_place_of_it() -> None:
+    world = World(RENEWED[1], renews=True)
+    request = world.take()
+    assert request.taken.share
+    late = renewing(world.limits, request.taken.share.lease, int(world.now) + 60)
+    world.end(request)
+    held, _ = world.table.update({"Key": {"pk": {"S": ITEM}}, **late})
+    assert (held, world.item["live"]) == (False, [])
 
 
 WRITES = [("rpm", 1, 0), ("tpm", 1, 1), ("parallel", 1, 1), ("budget", 1, 1), ("all", 1, 1)]
