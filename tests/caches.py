@@ -50,7 +50,7 @@ class FakeTable:
             item = self.items.get(key, {})
             return {name: value for name, value in item.items() if projected in (None, name)}
 
-    def put_item(self, arguments: dict[str, Any], timeout: float) -> bool:
+    def put_item(self, arguments: dict[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
         item, values = arguments["Item"], arguments["ExpressionAttributeValues"]
         key = item["cache_key"]["S"]
         with self._lock:
@@ -68,7 +68,8 @@ class FakeTable:
                 self.items[key] = item
             if self.lost:
                 raise self.lost
-            return may
+            wants = "ReturnValuesOnConditionCheckFailure" in arguments
+            return may, known if wants and not may else None
 
     def delete_item(self, arguments: dict[str, Any], timeout: float) -> bool:
         assert arguments["ConditionExpression"] == "#owner = :owner"

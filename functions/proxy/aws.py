@@ -94,9 +94,10 @@ class Aws:
             raise _odd("dynamodb:UpdateItem")
         return held, _item("dynamodb:UpdateItem", answer, "Attributes" if held else "Item")
 
-    def put_item(self, arguments: Mapping[str, Any], timeout: float) -> bool:
-        """PutItem of DynamoDB: whether its condition held."""
-        return self._dynamodb("PutItem", arguments, timeout)[0]
+    def put_item(self, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
+        """PutItem of DynamoDB: whether its condition held, and else the item, where the arguments ask for it."""
+        held, answer = self._dynamodb("PutItem", arguments, timeout)
+        return held, None if held else _item("dynamodb:PutItem", answer, "Item")
 
     def delete_item(self, arguments: Mapping[str, Any], timeout: float) -> bool:
         """DeleteItem of DynamoDB: whether its condition held."""

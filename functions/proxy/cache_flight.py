@@ -27,6 +27,8 @@ class Flight:
     namespace: str = ""
     lease: str = ""
     leads: bool = False
+    since: float = 0.0
+    """When it took the lease, in Unix seconds."""
     headers: Mapping[str, str] | None = None
     """Those of the answer that reach the client, once it has begun."""
     is_private: bool = False

@@ -27,12 +27,19 @@ _FREE = (
 class Lease:
     """A lease that `owner` has until `until` (Unix seconds).
 
-    `event_id` is that of the answer that they have fetched and that is stored soon; "" while they fetch it.
+    `since` is when they took it, and `usual` how many seconds such an answer usually takes; 0.0 where that is not
+    known. `event_id` is that of the answer that they have fetched and that is stored soon; "" while they fetch it.
     """
 
     owner: str
     until: float
+    since: float = 0.0
+    usual: float = 0.0
     event_id: str = ""
+
+
+_UNTOLD = Lease("", float("inf"))
+"""Of somebody, but nothing was said of it."""
 
 
 class CacheTable:
@@ -57,43 +64,32 @@ class CacheTable:
         }
         return _text(self._aws.get_item(arguments, self._timeout), "event_id")
 
-    def lease(self, name: str, owner: str, now: float, seconds: float) -> bool:
-        """Take a lease for so long, if nobody has it: the leave to fetch an answer for all who want it."""
+    def take_lease(self, name: str, lease: Lease, now: float) -> Lease | None:
+        """Take a lease, if nobody has it: the leave to fetch an answer for all who want it. Else: whose it is."""
         arguments = {
             "TableName": self._table,
-            "Item": _lease_item(name, owner, now + seconds),
+            "Item": _lease_item(name, lease),
             "ConditionExpression": _FREE,
             "ExpressionAttributeNames": {"#owner": "owner"},
             "ExpressionAttributeValues": {
                 ":now": _milliseconds(now),
                 ":latest": _milliseconds(now + _LONGEST_LEASE),
                 ":number": {"S": "N"},
-                ":owner": {"S": owner},
+                ":owner": {"S": lease.owner},
             },
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        return self._aws.put_item(arguments, self._timeout)
+        is_taken, item = self._aws.put_item(arguments, self._timeout)
+        return None if is_taken else _lease_in(item or {}, now) or _UNTOLD
 
     def lease_of(self, name: str, now: float) -> Lease | None:
         """The lease that somebody has; nobody has one that cannot be read."""
         arguments = {"TableName": self._table, "Key": _lease_key(name), "ConsistentRead": True}
-        item = self._aws.get_item(arguments, self._timeout)
-        try:
-            until = int(item["lease_until"]["N"]) / 1000
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return None
-        return (
-            Lease(_text(item, "owner"), until, _text(item, "stored_soon"))
-            if now < until <= now + _LONGEST_LEASE
-            else None
-        )
+        return _lease_in(self._aws.get_item(arguments, self._timeout), now)
 
-    def stored_soon(self, name: str, owner: str, event_id: str, until: float) -> None:
-        """Say on a lease, if it is still the owner's, that the answer of this event is on its way into the table."""
-        arguments = {
-            "TableName": self._table,
-            "Item": _lease_item(name, owner, until) | {"stored_soon": {"S": event_id}},
-            **_of_owner(owner),
-        }
+    def stored_soon(self, name: str, lease: Lease) -> None:
+        """Say on a lease, if it is still its owner's, that the answer of its event is on its way into the table."""
+        arguments = {"TableName": self._table, "Item": _lease_item(name, lease), **_of_owner(lease.owner)}
         self._aws.put_item(arguments, self._timeout)
 
     def give_back(self, name: str, owner: str) -> None:
@@ -105,10 +101,28 @@ def _lease_key(name: str) -> dict[str, Any]:
     return {"cache_key": {"S": _LEASE_PREFIX + name}}
 
 
-def _lease_item(name: str, owner: str, until: float) -> dict[str, Any]:
+def _lease_item(name: str, lease: Lease) -> dict[str, Any]:
     """Time to live deletes it, some time after it has ended."""
-    times = {"lease_until": _milliseconds(until), "expires_at": {"N": str(int(until) + 1)}}
-    return {**_lease_key(name), "owner": {"S": owner}, **times}
+    item = {
+        **_lease_key(name),
+        "owner": {"S": lease.owner},
+        "lease_until": _milliseconds(lease.until),
+        "expires_at": {"N": str(int(lease.until) + 1)},
+    }
+    if lease.since:
+        item |= {"since": _milliseconds(lease.since), "usual": _milliseconds(lease.usual)}
+    return item | {"stored_soon": {"S": lease.event_id}} if lease.event_id else item
+
+
+def _lease_in(item: Item, now: float) -> Lease | None:
+    """The lease that an item is; None when it is over, or none that can be read."""
+    until = _seconds(item, "lease_until")
+    if not now < until <= now + _LONGEST_LEASE:
+        return None
+    since, usual = _seconds(item, "since"), _seconds(item, "usual")
+    if not until - _LONGEST_LEASE <= since <= until or not 0 <= usual <= _LONGEST_LEASE:
+        since = usual = 0.0
+    return Lease(_text(item, "owner"), until, since, usual, _text(item, "stored_soon"))
 
 
 def _of_owner(owner: str) -> dict[str, Any]:
@@ -126,3 +140,11 @@ def _milliseconds(moment: float) -> dict[str, str]:
 def _text(item: Item, name: str) -> str:
     """A text of an item; "" for what is none."""
     return text if isinstance(text := object_of(item.get(name)).get("S"), str) else ""
+
+
+def _seconds(item: Item, name: str) -> float:
+    """Milliseconds of an item as seconds; 0.0 for what is no whole number."""
+    try:
+        return int(item[name]["N"]) / 1000
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0.0

@@ -24,7 +24,7 @@ from proxy.cache_item import Stored, Unusable, label_of, stored_of
 from proxy.cache_key import SentRequest, Sharing, UnclearBodyError, keys_of
 from proxy.cache_leases import SHORTEST_LIFE, Leases
 from proxy.cache_policy import Wish, policy_of, refusal, wish_of
-from proxy.cache_table import CacheTable
+from proxy.cache_table import CacheTable, Lease
 from proxy.cache_use import CacheUse
 from proxy.capture import Capture
 from proxy.captured_event import captured_event
@@ -156,8 +156,8 @@ class ResponseCache:
             return None
         found, reason = self._read(flight, wish), None
         may_come = isinstance(found, _Miss) and found.may_come and patience > 0 and not wish.only_if_cached
-        if may_come and not self._leases.take(flight, inference.id, patience, deadline):
-            found, reason = self._wait(flight, wish, inference, patience, deadline), "waited"
+        if may_come and (lease := self._leases.take(flight, inference.id, patience, deadline)):
+            found, reason = self._wait(lease, flight, wish, inference, patience, deadline), "waited"
         if isinstance(found, _Miss):
             inference.cache = CacheUse("MISS", found.reason)
             return None
@@ -195,20 +195,22 @@ class ResponseCache:
             raise Unusable("object") from error
 
     def _wait(
-        self, flight: Flight, wish: Wish, inference: Inference, patience: float, deadline: float
+        self, lease: Lease, flight: Flight, wish: Wish, inference: Inference, patience: float, deadline: float
     ) -> Stored | _Miss:
-        """Somebody else fetches the answer: what comes of it, or `waited` in vain. A lease that ends is taken over."""
+        """The owner of `lease` fetches the answer: what comes of it, or `waited` in vain. It may be taken over."""
         now = self._clock()
         until = min(now + patience, now + _SHARE_OF_TIME * (deadline - now))
         leaders = set[str]()
         inference.wait()
         try:
-            while (seen := self._leases.wait(flight, until, leaders)) != "in_vain":
+            while (seen := self._leases.wait(flight, lease, until, leaders)) != "in_vain":
                 found = self._read(flight, wish, is_consistent=True)
                 if isinstance(found, Stored) or not found.may_come or seen == "stored":
                     return found
-                if self._leases.take(flight, inference.id, patience, deadline):
+                held = self._leases.take(flight, inference.id, patience, deadline)
+                if held is None:
                     return found
+                lease = held
         finally:
             inference.heard()
         return _Miss("waited")

@@ -113,7 +113,7 @@ ITEM = {"pk": {"S": "a"}, "n": {"N": "-1.5"}, "m": {"M": {"l": {"L": [{"BOOL": T
 CALLS: dict[str, tuple[Callable[[Aws], object], Any, object]] = {
     "get_item": (lambda aws: aws.get_item(KEY, 1), {**USED, "Item": ITEM}, ITEM),
     "get_item that is not there": (lambda aws: aws.get_item(KEY, 1), USED, {}),
-    "put_item": (lambda aws: aws.put_item(KEY, 1), USED, True),
+    "put_item": (lambda aws: aws.put_item(KEY, 1), USED, (True, None)),
     "delete_item": (lambda aws: aws.delete_item(KEY, 1), USED, True),
     "update_item": (lambda aws: aws.update_item(KEY, 1), USED, (True, None)),
     "update_item that gives the item": (
@@ -210,7 +210,7 @@ def test_an_item_that_is_none_is_no_answer(item: object) -> None:
 def test_a_condition_that_does_not_hold_is_no_error(item: dict[str, Any], expected: object) -> None:
     answer = {"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "message": "m", **item}
     assert aws(FakeServices(400, answer)).update_item(KEY, 1) == (False, expected)
-    assert aws(FakeServices(400, answer)).put_item(KEY, 1) is False
+    assert aws(FakeServices(400, answer)).put_item(KEY, 1) == (False, expected)
 
 
 def test_a_secret_that_is_no_text_is_another_fault_than_no_answer() -> None:

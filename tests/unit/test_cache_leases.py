@@ -1,0 +1,178 @@
+"""Who waits for another request's answer looks a few times only, and waits hardly longer than it takes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai_proxy.events import Event
+from openai_proxy.ulid import new_ulid
+from proxy.cache_flight import Flight
+from proxy.cache_key import Keys
+from proxy.cache_leases import Leases, pause_after
+from proxy.cache_policy import Policy
+from proxy.cache_table import CacheTable, Lease
+from proxy.capture import Capture
+
+from tests.caches import FakeTable
+
+KEY = "k" * 64
+STORED = 1.0
+"""Seconds until a published answer is in the table, as measured."""
+
+
+class Sandboxes:
+    """Any number of sandboxes with one table, and one clock that pauses move."""
+
+    def __init__(self) -> None:
+        self.now = 2000.0
+        self.table = FakeTable()
+        self._plans: list[tuple[float, Callable[[], object]]] = []
+
+    def sleep(self, seconds: float) -> None:
+        until = self.now + seconds
+        for at, happen in sorted(self._plans, key=lambda plan: plan[0]):
+            if at <= until:
+                self.now = max(self.now, at)
+                happen()
+        self._plans = [plan for plan in self._plans if plan[0] > until]
+        self.now = until
+
+    def leases(self) -> Leases:
+        """Those of another sandbox."""
+        services: Any = self.table
+        return Leases(CacheTable(services, "cache"), lambda: self.now, self.sleep)
+
+    def fetch(self, leases: Leases, seconds: float, wanted: Flight | None = None) -> float:
+        """Begin to fetch an answer in `seconds`: when it will be in the table."""
+        wanted, event_id = wanted or flight(), new_ulid(self.now + seconds)
+        assert leases.take(wanted, "leader", 300, self.now + 900) is None
+        event = Event("ResponseCaptured", event_id, "", "", "", {"expires_at": self.now + 3600})
+        stored: dict[str, Any] = {"cache_key": {"S": KEY}, "event_id": {"S": event_id}}
+        ready = self.now + seconds + STORED
+        self._plans.append((self.now + seconds, lambda: leases.published(wanted, "leader", event)))
+        self._plans.append((ready, lambda: self.table.items.update({KEY: stored})))
+        return ready
+
+    def has_answer_after_waiting(self, leases: Leases) -> bool:
+        """Wait for it, as one who has read the table before: whether it is there then.
+
+        If that took long, the lease is over as it should be, and the item is read without another look.
+        """
+        self.table.calls.clear()
+        lease = leases.take(flight(), "waiter", 300, self.now + 900)
+        assert lease
+        assert leases.wait(flight(), lease, self.now + 300, set()) in ("stored", "over")
+        return KEY in self.table.items
+
+
+def flight(**fields: Any) -> Flight:
+    policy = Policy("client:a", 3600, any_temperature=False)
+    made = Flight(Keys(KEY, KEY), policy, "/chat/completions", "openai", fields, is_stream=True, capture=Capture(1))
+    made.lease = KEY
+    return made
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reads", "longer"), [(0.3, 1, 0.3), (2, 3, 0.3), (7, 5, 1.0), (40, 11, 5.0), (120, 16, 30.0)]
+)
+def test_a_wait_of_unknown_length_is_a_few_reads(seconds: float, reads: int, longer: float) -> None:
+    cached = Sandboxes()
+    ready = cached.fetch(cached.leases(), seconds)
+
+    assert cached.has_answer_after_waiting(cached.leases())
+
+    calls = cached.table.calls
+    assert (calls.count("put"), calls.count("get lease")) == (2, reads), "one attempt to take it, one by who published"
+    assert calls.count("look") <= 3
+    assert "get" not in calls, "while one waits, the whole item is not read"
+    assert cached.now - ready <= longer
+
+
+@pytest.mark.parametrize("usual", [0.2, 1.0, 7.0, 40.0, 120.0])
+@pytest.mark.parametrize(("share", "reads"), [(0.2, 1), (0.6, 2), (1.0, 3), (1.1, 4), (1.5, 7), (2.0, 8)])
+@pytest.mark.parametrize("later", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("who_knows", ["leader", "waiter"])
+def test_where_it_is_known_how_long_it_takes_the_reads_are_fewer(
+    usual: float, share: float, reads: int, later: float, who_knows: str
+) -> None:
+    cached = Sandboxes()
+    leader, waiter = cached.leases(), cached.leases()
+    knowing = leader if who_knows == "leader" else waiter
+    cached.fetch(knowing, usual)
+    cached.sleep(usual + 5)
+    cached.table.items.clear()
+
+    ready = cached.fetch(leader, usual * share)
+    cached.sleep(usual * share * later)
+
+    assert cached.has_answer_after_waiting(waiter)
+    assert cached.table.calls.count("get lease") <= reads
+    assert cached.table.calls.count("look") <= 3
+    assert cached.now - ready <= max(0.5, usual * 0.4)
+
+
+def test_who_comes_when_the_answer_is_published_asks_for_no_lease() -> None:
+    cached = Sandboxes()
+    ready = cached.fetch(cached.leases(), 3)
+    cached.sleep(3.4)
+
+    assert cached.has_answer_after_waiting(cached.leases())
+    assert cached.table.calls == ["put", "look", "look", "look"]
+    assert cached.now - ready <= 0.3
+
+
+def usual_of(cached: Sandboxes) -> float:
+    """What the lease that was taken last says."""
+    return int(cached.table.items[f"lease#{KEY}"]["usual"]["N"]) / 1000
+
+
+def test_a_sandbox_learns_how_long_answers_of_a_kind_take() -> None:
+    cached = Sandboxes()
+    leases, said = cached.leases(), list[float]()
+    kinds = [flight(model="slow"), flight(model="fast"), flight(model=["slow"]), flight(model="x" * 10**6)]
+    for wanted, seconds in [*zip(kinds, (8, 1, 3, 4), strict=True)] * 2 + [(kinds[0], 5)]:
+        cached.fetch(leases, seconds, wanted)
+        said.append(usual_of(cached))
+        cached.sleep(seconds + 5)
+    assert said == [0, 0, 0, 0, 8, 1, 3, 4, 8]
+    for number in range(100):
+        cached.fetch(leases, 1, flight(model=f"model {number}"))
+        cached.sleep(6)
+    cached.fetch(leases, 1, kinds[0])
+    assert usual_of(cached) == 0, "what many others followed on is forgotten"
+
+
+def test_who_has_waited_knows_how_long_it_took() -> None:
+    cached = Sandboxes()
+    leases = cached.leases()
+    cached.fetch(cached.leases(), 12)
+    assert cached.has_answer_after_waiting(leases)
+    cached.sleep(5)
+    cached.fetch(leases, 1)
+    assert usual_of(cached) == 12
+
+
+def test_of_a_lease_of_whom_nothing_is_told_more_is_read_in_a_moment() -> None:
+    cached = Sandboxes()
+    leases, ready = cached.leases(), cached.fetch(cached.leases(), 0.4)
+    assert leases.wait(flight(), Lease("", float("inf")), cached.now + 300, set()) == "stored"
+    assert cached.table.calls.count("get lease") == 1
+    assert cached.now - ready <= 0.3
+
+
+@given(passed=st.floats(0, 1000), usual=st.floats(0, 1000))
+def test_a_pause_is_a_share_of_what_it_takes(passed: float, usual: float) -> None:
+    assert 0.5 <= pause_after(passed, usual) <= max(5, usual / 2, passed / 4)
+
+
+@given(usual=st.floats(0, 900), takes=st.floats(0, 900), offset=st.floats(-5, 5))
+def test_reads_are_few_and_the_answer_is_had_soon(usual: float, takes: float, offset: float) -> None:
+    """Whatever is known, and however far the clocks of two sandboxes are apart."""
+    passed, reads = 0.0, 0
+    while passed < takes:
+        passed += pause_after(passed + offset, usual)
+        reads += 1
+    assert reads <= 28
+    assert passed - takes <= max(6.5, usual / 2 + 5, takes / 3 + 2)
