@@ -20,7 +20,8 @@ MOST_ANSWERS = 1024
 
 _TOKENS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _ANSWERS = ("n", "best_of")
-_NUMBER = re.compile(r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"\+?(\d++(\.\d*+)?|\.\d++)([eE][+-]?\d++)?")
+"""Written so that there is one way to read a text: two would cost the square of the time that megabytes take."""
 
 
 @dataclass(frozen=True, slots=True)

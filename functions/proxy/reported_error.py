@@ -13,6 +13,7 @@ Its one rule: only the places where an answer has its own error are read, so tha
 Everything empty (`null`, `{}`, `""`, `false`, `0`) says that there is none.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ _OF_ANSWERS = ("choices", "output", "data", "delta", "response", "item", "part",
 _ANSWERS = ("response", "error", "chat.completion", "chat.completion.chunk", "text_completion", "list")
 _DEEPEST, _MOST = 6, 16
 """How far an error is read: levels, and members of a list."""
+_MOST_TEXTS = 1000
+"""Lists in lists have millions of them."""
 
 
 class ReportedError(NamedTuple):
@@ -62,10 +65,14 @@ def reported_error(document: Any, event_name: str = "") -> ReportedError | None:
 def message_of(document: Any) -> str:
     """What an error says, in whatever form: every text of it that is meant for people, each once."""
     found: list[str] = []
-    for text in _texts_of(document):
-        clean = text.strip()
+    left = _LONGEST_MESSAGE
+    for text in itertools.islice(_texts_of(document), _MOST_TEXTS):
+        clean = text[:_LONGEST_MESSAGE].strip()
         if clean and not any(clean in other for other in found):
             found.append(clean)
+            left -= len(clean)
+            if left <= 0:
+                break
     return ": ".join(found)[:_LONGEST_MESSAGE]
 
 

@@ -85,6 +85,13 @@ def test_no_body_has_any_other_end_than_counts_within_bounds_or_a_refusal(fields
     assert 0 <= asked.input_tokens <= len(body) + 1000
 
 
+@pytest.mark.parametrize("begin", ["1", "0.", "1e"])
+@pytest.mark.parametrize("end", ["x", ".x"])
+def test_a_text_of_megabytes_that_is_nearly_a_count_is_read_once(begin: str, end: str) -> None:
+    text = begin + "1" * 1_000_000 + end  # what reads it in more than one way does not come back in an hour
+    assert asked_counts({"max_tokens": text, "n": text}) == AskedCounts()
+
+
 def read_or_refuse(body: bytes) -> RequestBody | ClientError:
     try:
         return RequestBody(posted(body), Target("up", "/completions"))

@@ -1,6 +1,8 @@
 """What is an error of a server, in whichever form it comes, and what is none, whatever it looks like."""
 
+import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -183,3 +185,13 @@ def test_what_is_deep_or_long_is_read_in_part() -> None:
 )
 def test_what_an_error_says(document: Any, said: str) -> None:
     assert message_of(document) == said
+
+
+def nested(depth: int, names: Iterator[int]) -> Any:
+    return [nested(depth - 1, names) for _ in range(16)] if depth else f"{next(names):x}"
+
+
+def test_an_error_of_many_texts_costs_no_more_than_its_reading() -> None:
+    said = message_of({"error": {"message": nested(4, itertools.count())}})
+    assert said.startswith("0: 1: 2: 3: ")
+    assert len(said) == 2000
