@@ -15,6 +15,7 @@ from proxy.errors import ProxyError
 from proxy.estimate import ESTIMATED_PATHS, estimated_usage
 from proxy.limits_share import Taken
 from proxy.meter import Meter
+from proxy.reported_cost import with_cost_of_header
 from proxy.request import InferenceRequest, Target
 from proxy.watched_answer import WatchedAnswer
 
@@ -59,6 +60,8 @@ class Inference:
     upstream_waited: float = 0.0
     first_chunk: float = 0.0
     retry_after: float | None = None
+    stated_cost: str = ""
+    """What a header of the answer says that it cost."""
     error: ProxyError | None = None
     content: WatchedAnswer | None = None
     """The answer, where the key's owner asked for content to be logged."""
@@ -201,7 +204,8 @@ class Inference:
     def usage(self) -> Usage:
         """What the server reported; where it should have and did not, an estimate if there is anything to go by."""
         if self._usage is None:
-            self._usage = self._find_usage()
+            usage = self._find_usage()
+            self._usage = with_cost_of_header(usage, self.stated_cost) if self.stated_cost else usage
         return self._usage
 
     @property

@@ -32,6 +32,7 @@ from proxy.model_list import allowed_models
 from proxy.opened_answer import OpenedAnswer
 from proxy.own_paths import OwnPaths
 from proxy.records import Records
+from proxy.reported_cost import HEADER as HEADER_OF_COST
 from proxy.request import InferenceRequest, Target, parse, target_of
 from proxy.routing import Candidate, Routes
 from proxy.sse import EventFrames, WholeChunks
@@ -247,6 +248,7 @@ class Relay:
     def _pass_on(self, opened: OpenedAnswer, body: Iterable[bytes], response: Response, inference: Inference) -> None:
         """The loop that everything else is arranged around: a chunk is only glanced at before it goes out."""
         answer, is_success = opened.answer, opened.status < 400
+        inference.stated_cost = answer.headers.get(HEADER_OF_COST, "")
         inference.meter = meter = Meter(
             opened.content_type,
             inference.uses_tokens and is_success,

@@ -6,15 +6,13 @@ it is never taken for zero, and nothing beyond the bounds of `openai_proxy.usage
 
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from openai_proxy.usage import COST_DECIMALS, MOST_COST, MOST_SECONDS, MOST_TOKENS, Usage
+from openai_proxy.usage import MOST_SECONDS, MOST_TOKENS, Usage
 
 from proxy.json_shapes import object_of
+from proxy.reported_cost import COST_INVALID, LONGEST_NUMBER, cost_of
 
-_LONGEST_NUMBER = 400
-"""Characters of a number in a text that are looked at: more digits than any float has."""
 _NAMES = frozenset({"prompt_tokens", "input_tokens", "total_tokens", "inputTokens"})
 _PROMPT = ("prompt_tokens", "input_tokens", "inputTokens")
 _COMPLETION = ("completion_tokens", "output_tokens", "outputTokens")
@@ -24,12 +22,8 @@ _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _READ_BESIDE = ("cache_read_input_tokens", "cacheReadInputTokens")
 _WRITTEN_BESIDE = ("cache_creation_input_tokens", "cacheWriteInputTokens")
-_READ = ("prompt_cache_hit_tokens", "cached_tokens")
+_READ = ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
 _WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
-_COSTS = ("cost", "total_cost", "estimated_cost")
-_TICKS = Decimal(1).scaleb(-10)
-"""USD: the unit of xAI's `cost_in_usd_ticks`."""
-_SMALLEST_COST = Decimal(1).scaleb(-COST_DECIMALS)
 
 
 def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
@@ -41,7 +35,10 @@ def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
     not in them, its total says. `tool_usage` is that of a Responses answer, whose images are counted apart.
     """
     numbers, fields = _Numbers(), object_of(usage)
-    cost = _cost_of(fields, numbers)
+    try:
+        cost = cost_of(fields)
+    except ValueError:
+        cost, numbers.reason = None, COST_INVALID
     if fields.get("type") == "duration":
         found = Usage(source="reported", duration=numbers.seconds(fields.get("seconds")))
     elif _NAMES.isdisjoint(fields):
@@ -115,7 +112,7 @@ class _Numbers:
     def _number(self, value: Any, most: int) -> int | float:
         if isinstance(value, str):
             try:
-                value = float(value[:_LONGEST_NUMBER])
+                value = float(value[:LONGEST_NUMBER])
             except ValueError:
                 return self.refuse("not_a_number")
         if value is None:
@@ -248,48 +245,6 @@ def _with_images(usage: Usage, images: Any, numbers: _Numbers) -> Usage:
         input_image_tokens=(usage.input_image_tokens or 0) + (drawn.input_image_tokens or 0),
         output_image_tokens=output_images,
     )
-
-
-def _cost_of(fields: Mapping[str, Any], numbers: _Numbers) -> Decimal | None:
-    """USD that the server says the answer cost: a number, a text, or an object with a total (Perplexity).
-
-    Where somebody else's key paid for the model (OpenRouter's `is_byok`), what that was billed for is added.
-    """
-    stated = next((fields[name] for name in _COSTS if fields.get(name) is not None), None)
-    unit = Decimal(1)
-    if stated is None:
-        stated, unit = fields.get("cost_in_usd_ticks"), _TICKS
-    elif isinstance(stated, dict):
-        stated = _total_of(object_of(stated))
-    if stated is None:
-        return None
-    parts = [stated]
-    if fields.get("is_byok") is True:
-        parts += [object_of(fields.get("cost_details")).get("upstream_inference_cost") or 0]
-    amounts = [_money(each) for each in parts]
-    cost = None if None in amounts else sum((each for each in amounts if each is not None), Decimal(0)) * unit
-    if cost is None or cost > MOST_COST:
-        numbers.reason = numbers.reason or "cost_invalid"
-        return None
-    return cost.quantize(_SMALLEST_COST).normalize() + 0
-
-
-def _total_of(cost: Mapping[str, Any]) -> Any:
-    """The total of a cost that is told in parts, if it is in USD."""
-    if str(cost.get("currency") or "USD").upper() != "USD":
-        return False
-    return next((cost[name] for name in ("total_cost", "total") if cost.get(name) is not None), False)
-
-
-def _money(value: Any) -> Decimal | None:
-    """An amount of money, not negative; a float is what its shortest form in decimals says."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        amount = Decimal(value[:_LONGEST_NUMBER] if isinstance(value, str) else repr(value))
-    except (InvalidOperation, ValueError):
-        return None
-    return amount if amount.is_finite() and 0 <= amount <= MOST_COST / _TICKS else None
 
 
 def _details(usage: Mapping[str, Any], names: Sequence[str], numbers: _Numbers) -> dict[str, Any]:

@@ -135,6 +135,23 @@ def test_other_operations_pass_and_use_no_tokens() -> None:
     assert (relay.event[0], relay.event[1]["usage"]["source"]) == ("InferenceCompleted", "none")
 
 
+def test_the_cost_that_a_header_states_is_told() -> None:
+    def script(connection: Connection, _: Received) -> None:
+        header = stated[len(relay.bus.details)][0]
+        connection.answer(json.dumps({"model": "m", "usage": USAGE}).encode(), more=f"{header}\r\n")
+
+    stated = [
+        ("x-litellm-response-cost: 0.000415", "0.000415"),
+        ("X-LiteLLM-Response-Cost: 4.15e-05", "0.0000415"),
+        ("x-litellm-key-spend: 9", None),
+    ]
+    with proxy(script) as (relay, _):
+        for _, cost in stated:
+            response = relay.call({"model": "m", "messages": []})
+            assert "x-litellm-response-cost" not in response.headers
+            assert relay.bus.details[-1][1]["data"]["usage"]["cost_reported"] == cost
+
+
 def test_a_server_that_thinks_keeps_its_stream_alive_between_events() -> None:
     pinged = threading.Event()
     client = RecordedResponse(on_piece=lambda piece: pinged.set() if piece == b": keep-alive\n\n" else None)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.usage import MOST_COST, MOST_TOKENS, Usage
+from openai_proxy.usage import MOST_COST, MOST_TOKENS, Usage, UsageSource
 from proxy.json_shapes import loads_or_none, moment_of, text_of
+from proxy.reported_cost import with_cost_of_header
 from proxy.reported_usage import usage_of
 
 
@@ -221,6 +222,12 @@ def test_a_total_that_leaves_caches_out_does_not_make_them_smaller() -> None:
     assert usage_of(report) == Usage(1004, 1, 1000, source="reported")
 
 
+@pytest.mark.parametrize("name", ["num_cached_tokens", "cached_tokens", "prompt_cache_hit_tokens"])
+def test_cached_tokens_of_the_prompt_under_names_of_their_own(name: str) -> None:
+    report = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, name: 4}
+    assert usage_of(report) == Usage(9, 1, 4, source="reported")
+
+
 def test_thoughts_beside_a_completion_without_a_total() -> None:
     report = {"prompt_tokens": 4, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 9}}
     assert usage_of(report) == Usage(4, 10, 0, 0, 9, "reported")
@@ -337,6 +344,24 @@ def test_what_a_server_says_it_cost(stated: Report, usd: str) -> None:
 )
 def test_a_cost_that_is_none_is_said_to_be_so_and_counts_stay(cost: Any) -> None:
     assert usage_of(COUNTED | {"cost": cost}) == Usage(9, 1, source="reported", reason="cost_invalid")
+
+
+@pytest.mark.parametrize(
+    ("stated", "usd"), [("0.000415", "0.000415"), ("4.15e-05", "0.0000415"), ("3", "3"), ("0", None), ("0.0", None)]
+)
+@pytest.mark.parametrize("source", ["reported", "estimated", "missing", "invalid"])
+def test_the_cost_of_a_header_counts_where_usage_has_none(stated: str, usd: str | None, source: UsageSource) -> None:
+    usage = Usage(9, 1, source=source)
+    assert with_cost_of_header(usage, stated) == usage._replace(cost_reported=Decimal(usd) if usd else None)
+    paid = usage._replace(cost_reported=Decimal(0))
+    assert with_cost_of_header(paid, stated) == paid
+
+
+@pytest.mark.parametrize("stated", ["-1", "NaN", "inf", "None", "1,5", "0.1, 0.2", "9" * 5000, "1e400"])
+def test_a_header_that_is_no_cost_is_said_to_be_so(stated: str) -> None:
+    usage = Usage(9, 1, source="reported")
+    assert with_cost_of_header(usage, stated) == usage._replace(reason="cost_invalid")
+    assert with_cost_of_header(Usage(source="none"), stated) == Usage(source="none")
 
 
 def test_images_that_a_tool_made_are_counted_once() -> None:
