@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
@@ -64,7 +63,7 @@ def as_json(key: StoredKey, now: float) -> dict[str, Any]:
         "servers": list(values["servers"] or ()),
         "models": list(values["models"] or ()),
         "tags": values["tags"] or {},
-        "cache": asdict(cache) if cache else None,
+        "cache": cache._asdict() if cache else None,
         "limits_id": key.limits_id,
         "problems": key.problems,
     }

@@ -103,12 +103,13 @@ class Proxy:
         servers, tokens = parse_servers(file), ProviderTokens(services, {}, None)
         self.now = 0.0
         clock: Callable[[], float] = lambda: self.now  # noqa: E731
+        own_paths = OwnPaths(ModelList(servers, transport, tokens, clock), Receipts(services, "costs"))
         self.relay = Relay(
             Routes(servers),
             Authorizer(invoke, "authorizer", "eu-central-1", 60),
             LimitsTable(services, "limits", "open"),
             Attempts(transport, tokens, Breakers(clock), self.slept.append, lambda: 0.5),
-            OwnPaths(ModelList(servers, transport, tokens, clock), Receipts(services, "costs")),
+            lambda: own_paths,
             Records(Publisher(services, "bus"), content_log, daemon),
             Answers(Cors("*")),
             switches,

@@ -1,14 +1,13 @@
 """What the proxy says itself: the headers of every answer, pre-flights, errors before and after the first byte."""
 
 import json
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from proxy.cors import Cors
 from proxy.errors import ProxyError, UnavailableError
 from proxy.inference import Inference
-from proxy.log import log
+from proxy.log import log, trace_of
 from proxy.request import InferenceRequest
 
 _LONGEST_MODEL = 128
@@ -89,8 +88,7 @@ class Answers:
 
     def internal_error(self, inference: Inference, response: Response, error: Exception) -> None:
         """The client learns that it was not its fault, the log what happened."""
-        trace = "".join(traceback.format_exception(error))
-        log("ERROR", "A request failed inside the proxy", request_id=inference.id, trace=trace)
+        log("ERROR", "A request failed inside the proxy", request_id=inference.id, trace=trace_of(error))
         message = "The proxy failed. Its owner finds the reason in its log."
         self.error(inference, response, UnavailableError(500, "internal_error", message))
 

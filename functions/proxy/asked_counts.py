@@ -7,8 +7,7 @@ is the client's mistake; what is no count at all is for the server to refuse, an
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.errors import ClientError
 from proxy.json_shapes import array_of
@@ -24,8 +23,7 @@ _NUMBER = re.compile(r"\+?(\d++(\.\d*+)?|\.\d++)([eE][+-]?\d++)?")
 """Written so that there is one way to read a text: two would cost the square of the time that megabytes take."""
 
 
-@dataclass(frozen=True, slots=True)
-class AskedCounts:
+class AskedCounts(NamedTuple):
     """`tokens` are the most that one answer may have, None when the client does not say. `answers` is 1 or more."""
 
     tokens: int | None = None

@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from openai_proxy.servers import Server
 
@@ -37,8 +37,7 @@ _LONGEST_PAUSE = 5.0
 """Seconds. A server that asks for more is not waited for: the client can do that without a sandbox being billed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What is asked, of whichever server, until `deadline` (Unix seconds). `begin` gives the client its status."""
 
     request: InferenceRequest

@@ -7,15 +7,13 @@ upload is replaced where it stands: every other byte of the client's body stays 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from proxy.asked_counts import AskedCounts, asked_counts
 from proxy.errors import ClientError
 from proxy.estimate import input_tokens
 from proxy.json_shapes import object_of
-from proxy.multipart import find_fields
 from proxy.request import InferenceRequest, Target
 
 _STREAMS_WITH_USAGE_OPTION = ("chat", "text_completion")
@@ -30,8 +28,7 @@ _MOST_DECODINGS = 3
 _QUERY_SEPARATOR = re.compile(r"[&;?]")
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingBody:
+class OutgoingBody(NamedTuple):
     """The body as the server gets it, and what the proxy needs to know of it."""
 
     content: bytes
@@ -65,6 +62,8 @@ class RequestBody:
             self._fields = _json_object(request.body)
             self.model = _text_or_none(self._fields.get("model"))
         elif request.body and media_type == "multipart/form-data":
+            from proxy.multipart import find_fields  # noqa: PLC0415  # few requests are uploads
+
             self._place = _only(find_fields(request.body, request.headers["content-type"], b"model"))
             if self._place:
                 self.model = request.body[self._place][:_LONGEST_MODEL].decode(errors="replace") or None

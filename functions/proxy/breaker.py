@@ -6,17 +6,18 @@ Its one rule: only what says that the *server* is ill counts: no connection, a b
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from openai_proxy.servers import Server
 
 ILL = frozenset({502, 503, 504, 529})
 
 
-@dataclass(slots=True)
 class _State:
-    failures: int = 0
-    out_until: float = 0.0
+    """How often a server has failed in a row, and until when it is kept out."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.out_until = 0.0
 
 
 class Breakers:

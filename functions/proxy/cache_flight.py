@@ -1,7 +1,6 @@
 """`Flight`: a request that the response cache could not answer, and whose answer is to be kept. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from openai_proxy.captured import is_content_type
@@ -13,26 +12,36 @@ from proxy.meter import Meter
 from proxy.whole_answer import flaw_of
 
 
-@dataclass(slots=True)
 class Flight:
     """What is to be kept, and under which key. `leads`: it has the `lease`, and others may be waiting for it."""
 
-    keys: Keys
-    policy: Policy
-    path: str
-    server: str
-    fields: Mapping[str, Any]
-    is_stream: bool
-    capture: Capture
-    namespace: str = ""
-    lease: str = ""
-    leads: bool = False
-    since: float = 0.0
-    """When it took the lease, in Unix seconds."""
-    headers: Mapping[str, str] | None = None
-    """Those of the answer that reach the client, once it has begun."""
-    is_private: bool = False
-    """Whether the server forbids that the answer is kept."""
+    def __init__(
+        self,
+        keys: Keys,
+        policy: Policy,
+        path: str,
+        server: str,
+        fields: Mapping[str, Any],
+        is_stream: bool,
+        capture: Capture,
+        namespace: str = "",
+    ) -> None:
+        self.keys = keys
+        self.policy = policy
+        self.path = path
+        self.server = server
+        self.fields = fields
+        self.is_stream = is_stream
+        self.capture = capture
+        self.namespace = namespace
+        self.lease = ""
+        self.leads = False
+        self.since = 0.0
+        """When it took the lease, in Unix seconds."""
+        self.headers: Mapping[str, str] | None = None
+        """Those of the answer that reach the client, once it has begun."""
+        self.is_private = False
+        """Whether the server forbids that the answer is kept."""
 
     def watched(
         self, body: Iterable[bytes], headers: Mapping[str, str], all_headers: Mapping[str, str]

@@ -11,8 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from openai_proxy.ulid import ulid_time
 from openai_proxy.usage import Usage
@@ -50,8 +49,7 @@ class Unusable(Exception):  # noqa: N818 - no error: a miss
         self.may_be_renewed = may_be_renewed
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """All of an item but its body. `age` is in seconds; `packed` is None where `object` names what holds it on S3."""
 
     is_stream: bool
@@ -67,8 +65,7 @@ class Label:
     timing: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """An answer to give. `timing` is as `capture` notes it; empty where the body was converted."""
 
     is_stream: bool

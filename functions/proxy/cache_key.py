@@ -10,8 +10,7 @@ heard of yet; a parameter too many costs a miss, one too few another's answer.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 _VERSION = "2"
 WITHOUT_INFLUENCE = frozenset({"prompt_cache_key", "prompt_cache_retention"})
@@ -29,8 +28,7 @@ class UnclearBodyError(ValueError):
     """Of this body two readers might make different things: somewhere in it a name stands twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class SentRequest:
+class SentRequest(NamedTuple):
     """A request as its server gets it, less credentials. `url` has path and query; `headers` are those forwarded."""
 
     method: str
@@ -39,8 +37,7 @@ class SentRequest:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sharing:
+class Sharing(NamedTuple):
     """Who may have the answer, and whose it is. `ignored` are fields of the body that the server's owner takes out."""
 
     scope: str
@@ -49,8 +46,7 @@ class Sharing:
     ignored: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(NamedTuple):
     """The key of an answer, and another hash of the same that is kept with it. Both are 64 hexadecimal digits."""
 
     key: str

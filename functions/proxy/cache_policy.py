@@ -6,8 +6,7 @@ repeatable passes by. A client's headers can only ask for less, or say that chan
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from openai_proxy.captured import LONGEST_KEPT, is_namespace
 from openai_proxy.server_options import Caching
@@ -26,8 +25,7 @@ _COOKIE_OF_THE_WAY = re.compile(r"__cf_bm|_cfuvid|__cflb|__cfruid|cf_clearance|A
 """Cookies of what stands before a server, which spreads load or keeps robots out; OpenAI's answers all have two."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """What the owner allows. `scope` names those who share answers; `ttl` is in seconds.
 
     Where that is no pool, `line` says which keys of the client: a client of the same name may be made again for
@@ -48,8 +46,7 @@ class Policy:
         return f"{self.scope}#{self.line}" if self.line else self.scope
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What a request wants of the cache: no answer older than `max_age` seconds, or none at all (`is_refresh`)."""
 
     namespace: str = ""
@@ -75,7 +72,7 @@ def policy_of(key: ClientKey, server: Server) -> Policy | None:
     else:
         scope, ttl = f"server-pool:{options.pool}" if options.pool else "", options.ttl
     policy = Policy(scope or f"client:{key.client_id}", ttl, options.any_temperature, options.ignore, options.keep)
-    return policy if scope else replace(policy, line=key.line)
+    return policy if scope else policy._replace(line=key.line)
 
 
 def refusal(

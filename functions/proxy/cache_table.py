@@ -6,8 +6,7 @@
 Its one rule: short waits. Whoever asks has a request to serve, with the cache or without it. Calls raise AwsError.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.aws import Aws
 from proxy.json_shapes import object_of
@@ -23,8 +22,7 @@ _FREE = (
 """Its owner's own lease is free too: a call that was answered too late may be sent twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """A lease that `owner` has until `until` (Unix seconds).
 
     `since` is when they took it, and `usual` how many seconds such an answer usually takes; 0.0 where that is not

@@ -2,16 +2,14 @@
 loads of the cache.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from openai_proxy.usage import Usage
 
 Status = Literal["HIT", "MISS", "REFRESH", "BYPASS"]
 
 
-@dataclass(frozen=True, slots=True)
-class CacheUse:
+class CacheUse(NamedTuple):
     """`reason` is one word of `docs/cache.md`. `age` (seconds), `saved` and `usage` are those of a HIT."""
 
     status: Status = "BYPASS"

@@ -1,17 +1,15 @@
 """`ClientKey`: who is calling, and what they may call. Pure."""
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from openai_proxy.servers import Server
 
 from proxy.json_shapes import loads_or_none, object_of
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What a key may take; None: as much as it likes. Budgets are in USD. Rotated keys share one `id`."""
 
     id: str
@@ -54,8 +52,7 @@ class Limits:
         return limits
 
 
-@dataclass(frozen=True, slots=True)
-class KeyCache:
+class KeyCache(NamedTuple):
     """What a key says of the response cache: `ttl` in seconds and `pool` where it names them."""
 
     is_on: bool
@@ -82,8 +79,7 @@ _TEXTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ClientKey:
+class ClientKey(NamedTuple):
     """What the authorizer said of a key. `servers` and `models` are allow-lists; None allows all.
 
     A model is listed by its name, as `server/model`, or by the beginning of either with a `*` at its end.
@@ -95,7 +91,7 @@ class ClientKey:
     key_id: str = ""
     name: str = ""
     owner: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    tags: Mapping[str, str] = {}
     expires_at: int | None = None
     """Unix seconds. A door may remember a key for longer than it is good."""
     limits: Limits | None = None

@@ -13,32 +13,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openai_proxy
-from openai_proxy.servers import load_servers, warnings_of
+from openai_proxy.servers import Server, load_servers, warnings_of
 
 from proxy.answers import Answers
 from proxy.attempts import Attempts
 from proxy.authorization import Authorizer, Doorkeeper
 from proxy.aws import Aws, ContainerCredentials
 from proxy.breaker import Breakers
-from proxy.content_log import ContentLog
 from proxy.cors import Cors
 from proxy.limits import FailurePolicy, LimitsTable
 from proxy.log import log
-from proxy.model_list import ModelList
-from proxy.other_doors import Open, WithProviderTokens
-from proxy.own_paths import OwnPaths
 from proxy.publisher import Publisher
-from proxy.receipts import Receipts
 from proxy.records import Records
 from proxy.relay import Relay, Switches
 from proxy.routing import Routes
-from proxy.s3 import S3, Bucket
 from proxy.signing import Credentials
 from proxy.tokens import ProviderTokens
 from proxy.upstream import HttpTransport, Timeouts
 
-if TYPE_CHECKING:  # loaded only where it is switched on, or by the runtime
+if TYPE_CHECKING:  # loaded only where it is switched on or asked for, or by the runtime
+    from proxy.content_log import ContentLog
     from proxy.limits_renewal import Renewals
+    from proxy.own_paths import OwnPaths
     from proxy.playground import Playground
     from proxy.response_cache import ResponseCache
     from proxy.runtime_api import Invocation, ResponseStream
@@ -73,6 +69,20 @@ def _limits(aws: Aws, environ: Mapping[str, str], timeout: float, another: Calla
         return Renewals(another(), table, timeout)
 
     return LimitsTable(aws, table, policy, timeout=timeout, renewals=renewals)
+
+
+def _doorkeeper(
+    environ: Mapping[str, str], authorizer: Authorizer, servers: dict[str, Server], tokens: ProviderTokens
+) -> Doorkeeper:
+    is_off = environ.get("AUTHORIZATION") == "off"
+    if not is_off and environ.get("ACCEPT_PROVIDER_TOKENS") != "true":
+        return authorizer
+    from proxy.other_doors import Open, WithProviderTokens  # noqa: PLC0415  # most stacks have no other door
+
+    if is_off:
+        log("WARN", "Authorization is off: everybody may use the provider tokens")
+        return Open()
+    return WithProviderTokens(authorizer, servers, tokens)
 
 
 def _playground(switch: str | None) -> "Playground | None":
@@ -110,18 +120,13 @@ class Application:
         authorizer = Authorizer(
             aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))
         )
-        self._doorkeeper: Doorkeeper = authorizer
-        if environ.get("AUTHORIZATION") == "off":
-            log("WARN", "Authorization is off: everybody may use the provider tokens")
-            self._doorkeeper = Open()
-        elif environ.get("ACCEPT_PROVIDER_TOKENS") == "true":
-            self._doorkeeper = WithProviderTokens(authorizer, servers, self._tokens)
+        self._doorkeeper = _doorkeeper(environ, authorizer, servers, self._tokens)
         self.relay = Relay(
             Routes(servers),
             self._doorkeeper,
             _limits(aws, environ, limits_patience, of_a_thread),
             Attempts(self._transport, self._tokens, Breakers()),
-            OwnPaths(ModelList(servers, self._transport, self._tokens), Receipts(aws, environ["COSTS_TABLE"])),
+            self._own_paths(aws, servers, environ["COSTS_TABLE"]),
             Records(
                 Publisher(aws, environ["EVENT_BUS_NAME"]),
                 self._content_log(aws, environ, region),
@@ -134,11 +139,27 @@ class Application:
         if cache and any(server.cache for server in servers.values()):
             cache()  # in INIT, which has the full CPU
 
-    def _content_log(self, aws: Aws, environ: Mapping[str, str], region: str) -> ContentLog | None:
+    def _own_paths(self, aws: Aws, servers: Mapping[str, Server], costs_table: str) -> "Callable[[], OwnPaths]":
+        """What the proxy answers itself, made when it is first asked for."""
+
+        @functools.cache
+        def own_paths() -> "OwnPaths":
+            from proxy.model_list import ModelList  # noqa: PLC0415  # few requests are for them
+            from proxy.own_paths import OwnPaths  # noqa: PLC0415
+            from proxy.receipts import Receipts  # noqa: PLC0415
+
+            return OwnPaths(ModelList(servers, self._transport, self._tokens), Receipts(aws, costs_table))
+
+        return own_paths
+
+    def _content_log(self, aws: Aws, environ: Mapping[str, str], region: str) -> "ContentLog | None":
         """Where prompts and answers of keys go that ask for it; None where the stack has no place for them."""
         bucket, salt = environ.get("CONTENT_LOG_BUCKET"), environ.get("CONTENT_LOG_SALT")
         if not bucket or not salt:
             return None
+        from proxy.content_log import ContentLog  # noqa: PLC0415  # few stacks have it
+        from proxy.s3 import S3  # noqa: PLC0415
+
         s3 = S3(self._transport, _credentials(environ, self._transport), region, environ.get("AWS_ENDPOINT_URL"))
         return ContentLog(s3, bucket, lambda: aws.get_secret(salt))
 
@@ -151,6 +172,7 @@ class Application:
         def cache() -> "ResponseCache":
             from proxy.cache_table import CacheTable  # noqa: PLC0415  # most stacks have no policy for it
             from proxy.response_cache import ResponseCache, Settings  # noqa: PLC0415
+            from proxy.s3 import S3, Bucket  # noqa: PLC0415
 
             name, endpoint = environ.get("CACHE_BUCKET"), environ.get("AWS_ENDPOINT_URL")
             s3 = S3(self._transport, _credentials(environ, self._transport), region, endpoint)

@@ -6,7 +6,7 @@ refuses: nothing that h11 refuses is accepted here, and a connection is not kept
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LONGEST_HEAD = 65536
 """Bytes of a head, of the trailers of a body, and of the line with a chunk's size."""
@@ -45,8 +45,7 @@ class AnsweredEarlyError(HttpError):
     """The peer answers although it has not taken the whole request: its answer is there to be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Status and headers of an answer. Names are lower case; a repeated header is joined by commas."""
 
     status: int

@@ -2,14 +2,13 @@
 
 import re
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.ulid import new_ulid, ulid_of_fact
 from openai_proxy.usage import Usage
 
 from proxy.body import OutgoingBody
-from proxy.cache_use import OFF, CacheUse
+from proxy.cache_use import OFF
 from proxy.client_key import ClientKey
 from proxy.errors import ProxyError
 from proxy.estimate import ESTIMATED_PATHS, estimated_usage
@@ -32,51 +31,48 @@ _LONGEST_KEPT = 30 * 86400.0
 _CLOCKS_APART = 300.0
 
 
-@dataclass(slots=True)
 class Inference:
     """The record of one authorised request. Moments are readings of `time.perf_counter`, 0.0 when not reached."""
 
-    started_at: float = field(default_factory=time.time)
-    started: float = field(default_factory=time.perf_counter)
-    id: str = ""
-    key: ClientKey | None = None
-    end_user: str | None = None
-    """Whom the client says it asks for, as the client calls them."""
-    request: InferenceRequest | None = None
-    target: Target | None = None
-    server: str | None = None
-    token: str = field(default="", repr=False)
-    """The server's, to be kept out of what is passed on; never told to anybody."""
-    body: OutgoingBody | None = None
-    taken: Taken | None = None
-    meter: Meter | None = None
-    cache: CacheUse = OFF
-    flight: "Flight | None" = None
-    status: int = 0
-    ended: float = 0.0
-    """When the client had its last byte, if there was more to do before the event."""
-    authorized: float = 0.0
-    waiting_since: float = 0.0
-    upstream_waited: float = 0.0
-    first_chunk: float = 0.0
-    retry_after: float | None = None
-    stated_cost: str = ""
-    """What a header of the answer says that it cost."""
-    error: ProxyError | None = None
-    content: WatchedAnswer | None = None
-    """The answer, where the key's owner asked for content to be logged."""
-    cold_start: bool = False
-    """Whether the sandbox was started for this request."""
-    _usage: Usage | None = None
-    attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """What each call of a server came to: `server`, `status_code`, `error`, and seconds to the first of them."""
-    attempt_ends: list[tuple[dict[str, Any], float]] = field(default_factory=list[tuple[dict[str, Any], float]])
-    """Each of `attempts`, and when it was over."""
-    steps: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
-    """What the proxy did after the authorization and before the first attempt, and when it was done with it."""
-
-    def __post_init__(self) -> None:
+    def __init__(self, *, cold_start: bool = False) -> None:
+        self.started_at = time.time()
+        self.started = time.perf_counter()
         self.id = new_ulid(self.started_at)
+        self.key: ClientKey | None = None
+        self.end_user: str | None = None
+        """Whom the client says it asks for, as the client calls them."""
+        self.request: InferenceRequest | None = None
+        self.target: Target | None = None
+        self.server: str | None = None
+        self.token = ""
+        """The server's, to be kept out of what is passed on; never told to anybody."""
+        self.body: OutgoingBody | None = None
+        self.taken: Taken | None = None
+        self.meter: Meter | None = None
+        self.cache = OFF
+        self.flight: Flight | None = None
+        self.status = 0
+        self.ended = 0.0
+        """When the client had its last byte, if there was more to do before the event."""
+        self.authorized = 0.0
+        self.waiting_since = 0.0
+        self.upstream_waited = 0.0
+        self.first_chunk = 0.0
+        self.retry_after: float | None = None
+        self.stated_cost = ""
+        """What a header of the answer says that it cost."""
+        self.error: ProxyError | None = None
+        self.content: WatchedAnswer | None = None
+        """The answer, where the key's owner asked for content to be logged."""
+        self.cold_start = cold_start
+        """Whether the sandbox was started for this request."""
+        self._usage: Usage | None = None
+        self.attempts: list[dict[str, Any]] = []
+        """What each call of a server came to: `server`, `status_code`, `error`, and seconds to the first of them."""
+        self.attempt_ends: list[tuple[dict[str, Any], float]] = []
+        """Each of `attempts`, and when it was over."""
+        self.steps: list[tuple[str, float]] = []
+        """What the proxy did after the authorization and before the first attempt, and when it was done with it."""
 
     @property
     def request_id(self) -> str:

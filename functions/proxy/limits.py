@@ -10,7 +10,6 @@ fault of the proxy or of its set-up: then nobody is let through.
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from openai_proxy.usage import Usage
@@ -107,8 +106,8 @@ class LimitsTable:
         try:
             taken = self._take(taken, share, calls)
         except (AwsError, *_DAMAGES) as error:
-            unchecked = replace(taken, share=share if calls.in_doubt else None, is_checked=False)
-            return replace(unchecked, refused=self._judged(error, limits))
+            unchecked = taken._replace(share=share if calls.in_doubt else None, is_checked=False)
+            return unchecked._replace(refused=self._judged(error, limits))
         if self._renewals and limits.are_given_back and not taken.refused:
             self._renewals().begin(limits, share.lease, share.lease_end, int(last))
         return taken
@@ -123,12 +122,12 @@ class LimitsTable:
             return taken
         calls = _Calls(self._timeout, _TIMEOUTS_OF_RELEASE, until)
         if self._renewals:
-            share = replace(share, lease_end=max(share.lease_end, self._renewals().stop(share.lease)))
+            share = share._replace(lease_end=max(share.lease_end, self._renewals().stop(share.lease)))
         try:
             return self._release(taken, share, usage, calls)
         except (AwsError, *_DAMAGES) as error:
             log("WARN", NOT_RETURNED, limits=taken.limits.id, reason=str(error))
-            return replace(taken.ended(usage), lease="doubtful" if calls.in_doubt else "held")
+            return taken.ended(usage)._replace(lease="doubtful" if calls.in_doubt else "held")
 
     def _take(self, taken: Taken, share: Share, calls: "_Calls") -> Taken:
         limits, windows = taken.limits, taken.windows
@@ -138,7 +137,7 @@ class LimitsTable:
             item = self._item(limits, calls) if item is None else item
             if lease := own_lease(limits, item, share):
                 self._remember(limits, share)
-                known = replace(taken, share=share, windows=windows, headers=headers(limits, item, windows))
+                known = taken._replace(share=share, windows=windows, headers=headers(limits, item, windows))
                 return known.as_found(lease)
             if applied:
                 calls.in_doubt = True
@@ -148,9 +147,9 @@ class LimitsTable:
                 self._update(limits, stale, calls)
             elif refused := refusal(limits, item, windows, share.tokens):
                 error = _limit_error(*refused, headers(limits, item, windows))
-                return replace(taken, share=share if calls.in_doubt else None, refused=error)
+                return taken._replace(share=share if calls.in_doubt else None, refused=error)
             elif (left := left_of_budgets(limits, item)) is not None and left < share.cost:
-                share = replace(share, cost=left)
+                share = share._replace(cost=left)
         raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
 
     def _release(self, taken: Taken, share: Share, usage: Usage, calls: "_Calls") -> Taken:
@@ -168,7 +167,7 @@ class LimitsTable:
             if applied or lease is None:
                 # It is gone by a call of before whose answer was lost; but after its end anybody may have removed it.
                 is_ours = applied or self._clock() <= share.lease_end
-                return replace(ended, lease="returned" if is_ours else "held")
+                return ended._replace(lease="returned" if is_ours else "held")
             taken = taken.as_found(lease)
             held = Held.of(item or {}, taken.windows)
         raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")

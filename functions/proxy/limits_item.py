@@ -15,10 +15,9 @@ step, by one conditional update, under a lease of its own. So a take may be sent
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from proxy.client_key import Limits
 from proxy.dynamodb_update import Update
@@ -43,8 +42,7 @@ Item = Mapping[str, Mapping[str, Any]]
 """An item in DynamoDB's JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(NamedTuple):
     """The windows that a moment falls into."""
 
     minute: int
@@ -82,8 +80,7 @@ class Windows:
         return int(datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()) - self.now
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """What one request takes: a lease until `lease_end` (Unix), and estimates of its tokens and its cost (USD)."""
 
     lease: str
@@ -92,8 +89,7 @@ class Share:
     cost: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Leased:
+class Leased(NamedTuple):
     """A lease as it is found in an item: its end and when it was taken (Unix), and what it reserves (USD)."""
 
     end: int

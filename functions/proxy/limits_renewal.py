@@ -9,7 +9,6 @@ Its one rule: a lease that is not there is never made. What was given back stays
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from proxy.aws import AwsError
@@ -32,14 +31,14 @@ class Updates(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class _Kept:
     """The lease that is looked after: its end, and the latest end that it may have (Unix seconds)."""
 
-    limits: Limits
-    lease: str
-    end: int
-    last: int
+    def __init__(self, limits: Limits, lease: str, end: int, last: int) -> None:
+        self.limits = limits
+        self.lease = lease
+        self.end = end
+        self.last = last
 
 
 class Renewals:

@@ -5,7 +5,6 @@ be sent as often as one likes, by the sandbox, and by whoever hears of the reque
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from decimal import ROUND_UP, Decimal
 from typing import Any, Literal, NamedTuple
 
@@ -70,8 +69,7 @@ def share_of(limits: Limits, body: RequestBody, prices: Prices, lease: str, leas
     return Share(lease, lease_end, tokens, cost)
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What a request has taken, for its event and its end. `share` None: nothing that would have to be given back.
 
     `is_checked` is False where the table did not answer: the share is given back all the same if there is one, because
@@ -106,14 +104,14 @@ class Taken:
         """The same, with what its lease says in the table."""
         if self.share is None or not lease.at:
             return self
-        return replace(self, share=replace(self.share, cost=lease.cost), windows=Windows.of(lease.at))
+        return self._replace(share=self.share._replace(cost=lease.cost), windows=Windows.of(lease.at))
 
     def ended(self, usage: Usage) -> "Taken":
         """The same, when it is known what was used."""
         share = self.share
         if share is None or not self.limits.has_budget:
             return self
-        return replace(self, cost=self.prices.spent(usage, share.cost))
+        return self._replace(cost=self.prices.spent(usage, share.cost))
 
 
 def nothing_taken(limits: Limits) -> dict[str, Any]:
@@ -130,8 +128,7 @@ def nothing_taken(limits: Limits) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """Which windows of a share its item still has. What is over does not come back."""
 
     minute: bool

@@ -8,8 +8,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from openai_proxy.servers import Server
@@ -37,8 +36,7 @@ NameFor = Callable[[str], str | None]
 """By which name a key may ask for a model; None: by none."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
+class _Listing(NamedTuple):
     """What a server said, until when that is believed: `models` None when it could not be asked, for `reason`."""
 
     until: float

@@ -10,7 +10,6 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,18 +38,18 @@ Begin = Callable[[Answer], None]
 """Gives the client status and headers of an answer whose first piece lets wait for itself."""
 
 
-@dataclass(slots=True)
 class OpenedAnswer:
     """An answer of `server` and its `body`, piece by piece as it comes; of an error status there is no body yet.
 
     `content_type` says what the body is, whatever the server calls it. `document` is the JSON of a body that was read.
     """
 
-    answer: Answer
-    server: Server
-    content_type: str
-    body: Iterable[bytes] = ()
-    document: Any = None
+    def __init__(self, answer: Answer, server: Server, content_type: str) -> None:
+        self.answer = answer
+        self.server = server
+        self.content_type = content_type
+        self.body: Iterable[bytes] = ()
+        self.document: Any = None
 
     @property
     def status(self) -> int:

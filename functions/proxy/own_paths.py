@@ -4,7 +4,7 @@ from proxy.client_key import ClientKey
 from proxy.inference import Inference
 from proxy.model_list import ModelList
 from proxy.receipts import Receipts
-from proxy.request import InferenceRequest, Target
+from proxy.request import Target
 
 
 class OwnPaths:
@@ -14,10 +14,8 @@ class OwnPaths:
         self._models = models
         self._receipts = receipts
 
-    def document(self, request: InferenceRequest, target: Target, key: ClientKey, inference: Inference) -> bytes | None:
-        """The JSON for `request`, or None when it is for a server. Raises ProxyError."""
-        if target.server is not None or request.method != "GET":
-            return None
+    def document(self, target: Target, key: ClientKey, inference: Inference) -> bytes | None:
+        """The JSON for a GET of `target`, which names no server; None when it is for one. Raises ProxyError."""
         if self._models.answers(target):
             return self._models.document(target, key, inference)
         return self._receipts.document(target, key) if self._receipts.answers(target) else None

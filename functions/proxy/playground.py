@@ -5,8 +5,8 @@ Its one rule: what is answered is a file of this package, found by its exact nam
 
 import gzip
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from proxy.answers import Response
 from proxy.request import InferenceRequest
@@ -40,8 +40,7 @@ _HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(NamedTuple):
     content_type: str
     etag: str
     packed: bytes

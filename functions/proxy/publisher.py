@@ -8,7 +8,6 @@ again by hand; the line says whether the bus may have it all the same.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from openai_proxy.events import TERMINAL_DETAIL_TYPES, Event
 
@@ -27,16 +26,16 @@ _LONGEST = 3 * _LONGEST_TRY + sum(_PAUSES)
 _TIME_TO_LOG = 0.1
 
 
-@dataclass(slots=True)
 class _Waiting:
     """An event that the bus has not taken yet, and why."""
 
-    event: Event
-    entry: dict[str, str]
-    is_taken: bool = False
-    may_be_there: bool = False
-    tries: int = 0
-    reason: str = "no time was left"
+    def __init__(self, event: Event, entry: dict[str, str]) -> None:
+        self.event = event
+        self.entry = entry
+        self.is_taken = False
+        self.may_be_there = False
+        self.tries = 0
+        self.reason = "no time was left"
 
     @property
     def is_terminal(self) -> bool:

@@ -4,20 +4,21 @@ Its one rule: nothing here can reach the client any more, so no failure here fai
 """
 
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events import Event
 
 from proxy.aws import AwsError
-from proxy.content_log import ContentLog
 from proxy.inference import Inference
-from proxy.log import log
+from proxy.log import log, place_of
 from proxy.publisher import Publisher
 from proxy.request_log import MESSAGE, request_line
 from proxy.terminal_event import terminal_event
 from proxy.trace_context import w3c_trace_id, xray_context
+
+if TYPE_CHECKING:  # loaded only where the stack has a place for content
+    from proxy.content_log import ContentLog
 
 UNAUTHORIZED = "Requests failed before it was known whose they are"
 """What the log says of them: they have no event. A metric filter of the template adds up `requests` of the lines."""
@@ -33,7 +34,7 @@ class Records:
     def __init__(
         self,
         publisher: Publisher,
-        content_log: ContentLog | None = None,
+        content_log: "ContentLog | None" = None,
         daemon: str | None = None,
         initialization: str | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -94,6 +95,5 @@ class Records:
             if self._content_log and inference.body and inference.key and inference.key.logs_content:
                 self._content_log.write(inference, line, event.timestamp, deadline - time.time())
         except Exception as error:  # noqa: BLE001  # the outermost edge: the request has been served
-            # Without its message, which may quote what must not be in a log.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            log("ERROR", "A request was not recorded in full", id=inference.id, error=type(error).__name__, trace=where)
+            name, where = type(error).__name__, place_of(error)
+            log("ERROR", "A request was not recorded in full", id=inference.id, error=name, trace=where)

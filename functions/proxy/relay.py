@@ -8,10 +8,8 @@ the client has its last byte.
 """
 
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openai_proxy.events import Event
 
@@ -25,12 +23,10 @@ from proxy.errors import ProxyError, UnavailableError, UpstreamError
 from proxy.inference import Inference
 from proxy.json_shapes import object_of
 from proxy.limits import LimitsTable
-from proxy.log import log
+from proxy.log import log, place_of
 from proxy.marks import may_report_error
 from proxy.meter import Meter
-from proxy.model_list import allowed_models
 from proxy.opened_answer import OpenedAnswer
-from proxy.own_paths import OwnPaths
 from proxy.records import Records
 from proxy.reported_cost import HEADER as HEADER_OF_COST
 from proxy.request import InferenceRequest, Target, parse, target_of
@@ -39,7 +35,8 @@ from proxy.sse import EventFrames, WholeChunks
 from proxy.upstream import Answer
 from proxy.upstream_answer import broken_off, coding_left, content_type, error_body, returned_headers
 
-if TYPE_CHECKING:  # loaded only where it is switched on
+if TYPE_CHECKING:  # loaded only where it is switched on, or asked for
+    from proxy.own_paths import OwnPaths
     from proxy.playground import Playground
     from proxy.replay import Replay
     from proxy.response_cache import ResponseCache
@@ -48,8 +45,7 @@ _KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients skip. It keeps what is between from giving up on a server that thinks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Switches:
+class Switches(NamedTuple):
     """What most sandboxes do without. `cache` gives the response cache, which it loads when it is first asked."""
 
     playground: "Playground | None" = None
@@ -65,7 +61,7 @@ class Relay:
         doorkeeper: Doorkeeper,
         limits: LimitsTable,
         attempts: Attempts,
-        own_paths: OwnPaths,
+        own_paths: "Callable[[], OwnPaths]",
         records: Records,
         answers: Answers,
         switches: Switches | None = None,
@@ -119,10 +115,11 @@ class Relay:
         self, request: InferenceRequest, key: ClientKey, response: Response, deadline: float, inference: Inference
     ) -> None:
         inference.target = target = target_of(request.path)
-        document = self._own_paths.document(request, target, key, inference)
-        if document is not None:
-            self._answers.document(inference, response, document)
-            return
+        if target.server is None and request.method == "GET":
+            document = self._own_paths().document(target, key, inference)
+            if document is not None:
+                self._answers.document(inference, response, document)
+                return
         if "content-encoding" in request.headers:
             from proxy.request_coding import unpacked  # noqa: PLC0415  # few clients pack what they send
 
@@ -193,7 +190,11 @@ class Relay:
         deadline: float,
     ) -> None:
         """Ask a server, and pass on what it answers."""
-        call = Call(request, target, asked, deadline, lambda answer: self._begin(answer, response, inference))
+
+        def begin(answer: Answer) -> None:
+            self._begin(answer, response, inference)
+
+        call = Call(request, target, asked, deadline, begin)
         with self._attempts.answer(call, candidates, inference) as opened:
             answer, body = opened.answer, opened.body
             try:
@@ -217,6 +218,8 @@ class Relay:
         key, server = inference.key, opened.server
         if asked.looks_up != "" or key is None or key.models is None or opened.status >= 300:
             return body
+        from proxy.model_list import allowed_models  # noqa: PLC0415  # few requests ask for a list
+
         return [allowed_models(body, server.name, lambda model: self._routes.name_for(model, server, key))]
 
     def _start(self, answer: Answer, response: Response, inference: Inference) -> None:
@@ -240,9 +243,8 @@ class Relay:
         try:
             return self._cache().captured(inference, deadline)
         except Exception as error:  # noqa: BLE001  # the outermost edge: the request has been served
-            # Without its message, which may quote the answer.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            log("ERROR", "An answer was not cached", id=inference.id, error=type(error).__name__, trace=where)
+            name, where = type(error).__name__, place_of(error)
+            log("ERROR", "An answer was not cached", id=inference.id, error=name, trace=where)
             return []
 
     def _pass_on(self, opened: OpenedAnswer, body: Iterable[bytes], response: Response, inference: Inference) -> None:

@@ -5,14 +5,13 @@ Its one rule: a stream is the bytes that the server sent, in its own chunks; not
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.cache_item import Stored
 from proxy.sse import EventFrames
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(NamedTuple):
     """A stored answer, and how it is wanted. It is over by `deadline` (Unix seconds), whatever its pace was."""
 
     stored: Stored

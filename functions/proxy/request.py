@@ -7,9 +7,8 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
 from proxy.errors import ClientError
@@ -46,8 +45,7 @@ _REMEDY_FOR_AN_ENDPOINT_TWICE = "This path names its endpoint twice: end the bas
 _REMEDY_FOR_A_SERVER_TWICE = "This path names its server twice: leave it out of the base URL, or out of the path."
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceRequest:
+class InferenceRequest(NamedTuple):
     """One call of the OpenAI API. Header names are lower case; `path` is as sent and not yet trusted."""
 
     door: Door
@@ -77,8 +75,7 @@ class InferenceRequest:
         return quote(self.query, safe=_QUERY_SAFE, errors="replace")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where a request goes: `/{server}/v1/{path}`. `path` is clean, percent-encoded and begins with a slash.
 
     `server` is None for `/v1/{path}`: there the model names it.

@@ -3,8 +3,6 @@
 Its one rule: neither memory nor time grows with what a small body claims to unpack to. RFC 9110, 8.4; RFC 7694.
 """
 
-from dataclasses import replace
-
 from proxy.errors import ClientError
 from proxy.request import MAX_BODY_BYTES, InferenceRequest
 
@@ -35,7 +33,7 @@ def unpacked(request: InferenceRequest) -> InferenceRequest:
     for name in reversed(codings):
         body = _without(name, body, request)
     headers = {name: value for name, value in request.headers.items() if name not in _OF_CODINGS}
-    return replace(request, body=body, headers=headers)
+    return request._replace(body=body, headers=headers)
 
 
 def _without(coding: str, packed: bytes, request: InferenceRequest) -> bytes:

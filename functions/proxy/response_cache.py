@@ -12,8 +12,7 @@ enough goes alone. Loaded by the first request that has a policy.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from openai_proxy.events import Event
 
@@ -52,8 +51,7 @@ class Objects(Protocol):
     def put(self, key: str, body: bytes, timeout: float) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """`largest` answer in bytes that is kept; seconds to `wait` for an answer that somebody else fetches; 0: never.
 
     `patience` is how long, in seconds, reading an object may take; `first_byte` how long a server may take to begin,
@@ -75,8 +73,7 @@ class Settings:
         return cls(largest, wait, patience, first_byte)
 
 
-@dataclass(frozen=True, slots=True)
-class _Miss:
+class _Miss(NamedTuple):
     """Why there is no answer. `may_come`: another request may be fetching one that will do."""
 
     reason: str
@@ -276,4 +273,4 @@ def _in_form(stored: Stored, flight: Flight) -> Stored | _Miss:
     if body is None:
         return _Miss("form")
     content_type = STREAM if flight.is_stream else DOCUMENT
-    return replace(stored, body=body, is_stream=flight.is_stream, content_type=content_type, timing=())
+    return stored._replace(body=body, is_stream=flight.is_stream, content_type=content_type, timing=())

@@ -5,7 +5,7 @@ Its one rule: clients choose among the servers of the file and what their key al
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from openai_proxy.servers import Server
 
@@ -17,8 +17,7 @@ from proxy.request import Target
 _SHOWN = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A server that may be asked. `replacement` is the model to ask it for; "": the one that the client named."""
 
     server: Server

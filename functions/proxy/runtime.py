@@ -12,14 +12,13 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, MutableMapping
 from types import FrameType, ModuleType
 from typing import NoReturn
 
 from proxy.deadlines import for_client
 from proxy.http1_wire import Head, HttpError
-from proxy.log import log
+from proxy.log import log, trace_of
 from proxy.runtime_api import Invocation, ResponseStream, RuntimeApi, error_report, invocation_of
 
 StreamHandler = Callable[[Invocation, ResponseStream], None]
@@ -58,7 +57,7 @@ class Runtime:
             if not (response.ended or response.broken):
                 raise RuntimeError("the handler returned without ending its response")
         except Exception as error:  # noqa: BLE001  # the outermost edge: the sandbox serves the next one
-            log("ERROR", "The handler failed", error=type(error).__name__, trace=traceback.format_exc())
+            log("ERROR", "The handler failed", error=type(error).__name__, trace=trace_of(error))
             if not response.ended:
                 response.fail(error)
 
@@ -66,7 +65,7 @@ class Runtime:
         try:
             return importlib.import_module(self._environ["_HANDLER"].rpartition(".")[0])
         except BaseException as error:  # noqa: BLE001  # whatever it is, the owner has to read it
-            log("CRITICAL", "The function could not start", error=str(error), trace=traceback.format_exc())
+            log("CRITICAL", "The function could not start", error=str(error), trace=trace_of(error))
             report = error_report(error, "Runtime.ImportModuleError" if isinstance(error, ImportError) else None)
             self._api.post_error("/init/error", report)
             sys.exit(1)
@@ -118,7 +117,7 @@ class Runtime:
         try:
             module.after_restore()
         except Exception as error:  # noqa: BLE001  # as above
-            log("CRITICAL", "The function could not be restored", trace=traceback.format_exc())
+            log("CRITICAL", "The function could not be restored", trace=trace_of(error))
             self._api.post_error("/restore/error", error_report(error, "Runtime.AfterRestoreError"))
             sys.exit(65)
 

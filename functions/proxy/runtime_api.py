@@ -12,8 +12,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.connections import is_quiet, open_socket
 from proxy.errors import ClientError, ProxyError, UnavailableError
@@ -43,8 +42,7 @@ _TIME_FOR_AN_ERROR = 1.0
 _LARGE = 65536
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """One invocation: the event and what the handler may know of it. `deadline` is in Unix seconds."""
 
     id: str

@@ -10,7 +10,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from openai_proxy.servers import Server, TokenReference
@@ -46,14 +45,14 @@ class TokenNotFoundError(Exception):
     """A reference leads nowhere. The message is for the owner: it names the remedy and holds no token."""
 
 
-@dataclass(slots=True)
 class _Known:
     """What is known of one reference, until when it is not asked for again, and how often asking was in vain."""
 
-    token: str | None = None
-    failure: AwsError | TokenNotFoundError | None = None
-    until: float = 0.0
-    failed: int = 0
+    def __init__(self) -> None:
+        self.token: str | None = None
+        self.failure: AwsError | TokenNotFoundError | None = None
+        self.until = 0.0
+        self.failed = 0
 
 
 class ProviderTokens:

@@ -7,7 +7,7 @@ https://www.w3.org/TR/trace-context/.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _ROOT = re.compile(r"1-[0-9a-f]{8}-[0-9a-f]{24}")
 _PARENT = re.compile(r"[0-9a-f]{16}")
@@ -22,8 +22,7 @@ _LONGEST_STATE = 512
 _MOST_MEMBERS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class XRayContext:
+class XRayContext(NamedTuple):
     """An X-Ray tracing header: the trace, the segment that is above, and whether anybody is to write it down."""
 
     header: str

@@ -4,9 +4,8 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from openai_proxy.server_options import Timers
 from openai_proxy.servers import Server
@@ -20,8 +19,7 @@ _LONGEST_SHORT = 16 * 1024 * 1024
 """Bytes: an answer of AWS is no longer than 6 MB, a list of models much shorter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """Seconds to wait for a connection, for the answer's status, and between two pieces of its body.
 
     The server has `first_byte` seconds to take the request, and again as many to answer it. A silence of `keep_alive`
@@ -36,8 +34,8 @@ class Timeouts:
 
     def of(self, server: Server) -> Self:
         """These, but for those that `server` has of its own."""
-        given = {name: own for name in Timers.__slots__ if (own := getattr(server.timeouts, name)) is not None}
-        return replace(self, **given) if given else self
+        given = {name: own for name in Timers._fields if (own := getattr(server.timeouts, name)) is not None}
+        return self._replace(**given) if given else self
 
 
 Answered = tuple[int, Mapping[str, str], bytes]

@@ -14,7 +14,6 @@ import math
 import re
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.answer_signs import sign_in
@@ -41,13 +40,13 @@ class _Flaw(Exception):  # noqa: N818 - no error: the answer is not kept
     """What is wrong with an answer, in one word."""
 
 
-@dataclass(slots=True)
 class _Call:
     """A call of a tool, as far as it has come."""
 
-    name: str = ""
-    arguments: str = ""
-    is_custom: bool = False
+    def __init__(self, name: str = "", arguments: str = "") -> None:
+        self.name = name
+        self.arguments = arguments
+        self.is_custom = False
 
     def add(self, part: Mapping[str, Any]) -> None:
         custom = object_of(part.get("custom"))
@@ -62,14 +61,14 @@ class _Call:
             raise _Flaw("cut")
 
 
-@dataclass(slots=True)
 class _Choice:
     """One choice of a chat or a text, as far as it has come."""
 
-    reason: str = ""
-    calls: dict[int, _Call] = field(default_factory=dict[int, _Call])
-    old_call: _Call | None = None
-    """The one `function_call` of before there were tools."""
+    def __init__(self) -> None:
+        self.reason = ""
+        self.calls: dict[int, _Call] = {}
+        self.old_call: _Call | None = None
+        """The one `function_call` of before there were tools."""
 
     def add(self, part: Mapping[str, Any], said: Mapping[str, Any]) -> None:
         """Add a part of the choice; `said` is its delta or message."""

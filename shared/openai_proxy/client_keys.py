@@ -13,9 +13,8 @@ import re
 import secrets
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 PREFIX = "opx-"
 ANONYMOUS_CLIENT = "anonymous"
@@ -71,8 +70,7 @@ def _base62(number: int, length: int) -> str:
     return digits
 
 
-@dataclass(frozen=True, slots=True)
-class CachePolicy:
+class CachePolicy(NamedTuple):
     """May answers come from the response cache? `ttl` is in seconds; keys of one `pool` share answers.
 
     Without a pool, answers are for one key, and those it is rotated into. A policy that is off overrides a server's.
@@ -105,8 +103,7 @@ def read_attributes(item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     return values, problems
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """How one attribute is read: `read` gives None for what does not keep to `rule`."""
 
     rule: str

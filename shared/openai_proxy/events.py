@@ -6,9 +6,8 @@ three, the samples and the rules of `template.yaml` together.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 SOURCE = "openai-proxy"
 VERSION = "1.0"
@@ -24,8 +23,7 @@ class MalformedEventError(ValueError):
     """A message on a queue is not one of our events: it can only go to the dead-letter queue."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One fact. `id` is a ULID, every consumer's idempotency key: it survives retries, replays and re-routing."""
 
     detail_type: DetailType

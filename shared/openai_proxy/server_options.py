@@ -6,8 +6,7 @@ Values come as YAML's scalars were written, as texts. Its one rule: what is not 
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from openai_proxy.captured import LONGEST_KEPT
 
@@ -33,8 +32,7 @@ class OptionError(ValueError):
         self.remedy = remedy
 
 
-@dataclass(frozen=True, slots=True)
-class Timers:
+class Timers(NamedTuple):
     """Seconds that a server may take; None: what the deployment's parameters say."""
 
     connect: float | None = None
@@ -49,16 +47,14 @@ class Timers:
     """From the request to the end of the answer; None: until the invocation's own deadline."""
 
 
-@dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(NamedTuple):
     """After `failures` in a row the server is not asked for `seconds`. No `failures`: it is always asked."""
 
     failures: int = 5
     seconds: float = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class Caching:
+class Caching(NamedTuple):
     """Answers of a server may come from the response cache. `ttl` is in seconds; a `pool` is shared by all clients."""
 
     ttl: int = 3600
@@ -97,7 +93,7 @@ def _aliases(value: Any) -> dict[str, str]:
 
 
 def _timeouts(value: Any) -> Timers:
-    names = tuple(field.name for field in fields(Timers))
+    names = Timers._fields
     remedy = f"write {{{', '.join(f'{name}: seconds' for name in names)}}}, any of them"
     given = _mapping("timeouts", value, remedy)
     for name in given:
@@ -119,7 +115,7 @@ def _breaker(value: Any) -> Breaker:
 
 
 def _cache(value: Any) -> Caching:
-    names = [field.name for field in fields(Caching)]
+    names = Caching._fields
     remedy = "write {ttl: 3600, pool: name, any_temperature: true, ignore: [user], keep: [searches]}, any of them"
     given = _mapping("cache", value, remedy)
     if wrong := sorted(given.keys() - set(names)):

@@ -5,9 +5,8 @@ Its one rule: a file with any fault is refused whole, with the file, the server,
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -29,8 +28,7 @@ class ServersFileError(ValueError):
     """The servers file cannot be used. The message names file, server, key and remedy."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenReference:
+class TokenReference(NamedTuple):
     """Where a server's token is found. `name` is the token itself for a literal; it never shows in a repr."""
 
     kind: Literal["literal", "environment", "secretsmanager", "ssm"]
@@ -41,8 +39,7 @@ class TokenReference:
         return f"TokenReference({self.kind})" if self.kind == "literal" else f"TokenReference({self.kind}:{self.name})"
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """One upstream server. `url` has no trailing slash; `model` is the default for requests that name none, or ""."""
 
     name: str
@@ -53,10 +50,10 @@ class Server:
     """How often a call that failed for now is repeated."""
     fallbacks: tuple[str, ...] = ()
     """Servers that are asked instead, in this order, when this one cannot answer."""
-    aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    aliases: Mapping[str, str] = {}
     """Names that clients may use, and the server's own names for them."""
-    timeouts: Timers = field(default_factory=Timers)
-    breaker: Breaker = field(default_factory=Breaker)
+    timeouts: Timers = Timers()
+    breaker: Breaker = Breaker()
     cache: Caching | None = None
     """Whether and how its answers are kept in the response cache; a client key's own policy goes before it."""
     include_usage: bool = True

@@ -15,14 +15,13 @@ from proxy.cache_policy import Policy
 from proxy.capture import Capture
 from proxy.captured_event import LARGEST_IN_EVENT, captured_event
 from proxy.client_key import ClientKey
-from proxy.inference import Inference
 from proxy.meter import Meter
 from proxy.request import Target
 from store_response.cached_response import cached_response_of
 from store_response.item import LARGEST_ITEM, item_of, item_size
 
 from tests.caches import wire
-from tests.fakes import envelope_of
+from tests.fakes import envelope_of, inference_with
 
 PRICES = parse_price_book("servers:\n  up: {free: true}\n")
 NOW = 1_800_000_000.0
@@ -53,11 +52,11 @@ def test_what_is_captured_is_stored(
             capture.take(piece)
     scope = data.draw(st.just(f"client:{client}") | SCOPES)
     flight = Flight(
-        Keys("0" * 64, "1" * 64), Policy(scope, 60, False), "/chat/completions", "up", {}, is_stream, capture,
-        headers={"content-type": data.draw(CONTENT_TYPES)},
+        Keys("0" * 64, "1" * 64), Policy(scope, 60, False), "/chat/completions", "up", {}, is_stream, capture
     )  # fmt: skip
+    flight.headers = {"content-type": data.draw(CONTENT_TYPES)}
     body = OutgoingBody(b"{}", model * data.draw(st.sampled_from([1, 1000])), is_stream, asks_usage_unasked=False)
-    inference = Inference(key=ClientKey(client), target=Target("up", "/chat/completions"), server="up", body=body)
+    inference = inference_with(key=ClientKey(client), target=Target("up", "/chat/completions"), server="up", body=body)
     inference.meter = metered(data.draw(ANY_TEXT) * 1000, tokens)
 
     event, packed = captured_event(flight, inference, NOW, has_bucket=False)
@@ -79,9 +78,10 @@ def test_the_usual_answer_is_captured() -> None:
     capture.take(b"{}")
     flight = Flight(
         Keys("0" * 64, "1" * 64), Policy("client:a", 60, False), "/chat/completions", "up", {}, False, capture,
-        namespace="alice", headers={"content-type": "application/json"},
+        namespace="alice",
     )  # fmt: skip
-    inference = Inference(key=ClientKey("a"), target=Target("up", "/chat/completions"), server="up")
+    flight.headers = {"content-type": "application/json"}
+    inference = inference_with(key=ClientKey("a"), target=Target("up", "/chat/completions"), server="up")
     inference.meter = metered("m" * 1000 + "\ud83d", 5)
 
     event, _ = captured_event(flight, inference, NOW, has_bucket=False)

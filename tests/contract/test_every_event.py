@@ -28,7 +28,7 @@ from record_cost.ledger import OUTCOMES, add_shares, entry_of
 from record_metrics.measurements import measurements_of
 from settle_limits.settlement import settlement_of
 
-from tests.fakes import envelope_of
+from tests.fakes import envelope_of, inference_with
 
 SCHEMAS = Path(__file__).parents[2] / "events" / "schemas"
 VALIDATORS: dict[str, Any] = {
@@ -102,7 +102,7 @@ def inference_of(documents: list[Any], model: str, name: str, *, as_stream: bool
     request = InferenceRequest("function_url", "POST", f"/openai/v1{path}", "", headers, asked, None)
     limits = Limits("line-1", rpm=5, tpm=5000, budget_day=Decimal(5))
     taken = Taken(limits, Windows.of(1_795_000_000), Share("i", 1_795_000_100, 900, Decimal("0.01")), {})
-    inference = Inference(server="openai", status=200, request=request, target=Target("openai", path), taken=taken)
+    inference = inference_with(server="openai", status=200, request=request, target=Target("openai", path), taken=taken)
     inference.key = ClientKey("c", key_id="0a", name=name, owner=name, tags={name: name, "b": model}, limits=limits)
     inference.body = RequestBody(request, inference.target or Target("openai", path)).outgoing("m")
     inference.end_user = name

@@ -28,6 +28,7 @@ from record_metrics.measurements import measurements_of
 from tests.alarm_states import metrics_of
 from tests.contract.template_stack import ROOT, deployed
 from tests.contract.test_errors import ERRORS
+from tests.fakes import inference_with
 from tests.relays import RecordingBus
 
 Metric = tuple[str, tuple[tuple[str, str], ...]]
@@ -96,7 +97,7 @@ def test_the_failure_of_an_authorised_request_is_in_the_log_and_in_a_metric_of_a
     kind: str, status: int, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bus = RecordingBus()
-    inference = Inference(key=ClientKey("team-a"), error=error_of(kind, status, code), status=status)
+    inference = inference_with(key=ClientKey("team-a"), error=error_of(kind, status, code), status=status)
     records(bus).keep(inference, inference.started_at + 60, None)
     line = json.loads(capsys.readouterr().out)
     assert (line["error"], line["outcome"], line["id"]) == (code, "failed", inference.id)
@@ -111,7 +112,7 @@ def test_the_failure_of_a_request_of_nobody_known_is_in_the_log_and_in_a_metric_
 ) -> None:
     error = error_of(kind, status, code)
     error.__cause__ = AwsError("lambda:Invoke", "TooManyRequestsException", status=429)
-    inference = Inference(error=error, status=status)
+    inference = inference_with(error=error, status=status)
     records(RecordingBus()).unauthorized(inference)
     line = json.loads(capsys.readouterr().out)
     assert (line["message"], line["error"], line["requests"], line["id"]) == (UNAUTHORIZED, code, 1, inference.id)
@@ -120,7 +121,7 @@ def test_the_failure_of_a_request_of_nobody_known_is_in_the_log_and_in_a_metric_
 
 
 def test_what_a_client_did_wrong_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    records(RecordingBus()).unauthorized(Inference(error=errors.ClientError(401, "invalid_api_key", "no")))
+    records(RecordingBus()).unauthorized(inference_with(error=errors.ClientError(401, "invalid_api_key", "no")))
     records(RecordingBus()).unauthorized(Inference())
     assert capsys.readouterr().out == ""
 
@@ -132,8 +133,9 @@ def test_a_flood_fills_no_log_and_every_request_is_counted(pauses: list[float]) 
     with contextlib.redirect_stdout(output):
         for pause in pauses:
             now[0] += pause
-            kept.unauthorized(Inference(error=errors.UnavailableError(503, "authorization_unavailable", "no")))
-        kept.keep(Inference(key=ClientKey("team-a"), status=200), 2**40, None)  # whatever is left is told with the next
+            kept.unauthorized(inference_with(error=errors.UnavailableError(503, "authorization_unavailable", "no")))
+        # Whatever is left is told with the next.
+        kept.keep(inference_with(key=ClientKey("team-a"), status=200), 2**40, None)
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     told = [line for line in lines if line["message"] == UNAUTHORIZED]
     assert sum(line["requests"] for line in told) == len(pauses)

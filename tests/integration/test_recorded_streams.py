@@ -187,7 +187,7 @@ def player() -> Generator[Player]:
             Authorizer(lambda _, __: (json.dumps(ALLOWED).encode(), False), "authorizer", "eu-central-1", 60),
             LimitsTable(aws, "limits", "open"),
             Attempts(transport, tokens, Breakers()),
-            OwnPaths(ModelList(servers, transport, tokens), Receipts(aws, "costs")),
+            lambda: OwnPaths(ModelList(servers, transport, tokens), Receipts(aws, "costs")),
             Records(Publisher(aws, "bus")),
             Answers(Cors("*")),
         )

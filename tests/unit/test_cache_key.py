@@ -2,7 +2,6 @@
 
 import json
 import random
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,7 +35,7 @@ thorough = settings(deadline=None, max_examples=300)
 
 def key(body: Any, sharing: Sharing = SHARING, **sent: Any) -> str:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return keys_of(sharing, replace(SENT, body=content, **sent)).key
+    return keys_of(sharing, SENT._replace(body=content, **sent)).key
 
 
 def written(value: Any) -> Any:
@@ -103,7 +102,7 @@ def test_order_below_the_fields_counts(schema: dict[str, Any], choose: Any) -> N
 )
 def test_who_shares_and_whose_answer_it_is_counts(name: str, one: str, other: str) -> None:
     assume(one != other)
-    assert key({}, replace(SHARING, **{name: one})) != key({}, replace(SHARING, **{name: other}))
+    assert key({}, SHARING._replace(**{name: one})) != key({}, SHARING._replace(**{name: other}))
 
 
 @thorough
@@ -154,7 +153,7 @@ def test_parts_do_not_run_into_each_other(parts: list[str], data: st.DataObject)
 @pytest.mark.parametrize("name", IGNORABLE)
 def test_who_asks_counts_unless_the_servers_owner_takes_it_out(name: str) -> None:
     assert len({key({}), key({name: "a"}), key({name: "b"})}) == 3
-    without = replace(SHARING, ignored=frozenset({name}))
+    without = SHARING._replace(ignored=frozenset({name}))
     assert key({name: "a"}, without) == key({name: "b"}, without) == key({}, without)
     assert key({}, without) != key({}), "an answer that was made with it is none for a server that it counts for"
 
@@ -210,7 +209,7 @@ def test_the_form_does_not_count_where_it_is_clear() -> None:
 )
 def test_a_body_that_could_be_read_in_two_ways_has_no_key(body: bytes) -> None:
     with pytest.raises(UnclearBodyError):
-        keys_of(SHARING, replace(SENT, body=body))
+        keys_of(SHARING, SENT._replace(body=body))
 
 
 def test_key_and_digest_are_two_hashes_of_the_same() -> None:
