@@ -1,6 +1,7 @@
 """The response cache as the console uses it: what is in it, without content, and how it goes.
 
-One rule: what points to an object goes before the object, so that nobody is served what is half gone.
+One rule: what points to an object goes before the object, so that nobody is served what is half gone. With a young
+answer goes the lease of who fetched it, so that nobody waits for what is gone.
 """
 
 import time
@@ -10,6 +11,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from boto3.dynamodb.types import TypeDeserializer
+from openai_proxy.captured import lease_keys_of
 
 from console.costs_progress import Bars
 from console.errors import ConsoleError
@@ -25,6 +27,8 @@ _MOST_READ = 100
 _MOST_OBJECTS = 1000
 _MOST_TRIES = 8
 _MOST_PASSES = 10
+_YOUNG = 60
+"""Seconds. Requests wait for an answer for a moment after it was captured; clocks differ, and events may be late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,13 @@ class CacheStore:
 
     def delete(self, answers: Sequence[Answer]) -> None:
         """Delete answers, and what holds their bodies. Raises ConsoleError."""
+        youngest = time.time() - _YOUNG
         with self._bars("answers", len(answers)) as advance:
             for some in _parts(answers, _MOST_ITEMS):
-                self._delete_items([each.cache_key for each in some])
+                young = [each.cache_key for each in some if each.created_at >= youngest]
+                leases = [lease for key in young for lease in lease_keys_of(key)]
+                for keys in _parts([each.cache_key for each in some] + leases, _MOST_ITEMS):
+                    self._delete_items(keys)
                 advance(len(some))
         self.delete_objects([each.object for each in answers if each.object])
 

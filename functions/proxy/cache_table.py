@@ -8,11 +8,12 @@ Its one rule: short waits. Whoever asks has a request to serve, with the cache o
 
 from typing import Any, NamedTuple
 
+from openai_proxy.captured import lease_key
+
 from proxy.aws import Aws
 from proxy.json_shapes import object_of
 from proxy.limits_item import Item
 
-_LEASE_PREFIX = "lease#"
 _LONGEST_LEASE = 1000
 """Seconds: longer than any function runs. A lease that lasts longer is damaged, and nobody's."""
 _FREE = (
@@ -96,7 +97,7 @@ class CacheTable:
 
 
 def _lease_key(name: str) -> dict[str, Any]:
-    return {"cache_key": {"S": _LEASE_PREFIX + name}}
+    return {"cache_key": {"S": lease_key(name)}}
 
 
 def _lease_item(name: str, lease: Lease) -> dict[str, Any]:

@@ -7,7 +7,7 @@ servers file, where people write things like "ollama", is no key.
 
 import hmac
 
-from openai_proxy.client_keys import ANONYMOUS_CLIENT, CLIENTS_OF_SERVERS
+from openai_proxy.client_keys import ANONYMOUS_CLIENT, client_of_server
 from openai_proxy.credentials import sent_key
 from openai_proxy.servers import Server
 
@@ -48,9 +48,7 @@ class WithProviderTokens:
         if request.gateway_identity is None and (server := self._server_of(request)):
             sent = sent_key(request.headers)
             if sent and self._is_token(sent, server):
-                return ClientKey(
-                    f"{CLIENTS_OF_SERVERS}{server.name}", servers=frozenset({server.name}), name="Provider token"
-                )
+                return ClientKey(client_of_server(server.name), servers=frozenset({server.name}), name="Provider token")
         return self._authorizer.authorize(request)
 
     def forget(self) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from openai_proxy.captured import lease_name
 from openai_proxy.events import Event
 
 from proxy.aws import AwsError
@@ -264,7 +265,7 @@ def _sent(request: InferenceRequest, target: Target, asked: RequestBody, candida
 def _lease_name(flight: Flight) -> str:
     """One for each form that has to be fetched by itself: what comes in another one would be waited for in vain."""
     either_will_do = is_possible(flight.path, to_stream=True) and is_possible(flight.path, to_stream=False)
-    return flight.keys.key if either_will_do else f"{flight.keys.key}#{'stream' if flight.is_stream else 'document'}"
+    return lease_name(flight.keys.key, is_stream=None if either_will_do else flight.is_stream)
 
 
 def _in_form(stored: Stored, flight: Flight) -> Stored | _Miss:

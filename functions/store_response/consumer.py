@@ -1,6 +1,7 @@
 """SQS batch ─▶ captured answers ─▶ the newest per cache key ─▶ response cache.
 
-One rule: a message fails for its own fault only. What can never be stored (too large, expired) is dropped, and logged.
+One rule: a message fails for its own fault only. What can never be stored (too large, expired) is dropped, and logged;
+what has expired also when it could not be read, so that no content goes round for longer than it would be kept.
 """
 
 import time
@@ -73,13 +74,13 @@ class StoreResponse:
         event = Event.from_sqs_body(body)
         if event.detail_type != "ResponseCaptured":
             return None
+        if _is_over(event.data, self._clock()):
+            self._logger.info("answer expired before it was stored: dropped", event_id=event.id)
+            return None
         try:
             response = cached_response_of(event, self._prices)
         except AnswerTooLargeError as error:
             return self._too_large(event.id, error.size)
-        if response.expires_at <= self._clock():
-            self._logger.info("answer expired before it was stored: dropped", event_id=event.id)
-            return None
         item = item_of(response)
         size = item_size(item)
         return item if size <= LARGEST_ITEM else self._too_large(event.id, size)
@@ -94,3 +95,9 @@ class StoreResponse:
             self._logger.exception("answer not stored", event_id=item["event_id"]["S"])
             return False
         return True
+
+
+def _is_over(data: Any, now: float) -> bool:
+    """Whether the time of an answer is over; not where that cannot be told."""
+    until = data.get("expires_at") if isinstance(data, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return isinstance(until, int | float) and not isinstance(until, bool) and until <= now

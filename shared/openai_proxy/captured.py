@@ -13,6 +13,8 @@ LONGEST_KEPT = 31_536_000
 MEDIA_TYPES = {True: "text/event-stream", False: "application/json"}
 """Of a stream, and of an answer that is none."""
 
+_LEASE = "lease#"
+
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SCOPE = re.compile(r"(client|key-pool|server-pool):([A-Za-z0-9_.-]{1,64})")
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -53,3 +55,18 @@ def model_name(name: str | None) -> str | None:
     """The name of a model as an event has it: cut to its bound; None for one that cannot be written."""
     cut = (name or "")[:LONGEST_MODEL]
     return cut if is_text(cut) else None
+
+
+def lease_key(name: str) -> str:
+    """The key in the cache table of the lease that has this name."""
+    return _LEASE + name
+
+
+def lease_name(cache_key: str, *, is_stream: bool | None) -> str:
+    """The name of the lease of who fetches an answer; `is_stream` is None where any form will do for all who wait."""
+    return cache_key + ("" if is_stream is None else "#stream" if is_stream else "#document")
+
+
+def lease_keys_of(cache_key: str) -> list[str]:
+    """The keys in the cache table of all leases that there may be for an answer."""
+    return [lease_key(lease_name(cache_key, is_stream=form)) for form in (None, True, False)]

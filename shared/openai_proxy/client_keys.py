@@ -22,6 +22,7 @@ ANONYMOUS_CLIENT = "anonymous"
 CLIENTS_OF_SERVERS = "token."
 """How the clients are called, each with its server's name, who come with the token of a server: no key is theirs."""
 KEY_ID_LENGTH = 12
+LONGEST_CLIENT_ID = 64
 MOST_TAGS = 16
 MOST_NAMES = 100
 
@@ -51,6 +52,17 @@ def hash_client_key(key: str) -> str:
 def key_id_of(key_hash: str) -> str:
     """A name for a key that gives nothing away: the beginning of its hash."""
     return key_hash[:KEY_ID_LENGTH]
+
+
+def client_of_server(name: str) -> str:
+    """The client that has the token of this server. It is no longer than a client id may be, and of this server alone.
+
+    Of a name that is too long there is as much as fits, and a hash of the whole.
+    """
+    if len(CLIENTS_OF_SERVERS + name) <= LONGEST_CLIENT_ID:
+        return CLIENTS_OF_SERVERS + name
+    ending = "." + hashlib.sha256(name.encode()).hexdigest()[:KEY_ID_LENGTH]
+    return (CLIENTS_OF_SERVERS + name)[: LONGEST_CLIENT_ID - len(ending)] + ending
 
 
 def without_keys(text: str) -> str:

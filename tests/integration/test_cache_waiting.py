@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from openai_proxy.captured import lease_keys_of
 from openai_proxy.ulid import new_ulid
 from proxy.aws import AwsError
 from proxy.response_cache import Settings
@@ -74,8 +75,16 @@ def leave(_: Caches) -> None:
     """Nothing happens to the answer."""
 
 
-def erase(cached: Caches) -> None:
+def lose(cached: Caches) -> None:
+    """The answer is deleted, and by nobody who knows of leases."""
     cached.table.items = {key: item for key, item in cached.table.items.items() if key.startswith("lease#")}
+
+
+def erase(cached: Caches) -> None:
+    """As `cache erase` and `cache flush` delete an answer."""
+    [key] = cached.table.answers
+    for each in (key, *lease_keys_of(key)):
+        cached.table.items.pop(each, None)
 
 
 def damage(cached: Caches) -> None:
@@ -90,7 +99,9 @@ AT_ONCE: list[tuple[str, Callable[[Caches], None], float, dict[str, str], dict[s
     ("too old", leave, 4.0, {"cache-control": "max-age=3"}, {}, "too_old", ["get"]),
     ("older than the key allows", leave, 4.0, {}, {"cache": "on:3:"}, "expired", ["get"]),
     ("over for all", leave, 61.0, {}, {}, "expired", ["get", "put", "put"]),
-    ("erased", erase, 2.1, {}, {}, "not_found", ["get", "put", "put"]),
+    ("erased at once", erase, 0.0, {}, {}, "not_found", ["get", "put", "put"]),
+    ("erased", erase, 1.5, {}, {}, "not_found", ["get", "put", "put"]),
+    ("lost", lose, 2.1, {}, {}, "not_found", ["get", "put", "put"]),
     ("damaged", damage, 0.5, {}, {}, "unreadable", ["get"]),
     ("of another request", misplace, 0.5, {}, {}, "digest", ["get"]),
     ("asked for anew", leave, 0.5, {"cache-control": "no-cache"}, {}, "no_cache", []),

@@ -235,6 +235,23 @@ def test_an_answer_that_has_expired_is_dropped(client: Any, store_response: Stor
     assert items(client) == []
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"cache_key": "x"}, {"usage": None}, {"response": {}}, {"created_at": "now"}], ids=str
+)
+def test_what_has_expired_is_dropped_though_it_cannot_be_read(
+    client: Any, store_response: StoreResponse, wrong: dict[str, Any]
+):
+    over, young = message("over", expires_at=NOW - 1, **wrong), message("young", expires_at=NOW + 1, **wrong)
+
+    assert failures(store_response({"Records": [over, young]})) == ["young"]
+    assert items(client) == []
+
+
+@pytest.mark.parametrize("unclear", [None, "0", [], {}])
+def test_what_says_no_time_is_refused(store_response: StoreResponse, unclear: Any):
+    assert failures(store_response({"Records": [message(expires_at=unclear)]})) == ["m"]
+
+
 class FakeCache:
     """A cache that remembers what it stored, and fails for one cache key."""
 

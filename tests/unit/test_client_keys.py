@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai_proxy.captured import is_client_id
 from openai_proxy.client_keys import (
     ATTRIBUTES,
     CachePolicy,
+    client_of_server,
     hash_client_key,
     is_well_formed,
     key_id_of,
@@ -226,3 +228,13 @@ class TestAttributes:
         told = {problem.split()[0] for problem in problems}
         assert values.keys() | told == ITEM.keys() | attributes.keys()
         assert not values.keys() & told
+
+
+@given(name=st.from_regex(r"[a-z0-9][a-z0-9_-]{0,63}", fullmatch=True), other=st.from_regex(r"[a-z_-]", fullmatch=True))
+def test_who_has_the_token_of_a_server_is_a_client_of_it_alone(name: str, other: str) -> None:
+    client_id = client_of_server(name)
+    assert is_client_id(client_id)
+    assert client_id.startswith("token.")
+    assert (client_id == f"token.{name}") == (len(name) <= 58)
+    assert client_id != client_of_server(name[:-1] + other) or name.endswith(other)
+    assert client_id != client_of_server((name + other)[:64]) or len(name) == 64

@@ -275,7 +275,7 @@ class TestFlush:
         assert ran.out == "This would delete 1 answer (19 B, the oldest 2 h old). To do it: --yes\n"
         assert len(account.keys) == len(account.objects) == 1
 
-    def test_everything_goes_but_leases(self, run: Run, account: Account):
+    def test_everything_goes_but_leases_of_what_is_being_fetched(self, run: Run, account: Account):
         for number in range(30):
             account.put(f"client-{number}", on_s3=number == 0)
         account.put_lease("a" * 64)
@@ -296,6 +296,17 @@ class TestFlush:
         )
         assert account.keys == kept
         assert len(account.objects) == 1
+
+    def test_with_young_answers_go_the_leases_that_others_would_wait_on(self, run: Run, account: Account):
+        young = [account.put(f"client-{number}") for number in range(30)]
+        old = account.put(age=300)
+        for key in (*young, old):
+            for form in ("", "#stream", "#document"):
+                account.put_lease(key + form)
+
+        assert run("flush", "--yes", "--json").json["answers"] == 31
+
+        assert account.keys == {f"lease#{old}{form}" for form in ("", "#stream", "#document")}
 
     @pytest.mark.parametrize("age", ["1", "h", "1.5h", "-1h", "1m"])
     def test_an_age_is_a_number_and_a_unit(self, run: Run, age: str):
@@ -394,7 +405,7 @@ class BusyTable:
 @pytest.mark.parametrize("never", [0, 1])
 def test_what_a_busy_table_did_not_take_is_sent_again_a_few_times(account: Account, never: int):
     for _ in range(3):
-        account.put()
+        account.put(age=300)
     real = CacheStore(Table(account.dynamodb, TABLE), (account.s3, BUCKET))
     answers = real.answers()
     table: Any = BusyTable(never)
