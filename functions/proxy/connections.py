@@ -60,7 +60,7 @@ class Pool:
             try:
                 sock.settimeout(max(0.001, latest - time.monotonic()))
                 # Without TLS's own end, a body that ends with its connection is not whole (RFC 9112, 9.8).
-                sock = self.tls.wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
+                sock = self.tls.wrap_socket(sock, server_hostname=_plain(host), suppress_ragged_eofs=False)
             except (OSError, ValueError) as error:
                 sock.close()
                 raise ConnectError(type(error).__name__) from error
@@ -82,7 +82,7 @@ def open_socket(host: str, port: int, timeout: float) -> socket.socket:
     latest = time.monotonic() + timeout
     reason = "the host has no address"
     try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(_plain(host), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, OverflowError) as error:
         raise ConnectError(type(error).__name__) from error
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
@@ -100,6 +100,11 @@ def open_socket(host: str, port: int, timeout: float) -> socket.socket:
         else:
             return sock
     raise ConnectError(reason)
+
+
+def _plain(host: str) -> str | bytes:
+    """`host` as it goes out. For a text the first request would load the codec of international names."""
+    return host.encode() if host.isascii() else host
 
 
 @lru_cache(64)

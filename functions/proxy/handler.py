@@ -22,6 +22,7 @@ from proxy.aws import Aws, ContainerCredentials
 from proxy.breaker import Breakers
 from proxy.cors import Cors
 from proxy.limits import FailurePolicy, LimitsTable
+from proxy.limits_renewal import Renewals
 from proxy.log import log
 from proxy.publisher import Publisher
 from proxy.records import Records
@@ -33,7 +34,6 @@ from proxy.upstream import HttpTransport, Timeouts
 
 if TYPE_CHECKING:  # loaded only where it is switched on or asked for, or by the runtime
     from proxy.content_log import ContentLog
-    from proxy.limits_renewal import Renewals
     from proxy.own_paths import OwnPaths
     from proxy.playground import Playground
     from proxy.response_cache import ResponseCache
@@ -59,13 +59,16 @@ def _failure_policy(text: str) -> FailurePolicy:
 
 
 def _limits(aws: Aws, environ: Mapping[str, str], timeout: float, another: Callable[[], Aws]) -> LimitsTable:
-    """`another` makes the calls of another thread."""
+    """`another` makes the calls of another thread.
+
+    All of it is loaded in INIT, although keys without limits need none: the proxy learns only from a request what its
+    keys are like. It is a fortieth of what INIT does; a first request that had to load it would have a seventh of a CPU
+    for that, in a function of 256 MB.
+    """
     policy, table = _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open")), environ["LIMITS_TABLE"]
 
     @functools.cache
-    def renewals() -> "Renewals":
-        from proxy.limits_renewal import Renewals  # noqa: PLC0415  # only keys with something to give back need it
-
+    def renewals() -> Renewals:
         return Renewals(another(), table, timeout)
 
     return LimitsTable(aws, table, policy, timeout=timeout, renewals=renewals)

@@ -16,10 +16,10 @@ from proxy.limits_share import Taken
 from proxy.meter import Meter
 from proxy.reported_cost import with_cost_of_header
 from proxy.request import InferenceRequest, Target
-from proxy.watched_answer import WatchedAnswer
 
-if TYPE_CHECKING:  # loaded by the first request that has a cache policy
+if TYPE_CHECKING:  # loaded by the first request that has a cache policy, or whose content is logged
     from proxy.cache_flight import Flight
+    from proxy.watched_answer import WatchedAnswer
 
 _WITHOUT_TOKENS = ("models", "files", "batches", "moderations", "other")
 _STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses")

@@ -9,6 +9,7 @@ Its one rule: a lease that is not there is never made. What was given back stays
 
 import time
 from collections.abc import Callable, Mapping
+from threading import Thread
 from typing import Any, Protocol
 
 from proxy.aws import AwsError
@@ -97,6 +98,4 @@ class Renewals:
 
 
 def _in_background(work: Callable[[], None]) -> None:
-    from threading import Thread  # noqa: PLC0415  # only keys with something to give back need it
-
     Thread(target=work, daemon=True).start()

@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from openai_proxy.captured import LONGEST_KEPT
-
 _MOST_RETRIES = 5
 _LONGEST = 900.0
 """Seconds: no invocation lives longer."""
@@ -115,6 +113,8 @@ def _breaker(value: Any) -> Breaker:
 
 
 def _cache(value: Any) -> Caching:
+    from openai_proxy.captured import LONGEST_KEPT  # noqa: PLC0415  # most servers have no cache
+
     names = Caching._fields
     remedy = "write {ttl: 3600, pool: name, any_temperature: true, ignore: [user], keep: [searches]}, any of them"
     given = _mapping("cache", value, remedy)
