@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-# A slow machine is no reason to fail; in CI the same examples run every time.
+# A slow machine is no reason to fail; in CI the same examples run every time. `thorough` tries ten thousand of each.
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+settings.register_profile("thorough", deadline=None, max_examples=10_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

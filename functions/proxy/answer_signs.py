@@ -15,10 +15,19 @@ _REPEATED = frozenset(
     {"tools", "tool_choice", "response_format", "metadata", "instructions", "input", "prompt", "parameters"}
 )
 _WRITTEN = frozenset({"arguments", "embedding", "logprobs", "top_logprobs", "delta_logprobs"})
-_ERROR = "error"
-"""How the name of a field begins that has one: `error`, `errors`, `error_code`, `errorMessage`, …"""
-_FILTER_NAMES = re.compile(r"filtered|blocked|flagged|block_?reason", re.IGNORECASE)
-_BAD_REASON = re.compile(r"filter|safety|error|block|prohibit|recitation|spii|sensitive|cancel|abort", re.IGNORECASE)
+_ERROR_NAMES = re.compile(r"error|exception|fail", re.IGNORECASE)
+"""In the name of a field: `error`, `errors`, `error_code`, `errorMessage`, `last_error`, …"""
+_FILTER_NAMES = re.compile(
+    r"filtered|blocked|flagged|block_?reason|sensitive|violat|unsafe|censored|truncated", re.IGNORECASE
+)
+_BAD_REASON = re.compile(
+    r"filter|safety|error|exception|fail|block|prohibit|recitation|spii|sensitive|cancel|abort|guardrail|moderat|unsafe|"
+    r"timeout|malformed",
+    re.IGNORECASE,
+)
+"""In the reason why a choice ended, and in the name of an event."""
+_SAYS_HOW_IT_IS = frozenset({"status", "state", "type", "object", "outcome", "result"})
+_BAD_STATE = re.compile(r"error|exception|fail|cancel|abort", re.IGNORECASE)
 _SEARCH_NAMES = re.compile(r"citation|search|grounding|retriev|executed_tools|annotations|sources", re.IGNORECASE)
 _CALL = re.compile(r"(?:^|\.)(\w+)_call(?:_output)?(?:$|\.)")
 _SHOWS_SOURCE = re.compile(r"citation|annotation|web_search_result|server_tool")
@@ -31,7 +40,7 @@ def sign_in(document: Any, event_name: str = "", *, may_search: bool = False) ->
 
     `may_search`: that the server searched the web is none.
     """
-    if "error" in event_name.lower() or reported_error(document, event_name):
+    if is_bad_event(event_name) or reported_error(document, event_name):
         return "error"
     waiting: list[Any] = [document]
     while waiting:
@@ -49,15 +58,22 @@ def sign_in(document: Any, event_name: str = "", *, may_search: bool = False) ->
     return None
 
 
+def is_bad_event(name: str) -> bool:
+    """Whether an event with this name says that something went wrong."""
+    return _BAD_REASON.search(name) is not None
+
+
 def _sign_of(name: str, value: Any, *, may_search: bool) -> str | None:
     """What one field says."""
-    if name.lower().startswith(_ERROR) and _says_something(value):
+    if _ERROR_NAMES.search(name) and _says_something(value):
         return "error"
     if _FILTER_NAMES.search(name) and _says_something(value):
         return "filtered"
     if isinstance(value, str):
-        if name.endswith(("finish_reason", "finishReason")) and _BAD_REASON.search(value):
+        if name.lower().endswith("reason") and _BAD_REASON.search(value):
             return "filtered"
+        if name in _SAYS_HOW_IT_IS and _BAD_STATE.search(value):
+            return "error"
         if name == "type" and _is_of_search(value, may_search=may_search):
             return "searched"
     if not may_search and _SEARCH_NAMES.search(name) and _says_something(value):

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from proxy.errors import ClientError
 
-_DIRECTIVE = re.compile(r'([^\s=,"]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?')
+_DIRECTIVE = re.compile(r'([^\s=,;"]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]*)))?')
+"""Some write a semicolon where a comma belongs: what stands behind it counts all the same."""
 _SECONDS = re.compile(r"[0-9]+")
 _MOST_DIGITS = 9
 """Of seconds: a number with more of them is more than 31 years, and as good as any age."""

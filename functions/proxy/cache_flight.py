@@ -5,7 +5,7 @@ from typing import Any
 
 from openai_proxy.captured import is_content_type
 
-from proxy.cache_key import Keys
+from proxy.cache_key import HEADERS_WITHOUT_INFLUENCE, Keys
 from proxy.cache_policy import Policy, forbids_keeping
 from proxy.capture import Capture
 from proxy.meter import Meter
@@ -48,7 +48,7 @@ class Flight:
     ) -> Iterable[bytes]:
         """`body` of an answer, kept while it passes. `headers` are those of `all_headers` that reach the client."""
         self.headers = headers
-        self.is_private = forbids_keeping(all_headers)
+        self.is_private = forbids_keeping(all_headers, HEADERS_WITHOUT_INFLUENCE)
         return self.capture.watch(body)
 
     @property

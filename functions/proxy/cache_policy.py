@@ -5,7 +5,7 @@ repeatable passes by. A client's headers can only ask for less, or say that chan
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from openai_proxy.captured import LONGEST_KEPT, is_namespace
@@ -19,8 +19,9 @@ from proxy.request import InferenceRequest, Target
 
 CACHEABLE = frozenset({"/chat/completions", "/completions", "/responses", "/embeddings"})
 _DEFAULT_TTL = 3600
-_COOKIE = re.compile(r"(?:^|,)\s*([^\s=;,]+)=")
-"""The name of each cookie: several headers have become one, and dates have a comma too."""
+_COMMA_OF_A_DATE = re.compile(r"(expires\s*=\s*\w+),", re.IGNORECASE)
+_FOR_CACHES = ("cache-control", "cdn-cache-control", "surrogate-control")
+"""Where a server says who may keep its answer (RFC 9111 and 9213, and what was there before)."""
 _COOKIE_OF_THE_WAY = re.compile(r"__cf_bm|_cfuvid|__cflb|__cfruid|cf_clearance|AWSALB\w*|GCLB|ARRAffinity\w*")
 """Cookies of what stands before a server, which spreads load or keeps robots out; OpenAI's answers all have two."""
 
@@ -127,14 +128,18 @@ def wish_of(request: InferenceRequest) -> Wish:
     )
 
 
-def forbids_keeping(headers: Mapping[str, str]) -> bool:
-    """Whether the headers of an answer say that it is for this one request alone."""
-    directives = directives_of(headers)
-    cookies = set(_COOKIE.findall(headers.get("set-cookie", "")))
-    if "set-cookie" in headers and (not cookies or not all(map(_COOKIE_OF_THE_WAY.fullmatch, cookies))):
-        return True
-    varies = {name.strip() for name in headers.get("vary", "").split(",")}
-    return "no-store" in directives or "private" in directives or "*" in varies
+def forbids_keeping(headers: Mapping[str, str], uncounted: Collection[str]) -> bool:
+    """Whether the headers of an answer say that it is for this one request alone.
+
+    It also is where it varies with one of the `uncounted` headers, which two requests of one key may differ in.
+    """
+    if "set-cookie" in headers:
+        cookies = _COMMA_OF_A_DATE.sub(r"\1", headers["set-cookie"]).split(",")
+        if not all(_COOKIE_OF_THE_WAY.fullmatch(cookie.partition("=")[0].strip()) for cookie in cookies):
+            return True
+    said = [directives_of({"cache-control": headers[name]}) for name in _FOR_CACHES if name in headers]
+    varies = {name.strip().lower() for name in headers.get("vary", "").split(",")}
+    return any(each.keys() & {"no-store", "private"} for each in said) or not varies.isdisjoint({"*", *uncounted})
 
 
 def _is_zero(temperature: Any) -> bool:

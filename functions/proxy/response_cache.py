@@ -218,9 +218,13 @@ class ResponseCache:
         flight = inference.flight
         if flight is None:
             return []
-        event = None if inference.cache.status == "BYPASS" else self._event(flight, inference, deadline)
-        if event is None and flight.leads:
-            self._leases.give_back(flight, inference.id)
+        event = None
+        try:
+            if inference.cache.status != "BYPASS":
+                event = self._event(flight, inference, deadline)
+        finally:
+            if event is None and flight.leads:
+                self._leases.give_back(flight, inference.id)
         return [event] if event else []
 
     def published(self, inference: Inference, events: Sequence[Event]) -> None:

@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from proxy.answer_signs import sign_in
+from proxy.answer_signs import is_bad_event, sign_in
 from proxy.json_shapes import array_of, object_of
 from proxy.sse import data_of, split_events
 
@@ -113,7 +113,7 @@ def flaw_of(
             _check_choices(path, documents, _choices_of(path, fields), is_stream=is_stream)
     except _Flaw as flaw:
         return str(flaw)
-    except (LookupError, TypeError, ValueError, RecursionError, AttributeError):
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError, AttributeError):
         return "unreadable"
     return None
 
@@ -125,7 +125,7 @@ def _events(body: bytes, *, may_search: bool) -> Iterator[dict[str, Any]]:
         name = _name_of(event)
         data = data_of(event).strip()
         if not data:
-            if name and "error" in name.lower():
+            if is_bad_event(name):
                 raise _Flaw("error")
             continue
         if is_over:

@@ -197,6 +197,11 @@ NOT_KEPT: list[tuple[str, Any, dict[str, Any], Script]] = [
             "vary: accept, *\r\n",
             "set-cookie: __cf_bm=a; path=/; expires=Fri, 03-Oct-25 23:23:26 GMT\r\nset-cookie: session=b\r\n",
             "set-cookie: nonsense\r\n",
+            "set-cookie: __cf_bm=a\r\nset-cookie: nonsense\r\n",
+            "cdn-cache-control: no-store\r\n",
+            "surrogate-control: max-age=5, PRIVATE\r\n",
+            "vary: accept\r\nvary: *\r\n",
+            "vary: accept-encoding, TraceParent\r\n",
         )
     ),
     ("a document for a stream", "chat/completions", {"stream": True}, answering(ANSWER)),

@@ -128,6 +128,16 @@ def test_an_object_that_is_not_put_leaves_no_event() -> None:
     assert cached.table.items == {}
 
 
+def test_whatever_goes_wrong_while_an_answer_is_kept_its_lease_is_given_back() -> None:
+    with caches(streaming(*large(600_000))) as cached:
+        unheard_of: Any = RuntimeError("nobody has thought of this")
+        cached.bucket.failure = unheard_of
+        response = ask(cached.proxy(Settings(wait=0.1)))
+    assert response.headers["x-cache"] == "MISS"
+    assert [name for name, _ in cached.bus.details] == ["InferenceCompleted"]
+    assert cached.table.items == {}
+
+
 def test_what_grows_beyond_its_bound_is_dropped_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     with caches(streaming(*large(100_000))) as cached:
         ask(cached.proxy(Settings(largest=50_000, wait=0)))

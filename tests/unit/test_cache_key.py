@@ -20,6 +20,8 @@ from proxy.cache_key import (
 from proxy.json_shapes import array_of, object_of
 from proxy.request import InferenceRequest
 
+from tests.examples import examples
+
 SHARING = Sharing("client:a", "", "openai")
 SENT = SentRequest("POST", "https://api.openai.com/v1/chat/completions", {"content-type": "application/json"}, b"{}")
 NAMES = st.sampled_from(["model", "messages", "temperature", "seed", "tools", "store", "new_parameter", "Stream"])
@@ -30,7 +32,7 @@ VALUES = st.recursive(
 )
 BODIES = st.dictionaries(NAMES, VALUES, max_size=5)
 SHUFFLERS = st.integers(0, 2**32).map(random.Random)
-thorough = settings(deadline=None, max_examples=300)
+thorough = settings(deadline=None, max_examples=examples(300))
 
 
 def key(body: Any, sharing: Sharing = SHARING, **sent: Any) -> str:
@@ -132,6 +134,56 @@ def forwarded() -> list[str]:
 def test_every_forwarded_header_is_in_the_key_or_cannot_matter(name: str) -> None:
     keys = {key({}, headers=headers) for headers in ({}, {name: ""}, {name: "a"}, {name: "b"})}
     assert len(keys) == (1 if name in HEADERS_WITHOUT_INFLUENCE else 4)
+
+
+@thorough
+@given(
+    name=st.sampled_from(sorted(set(forwarded()) - HEADERS_WITHOUT_INFLUENCE.keys())),
+    value=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12),
+    data=st.data(),
+)
+def test_one_character_of_a_header_is_another_key(name: str, value: str, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(value)))
+    more, removed = data.draw(st.text("aA ,;=", max_size=1)), data.draw(st.integers(0, 1))
+    other = value[:place] + more + value[place + removed :]
+    assert (key({}, headers={name: value}) == key({}, headers={name: other})) == (value == other)
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "a": {
+            "type": "object",
+            "properties": {"x": {"enum": [1, 2]}, "y": {"anyOf": [{"type": "null"}, {"const": 0}]}},
+        },
+        "b": {"type": "array", "prefixItems": [{"type": "string"}, {"type": "number"}]},
+    },
+    "required": ["a", "b"],
+}
+
+
+def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where there are two members that could change places, at every depth."""
+    pairs = [*object_of(value).items(), *enumerate(array_of(value))]
+    here = [path] if len(pairs) > 1 else []
+    return here + [place for name, each in pairs for place in places_in(each, (*path, name))]
+
+
+@pytest.mark.parametrize("place", places_in(SCHEMA), ids=str)
+@pytest.mark.parametrize("name", ["response_format", "tools", "text", "functions", "extra"])
+def test_two_members_of_a_schema_that_change_places_are_another_question(place: tuple[Any, ...], name: str) -> None:
+    other: Any = json.loads(json.dumps(SCHEMA))
+    holder: Any = other
+    for step in place:
+        holder = holder[step]
+    if isinstance(holder, list):
+        holder.reverse()
+    else:
+        pairs = list(holder.items())
+        holder.clear()
+        holder.update(reversed(pairs))
+    bodies = [{name: {"json_schema": {"schema": schema}}} for schema in (SCHEMA, other)]
+    assert key(bodies[0]) != key(bodies[1])
 
 
 def test_what_cannot_matter_is_forwarded_and_has_its_reason() -> None:
