@@ -13,18 +13,23 @@ TOKENS = b'_tokens"'
 _WORTH_READING = (
     # Written so that it begins with one certain byte: then the search is twice as fast.
     # Between two tokens of JSON there may be blanks, and a new line of data. Many chunks say that there is no error.
-    rb'"(?:usage"(?:\s|data:)*:(?:\s|data:)*\{|finish_reason"[ \t]*:[ \t]*"|status"\s*:\s*"'
+    rb'"(?:usage"(?:\s|data:)*:(?:\s|data:)*\{|finish_reason"[ \t]*:[ \t]*"|status"\s*:\s*["45]'
     rb'|error"(?!\s*:\s*(?:null|false|""|\{\s*\})))'
 )
 WORTH_READING = re.compile(_WORTH_READING)
 WORTH_READING_CLOSELY = re.compile(
-    _WORTH_READING + rb'|"(?:errors|base_resp|code|success)"\s*:|event: ?(?:error|response\.(?:error|failed))'
+    _WORTH_READING
+    + rb'|"(?:errors|error_[a-z]{1,16}|base_resp|code|success)"\s*:|event: ?(?:error|response\.(?:error|failed))'
 )
 """With what only errors in unusual forms say: this search takes several times as long."""
 _MAY_BE_ERROR = re.compile(
-    rb'"(?:error|base_resp|success|code|msg|status)|response\.failed"|event:[ \t]*(?:error|response\.)'
+    rb'"(?:[Ee]rr|exception|fault|base_resp|success|code|msg|message|status|detail|title)'
+    rb'|response\.failed"|event:[ \t]*(?:error|response\.)'
 )
-_UNUSUAL = (b'"code"', b'"base_resp"', b'"errors"', b'"success"', b"event: error", b"event:error", b"event: response.f")
+_UNUSUAL = (
+    *(b'"code"', b'"base_resp"', b'"errors"', b'"error_', b'"success"'),
+    *(b"event: error", b"event:error", b"event: response.f"),
+)
 _COMPACT, _SPACED = b'"finish_reason":"', b'"finish_reason": "'
 _FINISH_FORMS = (_COMPACT, b'"finish_reason": ', b'"finish_reason" ')
 _FINISH_REASON = re.compile(rb'"finish_reason"[ \t]*:[ \t]*"([^"\\\r\n]{0,256})')

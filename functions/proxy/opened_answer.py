@@ -82,6 +82,8 @@ def opened(answer: Answer, server: Server, inference: Inference, begin: Begin) -
     look = _Look(answer, server, begin)
     try:
         _look_at(look, found, inference)
+        if look.broken:
+            raise look.broken
     except UpstreamError as error:
         if not look.begun:
             raise
@@ -99,6 +101,8 @@ class _Look:
         self.rest = iter(unpacked(answer, server.name))
         self.is_over = False
         """Whether the body has ended."""
+        self.broken: UpstreamError | None = None
+        """How it broke off. An error of the server's own in what came before says more."""
         self.begun = False
         """Whether the client has its status: then nothing can be made good any more."""
         self._size = 0
@@ -122,9 +126,18 @@ class _Look:
 
     def more(self, most: int) -> bytes | None:
         """One more piece; None at the end, beyond `most` bytes, and when the client should wait no longer."""
-        if self.begun or self._size > most or (self._until is not None and time.perf_counter() > self._until):
+        if (
+            self.begun
+            or self.broken
+            or self._size > most
+            or (self._until is not None and time.perf_counter() > self._until)
+        ):
             return None
-        piece = next(self.rest, None)
+        try:
+            piece = next(self.rest, None)
+        except UpstreamError as error:
+            self.broken = error
+            return None
         if piece is None:
             self.is_over = True
             return None
@@ -170,7 +183,7 @@ def _look_at_stream(look: _Look, found: OpenedAnswer, inference: Inference) -> N
         found.content_type = _STREAM
         look.may_begin()
         _look_at_first_event(look, found, inference)
-    elif inference.is_question:
+    elif inference.is_question and not look.broken:
         raise _no_answer(found, b"".join(look.held))
 
 
@@ -193,7 +206,8 @@ def _look_at_first_event(look: _Look, found: OpenedAnswer, inference: Inference)
         for event in split_events(frames.whole(piece)):
             if _is_read(event, found, inference):
                 return
-    if look.is_over and not _is_read(frames.rest(), found, inference) and inference.says_its_end:
+    is_read = bool(look.is_over or look.broken) and _is_read(frames.rest(), found, inference)
+    if look.is_over and not is_read and inference.says_its_end:
         raise broken_off(found.server.name)
 
 
@@ -216,18 +230,18 @@ def _look_at_document(look: _Look, found: OpenedAnswer, inference: Inference, mo
     """
     for _ in look.pieces(most):
         pass
-    if not look.is_over:
+    if not (look.is_over or look.broken):
         return
     body = b"".join(look.held).lstrip(BLANK).rstrip()
     if len(body) > _LONGEST_LOOK:  # too long for an error: it is read when the client has it
-        if inference.is_question and not (body.startswith(b"{") and body.endswith(b"}")):
+        if inference.is_question and look.is_over and not (body.startswith(b"{") and body.endswith(b"}")):
             raise _no_answer(found, body)
         return
     found.document = document = loads_or_none(body)
     error = reported_error(document)
     if error and not _has_content(object_of(document)):
         raise error_in_success(found.answer, found.server.name, inference.token, error)
-    if inference.is_question and not error and not _is_answer(document):
+    if inference.is_question and look.is_over and not error and not _is_answer(document):
         raise _no_answer(found, body, message_of(document) if isinstance(document, dict) else "")
 
 

@@ -15,6 +15,7 @@ Everything empty (`null`, `{}`, `""`, `false`, `0`) says that there is none.
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -23,8 +24,17 @@ from proxy.json_shapes import array_of, object_of
 _LONGEST_MESSAGE = 2000
 _LONGEST_CODE = 64
 _FAILED_EVENTS = frozenset({"error", "response.failed", "response.error"})
-_STATUS_NAMES = ("code", "status", "status_code", "http_status", "http_code")
-_MESSAGE_NAMES = ("error", "message", "msg", "Message", "status_msg", "title", "detail", "errors", "error_description")
+_STATUS_NAMES = ("code", "status", "status_code", "statusCode", "http_status", "http_code")
+_MESSAGE_NAMES = (
+    *("error", "message", "msg", "status_msg", "title", "detail", "errors", "error_description"),
+    *("error_message", "errormessage", "error_msg", "errormsg", "err_msg", "err", "exception", "fault", "faultstring"),
+)
+"""In lower case: some servers write them in another."""
+_CODES = ("error_code", "errorcode", "err_code")
+_OF_ERRORS = re.compile(
+    r"err|errors?|err(?:or)?_?(?:code|type|msg|message|info|reason|text|details?)|exceptions?|fault", re.IGNORECASE
+)
+"""Names of fields that only an error has."""
 _OF_ANSWERS = ("choices", "output", "data", "delta", "response", "item", "part", "usage", "object", "text")
 """Fields of which an answer or a piece of one has at least one; a bare error has none of them."""
 _ANSWERS = ("response", "error", "chat.completion", "chat.completion.chunk", "text_completion", "list")
@@ -110,9 +120,17 @@ def _is_error(fields: Mapping[str, Any]) -> bool:
         return True
     if any(fields.get(name) for name in _OF_ANSWERS) or str(kind).startswith("response."):
         return False
-    if fields.get("success") is False or _says_something(fields.get("errors")):
+    return fields.get("success") is False or _is_bare_error(fields)
+
+
+def _is_bare_error(fields: Mapping[str, Any]) -> bool:
+    """Whether what holds no part of an answer says in words of its own that something failed."""
+    codes = [value for name, value in fields.items() if name.lower() in _CODES]
+    if any(_OF_ERRORS.fullmatch(name) and _says_something(value) for name, value in fields.items()):
+        return not codes or any(map(_names_a_fault, codes))
+    if isinstance(detail := fields.get("detail"), dict | list) and _says_something(detail):
         return True
-    says = any(isinstance(fields.get(name), str) and fields[name] for name in ("message", "msg", "detail"))
+    says = any(isinstance(fields.get(name), str) and fields[name] for name in ("message", "msg", "detail", "title"))
     return says and (_names_a_fault(fields.get("code")) or _status_of(fields) is not None)
 
 
@@ -163,7 +181,7 @@ def _texts_of(value: Any, depth: int = 0) -> Iterator[str]:
         for each in array_of(value)[:_MOST]:
             yield from _texts_of(each, depth + 1)
     elif isinstance(value, dict) and depth < _DEEPEST:
-        fields = object_of(value)
+        fields = {name.lower(): each for name, each in object_of(value).items()}
         texts = [text for name in _MESSAGE_NAMES for text in _texts_of(fields.get(name), depth + 1) if text]
         if where := array_of(fields.get("loc")):
             yield ".".join(map(_text_of, where[:_MOST])) + ": " + ", ".join(texts)

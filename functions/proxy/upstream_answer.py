@@ -1,5 +1,6 @@
 """What of a server's answer reaches the client, and in which form. Its one rule: every error is an OpenAI error."""
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from typing import Any
 from proxy.errors import UpstreamError
 from proxy.json_shapes import loads_or_none, object_of
 from proxy.log import log
-from proxy.reported_error import ReportedError, message_of
+from proxy.reported_error import ReportedError, message_of, reported_error
 from proxy.sse import BLANK, data_of, split_events
 from proxy.upstream import Answer
 
@@ -126,22 +127,20 @@ def _openai_error(answer: Answer, server: str, token: str) -> bytes:
     if "json" in media_type and object_of(object_of(document).get("error")).get("message"):
         return body
     message = f"The server '{server}' answered {answer.status} without an OpenAI error."
-    if said := _quoted(message_of(document) or _said_in_lines(body), token):
+    if said := _quoted(_said(document) or _said_in_lines(body), token):
         message = f"The server '{server}' answered {answer.status}: {said}"
     headers = _error_headers(answer)
     raise UpstreamError(answer.status, "upstream_error", message, upstream_status=answer.status, headers=headers)
 
 
 def _whole(answer: Answer, server: str) -> bytes:
-    """The body, or nothing when it does not come whole, or is too long to be an error."""
+    """The body as far as it comes, or nothing when it is too long to be an error."""
     body = bytearray()
-    try:
+    with contextlib.suppress(UpstreamError):  # what came before it broke off may be whole
         for piece in unpacked(answer, server):
             body += piece
             if len(body) > _LONGEST_ERROR:
                 return b""
-    except UpstreamError:
-        return b""
     return bytes(body)
 
 
@@ -149,6 +148,14 @@ def _said_in_lines(body: bytes) -> str:
     """What an error says that came as events of a stream, or as lines of JSON: the first of them that says anything."""
     documents = (data_of(event) for event in split_events(body.lstrip(BLANK)))
     for document in itertools.chain(documents, body.splitlines()):
-        if said := message_of(loads_or_none(document)):
+        if said := _said(loads_or_none(document)):
             return said
     return ""
+
+
+def _said(document: Any) -> str:
+    """What an error says, also where it stands in the place of an answer's error, as in `choices`."""
+    if said := message_of(document):
+        return said
+    error = reported_error(document)
+    return error.message if error else ""

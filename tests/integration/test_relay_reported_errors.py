@@ -39,7 +39,12 @@ FRAMES = {
     "with CR": data({"error": SAID}, end="\r"),
     "in two lines of data": b'data: {"error":\ndata: {"message": "' + SAID.encode() + b'"}}\n\n',
     "without a blank": b'data:{"error":"' + SAID.encode() + b'"}\n\n',
+    "under names of its own": data({"error_code": 336000, "error_msg": SAID}),
+    "with its status": data({"message": SAID, "status": 503}),
+    "as problem details": data({"type": "about:blank", "title": SAID, "status": 503}),
 }
+
+NAMES_503 = ("with its status", "as problem details")
 
 
 def answering(body: bytes, content_type: str = "application/json") -> Script:
@@ -88,7 +93,8 @@ def test_an_error_that_stays_is_a_status_with_what_the_server_says(end: Callable
         for name, frame in FRAMES.items():
             plan.next = [streaming(frame, end=end)]
             response = relay.call(STREAMED)
-            assert (response.status, error_of(response)["code"]) == (502, "upstream_error"), name
+            status = 503 if name in NAMES_503 else 502
+            assert (response.status, error_of(response)["code"]) == (status, "upstream_error"), name
             assert SAID in error_of(response)["message"]
             kind, event = latest(relay)
             assert (kind, event["error"]["type"], event["usage"]["source"]) == (
@@ -144,6 +150,11 @@ DOCUMENTS: dict[str, bytes] = {
     "of its type": b'{"type": "error", "error": {"type": "overloaded_error", "message": "The engine is tired."}}',
     "as an object": b'{"object": "error", "message": "The engine is tired.", "code": 50001}',
     "bare": b'{"code": 1302, "msg": "The engine is tired.", "success": false}',
+    "under names of its own": b'{"error_code": 336000, "error_msg": "The engine is tired.", "id": ""}',
+    "in upper case": b'{"Error": {"Code": "InternalError", "Message": "The engine is tired."}}',
+    "as problem details": b'{"type": "about:blank", "title": "The engine is tired.", "status": 503}',
+    "as an exception": b'{"exception": "The engine is tired."}',
+    "in details": b'{"detail": {"error": {"message": "The engine is tired."}}}',
 }
 
 
@@ -157,11 +168,34 @@ def test_a_document_that_is_an_error_is_tried_again_and_then_a_status(path: str)
             plan.next = [answering(body)]
             for asked in ({"model": "m"}, STREAMED):
                 response = relay.call(asked, path=f"/up/v1/{path}")
-                assert (response.status, error_of(response)["code"]) == (502, "upstream_error"), name
+                status = 503 if name in NAMES_503 else 502
+                assert (response.status, error_of(response)["code"]) == (status, "upstream_error"), name
                 assert SAID in error_of(response)["message"]
                 kind, event = latest(relay)
                 assert (kind, event["error"]["upstream_status"]) == ("InferenceFailed", 200)
                 assert event["usage"]["source"] == "none"
+
+
+@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request"])
+def test_an_error_that_was_whole_before_the_connection_broke_is_told(status: str) -> None:
+    unended = {"an event without its end": b'data: {"error": "The engine is tired."}'}
+
+    def script(connection: Connection, _: Received) -> None:
+        connection.start_chunked("text/event-stream" if name in unended else "application/json", status)
+        connection.chunk(sent[name])
+        connection.close()
+
+    sent = DOCUMENTS | unended
+    with proxy(script) as (relay, _):
+        for name in sent:
+            for asked in ({"model": "m"}, STREAMED):
+                assert SAID in error_of(relay.call(asked))["message"], name
+                kind, event = latest(relay)
+                assert (kind, event["error"]["type"], event["usage"]["source"]) == (
+                    "InferenceFailed",
+                    "upstream_error",
+                    "none",
+                )
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,22 @@ def test_what_an_error_says(document: Any, said: str) -> None:
     assert message_of(document) == said
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"error_code": 0, "error_msg": "success"},
+        {"errorCode": "OK", "errorMessage": "Success"},
+        {"error_count": 3, "error_rate": 0.5, "default_model": "m", "errand": "a"},
+        {"type": "message_start", "message": {"id": "m", "role": "assistant"}},
+        {"title": "An answer", "status": "done"},
+        {"errors": [], "exception": None, "fault": {}, "detail": []},
+        {"object": "file", "error_msg": "of a line of it", "status": "error"},
+    ],
+)
+def test_a_name_like_an_errors_is_not_enough(document: dict[str, Any]) -> None:
+    assert reported_error(document) is None
+
+
 def nested(depth: int, names: Iterator[int]) -> Any:
     return [nested(depth - 1, names) for _ in range(16)] if depth else f"{next(names):x}"
 
