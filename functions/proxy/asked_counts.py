@@ -32,9 +32,9 @@ class AskedCounts(NamedTuple):
 
 def asked_counts(fields: Mapping[str, Any]) -> AskedCounts:
     """What a body says. Of two fields for one thing the larger counts. Raises ClientError, which names the field."""
-    tokens = [_count(name, fields.get(name), MOST_TOKENS) for name in _TOKENS]
-    answers = [_count(name, fields.get(name), MOST_ANSWERS) for name in _ANSWERS]
-    return AskedCounts(max(tokens) or None, max(*answers, 1) * _prompts(fields.get("prompt")))
+    tokens = [_count(name, fields[name], MOST_TOKENS) for name in _TOKENS if name in fields]
+    answers = [_count(name, fields[name], MOST_ANSWERS) for name in _ANSWERS if name in fields]
+    return AskedCounts(max(tokens, default=0) or None, max([1, *answers]) * _prompts(fields.get("prompt")))
 
 
 def _count(name: str, value: Any, most: int) -> int:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 _decode = json.JSONDecoder().raw_decode
 """What `json.loads` comes to when nothing stands around the value: it would look for blanks twice."""
@@ -43,12 +43,12 @@ def _whole(digits: str) -> int | float:
 
 def object_of(value: Any) -> dict[str, Any]:
     """`value` when it is a JSON object, else an empty one."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
 def array_of(value: Any) -> list[Any]:
     """`value` when it is a JSON array, else an empty one."""
-    return cast("list[Any]", value) if isinstance(value, list) else []
+    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
 
 
 def count_of(value: Any) -> int:

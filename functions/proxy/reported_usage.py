@@ -220,9 +220,11 @@ def _fewest_beside(report: _Report) -> _Beside:
     )
 
 
-def _choices(report: _Report, forced: _Beside) -> list[_Beside]:
+def _choices(report: _Report, forced: _Beside) -> Sequence[_Beside]:
     """The ways in which servers count that are possible here, the likelier ones first."""
     ways = _WAYS_OF_ANTHROPIC if report.is_anthropic else _WAYS
+    if forced == _INSIDE:  # as in most reports
+        return ways
     return [each for each in ways if all(is_beside or not must for is_beside, must in zip(each, forced, strict=True))]
 
 
