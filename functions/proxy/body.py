@@ -194,6 +194,8 @@ def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> b
             return json.dumps({**fields, **added}, allow_nan=False).encode()
         except ValueError as error:
             raise ClientError(400, "invalid_json", "The body holds a number that JSON has no room for.") from error
+        except RecursionError as error:  # what can just be read cannot always be written
+            raise ClientError(400, "invalid_json", "The body is nested too deeply.") from error
     before, brace, after = body.partition(b"{")
     members = _ASKING_FOR_USAGE if added == _ASKS_FOR_USAGE else _encode(added).encode()[1:-1]
     return before + brace + members + b"," + after

@@ -8,6 +8,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from openai_proxy.credentials import sent_key
+
 from proxy.aws import AwsError
 from proxy.inference import Inference
 from proxy.json_shapes import loads_or_none
@@ -65,8 +67,8 @@ def _content(inference: Inference, salt: bytes) -> dict[str, Any]:
 
     request, answer = inference.request, inference.content
     sent = inference.body.content if inference.body else b""
-    authorization = request.headers.get("authorization", "") if request else ""
-    known = [("provider_token", inference.token), ("client_key", authorization.partition(" ")[2])]
+    key = sent_key(request.headers) if request else None
+    known = [("provider_token", inference.token), ("client_key", key or "")]
     of_request, of_answer = Redactor(salt, known), Redactor(salt, known)
     asked = of_request.value(loads_or_none(sent))
     said = of_answer.value(answer.content() if answer else None)

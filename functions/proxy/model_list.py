@@ -29,6 +29,8 @@ _PATIENCE = 4.0
 """Seconds for asking one server."""
 _MOST_MODELS = 2000
 _LONGEST_LIST = 8 * 1024 * 1024
+_DEEPEST = 16
+"""Levels of an entry that are passed on."""
 _NAMES = ("id", "model", "name")
 """The fields of an entry that may name its model; the first of them counts."""
 
@@ -117,7 +119,7 @@ class ModelList:
         try:
             status, _, body = transport.get(server.url + _PATH, headers, _PATIENCE)
             listed = array_of(object_of(loads_or_none(body)).get("data")) if status == 200 else []
-            found = [object_of(model) for model in listed[:_MOST_MODELS]]
+            found = [object_of(_bounded(model)) for model in listed[:_MOST_MODELS]]
             self._known[server.name] = _Listing(self._clock() + (_KEPT if status == 200 else _KEPT_FAILURE), found)
         except ConnectionFailedError:
             reason = "upstream_unreachable"
@@ -128,6 +130,15 @@ class ModelList:
 
     def _failure(self, reason: str) -> _Listing:
         return _Listing(self._clock() + _KEPT_FAILURE, None, reason)
+
+
+def _bounded(value: Any, depth: int = 0) -> Any:
+    """`value` without what is nested so deeply that a list with it could not be written for anybody."""
+    if depth >= _DEEPEST or not isinstance(value, dict | list):
+        return None if isinstance(value, dict | list) else value
+    if isinstance(value, list):
+        return [_bounded(each, depth + 1) for each in array_of(value)]
+    return {name: _bounded(each, depth + 1) for name, each in object_of(value).items()}
 
 
 def allowed_models(body: Iterable[bytes], server: str, name_for: NameFor) -> bytes:

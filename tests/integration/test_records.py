@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from proxy.aws import AwsError
+from proxy.client_key import ClientKey
 from proxy.content_log import ContentLog
 from proxy.records import Records
+from proxy.request import InferenceRequest
 
 from tests.fakes import Connection, Received
 from tests.relays import CONTENT, DONE, TOKEN, USAGE_CHUNK, failing, proxy, sse, streaming
@@ -202,6 +204,27 @@ def test_content_is_logged_redacted_and_put_together() -> None:
     assert not document["request"]["is_cut"]
     assert not document["response"]["is_cut"]
     assert response.body.startswith(said[0]), "what the client gets is not redacted"
+
+
+class Anybody:
+    """Lets everybody in, with a key whose owner wants content."""
+
+    def authorize(self, request: InferenceRequest) -> ClientKey:
+        return ClientKey("team-a", logs_content=True)
+
+    def forget(self) -> None:
+        """Nothing is remembered."""
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-api-key", "api-key"])
+def test_the_key_is_taken_out_of_content_whichever_header_it_came_in(header: str) -> None:
+    s3, key = RecordingS3(), "the pass phrase"
+    sent = {"authorization": "", header: key if header.endswith("key") else f"bearer  {key}"}
+    with proxy(STREAM, content_log=content_log(s3)) as (relay, _):
+        relay.relay._doorkeeper = Anybody()
+        relay.call({"model": "m", "messages": [{"role": "user", "content": f"It is {key}."}]}, headers=sent)
+    [document] = s3.objects.values()
+    assert document["request"]["content"]["messages"][0]["content"].startswith("It is [client_key:")
 
 
 @pytest.mark.parametrize("allowed", [{}, {**WANTED, "log_content": ""}, {**WANTED, "log_content": "yes"}])

@@ -136,6 +136,21 @@ def test_the_models_of_all_servers_that_a_key_may_use() -> None:
     assert data["usage"]["source"] == "none"
 
 
+def test_a_model_that_says_too_much_does_not_cost_the_others_their_list() -> None:
+    def script(connection: Connection, _: Received) -> None:
+        connection.answer(f'{{"data": [{{"id": "deep", "a": {{"b": [5]}}, "x": {nested}}}, {{"id": "b"}}]}}'.encode())
+
+    with proxy(script, {"servers": "named"}) as (relay, _):
+        for depth in range(940, 1000, 4):  # where it can just be read
+            nested = "[" * depth + "]" * depth
+            response = relay.call(path="/v1/models", method="GET")
+            assert response.status == 200
+            found = {model["id"]: model for model in json.loads(response.body)["data"]}
+            assert "named/real" in found
+            assert "named/deep" not in found or found["named/deep"]["a"] == {"b": [5]}
+            relay.now += 301
+
+
 def test_a_key_sees_only_the_models_that_it_may_ask_for() -> None:
     with proxy(listing, {"servers": "named", "models": "real,big"}) as (relay, _):
         answer = json.loads(relay.call(path="/v1/models", method="GET").body)

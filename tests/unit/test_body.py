@@ -84,6 +84,25 @@ def test_a_replacement_takes_the_place_of_the_model() -> None:
     assert (json.loads(out.content), out.model) == ({"model": "real", "seed": 1.0}, "real")
 
 
+def deeper(frames: int, body: RequestBody) -> OutgoingBody:
+    return deeper(frames - 1, body) if frames else body.outgoing("default", "real")
+
+
+def outcome_of(body: str) -> str:
+    try:
+        deeper(40, read(body.encode()))
+    except ClientError as error:
+        return error.code
+    return "sent"
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_what_can_just_be_read_and_not_be_written_is_the_clients_fault(opening: str, closing: str) -> None:
+    depths = range(800, 1100)
+    outcomes = [outcome_of(f'{{"model":"m","x":{opening * depth}1{closing * depth}}}') for depth in depths]
+    assert (outcomes[0], set(outcomes[1:])) == ("sent", {"sent", "invalid_json"})
+
+
 @pytest.mark.parametrize(
     "unclear",
     [b'{"model":"a","model":"b"}', b'{"model":"a","\\u006dodel":"b"}', b'{"model":"a","x":1,"x":2}'],
