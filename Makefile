@@ -8,8 +8,10 @@ PYTHON ?= python3
 STACK ?= openai-proxy
 # More arguments for the command behind a target, as in: make test ARGS="-k sse -x"
 ARGS ?=
-# Processes that run tests side by side, a file each. More than there are processors, because half of the time tests wait.
+# Processes that run tests side by side, as tests/groups.py shares them out. More than there are processors: half of the
+# time tests wait. Where ARGS names a file, its tests run in one process.
 WORKERS ?= 4
+PARALLEL = $(if $(findstring .py,$(ARGS)),-n 0,-n $(WORKERS) --dist loadgroup --no-loadscope-reorder)
 
 BIN := .venv/bin
 # SAM keeps its settings in the checkout and reports to nobody.
@@ -19,13 +21,16 @@ export __SAM_CLI_APP_DIR := $(CURDIR)/.local/sam
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/ready .venv-ministack/ready ## Run the whole application on this machine: function URL on http://127.0.0.1:8080 (or PORT)
 	@$(BIN)/python -m local run $(ARGS)
 
 test: .venv/ready .venv-ministack/ready .venv-examples/ready ## Run every test, end to end included (ARGS="-k sse -x" to choose)
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) $(ARGS)
+
+test-fast: .venv/ready ## Run the unit and contract tests: a minute or so
+	@$(BIN)/pytest $(PARALLEL) tests/unit tests/contract $(ARGS)
 
 check: export AWS_DEFAULT_REGION ?= us-east-1
 check: .venv/ready ## Lint, format, types, import rules, template, contract tests, openai_servers.yaml
@@ -99,4 +104,4 @@ endef
 	$(call environment,.venv-$*,$<)
 	@touch $@
 
-.PHONY: help run test check conformance faults pictures bench build deploy requirements clean
+.PHONY: help run test test-fast check conformance faults pictures bench build deploy requirements clean

@@ -6,16 +6,28 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.groups import group_of, place_of
+
 # A slow machine is no reason to fail; in CI the same examples run every time. `thorough` tries ten thousand of each.
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("dev", deadline=None, max_examples=50)
+settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=10_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-faults", action="store_true", help="try every line of docs/faults.md, not a few")
     parser.addoption("--write-page", action="store_true", help="write docs/faults.md anew from its table")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Group the tests for workers, and put first what takes longest."""
+    groups: dict[pytest.Item, str] = {}
+    for item in items:
+        shares_stack = "stack" in getattr(item, "fixturenames", ()) and "e2e" in item.path.parts
+        groups[item] = group_of(item.path.relative_to(config.rootpath), shares_stack)
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: place_of(groups[item]))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -190,8 +190,16 @@ def start(
         if line.startswith("export "):
             name, _, value = line.removeprefix("export ").partition("=")
             stack.environment[name] = shlex.split(value)[0]
+    spare_processes(stack)
     stack.ready_authorizers()
     return stack
+
+
+def spare_processes(stack: LocalStack) -> None:
+    """Let each consumer handle two batches at once instead of five: for each, the emulator starts a process."""
+    functions = stack.aws("lambda")
+    for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+        functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": 2})
 
 
 @dataclass

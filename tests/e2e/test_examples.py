@@ -17,7 +17,8 @@ import pytest
 from openai_proxy.client_keys import hash_client_key, read_attributes
 
 from tests.e2e.harness import ROOT, Client
-from tests.e2e.test_node import NO_NETWORK, OLDEST_NODE, run
+from tests.e2e.packages import installed
+from tests.e2e.test_node import OLDEST_NODE, run
 
 EXAMPLES = ROOT / "examples"
 PYTHON = ROOT / ".venv-examples/bin/python"
@@ -73,18 +74,7 @@ def _node() -> str:
 
 def _installed(example: Path) -> Path:
     """A copy of an example with its packages beside it."""
-    folder = ROOT / ".local/e2e/examples" / example.name
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in example.glob("*.*"):
-        shutil.copy(file, folder)
-    lock, done = (example / "package-lock.json").read_text(), folder / "node_modules/.installed"
-    if not done.exists() or done.read_text() != lock:
-        said = run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
-        if any(code in said.stderr for code in NO_NETWORK):
-            pytest.skip("npm cannot reach its registry from this machine")
-        assert said.returncode == 0, said.stderr
-        done.write_text(lock)
-    return folder
+    return installed(example, f"examples/{example.name}")
 
 
 @scripts

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 
 from local.demo_audio import tone
-from tests.e2e.harness import ROOT, Client
+from tests.e2e.harness import WAIT_SECONDS, Client
+from tests.e2e.packages import installed
 
 NODE = Path(__file__).parent / "node"
 ANSWER = "This is the demo server, not a model: it repeats what you send. Hello there, proxy"
 
 
 OLDEST_NODE = 20
-NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH")
 
 
 def run(
     command: list[str], folder: Path, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        command, check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=WAIT_SECONDS
     )
 
 
@@ -44,15 +44,7 @@ def node() -> str:
 def project(node: str) -> Path:
     """A folder with the scripts and the SDK beside them."""
     assert node
-    folder = ROOT / ".local/e2e/node"
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in NODE.iterdir():
-        shutil.copy(file, folder)
-    installed = run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
-    if any(code in installed.stderr for code in NO_NETWORK):
-        pytest.skip("npm cannot reach its registry from this machine")
-    assert installed.returncode == 0, installed.stderr
-    return folder
+    return installed(NODE, "node")
 
 
 def run_script(node: str, project: Path, client: Client, script: str) -> Any:

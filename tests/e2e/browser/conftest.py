@@ -3,8 +3,6 @@
 Its one rule: a page that breaks its own policy, or throws, fails its test, whatever the test was about.
 """
 
-import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,10 +15,9 @@ from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, ex
 
 from tests.e2e.browser.chromium import find_chromium
 from tests.e2e.browser.rig import House, Rig, running
-from tests.e2e.harness import ROOT
+from tests.e2e.packages import installed
 
 HERE = Path(__file__).parent
-NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH")
 PATIENCE = 20_000
 """Milliseconds until something that should appear is taken for missing."""
 
@@ -80,20 +77,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture(scope="session")
 def packages() -> Path:
-    """The packages of npm that browsers load here, from the lock file, in a folder that git ignores."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed on this machine")
-    folder = ROOT / ".local/e2e/browser"
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in (HERE / "npm").iterdir():
-        shutil.copy(file, folder)
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    installed = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=300)
-    if any(code in installed.stderr for code in NO_NETWORK):
-        pytest.skip("npm cannot reach its registry from this machine")
-    assert installed.returncode == 0, installed.stderr
-    return folder / "node_modules"
+    """The packages of npm that browsers load here."""
+    return installed(HERE / "npm", "browser") / "node_modules"
 
 
 class _Quiet(SimpleHTTPRequestHandler):
