@@ -55,7 +55,7 @@ def batches(every: Iterable[Each], count: int) -> Iterator[list[Each]]:
 def rows(stack: LocalStack, athena: Athena) -> list[dict[str, Any]]:
     """The attributes of all entries as the lake must show them, once they are in it."""
     random = Random(5)
-    wait_for(lambda: time.time() % 86_400 < 86_400 - 50, "the next day")  # copies are counted by the day they arrive
+    wait_for(lambda: time.time() % 86_400 < 86_400 - 200, "the next day")  # copies are counted by the day they arrive
     entries = made_entries(random, ENTRIES)
     copies = [entry for entry in entries for _ in range(random.choice([1, 1, 2, 3]))]
     random.shuffle(copies)

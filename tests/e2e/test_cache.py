@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.harness import ROOT, Client, LocalStack, new_client, wait_for
+from tests.e2e.harness import ROOT, WAIT_SECONDS, Client, LocalStack, new_client, wait_for
 
 CHAT = "demo/v1/chat/completions"
 EMBEDDINGS = "demo/v1/embeddings"
@@ -53,7 +53,7 @@ def ask(client: Client, body: dict[str, Any], path: str = CHAT, **headers: str) 
     url, authorization = f"{client.stack.url}{path}", {"authorization": f"Bearer {client.key}"}
 
     def look() -> httpx.Response | None:
-        response = httpx.post(url, json=body, headers=authorization | named, timeout=60)
+        response = httpx.post(url, json=body, headers=authorization | named, timeout=WAIT_SECONDS)
         assert response.status_code == 200, response.text
         return response if said(response)[1] != "table_error" else None
 

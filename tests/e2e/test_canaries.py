@@ -9,8 +9,10 @@ import base64
 import contextlib
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +20,7 @@ import httpx
 import pytest
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
-from tests.e2e.harness import LocalStack, start, wait_for
+from tests.e2e.harness import WAIT_SECONDS, LocalStack, start, wait_for
 from tests.fakes import Connection, Received, ScriptedServer
 
 KINDS = (
@@ -35,6 +37,9 @@ CONTROL = f"control-{secrets.token_hex(8)}"
 """The name of a model: recorded on purpose. Where it is not found, nothing was searched."""
 
 GOOD_KEYS = ("good key", "logging key")
+
+AT_ONCE = 3
+"""Requests under way: many of them wait for a server that says nothing or breaks off."""
 
 PART = 16
 """Characters. So much of a canary in a row is a leak as well."""
@@ -67,12 +72,12 @@ class Upstream:
     """A server that repeats whatever it was sent, its own token included, in the way that the model's name says."""
 
     canaries: dict[str, str]
-    seen: set[str] = field(default_factory=set[str])
-    """What arrived, by its kind: a canary that never got anywhere would prove nothing."""
+    arrived: list[set[str]] = field(default_factory=list[set[str]])
+    """What arrived with each request, by its kind: a canary that never got anywhere would prove nothing."""
 
     def __call__(self, connection: Connection, request: Received) -> None:
         sent = f"{request.target} {json.dumps(request.headers)} {request.body.decode(errors='replace')}"
-        self.seen |= leaks(self.canaries, sent)
+        self.arrived.append(leaks(self.canaries, sent))
         way = request.headers["openai-beta"]
         error = {"error": {"message": f"Wrong: {sent}", "type": "t", "param": sent, "code": "c"}, "detail": sent}
         said = (json.dumps(error) + self.canaries["answer"]).encode()
@@ -155,6 +160,9 @@ class Run:
     stack: LocalStack
     canaries: dict[str, str]
     upstream: Upstream
+    pool: ThreadPoolExecutor
+    asked: list[Future[None]] = field(default_factory=list[Future[None]])
+    counting: threading.Lock = field(default_factory=threading.Lock)
     authorized: int = 0
     """How many requests of good keys have reached the proxy: each makes exactly one event."""
     logged: int = 0
@@ -172,18 +180,31 @@ class Run:
         both: bool = False,
         **body: Any,
     ) -> None:
-        """Send one request through the function URL, or through both doors. `way` is how the server answers."""
+        """Send one request through the function URL, or through both doors, while others are under way.
+
+        `way` is how the server answers.
+        """
         sent = {"openai-beta": way, **(headers or {})}
         if key is not None:
             sent["authorization"] = f"Bearer {self.canaries[key]}"
-        for door in ("FUNCTION_URL", "REST_API_URL")[: 1 + both]:
-            self.authorized += key in GOOD_KEYS
-            self.logged += key == "logging key"
+        expected = status if isinstance(status, tuple) else (status,)
+
+        def ask(door: str) -> None:
+            reached = key in GOOD_KEYS
             with contextlib.suppress(httpx.RemoteProtocolError):  # an answer that was cut
-                answer = httpx.post(self.stack.environment[door] + path, headers=sent, timeout=60, **body)
-                expected = status if isinstance(status, tuple) else (status,)
+                answer = httpx.post(self.stack.environment[door] + path, headers=sent, timeout=WAIT_SECONDS, **body)
                 assert answer.status_code in expected, f"{path} {way}: {answer.status_code} {answer.text[:500]}"
-                self.authorized -= "invalid_header" in answer.text  # refused before anybody asks whose request it is
+                reached = reached and "invalid_header" not in answer.text  # refused before anybody asks whose it is
+            with self.counting:
+                self.authorized += reached
+                self.logged += key == "logging key"
+
+        self.asked += [self.pool.submit(ask, door) for door in ("FUNCTION_URL", "REST_API_URL")[: 1 + both]]
+
+    def wait(self) -> None:
+        """Wait for the answers to all that was sent. Raises what went wrong with one."""
+        while self.asked:
+            self.asked.pop().result()
 
     def chat(self, status: int | tuple[int, ...] = 200, **options: Any) -> None:
         """A chat with canaries in every corner."""
@@ -203,6 +224,7 @@ def go_through_everything(run: Run) -> None:
     send_good_requests(run)
     send_requests_to_bad_servers(run)
     send_bad_requests(run)
+    run.wait()
     send_bad_keys(run)
 
 
@@ -267,13 +289,19 @@ def send_bad_requests(run: Run) -> None:
 
 
 def send_bad_keys(run: Run) -> None:
+    """One after the other: the emulator ends a process of the authorizer that refuses a key."""
     canaries = run.canaries
-    for key in ("wrong key", "expired key", "malformed key"):
-        run.chat(401, key=key, both=key == "wrong key")
     basic = base64.b64encode(canaries["basic key"].encode()).decode()
-    run.chat(401, key=None, headers={"authorization": f"Basic {basic}"})
-    run.chat(401, key=None, headers={"authorization": f"Bearer sk-{canaries['foreign key']}"})
-    run.chat(401, key=None, path=f"literal/v1/chat/completions?api_key={canaries['key in the query']}", both=True)
+    ways: list[dict[str, Any]] = [
+        *({"key": key, "both": key == "wrong key"} for key in ("wrong key", "expired key", "malformed key")),
+        {"key": None, "headers": {"authorization": f"Basic {basic}"}},
+        {"key": None, "headers": {"authorization": f"Bearer sk-{canaries['foreign key']}"}},
+        {"key": None, "path": f"literal/v1/chat/completions?api_key={canaries['key in the query']}", "both": True},
+    ]
+    for way in ways:
+        run.stack.ready_authorizers()
+        run.chat(401, **way)
+        run.wait()
 
 
 def add_keys(stack: LocalStack, canaries: dict[str, str]) -> None:
@@ -362,11 +390,11 @@ def ledger_entries(stack: LocalStack) -> int:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     canaries, folder = new_canaries(), tmp_path_factory.mktemp("canaries")
     upstream = Upstream(canaries)
-    with ScriptedServer(upstream) as server:
+    with ScriptedServer(upstream) as server, ThreadPoolExecutor(AT_ONCE) as pool:
         file = folder / "servers.yaml"
         file.write_text(servers_file(server.url, canaries))
         stack = start(folder / "stack", "--servers-file", str(file))
-        run = Run(stack, canaries, upstream)
+        run = Run(stack, canaries, upstream, pool)
         try:
             add_keys(stack, canaries)
             add_tokens(stack, canaries)
@@ -436,7 +464,7 @@ def test_canaries_got_as_far_as_they_should(run: Run):
         *("user", "form field", "file", "file name", "query", "idempotency key", "key in the query", "huge header"),
         "trace state",
     }
-    assert run.upstream.seen - {"huge header"} == to_server - {"huge header"}
+    assert set().union(*run.upstream.arrived) - {"huge header"} == to_server - {"huge header"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

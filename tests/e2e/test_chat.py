@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from tests.e2e.harness import Client, LocalStack
+from tests.e2e.harness import WAIT_SECONDS, Client, LocalStack
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello there, proxy"}]
 ANSWER = "This is the demo server, not a model: it repeats what you send. Hello there, proxy"
@@ -131,7 +131,8 @@ def test_wrong_and_missing_keys_are_refused(stack: LocalStack, client: Client):
     with pytest.raises(openai.AuthenticationError) as refused:
         client.openai(f"{client.key[:-1]}x").chat.completions.create(model="demo", messages=HELLO)
     assert refused.value.code == "invalid_api_key"
-    missing = httpx.post(f"{stack.base_url}/chat/completions", json={"model": "demo", "messages": HELLO})
+    url = f"{stack.base_url}/chat/completions"
+    missing = httpx.post(url, json={"model": "demo", "messages": HELLO}, timeout=WAIT_SECONDS)
     assert (missing.status_code, missing.json()["error"]["code"]) == (401, "invalid_api_key")
 
 
@@ -149,7 +150,7 @@ def test_wrong_and_missing_keys_are_refused(stack: LocalStack, client: Client):
 )
 def test_paths_that_lead_nowhere(client: Client, path: str, status: int, code: str):
     # An HTTP library would tidy the path up before it sends it.
-    connection = http.client.HTTPConnection("127.0.0.1", client.stack.ports["PORT"], timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", client.stack.ports["PORT"], timeout=WAIT_SECONDS)
     connection.request("POST", f"/{path}", "{}", {"authorization": f"Bearer {client.key}"})
     answer = connection.getresponse()
     assert (answer.status, json.loads(answer.read())["error"]["code"]) == (status, code)
@@ -172,6 +173,6 @@ def test_body_of_six_megabytes(client: Client):
 
 def test_browser_may_ask_first(stack: LocalStack):
     headers = {"origin": "https://app.example.com", "access-control-request-method": "POST"}
-    answer = httpx.options(f"{stack.base_url}/chat/completions", headers=headers)
+    answer = httpx.options(f"{stack.base_url}/chat/completions", headers=headers, timeout=WAIT_SECONDS)
     assert answer.status_code == 200
     assert answer.headers.get_list("access-control-allow-origin") == ["*"]

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from tests.e2e.harness import Client
+from tests.e2e.harness import WAIT_SECONDS, Client
 
 HELLO = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -13,7 +13,7 @@ HELLO = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
 def post(client: Client, key: str | None, body: object) -> httpx.Response:
     headers = {"authorization": f"Bearer {key}"} if key else {}
     url = f"{client.stack.environment['REST_API_URL']}demo/v1/chat/completions"
-    return httpx.post(url, headers=headers, json=body, timeout=60)
+    return httpx.post(url, headers=headers, json=body, timeout=WAIT_SECONDS)
 
 
 def test_chat_through_the_rest_api(client: Client):
@@ -27,8 +27,8 @@ def test_chat_through_the_rest_api(client: Client):
 @pytest.mark.parametrize("header", ["x-api-key", "api-key"])
 def test_a_key_in_the_header_of_another_sdk(client: Client, header: str):
     url = f"{client.stack.environment['REST_API_URL']}demo/v1/chat/completions"
-    assert httpx.post(url, headers={header: client.key}, json=HELLO, timeout=60).status_code == 200
-    assert httpx.post(url, headers={header: "opx-wrong"}, json=HELLO, timeout=60).status_code == 401
+    assert httpx.post(url, headers={header: client.key}, json=HELLO, timeout=WAIT_SECONDS).status_code == 200
+    assert httpx.post(url, headers={header: "opx-wrong"}, json=HELLO, timeout=WAIT_SECONDS).status_code == 401
 
 
 def test_stream_through_the_rest_api_is_whole(client: Client):

@@ -13,7 +13,7 @@ from openai.types.responses import ResponseCompletedEvent, ResponseTextDeltaEven
 from pydantic import BaseModel
 
 from local.demo_audio import heard, tone
-from tests.e2e.harness import Client, LocalStack, wait_for
+from tests.e2e.harness import WAIT_SECONDS, Client, LocalStack, wait_for
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello there, proxy"}]
 SAID = "This is the demo server, not a model: it repeats what you send. "
@@ -44,7 +44,9 @@ def sdk(client: Client) -> openai.OpenAI:
 @pytest.fixture
 def at_the_root(client: Client) -> Iterator[openai.OpenAI]:
     """The SDK with the one address that reaches all servers."""
-    with openai.OpenAI(api_key=client.key, base_url=f"{client.stack.url}v1", max_retries=0, timeout=60) as sdk:
+    with openai.OpenAI(
+        api_key=client.key, base_url=f"{client.stack.url}v1", max_retries=0, timeout=WAIT_SECONDS
+    ) as sdk:
         yield sdk
 
 

@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
 from bench.processes import free_ports
-from tests.e2e.harness import ROOT, LocalStack, launch, new_client, processes, wait_for
+from tests.e2e.harness import ROOT, WAIT_SECONDS, LocalStack, launch, new_client, processes, wait_for
 
 StartStack = Callable[..., LocalStack]
 NAMES: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
@@ -23,7 +24,7 @@ def test_taken_port_is_named_with_the_remedy(stack: LocalStack, tmp_path: Path):
     for variable in NAMES:
         ports = dict(zip(NAMES, free_ports(3), strict=True))
         second = launch(tmp_path, {**ports, variable: stack.ports[variable]})
-        said, _ = second.process.communicate(timeout=60)
+        said, _ = second.process.communicate(timeout=WAIT_SECONDS)
         assert second.process.returncode == 1
         assert f"Port {stack.ports[variable]} is in use" in said
         assert f"make run {variable}=" in said
@@ -57,7 +58,10 @@ def test_the_readmes_curl_streams_when_it_is_pasted(stack: LocalStack):
 def test_printed_command_shows_the_cost(stack: LocalStack):
     headers = {"authorization": f"Bearer {stack.key}"}
     body = {"model": "printed", "messages": [{"role": "user", "content": "Hello"}]}
-    assert httpx.post(f"{stack.base_url}/chat/completions", headers=headers, json=body, timeout=60).status_code == 200
+    assert (
+        httpx.post(f"{stack.base_url}/chat/completions", headers=headers, json=body, timeout=WAIT_SECONDS).status_code
+        == 200
+    )
     command = printed_line(stack, ". ", " costs")
     assert "0.00" in wait_for(lambda: said if "printed" in (said := pasted(command)) else "", "the request's cost")
 
@@ -65,18 +69,41 @@ def test_printed_command_shows_the_cost(stack: LocalStack):
 def test_folder_serves_one_stack(stack: LocalStack):
     ports = dict(zip(NAMES, free_ports(3), strict=True))
     second = launch(stack.folder, ports)
-    said, _ = second.process.communicate(timeout=60)
+    said, _ = second.process.communicate(timeout=WAIT_SECONDS)
     assert second.process.returncode == 1
     assert "Another local stack runs" in said
     assert (stack.folder / "env").exists(), "the running one keeps its files"
 
 
-@pytest.mark.parametrize(
-    ("number", "in_background"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGINT, True)]
-)
-def test_nothing_is_left_behind(start_stack: StartStack, tmp_path: Path, number: signal.Signals, in_background: bool):
-    stack = start_stack(tmp_path, in_background=in_background)
-    assert (f"`kill {stack.process.pid}`" in stack.said) == in_background
+@dataclass(frozen=True)
+class Kept:
+    """A folder in which stacks keep their state: the first that starts there deploys, and the others find it done."""
+
+    folder: Path
+    ports: dict[str, int]
+
+    def start(self, start_stack: StartStack) -> LocalStack:
+        return start_stack(self.folder, "--keep-state", ports=self.ports)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    return Kept(tmp_path_factory.mktemp("kept"), dict(zip(NAMES, free_ports(3), strict=True)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_but_its_state_is_left_behind(start_stack: StartStack, kept: Kept, number: signal.Signals):
+    stop_and_look(kept.start(start_stack), number, {"state"})
+
+
+def test_nothing_is_left_behind_by_one_in_the_background(start_stack: StartStack, tmp_path: Path):
+    stack = start_stack(tmp_path, in_background=True)
+    assert f"`kill {stack.process.pid}`" in stack.said
+    stop_and_look(stack, signal.SIGINT, set())
+
+
+def stop_and_look(stack: LocalStack, number: signal.Signals, kept: set[str]) -> None:
+    """Stop a stack in the middle of an answer: nothing of it runs or listens, and its folder has logs and `kept`."""
     client = new_client(stack)
     hanging = client.openai().chat.completions.create(
         model="demo", messages=[{"role": "user", "content": "x"}], stream=True, extra_body={"demo": {"hang_after": 2}}
@@ -89,7 +116,7 @@ def test_nothing_is_left_behind(start_stack: StartStack, tmp_path: Path, number:
     assert not [process for process in processes() if process.pid in pids]
     for port in stack.ports.values():
         socket.create_server(("127.0.0.1", port)).close()
-    assert {path.name for path in tmp_path.iterdir()} <= {"lock", "logs", "pycache", "sam"}
+    assert {path.name for path in stack.folder.iterdir()} - kept <= {"lock", "logs", "pycache", "sam"}
     assert stack.said.rstrip().endswith("Stopped.")
 
 
@@ -119,13 +146,14 @@ def test_only_this_machine_is_served(stack: LocalStack):
     assert all(address.startswith("0100007F:") for address in listening), "only 127.0.0.1"
 
 
-def test_kept_state_survives_a_restart(start_stack: StartStack, tmp_path: Path):
-    first = start_stack(tmp_path, "--keep-state")
+def test_kept_state_survives_a_restart(start_stack: StartStack, kept: Kept):
+    first = kept.start(start_stack)
     client = new_client(first)
     assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
     (entry,) = client.wait_for_entries(1)
     first.stop()
-    again = start_stack(tmp_path, "--keep-state", ports=first.ports)
+    again = kept.start(start_stack)
+    assert f"`kill {again.process.pid}`" not in again.said
     assert again.key == first.key
     assert "Deploying" not in again.said
     client.stack = again
@@ -133,15 +161,15 @@ def test_kept_state_survives_a_restart(start_stack: StartStack, tmp_path: Path):
     assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
     assert len(client.wait_for_entries(2)) == 2
     client.close()
-    assert "client-key" in {path.name for path in (tmp_path / "state").iterdir()}
+    assert "client-key" in {path.name for path in (kept.folder / "state").iterdir()}
 
 
 def test_ministack_that_dies_ends_the_stack(start_stack: StartStack, tmp_path: Path):
     stack = start_stack(tmp_path)
     (pid,) = stack.children("bin/ministack")
     os.kill(pid, signal.SIGKILL)
-    said, _ = stack.process.communicate(timeout=60)
+    said, _ = stack.process.communicate(timeout=WAIT_SECONDS)
     assert stack.process.returncode == 1
     assert "MiniStack ended (status -9)" in said
     with pytest.raises(httpx.ConnectError):
-        httpx.get(stack.url)
+        httpx.get(stack.url, timeout=WAIT_SECONDS)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
-from tests.e2e.harness import LocalStack
+from tests.e2e.harness import WAIT_SECONDS, LocalStack
 
 CHAT = "demo/v1/chat/completions"
 HELLO: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
@@ -236,7 +236,7 @@ class Door:
             named = f"Bearer {self.keys[case.key]}" if case.key in self.keys else case.key
             headers["authorization"] = named.replace("{key}", self.keys["good"])
         request = httpx.Request(case.method, f"{self.url}{case.path}", headers=headers, **case.body)
-        with httpx.Client(timeout=60) as client:
+        with httpx.Client(timeout=WAIT_SECONDS) as client:
             response = client.send(request, stream=True)
             try:
                 content = response.read()
@@ -284,7 +284,8 @@ def rest_api(stack: LocalStack) -> Door:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_both_doors_answer_alike(function_url: Door, rest_api: Door, case: Case):
+def test_both_doors_answer_alike(stack: LocalStack, function_url: Door, rest_api: Door, case: Case):
+    stack.ready_authorizers()
     assert function_url.ask(case) == case.answer
     assert rest_api.ask(case) == (case.at_rest_api or case.answer)
 

@@ -182,7 +182,7 @@ def fields(data: dict[str, Any], told: Told) -> Iterator[str]:
 
 
 QUICK = [case for case in CASES if case.seconds <= 5]
-"""The long ones are among those that run at the same time on the local stack."""
+"""The long ones run on the local stack, in tests/e2e."""
 
 
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: case.name)

@@ -1,4 +1,4 @@
-"""The `costs` commands against an emulated account (moto) with thousands of requests, computed a second time here."""
+"""The `costs` commands against an emulated account (moto) with hundreds of requests, computed a second time here."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ PERIOD = ("--from", DAYS[0], "--to", DAYS[1])
 PRICES = parse_price_book(
     "servers: {openai: {models: {gpt-5: {input: 1.25, cached_input: 0.125, output: 10}, o4: {input: 1, output: 4.4}}}}"
 )
-REQUESTS = 2000
+REQUESTS = 500
 
 
 class Ran(NamedTuple):

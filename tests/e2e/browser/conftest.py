@@ -18,7 +18,7 @@ from tests.e2e.browser.rig import House, Rig, running
 from tests.e2e.packages import installed
 
 HERE = Path(__file__).parent
-PATIENCE = 20_000
+PATIENCE = 60_000
 """Milliseconds until something that should appear is taken for missing."""
 
 

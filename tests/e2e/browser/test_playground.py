@@ -12,7 +12,7 @@ from tests.e2e.browser.visit import PHONE, OpenPage, visit
 from tests.e2e.harness import wait_for
 from tests.fakes import Connection
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 class Gate:
