@@ -28,9 +28,14 @@ def directives_of(headers: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def is_seconds(value: str) -> bool:
+    """Whether this is a time."""
+    return _SECONDS.fullmatch(value) is not None
+
+
 def seconds_of(value: str) -> float:
     """A time in seconds: infinite when it is longer than anything, 0 when it is none (RFC 9111, 1.2.2 and 4.2.1)."""
-    if not _SECONDS.fullmatch(value):
+    if not is_seconds(value):
         return 0.0
     return float(value) if len(value.lstrip("0")) <= _MOST_DIGITS else float("inf")
 

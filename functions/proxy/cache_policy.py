@@ -12,7 +12,7 @@ from openai_proxy.captured import LONGEST_KEPT, is_namespace
 from openai_proxy.server_options import Caching
 from openai_proxy.servers import Server
 
-from proxy.cache_control import directives_of, seconds_of
+from proxy.cache_control import directives_of, is_seconds, seconds_of
 from proxy.client_key import ClientKey
 from proxy.outside_sources import is_remembered, is_stateful, lets_search, refers_elsewhere, uses_hosted_tools
 from proxy.request import InferenceRequest, Target
@@ -115,10 +115,16 @@ def _needs_more_than_itself(
     return None
 
 
-def wish_of(request: InferenceRequest) -> Wish:
-    """What the headers of a request ask for. A `max-age` that is no number allows no age (RFC 9111, 4.2.1)."""
+def wish_of(request: InferenceRequest, ttl: int) -> Wish:
+    """What the headers of a request ask for, whose answers are served for `ttl` seconds.
+
+    A `max-age` that is no number allows no age (RFC 9111, 4.2.1), nor does such a `min-fresh`.
+    """
     directives = directives_of(request.headers)
     allowed = seconds_of(directives["max-age"]) if "max-age" in directives else float("inf")
+    if "min-fresh" in directives:
+        is_time = is_seconds(directives["min-fresh"])
+        allowed = min(allowed, max(0.0, ttl - seconds_of(directives["min-fresh"])) if is_time else 0.0)
     return Wish(
         namespace=request.headers.get("x-cache-namespace", ""),
         max_age=allowed,

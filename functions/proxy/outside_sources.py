@@ -15,15 +15,32 @@ _REMEMBERED = re.compile(
 )
 _SEARCH = re.compile(
     r"search|plugin|connector|extension|extra_body|ground|retriev|data_?source|citation|brows|internet|online|compound|"
-    r"^web"
+    r"^web|knowledge|dataset|^rag(?![a-z])|^mcp|tool_(resource|server|id)s?$"
 )
 """In the name of a field: every provider calls it something else."""
-_SEARCHING_MODELS = frozenset({"sonar", "search", "deepsearch", "research", "deepresearch", "online", "compound"})
+_SAID_BY_THE_CLIENT = frozenset(
+    {
+        *("messages", "input", "prompt", "tools", "functions", "tool_choice", "function_call", "response_format"),
+        *("text", "metadata", "prediction", "logit_bias"),
+    }
+)
+"""Fields of the body in which no server has an option that lets it search; tools are looked at apart."""
+_SEARCHING_MODELS = frozenset(
+    {"sonar", "search", "deepsearch", "research", "deepresearch", "online", "compound", "web", "browsing", "grounded"}
+)
 """Words in the names of models that search whether they are asked to or not: `sonar-pro`, `gpt-4o-search-preview`,
 `some/model:online`, `o3-deep-research`, `groq/compound`."""
 _ADDRESS = re.compile(
     r"(ur[il]|href)s?$|(file|image|video|audio|document|media|asset|store|upload|attachment)_?ids?$", re.IGNORECASE
 )
+_WHOLE_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]{1,20}://\S+\s*", re.IGNORECASE)
+_WORDS = frozenset(
+    {
+        *("content", "text", "input", "prompt", "arguments", "output", "instructions", "suffix", "stop", "refusal"),
+        *("name", "title", "description", "pattern", "default", "const", "enum", "examples", "model", "user"),
+    }
+)
+"""Fields whose texts are for the model, or belong to a schema: an address there is a word like others."""
 _SEARCHING_TOOL = re.compile(r"web_search")
 _PURE_TOOLS = frozenset({"function", "custom"})
 """Tools that the client runs. All others the server runs, with answers from elsewhere and effects of their own."""
@@ -51,15 +68,28 @@ def is_remembered(path: str, fields: Mapping[str, Any]) -> bool:
 
 def uses_hosted_tools(fields: Mapping[str, Any], *, may_search: bool) -> bool:
     """Whether the server may run tools; `may_search`: one that searches the web does not count."""
-    types = (object_of(tool).get("type") for tool in array_of(fields.get("tools")))
-    return any(not (str(kind) in _PURE_TOOLS or (may_search and _SEARCHING_TOOL.match(str(kind)))) for kind in types)
+    return any(not _is_of_the_client(object_of(tool), may_search) for tool in array_of(fields.get("tools")))
+
+
+def _is_of_the_client(tool: Mapping[str, Any], may_search: bool) -> bool:
+    kind, name = str(tool.get("type")), object_of(tool.get("function")).get("name")
+    if kind in _PURE_TOOLS:
+        return not str(name).startswith("$")  # so some servers call theirs
+    return may_search and _SEARCHING_TOOL.match(kind) is not None
 
 
 def lets_search(model: str | None, fields: Mapping[str, Any]) -> bool:
-    """Whether the server may look for something elsewhere: `model` always does, or a field lets it."""
+    """Whether the server may look for something elsewhere: `model` always does, or a field at any depth lets it."""
     if not _SEARCHING_MODELS.isdisjoint(re.split(r"[^a-z0-9]+", (model or "").lower())):
         return True
-    return any(not _is_off(name, value) and _SEARCH.search(name.lower()) for name, value in fields.items())
+    waiting: list[Any] = [{name: value for name, value in fields.items() if name not in _SAID_BY_THE_CLIENT}]
+    while waiting:
+        value = waiting.pop()
+        found = object_of(value)
+        if any(not _is_off(name, each) and _SEARCH.search(name.lower()) for name, each in found.items()):
+            return True
+        waiting += found.values() or array_of(value)
+    return False
 
 
 def refers_elsewhere(fields: Mapping[str, Any]) -> bool:
@@ -92,9 +122,10 @@ def _is_off(name: str, value: Any) -> bool:
 def _names_a_place(name: str, value: Any) -> bool:
     if name == "audio" and object_of(value).get("id"):  # an answer of before, which the server remembers
         return True
-    return _ADDRESS.search(name) is not None and any(
-        not text.lower().startswith("data:") for text in _texts(value) if text
-    )
+    if _ADDRESS.search(name):
+        return any(not text.lower().startswith("data:") for text in _texts(value) if text)
+    is_said = name in _WORDS or name.startswith("$")
+    return not is_said and any(_WHOLE_ADDRESS.fullmatch(text) for text in _texts(value))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -119,7 +119,7 @@ class ResponseCache:
         if reason or self._clock() < self._out_until:
             inference.cache = CacheUse("BYPASS", reason or "table_error")
             return None
-        wish = wish_of(request)
+        wish = wish_of(request, policy.ttl)
         try:
             keys = keys_of(
                 Sharing(policy.sharers, wish.namespace, candidate.server.name, policy.ignored),

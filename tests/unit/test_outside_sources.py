@@ -53,6 +53,14 @@ def test_models_that_do_not(model: str | None) -> None:
         {"force_search_enhancement": True},
         {"compound_custom": {"tools": {}}},
         {"Enable_Search": 1},
+        {"options": {"search": True}},
+        {"chat_template_kwargs": {"tools": [{"web": True}]}},
+        {"rag": {}},
+        {"knowledge_base": "a"},
+        {"datasets": ["a"]},
+        {"mcp_servers": [{"name": "a"}]},
+        {"tool_resources": {"file_search": {}}},
+        {"tool_ids": ["a"]},
     ],
 )
 def test_fields_that_let_a_server_search(fields: dict[str, Any]) -> None:
@@ -65,6 +73,8 @@ def test_fields_that_let_a_server_search(fields: dict[str, Any]) -> None:
         {"enable_search": False},
         {"web_search_options": None},
         {"plugins": []},
+        {"mcp_servers": [], "options": {"search": False, "num_ctx": 5}, "provider": {"data_collection": "deny"}},
+        {"reasoning": {"effort": "low"}, "chat_template_kwargs": {"enable_thinking": False}, "storage": 1},
         {"messages": [{"content": "search the web"}], "tools": [{"type": "function", "function": {"name": "search"}}]},
         {"reasoning_effort": "low", "response_format": {"type": "json_object"}, "seed": 1, "max_completion_tokens": 5},
     ],
@@ -84,6 +94,10 @@ PLACES: list[Any] = [
     {"fileData": {"fileUri": "https://example.com/a"}},
     {"type": "image_file", "image_file": {"file_id": "file-1"}},
     {"vector_store_ids": ["vs_1"]},
+    {"documents": [{"id": "d", "link": "https://example.com/a"}]},
+    {"type": "image", "path": "s3://bucket/a.png"},
+    {"role": "user", "images": ["AA==", "https://example.com/a.png"]},
+    {"type": "image", "source": {"type": "remote", "value": "FILE:///a.png"}},
 ]
 
 
@@ -108,6 +122,11 @@ def test_an_answer_of_before_that_the_server_remembers_is_elsewhere() -> None:
         {"messages": [{"role": "tool", "tool_call_id": "call_1", "content": "a"}]},
         {"tools": [{"type": "function", "function": {"parameters": {"properties": {"url": {"type": "string"}}}}}]},
         {"metadata": {"url": "https://example.com"}},
+        {"messages": [{"role": "user", "content": "https://example.com"}], "user": "https://example.com/me"},
+        {"input": ["https://example.com/a", "https://example.com/b"]},
+        {"messages": [{"content": [{"type": "text", "text": "https://example.com"}]}], "note": "see https://a"},
+        {"response_format": {"json_schema": {"schema": {"$schema": "https://json-schema.org/draft/2020-12/schema"}}}},
+        {"tools": [{"function": {"parameters": {"properties": {"a": {"enum": ["https://a", "https://b"]}}}}}]},
         {"audio": {"voice": "alloy", "format": "wav"}},
     ],
 )
@@ -184,3 +203,12 @@ def test_tools_that_the_server_runs(kind: Any, is_hosted: bool, is_hosted_but_fo
     fields = {"tools": [{"type": "function"}, {"type": kind}]}
     assert uses_hosted_tools(fields, may_search=False) is is_hosted
     assert uses_hosted_tools(fields, may_search=True) is is_hosted_but_for_searches
+
+
+@pytest.mark.parametrize("may_search", [True, False])
+def test_a_function_that_is_called_as_servers_call_theirs_is_theirs(may_search: bool) -> None:
+    def tools(name: str) -> dict[str, Any]:
+        return {"tools": [{"type": "function", "function": {"name": name}}]}
+
+    assert uses_hosted_tools(tools("$web_search"), may_search=may_search)
+    assert not uses_hosted_tools(tools("web_search"), may_search=may_search)
