@@ -90,7 +90,7 @@ class Leases:
                 return "in_vain"
             usual = lease.usual or self._usual.get(_kind_of(flight), 0.0)
             pause = pause_after(now - (lease.since or came), usual)
-            self._sleep(min(pause, until - now, lease.until + _TICK - now))
+            self._sleep(max(0.0, min(pause, until - now, lease.until + _TICK - now)))  # a call takes time, too
             found = self._table.lease_of(flight.lease, self._clock())
             if found is None:
                 return "over"

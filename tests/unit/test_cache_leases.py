@@ -31,6 +31,7 @@ class Sandboxes:
         self._plans: list[tuple[float, Callable[[], object]]] = []
 
     def sleep(self, seconds: float) -> None:
+        assert seconds >= 0, "the real one raises an exception"
         until = self.now + seconds
         for at, happen in sorted(self._plans, key=lambda plan: plan[0]):
             if at <= until:
@@ -121,6 +122,43 @@ def test_who_comes_when_the_answer_is_published_asks_for_no_lease() -> None:
     assert cached.has_answer_after_waiting(cached.leases())
     assert cached.table.calls == ["put", "look", "look", "look"]
     assert cached.now - ready <= 0.3
+
+
+class SlowTable(FakeTable):
+    """A table of which each call takes a while."""
+
+    def __init__(self, pass_time: Callable[[], None]) -> None:
+        super().__init__()
+        self._pass_time = pass_time
+
+    def get_item(self, arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
+        found = super().get_item(arguments, _timeout)
+        self._pass_time()
+        return found
+
+    def put_item(self, arguments: dict[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
+        put = super().put_item(arguments, timeout)
+        self._pass_time()
+        return put
+
+
+@pytest.mark.parametrize("call", [0.0, 0.01, 0.1, 0.5])
+@given(left=st.floats(0.001, 1.0), patience=st.floats(0, 2))
+def test_the_lease_of_who_died_may_end_while_it_is_read(call: float, left: float, patience: float) -> None:
+    cached = Sandboxes()
+
+    def pass_time() -> None:
+        cached.now += call
+
+    cached.table = SlowTable(pass_time)
+    services: Any = cached.table
+    dead = Lease("the dead", cached.now + left + call, cached.now)
+    assert CacheTable(services, "cache").take_lease(KEY, dead, cached.now) is None
+    came, leases = cached.now, cached.leases()
+
+    if lease := leases.take(flight(), "waiter", 5, cached.now + 900):
+        assert leases.wait(flight(), lease, cached.now + patience, set()) in ("over", "in_vain")
+        assert cached.now - came <= patience + 2 * call + 0.1
 
 
 def usual_of(cached: Sandboxes) -> float:
