@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-faults", action="store_true", help="try every line of docs/faults.md, not a few")
+    parser.addoption(
+        "--soak", type=float, metavar="SECONDS", help="how long faults come at random (60 with --all-faults)"
+    )
+    parser.addoption("--seed", type=int, default=1, help="of what comes at random in a soak")
     parser.addoption("--write-page", action="store_true", help="write docs/faults.md anew from its table")
 
 
@@ -44,3 +49,15 @@ def no_aws_account() -> Iterator[None]:
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def moto_says_what_was_used() -> None:
+    """moto leaves open what a transaction has used; DynamoDB never does, which is how its answers are known."""
+    from botocore import handlers  # noqa: PLC0415  # few suites need it
+
+    def say(parsed: dict[str, Any], **_: Any) -> None:
+        if parsed.get("ConsumedCapacity") == [] and "ItemCollectionMetrics" in parsed:
+            parsed["ConsumedCapacity"] = [{"TableName": "of moto"}]
+
+    handlers.BUILTIN_HANDLERS.append(("after-call.dynamodb.TransactWriteItems", say))

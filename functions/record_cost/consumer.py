@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
-from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.metric_data import ModelNames, is_acceptable, metric_data
 from openai_proxy.pricing import PriceBook
@@ -108,7 +106,7 @@ class RecordCost:
         return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
 
     def _measure(self, recorded: "Iterable[tuple[Event, LedgerEntry]]") -> None:
-        """Publish what was recorded for the first time. Never raises botocore's errors."""
+        """Publish what was recorded for the first time. Never raises."""
         if self._metrics is None:
             return
         now = self._clock()
@@ -117,5 +115,5 @@ class RecordCost:
         try:
             if data:
                 self._metrics.put(data)
-        except (BotoCoreError, ClientError, NoAnswerError) as error:
-            self._logger.warning("metrics not published", reason=str(error))
+        except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
+            self._logger.warning("metrics not published", reason=repr(error))

@@ -135,12 +135,12 @@ class Lake:
             answer = self._client.put_record_batch(
                 DeliveryStreamName=self._stream, Records=[{"Data": pack.data} for pack in packs]
             )
-            told: Sequence[Mapping[str, str]] = answer.get("RequestResponses") or ()
-            results = told if len(told) == len(packs) else [dict[str, str]()] * len(packs)
+            told: Sequence[Mapping[str, Any]] = answer.get("RequestResponses") or ()
+            results = told if len(told) == len(packs) else [dict[str, Any]()] * len(packs)
             refused = [
                 (pack, each.get("ErrorCode") or "no answer")
                 for pack, each in zip(packs, results, strict=True)
-                if each.get("ErrorCode") or not each.get("RecordId")
+                if each.get("ErrorCode") or not (isinstance(record := each.get("RecordId"), str) and record)
             ]
             packs, reasons = [pack for pack, _ in refused], [reason for _, reason in refused]
             if not packs:

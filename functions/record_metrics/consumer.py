@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events import Event, MalformedEventError
 from openai_proxy.metric_data import OLDEST, Measurement, ModelNames, is_acceptable, metric_data
 from openai_proxy.traces import traces_of
@@ -85,7 +84,7 @@ class RecordMetrics:
         """The metrics are published: whatever happens now, asking for these messages again would count them twice."""
         try:
             lost = self._marks.mark(ids, int(self._clock()) + _MARKER_LIFETIME)
-        except (BotoCoreError, ClientError):
+        except Exception:  # an SDK that is answered oddly fails in ways of its own
             self._logger.exception("markers not written: these events count twice if they come again", events=len(ids))
         else:
             if lost:

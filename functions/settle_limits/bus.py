@@ -1,6 +1,6 @@
 """Events to the bus. One rule: what the bus has not taken raises."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events import Event
 
@@ -32,6 +32,6 @@ class Bus:
                 }
             ]
         )
-        [result] = response.get("Entries") or [{}]
-        if "EventId" not in result or result.get("ErrorCode"):
-            raise NotPublishedError(result.get("ErrorCode", "the bus did not say that it has the event"))
+        result: Any = (response.get("Entries") or [None])[0] or {}
+        if not isinstance(result.get("EventId"), str) or result.get("ErrorCode"):
+            raise NotPublishedError(result.get("ErrorCode") or "the bus did not say that it has the event")

@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-from openai_proxy.aws_answers import NoAnswerError
-
 from settle_limits.settlement import PriceHint
 
 if TYPE_CHECKING:
@@ -45,15 +42,15 @@ class PriceHints:
         self._usual: dict[tuple[str, str], float | None] = {}
 
     def learn(self, hints: Iterable[PriceHint]) -> None:
-        """Write those that differ from what was written last. Never raises botocore's errors."""
+        """Write those that differ from what was written last. Never raises."""
         latest = {(hint.server, hint.model): self._with_usual_answer(hint) for hint in hints}
         for key, hint in latest.items():
             if not self._is_news(key, hint):
                 continue
             try:
                 self._write(hint)
-            except (BotoCoreError, ClientError, NoAnswerError) as error:
-                self._logger.warning("price hint not written", server=hint.server, reason=str(error))
+            except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
+                self._logger.warning("price hint not written", server=hint.server, reason=repr(error))
             if len(self._written) >= _MOST_REMEMBERED:  # clients make names up
                 self._written.clear()
                 self._usual.clear()
@@ -72,8 +69,8 @@ class PriceHints:
     def _read_usual(self, hint: PriceHint) -> int | None:
         try:
             return self._read(hint)
-        except (BotoCoreError, ClientError, NoAnswerError) as error:
-            self._logger.warning("price hint not read", server=hint.server, reason=str(error))
+        except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
+            self._logger.warning("price hint not read", server=hint.server, reason=repr(error))
             return None
 
     def _is_news(self, key: tuple[str, str], hint: PriceHint) -> bool:

@@ -47,7 +47,8 @@ def is_proven(answer: Mapping[str, Any], *, several: bool = False) -> bool:
     """Whether the answer to a call with `PROOF` is DynamoDB's: it says what was used, in one or `several` tables."""
     capacity: Any = answer.get("ConsumedCapacity")
     if several:
-        return isinstance(capacity, list) and all(map(_is_used, cast("list[Any]", capacity)))
+        used: list[Any] = cast("list[Any]", capacity) if isinstance(capacity, list) else []
+        return bool(used) and all(map(_is_used, used))
     return _is_used(capacity)
 
 

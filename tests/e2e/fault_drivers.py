@@ -14,7 +14,8 @@ import httpx
 import yaml
 from proxy.json_shapes import loads_or_none, object_of
 
-from tests.e2e.harness import Client, LocalStack, new_client, wait_for
+from bench.processes import free_ports
+from tests.e2e.harness import ROOT, Client, LocalStack, new_client, start, wait_for
 
 SERVER_WITH_A_SECRET = "vault"
 SECRET = "openai-proxy/vault"
@@ -30,13 +31,14 @@ class FaultyStack:
     @contextmanager
     def going_wrong(self, rule: Mapping[str, Any]) -> Generator[None]:
         """The calls that `rule` means go wrong, for a while."""
-        self._write([dict(rule)])
+        self.write([dict(rule)])
         try:
             yield
         finally:
-            self._write([])
+            self.write([])
 
-    def _write(self, rules: list[dict[str, Any]]) -> None:
+    def write(self, rules: list[dict[str, Any]]) -> None:
+        """Let calls go wrong as `rules` say from now on."""
         new = self.faults.with_suffix(".new")
         new.write_text(yaml.safe_dump(rules))
         new.replace(self.faults)
@@ -60,6 +62,33 @@ class FaultyStack:
     def log(self, name: str) -> Path:
         """The log file of one part of the stack."""
         return self.stack.folder / "logs" / f"{name}.log"
+
+
+def started(folder: Path, policy: str, comes_again: int = 5, more: str = "") -> FaultyStack:
+    """Start a stack in `folder`. What a consumer fails at comes again after so many seconds, not minutes.
+
+    `more` are other parameters of the template.
+    """
+    names: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
+    ports: dict[str, int] = dict(zip(names, free_ports(3), strict=True))
+    faults, servers = folder / "faults.yaml", folder / "servers.yaml"
+    faults.write_text("[]")
+    url = f"http://127.0.0.1:{ports['DEMO_PORT']}/v1"
+    vault = f"{SERVER_WITH_A_SECRET}:\n  {{url: '{url}', token: 'secretsmanager:{SECRET}', model: demo}}\n"
+    servers.write_text((ROOT / "openai_servers.yaml").read_text() + vault)
+    options = ("--faults", str(faults), "--servers-file", str(servers), "--parameters")
+    stack = start(folder / "stack", *options, f"LimitsFailurePolicy={policy} {more}".strip(), ports=ports)
+    queues = stack.aws("sqs")
+    for queue in queues.list_queues()["QueueUrls"]:
+        queues.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": str(comes_again)})
+    stack.aws("secretsmanager").create_secret(Name=SECRET, SecretString=_demo_token(stack))
+    return FaultyStack(stack, faults)
+
+
+def _demo_token(stack: LocalStack) -> str:
+    """The token that the demo server takes."""
+    listed = (stack.folder / "openai_servers.yaml").read_text()
+    return listed.rpartition("demo:")[2].partition("token: ")[2].split()[0]
 
 
 def client_with(stack: LocalStack, **fields: Any) -> Client:

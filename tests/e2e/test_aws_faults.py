@@ -5,14 +5,12 @@
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from bench.processes import free_ports
-from tests.e2e.fault_drivers import DRIVERS, SECRET, SERVER_WITH_A_SECRET, FaultyStack, seen
+from tests.e2e.fault_drivers import DRIVERS, FaultyStack, seen, started
 from tests.e2e.faults_table import CALLS, Call, Line
-from tests.e2e.harness import ROOT, LocalStack, start, wait_for
+from tests.e2e.harness import wait_for
 
 _LATE_SECONDS = 30
 """Longer than anything here waits for AWS, with an emulator too."""
@@ -44,29 +42,6 @@ def faulty_stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     yield give
     for faulty in running.values():
         faulty.stack.stop()
-
-
-def started(folder: Path, policy: str) -> FaultyStack:
-    names: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
-    ports: dict[str, int] = dict(zip(names, free_ports(3), strict=True))
-    faults, servers = folder / "faults.yaml", folder / "servers.yaml"
-    faults.write_text("[]")
-    url = f"http://127.0.0.1:{ports['DEMO_PORT']}/v1"
-    vault = f"{SERVER_WITH_A_SECRET}:\n  {{url: '{url}', token: 'secretsmanager:{SECRET}', model: demo}}\n"
-    servers.write_text((ROOT / "openai_servers.yaml").read_text() + vault)
-    options = ("--faults", str(faults), "--servers-file", str(servers), "--parameters")
-    stack = start(folder / "stack", *options, f"LimitsFailurePolicy={policy}", ports=ports)
-    queues = stack.aws("sqs")
-    for queue in queues.list_queues()["QueueUrls"]:  # what fails comes again after seconds, not minutes
-        queues.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "5"})
-    stack.aws("secretsmanager").create_secret(Name=SECRET, SecretString=demo_token(stack))
-    return FaultyStack(stack, faults)
-
-
-def demo_token(stack: LocalStack) -> str:
-    """The token that the demo server takes."""
-    listed = (stack.folder / "openai_servers.yaml").read_text()
-    return listed.rpartition("demo:")[2].partition("token: ")[2].split()[0]
 
 
 def test_a_call_that_goes_wrong(
