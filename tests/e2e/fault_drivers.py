@@ -50,14 +50,15 @@ class FaultyStack:
             os.kill(pid, signal.SIGTERM)
         wait_for(lambda: not set(sandboxes) & set(self.stack.children("proxy.runtime")), "the end of the sandboxes")
 
+    def lines(self, name: str, since: int) -> list[dict[str, Any]]:
+        """The lines of a log, from the byte `since` on."""
+        lines = self.log(name).read_bytes()[since:].splitlines()
+        return [object_of(loads_or_none(line[max(line.find(b"{"), 0) :])) for line in lines]
+
     def messages(self, name: str, since: int) -> set[str]:
         """The messages in a log, from the byte `since` on."""
-        found: set[str] = set()
-        for line in self.log(name).read_bytes()[since:].splitlines():
-            message = object_of(loads_or_none(line[max(line.find(b"{"), 0) :])).get("message")
-            if isinstance(message, str):
-                found.add(message)
-        return found
+        found = (line.get("message") for line in self.lines(name, since))
+        return {message for message in found if isinstance(message, str)}
 
     def log(self, name: str) -> Path:
         """The log file of one part of the stack."""

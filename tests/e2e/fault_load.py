@@ -126,7 +126,10 @@ def ask(faulty: FaultyStack, soaked: Soaked, key: str, own: random.Random) -> As
     client = soaked.clients[key]
     text = "the same again" if key == "the cache" and own.random() < 0.5 else secrets.token_hex(4)
     body: dict[str, Any] = chat(text)
-    path, kind = "demo/v1/chat/completions", own.choice(("whole", "stream", "secret", "receipt", "large"))
+    kinds = ["whole", "stream", "receipt", "large"]
+    if "budget_day" not in KEYS[key]:  # what has no price is spent as if it were dear, and costs nothing in the ledger
+        kinds.append("secret")
+    path, kind = "demo/v1/chat/completions", own.choice(kinds)
     if kind == "stream":
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     elif kind == "secret":

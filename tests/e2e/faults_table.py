@@ -193,7 +193,7 @@ def page() -> str:
         parts.append(f"## {call.title}\n`{call.action}`, called by the {_CALLERS[call.of]}. {call.added}")
         rows = [
             f"| {line.when or _when(line.faults)}{_policy(line)} | {_code(line.client)} | {line.recorded or 'nothing'} "
-            f"| {line.log or 'none'} | {line.alarm or 'none'} |"
+            f"| {line.log or _OF_THE_REQUEST[line.client == '200']} | {line.alarm or 'none'} |"
             for line in call.lines
         ]
         parts.append("\n".join([_HEAD, *rows]))
@@ -201,6 +201,8 @@ def page() -> str:
 
 
 _CALLERS = {"proxy": "proxy", "functions": "authorizer or a consumer"}
+_OF_THE_REQUEST = ("that of the request", "none")
+"""What the log has of it where it has no line of its own: that of a request that failed has the error's code."""
 _HEAD = "| when | the client sees | the ledger has | log line | alarm |\n|---|---|---|---|---|"
 _INTRODUCTION = """
 # When AWS itself fails

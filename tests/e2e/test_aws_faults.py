@@ -59,6 +59,8 @@ def test_a_call_that_goes_wrong(
         passed = time.monotonic() - began
         if line.log:
             wait_for(lambda: line.log in faulty.messages("proxy", offset), f"the log line {line.log!r}")
+        if code := line.client.partition(" ")[2]:
+            wait_for(lambda: code in [each.get("error") for each in faulty.lines("proxy", offset)], f"a line of {code}")
     print(f"{name_of(call, line, fault)}: {seen(answer)} after {passed:.2f} s; {faulty.messages('proxy', offset)}")
     assert seen(answer) == line.client
     if line.recorded:

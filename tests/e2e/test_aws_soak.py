@@ -119,6 +119,7 @@ def budgets_are_spent_as_the_ledger_says_and_nothing_else_is_reserved(traces: Tr
         counter = traces.counter(counter_pk(client.key_hash[:12]))
         assert counter["day_spent"] == days[counter["day"]]
         reserved = sum((value for key, value in counter.items() if key.startswith("r_")), Decimal(0))
+        reserved += sum((lease["cost"] for lease in counter["live"].values()), Decimal(0))  # of sandboxes that died
         assert counter["day_cost"] == counter["day_spent"] + reserved
         lost = sum(not line["published"] for line in traces.requests.values()) + traces.kills
         assert reserved == 0 or lost, "only what nobody heard of is reserved until its half hour is over"

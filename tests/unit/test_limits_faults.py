@@ -84,7 +84,10 @@ class World:
         self.renewals = Renewals(services, "limits", 1.0, lambda: self.now, lambda _: None)
         renewals = (lambda: self.renewals) if self.renews else None
         self.proxy = LimitsTable(
-            services, "limits", self.policy, lambda: self.now, sleep=lambda _: None, renewals=renewals
+            *(services, "limits", self.policy, lambda: self.now),
+            timeout=60.0,  # which runs by the real clock: a busy machine is no outage
+            sleep=lambda _: None,
+            renewals=renewals,
         )
         client: Any = self.boto3
         self._settling = SettlingTable(client, "limits", lambda _: None, lambda: self.now)
@@ -416,6 +419,17 @@ def test_a_lease_that_ends_before_its_request_is_told_and_nothing_counts_twice(
         each.settle(*each.events)
     assert world.item["live"] == []
     assert world.item["day_cost"] == world.item["day_spent"] == COST * (1 + is_published)
+
+
+def test_one_thread_looks_after_the_leases_of_all_requests() -> None:
+    world, started = World(RENEWED[1]), list[Any]()
+    services: Any = world.table
+    renewals = Renewals(services, "limits", 1.0, lambda: world.now, started.append)
+    for _ in range(3):
+        renewals.begin(RENEWED[1], "lease", int(world.now) + 30, int(world.now) + 900)
+        assert renewals.stop("lease") == int(world.now) + 30
+    assert renewals.stop("lease") == 0
+    assert len(started) == 1
 
 
 def test_a_renewal_that_comes_after_the_end_makes_no_place_of_it() -> None:
