@@ -101,7 +101,8 @@ async def deploy(settings: Settings) -> None:
     }
     command = (
         *(settings.sam, "deploy", "--template-file", settings.build / "template.yaml"),
-        *("--stack-name", settings.stack_name, "--region", REGION, "--resolve-s3", "--capabilities", "CAPABILITY_IAM"),
+        *("--stack-name", settings.stack_name, "--region", REGION, "--resolve-s3", "--language-extensions"),
+        *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"),
         *("--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar", "--parameter-overrides"),
         *(f"{name}={value}" for name, value in settings.parameters.items()),
     )

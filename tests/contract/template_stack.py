@@ -1,4 +1,4 @@
-"""`template.yaml` as AWS gets it: translated by SAM, with the parameters put in and the conditions decided.
+"""`template.yaml` as AWS gets it: loops expanded, translated by SAM, the parameters put in and the conditions decided.
 
 What only AWS can know stays a text: `!GetAtt Bus.Arn` reads "${Bus.Arn}", `!Ref Bus` reads "${Bus}".
 """
@@ -16,6 +16,8 @@ from samtranslator.translator.transform import transform  # pyright: ignore[repo
 from samtranslator.yaml_helper import (  # pyright: ignore[reportMissingTypeStubs]
     yaml_parse,  # pyright: ignore[reportUnknownVariableType]
 )
+
+from tests.contract.template_loops import expand
 
 ROOT = Path(__file__).parents[2]
 PSEUDO_PARAMETERS = {
@@ -84,13 +86,18 @@ def parameters_of_template() -> Json:
 
 
 def source() -> Json:
-    """The template as written. The caller may change it."""
-    return copy.deepcopy(_parsed())
+    """The template as written, its loops expanded. The caller may change it."""
+    return copy.deepcopy(_expanded())
+
+
+def written() -> Json:
+    """The template as written, with its loops."""
+    return cast("Json", yaml_parse((ROOT / "template.yaml").read_text()))
 
 
 @cache
-def _parsed() -> Json:
-    return cast("Json", yaml_parse((ROOT / "template.yaml").read_text()))
+def _expanded() -> Json:
+    return expand(written())
 
 
 @cache

@@ -12,8 +12,9 @@ from typing import Any, get_args
 import pytest
 from openai_proxy import events
 from record_cost.ledger import RETENTION
+from samcli.lib.cfn_language_extensions.sam_integration import expand_language_extensions
 
-from tests.contract.template_stack import ROOT, Stack, as_list, deployed, parameters_of_template, source
+from tests.contract.template_stack import ROOT, Stack, as_list, deployed, parameters_of_template, source, written
 
 FUNCTIONS = {
     "ProxyFunction": "proxy",
@@ -262,22 +263,28 @@ def test_the_gateway_speaks_as_the_proxy_does() -> None:
         assert f'"{error["type"]}"' in proxy
 
 
+def test_tools_expand_the_loops_as_these_tests_do() -> None:
+    expanded = expand_language_extensions(written(), {}, enabled=True).expanded_template
+    for section in ("Resources", "Outputs"):
+        assert list(expanded[section]) == list(source()[section])
+
+
 @pytest.mark.parametrize(("streaming", "kind"), [("true", "Streaming"), ("false", "Buffered")])
 def test_a_changed_rest_api_gets_a_new_deployment(streaming: str, kind: str) -> None:
-    written = {
+    settled = {
         name: resource
         for name, resource in source()["Resources"].items()
         if resource["Type"].startswith("AWS::ApiGateway::")
         and resource["Type"] not in ("AWS::ApiGateway::Deployment", "AWS::ApiGateway::Stage")
     }
-    digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()[:8]
     stack = deployed(Streaming=streaming)
     (name,) = stack.of_type("AWS::ApiGateway::Deployment")
     expected = f"RestApi{kind}Deployment{digest}"
     assert name == expected, f"the REST API has changed: rename {name} to {expected} in template.yaml"
     assert stack.of_type("AWS::ApiGateway::Stage")["RestApiStage"]["DeploymentId"] == f"${{{name}}}"
-    settled = {"RestApi", "RestApiAuthorizer", "RestApiPath", *stack.resources[name]["DependsOn"]}
-    assert settled == set(written), "a deployment takes in only what is there before it"
+    there = {"RestApi", "RestApiAuthorizer", "RestApiPath", *stack.resources[name]["DependsOn"]}
+    assert there == set(settled), "a deployment takes in only what is there before it"
 
 
 def test_a_closed_door_leaves_nothing_behind() -> None:
