@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ SECRETS = re.compile(r"sk-(?:proj|live|ant)-[\w-]{20,}|AKIA[0-9A-Z]{16}|r8_[A-Za
 
 MODULE_LINES = 300
 ENVIRONMENT_READERS = ("handler.py", "proxy/runtime.py")
-TARGETS = {"help", "run", "test", "check", "bench", "build", "deploy", "clean"}
+TARGETS = {"help", "run", "test", "test-fast", "check", "bench", "build", "deploy", "clean"}
 
 
 def repository_files() -> Iterator[Path]:
@@ -112,7 +113,7 @@ def test_reading_the_environment_is_seen(source: str) -> None:
 
 
 def test_the_makefile_says_what_it_can_do() -> None:
-    documented = set(re.findall(r"^([a-z]+):.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    documented = set(re.findall(r"^([a-z-]+):.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert documented >= TARGETS
 
 
@@ -132,3 +133,9 @@ def test_links_between_documents_lead_somewhere() -> None:
         and not (ROOT / name).parent.joinpath(target).exists()
     ]
     assert broken == []
+
+
+def test_continuous_integration_refuses_what_it_does_not_know():
+    ran = subprocess.run([ROOT / ".ci/run", "--fast"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "takes no arguments, and was given: --fast" in ran.stderr
