@@ -11,7 +11,7 @@ ARGS ?=
 # Processes that run tests side by side, as tests/groups.py shares them out. More than there are processors: half of the
 # time tests wait. Where ARGS names a file, its tests run in one process.
 WORKERS ?= 4
-PARALLEL = $(if $(findstring .py,$(ARGS)),-n 0,-n $(WORKERS) --dist loadgroup --no-loadscope-reorder)
+PARALLEL = $(if $(findstring .py,$(ARGS)),-n 0,-n $(WORKERS) --dist loadscope --no-loadscope-reorder)
 
 BIN := .venv/bin
 # SAM keeps its settings in the checkout and reports to nobody.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.groups import group_of, place_of
+from tests.groups import GroupScheduling, group_of, place_of
 
 # A slow machine is no reason to fail; in CI the same examples run every time. `thorough` tries ten thousand of each.
 settings.register_profile("dev", deadline=None, max_examples=50)
@@ -25,14 +25,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-page", action="store_true", help="write docs/faults.md anew from its table")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group the tests for workers, and put first what takes longest."""
-    groups: dict[pytest.Item, str] = {}
-    for item in items:
-        shares_stack = "stack" in getattr(item, "fixturenames", ()) and "e2e" in item.path.parts
-        groups[item] = group_of(item.path.relative_to(config.rootpath), shares_stack)
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: place_of(groups[item]))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what takes longest."""
+    items.sort(key=lambda item: place_of(group_of(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Share the tests among workers by their groups."""
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

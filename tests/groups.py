@@ -4,7 +4,7 @@ Its one rule: what shares a running stack is one group, so that each worker star
 The run lasts as long as its longest group: those that take minutes come first, those that take a moment come last.
 """
 
-from pathlib import PurePath
+from xdist.scheduler import LoadScopeScheduling
 
 FIRST = (
     "stack of clients",
@@ -13,7 +13,6 @@ FIRST = (
     "tests/e2e/test_canaries.py",
     "tests/e2e/test_conformance.py",
     "tests/e2e/test_aws_faults.py",
-    "tests/e2e/test_start_and_stop.py",
     "tests/e2e",
     "tests/integration",
     "tests/contract",
@@ -22,14 +21,32 @@ FIRST = (
 """Groups, or the folders of files, in the order in which they begin."""
 
 OF_DATA = ("test_analytics.py", "test_cache.py", "test_faults.py", "test_limits.py", "test_two_doors.py")
-"""Half of the tests, by the time they take, that share a stack."""
+OF_CLIENTS = (
+    *(
+        "test_chat.py",
+        "test_examples.py",
+        "test_node.py",
+        "test_replay.py",
+        "test_rest_api.py",
+        "test_sdk_endpoints.py",
+    ),
+    *("test_start_and_stop.py", "browser/test_example_page.py", "browser/test_other_origin.py"),
+)
+"""Files below tests/e2e that share a running stack: two halves, by the time they take."""
 
 
-def group_of(file: PurePath, shares_stack: bool) -> str:
-    """The group of a test in `file`, a path from the root of this repository."""
-    if not shares_stack:
-        return file.as_posix()
-    return "stack of data" if file.name in OF_DATA else "stack of clients"
+def group_of(nodeid: str) -> str:
+    """The group of a test, from its id: `path/to/file.py::name`."""
+    file = nodeid.partition("::")[0]
+    name = file.removeprefix("tests/e2e/")
+    return "stack of data" if name in OF_DATA else "stack of clients" if name in OF_CLIENTS else file
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Gives workers whole groups, in the order in which they are collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
 
 
 def place_of(group: str) -> int:

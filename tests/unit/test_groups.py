@@ -1,31 +1,44 @@
 """How workers share the tests: by running stack, else by file; the long ones first."""
 
-from pathlib import Path, PurePath
+import re
+from pathlib import Path
 
 import pytest
 
-from tests.groups import FIRST, OF_DATA, group_of, place_of
+from tests.groups import FIRST, OF_CLIENTS, OF_DATA, group_of, place_of
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_what_is_named_is_there():
     assert [name for name in FIRST if name.startswith("tests/") and not (ROOT / name).exists()] == []
-    assert [name for name in OF_DATA if not (ROOT / "tests/e2e" / name).is_file()] == []
+    assert [name for name in (*OF_DATA, *OF_CLIENTS) if not (ROOT / "tests/e2e" / name).is_file()] == []
+
+
+def test_what_shares_a_stack_is_in_one_of_two_groups():
+    files = (ROOT / "tests/e2e").rglob("test_*.py")
+    shares = re.compile(r"\(.*\b(?:stack: LocalStack|client: Client)\b")
+    own = re.compile(r"^def (?:client|started)\(|faulty|^def \w+_stack\(|harness import .*\bstart\b", re.MULTILINE)
+    found = {
+        file.relative_to(ROOT / "tests/e2e").as_posix()
+        for file in files
+        if shares.search(text := file.read_text(encoding="utf-8")) and not own.search(text)
+    }
+    assert found <= {*OF_DATA, *OF_CLIENTS}
 
 
 @pytest.mark.parametrize(
-    ("file", "shares_stack", "group"),
+    ("nodeid", "group"),
     [
-        ("tests/e2e/test_chat.py", True, "stack of clients"),
-        ("tests/e2e/browser/test_other_origin.py", True, "stack of clients"),
-        ("tests/e2e/test_cache.py", True, "stack of data"),
-        ("tests/e2e/test_start_and_stop.py", False, "tests/e2e/test_start_and_stop.py"),
-        ("tests/unit/test_sse.py", False, "tests/unit/test_sse.py"),
+        ("tests/e2e/test_chat.py::test_a[x::y]", "stack of clients"),
+        ("tests/e2e/browser/test_other_origin.py::test_a", "stack of clients"),
+        ("tests/e2e/test_cache.py::test_a", "stack of data"),
+        ("tests/e2e/test_alarms.py::test_a[b]", "tests/e2e/test_alarms.py"),
+        ("tests/unit/test_sse.py::TestA::test_a", "tests/unit/test_sse.py"),
     ],
 )
-def test_a_group(file: str, shares_stack: bool, group: str):
-    assert group_of(PurePath(file), shares_stack) == group
+def test_a_group(nodeid: str, group: str):
+    assert group_of(nodeid) == group
 
 
 def test_what_takes_minutes_begins_before_what_takes_a_moment():
