@@ -51,6 +51,9 @@ faults: .venv/ready .venv-ministack/ready ## Let every call to AWS go wrong in e
 	@$(BIN)/pytest tests/contract/test_faults.py tests/e2e/test_aws_faults.py tests/e2e/test_aws_soak.py --all-faults \
 	  -n 2 $(ARGS)
 
+queries: .venv/ready ## Copy the queries of analytics into template.yaml
+	@$(BIN)/python -m analytics.saved_queries
+
 pictures: .venv/ready .venv-ministack/ready ## Take the README's pictures of a running local stack (needs Chromium)
 	@$(BIN)/python -m tests.e2e.browser.pictures
 
@@ -105,4 +108,4 @@ endef
 	$(call environment,.venv-$*,$<)
 	@touch $@
 
-.PHONY: help run test test-fast check conformance faults pictures bench build deploy requirements clean
+.PHONY: help run test test-fast check conformance faults queries pictures bench build deploy requirements clean

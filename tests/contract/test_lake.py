@@ -12,6 +12,7 @@ from record_cost.entry_cost import PRICE_ATTRIBUTES
 from record_cost.lake import lake_row
 from record_cost.ledger import OUTCOMES, entry_of
 
+from analytics.saved_queries import with_queries
 from console.query import FIRST_PARTITION, LAST_30_DAYS, named_queries
 from tests.contract.template_stack import ROOT, as_list, deployed
 
@@ -73,14 +74,20 @@ def test_the_view_passes_every_column_on() -> None:
 
 
 def test_the_saved_queries_are_the_files() -> None:
-    saved = {query["Name"]: query["QueryString"] for query in deployed().of_type("AWS::Athena::NamedQuery").values()}
+    template = (ROOT / "template.yaml").read_text(encoding="utf-8")
+    assert template == with_queries(template), "a query has changed: make queries"
+    saved = {query["Name"]: query for query in deployed().of_type("AWS::Athena::NamedQuery").values()}
     files = {name: statement(ANALYTICS / "queries" / f"{name}.sql") for name in named_queries()}
     view = f"CREATE OR REPLACE VIEW inferences AS\n{statement(ANALYTICS / 'inferences.sql')}"
-    assert saved == files | {"create-view-inferences": view}
-    described = {
-        query["Name"]: query["Description"] for query in deployed().of_type("AWS::Athena::NamedQuery").values()
-    }
-    assert all(sql.startswith(f"-- {described[name]}\n") for name, sql in named_queries().items())
+    assert {name: query["QueryString"] for name, query in saved.items()} == files | {"create-view-inferences": view}
+    assert all(sql.startswith(f"-- {saved[name]['Description']}\n") for name, sql in named_queries().items())
+
+
+def test_a_file_that_changes_comes_into_the_template() -> None:
+    before = (ROOT / "template.yaml").read_text(encoding="utf-8")
+    changed = before.replace("      Name: cost-by-day\n", "      Name: another\n")
+    assert changed != before
+    assert with_queries(changed) == before
 
 
 @pytest.mark.parametrize("name", named_queries())

@@ -12,9 +12,8 @@ from typing import Any, get_args
 import pytest
 from openai_proxy import events
 from record_cost.ledger import RETENTION
-from samcli.lib.cfn_language_extensions.sam_integration import expand_language_extensions
 
-from tests.contract.template_stack import ROOT, Stack, as_list, deployed, parameters_of_template, source, written
+from tests.contract.template_stack import ROOT, Stack, as_list, deployed, parameters_of_template, source
 
 FUNCTIONS = {
     "ProxyFunction": "proxy",
@@ -261,12 +260,6 @@ def test_the_gateway_speaks_as_the_proxy_does() -> None:
         error = gateway_errors()[kind][1]["error"]
         assert f'"{error["code"]}"' in proxy
         assert f'"{error["type"]}"' in proxy
-
-
-def test_tools_expand_the_loops_as_these_tests_do() -> None:
-    expanded = expand_language_extensions(written(), {}, enabled=True).expanded_template
-    for section in ("Resources", "Outputs"):
-        assert list(expanded[section]) == list(source()[section])
 
 
 @pytest.mark.parametrize(("streaming", "kind"), [("true", "Streaming"), ("false", "Buffered")])
