@@ -7,11 +7,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from local import loop
-from local.function_url import FunctionUrl
-from local.sandboxes import Launch, SandboxPool
-from local.settings import HOST, ROOT
-from local.url_event import UrlIdentity
+from local.http import loop
+from local.lambda_.function_url import FunctionUrl
+from local.lambda_.sandboxes import Launch, SandboxPool
+from local.lambda_.url_event import UrlIdentity
+from local.stack.settings import HOST, ROOT
 
 _ARN = "arn:aws:lambda:us-east-1:000000000000:function:bare"
 _URL = "https://abcdefghijklmnopqrstuvwxyz012345.lambda-url.us-east-1.on.aws/"

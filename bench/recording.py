@@ -18,8 +18,8 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from openai_proxy.cloudwatch import CloudWatch
-from openai_proxy.events import rfc3339
-from openai_proxy.pricing import load_price_book
+from openai_proxy.events.envelope import rfc3339
+from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
 from record_cost.lake import Lake
 from record_cost.table import CostsTable

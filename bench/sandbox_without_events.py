@@ -3,8 +3,8 @@
 import os
 from collections.abc import Sequence
 
-from openai_proxy.events import Event
-from proxy.publisher import Publisher
+from openai_proxy.events.envelope import Event
+from proxy.records.publisher import Publisher
 from proxy.runtime import Runtime
 
 

@@ -7,8 +7,8 @@ import os
 from typing import Any
 
 from proxy import relay
-from proxy.body import OutgoingBody, RequestBody
-from proxy.meter import Meter
+from proxy.metering.meter import Meter
+from proxy.request.body import OutgoingBody, RequestBody
 from proxy.runtime import Runtime
 
 

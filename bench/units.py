@@ -13,9 +13,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from openai_proxy.events import Event
-from openai_proxy.pricing import PriceBook, load_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from record_cost.lake import json_line, lake_row
 from record_cost.ledger import entry_of
 from record_cost.table import build_transaction, in_transactions

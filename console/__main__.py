@@ -19,14 +19,14 @@ from botocore.exceptions import (
 )
 from openai_proxy.client_keys import without_keys
 
-from console import prices
-from console.cache_commands import add_cache
-from console.costs_commands import add_costs
+from console.cache.commands import add_cache
+from console.costs.commands import add_costs
 from console.errors import ConsoleError
-from console.events_commands import add_events
-from console.keys_commands import add_keys
+from console.events import add_events
+from console.keys.commands import add_keys
+from console.prices import commands as prices
 from console.servers import check_servers, servers_table
-from console.top import add_top
+from console.top.command import add_top
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,13 +8,13 @@ import sys
 
 from openai_proxy.servers import ServersFileError
 
-from local import loop
 from local.faults.rules import FaultsFileError
-from local.ports import PortTakenError
-from local.processes import CommandError
-from local.sandboxes import SandboxError
-from local.settings import Settings, parse
-from local.stack import Stack
+from local.http import loop
+from local.lambda_.sandboxes import SandboxError
+from local.stack.ports import PortTakenError
+from local.stack.processes import CommandError
+from local.stack.settings import Settings, parse
+from local.stack.stack import Stack
 
 
 def main() -> int:

@@ -7,13 +7,13 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from openai_proxy.events import Event
-from openai_proxy.pricing import parse_price_book
-from proxy.aws import AwsError
-from proxy.cache_table import CacheTable
+from openai_proxy.events.envelope import Event
+from openai_proxy.pricing.price_book import parse_price_book
+from proxy.aws.client import AwsError
+from proxy.cache.response_cache import ResponseCache, Settings
+from proxy.cache.table import CacheTable
+from proxy.http.transport import HttpTransport, Timeouts
 from proxy.relay import Switches
-from proxy.response_cache import ResponseCache, Settings
-from proxy.upstream import HttpTransport, Timeouts
 from store_response.cached_response import cached_response_of
 from store_response.item import item_of
 

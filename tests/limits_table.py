@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from botocore.exceptions import ClientError
-from openai_proxy.pricing_rates import EXACT
-from proxy.aws import NO_ANSWER, AwsError
+from openai_proxy.pricing.rates import EXACT
+from proxy.aws.client import NO_ANSWER, AwsError
 
 Item = dict[str, Any]
 _DIGITS = 38

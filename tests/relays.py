@@ -10,22 +10,22 @@ from typing import Any
 
 from jsonschema.validators import validator_for
 from openai_proxy.servers import parse_servers
-from proxy.answers import Answers
-from proxy.attempts import Attempts
-from proxy.authorization import Authorizer
-from proxy.breaker import Breakers
-from proxy.content_log import ContentLog
-from proxy.cors import Cors
-from proxy.limits import LimitsTable
-from proxy.model_list import ModelList
-from proxy.own_paths import OwnPaths
-from proxy.publisher import Publisher
-from proxy.receipts import Receipts
-from proxy.records import Records
+from proxy.access.authenticator import Authorizer
+from proxy.endpoints.cors import Cors
+from proxy.endpoints.models import ModelList
+from proxy.endpoints.receipts import Receipts
+from proxy.endpoints.responder import Answers
+from proxy.endpoints.routes import OwnPaths
+from proxy.http.transport import HttpTransport, Timeouts
+from proxy.limits.table import LimitsTable
+from proxy.records.content_log import ContentLog
+from proxy.records.publisher import Publisher
+from proxy.records.records import Records
 from proxy.relay import Relay, Switches
-from proxy.routing import Routes
-from proxy.tokens import ProviderTokens
-from proxy.upstream import HttpTransport, Timeouts
+from proxy.request.routing import Routes
+from proxy.upstream.attempts import Attempts
+from proxy.upstream.breaker import Breakers
+from proxy.upstream.provider_tokens import ProviderTokens
 
 from tests.fakes import Connection, Received, RecordedResponse, Script, ScriptedServer, envelope_of
 

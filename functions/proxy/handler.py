@@ -15,28 +15,28 @@ from typing import TYPE_CHECKING, Any
 import openai_proxy
 from openai_proxy.servers import Server, load_servers, warnings_of
 
-from proxy.answers import Answers
-from proxy.attempts import Attempts
-from proxy.authorization import Authorizer, Doorkeeper
-from proxy.aws import Aws, ContainerCredentials
-from proxy.breaker import Breakers
-from proxy.cors import Cors
-from proxy.limits import FailurePolicy, LimitsTable
-from proxy.limits_renewal import Renewals
+from proxy.access.authenticator import Authorizer, Doorkeeper
+from proxy.aws.client import Aws, ContainerCredentials
+from proxy.aws.sigv4 import Credentials
+from proxy.endpoints.cors import Cors
+from proxy.endpoints.responder import Answers
+from proxy.http.transport import HttpTransport, Timeouts
+from proxy.limits.renewal import Renewals
+from proxy.limits.table import FailurePolicy, LimitsTable
 from proxy.log import log
-from proxy.publisher import Publisher
-from proxy.records import Records
+from proxy.records.publisher import Publisher
+from proxy.records.records import Records
 from proxy.relay import Relay, Switches
-from proxy.routing import Routes
-from proxy.signing import Credentials
-from proxy.tokens import ProviderTokens
-from proxy.upstream import HttpTransport, Timeouts
+from proxy.request.routing import Routes
+from proxy.upstream.attempts import Attempts
+from proxy.upstream.breaker import Breakers
+from proxy.upstream.provider_tokens import ProviderTokens
 
 if TYPE_CHECKING:  # loaded only where it is switched on or asked for, or by the runtime
-    from proxy.content_log import ContentLog
-    from proxy.own_paths import OwnPaths
-    from proxy.playground import Playground
-    from proxy.response_cache import ResponseCache
+    from proxy.cache.response_cache import ResponseCache
+    from proxy.endpoints.playground import Playground
+    from proxy.endpoints.routes import OwnPaths
+    from proxy.records.content_log import ContentLog
     from proxy.runtime_api import Invocation, ResponseStream
 
 _LAYER = Path(openai_proxy.__file__).parents[1]
@@ -80,7 +80,7 @@ def _doorkeeper(
     is_off = environ.get("AUTHORIZATION") == "off"
     if not is_off and environ.get("ACCEPT_PROVIDER_TOKENS") != "true":
         return authorizer
-    from proxy.other_doors import Open, WithProviderTokens  # noqa: PLC0415  # most stacks have no other door
+    from proxy.access.modes import Open, WithProviderTokens  # noqa: PLC0415  # most stacks have no other door
 
     if is_off:
         log("WARN", "Authorization is off: everybody may use the provider tokens")
@@ -91,7 +91,7 @@ def _doorkeeper(
 def _playground(switch: str | None) -> "Playground | None":
     if switch != "on":
         return None
-    from proxy.playground import Playground  # noqa: PLC0415  # no other sandbox needs it
+    from proxy.endpoints.playground import Playground  # noqa: PLC0415  # no other sandbox needs it
 
     return Playground()
 
@@ -147,9 +147,9 @@ class Application:
 
         @functools.cache
         def own_paths() -> "OwnPaths":
-            from proxy.model_list import ModelList  # noqa: PLC0415  # few requests are for them
-            from proxy.own_paths import OwnPaths  # noqa: PLC0415
-            from proxy.receipts import Receipts  # noqa: PLC0415
+            from proxy.endpoints.models import ModelList  # noqa: PLC0415  # few requests are for them
+            from proxy.endpoints.receipts import Receipts  # noqa: PLC0415
+            from proxy.endpoints.routes import OwnPaths  # noqa: PLC0415
 
             return OwnPaths(ModelList(servers, self._transport, self._tokens), Receipts(aws, costs_table))
 
@@ -160,8 +160,8 @@ class Application:
         bucket, salt = environ.get("CONTENT_LOG_BUCKET"), environ.get("CONTENT_LOG_SALT")
         if not bucket or not salt:
             return None
-        from proxy.content_log import ContentLog  # noqa: PLC0415  # few stacks have it
-        from proxy.s3 import S3  # noqa: PLC0415
+        from proxy.aws.s3 import S3  # noqa: PLC0415
+        from proxy.records.content_log import ContentLog  # noqa: PLC0415  # few stacks have it
 
         s3 = S3(self._transport, _credentials(environ, self._transport), region, environ.get("AWS_ENDPOINT_URL"))
         return ContentLog(s3, bucket, lambda: aws.get_secret(salt))
@@ -173,9 +173,9 @@ class Application:
 
         @functools.cache
         def cache() -> "ResponseCache":
-            from proxy.cache_table import CacheTable  # noqa: PLC0415  # most stacks have no policy for it
-            from proxy.response_cache import ResponseCache, Settings  # noqa: PLC0415
-            from proxy.s3 import S3, Bucket  # noqa: PLC0415
+            from proxy.aws.s3 import S3, Bucket  # noqa: PLC0415
+            from proxy.cache.response_cache import ResponseCache, Settings  # noqa: PLC0415
+            from proxy.cache.table import CacheTable  # noqa: PLC0415  # most stacks have no policy for it
 
             name, endpoint = environ.get("CACHE_BUCKET"), environ.get("AWS_ENDPOINT_URL")
             s3 = S3(self._transport, _credentials(environ, self._transport), region, endpoint)

@@ -4,22 +4,22 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.ulid import new_ulid, ulid_of_fact
+from openai_proxy.events.ulid import new_ulid, ulid_of_fact
 from openai_proxy.usage import Usage
 
-from proxy.body import OutgoingBody
 from proxy.cache_use import OFF
-from proxy.client_key import ClientKey
 from proxy.errors import ProxyError
-from proxy.estimate import ESTIMATED_PATHS, estimated_usage
-from proxy.limits_share import Taken
-from proxy.meter import Meter
-from proxy.reported_cost import with_cost_of_header
-from proxy.request import InferenceRequest, Target
+from proxy.limits.reservation import Taken
+from proxy.metering.cost import with_cost_of_header
+from proxy.metering.estimate import ESTIMATED_PATHS, estimated_usage
+from proxy.metering.meter import Meter
+from proxy.request.body import OutgoingBody
+from proxy.request.key_context import ClientKey
+from proxy.request.parse import InferenceRequest, Target
 
 if TYPE_CHECKING:  # loaded by the first request that has a cache policy, or whose content is logged
-    from proxy.cache_flight import Flight
-    from proxy.watched_answer import WatchedAnswer
+    from proxy.cache.fill import Flight
+    from proxy.metering.recorder import WatchedAnswer
 
 _WITHOUT_TOKENS = ("models", "files", "batches", "moderations", "other")
 _STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses")

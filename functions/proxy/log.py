@@ -7,7 +7,7 @@ import json
 import sys
 import time
 
-from openai_proxy.events import rfc3339
+from openai_proxy.events.envelope import rfc3339
 
 
 def log(level: str, message: str, **fields: object) -> None:

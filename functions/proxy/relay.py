@@ -11,35 +11,35 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from openai_proxy.events import Event
+from openai_proxy.events.envelope import Event
 
-from proxy.answers import Answers, Response
-from proxy.attempts import Attempts, Call, retry_after
-from proxy.authorization import Doorkeeper
-from proxy.body import RequestBody
-from proxy.client_key import ClientKey
+from proxy.access.authenticator import Doorkeeper
 from proxy.deadlines import for_client, for_event, for_servers
+from proxy.endpoints.responder import Answers, Response
 from proxy.errors import ProxyError, UnavailableError, UpstreamError
+from proxy.http.transport import Answer
 from proxy.inference import Inference
 from proxy.json_shapes import object_of
-from proxy.limits import LimitsTable
+from proxy.limits.table import LimitsTable
 from proxy.log import log, place_of
-from proxy.marks import may_report_error
-from proxy.meter import Meter
-from proxy.opened_answer import OpenedAnswer
-from proxy.records import Records
-from proxy.reported_cost import HEADER as HEADER_OF_COST
-from proxy.request import InferenceRequest, Target, parse, target_of
-from proxy.routing import Candidate, Routes
-from proxy.sse import EventFrames, WholeChunks
-from proxy.upstream import Answer
-from proxy.upstream_answer import broken_off, coding_left, content_type, error_body, returned_headers
+from proxy.metering.cost import HEADER as HEADER_OF_COST
+from proxy.metering.meter import Meter
+from proxy.metering.scan import may_report_error
+from proxy.metering.sse import EventFrames, WholeChunks
+from proxy.records.records import Records
+from proxy.request.body import RequestBody
+from proxy.request.key_context import ClientKey
+from proxy.request.parse import InferenceRequest, Target, parse, target_of
+from proxy.request.routing import Candidate, Routes
+from proxy.upstream.attempts import Attempts, Call, retry_after
+from proxy.upstream.opened import OpenedAnswer
+from proxy.upstream.response import broken_off, coding_left, content_type, error_body, returned_headers
 
 if TYPE_CHECKING:  # loaded only where it is switched on, or asked for
-    from proxy.own_paths import OwnPaths
-    from proxy.playground import Playground
-    from proxy.replay import Replay
-    from proxy.response_cache import ResponseCache
+    from proxy.cache.replay import Replay
+    from proxy.cache.response_cache import ResponseCache
+    from proxy.endpoints.playground import Playground
+    from proxy.endpoints.routes import OwnPaths
 
 _KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients skip. It keeps what is between from giving up on a server that thinks."""
@@ -121,7 +121,7 @@ class Relay:
                 self._answers.document(inference, response, document)
                 return
         if "content-encoding" in request.headers:
-            from proxy.request_coding import unpacked  # noqa: PLC0415  # few clients pack what they send
+            from proxy.request.coding import unpacked  # noqa: PLC0415  # few clients pack what they send
 
             inference.request = request = unpacked(request)
         asked = RequestBody(request, target)
@@ -138,7 +138,7 @@ class Relay:
             self._replay(cached, response, inference)
         else:
             if "only-if-cached" in request.headers.get("cache-control", "").lower():
-                from proxy.cache_control import check_may_be_fetched  # noqa: PLC0415  # hardly any request says so
+                from proxy.cache.control import check_may_be_fetched  # noqa: PLC0415  # hardly any request says so
 
                 check_may_be_fetched(request.headers)
             self._stream(request, target, asked, candidates, response, inference, deadline)
@@ -218,7 +218,7 @@ class Relay:
         key, server = inference.key, opened.server
         if asked.looks_up != "" or key is None or key.models is None or opened.status >= 300:
             return body
-        from proxy.model_list import allowed_models  # noqa: PLC0415  # few requests ask for a list
+        from proxy.endpoints.models import allowed_models  # noqa: PLC0415  # few requests ask for a list
 
         return [allowed_models(body, server.name, lambda model: self._routes.name_for(model, server, key))]
 

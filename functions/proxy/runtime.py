@@ -17,7 +17,7 @@ from types import FrameType, ModuleType
 from typing import NoReturn
 
 from proxy.deadlines import for_client
-from proxy.http1_wire import Head, HttpError
+from proxy.http.wire import Head, HttpError
 from proxy.log import log, trace_of
 from proxy.runtime_api import Invocation, ResponseStream, RuntimeApi, error_report, invocation_of
 

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from proxy.connections import is_quiet, open_socket
 from proxy.errors import ClientError, ProxyError, UnavailableError
-from proxy.http1 import Connection
-from proxy.http1_wire import Head, HttpError, SilenceError, request_head
+from proxy.http.http1 import Connection
+from proxy.http.pool import is_quiet, open_socket
+from proxy.http.wire import Head, HttpError, SilenceError, request_head
 from proxy.json_shapes import loads_or_none
 from proxy.log import log
 

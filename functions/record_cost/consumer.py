@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from openai_proxy.events import Event, MalformedEventError
+from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.traces import traces_of
 from openai_proxy.metric_data import ModelNames, is_acceptable, metric_data
-from openai_proxy.pricing import PriceBook
-from openai_proxy.traces import traces_of
+from openai_proxy.pricing.price_book import PriceBook
 
 from record_cost.ledger import OUTCOMES, Key, LedgerEntry, entry_of
 from record_cost.measurements import measurements_of

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from openai_proxy.pricing import PriceBook, Unpriced
-from openai_proxy.pricing_rates import COMPONENTS
-from openai_proxy.ulid import ulid_time
+from openai_proxy.events.ulid import ulid_time
+from openai_proxy.pricing.price_book import PriceBook, Unpriced
+from openai_proxy.pricing.rates import COMPONENTS
 from openai_proxy.usage import Usage
 
 CURRENCY = "USD"

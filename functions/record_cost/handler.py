@@ -8,7 +8,7 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from openai_proxy.cloudwatch import CloudWatch
-from openai_proxy.pricing import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
+from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
 
 from record_cost.consumer import RecordCost
 from record_cost.lake import Lake

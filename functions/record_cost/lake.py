@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from openai_proxy.events import rfc3339
+from openai_proxy.events.envelope import rfc3339
 
 from record_cost.ledger import Key, LedgerEntry
 

@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from openai_proxy.events import Event, MalformedEventError
-from openai_proxy.pricing import PriceBook
-from openai_proxy.pricing_rates import EXACT
-from openai_proxy.ulid import ulid_time
+from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.ulid import ulid_time
+from openai_proxy.pricing.price_book import PriceBook
+from openai_proxy.pricing.rates import EXACT
 from openai_proxy.usage import Usage
 
 from record_cost.entry_cost import UNNAMED, price_attributes, usage_attributes

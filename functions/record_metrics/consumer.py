@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from openai_proxy.events import Event, MalformedEventError
+from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.traces import traces_of
 from openai_proxy.metric_data import OLDEST, Measurement, ModelNames, is_acceptable, metric_data
-from openai_proxy.traces import traces_of
 
 from record_metrics.measurements import OUTCOMES, measurements_of
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from openai_proxy.events import DetailType, Event, MalformedEventError
+from openai_proxy.events.envelope import DetailType, Event, MalformedEventError
+from openai_proxy.events.ulid import ulid_time
 from openai_proxy.metric_data import (
     ALL,
     Dimensions,
@@ -19,7 +20,6 @@ from openai_proxy.metric_data import (
     measured,
     minute_of,
 )
-from openai_proxy.ulid import ulid_time
 from openai_proxy.usage import UNKNOWN, Usage
 
 OUTCOMES: Mapping[DetailType, str] = {

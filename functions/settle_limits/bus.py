@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events import Event
+from openai_proxy.events.envelope import Event
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient

@@ -11,10 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from openai_proxy.budget import BudgetWindows, Period
-from openai_proxy.events import TERMINAL_DETAIL_TYPES, Event, MalformedEventError
-from openai_proxy.pricing import Cost, PriceBook, Unpriced
-from openai_proxy.pricing_rates import EXACT
-from openai_proxy.ulid import ulid_time
+from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event, MalformedEventError
+from openai_proxy.events.ulid import ulid_time
+from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
+from openai_proxy.pricing.rates import EXACT
 from openai_proxy.usage import Usage
 
 CURRENCY = "USD"

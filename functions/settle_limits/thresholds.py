@@ -16,9 +16,9 @@ from decimal import Decimal
 from typing import Any
 
 from openai_proxy.budget import PERIODS, Period
-from openai_proxy.events import Event, rfc3339
-from openai_proxy.pricing_rates import EXACT
-from openai_proxy.ulid import ulid_of_fact
+from openai_proxy.events.envelope import Event, rfc3339
+from openai_proxy.events.ulid import ulid_of_fact
+from openai_proxy.pricing.rates import EXACT
 
 from settle_limits.settlement import CURRENCY, Settlement
 

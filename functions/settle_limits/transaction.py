@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from openai_proxy.aws_answers import TRANSIENT, is_transient
 from openai_proxy.budget import PERIODS, BudgetWindows, Period, counter_pk
 from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, status_of, to_item
-from openai_proxy.pricing_rates import EXACT
+from openai_proxy.pricing.rates import EXACT
 
 from settle_limits.settlement import Settlement
 

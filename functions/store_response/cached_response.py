@@ -16,10 +16,10 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Literal
 
-from openai_proxy.captured import LARGEST_BODY, is_client_id, is_content_type, is_namespace, is_scope_of, is_text
-from openai_proxy.events import Event, MalformedEventError
-from openai_proxy.pricing import Cost, PriceBook
-from openai_proxy.ulid import ulid_time
+from openai_proxy.events.captured import LARGEST_BODY, is_client_id, is_content_type, is_namespace, is_scope_of, is_text
+from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.ulid import ulid_time
+from openai_proxy.pricing.price_book import Cost, PriceBook
 from openai_proxy.usage import Usage
 
 MOST_PIECES = 256

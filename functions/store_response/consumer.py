@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.aws_answers import NoAnswerError
-from openai_proxy.events import Event, MalformedEventError
-from openai_proxy.pricing import PriceBook
-from openai_proxy.traces import traces_of
+from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.traces import traces_of
+from openai_proxy.pricing.price_book import PriceBook
 
 from store_response.cached_response import AnswerTooLargeError, cached_response_of
 from store_response.item import LARGEST_ITEM, item_of, item_size

@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
-from openai_proxy.pricing import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
+from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
 
 from store_response.consumer import StoreResponse
 from store_response.table import CacheTable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
-from openai_proxy.ulid import first_ulid_of
+from openai_proxy.events.ulid import first_ulid_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

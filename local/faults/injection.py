@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from local.faults.call import AwsCall
 from local.faults.rules import Rule
-from local.http1 import Exchange, PeerGoneError
-from local.http1_wire import Headers
+from local.http.server import Exchange, PeerGoneError
+from local.http.wire import Headers
 
 Execute = Callable[[], Awaitable[tuple[int, Headers, bytes]]]
 """Executes the call: status, headers and body of its answer."""

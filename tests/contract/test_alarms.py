@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast, get_args
 
 import pytest
-from proxy.tokens import Cause
+from proxy.upstream.provider_tokens import Cause
 
 from tests.alarm_states import Metric, children_of, metrics_of, period_of, state
 from tests.contract.template_stack import ROOT, Stack, deployed, parameters_of_template, source

@@ -4,12 +4,12 @@ import re
 from typing import Any
 
 import pytest
-from openai_proxy.captured import LARGEST_BODY
+from openai_proxy.events.captured import LARGEST_BODY
 from openai_proxy.server_options import KEEPABLE, Caching
 from openai_proxy.servers import parse_servers
-from proxy.cache_key import OF_FORM, WITHOUT_INFLUENCE
-from proxy.cache_policy import CACHEABLE
-from proxy.response_cache import Settings
+from proxy.cache.key import OF_FORM, WITHOUT_INFLUENCE
+from proxy.cache.policy import CACHEABLE
+from proxy.cache.response_cache import Settings
 
 from tests.contract.template_stack import ROOT, deployed, parameters_of_template
 

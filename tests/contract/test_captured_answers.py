@@ -5,18 +5,18 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_proxy.events import Event
-from openai_proxy.pricing import parse_price_book
-from proxy.body import OutgoingBody
-from proxy.cache_flight import Flight
-from proxy.cache_item import label_of, stored_of
-from proxy.cache_key import Keys
-from proxy.cache_policy import Policy
-from proxy.capture import Capture
-from proxy.captured_event import LARGEST_IN_EVENT, captured_event
-from proxy.client_key import ClientKey
-from proxy.meter import Meter
-from proxy.request import Target
+from openai_proxy.events.envelope import Event
+from openai_proxy.pricing.price_book import parse_price_book
+from proxy.cache.capture import Capture
+from proxy.cache.captured_event import LARGEST_IN_EVENT, captured_event
+from proxy.cache.fill import Flight
+from proxy.cache.item import label_of, stored_of
+from proxy.cache.key import Keys
+from proxy.cache.policy import Policy
+from proxy.metering.meter import Meter
+from proxy.request.body import OutgoingBody
+from proxy.request.key_context import ClientKey
+from proxy.request.parse import Target
 from store_response.cached_response import cached_response_of
 from store_response.item import LARGEST_ITEM, item_of, item_size
 

@@ -10,19 +10,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events import TERMINAL_DETAIL_TYPES, Event
-from openai_proxy.pricing import load_price_book
+from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.usage import MOST_TOKENS
-from proxy.body import RequestBody
-from proxy.client_key import ClientKey, Limits
 from proxy.errors import ProxyError, UpstreamError
 from proxy.inference import Inference
 from proxy.json_shapes import object_of
-from proxy.limits_item import Share, Windows
-from proxy.limits_share import Taken
-from proxy.meter import Meter
-from proxy.request import InferenceRequest, Target
-from proxy.terminal_event import terminal_event
+from proxy.limits.item import Share, Windows
+from proxy.limits.reservation import Taken
+from proxy.metering.meter import Meter
+from proxy.records.terminal_event import terminal_event
+from proxy.request.body import RequestBody
+from proxy.request.key_context import ClientKey, Limits
+from proxy.request.parse import InferenceRequest, Target
 from record_cost.lake import json_line, lake_row
 from record_cost.ledger import OUTCOMES, add_shares, entry_of
 from record_metrics.measurements import measurements_of

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.events import Event
-from openai_proxy.pricing import PriceBook, parse_price_book
+from openai_proxy.events.envelope import Event
+from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 from record_cost.entry_cost import PRICE_ATTRIBUTES
 from record_cost.lake import lake_row
 from record_cost.ledger import OUTCOMES, entry_of
 
 from analytics.saved_queries import with_queries
-from console.query import FIRST_PARTITION, LAST_30_DAYS, named_queries
+from console.costs.query import FIRST_PARTITION, LAST_30_DAYS, named_queries
 from tests.contract.template_stack import ROOT, as_list, deployed
 
 ANALYTICS = ROOT / "analytics"

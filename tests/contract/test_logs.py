@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from openai_proxy.events import Event
-from proxy.request_log import MESSAGE, request_line
+from openai_proxy.events.envelope import Event
+from proxy.records.log_line import MESSAGE, request_line
 
 from tests.contract.template_stack import ROOT, deployed
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.events import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
 from openai_proxy.metric_data import Measurement, ModelNames
-from openai_proxy.pricing import load_price_book
+from openai_proxy.pricing.price_book import load_price_book
 from record_cost.ledger import OUTCOMES, entry_of
 from record_cost.measurements import measurements_of as cost_measurements_of
 from record_metrics.measurements import measurements_of
 
-from console.costs_cloudwatch import DRIFT, NAMESPACE
+from console.cloudwatch import DRIFT, NAMESPACE
 from tests.contract.template_stack import ROOT, deployed
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")

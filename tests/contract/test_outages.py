@@ -14,15 +14,15 @@ import pytest
 from authorizer.authorizer import NOT_CHECKED
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.events import Event
+from openai_proxy.events.envelope import Event
 from openai_proxy.metric_data import Measurement
 from proxy import errors
-from proxy.aws import AwsError
-from proxy.client_key import ClientKey
+from proxy.aws.client import AwsError
 from proxy.inference import Inference
-from proxy.publisher import Publisher
-from proxy.records import UNAUTHORIZED, Records
-from proxy.tokens import UNAVAILABLE
+from proxy.records.publisher import Publisher
+from proxy.records.records import UNAUTHORIZED, Records
+from proxy.request.key_context import ClientKey
+from proxy.upstream.provider_tokens import UNAVAILABLE
 from record_metrics.measurements import measurements_of
 
 from tests.alarm_states import metrics_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from openai_proxy import events
+from openai_proxy.events import envelope as events
 from record_cost.ledger import RETENTION
 
 from tests.contract.template_stack import ROOT, Stack, as_list, deployed, parameters_of_template, source

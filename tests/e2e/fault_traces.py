@@ -10,8 +10,8 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer
 from proxy.json_shapes import loads_or_none, object_of
-from proxy.publisher import NOT_CONFIRMED, NOT_PUBLISHED
-from proxy.request_log import MESSAGE
+from proxy.records.log_line import MESSAGE
+from proxy.records.publisher import NOT_CONFIRMED, NOT_PUBLISHED
 
 from tests.e2e.fault_drivers import FaultyStack, chat
 from tests.e2e.fault_load import KEYS, Asked, Soaked

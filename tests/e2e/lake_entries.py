@@ -13,9 +13,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from openai_proxy.events import Event, rfc3339
-from openai_proxy.pricing import parse_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import Event, rfc3339
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import parse_price_book
 from record_cost.ledger import LedgerEntry, entry_of
 
 FIRST_DAY, DAYS = date(2026, 2, 2), 14

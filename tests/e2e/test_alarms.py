@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.events import rfc3339
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import rfc3339
+from openai_proxy.events.ulid import new_ulid
 
 from tests.contract.template_stack import deployed
 from tests.e2e.alarm_watch import LATER, AlarmWatch, Message

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 import pytest
 from record_cost.lake import Lake, json_line, lake_row
 
-from console.costs_period import Period
+from console.costs.query import Athena, Result, named_queries, of_period, with_view
 from console.errors import ConsoleError
-from console.query import Athena, Result, named_queries, of_period, with_view
+from console.period import Period
 from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
 from tests.e2e.lake_entries import DAYS, EXPECTED, FIRST_DAY, PERIOD_END, made_entries, priced_again
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from openai_proxy.budget import counter_pk
-from proxy.records import UNAUTHORIZED
+from proxy.records.records import UNAUTHORIZED
 
 from tests.e2e.fault_drivers import started
 from tests.e2e.fault_load import KEYS, soak

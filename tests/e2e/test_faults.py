@@ -76,7 +76,7 @@ def test_demo_server_killed_in_the_middle(client: Client):
     )
     chunks = iter(stream)
     assert next(chunks)
-    (pid,) = client.stack.children("local.demo_server")
+    (pid,) = client.stack.children("local.demo.server")
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(openai.APIError):
         list(chunks)

@@ -15,15 +15,15 @@ import httpx
 import pytest
 from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
-from proxy.aws import Aws, Credentials
-from proxy.body import RequestBody
-from proxy.client_key import Limits
+from proxy.aws.client import Aws, Credentials
 from proxy.errors import LimitError
-from proxy.limits import LimitsTable
-from proxy.limits_share import Taken
-from proxy.request import InferenceRequest, Target
-from proxy.routing import Candidate
-from proxy.upstream import HttpTransport, Timeouts
+from proxy.http.transport import HttpTransport, Timeouts
+from proxy.limits.reservation import Taken
+from proxy.limits.table import LimitsTable
+from proxy.request.body import RequestBody
+from proxy.request.key_context import Limits
+from proxy.request.parse import InferenceRequest, Target
+from proxy.request.routing import Candidate
 
 from tests.e2e.harness import Client, LocalStack, wait_for
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local.demo_audio import tone
+from local.demo.audio import tone
 from tests.e2e.harness import WAIT_SECONDS, Client
 from tests.e2e.packages import installed
 

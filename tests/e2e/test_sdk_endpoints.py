@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolPara
 from openai.types.responses import ResponseCompletedEvent, ResponseTextDeltaEvent
 from pydantic import BaseModel
 
-from local.demo_audio import heard, tone
+from local.demo.audio import heard, tone
 from tests.e2e.harness import WAIT_SECONDS, Client, LocalStack, wait_for
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello there, proxy"}]

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from proxy.aws import AwsError
-from proxy.response_cache import Settings
+from proxy.aws.client import AwsError
+from proxy.cache.response_cache import Settings
 
 from tests.caches import CHAT, STREAM, caches
 from tests.fakes import Connection, Received, RecordedResponse

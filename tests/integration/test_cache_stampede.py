@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from proxy.cache_table import CacheTable, Lease
-from proxy.response_cache import Settings
+from proxy.cache.response_cache import Settings
+from proxy.cache.table import CacheTable, Lease
 
 from tests.caches import CHAT, STREAM, Caches, caches
 from tests.fakes import Connection, Received, RecordedResponse, Script

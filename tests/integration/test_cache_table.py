@@ -7,10 +7,10 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
-from proxy.aws import Aws, AwsError
-from proxy.cache_table import CacheTable, Lease
-from proxy.signing import Credentials
-from proxy.upstream import Answered, ConnectionFailedError
+from proxy.aws.client import Aws, AwsError
+from proxy.aws.sigv4 import Credentials
+from proxy.cache.table import CacheTable, Lease
+from proxy.http.transport import Answered, ConnectionFailedError
 
 from tests.caches import FakeTable
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from openai_proxy.captured import lease_keys_of
-from openai_proxy.ulid import new_ulid
-from proxy.aws import AwsError
-from proxy.response_cache import Settings
+from openai_proxy.events.captured import lease_keys_of
+from openai_proxy.events.ulid import new_ulid
+from proxy.aws.client import AwsError
+from proxy.cache.response_cache import Settings
 
 from tests.caches import CHAT, STREAM, Caches, caches
 from tests.fakes import Connection, Received, RecordedResponse, Script

@@ -22,9 +22,9 @@ from conformance.cases import CASES, GROUPS
 from conformance.runner import Deployment, as_table
 from conformance.server import FaultServer
 from conformance.servers_file import entries
-from local.function_url import FunctionUrl
-from local.sandboxes import Launch, SandboxPool
-from local.url_event import UrlIdentity
+from local.lambda_.function_url import FunctionUrl
+from local.lambda_.sandboxes import Launch, SandboxPool
+from local.lambda_.url_event import UrlIdentity
 from tests.fakes import Connection, Received, ScriptedServer, envelope_of
 
 ROOT = Path(__file__).parents[2]

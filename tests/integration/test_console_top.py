@@ -21,15 +21,15 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
-from openai_proxy.events import Event, rfc3339
-from openai_proxy.pricing import parse_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import Event, rfc3339
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import parse_price_book
 from record_cost.ledger import LedgerEntry, entry_of
 from record_cost.table import CostsTable
 
 from console.__main__ import main
 from console.stack import Table
-from console.top_reading import LONGEST, RecentInferences, RecentThrottles
+from console.top.reading import LONGEST, RecentInferences, RecentThrottles
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = json.loads((ROOT / "events" / "samples" / "InferenceCompleted.chat-stream.json").read_text(encoding="utf-8"))

@@ -14,9 +14,9 @@ import boto3
 import pytest
 from moto import mock_aws
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events import Event
-from openai_proxy.pricing import parse_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import parse_price_book
 from record_cost.ledger import LedgerEntry, add_shares, entry_of
 
 from console.__main__ import main

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from openai_proxy.events import Event, rfc3339
-from openai_proxy.ulid import new_ulid
-from proxy.aws import Aws, Credentials
-from proxy.publisher import Publisher
-from proxy.upstream import HttpTransport, Timeouts
+from openai_proxy.events.envelope import Event, rfc3339
+from openai_proxy.events.ulid import new_ulid
+from proxy.aws.client import Aws, Credentials
+from proxy.http.transport import HttpTransport, Timeouts
+from proxy.records.publisher import Publisher
 
-from local.aws_gate import AwsGate, entry_size
+from local.stack.aws_gate import AwsGate, entry_size
 from tests.caches import CHAT, Caches, StoringBus, caches
 from tests.fakes import Connection, Received, Script, ScriptedServer
 from tests.relays import DONE

@@ -22,11 +22,11 @@ from aws_lambda_powertools import Logger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai_proxy.client_keys import hash_client_key, new_client_key
-from proxy.authorization import Authorizer
-from proxy.connections import Pool
-from proxy.http1 import Connection as ClientConnection
-from proxy.publisher import Publisher
-from proxy.records import Records
+from proxy.access.authenticator import Authorizer
+from proxy.http.http1 import Connection as ClientConnection
+from proxy.http.pool import Pool
+from proxy.records.publisher import Publisher
+from proxy.records.records import Records
 
 from tests.fakes import Connection, Received, RecordedResponse, ScriptedServer
 from tests.relays import TOKEN, USAGE, Proxy, error_of, proxy

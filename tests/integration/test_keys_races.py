@@ -11,8 +11,8 @@ from aws_lambda_powertools import Logger
 from openai_proxy.client_keys import hash_client_key
 
 from console.errors import ConsoleError
-from console.keys import Wanted, create_key, revoke_client, revoke_key, rotate_key, update_key
-from console.keys_store import KeyStore, StoredKey
+from console.keys.keys import Wanted, create_key, revoke_client, revoke_key, rotate_key, update_key
+from console.keys.store import KeyStore, StoredKey
 from console.stack import Table
 from tests.tables import mocked_table
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
-from openai_proxy.pricing import parse_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import parse_price_book
 from record_cost.consumer import RecordCost
 from record_cost.ledger import Key, LedgerEntry
 from record_cost.table import CostsTable

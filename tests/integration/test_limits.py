@@ -9,8 +9,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError as BotoError
 from moto import mock_aws
-from proxy.aws import NO_ANSWER, AwsError
-from proxy.limits import FailurePolicy, LimitsTable
+from proxy.aws.client import NO_ANSWER, AwsError
+from proxy.limits.table import FailurePolicy, LimitsTable
 from proxy.relay import Relay
 
 from tests.fakes import Connection, Received, RecordedResponse

@@ -15,9 +15,9 @@ from aws_lambda_powertools import Logger
 from boto3.dynamodb.types import TypeDeserializer
 from moto import mock_aws
 from openai_proxy.cloudwatch import CloudWatch
-from openai_proxy.events import rfc3339
-from openai_proxy.pricing import load_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import rfc3339
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
 from record_cost.table import CostsTable
 from record_metrics.consumer import RecordMetrics

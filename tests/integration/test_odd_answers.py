@@ -13,8 +13,8 @@ from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.cloudwatch import CloudWatch
-from openai_proxy.events import Event
-from openai_proxy.pricing import load_price_book
+from openai_proxy.events.envelope import Event
+from openai_proxy.pricing.price_book import load_price_book
 from proxy.json_shapes import array_of, object_of
 from record_cost.lake import Lake
 from record_cost.ledger import LedgerEntry

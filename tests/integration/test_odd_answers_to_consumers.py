@@ -10,7 +10,7 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from openai_proxy.cloudwatch import CloudWatch
-from openai_proxy.pricing import load_price_book
+from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
 from record_cost.lake import Lake
 from record_cost.table import CostsTable

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from proxy.playground import Playground
+from proxy.endpoints.playground import Playground
 
 from tests.fakes import Connection, Received
 from tests.relays import error_of, proxy
@@ -22,7 +22,7 @@ class Context:
         return 60_000
 
 answer = handler.handler(json.load(sys.stdin), Context())
-loaded = [name in sys.modules for name in ("proxy.playground", "gzip")]
+loaded = [name in sys.modules for name in ("proxy.endpoints.playground", "gzip")]
 print(json.dumps([answer["statusCode"], answer["headers"]["content-type"], *loaded]))
 """
 

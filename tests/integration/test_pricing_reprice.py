@@ -17,18 +17,18 @@ from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
-from openai_proxy.events import Event
-from openai_proxy.pricing import PriceBook, parse_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 from record_cost.lake import Lake, lake_row
 from record_cost.ledger import entry_of
 from record_cost.table import ATTEMPTS, DUPLICATE, MOST_ITEMS, CostsTable
 
-from console.costs_lake import Corrections
-from console.costs_period import add_period
+from console.costs.lake import Corrections
+from console.costs.reprice import Difference, add_parser, difference_document, reprice
+from console.costs.repricing import Change, Ledger, build_transaction, in_transactions
 from console.errors import ConsoleError
-from console.reprice import Difference, add_parser, difference_document, reprice
-from console.repricing import Change, Ledger, build_transaction, in_transactions
+from console.period import add_period
 from console.stack import Table, add_table_options
 from tests.costs_fake import FakeCostsTable, cancelled
 

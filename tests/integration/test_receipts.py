@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from proxy.aws import AwsError
+from proxy.aws.client import AwsError
 
 from tests.fakes import Connection, Received
 from tests.relays import CONTENT, DONE, USAGE, USAGE_CHUNK, error_of, proxy, streaming

@@ -11,8 +11,8 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.pricing import parse_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import parse_price_book
 from record_cost.consumer import RecordCost
 from record_cost.table import CostsTable
 

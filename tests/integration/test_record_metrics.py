@@ -14,8 +14,8 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 from moto import mock_aws
 from openai_proxy.cloudwatch import CloudWatch
-from openai_proxy.events import rfc3339
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import rfc3339
+from openai_proxy.events.ulid import new_ulid
 from record_metrics.consumer import RecordMetrics
 from record_metrics.markers import ATTEMPTS, Markers, MarkersUnavailableError
 

@@ -6,11 +6,11 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from proxy.aws import AwsError
-from proxy.client_key import ClientKey
-from proxy.content_log import ContentLog
-from proxy.records import Records
-from proxy.request import InferenceRequest
+from proxy.aws.client import AwsError
+from proxy.records.content_log import ContentLog
+from proxy.records.records import Records
+from proxy.request.key_context import ClientKey
+from proxy.request.parse import InferenceRequest
 
 from tests.fakes import Connection, Received
 from tests.relays import CONTENT, DONE, TOKEN, USAGE_CHUNK, failing, proxy, sse, streaming

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from proxy.tokens import UNAVAILABLE
-from proxy.upstream import HttpTransport, Timeouts
+from proxy.http.transport import HttpTransport, Timeouts
+from proxy.upstream.provider_tokens import UNAVAILABLE
 
 from tests.fakes import Connection, Received, Script, ScriptedServer
 from tests.relays import TOKEN, USAGE, Proxy, RecordingBus, error_of, failing, proxy

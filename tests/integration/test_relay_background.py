@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any
 
-from openai_proxy.ulid import ulid_day, ulid_time
+from openai_proxy.events.ulid import ulid_day, ulid_time
 
 from tests.fakes import Connection, Received, Script
 from tests.relays import proxy

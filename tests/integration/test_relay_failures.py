@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from proxy.records import UNAUTHORIZED
+from proxy.records.records import UNAUTHORIZED
 
 from tests.fakes import Connection, Received, RecordedResponse
 from tests.relays import CONTENT, DONE, TOKEN, USAGE, USAGE_CHUNK, error_of, failing, proxy, sse, streaming

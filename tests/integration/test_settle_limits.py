@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto.dynamodb.models.dynamo_type import DynamoType
 from openai_proxy.budget import BudgetWindows, bucket_day
-from openai_proxy.events import Event
-from openai_proxy.pricing import PriceBook, load_price_book
-from openai_proxy.pricing_rates import EXACT
+from openai_proxy.events.envelope import Event
+from openai_proxy.pricing.price_book import PriceBook, load_price_book
+from openai_proxy.pricing.rates import EXACT
 from settle_limits.bus import Bus, NotPublishedError
 from settle_limits.consumer import SettleLimits
 from settle_limits.hints import LEAST_SECONDS, LEAST_SECONDS_OF_ANSWER, RENEWED_AFTER, PriceHints

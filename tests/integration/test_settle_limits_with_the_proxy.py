@@ -10,10 +10,10 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 from moto.dynamodb.models.dynamo_type import DynamoType
 from openai_proxy.budget import bucket_day
-from openai_proxy.events import Event
-from openai_proxy.pricing import parse_price_book
-from openai_proxy.pricing_rates import EXACT
-from proxy.limits import LimitsTable as TakingTable
+from openai_proxy.events.envelope import Event
+from openai_proxy.pricing.price_book import parse_price_book
+from openai_proxy.pricing.rates import EXACT
+from proxy.limits.table import LimitsTable as TakingTable
 from settle_limits.consumer import SettleLimits
 from settle_limits.hints import PriceHints
 from settle_limits.table import LimitsTable

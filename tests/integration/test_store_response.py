@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ConnectTimeoutError
-from openai_proxy.captured import LARGEST_BODY
-from openai_proxy.events import Event
-from openai_proxy.pricing import PriceBook, load_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.captured import LARGEST_BODY
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.usage import Usage
-from proxy.cache_item import label_of, stored_of
+from proxy.cache.item import label_of, stored_of
 from store_response.cached_response import cached_response_of
 from store_response.consumer import StoreResponse
 from store_response.item import LARGEST_ITEM, item_of, item_size

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from openai_proxy.servers import Server, TokenReference
 from proxy.errors import UpstreamError
-from proxy.upstream import ConnectionFailedError, HttpTransport, Timeouts
+from proxy.http.transport import ConnectionFailedError, HttpTransport, Timeouts
 
 CONTENT = b"x" * 200_000
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from openai_proxy.servers import Server, TokenReference
-from proxy.connections import Pool, open_socket
 from proxy.errors import UpstreamError
-from proxy.http1_wire import ConnectError
-from proxy.upstream import ConnectionFailedError, HttpTransport, Timeouts
+from proxy.http.pool import Pool, open_socket
+from proxy.http.transport import ConnectionFailedError, HttpTransport, Timeouts
+from proxy.http.wire import ConnectError
 
 from tests.integration.test_tls import make_certificate
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from proxy.whole_answer import flaw_of
+from proxy.metering.whole_answer import flaw_of
 
 from tests.examples import examples
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.asked_counts import MOST_ANSWERS, MOST_TOKENS, AskedCounts, asked_counts
-from proxy.body import RequestBody
 from proxy.errors import ClientError
-from proxy.request import InferenceRequest, Target
+from proxy.request.asked_counts import MOST_ANSWERS, MOST_TOKENS, AskedCounts, asked_counts
+from proxy.request.body import RequestBody
+from proxy.request.parse import InferenceRequest, Target
 
 NAMES = {
     "max_tokens": MOST_TOKENS,

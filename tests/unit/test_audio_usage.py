@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openai_proxy.usage import Usage
 from proxy.inference import Inference
-from proxy.marks import last_cue
-from proxy.meter import Meter
+from proxy.metering.meter import Meter
+from proxy.metering.scan import last_cue
 
 SRT = b"1\n00:00:00,000 --> 00:00:02,500\nHello\n\n2\n00:59:58,120 --> 01:00:01,250\nworld --> end\n"
 VTT = b"WEBVTT\n\n00:00.000 --> 00:02.500 align:start\nHello\n\n00:02.500 --> 00:09.040\nworld\n"

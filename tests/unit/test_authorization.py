@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from proxy.authorization import Authorizer, ClientKey
-from proxy.aws import AwsError
+from proxy.access.authenticator import Authorizer, ClientKey
+from proxy.aws.client import AwsError
 from proxy.errors import ClientError, ProxyError, UnavailableError
-from proxy.request import InferenceRequest
+from proxy.request.parse import InferenceRequest
 
 POLICY = {"Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}]}
 CONTEXT = {"client_id": "team-a", "client_name": "Team A", "servers": "openai,ollama", "models": ""}

@@ -15,9 +15,9 @@ from botocore.retries import standard
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.aws_answers import TRANSIENT, is_item, is_transient
-from proxy.aws import NO_ANSWER, SECRET_IS_BINARY, UNREACHABLE, Aws, AwsError, ContainerCredentials
-from proxy.signing import Credentials, sign
-from proxy.upstream import Answered, ConnectionFailedError
+from proxy.aws.client import NO_ANSWER, SECRET_IS_BINARY, UNREACHABLE, Aws, AwsError, ContainerCredentials
+from proxy.aws.sigv4 import Credentials, sign
+from proxy.http.transport import Answered, ConnectionFailedError
 
 CREDENTIALS = Credentials("AKID", "secret", "session")
 

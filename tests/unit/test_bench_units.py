@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from boto3.dynamodb.types import TypeSerializer
-from openai_proxy.pricing import load_price_book
+from openai_proxy.pricing.price_book import load_price_book
 
 from bench.units import Units, size_of, units
 

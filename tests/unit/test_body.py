@@ -5,9 +5,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.body import OutgoingBody, RequestBody
 from proxy.errors import ClientError
-from proxy.request import InferenceRequest, Target
+from proxy.request.body import OutgoingBody, RequestBody
+from proxy.request.parse import InferenceRequest, Target
 
 PATHS = {
     "chat": "/chat/completions",

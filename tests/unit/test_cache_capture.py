@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proxy.capture import MOST_MARKS, Capture
+from proxy.cache.capture import MOST_MARKS, Capture
 
 
 @settings(deadline=None)

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.cache_control import check_may_be_fetched, directives_of, seconds_of
+from proxy.cache.control import check_may_be_fetched, directives_of, seconds_of
 from proxy.errors import ClientError
 
 INFINITE = float("inf")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proxy.conversion import converted, is_possible
+from proxy.cache.conversion import converted, is_possible
 
 CHAT, RESPONSES = "/chat/completions", "/responses"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

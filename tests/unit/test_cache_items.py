@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_proxy.events import Event
-from openai_proxy.pricing import parse_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.usage import Usage
-from proxy.cache_item import LONGEST_PACE, Stored, Unusable, label_of, stored_of
+from proxy.cache.item import LONGEST_PACE, Stored, Unusable, label_of, stored_of
+from proxy.cache.replay import Replay
 from proxy.json_shapes import object_of
-from proxy.replay import Replay
 from store_response.cached_response import cached_response_of
 from store_response.item import item_of
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from openai_proxy.server_options import IGNORABLE
-from proxy.cache_key import (
+from proxy.cache.key import (
     HEADERS_WITHOUT_INFLUENCE,
     WITHOUT_INFLUENCE,
     SentRequest,
@@ -18,7 +18,7 @@ from proxy.cache_key import (
     keys_of,
 )
 from proxy.json_shapes import array_of, object_of
-from proxy.request import InferenceRequest
+from proxy.request.parse import InferenceRequest
 
 from tests.examples import examples
 

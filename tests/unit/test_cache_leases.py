@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.events import Event
-from openai_proxy.ulid import new_ulid
-from proxy.cache_flight import Flight
-from proxy.cache_key import Keys
-from proxy.cache_leases import Leases, pause_after
-from proxy.cache_policy import Policy
-from proxy.cache_table import CacheTable, Lease
-from proxy.capture import Capture
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.ulid import new_ulid
+from proxy.cache.capture import Capture
+from proxy.cache.fill import Flight
+from proxy.cache.key import Keys
+from proxy.cache.leases import Leases, pause_after
+from proxy.cache.policy import Policy
+from proxy.cache.table import CacheTable, Lease
 
 from tests.caches import FakeTable
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_proxy.captured import LARGEST_BODY
-from openai_proxy.events import Event, MalformedEventError
-from openai_proxy.pricing import PriceBook, parse_price_book
+from openai_proxy.events.captured import LARGEST_BODY
+from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 from store_response.cached_response import AnswerTooLargeError, CachedResponse, cached_response_of
 from store_response.item import item_of, item_size
 

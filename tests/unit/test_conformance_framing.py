@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
-from proxy.compression import decompressed
-from proxy.meter import Meter
-from proxy.sse import EventFrames
+from proxy.http.compression import decompressed
+from proxy.metering.meter import Meter
+from proxy.metering.sse import EventFrames
 
 from conformance.chat import (
     DONE,

@@ -13,7 +13,7 @@ import boto3
 import pytest
 from aws_lambda_powertools import Logger
 from moto import mock_aws
-from openai_proxy.pricing import load_price_book
+from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
 from record_cost.table import CostsTable
 

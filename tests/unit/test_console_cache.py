@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 from moto import mock_aws
-from openai_proxy.events import Event
-from openai_proxy.pricing import PriceBook
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import PriceBook
 from store_response.cached_response import cached_response_of
 from store_response.item import item_of
 
 from console.__main__ import main
-from console.cache_store import CacheStore
-from console.cache_text import size_text, time_text
+from console.cache.store import CacheStore
+from console.cache.text import size_text, time_text
 from console.errors import ConsoleError
 from console.stack import Table
 
@@ -229,7 +229,7 @@ class TestStats:
 
     def test_a_narrow_terminal_cuts_names(self, run: Run, account: Account, monkeypatch: pytest.MonkeyPatch):
         account.put("a-client-with-a-very-long-name-that-nobody-would-type")
-        monkeypatch.setattr("console.cache_commands.terminal_width", lambda: 70)
+        monkeypatch.setattr("console.cache.commands.terminal_width", lambda: 70)
 
         lines = run("stats").out.splitlines()
 

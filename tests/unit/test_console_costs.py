@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.costs_bars import bar_chart
-from console.costs_period import Period, add_period, chosen_period, today
-from console.costs_progress import Bars
-from console.costs_summary import AMOUNTS, COUNTS, NAMES, SUMS, share_of, summarize, top, total_of
-from console.costs_text import as_document, plain, summary_csv, summary_table
+from console.costs.bars import bar_chart
+from console.costs.summary import AMOUNTS, COUNTS, NAMES, SUMS, share_of, summarize, top, total_of
+from console.costs.text import as_document, plain, summary_csv, summary_table
 from console.errors import ConsoleError
+from console.period import Period, add_period, chosen_period, today
+from console.progress import Bars
 
 Item = dict[str, Any]
 
@@ -189,7 +189,7 @@ def test_periods(arguments: list[str], first: str, last: str):
 
 def test_periods_up_to_today(monkeypatch: pytest.MonkeyPatch):
     now = today()
-    monkeypatch.setattr("console.costs_period.today", lambda: now)  # it may end meanwhile
+    monkeypatch.setattr("console.period.today", lambda: now)  # it may end meanwhile
 
     assert chosen("--last", "7d") == Period(now - timedelta(days=6), now)
     assert chosen("--last", "2w") == Period(now - timedelta(days=13), now)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.costs_reconcile import Comparison, compare, stated_by_server, totals, without_hits, worst
-from console.costs_summary import SUMS
-from console.costs_usage_export import Export, read_exports
+from console.costs.reconcile import Comparison, compare, stated_by_server, totals, without_hits, worst
+from console.costs.summary import SUMS
+from console.costs.usage_export import Export, read_exports
 from console.errors import ConsoleError
 
 DAY = date(2026, 11, 23)

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import NoRegionError
-from openai_proxy.pricing import parse_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import parse_price_book
 
-from console.costs_period import Period
-from console.costs_plot import SERIES, Series, bars_chart, columns_chart, ranges_chart, svg, write_png
-from console.costs_report import Report, in_steps, money, report_page
-from console.costs_report_figures import EntryFigures, Throttles, entry_figures, percentile, read_throttles
-from console.costs_summary import SUMS
-from console.costs_text import entries_table
+from console.costs.summary import SUMS
+from console.costs.text import entries_table
 from console.errors import ConsoleError
+from console.period import Period
+from console.report.figures import EntryFigures, Throttles, entry_figures, percentile, read_throttles
+from console.report.plot import SERIES, Series, bars_chart, columns_chart, ranges_chart, svg, write_png
+from console.report.report import Report, in_steps, money, report_page
 
 Item = dict[str, Any]
 

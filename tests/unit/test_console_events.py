@@ -7,9 +7,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from console.__main__ import main
-from console.costs_period import Period
 from console.errors import ConsoleError
-from console.events_commands import Replay
+from console.events import Replay
+from console.period import Period
 
 ARCHIVE = "arn:aws:events:us-east-1:111111111111:archive/kept"
 BUS = "arn:aws:events:us-east-1:111111111111:event-bus/openai-proxy"

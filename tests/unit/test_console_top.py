@@ -10,8 +10,8 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.top import Watch, run_live, toggled
-from console.top_figures import (
+from console.top.command import Watch, run_live, toggled
+from console.top.figures import (
     BUCKETS,
     DIMENSIONS,
     Dimension,
@@ -22,7 +22,7 @@ from console.top_figures import (
     figures_of,
     inference_of,
 )
-from console.top_screen import KEYS, screen
+from console.top.screen import KEYS, screen
 
 NOW = 1_795_000_000.0
 WINDOW = 300

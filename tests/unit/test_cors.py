@@ -1,6 +1,6 @@
 """Cross-origin headers for any origin, for listed ones, and for others."""
 
-from proxy.cors import Cors
+from proxy.endpoints.cors import Cors
 
 ANNOUNCED = {"origin": "https://a.example", "access-control-request-headers": "authorization,x-stainless-os"}
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.estimate import estimated_usage, input_tokens
+from proxy.metering.estimate import estimated_usage, input_tokens
 
 PICTURE = "data:image/png;base64," + "A" * 100_000
 JSON = st.recursive(

@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.connections import Pool
-from proxy.http1 import Connection
-from proxy.http1_wire import (
+from proxy.http.http1 import Connection
+from proxy.http.pool import Pool
+from proxy.http.wire import (
     BrokenError,
     ChunkedDecoder,
     ConnectError,

@@ -6,8 +6,8 @@ from itertools import pairwise
 import h11
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.http1 import Connection
-from proxy.http1_wire import HttpError
+from proxy.http.http1 import Connection
+from proxy.http.wire import HttpError
 
 Answer = tuple[int, bytes]
 """Status and body of an answer that came whole."""

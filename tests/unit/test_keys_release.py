@@ -10,8 +10,8 @@ from openai_proxy.budget import BudgetWindows
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
 from console.__main__ import main
-from console.keys_release import give_back
-from console.keys_usage import read_counters
+from console.keys.release import give_back
+from console.keys.usage import read_counters
 from console.stack import Table
 from tests.tables import mocked_table
 

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from console.costs_period import Period
-from console.errors import ConsoleError
-from console.query import (
+from console.costs.query import (
     LAST_30_DAYS,
     Athena,
     Result,
@@ -26,6 +24,8 @@ from console.query import (
     run_query,
     with_view,
 )
+from console.errors import ConsoleError
+from console.period import Period
 
 MARCH = Period(date(2026, 3, 1), date(2026, 3, 31))
 RESULT = Result(

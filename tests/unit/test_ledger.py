@@ -10,9 +10,9 @@ from boto3.dynamodb.types import TypeSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events import Event, MalformedEventError
-from openai_proxy.pricing import load_price_book, parse_price_book
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import load_price_book, parse_price_book
 from openai_proxy.usage import Usage
 from record_cost.entry_cost import PRICE_ATTRIBUTES, usage_of_entry
 from record_cost.ledger import LedgerEntry, Rollup, add_shares, entry_of

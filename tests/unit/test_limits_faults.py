@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_proxy.events import Event, rfc3339
-from openai_proxy.pricing import parse_price_book
+from openai_proxy.events.envelope import Event, rfc3339
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.servers import parse_servers
-from openai_proxy.ulid import new_ulid
 from openai_proxy.usage import Usage
-from proxy.body import RequestBody
-from proxy.client_key import Limits
 from proxy.errors import ClientError, LimitError, UnavailableError
-from proxy.limits import FailurePolicy, LimitsTable
-from proxy.limits_renewal import ENDED_EARLY, Renewals
-from proxy.limits_share import Taken, renewing
-from proxy.request import InferenceRequest, Target
-from proxy.routing import Candidate
+from proxy.limits.renewal import ENDED_EARLY, Renewals
+from proxy.limits.reservation import Taken, renewing
+from proxy.limits.table import FailurePolicy, LimitsTable
+from proxy.request.body import RequestBody
+from proxy.request.key_context import Limits
+from proxy.request.parse import InferenceRequest, Target
+from proxy.request.routing import Candidate
 from settle_limits.settlement import left_lease_of, settlement_of
 from settle_limits.table import LimitsTable as SettlingTable
 

@@ -4,8 +4,8 @@ import json
 import httpx
 import pytest
 
-from local.aws_gate import AwsGate, entry_size
-from local.http1 import Exchange, HttpServer
+from local.http.server import Exchange, HttpServer
+from local.stack.aws_gate import AwsGate, entry_size
 
 INVOKE = "/2015-03-31/functions/authorizer/invocations"
 

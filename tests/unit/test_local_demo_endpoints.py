@@ -13,10 +13,10 @@ from openai.lib.streaming.responses import ResponseTextDeltaEvent
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from local.demo_audio import heard, tone
-from local.demo_files import MOST_FILES
-from local.demo_images import png
-from local.demo_server import DemoServer
+from local.demo.audio import heard, tone
+from local.demo.files import MOST_FILES
+from local.demo.images import png
+from local.demo.server import DemoServer
 
 SAID = "This is the demo server, not a model: it repeats what you send. "
 BYTES = bytes(range(256)) * 8 + b"\r\n--x--\r\n\r\n--"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from local.demo_errors import RefusedError
-from local.demo_schema import value_for
+from local.demo.errors import RefusedError
+from local.demo.schema import value_for
 
 TREE = {
     "type": "object",

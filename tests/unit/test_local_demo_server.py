@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from local.demo_answers import Question, answer, tokenize
-from local.demo_chat import Shape, usage_of
-from local.demo_faults import CutError, directions
-from local.demo_server import DemoServer
+from local.demo.answers import Question, answer, tokenize
+from local.demo.chat import Shape, usage_of
+from local.demo.faults import CutError, directions
+from local.demo.server import DemoServer
 
 HELLO = [{"role": "user", "content": "Hello there, you"}]
 

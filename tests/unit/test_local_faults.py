@@ -11,11 +11,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.parsers import create_parser
 
-from local.aws_gate import AwsGate
 from local.faults.call import AwsCall, call_of
 from local.faults.injection import refusal
 from local.faults.rules import FAULTS, Faults, FaultsFileError, rules_of
-from local.http1 import Exchange, HttpServer
+from local.http.server import Exchange, HttpServer
+from local.stack.aws_gate import AwsGate
 
 _BOTO3: Any = boto3  # every new client's type is an overload over all services of AWS
 CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from local.function import Function
+from local.lambda_.function import Function
 
 CONFIGURATION = {
     "FunctionName": "openai-proxy-ProxyFunction-1",

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from local.function_url import FunctionUrl
-from local.sandboxes import Launch, SandboxError, SandboxPool
-from local.url_event import MAX_EVENT_BYTES, UrlIdentity
+from local.lambda_.function_url import FunctionUrl
+from local.lambda_.sandboxes import Launch, SandboxError, SandboxPool
+from local.lambda_.url_event import MAX_EVENT_BYTES, UrlIdentity
 
 RUNTIME = r"""
 import http.client, json, os, sys, time

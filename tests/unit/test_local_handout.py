@@ -5,8 +5,8 @@ import pytest
 from openai_proxy.client_keys import new_client_key
 from openai_proxy.servers import ServersFileError, parse_servers
 
-from local.handout import environment_file, greeting, provider_tokens, rest_api_url, servers_file, usable_servers
-from local.settings import ROOT, Settings, parse
+from local.stack.env_file import environment_file, greeting, provider_tokens, rest_api_url, servers_file, usable_servers
+from local.stack.settings import ROOT, Settings, parse
 
 SHIPPED = """
 openai: {url: https://api.openai.com/v1, token: "${OPENAI_API_KEY}", model: gpt}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.http1 import Exchange, HttpServer, PeerGoneError
-from local.http1_wire import Headers, MalformedError, Message, RequestReader, response_head
+from local.http.server import Exchange, HttpServer, PeerGoneError
+from local.http.wire import Headers, MalformedError, Message, RequestReader, response_head
 
 _CHUNKED = (
     b"POST /%d HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from local.invocation import Ended, Failed, Invocation, Part, Started
-from local.runtime_api import MAX_RESPONSE_BYTES, RuntimeApi
+from local.lambda_.invocation import Ended, Failed, Invocation, Part, Started
+from local.lambda_.runtime_api import MAX_RESPONSE_BYTES, RuntimeApi
 
 PATH = "/2018-06-01/runtime"
 STREAMING = {

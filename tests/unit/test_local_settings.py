@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench.processes import free_port
-from local import build
-from local.ports import PortTakenError, require_free
-from local.settings import ROOT, parse
+from local.stack import build
+from local.stack.ports import PortTakenError, require_free
+from local.stack.settings import ROOT, parse
 
 
 def test_defaults():

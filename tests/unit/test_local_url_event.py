@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from local.http1 import Headers, Request
-from local.url_event import UrlIdentity, build_event
+from local.http.server import Headers, Request
+from local.lambda_.url_event import UrlIdentity, build_event
 
 URL = UrlIdentity.from_url("https://abc123.lambda-url.us-east-1.on.aws/")
 

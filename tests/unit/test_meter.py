@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
-from proxy.meter import Meter
-from proxy.reported_usage import usage_of
+from proxy.metering.meter import Meter
+from proxy.metering.usage import usage_of
 
 USAGE = {
     "prompt_tokens": 100,

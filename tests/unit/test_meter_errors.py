@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.json_shapes import loads_or_none
-from proxy.meter import Meter
-from proxy.sse import EventFrames
+from proxy.metering.meter import Meter
+from proxy.metering.sse import EventFrames
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
 FACTS: dict[str, Any] = {"id": "c-1", "object": "chat.completion.chunk", "model": "m-1"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.cloudwatch import MOST_DATA, MOST_VALUES_IN_A_CALL, in_calls
-from openai_proxy.events import Event, MalformedEventError
+from openai_proxy.events.envelope import Event, MalformedEventError
 from openai_proxy.metric_data import MOST_VALUES, Measurement, ModelNames, measured, metric_data
 from record_metrics.measurements import measurements_of
 

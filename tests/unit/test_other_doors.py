@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 from openai_proxy.servers import parse_servers
-from proxy.aws import AwsError
-from proxy.client_key import ClientKey
+from proxy.access.modes import ANONYMOUS, Open, WithProviderTokens
+from proxy.aws.client import AwsError
 from proxy.errors import ClientError, UnavailableError
-from proxy.other_doors import ANONYMOUS, Open, WithProviderTokens
-from proxy.request import InferenceRequest
-from proxy.tokens import ProviderTokens
+from proxy.request.key_context import ClientKey
+from proxy.request.parse import InferenceRequest
+from proxy.upstream.provider_tokens import ProviderTokens
 
 TOKEN = "provider-token-0123456789"
 SERVERS = parse_servers(

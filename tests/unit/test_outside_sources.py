@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.outside_sources import is_remembered, is_stateful, lets_search, refers_elsewhere, uses_hosted_tools
+from proxy.cache.outside_sources import is_remembered, is_stateful, lets_search, refers_elsewhere, uses_hosted_tools
 
 
 @pytest.mark.parametrize(

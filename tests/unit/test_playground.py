@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from proxy.playground import Playground
-from proxy.request import InferenceRequest
+from proxy.endpoints.playground import Playground
+from proxy.request.parse import InferenceRequest
 
 from tests.fakes import RecordedResponse
 
-FILES = Path(__file__).parents[2] / "functions/proxy/playground_files"
+FILES = Path(__file__).parents[2] / "functions/proxy/endpoints/playground_files"
 OWN = [file for file in FILES.rglob("*") if file.is_file() and "vendor" not in file.parts]
 PAGE = "/playground/index.html"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.pricing import Cost, PriceBook, Unpriced, load_price_book, parse_price_book
+from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced, load_price_book, parse_price_book
 from openai_proxy.usage import Usage, UsageSource
 
 NOW = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)

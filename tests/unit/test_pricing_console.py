@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.pricing_list import PRICE_LIST_FILE, PriceList, load_price_list
+from openai_proxy.pricing.list_prices import PRICE_LIST_FILE, PriceList, load_price_list
 
 from console.errors import ConsoleError
-from console.price_conversion import price_list_of, to_text
-from console.price_source import installed, read_file
-from console.prices import add_parser
+from console.prices.commands import add_parser
+from console.prices.conversion import price_list_of, to_text
+from console.prices.source import installed, read_file
 
 Run = Callable[..., str]
 ROOT = Path(__file__).parents[2]

@@ -20,14 +20,14 @@ from genai_prices.data import providers
 from genai_prices.types import Provider
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_proxy.pricing import Cost, PriceBook, Unpriced
-from openai_proxy.pricing_list import PriceList, load_price_list
-from openai_proxy.pricing_rates import Price
+from openai_proxy.pricing.list_prices import PriceList, load_price_list
+from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
+from openai_proxy.pricing.rates import Price
 from openai_proxy.usage import Usage
-from proxy.reported_usage import usage_of
+from proxy.metering.usage import usage_of
 
-from console.price_conversion import price_list_of
-from console.price_source import installed
+from console.prices.conversion import price_list_of
+from console.prices.source import installed
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "streams"
 FAR_AWAY = datetime(2020, 1, 1, tzinfo=UTC)

@@ -5,7 +5,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from openai_proxy.pricing import (
+from openai_proxy.pricing.list_prices import PriceList
+from openai_proxy.pricing.price_book import (
     Cost,
     PriceBook,
     PriceBookError,
@@ -13,7 +14,6 @@ from openai_proxy.pricing import (
     load_price_book,
     parse_price_book,
 )
-from openai_proxy.pricing_list import PriceList
 from openai_proxy.servers import ServersFileError
 from openai_proxy.usage import Usage
 

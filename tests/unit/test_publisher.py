@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.events import DetailType, Event, MalformedEventError, rfc3339
-from proxy.aws import NO_ANSWER, UNREACHABLE, AwsError
-from proxy.publisher import NOT_CONFIRMED, NOT_PUBLISHED, Publisher
+from openai_proxy.events.envelope import DetailType, Event, MalformedEventError, rfc3339
+from proxy.aws.client import NO_ANSWER, UNREACHABLE, AwsError
+from proxy.records.publisher import NOT_CONFIRMED, NOT_PUBLISHED, Publisher
 
 
 class FakeBus:

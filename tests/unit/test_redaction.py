@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.client_keys import new_client_key
-from proxy.redaction import Redactor
+from proxy.records.redaction import Redactor
 
 KEY = new_client_key()
 

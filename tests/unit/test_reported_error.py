@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.reported_error import message_of, reported_error
+from proxy.metering.reported_error import message_of, reported_error
 
 CHUNK: dict[str, Any] = {"id": "c-1", "object": "chat.completion.chunk", "model": "m"}
 ANSWER: dict[str, Any] = {"id": "r-1", "object": "response", "model": "m", "status": "in_progress"}

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.usage import MOST_COST, MOST_TOKENS, Usage, UsageSource
 from proxy.json_shapes import loads_or_none, moment_of, text_of
-from proxy.reported_cost import with_cost_of_header
-from proxy.reported_usage import usage_of
+from proxy.metering.cost import with_cost_of_header
+from proxy.metering.usage import usage_of
 
 
 class Truth(NamedTuple):

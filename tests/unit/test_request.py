@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.errors import ClientError
-from proxy.request import MAX_BODY_BYTES, Target, parse, target_of
+from proxy.request.parse import MAX_BODY_BYTES, Target, parse, target_of
 
 URL_EVENT: dict[str, Any] = {
     "version": "2.0",

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.errors import ClientError
-from proxy.request import MAX_BODY_BYTES, InferenceRequest
-from proxy.request_coding import unpacked
+from proxy.request.coding import unpacked
+from proxy.request.parse import MAX_BODY_BYTES, InferenceRequest
 
 BODY = b'{"model": "m", "messages": []}'
 PACKED = gzip.compress(BODY)

@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.http1_wire import Head
+from proxy.http.wire import Head
 from proxy.runtime_api import invocation_of
 
 NOW = 1_800_000_000.0

@@ -12,10 +12,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proxy.aws import AwsError
-from proxy.s3 import S3
-from proxy.signing import Credentials
-from proxy.upstream import HttpTransport, Timeouts
+from proxy.aws.client import AwsError
+from proxy.aws.s3 import S3
+from proxy.aws.sigv4 import Credentials
+from proxy.http.transport import HttpTransport, Timeouts
 
 from tests.fakes import Connection, Received, Script, ScriptedServer
 

@@ -12,7 +12,7 @@ from openai_proxy.budget import BudgetWindows
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
 from console.__main__ import main, parser
-from console.keys_usage import Used, read_counters, show_usage
+from console.keys.usage import Used, read_counters, show_usage
 from console.stack import Table
 from tests.tables import mocked_table
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.sse import EventFrames, data_of, find_events, split_events
+from proxy.metering.sse import EventFrames, data_of, find_events, split_events
 
 BYTES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: x", b":", b"a", b"\n\n", b"\xc3\xbc"])).map(b"".join)
 

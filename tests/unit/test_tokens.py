@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from openai_proxy.servers import Server, token_reference
-from proxy.aws import NO_ANSWER, UNREACHABLE, AwsError
+from proxy.aws.client import NO_ANSWER, UNREACHABLE, AwsError
 from proxy.errors import UnavailableError
-from proxy.tokens import UNAVAILABLE, ProviderTokens
+from proxy.upstream.provider_tokens import UNAVAILABLE, ProviderTokens
 
 
 class FakeAws:

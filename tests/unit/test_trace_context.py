@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proxy.trace_context import w3c_headers, w3c_trace_id, xray_context
+from proxy.request.trace_context import w3c_headers, w3c_trace_id, xray_context
 
 ROOT = "1-5759e988-bd862e3fe1be46a994272793"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -1,7 +1,7 @@
 """The traces of a batch's requests."""
 
 import pytest
-from openai_proxy.traces import traces_of
+from openai_proxy.events.traces import traces_of
 
 TRACE = "1-5759e988-bd862e3fe1be46a994272793"
 OTHER = "1-5759e989-bd862e3fe1be46a994272793"

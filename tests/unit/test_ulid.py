@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.ulid import new_ulid, ulid_day, ulid_of_fact, ulid_time
+from openai_proxy.events.ulid import new_ulid, ulid_day, ulid_of_fact, ulid_time
 
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))

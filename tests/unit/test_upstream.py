@@ -4,9 +4,9 @@ import socket
 from typing import Any
 
 import pytest
-from proxy.http1 import Connection
-from proxy.http1_wire import ConnectError
-from proxy.upstream import ConnectionFailedError, HttpTransport, Timeouts
+from proxy.http.http1 import Connection
+from proxy.http.transport import ConnectionFailedError, HttpTransport, Timeouts
+from proxy.http.wire import ConnectError
 
 ANSWER = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}"
 

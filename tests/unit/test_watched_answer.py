@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from proxy.watched_answer import WatchedAnswer
+from proxy.metering.recorder import WatchedAnswer
 
 
 def watched(content_type: str, *pieces: bytes) -> WatchedAnswer:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from proxy.json_shapes import array_of, object_of
-from proxy.whole_answer import flaw_of
+from proxy.metering.whole_answer import flaw_of
 
 from tests.examples import examples
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from openai_proxy.events import rfc3339
-from openai_proxy.ulid import new_ulid
+from openai_proxy.events.envelope import rfc3339
+from openai_proxy.events.ulid import new_ulid
 from PIL import Image
 from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local.function_url import FunctionUrl
-from local.sandboxes import Launch, SandboxPool
-from local.url_event import UrlIdentity
+from local.lambda_.function_url import FunctionUrl
+from local.lambda_.sandboxes import Launch, SandboxPool
+from local.lambda_.url_event import UrlIdentity
 from tests.fakes import Connection, Received, ScriptedServer
 
 ROOT = Path(__file__).parents[3]

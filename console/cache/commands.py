@@ -1,0 +1,224 @@
+"""`cache`: the commands about the response cache: what is in it and what it saves, and how to be rid of it.
+
+One rule: nothing shows what an answer says. What is printed for programs (--json) is all that is on standard output.
+"""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
+from openai_proxy.events.captured import is_namespace
+
+from console.cache.store import Answer, CacheStore
+from console.cache.text import (
+    BY,
+    OF_LEDGER,
+    Stats,
+    answer_json,
+    answers_table,
+    size_text,
+    stats_table,
+    time_text,
+)
+from console.costs.reading import Ledger
+from console.errors import ConsoleError
+from console.keys.options import whole
+from console.period import Period, add_period, chosen_period, last_days
+from console.stack import add_table_options, chosen_bucket, chosen_table, waiting_messages
+from console.text import count, harmless, terminal_width, to_json
+
+Environment = Mapping[str, str]
+
+_CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_AGE = re.compile(r"([0-9]{1,9})(s|min|h|d|w)")
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_USUAL_BY = ["client", "server"]
+_USUAL_DAYS = "30d"
+
+
+def add_cache(cache: argparse.ArgumentParser) -> None:
+    """Give `cache` its commands."""
+    commands = cache.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace, Environment], int], help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        command.set_defaults(run=run)
+        add_table_options(command, "CacheTable")
+        command.add_argument("--cache-bucket", dest="bucket", help="default: $CACHE_BUCKET, else the stack's")
+        return command
+
+    stats = add("stats", _stats, "sum up what is kept and, from the ledger, what it saved; by default in 30 days")
+    stats.add_argument(
+        *("--by",),
+        type=_dimensions,
+        default=_USUAL_BY,
+        metavar="NAME",
+        help=f"{', '.join(BY)}; several as in client,model",
+    )
+    add_period(stats)
+
+    listing = add("list", _list, "list answers, newest first, without their content")
+    _add_filters(listing)
+    listing.add_argument("--client", metavar="CLIENT_ID", help="only of this client")
+    listing.add_argument("--limit", type=whole(1, 100_000), default=20, metavar="N", help="default: 20")
+
+    flush = add("flush", _flush, "delete answers; without --yes only say how many")
+    _add_filters(flush)
+    flush.add_argument("--older-than", type=_age, metavar="AGE", help="only those older than, say, 90min, 12h or 7d")
+    flush.add_argument("--yes", action="store_true", help="do it")
+
+    erase = add("erase", _erase, "delete everything that requests of a client have put into the cache, pools included")
+    erase.add_argument("--client", metavar="CLIENT_ID", help="whose requests; without --namespace all of them")
+    erase.add_argument("--namespace", metavar="NAME", help="only what was asked for with this x-cache-namespace")
+
+
+def _add_filters(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--server", metavar="NAME", help="only of this server")
+    command.add_argument(
+        "--scope", metavar="SCOPE", help="only for these: client:NAME, key-pool:NAME or server-pool:NAME"
+    )
+
+
+def _stats(options: argparse.Namespace, environ: Environment) -> int:
+    store, now = _store(options, environ), time.time()
+    kept = store.answers()
+    live = [each for each in kept if each.expires_at > now]
+    objects = {each.key: each.size for each in store.objects()}
+    period = chosen_period(options) or last_days(_USUAL_DAYS)
+    rollups = _rollups(options, environ, period) if OF_LEDGER.keys() >= set(options.by) else None
+
+    stats = Stats(options.by)
+    stats.add_answers(live, objects)
+    if rollups is not None:
+        stats.add_rollups(rollups)
+    orphans = objects.keys() - {each.object for each in kept}
+    left = {"answers": len(kept) - len(live), "objects": len(orphans), "bytes": sum(objects[key] for key in orphans)}
+    if options.json:
+        hits_of = None if rollups is None else {"from": str(period.first), "to": str(period.last)}
+        print(to_json({"rows": stats.to_json(), "total": stats.total.to_json(), "hits_of": hits_of, "expired": left}))
+        return 0
+    if stats.rows:
+        print(stats_table(stats, terminal_width(), with_hits=rollups is not None))
+    else:
+        print("The response cache is empty.")
+    if rollups is not None and stats.rows:
+        print(f"Hits {period.text}, as the ledger counts them for who asked; answers are those of who asked first.")
+        if unpriced := (stats.total.hits or 0) - stats.total.hits_priced:
+            print(f"What {_many(unpriced, 'hit')} saved is not known and not in it.")
+    if left["answers"] or left["objects"]:
+        print(
+            f"Not counted: {_many(left['answers'], 'answer')} that expired, and {_many(left['objects'], 'object')} of "
+            f"answers that are gone ({size_text(left['bytes'])}). AWS deletes them in its time."
+        )
+    return 0
+
+
+def _list(options: argparse.Namespace, environ: Environment) -> int:
+    store, now = _store(options, environ), time.time()
+    kept = store.answers() if options.client is None else store.answers_of(_client_id(options.client))
+    wanted = [each for each in kept if each.expires_at > now and _is_wanted(each, options)]
+    newest = sorted(wanted, key=lambda each: each.event_id, reverse=True)[: options.limit]
+    if options.json:
+        print(to_json([answer_json(each) for each in newest]))
+    elif newest:
+        print(answers_table(newest, now, terminal_width()))
+    else:
+        print("There are no such answers.")
+    return 0
+
+
+def _flush(options: argparse.Namespace, environ: Environment) -> int:
+    store, now = _store(options, environ), time.time()
+    oldest = float("inf") if options.older_than is None else now - options.older_than
+    wanted = [each for each in store.answers() if each.created_at <= oldest and _is_wanted(each, options)]
+    everything = options.older_than is None and options.server is None and options.scope is None
+    # With nothing named, also bodies whose answers are gone; one that is being captured now is a miss later.
+    orphans = {each.key for each in store.objects()} - {each.object for each in wanted} if everything else set[str]()
+    if options.yes:
+        store.delete(wanted)
+        store.delete_objects(sorted(orphans))
+    if options.json:
+        objects = len(orphans) + sum(each.object is not None for each in wanted)
+        print(to_json({"deleted": options.yes, "answers": len(wanted), "objects": objects}))
+        return 0
+    what = f"{_many(len(wanted), 'answer')} ({size_text(sum(each.body_size for each in wanted))}{_ages(wanted, now)})"
+    what += f" and {_many(len(orphans), 'object')} of answers that are gone" if orphans else ""
+    print(f"Deleted {what}." if options.yes else f"This would delete {what}. To do it: --yes")
+    return 0
+
+
+def _erase(options: argparse.Namespace, environ: Environment) -> int:
+    client_id = None if options.client is None else _client_id(options.client)
+    namespace = options.namespace
+    if client_id is None and namespace is None:
+        raise ConsoleError("Whose answers? Name them with --client, --namespace or both.")
+    if namespace is not None and not is_namespace(namespace):
+        raise ConsoleError(f"'{harmless(namespace)}' is no namespace: 1 to 64 letters, digits, '_', '.' and '-'.")
+    answers, objects = _store(options, environ).erase(client_id, namespace)
+    if options.json:
+        said = {"client_id": client_id, "answers": answers, "objects": objects}
+        print(to_json(said if namespace is None else {**said, "namespace": namespace}))
+    else:
+        whose = f" of '{client_id}'" if client_id is not None else ""
+        whose += f" in the namespace '{namespace}'" if namespace is not None else ""
+        print(f"Erased {_many(answers, 'answer')}{whose}, and {_many(objects, 'object')} on S3.")
+    for output, remedy in (
+        ("StoreResponseQueueUrl", "Remedy: run this again in a minute."),
+        ("StoreResponseDeadLetterQueueUrl", "Remedy: look at them, and purge that queue (docs/operations.md)."),
+    ):
+        if waiting := waiting_messages(output, options, environ):
+            print(f"{_many(waiting, 'captured answer')} in {output} may belong to it. {remedy}", file=sys.stderr)
+    return 0
+
+
+def _store(options: argparse.Namespace, environ: Environment) -> CacheStore:
+    return CacheStore(chosen_table("CacheTable", options, environ), chosen_bucket("CacheBucket", options, environ))
+
+
+def _rollups(options: argparse.Namespace, environ: Environment, period: Period) -> list[dict[str, Any]] | None:
+    """The ledger's rollups; None when there is no ledger to be found."""
+    of_ledger = argparse.Namespace(**{**vars(options), "table": None})
+    try:
+        return Ledger(chosen_table("CostsTable", of_ledger, environ)).rollups(period)
+    except ConsoleError:
+        return None
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException":
+            return None
+        raise
+
+
+def _is_wanted(answer: Answer, options: argparse.Namespace) -> bool:
+    return options.server in (None, answer.server) and options.scope in (None, answer.scope)
+
+
+def _ages(answers: Sequence[Answer], now: float) -> str:
+    return f", the oldest {time_text(now - min(each.created_at for each in answers))} old" if answers else ""
+
+
+def _many(number: int, what: str) -> str:
+    return f"{count(number)} {what}{'' if number == 1 else 's'}"
+
+
+def _client_id(text: str) -> str:
+    if not _CLIENT_ID.fullmatch(text):
+        raise ConsoleError(f"'{harmless(text)}' is no client id: 1 to 64 letters, digits, '_', '.' and '-'.")
+    return text
+
+
+def _dimensions(text: str) -> list[str]:
+    names = list(dict.fromkeys(text.split(",")))
+    if wrong := [name for name in names if name not in BY]:
+        raise argparse.ArgumentTypeError(f"'{wrong[0]}' is none of {', '.join(BY)}")
+    return names
+
+
+def _age(text: str) -> int:
+    found = _AGE.fullmatch(text)
+    if not found:
+        raise argparse.ArgumentTypeError("must be a number and s, min, h, d or w, as in 12h")
+    return int(found[1]) * _SECONDS[found[2]]

@@ -1,0 +1,211 @@
+"""The response cache as the console uses it: what is in it, without content, and how it goes.
+
+One rule: what points to an object goes before the object, so that nobody is served what is half gone. With a young
+answer goes the lease of who fetched it, so that nobody waits for what is gone.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from boto3.dynamodb.types import TypeDeserializer
+from openai_proxy.events.captured import lease_keys_of
+
+from console.errors import ConsoleError
+from console.progress import Bars
+from console.stack import Table
+
+INDEX = "by-client"
+FOLDER = "captured/"
+
+Part = TypeVar("Part")
+
+_MOST_ITEMS = 25
+_MOST_READ = 100
+_MOST_OBJECTS = 1000
+_MOST_TRIES = 8
+_MOST_PASSES = 10
+_YOUNG = 60
+"""Seconds. Requests wait for an answer for a moment after it was captured; clocks differ, and events may be late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A cached answer, all but its content. Times are Unix seconds, sizes bytes.
+
+    `stored_size` is what it takes in the table; None where `object` names what holds it.
+    """
+
+    cache_key: str
+    event_id: str
+    client_id: str
+    scope: str
+    server: str
+    path: str
+    model: str | None
+    stream: bool
+    body_size: int
+    stored_size: int | None
+    object: str | None
+    cost: Decimal | None
+    created_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A body on S3. Of which answer, only the answer says."""
+
+    key: str
+    size: int
+
+
+class CacheStore:
+    """The table and the bucket. Every method raises botocore's errors."""
+
+    def __init__(
+        self,
+        table: Table,
+        bucket: tuple[Any, str],
+        bars: Bars | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._table = table
+        self._s3, self._bucket = bucket
+        self._bars = bars or Bars()
+        self._sleep = sleep
+
+    def answers(self) -> list[Answer]:
+        """All answers, those included that have expired and are not deleted yet."""
+        description: Any = self._table.client.describe_table(TableName=self._table.name)["Table"]
+        with self._bars("answers", description.get("ItemCount", 0)) as advance:  # counted every six hours
+            return list(self._read("scan", advance))
+
+    def answers_of(self, client_id: str) -> list[Answer]:
+        """Those that requests of one client have made, whoever may be served them."""
+        condition = {
+            "KeyConditionExpression": "client_id = :client",
+            "ExpressionAttributeValues": {":client": {"S": client_id}},
+        }
+        return list(self._read("query", lambda _: None, **condition))
+
+    def objects(self, client_id: str | None = None) -> list[StoredObject]:
+        """The bodies on S3, of one client or all; also those that no answer points to any more."""
+        prefix = FOLDER if client_id is None else f"{FOLDER}{client_id}/"
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        return [StoredObject(each["Key"], each["Size"]) for page in pages for each in page.get("Contents", ())]
+
+    def delete(self, answers: Sequence[Answer]) -> None:
+        """Delete answers, and what holds their bodies. Raises ConsoleError."""
+        youngest = time.time() - _YOUNG
+        with self._bars("answers", len(answers)) as advance:
+            for some in _parts(answers, _MOST_ITEMS):
+                young = [each.cache_key for each in some if each.created_at >= youngest]
+                leases = [lease for key in young for lease in lease_keys_of(key)]
+                for keys in _parts([each.cache_key for each in some] + leases, _MOST_ITEMS):
+                    self._delete_items(keys)
+                advance(len(some))
+        self.delete_objects([each.object for each in answers if each.object])
+
+    def delete_objects(self, keys: Sequence[str]) -> None:
+        """Delete bodies on S3. Raises ConsoleError."""
+        with self._bars("objects", len(keys)) as advance:
+            for some in _parts(keys, _MOST_OBJECTS):
+                wanted = {"Objects": [{"Key": key} for key in some], "Quiet": True}
+                refused = self._s3.delete_objects(Bucket=self._bucket, Delete=wanted).get("Errors", ())
+                if refused:
+                    raise ConsoleError(f"{len(refused)} objects were not deleted ({refused[0]['Code']}). Try it again.")
+                advance(len(some))
+
+    def erase(self, client_id: str | None, namespace: str | None = None) -> tuple[int, int]:
+        """Delete all that requests of a client, in a namespace, or both have made: so many answers and objects.
+
+        Bodies on S3 of which no answer says whose they are go with all of a client. Raises ConsoleError.
+        """
+        erased: dict[tuple[str, str], Answer] = {}
+        others = set[tuple[str, str]]()
+        for _ in range(_MOST_PASSES):  # the index follows the table in a moment, and requests go on
+            answers = self.answers() if client_id is None else self.answers_of(client_id)
+            new = {(each.cache_key, each.event_id): each for each in answers}
+            new = {identity: each for identity, each in new.items() if identity not in erased.keys() | others}
+            found = new if namespace is None else {each: new[each] for each in self._in_namespace(new, namespace)}
+            if not found:
+                break
+            self.delete(list(found.values()))
+            erased.update(found)
+            others |= new.keys() - found.keys()
+        else:
+            raise ConsoleError(
+                f"The cache is filled faster than it is erased: {len(erased)} answers are. Revoke the client's keys "
+                "first: `openai-proxy keys revoke --client-id`."
+            )
+        left = self.objects(client_id) if client_id is not None and namespace is None else []
+        self.delete_objects([each.key for each in left])
+        return len(erased), len({each.object for each in erased.values() if each.object} | {each.key for each in left})
+
+    def _in_namespace(self, answers: Iterable[tuple[str, str]], namespace: str) -> Iterator[tuple[str, str]]:
+        """Those of `answers`, by key and event, that say so in the table: its index has no namespaces."""
+        for some in _parts(list(answers), _MOST_READ):
+            waiting: Any = {
+                self._table.name: {
+                    "Keys": [{"cache_key": {"S": key}} for key, _ in some],
+                    "ProjectionExpression": "cache_key, event_id, #namespace",
+                    "ExpressionAttributeNames": {"#namespace": "namespace"},
+                    "ConsistentRead": True,
+                }
+            }
+            for number in range(_MOST_TRIES):  # one answer of the table has room for 16 MB of items
+                read: Any = self._table.client.batch_get_item(RequestItems=waiting)
+                items = read["Responses"].get(self._table.name, ())
+                for item in items:
+                    if item.get("namespace") == {"S": namespace}:
+                        yield item["cache_key"]["S"], item["event_id"]["S"]
+                if not (waiting := read.get("UnprocessedKeys")):
+                    break
+                self._sleep(0.0 if items else 0.05 * 2**number)
+            else:
+                raise ConsoleError("The table gives no more for now: not all is deleted. Try it again in a minute.")
+
+    def _read(self, operation: str, advance: Callable[[int], None], **condition: Any) -> Iterator[Answer]:
+        client: Any = self._table.client  # whose types know each operation's paginator, not that of any
+        for page in client.get_paginator(operation).paginate(TableName=self._table.name, IndexName=INDEX, **condition):
+            yield from map(_answer, page["Items"])
+            advance(len(page["Items"]))
+
+    def _delete_items(self, keys: Sequence[str]) -> None:
+        requests: dict[str, Any] = {
+            self._table.name: [{"DeleteRequest": {"Key": {"cache_key": {"S": key}}}} for key in keys]
+        }
+        for number in range(_MOST_TRIES):
+            requests = self._table.client.batch_write_item(RequestItems=requests).get("UnprocessedItems") or {}
+            if not requests:
+                return
+            self._sleep(0.05 * 2**number)
+        raise ConsoleError("The table takes no more for now: not all is deleted. Try it again in a minute.")
+
+
+def _parts(all_: Sequence[Part], most: int) -> Iterator[Sequence[Part]]:
+    return (all_[begin : begin + most] for begin in range(0, len(all_), most))
+
+
+def _answer(item: Mapping[str, Any]) -> Answer:
+    read = TypeDeserializer().deserialize
+    values: dict[str, Any] = {name: read(value) for name, value in item.items()}
+    return Answer(
+        cache_key=values["cache_key"],
+        event_id=values["event_id"],
+        client_id=values["client_id"],
+        scope=values["scope"],
+        server=values["server"],
+        path=values["path"],
+        model=values.get("model"),
+        stream=values["stream"],
+        body_size=int(values["body_size"]),
+        stored_size=int(values["stored_size"]) if "stored_size" in values else None,
+        object=values.get("object"),
+        cost=Decimal(values["cost"]) if "cost" in values else None,
+        created_at=int(values["created_at"]),
+        expires_at=int(values["expires_at"]),
+    )

@@ -1,0 +1,90 @@
+"""Reads the costs table: rollups of days, and the entries that they are the sums of.
+
+One rule: periods are read day by day. There are rollups of months too, but not of requests of before there were any.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from functools import partial
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer
+
+from console.period import Period
+from console.progress import Bars
+from console.stack import Table
+
+Item = dict[str, Any]
+
+AT_ONCE = 8
+"""How many queries are under way together; below the 10 connections that a client keeps."""
+
+
+class Ledger:
+    """What is read of the costs table."""
+
+    def __init__(self, table: Table, bars: Bars | None = None) -> None:
+        self._table = table
+        self._bars = bars or Bars()
+
+    def rollups(self, period: Period) -> list[Item]:
+        """The rollups of a period, in order: one for each day, client, server and model."""
+        days = period.days
+        found: list[Item] = []
+        with self._bars("days", len(days)) as advance, ThreadPoolExecutor(AT_ONCE) as pool:
+            for day, items in zip(days, pool.map(self._rollups_of, days), strict=True):
+                found += ({**item, "day": str(day), "month": str(day)[:7]} for item in items)
+                advance(1)
+        return found
+
+    def entries(
+        self, rollups: Sequence[Item], attributes: Collection[str] | None = None, label: str = "requests"
+    ) -> Iterator[Item]:
+        """The entries of the clients and days of `rollups`, only with some `attributes` if named.
+
+        `day` and `month` are always there. A client's whole day is read, whatever else the rollups say.
+        """
+        requests: dict[tuple[str, str], int] = {}
+        for rollup in rollups:
+            key = (rollup["day"], rollup["client_id"])
+            requests[key] = requests.get(key, 0) + int(rollup["requests"])
+        keys = list(requests)
+        with self._bars(label, sum(requests.values())) as advance, ThreadPoolExecutor(AT_ONCE) as pool:
+            for begin in range(0, len(keys), AT_ONCE):  # so that no more is kept than is being read
+                part = keys[begin : begin + AT_ONCE]
+                read = pool.map(partial(self._entries_of, attributes), part)
+                for key, items in zip(part, read, strict=True):
+                    yield from ({**item, "day": key[0], "month": key[0][:7]} for item in items)
+                    advance(requests[key])
+
+    def latest(self, client_id: str, period: Period) -> Iterator[Item]:
+        """The entries of a client, newest first."""
+        for day in reversed(period.days):
+            yield from self._query(f"client#{client_id}#{day}", newest_first=True)
+
+    def _rollups_of(self, day: date) -> list[Item]:
+        return list(self._query(f"day#{day}"))
+
+    def _entries_of(self, attributes: Collection[str] | None, key: tuple[str, str]) -> list[Item]:
+        day, client_id = key
+        return list(self._query(f"client#{client_id}#{day}", attributes))
+
+    def _query(
+        self, pk: str, attributes: Collection[str] | None = None, *, newest_first: bool = False
+    ) -> Iterator[Item]:
+        request: dict[str, Any] = {}
+        if attributes is not None:
+            names = {f"#{number}": name for number, name in enumerate(sorted(attributes))}
+            request = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
+        pages = self._table.client.get_paginator("query").paginate(
+            TableName=self._table.name,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": pk}},
+            ScanIndexForward=not newest_first,
+            **request,
+        )
+        read = TypeDeserializer().deserialize
+        for page in pages:
+            for item in page["Items"]:
+                yield {name: read(value) for name, value in item.items()}

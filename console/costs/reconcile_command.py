@@ -1,0 +1,228 @@
+"""`costs reconcile`: the ledger against a provider's usage export, or against the costs that a server stated itself.
+
+Exit code 1 when they differ more than tolerated.
+"""
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from console.cloudwatch import cloudwatch_client, publish_drift
+from console.costs.reading import Ledger
+from console.costs.reconcile import Comparison, Total, compare, stated_by_server, totals, without_hits, worst
+from console.costs.summary import OF_ENTRIES, share_of, total_of
+from console.costs.text import plain
+from console.costs.usage_export import MEASURES, NAMED, Export, read_exports
+from console.errors import ConsoleError
+from console.period import Period, add_period, chosen_period, today
+from console.stack import add_table_options, chosen_table
+from console.text import columns, count, fitted, harmless, terminal_width, to_json, usd
+
+_SHORTEST_CELL = 12
+
+
+def add_parser(commands: Any) -> None:
+    """Add `reconcile` to the commands below `costs`."""
+    help_ = "compare with a provider's usage export, or with what the server stated, by day and model"
+    command: argparse.ArgumentParser = commands.add_parser(
+        "reconcile",
+        help=help_,
+        description="Compare the ledger with a provider's usage export (CSV), or without one with the costs that the "
+        "server stated in its answers. Exit code 1: they differ.",
+    )
+    command.add_argument("files", nargs="*", type=Path, metavar="FILE.csv", help="usage, costs, or both; default: none")
+    command.add_argument("--server", required=True, metavar="NAME", help="the server whose provider made the export")
+    add_period(command, inherited=True)
+    command.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        type=_column,
+        metavar="WHAT=NAME",
+        help=f"a column by its name; WHAT is {', '.join(NAMED)}; a figure may be a sum, as NAME+NAME",
+    )
+    command.add_argument(
+        "--measure",
+        action="append",
+        choices=MEASURES,
+        help="compare only this, or these; default: all that the files have but requests",
+    )
+    command.add_argument(
+        "--tolerance", type=_percent, default=Decimal(1), metavar="PERCENT", help="for each figure; default: 1"
+    )
+    command.add_argument("--all", action="store_true", help="show also what agrees")
+    command.add_argument(
+        "--publish", action="store_true", help="put the drift into CloudWatch as OpenAIProxy/ReconciliationDrift"
+    )
+    add_table_options(command, "CostsTable", inherited=True)
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    measures = options.measure or [each for each in MEASURES if each != "requests"]
+    unpriced = 0
+    if options.files:
+        export = read_exports(options.files, dict(options.column))
+        period = _period(options, export)
+        if not any(measure in export.figures for measure in measures):
+            raise ConsoleError("The files have none of the figures to compare. Remedy: name columns with --column.")
+        rows = ledger_rows(Ledger(chosen_table("CostsTable", options, environ)), period, options.server)
+    else:
+        period = chosen_period(options) or Period(today(), today())
+        if "cost" not in measures:
+            raise ConsoleError("A server states costs alone. Remedy: name its export, or leave --measure out.")
+        ledger = Ledger(chosen_table("CostsTable", options, environ))
+        rows, export, unpriced = stated_by_server(_stated(ledger, period, options.server), options.server)
+    comparisons = compare(rows, export, period.days, measures)
+    sums, limit = totals(comparisons), options.tolerance / 100
+    above = [each for each in comparisons if each.drift > limit]
+    if options.json:
+        print(to_json(_document(options, period, comparisons, sums, limit)))
+    else:
+        other = "the provider's export" if options.files else "what the server stated in its answers"
+        print(f"The ledger's '{harmless(options.server)}' and {other}, {period.text}.\n")
+        if shown := comparisons if options.all else above:
+            print(_table(shown, terminal_width()), end="\n\n")
+        print(_totals_table(sums) if sums else "Neither has any requests.")
+        print(_verdict(comparisons, above, options.tolerance))
+        print(_unknown(total_of(rows)), end="")
+        if unpriced:
+            print(f"{count(unpriced)} requests have no price of the book: they cost what the server stated.")
+    if options.publish:
+        publish_drift(cloudwatch_client(environ), options.server, worst(sums))
+    return 1 if above else 0
+
+
+def ledger_rows(ledger: Ledger, period: Period, server: str) -> list[dict[str, Any]]:
+    """What the ledger has of a server by day and model, without answers from the response cache."""
+    rollups = [row for row in ledger.rollups(period) if row["server"] == server]
+    with_hits = [row for row in rollups if row.get("cache_hits")]
+    entries = ledger.entries(with_hits, OF_ENTRIES, "requests of days with cache hits")
+    hits = (entry for entry in entries if entry.get("cache_status") == "HIT" and entry.get("server") == server)
+    return without_hits(rollups, map(share_of, hits))
+
+
+def _stated(ledger: Ledger, period: Period, server: str) -> Iterator[dict[str, Any]]:
+    """The entries of the clients and days in which the server stated a cost."""
+    rollups = [row for row in ledger.rollups(period) if row["server"] == server and row.get("costs_reported")]
+    return ledger.entries(rollups, OF_ENTRIES | {"pricing"}, "requests of days with stated costs")
+
+
+def _period(options: argparse.Namespace, export: Export) -> Period:
+    if period := chosen_period(options):
+        return period
+    if not export.days:
+        raise ConsoleError("The files have no rows. Remedy: name a period, if that is meant.")
+    return Period(min(export.days), max(export.days))
+
+
+def _table(comparisons: Sequence[Comparison], width: int | None) -> str:
+    rows = [
+        (
+            each.day,
+            each.measure,
+            _figure(each.measure, each.ledger),
+            _figure(each.measure, each.provider),
+            _percentage(each.drift),
+            harmless(each.model),
+        )
+        for each in comparisons
+    ]
+    headings = ("DAY", "FIGURE", "LEDGER", "PROVIDER", "DRIFT", "MODEL")
+    return columns(*fitted(headings, rows, width, _SHORTEST_CELL))
+
+
+def _totals_table(sums: Sequence[Total]) -> str:
+    rows = [
+        (
+            each.measure,
+            _figure(each.measure, each.ledger),
+            _figure(each.measure, each.provider),
+            _percentage(each.drift),
+        )
+        for each in sums
+    ]
+    return columns(("TOTAL OF", "LEDGER", "PROVIDER", "DRIFT"), rows, numbers=3)
+
+
+def _verdict(comparisons: Sequence[Comparison], above: Sequence[Comparison], tolerance: Decimal) -> str:
+    if not above:
+        return f"\nAll {count(len(comparisons))} figures agree to {plain(tolerance)} %."
+    return f"\n{count(len(above))} of {count(len(comparisons))} figures differ by more than {plain(tolerance)} %."
+
+
+def _unknown(total: Mapping[str, Any]) -> str:
+    known = {
+        "unpriced": "have no price: the ledger's cost is without them",
+        "usage_missing": "have no usage: the ledger's tokens are without them",
+        "usage_invalid": "have a usage that cannot be: the ledger's tokens are without them",
+        "usage_estimated": "have estimated usage",
+    }
+    lines = [f"{count(total[name])} requests {what}." for name, what in known.items() if total[name]]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _document(
+    options: argparse.Namespace,
+    period: Period,
+    comparisons: Sequence[Comparison],
+    sums: Sequence[Total],
+    limit: Decimal,
+) -> dict[str, Any]:
+    def figure(value: Decimal | None) -> str | None:
+        return None if value is None else plain(value)
+
+    return {
+        "server": options.server,
+        "against": "export" if options.files else "stated",
+        "from": str(period.first),
+        "to": str(period.last),
+        "tolerance": float(limit),
+        "drift": float(worst(sums)),
+        "above_tolerance": sum(each.drift > limit for each in comparisons),
+        "totals": [
+            {
+                "measure": each.measure,
+                "ledger": figure(each.ledger),
+                "provider": figure(each.provider),
+                "drift": float(each.drift),
+            }
+            for each in sums
+        ],
+        "figures": [
+            {
+                "day": each.day,
+                "model": each.model,
+                "measure": each.measure,
+                "ledger": figure(each.ledger),
+                "provider": figure(each.provider),
+                "difference": figure(each.difference),
+                "drift": float(each.drift),
+            }
+            for each in comparisons
+        ],
+    }
+
+
+def _figure(measure: str, value: Decimal | None) -> str:
+    return usd(value) if measure == "cost" else "-" if value is None else count(value)
+
+
+def _percentage(drift: Decimal) -> str:
+    return f"{100 * drift:.2f} %"
+
+
+def _column(text: str) -> tuple[str, str]:
+    what, equals, name = text.partition("=")
+    if what not in NAMED or not equals or not name:
+        raise argparse.ArgumentTypeError(f"'{text}' is not WHAT=NAME, where WHAT is one of {', '.join(NAMED)}")
+    return what, name
+
+
+def _percent(text: str) -> Decimal:
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text, re.ASCII) or Decimal(text) > 100:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a percentage from 0 to 100")
+    return Decimal(text)

@@ -1,0 +1,275 @@
+"""`costs reprice`: what the past would have cost with the prices of now, and, with --apply, makes it so."""
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from openai_proxy.pricing.price_book import PriceBook, PriceBookError, load_price_book
+from openai_proxy.pricing.rates import EXACT
+from openai_proxy.servers import ServersFileError
+from record_cost.ledger import RETENTION, Key
+
+from console.costs.lake import Corrections, add_lake_options, chosen_lake
+from console.costs.repricing import PASSES, Change, Item, Ledger, change_of
+from console.errors import ConsoleError
+from console.period import add_period, chosen_period, today
+from console.progress import Advance, Bars
+from console.stack import add_table_options, chosen_table
+from console.text import columns, count, harmless, to_json
+
+Corrected = Callable[[Sequence[Item]], None]
+_PART = 1000
+"""How many entries are looked at before what they need is written."""
+_NAMES = ("day", "client_id", "server", "model")
+
+
+@dataclass(slots=True)
+class Group:
+    """The entries of a day, client, server and model. USD; entries without a price add nothing."""
+
+    entries: int = 0
+    changed: int = 0
+    unpriced_before: int = 0
+    unpriced_after: int = 0
+    cost_before: Decimal = Decimal(0)
+    cost_after: Decimal = Decimal(0)
+    saved_before: Decimal = Decimal(0)
+    saved_after: Decimal = Decimal(0)
+
+    @property
+    def cost_difference(self) -> Decimal:
+        return EXACT.subtract(self.cost_after, self.cost_before)
+
+    def add(self, old: Mapping[str, Any], new: Mapping[str, Any], *, changed: bool) -> None:
+        """Count an entry in, by its price attributes as they were and as they are."""
+        self.entries += 1
+        self.changed += changed
+        self.unpriced_before += old["pricing"] == "unpriced"
+        self.unpriced_after += new["pricing"] == "unpriced"
+        self.cost_before = EXACT.add(self.cost_before, old.get("cost", Decimal(0)))
+        self.cost_after = EXACT.add(self.cost_after, new.get("cost", Decimal(0)))
+        self.saved_before = EXACT.add(self.saved_before, old.get("cost_saved", Decimal(0)))
+        self.saved_after = EXACT.add(self.saved_after, new.get("cost_saved", Decimal(0)))
+
+    def plus(self, other: "Group") -> "Group":
+        """Both together."""
+        return Group(
+            self.entries + other.entries,
+            self.changed + other.changed,
+            self.unpriced_before + other.unpriced_before,
+            self.unpriced_after + other.unpriced_after,
+            EXACT.add(self.cost_before, other.cost_before),
+            EXACT.add(self.cost_after, other.cost_after),
+            EXACT.add(self.saved_before, other.saved_before),
+            EXACT.add(self.saved_after, other.saved_after),
+        )
+
+
+@dataclass(slots=True)
+class Difference:
+    """What a price book changes, by day, client, server and model."""
+
+    price_version: str
+    applied: bool
+    groups: dict[tuple[str, ...], Group] = field(default_factory=dict[tuple[str, ...], Group])
+
+    @property
+    def total(self) -> Group:
+        total = Group()
+        for group in self.groups.values():
+            total = total.plus(group)
+        return total
+
+    def rows(self) -> list[tuple[tuple[str, ...], Group]]:
+        """The groups in which an entry changes."""
+        return [(names, group) for names, group in sorted(self.groups.items()) if group.changed]
+
+
+def add_parser(commands: Any) -> None:
+    """Add `reprice` to the commands below `costs`, which has the options of a period and of a client."""
+    command: argparse.ArgumentParser = commands.add_parser("reprice", help="price past requests with the prices of now")
+    command.description = (
+        "Says what past requests would cost with the prices of now; with --apply it changes ledger and lake."
+    )
+    add_period(command, inherited=True)
+    command.add_argument("--client", default=argparse.SUPPRESS, metavar="NAME", help="only of this client")
+    command.add_argument("--apply", action="store_true", help="change the ledger; else only say what would change")
+    add_book_options(command)
+    add_lake_options(command)
+    add_table_options(command, "CostsTable", inherited=True)
+    command.set_defaults(run=_run)
+
+
+def add_book_options(command: argparse.ArgumentParser) -> None:
+    """The files that a price book is made of."""
+    command.add_argument("--prices", type=Path, default=Path("prices.yaml"), metavar="FILE", help="your own prices")
+    command.add_argument("--servers-file", type=Path, default=Path("openai_servers.yaml"), metavar="FILE")
+
+
+def chosen_book(options: argparse.Namespace) -> PriceBook:
+    """The price book of the files that are named. Raises ConsoleError."""
+    try:
+        return load_price_book(options.prices, options.servers_file)
+    except (PriceBookError, ServersFileError) as error:
+        raise ConsoleError(str(error)) from error
+
+
+def reprice(
+    ledger: Ledger,
+    prices: PriceBook,
+    days: Sequence[date],
+    *,
+    client: str | None = None,
+    apply: bool = False,
+    corrected: Corrected = lambda _: None,
+    advance: Advance = lambda _: None,
+) -> Difference:
+    """What changes on `days`; with `apply` it has been changed. Run again it goes on where it was stopped.
+
+    `corrected` is told of the entries that have changed, soon after they have, and of those that had before: a run that
+    was stopped may not have told it. `advance` is told when another day is done.
+    """
+    difference = Difference(prices.version, apply)
+    for day in days:
+        for client_id in [client] if client else ledger.clients_on(day):
+            difference.groups |= _of_client(ledger, prices, client_id, day, apply=apply, corrected=corrected)
+        advance(1)
+    return difference
+
+
+def _of_client(
+    ledger: Ledger, prices: PriceBook, client_id: str, day: date, *, apply: bool, corrected: Corrected
+) -> dict[tuple[str, ...], Group]:
+    done: dict[Key, Mapping[str, Any]] = {}
+    for _ in range(PASSES):
+        groups: dict[tuple[str, ...], Group] = {}
+        moved = 0
+        entries = ledger.entries(client_id, day)
+        while part := list(islice(entries, _PART)):
+            changes = _changes(part, prices, done, groups)
+            refused = ledger.apply(changes) if apply else []
+            applied = {change.key: change for change in changes} if apply else {}
+            for change in refused:
+                del applied[change.key]
+            done |= {key: _as_far_as_reported(change.entry) for key, change in applied.items()}
+            told = [*_corrected_before(part, changes), *(change.corrected for change in applied.values())]
+            if apply and told:
+                corrected(told)
+            moved += len(refused)
+        if not moved:
+            return groups
+    raise ConsoleError(f"Others keep changing the entries of '{client_id}' on {day}. Remedy: run it again later.")
+
+
+def _changes(
+    entries: Iterable[Item],
+    prices: PriceBook,
+    done: Mapping[Key, Mapping[str, Any]],
+    groups: dict[tuple[str, ...], Group],
+) -> list[Change]:
+    """The entries that have another price in the book. All are counted into `groups`, those done before as changed."""
+    changes: list[Change] = []
+    for entry in entries:
+        change = change_of(entry, prices)
+        if change:
+            changes.append(change)
+        before = done.get((entry["pk"], entry["sk"]))
+        names = tuple(str(entry.get(name, "-")) for name in _NAMES)
+        group = groups.setdefault(names, Group())
+        group.add(before or entry, change.new if change else entry, changed=bool(change or before))
+    return changes
+
+
+def _corrected_before(entries: Iterable[Item], changes: Iterable[Change]) -> list[Item]:
+    changing = {change.key for change in changes}
+    return [each for each in entries if each.get("revision") and (each["pk"], each["sk"]) not in changing]
+
+
+def _as_far_as_reported(entry: Item) -> Item:
+    return {name: entry[name] for name in ("pricing", "cost", "cost_saved") if name in entry}
+
+
+def difference_table(difference: Difference) -> str:
+    """A difference as text."""
+    rows = [[*map(harmless, names), *_figures(group)] for names, group in difference.rows()]
+    rows.append(["TOTAL", "", "", "", *_figures(difference.total)])
+    headings = (
+        "DAY",
+        "CLIENT",
+        "SERVER",
+        "MODEL",
+        "ENTRIES",
+        "CHANGED",
+        "UNPRICED",
+        "OLD USD",
+        "NEW USD",
+        "DIFFERENCE",
+    )
+    return columns(headings, rows, numbers=6, total=True) + _savings_text(difference.total)
+
+
+def _savings_text(total: Group) -> str:
+    if total.saved_before == total.saved_after:
+        return ""
+    return f"\n\nSaved by the response cache, USD: {total.saved_before:.6f} > {total.saved_after:.6f}."
+
+
+def difference_document(difference: Difference) -> dict[str, Any]:
+    """A difference for programs. Amounts are exact."""
+    return {
+        "price_version": difference.price_version,
+        "applied": difference.applied,
+        "total": _document(difference.total),
+        "changes": [dict(zip(_NAMES, names, strict=True)) | _document(group) for names, group in difference.rows()],
+    }
+
+
+def _figures(group: Group) -> list[str]:
+    unpriced = f"{group.unpriced_before:,} > {group.unpriced_after:,}"
+    amounts = (f"{group.cost_before:.6f}", f"{group.cost_after:.6f}", f"{group.cost_difference:+.6f}")
+    return [count(group.entries), count(group.changed), unpriced, *amounts]
+
+
+def _document(group: Group) -> dict[str, Any]:
+    names = ("entries", "changed", "unpriced_before", "unpriced_after", "cost_before", "cost_after", "cost_difference")
+    return {name: getattr(group, name) for name in (*names, "saved_before", "saved_after")}
+
+
+def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    period = chosen_period(options)
+    if period is None:
+        raise ConsoleError("Name the days to price again: --from and --to, --day, --month or --last.")
+    prices, ledger = chosen_book(options), Ledger(chosen_table("CostsTable", options, environ))
+    days = period.days
+    corrections = Corrections(chosen_lake(options, environ) if options.apply else None)
+    with Bars()("days", len(days)) as advance:
+        difference = reprice(
+            *(ledger, prices, days), client=options.client, apply=options.apply, corrected=corrections, advance=advance
+        )
+    if options.json:
+        print(to_json(difference_document(difference)))
+        return 0
+    if (oldest := today() - RETENTION) > period.first:
+        print(
+            f"Entries are kept for {RETENTION.days} days. Before {oldest} only rollups are left; they stay as they are."
+        )
+    total = difference.total
+    if not total.changed:
+        print(f"All {count(total.entries)} entries have the prices of {difference.price_version} already.")
+        _tell_of_lake(corrections)
+        return 0
+    print(difference_table(difference))
+    print(f"\nPrices: {difference.price_version}.", end=" ")
+    print(f"{count(total.changed)} entries changed." if options.apply else "Nothing was changed: that takes --apply.")
+    _tell_of_lake(corrections)
+    return 0
+
+
+def _tell_of_lake(corrections: Corrections) -> None:
+    if corrections.sent:
+        print(f"Sent to the lake: {count(corrections.sent)} corrected entries, those of earlier runs included.")

@@ -1,0 +1,150 @@
+"""Sums of rollups or entries by any dimensions. Pure.
+
+One rule: sums are exact, and a sum that leaves something out says so: what has no price is counted, never taken for 0.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from openai_proxy.pricing.rates import EXACT
+
+Item = dict[str, Any]
+
+NAMES: Mapping[str, str] = {
+    "client": "client_id",
+    "server": "server",
+    "model": "model",
+    "day": "day",
+    "month": "month",
+    "owner": "client_owner",
+    "key": "key_id",
+    "user": "end_user",
+    "operation": "operation",
+    "door": "door",
+    "outcome": "outcome",
+}
+"""The dimensions, and the attribute that each one is. `tag:NAME` is one too."""
+
+OF_ROLLUPS = frozenset({"client", "server", "model", "day", "month"})
+"""Those that rollups know. For the others every entry is read."""
+
+OF_TIME = ("day", "month")
+UNNAMED = "-"
+
+COUNTS: Mapping[str, Callable[[Item], bool]] = {
+    "requests": lambda _: True,
+    "failed": lambda entry: entry["outcome"] == "failed",
+    "cache_hits": lambda entry: entry.get("cache_status") == "HIT",
+    "hits_priced": lambda entry: "cost_saved" in entry,
+    "unpriced": lambda entry: "cost" not in entry,
+    "usage_missing": lambda entry: entry["usage_source"] == "missing",
+    "usage_invalid": lambda entry: entry["usage_source"] == "invalid",
+    "usage_estimated": lambda entry: entry["usage_source"] == "estimated",
+    "costs_reported": lambda entry: "cost_reported" in entry and entry.get("cache_status") != "HIT",
+    "first_chunks": lambda entry: "time_to_first_chunk" in entry,
+}
+AMOUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "reasoning_output_tokens",
+    "input_audio_tokens",
+    "output_audio_tokens",
+    "input_image_tokens",
+    "output_image_tokens",
+    "audio_duration",
+    "cost",
+    "cost_saved",
+    "cost_reported",
+    "duration",
+    "time_to_first_chunk",
+)
+SUMS = (*COUNTS, *AMOUNTS)
+OF_ENTRIES = frozenset(
+    {"outcome", "cache_status", "usage_source", "tags", *(name for name in NAMES.values() if name not in OF_TIME)}
+    | set(AMOUNTS)
+)
+"""The attributes of an entry that sums are made of."""
+
+_TAG = re.compile(r"tag:(.{1,256})", re.DOTALL)
+
+
+def is_dimension(name: str) -> bool:
+    """Whether there can be sums by `name`."""
+    return name in NAMES or _TAG.fullmatch(name) is not None
+
+
+def attribute(dimension: str) -> str:
+    """What a dimension is called in JSON and CSV."""
+    return NAMES.get(dimension, dimension)
+
+
+def share_of(entry: Item) -> Item:
+    """An entry as if it were a rollup of its own."""
+    share: Item = {name: Decimal(holds(entry)) for name, holds in COUNTS.items()}
+    share |= {name: Decimal(entry.get(name) or 0) for name in AMOUNTS}
+    return share | {name: entry[name] for name in (*NAMES.values(), "tags") if name in entry}
+
+
+def summarize(rows: Iterable[Item], by: Sequence[str]) -> list[Item]:
+    """Rollups, shares or sums of them, summed up for each combination of values of `by`.
+
+    In order of time if that is among the dimensions, and the most expensive first. Without dimensions there is one sum.
+    """
+    sums: dict[tuple[str, ...], Item] = {}
+    for row in rows:
+        key = tuple(value_of(row, name) for name in by)
+        total = sums.setdefault(key, dict.fromkeys(SUMS, Decimal(0)))
+        for name in SUMS:
+            if value := row.get(name):
+                total[name] = EXACT.add(total[name], value)
+    named = [dict(zip(map(attribute, by), key, strict=True)) | total for key, total in sums.items()]
+    return sorted(named, key=lambda row: _order(row, by))
+
+
+def total_of(rows: Iterable[Item]) -> Item:
+    """The sum of all."""
+    [total] = summarize(rows, []) or [dict.fromkeys(SUMS, Decimal(0))]
+    return total
+
+
+def value_of(row: Item, dimension: str) -> str:
+    """What a row is in a dimension; "-" when it has no name there."""
+    if tag := _TAG.fullmatch(dimension):
+        tags: Item = row.get("tags") or {}
+        return str(tags.get(tag[1]) or row.get(dimension) or UNNAMED)
+    return str(row.get(NAMES[dimension]) or UNNAMED)
+
+
+def known_cost(row: Item) -> Decimal | None:
+    """What is known of the cost. None when nothing is: beside requests without a price, a sum of 0 tells nothing."""
+    return None if row["unpriced"] and not row["cost"] else row["cost"]
+
+
+def known_saving(row: Item) -> Decimal | None:
+    """What is known of what the response cache saved. None when there were hits and nothing is."""
+    return None if row["cache_hits"] and not row["hits_priced"] else row["cost_saved"]
+
+
+def mean_first_chunk(row: Item) -> Decimal | None:
+    """The mean time to first chunk in seconds, of requests that had one."""
+    return row["time_to_first_chunk"] / row["first_chunks"] if row["first_chunks"] else None
+
+
+def top(rows: Sequence[Item], by: str, most: int) -> list[Item]:
+    """The first `most` of rows that are summed by one dimension. If there are more, the last is the sum of the rest.
+
+    Its name says of how many.
+    """
+    if len(rows) <= most:
+        return list(rows)
+    kept, rest = rows[: most - 1], rows[most - 1 :]
+    return [*kept, total_of(rest) | {attribute(by): f"{len(rest):,} others"}]
+
+
+def _order(row: Item, by: Sequence[str]) -> tuple[Any, ...]:
+    time = [row[name] for name in OF_TIME if name in by]
+    return (*time, -row["cost"], -row["requests"], *(row[attribute(name)] for name in by))

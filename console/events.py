@@ -1,0 +1,116 @@
+"""`events`: what was published is published again, from the bus's archive, for the ledger alone.
+
+One rule: it can do no harm. An event that the ledger has is a duplicate there, and nobody else is sent anything.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+from openai_proxy.events.ulid import new_ulid
+
+from console.errors import ConsoleError
+from console.period import Period, add_period, chosen_period
+from console.progress import Bars
+from console.stack import stack_output
+
+LONGEST_STREAM = timedelta(hours=1)
+"""An event is archived when its request has ended, so those of a day end later than it."""
+
+_UNDER_WAY = ("STARTING", "RUNNING")
+_UTC_TEXT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def add_events(events: argparse.ArgumentParser) -> None:
+    """Give `events` its commands."""
+    replay = events.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "replay", help="give the ledger the events of past days again"
+    )
+    replay.description = (
+        "Publishes the archived events of past days again, for record_cost alone. What the ledger has stays as it is; "
+        "what it lost is recorded."
+    )
+    add_period(replay)
+    replay.add_argument("--archive", metavar="ARN", help="default: the stack's")
+    replay.add_argument("--stack-name", default="openai-proxy", help="default: openai-proxy")
+    replay.add_argument("--no-wait", action="store_true", help="start it, and do not wait until it is done")
+    replay.set_defaults(run=_replay)
+
+
+class Replay:
+    """Replays of EventBridge. `client` is boto3's."""
+
+    def __init__(self, client: Any, sleep: Callable[[float], None] = time.sleep, bars: Bars | None = None) -> None:
+        self._client = client
+        self._sleep = sleep
+        self._bars = bars or Bars()
+
+    def start(self, name: str, archive: str, rule: str, period: Period) -> None:
+        """Start a replay of the events of `period` for one rule. Both are ARNs. Raises ConsoleError."""
+        begin, end = _bounds(period)
+        try:
+            bus = self._client.describe_archive(ArchiveName=archive.rpartition("/")[2])["EventSourceArn"]
+            self._client.start_replay(
+                ReplayName=name,
+                EventSourceArn=archive,
+                EventStartTime=begin,
+                EventEndTime=end,
+                Destination={"Arn": bus, "FilterArns": [rule]},
+            )
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in ("ResourceNotFoundException", "ValidationException"):
+                raise
+            raise ConsoleError(f"EventBridge does not replay that: {error}") from error
+
+    def wait(self, name: str, period: Period) -> None:
+        """Wait until a replay is done. Raises ConsoleError when it ends otherwise."""
+        begin, end = _bounds(period)
+        reached = begin
+        with self._bars("replay, seconds of events", int((end - begin).total_seconds())) as advance:
+            while (replay := self._client.describe_replay(ReplayName=name))["State"] in _UNDER_WAY:
+                latest = min(max(replay.get("EventLastReplayedTime", reached), reached), end)
+                advance(int((latest - reached).total_seconds()))
+                reached = latest
+                self._sleep(1)
+        if replay["State"] != "COMPLETED":
+            reason = replay.get("StateReason") or "no reason given"
+            raise ConsoleError(f"The replay {name} is {replay['State'].lower()}: {reason}")
+
+
+def _bounds(period: Period) -> tuple[datetime, datetime]:
+    begin = datetime.combine(period.first, time_of_day(), UTC)
+    end = datetime.combine(period.last + timedelta(days=1), time_of_day(), UTC) + LONGEST_STREAM
+    return begin, min(end, datetime.now(UTC))
+
+
+def _replay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    period = chosen_period(options)
+    if period is None:
+        raise ConsoleError("Name the days to replay: --from and --to, --day, --month or --last.")
+    rule = stack_output("RecordCostRule", options, environ)
+    archive = options.archive or stack_output("BusArchive", options, environ)
+    if not archive or not rule:
+        raise ConsoleError(
+            f"The stack '{options.stack_name}' has no archive of its events. Remedy: deploy it with EventArchiveDays "
+            "above 0; from then on events are kept."
+        )
+    session: Any = boto3.Session(region_name=environ.get("AWS_REGION"))  # which boto3 itself does not read
+    replay, name = Replay(session.client("events")), _name_of(period)
+    replay.start(name, archive, rule, period)
+    begin, end = _bounds(period)
+    print(f"Replay {name}: events published from {begin:{_UTC_TEXT}} to {end:{_UTC_TEXT}}.")
+    if options.no_wait:
+        print(f"It runs. `aws events describe-replay --replay-name {name}` says how far it is.")
+        return 0
+    replay.wait(name, period)
+    print("All were published again; the ledger has them when its queue is empty.")
+    return 0
+
+
+def _name_of(period: Period) -> str:
+    return f"ledger-{period.first}-{period.last}-{new_ulid(time.time())}"  # two may begin in one second

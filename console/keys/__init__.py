@@ -1,0 +1,1 @@
+"""`openai-proxy keys`: client keys are made, changed, rotated and revoked."""

@@ -1,0 +1,209 @@
+"""`keys`: the commands that make, list, show, change, rotate and revoke client keys.
+
+One rule: a new key goes to standard output, all that is said about it to standard error, so that it can be piped.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+from openai_proxy.client_keys import without_keys
+
+from console.errors import ConsoleError
+from console.keys.keys import create_key, others_of_its_line, revoke_client, revoke_key, rotate_key, update_key
+from console.keys.options import add_attributes, add_unset, wanted, whole
+from console.keys.release import add_release_options, release
+from console.keys.store import KeyStore, StoredKey
+from console.keys.text import as_json, changes, key_details, keys_table, limits, moment, whose
+from console.keys.usage import add_usage_options, show_usage
+from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
+from console.text import terminal_width, to_json
+
+Environment = Mapping[str, str]
+_HOUR = 3600
+
+
+def add_keys(keys: argparse.ArgumentParser) -> None:
+    """Give `keys` its commands."""
+    commands = keys.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace, Environment], int], help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        command.set_defaults(run=run)
+        return command
+
+    create = add("create", _create, "make a client key; it is shown once")
+    add_attributes(create, required=True)
+
+    listing = add("list", _list, "list the client keys")
+    listing.add_argument("--client-id", metavar="ID", help="only those of this client")
+
+    show = add("show", _show, "show all about a key")
+
+    usage = add("usage", show_usage, "show what keys have used of their limits")
+    add_usage_options(usage)
+
+    releasing = add("release", release, "give back at once what requests of a key hold: places, and reserved money")
+    add_release_options(releasing)
+
+    update = add("update", _update, "change a key; what is not named stays as it is")
+
+    rotate = add("rotate", _rotate, "replace a key by a new one; it is shown once")
+    rotate.add_argument(
+        *("--grace-hours",),
+        type=whole(0, 8760),
+        default=24,
+        metavar="N",
+        help="how long the old key stays good; default: 24",
+    )
+
+    revoke = add("revoke", _revoke, "disable a key, or all keys of a client")
+    which = revoke.add_mutually_exclusive_group(required=True)
+    which.add_argument("key_id", nargs="?", metavar="KEY_ID", help="as `keys list` shows it")
+    which.add_argument("--client-id", metavar="ID", help="revoke all keys of this client")
+
+    for command in (show, update, rotate):
+        command.add_argument("key_id", metavar="KEY_ID", help="as `keys list` shows it")
+    add_attributes(update, required=False)
+    add_unset(update)
+    for command in (create, listing, show, usage, releasing, update, rotate, revoke):
+        add_table_options(command, "KeysTable")
+
+
+def _create(options: argparse.Namespace, environ: Environment) -> int:
+    key, made = create_key(_store(options, environ), wanted(options), time.time())
+    if options.json:
+        print(to_json({"key": key, **as_json(made, time.time())}))
+        return 0
+    _introduce(made, key)
+    return 0
+
+
+def _list(options: argparse.Namespace, environ: Environment) -> int:
+    keys = sorted(
+        (key for key in _store(options, environ).all() if options.client_id in (None, key.client_id)),
+        key=lambda key: (key.client_id, key.created_at, key.key_hash),
+    )
+    if options.json:
+        print(to_json([as_json(key, time.time()) for key in keys]))
+    elif keys:
+        print(keys_table(keys, time.time(), terminal_width()))
+    else:
+        of_client = f" of client '{without_keys(options.client_id)}'" if options.client_id else ""
+        print(f"There are no client keys{of_client}. `keys create` makes one.")
+    return 0
+
+
+def _show(options: argparse.Namespace, environ: Environment) -> int:
+    key = _store(options, environ).find(options.key_id)
+    now = time.time()
+    print(to_json(as_json(key, now)) if options.json else key_details(key, now, terminal_width()))
+    return 0
+
+
+def _update(options: argparse.Namespace, environ: Environment) -> int:
+    asked = wanted(options)
+    if not (asked.values or asked.tags or asked.cache or asked.unset):
+        raise ConsoleError("Nothing to change: `keys update --help` shows what can be.")
+    store = _store(options, environ)
+    before = store.find(options.key_id)
+    after = update_key(store, before, asked)
+    now = time.time()
+    if options.json:
+        print(to_json({**as_json(after, now), "before": as_json(before, now)}))
+        return 0
+    if after is before:
+        print(f"Nothing to do: {after.key_id} is like that already.")
+        return 0
+    print(f"Changed {whose(after)}:")
+    for line in changes(before, after):
+        print(f"  {line}")
+    if (state := after.state(now)) in ("revoked", "expired"):
+        _say(f"Note: the key is {state}.")
+    if before.state(now) in ("enabled", "rotated"):  # only a yes is remembered
+        _say(f"{_doors(store, options, environ)} goes on with it as it was.")
+    _mention_others(store, after, "Not changed")
+    return 0
+
+
+def _rotate(options: argparse.Namespace, environ: Environment) -> int:
+    store = _store(options, environ)
+    now = time.time()
+    key, new, old = rotate_key(store, store.find(options.key_id), options.grace_hours * _HOUR, now)
+    if options.json:
+        print(to_json({"key": key, **as_json(new, now), "replaces": as_json(old, now)}))
+        return 0
+    _introduce(new, key)
+    _say(f"It replaces {old.key_id}, {_until(old, now)}. They share limits and budgets.")
+    if old.state(now) == "expired":
+        _say(f"{_doors(store, options, environ)} lets the old one in.")
+    return 0
+
+
+def _revoke(options: argparse.Namespace, environ: Environment) -> int:
+    store = _store(options, environ)
+    one = None if options.key_id is None else store.find(options.key_id)
+    revoked = ([one] if revoke_key(store, one) else []) if one else revoke_client(store, options.client_id)
+    if options.json:
+        print(to_json([as_json(key, time.time()) for key in _disabled(revoked)]))
+        return 0
+    for key in _disabled(revoked):
+        print(f"Revoked {whose(key)}.")
+    if revoked:
+        _say(f"{_doors(store, options, environ)} lets it in.")
+        _mention_answers(revoked)
+    else:
+        print("Nothing to do: revoked before.")
+    if one:
+        _mention_others(store, one, "Still good")
+    return 0
+
+
+def _store(options: argparse.Namespace, environ: Environment) -> KeyStore:
+    return KeyStore(chosen_table("KeysTable", options, environ))
+
+
+def _disabled(keys: list[StoredKey]) -> list[StoredKey]:
+    return [StoredKey({**key.item, "enabled": False}) for key in keys]
+
+
+def _introduce(made: StoredKey, key: str) -> None:
+    """Show a new key, before anything else is done: there is no second time."""
+    expires_at = made.values.get("expires_at")
+    end = f"good until {moment(expires_at)}" if expires_at else "never expires"
+    _say(f"Client key {made.key_id} of '{made.client_id}': {limits(made) or 'no limits'}; {end}.")
+    _say("It is not stored: copy it now.")
+    print(key, flush=True)
+
+
+def _until(old: StoredKey, now: float) -> str:
+    good = old.state(now) == "rotated"
+    return f"which stays good until {moment(old.values['expires_at'])}" if good else "which is not good any more"
+
+
+def _doors(store: KeyStore, options: argparse.Namespace, environ: Environment) -> str:
+    seconds = authorizer_cache_seconds(store.table, options, environ)
+    how_long = "AuthorizerCacheSeconds (60 s by default)" if seconds is None else f"{seconds} s"
+    return f"For up to {how_long}, a door that remembers the key"
+
+
+def _mention_others(store: KeyStore, key: StoredKey, what: str) -> None:
+    for other in others_of_its_line(store, key, time.time()):
+        expires_at = other.values.get("expires_at")
+        until = f", good until {moment(expires_at)}" if expires_at else ""
+        _say(f"{what}: {other.key_id}, of the same rotation{until}.")
+
+
+def _mention_answers(revoked: list[StoredKey]) -> None:
+    """How to be rid of what the keys have put into the response cache, where it is on for one of them."""
+    caching = {key.client_id for key in revoked if (policy := key.values.get("cache")) and policy.mode == "on"}
+    for client_id in sorted(caching):
+        _say(
+            "Answers that it has put into the response cache stay until they expire. To delete them: "
+            f"`openai-proxy cache erase --client {client_id}`."
+        )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

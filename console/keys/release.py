@@ -1,0 +1,77 @@
+"""`keys release`: give back at once what the requests of a key hold of its limits: places, and reserved money.
+
+One rule: the counter is changed only if it is still as it was read, and what was spent stays spent. A request that runs
+goes on; it only holds nothing any more.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from boto3.dynamodb.types import TypeSerializer
+from openai_proxy.budget import PERIODS, bucket_day, counter_pk
+
+from console.errors import ConsoleError
+from console.keys.store import KeyStore
+from console.keys.text import whose
+from console.keys.usage import Used, limits_table, read_counters
+from console.stack import Table, chosen_table
+from console.text import count, to_json, usd
+
+_ATTEMPTS = 20
+_HOLDING = ("live", "took", *(f"{period}_cost" for period in PERIODS))
+"""What says how much is held, beside the buckets."""
+
+
+def add_release_options(command: argparse.ArgumentParser) -> None:
+    """The options of `keys release`, but for those of the key table."""
+    command.add_argument("key_id", metavar="KEY_ID", help="as `keys list` shows it")
+    command.add_argument("--limits-table", help="default: $LIMITS_TABLE, else the stack's")
+
+
+def release(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Run `keys release`."""
+    key = KeyStore(chosen_table("KeysTable", options, environ)).find(options.key_id)
+    used = give_back(limits_table(options, environ), key.limits_id, time.time())
+    reserved = max(used.reserved.values())
+    if options.json:
+        given = {"places": used.running, "reserved": f"{reserved:f}"}
+        print(to_json({"key_id": key.key_id, "limits_id": key.limits_id, **given}))
+    else:
+        print(f"{whose(key)}: {count(used.running)} places and {usd(reserved)} USD are given back.")
+    return 0
+
+
+def give_back(table: Table, limits_id: str, now: float) -> Used:
+    """Empty a counter of all that is held; what that was. Raises ConsoleError and botocore's errors."""
+    for _ in range(_ATTEMPTS):
+        counter = read_counters(table, [limits_id]).get(limits_id, {})
+        used = Used.of(counter, now)
+        if not any(name in counter for name in _HOLDING):
+            return used
+        try:
+            table.client.update_item(TableName=table.name, **_emptying(limits_id, counter))
+        except table.client.exceptions.ConditionalCheckFailedException:
+            continue
+        return used
+    raise ConsoleError("Nothing is done: requests change the counter all the time. Disable the key, or try again.")
+
+
+def _emptying(limits_id: str, counter: Mapping[str, Any]) -> dict[str, Any]:
+    """The update of a counter, in plain values, unless it has changed since it was read."""
+    write = TypeSerializer().serialize
+    before = {name: value for name, value in counter.items() if name in _HOLDING or bucket_day(name)}
+    after = {name: counter.get(name.replace("cost", "spent"), 0) for name in before if name.endswith("_cost")}
+    after |= {name: dict[str, Any]() for name in ("live", "took") if name in before}
+    gone = [f"#{name}" for name in before if name not in after]
+    setting = f"SET {', '.join(f'#{name} = :new_{name}' for name in after)}" if after else ""
+    values = {f":{name}": value for name, value in before.items()}
+    values |= {f":new_{name}": value for name, value in after.items()}
+    return {
+        "Key": {"pk": {"S": counter_pk(limits_id)}},
+        "UpdateExpression": setting + (f" REMOVE {', '.join(gone)}" if gone else ""),
+        "ConditionExpression": " AND ".join(f"#{name} = :{name}" for name in before),
+        "ExpressionAttributeNames": {f"#{name}": name for name in before},
+        "ExpressionAttributeValues": {name: write(value) for name, value in values.items()},
+    }

@@ -1,0 +1,233 @@
+"""`keys usage`: what client keys have used of their limits now, as the limits table says.
+
+One rule: it shows what the next request would meet. A window that is over, a lease that has ended and a reservation
+that has expired count for nothing, whether or not a request has cleared them away.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from boto3.dynamodb.types import TypeDeserializer
+from openai_proxy.budget import PERIODS, BudgetWindows, Period, bucket_day, counter_pk, is_expired
+
+from console.keys.store import KeyStore, StoredKey
+from console.keys.text import moment
+from console.stack import Table, chosen_table
+from console.text import columns, count, fitted, harmless, terminal_width, to_json, usd
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import BatchGetItemInputTypeDef
+
+_LIMITS = ("rpm", "tpm", "parallel", "budget_day", "budget_month")
+_GOOD = ("enabled", "rotated")
+_MOST_GETS = 100
+"""DynamoDB's limit for one call."""
+_SHORTEST_CELL = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What is used of a key's limits: of this minute, at this moment, and in USD of this day and this month (UTC)."""
+
+    windows: BudgetWindows
+    requests: int
+    tokens: int
+    running: int
+    spent: Mapping[Period, Decimal]
+    reserved: Mapping[Period, Decimal]
+
+    @classmethod
+    def of(cls, counter: Mapping[str, Any], now: float) -> "Used":
+        """What a counter, in plain values, says at the time `now` (Unix seconds); empty: nothing was used."""
+        windows = BudgetWindows.of(int(now))
+        is_this_minute = counter.get("minute") == int(now) // 60
+        live = [_Lease.of(value) for value in counter.get("live", {}).values()]
+        spent: dict[Period, Decimal] = {}
+        reserved: dict[Period, Decimal] = {}
+        for period in PERIODS:
+            start = windows.start(period)
+            spent[period] = counter.get(f"{period}_spent", Decimal(0)) if counter.get(period) == start else Decimal(0)
+            held = (value for name, value in counter.items() if _is_held(name, start, now))
+            running = (lease.cost for lease in live if lease.is_of(start) and lease.end >= int(now))
+            reserved[period] = sum((*held, *running), Decimal(0))
+        return cls(
+            windows=windows,
+            requests=int(counter.get("requests", 0)) if is_this_minute else 0,
+            tokens=int(counter.get("tokens", 0)) if is_this_minute else 0,
+            running=sum(lease.end >= int(now) for lease in live),
+            spent=spent,
+            reserved=reserved,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """What a running request holds: until when, how much (USD), and since when. Times are in Unix seconds."""
+
+    end: int
+    cost: Decimal = Decimal(0)
+    at: int = 0
+
+    @classmethod
+    def of(cls, value: Any) -> "_Lease":
+        """A lease in plain values: a map where a key has a budget, else the number of its end. Damaged: over."""
+        try:
+            return cls(int(value["end"]), Decimal(value["cost"]), int(value["at"]))
+        except (KeyError, TypeError, ValueError, ArithmeticError):
+            return cls(int(value)) if isinstance(value, Decimal) else cls(0)
+
+    def is_of(self, start: str) -> bool:
+        """Whether it was taken in the day, or the month, called `start`."""
+        return BudgetWindows.of(self.at).day.startswith(start)
+
+
+def add_usage_options(command: argparse.ArgumentParser) -> None:
+    """The options of `keys usage`, but for those of the key table."""
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("key_id", nargs="?", metavar="KEY_ID", help="as `keys list` shows it; default: all with limits")
+    which.add_argument("--client-id", metavar="ID", help="only those of this client")
+    command.add_argument("--limits-table", help="default: $LIMITS_TABLE, else the stack's")
+
+
+def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> int:
+    """Run `keys usage`."""
+    now = clock()
+    store = KeyStore(chosen_table("KeysTable", options, environ))
+    keys = [store.find(options.key_id)] if options.key_id else list(_keys_with_limits(store, options.client_id, now))
+    counters = read_counters(limits_table(options, environ), (key.limits_id for key in keys)) if keys else {}
+    usage = [(key, Used.of(counters.get(key.limits_id, {}), now)) for key in keys]
+    if options.json:
+        found = [as_json(key, used, now) for key, used in usage]
+        print(to_json(found[0] if options.key_id else found))
+    elif options.key_id:
+        print(usage_details(*usage[0], now))
+    elif usage:
+        print(usage_table(usage, terminal_width()))
+    else:
+        print("There are no good keys with limits. `keys list` shows all keys.")
+    return 0
+
+
+def read_counters(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Counters in plain values, by the ids under which keys are counted. There is none where nothing was ever used."""
+    read = TypeDeserializer().deserialize
+    wanted = list(dict.fromkeys(limits_ids))
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(wanted), _MOST_GETS):
+        part = wanted[start : start + _MOST_GETS]
+        keys = [{"pk": {"S": counter_pk(limits_id)}} for limits_id in part]
+        request: BatchGetItemInputTypeDef = {"RequestItems": {table.name: {"Keys": keys, "ConsistentRead": True}}}
+        while request["RequestItems"]:
+            response = table.client.batch_get_item(**request)
+            for item in response["Responses"].get(table.name, []):
+                values = {name: read(value) for name, value in item.items()}
+                found[values["pk"].removeprefix(counter_pk(""))] = values
+            request = {"RequestItems": response["UnprocessedKeys"]}
+    return found
+
+
+def as_json(key: StoredKey, used: Used, now: float) -> dict[str, Any]:
+    """For `to_json`: a limit that is not set is null, money is text."""
+    periods = {
+        period: {
+            "start": used.windows.start(period),
+            "spent": f"{used.spent[period]:f}",
+            "reserved": f"{used.reserved[period]:f}",
+            "budget": _budget(key, period),
+        }
+        for period in PERIODS
+    }
+    return {
+        "key_id": key.key_id,
+        "client_id": key.client_id,
+        "name": key.name,
+        "state": key.state(now),
+        "limits_id": key.limits_id,
+        "requests": {"used": used.requests, "limit": key.values.get("rpm")},
+        "tokens": {"used": used.tokens, "limit": key.values.get("tpm")},
+        "parallel": {"used": used.running, "limit": key.values.get("parallel")},
+        **periods,
+        "currency": key.values.get("currency"),
+    }
+
+
+def usage_table(usage: Sequence[tuple[StoredKey, Used]], width: int | None) -> str:
+    """A line for each key, of up to `width` characters; "-" where there is no limit."""
+    headings = ("KEY ID", "CLIENT", "TODAY", "THIS MONTH", "REQUESTS/MIN", "TOKENS/MIN", "PARALLEL", "NAME")
+    rows = [
+        (
+            key.key_id,
+            harmless(key.client_id),
+            *(_of_budget(key, used, period) for period in PERIODS),
+            *(text for _, text in _of_limits(key, used)),
+            harmless(key.name),
+        )
+        for key, used in usage
+    ]
+    return columns(*fitted(headings, rows, width, _SHORTEST_CELL))
+
+
+def usage_details(key: StoredKey, used: Used, now: float) -> str:
+    """All about one key, a line for each limit."""
+    lines = [("Key id", key.key_id), ("Client", harmless(key.client_id)), ("Name", harmless(key.name))]
+    if key.limits_id != key.key_id:
+        lines.append(("Counted with", key.limits_id))
+    lines += _of_limits(key, used)
+    for period, label in zip(PERIODS, ("Today", "This month"), strict=True):
+        text = f"{usd(used.spent[period])} spent, {usd(used.reserved[period])} reserved"
+        lines.append((label, f"{text}: {_of_budget(key, used, period)}" if _budget(key, period) else "no budget"))
+    lines.append(("At", moment(now)))
+    longest = max(len(label) for label, _ in lines)
+    return "\n".join(f"{label.ljust(longest)}  {text}" for label, text in lines)
+
+
+def _keys_with_limits(store: KeyStore, client_id: str | None, now: float) -> Iterator[StoredKey]:
+    for key in sorted(store.all(), key=lambda key: (key.client_id, key.created_at, key.key_hash)):
+        is_wanted = client_id in (None, key.client_id) and key.state(now) in _GOOD
+        if is_wanted and any(name in key.values for name in _LIMITS):
+            yield key
+
+
+def limits_table(options: argparse.Namespace, environ: Mapping[str, str]) -> Table:
+    """The table of counters: as named, else the stack's. Raises botocore's errors."""
+    session = boto3.Session(region_name=environ.get("AWS_REGION"))
+    name = options.limits_table or environ.get("LIMITS_TABLE")
+    if not name:
+        cloudformation = session.client("cloudformation")  # pyright: ignore[reportUnknownMemberType] - all services
+        found = cloudformation.describe_stack_resource(StackName=options.stack_name, LogicalResourceId="LimitsTable")
+        name = found["StackResourceDetail"].get("PhysicalResourceId", "")
+    return Table(session.client("dynamodb"), name)  # pyright: ignore[reportUnknownMemberType] - as above
+
+
+def _is_held(attribute: str, start: str, now: float) -> bool:
+    return (bucket_day(attribute) or "").startswith(start) and not is_expired(attribute, int(now))
+
+
+def _budget(key: StoredKey, period: Period) -> Decimal | None:
+    return key.values.get(f"budget_{period}")
+
+
+def _of_limits(key: StoredKey, used: Used) -> list[tuple[str, str]]:
+    limits = (
+        ("Requests/min", "rpm", used.requests),
+        ("Tokens/min", "tpm", used.tokens),
+        ("Parallel", "parallel", used.running),
+    )
+    return [
+        (label, f"{count(amount)} of {count(key.values[name])}" if name in key.values else "-")
+        for label, name, amount in limits
+    ]
+
+
+def _of_budget(key: StoredKey, used: Used, period: Period) -> str:
+    """How much of a budget a request can no longer use: what is spent, and what is reserved."""
+    budget = _budget(key, period)
+    if budget is None:
+        return "-"
+    gone = used.spent[period] + used.reserved[period]
+    return f"{usd(gone)} of {budget.normalize():f} USD ({gone * 100 // budget} %)"

@@ -1,0 +1,1 @@
+"""`openai-proxy prices`: the owner's price file and the list prices."""

@@ -1,0 +1,212 @@
+"""`prices`: checks the owner's price file, shows what is charged for what, and refreshes the list prices."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from openai_proxy.pricing.list_prices import PRICE_LIST_FILE
+from openai_proxy.pricing.price_book import PriceBook, Quote
+from openai_proxy.pricing.rates import Price, Rates
+from openai_proxy.pricing.rules import Adjustment
+
+from console.costs.reprice import add_book_options, chosen_book
+from console.errors import ConsoleError
+from console.prices.conversion import changes_between, price_list_of, to_text
+from console.prices.source import downloaded, installed, read_file
+from console.text import columns, count, to_json
+
+_LOCAL = "demo"
+"""The local stack's own server, which no servers file lists."""
+_MOST_NAMED = 40
+"""How many changed models `refresh` names."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add `prices` to the commands."""
+    prices: argparse.ArgumentParser = commands.add_parser("prices", help="check, show and refresh the price book")
+    subcommands = prices.add_subparsers(required=True, metavar="COMMAND")
+
+    check = subcommands.add_parser("check", help="check your own prices")
+    check.add_argument("prices", nargs="?", type=Path, default=Path("prices.yaml"), metavar="FILE")
+    check.add_argument("--servers-file", type=Path, default=Path("openai_servers.yaml"), metavar="FILE")
+    check.set_defaults(run=_check)
+
+    show = subcommands.add_parser("show", help="what a server or a model costs")
+    show.add_argument("--server", metavar="NAME")
+    show.add_argument("--model", metavar="NAME")
+    show.add_argument("--at", type=_moment, metavar="WHEN", help="YYYY-MM-DD or YYYY-MM-DDTHH:MM (UTC); default: now")
+    show.add_argument("--json", action="store_true", help="for programs")
+    add_book_options(show)
+    show.set_defaults(run=_show)
+
+    refresh = subcommands.add_parser("refresh", help="take over the newest list prices of genai-prices")
+    source = refresh.add_mutually_exclusive_group()
+    source.add_argument("--from", dest="file", type=Path, metavar="FILE", help="a wheel, or the repository's data.json")
+    source.add_argument("--installed", action="store_true", help="the package that is installed beside this command")
+    refresh.add_argument("--version", metavar="VERSION", help="of the package to download, or of a data.json")
+    refresh.add_argument(
+        "--into", type=Path, default=PRICE_LIST_FILE, metavar="FILE", help="default: the one that ships"
+    )
+    refresh.add_argument("--dry-run", action="store_true", help="only say what would change")
+    refresh.set_defaults(run=_refresh)
+
+
+def _check(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+    book = chosen_book(options)
+    print(servers_table(book))
+    for warning in warnings_of(book):
+        print(f"warning: {options.prices}: {warning}", file=sys.stderr)
+    return 0
+
+
+def warnings_of(book: PriceBook) -> list[str]:
+    """What a price file may say, but hardly means."""
+    found: list[str] = []
+    for server, rules in book.rules.items():
+        key = f"servers.{server}"
+        if server not in (*book.servers, _LOCAL):
+            found.append(f"{key}: the servers file has no such server. Remedy: correct the name, or remove it.")
+        provider = book.providers.get(server)
+        for rule in rules.rules:
+            for adjustment in [price for _, price in rule.dated if isinstance(price, Adjustment)]:
+                if provider is None:
+                    remedy = "say with `provider` whose list prices it has, or give the price itself"
+                    found.append(f"{key}: `{rule.pattern}` refers to list prices, which it has not. Remedy: {remedy}.")
+                elif adjustment.like and not book.list.find(provider, adjustment.like):
+                    problem = f"{provider} has no listed model '{adjustment.like}'"
+                    found.append(f"{key}.models.{rule.pattern}.like: {problem}. Remedy: see `prices show --server`.")
+    return found
+
+
+def servers_table(book: PriceBook) -> str:
+    """Where each server's prices come from."""
+    rows: list[tuple[str, ...]] = []
+    for server in sorted({*book.servers, *book.rules}):
+        own = book.rules.get(server)
+        rules = own.rules if own else ()
+        provider = book.providers.get(server)
+        listed = f"{provider} ({count(book.list.providers[provider])} models)" if provider else "-"
+        is_unpriced = not rules and not provider
+        rows.append(
+            (server, listed, " ".join(rule.pattern for rule in rules) or "-", "unpriced" if is_unpriced else "")
+        )
+    return columns(("SERVER", "LIST PRICES", "YOUR OWN", ""), rows) + f"\n\nPrice book: {book.version}"
+
+
+def _show(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+    book, at = chosen_book(options), options.at or datetime.now(UTC)
+    if options.server is None and options.model is None:
+        print(to_json(_overview(book)) if options.json else _overview_text(book))
+        return 0
+    servers: list[str] = [options.server] if options.server else sorted({*book.servers, *book.rules})
+    asked = [
+        (server, model)
+        for server in servers
+        for model in ([options.model] if options.model else _known_models(book, server))
+    ]
+    quotes = [(server, model, quote) for server, model in asked if (quote := book.find(server, model, at))]
+    if not quotes:
+        what = f"'{options.model}'" if options.model else "anything"
+        where = f"on '{options.server}'" if options.server else "on any server"
+        remedy = "Remedy: give it one in prices.yaml. Until then its requests are recorded as unpriced."
+        raise ConsoleError(f"There is no price for {what} {where}. {remedy}")
+    if options.json:
+        print(to_json([_quoted(*each) | {"price_version": book.version} for each in quotes]))
+        return 0
+    rows = [(server, model, *_rates_text(quote.price), quote.rule) for server, model, quote in quotes]
+    print(columns(("SERVER", "MODEL", "INPUT", "CACHED", "OUTPUT", "OTHER", "RULE"), rows))
+    print(f"\nUSD per million tokens at {at:%Y-%m-%d %H:%M} UTC. Price book: {book.version}")
+    return 0
+
+
+def _known_models(book: PriceBook, server: str) -> list[str]:
+    """The patterns of the owner's rules, then the listed models of the server's provider."""
+    own = [rule.pattern for rule in book.rules[server].rules] if server in book.rules else []
+    provider = book.providers.get(server)
+    return own + (book.list.models_of(provider) if provider else [])
+
+
+def _overview(book: PriceBook) -> dict[str, Any]:
+    return {
+        "price_version": book.version,
+        "servers": {server: book.providers.get(server) for server in sorted({*book.servers, *book.rules})},
+        "providers": dict(book.list.providers),
+    }
+
+
+def _overview_text(book: PriceBook) -> str:
+    listed = ", ".join(f"{name} ({models})" for name, models in book.list.providers.items())
+    return (
+        f"{servers_table(book)}\n\nProviders in {book.list.source} {book.list.version}, and how many models:\n{listed}"
+    )
+
+
+def _rates_text(price: Price) -> tuple[str, str, str, str]:
+    if price.is_free:
+        return "free", "free", "free", ""
+    rates = price.rates.given()
+    shown = ("input", "cached_input", "output")
+    first, cached, output = (_amount(price.rates.of(name)) for name in shown)
+    other = [f"{name} {_amount(rate)}" for name, rate in rates.items() if name not in shown]
+    other += [f"above {above:,}: {_amount(tier.input)}/{_amount(tier.output)}" for above, tier in price.tiers]
+    other += [f"at least {price.least_seconds} s"] if price.least_seconds else []
+    other += [f"unpriced: {', '.join(price.uncounted)} not counted"] if price.uncounted else []
+    return first, cached, output, ", ".join(other)
+
+
+def _quoted(server: str, model: str, quote: Quote) -> dict[str, Any]:
+    def usd(rates: Rates) -> dict[str, str]:
+        return {name: _amount(rate) for name, rate in rates.given().items()}
+
+    price = quote.price
+    return {
+        "server": server,
+        "model": model,
+        "rule": quote.rule,
+        "free": price.is_free,
+        "usd": usd(price.rates),
+        "above": [{"input_tokens": above, "usd": usd(rates)} for above, rates in price.tiers],
+        "uncounted": list(price.uncounted),
+        "least_seconds": price.least_seconds,
+    }
+
+
+def _amount(rate: Decimal | None) -> str:
+    return "-" if rate is None else f"{rate.normalize():f}"
+
+
+def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+    old: dict[str, Any] = json.loads((options.into if options.into.exists() else PRICE_LIST_FILE).read_bytes())
+    if options.installed:
+        source = installed()
+    elif options.file:
+        source = read_file(options.file, options.version)
+    else:
+        source = downloaded(options.version)
+    new = price_list_of(source, old["licence"])
+    print(f"{old['source']} {old['version']} > {new['version']}")
+    for kind, names in changes_between(old, new).items():
+        print(f"{kind}: {count(len(names))}")
+        for name in names[:_MOST_NAMED]:
+            print(f"  {name}")
+        if len(names) > _MOST_NAMED:
+            print(f"  and {count(len(names) - _MOST_NAMED)} more")
+    if options.dry_run:
+        print("Nothing was written.")
+        return 0
+    options.into.write_text(to_text(new), encoding="utf-8")
+    print(f"Written: {options.into}. It takes effect with the next deployment; `costs reprice` is for the past.")
+    return 0
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not YYYY-MM-DD or YYYY-MM-DDTHH:MM") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,167 @@
+"""From the data of genai-prices to `prices.json`, the price list that ships with the application. Pure.
+
+One rule: nothing becomes cheaper on the way. A price that distinguishes what usage does not count is marked
+`uncounted`, and what has no price gets none.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import time
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, cast
+
+from openai_proxy.pricing.list_prices import PriceList
+
+from console.errors import ConsoleError
+from console.prices.source import PACKAGE, Source
+
+_RATES = {
+    "input_mtok": "input",
+    "cache_read_mtok": "cached_input",
+    "cache_write_mtok": "cache_write",
+    "input_audio_mtok": "audio_input",
+    "cache_audio_read_mtok": "cached_audio_input",
+    "input_image_mtok": "image_input",
+    "cache_image_read_mtok": "cached_image_input",
+    "output_mtok": "output",
+    "output_reasoning_mtok": "reasoning",
+    "output_audio_mtok": "audio_output",
+    "output_image_mtok": "image_output",
+    "requests_kcount": "request",
+    "audio_hours": "audio_hour",
+    "input_audio_hours": "audio_hour",
+}
+# Charged on top and in no usage: what tools do, and how long a written cache is kept. docs/costs.md says so.
+_ON_TOP = frozenset(
+    {
+        "web_searches_kcount",
+        "social_searches_kcount",
+        "storage_searches_kcount",
+        "code_executions_kcount",
+        "cache_write_5m_mtok",
+        "cache_write_1h_mtok",
+    }
+)
+_DECIMALS = Decimal(1).scaleb(-9)
+# Groq bills at least ten seconds of a transcription (https://console.groq.com/docs/speech-to-text).
+_LEAST_SECONDS = {("groq", "whisper-large-v3"): 10, ("groq", "whisper-large-v3-turbo"): 10}
+
+Document = dict[str, Any]
+
+
+def price_list_of(source: Source, licence: str) -> Document:
+    """The document of `prices.json`. Raises ConsoleError when the source is not what it was in version 0.2."""
+    try:
+        document = {
+            "source": PACKAGE,
+            "version": source.version,
+            "licence": source.licence or licence,
+            "providers": {provider["id"]: _provider(provider) for provider in source.providers},
+        }
+        PriceList(document).read_all()
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        problem = f"{PACKAGE} {source.version} is not in the form that this command reads ({error!r})"
+        raise ConsoleError(f"{problem}. Remedy: name an earlier version with --version.") from error
+    return document
+
+
+def to_text(document: Document) -> str:
+    """The document as JSON with a line for each model, so that a change of prices can be read as a diff."""
+    lines = ["{"]
+    lines += [f"{json.dumps(name)}: {json.dumps(document[name])}," for name in ("source", "version", "licence")]
+    lines.append('"providers": {')
+    providers = list(document["providers"].items())
+    for number, (name, provider) in enumerate(providers, 1):
+        head = {key: value for key, value in provider.items() if key != "models"}
+        lines.append(f'{json.dumps(name)}: {json.dumps(head)[:-1]}, "models": [')
+        models = [json.dumps(model, separators=(",", ":"), ensure_ascii=False) for model in provider["models"]]
+        lines += [f"{model}," for model in models[:-1]] + models[-1:]
+        lines.append("]}" if number == len(providers) else "]},")
+    return "\n".join([*lines, "}", "}", ""])
+
+
+def changes_between(old: Document, new: Document) -> dict[str, list[str]]:
+    """The models whose prices were added, removed or changed, as `provider/model`."""
+    before, after = _prices_by_name(old), _prices_by_name(new)
+    return {
+        "added": sorted(after.keys() - before.keys()),
+        "removed": sorted(before.keys() - after.keys()),
+        "changed": sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+    }
+
+
+def _prices_by_name(document: Document) -> dict[str, Any]:
+    return {
+        f"{provider}/{model['id']}": model["prices"]
+        for provider, entry in document["providers"].items()
+        for model in entry["models"]
+    }
+
+
+def _provider(provider: Mapping[str, Any]) -> Document:
+    converted: Document = {"url": provider["api_pattern"]}
+    if fallbacks := provider.get("fallback_model_providers"):
+        converted["fallbacks"] = fallbacks
+    return converted | {"models": [_model(provider["id"], model) for model in provider["models"]]}
+
+
+def _model(provider: str, model: Mapping[str, Any]) -> Document:
+    prices: Any = model["prices"]
+    dated = cast("list[Document]", prices if isinstance(prices, list) else [{"prices": prices}])
+    converted = [_conditions(price.get("constraint")) | _rates(price["prices"]) for price in dated]
+    if least := _LEAST_SECONDS.get((provider, model["id"])):
+        converted = [price | {"least_seconds": least} for price in converted]
+    if model["id"].endswith(":free"):  # OpenRouter's name for what costs nothing; an empty price elsewhere is none
+        converted = [price or {"free": True} for price in converted]
+    return {"id": model["id"], "match": model["match"], "prices": [price for price in converted if price]}
+
+
+def _conditions(constraint: Mapping[str, Any] | None) -> Document:
+    if not constraint:
+        return {}
+    if "start_date" in constraint:
+        return {"from": constraint["start_date"]}
+    return {"hours": [_utc(constraint["start_time"]), _utc(constraint["end_time"])]}
+
+
+def _utc(text: str) -> str:
+    moment = time.fromisoformat(text)
+    if moment.utcoffset():
+        raise ValueError(f"{text} is not in UTC")
+    return moment.replace(tzinfo=None).isoformat("minutes")
+
+
+def _rates(prices: Mapping[str, Any]) -> Document:
+    given = {name: value for name, value in prices.items() if value is not None and name not in _ON_TOP}
+    rates: Document = {}
+    for name, rate in _RATES.items():
+        if name in given:
+            rates[rate] = _rate(given[name], per=1000 if name == "requests_kcount" else 1)
+    if uncounted := sorted(name for name in given.keys() - _RATES.keys() if given[name] != _charged_as(name, given)):
+        rates["uncounted"] = uncounted
+    return rates
+
+
+def _charged_as(name: str, given: Mapping[str, Any]) -> Any:
+    """The price of the class that an uncounted one is charged as: without a difference it need not be counted."""
+    match name.split("_"):
+        case ["cache", _, "read", "mtok"]:
+            return given.get("cache_read_mtok")
+        case ["input" | "output" as direction, _, "mtok"]:
+            return given.get(f"{direction}_mtok")
+        case _:
+            return None
+
+
+def _rate(price: Any, per: int) -> str | list[Any]:
+    if isinstance(price, Mapping):
+        tiered = cast("Document", price)
+        return [_text(tiered["base"], per), *([tier["start"], _text(tier["price"], per)] for tier in tiered["tiers"])]
+    return _text(price, per)
+
+
+def _text(price: Any, per: int) -> str:
+    rate = (Decimal(str(price)) / per).quantize(_DECIMALS, ROUND_HALF_EVEN).normalize()
+    if not rate.is_finite() or rate < 0:
+        raise ValueError(f"{price} is not a price")
+    return f"{rate:f}"

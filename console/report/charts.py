@@ -1,0 +1,128 @@
+"""The charts of a report, and how its amounts and days are written.
+
+One rule: every chart is drawn twice, because what fits a screen has letters too small to read on a phone.
+"""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+from console.costs.summary import attribute, known_cost, summarize, top
+from console.period import Period
+from console.report.page import Chart
+from console.report.plot import Draw, Series, bars_chart, columns_chart, ranges_chart
+from console.text import count, shortened
+
+Item = dict[str, Any]
+
+MOST_DAYS_SHOWN = 62
+MOST_ROWS = 10
+_MOST_SERIES = 7
+_PHONE_WIDTH = 4.4
+_PHONE_NAME = 26
+
+
+def money(amount: Decimal | None) -> str:
+    """An amount to a cent; less than one to a millionth, and none that is not nothing as nothing."""
+    if amount is None:
+        return "unpriced"
+    if amount == 0 or abs(amount) >= Decimal("0.01"):
+        return f"${amount:,.2f}"
+    return "<$0.000001" if 0 < amount < Decimal("0.000001") else f"${amount:.6f}".rstrip("0").ljust(5, "0")
+
+
+def in_thousands(number: Decimal) -> str:
+    """A count in k, M or G."""
+    for size, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:,.1f} {suffix}"
+    return count(number)
+
+
+def in_steps(rows: Sequence[Item], days: Sequence[date]) -> tuple[str, list[str], list[Item]]:
+    """Days as they are, or in weeks or months when they are many: what a step is, their labels, rows with a `step`."""
+    if len(days) <= MOST_DAYS_SHOWN:
+        kind, step = "day", str
+    elif len(days) <= 7 * MOST_DAYS_SHOWN:
+        kind, step = "week", _monday
+    else:
+        kind, step = "month", _month
+    labels = list(dict.fromkeys(step(day) for day in days))
+    return kind, labels, [{**row, "day": step(date.fromisoformat(row["day"]))} for row in rows]
+
+
+def days_chart(rollups: Sequence[Item], period: Period, title: str = "") -> Chart:
+    """Spend over time, stacked by the most expensive models."""
+    kind, labels, rows = in_steps(rollups, period.days)
+    models = top([row for row in summarize(rows, ["model"]) if row["cost"]], "model", _MOST_SERIES)
+    named = {row["model"] for row in models[: _MOST_SERIES - 1] or models}
+    costs: dict[tuple[str, str], Decimal] = {}
+    for row in summarize(rows, ["day", "model"]):
+        name = row["model"] if row["model"] in named or len(models) < _MOST_SERIES else models[-1]["model"]
+        costs[row["day"], name] = costs.get((row["day"], name), Decimal(0)) + row["cost"]
+    series = [Series(row["model"], [float(costs.get((label, row["model"]), 0)) for label in labels]) for row in models]
+    shows = f"Spend per {kind}, stacked by model"
+    return columns(labels, series or [Series("", [0.0] * len(labels))], "USD", shows, title)
+
+
+def bar_of(rollups: Sequence[Item], by: str, title: str = "") -> Chart:
+    """Spend by one dimension as bars."""
+    rows = top(summarize(rollups, [by]), by, MOST_ROWS)
+    costs = [known_cost(row) for row in rows]
+    names, texts = [row[attribute(by)] for row in rows], [money(cost) for cost in costs]
+    return bars(names, [float(cost or 0) for cost in costs], "USD", texts, f"Spend by {by}", title)
+
+
+def columns(labels: Sequence[str], series: Sequence[Series], unit: str, shows: str, title: str = "") -> Chart:
+    """Stacked columns over time. `labels` are days, or steps of them."""
+    shown = _short_days(labels)
+    briefly = [Series(_brief(each.name), each.values) for each in series]
+    on_phone = _for_phone(columns_chart(shown, briefly, unit))
+    return Chart(columns_chart(shown, series, unit, title), shows, on_phone)
+
+
+def bars(
+    names: Sequence[str], values: Sequence[float], unit: str, texts: Sequence[str], shows: str, title: str = ""
+) -> Chart:
+    """A bar for each name, with a text at its end."""
+    series = [Series("", values)]
+    brief = [_brief(name) for name in names]
+    on_phone = _for_phone(bars_chart(brief, series, unit, texts), room=1.2)
+    return Chart(bars_chart(names, series, unit, texts, title), shows, on_phone)
+
+
+def ranges(names: Sequence[str], series: Sequence[Series], unit: str, shows: str) -> Chart:
+    """Points on a line for each name."""
+    brief = [_brief(name) for name in names]
+    return Chart(ranges_chart(names, series, unit), shows, _for_phone(ranges_chart(brief, series, unit)))
+
+
+def _for_phone(draw: Draw, room: float = 1.0) -> Draw:
+    """The same on less width. Texts at the ends of bars take more of it, hence `room`."""
+
+    def draw_for_phone(figure: Any) -> None:
+        draw(figure)
+        figure.set_figwidth(_PHONE_WIDTH)
+        for axes in figure.axes:
+            axes.tick_params(labelsize=8)
+            axes.set_xlim(right=axes.get_xlim()[1] * room)
+
+    return draw_for_phone
+
+
+def _brief(name: str) -> str:
+    return shortened(name, _PHONE_NAME)
+
+
+def _monday(day: date) -> str:
+    return str(day - timedelta(days=day.weekday()))
+
+
+def _month(day: date) -> str:
+    return f"{day:%Y-%m}"
+
+
+def _short_days(labels: Sequence[str]) -> list[str]:
+    """Days without their year when all are of one."""
+    return [label[5:] for label in labels] if len({label[:4] for label in labels}) == 1 else list(labels)

@@ -1,0 +1,1 @@
+"""`openai-proxy top`: what the proxy is doing, live."""

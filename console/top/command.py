@@ -1,0 +1,179 @@
+"""`top`: what the proxy is doing, live: requests, failures, latency, tokens, cost and throttles of the last minutes.
+
+One rule: what it costs to look is bounded, however long and however often one looks: see docs/metrics.md.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, TextIO, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from console.cloudwatch import cloudwatch_client
+from console.keys.options import whole
+from console.stack import add_table_options, chosen_table
+from console.text import terminal_width
+from console.top.figures import DIMENSIONS, Dimension, Figures, Inference, Throttles, as_document, figures_of
+from console.top.reading import RecentInferences, RecentThrottles
+from console.top.screen import KEYS, screen
+
+_SLICE = 0.5
+"""Seconds after which a terminal of another size is noticed."""
+
+
+class View(Protocol):
+    """Where it is drawn: console.top_terminal.Terminal, or a fake of it."""
+
+    @property
+    def size(self) -> tuple[int | None, int | None]:
+        """Characters of a line, and lines; None is any number."""
+        ...
+
+    def draw(self, lines: list[str]) -> None:
+        """Show this in the place of what was there."""
+        ...
+
+    def key(self, seconds: float) -> str:
+        """The next key that is pressed within this time, or nothing."""
+        ...
+
+
+class Watch:
+    """The figures of the last `window` seconds, at the last look."""
+
+    def __init__(
+        self,
+        inferences: RecentInferences,
+        throttles: RecentThrottles,
+        window: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._inferences = inferences
+        self._throttles = throttles
+        self._window = window
+        self._clock = clock
+        self._seen: list[Inference] = []
+        self._throttled = Throttles()
+        self._looked_at = 0.0
+
+    def look(self) -> None:
+        """Read what is new. Raises botocore's errors, and then still has what it had."""
+        now = self._clock()
+        self._seen = self._inferences.read(now)
+        self._throttled = self._throttles.read(now, self._inferences.servers)
+        self._looked_at = now
+
+    def figures(self, by: tuple[Dimension, ...]) -> Figures:
+        """What the last look saw."""
+        incomplete = self._inferences.is_incomplete(self._looked_at)
+        return figures_of(self._seen, by, self._looked_at, self._window, self._throttled, incomplete=incomplete)
+
+
+def add_top(top: argparse.ArgumentParser) -> None:
+    """Give `top` its options."""
+    top.description = (
+        f"What the proxy is doing, live, from the ledger and CloudWatch. Keys: {KEYS.replace(' · ', ', ')}. "
+        "Where the output is no terminal, it is printed again and again."
+    )
+    top.add_argument(
+        "--minutes", type=whole(1, 60), default=5, metavar="N", help="what it shows: the last N minutes; default: 5"
+    )
+    top.add_argument(
+        "--by",
+        type=_dimensions,
+        default=DIMENSIONS,
+        metavar="DIMENSION",
+        help=f"one row for each {', '.join(DIMENSIONS)}; several as in client,model; default: all three",
+    )
+    top.add_argument("--interval", type=whole(1, 3600), default=2, metavar="SECONDS", help="between looks; default: 2")
+    top.add_argument("--once", action="store_true", help="look once")
+    add_table_options(top, "CostsTable")
+    top.set_defaults(run=_top)
+
+
+def _dimensions(text: str) -> tuple[Dimension, ...]:
+    if strange := [name for name in text.split(",") if name not in DIMENSIONS]:
+        raise argparse.ArgumentTypeError(f"'{strange[0]}' is none of {', '.join(DIMENSIONS)}")
+    return cast("tuple[Dimension, ...]", tuple(dict.fromkeys(text.split(","))))
+
+
+def _top(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    window = 60 * options.minutes
+    table = chosen_table("CostsTable", options, environ)
+    watch = Watch(RecentInferences(table, window), RecentThrottles(lambda: cloudwatch_client(environ), window), window)
+    watch.look()
+    if options.once:
+        print(_text(watch.figures(options.by), options))
+        return 0
+    with contextlib.suppress(KeyboardInterrupt):
+        if options.json or not (sys.stdout.isatty() and sys.stdin.isatty()):
+            _print_on(watch, options)
+        else:
+            from console.top.terminal import terminal  # noqa: PLC0415 - only some systems have its modules
+
+            with terminal() as view:
+                run_live(watch, view, options.by, options.interval, blocks=_has_blocks(sys.stdout))
+    return 0
+
+
+def _text(figures: Figures, options: argparse.Namespace) -> str:
+    if options.json:
+        return json.dumps(as_document(figures), indent=2 if options.once else None)
+    return "\n".join(screen(figures, terminal_width(), blocks=_has_blocks(sys.stdout)))
+
+
+def _print_on(watch: Watch, options: argparse.Namespace) -> None:
+    """Print a document in a line, or a screen, for each look. Raises botocore's errors: nobody sees a notice."""
+    while True:
+        print(_text(watch.figures(options.by), options), flush=True)
+        time.sleep(options.interval)
+        watch.look()
+
+
+def run_live(
+    watch: Watch,
+    view: View,
+    by: tuple[Dimension, ...],
+    interval: float,
+    *,
+    blocks: bool = True,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Draw what `watch` has seen, and look again every `interval` seconds, until q is pressed."""
+    problem = ""
+    next_look = monotonic() + interval
+    while True:
+        view.draw(_with_keys(watch.figures(by), view, problem, blocks=blocks))
+        key = view.key(min(_SLICE, max(0.0, next_look - monotonic())))
+        if key == "q":
+            return
+        by = toggled(by, key)
+        if monotonic() >= next_look:
+            try:
+                watch.look()
+                problem = ""
+            except (BotoCoreError, ClientError) as error:
+                problem = f"not of now: {error}"
+            next_look = monotonic() + interval
+
+
+def toggled(by: tuple[Dimension, ...], key: str) -> tuple[Dimension, ...]:
+    """The dimensions after a key: c, s and m switch theirs on and off; the last one stays."""
+    chosen: tuple[Dimension, ...] = tuple(each for each in DIMENSIONS if (each in by) != (each[0] == key))
+    return chosen or by
+
+
+def _with_keys(figures: Figures, view: View, problem: str, *, blocks: bool) -> list[str]:
+    width, height = view.size
+    lines = screen(figures, width, None if height is None else height - 1, problem=problem, blocks=blocks)
+    lines = lines if height is None else lines[: height - 1]
+    keys = KEYS if blocks else KEYS.replace("·", "-")
+    return [*lines, keys[:width]]
+
+
+def _has_blocks(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().startswith("utf")

@@ -1,0 +1,130 @@
+"""Who is calling: a client key, judged by the authorizer function. Its one rule: without a clear yes the answer is no.
+
+A function URL cannot have an authorizer, so the proxy sends the authorizer function the event that API Gateway would
+have sent, and remembers a yes for a bounded time, as API Gateway does. A no is never remembered, so a new key works at
+once; an authorizer that cannot be asked is a 503, and not remembered either.
+"""
+
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from openai_proxy.credentials import has_key, sent_key
+
+from proxy.aws.client import AwsError
+from proxy.errors import ClientError, UnavailableError
+from proxy.json_shapes import loads_or_none
+from proxy.request.key_context import ClientKey
+from proxy.request.parse import InferenceRequest
+
+_MAX_REMEMBERED = 1000
+
+Invoke = Callable[[str, bytes], tuple[bytes, bool]]
+"""The shape of `Aws.invoke`."""
+
+
+class Doorkeeper(Protocol):
+    """Who says whose request this is: the authorizer, or one of `other_doors`."""
+
+    def authorize(self, request: InferenceRequest) -> ClientKey: ...
+    def forget(self) -> None: ...
+
+
+class Authorizer:
+    """Asks the authorizer function, and remembers its yes for `ttl` seconds."""
+
+    def __init__(
+        self,
+        invoke: Invoke,
+        function: str,
+        region: str,
+        ttl: float,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._invoke = invoke
+        self._function = function
+        self._region = region
+        self._ttl = ttl
+        self._clock = clock
+        self._now = now
+        self._remembered: OrderedDict[bytes, tuple[float, ClientKey]] = OrderedDict()
+
+    def authorize(self, request: InferenceRequest) -> ClientKey:
+        """The key that `request` came with. Raises ClientError (401) or UnavailableError (503)."""
+        if request.gateway_identity is not None and "client_id" in request.gateway_identity:
+            try:
+                return self._still_good(ClientKey.from_context(request.gateway_identity))
+            except (ValueError, TypeError) as error:
+                raise cannot_check() from error
+        if not has_key(request.headers):
+            raise ClientError(
+                401,
+                "invalid_api_key",
+                "No client key. Send it as 'Authorization: Bearer <key>', in an SDK as its API key.",
+                type="authentication_error",
+            )
+        sent = sent_key(request.headers)
+        if sent is None:
+            raise _invalid()
+        digest = hashlib.sha256(sent.encode(errors="surrogatepass")).digest()
+        remembered = self._remembered.get(digest)
+        if remembered and remembered[0] > self._clock():
+            return self._still_good(remembered[1])
+        key = self._ask(request, sent)
+        self._remembered[digest] = (self._clock() + self._ttl, key)
+        self._remembered.move_to_end(digest)
+        if len(self._remembered) > _MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return key
+
+    def _still_good(self, key: ClientKey) -> ClientKey:
+        if key.expires_at is not None and key.expires_at <= self._now():
+            raise _invalid()
+        return key
+
+    def forget(self) -> None:
+        """Forget every answer: after a restore nobody knows how old they are."""
+        self._remembered.clear()
+
+    def _ask(self, request: InferenceRequest, sent: str) -> ClientKey:
+        event = authorizer_event(request, sent, self._region)
+        try:
+            result, failed = self._invoke(self._function, json.dumps(event).encode())
+            answer: Any = loads_or_none(result)
+            if failed and answer.get("errorMessage") == "Unauthorized":
+                raise _invalid()
+            if failed or answer["policyDocument"]["Statement"][0]["Effect"] != "Allow":
+                raise cannot_check()
+            return ClientKey.from_context(answer["context"])
+        except (AwsError, ValueError, KeyError, TypeError, LookupError, AttributeError) as error:
+            raise cannot_check() from error
+
+
+def _invalid() -> ClientError:
+    return ClientError(401, "invalid_api_key", "The client key is not valid.", type="authentication_error")
+
+
+def cannot_check() -> UnavailableError:
+    """The refusal of a request of which nobody can say now whose it is."""
+    message = "The client key cannot be checked at the moment."
+    return UnavailableError(503, "authorization_unavailable", message, headers={"retry-after": "5"})
+
+
+def authorizer_event(request: InferenceRequest, key: str, region: str) -> dict[str, Any]:
+    """The REQUEST event (payload 1.0) that API Gateway would send to its authorizer for this request and its key."""
+    return {
+        "type": "REQUEST",
+        "methodArn": f"arn:aws:execute-api:{region}:000000000000:function-url/url/{request.method}{request.path}",
+        "resource": "/{proxy+}",
+        "path": request.path,
+        "httpMethod": request.method,
+        "headers": {"Authorization": f"Bearer {key}"},
+        "queryStringParameters": None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {"path": request.path, "httpMethod": request.method, "stage": "url", "apiId": "function-url"},
+    }

@@ -1,0 +1,246 @@
+"""The proxy's calls to AWS: signed JSON POSTs over the HTTP connections it has anyway.
+
+boto3 would cost 300 ms and 36 MB at every cold start for what are five small requests; see
+`docs/adr/0003-aws-calls-without-boto3.md`.
+
+Its one rule: an answer has the shape that AWS documents for its call, or it is none.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeGuard
+from urllib.parse import quote
+
+from openai_proxy.aws_answers import PROOF, is_item, is_proven, is_transient
+
+from proxy.aws.sigv4 import Credentials, sign
+from proxy.http.transport import Answered, ConnectionFailedError, Post
+from proxy.json_shapes import array_of, loads_or_none, object_of
+
+UNREACHABLE = "Unreachable"
+"""The code of a call that was never sent."""
+NO_ANSWER = "NoAnswer"
+"""The code of a call that was sent, and not answered as AWS answers."""
+SECRET_IS_BINARY = "SecretIsBinary"  # noqa: S105  # an error's code
+_LONGEST_NAME = 256
+
+
+class AwsError(Exception):
+    """An AWS call failed. `code` is the service's error type, `HTTP <status>`, UNREACHABLE or NO_ANSWER."""
+
+    def __init__(self, call: str, code: str, detail: str = "", *, status: int = 0) -> None:
+        super().__init__(f"{call}: {code}, {detail}" if detail else f"{call}: {code}")
+        self.code = code
+        self._status = status
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same call may well succeed in a moment: too much at once, a fault of AWS, or no answer."""
+        return self.code in (UNREACHABLE, NO_ANSWER) or is_transient(self.code, self._status)
+
+    @property
+    def may_be_done(self) -> bool:
+        """Whether the call may have been carried out, although nobody said so."""
+        return self.code == NO_ANSWER or self._status >= 500
+
+
+class Aws:
+    """The calls. Every one raises AwsError. `timeout` is in seconds and bounds the whole of a call.
+
+    `post_once` is for events: their publisher counts its tries.
+    """
+
+    def __init__(
+        self,
+        post: Post,
+        credentials: Callable[[], Credentials],
+        region: str,
+        endpoint: str | None = None,
+        timeout: float = 5.0,
+        *,
+        post_once: Post | None = None,
+    ) -> None:
+        self._post = post
+        self._post_once = post_once or post
+        self._credentials = credentials
+        self._region = region
+        self._endpoint = endpoint.rstrip("/") if endpoint else None
+        self._timeout = timeout
+
+    def invoke(self, function: str, payload: bytes) -> tuple[bytes, bool]:
+        """Invoke a function and wait: its result, and whether that is an error report."""
+        path = f"/2015-03-31/functions/{quote(function, safe='')}/invocations"
+        status, headers, body = self._call("lambda", path, {"content-type": "application/json"}, payload)
+        if status != 200:
+            raise _error("lambda:Invoke", status, body)
+        return body, "x-amz-function-error" in headers
+
+    def put_events(self, entries: list[dict[str, str]], timeout: float) -> list[dict[str, Any]]:
+        """PutEvents: the result of each entry, in order: either its `EventId`, or its `ErrorCode`."""
+        answer = self._json("events", "AWSEvents.PutEvents", {"Entries": entries}, timeout)
+        results = [object_of(each) for each in array_of(answer.get("Entries"))]
+        failed = sum(_is_name(each.get("ErrorCode")) for each in results)
+        told = all(_is_name(each.get("ErrorCode") or each.get("EventId")) for each in results)
+        if len(results) != len(entries) or not told or failed != answer.get("FailedEntryCount", failed):
+            raise _odd("AWSEvents.PutEvents")
+        return results
+
+    def update_item(self, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
+        """UpdateItem of DynamoDB: whether its condition held, and the item where the arguments ask for it."""
+        held, answer = self._dynamodb("UpdateItem", arguments, timeout)
+        if held and arguments.get("ReturnValues") == "ALL_NEW" and "Attributes" not in answer:
+            raise _odd("dynamodb:UpdateItem")
+        return held, _item("dynamodb:UpdateItem", answer, "Attributes" if held else "Item")
+
+    def put_item(self, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
+        """PutItem of DynamoDB: whether its condition held, and else the item, where the arguments ask for it."""
+        held, answer = self._dynamodb("PutItem", arguments, timeout)
+        return held, None if held else _item("dynamodb:PutItem", answer, "Item")
+
+    def delete_item(self, arguments: Mapping[str, Any], timeout: float) -> bool:
+        """DeleteItem of DynamoDB: whether its condition held."""
+        return self._dynamodb("DeleteItem", arguments, timeout)[0]
+
+    def get_item(self, arguments: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        """GetItem of DynamoDB: the item, empty when there is none."""
+        return _item("dynamodb:GetItem", self._dynamodb("GetItem", arguments, timeout)[1], "Item") or {}
+
+    def _dynamodb(self, operation: str, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, Mapping[str, Any]]:
+        """Whether the call's condition held, and what it was answered."""
+        headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"DynamoDB_20120810.{operation}"}
+        status, _, body = self._call("dynamodb", "/", headers, json.dumps({**arguments, **PROOF}).encode(), timeout)
+        answer = object_of(loads_or_none(body))
+        if status == 200 and is_proven(answer):
+            return True, answer
+        error = _error(f"dynamodb:{operation}", status, body)
+        if status != 400 or error.code != "ConditionalCheckFailedException":
+            raise error
+        return False, answer
+
+    def get_secret(self, secret_id: str, timeout: float | None = None) -> str:
+        """The text of a Secrets Manager secret."""
+        call = "secretsmanager.GetSecretValue"
+        answer = self._json("secretsmanager", call, {"SecretId": secret_id}, timeout)
+        if "SecretString" not in answer and "SecretBinary" in answer:
+            raise AwsError(call, SECRET_IS_BINARY)
+        return _text(call, answer.get("SecretString"))
+
+    def get_parameter(self, name: str, timeout: float | None = None) -> str:
+        """The value of an SSM parameter, decrypted."""
+        answer = self._json("ssm", "AmazonSSM.GetParameter", {"Name": name, "WithDecryption": True}, timeout)
+        return _text("AmazonSSM.GetParameter", object_of(answer.get("Parameter")).get("Value"))
+
+    def _json(
+        self, service: str, target: str, arguments: Mapping[str, Any], timeout: float | None = None
+    ) -> dict[str, Any]:
+        """The object that answers one call of the JSON protocol; an empty one where something else did."""
+        headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
+        status, _, body = self._call(service, "/", headers, json.dumps(arguments).encode(), timeout)
+        if status != 200:
+            raise _error(target, status, body)
+        return object_of(loads_or_none(body))
+
+    def _call(
+        self, service: str, path: str, headers: dict[str, str], body: bytes, timeout: float | None = None
+    ) -> Answered:
+        url = (self._endpoint or self._service_endpoint(service)) + path
+        signed = sign(self._credentials(), self._region, service, url, headers, body, time.time())
+        post = self._post_once if service == "events" else self._post
+        try:
+            return post(url, signed, body, timeout or self._timeout)
+        except ConnectionFailedError as error:
+            raise AwsError(service, NO_ANSWER if error.was_sent else UNREACHABLE, str(error)) from error
+
+    def _service_endpoint(self, service: str) -> str:
+        suffix = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"
+        return f"https://{service}.{self._region}.{suffix}"
+
+
+def _error(call: str, status: int, body: bytes) -> AwsError:
+    """What an answer that is no success says: the error type in it (`…#ResourceNotFoundException`), else its status."""
+    if status < 400:
+        return _odd(call)
+    answer = object_of(loads_or_none(body))
+    code = answer.get("__type") or answer.get("Type")
+    return AwsError(call, code.rpartition("#")[2] if _is_name(code) else f"HTTP {status}", status=status)
+
+
+def _odd(call: str) -> AwsError:
+    return AwsError(call, NO_ANSWER, "an answer of another shape")
+
+
+def _item(call: str, answer: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """The item of an answer, if it has one. Raises AwsError."""
+    if name not in answer:
+        return None
+    if not is_item(answer[name]):
+        raise _odd(call)
+    return answer[name]
+
+
+def _text(call: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _odd(call)
+    return value
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME
+
+
+class ContainerCredentials:
+    """Credentials from the address that Lambda gives SnapStart sandboxes, renewed five minutes before they expire.
+
+    While they cannot be renewed, those that are still good are used.
+    """
+
+    _MARGIN = 300.0
+    _PAUSE = 10.0
+    """Seconds between two tries to renew what is still good."""
+
+    def __init__(self, get: Callable[[str, Mapping[str, str], float], Answered], url: str, token: str) -> None:
+        self._get = get
+        self._url = url
+        self._token = token
+        self._current: tuple[Credentials, float] | None = None
+        self._next_try = 0.0
+
+    def __call__(self) -> Credentials:
+        """The current credentials. Raises AwsError."""
+        now = time.time()
+        current = self._current
+        if current and (now < current[1] - self._MARGIN or now < self._next_try < current[1]):
+            return current[0]
+        try:
+            current = self._current = self._renewed()
+        except AwsError:
+            if not current or now >= current[1]:
+                raise
+            self._next_try = now + self._PAUSE
+        return current[0]
+
+    def _renewed(self) -> tuple[Credentials, float]:
+        """New ones, and when they expire (Unix seconds)."""
+        try:
+            status, _, body = self._get(self._url, {"authorization": self._token}, 2.0)
+        except ConnectionFailedError as error:
+            raise AwsError("credentials", UNREACHABLE, str(error)) from error
+        if status != 200:
+            raise AwsError("credentials", f"HTTP {status}")
+        answer = object_of(loads_or_none(body))
+        access_key, secret_key, expiration = (
+            answer.get(name) for name in ("AccessKeyId", "SecretAccessKey", "Expiration")
+        )
+        token = answer.get("Token")
+        try:
+            if _is_header(access_key) and _is_header(secret_key) and (token is None or _is_header(token)):
+                return Credentials(access_key, secret_key, token), datetime.fromisoformat(str(expiration)).timestamp()
+        except (ValueError, OverflowError):
+            pass
+        raise AwsError("credentials", UNREACHABLE, "an answer without credentials")
+
+
+def _is_header(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and value != "" and value.isascii() and value.isprintable()

@@ -1,0 +1,101 @@
+"""`ResponseCaptured`: an answer that is to be kept, packed small. Pure.
+
+An event has room for so much; a larger body goes by an object whose name the event holds. Its one rule: whoever stores
+answers stores every one of these (`openai_proxy.events.captured`).
+"""
+
+import base64
+import hashlib
+import zlib
+from typing import Any
+
+from openai_proxy.events.captured import LARGEST_BODY, is_client_id, is_content_type, is_scope_of, model_name
+from openai_proxy.events.envelope import Event, rfc3339
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.usage import Usage
+
+from proxy.cache.capture import Capture
+from proxy.cache.fill import Flight
+from proxy.inference import Inference
+from proxy.json_shapes import text_of
+from proxy.records.terminal_event import LONGEST_NAME
+
+LARGEST_IN_EVENT = 140 * 1024
+"""Bytes, packed: in base64, with all else, less than 200 kB. One call of PutEvents has room for that and for others."""
+_LEVEL = 1
+"""Of compression: 1 MiB in 5 ms. Level 6 takes three times as long to save another sixteenth (`docs/benchmarks.md`)."""
+
+
+def captured_event(
+    flight: Flight, inference: Inference, now: float, *, has_bucket: bool
+) -> tuple[Event | None, bytes | None]:
+    """The event, and the packed body that has to be put where the event says; None for what has no place.
+
+    `now` is in Unix seconds.
+    """
+    capture = flight.capture
+    if not _is_storable(flight, inference):
+        return None, None
+    packed, encoding, digest = _packed(capture)
+    event_id, client_id = new_ulid(now), inference.key.client_id if inference.key else ""
+    in_event = len(packed) <= LARGEST_IN_EVENT
+    if not in_event and not has_bucket:
+        return None, None
+    where = {"body": base64.b64encode(packed).decode()} if in_event else {"object": f"captured/{client_id}/{event_id}"}
+    data: dict[str, Any] = {
+        "cache_key": flight.keys.key,
+        "digest": flight.keys.digest,
+        "scope": flight.policy.scope,
+        "server": {"name": inference.server},
+        "request": {
+            "path": text_of(inference.target.path, LONGEST_NAME) or "" if inference.target else "",
+            "model": model_name(inference.body.model if inference.body else None),
+            "stream": flight.is_stream,
+        },
+        "response": _response_of(flight, inference, encoding, digest) | where,
+        "usage": inference.usage.to_event(),
+        "created_at": int(now),
+        "expires_at": int(now) + flight.policy.ttl,
+    }
+    if flight.namespace:
+        data["namespace"] = flight.namespace
+    timestamp = rfc3339(now)
+    event = Event("ResponseCaptured", event_id, timestamp, inference.request_id, client_id, data)
+    return event, None if in_event else packed
+
+
+def _is_storable(flight: Flight, inference: Inference) -> bool:
+    """Whether all that the event will say may be stored. Names of models are made so that they may."""
+    client_id, size = inference.key.client_id if inference.key else "", flight.capture.size
+    try:
+        Usage.from_event(inference.usage.to_event())
+    except ValueError:
+        return False
+    is_whose = is_client_id(client_id) and is_scope_of(flight.policy.scope, client_id)
+    is_what = is_content_type(flight.content_type, is_stream=flight.is_stream) and 0 < size <= LARGEST_BODY
+    return is_whose and is_what and bool(inference.server)
+
+
+def _response_of(flight: Flight, inference: Inference, encoding: str, digest: str) -> dict[str, Any]:
+    """The answer without its body."""
+    response: dict[str, Any] = {
+        "status_code": 200,
+        "content_type": flight.content_type,
+        "model": model_name(inference.meter.model if inference.meter else None),
+        "encoding": encoding,
+        "body_size": flight.capture.size,
+        "body_sha256": digest,
+    }
+    return response | {"timing": flight.capture.timing} if flight.is_stream else response
+
+
+def _packed(capture: Capture) -> tuple[bytes, str, str]:
+    """The body compressed, unless that makes it no smaller; how; and the SHA-256 of the body itself."""
+    digest, packer, packed = hashlib.sha256(), zlib.compressobj(_LEVEL), bytearray()
+    for piece in capture.pieces:
+        digest.update(piece)
+        packed += packer.compress(piece)
+    packed += packer.flush()
+    if len(packed) >= capture.size:
+        return b"".join(capture.pieces), "identity", digest.hexdigest()
+    return bytes(packed), "zlib", digest.hexdigest()

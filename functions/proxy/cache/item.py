@@ -1,0 +1,218 @@
+"""An item of the response cache as an answer, or the reason why it is none. Pure.
+
+Its one rule: an item is not believed. It answers only the request whose digest it has, and only with the very bytes
+that were kept: what is damaged, misplaced or cut short is a miss. Every attribute is read by a reader that knows its
+one type and its bounds, so a `Label` that exists can be served: nothing of it has to be checked again.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+from openai_proxy.events.ulid import ulid_time
+from openai_proxy.usage import Usage
+
+LARGEST = 32 * 1024 * 1024
+"""Bytes. No body is unpacked beyond that, whatever its item says."""
+
+MOST_MARKS = 256
+LONGEST_PACE = 900_000
+"""Milliseconds: as long as Lambda lets a function run. No stream took longer."""
+
+_CLOCKS_APART = 300
+"""Seconds by which the clock of the sandbox that kept an answer may be ahead of this one's."""
+_OBJECT = re.compile(r"captured/[A-Za-z0-9_.-]{1,64}/[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_COST = re.compile(r"[0-9]{1,15}(\.[0-9]{1,48})?")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_WHOLE = re.compile(r"[0-9]{1,15}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CONTENT_TYPE = re.compile(r"(text/event-stream|application/json)[ \t]*(;[\t\x20-\x7e]{0,200})?", re.IGNORECASE)
+_MEDIA_TYPES = {True: "text/event-stream", False: "application/json"}
+_DAMAGES = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What reading an item of any shape may come to."""
+
+
+class Unusable(Exception):  # noqa: N818 - no error: a miss
+    """An item does not answer the request. `reason` is one word; `is_damaged` when nobody could use it.
+
+    `may_be_renewed` when its time is over for everybody: then whoever asks first fetches a new one for all.
+    """
+
+    def __init__(self, reason: str, *, is_damaged: bool = False, may_be_renewed: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.is_damaged = is_damaged
+        self.may_be_renewed = may_be_renewed
+
+
+class Label(NamedTuple):
+    """All of an item but its body. `age` is in seconds; `packed` is None where `object` names what holds it on S3."""
+
+    is_stream: bool
+    content_type: str
+    is_compressed: bool
+    packed: bytes | None
+    object: str
+    size: int
+    sha256: str
+    usage: Usage
+    age: int
+    saved: str | None
+    timing: tuple[tuple[int, int], ...]
+
+
+class Stored(NamedTuple):
+    """An answer to give. `timing` is as `capture` notes it; empty where the body was converted."""
+
+    is_stream: bool
+    content_type: str
+    body: bytes
+    usage: Usage
+    age: int
+    saved: str | None
+    timing: tuple[tuple[int, int], ...] = ()
+
+
+def label_of(item: Mapping[str, Any], digest: str, now: float, ttl: int, max_age: float) -> Label:
+    """Read an item in DynamoDB's JSON. Raises Unusable.
+
+    It is `expired` when its time is over, or when it is older than `ttl` seconds, which is the policy of who asks. It
+    is `too_old` when it is older than `max_age`, which is their wish.
+    """
+    try:
+        if _text(item["digest"]) != digest:
+            raise Unusable("digest", is_damaged=True)
+        if _whole(item["expires_at"]) <= now:
+            raise Unusable("expired", may_be_renewed=True)
+        label = _label(item, now)
+    except _DAMAGES as error:
+        raise Unusable("unreadable", is_damaged=True) from error
+    if label.age > ttl:
+        raise Unusable("expired")
+    if label.age > max_age:
+        raise Unusable("too_old")
+    return label
+
+
+def _label(item: Mapping[str, Any], now: float) -> Label:
+    is_stream, content_type = _flag(item["stream"]), _fit(_CONTENT_TYPE, item["content_type"])
+    size, encoding, created_at = _whole(item["body_size"]), _text(item["encoding"]), _whole(item["created_at"])
+    if _whole(item["status_code"]) != 200 or content_type.partition(";")[0].strip().lower() != _MEDIA_TYPES[is_stream]:
+        raise ValueError("not an answer that is kept")
+    if encoding not in ("identity", "zlib") or not 0 < size <= LARGEST:
+        raise ValueError("not a body that is kept")
+    made_at = ulid_time(_text(item["event_id"])).timestamp()
+    if max(created_at, made_at) > now + _CLOCKS_APART:
+        raise ValueError("from the future")
+    if ("body" in item) == ("object" in item):
+        raise ValueError("either body or object")
+    return Label(
+        is_stream=is_stream,
+        content_type=content_type,
+        is_compressed=encoding == "zlib",
+        packed=base64.b64decode(_only("B", item["body"]), validate=True) if "body" in item else None,
+        object=_fit(_OBJECT, item["object"]) if "object" in item else "",
+        size=size,
+        sha256=_fit(_SHA256, item["body_sha256"]),
+        usage=Usage.from_event(_plain(item["usage"])),
+        age=max(0, int(now) - created_at),
+        saved=_saved(item),
+        timing=_timing(item["timing"], size) if "timing" in item else (),
+    )
+
+
+def stored_of(label: Label, packed: bytes) -> Stored:
+    """The answer whose body is in `packed`. Raises Unusable unless it is the very one that was kept."""
+    body = _unpacked(packed, label.size) if label.is_compressed else packed
+    if len(body) != label.size:
+        raise Unusable("size", is_damaged=True)
+    if hashlib.sha256(body).hexdigest() != label.sha256:
+        raise Unusable("sha256", is_damaged=True)
+    return Stored(label.is_stream, label.content_type, body, label.usage, label.age, label.saved, label.timing)
+
+
+def _unpacked(packed: bytes, size: int) -> bytes:
+    """`packed` without its compression: one byte too many at most."""
+    try:
+        return zlib.decompressobj().decompress(packed, size + 1)
+    except zlib.error as error:
+        raise Unusable("unreadable", is_damaged=True) from error
+
+
+def _saved(item: Mapping[str, Any]) -> str | None:
+    if "cost" not in item and "currency" not in item:
+        return None
+    return f"{_fit(_COST, item['cost'])} {_fit(_CURRENCY, item['currency'])}"
+
+
+def _timing(attribute: Any, size: int) -> tuple[tuple[int, int], ...]:
+    """Marks that begin with the first byte and go forward, each within the body and within the time of a function."""
+    read = json.loads(_text(attribute))
+    if not isinstance(read, list) or not 0 < len(marks := cast("list[Any]", read)) <= MOST_MARKS:
+        raise ValueError("no marks, or too many")
+    begins = [_exactly_int(begin) for begin, _ in marks]
+    passed = [_exactly_int(each) for _, each in marks]
+    if (begins[0], passed[0]) != (0, 0) or begins != sorted(begins) or passed != sorted(passed):
+        raise ValueError("marks out of order")
+    if begins[-1] >= size or passed[-1] > LONGEST_PACE:
+        raise ValueError("marks out of bounds")
+    return tuple(zip(begins, passed, strict=True))
+
+
+def _exactly_int(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("no whole number")
+    return value
+
+
+def _only(kind: str, attribute: Any) -> Any:
+    """The value of an attribute of this type and no other."""
+    [(found, value)] = attribute.items()
+    if found != kind:
+        raise TypeError(f"no attribute of type {kind}")
+    return value
+
+
+def _text(attribute: Any) -> str:
+    value = _only("S", attribute)
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _flag(attribute: Any) -> bool:
+    value = _only("BOOL", attribute)
+    if not isinstance(value, bool):
+        raise TypeError("neither true nor false")
+    return value
+
+
+def _whole(attribute: Any) -> int:
+    """A whole number of up to 15 digits, which is not negative."""
+    value = _only("N", attribute)
+    if not _WHOLE.fullmatch(value):
+        raise ValueError("no whole number")
+    return int(value)
+
+
+def _fit(form: re.Pattern[str], attribute: Any) -> str:
+    value = _text(attribute)
+    if not form.fullmatch(value):
+        raise ValueError("not in its form")
+    return value
+
+
+def _plain(attribute: Any) -> Any:
+    """A value of DynamoDB's JSON as a plain one: an object, a number, a text, or None."""
+    [(kind, value)] = attribute.items()
+    if kind == "M":
+        return {name: _plain(each) for name, each in value.items()}
+    if kind == "N":
+        return int(value) if _WHOLE.fullmatch(value) else float(value)
+    if kind == "NULL":
+        return None
+    return _text(attribute)

@@ -1,0 +1,149 @@
+"""Of requests for the same answer at the same time one fetches it, and the others wait for it.
+
+Its one rule: nobody waits for nothing. A lease is given back when nothing comes of it, it is as good as given back when
+the answer is published, and it never outlives its owner's own deadline. Those who wait look a few times only: the
+longer such an answer usually takes, or the longer this one has taken, the longer are the pauses between two looks.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from openai_proxy.events.captured import LONGEST_MODEL
+from openai_proxy.events.envelope import Event
+
+from proxy.aws.client import AwsError
+from proxy.cache.fill import Flight
+from proxy.cache.table import CacheTable, Lease
+from proxy.log import log
+
+SHORTEST_LIFE = 2
+"""Seconds. An answer that may be no older is over about when it is stored: nobody waits for it."""
+
+_STORED_WITHIN = 2.0
+"""Seconds from the publishing of an answer until it is in the table, nearly always."""
+_STORED_AFTER = 0.5
+"""Seconds that the same takes at least, nearly always: to look any sooner makes nobody faster."""
+_LEASE_SECONDS = 30.0
+_MOST_LEADERS = 2
+"""When nothing came of two, the answer is none that is kept: one after another would take too long."""
+_SHORTEST_PAUSE = 0.5
+_LONG_PAUSE = 5.0
+_TICK = 0.001
+"""Seconds. Leases are written to the millisecond."""
+_MOST_KINDS = 64
+_WEIGHT = 1 / 3
+"""Of the last answer in the usual time of its kind."""
+
+Seen = Literal["stored", "over", "in_vain"]
+"""The answer is in the table; nobody has the lease any more; or the wait was as long as it may be."""
+_Kind = tuple[str, str, str, bool]
+
+
+def pause_after(passed: float, usual: float) -> float:
+    """Seconds until who waits looks again. The answer has been under way for `passed` seconds.
+
+    `usual` is how many seconds such an answer usually takes, 0.0 when that is not known. It is looked for at a half,
+    three quarters and the whole of that. Later, the pause is as long as it is late by then, but beyond some seconds no
+    longer than a quarter of all that it has taken.
+    """
+    if passed < usual:
+        return max(_SHORTEST_PAUSE, usual / 2 - passed, min(usual / 4, usual - passed))
+    return max(_SHORTEST_PAUSE, usual / 8, min(passed - usual, max(_LONG_PAUSE, passed / 4)))
+
+
+class Leases:
+    """Leases for answers that are being fetched. Calls raise AwsError, but for those that end a lease."""
+
+    def __init__(self, table: CacheTable, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._table = table
+        self._clock = clock
+        self._sleep = sleep
+        self._usual = dict[_Kind, float]()
+
+    def take(self, flight: Flight, owner: str, wait: float, deadline: float) -> Lease | None:
+        """Become the one who fetches the answer, if nobody is; else the lease of that one.
+
+        Others wait for up to `wait` seconds.
+        """
+        now = self._clock()
+        seconds = max(1.0, min(max(_LEASE_SECONDS, wait), deadline - now))
+        flight.leads, flight.since = True, now  # until the table denies it: its yes may be lost
+        lease = Lease(owner, now + seconds, now, self._usual.get(_kind_of(flight), 0.0))
+        held = self._table.take_lease(flight.lease, lease, now)
+        flight.leads = held is None
+        return held
+
+    def wait(self, flight: Flight, lease: Lease, until: float, leaders: set[str]) -> Seen:
+        """Wait for the owner of `lease`, or who follows on them, until `until` (Unix seconds) at the most.
+
+        `leaders` remembers whom the request has waited for.
+        """
+        came = self._clock()
+        while True:
+            now = self._clock()
+            leaders.add(lease.owner)
+            if len(leaders - {""}) > _MOST_LEADERS:
+                return "in_vain"
+            if lease.event_id:
+                return self._wait_for_write(flight, lease, until)
+            if now >= until:
+                return "in_vain"
+            usual = lease.usual or self._usual.get(_kind_of(flight), 0.0)
+            pause = pause_after(now - (lease.since or came), usual)
+            self._sleep(max(0.0, min(pause, until - now, lease.until + _TICK - now)))  # a call takes time, too
+            found = self._table.lease_of(flight.lease, self._clock())
+            if found is None:
+                return "over"
+            lease = found
+
+    def _wait_for_write(self, flight: Flight, lease: Lease, until: float) -> Seen:
+        """Wait for an answer that has been published. Of the item no more is read than which answer it is."""
+        published = lease.until - _STORED_WITHIN
+        if lease.since:
+            self._learn(flight, published - lease.since)
+        pause, growing = published + _STORED_AFTER - self._clock(), _STORED_AFTER / 2
+        while True:
+            left = min(until, lease.until) - self._clock()
+            if pause > 0 and left > 0:
+                self._sleep(min(pause, left))
+            if self._table.event_id_of(flight.keys.key) >= lease.event_id:
+                return "stored"
+            if left <= max(pause, 0):
+                return "over" if lease.until <= until else "in_vain"
+            pause, growing = growing, growing * 2
+
+    def published(self, flight: Flight, owner: str, event: Event) -> None:
+        """The answer is on its way: who waits looks for it a moment longer, and then the lease is over."""
+        now = self._clock()
+        self._learn(flight, now - flight.since)
+        until = min(now + _STORED_WITHIN, event.data["expires_at"])
+        try:
+            self._table.stored_soon(flight.lease, Lease(owner, until, flight.since, event_id=event.id))
+        except AwsError as error:
+            _not_given_back(error)
+
+    def give_back(self, flight: Flight, owner: str) -> None:
+        """Nothing comes of it: the next may try."""
+        try:
+            self._table.give_back(flight.lease, owner)
+        except AwsError as error:
+            _not_given_back(error)
+
+    def _learn(self, flight: Flight, seconds: float) -> None:
+        """Remember how long an answer took. Of many kinds those that came first are forgotten first."""
+        kind, seconds = _kind_of(flight), max(0.0, seconds)
+        if kind not in self._usual and len(self._usual) >= _MOST_KINDS:
+            del self._usual[next(iter(self._usual))]
+        known = self._usual.get(kind, seconds)
+        self._usual[kind] = known + (seconds - known) * _WEIGHT
+
+
+def _kind_of(flight: Flight) -> _Kind:
+    """Answers of one kind take about as long as each other."""
+    model = flight.fields.get("model")
+    name = model[:LONGEST_MODEL] if isinstance(model, str) else ""
+    return flight.server, flight.path, name, flight.is_stream
+
+
+def _not_given_back(error: AwsError) -> None:
+    log("WARN", "A lease was not given back: it will end", reason=str(error))

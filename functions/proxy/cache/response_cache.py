@@ -1,0 +1,281 @@
+"""The response cache of one sandbox: an answer for a request, or leave to fetch it and keep it.
+
+    policy ─▶ key ─▶ item ─▶ answer                                            HIT
+                       └─▶ lease taken ─▶ the server ─▶ ResponseCaptured       MISS
+                       └─▶ somebody has it ─▶ a bounded wait ─▶ HIT or MISS
+                       └─▶ another one's would not do ─▶ the server            MISS
+
+Its one rule: it never fails a request, and never holds one up beyond a small bound. A table or a bucket that does not
+answer is not asked again for a moment; only what another request may bring is waited for; and whoever waited long
+enough goes alone. Loaded by the first request that has a policy.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from openai_proxy.events.captured import lease_name
+from openai_proxy.events.envelope import Event
+
+from proxy.aws.client import AwsError
+from proxy.cache.capture import Capture
+from proxy.cache.captured_event import captured_event
+from proxy.cache.conversion import DOCUMENT, STREAM, converted, is_possible
+from proxy.cache.fill import Flight
+from proxy.cache.item import Stored, Unusable, label_of, stored_of
+from proxy.cache.key import SentRequest, Sharing, UnclearBodyError, keys_of
+from proxy.cache.leases import SHORTEST_LIFE, Leases
+from proxy.cache.policy import Wish, policy_of, refusal, wish_of
+from proxy.cache.replay import Replay
+from proxy.cache.table import CacheTable, Lease
+from proxy.cache_use import CacheUse
+from proxy.inference import Inference
+from proxy.log import log
+from proxy.request.body import RequestBody
+from proxy.request.key_context import ClientKey
+from proxy.request.parse import InferenceRequest, Target, url_of
+from proxy.request.routing import Candidate
+
+_OUT_SECONDS = 5.0
+"""How long a table or a bucket that failed is not asked."""
+_SHARE_OF_TIME = 0.5
+"""Of the time that is left to a request: as much as it may wait for somebody else's answer."""
+_PUT_SECONDS = 2.0
+_NO_FAULT_OF_THE_BUCKET = frozenset({"NoSuchKey", "AccessDenied", "TooLarge"})
+"""Of one object: S3 denies access to what is not there, because the proxy may not list the bucket."""
+
+
+class Objects(Protocol):
+    """Where bodies are that no item has room for: a bucket."""
+
+    def get(self, key: str, timeout: float, largest: int) -> bytes: ...
+    def put(self, key: str, body: bytes, timeout: float) -> None: ...
+
+
+class Settings(NamedTuple):
+    """`largest` answer in bytes that is kept; seconds to `wait` for an answer that somebody else fetches; 0: never.
+
+    `patience` is how long, in seconds, reading an object may take; `first_byte` how long a server may take to begin,
+    where it has no such time of its own: nobody is waited for any longer.
+    """
+
+    largest: int = 4 * 1024 * 1024
+    wait: float = 5.0
+    patience: float = 0.5
+    first_byte: float = 300.0
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], patience: float = patience) -> "Settings":
+        """What the environment says, which is handed in."""
+        default = cls()
+        largest = int(environ.get("CACHE_LARGEST_ANSWER") or default.largest)
+        wait = float(environ.get("CACHE_WAIT_SECONDS") or default.wait)
+        first_byte = float(environ.get("UPSTREAM_FIRST_BYTE_SECONDS") or default.first_byte)
+        return cls(largest, wait, patience, first_byte)
+
+
+class _Miss(NamedTuple):
+    """Why there is no answer. `may_come`: another request may be fetching one that will do."""
+
+    reason: str
+    may_come: bool = False
+
+
+class ResponseCache:
+    """Finds answers, and says what is to be kept. `objects` is None where there is no bucket."""
+
+    def __init__(
+        self,
+        table: CacheTable,
+        objects: Objects | None,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._table = table
+        self._objects = objects
+        self._settings = settings
+        self._clock = clock
+        self._sleep = sleep
+        self._leases = Leases(table, clock, sleep)
+        self._out_until = 0.0
+        self._bucket_out_until = 0.0
+
+    def find(
+        self,
+        request: InferenceRequest,
+        asked: RequestBody,
+        candidate: Candidate,
+        key: ClientKey,
+        inference: Inference,
+        deadline: float,
+    ) -> Replay | None:
+        """The answer to `request`, if it is there; `inference` learns why not, and what is to be done about it."""
+        target, policy = inference.target, policy_of(key, candidate.server)
+        if policy is None or target is None:
+            return None
+        model = candidate.replacement or asked.model or candidate.server.model
+        reason = refusal(request, target, asked.fields, model, policy)
+        if reason or self._clock() < self._out_until:
+            inference.cache = CacheUse("BYPASS", reason or "table_error")
+            return None
+        wish = wish_of(request, policy.ttl)
+        try:
+            keys = keys_of(
+                Sharing(policy.sharers, wish.namespace, candidate.server.name, policy.ignored),
+                _sent(request, target, asked, candidate),
+            )
+        except UnclearBodyError:
+            inference.cache = CacheUse("BYPASS", "unclear")
+            return None
+        is_stream = asked.fields.get("stream") is True
+        capture = Capture(self._settings.largest)
+        server = candidate.server
+        flight = Flight(keys, policy, target.path, server.name, asked.fields, is_stream, capture, wish.namespace)
+        flight.lease = _lease_name(flight)
+        patience = min(self._settings.wait, server.timeouts.first_byte or self._settings.first_byte)
+        try:
+            stored = self._look(flight, wish, inference, patience, deadline)
+            return Replay(stored, wish.original_pacing, deadline, self._sleep, self._clock) if stored else None
+        except AwsError as error:
+            self._out_until = self._clock() + _OUT_SECONDS
+            log("WARN", "The response cache does not answer", reason=str(error))
+            inference.cache = CacheUse("BYPASS", "table_error")
+            inference.flight = flight if flight.leads else None
+            return None
+
+    def _look(
+        self, flight: Flight, wish: Wish, inference: Inference, patience: float, deadline: float
+    ) -> Stored | None:
+        """The answer that is there, or comes while this waits for up to `patience` seconds."""
+        inference.flight = flight
+        if wish.is_refresh:
+            inference.cache = CacheUse("REFRESH", "no_cache")
+            return None
+        found, reason = self._read(flight, wish), None
+        may_come = isinstance(found, _Miss) and found.may_come and patience > 0 and not wish.only_if_cached
+        if may_come and (lease := self._leases.take(flight, inference.id, patience, deadline)):
+            found, reason = self._wait(lease, flight, wish, inference, patience, deadline), "waited"
+        if isinstance(found, _Miss):
+            inference.cache = CacheUse("MISS", found.reason)
+            return None
+        inference.cache = CacheUse("HIT", reason, found.age, found.saved, found.usage)
+        inference.flight = None
+        return found
+
+    def _read(self, flight: Flight, wish: Wish, *, is_consistent: bool = False) -> Stored | _Miss:
+        """The answer that is stored, in the form that is asked for; else why there is none."""
+        item = self._table.get(flight.keys.key, is_consistent=is_consistent)
+        is_worth_waiting = min(flight.policy.ttl, wish.max_age) >= SHORTEST_LIFE
+        if not item:
+            return _Miss("not_found", is_worth_waiting)
+        try:
+            label = label_of(item, flight.keys.digest, self._clock(), flight.policy.ttl, wish.max_age)
+            if label.is_stream != flight.is_stream and not is_possible(flight.path, to_stream=flight.is_stream):
+                return _Miss("form")
+            packed = label.packed if label.packed is not None else self._object(label.object)
+            stored = stored_of(label, packed)
+        except Unusable as unusable:
+            if unusable.is_damaged:
+                log("ERROR", "A cached answer was refused", reason=unusable.reason, cache_key=flight.keys.key)
+            return _Miss(unusable.reason, is_worth_waiting and unusable.may_be_renewed)
+        return stored if stored.is_stream == flight.is_stream else _in_form(stored, flight)
+
+    def _object(self, name: str) -> bytes:
+        if self._objects is None or self._clock() < self._bucket_out_until:
+            raise Unusable("object")
+        try:
+            return self._objects.get(name, self._settings.patience, self._settings.largest)
+        except AwsError as error:
+            if error.code not in _NO_FAULT_OF_THE_BUCKET:
+                self._bucket_out_until = self._clock() + _OUT_SECONDS
+            log("WARN", "The object of a cached answer cannot be read", reason=str(error))
+            raise Unusable("object") from error
+
+    def _wait(
+        self, lease: Lease, flight: Flight, wish: Wish, inference: Inference, patience: float, deadline: float
+    ) -> Stored | _Miss:
+        """The owner of `lease` fetches the answer: what comes of it, or `waited` in vain. It may be taken over."""
+        now = self._clock()
+        until = min(now + patience, now + _SHARE_OF_TIME * (deadline - now))
+        leaders = set[str]()
+        inference.wait()
+        try:
+            while (seen := self._leases.wait(flight, lease, until, leaders)) != "in_vain":
+                found = self._read(flight, wish, is_consistent=True)
+                if isinstance(found, Stored) or not found.may_come or seen == "stored":
+                    return found
+                held = self._leases.take(flight, inference.id, patience, deadline)
+                if held is None:
+                    return found
+                lease = held
+        finally:
+            inference.heard()
+        return _Miss("waited")
+
+    def captured(self, inference: Inference, deadline: float) -> list[Event]:
+        """The event with the answer that is to be kept, if it is one. Those who wait for it are told if it is not."""
+        flight = inference.flight
+        if flight is None:
+            return []
+        event = None
+        try:
+            if inference.cache.status != "BYPASS":
+                event = self._event(flight, inference, deadline)
+        finally:
+            if event is None and flight.leads:
+                self._leases.give_back(flight, inference.id)
+        return [event] if event else []
+
+    def published(self, inference: Inference, events: Sequence[Event]) -> None:
+        """These events of `captured` are on the bus: who waits for their answer finds it in a moment."""
+        flight = inference.flight
+        if flight is not None and flight.leads:
+            for event in events:
+                self._leases.published(flight, inference.id, event)
+
+    def _event(self, flight: Flight, inference: Inference, deadline: float) -> Event | None:
+        if flight.capture.is_too_large:
+            log("INFO", "An answer is too large for the response cache", id=inference.id, size=flight.capture.size)
+            return None
+        if inference.error:
+            return None
+        if flaw := flight.flaw(inference.status, inference.server, inference.meter):
+            log("INFO", "An answer is not kept in the response cache", id=inference.id, reason=flaw)
+            return None
+        now = self._clock()
+        event, packed = captured_event(flight, inference, now, has_bucket=self._objects is not None)
+        if event is None or packed is None:
+            return event
+        if self._objects is None or now < self._bucket_out_until:
+            return None
+        try:
+            timeout = max(0.05, min(_PUT_SECONDS, (deadline - now) / 2))
+            self._objects.put(event.data["response"]["object"], packed, timeout)
+        except AwsError as error:
+            self._bucket_out_until = self._clock() + _OUT_SECONDS
+            log("WARN", "An answer was not cached: its object was not put", reason=str(error))
+            return None
+        return event
+
+
+def _sent(request: InferenceRequest, target: Target, asked: RequestBody, candidate: Candidate) -> SentRequest:
+    """The request as the server will get it."""
+    server = candidate.server
+    content = asked.outgoing(server.model, candidate.replacement).content
+    return SentRequest(request.method, url_of(server.url, target, request), request.forwarded_headers, content)
+
+
+def _lease_name(flight: Flight) -> str:
+    """One for each form that has to be fetched by itself: what comes in another one would be waited for in vain."""
+    either_will_do = is_possible(flight.path, to_stream=True) and is_possible(flight.path, to_stream=False)
+    return lease_name(flight.keys.key, is_stream=None if either_will_do else flight.is_stream)
+
+
+def _in_form(stored: Stored, flight: Flight) -> Stored | _Miss:
+    """The answer in the other form, if it can be told exactly."""
+    body = converted(flight.path, stored.body, to_stream=flight.is_stream)
+    if body is None:
+        return _Miss("form")
+    content_type = STREAM if flight.is_stream else DOCUMENT
+    return stored._replace(body=body, is_stream=flight.is_stream, content_type=content_type, timing=())

@@ -1,0 +1,149 @@
+"""The table of the response cache: one read for an answer, and leases for those who fetch one.
+
+    free ─▶ held by who fetches the answer ─▶ the answer is published, and stored soon ─▶ free
+                       └─▶ nothing comes of it, or it ends ─▶ free
+
+Its one rule: short waits. Whoever asks has a request to serve, with the cache or without it. Calls raise AwsError.
+"""
+
+from typing import Any, NamedTuple
+
+from openai_proxy.events.captured import lease_key
+
+from proxy.aws.client import Aws
+from proxy.json_shapes import object_of
+from proxy.limits.item import Item
+
+_LONGEST_LEASE = 1000
+"""Seconds: longer than any function runs. A lease that lasts longer is damaged, and nobody's."""
+_FREE = (
+    "attribute_not_exists(cache_key) OR NOT attribute_type(lease_until, :number) "
+    "OR lease_until <= :now OR lease_until > :latest OR #owner = :owner"
+)
+"""Its owner's own lease is free too: a call that was answered too late may be sent twice."""
+
+
+class Lease(NamedTuple):
+    """A lease that `owner` has until `until` (Unix seconds).
+
+    `since` is when they took it, and `usual` how many seconds such an answer usually takes; 0.0 where that is not
+    known. `event_id` is that of the answer that they have fetched and that is stored soon; "" while they fetch it.
+    """
+
+    owner: str
+    until: float
+    since: float = 0.0
+    usual: float = 0.0
+    event_id: str = ""
+
+
+_UNTOLD = Lease("", float("inf"))
+"""Of somebody, but nothing was said of it."""
+
+
+class CacheTable:
+    """Reads answers, and takes leases; another function writes answers. `timeout` (seconds) is for each call."""
+
+    def __init__(self, aws: Aws, table: str, timeout: float = 0.15) -> None:
+        self._aws = aws
+        self._table = table
+        self._timeout = timeout
+
+    def get(self, key: str, *, is_consistent: bool = False) -> Item:
+        """The item of an answer; empty when there is none. A consistent read costs twice as much."""
+        arguments = {"TableName": self._table, "Key": {"cache_key": {"S": key}}, "ConsistentRead": is_consistent}
+        return self._aws.get_item(arguments, self._timeout)
+
+    def event_id_of(self, key: str) -> str:
+        """Which answer is there: the id of its event, without all else of it; "" when there is none."""
+        arguments = {
+            "TableName": self._table,
+            "Key": {"cache_key": {"S": key}},
+            "ProjectionExpression": "event_id",
+        }
+        return _text(self._aws.get_item(arguments, self._timeout), "event_id")
+
+    def take_lease(self, name: str, lease: Lease, now: float) -> Lease | None:
+        """Take a lease, if nobody has it: the leave to fetch an answer for all who want it. Else: whose it is."""
+        arguments = {
+            "TableName": self._table,
+            "Item": _lease_item(name, lease),
+            "ConditionExpression": _FREE,
+            "ExpressionAttributeNames": {"#owner": "owner"},
+            "ExpressionAttributeValues": {
+                ":now": _milliseconds(now),
+                ":latest": _milliseconds(now + _LONGEST_LEASE),
+                ":number": {"S": "N"},
+                ":owner": {"S": lease.owner},
+            },
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        is_taken, item = self._aws.put_item(arguments, self._timeout)
+        return None if is_taken else _lease_in(item or {}, now) or _UNTOLD
+
+    def lease_of(self, name: str, now: float) -> Lease | None:
+        """The lease that somebody has; nobody has one that cannot be read."""
+        arguments = {"TableName": self._table, "Key": _lease_key(name), "ConsistentRead": True}
+        return _lease_in(self._aws.get_item(arguments, self._timeout), now)
+
+    def stored_soon(self, name: str, lease: Lease) -> None:
+        """Say on a lease, if it is still its owner's, that the answer of its event is on its way into the table."""
+        arguments = {"TableName": self._table, "Item": _lease_item(name, lease), **_of_owner(lease.owner)}
+        self._aws.put_item(arguments, self._timeout)
+
+    def give_back(self, name: str, owner: str) -> None:
+        """End a lease, if it is still the owner's: nothing will come of it."""
+        self._aws.delete_item({"TableName": self._table, "Key": _lease_key(name), **_of_owner(owner)}, self._timeout)
+
+
+def _lease_key(name: str) -> dict[str, Any]:
+    return {"cache_key": {"S": lease_key(name)}}
+
+
+def _lease_item(name: str, lease: Lease) -> dict[str, Any]:
+    """Time to live deletes it, some time after it has ended."""
+    item = {
+        **_lease_key(name),
+        "owner": {"S": lease.owner},
+        "lease_until": _milliseconds(lease.until),
+        "expires_at": {"N": str(int(lease.until) + 1)},
+    }
+    if lease.since:
+        item |= {"since": _milliseconds(lease.since), "usual": _milliseconds(lease.usual)}
+    return item | {"stored_soon": {"S": lease.event_id}} if lease.event_id else item
+
+
+def _lease_in(item: Item, now: float) -> Lease | None:
+    """The lease that an item is; None when it is over, or none that can be read."""
+    until = _seconds(item, "lease_until")
+    if not now < until <= now + _LONGEST_LEASE:
+        return None
+    since, usual = _seconds(item, "since"), _seconds(item, "usual")
+    if not until - _LONGEST_LEASE <= since <= until or not 0 <= usual <= _LONGEST_LEASE:
+        since = usual = 0.0
+    return Lease(_text(item, "owner"), until, since, usual, _text(item, "stored_soon"))
+
+
+def _of_owner(owner: str) -> dict[str, Any]:
+    return {
+        "ConditionExpression": "#owner = :owner",
+        "ExpressionAttributeNames": {"#owner": "owner"},
+        "ExpressionAttributeValues": {":owner": {"S": owner}},
+    }
+
+
+def _milliseconds(moment: float) -> dict[str, str]:
+    return {"N": str(int(moment * 1000))}
+
+
+def _text(item: Item, name: str) -> str:
+    """A text of an item; "" for what is none."""
+    return text if isinstance(text := object_of(item.get(name)).get("S"), str) else ""
+
+
+def _seconds(item: Item, name: str) -> float:
+    """Milliseconds of an item as seconds; 0.0 for what is no whole number."""
+    try:
+        return int(item[name]["N"]) / 1000
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0.0

@@ -1,0 +1,91 @@
+"""The playground: a page to try the proxy in a browser, where its owner has switched it on. It holds no key.
+
+Its one rule: what is answered is a file of this package, found by its exact name; nothing of a request becomes a path.
+"""
+
+import gzip
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from proxy.endpoints.responder import Response
+from proxy.request.parse import InferenceRequest
+
+_FOLDER = Path(__file__).parent / "playground_files"
+_BELOW = "/playground/"
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify"
+)
+"""What a model writes cannot run, load or send anything, even if it got past the page's own cleaning."""
+
+_HEADERS = {
+    "cache-control": "no-cache",
+    "content-security-policy": _POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "referrer-policy": "no-referrer",
+    "vary": "accept-encoding",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+class _File(NamedTuple):
+    content_type: str
+    etag: str
+    packed: bytes
+    """In gzip: most of it is text that shrinks to a third."""
+
+
+class Playground:
+    """Serves the page at `/` and `/playground/`, and its files below that. Files are read when they are asked for."""
+
+    def __init__(self, folder: Path = _FOLDER) -> None:
+        self._folder = folder
+        self._paths: dict[str, Path] = {}
+        self._files: dict[Path, _File] = {}
+
+    def serve(self, request: InferenceRequest, response: Response) -> bool:
+        """Answer `request` when it asks for a file of the playground. False: it is for somebody else."""
+        if request.method not in ("GET", "HEAD"):
+            return False
+        self._paths = self._paths or self._found()
+        path = self._paths.get(request.path)
+        if path is None:
+            return False
+        file = self._files[path] = self._files.get(path) or _read(path)
+        takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
+        etag = f'"{file.etag}{"-gz" if takes_gzip else ""}"'
+        headers = {**_HEADERS, "etag": etag}
+        if etag in request.headers.get("if-none-match", ""):
+            response.start(304, headers)
+        else:
+            encoding = {"content-encoding": "gzip"} if takes_gzip else {}
+            response.start(200, {**headers, **encoding, "content-type": file.content_type})
+            if request.method == "GET":
+                response.write(file.packed if takes_gzip else gzip.decompress(file.packed))
+        response.end()
+        return True
+
+    def _found(self) -> dict[str, Path]:
+        """Every path that leads to a file."""
+        files = (file for file in self._folder.rglob("*") if file.suffix in _TYPES)
+        found = {_BELOW + file.relative_to(self._folder).as_posix(): file for file in files}
+        index = found.pop(_BELOW + "index.html")
+        return {**found, "/": index, _BELOW: index, _BELOW[:-1]: index}
+
+
+def _read(path: Path) -> _File:
+    content = path.read_bytes()
+    packed = gzip.compress(content, compresslevel=6, mtime=0)
+    return _File(_TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:20], packed)

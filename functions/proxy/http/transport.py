@@ -1,0 +1,239 @@
+"""Calls of upstream servers and of AWS over `http1`, whose errors end here."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from openai_proxy.server_options import Timers
+from openai_proxy.servers import Server
+
+from proxy.errors import UpstreamError
+from proxy.http.exchange import Exchange
+from proxy.http.pool import Pool
+from proxy.http.wire import BrokenError, ConnectError, Head, HttpError, SilenceError
+
+_LONGEST_SHORT = 16 * 1024 * 1024
+"""Bytes: an answer of AWS is no longer than 6 MB, a list of models much shorter."""
+
+
+class Timeouts(NamedTuple):
+    """Seconds to wait for a connection, for the answer's status, and between two pieces of its body.
+
+    The server has `first_byte` seconds to take the request, and again as many to answer it. A silence of `keep_alive`
+    seconds is told to whoever takes the answer; it is no fault yet. `total` bounds all of it.
+    """
+
+    connect: float = 5.0
+    first_byte: float = 300.0
+    idle: float = 120.0
+    keep_alive: float = 15.0
+    total: float = math.inf
+
+    def of(self, server: Server) -> Self:
+        """These, but for those that `server` has of its own."""
+        given = {name: own for name in Timers._fields if (own := getattr(server.timeouts, name)) is not None}
+        return self._replace(**given) if given else self
+
+
+Answered = tuple[int, Mapping[str, str], bytes]
+"""A short answer: status, headers, body."""
+
+Post = Callable[[str, Mapping[str, str], bytes, float], Answered]
+"""The shape of `HttpTransport.post`."""
+
+
+class ConnectionFailedError(Exception):
+    """An exchange that is no upstream call (AWS) failed on the wire. `was_sent`: the other side may have it."""
+
+    def __init__(self, message: str, *, was_sent: bool = True) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
+
+
+class Answer:
+    """One upstream answer whose body has not been read. Iterating gives the body's bytes as they arrive.
+
+    `on_silence` is called when the server has said nothing for `patience` seconds, and for each further while; it may
+    still say something.
+    """
+
+    def __init__(self, exchange: Exchange, head: Head, server: str, timeouts: Timeouts, deadline: float) -> None:
+        self._exchange = exchange
+        self._head = head
+        self._server = server
+        self._timeouts = timeouts
+        self.patience = min(timeouts.idle, timeouts.keep_alive)
+        self._latest = time.perf_counter() + deadline - time.time()
+        self._waited = 0.0
+        self._body: Iterator[bytes] | None = None
+        self.on_silence: Callable[[], None] = lambda: None
+        self.status = head.status
+        self.headers = head.headers
+
+    def __iter__(self) -> Iterator[bytes]:
+        body, self._body = self._body, None
+        return self._pieces() if body is None else body
+
+    def peek(self, most: int) -> bytes:
+        """The body up to the piece that makes it longer than `most` bytes; all of it comes again when iterated.
+
+        Raises UpstreamError, and so does the end of what comes again then.
+        """
+        body, held = iter(self), bytearray()
+        try:
+            for piece in body:
+                held += piece
+                if len(held) > most:
+                    break
+        except UpstreamError as error:
+            body = _raising(error)
+            raise
+        finally:
+            self._body = itertools.chain([bytes(held)] if held else [], body)
+        return bytes(held)
+
+    def _pieces(self) -> Iterator[bytes]:
+        try:
+            yield from self._exchange.connection.body(self._head, self._exchange.method, self._receive)
+        except HttpError as error:
+            raise _upstream_error(self._server, error, late=time.perf_counter() >= self._latest) from error
+
+    def waited(self) -> float:
+        """Seconds for which the body was waited for, since this was asked the last time."""
+        waited, self._waited = self._waited, 0.0
+        return waited
+
+    def _receive(self) -> bytes:
+        """The next piece. Raises SilenceError."""
+        connection, patience = self._exchange.connection, self.patience
+        began = time.perf_counter()
+        try:
+            if began + patience >= self._latest:
+                return self._receive_late(0.0)
+            connection.limit(patience)
+            try:
+                return connection.receive()
+            except SilenceError:
+                return self._receive_late(patience)
+        finally:
+            self._waited += time.perf_counter() - began
+
+    def _receive_late(self, silent: float) -> bytes:
+        """The next piece, from a server that was `silent` for a while; every `keep_alive` seconds of it are told."""
+        connection, timeouts = self._exchange.connection, self._timeouts
+        while True:
+            left = min(self._latest - time.perf_counter(), timeouts.idle - silent)
+            if left <= 0:
+                raise SilenceError("nothing came")
+            if silent:
+                self.on_silence()
+            wait = min(left, timeouts.keep_alive)
+            connection.limit(wait)
+            try:
+                return connection.receive()
+            except SilenceError:
+                silent += wait
+
+    def close(self) -> None:
+        """Keep the connection when the body was read to its end, else end it."""
+        self._exchange.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
+        self.close()
+
+
+class HttpTransport:
+    """Keep-alive connections to everything the proxy calls. Not thread-safe: a sandbox has one request at a time."""
+
+    def __init__(self, timeouts: Timeouts, pool: Pool | None = None) -> None:
+        self._timeouts = timeouts
+        self._pool = pool or Pool()
+
+    def sibling(self) -> Self:
+        """Another one, with connections of its own: for another thread."""
+        return type(self)(self._timeouts, Pool(self._pool.tls))
+
+    def stream(
+        self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
+    ) -> Answer:
+        """Send a request and wait for the answer's status, not for its body. `deadline` is in Unix seconds.
+
+        Raises UpstreamError: unreachable, no status in time, or not HTTP.
+        """
+        timeouts = self._timeouts.of(server)
+        now = time.time()
+        deadline = min(deadline, now + timeouts.total)
+        exchange = Exchange(self._pool, method, url, headers, body, repeats=server.retries > 0)
+        try:
+            head = exchange.run(timeouts.connect, timeouts.first_byte, time.monotonic() + deadline - now)
+        except HttpError as error:
+            raise _upstream_error(server.name, error, late=time.time() >= deadline) from error
+        return Answer(exchange, head, server.name, timeouts, deadline)
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
+        """One POST with a short answer. `timeout` (seconds) bounds all of it, from connecting to the last byte.
+
+        Raises ConnectionFailedError, also for an answer that is not short.
+        """
+        return self._short("POST", url, headers, body, timeout)
+
+    def post_once(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
+        """As `post`, for what its caller counts: not again by itself where a kept-alive connection breaks."""
+        return self._short("POST", url, headers, body, timeout, repeats=False)
+
+    def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answered:
+        """One GET with a short answer, as `post`."""
+        return self._short("GET", url, headers, b"", timeout)
+
+    def _short(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float, *, repeats: bool = True
+    ) -> Answered:
+        exchange = Exchange(self._pool, method, url, headers, body, repeats=repeats)
+        try:
+            head = exchange.run(timeout, timeout, time.monotonic() + timeout)
+            try:
+                content = _whole(exchange.connection.body(head, method))
+            finally:
+                exchange.release()
+        except HttpError as error:
+            raise ConnectionFailedError(f"{type(error).__name__}: {error}", was_sent=exchange.was_sent) from error
+        return head.status, head.headers, content
+
+    def close(self) -> None:
+        """Close every connection, as after a SnapStart restore: they belong to a machine that is gone."""
+        self._pool.close()
+
+
+def _raising(error: UpstreamError) -> Iterator[bytes]:
+    """A body that breaks before its first piece."""
+    raise error
+    yield b""
+
+
+def _whole(body: Iterator[bytes]) -> bytes:
+    """All of a short body. Raises BrokenError where it is not short."""
+    pieces: list[bytes] = []
+    size = 0
+    for piece in body:
+        size += len(piece)
+        if size > _LONGEST_SHORT:
+            raise BrokenError("the answer is too long")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _upstream_error(server: str, error: HttpError, *, late: bool) -> UpstreamError:
+    """The messages name the server, never its address."""
+    if late:
+        return UpstreamError(504, "deadline_exceeded", f"The server '{server}' did not finish in time.")
+    if isinstance(error, ConnectError):
+        return UpstreamError(502, "upstream_unreachable", f"The server '{server}' cannot be reached.")
+    if isinstance(error, SilenceError):
+        return UpstreamError(504, "upstream_timeout", f"The server '{server}' fell silent.")
+    return UpstreamError(502, "upstream_broken_off", f"The server '{server}' broke off the connection.")

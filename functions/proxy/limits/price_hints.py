@@ -1,0 +1,65 @@
+"""What models cost and how long their answers are, as the settlement of earlier requests has left it in the table.
+
+Its one rule: a hint is optional. One that cannot be read, or makes no sense, is the last known, else the careful one.
+"""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from proxy.aws.client import Aws, AwsError
+from proxy.limits.reservation import CAREFUL, Prices
+from proxy.log import log
+from proxy.request.asked_counts import MOST_TOKENS
+from proxy.request.routing import Candidate
+
+_KEPT = 300.0
+_LOOKED_AGAIN = 30.0
+"""Seconds, after a hint was not there or could not be read."""
+_LONGEST_MODEL = 128
+_MOST_REMEMBERED = 1024
+"""Clients make names up."""
+_HIGHEST_PRICE = 1
+"""USD per token."""
+
+
+class PriceHints:
+    """Hints, each read once in a while. `timeout` is in seconds."""
+
+    def __init__(self, aws: Aws, table: str, clock: Callable[[], float], timeout: float) -> None:
+        self._aws = aws
+        self._table = table
+        self._clock = clock
+        self._timeout = timeout
+        self._known: dict[str, tuple[float, Prices]] = {}
+
+    def of(self, candidate: Candidate, model: str) -> Prices:
+        """The prices of the model that is asked for."""
+        server = candidate.server
+        key = f"price#{server.name}#{(candidate.replacement or model or server.model)[:_LONGEST_MODEL]}"
+        known = self._known.get(key)
+        if known and known[0] > self._clock():
+            return known[1]
+        kept, prices = self._read(key, known[1] if known else CAREFUL)
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known.clear()
+        self._known[key] = self._clock() + kept, prices
+        return prices
+
+    def _read(self, key: str, otherwise: Prices) -> tuple[float, Prices]:
+        """The hint, and for how many seconds it is good."""
+        try:
+            item = self._aws.get_item({"TableName": self._table, "Key": {"pk": {"S": key}}}, self._timeout)
+            return (_KEPT, _prices(item)) if item else (_LOOKED_AGAIN, CAREFUL)
+        except (AwsError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+            log("WARN", "A price hint cannot be read", reason=str(error))
+            return _LOOKED_AGAIN, otherwise
+
+
+def _prices(item: Mapping[str, Any]) -> Prices:
+    """Raises KeyError, TypeError, ValueError or ArithmeticError for what is no hint."""
+    per_token = Decimal(item["input"]["N"]), Decimal(item["output"]["N"])
+    answer = int(item["answer"]["N"]) if "answer" in item else None
+    if not all(0 <= price <= _HIGHEST_PRICE for price in per_token) or not 0 <= (answer or 0) <= MOST_TOKENS:
+        raise ValueError("a hint that makes no sense")
+    return Prices(*per_token, answer)

@@ -1,0 +1,101 @@
+"""Keeps the lease of the request that runs: a short lease, renewed for as long as its request is at work.
+
+So the place of a sandbox that dies is free again within half a minute, however long its request might have taken. A
+thread of its own looks after the lease every few seconds: the request itself waits for nothing, and most requests are
+over before there is anything to renew.
+
+Its one rule: a lease that is not there is never made. What was given back stays given back.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from threading import Thread
+from typing import Any, Protocol
+
+from proxy.aws.client import AwsError
+from proxy.limits.item import key_of
+from proxy.limits.reservation import LEASE_SECONDS, renewing
+from proxy.log import log
+from proxy.request.key_context import Limits
+
+ENDED_EARLY = "A lease of limits has ended before its request"
+_RENEWED_BELOW = 15
+"""Seconds that are left of a lease when it is renewed: time for two more tries."""
+_LOOK_SECONDS = 5.0
+
+
+class Updates(Protocol):
+    """As much of `Aws` as is needed."""
+
+    def update_item(self, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
+        """Whether the update's condition held. Raises AwsError."""
+        ...
+
+
+class _Kept:
+    """The lease that is looked after: its end, and the latest end that it may have (Unix seconds)."""
+
+    def __init__(self, limits: Limits, lease: str, end: int, last: int) -> None:
+        self.limits = limits
+        self.lease = lease
+        self.end = end
+        self.last = last
+
+
+class Renewals:
+    """Looks after one lease at a time, that of the sandbox's request.
+
+    `aws` is not shared with any other thread; `timeout` (seconds) bounds one call. `start` starts a thread, once.
+    """
+
+    def __init__(
+        self,
+        aws: Updates,
+        table: str,
+        timeout: float,
+        clock: Callable[[], float] = time.time,
+        start: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
+        self._aws, self._table, self._timeout, self._clock = aws, table, timeout, clock
+        self._start = start or _in_background
+        self._is_started = False
+        self._kept: _Kept | None = None
+
+    def begin(self, limits: Limits, lease: str, end: int, last: int) -> None:
+        """Renew `lease`, which ends at `end`, from now on; never beyond `last`."""
+        self._kept = _Kept(limits, lease, end, last)
+        if not self._is_started:
+            self._is_started = True
+            self._start(self._keep_looking)
+
+    def stop(self, lease: str) -> int:
+        """Renew `lease` no more. Returns when it ends, as far as is known; 0 if it was not looked after."""
+        kept, self._kept = self._kept, None
+        return kept.end if kept and kept.lease == lease else 0
+
+    def look(self) -> None:
+        """Renew what is to be renewed by now."""
+        kept, now = self._kept, int(self._clock())
+        end = min(now + LEASE_SECONDS, kept.last) if kept else 0
+        if kept is None or kept.end - now > _RENEWED_BELOW or end <= kept.end:
+            return
+        arguments = {"TableName": self._table, "Key": key_of(kept.limits), **renewing(kept.limits, kept.lease, end)}
+        try:
+            is_there, _ = self._aws.update_item(arguments, self._timeout)
+        except AwsError as error:
+            log("WARN", "A lease of limits was not renewed", limits=kept.limits.id, reason=str(error))
+            return
+        if is_there:
+            kept.end = end
+        elif self._kept is kept:  # or else it has just been given back
+            self._kept = None
+            log("WARN", ENDED_EARLY, limits=kept.limits.id)
+
+    def _keep_looking(self) -> None:
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            self.look()
+
+
+def _in_background(work: Callable[[], None]) -> None:
+    Thread(target=work, daemon=True).start()

@@ -1,0 +1,180 @@
+"""What one request has taken of its key's limits, what it costs, and how it is given back. Pure.
+
+Its one rule: whatever was perhaps taken is given back, and only by the lease of its own request. So a giving back may
+be sent as often as one likes, by the sandbox, and by whoever hears of the request's end.
+"""
+
+from collections.abc import Mapping
+from decimal import ROUND_UP, Decimal
+from typing import Any, Literal, NamedTuple
+
+from openai_proxy.usage import MOST_TOKENS, UNKNOWN, Usage
+
+from proxy.aws.dynamodb_update import Update
+from proxy.errors import ProxyError
+from proxy.limits.item import Item, Leased, Share, Windows, number_of, text_of
+from proxy.request.body import RequestBody
+from proxy.request.key_context import Limits
+
+_MIDDLING_ANSWER = 1000
+"""Tokens."""
+_MOST_COST = Decimal(1_000_000)
+"""USD of one request: the sums in an item must not lose their last digits to it."""
+_SMALLEST = Decimal("1e-12")
+_NOTHING = Decimal(0)
+
+LEASE_SECONDS = 30
+"""How long a lease is that is renewed while its request runs: so long the place of a sandbox that dies stays taken."""
+
+LeaseState = Literal["held", "returned", "doubtful"]
+"""`held`: it was not given back, if it is there at all; `returned`: it was, and what the request has cost is reserved
+in its place; `doubtful`: it was given back, or it is still there, because the answer was lost."""
+
+
+class Prices(NamedTuple):
+    """USD per token of a model, and how many tokens one of its answers usually has, if that is known."""
+
+    input: Decimal
+    output: Decimal
+    answer: int | None = None
+
+    def expected(self, body: RequestBody, input_tokens: int) -> Decimal:
+        """What a request will cost: no more tokens than its client allows, and no more than such answers have."""
+        usual = self.answer or (_MIDDLING_ANSWER if body.generates else 0) if body.is_for_a_model else 0
+        each = min(usual, body.asked.tokens or usual)
+        return self._of(input_tokens, each * body.asked.answers)
+
+    def spent(self, usage: Usage, expected: Decimal) -> Decimal:
+        """What a request has cost; what was expected, where nobody knows."""
+        return expected if usage.source in UNKNOWN else self._of(usage.input_tokens, usage.output_tokens)
+
+    def _of(self, inputs: int, outputs: int) -> Decimal:
+        cost = min(inputs, MOST_TOKENS) * self.input + min(outputs, MOST_TOKENS) * self.output
+        return min(cost, _MOST_COST).quantize(_SMALLEST, ROUND_UP).normalize()
+
+
+CAREFUL = Prices(Decimal("0.00001"), Decimal("0.00004"))
+"""Those of an expensive model: until the first answer of a model has been settled."""
+
+
+def share_of(limits: Limits, body: RequestBody, prices: Prices, lease: str, lease_end: int) -> Share:
+    """What a request takes: never more than the whole of a limit."""
+    if not limits.needs_estimate:
+        return Share(lease, lease_end, 0, _NOTHING)
+    inputs = body.input_tokens
+    outputs = (body.asked.tokens or _MIDDLING_ANSWER) * body.asked.answers if body.generates else 0
+    tokens = min(inputs + outputs, MOST_TOKENS if limits.tpm is None else limits.tpm)
+    budgets = [budget for budget in (limits.budget_day, limits.budget_month) if budget is not None]
+    cost = min([prices.expected(body, inputs), *budgets]) if budgets else _NOTHING
+    return Share(lease, lease_end, tokens, cost)
+
+
+class Taken(NamedTuple):
+    """What a request has taken, for its event and its end. `share` None: nothing that would have to be given back.
+
+    `is_checked` is False where the table did not answer: the share is given back all the same if there is one, because
+    it may have been taken. `refused` is why the request must not go on. After the release `cost` (USD) is what the
+    request has cost by the prices that the proxy knows.
+    """
+
+    limits: Limits
+    windows: Windows
+    share: Share | None
+    headers: Mapping[str, str]
+    prices: Prices = CAREFUL
+    is_checked: bool = True
+    refused: ProxyError | None = None
+    lease: LeaseState = "held"
+    cost: Decimal = _NOTHING
+
+    def to_event(self) -> dict[str, Any]:
+        """The `data.limits` object of an event."""
+        share, limits = self.share, self.limits
+        event = nothing_taken(limits) | {"status": "checked" if self.is_checked else "unchecked"}
+        if share is None and self.refused:
+            return event
+        event |= {"has_budget": limits.has_budget, "taken_at": self.windows.now}
+        if share and limits.needs_estimate:
+            event["reserved"] = {"cost": f"{self.cost:f}", "tokens": share.tokens}
+        if share and limits.are_given_back and self.lease != "returned":
+            event["lease"] = {"id": share.lease, "in_doubt": self.lease == "doubtful"}
+        return event
+
+    def as_found(self, lease: Leased) -> "Taken":
+        """The same, with what its lease says in the table."""
+        if self.share is None or not lease.at:
+            return self
+        return self._replace(share=self.share._replace(cost=lease.cost), windows=Windows.of(lease.at))
+
+    def ended(self, usage: Usage) -> "Taken":
+        """The same, when it is known what was used."""
+        share = self.share
+        if share is None or not self.limits.has_budget:
+            return self
+        return self._replace(cost=self.prices.spent(usage, share.cost))
+
+
+def nothing_taken(limits: Limits) -> dict[str, Any]:
+    """The `data.limits` object of an event of a request that was refused before, or by, its limits."""
+    return {
+        "id": limits.id,
+        "status": "checked",
+        "reserved": None,
+        "has_budget": False,
+        "taken_at": None,
+        "budget_day": None if limits.budget_day is None else f"{limits.budget_day:f}",
+        "budget_month": None if limits.budget_month is None else f"{limits.budget_month:f}",
+        "currency": "USD" if limits.has_budget else None,
+    }
+
+
+class Held(NamedTuple):
+    """Which windows of a share its item still has. What is over does not come back."""
+
+    minute: bool
+    day: bool = True
+    month: bool = True
+
+    @classmethod
+    def of(cls, item: Item, windows: Windows) -> "Held":
+        """What `item` has of `windows`."""
+        return cls(
+            number_of(item, "minute") == windows.minute,
+            text_of(item, "day") == windows.day,
+            text_of(item, "month") == windows.month,
+        )
+
+
+def renewing(limits: Limits, lease: str, end: int) -> dict[str, Any]:
+    """The update with which the lease of a request that still runs ends at `end` (Unix seconds), if it is there."""
+    update, own = Update(), {"lease": lease}
+    update.needs("attribute_exists(#live.#lease)", names=own)
+    update.sets(f"#live.#lease{'.#end' if limits.has_budget else ''} = :end", {"end": end}, own)
+    return update.request()
+
+
+def giving_back(taken: Taken, share: Share, usage: Usage, held: Held) -> dict[str, Any]:
+    """The update at the end of a request: its place is free; its tokens and its cost are what they really were.
+
+    The cost stays reserved, in the bucket of its quarter of an hour, until it is settled.
+    """
+    limits, windows, update = taken.limits, taken.windows, Update()
+    own = {"lease": share.lease}
+    update.removes("#live.#lease", own)
+    if limits.tpm is not None and held.minute:
+        used = share.tokens if usage.source in UNKNOWN else usage.input_tokens + usage.output_tokens
+        update.needs("#minute = :minute", {"minute": windows.minute})
+        update.adds({"tokens": min(used, MOST_TOKENS) - share.tokens})
+    if not limits.has_budget:
+        update.needs("attribute_exists(#live.#lease)", names=own)
+        return update.request() | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    # Of several takes that were sent for one request, the one that was applied is given back.
+    update.needs("#live.#lease.#cost = :reserved", {"reserved": share.cost}, own)
+    update.needs("#live.#lease.#at = :at", {"at": windows.now}, own)
+    for period, start, is_held in (("day", windows.day, held.day), ("month", windows.month, held.month)):
+        if is_held:
+            update.needs(f"#{period} = :{period}", {period: start})
+            update.adds({f"{period}_cost": taken.cost - share.cost})
+    if held.day or held.month:
+        update.adds({windows.bucket: taken.cost})
+    return update.request() | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}

@@ -1,0 +1,79 @@
+"""An estimate of tokens, for what no server counts: a stream that was cut, a server without usage. Pure.
+
+About four bytes of UTF-8 make a token of English (https://platform.openai.com/tokenizer); each message has a few of its
+own. Its one rule: an estimate is named so (`usage.source: estimated`) and never takes the place of a reported figure.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from openai_proxy.usage import Usage
+
+from proxy.json_shapes import array_of, loads_or_none, object_of
+from proxy.metering.sse import data_of, split_events
+
+ESTIMATED_PATHS = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
+_BYTES_PER_TOKEN = 4
+_TOKENS_PER_MESSAGE = 4
+_TOKENS_PER_FILE = 800
+"""About what a picture of middling size costs; its base64 says nothing of its tokens."""
+_LONGEST_WORD = 1024
+"""What has no blank for so long is a file in base64."""
+_PROMPT_FIELDS = ("messages", "prompt", "input", "instructions", "tools", "functions", "response_format", "text")
+_ANSWER_FIELDS = ("choices", "output", "delta", "item")
+_NAMES_NOT_TEXT = frozenset(
+    {"id", "role", "type", "object", "finish_reason", "status", "obfuscation", "item_id", "logprobs", "error"}
+)
+
+
+def estimated_usage(request_body: bytes, sample: bytes, factor: float, *, is_stream: bool) -> Usage:
+    """The usage of an answer of which `sample` is the beginning, and which is `factor` times as long."""
+    return Usage(
+        input_tokens=input_tokens(object_of(loads_or_none(request_body))),
+        output_tokens=math.ceil(_output_tokens(sample, is_stream=is_stream) * factor),
+        source="estimated",
+    )
+
+
+def input_tokens(fields: dict[str, Any]) -> int:
+    """About how many tokens the prompt of a request body is."""
+    prompt = [fields.get(name) for name in _PROMPT_FIELDS]
+    size = sum(_size(text) for text in _texts(prompt))
+    messages = max(len(array_of(fields.get("messages"))), 1)
+    return math.ceil(size / _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE * messages
+
+
+def _output_tokens(sample: bytes, *, is_stream: bool) -> int:
+    documents = [data_of(event) for event in split_events(sample)] if is_stream else [sample]
+    size = events = 0
+    for document in documents:
+        fields = object_of(loads_or_none(document))
+        if is_stream and not str(fields.get("type", "delta")).endswith("delta"):
+            continue  # the Responses API repeats at the end what it has streamed
+        found = sum(_size(text) for text in _texts([fields.get(name) for name in _ANSWER_FIELDS]))
+        size += found
+        events += bool(found)
+    return max(math.ceil(size / _BYTES_PER_TOKEN), events if is_stream else 0)
+
+
+def _size(text: str) -> int:
+    beginning = text[:_LONGEST_WORD]
+    if text.startswith("data:") or (len(beginning) == _LONGEST_WORD and beginning.isascii() and " " not in beginning):
+        return _TOKENS_PER_FILE * _BYTES_PER_TOKEN
+    return len(text.encode(errors="replace"))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value that a model reads or writes; of an array of tokens one word for each."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            numbers = [item for item in array_of(value) if isinstance(item, int)]
+            yield "0000" * len(numbers)
+            waiting += (item for item in array_of(value) if not isinstance(item, int))
+        elif isinstance(value, dict):
+            waiting += (item for name, item in object_of(value).items() if name not in _NAMES_NOT_TEXT)

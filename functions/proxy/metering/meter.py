@@ -1,0 +1,297 @@
+"""What one answer used and said of itself: tokens, model, id, finish reasons. Pure; it reads what passes, no more.
+
+Nothing is read while chunks are coming: they are kept, and read many at a time. Most carry text and nothing to meter.
+`marks` tells them from those that do, and only the latter are parsed, so metering costs a fraction of relaying.
+"""
+
+from typing import Any
+
+from openai_proxy.usage import Usage
+
+from proxy import json_shapes
+from proxy.json_shapes import is_one_of, loads_or_none, object_of, text_of
+from proxy.metering import scan as marks
+from proxy.metering.reported_error import ReportedError, reported_error
+from proxy.metering.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find_events, name_of
+from proxy.metering.usage import audio_usage, usage_of
+
+_FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
+_MOST_FINISH_REASONS = 256
+"""More than any request can ask for choices: memory stays bounded."""
+_IDENTIFIED_AFTER = 8
+"""Events read in search of the model's name: some formats never say it."""
+_MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+"""A JSON answer larger than this is relayed and not read: its usage is `missing`, and memory stays bounded."""
+_READ_BYTES = 64 * 1024
+"""How much of a stream is kept before it is read: memory stays bounded."""
+_SAMPLE_BYTES = 32 * 1024
+"""How much of a stream is kept for good, for an estimate when its server reports no usage."""
+_END_BYTES = 2048
+"""Where servers say how an answer ended and what it used: in its last few events."""
+
+
+class Meter:
+    """Sees every chunk of one answer's body, then knows its `usage`, `model`, `id` and `finish_reasons`."""
+
+    def __init__(
+        self,
+        content_type: str,
+        uses_tokens: bool,
+        *,
+        says_its_end: bool = False,
+        hides_usage: bool = False,
+        one_choice: bool = False,
+        is_packed: bool = False,
+    ) -> None:
+        self.chunks = 0
+        self.size = 0
+        self.is_stream = content_type.startswith("text/event-stream") and not is_packed
+        self._is_json = content_type.startswith("application/json") and not is_packed
+        self._is_text = uses_tokens and not (self.is_stream or self._is_json or is_packed)
+        self.is_readable = self.is_stream or self._is_json
+        """Whether an estimate can be made of it: of an answer that is packed, cut or no JSON it would be of nothing."""
+        self._uses_tokens = uses_tokens
+        self._says_its_end = says_its_end
+        self._hides_usage = hides_usage and self.is_stream
+        # A stream of one choice ends for one reason: the last that is said, wherever its events are cut.
+        self._one_choice = one_choice and self.is_stream
+        self._unread: list[bytes] = []
+        self._hidden: tuple[bytes, dict[str, Any]] | None = None
+        """The usage chunk that the client did not get, and what it says."""
+        self._read_at = _READ_BYTES
+        self._run = self._sample = b""
+        self._document = bytearray()
+        self._model: str | None = None
+        self._id: str | None = None
+        self._finish_reasons: list[str] = []
+        self._usage: Usage | None = None
+        self._background_since: float | None = None
+        self._error: ReportedError | None = None
+        self._is_queued = self._known_form = self._has_data = self._is_done = False
+        self._identified = False
+        self._events_read = 0
+
+    def see(self, chunk: bytes) -> bytes:
+        """Take note of one chunk of the body: of a stream, one or more whole events. Returns what the client gets."""
+        visible = chunk
+        if self._hides_usage and (tokens := chunk.rfind(marks.TOKENS)) >= 0:
+            visible = self._without_usage(chunk, tokens)
+        self.chunks += 1
+        self.size += len(chunk)
+        if self.is_stream:
+            self._unread.append(chunk)
+            if self.size >= self._read_at:
+                self._read_unread()
+        elif self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
+            self._document += chunk
+        elif self._is_text:
+            self._document = (self._document + chunk)[-_END_BYTES:]
+        return visible
+
+    def _without_usage(self, events: bytes, last: int) -> bytes:
+        """`events` without the chunk that reports tokens and nothing else: for a client that did not ask for it.
+
+        A chunk with usage *and* content or a finish reason stays as it came. After `last` no tokens are named.
+        """
+        start, end = events.rfind(b"\n\n", 0, last) + 2, events.find(b"\n\n", last) + 2
+        found = [(start if start >= 2 else 0, end)]
+        if end < 2 or b"\r" in events or events.rfind(marks.TOKENS, 0, start) >= 0:
+            found = find_events(marks.USAGE, events)
+        whole, visible, position = memoryview(events), list[memoryview](), 0
+        for start, end in found:
+            event = events[start:end]
+            fields = object_of(loads_or_none(data_of(event)))
+            began = self._one_choice and (self.chunks > 0 or start > 0)
+            is_more = fields.get("error") or json_shapes.says_something(fields.get("choices"), began=began)
+            if object_of(fields.get("usage")) and not is_more:
+                self._hidden = event, fields
+                visible.append(whole[position:start])
+                position = end
+        return b"".join([*visible, whole[position:]]) if visible else events
+
+    def end(self, document: Any = None) -> None:
+        """The body has ended: read what can only be read whole. `document` is what is in it, where that is known."""
+        if self._is_json:
+            if document is None and self.size <= _MAX_DOCUMENT_BYTES:
+                document = loads_or_none(self._document.lstrip(BLANK))
+            self.is_readable = document is not None
+            self._error = reported_error(document)
+            self._read(document)
+        elif self._is_text and (seconds := marks.last_cue(self._document)) is not None:
+            self._usage = audio_usage(seconds)._replace(source="estimated")
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered, as the server calls it."""
+        self._read_unread()
+        return self._model
+
+    @property
+    def id(self) -> str | None:
+        """The server's id of the answer."""
+        self._read_unread()
+        return self._id
+
+    @property
+    def finish_reasons(self) -> list[str]:
+        """Why each choice of the answer ended, as far as they did."""
+        self._read_unread()
+        return self._finish_reasons
+
+    @property
+    def error(self) -> ReportedError | None:
+        """The error that the server put into the stream, or into an answer that it calls a success: the first one."""
+        self._read_unread()
+        return self._error
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether the answer is made in the background: its usage is only told to who asks for it later."""
+        self._read_unread()
+        return self._is_queued
+
+    @property
+    def background_since(self) -> float | None:
+        """When the answer was begun (Unix seconds), if it was made in the background and everybody may fetch it now."""
+        self._read_unread()
+        return self._background_since
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens that the server reported; without a report `missing`, or `none` where the operation uses none."""
+        self._read_unread()
+        return self._usage or Usage(source="missing" if self._uses_tokens else "none")
+
+    @property
+    def next_sequence_number(self) -> int:
+        """That of the next event of a Responses stream."""
+        self._read_unread()
+        number = marks.last_sequence_number(self._run[-_READ_BYTES:])
+        return 0 if number is None else number + 1
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a stream of chat or text stopped without saying that it ends: its server broke off cleanly."""
+        if not self.is_stream or any(self.finish_reasons) or self.error:
+            return False
+        if self._is_done or marks.has_end_mark(self._run):
+            return False
+        return self._known_form or (self._says_its_end and not self._has_data)
+
+    @property
+    def sample(self) -> tuple[bytes, float]:
+        """The beginning of the body, and how many times as long the whole is."""
+        self._read_unread()
+        if self._is_json:
+            return bytes(self._document), 1.0
+        return self._sample, self.size / len(self._sample) if self._sample else 1.0
+
+    def _read_unread(self) -> None:
+        """Read what was kept since the last time."""
+        if self._unread:
+            if self._run and not (self._is_done or any(self._finish_reasons)):
+                self._is_done = marks.has_end_mark(self._run)
+            self._run = run = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
+            self._unread = []
+            if not self._sample:
+                self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
+            if not (self._read_what_is_hidden(run) or self._read_its_end(run)):
+                for start, end in find_events(marks.worth_reading(run), run, self._identify(run)):
+                    self._read_event(run[start:end])
+        self._read_at = self.size + _READ_BYTES
+
+    def _read_what_is_hidden(self, run: bytes) -> bool:
+        """Read only the usage chunk, and why the one choice ended, when nothing before them can matter."""
+        if not (self._hidden and self._one_choice):
+            return False
+        event, fields = self._hidden
+        is_known = is_one_of(_FORMS_WITH_AN_END, fields.get("object"))
+        says_all = is_known and fields.get("id") and fields.get("model")
+        finish = marks.find_last_finish_reason(run)
+        if finish < 0 or not says_all or not marks.ends_with(run, event):
+            return False
+        if marks.may_hold_error(run) or marks.is_unusual(run, max(0, len(run) - _END_BYTES)):
+            return False
+        if not any(reasons := marks.finish_reasons_in(run, finish)):
+            return False
+        before, self._usage = self._usage, None
+        self._read(fields)
+        if self._usage:
+            self._note_one_finish(reasons)
+            return True
+        self._usage = before
+        return False
+
+    def _read_its_end(self, run: bytes) -> bool:
+        """Read only the last events of a chat, when nothing before them can matter: most streams are read so."""
+        since = run.rfind(b"\n\n", 0, max(0, len(run) - _END_BYTES)) + 2
+        if since < 2 or marks.find_last_finish_reason(run, since) < 0 or run.rfind(marks.TOKENS, since) < 0:
+            return False
+        if marks.may_hold_error(run) or run.rfind(b'"status"') >= 0:
+            return False
+        if not self._one_choice and marks.has_finish_reason(run, since):
+            return False
+        before = self._finish_reasons, self._usage, self._identified, self._model, self._id
+        self._finish_reasons, self._usage, self._model, self._id = [], None, None, None
+        for start, end in find_events(marks.WORTH_READING_CLOSELY, run, since):
+            self._read_event(run[start:end])
+        if self._usage and self._model is not None and self._id is not None and any(self._finish_reasons):
+            if not self._one_choice:
+                self._finish_reasons = before[0] + self._finish_reasons
+            return True
+        self._finish_reasons, self._usage, self._identified, self._model, self._id = before
+        return False
+
+    def _identify(self, run: bytes) -> int:
+        """Read one event after the other until one has said who answers. Returns where the next begins."""
+        position = 0
+        while not self._identified and position < len(run):
+            end = end_of_event(run, position)
+            self._events_read += 1
+            self._has_data = self._read_event(run[position:end]) or self._has_data
+            position = end
+        return position
+
+    def _read_event(self, event: bytes) -> bool:
+        """Read one event of a stream. Returns whether it has data."""
+        data = data_of(event)
+        document = loads_or_none(data) if len(event) <= LONGEST_EVENT else None
+        if document is None and data.startswith(b"{"):
+            self._known_form = True  # half an event: only what ended before has ended
+        if self._error is None and (len(event) > _READ_BYTES or marks.may_report_error(event)):
+            said = data[:_READ_BYTES].decode(errors="replace") if document is None else document
+            self._error = reported_error(said, name_of(event[:_READ_BYTES]))
+        self._read(document)
+        if self._one_choice:
+            self._note_one_finish(marks.finish_reasons_in(event))
+        return bool(data)
+
+    def _note_one_finish(self, reasons: list[str]) -> None:
+        """The last of `reasons` is why the one choice ended. Some servers say an empty one until it does."""
+        for reason in reasons:
+            if reason or not self._finish_reasons:
+                self._finish_reasons = [reason]
+
+    def _read(self, document: Any) -> None:
+        """Read a whole JSON answer, or one event of a stream; the Responses API wraps its answer in `response`."""
+        fields = object_of(document)
+        answer = object_of(fields.get("response")) if "response" in fields else fields
+        fields = answer or fields
+        self._model = text_of(fields.get("model"), json_shapes.LONGEST_NAME) or self._model
+        self._id = text_of(fields.get("id"), json_shapes.LONGEST_NAME) or self._id
+        self._identified = self._model is not None or self._events_read >= _IDENTIFIED_AFTER
+        self._known_form = self._known_form or is_one_of(_FORMS_WITH_AN_END, fields.get("object"))
+        if not self._one_choice:
+            self._finish_reasons += json_shapes.finish_reasons_of(fields)
+            if len(self._finish_reasons) > _MOST_FINISH_REASONS:  # some servers say an empty one with every chunk
+                self._finish_reasons = [reason for reason in self._finish_reasons if reason][:_MOST_FINISH_REASONS]
+        if self._uses_tokens:
+            # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
+            reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
+            if self._is_json and not reported and isinstance(fields.get("text"), str) and "duration" in fields:
+                self._usage = audio_usage(fields["duration"])  # a transcription as `verbose_json`
+            images = fields.get("tool_usage")
+            self._usage = (usage_of(reported, images) if reported or images else None) or self._usage
+            self._is_queued = fields.get("status") == "queued"
+            is_told = fields.get("background") is True and is_one_of(json_shapes.ENDED, fields.get("status"))
+            self._background_since = json_shapes.moment_of(fields.get("created_at")) if is_told else None

@@ -1,0 +1,85 @@
+"""What goes by of an answer whose content is wanted, and what it says. Pure.
+
+Its one rule: of a stream the texts are put together before anybody reads them, because what is cut in two by chunks
+could be neither read nor recognised.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from proxy.json_shapes import array_of, loads_or_none, object_of
+from proxy.metering.sse import data_of, split_events
+
+_MOST = 4 * 1024 * 1024
+"""Bytes that are remembered of an answer."""
+
+
+class WatchedAnswer:
+    """An answer that is remembered while it goes by. `content_type` is in lower case."""
+
+    def __init__(self, content_type: str) -> None:
+        self.content_type = content_type
+        self.size = 0
+        self._kept = bytearray()
+
+    def pass_on(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        """`body`, piece by piece as it comes."""
+        for piece in body:
+            yield piece
+            room = _MOST - len(self._kept)
+            self.size += len(piece)
+            if room > 0:
+                self._kept += piece[:room]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether more came than was remembered."""
+        return self.size > len(self._kept)
+
+    def content(self) -> Any:
+        """What the answer says, as a JSON value; None where it is no text, or is cut where that cannot be read."""
+        if self.content_type.startswith("text/event-stream"):
+            return _texts_of(bytes(self._kept))
+        if "json" in self.content_type:
+            return None if self.is_cut else loads_or_none(self._kept)
+        return self._kept.decode(errors="replace") if self.content_type.startswith("text/") else None
+
+
+def _texts_of(events: bytes) -> dict[str, Any]:
+    """The texts of a stream by where they stand: `choices.0.delta.content`, `response.output_text.delta.0.0`.
+
+    The last object of each kind that is no piece of a text (`response.completed`) is kept as it is.
+    """
+    texts: dict[str, list[str]] = {}
+    whole: dict[str, Any] = {}
+    for event in split_events(events):
+        frame = object_of(loads_or_none(data_of(event)))
+        kind = frame.get("type")
+        if isinstance(kind, str) and isinstance(frame.get("delta"), str):
+            where = [str(frame[name]) for name in ("output_index", "content_index") if name in frame]
+            texts.setdefault(".".join((kind, *where)), []).append(frame["delta"])
+        elif isinstance(frame.get("response"), dict):
+            whole["response"] = frame["response"]
+        elif "error" in frame:
+            whole["error"] = frame["error"]
+        else:
+            for choice in map(object_of, array_of(frame.get("choices"))):
+                path = f"choices.{choice.get('index', 0)}"
+                for name in ("delta", "text", "message"):
+                    _collect(choice.get(name), f"{path}.{name}", texts)
+                if choice.get("finish_reason"):
+                    whole[f"{path}.finish_reason"] = choice["finish_reason"]
+    return {path: "".join(pieces) for path, pieces in texts.items()} | whole
+
+
+def _collect(value: Any, path: str, texts: dict[str, list[str]]) -> None:
+    """Add every text in `value` to those at its path. Members of an array are told apart by their own `index`."""
+    if isinstance(value, str):
+        if value:
+            texts.setdefault(path, []).append(value)
+    elif isinstance(value, list):
+        for place, each in enumerate(array_of(value)):
+            _collect(each, f"{path}.{object_of(each).get('index', place)}", texts)
+    elif isinstance(value, dict):
+        for name, each in object_of(value).items():
+            _collect(each, f"{path}.{name}", texts)

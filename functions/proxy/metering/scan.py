@@ -1,0 +1,104 @@
+"""What a stream says, told by its bytes: most of its events need not be parsed. Pure.
+
+Generated text cannot imitate a key of a JSON object, because inside a JSON string every quote is escaped.
+"""
+
+import re
+
+from proxy.metering.sse import data_of, find_events
+
+USAGE = re.compile(rb'"usage"(?:\s|data:)*:(?:\s|data:)*\{')
+TOKENS = b'_tokens"'
+"""How the name of every count of tokens ends: the search for it is several times as fast as that for `USAGE`."""
+_WORTH_READING = (
+    # Written so that it begins with one certain byte: then the search is twice as fast.
+    # Between two tokens of JSON there may be blanks, and a new line of data. Many chunks say that there is no error.
+    rb'"(?:usage"(?:\s|data:)*:(?:\s|data:)*\{|finish_reason"[ \t]*:[ \t]*"|status"\s*:\s*["45]'
+    rb'|error"(?!\s*:\s*(?:null|false|""|\{\s*\})))'
+)
+WORTH_READING = re.compile(_WORTH_READING)
+WORTH_READING_CLOSELY = re.compile(
+    _WORTH_READING
+    + rb'|"(?:errors|error_[a-z]{1,16}|base_resp|code|success)"\s*:|event: ?(?:error|response\.(?:error|failed))'
+)
+"""With what only errors in unusual forms say: this search takes several times as long."""
+_MAY_BE_ERROR = re.compile(
+    rb'"(?:[Ee]rr|exception|fault|base_resp|success|code|msg|message|status|detail|title)'
+    rb'|response\.failed"|event:[ \t]*(?:error|response\.)'
+)
+_UNUSUAL = (
+    *(b'"code"', b'"base_resp"', b'"errors"', b'"error_', b'"success"'),
+    *(b"event: error", b"event:error", b"event: response.f"),
+)
+_COMPACT, _SPACED = b'"finish_reason":"', b'"finish_reason": "'
+_FINISH_FORMS = (_COMPACT, b'"finish_reason": ', b'"finish_reason" ')
+_FINISH_REASON = re.compile(rb'"finish_reason"[ \t]*:[ \t]*"([^"\\\r\n]{0,256})')
+_SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
+_CUE = re.compile(rb"-->[ \t]*(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})[.,](\d{3})")
+_DONE = b"[DONE]"
+_END_MARK = re.compile(re.escape(_DONE))
+_LAST_EVENT = b"data: [DONE]\n\n"
+
+
+def may_hold_error(events: bytes) -> bool:
+    """Whether a run of events may hold an error: most have neither that word as one of their own nor named events."""
+    return events.rfind(b'"error"') >= 0 or events.rfind(b"event:") >= 0
+
+
+def worth_reading(events: bytes) -> re.Pattern[bytes]:
+    """What is to be searched for in a run of events."""
+    return WORTH_READING_CLOSELY if is_unusual(events) else WORTH_READING
+
+
+def is_unusual(events: bytes, since: int = 0) -> bool:
+    """Whether something is said that only errors in unusual forms say, and few other events."""
+    return any(events.rfind(mark, since) >= 0 for mark in _UNUSUAL)
+
+
+def may_report_error(event: bytes) -> bool:
+    """Whether an event or a document may be an error, in whatever form; most need not be parsed to know."""
+    return _MAY_BE_ERROR.search(event) is not None
+
+
+def finish_reasons_in(events: bytes, since: int = 0) -> list[str]:
+    """Every reason that is said in `events`, in order."""
+    return [reason.decode(errors="replace") for reason in _FINISH_REASON.findall(events, since)]
+
+
+def find_last_finish_reason(events: bytes, since: int = 0) -> int:
+    """Where the last reason stands that is said as servers say it; later ones may be written in another way. Or -1."""
+    found = events.rfind(_COMPACT, since)
+    return found if found >= 0 else events.rfind(_SPACED, since)
+
+
+def has_finish_reason(events: bytes, end: int) -> bool:
+    """Whether one is said before `end`. Backwards, what is not there is known much faster."""
+    if b"\t" not in events and all(events.rfind(form, 0, end) < 0 for form in _FINISH_FORMS):
+        return False
+    return _FINISH_REASON.search(events, 0, end) is not None
+
+
+def has_end_mark(events: bytes) -> bool:
+    """Whether `[DONE]` is one of `events`."""
+    return any(data_of(events[start:end]).strip() == _DONE for start, end in find_events(_END_MARK, events))
+
+
+def ends_with(events: bytes, event: bytes) -> bool:
+    """Whether `event` is the last one, or is followed by `[DONE]` alone."""
+    end = len(events) - len(_LAST_EVENT) if events.endswith(_LAST_EVENT) else len(events)
+    return events.endswith(event, 0, end)
+
+
+def last_sequence_number(events: bytes) -> int | None:
+    """That of the last event of a Responses stream."""
+    numbers = _SEQUENCE_NUMBER.findall(events)
+    return int(numbers[-1]) if numbers else None
+
+
+def last_cue(text: bytes | bytearray) -> float | None:
+    """When the last subtitle of an SRT or WebVTT file ends, in seconds; None where there is none."""
+    ends = [
+        int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(thousandths) / 1000
+        for hours, minutes, seconds, thousandths in _CUE.findall(text)
+    ]
+    return max(ends, default=None)

@@ -1,0 +1,256 @@
+"""The `usage` object of any server's answer, as `Usage`. Pure.
+
+Its one rule: a count is one that the server gave. What is no count makes the whole report `invalid`, with the reason;
+it is never taken for zero, and nothing beyond the bounds of `openai_proxy.usage` comes out of here.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from openai_proxy.usage import MOST_SECONDS, MOST_TOKENS, Usage
+
+from proxy.json_shapes import object_of
+from proxy.metering.cost import COST_INVALID, LONGEST_NUMBER, cost_of
+
+_NAMES = frozenset({"prompt_tokens", "input_tokens", "total_tokens", "inputTokens"})
+_PROMPT = ("prompt_tokens", "input_tokens", "inputTokens")
+_COMPLETION = ("completion_tokens", "output_tokens", "outputTokens")
+_TOTAL = ("total_tokens", "totalTokens")
+# Names beside OpenAI's, as DeepSeek, Databricks, Perplexity, OpenRouter, Mistral, Together and Bedrock write them.
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_READ_BESIDE = ("cache_read_input_tokens", "cacheReadInputTokens")
+_WRITTEN_BESIDE = ("cache_creation_input_tokens", "cacheWriteInputTokens")
+_READ = ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
+_WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
+
+
+def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
+    """A `usage` object of any OpenAI endpoint as `Usage`; None when it reports nothing: no object of it, or only zeros.
+
+    Chat says prompt_tokens and completion_tokens, Responses, images and audio input_tokens and output_tokens; details
+    hold the cached, reasoning, audio and image shares, transcriptions without tokens the seconds of audio
+    (https://platform.openai.com/docs/api-reference). Which of them a server counts beside its input and output, and
+    not in them, its total says. `tool_usage` is that of a Responses answer, whose images are counted apart.
+    """
+    numbers, fields = _Numbers(), object_of(usage)
+    try:
+        cost = cost_of(fields)
+    except ValueError:
+        cost, numbers.reason = None, COST_INVALID
+    if fields.get("type") == "duration":
+        found = Usage(source="reported", duration=numbers.seconds(fields.get("seconds")))
+    elif _NAMES.isdisjoint(fields):
+        found = Usage(source="reported")
+    else:
+        found = _tokens_of(fields, numbers)
+    if tool_usage:
+        found = _with_images(found, object_of(tool_usage).get("image_gen"), numbers)
+    if max(found.input_tokens, found.output_tokens) > MOST_TOKENS:
+        numbers.refuse("too_large")
+    if numbers.is_invalid:
+        found = Usage(source="invalid")
+    elif not (found.input_tokens or found.output_tokens or found.duration is not None or cost):
+        return None
+    return found._replace(reason=numbers.reason, cost_reported=cost)
+
+
+def audio_usage(seconds: Any) -> Usage:
+    """The usage of an answer that says how long its audio is, and nothing else."""
+    numbers = _Numbers()
+    duration = numbers.seconds(seconds)
+    if numbers.is_invalid:
+        return Usage(source="invalid", reason=numbers.reason)
+    return Usage(source="reported", duration=duration)
+
+
+class _Numbers:
+    """Reads the numbers of one report, and remembers what was wrong with the first that was not as it should be."""
+
+    def __init__(self) -> None:
+        self.is_invalid = False
+        self.reason: str | None = None
+
+    def refuse(self, reason: str) -> int:
+        """The report says what cannot be."""
+        if not self.is_invalid:
+            self.is_invalid, self.reason = True, reason
+        return 0
+
+    def count(self, value: Any) -> int:
+        """A count of tokens. None is one that was not told."""
+        if type(value) is int and 0 <= value <= MOST_TOKENS:
+            return value
+        number = self._number(value, MOST_TOKENS)
+        whole = math.ceil(number)
+        if whole != number:
+            self.reason = self.reason or "rounded"
+        return whole
+
+    def seconds(self, value: Any) -> float | None:
+        """A duration in seconds; None when it was not told."""
+        return None if value is None else float(self._number(value, MOST_SECONDS))
+
+    def fields(self, value: Any) -> dict[str, Any]:
+        """The fields of an object; there may be none."""
+        if value and not isinstance(value, dict):
+            self.refuse("not_an_object")
+        return object_of(value)
+
+    def first(self, fields: Mapping[str, Any], names: Sequence[str]) -> int:
+        """The first of `names` that is a count of something."""
+        for name in names:
+            if name in fields and (count := self.count(fields[name])):
+                return count
+        return 0
+
+    def share(self, value: Any, whole: int) -> int | None:
+        """How many of `whole` a server says it counted apart; None when it says nothing of them."""
+        return None if value is None else min(self.count(value), whole)
+
+    def _number(self, value: Any, most: int) -> int | float:
+        if isinstance(value, str):
+            try:
+                value = float(value[:LONGEST_NUMBER])
+            except ValueError:
+                return self.refuse("not_a_number")
+        if value is None:
+            return 0
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
+            return self.refuse("not_a_number")
+        if not 0 <= value <= most:
+            return self.refuse("negative" if value < 0 else "too_large")
+        return value
+
+
+class _Report(NamedTuple):
+    """What a server says it counted. `total` None: it does not say."""
+
+    prompt: int
+    completion: int
+    total: int | None
+    cached: int
+    written: int
+    audio: int
+    reasoning: int
+    is_anthropic: bool
+    """Whether cached tokens are only told under names that Anthropic gives to what it does not count in the input."""
+
+
+def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
+    of_input, of_output = _details(fields, _INPUT_DETAILS, numbers), _details(fields, _OUTPUT_DETAILS, numbers)
+    cached = numbers.count(of_input.get("cached_tokens")) or numbers.first(fields, _READ)
+    written = numbers.first(of_input, _WRITTEN)
+    beside = numbers.first(fields, _READ_BESIDE), numbers.first(fields, _WRITTEN_BESIDE)
+    report = _Report(
+        prompt=numbers.first(fields, _PROMPT),
+        completion=numbers.first(fields, _COMPLETION),
+        total=numbers.first(fields, _TOTAL) or None,
+        cached=cached or beside[0],
+        written=written or beside[1] or numbers.first(fields, _WRITTEN),
+        audio=numbers.count(of_input.get("audio_tokens")),
+        reasoning=numbers.count(of_output.get("reasoning_tokens")),
+        is_anthropic=not (cached or written),
+    )
+    has_own_names = "input_tokens" in fields and report.is_anthropic and not of_input
+    input_tokens, output_tokens, reasoning = _placed(report, has_own_names=has_own_names)
+    cached = min(report.cached, input_tokens)
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cache_read_input_tokens=cached,
+        cache_creation_input_tokens=min(report.written, input_tokens - cached),
+        reasoning_output_tokens=min(reasoning, output_tokens),
+        source="reported",
+        input_audio_tokens=min(report.audio, input_tokens),
+        output_audio_tokens=min(numbers.count(of_output.get("audio_tokens")), output_tokens),
+        duration=numbers.seconds(fields.get("prompt_audio_seconds")),
+        input_image_tokens=numbers.share(of_input.get("image_tokens"), input_tokens),
+        output_image_tokens=numbers.share(of_output.get("image_tokens"), output_tokens),
+    )
+
+
+def _placed(report: _Report, *, has_own_names: bool) -> tuple[int, int, int]:
+    """Input, output and the reasoning in it, with what the server counted beside its prompt and its completion.
+
+    Parts are beside where only then the sums agree with the total, and where they are more than what they would be
+    parts of. What no part explains belongs to the input where audio does, else it is thoughts (Gemini counts so).
+    """
+    prompt, completion, total = report.prompt, report.completion, report.total
+    known = (report.cached, report.written, report.audio, report.reasoning)
+    forced = _fewest_beside(report)
+    if total is None:
+        beside = (True, True, forced[2], forced[3]) if has_own_names else forced
+    else:
+        beside = next(
+            (each for each in _choices(report, forced) if prompt + completion + _sum(known, each) == total), forced
+        )
+    of_input, of_output = _sum(known[:3], beside[:3]), _sum(known[3:], beside[3:])
+    unexplained = max(0, (total or 0) - prompt - completion - of_input - of_output)
+    input_tokens, output_tokens = prompt + of_input, completion + of_output
+    if beside[2] or not (input_tokens or output_tokens):
+        return input_tokens + unexplained, output_tokens, report.reasoning
+    thoughts = max(report.reasoning, unexplained) if completion else report.reasoning
+    return input_tokens, output_tokens + unexplained, thoughts
+
+
+_Beside = tuple[bool, bool, bool, bool]
+"""Whether cached, written, audio and reasoning tokens are counted beside the prompt or the completion."""
+
+_INSIDE: _Beside = (False, False, False, False)
+_CACHES: tuple[_Beside, ...] = ((True, True, False, False), (True, True, False, True))
+_THOUGHTS_OR_AUDIO: tuple[_Beside, ...] = (
+    (False, False, False, True),
+    (False, False, True, False),
+    (False, False, True, True),
+)
+_WAYS = (_INSIDE, *_THOUGHTS_OR_AUDIO, *_CACHES)
+_WAYS_OF_ANTHROPIC = (_INSIDE, *_CACHES, *_THOUGHTS_OR_AUDIO)
+
+
+def _fewest_beside(report: _Report) -> _Beside:
+    prompt, cached, written = report.prompt, report.cached, report.written
+    both = cached <= prompt and written <= prompt and cached + written > prompt
+    return (
+        both or cached > prompt,
+        both or written > prompt,
+        report.audio > prompt,
+        report.reasoning > report.completion,
+    )
+
+
+def _choices(report: _Report, forced: _Beside) -> Sequence[_Beside]:
+    """The ways in which servers count that are possible here, the likelier ones first."""
+    ways = _WAYS_OF_ANTHROPIC if report.is_anthropic else _WAYS
+    if forced == _INSIDE:  # as in most reports
+        return ways
+    return [each for each in ways if all(is_beside or not must for is_beside, must in zip(each, forced, strict=True))]
+
+
+def _sum(counts: Sequence[int], chosen: Sequence[bool]) -> int:
+    return sum(count for count, is_chosen in zip(counts, chosen, strict=True) if is_chosen)
+
+
+def _with_images(usage: Usage, images: Any, numbers: _Numbers) -> Usage:
+    """`usage` with what the tool that makes images used, unless its images are told in the usage itself."""
+    fields = numbers.fields(images)
+    if usage.output_image_tokens or _NAMES.isdisjoint(fields):
+        return usage
+    drawn = _tokens_of(fields, numbers)
+    if not (drawn.input_tokens or drawn.output_tokens):
+        return usage
+    output_images = drawn.output_tokens if drawn.output_image_tokens is None else drawn.output_image_tokens
+    return usage._replace(
+        input_tokens=usage.input_tokens + drawn.input_tokens,
+        output_tokens=usage.output_tokens + drawn.output_tokens,
+        input_image_tokens=(usage.input_image_tokens or 0) + (drawn.input_image_tokens or 0),
+        output_image_tokens=output_images,
+    )
+
+
+def _details(usage: Mapping[str, Any], names: Sequence[str], numbers: _Numbers) -> dict[str, Any]:
+    for name in names:
+        if found := usage.get(name):
+            return numbers.fields(found)
+    return {}

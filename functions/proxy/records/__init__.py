@@ -1,0 +1,4 @@
+"""What is kept of a request once its client has been served: its event, its log line, its trace, its content.
+
+Its one rule: nothing here can fail a request.
+"""

@@ -1,0 +1,84 @@
+"""Prompts and answers of keys whose owner has asked for it, redacted, one object in S3 for each request.
+
+Its one rule: nothing leaves without redaction. Without the salt nothing is written, and no failure reaches anybody but
+the log. Written when the client has its last byte, and within what is left of the invocation's time.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from openai_proxy.credentials import sent_key
+
+from proxy.aws.client import AwsError
+from proxy.aws.s3 import S3
+from proxy.inference import Inference
+from proxy.json_shapes import loads_or_none
+from proxy.log import log
+from proxy.metering.recorder import WatchedAnswer
+
+_LONGEST_WAIT = 3.0
+_RESERVE = 0.2
+_VERSION = "1.0"
+_FACTS = (
+    *("id", "request_id", "client", "client_id", "key_id", "server", "model", "operation", "stream", "outcome"),
+    *("status", "error", "usage", "duration", "cache", "trace_id", "w3c_trace_id"),
+)
+"""The fields of the request's log line that stand beside its content."""
+
+
+class ContentLog:
+    """Writes to `bucket`. `salt` reads the stack's salt; it is asked once a sandbox, when it is needed."""
+
+    def __init__(self, s3: S3, bucket: str, salt: Callable[[], str]) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+        self._read_salt = salt
+        self._salt = b""
+
+    def watched(self, inference: Inference, body: Iterable[bytes], content_type: str) -> Iterable[bytes]:
+        """`body`, which is remembered as it goes by."""
+        inference.content = content = WatchedAnswer(content_type)
+        return content.pass_on(body)
+
+    def write(self, inference: Inference, line: Mapping[str, Any], timestamp: str, seconds: float) -> None:
+        """Write what was asked and answered, within `seconds`. `line` is the request's log line."""
+        seconds = min(_LONGEST_WAIT, seconds - _RESERVE)
+        reason = "no time was left"
+        if seconds > 0:
+            try:
+                self._salt = self._salt or self._read_salt().encode()
+                if not self._salt:
+                    raise AwsError("salt", "Empty")
+                document = {"version": _VERSION, "timestamp": timestamp} | {name: line[name] for name in _FACTS}
+                body = json.dumps(document | _content(inference, self._salt), ensure_ascii=False)
+                key = f"content/{timestamp[:10]}/{line['client_id']}/{line['id']}.json"
+                self._s3.put(self._bucket, key, body.encode(errors="replace"), seconds, "application/json")
+            except AwsError as error:
+                reason = str(error)
+            else:
+                return
+        log("WARN", "Content was not logged", id=line["id"], reason=reason)
+
+
+def _content(inference: Inference, salt: bytes) -> dict[str, Any]:
+    """`request`, `response` and how often what was redacted in both."""
+    from proxy.records.redaction import Redactor  # noqa: PLC0415  # few keys need it
+
+    request, answer = inference.request, inference.content
+    sent = inference.body.content if inference.body else b""
+    key = sent_key(request.headers) if request else None
+    known = [("provider_token", inference.token), ("client_key", key or "")]
+    of_request, of_answer = Redactor(salt, known), Redactor(salt, known)
+    asked = of_request.value(loads_or_none(sent))
+    said = of_answer.value(answer.content() if answer else None)
+    return {
+        "request": {"size": len(sent), "content": asked, "is_cut": of_request.is_cut},
+        "response": {
+            "size": answer.size if answer else 0,
+            "content_type": of_answer.text(answer.content_type) if answer else None,
+            "content": said,
+            "is_cut": of_answer.is_cut or (answer is not None and answer.is_cut),
+        },
+        "redacted": dict(sorted((of_request.counts + of_answer.counts).items())),
+    }

@@ -1,0 +1,107 @@
+"""What X-Ray learns of a sampled request: one subsegment with the proxy's steps and every call of a server below it.
+
+Loaded only for a sampled request, after its client has the last byte. The document goes to the daemon beside the
+function in one UDP datagram: nothing waits for it, and it may be lost. Its one rule: what an event may not hold, no
+trace holds. Form: https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html.
+"""
+
+import contextlib
+import json
+import secrets
+import socket
+import time
+from typing import Any
+
+from openai_proxy.events.envelope import Event
+
+from proxy.inference import Inference
+from proxy.request.trace_context import XRayContext
+
+_HEADER = b'{"format": "json", "version": 1}\n'
+_LARGEST = 64_000
+"""Bytes of a document, which X-Ray and UDP both bound at 64 KB."""
+_MOST_ATTEMPTS = 50
+_ANNOTATIONS = (
+    *("id", "request_id", "client_id", "key_id", "server", "model", "operation", "door", "outcome", "error"),
+    *("throttle", "cache", "cold_start", "w3c_trace_id"),
+)
+"""The fields of the request's log line by which traces can be searched."""
+_METADATA = ("usage", "time_to_first_chunk", "upstream", "proxy")
+
+
+class Daemon:
+    """The X-Ray daemon, at an address as Lambda names it: `host:port`, or `tcp:host:port udp:host:port`."""
+
+    def __init__(self, address: str) -> None:
+        addresses = address.split()
+        udp = next((each for each in addresses if each.startswith("udp:")), addresses[0])
+        host, _, port = udp.removeprefix("udp:").rpartition(":")
+        self._address = (host.strip("[]"), int(port))
+
+    def send(self, document: dict[str, Any]) -> None:
+        """Send one document, if it is small enough. A daemon that is not there is none of the client's business."""
+        data = _HEADER + json.dumps(document, separators=(",", ":")).encode()
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        if len(data) <= _LARGEST:
+            with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sender:
+                sender.sendto(data, self._address)
+
+
+def subsegment_of(inference: Inference, event: Event, line: dict[str, Any], context: XRayContext) -> dict[str, Any]:
+    """The subsegment of a request that has ended and whose `event` has just been published; `line` is its log line."""
+    now = time.perf_counter()
+    ended = inference.started + event.data["timings"]["total"]
+    status = event.data["response"]["status_code"]
+    below = [*_steps(inference), *_attempts(inference, ended), _part(inference, "publish", ended, now)]
+    below[-1]["fault"] = not line["published"]
+    return {
+        **_part(inference, "openai-proxy", inference.started, now),
+        "type": "subsegment",
+        "trace_id": context.trace_id,
+        "parent_id": context.parent,
+        **_flags(status, failed=line["outcome"] == "failed"),
+        "annotations": {name: line[name] for name in _ANNOTATIONS if line[name] is not None},
+        "metadata": {"openai-proxy": {name: line[name] for name in _METADATA}},
+        "subsegments": below,
+    }
+
+
+def _steps(inference: Inference) -> list[dict[str, Any]]:
+    """What the proxy did before it called a server, one after the other."""
+    ends = [("authorization", inference.authorized), *inference.steps]
+    begins = [inference.started, *(end for _, end in ends)]
+    return [_part(inference, name, begin, end) for begin, (name, end) in zip(begins, ends, strict=False)]
+
+
+def _attempts(inference: Inference, ended: float) -> list[dict[str, Any]]:
+    """Every call of a server; one whose answer was passed on lasted until its last byte."""
+    found: list[dict[str, Any]] = []
+    for attempt, end in inference.attempt_ends[-_MOST_ATTEMPTS:]:
+        status, error = attempt["status_code"], attempt["error"]
+        part = _part(inference, attempt["server"], end - attempt["duration"], end)
+        part |= {"namespace": "remote", **_flags(status or 502, failed=error is not None)}
+        if status is not None:
+            part["http"] = {"response": {"status": status}}
+        if error is not None:
+            part["annotations"] = {"error": error}
+        found.append(part)
+    if found and inference.meter is not None:
+        found[-1]["end_time"] = _moment(inference, ended)
+    return found
+
+
+def _part(inference: Inference, name: str, begin: float, end: float) -> dict[str, Any]:
+    begin, end = _moment(inference, begin), _moment(inference, end)
+    return {"name": name, "id": secrets.token_hex(8), "start_time": begin, "end_time": max(begin, end)}
+
+
+def _moment(inference: Inference, reading: float) -> float:
+    """A reading of `time.perf_counter` in Unix seconds."""
+    return round(inference.started_at + reading - inference.started, 6)
+
+
+def _flags(status: int, *, failed: bool) -> dict[str, bool]:
+    """Whose fault it was, in X-Ray's terms: `fault` is the server's side, `error` the client's, `throttle` a 429."""
+    fault = status >= 500 or (failed and status < 400)
+    flags = {"fault": fault, "error": 400 <= status < 500, "throttle": status == 429}
+    return {name: True for name, is_so in flags.items() if is_so}

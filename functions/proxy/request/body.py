@@ -1,0 +1,201 @@
+"""The body of a request: which model it asks for, and what a server gets in its place. Pure.
+
+Its one rule: what need not change does not. Additions to JSON are spliced in behind the opening brace, a model in an
+upload is replaced where it stands: every other byte of the client's body stays as it was, numbers and key order too.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from proxy.errors import ClientError
+from proxy.json_shapes import object_of
+from proxy.metering.estimate import input_tokens
+from proxy.request.asked_counts import AskedCounts, asked_counts
+from proxy.request.parse import InferenceRequest, Target
+
+_STREAMS_WITH_USAGE_OPTION = ("chat", "text_completion")
+_GENERATES = ("chat", "text_completion", "responses")
+_TAKES_MODEL = ("chat", "text_completion", "embeddings", "images", "audio", "moderations")
+_LONGEST_MODEL = 256
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_ASKS_FOR_USAGE = {"stream_options": {"include_usage": True}}
+_ASKING_FOR_USAGE = _encode(_ASKS_FOR_USAGE).encode()[1:-1]
+"""Made once: `json.dumps` makes an encoder for every call that does not want its blanks."""
+_MOST_DECODINGS = 3
+_QUERY_SEPARATOR = re.compile(r"[&;?]")
+
+
+class OutgoingBody(NamedTuple):
+    """The body as the server gets it, and what the proxy needs to know of it."""
+
+    content: bytes
+    model: str | None
+    stream: bool
+    asks_usage_unasked: bool
+    """The proxy, not the client, asked for usage in the stream: the extra chunk has to be hidden again."""
+    one_choice: bool = False
+    """A chat with one answer, which ends once."""
+
+
+class _Repeating(dict[str, Any]):
+    """An object that has a key twice. Of two models one server may take the first, another the last."""
+
+
+class RequestBody:
+    """A client's body, read once.
+
+    Raises ClientError for broken JSON, a model that is not clear, and a count that no model takes.
+    """
+
+    def __init__(self, request: InferenceRequest, target: Target) -> None:
+        self._content = request.body
+        self._operation = target.operation
+        self._fields: dict[str, Any] | None = None
+        self._place: slice | None = None
+        self.model: str | None = None
+        """The one that the client names."""
+        media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if request.body and (media_type == "application/json" or media_type.endswith("+json")):
+            self._fields = _json_object(request.body)
+            self.model = _text_or_none(self._fields.get("model"))
+        elif request.body and media_type == "multipart/form-data":
+            from proxy.request.multipart import find_fields  # noqa: PLC0415  # few requests are uploads
+
+            self._place = _only(find_fields(request.body, request.headers["content-type"], b"model"))
+            if self._place:
+                self.model = request.body[self._place][:_LONGEST_MODEL].decode(errors="replace") or None
+        self.takes_default = self._fields is not None and (
+            self._operation in _TAKES_MODEL or target.path == "/responses"
+        )
+        """Whether a server's default model is filled in when the client names none."""
+        self.asked = asked_counts(self.fields) if self.takes_default else AskedCounts()
+        takes_upload = self._place is not None and self._operation in _TAKES_MODEL
+        self.is_for_a_model = (self.takes_default or takes_upload) and not _names_a_model(request.query)
+        """Whether the request is to one certain model, and says nowhere else that it is to another."""
+        self.looks_up = _looked_up(request, target)
+        """The model that the request only wants to know of, "" for all of them; None for other requests."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The fields of a JSON body as the client sent it; none of another body."""
+        return self._fields or {}
+
+    @property
+    def end_user(self) -> str | None:
+        """Whom the client asks for, as OpenAI's `safety_identifier` or its older `user` says."""
+        fields = self._fields or {}
+        return next((name for key in ("safety_identifier", "user") if isinstance(name := fields.get(key), str)), None)
+
+    @property
+    def generates(self) -> bool:
+        """Whether its answers are texts that a model writes."""
+        return self._fields is not None and self._operation in _GENERATES
+
+    @property
+    def input_tokens(self) -> int:
+        """About how many tokens the prompt has."""
+        return 0 if self._fields is None else input_tokens(self._fields)
+
+    def outgoing(self, default_model: str, replacement: str = "", *, asks_usage: bool = True) -> OutgoingBody:
+        """Fill in the default model, and ask a streamed chat for its usage, unless its server would refuse that.
+
+        A `replacement` takes the place of the model that the client named. Bodies of unknown form pass untouched.
+        """
+        if self._fields is None:
+            return self._outgoing_upload(replacement)
+        fields, added = self._fields, dict[str, Any]()
+        if replacement or (self.takes_default and not self.model and default_model):
+            added["model"] = replacement or default_model
+        stream = fields.get("stream") is True
+        options = fields.get("stream_options")
+        asks = asks_usage and stream and self._operation in _STREAMS_WITH_USAGE_OPTION and _lacks_usage(options)
+        if asks:
+            added["stream_options"] = {**(options or {}), "include_usage": True}
+        model = added.get("model") or self.model
+        one_choice = self._operation == "chat" and fields.get("n") in (None, 1)
+        return OutgoingBody(_with(self._content, fields, added), model, stream, asks, one_choice)
+
+    def _outgoing_upload(self, replacement: str) -> OutgoingBody:
+        content, model = self._content, self.model
+        if self._place and replacement:
+            content = content[: self._place.start] + replacement.encode() + content[self._place.stop :]
+            model = replacement
+        return OutgoingBody(content, model, stream=False, asks_usage_unasked=False)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_json)
+    except (ValueError, RecursionError) as error:
+        raise ClientError(400, "invalid_json", "The body is not valid JSON.") from error
+    if not isinstance(fields, dict):
+        raise ClientError(400, "invalid_json", "The body is not a JSON object.")
+    # Some servers read names in whatever case.
+    found = object_of(fields)
+    if isinstance(fields, _Repeating) or len({name.lower() for name in found}) != len(found):
+        raise ClientError(400, "invalid_json", "The body names a field twice.")
+    if "model" not in found and any(name.lower() == "model" for name in found):
+        raise ClientError(400, "invalid_model", "The model's field is written 'model'.")
+    return found
+
+
+def _no_json(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    return fields if len(fields) == len(pairs) else _Repeating(fields)
+
+
+def _text_or_none(model: object) -> str | None:
+    if model is not None and not isinstance(model, str):
+        raise ClientError(400, "invalid_model", "The model is not a text.")
+    return model or None
+
+
+def _looked_up(request: InferenceRequest, target: Target) -> str | None:
+    if request.method != "GET" or target.operation != "models" or request.body or _names_a_model(request.query):
+        return None
+    return unquote(target.path.removeprefix("/models").removeprefix("/"))
+
+
+def _names_a_model(query: str) -> bool:
+    """Whether a server might find a model in `query`, in whatever way it reads one: `model[]=x`, `models`, `Model.id`.
+
+    Something between may decode it once more, or twice.
+    """
+    for _ in range(_MOST_DECODINGS if query else 0):
+        query = unquote(query)
+    return any("model" in part.partition("=")[0].lower() for part in _QUERY_SEPARATOR.split(query))
+
+
+def _only(places: list[slice]) -> slice | None:
+    if len(places) > 1:
+        raise ClientError(400, "invalid_model", "The upload names a model twice.")
+    return places[0] if places else None
+
+
+def _lacks_usage(stream_options: object) -> bool:
+    """Whether usage can and must be asked for: a malformed `stream_options` is the server's to refuse."""
+    if stream_options is not None and not isinstance(stream_options, dict):
+        return False
+    return not object_of(stream_options).get("include_usage")
+
+
+def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> bytes:
+    if not added:
+        return body
+    if not fields or any(name in fields for name in added):
+        try:
+            return json.dumps({**fields, **added}, allow_nan=False).encode()
+        except ValueError as error:
+            raise ClientError(400, "invalid_json", "The body holds a number that JSON has no room for.") from error
+        except RecursionError as error:  # what can just be read cannot always be written
+            raise ClientError(400, "invalid_json", "The body is nested too deeply.") from error
+    before, brace, after = body.partition(b"{")
+    members = _ASKING_FOR_USAGE if added == _ASKS_FOR_USAGE else _encode(added).encode()[1:-1]
+    return before + brace + members + b"," + after

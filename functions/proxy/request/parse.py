@@ -1,0 +1,191 @@
+"""What a client asked for: a function URL event (payload 2.0) or a REST API event (1.0) as an `InferenceRequest`. Pure.
+
+Its one rule: nothing from the client reaches an upstream server, a log or an event without having passed here.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote, unquote_to_bytes, urlencode
+
+from proxy.errors import ClientError
+from proxy.json_shapes import object_of
+from proxy.request.trace_context import w3c_headers
+
+Door = Literal["function_url", "rest_api"]
+
+MAX_BODY_BYTES = 6 * 1024 * 1024
+"""What Lambda accepts as one invocation's payload; a function URL refuses more before the function sees it."""
+
+OPERATIONS = {
+    "chat/completions": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+    "responses": "responses",
+    "images": "images",
+    "audio": "audio",
+    "moderations": "moderations",
+    "models": "models",
+    "files": "files",
+    "batches": "batches",
+}
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_FORWARDED_HEADERS = ("accept", "content-type", "idempotency-key", "openai-beta")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""TRACE would have a server tell what it was sent, the provider's token too."""
+_PATH_SAFE = "!$&'()*+,-.:;=@_~"
+_QUERY_SAFE = _PATH_SAFE + "%/?"
+_REMEDY_FOR_V1_TWICE = "This path has /v1 twice: end the base URL before /v1, or leave /v1 out of the path."
+_REMEDY_FOR_AN_ENDPOINT_TWICE = "This path names its endpoint twice: end the base URL at /v1."
+_REMEDY_FOR_A_SERVER_TWICE = "This path names its server twice: leave it out of the base URL, or out of the path."
+
+
+class InferenceRequest(NamedTuple):
+    """One call of the OpenAI API. Header names are lower case; `path` is as sent and not yet trusted."""
+
+    door: Door
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    gateway_identity: Mapping[str, Any] | None
+    """What the REST API's authorizer said of the client key; None at the function URL, which cannot have one."""
+
+    @property
+    def forwarded_headers(self) -> dict[str, str]:
+        """The client's headers that an upstream server may see. Never its authorization."""
+        found = {name: self.headers[name] for name in _FORWARDED_HEADERS if name in self.headers}
+        return found | w3c_headers(self.headers)
+
+    @property
+    def own_id(self) -> str | None:
+        """The id that the client gave its request, if it is one that may stand in headers, logs and events."""
+        own = self.headers.get("x-request-id", "")
+        return own if _REQUEST_ID.fullmatch(own) else None
+
+    @property
+    def clean_query(self) -> str:
+        """The query with everything encoded that could end a request line; what was encoded stays so."""
+        return quote(self.query, safe=_QUERY_SAFE, errors="replace")
+
+
+class Target(NamedTuple):
+    """Where a request goes: `/{server}/v1/{path}`. `path` is clean, percent-encoded and begins with a slash.
+
+    `server` is None for `/v1/{path}`: there the model names it.
+    """
+
+    server: str | None
+    path: str
+
+    @property
+    def operation(self) -> str:
+        """The operation in OpenTelemetry's terms where it has one (`chat`, `embeddings`, …), else the API's own."""
+        path = self.path[1:]
+        return OPERATIONS.get(path) or OPERATIONS.get(path.partition("/")[0], "other")
+
+
+def url_of(base: str, target: Target, request: InferenceRequest) -> str:
+    """Where a server with this base url is asked for `target`, query and all."""
+    return base + target.path + (f"?{request.clean_query}" if request.query else "")
+
+
+def parse(event: Any) -> InferenceRequest:
+    """Read an event of either door. Raises ClientError for what is not an HTTP request, or not a readable one."""
+    try:
+        event = object_of(event)
+        context = event["requestContext"]
+        if event.get("version") == "2.0":
+            door, identity = "function_url", None
+            method, path, query = context["http"]["method"], event["rawPath"], event["rawQueryString"]
+        else:
+            door, identity = "rest_api", context.get("authorizer")
+            method, path, query = event["httpMethod"], event["path"], _query_of_rest_event(event)
+        headers = {name.lower(): str(value) for name, value in object_of(event.get("headers")).items()}
+        body = _body(event.get("body") or "", bool(event.get("isBase64Encoded")))
+        if method not in _METHODS:
+            raise ValueError(method)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ClientError(400, "unknown_event", "This is not an HTTP request of either door.") from error
+    unclear = (not headers[name].isprintable() for name in _FORWARDED_HEADERS if name in headers)
+    if any(unclear) or _CONTROL.search("".join(headers.values())):
+        raise ClientError(400, "invalid_header", "A header contains a control character.")
+    return InferenceRequest(door, method, path, query, headers, body, identity)
+
+
+def _query_of_rest_event(event: Mapping[str, Any]) -> str:
+    """REST API events carry the query decoded: put it together again, repeated names included."""
+    parameters: Mapping[str, list[str]] = event.get("multiValueQueryStringParameters") or {}
+    return urlencode(parameters, doseq=True, quote_via=quote)
+
+
+def _body(body: str, is_base64: bool) -> bytes:
+    if not is_base64:
+        decoded = body.encode()
+    else:
+        try:
+            decoded = base64.b64decode(body, validate=True)
+        except binascii.Error as error:
+            raise ClientError(400, "invalid_body", "The body is not the base64 that the event says it is.") from error
+    if len(decoded) > MAX_BODY_BYTES:
+        raise ClientError(413, "request_too_large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    return decoded
+
+
+@lru_cache(maxsize=64)  # clients of a sandbox call few paths
+def target_of(path: str) -> Target:
+    """Split `/{server}/v1/{path}` or `/v1/{path}`.
+
+    Raises ClientError (404) for any other form, and for every way out of the API. Decoded once, checked, encoded again:
+    a server sees exactly the segments that were checked, whatever mixture of encodings the client sent. An encoded
+    slash stays one, but only in the name of a model, where owner and name are one segment for SDKs.
+    """
+    try:
+        before, *segments = [unquote_to_bytes(segment).decode() for segment in path.split("/")]
+    except UnicodeError as error:
+        raise _unknown_path() from error
+    server = segments.pop(0) if segments and segments[0] != "v1" else None
+    if before or server == "" or "/" in (server or ""):
+        raise _unknown_path()
+    if server and segments[:2] == [server, "v1"]:
+        raise _unknown_path(_REMEDY_FOR_A_SERVER_TWICE)
+    if len(segments) < 2 or segments[0] != "v1":
+        raise _unknown_path()
+    called = segments[1:]
+    if remedy := _remedy_for(called):
+        raise _unknown_path(remedy)
+    if not all(_is_safe(segment, is_model=place > 0 and called[0] == "models") for place, segment in enumerate(called)):
+        raise _unknown_path()
+    return Target(server, "".join("/" + quote(segment, safe=_PATH_SAFE) for segment in called))
+
+
+def _remedy_for(called: list[str]) -> str:
+    """What is wrong with a path that repeats what stands in front of it, as a base URL that is too long makes it."""
+    again = "/".join(called[called.index("v1") + 1 :]) if "v1" in called else ""
+    if called[0] == "v1" or again in OPERATIONS or (called[1:2] == ["v1"] and called[0] not in OPERATIONS):
+        return _REMEDY_FOR_V1_TWICE
+    half = len(called) // 2
+    if called[:half] == called[half:] and "/".join(called[:half]) in OPERATIONS:
+        return _REMEDY_FOR_AN_ENDPOINT_TWICE
+    return ""
+
+
+def _is_safe(segment: str, *, is_model: bool) -> bool:
+    names = segment.split("/") if is_model else [segment]
+    return not any(_leaves(name) or _CONTROL.search(name) or "\\" in name or "/" in name for name in names)
+
+
+def _leaves(segment: str) -> bool:
+    """Whether a server might take `segment` for a step up: some cut off what follows a semicolon."""
+    return segment.partition(";")[0] in ("", ".", "..")
+
+
+def _unknown_path(remedy: str = "") -> ClientError:
+    message = "Unknown path. Call /{server}/v1/{path of the OpenAI API}, or /v1/... with a model named server/model."
+    return ClientError(404, "unknown_path", f"{message} {remedy}".rstrip())

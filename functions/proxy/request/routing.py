@@ -1,0 +1,105 @@
+"""Which servers a request may go to, and under which name of the model. Pure.
+
+A path names its server (`/{server}/v1/…`); without one (`/v1/…`) the model does: as `server/model`, or as an alias.
+Its one rule: clients choose among the servers of the file and what their key allows, and nothing else.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from openai_proxy.servers import Server
+
+from proxy.errors import ClientError
+from proxy.request.body import RequestBody
+from proxy.request.key_context import ClientKey
+from proxy.request.parse import Target
+
+_SHOWN = 128
+
+
+class Candidate(NamedTuple):
+    """A server that may be asked. `replacement` is the model to ask it for; "": the one that the client named."""
+
+    server: Server
+    replacement: str = ""
+
+
+class Routes:
+    """The servers of the file, by the names that clients use."""
+
+    def __init__(self, servers: Mapping[str, Server]) -> None:
+        self._servers = servers
+        self._by_alias: dict[str, Server] = {}
+        for server in servers.values():
+            for alias in server.aliases:
+                self._by_alias.setdefault(alias, server)  # of several the first in the file
+
+    def candidates(self, target: Target, body: RequestBody, key: ClientKey) -> list[Candidate]:
+        """The server that is meant, then those of its fallbacks that the key may use. Raises ClientError (4xx)."""
+        model = body.model
+        if target.server is None:
+            server, name = self._by_model(model)
+        else:
+            server, name = self._by_name(target.server), model or ""
+        if not key.may_use(server):
+            message = f"This client key may not use the server '{server.name}'."
+            raise ClientError(403, "server_not_allowed", message, type="permission_error")
+        if key.models is not None and body.looks_up is not None:
+            return [self._looked_up(server, body.looks_up, key)]
+        asked = server.aliases.get(name, name) or (server.model if body.takes_default else "")
+        alias = name if name in server.aliases else ""
+        is_limited = key.models is not None
+        if (is_limited and not body.is_for_a_model) or not key.may_ask_for(server, asked, self._servers, alias):
+            raise _not_allowed(asked)
+        replacement = asked if model and asked != model else ""
+        others = [_fallback(self._servers[other], name) for other in server.fallbacks]
+        return [Candidate(server, replacement), *(other for other in others if self._is_allowed(other, name, key))]
+
+    def name_for(self, model: str, server: Server, key: ClientKey) -> str | None:
+        """By which name a key may ask for a `model` that `server` lists: its own, or else an alias; None: by none.
+
+        Gemini lists its models below `models/`, and is asked for them without.
+        """
+        if any(key.may_ask_for(server, name, self._servers) for name in (model, model.removeprefix("models/"))):
+            return model
+        aliases = [alias for alias, name in server.aliases.items() if name == model]
+        return next((alias for alias in aliases if key.may_ask_for(server, model, self._servers, alias)), None)
+
+    def _looked_up(self, server: Server, model: str, key: ClientKey) -> Candidate:
+        """The server that is asked about its models, and no other: theirs have other names."""
+        if model and self.name_for(model, server, key) != model:
+            raise _not_allowed(model)
+        return Candidate(server)
+
+    def _is_allowed(self, other: Candidate, name: str, key: ClientKey) -> bool:
+        server = other.server
+        alias = name if name in server.aliases else ""
+        return key.may_use(server) and key.may_ask_for(server, other.replacement or name, self._servers, alias)
+
+    def _by_name(self, name: str) -> Server:
+        if name not in self._servers:
+            raise ClientError(404, "unknown_server", f"There is no server '{name[:64]}' at this proxy.")
+        return self._servers[name]
+
+    def _by_model(self, model: str | None) -> tuple[Server, str]:
+        """The server that a model names, and its name there."""
+        if not model:
+            message = "Name the server: as 'server/model' in the model, or in the path as /{server}/v1/...."
+            raise ClientError(400, "model_required", message)
+        prefix, _, rest = model.partition("/")
+        if rest and prefix in self._servers:
+            return self._servers[prefix], rest
+        if model in self._by_alias:
+            return self._by_alias[model], model
+        message = f"There is no model '{model[:_SHOWN]}' at this proxy. GET /v1/models lists them, as 'server/model'."
+        raise ClientError(404, "model_not_found", message)
+
+
+def _not_allowed(model: str) -> ClientError:
+    message = f"This client key may not use the model '{model[:_SHOWN]}'."
+    return ClientError(403, "model_not_allowed", message, type="permission_error")
+
+
+def _fallback(server: Server, name: str) -> Candidate:
+    """The model of one server means nothing to another: it is asked for its own of that alias, or for its default."""
+    return Candidate(server, server.aliases.get(name, server.model))

@@ -1,0 +1,273 @@
+"""An answer that calls itself a success, looked at before its client has anything of it.
+
+A server may report an error as the first event of a stream or as a document, or answer a question with something that
+is no answer. Found now it is an UpstreamError with a status of its own, which other tries can still make good. Its one
+rule: nobody waits for it. What is looked at is what the client cannot use before it is whole: a document, the first
+event. A server that is silent longer than `_LONGEST_HOLD` has its status passed on, and errors after that are in-band.
+"""
+
+import itertools
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from openai_proxy.servers import Server
+
+from proxy.errors import UpstreamError
+from proxy.http.transport import Answer
+from proxy.inference import Inference
+from proxy.json_shapes import array_of, loads_or_none, object_of
+from proxy.metering.reported_error import message_of, reported_error
+from proxy.metering.scan import may_report_error
+from proxy.metering.sse import BLANK, EventFrames, data_of, name_of, split_events
+from proxy.upstream.response import broken_off, coding_left, content_type, error_in_success, no_answer, unpacked
+
+_LONGEST_HOLD = 1.0
+"""Seconds of silence after which the client gets its status."""
+_LONGEST_LOOK = 64 * 1024
+"""Bytes. Errors are shorter: what is longer is not searched for one."""
+_LONGEST_HELD = 4 * 1024 * 1024
+_STREAM, _DOCUMENT = "text/event-stream", "application/json"
+_FIELD = re.compile(rb"(?:data|event|id|retry)?:")
+_LONGEST_FIELD = 6
+_OF_ANSWERS = ("choices", "output", "data", "usage", "object", "id", "model", "text", "results", "response")
+
+Begin = Callable[[Answer], None]
+"""Gives the client status and headers of an answer whose first piece lets wait for itself."""
+
+
+class OpenedAnswer:
+    """An answer of `server` and its `body`, piece by piece as it comes; of an error status there is no body yet.
+
+    `content_type` says what the body is, whatever the server calls it. `document` is the JSON of a body that was read.
+    """
+
+    def __init__(self, answer: Answer, server: Server, content_type: str) -> None:
+        self.answer = answer
+        self.server = server
+        self.content_type = content_type
+        self.body: Iterable[bytes] = ()
+        self.document: Any = None
+
+    @property
+    def status(self) -> int:
+        """The server's."""
+        return self.answer.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The server's."""
+        return self.answer.headers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
+        self.answer.close()
+
+
+def opened(answer: Answer, server: Server, inference: Inference, begin: Begin) -> OpenedAnswer:
+    """`answer`, of which `inference` tells what it should be. `begin` is called when the server is silent.
+
+    Raises UpstreamError for an error, for what is no answer, and for a body that breaks off, all before the client has
+    anything.
+    """
+    found = OpenedAnswer(answer, server, content_type(answer))
+    if answer.status >= 300:
+        return found
+    if inference.is_question and "html" in found.content_type:
+        raise no_answer(server.name, answer.status, "a web page. Is its url the base of an OpenAI API?")
+    look = _Look(answer, server, begin)
+    try:
+        _look_at(look, found, inference)
+        if look.broken:
+            raise look.broken
+    except UpstreamError as error:
+        if not look.begun:
+            raise
+        look.rest = _raising(error)
+    look.end()
+    found.body = itertools.chain(look.held, look.rest)
+    return found
+
+
+class _Look:
+    """The pieces of a body that have been looked at, `held` until then, and the `rest` of it."""
+
+    def __init__(self, answer: Answer, server: Server, begin: Begin) -> None:
+        self.held: list[bytes] = []
+        self.rest = iter(unpacked(answer, server.name))
+        self.is_over = False
+        """Whether the body has ended."""
+        self.broken: UpstreamError | None = None
+        """How it broke off. An error of the server's own in what came before says more."""
+        self.begun = False
+        """Whether the client has its status: then nothing can be made good any more."""
+        self._size = 0
+        self._until: float | None = None
+        self._answer = answer
+        self._begin = begin
+        self._patience = answer.patience
+
+    def may_begin(self) -> None:
+        """From now on a silence is answered with the status."""
+        if self._until is not None:
+            return
+        self._until = time.perf_counter() + _LONGEST_HOLD
+        self._answer.patience = min(_LONGEST_HOLD, self._patience / 2)
+        self._answer.on_silence = self._on_silence
+
+    def _on_silence(self) -> None:
+        self.begun = True
+        self._answer.patience, self._answer.on_silence = self._patience, lambda: None  # it begins once
+        self._begin(self._answer)
+
+    def more(self, most: int) -> bytes | None:
+        """One more piece; None at the end, beyond `most` bytes, and when the client should wait no longer."""
+        if (
+            self.begun
+            or self.broken
+            or self._size > most
+            or (self._until is not None and time.perf_counter() > self._until)
+        ):
+            return None
+        try:
+            piece = next(self.rest, None)
+        except UpstreamError as error:
+            self.broken = error
+            return None
+        if piece is None:
+            self.is_over = True
+            return None
+        self.held.append(piece)
+        self._size += len(piece)
+        return piece
+
+    def pieces(self, most: int) -> Iterator[bytes]:
+        """All from the first one, as far as `more` gives them."""
+        yield from tuple(self.held)
+        while (piece := self.more(most)) is not None:
+            yield piece
+
+    def end(self) -> None:
+        """The answer is again as patient as it was."""
+        self._answer.patience = self._patience
+        if not self.begun:
+            self._answer.on_silence = lambda: None
+
+
+def _look_at(look: _Look, found: OpenedAnswer, inference: Inference) -> None:
+    if found.content_type.startswith(_STREAM) or (inference.asked_stream and not coding_left(found.answer)):
+        _look_at_stream(look, found, inference)
+    elif inference.is_question and not coding_left(found.answer):
+        _look_at_document(look, found, inference, _LONGEST_HELD)
+    else:
+        look.may_begin()
+        first = look.more(_LONGEST_LOOK)
+        if first and inference.is_post and found.content_type.startswith(_DOCUMENT) and may_report_error(first):
+            _look_at_document(look, found, inference, _LONGEST_LOOK)
+
+
+def _look_at_stream(look: _Look, found: OpenedAnswer, inference: Inference) -> None:
+    """A stream by its name, or what was asked to be one: then its first bytes tell what it is."""
+    is_stream = found.content_type.startswith(_STREAM)
+    if is_stream:
+        look.may_begin()
+    form = _form_of(look)
+    if form == _DOCUMENT and not look.begun:
+        found.content_type = _DOCUMENT
+        _look_at_document(look, found, inference, _LONGEST_HELD)
+    elif is_stream or form == _STREAM:
+        found.content_type = _STREAM
+        look.may_begin()
+        _look_at_first_event(look, found, inference)
+    elif inference.is_question and not look.broken:
+        raise _no_answer(found, b"".join(look.held))
+
+
+def _form_of(look: _Look) -> str:
+    """What a body is by its first bytes, as a content type; "" for anything else."""
+    beginning = b""
+    for piece in look.pieces(_LONGEST_LOOK):
+        beginning = (beginning + piece[:_LONGEST_LOOK]).lstrip(BLANK)
+        if len(beginning) >= _LONGEST_FIELD or beginning.startswith((b"{", b"[", b":")):
+            break
+    if beginning.startswith((b"{", b"[")):
+        return _DOCUMENT
+    return _STREAM if _FIELD.match(beginning) else ""
+
+
+def _look_at_first_event(look: _Look, found: OpenedAnswer, inference: Inference) -> None:
+    """Raises UpstreamError when it is an error, and when there is none."""
+    frames = EventFrames(_LONGEST_LOOK)
+    for piece in look.pieces(_LONGEST_LOOK):
+        for event in split_events(frames.whole(piece)):
+            if _is_read(event, found, inference):
+                return
+    is_read = bool(look.is_over or look.broken) and _is_read(frames.rest(), found, inference)
+    if look.is_over and not is_read and inference.says_its_end:
+        raise broken_off(found.server.name)
+
+
+def _is_read(event: bytes, found: OpenedAnswer, inference: Inference) -> bool:
+    """Whether an event says anything. Raises UpstreamError when it says that there is an error."""
+    event = event.lstrip(BLANK)
+    data = data_of(event)
+    if may_report_error(event):
+        document = loads_or_none(data)
+        error = reported_error(data.decode(errors="replace") if document is None else document, name_of(event))
+        if error:
+            raise error_in_success(found.answer, found.server.name, inference.token, error)
+    return bool(data.strip())
+
+
+def _look_at_document(look: _Look, found: OpenedAnswer, inference: Inference, most: int) -> None:
+    """A JSON answer, held until it is whole: half of it is of no use, and now its cut is still an error.
+
+    What is longer than `most` bytes goes on as it comes. Raises UpstreamError for an error and for what is no answer.
+    """
+    for _ in look.pieces(most):
+        pass
+    if not (look.is_over or look.broken):
+        return
+    body = b"".join(look.held).lstrip(BLANK).rstrip()
+    if len(body) > _LONGEST_LOOK:  # too long for an error: it is read when the client has it
+        if inference.is_question and look.is_over and not (body.startswith(b"{") and body.endswith(b"}")):
+            raise _no_answer(found, body)
+        return
+    found.document = document = loads_or_none(body)
+    error = reported_error(document)
+    if error and not _has_content(object_of(document)):
+        raise error_in_success(found.answer, found.server.name, inference.token, error)
+    if inference.is_question and look.is_over and not error and not _is_answer(document):
+        raise _no_answer(found, body, message_of(document) if isinstance(document, dict) else "")
+
+
+def _has_content(fields: dict[str, Any]) -> bool:
+    """Whether an answer with an error says something of use too; a Response that failed is one by itself."""
+    good = (not reported_error({"choices": [choice]}) for choice in array_of(fields.get("choices")))
+    return bool(fields.get("object") == "response" or fields.get("data") or any(good))
+
+
+def _is_answer(document: Any) -> bool:
+    """Whether JSON may be the answer to a question."""
+    fields = object_of(document)
+    return any(name in fields for name in _OF_ANSWERS) or bool(fields and not message_of(fields))
+
+
+def _no_answer(found: OpenedAnswer, body: bytes, said: str = "") -> UpstreamError:
+    is_json = found.document is not None or body == b"null"
+    what = "JSON that is no answer" if is_json else "what is neither JSON nor a stream"
+    if body[:64].lstrip(BLANK).startswith(b"<"):
+        what = "a web page. Is its url the base of an OpenAI API?"
+    elif not body.strip(BLANK):
+        what = "nothing"
+    return no_answer(found.server.name, found.status, f"{what}: {said}" if said else what)
+
+
+def _raising(error: UpstreamError) -> Iterator[bytes]:
+    """No piece, but the error that the client has to hear of in-band."""
+    yield from ()
+    raise error

@@ -1,0 +1,152 @@
+"""What the demo server says: the text of an answer, or the arguments of a call, made from the question alone. Pure.
+
+Its one rule: it never pretends to be a model. A text says that it is a demonstration and repeats what it was sent;
+arguments and structured answers are the smallest that their schema allows.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from local.demo.errors import RefusedError
+from local.demo.replies import Body, list_of, object_of
+from local.demo.schema import value_for
+
+_TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")
+_REPEATED_TOKENS = 40
+_CACHED_FROM_TOKENS = 1024
+_REASONING_TOKENS = 16
+_MOST_CHOICES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that may be called."""
+
+    name: str
+    parameters: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What chat completions, text completions and responses have in common, in one form."""
+
+    model: str
+    texts: Sequence[str]
+    tool: Tool | None = None
+    """The function that the answer has to call."""
+    schema: Any = None
+    """What the answer has to satisfy when it is to be JSON."""
+    limit: int | None = None
+    stop: Sequence[str] = ()
+    choices: int = 1
+    reasons: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer: its tokens as they are streamed, and what it used. With a `tool` the tokens are its arguments."""
+
+    tokens: tuple[str, ...]
+    is_cut: bool
+    """It ended at the limit of tokens."""
+    prompt_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    choices: int = 1
+    tool: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The whole answer."""
+        return "".join(self.tokens)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Those of all choices. Reasoning is part of them."""
+        return (len(self.tokens) + self.reasoning_tokens) * self.choices
+
+
+def tokenize(text: str) -> list[str]:
+    """Words and punctuation marks, each with the white space before it: near enough to tokens."""
+    return _TOKEN.findall(text)
+
+
+def count_tokens(texts: Sequence[str]) -> int:
+    """The tokens of all `texts`."""
+    return sum(len(tokenize(text)) for text in texts)
+
+
+def answer(question: Question, demo: Body) -> Answer:
+    """The answer. `demo` may set the numbers of tokens, reasoning_tokens and cached_tokens. Raises RefusedError."""
+    if not 1 <= question.choices <= _MOST_CHOICES:
+        raise RefusedError(400, f"The demo server gives 1 to {_MOST_CHOICES} choices.", "n")
+    prompt_tokens = count_tokens(question.texts)
+    tokens = _tokens(question, demo)
+    is_cut = question.limit is not None and question.limit < len(tokens)
+    reasons = question.reasons or question.model == "demo-reasoning"
+    # OpenAI's prompt cache works from 1,024 tokens on; here such a prompt's beginning always counts as cached.
+    cached = _CACHED_FROM_TOKENS if prompt_tokens >= _CACHED_FROM_TOKENS else 0
+    return Answer(
+        tokens=tuple(tokens[: question.limit] if is_cut else tokens),
+        is_cut=is_cut,
+        prompt_tokens=prompt_tokens,
+        cached_tokens=demo.get("cached_tokens", cached),
+        reasoning_tokens=demo.get("reasoning_tokens", _REASONING_TOKENS if reasons else 0),
+        choices=question.choices,
+        tool=question.tool.name if question.tool else None,
+    )
+
+
+def _tokens(question: Question, demo: Body) -> list[str]:
+    if question.tool is not None:
+        return tokenize(json.dumps(value_for(question.tool.parameters)))
+    if question.schema is not None:
+        return tokenize(json.dumps(value_for(question.schema)))
+    last = question.texts[-1] if question.texts else ""
+    tokens = tokenize(f"This is the demo server, not a model: it repeats what you send. {last}")
+    wanted = demo.get("tokens", min(len(tokens), 14 + _REPEATED_TOKENS))
+    tokens = [tokens[index % len(tokens)] for index in range(wanted)]
+    text = "".join(tokens)
+    ends = [text.index(stop) for stop in question.stop if stop in text]
+    return tokenize(text[: min(ends)]) if ends else tokens
+
+
+def text_of(content: Any) -> str:
+    """The text in a message's content: a text, or a list of parts, texts or numbers of tokens."""
+    if isinstance(content, str):
+        return content
+    parts = (object_of(part).get("text", "") if isinstance(part, dict) else part for part in list_of(content))
+    return " ".join(str(part) for part in parts)
+
+
+def limit_of(body: Body, *names: str) -> int | None:
+    """The first limit of tokens that the request sets. Raises RefusedError."""
+    for name in names:
+        if (limit := body.get(name)) is not None:
+            if not isinstance(limit, int) or limit < 1:
+                raise RefusedError(400, f"'{name}' is not a number of tokens.", name)
+            return limit
+    return None
+
+
+def tool_to_call(tools: Sequence[Tool], choice: Any) -> Tool | None:
+    """The first tool, or the one that `tool_choice` names. Raises RefusedError when there is no such tool."""
+    if choice == "none" or not tools:
+        return None
+    named = object_of(choice)
+    name = (object_of(named.get("function")) or named).get("name")
+    found = next((tool for tool in tools if name in (None, tool.name)), None)
+    if found is None:
+        raise RefusedError(400, f"There is no tool '{name}'.", "tool_choice")
+    return found
+
+
+def schema_of(form: Any, place: str) -> Any:
+    """The schema that the answer has to satisfy: of `json_schema` the one found at `place`, of `json_object` any."""
+    fields = object_of(form)
+    if fields.get("type") == "json_schema":
+        return object_of(fields.get(place) if place else fields).get("schema", {})
+    return {"type": "object"} if fields.get("type") == "json_object" else None

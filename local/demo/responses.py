@@ -1,0 +1,158 @@
+"""The demo server's Responses API: an answer in one piece, and as OpenAI's full sequence of events.
+
+The events and their order are those of https://platform.openai.com/docs/api-reference/responses-streaming.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from local.demo.answers import Answer, Question, Tool, answer, limit_of, schema_of, text_of, tool_to_call
+from local.demo.errors import RefusedError
+from local.demo.replies import Body, Events, Json, Reply, list_of, new_id, now, object_of
+
+_AS_SENT = ("instructions", "max_output_tokens", "metadata", "previous_response_id", "reasoning", "tools", "user")
+
+Keep = Callable[[dict[str, Any]], None]
+"""Takes a finished response, to be asked for later."""
+
+
+def respond(body: Body, demo: Body, keep: Keep) -> Reply:
+    """`POST /responses`. With tools, the first function is called until its result is the last item of the input."""
+    question = _question_of(body)
+    said = answer(question, demo)
+    response = _Response(body, question.model, said, reports_usage=demo.get("usage", True))
+    if body.get("store") is False:
+        keep = _keep_not
+    if body.get("stream"):
+        return Events(_numbered(response.events(keep)), named=True)
+    whole = response.whole()
+    keep(whole)
+    return Json(whole)
+
+
+def _keep_not(_response: dict[str, Any]) -> None:
+    """For what is not to be stored."""
+
+
+def _question_of(body: Body) -> Question:
+    items = _items(body.get("input"))
+    instructions = [body["instructions"]] if body.get("instructions") else []
+    functions = [each for each in list_of(body.get("tools")) if each.get("type") == "function"]
+    tools = [Tool(each["name"], each.get("parameters", {})) for each in functions]
+    answered = bool(items) and items[-1].get("type") == "function_call_output"
+    return Question(
+        model=str(body["model"]),
+        texts=[*instructions, *(text_of(item.get("content") or item.get("output")) for item in items)],
+        tool=None if answered else tool_to_call(tools, body.get("tool_choice")),
+        schema=schema_of(object_of(body.get("text")).get("format"), ""),
+        limit=limit_of(body, "max_output_tokens"),
+        reasons=object_of(body.get("reasoning")).get("effort") not in (None, "none"),
+    )
+
+
+def _items(given: Any) -> list[dict[str, Any]]:
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    items = [object_of(item) for item in list_of(given)]
+    if not all(items):
+        raise RefusedError(400, "'input' is neither a text nor a list of items.", "input")
+    return items
+
+
+class _Response:
+    """One response: its object, before and after, and its events."""
+
+    def __init__(self, body: Body, model: str, answer: Answer, *, reports_usage: bool) -> None:
+        self._answer = answer
+        self._usage = _usage_of(answer) if reports_usage else None
+        self._common: dict[str, Any] = {
+            "id": new_id("resp_"),
+            "object": "response",
+            "created_at": now(),
+            "model": model,
+            "error": None,
+            "parallel_tool_calls": body.get("parallel_tool_calls", True),
+            "store": body.get("store", True),
+            "temperature": body.get("temperature", 1.0),
+            "text": body.get("text") or {"format": {"type": "text"}},
+            "tool_choice": body.get("tool_choice") or "auto",
+            "top_p": body.get("top_p", 1.0),
+            "truncation": body.get("truncation") or "disabled",
+            **{name: body.get(name) for name in _AS_SENT},
+        }
+        self._common["tools"] = body.get("tools") or []
+        self._common["metadata"] = body.get("metadata") or {}
+        self._ids = (new_id("rs_"), new_id("msg_" if answer.tool is None else "fc_"), new_id("call_"))
+
+    def whole(self) -> dict[str, Any]:
+        """The finished response."""
+        status = "incomplete" if self._answer.is_cut else "completed"
+        reason = {"reason": "max_output_tokens"} if self._answer.is_cut else None
+        output = [*self._reasoning(), self._item(self._answer.text, status)]
+        return self._object(status, output) | {"incomplete_details": reason, "usage": self._usage}
+
+    def events(self, keep: Keep) -> Iterator[dict[str, Any]]:
+        """From `response.created` to `response.completed`, or to `response.incomplete`."""
+        begun = self._object("in_progress", [])
+        yield {"type": "response.created", "response": begun}
+        yield {"type": "response.in_progress", "response": begun}
+        place = 0
+        for item in self._reasoning():
+            yield {"type": "response.output_item.added", "output_index": place, "item": item}
+            yield {"type": "response.output_item.done", "output_index": place, "item": item}
+            place += 1
+        yield {"type": "response.output_item.added", "output_index": place, "item": self._item("", "in_progress")}
+        yield from self._deltas({"item_id": self._ids[1], "output_index": place})
+        whole = self.whole()
+        yield {"type": "response.output_item.done", "output_index": place, "item": whole["output"][-1]}
+        keep(whole)
+        yield {"type": f"response.{whole['status']}", "response": whole}
+
+    def _deltas(self, where: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        text = self._answer.text
+        if self._answer.tool is not None:
+            for token in self._answer.tokens:
+                yield {"type": "response.function_call_arguments.delta", **where, "delta": token}
+            done = {"name": self._answer.tool, "arguments": text}
+            yield {"type": "response.function_call_arguments.done", **where, **done}
+            return
+        where = {**where, "content_index": 0}
+        yield {"type": "response.content_part.added", **where, "part": _part("")}
+        for token in self._answer.tokens:
+            yield {"type": "response.output_text.delta", **where, "delta": token, "logprobs": []}
+        yield {"type": "response.output_text.done", **where, "text": text, "logprobs": []}
+        yield {"type": "response.content_part.done", **where, "part": _part(text)}
+
+    def _object(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
+        return {**self._common, "status": status, "incomplete_details": None, "output": output, "usage": None}
+
+    def _reasoning(self) -> list[dict[str, Any]]:
+        return [{"id": self._ids[0], "type": "reasoning", "summary": []}] if self._answer.reasoning_tokens else []
+
+    def _item(self, text: str, status: str) -> dict[str, Any]:
+        _, item_id, call_id = self._ids
+        if self._answer.tool is not None:
+            call = {"call_id": call_id, "name": self._answer.tool, "arguments": text}
+            return {"id": item_id, "type": "function_call", "status": status, **call}
+        content = [] if status == "in_progress" else [_part(text)]
+        return {"id": item_id, "type": "message", "role": "assistant", "status": status, "content": content}
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _usage_of(answer: Answer) -> dict[str, Any]:
+    """OpenAI's `usage` object of a response."""
+    return {
+        "input_tokens": answer.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": answer.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": answer.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": answer.reasoning_tokens},
+        "total_tokens": answer.prompt_tokens + answer.completion_tokens,
+    }
+
+
+def _numbered(events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for number, event in enumerate(events):
+        yield {**event, "sequence_number": number}

@@ -1,0 +1,273 @@
+"""The demo server: speaks the OpenAI API without a model behind it, and fails on demand.
+
+Its one rule: it takes only the proxy's token for it, never a client's key. Files, batches and responses are kept in
+memory, a bounded number of them, and nothing else is.
+
+Faults come by the model's name (`demo-error-429`, `demo-cut`, `demo-hang`, `demo-not-json`) or, finer, by a field
+`demo` of the body: `delay` (seconds between two tokens), `tokens`, `reasoning_tokens`, `cached_tokens`, `usage` (false:
+none is ever reported), `status` (an error), `times` (only the first so many times that this request comes),
+`retry_after`, `cut_after`, `hang_after` (a number of chunks), `not_json`.
+"""
+
+import argparse
+import asyncio
+import functools
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from local.demo import audio as demo_audio
+from local.demo import chat as demo_chat
+from local.demo import embeddings as demo_embeddings
+from local.demo import images as demo_images
+from local.demo import responses as demo_responses
+from local.demo.batches import Batches
+from local.demo.errors import INVALID, RefusedError, error
+from local.demo.faults import MODELS, broken_off, directions, events, ordered_error, pieces
+from local.demo.files import Files
+from local.demo.multipart import parse_form
+from local.demo.replies import Body, Events, Json, Reply, Respond
+
+TOKEN_VARIABLE = "DEMO_SERVER_TOKEN"  # noqa: S105 (a name, not a token)
+DEFAULT_DELAY = 0.04
+
+_MOST_KEPT = 100
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class DemoServer:
+    """The endpoints. `delay` (seconds) is the pause before each token."""
+
+    def __init__(self, token: str, delay: float = DEFAULT_DELAY) -> None:
+        self._token = token
+        self._delay = delay
+        self._files = Files()
+        self._batches = Batches(self._files, self._ask, delay)
+        self._responses: dict[str, dict[str, Any]] = {}
+        self._failed: dict[bytes, int] = {}
+        keep = functools.partial(_keep, self._responses)
+        self._of_json: dict[str, tuple[Sequence[str], Respond]] = {
+            "/v1/chat/completions": (("model", "messages"), demo_chat.chat),
+            "/v1/completions": (("model", "prompt"), demo_chat.completion),
+            "/v1/responses": (("model", "input"), functools.partial(demo_responses.respond, keep=keep)),
+            "/v1/embeddings": (("model", "input"), demo_embeddings.embeddings),
+            "/v1/moderations": (("input",), demo_embeddings.moderations),
+            "/v1/images/generations": (("prompt",), demo_images.generate),
+            "/v1/audio/speech": (("model", "input", "voice"), demo_audio.speak),
+        }
+        self._of_forms: dict[str, tuple[Sequence[str], Respond]] = {
+            "/v1/images/edits": (("image", "prompt"), demo_images.edit),
+            "/v1/images/variations": (("image",), demo_images.vary),
+            "/v1/audio/transcriptions": (("file", "model"), demo_audio.transcribe),
+            "/v1/audio/translations": (("file", "model"), demo_audio.translate),
+        }
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [self._route("POST", path, self._generate) for path in (*self._of_json, *self._of_forms)]
+        routes += [
+            self._route("GET", "/v1/models", _models),
+            self._route("GET", "/v1/models/{id}", _model),
+            self._route("GET", "/v1/responses/{id}", self._response),
+            self._route("DELETE", "/v1/responses/{id}", self._response),
+            self._route("POST", "/v1/files", self._upload),
+            self._route("GET", "/v1/files", self._stored),
+            self._route("GET", "/v1/files/{id}", self._stored),
+            self._route("DELETE", "/v1/files/{id}", self._stored),
+            self._route("GET", "/v1/files/{id}/content", self._content),
+            self._route("POST", "/v1/batches", self._new_batch),
+            self._route("GET", "/v1/batches", self._batch),
+            self._route("GET", "/v1/batches/{id}", self._batch),
+            self._route("POST", "/v1/batches/{id}/cancel", self._batch),
+        ]
+        return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found, RefusedError: _refused})
+
+    def _route(self, method: str, path: str, endpoint: Endpoint) -> Route:
+        async def guarded(request: Request) -> Response:
+            sent = request.headers.get("authorization", "")
+            if not hmac.compare_digest(sent.encode(), f"Bearer {self._token}".encode()):
+                return JSONResponse(error("Incorrect API key provided.", INVALID, "invalid_api_key"), 401)
+            return await endpoint(request)
+
+        return Route(path, guarded, methods=[method])
+
+    async def _generate(self, request: Request) -> Response:
+        """Everything that a model would make."""
+        content = await request.body()
+        content_type = request.headers.get("content-type", "")
+        if request.url.path in self._of_forms and "json" not in content_type:
+            body = parse_form(content_type, content)
+        else:
+            body = _json_object(content)
+        demo = directions(body)
+        if (failure := await self._failure(request, demo, hashlib.sha256(content).digest())) is not None:
+            return failure
+        return await self._sent(self._reply(request.url.path, body, demo), demo)
+
+    def _reply(self, path: str, body: Body, demo: Body) -> Reply:
+        required, respond = self._of_json.get(path) or self._of_forms[path]
+        _require(body, required)
+        return respond(body, demo)
+
+    async def _sent(self, reply: Reply, demo: Body) -> Response:
+        delay = float(demo.get("delay", self._delay))
+        if isinstance(reply, Events):
+            return StreamingResponse(events(reply, delay, demo), media_type="text/event-stream")
+        await asyncio.sleep(delay)
+        if isinstance(reply, Json):
+            return broken_off(reply.content) if "cut_after" in demo else JSONResponse(reply.content)
+        return StreamingResponse(pieces(reply.pieces, demo), media_type=reply.media_type)
+
+    def _ask(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """A request of a batch: answered without a pause; of the faults only an error is known here."""
+        demo = directions(body)
+        if (status := demo.get("status")) is not None:
+            return status, ordered_error(status)
+        try:
+            reply = self._reply(path, {**body, "stream": False}, demo)
+        except RefusedError as refusal:
+            return refusal.status, refusal.to_json()
+        assert isinstance(reply, Json)
+        return 200, reply.content
+
+    async def _failure(self, request: Request, demo: Body, digest: bytes) -> Response | None:
+        """The failure that was ordered in place of an answer, if one was."""
+        if demo.get("hang_after") == 0:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+        if demo.get("not_json"):
+            return Response("<html><body>This is not JSON.</body></html>", media_type="text/html")
+        status = demo.get("status")
+        if status is None or self._has_failed_enough(demo, digest):
+            return None
+        headers = {"retry-after": str(demo.get("retry_after", 1))} if status in (429, 503) else {}
+        return JSONResponse(ordered_error(status), status, headers)
+
+    def _has_failed_enough(self, demo: Body, digest: bytes) -> bool:
+        """Whether a request has failed as often as it was to; then it may fail as often again."""
+        if "times" not in demo:
+            return False
+        failed = self._failed.pop(digest, 0)
+        if failed >= demo["times"]:
+            return True
+        _keep(self._failed, failed + 1, digest)
+        return False
+
+    async def _response(self, request: Request) -> Response:
+        response_id = request.path_params["id"]
+        if response_id not in self._responses:
+            raise RefusedError(404, f"Response with id '{response_id}' not found.")
+        if request.method == "DELETE":
+            del self._responses[response_id]
+            return JSONResponse({"id": response_id, "object": "response", "deleted": True})
+        return JSONResponse(self._responses[response_id])
+
+    async def _upload(self, request: Request) -> Response:
+        form = parse_form(request.headers.get("content-type", ""), await request.body())
+        _require(form, ("file", "purpose"))
+        return JSONResponse(self._files.upload(form))
+
+    async def _stored(self, request: Request) -> Response:
+        file_id = request.path_params.get("id")
+        if file_id is None:
+            return JSONResponse(self._files.listed(request.query_params))
+        if request.method == "DELETE":
+            return JSONResponse(self._files.delete(file_id))
+        return JSONResponse(self._files.get(file_id).about)
+
+    async def _content(self, request: Request) -> Response:
+        return Response(self._files.get(request.path_params["id"]).content, media_type="application/octet-stream")
+
+    async def _new_batch(self, request: Request) -> Response:
+        body = _json_object(await request.body())
+        _require(body, ("input_file_id", "endpoint", "completion_window"))
+        return JSONResponse(self._batches.create(body))
+
+    async def _batch(self, request: Request) -> Response:
+        batch_id = request.path_params.get("id")
+        if batch_id is None:
+            return JSONResponse(self._batches.listed(request.query_params))
+        return JSONResponse((self._batches.cancel if request.method == "POST" else self._batches.get)(batch_id))
+
+
+def _keep(kept: dict[Any, Any], value: Any, key: Any = None) -> None:
+    """Keep a value by its key, else its id; when there are too many, the oldest is forgotten."""
+    kept[value["id"] if key is None else key] = value
+    if len(kept) > _MOST_KEPT:
+        del kept[next(iter(kept))]
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    try:
+        body: Any = json.loads(content)
+    except ValueError:
+        raise RefusedError(400, "We could not parse the JSON body of your request.") from None
+    if not isinstance(body, dict):
+        raise RefusedError(400, "The body is not a JSON object.")
+    return body  # pyright: ignore[reportUnknownVariableType]
+
+
+def _require(body: Body, names: Sequence[str]) -> None:
+    for name in names:
+        if not body.get(name):
+            raise RefusedError(400, f"You must provide the parameter '{name}'.", name)
+
+
+def _model_object(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 1700000000, "owned_by": "demo"}
+
+
+async def _models(_request: Request) -> Response:
+    return JSONResponse({"object": "list", "data": [_model_object(name) for name in MODELS]})
+
+
+async def _model(request: Request) -> Response:
+    name = request.path_params["id"]
+    if name not in MODELS:
+        raise RefusedError(404, f"The model '{name}' does not exist.", "model", "model_not_found")
+    return JSONResponse(_model_object(name))
+
+
+async def _refused(_request: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, RefusedError)
+    return JSONResponse(refusal.to_json(), refusal.status)
+
+
+async def _not_found(request: Request, _error: Exception) -> Response:
+    return JSONResponse(
+        error(f"Unknown request URL: {request.method} {request.url.path}.", INVALID, "unknown_url"), 404
+    )
+
+
+def main() -> None:
+    """Serve on 127.0.0.1. The token that it takes comes by the environment: arguments show in the process list."""
+    parser = argparse.ArgumentParser(prog="python -m local.demo_server", description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--delay", type=float, default=DEFAULT_DELAY, help="seconds before each token")
+    options = parser.parse_args()
+    app = DemoServer(os.environ[TOKEN_VARIABLE], options.delay).app()
+    # "critical": uvicorn reports each connection that is cut on demand as an error of the application.
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=options.port,
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,
+    )
+
+
+if __name__ == "__main__":
+    main()

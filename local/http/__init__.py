@@ -1,0 +1,1 @@
+"""HTTP/1.1 for the servers of the local stack."""

@@ -1,0 +1,94 @@
+"""The application as `sam build` makes it. Its one rule: nothing is built when nothing has changed."""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from local.stack.processes import run
+from local.stack.settings import ROOT, Settings
+
+_SOURCES = ("functions", "shared", "template.yaml", "openai_servers.yaml", "samconfig.toml")
+_STAMP = ".digest"
+_LOCK_POLL_SECONDS = 0.2
+
+
+def python_of_sandboxes() -> Path:
+    """The interpreter of sandboxes: this environment's own, without this environment's packages."""
+    base = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    return base if base.exists() else Path(sys.executable).resolve()
+
+
+def tool_environment(settings: Settings) -> dict[str, str]:
+    """The environment of `sam`: the caller's without its AWS account and its Python, and this environment first."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON", "SAM_"))}
+    return {
+        **others,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "SAM_CLI_TELEMETRY": "0",
+        "__SAM_CLI_APP_DIR": str(settings.folder / "sam"),
+    }
+
+
+def digest(settings: Settings) -> str:
+    """Changes when the build would: by what is built, with which Python, for which architecture."""
+    hasher = hashlib.sha256(repr((sys.version, settings.build_parameters)).encode())
+    for path in sorted(_sources()):
+        hasher.update(f"{path.relative_to(ROOT)}\0{path.stat().st_mode}\0".encode())
+        hasher.update(path.read_bytes())
+    return hasher.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    for name in _SOURCES:
+        source = ROOT / name
+        for path in [source] if source.is_file() else source.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
+
+
+def is_current(settings: Settings) -> bool:
+    """Whether what lies in the build folder is what a build would make now."""
+    stamp = settings.build / _STAMP
+    return stamp.is_file() and stamp.read_text() == digest(settings)
+
+
+async def build(settings: Settings) -> None:
+    """Run `sam build`. Raises CommandError."""
+    wanted = digest(settings)
+    environment = tool_environment(settings)
+    parameters = [f"{name}={value}" for name, value in settings.build_parameters.items()]
+    async with _locked(settings.build):
+        if is_current(settings):
+            return  # another stack, which may be using it by now, has built it meanwhile
+        command = (settings.sam, "build", "--template-file", ROOT / "template.yaml", "--build-dir", settings.build)
+        await run((*command, "--parameter-overrides", *parameters), environment, ROOT, settings.log("build"))
+        (settings.build / _STAMP).write_text(wanted)
+
+
+@asynccontextmanager
+async def _locked(folder: Path) -> AsyncGenerator[None]:
+    """One build at a time: two stacks may share a build folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_LOCK_POLL_SECONDS)
+        yield
+
+
+def task_root(settings: Settings) -> Path:
+    """What is /var/task of the proxy function on Lambda."""
+    return settings.build / "ProxyFunction"
+
+
+def layer(settings: Settings) -> Path:
+    """What is /opt/python on Lambda."""
+    return settings.build / "SharedLayer" / "python"

@@ -1,0 +1,120 @@
+"""What a person gets from the local stack: the servers file with the demo server, the file to source, the text. Pure.
+
+Its one rule: everything printed works when it is pasted.
+"""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from openai_proxy.client_keys import is_well_formed
+from openai_proxy.servers import parse_servers
+
+from local.stack.settings import HOST, REGION, ROOT, Settings
+
+DEMO_SERVER = "demo"
+
+
+def servers_file(shipped: str, demo_url: str, demo_token: str) -> str:
+    """The servers file of the local stack: `shipped` and the demo server. Raises ServersFileError."""
+    if DEMO_SERVER in parse_servers(shipped):
+        return shipped
+    return (
+        f"{shipped.rstrip()}\n\n# The demo server of the local stack.\n"
+        f"{DEMO_SERVER}:\n  url: {demo_url}\n  token: {demo_token}\n  model: demo\n"
+        "  breaker: {failures: 0}  # it fails when it is asked to\n"
+    )
+
+
+def provider_tokens(servers_text: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The provider tokens found in the environment, by the names that the servers file refers to.
+
+    A client key is none: `.local/env` exports one as OPENAI_API_KEY, and it must not be sent to OpenAI.
+    """
+    references = [server.token for server in parse_servers(servers_text).values()]
+    names = {reference.name for reference in references if reference.kind == "environment"}
+    return {name: environ[name] for name in sorted(names) if environ.get(name) and not is_well_formed(environ[name])}
+
+
+def usable_servers(servers_text: str, tokens: Mapping[str, str]) -> list[str]:
+    """The servers that need no token or have theirs, the demo server aside."""
+    servers = parse_servers(servers_text).values()
+    return [each.name for each in servers if each.token.kind == "environment" and each.token.name in tokens]
+
+
+def rest_api_url(output: str, endpoint: str) -> str:
+    """The REST API's address in MiniStack, from the stack's RestApiUrl (`https://<id>.execute-api…/<stage>/`)."""
+    parts = urlsplit(output)
+    return f"{endpoint}/_aws/execute-api/{parts.netloc.partition('.')[0]}{parts.path}"
+
+
+def environment_file(settings: Settings, outputs: Mapping[str, str], key: str) -> str:
+    """The text of the file to source: SDKs, the AWS CLI and boto3 then work against this stack."""
+    url = f"http://{HOST}:{settings.port}/"
+    variables = {
+        "OPENAI_BASE_URL": f"{url}{DEMO_SERVER}/v1",
+        "OPENAI_API_KEY": key,
+        "FUNCTION_URL": url,
+        **({"REST_API_URL": rest_api_url(outputs["RestApiUrl"], settings.endpoint)} if "RestApiUrl" in outputs else {}),
+        "AWS_ENDPOINT_URL": settings.endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "STACK_NAME": settings.stack_name,
+        "BUS_NAME": outputs["BusName"],
+        "KEYS_TABLE": outputs["KeysTable"],
+        "LIMITS_TABLE": outputs["LimitsTable"],
+        "COSTS_TABLE": outputs["CostsTable"],
+        "CACHE_TABLE": outputs["CacheTable"],
+        "CACHE_BUCKET": outputs["CacheBucket"],
+    }
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    # A session token or profile of a real account would go to MiniStack with these.
+    return "\n".join(["# The local stack, while it runs.", *lines, "unset AWS_PROFILE AWS_SESSION_TOKEN", ""])
+
+
+def greeting(settings: Settings, outputs: Mapping[str, str], key: str, real_servers: list[str]) -> str:
+    """What is printed when everything runs."""
+    url = f"http://{HOST}:{settings.port}"
+    env = _shown(settings.env_file)
+    real = (
+        ", ".join(real_servers) if real_servers else "none: no token found (export OPENAI_API_KEY=… before `make run`)"
+    )
+    rest = rest_api_url(outputs["RestApiUrl"], settings.endpoint) if "RestApiUrl" in outputs else "switched off"
+    message = '{"model":"demo","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
+    headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
+    curl = f"curl -N {url}/demo/v1/chat/completions {headers} -d '{message}'"
+    return f"""
+The proxy runs.
+
+  URL    {url}/{DEMO_SERVER}/v1   (the demo server: speaks the OpenAI API, is no model)
+  Key    {key}
+
+In a browser: {url}/ is the playground; paste the key there.
+
+Or paste into another terminal; the words appear one by one:
+
+  {curl}
+
+What it cost, a few seconds later:
+
+  . {env}; {_shown(ROOT / ".venv/bin/openai-proxy")} costs
+
+SDKs and the AWS CLI work against this after `. {env}` too.
+REST API   {rest}
+           (whole answers only: the embedded AWS does not stream)
+Providers  {real}
+Logs       {_shown(settings.folder / "logs")}
+
+Ctrl-C stops everything{"; the state is kept" if settings.keep_state else " and forgets it (KEEP_STATE=1 keeps it)"}.
+"""
+
+
+def _shown(path: Path) -> str:
+    """`path` as one types it here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,141 @@
+"""MiniStack, the embedded AWS: started for this stack alone, and the real template deployed into it.
+
+Its one rule: everything MiniStack writes lies in the stack's folder, and everything it opens is on 127.0.0.1.
+"""
+
+import asyncio
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from local.stack.build import tool_environment
+from local.stack.processes import Child, CommandError, run
+from local.stack.settings import HOST, REGION, ROOT, Settings
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+_READY_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+_STOP_SECONDS = 15.0
+
+
+async def start(settings: Settings, tokens: Mapping[str, str], endpoint_of_functions: str = "") -> Child:
+    """Start MiniStack and wait until it answers. `tokens` reach the functions it runs. Raises CommandError.
+
+    The functions call AWS at `endpoint_of_functions`, by default at MiniStack itself.
+    """
+    persisted = settings.state if settings.keep_state else settings.temporary
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+        **CREDENTIALS,
+        **tokens,
+        **({"AWS_ENDPOINT_URL": endpoint_of_functions} if endpoint_of_functions else {}),
+        "BIND_HOST": HOST,
+        "GATEWAY_PORT": str(settings.ministack_port),
+        "MINISTACK_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        # A worker of a function takes a second of CPU to start: keep those that there are.
+        "LAMBDA_WARM_TTL_SECONDS": "86400",
+        # Listeners that nobody here needs, and whose ports are fixed.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "TMPDIR": str(settings.temporary),
+        "PERSIST_STATE": "1" if settings.keep_state else "0",
+        "STATE_DIR": str(persisted / "services"),
+        "S3_PERSIST": "1" if settings.keep_state else "0",
+        "S3_DATA_DIR": str(persisted / "s3"),
+    }
+    log = settings.log("ministack")
+    try:
+        child = await Child.start((settings.ministack,), environment, settings.temporary, log)
+    except FileNotFoundError:
+        raise CommandError(f"{settings.ministack} is missing: `make run` installs it") from None
+    try:
+        await _until_ready(settings, child)
+    except BaseException:
+        await stop(child)
+        raise
+    return child
+
+
+async def stop(child: Child) -> None:
+    """Stop MiniStack; it writes its state first, when that is kept."""
+    await child.stop(_STOP_SECONDS)
+
+
+async def _until_ready(settings: Settings, child: Child) -> None:
+    async def poll() -> None:
+        while not await asyncio.to_thread(_answers, f"{settings.endpoint}/_ministack/health"):
+            if child.exited.done():
+                raise CommandError(f"MiniStack ended (status {child.exited.result()}); see {settings.log('ministack')}")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    try:
+        await asyncio.wait_for(poll(), _READY_SECONDS)
+    except TimeoutError:
+        raise CommandError(f"MiniStack does not answer; see {settings.log('ministack')}") from None
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1):  # noqa: S310 (our own address)
+            return True
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+async def deploy(settings: Settings) -> None:
+    """`sam deploy` what was built. Raises CommandError."""
+    environment = {
+        **tool_environment(settings),
+        **CREDENTIALS,
+        "AWS_ENDPOINT_URL": settings.endpoint,
+        "AWS_DEFAULT_REGION": REGION,
+        "SAM_CLI_POLL_DELAY": "0.2",
+    }
+    command = (
+        *(settings.sam, "deploy", "--template-file", settings.build / "template.yaml"),
+        *("--stack-name", settings.stack_name, "--region", REGION, "--resolve-s3", "--language-extensions"),
+        *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"),
+        *("--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar", "--parameter-overrides"),
+        *(f"{name}={value}" for name, value in settings.parameters.items()),
+    )
+    await run(command, environment, ROOT, settings.log("deploy"))
+
+
+class Aws:
+    """boto3 clients for this stack's MiniStack."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # Any: every new client's type is an overload over all services of AWS.
+        self._session: Any = boto3.Session("test", "test", region_name=REGION)
+
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs; none when it is not deployed."""
+        cloudformation = self._session.client("cloudformation", endpoint_url=self._settings.endpoint)
+        try:
+            stacks = cloudformation.describe_stacks(StackName=self._settings.stack_name)["Stacks"]
+        except ClientError:
+            return {}
+        return {each["OutputKey"]: each["OutputValue"] for each in stacks[0].get("Outputs", [])}
+
+    def function_configuration(self, name: str) -> Mapping[str, Any]:
+        """The deployed configuration of a function."""
+        functions = self._session.client("lambda", endpoint_url=self._settings.endpoint)
+        return functions.get_function_configuration(FunctionName=name)
+
+    def invoke(self, function: str, event: Any) -> None:
+        """Invoke a function and forget its answer."""
+        functions = self._session.client("lambda", endpoint_url=self._settings.endpoint)
+        functions.invoke(FunctionName=function, Payload=json.dumps(event))
+
+    def keys_table(self, name: str) -> Any:
+        """The table of client keys."""
+        return self._session.resource("dynamodb", endpoint_url=self._settings.endpoint).Table(name)

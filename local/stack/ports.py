@@ -1,0 +1,50 @@
+"""Ports of this machine."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Mapping
+
+from local.stack.settings import HOST
+
+_POLL_SECONDS = 0.05
+
+
+class PortTakenError(Exception):
+    """A port that the stack needs is in use. The message names it and the remedy."""
+
+
+def require_free(ports: Mapping[str, int]) -> None:
+    """Check that the ports, by the variables that set them, are free and differ. Raises PortTakenError."""
+    for variable, port in ports.items():
+        if list(ports.values()).count(port) > 1:
+            raise PortTakenError(f"Port {port} is wanted twice. Choose another for one: make run {variable}=…")
+        if not _is_free(port):
+            other = next((each for each in range(port + 1, 65536) if each not in ports.values() and _is_free(each)), 0)
+            raise PortTakenError(
+                f"Port {port} is in use. Stop what listens on it, or choose another: make run {variable}={other}"
+            )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+async def wait_for_listener(port: int, seconds: float) -> bool:
+    """Wait until somebody listens on `port`, but no longer than `seconds`. Whether somebody does."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            _, writer = await asyncio.open_connection(HOST, port)
+        except OSError:
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
+            writer.close()
+            return True
+    return False

@@ -1,0 +1,184 @@
+"""What can be chosen about the local stack: ports, folders, whether its state is kept."""
+
+import argparse
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+SERVERS = ROOT / "openai_servers.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One local stack. Two of them live side by side when they differ in `folder` and in every port."""
+
+    port: int
+    ministack_port: int
+    demo_port: int
+    folder: Path
+    keep_state: bool
+    ministack: Path
+    sam: Path
+    build: Path
+    """Where `sam build` puts the application. Not .aws-sam/build: `make deploy` builds there, for another Python."""
+    listed_servers: Path = SERVERS
+    """The servers that this stack lists beside its demo server."""
+    authorization: bool = True
+    """Whether requests need a client key."""
+    stack_name: str = "openai-proxy"
+    chosen: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Parameters of the template that were chosen for this stack."""
+    faults: Path | None = None
+    """The file that says which calls to the embedded AWS go wrong."""
+
+    @property
+    def endpoint(self) -> str:
+        """MiniStack's address: AWS_ENDPOINT_URL."""
+        return f"http://{HOST}:{self.ministack_port}"
+
+    @property
+    def demo_url(self) -> str:
+        """The demo server's base URL."""
+        return f"http://{HOST}:{self.demo_port}/v1"
+
+    @property
+    def servers_file(self) -> Path:
+        """The servers file of this stack: the listed servers, and the demo server."""
+        return self.folder / "openai_servers.yaml"
+
+    @property
+    def env_file(self) -> Path:
+        """The file to source."""
+        return self.folder / "env"
+
+    @property
+    def state(self) -> Path:
+        """What outlives the stack when its state is kept."""
+        return self.folder / "state"
+
+    @property
+    def temporary(self) -> Path:
+        """What never outlives the stack."""
+        return self.folder / "tmp"
+
+    def log(self, name: str) -> Path:
+        """The log file of one part of the stack."""
+        return self.folder / "logs" / f"{name}.log"
+
+    @property
+    def build_parameters(self) -> dict[str, str]:
+        """The template's parameters that matter to a build: this machine's Python and architecture."""
+        return {
+            "PythonVersion": f"python{sys.version_info.major}.{sys.version_info.minor}",
+            "Architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",
+        }
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """All of the template's parameters that are not left at their defaults.
+
+        MiniStack cannot stream, does not know the address of API Gateway's streaming invocations (its REST API gives
+        whole answers), and has no saved queries, neither Athena's nor those of CloudWatch Logs, no alarms on formulas
+        and no composite ones. Its CloudFormation has no event archives. The streaming function URL is this package's
+        own.
+        """
+        local = {
+            "ServersFile": str(self.servers_file),
+            "BatchWindowSeconds": "1",
+            "Streaming": "false",
+            "NamedQueriesEnabled": "false",
+            "AlarmFormulasEnabled": "false",
+            "EventArchiveDays": "0",
+            "ContentLogEnabled": "true",
+            "PlaygroundEnabled": "true",
+        }
+        if not self.authorization:
+            local["AuthorizationEnabled"] = "false"
+        return {**self.build_parameters, **local, **self.chosen}
+
+
+def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Read the command line; what it leaves open comes from the environment, as `make run PORT=8081` sets it."""
+    parser = argparse.ArgumentParser(prog="python -m local", description="The whole application on this machine.")
+    commands = parser.add_subparsers(required=True, metavar="run")
+    run = commands.add_parser("run", help="build, deploy into MiniStack and serve until Ctrl-C")
+    _add_options(run, environ)
+    options = parser.parse_args(arguments)
+    if not options.servers_file.is_file():
+        run.error(f"there is no servers file {options.servers_file}")
+    if options.faults and not options.faults.is_file():
+        run.error(f"there is no faults file {options.faults}; docs/local.md shows one")
+    folder: Path = options.folder.resolve()
+    return Settings(
+        port=options.port,
+        ministack_port=options.ministack_port,
+        demo_port=options.demo_port,
+        folder=folder,
+        keep_state=options.keep_state,
+        ministack=Path(environ.get("MINISTACK") or ROOT / ".venv-ministack/bin/ministack"),
+        sam=Path(sys.executable).parent / "sam",
+        build=(options.build or folder / "build").resolve(),
+        listed_servers=options.servers_file.resolve(),
+        authorization=not options.no_authorization,
+        chosen=_chosen(options.parameters, run),
+        faults=options.faults.resolve() if options.faults else None,
+    )
+
+
+def _chosen(text: str, run: argparse.ArgumentParser) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in shlex.split(text)]
+    for name, equals, _ in pairs:
+        if not (name.isalnum() and equals):
+            run.error(f"PARAMETERS: write NAME=VALUE, not {name!r}")
+    return {name: value for name, _, value in pairs}
+
+
+def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    def port(variable: str, default: int) -> int:
+        value = environ.get(variable) or str(default)
+        if not value.isdigit() or not 0 < int(value) < 65536:
+            run.error(f"{variable}={value} is not a port")
+        return int(value)
+
+    run.add_argument("--port", type=int, default=port("PORT", 8080), help="the function URL's (PORT; 8080)")
+    run.add_argument("--ministack-port", type=int, default=port("MINISTACK_PORT", 4566), help="(MINISTACK_PORT; 4566)")
+    run.add_argument(
+        "--demo-port", type=int, default=port("DEMO_PORT", 8090), help="the demo server's (DEMO_PORT; 8090)"
+    )
+    run.add_argument(
+        "--keep-state",
+        action="store_true",
+        default=environ.get("KEEP_STATE", "") not in ("", "0"),
+        help="tables, keys and costs survive a restart (KEEP_STATE=1)",
+    )
+    run.add_argument("--folder", type=Path, default=ROOT / ".local", help="logs and state (.local)")
+    run.add_argument("--build", type=Path, help="what sam build makes (FOLDER/build)")
+    run.add_argument(
+        "--servers-file",
+        type=Path,
+        default=environ.get("SERVERS_FILE") or SERVERS,
+        help="the servers (SERVERS_FILE; openai_servers.yaml)",
+    )
+    run.add_argument(
+        "--no-authorization",
+        action="store_true",
+        default=environ.get("AUTHORIZATION", "") == "off",
+        help="requests need no client key (AUTHORIZATION=off)",
+    )
+    run.add_argument(
+        "--parameters",
+        default=environ.get("PARAMETERS", ""),
+        help="parameters of the template, as in 'LimitsFailurePolicy=closed AlarmsEnabled=false' (PARAMETERS)",
+    )
+    run.add_argument(
+        "--faults",
+        type=Path,
+        default=environ.get("FAULTS") or None,
+        help="a file of faults: which calls to the embedded AWS go wrong (FAULTS)",
+    )

@@ -1,0 +1,1 @@
+"""The events of the application: names, envelope, and what more than one function must know of them."""

@@ -1,0 +1,175 @@
+"""The public list prices that ship with the application: `prices.json`, made by `openai-proxy prices refresh`.
+
+One rule: it says what its source says. The source is the data of genai-prices (https://github.com/pydantic/genai-prices,
+MIT); names are compared as it compares them, and of several prices the last one that is in force holds.
+
+    provider ─▶ the first model that matches ─▶ the last price in force at a moment
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from openai_proxy.pricing.rates import FREE, RATES, Price, Rates
+
+PRICE_LIST_FILE = Path(__file__).with_name("prices.json")
+
+_COMPACT_DATE = re.compile(r"-(20\d{2})(\d{2})(\d{2})(?=-|:|$)")
+_GEMINI_PREFIX = "models/"
+"""Gemini's own API puts it before every name, and its OpenAI endpoint takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatedPrice:
+    """A price from a moment on; with `hours`, only between two times of the day (UTC)."""
+
+    price: Price
+    starts: datetime | None = None
+    hours: tuple[time, time] | None = None
+
+    def is_in_force(self, at: datetime) -> bool:
+        if self.starts is not None and at < self.starts:
+            return False
+        if self.hours is None:
+            return True
+        begin, end = self.hours
+        now = at.astimezone(UTC).time()
+        return begin <= now < end if begin <= end else now >= begin or now < end
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A model's prices as listed. `name` is `provider/model`."""
+
+    name: str
+    prices: tuple[DatedPrice, ...]
+
+    def price_at(self, at: datetime) -> Price | None:
+        return next((dated.price for dated in reversed(self.prices) if dated.is_in_force(at)), None)
+
+
+class PriceList:
+    """The prices of all providers. `version` is that of the source. Prices are read when they are first asked for."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.version: str = document["version"]
+        self.source: str = document["source"]
+        self._providers: Mapping[str, Mapping[str, Any]] = document["providers"]
+        self._read: dict[tuple[str, int], ListedModel] = {}
+
+    @property
+    def providers(self) -> Mapping[str, int]:
+        """The providers, and how many models of each are listed."""
+        return {name: len(provider["models"]) for name, provider in self._providers.items()}
+
+    def models_of(self, provider: str) -> list[str]:
+        """The names of the models that are listed for a provider."""
+        return [model["id"] for model in self._providers[provider]["models"]]
+
+    def provider_at(self, url: str) -> str | None:
+        """The provider whose API has the address `url`."""
+        return next((name for name, provider in self._providers.items() if re.match(provider["url"], url)), None)
+
+    def find(self, provider: str, model: str) -> ListedModel | None:
+        """The prices of `model` at `provider`, or at those whose models it offers. Case does not matter."""
+        name = model.lower().removeprefix(_GEMINI_PREFIX)
+        return self._find(provider, name) or self._find(provider, _with_dashes(name))
+
+    def _find(self, provider: str, model: str) -> ListedModel | None:
+        own = self._providers.get(provider)
+        if own is None:
+            return None
+        for name in (provider, *own.get("fallbacks", ())):
+            for index, entry in enumerate(self._providers[name]["models"]):
+                if _matches(entry["match"], model):
+                    return self._model(name, index)
+        return None
+
+    def _model(self, provider: str, index: int) -> ListedModel:
+        found = self._read.get((provider, index))
+        if found is None:
+            entry = self._providers[provider]["models"][index]
+            found = ListedModel(f"{provider}/{entry['id']}", tuple(_dated_price(price) for price in entry["prices"]))
+            self._read[provider, index] = found
+        return found
+
+    def read_all(self) -> list[ListedModel]:
+        """Every model's prices. Raises KeyError, TypeError, ValueError or ArithmeticError for what is no price."""
+        return [self._model(name, index) for name, count in self.providers.items() for index in range(count)]
+
+
+def load_price_list(path: Path = PRICE_LIST_FILE) -> PriceList:
+    """The price list at `path`."""
+    return PriceList(json.loads(path.read_bytes()))
+
+
+NO_LIST = PriceList({"source": "no list", "version": "", "providers": {}})
+
+
+def _matches(rule: Any, name: str) -> bool:
+    """Whether a lower-case name is what `rule` describes: {"equals": …}, {"starts_with": …}, {"or": […]} …"""
+    [(kind, value)] = rule.items()
+    match kind:
+        case "equals":
+            return name == value.lower()
+        case "starts_with":
+            return name.startswith(value.lower())
+        case "ends_with":
+            return name.endswith(value.lower())
+        case "contains":
+            return value.lower() in name
+        case "regex":
+            return re.search(value, name) is not None
+        case "or":
+            return any(_matches(one, name) for one in value)
+        case "and":
+            return all(_matches(one, name) for one in value)
+        case _:
+            raise ValueError(f"{kind!r} is no way to match a name")
+
+
+def _with_dashes(model: str) -> str:
+    """A date at the end of a name in its long form: OpenRouter says gpt-5-20250807 for gpt-5-2025-08-07."""
+
+    def dashed(found: re.Match[str]) -> str:
+        try:
+            return f"-{date(*map(int, found.groups())).isoformat()}"
+        except ValueError:
+            return found[0]
+
+    return _COMPACT_DATE.sub(dashed, model)
+
+
+def _dated_price(entry: Mapping[str, Any]) -> DatedPrice:
+    starts = datetime.combine(date.fromisoformat(entry["from"]), time(), UTC) if "from" in entry else None
+    hours = None
+    if "hours" in entry:
+        begin, end = entry["hours"]
+        hours = time.fromisoformat(begin), time.fromisoformat(end)
+    return DatedPrice(_price(entry), starts, hours)
+
+
+def _price(entry: Mapping[str, Any]) -> Price:
+    """Each rate is a text, or a list of a text and of [above, text] pairs for longer inputs."""
+    if entry.get("free"):
+        return FREE
+    given: dict[str, Sequence[Any]] = {
+        name: [entry[name]] if isinstance(entry[name], str) else entry[name] for name in RATES if name in entry
+    }
+    starts = sorted({above for rates in given.values() for above, _ in rates[1:]})
+    tiers = tuple((start, Rates(**{name: _rate_at(rates, start) for name, rates in given.items()})) for start in starts)
+    return Price(
+        Rates(**{name: Decimal(rates[0]) for name, rates in given.items()}),
+        tiers,
+        uncounted=tuple(entry.get("uncounted", ())),
+        least_seconds=entry.get("least_seconds", 0),
+    )
+
+
+def _rate_at(rates: Sequence[Any], start: int) -> Decimal:
+    return Decimal(next((rate for above, rate in reversed(rates[1:]) if above <= start), rates[0]))
