@@ -6,7 +6,7 @@ It still frames events, which error frames and comments need, and publishes its 
 import os
 from typing import Any
 
-from proxy import relay
+from proxy import admission, relay
 from proxy.metering.meter import Meter
 from proxy.request.body import OutgoingBody, RequestBody
 from proxy.runtime import Runtime
@@ -42,5 +42,5 @@ class _AskingForNothing(RequestBody):
 
 if __name__ == "__main__":
     relay.Meter = _Blind
-    relay.RequestBody = _AskingForNothing
+    admission.RequestBody = _AskingForNothing
     Runtime(os.environ).run()

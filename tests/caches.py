@@ -13,7 +13,6 @@ from proxy.aws.client import AwsError
 from proxy.cache.response_cache import ResponseCache, Settings
 from proxy.cache.table import CacheTable
 from proxy.http.transport import HttpTransport, Timeouts
-from proxy.relay import Switches
 from store_response.cached_response import cached_response_of
 from store_response.item import item_of
 
@@ -182,8 +181,7 @@ class Caches:
             f"free: {{{kept}, cache: {{any_temperature: true}}}}\n"
             "backed: {url: 'http://127.0.0.1:9/v1', token: t, model: m, retries: 0, fallbacks: [kept], cache: {}}\n"
         )
-        switches = Switches(cache=lambda: cache)
-        return Proxy(self.server.url, allowed, transport, switches=switches, bus=self.bus, more_servers=servers)
+        return Proxy(self.server.url, allowed, transport, cache=lambda: cache, bus=self.bus, more_servers=servers)
 
 
 @contextmanager

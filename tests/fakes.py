@@ -11,16 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from proxy.errors import ClientError, ProxyError
-from proxy.inference import Inference
-
-
-def inference_with(**known: Any) -> Inference:
-    """The record of a request, as far as a test says what is known of it."""
-    inference = Inference()
-    for name, value in known.items():
-        assert hasattr(inference, name)
-        setattr(inference, name, value)
-    return inference
 
 
 @dataclass

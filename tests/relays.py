@@ -4,24 +4,26 @@ import json
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jsonschema.validators import validator_for
 from openai_proxy.servers import parse_servers
 from proxy.access.authenticator import Authorizer
+from proxy.admission import Admission
+from proxy.cache.response_cache import ResponseCache
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.models import ModelList
 from proxy.endpoints.receipts import Receipts
-from proxy.endpoints.responder import Answers
-from proxy.endpoints.routes import OwnPaths
+from proxy.endpoints.responder import Responder
+from proxy.endpoints.routes import Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
 from proxy.limits.table import LimitsTable
 from proxy.records.content_log import ContentLog
 from proxy.records.publisher import Publisher
 from proxy.records.records import Records
-from proxy.relay import Relay, Switches
+from proxy.relay import Relay
 from proxy.request.routing import Routes
 from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
@@ -45,7 +47,7 @@ USAGE_CHUNK = sse(usage=USAGE, choices=False)
 DONE = b"data: [DONE]\n\n"
 
 
-@cache
+@lru_cache
 def validator_of(detail_type: str) -> Any:
     """What checks events of this type. It is made once: to check the schema itself takes longer than all else."""
     schema = json.loads((SCHEMAS / f"{detail_type}.v1.json").read_text())
@@ -77,7 +79,7 @@ class Proxy:
         transport: HttpTransport,
         content_log: ContentLog | None = None,
         daemon: str | None = None,
-        switches: Switches | None = None,
+        cache: Callable[[], ResponseCache] | None = None,
         bus: RecordingBus | None = None,
         more_servers: str = "",
     ) -> None:
@@ -111,16 +113,15 @@ class Proxy:
         servers, tokens = parse_servers(file), ProviderTokens(services, {}, None)
         self.now = 0.0
         clock: Callable[[], float] = lambda: self.now  # noqa: E731
-        own_paths = OwnPaths(ModelList(servers, transport, tokens, clock), Receipts(services, "costs"))
+        models = ModelList(servers, transport, tokens, clock)
+        endpoints = Endpoints(lambda: models, lambda: Receipts(services, "costs"))
+        authorizer = Authorizer(invoke, "authorizer", "eu-central-1", 60)
         self.relay = Relay(
-            Routes(servers),
-            Authorizer(invoke, "authorizer", "eu-central-1", 60),
-            LimitsTable(services, "limits", "open"),
+            Admission(authorizer, Routes(servers), LimitsTable(services, "limits", "open")),
             Attempts(transport, tokens, Breakers(clock), self.slept.append, lambda: 0.5),
-            lambda: own_paths,
+            Responder(Cors("*"), endpoints),
             Records(Publisher(services, "bus"), content_log, daemon),
-            Answers(Cors("*")),
-            switches,
+            cache,
         )
 
     def call(

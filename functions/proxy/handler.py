@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 import openai_proxy
 from openai_proxy.servers import Server, load_servers, warnings_of
 
-from proxy.access.authenticator import Authorizer, Doorkeeper
+from proxy.access.authenticator import Authenticator, Authorizer
+from proxy.admission import Admission
 from proxy.aws.client import Aws, ContainerCredentials
 from proxy.aws.sigv4 import Credentials
 from proxy.endpoints.cors import Cors
-from proxy.endpoints.responder import Answers
+from proxy.endpoints.responder import Responder
+from proxy.endpoints.routes import Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
 from proxy.limits.renewal import Renewals
 from proxy.limits.table import FailurePolicy, LimitsTable
 from proxy.log import log
 from proxy.records.publisher import Publisher
 from proxy.records.records import Records
-from proxy.relay import Relay, Switches
+from proxy.relay import Relay
 from proxy.request.routing import Routes
 from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
@@ -34,8 +36,9 @@ from proxy.upstream.provider_tokens import ProviderTokens
 
 if TYPE_CHECKING:  # loaded only where it is switched on or asked for, or by the runtime
     from proxy.cache.response_cache import ResponseCache
+    from proxy.endpoints.models import ModelList
     from proxy.endpoints.playground import Playground
-    from proxy.endpoints.routes import OwnPaths
+    from proxy.endpoints.receipts import Receipts
     from proxy.records.content_log import ContentLog
     from proxy.runtime_api import Invocation, ResponseStream
 
@@ -74,9 +77,9 @@ def _limits(aws: Aws, environ: Mapping[str, str], timeout: float, another: Calla
     return LimitsTable(aws, table, policy, timeout=timeout, renewals=renewals)
 
 
-def _doorkeeper(
+def _authenticator(
     environ: Mapping[str, str], authorizer: Authorizer, servers: dict[str, Server], tokens: ProviderTokens
-) -> Doorkeeper:
+) -> Authenticator:
     is_off = environ.get("AUTHORIZATION") == "off"
     if not is_off and environ.get("ACCEPT_PROVIDER_TOKENS") != "true":
         return authorizer
@@ -123,37 +126,40 @@ class Application:
         authorizer = Authorizer(
             aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))
         )
-        self._doorkeeper = _doorkeeper(environ, authorizer, servers, self._tokens)
+        self._authenticator = _authenticator(environ, authorizer, servers, self._tokens)
+        endpoints = self._endpoints(aws, servers, environ["COSTS_TABLE"])
+        cors, cache = Cors(environ.get("CORS_ALLOW_ORIGINS", "*")), self._cache(aws, environ, region)
         self.relay = Relay(
-            Routes(servers),
-            self._doorkeeper,
-            _limits(aws, environ, limits_patience, of_a_thread),
+            Admission(self._authenticator, Routes(servers), _limits(aws, environ, limits_patience, of_a_thread)),
             Attempts(self._transport, self._tokens, Breakers()),
-            self._own_paths(aws, servers, environ["COSTS_TABLE"]),
+            Responder(cors, endpoints, _playground(environ.get("PLAYGROUND"))),
             Records(
                 Publisher(aws, environ["EVENT_BUS_NAME"]),
                 self._content_log(aws, environ, region),
                 environ.get("AWS_XRAY_DAEMON_ADDRESS"),
                 environ.get("AWS_LAMBDA_INITIALIZATION_TYPE"),
             ),
-            Answers(Cors(environ.get("CORS_ALLOW_ORIGINS", "*"))),
-            Switches(_playground(environ.get("PLAYGROUND")), cache := self._cache(aws, environ, region)),
+            cache,
         )
         if cache and any(server.cache for server in servers.values()):
             cache()  # in INIT, which has the full CPU
 
-    def _own_paths(self, aws: Aws, servers: Mapping[str, Server], costs_table: str) -> "Callable[[], OwnPaths]":
-        """What the proxy answers itself, made when it is first asked for."""
+    def _endpoints(self, aws: Aws, servers: Mapping[str, Server], costs_table: str) -> Endpoints:
+        """What the proxy answers itself; few requests are for it."""
 
         @functools.cache
-        def own_paths() -> "OwnPaths":
-            from proxy.endpoints.models import ModelList  # noqa: PLC0415  # few requests are for them
+        def models() -> "ModelList":
+            from proxy.endpoints.models import ModelList  # noqa: PLC0415
+
+            return ModelList(servers, self._transport, self._tokens)
+
+        @functools.cache
+        def receipts() -> "Receipts":
             from proxy.endpoints.receipts import Receipts  # noqa: PLC0415
-            from proxy.endpoints.routes import OwnPaths  # noqa: PLC0415
 
-            return OwnPaths(ModelList(servers, self._transport, self._tokens), Receipts(aws, costs_table))
+            return Receipts(aws, costs_table)
 
-        return own_paths
+        return Endpoints(models, receipts)
 
     def _content_log(self, aws: Aws, environ: Mapping[str, str], region: str) -> "ContentLog | None":
         """Where prompts and answers of keys go that ask for it; None where the stack has no place for them."""
@@ -188,7 +194,7 @@ class Application:
     def after_restore(self) -> None:
         """Drop what a SnapStart snapshot must not hand to its copies: connections, and answers of unknown age."""
         self._transport.close()
-        self._doorkeeper.forget()
+        self._authenticator.forget()
         self._tokens.forget()
 
 

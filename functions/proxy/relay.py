@@ -1,272 +1,182 @@
 """The hot path: one request from its event to its last byte, and then its one event. Read it from the top.
 
-    bytes ─▶ InferenceRequest ─▶ ClientKey ─▶ Server ─▶ cached response │ upstream chunks ─▶ client, chunk by chunk
-                                                                                          ─▶ terminal event
+    call = admit(event)                              parse, authenticate, route, reserve
+    delivery = cache.find(call) or servers.ask(call)
+    outcome = send(delivery, response)               chunk by chunk, metered
+    records.keep(call, outcome)                      one terminal event
 
 Its one rule: nothing is done between two chunks that the next chunk could wait for, and nothing is published before
-the client has its last byte.
+the client has its last byte. `Call`, `Delivery` and `Outcome` do not change; the `Timeline` of a request does.
 """
 
-import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events.envelope import Event
 
-from proxy.access.authenticator import Doorkeeper
-from proxy.deadlines import for_client, for_event, for_servers
-from proxy.endpoints.responder import Answers, Response
-from proxy.errors import ProxyError, UnavailableError, UpstreamError
-from proxy.http.transport import Answer
-from proxy.inference import Inference
-from proxy.json_shapes import object_of
-from proxy.limits.table import LimitsTable
+from proxy.admission import Admission, as_proxy_error, received, refused
+from proxy.call import Call
+from proxy.deadlines import for_client, for_event
+from proxy.delivery import OFF, Delivery
+from proxy.endpoints.responder import JSON, Responder, Response, error_frames, receipt_comment
+from proxy.errors import ProxyError, UpstreamError
 from proxy.log import log, place_of
-from proxy.metering.cost import HEADER as HEADER_OF_COST
 from proxy.metering.meter import Meter
 from proxy.metering.scan import may_report_error
 from proxy.metering.sse import EventFrames, WholeChunks
-from proxy.records.records import Records
-from proxy.request.body import RequestBody
-from proxy.request.key_context import ClientKey
-from proxy.request.parse import InferenceRequest, Target, parse, target_of
-from proxy.request.routing import Candidate, Routes
-from proxy.upstream.attempts import Attempts, Call, retry_after
-from proxy.upstream.opened import OpenedAnswer
-from proxy.upstream.response import broken_off, coding_left, content_type, error_body, returned_headers
+from proxy.outcome import Outcome, receipt_of, spent_of, usage_of
+from proxy.records.records import Invocation, Records
+from proxy.timeline import Clock, Timeline
+from proxy.upstream.attempts import Attempts
+from proxy.upstream.response import broken_off, coding_left
 
-if TYPE_CHECKING:  # loaded only where it is switched on, or asked for
-    from proxy.cache.replay import Replay
+if TYPE_CHECKING:  # loaded only where it is switched on
+    from proxy.cache.fill import Lookup
     from proxy.cache.response_cache import ResponseCache
-    from proxy.endpoints.playground import Playground
-    from proxy.endpoints.routes import OwnPaths
 
 _KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients skip. It keeps what is between from giving up on a server that thinks."""
-
-
-class Switches(NamedTuple):
-    """What most sandboxes do without. `cache` gives the response cache, which it loads when it is first asked."""
-
-    playground: "Playground | None" = None
-    cache: "Callable[[], ResponseCache] | None" = None
+_STREAM = "text/event-stream"
 
 
 class Relay:
-    """Serves requests, one at a time. Everything it needs is handed to it."""
+    """Serves requests, one at a time. `cache` gives the response cache, which it loads when it is first asked."""
 
     def __init__(
         self,
-        routes: Routes,
-        doorkeeper: Doorkeeper,
-        limits: LimitsTable,
-        attempts: Attempts,
-        own_paths: "Callable[[], OwnPaths]",
+        admission: Admission,
+        servers: Attempts,
+        responder: Responder,
         records: Records,
-        answers: Answers,
-        switches: Switches | None = None,
+        cache: "Callable[[], ResponseCache] | None" = None,
     ) -> None:
-        self._routes = routes
-        self._doorkeeper = doorkeeper
-        self._limits = limits
-        self._attempts = attempts
-        self._own_paths = own_paths
+        self._admission = admission
+        self._servers = servers
+        self._responder = responder
         self._records = records
-        self._answers = answers
-        switches = switches or Switches()
-        self._playground, self._cache = switches.playground, switches.cache
+        self._cache = cache
+        self._clock = Clock()
 
     def serve(self, event: Any, response: Response, deadline: float, trace_id: str | None = None) -> None:
         """Answer one event through `response`, whatever happens. `deadline` is in Unix seconds."""
-        inference = self._records.begin()
+        timeline, is_first = Timeline(self._clock), self._records.begin()
+        call = received(event, timeline, deadline)
         try:
-            inference.request = request = parse(event)
-            object_of(event).pop("body", None)  # the request has its bytes: megabytes would be held twice
-            if request.method == "OPTIONS":
-                self._answers.preflight(request, response)
+            if call.request is not None and self._responder.serve(call.request, response):
                 return
-            if self._playground and self._playground.serve(request, response):
-                return
-            key = self._doorkeeper.authorize(request)
-            inference.authorized, inference.key = time.perf_counter(), key
-            latest = for_servers(deadline, inference.started_at)
-            if latest <= time.time():
-                raise UnavailableError(504, "deadline_exceeded", "The request came when its time was over.")
-            self._relay(request, key, response, latest, inference)
-        except ProxyError as error:
-            self._answers.error(inference, response, error)
-        except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
-            self._answers.internal_error(inference, response, error)
-        if response.fault and (inference.error is None or inference.error.code == "deadline_exceeded"):
-            inference.error = response.fault  # time goes by while a client does not take what is there
-        if inference.taken:
-            until = for_client(deadline, inference.started_at)
-            inference.taken = self._limits.release(inference.taken, inference.spent, until)
-        if inference.key:
-            deadline = for_event(deadline, inference.started_at)
-            captured = self._captured(inference, deadline)
-            self._records.keep(inference, deadline, trace_id, captured)
-            if captured and self._cache:
-                self._cache().published(inference, captured)
-        else:
-            self._records.unauthorized(inference)
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
+            call = refused(call, error)
+        if call.refused is None:
+            call = self._admission.admit(call, timeline)
+        lookup = self._look_up(call, timeline)
+        delivery = self._delivery(call, lookup, response, timeline)
+        outcome = self._send(call, delivery, lookup, response, timeline)
+        timeline.end()
+        if call.key is None:
+            self._records.unauthorized(call)
+            return
+        outcome = self._settled(call, outcome, timeline, deadline)
+        invocation = Invocation(for_event(deadline, timeline.started_at), trace_id, is_first)
+        captured = self._captured(call, lookup, outcome, invocation.deadline)
+        self._records.keep(call, outcome, timeline, invocation, captured)
+        if captured and self._cache and lookup and lookup.fill:
+            self._cache().published(lookup.fill, call, captured)
 
-    def _relay(
-        self, request: InferenceRequest, key: ClientKey, response: Response, deadline: float, inference: Inference
-    ) -> None:
-        inference.target = target = target_of(request.path)
-        if target.server is None and request.method == "GET":
-            document = self._own_paths().document(target, key, inference)
-            if document is not None:
-                self._answers.document(inference, response, document)
-                return
-        if "content-encoding" in request.headers:
-            from proxy.request.coding import unpacked  # noqa: PLC0415  # few clients pack what they send
+    def _look_up(self, call: Call, timeline: Timeline) -> "Lookup | None":
+        """What the response cache has for a call. Where no policy is on, nothing is asked, nor even loaded."""
+        key, candidates = call.key, call.candidates
+        if call.refused or self._cache is None or key is None or not candidates:
+            return None
+        if not (key.cache or candidates[0].server.cache):
+            return None
+        lookup = self._cache().find(call, timeline)
+        timeline.passed("cache")
+        return lookup
 
-            inference.request = request = unpacked(request)
-        asked = RequestBody(request, target)
-        inference.end_user = asked.end_user
-        candidates = self._routes.candidates(target, asked, key)
-        if key.limits:
-            inference.passed("request")
-            inference.taken = taken = self._limits.take(key.limits, inference.id, asked, candidates, deadline)
-            inference.passed("limits")
-            if taken.refused:
-                raise taken.refused
-        cached = self._cached(request, asked, candidates[0], key, inference, deadline)
-        if cached is not None:
-            self._replay(cached, response, inference)
-        else:
-            if "only-if-cached" in request.headers.get("cache-control", "").lower():
+    def _delivery(self, call: Call, lookup: "Lookup | None", response: Response, timeline: Timeline) -> Delivery:
+        """The answer, from wherever it comes; why there is none, where there is none."""
+        if call.refused:
+            return Delivery(error=call.refused)
+        if lookup and lookup.delivery:
+            return lookup.delivery
+        try:
+            if (document := self._responder.document(call, timeline)) is not None:
+                return Delivery(status=200, headers=JSON, chunks=[document])
+            if call.request and "only-if-cached" in call.request.headers.get("cache-control", "").lower():
                 from proxy.cache.control import check_may_be_fetched  # noqa: PLC0415  # hardly any request says so
 
-                check_may_be_fetched(request.headers)
-            self._stream(request, target, asked, candidates, response, inference, deadline)
-        response.end()
+                check_may_be_fetched(call.request.headers)
+            return self._servers.ask(call, timeline, lambda begun: self._begin(call, begun, lookup, response, timeline))
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
+            return Delivery(error=as_proxy_error(error, call.id))
 
-    def _cached(
-        self,
-        request: InferenceRequest,
-        asked: RequestBody,
-        candidate: Candidate,
-        key: ClientKey,
-        inference: Inference,
-        deadline: float,
-    ) -> "Replay | None":
-        """The answer that the response cache has. Where no policy is on, nothing is asked, nor even loaded."""
-        if self._cache is None or not (key.cache or candidate.server.cache):
-            return None
-        cached = self._cache().find(request, asked, candidate, key, inference, deadline)
-        inference.passed("cache")
-        if cached is not None:
-            inference.status, inference.server = 200, candidate.server.name
-            inference.body = asked.outgoing(candidate.server.model, candidate.replacement)
-        return cached
-
-    def _replay(self, cached: "Replay", response: Response, inference: Inference) -> None:
-        """Pass on a stored answer as if a server had given it."""
-        inference.meter = meter = Meter(
-            cached.content_type.lower(),
-            uses_tokens=False,
-            hides_usage=inference.hides_usage,
-            one_choice=inference.one_choice,
-        )
-        response.start(200, self._answers.headers(inference, {"content-type": cached.content_type}))
-        for piece in self._records.watched(inference, cached.pieces(), cached.content_type):
-            inference.first_chunk = inference.first_chunk or time.perf_counter()
-            response.write(meter.see(piece))
-        meter.end()
-        if meter.is_stream and inference.wants_receipt:
-            response.write(self._answers.receipt_comment(inference))
-
-    def _stream(
-        self,
-        request: InferenceRequest,
-        target: Target,
-        asked: RequestBody,
-        candidates: Sequence[Candidate],
-        response: Response,
-        inference: Inference,
-        deadline: float,
+    def _begin(
+        self, call: Call, begun: Delivery, lookup: "Lookup | None", response: Response, timeline: Timeline
     ) -> None:
-        """Ask a server, and pass on what it answers."""
-
-        def begin(answer: Answer) -> None:
-            self._begin(answer, response, inference)
-
-        call = Call(request, target, asked, deadline, begin)
-        with self._attempts.answer(call, candidates, inference) as opened:
-            answer, body = opened.answer, opened.body
-            try:
-                if answer.status >= 300:
-                    inference.status, inference.retry_after = answer.status, retry_after(answer.headers)
-                    body = error_body(answer, opened.server.name, inference.token)
-                body = self._visible(body, asked, opened, inference)
-                body = self._records.watched(inference, body, opened.content_type)
-                if inference.flight:
-                    body = inference.flight.watched(body, returned_headers(answer), answer.headers)
-                if not response.started:
-                    self._start(answer, response, inference)
-                self._pass_on(opened, body, response, inference)
-            finally:
-                inference.upstream_waited += answer.waited()
-
-    def _visible(
-        self, body: Iterable[bytes], asked: RequestBody, opened: OpenedAnswer, inference: Inference
-    ) -> Iterable[bytes]:
-        """The body, or of a list of models what a key may see that is held to some. Raises UpstreamError."""
-        key, server = inference.key, opened.server
-        if asked.looks_up != "" or key is None or key.models is None or opened.status >= 300:
-            return body
-        from proxy.endpoints.models import allowed_models  # noqa: PLC0415  # few requests ask for a list
-
-        return [allowed_models(body, server.name, lambda model: self._routes.name_for(model, server, key))]
-
-    def _start(self, answer: Answer, response: Response, inference: Inference) -> None:
-        """Status and headers, which wait for the first piece of the body."""
-        inference.status, inference.retry_after = answer.status, retry_after(answer.headers)
-        inference.upstream_waited += answer.waited()
-        response.start(answer.status, self._answers.headers(inference, returned_headers(answer)))
-
-    def _begin(self, answer: Answer, response: Response, inference: Inference) -> None:
         """Status and headers at once: the server lets wait for its first piece."""
-        self._start(answer, response, inference)
+        headers = self._responder.headers(call, begun, lookup.use if lookup else OFF, timeline)
+        response.start(begun.status, {**begun.headers, **headers})
         response.flush()
-        if content_type(answer).startswith("text/event-stream"):
-            answer.on_silence = lambda: response.write(_KEEP_ALIVE)
+        if begun.upstream and begun.content_type.startswith(_STREAM):
+            begun.upstream.on_silence = lambda: response.write(_KEEP_ALIVE)
 
-    def _captured(self, inference: Inference, deadline: float) -> list[Event]:
-        """The answer for the response cache, if it is to be kept; the client has it by now."""
-        if self._cache is None or inference.flight is None:
-            return []
-        inference.ended = time.perf_counter()
+    def _send(
+        self, call: Call, delivery: Delivery, lookup: "Lookup | None", response: Response, timeline: Timeline
+    ) -> Outcome:
+        """Pass an answer on to the client, or say why there is none. What came of it."""
+        outcome = Outcome(delivery.status, delivery, lookup.use if lookup else OFF, reservation=call.reservation)
         try:
-            return self._cache().captured(inference, deadline)
-        except Exception as error:  # noqa: BLE001  # the outermost edge: the request has been served
-            name, where = type(error).__name__, place_of(error)
-            log("ERROR", "An answer was not cached", id=inference.id, error=name, trace=where)
-            return []
+            if delivery.error:
+                raise delivery.error
+            chunks = self._visible(call, delivery)
+            if delivery.server is not None:
+                recorder = self._records.recorder(call.key, delivery)
+                outcome = outcome._replace(meter=_meter(call, delivery), content=recorder)
+                chunks = recorder.pass_on(chunks) if recorder else chunks
+            if lookup and lookup.fill and delivery.upstream:
+                chunks = lookup.fill.watched(chunks, delivery.headers, delivery.upstream.headers)
+            if not response.started:
+                headers = self._responder.headers(call, delivery, outcome.cache, timeline)
+                response.start(delivery.status, {**delivery.headers, **headers})
+            self._pass_on(chunks, call, outcome, response, timeline)
+            response.end()
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
+            outcome = self._failed(as_proxy_error(error, call.id), call, outcome, response, timeline)
+        finally:
+            if delivery.upstream:
+                timeline.waited(delivery.upstream.waited())
+                delivery.upstream.close()
+        if response.fault and (outcome.error is None or outcome.error.code == "deadline_exceeded"):
+            return outcome._replace(error=response.fault)  # time goes by while a client does not take what is there
+        return outcome
 
-    def _pass_on(self, opened: OpenedAnswer, body: Iterable[bytes], response: Response, inference: Inference) -> None:
-        """The loop that everything else is arranged around: a chunk is only glanced at before it goes out."""
-        answer, is_success = opened.answer, opened.status < 400
-        inference.stated_cost = answer.headers.get(HEADER_OF_COST, "")
-        inference.meter = meter = Meter(
-            opened.content_type,
-            inference.uses_tokens and is_success,
-            says_its_end=inference.says_its_end and is_success,
-            hides_usage=inference.hides_usage,
-            one_choice=inference.one_choice,
-            is_packed=coding_left(answer),
-        )
+    def _visible(self, call: Call, delivery: Delivery) -> Iterable[bytes]:
+        """The body, or of a list of models what a key may see that is held to some. Raises UpstreamError."""
+        key, server, body = call.key, delivery.server, call.body
+        if key is None or server is None or body is None or key.models is None:
+            return delivery.chunks
+        if body.looks_up != "" or delivery.status >= 300:
+            return delivery.chunks
+        from proxy.endpoints.models import allowed_models  # noqa: PLC0415  # few keys are held to models
+
+        return [allowed_models(delivery.chunks, server.name, self._admission.names(server, key))]
+
+    def _pass_on(
+        self, chunks: Iterable[bytes], call: Call, outcome: Outcome, response: Response, timeline: Timeline
+    ) -> None:
+        """Pass on the chunks, and after them what is still to be said. Raises UpstreamError for what was cut."""
+        delivery, meter = outcome.delivery, outcome.meter
+        if meter is None:  # a document of the proxy's own
+            response.write(b"".join(chunks))
+            return
         frames = EventFrames() if meter.is_stream else WholeChunks()
-        if meter.is_stream:
-            answer.on_silence = lambda: response.write(_KEEP_ALIVE)
         broken: UpstreamError | None = None
-        try:
-            for chunk in body:
-                if not inference.first_chunk:
-                    inference.first_chunk = time.perf_counter()
+        if meter.is_stream and delivery.upstream:
+            delivery.upstream.on_silence = lambda: response.write(_KEEP_ALIVE)
+        try:  # the loop that everything else is arranged around: a chunk is only glanced at before it goes out
+            for chunk in chunks:
+                if not timeline.first_chunk:
+                    timeline.chunk()
                 if events := frames.whole(chunk):
                     response.write(meter.see(events))
         except UpstreamError as error:
@@ -276,15 +186,75 @@ class Relay:
             rest = b""  # half an event
         if rest:
             rest = meter.see(rest)
-        meter.end(opened.document)
-        if meter.error is None and (broken or meter.is_cut):  # else the client has the server's own error
-            broken = broken or broken_off(opened.server.name)
-            self._attempts.judge(opened.server, 0 if broken.code == "deadline_exceeded" else broken.status)
+        meter.end(delivery.document)
+        if error := self._judged(delivery, meter, broken):
             if frames.is_inside:
                 response.write(b"\n\n")  # so that the error is an event of its own
-            raise broken
-        if is_success:
-            self._attempts.judge(opened.server, meter.error.status or 0 if meter.error else 0)
+            raise error
         response.write(rest)
-        if meter.is_stream and not rest and inference.wants_receipt:
-            response.write(self._answers.receipt_comment(inference))
+        if meter.is_stream and not rest and call.wants_receipt:
+            response.write(receipt_comment(receipt_of(call, outcome, timeline)))
+
+    def _judged(self, delivery: Delivery, meter: Meter, broken: UpstreamError | None) -> UpstreamError | None:
+        """Why an answer that has ended is not whole; None if it is, or if the server has said itself what is wrong.
+
+        The server's breaker learns how the answer ended.
+        """
+        error = None
+        if meter.error is None and (broken or meter.is_cut):
+            error = broken or broken_off(delivery.server_name or "")
+        if delivery.upstream and delivery.server and (error or delivery.status < 400):
+            of_error = 0 if error and error.code == "deadline_exceeded" else error.status if error else 0
+            self._servers.judge(delivery.server, meter.error.status or 0 if meter.error else of_error)
+        return error
+
+    def _failed(
+        self, error: ProxyError, call: Call, outcome: Outcome, response: Response, timeline: Timeline
+    ) -> Outcome:
+        """Tell the client: before the first byte by a status, after it in the stream, or by breaking off."""
+        outcome = outcome._replace(error=error)
+        if response.broken:
+            return outcome
+        if not response.started:
+            headers = self._responder.headers(call, outcome.delivery, outcome.cache, timeline)
+            self._responder.error(error, headers, response)
+            return outcome._replace(status=error.status)
+        if outcome.meter is not None and outcome.meter.is_stream:
+            response.write(error_frames(error, call, outcome.meter, outcome.delivery, timeline.started_at))
+            response.end()
+        else:
+            response.fail(error)
+        return outcome
+
+    def _settled(self, call: Call, outcome: Outcome, timeline: Timeline, deadline: float) -> Outcome:
+        """The outcome with what was used, and with its share of the key's limits given back."""
+        outcome = outcome._replace(usage=usage_of(call, outcome, timeline.started_at))
+        if outcome.reservation is None:
+            return outcome
+        until = for_client(deadline, timeline.started_at)
+        left = self._admission.release(outcome.reservation, spent_of(call, outcome), until)
+        return outcome._replace(reservation=left)
+
+    def _captured(self, call: Call, lookup: "Lookup | None", outcome: Outcome, deadline: float) -> list[Event]:
+        """The answer for the response cache, if it is to be kept; the client has it by now."""
+        if self._cache is None or lookup is None or lookup.fill is None:
+            return []
+        try:
+            return self._cache().captured(lookup.fill, call, outcome, deadline)
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the request has been served
+            name, where = type(error).__name__, place_of(error)
+            log("ERROR", "An answer was not cached", id=call.id, error=name, trace=where)
+            return []
+
+
+def _meter(call: Call, delivery: Delivery) -> Meter:
+    """What an answer is metered with; a stored one has been paid for, and is known to be whole."""
+    sent, upstream, is_success = delivery.sent, delivery.upstream, delivery.status < 400
+    return Meter(
+        delivery.content_type,
+        upstream is not None and call.uses_tokens and is_success,
+        has_terminator=upstream is not None and call.has_terminator and is_success,
+        hides_usage=sent is not None and sent.asks_usage_unasked,
+        one_choice=sent is not None and sent.one_choice,
+        is_packed=upstream is not None and coding_left(upstream),
+    )

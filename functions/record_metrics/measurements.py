@@ -32,8 +32,8 @@ CONSUMER = "record_metrics"
 
 _CACHE_METRICS = {"HIT": "CacheHits", "MISS": "CacheMisses", "REFRESH": "CacheMisses"}
 
-_NOT_ASKED = "kept_out"
-"""The `error` of an attempt that was none: the server's breaker was open."""
+_NOT_ASKED = frozenset({"circuit_open", "kept_out"})
+"""The `error` of an attempt that was none, because the server's breaker was open; events of before have the second."""
 
 ModelNamer = Callable[[str, str | None], str]
 
@@ -120,7 +120,7 @@ class _Measuring:
         attempts: Sequence[Mapping[str, Any]] = self._data.get("attempts") or ()  # events of before have none
         if self._data["server"]["name"] is None:  # several servers were asked at once
             return
-        asked = [attempt["server"] for attempt in attempts if attempt["error"] != _NOT_ASKED]
+        asked = [attempt["server"] for attempt in attempts if attempt["error"] not in _NOT_ASKED]
         retries = sum(before == server for before, server in pairwise(asked))
         turns = [attempt["server"] for attempt in attempts]
         fallbacks = sum(before != server for before, server in pairwise(turns))

@@ -7,13 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.events.envelope import Event
 from openai_proxy.pricing.price_book import parse_price_book
+from openai_proxy.servers import parse_servers
 from proxy.cache.capture import Capture
 from proxy.cache.captured_event import LARGEST_IN_EVENT, captured_event
-from proxy.cache.fill import Flight
-from proxy.cache.item import label_of, stored_of
+from proxy.cache.fill import CacheFill
+from proxy.cache.item import answer_of, header_of
 from proxy.cache.key import Keys
 from proxy.cache.policy import Policy
+from proxy.call import Call
+from proxy.delivery import Delivery
 from proxy.metering.meter import Meter
+from proxy.outcome import Outcome
 from proxy.request.body import OutgoingBody
 from proxy.request.key_context import ClientKey
 from proxy.request.parse import Target
@@ -21,7 +25,7 @@ from store_response.cached_response import cached_response_of
 from store_response.item import LARGEST_ITEM, item_of, item_size
 
 from tests.caches import wire
-from tests.fakes import envelope_of, inference_with
+from tests.fakes import envelope_of
 
 PRICES = parse_price_book("servers:\n  up: {free: true}\n")
 NOW = 1_800_000_000.0
@@ -31,6 +35,13 @@ SCOPES = st.builds("{}:{}".format, st.sampled_from(["client", "key-pool", "serve
 CONTENT_TYPES = st.sampled_from(["application/json", "Application/JSON; charset=utf-8", "text/event-stream"]) | ANY_TEXT
 COUNTS = st.integers(-1, 10**13) | st.floats() | ANY_TEXT
 PIECES = st.lists(st.binary(max_size=30) | st.just(b'data: {"a": 1}\n\n'), max_size=6)
+
+
+SERVER = parse_servers("up: {url: 'http://up.test/v1', token: t, model: m}")["up"]
+
+
+def call_of(client: str) -> Call:
+    return Call("i", 0.0, key=ClientKey(client), target=Target("up", "/chat/completions"))
 
 
 def metered(model: Any, tokens: Any) -> Meter:
@@ -51,15 +62,15 @@ def test_what_is_captured_is_stored(
         if piece:
             capture.take(piece)
     scope = data.draw(st.just(f"client:{client}") | SCOPES)
-    flight = Flight(
+    fill = CacheFill(
         Keys("0" * 64, "1" * 64), Policy(scope, 60, False), "/chat/completions", "up", {}, is_stream, capture
     )  # fmt: skip
-    flight.headers = {"content-type": data.draw(CONTENT_TYPES)}
+    fill.headers = {"content-type": data.draw(CONTENT_TYPES)}
     body = OutgoingBody(b"{}", model * data.draw(st.sampled_from([1, 1000])), is_stream, asks_usage_unasked=False)
-    inference = inference_with(key=ClientKey(client), target=Target("up", "/chat/completions"), server="up", body=body)
-    inference.meter = metered(data.draw(ANY_TEXT) * 1000, tokens)
+    meter = metered(data.draw(ANY_TEXT) * 1000, tokens)
+    outcome = Outcome(200, Delivery(SERVER, body), meter=meter, usage=meter.usage)
 
-    event, packed = captured_event(flight, inference, NOW, has_bucket=False)
+    event, packed = captured_event(fill, call_of(client), outcome, NOW, has_bucket=False)
 
     if event is None:
         return
@@ -68,23 +79,23 @@ def test_what_is_captured_is_stored(
     assert len(entry["Detail"].encode()) < LARGEST_IN_EVENT * 4 / 3 + 20_000
     item = item_of(cached_response_of(Event.from_envelope(envelope_of(entry)), PRICES))
     assert item_size(item) <= LARGEST_ITEM
-    label = label_of(wire(item), "1" * 64, NOW, 60, 60)
-    assert label.packed is not None
-    assert stored_of(label, label.packed).body == b"".join(pieces)
+    header = header_of(wire(item), "1" * 64, NOW, 60, 60)
+    assert header.packed is not None
+    assert answer_of(header, header.packed).body == b"".join(pieces)
 
 
 def test_the_usual_answer_is_captured() -> None:
     capture = Capture(10**6)
     capture.take(b"{}")
-    flight = Flight(
+    fill = CacheFill(
         Keys("0" * 64, "1" * 64), Policy("client:a", 60, False), "/chat/completions", "up", {}, False, capture,
         namespace="alice",
     )  # fmt: skip
-    flight.headers = {"content-type": "application/json"}
-    inference = inference_with(key=ClientKey("a"), target=Target("up", "/chat/completions"), server="up")
-    inference.meter = metered("m" * 1000 + "\ud83d", 5)
+    fill.headers = {"content-type": "application/json"}
+    meter = metered("m" * 1000 + "\ud83d", 5)
+    outcome = Outcome(200, Delivery(SERVER), meter=meter, usage=meter.usage)
 
-    event, _ = captured_event(flight, inference, NOW, has_bucket=False)
+    event, _ = captured_event(fill, call_of("a"), outcome, NOW, has_bucket=False)
 
     assert event is not None
     assert event.data["response"]["model"] == "m" * 256

@@ -11,7 +11,7 @@ ERRORS = {"ClientError", "UpstreamError", "UnavailableError", "LimitError"}
 def raised() -> set[tuple[str, str]]:
     """Status and code of every error made in the proxy; the status is `as answered` where it is not a number."""
     found: set[tuple[str, str]] = set()
-    for module in (ROOT / "functions" / "proxy").glob("*.py"):
+    for module in (ROOT / "functions" / "proxy").rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS:
                 status, code = node.args[:2]

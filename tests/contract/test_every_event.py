@@ -12,29 +12,34 @@ from jsonschema import Draft202012Validator
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
 from openai_proxy.pricing.price_book import load_price_book
+from openai_proxy.servers import parse_servers
 from openai_proxy.usage import MOST_TOKENS
+from proxy.call import Call
+from proxy.delivery import Delivery
 from proxy.errors import ProxyError, UpstreamError
-from proxy.inference import Inference
 from proxy.json_shapes import object_of
 from proxy.limits.item import Share, Windows
-from proxy.limits.reservation import Taken
+from proxy.limits.reservation import Reservation
 from proxy.metering.meter import Meter
+from proxy.outcome import Outcome, usage_of
 from proxy.records.terminal_event import terminal_event
 from proxy.request.body import RequestBody
 from proxy.request.key_context import ClientKey, Limits
 from proxy.request.parse import InferenceRequest, Target
+from proxy.timeline import Timeline
 from record_cost.lake import json_line, lake_row
 from record_cost.ledger import OUTCOMES, add_shares, entry_of
 from record_metrics.measurements import measurements_of
 from settle_limits.settlement import settlement_of
 
-from tests.fakes import envelope_of, inference_with
+from tests.fakes import envelope_of
 
 SCHEMAS = Path(__file__).parents[2] / "events" / "schemas"
 VALIDATORS: dict[str, Any] = {
     name: Draft202012Validator(json.loads((SCHEMAS / f"{name}.v1.json").read_text())) for name in TERMINAL_DETAIL_TYPES
 }
 PRICES = load_price_book()
+SERVER = parse_servers("openai: {url: 'http://up.test/v1', token: t, model: m}")["openai"]
 LARGEST = 64 * 1024
 """Bytes of a terminal event in which everybody says as much as they can, in characters that JSON writes as twelve."""
 DIGITS = "@digits@"
@@ -95,28 +100,36 @@ def written(documents: list[Any], *, as_stream: bool) -> bytes:
     return b"".join(b"data: " + part + b"\n\n" for part in parts) if as_stream else parts[0]
 
 
-def inference_of(documents: list[Any], model: str, name: str, *, as_stream: bool, path: str) -> Inference:
-    """The record of a request that was answered with `documents`."""
+def event_of(documents: list[Any], model: str, name: str, *, as_stream: bool, path: str, **came: Any) -> Event:
+    """The event of a request that was answered with `documents`, and of which else `came` what is given."""
     asked = json.dumps({"model": model, "stream": as_stream, "messages": [{"role": "user", "content": name}]}).encode()
     headers = {"content-type": "application/json"}
     request = InferenceRequest("function_url", "POST", f"/openai/v1{path}", "", headers, asked, None)
     limits = Limits("line-1", rpm=5, tpm=5000, budget_day=Decimal(5))
-    taken = Taken(limits, Windows.of(1_795_000_000), Share("i", 1_795_000_100, 900, Decimal("0.01")), {})
-    inference = inference_with(server="openai", status=200, request=request, target=Target("openai", path), taken=taken)
-    inference.key = ClientKey("c", key_id="0a", name=name, owner=name, tags={name: name, "b": model}, limits=limits)
-    inference.body = RequestBody(request, inference.target or Target("openai", path)).outgoing("m")
-    inference.end_user = name
+    taken = Reservation(limits, Windows.of(1_795_000_000), Share("i", 1_795_000_100, 900, Decimal("0.01")), {})
+    target = Target("openai", path)
+    body = RequestBody(request, target)
+    key = ClientKey("c", key_id="0a", name=name, owner=name, tags={name: name, "b": model}, limits=limits)
+    call = Call("01M8K70092HVPK9KBPZFVGWRVG", 0.0, request, came.pop("key", key), target, body, reservation=taken)
+    sent = body.outgoing("m")
     kind = "text/event-stream" if as_stream else "application/json"
-    inference.meter = meter = Meter(
+    meter = Meter(
         kind,
-        inference.uses_tokens,
-        says_its_end=True,
-        hides_usage=inference.hides_usage,
-        one_choice=inference.one_choice,
+        call.uses_tokens,
+        has_terminator=True,
+        hides_usage=sent.asks_usage_unasked,
+        one_choice=sent.one_choice,
     )
     meter.see(written(documents, as_stream=as_stream))
     meter.end()
-    return inference
+    delivery = Delivery(SERVER, sent, came.pop("status", 200), retry_after=came.pop("retry_after", None))
+    timeline = Timeline()
+    for _ in range(came.pop("attempts", 0)):
+        timeline.attempted("openai", 503, None, 0.1)
+    timeline.end()
+    outcome = Outcome(delivery.status, delivery, meter=meter, reservation=taken, **came)
+    outcome = outcome._replace(usage=usage_of(call, outcome, timeline.started_at))
+    return terminal_event(call, outcome, timeline, cold_start=False)
 
 
 def check_number(item: Any) -> None:
@@ -169,9 +182,8 @@ def test_every_event_is_valid_small_and_booked(
     retry_after: float | None,
     status: int,
 ) -> None:
-    inference = inference_of(documents, model, name, as_stream=as_stream, path=path)
-    inference.error, inference.retry_after, inference.status = error, retry_after, status
-    check(terminal_event(inference))
+    came = {"error": error, "retry_after": retry_after, "status": status}
+    check(event_of(documents, model, name, as_stream=as_stream, path=path, **came))
 
 
 @pytest.mark.parametrize("as_stream", [True, False])
@@ -184,11 +196,9 @@ def test_an_event_stays_small_whatever_is_said_in_it(text: str, as_stream: bool)
         "choices": choices,
         "usage": {"prompt_tokens": 5, "completion_tokens": 5},
     }
-    inference = inference_of([said], text[:100_000], text[:100_000], as_stream=as_stream, path="/chat/completions")
-    assert inference.key is not None
-    inference.key = ClientKey("c", name=text, owner=text, tags={f"{place}{text}": text for place in range(100)})
-    inference.attempts = [{"server": "openai", "status_code": 503, "error": None, "duration": 0.1}] * 1000
-    event = terminal_event(inference)
+    key = ClientKey("c", name=text, owner=text, tags={f"{place}{text}": text for place in range(100)})
+    came: dict[str, Any] = {"key": key, "attempts": 1000, "path": "/chat/completions"}
+    event = event_of([said], text[:100_000], text[:100_000], as_stream=as_stream, **came)
     assert event.data["usage"]["input_tokens"] == 5
     assert len(event.to_entry("bus")["Detail"]) <= LARGEST
 
@@ -197,7 +207,7 @@ def test_an_event_stays_small_whatever_is_said_in_it(text: str, as_stream: bool)
 def test_large_counts_that_are_valid_are_booked_and_settled_to_the_last_digit(tokens: int) -> None:
     usage = {"prompt_tokens": tokens, "completion_tokens": tokens, "total_tokens": 2 * tokens}
     said: dict[str, Any] = {"id": "a", "model": "gpt-5", "choices": [], "usage": usage}
-    event = terminal_event(inference_of([said], "gpt-5", "n", as_stream=False, path="/chat/completions"))
+    event = event_of([said], "gpt-5", "n", as_stream=False, path="/chat/completions")
     check(event)
     settlement, booked = settlement_of(event, PRICES), entry_of(event, PRICES)
     assert settlement is not None

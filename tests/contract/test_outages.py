@@ -18,25 +18,27 @@ from openai_proxy.events.envelope import Event
 from openai_proxy.metric_data import Measurement
 from proxy import errors
 from proxy.aws.client import AwsError
-from proxy.inference import Inference
+from proxy.call import Call
+from proxy.outcome import Outcome
 from proxy.records.publisher import Publisher
-from proxy.records.records import UNAUTHORIZED, Records
+from proxy.records.records import UNAUTHORIZED, Invocation, Records
 from proxy.request.key_context import ClientKey
+from proxy.timeline import Timeline
 from proxy.upstream.provider_tokens import UNAVAILABLE
 from record_metrics.measurements import measurements_of
 
 from tests.alarm_states import metrics_of
 from tests.contract.template_stack import ROOT, deployed
 from tests.contract.test_errors import ERRORS
-from tests.fakes import inference_with
 from tests.relays import RecordingBus
 
+ID = "01M8K70092HVPK9KBPZFVGWRVG"
 Metric = tuple[str, tuple[tuple[str, str], ...]]
 
 
 def failures() -> Iterator[tuple[str, int, str]]:
     """Class, status and code of every error of the proxy's making that is, or may be, a 5xx."""
-    for module in sorted((ROOT / "functions" / "proxy").glob("*.py")):
+    for module in sorted((ROOT / "functions" / "proxy").rglob("*.py")):
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS:
                 status, code = node.args[:2]
@@ -85,6 +87,16 @@ def records(bus: Any, clock: Callable[[], float] = time.monotonic) -> Records:
     return Records(Publisher(bus, "bus"), clock=clock)
 
 
+def refused(error: errors.ProxyError | None) -> Call:
+    return Call(ID, 0.0, refused=error)
+
+
+def keep(kept: Records, outcome: Outcome) -> None:
+    timeline = Timeline()
+    timeline.end()
+    kept.keep(Call(ID, 0.0, key=ClientKey("team-a")), outcome, timeline, Invocation(2.0**40))
+
+
 def test_there_are_such_errors() -> None:
     codes = {code for _, _, code in FAILURES}
     assert {"authorization_unavailable", "limits_unavailable", "token_unavailable", "internal_error"} < codes
@@ -97,10 +109,10 @@ def test_the_failure_of_an_authorised_request_is_in_the_log_and_in_a_metric_of_a
     kind: str, status: int, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bus = RecordingBus()
-    inference = inference_with(key=ClientKey("team-a"), error=error_of(kind, status, code), status=status)
-    records(bus).keep(inference, inference.started_at + 60, None)
+    outcome = Outcome(status, error=error_of(kind, status, code))
+    keep(records(bus), outcome)
     line = json.loads(capsys.readouterr().out)
-    assert (line["error"], line["outcome"], line["id"]) == (code, "failed", inference.id)
+    assert (line["error"], line["outcome"], line["id"]) == (code, "failed", ID)
     [(detail_type, detail)] = bus.details
     event = Event.from_envelope({"detail-type": detail_type, "detail": detail})
     assert {metric_of(each) for each in measurements_of(event)} & watched()
@@ -112,17 +124,16 @@ def test_the_failure_of_a_request_of_nobody_known_is_in_the_log_and_in_a_metric_
 ) -> None:
     error = error_of(kind, status, code)
     error.__cause__ = AwsError("lambda:Invoke", "TooManyRequestsException", status=429)
-    inference = inference_with(error=error, status=status)
-    records(RecordingBus()).unauthorized(inference)
+    records(RecordingBus()).unauthorized(refused(error))
     line = json.loads(capsys.readouterr().out)
-    assert (line["message"], line["error"], line["requests"], line["id"]) == (UNAUTHORIZED, code, 1, inference.id)
+    assert (line["message"], line["error"], line["requests"], line["id"]) == (UNAUTHORIZED, code, 1, ID)
     assert line["reason"] == "lambda:Invoke: TooManyRequestsException"
     assert counted(line) & watched()
 
 
 def test_what_a_client_did_wrong_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    records(RecordingBus()).unauthorized(inference_with(error=errors.ClientError(401, "invalid_api_key", "no")))
-    records(RecordingBus()).unauthorized(Inference())
+    records(RecordingBus()).unauthorized(refused(errors.ClientError(401, "invalid_api_key", "no")))
+    records(RecordingBus()).unauthorized(refused(None))
     assert capsys.readouterr().out == ""
 
 
@@ -133,9 +144,8 @@ def test_a_flood_fills_no_log_and_every_request_is_counted(pauses: list[float]) 
     with contextlib.redirect_stdout(output):
         for pause in pauses:
             now[0] += pause
-            kept.unauthorized(inference_with(error=errors.UnavailableError(503, "authorization_unavailable", "no")))
-        # Whatever is left is told with the next.
-        kept.keep(inference_with(key=ClientKey("team-a"), status=200), 2**40, None)
+            kept.unauthorized(refused(errors.UnavailableError(503, "authorization_unavailable", "no")))
+        keep(kept, Outcome(200))  # whatever is left is told with the next
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     told = [line for line in lines if line["message"] == UNAUTHORIZED]
     assert sum(line["requests"] for line in told) == len(pauses)

@@ -102,7 +102,7 @@ def names_read(package: str) -> tuple[set[str], set[str]]:
     """
     required: set[str] = set()
     optional: set[str] = set()
-    files = sorted((ROOT / "functions" / package).glob("*.py"))
+    files = sorted((ROOT / "functions" / package).rglob("*.py"))
     for file in (each for each in files if each.stem in ("handler", "runtime") or is_handed_it(each)):
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
@@ -255,7 +255,7 @@ def test_what_the_gateway_answers_itself_is_an_openai_error() -> None:
 
 
 def test_the_gateway_speaks_as_the_proxy_does() -> None:
-    proxy = "\n".join(file.read_text() for file in (ROOT / "functions/proxy").glob("*.py"))
+    proxy = "\n".join(file.read_text() for file in (ROOT / "functions/proxy").rglob("*.py"))
     for kind in ("UNAUTHORIZED", "MISSING_AUTHENTICATION_TOKEN", "REQUEST_TOO_LARGE", "AUTHORIZER_FAILURE"):
         error = gateway_errors()[kind][1]["error"]
         assert f'"{error["code"]}"' in proxy
@@ -590,7 +590,7 @@ def test_a_function_may_do_what_its_code_calls(function: str, package: str) -> N
     shared = {node.module for tree in own for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     own += [
         ast.parse(file.read_text())
-        for file in (ROOT / "shared" / "openai_proxy").glob("*.py")
+        for file in (ROOT / "shared" / "openai_proxy").rglob("*.py")
         if f"openai_proxy.{file.stem}" in shared
     ]
     clients = ("self._client", "self._aws", "self._s3", "aws")

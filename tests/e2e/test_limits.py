@@ -18,7 +18,7 @@ from openai_proxy.usage import Usage
 from proxy.aws.client import Aws, Credentials
 from proxy.errors import LimitError
 from proxy.http.transport import HttpTransport, Timeouts
-from proxy.limits.reservation import Taken
+from proxy.limits.reservation import Reservation
 from proxy.limits.table import LimitsTable
 from proxy.request.body import RequestBody
 from proxy.request.key_context import Limits
@@ -56,7 +56,7 @@ class Sandboxes:
             self._own.table = LimitsTable(aws, name, "closed", lambda: float(NOON), timeout=30.0)
         return self._own.table
 
-    def take(self, limits: Limits, number: int) -> Taken | str:
+    def take(self, limits: Limits, number: int) -> Reservation | str:
         """What a request has taken, or the limit that refused it."""
         body = RequestBody(REQUEST, Target("up", "/chat/completions"))
         taken = self.table.take(limits, f"inference-{number}", body, [Candidate(SERVER)], time.time() + 60)
@@ -90,7 +90,7 @@ def test_of_a_thousand_requests_a_hundred_pass(stack: LocalStack) -> None:
     limits = Limits("thousand", rpm=100)
     with at_once(stack) as (sandboxes, run):
         seen = run(partial(sandboxes.take, limits), range(1000))
-    passed = [each for each in seen if isinstance(each, Taken)]
+    passed = [each for each in seen if isinstance(each, Reservation)]
     assert Counter(each for each in seen if isinstance(each, str)) == {"key_rpm": 900}
     assert sorted(int(each.headers["x-ratelimit-remaining-requests"]) for each in passed) == list(range(100))
     assert item_of(stack, limits)["requests"] == 100
@@ -100,7 +100,7 @@ def test_a_budget_ends_with_the_request_that_reaches_it(stack: LocalStack) -> No
     limits = Limits("budget", budget_day=Decimal("0.1"))
     with at_once(stack) as (sandboxes, run):
         seen = run(partial(sandboxes.take, limits), range(200))
-    passed = [each for each in seen if isinstance(each, Taken)]
+    passed = [each for each in seen if isinstance(each, Reservation)]
     # 13 tokens of prompt and 87 of the answer, at the prices of a model that nobody knows yet: 0.00361 each
     assert len(passed) == 28, "the 28th reserves what is left of 0.1"
     assert Counter(each for each in seen if isinstance(each, str)) == {"key_budget_reserved": 172}

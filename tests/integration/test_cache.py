@@ -496,11 +496,11 @@ def test_pragma_asks_for_a_new_answer_where_there_is_no_cache_control() -> None:
     ],
 )
 def test_what_only_the_cache_may_answer_goes_nowhere(
-    path: str, wish: str, said: tuple[str | None, str | None], calls: list[str]
+    path: str, directives: str, said: tuple[str | None, str | None], calls: list[str]
 ) -> None:
     with caches(answering(ANSWER)) as cached:
         proxied = cached.proxy(Settings(wait=5))
-        response = ask(proxied, path=path, headers={"cache-control": wish})
+        response = ask(proxied, path=path, headers={"cache-control": directives})
         assert cached.server.received == []
     error = json.loads(response.body)["error"]
     assert (response.status, error["code"], error["type"]) == (504, "not_cached", "invalid_request_error")

@@ -21,7 +21,7 @@ class Context:
         return 60_000
 
 def loaded():
-    return sorted(name for name in sys.modules if name.startswith("proxy.") and name.split(".")[1] in %r)
+    return sorted(name for name in sys.modules if name.removeprefix("proxy.") in %r)
 
 found = [loaded()]
 for line in sys.stdin:
@@ -30,8 +30,8 @@ for line in sys.stdin:
 print("RESULT " + json.dumps(found))
 """
 MODULES = (
-    *("response_cache", "replay", "captured_event", "capture", "conversion"),
-    *("cache_key", "cache_policy", "cache_item", "cache_table", "cache_leases", "cache_flight"),
+    *("cache", "cache.response_cache", "cache.replay", "cache.captured_event", "cache.capture", "cache.conversion"),
+    *("cache.key", "cache.policy", "cache.item", "cache.table", "cache.leases", "cache.fill"),
 )
 ANSWER = {
     "id": "c",

@@ -27,7 +27,7 @@ for line in sys.stdin:
 WAITS = """
 from proxy import handler
 
-limits = handler._application.relay._limits
+limits = handler._application.relay._admission._limits
 print([limits._aws._timeout, limits._timeout])
 """
 

@@ -74,7 +74,7 @@ class Watched:
     """A proxy, its upstream server and its pool, for one event after another."""
 
     def __init__(self, relay: Proxy, server: ScriptedServer) -> None:
-        transport = relay.relay._attempts._transport
+        transport = relay.relay._servers._transport
         self.relay, self.server, self.pool = relay, server, WatchedPool(transport._pool)
         self.events: list[dict[str, Any]] = []
         transport._pool = self.pool
@@ -415,7 +415,7 @@ class TwoFunctions:
 
     def __init__(self, watched: Watched) -> None:
         self.judge = AuthorizerFunction(self, Logger(service="test"))
-        watched.relay.relay._doorkeeper = Authorizer(self.invoke, "authorizer", "eu-central-1", 60)
+        watched.relay.relay._admission._authenticator = Authorizer(self.invoke, "authorizer", "eu-central-1", 60)
 
     def find(self, key_hash: str) -> dict[str, Any] | None:
         return ITEM if key_hash == ITEM["key_hash"] else None

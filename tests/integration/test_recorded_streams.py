@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from jsonschema import validate
 from openai_proxy.servers import parse_servers
 from proxy.access.authenticator import Authorizer
+from proxy.admission import Admission
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.models import ModelList
 from proxy.endpoints.receipts import Receipts
-from proxy.endpoints.responder import Answers
-from proxy.endpoints.routes import OwnPaths
+from proxy.endpoints.responder import Responder
+from proxy.endpoints.routes import Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
 from proxy.limits.table import LimitsTable
 from proxy.records.publisher import Publisher
@@ -182,14 +183,13 @@ def player() -> Generator[Player]:
         servers = parse_servers(f"up: {{url: '{server.url}/v1', token: t, model: m, retries: 0}}")
         aws: Any = bus
         transport, tokens = HttpTransport(Timeouts()), ProviderTokens(aws, {}, None)
+        authorizer = Authorizer(lambda _, __: (json.dumps(ALLOWED).encode(), False), "authorizer", "eu-central-1", 60)
+        models = ModelList(servers, transport, tokens)
         relay = Relay(
-            Routes(servers),
-            Authorizer(lambda _, __: (json.dumps(ALLOWED).encode(), False), "authorizer", "eu-central-1", 60),
-            LimitsTable(aws, "limits", "open"),
+            Admission(authorizer, Routes(servers), LimitsTable(aws, "limits", "open")),
             Attempts(transport, tokens, Breakers()),
-            lambda: OwnPaths(ModelList(servers, transport, tokens), Receipts(aws, "costs")),
+            Responder(Cors("*"), Endpoints(lambda: models, lambda: Receipts(aws, "costs"))),
             Records(Publisher(aws, "bus")),
-            Answers(Cors("*")),
         )
         yield Player(upstream, relay, bus)
         transport.close()

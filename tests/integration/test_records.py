@@ -120,7 +120,7 @@ def test_the_line_says_that_the_event_was_not_published(capsys: pytest.CaptureFi
 def test_a_sandbox_that_waited_for_its_first_request_is_not_cold(initialization: str | None, is_cold: bool) -> None:
     publisher: Any = None
     records = Records(publisher, initialization=initialization)
-    assert [records.begin().cold_start for _ in range(2)] == [is_cold, False]
+    assert [records.begin() for _ in range(2)] == [is_cold, False]
 
 
 # ------------------------------------------------------------------------------------------------------------- traces
@@ -221,7 +221,7 @@ def test_the_key_is_taken_out_of_content_whichever_header_it_came_in(header: str
     s3, key = RecordingS3(), "the pass phrase"
     sent = {"authorization": "", header: key if header.endswith("key") else f"bearer  {key}"}
     with proxy(STREAM, content_log=content_log(s3)) as (relay, _):
-        relay.relay._doorkeeper = Anybody()
+        relay.relay._admission._authenticator = Anybody()
         relay.call({"model": "m", "messages": [{"role": "user", "content": f"It is {key}."}]}, headers=sent)
     [document] = s3.objects.values()
     assert document["request"]["content"]["messages"][0]["content"].startswith("It is [client_key:")

@@ -87,7 +87,7 @@ def test_other_operations_are_tried_again_too() -> None:
     assert (response.status, response.body) == (200, b"sound")
 
 
-def tries_until_kept_out(relay: Proxy, path: str = "/frail/v1/chat/completions") -> int:
+def tries_until_circuit_open(relay: Proxy, path: str = "/frail/v1/chat/completions") -> int:
     """How many requests a server gets that is kept out after two failures in a row; at most five."""
     for number in range(5):
         if relay.call(STREAMED, path=path).status == 503:
@@ -108,7 +108,7 @@ MID_STREAM: dict[str, tuple[Script, int]] = {
 @pytest.mark.parametrize(("script", "asked"), MID_STREAM.values(), ids=MID_STREAM.keys())
 def test_a_server_is_judged_by_how_its_answers_end(script: Script, asked: int) -> None:
     with proxy(script) as (relay, server):
-        assert tries_until_kept_out(relay) == asked
+        assert tries_until_circuit_open(relay) == asked
         assert len(server.received) == asked
 
 

@@ -199,7 +199,7 @@ def test_the_head_does_not_wait_for_a_server_that_thinks() -> None:
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-def test_a_server_that_keeps_failing_is_kept_out_for_a_while() -> None:
+def test_a_server_that_keeps_failing_is_not_asked_for_a_while() -> None:
     with proxy(failing(3, "503 Later")) as (relay, server):
         first = relay.call({}, path="/frail/v1/chat/completions")
         assert (first.status, len(server.received)) == (503, 2), "the second failure ends the retries too"
@@ -213,10 +213,10 @@ def test_a_server_that_keeps_failing_is_kept_out_for_a_while() -> None:
         assert relay.call({}, path="/frail/v1/chat/completions").status == 200
         assert relay.call({}, path="/frail/v1/chat/completions").status == 200
     attempts = [detail["data"]["attempts"] for _, detail in relay.bus.details]
-    assert [attempt["error"] for attempt in attempts[1]] == ["kept_out"]
+    assert [attempt["error"] for attempt in attempts[1]] == ["circuit_open"]
 
 
-def test_a_server_that_is_kept_out_leaves_requests_to_its_fallback() -> None:
+def test_a_server_that_is_not_asked_leaves_requests_to_its_fallback() -> None:
     with proxy(failing(1, "503 Later")) as (relay, server):
         for _ in range(2):
             response = relay.call({}, path="/guarded/v1/chat/completions")

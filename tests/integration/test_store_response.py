@@ -18,7 +18,7 @@ from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.usage import Usage
-from proxy.cache.item import label_of, stored_of
+from proxy.cache.item import answer_of, header_of
 from store_response.cached_response import cached_response_of
 from store_response.consumer import StoreResponse
 from store_response.item import LARGEST_ITEM, item_of, item_size
@@ -91,10 +91,10 @@ def test_the_proxy_reads_what_was_stored(client: Any, sample: str):
     )
 
     stored = stored_as_json(client)
-    label = label_of(stored, data["digest"], now=data["created_at"] + 60, ttl=3600, max_age=3600)
+    label = header_of(stored, data["digest"], now=data["created_at"] + 60, ttl=3600, max_age=3600)
 
     assert label.packed is not None
-    answer = stored_of(label, label.packed)
+    answer = answer_of(label, label.packed)
     assert hashlib.sha256(answer.body).hexdigest() == data["response"]["body_sha256"]
     assert (answer.is_stream, answer.content_type) == (sample == "chat-stream", data["response"]["content_type"])
     assert (answer.usage, answer.age) == (Usage.from_event(data["usage"]), 60)
@@ -107,7 +107,7 @@ def test_the_proxy_reads_where_an_object_is(client: Any, store_response: StoreRe
     data = json.loads(body)["detail"]["data"]
     store_response({"Records": [{"messageId": "m", "body": body}]})
 
-    label = label_of(stored_as_json(client), data["digest"], data["created_at"], 3600, 3600)
+    label = header_of(stored_as_json(client), data["digest"], data["created_at"], 3600, 3600)
 
     assert (label.packed, label.object, label.size) == (None, data["response"]["object"], 2_097_152)
     assert label.timing == pairs(data["response"]["timing"])

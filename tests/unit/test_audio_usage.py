@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from openai_proxy.usage import Usage
-from proxy.inference import Inference
+from proxy.call import Call
 from proxy.metering.meter import Meter
 from proxy.metering.scan import last_cue
+from proxy.outcome import Outcome, usage_of
 
 SRT = b"1\n00:00:00,000 --> 00:00:02,500\nHello\n\n2\n00:59:58,120 --> 01:00:01,250\nworld --> end\n"
 VTT = b"WEBVTT\n\n00:00.000 --> 00:02.500 align:start\nHello\n\n00:02.500 --> 00:09.040\nworld\n"
@@ -52,7 +53,7 @@ def test_what_a_verbose_transcription_reports_goes_first() -> None:
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "text/plain"])
 def test_a_packed_answer_is_missing_and_no_stream_that_was_cut(content_type: str) -> None:
-    meter = Meter(content_type, uses_tokens=True, says_its_end=True, is_packed=True)
+    meter = Meter(content_type, uses_tokens=True, has_terminator=True, is_packed=True)
     meter.see(b"\x1b\x00\x00\xff" * 10_000)
     meter.end()
     assert (meter.usage.source, meter.is_stream, meter.is_cut, meter.is_readable) == ("missing", False, False, False)
@@ -66,4 +67,4 @@ def test_an_answer_that_is_no_json_is_not_estimated(body: bytes, is_readable: bo
 
 
 def test_nothing_is_estimated_of_nothing() -> None:
-    assert Inference().usage == Usage(source="none")
+    assert usage_of(Call("i", 0.0), Outcome(), 0.0) == Usage(source="none")

@@ -14,7 +14,7 @@ from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.usage import Usage
-from proxy.cache.item import LONGEST_PACE, Stored, Unusable, label_of, stored_of
+from proxy.cache.item import LONGEST_PACE, CachedAnswer, Unusable, answer_of, header_of
 from proxy.cache.replay import Replay
 from proxy.json_shapes import object_of
 from store_response.cached_response import cached_response_of
@@ -62,11 +62,11 @@ def item(**response: Any) -> dict[str, Any]:
 GOOD = item()
 
 
-def read(found: dict[str, Any], deadline: float = NOW + 60.0) -> tuple[Stored, bytes, float]:
+def read(found: dict[str, Any], deadline: float = NOW + 60.0) -> tuple[CachedAnswer, bytes, float]:
     """What is served of an item with the original pacing, and for how long that sleeps. Raises Unusable."""
-    label = label_of(found, DIGEST, NOW, ttl=3600, max_age=float("inf"))
-    assert label.packed is not None
-    stored = stored_of(label, label.packed)
+    header = header_of(found, DIGEST, NOW, ttl=3600, max_age=float("inf"))
+    assert header.packed is not None
+    stored = answer_of(header, header.packed)
     slept = [0.0]
 
     def sleep(seconds: float) -> None:
@@ -211,17 +211,17 @@ def test_what_could_not_be_served_is_unreadable(change: dict[str, Any]) -> None:
     ("ttl", "max_age", "reason"), [(9, 3600.0, "expired"), (3600, 9.0, "too_old"), (9, 9.0, "expired")]
 )
 def test_who_wants_a_younger_one_than_others_learns_why(ttl: int, max_age: float, reason: str) -> None:
-    assert label_of(GOOD, DIGEST, NOW, ttl=10, max_age=10.0).age == 10
+    assert header_of(GOOD, DIGEST, NOW, ttl=10, max_age=10.0).age == 10
 
     with pytest.raises(Unusable) as caught:
-        label_of(GOOD, DIGEST, NOW, ttl, max_age)
+        header_of(GOOD, DIGEST, NOW, ttl, max_age)
 
     assert (caught.value.reason, caught.value.may_be_renewed, caught.value.is_damaged) == (reason, False, False)
 
 
 def test_what_is_over_for_all_may_be_renewed() -> None:
     with pytest.raises(Unusable) as caught:
-        label_of(GOOD, DIGEST, NOW + 50, ttl=3600, max_age=float("inf"))
+        header_of(GOOD, DIGEST, NOW + 50, ttl=3600, max_age=float("inf"))
 
     assert (caught.value.reason, caught.value.may_be_renewed) == ("expired", True)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
 from proxy.cache.capture import Capture
-from proxy.cache.fill import Flight
+from proxy.cache.fill import CacheFill
 from proxy.cache.key import Keys
 from proxy.cache.leases import Leases, pause_after
 from proxy.cache.policy import Policy
@@ -45,9 +45,9 @@ class Sandboxes:
         services: Any = self.table
         return Leases(CacheTable(services, "cache"), lambda: self.now, self.sleep)
 
-    def fetch(self, leases: Leases, seconds: float, wanted: Flight | None = None) -> float:
+    def fetch(self, leases: Leases, seconds: float, wanted: CacheFill | None = None) -> float:
         """Begin to fetch an answer in `seconds`: when it will be in the table."""
-        wanted, event_id = wanted or flight(), new_ulid(self.now + seconds)
+        wanted, event_id = wanted or fill(), new_ulid(self.now + seconds)
         assert leases.take(wanted, "leader", 300, self.now + 900) is None
         event = Event("ResponseCaptured", event_id, "", "", "", {"expires_at": self.now + 3600})
         stored: dict[str, Any] = {"cache_key": {"S": KEY}, "event_id": {"S": event_id}}
@@ -62,15 +62,15 @@ class Sandboxes:
         If that took long, the lease is over as it should be, and the item is read without another look.
         """
         self.table.calls.clear()
-        lease = leases.take(flight(), "waiter", 300, self.now + 900)
+        lease = leases.take(fill(), "waiter", 300, self.now + 900)
         assert lease
-        assert leases.wait(flight(), lease, self.now + 300, set()) in ("stored", "over")
+        assert leases.wait(fill(), lease, self.now + 300, set()) in ("stored", "over")
         return KEY in self.table.items
 
 
-def flight(**fields: Any) -> Flight:
+def fill(**fields: Any) -> CacheFill:
     policy = Policy("client:a", 3600, any_temperature=False)
-    made = Flight(Keys(KEY, KEY), policy, "/chat/completions", "openai", fields, is_stream=True, capture=Capture(1))
+    made = CacheFill(Keys(KEY, KEY), policy, "/chat/completions", "openai", fields, is_stream=True, capture=Capture(1))
     made.lease = KEY
     return made
 
@@ -156,8 +156,8 @@ def test_the_lease_of_who_died_may_end_while_it_is_read(call: float, left: float
     assert CacheTable(services, "cache").take_lease(KEY, dead, cached.now) is None
     came, leases = cached.now, cached.leases()
 
-    if lease := leases.take(flight(), "waiter", 5, cached.now + 900):
-        assert leases.wait(flight(), lease, cached.now + patience, set()) in ("over", "in_vain")
+    if lease := leases.take(fill(), "waiter", 5, cached.now + 900):
+        assert leases.wait(fill(), lease, cached.now + patience, set()) in ("over", "in_vain")
         assert cached.now - came <= patience + 2 * call + 0.1
 
 
@@ -169,14 +169,14 @@ def usual_of(cached: Sandboxes) -> float:
 def test_a_sandbox_learns_how_long_answers_of_a_kind_take() -> None:
     cached = Sandboxes()
     leases, said = cached.leases(), list[float]()
-    kinds = [flight(model="slow"), flight(model="fast"), flight(model=["slow"]), flight(model="x" * 10**6)]
+    kinds = [fill(model="slow"), fill(model="fast"), fill(model=["slow"]), fill(model="x" * 10**6)]
     for wanted, seconds in [*zip(kinds, (8, 1, 3, 4), strict=True)] * 2 + [(kinds[0], 5)]:
         cached.fetch(leases, seconds, wanted)
         said.append(usual_of(cached))
         cached.sleep(seconds + 5)
     assert said == [0, 0, 0, 0, 8, 1, 3, 4, 8]
     for number in range(100):
-        cached.fetch(leases, 1, flight(model=f"model {number}"))
+        cached.fetch(leases, 1, fill(model=f"model {number}"))
         cached.sleep(6)
     cached.fetch(leases, 1, kinds[0])
     assert usual_of(cached) == 0, "what many others followed on is forgotten"
@@ -195,7 +195,7 @@ def test_who_has_waited_knows_how_long_it_took() -> None:
 def test_of_a_lease_of_whom_nothing_is_told_more_is_read_in_a_moment() -> None:
     cached = Sandboxes()
     leases, ready = cached.leases(), cached.fetch(cached.leases(), 0.4)
-    assert leases.wait(flight(), Lease("", float("inf")), cached.now + 300, set()) == "stored"
+    assert leases.wait(fill(), Lease("", float("inf")), cached.now + 300, set()) == "stored"
     assert cached.table.calls.count("get lease") == 1
     assert cached.now - ready <= 0.3
 

@@ -16,7 +16,7 @@ from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
 from proxy.errors import ClientError, LimitError, UnavailableError
 from proxy.limits.renewal import ENDED_EARLY, Renewals
-from proxy.limits.reservation import Taken, renewing
+from proxy.limits.reservation import Reservation, renewing
 from proxy.limits.table import FailurePolicy, LimitsTable
 from proxy.request.body import RequestBody
 from proxy.request.key_context import Limits
@@ -62,7 +62,7 @@ class Request:
     """One that has been taken: its id, what it holds, and the event that is published when it has ended."""
 
     id: str
-    taken: Taken
+    taken: Reservation
     event: Event | None = None
 
 

@@ -167,7 +167,7 @@ def test_an_error_beside_usage_is_not_hidden() -> None:
 
 def hiding(pieces: list[bytes]) -> tuple[list[bytes], Meter]:
     """What a client sees that did not ask for usage, and what the meter knows all the same."""
-    meter = Meter("text/event-stream", uses_tokens=True, says_its_end=True, hides_usage=True)
+    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True, hides_usage=True)
     return [meter.see(piece) for piece in pieces], meter
 
 
@@ -305,7 +305,7 @@ def test_read_many_at_a_time_events_say_what_they_say_one_by_one(
 ) -> None:
     def meter(pieces: list[bytes], *, one_by_one: bool = False, hides_usage: bool = False) -> Meter:
         meter = Meter(
-            "text/event-stream", uses_tokens=True, says_its_end=True, hides_usage=hides_usage, one_choice=one_choice
+            "text/event-stream", uses_tokens=True, has_terminator=True, hides_usage=hides_usage, one_choice=one_choice
         )
         for piece in pieces:
             meter.see(piece)

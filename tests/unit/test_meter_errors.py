@@ -65,7 +65,7 @@ ORDINARY = [
 
 
 def meter_of(events: bytes, cut: int, *, one_choice: bool, hides: bool) -> Meter:
-    meter = Meter("text/event-stream", True, says_its_end=True, one_choice=one_choice, hides_usage=hides)
+    meter = Meter("text/event-stream", True, has_terminator=True, one_choice=one_choice, hides_usage=hides)
     frames = EventFrames()
     for start in range(0, len(events), cut):
         if whole := frames.whole(events[start : start + cut]):
@@ -156,7 +156,7 @@ def test_of_an_ordinary_stream_only_the_last_events_are_decoded(hides: bool, one
     pieces = [word] * 200 + [chunk("", "stop"), HIDDEN, DONE]
 
     def read() -> None:
-        meter = Meter("text/event-stream", True, says_its_end=True, one_choice=one_choice, hides_usage=hides)
+        meter = Meter("text/event-stream", True, has_terminator=True, one_choice=one_choice, hides_usage=hides)
         for piece in pieces:
             meter.see(piece)
         meter.end()
@@ -189,7 +189,7 @@ def test_a_stream_that_never_says_why_it_ends_is_cut(reasons: list[str | None], 
 @pytest.mark.parametrize(("end", "facts_first"), [(b'"}, "finish_reason": ""}]}\n\n', True), (b"", False)])
 def test_an_event_of_30_mb_is_no_end_and_takes_bounded_memory(end: bytes, facts_first: bool) -> None:
     facts = b'"object": "chat.completion.chunk", ' if facts_first else b""
-    meter = Meter("text/event-stream", True, says_its_end=True, one_choice=True, hides_usage=True)
+    meter = Meter("text/event-stream", True, has_terminator=True, one_choice=True, hides_usage=True)
     frames, passed = EventFrames(), 0
     word = b"word " * 13_000
 

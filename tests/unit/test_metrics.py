@@ -151,7 +151,8 @@ def test_the_cache_is_counted_only_when_it_was_asked(status: str, name: str | No
         (("a", "a", "a"), 2, None),
         (("a", "b"), None, 1),
         (("a", "a:upstream_unreachable", "b", "b", "c"), 2, 2),
-        (("a:kept_out", "b"), None, 1),
+        (("a:circuit_open", "b"), None, 1),
+        (("a", "a:circuit_open"), None, None),
         (("a", "a:kept_out"), None, None),
     ],
 )

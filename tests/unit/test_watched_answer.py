@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from proxy.metering.recorder import WatchedAnswer
+from proxy.metering.recorder import ResponseRecorder
 
 
-def watched(content_type: str, *pieces: bytes) -> WatchedAnswer:
-    answer = WatchedAnswer(content_type)
+def watched(content_type: str, *pieces: bytes) -> ResponseRecorder:
+    answer = ResponseRecorder(content_type)
     assert list(answer.pass_on(pieces)) == list(pieces)
     return answer
 

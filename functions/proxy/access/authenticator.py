@@ -26,7 +26,7 @@ Invoke = Callable[[str, bytes], tuple[bytes, bool]]
 """The shape of `Aws.invoke`."""
 
 
-class Doorkeeper(Protocol):
+class Authenticator(Protocol):
     """Who says whose request this is: the authorizer, or one of `other_doors`."""
 
     def authorize(self, request: InferenceRequest) -> ClientKey: ...

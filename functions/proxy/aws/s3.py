@@ -18,7 +18,7 @@ from openai_proxy.servers import Server, TokenReference
 from proxy.aws.client import NO_ANSWER, UNREACHABLE, AwsError
 from proxy.aws.sigv4 import Credentials, sign
 from proxy.errors import UpstreamError
-from proxy.http.transport import Answer
+from proxy.http.transport import UpstreamResponse
 
 _NOBODY = TokenReference("literal", "")
 _CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
@@ -31,7 +31,7 @@ class Transport(Protocol):
 
     def stream(
         self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
-    ) -> Answer:
+    ) -> UpstreamResponse:
         """Send a request and wait for the answer's status. Raises UpstreamError."""
         ...
 
@@ -104,7 +104,7 @@ class Bucket:
         return self._s3.get(self._name, key, timeout, largest)
 
 
-def _content(answer: Answer, name: str, largest: int) -> bytes:
+def _content(answer: UpstreamResponse, name: str, largest: int) -> bytes:
     content = bytearray()
     for piece in answer:
         content += piece

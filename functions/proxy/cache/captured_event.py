@@ -15,10 +15,10 @@ from openai_proxy.events.ulid import new_ulid
 from openai_proxy.usage import Usage
 
 from proxy.cache.capture import Capture
-from proxy.cache.fill import Flight
-from proxy.inference import Inference
-from proxy.json_shapes import text_of
-from proxy.records.terminal_event import LONGEST_NAME
+from proxy.cache.fill import CacheFill
+from proxy.call import Call
+from proxy.json_shapes import LONGEST_NAME, text_of
+from proxy.outcome import Outcome
 
 LARGEST_IN_EVENT = 140 * 1024
 """Bytes, packed: in base64, with all else, less than 200 kB. One call of PutEvents has room for that and for others."""
@@ -27,66 +27,66 @@ _LEVEL = 1
 
 
 def captured_event(
-    flight: Flight, inference: Inference, now: float, *, has_bucket: bool
+    fill: CacheFill, call: Call, outcome: Outcome, now: float, *, has_bucket: bool
 ) -> tuple[Event | None, bytes | None]:
     """The event, and the packed body that has to be put where the event says; None for what has no place.
 
     `now` is in Unix seconds.
     """
-    capture = flight.capture
-    if not _is_storable(flight, inference):
+    capture = fill.capture
+    if not _is_storable(fill, call, outcome):
         return None, None
     packed, encoding, digest = _packed(capture)
-    event_id, client_id = new_ulid(now), inference.key.client_id if inference.key else ""
+    event_id, client_id = new_ulid(now), call.key.client_id if call.key else ""
     in_event = len(packed) <= LARGEST_IN_EVENT
     if not in_event and not has_bucket:
         return None, None
     where = {"body": base64.b64encode(packed).decode()} if in_event else {"object": f"captured/{client_id}/{event_id}"}
     data: dict[str, Any] = {
-        "cache_key": flight.keys.key,
-        "digest": flight.keys.digest,
-        "scope": flight.policy.scope,
-        "server": {"name": inference.server},
+        "cache_key": fill.keys.key,
+        "digest": fill.keys.digest,
+        "scope": fill.policy.scope,
+        "server": {"name": outcome.delivery.server_name},
         "request": {
-            "path": text_of(inference.target.path, LONGEST_NAME) or "" if inference.target else "",
-            "model": model_name(inference.body.model if inference.body else None),
-            "stream": flight.is_stream,
+            "path": text_of(call.path, LONGEST_NAME) or "",
+            "model": model_name(outcome.delivery.model),
+            "stream": fill.is_stream,
         },
-        "response": _response_of(flight, inference, encoding, digest) | where,
-        "usage": inference.usage.to_event(),
+        "response": _response_of(fill, outcome, encoding, digest) | where,
+        "usage": outcome.usage.to_event(),
         "created_at": int(now),
-        "expires_at": int(now) + flight.policy.ttl,
+        "expires_at": int(now) + fill.policy.ttl,
     }
-    if flight.namespace:
-        data["namespace"] = flight.namespace
+    if fill.namespace:
+        data["namespace"] = fill.namespace
     timestamp = rfc3339(now)
-    event = Event("ResponseCaptured", event_id, timestamp, inference.request_id, client_id, data)
+    event = Event("ResponseCaptured", event_id, timestamp, call.request_id, client_id, data)
     return event, None if in_event else packed
 
 
-def _is_storable(flight: Flight, inference: Inference) -> bool:
+def _is_storable(fill: CacheFill, call: Call, outcome: Outcome) -> bool:
     """Whether all that the event will say may be stored. Names of models are made so that they may."""
-    client_id, size = inference.key.client_id if inference.key else "", flight.capture.size
+    client_id, size = call.key.client_id if call.key else "", fill.capture.size
     try:
-        Usage.from_event(inference.usage.to_event())
+        Usage.from_event(outcome.usage.to_event())
     except ValueError:
         return False
-    is_whose = is_client_id(client_id) and is_scope_of(flight.policy.scope, client_id)
-    is_what = is_content_type(flight.content_type, is_stream=flight.is_stream) and 0 < size <= LARGEST_BODY
-    return is_whose and is_what and bool(inference.server)
+    is_whose = is_client_id(client_id) and is_scope_of(fill.policy.scope, client_id)
+    is_what = is_content_type(fill.content_type, is_stream=fill.is_stream) and 0 < size <= LARGEST_BODY
+    return is_whose and is_what and bool(outcome.delivery.server)
 
 
-def _response_of(flight: Flight, inference: Inference, encoding: str, digest: str) -> dict[str, Any]:
+def _response_of(fill: CacheFill, outcome: Outcome, encoding: str, digest: str) -> dict[str, Any]:
     """The answer without its body."""
     response: dict[str, Any] = {
         "status_code": 200,
-        "content_type": flight.content_type,
-        "model": model_name(inference.meter.model if inference.meter else None),
+        "content_type": fill.content_type,
+        "model": model_name(outcome.meter.model if outcome.meter else None),
         "encoding": encoding,
-        "body_size": flight.capture.size,
+        "body_size": fill.capture.size,
         "body_sha256": digest,
     }
-    return response | {"timing": flight.capture.timing} if flight.is_stream else response
+    return response | {"timing": fill.capture.timing} if fill.is_stream else response
 
 
 def _packed(capture: Capture) -> tuple[bytes, str, str]:

@@ -1,18 +1,19 @@
-"""`Flight`: a request that the response cache could not answer, and whose answer is to be kept. Pure."""
+"""`CacheFill`: a request that the response cache could not answer, and whose answer is to be kept. Pure."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from openai_proxy.events.captured import is_content_type
 
 from proxy.cache.capture import Capture
 from proxy.cache.key import HEADERS_WITHOUT_INFLUENCE, Keys
 from proxy.cache.policy import Policy, forbids_keeping
+from proxy.delivery import CacheUse, Delivery
 from proxy.metering.meter import Meter
 from proxy.metering.whole_answer import flaw_of
 
 
-class Flight:
+class CacheFill:
     """What is to be kept, and under which key. `leads`: it has the `lease`, and others may be waiting for it."""
 
     def __init__(
@@ -72,3 +73,14 @@ class Flight:
         may_search = "searches" in self.policy.keeps
         body = b"".join(self.capture.pieces)
         return flaw_of(self.path, self.fields, body, is_stream=self.is_stream, may_search=may_search)
+
+
+class Lookup(NamedTuple):
+    """What the cache has for a request: its `delivery`, or the `flight` of one that is to be kept; neither for BYPASS.
+
+    `use` is what headers and the event say of it.
+    """
+
+    use: CacheUse
+    fill: CacheFill | None = None
+    delivery: Delivery | None = None

@@ -2,7 +2,7 @@
 
 Its one rule: an item is not believed. It answers only the request whose digest it has, and only with the very bytes
 that were kept: what is damaged, misplaced or cut short is a miss. Every attribute is read by a reader that knows its
-one type and its bounds, so a `Label` that exists can be served: nothing of it has to be checked again.
+one type and its bounds, so a `ItemHeader` that exists can be served: nothing of it has to be checked again.
 """
 
 import base64
@@ -49,7 +49,7 @@ class Unusable(Exception):  # noqa: N818 - no error: a miss
         self.may_be_renewed = may_be_renewed
 
 
-class Label(NamedTuple):
+class ItemHeader(NamedTuple):
     """All of an item but its body. `age` is in seconds; `packed` is None where `object` names what holds it on S3."""
 
     is_stream: bool
@@ -65,7 +65,7 @@ class Label(NamedTuple):
     timing: tuple[tuple[int, int], ...]
 
 
-class Stored(NamedTuple):
+class CachedAnswer(NamedTuple):
     """An answer to give. `timing` is as `capture` notes it; empty where the body was converted."""
 
     is_stream: bool
@@ -77,7 +77,7 @@ class Stored(NamedTuple):
     timing: tuple[tuple[int, int], ...] = ()
 
 
-def label_of(item: Mapping[str, Any], digest: str, now: float, ttl: int, max_age: float) -> Label:
+def header_of(item: Mapping[str, Any], digest: str, now: float, ttl: int, max_age: float) -> ItemHeader:
     """Read an item in DynamoDB's JSON. Raises Unusable.
 
     It is `expired` when its time is over, or when it is older than `ttl` seconds, which is the policy of who asks. It
@@ -88,17 +88,17 @@ def label_of(item: Mapping[str, Any], digest: str, now: float, ttl: int, max_age
             raise Unusable("digest", is_damaged=True)
         if _whole(item["expires_at"]) <= now:
             raise Unusable("expired", may_be_renewed=True)
-        label = _label(item, now)
+        header = _header(item, now)
     except _DAMAGES as error:
         raise Unusable("unreadable", is_damaged=True) from error
-    if label.age > ttl:
+    if header.age > ttl:
         raise Unusable("expired")
-    if label.age > max_age:
+    if header.age > max_age:
         raise Unusable("too_old")
-    return label
+    return header
 
 
-def _label(item: Mapping[str, Any], now: float) -> Label:
+def _header(item: Mapping[str, Any], now: float) -> ItemHeader:
     is_stream, content_type = _flag(item["stream"]), _fit(_CONTENT_TYPE, item["content_type"])
     size, encoding, created_at = _whole(item["body_size"]), _text(item["encoding"]), _whole(item["created_at"])
     if _whole(item["status_code"]) != 200 or content_type.partition(";")[0].strip().lower() != _MEDIA_TYPES[is_stream]:
@@ -110,7 +110,7 @@ def _label(item: Mapping[str, Any], now: float) -> Label:
         raise ValueError("from the future")
     if ("body" in item) == ("object" in item):
         raise ValueError("either body or object")
-    return Label(
+    return ItemHeader(
         is_stream=is_stream,
         content_type=content_type,
         is_compressed=encoding == "zlib",
@@ -125,14 +125,16 @@ def _label(item: Mapping[str, Any], now: float) -> Label:
     )
 
 
-def stored_of(label: Label, packed: bytes) -> Stored:
+def answer_of(header: ItemHeader, packed: bytes) -> CachedAnswer:
     """The answer whose body is in `packed`. Raises Unusable unless it is the very one that was kept."""
-    body = _unpacked(packed, label.size) if label.is_compressed else packed
-    if len(body) != label.size:
+    body = _unpacked(packed, header.size) if header.is_compressed else packed
+    if len(body) != header.size:
         raise Unusable("size", is_damaged=True)
-    if hashlib.sha256(body).hexdigest() != label.sha256:
+    if hashlib.sha256(body).hexdigest() != header.sha256:
         raise Unusable("sha256", is_damaged=True)
-    return Stored(label.is_stream, label.content_type, body, label.usage, label.age, label.saved, label.timing)
+    return CachedAnswer(
+        header.is_stream, header.content_type, body, header.usage, header.age, header.saved, header.timing
+    )
 
 
 def _unpacked(packed: bytes, size: int) -> bytes:

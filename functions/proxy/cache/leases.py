@@ -12,7 +12,7 @@ from openai_proxy.events.captured import LONGEST_MODEL
 from openai_proxy.events.envelope import Event
 
 from proxy.aws.client import AwsError
-from proxy.cache.fill import Flight
+from proxy.cache.fill import CacheFill
 from proxy.cache.table import CacheTable, Lease
 from proxy.log import log
 
@@ -60,20 +60,20 @@ class Leases:
         self._sleep = sleep
         self._usual = dict[_Kind, float]()
 
-    def take(self, flight: Flight, owner: str, wait: float, deadline: float) -> Lease | None:
+    def take(self, fill: CacheFill, owner: str, wait: float, deadline: float) -> Lease | None:
         """Become the one who fetches the answer, if nobody is; else the lease of that one.
 
         Others wait for up to `wait` seconds.
         """
         now = self._clock()
         seconds = max(1.0, min(max(_LEASE_SECONDS, wait), deadline - now))
-        flight.leads, flight.since = True, now  # until the table denies it: its yes may be lost
-        lease = Lease(owner, now + seconds, now, self._usual.get(_kind_of(flight), 0.0))
-        held = self._table.take_lease(flight.lease, lease, now)
-        flight.leads = held is None
+        fill.leads, fill.since = True, now  # until the table denies it: its yes may be lost
+        lease = Lease(owner, now + seconds, now, self._usual.get(_kind_of(fill), 0.0))
+        held = self._table.take_lease(fill.lease, lease, now)
+        fill.leads = held is None
         return held
 
-    def wait(self, flight: Flight, lease: Lease, until: float, leaders: set[str]) -> Seen:
+    def wait(self, fill: CacheFill, lease: Lease, until: float, leaders: set[str]) -> Seen:
         """Wait for the owner of `lease`, or who follows on them, until `until` (Unix seconds) at the most.
 
         `leaders` remembers whom the request has waited for.
@@ -85,64 +85,64 @@ class Leases:
             if len(leaders - {""}) > _MOST_LEADERS:
                 return "in_vain"
             if lease.event_id:
-                return self._wait_for_write(flight, lease, until)
+                return self._wait_for_write(fill, lease, until)
             if now >= until:
                 return "in_vain"
-            usual = lease.usual or self._usual.get(_kind_of(flight), 0.0)
+            usual = lease.usual or self._usual.get(_kind_of(fill), 0.0)
             pause = pause_after(now - (lease.since or came), usual)
             self._sleep(max(0.0, min(pause, until - now, lease.until + _TICK - now)))  # a call takes time, too
-            found = self._table.lease_of(flight.lease, self._clock())
+            found = self._table.lease_of(fill.lease, self._clock())
             if found is None:
                 return "over"
             lease = found
 
-    def _wait_for_write(self, flight: Flight, lease: Lease, until: float) -> Seen:
+    def _wait_for_write(self, fill: CacheFill, lease: Lease, until: float) -> Seen:
         """Wait for an answer that has been published. Of the item no more is read than which answer it is."""
         published = lease.until - _STORED_WITHIN
         if lease.since:
-            self._learn(flight, published - lease.since)
+            self._learn(fill, published - lease.since)
         pause, growing = published + _STORED_AFTER - self._clock(), _STORED_AFTER / 2
         while True:
             left = min(until, lease.until) - self._clock()
             if pause > 0 and left > 0:
                 self._sleep(min(pause, left))
-            if self._table.event_id_of(flight.keys.key) >= lease.event_id:
+            if self._table.event_id_of(fill.keys.key) >= lease.event_id:
                 return "stored"
             if left <= max(pause, 0):
                 return "over" if lease.until <= until else "in_vain"
             pause, growing = growing, growing * 2
 
-    def published(self, flight: Flight, owner: str, event: Event) -> None:
+    def published(self, fill: CacheFill, owner: str, event: Event) -> None:
         """The answer is on its way: who waits looks for it a moment longer, and then the lease is over."""
         now = self._clock()
-        self._learn(flight, now - flight.since)
+        self._learn(fill, now - fill.since)
         until = min(now + _STORED_WITHIN, event.data["expires_at"])
         try:
-            self._table.stored_soon(flight.lease, Lease(owner, until, flight.since, event_id=event.id))
+            self._table.stored_soon(fill.lease, Lease(owner, until, fill.since, event_id=event.id))
         except AwsError as error:
             _not_given_back(error)
 
-    def give_back(self, flight: Flight, owner: str) -> None:
+    def give_back(self, fill: CacheFill, owner: str) -> None:
         """Nothing comes of it: the next may try."""
         try:
-            self._table.give_back(flight.lease, owner)
+            self._table.give_back(fill.lease, owner)
         except AwsError as error:
             _not_given_back(error)
 
-    def _learn(self, flight: Flight, seconds: float) -> None:
+    def _learn(self, fill: CacheFill, seconds: float) -> None:
         """Remember how long an answer took. Of many kinds those that came first are forgotten first."""
-        kind, seconds = _kind_of(flight), max(0.0, seconds)
+        kind, seconds = _kind_of(fill), max(0.0, seconds)
         if kind not in self._usual and len(self._usual) >= _MOST_KINDS:
             del self._usual[next(iter(self._usual))]
         known = self._usual.get(kind, seconds)
         self._usual[kind] = known + (seconds - known) * _WEIGHT
 
 
-def _kind_of(flight: Flight) -> _Kind:
+def _kind_of(fill: CacheFill) -> _Kind:
     """Answers of one kind take about as long as each other."""
-    model = flight.fields.get("model")
+    model = fill.fields.get("model")
     name = model[:LONGEST_MODEL] if isinstance(model, str) else ""
-    return flight.server, flight.path, name, flight.is_stream
+    return fill.server, fill.path, name, fill.is_stream
 
 
 def _not_given_back(error: AwsError) -> None:

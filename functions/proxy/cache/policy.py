@@ -47,7 +47,7 @@ class Policy(NamedTuple):
         return f"{self.scope}#{self.line}" if self.line else self.scope
 
 
-class Wish(NamedTuple):
+class CacheDirectives(NamedTuple):
     """What a request wants of the cache: no answer older than `max_age` seconds, or none at all (`is_refresh`)."""
 
     namespace: str = ""
@@ -115,7 +115,7 @@ def _needs_more_than_itself(
     return None
 
 
-def wish_of(request: InferenceRequest, ttl: int) -> Wish:
+def asked_of_cache(request: InferenceRequest, ttl: int) -> CacheDirectives:
     """What the headers of a request ask for, whose answers are served for `ttl` seconds.
 
     A `max-age` that is no number allows no age (RFC 9111, 4.2.1), nor does such a `min-fresh`.
@@ -125,7 +125,7 @@ def wish_of(request: InferenceRequest, ttl: int) -> Wish:
     if "min-fresh" in directives:
         is_time = is_seconds(directives["min-fresh"])
         allowed = min(allowed, max(0.0, ttl - seconds_of(directives["min-fresh"])) if is_time else 0.0)
-    return Wish(
+    return CacheDirectives(
         namespace=request.headers.get("x-cache-namespace", ""),
         max_age=allowed,
         is_refresh="no-cache" in directives or allowed == 0,

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from proxy.cache.item import Stored
+from proxy.cache.item import CachedAnswer
 from proxy.metering.sse import EventFrames
 
 
 class Replay(NamedTuple):
     """A stored answer, and how it is wanted. It is over by `deadline` (Unix seconds), whatever its pace was."""
 
-    stored: Stored
+    stored: CachedAnswer
     original_pacing: bool
     deadline: float
     sleep: Callable[[float], None] = time.sleep

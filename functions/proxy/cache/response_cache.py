@@ -16,25 +16,27 @@ from typing import NamedTuple, Protocol
 
 from openai_proxy.events.captured import lease_name
 from openai_proxy.events.envelope import Event
+from openai_proxy.servers import Server
 
 from proxy.aws.client import AwsError
 from proxy.cache.capture import Capture
 from proxy.cache.captured_event import captured_event
 from proxy.cache.conversion import DOCUMENT, STREAM, converted, is_possible
-from proxy.cache.fill import Flight
-from proxy.cache.item import Stored, Unusable, label_of, stored_of
+from proxy.cache.fill import CacheFill, Lookup
+from proxy.cache.item import CachedAnswer, Unusable, answer_of, header_of
 from proxy.cache.key import SentRequest, Sharing, UnclearBodyError, keys_of
 from proxy.cache.leases import SHORTEST_LIFE, Leases
-from proxy.cache.policy import Wish, policy_of, refusal, wish_of
+from proxy.cache.policy import CacheDirectives, asked_of_cache, policy_of, refusal
 from proxy.cache.replay import Replay
 from proxy.cache.table import CacheTable, Lease
-from proxy.cache_use import CacheUse
-from proxy.inference import Inference
+from proxy.call import Call
+from proxy.delivery import CacheUse, Delivery
 from proxy.log import log
+from proxy.outcome import Outcome
 from proxy.request.body import RequestBody
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import InferenceRequest, Target, url_of
 from proxy.request.routing import Candidate
+from proxy.timeline import Timeline
 
 _OUT_SECONDS = 5.0
 """How long a table or a bucket that failed is not asked."""
@@ -101,85 +103,80 @@ class ResponseCache:
         self._out_until = 0.0
         self._bucket_out_until = 0.0
 
-    def find(
-        self,
-        request: InferenceRequest,
-        asked: RequestBody,
-        candidate: Candidate,
-        key: ClientKey,
-        inference: Inference,
-        deadline: float,
-    ) -> Replay | None:
-        """The answer to `request`, if it is there; `inference` learns why not, and what is to be done about it."""
-        target, policy = inference.target, policy_of(key, candidate.server)
-        if policy is None or target is None:
+    def find(self, call: Call, timeline: Timeline) -> Lookup | None:
+        """What the cache has for `call`, or why not, and what is to be done about it; None where no policy is on."""
+        request, target, asked, key = call.request, call.target, call.body, call.key
+        if request is None or target is None or asked is None or key is None:
+            return None
+        candidate = call.candidates[0]
+        if (policy := policy_of(key, candidate.server)) is None:
             return None
         model = candidate.replacement or asked.model or candidate.server.model
         reason = refusal(request, target, asked.fields, model, policy)
         if reason or self._clock() < self._out_until:
-            inference.cache = CacheUse("BYPASS", reason or "table_error")
-            return None
-        wish = wish_of(request, policy.ttl)
+            return Lookup(CacheUse("BYPASS", reason or "table_error"))
+        directives = asked_of_cache(request, policy.ttl)
         try:
             keys = keys_of(
-                Sharing(policy.sharers, wish.namespace, candidate.server.name, policy.ignored),
+                Sharing(policy.sharers, directives.namespace, candidate.server.name, policy.ignored),
                 _sent(request, target, asked, candidate),
             )
         except UnclearBodyError:
-            inference.cache = CacheUse("BYPASS", "unclear")
-            return None
+            return Lookup(CacheUse("BYPASS", "unclear"))
         is_stream = asked.fields.get("stream") is True
         capture = Capture(self._settings.largest)
         server = candidate.server
-        flight = Flight(keys, policy, target.path, server.name, asked.fields, is_stream, capture, wish.namespace)
-        flight.lease = _lease_name(flight)
-        patience = min(self._settings.wait, server.timeouts.first_byte or self._settings.first_byte)
+        fill = CacheFill(keys, policy, target.path, server.name, asked.fields, is_stream, capture, directives.namespace)
+        fill.lease = _lease_name(fill)
         try:
-            stored = self._look(flight, wish, inference, patience, deadline)
-            return Replay(stored, wish.original_pacing, deadline, self._sleep, self._clock) if stored else None
+            return self._look(fill, directives, call, timeline)
         except AwsError as error:
             self._out_until = self._clock() + _OUT_SECONDS
             log("WARN", "The response cache does not answer", reason=str(error))
-            inference.cache = CacheUse("BYPASS", "table_error")
-            inference.flight = flight if flight.leads else None
-            return None
+            return Lookup(CacheUse("BYPASS", "table_error"), fill if fill.leads else None)
 
-    def _look(
-        self, flight: Flight, wish: Wish, inference: Inference, patience: float, deadline: float
-    ) -> Stored | None:
-        """The answer that is there, or comes while this waits for up to `patience` seconds."""
-        inference.flight = flight
-        if wish.is_refresh:
-            inference.cache = CacheUse("REFRESH", "no_cache")
-            return None
-        found, reason = self._read(flight, wish), None
-        may_come = isinstance(found, _Miss) and found.may_come and patience > 0 and not wish.only_if_cached
-        if may_come and (lease := self._leases.take(flight, inference.id, patience, deadline)):
-            found, reason = self._wait(lease, flight, wish, inference, patience, deadline), "waited"
+    def _look(self, fill: CacheFill, directives: CacheDirectives, call: Call, timeline: Timeline) -> Lookup:
+        """The answer that is there, or comes while this waits for a bounded time."""
+        if directives.is_refresh:
+            return Lookup(CacheUse("REFRESH", "no_cache"), fill)
+        found, reason = self._read(fill, directives), None
+        patience = self._patience(call.candidates[0].server)
+        may_come = isinstance(found, _Miss) and found.may_come and patience > 0 and not directives.only_if_cached
+        if may_come and (lease := self._leases.take(fill, call.id, patience, call.deadline)):
+            timeline.wait()
+            try:
+                found, reason = self._wait(lease, fill, directives, call, patience), "waited"
+            finally:
+                timeline.heard()
         if isinstance(found, _Miss):
-            inference.cache = CacheUse("MISS", found.reason)
-            return None
-        inference.cache = CacheUse("HIT", reason, found.age, found.saved, found.usage)
-        inference.flight = None
-        return found
+            return Lookup(CacheUse("MISS", found.reason), fill)
+        replay = Replay(found, directives.original_pacing, call.deadline, self._sleep, self._clock)
+        use = CacheUse("HIT", reason, found.age, found.saved, found.usage)
+        return Lookup(use, delivery=_delivery(call, replay))
 
-    def _read(self, flight: Flight, wish: Wish, *, is_consistent: bool = False) -> Stored | _Miss:
+    def _patience(self, server: Server) -> float:
+        """Seconds for which another request's answer is waited for, at most."""
+        return min(self._settings.wait, server.timeouts.first_byte or self._settings.first_byte)
+
+    def _read(
+        self, fill: CacheFill, directives: CacheDirectives, *, is_consistent: bool = False
+    ) -> CachedAnswer | _Miss:
         """The answer that is stored, in the form that is asked for; else why there is none."""
-        item = self._table.get(flight.keys.key, is_consistent=is_consistent)
-        is_worth_waiting = min(flight.policy.ttl, wish.max_age) >= SHORTEST_LIFE
+        item = self._table.get(fill.keys.key, is_consistent=is_consistent)
+        is_worth_waiting = min(fill.policy.ttl, directives.max_age) >= SHORTEST_LIFE
         if not item:
             return _Miss("not_found", is_worth_waiting)
         try:
-            label = label_of(item, flight.keys.digest, self._clock(), flight.policy.ttl, wish.max_age)
-            if label.is_stream != flight.is_stream and not is_possible(flight.path, to_stream=flight.is_stream):
+            header = header_of(item, fill.keys.digest, self._clock(), fill.policy.ttl, directives.max_age)
+            if header.is_stream != fill.is_stream and not is_possible(fill.path, to_stream=fill.is_stream):
                 return _Miss("form")
-            packed = label.packed if label.packed is not None else self._object(label.object)
-            stored = stored_of(label, packed)
+            packed = header.packed if header.packed is not None else self._object(header.object)
+            stored = answer_of(header, packed)
         except Unusable as unusable:
             if unusable.is_damaged:
-                log("ERROR", "A cached answer was refused", reason=unusable.reason, cache_key=flight.keys.key)
+                log("ERROR", "A cached answer was refused", reason=unusable.reason, cache_key=fill.keys.key)
             return _Miss(unusable.reason, is_worth_waiting and unusable.may_be_renewed)
-        return stored if stored.is_stream == flight.is_stream else _in_form(stored, flight)
+        return stored if stored.is_stream == fill.is_stream else _in_form(stored, fill)
 
     def _object(self, name: str) -> bytes:
         if self._objects is None or self._clock() < self._bucket_out_until:
@@ -193,58 +190,50 @@ class ResponseCache:
             raise Unusable("object") from error
 
     def _wait(
-        self, lease: Lease, flight: Flight, wish: Wish, inference: Inference, patience: float, deadline: float
-    ) -> Stored | _Miss:
+        self, lease: Lease, fill: CacheFill, directives: CacheDirectives, call: Call, patience: float
+    ) -> CachedAnswer | _Miss:
         """The owner of `lease` fetches the answer: what comes of it, or `waited` in vain. It may be taken over."""
         now = self._clock()
-        until = min(now + patience, now + _SHARE_OF_TIME * (deadline - now))
+        until = min(now + patience, now + _SHARE_OF_TIME * (call.deadline - now))
         leaders = set[str]()
-        inference.wait()
-        try:
-            while (seen := self._leases.wait(flight, lease, until, leaders)) != "in_vain":
-                found = self._read(flight, wish, is_consistent=True)
-                if isinstance(found, Stored) or not found.may_come or seen == "stored":
-                    return found
-                held = self._leases.take(flight, inference.id, patience, deadline)
-                if held is None:
-                    return found
-                lease = held
-        finally:
-            inference.heard()
+        while (seen := self._leases.wait(fill, lease, until, leaders)) != "in_vain":
+            found = self._read(fill, directives, is_consistent=True)
+            if isinstance(found, CachedAnswer) or not found.may_come or seen == "stored":
+                return found
+            held = self._leases.take(fill, call.id, patience, call.deadline)
+            if held is None:
+                return found
+            lease = held
         return _Miss("waited")
 
-    def captured(self, inference: Inference, deadline: float) -> list[Event]:
+    def captured(self, fill: CacheFill, call: Call, outcome: Outcome, deadline: float) -> list[Event]:
         """The event with the answer that is to be kept, if it is one. Those who wait for it are told if it is not."""
-        flight = inference.flight
-        if flight is None:
-            return []
         event = None
         try:
-            if inference.cache.status != "BYPASS":
-                event = self._event(flight, inference, deadline)
+            if outcome.cache.status != "BYPASS":
+                event = self._event(fill, call, outcome, deadline)
         finally:
-            if event is None and flight.leads:
-                self._leases.give_back(flight, inference.id)
+            if event is None and fill.leads:
+                self._leases.give_back(fill, call.id)
         return [event] if event else []
 
-    def published(self, inference: Inference, events: Sequence[Event]) -> None:
+    def published(self, fill: CacheFill, call: Call, events: Sequence[Event]) -> None:
         """These events of `captured` are on the bus: who waits for their answer finds it in a moment."""
-        flight = inference.flight
-        if flight is not None and flight.leads:
+        if fill.leads:
             for event in events:
-                self._leases.published(flight, inference.id, event)
+                self._leases.published(fill, call.id, event)
 
-    def _event(self, flight: Flight, inference: Inference, deadline: float) -> Event | None:
-        if flight.capture.is_too_large:
-            log("INFO", "An answer is too large for the response cache", id=inference.id, size=flight.capture.size)
+    def _event(self, fill: CacheFill, call: Call, outcome: Outcome, deadline: float) -> Event | None:
+        if fill.capture.is_too_large:
+            log("INFO", "An answer is too large for the response cache", id=call.id, size=fill.capture.size)
             return None
-        if inference.error:
+        if outcome.error:
             return None
-        if flaw := flight.flaw(inference.status, inference.server, inference.meter):
-            log("INFO", "An answer is not kept in the response cache", id=inference.id, reason=flaw)
+        if flaw := fill.flaw(outcome.status, outcome.delivery.server_name, outcome.meter):
+            log("INFO", "An answer is not kept in the response cache", id=call.id, reason=flaw)
             return None
         now = self._clock()
-        event, packed = captured_event(flight, inference, now, has_bucket=self._objects is not None)
+        event, packed = captured_event(fill, call, outcome, now, has_bucket=self._objects is not None)
         if event is None or packed is None:
             return event
         if self._objects is None or now < self._bucket_out_until:
@@ -259,6 +248,14 @@ class ResponseCache:
         return event
 
 
+def _delivery(call: Call, replay: Replay) -> Delivery:
+    """A stored answer as if its server had given it."""
+    server, content_type = call.candidates[0].server, replay.content_type
+    sent = call.body.outgoing(server.model, call.candidates[0].replacement) if call.body else None
+    headers = {"content-type": content_type}
+    return Delivery(server, sent, 200, headers, content_type.lower(), replay.pieces())
+
+
 def _sent(request: InferenceRequest, target: Target, asked: RequestBody, candidate: Candidate) -> SentRequest:
     """The request as the server will get it."""
     server = candidate.server
@@ -266,16 +263,16 @@ def _sent(request: InferenceRequest, target: Target, asked: RequestBody, candida
     return SentRequest(request.method, url_of(server.url, target, request), request.forwarded_headers, content)
 
 
-def _lease_name(flight: Flight) -> str:
+def _lease_name(fill: CacheFill) -> str:
     """One for each form that has to be fetched by itself: what comes in another one would be waited for in vain."""
-    either_will_do = is_possible(flight.path, to_stream=True) and is_possible(flight.path, to_stream=False)
-    return lease_name(flight.keys.key, is_stream=None if either_will_do else flight.is_stream)
+    either_will_do = is_possible(fill.path, to_stream=True) and is_possible(fill.path, to_stream=False)
+    return lease_name(fill.keys.key, is_stream=None if either_will_do else fill.is_stream)
 
 
-def _in_form(stored: Stored, flight: Flight) -> Stored | _Miss:
+def _in_form(stored: CachedAnswer, fill: CacheFill) -> CachedAnswer | _Miss:
     """The answer in the other form, if it can be told exactly."""
-    body = converted(flight.path, stored.body, to_stream=flight.is_stream)
+    body = converted(fill.path, stored.body, to_stream=fill.is_stream)
     if body is None:
         return _Miss("form")
-    content_type = STREAM if flight.is_stream else DOCUMENT
-    return stored._replace(body=body, is_stream=flight.is_stream, content_type=content_type, timing=())
+    content_type = STREAM if fill.is_stream else DOCUMENT
+    return stored._replace(body=body, is_stream=fill.is_stream, content_type=content_type, timing=())

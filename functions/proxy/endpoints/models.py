@@ -16,10 +16,10 @@ from openai_proxy.servers import Server
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError, UpstreamError
 from proxy.http.transport import ConnectionFailedError, HttpTransport
-from proxy.inference import Inference
 from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.request.key_context import ClientKey
 from proxy.request.parse import Target
+from proxy.timeline import Timeline
 from proxy.upstream.provider_tokens import ProviderTokens, TokenNotFoundError
 
 _PATH = "/models"
@@ -62,15 +62,10 @@ class ModelList:
         self._clock = clock
         self._known: dict[str, _Listing] = {}
 
-    @staticmethod
-    def answers(target: Target) -> bool:
-        """Whether this path without a server asks for the list, or for one model of it."""
-        return f"{target.path}/".startswith(f"{_PATH}/")
-
-    def document(self, target: Target, key: ClientKey, inference: Inference) -> bytes:
+    def document(self, target: Target, key: ClientKey, timeline: Timeline) -> bytes:
         """The list, or the model that the path names, as JSON. Raises ClientError (404)."""
         servers = [server for server in self._servers.values() if key.may_use(server)]
-        self._ask([server for server in servers if self._is_stale(server)], inference)
+        self._ask([server for server in servers if self._is_stale(server)], timeline)
         listings = [(server, self._known[server.name]) for server in servers]
         models = {
             model["id"]: model for server, listing in listings for model in _models(server, listing, key, self._servers)
@@ -89,12 +84,12 @@ class ModelList:
         listing = self._known.get(server.name)
         return listing is None or listing.until <= self._clock()
 
-    def _ask(self, servers: Sequence[Server], inference: Inference) -> None:
+    def _ask(self, servers: Sequence[Server], timeline: Timeline) -> None:
         """Ask `servers` all at once, each in a thread: tokens before, because AWS is called over one connection."""
         from threading import Thread  # noqa: PLC0415  # no other request needs it
 
         threads: list[Thread] = []
-        inference.wait()
+        timeline.wait()
         for server in servers:
             self._known[server.name] = self._failure("upstream_timeout")
             try:
@@ -103,14 +98,14 @@ class ModelList:
                 is_set_up = isinstance(error, AwsError)
                 self._known[server.name] = self._failure("token_unavailable" if is_set_up else "server_not_configured")
                 continue
-            threads.append(Thread(target=self._ask_one, args=(server, token, inference), daemon=True))
+            threads.append(Thread(target=self._ask_one, args=(server, token, timeline), daemon=True))
             threads[-1].start()
         latest = time.monotonic() + 2 * _PATIENCE
         for thread in threads:
             thread.join(max(0.0, latest - time.monotonic()))
-        inference.heard()
+        timeline.heard()
 
-    def _ask_one(self, server: Server, token: str, inference: Inference) -> None:
+    def _ask_one(self, server: Server, token: str, timeline: Timeline) -> None:
         headers = {"user-agent": "openai-proxy", "accept": "application/json", "accept-encoding": "identity"}
         if token:
             headers["authorization"] = f"Bearer {token}"
@@ -126,7 +121,7 @@ class ModelList:
             self._known[server.name] = self._failure(reason)
         finally:
             transport.close()
-        inference.attempted(server.name, status, reason, time.perf_counter() - started)
+        timeline.attempted(server.name, status, reason, time.perf_counter() - started)
 
     def _failure(self, reason: str) -> _Listing:
         return _Listing(self._clock() + _KEPT_FAILURE, None, reason)

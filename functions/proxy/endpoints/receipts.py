@@ -32,11 +32,6 @@ class Receipts:
         self._aws = aws
         self._table = table
 
-    @staticmethod
-    def answers(target: Target) -> bool:
-        """Whether this path without a server asks for a receipt."""
-        return target.path.startswith(_PATH)
-
     def document(self, target: Target, key: ClientKey) -> bytes:
         """The receipt that the path names, as JSON. Raises ClientError (404), UnavailableError (503)."""
         inference_id = target.path.removeprefix(_PATH)

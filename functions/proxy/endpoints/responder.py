@@ -1,17 +1,24 @@
-"""What the proxy says itself: the headers of every answer, pre-flights, errors before and after the first byte."""
+"""What the proxy says itself: headers of every answer, documents of its own, errors before and after the first byte."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from proxy.call import Call
+from proxy.delivery import CacheUse, Delivery
 from proxy.endpoints.cors import Cors
-from proxy.errors import ProxyError, UnavailableError
-from proxy.inference import Inference
-from proxy.log import log, trace_of
+from proxy.endpoints.routes import Endpoints
+from proxy.errors import ProxyError
+from proxy.metering.meter import Meter
 from proxy.request.parse import InferenceRequest
+from proxy.timeline import Timeline
+
+if TYPE_CHECKING:  # loaded only where it is switched on
+    from proxy.endpoints.playground import Playground
 
 _LONGEST_MODEL = 128
 _RESPONSES = "/responses"
+JSON = {"content-type": "application/json"}
 
 
 class Response(Protocol):
@@ -30,81 +37,70 @@ class Response(Protocol):
     def fail(self, error: BaseException) -> None: ...
 
 
-class Answers:
-    """Writes to a response what does not come from a server."""
+class Responder:
+    """Responder what needs no server, and says in the headers of every answer what the proxy knows of it."""
 
-    def __init__(self, cors: Cors) -> None:
+    def __init__(self, cors: Cors, endpoints: Endpoints, playground: "Playground | None" = None) -> None:
         self._cors = cors
+        self._endpoints = endpoints
+        self._playground = playground
 
-    def headers(self, inference: Inference, own: Mapping[str, str]) -> dict[str, str]:
-        """Those of one answer, with what every answer says: ids, who served it, what it took, who may read it."""
-        request, body = inference.request, inference.body
+    def serve(self, request: InferenceRequest, response: Response) -> bool:
+        """Answer what needs no key: a browser's pre-flight, the playground. Returns whether it was one of these."""
+        if request.method == "OPTIONS":
+            response.start(200, self._cors.preflight(request.headers))
+            response.end()
+            return True
+        return self._playground is not None and self._playground.serve(request, response)
+
+    def document(self, call: Call, timeline: Timeline) -> bytes | None:
+        """The JSON that the proxy itself answers a call with; None where that is for a server. Raises ProxyError."""
+        return self._endpoints.document(call, timeline)
+
+    def headers(self, call: Call, delivery: Delivery, cache: CacheUse, timeline: Timeline) -> dict[str, str]:
+        """What every answer says: ids, who served it, what it took, who may read it."""
+        request, model = call.request, delivery.model
         origin = request.headers.get("origin") if request else None
-        limits = inference.taken.headers if inference.taken else dict[str, str]()
-        found = {**own, **limits, "x-request-id": inference.request_id, "x-inference-id": inference.id}
-        found["cache-control"] = "no-cache"
-        if inference.server:
-            found["x-served-by"] = inference.server
-            if body and body.model and body.model.isascii() and body.model.isprintable():
-                found["x-served-model"] = body.model[:_LONGEST_MODEL]
-        if inference.attempts:
-            found["x-attempts"] = str(len(inference.attempts))
-        if inference.target and request and request.method == "POST":
-            found |= inference.cache.headers
-        return {**found, "server-timing": inference.server_timing, **self._cors.headers(origin)}
+        found = dict(call.reservation.headers) if call.reservation else dict[str, str]()
+        found |= {"x-request-id": call.request_id, "x-inference-id": call.id, "cache-control": "no-cache"}
+        if delivery.server:
+            found["x-served-by"] = delivery.server.name
+            if model and model.isascii() and model.isprintable():
+                found["x-served-model"] = model[:_LONGEST_MODEL]
+        if timeline.attempts:
+            found["x-attempts"] = str(len(timeline.attempts))
+        if call.target and call.is_post:
+            found |= cache.headers
+        return {**found, "server-timing": timeline.server_timing, **self._cors.headers(origin)}
 
-    def preflight(self, request: InferenceRequest, response: Response) -> None:
-        """Answer a browser that asks what it may send."""
-        response.start(200, self._cors.preflight(request.headers))
+    def start(self, call: Call, delivery: Delivery, cache: CacheUse, timeline: Timeline, response: Response) -> None:
+        """Give the client the status and the headers of an answer."""
+        response.start(delivery.status, {**delivery.headers, **self.headers(call, delivery, cache, timeline)})
+
+    def error(self, error: ProxyError, headers: Mapping[str, str], response: Response) -> None:
+        """Answer with an error, where the client has nothing yet; `headers` are those that every answer has."""
+        response.start(error.status, {**JSON, **error.headers, **headers})
+        response.write(error.to_json())
         response.end()
 
-    def document(self, inference: Inference, response: Response, body: bytes) -> None:
-        """Answer with a JSON document of the proxy's own."""
-        inference.status = 200
-        response.start(200, self.headers(inference, {"content-type": "application/json"}))
-        response.write(body)
-        response.end()
 
-    @staticmethod
-    def receipt_comment(inference: Inference) -> bytes:
-        """A comment for the end of a stream, with what is known of the inference by then. SDKs skip it."""
-        return b": receipt " + json.dumps(inference.receipt(), separators=(",", ":")).encode() + b"\n\n"
-
-    def error(self, inference: Inference, response: Response, error: ProxyError) -> None:
-        """Before the first byte a status and an error body; after it an error frame where the format has room."""
-        inference.error = error
-        if response.broken:
-            return
-        if not response.started:
-            inference.status = error.status
-            response.start(error.status, self.headers(inference, {"content-type": "application/json", **error.headers}))
-            response.write(error.to_json())
-            response.end()
-        elif inference.meter is not None and inference.meter.is_stream:
-            response.write(_error_frame(inference, error) + b"data: [DONE]\n\n")
-            response.end()
-        else:
-            response.fail(error)
-
-    def internal_error(self, inference: Inference, response: Response, error: Exception) -> None:
-        """The client learns that it was not its fault, the log what happened."""
-        log("ERROR", "A request failed inside the proxy", request_id=inference.id, trace=trace_of(error))
-        message = "The proxy failed. Its owner finds the reason in its log."
-        self.error(inference, response, UnavailableError(500, "internal_error", message))
+def receipt_comment(receipt: Mapping[str, Any]) -> bytes:
+    """A comment for the end of a stream, with what is known of the inference by then. SDKs skip it."""
+    return b": receipt " + json.dumps(receipt, separators=(",", ":")).encode() + b"\n\n"
 
 
-def _error_frame(inference: Inference, error: ProxyError) -> bytes:
-    """The error as an event of its stream's own kind: SDKs of the Responses API know two, and need both."""
-    meter, target = inference.meter, inference.target
-    if meter is None or target is None or target.path != _RESPONSES:
-        return b"data: " + error.to_json() + b"\n\n"
+def error_frames(error: ProxyError, call: Call, meter: Meter, delivery: Delivery, created_at: float) -> bytes:
+    """The end of a stream that failed. SDKs of the Responses API know two events for it, and need both."""
+    end = b"data: [DONE]\n\n"
+    if call.path != _RESPONSES:
+        return b"data: " + error.to_json() + b"\n\n" + end
     number, said = meter.next_sequence_number, {"code": error.code, "message": error.message}
     failed: dict[str, Any] = {
-        "id": meter.id or inference.id,
+        "id": meter.id or call.id,
         "object": "response",
-        "created_at": int(inference.started_at),
+        "created_at": int(created_at),
         "status": "failed",
-        "model": meter.model or (inference.body.model if inference.body else None) or "",
+        "model": meter.model or delivery.model or "",
         "output": [],
         "error": said,
     }
@@ -112,4 +108,4 @@ def _error_frame(inference: Inference, error: ProxyError) -> bytes:
         ("response.failed", {"type": "response.failed", "sequence_number": number, "response": failed}),
         ("error", {"type": "error", "sequence_number": number + 1, **said, "param": None, **error.to_object()}),
     ]
-    return b"".join(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode() for name, data in events)
+    return b"".join(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode() for name, data in events) + end

@@ -53,7 +53,7 @@ class ConnectionFailedError(Exception):
         self.was_sent = was_sent
 
 
-class Answer:
+class UpstreamResponse:
     """One upstream answer whose body has not been read. Iterating gives the body's bytes as they arrive.
 
     `on_silence` is called when the server has said nothing for `patience` seconds, and for each further while; it may
@@ -161,7 +161,7 @@ class HttpTransport:
 
     def stream(
         self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
-    ) -> Answer:
+    ) -> UpstreamResponse:
         """Send a request and wait for the answer's status, not for its body. `deadline` is in Unix seconds.
 
         Raises UpstreamError: unreachable, no status in time, or not HTTP.
@@ -174,7 +174,7 @@ class HttpTransport:
             head = exchange.run(timeouts.connect, timeouts.first_byte, time.monotonic() + deadline - now)
         except HttpError as error:
             raise _upstream_error(server.name, error, late=time.time() >= deadline) from error
-        return Answer(exchange, head, server.name, timeouts, deadline)
+        return UpstreamResponse(exchange, head, server.name, timeouts, deadline)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
         """One POST with a short answer. `timeout` (seconds) bounds all of it, from connecting to the last byte.

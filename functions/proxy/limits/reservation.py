@@ -69,7 +69,7 @@ def share_of(limits: Limits, body: RequestBody, prices: Prices, lease: str, leas
     return Share(lease, lease_end, tokens, cost)
 
 
-class Taken(NamedTuple):
+class Reservation(NamedTuple):
     """What a request has taken, for its event and its end. `share` None: nothing that would have to be given back.
 
     `is_checked` is False where the table did not answer: the share is given back all the same if there is one, because
@@ -100,13 +100,13 @@ class Taken(NamedTuple):
             event["lease"] = {"id": share.lease, "in_doubt": self.lease == "doubtful"}
         return event
 
-    def as_found(self, lease: Leased) -> "Taken":
+    def as_found(self, lease: Leased) -> "Reservation":
         """The same, with what its lease says in the table."""
         if self.share is None or not lease.at:
             return self
         return self._replace(share=self.share._replace(cost=lease.cost), windows=Windows.of(lease.at))
 
-    def ended(self, usage: Usage) -> "Taken":
+    def ended(self, usage: Usage) -> "Reservation":
         """The same, when it is known what was used."""
         share = self.share
         if share is None or not self.limits.has_budget:
@@ -153,7 +153,7 @@ def renewing(limits: Limits, lease: str, end: int) -> dict[str, Any]:
     return update.request()
 
 
-def giving_back(taken: Taken, share: Share, usage: Usage, held: Held) -> dict[str, Any]:
+def giving_back(taken: Reservation, share: Share, usage: Usage, held: Held) -> dict[str, Any]:
     """The update at the end of a request: its place is free; its tokens and its cost are what they really were.
 
     The cost stays reserved, in the bucket of its quarter of an hour, until it is settled.

@@ -31,7 +31,7 @@ from proxy.limits.item import (
     taking,
 )
 from proxy.limits.price_hints import PriceHints
-from proxy.limits.reservation import CAREFUL, LEASE_SECONDS, Held, Taken, giving_back, share_of
+from proxy.limits.reservation import CAREFUL, LEASE_SECONDS, Held, Reservation, giving_back, share_of
 from proxy.log import log
 from proxy.request.body import RequestBody
 from proxy.request.key_context import Limits
@@ -94,14 +94,14 @@ class LimitsTable:
 
     def take(
         self, limits: Limits, inference_id: str, body: RequestBody, candidates: Sequence[Candidate], deadline: float
-    ) -> Taken:
+    ) -> Reservation:
         """Take a request's share. Never raises: what it returns says whether the request is `refused`, and why."""
         prices = self._hints.of(candidates[0], body.model or "") if limits.has_budget else CAREFUL
         now = self._clock()
         last = _own_deadline(candidates, now, deadline) + _LEASE_MARGIN if limits.are_given_back else now + _MARK_KEPT
         end = min(last, now + LEASE_SECONDS) if self._renewals else last
         share = share_of(limits, body, prices, lease_of(inference_id), int(end))
-        taken = Taken(limits, Windows.of(now), share, {}, prices)
+        taken = Reservation(limits, Windows.of(now), share, {}, prices)
         calls = _Calls(self._timeout, _TIMEOUTS_OF_TAKE, deadline)
         try:
             taken = self._take(taken, share, calls)
@@ -112,7 +112,7 @@ class LimitsTable:
             self._renewals().begin(limits, share.lease, share.lease_end, int(last))
         return taken
 
-    def release(self, taken: Taken, usage: Usage, until: float) -> Taken:
+    def release(self, taken: Reservation, usage: Usage, until: float) -> Reservation:
         """Give back what a request has taken, and correct what it has cost; `until` is in Unix seconds.
 
         Never raises. What it returns says what is still to be given back, so that `settle_limits` does.
@@ -129,7 +129,7 @@ class LimitsTable:
             log("WARN", NOT_RETURNED, limits=taken.limits.id, reason=str(error))
             return taken.ended(usage)._replace(lease="doubtful" if calls.in_doubt else "held")
 
-    def _take(self, taken: Taken, share: Share, calls: "_Calls") -> Taken:
+    def _take(self, taken: Reservation, share: Share, calls: "_Calls") -> Reservation:
         limits, windows = taken.limits, taken.windows
         for _ in range(_MOST_TRIES):
             forgotten = self._marks.get(limits.id, "")
@@ -152,7 +152,7 @@ class LimitsTable:
                 share = share._replace(cost=left)
         raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
 
-    def _release(self, taken: Taken, share: Share, usage: Usage, calls: "_Calls") -> Taken:
+    def _release(self, taken: Reservation, share: Share, usage: Usage, calls: "_Calls") -> Reservation:
         limits, held = taken.limits, Held(minute=int(self._clock()) // 60 == taken.windows.minute)
         if not taken.is_checked or taken.refused:
             item = self._item(limits, calls)

@@ -38,7 +38,7 @@ class Meter:
         content_type: str,
         uses_tokens: bool,
         *,
-        says_its_end: bool = False,
+        has_terminator: bool = False,
         hides_usage: bool = False,
         one_choice: bool = False,
         is_packed: bool = False,
@@ -51,7 +51,7 @@ class Meter:
         self.is_readable = self.is_stream or self._is_json
         """Whether an estimate can be made of it: of an answer that is packed, cut or no JSON it would be of nothing."""
         self._uses_tokens = uses_tokens
-        self._says_its_end = says_its_end
+        self._says_its_end = has_terminator
         self._hides_usage = hides_usage and self.is_stream
         # A stream of one choice ends for one reason: the last that is said, wherever its events are cut.
         self._one_choice = one_choice and self.is_stream

@@ -14,7 +14,7 @@ _MOST = 4 * 1024 * 1024
 """Bytes that are remembered of an answer."""
 
 
-class WatchedAnswer:
+class ResponseRecorder:
     """An answer that is remembered while it goes by. `content_type` is in lower case."""
 
     def __init__(self, content_type: str) -> None:

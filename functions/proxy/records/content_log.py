@@ -5,17 +5,18 @@ the log. Written when the client has its last byte, and within what is left of t
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from openai_proxy.credentials import sent_key
 
 from proxy.aws.client import AwsError
 from proxy.aws.s3 import S3
-from proxy.inference import Inference
+from proxy.call import Call
 from proxy.json_shapes import loads_or_none
 from proxy.log import log
-from proxy.metering.recorder import WatchedAnswer
+from proxy.metering.recorder import ResponseRecorder
+from proxy.outcome import Outcome
 
 _LONGEST_WAIT = 3.0
 _RESERVE = 0.2
@@ -36,12 +37,12 @@ class ContentLog:
         self._read_salt = salt
         self._salt = b""
 
-    def watched(self, inference: Inference, body: Iterable[bytes], content_type: str) -> Iterable[bytes]:
-        """`body`, which is remembered as it goes by."""
-        inference.content = content = WatchedAnswer(content_type)
-        return content.pass_on(body)
+    @staticmethod
+    def recorder(content_type: str) -> ResponseRecorder:
+        """What remembers an answer while it passes."""
+        return ResponseRecorder(content_type)
 
-    def write(self, inference: Inference, line: Mapping[str, Any], timestamp: str, seconds: float) -> None:
+    def write(self, call: Call, outcome: Outcome, line: Mapping[str, Any], timestamp: str, seconds: float) -> None:
         """Write what was asked and answered, within `seconds`. `line` is the request's log line."""
         seconds = min(_LONGEST_WAIT, seconds - _RESERVE)
         reason = "no time was left"
@@ -51,7 +52,7 @@ class ContentLog:
                 if not self._salt:
                     raise AwsError("salt", "Empty")
                 document = {"version": _VERSION, "timestamp": timestamp} | {name: line[name] for name in _FACTS}
-                body = json.dumps(document | _content(inference, self._salt), ensure_ascii=False)
+                body = json.dumps(document | _content(call, outcome, self._salt), ensure_ascii=False)
                 key = f"content/{timestamp[:10]}/{line['client_id']}/{line['id']}.json"
                 self._s3.put(self._bucket, key, body.encode(errors="replace"), seconds, "application/json")
             except AwsError as error:
@@ -61,14 +62,14 @@ class ContentLog:
         log("WARN", "Content was not logged", id=line["id"], reason=reason)
 
 
-def _content(inference: Inference, salt: bytes) -> dict[str, Any]:
+def _content(call: Call, outcome: Outcome, salt: bytes) -> dict[str, Any]:
     """`request`, `response` and how often what was redacted in both."""
     from proxy.records.redaction import Redactor  # noqa: PLC0415  # few keys need it
 
-    request, answer = inference.request, inference.content
-    sent = inference.body.content if inference.body else b""
+    request, answer, delivery = call.request, outcome.content, outcome.delivery
+    sent = delivery.sent.content if delivery.sent else b""
     key = sent_key(request.headers) if request else None
-    known = [("provider_token", inference.token), ("client_key", key or "")]
+    known = [("provider_token", delivery.token), ("client_key", key or "")]
     of_request, of_answer = Redactor(salt, known), Redactor(salt, known)
     asked = of_request.value(loads_or_none(sent))
     said = of_answer.value(answer.content() if answer else None)

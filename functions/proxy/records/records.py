@@ -4,20 +4,25 @@ Its one rule: nothing here can reach the client any more, so no failure here fai
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openai_proxy.events.envelope import Event
 
 from proxy.aws.client import AwsError
-from proxy.inference import Inference
+from proxy.call import Call
+from proxy.delivery import Delivery
 from proxy.log import log, place_of
+from proxy.outcome import Outcome
 from proxy.records.log_line import MESSAGE, request_line
 from proxy.records.publisher import Publisher
 from proxy.records.terminal_event import terminal_event
+from proxy.request.key_context import ClientKey
 from proxy.request.trace_context import w3c_trace_id, xray_context
+from proxy.timeline import Timeline
 
 if TYPE_CHECKING:  # loaded only where the stack has a place for content
+    from proxy.metering.recorder import ResponseRecorder
     from proxy.records.content_log import ContentLog
 
 UNAUTHORIZED = "Requests failed before it was known whose they are"
@@ -26,6 +31,16 @@ _BETWEEN_LINES = 1.0
 """Seconds between two such lines of a sandbox: whoever has no key must not fill the log."""
 
 _ON_DEMAND = ("on-demand", "snap-start", None)
+
+
+class Invocation(NamedTuple):
+    """Of the invocation of a request: by when its event has to be published (Unix seconds), its X-Ray header, and
+    whether the sandbox was started for it.
+    """
+
+    deadline: float
+    trace: str | None = None
+    is_first: bool = False
 
 
 class Records:
@@ -47,27 +62,26 @@ class Records:
         self._unauthorized: dict[str, Any] = {}
         self._quiet_until = 0.0
 
-    def begin(self) -> Inference:
-        """The record of a request that has just arrived. The first one of a sandbox that was started for it is cold."""
+    def begin(self) -> bool:
+        """Whether this request is the one that the sandbox was started for."""
         is_cold, self._is_cold = self._is_cold, False
-        return Inference(cold_start=is_cold)
+        return is_cold
 
-    def watched(self, inference: Inference, body: Iterable[bytes], content_type: str) -> Iterable[bytes]:
-        """`body` itself, unless the owner of the key has asked for content: then what goes by is remembered."""
-        key = inference.key
+    def recorder(self, key: ClientKey | None, delivery: Delivery) -> "ResponseRecorder | None":
+        """What remembers the answer while it passes, where the key's owner has asked for content."""
         if self._content_log is None or key is None or not key.logs_content:
-            return body
-        return self._content_log.watched(inference, body, content_type)
+            return None
+        return self._content_log.recorder(delivery.content_type)
 
-    def unauthorized(self, inference: Inference) -> None:
+    def unauthorized(self, call: Call) -> None:
         """Count a request that failed, by no fault of its client, before it was known whose it is."""
-        error = inference.error
+        error = call.refused
         if error is None or error.status < 500:
             return
         cause = error.__cause__
         reason = str(cause) if isinstance(cause, AwsError) else type(cause).__name__ if cause else None
         number = self._unauthorized.get("requests", 0) + 1
-        self._unauthorized = {"requests": number, "error": error.code, "reason": reason, "id": inference.id}
+        self._unauthorized = {"requests": number, "error": error.code, "reason": reason, "id": call.id}
         if self._clock() >= self._quiet_until:
             self._tell_unauthorized()
 
@@ -76,14 +90,15 @@ class Records:
         self._unauthorized, self._quiet_until = {}, self._clock() + _BETWEEN_LINES
 
     def keep(
-        self, inference: Inference, deadline: float, trace_header: str | None, captured: Sequence[Event] = ()
+        self, call: Call, outcome: Outcome, timeline: Timeline, invocation: Invocation, captured: Sequence[Event] = ()
     ) -> None:
         """Publish the terminal event, and `captured` with it; then write down what else is wanted."""
         if self._unauthorized:
             self._tell_unauthorized()
-        event, trace = terminal_event(inference), xray_context(trace_header)
-        published = self._publisher.publish([event, *captured], deadline, trace.header if trace else None)
-        headers = inference.request.headers if inference.request else dict[str, str]()
+        trace = xray_context(invocation.trace)
+        event = terminal_event(call, outcome, timeline, cold_start=invocation.is_first)
+        published = self._publisher.publish([event, *captured], invocation.deadline, trace.header if trace else None)
+        headers = call.request.headers if call.request else dict[str, str]()
         trace_id = trace.trace_id if trace else None
         line = request_line(event, published=published, trace_id=trace_id, w3c_trace_id=w3c_trace_id(headers))
         log("INFO", MESSAGE, **line)
@@ -91,9 +106,10 @@ class Records:
             if trace and trace.sampled and trace.parent and self._daemon:
                 from proxy.records.tracing import Daemon, subsegment_of  # noqa: PLC0415  # most requests are not sampled
 
-                Daemon(self._daemon).send(subsegment_of(inference, event, line, trace))
-            if self._content_log and inference.body and inference.key and inference.key.logs_content:
-                self._content_log.write(inference, line, event.timestamp, deadline - time.time())
+                Daemon(self._daemon).send(subsegment_of(timeline, event, line, trace))
+            if self._content_log and outcome.delivery.sent and call.key and call.key.logs_content:
+                left = invocation.deadline - time.time()
+                self._content_log.write(call, outcome, line, event.timestamp, left)
         except Exception as error:  # noqa: BLE001  # the outermost edge: the request has been served
             name, where = type(error).__name__, place_of(error)
-            log("ERROR", "A request was not recorded in full", id=inference.id, error=name, trace=where)
+            log("ERROR", "A request was not recorded in full", id=call.id, error=name, trace=where)

@@ -9,13 +9,12 @@ import contextlib
 import json
 import secrets
 import socket
-import time
 from typing import Any
 
 from openai_proxy.events.envelope import Event
 
-from proxy.inference import Inference
 from proxy.request.trace_context import XRayContext
+from proxy.timeline import Timeline
 
 _HEADER = b'{"format": "json", "version": 1}\n'
 _LARGEST = 64_000
@@ -47,15 +46,13 @@ class Daemon:
                 sender.sendto(data, self._address)
 
 
-def subsegment_of(inference: Inference, event: Event, line: dict[str, Any], context: XRayContext) -> dict[str, Any]:
+def subsegment_of(timeline: Timeline, event: Event, line: dict[str, Any], context: XRayContext) -> dict[str, Any]:
     """The subsegment of a request that has ended and whose `event` has just been published; `line` is its log line."""
-    now = time.perf_counter()
-    ended = inference.started + event.data["timings"]["total"]
-    status = event.data["response"]["status_code"]
-    below = [*_steps(inference), *_attempts(inference, ended), _part(inference, "publish", ended, now)]
+    now, status = timeline.now(), event.data["response"]["status_code"]
+    below = [*_steps(timeline), *_attempts(timeline), _part(timeline, "publish", timeline.ended, now)]
     below[-1]["fault"] = not line["published"]
     return {
-        **_part(inference, "openai-proxy", inference.started, now),
+        **_part(timeline, "openai-proxy", timeline.started, now),
         "type": "subsegment",
         "trace_id": context.trace_id,
         "parent_id": context.parent,
@@ -66,38 +63,38 @@ def subsegment_of(inference: Inference, event: Event, line: dict[str, Any], cont
     }
 
 
-def _steps(inference: Inference) -> list[dict[str, Any]]:
+def _steps(timeline: Timeline) -> list[dict[str, Any]]:
     """What the proxy did before it called a server, one after the other."""
-    ends = [("authorization", inference.authorized), *inference.steps]
-    begins = [inference.started, *(end for _, end in ends)]
-    return [_part(inference, name, begin, end) for begin, (name, end) in zip(begins, ends, strict=False)]
+    ends = [("authorization", timeline.authorized), *timeline.steps]
+    begins = [timeline.started, *(end for _, end in ends)]
+    return [_part(timeline, name, begin, end) for begin, (name, end) in zip(begins, ends, strict=False)]
 
 
-def _attempts(inference: Inference, ended: float) -> list[dict[str, Any]]:
+def _attempts(timeline: Timeline) -> list[dict[str, Any]]:
     """Every call of a server; one whose answer was passed on lasted until its last byte."""
     found: list[dict[str, Any]] = []
-    for attempt, end in inference.attempt_ends[-_MOST_ATTEMPTS:]:
-        status, error = attempt["status_code"], attempt["error"]
-        part = _part(inference, attempt["server"], end - attempt["duration"], end)
+    for attempt in timeline.attempts[-_MOST_ATTEMPTS:]:
+        status, error = attempt.status_code, attempt.error
+        part = _part(timeline, attempt.server, attempt.end - attempt.duration, attempt.end)
         part |= {"namespace": "remote", **_flags(status or 502, failed=error is not None)}
         if status is not None:
             part["http"] = {"response": {"status": status}}
         if error is not None:
             part["annotations"] = {"error": error}
         found.append(part)
-    if found and inference.meter is not None:
-        found[-1]["end_time"] = _moment(inference, ended)
+    if found and timeline.first_chunk:
+        found[-1]["end_time"] = _moment(timeline, timeline.ended)
     return found
 
 
-def _part(inference: Inference, name: str, begin: float, end: float) -> dict[str, Any]:
-    begin, end = _moment(inference, begin), _moment(inference, end)
+def _part(timeline: Timeline, name: str, begin: float, end: float) -> dict[str, Any]:
+    begin, end = _moment(timeline, begin), _moment(timeline, end)
     return {"name": name, "id": secrets.token_hex(8), "start_time": begin, "end_time": max(begin, end)}
 
 
-def _moment(inference: Inference, reading: float) -> float:
+def _moment(timeline: Timeline, reading: float) -> float:
     """A reading of `time.perf_counter` in Unix seconds."""
-    return round(inference.started_at + reading - inference.started, 6)
+    return round(timeline.unix(reading), 6)
 
 
 def _flags(status: int, *, failed: bool) -> dict[str, bool]:

@@ -11,20 +11,23 @@ it, whatever its retries; one that refuses its token once more with a newer one,
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from openai_proxy.servers import Server
 
+from proxy.call import Call
+from proxy.delivery import Delivery
 from proxy.errors import ProxyError, UnavailableError, UpstreamError
-from proxy.http.transport import HttpTransport
-from proxy.inference import Inference
-from proxy.request.body import OutgoingBody, RequestBody
-from proxy.request.parse import InferenceRequest, Target, url_of
+from proxy.http.transport import HttpTransport, UpstreamResponse
+from proxy.request.body import OutgoingBody
+from proxy.request.parse import url_of
 from proxy.request.routing import Candidate
+from proxy.timeline import Timeline
 from proxy.upstream.breaker import ILL, Breakers
-from proxy.upstream.opened import Begin, OpenedAnswer, opened
+from proxy.upstream.opened import Expected, OpenedAnswer, opened
 from proxy.upstream.provider_tokens import ProviderTokens
+from proxy.upstream.response import content_type, error_body, returned_headers
 from proxy.upstream.usage_refusal import UsageRefusals, refuses_usage
 
 _NOT_NOW = frozenset({408, 429, 500, 502, 503, 504, 529})
@@ -37,14 +40,19 @@ _LONGEST_PAUSE = 5.0
 """Seconds. A server that asks for more is not waited for: the client can do that without a sandbox being billed."""
 
 
-class Call(NamedTuple):
-    """What is asked, of whichever server, until `deadline` (Unix seconds). `begin` gives the client its status."""
+Begin = Callable[[Delivery], None]
+"""Gives the client status and headers of an answer whose first piece lets wait for itself."""
 
-    request: InferenceRequest
-    target: Target
-    body: RequestBody
-    deadline: float
-    begin: Begin
+
+class _Turn(NamedTuple):
+    """What one server is asked, and with which token."""
+
+    server: Server
+    sent: OutgoingBody
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"_Turn(server={self.server.name!r})"  # without the token
 
 
 class Attempts:
@@ -65,37 +73,21 @@ class Attempts:
         self._sleep = sleep
         self._chance = chance
 
-    def answer(self, call: Call, candidates: Sequence[Candidate], inference: Inference) -> OpenedAnswer:
-        """The first good answer of `candidates`, asked in their order; else what the last one has to say.
+    def ask(self, call: Call, timeline: Timeline, begin: Begin) -> Delivery:
+        """The first good answer of the call's candidates, asked in their order; else what the last one has to say.
 
-        Raises UpstreamError when the last has nothing to say, UnavailableError when it has no token. `inference` learns
-        of every attempt, and of the server and the body of the last.
+        `begin` is called, once, for an answer whose server then falls silent. `timeline` learns of every attempt.
         """
-        outcome: OpenedAnswer | ProxyError | None = None
-        for candidate in candidates:
+        turn, outcome = None, None
+        for candidate in call.candidates:
             if isinstance(outcome, OpenedAnswer):
                 outcome.answer.close()
-            server = candidate.server
-            inference.server = server.name
-            asks = self._usage.may_ask(server)
-            inference.body = sent = call.body.outgoing(server.model, candidate.replacement, asks_usage=asks)
-            outcome = self._refusal(server, inference) or self._ask(server, call, sent, inference)
-            if sent.asks_usage_unasked and refuses_usage(
-                outcome.answer if isinstance(outcome, OpenedAnswer) else outcome
-            ):
-                if isinstance(outcome, OpenedAnswer):
-                    outcome.answer.close()
-                inference.attempt_failed("stream_options_refused")
-                inference.body = sent = call.body.outgoing(server.model, candidate.replacement, asks_usage=False)
-                outcome = self._ask(server, call, sent, inference)
-                if isinstance(outcome, OpenedAnswer) and outcome.status < 300:
-                    self._usage.learn(server)
+            turn, outcome = self._turn(candidate, call, timeline, begin)
             if _is_final(outcome):
                 break
-        if isinstance(outcome, OpenedAnswer):
-            return outcome
-        inference.retry_after = retry_after(outcome.headers) if outcome else None
-        raise outcome or ValueError("no server to ask")
+        if turn is None or outcome is None:
+            raise ValueError("no server to ask")
+        return _delivery(turn, outcome)
 
     def judge(self, server: Server, status: int) -> None:
         """Tell the breaker of `server` how an answer ended: with the status of its error, or in good health."""
@@ -104,74 +96,139 @@ class Attempts:
         else:
             self._breakers.succeeded(server)
 
-    def _refusal(self, server: Server, inference: Inference) -> UpstreamError | None:
+    def _turn(
+        self, candidate: Candidate, call: Call, timeline: Timeline, begin: Begin
+    ) -> tuple[_Turn, OpenedAnswer | ProxyError]:
+        """What one server says, asked once more without the question for usage where it refuses that."""
+        server = candidate.server
+        turn = _Turn(server, _outgoing(call, candidate, asks_usage=self._usage.may_ask(server)))
+        if refusal := self._refusal(server, timeline):
+            return turn, refusal
+        turn, outcome = self._ask(turn, call, timeline, begin)
+        is_opened = isinstance(outcome, OpenedAnswer)
+        if turn.sent.asks_usage_unasked and refuses_usage(outcome.answer if is_opened else outcome):
+            if is_opened:
+                outcome.answer.close()
+            timeline.attempt_failed("stream_options_refused")
+            turn = turn._replace(sent=_outgoing(call, candidate, asks_usage=False))
+            turn, outcome = self._ask(turn, call, timeline, begin)
+            if isinstance(outcome, OpenedAnswer) and outcome.status < 300:
+                self._usage.learn(server)
+        return turn, outcome
+
+    def _refusal(self, server: Server, timeline: Timeline) -> UpstreamError | None:
         """Why `server` is not even asked, if it is not."""
         if not (wait := self._breakers.out_for(server)):
             return None
-        inference.wait()
-        inference.attempted(server.name, None, "kept_out")
+        timeline.wait()
+        timeline.attempted(server.name, None, "circuit_open")
         message = f"The server '{server.name}' has failed several times in a row and is not asked for a moment."
         return UpstreamError(503, "upstream_unavailable", message, headers={"retry-after": str(math.ceil(wait))})
 
-    def _ask(self, server: Server, call: Call, body: OutgoingBody, inference: Inference) -> OpenedAnswer | ProxyError:
+    def _ask(
+        self, turn: _Turn, call: Call, timeline: Timeline, begin: Begin
+    ) -> tuple[_Turn, OpenedAnswer | ProxyError]:
         """What one server says in the end, asked again while that makes sense and there is time."""
-        inference.wait()
+        server, tried = turn.server, 0
+        timeline.wait()
         try:
-            inference.token = self._tokens.token_for(server)
+            turn = turn._replace(token=self._tokens.token_for(server))
         except UnavailableError as error:
-            inference.attempted(server.name, None, error.code)
-            return error
-        tried = 0
+            timeline.attempted(server.name, None, error.code)
+            return turn, error
         while True:
-            outcome = self._attempt(server, call, body, inference)
-            if self._has_another_token(server, outcome, inference):
+            outcome = self._attempt(turn, call, timeline, begin)
+            if token := self._newer_token(turn, outcome):
+                turn = turn._replace(token=token)
                 continue
             if isinstance(outcome, UpstreamError) or outcome.status >= 300:
                 self.judge(server, outcome.status)  # an answer that begins well is judged by its end
             pause = _pause_after(outcome, tried, self._chance)
             if pause is None or tried >= server.retries or time.time() + pause >= call.deadline:
-                return outcome
+                return turn, outcome
             if self._breakers.out_for(server):
-                return outcome
+                return turn, outcome
             if isinstance(outcome, OpenedAnswer):
                 outcome.answer.close()
-            inference.wait()
+            timeline.wait()
             self._sleep(pause)
-            inference.heard()
+            timeline.heard()
             tried += 1
 
-    def _has_another_token(self, server: Server, outcome: OpenedAnswer | UpstreamError, inference: Inference) -> bool:
-        """Whether the server has refused the token, and there is a newer one by now, which `inference` has then."""
+    def _newer_token(self, turn: _Turn, outcome: OpenedAnswer | UpstreamError) -> str | None:
+        """Another token than the one that the server has refused, if there is one by now."""
         if not isinstance(outcome, OpenedAnswer) or outcome.status != _TOKEN_REFUSED:
-            return False
-        if (token := self._tokens.changed(server, inference.token)) is None:
-            return False
-        outcome.answer.close()
-        inference.token = token
-        return True
+            return None
+        if token := self._tokens.changed(turn.server, turn.token):
+            outcome.answer.close()
+        return token
 
-    def _attempt(
-        self, server: Server, call: Call, body: OutgoingBody, inference: Inference
-    ) -> OpenedAnswer | UpstreamError:
+    def _attempt(self, turn: _Turn, call: Call, timeline: Timeline, begin: Begin) -> OpenedAnswer | UpstreamError:
         """One call of one server, as far as its answer can be told to be good before the client has any of it."""
-        request, target = call.request, call.target
+        server, request, target = turn.server, call.request, call.target
+        if request is None or target is None:
+            raise ValueError("a call that was not let in")
         url = url_of(server.url, target, request)
-        headers = {**request.forwarded_headers, **_headers_with(inference.token)}
-        inference.wait()
+        headers = {**request.forwarded_headers, **_headers_with(turn.token)}
+        timeline.wait()
         try:
-            answer = self._transport.stream(server, request.method, url, headers, body.content, call.deadline)
+            answer = self._transport.stream(server, request.method, url, headers, turn.sent.content, call.deadline)
         except UpstreamError as error:
-            inference.attempted(server.name, None, error.code)
+            timeline.attempted(server.name, None, error.code)
             return error
-        inference.attempted(server.name, answer.status, None)
+        timeline.attempted(server.name, answer.status, None)
+
+        def begin_now() -> None:
+            timeline.waited(answer.waited())
+            begin(_begun(turn, answer))
+
         try:
-            return opened(answer, server, inference, call.begin)
+            return opened(answer, server, turn.token, _expected(call, turn.sent), begin_now)
         except UpstreamError as error:
             answer.close()
-            inference.attempt_failed(error.code)
+            timeline.attempt_failed(error.code)
             return error
         finally:
-            inference.upstream_waited += answer.waited()
+            timeline.waited(answer.waited())
+
+
+def _outgoing(call: Call, candidate: Candidate, *, asks_usage: bool) -> OutgoingBody:
+    if call.body is None:
+        raise ValueError("a call that was not let in")
+    return call.body.outgoing(candidate.server.model, candidate.replacement, asks_usage=asks_usage)
+
+
+def _expected(call: Call, sent: OutgoingBody) -> Expected:
+    return Expected(call.is_question, call.is_post, sent.stream, call.has_terminator)
+
+
+def _begun(turn: _Turn, answer: UpstreamResponse) -> Delivery:
+    """An answer, before anything is known of its body."""
+    return Delivery(
+        turn.server,
+        turn.sent,
+        answer.status,
+        returned_headers(answer),
+        content_type(answer),
+        upstream=answer,
+        retry_after=retry_after(answer.headers),
+        token=turn.token,
+    )
+
+
+def _delivery(turn: _Turn, outcome: OpenedAnswer | ProxyError) -> Delivery:
+    """What the last server had to say. An error that the client must not see as it is becomes one of the proxy's."""
+    if isinstance(outcome, ProxyError):
+        wait = retry_after(outcome.headers)
+        return Delivery(turn.server, turn.sent, error=outcome, retry_after=wait, token=turn.token)
+    found, answer = _begun(turn, outcome.answer), outcome.answer
+    if answer.status < 300:
+        body, document = outcome.body, outcome.document
+        return found._replace(content_type=outcome.content_type, chunks=body, document=document)
+    try:
+        return found._replace(chunks=error_body(answer, turn.server.name, turn.token))
+    except UpstreamError as error:
+        return found._replace(error=error)
 
 
 def _is_final(outcome: OpenedAnswer | ProxyError) -> bool:

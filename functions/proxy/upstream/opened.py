@@ -10,14 +10,12 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 from openai_proxy.servers import Server
 
 from proxy.errors import UpstreamError
-from proxy.http.transport import Answer
-from proxy.inference import Inference
+from proxy.http.transport import UpstreamResponse
 from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.metering.reported_error import message_of, reported_error
 from proxy.metering.scan import may_report_error
@@ -34,20 +32,28 @@ _FIELD = re.compile(rb"(?:data|event|id|retry)?:")
 _LONGEST_FIELD = 6
 _OF_ANSWERS = ("choices", "output", "data", "usage", "object", "id", "model", "text", "results", "response")
 
-Begin = Callable[[Answer], None]
-"""Gives the client status and headers of an answer whose first piece lets wait for itself."""
+
+class Expected(NamedTuple):
+    """What an answer should be: a model's, of something that was done, a stream, a stream that says its end."""
+
+    is_question: bool
+    is_post: bool
+    is_stream: bool
+    has_terminator: bool
 
 
 class OpenedAnswer:
     """An answer of `server` and its `body`, piece by piece as it comes; of an error status there is no body yet.
 
     `content_type` says what the body is, whatever the server calls it. `document` is the JSON of a body that was read.
+    `token` is the one that the server was called with.
     """
 
-    def __init__(self, answer: Answer, server: Server, content_type: str) -> None:
+    def __init__(self, answer: UpstreamResponse, server: Server, token: str) -> None:
         self.answer = answer
         self.server = server
-        self.content_type = content_type
+        self.token = token
+        self.content_type = content_type(answer)
         self.body: Iterable[bytes] = ()
         self.document: Any = None
 
@@ -61,27 +67,23 @@ class OpenedAnswer:
         """The server's."""
         return self.answer.headers
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
-        self.answer.close()
-
-
-def opened(answer: Answer, server: Server, inference: Inference, begin: Begin) -> OpenedAnswer:
-    """`answer`, of which `inference` tells what it should be. `begin` is called when the server is silent.
+def opened(
+    answer: UpstreamResponse, server: Server, token: str, expected: Expected, begin: Callable[[], None]
+) -> OpenedAnswer:
+    """`answer` to a call with `token`. `begin` is called when the server is silent: it gives the client the status.
 
     Raises UpstreamError for an error, for what is no answer, and for a body that breaks off, all before the client has
     anything.
     """
-    found = OpenedAnswer(answer, server, content_type(answer))
+    found = OpenedAnswer(answer, server, token)
     if answer.status >= 300:
         return found
-    if inference.is_question and "html" in found.content_type:
+    if expected.is_question and "html" in found.content_type:
         raise no_answer(server.name, answer.status, "a web page. Is its url the base of an OpenAI API?")
     look = _Look(answer, server, begin)
     try:
-        _look_at(look, found, inference)
+        _look_at(look, found, expected)
         if look.broken:
             raise look.broken
     except UpstreamError as error:
@@ -96,7 +98,7 @@ def opened(answer: Answer, server: Server, inference: Inference, begin: Begin) -
 class _Look:
     """The pieces of a body that have been looked at, `held` until then, and the `rest` of it."""
 
-    def __init__(self, answer: Answer, server: Server, begin: Begin) -> None:
+    def __init__(self, answer: UpstreamResponse, server: Server, begin: Callable[[], None]) -> None:
         self.held: list[bytes] = []
         self.rest = iter(unpacked(answer, server.name))
         self.is_over = False
@@ -122,7 +124,7 @@ class _Look:
     def _on_silence(self) -> None:
         self.begun = True
         self._answer.patience, self._answer.on_silence = self._patience, lambda: None  # it begins once
-        self._begin(self._answer)
+        self._begin()
 
     def more(self, most: int) -> bytes | None:
         """One more piece; None at the end, beyond `most` bytes, and when the client should wait no longer."""
@@ -158,19 +160,19 @@ class _Look:
             self._answer.on_silence = lambda: None
 
 
-def _look_at(look: _Look, found: OpenedAnswer, inference: Inference) -> None:
-    if found.content_type.startswith(_STREAM) or (inference.asked_stream and not coding_left(found.answer)):
-        _look_at_stream(look, found, inference)
-    elif inference.is_question and not coding_left(found.answer):
-        _look_at_document(look, found, inference, _LONGEST_HELD)
+def _look_at(look: _Look, found: OpenedAnswer, expected: Expected) -> None:
+    if found.content_type.startswith(_STREAM) or (expected.is_stream and not coding_left(found.answer)):
+        _look_at_stream(look, found, expected)
+    elif expected.is_question and not coding_left(found.answer):
+        _look_at_document(look, found, expected, _LONGEST_HELD)
     else:
         look.may_begin()
         first = look.more(_LONGEST_LOOK)
-        if first and inference.is_post and found.content_type.startswith(_DOCUMENT) and may_report_error(first):
-            _look_at_document(look, found, inference, _LONGEST_LOOK)
+        if first and expected.is_post and found.content_type.startswith(_DOCUMENT) and may_report_error(first):
+            _look_at_document(look, found, expected, _LONGEST_LOOK)
 
 
-def _look_at_stream(look: _Look, found: OpenedAnswer, inference: Inference) -> None:
+def _look_at_stream(look: _Look, found: OpenedAnswer, expected: Expected) -> None:
     """A stream by its name, or what was asked to be one: then its first bytes tell what it is."""
     is_stream = found.content_type.startswith(_STREAM)
     if is_stream:
@@ -178,12 +180,12 @@ def _look_at_stream(look: _Look, found: OpenedAnswer, inference: Inference) -> N
     form = _form_of(look)
     if form == _DOCUMENT and not look.begun:
         found.content_type = _DOCUMENT
-        _look_at_document(look, found, inference, _LONGEST_HELD)
+        _look_at_document(look, found, expected, _LONGEST_HELD)
     elif is_stream or form == _STREAM:
         found.content_type = _STREAM
         look.may_begin()
-        _look_at_first_event(look, found, inference)
-    elif inference.is_question and not look.broken:
+        _look_at_first_event(look, found, expected)
+    elif expected.is_question and not look.broken:
         raise _no_answer(found, b"".join(look.held))
 
 
@@ -199,19 +201,19 @@ def _form_of(look: _Look) -> str:
     return _STREAM if _FIELD.match(beginning) else ""
 
 
-def _look_at_first_event(look: _Look, found: OpenedAnswer, inference: Inference) -> None:
+def _look_at_first_event(look: _Look, found: OpenedAnswer, expected: Expected) -> None:
     """Raises UpstreamError when it is an error, and when there is none."""
     frames = EventFrames(_LONGEST_LOOK)
     for piece in look.pieces(_LONGEST_LOOK):
         for event in split_events(frames.whole(piece)):
-            if _is_read(event, found, inference):
+            if _is_read(event, found, expected):
                 return
-    is_read = bool(look.is_over or look.broken) and _is_read(frames.rest(), found, inference)
-    if look.is_over and not is_read and inference.says_its_end:
+    is_read = bool(look.is_over or look.broken) and _is_read(frames.rest(), found, expected)
+    if look.is_over and not is_read and expected.has_terminator:
         raise broken_off(found.server.name)
 
 
-def _is_read(event: bytes, found: OpenedAnswer, inference: Inference) -> bool:
+def _is_read(event: bytes, found: OpenedAnswer, expected: Expected) -> bool:
     """Whether an event says anything. Raises UpstreamError when it says that there is an error."""
     event = event.lstrip(BLANK)
     data = data_of(event)
@@ -219,11 +221,11 @@ def _is_read(event: bytes, found: OpenedAnswer, inference: Inference) -> bool:
         document = loads_or_none(data)
         error = reported_error(data.decode(errors="replace") if document is None else document, name_of(event))
         if error:
-            raise error_in_success(found.answer, found.server.name, inference.token, error)
+            raise error_in_success(found.answer, found.server.name, found.token, error)
     return bool(data.strip())
 
 
-def _look_at_document(look: _Look, found: OpenedAnswer, inference: Inference, most: int) -> None:
+def _look_at_document(look: _Look, found: OpenedAnswer, expected: Expected, most: int) -> None:
     """A JSON answer, held until it is whole: half of it is of no use, and now its cut is still an error.
 
     What is longer than `most` bytes goes on as it comes. Raises UpstreamError for an error and for what is no answer.
@@ -234,14 +236,14 @@ def _look_at_document(look: _Look, found: OpenedAnswer, inference: Inference, mo
         return
     body = b"".join(look.held).lstrip(BLANK).rstrip()
     if len(body) > _LONGEST_LOOK:  # too long for an error: it is read when the client has it
-        if inference.is_question and look.is_over and not (body.startswith(b"{") and body.endswith(b"}")):
+        if expected.is_question and look.is_over and not (body.startswith(b"{") and body.endswith(b"}")):
             raise _no_answer(found, body)
         return
     found.document = document = loads_or_none(body)
     error = reported_error(document)
     if error and not _has_content(object_of(document)):
-        raise error_in_success(found.answer, found.server.name, inference.token, error)
-    if inference.is_question and look.is_over and not error and not _is_answer(document):
+        raise error_in_success(found.answer, found.server.name, found.token, error)
+    if expected.is_question and look.is_over and not error and not _is_answer(document):
         raise _no_answer(found, body, message_of(document) if isinstance(document, dict) else "")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from proxy.errors import UpstreamError
-from proxy.http.transport import Answer
+from proxy.http.transport import UpstreamResponse
 from proxy.json_shapes import loads_or_none, object_of
 from proxy.log import log
 from proxy.metering.reported_error import ReportedError, message_of, reported_error
@@ -24,12 +24,12 @@ _LONGEST_QUOTE = 500
 _LIKE_A_SECRET = re.compile(r"[A-Za-z0-9_-]{20,}")
 
 
-def content_type(answer: Answer) -> str:
+def content_type(answer: UpstreamResponse) -> str:
     """The media type of `answer` in lower case, parameters and all."""
     return answer.headers.get("content-type", "").lower()
 
 
-def returned_headers(answer: Answer) -> dict[str, str]:
+def returned_headers(answer: UpstreamResponse) -> dict[str, str]:
     """The server's headers that a client may see, its request id under a name of its own; clean text only."""
     renamed = {"x-request-id": "x-upstream-request-id"}
     dropped = "content-encoding" if _coding(answer) else None
@@ -40,7 +40,7 @@ def returned_headers(answer: Answer) -> dict[str, str]:
     }
 
 
-def error_body(answer: Answer, server: str, token: str) -> Iterable[bytes]:
+def error_body(answer: UpstreamResponse, server: str, token: str) -> Iterable[bytes]:
     """The body of an `answer` with the status of an error, if it is an OpenAI error.
 
     Raises UpstreamError for answers that must not reach the client as they are. A redirect could lead anywhere; a 401
@@ -68,7 +68,7 @@ def no_answer(server: str, status: int, what: str) -> UpstreamError:
     return UpstreamError(502, "upstream_no_answer", message, upstream_status=status)
 
 
-def error_in_success(answer: Answer, server: str, token: str, error: ReportedError) -> UpstreamError:
+def error_in_success(answer: UpstreamResponse, server: str, token: str, error: ReportedError) -> UpstreamError:
     """The error that a server calls a success, with the status that it names; 502 where it names none."""
     if error.status == 401:
         return _token_refused(server, answer.status)
@@ -91,24 +91,24 @@ def _quoted(said: str, token: str) -> str:
     return _LIKE_A_SECRET.sub("...", said)[:_LONGEST_QUOTE]
 
 
-def _error_headers(answer: Answer) -> dict[str, str]:
+def _error_headers(answer: UpstreamResponse) -> dict[str, str]:
     return {name: value for name, value in returned_headers(answer).items() if _OF_ERRORS.fullmatch(name)}
 
 
-def coding_left(answer: Answer) -> bool:
+def coding_left(answer: UpstreamResponse) -> bool:
     """Whether the body is in a content coding that cannot be taken off."""
     return bool(answer.headers.get("content-encoding", "").strip().lower() not in ("", "identity")) and not _coding(
         answer
     )
 
 
-def _coding(answer: Answer) -> str:
+def _coding(answer: UpstreamResponse) -> str:
     """The content coding that is taken off `answer`, or ""."""
     coding = answer.headers.get("content-encoding", "").strip().lower()
     return coding if coding in _CODINGS and content_type(answer).startswith(_READABLE) else ""
 
 
-def unpacked(answer: Answer, server: str) -> Iterable[bytes]:
+def unpacked(answer: UpstreamResponse, server: str) -> Iterable[bytes]:
     """The body as it comes, or unpacked: no server was asked for a compressed one, some send it."""
     if not (coding := _coding(answer)):
         return answer
@@ -117,7 +117,7 @@ def unpacked(answer: Answer, server: str) -> Iterable[bytes]:
     return decompressed(answer, coding, server)
 
 
-def _openai_error(answer: Answer, server: str, token: str) -> bytes:
+def _openai_error(answer: UpstreamResponse, server: str, token: str) -> bytes:
     """The body of an error, unchanged if it is an OpenAI error. Else raises UpstreamError with what it says."""
     media_type = content_type(answer)
     body = b"" if "html" in media_type else _whole(answer, server)
@@ -133,7 +133,7 @@ def _openai_error(answer: Answer, server: str, token: str) -> bytes:
     raise UpstreamError(answer.status, "upstream_error", message, upstream_status=answer.status, headers=headers)
 
 
-def _whole(answer: Answer, server: str) -> bytes:
+def _whole(answer: UpstreamResponse, server: str) -> bytes:
     """The body as far as it comes, or nothing when it is too long to be an error."""
     body = bytearray()
     with contextlib.suppress(UpstreamError):  # what came before it broke off may be whole

@@ -10,7 +10,7 @@ import re
 from openai_proxy.servers import Server
 
 from proxy.errors import UpstreamError
-from proxy.http.transport import Answer
+from proxy.http.transport import UpstreamResponse
 
 _NOT_OF_THE_BODY = frozenset({401, 402, 403, 404, 408, 429, 502, 503, 504, 529})
 _OF_THE_BODY = frozenset({400, 422})
@@ -39,14 +39,14 @@ class UsageRefusals:
         self._refused_by.add(server.name)
 
 
-def refuses_usage(outcome: Answer | Exception) -> bool:
+def refuses_usage(outcome: UpstreamResponse | Exception) -> bool:
     """Whether a request that asked for usage may have been refused because of that.
 
     The body of an answer is read, and comes again to whoever reads it afterwards.
     """
     if isinstance(outcome, UpstreamError):  # an error that came as a success says what it is in its message
         return outcome.code == "upstream_error" and bool(re.search(_NAMED, outcome.message.encode(errors="replace")))
-    if not isinstance(outcome, Answer):
+    if not isinstance(outcome, UpstreamResponse):
         return False
     if outcome.status < 400 or outcome.status in _NOT_OF_THE_BODY:
         return False
@@ -59,7 +59,7 @@ def refuses_usage(outcome: Answer | Exception) -> bool:
     return outcome.status in _OF_THE_BODY and (not said.strip() or bool(re.search(_UNNAMED, said)))
 
 
-def _unpacked(said: bytes, answer: Answer) -> bytes:
+def _unpacked(said: bytes, answer: UpstreamResponse) -> bytes:
     """The beginning of what an error says, also where its server packs it unasked. Raises UpstreamError."""
     coding = answer.headers.get("content-encoding", "").strip().lower()
     if coding not in ("gzip", "x-gzip", "deflate"):

@@ -1,0 +1,95 @@
+"""Letting a request in: who asks what, of which servers, within which limits. Its result is a `Call`.
+
+Its one rule: it never raises. A call that is `refused` keeps what was known until then, because its event needs it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.servers import Server
+from openai_proxy.usage import Usage
+
+from proxy.access.authenticator import Authenticator
+from proxy.call import Call
+from proxy.deadlines import for_servers
+from proxy.endpoints.routes import is_own
+from proxy.errors import ProxyError, UnavailableError
+from proxy.json_shapes import object_of
+from proxy.limits.reservation import Reservation
+from proxy.limits.table import LimitsTable
+from proxy.log import log, trace_of
+from proxy.request.body import RequestBody
+from proxy.request.key_context import ClientKey
+from proxy.request.parse import parse, target_of
+from proxy.request.routing import Routes
+from proxy.timeline import Timeline
+
+
+def received(event: Any, timeline: Timeline, deadline: float) -> Call:
+    """The request that an invocation's `event` holds. `deadline` is the invocation's, in Unix seconds."""
+    call = Call(new_ulid(timeline.started_at), for_servers(deadline, timeline.started_at))
+    try:
+        call = call._replace(request=parse(event))
+    except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
+        return refused(call, error)
+    object_of(event).pop("body", None)  # the request has its bytes: megabytes would be held twice
+    return call
+
+
+def refused(call: Call, error: Exception) -> Call:
+    """The call that goes no further."""
+    return call._replace(refused=as_proxy_error(error, call.id))
+
+
+def as_proxy_error(error: Exception, inference_id: str) -> ProxyError:
+    """`error` as the client is told of it. What the proxy did not foresee is its own failure, and goes to the log."""
+    if isinstance(error, ProxyError):
+        return error
+    log("ERROR", "A request failed inside the proxy", request_id=inference_id, trace=trace_of(error))
+    return UnavailableError(500, "internal_error", "The proxy failed. Its owner finds the reason in its log.")
+
+
+class Admission:
+    """Authenticates, routes, and takes a request's share of its key's limits."""
+
+    def __init__(self, authenticator: Authenticator, routes: Routes, limits: LimitsTable) -> None:
+        self._authenticator = authenticator
+        self._routes = routes
+        self._limits = limits
+
+    def admit(self, call: Call, timeline: Timeline) -> Call:
+        """The call with its key, and what is asked of which servers; without servers the proxy answers itself."""
+        if call.request is None:
+            return call
+        request = call.request
+        try:
+            call = call._replace(key=(key := self._authenticator.authorize(request)))
+            timeline.authorize()
+            if call.deadline <= timeline.unix(timeline.now()):
+                raise UnavailableError(504, "deadline_exceeded", "The request came when its time was over.")
+            call = call._replace(target=(target := target_of(request.path)))
+            if is_own(request, target):
+                return call
+            if "content-encoding" in request.headers:
+                from proxy.request.coding import unpacked  # noqa: PLC0415  # few clients pack what they send
+
+                call = call._replace(request=(request := unpacked(request)))
+            call = call._replace(body=(body := RequestBody(request, target)))
+            call = call._replace(candidates=(candidates := self._routes.candidates(target, body, key)))
+            if key.limits:
+                timeline.passed("request")
+                taken = self._limits.take(key.limits, call.id, body, candidates, call.deadline)
+                timeline.passed("limits")
+                call = call._replace(reservation=taken, refused=taken.refused)
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
+            return refused(call, error)
+        return call
+
+    def names(self, server: Server, key: ClientKey) -> Callable[[str], str | None]:
+        """By which name a key may ask for a model that `server` lists; None: by none."""
+        return lambda model: self._routes.name_for(model, server, key)
+
+    def release(self, reservation: Reservation, spent: Usage, until: float) -> Reservation:
+        """What is left of a reservation when it is given back, with what was `spent`, by `until` (Unix seconds)."""
+        return self._limits.release(reservation, spent, until)

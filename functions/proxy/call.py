@@ -1,0 +1,88 @@
+"""`Call`: one request of one client, as far as it was let in. Pure."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from proxy.errors import ProxyError
+from proxy.limits.reservation import Reservation
+from proxy.request.body import RequestBody
+from proxy.request.key_context import ClientKey
+from proxy.request.parse import InferenceRequest, Target
+from proxy.request.routing import Candidate
+
+_WITHOUT_TOKENS = ("models", "files", "batches", "moderations", "other")
+_STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses")
+_QUESTIONS = (*_STREAMS_WITH_AN_END, "/embeddings")
+_COUNTS_ONLY = "/responses/input_tokens"
+_FETCHED = re.compile(r"/responses/[^/]+")
+
+
+class Call(NamedTuple):
+    """What is asked (`request`, `target`, `body`), by whom (`key`), of which servers, and until when.
+
+    Where it was `refused` on the way, what comes after is not there yet: without `key` nobody knows whose it is.
+    `deadline` (Unix seconds) is by when servers have to be done.
+    """
+
+    id: str
+    deadline: float
+    request: InferenceRequest | None = None
+    key: ClientKey | None = None
+    target: Target | None = None
+    body: RequestBody | None = None
+    candidates: Sequence[Candidate] = ()
+    reservation: Reservation | None = None
+    refused: ProxyError | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The client's own id for the request, or ours."""
+        return (self.request.own_id if self.request else None) or self.id
+
+    @property
+    def path(self) -> str:
+        """The path below `/v1`."""
+        return self.target.path if self.target else ""
+
+    @property
+    def operation(self) -> str:
+        """What kind of request it is, as events call it."""
+        return self.target.operation if self.target else "other"
+
+    @property
+    def end_user(self) -> str | None:
+        """Whom the client says it asks for, as the client calls them."""
+        return self.body.end_user if self.body else None
+
+    @property
+    def wants_receipt(self) -> bool:
+        """Whether the client asked for a receipt at the end of its stream."""
+        return self.request is not None and self.request.headers.get("x-receipt") == "comment"
+
+    @property
+    def is_post(self) -> bool:
+        """Whether the request has something done, rather than fetched."""
+        return self.request is not None and self.request.method == "POST"
+
+    @property
+    def is_question(self) -> bool:
+        """Whether the request asks a model, which answers with JSON or a stream and nothing else."""
+        return self.is_post and self.path in _QUESTIONS
+
+    @property
+    def has_terminator(self) -> bool:
+        """Whether a stream of this operation always ends in a finish reason, an end mark or a final event."""
+        return self.path in _STREAMS_WITH_AN_END
+
+    @property
+    def fetches_answer(self) -> bool:
+        """Whether it asks for an answer that was made before: of one made in the background the usage is told now."""
+        return bool(self.request and self.request.method == "GET" and _FETCHED.fullmatch(self.path))
+
+    @property
+    def uses_tokens(self) -> bool:
+        """Whether the operation uses tokens at all: an answer without usage is `missing` or `none` accordingly."""
+        if self.fetches_answer:
+            return True
+        return self.is_post and self.operation not in _WITHOUT_TOKENS and self.path != _COUNTS_ONLY

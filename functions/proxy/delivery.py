@@ -1,0 +1,96 @@
+"""An answer on its way to the client, whoever gives it: a server, or the response cache."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from openai_proxy.servers import Server
+from openai_proxy.usage import Usage
+
+from proxy.errors import ProxyError
+from proxy.request.body import OutgoingBody
+
+if TYPE_CHECKING:  # an answer holds a connection, and values do no input or output
+    from proxy.http.transport import UpstreamResponse
+
+Status = Literal["HIT", "MISS", "REFRESH", "BYPASS"]
+
+
+class CacheUse(NamedTuple):
+    """What the response cache did for a request, as its answer's headers and its event say.
+
+    `reason` is one word of `docs/cache.md`. `age` (seconds), `saved` and `usage` are those of a HIT.
+    """
+
+    status: Status = "BYPASS"
+    reason: str | None = "off"
+    age: int | None = None
+    saved: str | None = None
+    """What the stored answer cost, with its currency."""
+    usage: Usage | None = None
+
+    def to_event(self) -> dict[str, str | None]:
+        """The `data.cache` object of an event."""
+        return {"status": self.status, "reason": self.reason}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's headers about the cache; none where no policy is on."""
+        if self.reason == OFF.reason:
+            return {}
+        found = {"x-cache": self.status}
+        if self.reason:
+            found["x-cache-reason"] = self.reason
+        if self.age is not None:
+            found["age"] = str(self.age)
+        if self.saved:
+            found["x-cache-saved"] = self.saved
+        return found
+
+
+OFF = CacheUse()
+
+
+class Delivery(NamedTuple):
+    """An answer: its `status`, the `headers` that the client gets of it, and its body, in `chunks` as they come.
+
+    `server` gave it for the body `sent`; both are None where none was asked. `document` is the JSON of a body that has
+    been read already. `error` is why there is no answer; the rest then says who failed.
+    """
+
+    server: Server | None = None
+    sent: OutgoingBody | None = None
+    status: int = 0
+    headers: Mapping[str, str] = MappingProxyType({})
+    content_type: str = ""
+    chunks: Iterable[bytes] = ()
+    upstream: "UpstreamResponse | None" = None
+    """The server's answer, as it was received; None for a stored one."""
+    document: Any = None
+    retry_after: float | None = None
+    """Seconds, where the server asks for them."""
+    error: ProxyError | None = None
+    token: str = ""
+    """The server's: it is kept out of whatever is passed on or written down."""
+
+    def __repr__(self) -> str:
+        return f"Delivery(server={self.server_name!r}, status={self.status})"  # without the token
+
+    @property
+    def server_name(self) -> str | None:
+        """The server's name in the servers file."""
+        return self.server.name if self.server else None
+
+    @property
+    def model(self) -> str | None:
+        """The model that the server was asked for."""
+        return self.sent.model if self.sent else None
+
+    def close(self) -> None:
+        """Give the connection back, or end it where the body has not been read to its end."""
+        if self.upstream is not None:
+            self.upstream.close()
+
+
+NOTHING = Delivery()
+"""What a request gets that was refused before anybody was asked."""

@@ -1,0 +1,100 @@
+"""`Outcome`: what came of a call when its client had the last byte. Pure."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from openai_proxy.events.ulid import ulid_of_fact
+from openai_proxy.usage import Usage
+
+from proxy.call import Call
+from proxy.delivery import NOTHING, OFF, CacheUse, Delivery
+from proxy.errors import ProxyError
+from proxy.limits.reservation import Reservation
+from proxy.metering.cost import HEADER, with_cost_of_header
+from proxy.metering.estimate import ESTIMATED_PATHS, estimated_usage
+from proxy.metering.meter import Meter
+from proxy.timeline import Timeline
+
+if TYPE_CHECKING:  # loaded only where content is logged
+    from proxy.metering.recorder import ResponseRecorder
+
+NO_USAGE = Usage(source="none")
+_LONGEST_KEPT = 30 * 86400.0
+"""Seconds for which a server keeps an answer that it made in the background, at most."""
+_CLOCKS_APART = 300.0
+
+
+class Outcome(NamedTuple):
+    """The `status` that the client got, and the `delivery` that it was for, or the `error` that ended it.
+
+    `meter` is what the answer said of itself, `content` the answer where the key's owner wants it logged, `reservation`
+    what is still held of the key's limits.
+    """
+
+    status: int = 0
+    delivery: Delivery = NOTHING
+    cache: CacheUse = OFF
+    meter: Meter | None = None
+    content: "ResponseRecorder | None" = None
+    error: ProxyError | None = None
+    usage: Usage = NO_USAGE
+    reservation: Reservation | None = None
+
+
+def usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
+    """What the server reported, with the cost that a header states; an estimate where it should have and did not."""
+    usage, upstream = _usage_of(call, outcome, started_at), outcome.delivery.upstream
+    stated = upstream.headers.get(HEADER, "") if upstream else ""
+    return with_cost_of_header(usage, stated) if stated else usage
+
+
+def _usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
+    """What the server reported; where it should have and did not, an estimate if there is anything to go by."""
+    meter, sent, error = outcome.meter, outcome.delivery.sent, outcome.error
+    if outcome.cache.usage:
+        return outcome.cache.usage
+    if meter is None:
+        return NO_USAGE
+    if call.fetches_answer:
+        return meter.usage if background_since(meter, started_at) else NO_USAGE
+    is_known = meter.usage.source != "missing" or meter.is_queued or not meter.is_readable
+    if is_known or sent is None or call.path not in ESTIMATED_PATHS:
+        return meter.usage
+    sample, factor = meter.sample
+    usage = estimated_usage(sent.content, sample, factor, is_stream=meter.is_stream)
+    if not usage.output_tokens and (meter.error or (error and error.fault == "upstream")):
+        return NO_USAGE  # it failed before the model said anything
+    # For an answer that its server calls failed nothing is charged that the server has not reported.
+    return meter.usage if meter.error else usage
+
+
+def spent_of(call: Call, outcome: Outcome) -> Usage:
+    """As much of the usage as a server was asked for: nothing where the answer was there already."""
+    return NO_USAGE if outcome.cache.status == "HIT" or call.fetches_answer else outcome.usage
+
+
+def background_since(meter: Meter, started_at: float) -> float | None:
+    """When the answer was begun (Unix seconds), if in the background, and if its usage is told here."""
+    began = meter.background_since
+    if began is None or not -_CLOCKS_APART < started_at - began < _LONGEST_KEPT:
+        return None
+    return began if meter.usage.source == "reported" else None
+
+
+def event_id_of(call: Call, outcome: Outcome, started_at: float) -> str:
+    """Its own; for an answer made in the background that answer's, so that whoever fetches it, it counts once."""
+    meter = outcome.meter
+    began = background_since(meter, started_at) if meter else None
+    return ulid_of_fact(began, f"{outcome.delivery.server_name}\0{meter.id}") if meter and began else call.id
+
+
+def receipt_of(call: Call, outcome: Outcome, timeline: Timeline) -> dict[str, Any]:
+    """What is known at the end of a stream, its cost aside: that is in the ledger a moment later."""
+    return {
+        "id": call.id,
+        "server": outcome.delivery.server_name,
+        "model": outcome.delivery.model,
+        "usage": usage_of(call, outcome, timeline.started_at).to_event(),
+        "time_to_first_chunk": timeline.time_to_first_chunk,
+        "duration": round(timeline.total, 6),
+        "attempts": len(timeline.attempts),
+    }

@@ -1,0 +1,119 @@
+"""When things happened to one request: the one record that changes while a request passes.
+
+Moments are readings of the clock's `reading`, which never goes back; 0.0 for what has not happened.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Clock(NamedTuple):
+    """`unix` gives Unix seconds, `reading` seconds of a clock that never goes back."""
+
+    unix: Callable[[], float] = time.time
+    reading: Callable[[], float] = time.perf_counter
+
+
+class Attempt(NamedTuple):
+    """One call of a server: its status or its error, and the seconds until there was the first of them."""
+
+    server: str
+    status_code: int | None
+    error: str | None
+    duration: float
+    end: float
+    """The moment at which the duration was over."""
+
+    def to_event(self) -> dict[str, Any]:
+        """One element of an event's `data.attempts`."""
+        return {name: value for name, value in self._asdict().items() if name != "end"}
+
+
+class Timeline:
+    """The moments of one request, and the calls of servers that were made for it."""
+
+    def __init__(self, clock: Clock = Clock()) -> None:  # noqa: B008  # it cannot be changed
+        self._clock = clock
+        self.started_at = clock.unix()
+        """Unix seconds."""
+        self.started = clock.reading()
+        self.authorized = 0.0
+        self.first_chunk = 0.0
+        self.ended = 0.0
+        """When the client had its last byte."""
+        self.upstream_waited = 0.0
+        """Seconds for which the proxy waited for servers."""
+        self.steps: list[tuple[str, float]] = []
+        """What the proxy did between the authorization and the first attempt, and when it was done with it."""
+        self.attempts: list[Attempt] = []
+        self._waiting_since = 0.0
+
+    def now(self) -> float:
+        """A reading of the clock."""
+        return self._clock.reading()
+
+    def unix(self, reading: float) -> float:
+        """A reading in Unix seconds."""
+        return self.started_at + reading - self.started
+
+    def authorize(self) -> None:
+        """The client is known from now on."""
+        self.authorized = self.now()
+
+    def passed(self, step: str) -> None:
+        """A step is done: the time since the one before was its."""
+        self.steps.append((step, self.now()))
+
+    def wait(self) -> None:
+        """From now on the proxy waits for a server."""
+        self._waiting_since = self.now()
+
+    def heard(self) -> float:
+        """The server has spoken: the wait is over. Returns the moment."""
+        now = self.now()
+        if self._waiting_since:
+            self.upstream_waited += now - self._waiting_since
+            self._waiting_since = 0.0
+        return now
+
+    def waited(self, seconds: float) -> None:
+        """So much of the time was spent on waiting for a server's body."""
+        self.upstream_waited += seconds
+
+    def attempted(self, server: str, status: int | None, error: str | None, duration: float | None = None) -> None:
+        """A call of a server has brought a status, or failed: its wait is over. Parallel ones give their `duration`."""
+        if duration is None:
+            since = self._waiting_since
+            duration = self.heard() - since
+        self.attempts.append(Attempt(server, status, error, round(duration, 6), self.now()))
+
+    def attempt_failed(self, error: str) -> None:
+        """The latest attempt brought a status and then no answer."""
+        self.attempts[-1] = self.attempts[-1]._replace(error=error)
+
+    def chunk(self) -> None:
+        """A chunk is on its way to the client."""
+        if not self.first_chunk:
+            self.first_chunk = self.now()
+
+    def end(self) -> None:
+        """The client has its last byte."""
+        self.ended = self.heard()
+
+    @property
+    def total(self) -> float:
+        """Seconds from the start to the end, or up to now."""
+        return (self.ended or self.now()) - self.started
+
+    @property
+    def time_to_first_chunk(self) -> float | None:
+        """Seconds; None where no chunk came."""
+        return round(self.first_chunk - self.started, 6) if self.first_chunk else None
+
+    @property
+    def server_timing(self) -> str:
+        """The `Server-Timing` header, in milliseconds up to now: what servers took, and what the proxy took."""
+        passed = self.now() - self.started
+        upstream, proxy = self.upstream_waited * 1000, max(0.0, passed - self.upstream_waited) * 1000
+        return f"upstream;dur={upstream:.1f}, proxy;dur={proxy:.1f}"
