@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.fakes import say_what_was_used
 from tests.groups import GroupScheduling, group_of, place_of
 
 # A slow machine is no reason to fail; in CI the same examples run every time. `thorough` tries ten thousand of each.
@@ -54,11 +55,5 @@ def no_aws_account() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def moto_says_what_was_used() -> None:
-    """moto leaves open what a transaction has used; DynamoDB never does, which is how its answers are known."""
-    from botocore import handlers  # noqa: PLC0415  # few suites need it
-
-    def say(parsed: dict[str, Any], **_: Any) -> None:
-        if parsed.get("ConsumedCapacity") == [] and "ItemCollectionMetrics" in parsed:
-            parsed["ConsumedCapacity"] = [{"TableName": "of moto"}]
-
-    handlers.BUILTIN_HANDLERS.append(("after-call.dynamodb.TransactWriteItems", say))
+    """Of whatever has been done in moto's DynamoDB."""
+    say_what_was_used()

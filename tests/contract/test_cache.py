@@ -19,8 +19,8 @@ _REASON = re.compile(r'(?:Unusable\(|_Miss\(|CacheUse\("[A-Z]+", |return )"([a-z
 
 def reasons_in_code() -> set[str]:
     """Every word that the cache gives as a reason. `off` is a default."""
-    files = ("cache_item.py", "cache_policy.py", "response_cache.py")
-    found = [_REASON.findall((ROOT / "functions/proxy" / name).read_text(encoding="utf-8")) for name in files]
+    files = ("item.py", "policy.py", "response_cache.py")
+    found = [_REASON.findall((ROOT / "functions/proxy/cache" / name).read_text(encoding="utf-8")) for name in files]
     return {"off"}.union(*found)
 
 

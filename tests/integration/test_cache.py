@@ -487,7 +487,7 @@ def test_pragma_asks_for_a_new_answer_where_there_is_no_cache_control() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "wish", "said", "calls"),
+    ("path", "directives", "said", "calls"),
     [
         (KEPT, "only-if-cached", ("MISS", "not_found"), ["get"]),
         (KEPT, "only-if-cached, no-store", ("BYPASS", "no_store"), []),

@@ -258,8 +258,10 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
 from moto import mock_aws
 from tests.integration.test_console_top import Account, ENVIRON, made
+from tests.fakes import say_what_was_used
 import time
 from console.__main__ import main
+say_what_was_used()
 with mock_aws():
     Account().record(made(time.time()))
     sys.exit(main(["top"], ENVIRON))
