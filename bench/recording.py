@@ -19,10 +19,10 @@ from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from openai_proxy.cloudwatch import CloudWatch
 from openai_proxy.events.envelope import rfc3339
+from openai_proxy.ledger.lake import Lake
+from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
-from record_cost.lake import Lake
-from record_cost.table import CostsTable
 
 from bench.chapters import Bench
 from bench.report import Figure, table

@@ -15,10 +15,10 @@ from typing import Any
 
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.entries import entry_of
+from openai_proxy.ledger.lake import json_line, lake_row
+from openai_proxy.ledger.table import build_transaction, in_transactions
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
-from record_cost.lake import json_line, lake_row
-from record_cost.ledger import entry_of
-from record_cost.table import build_transaction, in_transactions
 
 SAMPLE = Path(__file__).parents[1] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
 BEGAN = 1_795_000_000

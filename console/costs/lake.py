@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import boto3
-from record_cost.lake import Lake
+from openai_proxy.ledger.lake import Lake
 
 from console.errors import ConsoleError
 from console.stack import stack_output

@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from openai_proxy.ledger.entries import RETENTION, Key
 from openai_proxy.pricing.price_book import PriceBook, PriceBookError, load_price_book
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.servers import ServersFileError
-from record_cost.ledger import RETENTION, Key
 
 from console.costs.lake import Corrections, add_lake_options, chosen_lake
 from console.costs.repricing import PASSES, Change, Item, Ledger, change_of

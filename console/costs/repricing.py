@@ -14,11 +14,11 @@ from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import TRANSIENT
 from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, to_item
+from openai_proxy.ledger.entries import Key, add_shares, price_share, rollups_of
+from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, price_attributes
+from openai_proxy.ledger.table import ATTEMPTS, packs_of, pause_before_retry
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
-from record_cost.entry_cost import PRICE_ATTRIBUTES, price_attributes
-from record_cost.ledger import Key, add_shares, price_share, rollups_of
-from record_cost.table import ATTEMPTS, packs_of, pause_before_retry
 
 from console.errors import ConsoleError
 from console.stack import Table

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events.ulid import ulid_time
+from openai_proxy.ledger.entry_cost import usage_of_entry
 from openai_proxy.pricing.price_book import PriceBook, Unpriced
 from openai_proxy.pricing.rates import EXACT
-from record_cost.entry_cost import usage_of_entry
 
 from console.cloudwatch import NAMESPACE
 from console.period import Period

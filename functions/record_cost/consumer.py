@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.batch import PartialFailure, again, read_batch
+from openai_proxy.events.envelope import Event
 from openai_proxy.events.traces import traces_of
+from openai_proxy.ledger.entries import OUTCOMES, Key, LedgerEntry, entry_of
+from openai_proxy.ledger.table import DUPLICATE
 from openai_proxy.metric_data import ModelNames, is_acceptable, metric_data
 from openai_proxy.pricing.price_book import PriceBook
 
-from record_cost.ledger import OUTCOMES, Key, LedgerEntry, entry_of
 from record_cost.measurements import measurements_of
-from record_cost.table import DUPLICATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +34,7 @@ class Ledger(Protocol):
 
 
 class Lake(Protocol):
-    """Where entries go for good: record_cost.lake.Lake, or a fake of it."""
+    """Where entries go for good: openai_proxy.ledger.lake.Lake, or a fake of it."""
 
     def put(self, entries: "Iterable[LedgerEntry]") -> dict[Key, str]:
         """Send entries; returns the keys of those that were not taken, and why."""
@@ -68,25 +69,16 @@ class RecordCost:
         self._clock = clock
         self._model_names = ModelNames()
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Record an SQS batch. Returns the partial batch response: the messages that must come again."""
         entries: dict[Key, LedgerEntry] = {}
         events: dict[Key, Event] = {}
         messages: dict[Key, list[str]] = {}
-        failed: list[str] = []
-        for record in batch["Records"]:
-            try:
-                event = Event.from_sqs_body(record["body"])
-                entry = entry_of(event, self._prices) if event.detail_type in OUTCOMES else None
-            except MalformedEventError as error:
-                self._logger.warning(
-                    "message refused", message_id=record["messageId"], reason=str(error), traces=traces_of([record])
-                )
-                failed.append(record["messageId"])
-                continue
+        read, failed = read_batch(batch, self._read, self._logger)
+        for message, (event, entry) in read:
             if entry:
                 entries[entry.key], events[entry.key] = entry, event
-                messages.setdefault(entry.key, []).append(record["messageId"])
+                messages.setdefault(entry.key, []).append(message)
         refused = self._ledger.record(entries.values())
         self._measure((events[key], entry) for key, entry in entries.items() if key not in refused)
         unwritten = {key: reason for key, reason in refused.items() if reason != DUPLICATE}
@@ -103,7 +95,12 @@ class RecordCost:
             failed=len(failed),
             traces=traces_of(batch["Records"]),
         )
-        return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
+        return again(failed)
+
+    def _read(self, body: str) -> tuple[Event, LedgerEntry | None]:
+        """The event of a message, and its entry if it has one. Raises MalformedEventError."""
+        event = Event.from_sqs_body(body)
+        return event, entry_of(event, self._prices) if event.detail_type in OUTCOMES else None
 
     def _measure(self, recorded: "Iterable[tuple[Event, LedgerEntry]]") -> None:
         """Publish what was recorded for the first time. Never raises."""

@@ -8,11 +8,11 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from openai_proxy.cloudwatch import CloudWatch
+from openai_proxy.ledger.lake import Lake
+from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
 
 from record_cost.consumer import RecordCost
-from record_cost.lake import Lake
-from record_cost.table import CostsTable
 
 # Without a check of its parameters, which DynamoDB checks too, a full batch takes 40 % less CPU.
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}, parameter_validation=False)

@@ -6,9 +6,8 @@ One rule: they are made of entries that were not in the ledger before, so that a
 from collections.abc import Callable, Iterator
 
 from openai_proxy.events.envelope import Event
+from openai_proxy.ledger.entries import LedgerEntry
 from openai_proxy.metric_data import ALL, Dimensions, Measurement, by_server_and_model, measured, minute_of
-
-from record_cost.ledger import LedgerEntry
 
 CONSUMER: Dimensions = (("Consumer", "record_cost"),)
 

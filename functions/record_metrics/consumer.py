@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.batch import PartialFailure, again, read_batch
+from openai_proxy.events.envelope import Event
 from openai_proxy.events.traces import traces_of
 from openai_proxy.metric_data import OLDEST, Measurement, ModelNames, is_acceptable, metric_data
 
@@ -52,22 +53,19 @@ class RecordMetrics:
         self._clock = clock
         self._model_names = ModelNames()
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Count an SQS batch. Returns the partial batch response: the messages that must come again."""
-        measured: dict[str, list[Measurement]] = {}
-        failed: list[str] = []
-        for record in batch["Records"]:
-            try:
-                event = Event.from_sqs_body(record["body"])
-                if event.detail_type in OUTCOMES:
-                    measured[event.id] = self._in_range(event.id, measurements_of(event, self._model_names))
-            except MalformedEventError as error:
-                self._logger.warning(
-                    "message refused", message_id=record["messageId"], reason=str(error), traces=traces_of([record])
-                )
-                failed.append(record["messageId"])
+        read, failed = read_batch(batch, self._read, self._logger)
+        measured = {event_id: measurements for _, (event_id, measurements) in read if measurements is not None}
         self._count(measured, traces_of(batch["Records"]))
-        return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
+        return again(failed)
+
+    def _read(self, body: str) -> tuple[str, list[Measurement] | None]:
+        """The id of a message's event, and what it measures if it is to be counted. Raises MalformedEventError."""
+        event = Event.from_sqs_body(body)
+        if event.detail_type not in OUTCOMES:
+            return event.id, None
+        return event.id, self._in_range(event.id, measurements_of(event, self._model_names))
 
     def _count(self, measured: Mapping[str, list[Measurement]], traces: list[str]) -> None:
         seen = self._marks.seen(measured)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.aws_answers import NoAnswerError
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.batch import PartialFailure, again, read_batch
+from openai_proxy.events.envelope import Event
 from openai_proxy.events.traces import traces_of
 from openai_proxy.pricing.price_book import PriceBook
 
@@ -70,27 +71,18 @@ class SettleLimits:
         self._logger = logger
         self._clock = clock
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Settle an SQS batch. Returns the partial batch response: the messages that must come again."""
         settlements: dict[str, Settlement] = {}
         messages: dict[str, list[str]] = {}
-        failed: list[str] = []
         leases: dict[str, LeftLease] = {}
-        for record in batch["Records"]:
-            try:
-                event = Event.from_sqs_body(record["body"])
-                settlement, lease = settlement_of(event, self._prices), left_lease_of(event)
-            except MalformedEventError as error:
-                self._logger.warning(
-                    "message refused", message_id=record["messageId"], reason=str(error), traces=traces_of([record])
-                )
-                failed.append(record["messageId"])
-                continue
+        read, failed = read_batch(batch, self._read, self._logger)
+        for message, (settlement, lease) in read:
             if settlement:
                 settlements[settlement.event_id] = settlement
-                messages.setdefault(settlement.event_id, []).append(record["messageId"])
+                messages.setdefault(settlement.event_id, []).append(message)
             elif lease:
-                leases[record["messageId"]] = lease
+                leases[message] = lease
         failed += [message for message, lease in leases.items() if not self._give_back(lease)]
         unsettled = self._limits.settle(settlements.values())
         for event_id, reason in unsettled.items():
@@ -107,7 +99,12 @@ class SettleLimits:
             failed=len(failed),
             traces=traces_of(batch["Records"]),
         )
-        return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
+        return again(failed)
+
+    def _read(self, body: str) -> tuple[Settlement | None, LeftLease | None]:
+        """What is to be settled of a message's event, or given back. Raises MalformedEventError."""
+        event = Event.from_sqs_body(body)
+        return settlement_of(event, self._prices), left_lease_of(event)
 
     def _give_back(self, lease: LeftLease) -> bool:
         """Free the place of a request of a key without a budget. False: its message must come again."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.aws_answers import NoAnswerError
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.batch import PartialFailure, again, read_batch
+from openai_proxy.events.envelope import Event
 from openai_proxy.events.traces import traces_of
 from openai_proxy.pricing.price_book import PriceBook
 
@@ -42,23 +43,15 @@ class StoreResponse:
         self._logger = logger
         self._clock = clock
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Store an SQS batch. Returns the partial batch response: the messages that must come again."""
         newest: dict[str, tuple[Item, str]] = {}
-        failed: list[str] = []
-        for record in batch["Records"]:
-            try:
-                item = self._read(record["body"])
-            except MalformedEventError as error:
-                self._logger.warning(
-                    "message refused", message_id=record["messageId"], reason=str(error), traces=traces_of([record])
-                )
-                failed.append(record["messageId"])
-                continue
+        read, failed = read_batch(batch, self._read, self._logger)
+        for message, item in read:
             if item:
                 known = newest.get(item["cache_key"]["S"])
                 if not known or known[0]["event_id"]["S"] < item["event_id"]["S"]:
-                    newest[item["cache_key"]["S"]] = item, record["messageId"]
+                    newest[item["cache_key"]["S"]] = item, message
         failed += [message for item, message in newest.values() if not self._store(item)]
         self._logger.info(
             "batch stored",
@@ -67,7 +60,7 @@ class StoreResponse:
             failed=len(failed),
             traces=traces_of(batch["Records"]),
         )
-        return {"batchItemFailures": [{"itemIdentifier": message} for message in failed]}
+        return again(failed)
 
     def _read(self, body: str) -> Item | None:
         """The item of a message's answer, if it is one to store. Raises MalformedEventError."""

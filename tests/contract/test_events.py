@@ -12,9 +12,9 @@ from jsonschema import Draft202012Validator
 from openai_proxy.budget import BudgetWindows
 from openai_proxy.events.envelope import SOURCE, TERMINAL_DETAIL_TYPES, VERSION, DetailType, Event
 from openai_proxy.events.ulid import ulid_time
+from openai_proxy.ledger.entries import OUTCOMES, entry_of
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.usage import Usage
-from record_cost.ledger import OUTCOMES, entry_of
 from record_metrics.measurements import measurements_of
 from settle_limits.settlement import Settlement, settlement_of
 from settle_limits.thresholds import Crossing, event_of

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.ledger.entries import OUTCOMES, add_shares, entry_of
+from openai_proxy.ledger.lake import json_line, lake_row
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.servers import parse_servers
 from openai_proxy.usage import MOST_TOKENS
@@ -27,8 +29,6 @@ from proxy.request.body import RequestBody
 from proxy.request.key_context import ClientKey, Limits
 from proxy.request.parse import InferenceRequest, Target
 from proxy.timeline import Timeline
-from record_cost.lake import json_line, lake_row
-from record_cost.ledger import OUTCOMES, add_shares, entry_of
 from record_metrics.measurements import measurements_of
 from settle_limits.settlement import settlement_of
 

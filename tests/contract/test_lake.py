@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from openai_proxy.events.envelope import Event
+from openai_proxy.ledger.entries import OUTCOMES, entry_of
+from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES
+from openai_proxy.ledger.lake import lake_row
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
-from record_cost.entry_cost import PRICE_ATTRIBUTES
-from record_cost.lake import lake_row
-from record_cost.ledger import OUTCOMES, entry_of
 
 from analytics.saved_queries import with_queries
 from console.costs.query import FIRST_PARTITION, LAST_30_DAYS, named_queries

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.ledger.entries import OUTCOMES, entry_of
 from openai_proxy.metric_data import Measurement, ModelNames
 from openai_proxy.pricing.price_book import load_price_book
-from record_cost.ledger import OUTCOMES, entry_of
 from record_cost.measurements import measurements_of as cost_measurements_of
 from record_metrics.measurements import measurements_of
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.entries import LedgerEntry, entry_of
 from openai_proxy.pricing.price_book import parse_price_book
-from record_cost.ledger import LedgerEntry, entry_of
 
 FIRST_DAY, DAYS = date(2026, 2, 2), 14
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"

@@ -19,7 +19,7 @@ from random import Random
 from typing import Any, TypeVar
 
 import pytest
-from record_cost.lake import Lake, json_line, lake_row
+from openai_proxy.ledger.lake import Lake, json_line, lake_row
 
 from console.costs.query import Athena, Result, named_queries, of_period, with_view
 from console.errors import ConsoleError

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.entries import LedgerEntry, entry_of
+from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import parse_price_book
-from record_cost.ledger import LedgerEntry, entry_of
-from record_cost.table import CostsTable
 
 from console.__main__ import main
 from console.stack import Table

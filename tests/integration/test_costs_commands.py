@@ -16,8 +16,8 @@ from moto import mock_aws
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.entries import LedgerEntry, add_shares, entry_of
 from openai_proxy.pricing.price_book import parse_price_book
-from record_cost.ledger import LedgerEntry, add_shares, entry_of
 
 from console.__main__ import main
 

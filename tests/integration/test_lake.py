@@ -9,10 +9,10 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.entries import Key, LedgerEntry
+from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import parse_price_book
 from record_cost.consumer import RecordCost
-from record_cost.ledger import Key, LedgerEntry
-from record_cost.table import CostsTable
 
 from tests.costs_fake import FakeCostsTable
 from tests.tables import failures

@@ -17,9 +17,9 @@ from moto import mock_aws
 from openai_proxy.cloudwatch import CloudWatch
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
-from record_cost.table import CostsTable
 from record_metrics.consumer import RecordMetrics
 from record_metrics.markers import Markers
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.entries import entry_of
+from openai_proxy.ledger.lake import Lake, lake_row
+from openai_proxy.ledger.table import ATTEMPTS, DUPLICATE, MOST_ITEMS, CostsTable
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
-from record_cost.lake import Lake, lake_row
-from record_cost.ledger import entry_of
-from record_cost.table import ATTEMPTS, DUPLICATE, MOST_ITEMS, CostsTable
 
 from console.costs.lake import Corrections
 from console.costs.reprice import Difference, add_parser, difference_document, reprice

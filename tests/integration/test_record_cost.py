@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.table import ATTEMPTS, CostsTable
 from openai_proxy.pricing.price_book import PriceBook, load_price_book, parse_price_book
 from record_cost.consumer import RecordCost
-from record_cost.table import ATTEMPTS, CostsTable
 
 from tests.costs_fake import FakeCostsTable, cancelled
 from tests.tables import failures

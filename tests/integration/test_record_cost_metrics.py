@@ -12,9 +12,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import parse_price_book
 from record_cost.consumer import RecordCost
-from record_cost.table import CostsTable
 
 from tests.costs_fake import FakeCostsTable, cancelled
 from tests.integration.test_record_cost import TABLE, batch, message, stored

@@ -13,9 +13,9 @@ import boto3
 import pytest
 from aws_lambda_powertools import Logger
 from moto import mock_aws
+from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
-from record_cost.table import CostsTable
 
 from console.__main__ import main
 from console.text import columns, to_json, usd

@@ -9,8 +9,18 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from record_cost.lake import ATTEMPTS, MOST_BYTES, MOST_RECORDS, Firehose, Lake, Pack, json_line, lake_row, packed
-from record_cost.ledger import Key, LedgerEntry
+from openai_proxy.ledger.entries import Key, LedgerEntry
+from openai_proxy.ledger.lake import (
+    ATTEMPTS,
+    MOST_BYTES,
+    MOST_RECORDS,
+    Firehose,
+    Lake,
+    Pack,
+    json_line,
+    lake_row,
+    packed,
+)
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import Event, MalformedEventError
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.entries import LedgerEntry, Rollup, add_shares, entry_of
+from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, usage_of_entry
+from openai_proxy.ledger.table import MOST_ITEMS, build_transaction, in_transactions
 from openai_proxy.pricing.price_book import load_price_book, parse_price_book
 from openai_proxy.usage import Usage
-from record_cost.entry_cost import PRICE_ATTRIBUTES, usage_of_entry
-from record_cost.ledger import LedgerEntry, Rollup, add_shares, entry_of
-from record_cost.table import MOST_ITEMS, build_transaction, in_transactions
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
 PRICES = parse_price_book(

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from openai_proxy.budget import BudgetWindows, Period, bucket_day, is_expired
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
 from openai_proxy.events.ulid import ulid_time
+from openai_proxy.ledger.entries import OUTCOMES, entry_of
 from openai_proxy.pricing.price_book import PriceBook, load_price_book, parse_price_book
 from proxy.limits.item import Windows
-from record_cost.ledger import OUTCOMES, entry_of
 from settle_limits.consumer import latest_of_each_key
 from settle_limits.settlement import PriceHint, Settlement, settlement_of
 from settle_limits.thresholds import Crossing, crossings, event_of

@@ -13,10 +13,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import ClientError
+
 from openai_proxy.aws_answers import PROOF, TRANSIENT, is_proven, is_transient
 from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, status_of, to_item
-
-from record_cost.ledger import Key, LedgerEntry, Rollup, add_shares
+from openai_proxy.ledger.entries import Key, LedgerEntry, Rollup, add_shares
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -16,8 +16,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from openai_proxy.events.envelope import rfc3339
-
-from record_cost.ledger import Key, LedgerEntry
+from openai_proxy.ledger.entries import Key, LedgerEntry
 
 MOST_BYTES = 1_000_000
 """Of one record. Firehose takes 1,000 KiB."""

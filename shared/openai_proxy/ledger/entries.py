@@ -17,11 +17,10 @@ from typing import Any
 
 from openai_proxy.events.envelope import Event, MalformedEventError
 from openai_proxy.events.ulid import ulid_time
+from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, usage_attributes
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.usage import Usage
-
-from record_cost.entry_cost import UNNAMED, price_attributes, usage_attributes
 
 RETENTION = timedelta(days=400)
 """How long an entry is kept. Longer than any replay of events: an entry is what keeps its event from counting twice."""

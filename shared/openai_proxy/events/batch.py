@@ -1,0 +1,43 @@
+"""A batch of messages as every consumer reads it, and how it tells Lambda which of them have to come again.
+
+One rule: a message fails for its own fault only. One that cannot be read fails alone, each time that it comes, and lies
+in the dead-letter queue in the end.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.traces import traces_of
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+Read = TypeVar("Read")
+
+PartialFailure = dict[str, list[dict[str, str]]]
+"""The answer to Lambda, in the form of `ReportBatchItemFailures`."""
+
+
+def read_batch(
+    batch: Mapping[str, Any], read: Callable[[str], Read], logger: "Logger"
+) -> tuple[list[tuple[str, Read]], list[str]]:
+    """The messages of an SQS batch as (message id, what `read` makes of its body), and the ids of those it refuses.
+
+    `read` raises MalformedEventError for what it cannot read.
+    """
+    found: list[tuple[str, Read]] = []
+    refused: list[str] = []
+    for record in batch["Records"]:
+        try:
+            found.append((record["messageId"], read(record["body"])))
+        except MalformedEventError as error:
+            traces = traces_of([record])
+            logger.warning("message refused", message_id=record["messageId"], reason=str(error), traces=traces)
+            refused.append(record["messageId"])
+    return found, refused
+
+
+def again(messages: Iterable[str]) -> PartialFailure:
+    """The answer that lets these messages come again, and no others."""
+    return {"batchItemFailures": [{"itemIdentifier": message} for message in messages]}
