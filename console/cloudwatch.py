@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
 NAMESPACE = os.environ.get("METRICS_NAMESPACE") or "OpenAIProxy"
-"""That of the stack's parameter `MetricsNamespace`."""
+"""The default of the stack's parameter `MetricsNamespace`."""
 DRIFT = "ReconciliationDrift"
 
 

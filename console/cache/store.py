@@ -146,7 +146,7 @@ class CacheStore:
         return len(erased), len({each.object for each in erased.values() if each.object} | {each.key for each in left})
 
     def _in_namespace(self, answers: Iterable[tuple[str, str]], namespace: str) -> Iterator[tuple[str, str]]:
-        """Those of `answers`, by key and event, that say so in the table: its index has no namespaces."""
+        """The `answers`, by key and event, that have the namespace in the table: its index has no namespaces."""
         for some in _parts(list(answers), _MOST_READ):
             waiting: Any = {
                 self._table.name: {

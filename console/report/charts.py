@@ -24,7 +24,7 @@ _PHONE_NAME = 26
 
 
 def money(amount: Decimal | None) -> str:
-    """An amount to a cent; less than one to a millionth, and none that is not nothing as nothing."""
+    """An amount, rounded to a cent; below a cent to a millionth, so that a small amount never looks like zero."""
     if amount is None:
         return "unpriced"
     if amount == 0 or abs(amount) >= Decimal("0.01"):

@@ -33,7 +33,7 @@ class Marks(Protocol):
     """Which events have been counted: Markers, or a fake of it."""
 
     def seen(self, ids: Iterable[str]) -> set[str]:
-        """Those of `ids` that have been counted."""
+        """Which of `ids` have been counted."""
         ...
 
     def mark(self, ids: Iterable[str], expires_at: int) -> int:

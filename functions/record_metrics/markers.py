@@ -43,7 +43,7 @@ class Markers:
         self._pause = pause
 
     def seen(self, ids: Iterable[str]) -> set[str]:
-        """Those of the event `ids` that have been counted. Raises MarkersUnavailableError."""
+        """Which of the event `ids` have been counted. Raises MarkersUnavailableError."""
         found: set[str] = set()
         for part in _parts(list(ids), MOST_GETS):
             keys = [_key(name) for name in part]

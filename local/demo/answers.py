@@ -65,7 +65,7 @@ class Answer:
 
     @property
     def completion_tokens(self) -> int:
-        """Those of all choices. Reasoning is part of them."""
+        """The tokens of all choices together. Reasoning is part of them."""
         return (len(self.tokens) + self.reasoning_tokens) * self.choices
 
 

@@ -37,7 +37,7 @@ class BudgetWindows:
 
     @classmethod
     def of(cls, unix_time: int) -> "BudgetWindows":
-        """Those of `unix_time`, in UTC."""
+        """The windows that `unix_time` falls into, in UTC."""
         day = datetime.fromtimestamp(unix_time, tz=UTC).strftime("%Y-%m-%d")
         return cls(day, day[:7], f"r_{day.replace('-', '')}_{unix_time // QUARTER}")
 

@@ -60,9 +60,9 @@ class Caching(NamedTuple):
     any_temperature: bool = False
     """Whether answers that chance had a part in are kept too."""
     ignore: frozenset[str] = frozenset()
-    """Those of `IGNORABLE` that change no answer of this server."""
+    """The members of `IGNORABLE` that change no answer of this server."""
     keep: frozenset[str] = frozenset()
-    """Those of `KEEPABLE` that are kept all the same."""
+    """The members of `KEEPABLE` that are kept all the same."""
 
 
 def read_options(values: Mapping[str, Any]) -> dict[str, Any]:

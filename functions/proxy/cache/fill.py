@@ -40,7 +40,7 @@ class CacheFill:
         self.since = 0.0
         """When it took the lease, in Unix seconds."""
         self.headers: Mapping[str, str] | None = None
-        """Those of the answer that reach the client, once it has begun."""
+        """The headers of the answer that reach the client, once it has begun."""
         self.is_private = False
         """Whether the server forbids that the answer is kept."""
 
@@ -54,7 +54,7 @@ class CacheFill:
 
     @property
     def content_type(self) -> str:
-        """That of the answer."""
+        """The media type of the answer."""
         return (self.headers or {}).get("content-type", "")
 
     def flaw(self, status: int, server: str | None, meter: Meter | None) -> str | None:

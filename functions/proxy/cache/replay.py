@@ -22,7 +22,7 @@ class Replay(NamedTuple):
 
     @property
     def content_type(self) -> str:
-        """That of the answer."""
+        """The media type of the stored answer."""
         return self.stored.content_type
 
     def pieces(self) -> Iterator[bytes]:

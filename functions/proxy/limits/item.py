@@ -52,7 +52,7 @@ class Windows(NamedTuple):
 
     @classmethod
     def of(cls, unix_time: float) -> "Windows":
-        """Those of `unix_time`, in UTC."""
+        """The windows that `unix_time` falls into, in UTC."""
         moment = time.gmtime(unix_time)
         return cls(
             int(unix_time) // 60, time.strftime("%Y-%m-%d", moment), time.strftime("%Y-%m", moment), int(unix_time)

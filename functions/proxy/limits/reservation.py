@@ -54,7 +54,7 @@ class Prices(NamedTuple):
 
 
 CAREFUL = Prices(Decimal("0.00001"), Decimal("0.00004"))
-"""Those of an expensive model: until the first answer of a model has been settled."""
+"""Prices of an expensive model. They are used until the first answer of a model has been settled."""
 
 
 def share_of(limits: Limits, body: RequestBody, prices: Prices, lease: str, lease_end: int) -> Share:

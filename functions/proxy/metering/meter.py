@@ -164,7 +164,7 @@ class Meter:
 
     @property
     def next_sequence_number(self) -> int:
-        """That of the next event of a Responses stream."""
+        """The sequence number that the next event of a Responses stream would have."""
         self._read_unread()
         number = marks.last_sequence_number(self._run[-_READ_BYTES:])
         return 0 if number is None else number + 1

@@ -90,7 +90,7 @@ def ends_with(events: bytes, event: bytes) -> bool:
 
 
 def last_sequence_number(events: bytes) -> int | None:
-    """That of the last event of a Responses stream."""
+    """The sequence number of the last event of a Responses stream."""
     numbers = _SEQUENCE_NUMBER.findall(events)
     return int(numbers[-1]) if numbers else None
 

@@ -38,7 +38,7 @@ class Daemon:
         self._address = (host.strip("[]"), int(port))
 
     def send(self, document: dict[str, Any]) -> None:
-        """Send one document, if it is small enough. A daemon that is not there is none of the client's business."""
+        """Send one document, if it is small enough. A request does not fail when there is no daemon."""
         data = _HEADER + json.dumps(document, separators=(",", ":")).encode()
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         if len(data) <= _LARGEST:

@@ -59,12 +59,12 @@ class OpenedAnswer:
 
     @property
     def status(self) -> int:
-        """The server's."""
+        """The status of the server's answer."""
         return self.answer.status
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The server's."""
+        """The headers of the server's answer."""
         return self.answer.headers
 
 
