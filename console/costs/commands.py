@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from console.cloudwatch import cloudwatch_client
-from console.costs import query, reprice
-from console.costs import reconcile_command as costs_reconcile_command
+from console.costs import query, reconcile_command, reprice
 from console.costs.bars import bar_chart
 from console.costs.reading import Ledger
 from console.costs.reprice import add_book_options, chosen_book
@@ -60,7 +59,7 @@ def add_costs(costs: argparse.ArgumentParser) -> None:
     _add_entries(commands.add_parser("entries", help="single inferences of a client"))
     _add_plot(commands.add_parser("plot", help="draw what was spent, in the terminal or as a PNG"))
     _add_report(commands.add_parser("report", help="write a page to send on (HTML)"))
-    costs_reconcile_command.add_parser(commands)
+    reconcile_command.add_parser(commands)
     query.add_parser(commands)
     reprice.add_parser(commands)
 

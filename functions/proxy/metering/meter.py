@@ -10,7 +10,7 @@ from openai_proxy.usage import Usage
 
 from proxy import json_shapes
 from proxy.json_shapes import is_one_of, loads_or_none, object_of, text_of
-from proxy.metering import scan as marks
+from proxy.metering import scan
 from proxy.metering.reported_error import ReportedError, reported_error
 from proxy.metering.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find_events, name_of
 from proxy.metering.usage import audio_usage, usage_of
@@ -74,7 +74,7 @@ class Meter:
     def see(self, chunk: bytes) -> bytes:
         """Take note of one chunk of the body: of a stream, one or more whole events. Returns what the client gets."""
         visible = chunk
-        if self._hides_usage and (tokens := chunk.rfind(marks.TOKENS)) >= 0:
+        if self._hides_usage and (tokens := chunk.rfind(scan.TOKENS)) >= 0:
             visible = self._without_usage(chunk, tokens)
         self.chunks += 1
         self.size += len(chunk)
@@ -95,8 +95,8 @@ class Meter:
         """
         start, end = events.rfind(b"\n\n", 0, last) + 2, events.find(b"\n\n", last) + 2
         found = [(start if start >= 2 else 0, end)]
-        if end < 2 or b"\r" in events or events.rfind(marks.TOKENS, 0, start) >= 0:
-            found = find_events(marks.USAGE, events)
+        if end < 2 or b"\r" in events or events.rfind(scan.TOKENS, 0, start) >= 0:
+            found = find_events(scan.USAGE, events)
         whole, visible, position = memoryview(events), list[memoryview](), 0
         for start, end in found:
             event = events[start:end]
@@ -117,7 +117,7 @@ class Meter:
             self.is_readable = document is not None
             self._error = reported_error(document)
             self._read(document)
-        elif self._is_text and (seconds := marks.last_cue(self._document)) is not None:
+        elif self._is_text and (seconds := scan.last_cue(self._document)) is not None:
             self._usage = audio_usage(seconds)._replace(source="estimated")
 
     @property
@@ -166,7 +166,7 @@ class Meter:
     def next_sequence_number(self) -> int:
         """The sequence number that the next event of a Responses stream would have."""
         self._read_unread()
-        number = marks.last_sequence_number(self._run[-_READ_BYTES:])
+        number = scan.last_sequence_number(self._run[-_READ_BYTES:])
         return 0 if number is None else number + 1
 
     @property
@@ -174,7 +174,7 @@ class Meter:
         """Whether a stream of chat or text stopped without saying that it ends: its server broke off cleanly."""
         if not self.is_stream or any(self.finish_reasons) or self.error:
             return False
-        if self._is_done or marks.has_end_mark(self._run):
+        if self._is_done or scan.has_end_mark(self._run):
             return False
         return self._known_form or (self._says_its_end and not self._has_data)
 
@@ -190,13 +190,13 @@ class Meter:
         """Read what was kept since the last time."""
         if self._unread:
             if self._run and not (self._is_done or any(self._finish_reasons)):
-                self._is_done = marks.has_end_mark(self._run)
+                self._is_done = scan.has_end_mark(self._run)
             self._run = run = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
             self._unread = []
             if not self._sample:
                 self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
             if not (self._read_what_is_hidden(run) or self._read_its_end(run)):
-                for start, end in find_events(marks.worth_reading(run), run, self._identify(run)):
+                for start, end in find_events(scan.worth_reading(run), run, self._identify(run)):
                     self._read_event(run[start:end])
         self._read_at = self.size + _READ_BYTES
 
@@ -207,12 +207,12 @@ class Meter:
         event, fields = self._hidden
         is_known = is_one_of(_FORMS_WITH_AN_END, fields.get("object"))
         says_all = is_known and fields.get("id") and fields.get("model")
-        finish = marks.find_last_finish_reason(run)
-        if finish < 0 or not says_all or not marks.ends_with(run, event):
+        finish = scan.find_last_finish_reason(run)
+        if finish < 0 or not says_all or not scan.ends_with(run, event):
             return False
-        if marks.may_hold_error(run) or marks.is_unusual(run, max(0, len(run) - _END_BYTES)):
+        if scan.may_hold_error(run) or scan.is_unusual(run, max(0, len(run) - _END_BYTES)):
             return False
-        if not any(reasons := marks.finish_reasons_in(run, finish)):
+        if not any(reasons := scan.finish_reasons_in(run, finish)):
             return False
         before, self._usage = self._usage, None
         self._read(fields)
@@ -225,15 +225,15 @@ class Meter:
     def _read_its_end(self, run: bytes) -> bool:
         """Read only the last events of a chat, when nothing before them can matter: most streams are read so."""
         since = run.rfind(b"\n\n", 0, max(0, len(run) - _END_BYTES)) + 2
-        if since < 2 or marks.find_last_finish_reason(run, since) < 0 or run.rfind(marks.TOKENS, since) < 0:
+        if since < 2 or scan.find_last_finish_reason(run, since) < 0 or run.rfind(scan.TOKENS, since) < 0:
             return False
-        if marks.may_hold_error(run) or run.rfind(b'"status"') >= 0:
+        if scan.may_hold_error(run) or run.rfind(b'"status"') >= 0:
             return False
-        if not self._one_choice and marks.has_finish_reason(run, since):
+        if not self._one_choice and scan.has_finish_reason(run, since):
             return False
         before = self._finish_reasons, self._usage, self._identified, self._model, self._id
         self._finish_reasons, self._usage, self._model, self._id = [], None, None, None
-        for start, end in find_events(marks.WORTH_READING_CLOSELY, run, since):
+        for start, end in find_events(scan.WORTH_READING_CLOSELY, run, since):
             self._read_event(run[start:end])
         if self._usage and self._model is not None and self._id is not None and any(self._finish_reasons):
             if not self._one_choice:
@@ -258,12 +258,12 @@ class Meter:
         document = loads_or_none(data) if len(event) <= LONGEST_EVENT else None
         if document is None and data.startswith(b"{"):
             self._known_form = True  # half an event: only what ended before has ended
-        if self._error is None and (len(event) > _READ_BYTES or marks.may_report_error(event)):
+        if self._error is None and (len(event) > _READ_BYTES or scan.may_report_error(event)):
             said = data[:_READ_BYTES].decode(errors="replace") if document is None else document
             self._error = reported_error(said, name_of(event[:_READ_BYTES]))
         self._read(document)
         if self._one_choice:
-            self._note_one_finish(marks.finish_reasons_in(event))
+            self._note_one_finish(scan.finish_reasons_in(event))
         return bool(data)
 
     def _note_one_finish(self, reasons: list[str]) -> None:
