@@ -25,11 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from local.demo import audio as demo_audio
-from local.demo import chat as demo_chat
-from local.demo import embeddings as demo_embeddings
-from local.demo import images as demo_images
-from local.demo import responses as demo_responses
+from local.demo import audio, chat, embeddings, images, responses
 from local.demo.batches import Batches
 from local.demo.errors import INVALID, RefusedError, error
 from local.demo.faults import MODELS, broken_off, directions, events, ordered_error, pieces
@@ -57,19 +53,19 @@ class DemoServer:
         self._failed: dict[bytes, int] = {}
         keep = functools.partial(_keep, self._responses)
         self._of_json: dict[str, tuple[Sequence[str], Respond]] = {
-            "/v1/chat/completions": (("model", "messages"), demo_chat.chat),
-            "/v1/completions": (("model", "prompt"), demo_chat.completion),
-            "/v1/responses": (("model", "input"), functools.partial(demo_responses.respond, keep=keep)),
-            "/v1/embeddings": (("model", "input"), demo_embeddings.embeddings),
-            "/v1/moderations": (("input",), demo_embeddings.moderations),
-            "/v1/images/generations": (("prompt",), demo_images.generate),
-            "/v1/audio/speech": (("model", "input", "voice"), demo_audio.speak),
+            "/v1/chat/completions": (("model", "messages"), chat.chat),
+            "/v1/completions": (("model", "prompt"), chat.completion),
+            "/v1/responses": (("model", "input"), functools.partial(responses.respond, keep=keep)),
+            "/v1/embeddings": (("model", "input"), embeddings.embeddings),
+            "/v1/moderations": (("input",), embeddings.moderations),
+            "/v1/images/generations": (("prompt",), images.generate),
+            "/v1/audio/speech": (("model", "input", "voice"), audio.speak),
         }
         self._of_forms: dict[str, tuple[Sequence[str], Respond]] = {
-            "/v1/images/edits": (("image", "prompt"), demo_images.edit),
-            "/v1/images/variations": (("image",), demo_images.vary),
-            "/v1/audio/transcriptions": (("file", "model"), demo_audio.transcribe),
-            "/v1/audio/translations": (("file", "model"), demo_audio.translate),
+            "/v1/images/edits": (("image", "prompt"), images.edit),
+            "/v1/images/variations": (("image",), images.vary),
+            "/v1/audio/transcriptions": (("file", "model"), audio.transcribe),
+            "/v1/audio/translations": (("file", "model"), audio.translate),
         }
 
     def app(self) -> Starlette:

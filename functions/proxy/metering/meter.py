@@ -1,7 +1,7 @@
 """What one answer used and said of itself: tokens, model, id, finish reasons. Pure; it reads what passes, no more.
 
 Nothing is read while chunks are coming: they are kept, and read many at a time. Most carry text and nothing to meter.
-`marks` tells them from those that do, and only the latter are parsed, so metering costs a fraction of relaying.
+`scan` tells them from those that do, and only the latter are parsed, so metering costs a fraction of relaying.
 """
 
 from typing import Any

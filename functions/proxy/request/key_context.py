@@ -99,7 +99,7 @@ class ClientKey(NamedTuple):
     logs_content: bool = False
     """Whether its owner wants prompts and answers to be logged."""
     line: str = ""
-    """The line of keys that it was rotated from and into. It is made once, never for another client of the same name."""
+    """The line of keys that it was rotated from and into: made once, never for another client of the same name."""
 
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "ClientKey":
