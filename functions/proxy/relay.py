@@ -89,9 +89,13 @@ class Relay:
             return None
         if not (key.cache or candidates[0].server.cache):
             return None
-        lookup = self._cache().find(call, timeline)
-        timeline.passed("cache")
-        return lookup
+        try:
+            return self._cache().find(call, timeline)
+        except Exception as error:  # noqa: BLE001  # the outermost edge: a server can still be asked
+            log("ERROR", "The response cache failed", id=call.id, error=type(error).__name__, trace=place_of(error))
+            return None
+        finally:
+            timeline.passed("cache")
 
     def _delivery(self, call: Call, lookup: "Lookup | None", response: Response, timeline: Timeline) -> Delivery:
         """The answer, from wherever it comes; why there is none, where there is none."""

@@ -376,8 +376,11 @@ def test_chance_may_be_welcome(path: str, headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("path", ["/up/v1/chat/completions", "/v1/models"])
 def test_without_a_policy_nothing_is_even_loaded(path: str) -> None:
+    asked_for: list[bool] = []
+
     def never() -> Any:
-        raise AssertionError("the cache was asked for")
+        asked_for.append(True)
+        raise AssertionError
 
     with caches(answering(ANSWER)) as cached:
         proxied = cached.proxy()
@@ -388,6 +391,21 @@ def test_without_a_policy_nothing_is_even_loaded(path: str) -> None:
     said = {name: value for name, value in response.headers.items() if name.startswith("x-cache")}
     assert said == {}, "a stack without a cache says nothing of one"
     assert cached.bus.uses == [("BYPASS", "off")]
+    assert asked_for == []
+
+
+def test_a_fault_of_the_cache_leaves_the_request_to_its_server(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> Any:
+        raise ZeroDivisionError
+
+    with caches(answering(ANSWER)) as cached:
+        proxied = cached.proxy()
+        proxied.relay._cache = broken  # pyright: ignore[reportPrivateUsage]
+        response = ask(proxied)
+    assert response.status == 200
+    assert len(cached.server.received) == 1
+    assert cached.bus.uses == [("BYPASS", "off")]
+    assert "The response cache failed" in capsys.readouterr().out
 
 
 def test_two_tenants_never_share_but_in_a_pool() -> None:
