@@ -96,7 +96,8 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
 
 
 def limited(relay: Proxy, table: Table, clock: Clock, on_failure: FailurePolicy = "open") -> Relay:
-    limits: Any = LimitsTable(table, "limits", on_failure, clock)  # type: ignore[arg-type]
+    # moto answers slowly where much else runs: no test is about that.
+    limits: Any = LimitsTable(table, "limits", on_failure, clock, timeout=60.0)  # type: ignore[arg-type]
     relay.relay._admission._limits = limits
     return relay.relay
 
