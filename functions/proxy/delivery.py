@@ -86,11 +86,6 @@ class Delivery(NamedTuple):
         """The model that the server was asked for."""
         return self.sent.model if self.sent else None
 
-    def close(self) -> None:
-        """Give the connection back, or end it where the body has not been read to its end."""
-        if self.upstream is not None:
-            self.upstream.close()
-
 
 NOTHING = Delivery()
 """What a request gets that was refused before anybody was asked."""

@@ -73,10 +73,6 @@ class Responder:
             found |= cache.headers
         return {**found, "server-timing": timeline.server_timing, **self._cors.headers(origin)}
 
-    def start(self, call: Call, delivery: Delivery, cache: CacheUse, timeline: Timeline, response: Response) -> None:
-        """Give the client the status and the headers of an answer."""
-        response.start(delivery.status, {**delivery.headers, **self.headers(call, delivery, cache, timeline)})
-
     def error(self, error: ProxyError, headers: Mapping[str, str], response: Response) -> None:
         """Answer with an error, where the client has nothing yet; `headers` are those that every answer has."""
         response.start(error.status, {**JSON, **error.headers, **headers})
