@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-import boto3
+from console.aws import session
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -17,8 +17,7 @@ DRIFT = "ReconciliationDrift"
 
 def cloudwatch_client(environ: Mapping[str, str]) -> "CloudWatchClient":
     """A client for the Region of the environment, or of the AWS settings. Raises botocore's errors."""
-    session = boto3.Session(region_name=environ.get("AWS_REGION"))  # which boto3 itself does not read
-    return session.client("cloudwatch")  # pyright: ignore[reportUnknownMemberType] - stubs of all services
+    return session(environ).client("cloudwatch")
 
 
 def publish_drift(client: "CloudWatchClient", server: str, drift: Decimal) -> None:

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Any
 
-import boto3
 from botocore.exceptions import ClientError
 from openai_proxy.events.ulid import new_ulid
 
+from console.aws import session
 from console.errors import ConsoleError
 from console.period import Period, add_period, chosen_period
 from console.progress import Bars
@@ -99,8 +99,7 @@ def _replay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             f"The stack '{options.stack_name}' has no archive of its events. Remedy: deploy it with EventArchiveDays "
             "above 0; from then on events are kept."
         )
-    session: Any = boto3.Session(region_name=environ.get("AWS_REGION"))  # which boto3 itself does not read
-    replay, name = Replay(session.client("events")), _name_of(period)
+    replay, name = Replay(session(environ).client("events")), _name_of(period)
     replay.start(name, archive, rule, period)
     begin, end = _bounds(period)
     print(f"Replay {name}: events published from {begin:{_UTC_TEXT}} to {end:{_UTC_TEXT}}.")

@@ -1,5 +1,7 @@
 """`servers`: is `openai_servers.yaml` fit to deploy?"""
 
+import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,6 +9,21 @@ from openai_proxy.servers import Server, ServersFileError, load_servers, warning
 
 from console.errors import ConsoleError
 from console.text import columns
+
+
+def add_servers(servers: argparse.ArgumentParser) -> None:
+    """Give `servers` its command."""
+    check = servers.add_subparsers(required=True, metavar="COMMAND").add_parser("check", help="check the file")
+    check.add_argument("file", nargs="?", type=Path, default=Path("openai_servers.yaml"))
+    check.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+    servers, warnings = check_servers(options.file)
+    print(servers_table(servers))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
 
 
 def check_servers(path: Path) -> tuple[dict[str, Server], list[str]]:

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from console.aws import session
 from console.errors import ConsoleError
 
 if TYPE_CHECKING:
@@ -30,9 +29,6 @@ OPTIONS: Mapping[Output, str] = {
     "CacheTable": "--cache-table",
     "CacheBucket": "--cache-bucket",
 }
-
-# For what is good to know, but not worth a wait.
-_HASTY = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +54,27 @@ def add_table_options(command: argparse.ArgumentParser, output: Output, *, inher
 
 def chosen_table(output: Output, options: argparse.Namespace, environ: Mapping[str, str]) -> Table:
     """The table that the stack calls `output`, or that is named instead. Raises ConsoleError and botocore's errors."""
-    session = _session(environ)
-    name = options.table or environ.get(VARIABLES[output]) or _stack_output(session, output, options.stack_name)
-    return Table(session.client("dynamodb"), name)  # pyright: ignore[reportUnknownMemberType] - stubs of all services
+    aws = session(environ)
+    name = options.table or environ.get(VARIABLES[output]) or _stack_output(aws, output, options.stack_name)
+    return Table(aws.client("dynamodb"), name)
 
 
 def chosen_bucket(output: Output, options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Any, str]:
     """A client of S3 and the bucket that the stack calls `output`, or that is named instead. Raises as above."""
-    session: Any = _session(environ)  # whose types know S3 only with stubs of it
-    name = options.bucket or environ.get(VARIABLES[output]) or _stack_output(session, output, options.stack_name)
-    return session.client("s3"), name
+    aws = session(environ)
+    name = options.bucket or environ.get(VARIABLES[output]) or _stack_output(aws, output, options.stack_name)
+    return aws.client("s3"), name
 
 
 def stack_output(output: str, options: argparse.Namespace, environ: Mapping[str, str]) -> str | None:
     """What the stack calls `output`, or None if it has none. Raises ConsoleError when there is no stack."""
-    return _output(_session(environ), output, options.stack_name, "Name it with --stack-name.")
+    return _output(session(environ), output, options.stack_name, "Name it with --stack-name.")
 
 
 def authorizer_cache_seconds(table: Table, options: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
     """How long the doors remember a key of `table`; None when the stack cannot be asked, or has another table."""
     try:
-        stack = _stack(_session(environ), options.stack_name, _HASTY)
+        stack = _stack(session(environ), options.stack_name, _hasty())
     except (BotoCoreError, ClientError):
         return None
     if _values(stack, "Outputs", "Output").get("KeysTable") != table.name:
@@ -89,28 +85,28 @@ def authorizer_cache_seconds(table: Table, options: argparse.Namespace, environ:
 
 def waiting_messages(output: str, options: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
     """About how many messages wait in the queue that the stack calls `output`; None when nobody can say."""
-    session: Any = _session(environ)
+    aws, hasty = session(environ), _hasty()
     wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     try:
-        url = _values(_stack(session, options.stack_name, _HASTY), "Outputs", "Output").get(output)
+        url = _values(_stack(aws, options.stack_name, hasty), "Outputs", "Output").get(output)
         if url is None:
             return None
-        found = session.client("sqs", config=_HASTY).get_queue_attributes(QueueUrl=url, AttributeNames=wanted)
+        found = aws.client("sqs", config=hasty).get_queue_attributes(QueueUrl=url, AttributeNames=wanted)
     except (BotoCoreError, ClientError):
         return None
     return sum(int(number) for number in found["Attributes"].values())
 
 
-def _stack_output(session: boto3.Session, output: Output, stack_name: str) -> str:
+def _stack_output(aws: Any, output: Output, stack_name: str) -> str:
     remedy = f"Name it with --stack-name, or what is wanted of it with {OPTIONS[output]} or {VARIABLES[output]}."
-    if value := _output(session, output, stack_name, remedy):
+    if value := _output(aws, output, stack_name, remedy):
         return value
     raise ConsoleError(f"The stack '{stack_name}' has no output '{output}'. {remedy}")
 
 
-def _output(session: boto3.Session, output: str, stack_name: str, remedy: str) -> str | None:
+def _output(aws: Any, output: str, stack_name: str, remedy: str) -> str | None:
     try:
-        stack = _stack(session, stack_name)
+        stack = _stack(aws, stack_name)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") != "ValidationError":
             raise
@@ -118,13 +114,15 @@ def _output(session: boto3.Session, output: str, stack_name: str, remedy: str) -
     return _values(stack, "Outputs", "Output").get(output)
 
 
-def _session(environ: Mapping[str, str]) -> boto3.Session:
-    return boto3.Session(region_name=environ.get("AWS_REGION"))  # which boto3 itself does not read
+def _hasty() -> Any:
+    """The settings of a client for what is good to know, but not worth a wait."""
+    from botocore.config import Config  # noqa: PLC0415 - boto3's modules are loaded with its first client
+
+    return Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
 
 
-def _stack(session: boto3.Session, name: str, config: Config | None = None) -> "StackTypeDef":
-    client = session.client("cloudformation", config=config)  # pyright: ignore[reportUnknownMemberType] - as above
-    [stack] = client.describe_stacks(StackName=name)["Stacks"]
+def _stack(aws: Any, name: str, config: Any = None) -> "StackTypeDef":
+    [stack] = aws.client("cloudformation", config=config).describe_stacks(StackName=name)["Stacks"]
     return stack
 
 

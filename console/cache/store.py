@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from boto3.dynamodb.types import TypeDeserializer
 from openai_proxy.events.captured import lease_keys_of
 
+from console.aws import to_plain
 from console.errors import ConsoleError
 from console.progress import Bars
 from console.stack import Table
@@ -191,8 +191,7 @@ def _parts(all_: Sequence[Part], most: int) -> Iterator[Sequence[Part]]:
 
 
 def _answer(item: Mapping[str, Any]) -> Answer:
-    read = TypeDeserializer().deserialize
-    values: dict[str, Any] = {name: read(value) for name, value in item.items()}
+    values = to_plain(item)
     return Answer(
         cache_key=values["cache_key"],
         event_id=values["event_id"],

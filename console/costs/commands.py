@@ -15,12 +15,12 @@ from console.cloudwatch import cloudwatch_client
 from console.costs import query, reconcile_command, reprice
 from console.costs.bars import bar_chart
 from console.costs.reading import Ledger
-from console.costs.reprice import add_book_options, chosen_book
 from console.costs.summary import NAMES, OF_ENTRIES, OF_ROLLUPS, is_dimension, share_of, summarize, total_of
 from console.costs.text import as_document, entries_table, left_out, summary_csv, summary_table
 from console.errors import ConsoleError
 from console.keys.options import whole
 from console.period import Period, add_period, chosen_period, last_days, read_day
+from console.prices.book import add_book_options, chosen_book
 from console.report.figures import OF_ENTRIES as OF_REPORT
 from console.report.figures import entry_figures, read_throttles
 from console.report.plot import write_png

@@ -8,9 +8,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import boto3
 from openai_proxy.ledger.lake import Lake
 
+from console.aws import session
 from console.errors import ConsoleError
 from console.stack import stack_output
 from console.text import count
@@ -33,8 +33,7 @@ def chosen_lake(options: argparse.Namespace, environ: Mapping[str, str]) -> Lake
             name = stack_output("LakeStream", options, environ)
         except ConsoleError as error:
             raise ConsoleError(f"{error} Or name the lake's stream with --lake-stream, or say --no-lake.") from error
-    session: Any = boto3.Session(region_name=environ.get("AWS_REGION"))  # which boto3 itself does not read
-    return Lake(session.client("firehose"), name) if name else None
+    return Lake(session(environ).client("firehose"), name) if name else None
 
 
 class Corrections:

@@ -17,9 +17,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.exceptions import ClientError
 
+from console.aws import session
 from console.errors import ConsoleError
 from console.period import Period, add_period, chosen_period, today
 from console.text import columns, count, harmless, to_json, usd
@@ -249,11 +249,11 @@ def _bill(result: Result) -> str:
 
 
 def _athena(stack_name: str, environ: Mapping[str, str]) -> Athena:
-    session: Any = boto3.Session(region_name=environ.get("AWS_REGION"))  # which boto3 itself does not read
+    aws = session(environ)
     workgroup, database = environ.get("LAKE_WORKGROUP"), environ.get("LAKE_DATABASE")
     if not workgroup or not database:
         try:
-            [stack] = session.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+            [stack] = aws.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "ValidationError":
                 raise
@@ -262,4 +262,4 @@ def _athena(stack_name: str, environ: Mapping[str, str]) -> Athena:
         if "LakeWorkgroup" not in outputs:
             raise ConsoleError(f"The stack '{stack_name}' has no lake. Remedy: deploy it with LakeEnabled=true.")
         workgroup, database = outputs["LakeWorkgroup"], outputs["LakeDatabase"]
-    return Athena(session.client("athena"), workgroup, database)
+    return Athena(aws.client("athena"), workgroup, database)

@@ -9,8 +9,7 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer
-
+from console.aws import to_plain
 from console.period import Period
 from console.progress import Bars
 from console.stack import Table
@@ -84,7 +83,5 @@ class Ledger:
             ScanIndexForward=not newest_first,
             **request,
         )
-        read = TypeDeserializer().deserialize
         for page in pages:
-            for item in page["Items"]:
-                yield {name: read(value) for name, value in item.items()}
+            yield from map(to_plain, page["Items"])

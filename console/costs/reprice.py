@@ -6,18 +6,17 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from openai_proxy.ledger.entries import RETENTION, Key
-from openai_proxy.pricing.price_book import PriceBook, PriceBookError, load_price_book
+from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
-from openai_proxy.servers import ServersFileError
 
 from console.costs.lake import Corrections, add_lake_options, chosen_lake
 from console.costs.repricing import PASSES, Change, Item, Ledger, change_of
 from console.errors import ConsoleError
 from console.period import add_period, chosen_period, today
+from console.prices.book import add_book_options, chosen_book
 from console.progress import Advance, Bars
 from console.stack import add_table_options, chosen_table
 from console.text import columns, count, harmless, to_json
@@ -103,20 +102,6 @@ def add_parser(commands: Any) -> None:
     add_lake_options(command)
     add_table_options(command, "CostsTable", inherited=True)
     command.set_defaults(run=_run)
-
-
-def add_book_options(command: argparse.ArgumentParser) -> None:
-    """The files that a price book is made of."""
-    command.add_argument("--prices", type=Path, default=Path("prices.yaml"), metavar="FILE", help="your own prices")
-    command.add_argument("--servers-file", type=Path, default=Path("openai_servers.yaml"), metavar="FILE")
-
-
-def chosen_book(options: argparse.Namespace) -> PriceBook:
-    """The price book of the files that are named. Raises ConsoleError."""
-    try:
-        return load_price_book(options.prices, options.servers_file)
-    except (PriceBookError, ServersFileError) as error:
-        raise ConsoleError(str(error)) from error
 
 
 def reprice(

@@ -10,7 +10,6 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import TRANSIENT
 from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, to_item
@@ -20,6 +19,7 @@ from openai_proxy.ledger.table import ATTEMPTS, packs_of, pause_before_retry
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
 
+from console.aws import to_plain
 from console.errors import ConsoleError
 from console.stack import Table
 
@@ -96,7 +96,6 @@ class Ledger:
         return moved
 
     def _query(self, pk: str) -> Iterator[Item]:
-        read = TypeDeserializer().deserialize
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
@@ -104,8 +103,7 @@ class Ledger:
             ConsistentRead=True,
         )
         for page in pages:
-            for item in page["Items"]:
-                yield {name: read(value) for name, value in item.items()}
+            yield from map(to_plain, page["Items"])
 
     def _write(self, changes: Sequence[Change]) -> list[Change]:
         moved: list[Change] = []

@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from boto3.dynamodb.types import TypeSerializer
 from openai_proxy.budget import PERIODS, bucket_day, counter_pk
 
+from console.aws import to_typed
 from console.errors import ConsoleError
 from console.keys.store import KeyStore
 from console.keys.text import whose
@@ -60,7 +60,6 @@ def give_back(table: Table, limits_id: str, now: float) -> Used:
 
 def _emptying(limits_id: str, counter: Mapping[str, Any]) -> dict[str, Any]:
     """The update of a counter, in plain values, unless it has changed since it was read."""
-    write = TypeSerializer().serialize
     before = {name: value for name, value in counter.items() if name in _HOLDING or bucket_day(name)}
     after = {name: counter.get(name.replace("cost", "spent"), 0) for name in before if name.endswith("_cost")}
     after |= {name: dict[str, Any]() for name in ("live", "took") if name in before}
@@ -73,5 +72,5 @@ def _emptying(limits_id: str, counter: Mapping[str, Any]) -> dict[str, Any]:
         "UpdateExpression": setting + (f" REMOVE {', '.join(gone)}" if gone else ""),
         "ConditionExpression": " AND ".join(f"#{name} = :{name}" for name in before),
         "ExpressionAttributeNames": {f"#{name}": name for name in before},
-        "ExpressionAttributeValues": {name: write(value) for name, value in values.items()},
+        "ExpressionAttributeValues": to_typed(values),
     }

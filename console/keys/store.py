@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 from openai_proxy.client_keys import (
     ATTRIBUTES,
@@ -19,6 +18,7 @@ from openai_proxy.client_keys import (
     read_attributes,
 )
 
+from console.aws import to_plain, to_typed
 from console.errors import ConsoleError
 from console.stack import Table
 
@@ -99,7 +99,7 @@ class KeyStore:
     def all(self) -> Iterator[StoredKey]:
         """All keys."""
         for page in self._client.get_paginator("scan").paginate(TableName=self.table.name, ConsistentRead=True):
-            yield from (StoredKey(_plain(item)) for item in page["Items"])
+            yield from (StoredKey(to_plain(item)) for item in page["Items"])
 
     def find(self, key_id: str) -> StoredKey:
         """The one key whose id begins with `key_id`; a whole key is understood too. Raises ConsoleError."""
@@ -116,7 +116,7 @@ class KeyStore:
     def add(self, item: Mapping[str, Any]) -> StoredKey:
         """Store a new key."""
         # Without a condition: two keys never have one hash, and a put that is sent again must not fail.
-        self._client.put_item(TableName=self.table.name, Item=_typed(item))
+        self._client.put_item(TableName=self.table.name, Item=to_typed(item))
         return StoredKey(item)
 
     def replace(self, before: StoredKey, after: Mapping[str, Any]) -> StoredKey:
@@ -134,7 +134,7 @@ class KeyStore:
         try:
             self._client.transact_write_items(
                 TransactItems=[
-                    {"Put": {"TableName": self.table.name, "Item": _typed(new)}},
+                    {"Put": {"TableName": self.table.name, "Item": to_typed(new)}},
                     {"Update": self._update_unless_changed(before, after)},
                 ]
             )
@@ -160,7 +160,7 @@ class KeyStore:
 
     def _update_unless_changed(self, before: StoredKey, after: Mapping[str, Any]) -> Any:
         """The update of what differs, on the condition that nothing at all was changed since `before` was read."""
-        old, new = _typed(before.item), _typed(after)
+        old, new = to_typed(before.item), to_typed(after)
         names = list(enumerate(sorted(ATTRIBUTES.keys() | old.keys() | new.keys())))
         changed = [(n, name) for n, name in names if name in new and new[name] != old.get(name)]
         gone = [f"#name{n}" for n, name in names if name in old and name not in new]
@@ -186,13 +186,3 @@ def _changed_meanwhile(key: StoredKey) -> ConsoleError:
 def _cancellation_reasons(error: ClientError) -> set[str]:
     reasons: list[Any] = error.response.get("CancellationReasons", [])  # pyright: ignore[reportAssignmentType]
     return {reason.get("Code", "") for reason in reasons}
-
-
-def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    read = TypeDeserializer().deserialize
-    return {name: read(value) for name, value in item.items()}
-
-
-def _typed(item: Mapping[str, Any]) -> dict[str, Any]:
-    write = TypeSerializer().serialize
-    return {name: write(value) for name, value in item.items()}

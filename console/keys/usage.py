@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from boto3.dynamodb.types import TypeDeserializer
 from openai_proxy.budget import PERIODS, BudgetWindows, Period, bucket_day, counter_pk, is_expired
 
+from console.aws import session, to_plain
 from console.keys.store import KeyStore, StoredKey
 from console.keys.text import moment
 from console.stack import Table, chosen_table
@@ -115,7 +114,6 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
 
 def read_counters(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Counters in plain values, by the ids under which keys are counted. There is none where nothing was ever used."""
-    read = TypeDeserializer().deserialize
     wanted = list(dict.fromkeys(limits_ids))
     found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(wanted), _MOST_GETS):
@@ -125,7 +123,7 @@ def read_counters(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str
         while request["RequestItems"]:
             response = table.client.batch_get_item(**request)
             for item in response["Responses"].get(table.name, []):
-                values = {name: read(value) for name, value in item.items()}
+                values = to_plain(item)
                 found[values["pk"].removeprefix(counter_pk(""))] = values
             request = {"RequestItems": response["UnprocessedKeys"]}
     return found
@@ -195,13 +193,13 @@ def _keys_with_limits(store: KeyStore, client_id: str | None, now: float) -> Ite
 
 def limits_table(options: argparse.Namespace, environ: Mapping[str, str]) -> Table:
     """The table of counters: as named, else the stack's. Raises botocore's errors."""
-    session = boto3.Session(region_name=environ.get("AWS_REGION"))
+    aws = session(environ)
     name = options.limits_table or environ.get("LIMITS_TABLE")
     if not name:
-        cloudformation = session.client("cloudformation")  # pyright: ignore[reportUnknownMemberType] - all services
+        cloudformation = aws.client("cloudformation")
         found = cloudformation.describe_stack_resource(StackName=options.stack_name, LogicalResourceId="LimitsTable")
         name = found["StackResourceDetail"].get("PhysicalResourceId", "")
-    return Table(session.client("dynamodb"), name)  # pyright: ignore[reportUnknownMemberType] - as above
+    return Table(aws.client("dynamodb"), name)
 
 
 def _is_held(attribute: str, start: str, now: float) -> bool:

@@ -14,8 +14,8 @@ from openai_proxy.pricing.price_book import PriceBook, Quote
 from openai_proxy.pricing.rates import Price, Rates
 from openai_proxy.pricing.rules import Adjustment
 
-from console.costs.reprice import add_book_options, chosen_book
 from console.errors import ConsoleError
+from console.prices.book import add_book_options, chosen_book
 from console.prices.conversion import changes_between, price_list_of, to_text
 from console.prices.source import downloaded, installed, read_file
 from console.text import columns, count, to_json
@@ -26,9 +26,8 @@ _MOST_NAMED = 40
 """How many changed models `refresh` names."""
 
 
-def add_parser(commands: Any) -> None:
-    """Add `prices` to the commands."""
-    prices: argparse.ArgumentParser = commands.add_parser("prices", help="check, show and refresh the price book")
+def add_prices(prices: argparse.ArgumentParser) -> None:
+    """Give `prices` its commands."""
     subcommands = prices.add_subparsers(required=True, metavar="COMMAND")
 
     check = subcommands.add_parser("check", help="check your own prices")

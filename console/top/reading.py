@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events.ulid import new_ulid
 
+from console.aws import to_plain
 from console.cloudwatch import NAMESPACE
 from console.report.figures import SOURCES
 from console.stack import Table
@@ -114,10 +114,8 @@ class RecentInferences:
             ExpressionAttributeNames=names,
             **(more or {}),
         )
-        read = TypeDeserializer().deserialize
         for page in pages:
-            for item in page["Items"]:
-                yield {name: read(value) for name, value in item.items()}
+            yield from map(to_plain, page["Items"])
 
 
 class RecentThrottles:

@@ -1,12 +1,17 @@
 """The commands as a person types them, against an emulated account (moto)."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qs
 
 import boto3
@@ -17,11 +22,12 @@ from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
 
-from console.__main__ import main
+from console.__main__ import COMMANDS, Command, main
 from console.text import columns, to_json, usd
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
-SERVERS = Path(__file__).parents[2] / "openai_servers.yaml"
+ROOT = Path(__file__).parents[2]
+SERVERS = ROOT / "openai_servers.yaml"
 DAY = "2026-11-23"
 ENVIRON = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs"}
 
@@ -39,8 +45,9 @@ class Ran(NamedTuple):
 Run = Callable[..., Ran]
 
 
-@pytest.fixture
-def client() -> Iterator[Any]:
+@contextmanager
+def emulated() -> Generator[Any]:
+    """An account with empty tables."""
     with mock_aws():
         client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
         for table, names in (("keys", ["key_hash"]), ("costs", ["pk", "sk"])):
@@ -57,6 +64,12 @@ def client() -> Iterator[Any]:
 
 
 @pytest.fixture
+def client() -> Iterator[Any]:
+    with emulated() as client:
+        yield client
+
+
+@pytest.fixture
 def run(client: Any, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: str, environ: dict[str, str] = ENVIRON) -> Ran:
         code = main(arguments, environ)
@@ -66,15 +79,17 @@ def run(client: Any, capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-@pytest.fixture
-def books(client: Any) -> None:
-    """The samples, recorded as the application records them."""
-    record_cost = RecordCost(load_price_book(), CostsTable(client, "costs"), Logger(service="test"))
-    record_cost({"Records": [{"messageId": path.stem, "body": path.read_text()} for path in SAMPLES.glob("*.json")]})
-
-
-@pytest.mark.usefixtures("books")
 class TestCosts:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def client(cls) -> Iterator[Any]:
+        """The samples, recorded as the application records them; no test changes them."""
+        with emulated() as client:
+            record_cost = RecordCost(load_price_book(), CostsTable(client, "costs"), Logger(service="test"))
+            events = [{"messageId": path.stem, "body": path.read_text()} for path in SAMPLES.glob("*.json")]
+            record_cost({"Records": events})
+            yield client
+
     def test_a_day_by_client(self, run: Run):
         rows = run("costs", "--day", DAY, "--by", "client", "--json").json
 
@@ -242,7 +257,7 @@ def test_without_a_region_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
         monkeypatch.delenv(name)
 
     assert main(["keys", "list"], {"KEYS_TABLE": "keys"}) == 1
-    assert "Set AWS_REGION" in capsys.readouterr().err
+    assert "set AWS_REGION" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
@@ -287,6 +302,76 @@ def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.Captur
 
     assert exit_.value.code == 2
     assert "usage: openai-proxy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_that_says_what_it_does(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+
+    assert exit_.value.code == 0
+    assert f"usage: openai-proxy {command}" in capsys.readouterr().out
+
+
+def test_the_help_loads_no_command_and_no_sdk():
+    code = "import sys; from console.__main__ import main; sys.argv[1:] = ['--help']; main()"
+    show = f"import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {code}"
+
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert "usage: openai-proxy" in done.stdout
+    loaded = set(done.stderr.split())
+    assert not loaded & {"boto3", "botocore", "matplotlib", "rich", "jinja2", "yaml", "openai_proxy"}
+    assert {name for name in loaded if name.startswith("console")} == {"console", "console.__main__", "console.errors"}
+
+
+class TestEnds:
+    """How a command ends that does not come to its end."""
+
+    @pytest.fixture
+    def end(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
+        def end(error: BaseException) -> int:
+            def run(*_: object) -> int:
+                raise error
+
+            module = SimpleNamespace(add=lambda parser: parser.set_defaults(run=run))  # pyright: ignore[reportUnknownMemberType, reportUnknownLambdaType]
+            monkeypatch.setitem(cast("dict[str, Any]", sys.modules), "ends_with_an_error", module)
+            monkeypatch.setitem(cast("dict[str, Command]", COMMANDS), "end", Command("", "ends_with_an_error", "add"))
+            return main(["end"], {})
+
+        return end
+
+    def test_a_package_that_is_not_installed_is_named_with_the_remedy(
+        self, end: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
+    ):
+        assert end(ModuleNotFoundError(name="matplotlib.figure")) == 1
+        assert "matplotlib is not installed. Remedy: pip install '.[console]'" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("error", [ModuleNotFoundError(name="console.no_such"), ZeroDivisionError()], ids=repr)
+    def test_a_bug_is_not_made_a_message(self, end: Callable[[BaseException], int], error: Exception):
+        with pytest.raises(type(error)):
+            end(error)
+
+    def test_ctrl_c_is_an_end_without_a_traceback(
+        self, end: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
+    ):
+        assert end(KeyboardInterrupt()) == 130
+        assert capsys.readouterr() == ("", "")
+
+    def test_a_reader_that_goes_away_is_no_error(self):
+        read, write = os.pipe()
+        os.close(read)
+
+        with os.fdopen(write, "w") as gone:
+            done = subprocess.run(
+                [sys.executable, "-m", "console", "servers", "check"],
+                stdout=gone,
+                stderr=subprocess.PIPE,
+                check=False,
+                cwd=ROOT,
+            )
+
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_columns_are_aligned():

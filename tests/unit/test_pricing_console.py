@@ -12,7 +12,7 @@ import pytest
 from openai_proxy.pricing.list_prices import PRICE_LIST_FILE, PriceList, load_price_list
 
 from console.errors import ConsoleError
-from console.prices.commands import add_parser
+from console.prices.commands import add_prices
 from console.prices.conversion import price_list_of, to_text
 from console.prices.source import installed, read_file
 
@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[2]
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command and returns what it printed; warnings come after a line of their own."""
     parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
+    add_prices(parser)
 
     def run(*arguments: str) -> str:
-        options = parser.parse_args(["prices", *arguments])
+        options = parser.parse_args(arguments)
         assert options.run(options, {}) == 0
         captured = capsys.readouterr()
         return captured.out + captured.err

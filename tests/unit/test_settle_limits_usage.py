@@ -51,7 +51,8 @@ def show(client: Any, capsys: pytest.CaptureFixture[str]) -> Show:
     """What the command prints at noon."""
 
     def show(*arguments: str) -> str:
-        options = parser().parse_args(("keys", "usage", *arguments))
+        given = ("keys", "usage", *arguments)
+        options = parser(given).parse_args(given)
         assert show_usage(options, ENVIRONMENT, lambda: NOON) == 0
         return capsys.readouterr().out
 
