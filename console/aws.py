@@ -1,10 +1,9 @@
-"""How the console reaches AWS: the session, and DynamoDB's items in plain values.
+"""How the console reaches AWS: the session, and what its errors say to a person.
 
 boto3 takes longer to load than everything else here, so it is loaded at the first call and never for a `--help`.
 """
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -13,25 +12,6 @@ def session(environ: Mapping[str, str]) -> Any:
     import boto3  # noqa: PLC0415
 
     return boto3.Session(region_name=environ.get("AWS_REGION"))  # boto3 itself does not read this variable
-
-
-def to_plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item of DynamoDB in plain values; numbers are Decimal."""
-    read, _ = _codec()
-    return {name: read(value) for name, value in item.items()}
-
-
-def to_typed(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values as an item of DynamoDB."""
-    _, write = _codec()
-    return {name: write(value) for name, value in item.items()}
-
-
-@cache
-def _codec() -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    from boto3.dynamodb.types import TypeDeserializer, TypeSerializer  # noqa: PLC0415
-
-    return TypeDeserializer().deserialize, TypeSerializer().serialize
 
 
 def problem_of(error: Exception) -> str | None:

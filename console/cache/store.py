@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
 
+from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.captured import lease_keys_of
 
-from console.aws import to_plain
 from console.errors import ConsoleError
 from console.progress import Bars
 from console.stack import Table
@@ -87,7 +87,7 @@ class CacheStore:
         """Those that requests of one client have made, whoever may be served them."""
         condition = {
             "KeyConditionExpression": "client_id = :client",
-            "ExpressionAttributeValues": {":client": {"S": client_id}},
+            "ExpressionAttributeValues": to_item({":client": client_id}),
         }
         return list(self._read("query", lambda _: None, **condition))
 
@@ -150,7 +150,7 @@ class CacheStore:
         for some in _parts(list(answers), _MOST_READ):
             waiting: Any = {
                 self._table.name: {
-                    "Keys": [{"cache_key": {"S": key}} for key, _ in some],
+                    "Keys": [to_item({"cache_key": key}) for key, _ in some],
                     "ProjectionExpression": "cache_key, event_id, #namespace",
                     "ExpressionAttributeNames": {"#namespace": "namespace"},
                     "ConsistentRead": True,
@@ -176,7 +176,7 @@ class CacheStore:
 
     def _delete_items(self, keys: Sequence[str]) -> None:
         requests: dict[str, Any] = {
-            self._table.name: [{"DeleteRequest": {"Key": {"cache_key": {"S": key}}}} for key in keys]
+            self._table.name: [{"DeleteRequest": {"Key": to_item({"cache_key": key})}} for key in keys]
         }
         for number in range(_MOST_TRIES):
             requests = self._table.client.batch_write_item(RequestItems=requests).get("UnprocessedItems") or {}
@@ -191,7 +191,7 @@ def _parts(all_: Sequence[Part], most: int) -> Iterator[Sequence[Part]]:
 
 
 def _answer(item: Mapping[str, Any]) -> Answer:
-    values = to_plain(item)
+    values = from_item(item)
     return Answer(
         cache_key=values["cache_key"],
         event_id=values["event_id"],

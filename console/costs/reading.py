@@ -9,7 +9,8 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from console.aws import to_plain
+from openai_proxy.dynamodb import from_item, to_item
+
 from console.period import Period
 from console.progress import Bars
 from console.stack import Table
@@ -79,9 +80,9 @@ class Ledger:
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": pk}},
+            ExpressionAttributeValues=to_item({":pk": pk}),
             ScanIndexForward=not newest_first,
             **request,
         )
         for page in pages:
-            yield from map(to_plain, page["Items"])
+            yield from map(from_item, page["Items"])

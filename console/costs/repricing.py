@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import TRANSIENT
-from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, to_item
+from openai_proxy.backoff import pause_before_retry
+from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.ledger.entries import Key, add_shares, price_share, rollups_of
 from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, price_attributes
-from openai_proxy.ledger.table import ATTEMPTS, packs_of, pause_before_retry
+from openai_proxy.ledger.table import ATTEMPTS, packs_of
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
+from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes
 
-from console.aws import to_plain
 from console.errors import ConsoleError
 from console.stack import Table
 
@@ -99,11 +100,11 @@ class Ledger:
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": pk}},
+            ExpressionAttributeValues=to_item({":pk": pk}),
             ConsistentRead=True,
         )
         for page in pages:
-            yield from map(to_plain, page["Items"])
+            yield from map(from_item, page["Items"])
 
     def _write(self, changes: Sequence[Change]) -> list[Change]:
         moved: list[Change] = []

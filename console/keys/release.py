@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from openai_proxy.budget import PERIODS, bucket_day, counter_pk
+from openai_proxy.dynamodb import to_item
 
-from console.aws import to_typed
 from console.errors import ConsoleError
 from console.keys.store import KeyStore
 from console.keys.text import whose
@@ -68,9 +68,9 @@ def _emptying(limits_id: str, counter: Mapping[str, Any]) -> dict[str, Any]:
     values = {f":{name}": value for name, value in before.items()}
     values |= {f":new_{name}": value for name, value in after.items()}
     return {
-        "Key": {"pk": {"S": counter_pk(limits_id)}},
+        "Key": to_item({"pk": counter_pk(limits_id)}),
         "UpdateExpression": setting + (f" REMOVE {', '.join(gone)}" if gone else ""),
         "ConditionExpression": " AND ".join(f"#{name} = :{name}" for name in before),
         "ExpressionAttributeNames": {f"#{name}": name for name in before},
-        "ExpressionAttributeValues": to_typed(values),
+        "ExpressionAttributeValues": to_item(values),
     }

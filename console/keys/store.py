@@ -17,8 +17,8 @@ from openai_proxy.client_keys import (
     key_id_of,
     read_attributes,
 )
+from openai_proxy.dynamodb import from_item, to_item
 
-from console.aws import to_plain, to_typed
 from console.errors import ConsoleError
 from console.stack import Table
 
@@ -99,7 +99,7 @@ class KeyStore:
     def all(self) -> Iterator[StoredKey]:
         """All keys."""
         for page in self._client.get_paginator("scan").paginate(TableName=self.table.name, ConsistentRead=True):
-            yield from (StoredKey(to_plain(item)) for item in page["Items"])
+            yield from (StoredKey(from_item(item)) for item in page["Items"])
 
     def find(self, key_id: str) -> StoredKey:
         """The one key whose id begins with `key_id`; a whole key is understood too. Raises ConsoleError."""
@@ -116,7 +116,7 @@ class KeyStore:
     def add(self, item: Mapping[str, Any]) -> StoredKey:
         """Store a new key."""
         # Without a condition: two keys never have one hash, and a put that is sent again must not fail.
-        self._client.put_item(TableName=self.table.name, Item=to_typed(item))
+        self._client.put_item(TableName=self.table.name, Item=to_item(item))
         return StoredKey(item)
 
     def replace(self, before: StoredKey, after: Mapping[str, Any]) -> StoredKey:
@@ -134,7 +134,7 @@ class KeyStore:
         try:
             self._client.transact_write_items(
                 TransactItems=[
-                    {"Put": {"TableName": self.table.name, "Item": to_typed(new)}},
+                    {"Put": {"TableName": self.table.name, "Item": to_item(new)}},
                     {"Update": self._update_unless_changed(before, after)},
                 ]
             )
@@ -149,10 +149,10 @@ class KeyStore:
         try:
             self._client.update_item(
                 TableName=self.table.name,
-                Key={"key_hash": {"S": key.key_hash}},
+                Key=to_item({"key_hash": key.key_hash}),
                 UpdateExpression="SET enabled = :no",
                 ConditionExpression="attribute_exists(key_hash)",
-                ExpressionAttributeValues={":no": {"BOOL": False}},
+                ExpressionAttributeValues=to_item({":no": False}),
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return False  # it had expired, and has been deleted
@@ -160,7 +160,7 @@ class KeyStore:
 
     def _update_unless_changed(self, before: StoredKey, after: Mapping[str, Any]) -> Any:
         """The update of what differs, on the condition that nothing at all was changed since `before` was read."""
-        old, new = to_typed(before.item), to_typed(after)
+        old, new = to_item(before.item), to_item(after)
         names = list(enumerate(sorted(ATTRIBUTES.keys() | old.keys() | new.keys())))
         changed = [(n, name) for n, name in names if name in new and new[name] != old.get(name)]
         gone = [f"#name{n}" for n, name in names if name in old and name not in new]

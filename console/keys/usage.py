@@ -12,8 +12,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.budget import PERIODS, BudgetWindows, Period, bucket_day, counter_pk, is_expired
+from openai_proxy.dynamodb import from_item, to_item
 
-from console.aws import session, to_plain
+from console.aws import session
 from console.keys.store import KeyStore, StoredKey
 from console.keys.text import moment
 from console.stack import Table, chosen_table
@@ -118,12 +119,12 @@ def read_counters(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str
     found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(wanted), _MOST_GETS):
         part = wanted[start : start + _MOST_GETS]
-        keys = [{"pk": {"S": counter_pk(limits_id)}} for limits_id in part]
+        keys = [to_item({"pk": counter_pk(limits_id)}) for limits_id in part]
         request: BatchGetItemInputTypeDef = {"RequestItems": {table.name: {"Keys": keys, "ConsistentRead": True}}}
         while request["RequestItems"]:
             response = table.client.batch_get_item(**request)
             for item in response["Responses"].get(table.name, []):
-                values = to_plain(item)
+                values = from_item(item)
                 found[values["pk"].removeprefix(counter_pk(""))] = values
             request = {"RequestItems": response["UnprocessedKeys"]}
     return found

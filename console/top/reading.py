@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.ulid import new_ulid
 
-from console.aws import to_plain
 from console.cloudwatch import NAMESPACE
 from console.report.figures import SOURCES
 from console.stack import Table
@@ -80,7 +80,7 @@ class RecentInferences:
         counts: Counter[Key] = Counter()
         servers: set[str] = set()
         for day in days:
-            for item in self._query({":pk": {"S": f"day#{day}"}}, "pk = :pk", ["client_id", "server", "requests"]):
+            for item in self._query({":pk": f"day#{day}"}, "pk = :pk", ["client_id", "server", "requests"]):
                 counts[item["client_id"], str(day)] += int(item["requests"])
                 servers.add(item["server"])
         self.servers = frozenset(servers)
@@ -89,7 +89,7 @@ class RecentInferences:
     def _newest(self, oldest: str, key: Key, new: int) -> tuple[dict[str, Inference], bool]:
         """The newest `new` entries of a client and day that are not known, and whether these are all there are."""
         client_id, day = key
-        values = {":pk": {"S": f"client#{client_id}#{day}"}, ":oldest": {"S": oldest}}
+        values = {":pk": f"client#{client_id}#{day}", ":oldest": oldest}
         # Consistent: what a rollup counts is there, and would not be looked for again.
         more = {"ScanIndexForward": False, "ConsistentRead": True, "Limit": min(self._most, max(_PAGE, 2 * new))}
         found: dict[str, Inference] = {}
@@ -109,13 +109,13 @@ class RecentInferences:
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression=condition,
-            ExpressionAttributeValues=values,
+            ExpressionAttributeValues=to_item(values),
             ProjectionExpression=", ".join(names),
             ExpressionAttributeNames=names,
             **(more or {}),
         )
         for page in pages:
-            yield from map(to_plain, page["Items"])
+            yield from map(from_item, page["Items"])
 
 
 class RecentThrottles:

@@ -7,8 +7,8 @@ answer without an item, and a good key would look revoked.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer
 from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
+from openai_proxy.dynamodb import from_item, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -24,14 +24,13 @@ class KeysTable:
     def find(self, key_hash: str) -> Mapping[str, Any] | None:
         """The item with this hash as plain values, or None. Raises NoAnswerError and botocore's errors."""
         response = self._client.get_item(
-            TableName=self._name, Key={"key_hash": {"S": key_hash}}, ConsistentRead=True, **PROOF
+            TableName=self._name, Key=to_item({"key_hash": key_hash}), ConsistentRead=True, **PROOF
         )
         if not is_proven(response):
             raise NoAnswerError("dynamodb:GetItem")
         if "Item" not in response:
             return None
-        read = TypeDeserializer().deserialize
-        item = {name: read(value) for name, value in response["Item"].items()}
+        item = from_item(response["Item"])
         if item.get("key_hash") != key_hash:
             raise NoAnswerError("dynamodb:GetItem: an item that was not asked for")
         return item

@@ -4,10 +4,11 @@ CloudWatch cannot take a value back or tell one it has seen. An item `record_met
 live, is the memory that it lacks.
 """
 
-import random
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from openai_proxy.backoff import pause_before_retry
+from openai_proxy.dynamodb import from_attribute, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -27,11 +28,6 @@ _PREFIX = "record_metrics#"
 
 class MarkersUnavailableError(Exception):
     """The table did not answer for every event, although asked again. Nothing was counted: the batch must come back."""
-
-
-def pause_before_retry(attempt: int) -> None:
-    """Sleep up to 0.1, 0.2, 0.4 … 1 s."""
-    time.sleep(random.uniform(0, min(1.0, 0.1 * 2**attempt)))  # noqa: S311 - spreads retries, guards nothing
 
 
 class Markers:
@@ -54,7 +50,7 @@ class Markers:
                 if not {"Responses", "UnprocessedKeys"} <= response.keys():  # nothing of it: all would count twice
                     continue
                 items = response.get("Responses", {}).get(self._table, [])
-                found |= {str(item["id"].get("S")).removeprefix(_PREFIX) for item in items}
+                found |= {str(from_attribute(item["id"])).removeprefix(_PREFIX) for item in items}
                 wanted = response.get("UnprocessedKeys", {}).get(self._table)
                 if not wanted:
                     break
@@ -84,11 +80,11 @@ class Markers:
 
 
 def _key(event_id: str) -> "dict[str, AttributeValueTypeDef]":
-    return {"id": {"S": f"{_PREFIX}{event_id}"}}
+    return to_item({"id": f"{_PREFIX}{event_id}"})
 
 
 def _put(event_id: str, expires_at: int) -> "WriteRequestTypeDef":
-    return {"PutRequest": {"Item": {**_key(event_id), "expires_at": {"N": str(expires_at)}}}}
+    return {"PutRequest": {"Item": {**_key(event_id), **to_item({"expires_at": expires_at})}}}
 
 
 def _parts(ids: Sequence[str], size: int) -> list[Sequence[str]]:

@@ -5,16 +5,16 @@ is not as thought is given back as it is, and what it still has of the reservati
 its window is over. One transaction for many inferences also keeps requests waiting less, which take from the same item.
 """
 
-import random
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
+from openai_proxy.backoff import pause_before_retry
 from openai_proxy.budget import counter_pk
-from openai_proxy.dynamodb import to_item
+from openai_proxy.dynamodb import from_item, to_item
 
 from settle_limits.settlement import LeftLease, PriceHint, Settlement
 from settle_limits.thresholds import Crossing
@@ -28,14 +28,9 @@ ATTEMPTS = 8
 MARKER_LIFETIME = 32 * 86400
 """Seconds. Longer than a month: what comes again after that finds nothing any more that it belongs to."""
 HINT_LIFETIME = 30 * 86400
-
+_PAUSE = partial(pause_before_retry, first=0.05)
 
 _NOT_TOLD = "#period = :start AND (attribute_not_exists(#of) OR #of <> :budget OR #told < :told)"
-
-
-def pause_before_retry(attempt: int) -> None:
-    """Sleep up to 0.1, 0.2, 0.4 … 1 s: those who want one counter must not meet again."""
-    time.sleep(random.uniform(0, min(1.0, 0.05 * 2**attempt)))  # noqa: S311 - spreads retries, guards nothing
 
 
 class LimitsTable:
@@ -45,7 +40,7 @@ class LimitsTable:
         self,
         client: "DynamoDBClient",
         name: str,
-        pause: Callable[[int], None] = pause_before_retry,
+        pause: Callable[[int], None] = _PAUSE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
@@ -64,8 +59,7 @@ class LimitsTable:
         """A counter in plain values; empty when there is none."""
         key = to_item({"pk": counter_pk(limits_id)})
         response = _proven(self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True, **PROOF))
-        read = TypeDeserializer().deserialize
-        return {name: read(value) for name, value in response.get("Item", {}).items()}
+        return from_item(response.get("Item", {}))
 
     def mark_told(self, crossing: Crossing) -> None:
         """Remember that a threshold has been told, unless a higher one has been, or the period is over."""

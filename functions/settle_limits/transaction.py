@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from openai_proxy.aws_answers import TRANSIENT, is_transient
 from openai_proxy.budget import PERIODS, BudgetWindows, Period, counter_pk
-from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, status_of, to_item
+from openai_proxy.dynamodb import Item, to_item
 from openai_proxy.pricing.rates import EXACT
+from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes, status_of
 
 from settle_limits.settlement import Settlement
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 MOST_MARKERS = 99
 """DynamoDB's limit for one transaction, less one for the counter."""
-
-Item = Mapping[str, Mapping[str, Any]]
-"""An item in DynamoDB's JSON."""
 
 
 @dataclass(frozen=True, slots=True)

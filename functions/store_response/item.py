@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from openai_proxy.dynamodb import to_item
+
 from store_response.cached_response import CURRENCY, CachedResponse
 
 LARGEST_ITEM = 400 * 1024
@@ -18,37 +20,37 @@ _CONTAINER_OVERHEAD = 3
 
 def item_of(response: CachedResponse) -> dict[str, Any]:
     """The item. The proxy reads it back; `openai-proxy cache` finds it by `client_id` and `created_at`."""
-    item: dict[str, Any] = {
-        "cache_key": {"S": response.cache_key},
-        "digest": {"S": response.digest},
-        "event_id": {"S": response.event_id},
-        "client_id": {"S": response.client_id},
-        "scope": {"S": response.scope},
-        "server": {"S": response.server},
-        "path": {"S": response.path},
-        "stream": {"BOOL": response.stream},
-        "status_code": {"N": str(response.status_code)},
-        "content_type": {"S": response.content_type},
-        "encoding": {"S": response.encoding},
-        "body_size": {"N": str(response.body_size)},
-        "body_sha256": {"S": response.body_sha256},
-        "usage": _attribute(response.usage.to_event()),
-        "created_at": {"N": str(response.created_at)},
-        "expires_at": {"N": str(response.expires_at)},
+    values: dict[str, Any] = {
+        "cache_key": response.cache_key,
+        "digest": response.digest,
+        "event_id": response.event_id,
+        "client_id": response.client_id,
+        "scope": response.scope,
+        "server": response.server,
+        "path": response.path,
+        "stream": response.stream,
+        "status_code": response.status_code,
+        "content_type": response.content_type,
+        "encoding": response.encoding,
+        "body_size": response.body_size,
+        "body_sha256": response.body_sha256,
+        "usage": response.usage.to_event(),
+        "created_at": response.created_at,
+        "expires_at": response.expires_at,
     }
     if response.body is not None:
-        item |= {"body": {"B": response.body}, "stored_size": {"N": str(len(response.body))}}
+        values |= {"body": response.body, "stored_size": len(response.body)}
     if response.object is not None:
-        item["object"] = {"S": response.object}
+        values["object"] = response.object
     if response.namespace:
-        item["namespace"] = {"S": response.namespace}
+        values["namespace"] = response.namespace
     if response.model:
-        item["model"] = {"S": response.model}
+        values["model"] = response.model
     if response.timing:
-        item["timing"] = {"S": json.dumps(response.timing, separators=(",", ":"))}  # a list would take three times that
+        values["timing"] = json.dumps(response.timing, separators=(",", ":"))  # a list would take three times that
     if response.cost is not None:
-        item |= {"cost": {"S": f"{response.cost.normalize():f}"}, "currency": {"S": CURRENCY}}
-    return item
+        values |= {"cost": f"{response.cost.normalize():f}", "currency": CURRENCY}
+    return to_item(values)
 
 
 def item_size(item: Mapping[str, Any]) -> int:
@@ -67,15 +69,3 @@ def _value_size(value: Mapping[str, Any]) -> int:
             return 1
         case _:
             return len(content.encode() if isinstance(content, str) else content)
-
-
-def _attribute(value: Any) -> dict[str, Any]:
-    match value:
-        case None:
-            return {"NULL": True}
-        case int() | float():
-            return {"N": str(value)}
-        case str():
-            return {"S": value}
-        case _:
-            return {"M": {name: _attribute(each) for name, each in value.items()}}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
+from openai_proxy.dynamodb import to_item
 from openai_proxy.events.ulid import first_ulid_of
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class CacheTable:
                 ConditionExpression=_MAY_BE_REPLACED,
                 ExpressionAttributeValues={
                     ":event_id": item["event_id"],
-                    ":latest": {"S": first_ulid_of(self._clock() + _CLOCKS_APART)},
-                    ":text": {"S": "S"},
+                    **to_item({":latest": first_ulid_of(self._clock() + _CLOCKS_APART), ":text": "S"}),
                 },
                 **PROOF,
             )

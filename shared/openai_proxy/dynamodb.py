@@ -1,49 +1,81 @@
-"""How items are written for DynamoDB, and what it says when it refuses them. Pure.
+"""Values as DynamoDB has them, `{"S": "text"}`, `{"N": "1.5"}`, and as Python has them. Pure.
 
-One rule: what only means "not now" is told apart from what will never work.
+    text S   bool BOOL   int, float, Decimal N   None NULL   bytes B   list, tuple L   mapping M   set SS, NS, BS
+
+Its one rule: numbers stay exact. They are read as Decimal, to the last digit, and a Decimal is written in plain digits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, cast
 
-CONDITION = "ConditionalCheckFailed"
-"""The code of an item that is not as its condition says."""
-
-DONE = "None"
-"""The code of an item with which nothing was wrong."""
+Item = Mapping[str, Mapping[str, Any]]
+"""An item in DynamoDB's JSON."""
 
 
-def to_item(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes in DynamoDB's form: text, bool, int, Decimal, and lists and maps of them."""
-    return {name: _serialized(value) for name, value in attributes.items()}
+def to_item(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes in DynamoDB's JSON."""
+    return {name: to_attribute(value) for name, value in values.items()}
 
 
-def _serialized(value: Any) -> dict[str, Any]:
-    match value:
-        case str():
-            return {"S": value}
-        case bool():
-            return {"BOOL": value}
-        case int() | Decimal():
-            return {"N": str(value)}
-        case list():
-            return {"L": [_serialized(item) for item in cast("list[Any]", value)]}
-        case _:
-            return {"M": to_item(value)}
+def to_attribute(value: Any) -> dict[str, Any]:
+    """One value in DynamoDB's JSON. Raises TypeError for what it has no form for, and for an empty set."""
+    if isinstance(value, str):
+        return {"S": value}
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, int | float | Decimal):
+        return {"N": _digits(value)}
+    if isinstance(value, Mapping):
+        return {"M": to_item(cast("Mapping[str, Any]", value))}
+    if value is None:
+        return {"NULL": True}
+    if isinstance(value, list | tuple):
+        return {"L": [to_attribute(each) for each in cast("list[Any]", value)]}
+    return _of_bytes_or_sets(value)
 
 
-def reason_codes(response: Mapping[str, Any]) -> list[str]:
-    """Why a transaction was cancelled: a code for each of its items, in their order. [] when that was not said."""
-    reasons: list[Mapping[str, str]] = response.get("CancellationReasons") or []
-    return [reason.get("Code", DONE) for reason in reasons]
+def from_item(item: Mapping[str, Any], number: Callable[[str], Any] = Decimal) -> dict[str, Any]:
+    """The inverse of `to_item`. `number` makes numbers of their digits."""
+    return {name: from_attribute(attribute, number) for name, attribute in item.items()}
 
 
-def code_of(response: Mapping[str, Any]) -> str:
-    """The code of the whole error, as in `ClientError.response`."""
-    return response.get("Error", {}).get("Code", "")
+def from_attribute(attribute: Mapping[str, Any], number: Callable[[str], Any] = Decimal) -> Any:
+    """The inverse of `to_attribute`: lists are lists, B is as it came: bytes of an SDK, base64 of the wire.
+
+    Raises ValueError, TypeError, AttributeError or ArithmeticError for what is no attribute.
+    """
+    [(kind, value)] = attribute.items()
+    if kind in ("S", "BOOL", "B"):
+        return value
+    if kind == "N":
+        return number(value)
+    if kind == "M":
+        return from_item(value, number)
+    if kind == "L":
+        return [from_attribute(each, number) for each in value]
+    if kind == "NULL":
+        return None
+    if kind in ("SS", "BS"):
+        return set(value)
+    if kind == "NS":
+        return {number(each) for each in value}
+    raise TypeError(f"{kind!r} is no type of DynamoDB")
 
 
-def status_of(response: Mapping[str, Any]) -> int:
-    """The HTTP status of an answer, as in `ClientError.response`; 0 when it is not known."""
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+def _digits(number: float | Decimal) -> str:
+    return f"{number:f}" if isinstance(number, Decimal) else repr(number)
+
+
+def _of_bytes_or_sets(value: Any) -> dict[str, Any]:
+    if isinstance(value, bytes | bytearray):
+        return {"B": bytes(value)}
+    if isinstance(value, set | frozenset):
+        each: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+        if each and all(isinstance(one, str) for one in each):
+            return {"SS": sorted(each)}
+        if each and all(isinstance(one, bytes) for one in each):
+            return {"BS": sorted(each)}
+        if each and all(isinstance(one, int | float | Decimal) and not isinstance(one, bool) for one in each):
+            return {"NS": [_digits(one) for one in each]}
+    raise TypeError("a value that has no form in DynamoDB")

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from openai_proxy.dynamodb import to_attribute
+
 Values = Mapping[str, Any]
 """Whole numbers, decimals, texts and maps."""
 
@@ -53,7 +55,7 @@ class Update:
 
     def _know(self, expression: str, values: Values, names: Mapping[str, str]) -> None:
         self._names |= {f"#{name}": names.get(name, name) for name in _NAME.findall(expression)}
-        self._values |= {f":{name}": _attribute(value) for name, value in values.items()}
+        self._values |= {f":{name}": to_attribute(value) for name, value in values.items()}
 
     def request(self) -> dict[str, Any]:
         """The parts as the arguments of UpdateItem."""
@@ -64,12 +66,3 @@ class Update:
         if self._conditions:
             found["ConditionExpression"] = " AND ".join(self._conditions)
         return found
-
-
-def _attribute(value: Any) -> dict[str, Any]:
-    if isinstance(value, str):
-        return {"S": value}
-    if isinstance(value, dict):
-        parts: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
-        return {"M": {name: _attribute(part) for name, part in parts.items()}}
-    return {"N": f"{value:f}" if isinstance(value, Decimal) else str(value)}

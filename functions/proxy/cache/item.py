@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
+from openai_proxy.dynamodb import from_attribute
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.usage import Usage
 
@@ -118,7 +119,7 @@ def _header(item: Mapping[str, Any], now: float) -> ItemHeader:
         object=_fit(_OBJECT, item["object"]) if "object" in item else "",
         size=size,
         sha256=_fit(_SHA256, item["body_sha256"]),
-        usage=Usage.from_event(_plain(item["usage"])),
+        usage=Usage.from_event(from_attribute(item["usage"], _number)),
         age=max(0, int(now) - created_at),
         saved=_saved(item),
         timing=_timing(item["timing"], size) if "timing" in item else (),
@@ -208,13 +209,6 @@ def _fit(form: re.Pattern[str], attribute: Any) -> str:
     return value
 
 
-def _plain(attribute: Any) -> Any:
-    """A value of DynamoDB's JSON as a plain one: an object, a number, a text, or None."""
-    [(kind, value)] = attribute.items()
-    if kind == "M":
-        return {name: _plain(each) for name, each in value.items()}
-    if kind == "N":
-        return int(value) if _WHOLE.fullmatch(value) else float(value)
-    if kind == "NULL":
-        return None
-    return _text(attribute)
+def _number(digits: str) -> float:
+    """A number of `usage`, whose counts are whole numbers."""
+    return int(digits) if _WHOLE.fullmatch(digits) else float(digits)

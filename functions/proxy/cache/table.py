@@ -8,11 +8,11 @@ Its one rule: short waits. Whoever asks has a request to serve, with the cache o
 
 from typing import Any, NamedTuple
 
+from openai_proxy.dynamodb import Item, to_item
 from openai_proxy.events.captured import lease_key
 
 from proxy.aws.client import Aws
 from proxy.json_shapes import object_of
-from proxy.limits.item import Item
 
 _LONGEST_LEASE = 1000
 """Seconds: longer than any function runs. A lease that lasts longer is damaged, and nobody's."""
@@ -51,14 +51,14 @@ class CacheTable:
 
     def get(self, key: str, *, is_consistent: bool = False) -> Item:
         """The item of an answer; empty when there is none. A consistent read costs twice as much."""
-        arguments = {"TableName": self._table, "Key": {"cache_key": {"S": key}}, "ConsistentRead": is_consistent}
+        arguments = {"TableName": self._table, "Key": to_item({"cache_key": key}), "ConsistentRead": is_consistent}
         return self._aws.get_item(arguments, self._timeout)
 
     def event_id_of(self, key: str) -> str:
         """Which answer is there: the id of its event, without all else of it; "" when there is none."""
         arguments = {
             "TableName": self._table,
-            "Key": {"cache_key": {"S": key}},
+            "Key": to_item({"cache_key": key}),
             "ProjectionExpression": "event_id",
         }
         return _text(self._aws.get_item(arguments, self._timeout), "event_id")
@@ -70,12 +70,14 @@ class CacheTable:
             "Item": _lease_item(name, lease),
             "ConditionExpression": _FREE,
             "ExpressionAttributeNames": {"#owner": "owner"},
-            "ExpressionAttributeValues": {
-                ":now": _milliseconds(now),
-                ":latest": _milliseconds(now + _LONGEST_LEASE),
-                ":number": {"S": "N"},
-                ":owner": {"S": lease.owner},
-            },
+            "ExpressionAttributeValues": to_item(
+                {
+                    ":now": _milliseconds(now),
+                    ":latest": _milliseconds(now + _LONGEST_LEASE),
+                    ":number": "N",
+                    ":owner": lease.owner,
+                }
+            ),
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         is_taken, item = self._aws.put_item(arguments, self._timeout)
@@ -97,20 +99,22 @@ class CacheTable:
 
 
 def _lease_key(name: str) -> dict[str, Any]:
-    return {"cache_key": {"S": lease_key(name)}}
+    return to_item({"cache_key": lease_key(name)})
 
 
 def _lease_item(name: str, lease: Lease) -> dict[str, Any]:
     """Time to live deletes it, some time after it has ended."""
-    item = {
-        **_lease_key(name),
-        "owner": {"S": lease.owner},
+    values: dict[str, Any] = {
+        "cache_key": lease_key(name),
+        "owner": lease.owner,
         "lease_until": _milliseconds(lease.until),
-        "expires_at": {"N": str(int(lease.until) + 1)},
+        "expires_at": int(lease.until) + 1,
     }
     if lease.since:
-        item |= {"since": _milliseconds(lease.since), "usual": _milliseconds(lease.usual)}
-    return item | {"stored_soon": {"S": lease.event_id}} if lease.event_id else item
+        values |= {"since": _milliseconds(lease.since), "usual": _milliseconds(lease.usual)}
+    if lease.event_id:
+        values["stored_soon"] = lease.event_id
+    return to_item(values)
 
 
 def _lease_in(item: Item, now: float) -> Lease | None:
@@ -128,12 +132,12 @@ def _of_owner(owner: str) -> dict[str, Any]:
     return {
         "ConditionExpression": "#owner = :owner",
         "ExpressionAttributeNames": {"#owner": "owner"},
-        "ExpressionAttributeValues": {":owner": {"S": owner}},
+        "ExpressionAttributeValues": to_item({":owner": owner}),
     }
 
 
-def _milliseconds(moment: float) -> dict[str, str]:
-    return {"N": str(int(moment * 1000))}
+def _milliseconds(moment: float) -> int:
+    return int(moment * 1000)
 
 
 def _text(item: Item, name: str) -> str:

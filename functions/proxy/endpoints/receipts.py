@@ -8,11 +8,11 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.ulid import ulid_day
 
 from proxy.aws.client import Aws, AwsError
 from proxy.errors import ClientError, UnavailableError
-from proxy.json_shapes import object_of
 from proxy.request.key_context import ClientKey
 from proxy.request.parse import Target
 
@@ -39,13 +39,13 @@ class Receipts:
             day = ulid_day(inference_id)
         except ValueError as error:
             raise _not_found(inference_id) from error
-        entry_key = {"pk": {"S": f"client#{key.client_id}#{day}"}, "sk": {"S": inference_id}}
+        entry_key = to_item({"pk": f"client#{key.client_id}#{day}", "sk": inference_id})
         try:
             item = self._aws.get_item({"TableName": self._table, "Key": entry_key}, _TIMEOUT)
         except AwsError as error:
             message = "The ledger cannot be read at the moment."
             raise UnavailableError(503, "receipts_unavailable", message, headers={"retry-after": "5"}) from error
-        entry = {name: _plain(value) for name, value in item.items()}
+        entry = from_item(item)
         if not entry or (entry.get("key_id") and entry["key_id"] != key.key_id):
             raise _not_found(inference_id)
         return json.dumps(_receipt(inference_id, entry)).encode()
@@ -73,11 +73,6 @@ def _receipt(inference_id: str, entry: dict[str, Any]) -> dict[str, Any]:
 
 def _number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
-
-
-def _plain(attribute: Any) -> Any:
-    [(kind, value)] = object_of(attribute).items()
-    return Decimal(value) if kind == "N" else value
 
 
 def _not_found(inference_id: str) -> ClientError:

@@ -14,10 +14,12 @@ step, by one conditional update, under a lease of its own. So a take may be sent
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
+
+from openai_proxy.dynamodb import Item, to_item
 
 from proxy.aws.dynamodb_update import Update
 from proxy.json_shapes import object_of
@@ -37,9 +39,6 @@ _MOST_SWEPT = 40
 """Leases in one update: an expression has room for 4 KB."""
 _LEASE_LENGTH = 10
 """50 random bits are enough to tell running requests apart, and 1 KB has room for some 25 of them: a write unit."""
-
-Item = Mapping[str, Mapping[str, Any]]
-"""An item in DynamoDB's JSON."""
 
 
 class Windows(NamedTuple):
@@ -99,7 +98,7 @@ class Leased(NamedTuple):
 
 def key_of(limits: Limits) -> dict[str, Any]:
     """The item's key."""
-    return {"pk": {"S": f"limits#{limits.id}"}}
+    return to_item({"pk": f"limits#{limits.id}"})
 
 
 def lease_of(inference_id: str) -> str:

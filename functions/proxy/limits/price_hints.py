@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from openai_proxy.dynamodb import to_item
+
 from proxy.aws.client import Aws, AwsError
 from proxy.limits.reservation import CAREFUL, Prices
 from proxy.log import log
@@ -49,7 +51,7 @@ class PriceHints:
     def _read(self, key: str, otherwise: Prices) -> tuple[float, Prices]:
         """The hint, and for how many seconds it is good."""
         try:
-            item = self._aws.get_item({"TableName": self._table, "Key": {"pk": {"S": key}}}, self._timeout)
+            item = self._aws.get_item({"TableName": self._table, "Key": to_item({"pk": key})}, self._timeout)
             return (_KEPT, _prices(item)) if item else (_LOOKED_AGAIN, CAREFUL)
         except (AwsError, KeyError, TypeError, ValueError, ArithmeticError) as error:
             log("WARN", "A price hint cannot be read", reason=str(error))

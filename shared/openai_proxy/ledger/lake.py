@@ -7,14 +7,13 @@ another (https://docs.aws.amazon.com/firehose/latest/dev/record-format-conversio
 """
 
 import json
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
+from openai_proxy.backoff import pause_before_retry
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.ledger.entries import Key, LedgerEntry
 
@@ -89,11 +88,6 @@ def packed(lines: Iterable[tuple[Key, bytes]], most_bytes: int = MOST_BYTES) -> 
         size += len(line)
     if parts:
         yield Pack(tuple(keys), b"".join(parts))
-
-
-def pause_before_retry(attempt: int) -> None:
-    """Sleep up to 0.2, 0.4, 0.8 … s: what Firehose refuses it refuses for being too busy."""
-    time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311 - spreads retries, guards nothing
 
 
 class Lake:

@@ -5,8 +5,6 @@ already the transaction is cancelled and says which: those are duplicates, are d
 an event counts once, however often and in whatever order it comes.
 """
 
-import random
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -15,8 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 from botocore.exceptions import ClientError
 
 from openai_proxy.aws_answers import PROOF, TRANSIENT, is_proven, is_transient
-from openai_proxy.dynamodb import CONDITION, DONE, code_of, reason_codes, status_of, to_item
+from openai_proxy.backoff import pause_before_retry
+from openai_proxy.dynamodb import to_item
 from openai_proxy.ledger.entries import Key, LedgerEntry, Rollup, add_shares
+from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes, status_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -33,11 +33,6 @@ Write = TypeVar("Write")
 
 Refused = dict[Key, str]
 """Entries that were not written now, and why: DUPLICATE when they are in the table already."""
-
-
-def pause_before_retry(attempt: int) -> None:
-    """Sleep up to 0.1, 0.2, 0.4 … 1 s: concurrent writers of one rollup must not meet again."""
-    time.sleep(random.uniform(0, min(1.0, 0.1 * 2**attempt)))  # noqa: S311 - spreads retries, guards nothing
 
 
 class CostsTable:

@@ -1,0 +1,29 @@
+"""Why DynamoDB refused a write, as the response of botocore's ClientError says it. Pure.
+
+Its one rule: what only means "not now" is told apart from what will never work.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+CONDITION = "ConditionalCheckFailed"
+"""The code of an item that is not as its condition says."""
+
+DONE = "None"
+"""The code of an item with which nothing was wrong."""
+
+
+def reason_codes(response: Mapping[str, Any]) -> list[str]:
+    """Why a transaction was cancelled: a code for each of its items, in their order. [] when that was not said."""
+    reasons: list[Mapping[str, str]] = response.get("CancellationReasons") or []
+    return [reason.get("Code", DONE) for reason in reasons]
+
+
+def code_of(response: Mapping[str, Any]) -> str:
+    """The code of the whole error."""
+    return response.get("Error", {}).get("Code", "")
+
+
+def status_of(response: Mapping[str, Any]) -> int:
+    """The HTTP status of an answer; 0 when it is not known."""
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
