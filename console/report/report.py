@@ -23,7 +23,7 @@ from console.report.charts import (
     ranges,
 )
 from console.report.figures import PERCENTILES, EntryFigures, Latencies, Throttles, percentile
-from console.report.page import Section, Table, Tile, page
+from console.report.page import Page, Section, Table, Tile
 from console.report.plot import Series
 from console.text import count
 
@@ -71,7 +71,7 @@ def report_page(report: Report) -> str:
         _savings(report, total),
         _throttles(report),
     ]
-    return page(
+    page = Page(
         title=f"Inference costs {report.period.text}",
         subtitle="What the requests to language models cost, in US dollars.",
         tiles=list(_tiles(report, total)),
@@ -79,6 +79,7 @@ def report_page(report: Report) -> str:
         sections=sections,
         footer=f"Made {report.made_at:%Y-%m-%d %H:%M} UTC from the ledger “{report.ledger}”.",
     )
+    return page.to_html()
 
 
 def _tiles(report: Report, total: Item) -> Iterator[Tile]:

@@ -17,7 +17,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 
 SHIPPED = {"console": "console", "openai_proxy": "shared/openai_proxy", "analytics": "analytics"}
 """Packages of the wheel, and their folders here."""
-DISTRIBUTIONS = {"botocore": "boto3", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"botocore": "boto3", "markupsafe": "jinja2", "yaml": "pyyaml"}
 """What brings an import, where that has another name."""
 
 

@@ -18,8 +18,10 @@ from console.costs.summary import SUMS
 from console.costs.text import entries_table
 from console.errors import ConsoleError
 from console.period import Period
+from console.report import page
 from console.report.figures import EntryFigures, Throttles, entry_figures, percentile, read_throttles
-from console.report.plot import SERIES, Series, bars_chart, columns_chart, ranges_chart, svg, write_png
+from console.report.page import Chart, Section, Table, Tile
+from console.report.plot import GRID, SERIES, TEXT, Series, bars_chart, columns_chart, ranges_chart, svg, write_png
 from console.report.report import Report, in_steps, money, report_page
 
 Item = dict[str, Any]
@@ -102,6 +104,33 @@ def test_a_page_has_no_scripts_and_loads_nothing(page_text: str):
     assert "url(http" not in page_text
     assert "\x1b" not in page_text
     assert any("<script>alert(1)</script>" in text for text in page.texts)  # as text
+
+
+def a_page(text: str) -> str:
+    """A page that says the same at every place."""
+    chart = Chart(lambda _: None, text, lambda _: None)
+    filled = Section(text, text, chart, Table(text, [text, text], [[text, text]]), wide=True, missing=text)
+    nothing = Section(text, text, None, Table(text, [text], []))
+    return page.Page(text, text, [Tile(text, text, text)], [text], [filled, nothing], text).to_html()
+
+
+def test_whatever_a_page_says_is_text_at_every_place():
+    evil, plain = a_page(EVIL), a_page("plain")
+
+    assert Page(evil).tags == Page(plain).tags
+    assert sum(map(EVIL.replace("\x1b", "\N{REPLACEMENT CHARACTER}").__eq__, Page(evil).texts)) == Page(
+        plain
+    ).texts.count("plain")
+    assert "\x1b" not in evil
+
+
+def test_the_page_and_the_pictures_have_the_same_colours():
+    css = Path(page.__file__).with_name("page.css").read_text()
+
+    light = css[: css.index("@media")]
+    assert re.findall(r"--series-\d: (#\w+);", light) == list(SERIES)
+    assert f"--text: {TEXT};" in light
+    assert f"--grid: {GRID};" in light
 
 
 def test_every_chart_has_a_table_beside_it(page_text: str):
