@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.client_keys import hash_client_key, is_well_formed, key_id_of
 from openai_proxy.credentials import KEY_HEADERS, sent_key
+from openai_proxy.key_context import ClientKey
 
-from authorizer.client_key import ClientKey, DamagedKeyError
+from authorizer.client_key import DamagedKeyError, client_key_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -81,7 +82,7 @@ class Authorizer:
 
     def _client(self, item: Mapping[str, Any]) -> ClientKey:
         try:
-            return ClientKey.from_item(item)
+            return client_key_of(item)
         except DamagedKeyError as error:
             self._logger.error(  # noqa: TRY400 - the runtime logs the trace
                 "damaged client key", problems=error.problems, **_named(item)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.key_context import ClientKey
 from openai_proxy.servers import Server
 from openai_proxy.usage import Usage
 
@@ -20,7 +21,6 @@ from proxy.limits.reservation import Reservation
 from proxy.limits.table import LimitsTable
 from proxy.log import log, trace_of
 from proxy.request.body import RequestBody
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import parse, target_of
 from proxy.request.routing import Routes
 from proxy.timeline import Timeline

@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from openai_proxy.key_context import ClientKey
+
 from proxy.errors import ProxyError
 from proxy.limits.reservation import Reservation
 from proxy.request.body import RequestBody
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.events.envelope import Event
+from openai_proxy.key_context import ClientKey
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.servers import parse_servers
 from proxy.cache.capture import Capture
@@ -19,7 +20,6 @@ from proxy.delivery import Delivery
 from proxy.metering.meter import Meter
 from proxy.outcome import Outcome
 from proxy.request.body import OutgoingBody
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import Target
 from store_response.cached_response import cached_response_of
 from store_response.item import LARGEST_ITEM, item_of, item_size

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.key_context import ClientKey, Limits
 from openai_proxy.ledger.entries import OUTCOMES, add_shares, entry_of
 from openai_proxy.ledger.lake import json_line, lake_row
 from openai_proxy.pricing.price_book import load_price_book
@@ -26,7 +27,6 @@ from proxy.metering.meter import Meter
 from proxy.outcome import Outcome, usage_of
 from proxy.records.terminal_event import terminal_event
 from proxy.request.body import RequestBody
-from proxy.request.key_context import ClientKey, Limits
 from proxy.request.parse import InferenceRequest, Target
 from proxy.timeline import Timeline
 from record_metrics.measurements import measurements_of

@@ -15,6 +15,7 @@ from authorizer.authorizer import NOT_CHECKED
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.events.envelope import Event
+from openai_proxy.key_context import ClientKey
 from openai_proxy.metric_data import Measurement
 from proxy import errors
 from proxy.aws.client import AwsError
@@ -22,7 +23,6 @@ from proxy.call import Call
 from proxy.outcome import Outcome
 from proxy.records.publisher import Publisher
 from proxy.records.records import UNAUTHORIZED, Invocation, Records
-from proxy.request.key_context import ClientKey
 from proxy.timeline import Timeline
 from proxy.upstream.provider_tokens import UNAVAILABLE
 from record_metrics.measurements import measurements_of

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openai_proxy.key_context import Limits
 from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
 from proxy.aws.client import Aws, Credentials
@@ -21,7 +22,6 @@ from proxy.http.transport import HttpTransport, Timeouts
 from proxy.limits.reservation import Reservation
 from proxy.limits.table import LimitsTable
 from proxy.request.body import RequestBody
-from proxy.request.key_context import Limits
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 

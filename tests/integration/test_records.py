@@ -6,10 +6,10 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from openai_proxy.key_context import ClientKey
 from proxy.aws.client import AwsError
 from proxy.records.content_log import ContentLog
 from proxy.records.records import Records
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import InferenceRequest
 
 from tests.fakes import Connection, Received

@@ -46,9 +46,7 @@ def authorizer(function: FakeFunction, clock: Clock | None = None) -> Authorizer
 
 def test_a_key_is_asked_for_as_api_gateway_would_ask() -> None:
     function = FakeFunction({"policyDocument": POLICY, "context": CONTEXT})
-    assert authorizer(function).authorize(request()) == ClientKey(
-        "team-a", frozenset({"openai", "ollama"}), None, name="Team A"
-    )
+    assert authorizer(function).authorize(request()) == ClientKey("team-a", ("openai", "ollama"), None, name="Team A")
     [event] = function.asked
     assert (event["type"], event["headers"]) == ("REQUEST", {"Authorization": "Bearer k"})
     assert event["methodArn"] == "arn:aws:execute-api:eu-central-1:000000000000:function-url/url/POST/openai/v1/x"

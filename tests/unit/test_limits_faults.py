@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.key_context import Limits
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
@@ -19,7 +20,6 @@ from proxy.limits.renewal import ENDED_EARLY, Renewals
 from proxy.limits.reservation import Reservation, renewing
 from proxy.limits.table import FailurePolicy, LimitsTable
 from proxy.request.body import RequestBody
-from proxy.request.key_context import Limits
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 from settle_limits.settlement import left_lease_of, settlement_of

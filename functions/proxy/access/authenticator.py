@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from openai_proxy.credentials import has_key, sent_key
+from openai_proxy.key_context import ClientKey
 
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError, UnavailableError
 from proxy.json_shapes import loads_or_none
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import InferenceRequest
 
 _MAX_REMEMBERED = 1000

@@ -9,12 +9,12 @@ import hmac
 
 from openai_proxy.client_keys import ANONYMOUS_CLIENT, client_of_server
 from openai_proxy.credentials import sent_key
+from openai_proxy.key_context import ClientKey
 from openai_proxy.servers import Server
 
 from proxy.access.authenticator import Authorizer, cannot_check
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import InferenceRequest, target_of
 from proxy.upstream.provider_tokens import ProviderTokens, TokenNotFoundError
 
@@ -48,7 +48,7 @@ class WithProviderTokens:
         if request.gateway_identity is None and (server := self._server_of(request)):
             sent = sent_key(request.headers)
             if sent and self._is_token(sent, server):
-                return ClientKey(client_of_server(server.name), servers=frozenset({server.name}), name="Provider token")
+                return ClientKey(client_of_server(server.name), servers=(server.name,), name="Provider token")
         return self._authorizer.authorize(request)
 
     def forget(self) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from openai_proxy.events.captured import LONGEST_KEPT, is_namespace
+from openai_proxy.key_context import ClientKey
 from openai_proxy.server_options import Caching
 from openai_proxy.servers import Server
 
 from proxy.cache.control import directives_of, is_seconds, seconds_of
 from proxy.cache.outside_sources import is_remembered, is_stateful, lets_search, refers_elsewhere, uses_hosted_tools
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import InferenceRequest, Target
 
 CACHEABLE = frozenset({"/chat/completions", "/completions", "/responses", "/embeddings"})

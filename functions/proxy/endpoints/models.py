@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from openai_proxy.key_context import ClientKey
 from openai_proxy.servers import Server
 
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError, UpstreamError
 from proxy.http.transport import ConnectionFailedError, HttpTransport
 from proxy.json_shapes import array_of, loads_or_none, object_of
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import Target
 from proxy.timeline import Timeline
 from proxy.upstream.provider_tokens import ProviderTokens, TokenNotFoundError

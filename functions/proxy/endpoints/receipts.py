@@ -10,10 +10,10 @@ from typing import Any
 
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.ulid import ulid_day
+from openai_proxy.key_context import ClientKey
 
 from proxy.aws.client import Aws, AwsError
 from proxy.errors import ClientError, UnavailableError
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import Target
 
 _PATH = "/receipts/"

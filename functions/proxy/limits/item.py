@@ -20,10 +20,10 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from openai_proxy.dynamodb import Item, to_item
+from openai_proxy.key_context import Limits
 
 from proxy.aws.dynamodb_update import Update
 from proxy.json_shapes import object_of
-from proxy.request.key_context import Limits
 
 Source = Literal["key_rpm", "key_tpm", "key_parallel", "key_budget", "key_budget_reserved"]
 """Which limit has no room. `key_budget_reserved`: the rest of a budget is reserved by requests that are not settled."""

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from threading import Thread
 from typing import Any, Protocol
 
+from openai_proxy.key_context import Limits
+
 from proxy.aws.client import AwsError
 from proxy.limits.item import key_of
 from proxy.limits.reservation import LEASE_SECONDS, renewing
 from proxy.log import log
-from proxy.request.key_context import Limits
 
 ENDED_EARLY = "A lease of limits has ended before its request"
 _RENEWED_BELOW = 15

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal
 from typing import Any, Literal, NamedTuple
 
+from openai_proxy.key_context import Limits
 from openai_proxy.usage import MOST_TOKENS, UNKNOWN, Usage
 
 from proxy.aws.dynamodb_update import Update
 from proxy.errors import ProxyError
 from proxy.limits.item import Item, Leased, Share, Windows, number_of, text_of
 from proxy.request.body import RequestBody
-from proxy.request.key_context import Limits
 
 _MIDDLING_ANSWER = 1000
 """Tokens."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from openai_proxy.key_context import Limits
 from openai_proxy.usage import Usage
 
 from proxy.aws.client import NO_ANSWER, Aws, AwsError
@@ -34,7 +35,6 @@ from proxy.limits.price_hints import PriceHints
 from proxy.limits.reservation import CAREFUL, LEASE_SECONDS, Held, Reservation, giving_back, share_of
 from proxy.log import log
 from proxy.request.body import RequestBody
-from proxy.request.key_context import Limits
 from proxy.request.routing import Candidate
 
 if TYPE_CHECKING:  # loaded only for a request that is given something back

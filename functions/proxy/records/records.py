@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openai_proxy.events.envelope import Event
+from openai_proxy.key_context import ClientKey
 
 from proxy.aws.client import AwsError
 from proxy.call import Call
@@ -17,7 +18,6 @@ from proxy.outcome import Outcome
 from proxy.records.log_line import MESSAGE, request_line
 from proxy.records.publisher import Publisher
 from proxy.records.terminal_event import terminal_event
-from proxy.request.key_context import ClientKey
 from proxy.request.trace_context import w3c_trace_id, xray_context
 from proxy.timeline import Timeline
 

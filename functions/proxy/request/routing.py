@@ -7,11 +7,11 @@ Its one rule: clients choose among the servers of the file and what their key al
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from openai_proxy.key_context import ClientKey
 from openai_proxy.servers import Server
 
 from proxy.errors import ClientError
 from proxy.request.body import RequestBody
-from proxy.request.key_context import ClientKey
 from proxy.request.parse import Target
 
 _SHOWN = 128

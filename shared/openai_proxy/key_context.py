@@ -1,12 +1,19 @@
-"""`ClientKey`: who is calling, and what they may call. Pure."""
+"""`ClientKey`: who is calling and what they may call, and the context in which the authorizer tells the proxy. Pure.
 
+Its one rule: one context at both doors. It holds texts alone, because API Gateway passes nothing else on, and "" for
+what is not set; the authorizer writes it with `to_context`, and the proxy reads with `from_context` what it wrote.
+"""
+
+import json
 from collections.abc import Container, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from openai_proxy.servers import Server
+if TYPE_CHECKING:  # the authorizer knows no servers
+    from openai_proxy.servers import Server
 
-from proxy.json_shapes import loads_or_none, object_of
+CURRENCY = "USD"
+"""Of budgets: that of the price book."""
 
 
 class Limits(NamedTuple):
@@ -34,6 +41,18 @@ class Limits(NamedTuple):
         """Whether a request holds something until it ends, or is counted by what it has used."""
         return self.parallel is not None or self.needs_estimate
 
+    def to_context(self) -> dict[str, str]:
+        """The limits in the authorizer's context."""
+        return {
+            "limits_id": self.id,
+            "rpm": _text(self.rpm),
+            "tpm": _text(self.tpm),
+            "parallel": _text(self.parallel),
+            "budget_day": _text(self.budget_day),
+            "budget_month": _text(self.budget_month),
+            "currency": CURRENCY if self.has_budget else "",
+        }
+
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "Limits | None":
         """The limits in the authorizer's context, None when there are none. Raises ValueError."""
@@ -58,6 +77,10 @@ class KeyCache(NamedTuple):
     is_on: bool
     ttl: int | None = None
     pool: str | None = None
+
+    def to_context(self) -> str:
+        """`on:<ttl>:<pool>`, without what is not named; `off` is another thing than nothing."""
+        return f"on:{_text(self.ttl)}:{self.pool or ''}" if self.is_on else "off"
 
     @classmethod
     def from_context(cls, text: str | None) -> "KeyCache | None":
@@ -86,8 +109,8 @@ class ClientKey(NamedTuple):
     """
 
     client_id: str
-    servers: frozenset[str] | None = None
-    models: frozenset[str] | None = None
+    servers: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
     key_id: str = ""
     name: str = ""
     owner: str | None = None
@@ -101,9 +124,25 @@ class ClientKey(NamedTuple):
     line: str = ""
     """The line of keys that it was rotated from and into: made once, never for another client of the same name."""
 
+    def to_context(self) -> dict[str, str]:
+        """The authorizer's context."""
+        return {
+            "client_id": self.client_id,
+            "client_name": self.name,
+            "key_id": self.key_id,
+            "owner": self.owner or "",
+            "tags": json.dumps(dict(self.tags), separators=(",", ":")) if self.tags else "",
+            "expires_at": _text(self.expires_at),
+            "servers": ",".join(self.servers or ()),
+            "models": ",".join(self.models or ()),
+            "cache": self.cache.to_context() if self.cache else "",
+            "log_content": "on" if self.logs_content else "",
+            **(self.limits or Limits(self.line or self.key_id)).to_context(),
+        }
+
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "ClientKey":
-        """Read the authorizer's context: texts, because API Gateway passes nothing else on.
+        """The inverse of `to_context`.
 
         Raises KeyError or ValueError: a context that is not understood is no leave to do anything.
         """
@@ -117,7 +156,7 @@ class ClientKey(NamedTuple):
             key_id=context.get("key_id") or "",
             name=context.get("client_name") or "",
             owner=context.get("owner") or None,
-            tags=object_of(loads_or_none((context.get("tags") or "{}").encode())),
+            tags=_tags(context.get("tags")),
             expires_at=int(context["expires_at"]) if context.get("expires_at") else None,
             limits=Limits.from_context(context),
             cache=KeyCache.from_context(context.get("cache")),
@@ -129,11 +168,11 @@ class ClientKey(NamedTuple):
         """The `data.client` object of an event."""
         return {"key_id": self.key_id, "name": self.name, "owner": self.owner, "tags": dict(self.tags)}
 
-    def may_use(self, server: Server) -> bool:
+    def may_use(self, server: "Server") -> bool:
         """Whether the key is good for `server`."""
         return self.servers is None or server.name in self.servers
 
-    def may_ask_for(self, server: Server, model: str, servers: Container[str], alias: str = "") -> bool:
+    def may_ask_for(self, server: "Server", model: str, servers: Container[str], alias: str = "") -> bool:
         """Whether the key is good for `model` of `server`, which the client may have called by an `alias`.
 
         A limited key is not good for a request that names none. What is listed under the name of one of `servers` is
@@ -152,8 +191,21 @@ class ClientKey(NamedTuple):
         return False
 
 
-def _allowed(names: str | None) -> frozenset[str] | None:
-    return frozenset(names.split(",")) if names else None
+def _text(number: int | Decimal | None) -> str:
+    return "" if number is None else f"{Decimal(number).normalize():f}"
+
+
+def _allowed(names: str | None) -> tuple[str, ...] | None:
+    return tuple(names.split(",")) if names else None
+
+
+def _tags(text: str | None) -> dict[str, str]:
+    """Tags only describe: such as cannot be read are none."""
+    try:
+        tags = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return {}
+    return tags if isinstance(tags, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
 def _count(text: str | None) -> int | None:

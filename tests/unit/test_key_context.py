@@ -1,0 +1,99 @@
+"""What the authorizer writes of a key is what the proxy reads, at both doors alike."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from authorizer.client_key import client_key_of
+from hypothesis import given
+from hypothesis import strategies as st
+from openai_proxy.key_context import ClientKey, KeyCache, Limits
+
+KEY_HASH = "0123456789ab" + "f" * 52
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True)
+MODELS = st.from_regex(r"[A-Za-z0-9./:_-]{1,10}\*?", fullmatch=True)
+LABELS = st.from_regex(r"[A-Za-z0-9_.-]{1,8}", fullmatch=True)
+COUNTS = st.integers(1, 10**9).map(Decimal)
+MONEY = st.decimals("0.000001", "1000000000", places=6)
+TEXTS = st.from_regex(r"[!-~äöü€]{1,20}", fullmatch=True)
+ITEMS = st.fixed_dictionaries(
+    {
+        "key_hash": st.just(KEY_HASH),
+        "client_id": LABELS.filter(lambda name: name != "anonymous" and not name.startswith("token.")),
+        "name": TEXTS,
+        "enabled": st.just(True),
+    },
+    optional={
+        "owner": TEXTS,
+        "tags": st.dictionaries(LABELS, st.from_regex(r"[ -~é]{0,20}", fullmatch=True), min_size=1, max_size=3),
+        "expires_at": st.integers(1, 253_402_300_799).map(Decimal),
+        "servers": st.lists(NAMES, min_size=1, max_size=3),
+        "models": st.lists(MODELS, min_size=1, max_size=3),
+        "limits_id": st.just("ba9876543210"),
+        "rpm": COUNTS,
+        "tpm": COUNTS,
+        "parallel": COUNTS,
+        "budget_day": MONEY,
+        "budget_month": MONEY,
+        "cache": st.just({"mode": "off"})
+        | st.fixed_dictionaries(
+            {"mode": st.just("on"), "ttl": st.integers(1, 31_536_000).map(Decimal)}, optional={"pool": LABELS}
+        ),
+        "log_content": st.booleans(),
+    },
+)
+
+
+@given(ITEMS)
+def test_the_proxy_reads_what_the_authorizer_has_written(item: dict[str, Any]):
+    key = client_key_of(item)
+    context = key.to_context()
+
+    assert all(isinstance(text, str) for text in context.values()), "API Gateway passes nothing else on"
+    assert ClientKey.from_context(context) == key
+
+
+@given(ITEMS)
+def test_every_context_has_the_same_names(item: dict[str, Any]):
+    assert client_key_of(item).to_context().keys() == ClientKey("a").to_context().keys()
+
+
+def test_the_limits_of_rotated_keys_are_those_of_their_line():
+    item = {"key_hash": KEY_HASH, "client_id": "a", "name": "A", "enabled": True, "limits_id": "ba9876543210"}
+
+    assert client_key_of(item).line == "ba9876543210"
+    assert client_key_of(item | {"rpm": Decimal(5)}).limits == Limits("ba9876543210", rpm=5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"client_id": ""},
+        {"client_id": None},
+        {"rpm": "0"},
+        {"rpm": "many"},
+        {"rpm": 5},
+        {"budget_day": "-1"},
+        {"budget_month": "NaN"},
+        {"rpm": "5", "limits_id": "", "key_id": ""},
+        {"cache": "perhaps"},
+        {"cache": "on:x:"},
+        {"expires_at": "soon"},
+        {"tags": {"a": "b"}},
+    ],
+)
+def test_a_context_that_is_not_understood_is_no_leave_to_do_anything(wrong: dict[str, Any]):
+    with pytest.raises((KeyError, ValueError)):
+        ClientKey.from_context(ClientKey("a", key_id="0123456789ab").to_context() | wrong)
+
+
+@pytest.mark.parametrize("tags", ["", "no JSON", "[1]", "[" * 100_000, "null"])
+def test_tags_that_cannot_be_read_are_none(tags: str):
+    assert ClientKey.from_context({"client_id": "a", "tags": tags}).tags == {}
+
+
+def test_a_policy_that_is_off_is_another_thing_than_none():
+    policies = [None, KeyCache(is_on=False), KeyCache(is_on=True), KeyCache(is_on=True, ttl=60, pool="docs")]
+
+    read = [ClientKey.from_context(ClientKey("a", cache=policy).to_context()).cache for policy in policies]
+    assert read == policies
