@@ -85,16 +85,3 @@ def finish_reasons_of(fields: Mapping[str, Any]) -> list[str]:
 def is_one_of(known: frozenset[str], value: Any) -> bool:
     """Whether `value` is one of some words; it may be anything."""
     return isinstance(value, str) and value in known
-
-
-def says_something(choices: Any, *, began: bool) -> bool:
-    """Whether `choices` of a chunk have content or a finish reason. Places say nothing, nor does a role when the answer
-    `began` before.
-    """
-    for choice in array_of(choices):
-        fields = object_of(choice)
-        delta = object_of(fields.get("delta"))
-        said = [value for name, value in fields.items() if name not in ("index", "delta")]
-        if any(said) or any(value for name, value in delta.items() if not (name == "role" and began)):
-            return True
-    return bool(choices) and not isinstance(choices, list)

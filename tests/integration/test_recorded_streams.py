@@ -26,6 +26,7 @@ from proxy.endpoints.responder import Responder
 from proxy.endpoints.routes import Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
 from proxy.limits.table import LimitsTable
+from proxy.metering.sse import split_events
 from proxy.records.publisher import Publisher
 from proxy.records.records import Records
 from proxy.relay import Relay
@@ -34,6 +35,7 @@ from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.provider_tokens import ProviderTokens
 
+from tests.error_forms import own_forms
 from tests.fakes import Connection, Received, RecordedResponse, ScriptedServer, envelope_of
 
 STREAMS = Path(__file__).parents[1] / "data" / "streams"
@@ -142,17 +144,27 @@ class Player:
 
     def play(self, recording: Recording, pieces: Sequence[bytes], *, asks_usage: bool = False) -> bytes:
         """Play `recording` in `pieces`, check the event, and return what the client got."""
+        response, detail_type, data = self._play(recording, pieces, asks_usage=asks_usage)
+        assert (response.status, response.headers["content-type"]) == (200, recording.content_type)
+        assert detail_type == recording.outcome
+        assert {name: data["response"][name] for name in recording.said} == recording.said
+        check_usage(data["usage"], recording.usage)
+        return response.body
+
+    def failed(self, recording: Recording, pieces: Sequence[bytes]) -> tuple[RecordedResponse, str, dict[str, Any]]:
+        """Play what has an error in it."""
+        return self._play(recording, pieces, asks_usage=True)
+
+    def _play(
+        self, recording: Recording, pieces: Sequence[bytes], *, asks_usage: bool
+    ) -> tuple[RecordedResponse, str, dict[str, Any]]:
         self.upstream.pieces, self.upstream.content_type = pieces, recording.content_type
         self.bus.events.clear()
         response = RecordedResponse()
         self.relay.serve(recording.request_event(asks_usage=asks_usage), response, time.time() + 60)
         assert response.ended
-        assert (response.status, response.headers["content-type"]) == (200, recording.content_type)
         [(detail_type, data)] = self.bus.events
-        assert detail_type == recording.outcome
-        assert {name: data["response"][name] for name in recording.said} == recording.said
-        check_usage(data["usage"], recording.usage)
-        return response.body
+        return response, detail_type, data
 
 
 def check_usage(told: dict[str, Any], expected: dict[str, Any] | str) -> None:
@@ -180,7 +192,9 @@ def check_usage(told: dict[str, Any], expected: dict[str, Any] | str) -> None:
 def player() -> Generator[Player]:
     upstream, bus = Upstream(), Bus()
     with ScriptedServer(upstream) as server:
-        servers = parse_servers(f"up: {{url: '{server.url}/v1', token: t, model: m, retries: 0}}")
+        servers = parse_servers(
+            f"up: {{url: '{server.url}/v1', token: t, model: m, retries: 0, breaker: {{failures: 0}}}}"
+        )
         aws: Any = bus
         transport, tokens = HttpTransport(Timeouts()), ProviderTokens(aws, {}, None)
         authorizer = Authorizer(lambda _, __: (json.dumps(ALLOWED).encode(), False), "authorizer", "eu-central-1", 60)
@@ -221,6 +235,29 @@ def test_in_any_chunking(recording: Recording, player: Player, data: st.DataObje
     pieces = [recording.body[start:end] for start, end in pairwise(edges)]
     got = player.play(recording, pieces, asks_usage=asks_usage)
     assert got == (recording.body if asks_usage else recording.body_without_usage_chunk)
+
+
+@pytest.mark.parametrize(
+    "recording", [each for each in RECORDINGS if each.name.endswith(".sse")], ids=lambda each: each.name
+)
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_with_an_error_in_its_place_no_stream_is_completed(
+    recording: Recording, player: Player, data: st.DataObject
+) -> None:
+    said = "Our engine is down."
+    form = data.draw(st.sampled_from(own_forms(said)), label="form")
+    events = split_events(recording.body)
+    place = data.draw(st.integers(0, len(events)), label="place")
+    error = f"data: {json.dumps(form)}\n\n".encode()
+    body = b"".join([*events[:place], error, *events[place:]])
+    cuts = data.draw(st.sets(st.integers(1, len(body) - 1), max_size=30).map(sorted), label="cuts")
+    pieces = [body[start:end] for start, end in pairwise([0, *cuts, len(body)])]
+    response, kind, told = player.failed(recording, pieces)
+    assert (kind, told["error"]["type"]) == ("InferenceFailed", "upstream_error")
+    assert said.encode() in response.body
+    if response.status == 200:
+        assert body.startswith(response.body[:100])
 
 
 def test_some_recordings_have_a_chunk_to_hide() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -129,6 +130,8 @@ TOLD: list[object] = [
     [{"index": 0, "delta": {}}, {"index": 1, "delta": {"reasoning_content": "x"}}],
     [{"index": 0, "delta": {"tool_calls": [{"index": 0}]}, "finish_reason": None}],
     [{"index": 0, "delta": {"role": "assistant", "content": ""}}],
+    [{"index": 0, "delta": {"content": "", "audio": {"expires_at": 17}}}],
+    [{"index": 0, "delta": {}, "flagged": True}],
     "text",
 ]
 
@@ -151,13 +154,48 @@ def test_a_chunk_with_usage_and_content_stays_as_it_came(choices: object) -> Non
     assert (visible, meter.usage) == ([both], REPORTED)
 
 
-def test_a_role_that_was_told_before_is_no_content_where_there_is_one_choice() -> None:
-    told = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-    first, last = sse({"choices": [told]}, chunk("a", "stop")), sse({"choices": [told], "usage": USAGE})
-    for one_choice, visible in ((True, first), (False, first + last)):
-        meter = Meter("text/event-stream", uses_tokens=True, hides_usage=True, one_choice=one_choice)
-        assert meter.see(first) + meter.see(last) == visible
-        assert meter.usage == REPORTED
+ROLE = {"role": "assistant"}
+NOTHING_TO_SHOW: list[dict[str, Any]] = [
+    {"delta": {**ROLE, "content": ""}, "finish_reason": None},
+    {"delta": {**ROLE, "content": None, "tool_calls": None, "refusal": None, "reasoning_content": None}},
+    {"delta": {**ROLE, "tool_calls": [], "audio": {}, "name": "assistant"}, "logprobs": None, "finish_reason": ""},
+    {"delta": {"content": "", "token_id": 128009}, "logprobs": {"content": [], "refusal": None}, "seed": 1234},
+    {"delta": ROLE, "message": None, "text": "", "matched_stop": None, "token_ids": None, "stop_reason": None},
+    {"delta": {}, "content_filter_results": {}, "content_filter_offsets": {"start": 0, "end": None}},
+]
+
+
+@given(st.lists(st.sampled_from(NOTHING_TO_SHOW), min_size=1, max_size=3), st.booleans(), st.booleans())
+def test_a_usage_chunk_is_hidden_whatever_empty_fields_its_choices_have(
+    choices: list[dict[str, Any]], one_choice: bool, together: bool
+) -> None:
+    choices = [{"index": index, **choice} for index, choice in enumerate(choices[: 1 if one_choice else 3])]
+    first = [sse({"choices": [{"index": index, "delta": {**ROLE, "content": "a"}}]}) for index in range(len(choices))]
+    last = sse({**chunk(usage=USAGE), "choices": choices})
+    meter = Meter("text/event-stream", uses_tokens=True, hides_usage=True, one_choice=one_choice)
+    pieces = [b"".join([*first, last])] if together else [*first, last]
+    assert b"".join(map(meter.see, pieces)) == b"".join(first)
+    assert meter.usage == REPORTED
+
+
+@pytest.mark.parametrize("beginning", [{**ROLE, "content": ""}, ROLE])
+@pytest.mark.parametrize("one_choice", [True, False])
+def test_a_role_is_content_in_the_first_chunk_of_a_choice(beginning: dict[str, str], one_choice: bool) -> None:
+    def told(index: int) -> bytes:
+        return sse({"choices": [{"index": index, "delta": beginning, "finish_reason": None}], "usage": USAGE})
+
+    meter = Meter("text/event-stream", uses_tokens=True, hides_usage=True, one_choice=one_choice)
+    assert [meter.see(told(0)) == told(0), meter.see(told(0)) == b""] == [True, True]
+    assert meter.see(told(1)) == (b"" if one_choice else told(1))
+    assert meter.see(told(1)) == b""
+
+
+@pytest.mark.parametrize(
+    "more", [{"citations": ["https://a"]}, {"search_results": [{"url": "https://a"}]}, {"images": [{"url": "a"}]}]
+)
+def test_a_usage_chunk_with_something_to_show_beside_its_choices_stays(more: dict[str, Any]) -> None:
+    shown, empty = (sse({**chunk(usage=USAGE, choices=False), **each}) for each in (more, dict.fromkeys(more)))
+    assert hiding([shown, empty])[0] == [shown, b""]
 
 
 def test_an_error_beside_usage_is_not_hidden() -> None:

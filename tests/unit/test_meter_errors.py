@@ -1,18 +1,25 @@
 """Errors inside a stream: seen wherever and however they come, and never at the cost of reading every event."""
 
+import itertools
 import json
 import sys
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.json_shapes import loads_or_none
 from proxy.metering.meter import Meter
-from proxy.metering.sse import EventFrames
+from proxy.metering.scan import find_odd_events, is_odd
+from proxy.metering.sse import EventFrames, split_events
+from proxy.metering.whole_answer import flaw_of
+
+from tests.error_forms import own_forms
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
 FACTS: dict[str, Any] = {"id": "c-1", "object": "chat.completion.chunk", "model": "m-1"}
@@ -133,11 +140,16 @@ def test_the_first_error_is_the_one_that_is_told() -> None:
 
 def decoded_by(run: Callable[[], object]) -> int:
     """How many documents are decoded while `run` runs."""
+    return calls_of(loads_or_none, run)
+
+
+def calls_of(function: Callable[..., object], run: Callable[[], object]) -> int:
+    """How often a `function` is called while `run` runs."""
     calls = 0
 
     def count(frame: FrameType, kind: str, _: object) -> None:
         nonlocal calls
-        calls += kind == "call" and frame.f_code is loads_or_none.__code__
+        calls += kind == "call" and frame.f_code is function.__code__
 
     sys.setprofile(count)
     try:
@@ -214,3 +226,83 @@ def test_an_event_of_30_mb_is_no_end_and_takes_bounded_memory(end: bytes, facts_
     assert meter.size > 30_000_000
     assert passed > 16_000_000
     assert peak < 100_000_000
+
+
+STREAMS = Path(__file__).parents[1] / "data" / "streams"
+INDEX: list[dict[str, Any]] = yaml.safe_load((STREAMS / "index.yaml").read_text())
+RECORDED = [entry for entry in INDEX if entry["file"].endswith(".sse")]
+PATHS = {entry["file"]: f"/{entry['endpoint']}" for entry in RECORDED}
+
+
+@pytest.mark.parametrize("entry", RECORDED, ids=lambda entry: entry["file"])
+@settings(max_examples=15)
+@given(st.data())
+def test_an_error_in_any_form_is_seen_at_any_place_of_any_stream(entry: dict[str, Any], data: st.DataObject) -> None:
+    said = data.draw(st.text(min_size=1, max_size=80).filter(str.strip), label="said")
+    form = data.draw(st.sampled_from(own_forms(said)), label="form")
+    name = data.draw(st.sampled_from(["", "", "", "error", "exception", "message"]), label="event")
+    error = event(form, name, compact=data.draw(st.booleans(), label="compact"))
+    events = split_events((STREAMS / entry["file"]).read_bytes())
+    place = data.draw(st.integers(0, len(events)), label="place")
+    body = b"".join([*events[:place], error, *events[place:]])
+    one_choice, hides = data.draw(st.booleans()), data.draw(st.booleans())
+    meter = meter_of(body, data.draw(CUTS, label="cut"), one_choice=one_choice, hides=hides)
+    assert meter.error is not None
+    if entry.get("outcome", "InferenceCompleted") == "InferenceCompleted":
+        assert said.strip() in meter.error.message
+    assert flaw_of(PATHS[entry["file"]], {"prompt": "a", "n": None}, body, is_stream=True)
+
+
+@pytest.mark.parametrize("entry", RECORDED, ids=lambda entry: entry["file"])
+def test_no_recorded_stream_has_an_error_that_its_server_did_not_report(entry: dict[str, Any]) -> None:
+    body = (STREAMS / entry["file"]).read_bytes()
+    for form in (body, body.replace(b"\r\n", b"\n"), body.replace(b'":', b'": ').replace(b',"', b', "')):
+        for cut in (300, len(body)):
+            for one_choice, hides in itertools.product([True, False], repeat=2):
+                meter = meter_of(form, cut, one_choice=one_choice, hides=hides)
+                assert (meter.error is None) == ("outcome" not in entry)
+
+
+NOTICES: list[dict[str, Any]] = [
+    {"status": "in_progress", "message": "loading"},
+    {"type": "ping"},
+    {"type": "status", "message": "searching"},
+    {"event": "heartbeat", "msg": "3 before you"},
+    {"code": 0, "message": "success"},
+    {"success": True, "message": "queued"},
+    {"ok": True, "detail": "queued"},
+    {"error_code": 0, "error_msg": "", "message": "ok"},
+    {"usage": USAGE},
+    {"model": "m-1", "message": {"role": "assistant", "content": "a"}, "done": False},
+    {"type": "response.mcp_call.failed", "item_id": "i", "output_index": 0},
+    {"id": "c-1", "object": "chat.completion.chunk", "usage": USAGE, "detail": "final"},
+]
+
+
+@pytest.mark.parametrize("notice", NOTICES)
+def test_what_is_no_piece_and_no_error_is_none(notice: dict[str, Any]) -> None:
+    events = b"".join([chunk("a"), event(notice), chunk("b", "stop"), HIDDEN, DONE])
+    for one_choice, hides in itertools.product([True, False], repeat=2):
+        meter = meter_of(events, 10**6, one_choice=one_choice, hides=hides)
+        assert (meter.error, meter.is_cut, meter.usage.output_tokens) == (None, False, 20)
+
+
+def test_only_what_is_no_piece_of_an_answer_is_looked_at() -> None:
+    recorded = {path.name: path.read_bytes() for path in STREAMS.glob("*.sse")}
+    odd = {name: [body[start:end] for start, end in find_odd_events(body)] for name, body in recorded.items()}
+    assert {name: len(found) for name, found in odd.items() if found} == {"azure-chat.sse": 1, "groq-chat-error.sse": 1}
+    for body in recorded.values():
+        assert [each for each in split_events(body) if is_odd(each)] == [
+            body[start:end] for start, end in find_odd_events(body)
+        ]
+
+
+SPOKEN = [entry for entry in RECORDED if not entry["endpoint"].startswith("audio")]
+
+
+@pytest.mark.parametrize("entry", SPOKEN, ids=lambda entry: entry["file"])
+def test_pieces_that_are_all_alike_are_not_looked_at(entry: dict[str, Any]) -> None:
+    events = split_events((STREAMS / entry["file"]).read_bytes())
+    pieces = [each for each in events if b'"choices":[{' in each or each.startswith(b"event: response.")]
+    long = b"".join([*events[:1], *([pieces[len(pieces) // 2]] * 500), *events[-2:]])
+    assert calls_of(is_odd, lambda: find_odd_events(long)) <= 3

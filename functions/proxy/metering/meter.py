@@ -11,9 +11,10 @@ from openai_proxy.usage import Usage
 from proxy import json_shapes
 from proxy.json_shapes import is_one_of, loads_or_none, object_of, text_of
 from proxy.metering import scan
-from proxy.metering.reported_error import ReportedError, reported_error
-from proxy.metering.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find_events, name_of
+from proxy.metering.reported_error import ReportedError, error_of_event, reported_error
+from proxy.metering.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find_events
 from proxy.metering.usage import audio_usage, usage_of
+from proxy.metering.usage_chunk import UsageChunks
 
 _FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
 _MOST_FINISH_REASONS = 256
@@ -50,14 +51,12 @@ class Meter:
         self._is_text = uses_tokens and not (self.is_stream or self._is_json or is_packed)
         self.is_readable = self.is_stream or self._is_json
         """Whether an estimate can be made of it: of an answer that is packed, cut or no JSON it would be of nothing."""
-        self._uses_tokens = uses_tokens
-        self._says_its_end = has_terminator
+        self._uses_tokens, self._says_its_end = uses_tokens, has_terminator
         self._hides_usage = hides_usage and self.is_stream
         # A stream of one choice ends for one reason: the last that is said, wherever its events are cut.
         self._one_choice = one_choice and self.is_stream
         self._unread: list[bytes] = []
-        self._hidden: tuple[bytes, dict[str, Any]] | None = None
-        """The usage chunk that the client did not get, and what it says."""
+        self._usage_chunks = UsageChunks(one_choice=self._one_choice)
         self._read_at = _READ_BYTES
         self._run = self._sample = b""
         self._document = bytearray()
@@ -75,7 +74,7 @@ class Meter:
         """Take note of one chunk of the body: of a stream, one or more whole events. Returns what the client gets."""
         visible = chunk
         if self._hides_usage and (tokens := chunk.rfind(scan.TOKENS)) >= 0:
-            visible = self._without_usage(chunk, tokens)
+            visible = self._usage_chunks.taken_out(chunk, tokens, None if self._run else self._unread)
         self.chunks += 1
         self.size += len(chunk)
         if self.is_stream:
@@ -87,27 +86,6 @@ class Meter:
         elif self._is_text:
             self._document = (self._document + chunk)[-_END_BYTES:]
         return visible
-
-    def _without_usage(self, events: bytes, last: int) -> bytes:
-        """`events` without the chunk that reports tokens and nothing else: for a client that did not ask for it.
-
-        A chunk with usage *and* content or a finish reason stays as it came. After `last` no tokens are named.
-        """
-        start, end = events.rfind(b"\n\n", 0, last) + 2, events.find(b"\n\n", last) + 2
-        found = [(start if start >= 2 else 0, end)]
-        if end < 2 or b"\r" in events or events.rfind(scan.TOKENS, 0, start) >= 0:
-            found = find_events(scan.USAGE, events)
-        whole, visible, position = memoryview(events), list[memoryview](), 0
-        for start, end in found:
-            event = events[start:end]
-            fields = object_of(loads_or_none(data_of(event)))
-            began = self._one_choice and (self.chunks > 0 or start > 0)
-            is_more = fields.get("error") or json_shapes.says_something(fields.get("choices"), began=began)
-            if object_of(fields.get("usage")) and not is_more:
-                self._hidden = event, fields
-                visible.append(whole[position:start])
-                position = end
-        return b"".join([*visible, whole[position:]]) if visible else events
 
     def end(self, document: Any = None) -> None:
         """The body has ended: read what can only be read whole. `document` is what is in it, where that is known."""
@@ -195,16 +173,21 @@ class Meter:
             self._unread = []
             if not self._sample:
                 self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
-            if not (self._read_what_is_hidden(run) or self._read_its_end(run)):
-                for start, end in find_events(scan.worth_reading(run), run, self._identify(run)):
+            odd = scan.find_odd_events(run)
+            if any(self._error_in(run[start:end]) for start, end in odd) or not (
+                self._read_what_is_hidden(run) or self._read_its_end(run)
+            ):
+                since = self._identify(run)
+                found = {*find_events(scan.worth_reading(run), run, since), *(each for each in odd if each[0] >= since)}
+                for start, end in sorted(found):
                     self._read_event(run[start:end])
         self._read_at = self.size + _READ_BYTES
 
     def _read_what_is_hidden(self, run: bytes) -> bool:
         """Read only the usage chunk, and why the one choice ended, when nothing before them can matter."""
-        if not (self._hidden and self._one_choice):
+        if not (self._usage_chunks.latest and self._one_choice):
             return False
-        event, fields = self._hidden
+        event, fields = self._usage_chunks.latest
         is_known = is_one_of(_FORMS_WITH_AN_END, fields.get("object"))
         says_all = is_known and fields.get("id") and fields.get("model")
         finish = scan.find_last_finish_reason(run)
@@ -258,13 +241,16 @@ class Meter:
         document = loads_or_none(data) if len(event) <= LONGEST_EVENT else None
         if document is None and data.startswith(b"{"):
             self._known_form = True  # half an event: only what ended before has ended
-        if self._error is None and (len(event) > _READ_BYTES or scan.may_report_error(event)):
-            said = data[:_READ_BYTES].decode(errors="replace") if document is None else document
-            self._error = reported_error(said, name_of(event[:_READ_BYTES]))
+        if self._error is None and (len(event) > _READ_BYTES or scan.may_report_error(event) or scan.is_odd(event)):
+            self._error = self._error_in(event, document)
         self._read(document)
         if self._one_choice:
             self._note_one_finish(scan.finish_reasons_in(event))
         return bool(data)
+
+    def _error_in(self, event: bytes, document: Any = None) -> ReportedError | None:
+        document = loads_or_none(data_of(event)) if document is None else document
+        return error_of_event(event, document, is_question=self._uses_tokens)
 
     def _note_one_finish(self, reasons: list[str]) -> None:
         """The last of `reasons` is why the one choice ended. Some servers say an empty one until it does."""

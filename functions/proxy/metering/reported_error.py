@@ -7,7 +7,9 @@ Servers put an error into a stream that has begun, or into a document with the s
     {"choices": [{"error": …, "finish_reason": "error"}]}                         OpenRouter, Mistral
     {"object": "error", "message": …}   {"code": 500, "message": …}               FastChat, vLLM, DashScope
     {"base_resp": {"status_code": 1004, "status_msg": …}}                         MiniMax
+    {"Error": …}  {"fault": …}  {"exception": …}  {"error_code": 17, "message": …}
     event: error                                                                  whatever its data is
+    {"detail": …}  {"message": …}                                                 in the place of a piece of an answer
 
 Its one rule: only the places where an answer has its own error are read, so that no text that a model wrote is one.
 Everything empty (`null`, `{}`, `""`, `false`, `0`) says that there is none.
@@ -20,19 +22,35 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from proxy.json_shapes import array_of, object_of
+from proxy.metering.sse import data_of, name_of
 
 _LONGEST_MESSAGE = 2000
 _LONGEST_CODE = 64
-_FAILED_EVENTS = frozenset({"error", "response.failed", "response.error"})
-_STATUS_NAMES = ("code", "status", "status_code", "statusCode", "http_status", "http_code")
+_LONGEST_EVENT = 64 * 1024
+"""Bytes of an event, or of its text, that are looked at."""
+_FAILED_EVENTS = re.compile(
+    r"(?:\w*_)?(?:errors?|exception|fail(?:ed|ure)|fault)|response\.(?:failed|error)", re.IGNORECASE
+)
+"""Names of events and of types. A tool may fail (`response.mcp_call.failed`) in an answer that does not."""
+_FAILED_TYPES = frozenset({"error", "response.failed", "response.error"})
+_STATUS_NAMES = ("code", "status", "status_code", "statuscode", "http_status", "http_code")
 _MESSAGE_NAMES = (
     *("error", "message", "msg", "status_msg", "title", "detail", "errors", "error_description"),
-    *("error_message", "errormessage", "error_msg", "errormsg", "err_msg", "err", "exception", "fault", "faultstring"),
+    *("error_message", "errormessage", "error_msg", "errormsg", "err_msg", "err"),
+    *("exception", "fault", "faultstring", "failure"),
 )
 """In lower case: some servers write them in another."""
 _CODES = ("error_code", "errorcode", "err_code")
+_KINDS = ("type", "__type", "kind", "event", "status", "state")
+_OF_A_FAULT = re.compile(
+    r"err|exception|fail|fault|invalid|denied|unavail|exceed|exhaust|overload|limit|time_?d?_?out|abort|cancel|forbidden|"
+    r"unauthori|not_?found|bad_?request|conflict|about:|https?:|urn:",
+    re.IGNORECASE,
+)
+"""In what an error calls its kind. Others, such as `status` or `queued`, are those of notices on the way."""
 _OF_ERRORS = re.compile(
-    r"err|errors?|err(?:or)?_?(?:code|type|msg|message|info|reason|text|details?)|exceptions?|fault", re.IGNORECASE
+    r"err|errors?|err(?:or)?_?(?:code|type|msg|message|info|reason|text|details?)|exceptions?|fault|failure",
+    re.IGNORECASE,
 )
 """Names of fields that only an error has."""
 _OF_ANSWERS = ("choices", "output", "data", "delta", "response", "item", "part", "usage", "object", "text")
@@ -60,16 +78,37 @@ def reported_error(document: Any, event_name: str = "") -> ReportedError | None:
 
     `document` is what was decoded; the data of an event that is no JSON is its text. `event_name` is that of the event.
     """
+    return _error_in(document, event_name, is_piece=False)
+
+
+def error_of_event(event: bytes, document: Any, *, is_question: bool) -> ReportedError | None:
+    """The error that one event of a stream reports. `document` is the JSON of its data; None where that is none.
+
+    To a question a model answers in pieces of an answer: then what is none, and has a message for people, is an error.
+    """
+    if document is None:
+        document = data_of(event)[:_LONGEST_EVENT].decode(errors="replace")
+    return _error_in(document, name_of(event[:_LONGEST_EVENT]), is_piece=is_question)
+
+
+def _error_in(document: Any, event_name: str, *, is_piece: bool) -> ReportedError | None:
     for each in array_of(document) or [document]:
         fields = object_of(each)
         for holder, error in _places(fields):
             if _says_something(error):
                 return _error_of(object_of(error), holder, message_of(holder))
-    fields = object_of(document)
-    if event_name.lower() in _FAILED_EVENTS or _is_error(fields):
-        answer = object_of(fields.get("response"))
-        return _error_of(answer, fields, message_of(document) or message_of(answer))
+        bare = {name.lower(): value for name, value in fields.items()}
+        if _is_error(fields, bare) or (is_piece and _is_message(bare)):
+            return _told(fields, bare)
+    if _FAILED_EVENTS.fullmatch(event_name):
+        fields = object_of(document)
+        return _told(fields, fields)._replace(message=message_of(document))
     return None
+
+
+def _told(fields: Mapping[str, Any], bare: Mapping[str, Any]) -> ReportedError:
+    answer = object_of(fields.get("response")) or _inner_error(bare)
+    return _error_of(answer, bare, message_of(fields) or message_of(answer))
 
 
 def message_of(document: Any) -> str:
@@ -109,29 +148,56 @@ def _is_record(fields: Mapping[str, Any]) -> bool:
     return isinstance(kind, str) and kind not in _ANSWERS and isinstance(fields.get("status"), str)
 
 
-def _is_error(fields: Mapping[str, Any]) -> bool:
-    """Whether an answer without an `error` is one all the same."""
+def _is_error(fields: Mapping[str, Any], bare: Mapping[str, Any]) -> bool:
+    """Whether an answer without an `error` is one all the same. `bare` are its fields, named in lower case."""
     kind, answer = fields.get("type"), object_of(fields.get("response"))
-    if (isinstance(kind, str) and kind in _FAILED_EVENTS) or fields.get("object") == "error":
+    if (isinstance(kind, str) and kind in _FAILED_TYPES) or fields.get("object") == "error":
         return True
     if answer.get("status") == "failed" or (fields.get("object") == "response" and fields.get("status") == "failed"):
         return True
     if any(object_of(choice).get("finish_reason") == "error" for choice in array_of(fields.get("choices"))):
         return True
-    if any(fields.get(name) for name in _OF_ANSWERS) or str(kind).startswith("response."):
-        return False
-    return fields.get("success") is False or _is_bare_error(fields)
+    return not _is_of_answer(bare) and (fields.get("success") is False or _is_bare_error(bare))
 
 
-def _is_bare_error(fields: Mapping[str, Any]) -> bool:
+def _is_of_answer(bare: Mapping[str, Any]) -> bool:
+    """Whether it holds any part of an answer."""
+    return any(bare.get(name) for name in _OF_ANSWERS) or str(bare.get("type")).startswith("response.")
+
+
+def _is_bare_error(bare: Mapping[str, Any]) -> bool:
     """Whether what holds no part of an answer says in words of its own that something failed."""
-    codes = [value for name, value in fields.items() if name.lower() in _CODES]
-    if any(_OF_ERRORS.fullmatch(name) and _says_something(value) for name, value in fields.items()):
+    codes = [bare[name] for name in _CODES if name in bare]
+    if any(_OF_ERRORS.fullmatch(name) and _says_something(value) for name, value in bare.items()):
         return not codes or any(map(_names_a_fault, codes))
-    if isinstance(detail := fields.get("detail"), dict | list) and _says_something(detail):
+    if isinstance(detail := bare.get("detail"), dict | list) and _says_something(detail):
         return True
-    says = any(isinstance(fields.get(name), str) and fields[name] for name in ("message", "msg", "detail", "title"))
-    return says and (_names_a_fault(fields.get("code")) or _status_of(fields) is not None)
+    return _has_message(bare, "title") and (_names_a_fault(bare.get("code")) or _status_of(bare) is not None)
+
+
+def _is_message(bare: Mapping[str, Any]) -> bool:
+    """Whether what holds no part of an answer has a message for people, and says neither that all is well nor that it
+    is of another kind than an error; or is of that kind.
+    """
+    if _is_of_answer(bare) or bare.get("model") or bare.get("success") is True or bare.get("ok") is True:
+        return False
+    kinds = [value for name in _KINDS if isinstance(value := bare.get(name), str) and value]
+    if any(map(_FAILED_EVENTS.fullmatch, kinds)):
+        return True
+    if any(bare.get(name) is not None and not _names_a_fault(bare[name]) for name in ("code", *_CODES)):
+        return False
+    return _has_message(bare) and (not kinds or any(map(_OF_A_FAULT.search, kinds)))
+
+
+def _has_message(bare: Mapping[str, Any], *more: str) -> bool:
+    names = ("message", "msg", "detail", *more)
+    return any(isinstance(value := bare.get(name), str) and value.strip() for name in names)
+
+
+def _inner_error(bare: Mapping[str, Any]) -> dict[str, Any]:
+    """What an error says under a name that only an error has: `fault`, `exception`, `Error`, …"""
+    named = (object_of(value) for name, value in bare.items() if _OF_ERRORS.fullmatch(name))
+    return next(filter(None, named), object_of(None))
 
 
 def _says_something(error: Any, depth: int = 0) -> bool:
@@ -156,9 +222,9 @@ def _error_of(error: Mapping[str, Any], holder: Mapping[str, Any], message: str)
 
 
 def _code_of(fields: Mapping[str, Any]) -> str | None:
-    for name in ("code", "type"):
+    for name in ("code", "type", *_CODES):
         code = fields.get(name)
-        if isinstance(code, str | int) and not isinstance(code, bool) and code not in _FAILED_EVENTS:
+        if isinstance(code, str | int) and not isinstance(code, bool) and code not in _FAILED_TYPES:
             return _text_of(code)[:_LONGEST_CODE] or None
     return None
 

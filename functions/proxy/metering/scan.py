@@ -4,8 +4,9 @@ Generated text cannot imitate a key of a JSON object, because inside a JSON stri
 """
 
 import re
+from collections.abc import Iterator
 
-from proxy.metering.sse import data_of, find_events
+from proxy.metering.sse import data_of, end_of_event, find_events, split_events
 
 USAGE = re.compile(rb'"usage"(?:\s|data:)*:(?:\s|data:)*\{')
 TOKENS = b'_tokens"'
@@ -17,19 +18,20 @@ _WORTH_READING = (
     rb'|error"(?!\s*:\s*(?:null|false|""|\{\s*\})))'
 )
 WORTH_READING = re.compile(_WORTH_READING)
-WORTH_READING_CLOSELY = re.compile(
-    _WORTH_READING
-    + rb'|"(?:errors|error_[a-z]{1,16}|base_resp|code|success)"\s*:|event: ?(?:error|response\.(?:error|failed))'
-)
-"""With what only errors in unusual forms say: this search takes several times as long."""
+WORTH_READING_CLOSELY = re.compile(_WORTH_READING + rb'|"base_resp"\s*:|event: ?(?:error|response\.(?:error|failed))')
+"""With what only errors say that look like a piece of an answer otherwise: this search takes several times as long."""
 _MAY_BE_ERROR = re.compile(
     rb'"(?:[Ee]rr|exception|fault|base_resp|success|code|msg|message|status|detail|title)'
     rb'|response\.failed"|event:[ \t]*(?:error|response\.)'
 )
-_UNUSUAL = (
-    *(b'"code"', b'"base_resp"', b'"errors"', b'"error_', b'"success"'),
-    *(b"event: error", b"event:error", b"event: response.f"),
+_UNUSUAL = (b'"base_resp"', b"event: error", b"event:error", b"event: response.f", b"event: response.e")
+_CHOICES, _CHOICES_SPACED, _NAMED_EVENT = b'"choices":[{', b'"choices": [{', b"event: response."
+_PIECE = re.compile(
+    # Choices, or a name with a dot, as every kind of event and of object has: but not `response.failed`.
+    rb'"choices"\s*:\s*\[\s*\{|"(?:type|object)"\s*:\s*"(?:text_completion"|(?![\w.]*(?:error|fail))\w+\.[\w.]+")'
 )
+_LONGEST_ERROR = 64 * 1024
+"""Bytes: what is longer is no error, and is not searched for being one."""
 _COMPACT, _SPACED = b'"finish_reason":"', b'"finish_reason": "'
 _FINISH_FORMS = (_COMPACT, b'"finish_reason": ', b'"finish_reason" ')
 _FINISH_REASON = re.compile(rb'"finish_reason"[ \t]*:[ \t]*"([^"\\\r\n]{0,256})')
@@ -51,13 +53,52 @@ def worth_reading(events: bytes) -> re.Pattern[bytes]:
 
 
 def is_unusual(events: bytes, since: int = 0) -> bool:
-    """Whether something is said that only errors in unusual forms say, and few other events."""
+    """Whether something is said that only unusual errors say, and few other events."""
     return any(events.rfind(mark, since) >= 0 for mark in _UNUSUAL)
 
 
 def may_report_error(event: bytes) -> bool:
     """Whether an event or a document may be an error, in whatever form; most need not be parsed to know."""
     return _MAY_BE_ERROR.search(event) is not None
+
+
+def is_odd(event: bytes) -> bool:
+    """Whether an event says something and is not recognisably a piece of an answer: then it may well be an error."""
+    if b"data:" not in event or len(event) > _LONGEST_ERROR or _PIECE.search(event):
+        return False
+    return data_of(event).strip() != _DONE
+
+
+def find_odd_events(events: bytes) -> list[tuple[int, int]]:
+    """Where those events of a run stand that are odd: start and end of each, blank line included.
+
+    An error in the middle of an answer can have any form; a piece of an answer has one of few. Pieces that are all
+    alike are counted, and not looked at: there are as many as there are lines for.
+    """
+    mark = next((each for each in (_CHOICES, _NAMED_EVENT, _CHOICES_SPACED) if events.find(each) >= 0), b"")
+    spans = [(0, len(events))]
+    if mark and b"\r" not in events:
+        start = events.rfind(b"\n\n", 0, events.find(mark)) + 2
+        start, end = start if start >= 2 else 0, end_of_event(events, events.rfind(mark))
+        if _are_alike(events, mark, start, end):
+            spans = [(0, start), (end, len(events))]
+    return [place for start, end in spans for place in _odd_ones(events[start:end], start)]
+
+
+def _odd_ones(events: bytes, position: int) -> Iterator[tuple[int, int]]:
+    for event in split_events(events):
+        end = position + len(event)
+        if is_odd(event):
+            yield position, end
+        position = end
+
+
+def _are_alike(events: bytes, mark: bytes, start: int, end: int) -> bool:
+    """Whether every event from `start` to `end` has the `mark` of a piece, and its lines are those of one."""
+    lines = events.count(b"\n", start, end)
+    if mark == _NAMED_EVENT:  # only where a line begins with it: a model may write it too
+        return lines == 3 * (events.startswith(mark, start) + events.count(b"\n" + mark, start, end))
+    return lines == 2 * events.count(mark, start, end)
 
 
 def finish_reasons_in(events: bytes, since: int = 0) -> list[str]:

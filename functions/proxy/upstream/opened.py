@@ -17,9 +17,9 @@ from openai_proxy.servers import Server
 from proxy.errors import UpstreamError
 from proxy.http.transport import UpstreamResponse
 from proxy.json_shapes import array_of, loads_or_none, object_of
-from proxy.metering.reported_error import message_of, reported_error
-from proxy.metering.scan import may_report_error
-from proxy.metering.sse import BLANK, EventFrames, data_of, name_of, split_events
+from proxy.metering.reported_error import error_of_event, message_of, reported_error
+from proxy.metering.scan import is_odd, may_report_error
+from proxy.metering.sse import BLANK, EventFrames, data_of, split_events
 from proxy.upstream.response import broken_off, coding_left, content_type, error_in_success, no_answer, unpacked
 
 _LONGEST_HOLD = 1.0
@@ -217,11 +217,10 @@ def _is_read(event: bytes, found: OpenedAnswer, expected: Expected) -> bool:
     """Whether an event says anything. Raises UpstreamError when it says that there is an error."""
     event = event.lstrip(BLANK)
     data = data_of(event)
-    if may_report_error(event):
-        document = loads_or_none(data)
-        error = reported_error(data.decode(errors="replace") if document is None else document, name_of(event))
-        if error:
-            raise error_in_success(found.answer, found.server.name, found.token, error)
+    if (may_report_error(event) or is_odd(event)) and (
+        error := error_of_event(event, loads_or_none(data), is_question=expected.is_question)
+    ):
+        raise error_in_success(found.answer, found.server.name, found.token, error)
     return bool(data.strip())
 
 
