@@ -1,14 +1,12 @@
-"""Reading `multipart/form-data` (https://www.rfc-editor.org/rfc/rfc7578), byte for byte. Pure."""
+"""Reads `multipart/form-data` (https://www.rfc-editor.org/rfc/rfc7578) with python-multipart, byte for byte."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from local.demo.errors import RefusedError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
-_BOUNDARY = re.compile(r'boundary="?([^";]+)"?', re.IGNORECASE)
-_PARAMETER = re.compile(r';\s*(name|filename)="([^"]*)"', re.IGNORECASE)
-_TYPE = re.compile(r"^content-type:\s*([^\r\n]+)", re.IGNORECASE | re.MULTILINE)
+from local.demo.errors import RefusedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,32 +23,43 @@ def parse_form(content_type: str, body: bytes) -> dict[str, Any]:
 
     Raises RefusedError for what is no form.
     """
-    boundary = _BOUNDARY.search(content_type)
-    if not content_type.startswith("multipart/form-data") or boundary is None:
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data":
         raise RefusedError(400, "The body is not multipart/form-data.")
-    _, *parts = (b"\r\n" + body).split(b"\r\n--" + boundary[1].encode())
-    if not parts or not parts.pop().startswith(b"--"):
+    parts: list[Field | File] = []
+    ends: list[str] = []
+    try:
+        form = FormParser(
+            kind.decode(),
+            parts.append,
+            parts.append,
+            lambda: ends.append("the last boundary"),
+            options.get(b"boundary"),
+            config={"MAX_MEMORY_FILE_SIZE": len(body)},
+        )
+        form.write(body)
+    except FormParserError as problem:
+        raise RefusedError(400, f"The form cannot be read: {problem}") from problem
+    if not ends:
         raise RefusedError(400, "The form is incomplete.")
+    return _by_name(parts)
+
+
+def _by_name(parts: list[Field | File]) -> dict[str, Any]:
     form: dict[str, Any] = {}
     for part in parts:
-        head, _, content = part.partition(b"\r\n\r\n")
-        _add(form, head.decode(errors="replace"), content)
+        name = (part.field_name or b"").decode(errors="replace")
+        plain = name.removesuffix("[]")
+        if plain in form:
+            form[plain] = [*(form[plain] if isinstance(form[plain], list) else [form[plain]]), _value(part)]
+        else:
+            form[plain] = [_value(part)] if plain != name else _value(part)
     return form
 
 
-def _add(form: dict[str, Any], head: str, content: bytes) -> None:
-    parameters = {name.lower(): value for name, value in _PARAMETER.findall(head)}
-    name = parameters.get("name")
-    if name is None:
-        raise RefusedError(400, "A part of the form has no name.")
-    value: Any
-    if "filename" in parameters:
-        media_type = _TYPE.search(head)
-        value = Upload(parameters["filename"], content, media_type[1] if media_type else "application/octet-stream")
-    else:
-        value = content.decode(errors="replace")
-    plain = name.removesuffix("[]")
-    if plain in form:
-        form[plain] = [*(form[plain] if isinstance(form[plain], list) else [form[plain]]), value]
-    else:
-        form[plain] = [value] if plain != name else value
+def _value(part: Field | File) -> str | Upload:
+    if isinstance(part, Field):
+        return (part.value or b"").decode(errors="replace")
+    part.file_object.seek(0)
+    name = (part.file_name or b"").decode(errors="replace")
+    return Upload(name, part.file_object.read(), part.content_type or "application/octet-stream")
