@@ -1,14 +1,11 @@
-"""A bar for work that takes long. One rule: it is drawn on standard error, and only when that is a terminal."""
+"""A bar for work that takes long. It is drawn on standard error, and only when that is a terminal."""
 
-import shutil
 import sys
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
-_WIDTH = 24
-_PAUSE = 0.1
+from console.output import console_on
 
 
 class Advance(Protocol):
@@ -30,29 +27,24 @@ class Bars:
         if not stream.isatty():
             yield lambda _: None
             return
-        bar = _Bar(stream, label, total)
-        try:
-            bar.advance(0)
-            yield bar.advance
-        finally:
-            stream.write("\r\x1b[K")
-            stream.flush()
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(
+            *columns,
+            console=console_on(stream),
+            transient=True,
+            redirect_stdout=False,  # what is printed meanwhile goes where it belongs, which may be a file
+            redirect_stderr=False,
+        ) as progress:
+            task = progress.add_task(label, total=total)
 
-class _Bar:
-    def __init__(self, stream: TextIO, label: str, total: int) -> None:
-        self._stream, self._label, self._total = stream, label, total
-        self._done = 0
-        self._drawn = float("-inf")
+            def advance(done: int) -> None:
+                progress.advance(task, done)
 
-    def advance(self, done: int) -> None:
-        self._done += done
-        now = time.monotonic()
-        if now - self._drawn < _PAUSE and self._done < self._total:
-            return
-        self._drawn = now
-        share = min(self._done / self._total, 1.0) if self._total else 1.0
-        bar = ("#" * round(share * _WIDTH)).ljust(_WIDTH, ".")
-        text = f"{self._label} [{bar}] {self._done:,}/{self._total:,}"
-        self._stream.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
-        self._stream.flush()
+            yield advance

@@ -8,7 +8,8 @@ from pathlib import Path
 from openai_proxy.servers import Server, ServersFileError, load_servers, warnings_of
 
 from console.errors import ConsoleError
-from console.text import columns
+from console.output import show, terminal_width
+from console.tables import table
 
 
 def add_servers(servers: argparse.ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def add_servers(servers: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     servers, warnings = check_servers(options.file)
-    print(servers_table(servers))
+    show(servers_table(servers, terminal_width()))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
@@ -35,10 +36,10 @@ def check_servers(path: Path) -> tuple[dict[str, Server], list[str]]:
     return servers, warnings_of(servers, str(path))
 
 
-def servers_table(servers: Mapping[str, Server]) -> str:
+def servers_table(servers: Mapping[str, Server], width: int | None = None) -> str:
     """The servers as text; of a token only where it comes from."""
     rows = [(server.name, server.url, _token(server), server.model or "-") for server in servers.values()]
-    return columns(("SERVER", "URL", "TOKEN", "DEFAULT MODEL"), rows)
+    return table(("SERVER", "URL", "TOKEN", "DEFAULT MODEL"), rows, width=width)
 
 
 def _token(server: Server) -> str:

@@ -27,9 +27,10 @@ from console.cache.text import (
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
 from console.keys.options import whole
+from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days
 from console.stack import add_table_options, chosen_bucket, chosen_table, waiting_messages
-from console.text import count, harmless, terminal_width, to_json
+from console.text import count, harmless, to_json
 
 Environment = Mapping[str, str]
 
@@ -102,7 +103,7 @@ def _stats(options: argparse.Namespace, environ: Environment) -> int:
         print(to_json({"rows": stats.to_json(), "total": stats.total.to_json(), "hits_of": hits_of, "expired": left}))
         return 0
     if stats.rows:
-        print(stats_table(stats, terminal_width(), with_hits=rollups is not None))
+        show(stats_table(stats, terminal_width(), with_hits=rollups is not None))
     else:
         print("The response cache is empty.")
     if rollups is not None and stats.rows:
@@ -125,7 +126,7 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
     if options.json:
         print(to_json([answer_json(each) for each in newest]))
     elif newest:
-        print(answers_table(newest, now, terminal_width()))
+        show(answers_table(newest, now, terminal_width()))
     else:
         print("There are no such answers.")
     return 0

@@ -9,7 +9,8 @@ from typing import Any
 from openai_proxy.pricing.rates import EXACT
 
 from console.cache.store import Answer
-from console.text import columns, count, fitted, harmless, usd
+from console.tables import table
+from console.text import count, harmless, usd
 
 BY: Mapping[str, Callable[[Answer], str]] = {
     "client": lambda answer: answer.client_id,
@@ -20,8 +21,6 @@ BY: Mapping[str, Callable[[Answer], str]] = {
 }
 OF_LEDGER = {"client": "client_id", "server": "server", "model": "model"}
 """The dimensions that rollups know too, so that hits and savings can stand beside answers."""
-
-_SHORTEST_NAME = 12
 
 
 @dataclass(slots=True)
@@ -99,12 +98,10 @@ def stats_table(stats: Stats, width: int | None, *, with_hits: bool) -> str:
     shown = [
         [count(each.answers), size_text(each.size), size_text(each.stored), *_hits(each, with_hits)] for _, each in rows
     ]
-    widths = [max(len(line[column]) for line in [figures, *shown]) for column in range(len(figures))]
-    room = None if width is None else width - sum(widths) - 2 * len(widths)
     names = [[harmless(name) for name in names] for names, _ in rows]
-    headings, names = fitted([name.upper() for name in stats.by], names, room, _SHORTEST_NAME)
     lines = [[*each, *line] for each, line in zip(names, shown, strict=True)]
-    return columns([*headings, *figures], lines, numbers=len(figures), total=True)
+    headings = [*(name.upper() for name in stats.by), *figures]
+    return table(headings, lines, numbers=len(figures), total=True, width=width, drop=("STORED", "SIZE"))
 
 
 def answers_table(answers: Iterable[Answer], now: float, width: int | None) -> str:
@@ -122,8 +119,7 @@ def answers_table(answers: Iterable[Answer], now: float, width: int | None) -> s
         ]
         for each in answers
     ]
-    shown, rows = fitted(headings, rows, width, _SHORTEST_NAME)
-    return columns(shown, rows)
+    return table(headings, rows, width=width)
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:

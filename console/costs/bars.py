@@ -5,7 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 from console.costs.summary import attribute, known_cost
-from console.text import count, harmless, shortened, usd
+from console.tables import padded, shortened, width_of
+from console.text import count, harmless, usd
 
 Item = dict[str, Any]
 
@@ -22,7 +23,7 @@ def bar_chart(rows: Sequence[Item], by: str, width: int | None = None, *, blocks
     notes = [f"{count(row['requests'])} req{_unpriced(row)}" for row in rows]
     amounts = [usd(cost) for cost in costs]
     room = (width or _USUAL_WIDTH) - max(map(len, amounts)) - max(map(len, notes)) - 6
-    label = max(4, min(_LONGEST_NAME, max(map(len, names)), room - _SHORTEST_BAR))
+    label = max(4, min(_LONGEST_NAME, max(map(width_of, names)), room - _SHORTEST_BAR))
     longest = max(_SHORTEST_BAR, room - label)
     most = max((cost for cost in costs if cost is not None), default=Decimal(0))
     lines: list[str] = []
@@ -31,7 +32,7 @@ def bar_chart(rows: Sequence[Item], by: str, width: int | None = None, *, blocks
         bar = _bar(share, longest, blocks=blocks)
         amount_cell = amount.rjust(max(map(len, amounts)))
         note_cell = note.rjust(max(map(len, notes)))
-        name_cell = (shortened(name, label) if blocks else _ascii(name)[:label]).ljust(label)
+        name_cell = padded(shortened(name, label) if blocks else _ascii(name)[:label], label)
         lines.append(f"{name_cell}  {bar}  {amount_cell}  {note_cell}".rstrip())
     return "\n".join(lines)
 

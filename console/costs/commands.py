@@ -19,6 +19,7 @@ from console.costs.summary import NAMES, OF_ENTRIES, OF_ROLLUPS, is_dimension, s
 from console.costs.text import as_document, entries_table, left_out, summary_csv, summary_table
 from console.errors import ConsoleError
 from console.keys.options import whole
+from console.output import has_blocks, show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days, read_day
 from console.prices.book import add_book_options, chosen_book
 from console.report.figures import OF_ENTRIES as OF_REPORT
@@ -26,7 +27,7 @@ from console.report.figures import entry_figures, read_throttles
 from console.report.plot import write_png
 from console.report.report import Report, bar_of, days_chart, report_page
 from console.stack import add_table_options, chosen_table
-from console.text import harmless, terminal_width, to_json
+from console.text import harmless, to_json
 
 Environment = Mapping[str, str]
 Item = dict[str, Any]
@@ -115,7 +116,7 @@ def _costs(options: argparse.Namespace, environ: Environment) -> int:
     elif options.csv:
         print(summary_csv(rows, by), end="")
     else:
-        print(summary_table(rows, by, terminal_width()) if rows else f"Nothing {period.text}.")
+        show(summary_table(rows, by, terminal_width()) if rows else f"Nothing {period.text}.")
     return 0
 
 
@@ -126,7 +127,7 @@ def _entries(options: argparse.Namespace, environ: Environment) -> int:
     if options.json:
         print(to_json(entries))
     elif entries:
-        print(entries_table(entries, with_day=period.first != period.last))
+        show(entries_table(entries, with_day=period.first != period.last, width=terminal_width()))
     else:
         print(f"Nothing of '{harmless(options.client)}' {period.text}.")
     return 0
@@ -153,9 +154,8 @@ def _plot(options: argparse.Namespace, environ: Environment) -> int:
     if by == "day":
         without = [{"day": str(day), **total_of([])} for day in period.days]
         sums = summarize([*sums, *without], ["day"])
-    blocks = (sys.stdout.encoding or "").lower().startswith("utf")
     print(f"Spend by {by} {period.text}, USD\n")
-    print(bar_chart(sums, by, terminal_width(), blocks=blocks) + left_out(total))
+    show(bar_chart(sums, by, terminal_width(), blocks=has_blocks(sys.stdout)) + left_out(total))
     return 0
 
 

@@ -21,8 +21,10 @@ from botocore.exceptions import ClientError
 
 from console.aws import session
 from console.errors import ConsoleError
+from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, today
-from console.text import columns, count, harmless, to_json, usd
+from console.tables import table
+from console.text import count, harmless, to_json, usd
 
 ANALYTICS = Path(__file__).parents[2] / "analytics"
 VIEW = "inferences"
@@ -145,7 +147,7 @@ def _value(text: str | None, type_: str) -> Any:
             return text
 
 
-def result_table(result: Result) -> str:
+def result_table(result: Result, width: int | None = None) -> str:
     """A result for people: money to a millionth, nothing in it that a terminal would obey."""
     if not result.columns:
         return "Done."
@@ -153,7 +155,7 @@ def result_table(result: Result) -> str:
     while numbers < len(result.types) and result.types[-1 - numbers] in _NUMBERS:
         numbers += 1
     rows = [[_shown(value) for value in row] for row in result.rows]
-    return columns([name.upper() for name in result.columns], rows, numbers=numbers)
+    return table([name.upper() for name in result.columns], rows, numbers=numbers, width=width, drop=())
 
 
 def _shown(value: Any) -> str:
@@ -197,10 +199,10 @@ def _exact(value: Decimal) -> str:
     return f"{value.normalize():f}"
 
 
-def query_list(queries: Mapping[str, str]) -> str:
+def query_list(queries: Mapping[str, str], width: int | None = None) -> str:
     """The named queries and what they answer."""
     rows = [(name, sql.partition("\n")[0].removeprefix("--").strip()) for name, sql in queries.items()]
-    return columns(("NAME", "WHAT"), rows)
+    return table(("NAME", "WHAT"), rows, width=width, drop=())
 
 
 def add_parser(commands: Any) -> None:
@@ -224,7 +226,7 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.csv and options.json:
         raise ConsoleError("Choose one of --csv and --json.")
     if not options.sql and not options.named:
-        print(query_list(queries))
+        show(query_list(queries, terminal_width()))
         return 0
     if options.named:
         if options.named not in queries:
@@ -234,7 +236,10 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     else:
         sql = sys.stdin.read() if options.sql == "-" else options.sql
     result = _athena(options.stack_name, environ).run(with_view(sql, period))
-    print(result_csv(result) if options.csv else result_json(result) if options.json else result_table(result))
+    if options.csv or options.json:
+        print(result_csv(result) if options.csv else result_json(result))
+    else:
+        show(result_table(result, terminal_width()))
     if sys.stderr.isatty():
         print(_bill(result), file=sys.stderr)
     return 0

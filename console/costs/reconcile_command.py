@@ -17,11 +17,11 @@ from console.costs.summary import OF_ENTRIES, share_of, total_of
 from console.costs.text import plain
 from console.costs.usage_export import MEASURES, NAMED, Export, read_exports
 from console.errors import ConsoleError
+from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, today
 from console.stack import add_table_options, chosen_table
-from console.text import columns, count, fitted, harmless, terminal_width, to_json, usd
-
-_SHORTEST_CELL = 12
+from console.tables import table
+from console.text import count, harmless, to_json, usd
 
 
 def add_parser(commands: Any) -> None:
@@ -85,8 +85,8 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         other = "the provider's export" if options.files else "what the server stated in its answers"
         print(f"The ledger's '{harmless(options.server)}' and {other}, {period.text}.\n")
         if shown := comparisons if options.all else above:
-            print(_table(shown, terminal_width()), end="\n\n")
-        print(_totals_table(sums) if sums else "Neither has any requests.")
+            show(f"{_table(shown, terminal_width())}\n")
+        show(_totals_table(sums) if sums else "Neither has any requests.")
         print(_verdict(comparisons, above, options.tolerance))
         print(_unknown(total_of(rows)), end="")
         if unpriced:
@@ -132,7 +132,7 @@ def _table(comparisons: Sequence[Comparison], width: int | None) -> str:
         for each in comparisons
     ]
     headings = ("DAY", "FIGURE", "LEDGER", "PROVIDER", "DRIFT", "MODEL")
-    return columns(*fitted(headings, rows, width, _SHORTEST_CELL))
+    return table(headings, rows, width=width, drop=())
 
 
 def _totals_table(sums: Sequence[Total]) -> str:
@@ -145,7 +145,7 @@ def _totals_table(sums: Sequence[Total]) -> str:
         )
         for each in sums
     ]
-    return columns(("TOTAL OF", "LEDGER", "PROVIDER", "DRIFT"), rows, numbers=3)
+    return table(("TOTAL OF", "LEDGER", "PROVIDER", "DRIFT"), rows, numbers=3)
 
 
 def _verdict(comparisons: Sequence[Comparison], above: Sequence[Comparison], tolerance: Decimal) -> str:

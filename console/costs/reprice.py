@@ -15,11 +15,13 @@ from openai_proxy.pricing.rates import EXACT
 from console.costs.lake import Corrections, add_lake_options, chosen_lake
 from console.costs.repricing import PASSES, Change, Item, Ledger, change_of
 from console.errors import ConsoleError
+from console.output import show, terminal_width
 from console.period import add_period, chosen_period, today
 from console.prices.book import add_book_options, chosen_book
 from console.progress import Advance, Bars
 from console.stack import add_table_options, chosen_table
-from console.text import columns, count, harmless, to_json
+from console.tables import table
+from console.text import count, harmless, to_json
 
 Corrected = Callable[[Sequence[Item]], None]
 _PART = 1000
@@ -179,7 +181,7 @@ def _as_far_as_reported(entry: Item) -> Item:
     return {name: entry[name] for name in ("pricing", "cost", "cost_saved") if name in entry}
 
 
-def difference_table(difference: Difference) -> str:
+def difference_table(difference: Difference, width: int | None = None) -> str:
     """A difference as text."""
     rows = [[*map(harmless, names), *_figures(group)] for names, group in difference.rows()]
     rows.append(["TOTAL", "", "", "", *_figures(difference.total)])
@@ -195,7 +197,8 @@ def difference_table(difference: Difference) -> str:
         "NEW USD",
         "DIFFERENCE",
     )
-    return columns(headings, rows, numbers=6, total=True) + _savings_text(difference.total)
+    drop = ("ENTRIES", "CHANGED", "UNPRICED")
+    return table(headings, rows, numbers=6, total=True, width=width, drop=drop) + _savings_text(difference.total)
 
 
 def _savings_text(total: Group) -> str:
@@ -248,7 +251,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print(f"All {count(total.entries)} entries have the prices of {difference.price_version} already.")
         _tell_of_lake(corrections)
         return 0
-    print(difference_table(difference))
+    show(difference_table(difference, terminal_width()))
     print(f"\nPrices: {difference.price_version}.", end=" ")
     print(f"{count(total.changed)} entries changed." if options.apply else "Nothing was changed: that takes --apply.")
     _tell_of_lake(corrections)

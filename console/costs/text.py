@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from console.costs.summary import SUMS, attribute, known_cost, known_saving, mean_first_chunk, total_of
-from console.text import columns, count, harmless, seconds, shortened, usd
+from console.tables import table
+from console.text import count, harmless, seconds, usd
 
 Item = dict[str, Any]
 
@@ -21,10 +22,9 @@ _SHORTEST_NAME = 24
 
 @dataclass(frozen=True, slots=True)
 class _Figure:
-    """A column. Those with the highest `rank` give way first; 0 never does."""
+    """A column."""
 
     heading: str
-    rank: int
     text: Callable[[Item], str]
 
 
@@ -36,40 +36,36 @@ def _saved_text(row: Item) -> str:
 
 
 _FIGURES = (
-    _Figure("REQUESTS", 0, lambda row: count(row["requests"])),
-    _Figure("FAILED", 3, lambda row: count(row["failed"])),
-    _Figure("INPUT", 1, lambda row: count(row["input_tokens"])),
-    _Figure("CACHED", 4, lambda row: count(row["cache_read_input_tokens"])),
-    _Figure("OUTPUT", 2, lambda row: count(row["output_tokens"])),
-    _Figure("TTFT s", 5, lambda row: seconds(mean_first_chunk(row))),
-    _Figure("DURATION s", 6, lambda row: seconds(row["duration"] / row["requests"])),
-    _Figure("ESTIMATED", 7, lambda row: count(row["usage_estimated"])),
-    _Figure("UNPRICED", 8, lambda row: count(row["unpriced"])),
-    _Figure("SAVED USD", 3, _saved_text),
-    _Figure("COST USD", 0, lambda row: usd(known_cost(row))),
+    _Figure("REQUESTS", lambda row: count(row["requests"])),
+    _Figure("FAILED", lambda row: count(row["failed"])),
+    _Figure("INPUT", lambda row: count(row["input_tokens"])),
+    _Figure("CACHED", lambda row: count(row["cache_read_input_tokens"])),
+    _Figure("OUTPUT", lambda row: count(row["output_tokens"])),
+    _Figure("TTFT s", lambda row: seconds(mean_first_chunk(row))),
+    _Figure("DURATION s", lambda row: seconds(row["duration"] / row["requests"])),
+    _Figure("ESTIMATED", lambda row: count(row["usage_estimated"])),
+    _Figure("UNPRICED", lambda row: count(row["unpriced"])),
+    _Figure("SAVED USD", _saved_text),
+    _Figure("COST USD", lambda row: usd(known_cost(row))),
 )
+_GIVE_WAY = (*("UNPRICED", "ESTIMATED", "DURATION s", "TTFT s", "CACHED", "FAILED", "SAVED USD", "OUTPUT", "INPUT"),)
+"""The figures that a narrow terminal has no room for, the least needed first."""
 
 
 def summary_table(rows: Sequence[Item], by: Sequence[str], width: int | None = None) -> str:
     """Sums as text, with their total and what it leaves out. `width` None is any width."""
     total = total_of(rows)
-    headings = [name.upper() for name in by] or [""]
     names = [[harmless(str(row[attribute(name)])) for name in by] or [""] for row in rows]
-    lines = [headings, *names, ["TOTAL", *[""] * (len(headings) - 1)]]
-    wanted = [each for each in _FIGURES if each.heading != "SAVED USD" or total["cache_hits"]]
-    figures = [(figure, [figure.heading, *map(figure.text, [*rows, total])]) for figure in wanted]
-    least = sum(min(_SHORTEST_NAME, _widest(column)) + 2 for column in zip(*lines, strict=True))
-    while width is not None and least + _width(figures) - 2 > width:
-        # A figure that tells how far to trust the cost stays, if there is anything to tell.
-        kept = {"UNPRICED": total["unpriced"], "ESTIMATED": total["usage_estimated"]}
-        ranks = [0 if kept.get(figure.heading) else figure.rank for figure, _ in figures]
-        if not any(ranks):
-            break
-        del figures[ranks.index(max(ranks))]
-    shown = _fitted(lines, None if width is None else width + 2 - _width(figures))
-    cells = zip(*(texts for _, texts in figures), strict=True)
-    table = [[*line, *figures_of_it] for line, figures_of_it in zip(shown, cells, strict=True)]
-    return columns(table[0], table[1:], numbers=len(figures), total=True) + left_out(total)
+    names.append(["TOTAL", *[""] * (len(by) - 1)])
+    figures = [each for each in _FIGURES if each.heading != "SAVED USD" or total["cache_hits"]]
+    lines = [[*line, *(each.text(row) for each in figures)] for line, row in zip(names, [*rows, total], strict=True)]
+    headings = [*([name.upper() for name in by] or [""]), *(each.heading for each in figures)]
+    # A figure that tells how far to trust the cost stays, if there is anything to tell.
+    kept = {"UNPRICED": total["unpriced"], "ESTIMATED": total["usage_estimated"]}
+    drop = [name for name in _GIVE_WAY if not kept.get(name)]
+    least = _SHORTEST_NAME
+    shown = table(headings, lines, numbers=len(figures), total=True, width=width, drop=drop, least=least)
+    return shown + left_out(total)
 
 
 def left_out(total: Item) -> str:
@@ -116,8 +112,8 @@ def plain(value: Decimal) -> str:
     return f"{value.normalize():f}"
 
 
-def entries_table(entries: Iterable[Item], *, with_day: bool = False) -> str:
-    """Ledger entries as text."""
+def entries_table(entries: Iterable[Item], *, with_day: bool = False, width: int | None = None) -> str:
+    """Ledger entries as text. `width` None is any width."""
     rows = [
         (
             entry["timestamp"][:19].replace("T", " ") if with_day else entry["timestamp"][11:19],
@@ -135,7 +131,8 @@ def entries_table(entries: Iterable[Item], *, with_day: bool = False) -> str:
         for entry in entries
     ]
     headings = ("TIME", "SERVER", "MODEL", "END", "STATUS", "INPUT", "CACHED", "OUTPUT", "TTFT s", "DURATION s")
-    return columns((*headings, "COST USD"), rows, numbers=7)
+    drop = ("CACHED", "TTFT s", "STATUS", "DURATION s", "INPUT", "OUTPUT", "SERVER")
+    return table((*headings, "COST USD"), rows, numbers=7, width=width, drop=drop)
 
 
 def _end(entry: Item) -> str:
@@ -147,19 +144,3 @@ def _end(entry: Item) -> str:
 
 def _no_formula(text: str) -> str:
     return f"'{text}" if text[:1] in "=+-@" and text not in ("", "-") else text
-
-
-def _widest(column: Iterable[str]) -> int:
-    return max(len(text) for text in column)
-
-
-def _width(figures: Iterable[tuple[_Figure, Sequence[str]]]) -> int:
-    return sum(_widest(texts) + 2 for _, texts in figures)
-
-
-def _fitted(lines: Sequence[Sequence[str]], room: int | None) -> list[list[str]]:
-    """Names cut to fit into `room`: always the longest ones."""
-    widths = [_widest(column) for column in zip(*lines, strict=True)]
-    while room is not None and sum(each + 2 for each in widths) > room and max(widths) > 4:
-        widths[widths.index(max(widths))] -= 1
-    return [[shortened(text, each) for text, each in zip(line, widths, strict=True)] for line in lines]

@@ -17,8 +17,9 @@ from console.keys.release import add_release_options, release
 from console.keys.store import KeyStore, StoredKey
 from console.keys.text import as_json, changes, key_details, keys_table, limits, moment, whose
 from console.keys.usage import add_usage_options, show_usage
+from console.output import show, terminal_width
 from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
-from console.text import terminal_width, to_json
+from console.text import to_json
 
 Environment = Mapping[str, str]
 _HOUR = 3600
@@ -88,7 +89,7 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
     if options.json:
         print(to_json([as_json(key, time.time()) for key in keys]))
     elif keys:
-        print(keys_table(keys, time.time(), terminal_width()))
+        show(keys_table(keys, time.time(), terminal_width()))
     else:
         of_client = f" of client '{without_keys(options.client_id)}'" if options.client_id else ""
         print(f"There are no client keys{of_client}. `keys create` makes one.")

@@ -9,7 +9,8 @@ from openai_proxy.client_keys import ATTRIBUTES, CachePolicy
 from openai_proxy.events.envelope import rfc3339
 
 from console.keys.store import StoredKey
-from console.text import columns, count, fitted, harmless
+from console.tables import table
+from console.text import count, harmless
 
 # In the order in which they are shown.
 LABELS = {
@@ -48,7 +49,6 @@ _LIMITS = {
 }
 _TWO_DAYS = 2 * 86400
 _LABEL_WIDTH = max(len(label) for label in LABELS.values()) + 2
-_SHORTEST_CELL = 12
 
 
 def as_json(key: StoredKey, now: float) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def keys_table(keys: Iterable[StoredKey], now: float, width: int | None) -> str:
         for key in keys
     ]
     headings = ("KEY ID", "CLIENT", "NAME", "STATE", "EXPIRES", "LIMITS", "SERVERS", "MODELS")
-    return columns(*fitted(headings, rows, width, _SHORTEST_CELL))
+    return table(headings, rows, width=width)
 
 
 def key_details(key: StoredKey, now: float, width: int | None) -> str:

@@ -17,8 +17,10 @@ from openai_proxy.dynamodb import from_item, to_item
 from console.aws import session
 from console.keys.store import KeyStore, StoredKey
 from console.keys.text import moment
+from console.output import show, terminal_width
 from console.stack import Table, chosen_table
-from console.text import columns, count, fitted, harmless, terminal_width, to_json, usd
+from console.tables import table
+from console.text import count, harmless, to_json, usd
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import BatchGetItemInputTypeDef
@@ -27,7 +29,6 @@ _LIMITS = ("rpm", "tpm", "parallel", "budget_day", "budget_month")
 _GOOD = ("enabled", "rotated")
 _MOST_GETS = 100
 """DynamoDB's limit for one call."""
-_SHORTEST_CELL = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
     elif options.key_id:
         print(usage_details(*usage[0], now))
     elif usage:
-        print(usage_table(usage, terminal_width()))
+        show(usage_table(usage, terminal_width()))
     else:
         print("There are no good keys with limits. `keys list` shows all keys.")
     return 0
@@ -168,7 +169,7 @@ def usage_table(usage: Sequence[tuple[StoredKey, Used]], width: int | None) -> s
         )
         for key, used in usage
     ]
-    return columns(*fitted(headings, rows, width, _SHORTEST_CELL))
+    return table(headings, rows, width=width)
 
 
 def usage_details(key: StoredKey, used: Used, now: float) -> str:

@@ -15,10 +15,12 @@ from openai_proxy.pricing.rates import Price, Rates
 from openai_proxy.pricing.rules import Adjustment
 
 from console.errors import ConsoleError
+from console.output import show, terminal_width
 from console.prices.book import add_book_options, chosen_book
 from console.prices.conversion import changes_between, price_list_of, to_text
 from console.prices.source import downloaded, installed, read_file
-from console.text import columns, count, to_json
+from console.tables import table
+from console.text import count, to_json
 
 _LOCAL = "demo"
 """The local stack's own server, which no servers file lists."""
@@ -57,7 +59,7 @@ def add_prices(prices: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     book = chosen_book(options)
-    print(servers_table(book))
+    show(servers_table(book, terminal_width()))
     for warning in warnings_of(book):
         print(f"warning: {options.prices}: {warning}", file=sys.stderr)
     return 0
@@ -82,7 +84,7 @@ def warnings_of(book: PriceBook) -> list[str]:
     return found
 
 
-def servers_table(book: PriceBook) -> str:
+def servers_table(book: PriceBook, width: int | None = None) -> str:
     """Where each server's prices come from."""
     rows: list[tuple[str, ...]] = []
     for server in sorted({*book.servers, *book.rules}):
@@ -94,13 +96,17 @@ def servers_table(book: PriceBook) -> str:
         rows.append(
             (server, listed, " ".join(rule.pattern for rule in rules) or "-", "unpriced" if is_unpriced else "")
         )
-    return columns(("SERVER", "LIST PRICES", "YOUR OWN", ""), rows) + f"\n\nPrice book: {book.version}"
+    shown = table(("SERVER", "LIST PRICES", "YOUR OWN", ""), rows, width=width, drop=())
+    return f"{shown}\n\nPrice book: {book.version}"
 
 
 def _show(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     book, at = chosen_book(options), options.at or datetime.now(UTC)
     if options.server is None and options.model is None:
-        print(to_json(_overview(book)) if options.json else _overview_text(book))
+        if options.json:
+            print(to_json(_overview(book)))
+        else:
+            show(_overview_text(book))
         return 0
     servers: list[str] = [options.server] if options.server else sorted({*book.servers, *book.rules})
     asked = [
@@ -118,7 +124,8 @@ def _show(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
         print(to_json([_quoted(*each) | {"price_version": book.version} for each in quotes]))
         return 0
     rows = [(server, model, *_rates_text(quote.price), quote.rule) for server, model, quote in quotes]
-    print(columns(("SERVER", "MODEL", "INPUT", "CACHED", "OUTPUT", "OTHER", "RULE"), rows))
+    headings = ("SERVER", "MODEL", "INPUT", "CACHED", "OUTPUT", "OTHER", "RULE")
+    show(table(headings, rows, width=terminal_width(), drop=("RULE",)))
     print(f"\nUSD per million tokens at {at:%Y-%m-%d %H:%M} UTC. Price book: {book.version}")
     return 0
 
@@ -139,10 +146,9 @@ def _overview(book: PriceBook) -> dict[str, Any]:
 
 
 def _overview_text(book: PriceBook) -> str:
+    servers = servers_table(book, terminal_width())
     listed = ", ".join(f"{name} ({models})" for name, models in book.list.providers.items())
-    return (
-        f"{servers_table(book)}\n\nProviders in {book.list.source} {book.list.version}, and how many models:\n{listed}"
-    )
+    return f"{servers}\n\nProviders in {book.list.source} {book.list.version}, and how many models:\n{listed}"
 
 
 def _rates_text(price: Price) -> tuple[str, str, str, str]:

@@ -12,7 +12,8 @@ from console.costs.summary import attribute, known_cost, summarize, top
 from console.period import Period
 from console.report.page import Chart
 from console.report.plot import Draw, Series, bars_chart, columns_chart, ranges_chart
-from console.text import count, shortened
+from console.tables import shortened
+from console.text import count
 
 Item = dict[str, Any]
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from console.errors import ConsoleError
-from console.text import harmless, shortened
+from console.tables import shortened
+from console.text import harmless
 
 SERIES = ("#2f6fd0", "#e07b39", "#3a9d6e", "#b0508e", "#c9a227", "#4fa3b8", "#8a6bd1", "#8c8f96")
 TEXT, GRID = "#1f2430", "#d9dce3"

@@ -9,14 +9,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol, TextIO, cast
+from typing import Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from console.cloudwatch import cloudwatch_client
 from console.keys.options import whole
+from console.output import can_redraw, has_blocks, show, terminal_width
 from console.stack import add_table_options, chosen_table
-from console.text import terminal_width
 from console.top.figures import DIMENSIONS, Dimension, Figures, Inference, Throttles, as_document, figures_of
 from console.top.reading import RecentInferences, RecentThrottles
 from console.top.screen import KEYS, screen
@@ -26,7 +26,7 @@ _SLICE = 0.5
 
 
 class View(Protocol):
-    """Where it is drawn: console.top_terminal.Terminal, or a fake of it."""
+    """Where it is drawn: console.top.terminal.Terminal, or a fake of it."""
 
     @property
     def size(self) -> tuple[int | None, int | None]:
@@ -107,29 +107,31 @@ def _top(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     watch = Watch(RecentInferences(table, window), RecentThrottles(lambda: cloudwatch_client(environ), window), window)
     watch.look()
     if options.once:
-        print(_text(watch.figures(options.by), options))
+        _print(watch.figures(options.by), options)
         return 0
     with contextlib.suppress(KeyboardInterrupt):
-        if options.json or not (sys.stdout.isatty() and sys.stdin.isatty()):
+        if options.json or not (sys.stdin.isatty() and can_redraw(sys.stdout)):
             _print_on(watch, options)
         else:
             from console.top.terminal import terminal  # noqa: PLC0415 - only some systems have its modules
 
             with terminal() as view:
-                run_live(watch, view, options.by, options.interval, blocks=_has_blocks(sys.stdout))
+                run_live(watch, view, options.by, options.interval, blocks=has_blocks(sys.stdout))
     return 0
 
 
-def _text(figures: Figures, options: argparse.Namespace) -> str:
+def _print(figures: Figures, options: argparse.Namespace) -> None:
     if options.json:
-        return json.dumps(as_document(figures), indent=2 if options.once else None)
-    return "\n".join(screen(figures, terminal_width(), blocks=_has_blocks(sys.stdout)))
+        print(json.dumps(as_document(figures), indent=2 if options.once else None), flush=True)
+    else:
+        show("\n".join(screen(figures, terminal_width(), blocks=has_blocks(sys.stdout))))
+        sys.stdout.flush()
 
 
 def _print_on(watch: Watch, options: argparse.Namespace) -> None:
     """Print a document in a line, or a screen, for each look. Raises botocore's errors: nobody sees a notice."""
     while True:
-        print(_text(watch.figures(options.by), options), flush=True)
+        _print(watch.figures(options.by), options)
         time.sleep(options.interval)
         watch.look()
 
@@ -173,7 +175,3 @@ def _with_keys(figures: Figures, view: View, problem: str, *, blocks: bool) -> l
     lines = lines if height is None else lines[: height - 1]
     keys = KEYS if blocks else KEYS.replace("·", "-")
     return [*lines, keys[:width]]
-
-
-def _has_blocks(stream: TextIO) -> bool:
-    return (stream.encoding or "").lower().startswith("utf")

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from console.text import columns, count, fitted, harmless, shortened, usd
+from console.tables import shortened, table, width_of
+from console.text import count, harmless, usd
 from console.top.figures import Figures, Sums
 
 KEYS = "q quit · c client · s server · m model"
@@ -29,10 +30,10 @@ def screen(
         return _drawn([*head, "", *_wrapped([nothing, why], width, " ")], blocks=blocks)
     room = None if height is None else max(1, height - len(head) - 3)  # an empty line, the headings and their rule
     shown = figures.rows if room is None or len(figures.rows) <= room else figures.rows[: max(1, room - 1)]
-    table = _table(figures, shown, width)
+    rows = _table(figures, shown, width)
     left_out = len(figures.rows) - len(shown)
     more = [_cut(f"and {count(left_out)} more", width)] if left_out else []
-    return _drawn([*head, "", *table, *more], blocks=blocks)
+    return _drawn([*head, "", *rows, *more], blocks=blocks)
 
 
 def _head(figures: Figures, width: int | None, problem: str, *, blocks: bool) -> list[str]:
@@ -91,9 +92,8 @@ def _table(figures: Figures, rows: Sequence[tuple[tuple[str, ...], Sums]], width
         for line, (names, _) in zip(cells, rows, strict=True):
             line.insert(1 + 2, count(figures.throttles.by_server.get(names[0], 0)))
     names = [dimension.upper() for dimension in figures.by]
-    shown_headings, shown_rows = fitted([*names, *headings], cells, width, _LEAST_COLUMN)
-    numbers = max(0, len(shown_headings) - len(names))
-    return [_cut(line, width) for line in columns(shown_headings, shown_rows, numbers=numbers).split("\n")]
+    shown = table([*names, *headings], cells, numbers=len(headings), width=width, least=_LEAST_COLUMN)
+    return [_cut(line, width) for line in shown.split("\n")]
 
 
 def _cells(figures: Figures, sums: Sums) -> list[str]:
@@ -118,7 +118,7 @@ def _wrapped(parts: Iterable[str], width: int | None, gap: str) -> list[str]:
     """Parts side by side, in as many lines as they take."""
     lines: list[str] = []
     for part in parts:
-        if lines and (width is None or len(lines[-1]) + len(gap) + len(part) <= width):
+        if lines and (width is None or width_of(lines[-1] + gap + part) <= width):
             lines[-1] += gap + part
         else:
             lines.append(part)

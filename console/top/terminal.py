@@ -1,38 +1,35 @@
-"""The terminal as `top` uses it: a screen of its own, redrawn in place, and single keys.
+"""The terminal as `top` uses it: a screen of its own, redrawn in place by rich, and single keys.
 
-One rule: whatever ends it, the terminal is left as it was found.
+Whatever ends it, the terminal is left as it was found.
 """
 
 import contextlib
 import os
 import select
-import shutil
 import sys
 import termios
 import tty
 from collections.abc import Generator, Sequence
 from typing import TextIO
 
-_OWN_SCREEN, _BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
-_HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+from rich.live import Live
+
+from console.output import console_on, painted
 
 
 class Terminal:
     """A person's terminal."""
 
-    def __init__(self, output: TextIO, keyboard: TextIO) -> None:
-        self._output = output
+    def __init__(self, live: Live, keyboard: TextIO) -> None:
+        self._live = live
         self._keyboard = keyboard
 
     @property
     def size(self) -> tuple[int | None, int | None]:
-        size = shutil.get_terminal_size()
-        return size.columns, size.lines
+        return self._live.console.size
 
     def draw(self, lines: Sequence[str]) -> None:
-        text = f"{_REST_OF_LINE}\r\n".join(lines)
-        self._output.write(f"{_HOME}{text}{_REST_OF_LINE}{_REST_OF_SCREEN}")
-        self._output.flush()
+        self._live.update(painted(lines), refresh=True)
 
     def key(self, seconds: float) -> str:
         ready, _, _ = select.select([self._keyboard], [], [], seconds)
@@ -46,9 +43,7 @@ def terminal(output: TextIO = sys.stdout, keyboard: TextIO = sys.stdin) -> Gener
     before = termios.tcgetattr(keyboard)
     try:
         tty.setcbreak(keyboard)
-        output.write(_OWN_SCREEN)
-        yield Terminal(output, keyboard)
+        with Live(console=console_on(output), screen=True, auto_refresh=False) as live:
+            yield Terminal(live, keyboard)
     finally:
-        output.write(_BACK)
-        output.flush()
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)

@@ -23,7 +23,7 @@ from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
 
 from console.__main__ import COMMANDS, Command, main
-from console.text import columns, to_json, usd
+from console.text import to_json, usd
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
 ROOT = Path(__file__).parents[2]
@@ -372,19 +372,6 @@ class TestEnds:
             )
 
         assert (done.returncode, done.stderr) == (0, b"")
-
-
-def test_columns_are_aligned():
-    text = columns(("A", "N"), [("x", "1"), ("longer", "1,000"), ("TOTAL", "1,001")], numbers=1, total=True)
-
-    assert text.splitlines() == [
-        "A           N",
-        "-------------",
-        "x           1",
-        "longer  1,000",
-        "-------------",
-        "TOTAL   1,001",
-    ]
 
 
 @pytest.mark.parametrize(

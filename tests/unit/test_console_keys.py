@@ -15,7 +15,7 @@ from openai_proxy.client_keys import hash_client_key, is_well_formed, new_client
 from console.__main__ import main
 from console.keys.store import StoredKey
 from console.keys.text import key_details, keys_table
-from console.text import fitted, harmless
+from console.text import harmless
 from tests.tables import mocked_table
 
 CREATE = ("keys", "create", "--client-id", "web-shop", "--name", "Web shop")
@@ -254,19 +254,6 @@ class TestList:
         assert lines[2].startswith("000000000000  analytics")
         assert "LIMITS" in lines[0]
         assert ("MODELS" in lines[0]) == (width >= 100)
-
-    @given(st.lists(st.lists(st.text(max_size=40), min_size=4, max_size=4), max_size=4), st.integers(12, 100))
-    def test_any_table_is_cut_to_any_width(self, rows: list[list[str]], width: int):
-        headings, cut = fitted(["A", "B", "C", "D"], rows, width, 12)
-
-        assert all(len(row) == len(headings) for row in cut)
-        widest = [max(len(line[column]) for line in [headings, *cut]) for column in range(len(headings))]
-        assert sum(widest) + 2 * (len(widest) - 1) <= width
-        assert all(
-            long.startswith(short.removesuffix("…"))
-            for row, all_ in zip(cut, rows, strict=True)
-            for short, long in zip(row, all_, strict=False)
-        )
 
 
 class TestShow:

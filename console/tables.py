@@ -1,0 +1,90 @@
+"""Tables of text in aligned columns, cut to the width of a terminal.
+
+Columns give way in an order that their caller names, then names are shortened. A number is never shortened: half an
+amount would be another amount.
+"""
+
+from collections.abc import Iterable, Sequence
+
+_SHORTEST = 4
+
+
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: int = 0,
+    total: bool = False,
+    width: int | None = None,
+    drop: Sequence[str] | None = None,
+    least: int = 12,
+) -> str:
+    """The last `numbers` columns are aligned right; with `total` the last row is set apart. `width` None is any width.
+
+    While there is no room for names of `least` characters, the columns named in `drop` are left out one by one; by
+    default all but the first, from the last one on.
+    """
+    lines = [list(headings), *(list(row) for row in rows)]
+    widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
+    first_number = len(headings) - numbers
+    kept = list(range(len(headings)))
+    if width is not None:
+        for name in headings[:0:-1] if drop is None else drop:
+            needed = (min(widths[each], least) if each < first_number else widths[each] for each in kept)
+            if sum(needed) + 2 * (len(kept) - 1) <= width:
+                break
+            if name in headings:
+                kept.remove(headings.index(name))
+        _shorten(widths, [each for each in kept if each < first_number], width - _room(widths, kept))
+    texts = [_aligned(line, widths, kept, first_number) for line in lines]
+    rule = "-" * _room(widths, kept)
+    texts.insert(1, rule)
+    if total:
+        texts.insert(-1, rule)
+    return "\n".join(texts)
+
+
+def width_of(text: str) -> int:
+    """How many places of a terminal a text takes: Chinese characters take two, accents of their own none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # noqa: PLC0415 - few texts need it
+
+    return cell_len(text)
+
+
+def shortened(text: str, most: int) -> str:
+    """`text`, or its beginning and an ellipsis, on at most `most` places."""
+    if width_of(text) <= most:
+        return text
+    cut = text[: most - 1]
+    while width_of(cut) > most - 1:
+        cut = cut[:-1]
+    return f"{cut}…"
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """`text` on so many places, or on more if it has more."""
+    space = " " * (width - width_of(text))
+    return space + text if right else text + space
+
+
+def _room(widths: Sequence[int], kept: Sequence[int]) -> int:
+    return sum(widths[each] + 2 for each in kept) - 2
+
+
+def _shorten(widths: list[int], names: Sequence[int], spare: int) -> None:
+    """Take from the widest of the columns `names` what is too much: `spare` is below 0 by that."""
+    while spare < 0 and names and widths[widest := max(names, key=lambda each: widths[each])] > _SHORTEST:
+        widths[widest] -= 1
+        spare += 1
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int], kept: Sequence[int], first_number: int) -> str:
+    cells = (
+        padded(line[each], widths[each], right=True)
+        if each >= first_number
+        else padded(shortened(line[each], widths[each]), widths[each])
+        for each in kept
+    )
+    return "  ".join(cells).rstrip()

@@ -1,0 +1,66 @@
+"""Tables of text: aligned and cut to any width, but never through a number."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from console.tables import padded, shortened, table, width_of
+from console.text import harmless
+
+HEADINGS = ("CLIENT", "MODEL", "REQUESTS", "TOKENS", "COST USD")
+texts = st.text(max_size=40).map(harmless)
+rows = st.lists(
+    st.tuples(texts, texts, *[st.integers(0, 10**9).map(str)] * 3),
+    max_size=4,
+)
+
+
+def test_columns_are_aligned():
+    text = table(("A", "N"), [("x", "1"), ("longer", "1,000"), ("TOTAL", "1,001")], numbers=1, total=True)
+
+    assert text.splitlines() == [
+        "A           N",
+        "-------------",
+        "x           1",
+        "longer  1,000",
+        "-------------",
+        "TOTAL   1,001",
+    ]
+
+
+def test_characters_of_two_places_and_of_none_are_aligned_too():
+    text = table(("A", "N"), [("量子", "1"), ("e\N{COMBINING ACUTE ACCENT}", "2"), ("four", "3")], numbers=1)
+
+    assert text.splitlines()[2:] == ["量子  1", "e\N{COMBINING ACUTE ACCENT}     2", "four  3"]
+
+
+@given(rows, st.integers(1, 200))
+def test_a_table_fits_any_width_that_its_last_columns_fit(rows: list[tuple[str, ...]], width: int):
+    drop = ("TOKENS", "REQUESTS", "MODEL")
+
+    lines = table(HEADINGS, rows, numbers=3, width=width, drop=drop).split("\n")
+
+    least = 4 + 2 + max(len(row[-1]) for row in [HEADINGS, *rows])
+    assert max(map(width_of, lines)) <= max(width, least + 2)
+    assert lines[0].endswith("COST USD")
+    for row, line in zip(rows, lines[2:], strict=True):
+        assert line.endswith(row[-1])
+        assert set(line.split()) >= {row[each] for each in (2, 3) if HEADINGS[each] in lines[0]}
+
+
+@given(rows, st.integers(20, 200), st.integers(20, 200))
+def test_a_narrower_table_has_no_column_that_a_wider_one_has_not(rows: list[tuple[str, ...]], one: int, other: int):
+    narrow, wide = (
+        {each for each in HEADINGS if each in table(HEADINGS, rows, numbers=3, width=width).split("\n")[0]}
+        for width in sorted((one, other))
+    )
+
+    assert narrow <= wide
+
+
+@given(texts, st.integers(1, 50))
+def test_what_is_shortened_is_a_beginning_that_fits(text: str, most: int):
+    short = shortened(text, most)
+
+    assert width_of(short) <= most
+    assert short == text or (short.endswith("…") and text.startswith(short[:-1]))
+    assert width_of(padded(text, most)) == max(most, width_of(text))
