@@ -9,8 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from openai_proxy.budget import PERIODS, bucket_day, counter_pk
 from openai_proxy.dynamodb import to_item
+from openai_proxy.limits.items import LIVE, TOOK, cost_in, counter_key, spent_in
+from openai_proxy.limits.windows import PERIODS, bucket_day
 
 from console.errors import ConsoleError
 from console.keys.store import KeyStore
@@ -20,7 +21,7 @@ from console.stack import Table, chosen_table
 from console.text import count, to_json, usd
 
 _ATTEMPTS = 20
-_HOLDING = ("live", "took", *(f"{period}_cost" for period in PERIODS))
+_HOLDING = (LIVE, TOOK, *map(cost_in, PERIODS))
 """What says how much is held, beside the buckets."""
 
 
@@ -61,14 +62,14 @@ def give_back(table: Table, limits_id: str, now: float) -> Used:
 def _emptying(limits_id: str, counter: Mapping[str, Any]) -> dict[str, Any]:
     """The update of a counter, in plain values, unless it has changed since it was read."""
     before = {name: value for name, value in counter.items() if name in _HOLDING or bucket_day(name)}
-    after = {name: counter.get(name.replace("cost", "spent"), 0) for name in before if name.endswith("_cost")}
-    after |= {name: dict[str, Any]() for name in ("live", "took") if name in before}
+    after = {cost_in(period): counter.get(spent_in(period), 0) for period in PERIODS if cost_in(period) in before}
+    after |= {name: dict[str, Any]() for name in (LIVE, TOOK) if name in before}
     gone = [f"#{name}" for name in before if name not in after]
     setting = f"SET {', '.join(f'#{name} = :new_{name}' for name in after)}" if after else ""
     values = {f":{name}": value for name, value in before.items()}
     values |= {f":new_{name}": value for name, value in after.items()}
     return {
-        "Key": to_item({"pk": counter_pk(limits_id)}),
+        "Key": counter_key(limits_id),
         "UpdateExpression": setting + (f" REMOVE {', '.join(gone)}" if gone else ""),
         "ConditionExpression": " AND ".join(f"#{name} = :{name}" for name in before),
         "ExpressionAttributeNames": {f"#{name}": name for name in before},

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.budget import PERIODS, BudgetWindows, Period, bucket_day, counter_pk, is_expired
-from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.dynamodb import from_item
+from openai_proxy.limits.items import LIVE, MINUTE, REQUESTS, TOKENS, Leased, counter_key, limits_id_of, spent_in
+from openai_proxy.limits.windows import PERIODS, Period, Windows, bucket_day, is_expired
 
 from console.aws import session
 from console.keys.store import KeyStore, StoredKey
@@ -35,7 +36,7 @@ _MOST_GETS = 100
 class Used:
     """What is used of a key's limits: of this minute, at this moment, and in USD of this day and this month (UTC)."""
 
-    windows: BudgetWindows
+    windows: Windows
     requests: int
     tokens: int
     running: int
@@ -45,46 +46,35 @@ class Used:
     @classmethod
     def of(cls, counter: Mapping[str, Any], now: float) -> "Used":
         """What a counter, in plain values, says at the time `now` (Unix seconds); empty: nothing was used."""
-        windows = BudgetWindows.of(int(now))
-        is_this_minute = counter.get("minute") == int(now) // 60
-        live = [_Lease.of(value) for value in counter.get("live", {}).values()]
+        windows = Windows.of(int(now))
+        is_this_minute = counter.get(MINUTE) == windows.minute
+        live = [_lease(value) for value in counter.get(LIVE, {}).values()]
         spent: dict[Period, Decimal] = {}
         reserved: dict[Period, Decimal] = {}
         for period in PERIODS:
             start = windows.start(period)
-            spent[period] = counter.get(f"{period}_spent", Decimal(0)) if counter.get(period) == start else Decimal(0)
+            spent[period] = counter.get(spent_in(period), Decimal(0)) if counter.get(period) == start else Decimal(0)
             held = (value for name, value in counter.items() if _is_held(name, start, now))
-            running = (lease.cost for lease in live if lease.is_of(start) and lease.end >= int(now))
+            running = (
+                lease.cost for lease in live if Windows.of(lease.at).day.startswith(start) and lease.end >= int(now)
+            )
             reserved[period] = sum((*held, *running), Decimal(0))
         return cls(
             windows=windows,
-            requests=int(counter.get("requests", 0)) if is_this_minute else 0,
-            tokens=int(counter.get("tokens", 0)) if is_this_minute else 0,
+            requests=int(counter.get(REQUESTS, 0)) if is_this_minute else 0,
+            tokens=int(counter.get(TOKENS, 0)) if is_this_minute else 0,
             running=sum(lease.end >= int(now) for lease in live),
             spent=spent,
             reserved=reserved,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Lease:
-    """What a running request holds: until when, how much (USD), and since when. Times are in Unix seconds."""
-
-    end: int
-    cost: Decimal = Decimal(0)
-    at: int = 0
-
-    @classmethod
-    def of(cls, value: Any) -> "_Lease":
-        """A lease in plain values: a map where a key has a budget, else the number of its end. Damaged: over."""
-        try:
-            return cls(int(value["end"]), Decimal(value["cost"]), int(value["at"]))
-        except (KeyError, TypeError, ValueError, ArithmeticError):
-            return cls(int(value)) if isinstance(value, Decimal) else cls(0)
-
-    def is_of(self, start: str) -> bool:
-        """Whether it was taken in the day, or the month, called `start`."""
-        return BudgetWindows.of(self.at).day.startswith(start)
+def _lease(value: Any) -> Leased:
+    """A lease in plain values. One that is damaged is over."""
+    try:
+        return Leased.of(value)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return Leased(0)
 
 
 def add_usage_options(command: argparse.ArgumentParser) -> None:
@@ -120,13 +110,13 @@ def read_counters(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str
     found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(wanted), _MOST_GETS):
         part = wanted[start : start + _MOST_GETS]
-        keys = [to_item({"pk": counter_pk(limits_id)}) for limits_id in part]
+        keys = [counter_key(limits_id) for limits_id in part]
         request: BatchGetItemInputTypeDef = {"RequestItems": {table.name: {"Keys": keys, "ConsistentRead": True}}}
         while request["RequestItems"]:
             response = table.client.batch_get_item(**request)
             for item in response["Responses"].get(table.name, []):
                 values = from_item(item)
-                found[values["pk"].removeprefix(counter_pk(""))] = values
+                found[limits_id_of(values["pk"])] = values
             request = {"RequestItems": response["UnprocessedKeys"]}
     return found
 

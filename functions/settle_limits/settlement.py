@@ -10,21 +10,19 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from openai_proxy.budget import BudgetWindows, Period
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event, MalformedEventError
 from openai_proxy.events.ulid import ulid_time
+from openai_proxy.key_context import CURRENCY
+from openai_proxy.limits.items import LONGEST_MODEL
+from openai_proxy.limits.windows import Period, Windows
 from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.usage import Usage
-
-CURRENCY = "USD"
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_MONEY = 10**9
 _MOST_DECIMALS = 24
 _MOST_TOKENS = 10**9
-_LONGEST_MODEL = 128
-"""As many characters of a model's name as the proxy looks a price up by."""
 _END_OF_9999 = 253_402_300_799
 _MILLIONTH = Decimal(1).scaleb(-6)
 _NOTHING = Decimal(0)
@@ -67,7 +65,7 @@ class Settlement:
     client_id: str
     client: Mapping[str, Any]
     taken_at: int
-    windows: BudgetWindows
+    windows: Windows
     budgets: Mapping[Period, Decimal]
     reserved: Decimal | None
     actual: Decimal
@@ -113,7 +111,7 @@ def _settlement(event: Event, limits: Mapping[str, Any], prices: PriceBook) -> S
         client_id=_name(event.client_id),
         client=_client(event.data["client"]),
         taken_at=taken_at,
-        windows=BudgetWindows.of(taken_at),
+        windows=Windows.of(taken_at),
         budgets={period: _budget(amount) for period, amount in budgets.items() if amount is not None},
         reserved=reserved,
         actual=cost.total if isinstance(cost, Cost) else reserved or _NOTHING,
@@ -141,7 +139,7 @@ def _priced(event: Event, prices: PriceBook) -> tuple[Cost | Unpriced, PriceHint
     per_token = [EXACT.multiply(rates.of(name) or _NOTHING, _MILLIONTH) for name in ("input", "output")]
     answers = max(1, len(data["response"]["finish_reasons"]))
     answer = min(-(-usage.output_tokens // answers), _MOST_TOKENS) or None
-    return cost, PriceHint(server, asked[:_LONGEST_MODEL], *per_token, answer=answer)
+    return cost, PriceHint(server, asked[:LONGEST_MODEL], *per_token, answer=answer)
 
 
 def _client(client: Mapping[str, Any]) -> dict[str, Any]:

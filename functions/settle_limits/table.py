@@ -7,14 +7,23 @@ its window is over. One transaction for many inferences also keeps requests wait
 
 import time
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
 from openai_proxy.backoff import pause_before_retry
-from openai_proxy.budget import counter_pk
 from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.limits.items import (
+    EXPIRES_AT,
+    LIVE,
+    counter_key,
+    hint_key,
+    hint_values,
+    told_budget_in,
+    told_in,
+)
 
 from settle_limits.settlement import LeftLease, PriceHint, Settlement
 from settle_limits.thresholds import Crossing
@@ -57,7 +66,7 @@ class LimitsTable:
 
     def counter(self, limits_id: str) -> dict[str, Any]:
         """A counter in plain values; empty when there is none."""
-        key = to_item({"pk": counter_pk(limits_id)})
+        key = counter_key(limits_id)
         response = _proven(self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True, **PROOF))
         return from_item(response.get("Item", {}))
 
@@ -67,10 +76,10 @@ class LimitsTable:
         try:
             answer = self._client.update_item(
                 TableName=self._name,
-                Key=to_item({"pk": counter_pk(crossing.limits_id)}),
+                Key=counter_key(crossing.limits_id),
                 UpdateExpression="SET #told = :told, #of = :budget",
                 ConditionExpression=_NOT_TOLD,
-                ExpressionAttributeNames={"#period": period, "#told": f"told_{period}", "#of": f"told_{period}_budget"},
+                ExpressionAttributeNames={"#period": period, "#told": told_in(period), "#of": told_budget_in(period)},
                 ExpressionAttributeValues=to_item(
                     {":told": crossing.threshold, ":budget": crossing.budget, ":start": crossing.start}
                 ),
@@ -83,26 +92,26 @@ class LimitsTable:
     def write_hint(self, hint: PriceHint) -> None:
         """Tell the proxy a price."""
         expires_at = int(self._clock()) + HINT_LIFETIME
-        known = {} if hint.answer is None else {"answer": hint.answer}
-        prices = {"input": hint.input, "output": hint.output}
-        item = to_item({"pk": _hint_pk(hint), **prices, **known, "expires_at": expires_at})
+        values = hint_values(hint.input, hint.output, hint.answer) | {EXPIRES_AT: expires_at}
+        item = hint_key(hint.server, hint.model) | to_item(values)
         _proven(self._client.put_item(TableName=self._name, Item=item, **PROOF))
 
     def usual_answer(self, hint: PriceHint) -> int | None:
         """How many tokens an answer of a model usually has, as was written before."""
-        key = to_item({"pk": _hint_pk(hint)})
+        key = hint_key(hint.server, hint.model)
         item = _proven(self._client.get_item(TableName=self._name, Key=key, **PROOF)).get("Item", {})
-        return int(item["answer"].get("N", 0)) or None if "answer" in item else None
+        answer = from_item(item).get("answer")
+        return int(answer) or None if isinstance(answer, Decimal) else None
 
     def give_back(self, lease: LeftLease) -> None:
         """Free the place of a request that is over, unless that is done."""
         try:
             answer = self._client.update_item(
                 TableName=self._name,
-                Key=to_item({"pk": counter_pk(lease.limits_id)}),
-                UpdateExpression="REMOVE #live.#lease",
-                ConditionExpression="attribute_exists(#live.#lease)",
-                ExpressionAttributeNames={"#live": "live", "#lease": lease.id},
+                Key=counter_key(lease.limits_id),
+                UpdateExpression=f"REMOVE #{LIVE}.#lease",
+                ConditionExpression=f"attribute_exists(#{LIVE}.#lease)",
+                ExpressionAttributeNames={f"#{LIVE}": LIVE, "#lease": lease.id},
                 **PROOF,
             )
         except self._client.exceptions.ConditionalCheckFailedException:
@@ -143,10 +152,6 @@ class LimitsTable:
         for each in group:
             unsettled |= self._settle([each])
         return unsettled
-
-
-def _hint_pk(hint: PriceHint) -> str:
-    return f"price#{hint.server}#{hint.model}"
 
 
 def _proven(answer: Any) -> Any:

@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from openai_proxy.budget import PERIODS, Period
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import ulid_of_fact
+from openai_proxy.key_context import CURRENCY
+from openai_proxy.limits.items import spent_in, told_budget_in, told_in
+from openai_proxy.limits.windows import PERIODS, Period
 from openai_proxy.pricing.rates import EXACT
 
-from settle_limits.settlement import CURRENCY, Settlement
+from settle_limits.settlement import Settlement
 
 THRESHOLDS = (100, 80, 50)
 """Per cent of a budget that is spent, settled ones only: what is merely reserved may be returned."""
@@ -44,9 +46,9 @@ def crossings(counter: Mapping[str, Any], latest: Settlement) -> Iterator[Crossi
         budget, start = latest.budgets.get(period), latest.windows.start(period)
         if budget is None or counter.get(period) != start:
             continue
-        spent = counter.get(f"{period}_spent", Decimal(0))
-        is_of_this_budget = counter.get(f"told_{period}_budget") == budget
-        told = counter.get(f"told_{period}", 0) if is_of_this_budget else 0
+        spent = counter.get(spent_in(period), Decimal(0))
+        is_of_this_budget = counter.get(told_budget_in(period)) == budget
+        told = counter.get(told_in(period), 0) if is_of_this_budget else 0
         reached = next((each for each in THRESHOLDS if EXACT.multiply(spent, 100) >= EXACT.multiply(budget, each)), 0)
         if reached > told:
             yield Crossing(latest.limits_id, period, start, reached, budget, spent)

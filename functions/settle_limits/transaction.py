@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.aws_answers import TRANSIENT, is_transient
-from openai_proxy.budget import PERIODS, BudgetWindows, Period, counter_pk
-from openai_proxy.dynamodb import Item, to_item
+from openai_proxy.dynamodb import Item, from_attribute, to_item
+from openai_proxy.limits.items import EXPIRES_AT, LIVE, Leased, cost_in, counter_key, settled_key, spent_in, told_in
+from openai_proxy.limits.windows import PERIODS, Period, Windows
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes, status_of
 
@@ -25,31 +26,13 @@ MOST_MARKERS = 99
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """What a request that has left its lease has reserved (USD), and in which windows. A lease of before has none."""
-
-    cost: Decimal
-    windows: BudgetWindows
-
-    @classmethod
-    def of(cls, counter: Item, name: str) -> "Lease | None":
-        """The lease called `name` in a counter."""
-        value = counter.get("live", {}).get("M", {}).get(name)
-        parts: Item | None = value and value.get("M", {})
-        if parts is None:
-            return None
-        cost, at = Decimal(parts.get("cost", {}).get("N", "0")), int(parts.get("at", {}).get("N", "0"))
-        return cls(cost, BudgetWindows.of(at))
-
-
-@dataclass(frozen=True, slots=True)
 class Held:
     """Which windows of a reservation its counter still has, and the lease if there is one. What is gone is gone."""
 
     day: bool
     month: bool
     bucket: bool
-    lease: Lease | None = None
+    lease: Leased | None = None
     starts: tuple[str, str] = ("", "")
     """Day and month of the counter, where they are known."""
     begins: tuple[Period, ...] = ()
@@ -64,7 +47,7 @@ class Held:
     def of(cls, counter: Item, group: Sequence[Settlement]) -> "Held":
         """What `counter` has of the windows of `group`: nothing, when there is no counter."""
         windows, left = group[0].windows, group[0].lease
-        lease = Lease.of(counter, left.id) if left else None
+        lease = _lease_in(counter, left.id) if left else None
         day, month = (counter.get(period, {}).get("S", "") for period in PERIODS)
         was_unchecked = group[0].reserved is None or left is not None
         behind: list[Period] = [each for each in PERIODS if counter.get(each, {}).get("S", "") < windows.start(each)]
@@ -76,6 +59,17 @@ class Held:
             starts=(day, month),
             begins=tuple(behind) if was_unchecked else (),
         )
+
+
+def _lease_in(counter: Item, name: str) -> Leased | None:
+    """The lease called `name`, which a request has left. One that is damaged reserves nothing, and is cleared away."""
+    attribute = counter.get(LIVE, {}).get("M", {}).get(name)
+    if attribute is None:
+        return None
+    try:
+        return Leased.of(from_attribute(attribute))
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return Leased(0)
 
 
 def _may_be_in_bucket(settlement: Settlement) -> bool:
@@ -129,10 +123,10 @@ def in_transactions(settlements: Iterable[Settlement]) -> Iterator[list[Settleme
 
     One that has left its lease, which is rare, is settled by itself.
     """
-    groups: dict[tuple[str, BudgetWindows, bool, str], list[Settlement]] = {}
+    groups: dict[tuple[str, str, bool, str], list[Settlement]] = {}
     for each in settlements:
         lease = each.lease.id if each.lease else ""
-        groups.setdefault((each.limits_id, each.windows, each.reserved is None, lease), []).append(each)
+        groups.setdefault((each.limits_id, each.windows.bucket, each.reserved is None, lease), []).append(each)
     for group in groups.values():
         yield from (group[start : start + MOST_MARKERS] for start in range(0, len(group), MOST_MARKERS))
 
@@ -150,7 +144,7 @@ def _marker(table: str, event_id: str, expires_at: int) -> "TransactWriteItemTyp
     return {
         "Put": {
             "TableName": table,
-            "Item": to_item({"pk": f"settled#{event_id}", "expires_at": expires_at}),
+            "Item": settled_key(event_id) | to_item({EXPIRES_AT: expires_at}),
             "ConditionExpression": "attribute_not_exists(pk)",
         }
     }
@@ -163,15 +157,16 @@ def _counter(table: str, group: Sequence[Settlement], held: Held, expires_at: in
     conditions = [f"#{name} = :{name}" for name in starts]
     conditions += [f"attribute_exists(#{bucket})"] if held.bucket else []
     if left:
-        conditions.append(f"attribute_{'exists' if held.lease else 'not_exists'}(#live.#lease)")
-        names |= {"#live": "live", "#lease": left.id}
+        conditions.append(f"attribute_{'exists' if held.lease else 'not_exists'}(#{LIVE}.#lease)")
+        names |= {f"#{LIVE}": LIVE, "#lease": left.id}
     begun, setting = _beginnings(group, held, conditions, expires_at)
     names |= {f"#{name}": name for name in begun} | {f"#{period}": period for period in held.begins}
     adding = f"ADD {', '.join(f'#{name} :{name}' for name in amounts)}" if amounts else ""
+    removing = f"REMOVE #{LIVE}.#lease " if held.lease else ""
     update: Any = {
         "TableName": table,
-        "Key": to_item({"pk": counter_pk(group[0].limits_id)}),
-        "UpdateExpression": f"{'REMOVE #live.#lease ' if held.lease else ''}{setting}{adding}",
+        "Key": counter_key(group[0].limits_id),
+        "UpdateExpression": f"{removing}{setting}{adding}",
         "ConditionExpression": " AND ".join(conditions),
         "ExpressionAttributeNames": names,
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
@@ -193,8 +188,8 @@ def _beginnings(
     for period, old in zip(PERIODS, held.starts, strict=True):
         if period in held.begins:
             conditions.append(f"#{period} = :old_{period}" if old else f"attribute_not_exists(#{period})")
-            begun |= {period: group[0].windows.start(period), f"{period}_cost": actual, f"{period}_spent": actual}
-            begun |= {f"told_{period}": 0, "expires_at": expires_at}
+            begun |= {period: group[0].windows.start(period), cost_in(period): actual, spent_in(period): actual}
+            begun |= {told_in(period): 0, EXPIRES_AT: expires_at}
     return begun, f"SET {', '.join(f'#{name} = :{name}' for name in begun)} " if begun else ""
 
 
@@ -207,14 +202,15 @@ def _changes(group: Sequence[Settlement], held: Held) -> tuple[dict[str, Decimal
     starts: dict[str, str] = {}
     for period, is_held in zip(PERIODS, (held.day, held.month), strict=True):
         if is_held:
-            amounts |= {f"{period}_cost": EXACT.subtract(actual, reserved), f"{period}_spent": actual}
+            amounts |= {cost_in(period): EXACT.subtract(actual, reserved), spent_in(period): actual}
             starts[period] = windows.start(period)
     if held.bucket:
         amounts[windows.bucket] = -reserved
     if held.lease:
+        taken_in = Windows.of(held.lease.at)
         for period, start in zip(PERIODS, held.starts, strict=True):
-            if held.lease.cost and start == held.lease.windows.start(period) and period not in held.begins:
-                amounts[f"{period}_cost"] = EXACT.subtract(amounts.get(f"{period}_cost", Decimal(0)), held.lease.cost)
+            if held.lease.cost and start == taken_in.start(period) and period not in held.begins:
+                amounts[cost_in(period)] = EXACT.subtract(amounts.get(cost_in(period), Decimal(0)), held.lease.cost)
                 starts[period] = start
     return amounts, starts
 

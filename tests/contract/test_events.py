@@ -9,10 +9,10 @@ from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
-from openai_proxy.budget import BudgetWindows
 from openai_proxy.events.envelope import SOURCE, TERMINAL_DETAIL_TYPES, VERSION, DetailType, Event
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.entries import OUTCOMES, entry_of
+from openai_proxy.limits.windows import Windows
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.usage import Usage
 from record_metrics.measurements import measurements_of
@@ -231,7 +231,7 @@ def test_a_threshold_is_told_as_the_samples_say():
             client_id=event.client_id,
             client=data["client"],
             taken_at=taken_at,
-            windows=BudgetWindows.of(taken_at),
+            windows=Windows.of(taken_at),
             budgets={crossing.period: crossing.budget},
             reserved=None,
             actual=Decimal(0),

@@ -14,6 +14,7 @@ from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
 from openai_proxy.key_context import ClientKey, Limits
 from openai_proxy.ledger.entries import OUTCOMES, add_shares, entry_of
 from openai_proxy.ledger.lake import json_line, lake_row
+from openai_proxy.limits.windows import Windows
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.servers import parse_servers
 from openai_proxy.usage import MOST_TOKENS
@@ -21,7 +22,7 @@ from proxy.call import Call
 from proxy.delivery import Delivery
 from proxy.errors import ProxyError, UpstreamError
 from proxy.json_shapes import object_of
-from proxy.limits.item import Share, Windows
+from proxy.limits.item import Share
 from proxy.limits.reservation import Reservation
 from proxy.metering.meter import Meter
 from proxy.outcome import Outcome, usage_of

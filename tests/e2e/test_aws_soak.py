@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.budget import counter_pk
+from openai_proxy.limits.items import counter_key
 from proxy.records.records import UNAUTHORIZED
 
 from tests.e2e.fault_drivers import started
@@ -116,7 +116,7 @@ def budgets_are_spent_as_the_ledger_says_and_nothing_else_is_reserved(traces: Tr
         for entry in traces.entries.values():
             if entry["client_id"] == client.id:
                 days[entry["day"]] += entry.get("cost", Decimal(0))  # pyright: ignore[reportArgumentType]
-        counter = traces.counter(counter_pk(client.key_hash[:12]))
+        counter = traces.counter(counter_key(client.key_hash[:12])["pk"]["S"])
         assert counter["day_spent"] == days[counter["day"]]
         reserved = sum((value for key, value in counter.items() if key.startswith("r_")), Decimal(0))
         reserved += sum((lease["cost"] for lease in counter["live"].values()), Decimal(0))  # of sandboxes that died

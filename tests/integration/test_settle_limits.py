@@ -19,8 +19,8 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto.dynamodb.models.dynamo_type import DynamoType
-from openai_proxy.budget import BudgetWindows, bucket_day
 from openai_proxy.events.envelope import Event
+from openai_proxy.limits.windows import Windows, bucket_day
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.pricing.rates import EXACT
 from settle_limits.bus import Bus, NotPublishedError
@@ -134,7 +134,7 @@ class World:
 
     def take(self, at: int, cost: Decimal) -> None:
         """Reserve as the proxy does."""
-        windows = BudgetWindows.of(at)
+        windows = Windows.of(at)
         self.update(
             "SET #day = :day, #month = :month ADD day_cost :cost, month_cost :cost, #bucket :cost",
             {"#day": "day", "#month": "month", "#bucket": windows.bucket},
@@ -205,7 +205,7 @@ def test_a_reservation_becomes_what_it_cost(world: World):
     counter = world.counter
     assert counter["day_spent"] == counter["month_spent"] == COST
     assert counter["day_cost"] == counter["month_cost"] == Decimal("0.02") + COST
-    assert counter[BudgetWindows.of(NOON).bucket] == Decimal("0.02")
+    assert counter[Windows.of(NOON).bucket] == Decimal("0.02")
     assert world.settled == {event_id(0)}
     assert world.items()[f"settled#{event_id(0)}"]["expires_at"] == NOON + MARKER_LIFETIME
     assert world.bus.published == []
@@ -231,7 +231,7 @@ def test_what_costs_nothing_is_returned_and_what_is_unknown_is_not(world: World,
     assert world.settle(message(**changes)) == []
 
     assert world.counter["day_cost"] == world.counter["month_spent"] == Decimal(cost)
-    assert world.counter[BudgetWindows.of(NOON).bucket] == 0
+    assert world.counter[Windows.of(NOON).bucket] == 0
 
 
 def test_a_failed_inference_costs_what_it_used(world: World):
@@ -259,7 +259,7 @@ def test_a_failed_inference_costs_what_it_used(world: World):
 )
 @pytest.mark.parametrize("is_expired", [False, True])
 def test_only_the_windows_that_are_still_there_change(world: World, rolled: Any, expected: Item, is_expired: bool):
-    bucket = BudgetWindows.of(NOON).bucket
+    bucket = Windows.of(NOON).bucket
     held = {} if is_expired else {bucket: "0.01"}
     reserved = {"day_cost": 0 if is_expired else "0.01", "month_cost": 0 if is_expired else "0.01"}
     before = {"day": "2026-11-23", "month": "2026-11", **reserved, "day_spent": 0, "month_spent": 0, **rolled}
@@ -605,7 +605,7 @@ def take_rolling(world: World, at: int, cost: Decimal) -> None:
 
 def roll(world: World, at: int) -> None:
     """Begin the windows of `at` as the proxy does, when they are new."""
-    windows, counter = BudgetWindows.of(at), world.counter
+    windows, counter = Windows.of(at), world.counter
     for period in ("day", "month"):
         start = windows.day if period == "day" else windows.month
         if start > counter.get(period, ""):

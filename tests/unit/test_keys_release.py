@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from openai_proxy.budget import BudgetWindows
 from openai_proxy.client_keys import hash_client_key, new_client_key
+from openai_proxy.limits.windows import Windows
 
 from console.__main__ import main
 from console.keys.release import give_back
@@ -17,7 +17,7 @@ from tests.tables import mocked_table
 
 ENVIRONMENT = {"KEYS_TABLE": "keys", "LIMITS_TABLE": "limits"}
 NOW = 1_795_435_200
-WINDOWS = BudgetWindows.of(NOW)
+WINDOWS = Windows.of(NOW)
 COUNTER: dict[str, Any] = {
     "minute": {"N": "29923920"},
     "requests": {"N": "12"},

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.budget import BudgetWindows, Period, bucket_day, is_expired
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.entries import OUTCOMES, entry_of
+from openai_proxy.limits.windows import Period, Windows, bucket_day, is_expired
 from openai_proxy.pricing.price_book import PriceBook, load_price_book, parse_price_book
-from proxy.limits.item import Windows
 from settle_limits.consumer import latest_of_each_key
 from settle_limits.settlement import PriceHint, Settlement, settlement_of
 from settle_limits.thresholds import Crossing, crossings, event_of
@@ -143,17 +142,16 @@ def test_the_hint_of_a_model_with_tiers_is_that_of_the_first():
 
 
 @given(moments)
-def test_the_windows_are_those_in_which_the_proxy_took(moment: int):
-    windows, taken = BudgetWindows.of(moment), Windows.of(moment)
+def test_a_bucket_is_of_its_day(moment: int):
+    windows = Windows.of(moment)
 
-    assert windows == BudgetWindows(taken.day, taken.month, taken.bucket)
     assert bucket_day(windows.bucket) == windows.day == windows.start("day")
     assert windows.start("month") == windows.month
 
 
 @given(moments, st.integers(0, 100_000))
 def test_a_reservation_expires_after_the_longest_invocation_and_not_much_later(moment: int, age: int):
-    bucket = BudgetWindows.of(moment).bucket
+    bucket = Windows.of(moment).bucket
 
     assert is_expired(bucket, moment + age) or age < 2700
     assert not is_expired(bucket, moment + age) or age > 1800
@@ -175,7 +173,7 @@ def settlement(
         client_id="web-shop",
         client={"key_id": limits_id, "name": "x", "owner": None, "tags": {}},
         taken_at=taken_at,
-        windows=BudgetWindows.of(taken_at),
+        windows=Windows.of(taken_at),
         budgets={period: Decimal(amount) for period, amount in budgets.items() if amount},
         reserved=Decimal(0),
         actual=Decimal(0),

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from openai_proxy.budget import BudgetWindows
 from openai_proxy.client_keys import hash_client_key, new_client_key
+from openai_proxy.limits.windows import Windows
 
 from console.__main__ import main, parser
 from console.keys.usage import Used, read_counters, show_usage
@@ -70,7 +70,7 @@ def add_key(client: Any, client_id: str = "web-shop", attributes: Mapping[str, A
 
 def count(client: Any, limits_id: str, **changes: Any) -> None:
     """Store a counter of noon: 12 requests, 1,200 tokens, 2 running, 0.25 and 40 spent, 1 reserved."""
-    windows = BudgetWindows.of(NOON)
+    windows = Windows.of(NOON)
     item: dict[str, Any] = {
         "minute": {"N": str(NOON // 60)},
         "requests": {"N": "12"},
@@ -203,10 +203,10 @@ COUNTER: dict[str, Any] = {
     "day_spent": Decimal("0.25"),
     "month": "2026-11",
     "month_spent": Decimal(40),
-    BudgetWindows.of(NOON).bucket: Decimal(1),
-    BudgetWindows.of(NOON - 1800).bucket: Decimal(2),
-    BudgetWindows.of(NOON - 1801).bucket: Decimal(4),
-    BudgetWindows.of(NOON - 86400).bucket: Decimal(8),
+    Windows.of(NOON).bucket: Decimal(1),
+    Windows.of(NOON - 1800).bucket: Decimal(2),
+    Windows.of(NOON - 1801).bucket: Decimal(4),
+    Windows.of(NOON - 86400).bucket: Decimal(8),
 }
 
 

@@ -1,35 +1,36 @@
-"""What the limits table is told and asked, as DynamoDB requests: one item for each key, or line of rotated keys. Pure.
+"""What the limits table is told and asked about a counter (`openai_proxy.limits`), as DynamoDB requests. Pure.
 
-    minute, requests, tokens            of the current minute; tokens are estimates until an answer is complete
-    live                                {lease: its end (Unix)} of requests that run, of keys that are given something
-                                        back at their end; of keys with a budget {lease: {end, cost, at}}: what is
-                                        reserved (USD), and when
-    took                                {lease: its end} of other keys: which requests were counted a moment ago
-    day, day_cost, month, month_cost    reserved and spent
-    r_<yyyymmdd>_<quarter>              of requests taken in that quarter of an hour: ended, and not settled yet
-
-A lease is called by the last characters of its inference's id. Its one rule: what is checked is taken in the same
-step, by one conditional update, under a lease of its own. So a take may be sent again: an item says if it was applied.
+Its one rule: what is checked is taken in the same step, by one conditional update, under a lease of its own. So a take
+may be sent again: an item says if it was applied.
 """
 
-import re
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
-from openai_proxy.dynamodb import Item, to_item
+from openai_proxy.dynamodb import Item
 from openai_proxy.key_context import Limits
+from openai_proxy.limits.items import (
+    EXPIRES_AT,
+    LIVE,
+    MINUTE,
+    REQUESTS,
+    TOKENS,
+    TOOK,
+    Leased,
+    cost_in,
+    counter_key,
+    leases,
+    spent_in,
+    told_in,
+)
+from openai_proxy.limits.windows import PERIODS, Period, Windows, bucket_day, is_expired
 
 from proxy.aws.dynamodb_update import Update
-from proxy.json_shapes import object_of
 
 Source = Literal["key_rpm", "key_tpm", "key_parallel", "key_budget", "key_budget_reserved"]
 """Which limit has no room. `key_budget_reserved`: the rest of a budget is reserved by requests that are not settled."""
 
-QUARTER = 900
-"""Seconds. Also the longest invocation: what is reserved longer than two of them has nobody left to settle it."""
 _KEPT = 40 * 86400
 _MOMENT = 1
 """Seconds after which a request for one of several parallel places may try again."""
@@ -37,46 +38,6 @@ _A_WHILE = 5
 """Seconds in which some of the requests that have reserved the rest of a budget will have ended and been settled."""
 _MOST_SWEPT = 40
 """Leases in one update: an expression has room for 4 KB."""
-_LEASE_LENGTH = 10
-"""50 random bits are enough to tell running requests apart, and 1 KB has room for some 25 of them: a write unit."""
-
-
-class Windows(NamedTuple):
-    """The windows that a moment falls into."""
-
-    minute: int
-    day: str
-    month: str
-    now: int
-
-    @classmethod
-    def of(cls, unix_time: float) -> "Windows":
-        """The windows that `unix_time` falls into, in UTC."""
-        moment = time.gmtime(unix_time)
-        return cls(
-            int(unix_time) // 60, time.strftime("%Y-%m-%d", moment), time.strftime("%Y-%m", moment), int(unix_time)
-        )
-
-    @property
-    def bucket(self) -> str:
-        """The attribute that sums up what has ended of what was taken now, and is not settled."""
-        return f"r_{self.day.replace('-', '')}_{self.now // QUARTER}"
-
-    @property
-    def to_next_minute(self) -> int:
-        """Seconds."""
-        return 60 - self.now % 60
-
-    @property
-    def to_next_day(self) -> int:
-        """Seconds."""
-        return 86400 - self.now % 86400
-
-    @property
-    def to_next_month(self) -> int:
-        """Seconds."""
-        year, month = (int(part) for part in self.month.split("-"))
-        return int(datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()) - self.now
 
 
 class Share(NamedTuple):
@@ -88,22 +49,9 @@ class Share(NamedTuple):
     cost: Decimal
 
 
-class Leased(NamedTuple):
-    """A lease as it is found in an item: its end and when it was taken (Unix), and what it reserves (USD)."""
-
-    end: int
-    cost: Decimal = Decimal(0)
-    at: int = 0
-
-
 def key_of(limits: Limits) -> dict[str, Any]:
     """The item's key."""
-    return to_item({"pk": f"limits#{limits.id}"})
-
-
-def lease_of(inference_id: str) -> str:
-    """The name of an inference's lease."""
-    return inference_id[-_LEASE_LENGTH:]
+    return counter_key(limits.id)
 
 
 def taking(limits: Limits, windows: Windows, share: Share, forgotten: str = "") -> dict[str, Any]:
@@ -112,36 +60,36 @@ def taking(limits: Limits, windows: Windows, share: Share, forgotten: str = "") 
     `forgotten` is a lease of the same sandbox whose take is certain by now, of a key that is given nothing back.
     """
     update, place = Update(), _place(limits)
-    update.needs("#minute = :minute", {"minute": windows.minute})
+    update.needs(f"#{MINUTE} = :{MINUTE}", {MINUTE: windows.minute})
     update.needs(f"attribute_exists(#{place}) AND attribute_not_exists(#{place}.#lease)", names={"lease": share.lease})
     lease: int | dict[str, int | Decimal] = share.lease_end
     if limits.has_budget:
         lease = {"end": share.lease_end, "cost": share.cost, "at": windows.now}
     update.sets(f"#{place}.#lease = :lease", {"lease": lease}, {"lease": share.lease})
-    if forgotten and place == "took":
-        update.removes("#took.#forgotten", {"forgotten": forgotten})
-    update.adds({"requests": 1, "tokens": share.tokens})
+    if forgotten and place == TOOK:
+        update.removes(f"#{TOOK}.#forgotten", {"forgotten": forgotten})
+    update.adds({REQUESTS: 1, TOKENS: share.tokens})
     if limits.rpm is not None:
-        update.needs("#requests < :rpm", {"rpm": limits.rpm})
+        update.needs(f"#{REQUESTS} < :rpm", {"rpm": limits.rpm})
     if limits.tpm is not None:
-        update.needs("#tokens <= :tpm", {"tpm": max(0, limits.tpm - share.tokens)})
+        update.needs(f"#{TOKENS} <= :tpm", {"tpm": max(0, limits.tpm - share.tokens)})
     if limits.parallel is not None:
-        update.needs("size(#live) < :parallel", {"parallel": limits.parallel})
+        update.needs(f"size(#{LIVE}) < :parallel", {"parallel": limits.parallel})
     if limits.has_budget:
         update.needs("#day = :day AND #month = :month", {"day": windows.day, "month": windows.month})
-        update.adds({"day_cost": share.cost, "month_cost": share.cost})
+        update.adds({cost_in("day"): share.cost, cost_in("month"): share.cost})
     for period, budget in _budgets(limits):
         # The last request before the end may cost more than is left, but it reserves no more.
         update.needs(
-            f"#{period}_cost {'<=' if share.cost else '<'} :{period}_left", {f"{period}_left": budget - share.cost}
+            f"#{cost_in(period)} {'<=' if share.cost else '<'} :{period}_left", {f"{period}_left": budget - share.cost}
         )
-    update.sets("#expires_at = :expires_at", {"expires_at": windows.now + _KEPT})
+    update.sets(f"#{EXPIRES_AT} = :{EXPIRES_AT}", {EXPIRES_AT: windows.now + _KEPT})
     return update.request() | {"ReturnValues": "ALL_NEW", "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
 def left_of_budgets(limits: Limits, item: Item) -> Decimal | None:
     """USD that may still be reserved; None without a budget."""
-    return min((budget - number_of(item, f"{period}_cost") for period, budget in _budgets(limits)), default=None)
+    return min((budget - number_of(item, cost_in(period)) for period, budget in _budgets(limits)), default=None)
 
 
 def renewal(limits: Limits, item: Item, windows: Windows) -> dict[str, Any] | None:
@@ -155,20 +103,20 @@ def renewal(limits: Limits, item: Item, windows: Windows) -> dict[str, Any] | No
     if place not in item:
         update.needs(f"attribute_not_exists(#{place})")
         update.sets(f"#{place} = :nobody", {"nobody": dict[str, int]()})
-    if windows.minute > number_of(item, "minute"):
-        _begin(update, item, "minute", windows.minute, ("requests", "tokens"))
-    goes_on = {"day": text_of(item, "day"), "month": text_of(item, "month")}
+    if windows.minute > number_of(item, MINUTE):
+        _begin(update, item, MINUTE, windows.minute, (REQUESTS, TOKENS))
+    goes_on: dict[Period, str] = {"day": text_of(item, "day"), "month": text_of(item, "month")}
     if limits.has_budget:
-        for period, start in (("day", windows.day), ("month", windows.month)):
-            if start > goes_on[period]:
-                _begin(update, item, period, start, (f"{period}_cost", f"{period}_spent", f"told_{period}"))
+        for period in PERIODS:
+            if (start := windows.start(period)) > goes_on[period]:
+                _begin(update, item, period, start, (cost_in(period), spent_in(period), told_in(period)))
                 goes_on[period] = ""  # a window that has just begun has nothing in it that could be given back
     returned = [*_swept_leases(update, item, windows), *_swept_buckets(update, item, windows)]
     for period, start in goes_on.items():
         amount = sum((cost for day, cost in returned if start and day.startswith(start)), Decimal(0))
         if amount:
             update.needs(f"#{period} = :kept_{period}", {f"kept_{period}": start})
-            update.adds({f"{period}_cost": -amount})
+            update.adds({cost_in(period): -amount})
     return update.request() if update.does_something else None
 
 
@@ -187,7 +135,7 @@ def _swept_leases(update: Update, item: Item, windows: Windows) -> Iterator[tupl
     """Remove leases that have ended; the day of each and what it reserved."""
     ended = [
         (place, name, lease)
-        for place in ("live", "took")
+        for place in (LIVE, TOOK)
         for name, lease in leases(item, place).items()
         if lease.end < windows.now
     ]
@@ -201,13 +149,12 @@ def _swept_leases(update: Update, item: Item, windows: Windows) -> Iterator[tupl
 
 def _swept_buckets(update: Update, item: Item, windows: Windows) -> Iterator[tuple[str, Decimal]]:
     """Remove sums that are too old to be settled; the day of each, and how much it is."""
-    for name in buckets(item):
-        day, quarter = name.split("_")[1:]
-        if int(quarter) < windows.now // QUARTER - 2:
+    for name in item:
+        if (day := bucket_day(name)) and is_expired(name, windows.now):
             amount = number_of(item, name)
             update.needs(f"#{name} = :{name}", {name: amount})
             update.removes(f"#{name}")
-            yield f"{day[:4]}-{day[4:6]}-{day[6:]}", amount
+            yield day, amount
 
 
 def refusal(limits: Limits, item: Item, windows: Windows, tokens: int) -> tuple[Source, int] | None:
@@ -217,13 +164,13 @@ def refusal(limits: Limits, item: Item, windows: Windows, tokens: int) -> tuple[
     """
     to_next = {"month": windows.to_next_month, "day": windows.to_next_day}
     for period, budget in _budgets(limits):
-        if number_of(item, f"{period}_spent") >= budget:
+        if number_of(item, spent_in(period)) >= budget:
             return "key_budget", to_next[period]
-    if any(number_of(item, f"{period}_cost") >= budget for period, budget in _budgets(limits)):
+    if any(number_of(item, cost_in(period)) >= budget for period, budget in _budgets(limits)):
         return "key_budget_reserved", _to_next_end(item, windows)
-    if limits.rpm is not None and number_of(item, "requests") >= limits.rpm:
+    if limits.rpm is not None and number_of(item, REQUESTS) >= limits.rpm:
         return "key_rpm", windows.to_next_minute
-    if limits.tpm is not None and number_of(item, "tokens") > max(0, limits.tpm - tokens):
+    if limits.tpm is not None and number_of(item, TOKENS) > max(0, limits.tpm - tokens):
         return "key_tpm", windows.to_next_minute
     if limits.parallel is not None and len(leases(item)) >= limits.parallel:
         return "key_parallel", _MOMENT
@@ -239,7 +186,7 @@ def _to_next_end(item: Item, windows: Windows) -> int:
 def headers(limits: Limits, item: Item, windows: Windows) -> dict[str, str]:
     """What is left, as OpenAI says it (https://platform.openai.com/docs/guides/rate-limits)."""
     found: dict[str, str] = {}
-    for name, attribute, limit in (("requests", "requests", limits.rpm), ("tokens", "tokens", limits.tpm)):
+    for name, attribute, limit in (("requests", REQUESTS, limits.rpm), ("tokens", TOKENS, limits.tpm)):
         if limit is not None:
             found[f"x-ratelimit-limit-{name}"] = str(limit)
             found[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - int(number_of(item, attribute))))
@@ -250,26 +197,6 @@ def headers(limits: Limits, item: Item, windows: Windows) -> dict[str, str]:
 def own_lease(limits: Limits, item: Item, share: Share) -> Leased | None:
     """A request's own lease, if it is in an item: then its take was applied, whatever an answer said."""
     return leases(item, _place(limits)).get(share.lease)
-
-
-def leases(item: Item, place: str = "live") -> dict[str, Leased]:
-    """The running requests."""
-    found: dict[str, Leased] = {}
-    for name, value in object_of(item.get(place, {}).get("M")).items():
-        if "M" in value:
-            parts = value["M"]
-            found[name] = Leased(int(parts["end"]["N"]), number_of(parts, "cost"), int(number_of(parts, "at")))
-        else:
-            found[name] = Leased(int(value["N"]))
-    return found
-
-
-def buckets(item: Item) -> list[str]:
-    """The names of the sums of what has ended and is not settled."""
-    return [name for name in item if _BUCKET.fullmatch(name)]
-
-
-_BUCKET = re.compile(r"r_\d{8}_\d+")
 
 
 def number_of(item: Item, name: str) -> Decimal:
@@ -283,11 +210,11 @@ def text_of(item: Item, name: str) -> str:
 
 
 def _place(limits: Limits) -> Literal["live", "took"]:
-    return "live" if limits.are_given_back else "took"
+    return LIVE if limits.are_given_back else TOOK
 
 
-def _budgets(limits: Limits) -> list[tuple[Literal["month", "day"], Decimal]]:
-    found: list[tuple[Literal["month", "day"], Decimal | None]] = [
+def _budgets(limits: Limits) -> list[tuple[Period, Decimal]]:
+    found: list[tuple[Period, Decimal | None]] = [
         ("month", limits.budget_month),
         ("day", limits.budget_day),
     ]

@@ -4,10 +4,10 @@ Its one rule: a hint is optional. One that cannot be read, or makes no sense, is
 """
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any
 
-from openai_proxy.dynamodb import to_item
+from openai_proxy.dynamodb import from_item
+from openai_proxy.limits.items import hint_key, read_hint
 
 from proxy.aws.client import Aws, AwsError
 from proxy.limits.reservation import CAREFUL, Prices
@@ -18,7 +18,6 @@ from proxy.request.routing import Candidate
 _KEPT = 300.0
 _LOOKED_AGAIN = 30.0
 """Seconds, after a hint was not there or could not be read."""
-_LONGEST_MODEL = 128
 _MOST_REMEMBERED = 1024
 """Clients make names up."""
 _HIGHEST_PRICE = 1
@@ -38,20 +37,21 @@ class PriceHints:
     def of(self, candidate: Candidate, model: str) -> Prices:
         """The prices of the model that is asked for."""
         server = candidate.server
-        key = f"price#{server.name}#{(candidate.replacement or model or server.model)[:_LONGEST_MODEL]}"
-        known = self._known.get(key)
+        key = hint_key(server.name, candidate.replacement or model or server.model)
+        name = key["pk"]["S"]
+        known = self._known.get(name)
         if known and known[0] > self._clock():
             return known[1]
         kept, prices = self._read(key, known[1] if known else CAREFUL)
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
-        self._known[key] = self._clock() + kept, prices
+        self._known[name] = self._clock() + kept, prices
         return prices
 
-    def _read(self, key: str, otherwise: Prices) -> tuple[float, Prices]:
+    def _read(self, key: Mapping[str, Any], otherwise: Prices) -> tuple[float, Prices]:
         """The hint, and for how many seconds it is good."""
         try:
-            item = self._aws.get_item({"TableName": self._table, "Key": to_item({"pk": key})}, self._timeout)
+            item = self._aws.get_item({"TableName": self._table, "Key": key}, self._timeout)
             return (_KEPT, _prices(item)) if item else (_LOOKED_AGAIN, CAREFUL)
         except (AwsError, KeyError, TypeError, ValueError, ArithmeticError) as error:
             log("WARN", "A price hint cannot be read", reason=str(error))
@@ -60,8 +60,10 @@ class PriceHints:
 
 def _prices(item: Mapping[str, Any]) -> Prices:
     """Raises KeyError, TypeError, ValueError or ArithmeticError for what is no hint."""
-    per_token = Decimal(item["input"]["N"]), Decimal(item["output"]["N"])
-    answer = int(item["answer"]["N"]) if "answer" in item else None
-    if not all(0 <= price <= _HIGHEST_PRICE for price in per_token) or not 0 <= (answer or 0) <= MOST_TOKENS:
+    per_input, per_output, answer = read_hint(from_item(item))
+    if (
+        not all(0 <= price <= _HIGHEST_PRICE for price in (per_input, per_output))
+        or not 0 <= (answer or 0) <= MOST_TOKENS
+    ):
         raise ValueError("a hint that makes no sense")
-    return Prices(*per_token, answer)
+    return Prices(per_input, per_output, answer)

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal
 from typing import Any, Literal, NamedTuple
 
-from openai_proxy.key_context import Limits
+from openai_proxy.dynamodb import Item
+from openai_proxy.key_context import CURRENCY, Limits
+from openai_proxy.limits.items import LIVE, MINUTE, TOKENS, Leased, cost_in
+from openai_proxy.limits.windows import PERIODS, Windows
 from openai_proxy.usage import MOST_TOKENS, UNKNOWN, Usage
 
 from proxy.aws.dynamodb_update import Update
 from proxy.errors import ProxyError
-from proxy.limits.item import Item, Leased, Share, Windows, number_of, text_of
+from proxy.limits.item import Share, number_of, text_of
 from proxy.request.body import RequestBody
 
 _MIDDLING_ANSWER = 1000
@@ -124,7 +127,7 @@ def nothing_taken(limits: Limits) -> dict[str, Any]:
         "taken_at": None,
         "budget_day": None if limits.budget_day is None else f"{limits.budget_day:f}",
         "budget_month": None if limits.budget_month is None else f"{limits.budget_month:f}",
-        "currency": "USD" if limits.has_budget else None,
+        "currency": CURRENCY if limits.has_budget else None,
     }
 
 
@@ -139,7 +142,7 @@ class Held(NamedTuple):
     def of(cls, item: Item, windows: Windows) -> "Held":
         """What `item` has of `windows`."""
         return cls(
-            number_of(item, "minute") == windows.minute,
+            number_of(item, MINUTE) == windows.minute,
             text_of(item, "day") == windows.day,
             text_of(item, "month") == windows.month,
         )
@@ -148,8 +151,8 @@ class Held(NamedTuple):
 def renewing(limits: Limits, lease: str, end: int) -> dict[str, Any]:
     """The update with which the lease of a request that still runs ends at `end` (Unix seconds), if it is there."""
     update, own = Update(), {"lease": lease}
-    update.needs("attribute_exists(#live.#lease)", names=own)
-    update.sets(f"#live.#lease{'.#end' if limits.has_budget else ''} = :end", {"end": end}, own)
+    update.needs(f"attribute_exists(#{LIVE}.#lease)", names=own)
+    update.sets(f"#{LIVE}.#lease{'.#end' if limits.has_budget else ''} = :end", {"end": end}, own)
     return update.request()
 
 
@@ -160,21 +163,21 @@ def giving_back(taken: Reservation, share: Share, usage: Usage, held: Held) -> d
     """
     limits, windows, update = taken.limits, taken.windows, Update()
     own = {"lease": share.lease}
-    update.removes("#live.#lease", own)
+    update.removes(f"#{LIVE}.#lease", own)
     if limits.tpm is not None and held.minute:
         used = share.tokens if usage.source in UNKNOWN else usage.input_tokens + usage.output_tokens
-        update.needs("#minute = :minute", {"minute": windows.minute})
-        update.adds({"tokens": min(used, MOST_TOKENS) - share.tokens})
+        update.needs(f"#{MINUTE} = :{MINUTE}", {MINUTE: windows.minute})
+        update.adds({TOKENS: min(used, MOST_TOKENS) - share.tokens})
     if not limits.has_budget:
-        update.needs("attribute_exists(#live.#lease)", names=own)
+        update.needs(f"attribute_exists(#{LIVE}.#lease)", names=own)
         return update.request() | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
     # Of several takes that were sent for one request, the one that was applied is given back.
-    update.needs("#live.#lease.#cost = :reserved", {"reserved": share.cost}, own)
-    update.needs("#live.#lease.#at = :at", {"at": windows.now}, own)
-    for period, start, is_held in (("day", windows.day, held.day), ("month", windows.month, held.month)):
+    update.needs(f"#{LIVE}.#lease.#cost = :reserved", {"reserved": share.cost}, own)
+    update.needs(f"#{LIVE}.#lease.#at = :at", {"at": windows.now}, own)
+    for period, is_held in zip(PERIODS, (held.day, held.month), strict=True):
         if is_held:
-            update.needs(f"#{period} = :{period}", {period: start})
-            update.adds({f"{period}_cost": taken.cost - share.cost})
+            update.needs(f"#{period} = :{period}", {period: windows.start(period)})
+            update.adds({cost_in(period): taken.cost - share.cost})
     if held.day or held.month:
         update.adds({windows.bucket: taken.cost})
     return update.request() | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}

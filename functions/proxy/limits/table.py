@@ -12,20 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from openai_proxy.dynamodb import Item
 from openai_proxy.key_context import Limits
+from openai_proxy.limits.items import MINUTE, lease_of
+from openai_proxy.limits.windows import Windows
 from openai_proxy.usage import Usage
 
 from proxy.aws.client import NO_ANSWER, Aws, AwsError
 from proxy.errors import LimitError, ProxyError, UnavailableError
 from proxy.limits.item import (
-    Item,
     Share,
     Source,
-    Windows,
     headers,
     key_of,
-    lease_of,
     left_of_budgets,
+    number_of,
     own_lease,
     refusal,
     renewal,
@@ -248,7 +249,7 @@ def _own_deadline(candidates: Sequence[Candidate], now: float, deadline: float) 
 
 def _no_older_than(windows: Windows, item: Item) -> Windows:
     """The windows of the item where its clock is ahead of this sandbox's by a moment: one minute is one minute."""
-    minute = int(item["minute"]["N"]) if "minute" in item else 0
+    minute = int(number_of(item, MINUTE))
     return Windows.of(minute * 60) if minute > windows.minute else windows
 
 
