@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-_NOTICED = r"\b(unpriced|damaged|revoked|expired|unknown)\b"
+_NOTICED = r"(?<![\w-])(unpriced|damaged|revoked|expired|unknown)(?![\w-])"
 _BARS = r"[█▏▎▍▌▋▊▉▁▂▃▄▅▆▇]+"
 _SHORTEST_RULE = 8
 

@@ -39,7 +39,7 @@ def check_servers(path: Path) -> tuple[dict[str, Server], list[str]]:
 def servers_table(servers: Mapping[str, Server], width: int | None = None) -> str:
     """The servers as text; of a token only where it comes from."""
     rows = [(server.name, server.url, _token(server), server.model or "-") for server in servers.values()]
-    return table(("SERVER", "URL", "TOKEN", "DEFAULT MODEL"), rows, width=width)
+    return table(("SERVER", "URL", "TOKEN", "DEFAULT MODEL"), rows, width=width, drop=("DEFAULT MODEL",), least=48)
 
 
 def _token(server: Server) -> str:

@@ -1,10 +1,10 @@
 """Tables of text in aligned columns, cut to the width of a terminal.
 
 Columns give way in an order that their caller names, then names are shortened. A number is never shortened: half an
-amount would be another amount.
+amount would be another amount. Nor is a text that its caller calls whole.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 _SHORTEST = 4
 
@@ -17,25 +17,27 @@ def table(
     total: bool = False,
     width: int | None = None,
     drop: Sequence[str] | None = None,
+    whole: Collection[str] = (),
     least: int = 12,
 ) -> str:
     """The last `numbers` columns are aligned right; with `total` the last row is set apart. `width` None is any width.
 
     While there is no room for names of `least` characters, the columns named in `drop` are left out one by one; by
-    default all but the first, from the last one on.
+    default all but the first, from the last one on. Then the longest names are shortened, but those named in `whole`.
     """
     lines = [list(headings), *(list(row) for row in rows)]
     widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
     first_number = len(headings) - numbers
     kept = list(range(len(headings)))
+    names = {each for each in range(first_number) if headings[each] not in whole}
     if width is not None:
         for name in headings[:0:-1] if drop is None else drop:
-            needed = (min(widths[each], least) if each < first_number else widths[each] for each in kept)
+            needed = (min(widths[each], least) if each in names else widths[each] for each in kept)
             if sum(needed) + 2 * (len(kept) - 1) <= width:
                 break
             if name in headings:
                 kept.remove(headings.index(name))
-        _shorten(widths, [each for each in kept if each < first_number], width - _room(widths, kept))
+        _shorten(widths, names.intersection(kept), width - _room(widths, kept))
     texts = [_aligned(line, widths, kept, first_number) for line in lines]
     rule = "-" * _room(widths, kept)
     texts.insert(1, rule)
@@ -73,7 +75,7 @@ def _room(widths: Sequence[int], kept: Sequence[int]) -> int:
     return sum(widths[each] + 2 for each in kept) - 2
 
 
-def _shorten(widths: list[int], names: Sequence[int], spare: int) -> None:
+def _shorten(widths: list[int], names: Collection[int], spare: int) -> None:
     """Take from the widest of the columns `names` what is too much: `spare` is below 0 by that."""
     while spare < 0 and names and widths[widest := max(names, key=lambda each: widths[each])] > _SHORTEST:
         widths[widest] -= 1

@@ -155,7 +155,9 @@ def result_table(result: Result, width: int | None = None) -> str:
     while numbers < len(result.types) and result.types[-1 - numbers] in _NUMBERS:
         numbers += 1
     rows = [[_shown(value) for value in row] for row in result.rows]
-    return table([name.upper() for name in result.columns], rows, numbers=numbers, width=width, drop=())
+    headings = [name.upper() for name in result.columns]
+    whole = {name for name, type_ in zip(headings, result.types, strict=True) if type_ in _NUMBERS}
+    return table(headings, rows, numbers=numbers, width=width, drop=(), whole=whole)
 
 
 def _shown(value: Any) -> str:
@@ -199,10 +201,10 @@ def _exact(value: Decimal) -> str:
     return f"{value.normalize():f}"
 
 
-def query_list(queries: Mapping[str, str], width: int | None = None) -> str:
+def query_list(queries: Mapping[str, str]) -> str:
     """The named queries and what they answer."""
     rows = [(name, sql.partition("\n")[0].removeprefix("--").strip()) for name, sql in queries.items()]
-    return table(("NAME", "WHAT"), rows, width=width, drop=())
+    return table(("NAME", "WHAT"), rows)
 
 
 def add_parser(commands: Any) -> None:
@@ -226,7 +228,7 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.csv and options.json:
         raise ConsoleError("Choose one of --csv and --json.")
     if not options.sql and not options.named:
-        show(query_list(queries, terminal_width()))
+        show(query_list(queries))
         return 0
     if options.named:
         if options.named not in queries:

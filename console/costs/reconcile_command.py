@@ -132,7 +132,7 @@ def _table(comparisons: Sequence[Comparison], width: int | None) -> str:
         for each in comparisons
     ]
     headings = ("DAY", "FIGURE", "LEDGER", "PROVIDER", "DRIFT", "MODEL")
-    return table(headings, rows, width=width, drop=())
+    return table(headings, rows, width=width, drop=(), whole=headings[:-1])
 
 
 def _totals_table(sums: Sequence[Total]) -> str:

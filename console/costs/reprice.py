@@ -198,7 +198,9 @@ def difference_table(difference: Difference, width: int | None = None) -> str:
         "DIFFERENCE",
     )
     drop = ("ENTRIES", "CHANGED", "UNPRICED")
-    return table(headings, rows, numbers=6, total=True, width=width, drop=drop) + _savings_text(difference.total)
+    return table(headings, rows, numbers=6, total=True, width=width, drop=drop, whole=("DAY",)) + _savings_text(
+        difference.total
+    )
 
 
 def _savings_text(total: Group) -> str:

@@ -132,7 +132,7 @@ def entries_table(entries: Iterable[Item], *, with_day: bool = False, width: int
     ]
     headings = ("TIME", "SERVER", "MODEL", "END", "STATUS", "INPUT", "CACHED", "OUTPUT", "TTFT s", "DURATION s")
     drop = ("CACHED", "TTFT s", "STATUS", "DURATION s", "INPUT", "OUTPUT", "SERVER")
-    return table((*headings, "COST USD"), rows, numbers=7, width=width, drop=drop)
+    return table((*headings, "COST USD"), rows, numbers=7, width=width, drop=drop, whole=("TIME",))
 
 
 def _end(entry: Item) -> str:

@@ -47,6 +47,14 @@ def test_a_table_fits_any_width_that_its_last_columns_fit(rows: list[tuple[str, 
         assert set(line.split()) >= {row[each] for each in (2, 3) if HEADINGS[each] in lines[0]}
 
 
+def test_what_is_called_whole_is_not_shortened():
+    row = ("2026-11-29 12:09:41", "meta/meta-llama-3-70b-instruct", "1.5 of 2")
+
+    lines = table(("TIME", "MODEL", "LEFT"), [row], width=40, drop=(), whole=("TIME", "LEFT")).split("\n")
+
+    assert lines[2] == "2026-11-29 12:09:41  meta/met…  1.5 of 2"
+
+
 @given(rows, st.integers(20, 200), st.integers(20, 200))
 def test_a_narrower_table_has_no_column_that_a_wider_one_has_not(rows: list[tuple[str, ...]], one: int, other: int):
     narrow, wide = (
