@@ -14,7 +14,9 @@ from console.errors import ConsoleError
 
 
 class Command(NamedTuple):
-    """A command, and the function that gives a parser its options: `add` in `module`, which is loaded for it alone."""
+    """A command. The function `add` of `module` gives a parser its options; the module is loaded for this command
+    alone.
+    """
 
     help: str
     module: str
@@ -32,6 +34,16 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
+_EXAMPLES = """examples:
+  openai-proxy keys create --client-id web --name "Web frontend" --budget-day 5
+  openai-proxy costs --last 7d --by client,model
+  openai-proxy top --by server
+
+`openai-proxy COMMAND --help` says more. AWS_PROFILE and AWS_REGION choose the account and the Region;
+`. .local/env` chooses the stack of `make run`.
+"""
+
+
 class Parser(argparse.ArgumentParser):
     """Reads arguments. What it refuses it does not repeat, if that looks like a client key."""
 
@@ -47,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         code = options.run(options, environ)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read along has gone; when the interpreter ends, it must not find that out once more.
+        # The reader has gone. When the interpreter ends it flushes once more, which must not fail then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -62,8 +74,13 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The commands, and the options of the one that `arguments` begin with."""
-    root = Parser(prog="openai-proxy", description="Keys, costs, cache, prices and servers of the OpenAI proxy.")
-    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    root = Parser(
+        prog="openai-proxy",
+        description="Keys, costs, cache, prices and servers of the OpenAI proxy.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         described = commands.add_parser(name, help=command.help)
         if name in arguments[:1]:

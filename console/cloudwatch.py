@@ -1,4 +1,4 @@
-"""CloudWatch as the `costs` commands use it: the application's namespace, and one metric of their own."""
+"""CloudWatch as the commands use it: the application's namespace, and the metric that `costs reconcile` publishes."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the console tells a person who asked for something that cannot be done."""
+"""The error of a command that cannot do what a person asked for."""
 
 
 class ConsoleError(Exception):

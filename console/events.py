@@ -1,6 +1,6 @@
-"""`events`: what was published is published again, from the bus's archive, for the ledger alone.
+"""`events`: publishes past events again, from the bus's archive, for the ledger alone.
 
-One rule: it can do no harm. An event that the ledger has is a duplicate there, and nobody else is sent anything.
+It can do no harm: an event that the ledger has is a duplicate there, and nobody else is sent anything.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from console.aws import session
 from console.errors import ConsoleError
 from console.period import Period, add_period, chosen_period
 from console.progress import Bars
-from console.stack import stack_output
+from console.stack import add_stack_option, stack_output
 
 LONGEST_STREAM = timedelta(hours=1)
 """An event is archived when its request has ended, so those of a day end later than it."""
@@ -28,7 +28,7 @@ _UTC_TEXT = "%Y-%m-%dT%H:%M:%SZ"
 
 def add_events(events: argparse.ArgumentParser) -> None:
     """Give `events` its commands."""
-    replay = events.add_subparsers(required=True, metavar="COMMAND").add_parser(
+    replay = events.add_subparsers(title="commands", required=True, metavar="COMMAND").add_parser(
         "replay", help="give the ledger the events of past days again"
     )
     replay.description = (
@@ -37,7 +37,7 @@ def add_events(events: argparse.ArgumentParser) -> None:
     )
     add_period(replay)
     replay.add_argument("--archive", metavar="ARN", help="default: the stack's")
-    replay.add_argument("--stack-name", default="openai-proxy", help="default: openai-proxy")
+    add_stack_option(replay)
     replay.add_argument("--no-wait", action="store_true", help="start it, and do not wait until it is done")
     replay.set_defaults(run=_replay)
 

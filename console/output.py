@@ -1,7 +1,7 @@
-"""Where the commands print: plain text into a pipe or a file, the same with styles on a terminal.
+"""What the commands print: plain text into a pipe or a file, the same text with styles on a terminal.
 
-What a program reads must not depend on who watches. So styles, and rich which knows what a terminal can show and obeys
-NO_COLOR, are for terminals alone.
+What a program reads must not depend on who watches. So only terminals get styles; rich knows what each of them can
+show, and obeys NO_COLOR.
 """
 
 import shutil
@@ -34,7 +34,7 @@ def can_redraw(stream: TextIO) -> bool:
 
 
 def show(text: str) -> None:
-    """Print what may hold tables and bars."""
+    """Print a text that may hold tables and bars."""
     if sys.stdout.isatty():
         console_on(sys.stdout).print(painted(text.split("\n")), soft_wrap=True)
     else:

@@ -1,4 +1,4 @@
-"""The days that a command is about. One rule: a day is a UTC day, as the ledger counts it; both ends are included."""
+"""The days that a command is about. A day is a UTC day, as the ledger counts it; both ends are included."""
 
 import argparse
 import calendar
@@ -28,7 +28,7 @@ class Period:
 
     @property
     def text(self) -> str:
-        """Such as "on 2026-11-23 (UTC)"."""
+        """The period in words, such as "on 2026-11-23 (UTC)"."""
         if self.first == self.last:
             return f"on {self.first} (UTC)"
         if self == month_of(self.first):
@@ -42,22 +42,23 @@ def month_of(day: date) -> Period:
 
 
 def add_period(command: argparse.ArgumentParser, *, inherited: bool = False) -> None:
-    """The options that name a period. With `inherited`, what stands before the command's name holds for it too."""
+    """Add the options that name a period. With `inherited`, what stands before the command's name holds for it too."""
     default = argparse.SUPPRESS if inherited else None
-    which = command.add_mutually_exclusive_group()
+    group = command.add_argument_group("period", "Days are days of UTC.")
+    which = group.add_mutually_exclusive_group()
     for option, kind, read, wanted, help_ in (
-        ("--day", "DAY", read_day, _DAY, "YYYY-MM-DD (UTC), today or yesterday"),
+        ("--day", "DAY", read_day, _DAY, "YYYY-MM-DD, today or yesterday"),
         ("--month", "MONTH", _month, _MONTH, "YYYY-MM, or this"),
         ("--last", "LENGTH", last_days, _LENGTH, "such as 7d or 4w: so many days up to today"),
     ):
         read_period = _as_period(read, wanted)
         which.add_argument(option, dest="period", type=read_period, default=default, metavar=kind, help=help_)
     which.add_argument("--from", dest="first", type=_date, default=default, metavar="DAY", help="this day and later")
-    command.add_argument("--to", dest="last", type=_date, default=default, metavar="DAY", help="and up to this one")
+    group.add_argument("--to", dest="last", type=_date, default=default, metavar="DAY", help="and up to this one")
 
 
 def chosen_period(options: argparse.Namespace) -> Period | None:
-    """The period that is named, or None. Raises ConsoleError."""
+    """The period that the options name, or None. Raises ConsoleError."""
     if options.first is None:
         if options.last is not None:
             raise ConsoleError("--to needs --from.")
@@ -88,7 +89,7 @@ def _month(text: str) -> Period:
 
 
 def last_days(text: str) -> Period:
-    """Such as 7d or 4w: the days up to today. Raises ValueError."""
+    """The days up to today, for a length such as 7d or 4w. Raises ValueError."""
     length = re.fullmatch(r"([1-9][0-9]{0,3})([dw])", text)
     if not length:
         raise ValueError(text)

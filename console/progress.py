@@ -22,7 +22,7 @@ class Bars:
 
     @contextmanager
     def __call__(self, label: str, total: int) -> Generator[Advance]:
-        """A bar that is there for the length of the block; what is said is a label and how many of `total` are done."""
+        """A bar that is there for the length of the block. It shows the label and how many of `total` are done."""
         stream = self._stream or sys.stderr
         if not stream.isatty():
             yield lambda _: None

@@ -1,4 +1,4 @@
-"""`servers`: is `openai_servers.yaml` fit to deploy?"""
+"""`servers`: checks whether `openai_servers.yaml` is fit to deploy."""
 
 import argparse
 import sys
@@ -14,7 +14,9 @@ from console.tables import table
 
 def add_servers(servers: argparse.ArgumentParser) -> None:
     """Give `servers` its command."""
-    check = servers.add_subparsers(required=True, metavar="COMMAND").add_parser("check", help="check the file")
+    check = servers.add_subparsers(title="commands", required=True, metavar="COMMAND").add_parser(
+        "check", help="check the file"
+    )
     check.add_argument("file", nargs="?", type=Path, default=Path("openai_servers.yaml"))
     check.set_defaults(run=_check)
 
@@ -28,7 +30,7 @@ def _check(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
 
 
 def check_servers(path: Path) -> tuple[dict[str, Server], list[str]]:
-    """The servers in the file, and what is allowed but should be known. Raises ConsoleError."""
+    """The servers in the file, and warnings of what is allowed but should be known. Raises ConsoleError."""
     try:
         servers = load_servers(path)
     except ServersFileError as error:
@@ -37,7 +39,7 @@ def check_servers(path: Path) -> tuple[dict[str, Server], list[str]]:
 
 
 def servers_table(servers: Mapping[str, Server], width: int | None = None) -> str:
-    """The servers as text; of a token only where it comes from."""
+    """The servers as text. Of a token it says only where it comes from."""
     rows = [(server.name, server.url, _token(server), server.model or "-") for server in servers.values()]
     return table(("SERVER", "URL", "TOKEN", "DEFAULT MODEL"), rows, width=width, drop=("DEFAULT MODEL",), least=48)
 

@@ -1,4 +1,4 @@
-"""Finds the application's tables: as named on the command line, in the environment, or by the stack's outputs."""
+"""Finds the application's tables: those that the command line or the environment names, else the stack's outputs."""
 
 import argparse
 from collections.abc import Mapping
@@ -40,16 +40,23 @@ class Table:
 
 
 def add_table_options(command: argparse.ArgumentParser, output: Output, *, inherited: bool = False) -> None:
-    """The options of a command that uses the table `output`. With `inherited`, those before its name hold too."""
-
-    def default(value: object) -> object:
-        return argparse.SUPPRESS if inherited else value
-
-    command.add_argument("--stack-name", default=default("openai-proxy"), help="default: openai-proxy")
+    """Add the options of a command that uses the table `output`. With `inherited`, those before its name hold too."""
+    add_stack_option(command, inherited=inherited)
     command.add_argument(
-        OPTIONS[output], dest="table", default=default(None), help=f"default: ${VARIABLES[output]}, else the stack's"
+        OPTIONS[output],
+        dest="table",
+        default=argparse.SUPPRESS if inherited else None,
+        metavar="NAME",
+        help=f"default: ${VARIABLES[output]}, else the stack's",
     )
-    command.add_argument("--json", action="store_true", default=default(False), help="for programs")
+    default = argparse.SUPPRESS if inherited else False
+    command.add_argument("--json", action="store_true", default=default, help="print JSON, for programs")
+
+
+def add_stack_option(command: argparse.ArgumentParser, *, inherited: bool = False) -> None:
+    """Add the option that names the stack. With `inherited`, one before the command's name holds too."""
+    default = argparse.SUPPRESS if inherited else "openai-proxy"
+    command.add_argument("--stack-name", default=default, metavar="NAME", help="the stack; default: openai-proxy")
 
 
 def chosen_table(output: Output, options: argparse.Namespace, environ: Mapping[str, str]) -> Table:

@@ -1,4 +1,4 @@
-"""`python -m local run`: the process edge of the local stack."""
+"""`python -m local run` starts here: it reads the command line, runs the stack and handles signals."""
 
 import asyncio
 import contextlib
@@ -30,11 +30,11 @@ def main() -> int:
 
 async def _run(settings: Settings) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # As in `make run &` in a script. This process listens again, but the make above it stays deaf.
+        # A script does this with `make run &`. This process listens again; the make above it goes on ignoring SIGINT.
         _say(f"SIGINT is ignored by what started this; `kill {os.getpid()}` stops everything.")
     stack = asyncio.create_task(Stack(settings, os.environ, _say).run())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Cancelled once: what is repeated while everything is being stopped would leave something running.
+        # It is cancelled once: a second signal while everything is being stopped would leave something running.
         asyncio.get_running_loop().add_signal_handler(number, _cancel_once, stack)
     try:
         await stack
@@ -48,7 +48,7 @@ def _cancel_once(task: asyncio.Task[None]) -> None:
 
 
 def _say(line: str) -> None:
-    # Whoever read along may have gone; that must not keep the stack from stopping what it started.
+    # The reader of this output may have gone. The stack must stop what it started all the same.
     with contextlib.suppress(OSError):
         print(line, flush=True)
 

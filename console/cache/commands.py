@@ -1,6 +1,6 @@
-"""`cache`: the commands about the response cache: what is in it and what it saves, and how to be rid of it.
+"""`cache`: the commands that show what the response cache holds and saves, and that empty it.
 
-One rule: nothing shows what an answer says. What is printed for programs (--json) is all that is on standard output.
+Nothing here shows what an answer says. With --json the document is all that is on standard output.
 """
 
 import argparse
@@ -43,7 +43,7 @@ _USUAL_DAYS = "30d"
 
 def add_cache(cache: argparse.ArgumentParser) -> None:
     """Give `cache` its commands."""
-    commands = cache.add_subparsers(required=True, metavar="COMMAND")
+    commands = cache.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[[argparse.Namespace, Environment], int], help: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")

@@ -1,7 +1,7 @@
-"""The response cache as the console uses it: what is in it, without content, and how it goes.
+"""The response cache as the console uses it: it reads everything but content, and deletes.
 
-One rule: what points to an object goes before the object, so that nobody is served what is half gone. With a young
-answer goes the lease of who fetched it, so that nobody waits for what is gone.
+Its one rule: what points to an object is deleted before the object, so that nobody is served half an answer. With a
+young answer the lease of who fetched it is deleted too, so that nobody waits for an answer that is gone.
 """
 
 import time
@@ -33,9 +33,9 @@ _YOUNG = 60
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A cached answer, all but its content. Times are Unix seconds, sizes bytes.
+    """A cached answer without its content. Times are Unix seconds, sizes bytes.
 
-    `stored_size` is what it takes in the table; None where `object` names what holds it.
+    `stored_size` is what it takes in the table; it is None where `object` names the S3 object that holds the body.
     """
 
     cache_key: str
@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """A body on S3. Of which answer, only the answer says."""
+    """A body on S3. Only an answer in the table says whose it is."""
 
     key: str
     size: int
@@ -78,13 +78,13 @@ class CacheStore:
         self._sleep = sleep
 
     def answers(self) -> list[Answer]:
-        """All answers, those included that have expired and are not deleted yet."""
+        """All answers, also those that have expired and are not deleted yet."""
         description: Any = self._table.client.describe_table(TableName=self._table.name)["Table"]
-        with self._bars("answers", description.get("ItemCount", 0)) as advance:  # counted every six hours
+        with self._bars("answers", description.get("ItemCount", 0)) as advance:  # DynamoDB counts every six hours
             return list(self._read("scan", advance))
 
     def answers_of(self, client_id: str) -> list[Answer]:
-        """Those that requests of one client have made, whoever may be served them."""
+        """The answers that requests of one client have made, whoever may be served them."""
         condition = {
             "KeyConditionExpression": "client_id = :client",
             "ExpressionAttributeValues": to_item({":client": client_id}),
@@ -120,13 +120,14 @@ class CacheStore:
                 advance(len(some))
 
     def erase(self, client_id: str | None, namespace: str | None = None) -> tuple[int, int]:
-        """Delete all that requests of a client, in a namespace, or both have made: so many answers and objects.
+        """Delete all that requests of a client, in a namespace, or both have made. Returns how many answers and objects
+        that was.
 
-        Bodies on S3 of which no answer says whose they are go with all of a client. Raises ConsoleError.
+        Bodies on S3 that no answer names any more are deleted with all of a client. Raises ConsoleError.
         """
         erased: dict[tuple[str, str], Answer] = {}
         others = set[tuple[str, str]]()
-        for _ in range(_MOST_PASSES):  # the index follows the table in a moment, and requests go on
+        for _ in range(_MOST_PASSES):  # the index is a moment behind the table, and requests go on
             answers = self.answers() if client_id is None else self.answers_of(client_id)
             new = {(each.cache_key, each.event_id): each for each in answers}
             new = {identity: each for identity, each in new.items() if identity not in erased.keys() | others}

@@ -25,7 +25,9 @@ OF_LEDGER = {"client": "client_id", "server": "server", "model": "model"}
 
 @dataclass(slots=True)
 class Sum:
-    """What is kept, and how often it was served. `hits` is None where the ledger was not asked or cannot tell."""
+    """What is kept, and how often it was served. `hits` is None where the ledger was not asked or does not know the
+    dimension.
+    """
 
     answers: int = 0
     size: int = 0
@@ -70,7 +72,7 @@ class Stats:
             self._at(tuple(BY[name](each) for name in self.by)).add(Sum(1, each.body_size, stored))
 
     def add_rollups(self, rollups: Iterable[Mapping[str, Any]]) -> None:
-        """Count the hits of rollups of the ledger; there are none where it tells of none."""
+        """Add the hits that rollups of the ledger count. A row without any has 0 hits afterwards, not None."""
         for each in self.rows.values():
             each.hits = each.hits or 0
         for row in rollups:
@@ -123,7 +125,7 @@ def answers_table(answers: Iterable[Answer], now: float, width: int | None) -> s
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
-    """All that is known of an answer but its content."""
+    """All that is known of an answer, without its content."""
     return {
         "cache_key": answer.cache_key,
         "event_id": answer.event_id,

@@ -1,4 +1,4 @@
-"""Bars of text: a chart for a terminal, or for a log. One rule: what has no known cost has no bar, and says so."""
+"""Bars of text, for a terminal or a log. What has no known cost has no bar, and its line says so."""
 
 from collections.abc import Sequence
 from decimal import Decimal

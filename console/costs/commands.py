@@ -1,6 +1,6 @@
 """`costs`: the commands that sum up, list, draw and report what was spent.
 
-One rule: what is printed for programs (--json, --csv) is all that is on standard output.
+With --json and --csv the document is all that is on standard output.
 """
 
 import argparse
@@ -52,11 +52,11 @@ def add_costs(costs: argparse.ArgumentParser) -> None:
         help=f"sum up by {names}, tag:NAME, or total; several as in client,day; default: client,server,model",
     )
     _add_filters(costs)
-    costs.add_argument("--csv", action="store_true", help="for spreadsheets")
+    costs.add_argument("--csv", action="store_true", help="print CSV, for spreadsheets")
     add_table_options(costs, "CostsTable")
     costs.set_defaults(run=_costs)
 
-    commands = costs.add_subparsers(metavar="COMMAND")
+    commands = costs.add_subparsers(title="commands", metavar="[COMMAND]")
     _add_entries(commands.add_parser("entries", help="single inferences of a client"))
     _add_plot(commands.add_parser("plot", help="draw what was spent, in the terminal or as a PNG"))
     _add_report(commands.add_parser("report", help="write a page to send on (HTML)"))
@@ -135,7 +135,7 @@ def _entries(options: argparse.Namespace, environ: Environment) -> int:
 
 def _plot(options: argparse.Namespace, environ: Environment) -> int:
     period, by = _long_period(options), options.dimension
-    # Models are what a picture's days are stacked by.
+    # A picture stacks the models of each day.
     rows = list(_rows(_ledger(options, environ), period, [by, "model"] if by == "day" else [by], options))
     if not rows:
         print(f"Nothing {period.text}.")
@@ -183,7 +183,7 @@ def _report(options: argparse.Namespace, environ: Environment) -> int:
 
 
 def _rows(ledger: Ledger, period: Period, by: Iterable[str], options: argparse.Namespace) -> Iterable[Item]:
-    """Rollups if they know all that is asked for, else shares of entries."""
+    """Rollups where they know all that is asked for, else a share of a rollup for each entry."""
     rollups = [row for row in ledger.rollups(period) if _is_wanted(row, options)]
     if OF_ROLLUPS.issuperset(by):
         return rollups

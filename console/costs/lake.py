@@ -1,7 +1,7 @@
-"""Corrections of the ledger to the lake.
+"""Sends corrections of the ledger to the lake.
 
-One rule: what the lake does not take is an error. An entry that was priced again keeps its revision in the ledger, so
-the next run sends it again.
+What the lake does not take is an error, and nothing is lost by it: an entry that was priced again keeps its revision in
+the ledger, so the next run sends it again.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from console.text import count
 
 
 def add_lake_options(command: argparse.ArgumentParser) -> None:
-    """Which stream leads into the lake."""
+    """Add the options that say which stream leads into the lake."""
     lake = command.add_mutually_exclusive_group()
     lake.add_argument("--lake-stream", metavar="NAME", help="default: $LAKE_STREAM, else the stack's, if it has one")
     lake.add_argument("--no-lake", action="store_true", help="leave the lake as it is")
 
 
 def chosen_lake(options: argparse.Namespace, environ: Mapping[str, str]) -> Lake | None:
-    """The lake of the stack, or that which is named instead; None without one. Raises ConsoleError."""
+    """The lake that the options name, else the stack's; None without one. Raises ConsoleError."""
     if options.no_lake:
         return None
     name = options.lake_stream or environ.get("LAKE_STREAM")

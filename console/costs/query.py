@@ -1,7 +1,7 @@
 """`costs query`: SQL over the lake, in Athena. On the local stack the same SQL runs in the emulator's Athena.
 
-One rule: `inferences` means the same everywhere. It is written out in front of each query, as analytics/inferences.sql
-has it, so that a query needs no view: emulators have none, and of a period only its partitions are read.
+`inferences` means the same everywhere: analytics/inferences.sql is written out in front of each query, so that a query
+needs no view. Emulators have none, and of a period only its partitions are read.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from console.aws import session
 from console.errors import ConsoleError
 from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, today
+from console.stack import add_stack_option
 from console.tables import table
 from console.text import count, harmless, to_json, usd
 
@@ -56,7 +57,7 @@ def named_queries() -> dict[str, str]:
 
 
 def of_period(sql: str, period: Period) -> str:
-    """A named query about another period than the last 30 days."""
+    """The SQL of a named query, made to ask about `period` in place of the last 30 days."""
     return sql.replace(LAST_30_DAYS, f"BETWEEN '{period.first}' AND '{period.last}'")
 
 
@@ -148,7 +149,7 @@ def _value(text: str | None, type_: str) -> Any:
 
 
 def result_table(result: Result, width: int | None = None) -> str:
-    """A result for people: money to a millionth, nothing in it that a terminal would obey."""
+    """A result for people: amounts to a millionth, and no character that a terminal would obey."""
     if not result.columns:
         return "Done."
     numbers = 0
@@ -183,7 +184,7 @@ def result_json(result: Result) -> str:
 
 
 def result_csv(result: Result) -> str:
-    """A result for spreadsheets: exact, with a heading; what is NULL is empty."""
+    """A result for spreadsheets: exact numbers below a heading; NULL is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(result.columns)
@@ -213,9 +214,9 @@ def add_parser(commands: Any) -> None:
     query.add_argument("sql", nargs="?", metavar="SQL", help=f"about the table {VIEW}; - reads it from standard input")
     query.add_argument("--named", metavar="NAME", help="a query of analytics/queries; without SQL and NAME: a list")
     add_period(query, inherited=True)
-    query.add_argument("--csv", action="store_true", default=argparse.SUPPRESS, help="for spreadsheets")
-    query.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for programs")
-    query.add_argument("--stack-name", default=argparse.SUPPRESS, help="default: openai-proxy")
+    query.add_argument("--csv", action="store_true", default=argparse.SUPPRESS, help="print CSV, for spreadsheets")
+    query.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
+    add_stack_option(query, inherited=True)
     query.set_defaults(run=run_query)
 
 

@@ -1,6 +1,6 @@
 """Reads the costs table: rollups of days, and the entries that they are the sums of.
 
-One rule: periods are read day by day. There are rollups of months too, but not of requests of before there were any.
+Periods are read day by day, because the requests of before there were rollups of months are in no rollup of a month.
 """
 
 from collections.abc import Collection, Iterator, Sequence

@@ -1,6 +1,6 @@
 """Compares the ledger with what a provider counted, or with what its answers stated, by day and model. Pure.
 
-One rule: differences do not make up for each other: too much on one day and too little on the next is drift twice.
+Differences do not make up for each other: too much on one day and too little on the next is drift twice.
 """
 
 from collections.abc import Iterable, Sequence

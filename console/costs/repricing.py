@@ -1,7 +1,8 @@
 """Prices ledger entries again with another price book, and moves their rollups by the exact differences.
 
-One rule: an entry changes only from the price that its difference was made from, in one transaction with its rollups.
-So it is safe while requests are recorded, or beside another run of itself; and what was done once is not done again.
+Its one rule: an entry changes only from the price that its difference was made from, in one transaction with its
+rollups. So it is safe while requests are recorded, or beside another run of itself; and what was done once is not done
+again.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

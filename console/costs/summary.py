@@ -1,6 +1,7 @@
 """Sums of rollups or entries by any dimensions. Pure.
 
-One rule: sums are exact, and a sum that leaves something out says so: what has no price is counted, never taken for 0.
+Its one rule: sums are exact, and a sum that leaves something out says so: what has no price is counted, never taken for
+0.
 """
 
 import re
@@ -90,9 +91,10 @@ def share_of(entry: Item) -> Item:
 
 
 def summarize(rows: Iterable[Item], by: Sequence[str]) -> list[Item]:
-    """Rollups, shares or sums of them, summed up for each combination of values of `by`.
+    """Sums of rollups, of shares or of other sums, for each combination of values of `by`.
 
-    In order of time if that is among the dimensions, and the most expensive first. Without dimensions there is one sum.
+    They are in order of time if that is among the dimensions, and the most expensive comes first. Without dimensions
+    there is one sum.
     """
     sums: dict[tuple[str, ...], Item] = {}
     for row in rows:
@@ -112,7 +114,7 @@ def total_of(rows: Iterable[Item]) -> Item:
 
 
 def value_of(row: Item, dimension: str) -> str:
-    """What a row is in a dimension; "-" when it has no name there."""
+    """The name of a row in a dimension; "-" when it has none there."""
     if tag := _TAG.fullmatch(dimension):
         tags: Item = row.get("tags") or {}
         return str(tags.get(tag[1]) or row.get(dimension) or UNNAMED)
@@ -120,12 +122,14 @@ def value_of(row: Item, dimension: str) -> str:
 
 
 def known_cost(row: Item) -> Decimal | None:
-    """What is known of the cost. None when nothing is: beside requests without a price, a sum of 0 tells nothing."""
+    """The part of the cost that is known; None when nothing is: beside requests without a price a sum of 0 tells
+    nothing.
+    """
     return None if row["unpriced"] and not row["cost"] else row["cost"]
 
 
 def known_saving(row: Item) -> Decimal | None:
-    """What is known of what the response cache saved. None when there were hits and nothing is."""
+    """The part that is known of what the response cache saved; None when there were hits and no saving is known."""
     return None if row["cache_hits"] and not row["hits_priced"] else row["cost_saved"]
 
 
@@ -135,9 +139,9 @@ def mean_first_chunk(row: Item) -> Decimal | None:
 
 
 def top(rows: Sequence[Item], by: str, most: int) -> list[Item]:
-    """The first `most` of rows that are summed by one dimension. If there are more, the last is the sum of the rest.
+    """The first `most` rows of a sum by one dimension. If there are more, the last row is the sum of the rest.
 
-    Its name says of how many.
+    The name of that row says how many it sums up.
     """
     if len(rows) <= most:
         return list(rows)

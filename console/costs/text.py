@@ -1,6 +1,6 @@
 """Sums and entries as text: tables for people, CSV for spreadsheets and programs, JSON for programs.
 
-One rule: a table fits the width it is given; figures give way in a fixed order, names are shortened, the cost stays.
+A table fits the width it is given: figures give way in a fixed order, then names are shortened. The cost stays whole.
 """
 
 import csv

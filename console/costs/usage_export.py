@@ -1,9 +1,9 @@
 """Reads what a provider counted, from the CSV files that its console exports.
 
-One rule: a column is known by its name or named by the caller; nothing is guessed from what is in it.
+Its one rule: a column is known by its name or named by the caller; nothing is guessed from what is in it.
 
-Column names as OpenAI's usage page exports them (usage and costs, 2025 and 2026), and the usage and cost pages of
-Anthropic's console (2025 and 2026); seen in exports that others have published. Both give days and times in UTC.
+Column names are those of OpenAI's usage page (usage and costs, 2025 and 2026) and of the usage and cost pages of
+Anthropic's console (2025 and 2026), as seen in exports that others have published. Both give days and times in UTC.
 """
 
 import csv
@@ -47,7 +47,9 @@ _DISPLAY_NAMES = {"usage_date_utc", "model", "cost_usd"}
 
 @dataclass(slots=True)
 class Export:
-    """What a provider counted, for each measure by day and model; None as model is all of a day's models together."""
+    """What a provider counted, for each measure by day and model. Where the model is None, the figure is that of the
+    whole day.
+    """
 
     days: set[date] = field(default_factory=set[date])
     figures: dict[str, dict[tuple[date, str | None], Decimal]] = field(
@@ -118,7 +120,7 @@ def _add(
     export.days.add(day)
     texts = {measure: [(row[column] or "").strip() for column in columns[measure]] for measure in measures}
     if not any(text for each in texts.values() for text in each):
-        return  # how an export shows a day without usage
+        return  # an export shows a day without usage like this
     currency = (row[columns["currency"][0]] or "").strip() if "currency" in columns else ""
     if currency and currency.lower() != "usd":
         raise ConsoleError(f"{where}: amounts are in {currency}, but the ledger's are in USD.")

@@ -1,6 +1,7 @@
 """`keys`: the commands that make, list, show, change, rotate and revoke client keys.
 
-One rule: a new key goes to standard output, all that is said about it to standard error, so that it can be piped.
+Its one rule: a new key goes to standard output and all that is said about it to standard error, so that it can be
+piped.
 """
 
 import argparse
@@ -27,7 +28,7 @@ _HOUR = 3600
 
 def add_keys(keys: argparse.ArgumentParser) -> None:
     """Give `keys` its commands."""
-    commands = keys.add_subparsers(required=True, metavar="COMMAND")
+    commands = keys.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[[argparse.Namespace, Environment], int], help: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
@@ -122,7 +123,7 @@ def _update(options: argparse.Namespace, environ: Environment) -> int:
         print(f"  {line}")
     if (state := after.state(now)) in ("revoked", "expired"):
         _say(f"Note: the key is {state}.")
-    if before.state(now) in ("enabled", "rotated"):  # only a yes is remembered
+    if before.state(now) in ("enabled", "rotated"):  # doors remember only that a key is good
         _say(f"{_doors(store, options, environ)} goes on with it as it was.")
     _mention_others(store, after, "Not changed")
     return 0
@@ -170,7 +171,7 @@ def _disabled(keys: list[StoredKey]) -> list[StoredKey]:
 
 
 def _introduce(made: StoredKey, key: str) -> None:
-    """Show a new key, before anything else is done: there is no second time."""
+    """Show a new key before anything else is done, because it can never be shown again."""
     expires_at = made.values.get("expires_at")
     end = f"good until {moment(expires_at)}" if expires_at else "never expires"
     _say(f"Client key {made.key_id} of '{made.client_id}': {limits(made) or 'no limits'}; {end}.")
@@ -197,7 +198,7 @@ def _mention_others(store: KeyStore, key: StoredKey, what: str) -> None:
 
 
 def _mention_answers(revoked: list[StoredKey]) -> None:
-    """How to be rid of what the keys have put into the response cache, where it is on for one of them."""
+    """Say how to delete the answers that the keys have put into the response cache, where it is on for one of them."""
     caching = {key.client_id for key in revoked if (policy := key.values.get("cache")) and policy.mode == "on"}
     for client_id in sorted(caching):
         _say(

@@ -1,7 +1,7 @@
-"""Client keys are made, changed, rotated and revoked. One rule: a key is shown once, where it is made.
+"""Makes, changes, rotates and revokes client keys. A key is shown once, where it is made.
 
-Nothing here decides on what it read a moment ago: a key is changed only if it is still as it was when it was read. Of
-two rotations at once one fails, and a change that races with another is not lost but refused.
+Its one rule: a key is changed only if it is still as it was when it was read. Of two rotations at once one fails, and a
+change that races with another is refused, not lost.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,7 +24,7 @@ from console.keys.store import KeyStore, StoredKey
 DEFAULT_CACHE_TTL = 3600
 CURRENCY = "USD"
 _BUDGETS = ("budget_day", "budget_month")
-# Of its own to every key; all else is handed on from a key to the one that replaces it.
+# These belong to one key; all else is handed on from a key to the one that replaces it.
 _OWN = ("key_hash", "created_at", "rotated_at", "replaced_by")
 
 
@@ -38,7 +38,7 @@ class Wanted:
     unset: Collection[str] = ()
 
     def applied_to(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """`item` as wanted; whether that is fit to be stored is for `_checked` to say. Raises ConsoleError."""
+        """`item` with these changes; `_checked` says whether that is fit to be stored. Raises ConsoleError."""
         after = {name: value for name, value in item.items() if name not in self.unset} | dict(self.values)
         if self.tags:
             after["tags"] = _mapping(after.get("tags")) | dict(self.tags)
@@ -130,7 +130,7 @@ def others_of_its_line(store: KeyStore, key: StoredKey, now: float) -> list[Stor
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    """`value`, unless it is damaged: then there is nothing to keep of it."""
+    """`value` if it is a mapping, else an empty one: of a damaged value nothing can be kept."""
     return dict(value) if isinstance(value, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
 
 

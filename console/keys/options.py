@@ -1,4 +1,4 @@
-"""What the options of `keys` look like, and what they ask for."""
+"""The options of `keys` that say what a key is, and what they ask for."""
 
 import argparse
 import re
@@ -33,7 +33,7 @@ _SET = (
 
 
 def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
-    """The options that say what a key is. With `required`, it must at least have a client and a name."""
+    """Add the options that say what a key is. With `required`, it must at least have a client and a name."""
     add = command.add_argument
     add("--client-id", required=required, metavar="ID", help="to whom its usage is charged")
     add("--name", required=required, help="what the key is for")
@@ -72,7 +72,7 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def add_unset(command: argparse.ArgumentParser) -> None:
-    """The options that take something away, or switch the key off or on."""
+    """Add the options that take something away, or switch the key off or on."""
     command.add_argument(
         "--unset",
         action="extend",
@@ -88,7 +88,7 @@ def add_unset(command: argparse.ArgumentParser) -> None:
 
 
 def wanted(options: argparse.Namespace) -> Wanted:
-    """What the options ask for. Raises ConsoleError."""
+    """The changes that the options ask for. Raises ConsoleError."""
     given = vars(options)
     values: dict[str, Any] = {name: given[name] for name in _SET if given.get(name) is not None}
     if options.expires_in_days is not None:

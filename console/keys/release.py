@@ -1,7 +1,7 @@
-"""`keys release`: give back at once what the requests of a key hold of its limits: places, and reserved money.
+"""`keys release`: gives back at once what the requests of a key hold of its limits: places, and reserved money.
 
-One rule: the counter is changed only if it is still as it was read, and what was spent stays spent. A request that runs
-goes on; it only holds nothing any more.
+The counter is changed only if it is still as it was read, and what was spent stays spent. A request that runs goes on;
+it only holds nothing any more.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def release(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def give_back(table: Table, limits_id: str, now: float) -> Used:
-    """Empty a counter of all that is held; what that was. Raises ConsoleError and botocore's errors."""
+    """Take all that is held out of a counter, and return what that was. Raises ConsoleError and botocore's errors."""
     for _ in range(_ATTEMPTS):
         counter = read_counters(table, [limits_id]).get(limits_id, {})
         used = Used.of(counter, now)

@@ -1,6 +1,7 @@
-"""The key table as the console uses it. Its rule: an item is changed only if it is still as it was when it was read.
+"""The key table as the console uses it.
 
-A revocation alone asks for nothing.
+Its one rule: an item is changed only if it is still as it was when it was read. A revocation alone has no such
+condition.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,22 +42,22 @@ class StoredKey:
 
     @property
     def key_id(self) -> str:
-        """How people and logs call the key."""
+        """The name that people and logs use for the key."""
         return key_id_of(self.key_hash)
 
     @property
     def limits_id(self) -> str:
-        """Under which its usage is counted: with those of the keys it replaced."""
+        """The id under which its usage is counted, together with that of the keys it replaced."""
         return self.values.get("limits_id", self.key_id)
 
     @property
     def client_id(self) -> str:
-        """Whose key it is; "" when the item is too damaged to say so."""
+        """The client whose key it is; "" when the item is too damaged to say so."""
         return self._text("client_id")
 
     @property
     def name(self) -> str:
-        """What it is for; "" when the item is too damaged to say so."""
+        """What the key is for; "" when the item is too damaged to say so."""
         return self._text("name")
 
     @property
@@ -66,7 +67,7 @@ class StoredKey:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """Its attributes, as far as they are fit."""
+        """The attributes that are fit."""
         return read_attributes(self.item)[0]
 
     @cached_property

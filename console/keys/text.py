@@ -1,4 +1,4 @@
-"""How client keys are shown. One rule: neither a key nor the whole of its hash is."""
+"""How client keys are shown. Neither a key nor the whole of its hash ever is."""
 
 import textwrap
 from collections.abc import Iterable
@@ -103,7 +103,7 @@ def key_details(key: StoredKey, now: float, width: int | None) -> str:
 
 
 def whose(key: StoredKey) -> str:
-    """Which key it is, in a sentence."""
+    """The key in words: its id, its client and its name."""
     return f"{key.key_id} of '{harmless(key.client_id)}' ({harmless(key.name)})"
 
 

@@ -1,7 +1,7 @@
 """`keys usage`: what client keys have used of their limits now, as the limits table says.
 
-One rule: it shows what the next request would meet. A window that is over, a lease that has ended and a reservation
-that has expired count for nothing, whether or not a request has cleared them away.
+It shows what the next request would meet. A window that is over, a lease that has ended and a reservation that has
+expired count for nothing, whether or not a request has cleared them away.
 """
 
 import argparse
@@ -34,7 +34,9 @@ _MOST_GETS = 100
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What is used of a key's limits: of this minute, at this moment, and in USD of this day and this month (UTC)."""
+    """The used part of a key's limits: requests and tokens of this minute, requests that run now, USD of this day and
+    this month (UTC).
+    """
 
     windows: Windows
     requests: int
@@ -45,7 +47,7 @@ class Used:
 
     @classmethod
     def of(cls, counter: Mapping[str, Any], now: float) -> "Used":
-        """What a counter, in plain values, says at the time `now` (Unix seconds); empty: nothing was used."""
+        """Read a counter in plain values at the time `now` (Unix seconds). An empty one says that nothing was used."""
         windows = Windows.of(int(now))
         is_this_minute = counter.get(MINUTE) == windows.minute
         live = [_lease(value) for value in counter.get(LIVE, {}).values()]
@@ -105,7 +107,7 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
 
 
 def read_counters(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Counters in plain values, by the ids under which keys are counted. There is none where nothing was ever used."""
+    """Counters in plain values, by the ids under which keys are counted. An unused id has none."""
     wanted = list(dict.fromkeys(limits_ids))
     found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(wanted), _MOST_GETS):
@@ -122,7 +124,7 @@ def read_counters(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str
 
 
 def as_json(key: StoredKey, used: Used, now: float) -> dict[str, Any]:
-    """For `to_json`: a limit that is not set is null, money is text."""
+    """What `to_json` writes: a limit that is not set is null, money is text."""
     periods = {
         period: {
             "start": used.windows.start(period),
@@ -184,7 +186,7 @@ def _keys_with_limits(store: KeyStore, client_id: str | None, now: float) -> Ite
 
 
 def limits_table(options: argparse.Namespace, environ: Mapping[str, str]) -> Table:
-    """The table of counters: as named, else the stack's. Raises botocore's errors."""
+    """The table of counters that the options name, else the stack's. Raises botocore's errors."""
     aws = session(environ)
     name = options.limits_table or environ.get("LIMITS_TABLE")
     if not name:

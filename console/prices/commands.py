@@ -30,7 +30,7 @@ _MOST_NAMED = 40
 
 def add_prices(prices: argparse.ArgumentParser) -> None:
     """Give `prices` its commands."""
-    subcommands = prices.add_subparsers(required=True, metavar="COMMAND")
+    subcommands = prices.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     check = subcommands.add_parser("check", help="check your own prices")
     check.add_argument("prices", nargs="?", type=Path, default=Path("prices.yaml"), metavar="FILE")
@@ -41,7 +41,7 @@ def add_prices(prices: argparse.ArgumentParser) -> None:
     show.add_argument("--server", metavar="NAME")
     show.add_argument("--model", metavar="NAME")
     show.add_argument("--at", type=_moment, metavar="WHEN", help="YYYY-MM-DD or YYYY-MM-DDTHH:MM (UTC); default: now")
-    show.add_argument("--json", action="store_true", help="for programs")
+    show.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_book_options(show)
     show.set_defaults(run=_show)
 
@@ -66,7 +66,7 @@ def _check(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
 
 
 def warnings_of(book: PriceBook) -> list[str]:
-    """What a price file may say, but hardly means."""
+    """Warnings of what a price file is allowed to say, but is hardly meant to say."""
     found: list[str] = []
     for server, rules in book.rules.items():
         key = f"servers.{server}"

@@ -1,6 +1,6 @@
-"""From the data of genai-prices to `prices.json`, the price list that ships with the application. Pure.
+"""Converts the data of genai-prices to `prices.json`, the price list that ships with the application. Pure.
 
-One rule: nothing becomes cheaper on the way. A price that distinguishes what usage does not count is marked
+Its one rule: nothing becomes cheaper on the way. A price that distinguishes what usage does not count is marked
 `uncounted`, and what has no price gets none.
 """
 
@@ -31,7 +31,7 @@ _RATES = {
     "audio_hours": "audio_hour",
     "input_audio_hours": "audio_hour",
 }
-# Charged on top and in no usage: what tools do, and how long a written cache is kept. docs/costs.md says so.
+# They are charged on top and no usage counts them (docs/costs.md): what tools do, and how long a cache is kept.
 _ON_TOP = frozenset(
     {
         "web_searches_kcount",
@@ -143,7 +143,7 @@ def _rates(prices: Mapping[str, Any]) -> Document:
 
 
 def _charged_as(name: str, given: Mapping[str, Any]) -> Any:
-    """The price of the class that an uncounted one is charged as: without a difference it need not be counted."""
+    """The price of the class that an uncounted class is charged as. If both cost the same, it need not be counted."""
     match name.split("_"):
         case ["cache", _, "read", "mtok"]:
             return given.get("cache_read_mtok")

@@ -1,6 +1,7 @@
-"""Where list prices come from: the data of genai-prices, as its package or its repository holds them.
+"""Reads the data of genai-prices, as its package or its repository holds them.
 
-One rule: the source is read, never run. The package keeps its data as Python; its syntax tree is read like a document.
+Its one rule: the source is read, never run. The package keeps its data as Python; its syntax tree is read like a
+document.
 """
 
 import ast

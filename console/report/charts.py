@@ -1,6 +1,6 @@
 """The charts of a report, and how its amounts and days are written.
 
-One rule: every chart is drawn twice, because what fits a screen has letters too small to read on a phone.
+Every chart is drawn twice, because on a phone the letters of the wide one are too small to read.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,9 @@ def in_thousands(number: Decimal) -> str:
 
 
 def in_steps(rows: Sequence[Item], days: Sequence[date]) -> tuple[str, list[str], list[Item]]:
-    """Days as they are, or in weeks or months when they are many: what a step is, their labels, rows with a `step`."""
+    """Days as they are, or as weeks or months when they are many. Returns the name of a step, the labels of all steps,
+    and the rows by step.
+    """
     if len(days) <= MOST_DAYS_SHOWN:
         kind, step = "day", str
     elif len(days) <= 7 * MOST_DAYS_SHOWN:

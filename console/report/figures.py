@@ -1,7 +1,7 @@
 """The figures of a report, from rollups, entries and CloudWatch.
 
-One rule: spend and tokens come from the rollups, which stay; latency and savings from entries, which expire after 400
-days. What is not there is named, not left out.
+Spend and tokens come from the rollups, which stay; latency and savings come from entries, which expire after 400 days.
+What is missing is named on the page.
 """
 
 import math
@@ -54,7 +54,7 @@ class Latencies:
 
 @dataclass(slots=True)
 class Savings:
-    """What caches saved, at the prices of the book: USD. What has no price there is counted apart."""
+    """What caches saved in USD, at the prices of the book. Requests without a price there are counted apart."""
 
     hits: int = 0
     hits_saved: Decimal = Decimal(0)
@@ -67,7 +67,7 @@ class Savings:
 
 @dataclass(slots=True)
 class EntryFigures:
-    """What only entries tell."""
+    """The figures that only entries have, not rollups."""
 
     entries: int = 0
     latencies: dict[tuple[str, str], Latencies] = field(default_factory=dict[tuple[str, str], Latencies])
@@ -127,7 +127,7 @@ def read_throttles(client: Callable[[], "CloudWatchClient"], period: Period) -> 
 
 
 def _sums(client: "CloudWatchClient", metric: str, period: Period, **dimensions: str) -> dict[date, int]:
-    """A metric's sum on each day that has one; none that is zero."""
+    """A metric's sum on each day on which it is not zero."""
     sums: dict[date, int] = {}
     for first in range(0, len(period.days), _MOST_DAYS_AT_ONCE):
         part = period.days[first : first + _MOST_DAYS_AT_ONCE]
@@ -147,9 +147,10 @@ def _sums(client: "CloudWatchClient", metric: str, period: Period, **dimensions:
 
 
 def _add_savings(savings: Savings, entry: Item, prices: PriceBook, *, hit: bool) -> None:
-    """A hit would have cost what its tokens cost; cached input what other input costs, without cache prices.
+    """A hit saved what its tokens would have cost; cached input saved the difference to the price of other input.
 
-    Entries of hits say themselves what was saved; those of before they did are priced by the book of now.
+    Entries of hits say what was saved, but for those that are older than that attribute: these are priced by the book
+    of today.
     """
     if "cost_saved" in entry and hit:
         savings.hits += 1

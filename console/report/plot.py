@@ -1,7 +1,7 @@
 """Charts as pictures: PNG files, and SVG that takes its colours from the page it stands in.
 
-One rule: a chart is drawn once for both. Its colours are those of a light page; SVG has CSS variables in their place.
-matplotlib is loaded when the first chart is drawn, because it takes longer than everything else here.
+A chart is drawn once for both. Its colours are those of a light page; SVG has CSS variables in their place. matplotlib
+is loaded when the first chart is drawn, because it takes longer than everything else here.
 """
 
 import importlib
@@ -28,7 +28,7 @@ _SETTINGS = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10,
     "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
-    "text.parse_math": False,  # clients choose names, with any number of dollars in them
+    "text.parse_math": False,  # a name may have dollar signs in it, which would begin a formula
     "text.color": TEXT,
     "axes.labelcolor": TEXT,
     "axes.edgecolor": GRID,

@@ -1,6 +1,6 @@
-"""`costs report`: a page about a period that one can send on. It is one file, and asks no network for anything.
+"""`costs report`: a page about a period that can be sent on. It is one file and loads nothing from anywhere.
 
-One rule: beside every chart stands a table with the same figures, for those who cannot see it and for checking.
+Beside every chart stands a table with the same figures, for those who cannot see it and for checking.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,7 +135,7 @@ def _by(report: Report, by: str, title: str) -> Section:
 
 
 def _spend(caption: str, heading: str, found: Sequence[tuple[str, Item]]) -> Table:
-    """The column of what has no price is there when something has none."""
+    """A table of what was spent. It has a column of requests without a price only when there are any."""
     unpriced = any(row["unpriced"] for _, row in found)
     lines = [
         [name, money(known_cost(row)) if row["requests"] else "-", count(row["requests"])]

@@ -1,6 +1,6 @@
 """`top`: what the proxy is doing, live: requests, failures, latency, tokens, cost and throttles of the last minutes.
 
-One rule: what it costs to look is bounded, however long and however often one looks: see docs/metrics.md.
+However long and however often somebody looks, what AWS charges for it is bounded: docs/metrics.md says by what.
 """
 
 import argparse
@@ -26,7 +26,7 @@ _SLICE = 0.5
 
 
 class View(Protocol):
-    """Where it is drawn: console.top.terminal.Terminal, or a fake of it."""
+    """Where `top` is drawn: console.top.terminal.Terminal, or a fake of it."""
 
     @property
     def size(self) -> tuple[int | None, int | None]:
@@ -61,7 +61,7 @@ class Watch:
         self._looked_at = 0.0
 
     def look(self) -> None:
-        """Read what is new. Raises botocore's errors, and then still has what it had."""
+        """Read what is new. Raises botocore's errors; the figures are then still those of the last look."""
         now = self._clock()
         self._seen = self._inferences.read(now)
         self._throttled = self._throttles.read(now, self._inferences.servers)
@@ -129,7 +129,9 @@ def _print(figures: Figures, options: argparse.Namespace) -> None:
 
 
 def _print_on(watch: Watch, options: argparse.Namespace) -> None:
-    """Print a document in a line, or a screen, for each look. Raises botocore's errors: nobody sees a notice."""
+    """Print a document in a line, or a screen, for each look. Raises botocore's errors: where nobody watches, a command
+    that can read no more has to end.
+    """
     while True:
         _print(watch.figures(options.by), options)
         time.sleep(options.interval)

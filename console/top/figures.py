@@ -1,6 +1,6 @@
 """What `top` shows, computed from the inferences of the last minutes. Pure.
 
-One rule: an inference belongs to the moment at which it ended, as its event says, not to that at which it was written.
+An inference belongs to the moment at which it ended, as its event says, not to that at which it was written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,7 +65,7 @@ def inference_of(entry: Mapping[str, Any]) -> Inference:
 
 
 def _kind_of(entry: Mapping[str, Any]) -> str:
-    """What an inference without a model was."""
+    """What an inference that has no model is called."""
     operation, path = entry.get("operation") or "other", entry.get("path") or ""
     if "server" not in entry and entry["outcome"] == "failed":
         return "refused" if entry.get("error_source") == "client" else "failed"
@@ -100,7 +100,7 @@ class Sums:
 
     @property
     def known_cost(self) -> Decimal | None:
-        """What is known of the cost; None where something cost what nobody knows, and nothing else cost anything."""
+        """The part of the cost that is known; None where nothing is: something has no price, and all else was free."""
         return None if self.unpriced and not self.cost else self.cost
 
     def first_chunk(self, percent: int) -> float | None:
@@ -158,7 +158,9 @@ def figures_of(
         names = {"client": inference.client, "server": inference.server, "model": inference.model}
         total.add(inference)
         rows.setdefault(tuple(names[dimension] for dimension in by), Sums()).add(inference)
-        buckets[BUCKETS - 1 - max(0, int(age * BUCKETS / window))] += 1  # clocks differ: a moment ahead is now
+        buckets[BUCKETS - 1 - max(0, int(age * BUCKETS / window))] += (
+            1  # clocks differ: what ends a moment ahead counts as now
+        )
     ordered = sorted(rows.items(), key=lambda row: (-row[1].requests, row[0]))
     return Figures(until, window, by, total, ordered, buckets, throttles, incomplete)
 

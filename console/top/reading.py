@@ -1,4 +1,4 @@
-"""Where `top` reads: the newest entries of the ledger, and the metric `Throttles`. One rule: it reads what is new.
+"""Where `top` reads: the newest entries of the ledger, and the metric `Throttles`.
 
 The day's rollups tell which clients had requests since the last look, and how many; of these clients the newest entries
 are read, until as many new ones are found. A client that had none costs nothing but its row of the rollups.
@@ -57,7 +57,7 @@ class RecentInferences:
         self._missed_at = float("-inf")
 
     def read(self, now: float) -> list[Inference]:
-        """All that is known after a look at what is new. `now` is in Unix seconds. Raises botocore's errors."""
+        """Read what is new, and return all that is known. `now` is in Unix seconds. Raises botocore's errors."""
         oldest = new_ulid(now - self._reach)[:10]
         requests = self._counts(now)
         behind = {key: count - self._requests.get(key, 0) for key, count in requests.items()}
@@ -119,7 +119,7 @@ class RecentInferences:
 
 
 class RecentThrottles:
-    """The metric `Throttles` of the last minutes, asked for now and then."""
+    """The metric `Throttles` of the last minutes. CloudWatch is asked for it at most every THROTTLES_EVERY seconds."""
 
     def __init__(self, client: "Callable[[], CloudWatchClient]", window: int) -> None:
         self._make_client = client
@@ -129,7 +129,10 @@ class RecentThrottles:
         self._last = Throttles()
 
     def read(self, now: float, servers: frozenset[str]) -> Throttles:
-        """What is known. `now` is in Unix seconds. Never raises botocore's errors: the figures come without it."""
+        """The throttles as of the last time that CloudWatch was asked, which may be now. `now` is in Unix seconds.
+
+        Never raises botocore's errors: the other figures are shown without this one.
+        """
         if now - self._read_at >= THROTTLES_EVERY:
             self._read_at = now
             try:

@@ -1,4 +1,4 @@
-"""The figures of `top` as lines for a terminal of any size. Pure. One rule: no line is wider than the terminal."""
+"""The figures of `top` as lines, none of which is wider than the terminal. Pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -19,9 +19,9 @@ _GAP = "   "
 def screen(
     figures: Figures, width: int | None = None, height: int | None = None, *, problem: str = "", blocks: bool = True
 ) -> list[str]:
-    """All of it, in lines of `width` characters; rows are left out when there are more than `height` lines.
+    """All that `top` shows, in lines of `width` characters; rows are left out when there are more than `height` lines.
 
-    `problem` is why these figures are not of now. Without `blocks` nothing but ASCII is drawn.
+    `problem` says why the figures are old. Without `blocks` nothing but ASCII is drawn.
     """
     head = _head(figures, width, problem, blocks=blocks)
     if not figures.total.requests:

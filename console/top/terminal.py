@@ -1,4 +1,4 @@
-"""The terminal as `top` uses it: a screen of its own, redrawn in place by rich, and single keys.
+"""The terminal as `top` uses it: rich redraws a screen in place, and keys come one by one.
 
 Whatever ends it, the terminal is left as it was found.
 """

@@ -1,7 +1,7 @@
 """What the demo server says: the text of an answer, or the arguments of a call, made from the question alone. Pure.
 
-Its one rule: it never pretends to be a model. A text says that it is a demonstration and repeats what it was sent;
-arguments and structured answers are the smallest that their schema allows.
+Nothing here pretends to be a model: a text says that it is a demonstration and repeats what it was sent; arguments and
+structured answers are the smallest that their schema allows.
 """
 
 import json
@@ -115,7 +115,7 @@ def _tokens(question: Question, demo: Body) -> list[str]:
 
 
 def text_of(content: Any) -> str:
-    """The text in a message's content: a text, or a list of parts, texts or numbers of tokens."""
+    """The text in a message's content, which is a text or a list of parts, texts or numbers of tokens."""
     if isinstance(content, str):
         return content
     parts = (object_of(part).get("text", "") if isinstance(part, dict) else part for part in list_of(content))
@@ -145,7 +145,7 @@ def tool_to_call(tools: Sequence[Tool], choice: Any) -> Tool | None:
 
 
 def schema_of(form: Any, place: str) -> Any:
-    """The schema that the answer has to satisfy: of `json_schema` the one found at `place`, of `json_object` any."""
+    """The schema that the answer has to satisfy: `json_schema` has one at `place`, `json_object` any object."""
     fields = object_of(form)
     if fields.get("type") == "json_schema":
         return object_of(fields.get(place) if place else fields).get("schema", {})

@@ -1,4 +1,4 @@
-"""The demo server's audio: a tone for a text, and for a file what was received, so that nothing is lost unnoticed."""
+"""The demo server's audio: it speaks a tone for a text, and "hears" which bytes of a file have arrived."""
 
 import base64
 import hashlib
@@ -60,7 +60,7 @@ def translate(body: Body, demo: Body) -> Reply:
 
 
 def heard(name: str, content: bytes) -> str:
-    """The transcript of a file: which bytes have arrived."""
+    """The transcript of a file, which says what bytes have arrived: so nothing is lost unnoticed."""
     return f"This is the demo server. It was sent {name}: {len(content)} bytes, {hashlib.sha256(content).hexdigest()}."
 
 
@@ -97,7 +97,7 @@ def _seconds(upload: Upload) -> int:
 
 
 def _in_seconds(upload: Upload) -> dict[str, Any]:
-    """OpenAI's `usage` of models that are paid for by the second."""
+    """OpenAI's `usage` of the models that charge by the second."""
     return {"usage": {"type": "duration", "seconds": _seconds(upload)}}
 
 

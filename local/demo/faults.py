@@ -1,4 +1,4 @@
-"""How the demo server fails on demand, and how it sends what it sends until then.
+"""How the demo server fails on demand, and how it sends its answer until it fails.
 
 Faults come by the model's name or by the field `demo` of the body: docs/local.md has both.
 """
@@ -33,7 +33,7 @@ class CutError(Exception):
 
 
 def directions(body: Body) -> dict[str, Any]:
-    """How to misbehave: what the model's name says, overridden by the field `demo`."""
+    """How a request wants the server to misbehave: what the model's name says, overridden by the field `demo`."""
     name = str(body.get("model"))
     by_name = dict(_BY_MODEL.get(name, {}))
     if match := _ERROR_MODEL.fullmatch(name):
@@ -42,7 +42,7 @@ def directions(body: Body) -> dict[str, Any]:
 
 
 def ordered_error(status: int) -> dict[str, Any]:
-    """The error object of an error that was ordered."""
+    """The error object of the error that the directions ask for."""
     kind, code = ("rate_limit_error", "rate_limit_exceeded") if status == 429 else ("server_error", None)
     return error(f"The demo server answers {status}, as ordered.", kind, code)
 
@@ -61,7 +61,7 @@ async def events(reply: Events, delay: float, demo: Body) -> AsyncIterator[bytes
 
 
 async def pieces(whole: Iterator[bytes], demo: Body) -> AsyncIterator[bytes]:
-    """The pieces of a body, until the fault that was ordered."""
+    """The pieces of a body, up to the fault that the directions ask for."""
     for number, piece in enumerate(whole):
         await _fault(number, demo)
         yield piece
@@ -75,7 +75,7 @@ async def _fault(number: int, demo: Body) -> None:
 
 
 def broken_off(whole: dict[str, Any]) -> Response:
-    """Half of an answer in one piece."""
+    """The first half of an answer in one piece."""
     content = json.dumps(whole).encode()
 
     async def half() -> AsyncIterator[bytes]:

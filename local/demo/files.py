@@ -1,4 +1,4 @@
-"""The demo server's files, kept in memory. Its one rule: when there are too many, the oldest is forgotten."""
+"""The demo server's files, kept in memory. When there are too many, the oldest is forgotten."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ def respond(body: Body, demo: Body, keep: Keep) -> Reply:
 
 
 def _keep_not(_response: dict[str, Any]) -> None:
-    """For what is not to be stored."""
+    """Stands in for `keep` where a response is not to be stored."""
 
 
 def _question_of(body: Body) -> Question:

@@ -1,7 +1,7 @@
-"""JSON values that satisfy a JSON Schema: the arguments of tools, and structured answers. Pure.
+"""Makes JSON values that satisfy a JSON Schema: the arguments of tools, and structured answers. Pure.
 
-It reads what OpenAI's structured outputs know of JSON Schema, and answers with a small value. Its one rule: what it
-cannot satisfy is refused, never answered wrong.
+It reads what OpenAI's structured outputs know of JSON Schema, and answers with a small value. Its one rule: a schema
+that it cannot satisfy is refused, never answered wrong.
 """
 
 import math
@@ -79,7 +79,7 @@ class _Values:
 
     @staticmethod
     def _alternative(alternatives: list[Any], depth: int) -> Mapping[str, Any]:
-        """The first one; deep inside a recursive schema one that needs nothing further."""
+        """The first alternative; deep inside a recursive schema one that needs no further values."""
         plain = [each for each in alternatives if "$ref" not in each and "items" not in each]
         return object_of((plain if depth > _SHALLOW and plain else alternatives)[0])
 
@@ -176,7 +176,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _exact(number: float) -> Fraction:
-    """What the digits of the schema say: 0.1 is a tenth."""
+    """The number that the digits of the schema say: 0.1 is a tenth, not the nearest float."""
     return Fraction(repr(number))
 
 

@@ -1,7 +1,7 @@
-"""The demo server: speaks the OpenAI API without a model behind it, and fails on demand.
+"""The demo server: it speaks the OpenAI API without a model behind it, and fails on demand.
 
-Its one rule: it takes only the proxy's token for it, never a client's key. Files, batches and responses are kept in
-memory, a bounded number of them, and nothing else is.
+It takes only the proxy's token for it, never a client's key. Files, batches and responses are kept in memory, a bounded
+number of each; nothing else is kept.
 
 Faults come by the model's name (`demo-error-429`, `demo-cut`, `demo-hang`, `demo-not-json`) or, finer, by a field
 `demo` of the body: `delay` (seconds between two tokens), `tokens`, `reasoning_tokens`, `cached_tokens`, `usage` (false:
@@ -246,7 +246,7 @@ async def _not_found(request: Request, _error: Exception) -> Response:
 
 
 def main() -> None:
-    """Serve on 127.0.0.1. The token that it takes comes by the environment: arguments show in the process list."""
+    """Serve on 127.0.0.1. The token comes by the environment, because arguments show in the process list."""
     parser = argparse.ArgumentParser(prog="python -m local.demo_server", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--delay", type=float, default=DEFAULT_DELAY, help="seconds before each token")

@@ -1,1 +1,1 @@
-"""Faults in front of the embedded AWS: calls that come late, are refused, answered oddly or never, as a file says."""
+"""Faults in front of the embedded AWS: a file says which calls come late, are refused, answered oddly or never."""

@@ -33,7 +33,9 @@ class AwsCall:
 
 
 def call_of(method: str, target: str, amz_target: str, body: bytes) -> AwsCall:
-    """The call that a request is. `amz_target` is its x-amz-target header; what is none of these protocols is S3."""
+    """The call that a request makes. `amz_target` is its x-amz-target header; a request of none of these protocols
+    calls S3.
+    """
     path = urlsplit(target).path
     if invoked := _INVOKE.fullmatch(path):
         return AwsCall("lambda:Invoke", unquote(invoked[1]))

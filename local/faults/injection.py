@@ -28,7 +28,7 @@ _DRIP_SECONDS = 0.25
 
 
 async def inject(rule: Rule, call: AwsCall, exchange: Exchange, execute: Execute) -> None:
-    """Let the call of `exchange` go wrong as `rule` says. A caller that has gone is no fault of ours."""
+    """Let the call of `exchange` go wrong as `rule` says. A caller that has gone has its connection closed."""
     try:
         await _inject(rule, call, exchange, execute)
     except PeerGoneError:

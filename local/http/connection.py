@@ -1,7 +1,7 @@
-"""One connection of a server of `local.http.server`: asyncio's transport below, requests above.
+"""One connection of a server of `local.http.server`, between asyncio's transport and the requests.
 
-Its one rule: bytes are read as requests only when its task asks for more of them. Until then they wait and are counted,
-so that a peer is held that sends faster than it is read. (asyncio sets TCP_NODELAY on every TCP socket.)
+Bytes are read as requests only when the connection's task asks for more of them. Until then they wait and are counted,
+so that a peer that sends faster than it is read has to wait too. (asyncio sets TCP_NODELAY on every TCP socket.)
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
             self._arrival.set_result(None)
 
     async def more(self) -> bool:
-        """Wait until more has arrived, and read it. False: no more will."""
+        """Wait until more has arrived, and read it. Returns False when no more will come."""
         if not await self._arrived():
             return False
         self.requests.feed(self.received)
@@ -90,13 +90,13 @@ class Connection(asyncio.Protocol):
         self.transport.write(data)
 
     async def sent(self) -> None:
-        """Wait while the peer lags behind with reading. Raises PeerGoneError."""
+        """Wait until the peer has read enough of what was sent. Raises PeerGoneError."""
         await self._may_send.wait()
         if self._lost:
             raise PeerGoneError
 
     async def linger(self) -> None:
-        """Read away what the client still sends, for a while: closing at once would reset the unread answer."""
+        """Read and drop what the client still sends, for a while: closing at once would reset the unread answer."""
         with contextlib.suppress(OSError, TimeoutError):
             if not self.transport.is_closing():
                 self.transport.write_eof()

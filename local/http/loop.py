@@ -1,4 +1,4 @@
-"""The event loop of the local stack: uvloop, whose share of a request's way through is a fraction of asyncio's own."""
+"""The event loop of the local stack: uvloop, which takes a fraction of the time of asyncio's own for each request."""
 
 from collections.abc import Coroutine
 from typing import Any

@@ -1,8 +1,8 @@
 """HTTP/1.1 for the servers of this package: what a handler gets of a request, and how it answers.
 
-No framework, because they need what frameworks hide: trailers of a request (the Runtime API reports mid-stream errors
-in them), a response that can be cut, and the request target exactly as it was sent. Its one rule: bytes go out when
-they are handed over; nothing is collected.
+The servers need what frameworks hide: the trailers of a request (the Runtime API reports mid-stream errors in them), a
+response that can be cut, and the request target exactly as it was sent. Its one rule: bytes go out when they are handed
+over; nothing is collected.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""HTTP/1.1 on bytes: requests out of what arrives, read by llhttp (`httptools`), and the heads of responses. Pure.
+"""HTTP/1.1 on bytes: llhttp (`httptools`) reads requests out of what arrives, and heads of responses are written. Pure.
 
-Its one rule: what is not clearly one request is refused; two readers of the same bytes must not disagree about them.
-llhttp sees to most of that; what it leaves to its caller (Host, versions, codings, sizes) is checked here.
+Its one rule: what is not clearly one request is refused, because two readers of the same bytes must not disagree about
+them. llhttp sees to most of that; what it leaves to its caller (Host, versions, codings, sizes) is checked here.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ Headers = Sequence[tuple[str, str]]
 
 
 class MalformedError(Exception):
-    """Bytes that are no HTTP request. `status` is what says so to the client."""
+    """Bytes that are no HTTP request. `status` is what the client is answered."""
 
     def __init__(self, fault: str, status: int = 400) -> None:
         super().__init__(fault)
@@ -47,7 +47,7 @@ class Message:
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the client may wait for a word before it sends the body."""
+        """Whether the client may be waiting for a `100 Continue` before it sends the body."""
         expectations = [value.lower() for name, value in self.headers if name == "expect"]
         return not self.is_http10 and "100-continue" in expectations
 
@@ -66,7 +66,7 @@ class RequestReader:
         """Bytes since the last that made sense: of a head, of trailers or of a chunk's extensions."""
 
     def feed(self, data: bytes | bytearray) -> None:
-        """Read on. After a fault nothing is read."""
+        """Read further bytes. After a fault nothing is read."""
         if self.fault is not None:
             return
         self._pending += len(data)

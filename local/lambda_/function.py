@@ -1,6 +1,6 @@
 """The deployed proxy function as a sandbox needs it: its own configuration, and the environment Lambda adds. Pure.
 
-Its one rule: what the template says reaches the sandbox; only what differs on this machine is overridden.
+What the template says reaches the sandbox; only what differs on this machine is overridden.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ class Function:
             "TZ": ":UTC",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "PYTHONPATH": str(layer),
-            # The user's own packages are no part of a sandbox.
+            # A sandbox has none of the packages that the user has installed for themselves.
             "PYTHONNOUSERSITE": "1",
             "LAMBDA_TASK_ROOT": str(task_root),
             "LAMBDA_RUNTIME_DIR": "/var/runtime",

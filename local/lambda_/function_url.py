@@ -1,6 +1,7 @@
-"""The function URL of the proxy on this machine: HTTP in, an event to a sandbox, its bytes out as they arrive.
+"""The function URL of the proxy on this machine: an HTTP request becomes an event for a sandbox, whose bytes go out as
+they arrive.
 
-Its one rule: what the client sees is what the function sent. As on Lambda, a client that leaves does not interrupt the
+Its one rule: the client sees what the function sent. As on Lambda, a client that leaves does not interrupt the
 function: the rest of its answer is read and dropped.
 """
 
@@ -40,7 +41,7 @@ class InvalidPreludeError(Exception):
 
 
 class FunctionUrl:
-    """Serves the function URL. Errors of its own, which AWS answers in its own form, are OpenAI error JSON."""
+    """Serves the function URL. Where AWS answers an error in a form of its own, it answers OpenAI's error JSON."""
 
     def __init__(self, invoke: Invoke, url: UrlIdentity) -> None:
         self._invoke = invoke
@@ -80,7 +81,7 @@ class FunctionUrl:
 
 
 class _Answer:
-    """The way of one answer from its sandbox to the client."""
+    """One answer on its way from its sandbox to the client."""
 
     def __init__(self, exchange: Exchange, invocation: Invocation, trace_id: str) -> None:
         self._exchange = exchange
@@ -110,7 +111,7 @@ class _Answer:
             self._exchange.cut()
 
     async def _next(self) -> Part:
-        """The next part. Once the last one was read, it is that one."""
+        """The next part. After the last part it is that part again."""
         if self._last is not None:
             return self._last
         part = await self._invocation.get()

@@ -1,4 +1,4 @@
-"""Ids in the forms of AWS. They are no secrets, so not the kernel's randomness, whose calls a request would feel."""
+"""Ids in the forms of AWS. They are no secrets, and asking the kernel for randomness would slow every request down."""
 
 import random
 

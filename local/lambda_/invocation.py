@@ -55,7 +55,9 @@ class Invocation:
     """What the writer waits for."""
 
     async def put(self, part: Part) -> None:
-        """Pass a part on; waits while the reader lags behind, but not with the last. Parts after that are dropped."""
+        """Pass a part on; it waits while the reader lags behind, but not with the last part. Parts after that are
+        dropped.
+        """
         if isinstance(part, (Ended, Failed)):
             if not self._closed.is_set():
                 self._closed.set()

@@ -1,10 +1,11 @@
 """The Lambda Runtime API, one server per sandbox, as the runtime interface of AWS behaves.
 
 Its one rule: a runtime sees what it would see on Lambda, the refusals included. A second answer to an invocation or one
-out of turn is a 403 `InvalidStateTransition`, another request's id a 400 `InvalidRequestID`, too much a 413.
+out of turn is a 403 `InvalidStateTransition`, another request's id a 400 `InvalidRequestID`, an answer that is too
+large a 413.
 
-Protocol: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html; states, codes and messages after AWS's Runtime
-Interface Emulator (https://github.com/aws/aws-lambda-runtime-interface-emulator).
+Protocol: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html; states, codes and messages are those of AWS's
+Runtime Interface Emulator (https://github.com/aws/aws-lambda-runtime-interface-emulator).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Sandboxes as Lambda keeps them: one process per concurrent request, warm ones reused, broken ones replaced.
 
 Its one rule: every invocation ends. A sandbox that exits or runs into the function's timeout ends its invocation with a
-failure and is gone; the next request gets another one.
+failure and is gone; the next request gets another sandbox.
 """
 
 import asyncio
@@ -155,7 +155,7 @@ class SandboxPool:
         return invocation
 
     async def close(self) -> None:
-        """Stop every sandbox; what they were doing ends."""
+        """Stop every sandbox; whatever they were doing ends."""
         self._closed = True
         await asyncio.gather(*(sandbox.stop() for sandbox in self._live))
         for task in self._tasks:

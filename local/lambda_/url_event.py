@@ -1,8 +1,8 @@
 """The event that a function URL makes of an HTTP request: payload format 2.0. Pure.
 
-Its one rule: what AWS leaves alone stays as it was sent (the path's and query's percent-encoding), what AWS changes is
-changed alike: header names in lower case, repeats joined by commas, cookies also listed, bytes that are no text in
-base64. https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
+Its one rule: what AWS leaves alone stays as it was sent (the percent-encoding of path and query), and what AWS changes
+is changed in the same way: header names in lower case, repeats joined by commas, cookies also listed, bytes that are no
+text in base64. https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 """
 
 import base64
@@ -46,7 +46,8 @@ class UrlIdentity:
 def build_event(request: Request, body: bytes, url: UrlIdentity, trace_id: str, unix_time: float) -> bytes:
     """The event, as the JSON that the function gets.
 
-    Written as JSON from the begin: a third of the time of nested dicts, and every client waits for it.
+    It is written as JSON from the beginning: that takes a third of the time of nested dicts, and every client waits for
+    it.
     """
     path, _, query = _origin_form(request.target).partition("?")
     headers = _joined([header for header in request.headers if header[0] not in _HOP_BY_HOP]) | {

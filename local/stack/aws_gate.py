@@ -1,5 +1,5 @@
-"""Between a caller and MiniStack: everything passes, but only so many invocations of functions at once, and no call of
-PutEvents that AWS would refuse for its size.
+"""Stands between a caller and MiniStack. It limits how many invocations of functions run at once, and refuses calls of
+PutEvents that AWS would refuse for their size; everything else passes.
 
 MiniStack starts a process for each concurrent invocation and unpacks the function's code for it, some seconds of CPU on
 a small machine. Twenty requests that ask the authorizer at once would each wait for a process of their own, longer than

@@ -1,4 +1,4 @@
-"""The application as `sam build` makes it. Its one rule: nothing is built when nothing has changed."""
+"""Builds the application as `sam build` does, but only when something has changed."""
 
 import asyncio
 import fcntl
@@ -64,7 +64,7 @@ async def build(settings: Settings) -> None:
     parameters = [f"{name}={value}" for name, value in settings.build_parameters.items()]
     async with _locked(settings.build):
         if is_current(settings):
-            return  # another stack, which may be using it by now, has built it meanwhile
+            return  # another stack has built it meanwhile, and may be using it
         command = (settings.sam, "build", "--template-file", ROOT / "template.yaml", "--build-dir", settings.build)
         await run((*command, "--parameter-overrides", *parameters), environment, ROOT, settings.log("build"))
         (settings.build / _STAMP).write_text(wanted)

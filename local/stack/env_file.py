@@ -1,6 +1,6 @@
 """What a person gets from the local stack: the servers file with the demo server, the file to source, the text. Pure.
 
-Its one rule: everything printed works when it is pasted.
+Its one rule: everything that is printed works when it is pasted.
 """
 
 import shlex
@@ -30,7 +30,7 @@ def servers_file(shipped: str, demo_url: str, demo_token: str) -> str:
 def provider_tokens(servers_text: str, environ: Mapping[str, str]) -> dict[str, str]:
     """The provider tokens found in the environment, by the names that the servers file refers to.
 
-    A client key is none: `.local/env` exports one as OPENAI_API_KEY, and it must not be sent to OpenAI.
+    A client key is not taken for one: `.local/env` exports it as OPENAI_API_KEY, and it must not be sent to OpenAI.
     """
     references = [server.token for server in parse_servers(servers_text).values()]
     names = {reference.name for reference in references if reference.kind == "environment"}
@@ -38,7 +38,7 @@ def provider_tokens(servers_text: str, environ: Mapping[str, str]) -> dict[str, 
 
 
 def usable_servers(servers_text: str, tokens: Mapping[str, str]) -> list[str]:
-    """The servers that need no token or have theirs, the demo server aside."""
+    """The servers that can be called: those that need no token or have theirs. The demo server is not among them."""
     servers = parse_servers(servers_text).values()
     return [each.name for each in servers if each.token.kind == "environment" and each.token.name in tokens]
 
@@ -113,7 +113,7 @@ Ctrl-C stops everything{"; the state is kept" if settings.keep_state else " and 
 
 
 def _shown(path: Path) -> str:
-    """`path` as one types it here."""
+    """`path` as a person types it in the current folder."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -1,17 +1,16 @@
-"""MiniStack, the embedded AWS: started for this stack alone, and the real template deployed into it.
+"""MiniStack, the embedded AWS: it is started for this stack alone, and the real template is deployed into it.
 
-Its one rule: everything MiniStack writes lies in the stack's folder, and everything it opens is on 127.0.0.1.
+Everything that MiniStack writes lies in the stack's folder, and everything that it opens is on 127.0.0.1.
 """
 
 import asyncio
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
 import boto3
+import httpx
 from botocore.exceptions import ClientError
 
 from local.stack.build import tool_environment
@@ -40,9 +39,9 @@ async def start(settings: Settings, tokens: Mapping[str, str], endpoint_of_funct
         "GATEWAY_PORT": str(settings.ministack_port),
         "MINISTACK_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        # A worker of a function takes a second of CPU to start: keep those that there are.
+        # A worker of a function takes a second of CPU to start, so none is ended for being idle.
         "LAMBDA_WARM_TTL_SECONDS": "86400",
-        # Listeners that nobody here needs, and whose ports are fixed.
+        # Nobody here needs these listeners, and their ports are fixed.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "TMPDIR": str(settings.temporary),
@@ -84,9 +83,8 @@ async def _until_ready(settings: Settings, child: Child) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1):  # noqa: S310 (our own address)
-            return True
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return httpx.get(url, timeout=1, trust_env=False).is_success
+    except httpx.TransportError:
         return False
 
 

@@ -1,4 +1,4 @@
-"""Child processes. Their one rule: each has a session of its own, so that it is stopped with everything it started."""
+"""Child processes. Each has a session of its own, so that it is stopped together with everything it started."""
 
 import asyncio
 import contextlib

@@ -134,7 +134,7 @@ class Stack:
         return await asyncio.to_thread(aws.outputs)
 
     def _client_key(self, table: Any) -> str:
-        """The demo client's key: the kept one if the kept table knows it, else a new one."""
+        """The demo client's key: the one of last time if the table still has it, else a new one."""
         kept = self._settings.state / "client-key"
         if self._settings.keep_state and kept.is_file():
             key = kept.read_text()
