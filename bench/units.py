@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
@@ -19,6 +19,9 @@ from openai_proxy.ledger.entries import entry_of
 from openai_proxy.ledger.lake import json_line, lake_row
 from openai_proxy.ledger.table import build_transaction, in_transactions
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import InferenceEvent
 
 SAMPLE = Path(__file__).parents[1] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
 BEGAN = 1_795_000_000
@@ -42,14 +45,14 @@ class Units:
     rollup_units: float
 
 
-def event(number: int, model: int = 0) -> Event:
+def event(number: int, model: int = 0) -> "InferenceEvent":
     """A streamed chat. `number` tells events apart, `model` the models that answered."""
     envelope: Any = json.loads(SAMPLE.read_text(encoding="utf-8"))
     metadata, data = envelope["detail"]["metadata"], envelope["detail"]["data"]
     metadata["id"] = metadata["request_id"] = new_ulid(BEGAN + number / 1000)
     data["response"]["model"] += f"-{model}" if model else ""
     data["client"] = _CLIENT
-    return Event.from_envelope(envelope)
+    return cast("InferenceEvent", Event.from_envelope(envelope))
 
 
 def units(batch: int, models: int, prices: PriceBook | None = None) -> Units:

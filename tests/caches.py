@@ -7,7 +7,6 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from openai_proxy.events.envelope import Event
 from openai_proxy.pricing.price_book import parse_price_book
 from proxy.aws.client import AwsError
 from proxy.cache.response_cache import ResponseCache, Settings
@@ -16,7 +15,7 @@ from proxy.http.transport import HttpTransport, Timeouts
 from store_response.cached_response import cached_response_of
 from store_response.item import item_of
 
-from tests.fakes import Script, ScriptedServer, envelope_of
+from tests.fakes import Script, ScriptedServer, envelope_of, read_event
 from tests.relays import CONTENT, DONE, USAGE_CHUNK, Proxy, RecordingBus
 
 PRICES = parse_price_book("servers:\n  kept:\n    models:\n      real-model: {input: 1, output: 2}\n")
@@ -131,7 +130,7 @@ class StoringBus(RecordingBus):
     def put_events(self, entries: list[dict[str, str]], _timeout: float) -> list[dict[str, Any]]:
         for entry in entries:
             if entry["DetailType"] == "ResponseCaptured" and self.stores:
-                item = wire(item_of(cached_response_of(Event.from_envelope(envelope_of(entry)), PRICES)))
+                item = wire(item_of(cached_response_of(read_event(envelope_of(entry)), PRICES)))
                 self._table.items[item["cache_key"]["S"]] = item
         return super().put_events(entries, _timeout)
 

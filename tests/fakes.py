@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from openai_proxy.events.envelope import Event
 from proxy.errors import ClientError, ProxyError
 
 
@@ -121,6 +122,11 @@ def envelope_of(entry: Mapping[str, str]) -> dict[str, Any]:
         "resources": [],
         "detail": json.loads(entry["Detail"]),
     }
+
+
+def read_event(text: str | Mapping[str, Any]) -> Event[Any, Any]:
+    """An event of any type, of the body of a message or of an envelope."""
+    return Event.from_sqs_body(text) if isinstance(text, str) else Event.from_envelope(text)
 
 
 Script = Callable[[Connection, Received], None]

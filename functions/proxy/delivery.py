@@ -11,6 +11,8 @@ from proxy.errors import ProxyError
 from proxy.request.body import OutgoingBody
 
 if TYPE_CHECKING:  # an answer holds a connection, and values do no input or output
+    from openai_proxy.events.types import CacheData
+
     from proxy.http.transport import UpstreamResponse
 
 Status = Literal["HIT", "MISS", "REFRESH", "BYPASS"]
@@ -29,7 +31,7 @@ class CacheUse(NamedTuple):
     """What the stored answer cost, with its currency."""
     usage: Usage | None = None
 
-    def to_event(self) -> dict[str, str | None]:
+    def to_event(self) -> "CacheData":
         """The `data.cache` object of an event."""
         return {"status": self.status, "reason": self.reason}
 

@@ -12,8 +12,6 @@ the client has its last byte. `Call`, `Delivery` and `Outcome` do not change; th
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import Event
-
 from proxy.admission import Admission, as_proxy_error, received, refused
 from proxy.call import Call
 from proxy.deadlines import for_client, for_event
@@ -31,6 +29,8 @@ from proxy.upstream.attempts import Attempts
 from proxy.upstream.response import broken_off, coding_left
 
 if TYPE_CHECKING:  # loaded only where it is switched on
+    from openai_proxy.events.types import CapturedEvent
+
     from proxy.cache.fill import Lookup
     from proxy.cache.response_cache import ResponseCache
 
@@ -239,7 +239,9 @@ class Relay:
         left = self._admission.release(outcome.reservation, spent_of(call, outcome), until)
         return outcome._replace(reservation=left)
 
-    def _captured(self, call: Call, lookup: "Lookup | None", outcome: Outcome, deadline: float) -> list[Event]:
+    def _captured(
+        self, call: Call, lookup: "Lookup | None", outcome: Outcome, deadline: float
+    ) -> "list[CapturedEvent]":
         """The answer for the response cache, if it is to be kept; the client has it by now."""
         if self._cache is None or lookup is None or lookup.fill is None:
             return []

@@ -5,7 +5,10 @@ Moments are readings of the clock's `reading`, which never goes back; 0.0 for wh
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import AttemptData
 
 
 class Clock(NamedTuple):
@@ -25,9 +28,14 @@ class Attempt(NamedTuple):
     end: float
     """The moment at which the duration was over."""
 
-    def to_event(self) -> dict[str, Any]:
+    def to_event(self) -> "AttemptData":
         """One element of an event's `data.attempts`."""
-        return {name: value for name, value in self._asdict().items() if name != "end"}
+        return {
+            "server": self.server,
+            "status_code": self.status_code,
+            "error": self.error,
+            "duration": self.duration,
+        }
 
 
 class Timeline:

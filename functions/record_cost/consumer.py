@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from openai_proxy.events.batch import PartialFailure, again, read_batch
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.traces import traces_of
-from openai_proxy.ledger.entries import OUTCOMES, Key, LedgerEntry, entry_of
+from openai_proxy.ledger.entries import Key, LedgerEntry, entry_of, has_entry
 from openai_proxy.ledger.table import DUPLICATE
 from openai_proxy.metric_data import ModelNames, is_acceptable, metric_data
 from openai_proxy.pricing.price_book import PriceBook
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools import Logger
     from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
+    from openai_proxy.events.types import InferenceEvent
 
 
 class Ledger(Protocol):
@@ -72,11 +73,12 @@ class RecordCost:
     def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Record an SQS batch. Returns the partial batch response: the messages that must come again."""
         entries: dict[Key, LedgerEntry] = {}
-        events: dict[Key, Event] = {}
+        events: dict[Key, InferenceEvent] = {}
         messages: dict[Key, list[str]] = {}
         read, failed = read_batch(batch, self._read, self._logger)
-        for message, (event, entry) in read:
-            if entry:
+        for message, recorded in read:
+            if recorded:
+                event, entry = recorded
                 entries[entry.key], events[entry.key] = entry, event
                 messages.setdefault(entry.key, []).append(message)
         refused = self._ledger.record(entries.values())
@@ -97,12 +99,12 @@ class RecordCost:
         )
         return again(failed)
 
-    def _read(self, body: str) -> tuple[Event, LedgerEntry | None]:
-        """The event of a message, and its entry if it has one. Raises MalformedEventError."""
+    def _read(self, body: str) -> "tuple[InferenceEvent, LedgerEntry] | None":
+        """The event of a message with its entry, if it has one. Raises MalformedEventError."""
         event = Event.from_sqs_body(body)
-        return event, entry_of(event, self._prices) if event.detail_type in OUTCOMES else None
+        return (event, entry_of(event, self._prices)) if has_entry(event) else None
 
-    def _measure(self, recorded: "Iterable[tuple[Event, LedgerEntry]]") -> None:
+    def _measure(self, recorded: "Iterable[tuple[InferenceEvent, LedgerEntry]]") -> None:
         """Publish what was recorded for the first time. Never raises."""
         if self._metrics is None:
             return

@@ -4,16 +4,19 @@ One rule: they are made of entries that were not in the ledger before, so that a
 """
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from openai_proxy.events.envelope import Event
 from openai_proxy.ledger.entries import LedgerEntry
 from openai_proxy.metric_data import ALL, Dimensions, Measurement, by_server_and_model, measured, minute_of
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import InferenceEvent
 
 CONSUMER: Dimensions = (("Consumer", "record_cost"),)
 
 
 def measurements_of(
-    event: Event, entry: LedgerEntry, model_names: Callable[[str, str | None], str]
+    event: "InferenceEvent", entry: LedgerEntry, model_names: Callable[[str, str | None], str]
 ) -> Iterator[Measurement]:
     """What one entry adds to the metrics. Money is in the ledger's currency; what has no price adds none."""
     minute, attributes = minute_of(event), entry.attributes

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.envelope import Event, is_terminal
 from openai_proxy.events.traces import traces_of
 from openai_proxy.metric_data import OLDEST, Measurement, ModelNames, is_acceptable, metric_data
 
-from record_metrics.measurements import OUTCOMES, measurements_of
+from record_metrics.measurements import measurements_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -63,7 +63,7 @@ class RecordMetrics:
     def _read(self, body: str) -> tuple[str, list[Measurement] | None]:
         """The id of a message's event, and what it measures if it is to be counted. Raises MalformedEventError."""
         event = Event.from_sqs_body(body)
-        if event.detail_type not in OUTCOMES:
+        if not is_terminal(event):
             return event.id, None
         return event.id, self._in_range(event.id, measurements_of(event, self._model_names))
 

@@ -5,9 +5,9 @@ One rule: what was not measured is not a zero. A metric without a value sends no
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import DetailType, Event, MalformedEventError
+from openai_proxy.events.envelope import DetailType, MalformedEventError
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.metric_data import (
     ALL,
@@ -21,6 +21,9 @@ from openai_proxy.metric_data import (
     minute_of,
 )
 from openai_proxy.usage import UNKNOWN, Usage
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import AttemptData, TerminalEvent
 
 OUTCOMES: Mapping[DetailType, str] = {
     "InferenceCompleted": "completed",
@@ -38,7 +41,7 @@ _NOT_ASKED = frozenset({"circuit_open", "kept_out"})
 ModelNamer = Callable[[str, str | None], str]
 
 
-def measurements_of(event: Event, model_names: ModelNamer | None = None) -> list[Measurement]:
+def measurements_of(event: "TerminalEvent", model_names: ModelNamer | None = None) -> list[Measurement]:
     """What a terminal event measures. Raises MalformedEventError."""
     try:
         ulid_time(event.id)  # raises ValueError: nothing else is good for a marker
@@ -50,8 +53,8 @@ def measurements_of(event: Event, model_names: ModelNamer | None = None) -> list
 class _Measuring:
     """The measurements of one event. Its parts raise KeyError, TypeError, ValueError, AttributeError, OverflowError."""
 
-    def __init__(self, event: Event, model_names: ModelNamer) -> None:
-        self._data = event.data
+    def __init__(self, event: "TerminalEvent", model_names: ModelNamer) -> None:
+        self._event, self._data = event, event.data
         self._outcome = OUTCOMES[event.detail_type]
         self._minute = minute_of(event)
         self._all, self._server, self._model = by_server_and_model(event, model_names)
@@ -73,20 +76,20 @@ class _Measuring:
             yield from self._counted("ColdStarts", ALL)
 
     def _refusals(self) -> Iterator[Measurement]:
-        if self._outcome == "failed":
-            error = self._data["error"]
+        if self._event.detail_type == "InferenceFailed":
+            error = self._event.data["error"]
             error_type, source = ("ErrorType", label(error["type"])), ("ErrorSource", label(error["source"]))
             yield from self._counted("Failures", *self._by_server, (*self._server, error_type), (source,))
-        if self._outcome == "throttled":
-            source = label(self._data["throttle"]["source"])
+        if self._event.detail_type == "InferenceThrottled":
+            source = label(self._event.data["throttle"]["source"])
             kind = "upstream" if source == "upstream" else "client"
             yield from self._counted("Throttles", *self._by_server, (("Source", source),), (("Kind", kind),))
 
     def _limits(self) -> Iterator[Measurement]:
-        limits: Mapping[str, Any] = self._data.get("limits") or {}  # of keys that have some
-        if limits.get("status") == "unchecked":
+        limits = self._data.get("limits")  # of keys that have some
+        if limits and limits.get("status") == "unchecked":
             yield from self._counted("LimitsUnchecked", ALL)
-        if limits.get("lease"):  # settle_limits gives back what the sandbox could not
+        if limits and limits.get("lease"):  # settle_limits gives back what the sandbox could not
             yield from self._counted("LimitsNotReturned", ALL)
 
     def _latencies(self) -> Iterator[Measurement]:
@@ -117,7 +120,7 @@ class _Measuring:
                 yield from self._measured("gen_ai.client.token.usage", "Count", tokens, *sets)
 
     def _attempts(self) -> Iterator[Measurement]:
-        attempts: Sequence[Mapping[str, Any]] = self._data.get("attempts") or ()  # events of before have none
+        attempts: Sequence[AttemptData] = self._data.get("attempts") or ()  # events of before have none
         if self._data["server"]["name"] is None:  # several servers were asked at once
             return
         asked = [attempt["server"] for attempt in attempts if attempt["error"] not in _NOT_ASKED]

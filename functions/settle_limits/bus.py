@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import Event
-
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
+    from openai_proxy.events.types import AnyEvent
 
 
 class NotPublishedError(Exception):
@@ -19,7 +18,7 @@ class Bus:
         self._client = client
         self._name = name
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: "AnyEvent") -> None:
         """Put `event`. Raises NotPublishedError and botocore's errors."""
         entry = event.to_entry(self._name)
         response = self._client.put_events(

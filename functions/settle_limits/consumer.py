@@ -22,6 +22,7 @@ from settle_limits.thresholds import Crossing, crossings, event_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
+    from openai_proxy.events.types import AnyEvent
 
 
 class Limits(Protocol):
@@ -47,7 +48,7 @@ class Limits(Protocol):
 class Publisher(Protocol):
     """Where thresholds are told: Bus, or a fake of it."""
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: "AnyEvent") -> None:
         """Put `event`, or raise."""
         ...
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event, MalformedEventError
+from openai_proxy.events.envelope import MalformedEventError, is_terminal
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.key_context import CURRENCY
 from openai_proxy.limits.items import LONGEST_MODEL
@@ -18,6 +18,9 @@ from openai_proxy.limits.windows import Period, Windows
 from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.usage import Usage
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import AnyEvent, ClientData, LimitsData, TerminalEvent
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_MONEY = 10**9
@@ -63,7 +66,7 @@ class Settlement:
     event_id: str
     limits_id: str
     client_id: str
-    client: Mapping[str, Any]
+    client: "ClientData"
     taken_at: int
     windows: Windows
     budgets: Mapping[Period, Decimal]
@@ -74,9 +77,9 @@ class Settlement:
     lease: LeftLease | None = None
 
 
-def settlement_of(event: Event, prices: PriceBook) -> Settlement | None:
+def settlement_of(event: "AnyEvent", prices: PriceBook) -> Settlement | None:
     """What is to be settled of a terminal event; None when it counts for no budget. Raises MalformedEventError."""
-    if event.detail_type not in TERMINAL_DETAIL_TYPES:
+    if not is_terminal(event):
         return None
     try:
         limits = event.data.get("limits")
@@ -85,20 +88,22 @@ def settlement_of(event: Event, prices: PriceBook) -> Settlement | None:
         raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
 
 
-def left_lease_of(event: Event) -> LeftLease | None:
+def left_lease_of(event: "AnyEvent") -> LeftLease | None:
     """The lease that the request of a terminal event has perhaps left. Raises MalformedEventError."""
+    if not is_terminal(event):
+        return None
     try:
         return _left_lease(event.data.get("limits"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
 
 
-def _left_lease(limits: Mapping[str, Any] | None) -> LeftLease | None:
+def _left_lease(limits: "LimitsData | None") -> LeftLease | None:
     lease = limits.get("lease") if limits else None
     return LeftLease(_name(limits["id"]), _name(lease["id"]), lease["in_doubt"] is True) if limits and lease else None
 
 
-def _settlement(event: Event, limits: Mapping[str, Any], prices: PriceBook) -> Settlement:
+def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook) -> Settlement:
     taken_at = _count(limits["taken_at"], _END_OF_9999)
     reserved = None if limits["reserved"] is None else _money(limits["reserved"]["cost"])
     cost, hint = _priced(event, prices)
@@ -121,7 +126,7 @@ def _settlement(event: Event, limits: Mapping[str, Any], prices: PriceBook) -> S
     )
 
 
-def _priced(event: Event, prices: PriceBook) -> tuple[Cost | Unpriced, PriceHint | None]:
+def _priced(event: "TerminalEvent", prices: PriceBook) -> tuple[Cost | Unpriced, PriceHint | None]:
     """As the ledger prices it: at the moment of its id, by the model that answered, else by the one asked for."""
     data, at = event.data, ulid_time(event.id)
     if data["cache"]["status"] == "HIT":
@@ -142,7 +147,7 @@ def _priced(event: Event, prices: PriceBook) -> tuple[Cost | Unpriced, PriceHint
     return cost, PriceHint(server, asked[:LONGEST_MODEL], *per_token, answer=answer)
 
 
-def _client(client: Mapping[str, Any]) -> dict[str, Any]:
+def _client(client: Any) -> "ClientData":
     owner = client["owner"]
     return {
         "key_id": _text(client["key_id"]),

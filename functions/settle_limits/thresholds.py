@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import ulid_of_fact
@@ -24,7 +24,11 @@ from openai_proxy.pricing.rates import EXACT
 
 from settle_limits.settlement import Settlement
 
-THRESHOLDS = (100, 80, 50)
+if TYPE_CHECKING:
+    from openai_proxy.events.types import ThresholdEvent
+
+Threshold = Literal[100, 80, 50]
+THRESHOLDS: tuple[Threshold, ...] = (100, 80, 50)
 """Per cent of a budget that is spent, settled ones only: what is merely reserved may be returned."""
 
 
@@ -35,7 +39,7 @@ class Crossing:
     limits_id: str
     period: Period
     start: str
-    threshold: int
+    threshold: Threshold
     budget: Decimal
     spent: Decimal
 
@@ -49,12 +53,13 @@ def crossings(counter: Mapping[str, Any], latest: Settlement) -> Iterator[Crossi
         spent = counter.get(spent_in(period), Decimal(0))
         is_of_this_budget = counter.get(told_budget_in(period)) == budget
         told = counter.get(told_in(period), 0) if is_of_this_budget else 0
-        reached = next((each for each in THRESHOLDS if EXACT.multiply(spent, 100) >= EXACT.multiply(budget, each)), 0)
-        if reached > told:
+        gone = EXACT.multiply(spent, 100)
+        reached: Threshold | None = next((each for each in THRESHOLDS if gone >= EXACT.multiply(budget, each)), None)
+        if reached is not None and reached > told:
             yield Crossing(latest.limits_id, period, start, reached, budget, spent)
 
 
-def event_of(crossing: Crossing, latest: Settlement, now: float) -> Event:
+def event_of(crossing: Crossing, latest: Settlement, now: float) -> "ThresholdEvent":
     """The BudgetThresholdReached of a crossing that `latest` brought about. `now` is in Unix seconds."""
     return Event(
         detail_type="BudgetThresholdReached",

@@ -9,18 +9,20 @@ import binascii
 import hashlib
 import re
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from openai_proxy.events.captured import LARGEST_BODY, is_client_id, is_content_type, is_namespace, is_scope_of, is_text
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.envelope import MalformedEventError
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.pricing.price_book import Cost, PriceBook
 from openai_proxy.usage import Usage
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import CapturedEvent, CapturedResponseData
 
 MOST_PIECES = 256
 CURRENCY = "USD"
@@ -71,7 +73,7 @@ class CachedResponse:
     expires_at: int
 
 
-def cached_response_of(event: Event, prices: PriceBook) -> CachedResponse:
+def cached_response_of(event: "CapturedEvent", prices: PriceBook) -> CachedResponse:
     """Read a ResponseCaptured event. Raises MalformedEventError and AnswerTooLargeError."""
     try:
         return _read(event, prices)
@@ -80,7 +82,7 @@ def cached_response_of(event: Event, prices: PriceBook) -> CachedResponse:
         raise MalformedEventError(f"not a {event.detail_type} event: {_reason(error)}") from None
 
 
-def _read(event: Event, prices: PriceBook) -> CachedResponse:
+def _read(event: "CapturedEvent", prices: PriceBook) -> CachedResponse:
     data, request, response = event.data, event.data["request"], event.data["response"]
     ulid_time(event.id)  # raises ValueError: nothing else tells the newer of two answers
     body_size, created_at = _whole(response["body_size"]), _whole(data["created_at"])
@@ -116,13 +118,14 @@ def _read(event: Event, prices: PriceBook) -> CachedResponse:
     )
 
 
-def _body(response: Mapping[str, Any], encoding: Encoding, size: int, sha256: str) -> bytes | None:
+def _body(response: "CapturedResponseData", encoding: Encoding, size: int, sha256: str) -> bytes | None:
     """The body that the event carries, as it is; what comes out of it is compared with what it should be."""
-    if (response.get("body") is None) == (response.get("object") is None):
+    text = response.get("body")
+    if (text is None) == (response.get("object") is None):
         raise ValueError("either body or object")
-    if response.get("body") is None:
+    if text is None:
         return None
-    encoded = base64.b64decode(response["body"], validate=True)
+    encoded = base64.b64decode(text, validate=True)
     body = encoded if encoding == "identity" else _unpacked(encoded, size)
     if len(body) != size or hashlib.sha256(body).hexdigest() != sha256:
         raise ValueError("body")
@@ -141,7 +144,7 @@ def _unpacked(encoded: bytes, size: int) -> bytes:
     return body
 
 
-def _object(response: Mapping[str, Any], client_id: str) -> str | None:
+def _object(response: "CapturedResponseData", client_id: str) -> str | None:
     key = response.get("object")
     if key is None:
         return None

@@ -53,7 +53,8 @@ def is_proven(answer: Mapping[str, Any], *, several: bool = False) -> bool:
 
 
 def _is_used(capacity: Any) -> bool:
-    return isinstance(capacity, dict) and isinstance(cast("dict[str, Any]", capacity).get("TableName"), str)
+    name = cast("dict[str, Any]", capacity).get("TableName") if isinstance(capacity, dict) else None
+    return isinstance(name, str) and name != ""
 
 
 def is_item(value: Any) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Container, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:  # the authorizer knows no servers
+if TYPE_CHECKING:  # the authorizer knows neither
+    from openai_proxy.events.types import ClientData
     from openai_proxy.servers import Server
 
 CURRENCY = "USD"
@@ -164,7 +165,7 @@ class ClientKey(NamedTuple):
             line=context.get("limits_id") or context.get("key_id") or "",
         )
 
-    def to_event(self) -> dict[str, Any]:
+    def to_event(self) -> "ClientData":
         """The `data.client` object of an event."""
         return {"key_id": self.key_id, "name": self.name, "owner": self.owner, "tags": dict(self.tags)}
 

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from openai_proxy.events.envelope import Event
-
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
+
+    from openai_proxy.events.types import AnyEvent, TerminalEvent
 
 OTHER = "other"
 UNKNOWN = "unknown"
@@ -79,7 +79,7 @@ class ModelNames:
 
 
 def by_server_and_model(
-    event: Event, model_names: Callable[[str, str | None], str]
+    event: "TerminalEvent", model_names: Callable[[str, str | None], str]
 ) -> tuple[Dimensions, Dimensions, Dimensions]:
     """The dimension sets of a terminal event: all, its Server, its Server and Model.
 
@@ -108,7 +108,7 @@ def label(value: Any, absent: str = OTHER) -> str:
     return value if _LABEL.fullmatch(value) else OTHER
 
 
-def minute_of(event: Event) -> int:
+def minute_of(event: "AnyEvent") -> int:
     """The minute in which an event was made, in Unix seconds. Raises ValueError or TypeError."""
     moment = datetime.fromisoformat(event.timestamp)
     if moment.tzinfo is None:

@@ -5,9 +5,11 @@ One rule: what an event says was used is checked where it is read, so nobody cou
 
 import math
 import re
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import UsageData
 
 UsageSource = Literal["reported", "estimated", "missing", "invalid", "none"]
 """Where the figures come from: the server reported them; the proxy estimated them; the server reported nothing
@@ -52,7 +54,7 @@ class Usage(NamedTuple):
     cost_reported: Decimal | None = None
     """USD that the server itself says the answer cost."""
 
-    def to_event(self) -> dict[str, Any]:
+    def to_event(self) -> "UsageData":
         """The `data.usage` object of an event: OpenTelemetry GenAI attribute paths without the `gen_ai.` prefix."""
         return {
             "input_tokens": self.input_tokens,
@@ -69,7 +71,7 @@ class Usage(NamedTuple):
         }
 
     @classmethod
-    def from_event(cls, usage: Mapping[str, Any]) -> Self:
+    def from_event(cls, usage: "UsageData") -> Self:
         """The inverse of `to_event`. Raises KeyError, TypeError or ValueError for what does not follow the schema."""
         audio = usage.get("audio") or {"input_tokens": 0, "output_tokens": 0}  # events of before have neither these …
         image = usage.get("image") or {"input_tokens": None, "output_tokens": None}  # … nor these

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
-from openai_proxy.events.envelope import SOURCE, TERMINAL_DETAIL_TYPES, VERSION, DetailType, Event
+from openai_proxy.events.envelope import SOURCE, TERMINAL_DETAIL_TYPES, VERSION, DetailType
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.entries import OUTCOMES, entry_of
 from openai_proxy.limits.windows import Windows
@@ -19,6 +19,8 @@ from record_metrics.measurements import measurements_of
 from settle_limits.settlement import Settlement, settlement_of
 from settle_limits.thresholds import Crossing, event_of
 from store_response.cached_response import cached_response_of
+
+from tests.fakes import read_event
 
 EVENTS = Path(__file__).parents[2] / "events"
 DETAIL_TYPES: tuple[DetailType, ...] = get_args(DetailType)
@@ -182,7 +184,7 @@ def test_a_schema_refuses_what_it_should(detail_type: str, field: str, value: ob
 @each_sample
 def test_an_event_read_and_published_again_follows_the_schema(path: Path):
     sample = read(path)
-    event = Event.from_envelope(sample)
+    event = read_event(sample)
     entry = event.to_entry("bus")
 
     again = sample | {
@@ -214,7 +216,7 @@ def test_a_samples_times_agree(path: Path):
 
 def test_a_threshold_is_told_as_the_samples_say():
     for path in samples_of("BudgetThresholdReached"):
-        event = Event.from_sqs_body(path.read_text(encoding="utf-8"))
+        event = read_event(path.read_text(encoding="utf-8"))
         data = event.data
         crossing = Crossing(
             data["limits"]["id"],
@@ -246,7 +248,7 @@ def test_a_threshold_is_told_as_the_samples_say():
 class TestConsumersParseEverySample:
     @pytest.mark.parametrize("path", samples_of(*OUTCOMES), ids=lambda path: path.stem)
     def test_record_cost(self, path: Path):
-        event = Event.from_sqs_body(path.read_text(encoding="utf-8"))
+        event = read_event(path.read_text(encoding="utf-8"))
         entry = entry_of(event, load_price_book())
 
         assert entry.key == (f"client#{event.client_id}#2026-11-23", event.id)
@@ -254,7 +256,7 @@ class TestConsumersParseEverySample:
 
     @pytest.mark.parametrize("path", samples_of(*TERMINAL_DETAIL_TYPES), ids=lambda path: path.stem)
     def test_record_metrics(self, path: Path):
-        event = Event.from_sqs_body(path.read_text(encoding="utf-8"))
+        event = read_event(path.read_text(encoding="utf-8"))
         names = {measurement.name for measurement in measurements_of(event)}
 
         assert "Requests" in names
@@ -265,14 +267,14 @@ class TestConsumersParseEverySample:
     def test_settle_limits(self, path: Path):
         sample = read(path)
         limits = sample["detail"]["data"].get("limits")
-        settlement = settlement_of(Event.from_envelope(sample), load_price_book())
+        settlement = settlement_of(read_event(sample), load_price_book())
 
         assert (settlement is not None) == bool(limits and limits["has_budget"])
         assert settlement is None or settlement.limits_id == limits["id"]
 
     @pytest.mark.parametrize("path", samples_of("ResponseCaptured"), ids=lambda path: path.stem)
     def test_store_response(self, path: Path):
-        event = Event.from_sqs_body(path.read_text(encoding="utf-8"))
+        event = read_event(path.read_text(encoding="utf-8"))
         response = cached_response_of(event, load_price_book())
 
         assert response.cache_key == event.data["cache_key"]

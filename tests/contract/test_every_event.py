@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event, is_terminal
 from openai_proxy.key_context import ClientKey, Limits
-from openai_proxy.ledger.entries import OUTCOMES, add_shares, entry_of
+from openai_proxy.ledger.entries import add_shares, entry_of, has_entry
 from openai_proxy.ledger.lake import json_line, lake_row
 from openai_proxy.limits.windows import Windows
 from openai_proxy.pricing.price_book import load_price_book
@@ -101,7 +101,9 @@ def written(documents: list[Any], *, as_stream: bool) -> bytes:
     return b"".join(b"data: " + part + b"\n\n" for part in parts) if as_stream else parts[0]
 
 
-def event_of(documents: list[Any], model: str, name: str, *, as_stream: bool, path: str, **came: Any) -> Event:
+def event_of(
+    documents: list[Any], model: str, name: str, *, as_stream: bool, path: str, **came: Any
+) -> Event[Any, Any]:
     """The event of a request that was answered with `documents`, and of which else `came` what is given."""
     asked = json.dumps({"model": model, "stream": as_stream, "messages": [{"role": "user", "content": name}]}).encode()
     headers = {"content-type": "application/json"}
@@ -142,16 +144,17 @@ def check_number(item: Any) -> None:
         check_number(value)
 
 
-def check(event: Event) -> None:
+def check(event: Event[Any, Any]) -> None:
     """The event follows its schema, is small, and is booked by everybody who takes it."""
     entry = event.to_entry("bus")
     assert len(entry["Detail"]) <= LARGEST
     envelope = json.loads(json.dumps(envelope_of(entry)))
     VALIDATORS[event.detail_type].validate(envelope)
     read = Event.from_envelope(envelope)
+    assert is_terminal(read)
     assert measurements_of(read)
     assert settlement_of(read, PRICES) is not None
-    if event.detail_type in OUTCOMES:
+    if has_entry(read):
         booked = entry_of(read, PRICES)
         assert booked.attributes["usage_source"] == event.data["usage"]["source"]
         if booked.attributes["usage_source"] == "invalid":

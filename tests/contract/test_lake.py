@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.events.envelope import Event
 from openai_proxy.ledger.entries import OUTCOMES, entry_of
 from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES
 from openai_proxy.ledger.lake import lake_row
@@ -15,6 +14,7 @@ from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 from analytics.saved_queries import with_queries
 from console.costs.query import FIRST_PARTITION, LAST_30_DAYS, named_queries
 from tests.contract.template_stack import ROOT, as_list, deployed
+from tests.fakes import read_event
 
 ANALYTICS = ROOT / "analytics"
 SAMPLES = ROOT / "events" / "samples"
@@ -39,7 +39,7 @@ def rows() -> list[dict[str, Any]]:
     full["detail"]["data"] |= {"client": client, "end_user": "u-1"}
     full["detail"]["data"]["usage"]["duration"] = 1.5
     envelopes.append(full)
-    events = [Event.from_envelope(each) for each in envelopes if each["detail-type"] in OUTCOMES]
+    events = [read_event(each) for each in envelopes if each["detail-type"] in OUTCOMES]
     return [lake_row(event.id, entry_of(event, UNPRICED).attributes, event.timestamp) for event in events]
 
 

@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from openai_proxy.events.envelope import Event
 from proxy.records.log_line import MESSAGE, request_line
 
 from tests.contract.template_stack import ROOT, deployed
+from tests.fakes import read_event
 
 DOCS = (ROOT / "docs/logs.md").read_text()
 SAMPLES = sorted((ROOT / "events/samples").glob("Inference*.json"))
@@ -22,7 +22,7 @@ def fields_of_the_table() -> set[str]:
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_every_terminal_event_makes_the_line_of_the_table(path: Path) -> None:
-    line = request_line(Event.from_sqs_body(path.read_text()), published=True)
+    line = request_line(read_event(path.read_text()), published=True)
     assert LINE | set(line) == fields_of_the_table()
 
 

@@ -39,12 +39,12 @@ def documented() -> dict[str, set[Metric]]:
     return found
 
 
-def changed(envelope: Any, changes: Mapping[str, Any]) -> Event:
+def changed(envelope: Any, changes: Mapping[str, Any]) -> Event[Any, Any]:
     detail = envelope["detail"]
     return Event.from_envelope(envelope | {"detail": detail | {"data": detail["data"] | changes}})
 
 
-def events() -> Iterator[Event]:
+def events() -> Iterator[Event[Any, Any]]:
     """The samples, and what none of them shows."""
     usage = {
         "input_tokens": 9,

@@ -14,7 +14,6 @@ import pytest
 from authorizer.authorizer import NOT_CHECKED
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.events.envelope import Event
 from openai_proxy.key_context import ClientKey
 from openai_proxy.metric_data import Measurement
 from proxy import errors
@@ -30,6 +29,7 @@ from record_metrics.measurements import measurements_of
 from tests.alarm_states import metrics_of
 from tests.contract.template_stack import ROOT, deployed
 from tests.contract.test_errors import ERRORS
+from tests.fakes import read_event
 from tests.relays import RecordingBus
 
 ID = "01M8K70092HVPK9KBPZFVGWRVG"
@@ -114,7 +114,7 @@ def test_the_failure_of_an_authorised_request_is_in_the_log_and_in_a_metric_of_a
     line = json.loads(capsys.readouterr().out)
     assert (line["error"], line["outcome"], line["id"]) == (code, "failed", ID)
     [(detail_type, detail)] = bus.details
-    event = Event.from_envelope({"detail-type": detail_type, "detail": detail})
+    event = read_event({"detail-type": detail_type, "detail": detail})
     assert {metric_of(each) for each in measurements_of(event)} & watched()
 
 
@@ -166,7 +166,7 @@ def test_limits_that_were_not_checked_or_not_given_back_are_in_a_metric_of_an_al
     detail = sample["detail"]
 
     def metrics(limits: dict[str, Any] | None) -> set[Metric]:
-        event = Event.from_envelope(sample | {"detail": detail | {"data": detail["data"] | {"limits": limits}}})
+        event = read_event(sample | {"detail": detail | {"data": detail["data"] | {"limits": limits}}})
         return {metric_of(each) for each in measurements_of(event) if "Limits" in each.name} & watched()
 
     assert metrics(None) == metrics({"status": "checked"}) == set()

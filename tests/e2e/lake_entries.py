@@ -13,10 +13,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from openai_proxy.events.envelope import Event, rfc3339
+from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, entry_of
 from openai_proxy.pricing.price_book import parse_price_book
+
+from tests.fakes import read_event
 
 FIRST_DAY, DAYS = date(2026, 2, 2), 14
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
@@ -65,7 +67,7 @@ def _entry(random: Random) -> LedgerEntry:
         "tags": random.choice([{}, {"team": "web"}, {"team": "größe", "stage": "prod"}]),
     }
     data["end_user"] = random.choice([None, "u-1", "u-2"])
-    return entry_of(Event.from_envelope(envelope | {"detail": detail}), PRICES)
+    return entry_of(read_event(envelope | {"detail": detail}), PRICES)
 
 
 def _usage(random: Random, model: str) -> Row:

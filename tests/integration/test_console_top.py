@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
-from openai_proxy.events.envelope import Event, rfc3339
+from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, entry_of
 from openai_proxy.ledger.table import CostsTable
@@ -30,6 +30,7 @@ from openai_proxy.pricing.price_book import parse_price_book
 from console.__main__ import main
 from console.stack import Table
 from console.top.reading import LONGEST, RecentInferences, RecentThrottles
+from tests.fakes import read_event
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = json.loads((ROOT / "events" / "samples" / "InferenceCompleted.chat-stream.json").read_text(encoding="utf-8"))
@@ -44,7 +45,7 @@ def made(began: float, ended: float | None = None, client: str = "shop", model: 
     envelope = json.loads(json.dumps(SAMPLE))
     envelope["detail"]["metadata"] |= {"id": new_ulid(began), "client_id": client, "timestamp": rfc3339(ended or began)}
     envelope["detail"]["data"]["response"]["model"] = model
-    return entry_of(Event.from_envelope(envelope), PRICES)
+    return entry_of(read_event(envelope), PRICES)
 
 
 class CountingPages:
@@ -257,10 +258,12 @@ IN_A_TERMINAL = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
 from moto import mock_aws
+from tests.fakes import read_event
 from tests.integration.test_console_top import Account, ENVIRON, made
 from tests.fakes import say_what_was_used
 import time
 from console.__main__ import main
+from tests.fakes import read_event
 say_what_was_used()
 with mock_aws():
     Account().record(made(time.time()))

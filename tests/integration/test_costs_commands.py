@@ -14,12 +14,12 @@ import boto3
 import pytest
 from moto import mock_aws
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, add_shares, entry_of
 from openai_proxy.pricing.price_book import parse_price_book
 
 from console.__main__ import main
+from tests.fakes import read_event
 
 SAMPLE = Path(__file__).parents[2] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
 ENVIRON = {"COSTS_TABLE": "costs", "AWS_REGION": "us-east-1"}
@@ -61,7 +61,7 @@ def made_up(number: int, dice: random.Random) -> LedgerEntry:
     usage["input_tokens"], usage["output_tokens"] = dice.randrange(1, 50_000), dice.randrange(1, 5_000)
     usage["cache_read"]["input_tokens"] = usage["input_tokens"] // dice.choice([2, 3, 10**6])
     usage["source"] = dice.choice(["reported"] * 19 + ["estimated"])
-    return entry_of(Event.from_sqs_body(json.dumps(envelope)), PRICES)
+    return entry_of(read_event(json.dumps(envelope)), PRICES)
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ def test_whatever_an_answer_says_its_request_is_recorded(
     assert sum(map(entry_size, entries)) < LIMIT
 
 
-def event(detail_type: Any, size: int) -> Event:
+def event(detail_type: Any, size: int) -> Event[Any, Any]:
     return Event(detail_type, new_ulid(1e9), rfc3339(1e9), "r", "a", {"x": "x" * size})
 
 

@@ -48,7 +48,7 @@ SETTLED = "InferenceCompleted.chat-stream"
 _BOTO3: Any = boto3  # whose types know every service only with stubs of it
 
 
-def sample(name: str) -> Event:
+def sample(name: str) -> Event[Any, Any]:
     return Event.from_sqs_body((ROOT / "events" / "samples" / f"{name}.json").read_text())
 
 
@@ -82,10 +82,7 @@ def settles_nothing(client: Any) -> bool:
     limits = {"id": "l", "status": "checked", "reserved": {"cost": "1", "tokens": 1}, "has_budget": True}
     limits |= {"taken_at": 1795426200, "budget_day": "9", "budget_month": None, "currency": "USD", "lease": None}
     event = sample(SETTLED)
-    settlement = settlement_of(
-        Event(event.detail_type, event.id, event.timestamp, "r", "c", {**event.data, "limits": limits}),
-        load_price_book(),
-    )
+    settlement = settlement_of(event._replace(client_id="c", data={**event.data, "limits": limits}), load_price_book())
     assert settlement
     unsettled: dict[str, str] = {}
     table = LimitsTable(client("dynamodb"), "limits", no_pause)

@@ -52,9 +52,9 @@ def book(gpt: str, mini: str = "a") -> PriceBook:
 
 
 @cache
-def events(number: int) -> list[Event]:
+def events(number: int) -> list[Event[Any, Any]]:
     """Events of two clients and two models from the day before to the day after NOON, over a turn of the month."""
-    found: list[Event] = []
+    found: list[Event[Any, Any]] = []
     for n in range(number):
         envelope = json.loads((SAMPLES / "InferenceCompleted.chat-cached-and-reasoning.json").read_text("utf-8"))
         detail = copy.deepcopy(envelope["detail"])
@@ -65,7 +65,7 @@ def events(number: int) -> list[Event]:
     return found
 
 
-def record(table: FakeCostsTable, recorded: list[Event], prices: PriceBook) -> None:
+def record(table: FakeCostsTable, recorded: list[Event[Any, Any]], prices: PriceBook) -> None:
     client: Any = table
     refused = CostsTable(client, "costs", pause=lambda _: None).record(entry_of(each, prices) for each in recorded)
     assert set(refused.values()) <= {DUPLICATE}

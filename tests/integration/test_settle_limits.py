@@ -83,9 +83,9 @@ class RecordingBus:
     """A bus that keeps what it is given, or refuses so many events first."""
 
     refuses: int = 0
-    published: list[Event] = field(default_factory=list[Event])
+    published: list[Event[Any, Any]] = field(default_factory=list[Event[Any, Any]])
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: Event[Any, Any]) -> None:
         if self.refuses:
             self.refuses -= 1
             raise NotPublishedError("ThrottlingException")
@@ -770,7 +770,7 @@ def test_a_lower_threshold_does_not_undo_a_higher_one(world: World):
     table = LimitsTable(world.client, TABLE)
 
     class Overtaken(RecordingBus):
-        def publish(self, event: Event) -> None:
+        def publish(self, event: Event[Any, Any]) -> None:
             super().publish(event)
             world.update("SET told_day = :t, told_day_budget = :b", {}, {":t": 100, ":b": 5})
 
@@ -808,7 +808,7 @@ def test_an_event_that_the_bus_does_not_take_raises():
         Bus(refusing, "bus").publish(threshold())
 
 
-def threshold() -> Event:
+def threshold() -> Event[Any, Any]:
     return Event.from_sqs_body((SAMPLES / "BudgetThresholdReached.day-80.json").read_text(encoding="utf-8"))
 
 

@@ -67,7 +67,7 @@ class Bus:
     def __init__(self) -> None:
         self.told: list[tuple[str, int]] = []
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: Event[Any, Any]) -> None:
         self.told.append((event.data["period"], event.data["threshold"]))
 
 

@@ -14,7 +14,6 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from openai_proxy.events.captured import LARGEST_BODY
-from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.usage import Usage
@@ -24,6 +23,7 @@ from store_response.consumer import StoreResponse
 from store_response.item import LARGEST_ITEM, item_of, item_size
 from store_response.table import CacheTable
 
+from tests.fakes import read_event
 from tests.tables import failures, mocked_table
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
@@ -77,7 +77,7 @@ def test_an_answer_is_stored_as_it_came(client: Any, store_response: StoreRespon
 
     stored = {item["cache_key"]["S"]: item for item in items(client)}
     for record in records:
-        response = cached_response_of(Event.from_sqs_body(record["body"]), PRICES)
+        response = cached_response_of(read_event(record["body"]), PRICES)
         assert stored.pop(response.cache_key) == item_of(response)
     assert stored == {}
 
@@ -150,7 +150,7 @@ DAMAGED_IDS: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("event_id", [case[1] for case in DAMAGED_IDS], ids=[case[0] for case in DAMAGED_IDS])
 def test_an_item_with_a_damaged_id_is_replaced(client: Any, event_id: Any):
     table = CacheTable(client, TABLE, clock=lambda: NOW)
-    good = item_of(cached_response_of(Event.from_sqs_body(message(body=b"good")["body"]), PRICES))
+    good = item_of(cached_response_of(read_event(message(body=b"good")["body"]), PRICES))
     damaged = {"cache_key": good["cache_key"], "body": {"B": b"damaged"}}
     client.put_item(TableName=TABLE, Item=damaged | ({"event_id": event_id} if event_id else {}))
 
@@ -161,9 +161,7 @@ def test_an_item_with_a_damaged_id_is_replaced(client: Any, event_id: Any):
 
 def test_the_clock_of_another_sandbox_may_be_a_little_ahead(client: Any):
     table = CacheTable(client, TABLE, clock=lambda: NOW)
-    ahead, now = (
-        item_of(cached_response_of(Event.from_sqs_body(message(at=at)["body"]), PRICES)) for at in (NOW + 60, NOW)
-    )
+    ahead, now = (item_of(cached_response_of(read_event(message(at=at)["body"]), PRICES)) for at in (NOW + 60, NOW))
 
     assert table.store(ahead)
 
@@ -197,7 +195,7 @@ def test_an_answer_of_another_kind_is_none_of_its_business(client: Any, store_re
 
 def largest_body() -> int:
     """How many bytes of body still fit into one item."""
-    response = cached_response_of(Event.from_sqs_body(message(body=b"")["body"]), PRICES)
+    response = cached_response_of(read_event(message(body=b"")["body"]), PRICES)
     return LARGEST_ITEM - item_size(item_of(response))
 
 

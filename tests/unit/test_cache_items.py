@@ -52,7 +52,7 @@ def item(**response: Any) -> dict[str, Any]:
         "created_at": NOW - 10,
         "expires_at": NOW + 50,
     }
-    event = Event("ResponseCaptured", new_ulid(NOW - 10), "2026-11-22T00:00:00Z", "r", "a", data)
+    event: Event[Any, Any] = Event("ResponseCaptured", new_ulid(NOW - 10), "2026-11-22T00:00:00Z", "r", "a", data)
     stored = item_of(cached_response_of(event, PRICES))
     if "body" in stored:
         stored["body"] = {"B": base64.b64encode(stored["body"]["B"]).decode()}

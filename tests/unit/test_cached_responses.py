@@ -31,7 +31,7 @@ servers:
 )
 
 
-def event(sample: str = "chat-stream", **changes: Any) -> Event:
+def event(sample: str = "chat-stream", **changes: Any) -> Event[Any, Any]:
     envelope = json.loads((SAMPLES / f"ResponseCaptured.{sample}.json").read_text(encoding="utf-8"))
     for path, value in changes.items():
         target = envelope["detail"]

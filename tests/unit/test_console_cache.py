@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 from moto import mock_aws
-from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.pricing.price_book import PriceBook
 from store_response.cached_response import cached_response_of
@@ -23,6 +22,7 @@ from console.cache.store import CacheStore
 from console.cache.text import size_text, time_text
 from console.errors import ConsoleError
 from console.stack import Table
+from tests.fakes import read_event
 
 SAMPLE = Path(__file__).parents[2] / "events" / "samples" / "ResponseCaptured.chat.json"
 CANARY = "canary-in-an-answer"
@@ -100,7 +100,7 @@ class Account:
             del data["response"]["body"]
             data["response"]["object"] = f"captured/{client}/{metadata['id']}"
             self.s3.put_object(Bucket=BUCKET, Key=data["response"]["object"], Body=content)
-        response = cached_response_of(Event.from_envelope(envelope), PriceBook())
+        response = cached_response_of(read_event(envelope), PriceBook())
         self.dynamodb.put_item(TableName=TABLE, Item=item_of(response))
         return key
 

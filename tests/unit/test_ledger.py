@@ -10,13 +10,15 @@ from boto3.dynamodb.types import TypeSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.envelope import MalformedEventError
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, Rollup, add_shares, entry_of
 from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, usage_of_entry
 from openai_proxy.ledger.table import MOST_ITEMS, build_transaction, in_transactions
 from openai_proxy.pricing.price_book import load_price_book, parse_price_book
 from openai_proxy.usage import Usage
+
+from tests.fakes import read_event
 
 SAMPLES = Path(__file__).parents[2] / "events" / "samples"
 PRICES = parse_price_book(
@@ -46,7 +48,7 @@ def entry(name: str, **changes: Any) -> LedgerEntry:
         for parent in parents:
             target = target.setdefault(parent, {})
         target[last] = value
-    return entry_of(Event.from_envelope(envelope), PRICES)
+    return entry_of(read_event(envelope), PRICES)
 
 
 def test_an_entry_keeps_every_figure_of_the_inference():
@@ -171,7 +173,7 @@ def test_every_component_of_a_cost_is_there_and_they_add_up():
 
 
 def test_image_tokens_have_their_own_price_and_are_on_the_entry():
-    recorded = entry_of(Event.from_envelope(sample("InferenceCompleted.images")), load_price_book())
+    recorded = entry_of(read_event(sample("InferenceCompleted.images")), load_price_book())
 
     assert recorded.attributes["price_rule"] == "list:openai/gpt-image-1.5"
     costs = {name: value for name, value in recorded.attributes.items() if name.startswith("cost_") and value}
@@ -250,7 +252,7 @@ def test_an_event_of_before_audio_and_attempts_is_recorded_too():
     data = envelope["detail"]["data"]
     del data["usage"]["audio"], data["usage"]["duration"], data["attempts"], data["response"]["time_per_output_token"]
 
-    recorded = entry_of(Event.from_envelope(envelope), PRICES)
+    recorded = entry_of(read_event(envelope), PRICES)
 
     assert recorded.attributes.keys().isdisjoint({"attempts", "audio_duration", "time_per_output_token"})
     assert recorded.attributes["cost"] == Decimal("0.0003129")
@@ -425,7 +427,7 @@ def entry_with(facts: dict[str, Any]) -> LedgerEntry:
     fresh, cached, output, source = facts["usage"]
     detail["data"]["usage"] |= {"input_tokens": fresh + cached, "output_tokens": output, "source": source}
     detail["data"]["usage"]["cache_read"]["input_tokens"] = cached
-    return entry_of(Event.from_envelope(envelope), PRICES)
+    return entry_of(read_event(envelope), PRICES)
 
 
 @given(st.lists(shares, max_size=30), st.randoms(use_true_random=False))

@@ -17,7 +17,7 @@ SAMPLES = Path(__file__).parents[2] / "events" / "samples"
 MINUTE = int(datetime(2026, 11, 23, 9, 30, tzinfo=UTC).timestamp())
 
 
-def event(sample: str, **changes: Any) -> Event:
+def event(sample: str, **changes: Any) -> Event[Any, Any]:
     """A sample, with `changes` to its detail given as path__to__field=value."""
     envelope = json.loads((SAMPLES / f"{sample}.json").read_text(encoding="utf-8"))
     for path, value in changes.items():

@@ -31,11 +31,11 @@ class FakeBus:
         return [{"ErrorCode": code} if code else {"EventId": "e"} for code in outcome]
 
 
-def event(identifier: str, detail_type: DetailType = "InferenceCompleted") -> Event:
+def event(identifier: str, detail_type: DetailType = "InferenceCompleted") -> Event[Any, Any]:
     return Event(detail_type, identifier, rfc3339(0), identifier, "client", {"content": "secret words"})
 
 
-def publish(bus: Any, *events: Event, seconds: float = 60) -> list[float]:
+def publish(bus: Any, *events: Event[Any, Any], seconds: float = 60) -> list[float]:
     slept: list[float] = []
     Publisher(bus, "bus", slept.append).publish(events, time.time() + seconds, "Root=1")
     return slept

@@ -39,7 +39,7 @@ def prices() -> PriceBook:
     return load_price_book()
 
 
-def sample(name: str, **changes: Any) -> Event:
+def sample(name: str, **changes: Any) -> Event[Any, Any]:
     """A sample as of a key with a budget; `changes` to server, models and usage."""
     envelope = json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
     data = envelope["detail"]["data"]
@@ -66,7 +66,7 @@ def sample(name: str, **changes: Any) -> Event:
     return Event.from_envelope(envelope)
 
 
-def settled(event: Event, prices: PriceBook) -> Settlement:
+def settled(event: Event[Any, Any], prices: PriceBook) -> Settlement:
     settlement = settlement_of(event, prices)
     assert settlement
     return settlement

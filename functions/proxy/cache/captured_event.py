@@ -7,7 +7,7 @@ answers stores every one of these (`openai_proxy.events.captured`).
 import base64
 import hashlib
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from openai_proxy.events.captured import LARGEST_BODY, is_client_id, is_content_type, is_scope_of, model_name
 from openai_proxy.events.envelope import Event, rfc3339
@@ -20,6 +20,9 @@ from proxy.call import Call
 from proxy.json_shapes import LONGEST_NAME, text_of
 from proxy.outcome import Outcome
 
+if TYPE_CHECKING:
+    from openai_proxy.events.types import CapturedEvent, CapturedResponseData, Encoding, ResponseCaptured
+
 LARGEST_IN_EVENT = 140 * 1024
 """Bytes, packed: in base64, with all else, less than 200 kB. One call of PutEvents has room for that and for others."""
 _LEVEL = 1
@@ -28,7 +31,7 @@ _LEVEL = 1
 
 def captured_event(
     fill: CacheFill, call: Call, outcome: Outcome, now: float, *, has_bucket: bool
-) -> tuple[Event | None, bytes | None]:
+) -> "tuple[CapturedEvent | None, bytes | None]":
     """The event, and the packed body that has to be put where the event says; None for what has no place.
 
     `now` is in Unix seconds.
@@ -41,18 +44,22 @@ def captured_event(
     in_event = len(packed) <= LARGEST_IN_EVENT
     if not in_event and not has_bucket:
         return None, None
-    where = {"body": base64.b64encode(packed).decode()} if in_event else {"object": f"captured/{client_id}/{event_id}"}
-    data: dict[str, Any] = {
+    response = _response_of(fill, outcome, encoding, digest)
+    if in_event:
+        response["body"] = base64.b64encode(packed).decode()
+    else:
+        response["object"] = f"captured/{client_id}/{event_id}"
+    data: ResponseCaptured = {
         "cache_key": fill.keys.key,
         "digest": fill.keys.digest,
         "scope": fill.policy.scope,
-        "server": {"name": outcome.delivery.server_name},
+        "server": {"name": outcome.delivery.server_name or ""},
         "request": {
             "path": text_of(call.path, LONGEST_NAME) or "",
             "model": model_name(outcome.delivery.model),
             "stream": fill.is_stream,
         },
-        "response": _response_of(fill, outcome, encoding, digest) | where,
+        "response": response,
         "usage": outcome.usage.to_event(),
         "created_at": int(now),
         "expires_at": int(now) + fill.policy.ttl,
@@ -76,9 +83,9 @@ def _is_storable(fill: CacheFill, call: Call, outcome: Outcome) -> bool:
     return is_whose and is_what and bool(outcome.delivery.server)
 
 
-def _response_of(fill: CacheFill, outcome: Outcome, encoding: str, digest: str) -> dict[str, Any]:
+def _response_of(fill: CacheFill, outcome: Outcome, encoding: "Encoding", digest: str) -> "CapturedResponseData":
     """The answer without its body."""
-    response: dict[str, Any] = {
+    response: CapturedResponseData = {
         "status_code": 200,
         "content_type": fill.content_type,
         "model": model_name(outcome.meter.model if outcome.meter else None),
@@ -86,10 +93,12 @@ def _response_of(fill: CacheFill, outcome: Outcome, encoding: str, digest: str) 
         "body_size": fill.capture.size,
         "body_sha256": digest,
     }
-    return response | {"timing": fill.capture.timing} if fill.is_stream else response
+    if fill.is_stream:
+        response["timing"] = fill.capture.timing
+    return response
 
 
-def _packed(capture: Capture) -> tuple[bytes, str, str]:
+def _packed(capture: Capture) -> "tuple[bytes, Encoding, str]":
     """The body compressed, unless that makes it no smaller; how; and the SHA-256 of the body itself."""
     digest, packer, packed = hashlib.sha256(), zlib.compressobj(_LEVEL), bytearray()
     for piece in capture.pieces:

@@ -6,15 +6,17 @@ longer such an answer usually takes, or the longer this one has taken, the longe
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from openai_proxy.events.captured import LONGEST_MODEL
-from openai_proxy.events.envelope import Event
 
 from proxy.aws.client import AwsError
 from proxy.cache.fill import CacheFill
 from proxy.cache.table import CacheTable, Lease
 from proxy.log import log
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import CapturedEvent
 
 SHORTEST_LIFE = 2
 """Seconds. An answer that may be no older is over about when it is stored: nobody waits for it."""
@@ -112,7 +114,7 @@ class Leases:
                 return "over" if lease.until <= until else "in_vain"
             pause, growing = growing, growing * 2
 
-    def published(self, fill: CacheFill, owner: str, event: Event) -> None:
+    def published(self, fill: CacheFill, owner: str, event: "CapturedEvent") -> None:
         """The answer is on its way: who waits looks for it a moment longer, and then the lease is over."""
         now = self._clock()
         self._learn(fill, now - fill.since)

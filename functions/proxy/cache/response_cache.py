@@ -12,10 +12,9 @@ enough goes alone. Loaded by the first request that has a policy.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from openai_proxy.events.captured import lease_name
-from openai_proxy.events.envelope import Event
 from openai_proxy.servers import Server
 
 from proxy.aws.client import AwsError
@@ -37,6 +36,9 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target, url_of
 from proxy.request.routing import Candidate
 from proxy.timeline import Timeline
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import CapturedEvent
 
 _OUT_SECONDS = 5.0
 """How long a table or a bucket that failed is not asked."""
@@ -206,7 +208,7 @@ class ResponseCache:
             lease = held
         return _Miss("waited")
 
-    def captured(self, fill: CacheFill, call: Call, outcome: Outcome, deadline: float) -> list[Event]:
+    def captured(self, fill: CacheFill, call: Call, outcome: Outcome, deadline: float) -> "list[CapturedEvent]":
         """The event with the answer that is to be kept, if it is one. Those who wait for it are told if it is not."""
         event = None
         try:
@@ -217,13 +219,13 @@ class ResponseCache:
                 self._leases.give_back(fill, call.id)
         return [event] if event else []
 
-    def published(self, fill: CacheFill, call: Call, events: Sequence[Event]) -> None:
+    def published(self, fill: CacheFill, call: Call, events: "Sequence[CapturedEvent]") -> None:
         """These events of `captured` are on the bus: who waits for their answer finds it in a moment."""
         if fill.leads:
             for event in events:
                 self._leases.published(fill, call.id, event)
 
-    def _event(self, fill: CacheFill, call: Call, outcome: Outcome, deadline: float) -> Event | None:
+    def _event(self, fill: CacheFill, call: Call, outcome: Outcome, deadline: float) -> "CapturedEvent | None":
         if fill.capture.is_too_large:
             log("INFO", "An answer is too large for the response cache", id=call.id, size=fill.capture.size)
             return None
@@ -240,7 +242,7 @@ class ResponseCache:
             return None
         try:
             timeout = max(0.05, min(_PUT_SECONDS, (deadline - now) / 2))
-            self._objects.put(event.data["response"]["object"], packed, timeout)
+            self._objects.put(event.data["response"].get("object", ""), packed, timeout)
         except AwsError as error:
             self._bucket_out_until = self._clock() + _OUT_SECONDS
             log("WARN", "An answer was not cached: its object was not put", reason=str(error))

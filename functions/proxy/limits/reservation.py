@@ -6,7 +6,7 @@ be sent as often as one likes, by the sandbox, and by whoever hears of the reque
 
 from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from openai_proxy.dynamodb import Item
 from openai_proxy.key_context import CURRENCY, Limits
@@ -18,6 +18,9 @@ from proxy.aws.dynamodb_update import Update
 from proxy.errors import ProxyError
 from proxy.limits.item import Share, number_of, text_of
 from proxy.request.body import RequestBody
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import LimitsData
 
 _MIDDLING_ANSWER = 1000
 """Tokens."""
@@ -90,13 +93,14 @@ class Reservation(NamedTuple):
     lease: LeaseState = "held"
     cost: Decimal = _NOTHING
 
-    def to_event(self) -> dict[str, Any]:
+    def to_event(self) -> "LimitsData":
         """The `data.limits` object of an event."""
         share, limits = self.share, self.limits
-        event = nothing_taken(limits) | {"status": "checked" if self.is_checked else "unchecked"}
+        event = nothing_taken(limits)
+        event["status"] = "checked" if self.is_checked else "unchecked"
         if share is None and self.refused:
             return event
-        event |= {"has_budget": limits.has_budget, "taken_at": self.windows.now}
+        event["has_budget"], event["taken_at"] = limits.has_budget, self.windows.now
         if share and limits.needs_estimate:
             event["reserved"] = {"cost": f"{self.cost:f}", "tokens": share.tokens}
         if share and limits.are_given_back and self.lease != "returned":
@@ -117,7 +121,7 @@ class Reservation(NamedTuple):
         return self._replace(cost=self.prices.spent(usage, share.cost))
 
 
-def nothing_taken(limits: Limits) -> dict[str, Any]:
+def nothing_taken(limits: Limits) -> "LimitsData":
     """The `data.limits` object of an event of a request that was refused before, or by, its limits."""
     return {
         "id": limits.id,

@@ -5,9 +5,10 @@ its fields; saved queries and metric filters of the template read them.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import Event
+if TYPE_CHECKING:
+    from openai_proxy.events.types import TerminalEvent
 
 MESSAGE = "request"
 
@@ -15,10 +16,10 @@ _OUTCOMES = {"InferenceCompleted": "completed", "InferenceFailed": "failed", "In
 
 
 def request_line(
-    event: Event, *, published: bool, trace_id: str | None = None, w3c_trace_id: str | None = None
+    event: "TerminalEvent", *, published: bool, trace_id: str | None = None, w3c_trace_id: str | None = None
 ) -> dict[str, Any]:
     """The fields of the line, but for level, message and timestamp. `published`: whether the bus took the event."""
-    data: Mapping[str, Any] = event.data
+    data = event.data
     client: Mapping[str, Any] = data["client"] or {}
     usage, timings = data["usage"], data["timings"]
     return {
@@ -34,8 +35,8 @@ def request_line(
         "stream": data["request"]["stream"],
         "outcome": _OUTCOMES[event.detail_type],
         "status": data["response"]["status_code"],
-        "error": data["error"]["type"] if "error" in data else None,
-        "throttle": data["throttle"]["source"] if "throttle" in data else None,
+        "error": event.data["error"]["type"] if event.detail_type == "InferenceFailed" else None,
+        "throttle": event.data["throttle"]["source"] if event.detail_type == "InferenceThrottled" else None,
         "usage": {name: count for name, count in usage.items() if name != "source"},
         "usage_source": usage["source"],
         "time_to_first_chunk": data["response"]["time_to_first_chunk"],

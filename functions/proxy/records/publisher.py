@@ -8,11 +8,15 @@ again by hand; the line says whether the bus may have it all the same.
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
+from openai_proxy.events.envelope import is_terminal
 
 from proxy.aws.client import Aws, AwsError
 from proxy.log import log
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import AnyEvent
 
 NOT_PUBLISHED = "An event was not published"
 NOT_CONFIRMED = "An event was not confirmed"
@@ -29,7 +33,7 @@ _TIME_TO_LOG = 0.1
 class _Waiting:
     """An event that the bus has not taken yet, and why."""
 
-    def __init__(self, event: Event, entry: dict[str, str]) -> None:
+    def __init__(self, event: "AnyEvent", entry: dict[str, str]) -> None:
         self.event = event
         self.entry = entry
         self.is_taken = False
@@ -39,7 +43,7 @@ class _Waiting:
 
     @property
     def is_terminal(self) -> bool:
-        return self.event.detail_type in TERMINAL_DETAIL_TYPES
+        return is_terminal(self.event)
 
     def failed(self, reason: str, *, may_be_there: bool) -> None:
         """One more try was in vain."""
@@ -56,7 +60,7 @@ class Publisher:
         self._bus_name = bus_name
         self._sleep = sleep
 
-    def publish(self, events: Sequence[Event], deadline: float, trace_id: str | None = None) -> bool:
+    def publish(self, events: "Sequence[AnyEvent]", deadline: float, trace_id: str | None = None) -> bool:
         """Put `events`; retry those that fail; log those that keep failing. Done by `deadline` (Unix seconds).
 
         Returns whether the bus has confirmed the terminal event.

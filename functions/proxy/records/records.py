@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from openai_proxy.events.envelope import Event
 from openai_proxy.key_context import ClientKey
 
 from proxy.aws.client import AwsError
@@ -22,6 +21,8 @@ from proxy.request.trace_context import w3c_trace_id, xray_context
 from proxy.timeline import Timeline
 
 if TYPE_CHECKING:  # loaded only where the stack has a place for content
+    from openai_proxy.events.types import CapturedEvent
+
     from proxy.metering.recorder import ResponseRecorder
     from proxy.records.content_log import ContentLog
 
@@ -90,7 +91,12 @@ class Records:
         self._unauthorized, self._quiet_until = {}, self._clock() + _BETWEEN_LINES
 
     def keep(
-        self, call: Call, outcome: Outcome, timeline: Timeline, invocation: Invocation, captured: Sequence[Event] = ()
+        self,
+        call: Call,
+        outcome: Outcome,
+        timeline: Timeline,
+        invocation: Invocation,
+        captured: "Sequence[CapturedEvent]" = (),
     ) -> None:
         """Publish the terminal event, and `captured` with it; then write down what else is wanted."""
         if self._unauthorized:

@@ -5,9 +5,9 @@ text is bounded and clean, whoever it is from, so the event has a largest size w
 """
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-from openai_proxy.events.envelope import DetailType, Event, rfc3339
+from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.usage import MOST_SECONDS
 
 from proxy.call import Call
@@ -17,6 +17,19 @@ from proxy.limits.reservation import nothing_taken
 from proxy.outcome import Outcome, event_id_of
 from proxy.timeline import Timeline
 
+if TYPE_CHECKING:
+    from openai_proxy.events.types import (
+        ClientData,
+        ErrorData,
+        InferenceCompleted,
+        LimitsData,
+        RequestData,
+        ResponseData,
+        TerminalEvent,
+        ThrottleData,
+        TimingsData,
+    )
+
 _LONGEST_DESCRIPTION = 128
 _LONGEST_TAG = 64
 _MOST_TAGS = 16
@@ -25,10 +38,12 @@ _MOST_REASONS = 16
 _MOST_ATTEMPTS = 32
 
 
-def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_start: bool) -> Event:
+def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_start: bool) -> "TerminalEvent":
     """The terminal event: throttled (an upstream 429), failed (an error, or an upstream refusal) or completed."""
-    detail_type, ending = _ending(outcome)
-    data = {
+    event_id = event_id_of(call, outcome, timeline.started_at)
+    moment, client_id = rfc3339(timeline.unix(timeline.ended)), call.key.client_id if call.key else ""
+    whose = event_id, moment, call.request_id, client_id
+    data: InferenceCompleted = {
         "client": _client(call),
         "end_user": _end_user(call),
         "limits": _limits(call, outcome),
@@ -43,35 +58,36 @@ def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_sta
         "timings": _timings(timeline),
         "cache": outcome.cache.to_event(),
     }
-    return Event(
-        detail_type=detail_type,
-        id=event_id_of(call, outcome, timeline.started_at),
-        timestamp=rfc3339(timeline.unix(timeline.ended)),
-        request_id=call.request_id,
-        client_id=call.key.client_id if call.key else "",
-        data=data | ending,
-    )
+    if throttle := _throttle(outcome):
+        return Event("InferenceThrottled", *whose, {**data, "throttle": throttle})
+    if error := _error(outcome):
+        return Event("InferenceFailed", *whose, {**data, "error": error})
+    return Event("InferenceCompleted", *whose, data)
 
 
-def _ending(outcome: Outcome) -> tuple[DetailType, dict[str, Any]]:
-    """The type of the event, and what only events of this type say."""
-    error, status, meter = outcome.error, outcome.status, outcome.meter
+def _throttle(outcome: Outcome) -> "ThrottleData | None":
+    """Which limit had no room: of the key, or of the server."""
+    error = outcome.error
     if isinstance(error, LimitError):
-        return "InferenceThrottled", {"throttle": {"source": error.source, "retry_after": error.retry_after}}
-    if status == 429 and (error is None or error.fault == "upstream"):
+        return {"source": error.source, "retry_after": error.retry_after}
+    if outcome.status == 429 and (error is None or error.fault == "upstream"):
         wait = outcome.delivery.retry_after
-        seconds = None if wait is None else min(wait, float(MOST_SECONDS))
-        return "InferenceThrottled", {"throttle": {"source": "upstream", "retry_after": seconds}}
+        return {"source": "upstream", "retry_after": None if wait is None else min(wait, float(MOST_SECONDS))}
+    return None
+
+
+def _error(outcome: Outcome) -> "ErrorData | None":
+    """Why the request failed, if it did and was not throttled."""
+    error, status, meter = outcome.error, outcome.status, outcome.meter
     if error is None and (status >= 400 or (meter is not None and meter.error)):
         error = UpstreamError(status, "upstream_error", "", upstream_status=status)
     if error is None:
-        return "InferenceCompleted", {}
+        return None
     upstream_status = error.upstream_status if isinstance(error, UpstreamError) else None
-    failure = {"type": error.code, "source": error.fault, "upstream_status": upstream_status}
-    return "InferenceFailed", {"error": failure}
+    return {"type": error.code, "source": error.fault, "upstream_status": upstream_status}
 
 
-def _request(call: Call, outcome: Outcome) -> dict[str, Any]:
+def _request(call: Call, outcome: Outcome) -> "RequestData":
     request, sent = call.request, outcome.delivery.sent
     return {
         "method": request.method if request else "",
@@ -82,7 +98,7 @@ def _request(call: Call, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _response(outcome: Outcome, timeline: Timeline) -> dict[str, Any]:
+def _response(outcome: Outcome, timeline: Timeline) -> "ResponseData":
     meter = outcome.meter
     reasons = meter.finish_reasons[:_MOST_REASONS] if meter else []
     return {
@@ -97,7 +113,7 @@ def _response(outcome: Outcome, timeline: Timeline) -> dict[str, Any]:
     }
 
 
-def _client(call: Call) -> dict[str, Any] | None:
+def _client(call: Call) -> "ClientData | None":
     """The `data.client` object: the key as its owner described it."""
     if call.key is None:
         return None
@@ -111,7 +127,7 @@ def _client(call: Call) -> dict[str, Any] | None:
     }
 
 
-def _limits(call: Call, outcome: Outcome) -> dict[str, Any] | None:
+def _limits(call: Call, outcome: Outcome) -> "LimitsData | None":
     key, reservation = call.key, outcome.reservation
     limits = reservation.to_event() if reservation else nothing_taken(key.limits) if key and key.limits else None
     if limits and call.fetches_answer:  # the estimate for the request that began it stays in the budget
@@ -135,7 +151,7 @@ def _time_per_output_token(outcome: Outcome, timeline: Timeline) -> float | None
     return round((timeline.ended - timeline.first_chunk) / (tokens - 1), 6)
 
 
-def _timings(timeline: Timeline) -> dict[str, float]:
+def _timings(timeline: Timeline) -> "TimingsData":
     total, upstream = timeline.total, timeline.upstream_waited
     authorization = timeline.authorized - timeline.started if timeline.authorized else 0.0
     return {

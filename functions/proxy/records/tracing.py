@@ -9,12 +9,13 @@ import contextlib
 import json
 import secrets
 import socket
-from typing import Any
-
-from openai_proxy.events.envelope import Event
+from typing import TYPE_CHECKING, Any
 
 from proxy.request.trace_context import XRayContext
 from proxy.timeline import Timeline
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import TerminalEvent
 
 _HEADER = b'{"format": "json", "version": 1}\n'
 _LARGEST = 64_000
@@ -46,7 +47,9 @@ class Daemon:
                 sender.sendto(data, self._address)
 
 
-def subsegment_of(timeline: Timeline, event: Event, line: dict[str, Any], context: XRayContext) -> dict[str, Any]:
+def subsegment_of(
+    timeline: Timeline, event: "TerminalEvent", line: dict[str, Any], context: XRayContext
+) -> dict[str, Any]:
     """The subsegment of a request that has ended and whose `event` has just been published; `line` is its log line."""
     now, status = timeline.now(), event.data["response"]["status_code"]
     below = [*_steps(timeline), *_attempts(timeline), _part(timeline, "publish", timeline.ended, now)]

@@ -7,7 +7,12 @@ three, the samples and the rules of `template.yaml` together.
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, cast
+
+if TYPE_CHECKING:  # types cost a cold start, and do nothing there
+    from typing import TypeGuard
+
+    from openai_proxy.events.types import AnyEvent, TerminalEvent
 
 SOURCE = "openai-proxy"
 VERSION = "1.0"
@@ -19,28 +24,35 @@ TERMINAL_DETAIL_TYPES: tuple[DetailType, ...] = ("InferenceCompleted", "Inferenc
 """Exactly one of these is published for every authorised request."""
 
 
+Kind_co = TypeVar("Kind_co", bound=DetailType, covariant=True)
+Data_co = TypeVar("Data_co", bound=Mapping[str, Any], covariant=True)
+
+
 class MalformedEventError(ValueError):
     """A message on a queue is not one of our events: it can only go to the dead-letter queue."""
 
 
-class Event(NamedTuple):
-    """One fact. `id` is a ULID, every consumer's idempotency key: it survives retries, replays and re-routing."""
+class Event(NamedTuple, Generic[Kind_co, Data_co]):
+    """One fact. `id` is a ULID, every consumer's idempotency key: it survives retries, replays and re-routing.
 
-    detail_type: DetailType
+    `openai_proxy.events.types` says what `data` holds, for each detail-type.
+    """
+
+    detail_type: Kind_co
     id: str
     timestamp: str
     request_id: str
     client_id: str
-    data: Mapping[str, Any]
+    data: Data_co
 
     @classmethod
-    def from_envelope(cls, envelope: Mapping[str, Any]) -> Self:
+    def from_envelope(cls, envelope: Mapping[str, Any]) -> "AnyEvent":
         """Read an EventBridge envelope with our metadata and data in its detail. Raises MalformedEventError."""
         try:
             metadata = envelope["detail"]["metadata"]
             if not metadata["version"].startswith("1."):
                 raise MalformedEventError(f"event version {metadata['version']!r} is not 1.x")
-            return cls(
+            event = cls(
                 detail_type=envelope["detail-type"],
                 id=metadata["id"],
                 timestamp=metadata["timestamp"],
@@ -48,11 +60,12 @@ class Event(NamedTuple):
                 client_id=metadata["client_id"],
                 data=envelope["detail"]["data"],
             )
+            return cast("AnyEvent", event)
         except (KeyError, TypeError, AttributeError) as error:
             raise MalformedEventError(f"not an event of {SOURCE}: {error!r}") from error
 
     @classmethod
-    def from_sqs_body(cls, body: str) -> Self:
+    def from_sqs_body(cls, body: str) -> "AnyEvent":
         """Read the body of an SQS message that an EventBridge rule delivered. Raises MalformedEventError."""
         try:
             envelope = json.loads(body)
@@ -79,6 +92,11 @@ class Event(NamedTuple):
             "EventBusName": bus_name,
         }
         return entry | {"TraceHeader": trace_header} if trace_header else entry
+
+
+def is_terminal(event: "AnyEvent") -> "TypeGuard[TerminalEvent]":
+    """Whether it is one of the events of which each authorised request has one."""
+    return event.detail_type in TERMINAL_DETAIL_TYPES
 
 
 def rfc3339(unix_time: float) -> str:

@@ -13,14 +13,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import Event, MalformedEventError
+from openai_proxy.events.envelope import MalformedEventError
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, usage_attributes
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.usage import Usage
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    from openai_proxy.events.types import AnyEvent, InferenceCompleted, InferenceEvent, LimitsData
 
 RETENTION = timedelta(days=400)
 """How long an entry is kept. Longer than any replay of events: an entry is what keeps its event from counting twice."""
@@ -65,7 +70,12 @@ class LedgerEntry:
     share: Share
 
 
-def entry_of(event: Event, prices: PriceBook) -> LedgerEntry:
+def has_entry(event: "AnyEvent") -> "TypeGuard[InferenceEvent]":
+    """Whether the ledger records it."""
+    return event.detail_type in OUTCOMES
+
+
+def entry_of(event: "InferenceEvent", prices: PriceBook) -> LedgerEntry:
     """The ledger entry of an InferenceCompleted or InferenceFailed. Raises MalformedEventError."""
     try:
         arrived = ulid_time(event.id)
@@ -116,7 +126,7 @@ def price_share(entry: Mapping[str, Any]) -> dict[str, int | Decimal]:
     }
 
 
-def _attributes(event: Event) -> Attributes:
+def _attributes(event: "InferenceEvent") -> Attributes:
     data = event.data
     request, response, timings = data["request"], data["response"], data["timings"]
     if not _CLIENT_ID.fullmatch(event.client_id):
@@ -151,21 +161,21 @@ def _attributes(event: Event) -> Attributes:
         "limits": "unchecked" if _is_unchecked(data.get("limits")) else None,
     }
     if event.detail_type == "InferenceFailed":
-        error = data["error"]
+        error = event.data["error"]
         attributes |= {"error_type": _text(error["type"]), "error_source": _text(error["source"])}
         attributes["upstream_status"] = None if error["upstream_status"] is None else _count(error["upstream_status"])
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def _is_unchecked(limits: Mapping[str, Any] | None) -> bool:
+def _is_unchecked(limits: "LimitsData | None") -> bool:
     """Whether the request passed although the limits of its key could not be checked."""
     return limits is not None and limits.get("status") == "unchecked"
 
 
-def _attribution(data: Mapping[str, Any]) -> Attributes:
+def _attribution(data: "InferenceCompleted") -> Attributes:
     """For whom it was, as far as the event says: the client key, its name, owner and tags, and its own user."""
-    client: Attributes = data.get("client") or {}
-    given: Attributes = client.get("tags") or {}
+    client: Mapping[str, Any] = data.get("client") or {}
+    given: Mapping[str, Any] = client.get("tags") or {}
     tags = [(_text(name), _text(value) or "") for name, value in given.items()]
     attributes: Attributes = {
         "key_id": _text(client.get("key_id")),

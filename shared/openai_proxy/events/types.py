@@ -1,0 +1,266 @@
+"""What each event says, as types: one TypedDict for the data of each detail-type, as its schema in `events/schemas/`.
+
+Only type checkers load this module: others import it under `TYPE_CHECKING`, so that it costs no cold start. A contract
+test holds names, what is required and the types of JSON together with the schemas. A consumer reads events of before
+too, which lack what was added later, and checks each value, because a type says nothing of what lies in a queue.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NotRequired, TypedDict
+
+from openai_proxy.events.envelope import Event
+
+Encoding = Literal["identity", "zlib"]
+
+
+class Named(TypedDict):
+    """What has a name."""
+
+    name: str
+
+
+class ServerData(TypedDict):
+    """The server; `name` is null where several were asked at once, or none that is known."""
+
+    name: str | None
+
+
+class RequestData(TypedDict):
+    """What was asked."""
+
+    method: str
+    path: str
+    model: str | None
+    stream: bool
+    size: int
+
+
+class ResponseData(TypedDict):
+    """What was answered. Times are in seconds, sizes in bytes."""
+
+    status_code: int
+    model: str | None
+    id: str | None
+    finish_reasons: Sequence[str]
+    time_to_first_chunk: float | None
+    size: int
+    chunks: int
+    time_per_output_token: float | None
+
+
+class InputTokens(TypedDict):
+    """Tokens of one class that went in."""
+
+    input_tokens: int
+
+
+class OutputTokens(TypedDict):
+    """Tokens of one class that came out."""
+
+    output_tokens: int
+
+
+class AudioTokens(TypedDict):
+    """Audio tokens."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class ImageTokens(TypedDict):
+    """Image tokens, where the server told them apart."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class UsageData(TypedDict):
+    """What was used; `openai_proxy.usage.Usage` reads and writes it."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read: InputTokens
+    cache_creation: InputTokens
+    reasoning: OutputTokens
+    audio: NotRequired[AudioTokens]
+    image: NotRequired[ImageTokens]
+    duration: NotRequired[float | None]
+    source: Literal["reported", "estimated", "missing", "invalid", "none"]
+    reason: NotRequired[str | None]
+    cost_reported: NotRequired[str | None]
+
+
+class TimingsData(TypedDict):
+    """Seconds."""
+
+    total: float
+    authorization: float
+    upstream: float
+    proxy: float
+
+
+class CacheData(TypedDict):
+    """What the response cache did."""
+
+    status: Literal["BYPASS", "MISS", "HIT", "REFRESH"]
+    reason: str | None
+
+
+class AttemptData(TypedDict):
+    """One call of a server."""
+
+    server: str
+    status_code: int | None
+    error: str | None
+    duration: float
+
+
+class ClientData(TypedDict):
+    """The client key, as its owner described it."""
+
+    key_id: str
+    name: str
+    owner: str | None
+    tags: Mapping[str, str]
+
+
+class ReservedData(TypedDict):
+    """What a request held of its key's limits at its end. `cost` is a decimal number."""
+
+    cost: str
+    tokens: int
+
+
+class LeaseData(TypedDict):
+    """A lease that the sandbox could not give back, or perhaps not."""
+
+    id: str
+    in_doubt: bool
+
+
+class LimitsData(TypedDict):
+    """The limits of the key, and what the request took of them. Budgets are decimal numbers."""
+
+    id: str
+    status: Literal["checked", "unchecked"]
+    reserved: ReservedData | None
+    has_budget: bool
+    taken_at: int | None
+    budget_day: str | None
+    budget_month: str | None
+    currency: str | None
+    lease: NotRequired[LeaseData]
+
+
+class InferenceCompleted(TypedDict):
+    """The data of the event, which the other two terminal events share."""
+
+    operation: Named
+    door: Literal["function_url", "rest_api"]
+    server: ServerData
+    request: RequestData
+    response: ResponseData
+    usage: UsageData
+    timings: TimingsData
+    cache: CacheData
+    attempts: Sequence[AttemptData]
+    client: ClientData | None
+    limits: LimitsData | None
+    end_user: str | None
+    cold_start: bool
+
+
+class ErrorData(TypedDict):
+    """Why it failed, and by whose fault."""
+
+    type: str
+    source: Literal["upstream", "client", "proxy"]
+    upstream_status: int | None
+
+
+class InferenceFailed(InferenceCompleted):
+    """The data of the event."""
+
+    error: ErrorData
+
+
+class ThrottleData(TypedDict):
+    """Which limit had no room, and for how many seconds."""
+
+    source: str
+    retry_after: float | None
+
+
+class InferenceThrottled(InferenceCompleted):
+    """The data of the event."""
+
+    throttle: ThrottleData
+
+
+class CapturedRequestData(TypedDict):
+    """What was asked."""
+
+    path: str
+    model: str | None
+    stream: bool
+
+
+class CapturedResponseData(TypedDict):
+    """The answer: either its `body`, in base64, or the `object` that holds it."""
+
+    status_code: int
+    model: NotRequired[str | None]
+    content_type: str
+    encoding: Encoding
+    body: NotRequired[str]
+    object: NotRequired[str]
+    body_size: int
+    body_sha256: str
+    timing: NotRequired[Sequence[tuple[int, int]]]
+
+
+class ResponseCaptured(TypedDict):
+    """The data of the event. Moments are Unix seconds."""
+
+    cache_key: str
+    digest: str
+    scope: str
+    namespace: NotRequired[str]
+    server: Named
+    request: CapturedRequestData
+    response: CapturedResponseData
+    usage: UsageData
+    created_at: int
+    expires_at: int
+
+
+class CountedWith(TypedDict):
+    """Under which id a key is counted."""
+
+    id: str
+
+
+class BudgetThresholdReached(TypedDict):
+    """The data of the event. Amounts are decimal numbers."""
+
+    client: ClientData
+    limits: CountedWith
+    period: Literal["day", "month"]
+    period_start: str
+    threshold: Literal[50, 80, 100]
+    budget: str
+    spent: str
+    currency: str
+
+
+CompletedEvent = Event[Literal["InferenceCompleted"], InferenceCompleted]
+FailedEvent = Event[Literal["InferenceFailed"], InferenceFailed]
+ThrottledEvent = Event[Literal["InferenceThrottled"], InferenceThrottled]
+CapturedEvent = Event[Literal["ResponseCaptured"], ResponseCaptured]
+ThresholdEvent = Event[Literal["BudgetThresholdReached"], BudgetThresholdReached]
+
+TerminalEvent = CompletedEvent | FailedEvent | ThrottledEvent
+InferenceEvent = CompletedEvent | FailedEvent
+"""What the ledger records."""
+AnyEvent = TerminalEvent | CapturedEvent | ThresholdEvent
+"""`event.detail_type == "…"` tells a type checker which one it is."""
