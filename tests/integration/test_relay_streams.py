@@ -35,13 +35,23 @@ def packed(body: bytes, coding: str, content_type: str = "text/event-stream") ->
 
 @pytest.mark.parametrize(
     ("coding", "pack"),
-    [("gzip", gzip.compress), ("GZIP", gzip.compress), ("deflate", zlib.compress)],
+    [
+        ("gzip", gzip.compress),
+        ("GZIP", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda body: zlib.compress(body, wbits=-15)),
+        ("identity, gzip", gzip.compress),
+        ("gzip, identity,", gzip.compress),
+        ("deflate, x-gzip", lambda body: gzip.compress(zlib.compress(body))),
+        ("gzip , gzip,gzip", lambda body: gzip.compress(gzip.compress(gzip.compress(body)))),
+        ("identity", bytes),
+    ],
 )
 def test_a_packed_stream_is_unpacked_metered_and_hidden_from(coding: str, pack: Callable[[bytes], bytes]) -> None:
     with proxy(packed(pack(STREAM), coding)) as (relay, _):
         response = relay.call({"stream": True})
     assert response.body == b"".join([*CONTENT, DONE])
-    assert "content-encoding" not in response.headers
+    assert response.headers.get("content-encoding", "identity") == "identity"
     assert relay.event[1]["usage"]["input_tokens"] == USAGE["prompt_tokens"]
 
 
@@ -76,10 +86,12 @@ def test_a_packed_document_and_a_bomb() -> None:
     assert max(len(piece) for piece in response.pieces) <= 1024 * 1024
 
 
-def test_an_unknown_coding_passes_as_it_is() -> None:
-    with proxy(packed(b"\x1b\x00brotli", "br", "application/json")) as (relay, _):
+@pytest.mark.parametrize("coding", ["br", "gzip, br", "br,identity", "gzip, gzip, gzip, gzip, gzip", "utf-8"])
+def test_an_unknown_coding_passes_as_it_is(coding: str) -> None:
+    with proxy(packed(b"\x1b\x00brotli", coding, "application/json")) as (relay, _):
         response = relay.call({})
-    assert (response.body, response.headers["content-encoding"]) == (b"\x1b\x00brotli", "br")
+    assert (response.body, response.headers["content-encoding"]) == (b"\x1b\x00brotli", coding)
+    assert (relay.event[0], relay.event[1]["usage"]["source"]) == ("InferenceCompleted", "missing")
 
 
 @pytest.mark.parametrize("body", [b"", b": thinking\n\n", b"no event at all"])

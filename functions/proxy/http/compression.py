@@ -1,30 +1,38 @@
-"""Taking the content coding off an answer whose server compresses although it was asked not to. Pure.
+"""Taking the content codings off an answer whose server compresses although it was asked not to. Pure.
 
 Usage can only be read, and an error frame only be added, in plain text. Its one rule: memory stays bounded, however
 much a small piece unpacks to.
 """
 
+import itertools
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from proxy.errors import UpstreamError
 
-_WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 _MOST_AT_ONCE = 1024 * 1024
 
 
-def decompressed(pieces: Iterable[bytes], coding: str, server: str) -> Iterator[bytes]:
-    """The content of `pieces`, each as far as it can be unpacked by now. Raises UpstreamError for what is no `coding`.
+def decompressed(pieces: Iterable[bytes], codings: Sequence[str], server: str) -> Iterable[bytes]:
+    """The content of `pieces`, each as far as it can be unpacked by now. `codings` are in the order of the packing.
 
-    A body that ends before its coding does was cut. A second packed part may follow; anything else is not content.
+    Raises UpstreamError for what is not packed so. A body that ends before its coding does was cut. A second packed
+    part may follow; anything else is not content.
     """
-    unpacking, parts, full, empty = zlib.decompressobj(_WINDOW_BITS[coding]), 0, False, True
+    for coding in reversed(codings):
+        pieces = _without(pieces, coding, server)
+    return pieces
+
+
+def _without(pieces: Iterable[bytes], coding: str, server: str) -> Iterator[bytes]:
+    window, pieces = _window_of(coding, iter(pieces))
+    unpacking, parts, full, empty = zlib.decompressobj(window), 0, False, True
     try:
         for piece in pieces:
             data, empty = piece, False
             while data or full:
                 if unpacking.eof:
-                    unpacking = zlib.decompressobj(_WINDOW_BITS[coding])
+                    unpacking = zlib.decompressobj(window)
                 content = unpacking.decompress(data, _MOST_AT_ONCE)
                 full = len(content) == _MOST_AT_ONCE  # there may be more of it, without further input
                 if content:
@@ -37,6 +45,19 @@ def decompressed(pieces: Iterable[bytes], coding: str, server: str) -> Iterator[
         return
     if not (unpacking.eof or empty):
         raise _broken(server)
+
+
+def _window_of(coding: str, pieces: Iterator[bytes]) -> tuple[int, Iterable[bytes]]:
+    """How zlib is to read the pieces, and all of them. `deflate` comes with zlib's head, or as many servers send it."""
+    if coding != "deflate":
+        return zlib.MAX_WBITS | 16, pieces
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) > 1:
+            break
+    is_bare = len(head) > 1 and (head[0] & 0x0F != 8 or int.from_bytes(head[:2], "big") % 31 != 0)
+    return -zlib.MAX_WBITS if is_bare else zlib.MAX_WBITS, itertools.chain([head], pieces)
 
 
 def _broken(server: str) -> UpstreamError:

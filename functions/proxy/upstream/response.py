@@ -18,7 +18,8 @@ _RETURNED_HEADER = re.compile(
 )
 _OF_ERRORS = re.compile(r"retry-after(-ms)?|x-(ratelimit-.+|should-retry|upstream-request-id)")
 _READABLE = ("text/event-stream", "application/json")
-_CODINGS = ("gzip", "x-gzip", "deflate")
+_KNOWN_CODINGS = ("gzip", "x-gzip", "deflate")
+_MOST_CODINGS = 4
 _LONGEST_ERROR = 64 * 1024
 _LONGEST_QUOTE = 500
 _LIKE_A_SECRET = re.compile(r"[A-Za-z0-9_-]{20,}")
@@ -32,7 +33,7 @@ def content_type(answer: UpstreamResponse) -> str:
 def returned_headers(answer: UpstreamResponse) -> dict[str, str]:
     """The server's headers that a client may see, its request id under a name of its own; clean text only."""
     renamed = {"x-request-id": "x-upstream-request-id"}
-    dropped = "content-encoding" if _coding(answer) else None
+    dropped = "content-encoding" if _codings(answer) else None
     return {
         renamed.get(name, name): value
         for name, value in answer.headers.items()
@@ -97,24 +98,35 @@ def _error_headers(answer: UpstreamResponse) -> dict[str, str]:
 
 def coding_left(answer: UpstreamResponse) -> bool:
     """Whether the body is in a content coding that cannot be taken off."""
-    return bool(answer.headers.get("content-encoding", "").strip().lower() not in ("", "identity")) and not _coding(
-        answer
-    )
+    return bool(_named_codings(answer) and not _codings(answer))
 
 
-def _coding(answer: UpstreamResponse) -> str:
-    """The content coding that is taken off `answer`, or ""."""
-    coding = answer.headers.get("content-encoding", "").strip().lower()
-    return coding if coding in _CODINGS and content_type(answer).startswith(_READABLE) else ""
+def codings_of(answer: UpstreamResponse) -> list[str]:
+    """The content codings of `answer`, in the order in which they were put on; none where one of them is not known."""
+    named = _named_codings(answer)
+    return named if len(named) <= _MOST_CODINGS and all(name in _KNOWN_CODINGS for name in named) else []
+
+
+def _named_codings(answer: UpstreamResponse) -> list[str]:
+    named = answer.headers.get("content-encoding")
+    if not named:
+        return []
+    names = (name.strip().lower() for name in named.split(","))
+    return [name for name in names if name not in ("", "identity")]
+
+
+def _codings(answer: UpstreamResponse) -> list[str]:
+    """The content codings that are taken off `answer`."""
+    return codings_of(answer) if content_type(answer).startswith(_READABLE) else []
 
 
 def unpacked(answer: UpstreamResponse, server: str) -> Iterable[bytes]:
     """The body as it comes, or unpacked: no server was asked for a compressed one, some send it."""
-    if not (coding := _coding(answer)):
+    if not (codings := _codings(answer)):
         return answer
     from proxy.http.compression import decompressed  # noqa: PLC0415  # few servers need it, and zlib takes time to load
 
-    return decompressed(answer, coding, server)
+    return decompressed(answer, codings, server)
 
 
 def _openai_error(answer: UpstreamResponse, server: str, token: str) -> bytes:

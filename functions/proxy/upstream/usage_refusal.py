@@ -11,6 +11,7 @@ from openai_proxy.servers import Server
 
 from proxy.errors import UpstreamError
 from proxy.http.transport import UpstreamResponse
+from proxy.upstream.response import codings_of
 
 _NOT_OF_THE_BODY = frozenset({401, 402, 403, 404, 408, 429, 502, 503, 504, 529})
 _OF_THE_BODY = frozenset({400, 422})
@@ -61,9 +62,9 @@ def refuses_usage(outcome: UpstreamResponse | Exception) -> bool:
 
 def _unpacked(said: bytes, answer: UpstreamResponse) -> bytes:
     """The beginning of what an error says, also where its server packs it unasked. Raises UpstreamError."""
-    coding = answer.headers.get("content-encoding", "").strip().lower()
-    if coding not in ("gzip", "x-gzip", "deflate"):
+    codings = codings_of(answer)
+    if not codings:
         return said
     from proxy.http.compression import decompressed  # noqa: PLC0415  # few servers need it, and zlib takes time to load
 
-    return next(iter(decompressed([said], coding, "")), b"")
+    return next(iter(decompressed([said], codings, "")), b"")
