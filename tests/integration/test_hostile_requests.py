@@ -649,6 +649,57 @@ def test_a_key_of_one_model_cannot_say_another(proxy_for: ProxyFor, trick: str, 
         assert "forbidden" not in models_in(request.headers.get("content-type", ""), request.body)
 
 
+def json_with(**fields: Any) -> tuple[str, bytes]:
+    return "application/json", json.dumps({"model": "allowed", "messages": [], **fields}).encode()
+
+
+ANOTHER_MODEL: dict[str, tuple[str, bytes]] = {
+    "openrouter": json_with(models=["forbidden"], route="fallback"),
+    "openrouter-preset": json_with(preset="forbidden"),
+    "litellm": json_with(fallbacks=["forbidden"]),
+    "litellm-of-one-kind": json_with(context_window_fallbacks=[{"allowed": ["forbidden"]}]),
+    "vercel": json_with(providerOptions={"gateway": {"models": ["forbidden"]}}),
+    "in-an-array": json_with(plugins=[{"id": "x", "config": [{"Model": "forbidden"}]}]),
+    "azure": json_with(deployment_id="forbidden", engine="forbidden"),
+    "brackets": json_with(**{"model[]": "forbidden"}),
+    "encoded-brackets": json_with(**{"model%5B%5D": "forbidden"}),
+    "too-many-fields": json_with(x=[{"a": 1}] * 10_001),
+    "upload": (FORM, (GOOD + part('name="model[]"', "forbidden") + "--b--\r\n").encode()),
+    "upload-encoded": (FORM, (GOOD + part('name="%6dodel%5B0%5D"', "forbidden") + "--b--\r\n").encode()),
+    "upload-encoded-twice": (FORM, (GOOD + part('name="model%255B%255D"', "forbidden") + "--b--\r\n").encode()),
+    "upload-list": (FORM, (part('name="MODELS"', "forbidden") + GOOD + "--b--\r\n").encode()),
+}
+
+
+@pytest.mark.parametrize("trick", ANOTHER_MODEL)
+def test_a_key_of_one_model_names_it_in_one_place(proxy_for: ProxyFor, trick: str) -> None:
+    content_type, body = ANOTHER_MODEL[trick]
+    path = "/up/v1/audio/transcriptions" if content_type == FORM else "/up/v1/chat/completions"
+
+    def event() -> dict[str, Any]:
+        return url_event(path, headers={"content-type": content_type}, body=body)
+
+    response, received = proxy_for(models="allowed,default-model").serve(event())
+    assert (response.status, error_of(response)["code"], received) == (403, "model_not_allowed", [])
+    response, [request] = proxy_for().serve(event())
+    assert (response.status, request.body) == (200, body)
+
+
+NO_OTHER_MODEL: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "x", "model": "a"}], "metadata": {"model": "a", "fallback": "b"}},
+    {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": {"model": {}}}}}]},
+    {"response_format": {"type": "json_schema", "json_schema": {"schema": {"properties": {"models": {}}}}}},
+    {"modalities": ["text"], "models": [], "fallbacks": None, "preset": "", "reasoning": {"effort": "low"}},
+]
+
+
+@pytest.mark.parametrize("fields", NO_OTHER_MODEL)
+def test_what_only_looks_like_another_model_is_none(proxy_for: ProxyFor, fields: dict[str, Any]) -> None:
+    _, body = json_with(**fields)
+    response, [request] = proxy_for(models="allowed").serve(url_event(body=body))
+    assert (response.status, request.body) == (200, body)
+
+
 @pytest.mark.parametrize(
     ("model", "status"),
     [

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from proxy.errors import ClientError
-from proxy.json_shapes import object_of
+from proxy.json_shapes import array_of, object_of
 from proxy.metering.estimate import input_tokens
 from proxy.request.asked_counts import AskedCounts, asked_counts
 from proxy.request.parse import InferenceRequest, Target
@@ -26,6 +26,12 @@ _ASKING_FOR_USAGE = _encode(_ASKS_FOR_USAGE).encode()[1:-1]
 """Made once: `json.dumps` makes an encoder for every call that does not want its blanks."""
 _MOST_DECODINGS = 3
 _QUERY_SEPARATOR = re.compile(r"[&;?]")
+_CONTENT_FIELDS = frozenset(
+    {"messages", "input", "prompt", "tools", "functions", "response_format", "text", "metadata", "prediction"}
+)
+"""What a model reads or writes, or the client keeps: a name in it is no order to the server."""
+_MAY_NAME_A_MODEL = re.compile(r"model|fallback|deployment|^(?:engine|preset)$", re.IGNORECASE)
+_MOST_NAMES = 10_000
 
 
 class OutgoingBody(NamedTuple):
@@ -82,6 +88,21 @@ class RequestBody:
     def fields(self) -> Mapping[str, Any]:
         """The fields of a JSON body as the client sent it; none of another body."""
         return self._fields or {}
+
+    @property
+    def names_another_model(self) -> bool:
+        """Whether a field beside `model` may have a server ask another one: OpenRouter's `models`, `fallbacks`, …
+
+        What has more fields than anybody needs is taken for that too.
+        """
+        waiting: list[Any] = [{name: each for name, each in self.fields.items() if name not in _CONTENT_FIELDS}]
+        waiting[0].pop("model", None)
+        for number, value in enumerate(waiting):
+            inner = object_of(value)
+            if number > _MOST_NAMES or any(each and _MAY_NAME_A_MODEL.search(name) for name, each in inner.items()):
+                return True
+            waiting += [each for each in (*inner.values(), *array_of(value)) if isinstance(each, dict | list)]
+        return False
 
     @property
     def end_user(self) -> str | None:

@@ -4,7 +4,9 @@ RFC 7578 over RFC 2046. Its one rule: the body is looked at, never taken apart, 
 """
 
 import re
+from urllib.parse import unquote_to_bytes
 
+_MOST_DECODINGS = 3
 _BOUNDARY = re.compile(r';[ \t]*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))[ \t]*(?:;|$)', re.IGNORECASE)
 _DISPOSITION = re.compile(
     rb'content-disposition: *form-data; *name="([^"\\\r\n]*)"((?:; *filename(?:="[^"\r\n]*"|\*=[^;"\s]+))*)',
@@ -16,7 +18,8 @@ _OTHER_HEADER = re.compile(rb"(?!content-disposition)[!#$%&'*+.^_`|~0-9A-Za-z-]+
 def find_fields(body: bytes, content_type: str, name: bytes) -> list[slice]:
     """Where the values of the fields `name` that are no files stand in `body`.
 
-    None at all when any part is written in another way than clients write it: two readers could then see two models.
+    None at all when any part is written in another way than clients write it, or has a name like it (`model[]`): two
+    readers could then see two models.
     """
     boundaries = _BOUNDARY.findall(content_type)
     if len(boundaries) != 1 or content_type.lower().count("boundary=") != 1:
@@ -33,12 +36,19 @@ def find_fields(body: bytes, content_type: str, name: bytes) -> list[slice]:
         named = _name_of(body[start:head_end]) if end >= 0 and head_end >= 0 else None
         if named is None:
             return []
-        if named[0].lower() == name:
-            if named[1]:
+        if name in _decoded(named[0]):
+            if named[1] or named[0].lower() != name:
                 return []
             found.append(slice(head_end + 4, end))
         start = end + 2
     return []
+
+
+def _decoded(name: bytes) -> bytes:
+    """A name as any reader might read it, in lower case."""
+    for _ in range(_MOST_DECODINGS if b"%" in name else 0):
+        name = unquote_to_bytes(name)
+    return name.lower()
 
 
 def _name_of(head: bytes) -> tuple[bytes, bool] | None:

@@ -49,7 +49,9 @@ class Routes:
         asked = server.aliases.get(name, name) or (server.model if body.takes_default else "")
         alias = name if name in server.aliases else ""
         is_limited = key.models is not None
-        if (is_limited and not body.is_for_a_model) or not key.may_ask_for(server, asked, self._servers, alias):
+        if is_limited and (not body.is_for_a_model or body.names_another_model):
+            raise _not_in_model_alone()
+        if not key.may_ask_for(server, asked, self._servers, alias):
             raise _not_allowed(asked)
         replacement = asked if model and asked != model else ""
         others = [_fallback(self._servers[other], name) for other in server.fallbacks]
@@ -97,6 +99,13 @@ class Routes:
 
 def _not_allowed(model: str) -> ClientError:
     message = f"This client key may not use the model '{model[:_SHOWN]}'."
+    return ClientError(403, "model_not_allowed", message, type="permission_error")
+
+
+def _not_in_model_alone() -> ClientError:
+    message = (
+        "This client key may use certain models only: a request has to name one of them in 'model', and nowhere else."
+    )
     return ClientError(403, "model_not_allowed", message, type="permission_error")
 
 
