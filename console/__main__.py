@@ -54,6 +54,8 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run one command. Returns the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="backslashreplace")  # a name may have characters that the terminal's encoding lacks
     try:
         options = parser(given).parse_args(given)
         code = options.run(options, environ)

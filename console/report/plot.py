@@ -146,11 +146,8 @@ def svg(draw: Draw, salt: str) -> str:
 
 @contextmanager
 def _figure(draw: Draw, settings: dict[str, Any] | None = None) -> Generator[Any]:
-    try:
-        matplotlib: Any = importlib.import_module("matplotlib")
-        figures: Any = importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise ConsoleError("Charts need matplotlib. Remedy: `.venv/bin/pip install matplotlib`.") from error
+    matplotlib: Any = importlib.import_module("matplotlib")
+    figures: Any = importlib.import_module("matplotlib.figure")
     with matplotlib.rc_context(_SETTINGS | (settings or {})), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # names in scripts that its font lacks
         figure = figures.Figure(figsize=(_WIDTH, 4), layout="constrained")

@@ -1,5 +1,6 @@
 """The commands as a person types them, against an emulated account (moto)."""
 
+import io
 import json
 import os
 import subprocess
@@ -357,6 +358,15 @@ class TestEnds:
     ):
         assert end(KeyboardInterrupt()) == 130
         assert capsys.readouterr() == ("", "")
+
+    def test_a_name_that_the_terminal_cannot_write_is_no_error(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+        file = tmp_path / "servers.yaml"
+        file.write_text("lab: {url: 'https://lab.example/v1', token: '', model: 量子}\n", encoding="utf-8")
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+
+        assert main(["servers", "check", str(file)], {}) == 0
+        assert b"\\u91cf\\u5b50" in written.getvalue()
 
     def test_a_reader_that_goes_away_is_no_error(self):
         read, write = os.pipe()
