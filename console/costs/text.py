@@ -48,7 +48,17 @@ _FIGURES = (
     _Figure("SAVED USD", _saved_text),
     _Figure("COST USD", lambda row: usd(known_cost(row))),
 )
-_GIVE_WAY = (*("UNPRICED", "ESTIMATED", "DURATION s", "TTFT s", "CACHED", "FAILED", "SAVED USD", "OUTPUT", "INPUT"),)
+_GIVE_WAY = (
+    "UNPRICED",
+    "ESTIMATED",
+    "DURATION s",
+    "TTFT s",
+    "CACHED",
+    "FAILED",
+    "SAVED USD",
+    "OUTPUT",
+    "INPUT",
+)
 """The figures that a narrow terminal has no room for, the least needed first."""
 
 

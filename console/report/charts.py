@@ -81,7 +81,7 @@ def columns(labels: Sequence[str], series: Sequence[Series], unit: str, shows: s
     """Stacked columns over time. `labels` are days, or steps of them."""
     shown = _short_days(labels)
     briefly = [Series(_brief(each.name), each.values) for each in series]
-    on_phone = _for_phone(columns_chart(shown, briefly, unit))
+    on_phone = _for_phone(columns_chart(shown, briefly, unit, narrow=True))
     return Chart(columns_chart(shown, series, unit, title), shows, on_phone)
 
 

@@ -52,16 +52,19 @@ class Series:
     values: Sequence[float]
 
 
-def columns_chart(labels: Sequence[str], series: Sequence[Series], unit: str, title: str = "") -> Draw:
-    """Stacked columns over time."""
+def columns_chart(
+    labels: Sequence[str], series: Sequence[Series], unit: str, title: str = "", *, narrow: bool = False
+) -> Draw:
+    """Stacked columns over time. A `narrow` chart has fewer labels, and its legend in one column."""
+    legend_columns, room = (1, 36) if narrow else (2, 70)
 
     def draw(figure: Any) -> None:
-        axes = _axes(figure, 3.3 + 0.18 * max(0, len(series) - 4), title)
+        axes = _axes(figure, 3.3 + 0.36 / legend_columns * max(0, len(series) - 2 * legend_columns), title)
         floor = [0.0] * len(labels)
         for number, each in enumerate(series):
             axes.bar(range(len(labels)), each.values, bottom=floor, width=0.78, color=_colour(number), label=each.name)
             floor = [below + value for below, value in zip(floor, each.values, strict=True)]
-        step = max(1, -(-len(labels) * max(map(len, labels)) // 70))  # as many labels as fit beside each other
+        step = max(1, -(-len(labels) * max(map(len, labels)) // room))  # as many labels as fit beside each other
         axes.set_xticks(range(0, len(labels), step), labels[::step])
         axes.tick_params(length=0)
         axes.set_xlim(-0.6, max(len(labels), 4) - 0.4)
@@ -72,7 +75,9 @@ def columns_chart(labels: Sequence[str], series: Sequence[Series], unit: str, ti
         if len(series) > 1:
             handles, names = axes.get_legend_handles_labels()
             shown = [_name(name) for name in names]
-            axes.legend(handles, shown, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=2, borderaxespad=0.4)
+            axes.legend(
+                handles, shown, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=legend_columns, borderaxespad=0.4
+            )
 
     return draw
 

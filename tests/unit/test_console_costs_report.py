@@ -321,6 +321,17 @@ def test_a_chart_is_a_picture_whatever_the_names(draw: Any, tmp_path: Path):
     assert svg(draw, "x") == svg(draw, "x")
 
 
+def test_a_narrow_chart_has_as_many_labels_as_have_room():
+    days = [f"11-{day}" for day in range(10, 22)]
+
+    def labels(*, narrow: bool) -> list[str]:
+        chart = columns_chart(days, [Series("m", [1.0] * len(days))], "USD", narrow=narrow)
+        return re.findall(r">(11-\d\d)<", svg(chart, "x"))
+
+    assert labels(narrow=False) == days
+    assert labels(narrow=True) == days[::2]
+
+
 def test_a_picture_that_cannot_be_written(tmp_path: Path):
     with pytest.raises(ConsoleError, match="cannot be written"):
         write_png(bars_chart(["a"], [Series("", [1.0])], "USD", [""]), tmp_path / "absent" / "x.png")
