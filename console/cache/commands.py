@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
-from openai_proxy.events.captured import is_namespace
+from openai_proxy.cache.answers import is_namespace
 
 from console.cache.store import Answer, CacheStore
 from console.cache.text import (

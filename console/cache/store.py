@@ -8,17 +8,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from openai_proxy.cache.keys import folder_of, item_key, lease_keys_of
 from openai_proxy.dynamodb import from_item, to_item
-from openai_proxy.events.captured import lease_keys_of
 
 from console.errors import ConsoleError
 from console.progress import Bars
 from console.stack import Table
 
+if TYPE_CHECKING:
+    from openai_proxy.cache.types import CachedItem
+
 INDEX = "by-client"
-FOLDER = "captured/"
 
 Part = TypeVar("Part")
 
@@ -93,7 +95,7 @@ class CacheStore:
 
     def objects(self, client_id: str | None = None) -> list[StoredObject]:
         """The bodies on S3, of one client or all; also those that no answer points to any more."""
-        prefix = FOLDER if client_id is None else f"{FOLDER}{client_id}/"
+        prefix = folder_of(client_id)
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         return [StoredObject(each["Key"], each["Size"]) for page in pages for each in page.get("Contents", ())]
 
@@ -151,7 +153,7 @@ class CacheStore:
         for some in _parts(list(answers), _MOST_READ):
             waiting: Any = {
                 self._table.name: {
-                    "Keys": [to_item({"cache_key": key}) for key, _ in some],
+                    "Keys": [item_key(key) for key, _ in some],
                     "ProjectionExpression": "cache_key, event_id, #namespace",
                     "ExpressionAttributeNames": {"#namespace": "namespace"},
                     "ConsistentRead": True,
@@ -176,9 +178,7 @@ class CacheStore:
             advance(len(page["Items"]))
 
     def _delete_items(self, keys: Sequence[str]) -> None:
-        requests: dict[str, Any] = {
-            self._table.name: [{"DeleteRequest": {"Key": to_item({"cache_key": key})}} for key in keys]
-        }
+        requests: dict[str, Any] = {self._table.name: [{"DeleteRequest": {"Key": item_key(key)}} for key in keys]}
         for number in range(_MOST_TRIES):
             requests = self._table.client.batch_write_item(RequestItems=requests).get("UnprocessedItems") or {}
             if not requests:
@@ -192,7 +192,7 @@ def _parts(all_: Sequence[Part], most: int) -> Iterator[Sequence[Part]]:
 
 
 def _answer(item: Mapping[str, Any]) -> Answer:
-    values = from_item(item)
+    values = cast("CachedItem", from_item(item))
     return Answer(
         cache_key=values["cache_key"],
         event_id=values["event_id"],

@@ -13,24 +13,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.captured import LARGEST_BODY, is_client_id, is_content_type, is_namespace, is_scope_of, is_text
+from openai_proxy.cache.answers import (
+    LARGEST_BODY,
+    MOST_MARKS,
+    is_client_id,
+    is_content_type,
+    is_namespace,
+    is_scope_of,
+    is_text,
+)
+from openai_proxy.cache.keys import is_object_key
 from openai_proxy.events.envelope import MalformedEventError
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.pricing.price_book import Cost, PriceBook
 from openai_proxy.usage import Usage
 
 if TYPE_CHECKING:
-    from openai_proxy.events.types import CapturedEvent, CapturedResponseData
+    from openai_proxy.events.types import CapturedEvent, CapturedResponseData, Encoding
 
-MOST_PIECES = 256
 CURRENCY = "USD"
 
-Encoding = Literal["identity", "zlib"]
-
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_OBJECT = re.compile(r"captured/([^/]+)/[0-9A-HJKMNP-TV-Z]{26}")
 
 
 class AnswerTooLargeError(Exception):
@@ -61,7 +66,7 @@ class CachedResponse:
     stream: bool
     status_code: int
     content_type: str
-    encoding: Encoding
+    encoding: "Encoding"
     body: bytes | None
     object: str | None
     body_size: int
@@ -118,7 +123,7 @@ def _read(event: "CapturedEvent", prices: PriceBook) -> CachedResponse:
     )
 
 
-def _body(response: "CapturedResponseData", encoding: Encoding, size: int, sha256: str) -> bytes | None:
+def _body(response: "CapturedResponseData", encoding: "Encoding", size: int, sha256: str) -> bytes | None:
     """The body that the event carries, as it is; what comes out of it is compared with what it should be."""
     text = response.get("body")
     if (text is None) == (response.get("object") is None):
@@ -148,8 +153,7 @@ def _object(response: "CapturedResponseData", client_id: str) -> str | None:
     key = response.get("object")
     if key is None:
         return None
-    found = _OBJECT.fullmatch(key)
-    if not found or found[1] != client_id:
+    if not is_object_key(key, client_id):
         raise ValueError("object")
     return key
 
@@ -160,7 +164,7 @@ def _namespace(namespace: Any) -> str | None:
 
 def _timing(pieces: Any, body_size: int) -> tuple[tuple[int, int], ...]:
     read = tuple((_whole(offset), _whole(milliseconds)) for offset, milliseconds in pieces or ())
-    if len(read) > MOST_PIECES or any(offset >= body_size for offset, _ in read):
+    if len(read) > MOST_MARKS or any(offset >= body_size for offset, _ in read):
         raise ValueError("timing")
     if any(later[0] < piece[0] or later[1] < piece[1] for piece, later in pairwise(read)):
         raise ValueError("timing")
@@ -174,7 +178,7 @@ def _cost(
     return cost.total if isinstance(cost, Cost) and cost.pricing in ("priced", "reported") else None
 
 
-def _encoding(value: Any) -> Encoding:
+def _encoding(value: Any) -> "Encoding":
     if value not in ("identity", "zlib"):
         raise ValueError("encoding")
     return value

@@ -5,11 +5,14 @@ One rule: what the proxy needs to answer with is in the item alone, but for a bo
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openai_proxy.dynamodb import to_item
 
 from store_response.cached_response import CURRENCY, CachedResponse
+
+if TYPE_CHECKING:
+    from openai_proxy.cache.types import CachedItem
 
 LARGEST_ITEM = 400 * 1024
 """DynamoDB's limit, names of attributes included."""
@@ -20,7 +23,7 @@ _CONTAINER_OVERHEAD = 3
 
 def item_of(response: CachedResponse) -> dict[str, Any]:
     """The item. The proxy reads it back; `openai-proxy cache` finds it by `client_id` and `created_at`."""
-    values: dict[str, Any] = {
+    values: CachedItem = {
         "cache_key": response.cache_key,
         "digest": response.digest,
         "event_id": response.event_id,
@@ -39,7 +42,7 @@ def item_of(response: CachedResponse) -> dict[str, Any]:
         "expires_at": response.expires_at,
     }
     if response.body is not None:
-        values |= {"body": response.body, "stored_size": len(response.body)}
+        values["body"], values["stored_size"] = response.body, len(response.body)
     if response.object is not None:
         values["object"] = response.object
     if response.namespace:
@@ -49,7 +52,7 @@ def item_of(response: CachedResponse) -> dict[str, Any]:
     if response.timing:
         values["timing"] = json.dumps(response.timing, separators=(",", ":"))  # a list would take three times that
     if response.cost is not None:
-        values |= {"cost": f"{response.cost.normalize():f}", "currency": CURRENCY}
+        values["cost"], values["currency"] = f"{response.cost.normalize():f}", CURRENCY
     return to_item(values)
 
 

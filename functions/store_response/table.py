@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
+from openai_proxy.cache.answers import CLOCKS_APART
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.ulid import first_ulid_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-_CLOCKS_APART = 300.0
-"""Seconds by which the clock of a sandbox that captures answers may be ahead of this one's."""
 _HAS_NO_ID = "attribute_not_exists(event_id) OR NOT attribute_type(event_id, :text)"
 _MAY_BE_REPLACED = f"{_HAS_NO_ID} OR event_id < :event_id OR event_id > :latest"
 
@@ -41,7 +40,7 @@ class CacheTable:
                 ConditionExpression=_MAY_BE_REPLACED,
                 ExpressionAttributeValues={
                     ":event_id": item["event_id"],
-                    **to_item({":latest": first_ulid_of(self._clock() + _CLOCKS_APART), ":text": "S"}),
+                    **to_item({":latest": first_ulid_of(self._clock() + CLOCKS_APART), ":text": "S"}),
                 },
                 **PROOF,
             )

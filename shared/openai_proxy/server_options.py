@@ -113,7 +113,7 @@ def _breaker(value: Any) -> Breaker:
 
 
 def _cache(value: Any) -> Caching:
-    from openai_proxy.events.captured import LONGEST_KEPT  # noqa: PLC0415  # most servers have no cache
+    from openai_proxy.cache.answers import LONGEST_KEPT  # noqa: PLC0415  # most servers have no cache
 
     names = Caching._fields
     remedy = "write {ttl: 3600, pool: name, any_temperature: true, ignore: [user], keep: [searches]}, any of them"

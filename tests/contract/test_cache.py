@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from openai_proxy.events.captured import LARGEST_BODY
+from openai_proxy.cache.answers import LARGEST_BODY
 from openai_proxy.server_options import KEEPABLE, Caching
 from openai_proxy.servers import parse_servers
 from proxy.cache.key import OF_FORM, WITHOUT_INFLUENCE

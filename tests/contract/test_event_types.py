@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import pytest
+from openai_proxy.cache import types as cache_types
 from openai_proxy.events import types
 from openai_proxy.events.envelope import DetailType
 from openai_proxy.usage import UsageSource
@@ -132,3 +133,7 @@ def events_of(union: Any) -> tuple[Any, ...]:
 
 def test_the_sources_of_usage_are_those_of_usage():
     assert get_args(get_type_hints(types.UsageData)["source"]) == get_args(UsageSource)
+
+
+def test_the_attributes_of_a_cached_answer_have_one_list():
+    assert set(get_args(cache_types.Attribute)) == set(get_type_hints(cache_types.CachedItem))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from openai_proxy.events.captured import lease_keys_of
+from openai_proxy.cache.keys import lease_keys_of
 from openai_proxy.events.ulid import new_ulid
 from proxy.aws.client import AwsError
 from proxy.cache.response_cache import Settings

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ConnectTimeoutError
-from openai_proxy.events.captured import LARGEST_BODY
+from openai_proxy.cache.answers import LARGEST_BODY
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.usage import Usage

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_proxy.events.captured import LARGEST_BODY
+from openai_proxy.cache.answers import LARGEST_BODY
 from openai_proxy.events.envelope import Event, MalformedEventError
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 from store_response.cached_response import AnswerTooLargeError, CachedResponse, cached_response_of

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai_proxy.cache.answers import is_client_id
 from openai_proxy.client_keys import (
     ATTRIBUTES,
     CachePolicy,
@@ -16,7 +17,6 @@ from openai_proxy.client_keys import (
     read_attributes,
     without_keys,
 )
-from openai_proxy.events.captured import is_client_id
 
 # Fixed for ever: keys in use must stay valid, and their hashes must be found.
 KNOWN_KEY = "opx-" + 43 * "0" + "0jKCqY"

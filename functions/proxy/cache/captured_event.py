@@ -1,7 +1,7 @@
 """`ResponseCaptured`: an answer that is to be kept, packed small. Pure.
 
 An event has room for so much; a larger body goes by an object whose name the event holds. Its one rule: whoever stores
-answers stores every one of these (`openai_proxy.events.captured`).
+answers stores every one of these (`openai_proxy.cache.answers`).
 """
 
 import base64
@@ -9,7 +9,8 @@ import hashlib
 import zlib
 from typing import TYPE_CHECKING
 
-from openai_proxy.events.captured import LARGEST_BODY, is_client_id, is_content_type, is_scope_of, model_name
+from openai_proxy.cache.answers import LARGEST_BODY, is_client_id, is_content_type, is_scope_of, model_name
+from openai_proxy.cache.keys import object_key
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.usage import Usage
@@ -48,7 +49,7 @@ def captured_event(
     if in_event:
         response["body"] = base64.b64encode(packed).decode()
     else:
-        response["object"] = f"captured/{client_id}/{event_id}"
+        response["object"] = object_key(client_id, event_id)
     data: ResponseCaptured = {
         "cache_key": fill.keys.key,
         "digest": fill.keys.digest,

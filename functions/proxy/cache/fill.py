@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from openai_proxy.events.captured import is_content_type
+from openai_proxy.cache.answers import is_content_type
 
 from proxy.cache.capture import Capture
 from proxy.cache.key import HEADERS_WITHOUT_INFLUENCE, Keys

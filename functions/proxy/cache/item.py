@@ -11,28 +11,25 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from openai_proxy.cache.answers import CLOCKS_APART, LARGEST_BODY, MEDIA_TYPES, MOST_MARKS
+from openai_proxy.cache.keys import is_object_key
 from openai_proxy.dynamodb import from_attribute
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.usage import Usage
 
-LARGEST = 32 * 1024 * 1024
-"""Bytes. No body is unpacked beyond that, whatever its item says."""
+if TYPE_CHECKING:
+    from openai_proxy.cache.types import CachedAttributes
 
-MOST_MARKS = 256
 LONGEST_PACE = 900_000
 """Milliseconds: as long as Lambda lets a function run. No stream took longer."""
 
-_CLOCKS_APART = 300
-"""Seconds by which the clock of the sandbox that kept an answer may be ahead of this one's."""
-_OBJECT = re.compile(r"captured/[A-Za-z0-9_.-]{1,64}/[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _COST = re.compile(r"[0-9]{1,15}(\.[0-9]{1,48})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _WHOLE = re.compile(r"[0-9]{1,15}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTENT_TYPE = re.compile(r"(text/event-stream|application/json)[ \t]*(;[\t\x20-\x7e]{0,200})?", re.IGNORECASE)
-_MEDIA_TYPES = {True: "text/event-stream", False: "application/json"}
 _DAMAGES = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """What reading an item of any shape may come to."""
 
@@ -84,12 +81,13 @@ def header_of(item: Mapping[str, Any], digest: str, now: float, ttl: int, max_ag
     It is `expired` when its time is over, or when it is older than `ttl` seconds, which is the policy of who asks. It
     is `too_old` when it is older than `max_age`, which is their wish.
     """
+    attributes = cast("CachedAttributes", item)
     try:
-        if _text(item["digest"]) != digest:
+        if _text(attributes["digest"]) != digest:
             raise Unusable("digest", is_damaged=True)
-        if _whole(item["expires_at"]) <= now:
+        if _whole(attributes["expires_at"]) <= now:
             raise Unusable("expired", may_be_renewed=True)
-        header = _header(item, now)
+        header = _header(attributes, now)
     except _DAMAGES as error:
         raise Unusable("unreadable", is_damaged=True) from error
     if header.age > ttl:
@@ -99,15 +97,15 @@ def header_of(item: Mapping[str, Any], digest: str, now: float, ttl: int, max_ag
     return header
 
 
-def _header(item: Mapping[str, Any], now: float) -> ItemHeader:
+def _header(item: "CachedAttributes", now: float) -> ItemHeader:
     is_stream, content_type = _flag(item["stream"]), _fit(_CONTENT_TYPE, item["content_type"])
     size, encoding, created_at = _whole(item["body_size"]), _text(item["encoding"]), _whole(item["created_at"])
-    if _whole(item["status_code"]) != 200 or content_type.partition(";")[0].strip().lower() != _MEDIA_TYPES[is_stream]:
+    if _whole(item["status_code"]) != 200 or content_type.partition(";")[0].strip().lower() != MEDIA_TYPES[is_stream]:
         raise ValueError("not an answer that is kept")
-    if encoding not in ("identity", "zlib") or not 0 < size <= LARGEST:
+    if encoding not in ("identity", "zlib") or not 0 < size <= LARGEST_BODY:
         raise ValueError("not a body that is kept")
     made_at = ulid_time(_text(item["event_id"])).timestamp()
-    if max(created_at, made_at) > now + _CLOCKS_APART:
+    if max(created_at, made_at) > now + CLOCKS_APART:
         raise ValueError("from the future")
     if ("body" in item) == ("object" in item):
         raise ValueError("either body or object")
@@ -116,7 +114,7 @@ def _header(item: Mapping[str, Any], now: float) -> ItemHeader:
         content_type=content_type,
         is_compressed=encoding == "zlib",
         packed=base64.b64decode(_only("B", item["body"]), validate=True) if "body" in item else None,
-        object=_fit(_OBJECT, item["object"]) if "object" in item else "",
+        object=_object(item["object"]) if "object" in item else "",
         size=size,
         sha256=_fit(_SHA256, item["body_sha256"]),
         usage=Usage.from_event(from_attribute(item["usage"], _number)),
@@ -146,7 +144,13 @@ def _unpacked(packed: bytes, size: int) -> bytes:
         raise Unusable("unreadable", is_damaged=True) from error
 
 
-def _saved(item: Mapping[str, Any]) -> str | None:
+def _object(attribute: Any) -> str:
+    if not is_object_key(key := _text(attribute)):
+        raise ValueError("not the key of an object")
+    return key
+
+
+def _saved(item: "CachedAttributes") -> str | None:
     if "cost" not in item and "currency" not in item:
         return None
     return f"{_fit(_COST, item['cost'])} {_fit(_CURRENCY, item['currency'])}"

@@ -8,7 +8,7 @@ longer such an answer usually takes, or the longer this one has taken, the longe
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from openai_proxy.events.captured import LONGEST_MODEL
+from openai_proxy.cache.answers import LONGEST_MODEL
 
 from proxy.aws.client import AwsError
 from proxy.cache.fill import CacheFill

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from openai_proxy.events.captured import LONGEST_KEPT, is_namespace
+from openai_proxy.cache.answers import LONGEST_KEPT, is_namespace
 from openai_proxy.key_context import ClientKey
 from openai_proxy.server_options import Caching
 from openai_proxy.servers import Server

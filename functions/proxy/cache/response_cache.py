@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from openai_proxy.events.captured import lease_name
+from openai_proxy.cache.keys import lease_name
 from openai_proxy.servers import Server
 
 from proxy.aws.client import AwsError

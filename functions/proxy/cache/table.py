@@ -8,8 +8,8 @@ Its one rule: short waits. Whoever asks has a request to serve, with the cache o
 
 from typing import Any, NamedTuple
 
+from openai_proxy.cache.keys import item_key, lease_key
 from openai_proxy.dynamodb import Item, to_item
-from openai_proxy.events.captured import lease_key
 
 from proxy.aws.client import Aws
 from proxy.json_shapes import object_of
@@ -51,14 +51,14 @@ class CacheTable:
 
     def get(self, key: str, *, is_consistent: bool = False) -> Item:
         """The item of an answer; empty when there is none. A consistent read costs twice as much."""
-        arguments = {"TableName": self._table, "Key": to_item({"cache_key": key}), "ConsistentRead": is_consistent}
+        arguments = {"TableName": self._table, "Key": item_key(key), "ConsistentRead": is_consistent}
         return self._aws.get_item(arguments, self._timeout)
 
     def event_id_of(self, key: str) -> str:
         """Which answer is there: the id of its event, without all else of it; "" when there is none."""
         arguments = {
             "TableName": self._table,
-            "Key": to_item({"cache_key": key}),
+            "Key": item_key(key),
             "ProjectionExpression": "event_id",
         }
         return _text(self._aws.get_item(arguments, self._timeout), "event_id")
@@ -99,7 +99,7 @@ class CacheTable:
 
 
 def _lease_key(name: str) -> dict[str, Any]:
-    return to_item({"cache_key": lease_key(name)})
+    return item_key(lease_key(name))
 
 
 def _lease_item(name: str, lease: Lease) -> dict[str, Any]:

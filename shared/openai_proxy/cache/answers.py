@@ -1,4 +1,4 @@
-"""What a ResponseCaptured event may say: the one rule of who sends it and of who stores it. Pure.
+"""What an answer must be to be kept: the bounds of who captures it, of who stores it and of who reads it. Pure.
 
 Its one rule: what would not be stored is not sent, because it would go round between the queues with its content.
 """
@@ -12,8 +12,10 @@ LONGEST_KEPT = 31_536_000
 """Seconds for which an answer is served, at most."""
 MEDIA_TYPES = {True: "text/event-stream", False: "application/json"}
 """Of a stream, and of an answer that is none."""
-
-_LEASE = "lease#"
+MOST_MARKS = 256
+"""Of the timing of a stream: where a piece begins, and when it came."""
+CLOCKS_APART = 300
+"""Seconds by which the clock of the sandbox that captured an answer may be ahead of another one's."""
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SCOPE = re.compile(r"(client|key-pool|server-pool):([A-Za-z0-9_.-]{1,64})")
@@ -55,18 +57,3 @@ def model_name(name: str | None) -> str | None:
     """The name of a model as an event has it: cut to its bound; None for one that cannot be written."""
     cut = (name or "")[:LONGEST_MODEL]
     return cut if is_text(cut) else None
-
-
-def lease_key(name: str) -> str:
-    """The key in the cache table of the lease that has this name."""
-    return _LEASE + name
-
-
-def lease_name(cache_key: str, *, is_stream: bool | None) -> str:
-    """The name of the lease of who fetches an answer; `is_stream` is None where any form will do for all who wait."""
-    return cache_key + ("" if is_stream is None else "#stream" if is_stream else "#document")
-
-
-def lease_keys_of(cache_key: str) -> list[str]:
-    """The keys in the cache table of all leases that there may be for an answer."""
-    return [lease_key(lease_name(cache_key, is_stream=form)) for form in (None, True, False)]
