@@ -6,15 +6,16 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsonschema.validators import validator_for
 from openai_proxy.servers import parse_servers
-from proxy.access.authenticator import Authorizer
+from proxy.access.authenticator import Authenticator, Authorizer
 from proxy.admission import Admission
 from proxy.cache.response_cache import ResponseCache
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.models import ModelList
+from proxy.endpoints.playground import Playground
 from proxy.endpoints.receipts import Receipts
 from proxy.endpoints.responder import Responder
 from proxy.endpoints.routes import Endpoints
@@ -69,6 +70,28 @@ class RecordingBus:
         return [{"EventId": "e"} for _ in entries]
 
 
+class Parts(NamedTuple):
+    """What a relay is made of."""
+
+    authenticator: Authenticator
+    routes: Routes
+    limits: LimitsTable
+    servers: Attempts
+    endpoints: Endpoints
+    playground: Playground | None
+    records: Records
+    cache: Callable[[], ResponseCache] | None
+
+    def wired(self) -> Relay:
+        return Relay(
+            Admission(self.authenticator, self.routes, self.limits),
+            self.servers,
+            Responder(Cors("*"), self.endpoints, self.playground),
+            self.records,
+            self.cache,
+        )
+
+
 class Proxy:
     """A relay and what it did: one request at a time."""
 
@@ -83,7 +106,7 @@ class Proxy:
         bus: RecordingBus | None = None,
         more_servers: str = "",
     ) -> None:
-        self.bus = bus or RecordingBus()
+        self.bus, self.transport = bus or RecordingBus(), transport
         self.slept: list[float] = []
         file = (
             f"up: {{url: '{url}/base/v1', token: {TOKEN}, model: default-model, retries: 0}}\n"
@@ -116,13 +139,22 @@ class Proxy:
         models = ModelList(servers, transport, tokens, clock)
         endpoints = Endpoints(lambda: models, lambda: Receipts(services, "costs"))
         authorizer = Authorizer(invoke, "authorizer", "eu-central-1", 60)
-        self.relay = Relay(
-            Admission(authorizer, Routes(servers), LimitsTable(services, "limits", "open")),
+        self._parts = Parts(
+            authorizer,
+            Routes(servers),
+            LimitsTable(services, "limits", "open"),
             Attempts(transport, tokens, Breakers(clock), self.slept.append, lambda: 0.5),
-            Responder(Cors("*"), endpoints),
+            endpoints,
+            None,
             Records(Publisher(services, "bus"), content_log, daemon),
             cache,
         )
+        self.relay = self._parts.wired()
+
+    def use(self, **parts: Any) -> None:
+        """Go on with other `Parts`."""
+        self._parts = self._parts._replace(**parts)
+        self.relay = self._parts.wired()
 
     def call(
         self,

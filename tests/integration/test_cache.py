@@ -384,7 +384,7 @@ def test_without_a_policy_nothing_is_even_loaded(path: str) -> None:
 
     with caches(answering(ANSWER)) as cached:
         proxied = cached.proxy()
-        proxied.relay._cache = never  # pyright: ignore[reportPrivateUsage]
+        proxied.use(cache=never)
         method = "GET" if path.endswith("models") else "POST"
         response = ask(proxied, None if method == "POST" else "", path=path, method=method)
     assert response.status == 200
@@ -400,7 +400,7 @@ def test_a_fault_of_the_cache_leaves_the_request_to_its_server(capsys: pytest.Ca
 
     with caches(answering(ANSWER)) as cached:
         proxied = cached.proxy()
-        proxied.relay._cache = broken  # pyright: ignore[reportPrivateUsage]
+        proxied.use(cache=broken)
         response = ask(proxied)
     assert response.status == 200
     assert len(cached.server.received) == 1

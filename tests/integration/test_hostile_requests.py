@@ -74,11 +74,11 @@ class Watched:
     """A proxy, its upstream server and its pool, for one event after another."""
 
     def __init__(self, relay: Proxy, server: ScriptedServer) -> None:
-        transport = relay.relay._servers._transport
+        transport = relay.transport
         self.relay, self.server, self.pool = relay, server, WatchedPool(transport._pool)
         self.events: list[dict[str, Any]] = []
         transport._pool = self.pool
-        relay.relay._records = Records(Publisher(cast("Any", QuickBus(relay.bus.details)), "bus"))
+        relay.use(records=Records(Publisher(cast("Any", QuickBus(relay.bus.details)), "bus")))
 
     def serve(self, event: Any) -> tuple[RecordedResponse, list[Received]]:
         """The answer to `event`, and what servers got because of it; checked in every way that holds for all events."""
@@ -415,7 +415,7 @@ class TwoFunctions:
 
     def __init__(self, watched: Watched) -> None:
         self.judge = AuthorizerFunction(self, Logger(service="test"))
-        watched.relay.relay._admission._authenticator = Authorizer(self.invoke, "authorizer", "eu-central-1", 60)
+        watched.relay.use(authenticator=Authorizer(self.invoke, "authorizer", "eu-central-1", 60))
 
     def find(self, key_hash: str) -> dict[str, Any] | None:
         return ITEM if key_hash == ITEM["key_hash"] else None

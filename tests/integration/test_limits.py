@@ -98,7 +98,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
 def limited(relay: Proxy, table: Table, clock: Clock, on_failure: FailurePolicy = "open") -> Relay:
     # moto answers slowly where much else runs: no test is about that.
     limits: Any = LimitsTable(table, "limits", on_failure, clock, timeout=60.0)  # type: ignore[arg-type]
-    relay.relay._admission._limits = limits
+    relay.use(limits=limits)
     return relay.relay
 
 
@@ -126,7 +126,7 @@ def test_a_key_without_limits_pays_for_none_of_this(table: Table, clock: Clock) 
 
 def test_every_call_to_the_table_has_the_time_that_it_is_given(table: Table, clock: Clock) -> None:
     with proxy(answering, CONTEXT | {"rpm": "3"}) as (relay, _):
-        relay.relay._admission._limits = LimitsTable(table, "limits", "open", clock, timeout=7.0)  # type: ignore[arg-type]
+        relay.use(limits=LimitsTable(table, "limits", "open", clock, timeout=7.0))  # type: ignore[arg-type]
         assert relay.call(CHAT).status == 200
     assert set(table.calls) == {"get", "update"}
     assert table.timeouts == {7.0}

@@ -33,7 +33,7 @@ def never(connection: Connection, request: Received) -> None:
 
 def test_nobody_is_asked_for_the_page_and_nothing_is_recorded():
     with proxy(never) as (proxied, _):
-        proxied.relay._responder._playground = Playground()
+        proxied.use(playground=Playground())
         response = proxied.call(path="/", method="GET", headers={"authorization": ""})
         assert response.status == 200
         assert response.body.startswith(b"<!doctype html>")
@@ -42,7 +42,7 @@ def test_nobody_is_asked_for_the_page_and_nothing_is_recorded():
 
 def test_what_is_no_file_of_it_goes_on_to_the_servers():
     with proxy(never) as (proxied, _):
-        proxied.relay._responder._playground = Playground()
+        proxied.use(playground=Playground())
         assert error_of(proxied.call(path="/playground/v1/models", method="GET"))["code"] == "unknown_server"
         refused = proxied.call(path="/playground/v1/models", method="GET", headers={"authorization": "Bearer bad"})
         assert error_of(refused)["code"] == "invalid_api_key"

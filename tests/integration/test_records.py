@@ -221,7 +221,7 @@ def test_the_key_is_taken_out_of_content_whichever_header_it_came_in(header: str
     s3, key = RecordingS3(), "the pass phrase"
     sent = {"authorization": "", header: key if header.endswith("key") else f"bearer  {key}"}
     with proxy(STREAM, content_log=content_log(s3)) as (relay, _):
-        relay.relay._admission._authenticator = Anybody()
+        relay.use(authenticator=Anybody())
         relay.call({"model": "m", "messages": [{"role": "user", "content": f"It is {key}."}]}, headers=sent)
     [document] = s3.objects.values()
     assert document["request"]["content"]["messages"][0]["content"].startswith("It is [client_key:")

@@ -212,7 +212,7 @@ def test_a_fault_of_the_proxy_is_an_answer_and_an_event(after: bool, capsys: pyt
             response = RecordedResponse()
             response.on_piece = lambda piece: fail(piece) if piece.endswith(CONTENT[1]) else None
         else:
-            relay.relay._servers = None  # type: ignore[assignment]
+            relay.use(servers=None)
             response = None
         response = relay.call({"stream": True}, response=response)
     assert b'"code": "internal_error"' in response.body

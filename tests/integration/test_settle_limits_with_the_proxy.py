@@ -79,7 +79,7 @@ class World:
         self.bus = Bus()
         self._relay = relay
         aws: Any = Aws(client)
-        relay.relay._admission._limits = TakingTable(aws, "limits", "open", lambda: self.now, timeout=60.0)
+        relay.use(limits=TakingTable(aws, "limits", "open", lambda: self.now, timeout=60.0))
         self._table = LimitsTable(client, "limits", clock=lambda: self.now)
         logger = Logger(service="test")
         hints = PriceHints(self._table.write_hint, self._table.usual_answer, logger, lambda: self.now)
