@@ -1,10 +1,12 @@
 """Fixtures of every suite. Its one rule: no test can reach, or be changed by, the AWS account of whoever runs it."""
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from hypothesis import settings
 
 from tests.fakes import say_what_was_used
@@ -50,6 +52,14 @@ def no_aws_account() -> Iterator[None]:
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def botocore_reads_each_model_once() -> Iterator[None]:
+    """Every session of boto3 reads the model of a service anew: half of the time of a test of the console."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", staticmethod(functools.cache(JSONFileLoader().load_file)))
         yield
 
 

@@ -97,7 +97,10 @@ CALLS: tuple[Call, ...] = (
     Call(
         "Reading a model's price hint",
         *("dynamodb:GetItem", "LimitsTable", "proxy", "key with a budget", "At most 1 s."),
-        (Line(ALL, "200", "completed", "A price hint cannot be read", ""),),
+        (
+            Line(LATE + REFUSED + FOR_GOOD + ODD, "200", "completed", "A price hint cannot be read", ""),
+            Line(GONE, "200", "completed", "", "", when="a connection in use breaks: the read is sent again on another"),
+        ),
         times=1,
     ),
     Call(
@@ -217,7 +220,7 @@ which hold on AWS. You can try faults of your own with `make run FAULTS=faults.y
 It also lets many clients ask at once, for a minute with each failure policy, while every fifth call to AWS goes wrong
 at random and sandboxes are killed; then what clients saw, the log, the ledger, its sums, the budgets and the metrics
 must agree, and every place must be free. `make faults ARGS="--soak 600 -k soak"` does so for ten minutes; `--seed 2`
-lets other things go wrong. All of it takes some twenty minutes, two stacks at a time.
+lets other things go wrong. All of it takes about an hour on two cores.
 """
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import validate
 
 from conformance.case import Case, Told
 from conformance.cases import CASES, GROUPS
@@ -26,6 +25,7 @@ from local.lambda_.function_url import FunctionUrl
 from local.lambda_.sandboxes import Launch, SandboxPool
 from local.lambda_.url_event import UrlIdentity
 from tests.fakes import Connection, Received, ScriptedServer, envelope_of
+from tests.relays import validator_of
 
 ROOT = Path(__file__).parents[2]
 KEY = "a-key-that-the-authorizer-knows"
@@ -192,7 +192,7 @@ def test_case(case: Case, deployment: Deployment, aws: Aws) -> None:
     if case.told is not None:
         assert result.request_id is not None
         event = aws.event(result.request_id)
-        validate(event, json.loads((ROOT / f"events/schemas/{event['detail-type']}.v1.json").read_text()))
+        validator_of(event["detail-type"]).validate(event)
         assert told(event, case) == []
 
 

@@ -30,6 +30,7 @@ from openai_proxy.pricing.price_book import parse_price_book
 from console.__main__ import main
 from console.stack import Table
 from console.top.reading import LONGEST, RecentInferences, RecentThrottles
+from tests.costs_fake import FakeCostsTable
 from tests.fakes import read_event
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,7 @@ class Account:
 
     def start(self) -> None:
         """An empty table."""
+        self._recorded: Any = FakeCostsTable()
         self.dynamodb.create_table(
             TableName="costs",
             BillingMode="PAY_PER_REQUEST",
@@ -87,7 +89,8 @@ class Account:
         )
 
     def record(self, *entries: LedgerEntry) -> None:
-        assert CostsTable(self.dynamodb, "costs").record(entries) == {}
+        assert CostsTable(self._recorded, "costs").record(entries) == {}
+        self._recorded.put_into(self.dynamodb, "costs")
 
     def throttle(self, dimension: str, value: str, number: int, at: float) -> None:
         datum = {

@@ -896,7 +896,7 @@ def any_event(draw: st.DrawFn) -> dict[str, Any]:
 def test_whatever_comes_goes_to_a_listed_server_with_its_token(watched: Watched) -> None:
     arrived: list[str] = []
 
-    @settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
     @given(any_event())
     def serve(event: dict[str, Any]) -> None:
         _, received = watched.serve(event)

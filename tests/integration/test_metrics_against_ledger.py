@@ -9,11 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from aws_lambda_powertools import Logger
 from boto3.dynamodb.types import TypeDeserializer
-from moto import mock_aws
 from openai_proxy.cloudwatch import CloudWatch
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
@@ -22,6 +20,9 @@ from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
 from record_metrics.consumer import RecordMetrics
 from record_metrics.markers import Markers
+
+from tests.costs_fake import FakeCostsTable
+from tests.tables import mocked_table
 
 SAMPLES = sorted((Path(__file__).parents[2] / "events" / "samples").glob("Inference*.json"))
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
@@ -82,22 +83,15 @@ def deliveries(dice: random.Random) -> Iterator[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def metrics_and_ledger() -> Iterator[tuple[Recorded, list[dict[str, Any]], list[dict[str, Any]]]]:
     """All metrics, the rollups of the day, and its entries."""
-    with mock_aws():
-        dynamodb: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
-        for table, keys in {"costs": {"pk": "HASH", "sk": "RANGE"}, "markers": {"id": "HASH"}}.items():
-            dynamodb.create_table(
-                TableName=table,
-                BillingMode="PAY_PER_REQUEST",
-                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in keys],
-                KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys.items()],
-            )
+    costs = FakeCostsTable()
+    with mocked_table("markers", "id") as dynamodb:
         recorded: Any = Recorded()
         metrics, logger = CloudWatch(recorded, "OpenAIProxy"), Logger(service="test")
         consumers = [
             RecordMetrics(metrics, Markers(dynamodb, "markers"), logger, clock=lambda: NOON + 600),
             RecordCost(
                 load_price_book(),
-                CostsTable(dynamodb, "costs"),
+                CostsTable(costs, "costs"),
                 logger,
                 metrics=metrics,
                 clock=lambda: NOON + 600,
@@ -107,13 +101,9 @@ def metrics_and_ledger() -> Iterator[tuple[Recorded, list[dict[str, Any]], list[
             for consumer in consumers:
                 assert consumer(batch) == {"batchItemFailures": []}
         read = TypeDeserializer().deserialize
-        items = [{name: read(value) for name, value in item.items()} for item in scanned(dynamodb, "costs")]
+        items = [{name: read(value) for name, value in item.items()} for item in costs.items.values()]
         rollups = [item for item in items if item["pk"].startswith("day#")]
         yield recorded, rollups, [item for item in items if item["pk"].startswith("client#")]
-
-
-def scanned(dynamodb: Any, table: str) -> list[dict[str, Any]]:
-    return [item for page in dynamodb.get_paginator("scan").paginate(TableName=table) for item in page["Items"]]
 
 
 Both = tuple[Recorded, list[dict[str, Any]], list[dict[str, Any]]]

@@ -15,7 +15,6 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jsonschema import validate
 from openai_proxy.servers import parse_servers
 from proxy.access.authenticator import Authorizer
 from proxy.admission import Admission
@@ -37,10 +36,11 @@ from proxy.upstream.provider_tokens import ProviderTokens
 
 from tests.error_forms import own_forms
 from tests.fakes import Connection, Received, RecordedResponse, ScriptedServer, envelope_of
+from tests.relays import validator_of
 
 STREAMS = Path(__file__).parents[1] / "data" / "streams"
-SCHEMAS = Path(__file__).parents[2] / "events" / "schemas"
 MAX_FILE_BYTES, MAX_BYTES = 60_000, 1_000_000
+SLOW_BYTES = 2_500
 SECRETS = re.compile(rb"sk-\w{10,}|org-\w{6,}|proj_\w{6,}|user-\w{8,}|[Bb]earer |[\w.+-]+@[\w-]+\.\w+")
 EVENT = re.compile(rb".+?(?:\r\n\r\n|\n\n)", re.DOTALL)
 ALLOWED = {"policyDocument": {"Statement": [{"Effect": "Allow"}]}, "context": {"client_id": "team-a"}}
@@ -128,8 +128,7 @@ class Bus:
 
     def put_events(self, entries: list[dict[str, str]], _timeout: float) -> list[dict[str, Any]]:
         for entry in entries:
-            schema = json.loads((SCHEMAS / f"{entry['DetailType']}.v1.json").read_text())
-            validate(envelope_of(entry), schema)
+            validator_of(entry["DetailType"]).validate(envelope_of(entry))
             self.events.append((entry["DetailType"], json.loads(entry["Detail"])["data"]))
         return [{"EventId": "e"} for _ in entries]
 
@@ -221,7 +220,11 @@ def test_in_one_piece_to_a_client_that_does_not(recording: Recording, player: Pl
 
 @every_recording
 def test_byte_by_byte(recording: Recording, player: Player) -> None:
-    pieces = [recording.body[at : at + 1] for at in range(len(recording.body))]
+    """The first and the last part of it: what is between is more of the same."""
+    body, end = recording.body, max(SLOW_BYTES, len(recording.body) - SLOW_BYTES)
+    pieces = [body[at : at + 1] for at in range(len(body)) if at < SLOW_BYTES or at >= end]
+    if end > SLOW_BYTES:
+        pieces.insert(SLOW_BYTES, body[SLOW_BYTES:end])
     assert player.play(recording, pieces, asks_usage=recording.may_ask_usage) == recording.body
 
 

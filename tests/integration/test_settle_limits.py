@@ -527,7 +527,7 @@ inferences = st.lists(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     inferences=inferences,
     steps=st.lists(st.one_of(deliveries, deliveries, happenings), max_size=10),

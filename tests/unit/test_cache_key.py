@@ -32,7 +32,7 @@ VALUES = st.recursive(
 )
 BODIES = st.dictionaries(NAMES, VALUES, max_size=5)
 SHUFFLERS = st.integers(0, 2**32).map(random.Random)
-thorough = settings(deadline=None, max_examples=examples(300))
+thorough = settings(deadline=None, max_examples=examples(120))
 
 
 def key(body: Any, sharing: Sharing = SHARING, **sent: Any) -> str:
