@@ -43,6 +43,17 @@ def test_a_rest_api_event() -> None:
     assert (request.body, request.gateway_identity) == (b"", {"client_id": "c"})
 
 
+def test_a_header_that_came_several_times_is_whole_at_both_doors() -> None:
+    multiple = {"Cache-Control": ["no-store", "max-age=5"], "Accept": ["*/*"], "X-Odd": "text", "X-Numbers": [1, 2]}
+    headers = {"Cache-Control": "max-age=5", "Accept": "*/*", "X-Numbers": "2"}
+    rest = parse({**REST_EVENT, "headers": headers, "multiValueHeaders": multiple})
+    url = parse({**URL_EVENT, "headers": {"cache-control": "no-store,max-age=5", "accept": "*/*", "x-numbers": "1,2"}})
+    assert rest.headers == url.headers
+    assert (
+        parse({**REST_EVENT, "headers": headers, "multiValueHeaders": "text"}).headers["cache-control"] == "max-age=5"
+    )
+
+
 def test_a_query_cannot_end_the_request_line() -> None:
     request = parse({**URL_EVENT, "rawQueryString": "a=%20b&c= HTTP/1.1\r\nx: y#z"})
     assert request.clean_query == "a=%20b&c=%20HTTP/1.1%0D%0Ax:%20y%23z"

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
 from proxy.errors import ClientError
-from proxy.json_shapes import object_of
+from proxy.json_shapes import array_of, object_of
 from proxy.request.trace_context import w3c_headers
 
 Door = Literal["function_url", "rest_api"]
@@ -107,7 +107,7 @@ def parse(event: Any) -> InferenceRequest:
         else:
             door, identity = "rest_api", context.get("authorizer")
             method, path, query = event["httpMethod"], event["path"], _query_of_rest_event(event)
-        headers = {name.lower(): str(value) for name, value in object_of(event.get("headers")).items()}
+        headers = _headers(event)
         body = _body(event.get("body") or "", bool(event.get("isBase64Encoded")))
         if method not in _METHODS:
             raise ValueError(method)
@@ -117,6 +117,19 @@ def parse(event: Any) -> InferenceRequest:
     if any(unclear) or _CONTROL.search("".join(headers.values())):
         raise ClientError(400, "invalid_header", "A header contains a control character.")
     return InferenceRequest(door, method, path, query, headers, body, identity)
+
+
+def _headers(event: Mapping[str, Any]) -> dict[str, str]:
+    """The headers by their names in lower case.
+
+    Of a header that came several times a REST API gives the last value alone, and all of them beside it. Put together
+    with commas they are one header to HTTP; so does the function URL.
+    """
+    headers = {name.lower(): str(value) for name, value in object_of(event.get("headers")).items()}
+    for name, values in object_of(event.get("multiValueHeaders")).items():
+        if len(each := array_of(values)) > 1:
+            headers[name.lower()] = ",".join(map(str, each))
+    return headers
 
 
 def _query_of_rest_event(event: Mapping[str, Any]) -> str:
