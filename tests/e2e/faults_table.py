@@ -99,9 +99,7 @@ CALLS: tuple[Call, ...] = (
         *("dynamodb:GetItem", "LimitsTable", "proxy", "key with a budget", "At most 1 s."),
         (
             Line(LATE + REFUSED + FOR_GOOD + ODD, "200", "completed", "A price hint cannot be read", ""),
-            Line(
-                GONE, "200", "completed", "", "", when="a connection in use breaks: the read is sent again on another"
-            ),
+            Line(GONE, "200", "completed", "", "", when="a connection breaks: the read is sent again on another"),
         ),
         times=1,
     ),
