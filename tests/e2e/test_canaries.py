@@ -7,6 +7,7 @@ id, model and finish reason.
 
 import base64
 import contextlib
+import functools
 import json
 import secrets
 import threading
@@ -45,18 +46,29 @@ PART = 16
 """Characters. So much of a canary in a row is a leak as well."""
 
 
-def encodings(text: str) -> set[str]:
-    """`text` in the forms in which it could be written down, but for the ends that depend on what stands beside it."""
+@functools.cache
+def encodings(text: str) -> frozenset[str]:
+    """`text` in the forms in which it could be written down, but for the ends that depend on what stands beside it.
+
+    They are in lower case, as a text is in which they are looked for.
+    """
     data = text.encode()
     shifted = {base64.b64encode(b"\0" * shift + data).decode()[4:-4] for shift in range(3)}
     parts = {text[start : start + PART] for start in range(0, len(text) - PART + 1, 4)} | {text[-PART:]}
-    return parts | shifted | {data.hex(), text[::-1]} | {each.replace("+", "-").replace("/", "_") for each in shifted}
+    url_safe = {each.replace("+", "-").replace("/", "_") for each in shifted}
+    return frozenset(each.lower() for each in parts | shifted | url_safe | {data.hex(), text[::-1]})
 
 
 def leaks(canaries: dict[str, str], text: str) -> set[str]:
     """The kinds of canaries that are in `text`, whole or in part, in whatever case."""
-    searched = text.lower()
-    return {kind for kind, canary in canaries.items() if any(each.lower() in searched for each in encodings(canary))}
+    searched = lowered(text)
+    return {kind for kind, canary in canaries.items() if any(each in searched for each in encodings(canary))}
+
+
+@functools.lru_cache(maxsize=256)
+def lowered(text: str) -> str:
+    """`text` in lower case: each place is searched for each kind."""
+    return text.lower()
 
 
 def new_canaries() -> dict[str, str]:

@@ -83,7 +83,7 @@ def deliveries(dice: random.Random) -> Iterator[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def metrics_and_ledger() -> Iterator[tuple[Recorded, list[dict[str, Any]], list[dict[str, Any]]]]:
     """All metrics, the rollups of the day, and its entries."""
-    costs = FakeCostsTable()
+    costs: Any = FakeCostsTable()
     with mocked_table("markers", "id") as dynamodb:
         recorded: Any = Recorded()
         metrics, logger = CloudWatch(recorded, "OpenAIProxy"), Logger(service="test")
