@@ -1,6 +1,7 @@
 """Limits where calls of their table go wrong: nothing counts twice, no place stays taken, no cent stays reserved."""
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,7 +17,7 @@ from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
 from proxy.errors import ClientError, LimitError, UnavailableError
-from proxy.limits.renewal import ENDED_EARLY, Renewals
+from proxy.limits.renewal import ENDED_EARLY, Renewals, in_background
 from proxy.limits.reservation import Reservation, renewing
 from proxy.limits.table import FailurePolicy, LimitsTable
 from proxy.request.body import RequestBody
@@ -430,6 +431,23 @@ def test_one_thread_looks_after_the_leases_of_all_requests() -> None:
         assert renewals.stop("lease") == int(world.now) + 30
     assert renewals.stop("lease") == 0
     assert len(started) == 1
+
+
+def test_the_thread_looks_again_and_again_whatever_goes_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    looks, enough = list[int](), threading.Event()
+
+    def look() -> None:
+        looks.append(len(looks))
+        if len(looks) == 2:
+            raise RuntimeError("nobody has thought of this")
+        if len(looks) == 4:
+            enough.set()
+            raise SystemExit  # which ends a thread, and nothing but it
+
+    in_background(look, 0.001)
+    assert enough.wait(60)
+    assert looks == [0, 1, 2, 3]
+    assert "nobody has thought of this" in capsys.readouterr().out
 
 
 def test_a_renewal_that_comes_after_the_end_makes_no_place_of_it() -> None:

@@ -17,7 +17,7 @@ from openai_proxy.key_context import Limits
 from proxy.aws.client import AwsError
 from proxy.limits.item import key_of
 from proxy.limits.reservation import LEASE_SECONDS, renewing
-from proxy.log import log
+from proxy.log import log, trace_of
 
 ENDED_EARLY = "A lease of limits has ended before its request"
 _RENEWED_BELOW = 15
@@ -58,7 +58,7 @@ class Renewals:
         start: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         self._aws, self._table, self._timeout, self._clock = aws, table, timeout, clock
-        self._start = start or _in_background
+        self._start = start or in_background
         self._is_started = False
         self._kept: _Kept | None = None
 
@@ -67,7 +67,7 @@ class Renewals:
         self._kept = _Kept(limits, lease, end, last)
         if not self._is_started:
             self._is_started = True
-            self._start(self._keep_looking)
+            self._start(self.look)
 
     def stop(self, lease: str) -> int:
         """Renew `lease` no more. Returns when it ends, as far as is known; 0 if it was not looked after."""
@@ -92,11 +92,16 @@ class Renewals:
             self._kept = None
             log("WARN", ENDED_EARLY, limits=kept.limits.id)
 
-    def _keep_looking(self) -> None:
+
+def in_background(look: Callable[[], None], pause: float = _LOOK_SECONDS) -> None:
+    """Call `look` for as long as the sandbox lives, `pause` seconds after each call, whatever goes wrong with one."""
+
+    def keep_looking() -> None:
         while True:
-            time.sleep(_LOOK_SECONDS)
-            self.look()
+            time.sleep(pause)
+            try:
+                look()
+            except Exception as failure:  # noqa: BLE001  # a thread that has ended renews nothing
+                log("ERROR", "A lease of limits was not looked after", trace=trace_of(failure))
 
-
-def _in_background(work: Callable[[], None]) -> None:
-    Thread(target=work, daemon=True).start()
+    Thread(target=keep_looking, daemon=True).start()
