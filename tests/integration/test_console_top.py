@@ -288,7 +288,7 @@ def test_in_a_terminal_it_ends_at_a_key_and_leaves_the_terminal_as_it_was(how: s
             else:
                 process.send_signal(signal.SIGINT)
             read_until(ours, "\x1b[?1049l")
-            assert process.wait(60) == 0
+            assert process.wait(300) == 0
         finally:
             process.kill()
     assert termios.tcgetattr(theirs) == before
@@ -298,7 +298,7 @@ def test_in_a_terminal_it_ends_at_a_key_and_leaves_the_terminal_as_it_was(how: s
 
 def read_until(terminal: int, wanted: str) -> str:
     """What is written to a terminal until `wanted` comes."""
-    shown, deadline = "", time.monotonic() + 60
+    shown, deadline = "", time.monotonic() + 300
     while wanted not in shown:
         assert select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0], shown
         shown += os.read(terminal, 65536).decode(errors="replace")
