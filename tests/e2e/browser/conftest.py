@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium for one module: its driver has an event loop, which no other test should meet."""
     command = find_chromium()
     if command is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium, or name one in CHROMIUM")
+        pytest.skip("no Chromium on this machine: apt-get install chromium-headless-shell, or name one in CHROMIUM")
     with sync_playwright() as driver:
         expect.set_options(PATIENCE)
         started = driver.chromium.launch(executable_path=command)

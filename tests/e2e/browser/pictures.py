@@ -48,7 +48,7 @@ def main() -> None:
     """Start a stack, use it, take the pictures, stop it."""
     command = find_chromium()
     if command is None:
-        sys.exit("No Chromium on this machine: apt-get install chromium, or name one in CHROMIUM.")
+        sys.exit("No Chromium on this machine: apt-get install chromium-headless-shell, or name one in CHROMIUM.")
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         stack = start(Path(folder) / "stack")
