@@ -58,6 +58,7 @@ class AlarmWatch:
         self._put_alarms(deployed(), topic)
         self._before: dict[Metric, dict[int, float]] = {}
         self._states: dict[str, State] = {}
+        self._read: dict[str, list[dict[str, Any]]] = {}
 
     def begin(self) -> None:
         """Forget what was measured and told so far, and let every alarm be OK."""
@@ -114,6 +115,7 @@ class AlarmWatch:
         """The sum, since `begin`, of one of this application's metrics that an alarm looks at."""
         asked = (name, tuple(sorted(dimensions.items())))
         metric = next(each for each in self._before if (each.name, each.dimensions) == asked)
+        self._read.clear()
         points = self._logged(metric) if name in IN_LOG else self._recorded([metric], time.time() + LONGEST)[metric]
         return sum(points.values()) - sum(self._before[metric].values())
 
@@ -162,6 +164,7 @@ class AlarmWatch:
         ours = [metric for metric in asked if metric.namespace in ("OpenAIProxy", "AWS/Lambda")]
         ours += [replace(metric, statistic=_COUNT) for metric in ours if metric.statistic != "Sum"]
         in_log = {metric for metric in ours if metric.name in IN_LOG}
+        self._read.clear()
         return {
             **{metric: {} for metric in asked},
             **self._recorded([metric for metric in ours if metric not in in_log], at),
@@ -213,7 +216,13 @@ class AlarmWatch:
             found[int(moment - time.timezone) // metric.period * metric.period] += float(line.get(value, 1))
         return found
 
-    def _lines(self, group: str) -> Iterator[dict[str, Any]]:
+    def _lines(self, group: str) -> list[dict[str, Any]]:
+        """The lines of a log as they were when it was first read for this measurement."""
+        if group not in self._read:
+            self._read[group] = list(self._lines_now(group))
+        return self._read[group]
+
+    def _lines_now(self, group: str) -> Iterator[dict[str, Any]]:
         """The lines of a log: of the proxy's sandboxes it is a file, of the other functions the emulator has it."""
         if group == "${ProxyLogGroup}":
             texts = (self._stack.folder / "logs" / "proxy.log").read_text().splitlines()
