@@ -29,6 +29,15 @@ def loads_or_none(text: bytes | bytearray) -> Any:
     try:
         # Also looks for blanks, for other encodings than UTF-8, and for numbers that Python takes to be an attack.
         return json.loads(text, parse_int=_whole)
+    except UnicodeDecodeError:  # models write half of a character: what else is there can be read
+        return _loads_or_none(text.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _loads_or_none(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=_whole)
     except (ValueError, RecursionError):
         return None
 

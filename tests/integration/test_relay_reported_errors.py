@@ -370,3 +370,62 @@ def test_a_stream_by_another_name_is_held_to_its_end(content_type: str) -> None:
     assert response.body.startswith(chunk + b'data: {"error"')
     assert b"upstream_broken_off" in response.body
     assert relay.event[0] == "InferenceFailed"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "content_type", ["application/x-ndjson", "application/json", "text/event-stream", "text/plain"]
+)
+def test_an_error_among_lines_of_json_is_told_with_its_status(content_type: str, stream: bool) -> None:
+    lines = b"".join(
+        json.dumps(each).encode() + b"\n"
+        for each in ({"choices": [{"delta": {"content": "a"}}]}, {"error": {"message": SAID, "code": 503}})
+    )
+    with proxy(answering(lines, content_type)) as (relay, _):
+        response = relay.call({**STREAMED, "stream": stream})
+        assert (response.status, error_of(response)["code"]) == (503, "upstream_error")
+        assert SAID in error_of(response)["message"]
+        assert relay.event[0] == "InferenceFailed"
+
+
+@pytest.mark.parametrize(
+    "document", [{"id": "c", "object": "chat.completion", "choices": None, "message": SAID}, {"Message": SAID}]
+)
+def test_a_document_of_nothing_but_facts_and_a_message_is_no_answer(document: dict[str, Any]) -> None:
+    with proxy(answering(json.dumps(document).encode())) as (relay, _):
+        response = relay.call({"model": "m"})
+        assert (response.status, error_of(response)["code"]) == (502, "upstream_no_answer")
+        assert SAID in error_of(response)["message"]
+        assert (relay.event[0], relay.event[1]["usage"]["source"]) == ("InferenceFailed", "none")
+
+
+def test_a_stream_of_an_end_mark_alone_is_no_answer() -> None:
+    with proxy(plan := Plan()) as (relay, _):
+        plan.next = [streaming(b": hello\n\n", DONE), streaming(*CONTENT, USAGE_CHUNK, DONE)]
+        assert relay.call(STREAMED, path=f"/again/v1/{CHAT}").status == 200
+        assert latest(relay)[0] == "InferenceCompleted"
+        plan.next = [streaming(DONE)]
+        assert error_of(relay.call(STREAMED))["code"] == "upstream_broken_off"
+        assert latest(relay)[0] == "InferenceFailed"
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "text/json", "application/problem+json", "", "APPLICATION/JSON"]
+)
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_an_answer_is_read_as_what_it_is(content_type: str, size: int) -> None:
+    body = json.dumps({"id": "a", "choices": [{"message": {"content": "a" * size}}], "usage": USAGE}).encode()
+    with proxy(answering(body, content_type)) as (relay, _):
+        response = relay.call({"model": "m"})
+        assert (response.body, response.headers.get("content-type", "")) == (body, content_type)
+        assert relay.event[1]["usage"]["output_tokens"] == USAGE["completion_tokens"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_half_a_character_in_an_answer_costs_neither_it_nor_its_usage(stream: bool) -> None:
+    piece = {"id": "a", "object": "chat.completion.chunk", "choices": [{"delta": {"content": "CUT"}}], "usage": USAGE}
+    document = json.dumps(piece).encode().replace(b"CUT", b"\xe2\x82")
+    body = b"data: " + document + b"\n\n" + DONE if stream else document
+    with proxy(answering(body, "text/event-stream" if stream else "application/json")) as (relay, _):
+        assert relay.call({**STREAMED, "stream": stream}).body == body
+        assert (relay.event[0], relay.event[1]["usage"]["source"]) == ("InferenceCompleted", "reported")

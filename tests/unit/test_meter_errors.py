@@ -263,6 +263,18 @@ def test_no_recorded_stream_has_an_error_that_its_server_did_not_report(entry: d
                 assert (meter.error is None) == ("outcome" not in entry)
 
 
+TEXTS = ["Internal Server Error", "[ERROR] upstream timed out", "Error: the engine failed", "429 rate limit exceeded"]
+NO_ERRORS = ["ping", "keep-alive", "[DONE]", " [DONE] ", "heartbeat", '{"error', "[", "still thinking"]
+
+
+@pytest.mark.parametrize("text", TEXTS + NO_ERRORS)
+def test_a_text_in_the_place_of_a_piece_is_an_error_if_it_names_a_fault(text: str) -> None:
+    events = chunk("a") + f"data: {text}\n\n".encode() + chunk("an error", "stop") + HIDDEN + DONE
+    for one_choice, hides in itertools.product([True, False], repeat=2):
+        error = meter_of(events, 10**6, one_choice=one_choice, hides=hides).error
+        assert (error and error.message) == (text if text in TEXTS else None)
+
+
 NOTICES: list[dict[str, Any]] = [
     {"status": "in_progress", "message": "loading"},
     {"type": "ping"},

@@ -84,7 +84,8 @@ def reported_error(document: Any, event_name: str = "") -> ReportedError | None:
 def error_of_event(event: bytes, document: Any, *, is_question: bool) -> ReportedError | None:
     """The error that one event of a stream reports. `document` is the JSON of its data; None where that is none.
 
-    To a question a model answers in pieces of an answer: then what is none, and has a message for people, is an error.
+    To a question a model answers in pieces of an answer: then what is none, and has a message for people, is an error,
+    and so is a text that is no JSON and names a fault.
     """
     if document is None:
         document = data_of(event)[:_LONGEST_EVENT].decode(errors="replace")
@@ -100,7 +101,7 @@ def _error_in(document: Any, event_name: str, *, is_piece: bool) -> ReportedErro
         bare = {name.lower(): value for name, value in fields.items()}
         if _is_error(fields, bare) or (is_piece and _is_message(bare)):
             return _told(fields, bare)
-    if _FAILED_EVENTS.fullmatch(event_name):
+    if _FAILED_EVENTS.fullmatch(event_name) or (is_piece and _is_text_of_fault(document)):
         fields = object_of(document)
         return _told(fields, fields)._replace(message=message_of(document))
     return None
@@ -187,6 +188,12 @@ def _is_message(bare: Mapping[str, Any]) -> bool:
     if any(bare.get(name) is not None and not _names_a_fault(bare[name]) for name in ("code", *_CODES)):
         return False
     return _has_message(bare) and (not kinds or any(map(_OF_A_FAULT.search, kinds)))
+
+
+def _is_text_of_fault(document: Any) -> bool:
+    """Whether it is a text, and not JSON that was cut, with a fault in it. `ping` and the like say nothing."""
+    is_text = isinstance(document, str) and not document.lstrip().startswith(("{", "[{", '["'))
+    return is_text and _OF_A_FAULT.search(document) is not None
 
 
 def _has_message(bare: Mapping[str, Any], *more: str) -> bool:

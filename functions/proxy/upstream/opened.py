@@ -30,7 +30,8 @@ _LONGEST_HELD = 4 * 1024 * 1024
 _STREAM, _DOCUMENT = "text/event-stream", "application/json"
 _FIELD = re.compile(rb"(?:data|event|id|retry)?:")
 _LONGEST_FIELD = 6
-_OF_ANSWERS = ("choices", "output", "data", "usage", "object", "id", "model", "text", "results", "response")
+_OF_ANSWERS = ("choices", "output", "data", "usage", "model", "text", "results", "response")
+_END_MARK = b"[DONE]"
 
 
 class Expected(NamedTuple):
@@ -214,14 +215,14 @@ def _look_at_first_event(look: _Look, found: OpenedAnswer, expected: Expected) -
 
 
 def _is_read(event: bytes, found: OpenedAnswer, expected: Expected) -> bool:
-    """Whether an event says anything. Raises UpstreamError when it says that there is an error."""
+    """Whether an event says anything but the end. Raises UpstreamError when it says that there is an error."""
     event = event.lstrip(BLANK)
     data = data_of(event)
     if (may_report_error(event) or is_odd(event)) and (
         error := error_of_event(event, loads_or_none(data), is_question=expected.is_question)
     ):
         raise error_in_success(found.answer, found.server.name, found.token, error)
-    return bool(data.strip())
+    return data.strip() not in (b"", _END_MARK)
 
 
 def _look_at_document(look: _Look, found: OpenedAnswer, expected: Expected, most: int) -> None:
@@ -234,12 +235,16 @@ def _look_at_document(look: _Look, found: OpenedAnswer, expected: Expected, most
     if not (look.is_over or look.broken):
         return
     body = b"".join(look.held).lstrip(BLANK).rstrip()
+    if expected.is_question and body.startswith(b"{") and not found.content_type.startswith(_STREAM):
+        found.content_type = _DOCUMENT
     if len(body) > _LONGEST_LOOK:  # too long for an error: it is read when the client has it
         if expected.is_question and look.is_over and not (body.startswith(b"{") and body.endswith(b"}")):
             raise _no_answer(found, body)
         return
     found.document = document = loads_or_none(body)
     error = reported_error(document)
+    if document is None and expected.is_question:
+        error = next(filter(None, map(reported_error, map(loads_or_none, body.splitlines()))), None)
     if error and not _has_content(object_of(document)):
         raise error_in_success(found.answer, found.server.name, found.token, error)
     if expected.is_question and look.is_over and not error and not _is_answer(document):
@@ -255,7 +260,7 @@ def _has_content(fields: dict[str, Any]) -> bool:
 def _is_answer(document: Any) -> bool:
     """Whether JSON may be the answer to a question."""
     fields = object_of(document)
-    return any(name in fields for name in _OF_ANSWERS) or bool(fields and not message_of(fields))
+    return any(fields.get(name) is not None for name in _OF_ANSWERS) or bool(fields and not message_of(fields))
 
 
 def _no_answer(found: OpenedAnswer, body: bytes, said: str = "") -> UpstreamError:
