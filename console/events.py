@@ -65,7 +65,7 @@ class Replay:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") not in ("ResourceNotFoundException", "ValidationException"):
                 raise
-            raise ConsoleError(f"EventBridge does not replay that: {error}") from error
+            raise ConsoleError(f"EventBridge refuses the replay: {error}") from error
 
     def wait(self, name: str, period: Period) -> None:
         """Wait until a replay is done. Raises ConsoleError when it ends otherwise."""
@@ -91,7 +91,7 @@ def _bounds(period: Period) -> tuple[datetime, datetime]:
 def _replay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     period = chosen_period(options)
     if period is None:
-        raise ConsoleError("Name the days to replay: --from and --to, --day, --month or --last.")
+        raise ConsoleError("No days are named. Remedy: name them with --from and --to, --day, --month or --last.")
     rule = stack_output("RecordCostRule", options, environ)
     archive = options.archive or stack_output("BusArchive", options, environ)
     if not archive or not rule:

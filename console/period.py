@@ -61,10 +61,12 @@ def chosen_period(options: argparse.Namespace) -> Period | None:
     """The period that the options name, or None. Raises ConsoleError."""
     if options.first is None:
         if options.last is not None:
-            raise ConsoleError("--to needs --from.")
+            raise ConsoleError("--to needs --from. Remedy: name the first day too.")
         return options.period
     if options.period is not None:
-        raise ConsoleError("Name one period: --day, --month, --last, or --from and --to.")
+        raise ConsoleError(
+            "More than one period is named. Remedy: name one: --day, --month, --last, or --from and --to."
+        )
     period = Period(options.first, options.last or today())
     if period.last < period.first:
         raise ConsoleError(f"{period.last} is before {period.first}. Remedy: give --from the earlier day.")

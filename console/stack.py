@@ -75,7 +75,7 @@ def chosen_bucket(output: Output, options: argparse.Namespace, environ: Mapping[
 
 def stack_output(output: str, options: argparse.Namespace, environ: Mapping[str, str]) -> str | None:
     """What the stack calls `output`, or None if it has none. Raises ConsoleError when there is no stack."""
-    return _output(session(environ), output, options.stack_name, "Name it with --stack-name.")
+    return _output(session(environ), output, options.stack_name, "Remedy: name it with --stack-name.")
 
 
 def authorizer_cache_seconds(table: Table, options: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
@@ -105,7 +105,9 @@ def waiting_messages(output: str, options: argparse.Namespace, environ: Mapping[
 
 
 def _stack_output(aws: Any, output: Output, stack_name: str) -> str:
-    remedy = f"Name it with --stack-name, or what is wanted of it with {OPTIONS[output]} or {VARIABLES[output]}."
+    remedy = (
+        f"Remedy: name it with --stack-name, or what is wanted of it with {OPTIONS[output]} or {VARIABLES[output]}."
+    )
     if value := _output(aws, output, stack_name, remedy):
         return value
     raise ConsoleError(f"The stack '{stack_name}' has no output '{output}'. {remedy}")

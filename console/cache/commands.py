@@ -109,7 +109,7 @@ def _stats(options: argparse.Namespace, environ: Environment) -> int:
     if rollups is not None and stats.rows:
         print(f"Hits {period.text}, as the ledger counts them for who asked; answers are those of who asked first.")
         if unpriced := (stats.total.hits or 0) - stats.total.hits_priced:
-            print(f"What {_many(unpriced, 'hit')} saved is not known and not in it.")
+            print(f"What {_many(unpriced, 'hit')} saved is not known, and not in these sums.")
     if left["answers"] or left["objects"]:
         print(
             f"Not counted: {_many(left['answers'], 'answer')} that expired, and {_many(left['objects'], 'object')} of "
@@ -148,7 +148,7 @@ def _flush(options: argparse.Namespace, environ: Environment) -> int:
         return 0
     what = f"{_many(len(wanted), 'answer')} ({size_text(sum(each.body_size for each in wanted))}{_ages(wanted, now)})"
     what += f" and {_many(len(orphans), 'object')} of answers that are gone" if orphans else ""
-    print(f"Deleted {what}." if options.yes else f"This would delete {what}. To do it: --yes")
+    print(f"Deleted {what}." if options.yes else f"This would delete {what}. To do it, add --yes.")
     return 0
 
 
@@ -156,9 +156,11 @@ def _erase(options: argparse.Namespace, environ: Environment) -> int:
     client_id = None if options.client is None else _client_id(options.client)
     namespace = options.namespace
     if client_id is None and namespace is None:
-        raise ConsoleError("Whose answers? Name them with --client, --namespace or both.")
+        raise ConsoleError("No answers are named. Remedy: name them with --client, --namespace or both.")
     if namespace is not None and not is_namespace(namespace):
-        raise ConsoleError(f"'{harmless(namespace)}' is no namespace: 1 to 64 letters, digits, '_', '.' and '-'.")
+        raise ConsoleError(
+            f"'{harmless(namespace)}' is no namespace. Remedy: give 1 to 64 letters, digits, '_', '.' and '-'."
+        )
     answers, objects = _store(options, environ).erase(client_id, namespace)
     if options.json:
         said = {"client_id": client_id, "answers": answers, "objects": objects}
@@ -207,7 +209,9 @@ def _many(number: int, what: str) -> str:
 
 def _client_id(text: str) -> str:
     if not _CLIENT_ID.fullmatch(text):
-        raise ConsoleError(f"'{harmless(text)}' is no client id: 1 to 64 letters, digits, '_', '.' and '-'.")
+        raise ConsoleError(
+            f"'{harmless(text)}' is no client id. Remedy: give 1 to 64 letters, digits, '_', '.' and '-'."
+        )
     return text
 
 

@@ -118,7 +118,9 @@ class CacheStore:
                 wanted = {"Objects": [{"Key": key} for key in some], "Quiet": True}
                 refused = self._s3.delete_objects(Bucket=self._bucket, Delete=wanted).get("Errors", ())
                 if refused:
-                    raise ConsoleError(f"{len(refused)} objects were not deleted ({refused[0]['Code']}). Try it again.")
+                    raise ConsoleError(
+                        f"{len(refused)} objects were not deleted ({refused[0]['Code']}). Remedy: run it again."
+                    )
                 advance(len(some))
 
     def erase(self, client_id: str | None, namespace: str | None = None) -> tuple[int, int]:
@@ -141,8 +143,8 @@ class CacheStore:
             others |= new.keys() - found.keys()
         else:
             raise ConsoleError(
-                f"The cache is filled faster than it is erased: {len(erased)} answers are. Revoke the client's keys "
-                "first: `openai-proxy keys revoke --client-id`."
+                f"The cache is filled faster than it is erased: {len(erased)} answers are. Remedy: revoke the "
+                "client's keys first, with `openai-proxy keys revoke --client-id`."
             )
         left = self.objects(client_id) if client_id is not None and namespace is None else []
         self.delete_objects([each.key for each in left])
@@ -169,7 +171,9 @@ class CacheStore:
                     break
                 self._sleep(0.0 if items else 0.05 * 2**number)
             else:
-                raise ConsoleError("The table gives no more for now: not all is deleted. Try it again in a minute.")
+                raise ConsoleError(
+                    "The table allows no more reads for now, so not all is deleted. Remedy: run it again in a minute."
+                )
 
     def _read(self, operation: str, advance: Callable[[int], None], **condition: Any) -> Iterator[Answer]:
         client: Any = self._table.client  # whose types know each operation's paginator, not that of any
@@ -184,7 +188,7 @@ class CacheStore:
             if not requests:
                 return
             self._sleep(0.05 * 2**number)
-        raise ConsoleError("The table takes no more for now: not all is deleted. Try it again in a minute.")
+        raise ConsoleError("The table takes no more for now, so not all is deleted. Remedy: run it again in a minute.")
 
 
 def _parts(all_: Sequence[Part], most: int) -> Iterator[Sequence[Part]]:

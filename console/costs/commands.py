@@ -107,7 +107,7 @@ def _add_filters(command: argparse.ArgumentParser, *names: str, inherited: bool 
 
 def _costs(options: argparse.Namespace, environ: Environment) -> int:
     if options.csv and options.json:
-        raise ConsoleError("Choose one of --csv and --json.")
+        raise ConsoleError("--csv and --json exclude each other. Remedy: give one of them.")
     by: list[str] = list(_FILTERS) if options.by is None else list(dict.fromkeys(options.by))
     period = chosen_period(options) or read_day("today")
     rows = summarize(_rows(_ledger(options, environ), period, by, options), by)

@@ -32,7 +32,9 @@ def chosen_lake(options: argparse.Namespace, environ: Mapping[str, str]) -> Lake
         try:
             name = stack_output("LakeStream", options, environ)
         except ConsoleError as error:
-            raise ConsoleError(f"{error} Or name the lake's stream with --lake-stream, or say --no-lake.") from error
+            raise ConsoleError(
+                f"{error} Or name the lake's stream with --lake-stream, or leave the lake out with --no-lake."
+            ) from error
     return Lake(session(environ).client("firehose"), name) if name else None
 
 

@@ -97,7 +97,7 @@ class Athena:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "InvalidRequestException":
                 raise
-            raise ConsoleError(f"Athena does not take the query: {error}") from error
+            raise ConsoleError(f"Athena refuses the query: {error}") from error
         try:
             execution = self._wait(query)
         except KeyboardInterrupt:
@@ -225,15 +225,15 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     queries = named_queries()
     period = chosen_period(options)
     if options.sql and options.named:
-        raise ConsoleError("Give SQL or --named, not both.")
+        raise ConsoleError("SQL and --named exclude each other. Remedy: give one of them.")
     if options.csv and options.json:
-        raise ConsoleError("Choose one of --csv and --json.")
+        raise ConsoleError("--csv and --json exclude each other. Remedy: give one of them.")
     if not options.sql and not options.named:
         show(query_list(queries))
         return 0
     if options.named:
         if options.named not in queries:
-            raise ConsoleError(f"There is no query '{options.named}'. There are: {', '.join(queries)}.")
+            raise ConsoleError(f"There is no query '{options.named}'. Remedy: name one of {', '.join(queries)}.")
         sql = of_period(queries[options.named], period) if period else queries[options.named]
         period = period or Period(today() - timedelta(days=29), today())
     else:
@@ -265,7 +265,7 @@ def _athena(stack_name: str, environ: Mapping[str, str]) -> Athena:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "ValidationError":
                 raise
-            raise ConsoleError(f"There is no stack '{stack_name}' here. Name it with --stack-name.") from error
+            raise ConsoleError(f"There is no stack '{stack_name}' here. Remedy: name it with --stack-name.") from error
         outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
         if "LakeWorkgroup" not in outputs:
             raise ConsoleError(f"The stack '{stack_name}' has no lake. Remedy: deploy it with LakeEnabled=true.")

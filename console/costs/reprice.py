@@ -233,7 +233,7 @@ def _document(group: Group) -> dict[str, Any]:
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     period = chosen_period(options)
     if period is None:
-        raise ConsoleError("Name the days to price again: --from and --to, --day, --month or --last.")
+        raise ConsoleError("No days are named. Remedy: name them with --from and --to, --day, --month or --last.")
     prices, ledger = chosen_book(options), Ledger(chosen_table("CostsTable", options, environ))
     days = period.days
     corrections = Corrections(chosen_lake(options, environ) if options.apply else None)

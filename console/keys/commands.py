@@ -107,7 +107,7 @@ def _show(options: argparse.Namespace, environ: Environment) -> int:
 def _update(options: argparse.Namespace, environ: Environment) -> int:
     asked = wanted(options)
     if not (asked.values or asked.tags or asked.cache or asked.unset):
-        raise ConsoleError("Nothing to change: `keys update --help` shows what can be.")
+        raise ConsoleError("No change is named. Remedy: see `keys update --help`.")
     store = _store(options, environ)
     before = store.find(options.key_id)
     after = update_key(store, before, asked)
@@ -116,7 +116,7 @@ def _update(options: argparse.Namespace, environ: Environment) -> int:
         print(to_json({**as_json(after, now), "before": as_json(before, now)}))
         return 0
     if after is before:
-        print(f"Nothing to do: {after.key_id} is like that already.")
+        print(f"Nothing to do: {after.key_id} is already like that.")
         return 0
     print(f"Changed {whose(after)}:")
     for line in changes(before, after):
@@ -156,7 +156,7 @@ def _revoke(options: argparse.Namespace, environ: Environment) -> int:
         _say(f"{_doors(store, options, environ)} lets it in.")
         _mention_answers(revoked)
     else:
-        print("Nothing to do: revoked before.")
+        print("Nothing to do: already revoked.")
     if one:
         _mention_others(store, one, "Still good")
     return 0

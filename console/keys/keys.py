@@ -45,7 +45,7 @@ class Wanted:
         if self.cache:
             policy = _mapping(after.get("cache")) | dict(self.cache)
             if "mode" not in policy:
-                raise ConsoleError("A ttl and a pool are for a cache that is on: add --cache on.")
+                raise ConsoleError("A ttl and a pool are for a cache that is on. Remedy: add --cache on.")
             if policy["mode"] == "on":
                 policy = {"ttl": DEFAULT_CACHE_TTL} | policy
             after["cache"] = policy
@@ -78,10 +78,10 @@ def rotate_key(store: KeyStore, old: StoredKey, grace_seconds: int, now: float) 
     """
     state = old.state(now)
     if state == "rotated":
-        raise ConsoleError(f"Key {old.key_id} was replaced by {old.values['replaced_by']}. Rotate that one.")
+        raise ConsoleError(f"Key {old.key_id} was replaced by {old.values['replaced_by']}. Remedy: rotate that one.")
     if state != "enabled":
-        remedy = "`keys show` says why, `keys update` mends it" if state == "damaged" else "Make a new one"
-        raise ConsoleError(f"Key {old.key_id} is {state}: only a key that is good can be rotated. {remedy}.")
+        remedy = "see `keys show`, and mend it with `keys update`" if state == "damaged" else "make a new one"
+        raise ConsoleError(f"Key {old.key_id} is {state}: only a key that is good can be rotated. Remedy: {remedy}.")
     key = new_client_key()
     handed_on = {name: value for name, value in old.item.items() if name not in _OWN}
     new = {

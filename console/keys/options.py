@@ -96,7 +96,7 @@ def wanted(options: argparse.Namespace) -> Wanted:
     if options.expires_at is not None:
         values["expires_at"] = options.expires_at
     if values.get("expires_at", time.time() + 1) <= time.time():
-        raise ConsoleError("That expiry is in the past. To stop a key now, revoke it.")
+        raise ConsoleError("That expiry is in the past. Remedy: to stop a key now, revoke it.")
     cache = {"mode": options.cache, "ttl": options.cache_ttl, "pool": options.cache_pool}
     asked = Wanted(
         values,
@@ -106,7 +106,7 @@ def wanted(options: argparse.Namespace) -> Wanted:
     )
     both = set(asked.unset) & {*values, *(["tags"] if asked.tags else ()), *(["cache"] if asked.cache else ())}
     if both:
-        raise ConsoleError(f"This is both set and unset: {', '.join(sorted(both))}.")
+        raise ConsoleError(f"Set and unset at once: {', '.join(sorted(both))}. Remedy: do one of them.")
     return asked
 
 

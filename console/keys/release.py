@@ -56,7 +56,9 @@ def give_back(table: Table, limits_id: str, now: float) -> Used:
         except table.client.exceptions.ConditionalCheckFailedException:
             continue
         return used
-    raise ConsoleError("Nothing is done: requests change the counter all the time. Disable the key, or try again.")
+    raise ConsoleError(
+        "Nothing was done: requests change the counter all the time. Remedy: disable the key, or run it again."
+    )
 
 
 def _emptying(limits_id: str, counter: Mapping[str, Any]) -> dict[str, Any]:

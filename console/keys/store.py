@@ -106,12 +106,12 @@ class KeyStore:
         """The one key whose id begins with `key_id`; a whole key is understood too. Raises ConsoleError."""
         wanted = hash_client_key(key_id) if is_well_formed(key_id) else key_id
         if not (_SHORTEST_ID <= len(wanted) <= _LONGEST_ID and set(wanted) <= set("0123456789abcdef")):
-            raise ConsoleError("That is no key id. `keys list` shows the ids; 8 or more characters are enough.")
+            raise ConsoleError("That is no key id. Remedy: give 8 or more characters of one; `keys list` shows them.")
         found = [key for key in self.all() if key.key_hash.startswith(wanted)]
         if not found:
             raise ConsoleError(f"There is no key with id {wanted[:KEY_ID_LENGTH]}. `keys list` shows all keys.")
         if len(found) > 1:
-            raise ConsoleError(f"{len(found)} keys have ids that begin with {wanted}. Give more characters.")
+            raise ConsoleError(f"{len(found)} keys have ids that begin with {wanted}. Remedy: give more characters.")
         return found[0]
 
     def add(self, item: Mapping[str, Any]) -> StoredKey:
@@ -180,7 +180,8 @@ class KeyStore:
 
 def _changed_meanwhile(key: StoredKey) -> ConsoleError:
     return ConsoleError(
-        f"Nothing is done: key {key.key_id} was changed or deleted at the same time. See `keys show {key.key_id}`."
+        f"Nothing was done: key {key.key_id} was changed or deleted at the same time. "
+        f"Remedy: see `keys show {key.key_id}`."
     )
 
 

@@ -17,8 +17,6 @@ from openai_proxy.pricing.rules import Adjustment
 from console.errors import ConsoleError
 from console.output import show, terminal_width
 from console.prices.book import add_book_options, chosen_book
-from console.prices.conversion import changes_between, price_list_of, to_text
-from console.prices.source import downloaded, installed, read_file
 from console.tables import table
 from console.text import count, to_json
 
@@ -186,6 +184,10 @@ def _amount(rate: Decimal | None) -> str:
 
 
 def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+    # Only this command needs them, and they load a lot: archives, processes and the metadata of packages.
+    from console.prices.conversion import changes_between, price_list_of, to_text  # noqa: PLC0415
+    from console.prices.source import downloaded, installed, read_file  # noqa: PLC0415
+
     old: dict[str, Any] = json.loads((options.into if options.into.exists() else PRICE_LIST_FILE).read_bytes())
     if options.installed:
         source = installed()
@@ -205,7 +207,7 @@ def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
         print("Nothing was written.")
         return 0
     options.into.write_text(to_text(new), encoding="utf-8")
-    print(f"Written: {options.into}. It takes effect with the next deployment; `costs reprice` is for the past.")
+    print(f"Wrote {options.into}. It takes effect with the next deployment; `costs reprice` is for the past.")
     return 0
 
 

@@ -190,7 +190,7 @@ class TestStats:
             ["other", "demo", "1", "2.0", "MB", "2.0", "MB", "0", "-"],
             ["TOTAL", "3", "2.0", "MB", "2.0", "MB", "6", "0.250000"],
         ]
-        assert lines[-1] == "What 2 hits saved is not known and not in it."
+        assert lines[-1] == "What 2 hits saved is not known, and not in these sums."
 
     def test_for_programs(self, run: Run, account: Account):
         account.put(body="x" * 10)
@@ -272,7 +272,7 @@ class TestFlush:
 
         ran = run("flush")
 
-        assert ran.out == "This would delete 1 answer (19 B, the oldest 2 h old). To do it: --yes\n"
+        assert ran.out == "This would delete 1 answer (19 B, the oldest 2 h old). To do it, add --yes.\n"
         assert len(account.keys) == len(account.objects) == 1
 
     def test_everything_goes_but_leases_of_what_is_being_fetched(self, run: Run, account: Account):

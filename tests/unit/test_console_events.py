@@ -88,4 +88,4 @@ def test_a_replay_that_fails_says_why() -> None:
 
 def test_days_have_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["events", "replay"], {}) == 1
-    assert "Name the days to replay" in capsys.readouterr().err
+    assert "No days are named" in capsys.readouterr().err

@@ -370,7 +370,7 @@ class TestUpdate:
         key_id = run(*CREATE, "--rpm", "60", "--json").json["key_id"]
 
         assert run("keys", "update", key_id, *arguments) == Ran(
-            0, f"Nothing to do: {key_id} is like that already.\n", ""
+            0, f"Nothing to do: {key_id} is already like that.\n", ""
         )
 
     def test_the_other_key_of_a_rotation_is_mentioned(self, run: Run):
@@ -398,9 +398,9 @@ class TestUpdate:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "Nothing to change"),
-            (["--rpm", "5", "--unset", "rpm"], "both set and unset: rpm"),
-            (["--tag", "a=b", "--unset", "tag"], "both set and unset: tags"),
+            ([], "No change is named. Remedy: "),
+            (["--rpm", "5", "--unset", "rpm"], "Set and unset at once: rpm. Remedy: "),
+            (["--tag", "a=b", "--unset", "tag"], "Set and unset at once: tags."),
             (["--cache-ttl", "60"], "add --cache on"),
             (["--currency", "EUR", "--budget-day", "1"], "currency must be USD"),
         ],
@@ -462,7 +462,7 @@ class TestRotate:
         ran = run("keys", "rotate", key_id)
 
         assert (ran.code, ran.out) == (1, "")
-        assert f"was replaced by {new_id}. Rotate that one." in ran.err
+        assert f"was replaced by {new_id}. Remedy: rotate that one." in ran.err
         assert len(items(client)) == 2
 
 

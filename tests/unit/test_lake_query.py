@@ -179,9 +179,9 @@ def test_without_a_query_they_are_listed(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"sql": "SELECT 1", "named": "unpriced"}, "not both"),
-        ({"sql": "SELECT 1", "csv": True, "json": True}, "one of --csv and --json"),
-        ({"named": "nothing"}, "no query 'nothing'. There are: cache-savings,"),
+        ({"sql": "SELECT 1", "named": "unpriced"}, "SQL and --named exclude each other. Remedy: "),
+        ({"sql": "SELECT 1", "csv": True, "json": True}, "--csv and --json exclude each other. Remedy: "),
+        ({"named": "nothing"}, "no query 'nothing'. Remedy: name one of cache-savings,"),
     ],
 )
 def test_what_cannot_be_asked(given: dict[str, Any], message: str) -> None:
