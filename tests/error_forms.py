@@ -10,6 +10,7 @@ def own_forms(said: str) -> list[dict[str, Any]]:
         {"ERROR": said},
         {"errors": [{"message": said}]},
         {"fault": {"faultstring": said, "detail": {"errorcode": "steps.quota"}}},
+        {"fault": {"faultstring": said, "type": "policies.ratelimit.QuotaViolation"}},
         {"exception": said},
         {"failure": said},
         {"err": said, "id": "r-1"},

@@ -27,8 +27,9 @@ _MAY_BE_ERROR = re.compile(
 _UNUSUAL = (b'"base_resp"', b"event: error", b"event:error", b"event: response.f", b"event: response.e")
 _CHOICES, _CHOICES_SPACED, _NAMED_EVENT = b'"choices":[{', b'"choices": [{', b"event: response."
 _PIECE = re.compile(
-    # Choices, or a name with a dot, as every kind of event and of object has: but not `response.failed`.
-    rb'"choices"\s*:\s*\[\s*\{|"(?:type|object)"\s*:\s*"(?:text_completion"|(?![\w.]*(?:error|fail))\w+\.[\w.]+")'
+    # Choices, or at the top a name with a dot, as every kind of event and of object has: but not `response.failed`.
+    rb'"choices"\s*:\s*\[\s*\{|'
+    rb'^[^{]*\{[^{]*?"(?:type|object)"\s*:\s*"(?:text_completion"|(?![\w.]*(?:error|fail))\w+\.[\w.]+")'
 )
 _LONGEST_ERROR = 64 * 1024
 """Bytes: what is longer is no error, and is not searched for being one."""
