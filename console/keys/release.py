@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from openai_proxy.dynamodb import to_item
-from openai_proxy.limits.items import LIVE, TOOK, cost_in, counter_key, spent_in
-from openai_proxy.limits.windows import PERIODS, bucket_day
+from openai_proxy.limits import LIVE, PERIODS, TOOK, bucket_day, cost_in, counter_key, spent_in
 
 from console.errors import ConsoleError
 from console.keys.store import KeyStore

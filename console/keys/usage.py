@@ -12,8 +12,21 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.dynamodb import from_item
-from openai_proxy.limits.items import LIVE, MINUTE, REQUESTS, TOKENS, Leased, counter_key, limits_id_of, spent_in
-from openai_proxy.limits.windows import PERIODS, Period, Windows, bucket_day, is_expired
+from openai_proxy.limits import (
+    LIVE,
+    MINUTE,
+    PERIODS,
+    REQUESTS,
+    TOKENS,
+    Leased,
+    Period,
+    Windows,
+    bucket_day,
+    counter_key,
+    is_expired,
+    limits_id_of,
+    spent_in,
+)
 
 from console.aws import session
 from console.keys.store import KeyStore, StoredKey

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from openai_proxy.events.envelope import MalformedEventError, is_terminal
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.key_context import CURRENCY
-from openai_proxy.limits.items import LONGEST_MODEL
-from openai_proxy.limits.windows import Period, Windows
+from openai_proxy.limits import LONGEST_MODEL, Period, Windows
 from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.usage import Usage

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
 from openai_proxy.backoff import pause_before_retry
 from openai_proxy.dynamodb import from_item, to_item
-from openai_proxy.limits.items import (
+from openai_proxy.limits import (
     EXPIRES_AT,
     LIVE,
     counter_key,

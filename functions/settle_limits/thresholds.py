@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.key_context import CURRENCY
-from openai_proxy.limits.items import spent_in, told_budget_in, told_in
-from openai_proxy.limits.windows import PERIODS, Period
+from openai_proxy.limits import PERIODS, Period, spent_in, told_budget_in, told_in
 from openai_proxy.pricing.rates import EXACT
 
 from settle_limits.settlement import Settlement

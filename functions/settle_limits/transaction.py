@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from openai_proxy.aws_answers import TRANSIENT, is_transient
 from openai_proxy.dynamodb import Item, from_attribute, to_item
-from openai_proxy.limits.items import EXPIRES_AT, LIVE, Leased, cost_in, counter_key, settled_key, spent_in, told_in
-from openai_proxy.limits.windows import PERIODS, Period, Windows
+from openai_proxy.limits import (
+    EXPIRES_AT,
+    LIVE,
+    PERIODS,
+    Leased,
+    Period,
+    Windows,
+    cost_in,
+    counter_key,
+    settled_key,
+    spent_in,
+    told_in,
+)
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes, status_of
 

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from openai_proxy.events.envelope import SOURCE, TERMINAL_DETAIL_TYPES, VERSION, DetailType
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.entries import OUTCOMES, entry_of
-from openai_proxy.limits.windows import Windows
+from openai_proxy.limits import Windows
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.usage import Usage
 from record_metrics.measurements import measurements_of

@@ -14,7 +14,7 @@ from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event, is_termin
 from openai_proxy.key_context import ClientKey, Limits
 from openai_proxy.ledger.entries import add_shares, entry_of, has_entry
 from openai_proxy.ledger.lake import json_line, lake_row
-from openai_proxy.limits.windows import Windows
+from openai_proxy.limits import Windows
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.servers import parse_servers
 from openai_proxy.usage import MOST_TOKENS

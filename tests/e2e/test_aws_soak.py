@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.limits.items import counter_key
+from openai_proxy.limits import counter_key
 from proxy.records.records import UNAUTHORIZED
 
 from tests.e2e.fault_drivers import started

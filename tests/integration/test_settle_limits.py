@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto.dynamodb.models.dynamo_type import DynamoType
 from openai_proxy.events.envelope import Event
-from openai_proxy.limits.windows import Windows, bucket_day
+from openai_proxy.limits import Windows, bucket_day
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.pricing.rates import EXACT
 from settle_limits.bus import Bus, NotPublishedError

@@ -10,7 +10,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 from moto.dynamodb.models.dynamo_type import DynamoType
 from openai_proxy.events.envelope import Event
-from openai_proxy.limits.windows import bucket_day
+from openai_proxy.limits import bucket_day
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.pricing.rates import EXACT
 from proxy.limits.table import LimitsTable as TakingTable

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.entries import OUTCOMES, entry_of
-from openai_proxy.limits.windows import Period, Windows, bucket_day, is_expired
+from openai_proxy.limits import Period, Windows, bucket_day, is_expired
 from openai_proxy.pricing.price_book import PriceBook, load_price_book, parse_price_book
 from settle_limits.consumer import latest_of_each_key
 from settle_limits.settlement import PriceHint, Settlement, settlement_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from openai_proxy.client_keys import hash_client_key, new_client_key
-from openai_proxy.limits.windows import Windows
+from openai_proxy.limits import Windows
 
 from console.__main__ import main, parser
 from console.keys.usage import Used, read_counters, show_usage

@@ -10,21 +10,25 @@ from typing import Any, Literal, NamedTuple
 
 from openai_proxy.dynamodb import Item
 from openai_proxy.key_context import Limits
-from openai_proxy.limits.items import (
+from openai_proxy.limits import (
     EXPIRES_AT,
     LIVE,
     MINUTE,
+    PERIODS,
     REQUESTS,
     TOKENS,
     TOOK,
     Leased,
+    Period,
+    Windows,
+    bucket_day,
     cost_in,
     counter_key,
+    is_expired,
     leases,
     spent_in,
     told_in,
 )
-from openai_proxy.limits.windows import PERIODS, Period, Windows, bucket_day, is_expired
 
 from proxy.aws.dynamodb_update import Update
 

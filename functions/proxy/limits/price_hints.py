@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from openai_proxy.dynamodb import from_item
-from openai_proxy.limits.items import hint_key, read_hint
+from openai_proxy.limits import hint_key, read_hint
 
 from proxy.aws.client import Aws, AwsError
 from proxy.limits.reservation import CAREFUL, Prices

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from openai_proxy.dynamodb import Item
 from openai_proxy.key_context import CURRENCY, Limits
-from openai_proxy.limits.items import LIVE, MINUTE, TOKENS, Leased, cost_in
-from openai_proxy.limits.windows import PERIODS, Windows
+from openai_proxy.limits import LIVE, MINUTE, PERIODS, TOKENS, Leased, Windows, cost_in
 from openai_proxy.usage import MOST_TOKENS, UNKNOWN, Usage
 
 from proxy.aws.dynamodb_update import Update

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from openai_proxy.dynamodb import Item
 from openai_proxy.key_context import Limits
-from openai_proxy.limits.items import MINUTE, lease_of
-from openai_proxy.limits.windows import Windows
+from openai_proxy.limits import MINUTE, Windows, lease_of
 from openai_proxy.usage import Usage
 
 from proxy.aws.client import NO_ANSWER, Aws, AwsError

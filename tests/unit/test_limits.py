@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.dynamodb import from_item, to_item
-from openai_proxy.limits.items import (
+from openai_proxy.limits import (
     LONGEST_MODEL,
     Leased,
     counter_key,

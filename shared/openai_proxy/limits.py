@@ -1,0 +1,195 @@
+"""The limits table: what the proxy takes and gives back there, settle_limits settles, and `openai-proxy keys` shows.
+
+    limits#<limits_id>    minute, requests, tokens     of the current minute; tokens are estimates until an answer is
+                                                       complete
+      of a key, or of a   live                         {lease: its end (Unix)} of requests that run, of keys that are
+      line of rotated                                  given something back at their end; of keys with a budget
+      keys                                             {lease: {end, cost, at}}: what is reserved (USD), and when
+                          took                         {lease: its end} of other keys: requests of a moment ago
+                          day, day_cost, day_spent     of the day (UTC) of the latest take: with what is reserved, and
+                                                       settled alone; month, month_cost, month_spent likewise
+                          r_<yyyymmdd>_<quarter>       cost of requests that were taken in that quarter of an hour,
+                                                       that have ended, and are not settled yet
+                          told_day, told_day_budget    the highest threshold that was told, and of which budget
+    settled#<ulid>        expires_at                   is there when the inference is settled
+    price#<server>#<model>  input, output, answer      USD per token, and the tokens that an answer usually has
+
+A lease is called by the last characters of its inference's id. Its one rule: a reservation belongs to the day, the
+month and the quarter in which it was taken, whenever it is settled. Pure.
+"""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+from openai_proxy.dynamodb import Item, from_attribute
+
+Period = Literal["day", "month"]
+PERIODS: tuple[Period, ...] = ("day", "month")
+
+QUARTER = 900
+"""Seconds. Also the longest invocation: what is reserved longer than two of them has nobody left to settle it."""
+_QUARTERS_KEPT = 2
+
+MINUTE, REQUESTS, TOKENS = "minute", "requests", "tokens"
+LIVE: Literal["live"] = "live"
+TOOK: Literal["took"] = "took"
+EXPIRES_AT = "expires_at"
+
+LONGEST_MODEL = 128
+"""As many characters of a model's name as a price hint is called by."""
+_LEASE_LENGTH = 10
+"""50 random bits are enough to tell running requests apart, and 1 KB has room for some 25 of them: a write unit."""
+
+
+class Windows(NamedTuple):
+    """The windows that a moment falls into, in UTC; `now` is the moment, in whole Unix seconds."""
+
+    minute: int
+    day: str
+    month: str
+    now: int
+
+    @classmethod
+    def of(cls, unix_time: float) -> "Windows":
+        """The windows that `unix_time` falls into."""
+        moment = time.gmtime(unix_time)
+        return cls(
+            int(unix_time) // 60, time.strftime("%Y-%m-%d", moment), time.strftime("%Y-%m", moment), int(unix_time)
+        )
+
+    def start(self, period: Period) -> str:
+        """The day, or the month."""
+        return self.day if period == "day" else self.month
+
+    @property
+    def bucket(self) -> str:
+        """The attribute that sums up what was taken in this quarter of an hour, has ended, and is not settled."""
+        return f"r_{self.day.replace('-', '')}_{self.now // QUARTER}"
+
+    @property
+    def to_next_minute(self) -> int:
+        """Seconds."""
+        return 60 - self.now % 60
+
+    @property
+    def to_next_day(self) -> int:
+        """Seconds."""
+        return 86400 - self.now % 86400
+
+    @property
+    def to_next_month(self) -> int:
+        """Seconds."""
+        year, month = (int(part) for part in self.month.split("-"))
+        return int(datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()) - self.now
+
+
+def bucket_day(attribute: str) -> str | None:
+    """The day (YYYY-MM-DD) of a bucket of reservations; None when `attribute` is something else."""
+    day, _ = _bucket(attribute)
+    return f"{day[:4]}-{day[4:6]}-{day[6:]}" if day else None
+
+
+def is_expired(bucket: str, unix_time: int) -> bool:
+    """Whether nobody is left to settle a bucket: its reservations no longer count."""
+    day, quarter = _bucket(bucket)
+    return bool(day) and quarter < unix_time // QUARTER - _QUARTERS_KEPT
+
+
+def _bucket(attribute: str) -> tuple[str, int]:
+    """The day (YYYYMMDD) and the quarter of a bucket; "" and 0 of another attribute. No `re`: it costs a cold start."""
+    prefix, _, rest = attribute.partition("_")
+    day, _, quarter = rest.partition("_")
+    is_one = prefix == "r" and len(day) == 8 and len(quarter) <= 12 and _are_digits(day) and _are_digits(quarter)
+    return (day, int(quarter)) if is_one else ("", 0)
+
+
+def _are_digits(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def counter_key(limits_id: str) -> dict[str, Any]:
+    """The key of a counter."""
+    return _key(f"limits#{limits_id}")
+
+
+def limits_id_of(pk: str) -> str:
+    """Whose counter it is."""
+    return pk.removeprefix("limits#")
+
+
+def settled_key(event_id: str) -> dict[str, Any]:
+    """The key of the marker of a settled inference."""
+    return _key(f"settled#{event_id}")
+
+
+def hint_key(server: str, model: str) -> dict[str, Any]:
+    """The key of a price hint."""
+    return _key(f"price#{server}#{model[:LONGEST_MODEL]}")
+
+
+def cost_in(period: Period) -> str:
+    """The attribute with all of a budget that is gone: what is settled, and what is reserved."""
+    return f"{period}_cost"
+
+
+def spent_in(period: Period) -> str:
+    """The attribute with what is settled."""
+    return f"{period}_spent"
+
+
+def told_in(period: Period) -> str:
+    """The attribute with the highest threshold that was told."""
+    return f"told_{period}"
+
+
+def told_budget_in(period: Period) -> str:
+    """The attribute with the budget that this threshold was of."""
+    return f"told_{period}_budget"
+
+
+def lease_of(inference_id: str) -> str:
+    """The name of an inference's lease."""
+    return inference_id[-_LEASE_LENGTH:]
+
+
+class Leased(NamedTuple):
+    """A lease as it is found: its end and when it was taken (Unix), and what it reserves (USD)."""
+
+    end: int
+    cost: Decimal = Decimal(0)
+    at: int = 0
+
+    @classmethod
+    def of(cls, value: Any) -> "Leased":
+        """A lease in plain values: a map of keys with a budget, else the number of its end.
+
+        Raises KeyError, TypeError, ValueError or ArithmeticError for what is none.
+        """
+        if isinstance(value, Mapping):
+            parts: dict[str, Any] = {"cost": 0, "at": 0, **value}
+            return cls(int(parts["end"]), Decimal(parts["cost"]), int(parts["at"]))
+        return cls(int(value))
+
+
+def leases(counter: Item, place: Literal["live", "took"] = LIVE) -> dict[str, Leased]:
+    """The leases of a counter in DynamoDB's JSON. Raises as `Leased.of`."""
+    found: Any = from_attribute(counter[place]) if place in counter else None
+    return {name: Leased.of(value) for name, value in found.items()} if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def hint_values(per_input: Decimal, per_output: Decimal, answer: int | None) -> dict[str, Any]:
+    """The attributes of a price hint: USD per token, and the tokens of an answer where they are known."""
+    return {"input": per_input, "output": per_output} | ({} if answer is None else {"answer": answer})
+
+
+def read_hint(values: Mapping[str, Any]) -> tuple[Decimal, Decimal, int | None]:
+    """The inverse of `hint_values`. Raises KeyError, TypeError, ValueError or ArithmeticError for what is none."""
+    answer = int(values["answer"]) if "answer" in values else None
+    return Decimal(values["input"]), Decimal(values["output"]), answer
+
+
+def _key(pk: str) -> dict[str, Any]:
+    return {"pk": {"S": pk}}
