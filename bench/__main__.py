@@ -10,9 +10,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from bench import cache, chapters, processes
+from bench import chapters, processes
 from bench.chapters import Bench
-from bench.load import machine
+from bench.measures import cache
+from bench.measures.load import machine
 from bench.processes import BUILD, Surroundings, running
 from bench.recording import recording
 from bench.report import Figure, summary
@@ -38,7 +39,7 @@ async def bench(only: Sequence[str], scale: float, build: Path) -> None:
     end_with_the_first_failure()
     async with contextlib.AsyncExitStack() as stack:
         port = processes.free_port()
-        upstream = stack.enter_context(running(processes.module("bench.upstream", str(port))))
+        upstream = stack.enter_context(running(processes.module("bench.servers.upstream", str(port))))
         await processes.listening(port, upstream)
         aws = AwsStandIn()
         aws_server = await stack.enter_async_context(await aws.listen())

@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import footprint, ledger, local_stack, processes
-from bench.load import Load, Plan, load
-from bench.long_stream import long_stream
-from bench.metering import metering
+from bench import processes
+from bench.measures import footprint, ledger, local_stack
+from bench.measures.load import Load, Plan, load
+from bench.measures.long_stream import long_stream
+from bench.measures.metering import metering
 from bench.processes import Surroundings
 from bench.report import Figure, table
 from bench.requests import SHORT, STREAM, Workload, paced

@@ -115,7 +115,7 @@ class Surroundings:
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
         command = [str(code / "proxy" / "bootstrap"), self.python]
         if self.without:
-            command = [self.python, "-m", f"bench.sandbox_without_{self.without}"]
+            command = [self.python, "-m", f"bench.servers.sandbox_without_{self.without}"]
         return Process(command, environment, code)
 
 
@@ -162,7 +162,7 @@ def bare_httpx(python: str, folder: Path) -> Process:
 def fastapi(upstream: str, port: int, *, fast: bool) -> Process:
     """The FastAPI pass-through; `fast` with uvloop and httptools, else with uvicorn's pure Python parts."""
     parts = ("uvloop", "httptools") if fast else ("asyncio", "h11")
-    command = [FASTAPI_PYTHON, "-m", "uvicorn", "bench.passthrough_fastapi:app", "--port", str(port)]
+    command = [FASTAPI_PYTHON, "-m", "uvicorn", "bench.servers.passthrough_fastapi:app", "--port", str(port)]
     command += ["--no-access-log", "--log-level", "warning", "--loop", parts[0], "--http", parts[1]]
     command += ["--timeout-keep-alive", "3600"]
     return Process(command, {"UPSTREAM": f"http://{upstream}", "PYTHONPATH": str(ROOT)}, ROOT)

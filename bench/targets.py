@@ -11,7 +11,7 @@ from bench import processes
 from bench.processes import Process, Surroundings, running
 from bench.requests import CLIENT_KEY, Workload
 from bench.runtime_api import Exchange, RuntimeApi
-from bench.upstream import CHUNKS
+from bench.servers.upstream import CHUNKS
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bench import processes
-from bench.load import Plan, load
-from bench.long_stream import long_stream
+from bench.measures.load import Plan, load
+from bench.measures.long_stream import long_stream
 from bench.processes import ROOT, Surroundings, running
 from bench.report import Figure
 from bench.requests import SHORT, STREAM, paced
@@ -33,7 +33,7 @@ def build(tmp_path: Path) -> Path:
 async def surroundings(build: Path, without: str = "") -> AsyncGenerator[tuple[Surroundings, AwsStandIn, HttpTarget]]:
     end_with_the_first_failure()
     port = processes.free_port()
-    with running(processes.module("bench.upstream", str(port))) as upstream:
+    with running(processes.module("bench.servers.upstream", str(port))) as upstream:
         await processes.listening(port, upstream)
         aws = AwsStandIn()
         async with await aws.listen() as server:

@@ -1,4 +1,4 @@
-"""The local stack's function URL before `bench.bare_function`: `python -m bench.bare_function_url PORT FOLDER`.
+"""The local stack's function URL before `bare_function`: `python -m bench.servers.bare_function_url PORT FOLDER`.
 
 It is what the stack runs, without the stack: no embedded AWS, no proxy.
 """
@@ -19,7 +19,7 @@ _URL = "https://abcdefghijklmnopqrstuvwxyz012345.lambda-url.us-east-1.on.aws/"
 
 async def serve(port: int, folder: Path) -> None:
     """Until the process is ended; sandboxes are its children, and see that it is gone."""
-    command = (sys.executable, "-m", "bench.bare_function")
+    command = (sys.executable, "-m", "bench.servers.bare_function")
     launch = Launch(command, {"PYTHONPATH": str(ROOT)}, ROOT, folder / "bare_function.log")
     pool = SandboxPool(launch, _ARN, timeout=900.0, report=print)
     await pool.open()

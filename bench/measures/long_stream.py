@@ -119,7 +119,7 @@ async def _stream(
     watch, port = _Watch(chunks, on_last_tenth), processes.free_port()
     servers_file = around.servers_file.with_name(f"servers_{port}.yaml")
     servers_file.write_text(processes.servers(port))
-    with running(processes.module("bench.upstream_long", str(port))) as upstream:
+    with running(processes.module("bench.servers.upstream_long", str(port))) as upstream:
         await processes.listening(port, upstream)
         async with sandboxes(replace(around, servers_file=servers_file), "", on_piece=watch) as target:
             watch.target = target

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO
 
-from bench.upstream import chunks_of, pace_of, stamped
+from bench.servers.upstream import chunks_of, pace_of, stamped
 
 _API = b"/2018-06-01/runtime/invocation/"
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)

@@ -9,7 +9,7 @@ import re
 import socket
 from pathlib import Path
 
-from bench.bare_function import connect, serve
+from bench.servers.bare_function import connect, serve
 
 _ADDRESS = re.compile(r"url: http://([^/]+)/")
 _LAST = b"0\r\n\r\n"

@@ -14,8 +14,8 @@ from typing import Self
 
 from bench.requests import Workload
 from bench.runtime_api import Exchange
+from bench.servers.upstream import STAMP
 from bench.targets import Target, check
-from bench.upstream import STAMP
 
 WARM_UP = 30
 

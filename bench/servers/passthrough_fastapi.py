@@ -1,7 +1,8 @@
 """What most people would write instead of this project: a streaming pass-through with FastAPI, uvicorn and httpx.
 
 No client keys, no usage, no events: it swaps the token and relays the bytes. One shared client, nothing parsed,
-nothing logged per request. Run it with `uvicorn bench.passthrough_fastapi:app`; UPSTREAM is the server's address.
+nothing logged per request. Run it with `uvicorn bench.servers.passthrough_fastapi:app`; UPSTREAM is the server's
+address.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The upstream server of one very long stream: over a blocking socket, each chunk a write of its own.
 
-A process of its own (`python -m bench.upstream_long PORT`). Its one rule: it is never what the stream waits for. The
-`model` of a request says how long the stream is and how many microseconds lie between two chunks: `long-100000-150`.
+A process of its own (`python -m bench.servers.upstream_long PORT`). Its one rule: it is never what the stream waits
+for. The `model` of a request says how long the stream is and how many microseconds lie between two chunks: `long-100000-150`.
 """
 
 import re
@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 
-from bench.upstream import STREAM_HEAD, chunks_of
+from bench.servers.upstream import STREAM_HEAD, chunks_of
 
 _LONG = re.compile(rb'"long-(\d+)-(\d+)"')
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)

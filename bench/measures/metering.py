@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.load import Plan, load
+from bench.measures.load import Plan, load
 from bench.processes import Surroundings
 from bench.requests import STREAM, Workload
 from bench.runtime_api import AwsStandIn

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from bench.load import percentiles
-from bench.local_stack import SERVER
+from bench.measures.load import percentiles
+from bench.measures.local_stack import SERVER
 from bench.requests import STREAM
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench import processes
 from bench.chapters import Bench
-from bench.load import percentiles
+from bench.measures.load import percentiles
 from bench.processes import ROOT, running
 from bench.report import Figure, table
 from bench.requests import SHORT, STREAM, Workload

@@ -1,7 +1,8 @@
 """`make run`'s stack in a folder and on ports of its own, and what a client waits there.
 
 The way through it is longer than the product: client, function URL of `local/`, its Runtime API, sandbox, upstream
-server. So the function URL is measured alone too, in front of a function that is no proxy (`bench.bare_function`).
+server. So the function URL is measured alone too, in front of a function that is no proxy
+(`bench.servers.bare_function`).
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench import processes
-from bench.load import Load, Plan, load
+from bench.measures.load import Load, Plan, load
 from bench.processes import ROOT, free_port, free_ports, running
 from bench.requests import paced
 from bench.targets import HttpTarget, Target
@@ -48,7 +49,7 @@ def local_stack(folder: Path, servers: str) -> Generator[dict[str, str]]:
 async def delays(stack: dict[str, str], direct: HttpTarget, folder: Path, plan: Plan) -> dict[str, Load]:
     """What a client waits without a proxy, at the stack's function URL, and at one without a proxy behind it."""
     port = free_port()
-    with running(processes.module("bench.bare_function_url", str(port), str(folder))) as process:
+    with running(processes.module("bench.servers.bare_function_url", str(port), str(folder))) as process:
         await processes.listening(port, process)
         url = urlsplit(stack["FUNCTION_URL"])
         targets: list[Target] = [
