@@ -1,8 +1,8 @@
 """An OpenAI-like upstream server that costs next to nothing: every answer is rendered before the first request.
 
 A process of its own (`python -m bench.servers.upstream PORT`), so that its CPU is nobody else's. The `model` of a
-request says what it wants: `plain` streams come in one write; of `paced-2` the first chunk comes with the head and another every two
-milliseconds, each with the moment it was sent.
+request says what it wants: `plain` streams come in one write; of `paced-2` the first chunk comes with the head and
+another every two milliseconds, each with the moment it was sent.
 """
 
 import asyncio

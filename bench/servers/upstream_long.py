@@ -1,7 +1,8 @@
 """The upstream server of one very long stream: over a blocking socket, each chunk a write of its own.
 
 A process of its own (`python -m bench.servers.upstream_long PORT`). Its one rule: it is never what the stream waits
-for. The `model` of a request says how long the stream is and how many microseconds lie between two chunks: `long-100000-150`.
+for. The `model` of a request says how long the stream is and how many microseconds lie between two chunks:
+`long-100000-150`.
 """
 
 import re
