@@ -127,7 +127,7 @@ def test_of_two_rotations_at_once_one_wins_and_the_other_says_so(store: KeyStore
         rotate_key(store, before, HOUR, NOW)
 
     assert {key.key_id for key in store.all()} == {made.key_id, new.key_id}
-    with pytest.raises(ConsoleError, match=f"was replaced by {new.key_id}. Rotate that one"):
+    with pytest.raises(ConsoleError, match=f"was replaced by {new.key_id}. Remedy: rotate that one"):
         rotate_key(store, store.find(made.key_id), HOUR, NOW)
 
 

@@ -496,7 +496,7 @@ def test_wrong_arguments(command: Callable[..., int], arguments: list[str]):
 
 
 def test_days_have_to_be_named(command: Callable[..., int], files: list[str]):
-    with pytest.raises(ConsoleError, match="Name the days"):
+    with pytest.raises(ConsoleError, match="No days are named"):
         command(*files)
 
 
