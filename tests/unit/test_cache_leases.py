@@ -49,7 +49,8 @@ class Sandboxes:
         """Begin to fetch an answer in `seconds`: when it will be in the table."""
         wanted, event_id = wanted or fill(), new_ulid(self.now + seconds)
         assert leases.take(wanted, "leader", 300, self.now + 900) is None
-        event = Event("ResponseCaptured", event_id, "", "", "", {"expires_at": self.now + 3600})
+        data: Any = {"expires_at": self.now + 3600}
+        event = Event("ResponseCaptured", event_id, "", "", "", data)
         stored: dict[str, Any] = {"cache_key": {"S": KEY}, "event_id": {"S": event_id}}
         ready = self.now + seconds + STORED
         self._plans.append((self.now + seconds, lambda: leases.published(wanted, "leader", event)))
