@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from tests.alarm_states import Metric, State, metrics_of, period_of, state
 from tests.contract.template_stack import Stack, deployed
@@ -31,6 +31,8 @@ LATER = 3 * LONGEST
 PATIENT = {"AlarmFirstChunkSeconds": "600"}
 """What is slow on a busy machine sets off no alarm, unless a test asks for that."""
 _COUNT = "SampleCount"
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ class AlarmWatch:
         self._put_alarms(deployed(), topic)
         self._before: dict[Metric, dict[int, float]] = {}
         self._states: dict[str, State] = {}
-        self._read: dict[str, list[dict[str, Any]]] = {}
+        self._read: dict[str, Any] = {}
+        """What has been read for the measurement that is made."""
 
     def begin(self) -> None:
         """Forget what was measured and told so far, and let every alarm be OK."""
-        self.look({}, at=time.time() + LATER)
+        for alarm in self._states:
+            self._set(alarm, "OK")
         self._before = self._measured(self.definitions({}))
         self.messages()
 
@@ -179,8 +183,9 @@ class AlarmWatch:
             dimensions = [{"Name": name, "Value": value} for name, value in metric.dimensions]
             sets = [dimensions]
             if not dimensions and metric.statistic == "Sum":
-                listed = self._cloudwatch.list_metrics(Namespace=metric.namespace, MetricName=metric.name)["Metrics"]
-                by_server = [each["Dimensions"] for each in listed]
+                by_server = [
+                    each["Dimensions"] for each in self._listed(metric.namespace) if each["MetricName"] == metric.name
+                ]
                 sets = [each for each in by_server if [d["Name"] for d in each] == ["Server"]] or sets
             for each in sets:
                 queries[f"q{len(queries)}"] = (metric, each)
@@ -194,6 +199,13 @@ class AlarmWatch:
             for moment, value in zip(result["Timestamps"], result["Values"], strict=True):
                 found[queries[result["Id"]][0]][int(moment.timestamp())] += value
         return found
+
+    def _listed(self, namespace: str) -> list[dict[str, Any]]:
+        """All metrics that the emulator has in a namespace."""
+        pages = self._cloudwatch.get_paginator("list_metrics")
+        return self._once(
+            namespace, lambda: [each for page in pages.paginate(Namespace=namespace) for each in page["Metrics"]]
+        )
 
     def _logged(self, metric: Metric) -> dict[int, float]:
         """What the metric filter of that name would count in its log."""
@@ -218,9 +230,13 @@ class AlarmWatch:
 
     def _lines(self, group: str) -> list[dict[str, Any]]:
         """The lines of a log as they were when it was first read for this measurement."""
-        if group not in self._read:
-            self._read[group] = list(self._lines_now(group))
-        return self._read[group]
+        return self._once(group, lambda: list(self._lines_now(group)))
+
+    def _once(self, what: str, read: Callable[[], Read]) -> Read:
+        """What `read` gives, read once for each measurement: hundreds of alarms' metrics look at the same."""
+        if what not in self._read:
+            self._read[what] = read()
+        return self._read[what]
 
     def _lines_now(self, group: str) -> Iterator[dict[str, Any]]:
         """The lines of a log: of the proxy's sandboxes it is a file, of the other functions the emulator has it."""
@@ -235,9 +251,13 @@ class AlarmWatch:
     def _queued(self, metric: Metric, at: float) -> dict[int, float]:
         """What SQS would say of a queue at `at`, if nothing changes until then."""
         ((_, name),) = metric.dimensions
-        url = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        counts = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+
+        def read() -> dict[str, str]:
+            url = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
+            return self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+
+        counts = self._once(name, read)
         visible, waiting = int(counts[names[0]]), sum(map(int, counts.values()))
         # The tests look an hour ahead: whatever waits now would have waited so long.
         value = visible if metric.name == "ApproximateNumberOfMessagesVisible" else LONGEST * bool(waiting)
