@@ -21,6 +21,7 @@ import httpx
 import openai
 import pytest
 from boto3.dynamodb.conditions import Key
+from openai.types.chat import ChatCompletionChunk
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
 from bench.processes import free_ports
@@ -249,8 +250,18 @@ class Client:
         return wait_for(lambda: found if len(found := self.entries()) >= count else [], f"{count} ledger entries")
 
 
+@functools.cache
+def build_models_of_sdk() -> None:
+    """Build the SDK's models of a stream now: two threads that use one for the first time break each other's build."""
+    choice = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+    details: dict[str, Any] = {"prompt_tokens_details": {}, "completion_tokens_details": {}}
+    told: dict[str, Any] = {"id": "c", "choices": [choice], "usage": details}
+    assert ChatCompletionChunk.construct(**told).choices[0].delta.content == ""
+
+
 def new_client(stack: LocalStack) -> Client:
     """A new client with a new key."""
+    build_models_of_sdk()
     stack.ready_authorizers()
     client = Client(stack, f"test-{secrets.token_hex(4)}", new_client_key())
     stack.table("KEYS_TABLE").put_item(
