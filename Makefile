@@ -10,7 +10,7 @@ STACK ?= openai-proxy
 ARGS ?=
 # Processes that run tests side by side, as tests/groups.py shares them out. More than there are processors: half of the
 # time tests wait. Where ARGS names a file, its tests run in one process.
-WORKERS ?= 4
+WORKERS ?= 5
 PARALLEL = $(if $(findstring .py,$(ARGS)),-n 0,-n $(WORKERS) --dist loadscope --no-loadscope-reorder)
 
 BIN := .venv/bin

@@ -388,7 +388,7 @@ def test_a_day_that_is_replayed_leaves_the_books_as_they_are_and_brings_back_wha
         assert stored(client) == before
 
 
-@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(delivered=deliveries())
 def test_the_fake_table_ends_like_moto(client: Any, delivered: list[list[dict[str, str]]]):
     client.delete_table(TableName=TABLE)
