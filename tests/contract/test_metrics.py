@@ -181,6 +181,6 @@ def test_the_page_knows_how_many_there_are(row: str, has_server: bool, has_model
 
 def test_the_screen_of_the_page_is_the_one_that_is_tested():
     [screen] = re.findall(r"```\n(openai-proxy, last.*?)\n```", PAGE, re.DOTALL)
-    tested = (Path(ROOT) / "tests" / "unit" / "test_console_top.py").read_text(encoding="utf-8")
+    tested = (Path(ROOT) / "tests" / "unit" / "console" / "test_top.py").read_text(encoding="utf-8")
 
     assert all(f'"{line}"' in tested for line in screen.split("\n"))

@@ -1,0 +1,146 @@
+"""The authorizer against DynamoDB (moto)."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from openai_proxy.client_keys import hash_client_key, new_client_key
+
+from tests.tables import mocked_table
+
+API = Path(__file__).parents[3] / "events" / "api"
+TABLE = "keys"
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    with mocked_table(TABLE, "key_hash") as client:
+        yield client
+
+
+@pytest.fixture
+def handler(client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("KEYS_TABLE", TABLE)
+    yield importlib.import_module("authorizer.handler").handler
+    del sys.modules["authorizer.handler"]
+
+
+def put(client: Any, **attributes: Any) -> str:
+    """Store a new key with these attributes; returns the key."""
+    key = new_client_key()
+    item = {"key_hash": {"S": hash_client_key(key)}, "client_id": {"S": "web-shop"}, "name": {"S": "Web shop"}}
+    client.put_item(TableName=TABLE, Item=item | {"enabled": {"BOOL": True}} | attributes)
+    return key
+
+
+def event(key: str) -> Any:
+    request = json.loads((API / "rest_authorizer_request.json").read_text(encoding="utf-8"))
+    request["headers"]["Authorization"] = f"Bearer {key}"
+    request["multiValueHeaders"]["Authorization"] = [f"Bearer {key}"]
+    return request
+
+
+def test_a_stored_key_is_let_in(client: Any, handler: Any):
+    answer = handler(event(put(client)), None)
+
+    assert answer["principalId"] == "web-shop"
+    assert answer["context"]["servers"] == ""
+
+
+def test_all_attributes_are_read(client: Any, handler: Any):
+    key = put(
+        client,
+        owner={"S": "Team Web"},
+        tags={"M": {"env": {"S": "prod"}}},
+        servers={"L": [{"S": "openai"}, {"S": "ollama"}]},
+        models={"L": [{"S": "gpt-5*"}]},
+        limits_id={"S": "0123456789ab"},
+        rpm={"N": "60"},
+        tpm={"N": "100000"},
+        parallel={"N": "5"},
+        budget_day={"N": "0.5"},
+        budget_month={"N": "100"},
+        currency={"S": "USD"},
+        cache={"M": {"mode": {"S": "on"}, "ttl": {"N": "3600"}, "pool": {"S": "web"}}},
+        log_content={"BOOL": True},
+        expires_at={"N": "4000000000"},
+        created_at={"S": "2026-11-23T09:30:00.000Z"},
+        rotated_at={"S": "2026-11-23T09:30:00.000Z"},
+        replaced_by={"S": "ba9876543210"},
+    )
+
+    assert handler(event(key), None)["context"] == {
+        "client_id": "web-shop",
+        "client_name": "Web shop",
+        "key_id": hash_client_key(key)[:12],
+        "limits_id": "0123456789ab",
+        "owner": "Team Web",
+        "tags": '{"env":"prod"}',
+        "expires_at": "4000000000",
+        "servers": "openai,ollama",
+        "models": "gpt-5*",
+        "rpm": "60",
+        "tpm": "100000",
+        "parallel": "5",
+        "budget_day": "0.5",
+        "budget_month": "100",
+        "currency": "USD",
+        "cache": "on:3600:web",
+        "log_content": "on",
+    }
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"enabled": {"BOOL": False}}, {"expires_at": {"N": "1000000000"}}], ids=["disabled", "expired"]
+)
+def test_a_key_that_is_not_good_any_more_is_refused(client: Any, handler: Any, attributes: Any):
+    with pytest.raises(Exception, match=r"^Unauthorized$"):
+        handler(event(put(client, **attributes)), None)
+
+
+def test_an_unknown_key_is_refused(handler: Any):
+    with pytest.raises(Exception, match=r"^Unauthorized$"):
+        handler(event(new_client_key()), None)
+
+
+def test_without_the_table_nobody_is_called_unauthorized(client: Any, handler: Any):
+    key = put(client)
+    client.delete_table(TableName=TABLE)
+
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        handler(event(key), None)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"enabled": {"S": "yes"}},
+        {"rpm": {"S": "60"}},
+        {"rpm": {"N": "-60"}},
+        {"rpm": {"NULL": True}},
+        {"budget_day": {"N": "0.0000001"}},
+        {"servers": {"SS": ["openai"]}},
+        {"servers": {"L": []}},
+        {"models": {"B": b"gpt-5"}},
+        {"name": {"N": "7"}},
+    ],
+    ids=str,
+)
+def test_a_damaged_item_lets_nobody_in_and_is_not_called_unauthorized(client: Any, handler: Any, damage: Any):
+    key = put(client, **damage)
+
+    with pytest.raises(Exception, match=r"^The item of a client key is damaged\.$"):
+        handler(event(key), None)
+
+
+def test_the_hash_of_a_key_is_no_key(client: Any, handler: Any):
+    key_hash = hash_client_key(put(client))
+
+    for no_key in (key_hash, f"opx-{key_hash[:49]}"):
+        with pytest.raises(Exception, match=r"^Unauthorized$"):
+            handler(event(no_key), None)

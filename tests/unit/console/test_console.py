@@ -1,0 +1,398 @@
+"""The commands as a person types them, against an emulated account (moto)."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qs
+
+import boto3
+import pytest
+from aws_lambda_powertools import Logger
+from moto import mock_aws
+from openai_proxy.ledger.table import CostsTable
+from openai_proxy.pricing.price_book import load_price_book
+from record_cost.consumer import RecordCost
+
+from console.__main__ import COMMANDS, Command, main
+from console.text import to_json, usd
+
+SAMPLES = Path(__file__).parents[3] / "events" / "samples"
+ROOT = Path(__file__).parents[3]
+SERVERS = ROOT / "openai_servers.yaml"
+DAY = "2026-11-23"
+ENVIRON = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs"}
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@contextmanager
+def emulated() -> Generator[Any]:
+    """An account with empty tables."""
+    with mock_aws():
+        client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
+        for table, names in (("keys", ["key_hash"]), ("costs", ["pk", "sk"])):
+            client.create_table(
+                TableName=table,
+                BillingMode="PAY_PER_REQUEST",
+                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
+                KeySchema=[
+                    {"AttributeName": name, "KeyType": kind}
+                    for name, kind in zip(names, ("HASH", "RANGE"), strict=False)
+                ],
+            )
+        yield client
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    with emulated() as client:
+        yield client
+
+
+@pytest.fixture
+def run(client: Any, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str, environ: dict[str, str] = ENVIRON) -> Ran:
+        code = main(arguments, environ)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+class TestCosts:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def client(cls) -> Iterator[Any]:
+        """The samples, recorded as the application records them; no test changes them."""
+        with emulated() as client:
+            record_cost = RecordCost(load_price_book(), CostsTable(client, "costs"), Logger(service="test"))
+            events = [{"messageId": path.stem, "body": path.read_text()} for path in SAMPLES.glob("*.json")]
+            record_cost({"Records": events})
+            yield client
+
+    def test_a_day_by_client(self, run: Run):
+        rows = run("costs", "--day", DAY, "--by", "client", "--json").json
+
+        assert [(row["client_id"], row["requests"], row["failed"]) for row in rows] == [
+            ("web-shop", 9, 2),
+            ("analytics", 2, 1),
+            ("search-index", 1, 0),
+            ("ci.nightly", 2, 1),
+        ]
+        assert rows[1]["cost"] == "0.028953"
+        assert sum(Decimal(row["cost"]) for row in rows) == Decimal("0.08196136")
+
+    @pytest.mark.parametrize("by", ["client", "server", "model", None])
+    def test_every_view_adds_up_to_the_same(self, run: Run, by: str | None):
+        view = ["--by", by] if by else []
+
+        rows = run("costs", "--day", DAY, *view, "--json").json
+        total = run("costs", "--day", DAY, *view).out.split("TOTAL")[1].splitlines()[0].split()
+
+        assert sum(row["requests"] for row in rows) == int(total[0]) == 14
+        assert sum(Decimal(row["cost"]) for row in rows if row["cost"] is not None) == Decimal("0.08196136")
+        assert total[-1] == "0.081961"
+
+    def test_the_text_is_a_table_that_says_what_it_leaves_out(self, run: Run):
+        lines = run("costs", "--day", DAY, "--by", "server").out.splitlines()
+        assert [line.split()[0] for line in lines[2:7]] == ["openai", "openrouter", "ollama", "replicate", "-"]
+        assert len({len(line) for line in lines[:10] if not line.startswith("-")}) == 1
+        assert lines[5].endswith("  unpriced")
+        assert lines[11] == "Requests without a price, whose cost is not in the total: 2."
+        assert lines[12] == "Requests whose usage the server did not report: 1."
+        assert lines[13] == "Requests whose reported usage cannot be: 1."
+
+    def test_an_unknown_cost_is_null_and_not_0(self, run: Run):
+        rows = run("costs", "--day", DAY, "--by", "server", "--json").json
+
+        assert {row["server"]: row["cost"] for row in rows if row["unpriced"]} == {"replicate": None}
+
+    def test_a_day_without_requests(self, run: Run):
+        assert run("costs", "--day", "2020-01-01") == Ran(0, "Nothing on 2020-01-01 (UTC).\n", "")
+        assert run("costs", "--day", "2020-01-01", "--json").json == []
+        assert run("costs").code == run("costs", "--day", "yesterday").code == 0
+
+    def test_the_entries_of_a_client_newest_first(self, run: Run):
+        entries = run("costs", "entries", "--client", "web-shop", "--day", DAY, "--json").json
+        text = run("costs", "entries", "--client", "web-shop", "--day", DAY, "--limit", "2").out.splitlines()
+
+        assert len(entries) == 9
+        assert [entry["sk"] for entry in entries] == sorted((entry["sk"] for entry in entries), reverse=True)
+        assert entries[-1]["cost"] == "0.0003129"
+        assert entries[-1]["time_to_first_chunk"] == 0.412356
+        assert len(text) == 2 + 2
+        assert "upstream_error" in text[2]
+
+    def test_what_stands_before_entries_holds_for_them(self, run: Run):
+        entries = run("costs", "--day", DAY, "--json", "--costs-table", "costs", "entries", "--client", "ci.nightly")
+
+        assert len(entries.json) == 2
+
+    def test_an_entry_without_price_shows_that_it_has_none(self, run: Run):
+        text = run("costs", "entries", "--client", "web-shop", "--day", DAY).out
+
+        assert [line.split()[-1] for line in text.splitlines() if "replicate" in line] == ["unpriced"] * 2
+
+    def test_entries_of_nobody(self, run: Run):
+        assert (
+            run("costs", "entries", "--client", "nobody", "--day", DAY).out == f"Nothing of 'nobody' on {DAY} (UTC).\n"
+        )
+
+
+class TestServers:
+    def test_the_shipped_file_is_fit(self, run: Run):
+        ran = run("servers", "check", str(SERVERS))
+
+        assert ran.code == 0
+        assert {"openai", "mistral", "ollama"} <= {line.split()[0] for line in ran.out.splitlines()[2:]}
+
+    def test_a_faulty_file_is_refused_with_the_remedy(self, run: Run, tmp_path: Path):
+        file = tmp_path / "servers.yaml"
+        file.write_text("openai: {url: 'https://api.openai.com/v1', token: x}\n")
+
+        ran = run("servers", "check", str(file))
+
+        assert (ran.code, ran.out) == (1, "")
+        assert str(file) in ran.err
+        assert "Remedy: " in ran.err
+
+    def test_a_token_in_the_file_is_warned_of_and_not_shown(self, run: Run, tmp_path: Path):
+        file = tmp_path / "servers.yaml"
+        file.write_text("openai: {url: 'https://api.openai.com/v1', token: sk-verysecret, model: ''}\n")
+
+        ran = run("servers", "check", str(file))
+
+        assert ran.code == 0
+        assert "warning: " in ran.err
+        assert "verysecret" not in ran.out + ran.err
+
+
+class FakeCloudFormation(BaseHTTPRequestHandler):
+    """Answers DescribeStacks: there is one stack, `mine`, with one output."""
+
+    NAMESPACE = 'xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"'
+    STACK = f"""<DescribeStacksResponse {NAMESPACE}><DescribeStacksResult><Stacks><member>
+        <StackName>mine</StackName><StackStatus>CREATE_COMPLETE</StackStatus><CreationTime>2026-11-23T09:30:00Z</CreationTime>
+        <Outputs><member><OutputKey>KeysTable</OutputKey><OutputValue>keys-of-the-stack</OutputValue></member></Outputs>
+        </member></Stacks></DescribeStacksResult></DescribeStacksResponse>"""
+    NO_STACK = f"""<ErrorResponse {NAMESPACE}><Error><Type>Sender</Type><Code>ValidationError</Code>
+        <Message>Stack with id does not exist</Message></Error></ErrorResponse>"""
+
+    def do_POST(self) -> None:
+        query = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
+        found = query["StackName"] == ["mine"]
+        body = (self.STACK if found else self.NO_STACK).encode()
+        self.send_response(200 if found else 400)
+        self.send_header("content-type", "text/xml")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+class TestTables:
+    @pytest.fixture(autouse=True)
+    def stack(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), FakeCloudFormation) as server:
+            threading.Thread(target=server.serve_forever).start()
+            monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", f"http://127.0.0.1:{server.server_port}")
+            yield
+            server.shutdown()
+
+    def test_the_table_is_found_by_option_then_environment_then_stack(self, run: Run, client: Any):
+        create = ["keys", "create", "--client-id", "a", "--name", "x", "--stack-name", "mine"]
+        client.create_table(
+            TableName="keys-of-the-stack",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "key_hash", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "key_hash", "KeyType": "HASH"}],
+        )
+
+        assert run(*create, environ={}).code == 0
+        assert client.scan(TableName="keys-of-the-stack")["Count"] == 1
+        assert run(*create).code == 0
+        assert client.scan(TableName="keys")["Count"] == 1
+        assert run(*create, "--keys-table", "keys-of-the-stack").code == 0
+        assert client.scan(TableName="keys-of-the-stack")["Count"] == 2
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["keys", "list"], "There is no stack 'openai-proxy' in this account and region."),
+            (["costs", "--stack-name", "mine"], "The stack 'mine' has no output 'CostsTable'."),
+            (["keys", "list", "--keys-table", "absent"], "The table does not exist"),
+        ],
+    )
+    def test_a_table_that_is_not_there_is_named_with_the_remedy(self, run: Run, arguments: list[str], message: str):
+        ran = run(*arguments, environ={})
+
+        assert (ran.code, ran.out) == (1, "")
+        assert message in ran.err
+
+
+def test_without_a_region_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+
+    assert main(["keys", "list"], {"KEYS_TABLE": "keys"}) == 1
+    assert "set AWS_REGION" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_either_variable_sets_the_region(run: Run, monkeypatch: pytest.MonkeyPatch, variable: str):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(variable, "us-east-1")
+
+    assert (
+        run("keys", "list", environ=ENVIRON | ({variable: "us-east-1"} if variable == "AWS_REGION" else {})).code == 0
+    )
+
+
+def test_when_nothing_listens_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    assert main(["keys", "list"], {"KEYS_TABLE": "keys"}) == 1
+    assert "local stack running?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["keys"],
+        ["keys", "create", "--name", "x"],
+        ["keys", "create", "--client-id", "a", "--name", "x", "--expires-in-days", "0"],
+        ["keys", "create", "--client-id", "a", "--name", "x", "--expires-in-days", "soon"],
+        ["keys", "revoke"],
+        ["keys", "revoke", "0123456789ab", "--client-id", "a"],
+        ["costs", "--day", "23.11.2026"],
+        ["costs", "--by", "colour"],
+        ["costs", "entries"],
+        ["servers"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments, {})
+
+    assert exit_.value.code == 2
+    assert "usage: openai-proxy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_that_says_what_it_does(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+
+    assert exit_.value.code == 0
+    assert f"usage: openai-proxy {command}" in capsys.readouterr().out
+
+
+def test_the_help_loads_no_command_and_no_sdk():
+    code = "import sys; from console.__main__ import main; sys.argv[1:] = ['--help']; main()"
+    show = f"import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {code}"
+
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert "usage: openai-proxy" in done.stdout
+    loaded = set(done.stderr.split())
+    assert not loaded & {"boto3", "botocore", "matplotlib", "rich", "jinja2", "yaml", "openai_proxy"}
+    assert {name for name in loaded if name.startswith("console")} == {"console", "console.__main__", "console.errors"}
+
+
+class TestEnds:
+    """How a command ends that does not come to its end."""
+
+    @pytest.fixture
+    def end(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
+        def end(error: BaseException) -> int:
+            def run(*_: object) -> int:
+                raise error
+
+            module = SimpleNamespace(add=lambda parser: parser.set_defaults(run=run))  # pyright: ignore[reportUnknownMemberType, reportUnknownLambdaType]
+            monkeypatch.setitem(cast("dict[str, Any]", sys.modules), "ends_with_an_error", module)
+            monkeypatch.setitem(cast("dict[str, Command]", COMMANDS), "end", Command("", "ends_with_an_error", "add"))
+            return main(["end"], {})
+
+        return end
+
+    def test_a_package_that_is_not_installed_is_named_with_the_remedy(
+        self, end: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
+    ):
+        assert end(ModuleNotFoundError(name="matplotlib.figure")) == 1
+        assert "matplotlib is not installed. Remedy: pip install '.[console]'" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("error", [ModuleNotFoundError(name="console.no_such"), ZeroDivisionError()], ids=repr)
+    def test_a_bug_is_not_made_a_message(self, end: Callable[[BaseException], int], error: Exception):
+        with pytest.raises(type(error)):
+            end(error)
+
+    def test_ctrl_c_is_an_end_without_a_traceback(
+        self, end: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
+    ):
+        assert end(KeyboardInterrupt()) == 130
+        assert capsys.readouterr() == ("", "")
+
+    def test_a_name_that_the_terminal_cannot_write_is_no_error(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+        file = tmp_path / "servers.yaml"
+        file.write_text("lab: {url: 'https://lab.example/v1', token: '', model: 量子}\n", encoding="utf-8")
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+
+        assert main(["servers", "check", str(file)], {}) == 0
+        assert b"\\u91cf\\u5b50" in written.getvalue()
+
+    def test_a_reader_that_goes_away_is_no_error(self):
+        read, write = os.pipe()
+        os.close(read)
+
+        with os.fdopen(write, "w") as gone:
+            done = subprocess.run(
+                [sys.executable, "-m", "console", "servers", "check"],
+                stdout=gone,
+                stderr=subprocess.PIPE,
+                check=False,
+                cwd=ROOT,
+            )
+
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [("0", "0.000000"), ("0.0000001", "<0.000001"), ("12.3456785", "12.345678"), ("1E+2", "100.000000")],
+)
+def test_money_is_shown_to_a_millionth(amount: str, text: str):
+    assert usd(Decimal(amount)) == text
+
+
+def test_money_stays_exact_in_json():
+    assert json.loads(to_json([{"cost": Decimal("1E-7"), "requests": Decimal(3), "duration": Decimal("0.5")}])) == [
+        {"cost": "0.0000001", "requests": 3, "duration": 0.5}
+    ]

@@ -1,0 +1,375 @@
+"""Answers that are proven whole and good, and every way in which they might not be.
+
+Many answers are made, each from its number, so that a failure comes again. Of every one it is known whether it
+is whole and good: it was made so, or spoiled in one way.
+"""
+
+import base64
+import json
+import math
+import random
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from proxy.json_shapes import array_of, object_of
+from proxy.metering.whole_answer import flaw_of
+
+from tests.examples import examples
+
+STREAMS = Path(__file__).parents[3] / "data" / "streams"
+CHAT, TEXT, RESPONSES, EMBEDDINGS = "/chat/completions", "/completions", "/responses", "/embeddings"
+WORDS = ["Hello", " world", "[DONE]", "data: [DONE]\n\n", '{"error": "x"}', "ü", "\ud83d\ude00", "", "a\r\nb", '"']
+
+
+@dataclass(frozen=True)
+class Made:
+    """An answer: `parts` are a document, or the events of a stream as (name, data), of which data may be text."""
+
+    path: str
+    fields: dict[str, Any]
+    parts: list[tuple[str, Any]]
+    is_stream: bool
+    line_end: str = "\n"
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def body(self) -> bytes:
+        if not self.is_stream:
+            return written(self.parts[0][1])
+        end = self.line_end
+        events = [
+            (f"event: {name}{end}" if name else "") + f"data: {text_of(data)}{end}{end}" for name, data in self.parts
+        ]
+        return "".join(events).encode()
+
+    def flaw(self, body: bytes | None = None) -> str | None:
+        whole = self.body if body is None else body
+        return flaw_of(self.path, self.fields, whole, is_stream=self.is_stream, **self.extra)
+
+    def with_parts(self, parts: list[tuple[str, Any]]) -> "Made":
+        return replace(self, parts=parts)
+
+
+def written(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def text_of(data: Any) -> str:
+    return data if isinstance(data, str) else json.dumps(data)
+
+
+def texts(chance: random.Random) -> list[str]:
+    return [chance.choice(WORDS) for _ in range(chance.randint(1, 4))]
+
+
+def call(chance: random.Random, index: int) -> dict[str, Any]:
+    arguments = json.dumps({"error": "x", "n": chance.random()})
+    return {
+        "index": index,
+        "id": f"call_{index}",
+        "type": "function",
+        "function": {"name": "f", "arguments": arguments},
+    }
+
+
+def chat(chance: random.Random, is_stream: bool) -> Made:
+    number = chance.randint(1, 3)
+    fields: dict[str, Any] = {} if number == 1 and chance.random() < 0.5 else {"n": number}
+    calls = [[call(chance, index) for index in range(chance.choice([0, 0, 1, 2]))] for _ in range(number)]
+    reasons = ["tool_calls" if some else chance.choice(["stop", "length"]) for some in calls]
+    common = {"id": "c", "object": "chat.completion.chunk" if is_stream else "chat.completion", "model": "m"}
+    if not is_stream:
+        choices = [
+            {"index": index, "message": {"role": "assistant", "content": "".join(texts(chance)), "tool_calls": some},
+             "finish_reason": reason}
+            for index, (some, reason) in enumerate(zip(calls, reasons, strict=True))
+        ]  # fmt: skip
+        chance.shuffle(choices)
+        return Made(CHAT, fields, [("", {**common, "choices": choices, "usage": {"total_tokens": 3}})], False)
+    lines: list[list[Any]] = []
+    for index, (some, reason) in enumerate(zip(calls, reasons, strict=True)):
+        deltas: list[dict[str, Any]] = [
+            {"role": "assistant", "content": ""},
+            *({"content": each} for each in texts(chance)),
+        ]
+        for each in some:
+            cut = chance.randint(0, len(each["function"]["arguments"]))
+            begin, end = each["function"]["arguments"][:cut], each["function"]["arguments"][cut:]
+            deltas.append({"tool_calls": [{**each, "function": {"name": "f", "arguments": begin}}]})
+            deltas.append({"tool_calls": [{"index": each["index"], "function": {"arguments": end}}]})
+        line = [{"index": index, "delta": delta, "finish_reason": None} for delta in deltas]
+        lines.append([*line, {"index": index, "delta": {}, "finish_reason": reason}])
+    chunks: list[tuple[str, Any]] = []
+    while any(lines):  # choices come side by side
+        line = chance.choice([each for each in lines if each])
+        chunks.append(("", {**common, "choices": [line.pop(0)]}))
+    usage: list[tuple[str, Any]] = (
+        [("", {**common, "choices": [], "usage": {"total_tokens": 3}})] if chance.random() < 0.5 else []
+    )
+    return Made(CHAT, fields, [*chunks, *usage, ("", "[DONE]")], True, chance.choice(["\n", "\r\n"]))
+
+
+def completion(chance: random.Random) -> Made:
+    prompts = chance.choice([("a", 1), ([1, 2], 1), (["a", "b"], 2), ([[1], [2, 3], [4]], 3)])
+    number = chance.randint(1, 2)
+    choices = [{"index": index, "text": "a", "finish_reason": "stop"} for index in range(number * prompts[1])]
+    return Made(
+        TEXT, {"prompt": prompts[0], "n": number}, [("", {"object": "text_completion", "choices": choices})], False
+    )
+
+
+def response(chance: random.Random, is_stream: bool) -> Made:
+    said = [texts(chance) for _ in range(chance.randint(1, 3))]
+    items = [
+        {"type": "message", "status": "completed", "content": [{"type": "output_text", "text": "".join(each)}]}
+        for each in said
+    ]
+    document = {
+        "id": "r", "object": "response", "status": "completed", "error": None, "incomplete_details": None,
+        "output": items, "tools": [{"type": "function", "parameters": {"properties": {"error": {"type": "string"}}}}],
+        "text": {"format": {"type": "json_schema", "schema": {"properties": {"error": {"type": "null"}}}}},
+    }  # fmt: skip
+    if not is_stream:
+        return Made(RESPONSES, {"store": False}, [("", document)], False)
+    begun = {**document, "status": "in_progress", "output": []}
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
+    for index, (each, item) in enumerate(zip(said, items, strict=True)):
+        place = {"output_index": index, "content_index": 0}
+        events.append({"type": "response.output_item.added", "output_index": index, "item": {**item, "content": []}})
+        events += [{"type": "response.output_text.delta", **place, "delta": text} for text in each]
+        events.append({"type": "response.output_text.done", **place, "text": "".join(each)})
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    events.append({"type": "response.completed", "response": document})
+    numbered = [(event["type"], {**event, "sequence_number": number}) for number, event in enumerate(events)]
+    return Made(RESPONSES, {"store": False}, numbered, True)
+
+
+def embeddings(chance: random.Random) -> Made:
+    given, number = chance.choice([("a", 1), ([1, 2], 1), (["a", "b"], 2), ([[1], [2, 3], [4]], 3)])
+    length = chance.randint(1, 4)
+    vectors: list[Any] = [[chance.random() for _ in range(length)] for _ in range(number)]
+    if chance.random() < 0.5:
+        vectors = [base64.b64encode(struct.pack(f"<{length}f", *each)).decode() for each in vectors]
+    data = [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(vectors)]
+    return Made(EMBEDDINGS, {"input": given}, [("", {"object": "list", "data": data, "model": "m"})], False)
+
+
+MAKERS: list[Callable[[random.Random], Made]] = [
+    lambda chance: chat(chance, True),
+    lambda chance: chat(chance, False),
+    completion,
+    lambda chance: response(chance, True),
+    lambda chance: response(chance, False),
+    embeddings,
+]
+ERRORS: list[tuple[str, Any]] = [
+    ("", {"error": "text"}),
+    ("", {"error": {"message": "x"}}),
+    ("", {"type": "error", "message": "x"}),
+    ("error", {"choices": []}),
+    ("error", "not JSON"),
+    ("", {"object": "error", "message": "x", "code": 500}),
+    ("", {"choices": [{"index": 0, "delta": {}, "error": {"message": "x"}}]}),
+    ("response.failed", {"type": "response.failed", "response": {"error": {"message": "x"}}}),
+    ("", {"choices": [], "x_groq": {"error": "over capacity"}}),
+    ("", "[DONE"),
+    ("", "not JSON"),
+    ("", [1]),
+    ("", {"choices": [{"index": 0, "delta": {}, "finish_reason": "content_filter"}]}),
+    ("", {"choices": [], "prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": True}}}]}),
+    ("", {"choices": [{"index": 0, "delta": {}, "finish_reason": None, "native_finish_reason": "SAFETY"}]}),
+    ("", {"choices": [], "citations": ["https://example.com"]}),
+    ("", {"choices": [{"index": 0, "delta": {"annotations": [{"type": "url_citation"}]}}]}),
+    ("", '{"choices": [], "usage": NaN}'),
+    ("", '{"choices": [], "error": {"message": "x"}, "error": null}'),
+    ("response.web_search_call.in_progress", {"type": "response.web_search_call.in_progress", "output_index": 0}),
+]
+
+
+def cut(made: Made, chance: random.Random) -> str | None:
+    body = made.body
+    return made.flaw(body[: chance.randrange(len(body))])
+
+
+def with_an_error(made: Made, chance: random.Random) -> str | None:
+    if not made.is_stream:
+        name, value = chance.choice([("error", "x"), ("error", {"message": "x"}), ("object", "error"), ("errors", [1])])
+        return made.with_parts([("", {**made.parts[0][1], name: value})]).flaw()
+    at = chance.randint(0, len(made.parts))
+    return made.with_parts([*made.parts[:at], chance.choice(ERRORS), *made.parts[at:]]).flaw()
+
+
+def with_one_of_its_parts_twice_or_not_at_all(made: Made, chance: random.Random) -> str | None:
+    """For what is counted: choices, items, vectors, the events of a response."""
+    times = chance.choice([0, 2])
+    if made.is_stream and made.path == RESPONSES:
+        at = chance.randrange(len(made.parts))
+        at = len(made.parts) - 1 if at == 0 and times == 0 else at  # one that begins later has begun elsewhere
+        return made.with_parts([*made.parts[:at], *[made.parts[at]] * times, *made.parts[at + 1 :]]).flaw()
+    if made.is_stream:
+        ends = [at for at, (_, data) in enumerate(made.parts) if "finish_reason" in str(data) and is_end(data)]
+        at = chance.choice(ends)
+        return made.with_parts([*made.parts[:at], *[made.parts[at]] * times, *made.parts[at + 1 :]]).flaw()
+    document = made.parts[0][1]
+    name = {CHAT: "choices", TEXT: "choices", EMBEDDINGS: "data", RESPONSES: "status"}[made.path]
+    if name == "status":
+        return made.with_parts([("", {**document, name: chance.choice(["incomplete", "in_progress", None])})]).flaw()
+    members = document[name]
+    at = chance.randrange(len(members))
+    return made.with_parts([("", {**document, name: members[:at] + [members[at]] * times + members[at + 1 :]})]).flaw()
+
+
+def is_end(data: Any) -> bool:
+    return any(choice["finish_reason"] for choice in array_of(object_of(data).get("choices")))
+
+
+UNCLEAR: dict[str, list[Any]] = {"input": [None, [], [None], {}, ["a", 1], 1], "n": ["2", 0, True, 1.0, []]}
+
+
+def asked_unclearly(made: Made, chance: random.Random) -> str | None:
+    if made.path == RESPONSES:
+        return cut(made, chance)
+    name = "input" if made.path == EMBEDDINGS else "n"
+    return replace(made, fields={**made.fields, name: chance.choice(UNCLEAR[name])}).flaw()
+
+
+def with_bytes_behind_its_end(made: Made, chance: random.Random) -> str | None:
+    more = chance.choice(["data: {}\n\n", '{"error": "x"}', "x", ": error\n\n", "data: [DONE]\n\n" * 2])
+    return made.flaw(made.body + more.encode())
+
+
+SPOILERS: list[Callable[[Made, random.Random], str | None]] = [
+    cut,
+    with_an_error,
+    with_one_of_its_parts_twice_or_not_at_all,
+    asked_unclearly,
+    with_bytes_behind_its_end,
+]
+
+
+def test_of_many_answers_exactly_the_whole_and_good_ones_are_kept() -> None:
+    for number in range(examples(1000)):
+        chance = random.Random(number)
+        made = chance.choice(MAKERS)(chance)
+        assert made.flaw() is None, (number, made)
+        spoil = chance.choice(SPOILERS)
+        assert spoil(made, chance), (number, spoil.__name__, made)
+
+
+NOT_WHOLE = {
+    "cerebras-chat.sse": "cut",  # recorded without its end mark
+    "cerebras-chat-tools.sse": "cut",
+    "databricks-chat-tools.sse": "unreadable",  # a call without arguments, as if it were cut
+    "groq-chat-error.sse": "error",
+    "openai-chat-audio.sse": "unreadable",
+    "openai-responses-code-interpreter.sse": "searched",
+    "openai-responses-incomplete.sse": "unended",
+    "openai-responses-incomplete-whole.json": "unended",
+    "perplexity-chat-whole.json": "searched",
+}
+RECORDED: list[dict[str, Any]] = [
+    entry
+    for entry in yaml.safe_load((STREAMS / "index.yaml").read_text())
+    if f"/{entry['endpoint']}" in (CHAT, TEXT, RESPONSES, EMBEDDINGS)
+]
+
+
+@pytest.mark.parametrize("entry", RECORDED, ids=[entry["file"] for entry in RECORDED])
+def test_answers_of_real_servers_are_kept_when_they_are_whole(entry: dict[str, Any]) -> None:
+    body, is_stream = (STREAMS / entry["file"]).read_bytes(), entry["content type"].startswith("text/event-stream")
+    fields = {"input": "a", **entry["request"]}
+    assert flaw_of(f"/{entry['endpoint']}", fields, body, is_stream=is_stream) == NOT_WHOLE.get(entry["file"])
+
+
+CUT_CALL = {"function": {"name": "f", "arguments": '{"a'}}
+
+
+def doc(**choice: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop", **choice}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "flaw"),
+    [
+        (doc(), None),
+        (doc(finish_reason="function_call", message={"function_call": {"name": "f", "arguments": "{}"}}), None),
+        (doc(message={"tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "{"}}]}), None),
+        (doc(message={"content": "a", "annotations": [], "refusal": None}, error=None), None),
+        (doc(finish_reason="tool_calls"), "cut"),
+        (doc(finish_reason="length", message={"tool_calls": [CUT_CALL]}), "unreadable"),
+        (doc(message={"tool_calls": [{"function": {"name": "f", "arguments": '"a"'}}]}), "cut"),
+        (doc(message={"tool_calls": [{"function": {"arguments": "{}"}}]}), "cut"),
+        (doc(finish_reason="content_filter"), "filtered"),
+        (doc(finish_reason="end_turn"), "unended"),
+        (doc(finish_reason=None), "unended"),
+        (doc(content_filter_results={"hate": {"filtered": True}}), "filtered"),
+        (doc(content_filter_results={"hate": {"filtered": False, "severity": "safe"}}), None),
+        (doc(error="x"), "error"),
+        (doc(error={"message": ""}), None),
+        ({**doc(), "Error": "x"}, "error"),
+        ({**doc(), "error_code": 17, "error_msg": "x"}, "error"),
+        ({**doc(), "error_code": 0}, None),
+        (doc(index=1), "unclear"),
+        (doc(index="0"), "unreadable"),
+        (doc(message=None), "unreadable"),
+        (doc(message={"content": "a", "annotations": [{"type": "url_citation"}]}), "searched"),
+        ({**doc(), "search_results": [{"url": "a"}]}, "searched"),
+        ({**doc(), "usage": {"num_sources_used": 0, "server_tool_use": {"web_search_requests": 0}}}, None),
+        ({**doc(), "usage": {"num_sources_used": 2}}, "searched"),
+    ],
+)  # fmt: skip
+def test_a_document_of_a_chat(document: Any, flaw: str | None) -> None:
+    assert flaw_of(CHAT, {}, written(document), is_stream=False) == flaw
+
+
+def test_a_search_is_no_flaw_where_the_owner_says_so() -> None:
+    searched = {**doc(), "citations": ["a"]}
+    assert flaw_of(CHAT, {}, written(searched), is_stream=False, may_search=True) is None
+    message: dict[str, Any] = {"type": "message", "content": []}
+    for kind, flaw in (("web_search_call", None), ("code_interpreter_call", "searched"), ("mcp_call", "searched")):
+        document: dict[str, Any] = {"status": "completed", "output": [{"type": kind, "status": "completed"}, message]}
+        assert flaw_of(RESPONSES, {}, written(document), is_stream=False, may_search=True) == flaw
+        assert flaw_of(RESPONSES, {}, written(document), is_stream=False) == "searched"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, None, "0.1", True, [0.1]])
+def test_a_vector_has_finite_numbers(bad: Any) -> None:
+    body = written({"data": [{"index": 0, "embedding": [0.1, bad]}]})
+    assert flaw_of(EMBEDDINGS, {"input": "a"}, body, is_stream=False)
+    if isinstance(bad, float):
+        packed = base64.b64encode(struct.pack("<2f", 0.1, bad)).decode()
+        assert flaw_of(EMBEDDINGS, {"input": "a"}, written({"data": [{"embedding": packed}]}), is_stream=False)
+
+
+def test_vectors_are_all_of_the_length_that_was_asked_for() -> None:
+    body = written({"data": [{"index": 0, "embedding": [1, 2]}, {"index": 1, "embedding": [1, 2]}]})
+    fields = {"input": ["a", "b"]}
+    assert flaw_of(EMBEDDINGS, fields, body, is_stream=False) is None
+    assert flaw_of(EMBEDDINGS, {**fields, "dimensions": 2}, body, is_stream=False) is None
+    assert flaw_of(EMBEDDINGS, {**fields, "dimensions": 3}, body, is_stream=False)
+    assert flaw_of(EMBEDDINGS, fields, body.replace(b"[1, 2]}]", b"[1]}]"), is_stream=False)
+
+
+def test_an_empty_document_is_no_end_mark() -> None:
+    chunk = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+    assert flaw_of(CHAT, {}, chunk + b"data: [DONE]\n\n", is_stream=True) is None
+    assert flaw_of(CHAT, {}, chunk + b"data: {}\n\n", is_stream=True) == "cut"
+
+
+def test_a_stream_of_responses_may_end_in_an_end_mark_too() -> None:
+    made = response(random.Random(1), True)
+    assert made.flaw(made.body + b"data: [DONE]\n\n") is None
+
+
+def test_numbers_beyond_all_bounds_are_no_work_and_no_exception() -> None:
+    body = b'{"data": [{"index": 0, "embedding": [1' + b"0" * 400 + b"]}]}"
+    assert flaw_of(EMBEDDINGS, {"input": "a"}, body, is_stream=False) == "unreadable"
+
+
+def test_a_million_choices_are_no_work() -> None:
+    assert flaw_of(CHAT, {"n": 10**12}, written(doc()), is_stream=False) == "unended"
