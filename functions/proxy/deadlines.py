@@ -7,9 +7,9 @@ seconds; `now` is when the invocation arrived.
 """
 
 _RESERVE = 3.0
-"""Seconds kept to tell client and bus how the request ended, half for each; a fifth of a short invocation's time."""
+"""Seconds kept to tell client and bus how the request ended, half for each; three tenths of a short invocation's time."""
 _LEAST_RESERVE = 1.0
-_SHARE = 0.2
+_SHARE = 0.3
 
 
 def for_servers(deadline: float, now: float) -> float:

@@ -18,4 +18,4 @@ def test_each_step_leaves_time_for_the_next(left: float) -> None:
 
 
 def test_a_long_invocation_keeps_seconds_and_a_short_one_a_part() -> None:
-    assert [for_servers(NOW + left, NOW) - NOW for left in (900, 10, 3, 1, 0.5)] == [897, 8, 2, 0, -0.5]
+    assert [for_servers(NOW + left, NOW) - NOW for left in (900, 10, 5, 3, 1, 0.5)] == [897, 7, 3.5, 2, 0, -0.5]
