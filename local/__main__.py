@@ -11,6 +11,7 @@ from openai_proxy.servers import ServersFileError
 from local.faults.rules import FaultsFileError
 from local.http import loop
 from local.lambda_.sandboxes import SandboxError
+from local.stack.above import interrupted
 from local.stack.ports import PortTakenError
 from local.stack.processes import CommandError
 from local.stack.settings import Settings, parse
@@ -36,10 +37,14 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # It is cancelled once: a second signal while everything is being stopped would leave something running.
         asyncio.get_running_loop().add_signal_handler(number, _cancel_once, stack)
+    above = asyncio.create_task(interrupted(os.getppid()))
+    above.add_done_callback(lambda told: None if told.cancelled() else _cancel_once(stack))
     try:
         await stack
     except asyncio.CancelledError:
         _say("Stopped.")
+    finally:
+        above.cancel()
 
 
 def _cancel_once(task: asyncio.Task[None]) -> None:

@@ -7,7 +7,7 @@ seconds; `now` is when the invocation arrived.
 """
 
 _RESERVE = 3.0
-"""Seconds kept to tell client and bus how the request ended, half for each; three tenths of a short invocation's time."""
+"""Seconds kept to tell client and bus how the request ended, half for each; of a short invocation, its `_SHARE`."""
 _LEAST_RESERVE = 1.0
 _SHARE = 0.3
 
