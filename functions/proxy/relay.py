@@ -24,7 +24,7 @@ from proxy.metering.scan import may_report_error
 from proxy.metering.sse import EventFrames, WholeChunks
 from proxy.outcome import Outcome, receipt_of, spent_of, usage_of
 from proxy.records.records import Invocation, Records
-from proxy.timeline import Clock, Timeline
+from proxy.timeline import Timeline
 from proxy.upstream.attempts import Attempts
 from proxy.upstream.response import broken_off, coding_left
 
@@ -55,11 +55,10 @@ class Relay:
         self._responder = responder
         self._records = records
         self._cache = cache
-        self._clock = Clock()
 
     def serve(self, event: Any, response: Response, deadline: float, trace_id: str | None = None) -> None:
         """Answer one event through `response`, whatever happens. `deadline` is in Unix seconds."""
-        timeline, is_first = Timeline(self._clock), self._records.begin()
+        timeline, is_first = self._records.begin()
         call = received(event, timeline, deadline)
         try:
             if call.request is not None and self._responder.serve(call.request, response):

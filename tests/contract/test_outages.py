@@ -22,7 +22,7 @@ from proxy.call import Call
 from proxy.outcome import Outcome
 from proxy.records.publisher import Publisher
 from proxy.records.records import UNAUTHORIZED, Invocation, Records
-from proxy.timeline import Timeline
+from proxy.timeline import Clock, Timeline
 from proxy.upstream.provider_tokens import UNAVAILABLE
 from record_metrics.measurements import measurements_of
 
@@ -84,7 +84,7 @@ def error_of(kind: str, status: int, code: str) -> errors.ProxyError:
 
 
 def records(bus: Any, clock: Callable[[], float] = time.monotonic) -> Records:
-    return Records(Publisher(bus, "bus"), clock=clock)
+    return Records(Publisher(bus, "bus"), clock=Clock(reading=clock))
 
 
 def refused(error: errors.ProxyError | None) -> Call:

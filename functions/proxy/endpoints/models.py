@@ -109,7 +109,7 @@ class ModelList:
         headers = {"user-agent": "openai-proxy", "accept": "application/json", "accept-encoding": "identity"}
         if token:
             headers["authorization"] = f"Bearer {token}"
-        transport, started = self._transport.sibling(), time.perf_counter()
+        transport, started = self._transport.sibling(), timeline.now()
         status, reason = None, None
         try:
             status, _, body = transport.get(server.url + _PATH, headers, _PATIENCE)
@@ -121,7 +121,7 @@ class ModelList:
             self._known[server.name] = self._failure(reason)
         finally:
             transport.close()
-        timeline.attempted(server.name, status, reason, time.perf_counter() - started)
+        timeline.attempted(server.name, status, reason, timeline.now() - started)
 
     def _failure(self, reason: str) -> _Listing:
         return _Listing(self._clock() + _KEPT_FAILURE, None, reason)

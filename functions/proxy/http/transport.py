@@ -14,6 +14,7 @@ from proxy.errors import UpstreamError
 from proxy.http.exchange import Exchange
 from proxy.http.pool import Pool
 from proxy.http.wire import BrokenError, ConnectError, Head, HttpError, SilenceError
+from proxy.timeline import Clock
 
 _LONGEST_SHORT = 16 * 1024 * 1024
 """Bytes: an answer of AWS is no longer than 6 MB, a list of models much shorter."""
@@ -53,6 +54,14 @@ class ConnectionFailedError(Exception):
         self.was_sent = was_sent
 
 
+class Waiting(NamedTuple):
+    """How long a body is waited for: as its `timeouts` say, and not beyond the moment `latest` of the clock."""
+
+    timeouts: Timeouts
+    latest: float
+    reading: Callable[[], float]
+
+
 class UpstreamResponse:
     """One upstream answer whose body has not been read. Iterating gives the body's bytes as they arrive.
 
@@ -60,14 +69,14 @@ class UpstreamResponse:
     still say something.
     """
 
-    def __init__(self, exchange: Exchange, head: Head, server: str, timeouts: Timeouts, deadline: float) -> None:
+    def __init__(self, exchange: Exchange, head: Head, server: str, waiting: Waiting) -> None:
         self._exchange = exchange
         self._head = head
         self._server = server
-        self._timeouts = timeouts
-        self.patience = min(timeouts.idle, timeouts.keep_alive)
-        self._latest = time.perf_counter() + deadline - time.time()
+        self._timeouts, self._latest, self._reading = waiting
+        self.patience = min(self._timeouts.idle, self._timeouts.keep_alive)
         self._waited = 0.0
+        self._waits_since: float | None = None
         self._body: Iterator[bytes] | None = None
         self.on_silence: Callable[[], None] = lambda: None
         self.status = head.status
@@ -99,17 +108,20 @@ class UpstreamResponse:
         try:
             yield from self._exchange.connection.body(self._head, self._exchange.method, self._receive)
         except HttpError as error:
-            raise _upstream_error(self._server, error, late=time.perf_counter() >= self._latest) from error
+            raise _upstream_error(self._server, error, late=self._reading() >= self._latest) from error
 
     def waited(self) -> float:
-        """Seconds for which the body was waited for, since this was asked the last time."""
+        """Seconds for which the body was waited for, since this was asked the last time. A wait that goes on counts."""
+        if self._waits_since is not None:
+            now = self._reading()
+            self._waited, self._waits_since = self._waited + now - self._waits_since, now
         waited, self._waited = self._waited, 0.0
         return waited
 
     def _receive(self) -> bytes:
         """The next piece. Raises SilenceError."""
         connection, patience = self._exchange.connection, self.patience
-        began = time.perf_counter()
+        self._waits_since = began = self._reading()
         try:
             if began + patience >= self._latest:
                 return self._receive_late(0.0)
@@ -119,13 +131,14 @@ class UpstreamResponse:
             except SilenceError:
                 return self._receive_late(patience)
         finally:
-            self._waited += time.perf_counter() - began
+            self._waited += self._reading() - self._waits_since
+            self._waits_since = None
 
     def _receive_late(self, silent: float) -> bytes:
         """The next piece, from a server that was `silent` for a while; every `keep_alive` seconds of it are told."""
         connection, timeouts = self._exchange.connection, self._timeouts
         while True:
-            left = min(self._latest - time.perf_counter(), timeouts.idle - silent)
+            left = min(self._latest - self._reading(), timeouts.idle - silent)
             if left <= 0:
                 raise SilenceError("nothing came")
             if silent:
@@ -151,13 +164,14 @@ class UpstreamResponse:
 class HttpTransport:
     """Keep-alive connections to everything the proxy calls. Not thread-safe: a sandbox has one request at a time."""
 
-    def __init__(self, timeouts: Timeouts, pool: Pool | None = None) -> None:
+    def __init__(self, timeouts: Timeouts, pool: Pool | None = None, clock: Clock = Clock()) -> None:  # noqa: B008  # it cannot be changed
         self._timeouts = timeouts
         self._pool = pool or Pool()
+        self._clock = clock
 
     def sibling(self) -> Self:
         """Another one, with connections of its own: for another thread."""
-        return type(self)(self._timeouts, Pool(self._pool.tls))
+        return type(self)(self._timeouts, Pool(self._pool.tls), self._clock)
 
     def stream(
         self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
@@ -167,14 +181,15 @@ class HttpTransport:
         Raises UpstreamError: unreachable, no status in time, or not HTTP.
         """
         timeouts = self._timeouts.of(server)
-        now = time.time()
+        now = self._clock.unix()
         deadline = min(deadline, now + timeouts.total)
         exchange = Exchange(self._pool, method, url, headers, body, repeats=server.retries > 0)
         try:
             head = exchange.run(timeouts.connect, timeouts.first_byte, time.monotonic() + deadline - now)
         except HttpError as error:
-            raise _upstream_error(server.name, error, late=time.time() >= deadline) from error
-        return UpstreamResponse(exchange, head, server.name, timeouts, deadline)
+            raise _upstream_error(server.name, error, late=self._clock.unix() >= deadline) from error
+        latest = self._clock.reading() + deadline - self._clock.unix()
+        return UpstreamResponse(exchange, head, server.name, Waiting(timeouts, latest, self._clock.reading))
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
         """One POST with a short answer. `timeout` (seconds) bounds all of it, from connecting to the last byte.

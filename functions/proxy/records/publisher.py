@@ -55,17 +55,24 @@ class _Waiting:
 class Publisher:
     """Publishes the events of one request."""
 
-    def __init__(self, aws: Aws, bus_name: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        bus_name: str,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._aws = aws
         self._bus_name = bus_name
         self._sleep = sleep
+        self._clock = clock
 
     def publish(self, events: "Sequence[AnyEvent]", deadline: float, trace_id: str | None = None) -> bool:
         """Put `events`; retry those that fail; log those that keep failing. Done by `deadline` (Unix seconds).
 
         Returns whether the bus has confirmed the terminal event.
         """
-        latest = min(deadline - _TIME_TO_LOG, time.time() + _LONGEST)
+        latest = min(deadline - _TIME_TO_LOG, self._clock() + _LONGEST)
         waiting = [_Waiting(event, event.to_entry(self._bus_name, trace_id)) for event in events]
         self._put(waiting, latest)
         for each in sorted(waiting, key=lambda each: not each.is_terminal):
@@ -79,14 +86,14 @@ class Publisher:
     def _put_again(self, each: _Waiting, latest: float) -> None:
         """Put one event alone until it is taken, or has had its tries."""
         for pause in _PAUSES:
-            if each.is_taken or time.time() + pause >= latest:
+            if each.is_taken or self._clock() + pause >= latest:
                 return
             self._sleep(pause)
             self._put([each], latest)
 
     def _put(self, waiting: Sequence[_Waiting], latest: float) -> None:
         """Put them in one call, and note what becomes of each."""
-        left = latest - time.time()
+        left = latest - self._clock()
         if left <= 0:
             return
         try:

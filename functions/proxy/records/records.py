@@ -3,8 +3,7 @@
 Its one rule: nothing here can reach the client any more, so no failure here fails a request.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openai_proxy.key_context import ClientKey
@@ -18,7 +17,7 @@ from proxy.records.log_line import MESSAGE, request_line
 from proxy.records.publisher import Publisher
 from proxy.records.terminal_event import terminal_event
 from proxy.request.trace_context import w3c_trace_id, xray_context
-from proxy.timeline import Timeline
+from proxy.timeline import Clock, Timeline
 
 if TYPE_CHECKING:  # loaded only where the stack has a place for content
     from openai_proxy.events.types import CapturedEvent
@@ -45,7 +44,10 @@ class Invocation(NamedTuple):
 
 
 class Records:
-    """Begins and ends the record of each request. `initialization` is how Lambda says that the sandbox was started."""
+    """Begins and ends the record of each request. `initialization` is how Lambda says that the sandbox was started.
+
+    What is said of time in any record is by `clock`.
+    """
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class Records:
         content_log: "ContentLog | None" = None,
         daemon: str | None = None,
         initialization: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = Clock(),  # noqa: B008  # it cannot be changed
     ) -> None:
         self._publisher = publisher
         self._content_log = content_log
@@ -63,10 +65,10 @@ class Records:
         self._unauthorized: dict[str, Any] = {}
         self._quiet_until = 0.0
 
-    def begin(self) -> bool:
-        """Whether this request is the one that the sandbox was started for."""
+    def begin(self) -> tuple[Timeline, bool]:
+        """The timeline of a request that begins now, and whether the sandbox was started for it."""
         is_cold, self._is_cold = self._is_cold, False
-        return is_cold
+        return Timeline(self._clock), is_cold
 
     def recorder(self, key: ClientKey | None, delivery: Delivery) -> "ResponseRecorder | None":
         """What remembers the answer while it passes, where the key's owner has asked for content."""
@@ -83,12 +85,12 @@ class Records:
         reason = str(cause) if isinstance(cause, AwsError) else type(cause).__name__ if cause else None
         number = self._unauthorized.get("requests", 0) + 1
         self._unauthorized = {"requests": number, "error": error.code, "reason": reason, "id": call.id}
-        if self._clock() >= self._quiet_until:
+        if self._clock.reading() >= self._quiet_until:
             self._tell_unauthorized()
 
     def _tell_unauthorized(self) -> None:
         log("ERROR", UNAUTHORIZED, **self._unauthorized)
-        self._unauthorized, self._quiet_until = {}, self._clock() + _BETWEEN_LINES
+        self._unauthorized, self._quiet_until = {}, self._clock.reading() + _BETWEEN_LINES
 
     def keep(
         self,
@@ -114,7 +116,7 @@ class Records:
 
                 Daemon(self._daemon).send(subsegment_of(timeline, event, line, trace))
             if self._content_log and outcome.delivery.sent and call.key and call.key.logs_content:
-                left = invocation.deadline - time.time()
+                left = invocation.deadline - self._clock.unix()
                 self._content_log.write(call, outcome, line, event.timestamp, left)
         except Exception as error:  # noqa: BLE001  # the outermost edge: the request has been served
             name, where = type(error).__name__, place_of(error)

@@ -144,7 +144,8 @@ class Attempts:
             if isinstance(outcome, UpstreamError) or outcome.status >= 300:
                 self.judge(server, outcome.status)  # an answer that begins well is judged by its end
             pause = _pause_after(outcome, tried, self._chance)
-            if pause is None or tried >= server.retries or time.time() + pause >= call.deadline:
+            now = timeline.unix(timeline.now())
+            if pause is None or tried >= server.retries or now + pause >= call.deadline:
                 return turn, outcome
             if self._breakers.out_for(server):
                 return turn, outcome

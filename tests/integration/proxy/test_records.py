@@ -120,7 +120,7 @@ def test_the_line_says_that_the_event_was_not_published(capsys: pytest.CaptureFi
 def test_a_sandbox_that_waited_for_its_first_request_is_not_cold(initialization: str | None, is_cold: bool) -> None:
     publisher: Any = None
     records = Records(publisher, initialization=initialization)
-    assert [records.begin() for _ in range(2)] == [is_cold, False]
+    assert [records.begin()[1] for _ in range(2)] == [is_cold, False]
 
 
 # ------------------------------------------------------------------------------------------------------------- traces
