@@ -16,7 +16,8 @@ _DIGITS = 38
 _LARGEST = Decimal("9.9999999999999999999999999999999999999e125")
 _LONGEST_EXPRESSION = 4096
 _CLAUSE = re.compile(r"(SET|ADD|REMOVE) (.*?)(?= (?:SET|ADD|REMOVE) |$)")
-_COMPARISON = re.compile(r"(size\()?(#[\w.#]+)\)? (=|<=|<) (:\w+)")
+_COMPARISON = re.compile(r"(size\()?(#[\w.#]+)\)? (=|<>|<=|<) (:\w+)")
+_AND = re.compile(r" AND (?![^(]* OR )")
 _EXISTENCE = re.compile(r"attribute_(not_)?exists\(([#\w.]+)\)")
 
 
@@ -87,6 +88,15 @@ class AsBoto3:
     def __init__(self, table: LimitsItems) -> None:
         self._table = table
         self.faults: list[str] = []
+
+    def get_item(self, *, TableName: str, Key: Any, **_: Any) -> Item:  # noqa: N803 - boto3's names
+        found = self._table.items.get(Key["pk"]["S"])
+        item = {} if found is None else {"Item": copy.deepcopy(found)}
+        return {"ConsumedCapacity": {"TableName": TableName}} | item
+
+    def put_item(self, *, TableName: str, Item: Any, **_: Any) -> Item:  # noqa: N803 - boto3's names
+        self._table.items[Item["pk"]["S"]] = Item
+        return {"ConsumedCapacity": {"TableName": TableName}}
 
     def update_item(self, *, TableName: str, **arguments: Any) -> Item:  # noqa: N803 - boto3's names
         held, _ = self._table.update(arguments)
@@ -160,7 +170,13 @@ def _find(item: Item, path: str, names: Mapping[str, str]) -> Any:
 def _holds(arguments: Mapping[str, Any], item: Item) -> bool:
     names, values = arguments.get("ExpressionAttributeNames", {}), arguments.get("ExpressionAttributeValues", {})
     conditions = arguments.get("ConditionExpression", "")
-    return all(_is_so(each, item, {"pk": "pk", **names}, values) for each in conditions.split(" AND ") if each)
+    return all(_is_any(each, item, {"pk": "pk", **names}, values) for each in _AND.split(conditions) if each)
+
+
+def _is_any(condition: str, item: Item, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
+    """One condition, or several in brackets of which one is enough."""
+    choices = condition[1:-1].split(" OR ") if condition.startswith("(") else [condition]
+    return any(_is_so(each, item, names, values) for each in choices)
 
 
 def _is_so(condition: str, item: Item, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
@@ -174,9 +190,9 @@ def _is_so(condition: str, item: Item, names: Mapping[str, str], values: Mapping
     if found[1]:
         left = {"N": str(len(left["M"]))}
     if "N" not in right:
-        return left == right
+        return (left == right) == (found[3] == "=")
     ours, theirs = Decimal(left["N"]), Decimal(right["N"])
-    return ours == theirs if found[3] == "=" else ours <= theirs if found[3] == "<=" else ours < theirs
+    return {"=": ours == theirs, "<>": ours != theirs, "<=": ours <= theirs, "<": ours < theirs}[found[3]]
 
 
 def _changed(arguments: Mapping[str, Any], before: Item) -> Item:

@@ -1,19 +1,20 @@
 """SQS batch ─▶ events ─▶ ledger entries ─▶ ledger, metrics, lake. One rule: a message fails for its own fault only.
 
+So all that is made of a message is made while it is read: nothing of it can fail later, together with its neighbours.
 The lake gets what the ledger has, duplicates included: what was written before a crash must still reach it. Metrics get
 what is new in the ledger, once for a batch; they may be lost, entries may not.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from openai_proxy.events.batch import PartialFailure, again, read_batch
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.traces import traces_of
 from openai_proxy.ledger.entries import Key, LedgerEntry, entry_of, has_entry
 from openai_proxy.ledger.table import DUPLICATE
-from openai_proxy.metric_data import ModelNames, is_acceptable, metric_data
+from openai_proxy.metric_data import Measurement, ModelNames, is_acceptable, metric_data
 from openai_proxy.pricing.price_book import PriceBook
 
 from record_cost.measurements import measurements_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools import Logger
     from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
-    from openai_proxy.events.types import InferenceEvent
 
 
 class Ledger(Protocol):
@@ -50,6 +50,13 @@ class Metrics(Protocol):
         ...
 
 
+class Recorded(NamedTuple):
+    """What a message's event becomes."""
+
+    entry: LedgerEntry
+    measurements: "Sequence[Measurement]"
+
+
 class RecordCost:
     """The consumer behind the queue of InferenceCompleted and InferenceFailed."""
 
@@ -73,16 +80,16 @@ class RecordCost:
     def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Record an SQS batch. Returns the partial batch response: the messages that must come again."""
         entries: dict[Key, LedgerEntry] = {}
-        events: dict[Key, InferenceEvent] = {}
+        measurements: dict[Key, Sequence[Measurement]] = {}
         messages: dict[Key, list[str]] = {}
         read, failed = read_batch(batch, self._read, self._logger)
         for message, recorded in read:
             if recorded:
-                event, entry = recorded
-                entries[entry.key], events[entry.key] = entry, event
-                messages.setdefault(entry.key, []).append(message)
+                key = recorded.entry.key
+                entries[key], measurements[key] = recorded
+                messages.setdefault(key, []).append(message)
         refused = self._ledger.record(entries.values())
-        self._measure((events[key], entry) for key, entry in entries.items() if key not in refused)
+        self._measure(each for key in entries if key not in refused for each in measurements[key])
         unwritten = {key: reason for key, reason in refused.items() if reason != DUPLICATE}
         written = [entry for key, entry in entries.items() if key not in unwritten]
         unsent = self._lake.put(written) if self._lake and written else {}
@@ -99,17 +106,19 @@ class RecordCost:
         )
         return again(failed)
 
-    def _read(self, body: str) -> "tuple[InferenceEvent, LedgerEntry] | None":
-        """The event of a message with its entry, if it has one. Raises MalformedEventError."""
+    def _read(self, body: str) -> Recorded | None:
+        """The entry of a message's event, if it has one, and what it measures. Raises MalformedEventError."""
         event = Event.from_sqs_body(body)
-        return (event, entry_of(event, self._prices)) if has_entry(event) else None
+        if not has_entry(event):
+            return None
+        entry = entry_of(event, self._prices)
+        return Recorded(entry, [*measurements_of(event, entry, self._model_names)] if self._metrics else [])
 
-    def _measure(self, recorded: "Iterable[tuple[InferenceEvent, LedgerEntry]]") -> None:
+    def _measure(self, measurements: "Iterable[Measurement]") -> None:
         """Publish what was recorded for the first time. Never raises."""
         if self._metrics is None:
             return
         now = self._clock()
-        measurements = [each for one in recorded for each in measurements_of(*one, self._model_names)]
         data = metric_data(each for each in measurements if is_acceptable(each.minute, now))
         try:
             if data:

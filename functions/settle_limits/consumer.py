@@ -5,7 +5,7 @@ comes again changes nothing but looks at the thresholds anew.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,9 +13,9 @@ from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.batch import PartialFailure, again, read_batch
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.traces import traces_of
+from openai_proxy.limits import PERIODS, Period
 from openai_proxy.pricing.price_book import PriceBook
 
-from settle_limits.bus import NotPublishedError
 from settle_limits.hints import PriceHints
 from settle_limits.settlement import LeftLease, Settlement, left_lease_of, settlement_of
 from settle_limits.thresholds import Crossing, crossings, event_of
@@ -89,7 +89,7 @@ class SettleLimits:
         for event_id, reason in unsettled.items():
             self._logger.warning("not settled", event_id=event_id, reason=reason)
         settled = [each for each in settlements.values() if each.event_id not in unsettled]
-        untold = [each.event_id for each in latest_of_each_key(settled) if not self._tell(each)]
+        untold = [event_id for each in latest_of_each_key(settled) if (event_id := self._untold(each, settled))]
         self._hints.learn(each.hint for each in settled if each.hint)
         failed += [message for event_id in (*unsettled, *untold) for message in messages[event_id]]
         self._logger.info(
@@ -116,22 +116,33 @@ class SettleLimits:
             return False
         return True
 
-    def _tell(self, latest: Settlement) -> bool:
-        """Publish the thresholds that a key has reached, then remember them. False: its message must come again."""
+    def _untold(self, latest: Settlement, settled: Sequence[Settlement]) -> str:
+        """Tell the thresholds that a key has reached. The event whose message must come again; "" when all are told.
+
+        The budget of a period is that of the latest request in it: one of another time says nothing of it.
+        """
+        spoken_for = latest
         try:
-            for crossing in crossings(self._limits.counter(latest.limits_id), latest):
-                self._bus.publish(event_of(crossing, latest, self._clock()))
-                self._limits.mark_told(crossing)
-                self._logger.info(
-                    "budget threshold reached",
-                    limits_id=crossing.limits_id,
-                    period=crossing.period,
-                    threshold=crossing.threshold,
-                )
-        except (BotoCoreError, ClientError, NoAnswerError, NotPublishedError):
-            self._logger.exception("thresholds not told", event_id=latest.event_id)
-            return False
-        return True
+            counter = self._limits.counter(latest.limits_id)
+            for period, spoken_for in latest_of_each_period(counter, settled, latest.limits_id):
+                for crossing in crossings(counter, spoken_for):
+                    if crossing.period == period:
+                        self._tell(crossing, spoken_for)
+        except Exception:  # a counter that is damaged is no fault of other keys
+            self._logger.exception("thresholds not told", event_id=spoken_for.event_id)
+            return spoken_for.event_id
+        return ""
+
+    def _tell(self, crossing: Crossing, latest: Settlement) -> None:
+        """Publish a threshold, then remember it."""
+        self._bus.publish(event_of(crossing, latest, self._clock()))
+        self._limits.mark_told(crossing)
+        self._logger.info(
+            "budget threshold reached",
+            limits_id=crossing.limits_id,
+            period=crossing.period,
+            threshold=crossing.threshold,
+        )
 
 
 def latest_of_each_key(settlements: Iterable[Settlement]) -> list[Settlement]:
@@ -142,3 +153,14 @@ def latest_of_each_key(settlements: Iterable[Settlement]) -> list[Settlement]:
         if (each.taken_at, each.event_id) > (known.taken_at, known.event_id):
             latest[each.limits_id] = each
     return list(latest.values())
+
+
+def latest_of_each_period(
+    counter: Mapping[str, Any], settlements: Iterable[Settlement], limits_id: str
+) -> list[tuple[Period, Settlement]]:
+    """Of each period that a counter is in, the settlement of the key's latest request in it, if there is one."""
+    own = [each for each in settlements if each.limits_id == limits_id]
+    current = {
+        period: [each for each in own if each.windows.start(period) == counter.get(period)] for period in PERIODS
+    }
+    return [(period, latest) for period in PERIODS for latest in latest_of_each_key(current[period])]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events.envelope import MalformedEventError, is_terminal
 from openai_proxy.events.ulid import ulid_time
-from openai_proxy.key_context import CURRENCY
+from openai_proxy.key_context import CURRENCY, amount_of
 from openai_proxy.limits import LONGEST_MODEL, Period, Windows
 from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
 from openai_proxy.pricing.rates import EXACT
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from openai_proxy.events.types import AnyEvent, ClientData, LimitsData, TerminalEvent
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_MOST_MONEY = 10**9
-_MOST_DECIMALS = 24
 _MOST_TOKENS = 10**9
 _END_OF_9999 = 253_402_300_799
 _MILLIONTH = Decimal(1).scaleb(-6)
@@ -104,7 +102,7 @@ def _left_lease(limits: "LimitsData | None") -> LeftLease | None:
 
 def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook) -> Settlement:
     taken_at = _count(limits["taken_at"], _END_OF_9999)
-    reserved = None if limits["reserved"] is None else _money(limits["reserved"]["cost"])
+    reserved = None if limits["reserved"] is None else amount_of(_text(limits["reserved"]["cost"]))
     cost, hint = _priced(event, prices)
     if limits["currency"] != CURRENCY:
         raise ValueError(f"{limits['currency']!r} is not the currency of the price book")
@@ -157,17 +155,9 @@ def _client(client: Any) -> "ClientData":
 
 
 def _budget(text: Any) -> Decimal:
-    amount = _money(text)
+    amount = amount_of(_text(text))
     if not amount:
         raise ValueError("a budget of nothing")
-    return amount
-
-
-def _money(text: Any) -> Decimal:
-    amount = Decimal(_text(text))
-    exponent = amount.as_tuple().exponent
-    if not (isinstance(exponent, int) and -exponent <= _MOST_DECIMALS and 0 <= amount <= _MOST_MONEY):
-        raise ValueError(f"{text!r} is no amount of money")
     return amount
 
 

@@ -18,6 +18,7 @@ from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.limits import (
     EXPIRES_AT,
     LIVE,
+    Windows,
     counter_key,
     hint_key,
     hint_values,
@@ -37,6 +38,8 @@ ATTEMPTS = 8
 MARKER_LIFETIME = 32 * 86400
 """Seconds. Longer than a month: what comes again after that finds nothing any more that it belongs to."""
 HINT_LIFETIME = 30 * 86400
+_CLOCKS_APART = 300
+"""Seconds by which the clock of the sandbox that took a request may be ahead of this one's."""
 _PAUSE = partial(pause_before_retry, first=0.05)
 
 _NOT_TOLD = "#period = :start AND (attribute_not_exists(#of) OR #of <> :budget OR #told < :told)"
@@ -138,7 +141,7 @@ class LimitsTable:
             if refusal.is_for_good:
                 return self._settle_each(group) if len(group) > 1 else {group[0].event_id: reason}
             if refusal.is_of_counter(len(group)):
-                held = Held.of(refusal.counter, group)
+                held = Held.of(refusal.counter, group, Windows.of(self._clock() + _CLOCKS_APART))
             group = [each for place, each in enumerate(group) if not refusal.is_duplicate(place)]
             if not group:
                 return {}

@@ -47,7 +47,9 @@ class Held:
     starts: tuple[str, str] = ("", "")
     """Day and month of the counter, where they are known."""
     begins: tuple[Period, ...] = ()
-    """Periods that the counter has not reached, because no take has: the cost of what passed unchecked begins them."""
+    """Periods that the counter has not reached, because no take has: the cost of what passed unchecked begins them.
+
+    None of the future: it would keep the counter out of the periods until then."""
 
     @classmethod
     def at_first(cls, group: Sequence[Settlement]) -> "Held":
@@ -55,19 +57,19 @@ class Held:
         return cls(day=True, month=True, bucket=_may_be_in_bucket(group[0]))
 
     @classmethod
-    def of(cls, counter: Item, group: Sequence[Settlement]) -> "Held":
+    def of(cls, counter: Item, group: Sequence[Settlement], now: Windows) -> "Held":
         """What `counter` has of the windows of `group`: nothing, when there is no counter."""
         windows, left = group[0].windows, group[0].lease
         lease = _lease_in(counter, left.id) if left else None
-        day, month = (counter.get(period, {}).get("S", "") for period in PERIODS)
         was_unchecked = group[0].reserved is None or left is not None
-        behind: list[Period] = [each for each in PERIODS if counter.get(each, {}).get("S", "") < windows.start(each)]
+        starts = {period: counter.get(period, {}).get("S", "") for period in PERIODS}
+        behind: list[Period] = [each for each in PERIODS if starts[each] < windows.start(each) <= now.start(each)]
         return cls(
-            day=day == windows.day,
-            month=month == windows.month,
+            day=starts["day"] == windows.day,
+            month=starts["month"] == windows.month,
             bucket=lease is None and _may_be_in_bucket(group[0]) and windows.bucket in counter,
             lease=lease,
-            starts=(day, month),
+            starts=(starts["day"], starts["month"]),
             begins=tuple(behind) if was_unchecked else (),
         )
 

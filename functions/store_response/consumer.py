@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.aws_answers import NoAnswerError
+from openai_proxy.cache.answers import CLOCKS_APART
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.envelope import Event, MalformedEventError
 from openai_proxy.events.traces import traces_of
+from openai_proxy.events.ulid import ulid_time
 from openai_proxy.pricing.price_book import PriceBook
 
 from store_response.cached_response import AnswerTooLargeError, cached_response_of
@@ -74,6 +76,9 @@ class StoreResponse:
             response = cached_response_of(event, self._prices)
         except AnswerTooLargeError as error:
             return self._too_large(event.id, error.size)
+        if max(response.created_at, ulid_time(event.id).timestamp()) > self._clock() + CLOCKS_APART:
+            # It would pass for the newest, and keep real ones out, and the proxy would not give it.
+            raise MalformedEventError(f"not a {event.detail_type} event: it is from the future")
         item = item_of(response)
         size = item_size(item)
         return item if size <= LARGEST_ITEM else self._too_large(event.id, size)

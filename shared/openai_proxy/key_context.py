@@ -15,6 +15,23 @@ if TYPE_CHECKING:  # the authorizer knows neither
 
 CURRENCY = "USD"
 """Of budgets: that of the price book."""
+MOST_MONEY = 10**9
+"""USD that a budget, or a reservation, is at most."""
+_MOST_DECIMALS = 24
+_MOST_DIGITS = 15
+
+
+def amount_of(text: str) -> Decimal:
+    """An amount of money from its plain digits: 5, 0.25. Raises ValueError for every other form, and for too much.
+
+    `Decimal` reads 1e5, 1_000 and the digits of other scripts too: who writes such an amount may mean another one.
+    """
+    whole, dot, rest = text.partition(".")
+    if not (_are_digits(whole) and (_are_digits(rest) or not dot) and len(rest) <= _MOST_DECIMALS):
+        raise ValueError("an amount that is not written in plain digits")
+    if (amount := Decimal(text)) > MOST_MONEY:
+        raise ValueError("an amount that is too large")
+    return amount
 
 
 class Limits(NamedTuple):
@@ -158,7 +175,7 @@ class ClientKey(NamedTuple):
             name=context.get("client_name") or "",
             owner=context.get("owner") or None,
             tags=_tags(context.get("tags")),
-            expires_at=int(context["expires_at"]) if context.get("expires_at") else None,
+            expires_at=_whole(context["expires_at"]) if context.get("expires_at") else None,
             limits=Limits.from_context(context),
             cache=KeyCache.from_context(context.get("cache")),
             logs_content=context.get("log_content") == "on",
@@ -210,15 +227,26 @@ def _tags(text: str | None) -> dict[str, str]:
 
 
 def _count(text: str | None) -> int | None:
-    if text and int(text) < 1:
+    if not text:
+        return None
+    if not (count := _whole(text)):
         raise ValueError("a limit that lets nothing through")
-    return int(text) if text else None
+    return count
+
+
+def _whole(text: str) -> int:
+    if not _are_digits(text) or len(text) > _MOST_DIGITS:
+        raise ValueError("a number that is not written in plain digits")
+    return int(text)
 
 
 def _money(text: str | None) -> Decimal | None:
     if not text:
         return None
-    amount = Decimal(text) if text.replace(".", "", 1).isdecimal() else Decimal(0)
-    if not amount:
-        raise ValueError("a budget that is no amount")
+    if not (amount := amount_of(text)):
+        raise ValueError("a budget of nothing")
     return amount
+
+
+def _are_digits(text: str) -> bool:
+    return text.isascii() and text.isdecimal()

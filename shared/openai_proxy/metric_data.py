@@ -6,7 +6,6 @@ model names; only what a server confirmed becomes a `Model`, and the rest is cou
 Values travel as `Values` and `Counts`, never as sums: a statistic set would lose the percentiles.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +31,8 @@ OLDEST = 14 * 86400
 NEWEST = 2 * 3600
 """… more than two hours ahead."""
 _MARGIN = 300
+_LARGEST = 10**15
+"""No count, time or cost is so large. CloudWatch refuses a whole call for one value beyond 2 to the 360th."""
 
 Unit = Literal["Count", "Seconds", "None"]
 
@@ -92,11 +93,11 @@ def by_server_and_model(
 
 
 def measured(name: str, unit: Unit, value: Any, minute: int, sets: Iterable[Dimensions]) -> Iterator[Measurement]:
-    """One value as a measurement for each set of dimensions. Raises ValueError for what is no finite number >= 0."""
+    """One value as a measurement for each set of dimensions. Raises ValueError for no number from 0 to 10^15."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError(f"{value!r} is not a measurement")  # noqa: TRY004 - callers map one error
     number = round(float(value), _DIGITS[unit])
-    if not math.isfinite(number) or number < 0:
+    if not 0 <= number <= _LARGEST:  # nor is NaN
         raise ValueError(f"{value!r} is not a measurement")
     return (Measurement(name, unit, number, dimensions, minute) for dimensions in sets)
 

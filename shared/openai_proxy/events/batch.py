@@ -1,9 +1,10 @@
 """A batch of messages as every consumer reads it, and how it tells Lambda which of them have to come again.
 
 One rule: a message fails for its own fault only. One that cannot be read fails alone, each time that it comes, and lies
-in the dead-letter queue in the end.
+in the dead-letter queue in the end; so does one whose reading fails in a way that nobody has foreseen.
 """
 
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 
+_LONGEST_REASON = 300
+
 PartialFailure = dict[str, list[dict[str, str]]]
 """The answer to Lambda, in the form of `ReportBatchItemFailures`."""
 
@@ -24,18 +27,26 @@ def read_batch(
 ) -> tuple[list[tuple[str, Read]], list[str]]:
     """The messages of an SQS batch as (message id, what `read` makes of its body), and the ids of those it refuses.
 
-    `read` raises MalformedEventError for what it cannot read.
+    `read` raises MalformedEventError for what it cannot read, and depends on nothing but the body.
     """
     found: list[tuple[str, Read]] = []
     refused: list[str] = []
     for record in batch["Records"]:
         try:
             found.append((record["messageId"], read(record["body"])))
-        except MalformedEventError as error:
-            traces = traces_of([record])
-            logger.warning("message refused", message_id=record["messageId"], reason=str(error), traces=traces)
+        except Exception as error:  # noqa: BLE001  # whatever a message holds, its neighbours are read
+            traces, reason = traces_of([record]), _reason(error)
+            logger.warning("message refused", message_id=record["messageId"], reason=reason, traces=traces)
             refused.append(record["messageId"])
     return found, refused
+
+
+def _reason(error: Exception) -> str:
+    """Why a message was refused. Of an error that was not foreseen only its kind and place: it may quote content."""
+    if isinstance(error, MalformedEventError):
+        return str(error)[:_LONGEST_REASON]
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {place.name}, line {place.lineno}"
 
 
 def again(messages: Iterable[str]) -> PartialFailure:

@@ -60,6 +60,9 @@ class Event(NamedTuple, Generic[Kind_co, Data_co]):
                 client_id=metadata["client_id"],
                 data=envelope["detail"]["data"],
             )
+            texts: tuple[Any, ...] = event[:-1]
+            if not (isinstance(event.data, dict) and all(isinstance(text, str) for text in texts)):
+                raise MalformedEventError(f"not an event of {SOURCE}: its metadata are texts, its data an object")
             return cast("AnyEvent", event)
         except (KeyError, TypeError, AttributeError) as error:
             raise MalformedEventError(f"not an event of {SOURCE}: {error!r}") from error
@@ -69,8 +72,8 @@ class Event(NamedTuple, Generic[Kind_co, Data_co]):
         """Read the body of an SQS message that an EventBridge rule delivered. Raises MalformedEventError."""
         try:
             envelope = json.loads(body)
-        except ValueError as error:
-            raise MalformedEventError("the message is not JSON") from error
+        except (ValueError, RecursionError) as error:
+            raise MalformedEventError("the message is not JSON, or too deep") from error
         return cls.from_envelope(envelope)
 
     def to_entry(self, bus_name: str, trace_header: str | None = None) -> dict[str, str]:

@@ -144,7 +144,7 @@ def _attributes(event: "InferenceEvent") -> Attributes:
         "stream": bool(request["stream"]),
         "request_size": _count(request["size"]),
         "status_code": _count(response["status_code"]),
-        "model": _text(response["model"] or request["model"], _LONGEST_MODEL),
+        "model": _text(response["model"], _LONGEST_MODEL) or _text(request["model"], _LONGEST_MODEL),
         "response_id": _text(response["id"]),
         "finish_reasons": [_text(reason) or UNNAMED for reason in response["finish_reasons"][:_MOST_FINISH_REASONS]],
         "response_size": _count(response["size"]),
