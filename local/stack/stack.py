@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from openai_proxy.client_keys import hash_client_key, new_client_key
+from openai_proxy.servers import servers_text
 
 from local.demo.server import TOKEN_VARIABLE
 from local.faults.rules import Faults
@@ -57,7 +58,7 @@ class Stack:
         require_free(
             {"PORT": settings.port, "MINISTACK_PORT": settings.ministack_port, "DEMO_PORT": settings.demo_port}
         )
-        listed = settings.listed_servers.read_text(encoding="utf-8")
+        listed = servers_text(settings.listed_servers)
         servers = servers_file(listed, settings.demo_url, self._demo_token)
         tokens = provider_tokens(servers, self._environ)
         async with AsyncExitStack() as cleanup:

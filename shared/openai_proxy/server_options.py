@@ -83,11 +83,16 @@ def _fallbacks(value: Any) -> tuple[str, ...]:
 def _aliases(value: Any) -> dict[str, str]:
     remedy = "write {alias: model, ...}; an alias has no '/' and at most 128 characters"
     for alias, model in _mapping("aliases", value, remedy).items():
-        if not alias or "/" in alias or len(alias) > _LONGEST_NAME or not alias.isprintable():
-            raise OptionError("aliases", f"'{alias[:_LONGEST_NAME]}' cannot be an alias", remedy)
-        if not isinstance(model, str) or not model:
+        if not _is_name(alias) or "/" in alias or len(alias) > _LONGEST_NAME:
+            raise OptionError("aliases", f"{alias[:_LONGEST_NAME]!r} cannot be an alias", remedy)
+        if not isinstance(model, str) or not _is_name(model):
             raise OptionError("aliases", f"'{alias}' stands for no model", remedy)
     return dict(value)
+
+
+def _is_name(text: str) -> bool:
+    """Whether a client can ask for it, and a server be asked."""
+    return bool(text) and text.isprintable() and text.strip() == text
 
 
 def _timeouts(value: Any) -> Timers:

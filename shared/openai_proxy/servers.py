@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-import yaml
-
 from openai_proxy.server_options import OPTIONS, Breaker, Caching, OptionError, Timers, read_options
+from openai_proxy.yaml_files import YamlFileError, plain_values, read_text
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _KEYS = ("url", "token", "model")
@@ -20,7 +19,6 @@ _REMEDIES = {
     "token": "write ${NAME}, secretsmanager:<id>[#key] or ssm:<name>",
 }
 _ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -67,21 +65,23 @@ class Server(NamedTuple):
 
 def load_servers(path: Path) -> dict[str, Server]:
     """Read and check the file at `path`. Raises ServersFileError."""
+    return parse_servers(servers_text(path), str(path))
+
+
+def servers_text(path: Path) -> str:
+    """The text of the file at `path`, which is not checked. Raises ServersFileError."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ServersFileError(f"{path}: cannot be read ({error}). Remedy: put the servers file there.") from error
-    return parse_servers(text, str(path))
+        return read_text(path)
+    except YamlFileError as fault:
+        raise _file_fault(str(path), fault) from fault
 
 
 def parse_servers(text: str, file: str = "openai_servers.yaml") -> dict[str, Server]:
     """Check the text of a servers file. Raises ServersFileError."""
     try:
-        document = _plain(yaml.compose(text, Loader=_Loader))
-    except yaml.YAMLError as error:
-        raise ServersFileError(f"{file}: is not valid YAML: {error}") from error
-    except ValueError as error:
-        raise ServersFileError(f"{file}: {error}") from error
+        document = plain_values(text)
+    except YamlFileError as fault:
+        raise _file_fault(file, fault) from fault
     if not isinstance(document, dict) or not document:
         raise ServersFileError(f"{file}: lists no server. Remedy: write `name: {{url: …, token: …, model: …}}`.")
     entries: dict[str, Any] = document  # pyright: ignore[reportUnknownVariableType]
@@ -96,6 +96,11 @@ def parse_servers(text: str, file: str = "openai_servers.yaml") -> dict[str, Ser
     return servers
 
 
+def _file_fault(file: str, fault: YamlFileError) -> ServersFileError:
+    key = f" '{fault.name}'" if fault.name else ""
+    return ServersFileError(f"{file}:{key} {fault.problem}. Remedy: {fault.remedy}.")
+
+
 def warnings_of(servers: Mapping[str, Server], file: str = "openai_servers.yaml") -> list[str]:
     """What is allowed but should be known: a token in the file, plain HTTP over a network."""
     found: list[str] = []
@@ -106,25 +111,6 @@ def warnings_of(servers: Mapping[str, Server], file: str = "openai_servers.yaml"
         if server.url.startswith("http:") and not server.is_loopback:
             found.append(f"{file}: server '{server.name}', key 'url': plain HTTP shows the token. Remedy: use https.")
     return found
-
-
-def _plain(node: Any) -> Any:
-    """A YAML node as dicts of strings. PyYAML keeps the last of two equal keys in silence; here that is a fault."""
-    if isinstance(node, yaml.MappingNode):
-        plain: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            if key in plain:
-                line = key_node.start_mark.line + 1
-                raise ValueError(f"'{key}' stands there twice (again in line {line}). Remedy: remove one.")
-            plain[key] = _plain(value_node)
-        return plain
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item) for item in node.value]
-    if isinstance(node, yaml.ScalarNode):
-        is_null = node.tag.endswith(":null")
-        return None if is_null else node.value
-    return node
 
 
 def _server(file: str, name: str, entry: Any) -> Server:

@@ -138,10 +138,14 @@ def answer_of(header: ItemHeader, packed: bytes) -> CachedAnswer:
 
 def _unpacked(packed: bytes, size: int) -> bytes:
     """`packed` without its compression: one byte too many at most."""
+    unpacking = zlib.decompressobj()
     try:
-        return zlib.decompressobj().decompress(packed, size + 1)
+        body = unpacking.decompress(packed, size + 1)
     except zlib.error as error:
         raise Unusable("unreadable", is_damaged=True) from error
+    if not unpacking.eof or unpacking.unused_data:
+        raise Unusable("size", is_damaged=True)
+    return body
 
 
 def _object(attribute: Any) -> str:

@@ -19,9 +19,10 @@ from typing import Any, Literal
 
 from openai_proxy.pricing.list_prices import NO_LIST, ListedModel, PriceList, load_price_list
 from openai_proxy.pricing.rates import Price, UnpricedReason, components_of, exact_sum
-from openai_proxy.pricing.rules import PriceBookError, Rule, ServerRules, parse_rules
+from openai_proxy.pricing.rules import PriceBookError, Rule, ServerRules, parse_rules, price_file_fault
 from openai_proxy.servers import load_servers
 from openai_proxy.usage import Usage
+from openai_proxy.yaml_files import YamlFileError, read_text
 
 __all__ = ["Cost", "PriceBook", "PriceBookError", "Quote", "Unpriced", "load_price_book", "parse_price_book"]
 
@@ -158,9 +159,9 @@ def load_price_book(prices_file: Path = PRICES_FILE, servers_file: Path = SERVER
     Raises PriceBookError and ServersFileError.
     """
     try:
-        text = prices_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PriceBookError(f"{prices_file}: cannot be read ({error}). Remedy: put the price file there.") from error
+        text = read_text(prices_file)
+    except YamlFileError as fault:
+        raise price_file_fault(str(prices_file), fault) from fault
     urls = {server.name: server.url for server in load_servers(servers_file).values()}
     return parse_price_book(text, str(prices_file), load_price_list(), urls)
 

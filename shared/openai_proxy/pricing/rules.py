@@ -12,9 +12,8 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, cast
 
-import yaml
-
 from openai_proxy.pricing.rates import FREE, RATES, Price, Rates
+from openai_proxy.yaml_files import YamlFileError, plain_values
 
 
 class PriceBookError(ValueError):
@@ -64,10 +63,16 @@ class ServerRules:
     rules: tuple[Rule, ...] = ()
 
 
+def price_file_fault(file: str, fault: YamlFileError) -> PriceBookError:
+    """What is wrong with a price file before anything in it is looked at."""
+    key = f" {fault.path}:" if fault.path else ""
+    return PriceBookError(f"{file}:{key} {fault.problem}. Remedy: {fault.remedy}.")
+
+
 def parse_rules(text: str, file: str, providers: Collection[str] = ()) -> tuple[dict[str, ServerRules], Any]:
     """Check the text of a price file. Returns its rules by server, and the plain document. Raises PriceBookError."""
     try:
-        document = _plain(yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), "")
+        document = plain_values(text)
         if document is None:
             return {}, None
         top = _mapping(document, "the file", required=("servers",))
@@ -75,8 +80,8 @@ def parse_rules(text: str, file: str, providers: Collection[str] = ()) -> tuple[
             return {}, None
         servers = _mapping(top["servers"], "servers")
         return {name: _server(f"servers.{name}", entry, providers) for name, entry in servers.items()}, document
-    except yaml.YAMLError as error:
-        raise PriceBookError(f"{file}: is not valid YAML: {error}. Remedy: correct that line.") from error
+    except YamlFileError as fault:
+        raise price_file_fault(file, fault) from fault
     except _FaultError as fault:
         raise PriceBookError(f"{file}: {fault}") from None
 
@@ -95,24 +100,6 @@ class _FaultError(Exception):
 
 def _fault(key: str, problem: str, remedy: str) -> NoReturn:
     raise _FaultError(f"{key}: {problem}. Remedy: {remedy}.")
-
-
-def _plain(node: Any, key: str) -> Any:
-    """A YAML node as dicts, lists and the scalars' own text; nothing as None. A key twice is a fault."""
-    if isinstance(node, yaml.MappingNode):
-        plain: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            name = str(key_node.value)
-            path = f"{key}.{name}".lstrip(".")
-            if name in plain:
-                _fault(path, "stands there twice", f"remove line {key_node.start_mark.line + 1}")
-            plain[name] = _plain(value_node, path)
-        return plain
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, f"{key}[{index}]") for index, item in enumerate(node.value)]
-    if isinstance(node, yaml.ScalarNode):
-        return None if node.tag.endswith(":null") else node.value
-    return None
 
 
 def _mapping(

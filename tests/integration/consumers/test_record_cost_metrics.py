@@ -110,6 +110,46 @@ def test_an_event_is_measured_once_however_often_it_comes(order: list[int], ends
     assert metrics.sums[("Cost", ())] == 4 * COST == stored(table)[1][0]["cost"]
 
 
+class Overtaken(FakeCostsTable):
+    """A table into which another consumer puts so many of the batch's entries before each of its first transactions."""
+
+    def __init__(self, *rounds: Sequence[Any]) -> None:
+        super().__init__(self._overtake)
+        self._rounds = list(rounds)
+        self._is_other = False
+        self.of_others = 0
+
+    def _overtake(self) -> None:
+        if self._rounds and not self._is_other:
+            self._is_other, before = True, len(stored(self)[0])
+            others: Any = self
+            RecordCost(PRICES, CostsTable(others, TABLE, pause=lambda _: None), Logger(service="test"))(
+                batch(*self._rounds.pop(0))
+            )
+            self._is_other = False
+            self.of_others += len(stored(self)[0]) - before
+
+
+@given(st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=4), st.booleans())
+def test_duplicates_that_are_found_in_several_rounds_of_a_transaction_are_measured_by_nobody_again(
+    rounds: list[set[int]], twice: bool
+):
+    events = [message("InferenceCompleted.chat-stream", f"m{n}", id=new_ulid(NOW - n)) for n in range(6)]
+    metrics, table = Metrics(), Overtaken(*([events[n] for n in sorted(each)] for each in rounds))
+    record_cost = consumer(metrics, table)
+
+    for _ in range(1 + twice):
+        assert failures(record_cost(batch(*events))) == []
+
+    entries, rollups = stored(table)
+    assert len(entries) == 6
+    assert rollups[0]["requests"] == 6
+    assert rollups[0]["cost"] == 6 * COST
+    measured = metrics.sums.get(("EventsRecorded", (("Consumer", "record_cost"),)), Decimal(0))
+    assert measured == 6 - table.of_others
+    assert metrics.sums.get(("Cost", ()), Decimal(0)) == (6 - table.of_others) * COST
+
+
 def test_what_the_ledger_refuses_is_not_measured():
     class Refusing(FakeCostsTable):
         def transact_write_items(self, **request: Any) -> Any:

@@ -8,9 +8,9 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.envelope import Event, MalformedEventError
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.usage import Usage
@@ -205,6 +205,82 @@ def test_what_could_not_be_served_is_unreadable(change: dict[str, Any]) -> None:
         read(found)
 
     assert (caught.value.reason, caught.value.is_damaged) == ("unreadable", True)
+
+
+def with_body(body: bytes, size: int, packing: str, sha256: bytes = BODY) -> dict[str, Any]:
+    """A good item with another body, of which it says that it is so large, and has the hash of `sha256`."""
+    packed = body if packing == "plain" else zlib.compress(body)
+    sent = packed + b"x" if packing == "rest" else packed[:-1] if packing == "cut" else packed
+    encoded = base64.b64encode(sent).decode()
+    return GOOD | {
+        "body": {"B": encoded},
+        "encoding": {"S": "identity" if packing == "plain" else "zlib"},
+        "body_size": {"N": str(size)},
+        "body_sha256": {"S": hashlib.sha256(sha256).hexdigest()},
+    }
+
+
+_BODIES = st.sampled_from([BODY, BODY[:-1], BODY + b"\n", b"x" + BODY[1:], BODY[::-1], b"", BODY * 2]) | st.binary()
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(_BODIES, st.sampled_from([len(BODY) + more for more in (-2, -1, 0, 1, 2, len(BODY))]), st.data())
+@example(BODY, len(BODY) - 1, None)
+def test_only_the_very_bytes_of_the_very_size_are_served(body: bytes, size: int, data: st.DataObject | None) -> None:
+    packing = data.draw(st.sampled_from(["plain", "packed", "rest", "cut"])) if data else "packed"
+    found = with_body(body, size, packing)
+    if body == BODY and size == len(BODY) and packing in ("plain", "packed"):
+        assert read(found)[1] == BODY
+        return
+    with pytest.raises(Unusable) as caught:
+        read(found)
+    assert caught.value.is_damaged
+
+
+@pytest.mark.parametrize("packing", ["plain", "packed"])
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_size_that_is_wrong_is_seen_although_the_bytes_are_right(packing: str, more: int) -> None:
+    with pytest.raises(Unusable) as caught:
+        read(with_body(BODY, len(BODY) + more, packing))
+
+    assert (caught.value.reason, caught.value.is_damaged) == ("size", True)
+
+
+@pytest.mark.parametrize("packing", ["rest", "cut"])
+def test_what_is_packed_ends_where_its_body_does(packing: str) -> None:
+    with pytest.raises(Unusable) as caught:
+        read(with_body(BODY, len(BODY), packing))
+
+    assert (caught.value.reason, caught.value.is_damaged) == ("size", True)
+
+
+def test_bytes_that_are_others_are_seen_although_the_size_is_right() -> None:
+    with pytest.raises(Unusable) as caught:
+        read(with_body(BODY[::-1], len(BODY), "packed"))
+
+    assert (caught.value.reason, caught.value.is_damaged) == ("sha256", True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"body_size": len(BODY) - 1},
+        {"body_size": len(BODY) + 1},
+        {"body_size": 0},
+        {"body_sha256": hashlib.sha256(BODY + b"x").hexdigest()},
+        {"body": base64.b64encode(zlib.compress(BODY[:-1])).decode()},
+        {"body": base64.b64encode(zlib.compress(BODY + b"x")).decode()},
+        {"body": base64.b64encode(zlib.compress(BODY) + b"x").decode()},
+        {"body": base64.b64encode(zlib.compress(BODY)[:-1]).decode()},
+        {"body": base64.b64encode(BODY).decode()},
+        {"encoding": "identity"},
+    ],
+    ids=["shorter", "longer", "nothing", "hash", "body cut", "body and more", "a rest", "cut", "not packed", "packed"],
+)
+def test_an_answer_of_a_wrong_size_is_not_stored(change: dict[str, Any]) -> None:
+    assert item()
+    with pytest.raises(MalformedEventError):
+        item(**change)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,79 @@ def test_a_context_that_is_not_understood_is_no_leave_to_do_anything(wrong: dict
         ClientKey.from_context(ClientKey("a", key_id="0123456789ab").to_context() | wrong)
 
 
+AMOUNTS = st.decimals("0.000001", 10**9, places=6).map(lambda amount: f"{amount:f}") | st.integers(1, 10**9).map(str)
+NUMBERS = st.integers(1, 10**9).map(str)
+ODD_FORMS = (
+    *(
+        "{}e0",
+        "{}E+1",
+        " {}",
+        "{}\n",
+        "+{}",
+        "-{}",
+        "1_{}",
+        "{},5",
+        "0x{}",
+        "{}.",
+        ".{}",
+        "{}.1.2",
+        "{}USD",
+        "\u2155{}",
+    ),
+    *("{}\u00b2", "NaN", "Infinity", "-0", "0", "1e400", "9" * 40, "9" * 5000, f"0.{'0' * 30}"),
+)
+OTHER_SCRIPTS = (0x660, 0x966, 0xFF10)
+"""The zeros of Arabic, Devanagari and full-width digits."""
+
+
+def in_odd_form(text: str, form: str | int) -> str:
+    if isinstance(form, str):
+        return form.format(text)
+    return text.translate({ord("0") + digit: form + digit for digit in range(10)})
+
+
+WHOLE, MONEY_OF = ("rpm", "tpm", "parallel"), ("budget_day", "budget_month")
+
+
+@given(AMOUNTS, NUMBERS)
+def test_plain_digits_are_that_amount(amount: str, number: str):
+    context = ClientKey("a", key_id="0123456789ab").to_context() | dict.fromkeys(WHOLE, number)
+    limits = ClientKey.from_context(context | dict.fromkeys(MONEY_OF, amount)).limits
+
+    count, money = int(number), Decimal(amount)
+    assert limits == Limits("0123456789ab", count, count, count, money, money)
+
+
+@given(
+    AMOUNTS,
+    NUMBERS,
+    st.sampled_from([*ODD_FORMS, *OTHER_SCRIPTS]),
+    st.sampled_from([*WHOLE, *MONEY_OF, "expires_at", "cache"]),
+)
+def test_an_amount_in_another_form_is_never_another_amount(amount: str, number: str, form: str | int, name: str):
+    odd = in_odd_form(amount if name in MONEY_OF else number, form)
+    if name == "expires_at" and odd == "0":
+        return  # a key that was good until 1970
+
+    with pytest.raises(ValueError, match=r"."):
+        ClientKey.from_context({"client_id": "a", "limits_id": "b", name: f"on:{odd}:" if name == "cache" else odd})
+
+
+@pytest.mark.parametrize(
+    ("amount", "is_one"),
+    [("1000000000", True), ("1000000000.000001", False), ("0.000001", True), ("0" * 20 + "5", True), ("5.00", True)],
+)
+def test_an_amount_is_at_most_a_billion(amount: str, is_one: bool):
+    context = {"client_id": "a", "limits_id": "b", "budget_day": amount}
+    if is_one:
+        limits = ClientKey.from_context(context).limits
+        assert limits
+        assert limits.budget_day == Decimal(amount)
+    else:
+        with pytest.raises(ValueError, match="too large"):
+            ClientKey.from_context(context)
+
+
 @pytest.mark.parametrize("tags", ["", "no JSON", "[1]", "[" * 100_000, "null"])
 def test_tags_that_cannot_be_read_are_none(tags: str):
     assert ClientKey.from_context({"client_id": "a", "tags": tags}).tags == {}

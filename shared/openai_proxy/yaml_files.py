@@ -1,0 +1,100 @@
+"""The owner's YAML files as plain values: mappings, lists and the scalars' own texts; nothing as None.
+
+Its one rule: whatever the bytes of a file are, it is read or refused with what is wrong and the remedy. So nothing of
+it is guessed: a key is a text that stands there once, a text is not taken for a number, and what an alias repeats
+(`*name`) is bounded.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DEEPEST = 32
+_MOST_VALUES = 100_000
+_KEY = "write it as `name: value`"
+
+
+class YamlFileError(ValueError):
+    """What is wrong with a file. `path` and `name` say with which key, where it is one: `servers.a.url` and `url`."""
+
+    def __init__(self, problem: str, remedy: str, path: str = "", name: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+        self.path = path
+        self.name = name
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises YamlFileError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        problem = f"cannot be read: byte {error.start + 1} is not UTF-8 ({error.reason})"
+        raise YamlFileError(problem, "save the file as UTF-8") from error
+    except OSError as error:
+        raise YamlFileError(f"cannot be read ({error})", "put a file there that may be read") from error
+
+
+def plain_values(text: str) -> Any:
+    """The one document of a YAML text. Raises YamlFileError."""
+    try:
+        return _Reading().plain(yaml.compose(text, Loader=_Loader), _Place())
+    except yaml.YAMLError as error:
+        raise YamlFileError(f"is not valid YAML: {error}", "correct that place") from error
+    except RecursionError as error:
+        raise _too_deep() from error
+
+
+class _Place(NamedTuple):
+    """Where a value stands."""
+
+    path: str = ""
+    depth: int = 0
+
+    def at(self, name: str) -> "_Place":
+        return _Place(f"{self.path}.{name}".lstrip("."), self.depth + 1)
+
+    def item(self, index: int) -> "_Place":
+        return _Place(f"{self.path}[{index}]", self.depth + 1)
+
+
+class _Reading:
+    """Makes nodes plain, and counts them: a few aliases of aliases stand for billions of values."""
+
+    def __init__(self) -> None:
+        self._values = 0
+
+    def plain(self, node: Any, place: _Place) -> Any:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            raise YamlFileError(f"stands for more than {_MOST_VALUES} values", "write no aliases (`*name`) of aliases")
+        if place.depth > _DEEPEST:
+            raise _too_deep()
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.plain(item, place.item(index)) for index, item in enumerate(node.value)]
+        return None if node is None or node.tag.endswith(":null") else node.value
+
+    def _mapping(self, node: Any, place: _Place) -> dict[str, Any]:
+        """PyYAML keeps the last of two equal keys in silence; here that is a fault."""
+        plain: dict[str, Any] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise YamlFileError(f"has a key in line {line} that is no text", _KEY, place.path, place.path)
+            name: str = key.value
+            inner = place.at(name)
+            if name in plain:
+                raise YamlFileError(
+                    f"stands there twice (again in line {line})", f"remove line {line}", inner.path, name
+                )
+            plain[name] = self.plain(value, inner)
+        return plain
+
+
+def _too_deep() -> YamlFileError:
+    return YamlFileError(f"has values that are nested more than {_DEEPEST} deep", "write them flat")

@@ -1,0 +1,165 @@
+"""The owner's YAML files, whatever their bytes are: read, or refused with file and remedy, and never guessed."""
+
+import gzip
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from openai_proxy.pricing.price_book import PriceBookError, load_price_book
+from openai_proxy.servers import ServersFileError, load_servers, parse_servers
+from openai_proxy.yaml_files import YamlFileError, plain_values
+
+SERVERS = "a: {url: 'https://api.example/v1', token: '${A_KEY}', model: größe}\n"
+PRICES = "servers: {a: {models: {größe: {input: 1}}}}\n"
+NINE = ", ".join(["*{}"] * 9)
+BOMB = "a: &a [x]\n" + "".join(
+    f"{name}: &{name} [{NINE.replace('{}', before)}]\n" for before, name in pairwise("abcdefghi")
+)
+
+Written = Callable[[str], bytes]
+ODD: dict[str, Written] = {
+    "Latin-1": lambda text: text.encode("latin-1"),
+    "Windows-1252": lambda text: f"# €\n{text}".encode("cp1252"),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "UTF-16 without a mark": lambda text: text.encode("utf-16-le"),
+    "UTF-16 of the other order": lambda text: text.encode("utf-16-be"),
+    "UTF-32": lambda text: text.encode("utf-32"),
+    "NUL at the end": lambda text: text.encode() + b"\0",
+    "NUL at the beginning": lambda text: b"\0" + text.encode(),
+    "half a character": lambda text: text.encode() + b"# \xed\xa0\x80",
+    "an escape": lambda text: b"# \x1b[2J\n" + text.encode(),
+    "packed": lambda text: gzip.compress(text.encode()),
+    "two documents": lambda text: f"{text}---\n{text}".encode(),
+    "a tab": lambda text: b"a:\n\tb: c",
+    "lists without end": lambda text: b"a: " + b"[" * 1500,
+    "deep lists": lambda text: b"a: " + b"[" * 1500 + b"]" * 1500,
+    "deep mappings": lambda text: b"{a: " * 1500 + b"}" * 1500,
+    "deep items": lambda text: b"- " * 1500,
+    "an alias of itself": lambda text: b"a: &a [*a]",
+    "an alias of nothing": lambda text: b"a: *b",
+    "aliases of aliases": lambda text: BOMB.encode(),
+    "a list as a key": lambda text: b"? [a, b]\n: c\n" + text.encode(),
+    "a mapping as a key": lambda text: b"? {a: b}\n: c\n" + text.encode(),
+    "a list as a key within": lambda text: text.replace("{", "{[x]: 1, ", 1).encode(),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_no_yaml_in_utf_8_is_refused_with_file_and_remedy(tmp_path: Path, name: str) -> None:
+    good, odd = tmp_path / "good.yaml", tmp_path / "odd.yaml"
+    good.write_text(SERVERS, encoding="utf-8")
+    for text, error, load in loaders(good):
+        odd.write_bytes(ODD[name](text))
+        with pytest.raises(error) as fault:
+            load(odd)
+        assert str(fault.value).startswith(f"{odd}:")
+        assert "Remedy: " in str(fault.value)
+        assert len(str(fault.value)) < 500
+
+
+def loaders(good: Path) -> list[tuple[str, type[ValueError], Callable[[Path], Any]]]:
+    """Each kind of file, its error, and how it is loaded, with a good servers file beside."""
+    return [
+        (SERVERS, ServersFileError, load_servers),
+        (PRICES, PriceBookError, lambda path: load_price_book(path, good)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", b"\xef\xbb\xbf", b"# \xc3\xbc\r\n", b"---\n"], ids=["plain", "BOM", "CRLF", "---"]
+)
+def test_what_editors_add_is_no_fault(tmp_path: Path, begin: bytes) -> None:
+    servers, prices = tmp_path / "servers.yaml", tmp_path / "prices.yaml"
+    servers.write_bytes(begin + SERVERS.encode())
+    prices.write_bytes(begin + PRICES.encode())
+    assert load_servers(servers)["a"].model == "größe"
+    assert load_price_book(prices, servers).rules["a"].rules[0].pattern == "größe"
+
+
+def test_the_remedy_for_another_encoding_is_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_bytes("# ü".encode("latin-1"))
+    with pytest.raises(
+        ServersFileError, match=r"f\.yaml: cannot be read: byte 3 is not UTF-8 .* Remedy: save .* as UTF-8"
+    ):
+        load_servers(tmp_path / "f.yaml")
+
+
+def message_of(error: type[ValueError], load: Callable[[], Any]) -> str | None:
+    """What `load` fails with, if it does; other errors are raised."""
+    try:
+        load()
+    except error as fault:
+        return str(fault)
+    return None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=40), st.integers(0, 90), st.integers(0, 3))
+@example(b"\xff", 0, 0)
+def test_no_bytes_whatever_make_a_traceback(tmp_path: Path, piece: bytes, place: int, gone: int) -> None:
+    good, odd = tmp_path / "good.yaml", tmp_path / "odd.yaml"
+    good.write_text(SERVERS, encoding="utf-8")
+    for text, error, load in loaders(good):
+        data = text.encode()
+        odd.write_bytes(data[:place] + piece + data[place + gone :])
+        said = message_of(error, lambda load=load: load(odd))
+        assert said is None or (said.startswith(f"{odd}:") and "Remedy: " in said)
+
+
+@given(st.integers(1, 60))
+def test_values_may_be_nested_as_deep_as_any_file_needs_and_no_deeper(depth: int) -> None:
+    text = "a: " + "[" * depth + "]" * depth
+    if depth <= 32:
+        assert isinstance(plain_values(text), dict)
+    else:
+        with pytest.raises(YamlFileError, match="nested more than 32 deep"):
+            plain_values(text)
+
+
+def test_what_an_alias_repeats_is_bounded_and_a_few_are_no_fault() -> None:
+    assert plain_values("a: &x {b: c}\nd: *x") == {"a": {"b": "c"}, "d": {"b": "c"}}
+    row = f"a: &a [{', '.join('x' * 999)}]\n"
+    assert len(plain_values(row + "b: [" + "*a, " * 98 + "]")["b"]) == 98
+    with pytest.raises(YamlFileError, match="more than 100000 values"):
+        plain_values(row + "b: [" + "*a, " * 100 + "]")
+
+
+GOOD = "a: {url: 'https://x/v1', token: t, model: m, aliases: %s}"
+NO_ALIASES = (
+    *("[a]", "a", "''", "7", "{a: [b]}", "{a: {b: c}}", "{a: }", "{a: null}", "{a: ''}", "{'': b}", "{a/b: c}"),
+    *(
+        "{? [x] : b}",
+        "{? {x: y} : b}",
+        "{[x]: b}",
+        '{a: "x\\ny"}',
+        '{"a\\nb": c}',
+        "{a: ' '}",
+        "{' a': b}",
+        "{a: 'b '}",
+    ),
+    *(f"{{{'x' * 129}: b}}", '{"\\u202e": b}', '{a: "\\0"}', "{a: b, a: c}", "{a: *x}", '{"\\ud800": b}'),
+)
+
+
+@pytest.mark.parametrize("aliases", NO_ALIASES, ids=range(len(NO_ALIASES)))
+def test_what_is_no_alias_is_refused(aliases: str) -> None:
+    with pytest.raises(ServersFileError, match=r"(?s)f\.yaml: .*Remedy: "):
+        parse_servers(GOOD % aliases, "f.yaml")
+
+
+@pytest.mark.parametrize(
+    ("aliases", "read"),
+    [
+        ("{}", {}),
+        ("null", {}),
+        ("{a: b, c: d e}", {"a": "b", "c": "d e"}),
+        (f"{{{'x' * 128}: b/c}}", {"x" * 128: "b/c"}),
+    ],
+    ids=["none", "null", "two", "long"],
+)
+def test_aliases_are_read_as_they_are_written(aliases: str, read: dict[str, str]) -> None:
+    assert parse_servers(GOOD % aliases)["a"].aliases == read
