@@ -1,5 +1,5 @@
 # Everything is installed into this checkout: .venv (tools, tests, local stack), .venv-ministack (the embedded AWS),
-# .venv-bench and .venv-examples. Each is installed once, and again when its requirement file changes.
+# .venv-bench, .venv-examples and .venv-mutants. Each is installed once, and again when its requirement file changes.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -60,6 +60,11 @@ pictures: .venv/ready .venv-ministack/ready ## Take the README's pictures of a r
 bench: .venv/ready .venv-ministack/ready .venv-bench/ready build ## Measure speed and memory, as told in docs/benchmarks.md
 	@$(BIN)/python -m bench $(ARGS)
 
+# The modules or folders whose changes are tried: those that one has changed, as a rule.
+MODULES ?= functions shared
+mutants: .venv/ready .venv-mutants/ready ## Change modules in small ways and list what no test notices (MODULES=… ARGS="--sample 100")
+	@$(BIN)/python -m mutants $(MODULES) $(ARGS)
+
 # sam build runs the pip of the runtime's Python. Where that is missing, this machine's serves: the dependencies are pure Python.
 # Lambda's code folders are read-only, so bytecode must be in the package or every cold start compiles it anew.
 RUNTIME = $(shell sed -n '/^  PythonVersion:/,/Default:/s/.*Default: *//p' template.yaml)
@@ -86,7 +91,7 @@ requirements: .venv/ready ## Compile the requirement files (ARGS=--upgrade for n
 	done
 
 clean: ## Remove everything built, installed or stored in this checkout
-	rm -rf .venv .venv-ministack .venv-bench .venv-examples .aws-sam .local .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-ministack .venv-bench .venv-examples .venv-mutants .aws-sam .local .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call environment,FOLDER,REQUIREMENTS): a virtual environment with exactly the packages of a hashed requirement file.
@@ -108,4 +113,4 @@ endef
 	$(call environment,.venv-$*,$<)
 	@touch $@
 
-.PHONY: help run test test-fast check conformance faults queries pictures bench build deploy requirements clean
+.PHONY: help run test test-fast check conformance faults queries pictures bench mutants build deploy requirements clean

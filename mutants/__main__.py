@@ -1,0 +1,221 @@
+"""`make mutants`: changes modules in small ways, one at a time, and says which changes no test notices.
+
+It ends with 1 if there is such a change that `accepted.toml` does not have, and works in a copy of the checkout.
+"""
+
+import argparse
+import importlib
+import os
+import secrets
+import shutil
+import signal
+import site
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+
+from mutants import accepted, covered, running
+from mutants.changes import Change, sample
+from mutants.covered import Records, Run
+from mutants.running import CANNOT, HUNG, NOTICED, SURVIVED, UNTESTED, Plan, Runner, Verdict
+
+ROOT = Path(__file__).resolve().parent.parent
+IMPORT = "import"
+"""What noticed a change with which the tests could not be loaded."""
+
+RECORDS = ROOT / ".local" / "mutants"
+HEAVY = ("boto3", "moto.dynamodb", "hypothesis.stateful", "httpx", "openai", "yaml", "jsonschema", "rich.table")
+"""What tests load of others: loaded once, before any fork. Ours is not: some forks load it changed."""
+
+
+def main() -> int:
+    """Read the arguments and go; the exit code."""
+    options = _options()
+    seed = secrets.randbelow(10**6) if options.seed is None else options.seed
+    signal.signal(signal.SIGTERM, _stop)
+    modules = _modules(options.modules)
+    changes = sample({module: (ROOT / module).read_text() for module in modules}, options.sample, seed)
+    print(f"{len(changes)} changes of {len(modules)} modules, seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder).resolve() / "checkout"
+        _copy(copy)
+        campaign = Campaign(copy, options.tests, options.seconds)
+        verdicts = campaign.verdicts(changes)
+    return _report(changes, verdicts)
+
+
+def _stop(_number: int, _frame: object) -> None:
+    sys.exit("stopped")  # an exception, so that the copy is removed
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m mutants", description=__doc__)
+    parser.add_argument("modules", nargs="+", help="modules or folders of functions/ or shared/")
+    parser.add_argument("--sample", type=int, metavar="N", help="take N changes at random, not all")
+    parser.add_argument("--seed", type=int, help="of the random choice (another one each time)")
+    parser.add_argument(
+        "--tests", nargs="+", default=["tests/unit", "tests/integration"], help="folders or files of tests"
+    )
+    parser.add_argument("--seconds", type=float, default=30.0, help="of tests for one change, the nearest first (30)")
+    return parser.parse_args()
+
+
+def _modules(names: Sequence[str]) -> list[str]:
+    paths = [ROOT / name for name in names]
+    if absent := [path for path in paths if not path.exists()]:
+        sys.exit(f"{absent[0]} is not there: name modules or folders of this checkout.")
+    files = {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])}
+    return sorted(file.resolve().relative_to(ROOT).as_posix() for file in files)
+
+
+def _copy(copy: Path) -> None:
+    """What git knows or would add of the checkout, at another place, which Python takes instead of the checkout."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
+    for folder in (".venv", ".venv-ministack"):
+        (copy / folder).symlink_to(ROOT / folder)
+    os.chdir(copy)
+    paths = [str(copy / "functions"), str(copy / "shared"), str(copy)]
+    sys.path[:0] = paths
+    sys.dont_write_bytecode = True  # files change within a second: bytecode could be that of another change
+    os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", "CI": "true"}
+
+
+class Campaign:
+    """One run over changes, in the copy of the checkout."""
+
+    def __init__(self, copy: Path, tests: Sequence[str], seconds: float) -> None:
+        self._copy, self._seconds = copy, seconds
+        self._records = Records(RECORDS, copy)
+        self._options = running.options(copy.parent)
+        self._screen = os.fdopen(os.dup(2), "w", buffering=1)
+        for name in HEAVY:
+            with suppress(ImportError):
+                importlib.import_module(name)
+        files = {
+            file
+            for name in tests
+            for file in ((copy / name).rglob("test_*.py") if (copy / name).is_dir() else [copy / name])
+        }
+        self._files = sorted(file.relative_to(copy).as_posix() for file in files)
+        self._runs = self._recorded()
+        self._times = {test: run.seconds for test, run in self._runs.items()}
+
+    def _recorded(self) -> Mapping[str, Run]:
+        if missing := self._records.missing(self._files):
+            self._say(f"Recording which lines {len(missing)} test files run (again only for what changes) …")
+            for _, files in groupby(missing, key=lambda file: file.rpartition("/")[0]):
+                self._record(list(files))
+        return self._records.runs(self._files)
+
+    def _record(self, files: Sequence[str]) -> None:
+        def session() -> None:
+            failed = covered.record(self._records, self._copy, files, self._options)
+            if failed:
+                self._say("These tests fail without a change, and are left out:\n  " + "\n  ".join(sorted(failed)))
+
+        began = time.monotonic()
+        running.forked(session)
+        self._say(f"{len(files)} of {files[0].rpartition('/')[0]} in {time.monotonic() - began:.0f} s")
+
+    def verdicts(self, changes: Sequence[Change]) -> list[Verdict]:
+        """What becomes of each change."""
+        imported = self._records.imported()
+        plans: list[Plan] = [(change, covered.tests_for(change, self._runs, self._seconds)) for change in changes]
+        loaded = [number for number, (change, _) in enumerate(plans) if change and _in_memory(change, imported)]
+        found = dict(zip(loaded, self._session([plans[number] for number in loaded]), strict=True))
+        ahead = {n: plan for n, plan in enumerate(plans) if found.get(n, Verdict(CANNOT)).outcome == CANNOT}
+        while ahead:
+            for number, plan in ahead.items():
+                found[number] = self._from_disk(plan)
+                self._tell(number, plan, found[number])
+            failing = self._failing({test for number in ahead if (test := found[number].test) not in (None, IMPORT)})
+            ahead = {
+                number: (change, [test for test in tests if test not in failing])
+                for number, (change, tests) in ahead.items()
+                if found[number].test in failing
+            }
+        return [found[number] for number in range(len(plans))]
+
+    def _failing(self, tests: Collection[str]) -> set[str]:
+        """Those of some tests that fail when nothing is changed: they have noticed nothing."""
+        names = sorted(tests)
+        verdicts = self._session([(None, [name]) for name in names]) if names else []
+        return {name for name, verdict in zip(names, verdicts, strict=True) if verdict.outcome != SURVIVED}
+
+    def _session(self, plans: Sequence[Plan]) -> list[Verdict]:
+        """The verdicts of plans that change what is loaded, or nothing."""
+        runner = Runner(
+            plans, self._times, self._copy, lambda number, verdict: self._tell(number, plans[number], verdict)
+        )
+        return running.in_session(runner, self._arguments(plans), self._copy.parent / "verdicts", Verdict(CANNOT))
+
+    def _from_disk(self, plan: Plan) -> Verdict:
+        """The verdict of a change that must be in the file when it is loaded."""
+        change, tests = plan
+        if change is None or not tests:
+            return Verdict(UNTESTED)
+        path = self._copy / change.module
+        before = path.read_text()
+        try:
+            path.write_text(change.source)
+            runner = Runner([plan], self._times, self._copy, _no_word, in_memory=False)
+            loaded_not = Verdict(NOTICED, IMPORT)
+            return running.in_session(runner, self._arguments([plan]), self._copy.parent / "verdicts", loaded_not)[0]
+        finally:
+            path.write_text(before)
+
+    def _arguments(self, plans: Sequence[Plan]) -> list[str]:
+        return [*self._options, *sorted({test.partition("::")[0] for _, tests in plans for test in tests})]
+
+    def _tell(self, number: int, plan: Plan, verdict: Verdict) -> None:
+        change, tests = plan
+        if change is not None:
+            place = f"{number + 1} {change.module}:{change.lines[0]} {change.operator}"
+            self._say(f"{place}: {verdict.outcome} {verdict.test or f'({len(tests)} tests)'}")
+
+    def _say(self, text: str) -> None:
+        self._screen.write(text + "\n")
+
+
+def _no_word(_number: int, _verdict: Verdict) -> None:
+    """Of one plan nothing is told while it runs."""
+
+
+def _in_memory(change: Change, imported: Mapping[str, set[int]]) -> bool:
+    """Whether it is enough to change a loaded function: it has not run before, when its module was imported."""
+    return change.within and change.module in imported and imported[change.module].isdisjoint(change.lines)
+
+
+def _report(changes: Sequence[Change], verdicts: Sequence[Verdict]) -> int:
+    """Print the survivors and the count; 1 if there are survivors."""
+    entries = accepted.accepted(accepted.FILE.read_text())
+    unnoticed = [
+        change for change, verdict in zip(changes, verdicts, strict=True) if verdict.outcome not in (NOTICED, HUNG)
+    ]
+    survivors = [change for change in unnoticed if not any(entry.holds_for(change) for entry in entries)]
+    for change in survivors:
+        verdict = verdicts[changes.index(change)]
+        print(
+            f"\n# {change.module}:{change.lines[0]} ({change.operator}): {verdict.outcome}\n{accepted.as_entry(change)}"
+        )
+    known = len(unnoticed) - len(survivors)
+    noticed, matter = len(changes) - len(unnoticed), len(changes) - known
+    share = f" ({noticed / matter:.1%} of those that matter)" if matter else ""
+    print(f"\n{len(changes)} changes: {noticed} noticed{share}, {known} accepted, {len(survivors)} survived.")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    site.addsitedir(f"{ROOT}/.venv-mutants/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages")
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Changes that do not matter, each with its reason, and no others: `accepted.toml`.
+
+An entry names the module, the function and the changed lines. It holds wherever in its file the function stands, and
+ends when the line that it changes is another.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutants.changes import Change
+from mutants.source import source_of
+
+FILE = Path(__file__).with_name("accepted.toml")
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Of one change: `diff` has the removed lines, each after `-`, and the added ones, each after `+`."""
+
+    module: str
+    function: str
+    diff: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip():
+            raise ValueError(f"{FILE.name}: {self.module} {self.function}: a reason is missing")
+
+    def holds_for(self, change: Change) -> bool:
+        return (self.module, self.function, self.diff) == (change.module, change.function, change.diff)
+
+
+def accepted(text: str) -> list[Accepted]:
+    """The entries of the file's text. A missing or strange field is a TypeError, an empty reason a ValueError."""
+    entries = tomllib.loads(text).get("accepted", [])
+    return [Accepted(**{name: value.strip() for name, value in entry.items()}) for entry in entries]
+
+
+def outdated(entries: Iterable[Accepted], root: Path) -> list[Accepted]:
+    """The entries whose module, function or line is no longer there."""
+    return [entry for entry in entries if not _stands(entry, root / entry.module)]
+
+
+def _stands(entry: Accepted, path: Path) -> bool:
+    lines = source_of(path.read_text(), entry.function) if path.is_file() else None
+    removed = [line[1:] for line in entry.diff.splitlines() if line.startswith("-")]
+    return lines is not None and all(line in lines for line in removed)
+
+
+def as_entry(change: Change) -> str:
+    """A change as it would stand in the file: whoever accepts it writes the reason."""
+    return "\n".join(
+        (
+            "[[accepted]]",
+            f'module = "{change.module}"',
+            f'function = "{change.function}"',
+            f"diff = '''\n{change.diff}\n'''",
+            'reason = ""',
+        )
+    )

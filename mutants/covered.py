@@ -1,0 +1,169 @@
+"""Which tests run which lines, and how long each takes: recorded once, and again for what has changed.
+
+Its one rule: a record of a test file holds as long as that file, the helpers that it imports and every file of ours
+that its tests ran are the same to the byte. So a change of one module costs the time of the tests that run it.
+
+A record is `FOLDER/<test file>.json`; `imported.json` has the lines that run when modules are imported.
+"""
+
+import hashlib
+import importlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from mutants.changes import Change
+
+CODE = ("functions", "shared")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One test's run: what it took, and the lines of our code that it ran, by path."""
+
+    seconds: float
+    lines: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """The runs of the tests of one file, by test id, and the digests of all that they depend on, by path."""
+
+    inputs: Mapping[str, str]
+    runs: Mapping[str, Run]
+
+
+def digest(path: Path) -> str:
+    """A digest of a file's content; of a file that is not there, a word."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+
+
+class Records:
+    """The records in a folder, as far as they hold for the checkout `root`."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self._folder, self._root = folder, root
+
+    def missing(self, files: Sequence[str]) -> list[str]:
+        """The test files whose record does not hold."""
+        return [file for file in files if self._read(file) is None]
+
+    def runs(self, files: Sequence[str]) -> dict[str, Run]:
+        """All that is recorded of the tests of these files, by test id."""
+        return {test: run for file in files if (record := self._read(file)) for test, run in record.runs.items()}
+
+    def imported(self) -> dict[str, set[int]]:
+        """The lines that ran outside of tests, by path; of a file that has changed since, nothing."""
+        entries = self._imports()
+        return {path: set(lines) for path, (seen, lines) in entries.items() if digest(self._root / path) == seen}
+
+    def keep(self, files: Sequence[str], runs: Mapping[str, Run], imported: Mapping[str, Sequence[int]]) -> None:
+        """Write the record of each file, and what was imported."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            own = {test: run for test, run in runs.items() if test.partition("::")[0] == file}
+            paths = {file, *self._helpers(file), *(path for run in own.values() for path in run.lines)}
+            record = Record({path: digest(self._root / path) for path in sorted(paths)}, own)
+            (self._folder / _name(file)).write_text(json.dumps(asdict(record)))
+        entries = self._imports() | {path: (digest(self._root / path), list(of)) for path, of in imported.items()}
+        (self._folder / "imported.json").write_text(json.dumps(entries))
+
+    def _helpers(self, file: str) -> set[str]:
+        """The modules of `tests` that a test file imports, and those that they import."""
+        found: set[str] = set()
+        ahead = [file]
+        while ahead:
+            text = (self._root / ahead.pop()).read_text()
+            named = {f"tests/{name}.py" for name in re.findall(r"^from tests\.(\w+) import", text, re.MULTILINE)}
+            ahead += named - found
+            found |= named
+        return found
+
+    def _read(self, file: str) -> Record | None:
+        content = self._json(_name(file))
+        if content is None or any(digest(self._root / path) != seen for path, seen in content["inputs"].items()):
+            return None
+        return Record(content["inputs"], {test: Run(**run) for test, run in content["runs"].items()})
+
+    def _imports(self) -> dict[str, tuple[str, list[int]]]:
+        found = self._json("imported.json")
+        return {} if found is None else cast("dict[str, tuple[str, list[int]]]", found)
+
+    def _json(self, name: str) -> Any:
+        path = self._folder / name
+        return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _name(file: str) -> str:
+    return file.replace("/", ".") + ".json"
+
+
+@dataclass
+class Recorder:
+    """A pytest plugin that says to coverage.py which test runs, and keeps how long it took and whether it passed."""
+
+    measured: Any
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict[str, float](float))
+    failed: set[str] = field(default_factory=set[str])
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self.measured.switch_context(item.nodeid)
+        try:
+            return (yield)
+        finally:
+            self.measured.switch_context("")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] += report.duration
+        if report.failed:
+            self.failed.add(report.nodeid)
+
+
+def record(records: Records, root: Path, files: Sequence[str], options: Sequence[str]) -> set[str]:
+    """Run test files under coverage.py and keep what they ran; the tests that failed, which no record has."""
+    coverage = importlib.import_module("coverage")  # of .venv-mutants: the tests' own environment is without it
+    measured = coverage.Coverage(data_file=None, config_file=False, include=[f"{root}/{folder}/*" for folder in CODE])
+    recorder = Recorder(measured)
+    measured.start()
+    pytest.main([*options, *files], plugins=[recorder])
+    measured.stop()
+    lines: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for path in measured.get_data().measured_files():
+        for line, tests in measured.get_data().contexts_by_lineno(path).items():
+            for test in tests:
+                lines[test][Path(path).relative_to(root).as_posix()].append(line)
+    imported = lines.pop("", {})
+    passed = {test: seconds for test, seconds in recorder.seconds.items() if test not in recorder.failed}
+    records.keep(files, {test: Run(seconds, dict(lines[test])) for test, seconds in passed.items()}, imported)
+    return recorder.failed
+
+
+def tests_for(change: Change, runs: Mapping[str, Run], seconds: float) -> list[str]:
+    """The tests that run a changed line, or for a line that only an import runs, anything of the module.
+
+    First come those of the file that is named as the module, then unit tests, then the others, and the quick before the
+    slow. Together they take no more than `seconds`, but there is one at least.
+    """
+    lines = set(change.lines)
+    own = f"test_{change.module.rpartition('/')[2]}"
+    at_module = {test: run for test, run in runs.items() if change.module in run.lines}
+    chosen = {test: run for test, run in at_module.items() if not lines.isdisjoint(run.lines[change.module])}
+
+    def order(test: str) -> tuple[bool, bool, float]:
+        file = test.partition("::")[0]
+        return not file.endswith(own), not file.startswith("tests/unit"), (chosen or at_module)[test].seconds
+
+    tests: list[str] = []
+    for test in sorted(chosen or at_module, key=order):
+        cost = (chosen or at_module)[test].seconds
+        if not tests or cost <= seconds:
+            tests.append(test)
+            seconds -= cost
+    return tests

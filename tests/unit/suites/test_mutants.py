@@ -1,0 +1,266 @@
+"""The mutants: which changes there are, which tests try them, what is accepted, and a run over a small project."""
+
+import ast
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mutants import accepted, covered, running
+from mutants.changes import Change, change_of
+from mutants.covered import Records, Run
+from mutants.running import CANNOT, HUNG, NOTICED, SURVIVED, UNTESTED, Plan, Runner, Verdict
+from mutants.source import edits
+
+ROOT = Path(__file__).resolve().parents[3]
+
+ADD = '    def add(self, amount: int, label: str = "all") -> int:'
+MODULE = f'''"""A module."""
+
+LIMIT = 3
+
+
+class Counter:
+    """Counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+{ADD}
+        """Add."""
+        self.count += amount
+        if self.count > LIMIT:
+            raise ValueError(label, self.count)
+        return self.count
+
+
+def outer(first, second):
+    def inner():
+        return max(first, second)
+
+    return inner()
+'''
+
+
+def changes() -> list[Change]:
+    found = [change_of("m.py", operator, MODULE, make()) for operator, make in edits(MODULE)]
+    return [change for change in found if change]
+
+
+def change_with(added: str) -> Change:
+    (change,) = [change for change in changes() if f"+{added}" in change.diff.splitlines()]
+    return change
+
+
+def test_each_kind_of_change_is_made_at_each_of_its_places_and_nowhere_else() -> None:
+    assert {(change.operator, change.function, change.diff) for change in changes()} == {
+        ("DropStatement", "Counter.__init__", "-self.count = 0\n+pass"),
+        ("DropStatement", "Counter.add", "-self.count += amount\n+pass"),
+        ("DropStatement", "Counter.add", "-raise ValueError(label, self.count)\n+pass"),
+        ("DropStatement", "Counter.add", "-return self.count\n+pass"),
+        ("DropStatement", "outer.inner", "-return max(first, second)\n+pass"),
+        ("DropStatement", "outer", "-return inner()\n+pass"),
+        ("SwapArguments", "Counter.add", "-raise ValueError(label, self.count)\n+raise ValueError(self.count, label)"),
+        ("SwapArguments", "outer.inner", "-return max(first, second)\n+return max(second, first)"),
+        ("ChangeWord", "Counter.add", f"-{ADD.strip()}\n+{ADD.strip().replace('all', 'allX')}"),
+    }
+
+
+def test_a_change_keeps_the_number_of_lines_and_can_be_read() -> None:
+    text = (ROOT / "functions/proxy/upstream/attempts.py").read_text()
+    for _, make in list(edits(text))[::7]:
+        assert ast.parse(make())
+        assert make().count("\n") == text.count("\n")
+
+
+def test_only_a_change_in_a_body_can_be_made_in_memory() -> None:
+    assert change_with("return max(second, first)").within
+    assert not next(change for change in changes() if change.operator == "ChangeWord").within
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x: int = 1", "x: str = 1"),
+        ("def f(a: int | str) -> int: ...", "def f(a: int & str) -> str: ..."),
+        ("x = 1", "x = (1)"),
+        ("x = 1", "x = = 1"),
+        ("x = 1", None),
+    ],
+)
+def test_what_python_would_do_in_the_same_way_or_not_at_all_is_no_change(before: str, after: str | None) -> None:
+    assert change_of("m.py", "any", before, after) is None
+
+
+def run(seconds: float, **lines: Sequence[int]) -> Run:
+    return Run(seconds, {f"{name}.py": numbers for name, numbers in lines.items()})
+
+
+def test_tests_that_run_a_changed_line_are_chosen_the_nearest_first() -> None:
+    change = change_with("return max(second, first)")
+    (line,) = change.lines
+    runs = {
+        "tests/integration/test_all.py::a": run(0.1, m=[1, line]),
+        "tests/unit/test_n.py::slow": run(2, m=[line]),
+        "tests/unit/test_n.py::quick": run(1, m=[line], n=[7]),
+        "tests/unit/test_n.py::elsewhere": run(1, m=[1], n=[line]),
+        "tests/unit/test_m.py::own": run(3, m=[line]),
+    }
+    everything = covered.tests_for(change, runs, 100)
+    assert everything == [
+        "tests/unit/test_m.py::own",
+        "tests/unit/test_n.py::quick",
+        "tests/unit/test_n.py::slow",
+        "tests/integration/test_all.py::a",
+    ]
+    assert covered.tests_for(change, runs, 4) == ["tests/unit/test_m.py::own", "tests/unit/test_n.py::quick"]
+    assert covered.tests_for(change, runs, 0) == ["tests/unit/test_m.py::own"]
+
+
+def test_a_line_that_only_an_import_runs_is_tried_by_all_tests_of_the_module() -> None:
+    change = change_of("m.py", "any", MODULE, MODULE.replace("LIMIT = 3", "LIMIT = 4"))
+    assert change
+    runs = {"tests/unit/a.py::one": run(1, m=[19]), "tests/unit/a.py::two": run(1, n=[3])}
+    assert covered.tests_for(change, runs, 9) == ["tests/unit/a.py::one"]
+
+
+def test_a_record_holds_until_a_file_that_it_depends_on_is_another(tmp_path: Path) -> None:
+    for name, text in {
+        "tests/test_a.py": "from tests.helper import f\n",
+        "tests/helper.py": "from tests.other import g\n",
+        "tests/other.py": "",
+        "m.py": "",
+        "n.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    records = Records(tmp_path / "records", tmp_path)
+    assert records.missing(["tests/test_a.py"]) == ["tests/test_a.py"]
+    runs = {"tests/test_a.py::one": run(1, m=[1])}
+
+    def holds() -> bool:
+        return records.missing(["tests/test_a.py"]) == []
+
+    for name in ("tests/test_a.py", "tests/helper.py", "tests/other.py", "m.py"):
+        records.keep(["tests/test_a.py"], runs, {"m.py": [1, 2]})
+        assert holds()
+        assert records.runs(["tests/test_a.py"]) == runs
+        assert records.imported() == {"m.py": {1, 2}}
+        (tmp_path / name).write_text(f"{(tmp_path / name).read_text()}# changed\n")
+        assert not holds()
+        assert records.runs(["tests/test_a.py"]) == {}
+    assert records.imported() == {}
+    records.keep(["tests/test_a.py"], runs, {})
+    (tmp_path / "n.py").write_text("changed")
+    assert holds()
+
+
+def test_an_accepted_change_is_known_wherever_its_function_stands_until_its_line_changes(tmp_path: Path) -> None:
+    change = change_with("return max(second, first)")
+    entry = accepted.as_entry(change).replace('reason = ""', 'reason = "max takes them in any order"')
+    (known,) = accepted.accepted(entry)
+    assert known.holds_for(change)
+    assert not known.holds_for(change_with("raise ValueError(self.count, label)"))
+    (tmp_path / "m.py").write_text("import os\n\n" + MODULE.replace("    def inner", "    # why\n    def inner"))
+    assert accepted.outdated([known], tmp_path) == []
+    for instead in (MODULE.replace("max(", "min("), MODULE.replace("inner", "other"), ""):
+        (tmp_path / "m.py").write_text(instead)
+        assert accepted.outdated([known], tmp_path) == [known]
+
+
+def test_an_accepted_change_needs_a_reason() -> None:
+    with pytest.raises(ValueError, match="reason"):
+        accepted.accepted(accepted.as_entry(change_with("return max(second, first)")))
+
+
+def test_the_accepted_changes_of_this_checkout_are_of_code_that_stands() -> None:
+    assert accepted.outdated(accepted.accepted(accepted.FILE.read_text()), ROOT) == []
+
+
+PROJECT = {
+    "conftest.py": "from hypothesis import settings\nsettings.register_profile('ci')\n",
+    "double.py": (
+        "def double(x):\n    y = 0\n    y = x + x\n    return y\n\n\n"
+        "def endless(x):\n    while x > 0:\n        x = x - 1\n    return x\n"
+    ),
+    "test_double.py": (
+        "import os\nimport double\n\n\ndef test_it():\n    assert double.double(2) == 4\n\n\ndef test_zero():\n"
+        "    assert double.double(0) == 0\n\n\ndef test_end():\n    assert double.endless(3) == 0\n\n\n"
+        "def test_never_alone():\n    assert os.environ.get('NEVER')\n"
+    ),
+}
+"""A project of two functions and four tests, of which the last fails whatever is changed."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name, text in PROJECT.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def no_word(_number: int, _verdict: Verdict) -> None:
+    pass
+
+
+def verdicts(project: Path, plans: Sequence[Plan], *, in_memory: bool = True) -> list[Verdict]:
+    """What a runner says, in a process of its own that has not loaded the project."""
+    told = project / "told"
+
+    def work() -> None:
+        os.chdir(project)
+        sys.path.insert(0, str(project))
+        runner = Runner(plans, dict[str, float](), project, no_word, in_memory=in_memory, slack=0.5)
+        found = running.in_session(runner, [*running.options(project), "test_double.py"], told, Verdict(CANNOT))
+        (project / "found").write_text(json.dumps([(verdict.outcome, verdict.test) for verdict in found]))
+
+    running.forked(work)
+    return [Verdict(*each) for each in json.loads((project / "found").read_text())]
+
+
+def altered(before: str, after: str) -> Change:
+    text = PROJECT["double.py"]
+    assert text.count(before) == 1
+    change = change_of("double.py", "any", text, text.replace(before, after))
+    assert change is not None
+    return change
+
+
+def test_a_run_says_what_noticed_a_change_and_counts_no_test_that_fails_anyway(project: Path) -> None:
+    it, zero, end, anyway = (f"test_double.py::test_{name}" for name in ("it", "zero", "end", "never_alone"))
+    assert verdicts(
+        project,
+        [
+            (altered("x + x", "x * x"), [zero, it]),
+            (altered("x + x", "x - x"), [zero, it]),
+            (altered("y = x + x", "pass"), [anyway, zero, it]),
+            (altered("y = x + x", "pass"), [anyway]),
+            (altered("x = x - 1", "x = x + 1"), [it, end]),
+            (altered("x = x - 1", "raise SystemExit(0)"), [end]),
+        ],
+    ) == [
+        Verdict(SURVIVED),
+        Verdict(NOTICED, it),
+        Verdict(NOTICED, it),
+        Verdict(UNTESTED),
+        Verdict(HUNG, end),
+        Verdict(NOTICED, end),
+    ]
+    assert (project / "double.py").read_text() == PROJECT["double.py"]
+
+
+def test_a_change_outside_of_functions_is_tried_from_the_changed_file(project: Path) -> None:
+    (project / "double.py").write_text(PROJECT["double.py"].replace("x + x", "x - x"))
+    assert verdicts(project, [(altered("x + x", "x - x"), ["test_double.py::test_it"])], in_memory=False) == [
+        Verdict(NOTICED, "test_double.py::test_it")
+    ]
+
+
+def test_what_cannot_be_loaded_gets_the_verdict_that_its_caller_names(project: Path) -> None:
+    (project / "double.py").write_text("x = = 1")
+    assert verdicts(project, [(altered("x + x", "x - x"), ["test_double.py::test_it"])], in_memory=False) == [
+        Verdict(CANNOT)
+    ]
