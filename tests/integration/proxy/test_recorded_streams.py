@@ -8,11 +8,9 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai_proxy.servers import parse_servers
@@ -36,9 +34,9 @@ from proxy.upstream.provider_tokens import ProviderTokens
 
 from tests.error_forms import own_forms
 from tests.fakes import Connection, Received, RecordedResponse, ScriptedServer, envelope_of
+from tests.recordings import STREAMS, recorded
 from tests.relays import validator_of
 
-STREAMS = Path(__file__).parents[2] / "data" / "streams"
 MAX_FILE_BYTES, MAX_BYTES = 60_000, 1_000_000
 SLOW_BYTES = 2_500
 SECRETS = re.compile(rb"sk-\w{10,}|org-\w{6,}|proj_\w{6,}|user-\w{8,}|[Bb]earer |[\w.+-]+@[\w-]+\.\w+")
@@ -101,8 +99,7 @@ def is_usage_only(event: bytes) -> bool:
     return bool(fields.get("usage")) and not any(said)
 
 
-INDEX: list[dict[str, Any]] = yaml.safe_load((STREAMS / "index.yaml").read_text())
-RECORDINGS = [Recording(entry) for entry in INDEX]
+RECORDINGS = [Recording(entry) for entry in recorded()]
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
 
 
@@ -269,7 +266,7 @@ def test_some_recordings_have_a_chunk_to_hide() -> None:
 
 
 def test_the_index_lists_the_folder() -> None:
-    assert sorted(entry["file"] for entry in INDEX) == sorted(
+    assert sorted(entry["file"] for entry in recorded()) == sorted(
         path.name for path in STREAMS.iterdir() if path.suffix != ".yaml"
     )
 

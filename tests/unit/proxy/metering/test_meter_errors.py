@@ -5,12 +5,10 @@ import json
 import sys
 import tracemalloc
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.json_shapes import loads_or_none
@@ -20,6 +18,7 @@ from proxy.metering.sse import EventFrames, split_events
 from proxy.metering.whole_answer import flaw_of
 
 from tests.error_forms import own_forms
+from tests.recordings import STREAMS, recorded
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
 FACTS: dict[str, Any] = {"id": "c-1", "object": "chat.completion.chunk", "model": "m-1"}
@@ -228,9 +227,7 @@ def test_an_event_of_30_mb_is_no_end_and_takes_bounded_memory(end: bytes, facts_
     assert peak < 100_000_000
 
 
-STREAMS = Path(__file__).parents[3] / "data" / "streams"
-INDEX: list[dict[str, Any]] = yaml.safe_load((STREAMS / "index.yaml").read_text())
-RECORDED = [entry for entry in INDEX if entry["file"].endswith(".sse")]
+RECORDED = [entry for entry in recorded() if entry["file"].endswith(".sse")]
 PATHS = {entry["file"]: f"/{entry['endpoint']}" for entry in RECORDED}
 
 
@@ -300,11 +297,11 @@ def test_what_is_no_piece_and_no_error_is_none(notice: dict[str, Any]) -> None:
 
 
 def test_only_what_is_no_piece_of_an_answer_is_looked_at() -> None:
-    recorded = {path.name: path.read_bytes() for path in STREAMS.glob("*.sse")}
-    odd = {name: [body[start:end] for start, end in find_odd_events(body)] for name, body in recorded.items()}
+    streams = {path.name: path.read_bytes() for path in STREAMS.glob("*.sse")}
+    odd = {name: [body[start:end] for start, end in find_odd_events(body)] for name, body in streams.items()}
     found = {name: len(events) for name, events in odd.items() if events}
     assert found == {"azure-chat.sse": 1, "groq-chat-error.sse": 1, "mistral-transcription.sse": 1}
-    for body in recorded.values():
+    for body in streams.values():
         assert [each for each in split_events(body) if is_odd(each)] == [
             body[start:end] for start, end in find_odd_events(body)
         ]

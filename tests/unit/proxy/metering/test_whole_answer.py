@@ -11,17 +11,15 @@ import random
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from proxy.json_shapes import array_of, object_of
 from proxy.metering.whole_answer import flaw_of
 
 from tests.examples import examples
+from tests.recordings import STREAMS, recorded
 
-STREAMS = Path(__file__).parents[3] / "data" / "streams"
 CHAT, TEXT, RESPONSES, EMBEDDINGS = "/chat/completions", "/completions", "/responses", "/embeddings"
 WORDS = ["Hello", " world", "[DONE]", "data: [DONE]\n\n", '{"error": "x"}', "ü", "\ud83d\ude00", "", "a\r\nb", '"']
 
@@ -273,9 +271,7 @@ NOT_WHOLE = {
     "perplexity-chat-whole.json": "searched",
 }
 RECORDED: list[dict[str, Any]] = [
-    entry
-    for entry in yaml.safe_load((STREAMS / "index.yaml").read_text())
-    if f"/{entry['endpoint']}" in (CHAT, TEXT, RESPONSES, EMBEDDINGS)
+    entry for entry in recorded() if f"/{entry['endpoint']}" in (CHAT, TEXT, RESPONSES, EMBEDDINGS)
 ]
 
 

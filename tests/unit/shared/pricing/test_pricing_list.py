@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import yaml
 from genai_prices import Usage as TheirUsage
 from genai_prices import calc_price, extract_usage
 from genai_prices.data import providers
@@ -28,8 +27,8 @@ from proxy.metering.usage import usage_of
 
 from console.prices.conversion import price_list_of
 from console.prices.source import installed
+from tests.recordings import STREAMS, recorded
 
-RECORDINGS = Path(__file__).parents[3] / "data" / "streams"
 FAR_AWAY = datetime(2020, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
 URLS = {"anthropic": "https://api.anthropic.com/v1", "azure": "https://x.openai.azure.com/openai/v1"}
@@ -203,8 +202,8 @@ def their_cost(answer: dict[str, Any], provider: str, endpoint: str) -> Decimal 
 
 def comparable_recordings() -> Iterator[Any]:
     """Recorded answers that report a usage, of models and endpoints that genai-prices knows."""
-    for entry in yaml.safe_load((RECORDINGS / "index.yaml").read_text(encoding="utf-8")):
-        answer = reported_answer(RECORDINGS / entry["file"])
+    for entry in recorded():
+        answer = reported_answer(STREAMS / entry["file"])
         server: str = entry["server"]
         provider = PROVIDERS.get(server, server)
         # It does not read the audio of transcriptions.
