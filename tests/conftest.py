@@ -6,6 +6,8 @@ import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 from botocore.loaders import JSONFileLoader
 from hypothesis import settings
@@ -72,6 +74,15 @@ def botocore_reads_each_model_once() -> Iterator[None]:
     """Every session of boto3 reads the model of a service anew: half of the time of a test of the console."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", staticmethod(functools.cache(JSONFileLoader().load_file)))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def httpx_reads_certificates_once() -> Iterator[None]:
+    """Every client of httpx, and so of the OpenAI SDK, reads all certificates anew: 50 ms. No test here needs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (httpx._transports.default, httpx2._transports.default):  # pyright: ignore[reportPrivateUsage]
+            patch.setattr(module, "create_ssl_context", functools.cache(module.create_ssl_context))
         yield
 
 

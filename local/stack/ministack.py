@@ -69,21 +69,23 @@ async def stop(child: Child) -> None:
 
 
 async def _until_ready(settings: Settings, child: Child) -> None:
-    async def poll() -> None:
-        while not await asyncio.to_thread(_answers, f"{settings.endpoint}/_ministack/health"):
+    async def poll(client: httpx.AsyncClient) -> None:
+        while not await _answers(client, f"{settings.endpoint}/_ministack/health"):
             if child.exited.done():
                 raise CommandError(f"MiniStack ended (status {child.exited.result()}); see {settings.log('ministack')}")
             await asyncio.sleep(_POLL_SECONDS)
 
     try:
-        await asyncio.wait_for(poll(), _READY_SECONDS)
+        # One client for all these questions: each new one reads every certificate of this machine.
+        async with httpx.AsyncClient(timeout=1, trust_env=False) as client:
+            await asyncio.wait_for(poll(client), _READY_SECONDS)
     except TimeoutError:
         raise CommandError(f"MiniStack does not answer; see {settings.log('ministack')}") from None
 
 
-def _answers(url: str) -> bool:
+async def _answers(client: httpx.AsyncClient, url: str) -> bool:
     try:
-        return httpx.get(url, timeout=1, trust_env=False).is_success
+        return (await client.get(url)).is_success
     except httpx.TransportError:
         return False
 
@@ -114,25 +116,25 @@ class Aws:
         self._settings = settings
         # Any: every new client's type is an overload over all services of AWS.
         self._session: Any = boto3.Session("test", "test", region_name=REGION)
+        # Threads may share a client, but not the making of one.
+        self._cloudformation = self._session.client("cloudformation", endpoint_url=settings.endpoint)
+        self._functions = self._session.client("lambda", endpoint_url=settings.endpoint)
 
     def outputs(self) -> dict[str, str]:
         """The stack's outputs; none when it is not deployed."""
-        cloudformation = self._session.client("cloudformation", endpoint_url=self._settings.endpoint)
         try:
-            stacks = cloudformation.describe_stacks(StackName=self._settings.stack_name)["Stacks"]
+            stacks = self._cloudformation.describe_stacks(StackName=self._settings.stack_name)["Stacks"]
         except ClientError:
             return {}
         return {each["OutputKey"]: each["OutputValue"] for each in stacks[0].get("Outputs", [])}
 
     def function_configuration(self, name: str) -> Mapping[str, Any]:
         """The deployed configuration of a function."""
-        functions = self._session.client("lambda", endpoint_url=self._settings.endpoint)
-        return functions.get_function_configuration(FunctionName=name)
+        return self._functions.get_function_configuration(FunctionName=name)
 
     def invoke(self, function: str, event: Any) -> None:
         """Invoke a function and forget its answer."""
-        functions = self._session.client("lambda", endpoint_url=self._settings.endpoint)
-        functions.invoke(FunctionName=function, Payload=json.dumps(event))
+        self._functions.invoke(FunctionName=function, Payload=json.dumps(event))
 
     def keys_table(self, name: str) -> Any:
         """The table of client keys."""
