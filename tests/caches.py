@@ -140,6 +140,11 @@ class StoringBus(RecordingBus):
         return [detail["data"] for detail_type, detail in self.details if detail_type == "ResponseCaptured"]
 
     @property
+    def terminal_details(self) -> list[tuple[str, dict[str, Any]]]:
+        """The terminal events, type and detail."""
+        return [each for each in self.details if each[0] != "ResponseCaptured"]
+
+    @property
     def terminal(self) -> list[tuple[str, dict[str, Any]]]:
         """The terminal events, type and data."""
         return [(name, detail["data"]) for name, detail in self.details if name != "ResponseCaptured"]

@@ -4,10 +4,11 @@ It is made of what the test has sent, of what its servers have answered, and of 
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.timed_relays import Spent, Tried, WorldClient
@@ -53,6 +54,8 @@ class Said:
     attempt_errors: Mapping[int, str] = field(default_factory=dict[int, str])
     """The errors of attempts, by their place."""
     is_stream: bool = False
+    event_id: str | None = None
+    """Of an event that has not the id of its request."""
 
     @property
     def outcome(self) -> str:
@@ -157,7 +160,7 @@ def event_of(asked: Asked, said: Said, seen: Seen) -> tuple[str, dict[str, Any]]
     data |= {"error": said.error} if said.error else {}
     data |= {"throttle": said.throttle} if said.throttle else {}
     metadata = {
-        "id": event_id,
+        "id": said.event_id or event_id,
         "version": "1.0",
         "timestamp": moment(seen.began + took.total),
         "request_id": asked.own_id or event_id,
@@ -205,12 +208,21 @@ def line_of(
     }
 
 
+def logged(output: str) -> list[dict[str, Any]]:
+    """The lines of a log without their moments, which are those of the machine's own clock."""
+    found: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
+    now = datetime.now(UTC)
+    for line in found:
+        assert now - timedelta(minutes=5) < datetime.fromisoformat(line.pop("timestamp")) <= now
+    return found
+
+
 def headers_of(asked: Asked, said: Said, seen: Seen, **more: str) -> dict[str, str]:
     """The headers of the answer; `more` are those that the server or an error has."""
     at_head = seen.client.at_head.since(seen.before)
     upstream, proxy = at_head.upstream * 1000, (at_head.total - at_head.upstream) * 1000
     event_id = seen.client.headers["x-inference-id"]
-    found = {
+    found: dict[str, str] = {
         "content-type": "text/event-stream" if said.is_stream else "application/json",
         "x-request-id": asked.own_id or event_id,
         "x-inference-id": event_id,
@@ -229,7 +241,7 @@ def receipt_of(asked: Asked, said: Said, seen: Seen) -> dict[str, Any]:
     """The receipt in a comment at the end of a stream."""
     _, detail = event_of(asked, said, seen)
     return {
-        "id": detail["metadata"]["id"],
+        "id": seen.client.headers["x-inference-id"],
         "server": said.server,
         "model": said.asked_model,
         "usage": dict(said.usage),

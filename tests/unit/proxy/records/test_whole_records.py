@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -24,7 +23,7 @@ from tests.timed_relays import (
     timed_proxy,
     url_event,
 )
-from tests.whole_records import Asked, Said, Seen, event_of, headers_of, line_of, receipt_of, usage
+from tests.whole_records import Asked, Said, Seen, event_of, headers_of, line_of, logged, receipt_of, usage
 
 CONTEXT = {
     "client_id": "team-a",
@@ -280,15 +279,6 @@ def ask(proxy: TimedProxy, case: Case, *, is_first: bool = True) -> Seen:
     return Seen(began, before, client, world.tried[tried:], is_first)
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """What was logged since the last time, without the moment, which is that of the machine's own clock."""
-    found: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    now = datetime.now(UTC)
-    for line in found:
-        assert now - timedelta(minutes=5) < datetime.fromisoformat(line.pop("timestamp")) <= now
-    return found
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases=st.lists(requests(), min_size=1, max_size=2), times=st.tuples(seconds, seconds, seconds))
 def test_all_that_is_said_of_requests_is_what_happened(
@@ -301,7 +291,7 @@ def test_all_that_is_said_of_requests_is_what_happened(
             client = seen.client
             assert proxy.bus.details[place:] == [event_of(asked, said, seen)]
             assert ulid_time(client.headers["x-inference-id"]).timestamp() == math.floor(seen.began * 1000) / 1000
-            assert lines(capsys) == [line_of(asked, said, seen)]
+            assert logged(capsys.readouterr().out) == [line_of(asked, said, seen)]
             assert (client.status, client.headers) == (said.status, headers_of(asked, said, seen, **case.more))
             check_body(client.body, case, seen)
 
