@@ -44,9 +44,11 @@ BEGIN = 1_936_000_000.25
 _FIRST_READING = 70_000.0
 SERVERS = (
     "main: {url: 'http://main.test/base/v1', token: main-token, model: main-model, retries: 2,"
-    " fallbacks: [spare], aliases: {fast: main-fast}}\n"
+    " fallbacks: [spare], aliases: {fast: main-fast}, breaker: {failures: 0}}\n"
     "spare: {url: 'http://spare.test/v1', token: spare-token, model: spare-model, retries: 0,"
-    " aliases: {fast: spare-fast}}\n"
+    " aliases: {fast: spare-fast}, breaker: {failures: 0}}\n"
+    "weak: {url: 'http://weak.test/v1', token: weak-token, model: weak-model, retries: 0,"
+    " breaker: {failures: 2, seconds: 30}}\n"
     "kept: {url: 'http://kept.test/v1', token: kept-token, model: kept-model, retries: 0, cache: {ttl: 60}}\n"
 )
 
@@ -71,10 +73,10 @@ class Spent(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """`data` that a server sends `after` so many seconds; None: it closes the connection."""
+    """`data` that a server sends `after` so many seconds; None: it closes the connection; or what is raised then."""
 
     after: float
-    data: bytes | None
+    data: bytes | Exception | None
 
 
 class Answer(NamedTuple):
@@ -176,6 +178,8 @@ class _Scripted(Connection):
             raise SilenceError("nothing came")
         self._world.pass_for("upstream", piece.after)
         self._pieces = rest
+        if isinstance(piece.data, Exception):
+            raise piece.data
         self._tried(None if piece.data is None else self._status)
         return piece.data or b""
 
@@ -192,7 +196,15 @@ class WorldClient(RecordedResponse):
         super().__init__(break_after)
         self._world = world
         self.at_head = self.at_last = self.at_end = Spent()
+        self.at_flush: Spent | None = None
         self.at_first: Spent | None = None
+        self.arrivals: list[float] = []
+        """When each piece was there, in seconds of the world."""
+
+    def flush(self) -> None:
+        """The head is there, whatever comes then."""
+        super().flush()
+        self.at_flush = self._world.spent
 
     def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
         """The head is there."""
@@ -202,6 +214,7 @@ class WorldClient(RecordedResponse):
     def write(self, data: bytes) -> None:
         """A piece is there."""
         if data and data != b": keep-alive\n\n":
+            self.arrivals.append(self._world.spent.total)
             self.at_first, self.at_last = self.at_first or self._world.spent, self._world.spent
         super().write(data)
         if data and not self.broken:

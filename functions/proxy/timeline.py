@@ -122,6 +122,7 @@ class Timeline:
     @property
     def server_timing(self) -> str:
         """The `Server-Timing` header, in milliseconds up to now: what servers took, and what the proxy took."""
-        passed = self.now() - self.started
-        upstream, proxy = self.upstream_waited * 1000, max(0.0, passed - self.upstream_waited) * 1000
+        now = self.now()
+        waited = self.upstream_waited + (now - self._waiting_since if self._waiting_since else 0.0)
+        upstream, proxy = waited * 1000, max(0.0, now - self.started - waited) * 1000
         return f"upstream;dur={upstream:.1f}, proxy;dur={proxy:.1f}"

@@ -5,7 +5,6 @@ Where AWS or the embedded one leaves no choice, the difference stands in the cas
 
 import json
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +23,7 @@ WAVE = {"files": {"file": ("a.wav", b"RIFF\x00\xff", "audio/wav")}, "data": {"mo
 KEYS: dict[str, dict[str, Any]] = {
     "good": {},
     "disabled": {"enabled": False},
-    "expired": {"expires_at": int(time.time()) - 1},
+    "expired": {"expires_at": 1_700_000_000},
     "damaged": {"rpm": "many"},
     "of another server": {"servers": ["openai"]},
     "of this server": {"servers": ["demo"]},

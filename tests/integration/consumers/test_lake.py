@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
-from openai_proxy.events.ulid import new_ulid
+from openai_proxy.events.ulid import first_ulid_of
 from openai_proxy.ledger.entries import Key, LedgerEntry
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import parse_price_book
@@ -58,7 +58,7 @@ def consumer(lake: FakeLake | None, ledger: Any = None) -> RecordCost:
     return RecordCost(PRICES, ledger or CostsTable(table, "costs"), Logger(service="test"), lake)
 
 
-IDS = [new_ulid(1_790_000_000 + n) for n in range(3)]
+IDS = [first_ulid_of(1_790_000_000 + n) for n in range(3)]
 
 
 def test_every_entry_reaches_the_lake() -> None:

@@ -14,7 +14,7 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from openai_proxy.cache.answers import LARGEST_BODY
-from openai_proxy.events.ulid import new_ulid
+from openai_proxy.events.ulid import first_ulid_of, new_ulid
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.usage import Usage
 from proxy.cache.item import answer_of, header_of
@@ -141,7 +141,7 @@ def test_the_newest_answer_stays(client: Any, store_response: StoreResponse, ord
 DAMAGED_IDS: list[tuple[str, Any]] = [
     ("none", None),
     ("of no text", {"N": "7"}),
-    ("of tomorrow", {"S": new_ulid(NOW + 86400)}),
+    ("of tomorrow", {"S": first_ulid_of(NOW + 86400)}),
     ("that is no ULID", {"S": "zzz"}),
     ("of the end of time", {"S": "8" * 26}),
 ]

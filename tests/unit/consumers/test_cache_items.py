@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai_proxy.events.envelope import Event, MalformedEventError
-from openai_proxy.events.ulid import new_ulid
+from openai_proxy.events.ulid import first_ulid_of, new_ulid
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.usage import Usage
 from proxy.cache.item import LONGEST_PACE, CachedAnswer, Unusable, answer_of, header_of
@@ -192,7 +192,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("two types at once", {"digest": {"S": DIGEST, "N": "1"}}),
     ("without an id", {"event_id": None}),
     ("an id that is none", {"event_id": {"S": "zzz"}}),
-    ("an id of tomorrow", {"event_id": {"S": new_ulid(NOW + 86400)}}),
+    ("an id of tomorrow", {"event_id": {"S": first_ulid_of(NOW + 86400)}}),
     ("made tomorrow", {"created_at": {"N": str(NOW + 86400)}}),
 ]
 

@@ -1,12 +1,14 @@
-"""What a Runtime API says of an invocation, read with care."""
+"""What a Runtime API says of an invocation, read with care, and when each piece of an answer goes out."""
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.http.wire import Head
-from proxy.runtime_api import invocation_of
+from proxy.http.wire import BrokenError, Head
+from proxy.runtime_api import Invocation, ResponseStream, invocation_of
 
 NOW = 1_800_000_000.0
 
@@ -38,3 +40,90 @@ def test_a_deadline_is_always_a_moment(told: str) -> None:
     assert 0 <= found.deadline <= NOW + 5400
     if not told.isascii() or not told.isdigit():
         assert found.deadline == NOW + 900
+
+
+class RecordingApi:
+    """A Runtime API that keeps what goes out, when it goes out. `takes` is how many sends it takes."""
+
+    def __init__(self, takes: float = math.inf) -> None:
+        self.sent: list[bytes] = []
+        self.begun: list[tuple[str, str, dict[str, str], int | None]] = []
+        self.answered = self.closed = 0
+        self._left = takes
+
+    def start(
+        self, method: str, path: str, headers: Mapping[str, str], length: int | None, body: bytes, more: bytes = b""
+    ) -> Callable[[bytes], None]:
+        self.begun.append((method, path, dict(headers), length))
+        self._send(body + more)
+        return self._send
+
+    def _send(self, data: bytes) -> None:
+        if self._left <= 0:
+            raise BrokenError("closed")
+        self._left -= 1
+        self.sent.append(data)
+
+    def answer(self, method: str) -> tuple[Head, bytearray]:
+        self.answered += 1
+        if self._left <= 0:
+            raise BrokenError("closed")
+        return Head(202, {}, keeps_alive=True), bytearray()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def answering(api: RecordingApi) -> ResponseStream:
+    made: Any = api
+    return ResponseStream(made, Invocation("id-1", {}, NOW, None))
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def prelude(status: int) -> bytes:
+    return chunk(b'{"statusCode": %d, "headers": {"a": "b"}}' % status) + chunk(b"\0" * 8)
+
+
+@given(
+    st.sampled_from([200, 204, 304, 404, 500]),
+    st.lists(st.sampled_from(["flush", b"", b"data: x\n\n", b"y"]), max_size=6),
+)
+def test_every_piece_is_on_the_wire_before_the_next_step_and_nothing_before_its_time(
+    status: int, steps: list[bytes | str]
+) -> None:
+    api, is_out, body = RecordingApi(), False, b""
+    response = answering(api)
+    response.start(status, {"a": "b"})
+    for step in steps:
+        assert b"".join(api.sent) == (prelude(status) + body if is_out else b"")
+        if isinstance(step, str):
+            response.flush()
+        else:
+            response.write(step)
+            body += chunk(step) if step else b""
+        is_out = True  # whatever it was: the client has its status now
+    assert b"".join(api.sent) == (prelude(status) + body if is_out else b"")
+    response.end()
+    # Function URLs keep their clients waiting for an answer without a body.
+    body = body or (b"" if status in (204, 304) else chunk(b"\n"))
+    assert b"".join(api.sent) == prelude(status) + body + b"0\r\n\r\n"
+    assert [each[:2] for each in api.begun] == [("POST", "/invocation/id-1/response")]
+    assert api.begun[0][3] is None
+    assert (api.answered, api.closed, response.broken, response.ended) == (1, 0, False, True)
+
+
+@given(st.integers(0, 4), st.lists(st.sampled_from(["flush", b"", b"x"]), max_size=6))
+def test_a_client_that_has_gone_is_known_and_costs_nothing_more(takes: int, steps: list[bytes | str]) -> None:
+    api = RecordingApi(takes)
+    response = answering(api)
+    response.start(200, {})
+    for step in steps:
+        response.flush() if isinstance(step, str) else response.write(step)
+    response.end()
+    is_whole = api.sent[-1:] == [b"0\r\n\r\n"] and len(api.sent) < takes  # the last is for the answer to all of it
+    code = None if is_whole else "client_gone"
+    assert (response.fault and response.fault.code, response.broken, api.closed) == (code, not is_whole, not is_whole)
+    assert response.ended

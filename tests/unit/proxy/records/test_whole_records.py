@@ -43,7 +43,12 @@ PATHS = {
     "/moderations": "moderations",
 }
 STREAMED = ("/chat/completions", "/completions", "/responses")
-FAILURES = {"nobody": "upstream_unreachable", "broken": "upstream_broken_off"}
+FAILURES = {
+    "nobody": "upstream_unreachable",
+    "broken": "upstream_broken_off",
+    "error in success": "upstream_error",
+    "no answer": "upstream_no_answer",
+}
 RETRIED = (408, 429, 500, 502, 503, 504, 529)
 
 seconds = st.integers(0, 3000).map(lambda milliseconds: milliseconds / 1000)
@@ -210,7 +215,9 @@ def questions(draw: st.DrawFn) -> Case:
     asked.door = draw(st.sampled_from(["function_url", "rest_api"]))
     headers = ({"x-receipt": "comment"} if asked.wants_receipt else {}) | ({"x-request-id": own_id} if own_id else {})
 
-    before = draw(st.lists(st.sampled_from(["nobody", "broken", *RETRIED]), max_size=3))
+    kinds = [*RETRIED, *(kind for kind in FAILURES if kind != "no answer" or path != "/moderations")]
+    failures = draw(st.sampled_from([0, 0, 1, 2, 3, 3]))
+    before = draw(st.lists(st.sampled_from(kinds), min_size=failures, max_size=failures))
     server = "main" if len(before) < 3 else "spare"
     names = {"main": {"fast": "main-fast", "m-1": "m-1"}, "spare": {"fast": "spare-fast"}}
     said = Said(server, names[server].get(named or "", f"{server}-model"))
@@ -239,6 +246,7 @@ def _answer(draw: st.DrawFn, case: Case, end: str) -> None:
     said.id, said.model, said.finish_reasons, said.is_stream = whole.id, whole.model, whole.finish_reasons, asked.stream
     pieces = whole.pieces
     if end == "cut":  # before anything says that it ends
+        texts = texts[: draw(st.integers(path != "/responses", len(texts)))]
         pieces, said.finish_reasons = pieces[: len(texts) + (path == "/responses")], []
         said.error = {"type": "upstream_broken_off", "source": "upstream", "upstream_status": None}
     elif end == "leaves":
@@ -247,7 +255,7 @@ def _answer(draw: st.DrawFn, case: Case, end: str) -> None:
     said.size, said.chunks = sum(map(len, pieces)), len(pieces)
     if path != "/moderations":
         counted = found and usage("reported", *found)
-        said.usage = counted or estimated(path, case.prompt, texts, is_stream=asked.stream)
+        said.usage = counted or estimated(path, case.prompt, texts, is_stream=asked.stream) if texts else usage("none")
     case.body = b"".join(piece for place, piece in enumerate(pieces) if place != whole.hidden)
     if asked.stream:
         ends = end != "cut" or draw(st.booleans())
@@ -261,7 +269,10 @@ def _answer(draw: st.DrawFn, case: Case, end: str) -> None:
 def _failing(kind: str | int, after: float) -> Answer:
     if kind == "nobody":
         return nobody(after)
-    return broken(after) if kind == "broken" else document(REFUSAL, after, f"{kind} Oops")
+    if kind == "broken":
+        return broken(after)
+    status = f"{kind} Oops" if isinstance(kind, int) else "200 OK"
+    return document(b"[]" if kind == "no answer" else REFUSAL, after, status, "connection: close\r\n")
 
 
 def ask(proxy: TimedProxy, case: Case, *, is_first: bool = True) -> Seen:

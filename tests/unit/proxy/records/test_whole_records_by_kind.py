@@ -17,6 +17,7 @@ from tests.timed_relays import (
     BEGIN,
     Answer,
     Piece,
+    Spent,
     TimedProxy,
     World,
     broken,
@@ -105,6 +106,24 @@ def test_an_answer_in_the_background_first_without_and_then_with_usage(capsys: p
             assert seen.client.headers == headers_of(was_asked, was_said, seen)
 
 
+DAY = 86_400
+
+
+@pytest.mark.parametrize(
+    ("age", "counts"), [(-299, True), (-301, False), (0, True), (30 * DAY - 1, True), (30 * DAY + 1, False)]
+)
+def test_usage_of_an_answer_of_another_time_is_nobodys(age: int, counts: bool) -> None:
+    reported = {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18}
+    done = response("completed", usage=reported, created_at=int(BEGIN) - age)
+    with timed_proxy(World({"main": [document(done)]}), CONTEXT) as proxy:
+        seen = ask(proxy, url_event("/main/v1/responses/resp_1", None))
+    found = Said("main", None, 200, "real-model", "resp_1", ["completed"], len(done), 1)
+    if counts:
+        found.usage, found.event_id = usage("reported", 11, 7), proxy.bus.details[0][1]["metadata"]["id"]
+        assert ulid_time(str(found.event_id)).timestamp() == int(BEGIN) - age
+    assert proxy.bus.details == [event_of(asked("/responses/resp_1", None), found, seen)]
+
+
 # ------------------------------------------------------------------------------------------------------------ cache
 
 
@@ -151,7 +170,23 @@ def test_what_is_said_of_a_key_with_limits(capsys: pytest.CaptureFixture[str]) -
     wait = 60 - int(BEGIN) % 60
     throttled = Said(None, None, status=429, throttle={"source": "key_rpm", "retry_after": float(wait)})
     assert proxy.bus.details == [event_of(question, said(), first), event_of(refused, throttled, second)]
+    left = {"x-ratelimit-limit-requests": "1", "x-ratelimit-remaining-requests": "0"}
+    left["x-ratelimit-reset-requests"] = f"{wait}s"
+    assert first.client.headers == headers_of(question, said(), first, **left)
+    assert second.client.headers == headers_of(refused, throttled, second, **left, **{"retry-after": str(wait)})
     assert logged(capsys.readouterr().out) == [line_of(question, said(), first), line_of(refused, throttled, second)]
+
+
+def test_what_is_said_of_a_budget_when_an_answer_is_only_fetched() -> None:
+    """The request that began it has reserved its cost, and that is settled with what this one reports."""
+    begun, done = response("queued"), response("completed", usage={"input_tokens": 11, "output_tokens": 7})
+    context = {**CONTEXT, "limits_id": "aaaaaaaaaaaa", "budget_day": "5"}
+    with timed_proxy(World({"main": [document(begun), document(done)]}), context, limits=LimitsItems()) as proxy:
+        ask(proxy, url_event("/main/v1/responses", {"input": "Hi", "background": True}))
+        ask(proxy, url_event("/main/v1/responses/resp_1", None))
+    start, fetch = (detail["data"]["limits"] for _, detail in proxy.bus.details)
+    assert start["has_budget"]
+    assert fetch == start | {"reserved": {"cost": "0", "tokens": 0}, "has_budget": False}
 
 
 # ----------------------------------------------------------------------------------------------------------- traces
@@ -293,6 +328,17 @@ def test_an_invocation_whose_time_is_over_is_told_of_whole(door: str, capsys: py
     assert proxy.bus.details == [event_of(question, found, seen)]
     assert logged(capsys.readouterr().out) == [line_of(question, found, seen)]
     assert seen.took.total == pytest.approx(597)  # three seconds are kept for what comes after it
+
+
+def test_a_failure_of_the_proxys_own_is_told_of_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    fault = Answer([Piece(0.5, KeyError("me@example.com"))])
+    with timed_proxy(World({"main": [fault]}, authorizing=0.125), CONTEXT) as proxy:
+        seen = ask(proxy, url_event("/main/v1/chat/completions", CHAT))
+    found = Said(None, None, 500, error={"type": "internal_error", "source": "proxy", "upstream_status": None})
+    assert proxy.bus.details == [event_of(asked(), found, seen)]
+    assert seen.client.headers == headers_of(asked(), found, seen)
+    assert logged(capsys.readouterr().out)[-1] == line_of(asked(), found, seen)
+    assert seen.took == Spent(authorization=0.125, upstream=0.5)
 
 
 def test_a_request_without_a_good_key_is_told_to_its_client_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,142 @@
+"""What one more chunk of an answer costs, counted in calls: a fast way that is silently left would be seen here.
+
+A chunk is cut off, noted, and read much later together with hundreds of others. Calls are counted by the interpreter,
+so the figures are the same on every machine.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from proxy.metering.meter import Meter
+from proxy.metering.sse import EventFrames, data_of, split_events
+
+from tests.timed_relays import World, stream, timed_proxy, url_event
+
+STREAMS = Path(__file__).parents[3] / "data" / "streams"
+INDEX: list[dict[str, Any]] = yaml.safe_load((STREAMS / "index.yaml").read_text())
+OWN = "/functions/proxy/"
+MORE = 400
+"""Chunks: several times as many as are read together."""
+_WITH_AN_END = ("chat/completions", "completions", "responses")
+
+
+def calls_of(work: Callable[[], object]) -> tuple[Counter[str], int]:
+    """Which of the proxy's functions were called, and how many functions of C by them."""
+    calls, of_c = Counter[str](), 0
+
+    def count(frame: Any, event: str, _argument: Any) -> None:
+        nonlocal of_c
+        if OWN in frame.f_code.co_filename:
+            calls[frame.f_code.co_name] += event == "call"
+            of_c += event == "c_call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return calls, of_c
+
+
+def is_text(event: bytes) -> bool:
+    """Whether an event is a piece of what the model says, and nothing else."""
+    try:
+        fields: dict[str, Any] = json.loads(data_of(event))
+    except ValueError:
+        return False
+    choices: list[dict[str, Any]] = fields.get("choices") or []
+    for choice in choices:
+        delta: dict[str, Any] = choice.get("delta") or {"text": choice.get("text")}
+        if not choice.get("finish_reason") and any(value for name, value in delta.items() if name != "role"):
+            return True
+    return str(fields.get("type", "")).endswith(".delta")
+
+
+def longer(recording: bytes) -> tuple[list[bytes], list[bytes]]:
+    """The events of a stream, and the same with one of its pieces of text hundreds of times more."""
+    events = split_events(recording)
+    places = [place for place, event in enumerate(events) if is_text(event)]
+    middle = places[len(places) // 2]
+    return events, [*events[:middle], *[events[middle]] * MORE, *events[middle:]]
+
+
+def metered(entry: dict[str, Any], events: Sequence[bytes], *, hides_usage: bool) -> None:
+    endpoint = entry["endpoint"]
+    meter = Meter(
+        entry["content type"],
+        uses_tokens=True,
+        has_terminator=endpoint in _WITH_AN_END,
+        hides_usage=hides_usage,
+        one_choice=endpoint == "chat/completions" and entry["request"].get("n") in (None, 1),
+    )
+    frames = EventFrames()
+    for event in events:
+        if whole := frames.whole(event):
+            meter.see(whole)
+    meter.end()
+    assert not meter.is_cut
+    assert meter.usage
+
+
+RECORDINGS = [
+    entry
+    for entry in INDEX
+    if entry["file"].endswith(".sse")
+    and entry.get("outcome", "InferenceCompleted") == "InferenceCompleted"
+    and any(map(is_text, split_events((STREAMS / entry["file"]).read_bytes())))
+]
+
+
+@pytest.mark.parametrize(
+    ("entry", "hides_usage"),
+    [
+        pytest.param(entry, hides, id=f"{entry['file']}{'-hidden' if hides else ''}")
+        for entry in RECORDINGS
+        for hides in [False, *([True] if entry["file"].startswith(("openai-chat", "openrouter-chat")) else [])]
+    ],
+)
+def test_a_piece_of_text_is_cut_off_and_noted_and_no_more(entry: dict[str, Any], hides_usage: bool) -> None:
+    short, long = longer((STREAMS / entry["file"]).read_bytes())
+    least, least_of_c = calls_of(lambda: metered(entry, short, hides_usage=hides_usage))
+    most, most_of_c = calls_of(lambda: metered(entry, long, hides_usage=hides_usage))
+    calls, of_c = (most.total() - least.total()) / MORE, (most_of_c - least_of_c) / MORE
+    if b'_tokens"' in long[len(long) // 2]:  # these servers say with every piece what was used by then
+        assert calls < 110
+    elif entry["endpoint"].startswith("audio/"):  # hardly anybody streams these: each is looked at, none is parsed
+        assert calls < 10
+    else:
+        assert calls < 3.25
+        assert of_c < 5.5 + hides_usage
+
+
+ON_ITS_WAY = Counter(["_pieces", "_chunked", "_receive", "limit", "feed", "whole", "see"])
+"""What is called for a chunk between the socket of its server and that of its client, once each."""
+
+
+@pytest.mark.parametrize(
+    ("end", "most"), [(b"\n\n", ON_ITS_WAY.total()), (b"\r\n\r\n", 2.5 * ON_ITS_WAY.total()), (b"\r\r", 20)]
+)
+def test_what_a_chunk_costs_on_its_way_through_the_relay(end: bytes, most: float) -> None:
+    facts = b'data: {"id":"a","object":"chat.completion.chunk","model":"m","choices":'
+    piece = facts + b'[{"index":0,"delta":{"content":"a"}}]}'
+    last = facts + b'[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}'
+
+    def relayed(times: int) -> None:
+        pieces = [*[(0.0, piece + end)] * times, (0.0, last + end)]
+        with timed_proxy(World({"main": [stream(0.0, *pieces)]}), {"client_id": "team-a"}) as proxy:
+            client = proxy.call(url_event("/main/v1/chat/completions", {"messages": [], "stream": True}))
+        assert client.pieces == [data for _, data in pieces]
+
+    relayed(1)  # what is loaded and compiled is loaded and compiled
+    few, many = (calls_of(lambda times=times: relayed(times))[0] for times in (20, 120))
+    each = Counter({name: calls // 100 for name, calls in (many - few).items() if calls >= 100})
+    assert each.total() <= most
+    if end == b"\n\n":
+        assert each == ON_ITS_WAY

@@ -1,0 +1,275 @@
+"""What passes the relay, and when: heads, pieces and ends of streams, on a clock that the test's script moves."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.timed_relays import (
+    Answer,
+    Piece,
+    TimedProxy,
+    World,
+    WorldClient,
+    broken,
+    document,
+    stream,
+    timed_proxy,
+    url_event,
+)
+
+CONTEXT = {"client_id": "team-a"}
+CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
+LINE_ENDS = {"LF": b"\n", "CRLF": b"\r\n", "CR": b"\r"}
+QUESTIONS = ("/chat/completions", "/completions", "/responses")
+OPERATIONS = (
+    *QUESTIONS,
+    "/embeddings",
+    "/audio/speech",
+    "/audio/transcriptions",
+    "/images/generations",
+    "/moderations",
+)
+
+seconds = st.integers(0, 4000).map(lambda milliseconds: milliseconds / 1000)
+
+
+def event(data: object, name: str = "", line_end: bytes = b"\n") -> bytes:
+    text = data if isinstance(data, str) else json.dumps(data)
+    lines = [f"event: {name}".encode()] * bool(name) + [f"data: {text}".encode()]
+    return line_end.join([*lines, b"", b""])
+
+
+def chat(text: str = "", finish: str | None = None, **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": finish}
+    return {"id": "c-1", "object": "chat.completion.chunk", "model": "real-model", "choices": [choice], **more}
+
+
+def response(kind: str, **more: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "id": "resp_1",
+        "object": "response",
+        "model": "real-model",
+        "output": [],
+        "usage": None,
+        **more,
+    }
+    return {"type": f"response.{kind}", "sequence_number": 0, "response": {"status": kind, **answer}}
+
+
+def ask(
+    proxy: TimedProxy, fields: dict[str, Any] | None = None, path: str = "/chat/completions", server: str = "main"
+) -> WorldClient:
+    return proxy.call(url_event(f"/{server}/v1{path}", fields))
+
+
+def asked(*pieces: bytes, path: str = "/chat/completions", **more: Any) -> tuple[WorldClient, str, dict[str, Any]]:
+    """A stream of these pieces: what the client has, and the event's type and data."""
+    with timed_proxy(World({"weak": [stream(0.0, *((0.0, piece) for piece in pieces))]}), CONTEXT) as proxy:
+        client = ask(proxy, {**CHAT, "stream": True, **more}, path, "weak")
+    [(kind, detail)] = proxy.bus.details
+    return client, kind, detail["data"]
+
+
+# ------------------------------------------------------------------------------------------------------------- flush
+
+
+@given(st.lists(seconds, min_size=1, max_size=5), seconds)
+def test_each_piece_is_with_the_client_before_the_next_is_waited_for(waits: list[float], before: float) -> None:
+    events = [event(chat("Hello"))] * len(waits)
+    pieces = [*zip(waits, events, strict=True), (0.0, event(chat("", "stop")))]
+    with timed_proxy(World({"main": [stream(before, *pieces)]}), CONTEXT) as proxy:
+        client = ask(proxy, {**CHAT, "stream": True})
+    moments = [sum(waits[: place + 1]) + before for place in range(len(waits))]
+    assert client.pieces == [piece for _, piece in pieces]
+    assert client.arrivals == pytest.approx([*moments, moments[-1]])
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/audio/speech"])
+def test_a_server_that_sends_its_head_and_waits_lets_the_client_have_the_status(path: str) -> None:
+    ends = {"/responses": event(response("completed"), "response.completed")}
+    slow = stream(0.5, (9.0, ends.get(path, event(chat("Hello", "stop")))))
+    with timed_proxy(World({"main": [slow]}), CONTEXT) as proxy:
+        client = ask(proxy, {**CHAT, "stream": True}, path)
+    assert client.at_flush is not None
+    assert (client.at_head.total, client.at_flush.total, client.arrivals) == (1.5, 1.5, [9.5])
+    assert (client.status, client.headers["content-type"]) == (200, "text/event-stream")
+
+
+def test_a_file_that_lets_wait_for_itself_lets_the_client_have_the_status() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ncontent-length: 2\r\n\r\n"
+    slow = Answer([Piece(0.5, head), Piece(9.0, b"ab")], status=200)
+    with timed_proxy(World({"main": [slow]}), CONTEXT) as proxy:
+        client = ask(proxy, None, "/files/a/content")
+    assert (client.at_head.total, client.arrivals, client.pieces) == (1.5, [9.5], [b"ab"])
+
+
+def test_an_answer_that_comes_at_once_is_not_begun_without_its_first_piece() -> None:
+    with timed_proxy(World({"main": [document(b'{"choices": []}', 0.5)]}), CONTEXT) as proxy:
+        client = ask(proxy, CHAT)
+    assert (client.at_flush, client.at_head.total, client.arrivals) == (None, 0.5, [0.5])
+
+
+# -------------------------------------------------------------------------------------------------------------- ends
+
+BEGUN = (response("in_progress") | {"type": "response.created"}, "response.created")
+DELTA = ({"type": "response.output_text.delta", "sequence_number": 1, "delta": "Hello"}, "response.output_text.delta")
+ENDS: dict[str, tuple[str, list[tuple[Any, str]], str]] = {
+    "finish reason": ("/chat/completions", [(chat("Hello"), ""), (chat("", "stop"), "")], "InferenceCompleted"),
+    "end mark": ("/chat/completions", [(chat("Hello"), ""), ("[DONE]", "")], "InferenceCompleted"),
+    "error": ("/chat/completions", [(chat("Hello"), ""), ({"error": {"message": "x"}}, "")], "InferenceFailed"),
+    **{
+        kind: ("/responses", [BEGUN, DELTA, (response(kind), f"response.{kind}")], f"Inference{outcome}")
+        for kind, outcome in [
+            ("completed", "Completed"),
+            ("incomplete", "Completed"),
+            ("cancelled", "Completed"),
+            ("failed", "Failed"),
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("line_end", LINE_ENDS.values(), ids=LINE_ENDS)
+@pytest.mark.parametrize(("path", "events", "kind"), ENDS.values(), ids=ENDS)
+def test_a_stream_that_says_its_end_is_passed_on_as_it_is(
+    path: str, events: Sequence[tuple[Any, str]], kind: str, line_end: bytes
+) -> None:
+    pieces = [event(data, name, line_end) for data, name in events]
+    client, found, data = asked(*pieces, path=path)
+    assert (client.body, found) == (b"".join(pieces), kind)
+    assert data["response"]["chunks"] == len(pieces)
+
+
+@pytest.mark.parametrize("line_end", LINE_ENDS.values(), ids=LINE_ENDS)
+@pytest.mark.parametrize(("path", "events", "kind"), ENDS.values(), ids=ENDS)
+def test_the_same_stream_without_its_end_is_cut(
+    path: str, events: Sequence[tuple[Any, str]], kind: str, line_end: bytes
+) -> None:
+    pieces = [event(data, name, line_end) for data, name in events]
+    client, found, data = asked(*pieces[:-1], path=path)
+    assert client.body.startswith(pieces[0])
+    assert (found, data["error"]["type"]) == ("InferenceFailed", "upstream_broken_off")
+    assert b"upstream_broken_off" in client.body.removeprefix(pieces[0])
+
+
+@pytest.mark.parametrize("path", OPERATIONS)
+def test_a_stream_without_any_event_is_whole_where_no_end_is_owed(path: str) -> None:
+    client, kind, data = asked(path=path)
+    if path in QUESTIONS:
+        assert (client.status, kind, data["error"]["type"]) == (502, "InferenceFailed", "upstream_broken_off")
+    else:
+        assert (client.status, client.body, kind) == (200, b"", "InferenceCompleted")
+
+
+# ------------------------------------------------------------------------------------------------------------- usage
+
+REPORTED = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+FACTS = {"id": "c-1", "object": "chat.completion.chunk", "model": "real-model"}
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+@pytest.mark.parametrize("line_end", LINE_ENDS.values(), ids=LINE_ENDS)
+@pytest.mark.parametrize("asks", [False, True])
+def test_usage_at_the_very_end_is_for_who_asked_though_its_last_line_is_not_ended(
+    asks: bool, line_end: bytes, missing: int
+) -> None:
+    last = event({**FACTS, "choices": [], "usage": REPORTED}, "", line_end)
+    last = last[: len(last) - missing * len(line_end)]
+    pieces = [event(chat("Hello"), "", line_end), event(chat("", "stop"), "", line_end)]
+    options: dict[str, Any] = {"stream_options": {"include_usage": True}} if asks else {}
+    client, kind, data = asked(*pieces, last, **options)
+    assert client.body == b"".join([*pieces, last if asks else b""])
+    told = data["usage"]
+    assert (kind, told["source"], told["input_tokens"], told["output_tokens"]) == (
+        "InferenceCompleted",
+        "reported",
+        9,
+        3,
+    )
+
+
+@pytest.mark.parametrize("wrapped", [None, {}, "", 0, False, []])
+def test_an_empty_response_beside_the_facts_does_not_hide_them(wrapped: object) -> None:
+    """The Responses API wraps its answer in this field; others may have one that is empty."""
+    whole = {
+        **FACTS,
+        "object": "chat.completion",
+        "choices": [{"index": 0, "finish_reason": "stop"}],
+        "usage": REPORTED,
+    }
+    with timed_proxy(
+        World({"main": [document(json.dumps({"response": wrapped, **whole}).encode())]}), CONTEXT
+    ) as proxy:
+        ask(proxy, CHAT)
+    [(_, detail)] = proxy.bus.details
+    data = detail["data"]
+    assert (data["usage"]["source"], data["usage"]["input_tokens"], data["response"]["id"]) == ("reported", 9, "c-1")
+    pieces = [event({"response": wrapped, **chat("Hello", "stop", usage=REPORTED)}), event("[DONE]")]
+    _, _, data = asked(*pieces)
+    assert (data["usage"]["source"], data["usage"]["input_tokens"], data["response"]["id"]) == ("reported", 9, "c-1")
+
+
+# ------------------------------------------------------------------------------------------------------- connections
+
+
+@pytest.mark.parametrize(("server", "is_repeated"), [("main", True), ("weak", False)])
+def test_a_kept_connection_that_closes_after_it_took_the_request(server: str, is_repeated: bool) -> None:
+    """Nobody knows whether the server works on it: where the owner wants no retries, it is not sent once more."""
+    good = document(b'{"choices": []}')
+    with timed_proxy(World({server: [good, broken(0.25), good]}), CONTEXT) as proxy:
+        assert ask(proxy, CHAT, server=server).status == 200
+        client = ask(proxy, CHAT, server=server)
+    assert client.status == (200 if is_repeated else 502)
+    assert len(proxy.world.received) == (3 if is_repeated else 2)
+    _, detail = proxy.bus.details[1]
+    attempts = [(each["status_code"], each["error"], each["duration"]) for each in detail["data"]["attempts"]]
+    assert attempts == [(200, None, 0.25) if is_repeated else (None, "upstream_broken_off", 0.25)]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("body", [b"", b"{}"])
+def test_a_request_that_may_have_a_body_says_how_long_it_is(method: str, body: bytes) -> None:
+    with timed_proxy(World({"main": [document(b"{}")]}), CONTEXT) as proxy:
+        sent = url_event("/main/v1/files")
+        sent["requestContext"], sent["body"] = {"http": {"method": method}}, body.decode()
+        assert proxy.call(sent).status == 200
+    [(_, head, received)] = proxy.world.received
+    lengths = [line for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
+    owed = bool(body) or method in ("POST", "PUT", "PATCH")
+    assert (lengths, received) == ([b"content-length: %d" % len(body)] if owed else [], body)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([200, 400, 429, 500, 502, 503, 504, 529, "cut", "nobody"]), seconds), max_size=10
+    )
+)
+def test_two_failures_in_a_row_keep_a_server_out_for_its_time_and_a_success_heals(steps: list[Any]) -> None:
+    refusal, in_a_row, out_until = b'{"error": {"message": "no"}}', 0, 0.0
+    world = World()
+    with timed_proxy(world, CONTEXT) as proxy:
+        for outcome, wait in steps:
+            world.pass_for("client", wait * 5)
+            is_out = world.spent.total < out_until
+            is_ill = outcome in (502, 503, 504, 529, "cut", "nobody")
+            if outcome == "cut":
+                answer = stream(0.0, (0.0, event(chat("Hello"))))
+            elif outcome == "nobody":
+                proxy.transport.close()
+                answer = Answer(())
+            else:
+                body = b'{"choices": []}' if outcome == 200 else refusal
+                answer = document(body, 0.0, f"{outcome} Said", "connection: close\r\n")
+            world.answers = {"weak": [answer]}
+            ask(proxy, {**CHAT, "stream": outcome == "cut"}, server="weak")
+            _, detail = proxy.bus.details[-1]
+            [attempt] = detail["data"]["attempts"]
+            assert (attempt["error"] == "circuit_open") == is_out
+            assert len(world.answers["weak"]) == is_out
+            if not is_out:
+                in_a_row = in_a_row + 1 if is_ill else 0
+                out_until = world.spent.total + 30 if in_a_row >= 2 else 0.0
