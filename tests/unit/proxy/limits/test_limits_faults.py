@@ -26,6 +26,7 @@ from proxy.request.routing import Candidate
 from settle_limits.settlement import left_lease_of, settlement_of
 from settle_limits.table import LimitsTable as SettlingTable
 
+from tests.examples import examples
 from tests.limits_table import AsBoto3, LimitsItems
 
 NOON = 4_099_118_400  # 2099-11-23 12:00:00 UTC: what is due by the real clock is not due yet
@@ -541,7 +542,7 @@ steps = st.one_of(
 usages = (USAGE, Usage(), Usage(source="none"), Usage(100_000, 7, source="estimated"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(script=st.lists(steps, max_size=25), start=st.sampled_from([NOON, NOON + 12 * 3600 - 40, 4_099_766_300]))
 def test_in_the_end_what_was_spent_is_what_it_cost_and_nothing_is_reserved(script: list[Any], start: int) -> None:
     """Calls that are lost or late, sandboxes that die between any two, events that come twice, late, in any order."""
