@@ -48,6 +48,7 @@ class EventFrames:
         """The whole events that have come by now, all at once, or nothing. Each byte is searched once."""
         held = self._held
         if not held and chunk.endswith(b"\n\n"):
+            self.is_inside = False
             return chunk
         searched = max(0, len(held) - 3)
         held += chunk
