@@ -40,6 +40,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     modules = _modules(options.modules)
     changes = sample({module: (ROOT / module).read_text() for module in modules}, options.sample, seed)
+    if options.anew:
+        shutil.rmtree(RECORDS, ignore_errors=True)
     print(f"{len(changes)} changes of {len(modules)} modules, seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder).resolve() / "checkout"
@@ -62,6 +64,7 @@ def _options() -> argparse.Namespace:
         "--tests", nargs="+", default=["tests/unit", "tests/integration"], help="folders or files of tests"
     )
     parser.add_argument("--seconds", type=float, default=30.0, help="of tests for one change, the nearest first (30)")
+    parser.add_argument("--anew", action="store_true", help="record anew which tests run which lines")
     return parser.parse_args()
 
 

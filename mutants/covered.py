@@ -1,11 +1,14 @@
 """Which tests run which lines, and how long each takes: recorded once, and again for what has changed.
 
-Its one rule: a record of a test file holds as long as that file, the helpers that it imports and every file of ours
-that its tests ran are the same to the byte. So a change of one module costs the time of the tests that run it.
+Its one rule: a record of a test file holds as long as that file and the helpers that it imports are the same to the
+byte. Where a module has changed since, the lines move with it: a new line counts as run by whatever ran the line before
+it. `--anew` records all again, for a module that now takes quite another way.
 
-A record is `FOLDER/<test file>.json`; `imported.json` has the lines that run when modules are imported.
+A record is `FOLDER/<test file>.json`; `imported.json` has the lines that run when modules are imported, and `texts` the
+modules as they were, by their digest.
 """
 
+import difflib
 import hashlib
 import importlib
 import json
@@ -33,9 +36,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Record:
-    """The runs of the tests of one file, by test id, and the digests of all that they depend on, by path."""
+    """The runs of the tests of one file, by test id, and the digests of that file and its helpers, and of modules."""
 
     inputs: Mapping[str, str]
+    modules: Mapping[str, str]
     runs: Mapping[str, Run]
 
 
@@ -44,35 +48,69 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
 
 
+def moved(before: str, after: str) -> dict[int, set[int]]:
+    """Which lines of a text each line of an earlier one became; a line put in belongs to the line before it."""
+    lines: dict[int, set[int]] = defaultdict(set)
+    matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
+    for kind, first, end, new_first, new_end in matcher.get_opcodes():
+        new = range(new_first + 1, new_end + 1)
+        if kind == "equal":
+            for line, other in zip(range(first + 1, end + 1), new, strict=True):
+                lines[line].add(other)
+        else:
+            for line in range(first + 1, end + 1) or (first,):
+                lines[line].update(new)
+    return lines
+
+
 class Records:
     """The records in a folder, as far as they hold for the checkout `root`."""
 
     def __init__(self, folder: Path, root: Path) -> None:
         self._folder, self._root = folder, root
+        self._moved: dict[tuple[str, str], dict[int, set[int]] | None] = {}
 
     def missing(self, files: Sequence[str]) -> list[str]:
         """The test files whose record does not hold."""
         return [file for file in files if self._read(file) is None]
 
     def runs(self, files: Sequence[str]) -> dict[str, Run]:
-        """All that is recorded of the tests of these files, by test id."""
-        return {test: run for file in files if (record := self._read(file)) for test, run in record.runs.items()}
+        """All that is recorded of the tests of these files, by test id, with the lines as they are now."""
+        found: dict[str, Run] = {}
+        for file in files:
+            if record := self._read(file):
+                for test, run in record.runs.items():
+                    lines = {path: self._now(path, record.modules[path], of) for path, of in run.lines.items()}
+                    found[test] = Run(run.seconds, lines)
+        return found
 
     def imported(self) -> dict[str, set[int]]:
-        """The lines that ran outside of tests, by path; of a file that has changed since, nothing."""
-        entries = self._imports()
-        return {path: set(lines) for path, (seen, lines) in entries.items() if digest(self._root / path) == seen}
+        """The lines that ran outside of tests, by path."""
+        return {path: set(self._now(path, seen, lines)) for path, (seen, lines) in self._imports().items()}
 
     def keep(self, files: Sequence[str], runs: Mapping[str, Run], imported: Mapping[str, Sequence[int]]) -> None:
         """Write the record of each file, and what was imported."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        texts = self._folder / "texts"
+        texts.mkdir(parents=True, exist_ok=True)
+        paths = {*imported, *(path for run in runs.values() for path in run.lines)}
+        modules = {path: digest(self._root / path) for path in sorted(paths)}
+        for path, seen in modules.items():
+            (texts / seen).write_bytes((self._root / path).read_bytes())
         for file in files:
             own = {test: run for test, run in runs.items() if test.partition("::")[0] == file}
-            paths = {file, *self._helpers(file), *(path for run in own.values() for path in run.lines)}
-            record = Record({path: digest(self._root / path) for path in sorted(paths)}, own)
-            (self._folder / _name(file)).write_text(json.dumps(asdict(record)))
-        entries = self._imports() | {path: (digest(self._root / path), list(of)) for path, of in imported.items()}
+            inputs = {path: digest(self._root / path) for path in sorted({file, *self._helpers(file)})}
+            (self._folder / _name(file)).write_text(json.dumps(asdict(Record(inputs, modules, own))))
+        entries = self._imports() | {path: (modules[path], list(of)) for path, of in imported.items()}
         (self._folder / "imported.json").write_text(json.dumps(entries))
+
+    def _now(self, path: str, seen: str, lines: Sequence[int]) -> Sequence[int]:
+        """Where lines of a module that had the digest `seen` are now."""
+        if (path, seen) not in self._moved:
+            now, then = self._root / path, self._folder / "texts" / seen
+            same = digest(now) == seen
+            self._moved[path, seen] = None if same else moved(then.read_text(), now.read_text() if now.exists() else "")
+        movements = self._moved[path, seen]
+        return lines if movements is None else sorted({new for line in lines for new in movements.get(line, ())})
 
     def _helpers(self, file: str) -> set[str]:
         """The modules of `tests` that a test file imports, and those that they import."""
@@ -89,7 +127,9 @@ class Records:
         content = self._json(_name(file))
         if content is None or any(digest(self._root / path) != seen for path, seen in content["inputs"].items()):
             return None
-        return Record(content["inputs"], {test: Run(**run) for test, run in content["runs"].items()})
+        return Record(
+            content["inputs"], content["modules"], {test: Run(**run) for test, run in content["runs"].items()}
+        )
 
     def _imports(self) -> dict[str, tuple[str, list[int]]]:
         found = self._json("imported.json")

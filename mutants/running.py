@@ -231,4 +231,8 @@ def forked(work: Callable[[], None]) -> None:
                 raise
         finally:
             os._exit(0)
-    os.waitpid(fork, 0)
+    try:
+        os.waitpid(fork, 0)
+    except BaseException:  # stopped: nothing goes on without the one that waits
+        os.kill(fork, signal.SIGKILL)
+        raise

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_SAME_EITHER_WAY = {"cast", "isinstance", "issubclass", "TypeVar"}
+_SAME_EITHER_WAY = {"cast", "isinstance", "issubclass", "max", "min", "TypeVar"}
 
 
 def function_at(text: str, lines: Iterable[int]) -> tuple[str, bool]:

@@ -39,7 +39,7 @@ class Counter:
 
 def outer(first, second):
     def inner():
-        return max(first, second)
+        return divmod(first, second)
 
     return inner()
 '''
@@ -61,10 +61,10 @@ def test_each_kind_of_change_is_made_at_each_of_its_places_and_nowhere_else() ->
         ("DropStatement", "Counter.add", "-self.count += amount\n+pass"),
         ("DropStatement", "Counter.add", "-raise ValueError(label, self.count)\n+pass"),
         ("DropStatement", "Counter.add", "-return self.count\n+pass"),
-        ("DropStatement", "outer.inner", "-return max(first, second)\n+pass"),
+        ("DropStatement", "outer.inner", "-return divmod(first, second)\n+pass"),
         ("DropStatement", "outer", "-return inner()\n+pass"),
         ("SwapArguments", "Counter.add", "-raise ValueError(label, self.count)\n+raise ValueError(self.count, label)"),
-        ("SwapArguments", "outer.inner", "-return max(first, second)\n+return max(second, first)"),
+        ("SwapArguments", "outer.inner", "-return divmod(first, second)\n+return divmod(second, first)"),
         ("ChangeWord", "Counter.add", f"-{ADD.strip()}\n+{ADD.strip().replace('all', 'allX')}"),
     }
 
@@ -77,7 +77,7 @@ def test_a_change_keeps_the_number_of_lines_and_can_be_read() -> None:
 
 
 def test_only_a_change_in_a_body_can_be_made_in_memory() -> None:
-    assert change_with("return max(second, first)").within
+    assert change_with("return divmod(second, first)").within
     assert not next(change for change in changes() if change.operator == "ChangeWord").within
 
 
@@ -100,7 +100,7 @@ def run(seconds: float, **lines: Sequence[int]) -> Run:
 
 
 def test_tests_that_run_a_changed_line_are_chosen_the_nearest_first() -> None:
-    change = change_with("return max(second, first)")
+    change = change_with("return divmod(second, first)")
     (line,) = change.lines
     runs = {
         "tests/integration/test_all.py::a": run(0.1, m=[1, line]),
@@ -127,53 +127,63 @@ def test_a_line_that_only_an_import_runs_is_tried_by_all_tests_of_the_module() -
     assert covered.tests_for(change, runs, 9) == ["tests/unit/a.py::one"]
 
 
-def test_a_record_holds_until_a_file_that_it_depends_on_is_another(tmp_path: Path) -> None:
-    for name, text in {
-        "tests/test_a.py": "from tests.helper import f\n",
-        "tests/helper.py": "from tests.other import g\n",
-        "tests/other.py": "",
-        "m.py": "",
-        "n.py": "",
-    }.items():
+FILES = {
+    "tests/test_a.py": "from tests.helper import f\n",
+    "tests/helper.py": "from tests.other import g\n",
+    "tests/other.py": "",
+    "m.py": "first\nsecond\nthird\n",
+}
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    records = Records(tmp_path / "records", tmp_path)
+    kept = Records(tmp_path / "records", tmp_path)
+    assert kept.missing(["tests/test_a.py"]) == ["tests/test_a.py"]
+    kept.keep(["tests/test_a.py"], {"tests/test_a.py::one": run(1, m=[1, 3])}, {"m.py": [1, 2]})
+    return Records(tmp_path / "records", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tests/test_a.py", "tests/helper.py", "tests/other.py"])
+def test_a_record_holds_until_its_test_or_a_helper_of_it_is_another(
+    records: Records, tmp_path: Path, name: str
+) -> None:
+    assert records.missing(["tests/test_a.py"]) == []
+    assert records.runs(["tests/test_a.py"]) == {"tests/test_a.py::one": run(1, m=[1, 3])}
+    (tmp_path / name).write_text(FILES[name] + "# changed\n")
     assert records.missing(["tests/test_a.py"]) == ["tests/test_a.py"]
-    runs = {"tests/test_a.py::one": run(1, m=[1])}
+    assert records.runs(["tests/test_a.py"]) == {}
 
-    def holds() -> bool:
-        return records.missing(["tests/test_a.py"]) == []
 
-    for name in ("tests/test_a.py", "tests/helper.py", "tests/other.py", "m.py"):
-        records.keep(["tests/test_a.py"], runs, {"m.py": [1, 2]})
-        assert holds()
-        assert records.runs(["tests/test_a.py"]) == runs
-        assert records.imported() == {"m.py": {1, 2}}
-        (tmp_path / name).write_text(f"{(tmp_path / name).read_text()}# changed\n")
-        assert not holds()
-        assert records.runs(["tests/test_a.py"]) == {}
-    assert records.imported() == {}
-    records.keep(["tests/test_a.py"], runs, {})
-    (tmp_path / "n.py").write_text("changed")
-    assert holds()
+def test_the_lines_of_a_record_move_with_their_module(records: Records, tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("new\nfirst\nnew\nthird\nnew\nnew\n")
+    assert records.runs(["tests/test_a.py"]) == {"tests/test_a.py::one": run(1, m=[2, 4, 5, 6])}
+    assert records.imported() == {"m.py": {2, 3}}
+
+
+def test_a_record_of_a_module_that_is_gone_has_no_line_of_it(records: Records, tmp_path: Path) -> None:
+    (tmp_path / "m.py").unlink()
+    assert records.runs(["tests/test_a.py"]) == {"tests/test_a.py::one": run(1, m=[])}
 
 
 def test_an_accepted_change_is_known_wherever_its_function_stands_until_its_line_changes(tmp_path: Path) -> None:
-    change = change_with("return max(second, first)")
-    entry = accepted.as_entry(change).replace('reason = ""', 'reason = "max takes them in any order"')
+    change = change_with("return divmod(second, first)")
+    entry = accepted.as_entry(change).replace('reason = ""', 'reason = "they are the same"')
     (known,) = accepted.accepted(entry)
     assert known.holds_for(change)
     assert not known.holds_for(change_with("raise ValueError(self.count, label)"))
     (tmp_path / "m.py").write_text("import os\n\n" + MODULE.replace("    def inner", "    # why\n    def inner"))
     assert accepted.outdated([known], tmp_path) == []
-    for instead in (MODULE.replace("max(", "min("), MODULE.replace("inner", "other"), ""):
+    for instead in (MODULE.replace("divmod(", "pow("), MODULE.replace("inner", "other"), ""):
         (tmp_path / "m.py").write_text(instead)
         assert accepted.outdated([known], tmp_path) == [known]
 
 
 def test_an_accepted_change_needs_a_reason() -> None:
     with pytest.raises(ValueError, match="reason"):
-        accepted.accepted(accepted.as_entry(change_with("return max(second, first)")))
+        accepted.accepted(accepted.as_entry(change_with("return divmod(second, first)")))
 
 
 def test_the_accepted_changes_of_this_checkout_are_of_code_that_stands() -> None:
