@@ -65,7 +65,7 @@ def options(scratch: Path) -> list[str]:
 class Runner:
     """A pytest plugin that, instead of running the session's tests, tries each plan and says its verdict to `tell`.
 
-    A test has ten times the `seconds` that it took when it was recorded, and the `slack`, before it is taken to hang.
+    A test has five times the `seconds` that it took when it was recorded, and the `slack`, before it is taken to hang.
     """
 
     plans: Sequence[Plan]
@@ -136,7 +136,7 @@ class Runner:
                 os._exit(_CANNOT)
             for number, item in enumerate(items):
                 place[:8] = number.to_bytes(8, "big")
-                signal.setitimer(signal.ITIMER_REAL, self.slack + 10 * self.seconds.get(item.nodeid, 0))
+                signal.setitimer(signal.ITIMER_REAL, self.slack + 5 * self.seconds.get(item.nodeid, 0))
                 following = items[number + 1] if number + 1 < len(items) else None
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 if self.failed:
