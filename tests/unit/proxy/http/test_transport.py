@@ -1,9 +1,11 @@
 """Exchanges on connections that end early: what was answered counts, and what was kept too long is replaced."""
 
 import socket
+import time
 from typing import Any
 
 import pytest
+from proxy.http.exchange import Exchange
 from proxy.http.http1 import Connection
 from proxy.http.transport import ConnectionFailedError, HttpTransport, Timeouts
 from proxy.http.wire import ConnectError
@@ -84,3 +86,19 @@ def test_a_request_that_was_sent_before_nobody_was_found_may_have_been_taken() -
     with pytest.raises(ConnectionFailedError) as error:
         transport(Vanished(gone(b"", used_before=True))).post("http://host/", {}, b"{}", 5.0)
     assert error.value.was_sent
+
+
+@pytest.mark.parametrize(
+    ("method", "length"),
+    [
+        *[(method, b"content-length: 0\r\n") for method in ("POST", "PUT", "PATCH")],
+        *[(method, b"") for method in ("GET", "HEAD", "DELETE", "OPTIONS")],
+    ],
+)
+def test_whether_a_body_that_is_empty_is_announced(method: str, length: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        pool: Any = FakePool(Connection(ours))
+        Exchange(pool, method, "http://host/", {"a": "b"}, b"").run(5.0, 5.0, time.monotonic() + 5.0)
+        assert theirs.recv(1000) == f"{method} / HTTP/1.1\r\nhost: host\r\na: b\r\n".encode() + length + b"\r\n"

@@ -1,0 +1,244 @@
+"""Retries, fallbacks and breakers against a plain model: who is asked, after which pauses, and what comes of it.
+
+Servers answer as they are told, on a clock that only the test and the pauses move.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai_proxy.server_options import Breaker
+from openai_proxy.servers import Server, TokenReference
+from proxy.call import Call
+from proxy.delivery import Delivery
+from proxy.errors import UpstreamError
+from proxy.request.body import RequestBody
+from proxy.request.parse import InferenceRequest, Target
+from proxy.request.routing import Candidate
+from proxy.timeline import Clock, Timeline
+from proxy.upstream.attempts import Attempts
+from proxy.upstream.breaker import Breakers
+
+JSON = "application/json"
+WIRE = {"unreachable": 502, "broken_off": 502, "timeout": 504}
+"""What goes wrong before there is a status, and the status of the error that the client gets."""
+NOT_NOW = {408, 429, 500, 502, 503, 504, 529}
+ILL = {502, 503, 504, 529}
+
+
+@dataclass
+class Answer:
+    """What a server says: a fault of `WIRE`, or a status with a document, and perhaps when to ask again."""
+
+    what: str | int
+    retry_after: str | None = None
+    patience: float = 1.0
+    on_silence: Callable[[], None] = lambda: None
+    closed: int = 0
+
+    @property
+    def status(self) -> int:
+        assert isinstance(self.what, int)
+        return self.what
+
+    @property
+    def headers(self) -> dict[str, str]:
+        more = {} if self.retry_after is None else {"retry-after": self.retry_after}
+        return {"content-type": JSON, **more}
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return {"id": "a"} if self.status < 300 else {"error": {"message": f"said {self.status}"}}
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield json.dumps(self.document).encode()
+
+    def waited(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@dataclass
+class World:
+    """The servers' answers in their order, and the clock."""
+
+    answers: dict[str, list[Answer]]
+    now: float = 1000.0
+    asked: list[tuple[str, str, bytes, str]] = field(default_factory=list[tuple[str, str, bytes, str]])
+    slept: list[float] = field(default_factory=list[float])
+
+    def stream(
+        self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
+    ) -> Answer:
+        assert deadline == DEADLINE
+        self.asked.append((method, url, body, headers.get("authorization", "")))
+        answer = self.answers[server.name].pop(0)
+        if isinstance(answer.what, str):
+            raise UpstreamError(WIRE[answer.what], f"upstream_{answer.what}", "gone")
+        return answer
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def token_for(self, server: Server) -> str:
+        return f"token-{server.name}"
+
+    def changed(self, server: Server, token: str) -> None:
+        assert token == f"token-{server.name}"
+
+
+DEADLINE = 1009.0
+
+
+def made(name: str, retries: int, failures: int = 0) -> Server:
+    breaker = Breaker(failures=failures, seconds=30.0)
+    return Server(name, f"https://{name}", TokenReference("literal", ""), f"{name}-model", retries, breaker=breaker)
+
+
+def call_of(servers: Sequence[Server]) -> Call:
+    request = InferenceRequest("function_url", "POST", "/v1/chat/completions", "", {}, b'{"messages":[]}', None)
+    target = Target(None, "/chat/completions")
+    body = RequestBody(request, target)
+    candidates = [Candidate(server) for server in servers]
+    return Call("id", DEADLINE, request=request, target=target, body=body, candidates=candidates)
+
+
+def ask(world: World, servers: Sequence[Server], breakers: Breakers, chance: float) -> Delivery:
+    attempts = Attempts(cast("Any", world), cast("Any", world), breakers, world.sleep, lambda: chance)
+    timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+    return attempts.ask(call_of(servers), timeline, lambda _: pytest.fail("no answer lets wait for itself"))
+
+
+@dataclass
+class Expected:
+    """What the plain model says."""
+
+    asked: list[str]
+    slept: list[float]
+    last: Answer
+    ill: dict[str, int]
+
+
+def pause_after(answer: Answer, tried: int, chance: float) -> float | None:
+    if answer.what == "timeout" or not (isinstance(answer.what, str) or answer.what in NOT_NOW):
+        return None
+    wanted = float(answer.retry_after) if answer.retry_after and isinstance(answer.what, int) else 0.0
+    pause = max(wanted, 0.25 * 2**tried * (0.5 + chance))
+    return pause if pause <= 5 else None
+
+
+def model(servers: Sequence[Server], answers: Mapping[str, Sequence[Answer]], chance: float) -> Expected:
+    found = Expected([], [], Answer(0), {})
+    now = 1000.0
+    for server in servers:
+        tried = 0
+        for answer in answers[server.name]:
+            found.asked.append(server.name)
+            found.last = answer
+            status = WIRE[answer.what] if isinstance(answer.what, str) else answer.what
+            if status >= 300:
+                found.ill[server.name] = found.ill.get(server.name, 0) + 1 if status in ILL else 0
+            pause = pause_after(answer, tried, chance)
+            is_out = 0 < server.breaker.failures <= found.ill.get(server.name, 0)
+            if pause is None or tried >= server.retries or now + pause >= DEADLINE or is_out:
+                break
+            found.slept.append(pause)
+            now, tried = now + pause, tried + 1
+        last = found.last.what
+        if isinstance(last, int) and last not in NOT_NOW and last != 401:
+            break
+    return found
+
+
+ANSWERS = st.builds(
+    Answer,
+    st.sampled_from([*WIRE, 200, 200, 400, 401, 404, 408, 429, 500, 502, 503, 504, 529]),
+    st.sampled_from([None, None, "0", "1.5", "5", "5.001", "60"]),
+)
+SERVERS = st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0, 0, 1, 2, 3])), min_size=1, max_size=3)
+
+
+@settings(max_examples=60)
+@given(SERVERS, st.lists(ANSWERS, min_size=15, max_size=15), st.sampled_from([0.0, 0.5, 0.999]))
+def test_servers_are_asked_as_the_model_says(kinds: list[tuple[int, int]], said: list[Answer], chance: float) -> None:
+    servers = [made(f"s{number}", *kind) for number, kind in enumerate(kinds)]
+    answers = {server.name: said[5 * number : 5 * number + 5] for number, server in enumerate(servers)}
+    for answer in said:
+        answer.closed = 0
+    expected = model(servers, answers, chance)
+    world, clock = World({name: list(of) for name, of in answers.items()}), lambda: world.now
+    breakers = Breakers(clock)
+    delivery = ask(world, servers, breakers, chance)
+    urls = [f"https://{name}/chat/completions" for name in expected.asked]
+    assert [(method, url) for method, url, _, _ in world.asked] == [("POST", url) for url in urls]
+    assert [token for *_, token in world.asked] == [f"Bearer token-{name}" for name in expected.asked]
+    assert [json.loads(body)["model"] for _, _, body, _ in world.asked] == [f"{name}-model" for name in expected.asked]
+    assert world.slept == expected.slept
+    assert_delivered(delivery, expected)
+    used = [answer for name, of in answers.items() for answer in of[: expected.asked.count(name)]]
+    assert all(answer.closed for answer in used if isinstance(answer.what, int) and answer is not expected.last)
+    assert not expected.last.closed or isinstance(expected.last.what, str)
+    for server in servers:
+        is_out = 0 < server.breaker.failures <= expected.ill.get(server.name, 0)
+        assert (breakers.out_for(server) > 0) is is_out
+
+
+def assert_delivered(delivery: Delivery, expected: Expected) -> None:
+    last = expected.last
+    assert delivery.server is not None
+    assert delivery.server.name == expected.asked[-1]
+    if isinstance(last.what, str):
+        assert delivery.error
+        assert (delivery.error.status, delivery.error.code) == (WIRE[last.what], f"upstream_{last.what}")
+    elif last.what == 401:
+        assert delivery.error
+        assert (delivery.error.status, delivery.error.code) == (502, "upstream_authentication_failed")
+    else:
+        assert (delivery.error, delivery.status) == (None, last.what)
+        assert json.loads(b"".join(delivery.chunks)) == last.document
+        assert delivery.retry_after == (float(last.retry_after) if last.retry_after else None)
+
+
+EVENTS = st.lists(st.sampled_from(["failed", "succeeded", 1.0, 29.0, 30.0]), max_size=20)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 3), EVENTS)
+def test_a_breaker_counts_failures_in_a_row_and_a_success_heals_it(limit: int, events: list[str | float]) -> None:
+    server, other, now = made("ill", 0, limit), made("other", 0, limit), 1000.0
+    breakers = Breakers(lambda: now)
+    failures, out_until = 0, 0.0
+    for event in events:
+        if isinstance(event, float):
+            now += event
+        elif event == "failed":
+            breakers.failed(server)
+            failures += 1
+            out_until = now + 30 if 0 < limit <= failures else out_until
+        else:
+            breakers.succeeded(server)
+            failures, out_until = 0, 0.0
+        assert breakers.out_for(server) == max(0.0, out_until - now)
+        assert breakers.out_for(other) == 0.0
+
+
+@pytest.mark.parametrize(("waits", "seconds"), [(0.0, "30"), (0.5, "30"), (29.5, "1")])
+def test_a_server_that_is_kept_out_is_not_asked_and_says_when_it_may_be(waits: float, seconds: str) -> None:
+    server = made("out", 4, 1)
+    world = World({"out": [Answer(503)]})
+    breakers = Breakers(lambda: world.now)
+    ask(world, [server], breakers, 0.5)
+    world.now += waits
+    delivery = ask(world, [server], breakers, 0.5)
+    assert len(world.asked) == 1
+    assert delivery.error
+    assert (delivery.error.status, delivery.error.code) == (503, "upstream_unavailable")
+    assert delivery.error.headers == {"retry-after": seconds}
+    assert delivery.retry_after == float(seconds)
