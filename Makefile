@@ -29,6 +29,8 @@ run: .venv/ready .venv-ministack/ready ## Run the whole application on this mach
 test: .venv/ready .venv-ministack/ready .venv-examples/ready ## Run every test, end to end included (ARGS="-k sse -x" to choose)
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
+# These tests hardly wait, and every worker collects all of them.
+test-fast: WORKERS = 3
 test-fast: .venv/ready ## Run the unit and contract tests: a minute or so
 	@$(BIN)/pytest $(PARALLEL) tests/unit tests/contract $(ARGS)
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import JSONFileLoader, create_loader
 from hypothesis import settings
 
 from tests.fakes import say_what_was_used
@@ -71,8 +71,9 @@ def no_aws_account() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def botocore_reads_each_model_once() -> Iterator[None]:
-    """Every session of boto3 reads the model of a service anew: half of the time of a test of the console."""
+    """Every session of boto3 lists all services and reads the model of one anew: half of a console test."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", functools.cache(create_loader))
         patch.setattr(JSONFileLoader, "load_file", staticmethod(functools.cache(JSONFileLoader().load_file)))
         yield
 

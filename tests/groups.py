@@ -8,6 +8,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 FIRST = (
     "stack of clients",
+    # These need no stack: they are run while one worker builds the application for all.
+    "tests/integration/consumers/test_settle_limits.py",
+    "tests/integration/console/test_costs_commands.py",
+    "tests/integration/console/test_top.py",
     "tests/e2e/test_alarms.py",
     "stack of data",
     "tests/e2e/test_canaries.py",

@@ -179,9 +179,24 @@ def start(
     folder: Path, *arguments: str, ports: dict[str, int] | None = None, in_background: bool = False
 ) -> LocalStack:
     """Start a stack and wait until it is ready."""
-    names = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
-    ports = ports or dict(zip(names, free_ports(3), strict=True))
-    stack = launch(folder, ports, *arguments, in_background=in_background)
+    stack = launch(folder, ports or new_ports(), *arguments, in_background=in_background)
+    try:
+        until_ready(stack)
+        spare_processes(stack)
+        stack.ready_authorizers()
+    except BaseException:
+        stack.stop()
+        raise
+    return stack
+
+
+def new_ports() -> dict[str, int]:
+    """Free ports for a stack."""
+    return dict(zip(("PORT", "MINISTACK_PORT", "DEMO_PORT"), free_ports(3), strict=True))
+
+
+def until_ready(stack: LocalStack) -> None:
+    """Wait until a stack that was launched says that it is ready, and read the file to source."""
     assert stack.process.stdout is not None
     for line in stack.process.stdout:
         stack.said += line
@@ -189,13 +204,10 @@ def start(
             break
     else:
         pytest.fail(f"the local stack did not start:\n{stack.said}")
-    for line in (folder / "env").read_text().splitlines():
+    for line in (stack.folder / "env").read_text().splitlines():
         if line.startswith("export "):
             name, _, value = line.removeprefix("export ").partition("=")
             stack.environment[name] = shlex.split(value)[0]
-    spare_processes(stack)
-    stack.ready_authorizers()
-    return stack
 
 
 def spare_processes(stack: LocalStack) -> None:
