@@ -9,7 +9,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from functools import partial
@@ -60,6 +60,7 @@ HINTS: tuple[tuple[str, str, int | None] | None, ...] = (
     ("0.00001", "0.0001", 3),
     ("0", "0", None),
     ("0.001", "0", 1),
+    ("0.0000000000015", "0.0000000000001", 1),
 )
 USAGES = (
     Usage(5, 3, source="reported"),
@@ -87,7 +88,7 @@ KINDS = {
 STARTS = ("2099-11-23T12:00:00", "2099-11-23T23:59:20", "2099-11-30T23:58:59", "2099-12-31T23:29:59")
 WORDS, MOST = (1, 9, 40), (None, 1, 87, 137, 2000)
 FAULTS = ("ok", "lost", "late", "ThrottlingException", "ServiceUnavailable")
-PAUSES = (1, 2, 14, 15, 16, 29, 30, 31, 59, 60, 61, 299, 300, 301, 899)
+PAUSES = (1, 2, 8, 9, 13, 14, 15, 16, 29, 30, 31, 59, 60, 61, 299, 300, 301, 899)
 
 
 def server(options: str) -> Candidate:
@@ -108,12 +109,16 @@ class Crashing:
         self._services = services
         self.left: int | None = None
         self.is_after = False
+        self.before: list[Callable[[], None]] = []
+        """What others do before each of the next calls."""
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._services, name)
         return found if name == "exceptions" else partial(self._call, found)
 
     def _call(self, call: Any, *args: Any, **named: Any) -> Any:
+        if self.before:
+            self.before.pop(0)()
         if self.left is None:
             return call(*args, **named)
         self.left -= 1
@@ -324,7 +329,7 @@ class LimitsMachine(RuleBasedStateMachine):
     def _replace(self, sandbox: Sandbox) -> None:
         self.sandboxes[self.sandboxes.index(sandbox)] = self._sandbox()
 
-    def _body(self, words: int, most: int | None) -> RequestBody:
+    def body(self, words: int, most: int | None) -> RequestBody:
         fields = {"model": "m", "messages": [{"role": "user", "content": "x" * 4 * words}]}
         fields |= {} if most is None else {"max_tokens": most}
         request = InferenceRequest("function_url", "POST", "/", "", {}, json.dumps(fields).encode(), None)
@@ -332,7 +337,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
     def _take(self, sandbox: Sandbox, request: Request, words: int, most: int | None, hasty: bool) -> Reservation:
         candidates = [HASTY if hasty else PATIENT]
-        return sandbox.proxy.take(self.limits, request.id, self._body(words, most), candidates, self.now + INVOCATION)
+        return sandbox.proxy.take(self.limits, request.id, self.body(words, most), candidates, self.now + INVOCATION)
 
     def _present(self, request: Request) -> bool:
         item = self.table.items.get(ITEM, {})
@@ -416,6 +421,20 @@ class LimitsMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(each.request for each in self.sandboxes))
     @rule(number=which, usage=st.sampled_from(USAGES), faults=faults)
     def ends(self, number: int, usage: Usage, faults: list[str]) -> None:
+        request, was_there = self._ends(number, usage, faults)
+        assert not self.gives_back or not self._present(request)
+        if was_there and self.now <= request.end:
+            assert self.events[-1][1].data["limits"].get("lease") is None, "nobody else can have taken it away"
+
+    @precondition(lambda self: any(each.request for each in self.sandboxes))
+    @rule(
+        number=which, usage=st.sampled_from(USAGES), kind=st.sampled_from(["lost", "late"]), arrives=st.integers(0, 2)
+    )
+    def ends_in_an_outage(self, number: int, usage: Usage, kind: str, arrives: int) -> None:
+        """What is left, or perhaps left, is given back by the consumer."""
+        self._ends(number, usage, ["ok"] * arrives + [kind] * 30)
+
+    def _ends(self, number: int, usage: Usage, faults: list[str]) -> tuple[Request, bool]:
         sandbox = self._running(number)
         assert sandbox.request
         assert sandbox.taken
@@ -424,9 +443,9 @@ class LimitsMachine(RuleBasedStateMachine):
         released = sandbox.proxy.release(sandbox.taken, usage, FAR)
         self.table.faults = []
         self._released(request, usage, was_there)
-        assert not self.gives_back or not self._present(request)
         sandbox.request = sandbox.taken = sandbox.kept_end = None
         self._publish(request, released, usage)
+        return request, was_there
 
     @precondition(lambda self: any(each.request for each in self.sandboxes))
     @rule(number=which, usage=st.sampled_from(USAGES), crash=st.integers(0, 3), is_after=st.booleans())
@@ -557,9 +576,17 @@ class LimitsMachine(RuleBasedStateMachine):
         if usage.source == "missing":
             request.actual = Decimal(reserved["cost"]) if reserved else Decimal(0)
         lease = event.data["limits"].get("lease")
+        if lease and lease["in_doubt"] and request.place == "nowhere" and self._has_bucket(request):
+            # Swept before, and given back once more in doubt: the bucket has so much less until it expires.
+            amount = Decimal(event.data["limits"]["reserved"]["cost"])
+            self.requests.append(replace(request, actual=None, reserved=-amount, place="bucket", is_counted=False))
         if request.place == "bucket" and lease and not lease["in_doubt"]:
             return  # given back by a call that nobody answered, after its end: reserved until its bucket expires
         request.place, request.reserved = "nowhere", Decimal(0)
+
+    def _has_bucket(self, request: Request) -> bool:
+        names = self.table.items.get(ITEM, {})
+        return any(name.startswith("r_") and name.endswith(f"_{request.at // QUARTER}") for name in names)
 
     def _check_told(self, requests: Sequence[Request]) -> None:
         """Whoever has settled has told all that was reached in the periods that go on."""
@@ -649,11 +676,12 @@ def step(machine: LimitsMachine, chance: random.Random) -> None:
     idle: dict[str, tuple[int, Callable[[], None]]] = {
         "takes": (8, lambda: machine.takes(number, words, most, hasty=chance.random() < 0.2, faults=faults)),
         "dies": (1, lambda: machine.dies_while_it_takes(number, words, most, crash, is_after)),
-        "outage": (1, lambda: machine.takes_in_an_outage(number, words, most, chance.choice(["lost", "late"]), crash)),
+        "outage": (2, lambda: machine.takes_in_an_outage(number, words, most, chance.choice(["lost", "late"]), crash)),
         "many": (3, lambda: machine.some_come_and_go(1 + crash, 1, chance.choice([1, 87]), usage, settles=is_after)),
     }
     running: dict[str, tuple[int, Callable[[], None]]] = {
         "ends": (5, lambda: machine.ends(number, usage, faults)),
+        "ends so": (1, lambda: machine.ends_in_an_outage(number, usage, chance.choice(["lost", "late"]), crash % 3)),
         "dies too": (1, lambda: machine.dies_while_it_gives_back(number, usage, crash, is_after)),
         "is gone": (1, lambda: machine.dies(number)),
         "looks": (5, lambda: machine.looks_after_its_lease(number, chance.choice(["ok", "ok", "lost", "late"]))),

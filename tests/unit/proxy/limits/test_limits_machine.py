@@ -1,13 +1,28 @@
 """The limits item under any course of events is what a model of plain sums says, to the second and the last digit."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.key_context import Limits
+from openai_proxy.usage import Usage
 
 from tests.examples import examples
-from tests.limits_machine import KINDS, STARTS, machine_of, step
+from tests.limits_machine import (
+    FAULTS,
+    KINDS,
+    PATIENT,
+    STARTS,
+    USAGES,
+    LimitsMachine,
+    Request,
+    Sandbox,
+    machine_of,
+    step,
+)
 
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 """Where the same examples run every time, a failure is told as it is found: to make it shorter takes a minute."""
@@ -47,3 +62,132 @@ def test_a_lease_that_reserves_nothing_brings_nothing_back() -> None:
     machine.takes(0, 1, 1, hasty=False, faults=[])
     machine.takes(0, 1, 1, hasty=False, faults=[])
     assert machine.refusal(0) == ("key_budget_reserved", 5)
+
+
+# --------------------------------------------------------------------------------- what others do between two calls
+
+
+def busy(kind: str, *, start: str = STARTS[0]) -> LimitsMachine:
+    """A machine in which one request runs whose price is known everywhere."""
+    machine = machine_of(kind)()
+    machine.begin(start)
+    machine.takes(0, 1, 87, hasty=False, faults=[])
+    return machine
+
+
+def taking_while(machine: LimitsMachine, calls: int, others: Callable[[], None]) -> None:
+    """Another sandbox takes; before its call number `calls` something else happens."""
+    sandbox = next(each for each in machine.sandboxes if each.request is None)
+    sandbox.services.before = [lambda: None] * calls + [others]
+    machine.takes(0, 1, 87, hasty=False, faults=[])
+    assert not sandbox.services.before
+    machine.the_item_is_what_the_model_says()
+
+
+CALLS = range(3)
+"""Of a take that finds a stale item: its price is read, it is refused, the item is renewed, it takes."""
+
+
+@pytest.mark.parametrize("calls", CALLS)
+@pytest.mark.parametrize("kind", ["some", "enough"])
+def test_a_bucket_that_expires_while_it_is_settled_is_given_back_once(kind: str, calls: int) -> None:
+    machine = busy(kind)
+    machine.ends(0, USAGES[0], faults=[])
+    machine.some_time_passes(3 * 900)
+    taking_while(machine, calls, lambda: machine.are_settled([0], [], None, is_after=False))
+    assert machine.table.numbers("limits#k")["day_spent"] == machine.requests[0].actual
+
+
+@pytest.mark.parametrize("calls", CALLS)
+@pytest.mark.parametrize("kind", ["some", "enough", "parallel"])
+def test_a_lease_that_ends_while_it_is_given_back_is_given_back_once(kind: str, calls: int) -> None:
+    machine = busy(kind)
+    machine.some_time_passes(61)
+    owner = next(each for each in machine.sandboxes if each.request)
+    place = calls if machine.has_budget else max(0, calls - 1)
+    taking_while(machine, place, lambda: machine.ends(running_place(machine, owner), USAGES[0], faults=[]))
+    machine.are_settled([0], [], None, is_after=False)
+    machine.the_item_is_what_the_model_says()
+
+
+def running_place(machine: LimitsMachine, sandbox: Sandbox) -> int:
+    return [each for each in machine.sandboxes if each.request].index(sandbox)
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("seconds", [61, 86400, 31 * 86400])
+def test_a_period_that_two_begin_at_once_begins_once(seconds: int, calls: int) -> None:
+    machine = busy("enough")
+    machine.ends(0, USAGES[1], faults=[])
+    machine.are_settled([0], [], None, is_after=False)
+    machine.some_time_passes(seconds)
+    other, third = machine.sandboxes[1:3]
+
+    def other_takes() -> None:
+        place = [each for each in machine.sandboxes if each.request is None].index(other)
+        machine.takes(place, 1, 87, hasty=False, faults=[])
+
+    third.services.before = [lambda: None] * calls + [other_takes]
+    machine.takes([each for each in machine.sandboxes if each.request is None].index(third), 1, 87, False, [])
+    machine.the_item_is_what_the_model_says()
+    assert machine.table.numbers("limits#k")["requests"] == 2
+
+
+def test_a_sibling_that_counts_no_money_begins_a_minute_and_no_day() -> None:
+    machine = busy("enough")
+    machine.ends(0, USAGES[1], faults=[])
+    machine.are_settled([0], [], None, is_after=False)
+    machine.some_time_passes(86400)
+    sibling = Request(new_ulid(machine.now), machine.now, 0, place="nowhere")
+    body, limits = machine.body(1, 87), Limits("k", rpm=50)
+    taken = machine.sandboxes[3].proxy.take(limits, sibling.id, body, [PATIENT], machine.now + 900.0)
+    assert taken.refused is None
+    machine.requests.append(sibling)
+    machine.takes(0, 1, 87, hasty=False, faults=[])
+    machine.the_item_is_what_the_model_says()
+    assert machine.table.numbers("limits#k")["day"] == "2099-11-24"
+
+
+@pytest.mark.parametrize("usage", USAGES, ids=lambda usage: usage.source)
+@pytest.mark.parametrize("start", STARTS[1:3], ids=["a day", "a month"])
+@pytest.mark.parametrize("is_begun", [False, True], ids=["nobody has come since", "somebody has"])
+def test_a_request_over_midnight_is_of_the_period_in_which_it_was_taken(
+    usage: Usage, start: str, is_begun: bool
+) -> None:
+    machine = busy("enough", start=start)
+    machine.some_time_passes(120)
+    if is_begun:
+        machine.takes(0, 1, 87, hasty=False, faults=[])
+    machine.ends(0, usage, faults=[])
+    machine.the_item_is_what_the_model_says()
+    machine.are_settled([0], [], None, is_after=False)
+    machine.the_item_is_what_the_model_says()
+
+
+@pytest.mark.parametrize("seconds", [0, 29, 30, 31, 60])
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("kind", ["some", "parallel"])
+def test_what_is_given_back_without_an_answer_is_told_as_far_as_it_is_certain(
+    kind: str, fault: str, seconds: int
+) -> None:
+    machine = busy(kind)
+    machine.some_time_passes(seconds)
+    machine.ends(0, USAGES[1], faults=[fault])
+    machine.are_settled([0], [], None, is_after=False)
+    machine.the_item_is_what_the_model_says()
+
+
+@pytest.mark.parametrize("arrives", range(5))
+@pytest.mark.parametrize("fault", ["lost", "late"])
+@pytest.mark.parametrize("usage", USAGES, ids=lambda usage: usage.source)
+def test_what_passes_unchecked_is_given_back_and_spent_for(usage: Usage, fault: str, arrives: int) -> None:
+    for kind in KINDS:
+        machine = machine_of(kind)()
+        machine.begin(STARTS[0])
+        for _ in range(2):
+            machine.takes_in_an_outage(0, 1, 87, fault, arrives)
+            if any(each.request for each in machine.sandboxes):
+                machine.ends(0, usage, faults=[])
+            machine.the_item_is_what_the_model_says()
+            machine.are_settled([0], [], None, is_after=False)
+            machine.the_item_is_what_the_model_says()
