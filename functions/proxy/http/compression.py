@@ -57,7 +57,7 @@ def _window_of(coding: str, pieces: Iterator[bytes]) -> tuple[int, Iterable[byte
         if len(head) > 1:
             break
     is_bare = len(head) > 1 and (head[0] & 0x0F != 8 or int.from_bytes(head[:2], "big") % 31 != 0)
-    return -zlib.MAX_WBITS if is_bare else zlib.MAX_WBITS, itertools.chain([head], pieces)
+    return -zlib.MAX_WBITS if is_bare else zlib.MAX_WBITS, itertools.chain([head] if head else [], pieces)
 
 
 def _broken(server: str) -> UpstreamError:

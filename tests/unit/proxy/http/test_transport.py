@@ -1,6 +1,8 @@
 """Exchanges on connections that end early: what was answered counts, and what was kept too long is replaced."""
 
+import contextlib
 import socket
+import threading
 import time
 from typing import Any
 
@@ -45,8 +47,34 @@ def transport(pool: Any) -> HttpTransport:
 
 
 def test_an_answer_that_came_before_the_body_was_taken_counts() -> None:
-    status, _, body = transport(FakePool(gone(ANSWER))).post("http://host/", {}, b"x" * 1_000_000, 5.0)
-    assert (status, body) == (413, b"{}")
+    for size in (1, 1_000_000):
+        connection = gone(ANSWER)
+        status, _, body = transport(FakePool(connection)).post("http://host/", {}, b"x" * size, 5.0)
+        assert (status, body) == (413, b"{}")
+        assert not connection.reusable
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_short_answer_has_a_bound(beyond: int) -> None:
+    size = 16 * 1024 * 1024 + beyond
+    ours, theirs = socket.socketpair()
+    said = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + bytes(size)
+    saying = threading.Thread(target=say, args=(theirs, said))
+    with ours, theirs:
+        saying.start()
+        post = transport(FakePool(Connection(ours))).post
+        if beyond:
+            with pytest.raises(ConnectionFailedError, match="too long"):
+                post("http://host/", {}, b"", 20.0)
+        else:
+            assert len(post("http://host/", {}, b"", 20.0)[2]) == size
+        ours.close()
+        saying.join()
+
+
+def say(sock: socket.socket, said: bytes) -> None:
+    with contextlib.suppress(OSError):
+        sock.sendall(said)
 
 
 def test_a_kept_connection_that_is_dead_is_replaced_once() -> None:

@@ -1,0 +1,76 @@
+"""Packed bodies: unpacked they are the same however they arrive, and a cut one is never whole."""
+
+import zlib
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from proxy.errors import UpstreamError
+from proxy.http.compression import decompressed
+
+WINDOWS = {"gzip": [31], "deflate": [15, -15]}
+"""The forms in which each coding comes, as zlib calls them."""
+CONTENTS = st.sampled_from([b"", b"x", b"data: {}\n\n", bytes(range(256)) * 30, b"a" * 300_000])
+
+
+def packed(content: bytes, window: int) -> bytes:
+    packing = zlib.compressobj(wbits=window)
+    return packing.compress(content) + packing.flush()
+
+
+def chunked(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
+def collect(came: bytearray, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        came += piece
+
+
+CUTS = st.lists(st.sampled_from([1, 2, 3, 11, 300]), max_size=4)
+FORMS = st.sampled_from([(coding, window) for coding, windows in WINDOWS.items() for window in windows])
+
+
+@settings(max_examples=40)
+@given(CONTENTS, st.lists(FORMS, min_size=1, max_size=2), CUTS)
+def test_what_was_packed_comes_out_however_it_arrives(
+    content: bytes, forms: list[tuple[str, int]], cuts: list[int]
+) -> None:
+    data = content
+    for _, window in forms:
+        data = packed(data, window)
+    codings = [coding for coding, _ in forms]
+    assert b"".join(decompressed(chunked(data, cuts), codings, "s")) == content
+
+
+@settings(max_examples=40)
+@given(CONTENTS, FORMS, CUTS, st.integers(1, 8))
+def test_a_cut_body_has_broken_off_and_gives_what_came(
+    content: bytes, form: tuple[str, int], cuts: list[int], missing: int
+) -> None:
+    coding, window = form
+    data = packed(content, window)
+    rest = data[: max(1, len(data) - missing)] if len(data) > 1 else data
+    came = bytearray()
+    with pytest.raises(UpstreamError) as broken:
+        collect(came, decompressed(chunked(rest, cuts), [coding], "s"))
+    assert content.startswith(came)
+    said = "The server 's' sent an answer that cannot be unpacked."
+    assert (broken.value.status, broken.value.code, str(broken.value)) == (502, "upstream_broken_off", said)
+
+
+def test_parts_packed_one_after_another_are_one_content_and_what_follows_them_is_none() -> None:
+    parts = packed(b"one", 31) + packed(b"two", 31)
+    for cuts in ([], [1], [len(packed(b"one", 31))]):
+        assert b"".join(decompressed(chunked(parts, cuts), ["gzip"], "s")) == b"onetwo"
+    assert b"".join(decompressed([packed(b"one", 31), b"not packed"], ["gzip"], "s")) == b"one"
+
+
+@pytest.mark.parametrize("coding", WINDOWS)
+def test_a_body_without_a_byte_is_empty_and_one_of_something_else_is_broken(coding: str) -> None:
+    assert b"".join(decompressed([], [coding], "s")) == b""
+    with pytest.raises(UpstreamError):
+        list(decompressed([b"plain text, and more of it"], [coding], "s"))
