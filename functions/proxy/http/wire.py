@@ -114,7 +114,6 @@ class ChunkedDecoder:
             whole = data[start.end() : -2]
             if whole and len(whole) == int(start[1], 16):  # most often: one read brings one chunk
                 return whole
-        self._is_between = False
         data = self._rest + data if self._rest else data
         content: list[bytes] = []
         position = 0

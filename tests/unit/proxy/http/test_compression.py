@@ -1,7 +1,7 @@
 """Packed bodies: unpacked they are the same however they arrive, and a cut one is never whole."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -74,3 +74,19 @@ def test_a_body_without_a_byte_is_empty_and_one_of_something_else_is_broken(codi
     assert b"".join(decompressed([], [coding], "s")) == b""
     with pytest.raises(UpstreamError):
         list(decompressed([b"plain text, and more of it"], [coding], "s"))
+
+
+@pytest.mark.parametrize(("coding", "window"), [(coding, each) for coding, of in WINDOWS.items() for each in of])
+def test_a_piece_is_passed_on_before_the_next_one_is_waited_for(coding: str, window: int) -> None:
+    packing = zlib.compressobj(wbits=window)
+    taken: list[int] = []
+
+    def arriving() -> Iterator[bytes]:
+        for number in range(3):
+            taken.append(number)
+            yield packing.compress(b"piece %d " % number) + packing.flush(zlib.Z_SYNC_FLUSH)
+        yield packing.flush()
+
+    for number, content in enumerate(decompressed(arriving(), [coding], "s")):
+        assert content == b"piece %d " % number
+        assert taken == list(range(number + 1))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.http.http1 import Connection
-from proxy.http.wire import AnsweredEarlyError, BrokenError
+from proxy.http.wire import AnsweredEarlyError, BrokenError, SilenceError
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 NARROW = 4608
@@ -85,6 +85,17 @@ def test_after_an_early_answer_the_rest_is_sent_while_it_is_read_and_the_connect
         got = peer.everything()
         assert len(got) >= early
         assert (data + more).startswith(got)
+
+
+def test_a_peer_that_answers_early_and_takes_all_and_then_is_silent_is_waited_for_no_longer_than_was_said() -> None:
+    with to_a_peer(1, ANSWER[:-1]) as (connection, _):
+        with pytest.raises(AnsweredEarlyError):
+            connection.send(b"", marked(400_000, 0))
+        body = connection.body(connection.read_head(), "POST", connection.receive)
+        assert next(body) == b"o"
+        connection.limit(0.1)
+        with pytest.raises(SilenceError):
+            next(body)
 
 
 def test_a_peer_that_goes_while_it_takes_has_broken_off() -> None:

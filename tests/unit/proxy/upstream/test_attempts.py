@@ -1,4 +1,4 @@
-"""Retries, fallbacks and breakers against a plain model: who is asked, after which pauses, and what comes of it.
+"""Retries and fallbacks against a plain model: who is asked, after which pauses, and what comes of it.
 
 Servers answer as they are told, on a clock that only the test and the pauses move.
 """
@@ -204,29 +204,6 @@ def assert_delivered(delivery: Delivery, expected: Expected) -> None:
         assert (delivery.error, delivery.status) == (None, last.what)
         assert json.loads(b"".join(delivery.chunks)) == last.document
         assert delivery.retry_after == (float(last.retry_after) if last.retry_after else None)
-
-
-EVENTS = st.lists(st.sampled_from(["failed", "succeeded", 1.0, 29.0, 30.0]), max_size=20)
-
-
-@settings(max_examples=60)
-@given(st.integers(0, 3), EVENTS)
-def test_a_breaker_counts_failures_in_a_row_and_a_success_heals_it(limit: int, events: list[str | float]) -> None:
-    server, other, now = made("ill", 0, limit), made("other", 0, limit), 1000.0
-    breakers = Breakers(lambda: now)
-    failures, out_until = 0, 0.0
-    for event in events:
-        if isinstance(event, float):
-            now += event
-        elif event == "failed":
-            breakers.failed(server)
-            failures += 1
-            out_until = now + 30 if 0 < limit <= failures else out_until
-        else:
-            breakers.succeeded(server)
-            failures, out_until = 0, 0.0
-        assert breakers.out_for(server) == max(0.0, out_until - now)
-        assert breakers.out_for(other) == 0.0
 
 
 @pytest.mark.parametrize(("waits", "seconds"), [(0.0, "30"), (0.5, "30"), (29.5, "1")])
