@@ -483,7 +483,7 @@ class LimitsMachine(RuleBasedStateMachine):
     @rule(number=which, fault=st.sampled_from(["ok", "ok", "lost", "late"]))
     def looks_after_its_lease(self, number: int, fault: str) -> None:
         sandbox = self._running(number)
-        request, kept = sandbox.request, sandbox.kept_end
+        request, kept, written = sandbox.request, sandbox.kept_end, len(self.table.written)
         self.table.faults = [fault]
         sandbox.renewals.look()
         self.table.faults = []
@@ -491,6 +491,7 @@ class LimitsMachine(RuleBasedStateMachine):
             return
         end = min(self.now + LIFE, request.last)
         if kept - self.now > LIFE // 2 or end <= kept or fault == "lost":
+            assert len(self.table.written) == written
             return
         if self._present(request):
             request.end = end

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -13,6 +14,7 @@ from openai_proxy.usage import Usage
 from tests.examples import examples
 from tests.limits_machine import (
     FAULTS,
+    HINTS,
     KINDS,
     PATIENT,
     STARTS,
@@ -191,3 +193,65 @@ def test_what_passes_unchecked_is_given_back_and_spent_for(usage: Usage, fault: 
             machine.the_item_is_what_the_model_says()
             machine.are_settled([0], [], None, is_after=False)
             machine.the_item_is_what_the_model_says()
+
+
+@pytest.mark.parametrize(("hasty", "pause"), [(True, 1), (False, 1), (False, 5), (False, 14)])
+@pytest.mark.parametrize("kind", ["some", "parallel"])
+def test_a_lease_is_renewed_to_the_second_until_its_requests_own_deadline(kind: str, hasty: bool, pause: int) -> None:
+    machine = machine_of(kind)()
+    machine.begin(STARTS[0])
+    machine.takes(0, 1, 87, hasty=hasty, faults=[])
+    deadline = machine.requests[0].deadline
+    while machine.now + pause <= deadline:
+        machine.some_time_passes(pause)
+        machine.looks_after_its_lease(0, "ok")
+        machine.the_item_is_what_the_model_says()
+    machine.ends(0, USAGES[0], faults=["late"])
+    machine.the_item_is_what_the_model_says()
+
+
+@pytest.mark.parametrize(("before", "seconds"), [(None, 29), (None, 30), (HINTS[1], 299), (HINTS[1], 300)])
+def test_a_price_is_read_again_to_the_second(before: Any, seconds: int) -> None:
+    machine = machine_of("enough")()
+    machine.begin(STARTS[0])
+    machine.another_price_is_known(before)
+    for hint in (HINTS[2], HINTS[3], None):
+        machine.takes(0, 1, 87, hasty=False, faults=[])
+        machine.ends(0, USAGES[0], faults=[])
+        machine.another_price_is_known(hint)
+        machine.some_time_passes(seconds)
+    machine.takes(0, 1, 87, hasty=False, faults=[])
+    machine.the_item_is_what_the_model_says()
+
+
+@pytest.mark.parametrize("arrives", range(3))
+@pytest.mark.parametrize("fault", ["lost", "late"])
+@pytest.mark.parametrize("seconds", [0, 31])
+def test_what_could_not_be_given_back_is_given_back_by_its_event(seconds: int, fault: str, arrives: int) -> None:
+    for kind in ("some", "enough", "parallel", "tpm"):
+        for usage in USAGES:
+            machine = busy(kind)
+            machine.some_time_passes(seconds)
+            machine.ends_in_an_outage(0, usage, fault, arrives)
+            for _ in range(2):
+                machine.the_item_is_what_the_model_says()
+                machine.are_settled([0], [], None, is_after=False)
+            machine.the_item_is_what_the_model_says()
+            assert machine.table.numbers("limits#k")["live"] == []
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("crash", range(6))
+@pytest.mark.parametrize("kind", ["two requests", "five requests", "a month of them"])
+def test_a_consumer_that_crashes_between_two_calls_settles_and_tells_all_the_same(
+    kind: str, crash: int, is_after: bool
+) -> None:
+    machine = machine_of(kind)()
+    machine.begin(STARTS[0])
+    for _ in range(5):
+        machine.some_come_and_go(1, 1, 1, USAGES[0], settles=False)
+        machine.are_settled([0, 0], [], crash, is_after)
+        machine.the_item_is_what_the_model_says()
+        machine.are_settled([0, 1], [], None, is_after=False)
+        machine.the_item_is_what_the_model_says()
+    assert machine.bus.told
