@@ -53,45 +53,6 @@ def content_log(s3: Any, salt: str = "salt") -> ContentLog:
 # ---------------------------------------------------------------------------------------------------------- log line
 
 
-def test_one_line_for_each_authorised_request(capsys: pytest.CaptureFixture[str]) -> None:
-    with proxy(STREAM, WANTED) as (relay, _):
-        relay.call(ASKED, headers={"x-request-id": "mine", "traceparent": PARENT}, trace=f"{TRACE}0")
-        relay.call(ASKED, headers={"authorization": "Bearer bad"})
-        relay.call(ASKED)
-    line, second = lines(capsys)
-    [(_, detail), _] = relay.bus.details
-    measured = dict.fromkeys(("timestamp", "duration", "upstream", "proxy", "time_to_first_chunk"))
-    assert line | measured == measured | {
-        "level": "INFO",
-        "message": "request",
-        "id": detail["metadata"]["id"],
-        "request_id": "mine",
-        "client": "chat",
-        "client_id": "team-a",
-        "key_id": "3f2a91c07be4",
-        "door": "function_url",
-        "server": "up",
-        "model": "default-model",
-        "operation": "chat",
-        "stream": True,
-        "outcome": "completed",
-        "status": 200,
-        "error": None,
-        "throttle": None,
-        "usage": {name: count for name, count in detail["data"]["usage"].items() if name != "source"},
-        "usage_source": "reported",
-        "attempts": 1,
-        "cache": "BYPASS",
-        "cold_start": True,
-        "published": True,
-        "trace_id": TRACE[5:40],
-        "w3c_trace_id": PARENT[3:35],
-    }
-    assert line["duration"] > line["time_to_first_chunk"] > 0
-    assert (second["cold_start"], second["trace_id"], second["w3c_trace_id"]) == (False, None, None)
-    assert [detail["data"]["cold_start"] for _, detail in relay.bus.details] == [True, False]
-
-
 @pytest.mark.parametrize(
     ("status", "outcome", "error", "throttle"),
     [("500 Oops", "failed", "upstream_error", None), ("429 Later", "throttled", None, "upstream")],

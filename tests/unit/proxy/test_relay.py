@@ -165,6 +165,19 @@ def test_a_stream_without_any_event_is_whole_where_no_end_is_owed(path: str) -> 
         assert (client.status, client.body, kind) == (200, b"", "InferenceCompleted")
 
 
+@pytest.mark.parametrize("path", OPERATIONS)
+def test_one_that_has_begun_before_it_ends_without_any_is_told_of_in_the_stream(path: str) -> None:
+    begun = stream(0.5)
+    slow = Answer([*begun.pieces[:-1], Piece(9.0, b"0\r\n\r\n")], status=200)
+    with timed_proxy(World({"weak": [slow]}), CONTEXT) as proxy:
+        client = ask(proxy, {**CHAT, "stream": True}, path, "weak")
+    [(kind, detail)] = proxy.bus.details
+    assert (client.status, client.at_head.total) == (200, 1.5)
+    assert kind == ("InferenceFailed" if path in QUESTIONS else "InferenceCompleted")
+    assert (b"upstream_broken_off" in client.body) == (path in QUESTIONS)
+    assert detail["data"].get("error", {}).get("type") == ("upstream_broken_off" if path in QUESTIONS else None)
+
+
 # ------------------------------------------------------------------------------------------------------------- usage
 
 REPORTED = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}

@@ -110,6 +110,7 @@ def test_every_piece_is_on_the_wire_before_the_next_step_and_nothing_before_its_
     # Function URLs keep their clients waiting for an answer without a body.
     body = body or (b"" if status in (204, 304) else chunk(b"\n"))
     assert b"".join(api.sent) == prelude(status) + body + b"0\r\n\r\n"
+    assert b"" not in api.sent
     assert [each[:2] for each in api.begun] == [("POST", "/invocation/id-1/response")]
     assert api.begun[0][3] is None
     assert (api.answered, api.closed, response.broken, response.ended) == (1, 0, False, True)

@@ -243,7 +243,9 @@ OK = b"HTTP/1.1 200 OK\r\n"
         (OK + b"\r\nuntil closed", "GET", b"until closed", False),
         (OK + b"content-length: 3\r\n\r\n", "HEAD", b"", True),
         (b"HTTP/1.1 204 No Content\r\n\r\n", "GET", b"", True),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", "GET", b"", True),
         (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 3\r\n\r\n", "GET", b"", True),
+        (b"HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n", "GET", b"", True),
         (
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\na: b\r\n\r\n" + OK + b"content-length: 1\r\n\r\nx",
             "GET",

@@ -1,7 +1,10 @@
 """What is said, whole, of requests that are rarer: in the background, from the cache, under limits, traced, in time."""
 
+import base64
+import hashlib
 import json
 import socket
+import zlib
 from collections.abc import Generator, Mapping
 from typing import Any, cast
 
@@ -151,6 +154,38 @@ def test_what_is_said_of_misses_hits_and_refreshes(capsys: pytest.CaptureFixture
             expected = headers_of(asked(), found, seen, **{"x-cache": use[0]}, **reason, **more)
             assert seen.client.headers == expected
             assert seen.client.body == BODY
+            if use[0] in ("MISS", "REFRESH"):
+                check_captured(bus.details[-2:], seen)
+    assert len(bus.details) == len(cases) + 2
+
+
+def check_captured(details: list[tuple[str, dict[str, Any]]], seen: Seen) -> None:
+    """With the event of a request comes its answer, whole; consumers find both by what they have in common."""
+    [(_, terminal), (kind, captured)] = details
+    now, data = seen.began + seen.took.total, captured["data"]
+    own, key, digest = captured["metadata"]["id"], data["cache_key"], data["digest"]
+    assert (kind, ulid_time(own).timestamp()) == ("ResponseCaptured", int(now * 1000) / 1000)
+    assert own != terminal["metadata"]["id"]
+    assert captured["metadata"] == terminal["metadata"] | {"id": own, "timestamp": moment(now)}
+    assert zlib.decompress(base64.b64decode(data["response"].pop("body"))) == BODY
+    assert data == {
+        "cache_key": key,
+        "digest": digest,
+        "scope": "client:team-a",
+        "server": {"name": "kept"},
+        "request": {"path": "/chat/completions", "model": "kept-model", "stream": False},
+        "response": {
+            "status_code": 200,
+            "content_type": "application/json",
+            "model": "real-model",
+            "encoding": "zlib",
+            "body_size": len(BODY),
+            "body_sha256": hashlib.sha256(BODY).hexdigest(),
+        },
+        "usage": usage("reported", 9, 3),
+        "created_at": int(now),
+        "expires_at": int(now) + 60,
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- limits

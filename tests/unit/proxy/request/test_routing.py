@@ -2,7 +2,7 @@
 
 from itertools import combinations, permutations, product
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.key_context import ClientKey
 from openai_proxy.servers import Server, TokenReference
@@ -97,11 +97,13 @@ def asked_of(routes: Routes, target: str, model: str, key: ClientKey) -> list[tu
     return [(each.server.name, name) for each, name in zip(candidates, sent, strict=True)]
 
 
+@settings(max_examples=15)
 @given(servers_of_file, allowed_servers, allowed_models)
 def test_a_key_reaches_what_its_owner_allowed_by_fallbacks_too(
     known: tuple[Server, ...], allowed: tuple[str, ...] | None, models: tuple[str, ...] | None
 ) -> None:
-    servers, key = {server.name: server for server in known}, ClientKey("team-a", servers=allowed, models=models)
+    servers = {server.name: server for server in known}
     routes = Routes(servers)
-    for server, model in product(known, ("", *MODELS, *ALIASES)):
+    for listed, server, model in product((models, *((each,) for each in LISTED)), known, ("", *MODELS, *ALIASES)):
+        key = ClientKey("team-a", servers=allowed, models=listed)
         assert asked_of(routes, server.name, model, key) == reached(servers, server, model, key)
