@@ -69,10 +69,10 @@ def test_a_lease_that_reserves_nothing_brings_nothing_back() -> None:
 # --------------------------------------------------------------------------------- what others do between two calls
 
 
-def busy(kind: str, *, start: str = STARTS[0]) -> LimitsMachine:
+def busy(kind: str) -> LimitsMachine:
     """A machine in which one request runs whose price is known everywhere."""
     machine = machine_of(kind)()
-    machine.begin(start)
+    machine.begin(STARTS[0])
     machine.takes(0, 1, 87, hasty=False, faults=[])
     return machine
 
@@ -156,8 +156,12 @@ def test_a_sibling_that_counts_no_money_begins_a_minute_and_no_day() -> None:
 def test_a_request_over_midnight_is_of_the_period_in_which_it_was_taken(
     usage: Usage, start: str, is_begun: bool
 ) -> None:
-    machine = busy("enough", start=start)
-    machine.some_time_passes(120)
+    machine = machine_of("enough")()
+    machine.begin(start)
+    machine.something_begins_or_ends(0, 0, 86400)
+    machine.now -= 5
+    machine.takes(0, 1, 87, hasty=False, faults=[])
+    machine.some_time_passes(8)
     if is_begun:
         machine.takes(0, 1, 87, hasty=False, faults=[])
     machine.ends(0, usage, faults=[])

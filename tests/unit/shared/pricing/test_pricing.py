@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced, load_price_book, parse_price_book
+from openai_proxy.pricing.rates import Price, Rates, components_of
 from openai_proxy.usage import Usage, UsageSource
 
 NOW = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
@@ -180,6 +182,29 @@ def test_a_cost_is_tokens_times_price_without_rounding(input: int, output: int, 
 )
 def test_time_is_paid_to_a_millionth_of_a_millionth(seconds: float, cost: str):
     assert components(book("m: {audio_minute: 0.006}"), usage(seconds=seconds)) == {"audio_duration": Decimal(cost)}
+
+
+SECOND = 10**6
+"""Microseconds."""
+moments_of_audio = st.integers(0, 10**11) | st.sampled_from(
+    [
+        around + more
+        for around in (0, 10 * SECOND, 90 * SECOND, 3600 * SECOND)
+        for more in (-1, 0, 1)
+        if around + more >= 0
+    ]
+)
+
+
+@given(moments_of_audio, st.sampled_from([0, 1, 10, 90]), st.decimals("0.000001", "1000", places=6))
+def test_time_is_paid_by_the_second_and_never_less_than_the_least(micros: int, least: int, hourly: Decimal):
+    price = Price(Rates(audio_hour=hourly), least_seconds=least)
+    paid = components_of(usage(seconds=micros / SECOND), price)
+
+    billed = Fraction(max(micros, least * SECOND) if micros else 0, SECOND)
+    exact = billed * Fraction(hourly) / 3600
+    assert isinstance(paid, dict)
+    assert paid.get("audio_duration", Decimal(0)) == Decimal(round(exact * 10**12)).scaleb(-12)
 
 
 def test_an_hour_is_sixty_minutes():
