@@ -8,7 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 FIRST = (
     "stack of clients",
-    # These need no stack: they are run while one worker builds the application for all.
+    # These need no stack: they are run while one worker builds and deploys the application for all.
     "tests/integration/consumers/test_settle_limits.py",
     "tests/integration/console/test_costs_commands.py",
     "tests/integration/console/test_top.py",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import Client, LocalStack, new_client, start
+from tests.e2e.snapshot import start_deployed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """A running local stack."""
-    running = start(tmp_path_factory.mktemp("local-stack"))
+    running = start_deployed(tmp_path_factory.mktemp("local-stack"))
     try:
         yield running
     finally:

@@ -15,8 +15,8 @@ import httpx
 import yaml
 from proxy.json_shapes import loads_or_none, object_of
 
-from bench.processes import free_ports
-from tests.e2e.harness import ROOT, Client, LocalStack, new_client, start, wait_for
+from tests.e2e.harness import ROOT, Client, LocalStack, new_client, new_ports, start, wait_for
+from tests.e2e.snapshot import start_deployed
 
 SERVER_WITH_A_SECRET = "vault"
 SECRET = "openai-proxy/vault"
@@ -71,15 +71,18 @@ def started(folder: Path, policy: str, comes_again: int = 5, more: str = "") -> 
 
     `more` are other parameters of the template.
     """
-    names: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
-    ports: dict[str, int] = dict(zip(names, free_ports(3), strict=True))
+    ports = new_ports()
     faults, servers = folder / "faults.yaml", folder / "servers.yaml"
     faults.write_text("[]")
     url = f"http://127.0.0.1:{ports['DEMO_PORT']}/v1"
     vault = f"{SERVER_WITH_A_SECRET}:\n  {{url: '{url}', token: 'secretsmanager:{SECRET}', model: demo}}\n"
     servers.write_text((ROOT / "openai_servers.yaml").read_text() + vault)
-    options = ("--faults", str(faults), "--servers-file", str(servers), "--parameters")
-    stack = start(folder / "stack", *options, f"LimitsFailurePolicy={policy} {more}".strip(), ports=ports)
+    options = ("--faults", str(faults), "--servers-file", str(servers))
+    chosen = f"{'' if policy == 'open' else f'LimitsFailurePolicy={policy}'} {more}".strip()
+    if chosen:
+        stack = start(folder / "stack", *options, "--parameters", chosen, ports=ports)
+    else:  # the template's own policy
+        stack = start_deployed(folder / "stack", *options, ports=ports)
     queues = stack.aws("sqs")
     for queue in queues.list_queues()["QueueUrls"]:
         queues.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": str(comes_again)})

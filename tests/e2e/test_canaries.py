@@ -21,7 +21,8 @@ import httpx
 import pytest
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
-from tests.e2e.harness import WAIT_SECONDS, LocalStack, start, wait_for
+from tests.e2e.harness import WAIT_SECONDS, LocalStack, wait_for
+from tests.e2e.snapshot import start_deployed
 from tests.fakes import Connection, Received, ScriptedServer
 
 KINDS = (
@@ -405,7 +406,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with ScriptedServer(upstream) as server, ThreadPoolExecutor(AT_ONCE) as pool:
         file = folder / "servers.yaml"
         file.write_text(servers_file(server.url, canaries))
-        stack = start(folder / "stack", "--servers-file", str(file))
+        stack = start_deployed(folder / "stack", "--servers-file", str(file))
         run = Run(stack, canaries, upstream, pool)
         try:
             add_keys(stack, canaries)

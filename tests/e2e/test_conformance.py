@@ -13,7 +13,8 @@ from conformance.cases import CASES, GROUPS
 from conformance.runner import Deployment, Result, as_table
 from conformance.server import FaultServer
 from conformance.servers_file import entries
-from tests.e2e.harness import Client, LocalStack, new_client, start, wait_for
+from tests.e2e.harness import Client, LocalStack, new_client, wait_for
+from tests.e2e.snapshot import start_deployed
 
 
 def chosen() -> list[Case]:
@@ -36,7 +37,7 @@ def conformance_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loca
     with FaultServer(CHOSEN).running() as faults:
         servers = folder / "servers.yaml"
         servers.write_text(entries(f"http://127.0.0.1:{faults.port}"))
-        running = start(folder / "stack", "--servers-file", str(servers))
+        running = start_deployed(folder / "stack", "--servers-file", str(servers))
         try:
             yield running
         finally:

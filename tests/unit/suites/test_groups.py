@@ -18,7 +18,9 @@ def test_what_is_named_is_there():
 def test_what_shares_a_stack_is_in_one_of_two_groups():
     files = (ROOT / "tests/e2e").rglob("test_*.py")
     shares = re.compile(r"\(.*\b(?:stack: LocalStack|client: Client)\b")
-    own = re.compile(r"^def (?:client|started)\(|faulty|^def \w+_stack\(|harness import .*\bstart\b", re.MULTILINE)
+    own = re.compile(
+        r"^def (?:client|started)\(|faulty|^def \w+_stack\(|import .*\bstart(?:_deployed)?\b", re.MULTILINE
+    )
     found = {
         file.relative_to(ROOT / "tests/e2e").as_posix()
         for file in files
