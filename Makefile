@@ -30,7 +30,7 @@ test: .venv/ready .venv-ministack/ready .venv-examples/ready ## Run every test, 
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 # These tests hardly wait, and every worker collects all of them.
-test-fast: WORKERS = 3
+test-fast: WORKERS := $(if $(filter environment%,$(origin WORKERS)),$(WORKERS),3)
 test-fast: .venv/ready ## Run the unit and contract tests: a minute or so
 	@$(BIN)/pytest $(PARALLEL) tests/unit tests/contract $(ARGS)
 
