@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ MACHINE_PATHS = re.compile(r"(?<![\w.$}~-])/(?:work|root|home|Users)/\w")
 SECRETS = re.compile(r"sk-(?:proj|live|ant)-[\w-]{20,}|AKIA[0-9A-Z]{16}|r8_[A-Za-z0-9]{30,}")
 
 MODULE_LINES = 300
+FOLDER_MODULES = 15
 ENVIRONMENT_READERS = ("handler.py", "proxy/runtime.py")
 TARGETS = {"help", "run", "test", "test-fast", "check", "bench", "build", "deploy", "clean"}
 
@@ -133,6 +135,25 @@ def test_links_between_documents_lead_somewhere() -> None:
         and not (ROOT / name).parent.joinpath(target).exists()
     ]
     assert broken == []
+
+
+def test_documents_name_modules_that_are_there() -> None:
+    there = [f"/{path.relative_to(ROOT)}" for path in repository_files()]
+    named = {
+        (str(path.relative_to(ROOT)), name)
+        for path in repository_files()
+        if path.suffix == ".md" and path.name != "CHANGELOG.md"
+        for name in re.findall(r"`([\w./-]+[.]py)`", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 50
+    assert [each for each in sorted(named) if not any(file.endswith(f"/{each[1]}") for file in there)] == []
+
+
+def test_folders_stay_small() -> None:
+    modules = Counter(str(path.parent.relative_to(ROOT)) for path in repository_files() if path.suffix == ".py")
+    # End-to-end tests and contracts are a list, and each file of them stands alone.
+    lists = ("tests/contract", "tests/e2e")
+    assert {folder: count for folder, count in modules.items() if count > FOLDER_MODULES and folder not in lists} == {}
 
 
 def test_continuous_integration_refuses_what_it_does_not_know():
