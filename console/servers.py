@@ -46,6 +46,8 @@ def servers_table(servers: Mapping[str, Server], width: int | None = None) -> st
 
 def _token(server: Server) -> str:
     token = server.token
+    if server.auth.is_aws:
+        return f"signed ({server.auth.service}, {server.auth.region})"
     if token.kind == "literal":
         return "in the file" if token.name else "none"
     if token.kind == "environment":

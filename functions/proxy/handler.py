@@ -105,7 +105,7 @@ class Application:
     def __init__(self, environ: Mapping[str, str]) -> None:
         file = _LAYER / environ["SERVERS_FILE"]
         region = environ.get("AWS_REGION") or environ["AWS_DEFAULT_REGION"]
-        servers = load_servers(file)
+        servers = load_servers(file, region)
         for warning in warnings_of(servers, file.name):
             log("WARN", warning)
         self._transport = HttpTransport(

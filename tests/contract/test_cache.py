@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from openai_proxy.cache.answers import LARGEST_BODY
-from openai_proxy.server_options import KEEPABLE, Caching
 from openai_proxy.servers import parse_servers
+from openai_proxy.servers.options import KEEPABLE, Caching
 from proxy.cache.key import OF_FORM, WITHOUT_INFLUENCE
 from proxy.cache.policy import CACHEABLE
 from proxy.cache.response_cache import Settings

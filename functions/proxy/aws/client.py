@@ -64,7 +64,8 @@ class Aws:
     ) -> None:
         self._post = post
         self._post_once = post_once or post
-        self._credentials = credentials
+        self.credentials = credentials
+        """Those of the function's role. Calling it raises AwsError."""
         self._region = region
         self._endpoint = endpoint.rstrip("/") if endpoint else None
         self._timeout = timeout
@@ -146,7 +147,7 @@ class Aws:
         self, service: str, path: str, headers: dict[str, str], body: bytes, timeout: float | None = None
     ) -> Answered:
         url = (self._endpoint or self._service_endpoint(service)) + path
-        signed = sign(self._credentials(), self._region, service, url, headers, body, time.time())
+        signed = sign(self.credentials(), self._region, service, url, headers, body, time.time())
         post = self._post_once if service == "events" else self._post
         try:
             return post(url, signed, body, timeout or self._timeout)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import quote
 
-from openai_proxy.server_options import Timers
 from openai_proxy.servers import Server, TokenReference
+from openai_proxy.servers.options import Timers
 
 from proxy.aws.client import NO_ANSWER, UNREACHABLE, AwsError
 from proxy.aws.sigv4 import Credentials, sign

@@ -5,11 +5,14 @@ It follows https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-reques
 
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
+
+_EMPTY_SEGMENTS = re.compile("/{2,}")
 
 
 class Credentials(NamedTuple):
@@ -33,7 +36,10 @@ def sign(
     unix_time: float,
     method: str = "POST",
 ) -> dict[str, str]:
-    """`headers` with those of AWS Signature Version 4 for a request with `body` to `url` (no query)."""
+    """`headers` with those of AWS Signature Version 4 for a request with `body` to `url`.
+
+    A query is signed as it stands in `url`: it has to be encoded as AWS does it.
+    """
     # Not by strftime, which asks the system for its time zone every time.
     moment = "{:04}{:02}{:02}T{:02}{:02}{:02}Z".format(*time.gmtime(unix_time)[:6])
     parts = urlsplit(url)
@@ -41,11 +47,12 @@ def sign(
     if credentials.session_token:
         signed["x-amz-security-token"] = credentials.session_token
     names = ";".join(sorted(signed))
-    canonical_headers = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
-    # Every service but S3 signs the path encoded once more than it is sent.
-    path = parts.path if service == "s3" else quote(parts.path or "/", safe="/~")
+    canonical_headers = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in sorted(signed))
+    # Every service but S3 signs the path encoded once more than it is sent, and without empty segments.
+    path = parts.path if service == "s3" else quote(_EMPTY_SEGMENTS.sub("/", parts.path or "/"), safe="/~")
+    query = "&".join("=".join(pair) for pair in sorted(map(_pair, parts.query.split("&")))) if parts.query else ""
     digest = headers.get("x-amz-content-sha256") or hashlib.sha256(body).hexdigest()
-    canonical = f"{method}\n{path}\n\n{canonical_headers}\n{names}\n{digest}"
+    canonical = f"{method}\n{path}\n{query}\n{canonical_headers}\n{names}\n{digest}"
     scope = f"{moment[:8]}/{region}/{service}/aws4_request"
     to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     key = _signing_key(credentials.secret_key, moment[:8], region, service)
@@ -53,6 +60,11 @@ def sign(
     credential = f"Credential={credentials.access_key}/{scope}"
     authorization = f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={names}, Signature={signature}"
     return {**signed, "authorization": authorization}
+
+
+def _pair(parameter: str) -> tuple[str, str]:
+    name, _, value = parameter.partition("=")
+    return name, value
 
 
 @lru_cache(8)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from openai_proxy.cache.answers import LONGEST_KEPT, is_namespace
 from openai_proxy.key_context import ClientKey
-from openai_proxy.server_options import Caching
 from openai_proxy.servers import Server
+from openai_proxy.servers.options import Caching
 
 from proxy.cache.control import directives_of, is_seconds, seconds_of
 from proxy.cache.outside_sources import is_remembered, is_stateful, lets_search, refers_elsewhere, uses_hosted_tools

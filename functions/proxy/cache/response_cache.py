@@ -262,7 +262,8 @@ def _sent(request: InferenceRequest, target: Target, asked: RequestBody, candida
     """The request as the server will get it."""
     server = candidate.server
     content = asked.outgoing(server.model, candidate.replacement).content
-    return SentRequest(request.method, url_of(server.url, target, request), request.forwarded_headers, content)
+    headers = {**request.forwarded_headers, **server.headers}
+    return SentRequest(request.method, url_of(server, target, request), headers, content)
 
 
 def _lease_name(fill: CacheFill) -> str:

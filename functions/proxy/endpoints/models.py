@@ -21,6 +21,7 @@ from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.request.parse import Target
 from proxy.timeline import Timeline
 from proxy.upstream.provider_tokens import ProviderTokens, TokenNotFoundError
+from proxy.upstream.sign_in import Outgoing
 
 _PATH = "/models"
 _KEPT = 300.0
@@ -107,16 +108,16 @@ class ModelList:
 
     def _ask_one(self, server: Server, token: str, timeline: Timeline) -> None:
         headers = {"user-agent": "openai-proxy", "accept": "application/json", "accept-encoding": "identity"}
-        if token:
-            headers["authorization"] = f"Bearer {token}"
+        url = f"{server.url}{_PATH}?{server.query}" if server.query else server.url + _PATH
         transport, started = self._transport.sibling(), timeline.now()
         status, reason = None, None
         try:
-            status, _, body = transport.get(server.url + _PATH, headers, _PATIENCE)
+            headers = self._tokens.signed_in(server, token, Outgoing("GET", url, headers))
+            status, _, body = transport.get(url, headers, _PATIENCE)
             listed = array_of(object_of(loads_or_none(body)).get("data")) if status == 200 else []
             found = [object_of(_bounded(model)) for model in listed[:_MOST_MODELS]]
             self._known[server.name] = _Listing(self._clock() + (_KEPT if status == 200 else _KEPT_FAILURE), found)
-        except ConnectionFailedError:
+        except (ConnectionFailedError, AwsError):
             reason = "upstream_unreachable"
             self._known[server.name] = self._failure(reason)
         finally:

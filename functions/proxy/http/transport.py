@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from openai_proxy.server_options import Timers
 from openai_proxy.servers import Server
+from openai_proxy.servers.options import Timers
 
 from proxy.errors import UpstreamError
 from proxy.http.exchange import Exchange

@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
+from openai_proxy.servers import Server
+
 from proxy.errors import ClientError
 from proxy.json_shapes import array_of, object_of
 from proxy.request.trace_context import w3c_headers
@@ -91,9 +93,21 @@ class Target(NamedTuple):
         return OPERATIONS.get(path) or OPERATIONS.get(path.partition("/")[0], "other")
 
 
-def url_of(base: str, target: Target, request: InferenceRequest) -> str:
-    """Where a server with this base url is asked for `target`, query and all."""
-    return base + target.path + (f"?{request.clean_query}" if request.query else "")
+def url_of(server: Server, target: Target, request: InferenceRequest) -> str:
+    """Where `server` is asked for `target`: with its own parameters, and those of the client that it has not."""
+    query = request.clean_query if request.query else ""
+    if server.query:
+        own = {pair.partition("=")[0] for pair in server.query.split("&")}
+        theirs = (pair for pair in query.split("&") if _canonical(pair.partition("=")[0]) not in own)
+        query = "&".join((server.query, *filter(None, theirs)))
+    if query and server.auth.is_aws:
+        query = "&".join("=".join(map(_canonical, pair.split("=", 1))) for pair in query.split("&") if pair)
+    return server.url + target.path + (f"?{query}" if query else "")
+
+
+def _canonical(part: str) -> str:
+    """A name or value of a query in the one form that AWS signs: everything encoded that may be."""
+    return quote(unquote_to_bytes(part.replace("+", " ")), safe="-_.~")
 
 
 def parse(event: Any) -> InferenceRequest:

@@ -28,6 +28,7 @@ from proxy.upstream.breaker import ILL, Breakers
 from proxy.upstream.opened import Expected, OpenedAnswer, opened
 from proxy.upstream.provider_tokens import ProviderTokens
 from proxy.upstream.response import content_type, error_body, returned_headers
+from proxy.upstream.sign_in import Outgoing
 from proxy.upstream.usage_refusal import UsageRefusals, refuses_usage
 
 _NOT_NOW = frozenset({408, 429, 500, 502, 503, 504, 529})
@@ -35,6 +36,8 @@ _TOKEN_REFUSED = 401
 _OF_THE_WIRE = frozenset({"upstream_unreachable", "upstream_broken_off"})
 _OF_THE_ANSWER = frozenset({"upstream_error", "upstream_no_answer"})
 """Codes of what a server answered as a success: their status says what it is worth."""
+_OWN_HEADERS = {"user-agent": "openai-proxy", "accept-encoding": "identity"}
+"""Compressed answers would be unpacked to be metered, and small chunks do not compress."""
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 """Seconds. A server that asks for more is not waited for: the client can do that without a sandbox being billed."""
@@ -169,8 +172,9 @@ class Attempts:
         server, request, target = turn.server, call.request, call.target
         if request is None or target is None:
             raise ValueError("a call that was not let in")
-        url = url_of(server.url, target, request)
-        headers = {**request.forwarded_headers, **_headers_with(turn.token)}
+        url, headers = url_of(server, target, request), {**request.forwarded_headers, **_OWN_HEADERS}
+        outgoing = Outgoing(request.method, url, headers, turn.sent.content)
+        headers = self._tokens.signed_in(server, turn.token, outgoing)
         timeline.wait()
         try:
             answer = self._transport.stream(server, request.method, url, headers, turn.sent.content, call.deadline)
@@ -260,9 +264,3 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except (KeyError, ValueError):
         return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _headers_with(token: str) -> dict[str, str]:
-    # Compressed answers are unpacked to be metered, and small chunks do not compress.
-    headers = {"user-agent": "openai-proxy", "accept-encoding": "identity"}
-    return headers | ({"authorization": f"Bearer {token}"} if token else {})

@@ -1,6 +1,6 @@
 """Provider tokens: from the reference in the servers file to the token, found when a server is first called.
 
-Its one rule: a token goes into the `Authorization` header of its own server's requests and nowhere else.
+Its one rule: a token goes into the one header of its own server's requests that is for it, and nowhere else.
 
 A token that is known is used for as long as nobody can say whether there is a new one: while Secrets Manager or SSM do
 not answer, no server that worked a moment ago is out of reach.
@@ -17,6 +17,7 @@ from openai_proxy.servers import Server, TokenReference
 from proxy.aws.client import SECRET_IS_BINARY, Aws, AwsError
 from proxy.errors import UnavailableError
 from proxy.log import log
+from proxy.upstream.sign_in import Outgoing, signed_by_role, with_token
 
 UNAVAILABLE = "A server's token is unavailable"
 """What the log says, at most once for each look-up; metric filters of the template count it by its `cause`."""
@@ -83,12 +84,18 @@ class ProviderTokens:
             raise UnavailableError(503, "server_not_configured", message) from error
         except AwsError as error:
             message = f"The token of the server '{server.name}' cannot be read at the moment."
-            wait = self._known[server.token].until - self._clock()
+            known = self._known.get(server.token)
+            wait = known.until - self._clock() if known else 0.0
             headers = {"retry-after": str(max(1, math.ceil(wait)))}
             raise UnavailableError(503, "token_unavailable", message, headers=headers) from error
 
     def find(self, server: Server) -> str:
-        """The token of `server`. Raises TokenNotFoundError, or AwsError when it cannot be read and is not known."""
+        """The token of `server`. Raises TokenNotFoundError, or AwsError when it cannot be read and is not known.
+
+        Of a server that AWS signs for it is the session token of the function's role: that is kept out of answers too.
+        """
+        if server.auth.is_aws:
+            return self._aws.credentials().session_token or ""
         if server.token.kind == "literal":
             return server.token.name
         known = self._known.setdefault(server.token, _Known())
@@ -98,6 +105,12 @@ class ProviderTokens:
             assert known.failure is not None  # whatever is not found has a reason
             raise known.failure.with_traceback(None)
         return known.token
+
+    def signed_in(self, server: Server, token: str, outgoing: Outgoing) -> Mapping[str, str]:
+        """The headers of a request of `server` with those that sign in with its `token`. Raises AwsError."""
+        if server.auth.is_aws:
+            return signed_by_role(server, outgoing, self._aws.credentials())
+        return with_token(server, outgoing, token)
 
     def changed(self, server: Server, refused: str) -> str | None:
         """The token of `server`, if it is another one than that which the server has `refused`.

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from openai_proxy.server_options import IGNORABLE, Caching
 from openai_proxy.servers import Server, ServersFileError, TokenReference, load_servers, parse_servers, warnings_of
+from openai_proxy.servers.options import IGNORABLE, Caching
 
 GOOD = "a: {url: 'https://api.example/v1/', token: '${A_KEY}', model: m}\n"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from openai_proxy.server_options import IGNORABLE
+from openai_proxy.servers.options import IGNORABLE
 from proxy.cache.key import (
     HEADERS_WITHOUT_INFLUENCE,
     WITHOUT_INFLUENCE,

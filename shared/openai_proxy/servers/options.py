@@ -8,6 +8,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from openai_proxy.servers.option_error import OptionError
+from openai_proxy.servers.sign_in import auth_of, headers_of, query_of
+
 _MOST_RETRIES = 5
 _LONGEST = 900.0
 """Seconds: no invocation lives longer."""
@@ -18,16 +21,6 @@ IGNORABLE = ("user", "safety_identifier", "metadata")
 """Fields of a body that say who asks. They are in the key of a cached answer unless `ignore` takes them out."""
 KEEPABLE = ("stored", "searches", "references", "private")
 """What the response cache keeps only where `keep` says so; `docs/cache.md` says what each is."""
-
-
-class OptionError(ValueError):
-    """A value that cannot be used: its `key`, the `problem`, the `remedy`."""
-
-    def __init__(self, key: str, problem: str, remedy: str) -> None:
-        super().__init__(problem)
-        self.key = key
-        self.problem = problem
-        self.remedy = remedy
 
 
 class Timers(NamedTuple):
@@ -186,6 +179,9 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "breaker": _breaker,
     "cache": _cache,
     "include_usage": _include_usage,
+    "auth": auth_of,
+    "query": query_of,
+    "headers": headers_of,
 }
 OPTIONS = tuple(_READERS)
 """The keys."""

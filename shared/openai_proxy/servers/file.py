@@ -1,15 +1,17 @@
-"""`openai_servers.yaml`: the upstream servers, in the form `{name: {url, token, model}}`, and `server_options`.
+"""Reads `openai_servers.yaml`: the upstream servers, in the form `{name: {url, token, model}}`, and their `options`.
 
 Its one rule: a file with any fault is refused whole, with the file, the server, the key and the remedy.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from openai_proxy.server_options import OPTIONS, Breaker, Caching, OptionError, Timers, read_options
+from openai_proxy.servers.option_error import OptionError
+from openai_proxy.servers.options import OPTIONS, Breaker, Caching, Timers, read_options
+from openai_proxy.servers.sign_in import BEARER, REGION, Auth, auth_at
 from openai_proxy.yaml_files import YamlFileError, plain_values, read_text
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -37,6 +39,9 @@ class TokenReference(NamedTuple):
         return f"TokenReference({self.kind})" if self.kind == "literal" else f"TokenReference({self.kind}:{self.name})"
 
 
+_NO_TOKEN = TokenReference("literal", "")
+
+
 class Server(NamedTuple):
     """One upstream server. `url` has no trailing slash; `model` is the default for requests that name none, or ""."""
 
@@ -56,6 +61,12 @@ class Server(NamedTuple):
     """Whether and how its answers are kept in the response cache; a client key's own policy goes before it."""
     include_usage: bool = True
     """Whether a streamed chat is asked for its usage with `stream_options`, where the client does not ask itself."""
+    auth: Auth = BEARER
+    """How its token is sent, or that AWS signs in its place."""
+    query: str = ""
+    """Parameters that every call has, encoded."""
+    headers: Mapping[str, str] = {}
+    """Headers that every call has, by their names in lower case; they go before a client's own."""
 
     @property
     def is_loopback(self) -> bool:
@@ -63,9 +74,9 @@ class Server(NamedTuple):
         return urlsplit(self.url).hostname in _LOOPBACK
 
 
-def load_servers(path: Path) -> dict[str, Server]:
-    """Read and check the file at `path`. Raises ServersFileError."""
-    return parse_servers(servers_text(path), str(path))
+def load_servers(path: Path, region: str = REGION) -> dict[str, Server]:
+    """Read and check the file at `path`. `region` is the stack's own, where it is known. Raises ServersFileError."""
+    return parse_servers(servers_text(path), str(path), region)
 
 
 def servers_text(path: Path) -> str:
@@ -76,8 +87,8 @@ def servers_text(path: Path) -> str:
         raise _file_fault(str(path), fault) from fault
 
 
-def parse_servers(text: str, file: str = "openai_servers.yaml") -> dict[str, Server]:
-    """Check the text of a servers file. Raises ServersFileError."""
+def parse_servers(text: str, file: str = "openai_servers.yaml", region: str = REGION) -> dict[str, Server]:
+    """Check the text of a servers file, for a stack in `region`. Raises ServersFileError."""
     try:
         document = plain_values(text)
     except YamlFileError as fault:
@@ -85,7 +96,7 @@ def parse_servers(text: str, file: str = "openai_servers.yaml") -> dict[str, Ser
     if not isinstance(document, dict) or not document:
         raise ServersFileError(f"{file}: lists no server. Remedy: write `name: {{url: …, token: …, model: …}}`.")
     entries: dict[str, Any] = document  # pyright: ignore[reportUnknownVariableType]
-    servers = {name: _server(file, name, entry) for name, entry in entries.items()}
+    servers = {name: _server(file, name, entry, region) for name, entry in entries.items()}
     for server in servers.values():
         for fallback in server.fallbacks:
             if fallback not in servers:
@@ -105,7 +116,7 @@ def warnings_of(servers: Mapping[str, Server], file: str = "openai_servers.yaml"
     """What is allowed but should be known: a token in the file, plain HTTP over a network."""
     found: list[str] = []
     for server in servers.values():
-        if server.token.kind == "literal" and not server.is_loopback:
+        if server.token.kind == "literal" and server.token.name and not server.is_loopback:
             remedy = "Remedy: use ${NAME}, secretsmanager:<id> or ssm:<name>."
             found.append(f"{file}: server '{server.name}', key 'token': the token stands in the file. {remedy}")
         if server.url.startswith("http:") and not server.is_loopback:
@@ -113,7 +124,7 @@ def warnings_of(servers: Mapping[str, Server], file: str = "openai_servers.yaml"
     return found
 
 
-def _server(file: str, name: str, entry: Any) -> Server:
+def _server(file: str, name: str, entry: Any, region: str) -> Server:
     def fault(key: str, problem: str, remedy: str) -> ServersFileError:
         return ServersFileError(f"{file}: server '{name}', key '{key}': {problem}. Remedy: {remedy}.")
 
@@ -125,9 +136,12 @@ def _server(file: str, name: str, entry: Any) -> Server:
         raise ServersFileError(f"{file}: server '{name}': has no settings. Remedy: give it url, token and model.")
     values: dict[str, Any] = entry  # pyright: ignore[reportUnknownVariableType]
     try:
-        _check_keys(values)
-        url, token = _read("url", _url, values), _read("token", token_reference, values)
         options = read_options({key: value for key, value in values.items() if key in OPTIONS})
+        auth = options.get("auth", BEARER)
+        _check_keys(values, ("url", "model") if auth.is_aws else _KEYS)
+        url = _read("url", _url, values).replace(REGION, region)
+        token = _NO_TOKEN if auth.is_aws else _read("token", token_reference, values)
+        options["auth"] = auth_at(auth, url, region)
         if name in options.get("fallbacks", ()):
             raise OptionError("fallbacks", "names the server itself", "name other servers")
     except OptionError as error:
@@ -135,11 +149,13 @@ def _server(file: str, name: str, entry: Any) -> Server:
     return Server(name, url, token, values["model"], **options)
 
 
-def _check_keys(values: Mapping[str, Any]) -> None:
+def _check_keys(values: Mapping[str, Any], needed: Sequence[str]) -> None:
     for key in values:
         if key not in _KEYS + OPTIONS:
             raise OptionError(key, "unknown key", f"use only {', '.join(_KEYS + OPTIONS)}")
-    for key in _KEYS:
+        if key in _KEYS and key not in needed:
+            raise OptionError(key, "stands beside `auth: aws`, which needs none", "remove one of them")
+    for key in needed:
         if key not in values:
             added = f"add '{key}:'" + (' ("" when there is no default)' if key == "model" else "")
             raise OptionError(key, "missing", added)
@@ -164,6 +180,8 @@ def _url(text: str) -> str:
     if parts.username is not None or parts.query or parts.fragment or any(c.isspace() for c in text):
         raise ValueError("has user, query, fragment or white space")
     _ = parts.port  # raises ValueError when it is no port number
+    if re.search("[{}]", text.replace(REGION, "")):
+        raise ValueError(f"has braces; only {REGION} stands for something")
     return text.rstrip("/")
 
 

@@ -1,0 +1,42 @@
+"""Signing in to a server: its token in the header that it wants, or AWS Signature Version 4 by the function's own role.
+
+Its one rule: what signs in goes last, so neither a client nor the servers file can put anything in its place.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from openai_proxy.servers import Server
+
+from proxy.aws.sigv4 import Credentials, sign
+
+
+class Outgoing(NamedTuple):
+    """A request of a server, as it is before anybody signs in."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+def with_token(server: Server, outgoing: Outgoing, token: str) -> Mapping[str, str]:
+    """The headers of `outgoing`, those of the servers file, and the one with the token, where there is a token."""
+    headers = {**outgoing.headers, **server.headers}
+    if token:
+        headers[server.auth.header] = server.auth.prefix + token
+    return headers
+
+
+def signed_by_role(server: Server, outgoing: Outgoing, credentials: Credentials) -> Mapping[str, str]:
+    """The headers of `outgoing`, those of the servers file, and the signature of AWS.
+
+    Only what nobody on the way changes is signed: host, content type, date, session and body.
+    """
+    headers = {**outgoing.headers, **server.headers}
+    signed = {name: headers[name] for name in ("content-type",) if name in headers}
+    auth, (method, url, _, body) = server.auth, outgoing
+    signature = sign(credentials, auth.region, auth.service, url, signed, body, time.time(), method)
+    signature.pop("host")
+    return {**headers, **signature}
