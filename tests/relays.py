@@ -12,6 +12,7 @@ from jsonschema.validators import validator_for
 from openai_proxy.servers import parse_servers
 from proxy.access.authenticator import Authenticator, Authorizer
 from proxy.admission import Admission
+from proxy.aws.sigv4 import Credentials
 from proxy.cache.response_cache import ResponseCache
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.models import ModelList
@@ -35,6 +36,7 @@ from tests.fakes import Connection, Received, RecordedResponse, Script, Scripted
 SCHEMAS = Path(__file__).parents[1] / "events" / "schemas"
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 TOKEN = "provider-token"
+ROLE = Credentials("AKIDEXAMPLE", "role-secret", "role-session-token")
 
 
 def sse(text: str = "", finish: str | None = None, usage: object = None, choices: bool = True) -> bytes:
@@ -61,6 +63,10 @@ class RecordingBus:
 
     def __init__(self) -> None:
         self.details: list[tuple[str, dict[str, Any]]] = []
+
+    @staticmethod
+    def credentials() -> Credentials:
+        return ROLE
 
     def put_events(self, entries: list[dict[str, str]], _timeout: float) -> list[dict[str, Any]]:
         for entry in entries:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
+from urllib.parse import quote
 
 import pytest
 from botocore.auth import SigV4Auth
@@ -22,28 +23,39 @@ from proxy.http.transport import Answered, ConnectionFailedError
 CREDENTIALS = Credentials("AKID", "secret", "session")
 
 
+SEGMENTS = st.text("aZ0-_.~%/:é +;=@!$&'()*,", max_size=12).filter(lambda text: not {".", ".."} & {*text.split("/")})
+PARTS = st.text("aZ0-_.~/:=&+ %é", max_size=6).map(lambda text: quote(text, safe="-_.~"))
+
+
 @given(
-    path=st.sampled_from(["/", "/2015-03-31/functions/name/invocations", "/f/arn%3Aaws%3Alambda%3Ax/invocations"]),
-    host=st.sampled_from(["lambda.eu-central-1.amazonaws.com", "127.0.0.1:4566"]),
-    target=st.text("abcXYZ.", min_size=1),
-    body=st.binary(),
+    method=st.sampled_from(["POST", "GET", "DELETE"]),
+    path=SEGMENTS.map(lambda text: "/" + quote(text, safe="/%:;=@!$&'()*,~+")),
+    query=st.lists(st.tuples(PARTS, PARTS), max_size=4),
+    target=st.text("abc XYZ.", min_size=1),
+    body=st.binary() | st.integers(0, 200_000).map(bytes),
     session=st.none() | st.text("abc+/=", min_size=1),
-    moment=st.integers(0, 4_000_000_000),
 )
 def test_signatures_equal_botocores(
-    path: str, host: str, target: str, body: bytes, session: str | None, moment: int
+    method: str, path: str, query: list[tuple[str, str]], target: str, body: bytes, session: str | None
 ) -> None:
-    url, headers = f"https://{host}{path}", {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
-    ours = sign(Credentials("AKID", "secret", session), "eu-central-1", "lambda", url, headers, body, moment)
+    for host, moment in (("bedrock-runtime.eu-central-1.amazonaws.com", 1_800_000_000), ("127.0.0.1:4566", 0)):
+        url = f"https://{host}{path}" + ("?" + "&".join(map("=".join, query)) if query else "")
+        headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
+        ours = sign(
+            Credentials("AKID", "secret", session), "eu-central-1", "bedrock", url, headers, body, moment, method
+        )
+        assert ours["authorization"].endswith(f"Signature={botocores(method, url, headers, body, session, moment)}")
 
-    request: Any = AWSRequest("POST", url, headers=headers, data=body)
+
+def botocores(method: str, url: str, headers: Mapping[str, str], body: bytes, session: str | None, moment: int) -> str:
+    """The signature that botocore makes of the same request."""
+    request: Any = AWSRequest(method, url, headers=dict(headers), data=body)
     request.headers["x-amz-date"] = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dT%H%M%SZ")
     request.context["timestamp"] = request.headers["x-amz-date"]
     if session:
         request.headers["x-amz-security-token"] = session
-    theirs: Any = SigV4Auth(BotocoreCredentials("AKID", "secret", session), "lambda", "eu-central-1")
-    expected = theirs.signature(theirs.string_to_sign(request, theirs.canonical_request(request)), request)
-    assert ours["authorization"].endswith(f"Signature={expected}")
+    theirs: Any = SigV4Auth(BotocoreCredentials("AKID", "secret", session), "bedrock", "eu-central-1")
+    return theirs.signature(theirs.string_to_sign(request, theirs.canonical_request(request)), request)
 
 
 def test_credentials_do_not_show_themselves() -> None:
