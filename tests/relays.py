@@ -139,7 +139,7 @@ class Proxy:
             return b'{"errorMessage": "Unauthorized"}', True
 
         services: Any = self.bus
-        servers, tokens = parse_servers(file), ProviderTokens(services, {}, None)
+        servers, tokens = parse_servers(file), ProviderTokens(services, {"BEDROCK_ENABLED": "true"}, None)
         self.now = 0.0
         clock: Callable[[], float] = lambda: self.now  # noqa: E731
         models = ModelList(servers, transport, tokens, clock)

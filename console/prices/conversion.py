@@ -45,6 +45,11 @@ _ON_TOP = frozenset(
 _DECIMALS = Decimal(1).scaleb(-9)
 # Groq bills at least ten seconds of a transcription (https://console.groq.com/docs/speech-to-text).
 _LEAST_SECONDS = {("groq", "whisper-large-v3"): 10, ("groq", "whisper-large-v3-turbo"): 10}
+# The same models at the same prices behind another address (https://docs.aws.amazon.com/bedrock/latest/userguide/endpoints.html).
+_MORE_URLS = {
+    "aws": (r"https://(?:bedrock-mantle\.[a-z0-9-]+\.api\.aws|bedrock-runtime-fips\.[a-z0-9-]+\.amazonaws\.com)(/|$)",)
+}
+
 
 Document = dict[str, Any]
 
@@ -99,7 +104,8 @@ def _prices_by_name(document: Document) -> dict[str, Any]:
 
 
 def _provider(provider: Mapping[str, Any]) -> Document:
-    converted: Document = {"url": provider["api_pattern"]}
+    urls = [provider["api_pattern"], *_MORE_URLS.get(provider["id"], ())]
+    converted: Document = {"url": "|".join(f"(?:{url})" for url in urls) if len(urls) > 1 else urls[0]}
     if fallbacks := provider.get("fallback_model_providers"):
         converted["fallbacks"] = fallbacks
     return converted | {"models": [_model(provider["id"], model) for model in provider["models"]]}

@@ -122,7 +122,7 @@ class Application:
         def of_a_thread() -> Aws:
             return Aws(self._transport.sibling().post, credentials, region, endpoint)
 
-        self._tokens = ProviderTokens(aws, environ, environ.get("PROVIDER_TOKENS_SECRET"))
+        self._tokens = ProviderTokens.from_environ(aws, environ)
         authorizer = Authorizer(
             aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))
         )

@@ -225,6 +225,27 @@ def test_everybody_may_do_what_the_table_says_and_nothing_else(stack: Stack) -> 
         assert permissions(statements) == granted | common, holder
 
 
+BEDROCK = {"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"} | {
+    f"bedrock-mantle:{action}" for action in ("CreateInference", "GetModel", "ListModels")
+}
+NOVA = "arn:aws:bedrock:*::foundation-model/amazon.nova-*"
+
+
+@pytest.mark.parametrize("arns", ["", f"{NOVA},arn:aws:bedrock-mantle:eu-west-1:*:project/web"], ids=["all", "some"])
+def test_the_proxy_alone_may_call_bedrock_once_it_is_told_so_and_what_it_is_told(arns: str) -> None:
+    given = {"BedrockArns": arns} if arns else {}
+    before, after = (holders(deployed(BedrockEnabled=enabled, **given)) for enabled in ("false", "true"))
+    default = "arn:aws:bedrock:*:*:foundation-model/*,arn:aws:bedrock:*:*:inference-profile/*"
+    resources = (arns or f"{default},arn:aws:bedrock-mantle:*:*:project/*").split(",")
+    added = {  # CloudFormation makes a list of what the parameter says
+        (action, arn.strip())
+        for action, listed in permissions(after["ProxyFunction"]) - permissions(before["ProxyFunction"])
+        for arn in listed.split(",")
+    }
+    assert added == {(action, resource) for action in BEDROCK for resource in resources}
+    assert {name for name in after if permissions(after[name]) != permissions(before[name])} == {"ProxyFunction"}
+
+
 @pytest.mark.parametrize(("function", "verbs", "resource", "actions"), GRANTS)
 def test_a_function_does_no_more_than_the_verb_says(function: str, verbs: str, resource: str, actions: str) -> None:
     needed = [VERBS[verb] for verb in verbs.split(", ")]

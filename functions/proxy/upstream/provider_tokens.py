@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from openai_proxy.servers import Server, TokenReference
 
@@ -72,8 +72,14 @@ class ProviderTokens:
         self._tokens_secret = tokens_secret
         self._ttl = ttl
         self._clock = clock
+        self._calls_bedrock = environment.get("BEDROCK_ENABLED") == "true"
         self._known: dict[TokenReference, _Known] = {}
         self._refused: dict[tuple[str, str], float] = {}
+
+    @classmethod
+    def from_environ(cls, aws: Aws, environ: Mapping[str, str]) -> Self:
+        """Those of a sandbox."""
+        return cls(aws, environ, environ.get("PROVIDER_TOKENS_SECRET"))
 
     def token_for(self, server: Server) -> str:
         """The token of `server`. Raises UnavailableError (503): it is not set up, or cannot be read now."""
@@ -95,6 +101,8 @@ class ProviderTokens:
         Of a server that AWS signs for it is the session token of the function's role: that is kept out of answers too.
         """
         if server.auth.is_aws:
+            if "bedrock" in server.auth.service and not self._calls_bedrock:
+                raise TokenNotFoundError("the stack's parameter BedrockEnabled is not true")
             return self._aws.credentials().session_token or ""
         if server.token.kind == "literal":
             return server.token.name

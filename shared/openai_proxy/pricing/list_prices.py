@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from openai_proxy.pricing.rates import FREE, RATES, Price, Rates
+from openai_proxy.servers.sign_in import REGION
 
 PRICE_LIST_FILE = Path(__file__).with_name("prices.json")
 
 _COMPACT_DATE = re.compile(r"-(20\d{2})(\d{2})(\d{2})(?=-|:|$)")
+_BEDROCK_VERSION = re.compile(r"(?:-20\d{6})?-(?:v\d+(?::\d+)?|\d+:\d+)$")
 _GEMINI_PREFIX = "models/"
 """Gemini's own API puts it before every name, and its OpenAI endpoint takes it."""
 
@@ -72,13 +74,21 @@ class PriceList:
         return [model["id"] for model in self._providers[provider]["models"]]
 
     def provider_at(self, url: str) -> str | None:
-        """The provider whose API has the address `url`."""
-        return next((name for name, provider in self._providers.items() if re.match(provider["url"], url)), None)
+        """The provider whose API has the address `url`, in which the Region may be left open."""
+        somewhere = url.replace(REGION, "us-east-1")
+        return next((name for name, provider in self._providers.items() if re.match(provider["url"], somewhere)), None)
 
     def find(self, provider: str, model: str) -> ListedModel | None:
         """The prices of `model` at `provider`, or at those whose models it offers. Case does not matter."""
         name = model.lower().removeprefix(_GEMINI_PREFIX)
-        return self._find(provider, name) or self._find(provider, _with_dashes(name))
+        found = self._find(provider, name) or self._find(provider, _with_dashes(name))
+        return found or self._find(provider, self._with_version(provider, name))
+
+    def _with_version(self, provider: str, model: str) -> str:
+        """The listed name of a model that one of two addresses of Bedrock calls without date and version."""
+        listed = self.models_of(provider) if provider in self._providers else []
+        names = (name.removeprefix("regional.") for name in listed)
+        return next((name for name in names if _BEDROCK_VERSION.sub("", name) == model), model)
 
     def _find(self, provider: str, model: str) -> ListedModel | None:
         own = self._providers.get(provider)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -14,6 +14,9 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.http.transport import HttpTransport, Timeouts
+from proxy.upstream.attempts import Attempts
+from proxy.upstream.breaker import Breakers
+from proxy.upstream.provider_tokens import ProviderTokens
 
 from tests.fakes import Connection, Received, Script, ScriptedServer
 from tests.relays import CONTENT, DONE, ROLE, TOKEN, USAGE, USAGE_CHUNK, Proxy, error_of, streaming
@@ -116,6 +119,16 @@ def test_the_roles_session_is_kept_out_of_what_a_server_says() -> None:
     assert response.status == 403
     assert str(ROLE.session_token) not in response.body.decode() + json.dumps(relay.bus.details)
     assert "Canonical string" in error_of(response)["message"]
+
+
+@pytest.mark.parametrize("environment", [{}, {"BEDROCK_ENABLED": "false"}], ids=["unset", "false"])
+def test_bedrock_is_not_called_where_the_stack_does_not_say_so(environment: dict[str, str]) -> None:
+    with proxy(answering) as (relay, server):
+        tokens = ProviderTokens(cast("Any", relay.bus), environment, None)
+        relay.use(servers=Attempts(relay.transport, tokens, Breakers()))
+        response = relay.call({"messages": []}, path="/bedrock/v1/chat/completions")
+    assert (response.status, error_of(response)["code"]) == (503, "server_not_configured")
+    assert server.received == []
 
 
 def wants_a_version(connection: Connection, request: Received) -> None:

@@ -11,7 +11,17 @@ GOOD = "a: {url: 'https://api.example/v1/', token: '${A_KEY}', model: m}\n"
 
 def test_the_shipped_file_is_the_documented_example() -> None:
     servers = load_servers(Path(__file__).parents[3] / "openai_servers.yaml")
-    assert list(servers) == ["proxy", "openai", "mistral", "replicate", "predibase", "ollama", "gemini"]
+    assert list(servers) == [
+        "proxy",
+        "openai",
+        "mistral",
+        "replicate",
+        "predibase",
+        "ollama",
+        "gemini",
+        "bedrock",
+        "azure",
+    ]
     assert servers["predibase"].model == ""
     assert warnings_of(servers) == []
 

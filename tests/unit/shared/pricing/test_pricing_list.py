@@ -281,3 +281,31 @@ def test_short_transcriptions_are_billed_for_ten_seconds_at_groq():
 
     assert cost(3.0) == cost(10.0) == Decimal("0.000308333333")
     assert cost(20.0) == Decimal("0.000616666667")
+
+
+@pytest.mark.parametrize(
+    ("at_mantle", "at_runtime"),
+    [
+        ("openai.gpt-oss-20b", "openai.gpt-oss-20b-1:0"),
+        ("anthropic.claude-haiku-4-5", "anthropic.claude-haiku-4-5-20251001-v1:0"),
+        ("anthropic.claude-opus-4-8", "anthropic.claude-opus-4-8-v1:0"),
+        ("qwen.qwen3-32b", "qwen.qwen3-32b-v1:0"),
+        ("amazon.nova-lite", "amazon.nova-lite-v1:0"),
+    ],
+)
+def test_bedrock_has_the_same_prices_behind_both_addresses(at_mantle: str, at_runtime: str) -> None:
+    prices = load_price_list()
+    urls = [
+        *("https://bedrock-mantle.eu-west-1.api.aws/v1", "https://bedrock-mantle.eu-west-1.api.aws/openai/v1"),
+        *("https://bedrock-runtime.{region}.amazonaws.com/openai/v1", "https://bedrock-mantle.{region}.api.aws/v1"),
+        "https://bedrock-runtime-fips.us-east-1.amazonaws.com/openai/v1",
+    ]
+    assert {prices.provider_at(url) for url in urls} == {"aws"}
+    found = prices.find("aws", at_mantle)
+    assert found is not None
+    assert found == prices.find("aws", at_runtime)
+
+
+def test_another_model_is_not_taken_for_a_version() -> None:
+    for name in ("openai.gpt-oss", "anthropic.claude-haiku", "amazon.nova", "anthropic.claude-haiku-4-5-2"):
+        assert load_price_list().find("aws", name) is None
