@@ -12,10 +12,14 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 
-_WITHOUT_TOKENS = ("models", "files", "batches", "moderations", "other")
 _STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses")
 _QUESTIONS = (*_STREAMS_WITH_AN_END, "/embeddings")
-_COUNTS_ONLY = "/responses/input_tokens"
+_FREE = re.compile(
+    "/(?:batches|conversations|files|models|uploads|vector_stores(?!/[^/]+/search))(?:/.*)?"
+    "|/chat/completions/[^/]+|/responses/(?:input_tokens|[^/]+/cancel)|/messages/count_tokens|/(?:de)?tokenize"
+)
+"""Paths whose POST costs nothing, whatever its answer says: what they hold or count is charged for elsewhere."""
+_FREE_UNLESS_REPORTED = "/moderations"
 _FETCHED = re.compile(r"/responses/[^/]+")
 
 
@@ -83,7 +87,18 @@ class Call(NamedTuple):
 
     @property
     def uses_tokens(self) -> bool:
-        """Whether the operation uses tokens at all: an answer without usage is `missing` or `none` accordingly."""
-        if self.fetches_answer:
-            return True
-        return self.is_post and self.operation not in _WITHOUT_TOKENS and self.path != _COUNTS_ONLY
+        """Whether the operation may cost something: an answer without usage is `missing` or `none` accordingly.
+
+        A path that nobody knows does.
+        """
+        return self.fetches_answer or (self.is_post and not _FREE.fullmatch(self.path))
+
+    @property
+    def is_free_unless_reported(self) -> bool:
+        """Whether an answer without usage has cost nothing, and one with usage has: OpenAI's moderations, Mistral's."""
+        return self.path == _FREE_UNLESS_REPORTED
+
+    @property
+    def has_own_form(self) -> bool:
+        """Whether nobody knows what an answer looks like: what is no piece of an OpenAI answer is then no error."""
+        return self.operation == "other"

@@ -56,6 +56,8 @@ def _usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
         return NO_USAGE
     if call.fetches_answer:
         return meter.usage if background_since(meter, started_at) else NO_USAGE
+    if call.is_free_unless_reported and meter.usage.source == "missing":
+        return NO_USAGE
     is_known = meter.usage.source != "missing" or meter.is_queued or not meter.is_readable
     if is_known or sent is None or call.path not in ESTIMATED_PATHS:
         return meter.usage

@@ -262,4 +262,5 @@ def _meter(call: Call, delivery: Delivery) -> Meter:
         hides_usage=sent is not None and sent.asks_usage_unasked,
         one_choice=sent is not None and sent.one_choice,
         is_packed=upstream is not None and coding_left(upstream),
+        has_own_form=call.has_own_form,
     )

@@ -43,6 +43,7 @@ class Meter:
         hides_usage: bool = False,
         one_choice: bool = False,
         is_packed: bool = False,
+        has_own_form: bool = False,
     ) -> None:
         self.chunks = 0
         self.size = 0
@@ -52,6 +53,7 @@ class Meter:
         self.is_readable = self.is_stream or self._is_json
         """Whether an estimate can be made of it: of an answer that is packed, cut or no JSON it would be of nothing."""
         self._uses_tokens, self._says_its_end = uses_tokens, has_terminator
+        self._is_question = uses_tokens and not has_own_form
         self._hides_usage = hides_usage and self.is_stream
         # A stream of one choice ends for one reason: the last that is said, wherever its events are cut.
         self._one_choice = one_choice and self.is_stream
@@ -250,7 +252,7 @@ class Meter:
 
     def _error_in(self, event: bytes, document: Any = None) -> ReportedError | None:
         document = loads_or_none(data_of(event)) if document is None else document
-        return error_of_event(event, document, is_question=self._uses_tokens)
+        return error_of_event(event, document, is_question=self._is_question)
 
     def _note_one_finish(self, reasons: list[str]) -> None:
         """The last of `reasons` is why the one choice ended. Some servers say an empty one until it does."""
@@ -274,6 +276,8 @@ class Meter:
         if self._uses_tokens:
             # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
             reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
+            if self._is_json and not reported:  # Cohere's, beside units that no price is in
+                reported = object_of(fields.get("meta")).get("tokens")
             if self._is_json and not reported and isinstance(fields.get("text"), str) and "duration" in fields:
                 self._usage = audio_usage(fields["duration"])  # a transcription as `verbose_json`
             images = fields.get("tool_usage")
