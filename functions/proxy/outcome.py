@@ -98,5 +98,5 @@ def receipt_of(call: Call, outcome: Outcome, timeline: Timeline) -> dict[str, An
         "usage": usage_of(call, outcome, timeline.started_at).to_event(),
         "time_to_first_chunk": timeline.time_to_first_chunk,
         "duration": round(timeline.total, 6),
-        "attempts": len(timeline.attempts),
+        "attempts": timeline.calls_made,
     }

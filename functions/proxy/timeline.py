@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from openai_proxy.events.envelope import calls_made
+
 if TYPE_CHECKING:
     from openai_proxy.events.types import AttemptData
 
@@ -99,6 +101,11 @@ class Timeline:
     def attempt_failed(self, error: str) -> None:
         """The latest attempt brought a status and then no answer."""
         self.attempts[-1] = self.attempts[-1]._replace(error=error)
+
+    @property
+    def calls_made(self) -> int:
+        """How many calls of servers were made: one that its breaker keeps out, or that has no token, is not called."""
+        return calls_made(attempt.error for attempt in self.attempts)
 
     def chunk(self) -> None:
         """A chunk is on its way to the client."""

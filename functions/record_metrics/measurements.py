@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import DetailType, MalformedEventError
+from openai_proxy.events.envelope import NOT_CALLED, DetailType, MalformedEventError
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.metric_data import (
     ALL,
@@ -34,9 +34,6 @@ OUTCOMES: Mapping[DetailType, str] = {
 CONSUMER = "record_metrics"
 
 _CACHE_METRICS = {"HIT": "CacheHits", "MISS": "CacheMisses", "REFRESH": "CacheMisses"}
-
-_NOT_ASKED = frozenset({"circuit_open", "kept_out"})
-"""The `error` of an attempt that was none, because the server's breaker was open; events of before have the second."""
 
 ModelNamer = Callable[[str, str | None], str]
 
@@ -123,7 +120,7 @@ class _Measuring:
         attempts: Sequence[AttemptData] = self._data.get("attempts") or ()  # events of before have none
         if self._data["server"]["name"] is None:  # several servers were asked at once
             return
-        asked = [attempt["server"] for attempt in attempts if attempt["error"] not in _NOT_ASKED]
+        asked = [attempt["server"] for attempt in attempts if attempt["error"] not in NOT_CALLED]
         retries = sum(before == server for before, server in pairwise(asked))
         turns = [attempt["server"] for attempt in attempts]
         fallbacks = sum(before != server for before, server in pairwise(turns))

@@ -19,6 +19,7 @@ from proxy.errors import ClientError, UpstreamError
 from proxy.http.transport import ConnectionFailedError, HttpTransport
 from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.request.parse import Target
+from proxy.request.routing import reached
 from proxy.timeline import Timeline
 from proxy.upstream.provider_tokens import ProviderTokens, TokenNotFoundError
 from proxy.upstream.sign_in import Outgoing
@@ -209,4 +210,5 @@ def _models(server: Server, listing: _Listing, key: ClientKey, servers: Mapping[
         {"id": alias, "object": "model", "created": 0, "owned_by": server.name}
         for alias, name in server.aliases.items()
         if key.may_ask_for(server, name, servers, alias)
+        and server is reached(alias, [each for each in servers.values() if alias in each.aliases], key, servers)
     ]

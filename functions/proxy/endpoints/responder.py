@@ -68,7 +68,7 @@ class Responder:
             if model and model.isascii() and model.isprintable():
                 found["x-served-model"] = model[:_LONGEST_MODEL]
         if timeline.attempts:
-            found["x-attempts"] = str(len(timeline.attempts))
+            found["x-attempts"] = str(timeline.calls_made)
         if call.target and call.is_post:
             found |= cache.headers
         return {**found, "server-timing": timeline.server_timing, **self._cors.headers(origin)}

@@ -7,6 +7,8 @@ its fields; saved queries and metric filters of the template read them.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from openai_proxy.events.envelope import calls_made
+
 if TYPE_CHECKING:
     from openai_proxy.events.types import TerminalEvent
 
@@ -43,7 +45,7 @@ def request_line(
         "duration": timings["total"],
         "upstream": timings["upstream"],
         "proxy": timings["proxy"],
-        "attempts": len(data["attempts"]),
+        "attempts": calls_made(attempt["error"] for attempt in data["attempts"]),
         "cache": data["cache"]["status"],
         "cold_start": data["cold_start"],
         "published": published,

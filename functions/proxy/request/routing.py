@@ -4,7 +4,7 @@ A path names its server (`/{server}/v1/…`); without one (`/v1/…`) the model 
 Its one rule: clients choose among the servers of the file and what their key allows, and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from openai_proxy.key_context import ClientKey
@@ -29,16 +29,16 @@ class Routes:
 
     def __init__(self, servers: Mapping[str, Server]) -> None:
         self._servers = servers
-        self._by_alias: dict[str, Server] = {}
+        self._by_alias: dict[str, list[Server]] = {}
         for server in servers.values():
             for alias in server.aliases:
-                self._by_alias.setdefault(alias, server)  # of several the first in the file
+                self._by_alias.setdefault(alias, []).append(server)
 
     def candidates(self, target: Target, body: RequestBody, key: ClientKey) -> list[Candidate]:
         """The server that is meant, then those of its fallbacks that the key may use. Raises ClientError (4xx)."""
         model = body.model
         if target.server is None:
-            server, name = self._by_model(model)
+            server, name = self._by_model(model, key)
         else:
             server, name = self._by_name(target.server), model or ""
         if not key.may_use(server):
@@ -83,7 +83,7 @@ class Routes:
             raise ClientError(404, "unknown_server", f"There is no server '{name[:64]}' at this proxy.")
         return self._servers[name]
 
-    def _by_model(self, model: str | None) -> tuple[Server, str]:
+    def _by_model(self, model: str | None, key: ClientKey) -> tuple[Server, str]:
         """The server that a model names, and its name there."""
         if not model:
             message = "Name the server: as 'server/model' in the model, or in the path as /{server}/v1/...."
@@ -92,9 +92,18 @@ class Routes:
         if rest and prefix in self._servers:
             return self._servers[prefix], rest
         if model in self._by_alias:
-            return self._by_alias[model], model
+            return reached(model, self._by_alias[model], key, self._servers), model
         message = f"There is no model '{model[:_SHOWN]}' at this proxy. GET /v1/models lists them, as 'server/model'."
         raise ClientError(404, "model_not_found", message)
+
+
+def reached(alias: str, servers: Sequence[Server], key: ClientKey, names: Container[str]) -> Server:
+    """Of `servers`, which have this `alias`, the one that a request of `key` goes to: the first that it may use.
+
+    `names` are those of all servers.
+    """
+    good = (s for s in servers if key.may_use(s) and key.may_ask_for(s, s.aliases[alias], names, alias))
+    return next(good, servers[0])
 
 
 def _not_allowed(model: str) -> ClientError:

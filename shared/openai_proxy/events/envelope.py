@@ -5,7 +5,7 @@ three, the samples and the rules of `template.yaml` together.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
@@ -22,6 +22,14 @@ DetailType = Literal[
 ]
 TERMINAL_DETAIL_TYPES: tuple[DetailType, ...] = ("InferenceCompleted", "InferenceFailed", "InferenceThrottled")
 """Exactly one of these is published for every authorised request."""
+
+NOT_CALLED = frozenset({"circuit_open", "kept_out", "server_not_configured", "token_unavailable"})
+"""The `error` of an attempt that came to no call of its server; events of before have the second for the first."""
+
+
+def calls_made(errors: Iterable[str | None]) -> int:
+    """How many calls of servers were made, from the `error` of each attempt."""
+    return sum(error not in NOT_CALLED for error in errors)
 
 
 Kind_co = TypeVar("Kind_co", bound=DetailType, covariant=True)

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import MalformedEventError
+from openai_proxy.events.envelope import MalformedEventError, calls_made
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, usage_attributes
 from openai_proxy.pricing.price_book import PriceBook
@@ -155,7 +155,7 @@ def _attributes(event: "InferenceEvent") -> Attributes:
         "authorization_duration": _seconds(timings["authorization"]),
         "upstream_duration": _seconds(timings["upstream"]),
         "proxy_duration": _seconds(timings["proxy"]),
-        "attempts": len(data["attempts"]) if "attempts" in data else None,
+        "attempts": calls_made(each["error"] for each in data["attempts"]) if "attempts" in data else None,
         "cache_status": _text(data["cache"]["status"]),
         "door": _text(data["door"]),
         "limits": "unchecked" if _is_unchecked(data.get("limits")) else None,

@@ -88,8 +88,19 @@ def test_a_server_without_a_token_leaves_the_request_to_its_fallback() -> None:
     with proxy(failing(0, "")) as (relay, server):
         response = relay.call({"model": "mine"}, path="/unset/v1/chat/completions")
         assert [request.target for request in server.received] == ["/base/v1/chat/completions"]
-    assert (response.status, response.headers["x-served-by"]) == (200, "up")
+    assert (response.status, response.headers["x-served-by"], response.headers["x-attempts"]) == (200, "up", "1")
     assert relay.event[1]["attempts"][0]["error"] == "server_not_configured"
+
+
+def test_a_server_that_its_breaker_keeps_out_is_no_call() -> None:
+    def script(connection: Connection, request: Received) -> None:
+        failing(1 if request.target.startswith("/frail") else 0, "503 Later")(connection, request)
+
+    with proxy(script) as (relay, server):
+        told = [relay.call({"model": "m"}, path="/guarded/v1/chat/completions") for _ in range(2)]
+        assert [request.target.split("/")[1] for request in server.received] == ["frail", "base", "base"]
+    assert [response.headers["x-attempts"] for response in told] == ["2", "1"]
+    assert [len(detail["data"]["attempts"]) for _, detail in relay.bus.details] == [2, 2]
 
 
 @pytest.mark.parametrize("allowed", [{"servers": "first"}, {"models": "first/mine"}])

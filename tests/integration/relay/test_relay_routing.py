@@ -136,6 +136,38 @@ def test_the_models_of_all_servers_that_a_key_may_use() -> None:
     assert data["usage"]["source"] == "none"
 
 
+@pytest.mark.parametrize(
+    ("allowed", "owner", "sent"),
+    [
+        ({}, "named", "real-fast"),
+        ({"servers": "named,spare"}, "named", "real-fast"),
+        ({"servers": "spare"}, "spare", "spare-fast"),
+        ({"servers": "up,spare"}, "spare", "spare-fast"),
+        ({"models": "spare/spare-fast"}, "spare", "spare-fast"),
+        ({"models": "spare/*"}, "spare", "spare-fast"),
+        ({"models": "fast"}, "named", "real-fast"),
+        ({"servers": "spare,other", "models": "fast"}, "spare", "spare-fast"),
+    ],
+)
+def test_an_alias_of_two_servers_reaches_the_first_that_a_key_may_use(
+    allowed: dict[str, str], owner: str, sent: str
+) -> None:
+    def script(connection: Connection, request: Received) -> None:
+        connection.answer(b'{"data": []}' if request.method == "GET" else ANSWER)
+
+    with proxy(script, allowed) as (relay, _):
+        listed = json.loads(relay.call(path="/v1/models", method="GET").body)["data"]
+        response = relay.call({"model": "fast"}, path="/v1/chat/completions")
+    assert [model["owned_by"] for model in listed if model["id"] == "fast"] == [owner]
+    assert (response.status, response.headers["x-served-by"], response.headers["x-served-model"]) == (200, owner, sent)
+
+
+def test_an_alias_of_servers_that_a_key_may_not_use_is_refused() -> None:
+    with proxy(answering, {"servers": "up"}) as (relay, server):
+        assert error_of(relay.call({"model": "fast"}, path="/v1/chat/completions"))["code"] == "server_not_allowed"
+    assert server.received == []
+
+
 def test_a_model_that_says_too_much_does_not_cost_the_others_their_list() -> None:
     def script(connection: Connection, _: Received) -> None:
         connection.answer(f'{{"data": [{{"id": "deep", "a": {{"b": [5]}}, "x": {nested}}}, {{"id": "b"}}]}}'.encode())
