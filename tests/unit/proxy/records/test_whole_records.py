@@ -253,9 +253,10 @@ def _answer(draw: st.DrawFn, case: Case, end: str) -> None:
         case.leaves_after = 1
         said.error = {"type": "client_gone", "source": "client", "upstream_status": None}
     said.size, said.chunks = sum(map(len, pieces)), len(pieces)
-    if path != "/moderations":
-        counted = found and usage("reported", *found)
-        said.usage = counted or estimated(path, case.prompt, texts, is_stream=asked.stream) if texts else usage("none")
+    if found:
+        said.usage = usage("reported", *found)
+    elif path != "/moderations" and texts:
+        said.usage = estimated(path, case.prompt, texts, is_stream=asked.stream)
     case.body = b"".join(piece for place, piece in enumerate(pieces) if place != whole.hidden)
     if asked.stream:
         ends = end != "cut" or draw(st.booleans())
