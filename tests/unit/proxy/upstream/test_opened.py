@@ -1,0 +1,132 @@
+"""An answer that is looked at before its client has it: what a silence does, and what a refusal of usage is."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from openai_proxy.servers import Server, TokenReference
+from proxy.errors import UpstreamError
+from proxy.http.transport import Timeouts, UpstreamResponse, Waiting
+from proxy.http.wire import Head
+from proxy.upstream.opened import Expected, opened
+from proxy.upstream.usage_refusal import refuses_usage
+
+SERVER = Server("s", "https://s", TokenReference("literal", ""), "m")
+STREAM = Expected(is_question=True, is_post=True, is_stream=True, has_terminator=True)
+
+
+@dataclass
+class Silent:
+    """An answer whose server is silent before its first piece, as often as it is told."""
+
+    patience: float
+    silences: int
+    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream"})
+    status: int = 200
+    on_silence: Callable[[], None] = lambda: None
+    patiences: list[float] = field(default_factory=list[float])
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(self.silences):
+            self.patiences.append(self.patience)
+            self.on_silence()
+        self.patiences.append(self.patience)
+        yield b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+        self.patiences.append(self.patience)
+        self.on_silence()
+        yield b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(("patience", "first"), [(0.5, 0.25), (2.0, 1.0), (15.0, 1.0)])
+@pytest.mark.parametrize("silences", [0, 1, 3])
+def test_a_silence_gives_the_client_its_status_once_and_then_the_usual_time(
+    patience: float, first: float, silences: int
+) -> None:
+    begun: list[int] = []
+    answer = Silent(patience, silences)
+    found = opened(cast("Any", answer), SERVER, "", STREAM, lambda: begun.append(1))
+    assert begun == [1] * min(silences, 1)
+    assert answer.patience == patience
+    assert b"".join(found.body).endswith(b"data: [DONE]\n\n")
+    assert begun == [1] * min(silences, 1)
+    held = [first] if silences else []
+    usual = patience if silences else first
+    assert answer.patiences == [*held, *[patience] * max(0, silences - 1), usual, patience]
+
+
+@dataclass
+class Said:
+    """An exchange whose answer has a body of one piece."""
+
+    content: bytes
+    method: str = "POST"
+
+    @property
+    def connection(self) -> "Said":
+        return self
+
+    def body(self, *_: object) -> Iterator[bytes]:
+        yield self.content
+
+
+def refusal(status: int, content: bytes) -> UpstreamResponse:
+    waiting = Waiting(Timeouts(), 9.0, lambda: 0.0)
+    return UpstreamResponse(cast("Any", Said(content)), Head(status, {}, True), "s", waiting)
+
+
+NOT_OF_THE_BODY = {401, 402, 403, 404, 408, 429, 502, 503, 504, 529}
+
+
+@pytest.mark.parametrize(
+    ("content", "statuses"),
+    [
+        (b'{"detail": "stream_options is not permitted"}', set(range(400, 600)) - NOT_OF_THE_BODY),
+        (b"include_usage?", set(range(400, 600)) - NOT_OF_THE_BODY),
+        (b'{"detail": "Extra inputs are not permitted"}', {400, 422}),
+        (b" \n", {400, 422}),
+        (b'{"error": {"message": "the prompt is too long"}}', set[int]()),
+    ],
+)
+def test_which_answers_may_refuse_the_question_for_usage(content: bytes, statuses: set[int]) -> None:
+    found = {status for status in range(200, 600) if refuses_usage(refusal(status, content))}
+    assert found == statuses
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "refuses"),
+    [
+        ("upstream_error", "streamOptions", True),
+        ("upstream_error", "another", False),
+        ("upstream_broken_off", "stream_options", False),
+    ],
+)
+def test_an_error_that_came_as_a_success_may_refuse_it_too(code: str, message: str, refuses: bool) -> None:
+    assert refuses_usage(UpstreamError(502, code, message)) is refuses
+    assert refuses_usage(ValueError(message)) is False
+
+
+def test_what_was_read_of_a_refusal_comes_again() -> None:
+    answer = refusal(400, b"stream_options")
+    assert refuses_usage(answer)
+    assert b"".join(answer) == b"stream_options"
+
+
+@dataclass
+class Long(Silent):
+    """An answer of many pieces, of which it counts those that were taken."""
+
+    taken: int = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for number in range(9):
+            self.taken += 1
+            yield (b"{" if number == 0 else b" ") * 1024 * 1024
+
+
+def test_a_long_document_goes_on_as_it_comes() -> None:
+    answer = Long(9.0, 0, {"content-type": "application/json"})
+    question = STREAM._replace(is_stream=False)
+    found = opened(cast("Any", answer), SERVER, "", question, lambda: None)
+    assert answer.taken == 5
+    assert sum(map(len, found.body)) == 9 * 1024 * 1024
