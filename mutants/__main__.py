@@ -46,8 +46,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder).resolve() / "checkout"
         _copy(copy)
-        campaign = Campaign(copy, options.tests, options.seconds)
+        campaign = Campaign(copy, [*options.tests, *options.processes], options.seconds)
         verdicts = campaign.verdicts(changes)
+        if options.processes:
+            verdicts = campaign.in_processes(changes, verdicts, options.processes)
     return _report(changes, verdicts)
 
 
@@ -62,6 +64,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of the random choice (another one each time)")
     parser.add_argument(
         "--tests", nargs="+", default=["tests/unit", "tests/integration"], help="folders or files of tests"
+    )
+    parser.add_argument(
+        "--processes",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files of tests that start processes: they try, from the changed file, what the others do not notice",
     )
     parser.add_argument("--seconds", type=float, default=30.0, help="of tests for one change, the nearest first (30)")
     parser.add_argument("--anew", action="store_true", help="record anew which tests run which lines")
@@ -149,6 +158,19 @@ class Campaign:
                 if found[number].test in failing
             }
         return [found[number] for number in range(len(plans))]
+
+    def in_processes(
+        self, changes: Sequence[Change], verdicts: Sequence[Verdict], files: Sequence[str]
+    ) -> list[Verdict]:
+        """The verdicts, of survivors those of the tests in `files`, whose processes load the changed file."""
+        tests = [test for test in self._runs if test.partition("::")[0] in files]
+        failing, found = self._failing(tests), list(verdicts)
+        for number, change in enumerate(changes):
+            if found[number].outcome in (SURVIVED, UNTESTED):
+                plan = change, [test for test in tests if test not in failing]
+                found[number] = self._from_disk(plan)
+                self._tell(number, plan, found[number])
+        return found
 
     def _failing(self, tests: Collection[str]) -> set[str]:
         """Those of some tests that fail when nothing is changed: they have noticed nothing."""

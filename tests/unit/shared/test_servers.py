@@ -102,7 +102,15 @@ def test_warnings_name_server_key_and_remedy() -> None:
 def test_every_fault_names_file_server_key_and_remedy(text: str, named: list[str]) -> None:
     with pytest.raises(ServersFileError) as fault:
         parse_servers(text, "f.yaml")
-    assert all(part in str(fault.value) for part in ["f.yaml", *named]), str(fault.value)
+    said, _, remedy = str(fault.value).partition(". Remedy: ")
+    assert said.startswith("f.yaml:")
+    assert all(part in str(fault.value) for part in named), str(fault.value)
+    assert remedy.split()[0] in REMEDIES
+    assert remedy.endswith(".")
+
+
+REMEDIES = {"add", "correct", "give", "name", "remove", "rename", "use", "write"}
+"""How a remedy begins: with what the owner has to do."""
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def test_only_a_change_in_a_body_can_be_made_in_memory() -> None:
         ("x: int = 1", "x: str = 1"),
         ("def f(a: int | str) -> int: ...", "def f(a: int & str) -> str: ..."),
         ("x = 1", "x = (1)"),
+        ("__all__ = ['a']", "__all__ = ['b']"),
+        ("@dataclass(slots=True)\nclass A: ...", "@dataclass(slots=False)\nclass A: ..."),
         ("x = 1", "x = = 1"),
         ("x = 1", None),
     ],

@@ -181,10 +181,11 @@ def test_a_faulty_file_is_refused_with_file_key_and_remedy(text: str, key: str, 
     with pytest.raises(PriceBookError) as error:
         parse_price_book(text, "my-prices.yaml", LIST, URLS)
 
-    message = str(error.value)
-    assert message.startswith(f"my-prices.yaml: {key}: ")
-    assert problem in message
-    assert "Remedy: " in message
+    said, _, remedy = str(error.value).partition(" Remedy: ")
+    assert said.startswith(f"my-prices.yaml: {key}: ")
+    assert problem in said
+    assert remedy.split()[0] in {"write", "add", "give", "keep", "name", "use", "remove"}
+    assert remedy.endswith(".")
 
 
 def test_a_file_that_is_no_yaml_is_refused():
