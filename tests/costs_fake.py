@@ -25,6 +25,7 @@ class FakeCostsTable:
     def __init__(self, before_write: Callable[[], None] = lambda: None) -> None:
         self.items: dict[tuple[str, str], Item] = {}
         self.calls = 0
+        self._of_token: dict[str, list[dict[str, Any]]] = {}
         self.before_write = before_write
 
     def transact_write_items(self, **request: Any) -> dict[str, Any]:
@@ -32,6 +33,9 @@ class FakeCostsTable:
         self.calls += 1
         self.before_write()
         assert len(actions) <= 100
+        if token := request.get("ClientRequestToken"):
+            # DynamoDB refuses a token that comes again with another transaction.
+            assert self._of_token.setdefault(token, actions) == actions
         written = copy.copy(self.items)
         reasons = [self._apply(written, *next(iter(action.items()))) for action in actions]
         if any(reason != "None" for reason in reasons):
