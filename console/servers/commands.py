@@ -1,0 +1,132 @@
+"""`servers`: checks whether `openai_servers.yaml` is fit to deploy, and asks the servers in it."""
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openai_proxy.client_keys import is_well_formed
+from openai_proxy.servers import Server, ServersFileError, load_servers, warnings_of
+from openai_proxy.servers.sign_in import REGION
+
+from console.aws import session
+from console.errors import ConsoleError
+from console.output import show, terminal_width
+from console.tables import table
+
+if TYPE_CHECKING:
+    from console.servers import live
+
+
+def add_servers(servers: argparse.ArgumentParser) -> None:
+    """Give `servers` its command."""
+    check = servers.add_subparsers(title="commands", required=True, metavar="COMMAND").add_parser(
+        "check", help="check the file"
+    )
+    check.add_argument("file", nargs="?", type=Path, default=Path("openai_servers.yaml"))
+    check.add_argument("--live", action="store_true", help="ask each server for its models, with its own sign-in")
+    check.add_argument("--stack", action="store_true", help="ask through the deployed proxy, with its sign-in")
+    check.add_argument("--server", action="append", metavar="NAME", help="only this one; may be given several times")
+    check.add_argument("--json", action="store_true", help="print JSON, for programs")
+    check.add_argument("--stack-name", default="openai-proxy", metavar="NAME", help="the stack; default: openai-proxy")
+    check.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    asks = options.live or options.stack
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or REGION
+    servers, warnings = check_servers(options.file, region)
+    chosen = _chosen(servers, options.server)
+    if asks:
+        return _ask(list(chosen.values()), options, environ)
+    if options.json:
+        print(json.dumps([{"server": each.name, "url": each.url, "model": each.model} for each in chosen.values()]))
+    else:
+        show(servers_table(chosen, terminal_width()))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def _chosen(servers: Mapping[str, Server], names: Sequence[str] | None) -> dict[str, Server]:
+    for name in names or ():
+        if name not in servers:
+            raise ConsoleError(f"The file lists no server '{name}'. Remedy: name one of {', '.join(servers)}.")
+    return {name: server for name, server in servers.items() if not names or name in names}
+
+
+def _ask(servers: Sequence[Server], options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Ask, and print what came of it. 0 when every server is reached, and none refuses who asks."""
+    from console.servers import live  # noqa: PLC0415 - httpx takes time to load
+
+    if options.stack:
+        looks = live.looks_through(_stack(options, environ), servers)
+    else:
+        looks = live.looks_at(servers, environ, functools.partial(session, environ))
+    if options.json:
+        print(json.dumps([look._asdict() for look in looks]))
+    else:
+        show(looks_table(looks, terminal_width()))
+    return 0 if all(look.is_good for look in looks) else 1
+
+
+def _stack(options: argparse.Namespace, environ: Mapping[str, str]) -> "live.Stack":
+    from console.servers.live import Stack  # noqa: PLC0415
+    from console.stack import stack_output  # noqa: PLC0415 - botocore takes time to load
+
+    url = environ.get("FUNCTION_URL") or stack_output("FunctionUrl", options, environ)
+    key = environ.get("OPENAI_API_KEY", "")
+    if not url:
+        raise ConsoleError("The stack has no function URL. Remedy: set FUNCTION_URL to the base URL of its REST API.")
+    if not is_well_formed(key):
+        raise ConsoleError("There is no client key to ask with. Remedy: set OPENAI_API_KEY to one of the stack's.")
+    return Stack(url, key)
+
+
+def looks_table(looks: "Sequence[live.Look]", width: int | None = None) -> str:
+    """What came of asking servers, as text."""
+    rows = [
+        (
+            look.server,
+            _yes(look.reachable),
+            _yes(look.signed_in),
+            "-" if look.models is None else str(look.models),
+            "-" if look.seconds is None else f"{look.seconds * 1000:.0f} ms",
+            look.remedy or "-",
+        )
+        for look in looks
+    ]
+    return table(("SERVER", "REACHED", "SIGNED IN", "MODELS", "TOOK", "REMEDY"), rows, width=width, drop=("TOOK",))
+
+
+def _yes(value: bool | None) -> str:
+    return "?" if value is None else "yes" if value else "no"
+
+
+def check_servers(path: Path, region: str = REGION) -> tuple[dict[str, Server], list[str]]:
+    """The servers in the file, and warnings of what is allowed but should be known. Raises ConsoleError."""
+    try:
+        servers = load_servers(path, region)
+    except ServersFileError as error:
+        raise ConsoleError(str(error)) from error
+    return servers, warnings_of(servers, str(path))
+
+
+def servers_table(servers: Mapping[str, Server], width: int | None = None) -> str:
+    """The servers as text. Of a token it says only where it comes from."""
+    rows = [(server.name, server.url, _token(server), server.model or "-") for server in servers.values()]
+    return table(("SERVER", "URL", "TOKEN", "DEFAULT MODEL"), rows, width=width, drop=("DEFAULT MODEL",), least=48)
+
+
+def _token(server: Server) -> str:
+    token = server.token
+    if server.auth.is_aws:
+        return f"signed ({server.auth.service}, {server.auth.region})"
+    if token.kind == "literal":
+        return "in the file" if token.name else "none"
+    if token.kind == "environment":
+        return f"${{{token.name}}}"
+    return f"{token.kind}:{token.name}" + (f"#{token.json_key}" if token.json_key else "")
