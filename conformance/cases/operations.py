@@ -19,6 +19,7 @@ from conformance.checks import received, received_exactly, received_target
 from conformance.wire import JSON, PLACE, Reply
 
 NOTHING_USED = Told("InferenceCompleted", usage="none")
+NOT_REPORTED = Told("InferenceCompleted", usage="unknown")
 USED = Told("InferenceCompleted", usage=(9, 3))
 IMAGE_USAGE = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12, "input_tokens_details": {"text_tokens": 9}}
 AUDIO_USAGE = {"type": "tokens", "input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
@@ -87,7 +88,7 @@ CASES = (
         "moderations", "moderations, which use no tokens", "/moderations", {"input": "x"}, _MODERATION, NOTHING_USED
     ),
     _document("batches", "batches", "/batches", _BATCH_OF, _BATCH, NOTHING_USED),
-    _document("unknown-path", "a path nobody has heard of", "/some/new_endpoint/v2", {"x": 1}, {"y": 2}, NOTHING_USED),
+    _document("unknown-path", "a path nobody has heard of", "/some/new_endpoint/v2", {"x": 1}, {"y": 2}, NOT_REPORTED),
     _document("every-text", "every kind of text and number", "/chat/completions", {"messages": []}, _EVERY_TEXT),
     unchanged(
         "responses-stream",
@@ -115,7 +116,7 @@ CASES = (
         "unknown-stream",
         "nor has a stream of a path nobody has heard of",
         (event({"type": "run.started"}, "run.started"), event({"type": "run.ended"}, "run.ended")),
-        NOTHING_USED,
+        NOT_REPORTED,
         Ask(path=_ASSISTED, fields={"stream": True}),
     ),
     _bare("files-get", "a file", "/files/{case}", _json(_FILE), Sees(body=compact(_FILE))),

@@ -25,6 +25,7 @@ from openai.types.chat import ChatCompletionChunk
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
 from bench.processes import free_ports
+from tests.commands import LISTENING
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 300.0
@@ -162,7 +163,7 @@ def launch(folder: Path, ports: dict[str, int], *arguments: str, in_background: 
     process = subprocess.Popen(
         # All stacks of this suite share one build, and tests that follow find it done.
         [
-            *(("sh", "-c", "trap '' INT; exec \"$@\"", "sh") if in_background else ()),
+            *(("sh", "-c", "trap '' INT; exec \"$@\"", "sh") if in_background else LISTENING),
             *(sys.executable, "-m", "local", "run", "--folder", folder, "--build", ROOT / ".local/e2e/build"),
             *arguments,
         ],

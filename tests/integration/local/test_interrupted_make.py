@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import LISTENING
+
 ROOT = Path(__file__).parents[3]
 WAITS = """
 import asyncio, os, sys
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 def test_what_make_runs_learns_of_a_signal_that_only_make_got(tmp_path: Path, before: str) -> None:
     (tmp_path / "waits.py").write_text(WAITS)
     (tmp_path / "Makefile").write_text(f"run:\n\t{before}{sys.executable} {tmp_path}/waits.py\n")
-    command = ["make", "-f", str(tmp_path / "Makefile"), "run"]
+    command = [*LISTENING, "make", "-f", str(tmp_path / "Makefile"), "run"]
     with subprocess.Popen(
         command, cwd=ROOT, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
     ) as make:

@@ -752,7 +752,7 @@ def test_a_key_of_one_model_can_do_nothing_else(
 @pytest.mark.parametrize("model", ["named/fast", "named/x", "fast", "big"])
 def test_a_model_does_not_open_a_server_that_the_key_may_not_use(proxy_for: ProxyFor, model: str) -> None:
     event = url_event("/v1/chat/completions", body=json.dumps({"model": model}))
-    response, received = proxy_for(servers="up,spare").serve(event)
+    response, received = proxy_for(servers="up,other").serve(event)
     assert (response.status, error_of(response)["code"], received) == (403, "server_not_allowed", [])
 
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_proxy.server_options import Breaker
 from openai_proxy.servers import Server, TokenReference
+from openai_proxy.servers.options import Breaker
 from proxy.call import Call
 from proxy.delivery import Delivery
 from proxy.errors import UpstreamError
