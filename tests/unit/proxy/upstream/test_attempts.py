@@ -22,6 +22,7 @@ from proxy.request.routing import Candidate
 from proxy.timeline import Clock, Timeline
 from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
+from proxy.upstream.sign_in import Outgoing, with_token
 
 JSON = "application/json"
 WIRE = {"unreachable": 502, "broken_off": 502, "timeout": 504}
@@ -89,6 +90,9 @@ class World:
 
     def token_for(self, server: Server) -> str:
         return f"token-{server.name}"
+
+    def signed_in(self, server: Server, token: str, outgoing: Outgoing) -> Mapping[str, str]:
+        return with_token(server, outgoing, token)
 
     def changed(self, server: Server, token: str) -> None:
         assert token == f"token-{server.name}"
