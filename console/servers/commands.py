@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openai_proxy.client_keys import is_well_formed
 from openai_proxy.servers import Server, ServersFileError, load_servers, warnings_of
@@ -41,14 +41,23 @@ def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     servers, warnings = check_servers(options.file, region)
     chosen = _chosen(servers, options.server)
     if asks:
-        return _ask(list(chosen.values()), options, environ)
+        names = dict.fromkeys(
+            name for each in chosen.values() for name in each.pool or (each.name,)
+        )  # a pool's members
+        return _ask([servers[name] for name in names], options, environ)
     if options.json:
-        print(json.dumps([{"server": each.name, "url": each.url, "model": each.model} for each in chosen.values()]))
+        print(json.dumps([_plain(each) for each in chosen.values()]))
     else:
         show(servers_table(chosen, terminal_width()))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _plain(server: Server) -> dict[str, Any]:
+    """A server for programs; of a pool its members with their weights."""
+    members = {"pool": server.pool} if server.pool else {}
+    return {"server": server.name, "url": server.url, "model": server.model, **members}
 
 
 def _chosen(servers: Mapping[str, Server], names: Sequence[str] | None) -> dict[str, Server]:
@@ -117,12 +126,20 @@ def check_servers(path: Path, region: str = REGION) -> tuple[dict[str, Server], 
 
 def servers_table(servers: Mapping[str, Server], width: int | None = None) -> str:
     """The servers as text. Of a token it says only where it comes from."""
-    rows = [(server.name, server.url, _token(server), server.model or "-") for server in servers.values()]
+    rows = [(server.name, _address(server), _token(server), server.model or "-") for server in servers.values()]
     return table(("SERVER", "URL", "TOKEN", "DEFAULT MODEL"), rows, width=width, drop=("DEFAULT MODEL",), least=48)
+
+
+def _address(server: Server) -> str:
+    """Where it is; of a pool its members with their weights."""
+    members = ", ".join(f"{name} {weight}" for name, weight in server.pool.items())
+    return f"pool: {members}" if members else server.url
 
 
 def _token(server: Server) -> str:
     token = server.token
+    if server.pool:
+        return "-"
     if server.auth.is_aws:
         return f"signed ({server.auth.service}, {server.auth.region})"
     if token.kind == "literal":

@@ -69,7 +69,7 @@ class Admission:
             if call.deadline <= timeline.unix(timeline.now()):
                 raise UnavailableError(504, "deadline_exceeded", "The request came when its time was over.")
             call = call._replace(target=(target := target_of(request.path)))
-            if is_own(request, target):
+            if is_own(request, target, self._routes.pools):
                 return call
             if "content-encoding" in request.headers:
                 from proxy.request.coding import unpacked  # noqa: PLC0415  # few clients pack what they send

@@ -1,4 +1,4 @@
-"""`GET /v1/models` without a server: the models of all servers that a key may use, as `server/model`.
+"""`GET /v1/models` without a server: the models of all servers that a key may use, as `server/model`; with a pool, its.
 
 Its one rule: a server that does not answer costs the others nothing; they are all asked at once, and not again for a
 while.
@@ -19,7 +19,7 @@ from proxy.errors import ClientError, UpstreamError
 from proxy.http.transport import ConnectionFailedError, HttpTransport
 from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.request.parse import Target
-from proxy.request.routing import reached
+from proxy.request.routing import asked_of_members, reached, server_not_allowed
 from proxy.timeline import Timeline
 from proxy.upstream.provider_tokens import ProviderTokens, TokenNotFoundError
 from proxy.upstream.sign_in import Outgoing
@@ -65,17 +65,30 @@ class ModelList:
         self._known: dict[str, _Listing] = {}
 
     def document(self, target: Target, key: ClientKey, timeline: Timeline) -> bytes:
-        """The list, or the model that the path names, as JSON. Raises ClientError (404)."""
-        servers = [server for server in self._servers.values() if key.may_use(server)]
-        self._ask([server for server in servers if self._is_stale(server)], timeline)
-        listings = [(server, self._known[server.name]) for server in servers]
-        models = {
-            model["id"]: model for server, listing in listings for model in _models(server, listing, key, self._servers)
-        }
+        """The list, or the model that the path names, as JSON; those of a pool alone where the path names it.
+
+        Raises ClientError (403, 404).
+        """
+        pool = self._servers[target.server] if target.server else None
+        if pool and not key.may_use(pool):
+            raise server_not_allowed(pool)
+        meant = [pool] if pool else [server for server in self._servers.values() if key.may_use(server)]
+        asked = {name: self._servers[name] for server in meant for name in server.pool or (server.name,)}
+        self._ask([server for server in asked.values() if self._is_stale(server)], timeline)
+        listings = {name: self._known[name] for name in asked}
+        models: dict[str, dict[str, Any]] = {}
+        for server in meant:
+            prefix = "" if pool else f"{server.name}/"
+            found = (
+                _models_of_pool(server, prefix, listings, key, self._servers)
+                if server.pool
+                else _models(server, listings[server.name], key, self._servers)
+            )
+            models |= {model["id"]: model for model in found}
         wanted = unquote(target.path.removeprefix(_PATH).removeprefix("/"))
         if not wanted:
             unavailable = [
-                {"server": server.name, "reason": listing.reason} for server, listing in listings if listing.reason
+                {"server": name, "reason": listing.reason} for name, listing in listings.items() if listing.reason
             ]
             return json.dumps({"object": "list", "data": list(models.values()), "unavailable": unavailable}).encode()
         if wanted not in models:
@@ -211,4 +224,22 @@ def _models(server: Server, listing: _Listing, key: ClientKey, servers: Mapping[
         for alias, name in server.aliases.items()
         if key.may_ask_for(server, name, servers, alias)
         and server is reached(alias, [each for each in servers.values() if alias in each.aliases], key, servers)
+    ]
+
+
+def _models_of_pool(
+    pool: Server, prefix: str, listings: Mapping[str, _Listing], key: ClientKey, servers: Mapping[str, Server]
+) -> list[dict[str, Any]]:
+    """The models of a pool: what each of its members has something for, whichever of them a call reaches.
+
+    Those are their aliases and defaults, and what all of them list that could be asked.
+    """
+    heard = [(servers[name], models) for name in pool.pool if (models := listings[name].models) is not None]
+    lists = [dict.fromkeys(name for model in models if isinstance(name := model.get("id"), str)) for _, models in heard]
+    own = dict.fromkeys(name for server, _ in heard for name in (*server.aliases, server.model) if name)
+    common = (name for name in (lists[0] if lists else ()) if all(name in each for each in lists))
+    return [
+        {"id": prefix + name, "object": "model", "created": 0, "owned_by": pool.name}
+        for name in dict.fromkeys((*own, *common))
+        if asked_of_members(pool, name, key, servers)
     ]

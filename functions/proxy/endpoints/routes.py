@@ -1,6 +1,6 @@
-"""What the proxy answers itself below `/v1/`, without a server: the list of all models, and receipts."""
+"""What the proxy answers itself: below `/v1/` the list of all models, and receipts; the list of a pool's models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
 from proxy.call import Call
@@ -15,10 +15,12 @@ _MODELS = "/models"
 _RECEIPTS = "/receipts/"
 
 
-def is_own(request: InferenceRequest, target: Target) -> bool:
-    """Whether the proxy answers a request itself."""
-    is_listed = f"{target.path}/".startswith(f"{_MODELS}/") or target.path.startswith(_RECEIPTS)
-    return target.server is None and request.method == "GET" and is_listed
+def is_own(request: InferenceRequest, target: Target, pools: Container[str | None]) -> bool:
+    """Whether the proxy answers a request itself. `pools` are the names of those in the servers file."""
+    if request.method != "GET" or not (target.server is None or target.server in pools):
+        return False
+    is_receipt = target.server is None and target.path.startswith(_RECEIPTS)
+    return is_receipt or f"{target.path}/".startswith(f"{_MODELS}/")
 
 
 class Endpoints:
@@ -31,7 +33,7 @@ class Endpoints:
     def document(self, call: Call, timeline: Timeline) -> bytes | None:
         """The JSON for a call, or None when it is for a server. Raises ProxyError."""
         request, target, key = call.request, call.target, call.key
-        if request is None or target is None or key is None or not is_own(request, target):
+        if request is None or target is None or key is None or call.body is not None:  # only what is passed on has one
             return None
         if target.path.startswith(_RECEIPTS):
             return self._receipts().document(target, key)

@@ -58,6 +58,7 @@ class RequestBody:
 
     def __init__(self, request: InferenceRequest, target: Target) -> None:
         self._content = request.body
+        self.is_posted = request.method == "POST"
         self._operation = target.operation
         self._fields: dict[str, Any] | None = None
         self._place: slice | None = None

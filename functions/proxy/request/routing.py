@@ -1,10 +1,12 @@
-"""Which servers a request may go to, and under which name of the model. Pure.
+"""Which servers a request may go to, and under which name of the model. Pure but for the chance it is given.
 
 A path names its server (`/{server}/v1/…`); without one (`/v1/…`) the model does: as `server/model`, or as an alias.
+A pool stands for its members.
 Its one rule: clients choose among the servers of the file and what their key allows, and nothing else.
 """
 
-from collections.abc import Container, Mapping, Sequence
+import random
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import NamedTuple
 
 from openai_proxy.key_context import ClientKey
@@ -25,10 +27,12 @@ class Candidate(NamedTuple):
 
 
 class Routes:
-    """The servers of the file, by the names that clients use."""
+    """The servers of the file, by the names that clients use. `chance` gives numbers from 0 to 1."""
 
-    def __init__(self, servers: Mapping[str, Server]) -> None:
+    def __init__(self, servers: Mapping[str, Server], chance: Callable[[], float] = random.random) -> None:
         self._servers = servers
+        self._chance = chance
+        self.pools = frozenset(name for name, server in servers.items() if server.pool)
         self._by_alias: dict[str, list[Server]] = {}
         for server in servers.values():
             for alias in server.aliases:
@@ -42,8 +46,9 @@ class Routes:
         else:
             server, name = self._by_name(target.server), model or ""
         if not key.may_use(server):
-            message = f"This client key may not use the server '{server.name}'."
-            raise ClientError(403, "server_not_allowed", message, type="permission_error")
+            raise server_not_allowed(server)
+        if server.pool:
+            return self._of_pool(server, name, body, key)
         if key.models is not None and body.looks_up is not None:
             return [self._looked_up(server, body.looks_up, key)]
         asked = server.aliases.get(name, name) or (server.model if body.takes_default else "")
@@ -54,8 +59,36 @@ class Routes:
         if not key.may_ask_for(server, asked, self._servers, alias):
             raise _not_allowed(asked)
         replacement = asked if model and asked != model else ""
-        others = [_fallback(self._servers[other], name) for other in server.fallbacks]
-        return [Candidate(server, replacement), *(other for other in others if self._is_allowed(other, name, key))]
+        return [Candidate(server, replacement), *self._fallbacks(server, name, body, key)]
+
+    def _of_pool(self, pool: Server, name: str, body: RequestBody, key: ClientKey) -> list[Candidate]:
+        """The members that the key may ask, then the pool's fallbacks. Raises ClientError."""
+        from proxy.request.pools import conversation_of, in_turn  # noqa: PLC0415  # most stacks have no pool
+
+        if not (body.is_posted and (body.model or body.takes_default)):
+            raise _not_for_a_pool(pool)
+        if key.models is not None and (not body.is_for_a_model or body.names_another_model):
+            raise _not_in_model_alone()
+        conversation = conversation_of(body)
+        seed = f"{key.client_id}\0{conversation}" if conversation else repr(self._chance())
+        asked = asked_of_members(pool, name, key, self._servers)
+        if not asked:
+            raise _not_allowed(name)
+        order = [member for member in in_turn(pool.pool, seed) if member in asked]
+        found = [Candidate(self._servers[member], _replacement(asked[member], body)) for member in order]
+        return found + self._fallbacks(pool, name or pool.model, body, key)
+
+    def _fallbacks(self, server: Server, name: str, body: RequestBody, key: ClientKey) -> list[Candidate]:
+        """Those of its fallbacks that the key may use.
+
+        The model of one server means nothing to another: it is asked for its own of that alias, or for its default.
+        """
+        found: list[Candidate] = []
+        for other in (self._servers[each] for each in server.fallbacks):
+            asked, alias = other.aliases.get(name, other.model or name), name if name in other.aliases else ""
+            if key.may_use(other) and key.may_ask_for(other, asked, self._servers, alias):
+                found.append(Candidate(other, _replacement(asked, body)))
+        return found
 
     def name_for(self, model: str, server: Server, key: ClientKey) -> str | None:
         """By which name a key may ask for a `model` that `server` lists: its own, or else an alias; None: by none.
@@ -72,11 +105,6 @@ class Routes:
         if model and self.name_for(model, server, key) != model:
             raise _not_allowed(model)
         return Candidate(server)
-
-    def _is_allowed(self, other: Candidate, name: str, key: ClientKey) -> bool:
-        server = other.server
-        alias = name if name in server.aliases else ""
-        return key.may_use(server) and key.may_ask_for(server, other.replacement or name, self._servers, alias)
 
     def _by_name(self, name: str) -> Server:
         if name not in self._servers:
@@ -106,6 +134,35 @@ def reached(alias: str, servers: Sequence[Server], key: ClientKey, names: Contai
     return next(good, servers[0])
 
 
+def asked_of_members(pool: Server, name: str, key: ClientKey, servers: Mapping[str, Server]) -> dict[str, str]:
+    """The members of `pool` that `key`, which may use the pool, may ask for what `name` is to them; "" for no name.
+
+    A member's model is allowed by its name at the member, or by its name at the pool.
+    """
+    from proxy.request.pools import model_at  # noqa: PLC0415  # most stacks have no pool
+
+    members, name, found = [servers[member] for member in pool.pool], name or pool.model, dict[str, str]()
+    for member in members:
+        asked, alias = model_at(member, name, members), name if name in member.aliases else ""
+        if any(key.may_ask_for(server, asked, servers, alias) for server in (member, pool)):
+            found[member.name] = asked
+    return found
+
+
+def server_not_allowed(server: Server) -> ClientError:
+    """The refusal of a key that may not use `server`."""
+    message = f"This client key may not use the server '{server.name}'."
+    return ClientError(403, "server_not_allowed", message, type="permission_error")
+
+
+def _not_for_a_pool(pool: Server) -> ClientError:
+    message = (
+        f"'{pool.name}' is a pool: it takes POST requests to a model. What a server keeps is found where it was made: "
+        "call /{server}/v1/... of the server that x-served-by named."
+    )
+    return ClientError(400, "not_for_a_pool", message)
+
+
 def _not_allowed(model: str) -> ClientError:
     message = f"This client key may not use the model '{model[:_SHOWN]}'."
     return ClientError(403, "model_not_allowed", message, type="permission_error")
@@ -118,6 +175,6 @@ def _not_in_model_alone() -> ClientError:
     return ClientError(403, "model_not_allowed", message, type="permission_error")
 
 
-def _fallback(server: Server, name: str) -> Candidate:
-    """The model of one server means nothing to another: it is asked for its own of that alias, or for its default."""
-    return Candidate(server, server.aliases.get(name, server.model))
+def _replacement(asked: str, body: RequestBody) -> str:
+    """`asked`, unless the client has named it, or names no model and needs none."""
+    return asked if asked != body.model and (body.model or body.takes_default) else ""

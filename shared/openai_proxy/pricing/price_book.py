@@ -162,7 +162,7 @@ def load_price_book(prices_file: Path = PRICES_FILE, servers_file: Path = SERVER
         text = read_text(prices_file)
     except YamlFileError as fault:
         raise price_file_fault(str(prices_file), fault) from fault
-    urls = {server.name: server.url for server in load_servers(servers_file).values()}
+    urls = {server.name: server.url for server in load_servers(servers_file).values() if not server.pool}
     return parse_price_book(text, str(prices_file), load_price_list(), urls)
 
 

@@ -1,21 +1,23 @@
 """Reads `openai_servers.yaml`: the upstream servers, in the form `{name: {url, token, model}}`, and their `options`.
 
+A pool, `{name: {pool: {member: weight}}}`, stands for several of them: a `Server` without an address.
 Its one rule: a file with any fault is refused whole, with the file, the server, the key and the remedy.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from openai_proxy.servers.option_error import OptionError
-from openai_proxy.servers.options import OPTIONS, Breaker, Caching, Timers, read_options
+from openai_proxy.servers.options import OPTIONS, Breaker, Caching, Timers, read_options, weights_of
 from openai_proxy.servers.sign_in import BEARER, REGION, Auth, auth_at
 from openai_proxy.yaml_files import YamlFileError, plain_values, read_text
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _KEYS = ("url", "token", "model")
+_KEYS_OF_POOL = ("pool", "model", "fallbacks")
 _REMEDIES = {
     "url": "give the base of the OpenAI API, such as https://api.openai.com/v1",
     "token": "write ${NAME}, secretsmanager:<id>[#key] or ssm:<name>",
@@ -67,6 +69,8 @@ class Server(NamedTuple):
     """Parameters that every call has, encoded."""
     headers: Mapping[str, str] = {}
     """Headers that every call has, by their names in lower case; they go before a client's own."""
+    pool: Mapping[str, int] = {}
+    """The servers that calls are spread over, and their weights. It has neither address nor token of its own then."""
 
     @property
     def is_loopback(self) -> bool:
@@ -98,13 +102,20 @@ def parse_servers(text: str, file: str = "openai_servers.yaml", region: str = RE
     entries: dict[str, Any] = document  # pyright: ignore[reportUnknownVariableType]
     servers = {name: _server(file, name, entry, region) for name, entry in entries.items()}
     for server in servers.values():
-        for fallback in server.fallbacks:
-            if fallback not in servers:
-                remedy = "Remedy: name one that the file lists."
-                raise ServersFileError(
-                    f"{file}: server '{server.name}', key 'fallbacks': no server '{fallback}'. {remedy}"
-                )
+        for key, named in (("pool", server.pool), ("fallbacks", server.fallbacks)):
+            if problem := _problem_of(named, servers):
+                raise ServersFileError(f"{file}: server '{server.name}', key '{key}': {problem}.")
     return servers
+
+
+def _problem_of(named: Iterable[str], servers: Mapping[str, Server]) -> str:
+    """What is wrong with a list of other servers, with its remedy; "" if nothing is."""
+    for name in named:
+        if name not in servers:
+            return f"no server '{name}'. Remedy: name one that the file lists"
+        if servers[name].pool:
+            return f"'{name}' is a pool. Remedy: name its members"
+    return ""
 
 
 def _file_fault(file: str, fault: YamlFileError) -> ServersFileError:
@@ -137,16 +148,32 @@ def _server(file: str, name: str, entry: Any, region: str) -> Server:
     values: dict[str, Any] = entry  # pyright: ignore[reportUnknownVariableType]
     try:
         options = read_options({key: value for key, value in values.items() if key in OPTIONS})
+        if name in options.get("fallbacks", ()):
+            raise OptionError("fallbacks", "names the server itself", "name other servers")
+        if "pool" in values:
+            return _pool(name, values, options.get("fallbacks", ()))
         auth = options.get("auth", BEARER)
         _check_keys(values, ("url", "model") if auth.is_aws else _KEYS)
         url = _read("url", _url, values).replace(REGION, region)
         token = _NO_TOKEN if auth.is_aws else _read("token", token_reference, values)
         options["auth"] = auth_at(auth, url, region)
-        if name in options.get("fallbacks", ()):
-            raise OptionError("fallbacks", "names the server itself", "name other servers")
     except OptionError as error:
         raise fault(error.key, error.problem, error.remedy) from error
     return Server(name, url, token, values["model"], **options)
+
+
+def _pool(name: str, values: Mapping[str, Any], fallbacks: tuple[str, ...]) -> Server:
+    for key in values:
+        if key not in _KEYS_OF_POOL:
+            raise OptionError(key, "stands beside `pool`", "give it to the members, or remove it")
+    weights, model = weights_of(values["pool"]), values.get("model", "")
+    if name in weights:
+        raise OptionError("pool", "names the pool itself", "name other servers")
+    if not isinstance(model, str):
+        raise OptionError("model", "not a text", "write one quoted text, or leave it out")
+    if both := weights.keys() & fallbacks:
+        raise OptionError("fallbacks", f"'{min(both)}' is a member already", "name servers that are no members")
+    return Server(name, "", _NO_TOKEN, model, fallbacks=fallbacks, pool=weights)
 
 
 def _check_keys(values: Mapping[str, Any], needed: Sequence[str]) -> None:

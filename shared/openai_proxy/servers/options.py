@@ -16,6 +16,9 @@ _LONGEST = 900.0
 """Seconds: no invocation lives longer."""
 _MOST_FAILURES = 1000
 _LONGEST_NAME = 128
+_MOST_MEMBERS = 32
+_HEAVIEST = 1000
+_MOST_DIGITS = 18
 _POOL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 IGNORABLE = ("user", "safety_identifier", "metadata")
 """Fields of a body that say who asks. They are in the key of a cached answer unless `ignore` takes them out."""
@@ -61,6 +64,20 @@ class Caching(NamedTuple):
 def read_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """The options in `values` as fields of a Server. Raises OptionError."""
     return {key: _READERS[key](value) for key, value in values.items() if value is not None}
+
+
+def weights_of(value: Any) -> dict[str, int]:
+    """Read `pool`: its members and their weights. Raises OptionError."""
+    remedy = (
+        f"write {{name: weight, ...}}, 1 to {_MOST_MEMBERS} servers, each with a whole number from 1 to {_HEAVIEST}"
+    )
+    given = _mapping("pool", value, remedy)
+    if not 1 <= len(given) <= _MOST_MEMBERS:
+        raise OptionError("pool", f"has {len(given)} members", remedy)
+    for name, weight in given.items():
+        if not _is_whole(weight, 1, _HEAVIEST):
+            raise OptionError("pool", f"'{name[:_LONGEST_NAME]}' has no usable weight", remedy)
+    return {name: int(weight) for name, weight in given.items()}
 
 
 def _retries(value: Any) -> int:
@@ -156,9 +173,14 @@ def _mapping(key: str, value: Any, remedy: str) -> dict[str, Any]:
 
 
 def _whole(key: str, value: Any, least: int, most: int) -> int:
-    if not isinstance(value, str) or not (value.isascii() and value.isdecimal()) or not least <= int(value) <= most:
+    if not _is_whole(value, least, most):
         raise OptionError(key, "not a usable number", f"write a whole number from {least} to {most}")
     return int(value)
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    is_number = isinstance(value, str) and len(value) <= _MOST_DIGITS and value.isascii() and value.isdecimal()
+    return is_number and least <= int(value) <= most
 
 
 def _seconds(key: str, value: Any) -> float:

@@ -196,3 +196,19 @@ def test_httpx_is_loaded_only_to_ask(tmp_path: Path) -> None:
     program += "assert not {'httpx', 'boto3', 'botocore'} & set(sys.modules)"
     paths = os.pathsep.join(sys.path)
     subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": paths}, capture_output=True)
+
+
+def test_of_a_pool_each_member_is_asked_once(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "servers.yaml"
+    file.write_text(FILE.replace("URL", url) + "fast: {pool: {bare: 3, good: 1}}\n")
+    assert (
+        main(["servers", "check", str(file), "--live", "--json", "--server", "fast", "--server", "good"], ENVIRON) == 0
+    )
+    assert [(look["server"], look["models"]) for look in json.loads(capsys.readouterr().out)] == [
+        ("good", 2),
+        ("bare", 1),
+    ]
+    assert main(["servers", "check", str(file), "--json", "--server", "fast"], ENVIRON) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"server": "fast", "url": "", "model": "", "pool": {"bare": 3, "good": 1}}
+    ]

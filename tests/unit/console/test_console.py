@@ -187,6 +187,17 @@ class TestServers:
         assert "warning: " in ran.err
         assert "verysecret" not in ran.out + ran.err
 
+    def test_a_pool_is_shown_with_its_members_and_without_a_token(self, run: Run, tmp_path: Path):
+        file = tmp_path / "servers.yaml"
+        file.write_text(
+            "a: {url: 'https://a.example/v1', token: '${A}', model: m}\nfast: {pool: {a: 3}, model: small}\n"
+        )
+
+        ran = run("servers", "check", str(file))
+
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out.splitlines()[-1].split() == ["fast", "pool:", "a", "3", "-", "small"]
+
 
 class FakeCloudFormation(BaseHTTPRequestHandler):
     """Answers DescribeStacks: there is one stack, `mine`, with one output."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.servers import Server, ServersFileError, TokenReference, load_servers, parse_servers, warnings_of
 from openai_proxy.servers.options import IGNORABLE, Caching
 
@@ -54,6 +55,26 @@ def test_retries_and_fallbacks_may_be_given() -> None:
     assert (servers["b"].retries, servers["b"].fallbacks) == (2, ())
 
 
+B = GOOD.replace("a:", "b:", 1)
+C = GOOD.replace("a:", "c:", 1)
+
+
+def test_a_pool_has_members_and_neither_address_nor_token() -> None:
+    servers = parse_servers(GOOD + "p: {pool: {b: 1000, a: 1}, model: m, fallbacks: [c]}\nq: {pool: {a: 2}}\n" + B + C)
+    assert servers["p"] == Server(
+        "p", "", TokenReference("literal", ""), "m", fallbacks=("c",), pool={"b": 1000, "a": 1}
+    )
+    assert (servers["q"].pool, servers["q"].model, servers["q"].fallbacks) == ({"a": 2}, "", ())
+    assert servers["a"].pool == {}
+    assert warnings_of(servers) == []
+
+
+def test_a_pool_has_no_prices_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "servers.yaml").write_text(GOOD + "p: {pool: {a: 1}}\n")
+    (tmp_path / "prices.yaml").write_text("servers:\n")
+    assert load_price_book(tmp_path / "prices.yaml", tmp_path / "servers.yaml").servers == ("a",)
+
+
 def test_a_literal_token_is_not_shown() -> None:
     assert "plain-token" not in repr(parse_servers("a: {url: 'https://x', token: plain-token, model: ''}"))
 
@@ -89,6 +110,30 @@ def test_warnings_name_server_key_and_remedy() -> None:
         (GOOD.replace("m}", "m, fallbacks: [[b]]}"), ["server 'a'", "key 'fallbacks'", "not a list"]),
         (GOOD.replace("m}", "m, fallbacks: [a]}"), ["server 'a'", "key 'fallbacks'", "other servers"]),
         (GOOD.replace("m}", "m, fallbacks: [b]}"), ["server 'a'", "key 'fallbacks'", "no server 'b'"]),
+        ("p: {pool: {a: 1}}", ["server 'p'", "key 'pool'", "no server 'a'", "name one that the file lists"]),
+        (GOOD + "p: {pool: {}}", ["server 'p'", "key 'pool'", "0 members", "32 servers"]),
+        (GOOD + "p: {pool: }", ["server 'p'", "key 'pool'", "not a mapping"]),
+        (GOOD + "p: {pool: [a]}", ["server 'p'", "key 'pool'", "not a mapping"]),
+        (GOOD + "p: {pool: a}", ["server 'p'", "key 'pool'", "not a mapping"]),
+        (GOOD + "p: {pool: {a: 1, a: 2}}", ["'a'", "twice"]),
+        *[
+            (f"{GOOD}p: {{pool: {{a: {weight}}}}}", ["server 'p'", "key 'pool'", "'a' has no usable", "1 to 1000"])
+            for weight in ("0", "1001", "-1", "1.5", "1e2", "half", "''", "", "[1]", "\u0663", "9" * 5000)
+        ],
+        (
+            GOOD + "p: {pool: {" + ", ".join(f"s{number}: 1" for number in range(33)) + "}}",
+            ["server 'p'", "key 'pool'", "33 members"],
+        ),
+        (GOOD + "p: {pool: {p: 1}}", ["server 'p'", "key 'pool'", "the pool itself"]),
+        (GOOD + "p: {pool: {q: 1}}\nq: {pool: {a: 1}}", ["server 'p'", "key 'pool'", "'q' is a pool", "its members"]),
+        (GOOD + "p: {pool: {a: 1}, fallbacks: [a]}", ["server 'p'", "key 'fallbacks'", "'a' is a member already"]),
+        (GOOD + "p: {pool: {a: 1}, fallbacks: [p]}", ["server 'p'", "key 'fallbacks'", "the server itself"]),
+        (GOOD + "p: {pool: {a: 1}, fallbacks: [b]}", ["server 'p'", "key 'fallbacks'", "no server 'b'"]),
+        (GOOD.replace("m}", "m, fallbacks: [p]}") + B + "p: {pool: {b: 1}}", ["server 'a'", "'p' is a pool"]),
+        (GOOD + "p: {pool: {a: 1}, model: [m]}", ["server 'p'", "key 'model'", "not a text"]),
+        (GOOD + "p: {pool: {a: 1}, url: 'https://x'}", ["server 'p'", "key 'url'", "beside `pool`", "remove it"]),
+        (GOOD + "p: {pool: {a: 1}, retries: 1}", ["server 'p'", "key 'retries'", "beside `pool`", "to the members"]),
+        (GOOD + "p: {pool: {a: 1}, weights: 1}", ["server 'p'", "key 'weights'", "beside `pool`"]),
         ("a: {url: ftp://x, token: t, model: m}", ["server 'a'", "key 'url'", "http"]),
         ("a: {url: 'https://u:p@x/v1', token: t, model: m}", ["server 'a'", "key 'url'"]),
         ("a: {url: 'https://x/v1?k=1', token: t, model: m}", ["server 'a'", "key 'url'"]),

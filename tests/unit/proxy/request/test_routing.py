@@ -42,6 +42,7 @@ servers_of_file = st.tuples(
             st.sampled_from(["", *MODELS]),
             fallbacks=st.sampled_from([(), *permutations([each for each in NAMES if each != name])]),
             aliases=st.sampled_from([{}, *PAIRS]),
+            pool=st.just({}),
         )
         for name in NAMES
     ]
