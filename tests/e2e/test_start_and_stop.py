@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,16 @@ def test_printed_command_shows_the_cost(stack: LocalStack):
     )
     command = printed_line(stack, ". ", " costs")
     assert "0.00" in wait_for(lambda: said if "printed" in (said := pasted(command)) else "", "the request's cost")
+
+
+def test_the_command_asks_the_servers_of_a_running_stack(stack: LocalStack):
+    """Directly, and through the proxy's own sign-in."""
+    command = f". {stack.folder}/env; {sys.executable} -m console servers check {stack.folder}/openai_servers.yaml"
+    for how in ("--live", "--stack"):
+        (line,) = pasted(f"{command} {how} --server demo").splitlines()[2:]
+        server, reached, signed_in, models, *_ = line.split()
+        assert (server, reached, signed_in) == ("demo", "yes", "yes")
+        assert int(models) >= 1
 
 
 def test_folder_serves_one_stack(stack: LocalStack):
