@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -233,3 +234,10 @@ def say_what_was_used() -> None:
             parsed["ConsumedCapacity"] = [{"TableName": "of moto"}]
 
     handlers.BUILTIN_HANDLERS.append(("after-call.dynamodb.TransactWriteItems", say))
+
+
+LISTENING = (
+    *(sys.executable, "-c"),
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])",
+)
+"""Stands before a command that is to hear SIGINT: what a shell starts in the background inherits that it is ignored."""

@@ -19,7 +19,7 @@ from local.stack.settings import HOST, REGION, ROOT, Settings
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
-_READY_SECONDS = 30.0
+_READY_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 _STOP_SECONDS = 15.0
 

@@ -33,7 +33,7 @@ from local.stack.processes import Child, CommandError
 from local.stack.settings import HOST, REGION, ROOT, Settings
 
 _DEMO_STOP_SECONDS = 2.0
-_DEMO_READY_SECONDS = 15.0
+_DEMO_READY_SECONDS = 60.0
 _RESTART_SECONDS = 1.0
 _AUTHORIZERS = min(os.cpu_count() or 1, 4)
 

@@ -25,7 +25,7 @@ from openai.types.chat import ChatCompletionChunk
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
 from bench.processes import free_ports
-from tests.commands import LISTENING
+from tests.fakes import LISTENING
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 300.0

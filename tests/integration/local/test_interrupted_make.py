@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import LISTENING
+from tests.fakes import LISTENING
 
 ROOT = Path(__file__).parents[3]
 WAITS = """
