@@ -200,12 +200,14 @@ def proxy(
     allowed: dict[str, str] | None = None,
     content_log: ContentLog | None = None,
     daemon: str | None = None,
+    more_servers: str = "",
     **timeouts: float,
 ) -> Generator[tuple[Proxy, ScriptedServer]]:
     with ScriptedServer(script) as server:
         transport = HttpTransport(Timeouts(**timeouts))
         try:
-            yield Proxy(server.url, allowed or {}, transport, content_log, daemon), server
+            more = more_servers.replace("URL", server.url)
+            yield Proxy(server.url, allowed or {}, transport, content_log, daemon, more_servers=more), server
         finally:
             transport.close()
 

@@ -12,7 +12,7 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 
-_STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses")
+_STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses", "/messages")
 _QUESTIONS = (*_STREAMS_WITH_AN_END, "/embeddings")
 _FREE = re.compile(
     "/(?:batches|conversations|files|models|uploads|vector_stores(?!/[^/]+/search))(?:/.*)?"

@@ -83,11 +83,13 @@ def text_of(value: Any, longest: int) -> str | None:
 
 
 def finish_reasons_of(fields: Mapping[str, Any]) -> list[str]:
-    """Why each choice ended, as far as they did; of a Responses answer how it ended."""
+    """Why each choice ended, as far as they did; of a Responses answer how it ended, of a message why."""
     choices = array_of(fields.get("choices"))[:_MOST_CHOICES]
     reasons = [object_of(choice).get("finish_reason") for choice in choices]
     if fields.get("object") == "response" and is_one_of(ENDED, fields.get("status")):
         reasons.append(fields.get("status"))
+    if fields.get("type") == "message":  # Anthropic's
+        reasons.append(fields.get("stop_reason"))
     return [text_of(reason, LONGEST_NAME) or "" for reason in reasons if isinstance(reason, str)]
 
 

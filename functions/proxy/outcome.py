@@ -58,11 +58,15 @@ def _usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
         return meter.usage if background_since(meter, started_at) else NO_USAGE
     if call.is_free_unless_reported and meter.usage.source == "missing":
         return NO_USAGE
-    is_known = meter.usage.source != "missing" or meter.is_queued or not meter.is_readable
+    is_told = meter.usage.source != "missing" and (meter.error is not None or not meter.is_half_counted)
+    is_known = is_told or meter.is_queued or not meter.is_readable
     if is_known or sent is None or call.path not in ESTIMATED_PATHS:
         return meter.usage
     sample, factor = meter.sample
     usage = estimated_usage(sent.content, sample, factor, is_stream=meter.is_stream)
+    if meter.usage.source == "reported":  # what came in; what went out was not counted any more
+        output = max(usage.output_tokens, meter.usage.output_tokens)
+        return meter.usage._replace(output_tokens=output, source="estimated")
     if not usage.output_tokens and (meter.error or (error and error.fault == "upstream")):
         return NO_USAGE  # it failed before the model said anything
     # For an answer that its server calls failed nothing is charged that the server has not reported.

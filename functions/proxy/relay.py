@@ -16,7 +16,8 @@ from proxy.admission import Admission, as_proxy_error, received, refused
 from proxy.call import Call
 from proxy.deadlines import for_client, for_event
 from proxy.delivery import OFF, Delivery
-from proxy.endpoints.responder import JSON, Responder, Response, error_frames, receipt_comment
+from proxy.endpoints.error_forms import error_frames
+from proxy.endpoints.responder import JSON, Responder, Response, receipt_comment
 from proxy.errors import ProxyError, UpstreamError
 from proxy.log import log, place_of
 from proxy.metering.meter import Meter
@@ -220,7 +221,7 @@ class Relay:
             return outcome
         if not response.started:
             headers = self._responder.headers(call, outcome.delivery, outcome.cache, timeline)
-            self._responder.error(error, headers, response)
+            self._responder.error(error, call, headers, response)
             return outcome._replace(status=error.status)
         if outcome.meter is not None and outcome.meter.is_stream:
             response.write(error_frames(error, call, outcome.meter, outcome.delivery, timeline.started_at))

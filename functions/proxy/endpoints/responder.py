@@ -1,4 +1,4 @@
-"""What the proxy says itself: headers of every answer, documents of its own, errors before and after the first byte."""
+"""What the proxy says itself: headers of every answer, documents of its own, errors before the first byte."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from proxy.call import Call
 from proxy.delivery import CacheUse, Delivery
 from proxy.endpoints.cors import Cors
+from proxy.endpoints.error_forms import error_document, error_headers
 from proxy.endpoints.routes import Endpoints
 from proxy.errors import ProxyError
-from proxy.metering.meter import Meter
 from proxy.request.parse import InferenceRequest
 from proxy.timeline import Timeline
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # loaded only where it is switched on
     from proxy.endpoints.playground import Playground
 
 _LONGEST_MODEL = 128
-_RESPONSES = "/responses"
 JSON = {"content-type": "application/json"}
 
 
@@ -73,35 +72,13 @@ class Responder:
             found |= cache.headers
         return {**found, "server-timing": timeline.server_timing, **self._cors.headers(origin)}
 
-    def error(self, error: ProxyError, headers: Mapping[str, str], response: Response) -> None:
+    def error(self, error: ProxyError, call: Call, headers: Mapping[str, str], response: Response) -> None:
         """Answer with an error, where the client has nothing yet; `headers` are those that every answer has."""
-        response.start(error.status, {**JSON, **error.headers, **headers})
-        response.write(error.to_json())
+        response.start(error.status, {**JSON, **error_headers(call), **error.headers, **headers})
+        response.write(error_document(error, call))
         response.end()
 
 
 def receipt_comment(receipt: Mapping[str, Any]) -> bytes:
     """A comment for the end of a stream, with what is known of the inference by then. SDKs skip it."""
     return b": receipt " + json.dumps(receipt, separators=(",", ":")).encode() + b"\n\n"
-
-
-def error_frames(error: ProxyError, call: Call, meter: Meter, delivery: Delivery, created_at: float) -> bytes:
-    """The end of a stream that failed. SDKs of the Responses API know two events for it, and need both."""
-    end = b"data: [DONE]\n\n"
-    if call.path != _RESPONSES:
-        return b"data: " + error.to_json() + b"\n\n" + end
-    number, said = meter.next_sequence_number, {"code": error.code, "message": error.message}
-    failed: dict[str, Any] = {
-        "id": meter.id or call.id,
-        "object": "response",
-        "created_at": int(created_at),
-        "status": "failed",
-        "model": meter.model or delivery.model or "",
-        "output": [],
-        "error": said,
-    }
-    events: list[tuple[str, dict[str, Any]]] = [
-        ("response.failed", {"type": "response.failed", "sequence_number": number, "response": failed}),
-        ("error", {"type": "error", "sequence_number": number + 1, **said, "param": None, **error.to_object()}),
-    ]
-    return b"".join(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode() for name, data in events) + end

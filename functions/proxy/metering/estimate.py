@@ -13,17 +13,23 @@ from openai_proxy.usage import Usage
 from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.metering.sse import data_of, split_events
 
-ESTIMATED_PATHS = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
+ESTIMATED_PATHS = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses", "/messages"})
 _BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_FILE = 800
 """About what a picture of middling size costs; its base64 says nothing of its tokens."""
 _LONGEST_WORD = 1024
 """What has no blank for so long is a file in base64."""
-_PROMPT_FIELDS = ("messages", "prompt", "input", "instructions", "tools", "functions", "response_format", "text")
-_ANSWER_FIELDS = ("choices", "output", "delta", "item")
+_PROMPT_FIELDS = (
+    *("messages", "system", "prompt", "input", "instructions"),
+    *("tools", "functions", "response_format", "text"),
+)
+_ANSWER_FIELDS = ("choices", "output", "delta", "item", "content")
 _NAMES_NOT_TEXT = frozenset(
-    {"id", "role", "type", "object", "finish_reason", "status", "obfuscation", "item_id", "logprobs", "error"}
+    {
+        *("id", "role", "type", "object", "finish_reason", "status", "obfuscation", "item_id", "logprobs", "error"),
+        *("stop_reason", "stop_sequence", "signature"),
+    }
 )
 
 

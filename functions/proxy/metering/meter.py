@@ -11,9 +11,10 @@ from openai_proxy.usage import Usage
 from proxy import json_shapes
 from proxy.json_shapes import is_one_of, loads_or_none, object_of, text_of
 from proxy.metering import scan
+from proxy.metering.message_events import KINDS, MessageEvents
 from proxy.metering.reported_error import ReportedError, error_of_event, reported_error
 from proxy.metering.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find_events
-from proxy.metering.usage import audio_usage, usage_of
+from proxy.metering.usage import audio_usage, reported_in, usage_of
 from proxy.metering.usage_chunk import UsageChunks
 
 _FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
@@ -68,6 +69,7 @@ class Meter:
         self._usage: Usage | None = None
         self._background_since: float | None = None
         self._error: ReportedError | None = None
+        self._message: MessageEvents | None = None
         self._is_queued = self._known_form = self._has_data = self._is_done = False
         self._identified = False
         self._events_read = 0
@@ -143,6 +145,12 @@ class Meter:
         return self._usage or Usage(source="missing" if self._uses_tokens else "none")
 
     @property
+    def is_half_counted(self) -> bool:
+        """Whether the usage is that of the beginning of a message, whose output nobody has counted."""
+        self._read_unread()
+        return self._message is not None and not self._message.is_counted
+
+    @property
     def next_sequence_number(self) -> int:
         """The sequence number that the next event of a Responses stream would have."""
         self._read_unread()
@@ -152,7 +160,11 @@ class Meter:
     @property
     def is_cut(self) -> bool:
         """Whether a stream of chat or text stopped without saying that it ends: its server broke off cleanly."""
-        if not self.is_stream or any(self.finish_reasons) or self.error:
+        if not self.is_stream or self.error:
+            return False
+        if self._message:
+            return not self._message.is_over
+        if any(self.finish_reasons):
             return False
         if self._is_done or scan.has_end_mark(self._run):
             return False
@@ -180,7 +192,8 @@ class Meter:
                 self._read_what_is_hidden(run) or self._read_its_end(run)
             ):
                 since = self._identify(run)
-                found = {*find_events(scan.worth_reading(run), run, since), *(each for each in odd if each[0] >= since)}
+                pattern, start = scan.worth_reading(run, since, is_message=self._message is not None)
+                found = {*find_events(pattern, run, start), *(each for each in odd if each[0] >= since)}
                 for start, end in sorted(found):
                     self._read_event(run[start:end])
         self._read_at = self.size + _READ_BYTES
@@ -248,7 +261,7 @@ class Meter:
         self._read(document)
         if self._one_choice:
             self._note_one_finish(scan.finish_reasons_in(event))
-        return bool(data)
+        return bool(data) and not scan.is_ping(data)
 
     def _error_in(self, event: bytes, document: Any = None) -> ReportedError | None:
         document = loads_or_none(data_of(event)) if document is None else document
@@ -263,6 +276,9 @@ class Meter:
     def _read(self, document: Any) -> None:
         """Read a whole JSON answer, or one event of a stream; the Responses API wraps its answer in `response`."""
         fields = object_of(document)
+        if is_one_of(KINDS, fields.get("type")) and self.is_stream:
+            self._message = self._message or MessageEvents()
+            fields = self._message.read(fields)
         answer = object_of(fields.get("response")) if "response" in fields else fields
         fields = answer or fields
         self._model = text_of(fields.get("model"), json_shapes.LONGEST_NAME) or self._model
@@ -274,10 +290,7 @@ class Meter:
             if len(self._finish_reasons) > _MOST_FINISH_REASONS:  # some servers say an empty one with every chunk
                 self._finish_reasons = [reason for reason in self._finish_reasons if reason][:_MOST_FINISH_REASONS]
         if self._uses_tokens:
-            # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
-            reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
-            if self._is_json and not reported:  # Cohere's, beside units that no price is in
-                reported = object_of(fields.get("meta")).get("tokens")
+            reported = reported_in(fields, is_whole=self._is_json)
             if self._is_json and not reported and isinstance(fields.get("text"), str) and "duration" in fields:
                 self._usage = audio_usage(fields["duration"])  # a transcription as `verbose_json`
             images = fields.get("tool_usage")

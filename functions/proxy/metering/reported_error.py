@@ -40,6 +40,19 @@ _MESSAGE_NAMES = (
     *("exception", "fault", "faultstring", "failure"),
 )
 """In lower case: some servers write them in another."""
+_STATUS_OF = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""Of the types of Anthropic's errors (https://docs.claude.com/en/api/errors)."""
 _CODES = ("error_code", "errorcode", "err_code")
 _KINDS = ("type", "__type", "kind", "event", "status", "state")
 _OF_A_FAULT = re.compile(
@@ -225,7 +238,9 @@ def _names_a_fault(code: Any) -> bool:
 
 
 def _error_of(error: Mapping[str, Any], holder: Mapping[str, Any], message: str) -> ReportedError:
-    return ReportedError(message, _code_of(error) or _code_of(holder), _status_of(error) or _status_of(holder))
+    kind = error.get("type") if holder.get("type") == "error" else None
+    status = _status_of(error) or _status_of(holder) or (_STATUS_OF.get(kind) if isinstance(kind, str) else None)
+    return ReportedError(message, _code_of(error) or _code_of(holder), status)
 
 
 def _code_of(fields: Mapping[str, Any]) -> str | None:

@@ -18,18 +18,27 @@ _WORTH_READING = (
     rb'|error"(?!\s*:\s*(?:null|false|""|\{\s*\})))'
 )
 WORTH_READING = re.compile(_WORTH_READING)
-WORTH_READING_CLOSELY = re.compile(_WORTH_READING + rb'|"base_resp"\s*:|event: ?(?:error|response\.(?:error|failed))')
+_CLOSELY = _WORTH_READING + rb'|"base_resp"\s*:|event: ?(?:error|response\.(?:error|failed))'
+WORTH_READING_CLOSELY = re.compile(_CLOSELY)
 """With what only errors say that look like a piece of an answer otherwise: this search takes several times as long."""
+_OF_MESSAGE = rb'"type"[ \t]*:[ \t]*"message_|' + _CLOSELY
+"""Compiled when the first stream of messages comes, not in every cold start; so is the next."""
+_PING = rb'\s*\{\s*"type"\s*:\s*"ping"\s*\}\s*'
 _MAY_BE_ERROR = re.compile(
     rb'"(?:[Ee]rr|exception|fault|base_resp|success|code|msg|message|status|detail|title)'
     rb'|response\.failed"|event:[ \t]*(?:error|response\.)'
 )
 _UNUSUAL = (b'"base_resp"', b"event: error", b"event:error", b"event: response.f", b"event: response.e")
-_CHOICES, _CHOICES_SPACED, _NAMED_EVENT = b'"choices":[{', b'"choices": [{', b"event: response."
+_CHOICES, _CHOICES_SPACED = b'"choices":[{', b'"choices": [{'
+_NAMED_EVENT, _BLOCK_EVENT = b"event: response.", b"event: content_block_"
+_MARKS = (_CHOICES, _NAMED_EVENT, _CHOICES_SPACED, _BLOCK_EVENT)
+_PING_EVENT, _LAST_OF_MESSAGE = b"\nevent: ping\n", b"event: message_delta"
 _PIECE = re.compile(
     # Choices, or at the top a name with a dot, as every kind of event and of object has: but not `response.failed`.
+    # Anthropic's kinds of events have no dot.
     rb'"choices"\s*:\s*\[\s*\{|'
-    rb'^[^{]*\{[^{]*?"(?:type|object)"\s*:\s*"(?:text_completion"|(?![\w.]*(?:error|fail))\w+\.[\w.]+")'
+    rb'^[^{]*\{[^{]*?"(?:type|object)"\s*:\s*"(?:text_completion"|(?![\w.]*(?:error|fail))\w+\.[\w.]+"'
+    rb'|(?:message|content_block)_(?:start|delta|stop)"|ping")'
 )
 _LONGEST_ERROR = 64 * 1024
 """Bytes: what is longer is no error, and is not searched for being one."""
@@ -48,9 +57,18 @@ def may_hold_error(events: bytes) -> bool:
     return events.rfind(b'"error"') >= 0 or events.rfind(b"event:") >= 0
 
 
-def worth_reading(events: bytes) -> re.Pattern[bytes]:
-    """What is to be searched for in a run of events."""
-    return WORTH_READING_CLOSELY if is_unusual(events) else WORTH_READING
+def worth_reading(events: bytes, since: int, *, is_message: bool) -> tuple[re.Pattern[bytes], int]:
+    """What is to be searched for in a run of events, and from where on; `is_message`: in a plain Messages stream.
+
+    What the last usage of a message says counts everything before it.
+    """
+    is_close = is_unusual(events)
+    if not is_message:
+        return WORTH_READING_CLOSELY if is_close else WORTH_READING, since
+    if not is_close and events.rfind(b'"error"', since) < 0:
+        last = events.rfind(_LAST_OF_MESSAGE, since)
+        since = max(since, last) if events.rfind(b'"message_', since) >= 0 else len(events)
+    return re.compile(_OF_MESSAGE), since
 
 
 def is_unusual(events: bytes, since: int = 0) -> bool:
@@ -76,7 +94,7 @@ def find_odd_events(events: bytes) -> list[tuple[int, int]]:
     An error in the middle of an answer can have any form; a piece of an answer has one of few. Pieces that are all
     alike are counted, and not looked at: there are as many as there are lines for.
     """
-    mark = next((each for each in (_CHOICES, _NAMED_EVENT, _CHOICES_SPACED) if events.find(each) >= 0), b"")
+    mark = next((each for each in _MARKS if events.find(each) >= 0), b"")
     spans = [(0, len(events))]
     if mark and b"\r" not in events:
         start = events.rfind(b"\n\n", 0, events.find(mark)) + 2
@@ -97,9 +115,15 @@ def _odd_ones(events: bytes, position: int) -> Iterator[tuple[int, int]]:
 def _are_alike(events: bytes, mark: bytes, start: int, end: int) -> bool:
     """Whether every event from `start` to `end` has the `mark` of a piece, and its lines are those of one."""
     lines = events.count(b"\n", start, end)
-    if mark == _NAMED_EVENT:  # only where a line begins with it: a model may write it too
-        return lines == 3 * (events.startswith(mark, start) + events.count(b"\n" + mark, start, end))
+    if mark in (_NAMED_EVENT, _BLOCK_EVENT):  # only where a line begins with it: a model may write it too
+        named = events.startswith(mark, start) + events.count(b"\n" + mark, start, end)
+        return lines == 3 * (named + (mark == _BLOCK_EVENT and events.count(_PING_EVENT, start, end)))
     return lines == 2 * events.count(mark, start, end)
+
+
+def is_ping(data: bytes) -> bool:
+    """Whether the data of an event says nothing but that the connection lives."""
+    return b'"ping"' in data[:64] and re.fullmatch(_PING, data) is not None
 
 
 def finish_reasons_in(events: bytes, since: int = 0) -> list[str]:

@@ -22,6 +22,7 @@ _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _READ_BESIDE = ("cache_read_input_tokens", "cacheReadInputTokens")
 _WRITTEN_BESIDE = ("cache_creation_input_tokens", "cacheWriteInputTokens")
+_REASONING = ("reasoning_tokens", "thinking_tokens")
 _READ = ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
 _WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
 
@@ -54,6 +55,15 @@ def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
     elif not (found.input_tokens or found.output_tokens or found.duration is not None or cost):
         return None
     return found._replace(reason=numbers.reason, cost_reported=cost)
+
+
+def reported_in(fields: Mapping[str, Any], *, is_whole: bool) -> Any:
+    """What an answer, or one event of a stream, reports as its usage; `is_whole`: it is an answer."""
+    # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
+    reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
+    if is_whole and not reported:  # Cohere's, beside units that no price is in
+        return object_of(fields.get("meta")).get("tokens")
+    return reported
 
 
 def audio_usage(seconds: Any) -> Usage:
@@ -142,7 +152,7 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
     of_input, of_output = _details(fields, _INPUT_DETAILS, numbers), _details(fields, _OUTPUT_DETAILS, numbers)
     cached = numbers.count(of_input.get("cached_tokens")) or numbers.first(fields, _READ)
     written = numbers.first(of_input, _WRITTEN)
-    beside = numbers.first(fields, _READ_BESIDE), numbers.first(fields, _WRITTEN_BESIDE)
+    beside = numbers.first(fields, _READ_BESIDE), numbers.first(fields, _WRITTEN_BESIDE) or _by_time(fields, numbers)
     report = _Report(
         prompt=numbers.first(fields, _PROMPT),
         completion=numbers.first(fields, _COMPLETION),
@@ -150,7 +160,7 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
         cached=cached or beside[0],
         written=written or beside[1] or numbers.first(fields, _WRITTEN),
         audio=numbers.count(of_input.get("audio_tokens")),
-        reasoning=numbers.count(of_output.get("reasoning_tokens")),
+        reasoning=numbers.first(of_output, _REASONING),
         is_anthropic=not (cached or written),
     )
     has_own_names = "input_tokens" in fields and report.is_anthropic and not of_input
@@ -169,6 +179,12 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
         input_image_tokens=numbers.share(of_input.get("image_tokens"), input_tokens),
         output_image_tokens=numbers.share(of_output.get("image_tokens"), output_tokens),
     )
+
+
+def _by_time(fields: Mapping[str, Any], numbers: _Numbers) -> int:
+    """What was written to Anthropic's caches, by how long they last."""
+    written = object_of(fields.get("cache_creation"))
+    return sum(numbers.count(written.get(f"ephemeral_{time}_input_tokens")) for time in ("5m", "1h"))
 
 
 def _placed(report: _Report, *, has_own_names: bool) -> tuple[int, int, int]:

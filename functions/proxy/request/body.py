@@ -16,9 +16,11 @@ from proxy.metering.estimate import input_tokens
 from proxy.request.asked_counts import AskedCounts, asked_counts
 from proxy.request.parse import InferenceRequest, Target
 
-_STREAMS_WITH_USAGE_OPTION = ("chat", "text_completion")
+_STREAMS_WITH_USAGE_OPTION = ("/chat/completions", "/completions")
+_CHAT, _MESSAGES = "/chat/completions", "/messages"
 _GENERATES = ("chat", "text_completion", "responses")
 _TAKES_MODEL = ("chat", "text_completion", "embeddings", "images", "audio", "moderations")
+_TAKE_MODEL_TOO = ("/responses", "/messages/count_tokens")
 _LONGEST_MODEL = 256
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _ASKS_FOR_USAGE = {"stream_options": {"include_usage": True}}
@@ -27,7 +29,10 @@ _ASKING_FOR_USAGE = _encode(_ASKS_FOR_USAGE).encode()[1:-1]
 _MOST_DECODINGS = 3
 _QUERY_SEPARATOR = re.compile(r"[&;?]")
 _CONTENT_FIELDS = frozenset(
-    {"messages", "input", "prompt", "tools", "functions", "response_format", "text", "metadata", "prediction"}
+    {
+        *("messages", "system", "input", "prompt", "tools", "functions", "response_format", "text", "metadata"),
+        "prediction",
+    }
 )
 """What a model reads or writes, or the client keeps: a name in it is no order to the server."""
 _MAY_NAME_A_MODEL = re.compile(r"model|fallback|deployment|^(?:engine|preset)$", re.IGNORECASE)
@@ -59,7 +64,7 @@ class RequestBody:
     def __init__(self, request: InferenceRequest, target: Target) -> None:
         self._content = request.body
         self.is_posted = request.method == "POST"
-        self._operation = target.operation
+        self._operation, self._path = target.operation, target.path
         self._fields: dict[str, Any] | None = None
         self._place: slice | None = None
         self.model: str | None = None
@@ -75,7 +80,7 @@ class RequestBody:
             if self._place:
                 self.model = request.body[self._place][:_LONGEST_MODEL].decode(errors="replace") or None
         self.takes_default = self._fields is not None and (
-            self._operation in _TAKES_MODEL or target.path == "/responses"
+            self._operation in _TAKES_MODEL or target.path in _TAKE_MODEL_TOO
         )
         """Whether a server's default model is filled in when the client names none."""
         self.asked = asked_counts(self.fields) if self.takes_default else AskedCounts()
@@ -98,6 +103,7 @@ class RequestBody:
         """
         waiting: list[Any] = [{name: each for name, each in self.fields.items() if name not in _CONTENT_FIELDS}]
         waiting[0].pop("model", None)
+        waiting += map(_plain, array_of(self.fields.get("tools")))  # a tool of the server's may ask a model of its own
         for number, value in enumerate(waiting):
             inner = object_of(value)
             if number > _MOST_NAMES or any(each and _MAY_NAME_A_MODEL.search(name) for name, each in inner.items()):
@@ -107,8 +113,10 @@ class RequestBody:
 
     @property
     def end_user(self) -> str | None:
-        """Whom the client asks for, as OpenAI's `safety_identifier` or its older `user` says."""
+        """Whom the client asks for: OpenAI's `safety_identifier` or older `user`, Anthropic's `metadata.user_id`."""
         fields = self._fields or {}
+        if self._path == _MESSAGES:
+            fields = {"user": object_of(fields.get("metadata")).get("user_id")}
         return next((name for key in ("safety_identifier", "user") if isinstance(name := fields.get(key), str)), None)
 
     @property
@@ -133,11 +141,11 @@ class RequestBody:
             added["model"] = replacement or default_model
         stream = fields.get("stream") is True
         options = fields.get("stream_options")
-        asks = asks_usage and stream and self._operation in _STREAMS_WITH_USAGE_OPTION and _lacks_usage(options)
+        asks = asks_usage and stream and self._path in _STREAMS_WITH_USAGE_OPTION and _lacks_usage(options)
         if asks:
             added["stream_options"] = {**(options or {}), "include_usage": True}
         model = added.get("model") or self.model
-        one_choice = self._operation == "chat" and fields.get("n") in (None, 1)
+        one_choice = self._path == _CHAT and fields.get("n") in (None, 1)
         return OutgoingBody(_with(self._content, fields, added), model, stream, asks, one_choice)
 
     def _outgoing_upload(self, replacement: str) -> OutgoingBody:
@@ -171,6 +179,11 @@ def _no_json(constant: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     return fields if len(fields) == len(pairs) else _Repeating(fields)
+
+
+def _plain(tool: Any) -> dict[str, Any]:
+    """What a tool says of itself, without its schema."""
+    return {name: value for name, value in object_of(tool).items() if not isinstance(value, dict | list)}
 
 
 def _text_or_none(model: object) -> str | None:

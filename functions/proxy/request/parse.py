@@ -33,10 +33,11 @@ OPERATIONS = {
     "models": "models",
     "files": "files",
     "batches": "batches",
+    "messages": "chat",
 }
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_FORWARDED_HEADERS = ("accept", "content-type", "idempotency-key", "openai-beta")
+_FORWARDED_HEADERS = ("accept", "content-type", "idempotency-key", "openai-beta", "anthropic-version", "anthropic-beta")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """TRACE would have a server tell what it was sent, the provider's token too."""
@@ -90,7 +91,12 @@ class Target(NamedTuple):
     def operation(self) -> str:
         """The operation in OpenTelemetry's terms where it has one (`chat`, `embeddings`, …), else the API's own."""
         path = self.path[1:]
-        return OPERATIONS.get(path) or OPERATIONS.get(path.partition("/")[0], "other")
+        if found := OPERATIONS.get(path):
+            return found
+        first, _, rest = path.partition("/")
+        if first == "messages":  # what else is there is no chat
+            return "batches" if f"{rest}/".startswith("batches/") else "other"
+        return OPERATIONS.get(first, "other")
 
 
 def url_of(server: Server, target: Target, request: InferenceRequest) -> str:

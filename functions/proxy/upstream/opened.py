@@ -18,7 +18,7 @@ from proxy.errors import UpstreamError
 from proxy.http.transport import UpstreamResponse
 from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.metering.reported_error import error_of_event, message_of, reported_error
-from proxy.metering.scan import is_odd, may_report_error
+from proxy.metering.scan import is_odd, is_ping, may_report_error
 from proxy.metering.sse import BLANK, EventFrames, data_of, split_events
 from proxy.upstream.response import broken_off, coding_left, content_type, error_in_success, no_answer, unpacked
 
@@ -222,7 +222,7 @@ def _is_read(event: bytes, found: OpenedAnswer, expected: Expected) -> bool:
         error := error_of_event(event, loads_or_none(data), is_question=expected.is_question)
     ):
         raise error_in_success(found.answer, found.server.name, found.token, error)
-    return data.strip() not in (b"", _END_MARK)
+    return data.strip() not in (b"", _END_MARK) and not is_ping(data)
 
 
 def _look_at_document(look: _Look, found: OpenedAnswer, expected: Expected, most: int) -> None:

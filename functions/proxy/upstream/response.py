@@ -15,8 +15,11 @@ from proxy.metering.sse import BLANK, data_of, split_events
 
 _RETURNED_HEADER = re.compile(
     r"content-(type|encoding|disposition)|retry-after(-ms)?|openai-(?!organization|project).+|x-(ratelimit-.+|should-retry)"
+    r"|anthropic-(?!organization|workspace).+|request-id"
 )
-_OF_ERRORS = re.compile(r"retry-after(-ms)?|x-(ratelimit-.+|should-retry|upstream-request-id)")
+_OF_ERRORS = re.compile(
+    r"retry-after(-ms)?|x-(ratelimit-.+|should-retry|upstream-request-id)|anthropic-ratelimit-.+|request-id"
+)
 _READABLE = ("text/event-stream", "application/json")
 _KNOWN_CODINGS = ("gzip", "x-gzip", "deflate")
 _MOST_CODINGS = 4

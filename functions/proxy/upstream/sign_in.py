@@ -11,6 +11,9 @@ from openai_proxy.servers import Server
 
 from proxy.aws.sigv4 import Credentials, sign
 
+_CLIENTS_OWN = "anthropic-version"
+"""Which form of the API a client reads, it knows itself: the file's is for clients that do not say."""
+
 
 class Outgoing(NamedTuple):
     """A request of a server, as it is before anybody signs in."""
@@ -23,7 +26,7 @@ class Outgoing(NamedTuple):
 
 def with_token(server: Server, outgoing: Outgoing, token: str) -> Mapping[str, str]:
     """The headers of `outgoing`, those of the servers file, and the one with the token, where there is a token."""
-    headers = {**outgoing.headers, **server.headers}
+    headers = _with_those_of_file(server, outgoing)
     if token:
         headers[server.auth.header] = server.auth.prefix + token
     return headers
@@ -34,9 +37,16 @@ def signed_by_role(server: Server, outgoing: Outgoing, credentials: Credentials)
 
     Only what nobody on the way changes is signed: host, content type, date, session and body.
     """
-    headers = {**outgoing.headers, **server.headers}
+    headers = _with_those_of_file(server, outgoing)
     signed = {name: headers[name] for name in ("content-type",) if name in headers}
     auth, (method, url, _, body) = server.auth, outgoing
     signature = sign(credentials, auth.region, auth.service, url, signed, body, time.time(), method)
     signature.pop("host")
     return {**headers, **signature}
+
+
+def _with_those_of_file(server: Server, outgoing: Outgoing) -> dict[str, str]:
+    headers = {**outgoing.headers, **server.headers}
+    if _CLIENTS_OWN in outgoing.headers:
+        headers[_CLIENTS_OWN] = outgoing.headers[_CLIENTS_OWN]
+    return headers

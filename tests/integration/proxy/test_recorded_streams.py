@@ -173,7 +173,7 @@ def check_usage(told: dict[str, Any], expected: dict[str, Any] | str) -> None:
         "input_tokens": usage.get("input", 0),
         "output_tokens": usage.get("output", 0),
         "cache_read": {"input_tokens": usage.get("cached", 0)},
-        "cache_creation": {"input_tokens": 0},
+        "cache_creation": {"input_tokens": usage.get("cache_written", 0)},
         "reasoning": {"output_tokens": usage.get("reasoning", 0)},
         "audio": {"input_tokens": usage.get("input_audio", 0), "output_tokens": usage.get("output_audio", 0)},
         "image": {"input_tokens": usage.get("input_image"), "output_tokens": usage.get("output_image")},

@@ -23,7 +23,7 @@ INDEX: list[dict[str, Any]] = yaml.safe_load((STREAMS / "index.yaml").read_text(
 OWN = "/functions/proxy/"
 MORE = 400
 """Chunks: several times as many as are read together."""
-_WITH_AN_END = ("chat/completions", "completions", "responses")
+_WITH_AN_END = ("chat/completions", "completions", "responses", "messages")
 
 
 def calls_of(work: Callable[[], object]) -> tuple[Counter[str], int]:
@@ -56,7 +56,7 @@ def is_text(event: bytes) -> bool:
         delta: dict[str, Any] = choice.get("delta") or {"text": choice.get("text")}
         if not choice.get("finish_reason") and any(value for name, value in delta.items() if name != "role"):
             return True
-    return str(fields.get("type", "")).endswith(".delta")
+    return str(fields.get("type", "")).endswith((".delta", "block_delta"))
 
 
 def longer(recording: bytes) -> tuple[list[bytes], list[bytes]]:

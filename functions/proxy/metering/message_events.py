@@ -1,0 +1,46 @@
+"""What a stream of Anthropic's Messages API has said of its message: one event after the other. Pure.
+
+    message_start  {"message": {id, model, usage}}             who answers, the input, and the first of the output
+    message_delta  {"delta": {"stop_reason"}, "usage": {…}}    why it ended; usage counts everything before it
+    message_stop                                               the end: what stops without it was cut
+
+(https://docs.claude.com/en/docs/build-with-claude/streaming). Its one rule: usage is cumulative, so a later figure
+takes the place of an earlier one, and one that is not told again stays.
+"""
+
+from typing import Any
+
+from proxy.json_shapes import object_of
+
+KINDS = frozenset(
+    {
+        *("message_start", "message_delta", "message_stop"),
+        *("content_block_start", "content_block_delta", "content_block_stop"),
+    }
+)
+"""The `type` of every event but `ping`, which says nothing, and `error`."""
+
+
+class MessageEvents:
+    """One message as far as it has come. `is_over`: its end has been said; `is_counted`: its usage is the last one."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self.is_counted = False
+        self._usage: dict[str, Any] = {}
+
+    def read(self, event: dict[str, Any]) -> dict[str, Any]:
+        """What `event` says, as fields of a message."""
+        kind = event.get("type")
+        self.is_over = self.is_over or kind == "message_stop"
+        if kind == "message_start":
+            message = object_of(event.get("message"))
+            self._usage = object_of(message.get("usage"))
+            return message
+        if kind != "message_delta":
+            return {}
+        told = object_of(event.get("usage"))
+        self.is_counted = self.is_counted or bool(told)
+        self._usage = {**self._usage, **{name: value for name, value in told.items() if value}}
+        reason = object_of(event.get("delta")).get("stop_reason")
+        return {"type": "message", "stop_reason": reason, "usage": self._usage}
