@@ -44,7 +44,8 @@ FRAMES = {
     "as problem details": data({"type": "about:blank", "title": SAID, "status": 503}),
 }
 
-NAMES_503 = ("with its status", "as problem details")
+STATUSES = {"with its status": 503, "as problem details": 503, "as Anthropic says it": 529, "of its type": 529}
+"""Of the errors that name one, by a number or by a type that stands for it."""
 
 
 def answering(body: bytes, content_type: str = "application/json") -> Script:
@@ -93,7 +94,7 @@ def test_an_error_that_stays_is_a_status_with_what_the_server_says(end: Callable
         for name, frame in FRAMES.items():
             plan.next = [streaming(frame, end=end)]
             response = relay.call(STREAMED)
-            status = 503 if name in NAMES_503 else 502
+            status = STATUSES.get(name, 502)
             assert (response.status, error_of(response)["code"]) == (status, "upstream_error"), name
             assert SAID in error_of(response)["message"]
             kind, event = latest(relay)
@@ -168,7 +169,7 @@ def test_a_document_that_is_an_error_is_tried_again_and_then_a_status(path: str)
             plan.next = [answering(body)]
             for asked in ({"model": "m"}, STREAMED):
                 response = relay.call(asked, path=f"/up/v1/{path}")
-                status = 503 if name in NAMES_503 else 502
+                status = STATUSES.get(name, 502)
                 assert (response.status, error_of(response)["code"]) == (status, "upstream_error"), name
                 assert SAID in error_of(response)["message"]
                 kind, event = latest(relay)

@@ -72,7 +72,6 @@ def test_an_error_is_told_in_every_form(text: str, status: int, as_text: bool) -
         ({"type": "response.failed", "response": {"error": None}}, "response.failed", "", None),
         ({"choices": [{"finish_reason": "error"}]}, "", "", None),
         ({**ANSWER, "status": "failed", "error": None}, "", "", None),
-        ({"error": {"type": "overloaded_error", "message": "m"}, "type": "error"}, "", "m", "overloaded_error"),
         ({"code": "rate_limit_exceeded", "message": "m", "type": "error"}, "", "m", "rate_limit_exceeded"),
         ({"code": "InvalidApiKey", "message": "m", "request_id": "r"}, "", "m", "InvalidApiKey"),
         ({"error": {"type": "x"}}, "", '{"type": "x"}', "x"),
