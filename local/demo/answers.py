@@ -64,6 +64,11 @@ class Answer:
         return "".join(self.tokens)
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the call; none where the limit of tokens cut them."""
+        return {} if self.is_cut else object_of(json.loads(self.text))
+
+    @property
     def completion_tokens(self) -> int:
         """The tokens of all choices together. Reasoning is part of them."""
         return (len(self.tokens) + self.reasoning_tokens) * self.choices

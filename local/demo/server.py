@@ -1,4 +1,4 @@
-"""The demo server: it speaks the OpenAI API without a model behind it, and fails on demand.
+"""The demo server: it speaks the OpenAI API, and Anthropic's Messages, without a model, and fails on demand.
 
 It takes only the proxy's token for it, never a client's key. Files, batches and responses are kept in memory, a bounded
 number of each; nothing else is kept.
@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from local.demo import audio, chat, embeddings, images, responses
+from local.demo import audio, chat, embeddings, images, messages, responses
 from local.demo.batches import Batches
 from local.demo.errors import INVALID, RefusedError, error
 from local.demo.faults import MODELS, broken_off, directions, events, ordered_error, pieces
@@ -56,6 +56,8 @@ class DemoServer:
             "/v1/chat/completions": (("model", "messages"), chat.chat),
             "/v1/completions": (("model", "prompt"), chat.completion),
             "/v1/responses": (("model", "input"), functools.partial(responses.respond, keep=keep)),
+            messages.PATH: (("model", "max_tokens", "messages"), messages.message),
+            f"{messages.PATH}/count_tokens": (("model", "messages"), messages.count),
             "/v1/embeddings": (("model", "input"), embeddings.embeddings),
             "/v1/moderations": (("input",), embeddings.moderations),
             "/v1/images/generations": (("prompt",), images.generate),
@@ -147,7 +149,7 @@ class DemoServer:
         if status is None or self._has_failed_enough(demo, digest):
             return None
         headers = {"retry-after": str(demo.get("retry_after", 1))} if status in (429, 503) else {}
-        return JSONResponse(ordered_error(status), status, headers)
+        return _error_response(request, ordered_error(status), status, headers)
 
     def _has_failed_enough(self, demo: Body, digest: bytes) -> bool:
         """Whether a request has failed as often as it was to; then it may fail as often again."""
@@ -234,9 +236,18 @@ async def _model(request: Request) -> Response:
     return JSONResponse(_model_object(name))
 
 
-async def _refused(_request: Request, refusal: Exception) -> Response:
+async def _refused(request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, RefusedError)
-    return JSONResponse(refusal.to_json(), refusal.status)
+    return _error_response(request, refusal.to_json(), refusal.status)
+
+
+def _error_response(
+    request: Request, document: dict[str, Any], status: int, headers: dict[str, str] | None = None
+) -> Response:
+    """An error in the form of the API that the path belongs to."""
+    if request.url.path.startswith(messages.PATH):
+        document = messages.in_own_form(document, status)
+    return JSONResponse(document, status, headers)
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:
