@@ -22,6 +22,7 @@ def test_the_shipped_file_is_the_documented_example() -> None:
         "gemini",
         "bedrock",
         "azure",
+        "anthropic",
     ]
     assert servers["predibase"].model == ""
     assert warnings_of(servers) == []
