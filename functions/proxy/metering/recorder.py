@@ -10,6 +10,7 @@ from typing import Any
 from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.metering.sse import data_of, split_events
 
+_NOT_SAID = ("type", "signature")
 _MOST = 4 * 1024 * 1024
 """Bytes that are remembered of an answer."""
 
@@ -60,6 +61,13 @@ def _texts_of(events: bytes) -> dict[str, Any]:
             texts.setdefault(".".join((kind, *where)), []).append(frame["delta"])
         elif isinstance(frame.get("response"), dict):
             whole["response"] = frame["response"]
+        elif kind == "content_block_delta":  # of Anthropic's Messages API, whose `type` and `signature` say nothing
+            said = {name: text for name, text in object_of(frame.get("delta")).items() if name not in _NOT_SAID}
+            _collect(said, f"content.{frame.get('index', 0)}", texts)
+        elif kind == "content_block_start" and object_of(frame.get("content_block")).get("name"):
+            whole[f"content.{frame.get('index', 0)}.name"] = frame["content_block"]["name"]
+        elif kind == "message_delta":
+            whole["stop_reason"] = object_of(frame.get("delta")).get("stop_reason")
         elif "error" in frame:
             whole["error"] = frame["error"]
         else:

@@ -338,6 +338,8 @@ def test_what_reaches_the_server_tells_requests_apart() -> None:
         "accept": "a/a",
         "content-type": "application/json",
         "openai-beta": "x",
+        "anthropic-version": "2023-06-01",
+        "anthropic-beta": "x",
         "traceparent": f"00-{'1' * 32}-{'2' * 16}-01",
     }
     with caches(each_its_own) as cached:

@@ -34,7 +34,7 @@ from tests.relays import TOKEN, USAGE, Proxy, error_of, proxy
 ANSWER = json.dumps({"usage": USAGE}).encode()
 TOKENS = {"base": TOKEN, "again": TOKEN, "first": "one", "named": "t", "spare": "t", "hasty": "t", "frail": "t"}
 """The first segment of a server's address in tests/relays.py, and the token of that server."""
-FROM_CLIENT = {"accept", "content-type", "idempotency-key", "openai-beta"}
+FROM_CLIENT = {"accept", "content-type", "idempotency-key", "openai-beta", "anthropic-version", "anthropic-beta"}
 OWN = {"host", "user-agent", "accept-encoding", "authorization", "content-length"}
 CONTROLS = {chr(code) for code in [*range(32), 127]}
 FORBIDDEN_IN_A_SEGMENT = CONTROLS | set("/\\")
@@ -313,7 +313,7 @@ def test_a_body_that_contains_a_request_is_a_body(watched: Watched) -> None:
         assert request.body == smuggled.encode()
 
 
-@pytest.mark.parametrize("name", ["accept", "content-type", "idempotency-key", "openai-beta"])
+@pytest.mark.parametrize("name", sorted(FROM_CLIENT))
 @pytest.mark.parametrize(
     "value",
     [

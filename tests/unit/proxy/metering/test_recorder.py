@@ -57,6 +57,27 @@ def test_a_stream_of_the_responses_api() -> None:
     }
 
 
+def test_a_stream_of_the_messages_api() -> None:
+    frames = sse(
+        {"type": "message_start", "message": {"id": "m"}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "me@exa"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "mple.com"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s"}},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "name": "weather"}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": '{"a'}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": '":1}'}},
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 1}},
+        {"type": "message_stop"},
+    )
+    assert watched("text/event-stream", *frames).content() == {
+        "content.0.thinking": "me@example.com",
+        "content.1.partial_json": '{"a":1}',
+        "content.1.name": "weather",
+        "stop_reason": "tool_use",
+    }
+
+
 @pytest.mark.parametrize(
     ("content_type", "body", "content"),
     [
