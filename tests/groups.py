@@ -27,6 +27,7 @@ FIRST = (
 OF_DATA = ("test_analytics.py", "test_cache.py", "test_faults.py", "test_limits.py", "test_two_doors.py")
 OF_CLIENTS = (
     *(
+        "test_anthropic_sdk.py",
         "test_chat.py",
         "test_examples.py",
         "test_node.py",
