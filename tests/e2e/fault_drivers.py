@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import yaml
 from proxy.json_shapes import loads_or_none, object_of
+from proxy.records.records import UNAUTHORIZED
 
 from tests.e2e.harness import ROOT, Client, LocalStack, new_client, new_ports, start, wait_for
 from tests.e2e.snapshot import start_deployed
@@ -60,6 +62,14 @@ class FaultyStack:
         """The messages in a log, from the byte `since` on."""
         found = (line.get("message") for line in self.lines(name, since))
         return {message for message in found if isinstance(message, str)}
+
+    def wait_for_a_quiet_log(self) -> None:
+        """Until a sandbox may write a line again that it writes once a second at most."""
+        lines = self.lines("proxy", 0)
+        written = [str(line["timestamp"]) for line in lines if line.get("message") == UNAUTHORIZED]
+        if written:
+            latest = datetime.fromisoformat(max(written)).timestamp()
+            wait_for(lambda: time.time() > latest + 1.1, "a second without that line")
 
     def log(self, name: str) -> Path:
         """The log file of one part of the stack."""

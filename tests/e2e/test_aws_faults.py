@@ -56,6 +56,7 @@ def test_a_call_that_goes_wrong(
     faulty.forget()
     driven = DRIVERS[call.driver](faulty)
     before = len(driven.client.entries())
+    faulty.wait_for_a_quiet_log()
     offset = faulty.log("proxy").stat().st_size
     rule = {"call": call.action, "resource": call.resource, "of": call.of, "fault": fault, "seconds": _LATE_SECONDS}
     with faulty.going_wrong(rule | {"skip": call.skip, "times": call.times}):
