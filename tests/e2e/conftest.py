@@ -38,11 +38,11 @@ def client(stack: LocalStack) -> Iterator[Client]:
 
 @pytest.fixture
 def start_stack() -> Iterator[Callable[..., LocalStack]]:
-    """Starts stacks of a test's own: `harness.start`; what the test has not stopped is stopped after it."""
+    """Starts stacks of a test's own, or copies of the deployed one. What the test has not stopped is stopped then."""
     started: list[LocalStack] = []
 
-    def start_one(*arguments: Any, **options: Any) -> LocalStack:
-        started.append(start(*arguments, **options))
+    def start_one(*arguments: Any, is_copy: bool = False, **options: Any) -> LocalStack:
+        started.append((start_deployed if is_copy else start)(*arguments, **options))
         return started[-1]
 
     yield start_one

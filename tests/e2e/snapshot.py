@@ -21,15 +21,17 @@ _FOLDER = (ROOT / ".local/e2e/deployed").resolve()
 _MADE = "made.json"
 
 
-def start_deployed(folder: Path, *arguments: str, ports: dict[str, int] | None = None) -> LocalStack:
+def start_deployed(
+    folder: Path, *arguments: str, ports: dict[str, int] | None = None, in_background: bool = False
+) -> LocalStack:
     """Start a stack of the template's default parameters, as `start` does, from a copy of the run's deployment."""
     if RUN is None:
-        return start(folder, *arguments, ports=ports)
+        return start(folder, "--keep-state", *arguments, ports=ports, in_background=in_background)
     ports, folder = ports or new_ports(), folder.resolve()
     with _deployment(RUN) as made:
         shutil.copytree(_FOLDER / "state", folder / "state")
     change_names(folder / "state", {f"{_FOLDER}/": f"{folder}/", f":{made}/": f":{ports['MINISTACK_PORT']}/"})
-    stack = start(folder, "--keep-state", *arguments, ports=ports)
+    stack = start(folder, "--keep-state", *arguments, ports=ports, in_background=in_background)
     assert "Deploying" not in stack.said, "the copy is what this stack would deploy"
     return stack
 

@@ -108,9 +108,9 @@ def test_nothing_but_its_state_is_left_behind(start_stack: StartStack, kept: Kep
 
 
 def test_nothing_is_left_behind_by_one_in_the_background(start_stack: StartStack, tmp_path: Path):
-    stack = start_stack(tmp_path, in_background=True)
+    stack = start_stack(tmp_path, in_background=True, is_copy=True)
     assert f"`kill {stack.process.pid}`" in stack.said
-    stop_and_look(stack, signal.SIGINT, set())
+    stop_and_look(stack, signal.SIGINT, {"state"})
 
 
 def stop_and_look(stack: LocalStack, number: signal.Signals, kept: set[str]) -> None:
@@ -176,7 +176,7 @@ def test_kept_state_survives_a_restart(start_stack: StartStack, kept: Kept):
 
 
 def test_ministack_that_dies_ends_the_stack(start_stack: StartStack, tmp_path: Path):
-    stack = start_stack(tmp_path)
+    stack = start_stack(tmp_path, is_copy=True)
     (pid,) = stack.children("bin/ministack")
     os.kill(pid, signal.SIGKILL)
     said, _ = stack.process.communicate(timeout=WAIT_SECONDS)
