@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from local.demo.errors import RefusedError
-from local.demo.replies import Body, list_of, object_of
+from local.demo.replies import Body, RefusedError, list_of, object_of
 from local.demo.schema import value_for
 
 _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from local.demo.answers import count_tokens, tokenize
-from local.demo.errors import RefusedError
 from local.demo.multipart import Upload
-from local.demo.replies import Body, Events, Json, Raw, Reply
+from local.demo.replies import Body, Events, Json, Raw, RefusedError, Reply
 
 _RATE = 8000
 _SECONDS_PER_TOKEN = 0.1

@@ -5,9 +5,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local.demo.errors import RefusedError
 from local.demo.files import Files, page
-from local.demo.replies import Body, new_id, now, object_of
+from local.demo.replies import Body, RefusedError, new_id, now, object_of
 
 MOST_BATCHES = 100
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/moderations")

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.demo.answers import Answer, Question, Tool, answer, limit_of, schema_of, text_of, tool_to_call
-from local.demo.errors import RefusedError
-from local.demo.replies import Body, Events, Json, Reply, list_of, new_id, now, object_of
+from local.demo.replies import Body, Events, Json, RefusedError, Reply, list_of, new_id, now, object_of
 
 
 def chat(body: Body, demo: Body) -> Reply:

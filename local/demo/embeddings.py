@@ -7,8 +7,7 @@ import zlib
 from typing import Any
 
 from local.demo.answers import count_tokens, text_of
-from local.demo.errors import RefusedError
-from local.demo.replies import Body, Json, Reply, list_of, new_id
+from local.demo.replies import Body, Json, RefusedError, Reply, list_of, new_id
 
 _DIMENSIONS = 8
 _MOST_DIMENSIONS = 4096

@@ -11,8 +11,7 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from local.demo.errors import error
-from local.demo.replies import Body, Events, object_of
+from local.demo.replies import Body, Events, error, object_of
 
 _ERROR_MODEL = re.compile(r"demo-error-(\d{3})")
 _FOREVER = 24 * 3600.0

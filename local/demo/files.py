@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from local.demo.errors import RefusedError
 from local.demo.multipart import Upload
-from local.demo.replies import Body, new_id, now
+from local.demo.replies import Body, RefusedError, new_id, now
 
 MOST_FILES = 100
 MOST_BYTES = 64 * 1024 * 1024

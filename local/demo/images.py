@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from local.demo.answers import count_tokens
-from local.demo.errors import RefusedError
-from local.demo.replies import Body, Events, Json, Reply, list_of, now
+from local.demo.replies import Body, Events, Json, RefusedError, Reply, list_of, now
 
 _SIZE = re.compile(r"(\d{2,4})x(\d{2,4})")
 _DEFAULT_SIZE = "1024x1024"

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from local.demo.answers import Answer, Question, Tool, answer, count_tokens, limit_of, text_of, tool_to_call
-from local.demo.errors import RefusedError
-from local.demo.replies import Body, Events, Json, Reply, list_of, new_id, object_of
+from local.demo.replies import Body, Events, Json, RefusedError, Reply, list_of, new_id, object_of
 
 PATH = "/v1/messages"
 _KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 529: "overloaded_error"}

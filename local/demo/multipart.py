@@ -6,7 +6,7 @@ from typing import Any
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
-from local.demo.errors import RefusedError
+from local.demo.replies import RefusedError
 
 
 @dataclass(frozen=True, slots=True)

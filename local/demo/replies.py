@@ -1,10 +1,12 @@
-"""What an endpoint of the demo server gives back: one JSON object, a stream of events, or bytes. Pure."""
+"""What an endpoint of the demo server gives back: one JSON object, a stream of events, bytes, or a refusal. Pure."""
 
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+INVALID = "invalid_request_error"
 
 Body = Mapping[str, Any]
 """A request's JSON object, or the fields of its form."""
@@ -61,3 +63,22 @@ def new_id(prefix: str) -> str:
 def now() -> int:
     """The time in Unix seconds, as OpenAI's objects tell it."""
     return int(time.time())
+
+
+class RefusedError(Exception):
+    """A request that OpenAI would refuse, or one that the demo server cannot serve."""
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.code = code
+
+    def to_json(self) -> dict[str, Any]:
+        """The body of the answer."""
+        return error(str(self), INVALID, self.code, self.param)
+
+
+def error(message: str, kind: str, code: str | None, param: str | None = None) -> dict[str, Any]:
+    """OpenAI's error object."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from local.demo.answers import Answer, Question, Tool, answer, limit_of, schema_of, text_of, tool_to_call
-from local.demo.errors import RefusedError
-from local.demo.replies import Body, Events, Json, Reply, list_of, new_id, now, object_of
+from local.demo.replies import Body, Events, Json, RefusedError, Reply, list_of, new_id, now, object_of
 
 _AS_SENT = ("instructions", "max_output_tokens", "metadata", "previous_response_id", "reasoning", "tools", "user")
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-from local.demo.errors import RefusedError
-from local.demo.replies import list_of, object_of
+from local.demo.replies import RefusedError, list_of, object_of
 
 _DEEPEST = 32
 _SHALLOW = 4

@@ -27,11 +27,10 @@ from starlette.routing import Route
 
 from local.demo import audio, chat, embeddings, images, messages, responses
 from local.demo.batches import Batches
-from local.demo.errors import INVALID, RefusedError, error
 from local.demo.faults import MODELS, broken_off, directions, events, ordered_error, pieces
 from local.demo.files import Files
 from local.demo.multipart import parse_form
-from local.demo.replies import Body, Events, Json, Reply, Respond
+from local.demo.replies import INVALID, Body, Events, Json, RefusedError, Reply, Respond, error
 
 TOKEN_VARIABLE = "DEMO_SERVER_TOKEN"  # noqa: S105 (a name, not a token)
 DEFAULT_DELAY = 0.04

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.demo.errors import RefusedError
 from local.demo.multipart import Upload, parse_form
+from local.demo.replies import RefusedError
 
 FORM = "multipart/form-data; boundary=x"
 PART = b'--x\r\ncontent-disposition: form-data; name="a"\r\n\r\n1\r\n'

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from local.demo.errors import RefusedError
+from local.demo.replies import RefusedError
 from local.demo.schema import value_for
 
 TREE = {
