@@ -34,7 +34,7 @@ class _AskingForNothing(RequestBody):
     """A body of an operation that the proxy does not know: it asks no usage then, and has none to hide."""
 
     def outgoing(self, default_model: str, replacement: str = "", *, asks_usage: bool = True) -> OutgoingBody:
-        self._operation = "other"
+        self._operation, self._path = "other", ""
         body = super().outgoing(default_model, replacement, asks_usage=asks_usage)
         assert not body.asks_usage_unasked
         return body

@@ -11,6 +11,13 @@ _decode = json.JSONDecoder().raw_decode
 LONGEST_NAME = 256
 ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 """What a Responses answer calls itself when nothing more will come of it."""
+MESSAGE_EVENTS = frozenset(
+    {
+        *("message_start", "message_delta", "message_stop"),
+        *("content_block_start", "content_block_delta", "content_block_stop"),
+    }
+)
+"""The `type` of every event of Anthropic's Messages but `ping`, which says nothing, and `error`."""
 _MOST_CHOICES = 256
 """More than any request can ask for: memory stays bounded."""
 _LAST_MOMENT = 253402300800

@@ -16,7 +16,6 @@ from proxy.admission import Admission, as_proxy_error, received, refused
 from proxy.call import Call
 from proxy.deadlines import for_client, for_event
 from proxy.delivery import OFF, Delivery
-from proxy.endpoints.error_forms import error_frames
 from proxy.endpoints.responder import JSON, Responder, Response, receipt_comment
 from proxy.errors import ProxyError, UpstreamError
 from proxy.log import log, place_of
@@ -224,6 +223,8 @@ class Relay:
             self._responder.error(error, call, headers, response)
             return outcome._replace(status=error.status)
         if outcome.meter is not None and outcome.meter.is_stream:
+            from proxy.endpoints.error_forms import error_frames  # noqa: PLC0415  # few streams fail
+
             response.write(error_frames(error, call, outcome.meter, outcome.delivery, timeline.started_at))
             response.end()
         else:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from proxy.call import Call
 from proxy.delivery import CacheUse, Delivery
 from proxy.endpoints.cors import Cors
-from proxy.endpoints.error_forms import error_document, error_headers
 from proxy.endpoints.routes import Endpoints
 from proxy.errors import ProxyError
 from proxy.request.parse import InferenceRequest
@@ -74,6 +73,8 @@ class Responder:
 
     def error(self, error: ProxyError, call: Call, headers: Mapping[str, str], response: Response) -> None:
         """Answer with an error, where the client has nothing yet; `headers` are those that every answer has."""
+        from proxy.endpoints.error_forms import error_document, error_headers  # noqa: PLC0415  # few requests fail
+
         response.start(error.status, {**JSON, **error_headers(call), **error.headers, **headers})
         response.write(error_document(error, call))
         response.end()

@@ -12,14 +12,6 @@ from typing import Any
 
 from proxy.json_shapes import object_of
 
-KINDS = frozenset(
-    {
-        *("message_start", "message_delta", "message_stop"),
-        *("content_block_start", "content_block_delta", "content_block_stop"),
-    }
-)
-"""The `type` of every event but `ping`, which says nothing, and `error`."""
-
 
 class MessageEvents:
     """One message as far as it has come. `is_over`: its end has been said; `is_counted`: its usage is the last one."""

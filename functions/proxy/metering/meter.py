@@ -11,7 +11,6 @@ from openai_proxy.usage import Usage
 from proxy import json_shapes
 from proxy.json_shapes import is_one_of, loads_or_none, object_of, text_of
 from proxy.metering import scan
-from proxy.metering.message_events import KINDS, MessageEvents
 from proxy.metering.reported_error import ReportedError, error_of_event, reported_error
 from proxy.metering.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find_events
 from proxy.metering.usage import audio_usage, reported_in, usage_of
@@ -46,8 +45,7 @@ class Meter:
         is_packed: bool = False,
         has_own_form: bool = False,
     ) -> None:
-        self.chunks = 0
-        self.size = 0
+        self.chunks = self.size = 0
         self.is_stream = content_type.startswith("text/event-stream") and not is_packed
         self._is_json = content_type.startswith("application/json") and not is_packed
         self._is_text = uses_tokens and not (self.is_stream or self._is_json or is_packed)
@@ -69,7 +67,7 @@ class Meter:
         self._usage: Usage | None = None
         self._background_since: float | None = None
         self._error: ReportedError | None = None
-        self._message: MessageEvents | None = None
+        self._message: Any = None
         self._is_queued = self._known_form = self._has_data = self._is_done = False
         self._identified = False
         self._events_read = 0
@@ -276,7 +274,9 @@ class Meter:
     def _read(self, document: Any) -> None:
         """Read a whole JSON answer, or one event of a stream; the Responses API wraps its answer in `response`."""
         fields = object_of(document)
-        if is_one_of(KINDS, fields.get("type")) and self.is_stream:
+        if is_one_of(json_shapes.MESSAGE_EVENTS, fields.get("type")) and self.is_stream:
+            from proxy.metering.message_events import MessageEvents  # noqa: PLC0415  # most streams are chats
+
             self._message = self._message or MessageEvents()
             fields = self._message.read(fields)
         answer = object_of(fields.get("response")) if "response" in fields else fields
