@@ -7,7 +7,7 @@ SELECT
   client_id, key_id, client_name, client_owner, tags, end_user,
   door, operation, method, path, server, request_model, model, stream,
   status_code, upstream_status, error_type, error_source, finish_reasons,
-  usage_source, usage_reason, input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens,
+  usage_source, usage_reason, service_tier, input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens,
   reasoning_output_tokens, input_audio_tokens, output_audio_tokens, input_image_tokens, output_image_tokens,
   audio_duration,
   cache_status, pricing, unpriced_reason, price_version, price_rule, currency,

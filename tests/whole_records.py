@@ -78,6 +78,7 @@ def usage(
         "duration": None,
         "reason": None,
         "cost_reported": None,
+        "service_tier": None,
         "source": source,
     } | more
 

@@ -39,6 +39,7 @@ def add_prices(prices: argparse.ArgumentParser) -> None:
     show.add_argument("--server", metavar="NAME")
     show.add_argument("--model", metavar="NAME")
     show.add_argument("--at", type=_moment, metavar="WHEN", help="YYYY-MM-DD or YYYY-MM-DDTHH:MM (UTC); default: now")
+    show.add_argument("--tier", metavar="NAME", help="of requests that are served so, such as priority or batch")
     show.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_book_options(show)
     show.set_defaults(run=_show)
@@ -112,7 +113,9 @@ def _show(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
         for server in servers
         for model in ([options.model] if options.model else _known_models(book, server))
     ]
-    quotes = [(server, model, quote) for server, model in asked if (quote := book.find(server, model, at))]
+    quotes = [
+        (server, model, quote) for server, model in asked if (quote := book.find(server, model, at, options.tier))
+    ]
     if not quotes:
         what = f"'{options.model}'" if options.model else "anything"
         where = f"on '{options.server}'" if options.server else "on any server"

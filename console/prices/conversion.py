@@ -5,12 +5,13 @@ Its one rule: nothing becomes cheaper on the way. A price that distinguishes wha
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import time
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, cast
 
 from openai_proxy.pricing.list_prices import PriceList
+from openai_proxy.usage import tier_of
 
 from console.errors import ConsoleError
 from console.prices.source import PACKAGE, Source
@@ -42,6 +43,9 @@ _ON_TOP = frozenset(
         "cache_write_1h_mtok",
     }
 )
+# Service tiers that cost as much as the standard price, or less, where no price of their own is listed: names of it
+# (Groq says on_demand), and what is slower or paid in advance. Priority is none of them.
+_STANDARD_TIERS = ("auto", "batch", "default", "flex", "on_demand", "scale", "standard")
 _DECIMALS = Decimal(1).scaleb(-9)
 # Groq bills at least ten seconds of a transcription (https://console.groq.com/docs/speech-to-text).
 _LEAST_SECONDS = {("groq", "whisper-large-v3"): 10, ("groq", "whisper-large-v3-turbo"): 10}
@@ -61,6 +65,7 @@ def price_list_of(source: Source, licence: str) -> Document:
             "source": PACKAGE,
             "version": source.version,
             "licence": source.licence or licence,
+            "standard_tiers": list(_STANDARD_TIERS),
             "providers": {provider["id"]: _provider(provider) for provider in source.providers},
         }
         PriceList(document).read_all()
@@ -73,7 +78,10 @@ def price_list_of(source: Source, licence: str) -> Document:
 def to_text(document: Document) -> str:
     """The document as JSON with a line for each model, so that a change of prices can be read as a diff."""
     lines = ["{"]
-    lines += [f"{json.dumps(name)}: {json.dumps(document[name])}," for name in ("source", "version", "licence")]
+    lines += [
+        f"{json.dumps(name)}: {json.dumps(document[name])},"
+        for name in ("source", "version", "licence", "standard_tiers")
+    ]
     lines.append('"providers": {')
     providers = list(document["providers"].items())
     for number, (name, provider) in enumerate(providers, 1):
@@ -97,7 +105,7 @@ def changes_between(old: Document, new: Document) -> dict[str, list[str]]:
 
 def _prices_by_name(document: Document) -> dict[str, Any]:
     return {
-        f"{provider}/{model['id']}": model["prices"]
+        f"{provider}/{model['id']}": [model["prices"], model.get("tiers")]
         for provider, entry in document["providers"].items()
         for model in entry["models"]
     }
@@ -119,7 +127,28 @@ def _model(provider: str, model: Mapping[str, Any]) -> Document:
         converted = [price | {"least_seconds": least} for price in converted]
     if model["id"].endswith(":free"):  # OpenRouter's name for what costs nothing; an empty price elsewhere is none
         converted = [price or {"free": True} for price in converted]
-    return {"id": model["id"], "match": model["match"], "prices": [price for price in converted if price]}
+    tiers = _tiers(model.get("price_variants") or ())
+    found = {"id": model["id"], "match": model["match"], "prices": [price for price in converted if price]}
+    return found | {"tiers": tiers} if tiers else found
+
+
+def _tiers(variants: Sequence[Mapping[str, Any]]) -> dict[str, list[Document]]:
+    """What differs by service tier. What depends on anything else that no answer tells is left out."""
+    found: dict[str, list[Document]] = {}
+    for variant in variants:
+        tier, rates = _tier(variant["when"]), _rates(variant["prices"])
+        if tier and rates:
+            found.setdefault(tier, []).append(_conditions(variant.get("constraint")) | rates)
+    return found
+
+
+def _tier(when: Mapping[str, str]) -> str | None:
+    """The service tier that a condition is about, as answers name it."""
+    if len(when) != 1:
+        return None
+    [(name, value)] = when.items()
+    is_named = name == "service_tier" or (name, value) in (("processing", "batch"), ("speed", "fast"))
+    return tier_of(value) if is_named else None
 
 
 def _conditions(constraint: Mapping[str, Any] | None) -> Document:

@@ -41,9 +41,11 @@ class Outcome(NamedTuple):
 
 
 def usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
-    """What the server reported, with the cost that a header states; an estimate where it should have and did not."""
+    """What the server reported, with its service tier, and the cost that a header states; or else an estimate."""
     usage, upstream = _usage_of(call, outcome, started_at), outcome.delivery.upstream
     stated = upstream.headers.get(HEADER, "") if upstream else ""
+    if outcome.meter and not outcome.cache.usage and usage is not NO_USAGE:
+        usage = usage._replace(service_tier=outcome.meter.service_tier)
     return with_cost_of_header(usage, stated) if stated else usage
 
 

@@ -28,6 +28,9 @@ COST_DECIMALS = 18
 
 _COST = re.compile(r"[0-9]{1,10}(\.[0-9]{1,18})?")
 _REASON = re.compile(r"[a-z_]{1,64}")
+_TIER = re.compile(r"[a-z0-9_.-]{1,32}")
+UNNAMED_TIER = "other"
+"""What a service tier is called whose name is none."""
 
 
 class Usage(NamedTuple):
@@ -53,6 +56,8 @@ class Usage(NamedTuple):
     """Why a report is `invalid`, or what of a `reported` one was not taken as it stood, in one word."""
     cost_reported: Decimal | None = None
     """USD that the server itself says the answer cost."""
+    service_tier: str | None = None
+    """How the server says that it served the request, such as `flex` or `priority`; prices may differ by it."""
 
     def to_event(self) -> "UsageData":
         """The `data.usage` object of an event: OpenTelemetry GenAI attribute paths without the `gen_ai.` prefix."""
@@ -68,6 +73,7 @@ class Usage(NamedTuple):
             "source": self.source,
             "reason": self.reason,
             "cost_reported": None if self.cost_reported is None else f"{self.cost_reported:f}",
+            "service_tier": self.service_tier,
         }
 
     @classmethod
@@ -89,6 +95,7 @@ class Usage(NamedTuple):
             output_image_tokens=image["output_tokens"],
             reason=usage.get("reason"),
             cost_reported=_cost(usage.get("cost_reported")),
+            service_tier=usage.get("service_tier"),
         )
         figures._check()
         return figures
@@ -104,6 +111,15 @@ class Usage(NamedTuple):
             raise ValueError(f"usage.duration {self.duration!r}")
         if self.reason is not None and not _REASON.fullmatch(self.reason):
             raise ValueError("usage.reason")
+        if self.service_tier is not None and not _TIER.fullmatch(self.service_tier):
+            raise ValueError("usage.service_tier")
+
+
+def tier_of(name: Any) -> str | None:
+    """A service tier as a server names it, in lower case; None where it names none."""
+    if not name or not isinstance(name, str):
+        return None
+    return tier if _TIER.fullmatch(tier := name.lower()) else UNNAMED_TIER
 
 
 def _is_count(value: Any) -> bool:

@@ -13,7 +13,7 @@ from proxy.json_shapes import is_one_of, loads_or_none, object_of, text_of
 from proxy.metering import scan
 from proxy.metering.reported_error import ReportedError, error_of_event, reported_error
 from proxy.metering.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find_events
-from proxy.metering.usage import audio_usage, reported_in, usage_of
+from proxy.metering.usage import audio_usage, reported_in, tier_reported, usage_of
 from proxy.metering.usage_chunk import UsageChunks
 
 _FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
@@ -45,7 +45,7 @@ class Meter:
         is_packed: bool = False,
         has_own_form: bool = False,
     ) -> None:
-        self.chunks = self.size = 0
+        self.chunks = self.size = self._events_read = 0
         self.is_stream = content_type.startswith("text/event-stream") and not is_packed
         self._is_json = content_type.startswith("application/json") and not is_packed
         self._is_text = uses_tokens and not (self.is_stream or self._is_json or is_packed)
@@ -65,12 +65,11 @@ class Meter:
         self._id: str | None = None
         self._finish_reasons: list[str] = []
         self._usage: Usage | None = None
+        self.service_tier: str | None = None  # as the answer names it; known with its usage
         self._background_since: float | None = None
         self._error: ReportedError | None = None
         self._message: Any = None
-        self._is_queued = self._known_form = self._has_data = self._is_done = False
-        self._identified = False
-        self._events_read = 0
+        self._is_queued = self._known_form = self._has_data = self._is_done = self._identified = False
 
     def see(self, chunk: bytes) -> bytes:
         """Take note of one chunk of the body: of a stream, one or more whole events. Returns what the client gets."""
@@ -291,6 +290,7 @@ class Meter:
                 self._finish_reasons = [reason for reason in self._finish_reasons if reason][:_MOST_FINISH_REASONS]
         if self._uses_tokens:
             reported = reported_in(fields, is_whole=self._is_json)
+            self.service_tier = tier_reported(fields, reported) or self.service_tier
             if self._is_json and not reported and isinstance(fields.get("text"), str) and "duration" in fields:
                 self._usage = audio_usage(fields["duration"])  # a transcription as `verbose_json`
             images = fields.get("tool_usage")

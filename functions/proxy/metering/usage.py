@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from openai_proxy.usage import MOST_SECONDS, MOST_TOKENS, Usage
+from openai_proxy.usage import MOST_SECONDS, MOST_TOKENS, Usage, tier_of
 
 from proxy.json_shapes import object_of
 from proxy.metering.cost import COST_INVALID, LONGEST_NUMBER, cost_of
@@ -64,6 +64,14 @@ def reported_in(fields: Mapping[str, Any], *, is_whole: bool) -> Any:
     if is_whole and not reported:  # Cohere's, beside units that no price is in
         return object_of(fields.get("meta")).get("tokens")
     return reported
+
+
+def tier_reported(answer: Mapping[str, Any], usage: Any) -> str | None:
+    """The service tier that an answer names: OpenAI's beside its usage, Anthropic's in it, as the speed there."""
+    fields = object_of(usage)
+    if fields.get("speed") == "fast":
+        return "fast"
+    return tier_of(fields.get("service_tier") or answer.get("service_tier"))
 
 
 def audio_usage(seconds: Any) -> Usage:

@@ -88,6 +88,7 @@ class UsageData(TypedDict):
     source: Literal["reported", "estimated", "missing", "invalid", "none"]
     reason: NotRequired[str | None]
     cost_reported: NotRequired[str | None]
+    service_tier: NotRequired[str | None]
 
 
 class TimingsData(TypedDict):

@@ -72,6 +72,7 @@ def usage_attributes(usage: Usage) -> dict[str, Any]:
         "output_image_tokens": usage.output_image_tokens,
         "usage_reason": usage.reason,
         "cost_reported": usage.cost_reported,
+        "service_tier": usage.service_tier,
     }
     return attributes | {name: value for name, value in seldom.items() if value is not None}
 
@@ -94,4 +95,5 @@ def usage_of_entry(entry: Mapping[str, Any]) -> Usage:
         output_image_tokens=None if drawn is None else int(drawn),
         reason=entry.get("usage_reason"),
         cost_reported=entry.get("cost_reported"),
+        service_tier=entry.get("service_tier"),
     )

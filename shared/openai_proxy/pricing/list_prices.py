@@ -4,12 +4,13 @@ One rule: it says what its source says. The source is the data of genai-prices (
 MIT); names are compared as it compares them, and of several prices the last one that is in force holds.
 
     provider ─▶ the first model that matches ─▶ the last price in force at a moment
+                                                    └▶ with what differs for a service tier
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -28,11 +29,12 @@ _GEMINI_PREFIX = "models/"
 
 @dataclass(frozen=True, slots=True)
 class DatedPrice:
-    """A price from a moment on; with `hours`, only between two times of the day (UTC)."""
+    """A price from a moment on; with `hours`, only between two times of the day (UTC). `entry` is that of the list."""
 
     price: Price
     starts: datetime | None = None
     hours: tuple[time, time] | None = None
+    entry: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def is_in_force(self, at: datetime) -> bool:
         if self.starts is not None and at < self.starts:
@@ -50,9 +52,23 @@ class ListedModel:
 
     name: str
     prices: tuple[DatedPrice, ...]
+    by_service_tier: Mapping[str, tuple[DatedPrice, ...]] = field(default_factory=dict[str, tuple[DatedPrice, ...]])
+    """What differs where a request was served so; of several that are in force the first holds."""
 
     def price_at(self, at: datetime) -> Price | None:
+        """The standard price."""
         return next((dated.price for dated in reversed(self.prices) if dated.is_in_force(at)), None)
+
+    def price_of_tier(self, tier: str, at: datetime) -> Price | None:
+        """The price of a service tier; None where the list has none of its own."""
+        standard = next((dated for dated in reversed(self.prices) if dated.is_in_force(at)), None)
+        changes = [dated.entry for dated in self.by_service_tier.get(tier, ()) if dated.is_in_force(at)]
+        if standard is None or not changes:
+            return None
+        entry = dict(standard.entry)
+        for change in reversed(changes):
+            entry |= change
+        return _price(entry)
 
 
 class PriceList:
@@ -62,6 +78,8 @@ class PriceList:
         self.version: str = document["version"]
         self.source: str = document["source"]
         self._providers: Mapping[str, Mapping[str, Any]] = document["providers"]
+        self.standard_tiers = frozenset[str](document.get("standard_tiers", ()))
+        """Service tiers that cost no more than the standard price where they have none of their own."""
         self._read: dict[tuple[str, int], ListedModel] = {}
 
     @property
@@ -104,7 +122,9 @@ class PriceList:
         found = self._read.get((provider, index))
         if found is None:
             entry = self._providers[provider]["models"][index]
-            found = ListedModel(f"{provider}/{entry['id']}", tuple(_dated_price(price) for price in entry["prices"]))
+            prices, tiers = entry["prices"], entry.get("tiers", {})
+            by_tier = {tier: tuple(map(_dated_price, changes)) for tier, changes in tiers.items()}
+            found = ListedModel(f"{provider}/{entry['id']}", tuple(map(_dated_price, prices)), by_tier)
             self._read[provider, index] = found
         return found
 
@@ -161,7 +181,7 @@ def _dated_price(entry: Mapping[str, Any]) -> DatedPrice:
     if "hours" in entry:
         begin, end = entry["hours"]
         hours = time.fromisoformat(begin), time.fromisoformat(end)
-    return DatedPrice(_price(entry), starts, hours)
+    return DatedPrice(_price(entry), starts, hours, entry)
 
 
 def _price(entry: Mapping[str, Any]) -> Price:

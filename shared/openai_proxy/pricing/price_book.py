@@ -96,26 +96,28 @@ class PriceBook:
         found |= {name: rules.provider for name, rules in self.rules.items() if rules.provider}
         return {name: provider for name, provider in found.items() if provider}
 
-    def find(self, server: str, model: str, at: datetime) -> Quote | None:
-        """The price in force for `model` on `server`, or None."""
+    def find(self, server: str, model: str, at: datetime, tier: str | None = None) -> Quote | None:
+        """The price in force for `model` on `server`, for requests of a service `tier` where one is named; or None."""
         rules, listed = self._candidates(server, model)
         for rule in rules:
             own = rule.at(at)
             name = f"own:{server}/{rule.pattern}"
             if isinstance(own, Price):
-                return Quote(name, own)
+                price = own.at_service_tier(tier, self.list.standard_tiers) if tier else own
+                return price and Quote(name if price == own else f"{name} {tier}", price)
             if own is not None:
-                quote = _quote(self._listed(server, own.like) if own.like else listed, at)
+                quote = self._quote(self._listed(server, own.like) if own.like else listed, at, tier)
                 return quote and Quote(f"{name} {own.factor:f}x {quote.rule}", quote.price.times(own.factor))
-        return _quote(listed, at)
+        return self._quote(listed, at, tier)
 
     def price(self, usage: Usage, server: str | None, model: str | None, at: datetime) -> Cost | Unpriced:
         """What `usage` of `model` on `server` cost at the moment `at` (with its time zone)."""
         if usage.source == "none":
             return Cost("none")
-        quote = self.find(server or "", model or "", at)
+        quote = self.find(server or "", model or "", at, usage.service_tier)
         if quote is None:
-            return Unpriced("unknown_price")
+            is_known = usage.service_tier and self.find(server or "", model or "", at)
+            return Unpriced("unknown_tier" if is_known else "unknown_price")
         components = components_of(usage, quote.price)
         if isinstance(components, str):
             return Unpriced(components)
@@ -148,6 +150,17 @@ class PriceBook:
             self._remembered[server, model] = known
         return known
 
+    def _quote(self, listed: ListedModel | None, at: datetime, tier: str | None) -> Quote | None:
+        """The list price; of a service tier its own, or the standard price where that is no lower."""
+        price = listed and listed.price_at(at)
+        if not listed or not price:
+            return None
+        own = listed.price_of_tier(tier, at) if tier else None
+        if own and own != price:
+            return Quote(f"list:{listed.name} {tier}", own)
+        is_standard = own or not tier or price.at_service_tier(tier, self.list.standard_tiers)
+        return Quote(f"list:{listed.name}", price) if is_standard else None
+
     def _listed(self, server: str, model: str) -> ListedModel | None:
         provider = self.providers.get(server)
         return self.list.find(provider, model) if provider else None
@@ -172,11 +185,6 @@ def parse_price_book(
     """The price book of the text of a price file. Raises PriceBookError."""
     rules, document = parse_rules(text, file, price_list.providers)
     return PriceBook(price_list, rules, urls, document)
-
-
-def _quote(listed: ListedModel | None, at: datetime) -> Quote | None:
-    price = listed and listed.price_at(at)
-    return Quote(f"list:{listed.name}", price) if listed and price else None
 
 
 def _version(price_list: PriceList, document: Any, providers: Mapping[str, str]) -> str:

@@ -9,17 +9,19 @@ A class that has no price of its own costs what the class that it is a part of c
     output ◀─ reasoning, audio_output, image_output
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, fields
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Literal
 
 from openai_proxy.usage import UNKNOWN, Usage
 
-UnpricedReason = Literal["unknown_price", "usage_missing", "usage_invalid", "usage_inconsistent", "usage_incomplete"]
-"""No price is known; the server did not say what was used; what it said are no counts, or they contradict each other;
-the price distinguishes what usage does not tell apart, such as pages, or image tokens where a server does not count
-them."""
+UnpricedReason = Literal[
+    "unknown_price", "unknown_tier", "usage_missing", "usage_invalid", "usage_inconsistent", "usage_incomplete"
+]
+"""No price is known, or none for the service tier; the server did not say what was used; what it said are no counts, or
+they contradict each other; the price distinguishes what usage does not tell apart, such as pages, or image tokens where
+a server does not count them."""
 
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow])
 """Sums and products of money: as many digits as they need, or an error."""
@@ -96,6 +98,8 @@ class Price:
     """What has a price of its own but is not told apart in usage, as the price list calls it."""
     least_seconds: int = 0
     """An inference that is paid by time costs at least so much of it."""
+    by_service_tier: tuple[tuple[str, "Price"], ...] = ()
+    """What holds instead for requests that the server says it served so."""
 
     def rates_for(self, input_tokens: int) -> Rates:
         return next((rates for above, rates in reversed(self.tiers) if input_tokens > above), self.rates)
@@ -103,7 +107,13 @@ class Price:
     def times(self, factor: Decimal) -> "Price":
         """This price with a discount or a margin."""
         tiers = tuple((above, rates.times(factor)) for above, rates in self.tiers)
-        return Price(self.rates.times(factor), tiers, self.is_free, self.uncounted, self.least_seconds)
+        by_tier = tuple((tier, price.times(factor)) for tier, price in self.by_service_tier)
+        return Price(self.rates.times(factor), tiers, self.is_free, self.uncounted, self.least_seconds, by_tier)
+
+    def at_service_tier(self, tier: str, standard: Container[str]) -> "Price | None":
+        """What holds for a service tier; None where nobody knows. Those in `standard` cost no more than others."""
+        own = dict(self.by_service_tier).get(tier)
+        return self if own is None and (self.is_free or tier in standard) else own
 
 
 FREE = Price(is_free=True)

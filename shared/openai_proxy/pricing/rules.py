@@ -7,12 +7,13 @@ of the file, not from floats, so that 0.1 stays 0.1.
 import fnmatch
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, cast
 
 from openai_proxy.pricing.rates import FREE, RATES, Price, Rates
+from openai_proxy.usage import UNNAMED_TIER, tier_of
 from openai_proxy.yaml_files import YamlFileError, plain_values
 
 
@@ -172,7 +173,7 @@ def _dated_price(key: str, value: Any) -> tuple[datetime, Price | Adjustment]:
 
 
 def _price(key: str, entry: Mapping[str, Any]) -> Price:
-    rates = _rates(key, _mapping(entry, key, optional=(*_OWN_RATES, "effective_from", "above")))
+    rates = _rates(key, _mapping(entry, key, optional=(*_OWN_RATES, "effective_from", "above", "tiers")))
     if not rates.given():
         _fault(key, "has no price", "give `input` and `output`, `request` or `audio_minute`, or write `free`")
     above = entry.get("above", [])
@@ -189,7 +190,28 @@ def _price(key: str, entry: Mapping[str, Any]) -> Price:
         if missing := rates.given().keys() - given.given().keys():
             _fault(f"{key}.above", f"has no `{min(missing)}`", "give every price that the model has, changed or not")
         tiers[int(limit)] = given
-    return Price(rates, tuple(sorted(tiers.items())))
+    price = Price(rates, tuple(sorted(tiers.items())))
+    if "tiers" not in entry:
+        return price
+    named = _mapping(entry["tiers"], f"{key}.tiers")
+    return replace(price, by_service_tier=tuple(_service_tier(f"{key}.tiers", each, price) for each in named.items()))
+
+
+def _service_tier(key: str, named: tuple[str, Any], price: Price) -> tuple[str, Price]:
+    """The price of a service tier beside the standard `price` of the model."""
+    name, value = named
+    key = f"{key}.{name}"
+    if tier_of(name) != name or name == UNNAMED_TIER:
+        _fault(key, "is no service tier", "name it as the server does, in lower case, such as `flex`")
+    if value == "standard":
+        return name, price
+    entry = _mapping(value, key, optional=(*_OWN_RATES, "above"))
+    own = _price(key, entry)
+    if missing := price.rates.given().keys() - own.rates.given().keys():
+        _fault(key, f"has no `{min(missing)}`", "give every price that the model has, or write `standard`")
+    if price.tiers and not own.tiers:
+        _fault(key, "has no `above`", "give what holds for long inputs too")
+    return name, own
 
 
 def _rates(key: str, entry: Mapping[str, Any]) -> Rates:

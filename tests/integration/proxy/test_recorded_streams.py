@@ -144,7 +144,8 @@ class Player:
         assert (response.status, response.headers["content-type"]) == (200, recording.content_type)
         assert detail_type == recording.outcome
         assert {name: data["response"][name] for name in recording.said} == recording.said
-        check_usage(data["usage"], recording.usage)
+        named = re.findall(rb'"service_tier": ?"([a-z_]+)"', b"".join(pieces))
+        check_usage(data["usage"], recording.usage, named[-1].decode() if named else None)
         return response.body
 
     def failed(self, recording: Recording, pieces: Sequence[bytes]) -> tuple[RecordedResponse, str, dict[str, Any]]:
@@ -163,7 +164,7 @@ class Player:
         return response, detail_type, data
 
 
-def check_usage(told: dict[str, Any], expected: dict[str, Any] | str) -> None:
+def check_usage(told: dict[str, Any], expected: dict[str, Any] | str, tier: str | None) -> None:
     if expected == "estimated":
         assert told["source"] == "estimated"
         assert told["output_tokens"] > 0
@@ -181,6 +182,7 @@ def check_usage(told: dict[str, Any], expected: dict[str, Any] | str) -> None:
         "source": expected if isinstance(expected, str) else "reported",
         "reason": None,
         "cost_reported": usage.get("cost"),
+        "service_tier": tier,
     }
 
 

@@ -29,6 +29,7 @@ def test_a_stream_passes_unchanged_and_its_usage_is_the_event() -> None:
         "duration": None,
         "reason": None,
         "cost_reported": None,
+        "service_tier": None,
         "source": "reported",
     }
     assert data["server"] == {"name": "up"}
@@ -38,6 +39,16 @@ def test_a_stream_passes_unchanged_and_its_usage_is_the_event() -> None:
     assert data["response"]["finish_reasons"] == ["stop"]
     assert 0 < data["response"]["time_to_first_chunk"] <= data["timings"]["total"]
     assert data["timings"]["upstream"] + data["timings"]["proxy"] == pytest.approx(data["timings"]["total"], abs=1e-5)
+
+
+@pytest.mark.parametrize("reported", [USAGE, None], ids=["reported", "estimated"])
+def test_the_service_tier_of_the_answer_is_in_the_event(reported: dict[str, int] | None) -> None:
+    choices = [{"message": {"content": "some words"}, "finish_reason": "stop"}]
+    answer = {"id": "c", "model": "m", "choices": choices, "usage": reported, "service_tier": "flex"}
+    with proxy(lambda connection, _: connection.answer(json.dumps(answer).encode())) as (relay, _):
+        relay.call({"messages": [{"role": "user", "content": "Hello"}], "service_tier": "auto"})
+    usage = relay.event[1]["usage"]
+    assert (usage["source"], usage["service_tier"]) == ("reported" if reported else "estimated", "flex")
 
 
 def test_usage_that_the_client_did_not_ask_for_is_asked_for_and_hidden() -> None:

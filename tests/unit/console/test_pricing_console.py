@@ -162,6 +162,20 @@ def test_show_says_what_is_not_counted_and_what_the_least_is(run: Run):
     assert "unpriced: input_mchars not counted" in text
 
 
+def test_show_the_price_of_a_service_tier(run: Run):
+    files = [str(ROOT / "prices.yaml"), "--servers-file", str(ROOT / "openai_servers.yaml")]
+    asked = ["--server", "openai", "--model", "gpt-5", "--json", "--at", "2026-11-23", "--prices", *files]
+
+    [standard], [dear] = (json.loads(run("show", *tier, *asked)) for tier in ([], ["--tier", "priority"]))
+
+    assert (dear["rule"], Decimal(dear["usd"]["output"])) == (
+        "list:openai/gpt-5 priority",
+        2 * Decimal(standard["usd"]["output"]),
+    )
+    with pytest.raises(ConsoleError, match="There is no price"):
+        run("show", "--tier", "unheard", *asked)
+
+
 @pytest.mark.parametrize("way", [[], ["--json"]])
 def test_show_everything(run: Run, files: list[str], way: list[str]):
     out = run("show", *way, "--prices", *files)
@@ -213,6 +227,21 @@ providers: list[Provider] = [
                     ),
                 ],
             ),
+            ModelInfo(
+                id='tiered',
+                match=ClauseEquals(equals='tiered'),
+                prices=ModelPrice(input_mtok=Decimal('4'), output_mtok=Decimal('8')),
+                price_variants=[
+                    PriceVariant(
+                        when={'processing': 'batch'},
+                        prices=ModelPrice(input_mtok=Decimal('2'), output_mtok=Decimal('4')),
+                        constraint=StartDateConstraint(start_date=datetime.date(2026, 7, 1)),
+                    ),
+                    PriceVariant(when={'speed': 'fast'}, prices=ModelPrice(input_mtok=Decimal('9'))),
+                    PriceVariant(when={'service_tier': 'Priority'}, prices=ModelPrice(input_mtok=Decimal('7'))),
+                    PriceVariant(when={'search_type': 'web'}, prices=ModelPrice(input_mtok=Decimal('1'))),
+                ],
+            ),
             ModelInfo(id='x:free', match=ClauseEquals(equals='x:free'), prices=ModelPrice()),
             ModelInfo(id='unknown', match=ClauseEquals(equals='unknown'), prices=ModelPrice()),
         ],
@@ -228,6 +257,16 @@ MODELS: list[dict[str, Any]] = [
             {"from": "2026-07-01", "input": ["0.3", [1000, "6"]], "uncounted": ["output_video_mtok"]},
             {"hours": ["16:30", "00:30"], "request": "0.005", "audio_hour": "0.36"},
         ],
+    },
+    {
+        "id": "tiered",
+        "match": {"equals": "tiered"},
+        "prices": [{"input": "4", "output": "8"}],
+        "tiers": {
+            "batch": [{"from": "2026-07-01", "input": "2", "output": "4"}],
+            "fast": [{"input": "9"}],
+            "priority": [{"input": "7"}],
+        },
     },
     {"id": "x:free", "match": {"equals": "x:free"}, "prices": [{"free": True}]},
     {"id": "unknown", "match": {"equals": "unknown"}, "prices": []},
@@ -258,10 +297,11 @@ def test_refresh_from_a_wheel_reads_its_data_and_does_not_run_it(run: Run, tmp_p
         "source": "genai-prices",
         "version": "9.8.7",
         "licence": "A licence",
+        "standard_tiers": ["auto", "batch", "default", "flex", "on_demand", "scale", "standard"],
         "providers": {"acme": {"url": "https://api\\.acme\\.example", "models": MODELS}},
     }
     assert not (tmp_path / "run").exists()
-    assert f"genai-prices {load_price_list().version} > 9.8.7\nadded: 3\n  acme/old\n" in out
+    assert f"genai-prices {load_price_list().version} > 9.8.7\nadded: 4\n  acme/old\n" in out
     assert "and " in out
     assert "costs reprice" in out
 

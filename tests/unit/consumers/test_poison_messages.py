@@ -350,6 +350,7 @@ REFUSED: tuple[tuple[Callable[[], Consumed], Place, tuple[Any, ...]], ...] = (
     (Limits, ("limits", "currency"), ("EUR", None, "", 1)),
     (Limits, ("limits", "id"), ("", "a#b", "x" * 65, None, 5)),
     (Costs, ("usage", "cost_reported"), (*AMOUNTS, "", "1000000000.1", 5)),
+    (Costs, ("usage", "service_tier"), ("", "Flex", "a b", "x" * 33, 5, [], True)),
     (Costs, ("usage", "input_tokens"), (-1, 0.5, "5", None, True, 10**12 + 1)),
     (Costs, ("timings", "total"), (-1, "5", None, math.nan, math.inf, 10**9 + 1)),
     (Metrics, ("timings", "proxy"), (-1, "5", None, True, math.nan, math.inf, 1e120, 10**400)),

@@ -42,6 +42,40 @@ def metered(*chunks: bytes, content_type: str = "text/event-stream; charset=utf-
     return meter
 
 
+LONG = [chunk("word " * 9, None) | {"service_tier": "default"} for _ in range(400)]
+
+
+@pytest.mark.parametrize(
+    ("said", "tier"),
+    [
+        ([{"service_tier": "flex", "usage": USAGE}], "flex"),
+        ([{"service_tier": "Priority", "usage": USAGE}], "priority"),
+        ([{"usage": {**USAGE, "service_tier": "batch"}}], "batch"),
+        ([{"service_tier": "auto", "usage": {**USAGE, "service_tier": "standard"}}], "standard"),
+        ([{"usage": {**USAGE, "service_tier": "standard", "speed": "fast"}}], "fast"),
+        ([{"usage": {**USAGE, "speed": "standard"}}], None),
+        ([{"service_tier": None, "usage": USAGE}], None),
+        ([{"service_tier": {"name": "flex"}, "usage": USAGE}], None),
+        ([{"service_tier": "a b", "usage": USAGE}], "other"),
+        ([{"service_tier": "x" * 33, "usage": USAGE}], "other"),
+        (
+            [
+                {"type": "response.created", "response": {"service_tier": "auto", "status": "in_progress"}},
+                {"type": "response.completed", "response": {"service_tier": "flex", "usage": USAGE}},
+            ],
+            "flex",
+        ),
+        ([*LONG, chunk("b", "stop", USAGE) | {"service_tier": "priority"}], "priority"),
+        ([chunk("b", "stop", USAGE)], None),
+    ],
+)
+def test_the_service_tier_is_the_one_that_the_answer_names(said: list[Any], tier: str | None) -> None:
+    meters = [metered(*map(compact, said))]
+    if len(said) == 1:
+        meters.append(metered(json.dumps(said[0]).encode(), content_type="application/json"))
+    assert [(meter.usage is not None, meter.service_tier) for meter in meters] == [(True, tier)] * len(meters)
+
+
 def test_a_chat_stream_with_a_usage_chunk() -> None:
     body = sse(chunk("a"), chunk("b", "stop"), chunk(usage=USAGE, choices=False)) + b"data: [DONE]\n\n"
     meter = metered(*(piece + b"\n\n" for piece in body.split(b"\n\n")[:-1]))

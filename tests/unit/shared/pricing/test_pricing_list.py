@@ -151,6 +151,57 @@ def cost_if_comparable(price: Price, usage: Usage, cost: Cost | Unpriced) -> Dec
     return None
 
 
+TIERS = {"processing": "batch", "speed": "fast", "service_tier": None}
+
+
+def test_every_service_tier_costs_the_same():
+    usage = Usage(1000, 200, cache_read_input_tokens=300, source="reported")
+    compared = 0
+    for provider in providers:
+        for model in provider.models:
+            for when in [variant.when for variant in model.price_variants or ()]:
+                [(name, value)] = when.items()
+                if name not in TIERS or (TIERS[name] or value) != value or provider.find_model(model.id) is not model:
+                    continue
+                ours = book().price(usage._replace(service_tier=value), provider.id, model.id, NOW)
+                used = TheirUsage(input_tokens=1000, output_tokens=200, cache_read_tokens=300)
+                theirs = calc_price(
+                    used, model.id, provider_id=provider.id, genai_request_timestamp=NOW, price_context={name: value}
+                )
+                if isinstance(ours, Cost):
+                    assert ours.total == theirs.total_price, (provider.id, model.id, when)
+                    compared += 1
+                else:
+                    assert ours.reason in ("unknown_price", "usage_incomplete", "usage_missing"), (
+                        provider.id,
+                        model.id,
+                        when,
+                    )
+    assert compared > 150
+
+
+@pytest.mark.parametrize("tier", ["auto", "batch", "default", "flex", "on_demand", "scale", "standard"])
+def test_a_tier_that_is_no_dearer_costs_at_most_the_standard_price(tier: str):
+    usage = Usage(1000, 200, source="reported")
+    for name in ("gpt-4", "gpt-5", "gpt-5.4-mini"):
+        standard, ours = (book().price(usage._replace(service_tier=each), "openai", name, NOW) for each in (None, tier))
+        assert isinstance(standard, Cost)
+        assert isinstance(ours, Cost)
+        assert 0 < ours.total <= standard.total
+
+
+def test_a_tier_that_may_be_dearer_has_a_price_of_its_own_or_none():
+    usage = Usage(1000, 200, source="reported")
+    dear = book().price(usage._replace(service_tier="priority"), "openai", "gpt-5", NOW)
+    plain = book().price(usage, "openai", "gpt-5", NOW)
+    assert isinstance(dear, Cost)
+    assert isinstance(plain, Cost)
+    assert (dear.rule, dear.total > plain.total) == ("list:openai/gpt-5 priority", True)
+    for tier in ("priority", "performance", "other"):
+        assert book().price(usage._replace(service_tier=tier), "openai", "gpt-4", NOW) == Unpriced("unknown_tier")
+    assert book().price(usage._replace(service_tier="priority"), "openai", "no-model", NOW) == Unpriced("unknown_price")
+
+
 @settings(max_examples=5)
 @given(usage=usages(), days=st.integers(0, 365 * 7 + 200), minutes=st.integers(0, 24 * 60 - 1))
 def test_every_model_costs_the_same_at_any_time(usage: Usage, days: int, minutes: int):

@@ -22,11 +22,17 @@ LIST = PriceList(
     {
         "source": "a list",
         "version": "7",
+        "standard_tiers": ["default", "flex"],
         "providers": {
             "acme": {
                 "url": r"https://api\.acme\.example",
                 "models": [
-                    {"id": "big", "match": {"starts_with": "big"}, "prices": [{"input": "10", "output": "20"}]},
+                    {
+                        "id": "big",
+                        "match": {"starts_with": "big"},
+                        "prices": [{"input": "10", "output": "20"}],
+                        "tiers": {"priority": [{"from": "2026-06-10", "input": "40"}, {"input": "30"}]},
+                    },
                     {"id": "small", "match": {"equals": "small"}, "prices": [{"input": ["1", [100, "3"]]}]},
                     {"id": "tiny", "match": {"equals": "tiny"}, "prices": [{"input": "0.000000001"}]},
                 ],
@@ -41,9 +47,11 @@ def book(servers: str) -> PriceBook:
     return parse_price_book(f"servers:\n  {servers}\n", price_list=LIST, urls=URLS)
 
 
-def paid(prices: PriceBook, server: str, model: str, tokens: int = 1, at: datetime = NOW) -> tuple[Decimal, str] | str:
+def paid(
+    prices: PriceBook, server: str, model: str, tokens: int = 1, at: datetime = NOW, tier: str | None = None
+) -> tuple[Decimal, str] | str:
     """USD for a million times `tokens` input tokens, and the rule; or why not."""
-    cost = prices.price(Usage(input_tokens=tokens, source="reported"), server, model, at)
+    cost = prices.price(Usage(input_tokens=tokens, source="reported", service_tier=tier), server, model, at)
     return (cost.total.scaleb(6), cost.rule) if isinstance(cost, Cost) else cost.reason
 
 
@@ -99,6 +107,41 @@ def test_a_product_is_kept_to_twelve_decimals():
     assert paid(prices, "a", "tiny") == (Decimal("0.000000000333"), "own:a/* 0.333333333x list:acme/tiny")
 
 
+TIERS = "{input: 5, output: 9, tiers: {flex: {input: 2, output: 4}, fast: {input: 8, output: 9}, scale: standard}}"
+
+
+@pytest.mark.parametrize(
+    ("tier", "expected"),
+    [
+        (None, (5, "own:own/m")),
+        ("flex", (2, "own:own/m flex")),
+        ("fast", (8, "own:own/m fast")),
+        ("scale", (5, "own:own/m scale")),
+        ("default", (5, "own:own/m")),
+        ("priority", "unknown_tier"),
+    ],
+)
+def test_a_model_may_have_prices_by_service_tier(tier: str | None, expected: tuple[Decimal, str] | str):
+    prices = book(f"own: {{models: {{m: {TIERS}, n: free}}}}")
+    assert paid(prices, "own", "m", tier=tier) == expected
+    assert paid(prices, "own", "n", tier=tier) == (0, "own:own/n")
+
+
+def test_a_discount_is_one_on_each_service_tier():
+    prices = book("a: {multiply: 0.5}")
+    assert paid(prices, "a", "big", tier="priority") == (20, "own:a/* 0.5x list:acme/big priority")
+    assert paid(prices, "a", "big", tier="flex") == (5, "own:a/* 0.5x list:acme/big")
+    assert paid(prices, "a", "small", tier="priority") == "unknown_tier"
+
+
+def test_the_first_change_in_force_holds_and_leaves_what_it_does_not_name():
+    before, after = (datetime(2026, 6, day, tzinfo=UTC) for day in (9, 10))
+    usage = Usage(input_tokens=3, output_tokens=2, source="reported", service_tier="priority")
+    assert LIST.find("acme", "big") is not None
+    costs = [book("a: {provider: acme}").price(usage, "a", "big", at) for at in (before, after)]
+    assert [cost.total.scaleb(6) for cost in costs if isinstance(cost, Cost)] == [3 * 30 + 2 * 20, 3 * 40 + 2 * 20]
+
+
 def test_a_free_server_needs_no_list():
     assert paid(book("own: {free: true}"), "own", "anything") == (0, "own:own/*")
 
@@ -132,6 +175,29 @@ FAULTS = [
     ("servers: {s: {models: {m: {input: 1, outptu: 1}}}}", "servers.s.models.m.outptu", "unknown key"),
     ("servers: {s: {models: {m: {input: 1, multiply: 2}}}}", "servers.s.models.m.input", "unknown key"),
     ("servers: {s: {models: {m: {free: true, input: 2}}}}", "servers.s.models.m.input", "unknown key"),
+    ("servers: {s: {models: {m: {input: 1, tiers: }}}}", "servers.s.models.m.tiers", "empty"),
+    ("servers: {s: {models: {m: {tiers: {flex: {input: 1}}}}}}", "servers.s.models.m", "has no price"),
+    (
+        "servers: {s: {models: {m: {input: 1, tiers: {Flex: {input: 1}}}}}}",
+        "servers.s.models.m.tiers.Flex",
+        "is no service tier",
+    ),
+    (
+        "servers: {s: {models: {m: {input: 1, output: 2, tiers: {flex: {input: 1}}}}}}",
+        "servers.s.models.m.tiers.flex",
+        "has no `output`",
+    ),
+    (
+        "servers: {s: {models: {m: {input: 1, tiers: {flex: {input: 1, tiers: {a: standard}}}}}}}",
+        "servers.s.models.m.tiers.flex.tiers",
+        "unknown key",
+    ),
+    (
+        "servers: {s: {models: {m: {input: 1, above: {input_tokens: 9, input: 2}, tiers: {flex: {input: 1}}}}}}",
+        "servers.s.models.m.tiers.flex",
+        "has no `above`",
+    ),
+    ("servers: {s: {models: {m: {input: 1, tiers: {flex: cheap}}}}}", "servers.s.models.m.tiers.flex", "not a mapping"),
     ("servers: {s: {models: {m: {like: [a]}}}}", "servers.s.models.m.like", "not the name of a model"),
     ("servers: {s: {models: {m: {audio_hour: 1, audio_minute: 1}}}}", "servers.s.models.m.audio_minute", "given too"),
     (
