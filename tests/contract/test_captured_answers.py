@@ -24,6 +24,7 @@ from store_response.cached_response import cached_response_of
 from store_response.item import LARGEST_ITEM, item_of, item_size
 
 from tests.caches import wire
+from tests.examples import examples
 from tests.fakes import envelope_of, read_event
 
 PRICES = parse_price_book("servers:\n  up: {free: true}\n")
@@ -50,7 +51,7 @@ def metered(model: Any, tokens: Any) -> Meter:
     return meter
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(100))
 @given(data=st.data(), client=NAMES, model=ANY_TEXT, is_stream=st.booleans(), pieces=PIECES, tokens=COUNTS)
 def test_what_is_captured_is_stored(
     data: st.DataObject, client: str, model: str, is_stream: bool, pieces: list[bytes], tokens: Any

@@ -33,6 +33,7 @@ from proxy.timeline import Timeline
 from record_metrics.measurements import measurements_of
 from settle_limits.settlement import settlement_of
 
+from tests.examples import examples
 from tests.fakes import envelope_of
 
 SCHEMAS = Path(__file__).parents[2] / "events" / "schemas"
@@ -74,6 +75,7 @@ usages = values | st.fixed_dictionaries(
         "type": st.just("duration") | values,
     },
 )
+
 choice = st.fixed_dictionaries({}, optional={"index": values, "delta": values, "finish_reason": values})
 choices = st.lists(
     choice | values,
@@ -165,7 +167,7 @@ def check(event: Event[Any, Any]) -> None:
         json_line(lake_row(event.id, booked.attributes, event.timestamp)).decode()
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     documents=answers,
     model=texts.filter(bool),

@@ -25,7 +25,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     try:
         yield running
     finally:
-        running.stop()
+        status = running.stop()
+    assert status == 0, running.said
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from openai_proxy.events.ulid import new_ulid
 
 from tests.contract.template_stack import deployed
 from tests.e2e.alarm_watch import LATER, AlarmWatch, Message
-from tests.e2e.harness import ROOT, WAIT_SECONDS, Client, LocalStack, new_client, start, wait_for
+from tests.e2e.harness import ROOT, WAIT_SECONDS, Client, LocalStack, new_client, wait_for
+from tests.e2e.snapshot import start_deployed
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SAMPLES = ROOT / "events" / "samples"
@@ -85,7 +86,7 @@ class Incident:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalStack, AlarmWatch]]:
     """A stack of this module's own: what goes wrong in other tests must not be in its metrics."""
-    running = start(tmp_path_factory.mktemp("alarms"))
+    running = start_deployed(tmp_path_factory.mktemp("alarms"))
     try:
         yield running, AlarmWatch(running)
     finally:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -86,31 +85,25 @@ def test_folder_serves_one_stack(stack: LocalStack):
     assert (stack.folder / "env").exists(), "the running one keeps its files"
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A folder in which stacks keep their state: the first that starts there deploys, and the others find it done."""
+def test_state_survives_a_restart_and_nothing_else_is_left_behind(start_stack: StartStack, tmp_path: Path):
+    first = start_stack(tmp_path, is_copy=True)
+    client = new_client(first)
+    assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
+    (entry,) = client.wait_for_entries(1)
+    stop_and_look(first, signal.SIGTERM, {"state"})
 
-    folder: Path
-    ports: dict[str, int]
-
-    def start(self, start_stack: StartStack) -> LocalStack:
-        return start_stack(self.folder, "--keep-state", ports=self.ports)
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    return Kept(tmp_path_factory.mktemp("kept"), dict(zip(NAMES, free_ports(3), strict=True)))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_but_its_state_is_left_behind(start_stack: StartStack, kept: Kept, number: signal.Signals):
-    stop_and_look(kept.start(start_stack), number, {"state"})
-
-
-def test_nothing_is_left_behind_by_one_in_the_background(start_stack: StartStack, tmp_path: Path):
-    stack = start_stack(tmp_path, in_background=True, is_copy=True)
-    assert f"`kill {stack.process.pid}`" in stack.said
-    stop_and_look(stack, signal.SIGINT, {"state"})
+    again = start_stack(tmp_path, "--keep-state", ports=first.ports, in_background=True)
+    assert f"`kill {again.process.pid}`" in again.said
+    assert f"`kill {first.process.pid}`" not in first.said
+    assert again.key == first.key
+    assert "Deploying" not in again.said
+    client.stack = again
+    assert client.entries() == [entry]
+    assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
+    assert len(client.wait_for_entries(2)) == 2
+    client.close()
+    stop_and_look(again, signal.SIGINT, {"state"})
+    assert "client-key" in {path.name for path in (tmp_path / "state").iterdir()}
 
 
 def stop_and_look(stack: LocalStack, number: signal.Signals, kept: set[str]) -> None:
@@ -155,24 +148,6 @@ def test_only_this_machine_is_served(stack: LocalStack):
                 listening |= {inodes[inode]} if inode in inodes else set()
     assert len(listening) >= 3
     assert all(address.startswith("0100007F:") for address in listening), "only 127.0.0.1"
-
-
-def test_kept_state_survives_a_restart(start_stack: StartStack, kept: Kept):
-    first = kept.start(start_stack)
-    client = new_client(first)
-    assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
-    (entry,) = client.wait_for_entries(1)
-    first.stop()
-    again = kept.start(start_stack)
-    assert f"`kill {again.process.pid}`" not in again.said
-    assert again.key == first.key
-    assert "Deploying" not in again.said
-    client.stack = again
-    assert client.entries() == [entry]
-    assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
-    assert len(client.wait_for_entries(2)) == 2
-    client.close()
-    assert "client-key" in {path.name for path in (kept.folder / "state").iterdir()}
 
 
 def test_ministack_that_dies_ends_the_stack(start_stack: StartStack, tmp_path: Path):

@@ -28,6 +28,7 @@ from proxy.http.pool import Pool
 from proxy.records.publisher import Publisher
 from proxy.records.records import Records
 
+from tests.examples import examples
 from tests.fakes import Connection, Received, RecordedResponse, ScriptedServer
 from tests.relays import TOKEN, USAGE, Proxy, error_of, proxy
 
@@ -896,7 +897,7 @@ def any_event(draw: st.DrawFn) -> dict[str, Any]:
 def test_whatever_comes_goes_to_a_listed_server_with_its_token(watched: Watched) -> None:
     arrived: list[str] = []
 
-    @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples(120), suppress_health_check=[HealthCheck.too_slow])
     @given(any_event())
     def serve(event: dict[str, Any]) -> None:
         _, received = watched.serve(event)

@@ -150,7 +150,7 @@ def with_another_byte(found: dict[str, Any], place: int, byte: int) -> dict[str,
     return object_of(changed)
 
 
-@settings(max_examples=examples(200), deadline=None, derandomize=True)
+@settings(max_examples=examples(80), deadline=None, derandomize=True)
 @given(damaged())
 def test_a_damaged_item_is_a_miss_or_the_right_answer(found: dict[str, Any]) -> None:
     try:
@@ -223,7 +223,7 @@ def with_body(body: bytes, size: int, packing: str, sha256: bytes = BODY) -> dic
 _BODIES = st.sampled_from([BODY, BODY[:-1], BODY + b"\n", b"x" + BODY[1:], BODY[::-1], b"", BODY * 2]) | st.binary()
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(_BODIES, st.sampled_from([len(BODY) + more for more in (-2, -1, 0, 1, 2, len(BODY))]), st.data())
 @example(BODY, len(BODY) - 1, None)
 def test_only_the_very_bytes_of_the_very_size_are_served(body: bytes, size: int, data: st.DataObject | None) -> None:

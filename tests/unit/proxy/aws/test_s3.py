@@ -17,6 +17,7 @@ from proxy.aws.s3 import S3
 from proxy.aws.sigv4 import Credentials
 from proxy.http.transport import HttpTransport, Timeouts
 
+from tests.examples import examples
 from tests.fakes import Connection, Received, Script, ScriptedServer
 
 CREDENTIALS = Credentials("AKID", "secret", "session")
@@ -59,7 +60,7 @@ def test_what_is_put_is_what_is_got_at_an_endpoint_by_path() -> None:
     assert (get.method, get.target, get.body) == ("GET", put.target, b"")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(30))
 @given(key=st.text(min_size=1, max_size=40).filter(lambda key: key.isprintable()), body=st.binary(max_size=64))
 def test_signatures_equal_botocores(key: str, body: bytes) -> None:
     sent: list[tuple[str, str, dict[str, str]]] = []

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.cache.conversion import converted, is_possible
 
+from tests.examples import examples
+
 CHAT, RESPONSES = "/chat/completions", "/responses"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 texts = st.none() | st.text(max_size=20)
@@ -50,7 +52,7 @@ LAST = chunk({}, "stop")
 OF_USAGE = chunk({}, choices=[], usage=USAGE)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(50))
 @given(found=st.lists(messages, min_size=1, max_size=3))
 def test_a_document_that_was_a_stream_for_a_while_is_the_same_again(found: list[dict[str, Any]]) -> None:
     whole = document(*found)
@@ -162,7 +164,7 @@ def test_which_forms_there_are(path: str, to_stream: bool, possible: bool) -> No
     assert is_possible(path, to_stream=to_stream) is possible
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(40))
 @given(body=st.binary(max_size=100), to_stream=st.booleans(), path=st.sampled_from([CHAT, RESPONSES]))
 def test_no_body_makes_the_conversion_fail(body: bytes, to_stream: bool, path: str) -> None:
     assert converted(path, body, to_stream=to_stream) is None

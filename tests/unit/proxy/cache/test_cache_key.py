@@ -32,7 +32,7 @@ VALUES = st.recursive(
 )
 BODIES = st.dictionaries(NAMES, VALUES, max_size=5)
 SHUFFLERS = st.integers(0, 2**32).map(random.Random)
-thorough = settings(deadline=None, max_examples=examples(120))
+thorough = settings(deadline=None, max_examples=examples(40))
 
 
 def key(body: Any, sharing: Sharing = SHARING, **sent: Any) -> str:
@@ -88,7 +88,7 @@ def reordered(value: Any, choose: Any) -> Any:
     return dict(pairs) or members or value
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(40))
 @given(schema=st.dictionaries(st.text(max_size=4), VALUES, min_size=2), choose=SHUFFLERS)
 def test_order_below_the_fields_counts(schema: dict[str, Any], choose: Any) -> None:
     other = reordered(schema, choose)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from proxy.errors import UpstreamError
 from proxy.http.compression import decompressed
 
+from tests.examples import examples
+
 WINDOWS = {"gzip": [31], "deflate": [15, -15]}
 """The forms in which each coding comes, as zlib calls them."""
 CONTENTS = st.sampled_from([b"", b"x", b"data: {}\n\n", bytes(range(256)) * 30, b"a" * 300_000])
@@ -34,7 +36,7 @@ CUTS = st.lists(st.sampled_from([1, 2, 3, 11, 300]), max_size=4)
 FORMS = st.sampled_from([(coding, window) for coding, windows in WINDOWS.items() for window in windows])
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(25))
 @given(CONTENTS, st.lists(FORMS, min_size=1, max_size=2), CUTS)
 def test_what_was_packed_comes_out_however_it_arrives(
     content: bytes, forms: list[tuple[str, int]], cuts: list[int]
@@ -46,7 +48,7 @@ def test_what_was_packed_comes_out_however_it_arrives(
     assert b"".join(decompressed(chunked(data, cuts), codings, "s")) == content
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(25))
 @given(CONTENTS, FORMS, CUTS, st.integers(1, 8))
 def test_a_cut_body_has_broken_off_and_gives_what_came(
     content: bytes, form: tuple[str, int], cuts: list[int], missing: int

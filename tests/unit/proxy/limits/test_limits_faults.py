@@ -490,7 +490,7 @@ numbers = st.sampled_from(["0", "0.0000001", "1e-30", "1", "-1", "1e40", "NaN", 
 hints = st.fixed_dictionaries({}, optional=dict.fromkeys(["input", "output", "answer"], numbers))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     fields=st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, anything)),
     day=st.none() | amounts,
@@ -542,7 +542,7 @@ steps = st.one_of(
 usages = (USAGE, Usage(), Usage(source="none"), Usage(100_000, 7, source="estimated"))
 
 
-@settings(max_examples=examples(50), deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(script=st.lists(steps, max_size=25), start=st.sampled_from([NOON, NOON + 12 * 3600 - 40, 4_099_766_300]))
 def test_in_the_end_what_was_spent_is_what_it_cost_and_nothing_is_reserved(script: list[Any], start: int) -> None:
     """Calls that are lost or late, sandboxes that die between any two, events that come twice, late, in any order."""

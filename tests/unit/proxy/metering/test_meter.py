@@ -11,6 +11,8 @@ from openai_proxy.usage import Usage
 from proxy.metering.meter import Meter
 from proxy.metering.usage import usage_of
 
+from tests.examples import examples
+
 USAGE = {
     "prompt_tokens": 100,
     "completion_tokens": 20,
@@ -364,7 +366,7 @@ LAST = [
 ]
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(150))
 @given(
     st.sampled_from([CHAT, RESPONSES, CHAT + RESPONSES]).flatmap(
         lambda events: st.lists(st.sampled_from(events), max_size=12)

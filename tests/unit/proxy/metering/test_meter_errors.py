@@ -18,6 +18,7 @@ from proxy.metering.sse import EventFrames, split_events
 from proxy.metering.whole_answer import flaw_of
 
 from tests.error_forms import own_forms
+from tests.examples import examples
 from tests.recordings import STREAMS, recorded
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
@@ -92,7 +93,7 @@ LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 CUTS = st.sampled_from([50, 3000, 10**6])
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(30))
 @given(WITH_ENDS, st.sampled_from(ERRORS), LINE_ENDS, CUTS, st.booleans(), st.booleans())
 def test_an_error_is_seen_wherever_it_stands(
     around: tuple[list[bytes], list[bytes], bytes, bytes],
@@ -109,7 +110,7 @@ def test_an_error_is_seen_wherever_it_stands(
     assert not meter.is_cut
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(20))
 @given(WITH_ENDS, st.sampled_from(BARE), st.booleans(), st.booleans())
 def test_a_bare_error_is_seen_at_the_end(
     around: tuple[list[bytes], list[bytes], bytes, bytes], error: bytes, one_choice: bool, hides: bool
@@ -119,7 +120,7 @@ def test_a_bare_error_is_seen_at_the_end(
         assert meter_of(b"".join(events), 10**6, one_choice=one_choice, hides=hides).error
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(30))
 @given(WITH_ENDS, LINE_ENDS, CUTS, st.booleans(), st.booleans())
 def test_where_there_is_none_none_is_seen(
     around: tuple[list[bytes], list[bytes], bytes, bytes], line_end: bytes, cut: int, one_choice: bool, hides: bool
@@ -232,7 +233,7 @@ PATHS = {entry["file"]: f"/{entry['endpoint']}" for entry in RECORDED}
 
 
 @pytest.mark.parametrize("entry", RECORDED, ids=lambda entry: entry["file"])
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(st.data())
 def test_an_error_in_any_form_is_seen_at_any_place_of_any_stream(entry: dict[str, Any], data: st.DataObject) -> None:
     said = data.draw(st.text(min_size=1, max_size=80).filter(str.strip), label="said")

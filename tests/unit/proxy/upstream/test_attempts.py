@@ -24,6 +24,8 @@ from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.sign_in import Outgoing, with_token
 
+from tests.examples import examples
+
 JSON = "application/json"
 WIRE = {"unreachable": 502, "broken_off": 502, "timeout": 504}
 """What goes wrong before there is a status, and the status of the error that the client gets."""
@@ -169,7 +171,7 @@ ANSWERS = st.builds(
 SERVERS = st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0, 0, 1, 2, 3])), min_size=1, max_size=3)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(40))
 @given(SERVERS, st.lists(ANSWERS, min_size=15, max_size=15), st.sampled_from([0.0, 0.5, 0.999]))
 def test_servers_are_asked_as_the_model_says(kinds: list[tuple[int, int]], said: list[Answer], chance: float) -> None:
     servers = [made(f"s{number}", *kind) for number, kind in enumerate(kinds)]
