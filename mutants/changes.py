@@ -30,7 +30,7 @@ OPERATORS = (
     *("core/ReplaceUnaryOperator_Delete_Not", "core/ReplaceUnaryOperator_Delete_USub", "core/AddNot"),
     *("core/ReplaceTrueWithFalse", "core/ReplaceFalseWithTrue", "core/ReplaceAndWithOr", "core/ReplaceOrWithAnd"),
     *("core/ReplaceBreakWithContinue", "core/ReplaceContinueWithBreak", "core/ZeroIterationForLoop"),
-    *("core/ExceptionReplacer", "core/NumberReplacer", "core/RemoveDecorator"),
+    *("core/NumberReplacer", "core/RemoveDecorator"),
 )
 """cosmic-ray's names of the operators that are used."""
 

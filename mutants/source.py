@@ -5,6 +5,7 @@ Its one rule: a change keeps the number of lines, so that all other functions st
 - `DropStatement`: a statement that does something becomes `pass`; so does a `return` of a value.
 - `SwapArguments`: two arguments side by side exchange their places, or their names.
 - `ChangeWord`: a text constant without a space, so a key or a code but no sentence, gets one letter more.
+- `ReplaceException`: one class of an `except` becomes another, so that the handler no longer takes what it took.
 """
 
 import ast
@@ -91,7 +92,7 @@ class _Text:
 
 
 def edits(text: str) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Every change of the three kinds that a module allows: the kind's name, and what makes the changed text."""
+    """Every change of these kinds that a module allows: the kind's name, and what makes the changed text."""
     whole, tree = _Text.of(text), ast.parse(text)
     fixed = set(_not_to_be_changed(tree))
     for node in ast.walk(tree):
@@ -106,6 +107,9 @@ def edits(text: str) -> Iterator[tuple[str, Callable[[], str]]]:
         elif isinstance(node, ast.Constant) and _is_word(node, whole.segment(node)):
             segment = whole.segment(node)
             yield "ChangeWord", _Edit(whole, ((node, segment[:-1] + b"X" + segment[-1:]),))
+        elif isinstance(node, ast.ExceptHandler) and node.type:
+            for each in node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]:
+                yield "ReplaceException", _Edit(whole, ((each, b"ZeroDivisionError"),))
 
 
 @dataclass(frozen=True)

@@ -357,12 +357,25 @@ class LimitsMachine(RuleBasedStateMachine):
         if refused:
             assert isinstance(taken.refused, LimitError)
             assert (taken.refused.source, taken.refused.retry_after) == refused
+            assert faults or taken.to_event() == self.limits_of(None)
             self._publish(request, taken, Usage(source="none"))
             return
         assert taken.refused is None, (taken.refused, self.limits)
         self.requests.append(request)
         self._runs(sandbox, request, taken)
         self._check_headers(taken)
+
+    def limits_of(self, request: Request | None) -> dict[str, Any]:
+        """What an event says of the limits of a request that was checked; None: that was refused, and has nothing."""
+        budgets = {f"budget_{period}": None if each is None else f"{each:f}" for period, each in self.budgets.items()}
+        event: dict[str, Any] = {"id": "k", "status": "checked", "reserved": None, "taken_at": None, **budgets}
+        event |= {"has_budget": False, "currency": "USD" if self.has_budget else None}
+        if request is None:
+            return event
+        event |= {"has_budget": self.has_budget, "taken_at": request.at}
+        if self.limits.tpm is not None or self.has_budget:
+            event["reserved"] = {"cost": f"{request.reserved.normalize():f}", "tokens": request.tokens}
+        return event
 
     def _runs(self, sandbox: Sandbox, request: Request, taken: Reservation) -> None:
         assert taken.share
@@ -424,7 +437,9 @@ class LimitsMachine(RuleBasedStateMachine):
         request, was_there = self._ends(number, usage, faults)
         assert not self.gives_back or not self._present(request)
         if was_there and self.now <= request.end:
-            assert self.events[-1][1].data["limits"].get("lease") is None, "nobody else can have taken it away"
+            told = self.events[-1][1].data["limits"]
+            assert told.get("lease") is None, "nobody else can have taken it away"
+            assert told["status"] == "unchecked" or told == self.limits_of(request)
 
     @precondition(lambda self: any(each.request for each in self.sandboxes))
     @rule(
@@ -627,9 +642,13 @@ class LimitsMachine(RuleBasedStateMachine):
     @invariant()
     def the_item_is_what_the_model_says(self) -> None:
         item = self.table.items.get(ITEM, {})
-        if not self.gives_back or not item:
+        if not item:
             return
-        self._check_leases(from_attribute(item["live"]) if "live" in item else {})
+        leases = from_attribute(item.get("live" if self.gives_back else "took", {"M": {}}))
+        if not self.gives_back:
+            assert leases == {each.lease: each.at + LIFE for each in self.requests if each.lease in leases}
+            return
+        self._check_leases(leases)
         if self.has_budget:
             self._check_amounts({name: from_attribute(value) for name, value in item.items()})
 

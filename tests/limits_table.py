@@ -37,6 +37,8 @@ class LimitsItems:
     faults: list[str] = field(default_factory=list[str])
     written: list[str] = field(default_factory=list[str])
     """The key of each update that was carried out or refused by its condition: each is a write unit or more."""
+    before: dict[str, Item] = field(default_factory=dict[str, Item])
+    """Items as they were before their last update: what DynamoDB may answer who does not ask for a consistent read."""
 
     # ------------------------------------------------------------------------------------------- as the proxy calls it
 
@@ -54,7 +56,12 @@ class LimitsItems:
         fault = self.faults.pop(0) if self.faults else "ok"
         if fault != "ok":
             raise _error(fault)
-        return copy.deepcopy(self.items.get(arguments["Key"]["pk"]["S"], {}))
+        return self.read(arguments["Key"]["pk"]["S"], arguments.get("ConsistentRead", False))
+
+    def read(self, name: str, is_consistent: bool) -> Item:
+        """An item; the one of before its last update where the reader takes that."""
+        known = self.items if is_consistent else self.items | self.before
+        return copy.deepcopy(known.get(name, {}))
 
     # --------------------------------------------------------------------------------------------------------- updates
 
@@ -66,7 +73,8 @@ class LimitsItems:
         self.written.append(key)
         if not _holds(arguments, item):
             return False, item or None
-        self.items[key] = changed = _changed(arguments, item or {"pk": {"S": key}})
+        changed = _changed(arguments, item or {"pk": {"S": key}})
+        self.before[key], self.items[key] = item, changed
         return True, changed
 
     def numbers(self, name: str) -> dict[str, Any]:
@@ -89,10 +97,12 @@ class AsBoto3:
         self._table = table
         self.faults: list[str] = []
 
-    def get_item(self, *, TableName: str, Key: Any, **_: Any) -> Item:  # noqa: N803 - boto3's names
-        found = self._table.items.get(Key["pk"]["S"])
-        item = {} if found is None else {"Item": copy.deepcopy(found)}
-        return {"ConsumedCapacity": {"TableName": TableName}} | item
+    def get_item(self, *, TableName: str, Key: Any, ConsistentRead: bool = False, **_: Any) -> Item:  # noqa: N803
+        found = self._table.read(Key["pk"]["S"], ConsistentRead)
+        return {"ConsumedCapacity": {"TableName": TableName}} | ({"Item": found} if found else {})
+
+    def scan(self, **_: Any) -> Item:
+        return {"Items": copy.deepcopy(list(self._table.items.values()))}
 
     def put_item(self, *, TableName: str, Item: Any, **_: Any) -> Item:  # noqa: N803 - boto3's names
         self._table.items[Item["pk"]["S"]] = Item

@@ -18,6 +18,7 @@ from mutants.source import edits
 ROOT = Path(__file__).resolve().parents[3]
 
 ADD = '    def add(self, amount: int, label: str = "all") -> int:'
+EXCEPT = "except (ValueError, decimal.Inexact):"
 MODULE = f'''"""A module."""
 
 LIMIT = 3
@@ -39,7 +40,10 @@ class Counter:
 
 def outer(first, second):
     def inner():
-        return divmod(first, second)
+        try:
+            return divmod(first, second)
+        {EXCEPT}
+            return None
 
     return inner()
 '''
@@ -65,6 +69,8 @@ def test_each_kind_of_change_is_made_at_each_of_its_places_and_nowhere_else() ->
         ("DropStatement", "outer", "-return inner()\n+pass"),
         ("SwapArguments", "Counter.add", "-raise ValueError(label, self.count)\n+raise ValueError(self.count, label)"),
         ("SwapArguments", "outer.inner", "-return divmod(first, second)\n+return divmod(second, first)"),
+        ("ReplaceException", "outer.inner", f"-{EXCEPT}\n+{EXCEPT.replace('ValueError', 'ZeroDivisionError')}"),
+        ("ReplaceException", "outer.inner", f"-{EXCEPT}\n+{EXCEPT.replace('decimal.Inexact', 'ZeroDivisionError')}"),
         ("ChangeWord", "Counter.add", f"-{ADD.strip()}\n+{ADD.strip().replace('all', 'allX')}"),
     }
 

@@ -319,13 +319,13 @@ def test_a_lease_ends_with_its_own_request_and_gives_back_what_it_reserves() -> 
 
 
 def test_many_dead_leases_are_swept_in_several_updates() -> None:
-    world = World(Limits("k", parallel=300, budget_day=Decimal(100)))
+    world = World(Limits("k", parallel=100, budget_day=Decimal(100)))
     hasty = candidate("retries: 0, timeouts: {total: 1}")
-    for _ in range(300):
+    for _ in range(100):
         world.proxy.take(world.limits, new_ulid(world.now), body_of(CHAT), [hasty], world.now + 900)
-    assert len(world.item["live"]) == 300
+    assert len(world.item["live"]) == 100
     world.now += 90
-    for _ in range(8):
+    for _ in range(4):
         request = world.take()
         assert request.taken.refused is None
         world.end(request)
