@@ -5,6 +5,7 @@ any order, and it crashes between any two calls too. The clock stands on the sec
 often as beside it. What the model knows is plain sums over requests: it has no windows, no item and no expressions.
 """
 
+import copy
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -374,7 +375,7 @@ class LimitsMachine(RuleBasedStateMachine):
             return event
         event |= {"has_budget": self.has_budget, "taken_at": request.at}
         if self.limits.tpm is not None or self.has_budget:
-            event["reserved"] = {"cost": f"{request.reserved.normalize():f}", "tokens": request.tokens}
+            event["reserved"] = {"cost": request.reserved, "tokens": request.tokens}
         return event
 
     def _runs(self, sandbox: Sandbox, request: Request, taken: Reservation) -> None:
@@ -437,8 +438,10 @@ class LimitsMachine(RuleBasedStateMachine):
         request, was_there = self._ends(number, usage, faults)
         assert not self.gives_back or not self._present(request)
         if was_there and self.now <= request.end:
-            told = self.events[-1][1].data["limits"]
+            told = copy.deepcopy(self.events[-1][1].data["limits"])
             assert told.get("lease") is None, "nobody else can have taken it away"
+            if told["reserved"]:
+                told["reserved"]["cost"] = Decimal(told["reserved"]["cost"])
             assert told["status"] == "unchecked" or told == self.limits_of(request)
 
     @precondition(lambda self: any(each.request for each in self.sandboxes))

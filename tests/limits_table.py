@@ -1,6 +1,5 @@
 """A limits table in memory: as much of DynamoDB as limits use, with its limits, its refusals, and faults on demand."""
 
-import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,12 @@ _CLAUSE = re.compile(r"(SET|ADD|REMOVE) (.*?)(?= (?:SET|ADD|REMOVE) |$)")
 _COMPARISON = re.compile(r"(size\()?(#[\w.#]+)\)? (=|<>|<=|<) (:\w+)")
 _AND = re.compile(r" AND (?![^(]* OR )")
 _EXISTENCE = re.compile(r"attribute_(not_)?exists\(([#\w.]+)\)")
+
+
+def copied(value: Any) -> Any:
+    """A copy of maps within maps, for which `copy.deepcopy` takes ten times as long."""
+    parts: dict[str, Any] = value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return {name: copied(part) for name, part in parts.items()} if isinstance(value, dict) else value
 
 
 class InvalidError(Exception):
@@ -50,7 +55,7 @@ class LimitsItems:
         if fault == "late":
             raise _error(fault)
         asked = arguments.get("ReturnValues") if held else arguments.get("ReturnValuesOnConditionCheckFailure")
-        return held, copy.deepcopy(item) if asked else None
+        return held, copied(item) if asked else None
 
     def get_item(self, arguments: Mapping[str, Any], _timeout: float) -> Item:
         fault = self.faults.pop(0) if self.faults else "ok"
@@ -61,7 +66,7 @@ class LimitsItems:
     def read(self, name: str, is_consistent: bool) -> Item:
         """An item; the one of before its last update where the reader takes that."""
         known = self.items if is_consistent else self.items | self.before
-        return copy.deepcopy(known.get(name, {}))
+        return copied(known.get(name, {}))
 
     # --------------------------------------------------------------------------------------------------------- updates
 
@@ -102,7 +107,7 @@ class AsBoto3:
         return {"ConsumedCapacity": {"TableName": TableName}} | ({"Item": found} if found else {})
 
     def scan(self, **_: Any) -> Item:
-        return {"Items": copy.deepcopy(list(self._table.items.values()))}
+        return {"Items": list(copied(self._table.items).values())}
 
     def put_item(self, *, TableName: str, Item: Any, **_: Any) -> Item:  # noqa: N803 - boto3's names
         self._table.items[Item["pk"]["S"]] = Item
@@ -206,7 +211,7 @@ def _is_so(condition: str, item: Item, names: Mapping[str, str], values: Mapping
 
 
 def _changed(arguments: Mapping[str, Any], before: Item) -> Item:
-    item = copy.deepcopy(before)
+    item = copied(before)
     names, values = arguments.get("ExpressionAttributeNames", {}), arguments.get("ExpressionAttributeValues", {})
     for verb, parts in _CLAUSE.findall(arguments["UpdateExpression"].strip()):
         for part in parts.split(", "):
@@ -220,7 +225,7 @@ def _changed(arguments: Mapping[str, Any], before: Item) -> Item:
             if verb == "REMOVE":
                 target["M"].pop(names[last], None)
             elif verb == "SET":
-                target["M"][names[last]] = copy.deepcopy(values[value])
+                target["M"][names[last]] = copied(values[value])
             else:
                 old = Decimal(item.get(names[last], {"N": "0"})["N"])
                 total = EXACT.add(old, Decimal(values[value]["N"]))
