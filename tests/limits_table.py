@@ -51,16 +51,20 @@ class LimitsItems:
         fault = self.faults.pop(0) if self.faults else "ok"
         if fault not in ("ok", "late"):
             raise _error(fault)
+        _check_table(arguments)
         held, item = self.update(arguments)
         if fault == "late":
             raise _error(fault)
         asked = arguments.get("ReturnValues") if held else arguments.get("ReturnValuesOnConditionCheckFailure")
+        if asked not in (None, "ALL_NEW" if held else "ALL_OLD"):
+            raise _error("ValidationException")
         return held, copied(item) if asked else None
 
     def get_item(self, arguments: Mapping[str, Any], _timeout: float) -> Item:
         fault = self.faults.pop(0) if self.faults else "ok"
         if fault != "ok":
             raise _error(fault)
+        _check_table(arguments)
         return self.read(arguments["Key"]["pk"]["S"], arguments.get("ConsistentRead", False))
 
     def read(self, name: str, is_consistent: bool) -> Item:
@@ -152,6 +156,11 @@ def _error(fault: str) -> AwsError:
 def _boto_error(code: str, reasons: list[Item] | None = None) -> ClientError:
     response: Any = {"Error": {"Code": code, "Message": code}, "CancellationReasons": reasons or []}
     return ClientError(response, "TransactWriteItems")
+
+
+def _check_table(arguments: Mapping[str, Any]) -> None:
+    if arguments.get("TableName") != "limits":
+        raise AwsError("dynamodb:UpdateItem", "ResourceNotFoundException", status=400)
 
 
 def _check(arguments: Mapping[str, Any]) -> None:

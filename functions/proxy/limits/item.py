@@ -45,7 +45,10 @@ _MOST_SWEPT = 40
 
 
 class Share(NamedTuple):
-    """What one request takes: a lease until `lease_end` (Unix), and estimates of its tokens and its cost (USD)."""
+    """What one request takes: a lease until `lease_end` (Unix), and estimates of its tokens and its cost (USD).
+
+    No more than the whole of a limit.
+    """
 
     lease: str
     lease_end: int
@@ -76,7 +79,7 @@ def taking(limits: Limits, windows: Windows, share: Share, forgotten: str = "") 
     if limits.rpm is not None:
         update.needs(f"#{REQUESTS} < :rpm", {"rpm": limits.rpm})
     if limits.tpm is not None:
-        update.needs(f"#{TOKENS} <= :tpm", {"tpm": max(0, limits.tpm - share.tokens)})
+        update.needs(f"#{TOKENS} <= :tpm", {"tpm": limits.tpm - share.tokens})
     if limits.parallel is not None:
         update.needs(f"size(#{LIVE}) < :parallel", {"parallel": limits.parallel})
     if limits.has_budget:
@@ -174,7 +177,7 @@ def refusal(limits: Limits, item: Item, windows: Windows, tokens: int) -> tuple[
         return "key_budget_reserved", _to_next_end(item, windows)
     if limits.rpm is not None and number_of(item, REQUESTS) >= limits.rpm:
         return "key_rpm", windows.to_next_minute
-    if limits.tpm is not None and number_of(item, TOKENS) > max(0, limits.tpm - tokens):
+    if limits.tpm is not None and number_of(item, TOKENS) > limits.tpm - tokens:
         return "key_tpm", windows.to_next_minute
     if limits.parallel is not None and len(leases(item)) >= limits.parallel:
         return "key_parallel", _MOMENT

@@ -53,13 +53,13 @@ class PriceHints:
         try:
             item = self._aws.get_item({"TableName": self._table, "Key": key}, self._timeout)
             return (_KEPT, _prices(item)) if item else (_LOOKED_AGAIN, CAREFUL)
-        except (AwsError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except (AwsError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             log("WARN", "A price hint cannot be read", reason=str(error))
             return _LOOKED_AGAIN, otherwise
 
 
 def _prices(item: Mapping[str, Any]) -> Prices:
-    """Raises KeyError, TypeError, ValueError or ArithmeticError for what is no hint."""
+    """Raises KeyError, TypeError, ValueError, ArithmeticError or AttributeError for what is no hint."""
     per_input, per_output, answer = read_hint(from_item(item))
     if (
         not all(0 <= price <= _HIGHEST_PRICE for price in (per_input, per_output))

@@ -148,18 +148,15 @@ class LimitsTable:
             elif refused := refusal(limits, item, windows, share.tokens):
                 error = _limit_error(*refused, headers(limits, item, windows))
                 return taken._replace(share=share if calls.in_doubt else None, refused=error)
-            elif (left := left_of_budgets(limits, item)) is not None and left < share.cost:
-                share = share._replace(cost=left)
+            elif (left := left_of_budgets(limits, item)) is not None:
+                share = share._replace(cost=min(left, share.cost))
         raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
 
     def _release(self, taken: Reservation, share: Share, usage: Usage, calls: "_Calls") -> Reservation:
-        limits, held = taken.limits, Held(minute=int(self._clock()) // 60 == taken.windows.minute)
+        limits, held = taken.limits, Held(minute=int(self._clock()) // 60 <= taken.windows.minute)
         if not taken.is_checked or taken.refused:
-            item = self._item(limits, calls)
-            if (lease := own_lease(limits, item, share)) is None:
+            if own_lease(limits, self._item(limits, calls), share) is None:
                 return taken.ended(usage)  # what arrives later is found by settle_limits
-            taken = taken.as_found(lease)
-            held = Held.of(item, taken.windows)
         for _ in range(_MOST_TRIES):
             ended = taken.ended(usage)
             applied, item = self._update(limits, giving_back(ended, ended.share or share, usage, held), calls)

@@ -157,10 +157,14 @@ def test_a_reservation_expires_after_the_longest_invocation_and_not_much_later(m
     assert not is_expired(bucket, moment + age) or age > 1800
 
 
-@pytest.mark.parametrize("name", ["day_cost", "r_2026_1", "r_20261123", "r_20261123_", "x_20261123_1"])
+@pytest.mark.parametrize(
+    "name",
+    ["day_cost", "r_2026_1", "r_20261123", "r_20261123_", "x_20261123_1", f"r_20261123_{'1' * 13}", "r_20261123_1x"],
+)
 def test_other_attributes_are_no_buckets(name: str):
     assert bucket_day(name) is None
     assert not is_expired(name, NOON)
+    assert bucket_day(f"r_20261123_{'1' * 12}") == "2026-11-23"
 
 
 def settlement(

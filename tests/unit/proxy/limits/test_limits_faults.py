@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -16,10 +16,12 @@ from openai_proxy.key_context import Limits
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
+from proxy.aws.client import AwsError
 from proxy.errors import ClientError, LimitError, UnavailableError
 from proxy.limits.renewal import ENDED_EARLY, Renewals, in_background
 from proxy.limits.reservation import Reservation, renewing
 from proxy.limits.table import FailurePolicy, LimitsTable
+from proxy.request.asked_counts import MOST_TOKENS
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
@@ -220,6 +222,55 @@ def test_what_arrives_after_its_request_has_ended_is_found_by_its_event() -> Non
     assert (world.item["live"], world.item["day_cost"]) == ([], world.item["day_spent"])
 
 
+@pytest.mark.parametrize("seconds", [0, 60])
+@pytest.mark.parametrize("kind", [*KINDS, "tokens at once"])
+def test_a_sandbox_whose_clock_is_behind_gives_back_what_it_has_taken(kind: str, seconds: int) -> None:
+    limits = KINDS.get(kind, Limits("k", tpm=5000, parallel=9))
+    behind = World(limits)
+    ahead = World(limits, table=behind.table, now=behind.now + seconds)
+    requests = [(world, world.take()) for world in (behind, ahead, behind, ahead)]
+    for world, request in requests:
+        assert (request.taken.is_checked, request.taken.refused) == (True, None)
+        world.end(request)
+    assert behind.item.get("live", []) == []
+    if limits.tpm:
+        assert behind.item["tokens"] == (4 - (seconds > 0)) * 12
+    if limits.has_budget:
+        assert behind.reserved == behind.item["day_cost"] > 0
+
+
+class Restless(LimitsItems):
+    """Before each update of the item somebody else has changed what it depends on."""
+
+    turns = 0
+    changes: Sequence[str] = ()
+
+    def update(self, arguments: Mapping[str, Any]) -> tuple[bool, Any]:
+        self.turns += 1
+        for name in self.changes:
+            parts: Any = self.items[ITEM]
+            *outer, last = name.split(".")
+            for part in outer:
+                parts = parts[part]["M"]
+            parts[last] = {"N": str(int(NOON) // 60 + self.turns % 2)}
+        return super().update(arguments)
+
+
+def test_what_never_comes_to_rest_is_an_outage_after_a_dozen_tries(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Restless()
+    world = World(BUDGET, table=table)
+    running = world.take()
+    assert running.taken.share
+    table.turns, table.changes = 0, ["minute"]
+    request = world.take()
+    assert (request.taken.is_checked, request.taken.share, table.turns) == (False, None, 12)
+    table.turns, table.changes = 0, [f"live.{running.taken.share.lease}.cost"]
+    world.end(running)
+    assert (running.taken.lease, table.turns) == ("held", 12)
+    reason = "dynamodb:UpdateItem: NoAnswer, the item did not come to rest"
+    assert [line["reason"] for line in lines_of(capsys)] == [reason] * 2
+
+
 CODES = ("ValidationException", "SerializationException", "AccessDeniedException", "ResourceNotFoundException")
 
 
@@ -231,10 +282,30 @@ def test_a_refusal_by_dynamodb_is_no_outage(
     taken = World(BUDGET, policy).take(code, code).taken
     assert isinstance(taken.refused, UnavailableError)
     assert (taken.refused.code, taken.is_checked, taken.share) == ("limits_unavailable", False, None)
-    line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (line["level"], line["message"]) == ("ERROR", "The limits table refuses what the proxy asks")
-    assert code in line["reason"]
-    assert "template" in line["remedy"]
+    refused = {"level": "ERROR", "message": "The limits table refuses what the proxy asks", "limits": "k"}
+    remedy = "Compare table and role with the template; `keys release KEY_ID` sets the key's counters right."
+    error = repr(AwsError("dynamodb:UpdateItem", code, status=400))
+    assert lines_of(capsys)[-1] == refused | {"reason": error, "remedy": remedy}
+
+
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """The log, without its moments, which are of the real clock."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(line.pop("timestamp") for line in lines)
+    return lines
+
+
+@pytest.mark.parametrize("policy", ["open", "closed"])
+def test_the_log_says_what_an_outage_has_cost(policy: FailurePolicy, capsys: pytest.CaptureFixture[str]) -> None:
+    world = World(BUDGET, policy)
+    world.end(world.take("lost"), *["lost"] * 30)
+    world.take(*["lost"] * 9)
+    error = {"limits": "k", "reason": "dynamodb:UpdateItem: NoAnswer"}
+    assert lines_of(capsys) == [
+        {"level": "WARN", "message": "A price hint cannot be read", "reason": error["reason"]},
+        {"level": "WARN", "message": "A share of limits was not given back", **error},
+        {"level": "ERROR", "message": "Limits cannot be checked", **error, "policy": policy},
+    ]
 
 
 def test_a_damaged_counter_lets_nobody_through() -> None:
@@ -271,6 +342,39 @@ def test_the_last_known_hint_is_good_until_another_is_read() -> None:
     request = world.take()
     assert request.taken.share
     assert request.taken.share.cost == expected, "one that makes no sense is none"
+
+
+HINT = {"input": {"N": "0.1"}, "output": {"N": "0"}}
+DAMAGES: list[tuple[str, Any]] = [
+    (name, value)
+    for name in ("input", "output", "answer")
+    for value in ({"S": "x"}, {"N": "-1"}, {"N": "NaN"}, {"NULL": True}, {"L": []}, {"M": {}}, {"M": "?"})
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_good"),
+    [
+        ({}, True),
+        ({"input": {"N": "0"}}, True),
+        ({"input": {"N": "1"}}, True),
+        ({"output": {"N": "1"}}, True),
+        ({"output": {"N": "1.1"}}, False),
+        ({"answer": {"N": "0"}}, True),
+        ({"answer": {"N": str(MOST_TOKENS)}}, True),
+        ({"answer": {"N": str(MOST_TOKENS + 1)}}, False),
+        *(({name: value}, False) for name, value in DAMAGES),
+    ],
+)
+def test_a_hint_that_makes_no_sense_is_none(changes: dict[str, Any], is_good: bool) -> None:
+    world = World(Limits("k", budget_day=Decimal(10**9)))
+    world.table.items["price#up#m"] = hint = HINT | changes
+    share = world.take().taken.share
+    assert share
+    per_input, per_output, answer = ("0.00001", "0.00004", 87)
+    if is_good:
+        per_input, per_output = hint["input"]["N"], hint["output"]["N"]
+    assert share.cost == 13 * Decimal(per_input) + answer * Decimal(per_output)
 
 
 # -------------------------------------------------------------------------------------------------------- reservations
@@ -414,7 +518,11 @@ def test_a_lease_that_ends_before_its_request_is_told_and_nothing_counts_twice(
     second = other.take()
     assert second.taken.refused is None
     world.pass_by(5)
-    assert ENDED_EARLY in capsys.readouterr().out
+    not_renewed = {"message": "A lease of limits was not renewed", "reason": "dynamodb:UpdateItem: NoAnswer"}
+    assert lines_of(capsys) == [
+        *[{"level": "WARN", "limits": "k", **not_renewed}] * 5,
+        {"level": "WARN", "message": ENDED_EARLY, "limits": "k"},
+    ]
     world.end(request, is_published=is_published)
     other.end(second)
     for each in (world, other):
@@ -448,7 +556,9 @@ def test_the_thread_looks_again_and_again_whatever_goes_wrong(capsys: pytest.Cap
     in_background(look, 0.001)
     assert enough.wait(60)
     assert looks == [0, 1, 2, 3]
-    assert "nobody has thought of this" in capsys.readouterr().out
+    (line,) = lines_of(capsys)
+    assert "nobody has thought of this" in line.pop("trace")
+    assert line == {"level": "ERROR", "message": "A lease of limits was not looked after"}
 
 
 def test_a_renewal_that_comes_after_the_end_makes_no_place_of_it() -> None:
