@@ -154,9 +154,9 @@ class LimitsTable:
 
     def _release(self, taken: Reservation, share: Share, usage: Usage, calls: "_Calls") -> Reservation:
         limits, held = taken.limits, Held(minute=int(self._clock()) // 60 <= taken.windows.minute)
-        if not taken.is_checked or taken.refused:
-            if own_lease(limits, self._item(limits, calls), share) is None:
-                return taken.ended(usage)  # what arrives later is found by settle_limits
+        is_sure = taken.is_checked and not taken.refused
+        if not is_sure and own_lease(limits, self._item(limits, calls), share) is None:
+            return taken.ended(usage)  # what arrives later is found by settle_limits
         for _ in range(_MOST_TRIES):
             ended = taken.ended(usage)
             applied, item = self._update(limits, giving_back(ended, ended.share or share, usage, held), calls)

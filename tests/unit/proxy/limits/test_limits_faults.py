@@ -345,11 +345,7 @@ def test_the_last_known_hint_is_good_until_another_is_read() -> None:
 
 
 HINT = {"input": {"N": "0.1"}, "output": {"N": "0"}}
-DAMAGES: list[tuple[str, Any]] = [
-    (name, value)
-    for name in ("input", "output", "answer")
-    for value in ({"S": "x"}, {"N": "-1"}, {"N": "NaN"}, {"NULL": True}, {"L": []}, {"M": {}}, {"M": "?"})
-]
+DAMAGES: tuple[Any, ...] = ({"S": "x"}, {"N": "-1"}, {"N": "NaN"}, {"NULL": True}, {"L": []}, {"M": {}}, {"M": "?"})
 
 
 @pytest.mark.parametrize(
@@ -363,7 +359,7 @@ DAMAGES: list[tuple[str, Any]] = [
         ({"answer": {"N": "0"}}, True),
         ({"answer": {"N": str(MOST_TOKENS)}}, True),
         ({"answer": {"N": str(MOST_TOKENS + 1)}}, False),
-        *(({name: value}, False) for name, value in DAMAGES),
+        *(({name: value}, False) for name in ("input", "output", "answer") for value in DAMAGES),
     ],
 )
 def test_a_hint_that_makes_no_sense_is_none(changes: dict[str, Any], is_good: bool) -> None:
