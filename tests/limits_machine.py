@@ -574,17 +574,17 @@ class LimitsMachine(RuleBasedStateMachine):
         ]
         self.boto3.faults = list(faults)
         self.settling.left, self.settling.is_after = crash, is_after
-        failed = None
+        failed, present = None, [self._present(request) for request, _ in batch]
         with suppress(Crash):
             failed = failures(self.consumer({"Records": records}))
         self.boto3.faults, self.settling.left = [], None
-        for request, event in batch:
-            self._is_settled(request, event)
+        for (request, event), was_there in zip(batch, present, strict=True):
+            self._is_settled(request, event, was_there)
         if failed is not None:
             assert failed == []
             self._check_told([request for request, event in batch if event.data["limits"]["has_budget"]])
 
-    def _is_settled(self, request: Request, event: Event[Any, Any]) -> None:
+    def _is_settled(self, request: Request, event: Event[Any, Any], was_there: bool) -> None:
         if request.place == "lease" and not self._present(request):
             request.place, request.reserved = "nowhere", Decimal(0)
         if f"settled#{request.id}" not in self.table.items or request.actual is not None:
@@ -595,7 +595,8 @@ class LimitsMachine(RuleBasedStateMachine):
         if usage.source == "missing":
             request.actual = Decimal(reserved["cost"]) if reserved else Decimal(0)
         lease = event.data["limits"].get("lease")
-        if lease and lease["in_doubt"] and request.place == "nowhere" and self._has_bucket(request):
+        is_gone = request.place == "nowhere" and not was_there
+        if lease and lease["in_doubt"] and is_gone and self._has_bucket(request):
             # Swept before, and given back once more in doubt: the bucket has so much less until it expires.
             amount = Decimal(event.data["limits"]["reserved"]["cost"])
             self.requests.append(replace(request, actual=None, reserved=-amount, place="bucket", is_counted=False))
