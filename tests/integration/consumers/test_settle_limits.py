@@ -128,7 +128,7 @@ class World:
             TableName=TABLE,
             Key={"pk": {"S": f"limits#{KEY}"}},
             UpdateExpression=expression,
-            ExpressionAttributeNames={f"#{name}": name for name in re.findall(r"#(\w+)", expression)} | names,
+            ExpressionAttributeNames={f"#{name}": name for name in re.findall(r"#(\w+)", expression)} | dict(names),
             ExpressionAttributeValues={
                 name: {"S": value} if isinstance(value, str) else {"N": str(value)} for name, value in values.items()
             },
@@ -839,6 +839,17 @@ def test_the_proxy_is_told_the_price_of_what_was_priced(world: World):
     assert found.pop("price#openai#gpt-4o-mini") == {"pk": "price#openai#gpt-4o-mini", **chat}
     assert sorted(item["output"] for item in found.values()) == [0, 0]
     assert sorted(item["input"] > 0 for item in found.values()) == [False, True]
+
+
+@pytest.mark.parametrize(("known", "answer"), [("100", 98), ("10", 37), ("0", 64), (None, 64)])
+def test_what_was_known_of_answers_goes_on_in_another_sandbox(prices: PriceBook, known: str | None, answer: int):
+    table = LimitsItems()
+    if known:
+        pk = "price#openai#gpt-4o-mini"
+        table.items[pk] = {"pk": {"S": pk}, "answer": {"N": known}}
+    world = World(AsBoto3(table), prices)
+    assert world.settle(message(0)) == []
+    assert hints(world)["price#openai#gpt-4o-mini"]["answer"] == answer
 
 
 def test_a_hint_is_written_when_it_is_new_and_not_too_often(client: Any):

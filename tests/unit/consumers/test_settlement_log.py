@@ -1,0 +1,188 @@
+"""What settle_limits says in its log, compared whole: whoever looks for a lost cent has nothing else."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.limits import Windows
+from openai_proxy.pricing.price_book import parse_price_book
+from settle_limits.bus import NotPublishedError
+from settle_limits.consumer import SettleLimits
+from settle_limits.hints import PriceHints
+from settle_limits.table import LimitsTable
+
+from tests.limits_table import AsBoto3, LimitsItems
+from tests.tables import failures
+
+SAMPLE = Path(__file__).parents[3] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
+PRICES = parse_price_book("servers: {openai: {models: {gpt-4o-mini: {input: 1, output: 2}}}}")
+NOW = 1_795_426_900
+IDS = [new_ulid(NOW + number) for number in range(4)]
+TRACE = "1-5759e988-bd862e3fe1be46a994272793"
+
+Line = dict[str, Any]
+
+
+class Log:
+    """A logger that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        def said(message: str, **fields: Any) -> None:
+            self.lines.append({"level": level, "message": message, **fields})
+
+        return said
+
+
+class Failing(AsBoto3):
+    """The table, of which one call fails."""
+
+    failing = ""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == object.__getattribute__(self, "failing"):
+            raise ClientError({"Error": {"Code": "InternalServerError", "Message": "later"}}, name)
+        return object.__getattribute__(self, name)
+
+
+@dataclass
+class World:
+    """A table with what two requests have reserved, a bus, and the consumer, which logs when it is called."""
+
+    table: LimitsItems = field(default_factory=LimitsItems)
+    refuses: bool = False
+    published: list[Any] = field(default_factory=list[Any])
+
+    def __post_init__(self) -> None:
+        windows = Windows.of(NOW)
+        counter: dict[str, Any] = {"pk": {"S": "limits#k"}, "day": {"S": windows.day}, "month": {"S": windows.month}}
+        counter |= {f"{period}_{kind}": {"N": "4"} for period in ("day", "month") for kind in ("cost", "spent")}
+        self.table.items["limits#k"] = counter | {windows.bucket: {"N": "2"}, "live": {"M": {"x": {"N": "1"}}}}
+        self.client, self.log = Failing(self.table), Log()
+        client: Any = self.client
+        logger: Any = self.log
+        table = LimitsTable(client, "limits", lambda _: None, lambda: NOW)
+        hints = PriceHints(table.write_hint, table.usual_answer, logger, lambda: NOW)
+        self.consumer = SettleLimits(PRICES, table, self, hints, logger, lambda: NOW)
+
+    def publish(self, event: Any) -> None:
+        if self.refuses:
+            raise NotPublishedError("ThrottlingException")
+        self.published.append(event)
+
+    def __call__(self, *messages: Line) -> tuple[list[str], list[Line]]:
+        """The messages that are to come again, and the log."""
+        return failures(self.consumer({"Records": messages})), self.log.lines
+
+
+def message(number: int, **limits: Any) -> Line:
+    envelope = json.loads(SAMPLE.read_text(encoding="utf-8"))
+    envelope["detail"]["metadata"]["id"] = IDS[number]
+    data = envelope["detail"]["data"]
+    data["client"] = {"key_id": "k", "name": "Web shop", "owner": None, "tags": {}}
+    data["limits"] = {
+        "id": "k",
+        "status": "checked",
+        "has_budget": True,
+        "reserved": {"cost": "1", "tokens": 900},
+        "taken_at": NOW,
+        "budget_day": "5",
+        "budget_month": "100",
+        "currency": "USD",
+        **limits,
+    }
+    header = {"AWSTraceHeader": f"Root={TRACE};Parent=53995c3f42cd8ad8;Sampled=1"}
+    return {"messageId": f"m{number}", "body": json.dumps(envelope), "attributes": header}
+
+
+LEFT = message(0, has_budget=False, lease={"id": "x", "in_doubt": False})
+REACHED = {"level": "info", "message": "budget threshold reached", "limits_id": "k", "period": "day", "threshold": 80}
+UNTOLD = {"level": "exception", "message": "thresholds not told", "event_id": IDS[0]}
+
+
+def batch(**counts: int) -> Line:
+    line = {"level": "info", "message": "batch settled", "messages": 1, "settled": 1, "unpriced": 0, "failed": 0}
+    return line | {"traces": [TRACE]} | counts
+
+
+def error(call: str) -> str:
+    return f"An error occurred (InternalServerError) when calling the {call} operation: later"
+
+
+UNSETTLED = {
+    "level": "warning",
+    "message": "not settled",
+    "event_id": IDS[0],
+    "reason": error("transact_write_items"),
+}
+
+
+def test_a_threshold_and_a_batch_are_told_and_what_could_not_be_read_or_priced() -> None:
+    messages = message(0), message(1, id="a#b"), message(2, reserved=None) | {"body": "{"}, message(3)
+    failed, lines = World()(*messages)
+    refused = [line for line in lines if line["message"] == "message refused"]
+    assert [(line["message_id"], line["traces"]) for line in refused] == [("m1", [TRACE]), ("m2", [TRACE])]
+    assert failed == ["m1", "m2"]
+    assert lines[2:] == [REACHED, batch(messages=4, settled=2, failed=2)]
+
+
+@pytest.mark.parametrize(
+    ("call", "sent", "failed", "lines"),
+    [
+        (
+            "transact_write_items",
+            message(0),
+            ["m0"],
+            [
+                {
+                    "level": "warning",
+                    "message": "not settled",
+                    "event_id": IDS[0],
+                    "reason": error("transact_write_items"),
+                },
+                batch(settled=0, failed=1),
+            ],
+        ),
+        ("update_item", message(0), ["m0"], [UNTOLD, batch(failed=1)]),
+        (
+            "update_item",
+            LEFT,
+            ["m0"],
+            [{"level": "exception", "message": "lease not given back", "limits_id": "k"}, batch(settled=0, failed=1)],
+        ),
+        ("nothing", LEFT, [], [batch(settled=0)]),
+        ("nothing", message(0, budget_day=None), [], [batch()]),
+    ],
+    ids=["not settled", "not told", "not given back", "given back", "nothing to tell"],
+)
+def test_what_fails_says_whose_it_is_and_why(call: str, sent: Line, failed: list[str], lines: list[Line]) -> None:
+    world = World()
+    world.client.failing = call
+    assert world(sent) == (failed, lines)
+
+
+def test_a_bus_that_takes_nothing_leaves_thresholds_untold() -> None:
+    assert World(refuses=True)(message(0)) == (["m0"], [UNTOLD, batch(failed=1)])
+
+
+def test_hints_that_are_neither_read_nor_written_cost_a_line_each() -> None:
+    lines: list[Line] = []
+    for call, what in (("get_item", "read"), ("put_item", "written")):
+        world = World()
+        world.client.failing = call
+        lines += [line for line in world(message(0))[1] if "server" in line]
+        reason = f"ClientError({error(call)!r})"
+        assert lines[-1] == {
+            "level": "warning",
+            "message": f"price hint not {what}",
+            "server": "openai",
+            "reason": reason,
+        }
+    assert len(lines) == 2
