@@ -50,11 +50,12 @@ def crossings(counter: Mapping[str, Any], latest: Settlement) -> Iterator[Crossi
         if budget is None or counter.get(period) != start:
             continue
         spent = counter.get(spent_in(period), Decimal(0))
-        is_of_this_budget = counter.get(told_budget_in(period)) == budget
-        told = counter.get(told_in(period), 0) if is_of_this_budget else 0
         gone = EXACT.multiply(spent, 100)
         reached: Threshold | None = next((each for each in THRESHOLDS if gone >= EXACT.multiply(budget, each)), None)
-        if reached is not None and reached > told:
+        if reached is None:
+            continue
+        is_told = counter.get(told_budget_in(period)) == budget and counter[told_in(period)] >= reached
+        if not is_told:
             yield Crossing(latest.limits_id, period, start, reached, budget, spent)
 
 

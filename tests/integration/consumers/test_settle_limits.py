@@ -447,14 +447,16 @@ class RefusesId(Unreliable):
 
 
 @pytest.mark.parametrize("says_which", [True, False], ids=["named", "unnamed"])
-def test_what_the_table_refuses_fails_alone(world: World, says_which: bool):
-    for _ in range(5):
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_what_the_table_refuses_fails_alone(prices: PriceBook, count: int, says_which: bool):
+    world = World(AsBoto3(LimitsItems()), prices)
+    for _ in range(count):
         world.take(NOON, Decimal("0.01"))
-    refusing = RefusesId(world.client, event_id(3), says_which)
+    refusing = RefusesId(world.client, event_id(0), says_which)
 
-    assert failures(world.consumer(refusing)({"Records": [message(n) for n in range(5)]})) == ["m3"]
-    assert len(world.settled) == 4
-    assert world.counter["day_cost"] == Decimal("0.01") + 4 * COST
+    assert failures(world.consumer(refusing)({"Records": [message(n) for n in range(count)]})) == ["m0"]
+    assert len(world.settled) == count - 1
+    assert world.counter["day_cost"] == Decimal("0.01") + (count - 1) * COST
 
 
 def test_no_access_is_not_taken_for_a_fault_of_the_messages(world: World):
@@ -803,10 +805,19 @@ def test_an_event_is_put_on_the_bus_as_it_is():
     assert Event.from_envelope(envelope_of(entry)) == threshold()
 
 
-def test_an_event_that_the_bus_does_not_take_raises():
-    refusing: Any = Answering({"ErrorCode": "InternalFailure"})
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        ({"ErrorCode": "InternalFailure"}, "^InternalFailure$"),
+        ({"EventId": "1", "ErrorCode": "InternalFailure"}, "^InternalFailure$"),
+        ({"EventId": 1}, "^the bus did not say that it has the event$"),
+        ({}, "^the bus did not say that it has the event$"),
+    ],
+)
+def test_an_event_that_the_bus_does_not_take_raises(result: Any, why: str):
+    refusing: Any = Answering(result)
 
-    with pytest.raises(NotPublishedError, match="InternalFailure"):
+    with pytest.raises(NotPublishedError, match=why):
         Bus(refusing, "bus").publish(threshold())
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
+from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.limits import Windows
 from openai_proxy.pricing.price_book import parse_price_book
@@ -45,10 +46,12 @@ class Failing(AsBoto3):
     """The table, of which one call fails."""
 
     failing = ""
+    failure: BaseException | None = None
 
     def __getattribute__(self, name: str) -> Any:
         if name == object.__getattribute__(self, "failing"):
-            raise ClientError({"Error": {"Code": "InternalServerError", "Message": "later"}}, name)
+            failure = object.__getattribute__(self, "failure")
+            raise failure or ClientError({"Error": {"Code": "InternalServerError", "Message": "later"}}, name)
         return object.__getattribute__(self, name)
 
 
@@ -124,6 +127,17 @@ UNSETTLED = {
 }
 
 
+NOT_READ = {"level": "warning", "message": "price hint not read", "server": "openai"}
+NOT_READ["reason"] = f"ClientError({error('get_item')!r})"
+
+
+@pytest.mark.parametrize("failure", [NoAnswerError("?"), EndpointConnectionError(endpoint_url="x"), None], ids=repr)
+def test_a_lease_that_cannot_be_given_back_fails_its_message_alone(failure: BaseException | None) -> None:
+    world = World()
+    world.client.failing, world.client.failure = "update_item", failure
+    assert world(LEFT, message(1, budget_day=None))[0] == ["m0"]
+
+
 def test_a_threshold_and_a_batch_are_told_and_what_could_not_be_read_or_priced() -> None:
     messages = message(0), message(1, id="a#b"), message(2, reserved=None) | {"body": "{"}, message(3)
     failed, lines = World()(*messages)
@@ -151,6 +165,7 @@ def test_a_threshold_and_a_batch_are_told_and_what_could_not_be_read_or_priced()
             ],
         ),
         ("update_item", message(0), ["m0"], [UNTOLD, batch(failed=1)]),
+        ("get_item", message(0), ["m0"], [UNTOLD, NOT_READ, batch(failed=1)]),
         (
             "update_item",
             LEFT,
@@ -160,7 +175,7 @@ def test_a_threshold_and_a_batch_are_told_and_what_could_not_be_read_or_priced()
         ("nothing", LEFT, [], [batch(settled=0)]),
         ("nothing", message(0, budget_day=None), [], [batch()]),
     ],
-    ids=["not settled", "not told", "not given back", "given back", "nothing to tell"],
+    ids=["not settled", "not told", "not known", "not given back", "given back", "nothing to tell"],
 )
 def test_what_fails_says_whose_it_is_and_why(call: str, sent: Line, failed: list[str], lines: list[Line]) -> None:
     world = World()
@@ -172,17 +187,8 @@ def test_a_bus_that_takes_nothing_leaves_thresholds_untold() -> None:
     assert World(refuses=True)(message(0)) == (["m0"], [UNTOLD, batch(failed=1)])
 
 
-def test_hints_that_are_neither_read_nor_written_cost_a_line_each() -> None:
-    lines: list[Line] = []
-    for call, what in (("get_item", "read"), ("put_item", "written")):
-        world = World()
-        world.client.failing = call
-        lines += [line for line in world(message(0))[1] if "server" in line]
-        reason = f"ClientError({error(call)!r})"
-        assert lines[-1] == {
-            "level": "warning",
-            "message": f"price hint not {what}",
-            "server": "openai",
-            "reason": reason,
-        }
-    assert len(lines) == 2
+def test_a_hint_that_cannot_be_written_costs_a_line() -> None:
+    world = World()
+    world.client.failing = "put_item"
+    reason = f"ClientError({error('put_item')!r})"
+    assert world(message(0))[1][1] == NOT_READ | {"message": "price hint not written", "reason": reason}
