@@ -127,6 +127,8 @@ class AsBoto3:
         fault = self.faults.pop(0) if self.faults else "ok"
         if fault == "lost":
             raise _boto_error("InternalServerError")
+        if fault == "silent":
+            return {}  # as from something that is no DynamoDB
         reasons: list[Item] = []
         for operation in TransactItems:
             ((kind, arguments),) = operation.items()

@@ -85,5 +85,7 @@ class PriceHints:
 
 def _differ(answer: int | None, before: int | None) -> bool:
     """Whether one is longer than the other by half, or only one is known."""
-    shorter, longer = sorted((answer or 0, before or 0))
+    if answer is None or before is None:
+        return answer != before
+    shorter, longer = sorted((answer, before))
     return longer > shorter * 1.5

@@ -901,6 +901,20 @@ def test_what_an_answer_usually_has_is_learned_from_all_of_them(client: Any):
     assert [hint.answer for hint in written][-1] in range(40, 80)
 
 
+@pytest.mark.parametrize("known", [None, 100])
+def test_a_usual_answer_is_told_when_it_is_longer_by_more_than_half(known: int | None):
+    written: list[int | None] = []
+    now = [float(NOON)]
+    learner = PriceHints(
+        lambda hint: written.append(hint.answer), lambda _: known, Logger(service="test"), lambda: now[0]
+    )
+    for answer in (None, None, 200, 200, 152, 151, 151) if known else (None, None, 1, 1, 2, 2):
+        now[0] += LEAST_SECONDS_OF_ANSWER
+        learner.learn([PriceHint("openai", "m", Decimal(1), Decimal(2), answer)])
+    # Half of the way up each time: 150 and 175 of 100, 1.5 of 1.
+    assert written == ([100, 175] if known else [None, 1, 2])
+
+
 def test_a_hint_that_cannot_be_written_costs_no_settlement(world: World):
     class Full(Unreliable):
         def put_item(self, **_: Any) -> Any:

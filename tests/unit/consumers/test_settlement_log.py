@@ -15,7 +15,7 @@ from openai_proxy.pricing.price_book import parse_price_book
 from settle_limits.bus import NotPublishedError
 from settle_limits.consumer import SettleLimits
 from settle_limits.hints import PriceHints
-from settle_limits.table import LimitsTable
+from settle_limits.table import ATTEMPTS, LimitsTable
 
 from tests.limits_table import AsBoto3, LimitsItems
 from tests.tables import failures
@@ -181,6 +181,15 @@ def test_what_fails_says_whose_it_is_and_why(call: str, sent: Line, failed: list
     world = World()
     world.client.failing = call
     assert world(sent) == (failed, lines)
+
+
+@pytest.mark.parametrize("times", [1, 7, 8])
+def test_what_dynamodb_does_not_say_that_it_has_written_is_not_settled(times: int) -> None:
+    world = World()
+    world.client.faults = ["silent"] * times
+    reason = "DynamoDB did not say that it has written"
+    unsettled = ["m0"], [UNSETTLED | {"reason": reason}, batch(settled=0, failed=1)]
+    assert world(message(0)) == (unsettled if times == ATTEMPTS else ([], [REACHED, batch()]))
 
 
 def test_a_bus_that_takes_nothing_leaves_thresholds_untold() -> None:
