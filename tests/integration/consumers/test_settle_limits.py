@@ -26,9 +26,9 @@ from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.pricing.rates import EXACT
 from settle_limits.bus import Bus, NotPublishedError
 from settle_limits.consumer import SettleLimits
-from settle_limits.hints import LEAST_SECONDS, LEAST_SECONDS_OF_ANSWER, RENEWED_AFTER, PriceHints
+from settle_limits.hints import PriceHints
 from settle_limits.settlement import PriceHint, settlement_of
-from settle_limits.table import ATTEMPTS, HINT_LIFETIME, MARKER_LIFETIME, LimitsTable
+from settle_limits.table import LimitsTable
 
 from tests.fakes import envelope_of
 from tests.limits_table import AsBoto3, LimitsItems
@@ -39,6 +39,8 @@ TABLE = "limits"
 KEY = "5f0c1b9a7d3e"
 NOON = int(datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp())
 DAY = 86400
+ATTEMPTS, MARKER_LIFETIME, HINT_LIFETIME = 8, 32 * DAY, 30 * DAY
+LEAST_SECONDS, LEAST_SECONDS_OF_ANSWER, RENEWED_AFTER = 600, 60, DAY
 COST = Decimal("0.0003129")
 """Of the sample: 1,830 tokens of input and 64 of output of gpt-4o-mini."""
 
@@ -281,7 +283,7 @@ def test_only_the_windows_that_are_still_there_change(world: World, rolled: Any,
 
 def test_of_a_counter_that_is_gone_only_the_marker_is_left(world: World):
     assert world.settle(message()) == []
-    assert (world.counter, world.settled) == ({}, {event_id(0)})
+    assert (world.counter, world.settled, world.pauses) == ({}, {event_id(0)}, [])
 
     world.take(NOON, Decimal(1))
     assert world.settle(message()) == []
@@ -874,10 +876,16 @@ def test_a_hint_is_written_when_it_is_new_and_not_too_often(client: Any):
     assert written == [old]
     learner.learn([new])
     assert written == [old]
-    now[0] += LEAST_SECONDS
+    now[0] += LEAST_SECONDS - 1
+    learner.learn([old, new])
+    assert written == [old]
+    now[0] += 1
     learner.learn([old, new])
     assert written == [old, new]
-    now[0] += RENEWED_AFTER
+    now[0] += RENEWED_AFTER - 1
+    learner.learn([new])
+    assert written == [old, new]
+    now[0] += 1
     learner.learn([new])
     assert written == [old, new, new]
 

@@ -174,17 +174,17 @@ class Told:
 class Limits:
     """settle_limits, with two keys of which requests have reserved what the good messages say."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: int = NOW) -> None:
         self.table, self.bus = LimitsItems(), Told()
-        windows = Windows.of(NOW)
+        windows = Windows.of(now)
         for name in KEY_IDS:
             counter = {"day": {"S": windows.day}, "month": {"S": windows.month}, windows.bucket: {"N": "0.5"}}
             amounts = {f"{period}_{kind}": {"N": "4.5"} for period in ("day", "month") for kind in ("cost", "spent")}
             self.table.items[f"limits#{name}"] = {"pk": {"S": f"limits#{name}"}, **counter, **amounts}
         client: Any = AsBoto3(self.table)
-        table = LimitsTable(client, "limits", lambda _: None, lambda: NOW)
-        hints = PriceHints(table.write_hint, table.usual_answer, LOGGER, lambda: NOW)
-        self._consumer = SettleLimits(PRICES, table, self.bus, hints, LOGGER, lambda: NOW)
+        table = LimitsTable(client, "limits", lambda _: None, lambda: now)
+        hints = PriceHints(table.write_hint, table.usual_answer, LOGGER, lambda: now)
+        self._consumer = SettleLimits(PRICES, table, self.bus, hints, LOGGER, lambda: now)
 
     def __call__(self, *messages: Mapping[str, str]) -> list[str]:
         return failures(self._consumer({"Records": messages}))
@@ -393,6 +393,15 @@ def test_a_request_of_the_future_begins_no_period(taken_at: int) -> None:
     for period in ("day", "month"):
         assert world.table.items[name][period] == untouched.table.items[name][period]
     assert world.table.items[name]["day_cost"] == untouched.table.items[name]["day_cost"]
+
+
+@pytest.mark.parametrize(("seconds", "begins"), [(299, True), (300, True), (301, False)])
+def test_a_request_of_a_clock_that_is_ahead_by_a_moment_begins_the_day(seconds: int, begins: bool) -> None:
+    midnight = NOW - NOW % 86400 + 86400
+    world = Limits(midnight - seconds)
+    assert world(with_limits(1, taken_at=midnight, reserved=None, status="unchecked")) == []
+    item = world.table.items[f"limits#{KEY_IDS[0]}"]
+    assert (item["day"]["S"] == Windows.of(midnight).day) == begins
 
 
 def test_a_counter_that_is_damaged_holds_up_no_other_key() -> None:

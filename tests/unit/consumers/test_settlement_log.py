@@ -15,7 +15,7 @@ from openai_proxy.pricing.price_book import parse_price_book
 from settle_limits.bus import NotPublishedError
 from settle_limits.consumer import SettleLimits
 from settle_limits.hints import PriceHints
-from settle_limits.table import ATTEMPTS, LimitsTable
+from settle_limits.table import LimitsTable
 
 from tests.limits_table import AsBoto3, LimitsItems
 from tests.tables import failures
@@ -189,7 +189,7 @@ def test_what_dynamodb_does_not_say_that_it_has_written_is_not_settled(times: in
     world.client.faults = ["silent"] * times
     reason = "DynamoDB did not say that it has written"
     unsettled = ["m0"], [UNSETTLED | {"reason": reason}, batch(settled=0, failed=1)]
-    assert world(message(0)) == (unsettled if times == ATTEMPTS else ([], [REACHED, batch()]))
+    assert world(message(0)) == (unsettled if times == 8 else ([], [REACHED, batch()]))
 
 
 def test_a_bus_that_takes_nothing_leaves_thresholds_untold() -> None:
