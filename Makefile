@@ -35,7 +35,7 @@ test-fast: .venv/ready ## Run the unit and contract tests: a minute or so
 	@$(BIN)/pytest $(PARALLEL) tests/unit tests/contract $(ARGS)
 
 check: export AWS_DEFAULT_REGION ?= us-east-1
-check: .venv/ready ## Lint, format, types, import rules, template, contract tests, openai_servers.yaml
+check: .venv/ready ## Lint, format, types, import rules, template, contract tests, the owner's files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -44,6 +44,7 @@ check: .venv/ready ## Lint, format, types, import rules, template, contract test
 	$(BIN)/sam validate --lint --template-file template.yaml
 	$(BIN)/pytest tests/contract
 	$(BIN)/openai-proxy servers check openai_servers.yaml
+	$(BIN)/openai-proxy identity check
 	$(BIN)/openai-proxy prices check
 
 conformance: .venv/ready ## Run the stream conformance suite against a deployment (ARGS="--url https://…/conformance --key opx-…")
@@ -87,7 +88,7 @@ deploy: build ## Deploy the built application to AWS with samconfig.toml (STACK=
 	$(BIN)/sam deploy --stack-name $(STACK) $(ARGS)
 
 requirements: .venv/ready ## Compile the requirement files (ARGS=--upgrade for newer versions)
-	@for file in shared/requirements.in requirements/*.in; do \
+	@for file in shared/requirements.in layers/*/requirements.in requirements/*.in; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --custom-compile-command "make requirements" $(ARGS) --output-file $${file%.in}.txt $$file || exit 1; \
 	done

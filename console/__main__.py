@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Command] = {
     "cache": Command("the response cache: what it saves, and emptying it", "console.cache.commands", "add_cache"),
     "events": Command("give the ledger past events again", "console.events", "add_events"),
     "prices": Command("check, show and refresh the price book", "console.prices.commands", "add_prices"),
+    "identity": Command("check identity.yaml", "console.identity.commands", "add_identity"),
     "servers": Command("check openai_servers.yaml and its servers", "console.servers.commands", "add_servers"),
 }
 

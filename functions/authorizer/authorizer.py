@@ -1,8 +1,10 @@
-"""A client key ─▶ who it is and what it may do, as an API Gateway REQUEST authorizer (payload 1.0) answers.
+"""A client key or an access token ─▶ who it is and what it may do, as an API Gateway REQUEST authorizer answers
+(payload 1.0).
 
-One rule: three answers that are never mixed up. A key that is good gives a policy; one that is not raises Unauthorized
-(401); if it cannot be checked any other error leaves this function (503 at both doors), so that neither an outage of
-the key table nor a damaged item in it tells a client that its key is bad, or lets it in without its limits.
+One rule: three answers that are never mixed up. A key that is good gives a policy; one that is not raises Unauthorized,
+or, an access token, gives a policy that denies everything and says why (401 both); if it cannot be checked any other
+error leaves this function (503 at both doors), so that neither an outage of the key table or an issuer nor a damaged
+item tells a client that its key is bad, or lets it in without its limits.
 """
 
 import re
@@ -13,8 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from openai_proxy.client_keys import hash_client_key, is_well_formed, key_id_of
 from openai_proxy.credentials import KEY_HEADERS, sent_key
 from openai_proxy.key_context import ClientKey
+from openai_proxy.token_refusals import CODE, MESSAGE, TOKEN_REFUSALS
 
 from authorizer.client_key import DamagedKeyError, client_key_of
+from authorizer.refusal import TokenRefusedError
+from authorizer.token import looks_like_token
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -45,18 +50,26 @@ class Keys(Protocol):
         ...
 
 
-class Authorizer:
-    """Judges the client key of one request."""
+OfToken = Callable[[str], ClientKey]
+"""The shape of `Users`: the client key of an access token's user. Raises TokenRefusedError."""
 
-    def __init__(self, keys: Keys, logger: "Logger", clock: Callable[[], float] = time.time) -> None:
+
+class Authorizer:
+    """Judges the client key of one request, or its access token where `users` can."""
+
+    def __init__(
+        self, keys: Keys, logger: "Logger", clock: Callable[[], float] = time.time, users: OfToken | None = None
+    ) -> None:
         self._keys = keys
         self._logger = logger
         self._clock = clock
+        self._users = users
 
     def __call__(self, event: Any) -> dict[str, Any]:
         """The policy and context for a REQUEST authorizer event.
 
-        Raises Unauthorized; DamagedKeyError, UnknownEventError and whatever `keys` raises when it cannot be checked.
+        Raises Unauthorized; DamagedKeyError, UnknownEventError and whatever `keys` and `users` raise when it cannot be
+        checked.
         """
         try:
             return self._judged(event)
@@ -68,6 +81,8 @@ class Authorizer:
 
     def _judged(self, event: Any) -> dict[str, Any]:
         key = sent_key(_key_headers(event))
+        if key is not None and self._users is not None and looks_like_token(key):
+            return self._of_token(key, event, self._users)
         if key is None or not is_well_formed(key):
             raise self._refused("no well-formed client key")
         item = self._keys.find(hash_client_key(key))
@@ -79,6 +94,13 @@ class Authorizer:
         if client.expires_at is not None and client.expires_at <= self._clock():
             raise self._refused("expired client key", item)
         return _allow(client, event.get("methodArn"))
+
+    def _of_token(self, token: str, event: Any, users: OfToken) -> dict[str, Any]:
+        try:
+            return _allow(users(token), event.get("methodArn"))
+        except TokenRefusedError as refusal:
+            self._logger.info("refused", reason=refusal.code, issuer=refusal.issuer or None, remedy=refusal.remedy)
+            return _deny(refusal.code)
 
     def _client(self, item: Mapping[str, Any]) -> ClientKey:
         try:
@@ -129,9 +151,15 @@ def _allow(client: ClientKey, method_arn: Any) -> dict[str, Any]:
     stage = _STAGE.match(method_arn) if isinstance(method_arn, str) else None
     if stage is None:
         raise UnknownEventError("methodArn is not the ARN of a method of an API")
-    statement = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": f"{stage[1]}/*/*"}
-    return {
-        "principalId": client.client_id,
-        "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        "context": client.to_context(),
-    }
+    return _policy(client.client_id, "Allow", f"{stage[1]}/*/*", client.to_context())
+
+
+def _deny(code: str) -> dict[str, Any]:
+    """What both doors make a 401 of that says why: an error could only say that it is one."""
+    return _policy("nobody", "Deny", "*", {CODE: code, MESSAGE: TOKEN_REFUSALS[code]})
+
+
+def _policy(principal: str, effect: str, resource: str, context: Mapping[str, str]) -> dict[str, Any]:
+    statement = {"Action": "execute-api:Invoke", "Effect": effect, "Resource": resource}
+    document = {"Version": "2012-10-17", "Statement": [statement]}
+    return {"principalId": principal, "policyDocument": document, "context": context}

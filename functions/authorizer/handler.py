@@ -2,28 +2,67 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import boto3
+import openai_proxy
 from aws_lambda_powertools import Logger
 from botocore.config import Config
+from openai_proxy.identity import IdentityFileError, load_identity
+from openai_proxy.key_context import ClientKey
 
-from authorizer.authorizer import Authorizer
+from authorizer.authorizer import Authorizer, OfToken
 from authorizer.keys_table import KeysTable
+from authorizer.refusal import KeysUnavailableError
+
+_IS_LOCAL = bool(os.environ.get("AWS_ENDPOINT_URL"))
 
 # A client waits for the answer: rather none than a late one. Two tries are over before the proxy gives up, so that what
 # is wrong is in this function's log; an emulator has a pace of its own.
-_SECONDS = 5.0 if os.environ.get("AWS_ENDPOINT_URL") else 1.0
+_SECONDS = 5.0 if _IS_LOCAL else 1.0
 _CONFIG = Config(connect_timeout=_SECONDS, read_timeout=_SECONDS, retries={"mode": "standard", "total_max_attempts": 2})
 
+_LAYER = Path(openai_proxy.__file__).parents[1]
+"""Where the layer was unpacked: a relative IDENTITY_FILE is one that it carries."""
+
+
+def _users(keys: KeysTable, logger: Logger) -> OfToken | None:
+    """Who judges access tokens; None where the identity file names no issuer.
+
+    A file that cannot be used lets no token in, and leaves client keys as they are.
+    """
+    try:
+        identity = load_identity(_LAYER / os.environ.get("IDENTITY_FILE", "identity.yaml"), allow_loopback=_IS_LOCAL)
+        if identity is None:
+            return None
+        # The library that checks signatures takes longer to load than all else: most stacks have no issuer.
+        from authorizer.https_get import HttpsGet  # noqa: PLC0415
+        from authorizer.pseudonyms import pseudonyms_of  # noqa: PLC0415
+        from authorizer.users import Users  # noqa: PLC0415
+    except (IdentityFileError, ImportError) as error:
+        logger.error(  # noqa: TRY400 - the reason says all
+            "the identity file cannot be used: no access token is taken", reason=str(error)
+        )
+        return _unusable
+    pseudonyms = pseudonyms_of(lambda: _client("secretsmanager"), os.environ.get("PSEUDONYM_SECRET"))
+    users = Users(identity, keys, HttpsGet(), logger, pseudonym=pseudonyms)
+    users.prefetch()
+    return users
+
+
+def _unusable(_token: str) -> ClientKey:
+    raise KeysUnavailableError("the identity file cannot be used")
+
+
+def _client(service: Any) -> Any:
+    return boto3.client(service, config=_CONFIG)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - stubs of all services
+
+
 # Built while the sandbox initialises: that has the full CPU, an invocation has not.
-_authorizer = Authorizer(
-    keys=KeysTable(
-        boto3.client("dynamodb", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
-        os.environ["KEYS_TABLE"],
-    ),
-    logger=Logger(service="authorizer", level=os.environ.get("LOG_LEVEL", "INFO")),
-)
+_keys = KeysTable(_client("dynamodb"), os.environ["KEYS_TABLE"])
+_logger = Logger(service="authorizer", level=os.environ.get("LOG_LEVEL", "INFO"))
+_authorizer = Authorizer(keys=_keys, logger=_logger, users=_users(_keys, _logger))
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:

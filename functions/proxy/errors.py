@@ -2,6 +2,7 @@
 
     ProxyError                 status, OpenAI error `type`, stable `code`
     ├── ClientError            the request cannot be served as it is                4xx
+    │   ├── TokenError         an access token lets nobody in                       401
     │   └── LimitError         the client key has reached a limit                   429
     ├── UpstreamError          the upstream server failed                           502, 503, 504
     └── UnavailableError       the proxy itself cannot serve anybody, or not now    500, 503
@@ -12,6 +13,8 @@ The codes are listed in `docs/errors.md`; clients may rely on them.
 import json
 from collections.abc import Mapping
 from typing import Any, Literal
+
+from openai_proxy.token_refusals import TOKEN_REFUSALS
 
 Fault = Literal["client", "upstream", "proxy"]
 
@@ -71,6 +74,15 @@ class LimitError(ClientError):
         super().__init__(status, code, message, type=kind, headers={**headers, "retry-after": str(retry_after)})
         self.source = source
         self.retry_after = retry_after
+
+
+class TokenError(ClientError):
+    """An access token lets nobody in: `code` is one of `TOKEN_REFUSALS`. Raises KeyError for another."""
+
+    type = "authentication_error"
+
+    def __init__(self, code: str) -> None:
+        super().__init__(401, code, TOKEN_REFUSALS[code])
 
 
 class UpstreamError(ProxyError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from local.stack.processes import run
 from local.stack.settings import ROOT, Settings
 
-_SOURCES = ("functions", "shared", "template.yaml", "openai_servers.yaml", "samconfig.toml")
+_SOURCES = ("functions", "shared", "template.yaml", "openai_servers.yaml", "samconfig.toml", "layers")
 _STAMP = ".digest"
 _LOCK_POLL_SECONDS = 0.2
 

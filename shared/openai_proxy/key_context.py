@@ -117,6 +117,7 @@ class KeyCache(NamedTuple):
 _TEXTS = (
     *("client_id", "client_name", "key_id", "limits_id", "owner", "tags", "expires_at", "servers", "models"),
     *("rpm", "tpm", "parallel", "budget_day", "budget_month", "cache", "log_content"),
+    "end_user",
 )
 
 
@@ -141,6 +142,8 @@ class ClientKey(NamedTuple):
     """Whether its owner wants prompts and answers to be logged."""
     line: str = ""
     """The line of keys that it was rotated from and into: made once, never for another client of the same name."""
+    end_user: str = ""
+    """Who has signed in, as the ledger calls them; "" is for a client key. The limits are that user's alone."""
 
     def to_context(self) -> dict[str, str]:
         """The authorizer's context."""
@@ -155,6 +158,7 @@ class ClientKey(NamedTuple):
             "models": ",".join(self.models or ()),
             "cache": self.cache.to_context() if self.cache else "",
             "log_content": "on" if self.logs_content else "",
+            "end_user": self.end_user,
             **(self.limits or Limits(self.line or self.key_id)).to_context(),
         }
 
@@ -180,6 +184,7 @@ class ClientKey(NamedTuple):
             cache=KeyCache.from_context(context.get("cache")),
             logs_content=context.get("log_content") == "on",
             line=context.get("limits_id") or context.get("key_id") or "",
+            end_user=context.get("end_user") or "",
         )
 
     def to_event(self) -> "ClientData":

@@ -108,7 +108,8 @@ def deployed(**overrides: str) -> Stack:
     """The stack that a deployment with these parameters makes."""
     template = source()
     template["Globals"]["Function"]["CodeUri"] = "s3://bucket/functions"
-    template["Resources"]["SharedLayer"]["Properties"]["ContentUri"] = "s3://bucket/layer"
+    for layer in ("SharedLayer", "TokensLayer"):
+        template["Resources"][layer]["Properties"]["ContentUri"] = f"s3://bucket/{layer}"
     parameters = {name: declared["Default"] for name, declared in template["Parameters"].items()} | overrides
     translated = _translated(template, parameters)
     resolver = Resolver(translated.get("Conditions", {}), PSEUDO_PARAMETERS | parameters)

@@ -246,6 +246,13 @@ def test_the_proxy_alone_may_call_bedrock_once_it_is_told_so_and_what_it_is_told
     assert {name for name in after if permissions(after[name]) != permissions(before[name])} == {"ProxyFunction"}
 
 
+def test_the_authorizer_alone_may_read_what_pseudonyms_are_made_with_once_it_is_told_so() -> None:
+    before, after = (holders(deployed(UserPseudonymsEnabled=enabled)) for enabled in ("false", "true"))
+    added = permissions(after["AuthorizerFunction"]) - permissions(before["AuthorizerFunction"])
+    assert added == {("secretsmanager:GetSecretValue", "${UserPseudonyms}")}
+    assert {name for name in after if permissions(after[name]) != permissions(before[name])} == {"AuthorizerFunction"}
+
+
 @pytest.mark.parametrize(("function", "verbs", "resource", "actions"), GRANTS)
 def test_a_function_does_no_more_than_the_verb_says(function: str, verbs: str, resource: str, actions: str) -> None:
     needed = [VERBS[verb] for verb in verbs.split(", ")]
@@ -491,5 +498,7 @@ def test_no_secret_stands_in_the_template(stack: Stack) -> None:
     for function in stack.of_type("AWS::Lambda::Function").values():
         for name, value in function["Environment"]["Variables"].items():
             if re.search("SECRET|TOKEN|PASSWORD", name):
-                assert value in ("${ProviderTokens}", "true", "false"), "the name of a secret, never its value"
+                assert value in ("${ProviderTokens}", "${UserPseudonyms}", "true", "false"), (
+                    "the name of a secret, never its value"
+                )
             assert "{{resolve:" not in str(value), "a resolved secret is shown to whoever may read the configuration"

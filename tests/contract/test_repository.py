@@ -86,7 +86,9 @@ def test_modules_stay_small() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [*ROOT.glob("requirements/*.txt"), ROOT / "shared/requirements.txt"], ids=lambda path: str(path.name)
+    "file",
+    [*ROOT.glob("requirements/*.txt"), ROOT / "shared/requirements.txt", ROOT / "layers/tokens/requirements.txt"],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
 )
 def test_requirements_are_pinned_by_hash_and_name_no_address(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]

@@ -12,6 +12,8 @@ from typing import Any, get_args
 import pytest
 from openai_proxy.events import envelope as events
 from openai_proxy.ledger.entries import RETENTION
+from openai_proxy.token_refusals import CODE, MESSAGE, TOKEN_REFUSALS
+from proxy.errors import TokenError
 
 from tests.contract.template_stack import ROOT, Stack, as_list, deployed, parameters_of_template, source
 
@@ -54,14 +56,27 @@ def test_the_functions_are_these_and_their_handlers_exist(stack: Stack) -> None:
         assert "handler" in {node.name for node in module.body if isinstance(node, ast.FunctionDef)}
 
 
-def test_functions_run_what_the_layer_was_built_for(stack: Stack) -> None:
-    (layer,) = stack.of_type("AWS::Lambda::LayerVersion").values()
-    for function in stack.of_type("AWS::Lambda::Function").values():
-        assert [function["Runtime"]] == layer["CompatibleRuntimes"] == [stack.parameters["PythonVersion"]]
-        assert function["Architectures"] == layer["CompatibleArchitectures"] == [stack.parameters["Architecture"]]
-        assert len(function["Layers"]) == 1
-    metadata = source()["Resources"]["SharedLayer"]["Metadata"]
-    assert metadata == {"BuildMethod": {"Ref": "PythonVersion"}, "BuildArchitecture": {"Ref": "Architecture"}}
+def test_functions_run_what_the_layers_were_built_for(stack: Stack) -> None:
+    layers = stack.of_type("AWS::Lambda::LayerVersion")
+    assert len(layers) == 2
+    for name, function in stack.of_type("AWS::Lambda::Function").items():
+        for layer in layers.values():
+            assert [function["Runtime"]] == layer["CompatibleRuntimes"] == [stack.parameters["PythonVersion"]]
+            assert function["Architectures"] == layer["CompatibleArchitectures"] == [stack.parameters["Architecture"]]
+        assert len(function["Layers"]) == (2 if name == "AuthorizerFunction" else 1)
+    for name in ("SharedLayer", "TokensLayer"):
+        metadata = source()["Resources"][name]["Metadata"]
+        assert metadata == {"BuildMethod": {"Ref": "PythonVersion"}, "BuildArchitecture": {"Ref": "Architecture"}}
+
+
+def test_the_authorizer_alone_carries_what_checks_signatures() -> None:
+    assert source()["Resources"]["TokensLayer"]["Properties"]["ContentUri"] == "layers/tokens/"
+    carried, shared = (
+        set(re.findall(r"^([\w-]+)==", (ROOT / folder / "requirements.txt").read_text(), re.MULTILINE))
+        for folder in ("layers/tokens", "shared")
+    )
+    assert {"pyjwt", "cryptography"} <= carried
+    assert carried.isdisjoint(shared)
 
 
 def test_time_and_memory() -> None:
@@ -140,8 +155,9 @@ def test_a_function_gets_the_variables_it_reads_and_no_others(function: str, pac
 
 
 def test_the_layer_carries_what_the_functions_expect_in_it() -> None:
-    assert (ROOT / "shared/openai_servers.yaml").resolve() == ROOT / "openai_servers.yaml"
-    assert deployed().parameters["ServersFile"] == "openai_servers.yaml"
+    for parameter, file in (("ServersFile", "openai_servers.yaml"), ("IdentityFile", "identity.yaml")):
+        assert (ROOT / "shared" / file).resolve() == ROOT / file
+        assert deployed().parameters[parameter] == file
     assert source()["Resources"]["SharedLayer"]["Properties"]["ContentUri"] == "shared/"
     required = re.findall(r"^([\w-]+)==", (ROOT / "shared/requirements.txt").read_text(), re.MULTILINE)
     assert {"pyyaml", "aws-lambda-powertools"} <= set(required)
@@ -238,7 +254,7 @@ def test_what_the_gateway_answers_itself_is_an_openai_error() -> None:
     statuses = {kind: status for kind, (status, _, _) in gateway_errors().items()}
     assert statuses == {
         "UNAUTHORIZED": "401",
-        "ACCESS_DENIED": "403",
+        "ACCESS_DENIED": "401",
         "MISSING_AUTHENTICATION_TOKEN": "404",
         "REQUEST_TOO_LARGE": "413",
         "THROTTLED": "429",
@@ -260,6 +276,14 @@ def test_the_gateway_speaks_as_the_proxy_does() -> None:
         error = gateway_errors()[kind][1]["error"]
         assert f'"{error["code"]}"' in proxy
         assert f'"{error["type"]}"' in proxy
+
+
+@pytest.mark.parametrize("code", TOKEN_REFUSALS)
+def test_both_doors_refuse_an_access_token_in_the_same_words(code: str) -> None:
+    error = json.dumps(gateway_errors()["ACCESS_DENIED"][1])
+    for name, value in ((CODE, code), (MESSAGE, TOKEN_REFUSALS[code])):
+        error = error.replace(f"$context.authorizer.{name}", value)
+    assert json.loads(error) == TokenError(code).to_object()
 
 
 @pytest.mark.parametrize(("streaming", "kind"), [("true", "Streaming"), ("false", "Buffered")])

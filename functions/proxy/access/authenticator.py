@@ -1,4 +1,5 @@
-"""Who is calling: a client key, judged by the authorizer function. Its one rule: without a clear yes the answer is no.
+"""Who is calling: a client key or an access token, judged by the authorizer function. Its one rule: without a clear yes
+the answer is no.
 
 A function URL cannot have an authorizer, so the proxy sends the authorizer function the event that API Gateway would
 have sent, and remembers a yes for a bounded time, as API Gateway does. A no is never remembered, so a new key works at
@@ -14,9 +15,10 @@ from typing import Any, Protocol
 
 from openai_proxy.credentials import has_key, sent_key
 from openai_proxy.key_context import ClientKey
+from openai_proxy.token_refusals import CODE
 
 from proxy.aws.client import AwsError
-from proxy.errors import ClientError, UnavailableError
+from proxy.errors import ClientError, TokenError, UnavailableError
 from proxy.json_shapes import loads_or_none
 from proxy.request.parse import InferenceRequest
 
@@ -72,7 +74,7 @@ class Authorizer:
             raise _invalid()
         digest = hashlib.sha256(sent.encode(errors="surrogatepass")).digest()
         remembered = self._remembered.get(digest)
-        if remembered and remembered[0] > self._clock():
+        if remembered and remembered[0] > self._clock() and not self._has_ended(remembered[1]):
             return self._still_good(remembered[1])
         key = self._ask(request, sent)
         self._remembered[digest] = (self._clock() + self._ttl, key)
@@ -81,7 +83,13 @@ class Authorizer:
             self._remembered.popitem(last=False)
         return key
 
+    def _has_ended(self, key: ClientKey) -> bool:
+        """Whether an access token has: the authorizer says then whether that is so by the issuer's clock, too."""
+        return key.end_user != "" and key.expires_at is not None and key.expires_at <= self._now()
+
     def _still_good(self, key: ClientKey) -> ClientKey:
+        if key.end_user:  # the authorizer has judged it a moment ago, or it has not ended
+            return key
         if key.expires_at is not None and key.expires_at <= self._now():
             raise _invalid()
         return key
@@ -97,7 +105,10 @@ class Authorizer:
             answer: Any = loads_or_none(result)
             if failed and answer.get("errorMessage") == "Unauthorized":
                 raise _invalid()
-            if failed or answer["policyDocument"]["Statement"][0]["Effect"] != "Allow":
+            effect = None if failed else answer["policyDocument"]["Statement"][0]["Effect"]
+            if effect == "Deny":
+                raise TokenError(answer["context"][CODE])
+            if effect != "Allow":
                 raise cannot_check()
             return ClientKey.from_context(answer["context"])
         except (AwsError, ValueError, KeyError, TypeError, LookupError, AttributeError) as error:

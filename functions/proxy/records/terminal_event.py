@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _LONGEST_DESCRIPTION = 128
 _LONGEST_TAG = 64
+_LONGEST_END_USER = 255
 _MOST_TAGS = 16
 _LONGEST_REASON = 32
 _MOST_REASONS = 16
@@ -136,7 +137,9 @@ def _limits(call: Call, outcome: Outcome) -> "LimitsData | None":
 
 
 def _end_user(call: Call) -> str | None:
-    """A pseudonym: the same person of the same client always has it, and it does not lead back to them."""
+    """Who has signed in; else a pseudonym of whom the client names, which does not lead back to them."""
+    if call.key and call.key.end_user:
+        return text_of(call.key.end_user, _LONGEST_END_USER)
     if not call.end_user or call.key is None:
         return None
     person = f"{call.key.client_id}\0{call.end_user}"

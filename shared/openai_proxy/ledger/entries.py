@@ -34,7 +34,7 @@ OUTCOMES = {"InferenceCompleted": "completed", "InferenceFailed": "failed"}
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LONGEST_TEXT = 256
-_LONGEST_END_USER = 64
+_LONGEST_END_USER = 255
 _MOST_TAGS = 50
 # Three names make the rollup's key: with up to 4 bytes a character they stay below the 1,024 bytes of a sort key.
 _LONGEST_SERVER = 64

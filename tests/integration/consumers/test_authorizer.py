@@ -2,18 +2,24 @@
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from authorizer.refusal import KeysUnavailableError
 from botocore.exceptions import ClientError
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
+from tests.identity.issuers import good, token
 from tests.tables import mocked_table
 
-API = Path(__file__).parents[3] / "events" / "api"
+ROOT = Path(__file__).parents[3]
+PATHS = ("functions", "shared")
+API = ROOT / "events" / "api"
 TABLE = "keys"
 
 
@@ -92,6 +98,7 @@ def test_all_attributes_are_read(client: Any, handler: Any):
         "currency": "USD",
         "cache": "on:3600:web",
         "log_content": "on",
+        "end_user": "",
     }
 
 
@@ -144,3 +151,52 @@ def test_the_hash_of_a_key_is_no_key(client: Any, handler: Any):
     for no_key in (key_hash, f"opx-{key_hash[:49]}"):
         with pytest.raises(Exception, match=r"^Unauthorized$"):
             handler(event(no_key), None)
+
+
+IDENTITY = "issuers: [{{issuer: '{}', audience: chat, plan: free}}]\nplans: {{free: {{rpm: 1}}}}\n"
+
+
+def test_without_an_identity_file_nothing_of_it_is_loaded(client: Any, handler: Any):
+    sandbox = (
+        "import authorizer.handler, sys; print([m for m in sys.modules if m in ('jwt', 'yaml', 'authorizer.users')])"
+    )
+    environment = {**os.environ, "KEYS_TABLE": TABLE, "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in PATHS)}
+    ran = subprocess.run([sys.executable, "-c", sandbox], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_a_file_that_cannot_be_used_takes_no_token_and_leaves_keys_as_they_are(
+    client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    file = tmp_path / "identity.yaml"
+    file.write_text(IDENTITY.format("http://id.example.com"))
+    monkeypatch.setenv("IDENTITY_FILE", str(file))
+    monkeypatch.setenv("KEYS_TABLE", TABLE)
+    handler = importlib.import_module("authorizer.handler").handler
+    try:
+        assert handler(event(put(client)), None)["principalId"] == "web-shop"
+        with pytest.raises(KeysUnavailableError):
+            handler(event("a.b.c"), None)
+    finally:
+        del sys.modules["authorizer.handler"]
+
+
+def test_a_token_is_judged_where_the_file_names_an_issuer(client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The issuer does not answer here: a token that would need its keys is neither good nor bad."""
+    file = tmp_path / "identity.yaml"
+    file.write_text(IDENTITY.format("http://127.0.0.1:1"))
+    for name, value in (
+        ("IDENTITY_FILE", str(file)),
+        ("KEYS_TABLE", TABLE),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+    ):
+        monkeypatch.setenv(name, value)
+    handler = importlib.import_module("authorizer.handler").handler
+    try:
+        answer = handler(event("a.b.c"), None)
+        assert answer["policyDocument"]["Statement"][0]["Effect"] == "Deny"
+        assert answer["context"]["error_code"] == "token_malformed"
+        with pytest.raises(KeysUnavailableError):
+            handler(event(token(good(iss="http://127.0.0.1:1"))), None)
+    finally:
+        del sys.modules["authorizer.handler"]

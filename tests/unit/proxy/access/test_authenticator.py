@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from openai_proxy.token_refusals import TOKEN_REFUSALS
 from proxy.access.authenticator import Authorizer, ClientKey
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError, ProxyError, UnavailableError
@@ -88,6 +89,42 @@ def test_a_key_is_the_same_in_every_header_and_a_yes_is_for_it_alone() -> None:
             ask(unclear)
         assert (refused.value.status, refused.value.code) == (401, "invalid_api_key")
     assert len(function.asked) == 3
+
+
+USER = CONTEXT | {"end_user": "ada", "expires_at": "1000", "key_id": "a" * 32, "limits_id": "a" * 32}
+
+
+def test_a_token_is_remembered_until_it_ends_and_the_authorizer_says_what_then() -> None:
+    function, clock, now = FakeFunction({"policyDocument": POLICY, "context": USER}), Clock(), Clock()
+    keys = Authorizer(function, "authorizer", "eu-central-1", ttl=60, clock=clock, now=now)
+    for moment, asked in ((950, 1), (999, 1), (1000, 2), (1001, 3)):
+        now.now = moment
+        assert keys.authorize(request("Bearer a.b.c")).end_user == "ada"
+        assert len(function.asked) == asked
+    assert keys.authorize(request(identity=USER)).end_user == "ada"  # API Gateway has just asked
+    function.answer = denied("token_expired")
+    with pytest.raises(ClientError) as refused:
+        keys.authorize(request("Bearer a.b.c"))
+    assert (refused.value.status, refused.value.code) == (401, "token_expired")
+
+
+def denied(code: object) -> dict[str, Any]:
+    return {"policyDocument": {"Statement": [{"Effect": "Deny"}]}, "context": {"error_code": code}}
+
+
+@pytest.mark.parametrize("code", TOKEN_REFUSALS)
+def test_a_refused_token_is_told_why_and_that_is_never_remembered(code: str) -> None:
+    function = FakeFunction(denied(code))
+    told = refusal(function)
+    assert (told.status, told.code, told.message) == (401, code, TOKEN_REFUSALS[code])
+    assert told.to_object()["error"]["type"] == "authentication_error"
+    assert len(function.asked) == 2
+
+
+@pytest.mark.parametrize("answer", [denied("made_up"), denied(None), denied(["x"]), {**denied("x"), "context": None}])
+def test_a_refusal_that_is_not_understood_is_no_refusal_and_no_leave(answer: dict[str, Any]) -> None:
+    told = refusal(FakeFunction(answer))
+    assert (told.status, told.code) == (503, "authorization_unavailable")
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -1,0 +1,1 @@
+"""`openai-proxy identity`: checks identity.yaml."""

@@ -1,0 +1,63 @@
+"""Whether the holder of a key has signed a token: PyJWT says so. Loaded only where identity.yaml names an issuer.
+
+Its one rule: the key decides what it is good for. An algorithm goes with one type of key, and a key that names its own
+algorithm or use goes with no other.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jwt import PyJWK, PyJWS, PyJWTError
+from openai_proxy.identity.issuer import ALGORITHMS
+
+_ED25519 = ("OKP", "Ed25519")
+_TYPES: Mapping[str, tuple[str, str]] = {
+    **{name: ("RSA", "") for name in ALGORITHMS if name[:2] in ("RS", "PS")},
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    "EdDSA": _ED25519,
+}
+_PUBLIC = ("kty", "n", "e", "crv", "x", "y")
+"""What is read of a key. A document may hold a certificate, or by mistake a private key: neither is used."""
+_SHORTEST_RSA = 2048
+"""Bits (RFC 7518, section 3.3)."""
+_LONGEST_RSA = 8192
+"""Bits: a longer key costs more time than it is worth."""
+_JWS = PyJWS(algorithms=list(ALGORITHMS))
+
+Jwk = Mapping[str, Any]
+"""A public key as a JWKS document has it."""
+
+
+def fits(jwk: Jwk, algorithm: str) -> bool:
+    """Whether a key may have signed with `algorithm`."""
+    kind, curve = _TYPES[algorithm]
+    operations = jwk.get("key_ops", ["verify"])
+    return (
+        jwk.get("kty") == kind
+        and jwk.get("crv", "") == curve
+        and jwk.get("use", "sig") == "sig"
+        and jwk.get("alg", algorithm) in (algorithm, "Ed25519" if algorithm == "EdDSA" else algorithm)
+        and isinstance(operations, list)
+        and "verify" in operations
+    )
+
+
+def loaded(jwk: Jwk, algorithm: str) -> PyJWK | None:
+    """The key, ready for `algorithm`; None for one that is damaged, or too short or long to be used."""
+    try:
+        key = PyJWK({name: jwk[name] for name in _PUBLIC if name in jwk}, algorithm)
+    except (PyJWTError, ValueError, TypeError, KeyError, OverflowError):
+        return None
+    size = getattr(key.key, "key_size", None) if jwk.get("kty") == "RSA" else _SHORTEST_RSA
+    return key if size is not None and _SHORTEST_RSA <= size <= _LONGEST_RSA else None
+
+
+def is_signed(token: str, key: PyJWK, algorithm: str) -> bool:
+    """Whether the signature of the token is that of `key`."""
+    try:
+        _JWS.decode_complete(token, key, algorithms=[algorithm])
+    except (PyJWTError, ValueError):
+        return False
+    return True

@@ -1,0 +1,88 @@
+"""The documents of an issuer, from servers that behave and from servers that do not."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from authorizer.https_get import FetchError, HttpsGet
+
+
+@contextmanager
+def server(answer: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that answers each connection with `answer`; its address, and what it was asked."""
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                asked.append(connection.recv(65536))
+                try:
+                    answer(connection)
+                except OSError:
+                    continue
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/keys", asked
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def sent(head: str, body: bytes = b"") -> Callable[[socket.socket], None]:
+    whole = f"HTTP/1.1 {head}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
+    return lambda connection: connection.sendall(whole)
+
+
+def test_a_document_is_read() -> None:
+    with server(sent("200 OK", json.dumps({"keys": []}).encode())) as (address, asked):
+        assert HttpsGet()(address, 3) == {"keys": []}
+    assert asked[0].startswith(b"GET /keys HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("302 Found\r\nlocation: http://169.254.169.254/latest", b""),
+        ("404 Not Found", b"{}"),
+        ("500 Oops", b"{}"),
+        ("204 No Content", b""),
+        ("200 OK", b""),
+        ("200 OK", b"[]"),
+        ("200 OK", b"<html>"),
+        ("200 OK", b"\xff"),
+        ("200 OK", b"[" * 100_000),
+        ("200 OK", b'{"keys": "' + b"x" * (256 * 1024) + b'"}'),
+        ("200 OK\r\ncontent-encoding: gzip", b"\x1f\x8b"),
+    ],
+)
+def test_everything_else_is_none_and_no_redirect_is_followed(head: str, body: bytes) -> None:
+    with server(sent(head, body)) as (address, asked), pytest.raises(FetchError):
+        HttpsGet()(address, 3)
+    assert len(asked) == 1
+
+
+def test_a_server_that_drips_is_given_up_when_its_time_is_over() -> None:
+    moments = iter(range(100))
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(50):
+            connection.sendall(b"1\r\n \r\n")
+
+    with server(drip) as (address, _), pytest.raises(FetchError):
+        HttpsGet(clock=lambda: float(next(moments)))(address, 3)
+
+
+def test_a_server_that_is_not_there_or_says_nothing_is_told() -> None:
+    with server(lambda connection: connection.close()) as (address, _), pytest.raises(FetchError):
+        HttpsGet()(address, 3)
+    with pytest.raises(FetchError):
+        HttpsGet()(address, 3)

@@ -1,0 +1,648 @@
+"""Access tokens at the authorizer: those that are good, those that are forged, and what their users may do."""
+
+import base64
+import hashlib
+import hmac
+import io
+import itertools
+import json
+import math
+from decimal import Decimal
+from typing import Any
+
+import jwt
+import pytest
+from authorizer.authorizer import NOT_CHECKED, Authorizer
+from authorizer.claims import check, values_of
+from authorizer.pseudonyms import pseudonyms_of
+from authorizer.refusal import KeysUnavailableError, TokenRefusedError
+from authorizer.users import Users
+from aws_lambda_powertools import Logger
+from hypothesis import given
+from hypothesis import strategies as st
+from openai_proxy.identity import ALGORITHMS, parse_identity, user_id_of
+from openai_proxy.key_context import ClientKey, Limits
+
+from tests.identity.issuers import (
+    ISSUER,
+    NOW,
+    Clock,
+    FakeIssuer,
+    encoded,
+    good,
+    jwk,
+    private_key,
+    public_pem,
+    signature,
+    token,
+)
+
+PLANS = (
+    "plans: {free: {servers: [demo], models: [demo], rpm: 10, budget_day: 0.5}, pro: {client_id: paying, name: Pro}}"
+)
+FILE = f"issuers: [{{issuer: '{ISSUER}', audience: [chat, other], plan: free}}]\n{PLANS}"
+EVENT = {"methodArn": "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev/POST/x"}
+
+
+NUMBERS = itertools.count()
+"""Powertools keeps the stream of a service's first logger."""
+
+
+class FakeBlocks:
+    def __init__(self) -> None:
+        self.blocked: set[str] = set()
+        self.asked: list[str] = []
+        self.error: Exception | None = None
+
+    def find(self, key_hash: str) -> dict[str, Any] | None:
+        self.asked.append(key_hash)
+        if self.error:
+            raise self.error
+        return {"key_hash": key_hash} if key_hash in self.blocked else None
+
+
+class Desk:
+    """Users with an issuer, a clock and blocks of their own."""
+
+    def __init__(self, *keys: dict[str, Any], file: str = FILE, issuer: FakeIssuer | None = None) -> None:
+        identity = parse_identity(file)
+        assert identity
+        self.issuer = issuer or FakeIssuer(*(keys or (jwk("RS256"),)))
+        self.blocks, self.clock, self.log = FakeBlocks(), Clock(), io.StringIO()
+        self.logger = Logger(service=f"desk {next(NUMBERS)}", stream=self.log)
+        self.users = Users(
+            identity,
+            self.blocks,
+            self.issuer,
+            self.logger,
+            pseudonym=pseudonyms_of(lambda: None, None),
+            clock=self.clock,
+            monotonic=self.clock,
+        )
+
+    def code(self, text: str) -> str:
+        """Why a token is refused; "" where it is not."""
+        try:
+            self.users(text)
+        except TokenRefusedError as refusal:
+            return refusal.code
+        return ""
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+# ------------------------------------------------------------------------------------------------------------ good ones
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_that_is_allowed_is_checked(algorithm: str) -> None:
+    desk = Desk(jwk(algorithm))
+    assert desk.code(token(algorithm=algorithm)) == ""
+    text, _, _ = token(algorithm=algorithm).rpartition(".")
+    assert desk.code(f"{text}.{encoded(signature(text + 'x', algorithm))}") == "token_signature"
+
+
+def test_a_user_is_a_client_of_the_plan_with_limits_of_their_own(desk: Desk) -> None:
+    key = desk.users(token())
+    user = user_id_of(ISSUER, "ada")
+    assert key == ClientKey(
+        client_id="free",
+        servers=("demo",),
+        models=("demo",),
+        key_id=user,
+        name="free",
+        expires_at=NOW + 300,
+        limits=Limits(user, rpm=10, budget_day=Decimal("0.5")),
+        line=user,
+        end_user="ada",
+    )
+    assert ClientKey.from_context(key.to_context()) == key
+    other = desk.users(token(good(sub="grace")))
+    assert other.limits
+    assert {other.limits.id, other.line, other.key_id}.isdisjoint({user})
+
+
+def test_a_plan_without_limits_gives_none() -> None:
+    key = Desk(file=FILE.replace("plan: free", "plan: pro")).users(token())
+    assert (key.client_id, key.name, key.limits, key.end_user) == ("paying", "Pro", None, "ada")
+
+
+def test_the_same_name_at_two_issuers_is_two_users() -> None:
+    assert user_id_of(ISSUER, "ada") != user_id_of("https://other.example.com", "ada")
+
+
+@pytest.mark.parametrize(
+    ("tier", "client"), [("gold", "paying"), (["x", "gold"], "paying"), ("lead", "free"), (None, "free"), (7, "free")]
+)
+def test_the_plan_is_that_of_a_claim(tier: Any, client: str) -> None:
+    file = FILE.replace("plan: free", "plans: {claim: tier, gold: pro, default: free}")
+    assert Desk(file=file).users(token(good(tier=tier))).client_id == client
+
+
+def test_of_several_values_the_first_in_the_file_counts_and_without_a_default_there_is_no_plan() -> None:
+    desk = Desk(file=FILE.replace("plan: free", "plans: {claim: groups, staff: pro, all: free}"))
+    assert desk.users(token(good(groups=["all", "staff"]))).client_id == "paying"
+    assert desk.code(token(good(groups=["none"]))) == "token_plan"
+    assert desk.code(token()) == "token_plan"
+
+
+@pytest.mark.parametrize(
+    ("audience_claim", "claims", "code"),
+    [
+        ("client_id", {"aud": None, "client_id": "chat"}, ""),
+        ("client_id", {"aud": "chat"}, "token_audience"),
+        ("client_id", {"aud": "chat", "client_id": "another"}, "token_audience"),
+        ("aud", {"aud": None, "client_id": "chat"}, "token_audience"),
+    ],
+)
+def test_the_audience_stands_where_the_file_says(audience_claim: str, claims: dict[str, Any], code: str) -> None:
+    desk = Desk(file=FILE.replace("plan: free", f"plan: free, audience_claim: {audience_claim}"))
+    assert desk.code(token(good(**claims))) == code
+
+
+def test_cognitos_access_tokens_name_their_client_and_its_id_tokens_their_audience() -> None:
+    issuer = "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_AbC"
+    identity = parse_identity(FILE.replace(ISSUER, issuer))
+    assert identity
+    cognito = identity.issuers[issuer]
+    for claims in ({"aud": None, "client_id": "chat"}, {"aud": "chat"}):
+        check(good(**claims), cognito, NOW)
+    for claims in ({"aud": None, "client_id": "x"}, {"aud": "x", "client_id": "chat"}, {"aud": None}):
+        with pytest.raises(TokenRefusedError, match="token_audience"):
+            check(good(**claims), cognito, NOW)
+
+
+def test_pseudonyms_are_the_same_for_the_same_user_and_lead_nowhere_without_the_secret() -> None:
+    named = pseudonyms_of(lambda: FakeSecrets("s" * 32), "secret")
+    assert named(ISSUER, "ada") == named(ISSUER, "ada") != named(ISSUER, "grace")
+    assert named(ISSUER, "ada") != pseudonyms_of(lambda: FakeSecrets("t" * 32), "secret")(ISSUER, "ada")
+    for secret, name in (("s" * 31, "secret"), (None, "secret"), ("s" * 32, None)):
+        with pytest.raises(KeysUnavailableError):
+            pseudonyms_of(lambda secret=secret: FakeSecrets(secret), name)(ISSUER, "ada")
+    desk = Desk(file=FILE.replace("plan: free", "plan: free, pseudonyms: true"))
+    with pytest.raises(KeysUnavailableError):  # nobody is let in under their own name instead
+        desk.users(token())
+
+
+class FakeSecrets:
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    def get_secret_value(self, **_: Any) -> dict[str, Any]:
+        return {} if self._value is None else {"SecretString": self._value}
+
+
+# ---------------------------------------------------------------------------------------------------------- forged ones
+
+
+def hmac_token(secret: bytes, **headers: Any) -> str:
+    text = f"{encoded({'alg': 'HS256', 'typ': 'JWT', 'kid': 'k'} | headers)}.{encoded(good())}"
+    return f"{text}.{encoded(hmac.new(secret, text.encode(), hashlib.sha256).digest())}"
+
+
+def unsigned(algorithm: Any) -> str:
+    return f"{encoded({'alg': algorithm, 'kid': 'k'})}.{encoded(good())}."
+
+
+def raw(claims: str, header: str = '{"alg":"RS256","kid":"k"}') -> str:
+    return token(claims, header=header)
+
+
+def signed_with_own_key() -> str:
+    """Signed by a stranger, who sends the key along."""
+    own = jwk("RS256", number=1)
+    return token(number=1, jwk=own, jku="https://evil.example.com/keys", x5u="https://evil.example.com/x", kid="k")
+
+
+GOOD_JSON = json.dumps(good())
+FORGED: dict[str, tuple[Any, str]] = {
+    # Algorithms.
+    **{f"alg {name!r}": (lambda name=name: unsigned(name), "token_algorithm") for name in ("none", "None", "nOnE", "")},
+    "alg null": (lambda: unsigned(None), "token_algorithm"),
+    "alg list": (lambda: unsigned(["RS256"]), "token_algorithm"),
+    "no alg": (lambda: token(header={"kid": "k"}), "token_algorithm"),
+    "alg in small letters": (lambda: token(alg="rs256"), "token_algorithm"),
+    "HS256 with the public key": (lambda: hmac_token(public_pem()), "token_algorithm"),
+    "HS256 with the modulus": (lambda: hmac_token(jwk("RS256")["n"].encode()), "token_algorithm"),
+    "HS256 with nothing": (lambda: hmac_token(b""), "token_algorithm"),
+    "RS256 without a signature": (lambda: unsigned("RS256"), "token_signature"),
+    "PS256 in the name of RS256": (lambda: token(algorithm="PS256", alg="RS256"), "token_signature"),
+    "RS512 in the name of RS256": (lambda: token(algorithm="RS512", alg="RS256"), "token_signature"),
+    "ES256 with the RSA key's name": (lambda: token(algorithm="ES256"), "token_key"),
+    "ES256K": (lambda: token(alg="ES256K"), "token_algorithm"),
+    # Keys.
+    "key of somebody else": (lambda: token(number=1), "token_signature"),
+    "brings its own key": (signed_with_own_key, "token_signature"),
+    **{
+        f"kid {kid!r:.30}": (lambda kid=kid: token(number=1, kid=kid), "token_key")
+        for kid in (
+            "../../dev/null",
+            "/etc/passwd",
+            "https://evil.example.com/keys",
+            "' OR 1=1 --",
+            "k\0",
+            "K",
+            "",
+            "x" * 256,
+        )
+    },
+    "kid number": (lambda: token(kid=1), "token_malformed"),
+    "kid list": (lambda: token(kid=["k"]), "token_malformed"),
+    "kid too long": (lambda: token(kid="x" * 257), "token_malformed"),
+    # Headers that change how the rest is read.
+    "crit": (lambda: token(crit=["exp"], exp=NOW), "token_malformed"),
+    "crit b64": (lambda: token(crit=["b64"], b64=False), "token_malformed"),
+    "crit b64 true": (lambda: token(crit=["b64"], b64=True), "token_malformed"),
+    "crit empty": (lambda: token(crit=[]), "token_malformed"),
+    "b64": (lambda: token(b64=False), "token_malformed"),
+    "zip": (lambda: token(zip="DEF"), "token_malformed"),
+    "another kind of token": (lambda: token(typ="logout+jwt"), "token_malformed"),
+    "typ list": (lambda: token(typ=["JWT"]), "token_malformed"),
+    # Form.
+    "1 MB": (lambda: token(good(filler="x" * 2**20)), "token_too_large"),
+    "1 MB of dots": (lambda: "." * 2**20, "token_too_large"),
+    "8193": (lambda: "a.b." + "c" * 8189, "token_too_large"),
+    "two parts": (lambda: "eyJhbGciOiJub25lIn0.e30", "token_malformed"),
+    "four parts": (lambda: token() + ".x", "token_malformed"),
+    "JWE": (lambda: "eyJhbGciOiJSU0EtT0FFUCJ9.a.b.c.d", "token_malformed"),
+    "padding": (lambda: token() + "=", "token_malformed"),
+    "line end": (lambda: token() + "\n", "token_malformed"),
+    "blank": (lambda: " " + token(), "token_malformed"),
+    "plus and slash": (lambda: token().replace(".", ".+/", 1), "token_malformed"),
+    "not base64": (lambda: f"a.{encoded(good())}.c", "token_malformed"),
+    "UTF-16": (lambda: token(json.dumps(good()).encode("utf-16")), "token_malformed"),
+    "not UTF-8": (lambda: token(b'{"sub":"\xff"}'), "token_malformed"),
+    "lone surrogates": (lambda: token(good(sub="\ud800")), "token_subject"),
+    "header is a list": (lambda: raw(GOOD_JSON, '["alg"]'), "token_malformed"),
+    "claims are a list": (lambda: raw("[]"), "token_malformed"),
+    "claims are nothing": (lambda: raw("null"), "token_malformed"),
+    "deep": (lambda: raw("[" * 2000 + "]" * 2000), "token_malformed"),
+    "claim twice": (lambda: raw(GOOD_JSON[:-1] + ',"sub":"root"}'), "token_malformed"),
+    "claim twice, escaped": (lambda: raw(GOOD_JSON[:-1] + ',"s\\u0075b":"root"}'), "token_malformed"),
+    "inner claim twice": (lambda: raw(GOOD_JSON[:-1] + ',"a":{"b":1,"b":2}}'), "token_malformed"),
+    "header twice": (lambda: raw(GOOD_JSON, '{"alg":"none","alg":"RS256","kid":"k"}'), "token_malformed"),
+    "NaN": (lambda: raw(GOOD_JSON[:-1] + ',"x":NaN}'), "token_malformed"),
+    # Issuer.
+    "another issuer": (lambda: token(good(iss="https://evil.example.com")), "token_issuer"),
+    "no issuer": (lambda: token(good(iss=None)), "token_issuer"),
+    "issuer with a slash": (lambda: token(good(iss=ISSUER + "/")), "token_issuer"),
+    "issuer in capitals": (lambda: token(good(iss=ISSUER.upper())), "token_issuer"),
+    "issuer list": (lambda: token(good(iss=[ISSUER])), "token_issuer"),
+    "issuer object": (lambda: token(good(iss={ISSUER: 1})), "token_issuer"),
+    # Time.
+    "expired by 61 s": (lambda: token(good(exp=NOW - 61)), "token_expired"),
+    "expired by 60 s": (lambda: token(good(exp=NOW - 60)), "token_expired"),
+    "no exp": (lambda: token(good(exp=None)), "token_malformed"),
+    **{
+        f"exp {value!r}": (lambda value=value: token(good(exp=value)), "token_malformed")
+        for value in (str(NOW + 300), True, [NOW + 300], {"a": 1}, -1, (NOW + 300) * 1000)
+    },
+    "exp 1e999": (lambda: raw(GOOD_JSON.replace(str(NOW + 300), "1e999")), "token_malformed"),
+    "exp of 5000 digits": (lambda: raw(GOOD_JSON.replace(str(NOW + 300), "9" * 5000)), "token_malformed"),
+    "nbf in 61 s": (lambda: token(good(nbf=NOW + 61)), "token_not_yet_valid"),
+    "iat in 61 s": (lambda: token(good(iat=NOW + 61)), "token_not_yet_valid"),
+    "nbf text": (lambda: token(good(nbf="0")), "token_malformed"),
+    "iat text": (lambda: token(good(iat="now")), "token_malformed"),
+    # Audience and user.
+    "another audience": (lambda: token(good(aud="admin")), "token_audience"),
+    "audience in part": (lambda: token(good(aud="chatty")), "token_audience"),
+    "audience in capitals": (lambda: token(good(aud="CHAT")), "token_audience"),
+    "no audience": (lambda: token(good(aud=None)), "token_audience"),
+    "audience of none": (lambda: token(good(aud=[])), "token_audience"),
+    "audience object": (lambda: token(good(aud={"chat": True})), "token_audience"),
+    "audience with a number": (lambda: token(good(aud=["chat", 7])), "token_audience"),
+    "no sub": (lambda: token(good(sub=None)), "token_subject"),
+    **{
+        f"sub {sub!r:.20}": (lambda sub=sub: token(good(sub=sub)), "token_subject")
+        for sub in ("", " ", " ada", 7, ["ada"], "a\0b", "a\nb", "a\u202eb", "x" * 256)
+    },
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_token_lets_nobody_in(name: str, desk: Desk) -> None:
+    make, code = FORGED[name]
+    text = make()
+    assert desk.code(text) == code
+    assert set(desk.issuer.asked) <= {f"{ISSUER}/.well-known/openid-configuration", f"{ISSUER}/keys"}
+    assert desk.blocks.asked == []
+    if text == text.strip():  # no header has a blank at its end
+        answer = ask(desk, text)
+        assert answer["policyDocument"]["Statement"][0]["Effect"] == "Deny"
+        assert answer["context"]["error_code"] == code
+        line = desk.log.getvalue().splitlines()[-1]
+        assert json.loads(line)["reason"] == code
+        assert not [part for part in text.split(".") if len(part) > 8 and part in line]  # nothing of the token
+        assert "evil" not in line
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": NOW - 59},
+        {"exp": NOW - 59.5},
+        {"nbf": NOW + 60},
+        {"iat": NOW + 60},
+        {"aud": ["x", "other"]},
+        {"sub": "x" * 255},
+        {"sub": "auth0|Ünïcode"},
+        {"iat": None},
+        {"exp": float(NOW + 1)},
+    ],
+)
+def test_what_is_near_a_bound_and_good_is_taken(claims: dict[str, Any], desk: Desk) -> None:
+    assert desk.code(token(good(**claims))) == ""
+
+
+@pytest.mark.parametrize("headers", [{"typ": None}, {"typ": "at+jwt"}, {"typ": "jwt"}, {"kid": None}, {"jku": "x"}])
+def test_usual_headers_are_taken_and_a_key_that_is_sent_along_has_no_effect(headers: Any, desk: Desk) -> None:
+    assert desk.code(token(**headers)) == ""
+
+
+TIMES = st.one_of(st.none(), st.integers(NOW - 200, NOW + 200), st.floats(NOW - 200, NOW + 200), st.just(math.inf))
+AUDIENCES = st.one_of(st.none(), st.sampled_from(["chat", "other", "x"]), st.lists(st.sampled_from(["chat", "x"])))
+
+
+@given(exp=TIMES, nbf=TIMES, iat=TIMES, aud=AUDIENCES, sub=st.one_of(st.none(), st.text(max_size=3), st.integers()))
+def test_no_claims_are_taken_that_the_library_refuses(exp: Any, nbf: Any, iat: Any, aud: Any, sub: Any) -> None:
+    claims = good(exp=exp, nbf=nbf, iat=iat, aud=aud, sub=sub)
+    identity = parse_identity(FILE)
+    assert identity
+    try:
+        check(claims, identity.issuers[ISSUER], NOW)
+    except TokenRefusedError:
+        return
+    validator = jwt.PyJWT()
+    required: Any = {"require": ["exp", "sub", "iss"], "verify_exp": False, "verify_nbf": False, "verify_iat": False}
+    validator._validate_claims(  # the library's clock is the machine's: the moments are compared below
+        dict(claims), validator.options | required, audience=["chat", "other"], issuer=ISSUER, leeway=60
+    )
+    assert claims["exp"] > NOW - 60
+    assert max(claims.get("nbf", 0), claims.get("iat", 0)) <= NOW + 60
+
+
+# --------------------------------------------------------------------------------------------------------------- claims
+
+
+@pytest.mark.parametrize(
+    ("require", "claims", "holds"),
+    [
+        ("{email_verified: true}", {"email_verified": True}, True),
+        ("{email_verified: true}", {"email_verified": "true"}, True),
+        ("{email_verified: true}", {"email_verified": False}, False),
+        ("{email_verified: true}", {}, False),
+        ("{email_verified: true}", {"email_verified": 1}, False),
+        ("{'cognito:groups': [chat, staff]}", {"cognito:groups": ["staff"]}, True),
+        ("{'cognito:groups': [chat]}", {"cognito:groups": ["chatty"]}, False),
+        ("{'cognito:groups': [chat]}", {"cognito:groups": {"chat": 1}}, False),
+        ("{scope: chat}", {"scope": "openid chat"}, True),
+        ("{scope: chat}", {"scope": "openid chatty"}, False),
+        ("{name: chat}", {"name": "openid chat"}, False),
+        ("{realm_access.roles: chat}", {"realm_access": {"roles": ["chat"]}}, True),
+        ("{realm_access.roles: chat}", {"realm_access": {"roles": None}}, False),
+        ("{realm_access.roles: chat}", {"realm_access": "chat"}, False),
+        ("{'https://example.com/tier': gold}", {"https://example.com/tier": "gold"}, True),
+        ("{level: 3}", {"level": 3}, True),
+        ("{level: 3}", {"level": 3.0}, False),
+        ("{a: x, b: y}", {"a": "x", "b": "y"}, True),
+        ("{a: x, b: y}", {"a": "x"}, False),
+    ],
+)
+def test_claims_that_are_required(require: str, claims: dict[str, Any], holds: bool) -> None:
+    desk = Desk(file=FILE.replace("plan: free", f"plan: free, require: {require}"))
+    assert desk.code(token(good(**claims))) == ("" if holds else "token_claims")
+
+
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
+        max_leaves=6,
+    ),
+    st.sampled_from(["a", "a.b", "scope", ""]),
+)
+def test_no_claim_of_any_form_breaks_its_reader(value: Any, name: str) -> None:
+    for claims in ({"a": value}, {"scope": value}, {"": value}):
+        assert all(isinstance(each, str) for each in values_of(claims, name))
+
+
+# ---------------------------------------------------------------------------------------- answers, blocks, what is kept
+
+
+def ask(desk: Desk, text: str) -> dict[str, Any]:
+    return Authorizer(desk.blocks, desk.logger, desk.clock, desk.users)(
+        EVENT | {"headers": {"Authorization": f"Bearer {text}"}}
+    )
+
+
+def test_a_good_token_gives_the_policy_of_a_key(desk: Desk) -> None:
+    answer = ask(desk, token())
+    assert answer["policyDocument"]["Statement"][0]["Effect"] == "Allow"
+    assert (answer["principalId"], answer["context"]["end_user"]) == ("free", "ada")
+
+
+def test_a_refusal_denies_everything_and_says_to_its_owner_what_to_do(desk: Desk) -> None:
+    answer = ask(desk, token(good(aud="admin")))
+    [statement] = answer["policyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Resource"]) == ("Deny", "*")
+    assert answer["context"] == {
+        "error_code": "token_audience",
+        "error_message": "The access token is for another audience.",
+    }
+    line = json.loads(desk.log.getvalue().splitlines()[-1])
+    assert (line["message"], line["reason"], line["issuer"]) == ("refused", "token_audience", ISSUER)
+    assert "audience" in line["remedy"]
+
+
+def test_a_blocked_user_is_refused_from_the_next_question_on_and_let_in_again(desk: Desk) -> None:
+    assert desk.code(token()) == ""
+    desk.blocks.blocked.add(f"user#{user_id_of(ISSUER, 'ada')}")
+    assert desk.code(token()) == "user_blocked"
+    assert desk.code(token(good(sub="grace"))) == ""
+    desk.blocks.blocked.clear()
+    assert desk.code(token()) == ""
+
+
+def test_whoever_cannot_be_checked_is_not_let_in(desk: Desk) -> None:
+    desk.blocks.error = RuntimeError("down")
+    with pytest.raises(RuntimeError):
+        ask(desk, token())
+    assert NOT_CHECKED in desk.log.getvalue()
+
+
+def test_what_is_remembered_of_a_token_ends_with_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = token(good(exp=NOW + 100))
+    assert desk.users(text) is desk.users(text)
+    remembered = desk.users(text)
+    desk.clock.now = NOW + 99
+    assert desk.users(text) is remembered
+    desk.clock.now = NOW + 100  # judged again: the clocks may differ
+    assert desk.users(text) is not remembered
+    desk.clock.now = NOW + 160
+    assert desk.code(text) == "token_expired"
+
+
+def test_a_token_is_remembered_for_five_minutes_at_most(desk: Desk) -> None:
+    text = token(good(exp=NOW + 10_000))
+    first = desk.users(text)
+    desk.clock.now = NOW + 299
+    assert desk.users(text) is first
+    desk.clock.now = NOW + 300
+    assert desk.users(text) is not first
+
+
+# ---------------------------------------------------------------------------------------------------- the issuer's keys
+
+
+def test_keys_are_fetched_once_and_again_after_ten_minutes(desk: Desk) -> None:
+    for now in (0, 1, 600):
+        desk.clock.now = NOW + now
+        assert desk.code(token(good(exp=NOW + 5000, now=now))) == ""
+    assert len(desk.issuer.asked) == 2
+    desk.clock.now = NOW + 601
+    assert desk.code(token(good(exp=NOW + 5000))) == ""
+    assert len(desk.issuer.asked) == 3  # where its keys are is known
+
+
+def test_prefetched_keys_need_no_second_look(desk: Desk) -> None:
+    desk.users.prefetch()
+    desk.issuer.is_down = True
+    assert desk.code(token()) == ""
+
+
+def test_a_key_that_is_new_is_fetched_at_once_and_one_that_is_gone_is_good_no_more(desk: Desk) -> None:
+    old, new = token(), token(number=1, kid="new")
+    assert desk.code(old) == ""
+    desk.issuer.keys = [jwk("RS256"), jwk("RS256", "new", 1)]
+    assert [desk.code(new), desk.code(old)] == ["", ""]
+    desk.issuer.keys = [jwk("RS256", "new", 1)]
+    assert desk.code(old) == ""  # until the next look
+    desk.clock.now = NOW + 601
+    later = token(good(exp=NOW + 5000), number=1, kid="new")
+    assert desk.code(later) == ""
+    assert desk.code(token(good(exp=NOW + 5000))) == "token_key"
+
+
+def test_made_up_keys_have_the_issuer_asked_a_few_times_only(desk: Desk) -> None:
+    for number in range(50):
+        assert desk.code(token(kid=f"made up {number}")) == "token_key"
+    assert len(desk.issuer.asked) <= 6
+    desk.issuer.keys.append(jwk("RS256", "new", 1))
+    new = token(number=1, kid="new")
+    assert desk.code(new) == "token_key"
+    desk.clock.now = NOW + 30
+    assert desk.code(new) == ""
+
+
+def test_while_the_issuer_is_down_its_keys_stay_good_for_six_hours(desk: Desk) -> None:
+    assert desk.code(token()) == ""
+    desk.issuer.is_down = True
+    for hours in (1, 3, 6):
+        desk.clock.now = NOW + hours * 3600
+        assert desk.code(token(good(exp=NOW + 10**6, hours=hours))) == ""
+    asked = len(desk.issuer.asked)
+    assert desk.code(token(good(exp=NOW + 10**6, again=1))) == ""
+    assert len(desk.issuer.asked) == asked  # it is left alone for a moment
+    text = token(good(exp=NOW + 10**6, last=1))
+    assert desk.code(text) == ""
+    desk.clock.now = NOW + 6 * 3600 + 1
+    for each in (text, token(good(exp=NOW + 10**6))):
+        with pytest.raises(KeysUnavailableError):
+            desk.users(each)
+    desk.issuer.is_down = False
+    assert desk.code(text) == ""
+
+
+def test_without_any_keys_nobody_can_say_and_that_is_never_remembered(desk: Desk) -> None:
+    desk.issuer.is_down = True
+    for _ in range(2):
+        with pytest.raises(KeysUnavailableError):
+            ask(desk, token())
+    assert desk.log.getvalue().count(NOT_CHECKED) == 2
+    desk.issuer.is_down = False
+    assert desk.code(token()) == ""
+
+
+def test_a_new_key_of_an_issuer_that_is_down_is_no_forgery(desk: Desk) -> None:
+    assert desk.code(token()) == ""
+    desk.issuer.is_down = True
+    with pytest.raises(KeysUnavailableError):
+        desk.users(token(number=1, kid="new"))
+
+
+@pytest.mark.parametrize(
+    ("issuer", "jwks_uri"),
+    [
+        ("https://evil.example.com", ""),
+        (ISSUER + "/", ""),
+        (ISSUER, "https://evil.example.com/keys"),
+        (ISSUER, "https://id.example.com.evil.com/keys"),
+        (ISSUER, "https://id.example.com:8443/keys"),
+        (ISSUER, "https://id.example.com@evil.com/keys"),
+        (ISSUER, "http://id.example.com/keys"),
+        (ISSUER, "http://127.0.0.1/keys"),
+        (ISSUER, "file:///etc/passwd"),
+    ],
+)
+def test_a_description_that_leads_elsewhere_is_not_followed(issuer: str, jwks_uri: str) -> None:
+    desk = Desk(issuer=FakeIssuer(jwk("RS256"), issuer=issuer, jwks_uri=jwks_uri))
+    with pytest.raises(KeysUnavailableError):
+        desk.users(token())
+    assert desk.issuer.asked == [f"{ISSUER}/.well-known/openid-configuration"]
+
+
+def test_keys_at_another_host_are_where_the_file_says() -> None:
+    elsewhere = "https://www.example.net/certs"
+    file = FILE.replace("plan: free", f"plan: free, jwks_url: '{elsewhere}'")
+    desk = Desk(file=file, issuer=FakeIssuer(jwk("RS256"), jwks_uri=elsewhere))
+    assert desk.code(token()) == ""
+    assert desk.issuer.asked == [elsewhere]
+
+
+def private(algorithm: str) -> dict[str, Any]:
+    numbers = private_key(algorithm).private_numbers().d
+    return {"d": base64.urlsafe_b64encode(numbers.to_bytes(256, "big")).decode()}
+
+
+@pytest.mark.parametrize(
+    ("keys", "code"),
+    [
+        ([jwk("RS256", use="enc")], "token_key"),
+        ([jwk("RS256", alg="RS512")], "token_key"),
+        ([jwk("RS256", key_ops=["sign"])], "token_key"),
+        ([jwk("RS256", key_ops="verify")], "token_key"),
+        ([jwk("RS256", kty="oct", k="c2VjcmV0")], "token_key"),
+        ([jwk("RS256", n="AQAB")], "token_key"),
+        ([jwk("RS256", n="!")], "token_key"),
+        ([jwk("RS256", n=7)], "token_key"),
+        ([jwk("RS256", e="AA" * 3000)], "token_key"),
+        ([jwk("RS256"), jwk("RS256", number=1)], "token_key"),
+        (["k", None, 7, {"kid": 7}, {}, jwk("RS256")], ""),
+        ([jwk("RS256", alg="RS256", key_ops=["verify"])], ""),
+        ([jwk("ES256", kid="k"), jwk("RS256")], ""),
+        ([jwk("RS256") | private("RS256")], ""),
+    ],
+)
+def test_a_key_is_used_for_what_it_is_for(keys: list[Any], code: str) -> None:
+    assert Desk(*keys).code(token()) == code
+
+
+def test_a_curve_goes_with_its_algorithm() -> None:
+    for algorithm, other in (("ES256", "ES384"), ("ES384", "ES512"), ("EdDSA", "ES256")):
+        assert Desk(jwk(other)).code(token(algorithm=algorithm)) == "token_key"
+
+
+def test_the_file_can_allow_fewer_algorithms() -> None:
+    desk = Desk(jwk("ES256"), file=FILE.replace("plan: free", "plan: free, algorithms: [RS256]"))
+    assert desk.code(token(algorithm="ES256")) == "token_algorithm"
+
+
+@pytest.mark.parametrize("keys", [[], [jwk("RS256", f"{n}") for n in range(101)]], ids=["none", "too many"])
+def test_a_document_of_no_usable_size_is_none(keys: list[Any]) -> None:
+    desk = Desk()
+    desk.issuer.keys = keys
+    with pytest.raises(KeysUnavailableError):
+        desk.users(token())
