@@ -68,12 +68,16 @@ MODULES ?= functions shared
 mutants: .venv/ready .venv-mutants/ready ## Change modules in small ways and list what no test notices (MODULES=… ARGS="--sample 100")
 	@$(BIN)/python -m mutants $(MODULES) $(ARGS)
 
-# sam build runs the pip of the runtime's Python. Where that is missing, this machine's serves: the dependencies are pure Python.
+# sam build runs the pip of the runtime's Python. Where that is missing, this machine's serves: the dependencies work in any, but
+# for the library that checks access tokens.
 # Lambda's code folders are read-only, so bytecode must be in the package or every cold start compiles it anew.
 RUNTIME = $(shell sed -n '/^  PythonVersion:/,/Default:/s/.*Default: *//p' template.yaml)
 build: .venv/ready ## Build the application for Lambda into .aws-sam/build, byte-compiled
 	@runtime=$(RUNTIME); export PATH="$(CURDIR)/$(BIN):$$PATH"; \
 	if ! $$runtime -m pip --version >/dev/null 2>&1; then \
+	  if grep -qE '^[^#[:space:]]' identity.yaml; then \
+	    echo "identity.yaml names issuers: the library that checks their tokens has to be built with $$runtime. Install it." >&2; exit 1; \
+	  fi; \
 	  echo "No $$runtime with pip on this machine: built with this one's Python and without bytecode (slower cold starts)."; \
 	  runtime=python$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	fi; \

@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import pytest
@@ -11,7 +11,7 @@ from authorizer.https_get import FetchError, HttpsGet
 
 
 @contextmanager
-def server(answer: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[bytes]]]:
+def server(answer: Callable[[socket.socket], None]) -> Generator[tuple[str, list[bytes]]]:
     """A server that answers each connection with `answer`; its address, and what it was asked."""
     asked: list[bytes] = []
 
