@@ -1,0 +1,1 @@
+"""An OpenID provider for this machine: two users, two plans, and tokens as those of the large providers."""
