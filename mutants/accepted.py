@@ -1,7 +1,8 @@
 """Changes that do not matter, each with its reason, and no others: `accepted.toml`.
 
 An entry names the module, the function and the changed lines. It holds wherever in its file the function stands, and
-ends when the line that it changes is another.
+ends when the line that it changes is another. One with an `operator` and without added lines holds for all changes
+that this operator makes of its line: any other number of seconds, say.
 """
 
 import tomllib
@@ -23,13 +24,16 @@ class Accepted:
     function: str
     diff: str
     reason: str
+    operator: str = ""
 
     def __post_init__(self) -> None:
         if not self.reason.strip():
             raise ValueError(f"{FILE.name}: {self.module} {self.function}: a reason is missing")
 
     def holds_for(self, change: Change) -> bool:
-        return (self.module, self.function, self.diff) == (change.module, change.function, change.diff)
+        removed = "\n".join(line for line in change.diff.splitlines() if line.startswith("-"))
+        diff = removed if self.operator == change.operator else change.diff
+        return (self.module, self.function, self.diff) == (change.module, change.function, diff)
 
 
 def accepted(text: str) -> list[Accepted]:

@@ -93,7 +93,11 @@ def _differs(before: str, after: str) -> bool:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes away what does nothing when a program runs: annotations, `__all__`, and whether a class has slots."""
+    """Takes away what does nothing when a program runs: annotations, what only a type checker reads, `__all__`, slots."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        names = [each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)]
+        return None if names == ["TYPE_CHECKING"] else self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None

@@ -139,7 +139,9 @@ class LimitsTable:
                     return {}
                 refusal, reason = Refusal([], {}), "DynamoDB did not say that it has written"
             if refusal.is_for_good:
-                return self._settle_each(group) if len(group) > 1 else {group[0].event_id: reason}
+                if len(group) > 1:
+                    return self._settle_each(group)
+                break
             if refusal.is_of_counter(len(group)):
                 held = Held.of(refusal.counter, group, Windows.of(self._clock() + _CLOCKS_APART))
             group = [each for place, each in enumerate(group) if not refusal.is_duplicate(place)]

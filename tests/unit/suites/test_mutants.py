@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,8 @@ def test_only_a_change_in_a_body_can_be_made_in_memory() -> None:
         ("x = 1", "x = (1)"),
         ("__all__ = ['a']", "__all__ = ['b']"),
         ("@dataclass(slots=True)\nclass A: ...", "@dataclass(slots=False)\nclass A: ..."),
+        ("if TYPE_CHECKING:\n    import a", "if not TYPE_CHECKING:\n    import a"),
+        ("if TYPE_CHECKING:\n    A = 'a'", "if TYPE_CHECKING:\n    A = 'aX'"),
         ("x = 1", "x = = 1"),
         ("x = 1", None),
     ],
@@ -187,6 +190,16 @@ def test_an_accepted_change_is_known_wherever_its_function_stands_until_its_line
     for instead in (MODULE.replace("divmod(", "pow("), MODULE.replace("inner", "other"), ""):
         (tmp_path / "m.py").write_text(instead)
         assert accepted.outdated([known], tmp_path) == [known]
+
+
+def test_an_operator_is_accepted_for_a_line_and_no_other_operator_with_it() -> None:
+    one, *others = [change for change in changes() if change.operator == "DropStatement"]
+    line = one.diff.partition("\n")[0]
+    entry = accepted.Accepted(one.module, one.function, line, "any value will do", "DropStatement")
+    assert entry.holds_for(one)
+    assert not any(entry.holds_for(other) for other in others)
+    assert not entry.holds_for(replace(one, operator="ChangeWord"))
+    assert not accepted.Accepted(one.module, one.function, line, "a reason").holds_for(one)
 
 
 def test_an_accepted_change_needs_a_reason() -> None:
