@@ -93,7 +93,7 @@ def _differs(before: str, after: str) -> bool:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes away what does nothing when a program runs: annotations, what only a type checker reads, `__all__`, slots."""
+    """Takes away what does nothing when a program runs: annotations, what type checkers read, `__all__`, slots."""
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         names = [each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)]
