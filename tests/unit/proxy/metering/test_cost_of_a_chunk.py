@@ -116,6 +116,52 @@ def test_a_piece_of_text_is_cut_off_and_noted_and_no_more(entry: dict[str, Any],
         assert of_c < 5.5 + hides_usage
 
 
+FACTS = b'data: {"id":"a","object":"chat.completion.chunk","model":"m","choices":'
+PIECE = FACTS + b'[{"index":0,"delta":{"content":"a"}}]}\n\n'
+END_OF_CHAT = (
+    FACTS + b'[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
+    FACTS + b'[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n',
+    b"data: [DONE]\n\n",
+)
+READING = dict.fromkeys(("_identify", "worth_reading", "_find_slowly", "has_end_mark"), 0) | {
+    "_read_what_is_hidden": 1,
+    "find_odd_events": 1,
+    "may_hold_error": 1,
+    "find_last_finish_reason": 1,
+    "split_events": 2,  # what is before the pieces that are all alike, and what is after them
+}
+"""How often what reads a usual chat, or could read it, is called, however many pieces it has."""
+VISIBLE = READING | {"_read_its_end": 1, "is_odd": 4, "loads_or_none": 2, "_read_event": 2, "find_events": 1}
+HIDDEN = {"taken_out": 1, "_with_usage": 1, "_has_content": 1}
+ONE_HIDDEN = {"_read_its_end": 0, "is_odd": 2, "loads_or_none": 1, "_read_event": 0, "find_events": 0, "ends_with": 1}
+
+
+@pytest.mark.parametrize("pieces", [30, 500])
+@pytest.mark.parametrize(
+    ("hides_usage", "one_choice", "expected"),
+    [
+        (False, True, VISIBLE | {"has_finish_reason": 0}),
+        (False, False, VISIBLE | {"has_finish_reason": 1}),
+        (True, True, READING | HIDDEN | ONE_HIDDEN | {"is_unusual": 1, "finish_reasons_in": 1}),
+        (True, False, VISIBLE | HIDDEN | {"loads_or_none": 3}),
+    ],
+    ids=["one choice", "many choices", "one choice, usage hidden", "many choices, usage hidden"],
+)
+def test_of_a_usual_chat_only_the_end_is_read(
+    hides_usage: bool, one_choice: bool, expected: dict[str, int], pieces: int
+) -> None:
+    def read() -> None:
+        meter = Meter("text/event-stream", True, has_terminator=True, hides_usage=hides_usage, one_choice=one_choice)
+        for event in (*[PIECE] * pieces, *END_OF_CHAT):
+            meter.see(event)
+        meter.end()
+        found = meter.model, meter.id, meter.finish_reasons, meter.usage.output_tokens, meter.is_cut
+        assert found == ("m", "a", ["stop"], 2, False)
+
+    calls, _ = calls_of(read)
+    assert {name: calls[name] for name in expected} == expected
+
+
 ON_ITS_WAY = Counter(["_pieces", "_chunked", "_receive", "limit", "feed", "whole", "see"])
 """What is called for a chunk between the socket of its server and that of its client, once each."""
 
