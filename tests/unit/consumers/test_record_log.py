@@ -1,0 +1,204 @@
+"""What record_cost and store_response say in their logs, and what they hand on, compared whole."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+from openai_proxy.aws_answers import NoAnswerError
+from openai_proxy.events.ulid import new_ulid, ulid_time
+from openai_proxy.ledger.entries import LedgerEntry
+from openai_proxy.ledger.table import CostsTable
+from openai_proxy.pricing.price_book import parse_price_book
+from record_cost.consumer import RecordCost
+from store_response.consumer import StoreResponse
+
+from tests.costs_fake import FakeCostsTable
+from tests.tables import failures
+
+SAMPLES = Path(__file__).parents[3] / "events" / "samples"
+PRICES = parse_price_book("servers: {openai: {models: {gpt-4o-mini: {input: 1, output: 2}}}}")
+NOW = 1_795_426_900
+IDS = [new_ulid(NOW + number) for number in range(4)]
+TRACE = "1-5759e988-bd862e3fe1be46a994272793"
+
+Line = dict[str, Any]
+
+
+class Log:
+    """A logger that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        def said(message: str, **fields: Any) -> None:
+            self.lines.append({"level": level, "message": message, **fields})
+
+        return said
+
+
+def message(number: int, sample: str = "InferenceCompleted.chat-stream", **data: Any) -> Line:
+    envelope = json.loads((SAMPLES / f"{sample}.json").read_text(encoding="utf-8"))
+    envelope["detail"]["metadata"]["id"] = IDS[number]
+    envelope["detail"]["data"] |= data
+    header = {"AWSTraceHeader": f"Root={TRACE};Parent=53995c3f42cd8ad8;Sampled=1"}
+    return {"messageId": f"m{number}", "body": json.dumps(envelope), "attributes": header}
+
+
+@dataclass
+class Costs:
+    """record_cost with a ledger, a lake and metrics in memory; the lake or the metrics may take nothing."""
+
+    has_lake: bool = True
+    has_metrics: bool = True
+    refusing: str = ""
+    sent: list[str] = field(default_factory=list[str])
+    data: list[Any] = field(default_factory=list[Any])
+    log: Log = field(default_factory=Log)
+
+    def __post_init__(self) -> None:
+        client, logger = FakeCostsTable(), self.log
+        ledger: Any = CostsTable(client, "costs", lambda _: None)  # pyright: ignore[reportArgumentType]
+        lake = self if self.has_lake else None
+        metrics: Any = Metrics(self) if self.has_metrics else None
+        self.consumer = RecordCost(PRICES, ledger, logger, lake, metrics, lambda: NOW)  # pyright: ignore[reportArgumentType]
+
+    def put(self, entries: Iterable[LedgerEntry]) -> dict[Any, str]:
+        keys = [entry.key for entry in entries]
+        assert keys, "of nothing nothing is sent"
+        self.sent += [key[1] for key in keys]
+        return dict.fromkeys(keys, "Firehose: no answer") if self.refusing == "lake" else {}
+
+    def __call__(self, *messages: Line) -> tuple[list[str], list[Line]]:
+        self.log.lines.clear()
+        return failures(self.consumer({"Records": messages})), list(self.log.lines)
+
+
+@dataclass
+class Metrics:
+    """Takes metric data, which are never none."""
+
+    of: Costs
+
+    def put(self, data: Sequence[Any]) -> None:
+        assert data
+        if self.of.refusing == "metrics":
+            raise RuntimeError("not now")
+        self.of.data += [datum["MetricName"] for datum in data]
+
+
+def recorded(**counts: Any) -> Line:
+    line = {"level": "info", "message": "batch recorded", "messages": 1, "entries": 1, "unpriced": 0, "failed": 0}
+    return line | {"traces": [TRACE]} | counts
+
+
+UNPRICED = "InferenceCompleted.usage-missing"
+
+
+def test_a_batch_of_costs_is_told_with_what_is_in_it() -> None:
+    world = Costs()
+    sent = (
+        message(0),
+        message(1, UNPRICED),
+        message(2, "InferenceThrottled.key-rpm"),
+        message(0) | {"messageId": "again"},
+    )
+    assert world(*sent) == ([], [recorded(messages=4, entries=2, unpriced=1)])
+    assert world.sent == IDS[:2]
+    counted = list(world.data)
+    assert {"EventsRecorded", "Cost", "Unpriced"} <= set(counted)
+    assert world(*sent[:2]) == ([], [recorded(messages=2, entries=2, unpriced=1)])
+    assert (world.sent, world.data) == (IDS[:2] * 2, counted), "what comes again goes to the lake again and counts once"
+    assert world(sent[2]) == ([], [recorded(entries=0)])
+
+
+def test_what_the_lake_does_not_take_comes_again_and_says_why() -> None:
+    world = Costs(refusing="lake")
+    line = {"level": "warning", "message": "entry not written", "reason": "Firehose: no answer"}
+    twice = message(0), message(0) | {"messageId": "again"}
+    assert world(*twice) == (["m0", "again"], [line | {"event_id": IDS[0]}, recorded(messages=2, failed=2)])
+    assert world.data, "it is in the ledger"
+
+
+def test_metrics_that_nobody_takes_cost_a_line_and_no_entry() -> None:
+    line = {"level": "warning", "message": "metrics not published", "reason": "RuntimeError('not now')"}
+    assert Costs(refusing="metrics")(message(0)) == ([], [line, recorded()])
+
+
+@pytest.mark.parametrize("has_lake", [True, False])
+@pytest.mark.parametrize("has_metrics", [True, False])
+def test_a_stack_without_a_lake_or_without_metrics_records_all_the_same(has_lake: bool, has_metrics: bool) -> None:
+    world = Costs(has_lake, has_metrics)
+    assert world(message(0)) == ([], [recorded()])
+    assert (bool(world.sent), bool(world.data)) == (has_lake, has_metrics)
+
+
+# ------------------------------------------------------------------------------------------------------ store_response
+
+
+class Cache:
+    """Keeps what it is given, or fails."""
+
+    def __init__(self, failure: BaseException | None = None) -> None:
+        self.failure, self.items = failure, list[Any]()
+
+    def store(self, item: Any) -> bool:
+        if self.failure:
+            raise self.failure
+        self.items.append(item)
+        return True
+
+
+def stored(cache: Cache, *messages: Line, now: float = NOW) -> tuple[list[str], list[Line]]:
+    log: Any = Log()
+    return failures(StoreResponse(cache, PRICES, log, lambda: now)({"Records": messages})), log.lines
+
+
+def told(**counts: Any) -> Line:
+    line = {"level": "info", "message": "batch stored", "messages": 1, "answers": 1, "failed": 0, "traces": [TRACE]}
+    return line | counts
+
+
+def answer(number: int, **data: Any) -> Line:
+    moments = {"created_at": NOW, "expires_at": NOW + 3600}
+    return message(number, "ResponseCaptured.chat", **moments | data)
+
+
+def test_of_answers_to_one_question_the_newest_is_stored() -> None:
+    cache = Cache()
+    assert stored(cache, answer(0), answer(2), answer(1), message(3)) == ([], [told(messages=4)])
+    assert [item["event_id"]["S"] for item in cache.items] == [IDS[2]]
+
+
+@pytest.mark.parametrize(("left", "is_over"), [(1, False), (0, True), (-1, True)])
+def test_an_answer_whose_time_is_over_is_dropped_to_the_second(left: int, is_over: bool) -> None:
+    cache = Cache()
+    dropped = {"level": "info", "message": "answer expired before it was stored: dropped", "event_id": IDS[0]}
+    expected = [dropped, told(answers=0)] if is_over else [told()]
+    assert stored(cache, answer(0, expires_at=NOW + left)) == ([], expected)
+    assert bool(cache.items) != is_over
+
+
+@pytest.mark.parametrize(("ahead", "is_read"), [(300, True), (301, False)])
+@pytest.mark.parametrize("what", ["created_at", "id"])
+def test_an_answer_from_the_future_is_refused_to_the_second(what: str, ahead: int, is_read: bool) -> None:
+    sent = answer(0, created_at=NOW + ahead) if what == "created_at" else answer(0)
+    now = NOW if what == "created_at" else ulid_time(IDS[0]).timestamp() - ahead
+    assert stored(Cache(), sent, now=now)[0] == ([] if is_read else ["m0"])
+
+
+FAILURES = [
+    ClientError({"Error": {"Code": "InternalServerError", "Message": ""}}, "PutItem"),
+    EndpointConnectionError(endpoint_url="x"),
+    NoAnswerError("?"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_an_answer_that_is_not_stored_comes_again(failure: BaseException) -> None:
+    line = {"level": "exception", "message": "answer not stored", "event_id": IDS[0]}
+    assert stored(Cache(failure), answer(0)) == (["m0"], [line, told(failed=1)])
