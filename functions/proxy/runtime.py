@@ -30,8 +30,9 @@ _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6)
 class Runtime:
     """The loop: next invocation, handler, answer, again."""
 
-    def __init__(self, environ: MutableMapping[str, str]) -> None:
+    def __init__(self, environ: MutableMapping[str, str], sleep: Callable[[float], None] = time.sleep) -> None:
         self._environ = environ
+        self._sleep = sleep
         self._api = RuntimeApi(environ["AWS_LAMBDA_RUNTIME_API"])
         self._waiting = False
         self._stopping = False
@@ -39,6 +40,12 @@ class Runtime:
     def run(self) -> NoReturn:
         """Load the handler's module and serve invocations until the process is told to stop."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        try:
+            self._run()
+        finally:
+            self._api.close()
+
+    def _run(self) -> NoReturn:
         module = self._load()
         handle: StreamHandler = module.stream
         if self._environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
@@ -84,7 +91,7 @@ class Runtime:
                 return invocation
             if head:
                 log("ERROR", "The Runtime API gave an invocation without an id, which nobody can answer")
-            time.sleep(pause)
+            self._sleep(pause)
         return self._give_up()
 
     def _ask(self, path: str) -> tuple[Head | None, bytearray]:
@@ -111,7 +118,7 @@ class Runtime:
         for pause in _PAUSES:
             if self._ask("/restore/next")[0]:
                 break
-            time.sleep(pause)
+            self._sleep(pause)
         else:
             self._give_up()
         try:

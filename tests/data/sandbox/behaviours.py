@@ -1,6 +1,7 @@
 """A handler module for the streaming runtime whose behaviour the event chooses."""
 
 import os
+import signal
 import sys
 import time
 from itertools import count
@@ -21,8 +22,11 @@ def after_restore() -> None:
         raise OSError("cannot renew")
 
 
-def wait_for(file: str | None) -> None:
-    while file and not Path(file).exists():
+def prepare(stops: bool = False, after: str | None = None) -> None:
+    """What happens before a stream begins: the sandbox is told to stop, or a file is waited for."""
+    if stops:
+        os.kill(os.getpid(), signal.SIGTERM)
+    while after and not Path(after).exists():
         time.sleep(0.005)
 
 
@@ -31,7 +35,7 @@ def stream(invocation: Invocation, response: ResponseStream) -> None:
     event = invocation.event
     match event["do"]:
         case "stream":
-            wait_for(event.get("after"))
+            prepare(event.get("stops"), event.get("after"))
             response.start(200, {"content-type": "text/event-stream"}, ["a=1", "b=2"])
             for piece in event["pieces"]:
                 response.write(piece.encode())
