@@ -208,6 +208,8 @@ class Campaign:
         if change is not None:
             place = f"{number + 1} {change.module}:{change.lines[0]} {change.operator}"
             self._say(f"{place}: {verdict.outcome} {verdict.test or f'({len(tests)} tests)'}")
+            if verdict.outcome in (SURVIVED, UNTESTED):
+                self._say(change.diff)
 
     def _say(self, text: str) -> None:
         self._screen.write(text + "\n")

@@ -105,8 +105,6 @@ def renewal(limits: Limits, item: Item, windows: Windows) -> dict[str, Any] | No
     A window begins with nothing in it; what nobody is left to settle, or to release, is given back.
     """
     update, place = Update(), _place(limits)
-    if not item:
-        update.needs("attribute_not_exists(pk)")
     if place not in item:
         update.needs(f"attribute_not_exists(#{place})")
         update.sets(f"#{place} = :nobody", {"nobody": dict[str, int]()})

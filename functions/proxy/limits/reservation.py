@@ -106,11 +106,11 @@ class Reservation(NamedTuple):
             event["lease"] = {"id": share.lease, "in_doubt": self.lease == "doubtful"}
         return event
 
-    def as_found(self, lease: Leased) -> "Reservation":
+    def as_found(self, share: Share, lease: Leased) -> "Reservation":
         """The same, with what its lease says in the table."""
-        if self.share is None or not lease.at:
+        if not lease.at:
             return self
-        return self._replace(share=self.share._replace(cost=lease.cost), windows=Windows.of(lease.at))
+        return self._replace(share=share._replace(cost=lease.cost), windows=Windows.of(lease.at))
 
     def ended(self, usage: Usage) -> "Reservation":
         """The same, when it is known what was used."""

@@ -138,7 +138,7 @@ class LimitsTable:
             if lease := own_lease(limits, item, share):
                 self._remember(limits, share)
                 known = taken._replace(share=share, windows=windows, headers=headers(limits, item, windows))
-                return known.as_found(lease)
+                return known.as_found(share, lease)
             if applied:
                 calls.in_doubt = True
                 raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "without what was written")
@@ -165,7 +165,7 @@ class LimitsTable:
                 # It is gone by a call of before whose answer was lost; but after its end anybody may have removed it.
                 is_ours = applied or self._clock() <= share.lease_end
                 return ended._replace(lease="returned" if is_ours else "held")
-            taken = taken.as_found(lease)
+            taken = taken.as_found(share, lease)
             held = Held.of(item or {}, taken.windows)
         raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
 

@@ -271,6 +271,27 @@ def test_what_never_comes_to_rest_is_an_outage_after_a_dozen_tries(capsys: pytes
     assert [line["reason"] for line in lines_of(capsys)] == [reason] * 2
 
 
+class Forgetful(LimitsItems):
+    """Says that it has written, and not what."""
+
+    def update_item(self, arguments: Mapping[str, Any], _timeout: float) -> tuple[bool, Any]:
+        held, item = super().update_item(arguments, _timeout)
+        return held, {} if held else item
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_by_no_answer_that_proves_it_is_given_back(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(KINDS[kind], table=Forgetful())
+    request = world.take()
+    assert (request.taken.is_checked, request.taken.share is None) == (False, False)
+    assert lines_of(capsys)[0]["reason"] == "dynamodb:UpdateItem: NoAnswer, without what was written"
+    assert len(world.table.written) == 3, "refused, brought up to date, and written: nothing is tried again"
+    world.end(request)
+    assert world.item.get("live", []) == []
+
+
 CODES = ("ValidationException", "SerializationException", "AccessDeniedException", "ResourceNotFoundException")
 
 

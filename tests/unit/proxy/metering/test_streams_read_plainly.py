@@ -8,6 +8,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.metering import scan
+from proxy.metering.meter import Meter
 from proxy.metering.sse import (
     EventFrames,
     WholeChunks,
@@ -108,7 +109,7 @@ def test_events_are_found_from_an_event_on(stream: bytes, pattern: bytes, data: 
 
 @given(streams(), st.lists(st.integers(0, 400), max_size=4), st.sampled_from([12, 60, 10_000]))
 def test_whole_events_leave_as_soon_as_they_are_whole(stream: bytes, cuts: list[int], max_held: int) -> None:
-    frames, held = EventFrames(max_held), b""
+    frames, held, inside = EventFrames(max_held), b"", False
     edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     for start, end in pairwise(edges):
         held += stream[start:end]
@@ -118,8 +119,6 @@ def test_whole_events_leave_as_soon_as_they_are_whole(stream: bytes, cuts: list[
             inside = False
         elif len(held) > max_held:
             whole, inside = len(held), True
-        else:
-            inside = frames.is_inside
         assert frames.whole(stream[start:end]) == held[:whole]
         assert frames.is_inside is inside
         held = held[whole:]
@@ -140,6 +139,9 @@ def test_what_a_stream_says_by_its_bytes(stream: bytes) -> None:
     assert scan.has_end_mark(stream) is any(data_of(text).strip() == b"[DONE]" for text in texts)
     numbers = re.findall(rb'"sequence_number": ?(\d+)', stream)
     assert scan.last_sequence_number(stream) == (int(numbers[-1]) if numbers else None)
+    meter = Meter("text/event-stream", uses_tokens=True)
+    meter.see(stream)
+    assert meter.next_sequence_number == (int(numbers[-1]) + 1 if numbers else 0)
     reasons = [found.decode() for found in re.findall(rb'"finish_reason"[ \t]*:[ \t]*"(\w+)"', stream)]
     assert scan.finish_reasons_in(stream) == reasons
     places = [found.start() for found in re.finditer(rb'"finish_reason"[ \t]*:[ \t]*"\w', stream)]

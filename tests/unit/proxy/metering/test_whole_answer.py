@@ -143,8 +143,10 @@ def response(chance: random.Random, is_stream: bool) -> Made:
         events.append({"type": "response.output_text.done", **place, "text": "".join(each)})
         events.append({"type": "response.output_item.done", "output_index": index, "item": item})
     events.append({"type": "response.completed", "response": document})
-    numbered = [(event["type"], {**event, "sequence_number": number}) for number, event in enumerate(events)]
-    return Made(RESPONSES, {"store": False}, numbered, True)
+    is_numbered = chance.random() < 0.5  # some servers do not number them: then all depends on what they say
+    numbers = [{"sequence_number": number} if is_numbered else {} for number in range(len(events))]
+    parts = [(event["type"], event | number) for event, number in zip(events, numbers, strict=True)]
+    return Made(RESPONSES, {"store": False}, parts, True)
 
 
 def embeddings(chance: random.Random) -> Made:
@@ -202,11 +204,17 @@ def with_an_error(made: Made, chance: random.Random) -> str | None:
     return made.with_parts([*made.parts[:at], chance.choice(ERRORS), *made.parts[at:]]).flaw()
 
 
+_COUNTED = ("output_item.added", "output_item.done", "response.completed")
+"""Events that come once for each of what they tell, whether or not events have numbers."""
+
+
 def with_one_of_its_parts_twice_or_not_at_all(made: Made, chance: random.Random) -> str | None:
     """For what is counted: choices, items, vectors, the events of a response."""
     times = chance.choice([0, 2])
     if made.is_stream and made.path == RESPONSES:
-        at = chance.randrange(len(made.parts))
+        is_numbered = "sequence_number" in made.parts[0][1]
+        counted = [at for at, (kind, _) in enumerate(made.parts) if is_numbered or kind.endswith(_COUNTED)]
+        at = chance.choice(counted)
         at = len(made.parts) - 1 if at == 0 and times == 0 else at  # one that begins later has begun elsewhere
         return made.with_parts([*made.parts[:at], *[made.parts[at]] * times, *made.parts[at + 1 :]]).flaw()
     if made.is_stream:
