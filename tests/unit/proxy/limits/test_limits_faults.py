@@ -570,7 +570,9 @@ def test_the_thread_looks_again_and_again_whatever_goes_wrong(capsys: pytest.Cap
             enough.set()
             threading.Event().wait()
 
+    before = set(threading.enumerate())
     in_background(look, 0.001)
+    assert [each.daemon for each in set(threading.enumerate()) - before] == [True], "no process waits for its end"
     assert enough.wait(60)
     assert looks == [0, 1, 2, 3]
     (line,) = lines_of(capsys)
