@@ -71,7 +71,7 @@ def usage(
         "input_tokens": went_in,
         "output_tokens": came_out,
         "cache_read": {"input_tokens": cached},
-        "cache_creation": {"input_tokens": 0},
+        "cache_creation": {"input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "reasoning": {"output_tokens": reasoning},
         "audio": {"input_tokens": 0, "output_tokens": 0},
         "image": {"input_tokens": None, "output_tokens": None},
@@ -79,6 +79,7 @@ def usage(
         "reason": None,
         "cost_reported": None,
         "service_tier": None,
+        "units": {},
         "source": source,
     } | more
 

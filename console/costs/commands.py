@@ -70,7 +70,9 @@ def _add_entries(entries: argparse.ArgumentParser) -> None:
     _add_filters(entries, *_FILTERS[1:], inherited=True)
     add_period(entries, inherited=True)
     entries.add_argument("--failed", action="store_true", help="only those that failed")
-    entries.add_argument("--unpriced", action="store_true", help="only those without a price")
+    entries.add_argument(
+        "--unpriced", action="store_true", help="only those without a price, or with units without one"
+    )
     entries.add_argument("--estimated", action="store_true", help="only those whose usage is estimated")
     entries.add_argument(
         "--limit", type=whole(1, 36500), default=20, metavar="N", help="how many, newest first; default: 20"
@@ -198,7 +200,7 @@ def _is_wanted(row: Item, options: argparse.Namespace) -> bool:
     return (
         all(value is None or row.get(name, "-") == value for name, value in named.items())
         and not (getattr(options, "failed", False) and row["outcome"] != "failed")
-        and not (getattr(options, "unpriced", False) and "cost" in row)
+        and not (getattr(options, "unpriced", False) and "cost" in row and "unpriced_units" not in row)
         and not (getattr(options, "estimated", False) and row["usage_source"] != "estimated")
     )
 

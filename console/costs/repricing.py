@@ -65,7 +65,7 @@ class Change:
     def share(self) -> dict[str, int | Decimal]:
         """What the rollups gain by it."""
         before, after = price_share(self.entry), price_share(self.new)
-        return {name: EXACT.subtract(after[name], before[name]) for name in after}
+        return {name: EXACT.subtract(after.get(name, 0), before.get(name, 0)) for name in before | after}
 
 
 def change_of(entry: Item, prices: PriceBook) -> Change | None:

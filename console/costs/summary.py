@@ -60,6 +60,8 @@ AMOUNTS = (
     "cost",
     "cost_saved",
     "cost_reported",
+    "cost_units",
+    "unpriced_units",
     "duration",
     "time_to_first_chunk",
 )

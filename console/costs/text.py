@@ -46,6 +46,7 @@ _FIGURES = (
     _Figure("ESTIMATED", lambda row: count(row["usage_estimated"])),
     _Figure("UNPRICED", lambda row: count(row["unpriced"])),
     _Figure("SAVED USD", _saved_text),
+    _Figure("UNITS USD", lambda row: usd(row["cost_units"])),
     _Figure("COST USD", lambda row: usd(known_cost(row))),
 )
 _GIVE_WAY = (
@@ -56,6 +57,7 @@ _GIVE_WAY = (
     "CACHED",
     "FAILED",
     "SAVED USD",
+    "UNITS USD",
     "OUTPUT",
     "INPUT",
 )
@@ -67,7 +69,8 @@ def summary_table(rows: Sequence[Item], by: Sequence[str], width: int | None = N
     total = total_of(rows)
     names = [[harmless(str(row[attribute(name)])) for name in by] or [""] for row in rows]
     names.append(["TOTAL", *[""] * (len(by) - 1)])
-    figures = [each for each in _FIGURES if each.heading != "SAVED USD" or total["cache_hits"]]
+    seldom = {"SAVED USD": total["cache_hits"], "UNITS USD": total["cost_units"]}
+    figures = [each for each in _FIGURES if seldom.get(each.heading, True)]
     lines = [[*line, *(each.text(row) for each in figures)] for line, row in zip(names, [*rows, total], strict=True)]
     headings = [*([name.upper() for name in by] or [""]), *(each.heading for each in figures)]
     # A figure that tells how far to trust the cost stays, if there is anything to tell.
@@ -88,6 +91,9 @@ def left_out(total: Item) -> str:
         if total["usage_invalid"]:
             lines.append(f"Requests whose reported usage cannot be: {count(total['usage_invalid'])}.")
         lines.append("Each entry says why (`costs entries --unpriced --json`); prices are in prices.yaml.")
+    if total["unpriced_units"]:
+        lines.append(f"Searches, calls of tools and the like without a price: {count(total['unpriced_units'])}.")
+        lines.append("Entries name them (`costs entries --unpriced --json`: units); prices are `units` in prices.yaml.")
     if unknown := total["cache_hits"] - total["hits_priced"]:
         lines.append(f"Answers of the response cache that saved an unknown amount: {count(unknown)}.")
     if total["usage_estimated"]:

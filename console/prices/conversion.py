@@ -20,6 +20,8 @@ _RATES = {
     "input_mtok": "input",
     "cache_read_mtok": "cached_input",
     "cache_write_mtok": "cache_write",
+    "cache_write_5m_mtok": "cache_write",
+    "cache_write_1h_mtok": "cache_write_1h",
     "input_audio_mtok": "audio_input",
     "cache_audio_read_mtok": "cached_audio_input",
     "input_image_mtok": "image_input",
@@ -32,17 +34,22 @@ _RATES = {
     "audio_hours": "audio_hour",
     "input_audio_hours": "audio_hour",
 }
-# They are charged on top and no usage counts them (docs/costs.md): what tools do, and how long a cache is kept.
-_ON_TOP = frozenset(
-    {
-        "web_searches_kcount",
-        "social_searches_kcount",
-        "storage_searches_kcount",
-        "code_executions_kcount",
-        "cache_write_5m_mtok",
-        "cache_write_1h_mtok",
-    }
-)
+# What is billed by the thousand pieces, as usage names the pieces: servers have two names for running code.
+_UNITS = {
+    "web_searches_kcount": ("web_search",),
+    "social_searches_kcount": ("x_search",),
+    "storage_searches_kcount": ("file_search",),
+    "code_executions_kcount": ("code_execution", "code_interpreter"),
+    "rerank_searches_kcount": ("search",),
+}
+# Tools whose calls cost nothing but their tokens, where no price is listed (https://openai.com/api/pricing,
+# https://docs.claude.com/en/docs/about-claude/pricing).
+_FREE_UNITS = ("mcp", "tool_search", "web_fetch")
+# Models of chats that search before each answer (https://openai.com/api/pricing): USD.
+_UNITS_OF = {
+    ("openai", "gpt-4o-search-preview"): {"web_search": "0.025"},
+    ("openai", "gpt-5-search-api"): {"web_search": "0.01"},
+}
 # Service tiers that cost as much as the standard price, or less, where no price of their own is listed: names of it
 # (Groq says on_demand), and what is slower or paid in advance. Priority is none of them.
 _STANDARD_TIERS = ("auto", "batch", "default", "flex", "on_demand", "scale", "standard")
@@ -66,6 +73,7 @@ def price_list_of(source: Source, licence: str) -> Document:
             "version": source.version,
             "licence": source.licence or licence,
             "standard_tiers": list(_STANDARD_TIERS),
+            "free_units": list(_FREE_UNITS),
             "providers": {provider["id"]: _provider(provider) for provider in source.providers},
         }
         PriceList(document).read_all()
@@ -80,7 +88,7 @@ def to_text(document: Document) -> str:
     lines = ["{"]
     lines += [
         f"{json.dumps(name)}: {json.dumps(document[name])},"
-        for name in ("source", "version", "licence", "standard_tiers")
+        for name in ("source", "version", "licence", "standard_tiers", "free_units")
     ]
     lines.append('"providers": {')
     providers = list(document["providers"].items())
@@ -125,6 +133,8 @@ def _model(provider: str, model: Mapping[str, Any]) -> Document:
     converted = [_conditions(price.get("constraint")) | _rates(price["prices"]) for price in dated]
     if least := _LEAST_SECONDS.get((provider, model["id"])):
         converted = [price | {"least_seconds": least} for price in converted]
+    if units := _UNITS_OF.get((provider, model["id"])):
+        converted = [price | {"units": units} for price in converted]
     if model["id"].endswith(":free"):  # OpenRouter's name for what costs nothing; an empty price elsewhere is none
         converted = [price or {"free": True} for price in converted]
     tiers = _tiers(model.get("price_variants") or ())
@@ -167,12 +177,16 @@ def _utc(text: str) -> str:
 
 
 def _rates(prices: Mapping[str, Any]) -> Document:
-    given = {name: value for name, value in prices.items() if value is not None and name not in _ON_TOP}
+    given = {name: value for name, value in prices.items() if value is not None}
     rates: Document = {}
     for name, rate in _RATES.items():
         if name in given:
             rates[rate] = _rate(given[name], per=1000 if name == "requests_kcount" else 1)
-    if uncounted := sorted(name for name in given.keys() - _RATES.keys() if given[name] != _charged_as(name, given)):
+    if units := {unit: _rate(given[name], per=1000) for name in _UNITS if name in given for unit in _UNITS[name]}:
+        rates["units"] = units
+    if uncounted := sorted(
+        name for name in given.keys() - _RATES.keys() - _UNITS.keys() if given[name] != _charged_as(name, given)
+    ):
         rates["uncounted"] = uncounted
     return rates
 

@@ -46,7 +46,23 @@ def usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
     stated = upstream.headers.get(HEADER, "") if upstream else ""
     if outcome.meter and not outcome.cache.usage and usage is not NO_USAGE:
         usage = usage._replace(service_tier=outcome.meter.service_tier)
+        if _had_search(call, outcome, usage):
+            usage = usage._replace(units=(("web_search", 1),))
     return with_cost_of_header(usage, stated) if stated else usage
+
+
+def _had_search(call: Call, outcome: Outcome, usage: Usage) -> bool:
+    """Whether a chat searched the web and does not say how often: models that take this option search for each answer.
+
+    A cost that the server states has the search in it.
+    """
+    asks = (
+        call.body is not None
+        and call.path == "/chat/completions"
+        and call.body.fields.get("web_search_options") is not None
+    )
+    is_told = usage.units or usage.cost_reported is not None
+    return asks and not is_told and outcome.error is None and usage.source in ("reported", "estimated")
 
 
 def _usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:

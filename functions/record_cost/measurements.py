@@ -22,9 +22,9 @@ def measurements_of(
     minute, attributes = minute_of(event), entry.attributes
     every = by_server_and_model(event, model_names)
     yield from measured("EventsRecorded", "Count", 1, minute, [CONSUMER])
-    if attributes["pricing"] == "unpriced":
+    if attributes["pricing"] == "unpriced" or "unpriced_units" in attributes:
         yield from measured("Unpriced", "Count", 1, minute, [ALL, every[1]])
-    elif attributes["pricing"] != "none":
+    if attributes["pricing"] not in ("unpriced", "none"):
         yield from measured("Cost", "None", attributes["cost"], minute, every)
     if "cost_saved" in attributes:
         yield from measured("CacheSavings", "None", attributes["cost_saved"], minute, every)

@@ -5,6 +5,7 @@ One rule: what an event says was used is checked where it is read, so nobody cou
 
 import math
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
@@ -29,6 +30,8 @@ COST_DECIMALS = 18
 _COST = re.compile(r"[0-9]{1,10}(\.[0-9]{1,18})?")
 _REASON = re.compile(r"[a-z_]{1,64}")
 _TIER = re.compile(r"[a-z0-9_.-]{1,32}")
+_UNIT = re.compile(r"[a-z0-9_]{1,48}")
+_MOST_UNITS = 16
 UNNAMED_TIER = "other"
 """What a service tier is called whose name is none."""
 
@@ -58,6 +61,11 @@ class Usage(NamedTuple):
     """USD that the server itself says the answer cost."""
     service_tier: str | None = None
     """How the server says that it served the request, such as `flex` or `priority`; prices may differ by it."""
+    cache_creation_1h_input_tokens: int = 0
+    """Those of `cache_creation_input_tokens` that stay in the cache for an hour, where a server tells them apart."""
+    units: tuple[tuple[str, int], ...] = ()
+    """How many there were of what is billed by the piece, by name: searches, other calls of tools that the server runs,
+    pages."""
 
     def to_event(self) -> "UsageData":
         """The `data.usage` object of an event: OpenTelemetry GenAI attribute paths without the `gen_ai.` prefix."""
@@ -65,7 +73,10 @@ class Usage(NamedTuple):
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "cache_read": {"input_tokens": self.cache_read_input_tokens},
-            "cache_creation": {"input_tokens": self.cache_creation_input_tokens},
+            "cache_creation": {
+                "input_tokens": self.cache_creation_input_tokens,
+                "ephemeral_1h_input_tokens": self.cache_creation_1h_input_tokens,
+            },
             "reasoning": {"output_tokens": self.reasoning_output_tokens},
             "audio": {"input_tokens": self.input_audio_tokens, "output_tokens": self.output_audio_tokens},
             "image": {"input_tokens": self.input_image_tokens, "output_tokens": self.output_image_tokens},
@@ -74,6 +85,7 @@ class Usage(NamedTuple):
             "reason": self.reason,
             "cost_reported": None if self.cost_reported is None else f"{self.cost_reported:f}",
             "service_tier": self.service_tier,
+            "units": dict(self.units),
         }
 
     @classmethod
@@ -96,6 +108,8 @@ class Usage(NamedTuple):
             reason=usage.get("reason"),
             cost_reported=_cost(usage.get("cost_reported")),
             service_tier=usage.get("service_tier"),
+            cache_creation_1h_input_tokens=usage["cache_creation"].get("ephemeral_1h_input_tokens", 0),
+            units=counted_units(usage.get("units") or {}),
         )
         figures._check()
         return figures
@@ -113,6 +127,8 @@ class Usage(NamedTuple):
             raise ValueError("usage.reason")
         if self.service_tier is not None and not _TIER.fullmatch(self.service_tier):
             raise ValueError("usage.service_tier")
+        if len(self.units) > _MOST_UNITS or not all(_UNIT.fullmatch(name) and _is_count(n) for name, n in self.units):
+            raise ValueError("usage.units")
 
 
 def tier_of(name: Any) -> str | None:
@@ -120,6 +136,17 @@ def tier_of(name: Any) -> str | None:
     if not name or not isinstance(name, str):
         return None
     return tier if _TIER.fullmatch(tier := name.lower()) else UNNAMED_TIER
+
+
+def counted_units(counts: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Counts by name as `Usage.units` holds them: in the order of their names, and none of nothing."""
+    return tuple(sorted((name, count) for name, count in counts.items() if count))
+
+
+def unit_of(name: str) -> str:
+    """The name of a unit in the characters that it may have; a name that has none of them is `other`."""
+    found = "_".join(re.findall(r"[a-z0-9]+", name.lower()))[:48].strip("_")
+    return found or "other"
 
 
 def _is_count(value: Any) -> bool:

@@ -37,7 +37,8 @@ def rows() -> list[dict[str, Any]]:
     full = json.loads((SAMPLES / "InferenceCompleted.chat-stream.json").read_text(encoding="utf-8"))
     client = {"key_id": "0a1b2c3d4e5f", "name": "chat widget", "owner": "team-web", "tags": {"team": "web"}}
     full["detail"]["data"] |= {"client": client, "end_user": "u-1"}
-    full["detail"]["data"]["usage"]["duration"] = 1.5
+    full["detail"]["data"]["usage"] |= {"duration": 1.5, "units": {"web_search": 2}}
+    full["detail"]["data"]["usage"]["cache_creation"] = {"input_tokens": 2, "ephemeral_1h_input_tokens": 1}
     envelopes.append(full)
     events = [read_event(each) for each in envelopes if each["detail-type"] in OUTCOMES]
     return [lake_row(event.id, entry_of(event, UNPRICED).attributes, event.timestamp) for event in events]
@@ -54,7 +55,7 @@ def test_the_column_types_take_what_is_sent() -> None:
         bool: {"boolean"},
         int: {"int", "bigint"},
         float: {"double"},
-        dict: {"map<string,string>"},
+        dict: {"map<string,string>", "map<string,bigint>"},
         list: {"array<string>"},
     }
     for row in rows():
@@ -66,7 +67,7 @@ def test_the_column_types_take_what_is_sent() -> None:
 def test_the_view_passes_every_column_on() -> None:
     view = statement(ANALYTICS / "inferences.sql")
     selected = view.partition("\nFROM (")[0]
-    names = set(re.findall(r"[a-z_]+", re.sub(r"CAST\(\w+ AS decimal\(38,18\)\) AS ", "", selected)))
+    names = set(re.findall(r"[a-z0-9_]+", re.sub(r"CAST\(\w+ AS decimal\(38,18\)\) AS ", "", selected)))
     assert set(columns()) - {"recorded_at"} <= names
     money = {name for name in columns() if name.startswith("cost")}
     assert set(re.findall(r"CAST\(\w+ AS decimal\(38,18\)\) AS (\w+)", selected)) == money

@@ -13,7 +13,7 @@ from proxy.json_shapes import is_one_of, loads_or_none, object_of, text_of
 from proxy.metering import scan
 from proxy.metering.reported_error import ReportedError, error_of_event, reported_error
 from proxy.metering.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find_events
-from proxy.metering.usage import audio_usage, reported_in, tier_reported, usage_of
+from proxy.metering.usage import audio_usage, told_in
 from proxy.metering.usage_chunk import UsageChunks
 
 _FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
@@ -289,12 +289,8 @@ class Meter:
             if len(self._finish_reasons) > _MOST_FINISH_REASONS:  # some servers say an empty one with every chunk
                 self._finish_reasons = [reason for reason in self._finish_reasons if reason][:_MOST_FINISH_REASONS]
         if self._uses_tokens:
-            reported = reported_in(fields, is_whole=self._is_json)
-            self.service_tier = tier_reported(fields, reported) or self.service_tier
-            if self._is_json and not reported and isinstance(fields.get("text"), str) and "duration" in fields:
-                self._usage = audio_usage(fields["duration"])  # a transcription as `verbose_json`
-            images = fields.get("tool_usage")
-            self._usage = (usage_of(reported, images) if reported or images else None) or self._usage
+            used, tier = told_in(fields, is_whole=self._is_json)
+            self._usage, self.service_tier = used or self._usage, tier or self.service_tier
             self._is_queued = fields.get("status") == "queued"
             is_told = fields.get("background") is True and is_one_of(json_shapes.ENDED, fields.get("status"))
             self._background_since = json_shapes.moment_of(fields.get("created_at")) if is_told else None

@@ -57,21 +57,36 @@ def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
     return found._replace(reason=numbers.reason, cost_reported=cost)
 
 
-def reported_in(fields: Mapping[str, Any], *, is_whole: bool) -> Any:
-    """What an answer, or one event of a stream, reports as its usage; `is_whole`: it is an answer."""
+_UNITS_IN_USAGE = frozenset(
+    {
+        *("server_tool_use", "server_side_tool_usage", "server_side_tool_usage_details", "connectors"),
+        *("num_search_queries", "num_sources_used"),
+    }
+)
+_UNITS_IN_ANSWER = frozenset({"output", "usage_info", "meta"})
+
+
+def told_in(fields: Mapping[str, Any], *, is_whole: bool) -> tuple[Usage | None, str | None]:
+    """What an answer, or one event of a stream, says was used, and how it was served; None where it says nothing.
+
+    `is_whole`: it is an answer.
+    """
     # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
     reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
-    if is_whole and not reported:  # Cohere's, beside units that no price is in
-        return object_of(fields.get("meta")).get("tokens")
-    return reported
+    if is_whole and not reported:  # Cohere's
+        reported = object_of(fields.get("meta")).get("tokens")
+    usage, images = object_of(reported), fields.get("tool_usage")
+    found = usage_of(reported, images) if reported or images else None
+    if is_whole and not reported and isinstance(fields.get("text"), str) and "duration" in fields:
+        found = audio_usage(fields["duration"])  # a transcription as `verbose_json`
+    if not (_UNITS_IN_ANSWER.isdisjoint(fields) and _UNITS_IN_USAGE.isdisjoint(usage)):
+        from proxy.metering.units import units_of  # noqa: PLC0415  # chats have none
 
-
-def tier_reported(answer: Mapping[str, Any], usage: Any) -> str | None:
-    """The service tier that an answer names: OpenAI's beside its usage, Anthropic's in it, as the speed there."""
-    fields = object_of(usage)
-    if fields.get("speed") == "fast":
-        return "fast"
-    return tier_of(fields.get("service_tier") or answer.get("service_tier"))
+        if units := units_of(fields, usage):
+            found = (found or Usage(source="reported"))._replace(units=units)
+    # OpenAI names the tier beside the usage, Anthropic in it, as the speed there.
+    tier = "fast" if usage.get("speed") == "fast" else usage.get("service_tier") or fields.get("service_tier")
+    return found, tier_of(tier)
 
 
 def audio_usage(seconds: Any) -> Usage:
@@ -160,7 +175,8 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
     of_input, of_output = _details(fields, _INPUT_DETAILS, numbers), _details(fields, _OUTPUT_DETAILS, numbers)
     cached = numbers.count(of_input.get("cached_tokens")) or numbers.first(fields, _READ)
     written = numbers.first(of_input, _WRITTEN)
-    beside = numbers.first(fields, _READ_BESIDE), numbers.first(fields, _WRITTEN_BESIDE) or _by_time(fields, numbers)
+    by_time = _by_time(fields, of_input, numbers)
+    beside = numbers.first(fields, _READ_BESIDE), numbers.first(fields, _WRITTEN_BESIDE) or sum(by_time)
     report = _Report(
         prompt=numbers.first(fields, _PROMPT),
         completion=numbers.first(fields, _COMPLETION),
@@ -178,7 +194,8 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cache_read_input_tokens=cached,
-        cache_creation_input_tokens=min(report.written, input_tokens - cached),
+        cache_creation_input_tokens=(written := min(report.written, input_tokens - cached)),
+        cache_creation_1h_input_tokens=min(by_time[1], written),
         reasoning_output_tokens=min(reasoning, output_tokens),
         source="reported",
         input_audio_tokens=min(report.audio, input_tokens),
@@ -189,10 +206,11 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
     )
 
 
-def _by_time(fields: Mapping[str, Any], numbers: _Numbers) -> int:
-    """What was written to Anthropic's caches, by how long they last."""
-    written = object_of(fields.get("cache_creation"))
-    return sum(numbers.count(written.get(f"ephemeral_{time}_input_tokens")) for time in ("5m", "1h"))
+def _by_time(fields: Mapping[str, Any], of_input: Mapping[str, Any], numbers: _Numbers) -> tuple[int, int]:
+    """What was written to caches for five minutes and for an hour: Anthropic's names, and LiteLLM's."""
+    written = object_of(fields.get("cache_creation") or of_input.get("cache_creation_token_details"))
+    minutes, hour = (numbers.count(written.get(f"ephemeral_{time}_input_tokens")) for time in ("5m", "1h"))
+    return minutes, hour
 
 
 def _placed(report: _Report, *, has_own_names: bool) -> tuple[int, int, int]:

@@ -74,13 +74,19 @@ class ImageTokens(TypedDict):
     output_tokens: int | None
 
 
+class CacheCreation(InputTokens):
+    """Input tokens that were written to a prompt cache, and those of them that stay there for an hour."""
+
+    ephemeral_1h_input_tokens: NotRequired[int]
+
+
 class UsageData(TypedDict):
     """What was used; `openai_proxy.usage.Usage` reads and writes it."""
 
     input_tokens: int
     output_tokens: int
     cache_read: InputTokens
-    cache_creation: InputTokens
+    cache_creation: CacheCreation
     reasoning: OutputTokens
     audio: NotRequired[AudioTokens]
     image: NotRequired[ImageTokens]
@@ -89,6 +95,7 @@ class UsageData(TypedDict):
     reason: NotRequired[str | None]
     cost_reported: NotRequired[str | None]
     service_tier: NotRequired[str | None]
+    units: NotRequired[Mapping[str, int]]
 
 
 class TimingsData(TypedDict):

@@ -118,7 +118,8 @@ def add_shares(shares: Iterable[Share]) -> dict[str, int | Decimal]:
 
 def price_share(entry: Mapping[str, Any]) -> dict[str, int | Decimal]:
     """The part of an entry's share that its price attributes make. `hits_priced` are hits whose saving is known."""
-    return {
+    seldom = {name: entry[name] for name in ("cost_units", "unpriced_units") if name in entry}
+    return seldom | {
         "unpriced": int(entry["pricing"] == "unpriced"),
         "hits_priced": int("cost_saved" in entry),
         "cost": entry.get("cost", Decimal(0)),

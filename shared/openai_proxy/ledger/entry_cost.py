@@ -11,7 +11,7 @@ from typing import Any
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.pricing.price_book import PriceBook, Unpriced
 from openai_proxy.pricing.rates import COMPONENTS
-from openai_proxy.usage import Usage
+from openai_proxy.usage import Usage, counted_units
 
 CURRENCY = "USD"
 UNNAMED = "-"
@@ -25,12 +25,13 @@ PRICE_ATTRIBUTES = (
     "currency",
     "cost",
     *(f"cost_{component}" for component in COMPONENTS),
+    "unpriced_units",
     "cost_saved",
 )
 """All that `price_attributes` may give an entry. What it does not give is not there: no cost, no reason, no component.
 
 A priced or free entry has at least these components; others are there when they are not zero; a cost that the server
-stated (`reported`) has none. `cost_saved` is what an
+stated (`reported`) has none. `unpriced_units` are those of its `units` that have no price. `cost_saved` is what an
 answer of the response cache would have cost; a hit without it saved what nobody knows.
 """
 _ALWAYS_GIVEN = {f"cost_{component}": Decimal(0) for component in ("input", "cached_input", "cache_write", "output")}
@@ -49,6 +50,8 @@ def price_attributes(event_id: str, entry: Mapping[str, Any], prices: PriceBook)
     if isinstance(cost, Unpriced):
         return attributes | {"unpriced_reason": cost.reason}
     attributes |= {"price_rule": cost.rule or UNNAMED, "cost": cost.total}
+    if cost.unpriced_units:
+        attributes["unpriced_units"] = cost.unpriced_units
     components = {f"cost_{name}": usd for name, usd in cost.components.items()}
     return attributes if cost.pricing == "reported" else attributes | _ALWAYS_GIVEN | components
 
@@ -73,6 +76,8 @@ def usage_attributes(usage: Usage) -> dict[str, Any]:
         "usage_reason": usage.reason,
         "cost_reported": usage.cost_reported,
         "service_tier": usage.service_tier,
+        "cache_creation_1h_input_tokens": usage.cache_creation_1h_input_tokens or None,
+        "units": dict(usage.units) or None,
     }
     return attributes | {name: value for name, value in seldom.items() if value is not None}
 
@@ -96,4 +101,6 @@ def usage_of_entry(entry: Mapping[str, Any]) -> Usage:
         reason=entry.get("usage_reason"),
         cost_reported=entry.get("cost_reported"),
         service_tier=entry.get("service_tier"),
+        cache_creation_1h_input_tokens=int(entry.get("cache_creation_1h_input_tokens", 0)),
+        units=counted_units({name: int(count) for name, count in entry.get("units", {}).items()}),
     )

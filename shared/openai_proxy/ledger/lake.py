@@ -144,6 +144,8 @@ class Lake:
 
 
 def _plain(name: str, value: Any) -> Any:
+    if name == "units":
+        return {unit: int(count) for unit, count in value.items()}
     if not isinstance(value, Decimal):
         return value
     if name.startswith("cost"):

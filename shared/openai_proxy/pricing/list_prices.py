@@ -80,6 +80,8 @@ class PriceList:
         self._providers: Mapping[str, Mapping[str, Any]] = document["providers"]
         self.standard_tiers = frozenset[str](document.get("standard_tiers", ()))
         """Service tiers that cost no more than the standard price where they have none of their own."""
+        self.free_units = frozenset[str](document.get("free_units", ()))
+        """What is counted by the piece and costs nothing beyond its tokens where it has no price."""
         self._read: dict[tuple[str, int], ListedModel] = {}
 
     @property
@@ -198,6 +200,7 @@ def _price(entry: Mapping[str, Any]) -> Price:
         tiers,
         uncounted=tuple(entry.get("uncounted", ())),
         least_seconds=entry.get("least_seconds", 0),
+        units=tuple((name, Decimal(rate)) for name, rate in entry.get("units", {}).items()),
     )
 
 

@@ -42,12 +42,14 @@ class Cost:
     """USD by component. `rule` names the line of the price book that set it.
 
     `reported`: the price book knows no price, and `stated` is what the server says the answer cost; it has no parts.
+    `unpriced_units`: how many pieces of what is billed by the piece have no price; they are in no amount.
     """
 
     pricing: Literal["priced", "free", "none", "reported"]
     components: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     rule: str = ""
     stated: Decimal | None = None
+    unpriced_units: int = 0
 
     @property
     def total(self) -> Decimal:
@@ -121,7 +123,11 @@ class PriceBook:
         components = components_of(usage, quote.price)
         if isinstance(components, str):
             return Unpriced(components)
-        return Cost("free" if quote.price.is_free else "priced", components, quote.rule)
+        known = {*self.list.free_units, *(name for name, _ in quote.price.units)}
+        unpriced = 0 if quote.price.is_free else sum(count for name, count in usage.units if name not in known)
+        if unpriced and not any(components.values()):
+            return Unpriced("unknown_price")
+        return Cost("free" if quote.price.is_free else "priced", components, quote.rule, unpriced_units=unpriced)
 
     def price_answer(
         self, usage: Usage, server: str | None, answered: str | None, asked: str | None, at: datetime

@@ -5,12 +5,13 @@ that contradicts itself, has a reason instead of a cost.
 
 A class that has no price of its own costs what the class that it is a part of costs:
 
-    input ◀─ cached_input, cache_write, audio_input ◀─ cached_audio_input, image_input ◀─ cached_image_input
+    input ◀─ cached_input, cache_write ◀─ cache_write_1h, audio_input ◀─ cached_audio_input,
+             image_input ◀─ cached_image_input
     output ◀─ reasoning, audio_output, image_output
 """
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Literal
 
@@ -39,6 +40,7 @@ class Rates:
     input: Decimal | None = None
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
     audio_input: Decimal | None = None
     cached_audio_input: Decimal | None = None
     image_input: Decimal | None = None
@@ -70,12 +72,15 @@ class Rates:
 
 
 RATES = tuple(field.name for field in fields(Rates))
-COMPONENTS = tuple("audio_duration" if name == "audio_hour" else name for name in RATES)
-"""The parts of a cost: one for each rate."""
+_COMPONENT_OF = {"audio_hour": "audio_duration", "cache_write_1h": "cache_write"}
+COMPONENTS = (*dict.fromkeys(_COMPONENT_OF.get(name, name) for name in RATES), "units")
+"""The parts of a cost: one for each rate, but one for all that was written to caches; and one for what is billed by the
+piece."""
 
 _PART_OF = {
     "cached_input": "input",
     "cache_write": "input",
+    "cache_write_1h": "cache_write",
     "audio_input": "input",
     "cached_audio_input": "audio_input",
     "image_input": "input",
@@ -100,6 +105,8 @@ class Price:
     """An inference that is paid by time costs at least so much of it."""
     by_service_tier: tuple[tuple[str, "Price"], ...] = ()
     """What holds instead for requests that the server says it served so."""
+    units: tuple[tuple[str, Decimal], ...] = ()
+    """USD for each piece of what is billed so, by its name."""
 
     def rates_for(self, input_tokens: int) -> Rates:
         return next((rates for above, rates in reversed(self.tiers) if input_tokens > above), self.rates)
@@ -108,7 +115,8 @@ class Price:
         """This price with a discount or a margin."""
         tiers = tuple((above, rates.times(factor)) for above, rates in self.tiers)
         by_tier = tuple((tier, price.times(factor)) for tier, price in self.by_service_tier)
-        return Price(self.rates.times(factor), tiers, self.is_free, self.uncounted, self.least_seconds, by_tier)
+        units = tuple((name, _rounded(EXACT.multiply(rate, factor))) for name, rate in self.units)
+        return replace(self, rates=self.rates.times(factor), tiers=tiers, by_service_tier=by_tier, units=units)
 
     def at_service_tier(self, tier: str, standard: Container[str]) -> "Price | None":
         """What holds for a service tier; None where nobody knows. Those in `standard` cost no more than others."""
@@ -124,7 +132,8 @@ def components_of(usage: Usage, price: Price) -> Mapping[str, Decimal] | Unprice
     if price.is_free:
         return {}
     rates = price.rates_for(usage.input_tokens)
-    if usage.source in UNKNOWN and (rates.are_of_tokens or rates.audio_hour is not None):
+    is_by_use = rates.are_of_tokens or rates.audio_hour is not None or (price.units and rates.request is None)
+    if usage.source in UNKNOWN and is_by_use:
         return "usage_invalid" if usage.source == "invalid" else "usage_missing"
     if price.uncounted:
         return "usage_incomplete"
@@ -137,6 +146,10 @@ def components_of(usage: Usage, price: Price) -> Mapping[str, Decimal] | Unprice
         return "usage_missing"
     if rates.request is not None:
         components["request"] = rates.request
+    if usage.units and price.units:
+        rate_of = dict(price.units)
+        paid = {name: EXACT.multiply(rate_of[name], Decimal(n)) for name, n in usage.units if name in rate_of}
+        components |= {"units": exact_sum(paid)} if paid else {}
     is_for_nothing_known = not components and (usage.duration or not rates.are_of_tokens)
     return "unknown_price" if is_for_nothing_known else components
 
@@ -159,7 +172,9 @@ def _for_tokens(usage: Usage, rates: Rates) -> dict[str, Decimal] | UnpricedReas
             rate = rates.of(name)
             if rate is None:
                 return "unknown_price"
-            components[name] = EXACT.multiply(EXACT.multiply(Decimal(tokens), rate), _MILLIONTH)
+            usd = EXACT.multiply(EXACT.multiply(Decimal(tokens), rate), _MILLIONTH)
+            component = _COMPONENT_OF.get(name, name)
+            components[component] = EXACT.add(components.get(component, Decimal(0)), usd)
     return components
 
 
@@ -177,7 +192,8 @@ def _token_counts(usage: Usage, rates: Rates) -> dict[str, int] | UnpricedReason
     both = max(0, -fresh)
     spoken, thought = usage.output_audio_tokens, usage.reasoning_output_tokens
     text = usage.output_tokens - spoken - thought - drawn
-    if both > min(cached, audio + seen) or text < 0:
+    written, for_an_hour = usage.cache_creation_input_tokens, usage.cache_creation_1h_input_tokens
+    if both > min(cached, audio + seen) or text < 0 or for_an_hour > written:
         return "usage_inconsistent"
     if both and audio and seen:
         return "usage_incomplete"
@@ -185,7 +201,8 @@ def _token_counts(usage: Usage, rates: Rates) -> dict[str, int] | UnpricedReason
     return {
         "input": max(0, fresh),
         "cached_input": cached - both,
-        "cache_write": usage.cache_creation_input_tokens,
+        "cache_write": written - for_an_hour,
+        "cache_write_1h": for_an_hour,
         "audio_input": audio - cached_audio,
         "cached_audio_input": cached_audio,
         "image_input": seen - cached_images,

@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, cast
 
 from openai_proxy.pricing.rates import FREE, RATES, Price, Rates
-from openai_proxy.usage import UNNAMED_TIER, tier_of
+from openai_proxy.usage import UNNAMED_TIER, tier_of, unit_of
 from openai_proxy.yaml_files import YamlFileError, plain_values
 
 
@@ -173,9 +173,10 @@ def _dated_price(key: str, value: Any) -> tuple[datetime, Price | Adjustment]:
 
 
 def _price(key: str, entry: Mapping[str, Any]) -> Price:
-    rates = _rates(key, _mapping(entry, key, optional=(*_OWN_RATES, "effective_from", "above", "tiers")))
-    if not rates.given():
-        _fault(key, "has no price", "give `input` and `output`, `request` or `audio_minute`, or write `free`")
+    rates = _rates(key, _mapping(entry, key, optional=(*_OWN_RATES, "effective_from", "above", "tiers", "units")))
+    units = _units(f"{key}.units", entry["units"]) if "units" in entry else ()
+    if not (rates.given() or units):
+        _fault(key, "has no price", "give `input` and `output`, `request`, `audio_minute` or `units`, or write `free`")
     above = entry.get("above", [])
     tiers: dict[int, Rates] = {}
     for item in cast("list[Any]", above) if isinstance(above, list) else [above]:
@@ -190,7 +191,7 @@ def _price(key: str, entry: Mapping[str, Any]) -> Price:
         if missing := rates.given().keys() - given.given().keys():
             _fault(f"{key}.above", f"has no `{min(missing)}`", "give every price that the model has, changed or not")
         tiers[int(limit)] = given
-    price = Price(rates, tuple(sorted(tiers.items())))
+    price = Price(rates, tuple(sorted(tiers.items())), units=units)
     if "tiers" not in entry:
         return price
     named = _mapping(entry["tiers"], f"{key}.tiers")
@@ -205,8 +206,9 @@ def _service_tier(key: str, named: tuple[str, Any], price: Price) -> tuple[str, 
         _fault(key, "is no service tier", "name it as the server does, in lower case, such as `flex`")
     if value == "standard":
         return name, price
-    entry = _mapping(value, key, optional=(*_OWN_RATES, "above"))
+    entry = _mapping(value, key, optional=(*_OWN_RATES, "above", "units"))
     own = _price(key, entry)
+    own = replace(own, units=tuple((dict(price.units) | dict(own.units)).items()))
     if missing := price.rates.given().keys() - own.rates.given().keys():
         _fault(key, f"has no `{min(missing)}`", "give every price that the model has, or write `standard`")
     if price.tiers and not own.tiers:
@@ -221,6 +223,15 @@ def _rates(key: str, entry: Mapping[str, Any]) -> Rates:
             _fault(f"{key}.audio_minute", "`audio_hour` is given too", "keep one of them")
         given["audio_hour"] = minute * 60
     return Rates(**given)
+
+
+def _units(key: str, value: Any) -> tuple[tuple[str, Decimal], ...]:
+    """USD for each piece of what is billed so."""
+    named = _mapping(value, key)
+    for name in named:
+        if unit_of(name) != name:
+            _fault(f"{key}.{name}", "is no name of a unit", "name it as `units` of an entry does, such as `web_search`")
+    return tuple((name, _rate(f"{key}.{name}", each)) for name, each in named.items())
 
 
 def _check_free(key: str, value: Any) -> None:

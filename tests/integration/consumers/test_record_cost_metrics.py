@@ -87,6 +87,17 @@ def test_what_was_recorded_is_measured():
     assert metrics.sums[("Unpriced", ())] == metrics.sums[("Unpriced", OPENAI)] == 1
 
 
+def test_an_answer_with_pieces_without_a_price_is_unpriced_in_part():
+    metrics = Metrics()
+    record = message("InferenceCompleted.chat-stream")
+    record["body"] = record["body"].replace('"units": {}', '"units": {"unheard": 2}')
+
+    consumer(metrics)(batch(record))
+
+    assert metrics.sums[("Unpriced", ())] == 1
+    assert metrics.sums[("Cost", ())] == COST
+
+
 def test_a_hit_without_a_price_saves_what_nobody_knows():
     metrics = Metrics()
 

@@ -174,7 +174,10 @@ def check_usage(told: dict[str, Any], expected: dict[str, Any] | str, tier: str 
         "input_tokens": usage.get("input", 0),
         "output_tokens": usage.get("output", 0),
         "cache_read": {"input_tokens": usage.get("cached", 0)},
-        "cache_creation": {"input_tokens": usage.get("cache_written", 0)},
+        "cache_creation": {
+            "input_tokens": usage.get("cache_written", 0),
+            "ephemeral_1h_input_tokens": usage.get("written_for_an_hour", 0),
+        },
         "reasoning": {"output_tokens": usage.get("reasoning", 0)},
         "audio": {"input_tokens": usage.get("input_audio", 0), "output_tokens": usage.get("output_audio", 0)},
         "image": {"input_tokens": usage.get("input_image"), "output_tokens": usage.get("output_image")},
@@ -183,6 +186,7 @@ def check_usage(told: dict[str, Any], expected: dict[str, Any] | str, tier: str 
         "reason": None,
         "cost_reported": usage.get("cost"),
         "service_tier": tier,
+        "units": usage.get("units", {}),
     }
 
 

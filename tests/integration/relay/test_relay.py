@@ -22,7 +22,7 @@ def test_a_stream_passes_unchanged_and_its_usage_is_the_event() -> None:
         "input_tokens": 9,
         "output_tokens": 3,
         "cache_read": {"input_tokens": 0},
-        "cache_creation": {"input_tokens": 0},
+        "cache_creation": {"input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "reasoning": {"output_tokens": 0},
         "audio": {"input_tokens": 0, "output_tokens": 0},
         "image": {"input_tokens": None, "output_tokens": None},
@@ -30,6 +30,7 @@ def test_a_stream_passes_unchanged_and_its_usage_is_the_event() -> None:
         "reason": None,
         "cost_reported": None,
         "service_tier": None,
+        "units": {},
         "source": "reported",
     }
     assert data["server"] == {"name": "up"}
@@ -49,6 +50,26 @@ def test_the_service_tier_of_the_answer_is_in_the_event(reported: dict[str, int]
         relay.call({"messages": [{"role": "user", "content": "Hello"}], "service_tier": "auto"})
     usage = relay.event[1]["usage"]
     assert (usage["source"], usage["service_tier"]) == ("reported" if reported else "estimated", "flex")
+
+
+@pytest.mark.parametrize(
+    ("asked", "usage", "units"),
+    [
+        ({"web_search_options": {}}, {}, {"web_search": 1}),
+        ({"web_search_options": {}}, {"num_search_queries": 4}, {"web_search": 4}),
+        ({"web_search_options": {}}, {"cost": 0.25}, {}),
+        ({"web_search_options": None}, {}, {}),
+        ({}, {}, {}),
+    ],
+)
+def test_a_chat_that_searches_and_counts_no_search_had_one(
+    asked: dict[str, Any], usage: dict[str, Any], units: dict[str, int]
+) -> None:
+    answer = {"id": "c", "model": "m", "choices": [{"message": {"content": "a"}}], "usage": USAGE | usage}
+    with proxy(lambda connection, _: connection.answer(json.dumps(answer).encode())) as (relay, _):
+        body: dict[str, Any] = {"messages": []}
+        relay.call(body | asked)
+    assert relay.event[1]["usage"]["units"] == units
 
 
 def test_usage_that_the_client_did_not_ask_for_is_asked_for_and_hidden() -> None:

@@ -304,6 +304,16 @@ def test_what_the_response_cache_saved_is_shown_when_it_answered_and_unknown_whe
     assert {row["model"]: as_document(row)["cost_saved"] for row in rows} == {"a": Decimal("0.5"), "b": None, "bare": 0}
 
 
+def test_what_is_billed_by_the_piece_has_a_column_and_a_line_where_there_is_any():
+    bare = dict.fromkeys(SUMS, Decimal(0)) | {"model": "a", "requests": Decimal(1)}
+    paid = bare | {"cost": Decimal(2), "cost_units": Decimal("0.5"), "unpriced_units": Decimal(3)}
+    shown = summary_table(summarize([paid], ["model"]), ["model"])
+
+    assert [shown.splitlines()[0].split()[-4], shown.splitlines()[2].split()[-2]] == ["UNITS", "0.500000"]
+    assert "Searches, calls of tools and the like without a price: 3." in shown
+    assert "UNITS" not in summary_table(summarize([bare], ["model"]), ["model"])
+
+
 def test_without_the_response_cache_there_is_no_column_for_it():
     rows = summarize([dict.fromkeys(SUMS, Decimal(0)) | {"model": "a", "requests": Decimal(1)}], ["model"])
 

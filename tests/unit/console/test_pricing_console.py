@@ -234,7 +234,9 @@ providers: list[Provider] = [
                 price_variants=[
                     PriceVariant(
                         when={'processing': 'batch'},
-                        prices=ModelPrice(input_mtok=Decimal('2'), output_mtok=Decimal('4')),
+                        prices=ModelPrice(
+                            input_mtok=Decimal('2'), cache_write_1h_mtok=Decimal('3'), output_mtok=Decimal('4')
+                        ),
                         constraint=StartDateConstraint(start_date=datetime.date(2026, 7, 1)),
                     ),
                     PriceVariant(when={'speed': 'fast'}, prices=ModelPrice(input_mtok=Decimal('9'))),
@@ -248,13 +250,19 @@ providers: list[Provider] = [
     )
 ]
 '''
+SEARCHES = {"web_search": "0.01"}
 MODELS: list[dict[str, Any]] = [
     {
         "id": "old",
         "match": {"or": [{"equals": "old"}, {"starts_with": "old-"}]},
         "prices": [
             {"input": "1", "output": "2"},
-            {"from": "2026-07-01", "input": ["0.3", [1000, "6"]], "uncounted": ["output_video_mtok"]},
+            {
+                "from": "2026-07-01",
+                "input": ["0.3", [1000, "6"]],
+                "units": SEARCHES,
+                "uncounted": ["output_video_mtok"],
+            },
             {"hours": ["16:30", "00:30"], "request": "0.005", "audio_hour": "0.36"},
         ],
     },
@@ -263,7 +271,7 @@ MODELS: list[dict[str, Any]] = [
         "match": {"equals": "tiered"},
         "prices": [{"input": "4", "output": "8"}],
         "tiers": {
-            "batch": [{"from": "2026-07-01", "input": "2", "output": "4"}],
+            "batch": [{"from": "2026-07-01", "input": "2", "cache_write_1h": "3", "output": "4"}],
             "fast": [{"input": "9"}],
             "priority": [{"input": "7"}],
         },
@@ -298,6 +306,7 @@ def test_refresh_from_a_wheel_reads_its_data_and_does_not_run_it(run: Run, tmp_p
         "version": "9.8.7",
         "licence": "A licence",
         "standard_tiers": ["auto", "batch", "default", "flex", "on_demand", "scale", "standard"],
+        "free_units": ["mcp", "tool_search", "web_fetch"],
         "providers": {"acme": {"url": "https://api\\.acme\\.example", "models": MODELS}},
     }
     assert not (tmp_path / "run").exists()

@@ -351,6 +351,12 @@ REFUSED: tuple[tuple[Callable[[], Consumed], Place, tuple[Any, ...]], ...] = (
     (Limits, ("limits", "id"), ("", "a#b", "x" * 65, None, 5)),
     (Costs, ("usage", "cost_reported"), (*AMOUNTS, "", "1000000000.1", 5)),
     (Costs, ("usage", "service_tier"), ("", "Flex", "a b", "x" * 33, 5, [], True)),
+    (
+        Costs,
+        ("usage", "units"),
+        ([1], "a", {"Web": 1}, {"a": -1}, {"a": "1"}, {"a": True}, {f"u{n}": 1 for n in range(17)}),
+    ),
+    (Costs, ("usage", "cache_creation"), ({"input_tokens": 1, "ephemeral_1h_input_tokens": -1},)),
     (Costs, ("usage", "input_tokens"), (-1, 0.5, "5", None, True, 10**12 + 1)),
     (Costs, ("timings", "total"), (-1, "5", None, math.nan, math.inf, 10**9 + 1)),
     (Metrics, ("timings", "proxy"), (-1, "5", None, True, math.nan, math.inf, 1e120, 10**400)),

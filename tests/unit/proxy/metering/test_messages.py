@@ -50,16 +50,19 @@ def test_input_of_the_ledger_is_what_anthropic_counts_in_three_places(
     thoughts = min(thoughts, output)
     by_time = {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": long}
     caches = {"cache_read_input_tokens": read, "cache_creation_input_tokens": short + long}
-    expected = Usage(fresh + read + short + long, output, read, short + long, thoughts, "reported")
+    expected = Usage(fresh + read + short + long, output, read, short + long, thoughts, "reported")._replace(
+        cache_creation_1h_input_tokens=long
+    )
     told = {"input_tokens": fresh, **caches, "cache_creation": by_time, "output_tokens": output}
     told["output_tokens_details"] = {"thinking_tokens": thoughts}
     assert usage_of(told) == expected
     del told["cache_creation_input_tokens"]
     assert usage_of(told) == expected
     ended = end(output_tokens=output, output_tokens_details={"thinking_tokens": thoughts})
-    meter = metered(start(input_tokens=fresh, **caches, output_tokens=1), text("a"), ended, STOP)
+    in_all = {**caches, "cache_creation": by_time}
+    meter = metered(start(input_tokens=fresh, **in_all, output_tokens=1), text("a"), ended, STOP)
     assert meter.usage == expected
-    ended["usage"] |= {"input_tokens": fresh, **caches}
+    ended["usage"] |= {"input_tokens": fresh, **in_all}
     assert metered(start(input_tokens=0, output_tokens=0), text("a"), ended, STOP).usage == expected
 
 

@@ -114,6 +114,13 @@ def test_every_line_is_in_one_pack_in_its_order(sizes: list[int], most_bytes: in
         assert len(pack.data) + sizes[int(following.keys[0][1])] > most_bytes, "there was room for more"
 
 
+def test_counts_of_pieces_are_whole_numbers_however_they_were_read() -> None:
+    row = lake_row("e", {"units": {"web_search": Decimal(2)}, "unpriced_units": Decimal(1)}, "now")
+    assert (
+        json_line(row) == b'{"id":"e","units":{"web_search":2},"unpriced_units":1,"recorded_at":"now","revision":0}\n'
+    )
+
+
 def test_a_pack_knows_its_entries() -> None:
     assert list(packed([(("a", "1"), b"12"), (("a", "2"), b"34"), (("b", "3"), b"5")], 4)) == [
         Pack((("a", "1"), ("a", "2")), b"1234"),

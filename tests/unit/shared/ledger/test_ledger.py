@@ -172,6 +172,49 @@ def test_every_component_of_a_cost_is_there_and_they_add_up():
     assert set(costs) | {"cost"} <= set(PRICE_ATTRIBUTES)
 
 
+def searched(prices: str, **units: int) -> LedgerEntry:
+    book = parse_price_book(f"servers: {{openai: {{models: {{'*': {prices}}}}}}}")
+    event = copy.deepcopy(sample("InferenceCompleted.chat-stream"))
+    event["detail"]["data"]["usage"]["units"] = units
+    event["detail"]["data"]["usage"]["cache_creation"] = {"input_tokens": 1000, "ephemeral_1h_input_tokens": 400}
+    return entry_of(read_event(event), book)
+
+
+PRICED = "{input: 0, output: 0, cache_write: 10, cache_write_1h: 20, units: {web_search: 0.01, new: 0}}"
+
+
+def test_what_is_billed_by_the_piece_and_caches_for_an_hour_have_their_own_prices():
+    recorded = searched(PRICED, web_search=3, new=1)
+    kept = {
+        name: recorded.attributes[name] for name in ("units", "cache_creation_1h_input_tokens", "cost", "cost_units")
+    }
+    assert kept == {
+        "units": {"web_search": 3, "new": 1},
+        "cache_creation_1h_input_tokens": 400,
+        "cost": Decimal("0.044"),
+        "cost_units": Decimal("0.03"),
+    }
+    assert recorded.attributes["cost_cache_write"] == Decimal("0.014") == 600 * Decimal("1e-5") + 400 * Decimal("2e-5")
+    assert recorded.attributes["cache_creation_input_tokens"] == recorded.share["cache_creation_input_tokens"] == 1000
+    assert recorded.share["cost_units"] == Decimal("0.03")
+    assert "unpriced_units" not in recorded.attributes.keys() | recorded.share.keys()
+    assert usage_of_entry(recorded.attributes).units == (("new", 1), ("web_search", 3))
+
+
+def test_a_piece_without_a_price_is_counted_beside_what_has_one():
+    recorded = searched(PRICED, web_search=1, code_interpreter=2, other=3)
+    assert (recorded.attributes["pricing"], recorded.attributes["cost"]) == ("priced", Decimal("0.024"))
+    assert recorded.attributes["unpriced_units"] == recorded.share["unpriced_units"] == 5
+    assert recorded.share["unpriced"] == 0
+
+
+def test_where_nothing_but_such_pieces_would_cost_nothing_is_known():
+    recorded = searched("{input: 0, output: 0}", web_search=1)
+    assert (recorded.attributes["pricing"], recorded.attributes["unpriced_reason"]) == ("unpriced", "unknown_price")
+    assert searched("free", web_search=1).attributes["cost"] == 0
+    assert searched("{units: {web_search: 2}}", web_search=1).attributes["cost"] == 2
+
+
 def test_image_tokens_have_their_own_price_and_are_on_the_entry():
     recorded = entry_of(read_event(sample("InferenceCompleted.images")), load_price_book())
 

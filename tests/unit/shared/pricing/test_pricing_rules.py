@@ -23,6 +23,7 @@ LIST = PriceList(
         "source": "a list",
         "version": "7",
         "standard_tiers": ["default", "flex"],
+        "free_units": ["free"],
         "providers": {
             "acme": {
                 "url": r"https://api\.acme\.example",
@@ -34,6 +35,7 @@ LIST = PriceList(
                         "tiers": {"priority": [{"from": "2026-06-10", "input": "40"}, {"input": "30"}]},
                     },
                     {"id": "small", "match": {"equals": "small"}, "prices": [{"input": ["1", [100, "3"]]}]},
+                    {"id": "searching", "match": {"equals": "searching"}, "prices": [{"units": {"search": "0.2"}}]},
                     {"id": "tiny", "match": {"equals": "tiny"}, "prices": [{"input": "0.000000001"}]},
                 ],
             }
@@ -127,6 +129,19 @@ def test_a_model_may_have_prices_by_service_tier(tier: str | None, expected: tup
     assert paid(prices, "own", "n", tier=tier) == (0, "own:own/n")
 
 
+def test_pieces_are_priced_by_the_owner_at_every_tier_and_with_a_discount():
+    usage = Usage(source="reported", units=(("free", 9), ("search", 2), ("unheard", 1)))
+    prices = "{units: {search: 0.3}, input: 1, tiers: {flex: {input: 1}, fast: {input: 1, units: {search: 0.5}}}}"
+    own = book(f"own: {{models: {{m: {prices}}}}}")
+    for tier, paid in ((None, "0.6"), ("flex", "0.6"), ("fast", "1.0")):
+        cost = own.price(usage._replace(service_tier=tier), "own", "m", NOW)
+        assert isinstance(cost, Cost)
+        assert (cost.total, cost.unpriced_units) == (Decimal(paid), 1)
+    less = book("a: {multiply: 0.5}").price(usage, "a", "searching", NOW)
+    assert isinstance(less, Cost)
+    assert (less.total, less.components) == (Decimal("0.2"), {"units": Decimal("0.2")})
+
+
 def test_a_discount_is_one_on_each_service_tier():
     prices = book("a: {multiply: 0.5}")
     assert paid(prices, "a", "big", tier="priority") == (20, "own:a/* 0.5x list:acme/big priority")
@@ -175,6 +190,13 @@ FAULTS = [
     ("servers: {s: {models: {m: {input: 1, outptu: 1}}}}", "servers.s.models.m.outptu", "unknown key"),
     ("servers: {s: {models: {m: {input: 1, multiply: 2}}}}", "servers.s.models.m.input", "unknown key"),
     ("servers: {s: {models: {m: {free: true, input: 2}}}}", "servers.s.models.m.input", "unknown key"),
+    ("servers: {s: {models: {m: {units: {web_search: cheap}}}}}", "servers.s.models.m.units.web_search", "not a price"),
+    (
+        "servers: {s: {models: {m: {units: {Web-Search: 1}}}}}",
+        "servers.s.models.m.units.Web-Search",
+        "no name of a unit",
+    ),
+    ("servers: {s: {models: {m: {units: 5}}}}", "servers.s.models.m.units", "not a mapping"),
     ("servers: {s: {models: {m: {input: 1, tiers: }}}}", "servers.s.models.m.tiers", "empty"),
     ("servers: {s: {models: {m: {tiers: {flex: {input: 1}}}}}}", "servers.s.models.m", "has no price"),
     (

@@ -1,0 +1,77 @@
+"""What an answer says was done for it that is billed by the piece: searches, other calls of tools, pages. Pure.
+
+    usage.server_tool_use                  {"web_search_requests": 2}     Anthropic, OpenRouter
+    usage.server_side_tool_usage(_details) {"web_search_calls": 2}        xAI
+    usage.connectors                       {"web_search": 2}              Mistral
+    usage.num_search_queries               2                              Perplexity
+    usage_info.pages_processed             2                              Mistral's OCR
+    meta.billed_units.search_units         2                              Cohere's rerank
+    output                                 [{"type": "web_search_call"}]  the Responses API, where no usage counts calls
+
+Its one rule: names are those that the server uses, without what only says that they are counts. What clients run
+themselves is no call here: servers bill nothing for it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from openai_proxy.usage import MOST_TOKENS, counted_units, unit_of
+
+from proxy.json_shapes import array_of, object_of
+
+_COUNTS_BY_NAME = ("server_tool_use", "server_side_tool_usage", "server_side_tool_usage_details", "connectors")
+_COUNT_ENDS = ("_requests", "_calls")
+_OF_USAGE = {"num_search_queries": "web_search", "num_sources_used": "search_source"}
+_RUN_BY_CLIENTS = frozenset({"function", "custom_tool", "computer", "local_shell", "apply_patch"})
+_NO_SEARCH = frozenset({"open_page", "find_in_page", "find"})
+"""What a call of the web search does that is no search, and costs nothing."""
+_MOST_NAMES = 16
+_MOST_ITEMS = 10_000
+
+
+def units_of(answer: Mapping[str, Any], usage: Any) -> tuple[tuple[str, int], ...]:
+    """How many there were of each, by name. What is no count is none."""
+    fields = object_of(usage)
+    told = [_counts(fields.get(name)) for name in _COUNTS_BY_NAME]
+    told.append({name: _count(fields.get(field)) for field, name in _OF_USAGE.items()})
+    told.append({"page": _count(object_of(answer.get("usage_info")).get("pages_processed"))})
+    told.append(_counts(object_of(answer.get("meta")).get("billed_units"), "search_units"))
+    found: dict[str, int] = {}
+    for counts in told:
+        found |= {name: count for name, count in counts.items() if count}
+    for name in () if found else _calls(answer):
+        found[name] = found.get(name, 0) + 1
+    return counted_units(dict(list(found.items())[:_MOST_NAMES]))
+
+
+def _counts(value: Any, only: str = "") -> dict[str, int]:
+    """The counts in an object, by what they count."""
+    counts = {name: _count(each) for name, each in object_of(value).items() if only in ("", name)}
+    return {_unit(name): count for name, count in counts.items() if count}
+
+
+def _unit(name: str) -> str:
+    if name == "search_units":
+        return "search"
+    return unit_of(next((name.removesuffix(end) for end in _COUNT_ENDS if name.endswith(end)), name))
+
+
+def _calls(answer: Mapping[str, Any]) -> Iterator[str]:
+    """The tools that a Responses answer says were called, each time one was."""
+    draws_by_tokens = bool(object_of(answer.get("tool_usage")).get("image_gen"))
+    for item in map(object_of, array_of(answer.get("output"))[:_MOST_ITEMS]):
+        kind = item.get("type")
+        if not (isinstance(kind, str) and kind.endswith("_call")) or item.get("status") == "failed":
+            continue
+        name = unit_of(kind.removesuffix("_call"))
+        if name in _RUN_BY_CLIENTS or (name == "image_generation" and draws_by_tokens):
+            continue
+        if name != "web_search" or object_of(item.get("action")).get("type") not in _NO_SEARCH:
+            yield name
+
+
+def _count(value: Any) -> int:
+    """A count; some servers write whole numbers as floats."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_TOKENS:
+        return 0
+    return int(value) if value >= 1 else 1
