@@ -19,6 +19,7 @@ from openai_proxy.client_keys import (
     read_attributes,
 )
 from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.identity.user import BLOCKED_PREFIX
 
 from console.errors import ConsoleError
 from console.stack import Table
@@ -98,9 +99,10 @@ class KeyStore:
         self._client = table.client
 
     def all(self) -> Iterator[StoredKey]:
-        """All keys."""
+        """All keys. The table holds blocked users too."""
         for page in self._client.get_paginator("scan").paginate(TableName=self.table.name, ConsistentRead=True):
-            yield from (StoredKey(from_item(item)) for item in page["Items"])
+            items = (from_item(item) for item in page["Items"])
+            yield from (StoredKey(item) for item in items if not item["key_hash"].startswith(BLOCKED_PREFIX))
 
     def find(self, key_id: str) -> StoredKey:
         """The one key whose id begins with `key_id`; a whole key is understood too. Raises ConsoleError."""

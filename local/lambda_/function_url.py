@@ -36,6 +36,10 @@ Invoke = Callable[[bytes, str], Awaitable[Invocation]]
 """The shape of `SandboxPool.invoke`: event and trace id to an invocation. Raises SandboxError."""
 
 
+Own = Callable[[Exchange], Awaitable[bool]]
+"""Whether a request is answered on this machine alone."""
+
+
 class InvalidPreludeError(Exception):
     """The function's answer does not begin with a prelude that makes an HTTP response."""
 
@@ -43,9 +47,11 @@ class InvalidPreludeError(Exception):
 class FunctionUrl:
     """Serves the function URL. Where AWS answers an error in a form of its own, it answers OpenAI's error JSON."""
 
-    def __init__(self, invoke: Invoke, url: UrlIdentity) -> None:
+    def __init__(self, invoke: Invoke, url: UrlIdentity, own: Own | None = None) -> None:
+        """Serve what `invoke` answers, but for what is answered by `own`, which is no part of a function URL."""
         self._invoke = invoke
         self._url = url
+        self._own = own
         self._server = HttpServer(
             self._handle, lambda fault: (_JSON, _error_body("invalid_http", f"This is not HTTP: {fault}."))
         )
@@ -59,6 +65,8 @@ class FunctionUrl:
         await self._server.close()
 
     async def _handle(self, exchange: Exchange) -> None:
+        if self._own and await self._own(exchange):
+            return
         now = time.time()
         trace_id = f"Root=1-{int(now):08x}-{ids.hex_id(24)}"
         try:

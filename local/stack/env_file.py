@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from openai_proxy.client_keys import is_well_formed
 from openai_proxy.servers import parse_servers
 
+from local.issuer.people import CLIENT_ID, PEOPLE
 from local.stack.settings import HOST, REGION, ROOT, Settings
 
 DEMO_SERVER = "demo"
@@ -65,6 +66,7 @@ def environment_file(settings: Settings, outputs: Mapping[str, str], key: str) -
         "STACK_NAME": settings.stack_name,
         "BUS_NAME": outputs["BusName"],
         "KEYS_TABLE": outputs["KeysTable"],
+        "IDENTITY_FILE": str(settings.identity_file),
         "LIMITS_TABLE": outputs["LimitsTable"],
         "COSTS_TABLE": outputs["CostsTable"],
         "CACHE_TABLE": outputs["CacheTable"],
@@ -92,7 +94,7 @@ The proxy runs.
   URL    {url}/{DEMO_SERVER}/v1   (the demo server: speaks the OpenAI API, is no model)
   Key    {key}
 
-In a browser: {url}/ is the playground; paste the key there.
+In a browser: {url}/ is the playground; paste the key there{_or_sign_in(settings)}.
 
 Or paste into another terminal; the words appear one by one:
 
@@ -102,13 +104,31 @@ What it cost, a few seconds later:
 
   . {env}; {_shown(ROOT / ".venv/bin/openai-proxy")} costs
 
-SDKs and the AWS CLI work against this after `. {env}` too.
+{_token(settings)}SDKs and the AWS CLI work against this after `. {env}` too.
 REST API   {rest}
            (whole answers only: the embedded AWS does not stream)
 Providers  {real}
 Logs       {_shown(settings.folder / "logs")}
 
 Ctrl-C stops everything{"; the state is kept" if settings.keep_state else " and forgets it (KEEP_STATE=1 keeps it)"}.
+"""
+
+
+def _or_sign_in(settings: Settings) -> str:
+    return f", or sign in as {' or '.join(each.name for each in PEOPLE)}" if settings.issuer else ""
+
+
+def _token(settings: Settings) -> str:
+    """How to get an access token."""
+    if settings.issuer is None:
+        return ""
+    people = ", ".join(f"{each.user_name} ({each.tier})" for each in PEOPLE)
+    form = " ".join(f"-d {name}" for name in ("grant_type=password", f"client_id={CLIENT_ID}"))
+    user = PEOPLE[0].user_name
+    return f"""A token of somebody who signs in, in the place of the key ({people}; the password is the name):
+
+  curl -s {settings.issuer}/token {form} -d username={user} -d password={user}
+
 """
 
 

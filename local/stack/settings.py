@@ -36,6 +36,14 @@ class Settings:
     """Parameters of the template that were chosen for this stack."""
     faults: Path | None = None
     """The file that says which calls to the embedded AWS go wrong."""
+    issuer_port: int | None = None
+    """Where people sign in; None where nobody does."""
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that have to be free, by the names of their settings."""
+        own = {"PORT": self.port, "MINISTACK_PORT": self.ministack_port, "DEMO_PORT": self.demo_port}
+        return own if self.issuer_port is None else {**own, "ISSUER_PORT": self.issuer_port}
 
     @property
     def endpoint(self) -> str:
@@ -51,6 +59,16 @@ class Settings:
     def servers_file(self) -> Path:
         """The servers file of this stack: the listed servers, and the demo server."""
         return self.folder / "openai_servers.yaml"
+
+    @property
+    def issuer(self) -> str | None:
+        """The issuer of this stack's access tokens, where it has one."""
+        return None if self.issuer_port is None else f"http://{HOST}:{self.issuer_port}"
+
+    @property
+    def identity_file(self) -> Path:
+        """The identity file of this stack. It is there where the stack has an issuer."""
+        return self.folder / "identity.yaml"
 
     @property
     def env_file(self) -> Path:
@@ -90,6 +108,7 @@ class Settings:
         """
         local = {
             "ServersFile": str(self.servers_file),
+            "IdentityFile": str(self.identity_file),
             "BatchWindowSeconds": "1",
             "Streaming": "false",
             "NamedQueriesEnabled": "false",
@@ -128,6 +147,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         authorization=not options.no_authorization,
         chosen=_chosen(options.parameters, run),
         faults=options.faults.resolve() if options.faults else None,
+        issuer_port=None if options.no_issuer or options.no_authorization else options.issuer_port,
     )
 
 
@@ -150,6 +170,15 @@ def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
     run.add_argument("--ministack-port", type=int, default=port("MINISTACK_PORT", 4566), help="(MINISTACK_PORT; 4566)")
     run.add_argument(
         "--demo-port", type=int, default=port("DEMO_PORT", 8090), help="the demo server's (DEMO_PORT; 8090)"
+    )
+    run.add_argument(
+        "--issuer-port", type=int, default=port("ISSUER_PORT", 8091), help="the OpenID provider's (ISSUER_PORT; 8091)"
+    )
+    run.add_argument(
+        "--no-issuer",
+        action="store_true",
+        default=environ.get("ISSUER", "") == "off",
+        help="nobody signs in: client keys alone (ISSUER=off)",
     )
     run.add_argument(
         "--keep-state",

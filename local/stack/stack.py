@@ -10,7 +10,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,8 @@ from openai_proxy.servers import servers_text
 
 from local.demo.server import TOKEN_VARIABLE
 from local.faults.rules import Faults
+from local.issuer.people import identity_file
+from local.issuer.sign_in import SignIn
 from local.lambda_.function import Function
 from local.lambda_.function_url import FunctionUrl
 from local.lambda_.sandboxes import Launch, SandboxPool
@@ -32,8 +34,8 @@ from local.stack.ports import require_free, wait_for_listener
 from local.stack.processes import Child, CommandError
 from local.stack.settings import HOST, REGION, ROOT, Settings
 
-_DEMO_STOP_SECONDS = 2.0
-_DEMO_READY_SECONDS = 60.0
+_SERVER_STOP_SECONDS = 2.0
+_READY_SECONDS = 60.0
 _RESTART_SECONDS = 1.0
 _AUTHORIZERS = min(os.cpu_count() or 1, 4)
 
@@ -55,19 +57,19 @@ class Stack:
         """
         began = time.monotonic()
         settings = self._settings
-        require_free(
-            {"PORT": settings.port, "MINISTACK_PORT": settings.ministack_port, "DEMO_PORT": settings.demo_port}
-        )
+        require_free(settings.ports)
         listed = servers_text(settings.listed_servers)
         servers = servers_file(listed, settings.demo_url, self._demo_token)
         tokens = provider_tokens(servers, self._environ)
         async with AsyncExitStack() as cleanup:
             self._prepare_folder(cleanup)
             _write_private(settings.servers_file, servers)
+            await self._start_issuer(cleanup)
             aws = ministack.Aws(settings)
             embedded_aws = await self._start_aws(cleanup, tokens)
             outputs = await self._deploy(aws)
             key = await asyncio.to_thread(self._client_key, aws.keys_table(outputs["KeysTable"]))
+            await self._until_issuer_listens()
             first_worker = asyncio.create_task(asyncio.to_thread(_ask_authorizer, aws, outputs, key))
             cleanup.push_async_callback(_cancel, first_worker)
             await self._start_demo_server(cleanup)
@@ -90,9 +92,10 @@ class Stack:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CommandError(f"Another local stack runs in {settings.folder}; stop it first") from None
-        for name in ("build", "deploy", "ministack", "demo", "proxy"):
+        for name in ("build", "deploy", "ministack", "demo", "issuer", "proxy"):
             settings.log(name).write_bytes(b"")
-        cleanup.callback(_remove, settings.temporary, settings.env_file, settings.servers_file)
+        files = settings.env_file, settings.servers_file, settings.identity_file
+        cleanup.callback(_remove, settings.temporary, *files)
         _remove(settings.temporary)
         settings.temporary.mkdir()
         if settings.keep_state:
@@ -158,22 +161,40 @@ class Stack:
     async def _start_demo_server(self, cleanup: AsyncExitStack) -> None:
         settings = self._settings
         self._say(f"Starting the demo OpenAI server on http://{HOST}:{settings.demo_port} …")
-        keeper = asyncio.create_task(self._keep_demo_server())
-        cleanup.push_async_callback(_cancel, keeper)
-        if not await wait_for_listener(settings.demo_port, _DEMO_READY_SECONDS):
-            raise CommandError(f"The demo server does not listen; see {settings.log('demo')}")
-
-    async def _keep_demo_server(self) -> None:
-        settings = self._settings
         command = (sys.executable, "-m", "local.demo.server", "--port", str(settings.demo_port))
         environment = {TOKEN_VARIABLE: self._demo_token, "PATH": self._environ.get("PATH", "")}
+        keeper = asyncio.create_task(self._keep("demo server", command, environment, settings.log("demo")))
+        cleanup.push_async_callback(_cancel, keeper)
+        if not await wait_for_listener(settings.demo_port, _READY_SECONDS):
+            raise CommandError(f"The demo server does not listen; see {settings.log('demo')}")
+
+    async def _start_issuer(self, cleanup: AsyncExitStack) -> None:
+        """Have it start while the embedded AWS does."""
+        settings = self._settings
+        if settings.issuer is None:
+            return
+        settings.identity_file.write_text(identity_file(settings.issuer), encoding="utf-8")
+        self._say(f"Starting the OpenID provider on {settings.issuer} …")
+        command = (sys.executable, "-m", "local.issuer.server", "--port", str(settings.issuer_port))
+        environment = {"PATH": self._environ.get("PATH", "")}
+        keeper = asyncio.create_task(self._keep("OpenID provider", command, environment, settings.log("issuer")))
+        cleanup.push_async_callback(_cancel, keeper)
+
+    async def _until_issuer_listens(self) -> None:
+        """The authorizer asks it for its keys while it initialises."""
+        settings = self._settings
+        if settings.issuer_port and not await wait_for_listener(settings.issuer_port, _READY_SECONDS):
+            raise CommandError(f"The OpenID provider does not listen; see {settings.log('issuer')}")
+
+    async def _keep(self, what: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        """Run a server, and again whenever it ends."""
         while True:
-            child = await Child.start(command, environment, ROOT, settings.log("demo"))
+            child = await Child.start(command, environment, ROOT, log)
             try:
                 status = await asyncio.shield(child.exited)
             finally:
-                await child.stop(_DEMO_STOP_SECONDS)
-            self._say(f"The demo server ended (status {status}); starting it again.")
+                await child.stop(_SERVER_STOP_SECONDS)
+            self._say(f"The {what} ended (status {status}); starting it again.")
             await asyncio.sleep(_RESTART_SECONDS)
 
     async def _start_proxy(
@@ -203,7 +224,9 @@ class Stack:
         pool = SandboxPool(launch, function.arn, timeout=function.timeout, report=self._say)
         cleanup.push_async_callback(pool.close)
         await pool.open()
-        url = FunctionUrl(pool.invoke, UrlIdentity.from_url(outputs["FunctionUrl"]))
+        people = SignIn(settings.issuer)
+        cleanup.push_async_callback(people.close)
+        url = FunctionUrl(pool.invoke, UrlIdentity.from_url(outputs["FunctionUrl"]), people.serve)
         cleanup.push_async_callback(url.close)
         await url.start(HOST, settings.port)
 

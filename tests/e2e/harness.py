@@ -168,7 +168,8 @@ def launch(folder: Path, ports: dict[str, int], *arguments: str, in_background: 
             *arguments,
         ],
         cwd=ROOT,
-        env={**kept, **{name: str(port) for name, port in ports.items()}},
+        # Few tests sign anybody in, and a provider takes a second of CPU to start.
+        env={**kept, "ISSUER": "on" if "ISSUER_PORT" in ports else "off", **{name: str(ports[name]) for name in ports}},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -3,7 +3,7 @@
 from openai_proxy.identity.file import Identity, IdentityFileError, load_identity, parse_identity, warnings_of
 from openai_proxy.identity.issuer import ALGORITHMS, Issuer, PlanChoice
 from openai_proxy.identity.plan import Plan
-from openai_proxy.identity.user import BLOCKED_PREFIX, blocked_key, pseudonym_of, user_id_of
+from openai_proxy.identity.user import BLOCKED_PREFIX, blocked_key, is_pseudonym, pseudonym_of, user_id_of
 
 __all__ = [
     "ALGORITHMS",
@@ -14,6 +14,7 @@ __all__ = [
     "Plan",
     "PlanChoice",
     "blocked_key",
+    "is_pseudonym",
     "load_identity",
     "parse_identity",
     "pseudonym_of",

@@ -10,6 +10,8 @@ import hmac
 BLOCKED_PREFIX = "user#"
 """The key of a user's item in the key table begins with it. That of a client key is a hash, and never does."""
 
+_PSEUDONYM = "p-"
+
 LONGEST_SUBJECT = 255
 """Characters of a `sub` (OpenID Connect Core 1.0, section 2)."""
 
@@ -21,7 +23,12 @@ def user_id_of(issuer: str, end_user: str) -> str:
 
 def pseudonym_of(secret: str, issuer: str, sub: str) -> str:
     """What a user is called whose `sub` is not to be kept. Who has not the secret cannot confirm a guess."""
-    return hmac.new(secret.encode(), f"{issuer}\0{sub}".encode(), hashlib.sha256).hexdigest()[:32]
+    return _PSEUDONYM + hmac.new(secret.encode(), f"{issuer}\0{sub}".encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def is_pseudonym(text: str) -> bool:
+    """Whether it has the form of one. An id of a user has another."""
+    return text.startswith(_PSEUDONYM) and len(text) == len(_PSEUDONYM) + 32
 
 
 def blocked_key(user_id: str) -> str:

@@ -101,3 +101,12 @@ def test_closed_rest_door_is_no_address(tmp_path: Path):
     outputs = {name: value for name, value in OUTPUTS.items() if name != "RestApiUrl"}
     assert "REST_API_URL" not in environment_file(settings(tmp_path), outputs, "opx-key")
     assert "switched off" in greeting(settings(tmp_path), outputs, "opx-key", [])
+
+
+def test_how_to_get_a_token_is_told_where_people_can_sign_in(tmp_path: Path):
+    told = greeting(settings(tmp_path), OUTPUTS, "opx-x", [])
+    assert "or sign in as Ada or Grace." in told
+    assert "curl -s http://127.0.0.1:8091/token -d grant_type=password -d client_id=playground -d username=ada" in told
+    assert "token" not in greeting(settings(tmp_path, "--no-issuer"), OUTPUTS, "opx-x", []).replace(
+        "no token found", ""
+    )

@@ -124,3 +124,13 @@ def test_tools_see_nothing_of_a_real_account(monkeypatch: pytest.MonkeyPatch):
     environment = build.tool_environment(parse(["run"], {}))
     assert not [name for name in environment if name.startswith(("AWS_", "PYTHON"))]
     assert environment["PATH"].startswith(str(Path(sys.executable).parent))
+
+
+def test_people_sign_in_where_nobody_says_otherwise():
+    settings = parse(["run"], {})
+    assert (settings.issuer, settings.ports["ISSUER_PORT"]) == ("http://127.0.0.1:8091", 8091)
+    assert settings.parameters["IdentityFile"] == str(settings.identity_file)
+    assert parse(["run"], {"ISSUER_PORT": "9"}).issuer == "http://127.0.0.1:9"
+    for arguments, environ in ((["--no-issuer"], {}), ([], {"ISSUER": "off"}), (["--no-authorization"], {})):
+        off = parse(["run", *arguments], environ)
+        assert (off.issuer, "ISSUER_PORT" in off.ports) == (None, False)

@@ -2,7 +2,7 @@
 
 import { Conversation } from "./conversation.js";
 import { byId, element, growing, say } from "./dom.js";
-import { Trouble, models, useKey } from "./proxy.js";
+import { Trouble, models, people, tokenOf, useKey } from "./proxy.js";
 import { explained, troubleBox } from "./troubles.js";
 
 const OTHER = "\u0000other";
@@ -23,16 +23,21 @@ let byServer = new Map();
 
 // ------------------------------------------------------------------------------------------------------- key and models
 
-byId("local-note").hidden = !["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
+const isLocal = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
+byId("local-note").hidden = !isLocal;
 
-byId("connect").addEventListener("submit", async (event) => {
+byId("connect").addEventListener("submit", (event) => {
   event.preventDefault();
+  connect(byId("key").value);
+});
+
+async function connect(key) {
   const field = byId("key");
   const button = byId("connect-button");
   button.disabled = true;
   byId("connect-trouble").replaceChildren();
   field.removeAttribute("aria-invalid");
-  useKey(field.value);
+  useKey(key);
   try {
     const listed = await models();
     field.value = "";
@@ -47,7 +52,18 @@ byId("connect").addEventListener("submit", async (event) => {
   } finally {
     button.disabled = false;
   }
-});
+}
+
+/** The local stack has an issuer, and people who may sign in with one click. */
+async function offerPeople() {
+  for (const { user, name, tier } of await people()) {
+    const onclick = async () => connect(await tokenOf(user));
+    byId("people").append(element("button", { type: "button", class: "plain", onclick }, `Sign in as ${name} (${tier})`));
+    byId("people").hidden = false;
+  }
+}
+
+if (isLocal) offerPeople();
 
 function open({ models: ids, unavailable }) {
   byServer = new Map();

@@ -1,7 +1,7 @@
 /**
  * The proxy, as this page calls it.
  *
- * The client key is a variable of this module. It goes into the `authorization` header of calls to this page's own
+ * The client key, or access token, is a variable of this module. It goes into the `authorization` header of calls to this page's own
  * origin, and nowhere else: not into the document, an address, a storage or a log.
  */
 
@@ -63,6 +63,20 @@ export async function models() {
   const response = await call("/v1/models");
   const list = await response.json();
   return { models: list.data.map((model) => model.id), unavailable: list.unavailable || [] };
+}
+
+const SIGN_IN = "/playground/sign-in";
+
+/** `[{user, name, tier}]`: who may sign in, which only the local stack tells. */
+export async function people() {
+  const response = await fetch(SIGN_IN, { credentials: "omit" }).catch(() => null);
+  return response?.ok ? response.json() : [];
+}
+
+/** The access token of one of `people`; "" where there is none. */
+export async function tokenOf(user) {
+  const response = await fetch(SIGN_IN, { method: "POST", body: user, credentials: "omit" }).catch(() => null);
+  return (response?.ok && (await response.json()).access_token) || "";
 }
 
 /** The receipt of an answer, or null while there is none. Throws Trouble. */

@@ -8,6 +8,8 @@ const BY_CODE = {
   no_connection: ["The proxy cannot be reached", "Check your connection. If it is fine, the proxy may be down."],
   connection_lost: ["The connection was lost", "What had come by then is kept."],
   invalid_api_key: ["This key was refused", "It may be mistyped, expired or switched off. Paste it again as a whole, or ask whoever gave it to you.", KEY],
+  token_expired: ["You are signed in no more", "Sign in again: your token has come to its end.", KEY],
+  user_blocked: ["You may not use this proxy at the moment", "Its owner can tell why."],
   server_not_allowed: ["Your key may not use this server", "Choose another server, or ask the owner of the proxy."],
   model_not_allowed: ["Your key may not use this model", "Choose another model, or ask the owner of the proxy."],
   model_not_found: ["There is no such model", "Choose another one from the list."],
@@ -44,6 +46,7 @@ export function explained(trouble) {
   }
   const [title, help, what] = BY_CODE[code] || [];
   if (title) return { title, help, needsKey: what === KEY };
+  if (code.startsWith("token_")) return { title: "Your token was refused", help: "Sign in again, or tell the owner of the proxy what stands below.", needsKey: true };
   if (status >= 500 || status === 200) return { title: "The server failed", help: "This is its own error. Try again, or choose another model." };
   return { title: "The request was refused", help: "The server’s reason stands below." };
 }

@@ -1,0 +1,223 @@
+"""`users`: the commands that list users, show what one has used, and block one.
+
+Its one rule: a user is named by what `users list` shows: the id, or the `sub` or pseudonym together with its issuer.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from openai_proxy.limits import PERIODS
+
+from console.costs.reading import Ledger
+from console.errors import ConsoleError
+from console.identity.commands import read_identity
+from console.keys.text import moment
+from console.keys.usage import Used, limits_table, read_counters
+from console.output import show, terminal_width
+from console.period import add_period, chosen_period, last_days
+from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
+from console.tables import table
+from console.text import count, harmless, to_json, usd
+from console.users.users import LONGEST_REASON, Blocks, Named, Spender, named, spenders
+
+Environment = Mapping[str, str]
+_USUAL_DAYS = "30d"
+_ATTRIBUTES = ("client_id", "key_id", "end_user", "outcome", "cost", "timestamp")
+
+
+def add_users(users: argparse.ArgumentParser) -> None:
+    """Give `users` its commands."""
+    commands = users.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace, Environment], int], help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        command.set_defaults(run=run)
+        add_table_options(command, "KeysTable")
+        return command
+
+    listing = add("list", _list, "list who has signed in and what each has spent, the dearest first")
+    add_period(listing)
+    listing.add_argument("--client", metavar="ID", help="only with plans of this client")
+    listing.add_argument("--costs-table", metavar="NAME", help="default: $COSTS_TABLE, else the stack's")
+
+    showing = add("show", _show, "show all about a user")
+    usage = add("usage", _usage, "show what users have used of their limits now")
+    block = add("block", _block, "block a user")
+    block.add_argument("--reason", metavar="TEXT", help="shown by `users show`, to nobody else")
+    unblock = add("unblock", _unblock, "let a blocked user in again")
+    for command in (showing, usage, block, unblock):
+        command.add_argument("user", metavar="USER", help="the id, or the `sub`, or the pseudonym")
+        command.add_argument("--issuer", metavar="URL", help="whose `sub` it is; default: the one of the identity file")
+        command.add_argument(
+            "--identity-file", type=Path, metavar="FILE", help="default: $IDENTITY_FILE, else identity.yaml"
+        )
+    for command in (showing, usage):
+        command.add_argument("--limits-table", help="default: $LIMITS_TABLE, else the stack's")
+
+
+def _list(options: argparse.Namespace, environ: Environment) -> int:
+    period = chosen_period(options) or last_days(_USUAL_DAYS)
+    blocked = Blocks(chosen_table("KeysTable", options, environ)).all()
+    of_ledger = argparse.Namespace(table=options.costs_table, stack_name=options.stack_name)
+    ledger = Ledger(chosen_table("CostsTable", of_ledger, environ))
+    rollups = [each for each in ledger.rollups(period) if options.client in (None, each["client_id"])]
+    found = spenders(ledger.entries(rollups, _ATTRIBUTES))
+    if options.client is None:
+        known = {each.user_id for each in found}
+        others = ((user_id, item) for user_id, item in blocked.items() if user_id not in known)
+        found += [Spender(user_id, str(item.get("end_user", "")), "") for user_id, item in others]
+    if options.json:
+        print(to_json([_as_json(each, each.user_id in blocked) for each in found]))
+    elif found:
+        show(users_table(found, blocked, terminal_width()))
+    else:
+        print(f"Nobody has signed in {period.text}.")
+    return 0
+
+
+def users_table(found: list[Spender], blocked: Mapping[str, Any], width: int | None) -> str:
+    """A line for each user and plan."""
+    rows = [
+        (
+            each.user_id,
+            harmless(each.end_user) or "-",
+            harmless(each.client_id) or "-",
+            "blocked" if each.user_id in blocked else "good",
+            count(each.requests),
+            count(each.failed),
+            usd(each.cost),
+            count(each.unpriced),
+            each.last[:16].replace("T", " ") or "-",
+        )
+        for each in found
+    ]
+    headings = ("USER ID", "USER", "CLIENT", "STATE", "REQUESTS", "FAILED", "COST USD", "UNPRICED", "LAST")
+    return table(headings, rows, width=width, whole=("USER ID", "STATE", "COST USD"), drop=("FAILED", "UNPRICED"))
+
+
+def _as_json(each: Spender, is_blocked: bool) -> dict[str, Any]:
+    return {
+        "user_id": each.user_id,
+        "end_user": each.end_user or None,
+        "client_id": each.client_id or None,
+        "state": "blocked" if is_blocked else "good",
+        "requests": each.requests,
+        "failed": each.failed,
+        "unpriced": each.unpriced,
+        "cost": f"{each.cost:f}",
+        "last": each.last or None,
+    }
+
+
+def _show(options: argparse.Namespace, environ: Environment) -> int:
+    user = _user(options, environ)
+    block = Blocks(chosen_table("KeysTable", options, environ)).find(user.id)
+    now = time.time()
+    used = _used(user, options, environ, now)
+    if options.json:
+        about = {**_plain_block(block), **_plain_usage(used)}
+        print(to_json({"user_id": user.id, "end_user": user.end_user or None, "issuer": user.issuer or None, **about}))
+        return 0
+    block = block or {}
+    lines = [
+        ("User id", user.id),
+        ("User", harmless(user.end_user or str(block.get("end_user", "")) or "-")),
+        ("Issuer", harmless(user.issuer or str(block.get("issuer", "")) or "-")),
+        ("State", f"blocked since {block.get('blocked_at', '-')}" if block else "good"),
+    ]
+    if "reason" in block:
+        lines.append(("Reason", harmless(str(block["reason"]))))
+    _print_lines([*lines, *_usage_lines(used), ("At", moment(now))])
+    return 0
+
+
+def _usage(options: argparse.Namespace, environ: Environment) -> int:
+    user, now = _user(options, environ), time.time()
+    used = _used(user, options, environ, now)
+    if options.json:
+        print(to_json({"user_id": user.id, **_plain_usage(used)}))
+        return 0
+    _print_lines([("User id", user.id), *_usage_lines(used), ("At", moment(now))])
+    return 0
+
+
+def _block(options: argparse.Namespace, environ: Environment) -> int:
+    reason: str | None = options.reason
+    if reason is not None and not (reason.isprintable() and 0 < len(reason) <= LONGEST_REASON):
+        raise ConsoleError(f"That is no reason. Remedy: give up to {LONGEST_REASON} printable characters.")
+    user = _user(options, environ)
+    blocks = Blocks(chosen_table("KeysTable", options, environ))
+    is_new = blocks.add(user, reason, time.time())
+    seconds = authorizer_cache_seconds(blocks.table, options, environ)
+    if options.json:
+        print(to_json({"user_id": user.id, "blocked": True, "new": is_new, "remembered_seconds": seconds}))
+    elif is_new:
+        how_long = "AuthorizerCacheSeconds (60 s by default)" if seconds is None else f"{seconds} s"
+        print(f"Blocked {_who(user)}. For up to {how_long}, a door that remembers the user's token lets it in.")
+        print("Requests that run go on.")
+    else:
+        print("Nothing to do: already blocked.")
+    return 0
+
+
+def _unblock(options: argparse.Namespace, environ: Environment) -> int:
+    user = _user(options, environ)
+    was = Blocks(chosen_table("KeysTable", options, environ)).remove(user.id)
+    if options.json:
+        print(to_json({"user_id": user.id, "blocked": False, "new": was}))
+    else:
+        print(f"{_who(user)} may come in again, at once." if was else "Nothing to do: not blocked.")
+    return 0
+
+
+def _user(options: argparse.Namespace, environ: Environment) -> Named:
+    file: Path = options.identity_file or Path(environ.get("IDENTITY_FILE") or "identity.yaml")
+    return named(options.user, options.issuer, read_identity(file))
+
+
+def _who(user: Named) -> str:
+    return f"{user.id} ({harmless(user.end_user)} of {user.issuer})" if user.end_user else user.id
+
+
+def _used(user: Named, options: argparse.Namespace, environ: Environment, now: float) -> Used:
+    return Used.of(read_counters(limits_table(options, environ), [user.id]).get(user.id, {}), now)
+
+
+def _plain_block(block: Mapping[str, Any] | None) -> dict[str, Any]:
+    about = block or {}
+    return {
+        "state": "good" if block is None else "blocked",
+        "blocked_at": about.get("blocked_at"),
+        "reason": about.get("reason"),
+    }
+
+
+def _plain_usage(used: Used) -> dict[str, Any]:
+    periods = {
+        period: {
+            "start": used.windows.start(period),
+            "spent": f"{used.spent[period]:f}",
+            "reserved": f"{used.reserved[period]:f}",
+        }
+        for period in PERIODS
+    }
+    return {"requests": used.requests, "tokens": used.tokens, "parallel": used.running, **periods}
+
+
+def _usage_lines(used: Used) -> list[tuple[str, str]]:
+    lines = [
+        ("Requests/min", count(used.requests)),
+        ("Tokens/min", count(used.tokens)),
+        ("Parallel", count(used.running)),
+    ]
+    for period, label in zip(PERIODS, ("Today", "This month"), strict=True):
+        lines.append((label, f"{usd(used.spent[period])} USD spent, {usd(used.reserved[period])} USD reserved"))
+    return lines
+
+
+def _print_lines(lines: list[tuple[str, str]]) -> None:
+    longest = max(len(label) for label, _ in lines)
+    print("\n".join(f"{label.ljust(longest)}  {text}" for label, text in lines))

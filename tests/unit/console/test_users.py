@@ -1,0 +1,171 @@
+"""`openai-proxy users`, against an emulated account (moto)."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from authorizer.keys_table import KeysTable
+from moto import mock_aws
+from openai_proxy.dynamodb import to_item
+from openai_proxy.identity import blocked_key, parse_identity, user_id_of
+
+from console.__main__ import main
+from console.errors import ConsoleError
+from console.users.users import named, spenders
+
+ISSUER = "https://id.example.com"
+FILE = f"issuers: [{{issuer: '{ISSUER}', audience: a, plan: free}}]\nplans: {{free: {{budget_day: 1}}}}\n"
+TWO = FILE.replace("]\n", ", {issuer: 'https://b.example.com', audience: a, plan: free, pseudonyms: true}]\n")
+ADA = user_id_of(ISSUER, "ada")
+TABLES = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs", "LIMITS_TABLE": "limits", "AWS_DEFAULT_REGION": "eu-central-1"}
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", "http://127.0.0.1:1")  # there is no stack
+    with mock_aws():
+        client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType] - stubs of all services
+        for name, key in (("keys", ["key_hash"]), ("limits", ["pk"]), ("costs", ["pk", "sk"])):
+            client.create_table(
+                TableName=name,
+                BillingMode="PAY_PER_REQUEST",
+                AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in key],
+                KeySchema=[
+                    {"AttributeName": each, "KeyType": kind} for each, kind in zip(key, ("HASH", "RANGE"), strict=False)
+                ],
+            )
+        yield client
+
+
+@pytest.fixture
+def users(client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs `users` with JSON; what it printed."""
+    (tmp_path / "identity.yaml").write_text(FILE)
+    environ = {**TABLES, "IDENTITY_FILE": str(tmp_path / "identity.yaml")}
+
+    def run(*arguments: str) -> Any:
+        assert main(["users", *arguments, "--json"], environ) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def entry(user: str, client: str = "free", **more: Any) -> dict[str, Any]:
+    return {
+        "client_id": client,
+        "key_id": user_id_of(ISSUER, user),
+        "end_user": user,
+        "outcome": "completed",
+        "timestamp": "2026-11-29T10:00:00.000Z",
+        **more,
+    }
+
+
+def put(client: Any, *entries: dict[str, Any]) -> None:
+    clients: dict[str, int] = {}
+    for number, each in enumerate(entries):
+        key = {"pk": f"client#{each['client_id']}#2026-11-29", "sk": f"{number}"}
+        client.put_item(TableName="costs", Item=to_item({**key, **each}))
+        clients[each["client_id"]] = clients.get(each["client_id"], 0) + 1
+    for name, requests in clients.items():
+        rollup = {"pk": "day#2026-11-29", "sk": name, "client_id": name, "requests": requests}
+        client.put_item(TableName="costs", Item=to_item(rollup))
+
+
+def test_who_spends_is_listed_and_client_keys_are_not(client: Any, users: Any):
+    put(
+        client,
+        entry("ada", cost=Decimal("0.1")),
+        entry("ada", outcome="failed"),
+        entry("ada", "pro", cost=Decimal(3)),
+        entry("grace", cost=Decimal(2)),
+        entry("key", key_id="0123456789ab", cost=Decimal(9)),
+    )
+    found = users("list", "--day", "2026-11-29")
+    rows = [(each["end_user"], each["client_id"], each["requests"], each["cost"]) for each in found]
+    assert rows == [("ada", "pro", 1, "3"), ("grace", "free", 1, "2"), ("ada", "free", 2, "0.1")]
+    assert [(each["failed"], each["unpriced"], each["state"]) for each in found][2] == (1, 1, "good")
+    assert [each["end_user"] for each in users("list", "--day", "2026-11-29", "--client", "pro")] == ["ada"]
+
+
+def test_a_blocked_user_is_refused_by_the_authorizers_reading_and_let_in_again(client: Any, users: Any):
+    table = KeysTable(client, "keys")
+    assert users("block", "ada", "--reason", "too much") == {
+        "user_id": ADA,
+        "blocked": True,
+        "new": True,
+        "remembered_seconds": None,
+    }
+    assert table.find(blocked_key(ADA))
+    assert not users("block", ADA)["new"]
+    shown = users("show", "ada")
+    assert (shown["state"], shown["reason"], shown["issuer"]) == ("blocked", "too much", ISSUER)
+    assert [(each["user_id"], each["state"]) for each in users("list")] == [(ADA, "blocked")]
+    assert users("unblock", "ada") == {"user_id": ADA, "blocked": False, "new": True}
+    assert not users("unblock", "ada")["new"]
+    assert table.find(blocked_key(ADA)) is None
+    assert users("show", ADA)["state"] == "good"
+
+
+def test_a_block_is_no_client_key(client: Any, users: Any, capsys: pytest.CaptureFixture[str]):
+    users("block", "ada")
+    assert main(["keys", "list", "--json"], TABLES) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_what_a_user_has_used_is_shown(client: Any, users: Any):
+    counter: dict[str, Any] = {"pk": f"limits#{ADA}", "day": "2999-01-01", "day_spent": Decimal(1), "live": {}}
+    client.put_item(TableName="limits", Item=to_item(counter))
+    usage = users("usage", "ada")
+    assert (usage["requests"], usage["parallel"], usage["day"]["spent"]) == (0, 0, "0")
+    assert users("show", "ada")["day"] == usage["day"]
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "ada"], ["usage", "ada"], ["block", "ada"], ["unblock", "ada"]])
+def test_for_people_there_is_text(client: Any, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "i.yaml").write_text(FILE)
+    put(client, entry("ada", cost=Decimal(1)))
+    period = ["--day", "2026-11-29"] if command == ["list"] else ["--identity-file", str(tmp_path / "i.yaml")]
+    assert main(["users", *command, *period], TABLES) == 0
+    said = capsys.readouterr().out
+    assert ADA in said or command[0] == "unblock"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "issuer", "told"),
+    [
+        ("", "ada", None, "Remedy: name the issuer with --issuer"),
+        (TWO, "ada", None, f"Remedy: name one of {ISSUER}, https://b.example.com with --issuer"),
+        (TWO, "ada", "https://c.example.com", "lists no issuer 'https://c.example.com'"),
+        (TWO, "ada", "https://b.example.com", "known by pseudonyms"),
+    ],
+)
+def test_a_user_is_named_without_doubt(file: str, text: str, issuer: str | None, told: str):
+    with pytest.raises(ConsoleError, match="Remedy") as refused:
+        named(text, issuer, parse_identity(file))
+    assert told in str(refused.value)
+
+
+def test_a_user_is_named_by_id_or_by_issuer_and_name():
+    both = parse_identity(TWO)
+    assert named(ADA, None, both).id == ADA
+    assert named("ada", ISSUER, both).id == named("ada", ISSUER, None).id == ADA
+    assert named("p-" + "0" * 32, "https://b.example.com", both).end_user == "p-" + "0" * 32
+    assert named("0" * 32, ISSUER, both).id == user_id_of(ISSUER, "0" * 32)
+
+
+def test_a_reason_is_bounded(client: Any, capsys: pytest.CaptureFixture[str]):
+    for reason in ("x" * 257, "\x1b[31m", ""):
+        assert main(["users", "block", ADA, "--reason", reason], TABLES) == 1
+        assert "Remedy" in capsys.readouterr().err
+
+
+def test_nobody_is_nobody():
+    assert spenders([]) == []
