@@ -16,11 +16,11 @@ _STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses", "/mes
 _QUESTIONS = (*_STREAMS_WITH_AN_END, "/embeddings")
 _FREE = re.compile(
     "/(?:batches|conversations|files|models|uploads|vector_stores(?!/[^/]+/search))(?:/.*)?"
-    "|/chat/completions/[^/]+|/responses/(?:input_tokens|[^/]+/cancel)|/messages/count_tokens|/(?:de)?tokenize"
+    "|/chat/completions/[^/]+|/messages/batches(?:/.*)?|/responses/(?:input_tokens|[^/]+/cancel)|/messages/count_tokens|/(?:de)?tokenize"
 )
 """Paths whose POST costs nothing, whatever its answer says: what they hold or count is charged for elsewhere."""
 _FREE_UNLESS_REPORTED = "/moderations"
-_FETCHED = re.compile(r"/responses/[^/]+")
+_FETCHED = re.compile(r"/(?:responses|batches|messages/batches)/[^/]+")
 
 
 class Call(NamedTuple):
@@ -82,7 +82,7 @@ class Call(NamedTuple):
 
     @property
     def fetches_answer(self) -> bool:
-        """Whether it asks for an answer that was made before: of one made in the background the usage is told now."""
+        """Whether it asks for what was made before: what an answer in the background and a batch used is told now."""
         return bool(self.request and self.request.method == "GET" and _FETCHED.fullmatch(self.path))
 
     @property

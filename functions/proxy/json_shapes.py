@@ -18,6 +18,7 @@ MESSAGE_EVENTS = frozenset(
     }
 )
 """The `type` of every event of Anthropic's Messages but `ping`, which says nothing, and `error`."""
+_BATCH_IS_OVER = frozenset({"completed", "expired", "cancelled", "failed", "ended"})
 _MOST_CHOICES = 256
 """More than any request can ask for: memory stays bounded."""
 _LAST_MOMENT = 253402300800
@@ -76,6 +77,27 @@ def moment_of(value: Any) -> float | None:
     """`value` when it is a moment (Unix seconds) of this era or the next, else None."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value < _LAST_MOMENT else None
+
+
+def batch_began(fields: Mapping[str, Any]) -> float | None:
+    """When a batch was made (Unix seconds), if it is over and any of its requests was answered; else None.
+
+    OpenAI's says status, created_at in seconds and how many were completed, Anthropic's processing_status, created_at
+    as RFC 3339 and how many succeeded.
+    """
+    counts, state = object_of(fields.get("request_counts")), fields.get("status") or fields.get("processing_status")
+    is_over = isinstance(state, str) and state.lower() in _BATCH_IS_OVER
+    if not is_over or not (count_of(counts.get("completed")) or count_of(counts.get("succeeded"))):
+        return None
+    created = fields.get("created_at")
+    if isinstance(created, str):
+        from datetime import datetime  # noqa: PLC0415  # few requests are about batches
+
+        try:
+            created = datetime.fromisoformat(created).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return moment_of(created)
 
 
 def text_of(value: Any, longest: int) -> str | None:

@@ -97,11 +97,14 @@ def spent_of(call: Call, outcome: Outcome) -> Usage:
 
 
 def background_since(meter: Meter, started_at: float) -> float | None:
-    """When the answer was begun (Unix seconds), if in the background, and if its usage is told here."""
+    """When the answer was begun (Unix seconds), if in the background, and if its usage is told here; so of a batch.
+
+    A batch that is over and does not tell its usage has one that is missing.
+    """
     began = meter.background_since
     if began is None or not -_CLOCKS_APART < started_at - began < _LONGEST_KEPT:
         return None
-    return began if meter.usage.source == "reported" else None
+    return began if meter.is_batch or meter.usage.source == "reported" else None
 
 
 def event_id_of(call: Call, outcome: Outcome, started_at: float) -> str:

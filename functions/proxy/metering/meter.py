@@ -69,7 +69,7 @@ class Meter:
         self._background_since: float | None = None
         self._error: ReportedError | None = None
         self._message: Any = None
-        self._is_queued = self._known_form = self._has_data = self._is_done = self._identified = False
+        self.is_batch = self._is_queued = self._known_form = self._has_data = self._is_done = self._identified = False
 
     def see(self, chunk: bytes) -> bytes:
         """Take note of one chunk of the body: of a stream, one or more whole events. Returns what the client gets."""
@@ -131,7 +131,7 @@ class Meter:
 
     @property
     def background_since(self) -> float | None:
-        """When the answer was begun (Unix seconds), if it was made in the background and everybody may fetch it now."""
+        """When the answer or batch was begun (Unix seconds), if that was in the background and it may be fetched now."""
         self._read_unread()
         return self._background_since
 
@@ -294,3 +294,6 @@ class Meter:
             self._is_queued = fields.get("status") == "queued"
             is_told = fields.get("background") is True and is_one_of(json_shapes.ENDED, fields.get("status"))
             self._background_since = json_shapes.moment_of(fields.get("created_at")) if is_told else None
+            self.is_batch = "request_counts" in fields
+            if self.is_batch:  # served as one, whatever it says
+                self._background_since, self.service_tier = json_shapes.batch_began(fields), "batch"

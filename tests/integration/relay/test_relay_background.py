@@ -56,3 +56,57 @@ def test_a_day_that_cannot_be_is_nobodys() -> None:
     [(_, detail)] = relay.bus.details
     assert detail["data"]["usage"]["source"] == "none"
     assert ulid_day(detail["metadata"]["id"]) != "1970-01-01"
+
+
+def batch(state: str, began: Any, **more: Any) -> bytes:
+    counts = {"total": 3, "completed": 2, "failed": 1}
+    document = {"id": "batch_1", "object": "batch", "created_at": began, "status": state, "model": "real-model"}
+    return json.dumps({**document, "request_counts": counts, **more}).encode()
+
+
+def fetched_batches(path: str, *answers: bytes) -> list[dict[str, Any]]:
+    with proxy(in_turn(*answers)) as (relay, _):
+        for _ in answers:
+            relay.call(path=path, method="GET")
+    return [detail for _, detail in relay.bus.details]
+
+
+def test_a_batch_counts_once_when_it_is_over_at_the_tier_of_batches() -> None:
+    began = int(time.time()) - 3600
+    zeros = dict.fromkeys(USAGE, 0)
+    answers = [batch("in_progress", began, usage=zeros), *[batch("completed", began, usage=USAGE)] * 2]
+    early, *told = fetched_batches("/up/v1/batches/batch_1", *answers)
+    assert early["data"]["usage"]["source"] == "none"
+    assert [(each["data"]["usage"]["input_tokens"], each["data"]["usage"]["service_tier"]) for each in told] == [
+        (11, "batch"),
+        (11, "batch"),
+    ]
+    assert told[0]["data"]["response"]["model"] == "real-model"
+    assert told[0]["metadata"]["id"] == told[1]["metadata"]["id"] != early["metadata"]["id"]
+    assert ulid_time(told[0]["metadata"]["id"]).timestamp() == began
+
+
+def test_a_batch_that_does_not_say_what_it_used_is_missing_once_and_one_that_did_nothing_is_free() -> None:
+    began = int(time.time()) - 60
+    at = time.strftime("%Y-%m-%dT%H:%M:%S.000000+00:00", time.gmtime(began))
+    counts = {"processing": 0, "succeeded": 2, "errored": 0}
+    fields: dict[str, Any] = {"id": "msgbatch_1", "type": "message_batch", "created_at": at}
+    ended, waiting, failed = (
+        json.dumps(fields | {"processing_status": state, "request_counts": counts | more}).encode()
+        for state, more in (("ended", {}), ("in_progress", {}), ("ended", {"succeeded": 0, "errored": 2}))
+    )
+    found = fetched_batches("/up/v1/messages/batches/msgbatch_1", ended, ended, waiting, failed)
+    assert [each["data"]["usage"]["source"] for each in found] == ["missing", "missing", "none", "none"]
+    assert found[0]["metadata"]["id"] == found[1]["metadata"]["id"]
+    assert len({each["metadata"]["id"] for each in found}) == 3
+    assert ulid_time(found[0]["metadata"]["id"]).timestamp() == began
+
+
+def test_making_batches_and_fetching_their_files_costs_nothing_of_its_own() -> None:
+    done = batch("completed", int(time.time()), usage=USAGE)
+    paths = [("POST", "batches"), ("POST", "messages/batches"), ("POST", "batches/batch_1/cancel")]
+    paths += [("GET", "batches"), ("GET", "files/file-1/content"), ("GET", "messages/batches/msgbatch_1/results")]
+    with proxy(in_turn(*[done] * len(paths))) as (relay, _):
+        for method, path in paths:
+            relay.call({"model": "m"} if method == "POST" else None, path=f"/up/v1/{path}", method=method)
+    assert {detail["data"]["usage"]["source"] for _, detail in relay.bus.details} == {"none"}
