@@ -14,6 +14,7 @@ from proxy.metering.sse import data_of, split_events
 DOCUMENT, STREAM = "application/json", "text/event-stream; charset=utf-8"
 _CHAT = "/chat/completions"
 _RESPONSES = "/responses"
+_MESSAGES = "/messages"
 
 _OF_ANSWERS = frozenset({"id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint"})
 _PADDING = "obfuscation"
@@ -28,18 +29,31 @@ class _Inexact(Exception):  # noqa: N818 - no error: there is no conversion
 
 def is_possible(path: str, *, to_stream: bool) -> bool:
     """Whether answers of `path` may be had in the other form at all."""
-    return path == _CHAT or (path == _RESPONSES and not to_stream)
+    return path in (_CHAT, _MESSAGES) or (path == _RESPONSES and not to_stream)
 
 
 def converted(path: str, body: bytes, *, to_stream: bool) -> bytes | None:
     """`body` in the other form; None when that cannot be told exactly."""
     try:
+        if path == _MESSAGES:
+            return _message(body, to_stream=to_stream)
         if to_stream:
             return _stream_of(_known(object_of(loads_or_none(body)), _OF_ANSWERS, "chat.completion"))
         document = _response_of(body) if path == _RESPONSES else _document_of(body)
     except (_Inexact, LookupError, TypeError, ValueError, AttributeError):
         return None
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _message(body: bytes, *, to_stream: bool) -> bytes:
+    """A message of Anthropic's in the other form."""
+    from proxy.metering.whole_message import events_of, message_of  # noqa: PLC0415  # most answers are chats
+
+    if not to_stream:
+        return json.dumps(message_of(_documents(body)), separators=(",", ":")).encode()
+    events = events_of(object_of(loads_or_none(body)))
+    texts = [f"event: {each['type']}\ndata: {json.dumps(each, separators=(',', ':'))}\n\n" for each in events]
+    return "".join(texts).encode()
 
 
 def _documents(stream: bytes) -> list[Any]:

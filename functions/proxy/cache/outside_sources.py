@@ -44,6 +44,8 @@ _WORDS = frozenset(
 _SEARCHING_TOOL = re.compile(r"web_search")
 _PURE_TOOLS = frozenset({"function", "custom"})
 """Tools that the client runs. All others the server runs, with answers from elsewhere and effects of their own."""
+_RUN_BY_CLIENTS = re.compile(r"(?:bash|text_editor|computer|memory)_\d{8}")
+"""Tools that Anthropic names, and the client runs."""
 _WITHOUT_NAMES = "metadata"
 
 
@@ -73,6 +75,8 @@ def uses_hosted_tools(fields: Mapping[str, Any], *, may_search: bool) -> bool:
 
 def _is_of_the_client(tool: Mapping[str, Any], may_search: bool) -> bool:
     kind, name = str(tool.get("type")), object_of(tool.get("function")).get("name")
+    if _RUN_BY_CLIENTS.fullmatch(kind) or ("type" not in tool and "input_schema" in tool):  # Anthropic's
+        return True
     if kind in _PURE_TOOLS:
         return not str(name).startswith("$")  # so some servers call theirs
     return may_search and _SEARCHING_TOOL.match(kind) is not None

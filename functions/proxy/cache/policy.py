@@ -17,7 +17,7 @@ from proxy.cache.control import directives_of, is_seconds, seconds_of
 from proxy.cache.outside_sources import is_remembered, is_stateful, lets_search, refers_elsewhere, uses_hosted_tools
 from proxy.request.parse import InferenceRequest, Target
 
-CACHEABLE = frozenset({"/chat/completions", "/completions", "/responses", "/embeddings"})
+CACHEABLE = frozenset({"/chat/completions", "/completions", "/responses", "/messages", "/embeddings"})
 _DEFAULT_TTL = 3600
 _COMMA_OF_A_DATE = re.compile(r"(expires\s*=\s*\w+),", re.IGNORECASE)
 _FOR_CACHES = ("cache-control", "cdn-cache-control", "surrogate-control")

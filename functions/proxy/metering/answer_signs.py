@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.json_shapes import array_of, object_of
+from proxy.json_shapes import MESSAGE_EVENTS, array_of, object_of
 from proxy.metering.reported_error import reported_error
 
 _REPEATED = frozenset(
@@ -60,7 +60,7 @@ def sign_in(document: Any, event_name: str = "", *, may_search: bool = False) ->
 
 def is_bad_event(name: str) -> bool:
     """Whether an event with this name says that something went wrong."""
-    return _BAD_REASON.search(name) is not None
+    return name not in MESSAGE_EVENTS and _BAD_REASON.search(name) is not None  # blocks of content are no bar
 
 
 def _sign_of(name: str, value: Any, *, may_search: bool) -> str | None:

@@ -131,7 +131,7 @@ class Meter:
 
     @property
     def background_since(self) -> float | None:
-        """When the answer or batch was begun (Unix seconds), if that was in the background and it may be fetched now."""
+        """When the answer or batch was begun (Unix seconds), if in the background and if it may be fetched now."""
         self._read_unread()
         return self._background_since
 

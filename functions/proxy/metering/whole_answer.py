@@ -3,6 +3,7 @@
     chat, text    each choice that was asked for ended once, for a reason of its own, and its calls of tools are whole;
                   a stream ends in its end mark
     responses     completed, every item too; a stream tells every item to its end, without a gap, and ends in that
+    messages      ended for a reason of its own, every block and every call of a tool is whole
     embeddings    one vector of finite numbers for each input, all of one length
 
 Its one rule: what is not proven is not kept. An answer in a form that is not known here costs a call of a server.
@@ -107,6 +108,10 @@ def flaw_of(
             return sign
         if path == "/embeddings" and not is_stream:
             _check_vectors(documents[0], _inputs_of(fields.get("input")), fields.get("dimensions"))
+        elif path == "/messages":
+            from proxy.metering.whole_message import flaw_of_message  # noqa: PLC0415  # most answers are chats
+
+            return flaw_of_message(documents, is_stream=is_stream)
         elif path == "/responses":
             _check_response_stream(documents) if is_stream else _check_response(documents[0])
         else:

@@ -11,6 +11,7 @@ import pytest
 from proxy.aws.client import AwsError
 from proxy.cache.key import HEADERS_WITHOUT_INFLUENCE
 from proxy.cache.response_cache import Settings
+from proxy.metering.whole_message import events_of
 
 from tests.caches import CHAT, STREAM, caches
 from tests.fakes import Connection, Received, RecordedResponse, Script
@@ -121,6 +122,18 @@ def test_a_document_is_replayed_byte_for_byte() -> None:
     assert second.headers["content-type"] == first.headers["content-type"]
 
 
+MESSAGE: dict[str, Any] = {
+    "id": "msg",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude",
+    "content": [{"type": "text", "text": "b"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 3, "output_tokens": 4},
+}
+
+
 @pytest.mark.parametrize(
     ("path", "body", "answer"),
     [
@@ -136,6 +149,7 @@ def test_a_document_is_replayed_byte_for_byte() -> None:
             {"input": "a", "temperature": 0, "store": False},
             {"object": "response", "status": "completed", "id": "r", "output": []},
         ),
+        ("messages", {"temperature": 0, "messages": []}, MESSAGE),
         (
             "chat/completions",
             {"temperature": 0, "n": 2},
@@ -158,7 +172,28 @@ def broken_off(connection: Connection) -> None:
     connection.stop()
 
 
+MESSAGE_EVENTS = [f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events_of(MESSAGE)]
+
+
+def test_a_message_is_replayed_and_its_other_form_told() -> None:
+    asked = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 9, "temperature": 0}
+    with caches(streaming(*MESSAGE_EVENTS)) as cached:
+        proxied = cached.proxy()
+        first, second = (ask(proxied, {**asked, "stream": True}, path="/kept/v1/messages") for _ in range(2))
+        document = ask(proxied, asked, path="/kept/v1/messages")
+        assert len(cached.server.received) == 1
+    assert first.body == second.body == b"".join(MESSAGE_EVENTS)
+    assert json.loads(document.body) == MESSAGE
+    assert document.headers["content-type"] == "application/json"
+    (_, missed), *hits = cached.bus.terminal
+    assert [status for status, _ in cached.bus.uses] == ["MISS", "HIT", "HIT"]
+    assert all(hit["usage"] == missed["usage"] and hit["usage"]["output_tokens"] == 4 for _, hit in hits)
+
+
 NOT_KEPT: list[tuple[str, Any, dict[str, Any], Script]] = [
+    ("a message that stops", "messages", {"stream": True}, streaming(*MESSAGE_EVENTS[:-1])),
+    ("a refusal", "messages", {}, answering({**MESSAGE, "stop_reason": "refusal"})),
+    ("an error instead of a message", "messages", {}, answering({"type": "error", "error": {"type": "api_error"}})),
     ("cut in the middle", "chat/completions", {"stream": True}, streaming(CONTENT[0], end=broken_off)),
     ("ended in the middle", "chat/completions", {"stream": True}, streaming(CONTENT[0])),
     ("without its end mark", "chat/completions", {"stream": True}, streaming(*CONTENT, USAGE_CHUNK)),

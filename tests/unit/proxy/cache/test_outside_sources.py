@@ -193,6 +193,10 @@ def test_responses_are_remembered_unless_they_are_not_to_be() -> None:
         ("custom", False, False),
         ("web_search", True, False),
         ("web_search_preview_2025_03_11", True, False),
+        ("web_search_20250305", True, False),
+        ("web_fetch_20250910", True, True),
+        ("code_execution_20250825", True, True),
+        *((f"{each}_20250124", False, False) for each in ("bash", "text_editor", "computer", "memory")),
         ("code_interpreter", True, True),
         ("mcp", True, True),
         (None, True, True),
@@ -200,7 +204,9 @@ def test_responses_are_remembered_unless_they_are_not_to_be() -> None:
     ],
 )
 def test_tools_that_the_server_runs(kind: Any, is_hosted: bool, is_hosted_but_for_searches: bool) -> None:
-    fields = {"tools": [{"type": "function"}, {"type": kind}]}
+    fields: dict[str, Any] = {
+        "tools": [{"type": "function"}, {"name": "of Anthropic's form", "input_schema": {}}, {"type": kind}]
+    }
     assert uses_hosted_tools(fields, may_search=False) is is_hosted
     assert uses_hosted_tools(fields, may_search=True) is is_hosted_but_for_searches
 
