@@ -26,6 +26,7 @@ CHAPTERS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "single": chapters.one_at_a_time,
     "parallel": chapters.in_parallel,
     "metering": chapters.what_metering_costs,
+    "process": chapters.in_process,
     "cache": cache.response_cache,
     "long": chapters.long_streams,
     "ledger": recording,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench import processes
 from bench.measures import footprint, ledger, local_stack
+from bench.measures import in_process as alone
 from bench.measures.load import Load, Plan, load
 from bench.measures.long_stream import long_stream
 from bench.measures.metering import metering
@@ -176,6 +177,22 @@ async def what_metering_costs(bench: Bench) -> list[Figure]:
     table(header, rows)
     what = "CPU added by metering, asking for usage and hiding it"
     return [Figure(f"{what}: {each.workload.name}", 0.1, each.added, "{:.1%}") for each in found]
+
+
+async def in_process(bench: Bench) -> list[Figure]:
+    """Signing beside SHA-256, and metering of Messages beside that of chats."""
+    rounds = bench.times(40, 3)
+    signed, (chat, message) = alone.signing(rounds), alone.metering(rounds)
+    rows = [(f"a body of {each.size}", each.signed, each.hashed, each.signed / each.hashed) for each in signed]
+    table(["signing a request", "ms", "ms of SHA-256 alone", "ratio"], rows)
+    table(
+        ["metering a 64-chunk stream", "ms", "ratio"], [("a chat", chat, 1.0), ("a message", message, message / chat)]
+    )
+    small, large = signed
+    return [
+        Figure("signing a request of 2 KB", 0.15, small.signed, "{:.3f} ms"),
+        Figure("signing a request of 6 MB ÷ SHA-256 over its body", 1.5, large.signed / large.hashed),
+    ]
 
 
 async def long_streams(bench: Bench) -> list[Figure]:
