@@ -135,7 +135,7 @@ def _events(body: bytes, *, may_search: bool) -> Iterator[dict[str, Any]]:
             continue
         if is_over:
             raise _Flaw("unending")
-        if not event.endswith((b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n", b"\n\r", b"\r\n\r")):
+        if not event.endswith((b"\n\n", b"\n\r", b"\n\r\n", b"\r\r", b"\r\r\n")):
             raise _Flaw("cut")
         is_over = data == _END_MARK
         document = _END if is_over else _document(data)

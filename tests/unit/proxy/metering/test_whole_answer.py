@@ -11,6 +11,7 @@ import random
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -363,6 +364,14 @@ def test_an_empty_document_is_no_end_mark() -> None:
     chunk = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
     assert flaw_of(CHAT, {}, chunk + b"data: [DONE]\n\n", is_stream=True) is None
     assert flaw_of(CHAT, {}, chunk + b"data: {}\n\n", is_stream=True) == "cut"
+
+
+@pytest.mark.parametrize("ends", product(("\n", "\r\n", "\r"), repeat=2), ids=repr)
+def test_the_last_event_ends_with_any_two_line_ends(ends: tuple[str, str]) -> None:
+    chunk = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]'
+    flaw = "cut" if ends == ("\r", "\n") else None  # that is one
+    assert flaw_of(CHAT, {}, chunk + "".join(ends).encode(), is_stream=True) == flaw
+    assert flaw_of(CHAT, {}, chunk + ends[0].encode(), is_stream=True) == "cut"
 
 
 def test_a_stream_of_responses_may_end_in_an_end_mark_too() -> None:
