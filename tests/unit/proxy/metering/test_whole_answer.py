@@ -366,7 +366,7 @@ def test_an_empty_document_is_no_end_mark() -> None:
     assert flaw_of(CHAT, {}, chunk + b"data: {}\n\n", is_stream=True) == "cut"
 
 
-@pytest.mark.parametrize("ends", product(("\n", "\r\n", "\r"), repeat=2), ids=repr)
+@pytest.mark.parametrize("ends", list(product(("\n", "\r\n", "\r"), repeat=2)), ids=repr)
 def test_the_last_event_ends_with_any_two_line_ends(ends: tuple[str, str]) -> None:
     chunk = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]'
     flaw = "cut" if ends == ("\r", "\n") else None  # that is one
