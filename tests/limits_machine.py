@@ -382,6 +382,7 @@ class LimitsMachine(RuleBasedStateMachine):
         assert taken.share
         found = taken.share.lease, taken.share.tokens, taken.share.cost
         assert found == (request.lease, request.tokens, request.reserved)
+        assert self.table.numbers(ITEM)["expires_at"] == self.now + 40 * 86400
         sandbox.request, sandbox.taken = request, taken
         sandbox.kept_end = request.end if self.gives_back else None
 
