@@ -180,7 +180,7 @@ class Meter:
         if self._unread:
             if self._run and not (self._is_done or any(self._finish_reasons)):
                 self._is_done = scan.has_end_mark(self._run)
-            self._run = run = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
+            self._run = run = b"".join(self._unread)  # of one chunk no copy is made
             self._unread = []
             if not self._sample:
                 self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]

@@ -133,7 +133,5 @@ def data_of(event: bytes) -> bytes:
 
 def name_of(event: bytes) -> str:
     """The name of one event; "" when it has none."""
-    if event.find(b"event:") < 0:
-        return ""
     names = [line[6:].strip() for line in _LINE_END.split(event) if line.startswith(b"event:")]
     return names[-1].decode(errors="replace") if names else ""

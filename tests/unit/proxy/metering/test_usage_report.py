@@ -324,6 +324,8 @@ COUNTED = {"prompt_tokens": 9, "completion_tokens": 1}
         ({"cost": 0.05, "is_byok": False, "cost_details": {"upstream_inference_cost": 1.2}}, "0.05"),
         ({"estimated_cost": 0.002}, "0.002"),
         ({"cost_in_usd_ticks": 5_143_500}, "0.00051435"),
+        ({"cost": -0.0}, "0"),
+        ({"cost": "-0.000"}, "0"),
     ],
 )
 def test_what_a_server_says_it_cost(stated: Report, usd: str) -> None:
