@@ -419,3 +419,42 @@ def test_texts_are_cut_and_clean(text: str, longest: int) -> None:
 @pytest.mark.parametrize("value", [None, True, "1", -1, math.nan, math.inf, 10**400, 10**12, []])
 def test_what_is_no_moment(value: Any) -> None:
     assert moment_of(value) is None
+
+
+NAMES = (
+    ("cache_read_input_tokens", ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")),
+    ("cache_read_input_tokens", ("cache_read_input_tokens", "cacheReadInputTokens")),
+    ("cache_read_input_tokens", ("prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens")),
+    ("cache_read_input_tokens", ("input_token_details.cached_tokens", "prompt_token_details.cached_tokens")),
+    ("cache_creation_input_tokens", ("cache_creation_input_tokens", "cacheWriteInputTokens")),
+    ("cache_creation_input_tokens", ("cache_creation_tokens", "cache_write_tokens")),
+    ("cache_creation_input_tokens", ("input_tokens_details.cache_creation_tokens",)),
+    ("cache_creation_input_tokens", ("input_tokens_details.cache_write_tokens",)),
+    ("cache_creation_input_tokens", ("input_tokens_details.cache_creation_input_tokens",)),
+    ("cache_creation_input_tokens", ("cache_creation.ephemeral_5m_input_tokens",)),
+    ("cache_creation_input_tokens", ("cache_creation.ephemeral_1h_input_tokens",)),
+    (
+        "reasoning_output_tokens",
+        ("completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens"),
+    ),
+    ("reasoning_output_tokens", ("output_token_details.reasoning_tokens", "output_tokens_details.thinking_tokens")),
+    ("input_audio_tokens", ("input_tokens_details.audio_tokens",)),
+    ("output_audio_tokens", ("output_tokens_details.audio_tokens",)),
+    ("input_image_tokens", ("input_tokens_details.image_tokens",)),
+    ("output_image_tokens", ("output_tokens_details.image_tokens",)),
+)
+"""Where servers write a part of what they counted."""
+
+
+@pytest.mark.parametrize("of_input", ["prompt_tokens", "input_tokens", "inputTokens"])
+@pytest.mark.parametrize("of_output", ["completion_tokens", "output_tokens", "outputTokens"])
+@pytest.mark.parametrize("of_all", ["total_tokens", "totalTokens"])
+def test_every_name_that_servers_have_for_a_count_is_known(of_input: str, of_output: str, of_all: str) -> None:
+    counts = {of_input: 10, of_output: 5, of_all: 15}
+    assert usage_of(counts) == Usage(10, 5, source="reported")
+    assert usage_of({of_input: 10, of_all: 15}) == Usage(10, 5, source="reported"), "what the total says beyond it"
+    for part, places in NAMES:
+        for place in places:
+            outer, _, name = place.rpartition(".")
+            expected = Usage(10, 5, source="reported")._replace(**{part: 4})
+            assert usage_of(counts | ({outer: {name: 4}} if outer else {name: 4})) == expected, place

@@ -366,6 +366,23 @@ def test_an_empty_document_is_no_end_mark() -> None:
     assert flaw_of(CHAT, {}, chunk + b"data: {}\n\n", is_stream=True) == "cut"
 
 
+@pytest.mark.parametrize(
+    ("kind", "flaw"),
+    [
+        *(("keepalive", None), ("ping", None), ("response.in_progress", None), ("other", "unreadable")),
+        *(("response.failed", "error"), ("response.incomplete", "unended"), ("response.cancelled", "error")),
+        ("response.completed", "unended"),
+    ],
+)
+def test_a_response_ends_once_and_says_nothing_of_another_end(kind: str, flaw: str | None) -> None:
+    made = response(random.Random(7), True)
+    parts = [
+        (name, {key: value for key, value in said.items() if key != "sequence_number"}) for name, said in made.parts
+    ]
+    assert made.with_parts(parts).flaw() is None
+    assert made.with_parts([*parts[:-1], ("", {"type": kind}), parts[-1]]).flaw() == flaw
+
+
 @pytest.mark.parametrize("ends", list(product(("\n", "\r\n", "\r"), repeat=2)), ids=repr)
 def test_the_last_event_ends_with_any_two_line_ends(ends: tuple[str, str]) -> None:
     chunk = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]'

@@ -13,7 +13,7 @@ from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import MalformedEventError
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, Rollup, add_shares, entry_of
-from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, usage_of_entry
+from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, usage_attributes, usage_of_entry
 from openai_proxy.ledger.table import MOST_ITEMS, build_transaction, in_transactions
 from openai_proxy.pricing.price_book import load_price_book, parse_price_book
 from openai_proxy.usage import Usage
@@ -232,6 +232,21 @@ def test_image_tokens_have_their_own_price_and_are_on_the_entry():
     assert usage_of_entry(recorded.attributes) == Usage.from_event(
         sample("InferenceCompleted.images")["detail"]["data"]["usage"]
     )
+
+
+def test_what_was_used_is_read_again_from_an_entry_and_from_those_of_before():
+    used = Usage(10, 20, 3, 4, 5, "reported", 6, 7, 8.5, 9, 11, "rounded", Decimal("0.5"), "flex")
+    attributes = usage_attributes(used)
+    assert attributes["audio_duration"] == Decimal("8.5")
+    assert usage_of_entry(attributes) == used
+    assert (
+        usage_of_entry({name: Decimal(value) if type(value) is int else value for name, value in attributes.items()})
+        == used
+    )
+    before = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    kept = {name: attributes[name] for name in (*before, "reasoning_output_tokens", "usage_source")}
+    assert usage_of_entry(kept) == Usage(10, 20, 3, 4, 5, "reported")
+    assert usage_attributes(Usage(duration=0.12345678))["audio_duration"] == Decimal("0.123457")
 
 
 def test_what_the_server_did_not_tell_apart_is_not_on_the_entry():
