@@ -407,6 +407,17 @@ def said(meter: Meter) -> tuple[object, ...]:
     return meter.usage, meter.model, meter.id, meter.finish_reasons, meter.error, meter.is_cut, meter.size
 
 
+@pytest.mark.parametrize("empty", [0, 300])
+def test_no_more_reasons_are_kept_than_a_request_can_ask_for(empty: int) -> None:
+    meter = Meter("text/event-stream", uses_tokens=True)
+    for index in range(empty):
+        meter.see(b'data: {"choices":[{"index":%d,"finish_reason":""}]}\n\n' % index)
+        assert len(meter.finish_reasons) <= 256
+    for index in range(300):
+        meter.see(b'data: {"choices":[{"index":%d,"finish_reason":"r%d"}]}\n\n' % (index, index))
+    assert [reason for reason in meter.finish_reasons if reason] == [f"r{index}" for index in range(256)]
+
+
 def test_a_long_stream_is_read_in_between() -> None:
     long = sse(chunk("x" * 1000)) * 200
     meter = metered(sse(chunk("a", "stop", USAGE)), long, *[sse(chunk("y" * 1000))] * 200)

@@ -234,6 +234,12 @@ def test_image_tokens_have_their_own_price_and_are_on_the_entry():
     )
 
 
+def test_what_an_entry_does_not_have_adds_nothing():
+    share = entry("InferenceFailed.upstream-unreachable").share
+
+    assert {name for name, value in share.items() if value} == {"requests", "failed", "duration"}
+
+
 def test_what_was_used_is_read_again_from_an_entry_and_from_those_of_before():
     used = Usage(10, 20, 3, 4, 5, "reported", 6, 7, 8.5, 9, 11, "rounded", Decimal("0.5"), "flex")
     attributes = usage_attributes(used)
