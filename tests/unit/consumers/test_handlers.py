@@ -1,0 +1,57 @@
+"""Each consumer's function is put together of its settings, under its own name in the log."""
+
+import importlib
+import logging
+import os
+import sys
+from typing import Any
+
+import pytest
+
+PRICED = {"PRICES_FILE": "", "SERVERS_FILE": "", "LOG_LEVEL": "WARNING"}
+HANDLERS = {
+    "record_cost": PRICED | {"COSTS_TABLE": "costs", "LAKE_STREAM": "lake", "METRICS_NAMESPACE": "ns"},
+    "settle_limits": PRICED | {"LIMITS_TABLE": "limits", "EVENT_BUS_NAME": "bus"},
+    "store_response": PRICED | {"CACHE_TABLE": "cache"},
+    "record_metrics": {"LOG_LEVEL": "WARNING", "MARKERS_TABLE": "markers", "METRICS_NAMESPACE": "ns"},
+}
+
+
+class Environ(dict[str, str]):
+    """An environment that knows what was asked for."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize(("name", "settings"), HANDLERS.items(), ids=HANDLERS)
+def test_a_handler_is_made_of_its_settings(
+    name: str, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = Environ(dict(os.environ) | settings)
+    monkeypatch.setattr(os, "environ", environ)
+    logging.Logger.manager.loggerDict.pop(name, None)
+    try:
+        handler = importlib.import_module(f"{name}.handler").handler
+        assert handler({"Records": []}, None) == {"batchItemFailures": []}
+    finally:
+        sys.modules.pop(f"{name}.handler", None)
+    assert settings.keys() <= environ.asked
+    assert logging.getLogger(name).level == logging.WARNING
+
+
+@pytest.mark.parametrize("file", ["PRICES_FILE", "SERVERS_FILE"])
+def test_a_file_of_settings_is_the_one_that_is_named(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting, value in (HANDLERS["store_response"] | {file: "/no/such.yaml"}).items():
+        monkeypatch.setenv(setting, value)
+    with pytest.raises(Exception, match=r"/no/such\.yaml"):
+        importlib.import_module("store_response.handler")
