@@ -452,6 +452,7 @@ def test_the_same_event_gives_the_same_entry():
         {"data__timings__total": "fast"},
         {"data__timings__total": -1},
         {"data__timings__total": float("inf")},
+        {"data__timings__total": 10**9 + 1},
         {"data__request": []},
         {"data__response__finish_reasons": None},
         {"data__response__model": 5},
@@ -464,6 +465,10 @@ def test_the_same_event_gives_the_same_entry():
 def test_an_event_that_does_not_follow_the_schema_is_malformed(changes: dict[str, Any]):
     with pytest.raises(MalformedEventError):
         entry("InferenceCompleted.chat-stream", **changes)
+
+
+def test_the_longest_time_is_a_time():
+    assert entry("InferenceCompleted.chat-stream", data__timings__total=10**9).attributes["duration"] == 10**9
 
 
 def test_fields_that_are_new_do_no_harm():
