@@ -457,4 +457,7 @@ def test_every_name_that_servers_have_for_a_count_is_known(of_input: str, of_out
         for place in places:
             outer, _, name = place.rpartition(".")
             expected = Usage(10, 5, source="reported")._replace(**{part: 4})
-            assert usage_of(counts | ({outer: {name: 4}} if outer else {name: 4})) == expected, place
+            found = usage_of(counts | ({outer: {name: 4}} if outer else {name: 4}))
+            assert found is not None
+            assert found.cache_creation_1h_input_tokens == (4 if "1h" in name else 0)
+            assert found._replace(cache_creation_1h_input_tokens=0) == expected, place

@@ -241,7 +241,8 @@ def test_what_an_entry_does_not_have_adds_nothing():
 
 
 def test_what_was_used_is_read_again_from_an_entry_and_from_those_of_before():
-    used = Usage(10, 20, 3, 4, 5, "reported", 6, 7, 8.5, 9, 11, "rounded", Decimal("0.5"), "flex")
+    used = Usage(10, 20, 3, 4, 5, "reported", 6, 7, 8.5, 9, 11, "rounded", Decimal("0.5"), "flex", 2)
+    used = used._replace(units=(("page", 3), ("web_search", 1)))
     attributes = usage_attributes(used)
     assert attributes["audio_duration"] == Decimal("8.5")
     assert usage_of_entry(attributes) == used
