@@ -147,6 +147,44 @@ def test_a_threshold_and_a_batch_are_told_and_what_could_not_be_read_or_priced()
     assert lines[2:] == [REACHED, batch(messages=4, settled=2, failed=2)]
 
 
+def test_a_threshold_is_published_as_it_is() -> None:
+    world = World()
+    world(message(0))
+    (event,) = world.published
+    assert (event.detail_type, event.request_id, event.timestamp) == (
+        *("BudgetThresholdReached", IDS[0]),
+        "2026-11-23T09:41:40.000Z",
+    )
+    assert event.data == {
+        "client": {"key_id": "k", "name": "Web shop", "owner": None, "tags": {}},
+        "limits": {"id": "k"},
+        "period": "day",
+        "period_start": "2026-11-23",
+        "threshold": 80,
+        "budget": "5",
+        "spent": "4.001958",
+        "currency": "USD",
+    }
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"id": "a#b"}, "ValueError"),
+        ({"reserved": {}}, "KeyError"),
+        ({"reserved": {"cost": 5}}, "TypeError"),
+        ({"currency": "EUR"}, "ValueError"),
+        ({"has_budget": False, "lease": {"in_doubt": True}}, "KeyError"),
+        ({"has_budget": False, "lease": {"id": 5}}, "TypeError"),
+        ({"has_budget": False, "lease": {"id": "a#b"}}, "ValueError"),
+    ],
+)
+def test_what_cannot_be_read_says_why(limits: Line, why: str) -> None:
+    failed, (refused, *_) = World()(message(0, **limits))
+    assert failed == ["m0"]
+    assert refused["reason"].startswith(f"not a InferenceCompleted event: {why}(")
+
+
 @pytest.mark.parametrize(
     ("call", "sent", "failed", "lines"),
     [

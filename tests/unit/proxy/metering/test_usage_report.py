@@ -421,7 +421,7 @@ def test_what_is_no_moment(value: Any) -> None:
     assert moment_of(value) is None
 
 
-PLACES = (
+KNOWN_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cache_read_input_tokens", ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")),
     ("cache_read_input_tokens", ("cache_read_input_tokens", "cacheReadInputTokens")),
     ("cache_read_input_tokens", ("prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens")),
@@ -453,7 +453,7 @@ def test_every_name_that_servers_have_for_a_count_is_known(of_input: str, of_out
     counts = {of_input: 10, of_output: 5, of_all: 15}
     assert usage_of(counts) == Usage(10, 5, source="reported")
     assert usage_of({of_input: 10, of_all: 15}) == Usage(10, 5, source="reported"), "what the total says beyond it"
-    for part, places in PLACES:
+    for part, places in KNOWN_NAMES:
         for place in places:
             outer, _, name = place.rpartition(".")
             expected = Usage(10, 5, source="reported")._replace(**{part: 4})
