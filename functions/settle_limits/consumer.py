@@ -116,8 +116,8 @@ class SettleLimits:
             return False
         return True
 
-    def _untold(self, latest: Settlement, settled: Sequence[Settlement]) -> str:
-        """Tell the thresholds that a key has reached. The event whose message must come again; "" when all are told.
+    def _untold(self, latest: Settlement, settled: Sequence[Settlement]) -> str | None:
+        """Tell the thresholds that a key has reached. The event whose message must come again; None when all are told.
 
         The budget of a period is that of the latest request in it: one of another time says nothing of it.
         """
@@ -131,7 +131,7 @@ class SettleLimits:
         except Exception:  # a counter that is damaged is no fault of other keys
             self._logger.exception("thresholds not told", event_id=spoken_for.event_id)
             return spoken_for.event_id
-        return ""
+        return None
 
     def _tell(self, crossing: Crossing, latest: Settlement) -> None:
         """Publish a threshold, then remember it."""

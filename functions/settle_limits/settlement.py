@@ -130,7 +130,7 @@ def _priced(event: "TerminalEvent", prices: PriceBook) -> tuple[Cost | Unpriced,
         return Cost("free"), None
     usage, server, asked = Usage.from_event(data["usage"]), data["server"]["name"], data["request"]["model"]
     cost, model = prices.price_answer(usage, server, data["response"]["model"] or asked, asked, at)
-    if isinstance(cost, Unpriced) or cost.pricing == "none" or not (server and asked and asked.isprintable()):
+    if cost.pricing == "none" or not (server and asked and asked.isprintable()):
         return cost, None
     quote = prices.find(server, model or "", at)
     if quote is None:

@@ -137,7 +137,7 @@ class LimitsTable:
             else:
                 if is_proven(answer, several=True):
                     return {}
-                refusal, reason = Refusal([], {}), "DynamoDB did not say that it has written"
+                refusal, reason = Refusal(), "DynamoDB did not say that it has written"
             if refusal.is_for_good:
                 if len(group) > 1:
                     return self._settle_each(group)

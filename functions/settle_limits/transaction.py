@@ -5,7 +5,7 @@ inferences, each only if it is not there yet, and adds their sums to the one cou
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +96,8 @@ class Refusal:
     `counter` is the item whose condition failed. An error that says nothing about the items has no codes.
     """
 
-    codes: Sequence[str]
-    counter: Item
+    codes: Sequence[str] = ()
+    counter: Item = field(default_factory=dict[str, Any])
 
     @classmethod
     def of(cls, response: Mapping[str, Any]) -> "Refusal | None":
@@ -106,8 +106,8 @@ class Refusal:
             return cls(codes, response["CancellationReasons"][-1].get("Item", {}))
         code = code_of(response)
         if is_transient(code, status_of(response)):
-            return cls([], {})
-        return cls([code], {}) if code == "ValidationException" else None
+            return cls()
+        return cls([code]) if code == "ValidationException" else None
 
     @property
     def is_for_good(self) -> bool:

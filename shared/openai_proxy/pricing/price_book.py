@@ -158,8 +158,10 @@ class PriceBook:
 
     def _quote(self, listed: ListedModel | None, at: datetime, tier: str | None) -> Quote | None:
         """The list price; of a service tier its own, or the standard price where that is no lower."""
-        price = listed and listed.price_at(at)
-        if not listed or not price:
+        if listed is None:
+            return None
+        price = listed.price_at(at)
+        if price is None:
             return None
         own = listed.price_of_tier(tier, at) if tier else None
         if own and own != price:

@@ -160,7 +160,14 @@ class World:
 
 
 @pytest.fixture
-def world(client: Any, prices: PriceBook) -> World:
+def world(prices: PriceBook) -> World:
+    """A table in memory, which knows what DynamoDB refuses."""
+    return World(AsBoto3(LimitsItems()), prices)
+
+
+@pytest.fixture
+def moto(client: Any, prices: PriceBook) -> World:
+    """A table of moto, which reads expressions as DynamoDB does: slow, so each kind of call is made there once."""
     return World(client, prices)
 
 
@@ -200,19 +207,19 @@ def message(number: int = 0, sample: str = "InferenceCompleted.chat-stream", nam
 # ---------------------------------------------------------------------------------------------------------- settlement
 
 
-def test_a_reservation_becomes_what_it_cost(world: World):
-    world.take(NOON, Decimal("0.01"))
-    world.take(NOON, Decimal("0.02"))
+def test_a_reservation_becomes_what_it_cost(moto: World):
+    moto.take(NOON, Decimal("0.01"))
+    moto.take(NOON, Decimal("0.02"))
 
-    assert world.settle(message()) == []
+    assert moto.settle(message()) == []
 
-    counter = world.counter
+    counter = moto.counter
     assert counter["day_spent"] == counter["month_spent"] == COST
     assert counter["day_cost"] == counter["month_cost"] == Decimal("0.02") + COST
     assert counter[Windows.of(NOON).bucket] == Decimal("0.02")
-    assert world.settled == {event_id(0)}
-    assert world.items()[f"settled#{event_id(0)}"]["expires_at"] == NOON + MARKER_LIFETIME
-    assert world.bus.published == []
+    assert moto.settled == {event_id(0)}
+    assert moto.items()[f"settled#{event_id(0)}"]["expires_at"] == NOON + MARKER_LIFETIME
+    assert moto.bus.published == []
 
 
 @pytest.mark.parametrize(
@@ -262,7 +269,7 @@ def test_a_failed_inference_costs_what_it_used(world: World):
     ids=["same day", "next day", "next month"],
 )
 @pytest.mark.parametrize("is_expired", [False, True])
-def test_only_the_windows_that_are_still_there_change(world: World, rolled: Any, expected: Item, is_expired: bool):
+def test_only_the_windows_that_are_still_there_change(moto: World, rolled: Any, expected: Item, is_expired: bool):
     bucket = Windows.of(NOON).bucket
     held = {} if is_expired else {bucket: "0.01"}
     reserved = {"day_cost": 0 if is_expired else "0.01", "month_cost": 0 if is_expired else "0.01"}
@@ -270,12 +277,12 @@ def test_only_the_windows_that_are_still_there_change(world: World, rolled: Any,
     numbers = {
         name: Decimal(value) if name not in ("day", "month") else value for name, value in (before | held).items()
     }
-    world.put(**numbers)
+    moto.put(**numbers)
 
-    assert world.settle(message()) == []
-    assert world.settle(message()) == []
+    assert moto.settle(message()) == []
+    assert moto.settle(message()) == []
 
-    after = world.counter
+    after = moto.counter
     assert {name: after[name] for name in expected} == expected
     assert after.get(bucket, 0) == 0
     assert (bucket in after) != is_expired
@@ -290,14 +297,14 @@ def test_of_a_counter_that_is_gone_only_the_marker_is_left(world: World):
     assert world.counter["day_cost"] == 1
 
 
-def test_what_could_not_be_reserved_counts_all_the_same(world: World):
-    world.take(NOON, Decimal(1))
+def test_what_could_not_be_reserved_counts_all_the_same(moto: World):
+    moto.take(NOON, Decimal(1))
     unchecked = {"status": "unchecked"}
 
-    assert world.settle(message(0, **unchecked), unreserved(1), unreserved(1)) == []
+    assert moto.settle(message(0, **unchecked), unreserved(1), unreserved(1)) == []
 
-    assert world.counter["day_spent"] == 2 * COST
-    assert world.counter["day_cost"] == 1 - Decimal("0.01") + 2 * COST
+    assert moto.counter["day_spent"] == 2 * COST
+    assert moto.counter["day_cost"] == 1 - Decimal("0.01") + 2 * COST
 
 
 def unreserved(number: int) -> Any:
@@ -346,16 +353,16 @@ def test_a_malformed_message_fails_alone(world: World, bad: Any):
     assert world.counter["day_cost"] == COST
 
 
-def test_many_of_one_key_are_settled_in_few_transactions(world: World):
+def test_many_of_one_key_are_settled_in_few_transactions(moto: World):
     for _ in range(50):
-        world.take(NOON, Decimal("0.01"))
-    counting = Unreliable(world.client)
+        moto.take(NOON, Decimal("0.01"))
+    counting = Unreliable(moto.client)
 
     records = [message(number) for number in range(50)]
-    assert failures(world.consumer(counting)({"Records": records})) == []
+    assert failures(moto.consumer(counting)({"Records": records})) == []
     assert counting.calls == 1
-    assert world.counter["day_cost"] == 50 * COST
-    assert len(world.settled) == 50
+    assert moto.counter["day_cost"] == 50 * COST
+    assert len(moto.settled) == 50
 
 
 # ------------------------------------------------------------------------------------------------- others are faster
@@ -485,16 +492,16 @@ class Atomic:
         return call if callable(attribute) else attribute
 
 
-def test_consumers_that_get_the_same_events_at_once_settle_them_once(world: World):
+def test_consumers_that_get_the_same_events_at_once_settle_them_once(moto: World):
     for number in range(12):
-        world.take(NOON + 900 * (number % 4), Decimal("0.01"))
+        moto.take(NOON + 900 * (number % 4), Decimal("0.01"))
     records = [message(number, taken_at=NOON + 900 * (number % 4)) for number in range(12)]
-    shared = Atomic(world.client)
+    shared = Atomic(moto.client)
     start = threading.Barrier(4)
     failed: list[str] = []
 
     def run(offset: int) -> None:
-        consumer = world.consumer(shared)
+        consumer = moto.consumer(shared)
         start.wait(timeout=20)
         for place in range(0, 12, 4):
             begin = (place + offset) % 12
@@ -507,7 +514,7 @@ def test_consumers_that_get_the_same_events_at_once_settle_them_once(world: Worl
         thread.join(timeout=60)
 
     assert failed == []
-    counter = world.counter
+    counter = moto.counter
     assert counter["day_cost"] == counter["day_spent"] == counter["month_spent"] == 12 * COST
     assert [value for name, value in counter.items() if bucket_day(name)] == [0] * 4
 
@@ -672,15 +679,15 @@ def test_of_the_thresholds_that_were_crossed_the_highest_is_told(world: World, b
     assert world.bus.told == told
 
 
-def test_each_threshold_is_told_in_turn(world: World):
-    spend(world, "2.5", "1")
+def test_each_threshold_is_told_in_turn(moto: World):
+    spend(moto, "2.5", "1")
     for number, day in enumerate(("2.5", "4", "4.5", "5", "6")):
-        world.update("SET #day_spent = :day", {}, {":day": Decimal(day)})
-        assert world.settle(message(number)) == []
+        moto.update("SET #day_spent = :day", {}, {":day": Decimal(day)})
+        assert moto.settle(message(number)) == []
 
-    assert world.bus.told == [("day", 50), ("day", 80), ("day", 100)]
-    assert world.counter["told_day"] == 100
-    assert world.counter["told_day_budget"] == 5
+    assert moto.bus.told == [("day", 50), ("day", 80), ("day", 100)]
+    assert moto.counter["told_day"] == 100
+    assert moto.counter["told_day_budget"] == 5
 
 
 def test_a_threshold_says_what_it_is_about(world: World):
@@ -834,7 +841,7 @@ def hints(world: World) -> dict[str, Item]:
     return {pk: item for pk, item in world.items().items() if pk.startswith("price#")}
 
 
-def test_the_proxy_is_told_the_price_of_what_was_priced(world: World):
+def test_the_proxy_is_told_the_price_of_what_was_priced(moto: World):
     records = [
         message(0),
         message(1, "InferenceCompleted.embeddings"),
@@ -844,11 +851,11 @@ def test_the_proxy_is_told_the_price_of_what_was_priced(world: World):
         message(5, source="none", model="gpt-4.1"),
     ]
 
-    assert world.settle(*records) == []
+    assert moto.settle(*records) == []
 
     expires_at = NOON + HINT_LIFETIME
     chat = {"input": Decimal("0.00000015"), "output": Decimal("0.0000006"), "answer": 64, "expires_at": expires_at}
-    found = hints(world)
+    found = hints(moto)
     assert found.pop("price#openai#gpt-4o-mini") == {"pk": "price#openai#gpt-4o-mini", **chat}
     assert sorted(item["output"] for item in found.values()) == [0, 0]
     assert sorted(item["input"] > 0 for item in found.values()) == [False, True]
@@ -937,17 +944,17 @@ def test_a_hint_that_cannot_be_written_costs_no_settlement(world: World):
 # ------------------------------------------------------------------------------------------------------------- handler
 
 
-def test_the_handler_is_put_together(world: World, monkeypatch: pytest.MonkeyPatch):
+def test_the_handler_is_put_together(moto: World, monkeypatch: pytest.MonkeyPatch):
     events: Any = boto3.client("events")  # pyright: ignore[reportUnknownMemberType]
     events.create_event_bus(Name="bus")
     monkeypatch.setenv("LIMITS_TABLE", TABLE)
     monkeypatch.setenv("EVENT_BUS_NAME", "bus")
-    spend(world, "3")
+    spend(moto, "3")
     try:
         handler = importlib.import_module("settle_limits.handler").handler
         assert handler({"Records": [message()]}, None) == {"batchItemFailures": []}
     finally:
         sys.modules.pop("settle_limits.handler", None)
 
-    assert world.counter["told_day"] == 50
-    assert world.settled == {event_id(0)}
+    assert moto.counter["told_day"] == 50
+    assert moto.settled == {event_id(0)}

@@ -185,6 +185,15 @@ def test_what_cannot_be_read_says_why(limits: Line, why: str) -> None:
     assert refused["reason"].startswith(f"not a InferenceCompleted event: {why}(")
 
 
+def test_limits_that_are_no_object_are_refused() -> None:
+    sent = message(0)
+    envelope = json.loads(sent["body"])
+    envelope["detail"]["data"]["limits"] = "k"
+    failed, (refused, *_) = World()(sent | {"body": json.dumps(envelope)})
+    assert failed == ["m0"]
+    assert refused["reason"].startswith("not a InferenceCompleted event: AttributeError(")
+
+
 @pytest.mark.parametrize(
     ("call", "sent", "failed", "lines"),
     [
