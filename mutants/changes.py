@@ -93,7 +93,7 @@ def _differs(before: str, after: str) -> bool:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes away what does nothing when a program runs: annotations, what type checkers read, `__all__`, slots."""
+    """Takes away what does nothing when a program runs: annotations, what type checkers read, `__all__`, `slots`, `frozen`."""
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         names = [each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)]
@@ -116,7 +116,7 @@ class _Bare(ast.NodeTransformer):
         return None if names == ["__all__"] else self.generic_visit(node)
 
     def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
-        return None if node.arg == "slots" else self.generic_visit(node)
+        return None if node.arg in ("slots", "frozen") else self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         node.annotation = ast.Constant(None)

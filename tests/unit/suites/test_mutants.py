@@ -96,6 +96,7 @@ def test_only_a_change_in_a_body_can_be_made_in_memory() -> None:
         ("x = 1", "x = (1)"),
         ("__all__ = ['a']", "__all__ = ['b']"),
         ("@dataclass(slots=True)\nclass A: ...", "@dataclass(slots=False)\nclass A: ..."),
+        ("@dataclass(frozen=True)\nclass A: ...", "@dataclass(frozen=False)\nclass A: ..."),
         ("if TYPE_CHECKING:\n    import a", "if not TYPE_CHECKING:\n    import a"),
         ("if TYPE_CHECKING:\n    A = 'a'", "if TYPE_CHECKING:\n    A = 'aX'"),
         ("x = 1", "x = = 1"),
