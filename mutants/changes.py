@@ -93,7 +93,7 @@ def _differs(before: str, after: str) -> bool:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes away what does nothing when a program runs: annotations, what type checkers read, `__all__`, `slots`, `frozen`."""
+    """Takes away what does nothing when a program runs: annotations, `TYPE_CHECKING`, `__all__`, `slots`, `frozen`."""
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         names = [each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)]

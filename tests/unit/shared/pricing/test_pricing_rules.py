@@ -276,6 +276,24 @@ def test_a_faulty_file_is_refused_with_file_key_and_remedy(text: str, key: str, 
     assert remedy.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("text", "is_taken"),
+    [
+        *((f"{{multiply: {factor}}}", True) for factor in ("1000", "'0.000000001'")),
+        *((f"{{multiply: {factor}}}", False) for factor in ("'1000.1'", "'0.0000000001'", "0")),
+        *((f"{{models: {{m: {{input: {rate}}}}}}}", True) for rate in ("1000000", "'0.000000001'", "0")),
+        *((f"{{models: {{m: {{input: {rate}}}}}}}", False) for rate in ("'1000000.1'", "'0.0000000001'", "-1")),
+    ],
+)
+def test_factors_and_rates_have_bounds(text: str, is_taken: bool):
+    servers = f"servers: {{s: {text}}}"
+    if is_taken:
+        assert parse_price_book(servers).rules.keys() == {"s"}
+    else:
+        with pytest.raises(PriceBookError):
+            parse_price_book(servers)
+
+
 def test_a_file_that_is_no_yaml_is_refused():
     with pytest.raises(PriceBookError, match=r"(?s)my-prices\.yaml: is not valid YAML: .*line 1"):
         parse_price_book("a: b: c", "my-prices.yaml")
