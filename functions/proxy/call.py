@@ -14,13 +14,14 @@ from proxy.request.routing import Candidate
 
 _STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses", "/messages")
 _QUESTIONS = (*_STREAMS_WITH_AN_END, "/embeddings")
-_FREE = re.compile(
+_FREE = (
     "/(?:batches|conversations|files|models|uploads|vector_stores(?!/[^/]+/search))(?:/.*)?"
     "|/chat/completions/[^/]+|/messages/batches(?:/.*)?|/responses/(?:input_tokens|[^/]+/cancel)|/messages/count_tokens|/(?:de)?tokenize"
 )
-"""Paths whose POST costs nothing, whatever its answer says: what they hold or count is charged for elsewhere."""
+"""Paths whose POST costs nothing, whatever its answer says: what they hold or count is charged for elsewhere. Compiled
+when the first path comes that is none of `_QUESTIONS`, not in every cold start."""
 _FREE_UNLESS_REPORTED = "/moderations"
-_FETCHED = re.compile(r"/(?:responses|batches|messages/batches)/[^/]+")
+_FETCHED = r"/(?:responses|batches|messages/batches)/[^/]+"
 
 
 class Call(NamedTuple):
@@ -83,7 +84,7 @@ class Call(NamedTuple):
     @property
     def fetches_answer(self) -> bool:
         """Whether it asks for what was made before: what an answer in the background and a batch used is told now."""
-        return bool(self.request and self.request.method == "GET" and _FETCHED.fullmatch(self.path))
+        return bool(self.request and self.request.method == "GET" and re.fullmatch(_FETCHED, self.path))
 
     @property
     def uses_tokens(self) -> bool:
@@ -91,7 +92,7 @@ class Call(NamedTuple):
 
         A path that nobody knows does.
         """
-        return self.fetches_answer or (self.is_post and not _FREE.fullmatch(self.path))
+        return self.is_question or self.fetches_answer or (self.is_post and not re.fullmatch(_FREE, self.path))
 
     @property
     def is_free_unless_reported(self) -> bool:

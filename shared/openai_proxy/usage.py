@@ -27,10 +27,11 @@ MOST_COST = 10**9
 COST_DECIMALS = 18
 """Of a cost that a server states: as many as the lake keeps."""
 
-_COST = re.compile(r"[0-9]{1,10}(\.[0-9]{1,18})?")
-_REASON = re.compile(r"[a-z_]{1,64}")
-_TIER = re.compile(r"[a-z0-9_.-]{1,32}")
-_UNIT = re.compile(r"[a-z0-9_]{1,48}")
+# Patterns are compiled when they are first needed, which is in no cold start.
+_COST = r"[0-9]{1,10}(\.[0-9]{1,18})?"
+_REASON = r"[a-z_]{1,64}"
+_TIER = r"[a-z0-9_.-]{1,32}"
+_UNIT = r"[a-z0-9_]{1,48}"
 _MOST_UNITS = 16
 UNNAMED_TIER = "other"
 """What a service tier is called whose name is none."""
@@ -123,11 +124,13 @@ class Usage(NamedTuple):
                 raise ValueError(f"usage: {name} {value!r} is not a count")
         if self.duration is not None and not _is_duration(self.duration):
             raise ValueError(f"usage.duration {self.duration!r}")
-        if self.reason is not None and not _REASON.fullmatch(self.reason):
+        if self.reason is not None and not re.fullmatch(_REASON, self.reason):
             raise ValueError("usage.reason")
-        if self.service_tier is not None and not _TIER.fullmatch(self.service_tier):
+        if self.service_tier is not None and not re.fullmatch(_TIER, self.service_tier):
             raise ValueError("usage.service_tier")
-        if len(self.units) > _MOST_UNITS or not all(_UNIT.fullmatch(name) and _is_count(n) for name, n in self.units):
+        if len(self.units) > _MOST_UNITS or not all(
+            re.fullmatch(_UNIT, name) and _is_count(n) for name, n in self.units
+        ):
             raise ValueError("usage.units")
 
 
@@ -135,7 +138,7 @@ def tier_of(name: Any) -> str | None:
     """A service tier as a server names it, in lower case; None where it names none."""
     if not name or not isinstance(name, str):
         return None
-    return tier if _TIER.fullmatch(tier := name.lower()) else UNNAMED_TIER
+    return tier if re.fullmatch(_TIER, tier := name.lower()) else UNNAMED_TIER
 
 
 def counted_units(counts: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
@@ -161,6 +164,6 @@ def _is_duration(value: Any) -> bool:
 def _cost(text: Any) -> Decimal | None:
     if text is None:
         return None
-    if not _COST.fullmatch(text) or (cost := Decimal(text)) > MOST_COST:
+    if not re.fullmatch(_COST, text) or (cost := Decimal(text)) > MOST_COST:
         raise ValueError("usage.cost_reported")
     return cost

@@ -15,16 +15,17 @@ from openai_proxy.servers.option_error import OptionError
 REGION = "{region}"
 """Stands in the `url` of a server for the Region of the stack."""
 
-_HEADER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_RESERVED = re.compile(
+# Patterns are compiled when the first server needs them: most files need none.
+_HEADER = r"[a-z0-9][a-z0-9-]{0,63}"
+_RESERVED = (
     "host|content-length|content-type|content-encoding|accept-encoding|transfer-encoding|te|trailer|upgrade|connection|"
     "keep-alive|expect|cookie|proxy-.*|x-amz-.*"
 )
 """Headers that the proxy itself, or what is between it and the server, has to set."""
 _MOST_ENTRIES = 16
 _LONGEST_VALUE = 1024
-_AWS_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+){1,2}-[0-9]{1,2}|\{region\}")
-_AWS_SERVICE = re.compile(r"[a-z0-9-]{1,64}")
+_AWS_REGION = r"[a-z]{2}(?:-[a-z]+){1,2}-[0-9]{1,2}|\{region\}"
+_AWS_SERVICE = r"[a-z0-9-]{1,64}"
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".on.aws")
 _SIGNING_NAMES = {
     "bedrock-runtime": "bedrock",
@@ -67,9 +68,9 @@ def auth_of(value: Any) -> Auth:
         return Auth(name, "")
     if set(given) in ({"aws"}, {"aws", "region"}):
         service, region = given["aws"], given.get("region", REGION)
-        if not (isinstance(service, str) and _AWS_SERVICE.fullmatch(service)):
+        if not (isinstance(service, str) and re.fullmatch(_AWS_SERVICE, service)):
             raise OptionError("auth", "aws is not the name of a service", "write {aws: bedrock, region: eu-west-1}")
-        if not (isinstance(region, str) and _AWS_REGION.fullmatch(region)):
+        if not (isinstance(region, str) and re.fullmatch(_AWS_REGION, region)):
             raise OptionError("auth", "region is no Region", "write one such as eu-west-1, or leave it out")
         return Auth(service=service, region=region)
     raise OptionError("auth", "not a way to sign in", _REMEDY)
@@ -85,7 +86,7 @@ def auth_at(auth: Auth, url: str, region: str) -> Auth:
     host = urlsplit(url).hostname or ""
     labels = host.split(".") if host.endswith(_AWS_HOSTS) else []
     service = next((_SIGNING_NAMES[label] for label in labels if label in _SIGNING_NAMES), None)
-    found = next((label for label in labels if _AWS_REGION.fullmatch(label)), None)
+    found = next((label for label in labels if re.fullmatch(_AWS_REGION, label)), None)
     if service is None or found is None:
         remedy = "write auth: {aws: <service>, region: <region>}"
         raise OptionError("auth", "the address says no AWS service and Region that are known here", remedy)
@@ -124,4 +125,4 @@ def _texts(key: str, value: Any, remedy: str) -> dict[str, str]:
 
 
 def _is_free(name: str) -> bool:
-    return bool(_HEADER.fullmatch(name)) and not _RESERVED.fullmatch(name)
+    return bool(re.fullmatch(_HEADER, name)) and not re.fullmatch(_RESERVED, name)
