@@ -27,6 +27,7 @@ CHAPTERS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "parallel": chapters.in_parallel,
     "metering": chapters.what_metering_costs,
     "process": chapters.in_process,
+    "tokens": chapters.access_tokens,
     "cache": cache.response_cache,
     "long": chapters.long_streams,
     "ledger": recording,

@@ -12,6 +12,7 @@ from bench.measures import in_process as alone
 from bench.measures.load import Load, Plan, load
 from bench.measures.long_stream import long_stream
 from bench.measures.metering import metering
+from bench.measures.tokens import starts, tokens
 from bench.processes import Surroundings
 from bench.report import Figure, table
 from bench.requests import SHORT, STREAM, Workload, paced
@@ -192,6 +193,30 @@ async def in_process(bench: Bench) -> list[Figure]:
     return [
         Figure("signing a request of 2 KB", 0.15, small.signed, "{:.3f} ms"),
         Figure("signing a request of 6 MB ÷ SHA-256 over its body", 1.5, large.signed / large.hashed),
+    ]
+
+
+async def access_tokens(bench: Bench) -> list[Figure]:
+    """What a user's access token costs beside a client key, and what checking them costs a cold start."""
+    found = tokens(bench.times(2_000, 100))
+    rows = [
+        ("a new token, by the library's own `decode`", found.decode),
+        ("a new token, by the authorizer", found.judged),
+        ("a token that the authorizer remembers", found.remembered),
+        ("a key that the proxy remembers", found.proxy_key),
+        ("a token that the proxy remembers", found.proxy_token),
+    ]
+    table(["access tokens (RS256)", "µs"], rows)
+    began = starts(bench.times(20, 2), bench.around.servers_file.parent)
+    table(
+        ["loading the authorizer", "ms"],
+        [("without an issuer", began.without), ("with one", began.with_issuer), ("the library alone", began.library)],
+    )
+    grown = began.with_issuer - began.without
+    return [
+        Figure("a new token against the library's own `decode`", 1.5, found.judged / found.decode),
+        Figure("a token that the proxy remembers, more than a key (µs)", 10, found.proxy_token - found.proxy_key),
+        Figure("the authorizer's start with an issuer, beyond the library (ms)", 60, grown - began.library, "{:.0f}"),
     ]
 
 

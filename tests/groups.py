@@ -36,6 +36,7 @@ OF_CLIENTS = (
         "test_sdk_endpoints.py",
     ),
     *("test_start_and_stop.py", "browser/test_example_page.py", "browser/test_other_origin.py"),
+    "browser/test_sign_in.py",
 )
 """Files below tests/e2e that share a running stack: two halves, by the time they take."""
 

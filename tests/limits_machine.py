@@ -394,7 +394,10 @@ class LimitsMachine(RuleBasedStateMachine):
                 expected[f"x-ratelimit-limit-{name}"] = str(limit)
                 expected[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - used))
                 expected[f"x-ratelimit-reset-{name}"] = f"{60 - self.now % 60}s"
-        assert taken.headers == expected
+        told = {name: value for name, value in taken.headers.items() if not name.startswith("x-budget-")}
+        assert told == expected
+        of_budget = {"x-budget-remaining-usd", "x-budget-reset"} if self.has_budget else set[str]()
+        assert taken.headers.keys() - told.keys() == of_budget
 
     @precondition(lambda self: any(each.request is None for each in self.sandboxes))
     @rule(number=which, words=words, most=most, crash=st.integers(0, 6), is_after=st.booleans())

@@ -4,10 +4,11 @@ Its one rule: the key decides what it is good for. An algorithm goes with one ty
 algorithm or use goes with no other.
 """
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
-from jwt import PyJWK, PyJWS, PyJWTError
+from jwt import PyJWK, PyJWTError
 from openai_proxy.identity.issuer import ALGORITHMS
 
 _ED25519 = ("OKP", "Ed25519")
@@ -24,7 +25,6 @@ _SHORTEST_RSA = 2048
 """Bits (RFC 7518, section 3.3)."""
 _LONGEST_RSA = 8192
 """Bits: a longer key costs more time than it is worth."""
-_JWS = PyJWS(algorithms=list(ALGORITHMS))
 
 Jwk = Mapping[str, Any]
 """A public key as a JWKS document has it."""
@@ -55,9 +55,15 @@ def loaded(jwk: Jwk, algorithm: str) -> PyJWK | None:
 
 
 def is_signed(token: str, key: PyJWK, algorithm: str) -> bool:
-    """Whether the signature of the token is that of `key`."""
+    """Whether the signature of a token whose parts were read is that of `key`.
+
+    The library's `decode` would read the parts once more, character by character, which takes longer than to verify.
+    """
+    text, _, encoded = token.rpartition(".")
     try:
-        _JWS.decode_complete(token, key, algorithms=[algorithm])
-    except (PyJWTError, ValueError):
+        signature = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    except ValueError:
         return False
-    return True
+    if base64.urlsafe_b64encode(signature).decode().rstrip("=") != encoded:  # one signature has one form
+        return False
+    return key.algorithm_name == algorithm and key.Algorithm.verify(text.encode(), key.key, signature)

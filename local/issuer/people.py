@@ -33,6 +33,6 @@ issuers:
     require: {{email_verified: true}}
     plans: {{claim: tier, pro: pro, default: free}}
 plans:
-  free: {{name: Free, servers: [demo], rpm: 20, parallel: 2, budget_day: 0.05}}
+  free: {{name: Free, servers: [demo], rpm: 20, parallel: 2, budget_day: 0.5}}
   pro: {{name: Pro, rpm: 600, parallel: 20, budget_day: 5, budget_month: 50}}
 """

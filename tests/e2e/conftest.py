@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import Client, LocalStack, new_client, start
+from tests.e2e.harness import Client, LocalStack, new_client, new_ports, start
 from tests.e2e.snapshot import start_deployed
 
 
@@ -20,8 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A running local stack."""
-    running = start_deployed(tmp_path_factory.mktemp("local-stack"))
+    """A running local stack, where people can sign in."""
+    running = start_deployed(tmp_path_factory.mktemp("local-stack"), ports=new_ports(issuer=True))
     try:
         yield running
     finally:

@@ -192,9 +192,10 @@ def start(
     return stack
 
 
-def new_ports() -> dict[str, int]:
-    """Free ports for a stack."""
-    return dict(zip(("PORT", "MINISTACK_PORT", "DEMO_PORT"), free_ports(3), strict=True))
+def new_ports(*, issuer: bool = False) -> dict[str, int]:
+    """Free ports for a stack, with an `issuer` where people are to sign in."""
+    names = ("PORT", "MINISTACK_PORT", "DEMO_PORT", *(("ISSUER_PORT",) if issuer else ()))
+    return dict(zip(names, free_ports(len(names)), strict=True))
 
 
 def until_ready(stack: LocalStack) -> None:

@@ -188,14 +188,21 @@ def _to_next_end(item: Item, windows: Windows) -> int:
     return max(1, min([_A_WHILE, *ends]))
 
 
-def headers(limits: Limits, item: Item, windows: Windows) -> dict[str, str]:
-    """What is left, as OpenAI says it (https://platform.openai.com/docs/guides/rate-limits)."""
+def headers(limits: Limits, item: Item, windows: Windows, own: Decimal = Decimal(0)) -> dict[str, str]:
+    """What is left: of a minute as OpenAI says it (https://platform.openai.com/docs/guides/rate-limits), and in USD of
+    the budget that has least left, without what other requests have reserved. `own` is what this one has in it.
+    """
     found: dict[str, str] = {}
     for name, attribute, limit in (("requests", REQUESTS, limits.rpm), ("tokens", TOKENS, limits.tpm)):
         if limit is not None:
             found[f"x-ratelimit-limit-{name}"] = str(limit)
             found[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - int(number_of(item, attribute))))
             found[f"x-ratelimit-reset-{name}"] = f"{windows.to_next_minute}s"
+    left = [(budget - number_of(item, cost_in(period)) + own, period) for period, budget in _budgets(limits)]
+    if left:
+        remaining, period = min(left)
+        found["x-budget-remaining-usd"] = f"{max(remaining, Decimal(0)):f}"
+        found["x-budget-reset"] = f"{windows.to_next_day if period == 'day' else windows.to_next_month}s"
     return found
 
 

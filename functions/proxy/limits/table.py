@@ -137,7 +137,7 @@ class LimitsTable:
             item = self._item(limits, calls) if item is None else item
             if lease := own_lease(limits, item, share):
                 self._remember(limits, share)
-                known = taken._replace(share=share, windows=windows, headers=headers(limits, item, windows))
+                known = taken._replace(share=share, windows=windows, headers=headers(limits, item, windows, share.cost))
                 return known.as_found(share, lease)
             if applied:
                 calls.in_doubt = True

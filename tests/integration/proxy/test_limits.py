@@ -1,7 +1,10 @@
 """Limits and budgets against DynamoDB (moto): what is taken, refused, given back, and what clients and bus are told."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -9,9 +12,16 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError as BotoError
 from moto import mock_aws
+from openai_proxy.dynamodb import to_item
+from openai_proxy.identity import parse_identity, user_id_of
+from openai_proxy.key_context import Limits
+from openai_proxy.limits import Windows
 from proxy.aws.client import NO_ANSWER, AwsError
+from proxy.limits.item import headers
 from proxy.limits.table import FailurePolicy, LimitsTable
 from proxy.relay import Relay
+from proxy.request.body import RequestBody
+from proxy.request.parse import InferenceRequest, target_of
 
 from tests.fakes import Connection, Received, RecordedResponse
 from tests.relays import CONTENT, DONE, USAGE, USAGE_CHUNK, Proxy, error_of, proxy, streaming
@@ -122,6 +132,15 @@ def test_a_key_without_limits_pays_for_none_of_this(table: Table, clock: Clock) 
         "owner": None,
         "tags": {"env": "prod"},
     }
+
+
+def test_who_has_signed_in_is_the_end_user_whatever_the_body_says(table: Table, clock: Clock) -> None:
+    user = {"key_id": "a" * 32, "limits_id": "a" * 32, "end_user": "auth0|ada", "expires_at": str(NOON + 60)}
+    with proxy(answering, CONTEXT | user) as (relay, _):
+        limited(relay, table, clock)
+        assert relay.call(CHAT | {"user": "somebody else"}).status == 200
+    data = relay.event[1]
+    assert (data["end_user"], data["client"]["key_id"], data["limits"]) == ("auth0|ada", "a" * 32, None)
 
 
 def test_every_call_to_the_table_has_the_time_that_it_is_given(table: Table, clock: Clock) -> None:
@@ -361,3 +380,54 @@ def test_the_estimate_of_a_price_is_asked_for_once_in_a_while(table: Table, cloc
             relay.call(CHAT)
     assert table.calls.count("get") == 2, "of the price, and of an item that is not there yet"
     assert Decimal(table.item()["day_cost"]["N"]) == Decimal("0.039") * 4
+
+
+@pytest.mark.parametrize(
+    ("budgets", "gone", "remaining", "ends_in"),
+    [
+        ({"budget_day": 5}, {"day_cost": 2}, "3", "day"),
+        ({"budget_month": 5}, {"month_cost": Decimal("4.75")}, "0.25", "month"),
+        ({"budget_day": 5, "budget_month": 9}, {"day_cost": 1, "month_cost": 8}, "1", "month"),
+        ({"budget_day": 5, "budget_month": 9}, {"day_cost": 5, "month_cost": 5}, "0", "day"),
+        ({"budget_day": 5}, {"day_cost": 7}, "0", "day"),
+        ({"budget_day": 100}, {}, "100", "day"),
+    ],
+)
+def test_what_is_left_of_the_tightest_budget_is_told(
+    budgets: dict[str, int], gone: dict[str, Any], remaining: str, ends_in: str
+) -> None:
+    windows = Windows.of(NOON)
+    limits = Limits("k", **{name: Decimal(amount) for name, amount in budgets.items()})
+    told = headers(limits, to_item(gone), windows)
+    ends = {"day": windows.to_next_day, "month": windows.to_next_month}
+    assert told == {"x-budget-remaining-usd": remaining, "x-budget-reset": f"{ends[ends_in]}s"}
+    own = headers(limits, to_item({**gone, "day_cost": 1, "month_cost": 1}), windows, Decimal(1))
+    assert Decimal(own["x-budget-remaining-usd"]) == min(limits.budget_day or 999, limits.budget_month or 999)
+
+
+def test_each_user_has_the_limits_of_the_plan_exactly_however_many_ask_at_once(table: Table, clock: Clock) -> None:
+    """Two users of one plan, twelve requests of each side by side: five of each pass."""
+    identity = parse_identity(
+        "issuers: [{issuer: 'https://id.example.com', audience: a, plan: free}]\nplans: {free: {rpm: 5}}"
+    )
+    assert identity
+    request = InferenceRequest("function_url", "POST", "/a/v1/chat/completions", "", {}, b'{"messages": []}', None)
+    body = RequestBody(request, target_of(request.path))
+    one_by_one, update = threading.Lock(), table.update_item
+
+    def as_dynamodb(arguments: dict[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
+        with one_by_one:  # moto checks and writes in two steps
+            return update(arguments, timeout)
+
+    table.update_item = as_dynamodb
+
+    def ask(number: int) -> bool:
+        user = user_id_of("https://id.example.com", ("ada", "grace")[number % 2])
+        limits = identity.plans["free"].key_of(user, "x", NOON + 60).limits
+        assert limits
+        sandbox = LimitsTable(table, "limits", "closed", clock, timeout=60.0)  # type: ignore[arg-type]
+        return sandbox.take(limits, f"{number:026}", body, [], time.time() + 60).refused is None
+
+    with ThreadPoolExecutor(8) as pool:
+        passed = list(pool.map(ask, range(24)))
+    assert (sum(passed[0::2]), sum(passed[1::2])) == (5, 5)

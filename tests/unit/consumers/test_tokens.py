@@ -207,6 +207,16 @@ def unsigned(algorithm: Any) -> str:
     return f"{encoded({'alg': algorithm, 'kid': 'k'})}.{encoded(good())}."
 
 
+def other_form(text: str) -> str:
+    """The same bytes, in base64 whose last character has bits that count for nothing."""
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    changed = text[:-1] + digits[digits.index(text[-1]) ^ 1]
+    padding = "=" * (-len(text.rpartition(".")[2]) % 4)
+    same = [base64.urlsafe_b64decode(each.rpartition(".")[2] + padding) for each in (text, changed)]
+    assert same[0] == same[1]
+    return changed
+
+
 def raw(claims: str, header: str = '{"alg":"RS256","kid":"k"}') -> str:
     return token(claims, header=header)
 
@@ -228,6 +238,9 @@ FORGED: dict[str, tuple[Any, str]] = {
     "HS256 with the public key": (lambda: hmac_token(public_pem()), "token_algorithm"),
     "HS256 with the modulus": (lambda: hmac_token(jwk("RS256")["n"].encode()), "token_algorithm"),
     "HS256 with nothing": (lambda: hmac_token(b""), "token_algorithm"),
+    "a signature of no length": (lambda: token().rpartition(".")[0] + ".AAAAA", "token_signature"),
+    "a signature and more": (lambda: token() + "AAAA", "token_signature"),
+    "a signature in another form": (lambda: other_form(token()), "token_signature"),
     "RS256 without a signature": (lambda: unsigned("RS256"), "token_signature"),
     "PS256 in the name of RS256": (lambda: token(algorithm="PS256", alg="RS256"), "token_signature"),
     "RS512 in the name of RS256": (lambda: token(algorithm="RS512", alg="RS256"), "token_signature"),

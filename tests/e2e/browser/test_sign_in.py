@@ -1,0 +1,96 @@
+"""People who sign in, in a real browser: at the playground of the local stack, and in the example for it."""
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.e2e.harness import ROOT, LocalStack
+from tests.e2e.packages import installed
+
+OpenPage = Callable[..., Page]
+SAYS = "This is the demo server, not a model: it repeats what you send. Hello"
+
+
+class _Files(SimpleHTTPRequestHandler):
+    extensions_map = {  # noqa: RUF012
+        ".mjs": "text/javascript",
+        ".js": "text/javascript",
+        ".html": "text/html",
+        "": "application/octet-stream",
+    }
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """The example's folder, with its packages, as a web site of another origin than the proxy and the issuer."""
+    folder = installed(ROOT / "examples/oidc", "examples/oidc")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+def issuer_of(stack: LocalStack) -> str:
+    return f"http://127.0.0.1:{stack.ports['ISSUER_PORT']}"
+
+
+def test_a_page_signs_its_user_in_and_streams_with_the_users_token(open_page: OpenPage, site: str, stack: LocalStack):
+    page = open_page("about:blank")
+    config = {"issuer": issuer_of(stack), "clientId": "playground", "baseURL": stack.base_url, "model": "demo"}
+    script = "\n".join(f"export const {name} = {value!r};" for name, value in config.items())
+
+    def configured(route: Route) -> None:
+        route.fulfill(body=script, content_type="text/javascript")
+
+    page.route("**/config.mjs", configured)
+    page.goto(site)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="Sign in as Ada").click()
+    expect(page.locator("#who")).to_have_text("Signed in as Ada.")
+    assert page.url == site, "neither code nor state stay in the address"
+
+    page.get_by_label("Question").fill("Hello")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#answer")).to_have_text(SAYS)
+    expect(page.locator("#budget")).to_have_text(re.compile(r"Your budget: 0\.(5|49\d+) USD are left\."))
+    assert page.locator("#answer").evaluate("element => element.childNodes.length") > 10
+    kept = page.evaluate(
+        "JSON.stringify([document.cookie, Object.entries(localStorage), Object.entries(sessionStorage)])"
+    )
+    assert "eyJ" not in kept
+
+    page.reload()
+    expect(page.locator("#who")).to_have_text("Nobody is signed in.")
+
+
+def test_the_playground_of_the_local_stack_signs_in_with_one_click(open_page: OpenPage, stack: LocalStack):
+    page = open_page(stack.url)
+    page.get_by_role("button", name="Sign in as Grace (pro)").click()
+    expect(page.locator("#question")).to_be_focused()
+    page.select_option("#server", "demo")
+    page.fill("#question", "Hello")
+    page.press("#question", "Enter")
+    expect(page.locator(".answer .text").last).to_have_text(SAYS)
+
+
+def test_both_doors_take_a_token_and_refuse_a_forged_one(stack: LocalStack):
+    form = {"grant_type": "password", "client_id": "playground", "username": "ada", "password": "ada"}
+    token = httpx.post(f"{issuer_of(stack)}/token", data=form).json()["access_token"]
+    head, claims, signature = token.split(".")
+    for door in (stack.url, stack.environment["REST_API_URL"]):
+        for sent, status in ((token, 200), (f"{head}.{claims}.{signature[::-1]}", 401), (f"{head}.{claims}.", 401)):
+            asked = httpx.get(f"{door}demo/v1/models", headers={"authorization": f"Bearer {sent}"}, timeout=60)
+            assert asked.status_code == status
+            if status == 401:
+                assert asked.json()["error"]["type"] == "authentication_error"
