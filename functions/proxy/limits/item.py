@@ -201,7 +201,7 @@ def headers(limits: Limits, item: Item, windows: Windows, own: Decimal = Decimal
     left = [(budget - number_of(item, cost_in(period)) + own, period) for period, budget in _budgets(limits)]
     if left:
         remaining, period = min(left)
-        found["x-budget-remaining-usd"] = f"{max(remaining, Decimal(0)):f}"
+        found["x-budget-remaining-usd"] = f"{max(remaining, Decimal(0)).normalize():f}"
         found["x-budget-reset"] = f"{windows.to_next_day if period == 'day' else windows.to_next_month}s"
     return found
 

@@ -397,7 +397,8 @@ def test_what_is_left_of_the_tightest_budget_is_told(
     budgets: dict[str, int], gone: dict[str, Any], remaining: str, ends_in: str
 ) -> None:
     windows = Windows.of(NOON)
-    limits = Limits("k", **{name: Decimal(amount) for name, amount in budgets.items()})
+    amounts: dict[str, Any] = {name: Decimal(amount) for name, amount in budgets.items()}
+    limits = Limits("k", **amounts)
     told = headers(limits, to_item(gone), windows)
     ends = {"day": windows.to_next_day, "month": windows.to_next_month}
     assert told == {"x-budget-remaining-usd": remaining, "x-budget-reset": f"{ends[ends_in]}s"}
