@@ -30,6 +30,8 @@ class Asked:
     )
     own_id: str | None = None
     end_user: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Those that its key has not."""
     door: str = "function_url"
     wants_receipt: bool = False
     limits: Mapping[str, Any] | None = None
@@ -122,6 +124,7 @@ def event_of(asked: Asked, said: Said, seen: Seen) -> tuple[str, dict[str, Any]]
     )
     data: dict[str, Any] = {
         "client": dict(asked.client),
+        "tags": dict(asked.tags),
         "end_user": asked.end_user and hashlib.sha256(f"{asked.client_id}\0{asked.end_user}".encode()).hexdigest()[:32],
         "limits": asked.limits,
         "operation": {"name": asked.operation},

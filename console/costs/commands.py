@@ -15,10 +15,20 @@ from console.cloudwatch import cloudwatch_client
 from console.costs import query, reconcile_command, reprice
 from console.costs.bars import bar_chart
 from console.costs.reading import Ledger
-from console.costs.summary import NAMES, OF_ENTRIES, OF_ROLLUPS, is_dimension, share_of, summarize, total_of
+from console.costs.summary import (
+    NAMES,
+    OF_ENTRIES,
+    OF_ROLLUPS,
+    UNNAMED,
+    is_dimension,
+    share_of,
+    summarize,
+    total_of,
+    value_of,
+)
 from console.costs.text import as_document, entries_table, left_out, summary_csv, summary_table
 from console.errors import ConsoleError
-from console.keys.options import whole
+from console.keys.options import tag, whole
 from console.output import has_blocks, show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days, read_day
 from console.prices.book import add_book_options, chosen_book
@@ -72,6 +82,9 @@ def _add_entries(entries: argparse.ArgumentParser) -> None:
     entries.add_argument("--failed", action="store_true", help="only those that failed")
     entries.add_argument(
         "--unpriced", action="store_true", help="only those without a price, or with units without one"
+    )
+    entries.add_argument(
+        "--tag", action="append", type=tag, dest="tags", metavar="NAME=VALUE", help="only of this tag (repeatable)"
     )
     entries.add_argument("--estimated", action="store_true", help="only those whose usage is estimated")
     entries.add_argument(
@@ -199,6 +212,9 @@ def _is_wanted(row: Item, options: argparse.Namespace) -> bool:
     named = {"client_id": options.client, "server": options.server, "model": options.model}
     return (
         all(value is None or row.get(name, "-") == value for name, value in named.items())
+        and all(
+            value_of(row, f"tag:{name}") == (value or UNNAMED) for name, value in getattr(options, "tags", None) or ()
+        )
         and not (getattr(options, "failed", False) and row["outcome"] != "failed")
         and not (getattr(options, "unpriced", False) and "cost" in row and "unpriced_units" not in row)
         and not (getattr(options, "estimated", False) and row["usage_source"] != "estimated")

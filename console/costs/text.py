@@ -129,13 +129,16 @@ def plain(value: Decimal) -> str:
 
 
 def entries_table(entries: Iterable[Item], *, with_day: bool = False, width: int | None = None) -> str:
-    """Ledger entries as text. `width` None is any width."""
+    """Ledger entries as text, with their tags where one has some. `width` None is any width."""
+    entries = list(entries)
+    has_tags = any(entry.get("tags") for entry in entries)
     rows = [
         (
             entry["timestamp"][:19].replace("T", " ") if with_day else entry["timestamp"][11:19],
             harmless(entry.get("server", "-")),
             harmless(entry.get("model", "-")),
             _end(entry),
+            *([_tags(entry)] if has_tags else []),
             str(entry["status_code"]),
             count(entry["input_tokens"]),
             count(entry["cache_read_input_tokens"]),
@@ -146,9 +149,15 @@ def entries_table(entries: Iterable[Item], *, with_day: bool = False, width: int
         )
         for entry in entries
     ]
-    headings = ("TIME", "SERVER", "MODEL", "END", "STATUS", "INPUT", "CACHED", "OUTPUT", "TTFT s", "DURATION s")
-    drop = ("CACHED", "TTFT s", "STATUS", "DURATION s", "INPUT", "OUTPUT", "SERVER")
+    figures = ("STATUS", "INPUT", "CACHED", "OUTPUT", "TTFT s", "DURATION s")
+    headings = ("TIME", "SERVER", "MODEL", "END", *(["TAGS"] if has_tags else []), *figures)
+    drop = ("CACHED", "TAGS", "TTFT s", "STATUS", "DURATION s", "INPUT", "OUTPUT", "SERVER")
     return table((*headings, "COST USD"), rows, numbers=7, width=width, drop=drop, whole=("TIME",))
+
+
+def _tags(entry: Item) -> str:
+    tags: Item = entry.get("tags") or {}
+    return harmless(", ".join(f"{name}={value}" for name, value in sorted(tags.items()))) or "-"
 
 
 def _end(entry: Item) -> str:

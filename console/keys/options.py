@@ -38,7 +38,7 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
     add("--client-id", required=required, metavar="ID", help="to whom its usage is charged")
     add("--name", required=required, help="what the key is for")
     add("--owner", metavar="WHO", help="the person or team who answers for it")
-    add("--tag", action="append", type=_tag, dest="tags", metavar="NAME=VALUE", help="for your own order (repeatable)")
+    add("--tag", action="append", type=tag, dest="tags", metavar="NAME=VALUE", help="for your own order (repeatable)")
     add("--server", action="append", dest="servers", metavar="NAME", help="allow only this server (repeatable)")
     add(
         *("--model",),
@@ -127,7 +127,8 @@ def _money(text: str) -> Decimal:
     return Decimal(text)
 
 
-def _tag(text: str) -> tuple[str, str]:
+def tag(text: str) -> tuple[str, str]:
+    """Reads NAME=VALUE. Raises ArgumentTypeError."""
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError("must be NAME=VALUE")

@@ -69,6 +69,10 @@ class Admission:
             if call.deadline <= timeline.unix(timeline.now()):
                 raise UnavailableError(504, "deadline_exceeded", "The request came when its time was over.")
             call = call._replace(target=(target := target_of(request.path)))
+            if "x-tags" in request.headers:
+                from proxy.request.tags import header_tags  # noqa: PLC0415  # few clients tag their requests
+
+                call = call._replace(tags=header_tags(request.headers["x-tags"]))
             if is_own(request, target, self._routes.pools):
                 return call
             if "content-encoding" in request.headers:
@@ -76,6 +80,10 @@ class Admission:
 
                 call = call._replace(request=(request := unpacked(request)))
             call = call._replace(body=(body := RequestBody(request, target)))
+            if "metadata" in body.fields:
+                from proxy.request.tags import with_metadata  # noqa: PLC0415  # the same
+
+                call = call._replace(tags=with_metadata(call.tags, target.path, body.fields))
             call = call._replace(candidates=(candidates := self._routes.candidates(target, body, key)))
             if key.limits:
                 timeline.passed("request")

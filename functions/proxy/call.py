@@ -1,7 +1,8 @@
 """`Call`: one request of one client, as far as it was let in. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from openai_proxy.key_context import ClientKey
@@ -40,6 +41,8 @@ class Call(NamedTuple):
     candidates: Sequence[Candidate] = ()
     reservation: Reservation | None = None
     refused: ProxyError | None = None
+    tags: Mapping[str, str] = MappingProxyType({})
+    """What the request itself is to be charged to; what its key says comes first."""
 
     @property
     def request_id(self) -> str:

@@ -29,6 +29,7 @@ from proxy.outcome import Outcome, usage_of
 from proxy.records.terminal_event import terminal_event
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
+from proxy.request.tags import with_metadata
 from proxy.timeline import Timeline
 from record_metrics.measurements import measurements_of
 from settle_limits.settlement import settlement_of
@@ -116,6 +117,7 @@ def event_of(
     body = RequestBody(request, target)
     key = ClientKey("c", key_id="0a", name=name, owner=name, tags={name: name, "b": model}, limits=limits)
     call = Call("01M8K70092HVPK9KBPZFVGWRVG", 0.0, request, came.pop("key", key), target, body, reservation=taken)
+    call = call._replace(tags=with_metadata({}, path, came.pop("fields", {})))
     sent = body.outgoing("m")
     kind = "text/event-stream" if as_stream else "application/json"
     meter = Meter(
@@ -202,10 +204,12 @@ def test_an_event_stays_small_whatever_is_said_in_it(text: str, as_stream: bool)
         "choices": choices,
         "usage": {"prompt_tokens": 5, "completion_tokens": 5},
     }
-    key = ClientKey("c", name=text, owner=text, tags={f"{place}{text}": text for place in range(100)})
-    came: dict[str, Any] = {"key": key, "attempts": 1000, "path": "/chat/completions"}
+    key = ClientKey("c", name=text, owner=text, tags={f"{place:02}{'n' * 62}": text for place in range(100)})
+    fields = {"metadata": {f"{place:02}{'💥' * 31}": "💥" * 32 for place in range(100)}}
+    came: dict[str, Any] = {"key": key, "attempts": 1000, "path": "/chat/completions", "fields": fields}
     event = event_of([said], text[:100_000], text[:100_000], as_stream=as_stream, **came)
     assert event.data["usage"]["input_tokens"] == 5
+    assert len(event.data["tags"]) == 16
     assert len(event.to_entry("bus")["Detail"]) <= LARGEST
 
 

@@ -47,6 +47,7 @@ def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_sta
     data: InferenceCompleted = {
         "client": _client(call),
         "end_user": _end_user(call),
+        "tags": _tags(call),
         "limits": _limits(call, outcome),
         "operation": {"name": call.operation},
         "door": call.request.door if call.request else "function_url",
@@ -126,6 +127,12 @@ def _client(call: Call) -> "ClientData | None":
         "owner": text_of(client["owner"], _LONGEST_DESCRIPTION),
         "tags": {text_of(name, _LONGEST_TAG) or "": text_of(value, _LONGEST_DESCRIPTION) or "" for name, value in tags},
     }
+
+
+def _tags(call: Call) -> dict[str, str]:
+    """What the request was tagged with, but for the names that its key has a tag of: there the key's holds."""
+    own = set(call.key.tags if call.key else ())
+    return {name: value for name, value in call.tags.items() if name not in own}
 
 
 def _limits(call: Call, outcome: Outcome) -> "LimitsData | None":

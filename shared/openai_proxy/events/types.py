@@ -175,6 +175,7 @@ class InferenceCompleted(TypedDict):
     client: ClientData | None
     limits: LimitsData | None
     end_user: str | None
+    tags: Mapping[str, str]
     cold_start: bool
 
 

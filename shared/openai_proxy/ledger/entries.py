@@ -174,9 +174,13 @@ def _is_unchecked(limits: "LimitsData | None") -> bool:
 
 
 def _attribution(data: "InferenceCompleted") -> Attributes:
-    """For whom it was, as far as the event says: the client key, its name, owner and tags, and its own user."""
+    """For whom it was, as far as the event says: the client key, its name, owner and tags, and its own user.
+
+    A tag of the key holds against one of the request.
+    """
     client: Mapping[str, Any] = data.get("client") or {}
-    given: Mapping[str, Any] = client.get("tags") or {}
+    of_key: Mapping[str, Any] = client.get("tags") or {}
+    given = {**of_key, **(data.get("tags") or {}), **of_key}
     tags = [(_text(name), _text(value) or "") for name, value in given.items()]
     attributes: Attributes = {
         "key_id": _text(client.get("key_id")),

@@ -55,6 +55,7 @@ def made_up(number: int, dice: random.Random) -> LedgerEntry:
     data["response"]["time_to_first_chunk"] = round(dice.uniform(0.1, 3), 6)
     data["client"]["owner"] = {"shop": "Sales", "lab": None}[metadata["client_id"]]
     data["client"]["tags"] = {"team": dice.choice(["red", "blue"])}
+    data["tags"] = {"team": "of-the-request", "feature": dice.choice(["search", "chat"])}
     if metadata["client_id"] == "lab" and number % 2:
         data["cache"]["status"] = dice.choice(["BYPASS"] * 4 + ["HIT"])
     usage = data["usage"]
@@ -107,14 +108,16 @@ def names_of(entry: LedgerEntry, by: Sequence[str]) -> tuple[str, ...]:
     known = {
         "client": entry.attributes["client_id"],
         "owner": entry.attributes.get("client_owner", "-"),
-        "tag:team": entry.attributes["tags"]["team"],
+        **{f"tag:{name}": entry.attributes["tags"][name] for name in ("team", "feature")},
         "month": entry.attributes["day"][:7],
         **{name: entry.attributes[name] for name in ("server", "model", "day", "operation")},
     }
     return tuple(known[name] for name in by)
 
 
-@pytest.mark.parametrize("by", [["client"], ["day", "model"], ["month"], ["owner", "tag:team"], []], ids=",".join)
+@pytest.mark.parametrize(
+    "by", [["client"], ["day", "model"], ["month"], ["owner", "tag:team"], ["tag:feature"], []], ids=",".join
+)
 def test_sums_by_any_dimensions_are_those_of_the_entries(run: Run, entries: list[LedgerEntry], by: list[str]):
     rows = run("costs", *PERIOD, "--by", ",".join(by) or "total", "--json").json
 
@@ -172,6 +175,21 @@ def test_entries_can_be_filtered(run: Run, entries: list[LedgerEntry], option: s
     expected = {e.key[1] for e in entries if e.attributes["client_id"] == "lab" and e.attributes[attribute] == value}
     assert {each["sk"] for each in found} == expected
     assert [each["sk"] for each in found] == sorted(expected, reverse=True)
+
+
+def test_entries_of_tags(run: Run, entries: list[LedgerEntry]):
+    arguments = ("costs", "entries", "--client", "lab", *PERIOD, "--limit", "36500", "--tag", "feature=search")
+    found = run(*arguments, "--tag", "team=red", "--json").json
+
+    wanted = {"team": "red", "feature": "search"}
+    of_lab = [each for each in entries if each.attributes["client_id"] == "lab"]
+    assert (
+        {each["sk"] for each in found} == {each.key[1] for each in of_lab if each.attributes["tags"] == wanted} > set()
+    )
+    assert run(*arguments, "--tag", "team=of-the-request").out.startswith("Nothing of 'lab'")
+    head, _, *lines = run(*arguments).out.splitlines()
+    assert "TAGS" in head
+    assert all("feature=search, team=" in line for line in lines)
 
 
 def test_entries_by_server_and_model_with_a_limit(run: Run):
