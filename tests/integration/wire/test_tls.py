@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from authorizer.https_get import FetchError, HttpsGet
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -105,3 +106,15 @@ def test_a_certificate_for_another_name_is_refused(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with pytest.raises(ConnectionFailedError):
         HttpTransport(Timeouts()).post(url.replace("127.0.0.1", "localhost"), {}, b"secret", 20.0)
+
+
+def test_the_authorizer_has_no_keys_of_an_issuer_that_nobody_vouches_for(
+    url: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FetchError, match="SSLError"):
+        HttpsGet()(url, 10)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with pytest.raises(FetchError, match="status 501"):  # this server answers no GET
+        HttpsGet()(url, 10)
+    with pytest.raises(FetchError, match="SSLError"):
+        HttpsGet()(url.replace("127.0.0.1", "localhost"), 10)
