@@ -230,3 +230,85 @@ def test_what_cannot_be_told_in_the_other_form_is_a_miss() -> None:
         response = proxied.call({**CHAT, "stream": False}, path=KEPT)
         assert len(cached.server.received) == 2
     assert (response.headers["x-cache"], response.headers["x-cache-reason"]) == ("MISS", "form")
+
+
+# ------------------------------------------------------------------------------------------------------------- the log
+
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What the cache logs, without the moments, which are of the real clock."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [
+        {name: value for name, value in line.items() if name != "timestamp"}
+        for line in lines
+        if "cache" in line["message"]
+    ]
+
+
+def test_a_table_that_does_not_answer_is_logged_and_left_alone_for_a_while(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 1000.0
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        proxied = cached.proxy(clock=lambda: now)
+        cached.table.failure = AwsError("dynamodb:GetItem", "NoAnswer")
+        seen: list[str] = []
+        for passed in (0, 4.9, 0.1):
+            now += passed
+            seen.append(ask(proxied).headers["x-cache-reason"])
+            cached.table.failure = None
+    assert seen == ["table_error", "table_error", "not_found"]
+    line = {"level": "WARN", "message": "The response cache does not answer", "reason": "dynamodb:GetItem: NoAnswer"}
+    assert lines_of(capsys) == [line]
+
+
+def test_what_is_not_kept_and_why_is_logged_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    with caches(streaming(b"".join(large(100_000)))) as cached:
+        ask(cached.proxy(Settings(largest=50_000, wait=0)))
+        sent = sum(map(len, large(100_000)))
+        [(_, detail)] = cached.bus.terminal_details
+    assert lines_of(capsys) == [
+        {
+            "level": "INFO",
+            "message": "An answer is too large for the response cache",
+            "id": detail["metadata"]["id"],
+            "size": sent,
+        }
+    ]
+    with caches(streaming(*CONTENT)) as cached:
+        ask(cached.proxy())
+        [(_, detail)] = cached.bus.terminal_details
+    kept = {"level": "INFO", "message": "An answer is not kept in the response cache", "id": detail["metadata"]["id"]}
+    assert lines_of(capsys) == [kept | {"reason": "cut"}]
+
+
+def test_a_bucket_that_fails_is_logged_and_left_alone_for_a_while(capsys: pytest.CaptureFixture[str]) -> None:
+    now, text = 1000.0, "".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(10_000))
+    with caches(streaming(sse(text), sse("", "stop"), USAGE_CHUNK, DONE)) as cached:
+        proxied = cached.proxy(clock=lambda: now)
+        cached.bucket.failure = AwsError("s3:PutObject", "SlowDown")
+        ask(proxied)
+        ask(proxied)
+        assert cached.bucket.calls == ["put"]
+        cached.bucket.failure, now = None, 1005.0
+        ask(proxied)
+        cached.bucket.failure = AwsError("s3:GetObject", "NoSuchKey")
+        ask(proxied)
+    assert cached.bucket.calls == ["put", "put", "get", "put"]
+    put = {"level": "WARN", "message": "An answer was not cached: its object was not put"}
+    assert lines_of(capsys) == [
+        put | {"reason": "s3:PutObject: SlowDown"},
+        {
+            "level": "WARN",
+            "message": "The object of a cached answer cannot be read",
+            "reason": "s3:GetObject: NoSuchKey",
+        },
+        put | {"reason": "s3:GetObject: NoSuchKey"},
+    ]
+
+
+def test_a_damaged_answer_is_logged_with_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    with caches(streaming(*CONTENT, USAGE_CHUNK, DONE)) as cached:
+        ask(cached.proxy())
+        key = next(iter(cached.table.answers))
+        cached.table.answer["digest"] = {"S": "0" * 64}
+        ask(cached.proxy())
+    refused = {"level": "ERROR", "message": "A cached answer was refused", "reason": "digest", "cache_key": key}
+    assert lines_of(capsys) == [refused]
