@@ -133,6 +133,16 @@ def test_a_hint_is_the_price_by_the_name_that_was_asked_for(model: str | None, a
     assert found == (PriceHint("ours", hint[0], Decimal(hint[1]), Decimal(hint[2])) if hint else None)
 
 
+@pytest.mark.parametrize(("answers", "each"), [(0, 64), (1, 64), (3, 22), (64, 1), (100, 1)])
+def test_of_several_answers_a_hint_says_what_each_had(answers: int, each: int):
+    event = sample("InferenceCompleted.chat-stream", server="ours", model="seen", asked="seen", output_tokens=64)
+    event.data["response"]["finish_reasons"] = ["stop"] * answers
+
+    hint = settled(event, parse_price_book(OWN)).hint
+    assert hint is not None
+    assert hint.answer == each
+
+
 def test_the_hint_of_a_model_with_tiers_is_that_of_the_first():
     event = sample("InferenceCompleted.chat-stream", server="ours", model="seen", asked="seen", input_tokens=5000)
 

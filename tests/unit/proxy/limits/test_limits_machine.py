@@ -153,8 +153,9 @@ def test_a_sibling_that_counts_no_money_begins_a_minute_and_no_day() -> None:
 @pytest.mark.parametrize("usage", USAGES, ids=lambda usage: usage.source)
 @pytest.mark.parametrize("start", STARTS[1:3], ids=["a day", "a month"])
 @pytest.mark.parametrize("is_begun", [False, True], ids=["nobody has come since", "somebody has"])
+@pytest.mark.parametrize("is_left", [False, True], ids=["given back", "left"])
 def test_a_request_over_midnight_is_of_the_period_in_which_it_was_taken(
-    usage: Usage, start: str, is_begun: bool
+    usage: Usage, start: str, is_begun: bool, is_left: bool
 ) -> None:
     machine = machine_of("enough")()
     machine.begin(start)
@@ -164,7 +165,10 @@ def test_a_request_over_midnight_is_of_the_period_in_which_it_was_taken(
     machine.some_time_passes(8)
     if is_begun:
         machine.takes(0, 1, 87, hasty=False, faults=[])
-    machine.ends(0, usage, faults=[])
+    if is_left:
+        machine.ends_in_an_outage(0, usage, "lost", 0)
+    else:
+        machine.ends(0, usage, faults=[])
     machine.the_item_is_what_the_model_says()
     machine.are_settled([0], [], None, is_after=False)
     machine.the_item_is_what_the_model_says()
