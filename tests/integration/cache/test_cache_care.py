@@ -234,6 +234,7 @@ def test_what_cannot_be_told_in_the_other_form_is_a_miss() -> None:
 
 # ------------------------------------------------------------------------------------------------------------- the log
 
+
 def lines_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """What the cache logs, without the moments, which are of the real clock."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

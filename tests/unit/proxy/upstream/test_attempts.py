@@ -19,7 +19,7 @@ from proxy.errors import UpstreamError
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
-from proxy.timeline import Clock, Timeline
+from proxy.timeline import Attempt, Clock, Timeline
 from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.sign_in import Outgoing, with_token
@@ -81,6 +81,7 @@ class World:
     ) -> Answer:
         assert deadline == DEADLINE
         self.asked.append((method, url, body, headers.get("authorization", "")))
+        self.now += TOOK
         answer = self.answers[server.name].pop(0)
         if isinstance(answer.what, str):
             raise UpstreamError(WIRE[answer.what], f"upstream_{answer.what}", "gone")
@@ -101,6 +102,8 @@ class World:
 
 
 DEADLINE = 1009.0
+TOOK = 0.125
+"""Seconds that each call takes."""
 
 
 def made(name: str, retries: int, failures: int = 0) -> Server:
@@ -116,9 +119,11 @@ def call_of(servers: Sequence[Server]) -> Call:
     return Call("id", DEADLINE, request=request, target=target, body=body, candidates=candidates)
 
 
-def ask(world: World, servers: Sequence[Server], breakers: Breakers, chance: float) -> Delivery:
+def ask(
+    world: World, servers: Sequence[Server], breakers: Breakers, chance: float, timeline: Timeline | None = None
+) -> Delivery:
     attempts = Attempts(cast("Any", world), cast("Any", world), breakers, world.sleep, lambda: chance)
-    timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+    timeline = timeline or Timeline(Clock(lambda: world.now, lambda: world.now))
     return attempts.ask(call_of(servers), timeline, lambda _: pytest.fail("no answer lets wait for itself"))
 
 
@@ -130,6 +135,7 @@ class Expected:
     slept: list[float]
     last: Answer
     ill: dict[str, int]
+    statuses: list[int | None] = field(default_factory=list[int | None])
 
 
 def pause_after(answer: Answer, tried: int, chance: float) -> float | None:
@@ -147,7 +153,8 @@ def model(servers: Sequence[Server], answers: Mapping[str, Sequence[Answer]], ch
         tried = 0
         for answer in answers[server.name]:
             found.asked.append(server.name)
-            found.last = answer
+            found.statuses.append(answer.what if isinstance(answer.what, int) else None)
+            found.last, now = answer, now + TOOK
             status = WIRE[answer.what] if isinstance(answer.what, str) else answer.what
             if status >= 300:
                 found.ill[server.name] = found.ill.get(server.name, 0) + 1 if status in ILL else 0
@@ -180,8 +187,12 @@ def test_servers_are_asked_as_the_model_says(kinds: list[tuple[int, int]], said:
         answer.closed = 0
     expected = model(servers, answers, chance)
     world, clock = World({name: list(of) for name, of in answers.items()}), lambda: world.now
-    breakers = Breakers(clock)
-    delivery = ask(world, servers, breakers, chance)
+    breakers, timeline = Breakers(clock), Timeline(Clock(clock, clock))
+    delivery = ask(world, servers, breakers, chance, timeline)
+    told = [(each.server, each.status_code, each.duration) for each in timeline.attempts]
+    assert told == [(*each, TOOK) for each in zip(expected.asked, expected.statuses, strict=True)]
+    assert timeline.calls_made == len(expected.asked)
+    assert timeline.upstream_waited == pytest.approx(TOOK * len(expected.asked) + sum(expected.slept), abs=1e-6)
     urls = [f"https://{name}/chat/completions" for name in expected.asked]
     assert [(method, url) for method, url, _, _ in world.asked] == [("POST", url) for url in urls]
     assert [token for *_, token in world.asked] == [f"Bearer token-{name}" for name in expected.asked]
@@ -219,8 +230,10 @@ def test_a_server_that_is_kept_out_is_not_asked_and_says_when_it_may_be(waits: f
     breakers = Breakers(lambda: world.now)
     ask(world, [server], breakers, 0.5)
     world.now += waits
-    delivery = ask(world, [server], breakers, 0.5)
-    assert len(world.asked) == 1
+    timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+    delivery = ask(world, [server], breakers, 0.5, timeline)
+    assert timeline.attempts == [Attempt("out", None, "circuit_open", 0.0, world.now)]
+    assert (len(world.asked), timeline.calls_made) == (1, 0)
     assert delivery.error
     assert (delivery.error.status, delivery.error.code) == (503, "upstream_unavailable")
     assert delivery.error.headers == {"retry-after": seconds}

@@ -130,3 +130,48 @@ def test_a_long_document_goes_on_as_it_comes() -> None:
     found = opened(cast("Any", answer), SERVER, "", question, lambda: None)
     assert answer.taken == 5
     assert sum(map(len, found.body)) == 9 * 1024 * 1024
+
+
+@dataclass
+class Plain(Silent):
+    """An answer of one piece, of a type that says nothing."""
+
+    piece: bytes = b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.piece
+
+
+QUESTION = STREAM._replace(is_stream=False)
+
+
+def read(piece: bytes, expected: Expected = QUESTION, status: int = 200, content_type: str = "text/plain") -> bytes:
+    answer = Plain(9.0, 0, {"content-type": content_type}, status, piece=piece)
+    return b"".join(opened(cast("Any", answer), SERVER, "", expected, lambda: None).body)
+
+
+@pytest.mark.parametrize(
+    ("piece", "what"),
+    [
+        (b"Hello", "what is neither JSON nor a stream"),
+        (b"", "nothing"),
+        (b" \r\n", "nothing"),
+        (b"\xef\xbb\xbf <html>", "a web page"),
+        (b"null", "JSON that is no answer"),
+    ],
+)
+def test_what_is_no_answer_to_a_question_is_an_error_of_its_server(piece: bytes, what: str) -> None:
+    with pytest.raises(UpstreamError, match=what) as raised:
+        read(piece)
+    assert raised.value.status == 502
+    assert read(piece, QUESTION._replace(is_question=False)) == piece, "of anything else it may be the answer"
+
+
+@pytest.mark.parametrize(("status", "is_looked_at"), [(200, True), (299, True), (300, False), (400, False)])
+def test_a_success_is_looked_at_and_an_error_is_passed_on(status: int, is_looked_at: bool) -> None:
+    said = b'{"error": {"message": "out of memory", "code": 500}}'
+    if is_looked_at:
+        with pytest.raises(UpstreamError, match="out of memory"):
+            read(said, status=status, content_type="application/json")
+    else:
+        assert read(said, status=status, content_type="application/json") == b"", "it is still to be read"
