@@ -10,8 +10,8 @@ from console.aws import session
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-NAMESPACE = os.environ.get("METRICS_NAMESPACE") or "OpenAIProxy"
-"""The default of the stack's parameter `MetricsNamespace`."""
+NAMESPACE = os.environ.get("METRICS_NAMESPACE") or f"OpenAIProxy/{os.environ.get('STACK_NAME') or 'openai-proxy'}"
+"""The stack's output `MetricsNamespace`, unless its parameter of that name was changed."""
 DRIFT = "ReconciliationDrift"
 
 

@@ -55,7 +55,7 @@ def add_parser(commands: Any) -> None:
     )
     command.add_argument("--all", action="store_true", help="show also what agrees")
     command.add_argument(
-        "--publish", action="store_true", help="put the drift into CloudWatch as OpenAIProxy/ReconciliationDrift"
+        "--publish", action="store_true", help="put the drift into CloudWatch as the metric ReconciliationDrift"
     )
     add_table_options(command, "CostsTable", inherited=True)
     command.set_defaults(run=_run)

@@ -25,7 +25,7 @@ from proxy.endpoints.routes import Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
 from proxy.limits.renewal import Renewals
 from proxy.limits.table import FailurePolicy, LimitsTable
-from proxy.log import log
+from proxy.log import log, log_from
 from proxy.records.publisher import Publisher
 from proxy.records.records import Records
 from proxy.relay import Relay
@@ -103,6 +103,7 @@ class Application:
     """The wired proxy. Raises ServersFileError or KeyError where the sandbox could not serve a single request."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
+        log_from(environ)
         file = _LAYER / environ["SERVERS_FILE"]
         region = environ.get("AWS_REGION") or environ["AWS_DEFAULT_REGION"]
         servers = load_servers(file, region)

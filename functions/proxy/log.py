@@ -6,12 +6,26 @@ Its one rule: never a prompt, an answer, a key or a token.
 import json
 import sys
 import time
+from collections.abc import Mapping
 
 from openai_proxy.events.envelope import rfc3339
+
+_LEVELS = {"DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+
+
+_lowest = ["INFO"]
+
+
+def log_from(environ: Mapping[str, str]) -> None:
+    """Write no line below the level that was deployed; Lambda itself sets the first of the two names."""
+    name = (environ.get("AWS_LAMBDA_LOG_LEVEL") or environ.get("LOG_LEVEL", "")).upper()
+    _lowest[0] = name if name in _LEVELS else "INFO"
 
 
 def log(level: str, message: str, **fields: object) -> None:
     """Write one structured line. `level` is DEBUG, INFO, WARN, ERROR or CRITICAL."""
+    if _LEVELS[level] < _LEVELS[_lowest[0]]:
+        return
     line = {"level": level, "message": message, "timestamp": rfc3339(time.time()), **fields}
     sys.stdout.write(json.dumps(line, default=str) + "\n")
     sys.stdout.flush()

@@ -32,6 +32,8 @@ _STREAMING = {
     "trailer": f"{_ERROR_TYPE}, {_ERROR_BODY}",
 }
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_INVOCATION_ID = "lambda-runtime-invocation-id"
+_INVOCATION_IDS = re.compile(r"[!-~]{1,256}")
 _MOMENT = re.compile(r"[0-9]{1,15}")
 _USUAL_TIME = 900.0
 _LONGEST_TIME = 5400.0
@@ -39,16 +41,28 @@ _LONGEST_TIME = 5400.0
 _WHOLE_EVENT = 30.0
 """Seconds for an event of up to 8 MB whose beginning is there."""
 _TIME_FOR_AN_ERROR = 1.0
+_GONE = 410
+"""The status for what comes when its invocation has timed out."""
 _LARGE = 65536
 
 
 class Invocation(NamedTuple):
-    """One invocation: the event and what the handler may know of it. `deadline` is in Unix seconds."""
+    """One invocation: the event and what the handler may know of it. `deadline` is in Unix seconds.
+
+    Two invocations may have the same `id`, because callers choose it; `once` (of July 2026, absent before) is of this
+    one alone. It goes back with the answer, so that a late answer of an invocation that timed out reaches no other.
+    """
 
     id: str
     event: Any
     deadline: float
     trace_id: str | None
+    once: str = ""
+
+    @property
+    def headers_of_answer(self) -> dict[str, str]:
+        """What each answer to it has to carry."""
+        return {_INVOCATION_ID: self.once} if self.once else {}
 
 
 def invocation_of(head: Head, body: bytes | bytearray, now: float) -> Invocation | None:
@@ -64,7 +78,10 @@ def invocation_of(head: Head, body: bytes | bytearray, now: float) -> Invocation
     if deadline > now + _LONGEST_TIME:
         deadline = now + _USUAL_TIME
     # What is no JSON is no HTTP request either: the handler says so.
-    return Invocation(request_id, loads_or_none(body), deadline, head.headers.get("lambda-runtime-trace-id"))
+    trace_id, once = head.headers.get("lambda-runtime-trace-id"), head.headers.get(_INVOCATION_ID, "")
+    return Invocation(
+        request_id, loads_or_none(body), deadline, trace_id, once if _INVOCATION_IDS.fullmatch(once) else ""
+    )
 
 
 class RuntimeApi:
@@ -117,10 +134,11 @@ class RuntimeApi:
             self.close()
         return head, body
 
-    def post_error(self, path: str, report: Mapping[str, Any]) -> None:
-        """Report an error. Never raises: a report that is not taken is in the log."""
+    def post_error(self, path: str, report: Mapping[str, Any], more: Mapping[str, str] | None = None) -> None:
+        """Report an error, with `more` headers. Never raises: a report that is not taken is in the log."""
         body = json.dumps(report).encode()
-        headers = {"content-type": "application/vnd.aws.lambda.error+json", _ERROR_TYPE.lower(): report["errorType"]}
+        kind = {"content-type": "application/vnd.aws.lambda.error+json", _ERROR_TYPE.lower(): report["errorType"]}
+        headers = {**kind, **(more or {})}
         self.until = max(self.until, time.monotonic() + _TIME_FOR_AN_ERROR)
         try:
             self.start("POST", path, headers, len(body), body)
@@ -129,7 +147,9 @@ class RuntimeApi:
             self.close()
             log("ERROR", "The Runtime API did not take an error", error=repr(error))
         else:
-            if head.status >= 300:
+            if head.status == _GONE:
+                log("WARN", "An error came too late: its invocation was over")
+            elif head.status >= 300:
                 log("ERROR", "The Runtime API refused an error", status=head.status, answer=_text(said))
 
     def close(self) -> None:
@@ -170,8 +190,10 @@ class ResponseStream:
         opening = _chunk(json.dumps(prelude).encode()) + _chunk(_PRELUDE_END)
         path = f"/invocation/{self._invocation.id}/response"
 
+        headers_of_stream = {**_STREAMING, **self._invocation.headers_of_answer}
+
         def begin(first: bytes) -> None:
-            self._send = self._api.start("POST", path, _STREAMING, None, opening, first)
+            self._send = self._api.start("POST", path, headers_of_stream, None, opening, first)
             self._held = False
 
         self._held, self._send = True, begin
@@ -212,7 +234,8 @@ class ResponseStream:
             self._finish(f"0\r\n{trailers}\r\n".encode())
         else:
             self.ended = True
-            self._api.post_error(f"/invocation/{self._invocation.id}/error", report)
+            path = f"/invocation/{self._invocation.id}/error"
+            self._api.post_error(path, report, self._invocation.headers_of_answer)
 
     def _finish(self, last: bytes) -> None:
         self.ended = True
@@ -254,7 +277,10 @@ def error_report(error: BaseException, error_type: str | None = None) -> dict[st
 
 
 def _refused(head: Head, body: bytearray) -> ProxyError:
-    log("ERROR", "The Runtime API refused a response", status=head.status, answer=_text(body))
+    if head.status == _GONE:
+        log("WARN", "A response came too late: its invocation was over")
+    else:
+        log("ERROR", "The Runtime API refused a response", status=head.status, answer=_text(body))
     return UnavailableError(502, "response_refused", "Lambda did not take the answer.")
 
 

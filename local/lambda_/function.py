@@ -22,6 +22,7 @@ class Function:
     environment: Mapping[str, str]
     log_group: str
     log_format: str
+    log_level: str | None
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
@@ -37,6 +38,7 @@ class Function:
             environment=configuration.get("Environment", {}).get("Variables", {}),
             log_group=logging.get("LogGroup") or f"/aws/lambda/{configuration['FunctionName']}",
             log_format=logging.get("LogFormat", "Text"),
+            log_level=logging.get("ApplicationLogLevel"),
         )
 
     @property
@@ -73,4 +75,5 @@ class Function:
             "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
             "AWS_XRAY_DAEMON_ADDRESS": "169.254.79.129:2000",
         }
-        return {**self.environment, **reserved, **overrides}
+        level = {"AWS_LAMBDA_LOG_LEVEL": self.log_level} if self.log_level else {}
+        return {**self.environment, **reserved, **level, **overrides}

@@ -5,6 +5,7 @@ Its one rule: an answer has one end, Ended or Failed, and nothing comes after it
 
 import asyncio
 import contextlib
+import uuid
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -39,7 +40,7 @@ Part = Started | bytes | Ended | Failed
 class Invocation:
     """One event on its way through a sandbox, and the parts of its answer: the last one is Ended or Failed.
 
-    `deadline` is in Unix seconds.
+    `deadline` is in Unix seconds. `once` tells it from another one with the same request id.
     """
 
     request_id: str
@@ -47,6 +48,7 @@ class Invocation:
     deadline: float
     function_arn: str
     trace_id: str
+    once: str = field(default_factory=lambda: str(uuid.uuid4()))
     _parts: deque[Part] = field(default_factory=deque[Part])
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
     _arrival: asyncio.Future[None] | None = None

@@ -1,8 +1,8 @@
 """The Lambda Runtime API, one server per sandbox, as the runtime interface of AWS behaves.
 
 Its one rule: a runtime sees what it would see on Lambda, the refusals included. A second answer to an invocation or one
-out of turn is a 403 `InvalidStateTransition`, another request's id a 400 `InvalidRequestID`, an answer that is too
-large a 413.
+out of turn is a 403 `InvalidStateTransition`, another request's id a 400 `InvalidRequestID`, the answer to an earlier
+invocation with the same request id a 410, an answer that is too large a 413.
 
 Protocol: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html; states, codes and messages are those of AWS's
 Runtime Interface Emulator (https://github.com/aws/aws-lambda-runtime-interface-emulator).
@@ -27,6 +27,7 @@ MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100
 _NEXT = "/2018-06-01/runtime/invocation/next"
 _INIT_ERROR = "/2018-06-01/runtime/init/error"
 _INVOCATION = re.compile("/2018-06-01/runtime/invocation/([^/]+)/(response|error)")
+_INVOCATION_ID = "lambda-runtime-invocation-id"
 _ERROR_TYPE = "lambda-runtime-function-error-type"
 _ERROR_BODY = "lambda-runtime-function-error-body"
 _VALID_ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
@@ -127,6 +128,8 @@ class RuntimeApi:
         target: State = "InvocationResponse" if kind == "response" else "InvocationErrorResponse"
         if self._invocation is None or request_id != self._invocation.request_id:
             await _refuse(exchange, 400, "InvalidRequestID", "Invalid request ID")
+        elif exchange.request.header(_INVOCATION_ID) not in (None, self._invocation.once):
+            await _refuse(exchange, 410, "ErrorRuntimeInvokeTimeout", "The invocation has timed out")
         elif self._state != "Running":
             await self._refuse_transition(exchange, target)
         else:
@@ -197,6 +200,7 @@ def _next_headers(invocation: Invocation) -> Headers:
     return [
         ("Content-Type", "application/json"),
         ("Lambda-Runtime-Aws-Request-Id", invocation.request_id),
+        ("Lambda-Runtime-Invocation-Id", invocation.once),
         ("Lambda-Runtime-Deadline-Ms", str(int(invocation.deadline * 1000))),
         ("Lambda-Runtime-Invoked-Function-Arn", invocation.function_arn),
         ("Lambda-Runtime-Trace-Id", invocation.trace_id),

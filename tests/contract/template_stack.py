@@ -99,6 +99,11 @@ def written() -> Json:
 
 
 @cache
+def _mappings() -> Json:
+    return written()["Mappings"]
+
+
+@cache
 def _expanded() -> Json:
     return expand(written())
 
@@ -171,10 +176,13 @@ class Resolver:
                 return self.resolve(argument[1] if self._holds({"Condition": argument[0]}) else argument[2])
             case "Fn::Sub":
                 return self._sub(*as_list(argument))
+            case "Fn::FindInMap":  # of a parameter: the others are answered with the loops
+                table, row, column = self.resolve(argument)
+                return _mappings()[table][row][column]
             case "Fn::Split":
                 return self.resolve(argument[1]).split(argument[0])
             case "Fn::Select":
-                return self.resolve(argument[1])[int(argument[0])]
+                return _part(self.resolve(argument[1]), int(argument[0]))
             case _:
                 raise NotImplementedError(f"teach the resolver {function}")
 
@@ -192,3 +200,8 @@ class Resolver:
             return not self._holds(argument[0])
         assert name == "Fn::And", f"teach the resolver {name}"
         return all(self._holds(part) for part in argument)
+
+
+def _part(parts: list[str], number: int) -> str:
+    """One part of a text that was split; of a text that only AWS knows "${Rule.Arn[2]}"."""
+    return parts[number] if number < len(parts) else f"{parts[0].removesuffix('}')}[{number}]}}"

@@ -14,13 +14,14 @@ from proxy.upstream.provider_tokens import Cause
 from tests.alarm_states import Metric, children_of, metrics_of, period_of, state
 from tests.contract.template_stack import ROOT, Stack, deployed, parameters_of_template, source
 
-OURS = "OpenAIProxy"
+OURS = "OpenAIProxy/stack"
 OF_AWS = {
     ("AWS/Lambda", "FunctionName"): ("AWS::Lambda::Function", {"Errors", "Throttles", "ConcurrentExecutions"}),
     ("AWS/SQS", "QueueName"): (
         "AWS::SQS::Queue",
         {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
     ),
+    ("AWS/Events", "RuleName"): ("AWS::Events::Rule", {"FailedInvocations"}),
     ("AWS/Firehose", "DeliveryStreamName"): (
         "AWS::KinesisFirehose::DeliveryStream",
         {"DeliveryToS3.DataFreshness", "FailedConversion.Records"},
@@ -72,12 +73,15 @@ def problem_with(metric: Metric, stack: Stack) -> str | None:
         if names not in documented().get(metric.name, set()):
             return f"docs/metrics.md has no {metric.name} for each of {sorted(names)}"
         return next((f"{n} is never {v}" for n, v in metric.dimensions if v not in VALUES.get(n, {v})), None)
-    ((dimension, value),) = metric.dimensions
+    dimensions = [each for each in metric.dimensions if each != ("EventBusName", "${Bus}")]
+    if (metric.namespace == "AWS/Events") != (len(dimensions) < len(metric.dimensions)):
+        return "rules on a bus of one's own are measured by bus and rule together"
+    ((dimension, value),) = dimensions
     if (metric.namespace, dimension) not in OF_AWS:
         return f"{metric.namespace} has no {dimension}"
     kind, known = OF_AWS[metric.namespace, dimension]
     measured = {f"${{{name}}}" for name in stack.of_type(kind)} | {
-        f"${{{name}.QueueName}}" for name in stack.of_type(kind)
+        f"${{{name}.{end}}}" for name in stack.of_type(kind) for end in ("QueueName", "Arn[2]")
     }
     return None if metric.name in known and value in measured else f"no {metric.name} of {value}"
 
@@ -131,6 +135,8 @@ def test_every_queue_and_every_function_is_watched() -> None:
         is_dead = name.endswith("DeadLetterQueue")
         metric = "ApproximateNumberOfMessagesVisible" if is_dead else "ApproximateAgeOfOldestMessage"
         assert (metric, f"${{{name}.QueueName}}") in watched
+    for name in stack.of_type("AWS::Events::Rule"):
+        assert ("FailedInvocations", f"${{{name}.Arn[2]}}") in watched
     for name in stack.of_type("AWS::Lambda::Function"):
         assert {("Errors", f"${{{name}}}"), ("Throttles", f"${{{name}}}")} <= watched
 
@@ -227,7 +233,7 @@ def test_only_alarms_of_this_stack_and_budgets_may_use_the_topic() -> None:
         "cloudwatch.amazonaws.com": {
             "ArnLike": {"aws:SourceArn": "arn:aws:cloudwatch:us-east-1:111111111111:alarm:stack-*"}
         },
-        "events.amazonaws.com": {"ArnEquals": {"aws:SourceArn": "${BudgetNoticeRule.Arn}"}},
+        "events.amazonaws.com": None,  # EventBridge publishes to no topic whose policy has a condition for it
     }
     assert granted == {
         service: {
@@ -235,7 +241,7 @@ def test_only_alarms_of_this_stack_and_budgets_may_use_the_topic() -> None:
             "Principal": {"Service": service},
             "Action": "sns:Publish",
             "Resource": "${AlarmTopic}",
-            "Condition": condition,
+            **({"Condition": condition} if condition else {}),
         }
         for service, condition in conditions.items()
     }
@@ -295,7 +301,9 @@ def metrics_of_widget(widget: Mapping[str, Any]) -> Iterator[Metric]:
             yield Metric(namespace, name, dimensions, properties["stat"], properties["period"])
             continue
         text = options["expression"]
-        found = re.search(r"SEARCH\('\{(\w+)((?:,\w+)*)\} MetricName=\"([\w.]+)\"([^']*)', '(\w+)', (\d+)\)", text)
+        found = re.search(
+            r"SEARCH\('\{\"([\w/]+)\"((?:,\w+)*)\} MetricName=\"([\w.]+)\"([^']*)', '(\w+)', (\d+)\)", text
+        )
         if found is None:
             assert set(re.findall(r"[a-z]\w*", text)) <= ids, f"teach the test {text}"
             continue

@@ -370,7 +370,7 @@ def test_metrics_go_into_one_namespace(stack: Stack) -> None:
         for statement in stack.statements(function)
         if "cloudwatch:PutMetricData" in as_list(statement["Action"])
     ]
-    assert conditions == [{"StringEquals": {"cloudwatch:namespace": "OpenAIProxy"}}] * 2  # record_cost, record_metrics
+    assert conditions == [{"StringEquals": {"cloudwatch:namespace": "OpenAIProxy/stack"}}] * 2
 
 
 def test_permissions_stand_nowhere_else(stack: Stack) -> None:

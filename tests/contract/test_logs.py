@@ -52,7 +52,7 @@ def test_the_metric_filters_read_the_line() -> None:
         assert found["LogGroupName"] == "${ProxyLogGroup}"
         assert found["FilterPattern"] == f'{{ $.message = "{MESSAGE}" && $.published IS {value} }}'
         [transformation] = found["MetricTransformations"]
-        assert (transformation["MetricNamespace"], transformation["MetricName"]) == ("OpenAIProxy", name)
+        assert (transformation["MetricNamespace"], transformation["MetricName"]) == ("OpenAIProxy/stack", name)
 
 
 def test_content_has_a_place_only_where_it_is_wanted() -> None:

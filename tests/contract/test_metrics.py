@@ -14,7 +14,7 @@ from openai_proxy.pricing.price_book import load_price_book
 from record_cost.measurements import measurements_of as cost_measurements_of
 from record_metrics.measurements import measurements_of
 
-from console.cloudwatch import DRIFT, NAMESPACE
+from console.cloudwatch import DRIFT
 from tests.contract.template_stack import ROOT, deployed
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -25,6 +25,9 @@ VALUES = {"TokenType": 7, "Outcome": 3, "ErrorSource": 3, "Source": 5, "Kind": 2
 
 Metric = tuple[str, str, frozenset[str]]
 """Name, unit, names of dimensions."""
+
+NAMESPACE = "OpenAIProxy/stack"
+"""Of the stack `stack`."""
 
 
 def documented() -> dict[str, set[Metric]]:

@@ -385,7 +385,10 @@ def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
 
 def test_events_wait_in_a_queue_of_their_consumer_and_none_is_lost(stack: Stack) -> None:
     queues = stack.of_type("AWS::SQS::Queue")
-    assert set(queues) == {f"{consumer}{kind}" for consumer in CONSUMERS for kind in ("Queue", "DeadLetterQueue")}
+    assert set(queues) == {
+        *(f"{consumer}{kind}" for consumer in CONSUMERS for kind in ("Queue", "DeadLetterQueue")),
+        "BudgetNoticeDeadLetterQueue",
+    }
     for consumer in CONSUMERS:
         rule = stack.of_type("AWS::Events::Rule")[f"{consumer}Rule"]
         assert rule["EventBusName"] == "${Bus}"
@@ -484,6 +487,8 @@ def test_what_cannot_be_made_again_outlives_the_stack(stack: Stack) -> None:
     for name, resource in stack.resources.items():
         policies = (resource.get("DeletionPolicy", "Delete"), resource.get("UpdateReplacePolicy", "Delete"))
         kept = ("RetainExceptOnCreate", "Retain") if name in (*DURABLE, "LakeBucket") else ("Delete", "Delete")
+        if name == "ProviderTokens":
+            kept = ("Delete", "Retain")
         if resource["Type"] != "AWS::Lambda::LayerVersion":
             assert policies == kept, name
     for name in DURABLE:
@@ -496,6 +501,49 @@ def test_every_log_group_is_kept_for_the_time_that_was_asked_for(stack: Stack) -
     assert all(group["RetentionInDays"] == stack.parameters["LogRetentionDays"] for group in groups.values())
     used = [f["LoggingConfig"]["LogGroup"] for f in stack.of_type("AWS::Lambda::Function").values()]
     assert sorted(used) == sorted(f"${{{name}}}" for name in groups if name != "LakeStreamLogGroup")
+
+
+def test_the_salt_of_content_lives_as_long_as_its_bucket() -> None:
+    resources = deployed(ContentLogEnabled="true").resources
+    bucket, salt = resources["ContentLogBucket"], resources["ContentLogSalt"]
+    for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
+        assert bucket[policy] == salt[policy]
+
+
+@pytest.mark.parametrize(
+    ("level", "lambdas"), {"DEBUG": "DEBUG", "INFO": "INFO", "WARNING": "WARN", "ERROR": "ERROR"}.items()
+)
+def test_every_function_logs_at_the_level_that_was_asked_for(level: str, lambdas: str) -> None:
+    for function in deployed(LogLevel=level, SystemLogLevel="DEBUG").of_type("AWS::Lambda::Function").values():
+        logging = function["LoggingConfig"]
+        told = logging["LogFormat"], logging["ApplicationLogLevel"], logging["SystemLogLevel"]
+        assert told == ("JSON", lambdas, "DEBUG")
+        assert function["Environment"]["Variables"]["LOG_LEVEL"] == level
+
+
+def test_a_gateway_that_logs_writes_nothing_of_content() -> None:
+    assert "AccessLogSetting" not in deployed().resources["RestApiStage"]["Properties"]
+    logging = deployed(RestApiLogEnabled="true")
+    setting = logging.resources["RestApiStage"]["Properties"]["AccessLogSetting"]
+    assert setting["DestinationArn"] == "${RestApiLogGroup.Arn}"
+    line = json.loads(setting["Format"])
+    assert not {"$context.path", "$context.resourcePath"} & set(line.values())
+    assert "$context.requestId" in line.values()
+
+
+def test_secrets_are_read_below_the_prefix_alone() -> None:
+    granted = deployed(SecretsPrefix="team/").permissions("ProxyFunction")
+    assert {each for each in granted if each[0] in ("secretsmanager:GetSecretValue", "ssm:GetParameter")} == {
+        ("secretsmanager:GetSecretValue", "${ProviderTokens}"),
+        ("secretsmanager:GetSecretValue", SECRETS.replace("openai-proxy/", "team/")),
+        ("ssm:GetParameter", PARAMETERS.replace("openai-proxy/", "team/")),
+    }
+
+
+def test_the_lake_reads_names_as_they_are_written() -> None:
+    stream = deployed().resources["LakeStream"]["Properties"]["ExtendedS3DestinationConfiguration"]
+    reading = stream["DataFormatConversionConfiguration"]["InputFormatConfiguration"]["Deserializer"]
+    assert reading == {"OpenXJsonSerDe": {"CaseInsensitive": False}}
 
 
 def test_the_secret_of_provider_tokens_is_never_written_by_an_update() -> None:

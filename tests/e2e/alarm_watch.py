@@ -4,7 +4,7 @@ The emulator knows no metric math and evaluates what is left only roughly. So th
 evaluated here, on what the stack has recorded; the emulator keeps the states, combines them and notifies.
 
 Its one rule: nothing is measured here that AWS would not measure. What the emulator does not measure is read where AWS
-would: queues from SQS, metrics of filters from the logs. Nobody measures Firehose: its alarms see nothing.
+would: queues from SQS, metrics of filters from the logs. Nobody measures Firehose and rules: their alarms see nothing.
 
 Everything measured since `begin` counts as one period, however long it took: a slow machine stretches what happens
 over several minutes, and an alarm of a rate would look at each of them alone.
@@ -30,6 +30,7 @@ LATER = 3 * LONGEST
 """Seconds after which nothing of now is looked at any more."""
 PATIENT = {"AlarmFirstChunkSeconds": "600"}
 """What is slow on a busy machine sets off no alarm, unless a test asks for that."""
+NAMESPACE = "OpenAIProxy/openai-proxy"
 _COUNT = "SampleCount"
 
 Read = TypeVar("Read")
@@ -165,7 +166,7 @@ class AlarmWatch:
     def _measured(self, alarms: list[dict[str, Any]], at: float | None = None) -> dict[Metric, dict[int, float]]:
         at = time.time() + LONGEST if at is None else at
         asked = {metric for alarm in alarms for metric in metrics_of(alarm).values()}
-        ours = [metric for metric in asked if metric.namespace in ("OpenAIProxy", "AWS/Lambda")]
+        ours = [metric for metric in asked if metric.namespace in (NAMESPACE, "AWS/Lambda")]
         ours += [replace(metric, statistic=_COUNT) for metric in ours if metric.statistic != "Sum"]
         in_log = {metric for metric in ours if metric.name in IN_LOG}
         self._read.clear()

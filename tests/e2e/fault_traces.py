@@ -83,14 +83,14 @@ class Traces:
     def metric(self, name: str, *more: str, **dimensions: str) -> float:
         """The sum of a metric over all values of the dimensions called `more`."""
         cloudwatch = self.faulty.stack.aws("cloudwatch")
-        pages = cloudwatch.get_paginator("list_metrics").paginate(Namespace="OpenAIProxy", MetricName=name)
+        pages = cloudwatch.get_paginator("list_metrics").paginate(Namespace="OpenAIProxy/openai-proxy", MetricName=name)
         found = [metric for page in pages for metric in page["Metrics"]]
         total = 0.0
         for metric in found:
             own = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
             if own.keys() == {*more, *dimensions} and dimensions.items() <= own.items():
                 points = cloudwatch.get_metric_statistics(
-                    Namespace="OpenAIProxy",
+                    Namespace="OpenAIProxy/openai-proxy",
                     MetricName=name,
                     Dimensions=metric["Dimensions"],
                     StartTime=time.time() - 7200,

@@ -262,6 +262,13 @@ def consumers_cannot_handle_an_event(incident: Incident) -> None:
         incident.undo.append(lambda queue=queue: incident.aws("sqs").purge_queue(QueueUrl=incident.url(queue)))
 
 
+def a_budget_notice_is_not_taken(incident: Incident) -> None:
+    """The emulator drops what a topic does not take. So the letter is put where EventBridge would put it."""
+    queue = "BudgetNoticeDeadLetterQueue"
+    incident.undo.append(lambda: incident.aws("sqs").purge_queue(QueueUrl=incident.url(queue)))
+    incident.aws("sqs").send_message(QueueUrl=incident.url(queue), MessageBody="{}")
+
+
 def fail_at_once(incident: Incident, consumer: str) -> Callable[[], None]:
     """Let a consumer try once and not five times over twenty minutes, until what is returned is called."""
     sqs, url = incident.aws("sqs"), incident.url(f"{consumer}Queue")
@@ -306,6 +313,7 @@ INCIDENTS: list[tuple[Callable[[Incident], None], dict[str, str], str, set[str]]
     (a_rule_is_off("RecordCost", "record_metrics"), {"AlarmEventsLost": "3"}, "records", {"costs-lost"}),
     (consumers_stand_still, {}, "records", {f"{name}-age" for name in CONSUMERS}),
     (consumers_cannot_handle_an_event, {}, "records", {f"{name}-dead-letters" for name in CONSUMERS}),
+    (a_budget_notice_is_not_taken, {}, "records", {"budget-notice-dead-letters"}),
 ]
 
 
@@ -348,7 +356,8 @@ def test_an_incident_is_told_once_in_words_and_its_end_too(
 def test_every_alarm_was_set_off_that_something_here_measures() -> None:
     alarms = deployed().of_type("AWS::CloudWatch::Alarm").values()
     names = {alarm["AlarmName"].removeprefix("stack-") for alarm in alarms}
-    assert names - set().union(*(alarms for _, _, _, alarms in INCIDENTS)) == {"lake-delay", "lake-conversion"}
+    unmeasured = {"lake-delay", "lake-conversion"} | {f"{name}-delivery" for name in (*CONSUMERS, "budget-notice")}
+    assert names - set().union(*(alarms for _, _, _, alarms in INCIDENTS)) == unmeasured
 
 
 # ----------------------------------------------------------------------------------------------------------- notices

@@ -161,7 +161,7 @@ def metrics(client: Client, model: str) -> dict[str, float]:
         {
             "Id": name.lower(),
             "MetricStat": {
-                "Metric": {"Namespace": "OpenAIProxy", "MetricName": metric, "Dimensions": dimensions},
+                "Metric": {"Namespace": "OpenAIProxy/openai-proxy", "MetricName": metric, "Dimensions": dimensions},
                 "Period": 86400,
                 "Stat": "Sum",
             },

@@ -18,6 +18,7 @@ from openai_proxy.key_context import ClientKey
 from openai_proxy.token_refusals import CODE
 
 from proxy.aws.client import AwsError
+from proxy.clock import lasting
 from proxy.errors import ClientError, TokenError, UnavailableError
 from proxy.json_shapes import loads_or_none
 from proxy.request.parse import InferenceRequest
@@ -44,7 +45,7 @@ class Authorizer:
         function: str,
         region: str,
         ttl: float,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = lasting,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._invoke = invoke

@@ -15,6 +15,7 @@ from openai_proxy.key_context import ClientKey
 from openai_proxy.servers import Server
 
 from proxy.aws.client import AwsError
+from proxy.clock import lasting
 from proxy.errors import ClientError, UpstreamError
 from proxy.http.transport import ConnectionFailedError, HttpTransport
 from proxy.json_shapes import array_of, loads_or_none, object_of
@@ -56,7 +57,7 @@ class ModelList:
         servers: Mapping[str, Server],
         transport: HttpTransport,
         tokens: ProviderTokens,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = lasting,
     ) -> None:
         self._servers = servers
         self._transport = transport

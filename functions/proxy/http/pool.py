@@ -7,6 +7,7 @@ import time
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from proxy.clock import lasting
 from proxy.http.http1 import Connection
 from proxy.http.wire import ConnectError
 
@@ -43,7 +44,7 @@ class Pool:
         if not connection.reusable or address in self._idle:
             connection.close()
             return
-        connection.used_before, connection.idle_since = True, time.monotonic()
+        connection.used_before, connection.idle_since = True, lasting()
         self._idle[address] = connection
 
     def close(self) -> None:
@@ -121,4 +122,4 @@ def is_quiet(connection: Connection) -> bool:
 
 
 def _is_alive(connection: Connection) -> bool:
-    return time.monotonic() - connection.idle_since <= _IDLE_SECONDS and is_quiet(connection)
+    return lasting() - connection.idle_since <= _IDLE_SECONDS and is_quiet(connection)

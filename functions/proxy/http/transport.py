@@ -24,7 +24,8 @@ class Timeouts(NamedTuple):
     """Seconds to wait for a connection, for the answer's status, and between two pieces of its body.
 
     The server has `first_byte` seconds to take the request, and again as many to answer it. A silence of `keep_alive`
-    seconds is told to whoever takes the answer; it is no fault yet. `total` bounds all of it.
+    seconds is told to whoever takes the answer; it is no fault yet. `total` bounds all of it. No silence may be longer
+    than `longest_silence`, whatever a server is given.
     """
 
     connect: float = 5.0
@@ -32,11 +33,15 @@ class Timeouts(NamedTuple):
     idle: float = 120.0
     keep_alive: float = 15.0
     total: float = math.inf
+    longest_silence: float = math.inf
 
     def of(self, server: Server) -> Self:
         """These, but for those that `server` has of its own."""
         given = {name: own for name in Timers._fields if (own := getattr(server.timeouts, name)) is not None}
-        return self._replace(**given) if given else self
+        own = self._replace(**given) if given else self
+        if (longest := self.longest_silence) == math.inf:
+            return own
+        return own._replace(first_byte=min(own.first_byte, longest), idle=min(own.idle, longest))
 
 
 Answered = tuple[int, Mapping[str, str], bytes]
@@ -168,6 +173,10 @@ class HttpTransport:
         self._timeouts = timeouts
         self._pool = pool or Pool()
         self._clock = clock
+
+    def patient_for(self, seconds: float) -> Self:
+        """The same connections, for whoever gives up after so many seconds of silence."""
+        return type(self)(self._timeouts._replace(longest_silence=seconds), self._pool, self._clock)
 
     def sibling(self) -> Self:
         """Another one, with connections of its own: for another thread."""

@@ -109,7 +109,8 @@ class Records:
         headers = call.request.headers if call.request else dict[str, str]()
         trace_id = trace.trace_id if trace else None
         line = request_line(event, published=published, trace_id=trace_id, w3c_trace_id=w3c_trace_id(headers))
-        log("INFO", MESSAGE, **line)
+        # An event that was not published has to be in the log whatever the level: an alarm counts these lines.
+        log("INFO" if published else "ERROR", MESSAGE, **line)
         try:
             if trace and trace.sampled and trace.parent and self._daemon:
                 from proxy.records.tracing import Daemon, subsegment_of  # noqa: PLC0415  # most requests are not sampled

@@ -126,7 +126,7 @@ def parse(event: Any) -> InferenceRequest:
             method, path, query = context["http"]["method"], event["rawPath"], event["rawQueryString"]
         else:
             door, identity = "rest_api", context.get("authorizer")
-            method, path, query = event["httpMethod"], event["path"], _query_of_rest_event(event)
+            method, path, query = event["httpMethod"], _path_of_rest_event(event), _query_of_rest_event(event)
         headers = _headers(event)
         body = _body(event.get("body") or "", bool(event.get("isBase64Encoded")))
         if method not in _METHODS:
@@ -150,6 +150,17 @@ def _headers(event: Mapping[str, Any]) -> dict[str, str]:
         if len(each := array_of(values)) > 1:
             headers[name.lower()] = ",".join(map(str, each))
     return headers
+
+
+def _path_of_rest_event(event: Mapping[str, Any]) -> str:
+    """The path below the base path of a custom domain, as it was sent: of `{proxy+}` it may come decoded."""
+    path = event["path"]
+    if not isinstance(path, str):
+        raise TypeError(path)
+    below = object_of(event.get("pathParameters")).get("proxy")
+    if isinstance(below, str) and path.rstrip("/").endswith(end := "/" + below.strip("/")):
+        return path[len(path.rstrip("/")) - len(end) :]
+    return path
 
 
 def _query_of_rest_event(event: Mapping[str, Any]) -> str:

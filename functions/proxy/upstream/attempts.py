@@ -38,6 +38,8 @@ _OF_THE_ANSWER = frozenset({"upstream_error", "upstream_no_answer"})
 """Codes of what a server answered as a success: their status says what it is worth."""
 _OWN_HEADERS = {"user-agent": "openai-proxy", "accept-encoding": "identity"}
 """Compressed answers would be unpacked to be metered, and small chunks do not compress."""
+_SILENCE_AT_GATEWAY = 290.0
+"""Seconds: API Gateway ends a stream that says nothing for five minutes, and its client would learn nothing."""
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 """Seconds. A server that asks for more is not waited for: the client can do that without a sandbox being billed."""
@@ -70,6 +72,7 @@ class Attempts:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._transport = transport
+        self._behind_gateway = transport.patient_for(_SILENCE_AT_GATEWAY)
         self._tokens = tokens
         self._breakers = breakers
         self._usage = UsageRefusals()
@@ -177,7 +180,8 @@ class Attempts:
         headers = self._tokens.signed_in(server, turn.token, outgoing)
         timeline.wait()
         try:
-            answer = self._transport.stream(server, request.method, url, headers, turn.sent.content, call.deadline)
+            transport = self._behind_gateway if request.door == "rest_api" else self._transport
+            answer = transport.stream(server, request.method, url, headers, turn.sent.content, call.deadline)
         except UpstreamError as error:
             timeline.attempted(server.name, None, error.code)
             return error

@@ -4,10 +4,11 @@ Its one rule: only what says that the *server* is ill counts: no connection, a b
 529. A 500 may be the fault of one request, a 429 that of a limit: neither may shut the server to others.
 """
 
-import time
 from collections.abc import Callable
 
 from openai_proxy.servers import Server
+
+from proxy.clock import lasting
 
 ILL = frozenset({502, 503, 504, 529})
 
@@ -23,7 +24,7 @@ class _State:
 class Breakers:
     """One breaker for each server. After its time out a server gets one request: that one decides."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = lasting) -> None:
         self._clock = clock
         self._states: dict[str, _State] = {}
 

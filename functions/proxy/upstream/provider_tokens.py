@@ -8,13 +8,13 @@ not answer, no server that worked a moment ago is out of reach.
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
 from openai_proxy.servers import Server, TokenReference
 
 from proxy.aws.client import SECRET_IS_BINARY, Aws, AwsError
+from proxy.clock import lasting
 from proxy.errors import UnavailableError
 from proxy.log import log
 from proxy.upstream.sign_in import Outgoing, signed_by_role, with_token
@@ -65,7 +65,7 @@ class ProviderTokens:
         environment: Mapping[str, str],
         tokens_secret: str | None,
         ttl: float = 300.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = lasting,
     ) -> None:
         self._aws = aws
         self._environment = environment

@@ -217,7 +217,7 @@ def test_a_report(run: Run, entries: list[LedgerEntry], tmp_path: Path):
     file = tmp_path / "report.html"
     cloudwatch: Any = boto3.client("cloudwatch")  # pyright: ignore[reportUnknownMemberType]
     cloudwatch.put_metric_data(
-        Namespace="OpenAIProxy",
+        Namespace="OpenAIProxy/openai-proxy",
         MetricData=[
             {
                 "MetricName": "Throttles",
@@ -269,7 +269,7 @@ def export_of(entries: list[LedgerEntry], file: Path, *, factor: int = 1) -> Pat
 def drifts() -> list[float]:
     cloudwatch: Any = boto3.client("cloudwatch")  # pyright: ignore[reportUnknownMemberType]
     answer = cloudwatch.get_metric_statistics(
-        Namespace="OpenAIProxy",
+        Namespace="OpenAIProxy/openai-proxy",
         MetricName="ReconciliationDrift",
         Dimensions=[{"Name": "Server", "Value": "openai"}],
         StartTime=datetime(2020, 1, 1, tzinfo=UTC),

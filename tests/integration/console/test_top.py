@@ -99,7 +99,7 @@ class Account:
             "Timestamp": datetime.fromtimestamp(at, UTC),
             "Value": number,
         }
-        self.cloudwatch.put_metric_data(Namespace="OpenAIProxy", MetricData=[datum])
+        self.cloudwatch.put_metric_data(Namespace="OpenAIProxy/openai-proxy", MetricData=[datum])
 
 
 @pytest.fixture

@@ -224,7 +224,7 @@ def test_throttles_of_every_source_are_asked_for():
 
 def test_no_throttles_are_told_from_no_metrics():
     assert throttles(Requests=5) == Throttles({})
-    assert "no metrics OpenAIProxy" in throttles().problem
+    assert "no metrics OpenAIProxy/openai-proxy of" in throttles().problem
 
 
 def test_long_periods_are_asked_for_in_parts_that_cloudwatch_answers():

@@ -226,6 +226,20 @@ def test_answer_to_another_request_is_refused():
     run(test)
 
 
+def test_late_answer_to_an_earlier_invocation_of_the_same_id_is_gone():
+    async def test(bench: Bench) -> None:
+        invocation = await bench.invoked()
+        for kind in ("response", "error"):
+            headers = {"lambda-runtime-invocation-id": "of-another"}
+            late = await bench.runtime.ask("POST", f"/invocation/id-1/{kind}", b"{}", headers)
+            assert (late.status, late.error_type) == (410, "ErrorRuntimeInvokeTimeout")
+        headers = {"lambda-runtime-invocation-id": invocation.once}
+        assert (await bench.runtime.ask("POST", "/invocation/id-1/response", b"{}", headers)).status == 202
+        assert isinstance((await all_parts(invocation))[-1], Ended)
+
+    run(test)
+
+
 def test_response_that_is_too_large_is_refused():
     async def test(bench: Bench) -> None:
         invocation = await bench.invoked()

@@ -1,6 +1,7 @@
 """What a Runtime API says of an invocation, read with care, and when each piece of an answer goes out."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,27 @@ def test_an_invocation() -> None:
     found = invocation_of(told, b'{"a": 1}', NOW)
     assert found
     assert (found.id, found.event, found.deadline, found.trace_id) == ("8476a536-e9f4", {"a": 1}, NOW + 5.5, "Root=1")
+
+
+@pytest.mark.parametrize("once", ["3f5c-77", "!~", "x" * 256, "", "a b", "a\r\nx: y", "ü", "x" * 257])
+def test_what_tells_an_invocation_from_another_with_its_id_goes_back_with_every_answer(once: str) -> None:
+    found = invocation_of(head(aws_request_id="a", invocation_id=once), b"{}", NOW)
+    assert found
+    name = "lambda-runtime-invocation-id"
+    echoed = {name: once} if re.fullmatch("[!-~]{1,256}", once) else {}
+    assert found.headers_of_answer == echoed
+
+    answered = RecordingApi()
+    response = answering(answered, found)
+    response.start(200, {})
+    response.write(b"x")
+    ((_, path, headers, _),) = answered.begun
+    assert path == "/invocation/a/response"
+    assert {key: value for key, value in headers.items() if key == name} == echoed
+
+    failed = RecordingApi()
+    answering(failed, found).fail(ValueError())
+    assert failed.reported == [("/invocation/a/error", echoed)]
 
 
 @pytest.mark.parametrize("request_id", ["", "a b", "a, b", "../x", "a/b", "a?b", "ü", "x" * 129])
@@ -48,6 +70,7 @@ class RecordingApi:
     def __init__(self, takes: float = math.inf) -> None:
         self.sent: list[bytes] = []
         self.begun: list[tuple[str, str, dict[str, str], int | None]] = []
+        self.reported: list[tuple[str, Mapping[str, str]]] = []
         self.answered = self.closed = 0
         self._left = takes
 
@@ -70,13 +93,17 @@ class RecordingApi:
             raise BrokenError("closed")
         return Head(202, {}, keeps_alive=True), bytearray()
 
+    def post_error(self, path: str, report: Mapping[str, Any], more: Mapping[str, str]) -> None:
+        assert report["errorType"] == "Function.ValueError"
+        self.reported.append((path, more))
+
     def close(self) -> None:
         self.closed += 1
 
 
-def answering(api: RecordingApi) -> ResponseStream:
+def answering(api: RecordingApi, invocation: Invocation = Invocation("id-1", {}, NOW, None)) -> ResponseStream:  # noqa: B008  # it cannot be changed
     made: Any = api
-    return ResponseStream(made, Invocation("id-1", {}, NOW, None))
+    return ResponseStream(made, invocation)
 
 
 def chunk(data: bytes) -> bytes:

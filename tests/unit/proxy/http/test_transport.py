@@ -7,6 +7,8 @@ import time
 from typing import Any
 
 import pytest
+from openai_proxy.servers import Server, TokenReference
+from openai_proxy.servers.options import Timers
 from proxy.http.exchange import Exchange
 from proxy.http.http1 import Connection
 from proxy.http.transport import ConnectionFailedError, HttpTransport, Timeouts
@@ -44,6 +46,20 @@ def transport(pool: Any) -> HttpTransport:
     made = HttpTransport(Timeouts())
     made._pool = pool
     return made
+
+
+def test_no_server_is_waited_for_longer_than_whoever_asks_can_wait() -> None:
+    def server(**timers: float) -> Server:
+        return Server("s", "http://host", TokenReference("literal", ""), "m", timeouts=Timers(**timers))
+
+    own = Timeouts(first_byte=400.0, idle=120.0, longest_silence=290.0)
+    patient, quick = server(first_byte=600.0, idle=900.0), server(first_byte=3.0)
+    for asked, first_byte, idle in ((patient, 290.0, 290.0), (quick, 3.0, 120.0), (server(), 290.0, 120.0)):
+        waited = own.of(asked)
+        assert (waited.first_byte, waited.idle) == (first_byte, idle)
+    whole = HttpTransport(Timeouts(first_byte=400.0))
+    assert whole.patient_for(290.0)._timeouts == Timeouts(first_byte=400.0, longest_silence=290.0)
+    assert whole.patient_for(290.0)._pool is whole._pool
 
 
 def test_an_answer_that_came_before_the_body_was_taken_counts() -> None:

@@ -43,6 +43,27 @@ def test_a_rest_api_event() -> None:
     assert (request.body, request.gateway_identity) == (b"", {"client_id": "c"})
 
 
+@pytest.mark.parametrize(
+    ("sent", "below", "path"),
+    [
+        ("/openai/v1/models", "openai/v1/models", "/openai/v1/models"),
+        ("/llm/openai/v1/models", "openai/v1/models", "/openai/v1/models"),
+        ("/a/b/openai/v1/models", "openai/v1/models", "/openai/v1/models"),
+        ("/openai/openai/v1/models", "openai/v1/models", "/openai/v1/models"),
+        ("/llm/openai/v1/models/", "openai/v1/models", "/openai/v1/models/"),
+        ("/llm/openai/v1/models/", "openai/v1/models/", "/openai/v1/models/"),
+        ("/xopenai/v1/models", "openai/v1/models", "/xopenai/v1/models"),
+        ("/openai/v1/files/a%2Fb", "openai/v1/files/a/b", "/openai/v1/files/a%2Fb"),
+        ("/openai/v1/models", None, "/openai/v1/models"),
+        ("/openai/v1/models", 7, "/openai/v1/models"),
+        ("/", "", "/"),
+    ],
+)
+def test_the_base_path_of_a_custom_domain_is_no_part_of_the_path(sent: str, below: Any, path: str) -> None:
+    parameters = None if below is None else {"proxy": below}
+    assert parse({**REST_EVENT, "path": sent, "pathParameters": parameters}).path == path
+
+
 def test_a_header_that_came_several_times_is_whole_at_both_doors() -> None:
     multiple = {"Cache-Control": ["no-store", "max-age=5"], "Accept": ["*/*"], "X-Odd": "text", "X-Numbers": [1, 2]}
     headers = {"Cache-Control": "max-age=5", "Accept": "*/*", "X-Numbers": "2"}

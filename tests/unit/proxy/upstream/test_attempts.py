@@ -4,9 +4,10 @@ Servers answer as they are told, on a clock that only the test and the pauses mo
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
 
 import pytest
 from hypothesis import given, settings
@@ -75,17 +76,23 @@ class World:
     now: float = 1000.0
     asked: list[tuple[str, str, bytes, str]] = field(default_factory=list[tuple[str, str, bytes, str]])
     slept: list[float] = field(default_factory=list[float])
+    patience: float = math.inf
+    patiences: list[float] = field(default_factory=list[float])
 
     def stream(
         self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
     ) -> Answer:
         assert deadline == DEADLINE
+        self.patiences.append(self.patience)
         self.asked.append((method, url, body, headers.get("authorization", "")))
         self.now += TOOK
         answer = self.answers[server.name].pop(0)
         if isinstance(answer.what, str):
             raise UpstreamError(WIRE[answer.what], f"upstream_{answer.what}", "gone")
         return answer
+
+    def patient_for(self, seconds: float) -> "World":
+        return replace(self, patience=seconds)  # of the same answers, and the same lists of what happened
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -111,8 +118,8 @@ def made(name: str, retries: int, failures: int = 0) -> Server:
     return Server(name, f"https://{name}", TokenReference("literal", ""), f"{name}-model", retries, breaker=breaker)
 
 
-def call_of(servers: Sequence[Server]) -> Call:
-    request = InferenceRequest("function_url", "POST", "/v1/chat/completions", "", {}, b'{"messages":[]}', None)
+def call_of(servers: Sequence[Server], door: Literal["function_url", "rest_api"] = "function_url") -> Call:
+    request = InferenceRequest(door, "POST", "/v1/chat/completions", "", {}, b'{"messages":[]}', None)
     target = Target(None, "/chat/completions")
     body = RequestBody(request, target)
     candidates = [Candidate(server) for server in servers]
@@ -125,6 +132,16 @@ def ask(
     attempts = Attempts(cast("Any", world), cast("Any", world), breakers, world.sleep, lambda: chance)
     timeline = timeline or Timeline(Clock(lambda: world.now, lambda: world.now))
     return attempts.ask(call_of(servers), timeline, lambda _: pytest.fail("no answer lets wait for itself"))
+
+
+def test_at_the_rest_api_no_server_is_waited_for_longer_than_the_gateway_waits() -> None:
+    for door, patience in (("function_url", math.inf), ("rest_api", 290.0)):
+        servers = [made("a", 1), made("b", 0)]
+        world = World({"a": [Answer(500), Answer(500)], "b": [Answer(200)]})
+        attempts = Attempts(cast("Any", world), cast("Any", world), Breakers(), world.sleep, lambda: 0.5)
+        timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+        attempts.ask(call_of(servers, cast("Any", door)), timeline, lambda _: pytest.fail("nothing waits"))
+        assert world.patiences == [patience] * 3
 
 
 @dataclass
