@@ -140,7 +140,8 @@ class AlarmWatch:
             return physical.rpartition("/")[2] if attribute == "QueueName" else physical
 
         for resource in template.of_type(kind).values():
-            text = re.sub(r"\$\{([\w.]+)\}", name, json.dumps(resource))
+            text = re.sub(r"\$\{([\w.]+)(?:\[2\])?\}", name, json.dumps(resource))
+            text = text.replace("OpenAIProxy/stack", NAMESPACE)
             yield json.loads(re.sub(r'(?<=")stack-', f"{stack}-", text))
 
     def _put_alarms(self, template: Stack, topic: str) -> None:

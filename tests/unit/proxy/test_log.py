@@ -7,8 +7,6 @@ import pytest
 from proxy.clock import lasting
 from proxy.log import log, log_from
 
-    "import sys; sys.path[:0] = ['functions', 'shared']; from proxy.log import log; [log(each, each) for each in {}]"
-)
 LEVELS = ["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]
 
 
