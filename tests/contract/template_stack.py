@@ -195,7 +195,7 @@ class Resolver:
         if name == "Condition":
             return self._holds(self._conditions[argument])
         if name == "Fn::Equals":
-            return self.resolve(argument[0]) == self.resolve(argument[1])
+            return str(self.resolve(argument[0])) == str(self.resolve(argument[1]))
         if name == "Fn::Not":
             return not self._holds(argument[0])
         assert name == "Fn::And", f"teach the resolver {name}"

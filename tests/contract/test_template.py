@@ -521,6 +521,12 @@ def test_every_function_logs_at_the_level_that_was_asked_for(level: str, lambdas
         assert function["Environment"]["Variables"]["LOG_LEVEL"] == level
 
 
+def test_concurrency_is_reserved_where_that_is_asked_for() -> None:
+    stacks = [deployed(), deployed(ProxyReservedConcurrency="0"), deployed(ProxyReservedConcurrency="25")]
+    functions = [each.resources["ProxyFunction"]["Properties"] for each in stacks]
+    assert [each.get("ReservedConcurrentExecutions") for each in functions] == [None, None, "25"]
+
+
 def test_a_gateway_that_logs_writes_nothing_of_content() -> None:
     assert "AccessLogSetting" not in deployed().resources["RestApiStage"]["Properties"]
     logging = deployed(RestApiLogEnabled="true")
