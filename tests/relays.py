@@ -14,6 +14,7 @@ from proxy.access.authenticator import Authenticator, Authorizer
 from proxy.admission import Admission
 from proxy.aws.sigv4 import Credentials
 from proxy.cache.response_cache import ResponseCache
+from proxy.endpoints.answer_cost import Prices
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.models import ModelList
 from proxy.endpoints.playground import Playground
@@ -87,12 +88,13 @@ class Parts(NamedTuple):
     playground: Playground | None
     records: Records
     cache: Callable[[], ResponseCache] | None
+    prices: Callable[[], Prices] | None = None
 
     def wired(self) -> Relay:
         return Relay(
             Admission(self.authenticator, self.routes, self.limits),
             self.servers,
-            Responder(Cors("*"), self.endpoints, self.playground),
+            Responder(Cors("*"), self.endpoints, self.playground, self.prices),
             self.records,
             self.cache,
         )

@@ -67,7 +67,16 @@ class Call(NamedTuple):
     @property
     def wants_receipt(self) -> bool:
         """Whether the client asked for a receipt at the end of its stream."""
-        return self.request is not None and self.request.headers.get("x-receipt") == "comment"
+        return self._has_asked_for("comment")
+
+    @property
+    def wants_cost(self) -> bool:
+        """Whether the client asked for the cost in the usage of its answer."""
+        return self._has_asked_for("usage")
+
+    def _has_asked_for(self, form: str) -> bool:
+        asked = self.request.headers.get("x-receipt", "") if self.request else ""
+        return form in asked and form in map(str.strip, asked.split(","))
 
     @property
     def is_post(self) -> bool:

@@ -36,6 +36,7 @@ from proxy.upstream.provider_tokens import ProviderTokens
 
 if TYPE_CHECKING:  # loaded only where it is switched on or asked for, or by the runtime
     from proxy.cache.response_cache import ResponseCache
+    from proxy.endpoints.answer_cost import Prices
     from proxy.endpoints.models import ModelList
     from proxy.endpoints.playground import Playground
     from proxy.endpoints.receipts import Receipts
@@ -99,6 +100,21 @@ def _playground(switch: str | None) -> "Playground | None":
     return Playground()
 
 
+def _prices(environ: Mapping[str, str], servers_file: Path) -> "Callable[[], Prices]":
+    """What tells a client the cost of its answer; the price book is read when the first one asks."""
+
+    @functools.cache
+    def prices() -> "Prices":
+        from openai_proxy.pricing.price_book import PRICES_FILE, load_price_book  # noqa: PLC0415
+
+        from proxy.endpoints.answer_cost import Prices  # noqa: PLC0415
+
+        file = _LAYER / (environ.get("PRICES_FILE") or PRICES_FILE)
+        return Prices(lambda: load_price_book(file, servers_file))
+
+    return prices
+
+
 class Application:
     """The wired proxy. Raises ServersFileError or KeyError where the sandbox could not serve a single request."""
 
@@ -133,7 +149,7 @@ class Application:
         self.relay = Relay(
             Admission(self._authenticator, Routes(servers), _limits(aws, environ, limits_patience, of_a_thread)),
             Attempts(self._transport, self._tokens, Breakers()),
-            Responder(cors, endpoints, _playground(environ.get("PLAYGROUND"))),
+            Responder(cors, endpoints, _playground(environ.get("PLAYGROUND")), _prices(environ, file)),
             Records(
                 Publisher(aws, environ["EVENT_BUS_NAME"]),
                 self._content_log(aws, environ, region),

@@ -16,13 +16,13 @@ from proxy.admission import Admission, as_proxy_error, received, refused
 from proxy.call import Call
 from proxy.deadlines import for_client, for_event
 from proxy.delivery import OFF, Delivery
-from proxy.endpoints.responder import JSON, Responder, Response, receipt_comment
+from proxy.endpoints.responder import JSON, Responder, Response
 from proxy.errors import ProxyError, UpstreamError
 from proxy.log import log, place_of
 from proxy.metering.meter import Meter
 from proxy.metering.scan import may_report_error
 from proxy.metering.sse import EventFrames, WholeChunks
-from proxy.outcome import Outcome, receipt_of, spent_of, usage_of
+from proxy.outcome import Outcome, spent_of, usage_of
 from proxy.records.records import Invocation, Records
 from proxy.timeline import Timeline
 from proxy.upstream.attempts import Attempts
@@ -174,6 +174,7 @@ class Relay:
             return
         frames = EventFrames() if meter.is_stream else WholeChunks()
         broken: UpstreamError | None = None
+        write, end = self._responder.writing(call, outcome, response, timeline)
         if meter.is_stream and delivery.upstream:
             delivery.upstream.on_silence = lambda: response.write(_KEEP_ALIVE)
         try:  # the loop that everything else is arranged around: a chunk is only glanced at before it goes out
@@ -181,7 +182,7 @@ class Relay:
                 if not timeline.first_chunk:
                     timeline.chunk()
                 if events := frames.whole(chunk):
-                    response.write(meter.see(events))
+                    write(meter.see(events))
         except UpstreamError as error:
             broken = error
         rest = frames.rest()
@@ -194,9 +195,10 @@ class Relay:
             if frames.is_inside:
                 response.write(b"\n\n")  # so that the error is an event of its own
             raise error
-        response.write(rest)
+        write(rest)
+        end()
         if meter.is_stream and not rest and call.wants_receipt:
-            response.write(receipt_comment(receipt_of(call, outcome, timeline)))
+            response.write(self._responder.receipt(call, outcome, timeline))
 
     def _judged(self, delivery: Delivery, meter: Meter, broken: UpstreamError | None) -> UpstreamError | None:
         """Why an answer that has ended is not whole; None if it is, or if the server has said itself what is wrong.
@@ -261,7 +263,7 @@ def _meter(call: Call, delivery: Delivery) -> Meter:
         delivery.content_type,
         upstream is not None and call.uses_tokens and is_success,
         has_terminator=upstream is not None and call.has_terminator and is_success,
-        hides_usage=sent is not None and sent.asks_usage_unasked,
+        hides_usage=sent is not None and sent.asks_usage_unasked and not call.wants_cost,
         one_choice=sent is not None and sent.one_choice,
         is_packed=upstream is not None and coding_left(upstream),
         has_own_form=call.has_own_form,

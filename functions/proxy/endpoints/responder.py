@@ -1,22 +1,25 @@
 """What the proxy says itself: headers of every answer, documents of its own, errors before the first byte."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.call import Call
 from proxy.delivery import CacheUse, Delivery
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.routes import Endpoints
 from proxy.errors import ProxyError
+from proxy.outcome import Outcome, receipt_of
 from proxy.request.parse import InferenceRequest
 from proxy.timeline import Timeline
 
-if TYPE_CHECKING:  # loaded only where it is switched on
+if TYPE_CHECKING:  # loaded only where it is switched on or asked for
+    from proxy.endpoints.answer_cost import Prices
     from proxy.endpoints.playground import Playground
 
 _LONGEST_MODEL = 128
 JSON = {"content-type": "application/json"}
+Writing = tuple[Callable[[bytes], None], Callable[[], None]]
 
 
 class Response(Protocol):
@@ -38,10 +41,17 @@ class Response(Protocol):
 class Responder:
     """Responder what needs no server, and says in the headers of every answer what the proxy knows of it."""
 
-    def __init__(self, cors: Cors, endpoints: Endpoints, playground: "Playground | None" = None) -> None:
+    def __init__(
+        self,
+        cors: Cors,
+        endpoints: Endpoints,
+        playground: "Playground | None" = None,
+        prices: "Callable[[], Prices] | None" = None,
+    ) -> None:
         self._cors = cors
         self._endpoints = endpoints
         self._playground = playground
+        self._prices = prices
 
     def serve(self, request: InferenceRequest, response: Response) -> bool:
         """Answer what needs no key: a browser's pre-flight, the playground. Returns whether it was one of these."""
@@ -79,7 +89,23 @@ class Responder:
         response.write(error_document(error, call))
         response.end()
 
+    def receipt(self, call: Call, outcome: Outcome, timeline: Timeline) -> bytes:
+        """A comment for the end of a stream, with what is known of the inference by then. SDKs skip it."""
+        receipt = receipt_of(call, outcome, timeline)
+        if self._prices:
+            receipt |= self._prices().cost_of(call, outcome, timeline).to_receipt()
+        return b": receipt " + json.dumps(receipt, separators=(",", ":")).encode() + b"\n\n"
 
-def receipt_comment(receipt: Mapping[str, Any]) -> bytes:
-    """A comment for the end of a stream, with what is known of the inference by then. SDKs skip it."""
-    return b": receipt " + json.dumps(receipt, separators=(",", ":")).encode() + b"\n\n"
+    def writing(self, call: Call, outcome: Outcome, response: Response, timeline: Timeline) -> Writing:
+        """How the body of an answer is written, and what is done at its end: with the cost in it for who asked."""
+        meter, prices = outcome.meter, self._prices
+        if not (call.wants_cost and prices and meter and meter.is_readable and outcome.status < 400):
+            return response.write, _nothing
+        from proxy.endpoints.cost_in_usage import CostWriter  # noqa: PLC0415  # few clients ask for it
+
+        writer = CostWriter(response.write, meter, lambda: prices().cost_of(call, outcome, timeline).text)
+        return writer.write, writer.end
+
+
+def _nothing() -> None:
+    """What is done at the end of most answers."""

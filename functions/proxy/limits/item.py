@@ -198,11 +198,15 @@ def headers(limits: Limits, item: Item, windows: Windows, own: Decimal = Decimal
             found[f"x-ratelimit-limit-{name}"] = str(limit)
             found[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - int(number_of(item, attribute))))
             found[f"x-ratelimit-reset-{name}"] = f"{windows.to_next_minute}s"
-    left = [(budget - number_of(item, cost_in(period)) + own, period) for period, budget in _budgets(limits)]
+    to_next = {"month": windows.to_next_month, "day": windows.to_next_day}
+    left = [
+        (max(budget - number_of(item, cost_in(period)) + own, Decimal(0)), -to_next[period])
+        for period, budget in _budgets(limits)
+    ]
     if left:
-        remaining, period = min(left)
-        found["x-budget-remaining-usd"] = f"{max(remaining, Decimal(0)).normalize():f}"
-        found["x-budget-reset"] = f"{windows.to_next_day if period == 'day' else windows.to_next_month}s"
+        remaining, to_reset = min(left)  # where both have nothing left, the later begins anew last
+        found["x-budget-remaining-usd"] = f"{remaining.normalize():f}"
+        found["x-budget-reset"] = f"{-to_reset}s"
     return found
 
 

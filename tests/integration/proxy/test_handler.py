@@ -71,7 +71,7 @@ def event(path: str) -> dict[str, Any]:
         "version": "2.0",
         "rawPath": path,
         "rawQueryString": "",
-        "headers": {"authorization": "Bearer k", "content-type": "application/json"},
+        "headers": {"authorization": "Bearer k", "content-type": "application/json", "x-receipt": "usage"},
         "requestContext": {"http": {"method": "POST"}},
         "body": '{"model": "m"}',
     }
@@ -81,11 +81,12 @@ def test_a_buffered_call_from_the_environment_to_the_event(tmp_path: Path) -> No
     with ScriptedServer(services) as server:
         file = tmp_path / "servers.yaml"
         file.write_text(f"up: {{url: '{server.url}/v1', token: '${{A_KEY}}', model: m}}")
+        (tmp_path / "prices.yaml").write_text("servers: {up: {models: {m: {input: 1, output: 2}}}}")
         lines = "\n".join(json.dumps(event(f"/up/v1/{path}")) for path in ("chat/completions", "audio/speech"))
         run = subprocess.run(
             [sys.executable, "-c", CALL],
             input=lines,
-            env=environment(server, file),
+            env=environment(server, file) | {"PRICES_FILE": str(tmp_path / "prices.yaml")},
             capture_output=True,
             text=True,
             check=True,
@@ -93,7 +94,8 @@ def test_a_buffered_call_from_the_environment_to_the_event(tmp_path: Path) -> No
         results = [json.loads(line.removeprefix("RESULT ")) for line in run.stdout.splitlines() if "RESULT" in line]
     text, binary = results
     assert (text["statusCode"], text["isBase64Encoded"]) == (200, False)
-    assert json.loads(text["body"])["usage"]["total_tokens"] == 3
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    assert json.loads(text["body"])["usage"] == usage | {"cost": "0.000005"}
     assert (binary["body"], binary["isBase64Encoded"]) == ("//sA", True)
 
     calls = [request.headers.get("x-amz-target") or request.target for request in server.received]

@@ -391,6 +391,7 @@ def test_the_estimate_of_a_price_is_asked_for_once_in_a_while(table: Table, cloc
         ({"budget_day": 5, "budget_month": 9}, {"day_cost": 5, "month_cost": 5}, "0", "day"),
         ({"budget_day": 5}, {"day_cost": 7}, "0", "day"),
         ({"budget_day": 100}, {}, "100", "day"),
+        ({"budget_day": 5, "budget_month": 9}, {"day_cost": 7, "month_cost": 9}, "0", "month"),
     ],
 )
 def test_what_is_left_of_the_tightest_budget_is_told(
