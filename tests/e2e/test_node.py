@@ -80,3 +80,17 @@ def test_other_endpoints(node: str, project: Path, client: Client):
     assert got["image"] == 64
     assert (got["heard"], got["hanging"]) == (2, True)
     assert (got["attempts"], got["requestId"]) == ("2", True)
+
+
+def test_messages_with_the_sdk_of_anthropic(node: str, project: Path, client: Client):
+    environment = {"ANTHROPIC_BASE_URL": f"{client.stack.url}demo", "ANTHROPIC_API_KEY": client.key}
+    said = run([node, "messages.mjs"], project, environment)
+    assert said.returncode == 0, said.stderr
+    got = json.loads(said.stdout)
+    assert got["whole"] == got["streamed"] == ANSWER
+    assert got["pieces"] > 10
+    assert (got["usage"], got["counted"]) == ([4, 20], 4)
+    assert (got["failed"], got["refused"]) == ([429, "rate_limit_error"], [401, "authentication_error"])
+    assert got["brokenOff"] == "api_error"
+    outcomes = sorted(entry["outcome"] for entry in client.wait_for_entries(4))
+    assert outcomes == ["completed"] * 3 + ["failed"]
