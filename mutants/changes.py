@@ -93,7 +93,7 @@ def _differs(before: str, after: str) -> bool:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes away what does nothing when a program runs: annotations, `TYPE_CHECKING`, `__all__`, `slots`, `frozen`."""
+    """Takes away what does nothing when a program runs: annotations, types, `TYPE_CHECKING`, `__all__`, `slots`."""
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         names = [each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)]
@@ -113,7 +113,8 @@ class _Bare(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-        return None if names == ["__all__"] else self.generic_visit(node)
+        is_type = ast.unparse(node.value).startswith("Literal[")
+        return None if is_type or names == ["__all__"] else self.generic_visit(node)
 
     def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
         return None if node.arg in ("slots", "frozen") else self.generic_visit(node)

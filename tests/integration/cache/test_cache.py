@@ -85,6 +85,7 @@ def test_a_stream_is_replayed_byte_for_byte_and_costs_nothing() -> None:
         asked = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
         first, second = ask(proxied, asked), ask(proxied, asked)
         assert len(cached.server.received) == 1
+    assert cached.bucket.calls == [], "a small answer is in the event itself"
     assert first.body == second.body == STREAM
     assert (first.headers["x-cache"], first.headers["x-cache-reason"]) == ("MISS", "not_found")
     assert (second.headers["x-cache"], second.headers["age"]) == ("HIT", "0")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-PRICED = {"PRICES_FILE": "", "SERVERS_FILE": "", "LOG_LEVEL": "WARNING"}
+PRICED = {"PRICES_FILE": "", "SERVERS_FILE": ""}
 HANDLERS = {
     "record_cost": PRICED | {"COSTS_TABLE": "costs", "LAKE_STREAM": "lake", "METRICS_NAMESPACE": "ns"},
     "settle_limits": PRICED | {"LIMITS_TABLE": "limits", "EVENT_BUS_NAME": "bus"},
     "store_response": PRICED | {"CACHE_TABLE": "cache"},
-    "record_metrics": {"LOG_LEVEL": "WARNING", "MARKERS_TABLE": "markers", "METRICS_NAMESPACE": "ns"},
+    "record_metrics": {"MARKERS_TABLE": "markers", "METRICS_NAMESPACE": "ns"},
 }
 
 
@@ -33,11 +33,16 @@ class Environ(dict[str, str]):
         return super().get(key, default)
 
 
+LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "ERROR"), strict=True))
+"""The level of each one's log; "": nobody has set it."""
+
+
 @pytest.mark.parametrize(("name", "settings"), HANDLERS.items(), ids=HANDLERS)
 def test_a_handler_is_made_of_its_settings(
     name: str, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environ = Environ(dict(os.environ) | settings)
+    level = {"LOG_LEVEL": LEVELS[name]} if LEVELS[name] else {}
+    environ = Environ(dict(os.environ) | settings | level)
     monkeypatch.setattr(os, "environ", environ)
     logging.Logger.manager.loggerDict.pop(name, None)
     try:
@@ -45,8 +50,8 @@ def test_a_handler_is_made_of_its_settings(
         assert handler({"Records": []}, None) == {"batchItemFailures": []}
     finally:
         sys.modules.pop(f"{name}.handler", None)
-    assert settings.keys() <= environ.asked
-    assert logging.getLogger(name).level == logging.WARNING
+    assert {*settings, "LOG_LEVEL"} <= environ.asked
+    assert logging.getLogger(name).level == logging.getLevelName(LEVELS[name] or "INFO")
 
 
 @pytest.mark.parametrize("file", ["PRICES_FILE", "SERVERS_FILE"])

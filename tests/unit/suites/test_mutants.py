@@ -99,6 +99,7 @@ def test_only_a_change_in_a_body_can_be_made_in_memory() -> None:
         ("@dataclass(frozen=True)\nclass A: ...", "@dataclass(frozen=False)\nclass A: ..."),
         ("if TYPE_CHECKING:\n    import a", "if not TYPE_CHECKING:\n    import a"),
         ("if TYPE_CHECKING:\n    A = 'a'", "if TYPE_CHECKING:\n    A = 'aX'"),
+        ("A = Literal['a', 'b']", "A = Literal['aX', 'b']"),
         ("x = 1", "x = = 1"),
         ("x = 1", None),
     ],

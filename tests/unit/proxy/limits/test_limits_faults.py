@@ -534,7 +534,7 @@ def test_a_lease_that_ends_before_its_request_is_told_and_nothing_counts_twice(
     other.now = world.now
     second = other.take()
     assert second.taken.refused is None
-    world.pass_by(5)
+    world.pass_by(15)
     not_renewed = {"message": "A lease of limits was not renewed", "reason": "dynamodb:UpdateItem: NoAnswer"}
     assert lines_of(capsys) == [
         *[{"level": "WARN", "limits": "k", **not_renewed}] * 5,
