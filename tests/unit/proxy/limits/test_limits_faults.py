@@ -18,6 +18,7 @@ from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError, LimitError, UnavailableError
+from proxy.limits.price_hints import PriceHints
 from proxy.limits.renewal import ENDED_EARLY, Renewals, in_background
 from proxy.limits.reservation import Reservation, renewing
 from proxy.limits.table import FailurePolicy, LimitsTable
@@ -367,6 +368,25 @@ def test_the_last_known_hint_is_good_until_another_is_read() -> None:
 
 HINT = {"input": {"N": "0.1"}, "output": {"N": "0"}}
 DAMAGES: tuple[Any, ...] = ({"S": "x"}, {"N": "-1"}, {"N": "NaN"}, {"NULL": True}, {"L": []}, {"M": {}}, {"M": "?"})
+
+
+def test_of_names_that_clients_make_up_no_more_than_a_thousand_are_remembered() -> None:
+    read: list[str] = []
+
+    class Counting(LimitsItems):
+        def get_item(self, arguments: Mapping[str, Any], _timeout: float) -> Any:
+            read.append(arguments["Key"]["pk"]["S"])
+            return super().get_item(arguments, _timeout)
+
+    services: Any = Counting()
+    hints = PriceHints(services, "limits", lambda: 0.0, 1.0)
+    for number in range(1024):
+        hints.of(UP, f"m{number}")
+    hints.of(UP, "m0")
+    assert len(read) == 1024
+    for name in ("another", "m0"):
+        hints.of(UP, name)
+    assert read[1024:] == ["price#up#another", "price#up#m0"]
 
 
 @pytest.mark.parametrize(
