@@ -179,6 +179,8 @@ def test_what_is_larger_than_may_be_captured_is_refused_as_that():
         {"data__response__status_code": "200"},
         {"data__response__status_code": True},
         {"data__response__status_code": 429},
+        {"data__response__status_code": 300},
+        {"data__response__status_code": 199},
         {"data__response__content_type": ""},
         {"data__response__content_type": "text/plain\r\nset-cookie: a=b"},
         {"data__response__content_type": "text/plain; x=" + "y" * 256},

@@ -29,6 +29,10 @@ def test_leases_of_keys_with_a_budget_are_read_as_they_are_written(written: dict
     assert leases(counter) == written
 
 
+def test_a_lease_that_says_nothing_of_money_reserves_none():
+    assert Leased.of({"end": 5}) == Leased(5, Decimal(0), 0)
+
+
 def test_leases_of_other_keys_are_their_ends():
     counter = to_item({"live": {"a": 5}, "took": {"b": 6}})
 
