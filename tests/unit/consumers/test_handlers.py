@@ -35,6 +35,7 @@ class Environ(dict[str, str]):
 
 LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "ERROR"), strict=True))
 """The level of each one's log; "": nobody has set it."""
+NUMBERS = {"": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 
 
 @pytest.mark.parametrize(("name", "settings"), HANDLERS.items(), ids=HANDLERS)
@@ -51,7 +52,7 @@ def test_a_handler_is_made_of_its_settings(
     finally:
         sys.modules.pop(f"{name}.handler", None)
     assert {*settings, "LOG_LEVEL"} <= environ.asked
-    assert logging.getLogger(name).level == logging.getLevelName(LEVELS[name] or "INFO")
+    assert logging.getLogger(name).level == NUMBERS[LEVELS[name]]
 
 
 @pytest.mark.parametrize("file", ["PRICES_FILE", "SERVERS_FILE"])
