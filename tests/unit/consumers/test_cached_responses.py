@@ -218,6 +218,13 @@ def test_an_event_that_does_not_follow_the_schema_is_malformed(changes: dict[str
     assert refused.value.__cause__ is None
 
 
+@pytest.mark.parametrize("field", ["cache_key", "digest", "scope", "content_type", "body_sha256", "encoding"])
+def test_a_refused_event_names_the_field_that_is_wrong(field: str):
+    place = f"data__{'' if field in ('cache_key', 'digest', 'scope') else 'response__'}{field}"
+    with pytest.raises(MalformedEventError, match=rf"\b{field}\b"):
+        read(**{place: "odd"})
+
+
 @pytest.mark.parametrize(
     "key",
     [
