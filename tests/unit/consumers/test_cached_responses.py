@@ -221,8 +221,9 @@ def test_an_event_that_does_not_follow_the_schema_is_malformed(changes: dict[str
 @pytest.mark.parametrize("field", ["cache_key", "digest", "scope", "content_type", "body_sha256", "encoding"])
 def test_a_refused_event_names_the_field_that_is_wrong(field: str):
     place = f"data__{'' if field in ('cache_key', 'digest', 'scope') else 'response__'}{field}"
+    changes: dict[str, Any] = {place: "odd"}
     with pytest.raises(MalformedEventError, match=rf"\b{field}\b"):
-        read(**{place: "odd"})
+        read(**changes)
 
 
 @pytest.mark.parametrize(
