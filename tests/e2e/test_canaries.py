@@ -227,7 +227,6 @@ class Run:
             "messages": [{"role": "user", "content": told["prompt"]}],
             "tools": [{"type": "function", "function": tool}],
             "user": told["user"],
-            "metadata": {"who": told["user"]},
             **options.pop("body", {}),
         }
         self.send(status, json=body, **options)

@@ -54,7 +54,7 @@ def test_a_stream_reaches_the_client_byte_by_byte_and_its_event_says_all() -> No
     assert data["end_user"]
     usage = data["usage"]
     counted = usage["input_tokens"], usage["output_tokens"], usage["cache_read"], usage["cache_creation"]
-    assert counted == (5848, 89, {"input_tokens": 4096}, {"input_tokens": 1280})
+    assert counted == (5848, 89, {"input_tokens": 4096}, {"input_tokens": 1280, "ephemeral_1h_input_tokens": 256})
 
 
 def test_a_stream_without_its_end_is_broken_off_in_the_clients_form_and_its_output_estimated() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from openai_proxy.aws_answers import NoAnswerError
-from openai_proxy.events.ulid import new_ulid, ulid_time
+from openai_proxy.events.ulid import first_ulid_of, ulid_time
 from openai_proxy.ledger.entries import LedgerEntry
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import parse_price_book
@@ -22,7 +22,7 @@ from tests.tables import failures
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 PRICES = parse_price_book("servers: {openai: {models: {gpt-4o-mini: {input: 1, output: 2}}}}")
 NOW = 1_795_426_900
-IDS = [new_ulid(NOW + number) for number in range(4)]
+IDS = [first_ulid_of(NOW + number) for number in range(4)]
 TRACE = "1-5759e988-bd862e3fe1be46a994272793"
 
 Line = dict[str, Any]
