@@ -72,7 +72,6 @@ class Attempts:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._transport = transport
-        self._behind_gateway = transport.patient_for(_SILENCE_AT_GATEWAY)
         self._tokens = tokens
         self._breakers = breakers
         self._usage = UsageRefusals()
@@ -180,7 +179,8 @@ class Attempts:
         headers = self._tokens.signed_in(server, turn.token, outgoing)
         timeline.wait()
         try:
-            transport = self._behind_gateway if request.door == "rest_api" else self._transport
+            at_gateway = request.door == "rest_api"
+            transport = self._transport.patient_for(_SILENCE_AT_GATEWAY) if at_gateway else self._transport
             answer = transport.stream(server, request.method, url, headers, turn.sent.content, call.deadline)
         except UpstreamError as error:
             timeline.attempted(server.name, None, error.code)
