@@ -1,6 +1,6 @@
-"""DynamoDB tables in moto, and what consumers of queues answer."""
+"""DynamoDB tables in moto, and what consumers of queues answer and log."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,3 +25,16 @@ def mocked_table(name: str, key: str) -> Generator[Any]:
 def failures(response: Mapping[str, list[dict[str, str]]]) -> list[str]:
     """The messages that a consumer asks for again."""
     return [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
+
+
+class Log:
+    """A logger that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        def said(message: str, **fields: Any) -> None:
+            self.lines.append({"level": level, "message": message, **fields})
+
+        return said

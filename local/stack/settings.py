@@ -159,7 +159,7 @@ def _chosen(text: str, run: argparse.ArgumentParser) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+def _add_ports(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     def port(variable: str, default: int) -> int:
         value = environ.get(variable) or str(default)
         if not value.isdigit() or not 0 < int(value) < 65536:
@@ -174,6 +174,10 @@ def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
     run.add_argument(
         "--issuer-port", type=int, default=port("ISSUER_PORT", 8091), help="the OpenID provider's (ISSUER_PORT; 8091)"
     )
+
+
+def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    _add_ports(run, environ)
     run.add_argument(
         "--no-issuer",
         action="store_true",

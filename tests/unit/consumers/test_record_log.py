@@ -1,7 +1,7 @@
 """What record_cost and store_response say in their logs, and what they hand on, compared whole."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from record_cost.consumer import RecordCost
 from store_response.consumer import StoreResponse
 
 from tests.costs_fake import FakeCostsTable
-from tests.tables import failures
+from tests.tables import Log, failures
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 PRICES = parse_price_book("servers: {openai: {models: {gpt-4o-mini: {input: 1, output: 2}}}}")
@@ -26,19 +26,6 @@ IDS = [first_ulid_of(NOW + number) for number in range(4)]
 TRACE = "1-5759e988-bd862e3fe1be46a994272793"
 
 Line = dict[str, Any]
-
-
-class Log:
-    """A logger that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[Line] = []
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        def said(message: str, **fields: Any) -> None:
-            self.lines.append({"level": level, "message": message, **fields})
-
-        return said
 
 
 def message(number: int, sample: str = "InferenceCompleted.chat-stream", **data: Any) -> Line:

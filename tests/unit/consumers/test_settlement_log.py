@@ -1,7 +1,6 @@
 """What settle_limits says in its log, compared whole: whoever looks for a lost cent has nothing else."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from settle_limits.hints import PriceHints
 from settle_limits.table import LimitsTable
 
 from tests.limits_table import AsBoto3, LimitsItems
-from tests.tables import failures
+from tests.tables import Log, failures
 
 SAMPLE = Path(__file__).parents[3] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
 PRICES = parse_price_book("servers: {openai: {models: {gpt-4o-mini: {input: 1, output: 2}}}}")
@@ -27,19 +26,6 @@ IDS = [first_ulid_of(NOW + number) for number in range(4)]
 TRACE = "1-5759e988-bd862e3fe1be46a994272793"
 
 Line = dict[str, Any]
-
-
-class Log:
-    """A logger that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[Line] = []
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        def said(message: str, **fields: Any) -> None:
-            self.lines.append({"level": level, "message": message, **fields})
-
-        return said
 
 
 class Failing(AsBoto3):
