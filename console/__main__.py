@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Command] = {
     "events": Command("give the ledger past events again", "console.events", "add_events"),
     "prices": Command("check, show and refresh the price book", "console.prices.commands", "add_prices"),
     "identity": Command("check identity.yaml", "console.identity.commands", "add_identity"),
+    "doctor": Command("look at a deployed stack and say what to do", "console.doctor.commands", "add_doctor"),
     "servers": Command("check openai_servers.yaml and its servers", "console.servers.commands", "add_servers"),
 }
 
@@ -40,6 +41,7 @@ _EXAMPLES = """examples:
   openai-proxy keys create --client-id web --name "Web frontend" --budget-day 5
   openai-proxy costs --last 7d --by client,model
   openai-proxy top --by server
+  openai-proxy doctor
 
 `openai-proxy COMMAND --help` says more. AWS_PROFILE and AWS_REGION choose the account and the Region;
 `. .local/env` chooses the stack of `make run`.
@@ -80,7 +82,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The commands, and the options of the one that `arguments` begin with."""
     root = Parser(
         prog="openai-proxy",
-        description="Keys, costs, cache, prices and servers of the OpenAI proxy.",
+        description="Keys, costs, cache, prices, servers and health of the OpenAI proxy.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

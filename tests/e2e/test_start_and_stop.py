@@ -1,6 +1,7 @@
 """How the local stack comes and goes: a taken port, Ctrl-C, kept state."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -74,6 +76,36 @@ def test_the_command_asks_the_servers_of_a_running_stack(stack: LocalStack):
         server, reached, signed_in, models, *_ = line.split()
         assert (server, reached, signed_in) == ("demo", "yes", "yes")
         assert int(models) >= 1
+
+
+def test_the_doctor_says_what_to_do_on_a_running_stack(stack: LocalStack):
+    """Whatever other tests have left: everything is looked at, and a dead letter is found."""
+    url = stack.outputs["StoreResponseDeadLetterQueueUrl"]
+
+    def looked() -> dict[str, Any]:
+        ran = subprocess.run(
+            [sys.executable, "-m", "console", "doctor", "--json"],
+            cwd=ROOT,
+            env=os.environ | stack.environment | {"PYTHONPATH": f"{ROOT}/shared:{ROOT}/functions"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        report = json.loads(ran.stdout)
+        assert ran.returncode == report["exit_code"], ran.stderr
+        return {f"{each['area']} {each['subject']}": each for each in report["findings"]}
+
+    before = looked()
+    assert {before[f"functions {name}"]["state"] for name in ("Proxy", "Authorizer", "RecordCost")} == {"ok"}
+    assert before["quotas EventBridge PutEvents"]["state"] == "unknown"
+    assert [name for name, each in before.items() if each["state"] == "unread"] == []
+
+    stack.aws("sqs").send_message(QueueUrl=url, MessageBody="{}")
+    found = looked()["dead letters StoreResponse"]
+    assert found["state"] == "todo"
+    source = found["remedy"].partition("--source-arn ")[2].split()[0]
+    assert source.endswith(url.rpartition("/")[2])
+    stack.aws("sqs").purge_queue(QueueUrl=url)
 
 
 def test_folder_serves_one_stack(stack: LocalStack):

@@ -130,6 +130,17 @@ class PriceList:
             self._read[provider, index] = found
         return found
 
+    def newest_start(self, at: datetime) -> datetime | None:
+        """When the newest price began that holds at `at`: the list is no older. None for one without dates."""
+        dates = {
+            datetime.combine(date.fromisoformat(entry["from"]), time(), UTC)
+            for provider in self._providers.values()
+            for model in provider["models"]
+            for entry in model["prices"]
+            if "from" in entry
+        }
+        return max((start for start in dates if start <= at), default=None)
+
     def read_all(self) -> list[ListedModel]:
         """Every model's prices. Raises KeyError, TypeError, ValueError or ArithmeticError for what is no price."""
         return [self._model(name, index) for name, count in self.providers.items() for index in range(count)]
