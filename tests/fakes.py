@@ -241,3 +241,8 @@ LISTENING = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])",
 )
 """Stands before a command that is to hear SIGINT: what a shell starts in the background inherits that it is ignored."""
+
+
+def refused_key() -> dict[str, Any]:
+    """What the authorizer function answers to a key that is none."""
+    return {"policyDocument": {"Statement": [{"Effect": "Deny"}]}, "context": {"error_code": "invalid_api_key"}}

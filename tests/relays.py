@@ -32,7 +32,7 @@ from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.provider_tokens import ProviderTokens
 
-from tests.fakes import Connection, Received, RecordedResponse, Script, ScriptedServer, envelope_of
+from tests.fakes import Connection, Received, RecordedResponse, Script, ScriptedServer, envelope_of, refused_key
 
 SCHEMAS = Path(__file__).parents[1] / "events" / "schemas"
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
@@ -138,7 +138,7 @@ class Proxy:
         def invoke(_: str, payload: bytes) -> tuple[bytes, bool]:
             if json.loads(payload)["headers"]["Authorization"] == "Bearer good":
                 return json.dumps(policy).encode(), False
-            return b'{"errorMessage": "Unauthorized"}', True
+            return json.dumps(refused_key()).encode(), False
 
         services: Any = self.bus
         servers, tokens = parse_servers(file), ProviderTokens(services, {"BEDROCK_ENABLED": "true"}, None)

@@ -36,7 +36,7 @@ from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.provider_tokens import ProviderTokens
 
-from tests.fakes import RecordedResponse
+from tests.fakes import RecordedResponse, refused_key
 from tests.relays import RecordingBus
 
 BEGIN = 1_936_000_000.25
@@ -261,7 +261,7 @@ class TimedProxy:
             world.pass_for("authorization", world.authorizing)
             if json.loads(payload)["headers"]["Authorization"] == "Bearer good":
                 return json.dumps(policy).encode(), False
-            return b'{"errorMessage": "Unauthorized"}', True
+            return json.dumps(refused_key()).encode(), False
 
         def sleep(seconds: float) -> None:
             world.pass_for("upstream", seconds)

@@ -1,10 +1,10 @@
 """A client key or an access token ─▶ who it is and what it may do, as an API Gateway REQUEST authorizer answers
 (payload 1.0).
 
-One rule: three answers that are never mixed up. A key that is good gives a policy; one that is not raises Unauthorized,
-or, an access token, gives a policy that denies everything and says why (401 both); if it cannot be checked any other
-error leaves this function (503 at both doors), so that neither an outage of the key table or an issuer nor a damaged
-item tells a client that its key is bad, or lets it in without its limits.
+One rule: three answers that are never mixed up. A key that is good gives a policy that allows; one that is not gives a
+policy that denies everything and says why, or, a client key at the REST API, raises Unauthorized (401 all); if it
+cannot be checked any other error leaves this function (503 at both doors), so that neither an outage of the key table
+or an issuer nor a damaged item tells a client that its key is bad, or lets it in without its limits.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from openai_proxy.client_keys import hash_client_key, is_well_formed, key_id_of
 from openai_proxy.credentials import KEY_HEADERS, sent_key
 from openai_proxy.key_context import ClientKey
-from openai_proxy.token_refusals import CODE, MESSAGE, TOKEN_REFUSALS
+from openai_proxy.key_refusals import CODE, INVALID_KEY, MESSAGE, TOKEN_REFUSALS, WRONG_KEY
 
 from authorizer.client_key import DamagedKeyError, client_key_of
 from authorizer.refusal import TokenRefusedError
@@ -24,8 +24,8 @@ from authorizer.token import looks_like_token
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-NOT_CHECKED = "client key not checked"
-"""What the log says when the client gets a 503; a metric filter of the template counts it."""
+NOT_CHECKED, REFUSED = "client key not checked", "refused"
+"""What the log says when the client gets a 503, and when it gets a 401; metric filters of the template count them."""
 
 # arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev/POST/openai/v1/models: all before the method.
 _STAGE = re.compile(r"(arn:[a-z0-9-]+:execute-api:[a-z0-9-]*:[0-9]*:[A-Za-z0-9-]+/[A-Za-z0-9_$-]+)/")
@@ -74,6 +74,8 @@ class Authorizer:
         try:
             return self._judged(event)
         except Unauthorized:
+            if _is_of_the_proxy(event):  # an error would count as a failed invocation
+                return _deny(INVALID_KEY, WRONG_KEY)
             raise
         except Exception as error:
             self._logger.error(NOT_CHECKED, reason=type(error).__name__)  # noqa: TRY400 - the runtime logs the trace
@@ -99,8 +101,8 @@ class Authorizer:
         try:
             return _allow(users(token), event.get("methodArn"))
         except TokenRefusedError as refusal:
-            self._logger.info("refused", reason=refusal.code, issuer=refusal.issuer or None, remedy=refusal.remedy)
-            return _deny(refusal.code)
+            self._logger.warning(REFUSED, reason=refusal.code, issuer=refusal.issuer or None, remedy=refusal.remedy)
+            return _deny(refusal.code, TOKEN_REFUSALS[refusal.code])
 
     def _client(self, item: Mapping[str, Any]) -> ClientKey:
         try:
@@ -112,8 +114,13 @@ class Authorizer:
             raise
 
     def _refused(self, reason: str, item: Mapping[str, Any] | None = None) -> Unauthorized:
-        self._logger.info("refused", reason=reason, **_named(item or {}))
+        self._logger.warning(REFUSED, reason=reason, **_named(item or {}))
         return Unauthorized()
+
+
+def _is_of_the_proxy(event: Any) -> bool:
+    """Whether the proxy asks, for its function URL: it says so where API Gateway says which API a request came to."""
+    return isinstance(event, dict) and ":function-url/" in str(event.get("methodArn"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
 def _named(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,9 +161,9 @@ def _allow(client: ClientKey, method_arn: Any) -> dict[str, Any]:
     return _policy(client.client_id, "Allow", f"{stage[1]}/*/*", client.to_context())
 
 
-def _deny(code: str) -> dict[str, Any]:
+def _deny(code: str, message: str) -> dict[str, Any]:
     """What both doors make a 401 of that says why: an error could only say that it is one."""
-    return _policy("nobody", "Deny", "*", {CODE: code, MESSAGE: TOKEN_REFUSALS[code]})
+    return _policy("nobody", "Deny", "*", {CODE: code, MESSAGE: message})
 
 
 def _policy(principal: str, effect: str, resource: str, context: Mapping[str, str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from openai_proxy.token_refusals import TOKEN_REFUSALS
+from openai_proxy.key_refusals import TOKEN_REFUSALS
 
 Fault = Literal["client", "upstream", "proxy"]
 

@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from openai_proxy.token_refusals import TOKEN_REFUSALS
+from openai_proxy.key_refusals import TOKEN_REFUSALS
 
 ROOT = Path(__file__).parents[2]
 ERRORS = {"ClientError", "UpstreamError", "UnavailableError", "LimitError"}

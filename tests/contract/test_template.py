@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 import pytest
 from openai_proxy.events import envelope as events
+from openai_proxy.key_refusals import CODE, MESSAGE, TOKEN_REFUSALS
 from openai_proxy.ledger.entries import RETENTION
-from openai_proxy.token_refusals import CODE, MESSAGE, TOKEN_REFUSALS
 from proxy.errors import TokenError
 
 from tests.contract.template_stack import ROOT, Stack, as_list, deployed, parameters_of_template, source

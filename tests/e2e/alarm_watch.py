@@ -24,7 +24,14 @@ from tests.e2e.harness import LocalStack, wait_for
 
 LONGEST = 3600
 """Seconds: the longest period of an alarm."""
-IN_LOG = ("EventsPublished", "EventsNotPublished", "UnauthorizedFailures", "TokenUnavailable", "KeyChecksFailed")
+IN_LOG = (
+    "EventsPublished",
+    "EventsNotPublished",
+    "UnauthorizedFailures",
+    "TokenUnavailable",
+    "KeyChecksFailed",
+    "KeysRefused",
+)
 """Metrics that filters make of a log."""
 LATER = 3 * LONGEST
 """Seconds after which nothing of now is looked at any more."""

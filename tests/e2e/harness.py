@@ -105,8 +105,8 @@ class LocalStack:
     def ready_authorizers(self) -> None:
         """See to it that the emulator has a process for each question that the authorizer may be asked at once.
 
-        It ends one that refuses a key. To start another takes longer on a busy machine than the proxy waits, and who
-        asks then gets a 503.
+        It ends one that raises an error, as for a wrong key at the REST API. To start another takes longer on a busy
+        machine than the proxy waits, and who asks then gets a 503.
         """
         name, functions = self.outputs["AuthorizerFunctionName"], self.aws("lambda")
         question = {

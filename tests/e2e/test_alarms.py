@@ -170,9 +170,17 @@ def a_server_is_slow(incident: Incident) -> None:
 def somebody_tries_keys(incident: Incident) -> None:
     client = incident.client()
     client.key = client.key[:-1] + ("a" if client.key[-1] != "a" else "b")
+    assert incident.ask(client, 2) == [401, 401]
+    incident.wait_for(2, "KeysRefused")
+
+
+def the_authorizer_raises(incident: Incident) -> None:
+    name = incident.watch.physical["AuthorizerFunction"]
+    event = {"headers": {"Authorization": f"Bearer {incident.client().key}"}, "methodArn": "none"}
     for _ in range(2):
-        incident.stack.ready_authorizers()
-        assert incident.ask(client, 1) == [401]
+        answer = incident.aws("lambda").invoke(FunctionName=name, Payload=json.dumps(event).encode())
+        assert "FunctionError" in answer
+    incident.wait_for(2, "KeyChecksFailed")
 
 
 def a_consumer_raises(incident: Incident) -> None:
@@ -301,7 +309,13 @@ INCIDENTS: list[tuple[Callable[[Incident], None], dict[str, str], str, set[str]]
     (keys_cannot_be_checked, {}, "service", {"unauthorized-failures", "key-checks-failed"}),
     (limits_are_neither_checked_nor_given_back, {}, "records", {"limits-unchecked", "limits-not-returned"}),
     (a_server_is_slow, {"AlarmFirstChunkSeconds": "1"}, "service", {"slow-first-chunk"}),
-    (somebody_tries_keys, {"AlarmAuthorizerErrorsPerMinute": "1"}, "service", {"authorizer-errors"}),
+    (somebody_tries_keys, {"AlarmKeysRefusedPerMinute": "1"}, "service", {"keys-refused"}),
+    (
+        the_authorizer_raises,
+        {"AlarmAuthorizerErrorsPerMinute": "1"},
+        "service",
+        {"authorizer-errors", "key-checks-failed"},
+    ),
     (a_deployment_is_broken, {}, "service", {"proxy-errors"}),
     (a_function_is_refused("ProxyFunction"), REFUSED, "service", {"proxy-throttles"}),
     (a_function_is_refused("AuthorizerFunction"), REFUSED, "service", {"authorizer-throttles"}),

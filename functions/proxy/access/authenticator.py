@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from openai_proxy.credentials import has_key, sent_key
 from openai_proxy.key_context import ClientKey
-from openai_proxy.token_refusals import CODE
+from openai_proxy.key_refusals import CODE, INVALID_KEY, WRONG_KEY
 
 from proxy.aws.client import AwsError
 from proxy.clock import lasting
@@ -64,12 +64,7 @@ class Authorizer:
             except (ValueError, TypeError) as error:
                 raise cannot_check() from error
         if not has_key(request.headers):
-            raise ClientError(
-                401,
-                "invalid_api_key",
-                "No client key. Send it as 'Authorization: Bearer <key>', in an SDK as its API key.",
-                type="authentication_error",
-            )
+            raise _invalid("No client key. Send it as 'Authorization: Bearer <key>', in an SDK as its API key.")
         sent = sent_key(request.headers)
         if sent is None:
             raise _invalid()
@@ -104,11 +99,10 @@ class Authorizer:
         try:
             result, failed = self._invoke(self._function, json.dumps(event).encode())
             answer: Any = loads_or_none(result)
-            if failed and answer.get("errorMessage") == "Unauthorized":
-                raise _invalid()
             effect = None if failed else answer["policyDocument"]["Statement"][0]["Effect"]
             if effect == "Deny":
-                raise TokenError(answer["context"][CODE])
+                code = answer["context"][CODE]
+                raise _invalid() if code == INVALID_KEY else TokenError(code)
             if effect != "Allow":
                 raise cannot_check()
             return ClientKey.from_context(answer["context"])
@@ -116,8 +110,8 @@ class Authorizer:
             raise cannot_check() from error
 
 
-def _invalid() -> ClientError:
-    return ClientError(401, "invalid_api_key", "The client key is not valid.", type="authentication_error")
+def _invalid(message: str = WRONG_KEY) -> ClientError:
+    return ClientError(401, "invalid_api_key", message, type="authentication_error")
 
 
 def cannot_check() -> UnavailableError:

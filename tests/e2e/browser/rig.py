@@ -17,7 +17,7 @@ from typing import Any
 from local.lambda_.function_url import FunctionUrl
 from local.lambda_.sandboxes import Launch, SandboxPool
 from local.lambda_.url_event import UrlIdentity
-from tests.fakes import Connection, Received, ScriptedServer
+from tests.fakes import Connection, Received, ScriptedServer, refused_key
 
 ROOT = Path(__file__).parents[3]
 KEY = "opx-a-key-that-the-authorizer-knows"
@@ -98,9 +98,7 @@ class House:
         body = json.loads(request.body)
         if request.target.endswith("/invocations"):
             allowed = body["headers"]["Authorization"] == f"Bearer {KEY}"
-            more = "" if allowed else "x-amz-function-error: Unhandled\r\n"
-            answer = _ALLOW if allowed else {"errorMessage": "Unauthorized"}
-            connection.answer(json.dumps(answer).encode(), more=more)
+            connection.answer(json.dumps(_ALLOW if allowed else refused_key()).encode())
         elif request.headers["x-amz-target"] == "AWSEvents.PutEvents":
             self.events += [json.loads(entry["Detail"]) for entry in body["Entries"]]
             connection.answer(json.dumps({"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]}).encode())

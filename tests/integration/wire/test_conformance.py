@@ -24,7 +24,7 @@ from conformance.servers_file import entries
 from local.lambda_.function_url import FunctionUrl
 from local.lambda_.sandboxes import Launch, SandboxPool
 from local.lambda_.url_event import UrlIdentity
-from tests.fakes import Connection, Received, ScriptedServer, envelope_of
+from tests.fakes import Connection, Received, ScriptedServer, envelope_of, refused_key
 from tests.relays import validator_of
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +34,6 @@ MAX_ENTRY_BYTES = 1_000_000
 """EventBridge takes less than a megabyte (https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html)."""
 
 _ALLOW = {"policyDocument": {"Statement": [{"Effect": "Allow"}]}, "context": {"client_id": "conformance"}}
-_DENY = {"errorMessage": "Unauthorized"}
 
 
 class Aws:
@@ -47,8 +46,7 @@ class Aws:
     def __call__(self, connection: Connection, request: Received) -> None:
         if request.target.endswith("/invocations"):
             allowed = json.loads(request.body)["headers"]["Authorization"] == f"Bearer {KEY}"
-            more = "" if allowed else "x-amz-function-error: Unhandled\r\n"
-            connection.answer(json.dumps(_ALLOW if allowed else _DENY).encode(), more=more)
+            connection.answer(json.dumps(_ALLOW if allowed else refused_key()).encode())
             return
         assert request.headers["x-amz-target"] == "AWSEvents.PutEvents"
         results = [self._put(entry) for entry in json.loads(request.body)["Entries"]]

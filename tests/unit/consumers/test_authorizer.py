@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authorizer.authorizer import NOT_CHECKED, Authorizer, Unauthorized, UnknownEventError
+from authorizer.authorizer import NOT_CHECKED, REFUSED, Authorizer, Unauthorized, UnknownEventError
 from authorizer.client_key import DamagedKeyError
 from aws_lambda_powertools import Logger
 from hypothesis import given
@@ -301,6 +301,18 @@ def test_a_key_that_is_not_good_is_refused_in_the_words_that_api_gateway_underst
     assert (str(error.value), type(error.value).__name__) == ("Unauthorized", "Unauthorized")
 
 
+@pytest.mark.parametrize("found", [[], [ITEM | {"enabled": False}]], ids=["unknown", "disabled"])
+def test_to_the_proxy_a_refusal_is_an_answer_and_no_failed_invocation(found: list[dict[str, Any]]):
+    assert authorizer(FakeKeys(*found))(event("function_url")) == {
+        "principalId": "nobody",
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [{"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": "*"}],
+        },
+        "context": {"error_code": "invalid_api_key", "error_message": "The client key is not valid."},
+    }
+
+
 def test_a_key_is_good_until_it_expires():
     assert context(expires_at=Decimal(NOW + 1)) == CONTEXT | {"expires_at": str(NOW + 1)}
 
@@ -494,4 +506,6 @@ def test_a_key_that_cannot_be_checked_is_in_the_log(
 def test_a_key_that_is_refused_was_checked(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Unauthorized):
         authorizer(FakeKeys())(event())
-    assert NOT_CHECKED not in caplog.text
+    (record,) = caplog.records
+    line = vars(record)
+    assert (line["msg"], line["levelname"], line["reason"]) == (REFUSED, "WARNING", "unknown client key")

@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from openai_proxy.token_refusals import TOKEN_REFUSALS
+from openai_proxy.key_refusals import TOKEN_REFUSALS
 from proxy.access.authenticator import Authorizer, ClientKey
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError, ProxyError, UnavailableError
 from proxy.request.parse import InferenceRequest
+
+from tests.fakes import refused_key
 
 POLICY = {"Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}]}
 CONTEXT = {"client_id": "team-a", "client_name": "Team A", "servers": "openai,ollama", "models": ""}
@@ -161,7 +163,7 @@ def refusal(function: FakeFunction) -> ProxyError:
 
 
 def test_a_wrong_key_is_refused() -> None:
-    error = refusal(FakeFunction({"errorMessage": "Unauthorized", "errorType": "Unauthorized"}, failed=True))
+    error = refusal(FakeFunction(refused_key()))
     assert (error.status, error.code, error.type) == (401, "invalid_api_key", "authentication_error")
 
 
@@ -169,6 +171,7 @@ def test_a_wrong_key_is_refused() -> None:
     "function",
     [
         FakeFunction({"errorMessage": "timed out"}, failed=True),
+        FakeFunction(refused_key(), failed=True),
         FakeFunction({}, error=AwsError("lambda", "TooManyRequestsException")),
         FakeFunction({}),
         FakeFunction(b"not json"),

@@ -1,9 +1,12 @@
-"""Why an access token lets nobody in: the stable codes, and what the client is told. Pure.
+"""Why a client key or an access token lets nobody in: the stable codes, and what the client is told. Pure.
 
-Its one rule: a message is the same for every token with the same fault. It holds nothing of the token.
+Its one rule: a message is the same for every key or token with the same fault. It holds nothing of the key or token.
 """
 
 from collections.abc import Mapping
+
+INVALID_KEY = "invalid_api_key"
+WRONG_KEY = "The client key is not valid."
 
 TOKEN_REFUSALS: Mapping[str, str] = {
     "token_too_large": "The access token is larger than 8192 bytes.",
