@@ -60,7 +60,8 @@ queries: .venv/ready ## Copy the queries of analytics into template.yaml
 pictures: .venv/ready .venv-ministack/ready ## Take the README's pictures of a running local stack (needs Chromium)
 	@$(BIN)/python -m tests.e2e.browser.pictures
 
-bench: .venv/ready .venv-ministack/ready .venv-bench/ready build ## Measure speed and memory, as told in docs/benchmarks.md
+bench: .venv/ready .venv-ministack/ready .venv-bench/ready ## Measure speed and memory, as told in docs/benchmarks.md
+	@$(BIN)/python -m deployment build --this-machine --into .local/bench/build
 	@$(BIN)/python -m bench $(ARGS)
 
 # The modules or folders whose changes are tried: those that one has changed, as a rule.
@@ -68,28 +69,13 @@ MODULES ?= functions shared
 mutants: .venv/ready .venv-mutants/ready ## Change modules in small ways and list what no test notices (MODULES=… ARGS="--sample 100")
 	@$(BIN)/python -m mutants $(MODULES) $(ARGS)
 
-# sam build runs the pip of the runtime's Python. Where that is missing, this machine's serves: the dependencies work in any, but
-# for the library that checks access tokens.
-# Lambda's code folders are read-only, so bytecode must be in the package or every cold start compiles it anew.
-RUNTIME = $(shell sed -n '/^  PythonVersion:/,/Default:/s/.*Default: *//p' template.yaml)
+# For the Python and the architecture of the functions, whatever this machine has; deployment/ says how. Its bytecode needs a
+# Python of that version: BYTECODE_PYTHON names one, or is none.
 build: .venv/ready ## Build the application for Lambda into .aws-sam/build, byte-compiled
-	@runtime=$(RUNTIME); export PATH="$(CURDIR)/$(BIN):$$PATH"; \
-	if ! $$runtime -m pip --version >/dev/null 2>&1; then \
-	  if grep -qE '^[^#[:space:]]' identity.yaml; then \
-	    echo "identity.yaml names issuers: the library that checks their tokens has to be built with $$runtime. Install it." >&2; exit 1; \
-	  fi; \
-	  echo "No $$runtime with pip on this machine: built with this one's Python and without bytecode (slower cold starts)."; \
-	  runtime=python$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-	fi; \
-	sam build --template-file template.yaml --parameter-overrides PythonVersion=$$runtime || exit 1; \
-	if [ $$runtime = $(RUNTIME) ]; then \
-	  for built in .aws-sam/build/*/; do \
-	    (cd $$built && $$runtime -m compileall -q -j 0 --invalidation-mode unchecked-hash .) || exit 1; \
-	  done; \
-	fi
+	@$(BIN)/python -m deployment build $(ARGS)
 
-deploy: build ## Deploy the built application to AWS with samconfig.toml (STACK=openai-proxy)
-	$(BIN)/sam deploy --stack-name $(STACK) $(ARGS)
+deploy: .venv/ready ## Build it and deploy it to AWS with samconfig.toml (STACK=openai-proxy)
+	@$(BIN)/python -m deployment deploy --stack-name $(STACK) $(ARGS)
 
 requirements: .venv/ready ## Compile the requirement files (ARGS=--upgrade for newer versions)
 	@for file in shared/requirements.in layers/*/requirements.in requirements/*.in; do \

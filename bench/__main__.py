@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument(
         "--only", type=_chapters, default=list(CHAPTERS), metavar="NAME,…", help=f"of {', '.join(CHAPTERS)}"
     )
-    parser.add_argument("--build", type=Path, default=BUILD, help="another build to measure (.aws-sam/build)")
+    parser.add_argument("--build", type=Path, default=BUILD, help="another build to measure (.local/bench/build)")
     options = parser.parse_args()
     asyncio.run(bench(options.only, options.scale, options.build.resolve()))
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-BUILD = ROOT / ".aws-sam" / "build"
+BUILD = ROOT / ".local" / "bench" / "build"
+"""Where `make bench` builds for this machine; .aws-sam/build is for Lambda."""
 FASTAPI_PYTHON = str(ROOT / ".venv-bench" / "bin" / "python")
 
 _WITHOUT_BYTECODE = "without-bytecode"
@@ -76,14 +77,14 @@ def layer(build: Path) -> Path:
     """The folder of packages in a built layer."""
     found = [path.parents[1] for path in build.glob("*/python/openai_proxy/__init__.py")]
     if len(found) != 1:
-        raise RuntimeError("There is no built layer: run `make build`.")
+        raise RuntimeError("There is no built layer: `make bench` builds it.")
     return found[0]
 
 
 def without_bytecode(build: Path, folder: Path) -> Path:
     """A copy of what a sandbox loads of the build, as `sam build` leaves it: without bytecode."""
     copy = folder / _WITHOUT_BYTECODE
-    for part in (build / "ProxyFunction", layer(build)):
+    for part in (build / "functions", layer(build)):
         shutil.copytree(part, copy / part.relative_to(build), ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
@@ -102,7 +103,7 @@ class Surroundings:
 
     def sandbox(self, runtime_api: str) -> Process:
         """A proxy sandbox from the built application, with the environment that Lambda gives it."""
-        code = self.build / "ProxyFunction"
+        code = self.build / "functions"
         path = [str(code), str(layer(self.build)), *([str(ROOT)] if self.without else [])]
         environment = _LAMBDA_ENVIRONMENT | {
             "AWS_LAMBDA_RUNTIME_API": runtime_api,

@@ -1,0 +1,100 @@
+"""`python -m deployment`: builds, and deploys what it has built. `make build` and `make deploy` call it.
+
+Exit codes: 0 done, 1 could not be done, 2 wrong arguments; else that of `sam deploy`.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deployment.account import Caller, NoAccountError, caller, deployed_parameters
+from deployment.build import BUILD, ROOT, build
+from deployment.bytecode import NoPythonError, python_of
+from deployment.packages import PackagesError
+from deployment.target import (
+    Target,
+    defaults_of,
+    overrides_in,
+    overrides_of_samconfig,
+    target_of,
+    this_machine,
+    values_of,
+    without_overrides,
+)
+
+NO_BYTECODE = "none"
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """Run one command. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deployment", description="Build and deploy the application.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
+    of_build = commands.add_parser("build", help="build into .aws-sam/build", allow_abbrev=False)
+    of_build.add_argument("--into", type=Path, default=BUILD, metavar="FOLDER", help="another folder")
+    of_build.add_argument("--this-machine", action="store_true", help="for this Python and this processor, to run here")
+    of_deploy = commands.add_parser("deploy", help="build, then deploy with sam", allow_abbrev=False)
+    of_deploy.add_argument("--stack-name", default="openai-proxy", metavar="NAME")
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        if options.command == "build":
+            target = this_machine(platform.machine()) if options.this_machine else _target(rest, {})
+            _build(options.into, target, environ)
+            return 0
+        return _deploy(options.stack_name, rest, environ)
+    except (NoAccountError, NoPythonError, PackagesError, ValueError) as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _overrides(rest: Sequence[str]) -> list[str]:
+    """The parameters that are given: on the command line, else, as with sam, in samconfig.toml."""
+    given = overrides_in(rest)
+    return overrides_of_samconfig((ROOT / "samconfig.toml").read_text()) if given is None else given
+
+
+def _target(rest: Sequence[str], deployed: Mapping[str, str]) -> Target:
+    """What to build for: what is given, else what the stack has, else the template's defaults."""
+    defaults = defaults_of((ROOT / "template.yaml").read_text())
+    known = {name: deployed[name] for name in defaults if name in deployed}
+    return target_of({**defaults, **known, **values_of(_overrides(rest))})
+
+
+def _build(into: Path, target: Target, environ: Mapping[str, str]) -> None:
+    chosen = environ.get("BYTECODE_PYTHON", "")
+    python = None if chosen == NO_BYTECODE else chosen or python_of(target.python)
+    shown = f"bytecode by {python}" if python else "without bytecode: every cold start compiles every module"
+    print(f"Building for Python {target.python} on {target.architecture}; {shown}", flush=True)
+    build(into.resolve(), target, python)
+
+
+def _deploy(stack: str, rest: Sequence[str], environ: Mapping[str, str]) -> int:
+    who = caller(rest)
+    target = _target(rest, deployed_parameters(who, stack))
+    _build(BUILD, target, environ)
+    print(said(stack, target, who), flush=True)
+    sam = Path(sys.executable).with_name("sam")
+    # A stack keeps the parameters that are not given again: those two must be what was built.
+    others = [word for word in _overrides(rest) if not values_of([word]).keys() & {"PythonVersion", "Architecture"}]
+    command = [str(sam), "deploy", "--stack-name", stack, *without_overrides(rest), "--parameter-overrides"]
+    return subprocess.run([*command, *others, *target.parameters], cwd=ROOT, check=False).returncode
+
+
+def said(stack: str, target: Target, who: Caller) -> str:
+    """What is going to be deployed and where, in one line."""
+    return (
+        f"Deploying stack {stack} for Python {target.python} on {target.architecture} "
+        f"to Region {who.region} of account {who.account}, as {who.arn}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
