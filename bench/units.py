@@ -26,6 +26,33 @@ if TYPE_CHECKING:
 SAMPLE = Path(__file__).parents[1] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
 BEGAN = 1_795_000_000
 """When the first event was made; the others in the milliseconds after it."""
+_TRACE = "1-00000000-000000000000000000000000"
+_REQUEST = "00000000-0000-0000-0000-000000000000"
+LAMBDA_LINES: tuple[Mapping[str, Any], ...] = (
+    {
+        "time": "2026-11-29T12:00:00.000Z",
+        "type": "platform.start",
+        "record": {
+            "requestId": _REQUEST,
+            "version": "$LATEST",
+            "tracing": {"type": "X-Amzn-Trace-Id", "value": _TRACE},
+        },
+    },
+    {
+        "time": "2026-11-29T12:00:10.000Z",
+        "type": "platform.report",
+        "record": {
+            "requestId": _REQUEST,
+            "metrics": {"durationMs": 10000.0, "billedDurationMs": 10000, "memorySizeMB": 256, "maxMemoryUsedMB": 64},
+            "tracing": {"type": "X-Amzn-Trace-Id", "value": _TRACE},
+            "status": "success",
+        },
+    },
+)
+"""What Lambda logs of an invocation that succeeds, where SystemLogLevel is INFO
+(https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html)."""
+SECRET_SECONDS = 300
+"""A sandbox looks its tokens up again after so long (`ProviderTokens`)."""
 _CLIENT = {"key_id": "3f2a91c07be4", "name": "Chat widget", "owner": "team-web", "tags": {"team": "web"}}
 
 
@@ -75,6 +102,11 @@ def units(batch: int, models: int, prices: PriceBook | None = None) -> Units:
         write_units=sum(map(_write_units, [*items, *rollups])) / batch,
         rollup_units=sum(map(_write_units, of_day)) / batch,
     )
+
+
+def lambda_log_bytes() -> int:
+    """The bytes of what Lambda itself logs of an invocation at INFO. At WARN, the template's default, it logs none."""
+    return sum(len(json.dumps(line, separators=(",", ":"))) for line in LAMBDA_LINES)
 
 
 def size_of(item: Mapping[str, Any]) -> int:

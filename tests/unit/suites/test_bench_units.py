@@ -1,5 +1,6 @@
 """docs/scale.md says what `bench/units.py` computes, and its sums are right."""
 
+import inspect
 import re
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 from boto3.dynamodb.types import TypeSerializer
 from openai_proxy.pricing.price_book import load_price_book
+from proxy.upstream.provider_tokens import ProviderTokens
 
-from bench.units import Units, size_of, units
+from bench.units import SECRET_SECONDS, Units, lambda_log_bytes, size_of, units
 
 SCALE = (Path(__file__).parents[3] / "docs" / "scale.md").read_text(encoding="utf-8")
 COLUMNS = ((25, 1), (25, 5), (25, 25), (1, 1))
@@ -46,13 +48,35 @@ def test_the_sizes_are_those_of_the_code(measured: list[Units]) -> None:
     assert said == [one.event_bytes, one.entry_bytes, largest, one.lake_bytes]
 
 
-def test_every_line_of_the_bill_and_their_sum_are_right() -> None:
-    bill = SCALE.partition("## A million requests")[2].partition("So the wait")[0]
-    lines = re.findall(r"\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", bill, re.MULTILINE)
-    assert len(lines) == 14
+def lines_of(table: str) -> list[tuple[str, str, str]]:
+    """Units, price and product of each line of a bill; each product is right."""
+    lines = re.findall(r"\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", table, re.MULTILINE)
     for amount, price, product in lines:
         cents = (Decimal(amount) * Decimal(price)).quantize(Decimal("0.01"), ROUND_HALF_UP)
         assert cents == Decimal(product)
+    return lines
+
+
+def test_what_comes_on_top_is_computed_from_the_code(measured: list[Units]) -> None:
+    of_top = SCALE.partition("### What comes on top")[2].partition("\n\n- ")[0]
+    reads, logged, kept = (Decimal(amount) for amount, _, _ in lines_of(of_top)[3:])
+    template = (Path(__file__).parents[3] / "template.yaml").read_text(encoding="utf-8")
+    stored = measured[0].entry_bytes + 100  # what DynamoDB adds to an item
+
+    assert len(lines_of(of_top)) == 6
+    assert row("Lambda's own lines of an invocation, at `SystemLogLevel=INFO`") == [str(lambda_log_bytes())]
+    assert logged == (Decimal(lambda_log_bytes()) / 1_000_000).quantize(Decimal("0.00001"))
+    assert reads == (10 / Decimal(SECRET_SECONDS)).quantize(Decimal("0.0001")), "a stream takes 10 seconds"
+    assert kept == (Decimal(round(stored, -2)) / 1_000_000_000 * 400 * 12 / 365).quantize(Decimal("0.0000001"))
+    assert "SystemLogLevel: {Type: String, Default: WARN" in template
+    assert template.count("PointInTimeRecoveryEnabled: true") == 2
+    assert inspect.signature(ProviderTokens).parameters["ttl"].default == SECRET_SECONDS
+
+
+def test_every_line_of_the_bill_and_their_sum_are_right() -> None:
+    bill = SCALE.partition("## A million requests")[2].partition("So the wait")[0]
+    lines = lines_of(bill)
+    assert len(lines) == 14
     total = sum(Decimal(product) for _, _, product in lines)
     assert f"**{total}**" in bill
     of_proxy = Decimal(row("proxy: GB-s, 10 s at 0.25 GB")[2])
