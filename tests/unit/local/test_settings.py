@@ -35,8 +35,8 @@ def test_the_operations_page_leaves_out_what_the_embedded_aws_cannot_do():
     page = (ROOT / "docs/operations.md").read_text().partition("## Into an emulator")[2]
     local = parse(["run"], {}).parameters
     lacking = ("Streaming", "NamedQueriesEnabled", "AlarmFormulasEnabled", "EventArchiveDays")
-    command = page[page.index("sam deploy ") :].partition("```")[0]
-    assert {f"{name}={local[name]}" for name in lacking} <= set(command.split())
+    command = page[page.index("make deploy ") :].partition("```")[0]
+    assert {f"{name}={local[name]}" for name in lacking} <= set(command.replace('"', " ").split())
 
 
 @pytest.mark.parametrize("value", ["", "0"])
