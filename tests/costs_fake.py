@@ -70,6 +70,8 @@ class FakeCostsTable:
         values: Mapping[str, Any] = action.get("ExpressionAttributeValues", {})
         if not _holds(action.get("ConditionExpression"), current, names, values):
             return "ConditionalCheckFailed"
+        if kind == "ConditionCheck":
+            return "None"
         items[key] = (
             dict(action["Item"])
             if kind == "Put"

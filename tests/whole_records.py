@@ -57,7 +57,7 @@ class Said:
     """The errors of attempts, by their place."""
     is_stream: bool = False
     event_id: str | None = None
-    """Of an event that has not the id of its request."""
+    """Of an event that has not the id of its request, but that of what it fetched."""
 
     @property
     def outcome(self) -> str:
@@ -164,6 +164,7 @@ def event_of(asked: Asked, said: Said, seen: Seen) -> tuple[str, dict[str, Any]]
     }
     data |= {"error": said.error} if said.error else {}
     data |= {"throttle": said.throttle} if said.throttle else {}
+    data |= {"fetched": {"names": [said.id], "others": []}} if said.event_id else {}
     metadata = {
         "id": said.event_id or event_id,
         "version": "1.0",

@@ -23,6 +23,7 @@ _FREE = (
 when the first path comes that is none of `_QUESTIONS`, not in every cold start."""
 _FREE_UNLESS_REPORTED = "/moderations"
 _FETCHED = r"/(?:responses|batches|messages/batches)/[^/]+"
+_LINES = r"/(?:messages/batches/([^/]+)/results|files/([^/]+)/content)"
 
 
 class Call(NamedTuple):
@@ -96,7 +97,16 @@ class Call(NamedTuple):
     @property
     def fetches_answer(self) -> bool:
         """Whether it asks for what was made before: what an answer in the background and a batch used is told now."""
-        return bool(self.request and self.request.method == "GET" and re.fullmatch(_FETCHED, self.path))
+        is_get = self.request is not None and self.request.method == "GET"
+        return is_get and bool(re.fullmatch(_FETCHED, self.path) or self.lines_of)
+
+    @property
+    def lines_of(self) -> str | None:
+        """The batch whose answers are fetched line by line, or the file that may hold such lines; else None."""
+        if not self.path.endswith(("/results", "/content")) or self.request is None or self.request.method != "GET":
+            return None
+        match = re.fullmatch(_LINES, self.path)
+        return (match[1] or match[2]) if match else None
 
     @property
     def uses_tokens(self) -> bool:

@@ -8,6 +8,7 @@ from openai_proxy.usage import Usage
 from proxy.call import Call
 from proxy.delivery import NOTHING, OFF, CacheUse, Delivery
 from proxy.errors import ProxyError
+from proxy.json_shapes import LONGEST_NAME, text_of
 from proxy.limits.reservation import Reservation
 from proxy.metering.cost import HEADER, with_cost_of_header
 from proxy.metering.estimate import ESTIMATED_PATHS, estimated_usage
@@ -15,7 +16,9 @@ from proxy.metering.meter import Meter
 from proxy.timeline import Timeline
 
 if TYPE_CHECKING:  # loaded only where content is logged
-    from proxy.metering.recorder import ResponseRecorder
+    from openai_proxy.events.types import FetchedData, PartData
+
+    from proxy.records.recorder import ResponseRecorder
 
 NO_USAGE = Usage(source="none")
 _LONGEST_KEPT = 30 * 86400.0
@@ -73,7 +76,7 @@ def _usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
     if meter is None:
         return NO_USAGE
     if call.fetches_answer:
-        return meter.usage if background_since(meter, started_at) else NO_USAGE
+        return meter.usage if _is_told(call, outcome, meter, started_at) else NO_USAGE
     if call.is_free_unless_reported and meter.usage.source == "missing":
         return NO_USAGE
     is_told = meter.usage.source != "missing" and (meter.error is not None or not meter.is_half_counted)
@@ -91,6 +94,13 @@ def _usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
     return meter.usage if meter.error else usage
 
 
+def _is_told(call: Call, outcome: Outcome, meter: Meter, started_at: float) -> bool:
+    """Whether an answer tells what was used for something that was made before; lines do that when all have come."""
+    if call.lines_of:
+        return outcome.status == 200 and outcome.error is None and meter.usage.source != "none"
+    return background_since(meter, started_at) is not None
+
+
 def spent_of(call: Call, outcome: Outcome) -> Usage:
     """As much of the usage as a server was asked for: nothing where the answer was there already."""
     return NO_USAGE if outcome.cache.status == "HIT" or call.fetches_answer else outcome.usage
@@ -104,7 +114,7 @@ def background_since(meter: Meter, started_at: float) -> float | None:
     began = meter.background_since
     if began is None or not -_CLOCKS_APART < started_at - began < _LONGEST_KEPT:
         return None
-    return began if meter.is_batch or meter.usage.source == "reported" else None
+    return began if meter.batch_file is not None or meter.usage.source == "reported" else None
 
 
 def event_id_of(call: Call, outcome: Outcome, started_at: float) -> str:
@@ -112,6 +122,16 @@ def event_id_of(call: Call, outcome: Outcome, started_at: float) -> str:
     meter = outcome.meter
     began = background_since(meter, started_at) if meter else None
     return ulid_of_fact(began, f"{outcome.delivery.server_name}\0{meter.id}") if meter and began else call.id
+
+
+def fetched_of(call: Call, outcome: Outcome) -> "FetchedData | None":
+    """By which names the server knows what was made before and is told here: whoever fetches it, it is booked once."""
+    meter = outcome.meter
+    if meter is None or not call.fetches_answer or outcome.usage.source == "none":
+        return None
+    names = [call.lines_of] if call.lines_of else [meter.id, meter.batch_file]
+    others: list[PartData] = [{"model": model, "usage": used.to_event()} for model, used in meter.others]
+    return {"names": [name for each in names if (name := text_of(each, LONGEST_NAME))], "others": others}
 
 
 def receipt_of(call: Call, outcome: Outcome, timeline: Timeline) -> dict[str, Any]:

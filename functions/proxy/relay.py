@@ -259,6 +259,10 @@ class Relay:
 def _meter(call: Call, delivery: Delivery) -> Meter:
     """What an answer is metered with; a stored one has been paid for, and is known to be whole."""
     sent, upstream, is_success = delivery.sent, delivery.upstream, delivery.status < 400
+    if call.lines_of and upstream is not None and is_success:
+        from proxy.records.batch_lines import BatchLines  # noqa: PLC0415  # few requests fetch what a batch has made
+
+        return BatchLines()
     return Meter(
         delivery.content_type,
         upstream is not None and call.uses_tokens and is_success,

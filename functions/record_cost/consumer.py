@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from openai_proxy.events.batch import PartialFailure, again, read_batch
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.traces import traces_of
-from openai_proxy.ledger.entries import Key, LedgerEntry, entry_of, has_entry
-from openai_proxy.ledger.table import DUPLICATE
+from openai_proxy.ledger.entries import Key, LedgerEntry, entries_of, has_entry
+from openai_proxy.ledger.table import CLAIMED, DUPLICATE
 from openai_proxy.metric_data import Measurement, ModelNames, is_acceptable, metric_data
 from openai_proxy.pricing.price_book import PriceBook
 
@@ -83,15 +83,15 @@ class RecordCost:
         measurements: dict[Key, Sequence[Measurement]] = {}
         messages: dict[Key, list[str]] = {}
         read, failed = read_batch(batch, self._read, self._logger)
-        for message, recorded in read:
-            if recorded:
+        for message, all_recorded in read:
+            for recorded in all_recorded:
                 key = recorded.entry.key
                 entries[key], measurements[key] = recorded
                 messages.setdefault(key, []).append(message)
         refused = self._ledger.record(entries.values())
         self._measure(each for key in entries if key not in refused for each in measurements[key])
-        unwritten = {key: reason for key, reason in refused.items() if reason != DUPLICATE}
-        written = [entry for key, entry in entries.items() if key not in unwritten]
+        unwritten = {key: reason for key, reason in refused.items() if reason not in (DUPLICATE, CLAIMED)}
+        written = [entry for key, entry in entries.items() if refused.get(key, DUPLICATE) == DUPLICATE]
         unsent = self._lake.put(written) if self._lake and written else {}
         for key, reason in (unwritten | unsent).items():
             self._logger.warning("entry not written", event_id=key[1], reason=reason)
@@ -99,20 +99,22 @@ class RecordCost:
         self._logger.info(
             "batch recorded",
             messages=len(batch["Records"]),
-            entries=len(entries) - len(unwritten),
+            entries=len(written),
             unpriced=sum(entry.attributes["pricing"] == "unpriced" for entry in entries.values()),
             failed=len(failed),
             traces=traces_of(batch["Records"]),
         )
         return again(failed)
 
-    def _read(self, body: str) -> Recorded | None:
-        """The entry of a message's event, if it has one, and what it measures. Raises MalformedEventError."""
+    def _read(self, body: str) -> list[Recorded]:
+        """The entries of a message's event, if it has any, and what they measure. Raises MalformedEventError."""
         event = Event.from_sqs_body(body)
         if not has_entry(event):
-            return None
-        entry = entry_of(event, self._prices)
-        return Recorded(entry, [*measurements_of(event, entry, self._model_names)] if self._metrics else [])
+            return []
+        return [
+            Recorded(entry, [*measurements_of(part, entry, self._model_names)] if self._metrics else [])
+            for part, entry in entries_of(event, self._prices)
+        ]
 
     def _measure(self, measurements: "Iterable[Measurement]") -> None:
         """Publish what was recorded for the first time. Never raises."""

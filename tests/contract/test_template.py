@@ -593,6 +593,7 @@ OWN = {
     "RecordCostFunction": {
         ("dynamodb:PutItem", "${CostsTable.Arn}"),
         ("dynamodb:UpdateItem", "${CostsTable.Arn}"),
+        ("dynamodb:ConditionCheckItem", "${CostsTable.Arn}"),
         ("firehose:PutRecordBatch", "${LakeStream.Arn}"),
         ("cloudwatch:PutMetricData", "*"),
     },
@@ -679,6 +680,10 @@ def test_a_function_may_do_what_its_code_calls(function: str, package: str) -> N
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in clients
     }
     needed = {action for name in called for action in CALLS.get(name, ())}
+    if any(
+        isinstance(node, ast.Constant) and node.value == "ConditionCheck" for tree in own for node in ast.walk(tree)
+    ):
+        needed.add("dynamodb:ConditionCheckItem")
     assert needed == {action for action, _ in OWN[function]}
 
 

@@ -69,7 +69,9 @@ class Meter:
         self._background_since: float | None = None
         self._error: ReportedError | None = None
         self._message: Any = None
-        self.is_batch = self._is_queued = self._known_form = self._has_data = self._is_done = self._identified = False
+        self.others: list[tuple[str | None, Usage]] = []  # models and what they used: the lines of a batch tell of many
+        self.batch_file: str | None = None  # of its lines; of a batch that names none it is empty
+        self._is_queued = self._known_form = self._has_data = self._is_done = self._identified = False
 
     def see(self, chunk: bytes) -> bytes:
         """Take note of one chunk of the body: of a stream, one or more whole events. Returns what the client gets."""
@@ -203,11 +205,10 @@ class Meter:
         is_known = is_one_of(_FORMS_WITH_AN_END, fields.get("object"))
         says_all = is_known and fields.get("id") and fields.get("model")
         finish = scan.find_last_finish_reason(run)
-        if finish < 0 or not says_all or not scan.ends_with(run, event):
+        if finish < 0 or not says_all or not scan.ends_with(run, event) or scan.may_hold_error(run):
             return False
-        if scan.may_hold_error(run) or scan.is_unusual(run, max(0, len(run) - _END_BYTES)):
-            return False
-        if not any(reasons := scan.finish_reasons_in(run, finish)):
+        reasons = scan.finish_reasons_in(run, finish)
+        if not any(reasons) or scan.is_unusual(run, max(0, len(run) - _END_BYTES)):
             return False
         before, self._usage = self._usage, None
         self._read(fields)
@@ -294,6 +295,6 @@ class Meter:
             self._is_queued = fields.get("status") == "queued"
             is_told = fields.get("background") is True and is_one_of(json_shapes.ENDED, fields.get("status"))
             self._background_since = json_shapes.moment_of(fields.get("created_at")) if is_told else None
-            self.is_batch = "request_counts" in fields
-            if self.is_batch:  # served as one, whatever it says
+            if "request_counts" in fields:  # a batch is served as one, whatever it says
                 self._background_since, self.service_tier = json_shapes.batch_began(fields), "batch"
+                self.batch_file = text_of(fields.get("output_file_id"), json_shapes.LONGEST_NAME) or ""

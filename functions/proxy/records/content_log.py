@@ -15,8 +15,8 @@ from proxy.aws.s3 import S3
 from proxy.call import Call
 from proxy.json_shapes import loads_or_none
 from proxy.log import log
-from proxy.metering.recorder import ResponseRecorder
 from proxy.outcome import Outcome
+from proxy.records.recorder import ResponseRecorder
 
 _LONGEST_WAIT = 3.0
 _RESERVE = 0.2

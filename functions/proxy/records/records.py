@@ -22,8 +22,8 @@ from proxy.timeline import Clock, Timeline
 if TYPE_CHECKING:  # loaded only where the stack has a place for content
     from openai_proxy.events.types import CapturedEvent
 
-    from proxy.metering.recorder import ResponseRecorder
     from proxy.records.content_log import ContentLog
+    from proxy.records.recorder import ResponseRecorder
 
 UNAUTHORIZED = "Requests failed before it was known whose they are"
 """What the log says of them: they have no event. A metric filter of the template adds up `requests` of the lines."""

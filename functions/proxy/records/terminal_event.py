@@ -14,7 +14,7 @@ from proxy.call import Call
 from proxy.errors import LimitError, UpstreamError
 from proxy.json_shapes import LONGEST_NAME, text_of
 from proxy.limits.reservation import nothing_taken
-from proxy.outcome import Outcome, event_id_of
+from proxy.outcome import Outcome, event_id_of, fetched_of
 from proxy.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_sta
         "timings": _timings(timeline),
         "cache": outcome.cache.to_event(),
     }
+    if fetched := fetched_of(call, outcome):
+        data["fetched"] = fetched
     if throttle := _throttle(outcome):
         return Event("InferenceThrottled", *whose, {**data, "throttle": throttle})
     if error := _error(outcome):

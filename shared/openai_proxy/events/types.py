@@ -160,6 +160,20 @@ class LimitsData(TypedDict):
     lease: NotRequired[LeaseData]
 
 
+class PartData(TypedDict):
+    """What one model used."""
+
+    model: str | None
+    usage: UsageData
+
+
+class FetchedData(TypedDict):
+    """What was made before and is told now: the `names` that its server has for it, and what `others` used."""
+
+    names: Sequence[str]
+    others: Sequence[PartData]
+
+
 class InferenceCompleted(TypedDict):
     """The data of the event, which the other two terminal events share."""
 
@@ -177,6 +191,7 @@ class InferenceCompleted(TypedDict):
     end_user: str | None
     tags: Mapping[str, str]
     cold_start: bool
+    fetched: NotRequired[FetchedData]
 
 
 class ErrorData(TypedDict):

@@ -5,22 +5,24 @@ One rule: everything is derived from the event alone, so the same event always g
     entry   pk client#<client_id>#<day>   sk <ulid>                          every figure of one inference
     rollup  pk day#<day>                  sk <client_id>#<server>#<model>    sums over the entries of a day
     rollup  pk month#<month>              sk <client_id>#<server>#<model>    sums over the entries of a month
+    claim   pk fetched#<digest>           sk fetched                         what was made before is in the ledger now
 """
 
+import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events.envelope import MalformedEventError, calls_made
-from openai_proxy.events.ulid import ulid_time
+from openai_proxy.events.ulid import ulid_of_fact, ulid_time
 from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, usage_attributes
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
-from openai_proxy.usage import Usage
+from openai_proxy.usage import UNKNOWN, Usage
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -36,6 +38,7 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LONGEST_TEXT = 256
 _LONGEST_END_USER = 255
 _MOST_TAGS = 50
+_MOST_CLAIMS = 4
 # Three names make the rollup's key: with up to 4 bytes a character they stay below the 1,024 bytes of a sort key.
 _LONGEST_SERVER = 64
 _LONGEST_MODEL = 128
@@ -68,6 +71,15 @@ class LedgerEntry:
     attributes: Attributes
     rollups: tuple[Rollup, ...]
     share: Share
+    event_id: str = ""
+    """The entries of one event are written together."""
+    claims: tuple[Key, ...] = ()
+    """Items that say what the entry is of, if that was made before and may be told of again: one entry has each."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it says what was used: only then nothing else may say it again."""
+        return self.attributes["usage_source"] not in UNKNOWN
 
 
 def has_entry(event: "AnyEvent") -> "TypeGuard[InferenceEvent]":
@@ -91,7 +103,32 @@ def entry_of(event: "InferenceEvent", prices: PriceBook) -> LedgerEntry:
         attributes=attributes,
         rollups=rollups_of(attributes),
         share=_share(attributes),
+        event_id=event.id,
+        claims=_claims(event.data),
     )
+
+
+def entries_of(event: "InferenceEvent", prices: PriceBook) -> "list[tuple[InferenceEvent, LedgerEntry]]":
+    """The entries of an event: one, or where it tells of several models one for each. Raises MalformedEventError."""
+    return [(part, replace(entry_of(part, prices), event_id=event.id)) for part in _parts_of(event)]
+
+
+def _parts_of(event: "InferenceEvent") -> "Iterator[InferenceEvent]":
+    """The event, and one more for each other model that it tells of: with that model's usage and nothing else of it."""
+    yield event
+    data = event.data
+    for part in (data.get("fetched") or {"others": ()})["others"]:
+        response = {**data["response"], "model": part["model"], "size": 0, "chunks": 0, "time_to_first_chunk": None}
+        timings = dict.fromkeys(data["timings"], 0)
+        fields: Any = {**data, "response": response, "usage": part["usage"], "timings": timings, "attempts": []}
+        part_id = ulid_of_fact(ulid_time(event.id).timestamp(), f"{event.id}\0{part['model']}")
+        yield event._replace(id=part_id, data=fields)
+
+
+def _claims(data: "InferenceCompleted") -> tuple[Key, ...]:
+    names = (data.get("fetched") or {"names": ()})["names"]
+    facts = (f"{data['server']['name']}\0{name}" for name in names[:_MOST_CLAIMS])
+    return tuple((f"fetched#{hashlib.sha256(each.encode(errors='replace')).hexdigest()}", "fetched") for each in facts)
 
 
 def rollups_of(entry: Mapping[str, Any]) -> tuple[Rollup, ...]:

@@ -2,7 +2,8 @@
 
 A transaction puts N entries, each only if it is not there yet, and adds their sums to M rollups. If entries are there
 already the transaction is cancelled and says which: those are duplicates, are dropped, and the rest is tried again. So
-an event counts once, however often and in whatever order it comes.
+an event counts once, however often and in whatever order it comes. What was made before and is fetched again and again
+counts once too, whoever fetches it: its entries claim it in the same transaction, or are not written.
 """
 
 import uuid
@@ -28,11 +29,13 @@ MOST_ITEMS = 100
 ATTEMPTS = 6
 
 DUPLICATE = "duplicate"
+CLAIMED = "claimed"
 
 Write = TypeVar("Write")
 
 Refused = dict[Key, str]
-"""Entries that were not written now, and why: DUPLICATE when they are in the table already."""
+"""Entries that were not written now, and why: DUPLICATE when they are in the table already, CLAIMED when another entry
+says what they say."""
 
 
 class CostsTable:
@@ -47,8 +50,10 @@ class CostsTable:
         """Write entries that are not there yet. Returns duplicates, and those that have to be tried again later."""
         distinct = {entry.key: entry for entry in entries}
         refused: Refused = {}
-        for transaction in in_transactions(distinct.values()):
+        for transaction in in_transactions(entry for entry in distinct.values() if not entry.claims):
             refused |= self._write(transaction)
+        for claiming in _by_claims(distinct.values()):
+            refused |= self._write(claiming)
         return refused
 
     def _write(self, entries: Sequence[LedgerEntry]) -> Refused:
@@ -62,7 +67,7 @@ class CostsTable:
                 # With the token of before, what was written and not confirmed is a success, and no duplicate.
                 answer = self._client.transact_write_items(TransactItems=items, ClientRequestToken=token, **PROOF)
             except ClientError as error:
-                if code_of(error.response) == "ValidationException" and len(entries) > 1:
+                if code_of(error.response) == "ValidationException" and len(entries) > 1 and not entries[0].claims:
                     # One entry has a fault and nobody says which: halve, so that the others get through.
                     middle = len(entries) // 2
                     return refused | self._write(entries[:middle]) | self._write(entries[middle:])
@@ -106,13 +111,23 @@ def packs_of(writes: Iterable[Write], rollups_of: Callable[[Write], Iterable[Rol
         yield pack
 
 
+def _by_claims(entries: Iterable[LedgerEntry]) -> Iterable[list[LedgerEntry]]:
+    """Those that claim anything: together those of one event, as the models of a batch are."""
+    found: dict[str, list[LedgerEntry]] = {}
+    for entry in entries:
+        if entry.claims:
+            found.setdefault(entry.event_id, []).append(entry)
+    return found.values()
+
+
 def build_transaction(table: str, entries: Sequence[LedgerEntry]) -> "list[TransactWriteItemTypeDef]":
-    """The items of one transaction: first the entries, in their order, then the rollups."""
+    """The items of one transaction: first the entries, in their order, then what they claim, then the rollups."""
     adding: dict[Key, tuple[Rollup, list[LedgerEntry]]] = {}
     for entry in entries:
         for rollup in entry.rollups:
             adding.setdefault(rollup.key, (rollup, []))[1].append(entry)
     puts = [_put(table, entry) for entry in entries]
+    puts += [_claim(table, key, entries) for key in entries[0].claims]
     return puts + [_add(table, rollup, parts) for rollup, parts in adding.values()]
 
 
@@ -125,6 +140,15 @@ def _put(table: str, entry: LedgerEntry) -> "TransactWriteItemTypeDef":
             "ConditionExpression": "attribute_not_exists(pk)",
         }
     }
+
+
+def _claim(table: str, key: Key, entries: Sequence[LedgerEntry]) -> "TransactWriteItemTypeDef":
+    """Claim what entries are of; if none knows what was used, they only look whether another one does."""
+    item, condition = to_item({"pk": key[0], "sk": key[1]}), "attribute_not_exists(pk)"
+    if not any(entry.is_counted for entry in entries):
+        return {"ConditionCheck": {"TableName": table, "Key": item, "ConditionExpression": condition}}
+    whose = to_item({"entry": entries[0].key[1], "expires_at": entries[0].attributes["expires_at"]})
+    return {"Put": {"TableName": table, "Item": item | whose, "ConditionExpression": condition}}
 
 
 def _add(table: str, rollup: Rollup, entries: Sequence[LedgerEntry]) -> "TransactWriteItemTypeDef":
@@ -163,8 +187,12 @@ def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, st
             return {entry.key: str(error) for entry in entries}
         raise error
     rollup_keys = dict.fromkeys(rollup.key for entry in entries for rollup in entry.rollups)
-    rollup_codes = dict(zip(rollup_keys, codes[len(entries) :], strict=False))
+    claims = codes[len(entries) :][: len(entries[0].claims)]
+    rollup_codes = dict(zip(rollup_keys, codes[len(entries) + len(claims) :], strict=False))
     settled: dict[Key, str] = {}
+    if CONDITION in claims:
+        own = zip(entries, codes, strict=False)
+        return {entry.key: DUPLICATE if code == CONDITION else CLAIMED for entry, code in own}
     for entry, code in zip(entries, codes, strict=False):
         of_rollups = {rollup_codes.get(rollup.key, DONE) for rollup in entry.rollups}
         if code == CONDITION:

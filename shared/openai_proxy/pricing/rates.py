@@ -131,7 +131,8 @@ def components_of(usage: Usage, price: Price) -> Mapping[str, Decimal] | Unprice
     """USD for each component that `usage` has something of, or why that cannot be said."""
     if price.is_free:
         return {}
-    rates = price.rates_for(usage.input_tokens)
+    # A batch is the sum of requests of which none is known to be long.
+    rates = price.rates if usage.service_tier == "batch" else price.rates_for(usage.input_tokens)
     is_by_use = rates.are_of_tokens or rates.audio_hour is not None or (price.units and rates.request is None)
     if usage.source in UNKNOWN and is_by_use:
         return "usage_invalid" if usage.source == "invalid" else "usage_missing"

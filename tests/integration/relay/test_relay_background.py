@@ -110,3 +110,57 @@ def test_making_batches_and_fetching_their_files_costs_nothing_of_its_own() -> N
         for method, path in paths:
             relay.call({"model": "m"} if method == "POST" else None, path=f"/up/v1/{path}", method=method)
     assert {detail["data"]["usage"]["source"] for _, detail in relay.bus.details} == {"none"}
+
+
+def lines_of_a_batch(*models: str) -> bytes:
+    usage = {"input_tokens": 100, "output_tokens": 10}
+    lines: list[dict[str, Any]] = [
+        {"custom_id": str(n), "result": {"type": "succeeded", "message": {"id": "m", "model": model, "usage": usage}}}
+        for n, model in enumerate(models)
+    ]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def test_the_lines_of_a_batch_tell_what_it_used_under_the_name_of_the_batch() -> None:
+    body = lines_of_a_batch("a", "b", "a")
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-jsonl\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    def in_pieces(connection: Connection, _: Received) -> None:
+        connection.send(head)
+        for start in range(0, len(body), 70):
+            piece = body[start : start + 70]
+            connection.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        connection.send(b"0\r\n\r\n")
+
+    for path, name in (("messages/batches/msgbatch_1/results", "msgbatch_1"), ("files/file-1/content", "file-1")):
+        with proxy(in_pieces) as (relay, _):
+            response = relay.call(path=f"/up/v1/{path}", method="GET")
+        assert response.body == body
+        [(detail_type, detail)] = relay.bus.details
+        data = detail["data"]
+        assert detail_type == "InferenceCompleted"
+        assert (data["response"]["model"], data["usage"]["input_tokens"]) == ("a", 200)
+        assert {data["usage"]["service_tier"], data["usage"]["source"]} == {"batch", "reported"}
+        assert data["fetched"]["names"] == [name]
+        [other] = data["fetched"]["others"]
+        assert (other["model"], other["usage"]["output_tokens"], other["usage"]["service_tier"]) == ("b", 10, "batch")
+
+
+def test_lines_that_did_not_all_come_are_told_when_they_are_fetched_again() -> None:
+    body = lines_of_a_batch("a", "a")
+
+    def cut(connection: Connection, _: Received) -> None:
+        connection.send(f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body[:-20])
+        connection.close()
+
+    with proxy(cut) as (relay, _):
+        relay.call(path="/up/v1/messages/batches/msgbatch_1/results", method="GET")
+    [(detail_type, detail)] = relay.bus.details
+    assert (detail_type, detail["data"]["usage"]["source"]) == ("InferenceFailed", "none")
+    assert "fetched" not in detail["data"]
+
+
+def test_a_batch_is_known_by_its_own_name_and_that_of_its_file() -> None:
+    began = int(time.time()) - 3600
+    [told] = fetched_batches("/up/v1/batches/batch_1", batch("completed", began, usage=USAGE, output_file_id="file-1"))
+    assert told["data"]["fetched"] == {"names": ["batch_1", "file-1"], "others": []}

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from proxy.metering.recorder import ResponseRecorder
+from proxy.records.recorder import ResponseRecorder
 
 
 def watched(content_type: str, *pieces: bytes) -> ResponseRecorder:

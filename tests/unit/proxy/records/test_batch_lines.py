@@ -1,0 +1,136 @@
+"""The lines of a batch are counted as they pass, wherever they are cut, and all of them or none."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai_proxy.usage import Usage, counted_units
+from proxy.records import batch_lines
+from proxy.records.batch_lines import BatchLines, added
+
+COUNTS = st.integers(0, 10**6)
+
+
+def openai_line(model: str, prompt: int, completion: int, **more: Any) -> dict[str, Any]:
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    body = {"id": "chatcmpl-1", "object": "chat.completion", "model": model, "usage": usage}
+    return {
+        "id": "batch_req_1",
+        "custom_id": "a",
+        "response": {"status_code": 200, "body": body},
+        "error": None,
+        **more,
+    }
+
+
+def anthropic_line(model: str, prompt: int, completion: int) -> dict[str, Any]:
+    usage = {"input_tokens": prompt, "output_tokens": completion, "service_tier": "batch"}
+    message = {"id": "msg_1", "type": "message", "model": model, "usage": usage}
+    return {"custom_id": "a", "result": {"type": "succeeded", "message": message}}
+
+
+FAILED: list[dict[str, Any]] = [
+    {"custom_id": "b", "result": {"type": "errored", "error": {"type": "error", "error": {"type": "invalid_request"}}}},
+    {"custom_id": "b", "result": {"type": "expired"}},
+    {"id": "batch_req_2", "custom_id": "b", "response": None, "error": {"code": "batch_expired", "message": "late"}},
+    openai_line(
+        "a", 7, 7, response={"status_code": 400, "body": {"error": {"message": "no"}, "usage": {"input_tokens": 7}}}
+    ),
+]
+
+
+def read(body: bytes, *cuts: int) -> BatchLines:
+    meter, places = BatchLines(), [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+    pieces = [body[start:end] for start, end in pairwise(places) if end > start]
+    assert [meter.see(piece) for piece in pieces] == pieces  # the client's bytes are the server's
+    meter.end()
+    return meter
+
+
+@given(
+    answers=st.lists(st.tuples(st.sampled_from([openai_line, anthropic_line]), st.sampled_from("abc"), COUNTS, COUNTS)),
+    failed=st.lists(st.sampled_from(FAILED)),
+    cuts=st.lists(st.integers(0, 10**4), max_size=6),
+    line_end=st.sampled_from(["\n", "\r\n", "\n\n"]),
+    has_last_end=st.booleans(),
+)
+def test_each_model_has_the_sum_of_its_answers_wherever_lines_are_cut(
+    answers: Any, failed: Any, cuts: list[int], line_end: str, has_last_end: bool
+) -> None:
+    lines = [json.dumps(line) for line in [*failed, *(form(*told) for form, *told in answers)]]
+    meter = read((line_end.join(lines) + (line_end if has_last_end else "")).encode(), *cuts)
+    expected: dict[str, tuple[int, int]] = {}
+    for _, model, prompt, completion in answers:
+        before = expected.get(model, (0, 0))
+        expected[model] = before[0] + prompt, before[1] + completion
+    found = [(meter.model, meter.usage), *meter.others] if meter.model else []
+    assert {used.source for _, used in found} <= {"reported", "missing"}
+    told = {model: (used.input_tokens, used.output_tokens) for model, used in found if used.source == "reported"}
+    assert told.items() <= expected.items()
+    is_told = {model: all(p or c for _, each, p, c in answers if each == model) for model in expected}
+    assert set(told) == {model for model, whole in is_told.items() if whole}
+    assert {used.service_tier for _, used in found} <= {"batch"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x00\x01binary\n",
+        b'{"messages": []}\n{"messages": []}\n',
+        json.dumps(openai_line("a", 1, 1)).encode() + b'\n{"messages": []}\n',
+        json.dumps({"error": {"message": "no such file"}}).encode(),
+        json.dumps({"custom_id": "a", "method": "POST", "body": {"model": "a"}}).encode(),  # what is to be done
+        b" " + json.dumps(openai_line("a", 1, 1)).encode(),
+    ],
+)
+def test_what_is_no_output_of_a_batch_costs_nothing(body: bytes) -> None:
+    meter = read(body, 3)
+    assert (meter.usage.source, meter.model, meter.others) == ("none", None, [])
+
+
+def test_an_answer_of_which_nobody_knows_what_it_used_leaves_the_sum_unknown() -> None:
+    unknown = openai_line("a", 0, 0)
+    del unknown["response"]["body"]["usage"]
+    wrong = openai_line("b", 1, -1)
+    lines = [openai_line("a", 1, 1), unknown, openai_line("b", 1, 1), wrong, openai_line("c", 2, 3)]
+    meter = read(b"\n".join(json.dumps(line).encode() for line in lines))
+    assert [used.source for used in (meter.usage, *(used for _, used in meter.others))] == [
+        "missing",
+        "invalid",
+        "reported",
+    ]
+
+
+def test_a_line_that_is_too_long_is_not_kept_and_not_taken_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_lines, "_LONGEST_LINE", 400)
+    long = json.dumps(openai_line("m" * 400, 1, 1)).encode()
+    meter = read(json.dumps(openai_line("a", 1, 1)).encode() + b"\n" + long + b"\n", *range(0, 1200, 100))
+    assert (meter.model, meter.usage.input_tokens) == ("a", 1)
+    assert [(model, used.source, used.reason) for model, used in meter.others] == [(None, "invalid", "too_large")]
+
+
+def test_there_are_no_more_models_than_an_event_may_tell_of() -> None:
+    meter = read(b"\n".join(json.dumps(openai_line(f"m{number}", 1, 1)).encode() for number in range(40)))
+    assert len(meter.others) == 15
+    assert (meter.usage.source, meter.usage.reason) == ("invalid", "too_many_models")
+
+
+FIGURES = st.tuples(COUNTS, COUNTS, st.none() | COUNTS, st.none() | COUNTS, st.integers(0, 3), st.integers(0, 3))
+
+
+@given(ones=FIGURES, others=FIGURES)
+def test_a_sum_is_of_every_figure_and_what_one_does_not_know_is_unknown(ones: Any, others: Any) -> None:
+    one, other = usage_with(*ones), usage_with(*others)
+    sums: Any = [None if None in pair else sum(pair) for pair in zip(ones, others, strict=True)]
+    assert added(one, other) == added(other, one) == usage_with(*sums)
+
+
+def usage_with(prompt: int, cached: int, images: int | None, seconds: int | None, pages: int, searches: int) -> Usage:
+    units = counted_units({"page": pages, "web_search": searches})
+    return Usage(
+        prompt, 0, cached, source="reported", input_image_tokens=images, duration=seconds, units=units, reason="rounded"
+    )
