@@ -40,7 +40,8 @@ check: .venv/ready ## Lint, format, types, import rules, template, contract test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/cfn-lint template.yaml
+	$(BIN)/cfn-lint template.yaml .github/deploy-role.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/sam validate --lint --template-file template.yaml
 	$(BIN)/pytest tests/contract
 	$(BIN)/openai-proxy servers check openai_servers.yaml
