@@ -116,7 +116,9 @@ def prices_from(*starts: datetime) -> PriceList:
     return PriceList({"source": "s", "version": "1", "providers": {"p": {"models": [{"id": "m", "prices": prices}]}}})
 
 
-PRICES = prices_from(datetime.now(UTC))
+def new_prices() -> PriceList:
+    """A list that is as young as it can be."""
+    return prices_from(datetime.now(UTC))
 
 
 @dataclass
@@ -150,7 +152,7 @@ def look(servers_file: Path, *, emulated: bool = False, **changes: Any) -> list[
         service, _, operation = name.partition("__")
         answers[service.replace("_", "-"), operation] = answer
     account = FakeAccount(answers, emulated)
-    return list(findings_of(deployment_of(account, "shop", "eu-west-1"), PRICES, servers_file))
+    return list(findings_of(deployment_of(account, "shop", "eu-west-1"), new_prices(), servers_file))
 
 
 def of_state(findings: list[Finding], state: str) -> list[tuple[str, str]]:
@@ -189,7 +191,7 @@ def test_what_may_not_be_read_is_never_well(call: tuple[str, str], servers_file:
     whole = look(servers_file)
     account = FakeAccount({**HEALTHY, call: NotAllowedError(permission)})
 
-    findings = list(findings_of(deployment_of(account, "shop", "eu-west-1"), PRICES, servers_file))
+    findings = list(findings_of(deployment_of(account, "shop", "eu-west-1"), new_prices(), servers_file))
 
     unread = [finding for finding in findings if finding.state == "unread"]
     assert unread
@@ -454,7 +456,7 @@ def test_a_servers_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     account = FakeAccount(HEALTHY)
     stack: Deployment = replace(deployment_of(account, "shop", "eu-west-1"), parameters=PARAMETERS)
 
-    findings = list(findings_of(stack, PRICES, tmp_path / "nothing.yaml"))
+    findings = list(findings_of(stack, new_prices(), tmp_path / "nothing.yaml"))
 
     assert of_state(findings, "unread") == [("servers", str(tmp_path / "nothing.yaml"))]
     assert exit_code(findings) == 2
