@@ -19,7 +19,8 @@ class MessageEvents:
     def __init__(self) -> None:
         self.is_over = False
         self.is_counted = False
-        self._usage: dict[str, Any] = {}
+        self.usage: dict[str, Any] = {}
+        """As it was told last; of the beginning until it is counted."""
 
     def read(self, event: dict[str, Any]) -> dict[str, Any]:
         """What `event` says, as fields of a message."""
@@ -27,12 +28,12 @@ class MessageEvents:
         self.is_over = self.is_over or kind == "message_stop"
         if kind == "message_start":
             message = object_of(event.get("message"))
-            self._usage = object_of(message.get("usage"))
-            return message
+            self.usage = object_of(message.get("usage"))
+            return {**message, "usage": None}  # the end will say it again
         if kind != "message_delta":
             return {}
         told = object_of(event.get("usage"))
         self.is_counted = self.is_counted or bool(told)
-        self._usage = {**self._usage, **{name: value for name, value in told.items() if value}}
+        self.usage = {**self.usage, **{name: value for name, value in told.items() if value}}
         reason = object_of(event.get("delta")).get("stop_reason")
-        return {"type": "message", "stop_reason": reason, "usage": self._usage}
+        return {"type": "message", "stop_reason": reason, "usage": self.usage}

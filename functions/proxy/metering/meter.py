@@ -141,6 +141,8 @@ class Meter:
     def usage(self) -> Usage:
         """The tokens that the server reported; without a report `missing`, or `none` where the operation uses none."""
         self._read_unread()
+        if self._usage is None and self._message and self._uses_tokens:  # it was cut before it was counted
+            self._usage, self.service_tier = told_in({"usage": self._message.usage}, is_whole=False)
         return self._usage or Usage(source="missing" if self._uses_tokens else "none")
 
     @property
@@ -163,9 +165,7 @@ class Meter:
             return False
         if self._message:
             return not self._message.is_over
-        if any(self.finish_reasons):
-            return False
-        if self._is_done or scan.has_end_mark(self._run):
+        if any(self.finish_reasons) or self._is_done or scan.has_end_mark(self._run):
             return False
         return self._known_form or (self._says_its_end and not self._has_data)
 

@@ -25,7 +25,9 @@ _OF_MESSAGE = rb'"type"[ \t]*:[ \t]*"message_|' + _CLOSELY
 """Compiled when the first stream of messages comes, not in every cold start; so is the next."""
 _PING = rb'\s*\{\s*"type"\s*:\s*"ping"\s*\}\s*'
 _MAY_BE_ERROR = re.compile(
-    rb'"(?:[Ee]rr|exception|fault|base_resp|success|code|msg|message|status|detail|title)'
+    # A message of Anthropic's says its own name everywhere, and its id begins with `msg_`.
+    rb'"(?:[Ee]rr|exception|fault|base_resp|success|code|msg(?!_)|status|detail|title'
+    rb'|message(?!_(?:start|delta|stop)"|"\s*[,}]|"\s*:\s*\{\s*"(?:id|type|model|role)"\s*:))'
     rb'|response\.failed"|event:[ \t]*(?:error|response\.)'
 )
 _UNUSUAL = (b'"base_resp"', b"event: error", b"event:error", b"event: response.f", b"event: response.e")

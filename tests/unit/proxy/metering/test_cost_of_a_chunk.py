@@ -186,3 +186,44 @@ def test_what_a_chunk_costs_on_its_way_through_the_relay(end: bytes, most: float
     assert each.total() <= most
     if end == b"\n\n":
         assert each == ON_ITS_WAY
+
+
+def test_a_message_costs_about_what_a_chat_that_says_the_same_does() -> None:
+    usage = {"input_tokens": 5, "output_tokens": 1, "service_tier": "standard"}
+    message: dict[str, Any] = {"model": "m", "id": "msg_01", "type": "message", "content": [], "usage": usage}
+    piece = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "word "}}
+    told: list[dict[str, Any]] = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *[piece] * 64,
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 64}},
+        {"type": "message_stop"},
+    ]
+    events = [f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in told]
+    frame: dict[str, Any] = {"id": "c", "object": "chat.completion.chunk", "model": "m"}
+    choices: list[dict[str, Any]] = [
+        *[{"delta": {"content": "word "}, "finish_reason": None}] * 64,
+        {"delta": {}, "finish_reason": "stop"},
+    ]
+    said: list[dict[str, Any]] = [
+        *({"choices": [each]} for each in choices),
+        {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 64}},
+    ]
+    chunks = [*(f"data: {json.dumps(frame | each)}\n\n".encode() for each in said), b"data: [DONE]\n\n"]
+
+    def metering(pieces: Sequence[bytes]) -> Callable[[], object]:
+        meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True, one_choice=True)
+
+        def work() -> None:
+            for each in pieces:
+                meter.see(each)
+            meter.end()
+            assert meter.usage.output_tokens == 64
+
+        return work
+
+    (of_message, c_of_message), (of_chat, c_of_chat) = calls_of(metering(events)), calls_of(metering(chunks))
+    assert of_message["_tokens_of"] == 1  # the beginning tells what the end tells again
+    assert of_message["error_of_event"] == of_chat["error_of_event"] == 0
+    assert of_message.total() + c_of_message < 1.5 * (of_chat.total() + c_of_chat)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
 from proxy.metering.meter import Meter
+from proxy.metering.scan import may_report_error
 from proxy.metering.usage import usage_of
 
 TOKENS = st.integers(0, 10**6)
@@ -132,3 +133,30 @@ def test_few_events_of_a_stream_are_parsed() -> None:
         meter.see(event(each))
     assert (meter.usage, meter.is_cut) == (Usage(7, 9, source="reported"), False)
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("beginning", ['{"id": "msg_1", ', '{"type": "message", "id": "msg_1", ', '{"model": "m", '])
+def test_what_comes_before_an_end_is_counted_from_the_beginning_alone(beginning: str) -> None:
+    usage = '"usage": {"input_tokens": 7, "output_tokens": 1, "service_tier": "priority"}'
+    event = f'event: message_start\ndata: {{"type": "message_start", "message": {beginning}{usage}}}}}\n\n'
+    for uses_tokens, source in ((True, "reported"), (False, "none")):
+        meter = Meter("text/event-stream", uses_tokens=uses_tokens, has_terminator=True)
+        meter.see(event.encode())
+        meter.end()
+        assert (meter.usage.source, meter.usage.input_tokens) == (source, 7 if uses_tokens else 0)
+        assert meter.is_half_counted
+        if uses_tokens:
+            assert meter.service_tier == "priority"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        '{"type": "message_start", "error": {"message": "no"}}',
+        '{"message": "The model is overloaded"}',
+        '{"message": {"text": "no"}, "code": 500}',
+        '{"msg": "no", "code": 500}',
+    ],
+)
+def test_an_error_may_have_the_words_of_a_message(error: str) -> None:
+    assert may_report_error(f"data: {error}\n\n".encode())
