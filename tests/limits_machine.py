@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from functools import partial
 from typing import Any
@@ -28,7 +28,8 @@ from hypothesis.stateful import (
 from openai_proxy.dynamodb import from_attribute
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import new_ulid
-from openai_proxy.key_context import Limits
+from openai_proxy.key_limits import Limits
+from openai_proxy.limits import bucket_day
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
@@ -83,6 +84,12 @@ KINDS = {
     "five requests": Limits("k", budget_day=Decimal("0.00175"), budget_month=Decimal("0.0035")),
     "a month of them": Limits("k", budget_month=Decimal("0.00175")),
     "some": Limits("k", parallel=3, budget_day=Decimal("0.01"), budget_month=Decimal("0.02")),
+    "a trial": Limits("k", budget_total=Decimal("0.00175")),
+    "a week": Limits("k", budget_week=Decimal("0.0014"), budget_day=Decimal("0.00105"), reset_weekday="tuesday"),
+    "all of them": Limits(
+        *("k", None, None, None, Decimal("0.002"), Decimal("0.004"), Decimal("0.003"), Decimal("0.005")),
+        *("wednesday", 24),
+    ),
     "enough": Limits("k", rpm=50, tpm=5000, budget_day=Decimal(5), budget_month=Decimal(9)),
 }
 """A request of 5 tokens and an answer of 3 costs 0.00035."""
@@ -188,19 +195,19 @@ def day_of(moment: int) -> str:
     return datetime.fromtimestamp(moment, UTC).date().isoformat()
 
 
-def month_of(moment: int) -> str:
-    return day_of(moment)[:7]
-
-
-OF = {"day": day_of, "month": month_of}
-
-
-def next_start(period: str, now: int) -> int:
-    """When the next day, or month, begins: found second by second, as far as that goes."""
-    moment = now - now % 86400 + 86400
-    while OF[period](moment) == OF[period](now):
-        moment += 86400
-    return moment
+def start_of(period: str, moment: int, limits: Limits) -> str:
+    """What the period of a moment is called: found day by day, back to the day that it begins with."""
+    if period == "total":
+        return "ever"
+    day = datetime.fromtimestamp(moment, UTC).date()
+    begins: dict[str, Callable[[date], bool]] = {
+        "day": lambda _: True,
+        "week": lambda day: f"{day:%A}".lower() == (limits.reset_weekday or "monday"),
+        "month": lambda day: day.day == (limits.reset_day or 1),
+    }
+    while not begins[period](day):
+        day -= timedelta(days=1)
+    return day.isoformat() if period != "month" or limits.reset_day else day.isoformat()[:7]
 
 
 class LimitsMachine(RuleBasedStateMachine):
@@ -212,7 +219,9 @@ class LimitsMachine(RuleBasedStateMachine):
     def begin(self, start: str) -> None:
         self.now = int(datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp())
         self.limits = limits = KINDS[self.kind]
-        self.budgets = {"month": limits.budget_month, "day": limits.budget_day}
+        own = {"total": limits.budget_total, "week": limits.budget_week}
+        self.budgets = {period: budget for period, budget in own.items() if budget is not None}
+        self.budgets |= {"month": limits.budget_month, "day": limits.budget_day}
         self.table, self.bus = LimitsItems(), Bus()
         self.requests: list[Request] = []
         self.events: list[tuple[Request, Event[Any, Any]]] = []
@@ -237,6 +246,18 @@ class LimitsMachine(RuleBasedStateMachine):
 
     # --------------------------------------------------------------------------------------------- what the model says
 
+    def start(self, period: str, moment: int) -> str:
+        return start_of(period, moment, self.limits)
+
+    def to_next(self, period: str) -> int | None:
+        """Seconds to the next period, found day by day."""
+        if period == "total":
+            return None
+        moment = self.now - self.now % 86400 + 86400
+        while self.start(period, moment) == self.start(period, self.now):
+            moment += 86400
+        return moment - self.now
+
     @property
     def has_budget(self) -> bool:
         return any(budget is not None for budget in self.budgets.values())
@@ -249,7 +270,7 @@ class LimitsMachine(RuleBasedStateMachine):
         return [each for each in self.requests if each.place == "lease" and self.now <= each.end]
 
     def reserved(self, period: str, requests: Sequence[Request]) -> Decimal:
-        own = [each for each in requests if OF[period](each.at) == OF[period](self.now)]
+        own = [each for each in requests if self.start(period, each.at) == self.start(period, self.now)]
         return sum((each.reserved for each in own), Decimal(0))
 
     def pending(self) -> list[Request]:
@@ -258,23 +279,24 @@ class LimitsMachine(RuleBasedStateMachine):
         return [each for each in found if self.now < (each.at // QUARTER + 3) * QUARTER]
 
     def spent(self, period: str, start: str) -> Decimal:
-        own = [each for each in self.requests if each.actual is not None and OF[period](each.at) == start]
+        own = [each for each in self.requests if each.actual is not None and self.start(period, each.at) == start]
         return sum((each.actual or Decimal(0) for each in own), Decimal(0))
 
     def gone(self, period: str) -> Decimal:
-        return self.spent(period, OF[period](self.now)) + self.reserved(period, [*self.live(), *self.pending()])
+        return self.spent(period, self.start(period, self.now)) + self.reserved(period, [*self.live(), *self.pending()])
 
     def of_minute(self) -> tuple[int, int]:
         """Requests and tokens."""
         own = [each for each in self.requests if each.is_counted and each.at // 60 == self.now // 60]
         return len(own), sum(each.tokens if each.used is None else each.used for each in own)
 
-    def refusal(self, tokens: int) -> tuple[str, int] | None:
+    def refusal(self, tokens: int) -> tuple[str, int | None] | None:
         requests, used = self.of_minute()
         budgets = {period: budget for period, budget in self.budgets.items() if budget is not None}
-        for period, budget in budgets.items():
-            if self.spent(period, OF[period](self.now)) >= budget:
-                return "key_budget", next_start(period, self.now) - self.now
+        used_up = [each for each, budget in budgets.items() if self.spent(each, self.start(each, self.now)) >= budget]
+        if used_up:
+            waits = [self.to_next(period) for period in used_up]
+            return "key_budget", None if None in waits else max(wait or 0 for wait in waits)
         if any(self.gone(period) >= budget for period, budget in budgets.items()):
             ends = [each.end - self.now for each in self.live() if each.reserved]
             return "key_budget_reserved", max(1, min([5, *ends]))
@@ -369,6 +391,8 @@ class LimitsMachine(RuleBasedStateMachine):
     def limits_of(self, request: Request | None) -> dict[str, Any]:
         """What an event says of the limits of a request that was checked; None: that was refused, and has nothing."""
         budgets = {f"budget_{period}": None if each is None else f"{each:f}" for period, each in self.budgets.items()}
+        resets = {"reset_weekday": self.limits.reset_weekday, "reset_day": self.limits.reset_day}
+        budgets |= {name: value for name, value in resets.items() if value}
         event: dict[str, Any] = {"id": "k", "status": "checked", "reserved": None, "taken_at": None, **budgets}
         event |= {"has_budget": False, "currency": "USD" if self.has_budget else None}
         if request is None:
@@ -382,7 +406,8 @@ class LimitsMachine(RuleBasedStateMachine):
         assert taken.share
         found = taken.share.lease, taken.share.tokens, taken.share.cost
         assert found == (request.lease, request.tokens, request.reserved)
-        assert self.table.numbers(ITEM)["expires_at"] == self.now + 40 * 86400
+        days = 36500 if "total" in self.budgets else 40
+        assert self.table.numbers(ITEM)["expires_at"] == self.now + days * 86400
         sandbox.request, sandbox.taken = request, taken
         sandbox.kept_end = request.end if self.gives_back else None
 
@@ -397,6 +422,8 @@ class LimitsMachine(RuleBasedStateMachine):
         told = {name: value for name, value in taken.headers.items() if not name.startswith("x-budget-")}
         assert told == expected
         of_budget = {"x-budget-remaining-usd", "x-budget-reset"} if self.has_budget else set[str]()
+        if self.limits.budget_total is not None and "x-budget-reset" not in taken.headers:
+            of_budget.remove("x-budget-reset")
         assert taken.headers.keys() - told.keys() == of_budget
 
     @precondition(lambda self: any(each.request is None for each in self.sandboxes))
@@ -493,7 +520,7 @@ class LimitsMachine(RuleBasedStateMachine):
             return
         is_known = usage.source != "missing"
         counter = self.table.numbers(ITEM)
-        goes_on = any(counter.get(period) == OF[period](request.at) for period in self.budgets)
+        goes_on = any(counter.get(period) == self.start(period, request.at) for period in self.budgets)
         request.place = "bucket" if goes_on else "nowhere"
         if is_known and self.has_budget:
             cost = usage.input_tokens * request.prices[0] + usage.output_tokens * request.prices[1]
@@ -610,14 +637,14 @@ class LimitsMachine(RuleBasedStateMachine):
 
     def _has_bucket(self, request: Request) -> bool:
         names = self.table.items.get(ITEM, {})
-        return any(name.startswith("r_") and name.endswith(f"_{request.at // QUARTER}") for name in names)
+        return any(bucket_day(name) and name.endswith(f"_{request.at // QUARTER}") for name in names)
 
     def _check_told(self, requests: Sequence[Request]) -> None:
         """Whoever has settled has told all that was reached in the periods that go on."""
         counter = self.table.numbers(ITEM)
         for period, budget in self.budgets.items():
             start = str(counter.get(period))
-            if budget is not None and any(OF[period](each.at) == start for each in requests):
+            if budget is not None and any(self.start(period, each.at) == start for each in requests):
                 share = self.spent(period, start) / budget
                 reached = 100 if share >= 1 else 80 if share >= Decimal("0.8") else 50 if share >= Decimal("0.5") else 0
                 assert self.bus.told.get((period, start), 0) == reached
@@ -665,7 +692,12 @@ class LimitsMachine(RuleBasedStateMachine):
         assert {each.lease for each in self.live()} <= found.keys() <= known.keys()
         for name, lease in found.items():
             end, at, cost = known[name].end, known[name].at, known[name].reserved
-            assert lease == ({"end": end, "cost": cost, "at": at} if self.has_budget else end)
+            counted = "".join(period[0] for period in ("week", "total") if period in self.budgets)
+            of_money = {"end": end, "cost": cost, "at": at} | ({"counted": counted} if counted else {})
+            assert lease == (of_money if self.has_budget else end)
+
+    def _is_counted(self, moment: int, item: dict[str, Any]) -> bool:
+        return any(self.start(period, moment) == item.get(period) for period in self.budgets)
 
     def _check_amounts(self, item: dict[str, Any]) -> None:
         buckets: dict[int, Decimal] = {}
@@ -673,9 +705,9 @@ class LimitsMachine(RuleBasedStateMachine):
             if each.place == "bucket":
                 buckets[each.at // QUARTER] = buckets.get(each.at // QUARTER, Decimal(0)) + each.reserved
         # What is over counts nowhere: a bucket of last month is not looked at.
-        found = {int(name.rpartition("_")[2]): value for name, value in item.items() if name.startswith("r_")}
+        found = {int(name.rpartition("_")[2]): value for name, value in item.items() if bucket_day(name)}
         buckets, found = (
-            {quarter: amount for quarter, amount in each.items() if month_of(quarter * QUARTER) == item.get("month")}
+            {quarter: amount for quarter, amount in each.items() if self._is_counted(quarter * QUARTER, item)}
             for each in (buckets, found)
         )
         for quarter, amount in buckets.items():
@@ -686,7 +718,7 @@ class LimitsMachine(RuleBasedStateMachine):
         for period in self.budgets:
             start = item.get(period)
             if start:
-                own = [each.reserved for each in held if OF[period](each.at) == start]
+                own = [each.reserved for each in held if self.start(period, each.at) == start]
                 spent = self.spent(period, start)
                 assert item[f"{period}_spent"] == spent
                 assert item[f"{period}_cost"] == spent + sum(own, Decimal(0))

@@ -16,7 +16,8 @@ _LARGEST = Decimal("9.9999999999999999999999999999999999999e125")
 _LONGEST_EXPRESSION = 4096
 _CLAUSE = re.compile(r"(SET|ADD|REMOVE) (.*?)(?= (?:SET|ADD|REMOVE) |$)")
 _COMPARISON = re.compile(r"(size\()?(#[\w.#]+)\)? (=|<>|<=|<) (:\w+)")
-_AND = re.compile(r" AND (?![^(]* OR )")
+_AND = re.compile(r"(?<!BETWEEN :week)(?<!BETWEEN :month) AND (?![^(]* OR )")
+_BETWEEN = re.compile(r"(#\w+) BETWEEN (:\w+) AND (:\w+)")
 _EXISTENCE = re.compile(r"attribute_(not_)?exists\(([#\w.]+)\)")
 
 
@@ -208,6 +209,9 @@ def _is_any(condition: str, item: Item, names: Mapping[str, str], values: Mappin
 def _is_so(condition: str, item: Item, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
     if found := _EXISTENCE.fullmatch(condition):
         return (_find(item, found[2], names) is None) == bool(found[1])
+    if found := _BETWEEN.fullmatch(condition):
+        value, least, most = _find(item, found[1], names), values[found[2]], values[found[3]]
+        return value is not None and least["S"] <= value["S"] <= most["S"]
     found = _COMPARISON.fullmatch(condition)
     assert found, condition
     left, right = _find(item, found[2], names), values[found[4]]

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 from openai_proxy.client_keys import new_client_key
 from openai_proxy.identity import parse_identity
-from openai_proxy.key_context import ClientKey, Limits
+from openai_proxy.key_context import ClientKey
+from openai_proxy.key_limits import Limits
 from proxy.access.authenticator import Authorizer
 from proxy.request.parse import InferenceRequest
 

@@ -19,7 +19,9 @@ _SHORT: Mapping[str, str] = {
     "tpm": "{} tpm",
     "parallel": "{} parallel",
     "budget_day": "{} USD/day",
+    "budget_week": "{} USD/week",
     "budget_month": "{} USD/month",
+    "budget_total": "{} USD in total",
 }
 
 

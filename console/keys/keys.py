@@ -10,6 +10,7 @@ from typing import Any
 
 from openai_proxy.client_keys import (
     ATTRIBUTES,
+    BUDGETS,
     hash_client_key,
     key_id_of,
     new_client_key,
@@ -23,7 +24,6 @@ from console.keys.store import KeyStore, StoredKey
 
 DEFAULT_CACHE_TTL = 3600
 CURRENCY = "USD"
-_BUDGETS = ("budget_day", "budget_month")
 # These belong to one key; all else is handed on from a key to the one that replaces it.
 _OWN = ("key_hash", "created_at", "rotated_at", "replaced_by")
 
@@ -49,7 +49,7 @@ class Wanted:
             if policy["mode"] == "on":
                 policy = {"ttl": DEFAULT_CACHE_TTL} | policy
             after["cache"] = policy
-        if any(name in after for name in _BUDGETS):
+        if any(name in after for name in BUDGETS):
             after.setdefault("currency", CURRENCY)
         else:
             after.pop("currency", None)

@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from openai_proxy.client_keys import LIMITS
+from openai_proxy.limits import LAST_RESET_DAY, WEEKDAYS
+
 from console.errors import ConsoleError
 from console.keys.keys import Wanted
 
@@ -21,13 +24,17 @@ _UNSET = {
     "tpm": "tpm",
     "parallel": "parallel",
     "budget-day": "budget_day",
+    "budget-week": "budget_week",
     "budget-month": "budget_month",
+    "budget-total": "budget_total",
+    "reset-weekday": "reset_weekday",
+    "reset-day": "reset_day",
     "expires": "expires_at",
     "cache": "cache",
     "log-content": "log_content",
 }
 _SET = (
-    *("client_id", "name", "owner", "servers", "models", "rpm", "tpm", "parallel", "budget_day", "budget_month"),
+    *("client_id", "name", "owner", "servers", "models", *LIMITS),
     *("currency", "enabled", "log_content"),
 )
 
@@ -47,11 +54,7 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
         metavar="NAME",
         help="allow only this model (repeatable): a name, SERVER/NAME, or a beginning and *, as in 'gpt-5*'",
     )
-    add("--rpm", type=whole(1, 10**9), metavar="N", help="requests a minute")
-    add("--tpm", type=whole(1, 10**9), metavar="N", help="tokens a minute, input and output")
-    add("--parallel", type=whole(1, 10**9), metavar="N", help="requests at the same time")
-    add("--budget-day", type=_money, metavar="USD", help="what it may cost in a day (UTC)")
-    add("--budget-month", type=_money, metavar="USD", help="what it may cost in a calendar month (UTC)")
+    add_limits(command)
     add("--currency", help="of the budgets; only USD, the currency of the price book")
     expiry = command.add_mutually_exclusive_group()
     expiry.add_argument("--expires-in-days", type=whole(1, 36500), metavar="DAYS", help="default: never")
@@ -68,6 +71,25 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
         action="store_const",
         const=True,
         help="log its prompts and answers, redacted, where the stack has ContentLogEnabled; default: never",
+    )
+
+
+def add_limits(command: argparse.ArgumentParser) -> None:
+    """Add the options of limits and budgets."""
+    add = command.add_argument
+    add("--rpm", type=whole(1, 10**9), metavar="N", help="requests a minute")
+    add("--tpm", type=whole(1, 10**9), metavar="N", help="tokens a minute, input and output")
+    add("--parallel", type=whole(1, 10**9), metavar="N", help="requests at the same time")
+    add("--budget-day", type=_money, metavar="USD", help="what it may cost in a day (UTC)")
+    add("--budget-week", type=_money, metavar="USD", help="what it may cost in a week (UTC)")
+    add("--budget-month", type=_money, metavar="USD", help="what it may cost in a month (UTC)")
+    add("--budget-total", type=_money, metavar="USD", help="what it may cost ever")
+    add("--reset-weekday", choices=WEEKDAYS, metavar="DAY", help="the day that a week begins with; default: monday")
+    add(
+        *("--reset-day",),
+        type=whole(1, LAST_RESET_DAY),
+        metavar="N",
+        help=f"the day that a month begins with, up to {LAST_RESET_DAY}; default: 1",
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from openai_proxy.client_keys import ATTRIBUTES, CachePolicy
+from openai_proxy.client_keys import ATTRIBUTES, LIMITS, RESETS, CachePolicy
 from openai_proxy.events.envelope import rfc3339
 
 from console.keys.store import StoredKey
@@ -27,7 +27,11 @@ LABELS = {
     "tpm": "Tokens a minute",
     "parallel": "Parallel requests",
     "budget_day": "Budget a day",
+    "budget_week": "Budget a week",
     "budget_month": "Budget a month",
+    "budget_total": "Budget in total",
+    "reset_weekday": "Weeks begin",
+    "reset_day": "Months begin",
     "cache": "Response cache",
     "limits_id": "Counted with",
     "rotated_at": "Rotated",
@@ -35,17 +39,21 @@ LABELS = {
 }
 _NOT_SET = {
     **dict.fromkeys(("servers", "models"), "all"),
-    **dict.fromkeys(("rpm", "tpm", "parallel", "budget_day", "budget_month"), "no limit"),
+    **dict.fromkeys(LIMITS, "no limit"),
+    "reset_weekday": "monday",
+    "reset_day": "1",
     "expires_at": "never",
     "cache": "as of the server",
 }
-_OPTIONAL = ("limits_id", "rotated_at", "replaced_by")
+_OPTIONAL = ("budget_week", "budget_total", *RESETS, "limits_id", "rotated_at", "replaced_by")
 _LIMITS = {
     "rpm": "{} rpm",
     "tpm": "{} tpm",
     "parallel": "{} parallel",
     "budget_day": "{}/day",
+    "budget_week": "{}/week",
     "budget_month": "{}/month",
+    "budget_total": "{} in total",
 }
 _TWO_DAYS = 2 * 86400
 _LABEL_WIDTH = max(len(label) for label in LABELS.values()) + 2

@@ -8,20 +8,24 @@ import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from openai_proxy.client_keys import limits_in
 from openai_proxy.dynamodb import from_item
+from openai_proxy.key_limits import Limits
 from openai_proxy.limits import (
     LIVE,
     MINUTE,
     PERIODS,
     REQUESTS,
     TOKENS,
+    Calendar,
     Leased,
     Period,
     Windows,
-    bucket_day,
+    bucket_windows,
     counter_key,
     is_expired,
     limits_id_of,
@@ -39,7 +43,9 @@ from console.text import count, harmless, to_json, usd
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import BatchGetItemInputTypeDef
 
-_LIMITS = ("rpm", "tpm", "parallel", "budget_day", "budget_month")
+LABELS: Mapping[Period, str] = {"day": "Today", "week": "This week", "month": "This month", "total": "In total"}
+_USUAL: tuple[Period, ...] = ("day", "month")
+"""Of these there is a column however few keys have such a budget."""
 _GOOD = ("enabled", "rotated")
 _MOST_GETS = 100
 """DynamoDB's limit for one call."""
@@ -47,8 +53,8 @@ _MOST_GETS = 100
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """The used part of a key's limits: requests and tokens of this minute, requests that run now, USD of this day and
-    this month (UTC).
+    """The used part of a key's limits: requests and tokens of this minute, requests that run now, USD of the periods
+    that go on (UTC) in which money is counted.
     """
 
     windows: Windows
@@ -59,21 +65,25 @@ class Used:
     reserved: Mapping[Period, Decimal]
 
     @classmethod
-    def of(cls, counter: Mapping[str, Any], now: float) -> "Used":
-        """Read a counter in plain values at the time `now` (Unix seconds). An empty one says that nothing was used."""
-        windows = Windows.of(int(now))
+    def of(cls, counter: Mapping[str, Any], now: float, calendar: Calendar | None = None) -> "Used":
+        """Read a counter in plain values at the time `now` (Unix seconds). An empty one says that nothing was used.
+
+        Without a `calendar` its periods are those that it counts in.
+        """
+        windows = Windows.of(int(now), _calendar_in(counter) if calendar is None else calendar)
         is_this_minute = counter.get(MINUTE) == windows.minute
         live = [_lease(value) for value in counter.get(LIVE, {}).values()]
         spent: dict[Period, Decimal] = {}
         reserved: dict[Period, Decimal] = {}
-        for period in PERIODS:
-            start = windows.start(period)
-            spent[period] = counter.get(spent_in(period), Decimal(0)) if counter.get(period) == start else Decimal(0)
-            held = (value for name, value in counter.items() if _is_held(name, start, now))
-            running = (
-                lease.cost for lease in live if Windows.of(lease.at).day.startswith(start) and lease.end >= int(now)
-            )
-            reserved[period] = sum((*held, *running), Decimal(0))
+        buckets = [(bucket_windows(name, windows.calendar), name, value) for name, value in counter.items()]
+        held = [(taken_in, value) for taken_in, name, value in buckets if taken_in and not is_expired(name, int(now))]
+        held += [(lease.windows(windows.calendar), lease.cost) for lease in live if lease.end >= int(now)]
+        for period in windows.periods:
+            start = str(counter.get(period, ""))
+            is_current = windows.is_in(period, start)
+            start = start if is_current else windows.start(period)
+            spent[period] = counter.get(spent_in(period), Decimal(0)) if is_current else Decimal(0)
+            reserved[period] = sum((cost for taken_in, cost in held if taken_in.is_in(period, start)), Decimal(0))
         return cls(
             windows=windows,
             requests=int(counter.get(REQUESTS, 0)) if is_this_minute else 0,
@@ -82,6 +92,17 @@ class Used:
             spent=spent,
             reserved=reserved,
         )
+
+    def to_json(self) -> dict[Period, dict[str, Any]]:
+        """The money of each period, as text."""
+        return {
+            period: {
+                "start": self.windows.start(period),
+                "spent": f"{self.spent[period]:f}",
+                "reserved": f"{self.reserved[period]:f}",
+            }
+            for period in self.windows.periods
+        }
 
 
 def _lease(value: Any) -> Leased:
@@ -106,7 +127,7 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
     store = KeyStore(chosen_table("KeysTable", options, environ))
     keys = [store.find(options.key_id)] if options.key_id else list(_keys_with_limits(store, options.client_id, now))
     counters = read_counters(limits_table(options, environ), (key.limits_id for key in keys)) if keys else {}
-    usage = [(key, Used.of(counters.get(key.limits_id, {}), now)) for key in keys]
+    usage = [(key, Used.of(counters.get(key.limits_id, {}), now, calendar_of(key.values))) for key in keys]
     if options.json:
         found = [as_json(key, used, now) for key, used in usage]
         print(to_json(found[0] if options.key_id else found))
@@ -138,15 +159,7 @@ def read_counters(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str
 
 def as_json(key: StoredKey, used: Used, now: float) -> dict[str, Any]:
     """What `to_json` writes: a limit that is not set is null, money is text."""
-    periods = {
-        period: {
-            "start": used.windows.start(period),
-            "spent": f"{used.spent[period]:f}",
-            "reserved": f"{used.reserved[period]:f}",
-            "budget": _budget(key, period),
-        }
-        for period in PERIODS
-    }
+    periods = {period: each | {"budget": _budget(key, period)} for period, each in used.to_json().items()}
     return {
         "key_id": key.key_id,
         "client_id": key.client_id,
@@ -163,18 +176,22 @@ def as_json(key: StoredKey, used: Used, now: float) -> dict[str, Any]:
 
 def usage_table(usage: Sequence[tuple[StoredKey, Used]], width: int | None) -> str:
     """A line for each key, of up to `width` characters; "-" where there is no limit."""
-    headings = ("KEY ID", "CLIENT", "TODAY", "THIS MONTH", "REQUESTS/MIN", "TOKENS/MIN", "PARALLEL", "NAME")
+    periods: list[Period] = [
+        each for each in PERIODS if each in _USUAL or any(each in used.windows.periods for _, used in usage)
+    ]
+    amounts = [LABELS[period].upper() for period in periods]
+    headings = ("KEY ID", "CLIENT", *amounts, "REQUESTS/MIN", "TOKENS/MIN", "PARALLEL", "NAME")
     rows = [
         (
             key.key_id,
             harmless(key.client_id),
-            *(_of_budget(key, used, period) for period in PERIODS),
+            *(_of_budget(key, used, period) for period in periods),
             *(text for _, text in _of_limits(key, used)),
             harmless(key.name),
         )
         for key, used in usage
     ]
-    return table(headings, rows, width=width, whole=("KEY ID", "TODAY", "THIS MONTH"))
+    return table(headings, rows, width=width, whole=("KEY ID", *amounts))
 
 
 def usage_details(key: StoredKey, used: Used, now: float) -> str:
@@ -183,9 +200,11 @@ def usage_details(key: StoredKey, used: Used, now: float) -> str:
     if key.limits_id != key.key_id:
         lines.append(("Counted with", key.limits_id))
     lines += _of_limits(key, used)
-    for period, label in zip(PERIODS, ("Today", "This month"), strict=True):
+    for period in used.windows.periods:
         text = f"{usd(used.spent[period])} spent, {usd(used.reserved[period])} reserved"
-        lines.append((label, f"{text}: {_of_budget(key, used, period)}" if _budget(key, period) else "no budget"))
+        lines.append(
+            (LABELS[period], f"{text}: {_of_budget(key, used, period)}" if _budget(key, period) else "no budget")
+        )
     lines.append(("At", moment(now)))
     longest = max(len(label) for label, _ in lines)
     return "\n".join(f"{label.ljust(longest)}  {text}" for label, text in lines)
@@ -194,7 +213,7 @@ def usage_details(key: StoredKey, used: Used, now: float) -> str:
 def _keys_with_limits(store: KeyStore, client_id: str | None, now: float) -> Iterator[StoredKey]:
     for key in sorted(store.all(), key=lambda key: (key.client_id, key.created_at, key.key_hash)):
         is_wanted = client_id in (None, key.client_id) and key.state(now) in _GOOD
-        if is_wanted and any(name in key.values for name in _LIMITS):
+        if is_wanted and limits_in(key.values):
             yield key
 
 
@@ -209,8 +228,22 @@ def limits_table(options: argparse.Namespace, environ: Mapping[str, str]) -> Tab
     return Table(aws.client("dynamodb"), name)
 
 
-def _is_held(attribute: str, start: str, now: float) -> bool:
-    return (bucket_day(attribute) or "").startswith(start) and not is_expired(attribute, int(now))
+def calendar_of(values: Mapping[str, Any]) -> Calendar:
+    """In which periods the money of a key with these attributes is counted."""
+    return Limits("", **limits_in(values)).calendar
+
+
+def _calendar_in(counter: Mapping[str, Any]) -> Calendar:
+    """In which periods a counter has counted."""
+    week, month = _date(counter.get("week")), _date(counter.get("month"))
+    return Calendar(week.weekday() if week else None, month.day if month else 1, "total" in counter)
+
+
+def _date(text: Any) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
 
 
 def _budget(key: StoredKey, period: Period) -> Decimal | None:
@@ -232,7 +265,7 @@ def _of_limits(key: StoredKey, used: Used) -> list[tuple[str, str]]:
 def _of_budget(key: StoredKey, used: Used, period: Period) -> str:
     """How much of a budget a request can no longer use: what is spent, and what is reserved."""
     budget = _budget(key, period)
-    if budget is None:
+    if budget is None or period not in used.spent:
         return "-"
     gone = used.spent[period] + used.reserved[period]
     return f"{usd(gone)} of {budget.normalize():f} USD ({gone * 100 // budget} %)"

@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from openai_proxy.limits import PERIODS
-
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
 from console.identity.commands import read_identity
 from console.keys.text import moment
-from console.keys.usage import Used, limits_table, read_counters
+from console.keys.usage import LABELS, Used, limits_table, read_counters
 from console.output import show, terminal_width
 from console.period import add_period, chosen_period, last_days
 from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
@@ -196,15 +194,7 @@ def _plain_block(block: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _plain_usage(used: Used) -> dict[str, Any]:
-    periods = {
-        period: {
-            "start": used.windows.start(period),
-            "spent": f"{used.spent[period]:f}",
-            "reserved": f"{used.reserved[period]:f}",
-        }
-        for period in PERIODS
-    }
-    return {"requests": used.requests, "tokens": used.tokens, "parallel": used.running, **periods}
+    return {"requests": used.requests, "tokens": used.tokens, "parallel": used.running, **used.to_json()}
 
 
 def _usage_lines(used: Used) -> list[tuple[str, str]]:
@@ -213,9 +203,11 @@ def _usage_lines(used: Used) -> list[tuple[str, str]]:
         ("Tokens/min", count(used.tokens)),
         ("Parallel", count(used.running)),
     ]
-    for period, label in zip(PERIODS, ("Today", "This month"), strict=True):
-        lines.append((label, f"{usd(used.spent[period])} USD spent, {usd(used.reserved[period])} USD reserved"))
-    return lines
+    texts = [
+        (LABELS[period], f"{usd(spent)} USD spent, {usd(used.reserved[period])} USD reserved")
+        for period, spent in used.spent.items()
+    ]
+    return [*lines, *texts]
 
 
 def _print_lines(lines: list[tuple[str, str]]) -> None:

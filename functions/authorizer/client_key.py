@@ -6,10 +6,9 @@ One rule: a damaged item is no client key. It is not read in part, for what is m
 from collections.abc import Mapping
 from typing import Any
 
-from openai_proxy.client_keys import CachePolicy, key_id_of, read_attributes
-from openai_proxy.key_context import ClientKey, KeyCache, Limits
-
-_LIMITS = ("rpm", "tpm", "parallel", "budget_day", "budget_month")
+from openai_proxy.client_keys import CachePolicy, key_id_of, limits_in, read_attributes
+from openai_proxy.key_context import ClientKey, KeyCache
+from openai_proxy.key_limits import Limits
 
 
 class DamagedKeyError(Exception):
@@ -27,7 +26,7 @@ def client_key_of(item: Mapping[str, Any]) -> ClientKey:
         raise DamagedKeyError(problems)
     key_id = key_id_of(values["key_hash"])
     line = values.get("limits_id") or key_id
-    limits = {name: values[name] for name in _LIMITS if name in values}
+    limits = limits_in(values)
     return ClientKey(
         client_id=values["client_id"],
         servers=values.get("servers"),

@@ -63,15 +63,18 @@ class ClientError(ProxyError):
 
 
 class LimitError(ClientError):
-    """A limit of the client key has no room: `source` says which, `retry_after` (seconds) when it may have."""
+    """A limit of the client key has no room: `source` says which, `retry_after` (seconds) when it may have; None:
+    never.
+    """
 
     type = "rate_limit_error"
 
     def __init__(
-        self, status: int, code: str, message: str, source: str, retry_after: int, headers: Mapping[str, str]
+        self, status: int, code: str, message: str, source: str, retry_after: int | None, headers: Mapping[str, str]
     ) -> None:
         kind = code if code == "insufficient_quota" else self.type
-        super().__init__(status, code, message, type=kind, headers={**headers, "retry-after": str(retry_after)})
+        again = {} if retry_after is None else {"retry-after": str(retry_after)}
+        super().__init__(status, code, message, type=kind, headers={**headers, **again})
         self.source = source
         self.retry_after = retry_after
 

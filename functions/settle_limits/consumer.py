@@ -161,6 +161,6 @@ def latest_of_each_period(
     """Of each period that a counter is in, the settlement of the key's latest request in it, if there is one."""
     own = [each for each in settlements if each.limits_id == limits_id]
     current = {
-        period: [each for each in own if each.windows.start(period) == counter.get(period)] for period in PERIODS
+        period: [each for each in own if each.windows.is_in(period, counter.get(period, ""))] for period in PERIODS
     }
     return [(period, latest) for period in PERIODS for latest in latest_of_each_key(current[period])]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events.envelope import MalformedEventError, is_terminal
 from openai_proxy.events.ulid import ulid_time
-from openai_proxy.key_context import CURRENCY, amount_of
-from openai_proxy.limits import LONGEST_MODEL, Period, Windows
+from openai_proxy.key_limits import CURRENCY, amount_of
+from openai_proxy.limits import LAST_RESET_DAY, LONGEST_MODEL, WEEKDAYS, Calendar, Period, Windows
 from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.usage import Usage
@@ -106,14 +106,19 @@ def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook)
     cost, hint = _priced(event, prices)
     if limits["currency"] != CURRENCY:
         raise ValueError(f"{limits['currency']!r} is not the currency of the price book")
-    budgets: dict[Period, str | None] = {"day": limits["budget_day"], "month": limits["budget_month"]}
+    budgets: dict[Period, str | None] = {
+        "day": limits["budget_day"],
+        "week": limits.get("budget_week"),
+        "month": limits["budget_month"],
+        "total": limits.get("budget_total"),
+    }
     return Settlement(
         event_id=event.id,
         limits_id=_name(limits["id"]),
         client_id=_name(event.client_id),
         client=_client(event.data["client"]),
         taken_at=taken_at,
-        windows=Windows.of(taken_at),
+        windows=Windows.of(taken_at, _calendar(limits)),
         budgets={period: _budget(amount) for period, amount in budgets.items() if amount is not None},
         reserved=reserved,
         actual=cost.total if isinstance(cost, Cost) else reserved or _NOTHING,
@@ -121,6 +126,13 @@ def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook)
         hint=hint,
         lease=_left_lease(limits),
     )
+
+
+def _calendar(limits: "LimitsData") -> Calendar:
+    """In which periods the cost counts. Raises ValueError for a day that there is not in each of them."""
+    day = _count(limits.get("reset_day", 1), LAST_RESET_DAY) or 1
+    week = WEEKDAYS.index(limits.get("reset_weekday", WEEKDAYS[0])) if limits.get("budget_week") is not None else None
+    return Calendar(week, day, limits.get("budget_total") is not None)
 
 
 def _priced(event: "TerminalEvent", prices: PriceBook) -> tuple[Cost | Unpriced, PriceHint | None]:

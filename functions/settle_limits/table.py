@@ -6,7 +6,8 @@ its window is over. One transaction for many inferences also keeps requests wait
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 8
 
 MARKER_LIFETIME = 32 * 86400
-"""Seconds. Longer than a month: what comes again after that finds nothing any more that it belongs to."""
+"""Seconds. Longer than a month: what comes again after that finds nothing any more that it belongs to, but for a
+budget in total."""
 HINT_LIFETIME = 30 * 86400
 _CLOCKS_APART = 300
 """Seconds by which the clock of the sandbox that took a request may be ahead of this one's."""
@@ -63,9 +65,16 @@ class LimitsTable:
     def settle(self, settlements: Iterable[Settlement]) -> dict[str, str]:
         """Settle what is not settled yet. Returns the ids of those that could not be, and why: to be tried again."""
         unsettled: dict[str, str] = {}
-        for group in in_transactions(settlements):
+        for group in in_transactions(self._that_count_once(settlements)):
             unsettled |= self._settle(group)
         return unsettled
+
+    def _that_count_once(self, settlements: Iterable[Settlement]) -> Iterator[Settlement]:
+        """The same, but what comes again after its marker has expired is of no budget in total, which has no end."""
+        oldest = self._clock() - MARKER_LIFETIME
+        for each in settlements:
+            is_marked = each.taken_at > oldest
+            yield each if is_marked else replace(each, windows=each.windows._replace(total=""))
 
     def counter(self, limits_id: str) -> dict[str, Any]:
         """A counter in plain values; empty when there is none."""
@@ -143,7 +152,8 @@ class LimitsTable:
                     return self._settle_each(group)
                 break
             if refusal.is_of_counter(len(group)):
-                held = Held.of(refusal.counter, group, Windows.of(self._clock() + _CLOCKS_APART))
+                now = Windows.of(self._clock() + _CLOCKS_APART, group[0].windows.calendar)
+                held = Held.of(refusal.counter, group, now)
             group = [each for place, each in enumerate(group) if not refusal.is_duplicate(place)]
             if not group:
                 return {}

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import ulid_of_fact
-from openai_proxy.key_context import CURRENCY
-from openai_proxy.limits import PERIODS, Period, spent_in, told_budget_in, told_in
+from openai_proxy.key_limits import CURRENCY
+from openai_proxy.limits import EVER, PERIODS, Period, spent_in, told_budget_in, told_in
 from openai_proxy.pricing.rates import EXACT
 
 from settle_limits.settlement import Settlement
@@ -46,8 +46,8 @@ class Crossing:
 def crossings(counter: Mapping[str, Any], latest: Settlement) -> Iterator[Crossing]:
     """What a counter, in plain values, says is to be told after a settlement. Of a period that is over: nothing."""
     for period in PERIODS:
-        budget, start = latest.budgets.get(period), latest.windows.start(period)
-        if budget is None or counter.get(period) != start:
+        budget, start = latest.budgets.get(period), counter.get(period, "")
+        if budget is None or not latest.windows.is_in(period, start):
             continue
         spent = counter.get(spent_in(period), Decimal(0))
         gone = EXACT.multiply(spent, 100)
@@ -81,8 +81,11 @@ def event_of(crossing: Crossing, latest: Settlement, now: float) -> "ThresholdEv
 
 
 def _id_of(crossing: Crossing) -> str:
-    began = datetime.strptime(crossing.start[:7] + (crossing.start[7:] or "-01"), "%Y-%m-%d").replace(tzinfo=UTC)
-    facts = (crossing.limits_id, crossing.period, crossing.start, _plain(crossing.budget), str(crossing.threshold))
+    start = crossing.start
+    facts = (crossing.limits_id, crossing.period, start, _plain(crossing.budget), str(crossing.threshold))
+    if start == EVER:  # which has no beginning: a time that every id of such a fact has
+        return ulid_of_fact(0.0, "#".join(facts))
+    began = datetime.strptime(start[:7] + (start[7:] or "-01"), "%Y-%m-%d").replace(tzinfo=UTC)
     return ulid_of_fact(began.timestamp(), "#".join(facts))
 
 

@@ -13,6 +13,7 @@ from openai_proxy.aws_answers import TRANSIENT, is_transient
 from openai_proxy.dynamodb import Item, from_attribute, to_item
 from openai_proxy.limits import (
     EXPIRES_AT,
+    KEPT_EVER,
     LIVE,
     PERIODS,
     Leased,
@@ -40,12 +41,11 @@ MOST_MARKERS = 99
 class Held:
     """Which windows of a reservation its counter still has, and the lease if there is one. What is gone is gone."""
 
-    day: bool
-    month: bool
+    periods: tuple[Period, ...]
     bucket: bool
     lease: Leased | None = None
-    starts: tuple[str, str] = ("", "")
-    """Day and month of the counter, where they are known."""
+    starts: Mapping[Period, str] = field(default_factory=dict[Period, str])
+    """What the counter calls its periods, where that is known."""
     begins: tuple[Period, ...] = ()
     """Periods that the counter has not reached, because no take has: the cost of what passed unchecked begins them.
 
@@ -54,7 +54,7 @@ class Held:
     @classmethod
     def at_first(cls, group: Sequence[Settlement]) -> "Held":
         """What is most probable, and found out to be otherwise by the transaction's conditions."""
-        return cls(day=True, month=True, bucket=_may_be_in_bucket(group[0]))
+        return cls(group[0].windows.periods, bucket=_may_be_in_bucket(group[0]))
 
     @classmethod
     def of(cls, counter: Item, group: Sequence[Settlement], now: Windows) -> "Held":
@@ -62,14 +62,15 @@ class Held:
         windows, left = group[0].windows, group[0].lease
         lease = _lease_in(counter, left.id) if left else None
         was_unchecked = group[0].reserved is None or left is not None
-        starts = {period: counter.get(period, {}).get("S", "") for period in PERIODS}
-        behind: list[Period] = [each for each in PERIODS if starts[each] < windows.start(each) <= now.start(each)]
+        starts: dict[Period, str] = {period: counter.get(period, {}).get("S", "") for period in PERIODS}
+        behind: list[Period] = [
+            each for each in windows.periods if starts[each] < windows.start(each) <= now.start(each)
+        ]
         return cls(
-            day=starts["day"] == windows.day,
-            month=starts["month"] == windows.month,
+            tuple(each for each in windows.periods if windows.is_in(each, starts[each])),
             bucket=lease is None and _may_be_in_bucket(group[0]) and windows.bucket in counter,
             lease=lease,
-            starts=(starts["day"], starts["month"]),
+            starts=starts,
             begins=tuple(behind) if was_unchecked else (),
         )
 
@@ -136,10 +137,11 @@ def in_transactions(settlements: Iterable[Settlement]) -> Iterator[list[Settleme
 
     One that has left its lease, which is rare, is settled by itself.
     """
-    groups: dict[tuple[str, str, bool, str], list[Settlement]] = {}
+    groups: dict[tuple[Any, ...], list[Settlement]] = {}
     for each in settlements:
-        lease = each.lease.id if each.lease else ""
-        groups.setdefault((each.limits_id, each.windows.bucket, each.reserved is None, lease), []).append(each)
+        windows, lease = each.windows, each.lease.id if each.lease else ""
+        place = each.limits_id, windows.bucket, windows.calendar, each.reserved is None, lease
+        groups.setdefault(place, []).append(each)
     for group in groups.values():
         yield from (group[start : start + MOST_MARKERS] for start in range(0, len(group), MOST_MARKERS))
 
@@ -149,7 +151,7 @@ def build_transaction(
 ) -> "list[TransactWriteItemTypeDef]":
     """The items of one transaction: first the markers, in the order of `group`, then the counter if that has a part."""
     markers = [_marker(table, settlement.event_id, expires_at) for settlement in group]
-    has_part = held.day or held.month or held.bucket or held.lease or held.begins
+    has_part = held.periods or held.bucket or held.lease or held.begins
     return [*markers, _counter(table, group, held, expires_at)] if has_part else markers
 
 
@@ -164,10 +166,10 @@ def _marker(table: str, event_id: str, expires_at: int) -> "TransactWriteItemTyp
 
 
 def _counter(table: str, group: Sequence[Settlement], held: Held, expires_at: int) -> "TransactWriteItemTypeDef":
-    amounts, starts = _changes(group, held)
+    amounts, periods = _changes(group, held)
     bucket, left = group[0].windows.bucket, group[0].lease
-    names = {f"#{name}": name for name in (*amounts, *starts)}
-    conditions = [f"#{name} = :{name}" for name in starts]
+    names = {f"#{name}": name for name in (*amounts, *periods)}
+    conditions, starts = _within(periods, held, group[0].windows)
     conditions += [f"attribute_exists(#{bucket})"] if held.bucket else []
     if left:
         conditions.append(f"attribute_{'exists' if held.lease else 'not_exists'}(#{LIVE}.#lease)")
@@ -185,9 +187,7 @@ def _counter(table: str, group: Sequence[Settlement], held: Held, expires_at: in
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
     values = amounts | starts | begun
-    values |= {
-        f"old_{name}": old for name, old in zip(PERIODS, held.starts, strict=True) if old and name in held.begins
-    }
+    values |= {f"old_{name}": held.starts[name] for name in held.begins if held.starts[name]}
     if values:  # DynamoDB takes no empty map
         update["ExpressionAttributeValues"] = to_item({f":{name}": value for name, value in values.items()})
     return {"Update": update}
@@ -198,34 +198,46 @@ def _beginnings(
 ) -> tuple[dict[str, Any], str]:
     """What the periods begin with that the counter has not reached, and the expression; `conditions` get theirs."""
     actual, begun = _sum(each.actual for each in group), dict[str, Any]()
-    for period, old in zip(PERIODS, held.starts, strict=True):
-        if period in held.begins:
-            conditions.append(f"#{period} = :old_{period}" if old else f"attribute_not_exists(#{period})")
-            begun |= {period: group[0].windows.start(period), cost_in(period): actual, spent_in(period): actual}
-            begun |= {told_in(period): 0, EXPIRES_AT: expires_at}
+    kept = group[0].windows.now + KEPT_EVER if group[0].windows.total else expires_at
+    for period in held.begins:
+        old = held.starts[period]
+        conditions.append(f"#{period} = :old_{period}" if old else f"attribute_not_exists(#{period})")
+        begun |= {period: group[0].windows.start(period), cost_in(period): actual, spent_in(period): actual}
+        begun |= {told_in(period): 0, EXPIRES_AT: kept}
     return begun, f"SET {', '.join(f'#{name} = :{name}' for name in begun)} " if begun else ""
 
 
-def _changes(group: Sequence[Settlement], held: Held) -> tuple[dict[str, Decimal], dict[str, str]]:
+def _within(periods: Iterable[Period], held: Held, windows: Windows) -> tuple[list[str], dict[str, str]]:
+    """The conditions that a counter is in these periods, and their values: as it was found, or else as is probable."""
+    conditions: list[str] = []
+    values: dict[str, str] = {}
+    for period in periods:
+        known = held.starts.get(period)
+        condition, own = (f"#{period} = :{period}", {period: known}) if known else windows.within(period)
+        conditions.append(condition)
+        values |= own
+    return conditions, values
+
+
+def _changes(group: Sequence[Settlement], held: Held) -> tuple[dict[str, Decimal], list[Period]]:
     """What a group adds to each amount of its counter, and the periods that the counter must be in."""
     windows = group[0].windows
     actual = _sum(each.actual for each in group)
     reserved = _sum(each.reserved or Decimal(0) for each in group) if held.bucket else Decimal(0)
     amounts: dict[str, Decimal] = {}
-    starts: dict[str, str] = {}
-    for period, is_held in zip(PERIODS, (held.day, held.month), strict=True):
-        if is_held:
-            amounts |= {cost_in(period): EXACT.subtract(actual, reserved), spent_in(period): actual}
-            starts[period] = windows.start(period)
+    for period in held.periods:
+        amounts |= {cost_in(period): EXACT.subtract(actual, reserved), spent_in(period): actual}
+    periods: list[Period] = list(held.periods)
     if held.bucket:
         amounts[windows.bucket] = -reserved
     if held.lease:
-        taken_in = Windows.of(held.lease.at)
-        for period, start in zip(PERIODS, held.starts, strict=True):
-            if held.lease.cost and start == taken_in.start(period) and period not in held.begins:
+        taken_in = held.lease.windows(windows.calendar)
+        for period in taken_in.periods:
+            if held.lease.cost and taken_in.is_in(period, held.starts[period]) and period not in held.begins:
                 amounts[cost_in(period)] = EXACT.subtract(amounts.get(cost_in(period), Decimal(0)), held.lease.cost)
-                starts[period] = start
-    return amounts, starts
+                if period not in periods:
+                    periods.append(period)
+    return amounts, periods
 
 
 def _sum(amounts: Iterable[Decimal]) -> Decimal:

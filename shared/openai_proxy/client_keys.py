@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from openai_proxy.limits import LAST_RESET_DAY, WEEKDAYS
+
 PREFIX = "opx-"
 ANONYMOUS_CLIENT = "anonymous"
 """The client that everybody is where nobody needs a key: no key is of that client."""
@@ -113,6 +115,22 @@ def read_attributes(item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
         else:
             values[name] = value
     return values, problems
+
+
+LIMITS = (
+    *("rpm", "tpm", "parallel", "budget_day", "budget_week", "budget_month", "budget_total"),
+    *("reset_weekday", "reset_day"),
+)
+"""What a key may take, in the order in which it is shown. Each is a field of `key_context.Limits` too."""
+BUDGETS = tuple(name for name in LIMITS if name.startswith("budget_"))
+RESETS = ("reset_weekday", "reset_day")
+"""These say when budgets begin anew, and limit nothing themselves."""
+
+
+def limits_in(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The limits among attributes that were read; none where they limit nothing."""
+    found = {name: values[name] for name in LIMITS if name in values}
+    return found if found.keys() - set(RESETS) else {}
 
 
 class Attribute(NamedTuple):
@@ -243,6 +261,10 @@ ATTRIBUTES: Mapping[str, Attribute] = {
     "parallel": _COUNT,
     "budget_day": _BUDGET,
     "budget_month": _BUDGET,
+    "budget_week": _BUDGET,
+    "budget_total": _BUDGET,
+    "reset_weekday": Attribute(f"one of {', '.join(WEEKDAYS)}", _form("|".join(WEEKDAYS))),
+    "reset_day": Attribute(f"a whole number from 1 to {LAST_RESET_DAY}", _whole(1, LAST_RESET_DAY)),
     "currency": Attribute("USD, the currency of the price book", _form("USD")),
     "cache": Attribute(
         f"on or off, with a ttl of 1 to 31,536,000 seconds when it is on, and maybe a pool of {_NAME_RULE}", _cache

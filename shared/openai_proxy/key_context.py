@@ -6,87 +6,13 @@ what is not set; the authorizer writes it with `to_context`, and the proxy reads
 
 import json
 from collections.abc import Container, Mapping
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from openai_proxy.key_limits import Limits, count_of, text_of, whole_of
 
 if TYPE_CHECKING:  # the authorizer knows neither
     from openai_proxy.events.types import ClientData
     from openai_proxy.servers import Server
-
-CURRENCY = "USD"
-"""Of budgets: that of the price book."""
-MOST_MONEY = 10**9
-"""USD that a budget, or a reservation, is at most."""
-_MOST_DECIMALS = 24
-_MOST_DIGITS = 15
-
-
-def amount_of(text: str) -> Decimal:
-    """An amount of money from its plain digits: 5, 0.25. Raises ValueError for every other form, and for too much.
-
-    `Decimal` reads 1e5, 1_000 and the digits of other scripts too: who writes such an amount may mean another one.
-    """
-    whole, dot, rest = text.partition(".")
-    if not (_are_digits(whole) and (_are_digits(rest) or not dot) and len(rest) <= _MOST_DECIMALS):
-        raise ValueError("an amount that is not written in plain digits")
-    if (amount := Decimal(text)) > MOST_MONEY:
-        raise ValueError("an amount that is too large")
-    return amount
-
-
-class Limits(NamedTuple):
-    """What a key may take; None: as much as it likes. Budgets are in USD. Rotated keys share one `id`."""
-
-    id: str
-    rpm: int | None = None
-    tpm: int | None = None
-    parallel: int | None = None
-    budget_day: Decimal | None = None
-    budget_month: Decimal | None = None
-
-    @property
-    def has_budget(self) -> bool:
-        """Whether money has to be counted."""
-        return self.budget_day is not None or self.budget_month is not None
-
-    @property
-    def needs_estimate(self) -> bool:
-        """Whether the tokens of a request matter before it is made."""
-        return self.tpm is not None or self.has_budget
-
-    @property
-    def are_given_back(self) -> bool:
-        """Whether a request holds something until it ends, or is counted by what it has used."""
-        return self.parallel is not None or self.needs_estimate
-
-    def to_context(self) -> dict[str, str]:
-        """The limits in the authorizer's context."""
-        return {
-            "limits_id": self.id,
-            "rpm": _text(self.rpm),
-            "tpm": _text(self.tpm),
-            "parallel": _text(self.parallel),
-            "budget_day": _text(self.budget_day),
-            "budget_month": _text(self.budget_month),
-            "currency": CURRENCY if self.has_budget else "",
-        }
-
-    @classmethod
-    def from_context(cls, context: Mapping[str, Any]) -> "Limits | None":
-        """The limits in the authorizer's context, None when there are none. Raises ValueError."""
-        limits = cls(
-            context.get("limits_id") or "",
-            rpm=_count(context.get("rpm")),
-            tpm=_count(context.get("tpm")),
-            parallel=_count(context.get("parallel")),
-            budget_day=_money(context.get("budget_day")),
-            budget_month=_money(context.get("budget_month")),
-        )
-        if limits == cls(limits.id):
-            return None
-        if not limits.id:
-            raise ValueError("limits without an id")
-        return limits
 
 
 class KeyCache(NamedTuple):
@@ -98,7 +24,7 @@ class KeyCache(NamedTuple):
 
     def to_context(self) -> str:
         """`on:<ttl>:<pool>`, without what is not named; `off` is another thing than nothing."""
-        return f"on:{_text(self.ttl)}:{self.pool or ''}" if self.is_on else "off"
+        return f"on:{text_of(self.ttl)}:{self.pool or ''}" if self.is_on else "off"
 
     @classmethod
     def from_context(cls, text: str | None) -> "KeyCache | None":
@@ -111,13 +37,13 @@ class KeyCache(NamedTuple):
         mode, ttl, pool = text.split(":") if ":" in text else (text, "", "")
         if mode not in ("on", "off"):
             raise ValueError("a cache policy that is neither on nor off")
-        return cls(mode == "on", _count(ttl), pool or None)
+        return cls(mode == "on", count_of(ttl), pool or None)
 
 
 _TEXTS = (
     *("client_id", "client_name", "key_id", "limits_id", "owner", "tags", "expires_at", "servers", "models"),
     *("rpm", "tpm", "parallel", "budget_day", "budget_month", "cache", "log_content"),
-    "end_user",
+    *("end_user", "budget_week", "budget_total", "reset_weekday", "reset_day"),
 )
 
 
@@ -153,7 +79,7 @@ class ClientKey(NamedTuple):
             "key_id": self.key_id,
             "owner": self.owner or "",
             "tags": json.dumps(dict(self.tags), separators=(",", ":")) if self.tags else "",
-            "expires_at": _text(self.expires_at),
+            "expires_at": text_of(self.expires_at),
             "servers": ",".join(self.servers or ()),
             "models": ",".join(self.models or ()),
             "cache": self.cache.to_context() if self.cache else "",
@@ -179,7 +105,7 @@ class ClientKey(NamedTuple):
             name=context.get("client_name") or "",
             owner=context.get("owner") or None,
             tags=_tags(context.get("tags")),
-            expires_at=_whole(context["expires_at"]) if context.get("expires_at") else None,
+            expires_at=whole_of(context["expires_at"]) if context.get("expires_at") else None,
             limits=Limits.from_context(context),
             cache=KeyCache.from_context(context.get("cache")),
             logs_content=context.get("log_content") == "on",
@@ -214,10 +140,6 @@ class ClientKey(NamedTuple):
         return False
 
 
-def _text(number: int | Decimal | None) -> str:
-    return "" if number is None else f"{Decimal(number).normalize():f}"
-
-
 def _allowed(names: str | None) -> tuple[str, ...] | None:
     return tuple(names.split(",")) if names else None
 
@@ -229,29 +151,3 @@ def _tags(text: str | None) -> dict[str, str]:
     except (ValueError, RecursionError):
         return {}
     return tags if isinstance(tags, dict) else {}  # pyright: ignore[reportUnknownVariableType]
-
-
-def _count(text: str | None) -> int | None:
-    if not text:
-        return None
-    if not (count := _whole(text)):
-        raise ValueError("a limit that lets nothing through")
-    return count
-
-
-def _whole(text: str) -> int:
-    if not _are_digits(text) or len(text) > _MOST_DIGITS:
-        raise ValueError("a number that is not written in plain digits")
-    return int(text)
-
-
-def _money(text: str | None) -> Decimal | None:
-    if not text:
-        return None
-    if not (amount := amount_of(text)):
-        raise ValueError("a budget of nothing")
-    return amount
-
-
-def _are_digits(text: str) -> bool:
-    return text.isascii() and text.isdecimal()

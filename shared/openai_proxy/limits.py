@@ -7,31 +7,42 @@
       keys                                             {lease: {end, cost, at}}: what is reserved (USD), and when
                           took                         {lease: its end} of other keys: requests of a moment ago
                           day, day_cost, day_spent     of the day (UTC) of the latest take: with what is reserved, and
-                                                       settled alone; month, month_cost, month_spent likewise
+                                                       settled alone; month, month_cost, month_spent likewise, and
+                                                       week and total of keys that have a budget of them
                           r_<yyyymmdd>_<quarter>       cost of requests that were taken in that quarter of an hour,
-                                                       that have ended, and are not settled yet
+                                                       that have ended, and are not settled yet; rw_, rt_ and rwt_ of
+                                                       keys with a budget of the week, in total, or both
                           told_day, told_day_budget    the highest threshold that was told, and of which budget
     settled#<ulid>        expires_at                   is there when the inference is settled
     price#<server>#<model>  input, output, answer      USD per token, and the tokens that an answer usually has
 
 A lease is called by the last characters of its inference's id. Its one rule: a reservation belongs to the day, the
-month and the quarter in which it was taken, whenever it is settled. Pure.
+other periods and the quarter in which it was taken, whenever it is settled. Pure.
 """
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from openai_proxy.dynamodb import Item, from_attribute
 
-Period = Literal["day", "month"]
-PERIODS: tuple[Period, ...] = ("day", "month")
+Period = Literal["day", "week", "month", "total"]
+PERIODS: tuple[Period, ...] = ("day", "week", "month", "total")
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+LAST_RESET_DAY = 28
+"""Every month has it."""
+EVER = "ever"
+"""How the one period of a budget in total is called, which has no end."""
 
 QUARTER = 900
 """Seconds. Also the longest invocation: what is reserved longer than two of them has nobody left to settle it."""
 _QUARTERS_KEPT = 2
+
+KEPT_EVER = 100 * 365 * 86400
+"""Seconds for which a counter with a budget in total stays after its last request."""
+_BUCKETS = ("r", "rw", "rt", "rwt")
 
 MINUTE, REQUESTS, TOKENS = "minute", "requests", "tokens"
 LIVE: Literal["live"] = "live"
@@ -42,54 +53,122 @@ LONGEST_MODEL = 128
 """As many characters of a model's name as a price hint is called by."""
 _LEASE_LENGTH = 10
 """50 random bits are enough to tell running requests apart, and 1 KB has room for some 25 of them: a write unit."""
+_DAY = 86400
+_END_OF_9999 = 253_402_300_799
+
+
+class Calendar(NamedTuple):
+    """In which periods a key's money is counted, beside days and months, and when they begin.
+
+    `week` is the weekday (Monday is 0) that its weeks begin with, None without a budget of the week; `month` the day
+    that its months begin with, 1 to 28; `total` whether it has a budget in total.
+    """
+
+    week: int | None = None
+    month: int = 1
+    total: bool = False
+
+    def counting(self, letters: str) -> "Calendar":
+        """The same for money that is counted in what `letters` say: w, t, wt or neither."""
+        return self._replace(week=(self.week or 0) if "w" in letters else None, total="t" in letters)
+
+
+USUAL = Calendar()
 
 
 class Windows(NamedTuple):
-    """The windows that a moment falls into, in UTC; `now` is the moment, in whole Unix seconds."""
+    """The windows that a moment falls into, in UTC; `now` is the moment, in whole Unix seconds.
+
+    A period is called by the day that it begins with, a month that begins with the first by its name: 2026-11. One in
+    which nothing is counted is "".
+    """
 
     minute: int
     day: str
     month: str
     now: int
+    week: str = ""
+    total: str = ""
+    calendar: Calendar = USUAL
 
     @classmethod
-    def of(cls, unix_time: float) -> "Windows":
+    def of(cls, unix_time: float, calendar: Calendar = USUAL) -> "Windows":
         """The windows that `unix_time` falls into."""
-        moment = time.gmtime(unix_time)
-        return cls(
-            int(unix_time) // 60, time.strftime("%Y-%m-%d", moment), time.strftime("%Y-%m", moment), int(unix_time)
-        )
+        now, moment = int(unix_time), time.gmtime(unix_time)
+        day, month, week = time.strftime("%Y-%m-%d", moment), time.strftime("%Y-%m", moment), ""
+        if calendar.month > 1:
+            last = moment if moment.tm_mday >= calendar.month else time.gmtime(now - moment.tm_mday * _DAY)
+            month = f"{time.strftime('%Y-%m', last)}-{calendar.month:02}"
+        if calendar.week is not None:
+            passed = (moment.tm_wday - calendar.week) % 7
+            week = time.strftime("%Y-%m-%d", time.gmtime(now - passed * _DAY))
+        return cls(now // 60, day, month, now, week, EVER if calendar.total else "", calendar)
+
+    @property
+    def periods(self) -> tuple[Period, ...]:
+        """Those in which money is counted."""
+        return tuple(period for period in PERIODS if self.start(period))
 
     def start(self, period: Period) -> str:
-        """The day, or the month."""
-        return self.day if period == "day" else self.month
+        """What the period is called that goes on; "" where nothing is counted in it."""
+        return {"day": self.day, "week": self.week, "month": self.month, "total": self.total}[period]
+
+    def is_in(self, period: Period, start: str) -> bool:
+        """Whether the moment is in the period that a counter calls `start`.
+
+        One that began by another calendar, of before, goes on until a later one begins.
+        """
+        own = self.start(period)
+        return own != "" and (own == start if period in ("day", "total") else own <= start <= self.day)
+
+    def within(self, period: Period) -> tuple[str, dict[str, str]]:
+        """The same as a condition on a counter, and its values."""
+        if period in ("day", "total"):
+            return f"#{period} = :{period}", {period: self.start(period)}
+        return f"#{period} BETWEEN :{period} AND :day", {period: self.start(period), "day": self.day}
+
+    @property
+    def counted(self) -> str:
+        """In which periods money is counted, beside days and months: w, t, wt or neither."""
+        return ("w" if self.week else "") + ("t" if self.total else "")
 
     @property
     def bucket(self) -> str:
         """The attribute that sums up what was taken in this quarter of an hour, has ended, and is not settled."""
-        return f"r_{self.day.replace('-', '')}_{self.now // QUARTER}"
+        return f"r{self.counted}_{self.day.replace('-', '')}_{self.now // QUARTER}"
 
     @property
     def to_next_minute(self) -> int:
         """Seconds."""
         return 60 - self.now % 60
 
-    @property
-    def to_next_day(self) -> int:
-        """Seconds."""
-        return 86400 - self.now % 86400
-
-    @property
-    def to_next_month(self) -> int:
-        """Seconds."""
-        year, month = (int(part) for part in self.month.split("-"))
-        return int(datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()) - self.now
+    def to_next(self, period: Period) -> int | None:
+        """Seconds until the next one begins; None of the one that has no end."""
+        if period == "total":
+            return None
+        midnight = self.now - self.now % _DAY + _DAY
+        if period == "week":
+            return midnight - self.now + ((self.calendar.week or 0) - time.gmtime(midnight).tm_wday) % 7 * _DAY
+        while period == "month" and time.gmtime(midnight).tm_mday != self.calendar.month:
+            midnight += _DAY
+        return midnight - self.now
 
 
 def bucket_day(attribute: str) -> str | None:
     """The day (YYYY-MM-DD) of a bucket of reservations; None when `attribute` is something else."""
     day, _ = _bucket(attribute)
     return f"{day[:4]}-{day[4:6]}-{day[6:]}" if day else None
+
+
+def bucket_windows(attribute: str, calendar: Calendar) -> Windows | None:
+    """The windows of what a bucket sums up, with the periods that it is counted in; None of what is no bucket.
+
+    `calendar` says when weeks and months begin.
+    """
+    day, quarter = _bucket(attribute)
+    if not day or quarter * QUARTER > _END_OF_9999:
+        return None
+    return Windows.of(quarter * QUARTER, calendar.counting(attribute.partition("_")[0]))
 
 
 def is_expired(bucket: str, unix_time: int) -> bool:
@@ -102,7 +181,7 @@ def _bucket(attribute: str) -> tuple[str, int]:
     """The day (YYYYMMDD) and the quarter of a bucket; "" and 0 of another attribute. No `re`: it costs a cold start."""
     prefix, _, rest = attribute.partition("_")
     day, _, quarter = rest.partition("_")
-    is_one = prefix == "r" and len(day) == 8 and len(quarter) <= 12 and _are_digits(day) and _are_digits(quarter)
+    is_one = prefix in _BUCKETS and len(day) == 8 and len(quarter) <= 12 and _are_digits(day) and _are_digits(quarter)
     return (day, int(quarter)) if is_one else ("", 0)
 
 
@@ -156,11 +235,19 @@ def lease_of(inference_id: str) -> str:
 
 
 class Leased(NamedTuple):
-    """A lease as it is found: its end and when it was taken (Unix), and what it reserves (USD)."""
+    """A lease as it is found: its end and when it was taken (Unix), and what it reserves (USD).
+
+    `counted` is w, t or wt where that is reserved of a budget of the week, in total, or both, too.
+    """
 
     end: int
     cost: Decimal = Decimal(0)
     at: int = 0
+    counted: str = ""
+
+    def windows(self, calendar: Calendar) -> Windows:
+        """The windows in which it was taken. `calendar` says when weeks and months begin."""
+        return Windows.of(self.at, calendar.counting(self.counted))
 
     @classmethod
     def of(cls, value: Any) -> "Leased":
@@ -169,8 +256,8 @@ class Leased(NamedTuple):
         Raises KeyError, TypeError, ValueError or ArithmeticError for what is none.
         """
         if isinstance(value, Mapping):
-            parts: dict[str, Any] = {"cost": 0, "at": 0, **value}
-            return cls(int(parts["end"]), Decimal(parts["cost"]), int(parts["at"]))
+            parts: dict[str, Any] = {"cost": 0, "at": 0, "counted": "", **value}
+            return cls(int(parts["end"]), Decimal(parts["cost"]), int(parts["at"]), str(parts["counted"]))
         return cls(int(value))
 
 

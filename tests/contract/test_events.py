@@ -155,7 +155,7 @@ REFUSED_IN_USAGE: list[tuple[str, object]] = [
     ("data.usage.source", "guessed"),
 ]
 REFUSED_IN_THRESHOLDS: list[tuple[str, object]] = [
-    ("data.period", "week"),
+    ("data.period", "year"),
     ("data.threshold", 90),
     ("data.spent", 4.01),
     ("data.budget", "5,00"),

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import TERMINAL_DETAIL_TYPES, Event, is_terminal
-from openai_proxy.key_context import ClientKey, Limits
+from openai_proxy.key_context import ClientKey
+from openai_proxy.key_limits import Limits
 from openai_proxy.ledger.entries import add_shares, entry_of, has_entry
 from openai_proxy.ledger.lake import json_line, lake_row
 from openai_proxy.limits import Windows

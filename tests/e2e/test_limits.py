@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openai_proxy.key_context import Limits
+from openai_proxy.key_limits import Limits
 from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
 from proxy.aws.client import Aws, Credentials

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from openai_proxy.key_context import CURRENCY
+from openai_proxy.key_limits import CURRENCY
 from openai_proxy.ledger.entry_cost import price_attributes, usage_attributes
 from openai_proxy.pricing.price_book import PriceBook
 

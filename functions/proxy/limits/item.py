@@ -4,14 +4,16 @@ Its one rule: what is checked is taken in the same step, by one conditional upda
 may be sent again: an item says if it was applied.
 """
 
+import math
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from openai_proxy.dynamodb import Item
-from openai_proxy.key_context import Limits
+from openai_proxy.key_limits import Limits
 from openai_proxy.limits import (
     EXPIRES_AT,
+    KEPT_EVER,
     LIVE,
     MINUTE,
     PERIODS,
@@ -21,7 +23,7 @@ from openai_proxy.limits import (
     Leased,
     Period,
     Windows,
-    bucket_day,
+    bucket_windows,
     cost_in,
     counter_key,
     is_expired,
@@ -69,9 +71,10 @@ def taking(limits: Limits, windows: Windows, share: Share, forgotten: str = "") 
     update, place = Update(), _place(limits)
     update.needs(f"#{MINUTE} = :{MINUTE}", {MINUTE: windows.minute})
     update.needs(f"attribute_exists(#{place}) AND attribute_not_exists(#{place}.#lease)", names={"lease": share.lease})
-    lease: int | dict[str, int | Decimal] = share.lease_end
+    lease: int | dict[str, int | str | Decimal] = share.lease_end
     if limits.has_budget:
         lease = {"end": share.lease_end, "cost": share.cost, "at": windows.now}
+        lease |= {"counted": windows.counted} if windows.counted else {}
     update.sets(f"#{place}.#lease = :lease", {"lease": lease}, {"lease": share.lease})
     if forgotten and place == TOOK:
         update.removes(f"#{TOOK}.#forgotten", {"forgotten": forgotten})
@@ -82,21 +85,23 @@ def taking(limits: Limits, windows: Windows, share: Share, forgotten: str = "") 
         update.needs(f"#{TOKENS} <= :tpm", {"tpm": limits.tpm - share.tokens})
     if limits.parallel is not None:
         update.needs(f"size(#{LIVE}) < :parallel", {"parallel": limits.parallel})
-    if limits.has_budget:
-        update.needs("#day = :day AND #month = :month", {"day": windows.day, "month": windows.month})
-        update.adds({cost_in("day"): share.cost, cost_in("month"): share.cost})
-    for period, budget in _budgets(limits):
+    for period in windows.periods if limits.has_budget else ():
+        update.needs(*windows.within(period))
+        update.adds({cost_in(period): share.cost})
+    for period, budget in limits.budgets.items():
         # The last request before the end may cost more than is left, but it reserves no more.
         update.needs(
             f"#{cost_in(period)} {'<=' if share.cost else '<'} :{period}_left", {f"{period}_left": budget - share.cost}
         )
-    update.sets(f"#{EXPIRES_AT} = :{EXPIRES_AT}", {EXPIRES_AT: windows.now + _KEPT})
+    kept = KEPT_EVER if windows.total else _KEPT
+    update.sets(f"#{EXPIRES_AT} = :{EXPIRES_AT}", {EXPIRES_AT: windows.now + kept})
     return update.request() | {"ReturnValues": "ALL_NEW", "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
 def left_of_budgets(limits: Limits, item: Item) -> Decimal | None:
     """USD that may still be reserved; None without a budget."""
-    return min((budget - number_of(item, cost_in(period)) for period, budget in _budgets(limits)), default=None)
+    left = (budget - number_of(item, cost_in(period)) for period, budget in limits.budgets.items())
+    return min(left, default=None)
 
 
 def renewal(limits: Limits, item: Item, windows: Windows) -> dict[str, Any] | None:
@@ -110,15 +115,15 @@ def renewal(limits: Limits, item: Item, windows: Windows) -> dict[str, Any] | No
         update.sets(f"#{place} = :nobody", {"nobody": dict[str, int]()})
     if windows.minute > number_of(item, MINUTE):
         _begin(update, item, MINUTE, windows.minute, (REQUESTS, TOKENS))
-    goes_on: dict[Period, str] = {"day": text_of(item, "day"), "month": text_of(item, "month")}
-    if limits.has_budget:
-        for period in PERIODS:
-            if (start := windows.start(period)) > goes_on[period]:
-                _begin(update, item, period, start, (cost_in(period), spent_in(period), told_in(period)))
-                goes_on[period] = ""  # a window that has just begun has nothing in it that could be given back
+    goes_on: dict[Period, str] = {period: text_of(item, period) for period in PERIODS}
+    for period in windows.periods if limits.has_budget else ():
+        if (start := windows.start(period)) > goes_on[period]:
+            _begin(update, item, period, start, (spent_in(period), told_in(period)))
+            _begin_cost(update, item, windows, period)
+            goes_on[period] = ""  # a window that has just begun has nothing in it that could be given back
     returned = [*_swept_leases(update, item, windows), *_swept_buckets(update, item, windows)]
     for period, start in goes_on.items():
-        amount = sum((cost for day, cost in returned if start and day.startswith(start)), Decimal(0))
+        amount = sum((cost for taken_in, cost in returned if start and taken_in.is_in(period, start)), Decimal(0))
         if amount:
             update.needs(f"#{period} = :kept_{period}", {f"kept_{period}": start})
             update.adds({cost_in(period): -amount})
@@ -136,8 +141,27 @@ def _begin(update: Update, item: Item, name: str, value: int | str, counters: tu
         update.sets(f"#{counter} = :zero", {"zero": 0})
 
 
-def _swept_leases(update: Update, item: Item, windows: Windows) -> Iterator[tuple[str, Decimal]]:
-    """Remove leases that have ended; the day of each and what it reserved."""
+def _begin_cost(update: Update, item: Item, windows: Windows, period: Period) -> None:
+    """A period begins with nothing reserved; one that begins late, as its reset day was changed, with what runs."""
+    start, name = windows.start(period), cost_in(period)
+    reserved = Decimal(0)
+    if Windows.of(int(number_of(item, MINUTE)) * 60).day >= start:
+        taken = [
+            (each.windows(windows.calendar), each.cost) for each in leases(item).values() if each.end >= windows.now
+        ]
+        taken += [
+            (taken_in, number_of(item, bucket))
+            for bucket in item
+            if (taken_in := bucket_windows(bucket, windows.calendar)) and not is_expired(bucket, windows.now)
+        ]
+        reserved = sum((cost for taken_in, cost in taken if taken_in.is_in(period, start)), Decimal(0))
+        if name in item:
+            update.needs(f"#{name} = :old_{name}", {f"old_{name}": number_of(item, name)})
+    update.sets(f"#{name} = :new_{name}", {f"new_{name}": reserved})
+
+
+def _swept_leases(update: Update, item: Item, windows: Windows) -> Iterator[tuple[Windows, Decimal]]:
+    """Remove leases that have ended; the windows of each and what it reserved."""
     ended = [
         (place, name, lease)
         for place in (LIVE, TOOK)
@@ -149,29 +173,30 @@ def _swept_leases(update: Update, item: Item, windows: Windows) -> Iterator[tupl
         update.removes(path, names)
         if lease.cost:
             update.needs(f"attribute_exists({path})", names=names)
-            yield Windows.of(lease.at).day, lease.cost
+            yield lease.windows(windows.calendar), lease.cost
 
 
-def _swept_buckets(update: Update, item: Item, windows: Windows) -> Iterator[tuple[str, Decimal]]:
-    """Remove sums that are too old to be settled; the day of each, and how much it is."""
+def _swept_buckets(update: Update, item: Item, windows: Windows) -> Iterator[tuple[Windows, Decimal]]:
+    """Remove sums that are too old to be settled; the windows of each, and how much it is."""
     for name in item:
-        if (day := bucket_day(name)) and is_expired(name, windows.now):
+        if (taken_in := bucket_windows(name, windows.calendar)) and is_expired(name, windows.now):
             amount = number_of(item, name)
             update.needs(f"#{name} = :{name}", {name: amount})
             update.removes(f"#{name}")
-            yield day, amount
+            yield taken_in, amount
 
 
-def refusal(limits: Limits, item: Item, windows: Windows, tokens: int) -> tuple[Source, int] | None:
-    """Which limit has no room in an item of these windows, and in how many seconds it may have.
+def refusal(limits: Limits, item: Item, windows: Windows, tokens: int) -> tuple[Source, int | None] | None:
+    """Which limit has no room in an item of these windows, and in how many seconds it may have; None: never.
 
     A budget is used up by what was spent, and by nothing that may come back.
     """
-    to_next = {"month": windows.to_next_month, "day": windows.to_next_day}
-    for period, budget in _budgets(limits):
-        if number_of(item, spent_in(period)) >= budget:
-            return "key_budget", to_next[period]
-    if any(number_of(item, cost_in(period)) >= budget for period, budget in _budgets(limits)):
+    used_up: list[Period] = [
+        period for period, budget in limits.budgets.items() if number_of(item, spent_in(period)) >= budget
+    ]
+    if used_up:
+        return "key_budget", windows.to_next(max(used_up, key=lambda period: _wait(windows, period)))
+    if any(number_of(item, cost_in(period)) >= budget for period, budget in limits.budgets.items()):
         return "key_budget_reserved", _to_next_end(item, windows)
     if limits.rpm is not None and number_of(item, REQUESTS) >= limits.rpm:
         return "key_rpm", windows.to_next_minute
@@ -198,16 +223,22 @@ def headers(limits: Limits, item: Item, windows: Windows, own: Decimal = Decimal
             found[f"x-ratelimit-limit-{name}"] = str(limit)
             found[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - int(number_of(item, attribute))))
             found[f"x-ratelimit-reset-{name}"] = f"{windows.to_next_minute}s"
-    to_next = {"month": windows.to_next_month, "day": windows.to_next_day}
-    left = [
-        (max(budget - number_of(item, cost_in(period)) + own, Decimal(0)), -to_next[period])
-        for period, budget in _budgets(limits)
+    left: list[tuple[Decimal, float, Period]] = [
+        (max(budget - number_of(item, cost_in(period)) + own, Decimal(0)), -_wait(windows, period), period)
+        for period, budget in limits.budgets.items()
     ]
     if left:
-        remaining, to_reset = min(left)  # where both have nothing left, the later begins anew last
+        remaining, _, period = min(left)  # of several that have nothing left, the one that begins anew last
         found["x-budget-remaining-usd"] = f"{remaining.normalize():f}"
-        found["x-budget-reset"] = f"{-to_reset}s"
+        if (seconds := windows.to_next(period)) is not None:
+            found["x-budget-reset"] = f"{seconds}s"
     return found
+
+
+def _wait(windows: Windows, period: Period) -> float:
+    """Seconds until a budget of the period begins anew: without end, of one in total."""
+    seconds = windows.to_next(period)
+    return math.inf if seconds is None else seconds
 
 
 def own_lease(limits: Limits, item: Item, share: Share) -> Leased | None:
@@ -227,11 +258,3 @@ def text_of(item: Item, name: str) -> str:
 
 def _place(limits: Limits) -> Literal["live", "took"]:
     return LIVE if limits.are_given_back else TOOK
-
-
-def _budgets(limits: Limits) -> list[tuple[Period, Decimal]]:
-    found: list[tuple[Period, Decimal | None]] = [
-        ("month", limits.budget_month),
-        ("day", limits.budget_day),
-    ]
-    return [(period, budget) for period, budget in found if budget is not None]

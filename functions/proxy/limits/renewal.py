@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from threading import Thread
 from typing import Any, Protocol
 
-from openai_proxy.key_context import Limits
+from openai_proxy.key_limits import Limits
 
 from proxy.aws.client import AwsError
 from proxy.limits.item import key_of

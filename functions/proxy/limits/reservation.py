@@ -9,8 +9,8 @@ from decimal import ROUND_UP, Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from openai_proxy.dynamodb import Item
-from openai_proxy.key_context import CURRENCY, Limits
-from openai_proxy.limits import LIVE, MINUTE, PERIODS, TOKENS, Leased, Windows, cost_in
+from openai_proxy.key_limits import CURRENCY, Limits
+from openai_proxy.limits import LIVE, MINUTE, TOKENS, Leased, Period, Windows, cost_in
 from openai_proxy.usage import MOST_TOKENS, UNKNOWN, Usage
 
 from proxy.aws.dynamodb_update import Update
@@ -69,7 +69,7 @@ def share_of(limits: Limits, body: RequestBody, prices: Prices, lease: str, leas
     inputs = body.input_tokens
     outputs = (body.asked.tokens or _MIDDLING_ANSWER) * body.asked.answers if body.generates else 0
     tokens = min(inputs + outputs, MOST_TOKENS if limits.tpm is None else limits.tpm)
-    budgets = [budget for budget in (limits.budget_day, limits.budget_month) if budget is not None]
+    budgets = limits.budgets.values()
     cost = min([prices.expected(body, inputs), *budgets]) if budgets else _NOTHING
     return Share(lease, lease_end, tokens, cost)
 
@@ -110,7 +110,8 @@ class Reservation(NamedTuple):
         """The same, with what its lease says in the table."""
         if not lease.at:
             return self
-        return self._replace(share=share._replace(cost=lease.cost), windows=Windows.of(lease.at))
+        windows = lease.windows(self.limits.calendar)
+        return self._replace(share=share._replace(cost=lease.cost), windows=windows)
 
     def ended(self, usage: Usage) -> "Reservation":
         """The same, when it is known what was used."""
@@ -122,7 +123,7 @@ class Reservation(NamedTuple):
 
 def nothing_taken(limits: Limits) -> "LimitsData":
     """The `data.limits` object of an event of a request that was refused before, or by, its limits."""
-    return {
+    event: LimitsData = {
         "id": limits.id,
         "status": "checked",
         "reserved": None,
@@ -132,22 +133,29 @@ def nothing_taken(limits: Limits) -> "LimitsData":
         "budget_month": None if limits.budget_month is None else f"{limits.budget_month:f}",
         "currency": CURRENCY if limits.has_budget else None,
     }
+    if limits.budget_week is not None:
+        event["budget_week"] = f"{limits.budget_week:f}"
+    if limits.budget_total is not None:
+        event["budget_total"] = f"{limits.budget_total:f}"
+    if limits.has_budget and limits.reset_weekday:
+        event["reset_weekday"] = limits.reset_weekday
+    if limits.has_budget and limits.reset_day:
+        event["reset_day"] = limits.reset_day
+    return event
 
 
 class Held(NamedTuple):
     """Which windows of a share its item still has. What is over does not come back."""
 
     minute: bool
-    day: bool = True
-    month: bool = True
+    periods: tuple[Period, ...]
 
     @classmethod
     def of(cls, item: Item, windows: Windows) -> "Held":
         """What `item` has of `windows`."""
         return cls(
             number_of(item, MINUTE) == windows.minute,
-            text_of(item, "day") == windows.day,
-            text_of(item, "month") == windows.month,
+            tuple(period for period in windows.periods if windows.is_in(period, text_of(item, period))),
         )
 
 
@@ -177,10 +185,9 @@ def giving_back(taken: Reservation, share: Share, usage: Usage, held: Held) -> d
     # Of several takes that were sent for one request, the one that was applied is given back.
     update.needs(f"#{LIVE}.#lease.#cost = :reserved", {"reserved": share.cost}, own)
     update.needs(f"#{LIVE}.#lease.#at = :at", {"at": windows.now}, own)
-    for period, is_held in zip(PERIODS, (held.day, held.month), strict=True):
-        if is_held:
-            update.needs(f"#{period} = :{period}", {period: windows.start(period)})
-            update.adds({cost_in(period): taken.cost - share.cost})
-    if held.day or held.month:
+    for period in held.periods:
+        update.needs(*windows.within(period))
+        update.adds({cost_in(period): taken.cost - share.cost})
+    if held.periods:
         update.adds({windows.bucket: taken.cost})
     return update.request() | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from openai_proxy.dynamodb import Item
-from openai_proxy.key_context import Limits
+from openai_proxy.key_limits import Limits
 from openai_proxy.limits import MINUTE, Windows, lease_of
 from openai_proxy.usage import Usage
 
@@ -101,7 +101,7 @@ class LimitsTable:
         last = _own_deadline(candidates, now, deadline) + _LEASE_MARGIN if limits.are_given_back else now + _MARK_KEPT
         end = min(last, now + LEASE_SECONDS) if self._renewals else last
         share = share_of(limits, body, prices, lease_of(inference_id), int(end))
-        taken = Reservation(limits, Windows.of(now), share, {}, prices)
+        taken = Reservation(limits, Windows.of(now, limits.calendar), share, {}, prices)
         calls = _Calls(self._timeout, _TIMEOUTS_OF_TAKE, deadline)
         try:
             taken = self._take(taken, share, calls)
@@ -142,7 +142,7 @@ class LimitsTable:
             if applied:
                 calls.in_doubt = True
                 raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "without what was written")
-            windows = _no_older_than(Windows.of(self._clock()), item)
+            windows = _no_older_than(Windows.of(self._clock(), limits.calendar), item)
             if stale := renewal(limits, item, windows):
                 self._update(limits, stale, calls)
             elif refused := refusal(limits, item, windows, share.tokens):
@@ -153,7 +153,8 @@ class LimitsTable:
         raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
 
     def _release(self, taken: Reservation, share: Share, usage: Usage, calls: "_Calls") -> Reservation:
-        limits, held = taken.limits, Held(minute=int(self._clock()) // 60 <= taken.windows.minute)
+        limits, windows = taken.limits, taken.windows
+        held = Held(int(self._clock()) // 60 <= windows.minute, windows.periods)
         is_sure = taken.is_checked and not taken.refused
         if not is_sure and own_lease(limits, self._item(limits, calls), share) is None:
             return taken.ended(usage)  # what arrives later is found by settle_limits
@@ -246,10 +247,10 @@ def _own_deadline(candidates: Sequence[Candidate], now: float, deadline: float) 
 def _no_older_than(windows: Windows, item: Item) -> Windows:
     """The windows of the item where its clock is ahead of this sandbox's by a moment: one minute is one minute."""
     minute = int(number_of(item, MINUTE))
-    return Windows.of(minute * 60) if minute > windows.minute else windows
+    return Windows.of(minute * 60, windows.calendar) if minute > windows.minute else windows
 
 
-def _limit_error(source: Source, seconds: int, own_headers: dict[str, str]) -> LimitError:
+def _limit_error(source: Source, seconds: int | None, own_headers: dict[str, str]) -> LimitError:
     if source == "key_budget":
         message = "The budget of this client key is used up."
         quota = {"x-should-retry": "false"}

@@ -158,6 +158,10 @@ class LimitsData(TypedDict):
     budget_month: str | None
     currency: str | None
     lease: NotRequired[LeaseData]
+    budget_week: NotRequired[str]
+    budget_total: NotRequired[str]
+    reset_weekday: NotRequired[str]
+    reset_day: NotRequired[int]
 
 
 class PartData(TypedDict):
@@ -269,7 +273,7 @@ class BudgetThresholdReached(TypedDict):
 
     client: ClientData
     limits: CountedWith
-    period: Literal["day", "month"]
+    period: Literal["day", "week", "month", "total"]
     period_start: str
     threshold: Literal[50, 80, 100]
     budget: str

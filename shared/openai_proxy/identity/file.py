@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from openai_proxy.client_keys import BUDGETS
 from openai_proxy.identity.issuer import Issuer, is_loopback, read_issuer
 from openai_proxy.identity.plan import Plan, read_plan
 from openai_proxy.identity.values import EntryError, check_names, mapping
@@ -92,8 +93,8 @@ def _warnings(identity: Identity, file: str) -> Iterator[str]:
     for plan in identity.plans.values():
         if plan.name not in used:
             yield f"{file}: plan '{plan.name}': no issuer gives it. Remedy: name it in `plan` or `plans` of one."
-        elif not any(name in plan.limits for name in ("budget_day", "budget_month")):
-            remedy = "Remedy: add budget_day or budget_month."
+        elif not any(name in plan.limits for name in BUDGETS):
+            remedy = f"Remedy: add one of {', '.join(BUDGETS)}."
             yield f"{file}: plan '{plan.name}': each of its users may spend without end. {remedy}"
     for issuer in identity.issuers.values():
         if is_loopback(issuer.issuer):

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from openai_proxy.client_keys import CachePolicy, read_attributes
+from openai_proxy.client_keys import LIMITS, CachePolicy, limits_in, read_attributes
 from openai_proxy.identity.values import EntryError, check_names, mapping
-from openai_proxy.key_context import ClientKey, KeyCache, Limits
+from openai_proxy.key_context import ClientKey, KeyCache
+from openai_proxy.key_limits import Limits
 
-_NUMBERS = ("rpm", "tpm", "parallel", "budget_day", "budget_month")
+_NUMBERS = tuple(name for name in LIMITS if name != "reset_weekday")
 _LISTS = ("servers", "models")
-_KEYS = ("client_id", "name", "owner", "tags", *_LISTS, *_NUMBERS, "cache", "log_content")
+_KEYS = ("client_id", "name", "owner", "tags", *_LISTS, *LIMITS, "cache", "log_content")
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,24})?")
 _FLAGS = {"true": True, "false": False}
 _DEFAULT_TTL = 3600
@@ -28,7 +29,7 @@ class Plan(NamedTuple):
     name: str
     template: ClientKey
     limits: Mapping[str, Any]
-    """`rpm`, `tpm`, `parallel`, `budget_day`, `budget_month`: those that are set. Each user has them alone."""
+    """Those of `client_keys.LIMITS` that are set. Each user has them alone."""
 
     def key_of(self, user_id: str, end_user: str, expires_at: int) -> ClientKey:
         """The client key of one user: a client of the plan, with limits, receipts and cached answers of its own."""
@@ -52,7 +53,7 @@ def read_plan(name: str, value: Any) -> Plan:
         key, _, rule = problems[0].partition(" must be ")
         is_name = key not in given
         raise EntryError("" if is_name else key, "not usable" if not is_name else "not a usable name", f"write {rule}")
-    limits = {key: values[key] for key in _NUMBERS if key in values}
+    limits = limits_in(values)
     template = ClientKey(
         client_id=values["client_id"],
         servers=values.get("servers"),

@@ -95,6 +95,7 @@ def test_all_attributes_are_read(client: Any, handler: Any):
         "parallel": "5",
         "budget_day": "0.5",
         "budget_month": "100",
+        **dict.fromkeys(("budget_week", "budget_total", "reset_weekday", "reset_day"), ""),
         "currency": "USD",
         "cache": "on:3600:web",
         "log_content": "on",

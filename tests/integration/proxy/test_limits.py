@@ -14,8 +14,8 @@ from botocore.exceptions import ClientError as BotoError
 from moto import mock_aws
 from openai_proxy.dynamodb import to_item
 from openai_proxy.identity import parse_identity, user_id_of
-from openai_proxy.key_context import Limits
-from openai_proxy.limits import Windows
+from openai_proxy.key_limits import Limits
+from openai_proxy.limits import PERIODS, Period, Windows
 from proxy.aws.client import NO_ANSWER, AwsError
 from proxy.limits.item import headers
 from proxy.limits.table import FailurePolicy, LimitsTable
@@ -392,19 +392,24 @@ def test_the_estimate_of_a_price_is_asked_for_once_in_a_while(table: Table, cloc
         ({"budget_day": 5}, {"day_cost": 7}, "0", "day"),
         ({"budget_day": 100}, {}, "100", "day"),
         ({"budget_day": 5, "budget_month": 9}, {"day_cost": 7, "month_cost": 9}, "0", "month"),
+        ({"budget_day": 5, "budget_week": 9}, {"day_cost": 1, "week_cost": 8}, "1", "week"),
+        ({"budget_day": 5, "budget_total": 9}, {"day_cost": 1, "total_cost": 8}, "1", "total"),
+        ({"budget_month": 5, "budget_total": 9}, {"month_cost": 5, "total_cost": 9}, "0", "total"),
     ],
 )
 def test_what_is_left_of_the_tightest_budget_is_told(
     budgets: dict[str, int], gone: dict[str, Any], remaining: str, ends_in: str
 ) -> None:
-    windows = Windows.of(NOON)
     amounts: dict[str, Any] = {name: Decimal(amount) for name, amount in budgets.items()}
     limits = Limits("k", **amounts)
+    windows = Windows.of(NOON, limits.calendar)
     told = headers(limits, to_item(gone), windows)
-    ends = {"day": windows.to_next_day, "month": windows.to_next_month}
-    assert told == {"x-budget-remaining-usd": remaining, "x-budget-reset": f"{ends[ends_in]}s"}
-    own = headers(limits, to_item({**gone, "day_cost": 1, "month_cost": 1}), windows, Decimal(1))
-    assert Decimal(own["x-budget-remaining-usd"]) == min(limits.budget_day or 999, limits.budget_month or 999)
+    ends: dict[str, Period] = {period: period for period in PERIODS}
+    seconds = windows.to_next(ends[ends_in])
+    reset = {} if seconds is None else {"x-budget-reset": f"{seconds}s"}
+    assert told == {"x-budget-remaining-usd": remaining, **reset}
+    own = headers(limits, to_item(gone | dict.fromkeys([f"{each}_cost" for each in PERIODS], 1)), windows, Decimal(1))
+    assert Decimal(own["x-budget-remaining-usd"]) == min(limits.budgets.values())
 
 
 def test_each_user_has_the_limits_of_the_plan_exactly_however_many_ask_at_once(table: Table, clock: Clock) -> None:

@@ -131,6 +131,18 @@ class TestCreate:
         assert (made["state"], made["budget_day"], made["currency"]) == ("enabled", "0.1", "USD")
         assert (made["rpm"], made["servers"], made["tags"], made["problems"]) == (None, [], {}, [])
 
+    def test_budgets_of_other_periods_can_be_chosen(self, run: Run):
+        budgets = ("--budget-week", "7", "--budget-total", "5", "--reset-weekday", "sunday", "--reset-day", "15")
+        ran = run(*CREATE, *budgets, "--json").json
+
+        assert (ran["budget_week"], ran["budget_total"], ran["currency"]) == ("7", "5", "USD")
+        assert (ran["reset_weekday"], ran["reset_day"]) == ("sunday", 15)
+        shown = run("keys", "show", ran["key_id"]).out
+        assert "Budget a week      7 USD" in shown
+        assert "Budget in total    5 USD" in shown
+        changed = run("keys", "update", ran["key_id"], "--unset", "budget-week", "reset-weekday", "--json").json
+        assert (changed["budget_week"], changed["reset_weekday"], changed["budget_total"]) == (None, None, "5")
+
     def test_a_cache_policy_can_be_chosen(self, run: Run):
         policy = ("--cache", "on", "--cache-ttl", "60", "--cache-pool", "all")
 
@@ -169,6 +181,9 @@ class TestCreate:
         [
             *((f"--{limit}", text, "whole number from 1 to") for limit in ("rpm", "tpm", "parallel") for text in "0x"),
             *(("--budget-day", text, "must be US dollars") for text in ("0", "0.0000001", "5 EUR", "-5", "1e3", "NaN")),
+            ("--budget-total", "0", "must be US dollars"),
+            ("--reset-day", "29", "whole number from 1 to 28"),
+            ("--reset-weekday", "Mon", "invalid choice"),
             ("--rpm", "\N{FULLWIDTH DIGIT ONE}", "whole number"),
             ("--rpm", "9" * 5000, "whole number"),
             ("--tag", "env", "must be NAME=VALUE"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from openai_proxy.client_keys import hash_client_key, new_client_key
-from openai_proxy.limits import Windows
+from openai_proxy.limits import Calendar, Windows
 
 from console.__main__ import main, parser
 from console.keys.usage import Used, read_counters, show_usage
@@ -85,6 +85,21 @@ def count(client: Any, limits_id: str, **changes: Any) -> None:
         windows.bucket: {"N": "1"},
     }
     client.put_item(TableName="limits", Item={"pk": {"S": f"limits#{limits_id}"}} | item | changes)
+
+
+def test_weeks_and_totals_are_shown_of_keys_that_have_such_budgets(show: Show, client: Any):
+    key = add_key(client, attributes=LIMITED | {"budget_week": {"N": "10"}, "budget_total": {"N": "50"}})
+    windows = Windows.of(NOON, Calendar(0, 1, total=True))
+    held = {"week_spent": {"N": "2"}, "total_spent": {"N": "30"}, windows.bucket: {"N": "3"}}
+    count(client, key, week={"S": windows.week}, total={"S": "ever"}, **held)
+
+    details = show(key)
+    assert "This week     2.000000 spent, 3.000000 reserved: 5.000000 of 10 USD (50 %)" in details
+    assert "In total      30.000000 spent, 3.000000 reserved: 33.000000 of 50 USD (66 %)" in details
+    document = json.loads(show(key, "--json"))
+    assert document["week"] == {"start": windows.week, "spent": "2", "reserved": "3", "budget": "10"}
+    assert document["total"] == {"start": "ever", "spent": "30", "reserved": "3", "budget": "50"}
+    assert re.split(r" {2,}", show().splitlines()[0])[2:6] == ["TODAY", "THIS WEEK", "THIS MONTH", "IN TOTAL"]
 
 
 def test_all_keys_with_limits_are_shown(show: Show, client: Any):

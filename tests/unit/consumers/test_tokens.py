@@ -21,7 +21,8 @@ from aws_lambda_powertools import Logger
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.identity import ALGORITHMS, parse_identity, user_id_of
-from openai_proxy.key_context import ClientKey, Limits
+from openai_proxy.key_context import ClientKey
+from openai_proxy.key_limits import Limits
 
 from tests.identity.issuers import (
     ISSUER,

@@ -72,7 +72,8 @@ issuers:
     pseudonyms: true
   - {issuer: "https://other.example.com", audience: chat, plan: free}
 plans:
-  free: {servers: demo, models: [demo, 'gpt-5*'], rpm: 10, tpm: 1000, parallel: 2, budget_day: 0.50, budget_month: 5}
+  free: {servers: demo, models: [demo, 'gpt-5*'], rpm: 10, tpm: 1000, parallel: 2, budget_day: 0.50, budget_month: 5,
+         budget_week: 2, budget_total: 9.5, reset_weekday: sunday, reset_day: 15}
   pro: {client_id: paying, name: Pro, owner: Sales, tags: {team: x}, cache: {ttl: 60, pool: p}, log_content: true}
 """
     identity = read(text)
@@ -99,6 +100,10 @@ plans:
         "parallel": 2,
         "budget_day": Decimal("0.50"),
         "budget_month": Decimal(5),
+        "budget_week": Decimal(2),
+        "budget_total": Decimal("9.5"),
+        "reset_weekday": "sunday",
+        "reset_day": 15,
     }
     template = pro.template
     assert (template.client_id, template.name, template.owner, template.tags) == (
@@ -212,7 +217,7 @@ def test_plain_http_is_for_this_machine_alone_and_only_where_it_is_allowed(addre
             parse_identity(issuer(address=other), allow_loopback=True)
 
 
-NUMBERS = ("rpm", "tpm", "parallel", "budget_day", "budget_month")
+NUMBERS = ("rpm", "tpm", "parallel", "budget_day", "budget_week", "budget_month", "budget_total")
 
 
 @given(

@@ -7,7 +7,9 @@ import pytest
 from authorizer.client_key import client_key_of
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.key_context import ClientKey, KeyCache, Limits
+from openai_proxy.key_context import ClientKey, KeyCache
+from openai_proxy.key_limits import Limits
+from openai_proxy.limits import WEEKDAYS
 
 KEY_HASH = "0123456789ab" + "f" * 52
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True)
@@ -35,6 +37,10 @@ ITEMS = st.fixed_dictionaries(
         "parallel": COUNTS,
         "budget_day": MONEY,
         "budget_month": MONEY,
+        "budget_week": MONEY,
+        "budget_total": MONEY,
+        "reset_weekday": st.sampled_from(WEEKDAYS),
+        "reset_day": st.integers(1, 28).map(Decimal),
         "cache": st.just({"mode": "off"})
         | st.fixed_dictionaries(
             {"mode": st.just("on"), "ttl": st.integers(1, 31_536_000).map(Decimal)}, optional={"pool": LABELS}
@@ -75,6 +81,11 @@ def test_the_limits_of_rotated_keys_are_those_of_their_line():
         {"rpm": 5},
         {"budget_day": "-1"},
         {"budget_month": "NaN"},
+        {"budget_week": "0"},
+        {"budget_total": "1e3"},
+        {"rpm": "5", "reset_day": "29"},
+        {"rpm": "5", "reset_day": "0"},
+        {"rpm": "5", "reset_weekday": "Monday"},
         {"rpm": "5", "limits_id": "", "key_id": ""},
         {"cache": "perhaps"},
         {"cache": "on:x:"},
@@ -118,7 +129,7 @@ def in_odd_form(text: str, form: str | int) -> str:
     return text.translate({ord("0") + digit: form + digit for digit in range(10)})
 
 
-WHOLE, MONEY_OF = ("rpm", "tpm", "parallel"), ("budget_day", "budget_month")
+WHOLE, MONEY_OF = ("rpm", "tpm", "parallel"), ("budget_day", "budget_week", "budget_month", "budget_total")
 
 
 @given(AMOUNTS, NUMBERS)
@@ -127,7 +138,7 @@ def test_plain_digits_are_that_amount(amount: str, number: str):
     limits = ClientKey.from_context(context | dict.fromkeys(MONEY_OF, amount)).limits
 
     count, money = int(number), Decimal(amount)
-    assert limits == Limits("0123456789ab", count, count, count, money, money)
+    assert limits == Limits("0123456789ab", count, count, count, money, money, money, money)
 
 
 @given(

@@ -1,5 +1,6 @@
 """The items of the limits table, as everybody who writes or reads them has them."""
 
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +10,11 @@ from hypothesis import strategies as st
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.limits import (
     LONGEST_MODEL,
+    PERIODS,
+    Calendar,
     Leased,
+    Windows,
+    bucket_windows,
     counter_key,
     hint_key,
     hint_values,
@@ -18,6 +23,8 @@ from openai_proxy.limits import (
     read_hint,
 )
 
+MOMENTS = st.integers(1_700_000_000, 4_000_000_000)
+CALENDARS = st.builds(Calendar, st.none() | st.integers(0, 6), st.integers(1, 28), st.booleans())
 MONEY = st.decimals("0", "1000000", places=12)
 LEASES = st.builds(Leased, st.integers(0, 10**10), MONEY, st.integers(0, 10**10))
 
@@ -38,6 +45,61 @@ def test_leases_of_other_keys_are_their_ends():
 
     assert (leases(counter), leases(counter, "took")) == ({"a": Leased(5)}, {"b": Leased(6)})
     assert leases({}) == {}
+
+
+@given(MOMENTS, CALENDARS)
+def test_a_period_goes_on_until_the_second_in_which_the_next_begins(moment: int, calendar: Calendar):
+    windows = Windows.of(moment, calendar)
+
+    assert windows.periods == tuple(
+        each
+        for each in PERIODS
+        if (each != "week" or calendar.week is not None) and (each != "total" or calendar.total)
+    )
+    for period in windows.periods:
+        start = windows.start(period)
+        seconds = windows.to_next(period)
+        assert windows.is_in(period, start)
+        if seconds is None:
+            assert (period, start) == ("total", "ever")
+            continue
+        last, following = Windows.of(moment + seconds - 1, calendar), Windows.of(moment + seconds, calendar)
+        assert last.start(period) == start < following.start(period)
+        assert not following.is_in(period, start)
+        assert not windows.is_in(period, following.start(period))
+        assert moment + seconds <= moment + {"day": 1, "week": 7, "month": 31}[period] * 86400
+
+
+@given(MOMENTS, CALENDARS)
+def test_a_period_begins_with_its_own_day(moment: int, calendar: Calendar):
+    windows = Windows.of(moment, calendar)
+
+    assert windows.month <= windows.day
+    assert windows.month[7:] in ("", f"-{calendar.month:02}")
+    if windows.week:
+        assert date.fromisoformat(windows.week).weekday() == calendar.week
+        assert 0 <= (date.fromisoformat(windows.day) - date.fromisoformat(windows.week)).days < 7
+
+
+@given(MOMENTS, CALENDARS, CALENDARS)
+def test_a_period_by_a_calendar_of_before_goes_on_until_a_later_one_begins(moment: int, old: Calendar, new: Calendar):
+    before, after = Windows.of(moment, old), Windows.of(moment, new)
+
+    for period in set(before.periods) & set(after.periods):
+        known = before.start(period)
+        assert after.is_in(period, known) == (known >= after.start(period))
+
+
+@given(MOMENTS, CALENDARS)
+def test_a_bucket_says_in_which_periods_it_is_counted(moment: int, calendar: Calendar):
+    windows = Windows.of(moment, calendar)
+    other = Calendar(calendar.week if calendar.week is not None else 3, calendar.month, total=not calendar.total)
+
+    found = bucket_windows(windows.bucket, other)
+    assert found is not None
+    assert [found.start(each) for each in PERIODS] == [windows.start(each) for each in PERIODS]
+    assert bucket_windows("day_cost", other) is None
+    assert bucket_windows(f"r_20261123_{'9' * 12}", other) is None
 
 
 DAMAGED: list[Any] = [{"cost": 1}, {"end": "x"}, {"end": 1, "cost": "?"}, {"end": 1, "at": []}, "soon", None, []]

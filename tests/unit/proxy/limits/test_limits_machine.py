@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from openai_proxy.events.ulid import new_ulid
-from openai_proxy.key_context import Limits
+from openai_proxy.key_limits import Limits
 from openai_proxy.usage import Usage
 
 from tests.examples import examples
@@ -64,6 +65,39 @@ def test_a_lease_that_reserves_nothing_brings_nothing_back() -> None:
     machine.takes(0, 1, 1, hasty=False, faults=[])
     machine.takes(0, 1, 1, hasty=False, faults=[])
     assert machine.refusal(0) == ("key_budget_reserved", 5)
+
+
+def test_a_budget_in_total_is_charged_once_by_an_event_that_comes_again_when_its_marker_is_gone() -> None:
+    machine = busy("a trial")
+    machine.ends(0, USAGES[0], faults=[])
+    machine.are_settled([0], [], None, is_after=False)
+    spent = machine.table.numbers("limits#k")["total_spent"]
+    machine.some_time_passes(32 * 86400)
+    del machine.table.items[f"settled#{machine.requests[0].id}"]
+    machine.are_settled([0], [], None, is_after=False)
+    assert machine.table.numbers("limits#k")["total_spent"] == machine.table.numbers("limits#k")["total_cost"] == spent
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "month"), [(15, None, "2099-11-15"), (None, 15, "2099-11-15"), (15, 24, "2099-11-15")]
+)
+def test_a_reset_day_that_is_changed_while_requests_run_loses_and_leaks_nothing(
+    before: int | None, after: int | None, month: str
+) -> None:
+    machine = machine_of("enough")()
+    machine.begin(STARTS[0])
+    machine.limits = machine.limits._replace(reset_day=before)
+    machine.takes(0, 1, 87, hasty=False, faults=[])
+    machine.limits = machine.limits._replace(reset_day=after)
+    machine.takes(1, 1, 87, hasty=False, faults=[])
+    for sandbox in [each for each in machine.sandboxes if each.taken]:
+        assert sandbox.taken
+        machine.limits = sandbox.taken.limits
+        machine.ends(running_place(machine, sandbox), USAGES[0], faults=[])
+    machine.are_settled([0, 1], [], None, is_after=False)
+    counter = machine.table.numbers("limits#k")
+    assert counter["month"] == month
+    assert counter["month_cost"] == counter["month_spent"] == 2 * Decimal("0.00035")
 
 
 # --------------------------------------------------------------------------------- what others do between two calls

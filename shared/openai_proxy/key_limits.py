@@ -1,0 +1,166 @@
+"""`Limits`: what a client key, or a user, may take, and how the authorizer's context says it. Pure.
+
+Its one rule: a limit that is not understood is no limit that can be left out; reading it raises ValueError.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from openai_proxy.limits import LAST_RESET_DAY, WEEKDAYS, Calendar
+
+if TYPE_CHECKING:
+    from openai_proxy.limits import Period
+
+CURRENCY = "USD"
+"""Of budgets: that of the price book."""
+MOST_MONEY = 10**9
+"""USD that a budget, or a reservation, is at most."""
+_MOST_DECIMALS = 24
+_MOST_DIGITS = 15
+
+
+def amount_of(text: str) -> Decimal:
+    """An amount of money from its plain digits: 5, 0.25. Raises ValueError for every other form, and for too much.
+
+    `Decimal` reads 1e5, 1_000 and the digits of other scripts too: who writes such an amount may mean another one.
+    """
+    whole, dot, rest = text.partition(".")
+    if not (_are_digits(whole) and (_are_digits(rest) or not dot) and len(rest) <= _MOST_DECIMALS):
+        raise ValueError("an amount that is not written in plain digits")
+    if (amount := Decimal(text)) > MOST_MONEY:
+        raise ValueError("an amount that is too large")
+    return amount
+
+
+class Limits(NamedTuple):
+    """What a key may take; None: as much as it likes. Budgets are in USD. Rotated keys share one `id`.
+
+    Its weeks begin with `reset_weekday`, its months with `reset_day`.
+    """
+
+    id: str
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    budget_day: Decimal | None = None
+    budget_month: Decimal | None = None
+    budget_week: Decimal | None = None
+    budget_total: Decimal | None = None
+    reset_weekday: str | None = None
+    reset_day: int | None = None
+
+    @property
+    def budgets(self) -> "dict[Period, Decimal]":
+        """The budgets that there are, by their periods."""
+        found: dict[Period, Decimal | None] = {
+            "day": self.budget_day,
+            "week": self.budget_week,
+            "month": self.budget_month,
+            "total": self.budget_total,
+        }
+        return {period: budget for period, budget in found.items() if budget is not None}
+
+    @property
+    def calendar(self) -> Calendar:
+        """In which periods its money is counted, and when they begin."""
+        week = None if self.budget_week is None else WEEKDAYS.index(self.reset_weekday or WEEKDAYS[0])
+        return Calendar(week, self.reset_day or 1, self.budget_total is not None)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether money has to be counted."""
+        return bool(self.budgets)
+
+    @property
+    def needs_estimate(self) -> bool:
+        """Whether the tokens of a request matter before it is made."""
+        return self.tpm is not None or self.has_budget
+
+    @property
+    def are_given_back(self) -> bool:
+        """Whether a request holds something until it ends, or is counted by what it has used."""
+        return self.parallel is not None or self.needs_estimate
+
+    def to_context(self) -> dict[str, str]:
+        """The limits in the authorizer's context."""
+        return {
+            "limits_id": self.id,
+            "rpm": text_of(self.rpm),
+            "tpm": text_of(self.tpm),
+            "parallel": text_of(self.parallel),
+            "budget_day": text_of(self.budget_day),
+            "budget_month": text_of(self.budget_month),
+            "budget_week": text_of(self.budget_week),
+            "budget_total": text_of(self.budget_total),
+            "reset_weekday": self.reset_weekday or "",
+            "reset_day": text_of(self.reset_day),
+            "currency": CURRENCY if self.has_budget else "",
+        }
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, Any]) -> "Limits | None":
+        """The limits in the authorizer's context, None when there are none. Raises ValueError."""
+        limits = cls(
+            context.get("limits_id") or "",
+            rpm=count_of(context.get("rpm")),
+            tpm=count_of(context.get("tpm")),
+            parallel=count_of(context.get("parallel")),
+            budget_day=_money(context.get("budget_day")),
+            budget_month=_money(context.get("budget_month")),
+            budget_week=_money(context.get("budget_week")),
+            budget_total=_money(context.get("budget_total")),
+            reset_weekday=_weekday(context.get("reset_weekday")),
+            reset_day=_day_of_month(context.get("reset_day")),
+        )
+        if limits._replace(reset_weekday=None, reset_day=None) == cls(limits.id):
+            return None
+        if not limits.id:
+            raise ValueError("limits without an id")
+        return limits
+
+
+def text_of(number: int | Decimal | None) -> str:
+    """A number in the context; "" of none."""
+    return "" if number is None else f"{Decimal(number).normalize():f}"
+
+
+def count_of(text: str | None) -> int | None:
+    """The inverse, of a whole number from 1 on. Raises ValueError."""
+    if not text:
+        return None
+    if not (count := whole_of(text)):
+        raise ValueError("a limit that lets nothing through")
+    return count
+
+
+def whole_of(text: str) -> int:
+    """A whole number from its plain digits. Raises ValueError."""
+    if not _are_digits(text) or len(text) > _MOST_DIGITS:
+        raise ValueError("a number that is not written in plain digits")
+    return int(text)
+
+
+def _money(text: str | None) -> Decimal | None:
+    if not text:
+        return None
+    if not (amount := amount_of(text)):
+        raise ValueError("a budget of nothing")
+    return amount
+
+
+def _weekday(text: str | None) -> str | None:
+    if text and text not in WEEKDAYS:
+        raise ValueError("a day that is none of the week")
+    return text or None
+
+
+def _day_of_month(text: str | None) -> int | None:
+    day = count_of(text)
+    if day is not None and day > LAST_RESET_DAY:
+        raise ValueError("a day that not every month has")
+    return day
+
+
+def _are_digits(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
