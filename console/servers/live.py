@@ -13,6 +13,8 @@ from console.servers.sign_in import NoSignInError, headers_for
 _SECONDS = 15.0
 _AT_ONCE = 16
 _LONGEST_REMEDY = 200
+TAG = "command=servers-check"
+"""What the ledger has of a check through a stack: it comes with the key of a client, and is none of the client's."""
 
 # What the proxy says of a server, in `code` of an error: is it reached, has it let the proxy in, and what helps.
 _BY_CODE: Mapping[str, tuple[bool | None, bool | None, str]] = {
@@ -72,7 +74,8 @@ def looks_through(stack: Stack, servers: Iterable[Server]) -> list[Look]:
 
     def look(server: Server) -> Look:
         url = f"{stack.url.rstrip('/')}/{server.name}/v1/models"
-        return _asked(server.name, url, {"authorization": f"Bearer {stack.key}"}, _look_of_proxy)
+        headers = {"authorization": f"Bearer {stack.key}", "x-tags": TAG}
+        return _asked(server.name, url, headers, _look_of_proxy)
 
     return _all_at_once(look, servers)
 

@@ -11,6 +11,7 @@ import pytest
 from moto import mock_aws
 from openai_proxy.client_keys import new_client_key
 from openai_proxy.servers import parse_servers
+from proxy.request.tags import header_tags
 
 from console.__main__ import main
 from console.servers.commands import looks_table
@@ -159,6 +160,7 @@ def test_the_deployed_proxy_is_asked_with_a_client_key(tmp_path: Path, capsys: p
             return
         _, name, *path = request.target.split("/")
         assert path == ["v1", "models"]
+        assert header_tags(request.headers["x-tags"]) == {"command": "servers-check"}  # so the ledger tells it apart
         status, body, _ = BY_CODE[name]
         connection.answer(body, f"{status} X")
 
