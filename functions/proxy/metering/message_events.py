@@ -19,6 +19,7 @@ class MessageEvents:
     def __init__(self) -> None:
         self.is_over = False
         self.is_counted = False
+        self._container: Any = None
         self.usage: dict[str, Any] = {}
         """As it was told last; of the beginning until it is counted."""
 
@@ -29,11 +30,14 @@ class MessageEvents:
         if kind == "message_start":
             message = object_of(event.get("message"))
             self.usage = object_of(message.get("usage"))
-            return {**message, "usage": None}  # the end will say it again
+            self._container = message.get("container")
+            return {**message, "usage": None, "container": None}  # the end will say it again
         if kind != "message_delta":
             return {}
         told = object_of(event.get("usage"))
         self.is_counted = self.is_counted or bool(told)
         self.usage = {**self.usage, **{name: value for name, value in told.items() if value}}
-        reason = object_of(event.get("delta")).get("stop_reason")
-        return {"type": "message", "stop_reason": reason, "usage": self.usage}
+        delta = object_of(event.get("delta"))
+        self._container = delta.get("container") or self._container
+        found = {"type": "message", "stop_reason": delta.get("stop_reason"), "usage": self.usage}
+        return found | ({"container": self._container} if self._container else {})

@@ -1,12 +1,19 @@
 """What an answer says was done for it that is billed by the piece: searches, other calls of tools, pages. Pure.
 
     usage.server_tool_use                  {"web_search_requests": 2}     Anthropic, OpenRouter
-    usage.server_side_tool_usage(_details) {"web_search_calls": 2}        xAI
+    usage.iterations                       [{"type": "advisor_message"}]  Anthropic, of another model
+    container                              {"id": …}                      Anthropic, which bills its hours
+    usage.server_side_tool_usage(_details) {"web_search_calls": 2}        xAI, also as SERVER_SIDE_TOOL_WEB_SEARCH
     usage.connectors                       {"web_search": 2}              Mistral
+    choices[].message.executed_tools       [{"type": "search"}]           Groq
     usage.num_search_queries               2                              Perplexity
     usage_info.pages_processed             2                              Mistral's OCR
     meta.billed_units.search_units         2                              Cohere's rerank
     output                                 [{"type": "web_search_call"}]  the Responses API, where no usage counts calls
+
+xAI's names are those of https://docs.x.ai/developers/tools/tool-usage-details and https://docs.x.ai/developers/pricing,
+Mistral's of `ConversationUsageInfo` in https://github.com/mistralai/client-python, Groq's of
+https://console.groq.com/docs/compound/built-in-tools; `units` in the price list and in prices.yaml are named so too.
 
 Its one rule: names are those that the server uses, without what only says that they are counts. What clients run
 themselves is no call here: servers bill nothing for it.
@@ -21,6 +28,10 @@ from proxy.json_shapes import array_of, object_of
 
 _COUNTS_BY_NAME = ("server_tool_use", "server_side_tool_usage", "server_side_tool_usage_details", "connectors")
 _COUNT_ENDS = ("_requests", "_calls")
+_CATEGORY = "SERVER_SIDE_TOOL_"
+_AT_PRICE_OF_MODEL = frozenset({"message", "compaction"})
+"""Iterations whose tokens are counted as those of the model."""
+_OF_GROQ = {"search": "web_search", "python": "code_execution"}
 _OF_USAGE = {"num_search_queries": "web_search", "num_sources_used": "search_source"}
 _RUN_BY_CLIENTS = frozenset({"function", "custom_tool", "computer", "local_shell", "apply_patch"})
 _NO_SEARCH = frozenset({"open_page", "find_in_page", "find"})
@@ -39,7 +50,10 @@ def units_of(answer: Mapping[str, Any], usage: Any) -> tuple[tuple[str, int], ..
     found: dict[str, int] = {}
     for counts in told:
         found |= {name: count for name, count in counts.items() if count}
-    for name in () if found else _calls(answer):
+    if object_of(answer.get("container")).get("id") and "code_execution" not in found:
+        found["container"] = 1
+    calls = () if found else (*_calls(answer), *_executed(answer))
+    for name in (*calls, *_iterations(fields)):
         found[name] = found.get(name, 0) + 1
     return counted_units(dict(list(found.items())[:_MOST_NAMES]))
 
@@ -53,7 +67,48 @@ def _counts(value: Any, only: str = "") -> dict[str, int]:
 def _unit(name: str) -> str:
     if name == "search_units":
         return "search"
+    name = name.removeprefix(_CATEGORY)
     return unit_of(next((name.removesuffix(end) for end in _COUNT_ENDS if name.endswith(end)), name))
+
+
+def with_compaction(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """`usage` with what Anthropic's compaction of the context used: its sums do not include that.
+
+    (https://docs.claude.com/en/docs/build-with-claude/compaction)
+    """
+    found = dict(usage)
+    for each in map(object_of, array_of(usage.get("iterations"))[:_MOST_ITEMS]):
+        if each.get("type") == "compaction":
+            found = _sum_of(found, {name: value for name, value in each.items() if name != "type"})
+    return found
+
+
+def _sum_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two objects with their counts added up. What is no count takes the place of the sum, so that it is seen."""
+    found = dict(one)
+    for name, value in other.items():
+        before = found.get(name)
+        if isinstance(value, dict):
+            found[name] = _sum_of(object_of(before), object_of(value))
+        elif value is not None:
+            counts = [each for each in (before or 0, value) if type(each) is int and each >= 0]
+            found[name] = sum(counts) if len(counts) == 2 else -1
+    return found
+
+
+def _iterations(usage: Mapping[str, Any]) -> Iterator[str]:
+    """What an answer is made of that has not the price of its model."""
+    for each in map(object_of, array_of(usage.get("iterations"))[:_MOST_ITEMS]):
+        if isinstance(kind := each.get("type"), str) and kind not in _AT_PRICE_OF_MODEL:
+            yield unit_of(kind)
+
+
+def _executed(answer: Mapping[str, Any]) -> Iterator[str]:
+    """The tools that a chat says were run."""
+    messages = (object_of(object_of(choice).get("message")) for choice in array_of(answer.get("choices"))[:_MOST_ITEMS])
+    for tool in (object_of(each) for message in messages for each in array_of(message.get("executed_tools"))):
+        if isinstance(kind := tool.get("type"), str):
+            yield _OF_GROQ.get(kind) or unit_of(kind)
 
 
 def _calls(answer: Mapping[str, Any]) -> Iterator[str]:

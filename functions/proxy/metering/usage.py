@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from openai_proxy.usage import MOST_SECONDS, MOST_TOKENS, Usage, tier_of
 
-from proxy.json_shapes import object_of
+from proxy.json_shapes import array_of, object_of
 from proxy.metering.cost import COST_INVALID, LONGEST_NUMBER, cost_of
 
 _NAMES = frozenset({"prompt_tokens", "input_tokens", "total_tokens", "inputTokens"})
@@ -57,29 +57,29 @@ def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
     return found._replace(reason=numbers.reason, cost_reported=cost)
 
 
-_UNITS_IN_USAGE = frozenset(
-    {
-        *("server_tool_use", "server_side_tool_usage", "server_side_tool_usage_details", "connectors"),
-        *("num_search_queries", "num_sources_used"),
-    }
-)
-_UNITS_IN_ANSWER = frozenset({"output", "usage_info", "meta"})
+_UNITS_IN_USAGE = frozenset({"server_tool_use", "server_side_tool_usage", "server_side_tool_usage_details"}) | {
+    *("connectors", "num_search_queries", "num_sources_used"),
+}
+_UNITS_IN_ANSWER = frozenset({"output", "usage_info", "meta", "container"})
 
 
 def told_in(fields: Mapping[str, Any], *, is_whole: bool) -> tuple[Usage | None, str | None]:
-    """What an answer, or one event of a stream, says was used, and how it was served; None where it says nothing.
-
-    `is_whole`: it is an answer.
-    """
+    """What an answer (`is_whole`) or one event of a stream says was used, and how it was served, or None for each."""
     # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
     reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
     if is_whole and not reported:  # Cohere's
         reported = object_of(fields.get("meta")).get("tokens")
     usage, images = object_of(reported), fields.get("tool_usage")
+    if usage.get("iterations"):
+        from proxy.metering.units import with_compaction  # noqa: PLC0415  # few answers are made in several turns
+
+        reported = usage = with_compaction(usage)
     found = usage_of(reported, images) if reported or images else None
     if is_whole and not reported and isinstance(fields.get("text"), str) and "duration" in fields:
         found = audio_usage(fields["duration"])  # a transcription as `verbose_json`
-    if not (_UNITS_IN_ANSWER.isdisjoint(fields) and _UNITS_IN_USAGE.isdisjoint(usage)):
+    messages = (object_of(object_of(each).get("message")) for each in array_of(fields.get("choices")) if is_whole)
+    has_units = usage.get("iterations") or any(each.get("executed_tools") for each in messages)
+    if has_units or not (_UNITS_IN_ANSWER.isdisjoint(fields) and _UNITS_IN_USAGE.isdisjoint(usage)):
         from proxy.metering.units import units_of  # noqa: PLC0415  # chats have none
 
         if units := units_of(fields, usage):

@@ -12,6 +12,7 @@ from proxy.metering.units import units_of
 from proxy.metering.usage import told_in
 
 TOKENS = {"input_tokens": 5, "output_tokens": 6}
+NOTHING: list[Any] = []
 
 
 def metered(answer: dict[str, Any]) -> Usage:
@@ -32,7 +33,28 @@ def call(kind: str, **more: Any) -> dict[str, Any]:
         ({"usage": {"server_tool_use": {"web_search_requests": 1, "new_requests": 3}}}, {"web_search": 1, "new": 3}),
         ({"usage": {"server_side_tool_usage": {"web_search": 2, "x_search": 1}}}, {"web_search": 2, "x_search": 1}),
         ({"usage": {"server_side_tool_usage_details": {"x_search_calls": 4, "mcp_calls": 0}}}, {"x_search": 4}),
+        ({"usage": {"server_side_tool_usage": {"SERVER_SIDE_TOOL_X_SEARCH": 3}}}, {"x_search": 3}),
         ({"usage": {"connectors": {"web_search": 3}}}, {"web_search": 3}),
+        (
+            {"choices": [{"message": {"executed_tools": [{"type": "search"}, {"type": "python"}, {"type": "visit"}]}}]},
+            {"web_search": 1, "code_execution": 1, "visit": 1},
+        ),
+        ({"choices": [{"message": {"executed_tools": [{"type": "search"}] * 2}}] * 2}, {"web_search": 4}),
+        ({"choices": [{"message": {"executed_tools": NOTHING}}, {"message": None}, 5]}, {}),
+        ({"container": {"id": "container_1", "expires_at": "2026-01-01T00:00:00Z"}}, {"container": 1}),
+        (
+            {"container": {"id": "c"}, "usage": {"server_tool_use": {"code_execution_requests": 2}}},
+            {"code_execution": 2},
+        ),
+        ({"container": None}, {}),
+        (
+            {"usage": {"iterations": [{"type": "message"}, {"type": "compaction"}, {"type": "advisor_message"}]}},
+            {"advisor_message": 1},
+        ),
+        (
+            {"usage": {"iterations": [{"type": "advisor_message"}] * 2, "server_tool_use": {"web_search_requests": 1}}},
+            {"advisor_message": 2, "web_search": 1},
+        ),
         ({"usage": {"num_search_queries": 18}}, {"web_search": 18}),
         ({"usage": {"num_sources_used": 7}}, {"search_source": 7}),
         ({"usage_info": {"pages_processed": 3, "doc_size_bytes": 900}}, {"page": 3}),
@@ -100,3 +122,67 @@ def test_whatever_a_server_says_is_bounded(usage: dict[str, Any], output: Any, m
     assert used is not None
     assert Usage.from_event(used.to_event()) == used
     assert len(used.units) <= 16
+
+
+COUNTS = st.integers(0, 10**6)
+KINDS = ("message", "compaction", "advisor_message")
+WRITTEN = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+
+
+def in_stream(usage: dict[str, Any], **more: Any) -> Usage:
+    begun: dict[str, Any] = {"id": "msg_1", "type": "message", "model": "m", "usage": {}, **more}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": begun},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage},
+        {"type": "message_stop"},
+    ]
+    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True)
+    for each in events:
+        meter.see(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode())
+    meter.end()
+    return meter.usage
+
+
+@given(
+    turns=st.lists(st.tuples(st.sampled_from(KINDS), COUNTS, COUNTS, COUNTS, COUNTS, COUNTS), min_size=1, max_size=5)
+)
+def test_a_compaction_counts_beside_the_sums_and_another_model_is_no_token_of_this_one(turns: list[Any]) -> None:
+    def sums(*kinds: str) -> list[int]:
+        own = [figures for kind, *figures in turns if kind in kinds]
+        return [sum(each) for each in zip([0] * 5, *own, strict=True)]
+
+    def usage_of(figures: list[int]) -> dict[str, Any]:
+        fresh, output, read, *written = figures
+        creation = dict(zip(WRITTEN, written, strict=True))
+        return {
+            "input_tokens": fresh,
+            "output_tokens": output,
+            "cache_read_input_tokens": read,
+            "cache_creation_input_tokens": sum(written),
+            "cache_creation": creation,
+        }
+
+    iterations = [{"type": kind, **usage_of(figures)} for kind, *figures in turns]
+    usage = usage_of(sums("message")) | {"iterations": iterations}
+    fresh, output, read, minutes, hour = sums("message", "compaction")
+    advised = sum(kind == "advisor_message" for kind, *_ in turns)
+    if fresh + output + read + minutes + hour == 0:
+        return
+    for found in (metered({"id": "m", "usage": usage}), in_stream(usage)):
+        assert (found.input_tokens, found.output_tokens) == (fresh + read + minutes + hour, output)
+        assert found.cache_read_input_tokens == read
+        assert (found.cache_creation_input_tokens, found.cache_creation_1h_input_tokens) == (minutes + hour, hour)
+        assert dict(found.units) == ({"advisor_message": advised} if advised else {})
+
+
+@pytest.mark.parametrize("wrong", [-1, "5", 1.5, True, []])
+def test_a_compaction_that_is_no_count_is_not_taken_for_one(wrong: Any) -> None:
+    usage = {"input_tokens": 1, "output_tokens": 1, "iterations": [{"type": "compaction", "input_tokens": wrong}]}
+    assert metered({"id": "m", "usage": usage}).source == "invalid"
+
+
+def test_a_container_of_a_stream_is_counted_wherever_it_is_told() -> None:
+    usage = {"input_tokens": 5, "output_tokens": 6}
+    assert in_stream(usage, container={"id": "container_1"}).units == (("container", 1),)
+    assert in_stream(usage, container={"id": "container_1"}).input_tokens == 5
+    assert in_stream(usage, container=None).units == ()
