@@ -273,6 +273,7 @@ FORGED: dict[str, tuple[Any, str]] = {
     "crit empty": (lambda: token(crit=[]), "token_malformed"),
     "b64": (lambda: token(b64=False), "token_malformed"),
     "zip": (lambda: token(zip="DEF"), "token_malformed"),
+    "enc": (lambda: token(enc="A128GCM"), "token_malformed"),
     "another kind of token": (lambda: token(typ="logout+jwt"), "token_malformed"),
     "typ list": (lambda: token(typ=["JWT"]), "token_malformed"),
     # Form.
@@ -371,7 +372,14 @@ def test_what_is_near_a_bound_and_good_is_taken(claims: dict[str, Any], desk: De
     assert desk.code(token(good(**claims))) == ""
 
 
-@pytest.mark.parametrize("headers", [{"typ": None}, {"typ": "at+jwt"}, {"typ": "jwt"}, {"kid": None}, {"jku": "x"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({"typ": kind} for kind in (None, "jwt", "JWT", "at+jwt", "application/at+jwt", "application/JWT")),
+        {"kid": None},
+        {"jku": "x"},
+    ],
+)
 def test_usual_headers_are_taken_and_a_key_that_is_sent_along_has_no_effect(headers: Any, desk: Desk) -> None:
     assert desk.code(token(**headers)) == ""
 

@@ -1,6 +1,7 @@
 """The runtime's loop against a Runtime API that does as it is told: what is asked, posted and logged, whole."""
 
 import base64
+import gc
 import json
 import os
 import signal
@@ -59,6 +60,7 @@ def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
+    gc.unfreeze()
     sys.modules.pop("behaviours", None)
 
 
@@ -266,3 +268,45 @@ def test_what_cannot_start_says_so_and_ends(
     (line,) = lines
     assert error in line.pop("trace")
     assert line == {"level": "CRITICAL", "message": "The function could not start", "error": error}
+
+
+# ------------------------------------------------------------------------------------------- late, gone, and what stays
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ({"do": "fail-before"}, "An error came too late: its invocation was over"),
+        ({"do": "stream", "pieces": []}, "A response came too late: its invocation was over"),
+    ],
+)
+def test_what_comes_too_late_is_no_fault_of_the_runtime_api(
+    event: Any, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, lines = served(capsys, given(event), taking="410 Gone")
+    told = [line for line in lines if line["message"] != "The handler failed"]
+    assert (code, told) == (0, [{"level": "WARN", "message": message}])
+
+
+def test_a_connection_is_kept_until_the_other_side_will_not_go_on_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    used: list[Connection] = []
+
+    class Noting(RuntimeServer):
+        def __call__(self, connection: Connection, request: Received) -> None:
+            used.append(connection)
+            super().__call__(connection, request)
+
+    status, body, headers = given({"do": "stream", "pieces": []})
+    with ScriptedServer(Noting([(status, body, headers | {"connection": "close"})], "202 Accepted")) as server:
+        environ = {"_HANDLER": "behaviours.handler", "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.port}"}
+        with pytest.raises(SystemExit):
+            Runtime(environ).run()
+    asked_for, answered, asked_again = used
+    assert asked_for is not answered
+    assert answered is asked_again
+
+
+def test_what_init_has_made_is_no_work_for_the_collector(capsys: pytest.CaptureFixture[str]) -> None:
+    gc.unfreeze()
+    served(capsys, given({"do": "stream", "pieces": []}))
+    assert gc.get_freeze_count() > 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.http.wire import BrokenError, Head
+from proxy.http.wire import BrokenError, Head, HttpError, SilenceError
 from proxy.runtime_api import Invocation, ResponseStream, invocation_of
 
 NOW = 1_800_000_000.0
@@ -155,3 +155,56 @@ def test_a_client_that_has_gone_is_known_and_costs_nothing_more(takes: int, step
     code = None if is_whole else "client_gone"
     assert (response.fault and response.fault.code, response.broken, api.closed) == (code, not is_whole, not is_whole)
     assert response.ended
+
+
+@pytest.mark.parametrize(("late", "expected"), [(0, 5400.0), (1, 900.0)])
+def test_a_deadline_further_away_than_any_is_the_usual_one(late: int, expected: float) -> None:
+    told = head(aws_request_id="a", deadline_ms=str(int((NOW + 5400) * 1000) + late))
+    found = invocation_of(told, b"{}", NOW)
+    assert found
+    assert found.deadline == NOW + expected
+
+
+class JudgingApi(RecordingApi):
+    """A Runtime API that answers with a status, and takes so many sends before it raises `fault`."""
+
+    def __init__(self, status: int, takes: float, fault: HttpError) -> None:
+        super().__init__()
+        self._status, self._takes, self._fault = status, takes, fault
+
+    def _send(self, data: bytes) -> None:
+        if self._takes <= 0:
+            raise self._fault
+        self._takes -= 1
+        super()._send(data)
+
+    def answer(self, method: str) -> tuple[Head, bytearray]:
+        self.answered += 1
+        return Head(self._status, {}, keeps_alive=True), bytearray(b"why")
+
+
+@pytest.mark.parametrize("status", [202, 299, 300, 410, 413, 500])
+@pytest.mark.parametrize("takes", [0, 1, 2, math.inf])
+@pytest.mark.parametrize("fault", [BrokenError("closed"), SilenceError("full")])
+def test_who_did_not_take_an_answer_is_told_by_how_it_ended(
+    status: int, takes: float, fault: HttpError, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = JudgingApi(status, takes, fault)
+    response = answering(api)
+    response.start(200, {})
+    response.write(b"x")
+    response.end()
+    is_cut, is_silent = takes < 2, isinstance(fault, SilenceError)
+    refused = None
+    if is_cut:
+        refused = "client_too_slow" if is_silent else "client_gone"
+    if status >= 300 and not (is_cut and is_silent):
+        refused = "response_refused"
+    assert (response.fault.code if response.fault else None, response.broken) == (refused, refused is not None)
+    if response.fault:
+        assert response.fault.status == (502 if refused == "response_refused" else 499)
+    assert api.closed == is_cut
+    assert api.answered == (not (is_cut and is_silent))
+    lines = capsys.readouterr().out
+    assert ("The Runtime API refused a response" in lines) == (refused == "response_refused" and status != 410)
+    assert ("A response came too late" in lines) == (refused == "response_refused" and status == 410)

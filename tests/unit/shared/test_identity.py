@@ -12,6 +12,7 @@ from openai_proxy.identity import (
     ALGORITHMS,
     Identity,
     IdentityFileError,
+    is_pseudonym,
     load_identity,
     parse_identity,
     pseudonym_of,
@@ -270,3 +271,40 @@ def test_users_are_told_apart(one: str, sub: str, other: str, other_sub: str) ->
     first, second = (clean(one), clean(sub)), (clean(other), clean(other_sub))
     assert (user_id_of(*first) == user_id_of(*second)) == (first == second)
     assert (pseudonym_of("s", *first) == pseudonym_of("s", *second)) == (first == second)
+
+
+def test_a_file_on_disk_says_what_its_text_says(tmp_path: Path) -> None:
+    file = tmp_path / "identity.yaml"
+    file.write_text("\ufeff" + issuer(), encoding="utf-8")
+    assert load_identity(file) == read(issuer())
+    assert load_identity(file) is not None
+
+
+@pytest.mark.parametrize("claim", ["aud", "client_id", "azp", "cid", "appid"])
+def test_an_audience_may_be_in_any_of_the_claims_that_issuers_use(claim: str) -> None:
+    found = read(issuer(f"plan: free, audience_claim: {claim}")).issuers[ISSUER]
+    assert found.audience_claims == (claim,)
+    assert read(issuer()).issuers[ISSUER].audience_claims == ("aud",)
+
+
+def test_claims_and_plans_are_bounded_and_the_fault_says_where() -> None:
+    def required(number: int) -> str:
+        return issuer(f"plan: free, require: {{{', '.join(f'c{place}: v' for place in range(number))}}}")
+
+    def with_plans(number: int) -> str:
+        return issuer(plans=f"plans: {{free: {{rpm: 1}}, {', '.join(f'p{n}: {{rpm: 1}}' for n in range(number - 1))}}}")
+
+    assert len(read(required(16)).issuers[ISSUER].require) == 16
+    assert len(read(with_plans(100)).plans) == 100
+    told = fault(required(17))
+    assert "key 'require': more than 16 claims. Remedy: write {email_verified: true," in told
+    assert "'plans': more than 100 plans. Remedy: leave some out." in fault(with_plans(101))
+
+
+@given(st.text(), st.text())
+def test_a_pseudonym_has_a_form_that_no_id_of_a_user_has(one: str, sub: str) -> None:
+    one, sub = (each.encode(errors="replace").decode() for each in (one, sub))
+    found = pseudonym_of("s", one, sub)
+    assert is_pseudonym(found)
+    for other in (user_id_of(one, sub), found[:-1], found + "0", "x" + found[1:], found[1:]):
+        assert not is_pseudonym(other)

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.limits import (
+    LIVE,
     LONGEST_MODEL,
     PERIODS,
+    TOOK,
     Calendar,
     Leased,
     Windows,
@@ -124,3 +126,10 @@ def test_a_hint_is_found_by_as_much_of_a_name_as_it_is_written_by():
 
 def test_a_counter_is_its_line_of_keys():
     assert limits_id_of(counter_key("0123456789ab")["pk"]["S"]) == "0123456789ab"
+
+
+def test_the_names_of_attributes_are_those_that_stacks_have_stored():
+    """A sandbox of the version before reads what this one writes, and the other way round."""
+    stored = to_item({"live": {"a": {"end": 5}}, "took": {"b": {"end": 6}}})
+    assert (LIVE, TOOK) == ("live", "took")
+    assert (leases(stored, LIVE), leases(stored, TOOK)) == ({"a": Leased(5)}, {"b": Leased(6)})

@@ -227,3 +227,9 @@ def test_a_message_costs_about_what_a_chat_that_says_the_same_does() -> None:
     assert of_message["_tokens_of"] == 1  # the beginning tells what the end tells again
     assert of_message["error_of_event"] == of_chat["error_of_event"] == 0
     assert of_message.total() + c_of_message < 1.5 * (of_chat.total() + c_of_chat)
+
+
+def test_the_data_of_a_plain_event_is_cut_out_at_once() -> None:
+    calls, of_c = calls_of(lambda: data_of(b'data: {"a": 1}\n\n'))
+    assert (calls["data_of"], calls["<genexpr>"]) == (1, 0)
+    assert of_c <= 4

@@ -133,3 +133,25 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_document_can_be_written(value: Any) -> None:
     json.dumps(Redactor(b"salt").value(value))
+
+
+def test_what_is_no_text_but_data_is_left_out_from_256_characters_on() -> None:
+    for size, kinds in ((255, {}), (256, {"data": 1}), (300, {"data": 1})):
+        redactor = Redactor(b"salt")
+        redactor.text("see " + "A" * size + " there")
+        assert redactor.counts == kinds
+
+
+@pytest.mark.parametrize("depth", range(1, 9))
+def test_a_document_in_a_text_is_as_deep_as_one_that_stands_there(depth: int) -> None:
+    def nested(levels: int, value: Any) -> Any:
+        return [nested(levels - 1, value)] if levels else value
+
+    within: Any = 5
+    for _ in range(depth):
+        within = json.dumps([within])
+    for outer in range(64 - 2 * depth - 2, 64 - 2 * depth + 3):
+        in_text, plain = Redactor(b"salt"), Redactor(b"salt")
+        in_text.value(nested(outer, within))
+        plain.value(nested(outer + 2 * depth, 5))
+        assert in_text.is_cut == plain.is_cut == (outer + 2 * depth > 64)

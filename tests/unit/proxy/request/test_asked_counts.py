@@ -46,6 +46,9 @@ def test_the_largest_count_is_taken_and_one_more_is_not(name: str) -> None:
     [
         ({}, AskedCounts()),
         ({"max_tokens": 7}, AskedCounts(7)),
+        ({"max_tokens": 1, "n": 1}, AskedCounts(1)),
+        ({"max_tokens": 0.5, "n": "1.5"}, AskedCounts(1, 2)),
+        ({"max_tokens": 2**31 - 1, "n": 1024}, AskedCounts(2147483647, 1024)),
         ({"max_tokens": 7, "max_completion_tokens": 9}, AskedCounts(9)),
         ({"max_output_tokens": 100.0}, AskedCounts(100)),
         ({"max_tokens": 100.2, "n": "3"}, AskedCounts(101, 3)),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.errors import ClientError
-from proxy.request.tags import LONGEST, MOST_IN_HEADER, MOST_TAGS, header_tags, with_metadata
+from proxy.request.tags import HEADER, LONGEST, MOST_IN_HEADER, MOST_TAGS, header_tags, with_metadata
 
 printable = st.text(st.characters(codec="utf-8").filter(str.isprintable), max_size=LONGEST).filter(
     lambda text: text == text.strip() and len(text.encode("utf-16-le")) <= 2 * LONGEST
@@ -112,3 +112,13 @@ def test_the_header_comes_before_metadata() -> None:
     metadata = {"feature": "other", **{f"m{place}": "v" for place in range(15)}}
     found = with_metadata(header, "/chat/completions", {"metadata": metadata})
     assert found == header | {f"m{place}": "v" for place in range(8)}
+
+
+def test_of_anthropics_messages_metadata_is_no_tag() -> None:
+    body = {"metadata": {"user_id": "me"}}
+    assert with_metadata({"a": "b"}, "/messages", body) == {"a": "b"}
+    assert with_metadata({}, "/messages/count", body) == {"user_id": "me"}
+
+
+def test_the_bounds_are_those_that_the_documents_promise() -> None:
+    assert (HEADER, MOST_IN_HEADER, MOST_TAGS, LONGEST) == ("x-tags", 8, 16, 64)

@@ -175,3 +175,28 @@ def test_a_success_is_looked_at_and_an_error_is_passed_on(status: int, is_looked
             read(said, status=status, content_type="application/json")
     else:
         assert read(said, status=status, content_type="application/json") == b"", "it is still to be read"
+
+
+@dataclass
+class Told:
+    """An answer with these pieces, and no other."""
+
+    pieces: list[bytes]
+    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream"})
+    status: int = 200
+    patience: float = 5.0
+    on_silence: Callable[[], None] = lambda: None
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.pieces
+
+
+@pytest.mark.parametrize("end", [b"data: [DONE]\n\n", b"data: [DONE]", b"data:[DONE]\r\n\r\n"])
+@pytest.mark.parametrize("before", [b"", b": hello\n\n", b'data: {"type": "ping"}\n\n', b"event: ping\n\n"])
+def test_an_end_alone_is_no_answer(before: bytes, end: bytes) -> None:
+    pieces = [each for each in (before, end) if each]
+    with pytest.raises(UpstreamError) as broken:
+        opened(cast("Any", Told(pieces)), SERVER, "", STREAM, lambda: None)
+    assert broken.value.code == "upstream_broken_off"
+    other = STREAM._replace(has_terminator=False)
+    assert b"".join(opened(cast("Any", Told(pieces)), SERVER, "", other, lambda: None).body) == before + end

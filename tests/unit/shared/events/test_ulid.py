@@ -1,11 +1,12 @@
 """ULIDs: order, form, time."""
 
+import hashlib
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.events.ulid import new_ulid, ulid_day, ulid_of_fact, ulid_time
+from openai_proxy.events.ulid import first_ulid_of, new_ulid, ulid_day, ulid_of_fact, ulid_time
 
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))
@@ -28,3 +29,19 @@ def test_what_is_no_ulid(wrong: str) -> None:
 def test_the_same_fact_has_the_same_id() -> None:
     assert ulid_of_fact(1e9, "a") == ulid_of_fact(1e9, "a") != ulid_of_fact(1e9, "b")
     assert ulid_time(ulid_of_fact(1e9, "a")).timestamp() == 1e9
+
+
+def test_an_id_of_a_fact_stays_the_same_in_later_versions() -> None:
+    """What is fetched next month has the id of what was recorded last month."""
+    expected = (int(1e9 * 1000) << 80) | int.from_bytes(hashlib.sha256(b"openai\0batch_1").digest()[:10], "big")
+    alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    text = ""
+    while expected:
+        expected, digit = divmod(expected, 32)
+        text = alphabet[digit] + text
+    assert ulid_of_fact(1e9, "openai\0batch_1") == text.rjust(26, "0")
+
+
+def test_the_first_of_a_moment_comes_before_all_others() -> None:
+    assert first_ulid_of(1e9) <= ulid_of_fact(1e9, "a") < first_ulid_of(1e9 + 0.001)
+    assert first_ulid_of(1e9).endswith("0" * 16)

@@ -142,6 +142,18 @@ def test_pieces_are_priced_by_the_owner_at_every_tier_and_with_a_discount():
     assert (less.total, less.components) == (Decimal("0.2"), {"units": Decimal("0.2")})
 
 
+def test_a_tier_has_prices_for_long_inputs_too_but_a_batch_is_a_sum_of_short_ones():
+    long = "above: {input_tokens: 10, input: %d}"
+    tiers = f"flex: {{input: 2, {long % 4}}}, batch: {{input: 1, {long % 3}}}"
+    prices = book(f"own: {{models: {{m: {{input: 5, {long % 9}, tiers: {{{tiers}}}}}}}}}")
+    expected = {None: (50, 99), "flex": (20, 44), "batch": (10, 11)}
+    for tier, (short, more) in expected.items():
+        for tokens, usd in ((10, short), (11, more)):
+            cost = prices.price(Usage(tokens, source="reported", service_tier=tier), "own", "m", NOW)
+            assert isinstance(cost, Cost)
+            assert cost.total * 10**6 == usd
+
+
 def test_a_discount_is_one_on_each_service_tier():
     prices = book("a: {multiply: 0.5}")
     assert paid(prices, "a", "big", tier="priority") == (20, "own:a/* 0.5x list:acme/big priority")
