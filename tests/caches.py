@@ -102,10 +102,12 @@ class FakeBucket:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.calls: list[str] = []
+        self.put_timeouts: list[float] = []
         self.failure: AwsError | None = None
 
     def put(self, key: str, body: bytes, timeout: float) -> None:
         self.calls.append("put")
+        self.put_timeouts.append(timeout)
         if self.failure:
             raise self.failure
         self.objects[key] = body

@@ -93,7 +93,8 @@ def _key(action: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _holds(condition: str | None, item: Item, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
-    return all(_part_holds(part, item, names, values) for part in condition.split(" AND ")) if condition else True
+    ways = condition.split(" OR ") if condition else [""]
+    return any(all(_part_holds(part, item, names, values) for part in way.split(" AND ") if part) for way in ways)
 
 
 def _part_holds(part: str, item: Item, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:

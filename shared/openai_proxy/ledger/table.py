@@ -148,7 +148,15 @@ def _claim(table: str, key: Key, entries: Sequence[LedgerEntry]) -> "TransactWri
     if not any(entry.is_counted for entry in entries):
         return {"ConditionCheck": {"TableName": table, "Key": item, "ConditionExpression": condition}}
     whose = to_item({"entry": entries[0].key[1], "expires_at": entries[0].attributes["expires_at"]})
-    return {"Put": {"TableName": table, "Item": item | whose, "ConditionExpression": condition}}
+    return {
+        "Put": {
+            "TableName": table,
+            "Item": item | whose,
+            "ConditionExpression": f"{condition} OR #entry = :entry",  # its own entry may have been lost, and replayed
+            "ExpressionAttributeNames": {"#entry": "entry"},
+            "ExpressionAttributeValues": {":entry": whose["entry"]},
+        }
+    }
 
 
 def _add(table: str, rollup: Rollup, entries: Sequence[LedgerEntry]) -> "TransactWriteItemTypeDef":

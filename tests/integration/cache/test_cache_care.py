@@ -313,3 +313,14 @@ def test_a_damaged_answer_is_logged_with_its_key(capsys: pytest.CaptureFixture[s
         ask(cached.proxy())
     refused = {"level": "ERROR", "message": "A cached answer was refused", "reason": "digest", "cache_key": key}
     assert lines_of(capsys) == [refused]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "least", "most"), [(0, 2.0, 2.0), (57, 0.05, 1.5), (61, 0.05, 0.05), (900, 0.05, 0.05)]
+)
+def test_an_object_is_put_in_half_of_the_time_that_is_left(ahead: float, least: float, most: float) -> None:
+    text = "".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(10_000))
+    with caches(streaming(sse(text), sse("", "stop"), USAGE_CHUNK, DONE)) as cached:
+        ask(cached.proxy(clock=lambda: time.time() + ahead))  # the request may last for a minute
+    (timeout,) = cached.bucket.put_timeouts
+    assert least <= timeout <= most

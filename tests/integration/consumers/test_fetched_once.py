@@ -154,3 +154,13 @@ def test_dynamodb_takes_the_transactions() -> None:
     assert sorted(entry["cost"] for entry in entries if entry["pricing"] == "priced") == [1, 3]
     assert len(entries) == 3
     assert len(lake.rows) == 6  # what is in the ledger comes again, what is not never came
+
+
+def test_an_entry_that_was_lost_comes_back_by_its_own_event_alone() -> None:
+    client = FakeCostsTable()
+    first, other = told(0, ["batch_1", "file-1"], b=TOLD), told(1, ["file-1"])
+    before, _ = recorded(client, [first])
+    for key in [key for key in client.items if key[0].startswith("client#")]:
+        del client.items[key]
+    assert recorded(client, [other])[0] == []
+    assert recorded(client, [first])[0] == before
