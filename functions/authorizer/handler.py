@@ -11,6 +11,7 @@ from aws_lambda_powertools import Logger
 from botocore.config import Config
 from openai_proxy.identity import IdentityFileError, load_identity
 from openai_proxy.key_context import ClientKey
+from openai_proxy.tracing.handlers import traced
 
 from authorizer.authorizer import Authorizer, OfToken
 from authorizer.keys_table import KeysTable
@@ -65,6 +66,11 @@ _logger = Logger(service="authorizer", level=os.environ.get("LOG_LEVEL", "INFO")
 _authorizer = Authorizer(keys=_keys, logger=_logger, users=_users(_keys, _logger))
 
 
+@traced(
+    "authorizer",
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
+)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Answer one REQUEST authorizer event."""
     return _authorizer(event)

@@ -11,6 +11,7 @@ from openai_proxy.cloudwatch import CloudWatch
 from openai_proxy.ledger.lake import Lake
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
+from openai_proxy.tracing.handlers import traced
 
 from record_cost.consumer import RecordCost
 
@@ -42,6 +43,11 @@ _record_cost = RecordCost(
 )
 
 
+@traced(
+    "record_cost",
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
+)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _record_cost(event)

@@ -8,6 +8,7 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from openai_proxy.cloudwatch import CloudWatch
+from openai_proxy.tracing.handlers import traced
 
 from record_metrics.consumer import RecordMetrics
 from record_metrics.markers import Markers
@@ -28,6 +29,11 @@ _record_metrics = RecordMetrics(
 )
 
 
+@traced(
+    "record_metrics",
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
+)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _record_metrics(event)

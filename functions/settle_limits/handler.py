@@ -8,6 +8,7 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
+from openai_proxy.tracing.handlers import traced
 
 from settle_limits.bus import Bus
 from settle_limits.consumer import SettleLimits
@@ -36,6 +37,11 @@ _settle_limits = SettleLimits(
 )
 
 
+@traced(
+    "settle_limits",
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
+)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _settle_limits(event)

@@ -8,6 +8,7 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
+from openai_proxy.tracing.handlers import traced
 
 from store_response.consumer import StoreResponse
 from store_response.table import CacheTable
@@ -27,6 +28,11 @@ _store_response = StoreResponse(
 )
 
 
+@traced(
+    "store_response",
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
+)
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
     """Handle one SQS batch with `ReportBatchItemFailures`."""
     return _store_response(event)

@@ -149,7 +149,7 @@ def test_a_function_gets_the_variables_it_reads_and_no_others(function: str, pac
     given = set(stack.of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"])
     required, optional = names_read(package)
     assert {name for name in required if not is_given_by_lambda(name)} <= given
-    everywhere = {"STAGE", "LOG_LEVEL"}
+    everywhere = {"STAGE", "LOG_LEVEL", "POWERTOOLS_TRACE_DISABLED"}
     assert everywhere <= given
     assert {name for name in given if not is_given_by_lambda(name)} <= required | optional | everywhere
 

@@ -1,0 +1,1 @@
+"""What the functions tell AWS X-Ray, where tracing is on."""

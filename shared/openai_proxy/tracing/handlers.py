@@ -1,0 +1,31 @@
+"""The authorizer and the consumers in X-Ray: what they ask of AWS, as Powertools' Tracer writes it down.
+
+One rule: nothing of it is loaded unless tracing is on and there is a daemon to tell. What a request or an answer holds
+is never told.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
+Handler = Callable[[Mapping[str, Any], object], Answer]
+
+
+def traced(service: str, *, disabled: str, daemon: str) -> Callable[[Handler[Answer]], Handler[Answer]]:
+    """Decorates a handler: its sampled invocations have a subsegment with every call of AWS below it.
+
+    `disabled` is POWERTOOLS_TRACE_DISABLED; `daemon` is where X-Ray's listens, which Lambda tells and emulators do not.
+    """
+
+    def decorated(handler: Handler[Answer]) -> Handler[Answer]:
+        if disabled != "false" or not daemon:
+            return handler
+        from aws_lambda_powertools import Tracer  # noqa: PLC0415
+        from aws_xray_sdk.core import xray_recorder  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]
+
+        # Calls outside an invocation, as while the sandbox initialises, belong to no trace: that is no error.
+        xray_recorder.configure(context_missing="IGNORE_ERROR")  # pyright: ignore[reportUnknownMemberType]
+        tracer = Tracer(service=service, patch_modules=["botocore"])
+        return tracer.capture_lambda_handler(handler, capture_response=False, capture_error=False)
+
+    return decorated
