@@ -92,3 +92,12 @@ def test_a_piece_is_passed_on_before_the_next_one_is_waited_for(coding: str, win
     for number, content in enumerate(decompressed(arriving(), [coding], "s")):
         assert content == b"piece %d " % number
         assert taken == list(range(number + 1))
+
+
+@pytest.mark.parametrize(("coding", "window"), [(coding, each) for coding, of in WINDOWS.items() for each in of])
+@pytest.mark.parametrize("content", [b"", b"x", b"data: {}\n\n" * 40])
+def test_a_body_that_comes_byte_by_byte_is_read_in_the_form_that_it_has(
+    coding: str, window: int, content: bytes
+) -> None:
+    pieces = [bytes([byte]) for byte in packed(content, window)]
+    assert b"".join(decompressed(pieces, [coding], "s")) == content

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.http.http1 import Connection
-from proxy.http.pool import Pool
+from proxy.http.pool import Pool, open_socket
 from proxy.http.wire import (
     BrokenError,
     ChunkedDecoder,
@@ -326,3 +326,38 @@ def test_an_answer_that_was_not_read_to_its_end_closes_its_connection() -> None:
         second, _, _ = pool.connect(server.url, 5.0)
         assert second is not first
         second.close()
+
+
+@given(
+    status=st.integers(100, 599),
+    version=st.sampled_from([0, 1]),
+    framing=st.sampled_from(["", "content-length: 0", "content-length: 5", "transfer-encoding: chunked"]),
+)
+def test_an_interim_answer_has_no_body_and_changes_no_protocol(status: int, version: int, framing: str) -> None:
+    head = f"HTTP/1.{version} {status} X" + (f"\r\n{framing}" if framing else "")
+    is_interim_with_more = status < 200 and (status == 101 or version == 0 or framing != "")
+    if is_interim_with_more or (version == 0 and "chunked" in framing):
+        with pytest.raises(BrokenError):
+            parse_head(head.encode())
+    else:
+        assert parse_head(head.encode()).status == status
+
+
+@pytest.mark.parametrize("port", [65536, 70_000, 2**31, 2**63, 2**80])
+def test_a_port_that_cannot_be_is_no_connection(port: int) -> None:
+    with pytest.raises(ConnectError):
+        open_socket("127.0.0.1", port, 1.0)
+
+
+def test_a_connection_is_given_no_more_time_than_is_left() -> None:
+    for timeout in (0.0, -1.0):
+        with pytest.raises(ConnectError, match="the time is over"):
+            open_socket("127.0.0.1", 9, timeout)
+    with ScriptedServer(lambda connection, _: connection.close()) as server:
+        sock = open_socket("127.0.0.1", server.port, 60.0)
+        try:
+            limit = sock.gettimeout()
+            assert limit is not None
+            assert 0 < limit <= 60.0
+        finally:
+            sock.close()
