@@ -39,6 +39,7 @@ _LONGEST_TEXT = 256
 _LONGEST_END_USER = 255
 _MOST_TAGS = 50
 _MOST_CLAIMS = 4
+_MOST_PARTS = 15
 # Three names make the rollup's key: with up to 4 bytes a character they stay below the 1,024 bytes of a sort key.
 _LONGEST_SERVER = 64
 _LONGEST_MODEL = 128
@@ -96,6 +97,7 @@ def entry_of(event: "InferenceEvent", prices: PriceBook) -> LedgerEntry:
         attributes |= usage_attributes(Usage.from_event(event.data["usage"]))
         attributes["expires_at"] = int((arrived + RETENTION).timestamp())
         attributes |= price_attributes(event.id, attributes, prices)
+        claims = _claims(event.data)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
     return LedgerEntry(
@@ -104,20 +106,23 @@ def entry_of(event: "InferenceEvent", prices: PriceBook) -> LedgerEntry:
         rollups=rollups_of(attributes),
         share=_share(attributes),
         event_id=event.id,
-        claims=_claims(event.data),
+        claims=claims,
     )
 
 
 def entries_of(event: "InferenceEvent", prices: PriceBook) -> "list[tuple[InferenceEvent, LedgerEntry]]":
     """The entries of an event: one, or where it tells of several models one for each. Raises MalformedEventError."""
-    return [(part, replace(entry_of(part, prices), event_id=event.id)) for part in _parts_of(event)]
+    try:
+        return [(part, replace(entry_of(part, prices), event_id=event.id)) for part in _parts_of(event)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
 
 
 def _parts_of(event: "InferenceEvent") -> "Iterator[InferenceEvent]":
     """The event, and one more for each other model that it tells of: with that model's usage and nothing else of it."""
     yield event
     data = event.data
-    for part in (data.get("fetched") or {"others": ()})["others"]:
+    for part in (data.get("fetched") or {"others": ()})["others"][:_MOST_PARTS]:
         response = {**data["response"], "model": part["model"], "size": 0, "chunks": 0, "time_to_first_chunk": None}
         timings = dict.fromkeys(data["timings"], 0)
         fields: Any = {**data, "response": response, "usage": part["usage"], "timings": timings, "attempts": []}
@@ -127,7 +132,7 @@ def _parts_of(event: "InferenceEvent") -> "Iterator[InferenceEvent]":
 
 def _claims(data: "InferenceCompleted") -> tuple[Key, ...]:
     names = (data.get("fetched") or {"names": ()})["names"]
-    facts = (f"{data['server']['name']}\0{name}" for name in names[:_MOST_CLAIMS])
+    facts = (f"{data['server']['name']}\0{name}" for name in dict.fromkeys(names[:_MOST_CLAIMS]))
     return tuple((f"fetched#{hashlib.sha256(each.encode(errors='replace')).hexdigest()}", "fetched") for each in facts)
 
 

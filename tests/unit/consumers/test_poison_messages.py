@@ -246,6 +246,9 @@ def envelope_of(sample: str, number: int = 0) -> Any:
             "budget_month": "9",
             "currency": "USD",
         }
+        if sample == "InferenceCompleted.embeddings":  # as if it told of a batch
+            others = [{"model": "other", "usage": dict(data["usage"])}]
+            data["fetched"] = {"names": [f"batch_{number}", f"file-{number}"], "others": others}
     return envelope
 
 
@@ -292,6 +295,7 @@ NOT_READ = {"version", "id", "source", "account", "time", "region", "resources"}
 CONSUMERS: tuple[tuple[Callable[[], Consumed], str, str], ...] = (
     (Costs, "InferenceCompleted.chat-stream", ""),
     (Costs, "InferenceFailed.broken-off", "error"),
+    (Costs, "InferenceCompleted.embeddings", "fetched"),
     (Metrics, "InferenceCompleted.chat-stream", ""),
     (Metrics, "InferenceFailed.broken-off", "error"),
     (Metrics, "InferenceThrottled.key-rpm", "throttle"),
