@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deployment.account import Caller, NoAccountError, caller, deployed_parameters
+from deployment.account import Caller, NoAccountError, caller, deployed_parameters, option_of
 from deployment.build import BUILD, ROOT, build
 from deployment.bytecode import NoPythonError, python_of
 from deployment.packages import PackagesError
@@ -43,11 +43,11 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     options, rest = parser.parse_known_args(arguments)
     try:
         if options.command == "build":
-            target = this_machine(platform.machine()) if options.this_machine else _target(rest, {})
+            target = this_machine(platform.machine()) if options.this_machine else target_for(rest, {})
             _build(options.into, target, environ)
             return 0
         return _deploy(options.stack_name, rest, environ)
-    except (NoAccountError, NoPythonError, PackagesError, ValueError) as error:
+    except (NoAccountError, NoPythonError, OSError, PackagesError, ValueError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
@@ -58,10 +58,13 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 def _overrides(rest: Sequence[str]) -> list[str]:
     """The parameters that are given: on the command line, else, as with sam, in samconfig.toml."""
     given = overrides_in(rest)
-    return overrides_of_samconfig((ROOT / "samconfig.toml").read_text()) if given is None else given
+    if given is not None:
+        return given
+    file = ROOT / (option_of(rest, "--config-file") or "samconfig.toml")
+    return overrides_of_samconfig(file.read_text(), option_of(rest, "--config-env") or "default")
 
 
-def _target(rest: Sequence[str], deployed: Mapping[str, str]) -> Target:
+def target_for(rest: Sequence[str], deployed: Mapping[str, str]) -> Target:
     """What to build for: what is given, else what the stack has, else the template's defaults."""
     defaults = defaults_of((ROOT / "template.yaml").read_text())
     known = {name: deployed[name] for name in defaults if name in deployed}
@@ -78,7 +81,7 @@ def _build(into: Path, target: Target, environ: Mapping[str, str]) -> None:
 
 def _deploy(stack: str, rest: Sequence[str], environ: Mapping[str, str]) -> int:
     who = caller(rest)
-    target = _target(rest, deployed_parameters(who, stack))
+    target = target_for(rest, deployed_parameters(who, stack))
     _build(BUILD, target, environ)
     print(said(stack, target, who), flush=True)
     sam = Path(sys.executable).with_name("sam")

@@ -24,7 +24,7 @@ def caller(arguments: Sequence[str]) -> Caller:
     """Who the arguments of `sam deploy` and the AWS settings say. Raises NoAccountError."""
     try:
         session: Any = boto3.Session(
-            profile_name=_option(arguments, "--profile"), region_name=_option(arguments, "--region")
+            profile_name=option_of(arguments, "--profile"), region_name=option_of(arguments, "--region")
         )
         if not session.region_name:
             raise NoAccountError("No Region is chosen. Remedy: export AWS_REGION=eu-central-1, or another one.")
@@ -48,7 +48,7 @@ def deployed_parameters(who: Caller, stack: str) -> dict[str, str]:
     return {each["ParameterKey"]: each.get("ParameterValue", "") for each in found.get("Parameters", [])}
 
 
-def _option(arguments: Sequence[str], name: str) -> str | None:
+def option_of(arguments: Sequence[str], name: str) -> str | None:
     """The value of an option, written as `--name value` or `--name=value`."""
     for place, argument in enumerate(arguments):
         if argument == name:

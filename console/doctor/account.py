@@ -15,6 +15,16 @@ _DENIED = re.compile(
 _NAMED = re.compile(r"not authorized to perform:? ?([a-z0-9-]+:[A-Za-z]+)")
 _LONGEST = 200
 _GONE = "CloudFormation does not make it again: delete the stack, whose keys and ledger stay, and deploy it anew"
+_OF_AWS = (
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".amazonaws.eu",
+    ".api.aws",
+    ".c2s.ic.gov",
+    ".sc2s.sgov.gov",
+    ".hci.ic.gov",
+)
+"""What hosts of AWS end with, in all partitions. Every other endpoint is an emulator's."""
 _IAM_PREFIXES = {"service-quotas": "servicequotas"}
 """Services whose name in IAM is not that of boto3."""
 
@@ -63,7 +73,7 @@ class Aws:
     @property
     def is_emulated(self) -> bool:
         host = str(self._client("cloudformation").meta.endpoint_url).partition("://")[2].partition("/")[0]
-        return not host.partition(":")[0].endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
+        return not host.partition(":")[0].endswith(_OF_AWS)
 
     def ask(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
         """What AWS answers. Raises the four errors of this module, and NoCredentialsError or NoRegionError."""

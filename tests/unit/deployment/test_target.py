@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployment.__main__ import said
+from deployment.__main__ import said, target_for
 from deployment.account import Caller
 from deployment.build import ROOT
 from deployment.bytecode import NoPythonError, python_of
@@ -58,7 +58,23 @@ def test_samconfig_may_hold_them_in_two_forms(value: str, command: str) -> None:
     text = f"version = 0.1\n[default.{command}.parameters]\nparameter_overrides = {value}\n"
 
     assert values_of(overrides_of_samconfig(text)) == {"Stage": "prod", "Architecture": "x86_64"}
-    assert overrides_of_samconfig("version = 0.1\n") == []
+    assert overrides_of_samconfig(text, "prod") == overrides_of_samconfig("version = 0.1\n") == []
+
+
+def test_what_is_deployed_before_is_built_again_unless_a_parameter_says_otherwise() -> None:
+    deployed = {"PythonVersion": "python3.12", "Architecture": "x86_64", "Stage": "prod"}
+
+    assert target_for([], deployed) == Target("3.12", "x86_64")
+    assert target_for(["--parameter-overrides", "Architecture=arm64"], deployed) == Target("3.12", "arm64")
+    assert target_for(["--parameter-overrides", "Stage=dev"], {}) == Target("3.13", "arm64")
+
+
+def test_an_environment_of_samconfig_has_parameters_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('version = 0.1\n[test.deploy.parameters]\nparameter_overrides = "Architecture=x86_64"\n')
+
+    assert target_for([f"--config-file={file}", "--config-env", "test"], {}) == Target("3.13", "x86_64")
+    assert target_for([f"--config-file={file}"], {}) == Target("3.13", "arm64")
 
 
 def test_the_template_says_what_is_built_by_default() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from openai_proxy.pricing.list_prices import PriceList, load_price_list
 from console.__main__ import main
 from console.doctor import servers
 from console.doctor.account import (
+    Aws,
     NotAllowedError,
     NotKnownError,
     NotReadError,
@@ -435,6 +437,33 @@ def test_refusals_are_told_apart(code: str, message: str, emulated: bool, kind: 
 
     assert type(error) is kind
     assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_emulated"),
+    [
+        ("https://cloudformation.eu-west-1.amazonaws.com", False),
+        ("https://cloudformation.cn-north-1.amazonaws.com.cn", False),
+        ("https://cloudformation.eusc-de-east-1.amazonaws.eu", False),
+        ("https://cloudformation-fips.us-east-1.amazonaws.com:443/", False),
+        ("https://vpce-1.cloudformation.eu-west-1.vpce.amazonaws.com", False),
+        ("http://127.0.0.1:4566", True),
+        ("http://localhost.localstack.cloud:4566", True),
+        ("https://amazonaws.com.example.com", True),
+    ],
+)
+def test_an_emulator_is_told_by_its_address(endpoint: str, is_emulated: bool) -> None:
+    class Client:
+        meta = SimpleNamespace(endpoint_url=endpoint)
+
+    class Session:
+        region_name = "eu-west-1"
+
+        def client(self, _service: str, config: Any) -> Client:
+            assert config.read_timeout == 10
+            return Client()
+
+    assert Aws(Session()).is_emulated is is_emulated
 
 
 def test_permissions_are_written_as_iam_does() -> None:
