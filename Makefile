@@ -79,10 +79,10 @@ deploy: .venv/ready ## Build it and deploy it to AWS with samconfig.toml (STACK=
 	@$(BIN)/python -m deployment deploy --stack-name $(STACK) $(ARGS)
 
 # The Lambda runtime brings boto3, which a layer would hide with another one.
-OF_THE_RUNTIME = botocore python-dateutil six urllib3
+OF_THE_RUNTIME = botocore jmespath python-dateutil six urllib3
 requirements: .venv/ready ## Compile the requirement files (ARGS=--upgrade for newer versions)
 	@for file in shared/requirements.in layers/*/requirements.in requirements/*.in; do \
-	  case $$file in shared/*) brought="$(OF_THE_RUNTIME:%=--no-emit-package %)" ;; *) brought= ;; esac; \
+	  case $$file in layers/tracing/*) brought="$(OF_THE_RUNTIME:%=--no-emit-package %)" ;; *) brought= ;; esac; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --custom-compile-command "make requirements" $$brought $(ARGS) --output-file $${file%.in}.txt $$file || exit 1; \
 	done

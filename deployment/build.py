@@ -2,6 +2,7 @@
 
 functions/       ─▶ functions             the code of every function, once
 shared/          ─▶ SharedLayer/python    what they share, the owner's files, the wheels of its requirement file
+                                          and of layers/tracing/
 layers/tokens/   ─▶ TokensLayer/python    the wheels of the authorizer
 template.yaml    ─▶ template.yaml         with these folders in it: `sam deploy` takes it
 """
@@ -19,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / ".aws-sam" / "build"
 FUNCTIONS = "functions"
 LAYERS = {"SharedLayer": "shared", "TokensLayer": "layers/tokens"}
+BESIDE = {"SharedLayer": ("layers/tracing",)}
+"""What layers carry beside their own requirement file: packages without those that the Lambda runtime brings."""
 BUILT = "built.json"
 
 _NOT_SHIPPED = ("__pycache__", "*.pyc", "requirements.in", "requirements.txt")
@@ -36,7 +39,8 @@ def build(into: Path, target: Target, python: str | None, root: Path = ROOT) -> 
     for layer, source in LAYERS.items():
         packages = fresh / layer / "python"
         packages.mkdir(parents=True)
-        install(root / source / "requirements.txt", packages, target)
+        for folder in (source, *BESIDE.get(layer, ())):
+            install(root / folder / "requirements.txt", packages, target)
         shutil.rmtree(packages / "bin", ignore_errors=True)  # commands of the packages
         _copy(root / source, packages)
     if python:

@@ -1,7 +1,7 @@
 """The authorizer and the consumers in X-Ray: what they ask of AWS, as Powertools' Tracer writes it down.
 
-One rule: nothing of it is loaded unless tracing is on and there is a daemon to tell. What a request or an answer holds
-is never told.
+One rule: nothing of it is loaded unless tracing is on and there is a daemon to tell, and without it all works. What a
+request or an answer holds is never told.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,8 +20,11 @@ def traced(service: str, *, disabled: str, daemon: str) -> Callable[[Handler[Ans
     def decorated(handler: Handler[Answer]) -> Handler[Answer]:
         if disabled != "false" or not daemon:
             return handler
-        from aws_lambda_powertools import Tracer  # noqa: PLC0415
-        from aws_xray_sdk.core import xray_recorder  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]
+        try:
+            from aws_lambda_powertools import Tracer  # noqa: PLC0415
+            from aws_xray_sdk.core import xray_recorder  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]
+        except ImportError:  # a layer that `sam build` alone has built does not carry it
+            return handler
 
         # Calls outside an invocation, as while the sandbox initialises, belong to no trace: that is no error.
         xray_recorder.configure(context_missing="IGNORE_ERROR")  # pyright: ignore[reportUnknownMemberType]

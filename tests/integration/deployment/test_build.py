@@ -36,6 +36,8 @@ def test_compiled_modules_are_for_the_target_alone(built: Path) -> None:
     modules = {path.name for path in built.rglob("*.so") if ".cpython-" in path.name}
 
     assert f"_yaml{SUFFIX}" in modules
+    assert {path.name for path in (built / "SharedLayer" / "python").iterdir()} >= {"aws_xray_sdk", "wrapt", "yaml"}
+    assert not (built / "SharedLayer" / "python" / "botocore").exists(), "the runtime brings it"
     assert all(name.endswith(SUFFIX) for name in modules)
     for layer in LAYERS:
         assert misfits(built / layer, ARM) == []

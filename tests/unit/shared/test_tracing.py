@@ -67,6 +67,14 @@ def test_without_tracing_or_a_daemon_the_handler_is_as_it_was(disabled: str, dae
     assert "aws_xray_sdk" not in sys.modules
 
 
+def test_without_the_sdk_the_handler_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def handle(_event: Mapping[str, Any], _context: object) -> None: ...
+
+    monkeypatch.setitem(sys.modules, "aws_xray_sdk.core", None)
+
+    assert traced("authorizer", disabled="false", daemon="127.0.0.1:2000")(handle) is handle
+
+
 def test_a_sampled_invocation_tells_its_calls_and_nothing_that_it_was_given() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
         daemon.bind(("127.0.0.1", 0))
