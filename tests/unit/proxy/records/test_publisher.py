@@ -174,3 +174,40 @@ def test_an_event_survives_its_journey() -> None:
 def test_what_is_no_event(body: str) -> None:
     with pytest.raises(MalformedEventError):
         Event.from_sqs_body(body)
+
+
+class SilentBus:
+    """Takes all the time of each call and answers nothing, but the terminal event alone at once. It moves the clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.timeouts: list[float] = []
+
+    def put_events(self, entries: list[dict[str, str]], timeout: float) -> list[dict[str, Any]]:
+        self.timeouts.append(timeout)
+        if [entry["DetailType"] for entry in entries] == ["InferenceCompleted"]:
+            return [{"EventId": "e"}]
+        self.now += timeout
+        raise AwsError("events", NO_ANSWER)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "timeouts"),
+    [
+        (60.0, [2, 2, 2, 1.95]),  # three tries of two seconds and two pauses are all that a sandbox spends
+        (5.1, [2, 2, 2, 0.65]),
+        (2.6, [2, 0.45, 0.4]),
+        (1.1, [1.0]),
+        (0.05, []),
+    ],
+)
+def test_all_of_it_is_done_in_time(seconds: float, timeouts: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    bus = SilentBus()
+    made: Any = bus
+    publisher = Publisher(made, "bus", bus.sleep, lambda: bus.now)
+    publisher.publish([event("1", "ResponseCaptured"), event("2")], bus.now + seconds)
+    assert bus.timeouts == pytest.approx(timeouts)
+    assert bus.now <= 1000 + min(6.3, seconds - 0.1) + 1e-6 or not timeouts

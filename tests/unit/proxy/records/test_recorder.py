@@ -96,3 +96,32 @@ def test_other_answers(content_type: str, body: bytes, content: Any) -> None:
 def test_memory_is_bounded_and_a_cut_document_is_not_read() -> None:
     answer = watched("application/json", *[b" " * 2**20] * 6)
     assert (answer.size, answer.is_cut, answer.content()) == (6 * 2**20, True, None)
+
+
+@pytest.mark.parametrize("field", ["delta", "text", "message"])
+@pytest.mark.parametrize("index", [0, 1, None])
+def test_a_text_is_kept_in_whichever_field_a_choice_has_it(field: str, index: int | None) -> None:
+    place = {} if index is None else {"index": index}
+    pieces = [{"choices": [{**place, field: text}]} for text in ("me@exa", "mple.com")]
+    found = watched("text/event-stream", *sse(*pieces, {"choices": [{**place, "finish_reason": "stop"}]})).content()
+    where = f"choices.{index or 0}"
+    assert found == {f"{where}.{field}": "me@example.com", f"{where}.finish_reason": "stop"}
+
+
+@pytest.mark.parametrize("index", [0, 3, None])
+def test_a_block_of_a_message_without_a_place_is_the_first(index: int | None) -> None:
+    place = {} if index is None else {"index": index}
+    frames = sse(
+        {"type": "content_block_start", **place, "content_block": {"type": "tool_use", "name": "look"}},
+        {"type": "content_block_delta", **place, "delta": {"type": "input_json_delta", "partial_json": '{"a"'}},
+        {"type": "content_block_delta", **place, "delta": {"type": "input_json_delta", "partial_json": ":1}"}},
+    )
+    where = f"content.{index or 0}"
+    expected = {f"{where}.partial_json": '{"a":1}', f"{where}.name": "look"}
+    assert watched("text/event-stream", *frames).content() == expected
+
+
+def test_an_error_in_a_stream_is_kept_as_it_was_told() -> None:
+    error = {"message": "no", "code": 5}
+    found = watched("text/event-stream", *sse(delta(content="a"), {"error": error})).content()
+    assert found == {"choices.0.delta.content": "a", "error": error}

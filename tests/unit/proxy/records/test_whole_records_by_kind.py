@@ -385,3 +385,23 @@ def test_a_request_without_a_good_key_is_told_to_its_client_alone(capsys: pytest
     assert seen.client.headers == headers_of(asked(), Said(None, None), seen)
     error = {"message": "The client key is not valid.", "type": "authentication_error", "param": None}
     assert json.loads(seen.client.body) == {"error": {**error, "code": "invalid_api_key"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "flags"),
+    [
+        ("200 OK", {}),
+        ("400 No", {"error": True}),
+        ("499 Gone", {"error": True}),
+        ("501 Never", {"fault": True}),
+    ],
+)
+def test_a_trace_says_whose_fault_it_was(status: str, flags: dict[str, bool], daemon: socket.socket) -> None:
+    error = json.dumps({"error": {"message": "no", "code": "x"}}).encode()
+    world = World({"main": [document(BODY if status[0] == "2" else error, 0.5, status)] * 3})
+    with timed_proxy(world, CONTEXT, daemon=f"127.0.0.1:{daemon.getsockname()[1]}") as proxy:
+        ask(proxy, url_event("/main/v1/chat/completions", CHAT, {"traceparent": PARENT}), trace=TRACE)
+    segment: dict[str, Any] = json.loads(daemon.recv(65536).partition(b"\n")[2])
+    tried = next(each for each in segment["subsegments"] if each["name"] == "main")
+    for part in (segment, tried):
+        assert {name: part[name] for name in ("fault", "error") if name in part} == flags
