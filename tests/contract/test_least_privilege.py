@@ -496,7 +496,8 @@ def test_nothing_logs_requests_whole(stack: Stack) -> None:
     for stage in stack.of_type("AWS::ApiGateway::Stage").values():
         assert not stage.keys() & {"MethodSettings", "AccessLogSetting", "CanarySetting"}
     for function in stack.of_type("AWS::Lambda::Function").values():
-        assert not [name for name in function["Environment"]["Variables"] if name.startswith("POWERTOOLS_")]
+        of_powertools = {name for name in function["Environment"]["Variables"] if name.startswith("POWERTOOLS_")}
+        assert of_powertools == {"POWERTOOLS_TRACE_DISABLED"}, "others log events, or capture answers"
 
 
 def test_no_secret_stands_in_the_template(stack: Stack) -> None:
