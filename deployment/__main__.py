@@ -73,7 +73,7 @@ def target_for(rest: Sequence[str], deployed: Mapping[str, str]) -> Target:
 
 def _build(into: Path, target: Target, environ: Mapping[str, str]) -> None:
     chosen = environ.get("BYTECODE_PYTHON", "")
-    python = None if chosen == NO_BYTECODE else chosen or python_of(target.python)
+    python = None if chosen == NO_BYTECODE else python_of(target.python, chosen)
     shown = f"bytecode by {python}" if python else "without bytecode: every cold start compiles every module"
     print(f"Building for Python {target.python} on {target.architecture}; {shown}", flush=True)
     build(into.resolve(), target, python)

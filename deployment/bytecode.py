@@ -19,8 +19,13 @@ class NoPythonError(Exception):
     """No Python of the version is on this machine. The message names the remedies."""
 
 
-def python_of(version: str) -> str:
-    """A Python of `version`, such as 3.13. Raises NoPythonError."""
+def python_of(version: str, chosen: str = "") -> str:
+    """A Python of `version`, such as 3.13: the chosen one, or one that is found. Raises NoPythonError."""
+    if chosen:
+        if (found := _version_of(chosen)) != version:
+            what = f"is Python {found}" if found else "does not run"
+            raise NoPythonError(f"BYTECODE_PYTHON={chosen} {what}. Remedy: name a Python {version}, or none.")
+        return chosen
     for candidate in _candidates(version):
         if _version_of(candidate) == version:
             return candidate

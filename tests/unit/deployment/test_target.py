@@ -123,5 +123,11 @@ def test_a_python_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatch: 
     assert python_of("3.99") == str(kept / "python3.99")
 
 
+@pytest.mark.parametrize(("chosen", "says"), [(sys.executable, "is Python 3"), ("/no/such/python", "does not run")])
+def test_a_chosen_python_of_another_version_is_refused(chosen: str, says: str) -> None:
+    with pytest.raises(NoPythonError, match=says):
+        python_of("3.99", chosen)
+
+
 def test_this_python_is_taken_where_it_fits() -> None:
     assert python_of(f"{sys.version_info.major}.{sys.version_info.minor}") == sys.executable
