@@ -15,8 +15,7 @@ FIRST = (
     "tests/e2e/test_alarms.py",
     "stack of data",
     "tests/e2e/test_canaries.py",
-    "tests/e2e/test_conformance.py",
-    "tests/e2e/test_aws_faults.py",
+    "stack of faults",
     "tests/e2e",
     "tests/integration",
     "tests/contract",
@@ -25,6 +24,7 @@ FIRST = (
 """Groups, or the folders of files, in the order in which they begin."""
 
 OF_DATA = ("test_analytics.py", "test_cache.py", "test_faults.py", "test_limits.py", "test_two_doors.py")
+OF_FAULTS = ("test_aws_faults.py", "test_conformance.py")
 OF_CLIENTS = (
     *(
         "test_anthropic_sdk.py",
@@ -38,14 +38,15 @@ OF_CLIENTS = (
     *("test_start_and_stop.py", "browser/test_example_page.py", "browser/test_other_origin.py"),
     "browser/test_sign_in.py",
 )
-"""Files below tests/e2e that share a running stack: two halves, by the time they take."""
+"""Files below tests/e2e that share a running stack."""
 
 
 def group_of(nodeid: str) -> str:
     """The group of a test, from its id: `path/to/file.py::name`."""
     file = nodeid.partition("::")[0]
     name = file.removeprefix("tests/e2e/")
-    return "stack of data" if name in OF_DATA else "stack of clients" if name in OF_CLIENTS else file
+    stacks = {"stack of data": OF_DATA, "stack of faults": OF_FAULTS, "stack of clients": OF_CLIENTS}
+    return next((stack for stack, files in stacks.items() if name in files), file)
 
 
 class GroupScheduling(LoadScopeScheduling):

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.equipped import running
+from tests.e2e.fault_drivers import FaultyStack
 from tests.e2e.harness import Client, LocalStack, new_client, new_ports, start
 from tests.e2e.snapshot import start_deployed
 
@@ -27,6 +29,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     finally:
         status = running.stop()
     assert status == 0, running.said
+
+
+@pytest.fixture(scope="session")
+def equipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyStack]:
+    """A running stack whose calls to AWS go wrong when a test says so, and that lists the fault server."""
+    with running(tmp_path_factory.mktemp("equipped")) as faulty:
+        yield faulty
 
 
 @pytest.fixture

@@ -76,17 +76,17 @@ class FaultyStack:
         return self.stack.folder / "logs" / f"{name}.log"
 
 
-def started(folder: Path, policy: str, comes_again: int = 5, more: str = "") -> FaultyStack:
+def started(folder: Path, policy: str, comes_again: int = 5, more: str = "", servers_too: str = "") -> FaultyStack:
     """Start a stack in `folder`. What a consumer fails at comes again after so many seconds, not minutes.
 
-    `more` are other parameters of the template.
+    `more` are other parameters of the template, `servers_too` more entries of the servers file.
     """
     ports = new_ports()
     faults, servers = folder / "faults.yaml", folder / "servers.yaml"
     faults.write_text("[]")
     url = f"http://127.0.0.1:{ports['DEMO_PORT']}/v1"
     vault = f"{SERVER_WITH_A_SECRET}:\n  {{url: '{url}', token: 'secretsmanager:{SECRET}', model: demo}}\n"
-    servers.write_text((ROOT / "openai_servers.yaml").read_text() + vault)
+    servers.write_text((ROOT / "openai_servers.yaml").read_text() + vault + servers_too)
     options = ("--faults", str(faults), "--servers-file", str(servers))
     chosen = f"{'' if policy == 'open' else f'LimitsFailurePolicy={policy}'} {more}".strip()
     if chosen:

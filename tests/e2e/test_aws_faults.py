@@ -35,11 +35,15 @@ def name_of(call: Call, line: Line, fault: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def faulty_stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], FaultyStack]]:
+def faulty_stacks(
+    equipped: FaultyStack, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], FaultyStack]]:
     """Gives a stack with a failure policy of limits; each is started once."""
     running: dict[str, FaultyStack] = {}
 
     def give(policy: str) -> FaultyStack:
+        if policy == "open":
+            return equipped
         if policy not in running:
             running[policy] = started(tmp_path_factory.mktemp(f"faults-{policy}"), policy)
         return running[policy]

@@ -28,7 +28,7 @@ PERIOD = ("--from", DAYS[0], "--to", DAYS[1])
 PRICES = parse_price_book(
     "servers: {openai: {models: {gpt-5: {input: 1.25, cached_input: 0.125, output: 10}, o4: {input: 1, output: 4.4}}}}"
 )
-REQUESTS = 250
+REQUESTS = 150
 
 
 class Ran(NamedTuple):

@@ -5,14 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.groups import FIRST, OF_CLIENTS, OF_DATA, group_of, place_of
+from tests.groups import FIRST, OF_CLIENTS, OF_DATA, OF_FAULTS, group_of, place_of
 
 ROOT = Path(__file__).parents[3]
 
 
 def test_what_is_named_is_there():
     assert [name for name in FIRST if name.startswith("tests/") and not (ROOT / name).exists()] == []
-    assert [name for name in (*OF_DATA, *OF_CLIENTS) if not (ROOT / "tests/e2e" / name).is_file()] == []
+    assert [name for name in (*OF_DATA, *OF_CLIENTS, *OF_FAULTS) if not (ROOT / "tests/e2e" / name).is_file()] == []
+
+
+def test_who_shares_the_equipped_stack_is_in_its_group():
+    files = (ROOT / "tests/e2e").rglob("test_*.py")
+    assert {each.name for each in files if "equipped: FaultyStack" in each.read_text(encoding="utf-8")} == {*OF_FAULTS}
 
 
 def test_what_shares_a_stack_is_in_one_of_two_groups():
@@ -35,6 +40,7 @@ def test_what_shares_a_stack_is_in_one_of_two_groups():
         ("tests/e2e/test_chat.py::test_a[x::y]", "stack of clients"),
         ("tests/e2e/browser/test_other_origin.py::test_a", "stack of clients"),
         ("tests/e2e/test_cache.py::test_a", "stack of data"),
+        ("tests/e2e/test_conformance.py::test_a", "stack of faults"),
         ("tests/e2e/test_alarms.py::test_a[b]", "tests/e2e/test_alarms.py"),
         ("tests/unit/proxy/metering/test_sse.py::TestA::test_a", "tests/unit/proxy/metering/test_sse.py"),
     ],
