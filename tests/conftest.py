@@ -12,11 +12,12 @@ import pytest
 from botocore.loaders import JSONFileLoader, create_loader
 from hypothesis import settings
 
+from tests.examples import OF_EVERY_RUN
 from tests.fakes import say_what_was_used
 from tests.groups import GroupScheduling, group_of, place_of
 
 # A slow machine is no reason to fail; in CI the same examples run every time. `thorough` tries ten thousand of each.
-settings.register_profile("dev", deadline=None, max_examples=25)
+settings.register_profile("dev", deadline=None, max_examples=OF_EVERY_RUN)
 settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
@@ -40,6 +41,7 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 50)  # what tests make is gone at once, or with the next thousands of objects
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

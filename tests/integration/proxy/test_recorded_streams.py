@@ -33,6 +33,7 @@ from proxy.upstream.breaker import Breakers
 from proxy.upstream.provider_tokens import ProviderTokens
 
 from tests.error_forms import own_forms
+from tests.examples import examples
 from tests.fakes import Connection, Received, RecordedResponse, ScriptedServer, envelope_of
 from tests.recordings import STREAMS, recorded
 from tests.relays import validator_of
@@ -232,7 +233,7 @@ def test_byte_by_byte(recording: Recording, player: Player) -> None:
 
 
 @every_recording
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(5), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_in_any_chunking(recording: Recording, player: Player, data: st.DataObject) -> None:
     cuts = data.draw(st.sets(st.integers(1, len(recording.body) - 1), max_size=30).map(sorted), label="cuts")

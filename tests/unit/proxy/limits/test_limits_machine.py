@@ -34,7 +34,7 @@ _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 @pytest.mark.parametrize("kind", KINDS)
 def test_whatever_happens_to_limits_is_what_the_model_says(kind: str) -> None:
     phases = _PHASES if settings().derandomize else tuple(Phase)
-    count = examples(3) if settings().max_examples > 100 else 3
+    count = examples(3)
     run_state_machine_as_test(
         machine_of(kind),
         settings=settings(max_examples=count, stateful_step_count=40, deadline=None, phases=phases),

@@ -233,7 +233,7 @@ PATHS = {entry["file"]: f"/{entry['endpoint']}" for entry in RECORDED}
 
 
 @pytest.mark.parametrize("entry", RECORDED, ids=lambda entry: entry["file"])
-@settings(max_examples=examples(15))
+@settings(max_examples=examples(6))
 @given(st.data())
 def test_an_error_in_any_form_is_seen_at_any_place_of_any_stream(entry: dict[str, Any], data: st.DataObject) -> None:
     said = data.draw(st.text(min_size=1, max_size=80).filter(str.strip), label="said")
