@@ -4,7 +4,7 @@
 SELECT
   id, day, CAST(replace(replace(occurred_at, 'T', ' '), 'Z', '') AS timestamp) AS occurred_at,
   request_id, response_id, outcome,
-  client_id, key_id, client_name, client_owner, tags, end_user,
+  client_id, key_id, client_name, client_owner, tags, end_user, team,
   door, operation, method, path, server, request_model, model, stream,
   status_code, upstream_status, error_type, error_source, finish_reasons,
   usage_source, usage_reason, service_tier, input_tokens, cache_read_input_tokens, cache_creation_input_tokens,

@@ -26,6 +26,7 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "keys": Command("make, limit, rotate and revoke client keys", "console.keys.commands", "add_keys"),
     "users": Command("who has signed in, what each spends, and blocking one", "console.users.commands", "add_users"),
+    "teams": Command("what keys and users may take together", "console.teams.commands", "add_teams"),
     "costs": Command("what was spent: sums, charts, reports, checks", "console.costs.commands", "add_costs"),
     "top": Command("what the proxy is doing, live", "console.top.command", "add_top"),
     "cache": Command("the response cache: what it saves, and emptying it", "console.cache.commands", "add_cache"),

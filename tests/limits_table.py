@@ -1,7 +1,7 @@
 """A limits table in memory: as much of DynamoDB as limits use, with its limits, its refusals, and faults on demand."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -67,6 +67,27 @@ class LimitsItems:
             raise _error(fault)
         _check_table(arguments)
         return self.read(arguments["Key"]["pk"]["S"], arguments.get("ConsistentRead", False))
+
+    def batch_get_item(self, table: str, keys: Sequence[Any], timeout: float) -> list[Item]:
+        return [self.get_item({"TableName": table, "Key": key, "ConsistentRead": True}, timeout) for key in keys]
+
+    def transact_updates(self, updates: Sequence[Any], _timeout: float) -> list[Item | None] | None:
+        fault = self.faults.pop(0) if self.faults else "ok"
+        if fault not in ("ok", "late"):
+            raise _error(fault)
+        for update in updates:
+            _check_table(update)
+            _check(update)
+        items = [self.items.get(update["Key"]["pk"]["S"], {}) for update in updates]
+        held = [_holds(update, item) for update, item in zip(updates, items, strict=True)]
+        if all(held):
+            for update in updates:
+                self.update(update)
+        if fault == "late":
+            raise _error(fault)
+        if all(held):
+            return None
+        return [None if fits else copied(item) for fits, item in zip(held, items, strict=True)]
 
     def read(self, name: str, is_consistent: bool) -> Item:
         """An item; the one of before its last update where the reader takes that."""

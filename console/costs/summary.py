@@ -21,6 +21,7 @@ NAMES: Mapping[str, str] = {
     "month": "month",
     "owner": "client_owner",
     "key": "key_id",
+    "team": "team",
     "user": "end_user",
     "operation": "operation",
     "door": "door",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from openai_proxy.client_keys import without_keys
 
 from console.errors import ConsoleError
-from console.keys.keys import create_key, others_of_its_line, revoke_client, revoke_key, rotate_key, update_key
+from console.keys.keys import Wanted, create_key, others_of_its_line, revoke_client, revoke_key, rotate_key, update_key
 from console.keys.options import add_attributes, add_unset, wanted, whole
 from console.keys.release import add_release_options, release
 from console.keys.store import KeyStore, StoredKey
@@ -20,6 +20,7 @@ from console.keys.text import as_json, changes, key_details, keys_table, limits,
 from console.keys.usage import add_usage_options, show_usage
 from console.output import show, terminal_width
 from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
+from console.teams.teams import TeamStore
 from console.text import to_json
 
 Environment = Mapping[str, str]
@@ -74,7 +75,9 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
 
 
 def _create(options: argparse.Namespace, environ: Environment) -> int:
-    key, made = create_key(_store(options, environ), wanted(options), time.time())
+    store, asked = _store(options, environ), wanted(options)
+    _check_team(store, asked)
+    key, made = create_key(store, asked, time.time())
     if options.json:
         print(to_json({"key": key, **as_json(made, time.time())}))
         return 0
@@ -110,6 +113,7 @@ def _update(options: argparse.Namespace, environ: Environment) -> int:
         raise ConsoleError("No change is named. Remedy: see `keys update --help`.")
     store = _store(options, environ)
     before = store.find(options.key_id)
+    _check_team(store, asked)
     after = update_key(store, before, asked)
     now = time.time()
     if options.json:
@@ -164,6 +168,12 @@ def _revoke(options: argparse.Namespace, environ: Environment) -> int:
 
 def _store(options: argparse.Namespace, environ: Environment) -> KeyStore:
     return KeyStore(chosen_table("KeysTable", options, environ))
+
+
+def _check_team(store: KeyStore, asked: Wanted) -> None:
+    """A key of a team that there is not would be refused. Raises ConsoleError."""
+    if name := asked.values.get("team"):
+        TeamStore(store.table).find(name)
 
 
 def _disabled(keys: list[StoredKey]) -> list[StoredKey]:

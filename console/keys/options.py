@@ -29,13 +29,14 @@ _UNSET = {
     "budget-total": "budget_total",
     "reset-weekday": "reset_weekday",
     "reset-day": "reset_day",
+    "team": "team",
     "expires": "expires_at",
     "cache": "cache",
     "log-content": "log_content",
 }
 _SET = (
     *("client_id", "name", "owner", "servers", "models", *LIMITS),
-    *("currency", "enabled", "log_content"),
+    *("currency", "enabled", "log_content", "team"),
 )
 
 
@@ -55,6 +56,7 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
         help="allow only this model (repeatable): a name, SERVER/NAME, or a beginning and *, as in 'gpt-5*'",
     )
     add_limits(command)
+    add("--team", metavar="TEAM", help="whose limits hold beside its own; `teams create` makes one")
     add("--currency", help="of the budgets; only USD, the currency of the price book")
     expiry = command.add_mutually_exclusive_group()
     expiry.add_argument("--expires-in-days", type=whole(1, 36500), metavar="DAYS", help="default: never")

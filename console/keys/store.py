@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from openai_proxy.client_keys import (
     ATTRIBUTES,
     KEY_ID_LENGTH,
+    TEAM_PREFIX,
     hash_client_key,
     is_well_formed,
     key_id_of,
@@ -28,6 +29,7 @@ State = Literal["enabled", "rotated", "expired", "revoked", "damaged"]
 
 _SHORTEST_ID = 8
 _LONGEST_ID = 64
+_NO_KEYS = (BLOCKED_PREFIX, TEAM_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,10 @@ class KeyStore:
         self._client = table.client
 
     def all(self) -> Iterator[StoredKey]:
-        """All keys. The table holds blocked users too."""
+        """All keys. The table holds blocked users and teams too."""
         for page in self._client.get_paginator("scan").paginate(TableName=self.table.name, ConsistentRead=True):
             items = (from_item(item) for item in page["Items"])
-            yield from (StoredKey(item) for item in items if not item["key_hash"].startswith(BLOCKED_PREFIX))
+            yield from (StoredKey(item) for item in items if not item["key_hash"].startswith(_NO_KEYS))
 
     def find(self, key_id: str) -> StoredKey:
         """The one key whose id begins with `key_id`; a whole key is understood too. Raises ConsoleError."""

@@ -1,7 +1,7 @@
 """How client keys are shown. Neither a key nor the whole of its hash ever is."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -32,6 +32,7 @@ LABELS = {
     "budget_total": "Budget in total",
     "reset_weekday": "Weeks begin",
     "reset_day": "Months begin",
+    "team": "Team",
     "cache": "Response cache",
     "limits_id": "Counted with",
     "rotated_at": "Rotated",
@@ -45,7 +46,7 @@ _NOT_SET = {
     "expires_at": "never",
     "cache": "as of the server",
 }
-_OPTIONAL = ("budget_week", "budget_total", *RESETS, "limits_id", "rotated_at", "replaced_by")
+_OPTIONAL = ("budget_week", "budget_total", *RESETS, "team", "limits_id", "rotated_at", "replaced_by")
 _LIMITS = {
     "rpm": "{} rpm",
     "tpm": "{} tpm",
@@ -123,7 +124,12 @@ def changes(before: StoredKey, after: StoredKey) -> list[str]:
 
 def limits(key: StoredKey) -> str:
     """The limits and budgets of a key in one line; "" when there are none."""
-    values = ((form, key.values.get(name)) for name, form in _LIMITS.items())
+    return limits_text(key.values)
+
+
+def limits_text(attributes: Mapping[str, Any]) -> str:
+    """The limits and budgets among attributes that were read in one line; "" when there are none."""
+    values = ((form, attributes.get(name)) for name, form in _LIMITS.items())
     return ", ".join(form.format(_short(value)) for form, value in values if value is not None)
 
 

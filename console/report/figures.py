@@ -27,7 +27,8 @@ Item = dict[str, Any]
 
 PERCENTILES = (50, 90, 99)
 
-SOURCES = ("key_rpm", "key_tpm", "key_parallel", "key_budget", "key_budget_reserved", "upstream")
+_LIMITS = ("rpm", "tpm", "parallel", "budget", "budget_reserved")
+SOURCES = (*(f"{whose}_{limit}" for whose in ("key", "team") for limit in _LIMITS), "upstream")
 """What refuses requests: the values of the dimension `Source` of the metric `Throttles`."""
 
 _MOST_DAYS_AT_ONCE = 1000  # the service gives at most 1,440 values

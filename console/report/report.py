@@ -42,6 +42,11 @@ THROTTLED_BY: Mapping[str, str] = {
     "key_parallel": "Parallel requests",
     "key_budget": "Budget",
     "key_budget_reserved": "Budget, reserved",
+    "team_rpm": "Requests a minute, of a team",
+    "team_tpm": "Tokens a minute, of a team",
+    "team_parallel": "Parallel requests, of a team",
+    "team_budget": "Budget of a team",
+    "team_budget_reserved": "Budget of a team, reserved",
     "upstream": "The server",
 }
 _MOST_NAMES = 3

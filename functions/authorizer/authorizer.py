@@ -17,7 +17,7 @@ from openai_proxy.credentials import KEY_HEADERS, sent_key
 from openai_proxy.key_context import ClientKey
 from openai_proxy.key_refusals import CODE, INVALID_KEY, MESSAGE, TOKEN_REFUSALS, WRONG_KEY
 
-from authorizer.client_key import DamagedKeyError, client_key_of
+from authorizer.client_key import DamagedKeyError, UnknownTeamError, client_key_of, with_team
 from authorizer.refusal import TokenRefusedError
 from authorizer.token import looks_like_token
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 NOT_CHECKED, REFUSED = "client key not checked", "refused"
 """What the log says when the client gets a 503, and when it gets a 401; metric filters of the template count them."""
+
+_NO_TEAM = (
+    "Make it with `openai-proxy teams create`, or take its name out of the key (`keys update --unset team`) or of the "
+    "plan in identity.yaml."
+)
 
 # arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev/POST/openai/v1/models: all before the method.
 _STAGE = re.compile(r"(arn:[a-z0-9-]+:execute-api:[a-z0-9-]*:[0-9]*:[A-Za-z0-9-]+/[A-Za-z0-9_$-]+)/")
@@ -95,14 +100,26 @@ class Authorizer:
         client = self._client(item)
         if client.expires_at is not None and client.expires_at <= self._clock():
             raise self._refused("expired client key", item)
-        return _allow(client, event.get("methodArn"))
+        return self._let_in(client, event)
 
     def _of_token(self, token: str, event: Any, users: OfToken) -> dict[str, Any]:
         try:
-            return _allow(users(token), event.get("methodArn"))
+            client = users(token)
         except TokenRefusedError as refusal:
             self._logger.warning(REFUSED, reason=refusal.code, issuer=refusal.issuer or None, remedy=refusal.remedy)
             return _deny(refusal.code, TOKEN_REFUSALS[refusal.code])
+        return self._let_in(client, event)
+
+    def _let_in(self, client: ClientKey, event: Any) -> dict[str, Any]:
+        named: dict[str, Any] = {"client_id": client.client_id, "key_id": client.key_id, "team": client.team}
+        try:
+            return _allow(with_team(client, self._keys.find), event.get("methodArn"))
+        except UnknownTeamError:
+            self._logger.error("unknown team", remedy=_NO_TEAM, **named)  # noqa: TRY400 - the runtime logs the trace
+            raise
+        except DamagedKeyError as error:
+            self._logger.error("damaged team", problems=error.problems, **named)  # noqa: TRY400 - as above
+            raise
 
     def _client(self, item: Mapping[str, Any]) -> ClientKey:
         try:

@@ -3,10 +3,10 @@
 One rule: a damaged item is no client key. It is not read in part, for what is missing might be the limit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from openai_proxy.client_keys import CachePolicy, key_id_of, limits_in, read_attributes
+from openai_proxy.client_keys import CachePolicy, key_id_of, limits_in, read_attributes, read_team, team_key
 from openai_proxy.key_context import ClientKey, KeyCache
 from openai_proxy.key_limits import Limits
 
@@ -17,6 +17,14 @@ class DamagedKeyError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("The item of a client key is damaged.")
         self.problems = problems
+
+
+class UnknownTeamError(Exception):
+    """A key or a plan names a team that there is not: nobody is let in, who might have limits."""
+
+    def __init__(self, team: str) -> None:
+        super().__init__(f"There is no team '{team}'.")
+        self.team = team
 
 
 def client_key_of(item: Mapping[str, Any]) -> ClientKey:
@@ -40,7 +48,21 @@ def client_key_of(item: Mapping[str, Any]) -> ClientKey:
         cache=_policy(values.get("cache")),
         logs_content=values.get("log_content") is True,
         line=line,
+        team=values.get("team") or "",
     )
+
+
+def with_team(client: ClientKey, find: Callable[[str], Mapping[str, Any] | None]) -> ClientKey:
+    """The key with the limits of its team, which `find` reads. Raises UnknownTeamError, DamagedKeyError."""
+    if not client.team:
+        return client
+    item = find(team_key(client.team))
+    if item is None:
+        raise UnknownTeamError(client.team)
+    values, problems = read_team(client.team, item)
+    if problems:
+        raise DamagedKeyError([f"team {client.team}: {problem}" for problem in problems])
+    return client._replace(team_limits=Limits.of_team(client.team, limits_in(values)))
 
 
 def _policy(cache: CachePolicy | None) -> KeyCache | None:

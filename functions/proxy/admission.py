@@ -85,9 +85,9 @@ class Admission:
 
                 call = call._replace(tags=with_metadata(call.tags, target.path, body.fields))
             call = call._replace(candidates=(candidates := self._routes.candidates(target, body, key)))
-            if key.limits:
+            if limits := key.limits_to_take:
                 timeline.passed("request")
-                taken = self._limits.take(key.limits, call.id, body, candidates, call.deadline)
+                taken = self._limits.take(limits, call.id, body, candidates, call.deadline)
                 timeline.passed("limits")
                 call = call._replace(reservation=taken, refused=taken.refused)
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event

@@ -17,7 +17,7 @@ from openai_proxy.limits import PERIODS, Period
 from openai_proxy.pricing.price_book import PriceBook
 
 from settle_limits.hints import PriceHints
-from settle_limits.settlement import LeftLease, Settlement, left_lease_of, settlement_of
+from settle_limits.settlement import LeftLease, Settlement, left_lease_of, settlements_of
 from settle_limits.thresholds import Crossing, crossings, event_of
 
 if TYPE_CHECKING:
@@ -76,22 +76,22 @@ class SettleLimits:
         """Settle an SQS batch. Returns the partial batch response: the messages that must come again."""
         settlements: dict[str, Settlement] = {}
         messages: dict[str, list[str]] = {}
-        leases: dict[str, LeftLease] = {}
+        leases: list[tuple[str, LeftLease]] = []
         read, failed = read_batch(batch, self._read, self._logger)
-        for message, (settlement, lease) in read:
-            if settlement:
-                settlements[settlement.event_id] = settlement
-                messages.setdefault(settlement.event_id, []).append(message)
-            elif lease:
-                leases[message] = lease
-        failed += [message for message, lease in leases.items() if not self._give_back(lease)]
+        for message, (own, left) in read:
+            for settlement in own:
+                settlements[settlement.marker] = settlement
+                messages.setdefault(settlement.marker, []).append(message)
+            leases += [(message, lease) for lease in left]
+        failed += [message for message, lease in leases if not self._give_back(lease)]
         unsettled = self._limits.settle(settlements.values())
-        for event_id, reason in unsettled.items():
-            self._logger.warning("not settled", event_id=event_id, reason=reason)
-        settled = [each for each in settlements.values() if each.event_id not in unsettled]
-        untold = [event_id for each in latest_of_each_key(settled) if (event_id := self._untold(each, settled))]
+        for marker, reason in unsettled.items():
+            self._logger.warning("not settled", event_id=settlements[marker].event_id, reason=reason)
+        settled = [each for each in settlements.values() if each.marker not in unsettled]
+        untold = [marker for each in latest_of_each_key(settled) if (marker := self._untold(each, settled))]
         self._hints.learn(each.hint for each in settled if each.hint)
-        failed += [message for event_id in (*unsettled, *untold) for message in messages[event_id]]
+        failed += [message for marker in (*unsettled, *untold) for message in messages[marker]]
+        failed = list(dict.fromkeys(failed))
         self._logger.info(
             "batch settled",
             messages=len(batch["Records"]),
@@ -102,10 +102,13 @@ class SettleLimits:
         )
         return again(failed)
 
-    def _read(self, body: str) -> tuple[Settlement | None, LeftLease | None]:
-        """What is to be settled of a message's event, or given back. Raises MalformedEventError."""
+    def _read(self, body: str) -> tuple[list[Settlement], list[LeftLease]]:
+        """What is to be settled of a message's event, or else given back. Raises MalformedEventError."""
         event = Event.from_sqs_body(body)
-        return settlement_of(event, self._prices), left_lease_of(event)
+        settlements = settlements_of(event, self._prices)
+        settled = {each.limits_id for each in settlements}
+        left = (left_lease_of(event), left_lease_of(event, of_team=True))
+        return settlements, [lease for lease in left if lease and lease.limits_id not in settled]
 
     def _give_back(self, lease: LeftLease) -> bool:
         """Free the place of a request of a key without a budget. False: its message must come again."""
@@ -117,7 +120,8 @@ class SettleLimits:
         return True
 
     def _untold(self, latest: Settlement, settled: Sequence[Settlement]) -> str | None:
-        """Tell the thresholds that a key has reached. The event whose message must come again; None when all are told.
+        """Tell the thresholds that a key, or a team, has reached. The marker of what must come again; None when all
+        are told.
 
         The budget of a period is that of the latest request in it: one of another time says nothing of it.
         """
@@ -130,7 +134,7 @@ class SettleLimits:
                         self._tell(crossing, spoken_for)
         except Exception:  # a counter that is damaged is no fault of other keys
             self._logger.exception("thresholds not told", event_id=spoken_for.event_id)
-            return spoken_for.event_id
+            return spoken_for.marker
         return None
 
     def _tell(self, crossing: Crossing, latest: Settlement) -> None:

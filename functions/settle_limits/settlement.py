@@ -6,7 +6,7 @@ the ledger's, to the last digit.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -72,25 +72,49 @@ class Settlement:
     is_priced: bool
     hint: PriceHint | None
     lease: LeftLease | None = None
+    team: str = ""
+    """Whose counter it is; "" is for that of the key, or the user."""
+
+    @property
+    def marker(self) -> str:
+        """By what it is known that this was settled: an inference is settled once in each of its counters."""
+        return f"{self.event_id}#team" if self.team else self.event_id
 
 
-def settlement_of(event: "AnyEvent", prices: PriceBook) -> Settlement | None:
+def settlements_of(event: "AnyEvent", prices: PriceBook) -> list[Settlement]:
+    """What is to be settled of a terminal event: for its key, for its team. Raises MalformedEventError."""
+    own = settlement_of(event, prices)
+    team = settlement_of(event, prices, of_team=True)
+    if own and team:
+        team = replace(team, hint=None)  # what is learned from an answer is learned once
+    return [each for each in (own, team) if each]
+
+
+def settlement_of(event: "AnyEvent", prices: PriceBook, *, of_team: bool = False) -> Settlement | None:
     """What is to be settled of a terminal event; None when it counts for no budget. Raises MalformedEventError."""
     if not is_terminal(event):
         return None
     try:
-        limits = event.data.get("limits")
-        return _settlement(event, limits, prices) if limits and limits.get("has_budget") else None
+        limits, team = _limits_of(event, of_team=of_team)
+        return _settlement(event, limits, prices, team) if limits and limits.get("has_budget") else None
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
 
 
-def left_lease_of(event: "AnyEvent") -> LeftLease | None:
+def _limits_of(event: "TerminalEvent", *, of_team: bool) -> "tuple[LimitsData | None, str]":
+    """The limits of the key, or those of its team with the team's name. Raises as reading any event does."""
+    if not of_team:
+        return event.data.get("limits"), ""
+    team = event.data.get("team")
+    return (team["limits"], _name(team["name"])) if team else (None, "")
+
+
+def left_lease_of(event: "AnyEvent", *, of_team: bool = False) -> LeftLease | None:
     """The lease that the request of a terminal event has perhaps left. Raises MalformedEventError."""
     if not is_terminal(event):
         return None
     try:
-        return _left_lease(event.data.get("limits"))
+        return _left_lease(_limits_of(event, of_team=of_team)[0])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
 
@@ -100,7 +124,7 @@ def _left_lease(limits: "LimitsData | None") -> LeftLease | None:
     return LeftLease(_name(limits["id"]), _name(lease["id"]), lease["in_doubt"] is True) if limits and lease else None
 
 
-def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook) -> Settlement:
+def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook, team: str) -> Settlement:
     taken_at = _count(limits["taken_at"], _END_OF_9999)
     reserved = None if limits["reserved"] is None else amount_of(_text(limits["reserved"]["cost"]))
     cost, hint = _priced(event, prices)
@@ -125,6 +149,7 @@ def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook)
         is_priced=isinstance(cost, Cost),
         hint=hint,
         lease=_left_lease(limits),
+        team=team,
     )
 
 

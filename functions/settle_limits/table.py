@@ -63,7 +63,7 @@ class LimitsTable:
         self._clock = clock
 
     def settle(self, settlements: Iterable[Settlement]) -> dict[str, str]:
-        """Settle what is not settled yet. Returns the ids of those that could not be, and why: to be tried again."""
+        """Settle what is not settled yet. Returns the markers of those that could not be, and why: to come again."""
         unsettled: dict[str, str] = {}
         for group in in_transactions(self._that_count_once(settlements)):
             unsettled |= self._settle(group)
@@ -159,7 +159,7 @@ class LimitsTable:
                 return {}
             if refusal.is_transient and attempt < ATTEMPTS:
                 self._pause(attempt)
-        return {each.event_id: reason for each in group}
+        return {each.marker: reason for each in group}
 
     def _settle_each(self, group: Iterable[Settlement]) -> dict[str, str]:
         """One by one: something is wrong with one of them, and nobody says with which."""

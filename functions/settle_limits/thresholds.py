@@ -61,7 +61,7 @@ def crossings(counter: Mapping[str, Any], latest: Settlement) -> Iterator[Crossi
 
 def event_of(crossing: Crossing, latest: Settlement, now: float) -> "ThresholdEvent":
     """The BudgetThresholdReached of a crossing that `latest` brought about. `now` is in Unix seconds."""
-    return Event(
+    event: ThresholdEvent = Event(
         detail_type="BudgetThresholdReached",
         id=_id_of(crossing),
         timestamp=rfc3339(now),
@@ -78,6 +78,9 @@ def event_of(crossing: Crossing, latest: Settlement, now: float) -> "ThresholdEv
             "currency": CURRENCY,
         },
     )
+    if latest.team:
+        event.data["team"] = latest.team
+    return event
 
 
 def _id_of(crossing: Crossing) -> str:

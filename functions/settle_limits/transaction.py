@@ -150,7 +150,7 @@ def build_transaction(
     table: str, group: Sequence[Settlement], held: Held, expires_at: int
 ) -> "list[TransactWriteItemTypeDef]":
     """The items of one transaction: first the markers, in the order of `group`, then the counter if that has a part."""
-    markers = [_marker(table, settlement.event_id, expires_at) for settlement in group]
+    markers = [_marker(table, settlement.marker, expires_at) for settlement in group]
     has_part = held.periods or held.bucket or held.lease or held.begins
     return [*markers, _counter(table, group, held, expires_at)] if has_part else markers
 

@@ -25,6 +25,8 @@ CLIENTS_OF_SERVERS = "token."
 """How the clients are called, each with its server's name, who come with the token of a server: no key is theirs."""
 KEY_ID_LENGTH = 12
 LONGEST_CLIENT_ID = 64
+TEAM_PREFIX = "team#"
+"""The key of a team's item in the key table begins with it. That of a client key is a hash, and never does."""
 MOST_TAGS = 16
 MOST_NAMES = 100
 
@@ -131,6 +133,16 @@ def limits_in(values: Mapping[str, Any]) -> dict[str, Any]:
     """The limits among attributes that were read; none where they limit nothing."""
     found = {name: values[name] for name in LIMITS if name in values}
     return found if found.keys() - set(RESETS) else {}
+
+
+def team_key(name: str) -> str:
+    """The key of a team's item in the key table."""
+    return f"{TEAM_PREFIX}{name}"
+
+
+def read_team(name: str, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the item of a team says, and all that is wrong with it: as `read_attributes`, of limits and budgets."""
+    return read_attributes({**item, "key_hash": "0" * 64, "client_id": "team", "name": name, "enabled": True})
 
 
 class Attribute(NamedTuple):
@@ -256,6 +268,7 @@ ATTRIBUTES: Mapping[str, Attribute] = {
         _names(_model),
     ),
     "limits_id": _ID,
+    "team": Attribute("a team's name: 1 to 48 letters, digits, '_', '.' and '-'", _form(r"[A-Za-z0-9_.-]{1,48}")),
     "rpm": _COUNT,
     "tpm": _COUNT,
     "parallel": _COUNT,

@@ -8,7 +8,7 @@ import json
 from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from openai_proxy.key_limits import Limits, count_of, text_of, whole_of
+from openai_proxy.key_limits import Limits, count_of, team_limits_id, text_of, whole_of
 
 if TYPE_CHECKING:  # the authorizer knows neither
     from openai_proxy.events.types import ClientData
@@ -40,10 +40,12 @@ class KeyCache(NamedTuple):
         return cls(mode == "on", count_of(ttl), pool or None)
 
 
+_OF_TEAM = "team_"
+"""What the limits of a team are called in the context begins with it. Only a key with a team has them."""
 _TEXTS = (
     *("client_id", "client_name", "key_id", "limits_id", "owner", "tags", "expires_at", "servers", "models"),
     *("rpm", "tpm", "parallel", "budget_day", "budget_month", "cache", "log_content"),
-    *("end_user", "budget_week", "budget_total", "reset_weekday", "reset_day"),
+    *("end_user", "budget_week", "budget_total", "reset_weekday", "reset_day", "team"),
 )
 
 
@@ -70,6 +72,16 @@ class ClientKey(NamedTuple):
     """The line of keys that it was rotated from and into: made once, never for another client of the same name."""
     end_user: str = ""
     """Who has signed in, as the ledger calls them; "" is for a client key. The limits are that user's alone."""
+    team: str = ""
+    team_limits: Limits | None = None
+    """What all of the team's keys and users may take together."""
+
+    @property
+    def limits_to_take(self) -> Limits | None:
+        """What a request takes of: the key's limits and its team's together, or those that there are."""
+        if self.limits is None or self.team_limits is None:
+            return self.limits or self.team_limits
+        return self.limits._replace(shared=self.team_limits)
 
     def to_context(self) -> dict[str, str]:
         """The authorizer's context."""
@@ -86,7 +98,12 @@ class ClientKey(NamedTuple):
             "log_content": "on" if self.logs_content else "",
             "end_user": self.end_user,
             **(self.limits or Limits(self.line or self.key_id)).to_context(),
+            **(self._team_context() if self.team else {}),
         }
+
+    def _team_context(self) -> dict[str, str]:
+        limits = (self.team_limits or Limits("")).to_context()
+        return {"team": self.team} | {_OF_TEAM + name: text for name, text in limits.items() if name != "limits_id"}
 
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "ClientKey":
@@ -111,6 +128,8 @@ class ClientKey(NamedTuple):
             logs_content=context.get("log_content") == "on",
             line=context.get("limits_id") or context.get("key_id") or "",
             end_user=context.get("end_user") or "",
+            team=context.get("team") or "",
+            team_limits=_team_limits(context),
         )
 
     def to_event(self) -> "ClientData":
@@ -138,6 +157,18 @@ class ClientKey(NamedTuple):
             if any(name == wanted or (wanted.endswith("*") and name.startswith(wanted[:-1])) for name in names):
                 return True
         return False
+
+
+def _team_limits(context: Mapping[str, Any]) -> Limits | None:
+    """Raises ValueError."""
+    name = context.get("team")
+    if not name:
+        return None
+    given = {each.removeprefix(_OF_TEAM): text for each, text in context.items() if each.startswith(_OF_TEAM)}
+    if not all(text is None or isinstance(text, str) for text in given.values()):
+        raise ValueError("a context that holds something else than texts")
+    limits = Limits.from_context(given | {"limits_id": team_limits_id(name)})
+    return limits and limits._replace(team=name)
 
 
 def _allowed(names: str | None) -> tuple[str, ...] | None:

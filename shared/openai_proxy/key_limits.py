@@ -33,10 +33,16 @@ def amount_of(text: str) -> Decimal:
     return amount
 
 
+def team_limits_id(name: str) -> str:
+    """Under which id a team is counted. That of a key, or a user, is hexadecimal and has no point."""
+    return f"team.{name}"
+
+
 class Limits(NamedTuple):
     """What a key may take; None: as much as it likes. Budgets are in USD. Rotated keys share one `id`.
 
-    Its weeks begin with `reset_weekday`, its months with `reset_day`.
+    Its weeks begin with `reset_weekday`, its months with `reset_day`. `team` is whose limits they are; "" is for a
+    key's own. `shared` are those of the key's team, which are taken together with its own.
     """
 
     id: str
@@ -49,6 +55,13 @@ class Limits(NamedTuple):
     budget_total: Decimal | None = None
     reset_weekday: str | None = None
     reset_day: int | None = None
+    team: str = ""
+    shared: "Limits | None" = None
+
+    @classmethod
+    def of_team(cls, name: str, values: Mapping[str, Any]) -> "Limits | None":
+        """The limits of a team, by the attributes that are set; None when there are none."""
+        return cls(team_limits_id(name), **values, team=name) if values else None
 
     @property
     def budgets(self) -> "dict[Period, Decimal]":

@@ -25,7 +25,10 @@ GRANTS = [
     ("ProxyFunction", "reads", "${ProviderTokens}", "secretsmanager:GetSecretValue"),
     ("ProxyFunction", "reads", SECRETS, "secretsmanager:GetSecretValue"),
     ("ProxyFunction", "reads", PARAMETERS, "ssm:GetParameter"),
-    ("ProxyFunction", "reads, writes", "${LimitsTable.Arn}", "dynamodb:GetItem dynamodb:UpdateItem"),
+    (
+        *("ProxyFunction", "reads, writes", "${LimitsTable.Arn}"),
+        "dynamodb:GetItem dynamodb:BatchGetItem dynamodb:UpdateItem",
+    ),
     ("ProxyFunction", "reads", "${CostsTable.Arn}", "dynamodb:GetItem"),
     (
         *("ProxyFunction", "reads, writes", "${CacheTable.Arn}"),

@@ -371,9 +371,10 @@ def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
         "BudgetNotice": {"BudgetThresholdReached"},
     }
     assert set().union(*types.values()) == set(get_args(events.DetailType))
+    held: list[dict[str, Any]] = [{"has_budget": [True]}, {"lease": {"id": [{"exists": True}]}}]
     narrower = {
         "SettleLimitsRule": {
-            "data": {"limits": {"$or": [{"has_budget": [True]}, {"lease": {"id": [{"exists": True}]}}]}}
+            "data": {"$or": [*({"limits": each} for each in held), *({"team": {"limits": each}} for each in held)]}
         },
         "BudgetNoticeRule": {"data": {"threshold": [80, 100]}},
     }
@@ -584,6 +585,7 @@ OWN = {
         ("s3:GetObject", "${CacheBucket.Arn}/captured/*"),
         ("s3:PutObject", "${CacheBucket.Arn}/captured/*"),
         ("dynamodb:GetItem", "${LimitsTable.Arn}"),
+        ("dynamodb:BatchGetItem", "${LimitsTable.Arn}"),
         ("dynamodb:UpdateItem", "${LimitsTable.Arn}"),
         ("secretsmanager:GetSecretValue", "${ProviderTokens}"),
         ("secretsmanager:GetSecretValue", SECRETS),

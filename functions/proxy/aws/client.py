@@ -8,7 +8,7 @@ Its one rule: an answer has the shape that AWS documents for its call, or it is 
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeGuard
 from urllib.parse import quote
@@ -25,6 +25,9 @@ NO_ANSWER = "NoAnswer"
 """The code of a call that was sent, and not answered as AWS answers."""
 SECRET_IS_BINARY = "SecretIsBinary"  # noqa: S105  # an error's code
 _LONGEST_NAME = 256
+_OF_SEVERAL = ("BatchGetItem", "TransactWriteItems")
+"""Calls that say for each table what was used."""
+_REFUSED = ("ConditionalCheckFailedException", "TransactionCanceledException")
 
 
 class AwsError(Exception):
@@ -108,15 +111,47 @@ class Aws:
         """GetItem of DynamoDB: the item, empty when there is none."""
         return _item("dynamodb:GetItem", self._dynamodb("GetItem", arguments, timeout)[1], "Item") or {}
 
+    def batch_get_item(self, table: str, keys: Sequence[Any], timeout: float) -> list[dict[str, Any]]:
+        """BatchGetItem of DynamoDB, consistent: the items of `keys`, in their order, empty where there is none."""
+        call, wanted = "dynamodb:BatchGetItem", {table: {"Keys": keys, "ConsistentRead": True}}
+        answer = self._dynamodb("BatchGetItem", {"RequestItems": wanted}, timeout)[1]
+        if answer.get("UnprocessedKeys"):
+            raise AwsError(call, "ProvisionedThroughputExceededException", status=400)
+        found = array_of(object_of(answer.get("Responses")).get(table))
+        if not all(map(is_item, found)):
+            raise _odd(call)
+        nothing: dict[str, Any] = {}
+        return [
+            next((item for item in found if all(item.get(name) == key[name] for name in key)), nothing) for key in keys
+        ]
+
+    def transact_updates(self, updates: Sequence[Any], timeout: float) -> list[dict[str, Any] | None] | None:
+        """TransactWriteItems of updates. None: all are done; else none is, and there is the item of each whose
+        condition failed. Raises AwsError with the code of the first reason that is another one.
+        """
+        from openai_proxy.refusals import CONDITION, DONE  # noqa: PLC0415  # few keys have two counters
+
+        call, asked = "dynamodb:TransactWriteItems", {"TransactItems": [{"Update": update} for update in updates]}
+        held, answer = self._dynamodb("TransactWriteItems", asked, timeout)
+        if held:
+            return None
+        reasons = [object_of(reason) for reason in array_of(answer.get("CancellationReasons"))]
+        codes = [reason.get("Code") for reason in reasons]
+        if others := [code for code in codes if code not in (DONE, CONDITION)]:
+            raise AwsError(call, str(others[0])[:_LONGEST_NAME], status=400)
+        if len(reasons) != len(updates) or CONDITION not in codes:
+            raise _odd(call)
+        return [(_item(call, each, "Item") or {}) if each["Code"] == CONDITION else None for each in reasons]
+
     def _dynamodb(self, operation: str, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, Mapping[str, Any]]:
-        """Whether the call's condition held, and what it was answered."""
+        """Whether the call's conditions held, and what it was answered."""
         headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"DynamoDB_20120810.{operation}"}
         status, _, body = self._call("dynamodb", "/", headers, json.dumps({**arguments, **PROOF}).encode(), timeout)
         answer = object_of(loads_or_none(body))
-        if status == 200 and is_proven(answer):
+        if status == 200 and is_proven(answer, several=operation in _OF_SEVERAL):
             return True, answer
         error = _error(f"dynamodb:{operation}", status, body)
-        if status != 400 or error.code != "ConditionalCheckFailedException":
+        if status != 400 or error.code not in _REFUSED:
             raise error
         return False, answer
 

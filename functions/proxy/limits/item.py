@@ -98,6 +98,12 @@ def taking(limits: Limits, windows: Windows, share: Share, forgotten: str = "") 
     return update.request() | {"ReturnValues": "ALL_NEW", "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
+def no_older_than(windows: Windows, item: Item) -> Windows:
+    """The windows of the item where its clock is ahead of this sandbox's by a moment: one minute is one minute."""
+    minute = int(number_of(item, MINUTE))
+    return Windows.of(minute * 60, windows.calendar) if minute > windows.minute else windows
+
+
 def left_of_budgets(limits: Limits, item: Item) -> Decimal | None:
     """USD that may still be reserved; None without a budget."""
     left = (budget - number_of(item, cost_in(period)) for period, budget in limits.budgets.items())

@@ -1,4 +1,5 @@
-"""Keeps the lease of the request that runs: a short lease, renewed for as long as its request is at work.
+"""Keeps the leases of the request that runs: short ones, renewed for as long as it is at work. There are two where its
+team has limits too.
 
 So the place of a sandbox that dies is free again within half a minute, however long its request might have taken. A
 thread of its own looks after the lease every few seconds: the request itself waits for nothing, and most requests are
@@ -44,7 +45,7 @@ class _Kept:
 
 
 class Renewals:
-    """Looks after one lease at a time, that of the sandbox's request.
+    """Looks after the leases of one request at a time, the sandbox's.
 
     `aws` is not shared with any other thread; `timeout` (seconds) bounds one call. `start` starts a thread, once.
     """
@@ -60,25 +61,30 @@ class Renewals:
         self._aws, self._table, self._timeout, self._clock = aws, table, timeout, clock
         self._start = start or in_background
         self._is_started = False
-        self._kept: _Kept | None = None
+        self._kept: tuple[_Kept, ...] = ()
 
     def begin(self, limits: Limits, lease: str, end: int, last: int) -> None:
         """Renew `lease`, which ends at `end`, from now on; never beyond `last`."""
-        self._kept = _Kept(limits, lease, end, last)
+        own = tuple(each for each in self._kept if each.lease == lease and each.limits.id != limits.id)
+        self._kept = (*own, _Kept(limits, lease, end, last))
         if not self._is_started:
             self._is_started = True
             self._start(self.look)
 
     def stop(self, lease: str) -> int:
-        """Renew `lease` no more. Returns when it ends, as far as is known; 0 if it was not looked after."""
-        kept, self._kept = self._kept, None
-        return kept.end if kept and kept.lease == lease else 0
+        """Renew `lease` no more. Returns when the first of it ends, as far as is known; 0 if none was looked after."""
+        kept, self._kept = self._kept, ()
+        return min((each.end for each in kept if each.lease == lease), default=0)
 
     def look(self) -> None:
         """Renew what is to be renewed by now."""
-        kept, now = self._kept, int(self._clock())
-        end = min(now + LEASE_SECONDS, kept.last) if kept else 0
-        if kept is None or kept.end - now > _RENEWED_BELOW or end <= kept.end:
+        for kept in self._kept:
+            self._look_after(kept)
+
+    def _look_after(self, kept: _Kept) -> None:
+        now = int(self._clock())
+        end = min(now + LEASE_SECONDS, kept.last)
+        if kept.end - now > _RENEWED_BELOW or end <= kept.end:
             return
         arguments = {"TableName": self._table, "Key": key_of(kept.limits), **renewing(kept.limits, kept.lease, end)}
         try:
@@ -88,8 +94,8 @@ class Renewals:
             return
         if is_there:
             kept.end = end
-        elif self._kept is kept:  # or else it has just been given back
-            self._kept = None
+        elif kept in self._kept:  # or else it has just been given back
+            self._kept = tuple(each for each in self._kept if each is not kept)
             log("WARN", ENDED_EARLY, limits=kept.limits.id)
 
 

@@ -91,6 +91,23 @@ class Reservation(NamedTuple):
     refused: ProxyError | None = None
     lease: LeaseState = "held"
     cost: Decimal = _NOTHING
+    team: "Reservation | None" = None
+    """What was taken of the team's limits together with the key's own."""
+
+    @property
+    def parts(self) -> "tuple[Reservation, ...]":
+        """What was taken of each counter: the key's own first."""
+        return (self, self.team) if self.team else (self,)
+
+    def of(self, team: str) -> "Reservation | None":
+        """The part of the key's own limits ("") or of a team's, if it has one."""
+        return next((each for each in self.parts if each.limits.team == team), None)
+
+    def unchecked(self, refused: ProxyError | None, *, is_in_doubt: bool) -> "Reservation":
+        """The same, when nobody has said whether it was taken; `refused` where it must not go on."""
+        team = self.team and self.team.unchecked(refused, is_in_doubt=is_in_doubt)
+        share = self.share if is_in_doubt else None
+        return self._replace(share=share, is_checked=False, refused=refused, team=team)
 
     def to_event(self) -> "LimitsData":
         """The `data.limits` object of an event."""

@@ -30,6 +30,7 @@ def request_line(
         "client": client.get("name"),
         "client_id": event.client_id,
         "key_id": client.get("key_id"),
+        **({"team": data["team"]["name"]} if "team" in data else {}),
         "door": data["door"],
         "server": data["server"]["name"],
         "model": data["request"]["model"],

@@ -62,6 +62,8 @@ def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_sta
     }
     if fetched := fetched_of(call, outcome):
         data["fetched"] = fetched
+    if call.key and call.key.team:
+        data["team"] = {"name": call.key.team, "limits": _limits(call, outcome, call.key.team)}
     if throttle := _throttle(outcome):
         return Event("InferenceThrottled", *whose, {**data, "throttle": throttle})
     if error := _error(outcome):
@@ -137,9 +139,11 @@ def _tags(call: Call) -> dict[str, str]:
     return {name: value for name, value in call.tags.items() if name not in own}
 
 
-def _limits(call: Call, outcome: Outcome) -> "LimitsData | None":
-    key, reservation = call.key, outcome.reservation
-    limits = reservation.to_event() if reservation else nothing_taken(key.limits) if key and key.limits else None
+def _limits(call: Call, outcome: Outcome, team: str = "") -> "LimitsData | None":
+    """What the request took of the limits of its key, or of its team."""
+    own = (call.key.team_limits if team else call.key.limits) if call.key else None
+    reservation = outcome.reservation.of(team) if outcome.reservation else None
+    limits = reservation.to_event() if reservation else nothing_taken(own) if own else None
     if limits and call.fetches_answer:  # the estimate for the request that began it stays in the budget
         limits["has_budget"] = False
     return limits

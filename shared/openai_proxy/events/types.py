@@ -1,8 +1,7 @@
-"""What each event says, as types: one TypedDict for the data of each detail-type, as its schema in `events/schemas/`.
+"""The data of each detail-type, as its schema in `events/schemas/`; a contract test holds both together.
 
-Only type checkers load this module: others import it under `TYPE_CHECKING`, so that it costs no cold start. A contract
-test holds names, what is required and the types of JSON together with the schemas. A consumer reads events of before
-too, which lack what was added later, and checks each value, because a type says nothing of what lies in a queue.
+Only type checkers load this module: others import it under `TYPE_CHECKING`, so that it costs no cold start. A consumer
+reads events of before too, which lack what was added later, and checks each value: a type says nothing of a queue.
 """
 
 from collections.abc import Mapping, Sequence
@@ -178,6 +177,12 @@ class FetchedData(TypedDict):
     others: Sequence[PartData]
 
 
+class TeamData(Named):
+    """A team, and what the request took of its limits."""
+
+    limits: LimitsData | None
+
+
 class InferenceCompleted(TypedDict):
     """The data of the event, which the other two terminal events share."""
 
@@ -192,6 +197,7 @@ class InferenceCompleted(TypedDict):
     attempts: Sequence[AttemptData]
     client: ClientData | None
     limits: LimitsData | None
+    team: NotRequired[TeamData]
     end_user: str | None
     tags: Mapping[str, str]
     cold_start: bool
@@ -273,6 +279,7 @@ class BudgetThresholdReached(TypedDict):
 
     client: ClientData
     limits: CountedWith
+    team: NotRequired[str]
     period: Literal["day", "week", "month", "total"]
     period_start: str
     threshold: Literal[50, 80, 100]
@@ -288,7 +295,6 @@ CapturedEvent = Event[Literal["ResponseCaptured"], ResponseCaptured]
 ThresholdEvent = Event[Literal["BudgetThresholdReached"], BudgetThresholdReached]
 
 TerminalEvent = CompletedEvent | FailedEvent | ThrottledEvent
-InferenceEvent = CompletedEvent | FailedEvent
-"""What the ledger records."""
+InferenceEvent = CompletedEvent | FailedEvent  # what the ledger records
 AnyEvent = TerminalEvent | CapturedEvent | ThresholdEvent
 """`event.detail_type == "…"` tells a type checker which one it is."""

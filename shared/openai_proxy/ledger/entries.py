@@ -230,6 +230,7 @@ def _attribution(data: "InferenceCompleted") -> Attributes:
         "client_owner": _text(client.get("owner")),
         "tags": {name: value for name, value in tags[:_MOST_TAGS] if name} or None,
         "end_user": _text(data.get("end_user"), _LONGEST_END_USER),
+        "team": _text((data.get("team") or {}).get("name")),
     }
     return {name: value for name, value in attributes.items() if value is not None}
 

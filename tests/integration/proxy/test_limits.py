@@ -71,6 +71,21 @@ class Table:
         self.calls.append("get")
         return self.client.get_item(**arguments).get("Item") or {}
 
+    def batch_get_item(self, table: str, keys: list[Any], timeout: float) -> list[dict[str, Any]]:
+        return [self.get_item({"TableName": table, "Key": key, "ConsistentRead": True}, timeout) for key in keys]
+
+    def transact_updates(self, updates: list[dict[str, Any]], _timeout: float) -> list[dict[str, Any] | None] | None:
+        self.calls.append("transaction")
+        try:
+            self.client.transact_write_items(TransactItems=[{"Update": update} for update in updates])
+        except BotoError as error:
+            answer: Any = error.response
+            if answer["Error"]["Code"] != "TransactionCanceledException":
+                raise
+            reasons = answer["CancellationReasons"]
+            return [each.get("Item", {}) if each["Code"] == "ConditionalCheckFailed" else None for each in reasons]
+        return None
+
     def item(self, name: str = "limits#0123456789ab") -> dict[str, Any]:
         return self.client.get_item(TableName="limits", Key={"pk": {"S": name}}).get("Item") or {}
 
@@ -410,6 +425,54 @@ def test_what_is_left_of_the_tightest_budget_is_told(
     assert told == {"x-budget-remaining-usd": remaining, **reset}
     own = headers(limits, to_item(gone | dict.fromkeys([f"{each}_cost" for each in PERIODS], 1)), windows, Decimal(1))
     assert Decimal(own["x-budget-remaining-usd"]) == min(limits.budgets.values())
+
+
+TEAM = {
+    "team": "web",
+    "team_rpm": "3",
+    "team_budget_week": "9",
+    "team_budget_total": "20",
+    "team_reset_weekday": "friday",
+}
+
+
+def test_a_key_and_its_team_are_limited_together_and_the_event_says_both(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | TEAM | {"rpm": "50", "budget_month": "5"}) as (relay, _):
+        limited(relay, table, clock)
+        answers = [relay.call(CHAT) for _ in range(4)]
+    assert [each.status for each in answers] == [200, 200, 200, 429]
+    assert answers[0].headers["x-ratelimit-limit-requests"] == "3"
+    assert answers[0].headers["x-ratelimit-remaining-requests"] == "2"
+    assert answers[0].headers["x-budget-remaining-usd"] == "5"
+    error = json.loads(answers[-1].body)["error"]
+    assert error["message"].startswith("This client key's team has reached its limit of requests a minute.")
+    name, detail = relay.bus.details[-1]
+    data = detail["data"]
+    assert (name, data["throttle"]["source"]) == ("InferenceThrottled", "team_rpm")
+    assert (data["limits"]["id"], data["team"]["name"], data["team"]["limits"]["id"]) == (
+        *("0123456789ab", "web"),
+        "team.web",
+    )
+    team = table.item("limits#team.web")
+    assert (team["requests"], team["week"], team["total"]) == ({"N": "3"}, {"S": "2026-11-20"}, {"S": "ever"})
+    assert table.item()["requests"] == {"N": "3"}
+    assert team["week_cost"] == team["total_cost"] == table.item()["month_cost"]
+    assert table.calls.count("transaction") == 3, "what is refused is read"
+
+
+def test_a_key_of_a_team_without_limits_of_its_own_takes_of_the_teams_by_one_update(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | TEAM) as (relay, _):
+        limited(relay, table, clock)
+        answers = [relay.call(CHAT) for _ in range(4)]
+    assert [each.status for each in answers] == [200, 200, 200, 429]
+    data = relay.bus.details[-1][1]["data"]
+    assert "transaction" not in table.calls
+    assert (data["limits"], data["team"]["limits"]["budget_week"], data["throttle"]["source"]) == (
+        None,
+        "9",
+        "team_rpm",
+    )
+    assert table.item() == {}
 
 
 def test_each_user_has_the_limits_of_the_plan_exactly_however_many_ask_at_once(table: Table, clock: Clock) -> None:

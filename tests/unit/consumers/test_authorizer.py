@@ -1,5 +1,6 @@
 import contextlib
 import io
+import itertools
 import json
 import re
 from decimal import Decimal
@@ -8,16 +9,19 @@ from typing import Any
 
 import pytest
 from authorizer.authorizer import NOT_CHECKED, REFUSED, Authorizer, Unauthorized, UnknownEventError
-from authorizer.client_key import DamagedKeyError
+from authorizer.client_key import DamagedKeyError, UnknownTeamError
 from aws_lambda_powertools import Logger
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.client_keys import hash_client_key, new_client_key
 from openai_proxy.credentials import sent_key
+from openai_proxy.key_context import ClientKey
+from openai_proxy.key_limits import Limits
 
 API = Path(__file__).parents[3] / "events" / "api"
 NOW = 1_795_426_200
+NUMBERED = itertools.count()
 KEY = new_client_key()
 KEY_HASH = hash_client_key(KEY)
 ITEM = {"key_hash": KEY_HASH, "client_id": "web-shop", "name": "Web shop", "enabled": True}
@@ -154,6 +158,48 @@ def test_everything_that_is_set_is_passed_on_as_text():
         "currency": "USD",
         "cache": "on:3600:web",
     }
+
+
+TEAM = {"key_hash": "team#web", "created_at": "2026-11-29T10:00:00.000Z", "rpm": Decimal(50), "budget_week": Decimal(9)}
+
+
+def test_the_limits_of_its_team_are_passed_on_with_a_key():
+    keys = FakeKeys({**ITEM, "team": "web"}, TEAM)
+
+    found = authorizer(keys)(event())["context"]
+
+    assert keys.asked == [KEY_HASH, "team#web"]
+    assert {name: text for name, text in found.items() if name.startswith("team") and text} == {
+        "team": "web",
+        "team_rpm": "50",
+        "team_budget_week": "9",
+        "team_currency": "USD",
+    }
+    client = ClientKey.from_context(found)
+    assert client.team_limits == Limits("team.web", rpm=50, budget_week=Decimal(9), team="web")
+    assert client.limits_to_take == client.team_limits
+
+
+@pytest.mark.parametrize(
+    ("items", "error", "said"),
+    [
+        ([], UnknownTeamError, "unknown team"),
+        ([{**TEAM, "rpm": Decimal(0)}], DamagedKeyError, "damaged team"),
+        ([{**TEAM, "budget_day": "5 USD"}], DamagedKeyError, "damaged team"),
+    ],
+)
+def test_a_key_whose_team_is_not_there_or_damaged_lets_nobody_in(
+    items: list[dict[str, Any]], error: type[Exception], said: str
+):
+    keys, out = FakeKeys({**ITEM, "team": "web"}, *items), io.StringIO()
+    logger = Logger(service=f"teams {next(NUMBERED)}", stream=out)
+    with pytest.raises(error):
+        authorizer(keys, logger)(event())
+
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [line["message"] for line in lines] == [said, NOT_CHECKED]
+    assert lines[0]["team"] == "web"
+    assert "remedy" in lines[0] or "problems" in lines[0]
 
 
 def test_a_budget_without_a_currency_is_in_that_of_the_price_book():

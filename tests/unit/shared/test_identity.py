@@ -74,7 +74,7 @@ issuers:
   - {issuer: "https://other.example.com", audience: chat, plan: free}
 plans:
   free: {servers: demo, models: [demo, 'gpt-5*'], rpm: 10, tpm: 1000, parallel: 2, budget_day: 0.50, budget_month: 5,
-         budget_week: 2, budget_total: 9.5, reset_weekday: sunday, reset_day: 15}
+         budget_week: 2, budget_total: 9.5, reset_weekday: sunday, reset_day: 15, team: web}
   pro: {client_id: paying, name: Pro, owner: Sales, tags: {team: x}, cache: {ttl: 60, pool: p}, log_content: true}
 """
     identity = read(text)
@@ -106,6 +106,7 @@ plans:
         "reset_weekday": "sunday",
         "reset_day": 15,
     }
+    assert (free.template.team, pro.template.team) == ("web", "")
     template = pro.template
     assert (template.client_id, template.name, template.owner, template.tags) == (
         "paying",
@@ -163,7 +164,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "require an object": (issuer("plan: free, require: {a: {b: c}}"), "issuer 1, key 'require': not a text"),
     "a key of an issuer": (issuer("plan: free, jwks_uri: 'https://x'"), "issuer 1, key 'jwks_uri': unknown key"),
     "pseudonyms": (issuer("plan: free, pseudonyms: yes"), "issuer 1, key 'pseudonyms': neither true nor false"),
-    "a key of a plan": (issuer(plans="plans: {free: {team: x}}"), "plan 'free', key 'team': unknown key"),
+    "a key of a plan": (issuer(plans="plans: {free: {teem: x}}"), "plan 'free', key 'teem': unknown key"),
     "an empty plan": (issuer(plans="plans: {free: {}}"), "plan 'free': not a mapping"),
     "a name of a plan": (
         issuer(plans="plans: {'a b': {rpm: 1}}"),

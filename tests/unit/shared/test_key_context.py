@@ -133,6 +133,24 @@ WHOLE, MONEY_OF = ("rpm", "tpm", "parallel"), ("budget_day", "budget_week", "bud
 
 
 @given(AMOUNTS, NUMBERS)
+def test_the_limits_of_a_team_are_read_as_they_are_written(amount: str, number: str):
+    limits = {"rpm": int(number), "budget_total": Decimal(amount), "reset_day": 15} if int(number) else {}
+    if not Decimal(amount):
+        limits.pop("budget_total", None)
+    key = ClientKey("a", key_id="k", line="k", team="web", team_limits=Limits.of_team("web", limits))
+
+    assert ClientKey.from_context(key.to_context()) == key
+    assert not any(name.startswith("team") for name in ClientKey("a").to_context())
+
+
+@pytest.mark.parametrize("odd", ["0", "many", 5, "-1"])
+def test_limits_of_a_team_that_are_not_understood_are_no_leave(odd: object):
+    context = ClientKey("a", key_id="k", team="web").to_context() | {"team_rpm": odd}
+    with pytest.raises(ValueError, match=r"."):
+        ClientKey.from_context(context)
+
+
+@given(AMOUNTS, NUMBERS)
 def test_plain_digits_are_that_amount(amount: str, number: str):
     context = ClientKey("a", key_id="0123456789ab").to_context() | dict.fromkeys(WHOLE, number)
     limits = ClientKey.from_context(context | dict.fromkeys(MONEY_OF, amount)).limits

@@ -133,6 +133,16 @@ CALLS: dict[str, tuple[Callable[[Aws], object], Any, object]] = {
         {**USED, "Attributes": ITEM},
         (True, ITEM),
     ),
+    "batch_get_item": (
+        lambda aws: aws.batch_get_item("t", [{"pk": {"S": "b"}}, {"pk": {"S": "a"}}], 1),
+        {"ConsumedCapacity": [USED["ConsumedCapacity"]], "Responses": {"t": [ITEM]}, "UnprocessedKeys": {}},
+        [{}, ITEM],
+    ),
+    "transact_updates": (
+        lambda aws: aws.transact_updates([KEY, KEY], 1),
+        {"ConsumedCapacity": [USED["ConsumedCapacity"]]},
+        None,
+    ),
     "put_events": (
         lambda aws: aws.put_events([{}, {}], 1),
         {"FailedEntryCount": 1, "Entries": [{"EventId": "e"}, {"ErrorCode": "InternalFailure", "ErrorMessage": "m"}]},
@@ -216,6 +226,42 @@ def test_entries_that_do_not_answer_those_that_were_put_are_no_answer(entries: o
 def test_an_item_that_is_none_is_no_answer(item: object) -> None:
     with pytest.raises(AwsError, match=NO_ANSWER):
         aws(FakeServices(answer={**USED, "Item": item})).get_item(KEY, 1)
+
+
+NOTHING: dict[str, Any] = {"Code": "None"}
+CHECK: dict[str, Any] = {"Code": "ConditionalCheckFailed", "Message": "m"}
+CANCELLED: list[tuple[Any, object]] = [
+    ([NOTHING, {**CHECK, "Item": ITEM}], [None, ITEM]),
+    ([{**CHECK, "Item": ITEM}, CHECK], [ITEM, {}]),
+    ([{**CHECK, "Item": ITEM}, {"Code": "TransactionConflict"}], "TransactionConflict"),
+    ([NOTHING, {"Code": "ThrottlingError"}], "ThrottlingError"),
+    ([{"Code": "ValidationError"}, NOTHING], "ValidationError"),
+    ([NOTHING, {}], "None"),
+    ([CHECK], NO_ANSWER),
+    ([NOTHING, NOTHING], NO_ANSWER),
+    (None, NO_ANSWER),
+    ([{**CHECK, "Item": {}}, NOTHING], NO_ANSWER),
+]
+
+
+@pytest.mark.parametrize(("reasons", "expected"), CANCELLED)
+def test_a_cancelled_transaction_says_who_refused_and_why(reasons: Any, expected: object) -> None:
+    answer = {"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException", "CancellationReasons": reasons}
+    call = aws(FakeServices(400, answer)).transact_updates
+    if isinstance(expected, list):
+        assert call([KEY, KEY], 1) == expected
+        return
+    with pytest.raises(AwsError) as error:
+        call([KEY, KEY], 1)
+    assert error.value.code == expected
+    assert error.value.is_transient == (expected in ("TransactionConflict", "ThrottlingError", NO_ANSWER))
+
+
+def test_keys_that_were_not_read_are_asked_for_again() -> None:
+    answer: Any = {"ConsumedCapacity": [USED["ConsumedCapacity"]], "Responses": {"t": []}, "UnprocessedKeys": {"t": {}}}
+    with pytest.raises(AwsError) as error:
+        aws(FakeServices(answer=answer)).batch_get_item("t", [KEY["Key"]], 1)
+    assert error.value.is_transient
 
 
 @pytest.mark.parametrize(("item", "expected"), [({}, None), ({"Item": ITEM}, ITEM)])

@@ -1,0 +1,1 @@
+"""`openai-proxy teams`: what the keys and users of a team may take together."""

@@ -1,0 +1,154 @@
+"""A key's, or a user's, limits and those of its team, taken together. Loaded only for a key that has both.
+
+Its one rule: one transaction takes both or neither, so no moment lies between them in which one has been taken and the
+other has no room. Both counters are read first: the transaction itself does not say what they hold.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+
+from openai_proxy.dynamodb import Item, to_attribute
+from openai_proxy.limits import REQUESTS, TOKENS, Windows, cost_in
+
+from proxy.aws.client import NO_ANSWER, AwsError
+from proxy.limits.counters import Calls, Counters
+from proxy.limits.item import (
+    Source,
+    headers,
+    left_of_budgets,
+    no_older_than,
+    number_of,
+    own_lease,
+    refusal,
+    renewal,
+    taking,
+)
+from proxy.limits.refused import limit_error
+from proxy.limits.reservation import Reservation
+
+_MOST_TRIES = 12
+"""Each try fails only when another request has changed an item in between, in a way that matters."""
+_GROUPS = ("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens", "x-budget-remaining-usd")
+
+
+def take_together(
+    taken: Reservation, counters: Counters, clock: Callable[[], float], calls: Calls, forgotten: Mapping[str, str]
+) -> Reservation:
+    """Take the shares of a reservation and of its team's, or say why not. `forgotten` are leases by counters.
+
+    Raises AwsError, and what a damaged item comes to.
+    """
+    parts = list(taken.parts)
+    items = counters.items([each.limits for each in parts], calls)
+    for _ in range(_MOST_TRIES):
+        parts = [_now(each, item, clock()) for each, item in zip(parts, items, strict=True)]
+        found = [_found(each, item) for each, item in zip(parts, items, strict=True)]
+        if own := [each for each in found if each]:
+            if len(own) == len(parts):  # by a call whose answer was lost
+                return _joined(own, items)
+            raise AwsError("dynamodb:TransactWriteItems", NO_ANSWER, "one of two leases is gone")
+        if _are_renewed(parts, items, counters, calls):
+            items = counters.items([each.limits for each in parts], calls)
+            continue
+        if refused := _refused(parts, items):
+            return _refusing(parts, items, refused, calls)
+        parts = [_no_more_than_left(each, item) for each, item in zip(parts, items, strict=True)]
+        refusing = counters.update_all([(each.limits, _taking(each, forgotten)) for each in parts], calls)
+        if refusing is None:
+            after = [_after(each, item) for each, item in zip(parts, items, strict=True)]
+            return _joined(parts, after)
+        items = [item if other is None else other for item, other in zip(items, refusing, strict=True)]
+    raise AwsError("dynamodb:TransactWriteItems", NO_ANSWER, "the items did not come to rest")
+
+
+def _now(part: Reservation, item: Item, now: float) -> Reservation:
+    return part._replace(windows=no_older_than(Windows.of(now, part.limits.calendar), item))
+
+
+def _found(part: Reservation, item: Item) -> Reservation | None:
+    """The part, if its take was applied: as its lease says."""
+    lease = own_lease(part.limits, item, part.share) if part.share else None
+    return part.as_found(part.share, lease) if part.share and lease else None
+
+
+def _are_renewed(parts: Sequence[Reservation], items: Sequence[Item], counters: Counters, calls: Calls) -> bool:
+    """Whether an item was stale, and has been brought up to date by this call or another's."""
+    requests = [renewal(each.limits, item, each.windows) for each, item in zip(parts, items, strict=True)]
+    for part, request in zip(parts, requests, strict=True):
+        if request:
+            counters.update(part.limits, request, calls)
+    return any(requests)
+
+
+def _refused(parts: Sequence[Reservation], items: Sequence[Item]) -> tuple[Reservation, Source, int | None] | None:
+    """The part that has no room; of two, the one that has none for longer."""
+    found: list[tuple[float, Reservation, Source, int | None]] = []
+    for part, item in zip(parts, items, strict=True):
+        tokens = part.share.tokens if part.share else 0
+        if refused := refusal(part.limits, item, part.windows, tokens):
+            source, seconds = refused
+            found.append((math.inf if seconds is None else seconds, part, source, seconds))
+    return max(found, key=lambda each: each[0])[1:] if found else None
+
+
+def _refusing(
+    parts: Sequence[Reservation],
+    items: Sequence[Item],
+    refused: tuple[Reservation, Source, int | None],
+    calls: Calls,
+) -> Reservation:
+    part, source, seconds = refused
+    told = _nearer([headers(each.limits, item, each.windows) for each, item in zip(parts, items, strict=True)])
+    error = limit_error(part.limits, source, seconds, told)
+    kept = [each if calls.in_doubt else each._replace(share=None) for each in parts]
+    own, team = (each._replace(refused=error) for each in kept)
+    return own._replace(team=team)
+
+
+def _no_more_than_left(part: Reservation, item: Item) -> Reservation:
+    left = left_of_budgets(part.limits, item)
+    if left is None or part.share is None:
+        return part
+    return part._replace(share=part.share._replace(cost=min(left, part.share.cost)))
+
+
+def _taking(part: Reservation, forgotten: Mapping[str, str]) -> dict[str, object]:
+    assert part.share
+    return taking(part.limits, part.windows, part.share, forgotten.get(part.limits.id, ""))
+
+
+def _after(part: Reservation, item: Item) -> Item:
+    """The item as it was read, with what has been taken since."""
+    if part.share is None:
+        return item
+    added: dict[str, int | Decimal] = {REQUESTS: 1, TOKENS: part.share.tokens}
+    added |= {cost_in(period): part.share.cost for period in part.limits.budgets}
+    return {**item, **{name: to_attribute(number_of(item, name) + amount) for name, amount in added.items()}}
+
+
+def _joined(parts: Sequence[Reservation], items: Sequence[Item]) -> Reservation:
+    own, team = parts
+    costs = [each.share.cost if each.share else Decimal(0) for each in parts]
+    told = [
+        headers(each.limits, item, each.windows, cost) for each, item, cost in zip(parts, items, costs, strict=True)
+    ]
+    return own._replace(team=team, headers=_nearer(told))
+
+
+def _nearer(every: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Of requests, of tokens and of money, the headers of whichever has less left."""
+    found: dict[str, str] = {}
+    for name in _GROUPS:
+        having = [each for each in every if name in each]
+        if having:
+            nearest = min(having, key=lambda each: (Decimal(each[name]), -_reset(each)))
+            words = ("x-budget-",) if "budget" in name else (f"-{name.rpartition('-')[2]}",)
+            found |= {key: text for key, text in nearest.items() if any(word in key for word in words)}
+    return found
+
+
+def _reset(told: Mapping[str, str]) -> float:
+    """Seconds until a budget begins anew; without end where nothing is said of it."""
+    text = told.get("x-budget-reset")
+    return float(text.removesuffix("s")) if text else math.inf
