@@ -186,7 +186,8 @@ def record(records: Records, root: Path, files: Sequence[str], options: Sequence
 
 
 def tests_for(change: Change, runs: Mapping[str, Run], seconds: float) -> list[str]:
-    """The tests that run a changed line, or for a line that only an import runs, anything of the module.
+    """The tests that run a changed line, or for a line that imports run, anything of the module: the one test that was
+    the first to import it says nothing of what the line is for.
 
     First come those of the file that is named as the module, then unit tests, then the others, and the quick before the
     slow. Together they take no more than `seconds`, but there is one at least.
@@ -194,7 +195,8 @@ def tests_for(change: Change, runs: Mapping[str, Run], seconds: float) -> list[s
     lines = set(change.lines)
     own = f"test_{change.module.rpartition('/')[2]}"
     at_module = {test: run for test, run in runs.items() if change.module in run.lines}
-    chosen = {test: run for test, run in at_module.items() if not lines.isdisjoint(run.lines[change.module])}
+    at_line = {test: run for test, run in at_module.items() if not lines.isdisjoint(run.lines[change.module])}
+    chosen = at_line if change.within else {}
 
     def order(test: str) -> tuple[bool, bool, float]:
         file = test.partition("::")[0]

@@ -138,6 +138,8 @@ def test_a_line_that_only_an_import_runs_is_tried_by_all_tests_of_the_module() -
     assert change
     runs = {"tests/unit/a.py::one": run(1, m=[19]), "tests/unit/a.py::two": run(1, n=[3])}
     assert covered.tests_for(change, runs, 9) == ["tests/unit/a.py::one"]
+    first_to_import = {"tests/unit/b.py::first": run(1, m=[*change.lines])}
+    assert covered.tests_for(change, runs | first_to_import, 9) == ["tests/unit/a.py::one", "tests/unit/b.py::first"]
 
 
 FILES = {
