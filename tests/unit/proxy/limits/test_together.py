@@ -2,6 +2,9 @@
 
 import json
 import random
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -304,6 +307,40 @@ def test_what_ended_is_settled_once_in_both_however_often_it_comes(faults: list[
         assert counter[f"{period}_spent"] == counter[f"{period}_cost"] == 3 * COST
         assert counter["live"] == {}
     world.check(ROOMY, TEAM)
+
+
+class InTurn:
+    """A table whose calls come one after the other, as those of one item do, from however many threads."""
+
+    def __init__(self, table: LimitsItems) -> None:
+        self._table = table
+        self._turn = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            with self._turn:
+                return getattr(self._table, name)(*arguments, **named)
+
+        return call
+
+
+def test_of_a_thousand_requests_of_ten_users_as_many_pass_as_they_and_their_team_may() -> None:
+    services: Any = InTurn(LimitsItems())
+    users = [Limits(f"user.{number}", rpm=10, shared=of_team(rpm=50)) for number in range(10)]
+
+    def ask(number: int) -> tuple[str, str | None]:
+        limits = users[number % len(users)]
+        request = InferenceRequest("function_url", "POST", "/", "", {}, json.dumps(BODY).encode(), None)
+        proxy = LimitsTable(services, "limits", "closed", lambda: NOON, timeout=60.0, sleep=lambda _: None)
+        body = RequestBody(request, Target("up", "/chat/completions"))
+        return limits.id, source_of(proxy.take(limits, new_ulid(NOON), body, [PATIENT], NOON + 900.0))
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(1000)))
+    passed = Counter(user for user, source in answers if source is None)
+    assert passed.total() == 50
+    assert max(passed.values()) <= 10
+    assert {source for _, source in answers} <= {None, "key_rpm", "team_rpm"}
 
 
 def test_the_thresholds_of_a_team_are_told_as_its_own() -> None:
