@@ -466,9 +466,11 @@ class LimitsMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(each.request for each in self.sandboxes))
     @rule(number=which, usage=st.sampled_from(USAGES), faults=faults)
     def ends(self, number: int, usage: Usage, faults: list[str]) -> None:
+        kept_end = self._running(number).kept_end
         request, was_there = self._ends(number, usage, faults)
         assert not self.gives_back or not self._present(request)
-        if was_there and self.now <= request.end:
+        # A sandbox that has no answer to a renewal does not know that its lease lasts longer.
+        if was_there and self.now <= (request.end if kept_end is None else min(request.end, kept_end)):
             told = copy.deepcopy(self.events[-1][1].data["limits"])
             assert told.get("lease") is None, "nobody else can have taken it away"
             if told["reserved"]:

@@ -31,7 +31,14 @@ OF_AWS = {
 
 VALUES = {
     "Kind": {"client", "upstream"},
-    "Source": {"key_rpm", "key_tpm", "key_parallel", "key_budget", "key_budget_reserved", "upstream"},
+    "Source": {
+        *(
+            f"{whose}_{what}"
+            for whose in ("key", "team")
+            for what in ("rpm", "tpm", "parallel", "budget", "budget_reserved")
+        ),
+        "upstream",
+    },
     "ErrorSource": {"upstream", "client", "proxy"},
     "Consumer": {"record_metrics", "record_cost"},
     "Reason": set(get_args(Cause)),
@@ -72,7 +79,7 @@ def problem_with(metric: Metric, stack: Stack) -> str | None:
     if metric.namespace == OURS:
         if names not in documented().get(metric.name, set()):
             return f"docs/metrics.md has no {metric.name} for each of {sorted(names)}"
-        return next((f"{n} is never {v}" for n, v in metric.dimensions if v not in VALUES.get(n, {v})), None)
+        return next((f"{n} is never {v}" for n, v in metric.dimensions if v not in VALUES.get(n, {v}) | {"any"}), None)
     dimensions = [each for each in metric.dimensions if each != ("EventBusName", "${Bus}")]
     if (metric.namespace == "AWS/Events") != (len(dimensions) < len(metric.dimensions)):
         return "rules on a bus of one's own are measured by bus and rule together"

@@ -24,7 +24,7 @@ def build(tmp_path: Path) -> Path:
     """The sources in the layout of a build."""
     build = tmp_path / "build"
     (build / "SharedLayer" / "python").mkdir(parents=True)
-    (build / "ProxyFunction").symlink_to(ROOT / "functions")
+    (build / "functions").symlink_to(ROOT / "functions")
     (build / "SharedLayer" / "python" / "openai_proxy").symlink_to(ROOT / "shared" / "openai_proxy")
     return build
 

@@ -122,7 +122,7 @@ def test_the_samples_become_metrics(account: Account):
 
     assert failures(consumer(account)(batch(*(message(name) for name in names)))) == []
 
-    assert account.sum("Requests") == len(names) == 16
+    assert account.sum("Requests") == len(names) == 17
     assert account.sum("Failures") == 4
     assert account.sum("Failures", ErrorSource="upstream") == 3
     assert account.sum("Throttles", Source="key_rpm") == 1
@@ -131,7 +131,7 @@ def test_the_samples_become_metrics(account: Account):
     assert account.sum(TOKENS, TokenType="reasoning") == 1920
     assert account.sum("EventsRecorded", Consumer="record_metrics") == len(names)
     assert account.sum("UsageMissing") == account.sum("UsageInvalid") == 1
-    assert len(account.markers()) == 16
+    assert len(account.markers()) == 17
 
 
 def test_duplicates_count_once(account: Account):

@@ -28,7 +28,7 @@ WAITS = """
 from proxy import handler
 
 limits = handler._application.relay._admission._limits
-print([limits._aws._timeout, limits._timeout])
+print([limits._counters._aws._timeout, limits._timeout])
 """
 
 
