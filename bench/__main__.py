@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import platform
 import resource
+import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from bench import chapters, processes
 from bench.chapters import Bench
-from bench.measures import cache
+from bench.measures import cache, sizes
 from bench.measures.load import machine
 from bench.processes import BUILD, Surroundings, running
 from bench.recording import recording
@@ -23,6 +24,7 @@ from bench.targets import HttpTarget
 CHAPTERS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "start": chapters.cold_starts,
     "memory": chapters.memory,
+    "sizes": sizes.memory_sizes,
     "single": chapters.one_at_a_time,
     "parallel": chapters.in_parallel,
     "metering": chapters.what_metering_costs,
@@ -39,6 +41,7 @@ async def bench(only: Sequence[str], scale: float, build: Path) -> None:
     """Start the stand-ins, go through the chapters, and print every bound in the end."""
     began, (work, processors) = time.monotonic(), machine()
     end_with_the_first_failure()
+    _end_when_terminated()
     async with contextlib.AsyncExitStack() as stack:
         port = processes.free_port()
         upstream = stack.enter_context(running(processes.module("bench.servers.upstream", str(port))))
@@ -57,6 +60,13 @@ async def bench(only: Sequence[str], scale: float, build: Path) -> None:
     work, processors = machine()[0] - work - _own_work(), machine()[1] - processors
     minutes = (time.monotonic() - began) / 60
     print(f"\n{minutes:.1f} minutes, in which other work had {max(0.0, work) / processors:.0%} of the machine.")
+
+
+def _end_when_terminated() -> None:
+    """Have the current task cancelled by SIGTERM: what the bench has started and made ends with it."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _own_work() -> float:

@@ -42,6 +42,17 @@ class Process:
         return time.clock_gettime(~self._popen.pid << 3 | 2)
 
     @property
+    def id(self) -> int:
+        """What the kernel calls it."""
+        return self._popen.pid
+
+    @property
+    def peak(self) -> float:
+        """The most that was ever resident, in megabytes (1,000,000 bytes)."""
+        status = Path(f"/proc/{self._popen.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+    @property
     def resident(self) -> float:
         """Resident memory in megabytes (1,000,000 bytes), shared pages included."""
         rollup = Path(f"/proc/{self._popen.pid}/smaps_rollup").read_text()

@@ -36,15 +36,21 @@ class Workload:
     name: str
     model: str
     stream: bool
+    image: int = 0
+    """Bytes of an image in the question, as base64 has them; 0 for none."""
 
     @property
     def body(self) -> bytes:
-        """A chat of 1.1 kB. It does not ask for usage: most clients do not."""
+        """A chat of 1.1 kB beside the image. It does not ask for usage: most clients do not."""
+        question: Any = "What is a ledger, and why are there two columns in it?"
+        if self.image:
+            url = f"data:image/png;base64,{'QUFB' * (self.image // 4)}"
+            question = [{"type": "text", "text": question}, {"type": "image_url", "image_url": {"url": url}}]
         document: dict[str, Any] = {
             "model": self.model,
             "messages": [
                 {"role": "system", "content": _SYSTEM},
-                {"role": "user", "content": "What is a ledger, and why are there two columns in it?"},
+                {"role": "user", "content": question},
             ],
             "temperature": 0.2,
         }
@@ -111,3 +117,4 @@ def paced(milliseconds: int) -> Workload:
 
 STREAM = Workload("64-chunk stream, sent at once", "plain", stream=True)
 SHORT = Workload("short answer, not streamed", "plain", stream=False)
+LARGE = Workload("64-chunk stream, sent at once, for a question of 5 MB", "plain", stream=True, image=5_000_000)

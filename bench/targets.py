@@ -75,19 +75,19 @@ class SandboxTarget:
 
     def __init__(self, name: str, sandboxes: Sequence[tuple[Process, RuntimeApi]]) -> None:
         self.name = name
-        self._processes = [process for process, _ in sandboxes]
+        self.processes = [process for process, _ in sandboxes]
         self._apis = [api for _, api in sandboxes]
         self._free = list(self._apis)
 
     @property
     def cpu(self) -> float:
         """Seconds of CPU of all sandboxes together."""
-        return sum(process.cpu for process in self._processes)
+        return sum(process.cpu for process in self.processes)
 
     @property
     def resident(self) -> float:
         """Resident megabytes of all sandboxes together; what they share counts in each."""
-        return sum(process.resident for process in self._processes)
+        return sum(process.resident for process in self.processes)
 
     async def exchange(self, workload: Workload) -> Exchange:
         """One invocation and its whole answer, in the sandbox that has been free for longest, once it asks for it."""

@@ -53,6 +53,10 @@ LAMBDA_LINES: tuple[Mapping[str, Any], ...] = (
 (https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html)."""
 SECRET_SECONDS = 300
 """A sandbox looks its tokens up again after so long (`ProviderTokens`)."""
+REQUEST_USD, GB_SECOND_USD = 0.20e-6, 13.3334e-6
+"""What Lambda charges on arm64 in us-east-1."""
+STREAM_SECONDS = 10.0
+"""How long the streams last that docs/scale.md prices."""
 _CLIENT = {"key_id": "3f2a91c07be4", "name": "Chat widget", "owner": "team-web", "tags": {"team": "web"}}
 
 
@@ -107,6 +111,11 @@ def units(batch: int, models: int, prices: PriceBook | None = None) -> Units:
 def lambda_log_bytes() -> int:
     """The bytes of what Lambda itself logs of an invocation at INFO. At WARN, the template's default, it logs none."""
     return sum(len(json.dumps(line, separators=(",", ":"))) for line in LAMBDA_LINES)
+
+
+def proxy_usd(seconds: float, megabytes: int) -> float:
+    """What Lambda charges for a million invocations of so many seconds at that size, in dollars."""
+    return 1e6 * (REQUEST_USD + seconds * megabytes / 1024 * GB_SECOND_USD)
 
 
 def size_of(item: Mapping[str, Any]) -> int:
