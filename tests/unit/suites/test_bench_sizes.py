@@ -207,3 +207,11 @@ def test_the_price_is_the_one_of_the_page() -> None:
     said = sum(float(part[1]) for part in parts if part)
     assert proxy_usd(10.0, 256) == pytest.approx(said, abs=0.01)
     assert f"Half a second costs ${proxy_usd(0.5, 256):.2f} a million, 60 seconds ${proxy_usd(60, 256):.2f}" in SCALE
+
+
+def test_the_prices_of_the_sizes_are_computed_from_what_was_measured() -> None:
+    found = re.findall(r"^\| (\d+)[^|]*\| [\d.]+ % \| ([\d.]+) \| ([\d.]+) \|", SCALE, re.MULTILINE)
+    assert [int(megabytes) for megabytes, _, _ in found] == list(SIZES)
+    for megabytes, extra, usd in found:
+        assert size(int(megabytes), extra=float(extra) / 1000).usd == pytest.approx(float(usd), abs=0.006)
+    assert f"| {default_size()}, the default |" in SCALE
