@@ -16,7 +16,6 @@ FIRST = (
     "stack of data",
     "tests/e2e/test_canaries.py",
     "stack of faults",
-    "stack of pages",
     "tests/e2e",
     "tests/integration",
     "tests/contract",
@@ -27,10 +26,18 @@ FIRST = (
 OF_DATA = ("test_analytics.py", "test_cache.py", "test_faults.py", "test_limits.py", "test_two_doors.py")
 OF_FAULTS = ("test_aws_faults.py", "test_conformance.py")
 OF_CLIENTS = (
-    *("test_anthropic_sdk.py", "test_chat.py", "test_examples.py", "test_node.py"),
-    *("test_replay.py", "test_rest_api.py", "test_sdk_endpoints.py", "test_start_and_stop.py"),
+    *(
+        "test_anthropic_sdk.py",
+        "test_chat.py",
+        "test_examples.py",
+        "test_node.py",
+        "test_replay.py",
+        "test_rest_api.py",
+        "test_sdk_endpoints.py",
+    ),
+    *("test_start_and_stop.py", "browser/test_example_page.py", "browser/test_other_origin.py"),
+    "browser/test_sign_in.py",
 )
-OF_PAGES = ("browser/test_example_page.py", "browser/test_other_origin.py", "browser/test_sign_in.py")
 """Files below tests/e2e that share a running stack."""
 
 
@@ -38,12 +45,7 @@ def group_of(nodeid: str) -> str:
     """The group of a test, from its id: `path/to/file.py::name`."""
     file = nodeid.partition("::")[0]
     name = file.removeprefix("tests/e2e/")
-    stacks = {
-        "stack of clients": OF_CLIENTS,
-        "stack of data": OF_DATA,
-        "stack of faults": OF_FAULTS,
-        "stack of pages": OF_PAGES,
-    }
+    stacks = {"stack of data": OF_DATA, "stack of faults": OF_FAULTS, "stack of clients": OF_CLIENTS}
     return next((stack for stack, files in stacks.items() if name in files), file)
 
 
