@@ -1,6 +1,9 @@
 """Limits with many sandboxes at once: what passes is what the limit says, to the last request."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -25,7 +28,7 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 
-from tests.e2e.harness import Client, LocalStack, wait_for
+from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
 
 NOON = 1_795_435_200  # 2026-11-23 12:00:00 UTC
 SANDBOXES = 40
@@ -167,6 +170,43 @@ def test_a_limited_key_at_the_door(stack: LocalStack, client: Client) -> None:
     client.wait_for_entries(counted[200])
     key = {"pk": f"limits#{client.key_hash[:12]}"}
     wait_for(lambda: stack.table("LIMITS_TABLE").get_item(Key=key)["Item"]["live"] == {}, "the end of every request")
+
+
+def test_a_key_and_its_team_at_the_door(stack: LocalStack, client: Client) -> None:
+    """Both are taken in one transaction: of a key with room the team's end is the end."""
+    team = f"of-{client.id}"
+    created = subprocess.run(
+        [sys.executable, "-m", "console", "teams", "create", team, "--rpm", "4", "--parallel", "50"],
+        cwd=ROOT,
+        env=os.environ | stack.environment | {"PYTHONPATH": f"{ROOT}/shared:{ROOT}/functions"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert created.returncode == 0, created.stderr
+    stack.table("KEYS_TABLE").update_item(
+        Key={"key_hash": client.key_hash},
+        UpdateExpression="SET #rpm = :rpm, #parallel = :parallel, #team = :team",
+        ExpressionAttributeNames={"#rpm": "rpm", "#parallel": "parallel", "#team": "team"},
+        ExpressionAttributeValues={":rpm": 100, ":parallel": 50, ":team": team},
+    )
+    chat = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+
+    def ask(_number: int) -> httpx.Response:
+        return client.post("demo/v1/chat/completions", json=chat)
+
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(ask, range(10)))
+    counted = Counter(response.status_code for response in seen)
+    assert set(counted) == {200, 429}
+    assert 4 <= counted[200] <= 8, "four in a minute; a minute may end in between"
+    refused = next(response for response in seen if response.status_code == 429)
+    assert refused.json()["error"]["message"].startswith("This client key's team ")
+    assert refused.headers["x-ratelimit-limit-requests"] == "4"
+    client.wait_for_entries(counted[200])
+    for counter in (client.key_hash[:12], f"team.{team}"):
+        key = {"pk": f"limits#{counter}"}
+        wait_for(lambda key=key: stack.table("LIMITS_TABLE").get_item(Key=key)["Item"]["live"] == {}, "the end of all")
 
 
 @pytest.fixture(autouse=True)

@@ -138,6 +138,11 @@ CALLS: dict[str, tuple[Callable[[Aws], object], Any, object]] = {
         {"ConsumedCapacity": [USED["ConsumedCapacity"]], "Responses": {"t": [ITEM]}, "UnprocessedKeys": {}},
         [{}, ITEM],
     ),
+    "batch_get_item of an emulator": (
+        lambda aws: aws.batch_get_item("t", [{"pk": {"S": "a"}}], 1),
+        {"Responses": {"t": []}, "UnprocessedKeys": {}},
+        [{}],
+    ),
     "transact_updates": (
         lambda aws: aws.transact_updates([KEY, KEY], 1),
         {"ConsumedCapacity": [USED["ConsumedCapacity"]]},
@@ -158,6 +163,22 @@ CALLS: dict[str, tuple[Callable[[Aws], object], Any, object]] = {
 def test_the_documented_answer_is_believed(name: str) -> None:
     call, answer, result = CALLS[name]
     assert call(aws(FakeServices(answer=answer))) == result
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"Responses": {"t": [ITEM]}},
+        {"Responses": {"another": [ITEM]}, "UnprocessedKeys": {}},
+        {"Responses": [], "UnprocessedKeys": {}},
+        {"Responses": {"t": ["a"]}, "UnprocessedKeys": {}},
+        {"UnprocessedKeys": {}},
+    ],
+)
+def test_a_batch_that_does_not_say_all_of_its_table_is_no_answer(answer: Any) -> None:
+    with pytest.raises(AwsError) as error:
+        aws(FakeServices(answer=answer)).batch_get_item("t", [{"pk": {"S": "a"}}], 1)
+    assert (error.value.code, error.value.is_transient) == (NO_ANSWER, True)
 
 
 ODD = [b"", b"{}", b"[]", b"null", b"7", b'"text"', b"<html>Service unavailable</html>", b"\xff\xfe", b"[" * 100_000]
