@@ -145,6 +145,17 @@ def test_parallel_requests_never_exceed_their_places(stack: LocalStack) -> None:
     assert (item["live"], item["tokens"]) == ({}, passed * 3)
 
 
+def answers(client: Client, times: int) -> list[httpx.Response]:
+    """To the same question, asked so often at once."""
+    chat = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+
+    def ask(_number: int) -> httpx.Response:
+        return client.post("demo/v1/chat/completions", json=chat)
+
+    with ThreadPoolExecutor(times) as pool:
+        return list(pool.map(ask, range(times)))
+
+
 def test_a_limited_key_at_the_door(stack: LocalStack, client: Client) -> None:
     """Through the whole stack: refused with a wait, and an event that says why."""
     stack.table("KEYS_TABLE").update_item(
@@ -153,13 +164,7 @@ def test_a_limited_key_at_the_door(stack: LocalStack, client: Client) -> None:
         ExpressionAttributeNames={"#rpm": "rpm", "#parallel": "parallel"},
         ExpressionAttributeValues={":rpm": 5, ":parallel": 50},
     )
-    chat = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
-
-    def ask(_number: int) -> httpx.Response:
-        return client.post("demo/v1/chat/completions", json=chat)
-
-    with ThreadPoolExecutor(12) as pool:
-        seen = list(pool.map(ask, range(12)))
+    seen = answers(client, 12)
     counted = Counter(response.status_code for response in seen)
     assert set(counted) == {200, 429}
     assert 5 <= counted[200] <= 10, "five in a minute; a minute may end in between"
@@ -190,13 +195,7 @@ def test_a_key_and_its_team_at_the_door(stack: LocalStack, client: Client) -> No
         ExpressionAttributeNames={"#rpm": "rpm", "#parallel": "parallel", "#team": "team"},
         ExpressionAttributeValues={":rpm": 100, ":parallel": 50, ":team": team},
     )
-    chat = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
-
-    def ask(_number: int) -> httpx.Response:
-        return client.post("demo/v1/chat/completions", json=chat)
-
-    with ThreadPoolExecutor(4) as pool:
-        seen = list(pool.map(ask, range(10)))
+    seen = answers(client, 10)
     counted = Counter(response.status_code for response in seen)
     assert set(counted) == {200, 429}
     assert 4 <= counted[200] <= 8, "four in a minute; a minute may end in between"

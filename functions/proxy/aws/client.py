@@ -25,8 +25,6 @@ NO_ANSWER = "NoAnswer"
 """The code of a call that was sent, and not answered as AWS answers."""
 SECRET_IS_BINARY = "SecretIsBinary"  # noqa: S105  # an error's code
 _LONGEST_NAME = 256
-_OF_SEVERAL = ("TransactWriteItems",)
-"""Calls that say for each table what was used."""
 _REFUSED = ("ConditionalCheckFailedException", "TransactionCanceledException")
 
 
@@ -119,7 +117,7 @@ class Aws:
             raise AwsError(call, "ProvisionedThroughputExceededException", status=400)
         responses = object_of(answer.get("Responses"))
         found = array_of(responses.get(table))
-        # That it names the table proves that it is DynamoDB's: emulators do not say what a batch has used.
+        # That it names the table proves that it is DynamoDB's.
         if table not in responses or "UnprocessedKeys" not in answer or not all(map(is_item, found)):
             raise _odd(call)
         nothing: dict[str, Any] = {}
@@ -150,7 +148,10 @@ class Aws:
         headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"DynamoDB_20120810.{operation}"}
         status, _, body = self._call("dynamodb", "/", headers, json.dumps({**arguments, **PROOF}).encode(), timeout)
         answer = object_of(loads_or_none(body))
-        if status == 200 and (operation == "BatchGetItem" or is_proven(answer, several=operation in _OF_SEVERAL)):
+        # Who asks for a batch looks for the table's name in the answer; of several tables each says what was used.
+        if status == 200 and (
+            operation == "BatchGetItem" or is_proven(answer, several=operation == "TransactWriteItems")
+        ):
             return True, answer
         error = _error(f"dynamodb:{operation}", status, body)
         if status != 400 or error.code not in _REFUSED:
