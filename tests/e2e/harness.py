@@ -235,6 +235,11 @@ class Client:
         """Under which the key is stored."""
         return hash_client_key(self.key)
 
+    @property
+    def mistyped_key(self) -> str:
+        """The key with another last character: always another key, whatever the key ends with."""
+        return self.key[:-1] + ("a" if self.key[-1] != "a" else "b")
+
     def openai(self, key: str | None = None) -> openai.OpenAI:
         """The OpenAI SDK as anybody would set it up; retries are off to see each answer."""
         sdk = openai.OpenAI(api_key=key or self.key, base_url=self.stack.base_url, max_retries=0, timeout=WAIT_SECONDS)

@@ -169,7 +169,7 @@ def a_server_is_slow(incident: Incident) -> None:
 
 def somebody_tries_keys(incident: Incident) -> None:
     client = incident.client()
-    client.key = client.key[:-1] + ("a" if client.key[-1] != "a" else "b")
+    client.key = client.mistyped_key
     assert incident.ask(client, 2) == [401, 401]
     incident.wait_for(2, "KeysRefused")
 

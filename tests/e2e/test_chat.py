@@ -131,7 +131,7 @@ def test_embeddings_models_and_text_completions(client: Client):
 
 def test_wrong_and_missing_keys_are_refused(stack: LocalStack, client: Client):
     with pytest.raises(openai.AuthenticationError) as refused:
-        client.openai(f"{client.key[:-1]}x").chat.completions.create(model="demo", messages=HELLO)
+        client.openai(client.mistyped_key).chat.completions.create(model="demo", messages=HELLO)
     assert refused.value.code == "invalid_api_key"
     url = f"{stack.base_url}/chat/completions"
     missing = httpx.post(url, json={"model": "demo", "messages": HELLO}, timeout=WAIT_SECONDS)
