@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from openai_proxy.servers import Server, TokenReference
 from openai_proxy.servers.options import Timers
+from proxy.errors import UpstreamError
 from proxy.http.exchange import Exchange
 from proxy.http.http1 import Connection
 from proxy.http.transport import ConnectionFailedError, HttpTransport, Timeouts
@@ -146,3 +147,18 @@ def test_whether_a_body_that_is_empty_is_announced(method: str, length: bytes) -
         pool: Any = FakePool(Connection(ours))
         Exchange(pool, method, "http://host/", {"a": "b"}, b"").run(5.0, 5.0, time.monotonic() + 5.0)
         assert theirs.recv(1000) == f"{method} / HTTP/1.1\r\nhost: host\r\na: b\r\n".encode() + length + b"\r\n"
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_a_server_that_may_be_asked_again_is_asked_again_where_a_kept_connection_was_dead(retries: int) -> None:
+    pool = FakePool(gone(b"", used_before=True), gone(ANSWER))
+    server = Server("s", "http://host", TokenReference("literal", ""), "m", retries=retries)
+    asking = transport(pool)
+    if retries:
+        with asking.stream(server, "POST", "http://host/", {}, b"{}", time.time() + 500) as answer:
+            assert answer.status == 413
+    else:
+        with pytest.raises(UpstreamError):
+            asking.stream(server, "POST", "http://host/", {}, b"{}", time.time() + 500)
+        pool.connections.pop().close()
+    assert pool.asked == [False, True][: 1 + bool(retries)]

@@ -1,0 +1,189 @@
+"""How long one read may take, as the kernel or TLS is told, on a clock that the test moves."""
+
+import errno
+import math
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from proxy.http.http1 import Connection
+from proxy.http.wire import BrokenError, SilenceError
+
+TOLERANCE = 0.005
+LONGEST = 1e6
+
+
+class Clock:
+    """Stands in for `time.monotonic`."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def clock() -> Iterator[Clock]:
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", clock)
+        yield clock
+
+
+class Tls:
+    """A socket that is no plain one: it keeps the limits that it is told, and gives `data` or fails."""
+
+    def __init__(self, data: bytes = b"x", fault: Exception | None = None) -> None:
+        self.data, self.fault = data, fault
+        self.told: list[float | None] = []
+
+    def settimeout(self, seconds: float | None) -> None:
+        self.told.append(seconds)
+
+    def recv(self, _size: int) -> bytes:
+        if self.fault:
+            raise self.fault
+        return self.data
+
+
+def over_tls(sock: Any) -> Connection:
+    return Connection(sock)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.001, 0.004, 0.005, 0.01, 3.0]), st.sampled_from([None, 5.0, 9.0]))))
+def test_a_read_is_told_what_is_left_and_no_more_than_five_milliseconds_longer(
+    clock: Clock, steps: list[tuple[float, float | None]]
+) -> None:
+    sock = Tls()
+    connection = over_tls(sock)
+    told: list[float | None] = [None]
+    connection.until = clock.now + 9
+    for passed, anew in steps:
+        clock.now += passed
+        if anew:
+            connection.until = clock.now + anew
+        left = connection.until - clock.now
+        if left <= 0:
+            with pytest.raises(SilenceError, match="the time is over"):
+                connection.receive_in_time()
+        else:
+            connection.receive_in_time()
+            if told[-1] is None or not 0 <= told[-1] - left < TOLERANCE:
+                told.append(left)
+    assert sock.told == told
+
+
+def test_a_read_without_an_end_is_told_nothing(clock: Clock) -> None:
+    sock = Tls()
+    connection = over_tls(sock)
+    connection.receive_in_time()
+    connection.until = clock.now + 4
+    connection.receive_in_time()
+    connection.until = math.inf
+    connection.receive_in_time()
+    assert sock.told == [None, 4.0, None]
+
+
+def test_a_moment_that_has_just_come_is_over(clock: Clock) -> None:
+    connection = over_tls(Tls())
+    connection.until = clock.now
+    with pytest.raises(SilenceError):
+        connection.receive_in_time()
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(3.0, 3.0), (LONGEST, LONGEST), (1e300, LONGEST), (None, None)])
+def test_tls_is_told_a_limit_that_it_can_keep(seconds: float | None, told: float | None) -> None:
+    sock = Tls()
+    connection = over_tls(sock)
+    connection.limit(1.0)
+    connection.receive()
+    connection.limit(seconds)
+    connection.receive()
+    connection.receive()
+    assert sock.told == [None, 1.0, told], "once for each limit"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.0, 1), (1e-9, 1), (0.25, 250_000), (2.0, 2_000_000), (1.5, 1_500_000), (1e300, 10**12), (None, 0)],
+)
+def test_the_kernel_is_told_a_limit_that_it_can_keep(seconds: float | None, told: int) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(ours)
+        theirs.send(b"x")
+        connection.limit(1.0)
+        connection.receive()
+        theirs.send(b"x")
+        connection.limit(seconds)
+        assert connection.receive() == b"x"
+        whole, part = struct.unpack("@ll", ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16))
+        assert 0 <= whole * 1_000_000 + part - told <= 20_000, "the kernel counts in ticks"
+        assert ours.gettimeout() is None
+        assert (seconds is None) == (whole + part == 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_silence"),
+    [
+        (TimeoutError(), True),
+        (BlockingIOError(), True),
+        (ConnectionResetError(), False),
+        (OSError(errno.EIO, "x"), False),
+    ],
+)
+def test_a_read_that_fails_is_a_silence_or_a_break(fault: Exception, is_silence: bool) -> None:
+    said = "nothing came" if is_silence else type(fault).__name__
+    with pytest.raises(SilenceError if is_silence else BrokenError, match=f"^{said}$"):
+        over_tls(Tls(fault=fault)).receive()
+
+
+# ------------------------------------------------------------------------------------------------------ interim answers
+
+OK = b"HTTP/1.1 200 OK\r\n\r\n"
+HINTS = b"HTTP/1.1 103 Hints\r\n\r\n"
+
+
+class Slow(Tls):
+    """Each read takes so many seconds of the clock and brings the next of the pieces."""
+
+    def __init__(self, clock: Clock, seconds: float, pieces: list[bytes]) -> None:
+        super().__init__()
+        self._clock, self._seconds, self._pieces = clock, seconds, pieces
+
+    def recv(self, _size: int) -> bytes:
+        self._clock.now += self._seconds
+        return self._pieces.pop(0)
+
+
+@pytest.mark.parametrize(("seconds", "pieces"), [(2.0, [HINTS, HINTS, OK]), (4.0, [HINTS * 2 + OK])])
+@pytest.mark.parametrize(("given_in_all", "is_enough"), [(4.0, False), (4.5, True)])
+def test_interim_answers_have_no_time_of_their_own(
+    clock: Clock, seconds: float, pieces: list[bytes], given_in_all: float, is_enough: bool
+) -> None:
+    connection = over_tls(Slow(clock, seconds, list(pieces)))
+    connection.until = clock.now + given_in_all
+    if is_enough:
+        assert connection.read_head().status == 200
+    else:
+        with pytest.raises(SilenceError):
+            connection.read_head()
+
+
+@pytest.mark.parametrize("held", [b"", b"H"])
+def test_whether_a_byte_of_the_answer_has_come_is_known(clock: Clock, held: bytes) -> None:
+    sock = Tls(b"")
+    connection = over_tls(sock)
+    connection._buffer, connection.received = held, True
+    with pytest.raises(BrokenError, match="closed before the end"):
+        connection.read_head()
+    assert connection.received is bool(held)
+    sock.data = OK
+    connection._buffer = b""
+    connection.read_head()
+    assert connection.received
