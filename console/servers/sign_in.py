@@ -7,7 +7,11 @@ from typing import Any
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.client_keys import is_well_formed
 from openai_proxy.servers import Server
+
+_ALSO_CLIENT_KEY = "OPENAI_API_KEY"
+"""The variable that holds OpenAI's token, or a client key where somebody uses the proxy from here."""
 
 
 class NoSignInError(Exception):
@@ -42,7 +46,10 @@ def _token(server: Server, environ: Mapping[str, str], aws: Callable[[], Any]) -
         case "literal":
             return token.name
         case "environment":
-            if found := environ.get(token.name):
+            found = environ.get(token.name, "")
+            if token.name == _ALSO_CLIENT_KEY and is_well_formed(found):
+                raise NoSignInError(f"set {token.name} to the server's token: a client key stays here")
+            if found:
                 return found
             raise NoSignInError(f"set {token.name} here; on AWS it is a key of the stack's ProviderTokensSecret")
         case "ssm":

@@ -16,13 +16,14 @@ from proxy.request.routing import Candidate
 _STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses", "/messages")
 _QUESTIONS = (*_STREAMS_WITH_AN_END, "/embeddings")
 _FREE = (
-    "/(?:batches|conversations|files|models|uploads|vector_stores(?!/[^/]+/search))(?:/.*)?"
+    "/(?:batch(?:es|/jobs)|files|models|uploads|vector_stores(?!/[^/]+/search))(?:/.*)?"
     "|/chat/completions/[^/]+|/messages/batches(?:/.*)?|/responses/(?:input_tokens|[^/]+/cancel)|/messages/count_tokens|/(?:de)?tokenize"
 )
 """Paths whose POST costs nothing, whatever its answer says: what they hold or count is charged for elsewhere. Compiled
 when the first path comes that is none of `_QUESTIONS`, not in every cold start."""
-_FREE_UNLESS_REPORTED = "/moderations"
-_FETCHED = r"/(?:responses|batches|messages/batches)/[^/]+"
+_FREE_UNLESS_REPORTED = ("/moderations/", "/conversations/")
+"""What begins so is free at OpenAI and has usage at Mistral."""
+_FETCHED = r"/(?:responses|batches|batch/jobs|messages/batches)/[^/]+"
 _LINES = r"/(?:messages/batches/([^/]+)/results|files/([^/]+)/content)"
 
 
@@ -118,8 +119,8 @@ class Call(NamedTuple):
 
     @property
     def is_free_unless_reported(self) -> bool:
-        """Whether an answer without usage has cost nothing, and one with usage has: OpenAI's moderations, Mistral's."""
-        return self.path == _FREE_UNLESS_REPORTED
+        """Whether a document without usage has cost nothing, and an answer with usage has."""
+        return f"{self.path}/".startswith(_FREE_UNLESS_REPORTED)
 
     @property
     def has_own_form(self) -> bool:

@@ -11,6 +11,8 @@ _decode = json.JSONDecoder().raw_decode
 LONGEST_NAME = 256
 ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 """What a Responses answer calls itself when nothing more will come of it."""
+FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
+"""The `object` of what comes in streams that say how they end."""
 MESSAGE_EVENTS = frozenset(
     {
         *("message_start", "message_delta", "message_stop"),
@@ -18,7 +20,9 @@ MESSAGE_EVENTS = frozenset(
     }
 )
 """The `type` of every event of Anthropic's Messages but `ping`, which says nothing, and `error`."""
-_BATCH_IS_OVER = frozenset({"completed", "expired", "cancelled", "failed", "ended"})
+_SAY_BATCH = frozenset({"request_counts", "output_file_id", "succeeded_requests"})
+_ANSWERED = ("completed", "succeeded", "succeeded_requests")
+_BATCH_IS_OVER = frozenset({"completed", "expired", "cancelled", "failed", "ended", "success", "timeout_exceeded"})
 _MOST_CHOICES = 256
 """More than any request can ask for: memory stays bounded."""
 _LAST_MOMENT = 253402300800
@@ -79,15 +83,26 @@ def moment_of(value: Any) -> float | None:
     return float(value) if is_number and 0 <= value < _LAST_MOMENT else None
 
 
-def batch_began(fields: Mapping[str, Any]) -> float | None:
-    """When a batch was made (Unix seconds), if it is over and any of its requests was answered; else None.
+def is_batch(fields: Mapping[str, Any]) -> bool:
+    """Whether an answer is about a batch: of OpenAI's form, of Anthropic's, or a job of Mistral's."""
+    return not _SAY_BATCH.isdisjoint(fields)
 
-    OpenAI's says status, created_at in seconds and how many were completed, Anthropic's processing_status, created_at
-    as RFC 3339 and how many succeeded.
+
+def background_began(fields: Mapping[str, Any]) -> float | None:
+    """When what is made in the background was begun (Unix seconds), if it is over and has cost anything; else None.
+
+    An answer says `background`. A batch says how many of its requests were answered: OpenAI's how many were completed,
+    Anthropic's and Mistral's how many succeeded; Together's has a file of answers, or none. A moment may be told as
+    RFC 3339.
     """
-    counts, state = object_of(fields.get("request_counts")), fields.get("status") or fields.get("processing_status")
-    is_over = isinstance(state, str) and state.lower() in _BATCH_IS_OVER
-    if not is_over or not (count_of(counts.get("completed")) or count_of(counts.get("succeeded"))):
+    if not is_batch(fields):
+        is_over = fields.get("background") is True and is_one_of(ENDED, fields.get("status"))
+        return moment_of(fields.get("created_at")) if is_over else None
+    state = fields.get("status") or fields.get("processing_status")
+    counts = object_of(fields.get("request_counts")) or fields
+    answered = [counts[name] for name in _ANSWERED if name in counts]
+    has_answers = any(map(count_of, answered)) if answered else bool(answers_of_batch(fields))
+    if not (isinstance(state, str) and state.lower() in _BATCH_IS_OVER and has_answers):
         return None
     created = fields.get("created_at")
     if isinstance(created, str):
@@ -98,6 +113,11 @@ def batch_began(fields: Mapping[str, Any]) -> float | None:
         except (ValueError, OverflowError):
             return None
     return moment_of(created)
+
+
+def answers_of_batch(fields: Mapping[str, Any]) -> str:
+    """The file that has a batch's answers, or nothing."""
+    return text_of(fields.get("output_file_id") or fields.get("output_file"), LONGEST_NAME) or ""
 
 
 def text_of(value: Any, longest: int) -> str | None:

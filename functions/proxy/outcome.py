@@ -77,7 +77,8 @@ def _usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
         return NO_USAGE
     if call.fetches_answer:
         return meter.usage if _is_told(call, outcome, meter, started_at) else NO_USAGE
-    if call.is_free_unless_reported and meter.usage.source == "missing":
+    is_whole_document = meter.is_readable and not meter.is_stream
+    if call.is_free_unless_reported and is_whole_document and meter.usage.source == "missing":
         return NO_USAGE
     is_told = meter.usage.source != "missing" and (meter.error is not None or not meter.is_half_counted)
     is_known = is_told or meter.is_queued or not meter.is_readable

@@ -137,10 +137,15 @@ def limit_of(body: Body, *names: str) -> int | None:
 
 
 def tool_to_call(tools: Sequence[Tool], choice: Any) -> Tool | None:
-    """The first tool, or the one that `tool_choice` names. Raises RefusedError when there is no such tool."""
-    if choice == "none" or not tools:
-        return None
+    """The only tool, or the one that `tool_choice` names, or the first if it asks for any.
+
+    Raises RefusedError when there is no such tool.
+    """
     named = object_of(choice)
+    is_left_open = not choice or "auto" in (choice, named.get("type"))
+    # An agent has many, and would carry out whichever is called.
+    if choice == "none" or not tools or (is_left_open and len(tools) > 1):
+        return None
     name = (object_of(named.get("function")) or named).get("name")
     found = next((tool for tool in tools if name in (None, tool.name)), None)
     if found is None:

@@ -14,7 +14,7 @@ _KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_
 
 
 def message(body: Body, demo: Body) -> Reply:
-    """`POST /messages`. With tools, the first of them is called until its result is in the last message."""
+    """`POST /messages`. A tool that is to be called is called until its result is in the last message."""
     question = _question_of(body)
     said = _Message(question.model, answer(question, demo), reports_usage=demo.get("usage", True))
     return Events(said.events(), named=True) if body.get("stream") else Json(said.whole())

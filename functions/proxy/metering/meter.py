@@ -16,7 +16,6 @@ from proxy.metering.sse import BLANK, LONGEST_EVENT, data_of, end_of_event, find
 from proxy.metering.usage import audio_usage, told_in
 from proxy.metering.usage_chunk import UsageChunks
 
-_FORMS_WITH_AN_END = frozenset({"chat.completion.chunk", "text_completion", "response"})
 _MOST_FINISH_REASONS = 256
 """More than any request can ask for choices: memory stays bounded."""
 _IDENTIFIED_AFTER = 8
@@ -65,6 +64,7 @@ class Meter:
         self._id: str | None = None
         self._finish_reasons: list[str] = []
         self._usage: Usage | None = None
+        self._executed: dict[Any, str] = {}  # tools that a stream says were run
         self.service_tier: str | None = None  # as the answer names it; known with its usage
         self._background_since: float | None = None
         self._error: ReportedError | None = None
@@ -143,7 +143,12 @@ class Meter:
         self._read_unread()
         if self._usage is None and self._message and self._uses_tokens:  # it was cut before it was counted
             self._usage, self.service_tier = told_in({"usage": self._message.usage}, is_whole=False)
-        return self._usage or Usage(source="missing" if self._uses_tokens else "none")
+        found = self._usage or Usage(source="missing" if self._uses_tokens else "none")
+        if not self._executed or found.units:
+            return found
+        from proxy.metering.units import counted  # noqa: PLC0415  # few servers run tools
+
+        return found._replace(units=counted(self._executed.values()))
 
     @property
     def is_half_counted(self) -> bool:
@@ -155,8 +160,7 @@ class Meter:
     def next_sequence_number(self) -> int:
         """The sequence number that the next event of a Responses stream would have."""
         self._read_unread()
-        number = scan.last_sequence_number(self._run[-_READ_BYTES:])
-        return 0 if number is None else number + 1
+        return scan.next_sequence_number(self._run[-_READ_BYTES:])
 
     @property
     def is_cut(self) -> bool:
@@ -186,6 +190,8 @@ class Meter:
             self._unread = []
             if not self._sample:
                 self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
+            if self._uses_tokens and run.rfind(scan.EXECUTED) >= 0:
+                self._note_executed(run)
             odd = scan.find_odd_events(run)
             if any(self._error_in(run[start:end]) for start, end in odd) or not (
                 self._read_what_is_hidden(run) or self._read_its_end(run)
@@ -197,23 +203,19 @@ class Meter:
                     self._read_event(run[start:end])
         self._read_at = self.size + _READ_BYTES
 
+    def _note_executed(self, run: bytes) -> None:
+        from proxy.metering.units import executed_in  # noqa: PLC0415  # few servers run tools
+
+        self._executed |= executed_in(run)
+
     def _read_what_is_hidden(self, run: bytes) -> bool:
         """Read only the usage chunk, and why the one choice ended, when nothing before them can matter."""
-        if not (self._usage_chunks.latest and self._one_choice):
-            return False
-        event, fields = self._usage_chunks.latest
-        is_known = is_one_of(_FORMS_WITH_AN_END, fields.get("object"))
-        says_all = is_known and fields.get("id") and fields.get("model")
-        finish = scan.find_last_finish_reason(run)
-        if finish < 0 or not says_all or not scan.ends_with(run, event) or scan.may_hold_error(run):
-            return False
-        reasons = scan.finish_reasons_in(run, finish)
-        if not any(reasons) or scan.is_unusual(run, max(0, len(run) - _END_BYTES)):
+        if (last := self._usage_chunks.said_last(run)) is None:
             return False
         before, self._usage = self._usage, None
-        self._read(fields)
+        self._read(last[0])
         if self._usage:
-            self._note_one_finish(reasons)
+            self._note_one_finish(last[1])
             return True
         self._usage = before
         return False
@@ -284,7 +286,7 @@ class Meter:
         self._model = text_of(fields.get("model"), json_shapes.LONGEST_NAME) or self._model
         self._id = text_of(fields.get("id"), json_shapes.LONGEST_NAME) or self._id
         self._identified = self._model is not None or self._events_read >= _IDENTIFIED_AFTER
-        self._known_form = self._known_form or is_one_of(_FORMS_WITH_AN_END, fields.get("object"))
+        self._known_form = self._known_form or is_one_of(json_shapes.FORMS_WITH_AN_END, fields.get("object"))
         if not self._one_choice:
             self._finish_reasons += json_shapes.finish_reasons_of(fields)
             if len(self._finish_reasons) > _MOST_FINISH_REASONS:  # some servers say an empty one with every chunk
@@ -293,8 +295,6 @@ class Meter:
             used, tier = told_in(fields, is_whole=self._is_json)
             self._usage, self.service_tier = used or self._usage, tier or self.service_tier
             self._is_queued = fields.get("status") == "queued"
-            is_told = fields.get("background") is True and is_one_of(json_shapes.ENDED, fields.get("status"))
-            self._background_since = json_shapes.moment_of(fields.get("created_at")) if is_told else None
-            if "request_counts" in fields:  # a batch is served as one, whatever it says
-                self._background_since, self.service_tier = json_shapes.batch_began(fields), "batch"
-                self.batch_file = text_of(fields.get("output_file_id"), json_shapes.LONGEST_NAME) or ""
+            self._background_since = json_shapes.background_began(fields)
+            if json_shapes.is_batch(fields):  # it is served as one, whatever it says
+                self.service_tier, self.batch_file = "batch", json_shapes.answers_of_batch(fields)

@@ -11,6 +11,8 @@ from proxy.metering.sse import data_of, end_of_event, find_events, split_events
 USAGE = re.compile(rb'"usage"(?:\s|data:)*:(?:\s|data:)*\{')
 TOKENS = b'_tokens"'
 """How the name of every count of tokens ends: the search for it is several times as fast as that for `USAGE`."""
+EXECUTED = b'"executed_tools"'
+"""In a stream of Groq's that ran tools."""
 _WORTH_READING = (
     # Written so that it begins with one certain byte: then the search is twice as fast.
     # Between two tokens of JSON there may be blanks, and a new line of data. Many chunks say that there is no error.
@@ -157,10 +159,10 @@ def ends_with(events: bytes, event: bytes) -> bool:
     return events.endswith(event, 0, end)
 
 
-def last_sequence_number(events: bytes) -> int | None:
-    """The sequence number of the last event of a Responses stream."""
+def next_sequence_number(events: bytes) -> int:
+    """The sequence number after that of the last event of a Responses stream; 0 where none has one."""
     numbers = _SEQUENCE_NUMBER.findall(events)
-    return int(numbers[-1]) if numbers else None
+    return int(numbers[-1]) + 1 if numbers else 0
 
 
 def last_cue(text: bytes | bytearray) -> float | None:

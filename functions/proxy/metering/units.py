@@ -5,7 +5,7 @@
     container                              {"id": …}                      Anthropic, which bills its hours
     usage.server_side_tool_usage(_details) {"web_search_calls": 2}        xAI, also as SERVER_SIDE_TOOL_WEB_SEARCH
     usage.connectors                       {"web_search": 2}              Mistral
-    choices[].message.executed_tools       [{"type": "search"}]           Groq
+    choices[].message.executed_tools       [{"type": "search"}]           Groq; in streams those of each delta
     usage.num_search_queries               2                              Perplexity
     usage_info.pages_processed             2                              Mistral's OCR
     meta.billed_units.search_units         2                              Cohere's rerank
@@ -13,18 +13,22 @@
 
 xAI's names are those of https://docs.x.ai/developers/tools/tool-usage-details and https://docs.x.ai/developers/pricing,
 Mistral's of `ConversationUsageInfo` in https://github.com/mistralai/client-python, Groq's of
-https://console.groq.com/docs/compound/built-in-tools; `units` in the price list and in prices.yaml are named so too.
+https://console.groq.com/docs/compound/built-in-tools and of `ExecutedTool` in https://github.com/groq/groq-python;
+`units` in the price list and in prices.yaml are named so too.
 
 Its one rule: names are those that the server uses, without what only says that they are counts. What clients run
 themselves is no call here: servers bill nothing for it.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from openai_proxy.usage import MOST_TOKENS, counted_units, unit_of
 
-from proxy.json_shapes import array_of, object_of
+from proxy.json_shapes import array_of, loads_or_none, object_of
+from proxy.metering.scan import EXECUTED
+from proxy.metering.sse import LONGEST_EVENT, data_of, find_events
 
 _COUNTS_BY_NAME = ("server_tool_use", "server_side_tool_usage", "server_side_tool_usage_details", "connectors")
 _COUNT_ENDS = ("_requests", "_calls")
@@ -38,6 +42,7 @@ _NO_SEARCH = frozenset({"open_page", "find_in_page", "find"})
 """What a call of the web search does that is no search, and costs nothing."""
 _MOST_NAMES = 16
 _MOST_ITEMS = 10_000
+_EXECUTED = re.compile(re.escape(EXECUTED))
 
 
 def units_of(answer: Mapping[str, Any], usage: Any) -> tuple[tuple[str, int], ...]:
@@ -71,16 +76,29 @@ def _unit(name: str) -> str:
     return unit_of(next((name.removesuffix(end) for end in _COUNT_ENDS if name.endswith(end)), name))
 
 
-def with_compaction(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """`usage` with what Anthropic's compaction of the context used: its sums do not include that.
+def with_what_is_beside(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """`usage` with what its sums do not include: what Anthropic's compaction of the context used, and what Mistral's
+    connectors gave the model to read.
 
-    (https://docs.claude.com/en/docs/build-with-claude/compaction)
+    (https://docs.claude.com/en/docs/build-with-claude/compaction) Mistral's total is the sum of prompt, completion and
+    connector tokens, as in the answers of https://docs.mistral.ai/agents/connectors/websearch.
     """
     found = dict(usage)
+    if (read := found.pop("connector_tokens", None)) and not _is_without(found, read):
+        found = _sum_of(found, {"prompt_tokens": read})
     for each in map(object_of, array_of(usage.get("iterations"))[:_MOST_ITEMS]):
         if each.get("type") == "compaction":
             found = _sum_of(found, {name: value for name, value in each.items() if name != "type"})
     return found
+
+
+def _is_without(usage: Mapping[str, Any], read: Any) -> bool:
+    """Whether a total says that what connectors read is in the prompt already."""
+    counts = [usage.get(name) for name in ("total_tokens", "prompt_tokens", "completion_tokens")]
+    if not all(type(each) is int for each in (*counts, read)):
+        return False
+    total, *parts = counts
+    return total == sum(parts)
 
 
 def _sum_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,10 +123,40 @@ def _iterations(usage: Mapping[str, Any]) -> Iterator[str]:
 
 def _executed(answer: Mapping[str, Any]) -> Iterator[str]:
     """The tools that a chat says were run."""
-    messages = (object_of(object_of(choice).get("message")) for choice in array_of(answer.get("choices"))[:_MOST_ITEMS])
-    for tool in (object_of(each) for message in messages for each in array_of(message.get("executed_tools"))):
-        if isinstance(kind := tool.get("type"), str):
-            yield _OF_GROQ.get(kind) or unit_of(kind)
+    for choice in map(object_of, array_of(answer.get("choices"))[:_MOST_ITEMS]):
+        for tool in map(object_of, array_of(object_of(choice.get("message")).get("executed_tools"))[:_MOST_ITEMS]):
+            if name := _name_of(tool):
+                yield name
+
+
+def executed_in(events: bytes) -> dict[Any, str]:
+    """The tools that a stream of chat says were run, each told once or again with what it found: the name of each.
+
+    The keys say which is the same as one that was told before.
+    """
+    found: dict[Any, str] = {}
+    for start, end in find_events(_EXECUTED, events):
+        document = loads_or_none(data_of(events[start:end])) if end - start <= LONGEST_EVENT else None
+        for choice in map(object_of, array_of(object_of(document).get("choices"))[:_MOST_ITEMS]):
+            for tool in map(object_of, array_of(object_of(choice.get("delta")).get("executed_tools"))[:_MOST_ITEMS]):
+                if name := _name_of(tool):
+                    found[str(choice.get("index")), str(tool.get("index", tool.get("arguments")))] = name
+    return dict(list(found.items())[:_MOST_ITEMS])
+
+
+def _name_of(tool: Mapping[str, Any]) -> str | None:
+    """What a tool that Groq ran is called; one that is a function by its name."""
+    kind = tool.get("name") if tool.get("type") == "function" else tool.get("type")
+    return (_OF_GROQ.get(kind) or unit_of(kind)) if isinstance(kind, str) else None
+
+
+def counted(names: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """How often each of these names is there."""
+    found: dict[str, int] = {}
+    for name in names:
+        if name in found or len(found) < _MOST_NAMES:
+            found[name] = found.get(name, 0) + 1
+    return counted_units(found)
 
 
 def _calls(answer: Mapping[str, Any]) -> Iterator[str]:

@@ -70,10 +70,10 @@ def told_in(fields: Mapping[str, Any], *, is_whole: bool) -> tuple[Usage | None,
     if is_whole and not reported:  # Cohere's
         reported = object_of(fields.get("meta")).get("tokens")
     usage, images = object_of(reported), fields.get("tool_usage")
-    if usage.get("iterations"):
-        from proxy.metering.units import with_compaction  # noqa: PLC0415  # few answers are made in several turns
+    if usage.get("iterations") or usage.get("connector_tokens"):
+        from proxy.metering.units import with_what_is_beside  # noqa: PLC0415  # few answers have such
 
-        reported = usage = with_compaction(usage)
+        reported = usage = with_what_is_beside(usage)
     found = usage_of(reported, images) if reported or images else None
     if is_whole and not reported and isinstance(fields.get("text"), str) and "duration" in fields:
         found = audio_usage(fields["duration"])  # a transcription as `verbose_json`

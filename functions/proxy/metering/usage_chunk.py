@@ -6,11 +6,14 @@ fields. One that carries content stays as it came, usage and all.
 
 from typing import Any
 
-from proxy.json_shapes import array_of, loads_or_none, object_of
+from proxy.json_shapes import FORMS_WITH_AN_END, array_of, is_one_of, loads_or_none, object_of
+from proxy.metering import scan
 from proxy.metering.scan import TOKENS, USAGE
 from proxy.metering.sse import data_of, find_events, split_events
 
 _MOST_CHOICES = 256
+_END_BYTES = 2048
+"""Where servers say how an answer ended and what it used: in its last few events."""
 _PLACES = ("index", "delta", "role", "name")
 """Of a choice or a delta: none is content. Who speaks is told once, in the first chunk of a choice."""
 
@@ -41,6 +44,20 @@ class UsageChunks:
             visible.append(whole[position:start])
             position = end
         return b"".join([*visible, whole[position:]]) if visible else events
+
+    def said_last(self, run: bytes) -> tuple[dict[str, Any], list[str]] | None:
+        """What a usage chunk says and why the one choice ended, if a run ends so that nothing before can matter."""
+        if not (self.latest and self._one_choice):
+            return None
+        event, fields = self.latest
+        is_known = is_one_of(FORMS_WITH_AN_END, fields.get("object"))
+        says_all = is_known and fields.get("id") and fields.get("model")
+        finish = scan.find_last_finish_reason(run)
+        if finish < 0 or not says_all or not scan.ends_with(run, event) or scan.may_hold_error(run):
+            return None
+        reasons = scan.finish_reasons_in(run, finish)
+        is_usual = any(reasons) and not scan.is_unusual(run, max(0, len(run) - _END_BYTES))
+        return (fields, reasons) if is_usual else None
 
     def _has_begun(self, index: int, earlier: list[bytes | memoryview] | None) -> bool:
         """Whether a chunk of the choice came `earlier`. Each choice is searched for once."""

@@ -108,6 +108,26 @@ def test_each_server_is_asked_with_its_own_sign_in(url: str, aws: Any) -> None:
     assert {name for name, look in looks.items() if look.seconds is None} == {"unset", "keyless", "missing", "nobody"}
 
 
+def test_a_client_key_of_the_proxy_is_not_sent_to_another_server() -> None:
+    seen: list[str] = []
+
+    def script(connection: Connection, request: Received) -> None:
+        seen.append(request.headers["authorization"])
+        connection.answer(b'{"data": []}')
+
+    with ScriptedServer(script) as server:
+        text = f"""
+        openai: {{url: {server.url}, token: "${{OPENAI_API_KEY}}", model: m}}
+        other: {{url: {server.url}, token: "${{PROXY_API_KEY}}", model: m}}
+        """
+        key, another = new_client_key(), new_client_key()
+        environ = {"OPENAI_API_KEY": key, "PROXY_API_KEY": another}  # a server may be another proxy
+        [openai, _] = looks_at(parse_servers(text).values(), environ, lambda: None)
+        assert (openai.reachable, openai.signed_in) == (None, False)
+        assert key not in openai.remedy
+        assert seen == [f"Bearer {another}"]
+
+
 def write(tmp_path: Path, text: str) -> str:
     file = tmp_path / "servers.yaml"
     file.write_text(text)

@@ -14,7 +14,7 @@ from tests.relays import USAGE, Proxy, proxy, streaming
 
 PATHS = st.lists(st.text("abcz-_0", min_size=1, max_size=8), min_size=1, max_size=3).map("/".join)
 KNOWN = {path.partition("/")[0] for path in OPERATIONS}
-FREE = ("conversations", "uploads", "vector_stores", "tokenize", "detokenize", "v1", "messages")
+FREE = ("conversations", "batch", "uploads", "vector_stores", "tokenize", "detokenize", "v1", "messages")
 
 
 class Server:
@@ -61,6 +61,12 @@ def test_a_path_that_nobody_knows_is_metered_and_never_free(server: Server, path
         ("fine_tuning/jobs", {"object": "fine_tuning.job"}, "missing"),
         ("moderations", {"results": []}, "none"),
         ("moderations", {"results": [], "usage": USAGE}, "reported"),
+        ("conversations", {"id": "conv_1", "object": "conversation"}, "none"),
+        ("conversations/conv_1/items", {"object": "list", "data": []}, "none"),
+        ("conversations", {"object": "conversation.response", "outputs": [], "usage": USAGE}, "reported"),
+        ("conversations/conv_1/restart", {"object": "conversation.response", "usage": USAGE}, "reported"),
+        ("conversation", {"id": "conv_1"}, "missing"),
+        ("batch/jobs", {"id": "job", "object": "batch", "succeeded_requests": 0, "usage": USAGE}, "none"),
         *((path, {"object": "x", "usage": USAGE}, "none") for path in ("files", "uploads/u/parts", "batches")),
         *((path, {"object": "x", "usage": USAGE}, "none") for path in ("vector_stores/v/files", "models")),
         ("vector_stores/v/search", {"object": "vector_store.search_results.page"}, "missing"),

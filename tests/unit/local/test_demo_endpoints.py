@@ -85,6 +85,16 @@ def test_tools_may_be_left_alone(sdk: openai.OpenAI):
         ask(sdk, tools=tools, tool_choice={"type": "function", "function": {"name": "none of them"}})
 
 
+@pytest.mark.parametrize("choice", ["auto", "required", {"type": "function", "function": {"name": "clock"}}, None])
+def test_of_several_tools_none_is_called_that_nobody_asked_for(sdk: openai.OpenAI, choice: Any):
+    tools = [{"type": "function", "function": WEATHER | {"name": name}} for name in ("weather", "clock")]
+    said = ask(sdk, tools=tools, **({"tool_choice": choice} if choice else {})).choices[0].message
+    expected = {"required": "weather", "auto": None, None: None}.get(choice if isinstance(choice, str) else None)
+    expected = "clock" if isinstance(choice, dict) else expected
+    assert [call.function.name for call in said.tool_calls or ()] == ([expected] if expected else [])
+    assert said.content == (None if expected else f"{SAID}Hello")
+
+
 def test_chat_answers_in_a_given_structure(sdk: openai.OpenAI):
     hello: Any = [{"role": "user", "content": "Hello"}]
     parsed = sdk.chat.completions.parse(model="demo", messages=hello, response_format=Trip)

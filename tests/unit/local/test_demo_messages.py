@@ -65,6 +65,13 @@ def test_a_tool_is_called_and_then_its_result_is_told(sdk: anthropic.Anthropic):
     assert told.text == f"{SAID}Rain"
 
 
+def test_a_coding_agent_with_many_tools_gets_a_text_unless_it_asks_for_a_call(sdk: anthropic.Anthropic):
+    tools = [WEATHER | {"name": name} for name in ("Agent", "Bash")]
+    for choice, kinds in ((None, ["text"]), ("auto", ["text"]), ("none", ["text"]), ("any", ["tool_use"])):
+        chosen = {"tool_choice": {"type": choice}} if choice else {}
+        assert [block.type for block in streamed(sdk, tools=tools, **chosen).content] == kinds
+
+
 def test_thoughts_cached_tokens_and_a_limit(sdk: anthropic.Anthropic):
     thinks: dict[str, Any] = {"thinking": {"type": "adaptive"}, "extra_body": {"demo": {"cached_tokens": 1}}}
     message = streamed(sdk, max_tokens=3, **thinks)

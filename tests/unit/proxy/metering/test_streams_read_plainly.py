@@ -138,7 +138,7 @@ def test_what_a_stream_says_by_its_bytes(stream: bytes) -> None:
     assert [place for place in scan.find_odd_events(stream) if place[0] < place[1]] == odd
     assert scan.has_end_mark(stream) is any(data_of(text).strip() == b"[DONE]" for text in texts)
     numbers = re.findall(rb'"sequence_number": ?(\d+)', stream)
-    assert scan.last_sequence_number(stream) == (int(numbers[-1]) if numbers else None)
+    assert scan.next_sequence_number(stream) == (int(numbers[-1]) + 1 if numbers else 0)
     meter = Meter("text/event-stream", uses_tokens=True)
     meter.see(stream)
     assert meter.next_sequence_number == (int(numbers[-1]) + 1 if numbers else 0)

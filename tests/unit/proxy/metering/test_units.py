@@ -1,6 +1,7 @@
 """What is billed by the piece: every way in which servers say how often their tools were called."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.usage import MOST_TOKENS, Usage
 from proxy.metering.meter import Meter
+from proxy.metering.sse import EventFrames
 from proxy.metering.units import units_of
 from proxy.metering.usage import told_in
 
@@ -105,6 +107,80 @@ def test_a_stream_of_responses_says_it_at_its_end() -> None:
     for event in events:
         meter.see(b"event: %s\ndata: %s\n\n" % (event["type"].encode(), json.dumps(event).encode()))
     assert meter.usage == Usage(5, 6, source="reported", units=(("web_search", 2),))
+
+
+RUNS = st.lists(st.tuples(st.sampled_from(["search", "python", "visit", "browser.search"]), st.booleans()), max_size=6)
+
+
+@given(choices=st.lists(RUNS, min_size=1, max_size=3), text=st.text(max_size=30), cut=st.integers(1, 400))
+def test_tools_that_a_stream_says_were_run_are_counted_once_however_they_are_told_and_cut(
+    choices: list[Any], text: str, cut: int
+) -> None:
+    """Groq tells each when it starts and again with what it found, or once."""
+    deltas: list[tuple[int, dict[str, Any]]] = []
+    for choice, runs in enumerate(choices):
+        for index, (kind, is_told_again) in enumerate(runs):
+            tool: dict[str, Any] = {"index": index, "type": kind, "arguments": '{"query": "\\"executed_tools\\": []"}'}
+            if kind == "browser.search":
+                tool |= {"type": "function", "name": kind}
+            tells = [{"executed_tools": [tool]}, {"executed_tools": [tool | {"output": text}]}]
+            deltas += [(choice, told) for told in tells[0 if is_told_again else 1 :]]
+        deltas.append((choice, {"content": text + '"executed_tools": [{"type": "search"}]'}))
+    events = [{"choices": [{"index": choice, "delta": delta, "finish_reason": None}]} for choice, delta in deltas]
+    events += [{"choices": [{"index": n, "delta": {}, "finish_reason": "stop"}]} for n in range(len(choices))]
+    events[-1] |= {"x_groq": {"usage": {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}}}
+    stream = b"".join(
+        b"data: %s\n\n" % json.dumps({"id": "c", "object": "chat.completion.chunk", "model": "m", **each}).encode()
+        for each in events
+    )
+    names = {"search": "web_search", "python": "code_execution", "browser.search": "browser_search"}
+    expected = Counter(names.get(kind, kind) for runs in choices for kind, _ in runs)
+    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True)
+    frames = EventFrames()
+    for start in range(0, len(stream), cut):
+        meter.see(frames.whole(stream[start : start + cut]))
+    meter.see(b"data: [DONE]\n\n")
+    meter.end()
+    assert meter.usage == Usage(5, 6, source="reported", units=tuple(sorted(expected.items())))
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        # As https://docs.mistral.ai/agents/connectors/websearch and …/code_interpreter show them.
+        ((188, 55, 7355, 7112), (7300, 55)),
+        ((95, 209, 399, 95), (190, 209)),
+        ((900, 160, None, 5000), (5900, 160)),
+        ((10, 8, 18, 4), (10, 8)),  # a total without them says that they are in the prompt
+        ((91, 29, 120, None), (91, 29)),
+        ((91, 29, 120, 0), (91, 29)),
+    ],
+)
+def test_what_connectors_gave_the_model_to_read_is_input(usage: Any, tokens: tuple[int, int]) -> None:
+    prompt, completion, total, read = usage
+    told: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "connector_tokens": read}
+    told |= {"total_tokens": total} if total else {}
+    found = metered({"object": "conversation.response", "usage": told | {"connectors": {"web_search": 1}}})
+    assert (found.input_tokens, found.output_tokens, found.reasoning_output_tokens) == (*tokens, 0)
+    assert found.units == (("web_search", 1),)
+    events: list[dict[str, Any]] = [
+        {"type": "conversation.response.started", "conversation_id": "conv_1"},
+        {"type": "tool.execution.started", "name": "web_search", "arguments": ""},
+        {"type": "message.output.delta", "model": "mistral-medium-2505", "content": "Hello"},
+        {"type": "conversation.response.done", "usage": told},
+    ]
+    meter = Meter("text/event-stream", uses_tokens=True, has_own_form=True)
+    for event in events:
+        meter.see(b"event: %s\ndata: %s\n\n" % (event["type"].encode(), json.dumps(event).encode()))
+    meter.end()
+    assert (meter.error, meter.model) == (None, "mistral-medium-2505")
+    assert (meter.usage.input_tokens, meter.usage.output_tokens) == tokens
+
+
+@pytest.mark.parametrize("read", [-1, "7", 1.5, True, [7]])
+def test_what_connectors_read_is_a_count_or_the_report_is_invalid(read: Any) -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 9, "connector_tokens": read}
+    assert metered({"usage": usage}).source == "invalid"
 
 
 JSON = st.recursive(
