@@ -94,11 +94,9 @@ def with_what_is_beside(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_without(usage: Mapping[str, Any], read: Any) -> bool:
     """Whether a total says that what connectors read is in the prompt already."""
-    counts = [usage.get(name) for name in ("total_tokens", "prompt_tokens", "completion_tokens")]
-    if not all(type(each) is int for each in (*counts, read)):
-        return False
-    total, *parts = counts
-    return total == sum(parts)
+    names = ("total_tokens", "prompt_tokens", "completion_tokens")
+    counts = [count for name in names if type(count := usage.get(name)) is int and type(read) is int]
+    return len(counts) == len(names) and counts[0] == sum(counts[1:])
 
 
 def _sum_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -126,15 +126,17 @@ def test_tools_that_a_stream_says_were_run_are_counted_once_however_they_are_tol
             tells = [{"executed_tools": [tool]}, {"executed_tools": [tool | {"output": text}]}]
             deltas += [(choice, told) for told in tells[0 if is_told_again else 1 :]]
         deltas.append((choice, {"content": text + '"executed_tools": [{"type": "search"}]'}))
-    events = [{"choices": [{"index": choice, "delta": delta, "finish_reason": None}]} for choice, delta in deltas]
+    events: list[dict[str, Any]] = [
+        {"choices": [{"index": choice, "delta": delta, "finish_reason": None}]} for choice, delta in deltas
+    ]
     events += [{"choices": [{"index": n, "delta": {}, "finish_reason": "stop"}]} for n in range(len(choices))]
     events[-1] |= {"x_groq": {"usage": {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}}}
     stream = b"".join(
         b"data: %s\n\n" % json.dumps({"id": "c", "object": "chat.completion.chunk", "model": "m", **each}).encode()
         for each in events
     )
-    names = {"search": "web_search", "python": "code_execution", "browser.search": "browser_search"}
-    expected = Counter(names.get(kind, kind) for runs in choices for kind, _ in runs)
+    names = {"search": "web_search", "python": "code_execution", "browser.search": "browser_search", "visit": "visit"}
+    expected = Counter[str](names[kind] for runs in choices for kind, _ in runs)
     meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True)
     frames = EventFrames()
     for start in range(0, len(stream), cut):
