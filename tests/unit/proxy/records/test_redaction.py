@@ -258,21 +258,13 @@ def test_a_moment_of_the_api_is_no_telephone_number() -> None:
     assert mark.startswith("[phone:")
 
 
-@pytest.mark.parametrize(
-    ("text", "is_date"),
-    [
-        ("2026-11-24-1200", True),
-        ("1999/1/3 120000", True),
-        ("2026.12.31 12", True),
-        ("2126-11-24-1200", False),
-        ("2026-13-24-1200", False),
-        ("2026-11-32-1200", True),
-        ("3.14159265358979", True),
-        ("030.1234567", True),
-    ],
-)
-def test_a_date_and_a_fraction_are_no_telephone_numbers(text: str, is_date: bool) -> None:
-    assert (redacted(text) == text) == is_date
+DATES = ["2026-11-24-1200", "1999/1/3 120000", "2026.12.31 12", "3.14159265358979", "030.1234567"]
+NO_DATES = ["2126-11-24-1200", "2026-13-24-1200", "2026-00-24-1200", "2026-11-00-1200", "030.123.4567"]
+
+
+@pytest.mark.parametrize("text", [*DATES, *NO_DATES])
+def test_a_date_and_a_fraction_are_no_telephone_numbers(text: str) -> None:
+    assert (redacted(text) == text) == (text in DATES)
 
 
 @pytest.mark.parametrize("size", range(6, 34))
