@@ -1,0 +1,291 @@
+"""The keys of an issuer on a clock that the test moves: when it is asked, for how long, and what is good meanwhile."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from authorizer.claims import check
+from authorizer.https_get import FetchError
+from authorizer.issuer_keys import IssuerKeys
+from authorizer.refusal import KeysUnavailableError, TokenRefusedError
+from authorizer.signature import fits, loaded
+from openai_proxy.identity import ALGORITHMS, Issuer, PlanChoice
+
+from tests.identity.issuers import ISSUER, NOW, good, jwk
+from tests.tables import Log
+
+DISCOVERY, KEYS = f"{ISSUER}/.well-known/openid-configuration", f"{ISSUER}/keys"
+HOURS = 3600.0
+
+
+class Asked:
+    """An issuer that takes its time: what it was asked, with how many seconds, and what it answers."""
+
+    def __init__(self, jwks_url: str = "") -> None:
+        self.now, self.takes = 1000.0, 0.0
+        self.calls: list[tuple[str, float]] = []
+        self.keys: Any = [jwk("RS256")]
+        self.is_down = False
+        self.log = Log()
+        logger: Any = self.log
+        issuer = Issuer(ISSUER, ("chat",), PlanChoice("free"), jwks_url=jwks_url)
+        self.of = IssuerKeys(issuer, self.fetch, lambda: self.now, logger)
+
+    def fetch(self, address: str, seconds: float) -> dict[str, Any]:
+        self.calls.append((address, round(seconds, 6)))
+        self.now += self.takes
+        if self.is_down:
+            raise FetchError("down")
+        return {"issuer": ISSUER, "jwks_uri": KEYS} if address == DISCOVERY else {"keys": self.keys}
+
+    def outcome(self, act: Callable[[], object]) -> str:
+        """What comes of a question, and how often the issuer was asked for it."""
+        before = len(self.calls)
+        try:
+            act()
+            said = "good"
+        except KeysUnavailableError as error:
+            said = "unknown" if str(error) == ISSUER else repr(error)
+        except TokenRefusedError as error:
+            said = "refused" if (error.code, error.issuer) == ("token_key", ISSUER) else repr(error)
+        return f"{said} {len(self.calls) - before}"
+
+    def look(self) -> str:
+        return self.outcome(self.of.look)
+
+    def find(self, kid: str | None = "k", algorithm: str = "RS256") -> str:
+        return self.outcome(lambda: self.of.find(kid, algorithm))
+
+
+@pytest.mark.parametrize(
+    ("takes", "left"), [(0.0, 3.0), (1.25, 1.75), (2.875, 0.125), (2.9375, 0.1), (3.0, 0.1), (8.0, 0.1)]
+)
+def test_description_and_keys_have_three_seconds_together(takes: float, left: float) -> None:
+    asked = Asked()
+    asked.takes = takes
+    asked.of.prefetch()
+    assert asked.calls == [(DISCOVERY, 3.0), (KEYS, left)]
+
+
+def test_where_the_keys_are_is_asked_once_and_never_where_the_file_says_it() -> None:
+    asked, told = Asked(), Asked("https://keys.example.net/a")
+    for each in (asked, told):
+        each.of.prefetch()
+        each.of.prefetch()
+    assert asked.calls == [(DISCOVERY, 3.0), (KEYS, 3.0), (KEYS, 3.0)]
+    assert told.calls == [("https://keys.example.net/a", 3.0)] * 2
+
+
+def test_keys_are_good_from_the_end_of_their_fetch_for_ten_minutes_without_another_look() -> None:
+    asked = Asked()
+    asked.takes = 0.5
+    assert asked.look() == "good 2"
+    fetched = asked.now
+    for age, expected in ((0, "good 0"), (600, "good 0"), (600.25, "good 1")):
+        asked.now = fetched + age
+        assert asked.look() == expected
+    asked.now += 600
+    assert asked.look() == "good 0"
+
+
+def test_an_issuer_that_is_down_is_asked_every_half_minute_and_its_keys_are_good_for_six_hours() -> None:
+    asked = Asked()
+    asked.look()
+    fetched, asked.is_down, asked.takes = asked.now, True, 2.0
+    asked.now += 601
+    assert asked.look() == "good 1"
+    failed = asked.now
+    for after, expected in ((0, "good 0"), (29.75, "good 0"), (30, "good 1"), (32, "good 0"), (62, "good 1")):
+        asked.now = failed + after
+        assert asked.look() == expected
+    asked.now = fetched + 6 * HOURS - 2
+    assert asked.look() == "good 1"
+    assert asked.now == fetched + 6 * HOURS
+    assert asked.look() == "good 0"
+    asked.now += 0.25
+    assert [asked.look(), asked.look()] == ["unknown 1"] * 2, "without keys there is no pause"
+    asked.is_down = False
+    assert [asked.look(), asked.look()] == ["good 1", "good 0"]
+    assert {json.dumps(line, sort_keys=True) for line in asked.log.lines} == {
+        json.dumps(
+            {
+                "issuer": ISSUER,
+                "level": "error",
+                "message": "the keys of an issuer cannot be fetched",
+                "reason": "down",
+            },
+            sort_keys=True,
+        )
+    }
+
+
+def test_without_keys_an_issuer_is_asked_for_each_token() -> None:
+    asked = Asked()
+    asked.is_down = True
+    assert [asked.look(), asked.find(), asked.find()] == ["unknown 1"] * 3
+    asked.is_down = False
+    assert [asked.find(), asked.find()] == ["good 2", "good 0"]
+
+
+def test_three_looks_for_unknown_keys_in_half_a_minute() -> None:
+    asked = Asked()
+    asked.look()
+    began = asked.now
+    found: list[str] = []
+    for after in (0, 1, 2, 3, 29.75, 30, 30.5, 31, 32, 33):
+        asked.now = began + after
+        found.append(asked.find("made up"))
+    assert found == ["refused 1"] * 3 + ["refused 0"] * 2 + [
+        "refused 1",
+        "refused 0",
+        "refused 1",
+        "refused 1",
+        "refused 0",
+    ]
+    asked.keys = [*asked.keys, jwk("RS256", "new", 1)]
+    assert asked.find("new") == "refused 0"
+    asked.now = began + 60
+    assert [asked.find("new"), asked.find("new"), asked.find()] == ["good 1", "good 0", "good 0"]
+
+
+def test_a_key_that_is_not_known_of_an_issuer_that_is_down_is_no_forgery() -> None:
+    asked = Asked()
+    asked.look()
+    asked.is_down = True
+    assert [asked.find("new"), asked.find()] == ["unknown 1", "good 0"]
+
+
+def test_a_version_is_of_the_keys_and_not_of_their_fetch() -> None:
+    asked = Asked()
+    versions = [asked.of.version]
+    for keys in ([jwk("RS256")], [jwk("RS256")], [jwk("RS256"), jwk("ES256", "e")], [jwk("ES256", "e")], []):
+        asked.keys = keys
+        asked.of.prefetch()
+        versions.append(asked.of.version)
+    assert versions == [0, 1, 1, 2, 3, 3]  # a document without a key is none
+
+
+def test_a_key_is_read_once_and_again_when_others_are_the_issuers() -> None:
+    asked = Asked()
+    first = asked.of.find("k", "RS256")
+    assert asked.of.find("k", "RS256") is first
+    asked.of.prefetch()
+    assert asked.of.find("k", "RS256") is first
+    asked.keys = [*asked.keys, jwk("RS256", "new", 1)]
+    asked.of.prefetch()
+    assert asked.of.find("k", "RS256") is not first
+    asked.keys = [jwk("RS256", "k", 1)]
+    asked.of.prefetch()
+    assert asked.of.find("k", "RS256").key.public_numbers() != first.key.public_numbers()
+
+
+def test_a_token_that_names_no_key_is_of_the_only_one_that_fits() -> None:
+    asked = Asked()
+    asked.keys = [jwk("RS256"), jwk("ES256", "e"), jwk("EdDSA", "d", use="enc")]
+    assert [asked.find(None), asked.find(None, "ES256"), asked.find(None, "EdDSA")] == ["good 2", "good 0", "refused 1"]
+    asked.keys = [*asked.keys, jwk("RS256", "new", 1)]
+    asked.of.prefetch()
+    assert [asked.find(None), asked.find("new"), asked.find(None, "ES256")] == ["refused 1", "good 0", "good 0"]
+
+
+@pytest.mark.parametrize("count", [1, 100, 101])
+@pytest.mark.parametrize("size", [0, 256, 257])
+def test_a_document_has_so_many_keys_with_names_of_so_many_characters(count: int, size: int) -> None:
+    asked, name = Asked(), "x" * size
+    asked.keys = [jwk("ES256", f"{number}") for number in range(count - 1)] + [jwk("RS256", name)]
+    expected = "unknown 2" if count > 100 else "refused 3" if size > 256 else "good 2"
+    assert asked.find(name) == expected
+
+
+def test_what_is_no_key_is_passed_over() -> None:
+    asked = Asked()
+    asked.keys = ["k", None, 7, [], {"kid": 7}, {"kid": ["k"]}, jwk("RS256", None)]
+    assert asked.find(None) == "good 2"
+
+
+@pytest.mark.parametrize("document", [None, [], {"k": jwk("RS256")}, "keys", 5])
+def test_a_document_without_a_list_of_keys_is_none(document: Any) -> None:
+    asked = Asked()
+    asked.keys = document
+    assert [asked.look(), asked.look()] == ["unknown 2", "unknown 1"]
+
+
+# ------------------------------------------------------------------------------------------------------------ signature
+
+
+def test_the_algorithms_are_those_that_the_documents_promise() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "identity.md").read_text(encoding="utf-8")
+    promised = text.partition("signed with ")[2].partition(", with")[0].replace(" or ", ", ")
+    assert promised.split(", ") == list(ALGORITHMS)
+
+
+KINDS = {"RS256": "RSA", "ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519"}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_algorithm_goes_with_one_kind_of_key(algorithm: str) -> None:
+    kind = algorithm.replace("PS", "RS").replace("RS384", "RS256").replace("RS512", "RS256")
+    assert [each for each in KINDS if fits(jwk(each), algorithm)] == [kind]
+    own = jwk(kind)
+    for more, is_fit in (
+        ({"alg": algorithm}, True),
+        ({"alg": "RS1"}, False),
+        ({"alg": "Ed25519"}, algorithm == "EdDSA"),
+        ({"use": "enc"}, False),
+        ({"key_ops": ["sign", "verify"]}, True),
+        ({"key_ops": ["sign"]}, False),
+        ({"key_ops": "verify"}, False),
+    ):
+        assert fits(own | more, algorithm) == is_fit
+    assert fits({name: value for name, value in own.items() if name not in ("use", "alg")}, algorithm)
+    assert not fits({name: value for name, value in own.items() if name != "kty"}, algorithm)
+
+
+@pytest.mark.parametrize(
+    ("bits", "is_used"), [(1024, False), (2047, False), (2048, True), (3072, True), (8192, True), (8193, False)]
+)
+def test_a_key_of_rsa_has_2048_to_8192_bits(bits: int, is_used: bool) -> None:
+    from jwt.utils import to_base64url_uint  # noqa: PLC0415  # of no other test
+
+    own = jwk("RS256") | {"n": to_base64url_uint(2 ** (bits - 1) + 1).decode()}
+    assert (loaded(own, "RS256") is not None) == is_used
+
+
+@pytest.mark.parametrize("name", ["n", "e", "kty"])
+def test_a_key_of_which_something_is_missing_is_none(name: str) -> None:
+    assert loaded({each: value for each, value in jwk("RS256").items() if each != name}, "RS256") is None
+
+
+# --------------------------------------------------------------------------------------------------------------- claims
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [
+        ({"nbf": 0, "iat": 0}, ""),
+        ({"exp": 0}, "token_expired"),
+        ({"exp": 253_402_300_799, "nbf": 0.0}, ""),
+        ({"exp": 253_402_300_799.5}, "token_malformed"),
+        ({"iat": -0.001}, "token_malformed"),
+        ({"exp": False}, "token_malformed"),
+        ({"nbf": NOW + 60, "iat": NOW + 60}, ""),
+        ({"nbf": NOW + 60.001}, "token_not_yet_valid"),
+        ({"exp": NOW - 60, "nbf": NOW - 60}, "token_expired"),
+        ({"aud": ["x"] * 63 + ["chat"]}, ""),
+        ({"aud": ["x"] * 64 + ["chat"]}, "token_audience"),
+        ({"sub": "x"}, ""),
+        ({"sub": "x" * 255}, ""),
+        ({"sub": "x" * 256}, "token_subject"),
+        ({"sub": "x "}, "token_subject"),
+    ],
+)
+def test_claims_are_good_up_to_their_bounds(claims: dict[str, Any], code: str) -> None:
+    issuer = Issuer(ISSUER, ("chat",), PlanChoice("free"))
+    if not code:
+        check(good(**claims), issuer, NOW)
+        return
+    with pytest.raises(TokenRefusedError) as refused:
+        check(good(**claims), issuer, NOW)
+    assert (refused.value.code, refused.value.issuer) == (code, ISSUER)
