@@ -3,7 +3,6 @@
 Its one rule: a user is blocked while there is an item, whatever it holds; nothing else about a user is stored.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,11 +11,11 @@ from typing import Any
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.identity import BLOCKED_PREFIX, Identity, blocked_key, is_pseudonym, user_id_of
+from openai_proxy.key_limits import is_user_id
 
 from console.errors import ConsoleError
 from console.stack import Table
 
-_ID = re.compile(r"[0-9a-f]{32}")
 LONGEST_REASON = 256
 
 
@@ -41,11 +40,6 @@ class Spender:
     unpriced: int = 0
     cost: Decimal = Decimal(0)
     last: str = ""
-
-
-def is_user_id(text: str) -> bool:
-    """Whether it is the id of a user; that of a client key is shorter."""
-    return _ID.fullmatch(text) is not None
 
 
 def named(text: str, issuer: str | None, identity: Identity | None) -> Named:

@@ -49,6 +49,7 @@ class IssuerKeys:
         self._loaded: dict[tuple[str | None, str], PyJWK] = {}
         self._fetched_at: float | None = None
         self._next_try = 0.0
+        self._is_answering = False
         self._looks: deque[float] = deque(maxlen=MOST_LOOKS)
         self._address = issuer.jwks_url
         self.version = 0
@@ -74,13 +75,12 @@ class IssuerKeys:
         if (key := self._known(kid, algorithm)) is not None:
             return key
         now = self._clock()
-        if len(self._looks) == MOST_LOOKS and now - self._looks[0] < LOOKS_WITHIN:
-            raise TokenRefusedError("token_key", self._issuer.issuer)
-        self._looks.append(now)
-        is_answered = self._refresh()
-        if (key := self._known(kid, algorithm)) is not None:
-            return key
-        if not is_answered:
+        if len(self._looks) < MOST_LOOKS or now - self._looks[0] >= LOOKS_WITHIN:
+            self._looks.append(now)
+            self._refresh()
+            if (key := self._known(kid, algorithm)) is not None:
+                return key
+        if not self._is_answering:
             raise KeysUnavailableError(self._issuer.issuer)
         raise TokenRefusedError("token_key", self._issuer.issuer)
 
@@ -97,9 +97,10 @@ class IssuerKeys:
     def _age(self) -> float | None:
         return None if self._fetched_at is None else self._clock() - self._fetched_at
 
-    def _refresh(self) -> bool:
-        """Whether the issuer has said which keys are its own."""
+    def _refresh(self) -> None:
+        """Ask the issuer which keys are its own."""
         end = self._clock() + SECONDS
+        self._is_answering = False
         try:
             if not self._address:
                 description = self._fetch(self._issuer.discovery_url, SECONDS)
@@ -110,12 +111,12 @@ class IssuerKeys:
             self._logger.error(  # noqa: TRY400 - a fault of the issuer's
                 "the keys of an issuer cannot be fetched", issuer=self._issuer.issuer, reason=str(error)
             )
-            return False
+            return
         if keys != self._keys:
             self._keys, self._loaded = keys, {}
             self.version += 1
         self._fetched_at = self._clock()
-        return True
+        self._is_answering = True
 
 
 def _address_in(description: dict[str, Any], issuer: Issuer) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jwt import PyJWK, PyJWTError
-from openai_proxy.identity.issuer import ALGORITHMS
+from openai_proxy.identity.issuer import ALGORITHMS, algorithm_of
 
 _ED25519 = ("OKP", "Ed25519")
 _TYPES: Mapping[str, tuple[str, str]] = {
@@ -33,12 +33,13 @@ Jwk = Mapping[str, Any]
 def fits(jwk: Jwk, algorithm: str) -> bool:
     """Whether a key may have signed with `algorithm`."""
     kind, curve = _TYPES[algorithm]
-    operations = jwk.get("key_ops", ["verify"])
+    named, operations = jwk.get("alg", algorithm), jwk.get("key_ops", ["verify"])
     return (
         jwk.get("kty") == kind
         and jwk.get("crv", "") == curve
         and jwk.get("use", "sig") == "sig"
-        and jwk.get("alg", algorithm) in (algorithm, "Ed25519" if algorithm == "EdDSA" else algorithm)
+        and isinstance(named, str)
+        and algorithm_of(named) == algorithm
         and isinstance(operations, list)
         and "verify" in operations
     )

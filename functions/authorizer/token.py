@@ -9,6 +9,8 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from openai_proxy.identity.issuer import algorithm_of
+
 from authorizer.refusal import TokenRefusedError
 
 LONGEST = 8192
@@ -54,7 +56,7 @@ def read_token(text: str) -> Token:
     is_read = isinstance(kind, str) and kind.lower() in _TYPES and not any(name in header for name in _UNREAD)
     if not is_read or not (kid is None or (isinstance(kid, str) and len(kid) <= LONGEST_KID)):
         raise TokenRefusedError("token_malformed")
-    return Token(text, algorithm, kid, claims)
+    return Token(text, algorithm_of(algorithm), kid, claims)
 
 
 def _object(part: str) -> dict[str, Any]:

@@ -28,6 +28,11 @@ _REMEMBERED = 300.0
 """Seconds, at most."""
 
 
+def _since_boot() -> float:
+    """Seconds, those included for which a sandbox was frozen: what it knows of an issuer ages meanwhile."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))  # Linux has the former
+
+
 class Blocks(Protocol):
     """Where blocked users are: KeysTable, or a fake of it."""
 
@@ -55,13 +60,13 @@ class Users:
         *,
         pseudonym: Pseudonym,
         clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        lasting: Callable[[], float] = _since_boot,
     ) -> None:
         self._identity = identity
         self._blocks = blocks
         self._pseudonym = pseudonym
         self._clock = clock
-        self._keys = {name: IssuerKeys(each, fetch, monotonic, logger) for name, each in identity.issuers.items()}
+        self._keys = {name: IssuerKeys(each, fetch, lasting, logger) for name, each in identity.issuers.items()}
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     def prefetch(self) -> None:

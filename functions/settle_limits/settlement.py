@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events.envelope import MalformedEventError, is_terminal
 from openai_proxy.events.ulid import ulid_time
-from openai_proxy.key_limits import CURRENCY, amount_of
+from openai_proxy.key_limits import CURRENCY, amount_of, is_user_id
 from openai_proxy.limits import LAST_RESET_DAY, LONGEST_MODEL, WEEKDAYS, Calendar, Period, Windows
 from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
 from openai_proxy.pricing.rates import EXACT
@@ -74,6 +74,8 @@ class Settlement:
     lease: LeftLease | None = None
     team: str = ""
     """Whose counter it is; "" is for that of the key, or the user."""
+    end_user: str = ""
+    """Who has signed in, where it is the counter of a user; "" is for that of a key, or a team."""
 
     @property
     def marker(self) -> str:
@@ -150,6 +152,7 @@ def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook,
         hint=hint,
         lease=_left_lease(limits),
         team=team,
+        end_user=_text(event.data.get("end_user") or "") if is_user_id(limits["id"]) else "",
     )
 
 

@@ -80,6 +80,8 @@ def event_of(crossing: Crossing, latest: Settlement, now: float) -> "ThresholdEv
     )
     if latest.team:
         event.data["team"] = latest.team
+    if latest.end_user:
+        event.data["end_user"] = latest.end_user
     return event
 
 

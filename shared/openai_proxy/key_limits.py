@@ -3,6 +3,7 @@
 Its one rule: a limit that is not understood is no limit that can be left out; reading it raises ValueError.
 """
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ MOST_MONEY = 10**9
 """USD that a budget, or a reservation, is at most."""
 _MOST_DECIMALS = 24
 _MOST_DIGITS = 15
+_USER_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def amount_of(text: str) -> Decimal:
@@ -36,6 +38,11 @@ def amount_of(text: str) -> Decimal:
 def team_limits_id(name: str) -> str:
     """Under which id a team is counted. That of a key, or a user, is hexadecimal and has no point."""
     return f"team.{name}"
+
+
+def is_user_id(text: str) -> bool:
+    """Whether it is the id of a user; that of a client key is shorter."""
+    return _USER_ID.fullmatch(text) is not None
 
 
 class Limits(NamedTuple):

@@ -242,6 +242,8 @@ def test_a_threshold_is_told_as_the_samples_say():
             actual=Decimal(0),
             is_priced=True,
             hint=None,
+            team=data.get("team", ""),
+            end_user=data.get("end_user", ""),
         )
 
         told = event_of(crossing, settlement, datetime.fromisoformat(event.timestamp).timestamp())

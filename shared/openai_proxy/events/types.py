@@ -59,11 +59,8 @@ class OutputTokens(TypedDict):
     output_tokens: int
 
 
-class AudioTokens(TypedDict):
+class AudioTokens(InputTokens, OutputTokens):
     """Audio tokens."""
-
-    input_tokens: int
-    output_tokens: int
 
 
 class ImageTokens(TypedDict):
@@ -280,6 +277,7 @@ class BudgetThresholdReached(TypedDict):
     client: ClientData
     limits: CountedWith
     team: NotRequired[str]
+    end_user: NotRequired[str]
     period: Literal["day", "week", "month", "total"]
     period_start: str
     threshold: Literal[50, 80, 100]

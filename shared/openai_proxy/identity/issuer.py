@@ -12,6 +12,8 @@ from openai_proxy.identity.values import EntryError, check_names, mapping, text,
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Signatures by a private key that the issuer alone has. `none` and HS* are in no list."""
+_OTHER_NAMES: Mapping[str, str] = {"Ed25519": "EdDSA"}
+"""EdDSA is taken with one curve alone, whose own name newer issuers write (RFC 9864, section 2.2)."""
 
 _KEYS = ("issuer", "audience", "audience_claim", "jwks_url", "algorithms", "require", "plan", "plans", "pseudonyms")
 _AUDIENCE_CLAIMS = ("aud", "client_id", "azp", "cid", "appid")
@@ -96,6 +98,11 @@ def address_of(key: str, value: Any, remedy: str, *, allow_loopback: bool) -> st
     return address
 
 
+def algorithm_of(name: str) -> str:
+    """The algorithm that a token or a file calls `name`, as `ALGORITHMS` has it where it is there."""
+    return _OTHER_NAMES.get(name, name)
+
+
 def origin_of(address: str) -> tuple[str, str, int | None]:
     """Scheme, host and port. Two addresses with the same one are of the same origin."""
     parts = urlsplit(address)
@@ -137,9 +144,10 @@ def _audience_claims(value: Any, issuer: str) -> tuple[str, ...]:
 def _algorithms(value: Any) -> tuple[str, ...]:
     remedy = f"write a list of {', '.join(ALGORITHMS)}, or leave it out for all of them"
     given = ALGORITHMS if value is None else texts("algorithms", value, len(ALGORITHMS), remedy)
-    if wrong := [name for name in given if name not in ALGORITHMS]:
+    algorithms = tuple(map(algorithm_of, given))
+    if wrong := [name for name in algorithms if name not in ALGORITHMS]:
         raise EntryError("algorithms", f"'{wrong[0][:32]}' is not allowed", remedy)
-    return given
+    return algorithms
 
 
 def _require(value: Any) -> dict[str, tuple[str, ...]]:

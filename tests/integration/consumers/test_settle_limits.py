@@ -710,6 +710,30 @@ def test_a_threshold_says_what_it_is_about(world: World):
     }
 
 
+def signed_in(end_user: Any, **changes: Any) -> Any:
+    """As `message`, of somebody who has signed in."""
+    record = message(**changes)
+    envelope = json.loads(record["body"])
+    data = envelope["detail"]["data"]
+    data["client"]["key_id"], data["end_user"] = data["limits"]["id"], end_user
+    return record | {"body": json.dumps(envelope)}
+
+
+def test_whoever_has_signed_in_is_named_where_the_budget_is_their_own(world: World):
+    user = "31103d5cd17dd8b5e2a856920276585b"
+    counted = {"day": {"S": "2026-11-23"}, "month": {"S": "2026-11"}, "day_spent": {"N": "2.5"}}
+    world.client.put_item(TableName=TABLE, Item={"pk": {"S": f"limits#{user}"}, **counted})
+    assert world.settle(signed_in("auth0|ada", id=user)) == []
+    [event] = world.bus.published
+    assert (event.data["end_user"], event.data["limits"], event.data["threshold"]) == ("auth0|ada", {"id": user}, 50)
+
+    spend(world, "4", "4")
+    assert world.settle(signed_in("a pseudonym of the body's user", number=1)) == []
+    assert "end_user" not in world.bus.published[1].data, "the budget is the key's"
+    assert world.settle(signed_in(7, number=2, id=user)) == ["m2"]
+    assert world.settle(signed_in(None, number=3, id=user)) == []
+
+
 def test_a_new_period_or_a_changed_budget_begins_anew(world: World):
     spend(world, "4.9", told_day=80, told_day_budget=5)
     assert world.settle(message(0)) == []

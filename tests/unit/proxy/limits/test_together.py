@@ -133,6 +133,7 @@ class World:
             "response": {"model": "m", "finish_reasons": ["stop"]},
             "usage": usage.to_event(),
             "cache": {"status": "BYPASS"},
+            "end_user": "ada",
         }
         self.events.append(Event("InferenceCompleted", inference_id, rfc3339(self.now), inference_id, "client", data))
 
@@ -353,6 +354,7 @@ def test_the_thresholds_of_a_team_are_told_as_its_own() -> None:
     assert [(each["team"], each["limits"], each["period"], each["threshold"]) for each in world.bus.told] == [
         ("web", {"id": "team.web"}, "week", 50)
     ]
+    assert "end_user" not in world.bus.told[0], "whoever comes last does not own the team's budget"
 
 
 def test_both_leases_are_renewed_until_the_request_ends() -> None:
