@@ -44,6 +44,11 @@ class FakeCostsTable:
         self.items = written
         return {"ConsumedCapacity": [{"TableName": "costs"}]}
 
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        assert request["ConsistentRead"] is True
+        found = self.items.get(_key(request))
+        return {"ConsumedCapacity": {"TableName": "costs"}} | ({"Item": copy.deepcopy(found)} if found else {})
+
     def put_into(self, client: Any, table: str) -> None:
         """Put all items into a table of moto, which takes two seconds for what takes this table a moment."""
         items = list(self.items.values())

@@ -83,6 +83,12 @@ def moment_of(value: Any) -> float | None:
     return float(value) if is_number and 0 <= value < _LAST_MOMENT else None
 
 
+def is_waiting(fields: Mapping[str, Any]) -> bool:
+    """Whether an answer is still made in the background."""
+    status = fields.get("status")
+    return status == "queued" or (status == "in_progress" and fields.get("background") is True)
+
+
 def is_batch(fields: Mapping[str, Any]) -> bool:
     """Whether an answer is about a batch: of OpenAI's form, of Anthropic's, or a job of Mistral's."""
     return not _SAY_BATCH.isdisjoint(fields)

@@ -125,14 +125,20 @@ def event_id_of(call: Call, outcome: Outcome, started_at: float) -> str:
     return ulid_of_fact(began, f"{outcome.delivery.server_name}\0{meter.id}") if meter and began else call.id
 
 
-def fetched_of(call: Call, outcome: Outcome) -> "FetchedData | None":
-    """By which names the server knows what was made before and is told here: whoever fetches it, it is booked once."""
+def fetched_of(call: Call, outcome: Outcome, started_at: float) -> "FetchedData | None":
+    """By which names the server knows what was made before and is told here, or is told later: it is booked once."""
     meter = outcome.meter
-    if meter is None or not call.fetches_answer or outcome.usage.source == "none":
+    if meter is None or outcome.usage.source == "none":
+        return None
+    if not (call.fetches_answer or meter.is_queued or background_since(meter, started_at)):
         return None
     names = [call.lines_of] if call.lines_of else [meter.id, meter.batch_file]
     others: list[PartData] = [{"model": model, "usage": used.to_event()} for model, used in meter.others]
-    return {"names": [name for each in names if (name := text_of(each, LONGEST_NAME))], "others": others}
+    found: FetchedData = {
+        "names": [name for each in names if (name := text_of(each, LONGEST_NAME))],
+        "others": others,
+    }
+    return {**found, "digest": meter.digest} if meter.digest else found
 
 
 def receipt_of(call: Call, outcome: Outcome, timeline: Timeline) -> dict[str, Any]:

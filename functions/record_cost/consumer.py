@@ -1,8 +1,8 @@
 """SQS batch ─▶ events ─▶ ledger entries ─▶ ledger, metrics, lake. One rule: a message fails for its own fault only.
 
 So all that is made of a message is made while it is read: nothing of it can fail later, together with its neighbours.
-The lake gets what the ledger has, duplicates included: what was written before a crash must still reach it. Metrics get
-what is new in the ledger, once for a batch; they may be lost, entries may not.
+The lake gets what the ledger has, duplicates and what is taken back included: what was written before a crash must
+still reach it. Metrics get what is new in the ledger, once for a batch; they may be lost, entries may not.
 """
 
 import time
@@ -33,12 +33,20 @@ class Ledger(Protocol):
         """Write entries that are not there yet; returns the keys of the others, and why: DUPLICATE, or a fault."""
         ...
 
+    def taken_back_by(self, entry: LedgerEntry) -> list[dict[str, Any]]:
+        """The entries that are taken back because of what an entry claims, as they are now. Raises as `record`."""
+        ...
+
 
 class Lake(Protocol):
     """Where entries go for good: openai_proxy.ledger.lake.Lake, or a fake of it."""
 
     def put(self, entries: "Iterable[LedgerEntry]") -> dict[Key, str]:
         """Send entries; returns the keys of those that were not taken, and why."""
+        ...
+
+    def put_again(self, items: "Iterable[Mapping[str, Any]]") -> dict[Key, str]:
+        """Send entries as they are in the ledger, with their revision. Returns as `put`."""
         ...
 
 
@@ -93,6 +101,7 @@ class RecordCost:
         unwritten = {key: reason for key, reason in refused.items() if reason not in (DUPLICATE, CLAIMED)}
         written = [entry for key, entry in entries.items() if refused.get(key, DUPLICATE) == DUPLICATE]
         unsent = self._lake.put(written) if self._lake and written else {}
+        unsent |= self._put_again(entry for key, entry in entries.items() if entry.claims and key not in unwritten)
         for key, reason in (unwritten | unsent).items():
             self._logger.warning("entry not written", event_id=key[1], reason=reason)
             failed += messages[key]
@@ -115,6 +124,17 @@ class RecordCost:
             Recorded(entry, [*measurements_of(part, entry, self._model_names)] if self._metrics else [])
             for part, entry in entries_of(event, self._prices)
         ]
+
+    def _put_again(self, entries: "Iterable[LedgerEntry]") -> dict[Key, str]:
+        """Send what is taken back because of these entries. Returns those whose messages must come again, and why."""
+        if self._lake is None:
+            return {}
+        unsent: dict[Key, str] = {}
+        for entry in entries:
+            taken_back = self._ledger.taken_back_by(entry)
+            if taken_back and (refused := self._lake.put_again(taken_back)):
+                unsent[entry.key] = next(iter(refused.values()))
+        return unsent
 
     def _measure(self, measurements: "Iterable[Measurement]") -> None:
         """Publish what was recorded for the first time. Never raises."""

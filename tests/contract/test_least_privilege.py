@@ -38,8 +38,8 @@ GRANTS = [
     ("AuthorizerFunction", "reads", "${KeysTable.Arn}", "dynamodb:GetItem"),
     ("RecordCostFunction", "takes", "${RecordCostQueue.Arn}", RECEIVE),
     (
-        *("RecordCostFunction", "writes", "${CostsTable.Arn}"),
-        "dynamodb:PutItem dynamodb:UpdateItem dynamodb:ConditionCheckItem",
+        *("RecordCostFunction", "reads, writes", "${CostsTable.Arn}"),
+        "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem dynamodb:ConditionCheckItem",
     ),
     ("RecordCostFunction", "sends", "${LakeStream.Arn}", "firehose:PutRecordBatch"),
     ("RecordCostFunction", "sends", "*", "cloudwatch:PutMetricData"),

@@ -51,8 +51,7 @@ class Meter:
         self.is_readable = self.is_stream or self._is_json
         """Whether an estimate can be made of it: of an answer that is packed, cut or no JSON it would be of nothing."""
         self._uses_tokens, self._says_its_end = uses_tokens, has_terminator
-        self._is_question = uses_tokens and not has_own_form
-        self._hides_usage = hides_usage and self.is_stream
+        self._is_question, self._hides_usage = uses_tokens and not has_own_form, hides_usage and self.is_stream
         # A stream of one choice ends for one reason: the last that is said, wherever its events are cut.
         self._one_choice = one_choice and self.is_stream
         self._unread: list[bytes] = []
@@ -71,6 +70,7 @@ class Meter:
         self._message: Any = None
         self.others: list[tuple[str | None, Usage]] = []  # models and what they used: the lines of a batch tell of many
         self.batch_file: str | None = None  # of its lines; of a batch that names none it is empty
+        self.digest: str | None = None  # of a batch's answers
         self._is_queued = self._known_form = self._has_data = self._is_done = self._identified = False
 
     def see(self, chunk: bytes) -> bytes:
@@ -294,7 +294,7 @@ class Meter:
         if self._uses_tokens:
             used, tier = told_in(fields, is_whole=self._is_json)
             self._usage, self.service_tier = used or self._usage, tier or self.service_tier
-            self._is_queued = fields.get("status") == "queued"
+            self._is_queued = json_shapes.is_waiting(fields)
             self._background_since = json_shapes.background_began(fields)
             if json_shapes.is_batch(fields):  # it is served as one, whatever it says
                 self.service_tier, self.batch_file = "batch", json_shapes.answers_of_batch(fields)

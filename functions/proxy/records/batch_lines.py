@@ -5,10 +5,12 @@
 
 (https://platform.openai.com/docs/api-reference/batch/request-output,
 https://docs.claude.com/en/api/retrieving-message-batch-results). Its one rule: of each model the sum, and of all lines
-or none: what was cut has not been counted, and is counted when it is fetched again.
+or none: what was cut has not been counted, and is counted when it is fetched again. `digest` says which answers they
+were, in whatever order: a copy of them has been paid for.
 """
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any
 
 from openai_proxy.usage import MOST_COST, MOST_SECONDS, MOST_TOKENS, Usage, counted_units
@@ -20,6 +22,7 @@ from proxy.metering.usage import told_in
 _LONGEST_LINE = 16 * 1024 * 1024
 """Bytes. A longer one is not read: memory stays bounded."""
 _MOST_MODELS = 16
+_DIGEST_BYTES = 16
 _OUTCOMES = frozenset({"response", "result", "error"})
 
 
@@ -32,6 +35,7 @@ class BatchLines(Meter):
         self._line = bytearray()
         self._is_too_long = False
         self._holds_batch = True
+        self._digests = 0
         self._sums: dict[str | None, Usage] = {}
 
     def see(self, chunk: bytes) -> bytes:
@@ -53,6 +57,7 @@ class BatchLines(Meter):
         if not self._holds_batch:
             self._sums = {}
         self.others = list(self._sums.items())[1:]
+        self.digest = (self._digests % 256**_DIGEST_BYTES).to_bytes(_DIGEST_BYTES).hex() if self._sums else None
 
     @property
     def usage(self) -> Usage:
@@ -83,6 +88,7 @@ class BatchLines(Meter):
         fields = object_of(loads_or_none(line))
         self._holds_batch = "custom_id" in fields and not _OUTCOMES.isdisjoint(fields)
         if answer := _answer_in(fields):
+            self._digests += int.from_bytes(blake2b(line, digest_size=_DIGEST_BYTES).digest())
             used, _ = told_in(answer, is_whole=True)
             self._add(text_of(answer.get("model"), LONGEST_NAME), used or Usage(source="missing"))
 

@@ -60,7 +60,7 @@ def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_sta
         "timings": _timings(timeline),
         "cache": outcome.cache.to_event(),
     }
-    if fetched := fetched_of(call, outcome):
+    if fetched := fetched_of(call, outcome, timeline.started_at):
         data["fetched"] = fetched
     if call.key and call.key.team:
         data["team"] = {"name": call.key.team, "limits": _limits(call, outcome, call.key.team)}

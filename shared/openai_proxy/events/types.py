@@ -168,10 +168,13 @@ class PartData(TypedDict):
 
 
 class FetchedData(TypedDict):
-    """What was made before and is told now: the `names` that its server has for it, and what `others` used."""
+    """What is told apart from the request that had it made: the `names` that its server has for it, what `others` used,
+    and a `digest` of the answers of a batch.
+    """
 
     names: Sequence[str]
     others: Sequence[PartData]
+    digest: NotRequired[str]
 
 
 class TeamData(Named):

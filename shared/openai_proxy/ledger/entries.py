@@ -5,7 +5,7 @@ One rule: everything is derived from the event alone, so the same event always g
     entry   pk client#<client_id>#<day>   sk <ulid>                          every figure of one inference
     rollup  pk day#<day>                  sk <client_id>#<server>#<model>    sums over the entries of a day
     rollup  pk month#<month>              sk <client_id>#<server>#<model>    sums over the entries of a month
-    claim   pk fetched#<digest>           sk fetched                         what was made before is in the ledger now
+    claim   pk fetched#<digest>           sk fetched                         which entries tell of what was made before
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from openai_proxy.events.ulid import ulid_of_fact, ulid_time
 from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, usage_attributes
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
-from openai_proxy.usage import UNKNOWN, Usage
+from openai_proxy.usage import Usage
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -75,12 +75,7 @@ class LedgerEntry:
     event_id: str = ""
     """The entries of one event are written together."""
     claims: tuple[Key, ...] = ()
-    """Items that say what the entry is of, if that was made before and may be told of again: one entry has each."""
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether it says what was used: only then nothing else may say it again."""
-        return self.attributes["usage_source"] not in UNKNOWN
+    """Items that say what the entry is of, if that may be told of again: `claims` says which entry counts then."""
 
 
 def has_entry(event: "AnyEvent") -> "TypeGuard[InferenceEvent]":
@@ -104,7 +99,7 @@ def entry_of(event: "InferenceEvent", prices: PriceBook) -> LedgerEntry:
         key=(f"client#{event.client_id}#{day}", event.id),
         attributes=attributes,
         rollups=rollups_of(attributes),
-        share=_share(attributes),
+        share=share_of(attributes),
         event_id=event.id,
         claims=claims,
     )
@@ -131,8 +126,10 @@ def _parts_of(event: "InferenceEvent") -> "Iterator[InferenceEvent]":
 
 
 def _claims(data: "InferenceCompleted") -> tuple[Key, ...]:
-    names = (data.get("fetched") or {"names": ()})["names"]
-    facts = (f"{data['server']['name']}\0{name}" for name in dict.fromkeys(names[:_MOST_CLAIMS]))
+    fetched: Mapping[str, Any] = data.get("fetched") or {"names": ()}
+    facts = [f"{data['server']['name']}\0{name}" for name in dict.fromkeys(fetched["names"][:_MOST_CLAIMS])]
+    if digest := fetched.get("digest"):
+        facts.append(f"\0{digest}")  # a copy has other names, and may be at another server
     return tuple((f"fetched#{hashlib.sha256(each.encode(errors='replace')).hexdigest()}", "fetched") for each in facts)
 
 
@@ -235,7 +232,8 @@ def _attribution(data: "InferenceCompleted") -> Attributes:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def _share(entry: Attributes) -> dict[str, int | Decimal]:
+def share_of(entry: Mapping[str, Any]) -> dict[str, int | Decimal]:
+    """What an entry adds to each of its rollups."""
     seldom = {"usage_invalid": 1} if entry["usage_source"] == "invalid" else dict[str, int | Decimal]()
     if "cost_reported" in entry and entry.get("cache_status") != "HIT":
         seldom |= {"costs_reported": 1, "cost_reported": entry["cost_reported"]}

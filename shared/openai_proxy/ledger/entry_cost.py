@@ -34,6 +34,14 @@ A priced or free entry has at least these components; others are there when they
 stated (`reported`) has none. `unpriced_units` are those of its `units` that have no price. `cost_saved` is what an
 answer of the response cache would have cost; a hit without it saved what nobody knows.
 """
+USED_ATTRIBUTES = (
+    *PRICE_ATTRIBUTES,
+    *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+    *("cache_creation_1h_input_tokens", "reasoning_output_tokens", "input_audio_tokens", "output_audio_tokens"),
+    *("input_image_tokens", "output_image_tokens", "audio_duration", "units", "service_tier"),
+    *("usage_source", "usage_reason", "cost_reported"),
+)
+"""All that says what an entry used and what that cost."""
 _ALWAYS_GIVEN = {f"cost_{component}": Decimal(0) for component in ("input", "cached_input", "cache_write", "output")}
 _HIT = {"pricing": "free", "price_rule": "response cache", "cost": Decimal(0)} | _ALWAYS_GIVEN
 
@@ -54,6 +62,12 @@ def price_attributes(event_id: str, entry: Mapping[str, Any], prices: PriceBook)
         attributes["unpriced_units"] = cost.unpriced_units
     components = {f"cost_{name}": usd for name, usd in cost.components.items()}
     return attributes if cost.pricing == "reported" else attributes | _ALWAYS_GIVEN | components
+
+
+def nothing_used(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of `USED_ATTRIBUTES` that an entry has if it used nothing, whatever the price book."""
+    priced = {"pricing": "none", "price_version": entry["price_version"], "currency": CURRENCY, "price_rule": UNNAMED}
+    return usage_attributes(Usage(source="none")) | priced | {"cost": Decimal(0)} | _ALWAYS_GIVEN
 
 
 def usage_attributes(usage: Usage) -> dict[str, Any]:

@@ -2,26 +2,27 @@
 
 A transaction puts N entries, each only if it is not there yet, and adds their sums to M rollups. If entries are there
 already the transaction is cancelled and says which: those are duplicates, are dropped, and the rest is tried again. So
-an event counts once, however often and in whatever order it comes. What was made before and is fetched again and again
-counts once too, whoever fetches it: its entries claim it in the same transaction, or are not written.
+an event counts once, however often and in whatever order it comes. What several events tell of counts once too: their
+entries claim it in the same transaction, and where others have, `claims` says which of them count.
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from openai_proxy.aws_answers import PROOF, TRANSIENT, is_proven, is_transient
+from openai_proxy.aws_answers import PROOF, TRANSIENT, NoAnswerError, is_proven, is_transient
 from openai_proxy.backoff import pause_before_retry
-from openai_proxy.dynamodb import to_item
-from openai_proxy.ledger.entries import Key, LedgerEntry, Rollup, add_shares
+from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.ledger import claims
+from openai_proxy.ledger.claims import Telling
+from openai_proxy.ledger.entries import Key, LedgerEntry, Rollup
+from openai_proxy.ledger.transactions import Union, build_transaction
 from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes, status_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 MOST_ITEMS = 100
 """DynamoDB's limit for one transaction."""
@@ -30,6 +31,9 @@ ATTEMPTS = 6
 
 DUPLICATE = "duplicate"
 CLAIMED = "claimed"
+
+_MOST_STEPS = 8
+"""From a claim to the entries that count: one for each telling that said more than the one before."""
 
 Write = TypeVar("Write")
 
@@ -53,8 +57,65 @@ class CostsTable:
         for transaction in in_transactions(entry for entry in distinct.values() if not entry.claims):
             refused |= self._write(transaction)
         for claiming in _by_claims(distinct.values()):
-            refused |= self._write(claiming)
+            written = self._write(claiming)
+            refused |= self._unite(claiming) if CLAIMED in written.values() else written
         return refused
+
+    def taken_back_by(self, entry: LedgerEntry) -> list[dict[str, Any]]:
+        """The entries that are taken back because of what is claimed here, as they are in the table."""
+        keys = claims.taken_back_by(item for key in entry.claims if (item := self._read(key)))
+        return [item for key in keys if (item := self._read(key))]
+
+    def _unite(self, entries: Sequence[LedgerEntry]) -> Refused:
+        """Write entries that tell of what others tell of too, and take those back; or, if they say no more, do not."""
+        last_error = ""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                union = self._union_with(entries)
+                if union.is_there_already or is_proven(
+                    self._client.transact_write_items(TransactItems=union.items(self._name), **PROOF), several=True
+                ):
+                    return {} if union.winner is union.own else {entry.key: CLAIMED for entry in entries}
+                last_error = "DynamoDB did not say that it has written"
+            except NoAnswerError as error:
+                last_error = str(error)
+            except ClientError as error:
+                last_error = str(error)
+                known = {code_of(error.response), *reason_codes(error.response)}
+                if not known & {CONDITION, *TRANSIENT} and not is_transient("", status_of(error.response)):
+                    raise
+            if attempt < ATTEMPTS:
+                self._pause(attempt)
+        return {entry.key: last_error for entry in entries}
+
+    def _union_with(self, entries: Sequence[LedgerEntry]) -> Union:
+        """What there is to be done about entries that others claim what they claim."""
+        own = claims.telling_of(entries)
+        held = {key: item for key in entries[0].claims if (item := self._read(key))}
+        others = {telling.first: telling for telling in map(self._telling, held.values()) if telling.first != own.first}
+        winner = claims.most_telling(own, list(others.values())) if others else own
+        losers = tuple(each for key, each in others.items() if key != winner.first)
+        return Union(tuple(entries), own, winner, losers, held)
+
+    def _telling(self, claim: Mapping[str, Any]) -> Telling:
+        """The entries that count for a claim."""
+        owner, ids = claims.owner_of(claim)
+        for _ in range(_MOST_STEPS):
+            items = (self._read((owner, each)) for each in ids) if owner else ()
+            telling = Telling(owner, ids, tuple(item for item in items if item))
+            if telling.counted_in is None:
+                return telling
+            owner, ids = telling.counted_in
+        raise NoAnswerError("the entries of a claim lead to others again and again")
+
+    def _read(self, key: Key) -> dict[str, Any] | None:
+        answer = self._client.get_item(
+            TableName=self._name, Key=to_item({"pk": key[0], "sk": key[1]}), ConsistentRead=True, **PROOF
+        )
+        if not is_proven(answer):
+            raise NoAnswerError("DynamoDB did not say that it has read")
+        item = answer.get("Item")
+        return from_item(item) if item else None
 
     def _write(self, entries: Sequence[LedgerEntry]) -> Refused:
         refused: Refused = {}
@@ -118,68 +179,6 @@ def _by_claims(entries: Iterable[LedgerEntry]) -> Iterable[list[LedgerEntry]]:
         if entry.claims:
             found.setdefault(entry.event_id, []).append(entry)
     return found.values()
-
-
-def build_transaction(table: str, entries: Sequence[LedgerEntry]) -> "list[TransactWriteItemTypeDef]":
-    """The items of one transaction: first the entries, in their order, then what they claim, then the rollups."""
-    adding: dict[Key, tuple[Rollup, list[LedgerEntry]]] = {}
-    for entry in entries:
-        for rollup in entry.rollups:
-            adding.setdefault(rollup.key, (rollup, []))[1].append(entry)
-    puts = [_put(table, entry) for entry in entries]
-    puts += [_claim(table, key, entries) for key in entries[0].claims]
-    return puts + [_add(table, rollup, parts) for rollup, parts in adding.values()]
-
-
-def _put(table: str, entry: LedgerEntry) -> "TransactWriteItemTypeDef":
-    pk, sk = entry.key
-    return {
-        "Put": {
-            "TableName": table,
-            "Item": to_item(entry.attributes | {"pk": pk, "sk": sk}),
-            "ConditionExpression": "attribute_not_exists(pk)",
-        }
-    }
-
-
-def _claim(table: str, key: Key, entries: Sequence[LedgerEntry]) -> "TransactWriteItemTypeDef":
-    """Claim what entries are of; if none knows what was used, they only look whether another one does."""
-    item, condition = to_item({"pk": key[0], "sk": key[1]}), "attribute_not_exists(pk)"
-    if not any(entry.is_counted for entry in entries):
-        return {"ConditionCheck": {"TableName": table, "Key": item, "ConditionExpression": condition}}
-    whose = to_item({"entry": entries[0].key[1], "expires_at": entries[0].attributes["expires_at"]})
-    return {
-        "Put": {
-            "TableName": table,
-            "Item": item | whose,
-            "ConditionExpression": f"{condition} OR #entry = :entry",  # its own entry may have been lost, and replayed
-            "ExpressionAttributeNames": {"#entry": "entry"},
-            "ExpressionAttributeValues": {":entry": whose["entry"]},
-        }
-    }
-
-
-def _add(table: str, rollup: Rollup, entries: Sequence[LedgerEntry]) -> "TransactWriteItemTypeDef":
-    pk, sk = rollup.key
-    sums = add_shares(entry.share for entry in entries)
-    values = {f":{name}": value for name, value in {**rollup.names, **sums}.items()}
-    expression, placeholders = _addition(tuple(rollup.names), tuple(sums))
-    return {
-        "Update": {
-            "TableName": table,
-            "Key": to_item({"pk": pk, "sk": sk}),
-            "UpdateExpression": expression,
-            "ExpressionAttributeNames": placeholders,
-            "ExpressionAttributeValues": to_item(values),
-        }
-    }
-
-
-@lru_cache(maxsize=16)
-def _addition(names: tuple[str, ...], sums: tuple[str, ...]) -> tuple[str, dict[str, str]]:
-    setting = ", ".join(f"#{name} = :{name}" for name in names)
-    adding = ", ".join(f"#{name} :{name}" for name in sums)
-    return f"SET {setting} ADD {adding}", {f"#{name}": name for name in names + sums}
 
 
 def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, str]:

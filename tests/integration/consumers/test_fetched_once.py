@@ -1,4 +1,4 @@
-"""What was made before and is told whenever it is fetched, batches above all, is in the ledger once."""
+"""What several requests tell of, batches above all, counts once in the ledger, whoever tells it in whatever order."""
 
 import itertools
 import json
@@ -14,6 +14,15 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from openai_proxy.dynamodb import from_item
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.entries import add_shares, share_of
+from openai_proxy.ledger.entry_cost import (
+    PRICE_ATTRIBUTES,
+    USED_ATTRIBUTES,
+    price_attributes,
+    usage_attributes,
+    usage_of_entry,
+)
+from openai_proxy.ledger.lake import lake_row
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.usage import Usage
@@ -39,28 +48,42 @@ PRICES = parse_price_book(
 )
 TOLD = Usage(10**6, source="reported", service_tier="batch")
 UNTOLD = Usage(source="missing", service_tier="batch")
+UNPRICED = Usage(10**6, source="reported", service_tier="batch", reason="rounded")
+"""Of a model that has no price."""
+DIGEST = "0123456789abcdef" * 2
 
 
 class Sink:
-    """A lake that keeps what it is sent."""
+    """A lake that keeps what it is sent: of each entry the row that holds, which is the one of the highest revision."""
 
     def __init__(self) -> None:
-        self.rows: list[str] = []
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.fails = False
 
     def put(self, entries: Any) -> dict[Any, str]:
-        self.rows += [entry.key[1] for entry in entries]
+        return self.put_again({**entry.attributes, "pk": entry.key[0], "sk": entry.key[1]} for entry in entries)
+
+    def put_again(self, items: Any) -> dict[Any, str]:
+        rows: list[dict[str, Any]] = list(items)
+        if self.fails:
+            return {(row["pk"], row["sk"]): "no" for row in rows}
+        for row in rows:
+            known: dict[str, Any] = self.rows.get(row["sk"], row)
+            if row.get("revision", 0) >= known.get("revision", 0):
+                self.rows[row["sk"]] = row
         return {}
 
 
 def told(number: int, names: list[str], usage: Usage = TOLD, client: str = "shop", **others: Usage) -> dict[str, Any]:
-    """The message of a request that fetched what the server knows by these names, which model `a` made."""
+    """The message of a request that told of what a server knows by these names, made by model `a`; `=` is a digest."""
     envelope = json.loads(json.dumps(SAMPLE))
     detail = envelope["detail"]
     detail["metadata"] |= {"id": new_ulid(1.8e9 + number), "client_id": client}
-    detail["data"]["response"]["model"] = "a"
+    detail["data"]["response"]["model"], detail["data"]["request"]["model"] = "a" if usage != UNPRICED else "x", None
     detail["data"]["usage"] = usage.to_event()
     parts = [{"model": model, "usage": used.to_event()} for model, used in others.items()]
-    detail["data"]["fetched"] = {"names": names, "others": parts}
+    digest = {"digest": DIGEST} if "=" in names else {}
+    detail["data"]["fetched"] = {"names": [each for each in names if each != "="], "others": parts, **digest}
     return {"messageId": str(number), "body": json.dumps(envelope)}
 
 
@@ -75,38 +98,115 @@ def recorded(client: Any, *batches: list[dict[str, Any]]) -> tuple[list[dict[str
     return sorted(entries, key=lambda item: item["sk"]), lake
 
 
+def sums_in(client: FakeCostsTable, period: str = "day#") -> dict[str, Any]:
+    """What the rollups of days, or of months, add up to."""
+    rollups = [from_item(item) for key, item in client.items.items() if key[0].startswith(period)]
+    return add_shares({name: each for name, each in row.items() if not isinstance(each, str)} for row in rollups)
+
+
 def cost_in(client: FakeCostsTable) -> Decimal:
-    """What the rollups of days add up to."""
-    rollups = [from_item(item) for key, item in client.items.items() if key[0].startswith("day#")]
-    return sum((rollup["cost"] for rollup in rollups), Decimal(0))
+    return sums_in(client).get("cost", Decimal(0))
+
+
+def check_books(client: FakeCostsTable, entries: list[dict[str, Any]], lake: Sink) -> None:
+    """The rollups are the sums of the entries, and the lake has what the ledger has."""
+    expected = {name: each for name, each in add_shares(map(share_of, entries)).items() if each}
+    for period in ("day#", "month#"):
+        assert {name: each for name, each in sums_in(client, period).items() if each} == expected
+    of_lake = {name: lake_row(name, row, "") for name, row in lake.rows.items()}
+    assert of_lake == {each["sk"]: lake_row(each["sk"], each, "") for each in entries}
+
+
+def parts_of(tellings: list[list[str]]) -> list[set[int]]:
+    """Which tellings are of the same, because names lead from one to the other."""
+    parts: list[tuple[set[str], set[int]]] = []
+    for number, names in enumerate(tellings):
+        known = [part for part in parts if part[0] & set(names)]
+        joined = set[str](names).union(*(part[0] for part in known)), {number}.union(*(part[1] for part in known))
+        parts = [part for part in parts if part not in known] + [joined]
+    return [numbers for _, numbers in parts]
+
+
+SAYS = {UNTOLD: 0, UNPRICED: 1, TOLD: 2}
+NAMES = st.sampled_from(
+    [["batch_1", "file-1"], ["file-1", "="], ["batch_1"], ["file-9", "="], ["batch_1", "="], ["batch_2", "file-2"]]
+)
 
 
 @given(
-    fetches=st.lists(
-        st.tuples(
-            st.sampled_from([["batch_1", "file-1"], ["file-1"], ["batch_1"]]),
-            st.sampled_from(["web-shop", "night-job"]),
-            st.sampled_from([TOLD, UNTOLD]),
-        ),
+    tellings=st.lists(
+        st.tuples(NAMES, st.sampled_from(["web-shop", "night-job"]), st.sampled_from([TOLD, UNTOLD, UNPRICED])),
         min_size=1,
         max_size=6,
     ),
     data=st.data(),
 )
-def test_a_batch_costs_once_whoever_fetches_it_by_whichever_name_in_whatever_batch(fetches: Any, data: Any) -> None:
-    messages = [told(n, names, usage, client) for n, (names, client, usage) in enumerate(fetches)]
-    cut = data.draw(st.integers(0, len(messages)))
+def test_what_several_tell_of_counts_once_whoever_tells_it_by_whichever_name_in_whatever_order(
+    tellings: Any, data: Any
+) -> None:
+    messages = [told(n, names, usage, client) for n, (names, client, usage) in enumerate(tellings)]
+    order = data.draw(st.permutations(messages))
+    cut = data.draw(st.integers(0, len(order)))
     client = FakeCostsTable()
-    entries, lake = recorded(client, messages[:cut], messages[cut:], messages)
-    taken: set[str] = set()
-    expected: list[str] = []
-    for names, _, usage in fetches:
-        if taken.isdisjoint(names):
-            expected.append("priced" if usage == TOLD else "unpriced")
-            taken |= set(names) if usage == TOLD else set()
-    assert [entry["pricing"] for entry in entries] == expected
-    assert cost_in(client) == expected.count("priced")
-    assert set(lake.rows) == {entry["sk"] for entry in entries}
+    entries, lake = recorded(client, order[:cut], order[cut:], data.draw(st.permutations(messages)))
+    most = [max(SAYS[tellings[n][2]] for n in part) for part in parts_of([names for names, _, _ in tellings])]
+    sums = sums_in(client)
+    assert sums["cost"] == sum(each == 2 for each in most)
+    assert sums["unpriced"] == sum(each < 2 for each in most)
+    assert sums["usage_missing"] == most.count(0)
+    assert sums["input_tokens"] == 10**6 * sum(each > 0 for each in most)
+    check_books(client, entries, lake)
+
+
+class Interrupted(FakeCostsTable):
+    """A table into which another consumer writes just before the transaction after so many."""
+
+    def __init__(self, after: int, other: dict[str, Any]) -> None:
+        super().__init__(self._interrupt)
+        self._after, self._other = after, other
+
+    def _interrupt(self) -> None:
+        self._after -= 1
+        if self._after == 0:
+            recorded(self, [self._other])
+
+
+@pytest.mark.parametrize("after", [2, 3])
+@pytest.mark.parametrize(("first", "other"), list(itertools.permutations(range(3), 2)))
+def test_two_tellings_at_once_are_one(first: int, other: int, after: int) -> None:
+    """Whatever one of two consumers has read, the other may change before it writes."""
+    tellings = [told(0, ["b", "f"], UNTOLD), told(1, ["f", "="]), told(2, ["=", "b"])]
+    client = Interrupted(after, tellings[other])
+    entries, _ = recorded(client, [told(9, ["b"], UNTOLD)], [tellings[first]], [tellings[first], tellings[other]])
+    sums = sums_in(client)
+    assert (sums["cost"], sums["unpriced"], sums["requests"]) == (1, 0, len(entries))
+
+
+def test_the_lake_hears_of_what_is_taken_back_even_if_it_did_not_listen_at_first() -> None:
+    client: Any = FakeCostsTable()
+    lake = Sink()
+    consumer = RecordCost(PRICES, CostsTable(client, "costs", pause=lambda _: None), Logger(service="test"), lake)
+    status, lines = told(0, ["batch_1", "file-1"], UNTOLD), told(1, ["file-1", "="])
+    assert consumer({"Records": [status]}) == {"batchItemFailures": []}
+    lake.fails = True
+    assert consumer({"Records": [lines]}) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    lake.fails = False
+    assert consumer({"Records": [lines]}) == {"batchItemFailures": []}
+    check_books(client, [from_item(item) for key, item in client.items.items() if key[0].startswith("client#")], lake)
+
+
+def test_an_entry_that_is_taken_back_says_so_and_keeps_no_trace_of_what_it_used() -> None:
+    client = FakeCostsTable()
+    seldom = UNPRICED._replace(units=(("web_search", 2),), cost_reported=Decimal(3), duration=2.0, input_image_tokens=0)
+    status, lines = told(0, ["b"], seldom._replace(source="invalid")), told(1, ["b"])
+    [taken_back, kept], _ = recorded(client, [status], [lines])
+    assert taken_back["counted_in"] == [kept["pk"], kept["sk"]]
+    assert usage_of_entry(taken_back) == Usage(source="none")
+    for prices in (PRICES, parse_price_book("servers: {}")):  # so nobody prices it again
+        assert price_attributes(taken_back["sk"], taken_back, prices) | {"price_version": ""} == {
+            name: taken_back[name] for name in PRICE_ATTRIBUTES if name in taken_back
+        } | {"price_version": ""}
+    assert set(usage_attributes(seldom)) | set(PRICE_ATTRIBUTES) <= set(USED_ATTRIBUTES)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -114,7 +214,7 @@ def test_status_and_lines_of_a_batch_are_one(order: tuple[int, ...]) -> None:
     by_both = [told(0, ["batch_1", "file-1"]), told(1, ["file-1"]), told(2, ["batch_1", "file-1"], client="night-job")]
     client = FakeCostsTable()
     entries, _ = recorded(client, *([by_both[n]] for n in order), by_both)
-    assert [entry["cost"] for entry in entries] == [Decimal(1)]
+    assert [entry["cost"] for entry in entries if entry["cost"]] == [Decimal(1)]
     assert cost_in(client) == 1
 
 
@@ -129,15 +229,14 @@ def test_each_model_has_its_own_price_at_the_tier_of_batches_and_no_request_of_t
     assert cost_in(client) == 4
 
 
-def test_what_is_not_known_takes_nothing_from_what_is() -> None:
+def test_what_is_known_takes_the_place_of_what_is_not_but_not_part_by_part() -> None:
+    client = FakeCostsTable()
     status, lines = told(0, ["b", "f"], UNTOLD), told(1, ["b"], UNTOLD, b=TOLD)
-    entries, _ = recorded(FakeCostsTable(), [status], [lines], [told(2, ["f", "b"], UNTOLD), told(3, ["b"])])
-    # The batch before it was known, and both models of its lines.
-    assert sorted((entry["model"], entry["pricing"]) for entry in entries) == [
-        ("a", "unpriced"),
-        ("a", "unpriced"),
-        ("b", "priced"),
-    ]
+    entries, lake = recorded(client, [status], [lines], [told(2, ["f", "b"], UNTOLD), told(3, ["b"])])
+    # Of the lines one model's usage is known, so they count, and with them the model of which it is not.
+    found = sorted((entry["model"], entry["pricing"], entry["sk"] in lines["body"]) for entry in entries)
+    assert found == [("a", "none", False), ("a", "unpriced", True), ("b", "priced", False)]
+    check_books(client, entries, lake)
 
 
 def test_dynamodb_takes_the_transactions() -> None:
@@ -149,11 +248,13 @@ def test_dynamodb_takes_the_transactions() -> None:
             AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in ("pk", "sk")],
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
         )
-        untold, lines, again = told(0, ["b"], UNTOLD), told(1, ["b"], b=TOLD), told(2, ["b"], UNTOLD)
-        entries, lake = recorded(client, [untold], [lines], [again], [lines, untold])
-    assert sorted(entry["cost"] for entry in entries if entry["pricing"] == "priced") == [1, 3]
-    assert len(entries) == 3
-    assert len(lake.rows) == 6  # what is in the ledger comes again, what is not never came
+        untold, lines, again = told(0, ["b"], UNTOLD), told(1, ["b", "f"], b=TOLD), told(2, ["b"], UNTOLD)
+        copy = told(3, ["f", "c"])
+        entries, lake = recorded(client, [untold], [lines], [again], [copy], [lines, untold])
+    assert sorted((entry["pricing"], entry["cost"]) for entry in entries) == [("none", 0), ("priced", 1), ("priced", 3)]
+    assert {name: row.get("revision", 0) for name, row in lake.rows.items()} == {
+        entry["sk"]: entry.get("revision", 0) for entry in entries
+    }
 
 
 def test_an_entry_that_was_lost_comes_back_by_its_own_event_alone() -> None:

@@ -4,10 +4,11 @@ import json
 import time
 from typing import Any
 
+import pytest
 from openai_proxy.events.ulid import ulid_day, ulid_time
 
 from tests.fakes import Connection, Received, Script
-from tests.relays import proxy
+from tests.relays import proxy, streaming
 
 USAGE = {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18}
 
@@ -39,8 +40,31 @@ def test_it_is_missing_until_it_is_fetched_and_then_counts_once() -> None:
     assert [each["data"]["usage"]["input_tokens"] for each in fetched] == [11, 11]
     assert fetched[0]["metadata"]["id"] == fetched[1]["metadata"]["id"]  # so the ledger takes it once
     assert len({each["metadata"]["id"] for each in (begun, early, fetched[0])}) == 3
+    # The ledger takes back what the first request is missing when it hears of the usage.
+    assert [each["data"].get("fetched", {}).get("names") for each in (begun, early, *fetched)] == [
+        ["resp_1"],
+        None,
+        ["resp_1"],
+        ["resp_1"],
+    ]
     assert ulid_time(fetched[0]["metadata"]["id"]).timestamp() == int(began)
     assert all(detail_type == "InferenceCompleted" for detail_type, _ in relay.bus.details)
+
+
+def test_a_stream_of_an_answer_in_the_background_is_known_by_its_name_whole_and_cut() -> None:
+    began = time.time() - 5
+    body: dict[str, Any] = {"model": "m", "input": "Hi", "background": True, "stream": True}
+    running, done = answer("in_progress", began), answer("completed", began, usage=USAGE)
+    events = [
+        b'event: %s\ndata: {"type": "%s", "sequence_number": %d, "response": %s}\n\n' % (kind, kind, number, response)
+        for number, (kind, response) in enumerate([(b"response.created", running), (b"response.completed", done)])
+    ]
+    for told in (events, events[:1]):
+        with proxy(streaming(*told)) as (relay, _):
+            relay.call(body, path="/up/v1/responses")
+        [(_, detail)] = relay.bus.details
+        assert detail["data"]["fetched"] == {"names": ["resp_1"], "others": []}
+        assert detail["data"]["usage"]["source"] == ("reported" if told == events else "missing")
 
 
 def test_answers_that_were_made_at_once_are_counted_when_they_are_made() -> None:
@@ -102,9 +126,36 @@ def test_a_batch_that_does_not_say_what_it_used_is_missing_once_and_one_that_did
     assert ulid_time(found[0]["metadata"]["id"]).timestamp() == began
 
 
+@pytest.mark.parametrize(
+    ("path", "more", "source", "file"),
+    [
+        ("batch/jobs/job", {"status": "SUCCESS", "succeeded_requests": 2, "output_file": "f"}, "missing", "f"),
+        ("batch/jobs/job", {"status": "TIMEOUT_EXCEEDED", "succeeded_requests": 1, "output_file": "f"}, "missing", "f"),
+        ("batch/jobs/job", {"status": "RUNNING", "succeeded_requests": 1, "output_file": None}, "none", None),
+        ("batch/jobs/job", {"status": "FAILED", "succeeded_requests": 0, "error_file": "e"}, "none", None),
+        ("batches/b", {"status": "COMPLETED", "output_file_id": "f", "request_count": 3}, "missing", "f"),  # Together's
+        ("batches/b", {"status": "FAILED", "output_file_id": None}, "none", None),
+        ("batches/b", {"status": "expired", "request_counts": {"completed": 1}, "output_file_id": "f"}, "missing", "f"),
+        ("batches/b", {"status": "cancelled", "request_counts": {"completed": 1, "total": 9}}, "missing", None),
+        ("batches/b", {"status": "cancelling", "request_counts": {"completed": 1, "total": 9}}, "none", None),
+        ("batches/b", {"status": "expired", "request_counts": {"completed": 0}, "error_file_id": "e"}, "none", None),
+    ],
+)
+def test_a_batch_of_any_server_is_over_and_has_cost_something_when_it_says_so(
+    path: str, more: dict[str, Any], source: str, file: str | None
+) -> None:
+    document = {"id": "job", "object": "batch", "created_at": int(time.time()) - 9, **more}
+    [told] = fetched_batches(f"/up/v1/{path}", json.dumps(document).encode())
+    assert told["data"]["usage"]["source"] == source
+    if source != "none":
+        assert told["data"]["fetched"]["names"] == ["job", *([file] if file else [])]
+        assert told["data"]["usage"]["service_tier"] == "batch"
+
+
 def test_making_batches_and_fetching_their_files_costs_nothing_of_its_own() -> None:
     done = batch("completed", int(time.time()), usage=USAGE)
     paths = [("POST", "batches"), ("POST", "messages/batches"), ("POST", "batches/batch_1/cancel")]
+    paths += [("POST", "batch/jobs"), ("POST", "batch/jobs/job/cancel"), ("GET", "batch/jobs")]
     paths += [("GET", "batches"), ("GET", "files/file-1/content"), ("GET", "messages/batches/msgbatch_1/results")]
     with proxy(in_turn(*[done] * len(paths))) as (relay, _):
         for method, path in paths:
@@ -142,6 +193,7 @@ def test_the_lines_of_a_batch_tell_what_it_used_under_the_name_of_the_batch() ->
         assert (data["response"]["model"], data["usage"]["input_tokens"]) == ("a", 200)
         assert {data["usage"]["service_tier"], data["usage"]["source"]} == {"batch", "reported"}
         assert data["fetched"]["names"] == [name]
+        assert len(data["fetched"]["digest"]) == 32
         [other] = data["fetched"]["others"]
         assert (other["model"], other["usage"]["output_tokens"], other["usage"]["service_tier"]) == ("b", 10, "batch")
 

@@ -75,6 +75,30 @@ def test_each_model_has_the_sum_of_its_answers_wherever_lines_are_cut(
     assert {used.service_tier for _, used in found} <= {"batch"}
 
 
+LINES = st.lists(st.tuples(st.sampled_from(["a", "b"]), COUNTS, COUNTS), min_size=1, max_size=6)
+
+
+@given(answers=LINES, data=st.data(), failed=st.lists(st.sampled_from(FAILED), max_size=3), cut=st.integers(0, 10**4))
+def test_a_copy_of_the_answers_has_their_digest_and_nothing_else_has(
+    answers: Any, data: Any, failed: Any, cut: int
+) -> None:
+    lines = [json.dumps(openai_line(*told, id=f"batch_req_{n}")) for n, told in enumerate(answers)]
+    original = read("\n".join(lines).encode()).digest
+    copied = data.draw(
+        st.permutations([*lines, *map(json.dumps, failed)])
+    )  # those that failed may come from another file
+    assert read(("\r\n".join(copied) + "\n").encode(), cut).digest == original
+    other = data.draw(
+        st.sampled_from([lines[1:], [*lines, lines[0]], [line.replace("batch_req_", "r") for line in lines]])
+    )
+    assert read("\n".join(other).encode()).digest != original
+
+
+def test_where_nothing_was_answered_there_is_no_digest() -> None:
+    assert read(json.dumps(FAILED[0]).encode()).digest is None
+    assert read(b"").digest is None
+
+
 @pytest.mark.parametrize(
     "body",
     [

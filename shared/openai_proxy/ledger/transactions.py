@@ -1,0 +1,142 @@
+"""The transactions of the costs table, as DynamoDB takes them. Pure.
+
+One rule: entries, what they claim and their shares of their rollups are written together or not.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from openai_proxy.dynamodb import to_item
+from openai_proxy.ledger import claims
+from openai_proxy.ledger.claims import Telling
+from openai_proxy.ledger.entries import Key, LedgerEntry, Rollup, Share, add_shares, rollups_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+
+def build_transaction(table: str, entries: Sequence[LedgerEntry]) -> "list[TransactWriteItemTypeDef]":
+    """The items of one transaction: first the entries, in their order, then what they claim, then the rollups."""
+    puts = [_put(table, entry) for entry in entries]
+    if entries[0].claims:
+        claim = claims.claim_of(claims.telling_of(entries), entries[0].attributes["expires_at"])
+        puts += [_claim(table, key, claim, seen=claim["entry"]) for key in entries[0].claims]
+    return puts + _additions(table, ((entry.rollups, entry.share) for entry in entries))
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """Entries that tell of what others tell of: of all of them the `winner`, and the claims as they are."""
+
+    entries: tuple[LedgerEntry, ...]
+    own: Telling
+    winner: Telling
+    losers: tuple[Telling, ...]
+    held: Mapping[Key, Mapping[str, Any]]
+
+    @property
+    def is_there_already(self) -> bool:
+        """Whether nothing is to be written: one of the others counts, and it is the only one."""
+        return self.winner is not self.own and not self.losers and len(self.held) == len(self.entries[0].claims)
+
+    def items(self, table: str) -> "list[TransactWriteItemTypeDef]":
+        """The transaction that unites them."""
+        corrected = [entry for each in self.losers for entry in each.entries]
+        taken_back = claims.taken_back_by(self.held.values()) + [(each["pk"], each["sk"]) for each in corrected]
+        claim = claims.claim_of(self.winner, self.entries[0].attributes["expires_at"], taken_back)
+        items = [_claim(table, key, claim, self.held.get(key, {}).get("entry")) for key in self.entries[0].claims]
+        items += [_take_back(table, entry, self.winner) for entry in corrected]
+        shares = [(rollups_of(entry), claims.share_taken_back(entry)) for entry in corrected]
+        if self.winner is self.own:
+            items += [_put(table, entry) for entry in self.entries]
+            shares += [(entry.rollups, entry.share) for entry in self.entries]
+        elif self.winner.entries:
+            items.append(_still_counts(table, self.winner))
+        return items + _additions(table, shares)
+
+
+def _put(table: str, entry: LedgerEntry) -> "TransactWriteItemTypeDef":
+    pk, sk = entry.key
+    return {
+        "Put": {
+            "TableName": table,
+            "Item": to_item(entry.attributes | {"pk": pk, "sk": sk}),
+            "ConditionExpression": "attribute_not_exists(pk)",
+        }
+    }
+
+
+def _claim(table: str, key: Key, claim: Mapping[str, Any], seen: str | None) -> "TransactWriteItemTypeDef":
+    """Claim what entries are of, if nobody has, or only who was `seen`: an entry may have been lost, and replayed."""
+    ways = ["attribute_not_exists(pk)", *(["#entry = :seen"] if seen else [])]
+    names = {"ExpressionAttributeNames": {"#entry": "entry"}, "ExpressionAttributeValues": to_item({":seen": seen})}
+    put: Any = {
+        "TableName": table,
+        "Item": to_item({**claim, "pk": key[0], "sk": key[1]}),
+        "ConditionExpression": " OR ".join(ways),
+        **(names if seen else {}),
+    }
+    return {"Put": put}
+
+
+def _take_back(table: str, entry: Mapping[str, Any], winner: Telling) -> "TransactWriteItemTypeDef":
+    """Make an entry one that used nothing, if it is still as it was read."""
+    new, gone = claims.correction_of(entry, winner)
+    is_unchanged = "#revision = :seen" if "revision" in entry else "attribute_not_exists(#revision)"
+    seen = {":seen": entry["revision"]} if "revision" in entry else {}
+    removing = f" REMOVE {', '.join(f'#{name}' for name in gone)}" if gone else ""
+    return {
+        "Update": {
+            "TableName": table,
+            "Key": to_item({"pk": entry["pk"], "sk": entry["sk"]}),
+            "UpdateExpression": f"SET {', '.join(f'#{name} = :{name}' for name in new)}{removing}",
+            "ConditionExpression": f"attribute_exists(pk) AND {is_unchanged}",
+            "ExpressionAttributeNames": {f"#{name}": name for name in (*new, *gone)},
+            "ExpressionAttributeValues": to_item({f":{name}": value for name, value in new.items()} | seen),
+        }
+    }
+
+
+def _still_counts(table: str, winner: Telling) -> "TransactWriteItemTypeDef":
+    """Nobody has taken it back meanwhile."""
+    return {
+        "ConditionCheck": {
+            "TableName": table,
+            "Key": to_item({"pk": winner.owner, "sk": winner.ids[0]}),
+            "ConditionExpression": "attribute_not_exists(#counted_in)",
+            "ExpressionAttributeNames": {"#counted_in": claims.COUNTED_IN},
+        }
+    }
+
+
+def _additions(table: str, shares: Iterable[tuple[Sequence[Rollup], Share]]) -> "list[TransactWriteItemTypeDef]":
+    """What each rollup gains."""
+    adding: dict[Key, tuple[Rollup, list[Share]]] = {}
+    for rollups, share in shares:
+        for rollup in rollups:
+            adding.setdefault(rollup.key, (rollup, []))[1].append(share)
+    return [_add(table, rollup, add_shares(parts)) for rollup, parts in adding.values()]
+
+
+def _add(table: str, rollup: Rollup, sums: Mapping[str, Any]) -> "TransactWriteItemTypeDef":
+    pk, sk = rollup.key
+    values = {f":{name}": value for name, value in {**rollup.names, **sums}.items()}
+    expression, placeholders = _addition(tuple(rollup.names), tuple(sums))
+    return {
+        "Update": {
+            "TableName": table,
+            "Key": to_item({"pk": pk, "sk": sk}),
+            "UpdateExpression": expression,
+            "ExpressionAttributeNames": placeholders,
+            "ExpressionAttributeValues": to_item(values),
+        }
+    }
+
+
+@lru_cache(maxsize=16)
+def _addition(names: tuple[str, ...], sums: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    setting = ", ".join(f"#{name} = :{name}" for name in names)
+    adding = ", ".join(f"#{name} :{name}" for name in sums)
+    return f"SET {setting} ADD {adding}", {f"#{name}": name for name in names + sums}
