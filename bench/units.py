@@ -17,7 +17,8 @@ from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import entry_of
 from openai_proxy.ledger.lake import json_line, lake_row
-from openai_proxy.ledger.table import build_transaction, in_transactions
+from openai_proxy.ledger.table import in_transactions
+from openai_proxy.ledger.transactions import build_transaction
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 
 if TYPE_CHECKING:

@@ -58,6 +58,8 @@ class Said:
     is_stream: bool = False
     event_id: str | None = None
     """Of an event that has not the id of its request, but that of what it fetched."""
+    is_told_later: bool = False
+    """Whether the answer is still made, and who asks for it again is told what it used."""
 
     @property
     def outcome(self) -> str:
@@ -164,7 +166,7 @@ def event_of(asked: Asked, said: Said, seen: Seen) -> tuple[str, dict[str, Any]]
     }
     data |= {"error": said.error} if said.error else {}
     data |= {"throttle": said.throttle} if said.throttle else {}
-    data |= {"fetched": {"names": [said.id], "others": []}} if said.event_id else {}
+    data |= {"fetched": {"names": [said.id], "others": []}} if said.event_id or said.is_told_later else {}
     metadata = {
         "id": said.event_id or event_id,
         "version": "1.0",

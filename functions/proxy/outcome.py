@@ -125,6 +125,12 @@ def event_id_of(call: Call, outcome: Outcome, started_at: float) -> str:
     return ulid_of_fact(began, f"{outcome.delivery.server_name}\0{meter.id}") if meter and began else call.id
 
 
+def tells_batch(call: Call, outcome: Outcome) -> bool:
+    """Whether it was told what a batch used: nothing was reserved for that when it was made."""
+    is_batch = call.lines_of is not None or (outcome.meter is not None and outcome.meter.batch_file is not None)
+    return call.fetches_answer and is_batch and outcome.usage.source == "reported"
+
+
 def fetched_of(call: Call, outcome: Outcome, started_at: float) -> "FetchedData | None":
     """By which names the server knows what was made before and is told here, or is told later: it is booked once."""
     meter = outcome.meter

@@ -106,7 +106,7 @@ class SettleLimits:
         """What is to be settled of a message's event, or else given back. Raises MalformedEventError."""
         event = Event.from_sqs_body(body)
         settlements = settlements_of(event, self._prices)
-        settled = {each.limits_id for each in settlements}
+        settled = {each.limits_id for each in settlements if not each.batch}
         left = (left_lease_of(event), left_lease_of(event, of_team=True))
         return settlements, [lease for lease in left if lease and lease.limits_id not in settled]
 

@@ -4,6 +4,7 @@ One rule: a cost that is not known is not zero. It is settled as what was reserv
 the ledger's, to the last digit.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from openai_proxy.events.ulid import ulid_time
 from openai_proxy.key_limits import CURRENCY, amount_of, is_user_id
 from openai_proxy.limits import LAST_RESET_DAY, LONGEST_MODEL, WEEKDAYS, Calendar, Period, Windows
 from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
-from openai_proxy.pricing.rates import EXACT
+from openai_proxy.pricing.rates import EXACT, exact_sum
 from openai_proxy.usage import Usage
 
 if TYPE_CHECKING:
@@ -76,11 +77,16 @@ class Settlement:
     """Whose counter it is; "" is for that of the key, or the user."""
     end_user: str = ""
     """Who has signed in, where it is the counter of a user; "" is for that of a key, or a team."""
+    batch: str = ""
+    """Which batch it is that was told; "" where the request itself had something done."""
 
     @property
     def marker(self) -> str:
-        """By what it is known that this was settled: an inference is settled once in each of its counters."""
-        return f"{self.event_id}#team" if self.team else self.event_id
+        """By what it is known that this was settled: an inference is settled once in each of its counters.
+
+        A batch is settled once for all that tell of it: for the first key that has a budget, and for the first team.
+        """
+        return f"{self.batch or self.event_id}#team" if self.team else self.batch or self.event_id
 
 
 def settlements_of(event: "AnyEvent", prices: PriceBook) -> list[Settlement]:
@@ -126,10 +132,13 @@ def _left_lease(limits: "LimitsData | None") -> LeftLease | None:
     return LeftLease(_name(limits["id"]), _name(lease["id"]), lease["in_doubt"] is True) if limits and lease else None
 
 
-def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook, team: str) -> Settlement:
+def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook, team: str) -> Settlement | None:
     taken_at = _count(limits["taken_at"], _END_OF_9999)
     reserved = None if limits["reserved"] is None else amount_of(_text(limits["reserved"]["cost"]))
-    cost, hint = _priced(event, prices)
+    batch = _batch_of(event)
+    cost, hint = _priced(event, prices) if not batch else (_cost_of_batch(event, prices), None)
+    if batch and not isinstance(cost, Cost):
+        return None  # somebody may yet tell what it cost
     if limits["currency"] != CURRENCY:
         raise ValueError(f"{limits['currency']!r} is not the currency of the price book")
     budgets: dict[Period, str | None] = {
@@ -146,14 +155,35 @@ def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook,
         taken_at=taken_at,
         windows=Windows.of(taken_at, _calendar(limits)),
         budgets={period: _budget(amount) for period, amount in budgets.items() if amount is not None},
-        reserved=reserved,
+        reserved=None if batch else reserved,
         actual=cost.total if isinstance(cost, Cost) else reserved or _NOTHING,
         is_priced=isinstance(cost, Cost),
         hint=hint,
-        lease=_left_lease(limits),
+        lease=None if batch else _left_lease(limits),
         team=team,
         end_user=_text(event.data.get("end_user") or "") if is_user_id(limits["id"]) else "",
+        batch=batch,
     )
+
+
+def _batch_of(event: "TerminalEvent") -> str:
+    """Which batch a request told of: by the file with its answers, where that is known, because both tell of that."""
+    names = (event.data.get("fetched") or {"names": ()})["names"]
+    if not names or event.data["usage"].get("service_tier") != "batch" or event.data["request"]["method"] != "GET":
+        return ""
+    fact = f"{event.data['server']['name']}\0{_text(names[-1])}"
+    return f"batch-{hashlib.sha256(fact.encode(errors='replace')).hexdigest()}"
+
+
+def _cost_of_batch(event: "TerminalEvent", prices: PriceBook) -> Cost | Unpriced:
+    """What all models of a batch cost together, as far as that is known."""
+    data, at = event.data, ulid_time(event.id)
+    server, asked = data["server"]["name"], data["request"]["model"]
+    parts = [(data["response"]["model"], data["usage"])]
+    parts += [(each["model"], each["usage"]) for each in (data.get("fetched") or {"others": ()})["others"]]
+    costs = [prices.price_answer(Usage.from_event(used), server, model or asked, asked, at)[0] for model, used in parts]
+    known = {str(number): cost.total for number, cost in enumerate(costs) if isinstance(cost, Cost)}
+    return Cost("reported", stated=exact_sum(known)) if known else costs[0]
 
 
 def _calendar(limits: "LimitsData") -> Calendar:

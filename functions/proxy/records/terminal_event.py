@@ -14,7 +14,7 @@ from proxy.call import Call
 from proxy.errors import LimitError, UpstreamError
 from proxy.json_shapes import LONGEST_NAME, text_of
 from proxy.limits.reservation import nothing_taken
-from proxy.outcome import Outcome, event_id_of, fetched_of
+from proxy.outcome import Outcome, event_id_of, fetched_of, tells_batch
 from proxy.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def _limits(call: Call, outcome: Outcome, team: str = "") -> "LimitsData | None"
     own = (call.key.team_limits if team else call.key.limits) if call.key else None
     reservation = outcome.reservation.of(team) if outcome.reservation else None
     limits = reservation.to_event() if reservation else nothing_taken(own) if own else None
-    if limits and call.fetches_answer:  # the estimate for the request that began it stays in the budget
-        limits["has_budget"] = False
+    if limits and call.fetches_answer and not tells_batch(call, outcome):
+        limits["has_budget"] = False  # of a response the estimate for the request that began it stays in the budget
     return limits
 
 

@@ -91,7 +91,7 @@ def test_an_answer_in_the_background_first_without_and_then_with_usage(capsys: p
     facts: dict[str, Any] = {"model": "real-model", "id": "resp_1", "chunks": 1}
     fetched: dict[str, Any] = {**facts, "finish_reasons": ["completed"], "usage": usage("reported", 11, 7)}
     expected = [
-        (begin, Said("main", "main-model", size=len(queued), usage=usage("missing"), **facts)),
+        (begin, Said("main", "main-model", size=len(queued), usage=usage("missing"), is_told_later=True, **facts)),
         (fetch, Said("main", None, size=len(early), **facts)),
         (fetch, Said("main", None, size=len(done), **fetched)),
         (fetch, Said("main", None, size=len(done), **fetched)),

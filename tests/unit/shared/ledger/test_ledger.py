@@ -14,7 +14,8 @@ from openai_proxy.events.envelope import MalformedEventError
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, Rollup, add_shares, entry_of
 from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, usage_attributes, usage_of_entry
-from openai_proxy.ledger.table import MOST_ITEMS, build_transaction, in_transactions
+from openai_proxy.ledger.table import MOST_ITEMS, in_transactions
+from openai_proxy.ledger.transactions import build_transaction
 from openai_proxy.pricing.price_book import load_price_book, parse_price_book
 from openai_proxy.usage import Usage
 
