@@ -66,6 +66,17 @@ def chosen_table(output: Output, options: argparse.Namespace, environ: Mapping[s
     return Table(aws.client("dynamodb"), name)
 
 
+def table_at_hand(output: Output, options: argparse.Namespace, environ: Mapping[str, str]) -> Table | None:
+    """As `chosen_table`, for what is good to know but not worth a wait; None where no table can be found."""
+    aws, hasty = session(environ), _hasty()
+    try:
+        name = options.table or environ.get(VARIABLES[output])
+        name = name or _values(_stack(aws, options.stack_name, hasty), "Outputs", "Output").get(output)
+        return Table(aws.client("dynamodb", config=hasty), name) if name else None
+    except (BotoCoreError, ClientError):
+        return None
+
+
 def chosen_bucket(output: Output, options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Any, str]:
     """A client of S3 and the bucket that the stack calls `output`, or that is named instead. Raises as above."""
     aws = session(environ)

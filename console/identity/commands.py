@@ -1,8 +1,11 @@
-"""`identity check`: whether identity.yaml can be deployed, and what it says: issuers, and what each plan allows."""
+"""`identity check`: whether identity.yaml can be deployed, and what it says: issuers, and what each plan allows.
+
+Its one rule: the file is judged without AWS. Whether the teams of its plans are there is told where a stack answers.
+"""
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from openai_proxy.identity import Identity, IdentityFileError, Issuer, Plan, loa
 
 from console.errors import ConsoleError
 from console.output import show, terminal_width
+from console.stack import Table, add_table_options, table_at_hand
 from console.tables import table
 from console.text import to_json
 
@@ -23,6 +27,7 @@ _SHORT: Mapping[str, str] = {
     "budget_month": "{} USD/month",
     "budget_total": "{} USD in total",
 }
+_NAME_A_STACK = "Remedy: name it with --stack-name, or its table with --keys-table."
 
 
 def add_identity(identity: argparse.ArgumentParser) -> None:
@@ -30,7 +35,7 @@ def add_identity(identity: argparse.ArgumentParser) -> None:
     commands = identity.add_subparsers(title="commands", required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="check the file")
     check.add_argument("file", nargs="?", type=Path, default=FILE)
-    check.add_argument("--json", action="store_true", help="print JSON, for programs")
+    add_table_options(check, "KeysTable")
     check.set_defaults(run=_check)
 
 
@@ -47,7 +52,7 @@ def limits_text(plan: Plan) -> str:
     return ", ".join(form.format(plan.limits[name]) for name, form in _SHORT.items() if name in plan.limits) or "none"
 
 
-def _check(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     identity = read_identity(options.file)
     if options.json:
         print(to_json(_plain(identity)))
@@ -59,7 +64,47 @@ def _check(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
         show(plans_table(identity, terminal_width()))
     for warning in warnings_of(identity, str(options.file)) if identity else ():
         print(f"warning: {warning}", file=sys.stderr)
+    for warning in _warnings_of_teams(identity, options, environ) if identity else ():
+        print(f"warning: {options.file}: {warning}", file=sys.stderr)
     return 0
+
+
+def _warnings_of_teams(identity: Identity, options: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
+    """Whose users would get 503: a team that there is not, or that is damaged, lets nobody in."""
+    plans = {plan.name: plan.template.team for plan in identity.plans.values() if plan.template.team}
+    if not plans:
+        return
+    keys = table_at_hand("KeysTable", options, environ)
+    problems = _problems_of_teams(keys, set(plans.values())) if keys else None
+    if problems is None:
+        named = ", ".join(sorted(set(plans.values())))
+        yield f"no stack answers that could say whether there are the teams of its plans ({named}). {_NAME_A_STACK}"
+        return
+    for plan, team in plans.items():
+        if team in problems:
+            problem, remedy = problems[team]
+            yield f"plan '{plan}': {problem}: its users would get 503. Remedy: {remedy}."
+
+
+def _problems_of_teams(keys: Table, names: set[str]) -> dict[str, tuple[str, str]] | None:
+    """What is wrong with each of these teams, and the remedy; None where the table does not answer."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - few files name a team
+
+    from console.teams.teams import TeamStore  # noqa: PLC0415
+
+    try:
+        found = {team.name: team for team in TeamStore(keys).all()}
+    except (BotoCoreError, ClientError):
+        return None
+    missing = {
+        name: (f"there is no team '{name}'", f"`openai-proxy teams create {name}`") for name in names - found.keys()
+    }
+    damaged = {
+        name: (f"team '{name}' is damaged", f"see `openai-proxy teams show {name}`")
+        for name in names & found.keys()
+        if found[name].problems
+    }
+    return missing | damaged
 
 
 def issuers_table(identity: Identity, width: int | None) -> str:
@@ -75,12 +120,13 @@ def plans_table(identity: Identity, width: int | None) -> str:
             plan.name,
             plan.template.client_id,
             limits_text(plan),
+            plan.template.team or "-",
             ", ".join(plan.template.servers or ("all",)),
             ", ".join(plan.template.models or ("all",)),
         )
         for plan in identity.plans.values()
     ]
-    return table(("PLAN", "CLIENT", "EACH USER", "SERVERS", "MODELS"), rows, width=width)
+    return table(("PLAN", "CLIENT", "EACH USER", "TEAM", "SERVERS", "MODELS"), rows, width=width)
 
 
 def _keys(issuer: Issuer) -> str:
@@ -116,6 +162,7 @@ def _plain(identity: Identity | None) -> dict[str, Any]:
             "client_id": plan.template.client_id,
             "servers": list(plan.template.servers or ()),
             "models": list(plan.template.models or ()),
+            "team": plan.template.team or None,
             **{name: plan.limits.get(name) for name in _SHORT},
         }
         for plan in identity.plans.values()

@@ -216,3 +216,29 @@ def test_a_fault_is_told_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureF
     file.write_text(IDENTITY.replace(", budget_day: 0.5", ""))
     assert main(["identity", "check", str(file)], {}) == 0
     assert "warning: " in capsys.readouterr().err
+
+
+OF_TEAMS = IDENTITY.replace("rpm: 10", "rpm: 10, team: web").replace("parallel: 2", "parallel: 2, team: trials")
+
+
+def test_teams_that_plans_name_are_looked_for(client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "identity.yaml"
+    file.write_text(OF_TEAMS)
+
+    def told(*arguments: str, **environ: str) -> str:
+        assert main(["identity", "check", str(file), *arguments], environ) == 0
+        return capsys.readouterr().err
+
+    missing = f"{file}: plan 'pro': there is no team 'trials': its users would get 503. Remedy: `openai-proxy teams cr"
+    assert main(["teams", "create", "web"], TABLES) == 0
+    capsys.readouterr()
+    assert (missing in (said := told(**TABLES)), said.count("warning: ")) == (True, 1)
+    assert missing in told("--keys-table", "keys")
+    client.put_item(TableName="keys", Item=to_item({"key_hash": "team#trials", "rpm": "many"}))
+    assert "plan 'pro': team 'trials' is damaged" in told(**TABLES)
+    for environ in ({}, {"KEYS_TABLE": "nowhere"}):
+        said = told(**environ)
+        assert "no stack answers that could say whether there are the teams of its plans (trials, web)." in said
+        assert "--keys-table" in said
+    assert main(["identity", "check", str(file), "--json"], TABLES) == 0
+    assert [plan["team"] for plan in json.loads(capsys.readouterr().out)["plans"]] == ["web", "trials"]
