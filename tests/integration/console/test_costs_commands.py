@@ -55,6 +55,7 @@ def made_up(number: int, dice: random.Random) -> LedgerEntry:
     data["response"]["time_to_first_chunk"] = round(dice.uniform(0.1, 3), 6)
     data["client"]["owner"] = {"shop": "Sales", "lab": None}[metadata["client_id"]]
     data["client"]["tags"] = {"team": dice.choice(["red", "blue"])}
+    data["team"] = [None, {"name": "web", "limits": None}, {"name": "trials", "limits": None}][number % 3]
     data["tags"] = {"team": "of-the-request", "feature": dice.choice(["search", "chat"])}
     if metadata["client_id"] == "lab" and number % 2:
         data["cache"]["status"] = dice.choice(["BYPASS"] * 4 + ["HIT"])
@@ -108,6 +109,7 @@ def names_of(entry: LedgerEntry, by: Sequence[str]) -> tuple[str, ...]:
     known = {
         "client": entry.attributes["client_id"],
         "owner": entry.attributes.get("client_owner", "-"),
+        "team": entry.attributes.get("team", "-"),
         **{f"tag:{name}": entry.attributes["tags"][name] for name in ("team", "feature")},
         "month": entry.attributes["day"][:7],
         **{name: entry.attributes[name] for name in ("server", "model", "day", "operation")},
@@ -116,7 +118,9 @@ def names_of(entry: LedgerEntry, by: Sequence[str]) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    "by", [["client"], ["day", "model"], ["month"], ["owner", "tag:team"], ["tag:feature"], []], ids=",".join
+    "by",
+    [["client"], ["day", "model"], ["month"], ["owner", "tag:team"], ["tag:feature"], ["team", "client"], []],
+    ids=",".join,
 )
 def test_sums_by_any_dimensions_are_those_of_the_entries(run: Run, entries: list[LedgerEntry], by: list[str]):
     rows = run("costs", *PERIOD, "--by", ",".join(by) or "total", "--json").json

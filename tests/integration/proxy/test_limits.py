@@ -156,6 +156,15 @@ def test_who_has_signed_in_is_the_end_user_whatever_the_body_says(table: Table, 
         assert relay.call(CHAT | {"user": "somebody else"}).status == 200
     data = relay.event[1]
     assert (data["end_user"], data["client"]["key_id"], data["limits"]) == ("auth0|ada", "a" * 32, None)
+    assert table.calls == [], "a plan without limits pays for none of this"
+
+
+def test_a_user_of_a_team_without_limits_pays_for_none_of_this(table: Table, clock: Clock) -> None:
+    user = {"key_id": "a" * 32, "limits_id": "a" * 32, "end_user": "ada", "expires_at": str(NOON + 60), "team": "web"}
+    with proxy(answering, CONTEXT | user) as (relay, _):
+        limited(relay, table, clock)
+        assert relay.call(CHAT).status == 200
+    assert (table.calls, relay.event[1]["team"]) == ([], {"name": "web", "limits": None})
 
 
 def test_every_call_to_the_table_has_the_time_that_it_is_given(table: Table, clock: Clock) -> None:
@@ -458,6 +467,34 @@ def test_a_key_and_its_team_are_limited_together_and_the_event_says_both(table: 
     assert table.item()["requests"] == {"N": "3"}
     assert team["week_cost"] == team["total_cost"] == table.item()["month_cost"]
     assert table.calls.count("transaction") == 3, "what is refused is read"
+
+
+def test_a_team_is_one_at_both_doors(table: Table, clock: Clock) -> None:
+    """API Gateway hands on what the authorizer said of the key and its team, and adds what is its own."""
+    identity = {"client_id": "team-a", **CONTEXT, **TEAM, "principalId": "team-a", "integrationLatency": 12}
+    event = {
+        "httpMethod": "POST",
+        "path": "/up/v1/chat/completions",
+        "headers": {"content-type": "application/json"},
+        "multiValueQueryStringParameters": None,
+        "requestContext": {"authorizer": identity},
+        "body": json.dumps(CHAT),
+    }
+
+    def ask_the_rest_api() -> RecordedResponse:
+        response = RecordedResponse()
+        relay.relay.serve(event, response, time.time() + 60, None)
+        return response
+
+    with proxy(answering, CONTEXT | TEAM) as (relay, _):
+        limited(relay, table, clock)
+        answers = [ask_the_rest_api(), relay.call(CHAT), ask_the_rest_api(), ask_the_rest_api(), relay.call(CHAT)]
+    assert [each.status for each in answers] == [200, 200, 200, 429, 429]
+    told = [(detail["data"]["door"], detail["data"]["team"]["name"]) for _, detail in relay.bus.details]
+    assert [door for door, _ in told] == ["rest_api", "function_url", "rest_api", "rest_api", "function_url"]
+    assert {team for _, team in told} == {"web"}
+    assert error_of(answers[3])["message"] == error_of(answers[4])["message"]
+    assert table.item("limits#team.web")["requests"] == {"N": "3"}
 
 
 def test_a_key_of_a_team_without_limits_of_its_own_takes_of_the_teams_by_one_update(table: Table, clock: Clock) -> None:

@@ -12,6 +12,7 @@ import jwt
 import pytest
 from authorizer.authorizer import NOT_CHECKED
 from authorizer.claims import check, values_of
+from authorizer.client_key import UnknownTeamError
 from authorizer.pseudonyms import pseudonyms_of
 from authorizer.refusal import KeysUnavailableError, TokenRefusedError
 from hypothesis import given
@@ -477,6 +478,18 @@ def test_a_refusal_denies_everything_and_says_to_its_owner_what_to_do(desk: Desk
     line = json.loads(desk.log.getvalue().splitlines()[-1])
     assert (line["message"], line["reason"], line["issuer"]) == ("refused", "token_audience", ISSUER)
     assert "audience" in line["remedy"]
+
+
+def test_of_a_user_one_item_is_read_and_one_of_the_team_where_there_is_one_and_nothing_is_written(desk: Desk) -> None:
+    block = f"user#{user_id_of(ISSUER, 'ada')}"
+    for _ in range(2):  # a token that is remembered, too: a user may have been blocked meanwhile
+        desk.blocks.asked.clear()
+        ask(desk, token())
+        assert desk.blocks.asked == [block]
+    of_team = Desk(file=FILE.replace("rpm: 10", "rpm: 10, team: web"))
+    with pytest.raises(UnknownTeamError):
+        ask(of_team, token())
+    assert of_team.blocks.asked == [block, "team#web"]
 
 
 def test_a_blocked_user_is_refused_from_the_next_question_on_and_let_in_again(desk: Desk) -> None:
