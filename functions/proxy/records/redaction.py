@@ -23,6 +23,8 @@ _MOST_NUMBERS = 32
 _EDGE = 128
 """Characters dropped where a text is cut: the cut may go through a secret, and half of one is not recognised."""
 _COST_OF_A_VALUE = 8
+_SHORTEST = 5
+"""Characters of the shortest text that anything below recognises: an address, `a@b.c`."""
 
 _HELD = "\ue000"
 _HELD_END = "\ue001"
@@ -92,7 +94,7 @@ class Redactor:
             self.is_cut = True
             text = text[: max(0, self._left - _EDGE)]
         self._left -= len(text)
-        if len(text) < 6:
+        if len(text) < _SHORTEST:
             return text
         taken: list[str] = []
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from proxy.records.recorder import ResponseRecorder
 
+MOST = 4 * 1024 * 1024
+
 
 def watched(content_type: str, *pieces: bytes) -> ResponseRecorder:
     answer = ResponseRecorder(content_type)
@@ -125,3 +127,9 @@ def test_an_error_in_a_stream_is_kept_as_it_was_told() -> None:
     error = {"message": "no", "code": 5}
     found = watched("text/event-stream", *sse(delta(content="a"), {"error": error})).content()
     assert found == {"choices.0.delta.content": "a", "error": error}
+
+
+@pytest.mark.parametrize("sizes", [[MOST], [MOST - 1, 1], [MOST, 1], [MOST - 1, 2], [MOST - 1, 1, 1], [MOST + 1]])
+def test_an_answer_is_remembered_to_the_last_byte_that_there_is_room_for(sizes: list[int]) -> None:
+    answer = watched("text/plain", *(b"x" * size for size in sizes))
+    assert (len(answer.content()), answer.is_cut) == (MOST, sum(sizes) > MOST)

@@ -225,6 +225,12 @@ def test_what_is_shorter_than_any_secret_stays(text: str) -> None:
     assert "email" not in redacted(text)
 
 
+@pytest.mark.parametrize("text", ["a@b.c", "a@b.co", "pwd=geheim", "415-555-0100"])
+def test_what_is_taken_out_of_a_sentence_is_taken_out_where_it_stands_alone(text: str) -> None:
+    assert redacted(f"It is {text} today.") == f"It is {redacted(text)} today."
+    assert redacted(text).endswith("]")
+
+
 def with_check_digit(digits: str) -> str:
     """The number of a card that begins with these, by the rule of Luhn."""
     total = sum(int(digit) for odd in digits[-2::-2] for digit in odd)
@@ -328,3 +334,11 @@ def test_counts_are_of_each_place_of_each_kind() -> None:
     redactor = Redactor(b"salt", [("client_key", "geheimes")])
     redactor.value({"a@example.com": ["b@example.com", 4111111111111111], "c": "geheimes geheimes"})
     assert redactor.counts == {"email": 2, "card": 1, "client_key": 1}
+
+
+@pytest.mark.parametrize(
+    "document", [{"to": "Größe 💥"}, ["ü", {"ö": [1, None, True]}], {"a": {"b": '{"c": "ß"}'}}, [], {}]
+)
+def test_a_document_in_a_text_keeps_its_characters(document: Any) -> None:
+    text = json.dumps(document, ensure_ascii=False)
+    assert Redactor(b"salt").value(text) == text

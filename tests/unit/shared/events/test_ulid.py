@@ -1,7 +1,7 @@
 """ULIDs: order, form, time."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -20,10 +20,30 @@ def test_the_example_of_the_specification() -> None:
     assert ulid_day("01ARYZ6S41TSV4RRFFQ69G5FAV") == "2016-07-30"
 
 
-@pytest.mark.parametrize("wrong", ["", "x" * 26, "81ARYZ6S41TSV4RRFFQ69G5FAV", "01ARYZ6S41TSV4RRFFQ69G5FA"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "x" * 26, "81ARYZ6S41TSV4RRFFQ69G5FAV", "01ARYZ6S41TSV4RRFFQ69G5FA", "01ARYZ6S41TSV4RRFFQ69G5FAVV"]
+    + [f"01ARYZ6S41TSV4RRFFQ69G5FA{letter}" for letter in "ILOUa-"],
+)
 def test_what_is_no_ulid(wrong: str) -> None:
     with pytest.raises(ValueError, match="not a ULID"):
         ulid_time(wrong)
+
+
+@given(st.integers(0, 253_402_300_799_999))
+def test_a_ulid_says_its_millisecond_in_its_first_ten_characters(milliseconds: int) -> None:
+    expected = datetime.fromtimestamp(milliseconds // 1000, tz=UTC).replace(microsecond=milliseconds % 1000 * 1000)
+    digits = "".join("0123456789ABCDEFGHJKMNPQRSTVWXYZ"[milliseconds >> 5 * place & 31] for place in range(9, -1, -1))
+    for low in ("0" * 16, "Z" * 16):
+        assert abs(ulid_time(digits + low) - expected) < timedelta(milliseconds=1)
+        assert ulid_day(digits + low) == f"{ulid_time(digits + low):%Y-%m-%d}"
+
+
+def test_the_last_moments_that_a_ulid_can_have() -> None:
+    assert ulid_time("7" + "0" * 25).year == 9774
+    assert ulid_day(first_ulid_of(253_402_300_799)) == "9999-12-31"
+    assert len({new_ulid(1e9) for _ in range(50)}) == 50
+    assert {len(new_ulid(moment)) for moment in (0, 1e9, 253_402_300_799)} == {26}
 
 
 def test_the_same_fact_has_the_same_id() -> None:
