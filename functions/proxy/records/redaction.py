@@ -168,14 +168,20 @@ def _is_iban(text: str) -> bool:
 
 
 def _is_phone(text: str) -> bool:
-    return 9 <= len(_digits(text)) <= 15 and not _NO_PHONE.match(text)
+    """Whether it has as many digits as numbers have: E.164 allows 15, without the 00 that leads abroad."""
+    return len(_digits(text)) >= 9 and len(_number(text)) <= 15 and not _NO_PHONE.match(text)
+
+
+def _number(text: str) -> str:
+    """The digits of a telephone number, of which +49 and 0049 are the same."""
+    return _digits(text).removeprefix("00")
 
 
 def _digits(text: str) -> str:
     return _NO_DIGIT.sub("", text)
 
 
-_PLAIN: dict[str, Callable[[str], str]] = {"card": _digits, "phone": _digits, "email": str.casefold}
+_PLAIN: dict[str, Callable[[str], str]] = {"card": _digits, "phone": _number, "email": str.casefold}
 """The form under which all ways to write the same value have one hash."""
 
 _FIT: dict[str, Callable[[str], bool]] = {"card": _is_card, "iban": _is_iban, "phone": _is_phone}

@@ -143,13 +143,16 @@ def test_what_is_no_text_but_data_is_left_out_from_256_characters_on() -> None:
 
 
 @pytest.mark.parametrize("depth", range(1, 9))
-def test_a_document_in_a_text_is_as_deep_as_one_that_stands_there(depth: int) -> None:
+@pytest.mark.parametrize("form", ["list", "object", "both"])
+def test_a_document_in_a_text_is_as_deep_as_one_that_stands_there(depth: int, form: str) -> None:
     def nested(levels: int, value: Any) -> Any:
-        return [nested(levels - 1, value)] if levels else value
+        for level in range(levels):
+            value = [value] if form == "list" or (form == "both" and level % 2) else {"a": value}
+        return value
 
     within: Any = 5
     for _ in range(depth):
-        within = json.dumps([within])
+        within = json.dumps(nested(1, within))
     for outer in range(64 - 2 * depth - 2, 64 - 2 * depth + 3):
         in_text, plain = Redactor(b"salt"), Redactor(b"salt")
         in_text.value(nested(outer, within))
@@ -251,6 +254,17 @@ def test_a_number_leads_to_somebody_if_it_is_as_long_as_those_are(size: int) -> 
         assert re.fullmatch(expected, str(as_number["a"]))
         assert as_number["a"] == int(number) or kind
         assert (as_number["created_at"], as_number["n"]) == (int(number), float(number))
+
+
+@pytest.mark.parametrize("size", range(4, 17))
+def test_a_number_abroad_has_up_to_fifteen_digits_after_its_prefix(size: int) -> None:
+    digits = "49170123422322222"[:size]
+    mark = redacted(f"+{digits}")
+    assert mark.startswith("[phone:") == (9 <= size <= 15)
+    if 9 <= size <= 15:
+        assert redacted(f"00{digits}") == redacted(f"+{digits[:2]} {digits[2:]}") == mark
+    elif size > 15:
+        assert redacted(f"00{digits}") == f"00{digits}"
 
 
 TIMES = ("created", "created_at", "completed_at", "expires_at", "failed_at", "in_progress_at")

@@ -13,6 +13,7 @@ from openai_proxy.events.ulid import ulid_time
 from proxy.cache.response_cache import ResponseCache, Settings
 from proxy.cache.table import CacheTable
 from proxy.records.content_log import ContentLog
+from proxy.records.tracing import Daemon
 
 from tests.caches import FakeTable, StoringBus
 from tests.limits_table import LimitsItems
@@ -280,6 +281,21 @@ def test_the_whole_trace_of_a_request(daemon: socket.socket, capsys: pytest.Capt
             {"name": "publish", "start_time": BEGIN + 2.0, "end_time": BEGIN + 2.375, "fault": False},
         ],
     }
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "udp:127.0.0.1:{}", "tcp:127.0.0.1:1 udp:127.0.0.1:{}"])
+def test_a_daemon_is_found_by_each_form_of_its_address(address: str, daemon: socket.socket) -> None:
+    Daemon(address.format(daemon.getsockname()[1])).send({"name": "a", "b": [1]})
+    assert daemon.recv(65536) == b'{"format": "json", "version": 1}\n{"name":"a","b":[1]}'
+
+
+@pytest.mark.parametrize("host", ["[::1]", "::1"])
+def test_a_daemon_may_have_an_address_of_version_six(host: str) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as listener:
+        listener.bind(("::1", 0))
+        listener.settimeout(10)
+        Daemon(f"{host}:{listener.getsockname()[1]}").send({})
+        assert listener.recv(65536).endswith(b"\n{}")
 
 
 # ---------------------------------------------------------------------------------------------------------- content

@@ -1,0 +1,88 @@
+"""What is said of requests of which nobody knows whose they are: each is counted, and none fills the log."""
+
+import json
+from typing import Any
+
+import pytest
+from openai_proxy.key_context import ClientKey
+from proxy.aws.client import AwsError
+from proxy.call import Call
+from proxy.errors import ClientError, UnavailableError
+from proxy.outcome import Outcome
+from proxy.records.records import UNAUTHORIZED, Invocation, Records
+from proxy.timeline import Clock, Timeline
+
+
+class Told:
+    """Records whose clock the test moves."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.now = 100.0
+        self.clock = Clock(lambda: 1_795_000_000.0, lambda: self.now)
+        publisher: Any = self
+        self.records = Records(publisher, clock=self.clock)
+        self._capsys = capsys
+
+    def publish(self, *_: Any) -> bool:
+        return True
+
+    def fail(self, number: int, status: int = 503, cause: BaseException | None = None) -> None:
+        error = UnavailableError(status, f"code {number}", "no") if status >= 500 else ClientError(status, "own", "no")
+        error.__cause__ = cause
+        self.records.unauthorized(Call(f"id {number}", 0.0, refused=error))
+
+    def lines(self) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
+        return [
+            {name: line[name] for name in ("requests", "error", "reason", "id")}
+            for line in found
+            if (line["level"], line["message"]) == ("ERROR", UNAUTHORIZED)
+        ]
+
+
+def line(number: int, requests: int = 1, reason: str | None = None) -> dict[str, Any]:
+    return {"requests": requests, "error": f"code {number}", "reason": reason, "id": f"id {number}"}
+
+
+def test_there_is_a_line_a_second_and_it_counts_those_before_it(capsys: pytest.CaptureFixture[str]) -> None:
+    told = Told(capsys)
+    turns = ((0, 1), (0.5, 0), (0.25, 0), (0.25, 3), (0.9375, 0), (0.0625, 2), (5, 1), (1, 1))
+    for number, (after, requests) in enumerate(turns):
+        told.now += after
+        told.fail(number)
+        assert told.lines() == ([line(number, requests)] if requests else [])
+
+
+def test_what_is_left_is_told_with_the_next_request_of_somebody(capsys: pytest.CaptureFixture[str]) -> None:
+    told = Told(capsys)
+    for number in range(4):
+        told.fail(number)
+    assert told.lines() == [line(0)]
+    for expected in ([line(3, 3)], []):
+        timeline = Timeline(told.clock)
+        timeline.end()
+        told.records.keep(Call("a", 0.0, key=ClientKey("team-a")), Outcome(200), timeline, Invocation(9e9))
+        assert told.lines() == expected
+    told.fail(4)
+    assert told.lines() == [], "the second has not passed"
+
+
+def test_whose_fault_a_client_has_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    told = Told(capsys)
+    told.fail(0, status=499)
+    told.records.unauthorized(Call("a", 0.0))
+    assert told.lines() == []
+    told.fail(1, status=500)
+    assert told.lines() == [line(1)]
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [(None, None), (AwsError("lambda:Invoke", "Denied"), "lambda:Invoke: Denied"), (KeyError("secret"), "KeyError")],
+)
+def test_the_reason_says_nothing_of_what_a_request_holds(
+    cause: BaseException | None, reason: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = Told(capsys)
+    told.fail(7, cause=cause)
+    assert told.lines() == [line(7, reason=reason)]
