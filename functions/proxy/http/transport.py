@@ -54,7 +54,7 @@ Post = Callable[[str, Mapping[str, str], bytes, float], Answered]
 class ConnectionFailedError(Exception):
     """An exchange that is no upstream call (AWS) failed on the wire. `was_sent`: the other side may have it."""
 
-    def __init__(self, message: str, *, was_sent: bool = True) -> None:
+    def __init__(self, message: str, *, was_sent: bool) -> None:
         super().__init__(message)
         self.was_sent = was_sent
 

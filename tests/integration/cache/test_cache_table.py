@@ -158,7 +158,7 @@ def test_every_call_waits_no_longer_than_the_table_may_take() -> None:
     def post(url: str, headers: Any, body: bytes, timeout: float) -> Answered:
         waits.append(timeout)
         if len(waits) > 5:
-            raise ConnectionFailedError("SilenceError: nothing came")
+            raise ConnectionFailedError("SilenceError: nothing came", was_sent=True)
         return 200, {}, json.dumps({"ConsumedCapacity": {"TableName": "cache"}}).encode()
 
     table = CacheTable(Aws(post, lambda: Credentials("a", "s", None), "eu-central-1"), "cache")

@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from proxy.runtime import Runtime
+from proxy.runtime_api import Invocation, ResponseStream
 
 from tests.fakes import Connection, Received, ScriptedServer
 
@@ -75,8 +78,8 @@ def served(
         runtime = Runtime(settings, pauses.append)
         with pytest.raises(SystemExit) as ended:
             runtime.run()
-    assert pauses == PAUSES[: len(pauses)]
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert pauses == PAUSES[: sum(" gave " in line["message"] for line in lines)], "one after each answer of no use"
     assert all(line.pop("timestamp") for line in lines)
     return ended.value.code, server.received, lines
 
@@ -304,6 +307,25 @@ def test_a_connection_is_kept_until_the_other_side_will_not_go_on_with_it(capsys
     asked_for, answered, asked_again = used
     assert asked_for is not answered
     assert answered is asked_again
+
+
+@pytest.mark.parametrize(("told", "left"), [(500_000, 498.5), (2_000, 1.5), (-9_000, 0.5)])
+def test_an_invocation_is_answered_in_its_own_time(
+    told: int, left: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits: list[float] = []
+
+    def stream(_invocation: Invocation, response: ResponseStream) -> None:
+        limits.append(response._api.until)
+        response.start(204, {})
+        response.end()
+
+    unix, reading = 1_900_000_000.0, 90.0
+    monkeypatch.setattr(time, "time", lambda: unix)
+    monkeypatch.setattr(time, "monotonic", lambda: reading)
+    monkeypatch.setitem(sys.modules, "noting", SimpleNamespace(stream=stream))
+    served(capsys, given({}, Deadline_Ms=str(int(unix * 1000) + told)), _HANDLER="noting.handler")
+    assert limits == [reading + left]
 
 
 def test_what_init_has_made_is_no_work_for_the_collector(capsys: pytest.CaptureFixture[str]) -> None:

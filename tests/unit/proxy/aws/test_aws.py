@@ -390,7 +390,7 @@ def test_container_credentials_that_are_still_good_are_used_while_they_cannot_be
 
     def get(url: str, headers: Mapping[str, str], timeout: float) -> Answered:
         if (answer := answers.pop(0)) is None:
-            raise ConnectionFailedError("no")
+            raise ConnectionFailedError("no", was_sent=True)
         return answer[0], {}, answer[1]
 
     credentials = ContainerCredentials(get, "http://169.254.100.1/creds", "the-token")

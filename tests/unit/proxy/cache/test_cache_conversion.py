@@ -1,12 +1,16 @@
 """Answers in their other form: exactly, or not at all."""
 
+import copy
+import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.cache.conversion import converted, is_possible
+from proxy.json_shapes import array_of, object_of
 
 from tests.examples import examples
 
@@ -168,3 +172,38 @@ def test_which_forms_there_are(path: str, to_stream: bool, possible: bool) -> No
 @given(body=st.binary(max_size=100), to_stream=st.booleans(), path=st.sampled_from([CHAT, RESPONSES]))
 def test_no_body_makes_the_conversion_fail(body: bytes, to_stream: bool, path: str) -> None:
     assert converted(path, body, to_stream=to_stream) is None
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place of a JSON document: what holds it, and under which name or number."""
+    for name, each in [*object_of(value).items(), *enumerate(array_of(value))]:
+        yield value, name
+        yield from places(each)
+
+
+CALL: dict[str, Any] = {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+WHOLE = document({"role": "assistant", "content": "a", "tool_calls": [CALL]}, {"role": "assistant", "content": "b"})
+CHUNKS = [
+    chunk({"role": "assistant", "content": "a", "tool_calls": [{"index": 0, **CALL}]}),
+    chunk({"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]}),
+    LAST,
+    OF_USAGE,
+]
+
+
+@pytest.mark.parametrize("other", [None, True, 7, -1.5, "text", [], [None], {}, {"x": "y"}])
+def test_nothing_in_an_answer_makes_its_conversion_fail(other: Any) -> None:
+    for to_stream, whole in ((True, WHOLE), (False, CHUNKS)):
+        for number in range(sum(1 for _ in places(whole))):
+            changed: Any = copy.deepcopy(whole)
+            holder, name = next(itertools.islice(places(changed), number, None))
+            holder[name] = other
+            body = json.dumps(changed).encode() if to_stream else stream(*changed)
+            found = converted(CHAT, body, to_stream=to_stream)
+            assert found is None or (found.endswith(b"data: [DONE]\n\n") if to_stream else json.loads(found))
+
+
+def test_an_answer_that_was_cut_anywhere_is_not_converted() -> None:
+    for to_stream, body in ((True, json.dumps(WHOLE).encode()), (False, stream(*CHUNKS).removesuffix(b"[DONE]\n\n"))):
+        for length in range(len(body) if to_stream else body.rindex(b"data: {") + 8):
+            assert converted(CHAT, body[:length], to_stream=to_stream) is None

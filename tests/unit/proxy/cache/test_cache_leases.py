@@ -171,11 +171,13 @@ def test_a_sandbox_learns_how_long_answers_of_a_kind_take() -> None:
     cached = Sandboxes()
     leases, said = cached.leases(), list[float]()
     kinds = [fill(model="slow"), fill(model="fast"), fill(model=["slow"]), fill(model="x" * 10**6)]
-    for wanted, seconds in [*zip(kinds, (8, 1, 3, 4), strict=True)] * 2 + [(kinds[0], 5)]:
+    for wanted, seconds in (
+        [*zip(kinds, (8, 1, 3, 4), strict=True)] * 2 + [(kinds[0], 5), (kinds[0], 10)] + [(kinds[0], 1)]
+    ):
         cached.fetch(leases, seconds, wanted)
         said.append(usual_of(cached))
         cached.sleep(seconds + 5)
-    assert said == [0, 0, 0, 0, 8, 1, 3, 4, 8]
+    assert said == [0, 0, 0, 0, 8, 1, 3, 4, 8, 7, 8], "a third of the way to the last one"
     for number in range(100):
         cached.fetch(leases, 1, fill(model=f"model {number}"))
         cached.sleep(6)
@@ -215,3 +217,13 @@ def test_reads_are_few_and_the_answer_is_had_soon(usual: float, takes: float, of
         reads += 1
     assert reads <= 28
     assert passed - takes <= max(6.5, usual / 2 + 5, takes / 3 + 2)
+
+
+def test_nobody_waits_for_a_third_leader() -> None:
+    cached, leaders = Sandboxes(), set[str]()
+    leases = cached.leases()
+    seen = [
+        leases.wait(fill(), Lease(owner, cached.now + 30, cached.now), cached.now + 300, leaders)
+        for owner in ("a", "", "a", "b", "", "a", "c", "a")
+    ]
+    assert seen == [*["over"] * 6, "in_vain", "in_vain"], "whoever is not told is none of them"

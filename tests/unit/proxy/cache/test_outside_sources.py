@@ -67,6 +67,19 @@ def test_fields_that_let_a_server_search(fields: dict[str, Any]) -> None:
     assert lets_search("m", fields)
 
 
+SAID = (
+    "messages input prompt tools functions tool_choice function_call response_format"
+    " text metadata prediction logit_bias"
+)
+
+
+@pytest.mark.parametrize("name", SAID.split())
+def test_what_a_client_says_may_speak_of_a_search(name: str) -> None:
+    schema = {"type": "object", "properties": {"web_search": {"type": "string"}}}
+    assert not lets_search("m", {name: schema})
+    assert lets_search("m", {f"{name}_options": schema})
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -2,8 +2,10 @@
 
 import errno
 import math
+import select
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +21,7 @@ LONGEST = 1e6
 
 
 class Clock:
-    """Stands in for `time.monotonic`."""
+    """Stands in for `time.monotonic`. What moves it are fractions of two, or what was said would not be met exactly."""
 
     now = 1000.0
 
@@ -55,7 +57,11 @@ def over_tls(sock: Any) -> Connection:
     return Connection(sock)
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.0, 0.001, 0.004, 0.005, 0.01, 3.0]), st.sampled_from([None, 5.0, 9.0]))))
+TICKS = st.sampled_from([0, 1, 4, 5, 6, 3 * 1024]).map(lambda ticks: ticks / 1024)
+"""Seconds that floats add without a rest, so that the clock of these tests stays exact; six ticks are too many."""
+
+
+@given(st.lists(st.tuples(TICKS, st.sampled_from([None, 5.0, 9.0]))))
 def test_a_read_is_told_what_is_left_and_no_more_than_five_milliseconds_longer(
     clock: Clock, steps: list[tuple[float, float | None]]
 ) -> None:
@@ -126,6 +132,50 @@ def test_the_kernel_is_told_a_limit_that_it_can_keep(seconds: float | None, told
         assert 0 <= whole * 1_000_000 + part - told <= 20_000, "the kernel counts in ticks"
         assert ours.gettimeout() is None
         assert (seconds is None) == (whole + part == 0)
+
+
+def test_a_wait_without_a_limit_lasts_until_something_comes() -> None:
+    ours, theirs = socket.socketpair()
+
+    def answer() -> None:
+        while data := theirs.recv(1):
+            theirs.sendall(data)
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    with ours, theirs:
+        connection = Connection(ours)
+        for seconds in (5.0, None):
+            connection.limit(seconds)
+            for _ in range(100):
+                ours.sendall(b"x")
+                assert connection.receive() == b"x"
+        ours.shutdown(socket.SHUT_WR)
+        answering.join()
+
+
+@pytest.mark.parametrize(("left", "waits"), [(4.0, [4_000.0]), (3e6, [1e9, 1e9, 1e9])])
+def test_nobody_looks_again_and_again_whether_a_peer_takes_something(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, left: float, waits: list[float]
+) -> None:
+    class Poll:
+        """Nothing happens for as long as it may take."""
+
+        def register(self, _sock: object, events: int) -> None:
+            assert events == select.POLLIN | select.POLLOUT
+
+        def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+            waited.append(milliseconds)
+            clock.now += milliseconds / 1000
+            return []
+
+    waited: list[float] = []
+    monkeypatch.setattr(select, "poll", Poll)
+    connection = over_tls(Tls())
+    connection.until = clock.now + left
+    with pytest.raises(SilenceError, match="nothing is taken"):
+        connection.send(b"x")
+    assert waited == waits
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -284,6 +285,18 @@ def test_a_connection_is_over_tls_where_its_scheme_says_so(fault: Exception | No
         assert sock.fileno() == -1
     else:
         assert tls.given == []
+
+
+def test_who_shakes_hands_has_what_is_left_of_the_time_and_a_moment_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    tls: Any = Tls()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        for passed, left in ((2.0, 5.0), (7.0, 0.001), (9.0, 0.001)):
+            moments = [1000.0, 1000.0, 1000.0, 1000.0 + passed]
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "monotonic", partial(moments.pop, 0))
+                connection, _, _ = Pool(tls).connect(f"https://127.0.0.1:{listening.getsockname()[1]}/", 7.0)
+            connection.close()
+            assert tls.given[-1][1] == pytest.approx(left)
 
 
 def test_tls_checks_whom_it_talks_to() -> None:

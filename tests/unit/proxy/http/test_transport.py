@@ -1,6 +1,7 @@
 """Exchanges on connections that end early: what was answered counts, and what was kept too long is replaced."""
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -58,6 +59,7 @@ def test_no_server_is_waited_for_longer_than_whoever_asks_can_wait() -> None:
     for asked, first_byte, idle in ((patient, 290.0, 290.0), (quick, 3.0, 120.0), (server(), 290.0, 120.0)):
         waited = own.of(asked)
         assert (waited.first_byte, waited.idle) == (first_byte, idle)
+    assert Timeouts() == (5.0, 300.0, 120.0, 15.0, math.inf, math.inf)
     whole = HttpTransport(Timeouts(first_byte=400.0))
     assert whole.patient_for(290.0)._timeouts == Timeouts(first_byte=400.0, longest_silence=290.0)
     assert whole.patient_for(290.0)._pool is whole._pool

@@ -16,12 +16,12 @@ from openai_proxy.servers import Server, TokenReference
 from openai_proxy.servers.options import Breaker
 from proxy.call import Call
 from proxy.delivery import Delivery
-from proxy.errors import UpstreamError
+from proxy.errors import UnavailableError, UpstreamError
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 from proxy.timeline import Attempt, Clock, Timeline
-from proxy.upstream.attempts import Attempts
+from proxy.upstream.attempts import Attempts, retry_after
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.sign_in import Outgoing, with_token
 
@@ -78,6 +78,10 @@ class World:
     slept: list[float] = field(default_factory=list[float])
     patience: float = math.inf
     patiences: list[float] = field(default_factory=list[float])
+    headers: list[Mapping[str, str]] = field(default_factory=list[Mapping[str, str]])
+    newer: list[str | None] = field(default_factory=list[str | None])
+    """What there is by now in the place of a token that was refused."""
+    fault: UnavailableError | None = None
 
     def stream(
         self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
@@ -85,6 +89,7 @@ class World:
         assert deadline == DEADLINE
         self.patiences.append(self.patience)
         self.asked.append((method, url, body, headers.get("authorization", "")))
+        self.headers.append(headers)
         self.now += TOOK
         answer = self.answers[server.name].pop(0)
         if isinstance(answer.what, str):
@@ -99,13 +104,16 @@ class World:
         self.now += seconds
 
     def token_for(self, server: Server) -> str:
+        if self.fault:
+            raise self.fault
         return f"token-{server.name}"
 
     def signed_in(self, server: Server, token: str, outgoing: Outgoing) -> Mapping[str, str]:
         return with_token(server, outgoing, token)
 
-    def changed(self, server: Server, token: str) -> None:
-        assert token == f"token-{server.name}"
+    def changed(self, server: Server, token: str) -> str | None:
+        assert token == (self.asked[-1][3].removeprefix("Bearer "))
+        return self.newer.pop(0) if self.newer else None
 
 
 DEADLINE = 1009.0
@@ -255,3 +263,103 @@ def test_a_server_that_is_kept_out_is_not_asked_and_says_when_it_may_be(waits: f
     assert (delivery.error.status, delivery.error.code) == (503, "upstream_unavailable")
     assert delivery.error.headers == {"retry-after": seconds}
     assert delivery.retry_after == float(seconds)
+
+
+def test_all_that_a_server_is_sent_and_all_that_is_told_of_its_answer() -> None:
+    server, answer = made("a", 0), Answer(200, "7")
+    world = World({"a": [answer]})
+    timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+    delivery = ask(world, [server], Breakers(), 0.5, timeline)
+    sent = b'{"model":"a-model","messages":[]}'
+    assert world.asked == [("POST", "https://a/chat/completions", sent, "Bearer token-a")]
+    assert world.headers == [
+        {"authorization": "Bearer token-a", "user-agent": "openai-proxy", "accept-encoding": "identity"}
+    ]
+    assert delivery.sent
+    assert delivery.sent.content == sent
+    assert (delivery.server, delivery.status, delivery.token, delivery.upstream) == (server, 200, "token-a", answer)
+    assert (delivery.content_type, delivery.headers) == (JSON, {"content-type": JSON, "retry-after": "7"})
+    assert (delivery.retry_after, delivery.document, delivery.error) == (7.0, answer.document, None)
+    assert timeline.attempts == [Attempt("a", 200, None, TOOK, 1000.0 + TOOK)]
+
+
+@pytest.mark.parametrize(
+    ("newer", "statuses", "tokens"),
+    [
+        ([None], [401], ["token-a"]),
+        (["new"], [401, 200], ["token-a", "new"]),
+        (["new", None], [401, 401], ["token-a", "new"]),
+        (["new"], [401, 500], ["token-a", "new"]),
+        (["new", "newest"], [401, 401, 200], ["token-a", "new", "newest"]),
+        ([], [403], ["token-a"]),
+    ],
+)
+def test_a_refused_token_is_tried_anew_with_another_at_once_whatever_the_retries(
+    newer: list[str | None], statuses: list[int], tokens: list[str]
+) -> None:
+    answers = [Answer(status) for status in statuses]
+    world = World({"a": list(answers)}, newer=newer)
+    delivery = ask(world, [made("a", 0)], Breakers(), 0.5)
+    assert [token for *_, token in world.asked] == [f"Bearer {token}" for token in tokens]
+    assert (world.slept, delivery.token) == ([], tokens[-1])
+    assert [answer.closed for answer in answers[:-1]] == [1] * (len(answers) - 1)
+
+
+def test_a_server_without_a_token_is_not_asked_and_its_fallback_is() -> None:
+    fault = UnavailableError(503, "token_unavailable", "no token", headers={"retry-after": "4"})
+    world = World({"a": []}, fault=fault)
+    timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+    delivery = ask(world, [made("a", 3), made("b", 0)], Breakers(), 0.5, timeline)
+    assert [(each.server, each.status_code, each.error) for each in timeline.attempts] == [
+        ("a", None, "token_unavailable"),
+        ("b", None, "token_unavailable"),
+    ]
+    assert (delivery.error, delivery.retry_after, delivery.token) == (fault, 4.0, "")
+    assert (world.asked, world.slept) == ([], [])
+
+
+@pytest.mark.parametrize("status", [200, 400, 429, 500, 502, 503, 504, 529])
+def test_how_an_answer_ended_is_told_to_the_breaker(status: int) -> None:
+    breakers, server = Breakers(lambda: 0.0), made("a", 0, 2)
+    attempts = Attempts(cast("Any", None), cast("Any", None), breakers)
+    for _ in range(2):
+        breakers.failed(server)
+        breakers.succeeded(server)
+        attempts.judge(server, status)
+    attempts.judge(server, 503)
+    assert (breakers.out_for(server) > 0) is (status in ILL)
+    attempts.judge(server, status)
+    attempts.judge(server, 503)
+    assert (breakers.out_for(server) > 0) is (status in ILL)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("0", 0.0),
+        ("1.5", 1.5),
+        (" 7 ", 7.0),
+        ("-3", 0.0),
+        ("nan", None),
+        ("inf", None),
+        ("1e999", None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+    ],
+)
+def test_when_to_ask_again_is_a_number_of_seconds(said: str | None, seconds: float | None) -> None:
+    assert retry_after({} if said is None else {"retry-after": said}) == seconds
+
+
+def test_what_was_never_let_in_is_asked_of_nobody() -> None:
+    world = World({"a": [Answer(200)]})
+    attempts = Attempts(cast("Any", world), cast("Any", world), Breakers(), world.sleep, lambda: 0.5)
+    timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+    whole = call_of([made("a", 0)])
+    with pytest.raises(ValueError, match="no server to ask"):
+        attempts.ask(whole._replace(candidates=()), timeline, lambda _: None)
+    for missing in ("body", "request", "target"):
+        with pytest.raises(ValueError, match="a call that was not let in"):
+            attempts.ask(whole._replace(**{missing: None}), timeline, lambda _: None)
+    assert world.asked == []
