@@ -8,6 +8,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,14 +33,17 @@ class Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         self.started = time.monotonic_ns()
         self._popen = subprocess.Popen(
-            command, env=_BARE_ENVIRONMENT | dict(environment), cwd=folder, stdout=subprocess.DEVNULL
+            command,
+            env=_BARE_ENVIRONMENT | dict(environment),
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     @property
     def cpu(self) -> float:
         """Seconds of CPU, user and system, of all its threads; exact, where /proc/PID/stat counts hundredths."""
-        # CPUCLOCK_SCHED of another process: MAKE_PROCESS_CPUCLOCK in the kernel's posix-timers.h.
-        return time.clock_gettime(~self._popen.pid << 3 | 2)
+        return cpu_of(self._popen.pid)
 
     @property
     def id(self) -> int:
@@ -55,8 +59,7 @@ class Process:
     @property
     def resident(self) -> float:
         """Resident memory in megabytes (1,000,000 bytes), shared pages included."""
-        rollup = Path(f"/proc/{self._popen.pid}/smaps_rollup").read_text()
-        return int(rollup.partition("Rss:")[2].split()[0]) * 1024 / 1e6
+        return _rollup(self._popen.pid, "Rss:")
 
     def assert_running(self) -> None:
         """Raises RuntimeError when the process has ended."""
@@ -69,10 +72,32 @@ class Process:
             raise RuntimeError(f"{self._popen.args!r} ended with status {self._popen.returncode}")
         return time.monotonic_ns() - self.started
 
+    @property
+    def children(self) -> list[int]:
+        """The ids of the processes that it has started."""
+        return [int(each) for each in Path(f"/proc/{self.id}/task/{self.id}/children").read_text().split()]
+
+    @property
+    def proportional(self) -> float:
+        """Memory of it and its children in megabytes (1,000,000 bytes), where a shared page counts once (PSS)."""
+        return sum(_rollup(each, "Pss:") for each in (self.id, *self.children))
+
     def stop(self) -> None:
-        """End it."""
-        self._popen.kill()
+        """End it, with all that it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
+
+
+def cpu_of(process: int) -> float:
+    """Seconds of CPU of the process with this id."""
+    # CPUCLOCK_SCHED of another process: MAKE_PROCESS_CPUCLOCK in the kernel's posix-timers.h.
+    return time.clock_gettime(~process << 3 | 2)
+
+
+def _rollup(process: int, name: str) -> float:
+    rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+    return int(rollup.partition(name)[2].split()[0]) * 1024 / 1e6
 
 
 @contextlib.contextmanager
@@ -112,8 +137,11 @@ class Surroundings:
     without: str = ""
     """`events`, `metering` or `anything`: a sandbox that leaves them out (`bench.sandbox_without_…`)."""
 
-    def sandbox(self, runtime_api: str) -> Process:
-        """A proxy sandbox from the built application, with the environment that Lambda gives it."""
+    def sandbox(self, runtime_api: str, workers: int = 0) -> Process:
+        """A proxy sandbox from the built application, with the environment that Lambda gives it.
+
+        With `workers` it is an environment of Lambda's managed instances, for so many requests at a time.
+        """
         code = self.build / "functions"
         path = [str(code), str(layer(self.build)), *([str(ROOT)] if self.without else [])]
         environment = _LAMBDA_ENVIRONMENT | {
@@ -123,6 +151,9 @@ class Surroundings:
             "SERVERS_FILE": str(self.servers_file),
             "PYTHONPATH": os.pathsep.join(path),
         }
+        if workers:
+            environment["AWS_LAMBDA_MAX_CONCURRENCY"] = str(workers)
+            environment["AWS_LAMBDA_INITIALIZATION_TYPE"] = "lambda-managed-instances"
         if self.build.name == _WITHOUT_BYTECODE:
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
         command = [str(code / "proxy" / "bootstrap"), self.python]

@@ -66,11 +66,16 @@ class HttpPeer(asyncio.Protocol):
         self.answering: Exchange | None = None
         self.on_answer: Callable[[Exchange], bytes] | None = None
         self.on_piece: Callable[[bytes], None] | None = None
+        self.on_lost: Callable[[], None] = lambda: None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport: answers may come later."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whoever asked has gone."""
+        self.on_lost()
 
     def data_received(self, data: bytes) -> None:
         """Collect a request; the chunked body of a `/response` goes to `answering` piece by piece."""
@@ -110,7 +115,8 @@ class HttpPeer(asyncio.Protocol):
             raise RuntimeError(f"the sandbox reported a failed stream: {data!r}")
 
 
-def _json_answer(document: object, status: bytes = b"200 OK", headers: bytes = b"") -> bytes:
+def json_answer(document: object, status: bytes = b"200 OK", headers: bytes = b"") -> bytes:
+    """A whole HTTP answer."""
     body = json.dumps(document).encode()
     return b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b" % (
         status,
@@ -176,19 +182,24 @@ class RuntimeApi:
         assert self._answered is not None
         exchange.asked, exchange.taken = self._exchange.asked, self._exchange.taken
         self._answered.set_result(exchange)
-        return _json_answer({"status": "OK"}, b"202 Accepted")
+        return json_answer({"status": "OK"}, b"202 Accepted")
 
     def _invocation(self, event: bytes) -> bytes:
         self._count += 1
-        deadline = int(time.time() * 1000) + 900_000
-        return (
-            b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: 8476a536-e9f4-11e8-9739-%012d\r\n"
-            b"Lambda-Runtime-Deadline-Ms: %d\r\n"
-            b"Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:proxy\r\n"
-            b"Lambda-Runtime-Trace-Id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1\r\n"
-            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-            % (self._count, deadline, len(event), event)
-        )
+        return invocation(event, b"8476a536-e9f4-11e8-9739-%012d" % self._count)
+
+
+def invocation(event: bytes, request_id: bytes, more: bytes = b"") -> bytes:
+    """What `/next` answers; `more` are lines of its head."""
+    deadline = int(time.time() * 1000) + 900_000
+    return (
+        b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: %b\r\n%b"
+        b"Lambda-Runtime-Deadline-Ms: %d\r\n"
+        b"Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:proxy\r\n"
+        b"Lambda-Runtime-Trace-Id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+        % (request_id, more, deadline, len(event), event)
+    )
 
 
 class Cache(Protocol):
@@ -226,7 +237,7 @@ class AwsStandIn:
 
     def _on_request(self, _: HttpPeer, head: bytes, body: bytes) -> bytes:
         if b"/invocations " in head:
-            return _json_answer(_ALLOW)
+            return json_answer(_ALLOW)
         if b"AWSEvents.PutEvents" in head:
             entries = json.loads(body)["Entries"]
             self.events += len(entries)
@@ -234,10 +245,10 @@ class AwsStandIn:
             if self._cache:
                 for entry in entries:
                     self._cache.keep(entry)
-            return _json_answer({"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in entries]})
+            return json_answer({"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in entries]})
         if self._cache and (operation := _DYNAMODB.search(head)):
             answer = self._cache.call(operation[1].decode(), json.loads(body))
-            return _json_answer({"ConsumedCapacity": {"TableName": "cache", "CapacityUnits": 1.0}, **answer})
+            return json_answer({"ConsumedCapacity": {"TableName": "cache", "CapacityUnits": 1.0}, **answer})
         raise RuntimeError(f"an AWS call that the bench does not know: {head.splitlines()[0]!r}")
 
 

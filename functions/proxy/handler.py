@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # loaded only where it is switched on or asked for, or by the
     from proxy.endpoints.receipts import Receipts
     from proxy.records.content_log import ContentLog
     from proxy.runtime_api import Invocation, ResponseStream
+    from proxy.workers.memory import SharedText
 
 _LAYER = Path(openai_proxy.__file__).parents[1]
 """Where the layer was unpacked: a relative SERVERS_FILE is one that it carries."""
@@ -146,16 +147,17 @@ class Application:
         self._authenticator = _authenticator(environ, authorizer, servers, self._tokens)
         endpoints = self._endpoints(aws, servers, environ["COSTS_TABLE"])
         cors, cache = Cors(environ.get("CORS_ALLOW_ORIGINS", "*")), self._cache(aws, environ, region)
+        self.records = Records(
+            Publisher(aws, environ["EVENT_BUS_NAME"]),
+            self._content_log(aws, environ, region),
+            environ.get("AWS_XRAY_DAEMON_ADDRESS"),
+            environ.get("AWS_LAMBDA_INITIALIZATION_TYPE"),
+        )
         self.relay = Relay(
             Admission(self._authenticator, Routes(servers), _limits(aws, environ, limits_patience, of_a_thread)),
             Attempts(self._transport, self._tokens, Breakers()),
             Responder(cors, endpoints, _playground(environ.get("PLAYGROUND")), _prices(environ, file)),
-            Records(
-                Publisher(aws, environ["EVENT_BUS_NAME"]),
-                self._content_log(aws, environ, region),
-                environ.get("AWS_XRAY_DAEMON_ADDRESS"),
-                environ.get("AWS_LAMBDA_INITIALIZATION_TYPE"),
-            ),
+            self.records,
             cache,
         )
         if cache and any(server.cache for server in servers.values()):
@@ -208,6 +210,11 @@ class Application:
 
         return cache
 
+    def begin_worker(self, left: "SharedText") -> None:
+        """Go on in a copy of the process that loaded this: `left` is what the copy before it has left."""
+        self.after_restore()
+        self.records.watch(left)
+
     def after_restore(self) -> None:
         """Drop what a SnapStart snapshot must not hand to its copies: connections, and answers of unknown age."""
         self._transport.close()
@@ -217,6 +224,8 @@ class Application:
 
 _application = Application(os.environ)
 after_restore = _application.after_restore
+begin_worker = _application.begin_worker
+tell_of = _application.records.tell_of
 
 
 def stream(invocation: "Invocation", response: "ResponseStream") -> None:

@@ -14,6 +14,7 @@ _LEVELS = {"DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRI
 
 
 _lowest = ["INFO"]
+_invocation: dict[str, str] = {}
 
 
 def log_from(environ: Mapping[str, str]) -> None:
@@ -22,11 +23,16 @@ def log_from(environ: Mapping[str, str]) -> None:
     _lowest[0] = name if name in _LEVELS else "INFO"
 
 
+def log_of_invocation(request_id: str) -> None:
+    """Name the invocation in each line from now on, as Lambda does where several processes write into one log."""
+    _invocation["requestId"] = request_id
+
+
 def log(level: str, message: str, **fields: object) -> None:
     """Write one structured line. `level` is DEBUG, INFO, WARN, ERROR or CRITICAL."""
     if _LEVELS[level] < _LEVELS[_lowest[0]]:
         return
-    line = {"level": level, "message": message, "timestamp": rfc3339(time.time()), **fields}
+    line = {"level": level, "message": message, "timestamp": rfc3339(time.time()), **_invocation, **fields}
     sys.stdout.write(json.dumps(line, default=str) + "\n")
     sys.stdout.flush()
 

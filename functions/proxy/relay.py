@@ -67,6 +67,7 @@ class Relay:
             call = refused(call, error)
         if call.refused is None:
             call = self._admission.admit(call, timeline)
+        self._records.admitted(call, timeline, trace_id)
         lookup = self._look_up(call, timeline)
         delivery = self._delivery(call, lookup, response, timeline)
         outcome = self._send(call, delivery, lookup, response, timeline)

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from proxy.deadlines import for_client
 from proxy.http.wire import Head, HttpError
-from proxy.log import log, trace_of
+from proxy.log import log, log_of_invocation, trace_of
 from proxy.runtime_api import Invocation, ResponseStream, RuntimeApi, error_report, invocation_of
 
 StreamHandler = Callable[[Invocation, ResponseStream], None]
@@ -36,6 +36,7 @@ class Runtime:
         self._api = RuntimeApi(environ["AWS_LAMBDA_RUNTIME_API"])
         self._waiting = False
         self._stopping = False
+        self._is_one_of_several = False
 
     def run(self) -> NoReturn:
         """Load the handler's module and serve invocations until the process is told to stop."""
@@ -51,6 +52,8 @@ class Runtime:
         if self._environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
             self._snapshot(module)
         gc.freeze()  # what INIT has made stays: the collector need not look at it again and again
+        if concurrency := self._environ.get("AWS_LAMBDA_MAX_CONCURRENCY"):
+            self._become_worker(module, concurrency)
         while not self._stopping:
             self._serve(handle, self._next())
         sys.exit(0)
@@ -59,6 +62,8 @@ class Runtime:
         now = time.time()
         self._api.until = time.monotonic() + for_client(invocation.deadline, now) - now
         response = ResponseStream(self._api, invocation)
+        if self._is_one_of_several:
+            log_of_invocation(invocation.id)
         try:
             handle(invocation, response)
             if not (response.ended or response.broken):
@@ -67,6 +72,17 @@ class Runtime:
             log("ERROR", "The handler failed", error=type(error).__name__, trace=trace_of(error))
             if not response.ended:
                 response.fail(error)
+
+    def _become_worker(self, module: ModuleType, concurrency: str) -> None:
+        """Go on as one of several processes that ask for invocations: Lambda's managed instances."""
+        from proxy.workers.supervisor import Supervisor, take_output, workers_of  # noqa: PLC0415  # only there
+
+        self._is_one_of_several = True
+        left = Supervisor(workers_of(concurrency), self._on_sigterm, module.tell_of).run()
+        self._api.close()
+        if path := self._environ.get("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET"):
+            take_output(path)
+        module.begin_worker(left)
 
     def _load(self) -> ModuleType:
         try:

@@ -24,12 +24,15 @@ if TYPE_CHECKING:  # loaded only where the stack has a place for content
 
     from proxy.records.content_log import ContentLog
     from proxy.records.recorder import ResponseRecorder
+    from proxy.workers.memory import SharedText
 
 UNAUTHORIZED = "Requests failed before it was known whose they are"
 """What the log says of them: they have no event. A metric filter of the template adds up `requests` of the lines."""
 _BETWEEN_LINES = 1.0
 """Seconds between two such lines of a sandbox: whoever has no key must not fill the log."""
 
+_TO_TELL = 5.0
+"""Seconds to publish the event of a request whose worker was killed."""
 _ON_DEMAND = ("on-demand", "snap-start", None)
 
 
@@ -64,6 +67,36 @@ class Records:
         self._clock = clock
         self._unauthorized: dict[str, Any] = {}
         self._quiet_until = 0.0
+        self._memory: SharedText | None = None
+
+    def watch(self, memory: "SharedText") -> None:
+        """Tell of the request that is in `memory`, if one is, and keep there what is to be told of those to come."""
+        self.tell_of(memory)
+        self._memory = memory
+
+    def tell_of(self, memory: "SharedText") -> None:
+        """Publish the terminal event of a request whose worker was killed, as that worker could not."""
+        if not (text := memory.get()):
+            return
+        from proxy.records.unfinished import told_at  # noqa: PLC0415  # hardly any worker is killed
+
+        event, header = told_at(now := self._clock.unix(), text)
+        trace = xray_context(header)
+        published = self._publisher.publish([event], now + _TO_TELL, trace.header if trace else None)
+        memory.clear()
+        line = request_line(event, published=published, trace_id=trace.trace_id if trace else None)
+        log("ERROR", MESSAGE, **line)
+
+    def admitted(self, call: Call, timeline: Timeline, trace: str | None) -> None:
+        """Remember what is to be told of a request if this process is killed; nothing where it is the only one."""
+        if self._memory is None or call.key is None:
+            return
+        try:
+            from proxy.records.unfinished import unfinished  # noqa: PLC0415  # only among several workers
+
+            self._memory.put(unfinished(call, timeline, trace))
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the request can be served all the same
+            log("ERROR", "A request cannot be told of if it is killed", id=call.id, trace=place_of(error))
 
     def begin(self) -> tuple[Timeline, bool]:
         """The timeline of a request that begins now, and whether the sandbox was started for it."""
@@ -106,6 +139,8 @@ class Records:
         trace = xray_context(invocation.trace)
         event = terminal_event(call, outcome, timeline, cold_start=invocation.is_first)
         published = self._publisher.publish([event, *captured], invocation.deadline, trace.header if trace else None)
+        if self._memory:
+            self._memory.clear()
         headers = call.request.headers if call.request else dict[str, str]()
         trace_id = trace.trace_id if trace else None
         line = request_line(event, published=published, trace_id=trace_id, w3c_trace_id=w3c_trace_id(headers))

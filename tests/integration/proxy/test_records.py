@@ -3,14 +3,16 @@
 import json
 import socket
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from openai_proxy.key_context import ClientKey
 from proxy.aws.client import AwsError
 from proxy.records.content_log import ContentLog
+from proxy.records.publisher import Publisher
 from proxy.records.records import Records
 from proxy.request.parse import InferenceRequest
+from proxy.workers.memory import SharedText
 
 from tests.fakes import Connection, Received
 from tests.relays import CONTENT, DONE, TOKEN, USAGE_CHUNK, failing, proxy, sse, streaming
@@ -232,3 +234,78 @@ def test_a_fault_in_it_is_logged_without_what_it_says(capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert '"error": "ValueError"' in said
     assert "me@example.com" not in said
+
+
+# ---------------------------------------------------------------------------------------------- a worker that is killed
+
+
+def killed_in_the_middle(
+    asked: object, headers: dict[str, str], allowed: dict[str, str] | None = None
+) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
+    """What a worker would have left while its server answered, that request's own event, and what is told of it."""
+    memory, left = SharedText(), list[bytes]()
+
+    def script(connection: Connection, request: Received) -> None:
+        left.append(memory.get())
+        STREAM(connection, request)
+
+    with proxy(script, allowed or WANTED) as (subject, _):
+        records = Records(Publisher(cast("Any", subject.bus), "bus"))
+        records.watch(memory)
+        subject.use(records=records)
+        subject.call(asked, headers=headers, trace=f"{TRACE}1")
+        assert memory.get() == b"", "its own event has been published"
+        memory.put(left[0])
+        another = Records(Publisher(cast("Any", subject.bus), "bus"))
+        another.watch(memory)
+        assert memory.get() == b""
+        another.tell_of(memory)
+        (_, own), (kind, told) = subject.bus.details
+    assert kind == "InferenceFailed"
+    return left[0], own, told
+
+
+def test_what_a_killed_worker_was_at_is_told_by_the_next_one(capsys: pytest.CaptureFixture[str]) -> None:
+    left, own, told = killed_in_the_middle(ASKED, {"x-request-id": "mine"})
+    same = ("id", "request_id", "client_id", "version")
+    assert {name: told["metadata"][name] for name in same} == {name: own["metadata"][name] for name in same}
+    data, of_own = told["data"], own["data"]
+    for name in ("client", "end_user", "tags", "limits", "operation", "door", "server", "request"):
+        assert data[name] == of_own[name], name
+    assert data["error"] == {"type": "worker_killed", "source": "proxy", "upstream_status": None}
+    assert data["usage"]["source"] == "missing"
+    assert data["timings"]["total"] == pytest.approx(data["timings"]["upstream"] + data["timings"]["proxy"], abs=1e-5)
+    assert b"me@example.com" not in left
+    line = lines(capsys)[-1]
+    assert (line["level"], line["id"], line["error"]) == ("ERROR", own["metadata"]["id"], "worker_killed")
+    assert line["published"]
+    assert line["trace_id"] == "1-5759e988-bd862e3fe1be46a994272793"
+
+
+def test_a_killed_request_that_used_no_tokens_is_told_as_such() -> None:
+    memory, left = SharedText(), list[bytes]()
+
+    def script(connection: Connection, _request: Received) -> None:
+        left.append(memory.get())
+        connection.answer(b'{"object": "list", "data": []}')
+
+    with proxy(script) as (subject, _):
+        records = Records(Publisher(cast("Any", subject.bus), "bus"))
+        records.watch(memory)
+        subject.use(records=records)
+        subject.call(path="/up/v1/files", method="GET")
+        memory.put(left[0])
+        records.tell_of(memory)
+        (_, own), (_, told) = subject.bus.details
+    assert told["data"]["usage"] == own["data"]["usage"]
+
+
+def test_a_request_that_is_refused_before_it_is_known_whose_it_is_leaves_nothing() -> None:
+    memory = SharedText()
+    with proxy(STREAM) as (subject, _):
+        records = Records(Publisher(cast("Any", subject.bus), "bus"))
+        records.watch(memory)
+        subject.use(records=records)
+        subject.call(ASKED, headers={"authorization": "Bearer bad"})
+    assert memory.get() == b""
+    assert subject.bus.details == []

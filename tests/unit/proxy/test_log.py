@@ -3,9 +3,10 @@
 import json
 import time
 
+import proxy.log
 import pytest
 from proxy.clock import lasting
-from proxy.log import log, log_from
+from proxy.log import log, log_from, log_of_invocation
 
 LEVELS = ["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]
 
@@ -33,6 +34,18 @@ def test_lines_below_the_level_that_was_deployed_are_not_written(
     finally:
         log_from({})
     assert [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()] == written
+
+
+def test_lines_of_an_invocation_name_it_where_several_processes_write_one_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy.log, "_invocation", {})
+    log("INFO", "before")
+    for request_id in ("one", "two"):
+        log_of_invocation(request_id)
+        log("INFO", "during")
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("requestId") for line in found] == [None, "one", "two"]
 
 
 def test_the_clock_of_ages_counts_what_a_frozen_sandbox_misses() -> None:

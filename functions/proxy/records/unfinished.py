@@ -1,0 +1,54 @@
+"""What is to be told of a request whose worker is killed before it can tell it itself. Pure.
+
+It is made when the request is let in, and read by the worker that comes next, only if nothing else was published of the
+request. Its one rule: its event has the id that the request's own would have, so a consumer books one of them.
+"""
+
+import marshal
+from typing import TYPE_CHECKING, Any, cast
+
+from openai_proxy.events.envelope import Event, rfc3339
+from openai_proxy.usage import Usage
+
+from proxy.call import Call
+from proxy.delivery import Delivery
+from proxy.errors import UnavailableError
+from proxy.json_shapes import LONGEST_NAME, text_of
+from proxy.outcome import NO_USAGE, Outcome
+from proxy.records.terminal_event import terminal_event
+from proxy.timeline import Timeline
+
+if TYPE_CHECKING:
+    from openai_proxy.events.types import TerminalEvent
+
+
+def unfinished(call: Call, timeline: Timeline, trace: str | None) -> bytes:
+    """What is known of a request when it is let in: where nothing more is heard of it, it has failed.
+
+    The server that is asked first may have been asked, and then nobody knows what it used. `trace` is X-Ray's header.
+    """
+    asked = call.candidates[0] if call.candidates and call.refused is None else None
+    outcome = Outcome(
+        502,
+        Delivery(server=asked.server if asked else None),
+        error=call.refused or UnavailableError(502, "worker_killed", "The proxy was killed while it answered."),
+        usage=Usage() if asked and call.uses_tokens else NO_USAGE,
+        reservation=call.reservation,
+    )
+    event = terminal_event(call, outcome, timeline, cold_start=False)
+    if asked and call.body:
+        model = asked.replacement or call.body.model or asked.server.model
+        event.data["request"]["model"] = text_of(model, LONGEST_NAME) if model else None
+        event.data["request"]["stream"] = call.body.fields.get("stream") is True
+    plain: Any = tuple(event)
+    return marshal.dumps((timeline.started_at, trace, plain))  # in a twentieth of the time that JSON takes
+
+
+def told_at(now: float, text: bytes) -> "tuple[TerminalEvent, str | None]":
+    """The event that `text` holds, and its trace: it ends at `now` (Unix seconds), and what went by was waiting."""
+    started_at, trace, (detail_type, event_id, _, request_id, client_id, data) = marshal.loads(text)  # noqa: S302  # our own
+    total: float = round(max(0.0, now - started_at), 6)
+    timings: dict[str, float] = data["timings"]
+    timings["total"], timings["upstream"] = total, round(max(0.0, total - timings["proxy"]), 6)
+    event: Event[Any, Any] = Event(detail_type, event_id, rfc3339(now), request_id, client_id, data)
+    return cast("TerminalEvent", event), trace
