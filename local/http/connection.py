@@ -27,6 +27,8 @@ class Connection(asyncio.Protocol):
         self.requests = RequestReader()
         self.received = bytearray()
         self.peer = ""
+        self.on_gone: Callable[[], None] = lambda: None
+        """Called when the peer has said all that it has to say, and when it has gone."""
         self._ended = False
         self._lost = False
         self._reads = True
@@ -49,12 +51,14 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._ended = True
         self._wake()
+        self.on_gone()
         return True  # a client that has said all it has to say still gets its answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = self._lost = True
         self._may_send.set()
         self._wake()
+        self.on_gone()
 
     def pause_writing(self) -> None:
         self._may_send.clear()

@@ -56,6 +56,10 @@ class Exchange:
         """The trailers of the request; complete after its body."""
         return self._message.trailers
 
+    def when_gone(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when the peer closes the connection, now or later, instead of what was to be called."""
+        self._connection.on_gone = tell
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The request body as it arrives. Raises TruncatedBodyError, and MalformedError, which the server answers."""
         message = self._message

@@ -77,3 +77,11 @@ class Function:
         }
         level = {"AWS_LAMBDA_LOG_LEVEL": self.log_level} if self.log_level else {}
         return {**self.environment, **reserved, **level, **overrides}
+
+    @staticmethod
+    def of_managed_instances(concurrency: int) -> dict[str, str]:
+        """What else the environment of a managed instance has, for so many requests at a time."""
+        return {
+            "AWS_LAMBDA_MAX_CONCURRENCY": str(concurrency),
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances",
+        }

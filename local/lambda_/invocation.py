@@ -61,14 +61,20 @@ class Invocation:
         dropped.
         """
         if isinstance(part, (Ended, Failed)):
-            if not self._closed.is_set():
-                self._closed.set()
-                self._append(part)
+            self.end(part)
             return
         while len(self._parts) >= _QUEUED_PARTS and not self._closed.is_set():
             self._room = asyncio.get_running_loop().create_future()
             await self._room
         if not self._closed.is_set():
+            self._append(part)
+
+    def end(self, part: Ended | Failed) -> None:
+        """Pass the last part on."""
+        if not self._closed.is_set():
+            self._closed.set()
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
             self._append(part)
 
     def _append(self, part: Part) -> None:

@@ -49,9 +49,10 @@ class RuntimeApi:
     """The Runtime API of one sandbox. Give it an invocation with `hand_over` whenever it is `idle`."""
 
     def __init__(self) -> None:
-        self._server = HttpServer(self._handle, lambda fault: (_JSON, _error("InvalidRequest", fault)))
+        self._server = HttpServer(self.handle, lambda fault: (_JSON, _error("InvalidRequest", fault)))
         self._state: State = "Started"
-        self._invocation: Invocation | None = None
+        self.invocation: Invocation | None = None
+        """What the runtime was given last."""
         self._asking: list[Exchange] = []
         self._handed_over = asyncio.Event()
         self.idle = asyncio.Event()
@@ -65,6 +66,11 @@ class RuntimeApi:
         """Whether the runtime has begun to post an answer and is not done with it."""
         return self._state in ("InvocationResponse", "InvocationErrorResponse")
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the runtime has answered its invocation."""
+        return self._state == "RuntimeResponseSentState"
+
     async def start(self) -> str:
         """Listen on a free port. Returns the value of AWS_LAMBDA_RUNTIME_API."""
         return f"127.0.0.1:{await self._server.start('127.0.0.1', 0)}"
@@ -77,7 +83,7 @@ class RuntimeApi:
         """Give the waiting runtime its next invocation: it is on its way at once, before any task has its turn."""
         assert self.idle.is_set(), "the runtime is busy"
         self.idle.clear()
-        self._invocation = invocation
+        self.invocation = invocation
         self._state = "Running"
         for exchange in self._asking:
             with contextlib.suppress(PeerGoneError):  # it asks again, and gets this one; or it has ended
@@ -86,7 +92,8 @@ class RuntimeApi:
         self._handed_over.set()
         self._handed_over = asyncio.Event()
 
-    async def _handle(self, exchange: Exchange) -> None:
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request of the runtime."""
         path = exchange.request.target
         answer = _INVOCATION.fullmatch(path)
         allowed = {_NEXT: "GET", _INIT_ERROR: "POST"}.get(path, "POST" if answer else None)
@@ -110,8 +117,8 @@ class RuntimeApi:
             self.became_idle()
             await self._handed_over.wait()
         elif self._state == "Running":  # Lambda gives a runtime that asks again the same event again
-            assert self._invocation is not None
-            await exchange.respond(200, _next_headers(self._invocation), self._invocation.event)
+            assert self.invocation is not None
+            await exchange.respond(200, _next_headers(self.invocation), self.invocation.event)
         else:
             await self._refuse_transition(exchange, "Ready")
 
@@ -126,15 +133,15 @@ class RuntimeApi:
 
     async def _answer(self, exchange: Exchange, request_id: str, kind: str) -> None:
         target: State = "InvocationResponse" if kind == "response" else "InvocationErrorResponse"
-        if self._invocation is None or request_id != self._invocation.request_id:
+        if self.invocation is None or request_id != self.invocation.request_id:
             await _refuse(exchange, 400, "InvalidRequestID", "Invalid request ID")
-        elif exchange.request.header(_INVOCATION_ID) not in (None, self._invocation.once):
+        elif exchange.request.header(_INVOCATION_ID) not in (None, self.invocation.once):
             await _refuse(exchange, 410, "ErrorRuntimeInvokeTimeout", "The invocation has timed out")
         elif self._state != "Running":
             await self._refuse_transition(exchange, target)
         else:
             self._state = target
-            await (self._response if kind == "response" else self._error)(exchange, self._invocation)
+            await (self._response if kind == "response" else self._error)(exchange, self.invocation)
 
     async def _response(self, exchange: Exchange, invocation: Invocation) -> None:
         mode = exchange.request.header("lambda-runtime-function-response-mode")

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 SERVERS = ROOT / "openai_servers.yaml"
+_MOST_AT_A_TIME = 1600
+"""What Lambda takes for one environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Settings:
     """The file that says which calls to the embedded AWS go wrong."""
     issuer_port: int | None = None
     """Where people sign in; None where nobody does."""
+    concurrency: int | None = None
+    """How many requests one environment of managed instances has at a time; None: each request has a sandbox."""
 
     @property
     def ports(self) -> dict[str, int]:
@@ -148,6 +152,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         chosen=_chosen(options.parameters, run),
         faults=options.faults.resolve() if options.faults else None,
         issuer_port=None if options.no_issuer or options.no_authorization else options.issuer_port,
+        concurrency=options.concurrency,
     )
 
 
@@ -176,8 +181,22 @@ def _add_ports(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None
     )
 
 
+def _concurrency(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or not 0 < int(text) <= _MOST_AT_A_TIME:
+        raise argparse.ArgumentTypeError(f"CONCURRENCY={text} is no number from 1 to {_MOST_AT_A_TIME}")
+    return int(text)
+
+
 def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     _add_ports(run, environ)
+    run.add_argument(
+        "--concurrency",
+        type=_concurrency,
+        default=environ.get("CONCURRENCY", ""),
+        help="one environment of managed instances, with so many requests at a time (CONCURRENCY)",
+    )
     run.add_argument(
         "--no-issuer",
         action="store_true",

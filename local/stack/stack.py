@@ -23,6 +23,7 @@ from local.demo.server import TOKEN_VARIABLE
 from local.faults.rules import Faults
 from local.issuer.people import identity_file
 from local.issuer.sign_in import SignIn
+from local.lambda_.environment import Environment
 from local.lambda_.function import Function
 from local.lambda_.function_url import FunctionUrl
 from local.lambda_.sandboxes import Launch, SandboxPool
@@ -214,14 +215,17 @@ class Stack:
             "PYTHONPYCACHEPREFIX": str(settings.folder / "pycache"),
         }
         root = build.task_root(settings)
+        several = function.of_managed_instances(settings.concurrency) if settings.concurrency else {}
         launch = Launch(
             # As Lambda calls the exec wrapper of the streaming proxy: with interpreter and the managed runtime's loop.
             command=(root / "proxy/bootstrap", build.python_of_sandboxes(), "/var/runtime/bootstrap.py"),
-            environment=function.sandbox_environment(root, build.layer(settings), overrides),
+            environment=function.sandbox_environment(root, build.layer(settings), {**overrides, **several}),
             folder=root,
             log=settings.log("proxy"),
         )
-        pool = SandboxPool(launch, function.arn, timeout=function.timeout, report=self._say)
+        pool = (Environment if several else SandboxPool)(
+            launch, function.arn, timeout=function.timeout, report=self._say
+        )
         cleanup.push_async_callback(pool.close)
         await pool.open()
         people = SignIn(settings.issuer)

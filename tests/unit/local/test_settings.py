@@ -65,6 +65,19 @@ def test_servers_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytes
     assert "there is no servers file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("value", "concurrency"), [("", None), ("1", 1), ("64", 64), ("1600", 1600)])
+def test_requests_at_a_time_of_one_environment(value: str, concurrency: int | None):
+    assert parse(["run"], {"CONCURRENCY": value}).concurrency == concurrency
+    assert parse(["run", "--concurrency", value], {"CONCURRENCY": "7"}).concurrency == concurrency
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1601", "many", "1.5"])
+def test_a_number_that_lambda_does_not_take_is_refused(value: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse(["run"], {"CONCURRENCY": value})
+    assert "1600" in capsys.readouterr().err
+
+
 def test_parameters_of_the_template_are_chosen():
     chosen = parse(["run"], {"PARAMETERS": "LimitsFailurePolicy=closed BatchWindowSeconds=0"}).parameters
     assert (chosen["LimitsFailurePolicy"], chosen["BatchWindowSeconds"]) == ("closed", "0")
