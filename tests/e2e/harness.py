@@ -1,5 +1,7 @@
 """Starting, asking and stopping a local stack: what the tests of this suite share."""
 
+from __future__ import annotations
+
 import functools
 import json
 import os
@@ -18,14 +20,13 @@ from typing import Any, TypeVar
 
 import boto3
 import httpx
-import openai
 import pytest
 from boto3.dynamodb.conditions import Key
-from openai.types.chat import ChatCompletionChunk
 from openai_proxy.client_keys import hash_client_key, new_client_key
 
 from bench.processes import free_ports
 from tests.fakes import LISTENING
+from tests.sdks import openai
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 300.0
@@ -228,7 +229,7 @@ class Client:
     id: str
     key: str
     made: date = field(default_factory=lambda: datetime.now(UTC).date())
-    sdks: list[openai.OpenAI] = field(default_factory=list[openai.OpenAI])
+    sdks: list[openai.OpenAI] = field(default_factory=list["openai.OpenAI"])
 
     @property
     def key_hash(self) -> str:
@@ -242,6 +243,7 @@ class Client:
 
     def openai(self, key: str | None = None) -> openai.OpenAI:
         """The OpenAI SDK as anybody would set it up; retries are off to see each answer."""
+        build_models_of_sdk()
         sdk = openai.OpenAI(api_key=key or self.key, base_url=self.stack.base_url, max_retries=0, timeout=WAIT_SECONDS)
         self.sdks.append(sdk)
         return sdk
@@ -273,6 +275,8 @@ class Client:
 @functools.cache
 def build_models_of_sdk() -> None:
     """Build the SDK's models of a stream now: two threads that use one for the first time break each other's build."""
+    from openai.types.chat import ChatCompletionChunk  # noqa: PLC0415 - as late as the SDK itself
+
     choice = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
     details: dict[str, Any] = {"prompt_tokens_details": {}, "completion_tokens_details": {}}
     told: dict[str, Any] = {"id": "c", "choices": [choice], "usage": details}
@@ -281,7 +285,6 @@ def build_models_of_sdk() -> None:
 
 def new_client(stack: LocalStack) -> Client:
     """A new client with a new key."""
-    build_models_of_sdk()
     stack.ready_authorizers()
     client = Client(stack, f"test-{secrets.token_hex(4)}", new_client_key())
     stack.table("KEYS_TABLE").put_item(

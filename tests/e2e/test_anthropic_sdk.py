@@ -1,13 +1,17 @@
 """The SDK of Anthropic, as it comes, with a client key: what it gets, how it fails, and what the ledger says of it."""
 
-from collections.abc import Iterator
-from typing import Any
+from __future__ import annotations
 
-import anthropic
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 import pytest
-from anthropic.types import MessageParam
 
 from tests.e2e.harness import WAIT_SECONDS, Client
+from tests.sdks import anthropic
+
+if TYPE_CHECKING:
+    from anthropic.types import MessageParam
 
 HELLO: list[MessageParam] = [{"role": "user", "content": "Hello there, proxy"}]
 SAID = "This is the demo server, not a model: it repeats what you send. Hello there, proxy"

@@ -1,16 +1,20 @@
 """The OpenAI SDK, unmodified, against the function URL; and what the ledger says of it afterwards."""
 
+from __future__ import annotations
+
 import http.client
 import json
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
 
 from tests.e2e.harness import WAIT_SECONDS, Client, LocalStack
+from tests.sdks import openai
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello there, proxy"}]
 ANSWER = "This is the demo server, not a model: it repeats what you send. Hello there, proxy"

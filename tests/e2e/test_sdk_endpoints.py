@@ -1,19 +1,22 @@
 """The OpenAI SDK over every group of endpoints: what is sent arrives, byte for byte, and what it used is counted."""
 
+from __future__ import annotations
+
 import asyncio
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
-from openai.types.responses import ResponseCompletedEvent, ResponseTextDeltaEvent
 from pydantic import BaseModel
 
 from local.demo.audio import heard, tone
 from tests.e2e.harness import WAIT_SECONDS, Client, LocalStack, wait_for
+from tests.sdks import openai
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello there, proxy"}]
 SAID = "This is the demo server, not a model: it repeats what you send. "
@@ -79,8 +82,8 @@ def test_responses_are_metered_when_made_and_not_when_read(client: Client, sdk: 
     events = list(sdk.responses.create(model="demo", input="Hello", stream=True))
     assert [event.sequence_number for event in events] == list(range(len(events)))
     last = events[-1]
-    assert isinstance(last, ResponseCompletedEvent)
-    deltas = [event.delta for event in events if isinstance(event, ResponseTextDeltaEvent)]
+    assert last.type == "response.completed"
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
     assert "".join(deltas) == last.response.output_text == f"{SAID}Hello"
     whole = sdk.responses.create(model="demo", input="Hello")
     assert sdk.responses.retrieve(whole.id).output_text == f"{SAID}Hello"

@@ -1,5 +1,7 @@
 """Every endpoint of the demo server through the OpenAI SDK, which holds each answer to its types."""
 
+from __future__ import annotations
+
 import base64
 import io
 import json
@@ -7,9 +9,7 @@ import wave
 from collections.abc import Iterator
 from typing import Any
 
-import openai
 import pytest
-from openai.lib.streaming.responses import ResponseTextDeltaEvent
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
@@ -17,6 +17,7 @@ from local.demo.audio import heard, tone
 from local.demo.files import MOST_FILES
 from local.demo.images import png
 from local.demo.server import DemoServer
+from tests.sdks import openai
 
 SAID = "This is the demo server, not a model: it repeats what you send. "
 BYTES = bytes(range(256)) * 8 + b"\r\n--x--\r\n\r\n--"
@@ -137,7 +138,7 @@ def test_events_of_a_response(sdk: openai.OpenAI):
 
 def test_response_through_the_streaming_helper(sdk: openai.OpenAI):
     with sdk.responses.stream(model="demo", input="Hello", text_format=Trip) as stream:
-        deltas = [event.delta for event in stream if isinstance(event, ResponseTextDeltaEvent)]
+        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
         whole = stream.get_final_response()
     assert whole.output_parsed == Trip(city="demo", stops=[1])
     assert "".join(deltas) == whole.output_text

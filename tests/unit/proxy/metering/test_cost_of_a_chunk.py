@@ -8,18 +8,15 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from proxy.metering.meter import Meter
 from proxy.metering.sse import EventFrames, data_of, split_events
 
+from tests.recordings import STREAMS, recorded
 from tests.timed_relays import World, stream, timed_proxy, url_event
 
-STREAMS = Path(__file__).parents[3] / "data" / "streams"
-INDEX: list[dict[str, Any]] = yaml.safe_load((STREAMS / "index.yaml").read_text())
 OWN = "/functions/proxy/"
 MORE = 400
 """Chunks: several times as many as are read together."""
@@ -87,7 +84,7 @@ def metered(entry: dict[str, Any], events: Sequence[bytes], *, hides_usage: bool
 
 RECORDINGS = [
     entry
-    for entry in INDEX
+    for entry in recorded()
     if entry["file"].endswith(".sse")
     and entry.get("outcome", "InferenceCompleted") == "InferenceCompleted"
     and any(map(is_text, split_events((STREAMS / entry["file"]).read_bytes())))

@@ -23,7 +23,17 @@ from tests.timed_relays import (
     timed_proxy,
     url_event,
 )
-from tests.whole_records import Asked, Said, Seen, event_of, headers_of, line_of, logged, receipt_of, usage
+from tests.unit.proxy.records.whole_records import (
+    Asked,
+    Said,
+    Seen,
+    event_of,
+    headers_of,
+    line_of,
+    logged,
+    receipt_of,
+    usage,
+)
 
 CONTEXT = {
     "client_id": "team-a",

@@ -31,7 +31,17 @@ from tests.timed_relays import (
     timed_proxy,
     url_event,
 )
-from tests.whole_records import Asked, Said, Seen, event_of, headers_of, line_of, logged, moment, usage
+from tests.unit.proxy.records.whole_records import (
+    Asked,
+    Said,
+    Seen,
+    event_of,
+    headers_of,
+    line_of,
+    logged,
+    moment,
+    usage,
+)
 
 CONTEXT = {"client_id": "team-a", "client_name": "Chat", "key_id": "3f2a91c07be4"}
 CHAT: dict[str, Any] = {"temperature": 0, "messages": [{"role": "user", "content": "Mail me@example.com"}]}
