@@ -229,7 +229,7 @@ class Client:
     id: str
     key: str
     made: date = field(default_factory=lambda: datetime.now(UTC).date())
-    sdks: list[openai.OpenAI] = field(default_factory=list["openai.OpenAI"])
+    sdks: list[Any] = field(default_factory=list[Any])
 
     @property
     def key_hash(self) -> str:
