@@ -309,6 +309,18 @@ def test_a_connection_is_kept_until_the_other_side_will_not_go_on_with_it(capsys
     assert answered is asked_again
 
 
+def test_a_sandbox_that_is_told_to_stop_while_it_starts_asks_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stopping.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nstream = print\nis_whole = True\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    code, received, lines = served(capsys, given({}), _HANDLER="stopping.handler")
+    assert (code, received, lines) == (0, [], [])
+    assert sys.modules.pop("stopping").is_whole
+
+
 @pytest.mark.parametrize(("told", "left"), [(500_000, 498.5), (2_000, 1.5), (-9_000, 0.5)])
 def test_an_invocation_is_answered_in_its_own_time(
     told: int, left: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.http.wire import BrokenError, Head, HttpError, SilenceError
-from proxy.runtime_api import Invocation, ResponseStream, invocation_of
+from proxy.runtime_api import Invocation, ResponseStream, error_report, invocation_of
 
 NOW = 1_800_000_000.0
 
@@ -208,3 +208,25 @@ def test_who_did_not_take_an_answer_is_told_by_how_it_ended(
     lines = capsys.readouterr().out
     assert ("The Runtime API refused a response" in lines) == (refused == "response_refused" and status != 410)
     assert ("A response came too late" in lines) == (refused == "response_refused" and status == 410)
+
+
+def test_an_answer_that_ends_before_it_has_begun_goes_nowhere() -> None:
+    for step in ("end", "flush", "write"):
+        api = RecordingApi()
+        response = answering(api)
+        if step == "flush":
+            response.flush()
+        elif step == "write":
+            response.write(b"x")
+        response.end()
+        assert (response.ended, response.broken, api.sent, api.begun) == (True, True, [], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("ValueError", "ValueError"), ("Odd_2Error", "OddError"), ("ÄrgerError", "rgerError")]
+)
+def test_the_type_of_an_error_is_told_in_letters(name: str, kind: str) -> None:
+    error = type(name, (Exception,), {})("a secret")
+    message = "The function failed; its log has the details."
+    assert error_report(error) == {"errorMessage": message, "errorType": f"Function.{kind}", "stackTrace": []}
+    assert error_report(error, "Runtime.X")["errorType"] == "Runtime.X"
