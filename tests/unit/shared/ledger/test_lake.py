@@ -169,7 +169,7 @@ def test_what_is_refused_to_the_end_is_named() -> None:
     entries = large(2)
     assert sent.put(entries) == {entries[0].key: "Firehose: ServiceUnavailableException"}
     assert firehose.taken == ["1"]
-    assert len(pauses) == ATTEMPTS - 1
+    assert (firehose.calls, pauses) == ([2, 1, 1, 1], [1, 2, 3])
 
 
 def test_a_refused_record_is_all_entries_in_it() -> None:
@@ -185,3 +185,38 @@ def test_a_short_answer_is_no_success() -> None:
 
     [(_, reason)] = lake(Forgetful())[0].put([entry("1")]).items()
     assert reason == "Firehose: no answer"
+
+
+def test_what_is_sent_says_when_and_which_revision_it_is() -> None:
+    rows: list[dict[str, Any]] = []
+
+    class Keeping(FakeFirehose):
+        def put_record_batch(self, **request: Any) -> Mapping[str, Any]:
+            rows.extend(json.loads(line) for record in request["Records"] for line in record["Data"].splitlines())
+            return super().put_record_batch(**request)
+
+    sent = lake(Keeping())[0]
+    usual = {"client_id": "shop", "recorded_at": "2026-11-23T12:00:00.000Z"}
+    assert sent.put([entry("1", cost=Decimal("0.10"))]) == {}
+    again = [
+        {"pk": "p", "sk": "2", "client_id": "shop", "revision": Decimal(3), "time_to_first_chunk": Decimal("0.5")},
+        {"pk": "p", "sk": "3", "client_id": "shop", "audio_duration": Decimal(7), "month": "2026-11"},
+    ]
+    assert sent.put_again(again) == {}
+    assert rows == [
+        {"id": "1", **usual, "cost": "0.10", "revision": 0},
+        {"id": "2", **usual, "time_to_first_chunk": 0.5, "revision": 3},
+        {"id": "3", **usual, "audio_duration": 7.0, "revision": 0},
+    ]
+
+
+def test_an_answer_without_an_id_for_each_record_is_no_success() -> None:
+    answers: list[Any] = [{}, {"RecordId": ""}, {"RecordId": 5}, {"ErrorCode": "Slow", "RecordId": "1"}]
+
+    class Odd(FakeFirehose):
+        def put_record_batch(self, **_: Any) -> Mapping[str, Any]:
+            return {"RequestResponses": [answers[0]]}
+
+    for reason in ("no answer", "no answer", "no answer", "Slow"):
+        assert list(lake(Odd())[0].put([entry("1")]).values()) == [f"Firehose: {reason}"]
+        answers.pop(0)
