@@ -1,6 +1,7 @@
 """The lines of a batch are counted as they pass, wherever they are cut, and all of them or none."""
 
 import json
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -158,3 +159,84 @@ def usage_with(prompt: int, cached: int, images: int | None, seconds: int | None
     return Usage(
         prompt, 0, cached, source="reported", input_image_tokens=images, duration=seconds, units=units, reason="rounded"
     )
+
+
+LARGEST = {"input_tokens": 10**12, "output_tokens": 10**12, "duration": 10**9, "cost_reported": Decimal(10**9)}
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_a_sum_is_believed_up_to_its_bound(name: str) -> None:
+    most = LARGEST[name]
+    half, rest = Usage(source="reported")._replace(**{name: most - 1}), Usage(source="reported")._replace(**{name: 1})
+    if name in ("duration", "cost_reported"):
+        half, rest = half._replace(output_tokens=1), rest._replace(output_tokens=2)
+    assert getattr(added(half, rest), name) == most
+    assert added(half, rest).source == "reported"
+    assert added(half, rest._replace(**{name: 2})) == Usage(source="invalid", reason="too_large")
+
+
+def test_a_sum_keeps_every_other_figure_and_why_one_of_them_was_changed() -> None:
+    one = Usage(1, 2, 3, 4, 5, "reported", 6, 7, 8.5, 9, 10, None, Decimal("0.5"), "batch", 11, (("page", 1),))
+    other = Usage(10, 20, 30, 40, 50, "reported", 60, 70, 80.5, 90, 100, "rounded", Decimal(2), "batch", 110)
+    expected = Usage(
+        *(11, 22, 33, 44, 55, "reported", 66, 77, 89.0, 99, 110, "rounded"),
+        *(Decimal("2.5"), "batch", 121, (("page", 1),)),
+    )
+    assert added(one, other) == added(other, one) == expected
+    assert added(one, one).reason is None
+    for source in ("missing", "invalid", "estimated"):
+        unknown = Usage(source=source, reason="r")
+        assert added(one, unknown) == added(unknown, other) == unknown
+
+
+@pytest.mark.parametrize("count", [15, 16, 17, 18])
+def test_there_are_sixteen_models_and_of_more_the_first_is_not_known(count: int) -> None:
+    lines = [openai_line(f"m{number}", number + 1, 1) for number in range(count)] + [openai_line("m1", 5, 1)]
+    meter = read(b"\n".join(json.dumps(line).encode() for line in lines))
+    assert meter.model == "m0"
+    told = [(model, used.input_tokens) for model, used in meter.others]
+    assert told == [("m1", 7), *((f"m{number}", number + 1) for number in range(2, min(count, 16)))]
+    too_many = Usage(source="invalid", reason="too_many_models", service_tier="batch")
+    assert (meter.usage == too_many) == (count > 16)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_read"), [(200, True), (399, True), (400, False), (500, False), ("400", True), (None, True)]
+)
+def test_a_request_that_failed_used_nothing(status: Any, is_read: bool) -> None:
+    line = openai_line("a", 3, 4)
+    line["response"]["status_code"] = status
+    meter = read(json.dumps(line).encode())
+    assert (meter.usage.source, meter.model) == (("reported", "a") if is_read else ("none", None))
+    assert (meter.digest is not None) == is_read
+
+
+@pytest.mark.parametrize(("size", "cut"), [(255, 255), (256, 256), (257, 256)])
+def test_a_model_is_called_by_so_many_characters(size: int, cut: int) -> None:
+    assert read(json.dumps(openai_line("m" * size, 1, 1)).encode()).model == "m" * cut
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_a_line_is_read_up_to_the_longest(more: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = json.dumps(openai_line("a", 3, 4)).encode()
+    monkeypatch.setattr(batch_lines, "_LONGEST_LINE", len(line) + more)
+    for cuts in ((), (50, 100)):
+        meter = read(line + b"\n" + line, *cuts)
+        assert (meter.usage.source, meter.usage.input_tokens) == (("reported", 6) if more >= 0 else ("invalid", 0))
+
+
+def test_a_copy_in_another_order_has_the_same_digest_and_other_answers_another() -> None:
+    lines = [json.dumps(openai_line("a", number, 1)).encode() for number in range(1, 4)]
+    digests = [read(b"\n".join(order)).digest for order in (lines, lines[::-1], lines[:2], [*lines, lines[0]])]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+    assert all(digest is not None and len(bytes.fromhex(digest)) == 16 for digest in digests)
+    assert read(json.dumps(FAILED[0]).encode()).digest is None
+
+
+def test_sizes_and_chunks_are_those_of_the_body() -> None:
+    meter = BatchLines()
+    for piece in (b'{"custom_id": 1,', b' "error": null}\n', b"x"):
+        meter.see(piece)
+    facts = vars(meter)
+    assert (facts["size"], facts["chunks"]) == (33, 3)
