@@ -69,6 +69,7 @@ class FakeCostsTable:
             last = keys[: self.PAGE][-1][1]
 
     def _apply(self, items: dict[tuple[str, str], Item], kind: str, action: Mapping[str, Any]) -> str:
+        assert action["TableName"] == "costs"
         key = _key(action)
         current = items.get(key, {})
         names: Mapping[str, str] = action.get("ExpressionAttributeNames", {})

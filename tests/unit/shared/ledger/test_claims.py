@@ -118,9 +118,14 @@ class Scripted(FakeCostsTable):
         super().__init__()
         self.script: list[Any] = []
         self.tokens: list[str | None] = []
+        self.refused = ""
 
     def transact_write_items(self, **request: Any) -> dict[str, Any]:
         self.tokens.append(request.get("ClientRequestToken"))
+        if any(
+            each.get("Put", {}).get("Item", {}).get("sk") == {"S": self.refused} for each in request["TransactItems"]
+        ):
+            raise failure("ValidationException")
         turn = self.script.pop(0) if self.script else None
         if isinstance(turn, Exception):
             raise turn
@@ -194,3 +199,16 @@ def test_what_said_less_is_taken_back_and_named() -> None:
     [taken_back] = costs.taken_back_by(more)
     assert (taken_back["sk"], taken_back["usage_source"], taken_back["counted_in"]) == ("1", "none", [more.key[0], "2"])
     assert client.items[more.claims[1]]["entry"] == {"S": "2"}
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_an_entry_with_a_fault_fails_alone_however_many_there_are(count: int) -> None:
+    costs, client, pauses = table()
+    entries = [entry(f"{number}", claims=()) for number in range(count)]
+    for bad in entries:
+        client.refused, client.items = bad.key[1], {}
+        assert costs.record(entries) == {bad.key: str(failure("ValidationException"))}
+        assert sorted(key[1] for key in client.items if key[1] != ROLLUP.key[1]) == [
+            each.key[1] for each in entries if each is not bad
+        ]
+    assert pauses == []
