@@ -1,0 +1,77 @@
+"""A meter that looks at a stream once, at its end, says what one says that has looked at every event."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from proxy.metering.meter import Meter
+
+FACTS = {"id": "c", "object": "chat.completion.chunk", "model": "m"}
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def said(content: str, reason: str | None = None) -> dict[str, Any]:
+    return FACTS | {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": reason}]}
+
+
+def event(piece: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(piece, separators=(",", ":")).encode() + b"\n\n"
+
+
+PIECES: list[dict[str, Any]] = [
+    said("a"),
+    said("x" * 3000),
+    said("", "stop"),
+    said("", "length"),
+    FACTS | {"choices": [], "usage": USAGE},
+    FACTS | {"choices": [], "usage": USAGE | {"prompt_tokens": 4}},
+    said("", "stop") | {"usage": USAGE},
+    {"object": "chat.completion.chunk", "choices": [], "usage": USAGE},
+    said("b") | {"status": "queued"},
+    said("d") | {"model": "other"},
+    {"error": {"message": "broken"}},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+]
+REPORT: dict[str, Any] = FACTS | {"choices": [], "usage": USAGE}
+USUAL = [event(each) for each in (said("a"), said("x" * 3000), said("", "stop"), REPORT)]
+OTHERS = [event(each) for each in PIECES]
+END = b"data: [DONE]\n\n"
+
+
+def told(meter: Meter) -> dict[str, Any]:
+    return {
+        "usage": meter.usage,
+        "reasons": meter.finish_reasons,
+        "model": meter.model,
+        "error": meter.error,
+        "is_cut": meter.is_cut,
+        "id": meter.id,
+        "is_queued": meter.is_queued,
+    }
+
+
+def streams() -> Iterator[list[bytes]]:
+    """The usual one, with another piece in any place of it, or without one of its own, or both."""
+    for number in range(len(USUAL) + 1):
+        without = USUAL[:number] + USUAL[number + 1 :]
+        yield [*without, END]
+        for place in range(len(without) + 1):
+            for other in OTHERS:
+                yield [*without[:place], other, *without[place:], END]
+
+
+@pytest.mark.parametrize("hides", [True, False])
+@pytest.mark.parametrize("one_choice", [True, False])
+def test_what_is_not_looked_at_did_not_matter(hides: bool, one_choice: bool) -> None:
+    for events in streams():
+        found: list[Any] = []
+        for chunks, looks in ((events, True), (events, False), ([b"".join(events)], False)):
+            meter = Meter("text/event-stream", True, has_terminator=True, hides_usage=hides, one_choice=one_choice)
+            visible = b""
+            for chunk in chunks:
+                visible += meter.see(chunk)
+                if looks:
+                    told(meter)
+            found.append((told(meter), visible))
+        assert found[0] == found[1] == found[2], events
