@@ -110,6 +110,9 @@ def test_where_nothing_was_answered_there_is_no_digest() -> None:
         json.dumps({"error": {"message": "no such file"}}).encode(),
         json.dumps({"custom_id": "a", "method": "POST", "body": {"model": "a"}}).encode(),  # what is to be done
         b" " + json.dumps(openai_line("a", 1, 1)).encode(),
+        b'{"custom_id": "a", "method": "POST"}\n' + json.dumps(openai_line("a", 1, 1)).encode(),
+        b'{"error": null}\n' + json.dumps(openai_line("a", 1, 1)).encode(),
+        b'{"response": {"body": {"model": "a"}}}\n' + json.dumps(openai_line("a", 1, 1)).encode(),
     ],
 )
 def test_what_is_no_output_of_a_batch_costs_nothing(body: bytes) -> None:

@@ -161,14 +161,15 @@ def test_the_last_attempts_are_told_of(count: int) -> None:
 
 def test_times_are_rounded_to_the_microsecond_and_none_is_below_nothing() -> None:
     timeline = Timeline(Clock(lambda: 0.0, lambda: 0.0))
-    timeline.started, timeline.authorized, timeline.first_chunk, timeline.ended = 1.0, 1.1234567, 1.5000004, 3.00000049
-    timeline.upstream_waited = 1.9999996
+    timeline.started, timeline.authorized, timeline.first_chunk, timeline.ended = 1.0, 1.1234567, 1.5000014, 3.1234567
+    timeline.upstream_waited = 1.2345678
     data = Told(timeline=timeline).data()
-    assert data["timings"] == {"total": 2.0, "authorization": 0.123457, "upstream": 2.0, "proxy": 0.000001}
-    assert data["response"]["time_to_first_chunk"] == 0.5
+    times = {"total": 2.123457, "authorization": 0.123457, "upstream": 1.234568, "proxy": 0.888889}
+    assert data["timings"] == times
+    assert data["response"]["time_to_first_chunk"] == 0.500001
     timeline.upstream_waited, timeline.authorized, timeline.first_chunk = 2.5, 0.0, 0.0
     data = Told(timeline=timeline).data()
-    assert data["timings"] == {"total": 2.0, "authorization": 0.0, "upstream": 2.5, "proxy": 0.0}
+    assert data["timings"] == {"total": 2.123457, "authorization": 0.0, "upstream": 2.5, "proxy": 0.0}
     assert data["response"]["time_to_first_chunk"] is None
 
 
