@@ -51,14 +51,15 @@ class Told:
     path: str = "/chat/completions"
     tags: dict[str, str] = field(default_factory=dict[str, str])
     method: str = "POST"
+    body: bytes = BODY
     is_read: bool = True
     """Whether there is a request, with a body."""
     timeline: Timeline = field(default_factory=lambda: Timeline(Ticks().clock()))
 
     def event(self, outcome: Outcome | None = None, *, cold: bool = False) -> Any:
-        request = InferenceRequest("rest_api", self.method, "/main/v1", "", {}, BODY, None)
+        request = InferenceRequest("rest_api", self.method, "/main/v1", "", {}, self.body, None)
         target = Target("main", self.path)
-        body = RequestBody(InferenceRequest("rest_api", self.method, "", "", JSON, BODY, None), target)
+        body = RequestBody(InferenceRequest("rest_api", self.method, "", "", JSON, self.body, None), target)
         call = Call(ID, 0.0, request, self.key, target, body if self.method == "POST" else None, tags=self.tags)
         call = call if self.is_read else Call(ID, 0.0, key=self.key)
         if not self.timeline.ended:
@@ -133,6 +134,8 @@ def test_a_user_that_the_client_names_is_a_pseudonym_of_that_client() -> None:
     assert Told().data()["end_user"] == expected
     assert Told(ClientKey("team-a", end_user="grace")).data()["end_user"] == "grace"
     assert Told(method="GET").data()["end_user"] is None
+    half = Told(body=json.dumps({"user": "ada\ud800"}).encode()).data()["end_user"]
+    assert half == hashlib.sha256(b"team-a\0ada?").hexdigest()[:32]
 
 
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 49, 50, 51])
