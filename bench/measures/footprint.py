@@ -10,6 +10,13 @@ from bench.requests import STREAM
 from bench.runtime_api import RuntimeApi
 from bench.targets import HttpTarget, Target, check
 
+_SIGNED_IN = """
+bedrock: {url: 'https://bedrock-runtime.{region}.amazonaws.com/openai/v1', auth: aws, model: m}
+azure: {url: 'https://a.openai.azure.com/openai/v1', auth: {header: api-key}, token: t, query: {a: b}, model: m}
+anthropic: {url: 'https://api.anthropic.com/v1', auth: {header: x-api-key}, token: t, headers: {a: b}, model: m}
+"""
+"""Servers with a sign-in of their own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -30,6 +37,8 @@ class ColdStarts:
     sandbox_first_byte: float
     uncompiled_next: float
     uncompiled_first_byte: float
+    signing_next: float
+    signing_first_byte: float
     fastapi_first_byte: float
     rounds: int
 
@@ -46,10 +55,14 @@ async def memory(target: Target, streams: int, events: Callable[[], int]) -> Mem
 async def cold_starts(around: Surroundings, rounds: int) -> ColdStarts:
     """Starts with a warm page cache, of each kind in turn. The authorizer answers at once."""
     uncompiled = replace(around, build=processes.without_bytecode(around.build, around.servers_file.parent))
+    file = around.servers_file.with_name("servers_with_sign_in.yaml")
+    file.write_text(around.servers_file.read_text(encoding="utf-8") + _SIGNED_IN, encoding="utf-8")
+    signing = replace(around, servers_file=file)
     kinds: dict[str, Callable[[], Awaitable[tuple[float, ...]]]] = {
         "bare": lambda: _start_bare(around),
         "sandbox": lambda: _start_sandbox(around),
         "uncompiled": lambda: _start_sandbox(uncompiled),
+        "signing": lambda: _start_sandbox(signing),
         "fastapi": lambda: _start_fastapi(around),
     }
     times: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in kinds}

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.batch import PartialFailure, again, read_batch
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.traces import traces_of
@@ -127,12 +129,14 @@ class RecordCost:
 
     def _put_again(self, entries: "Iterable[LedgerEntry]") -> dict[Key, str]:
         """Send what is taken back because of these entries. Returns those whose messages must come again, and why."""
-        if self._lake is None:
-            return {}
         unsent: dict[Key, str] = {}
-        for entry in entries:
-            taken_back = self._ledger.taken_back_by(entry)
-            if taken_back and (refused := self._lake.put_again(taken_back)):
+        for entry in {entry.event_id: entry for entry in entries}.values() if self._lake else ():
+            try:
+                taken_back = self._ledger.taken_back_by(entry)
+            except (BotoCoreError, ClientError, NoAnswerError) as error:
+                unsent[entry.key] = str(error)
+                continue
+            if taken_back and self._lake and (refused := self._lake.put_again(taken_back)):
                 unsent[entry.key] = next(iter(refused.values()))
         return unsent
 

@@ -168,9 +168,7 @@ class PartData(TypedDict):
 
 
 class FetchedData(TypedDict):
-    """What is told apart from the request that had it made: the `names` that its server has for it, what `others` used,
-    and a `digest` of the answers of a batch.
-    """
+    """What is told apart from the request that had it made, by its `names`, and what `others` used."""
 
     names: Sequence[str]
     others: Sequence[PartData]

@@ -195,6 +195,30 @@ def test_the_lake_hears_of_what_is_taken_back_even_if_it_did_not_listen_at_first
     check_books(client, [from_item(item) for key, item in client.items.items() if key[0].startswith("client#")], lake)
 
 
+class Mute(FakeCostsTable):
+    """A table that does not say what it has, for a while."""
+
+    is_mute = True
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        return {} if self.is_mute else super().get_item(**request)
+
+
+def test_what_cannot_be_read_comes_again_and_nothing_else_does() -> None:
+    client: Any = Mute()
+    lake = Sink()
+    consumer = RecordCost(PRICES, CostsTable(client, "costs", pause=lambda _: None), Logger(service="test"), lake)
+    status, lines, other = told(0, ["b"], UNTOLD), told(1, ["b"]), told(2, [])
+    again = {"batchItemFailures": [{"itemIdentifier": "0"}]}
+    assert consumer({"Records": [status, other]}) == again
+    assert consumer({"Records": [lines]}) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    client.is_mute = False
+    assert consumer({"Records": [status, lines]}) == {"batchItemFailures": []}
+    entries = [from_item(item) for key, item in client.items.items() if key[0].startswith("client#")]
+    check_books(client, entries, lake)
+    assert cost_in(client) == 2
+
+
 def test_an_entry_that_is_taken_back_says_so_and_keeps_no_trace_of_what_it_used() -> None:
     client = FakeCostsTable()
     seldom = UNPRICED._replace(units=(("web_search", 2),), cost_reported=Decimal(3), duration=2.0, input_image_tokens=0)
