@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import Event, is_terminal
+from openai_proxy.events.envelope import Event, batch_told, is_terminal
 from openai_proxy.events.traces import traces_of
 from openai_proxy.metric_data import OLDEST, Measurement, ModelNames, is_acceptable, metric_data
 
-from record_metrics.measurements import measurements_of
+from record_metrics.measurements import TOKENS, measurements_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -56,16 +56,22 @@ class RecordMetrics:
     def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Count an SQS batch. Returns the partial batch response: the messages that must come again."""
         read, failed = read_batch(batch, self._read, self._logger)
-        measured = {event_id: measurements for _, (event_id, measurements) in read if measurements is not None}
+        measured = {name: measurements for _, parts in read for name, measurements in parts.items()}
         self._count(measured, traces_of(batch["Records"]))
         return again(failed)
 
-    def _read(self, body: str) -> tuple[str, list[Measurement] | None]:
-        """The id of a message's event, and what it measures if it is to be counted. Raises MalformedEventError."""
+    def _read(self, body: str) -> dict[str, list[Measurement]]:
+        """What a message's event measures, by what is to be counted once: the event, and apart from it the tokens of a
+        batch, of which others may tell too. Raises MalformedEventError.
+        """
         event = Event.from_sqs_body(body)
         if not is_terminal(event):
-            return event.id, None
-        return event.id, self._in_range(event.id, measurements_of(event, self._model_names))
+            return {}
+        measurements = self._in_range(event.id, measurements_of(event, self._model_names))
+        if not (batch := batch_told(event)):
+            return {event.id: measurements}
+        tokens = [each for each in measurements if each.name == TOKENS]
+        return {event.id: [each for each in measurements if each.name != TOKENS], batch: tokens}
 
     def _count(self, measured: Mapping[str, list[Measurement]], traces: list[str]) -> None:
         seen = self._marks.seen(measured)

@@ -32,6 +32,7 @@ OUTCOMES: Mapping[DetailType, str] = {
 }
 
 CONSUMER = "record_metrics"
+TOKENS = "gen_ai.client.token.usage"
 
 _CACHE_METRICS = {"HIT": "CacheHits", "MISS": "CacheMisses", "REFRESH": "CacheMisses"}
 
@@ -114,7 +115,7 @@ class _Measuring:
             if tokens:
                 own = ("TokenType", token_type)
                 sets = [(*dimensions, own) for dimensions in self._by_model]
-                yield from self._measured("gen_ai.client.token.usage", "Count", tokens, *sets)
+                yield from self._measured(TOKENS, "Count", tokens, *sets)
 
     def _attempts(self) -> Iterator[Measurement]:
         attempts: Sequence[AttemptData] = self._data.get("attempts") or ()  # events of before have none

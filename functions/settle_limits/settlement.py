@@ -4,14 +4,13 @@ One rule: a cost that is not known is not zero. It is settled as what was reserv
 the ledger's, to the last digit.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.envelope import MalformedEventError, is_terminal
+from openai_proxy.events.envelope import MalformedEventError, batch_told, is_terminal
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.key_limits import CURRENCY, amount_of, is_user_id
 from openai_proxy.limits import LAST_RESET_DAY, LONGEST_MODEL, WEEKDAYS, Calendar, Period, Windows
@@ -135,7 +134,7 @@ def _left_lease(limits: "LimitsData | None") -> LeftLease | None:
 def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook, team: str) -> Settlement | None:
     taken_at = _count(limits["taken_at"], _END_OF_9999)
     reserved = None if limits["reserved"] is None else amount_of(_text(limits["reserved"]["cost"]))
-    batch = _batch_of(event)
+    batch = batch_told(event)
     cost, hint = _priced(event, prices) if not batch else (_cost_of_batch(event, prices), None)
     if batch and not isinstance(cost, Cost):
         return None  # somebody may yet tell what it cost
@@ -164,15 +163,6 @@ def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook,
         end_user=_text(event.data.get("end_user") or "") if is_user_id(limits["id"]) else "",
         batch=batch,
     )
-
-
-def _batch_of(event: "TerminalEvent") -> str:
-    """Which batch a request told of: by the file with its answers, where that is known, because both tell of that."""
-    names = (event.data.get("fetched") or {"names": ()})["names"]
-    if not names or event.data["usage"].get("service_tier") != "batch" or event.data["request"]["method"] != "GET":
-        return ""
-    fact = f"{event.data['server']['name']}\0{_text(names[-1])}"
-    return f"batch-{hashlib.sha256(fact.encode(errors='replace')).hexdigest()}"
 
 
 def _cost_of_batch(event: "TerminalEvent", prices: PriceBook) -> Cost | Unpriced:

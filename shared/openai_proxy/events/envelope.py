@@ -4,6 +4,7 @@ The catalogue for people is `events/README.md`; the JSON Schemas are `events/sch
 three, the samples and the rules of `template.yaml` together.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -108,6 +109,20 @@ class Event(NamedTuple, Generic[Kind_co, Data_co]):
 def is_terminal(event: "AnyEvent") -> "TypeGuard[TerminalEvent]":
     """Whether it is one of the events of which each authorised request has one."""
     return event.detail_type in TERMINAL_DETAIL_TYPES
+
+
+def batch_told(event: "TerminalEvent") -> str:
+    """Which batch a request was told the usage of, as an id; "" where it was none, or the usage was not told.
+
+    It is known by the file with its answers where that is known, because both its state and its answers tell of that.
+    """
+    usage = event.data["usage"]
+    names = (event.data.get("fetched") or {"names": ()})["names"]
+    is_told = usage.get("service_tier") == "batch" and usage["source"] == "reported"
+    if not (names and is_told and event.data["request"]["method"] == "GET"):
+        return ""
+    fact = f"{event.data['server']['name']}\0{names[-1]}"
+    return f"batch-{hashlib.sha256(fact.encode(errors='replace')).hexdigest()}"
 
 
 def rfc3339(unix_time: float) -> str:

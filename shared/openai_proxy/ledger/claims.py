@@ -22,6 +22,8 @@ from openai_proxy.usage import UNKNOWN
 COUNTED_IN = "counted_in"
 _SAYS_ALL = 2
 _MOST_ENTRIES = 16
+_MOST_TAKEN_BACK = 64
+"""Of one claim: an item has no room for all that a server could make up."""
 
 
 class Telling(NamedTuple):
@@ -69,7 +71,9 @@ def claim_of(telling: Telling, expires_at: int, taken_back: Sequence[Key] = ()) 
     """The attributes of a claim. `taken_back`: the entries that it was of before."""
     claim: dict[str, Any] = {"entry": telling.ids[0], "owner": telling.owner, "entries": list(telling.ids)}
     return (
-        claim | {"expires_at": expires_at} | ({"taken_back": [list(key) for key in taken_back]} if taken_back else {})
+        claim
+        | {"expires_at": expires_at}
+        | ({"taken_back": [list(key) for key in taken_back[-_MOST_TAKEN_BACK:]]} if taken_back else {})
     )
 
 

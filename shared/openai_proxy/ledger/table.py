@@ -81,8 +81,10 @@ class CostsTable:
                 last_error = str(error)
             except ClientError as error:
                 last_error = str(error)
-                known = {code_of(error.response), *reason_codes(error.response)}
-                if not known & {CONDITION, *TRANSIENT} and not is_transient("", status_of(error.response)):
+                code = code_of(error.response)
+                if code == "ValidationException":  # it is too much for one transaction
+                    break
+                if not reason_codes(error.response) and not is_transient(code, status_of(error.response)):
                     raise
             if attempt < ATTEMPTS:
                 self._pause(attempt)

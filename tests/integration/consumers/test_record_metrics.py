@@ -146,6 +146,26 @@ def test_duplicates_count_once(account: Account):
     assert account.sum(TOKENS, TokenType="input") == 1830 + 410
 
 
+def told(*names: str, source: str = "reported") -> dict[str, str]:
+    """The message of a request that was told of a batch by these names."""
+    envelope = json.loads(message("InferenceCompleted.chat-stream", id=new_ulid(NOW))["body"])
+    data = envelope["detail"]["data"]
+    data["fetched"] = {"names": names, "others": []}
+    data["request"]["method"] = "GET"
+    data["usage"] |= {"service_tier": "batch", "source": source}
+    return {"messageId": envelope["detail"]["metadata"]["id"], "body": json.dumps(envelope)}
+
+
+def test_the_tokens_of_a_batch_count_once_and_each_request_that_is_told_of_it_too(account: Account):
+    record_metrics = consumer(account)
+    deliveries = batch(told("batch_1", "file-1", source="missing")), batch(told("file-1"), told("batch_1", "file-1"))
+    for delivery in (*deliveries, batch(told("file-1")), batch(told("file-2"))):
+        assert failures(record_metrics(delivery)) == []
+        assert failures(record_metrics(delivery)) == []
+    assert account.sum("Requests") == account.sum("EventsRecorded", Consumer="record_metrics") == 5
+    assert account.sum(TOKENS, TokenType="input") == 2 * 1830
+
+
 def test_a_malformed_message_fails_alone(account: Account):
     bad = [
         {"messageId": "no-json", "body": "nothing"},
