@@ -94,7 +94,9 @@ class CostsTable:
         """What there is to be done about entries that others claim what they claim."""
         own = claims.telling_of(entries)
         held = {key: item for key in entries[0].claims if (item := self._read(key))}
-        others = {telling.first: telling for telling in map(self._telling, held.values()) if telling.first != own.first}
+        others = {telling.first: telling for telling in map(self._telling, held.values())}
+        if others.pop(own.first, None):  # it was written, and nobody said so
+            return Union(tuple(entries), own, own, (), held, is_written=True)
         winner = claims.most_telling(own, list(others.values())) if others else own
         losers = tuple(each for key, each in others.items() if key != winner.first)
         return Union(tuple(entries), own, winner, losers, held)

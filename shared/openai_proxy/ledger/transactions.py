@@ -35,11 +35,14 @@ class Union:
     winner: Telling
     losers: tuple[Telling, ...]
     held: Mapping[Key, Mapping[str, Any]]
+    is_written: bool = False
+    """Whether the entries are there, and count."""
 
     @property
     def is_there_already(self) -> bool:
-        """Whether nothing is to be written: one of the others counts, and it is the only one."""
-        return self.winner is not self.own and not self.losers and len(self.held) == len(self.entries[0].claims)
+        """Whether nothing is to be written: these entries count, or one of the others does and it is the only one."""
+        is_other = self.winner is not self.own and not self.losers and len(self.held) == len(self.entries[0].claims)
+        return self.is_written or is_other
 
     def items(self, table: str) -> "list[TransactWriteItemTypeDef]":
         """The transaction that unites them."""

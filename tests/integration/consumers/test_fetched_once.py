@@ -195,6 +195,25 @@ def test_the_lake_hears_of_what_is_taken_back_even_if_it_did_not_listen_at_first
     check_books(client, [from_item(item) for key, item in client.items.items() if key[0].startswith("client#")], lake)
 
 
+class Unproven(FakeCostsTable):
+    """A table that writes, and does not say so after the transaction with this number."""
+
+    mute_at = 0
+
+    def transact_write_items(self, **request: Any) -> dict[str, Any]:
+        answer = super().transact_write_items(**request)
+        return {} if self.calls == self.mute_at else answer
+
+
+def test_what_was_written_without_a_word_of_it_is_not_written_again() -> None:
+    client, status, lines = Unproven(), told(0, ["b"], UNTOLD), told(1, ["b"])
+    client.mute_at = 3  # the status, the answers that are refused, and then those in the place of the status
+    entries, lake = recorded(client, [status], [lines])
+    assert client.calls == 3
+    assert cost_in(client) == 1
+    check_books(client, entries, lake)
+
+
 class Mute(FakeCostsTable):
     """A table that does not say what it has, for a while."""
 
