@@ -1,4 +1,8 @@
-"""Estimates of tokens: of the right size, for every form of prompt, and never a crash."""
+"""Estimates of tokens: of the right size, for every form of prompt, and never a crash.
+
+And what is near to them: seconds of audio where a server states them in passing, and answers of which nothing can be
+estimated.
+"""
 
 import json
 from typing import Any
@@ -6,7 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai_proxy.usage import Usage
+from proxy.call import Call
 from proxy.metering.estimate import estimated_usage, input_tokens
+from proxy.metering.meter import Meter
+from proxy.metering.scan import last_cue
+from proxy.outcome import Outcome, usage_of
+
+SRT = b"1\n00:00:00,000 --> 00:00:02,500\nHello\n\n2\n00:59:58,120 --> 01:00:01,250\nworld --> end\n"
+VTT = b"WEBVTT\n\n00:00.000 --> 00:02.500 align:start\nHello\n\n00:02.500 --> 00:09.040\nworld\n"
 
 PICTURE = "data:image/png;base64," + "A" * 100_000
 JSON = st.recursive(
@@ -71,3 +83,59 @@ def test_no_prompt_and_no_answer_is_too_strange(prompt: Any, sample: bytes, is_s
     usage = estimated_usage(body, sample + event({"choices": prompt}), 1.0, is_stream=is_stream)
     assert usage.input_tokens > 0
     assert usage.output_tokens >= 0
+
+
+def metered(body: bytes, content_type: str, *, is_packed: bool = False) -> Meter:
+    meter = Meter(content_type, uses_tokens=True, is_packed=is_packed)
+    for start in range(0, len(body), 7):
+        meter.see(body[start : start + 7])
+    meter.end()
+    return meter
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(SRT, 3601.25), (VTT, 9.04), (b"WEBVTT\n", None), (b"no cue", None)])
+def test_subtitles_say_how_long_the_audio_is_at_least(text: bytes, seconds: float | None) -> None:
+    usage = Usage(source="missing") if seconds is None else Usage(source="estimated", duration=seconds)
+    assert last_cue(text) == seconds
+    assert metered(text, "text/plain; charset=utf-8").usage == usage
+    assert metered(b"x" * 100_000 + b"\n" + text, "text/vtt").usage == usage
+    assert metered(text, "text/plain", is_packed=True).usage == Usage(source="missing")
+
+
+@pytest.mark.parametrize(
+    ("duration", "usage"),
+    [
+        (8.47, Usage(source="reported", duration=8.47)),
+        ("8.47", Usage(source="reported", duration=8.47)),
+        (-1, Usage(source="invalid", reason="negative")),
+        (10**400, Usage(source="invalid", reason="too_large")),
+        (True, Usage(source="invalid", reason="not_a_number")),
+    ],
+)
+def test_a_verbose_transcription_says_how_long_the_audio_is(duration: object, usage: Usage) -> None:
+    said: dict[str, Any] = {"task": "transcribe", "duration": duration, "text": "Hello", "segments": []}
+    assert metered(json.dumps(said).encode(), "application/json").usage == usage
+
+
+def test_what_a_verbose_transcription_reports_goes_first() -> None:
+    said: dict[str, Any] = {"duration": 8.47, "text": "Hello", "usage": {"type": "duration", "seconds": 9}}
+    assert metered(json.dumps(said).encode(), "application/json").usage == Usage(source="reported", duration=9.0)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "text/plain"])
+def test_a_packed_answer_is_missing_and_no_stream_that_was_cut(content_type: str) -> None:
+    meter = Meter(content_type, uses_tokens=True, has_terminator=True, is_packed=True)
+    meter.see(b"\x1b\x00\x00\xff" * 10_000)
+    meter.end()
+    assert (meter.usage.source, meter.is_stream, meter.is_cut, meter.is_readable) == ("missing", False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_readable"), [(b'{"choices": []}', True), (b'{"choices": [', False), (b"\x28\xb5\x2f\xfd", False)]
+)
+def test_an_answer_that_is_no_json_is_not_estimated(body: bytes, is_readable: bool) -> None:
+    assert metered(body, "application/json").is_readable is is_readable
+
+
+def test_nothing_is_estimated_of_nothing() -> None:
+    assert usage_of(Call("i", 0.0), Outcome(), 0.0) == Usage(source="none")
