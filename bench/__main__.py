@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import chapters, processes
 from bench.chapters import Bench
-from bench.measures import cache, sizes
+from bench.measures import cache, sizes, workers
 from bench.measures.load import machine
 from bench.processes import BUILD, Surroundings, running
 from bench.recording import recording
@@ -27,6 +27,7 @@ CHAPTERS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "sizes": sizes.memory_sizes,
     "single": chapters.one_at_a_time,
     "parallel": chapters.in_parallel,
+    "workers": workers.many_workers,
     "metering": chapters.what_metering_costs,
     "process": chapters.in_process,
     "tokens": chapters.access_tokens,

@@ -34,8 +34,8 @@ def _expand(node: Any, items: Mapping[str, str], mappings: Json) -> Any:
         case [("Fn::Sub", [str(text), variables])]:
             return _sub(_put(text, items), _expand(variables, items, mappings))
         case [("Fn::FindInMap", arguments)]:
-            table, row, column = _expand(arguments, items, mappings)
-            return mappings[table][row][column]
+            table, row, column = found = _expand(arguments, items, mappings)
+            return mappings[table][row][column] if isinstance(row, str) else {"Fn::FindInMap": found}
         case _:
             return dict(_members(mapping, items, mappings))
 

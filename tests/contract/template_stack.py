@@ -113,6 +113,7 @@ def deployed(**overrides: str) -> Stack:
     """The stack that a deployment with these parameters makes."""
     template = source()
     template["Globals"]["Function"]["CodeUri"] = "s3://bucket/functions"
+    template["Resources"]["ProxyFunction"]["Properties"]["Code"] = {"S3Bucket": "bucket", "S3Key": "functions"}
     for layer in ("SharedLayer", "TokensLayer"):
         template["Resources"][layer]["Properties"]["ContentUri"] = f"s3://bucket/{layer}"
     parameters = {name: declared["Default"] for name, declared in template["Parameters"].items()} | overrides

@@ -528,6 +528,51 @@ def test_concurrency_is_reserved_where_that_is_asked_for() -> None:
     assert [each.get("ReservedConcurrentExecutions") for each in functions] == [None, None, "25"]
 
 
+PROVIDER = "arn:aws:lambda:us-east-1:111111111111:capacity-provider:streams"
+
+
+def test_the_proxy_runs_on_managed_instances_where_a_capacity_provider_is_given() -> None:
+    chosen = {"CapacityProviderArn": PROVIDER, "ProxyMemoryMB": "8192", "ProxyReservedConcurrency": "25"}
+    usual, managed = (each.of_type("AWS::Lambda::Function") for each in (deployed(), deployed(**chosen)))
+    assert managed["ProxyFunction"]["CapacityProviderConfig"] == {
+        "LambdaManagedInstancesCapacityProviderConfig": {
+            "CapacityProviderArn": PROVIDER,
+            "ExecutionEnvironmentMemoryGiBPerVCpu": 2,
+        }
+    }
+    assert managed["ProxyFunction"]["PublishToLatestPublished"] is True
+    own = {"CapacityProviderConfig", "PublishToLatestPublished", "ReservedConcurrentExecutions"}
+    assert not own & set(usual["ProxyFunction"])
+    assert "ReservedConcurrentExecutions" not in managed["ProxyFunction"], "the provider bounds it"
+    others = [name for name, function in managed.items() if "CapacityProviderConfig" in function]
+    assert others == ["ProxyFunction"]
+
+
+def test_a_capacity_provider_is_refused_with_what_it_cannot_have() -> None:
+    rule = source()["Rules"]["ManagedInstances"]
+    assert rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "CapacityProviderArn"}, ""]}]}
+    allowed = {
+        each["Assert"]["Fn::Contains"][1]["Ref"]: each["Assert"]["Fn::Contains"][0] for each in rule["Assertions"]
+    }
+    assert allowed == {
+        "ProxyMemoryMB": ["2048", "4096", "6144", "8192"],
+        "PythonVersion": ["python3.13", "python3.14"],
+    }
+    assert all("CapacityProviderArn" in each["AssertDescription"] for each in rule["Assertions"])
+
+
+def test_the_proxy_has_what_the_other_functions_have_from_the_globals() -> None:
+    for chosen in ({}, {"TracingEnabled": "false", "LogLevel": "ERROR"}):
+        functions = deployed(**chosen).of_type("AWS::Lambda::Function")
+        proxy, other = functions["ProxyFunction"], functions["RecordCostFunction"]
+        for name in ("Runtime", "Architectures", "TracingConfig"):
+            assert proxy[name] == other[name], name
+        assert {**proxy["LoggingConfig"], "LogGroup": ""} == {**other["LoggingConfig"], "LogGroup": ""}
+        assert set(proxy["Layers"]) == set(other["Layers"])
+        for name in ("STAGE", "LOG_LEVEL", "POWERTOOLS_TRACE_DISABLED"):
+            assert proxy["Environment"]["Variables"][name] == other["Environment"]["Variables"][name]
+
+
 def test_a_gateway_that_logs_writes_nothing_of_content() -> None:
     assert "AccessLogSetting" not in deployed().resources["RestApiStage"]["Properties"]
     logging = deployed(RestApiLogEnabled="true")

@@ -26,6 +26,8 @@ from proxy.workers.slots import Slots
 _MOST = 1600
 """The largest `PerExecutionEnvironmentMaxConcurrency` that Lambda takes."""
 _SIGNALS = (signal.SIGTERM, signal.SIGCHLD)
+_AS_TOLD = (0, -signal.SIGTERM)
+"""How a worker ends that was told to; the latter where it is told a second time while it ends."""
 
 
 def workers_of(text: str) -> int:
@@ -128,8 +130,8 @@ class Supervisor:
             process, status = os.waitpid(-1, os.WNOHANG)
             if process == 0:
                 return
-            if status:  # a worker that was told to end says 0
-                code = os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)
+            if code not in _AS_TOLD:
                 log("ERROR", "A worker has ended: another one takes its place", status=code)
             self._slots.ended(process, time.monotonic())
 

@@ -89,9 +89,10 @@ def test_every_function_and_layer_of_the_template_is_one_of_the_folders(built: P
     removed, added = (sorted(line[2:] for line in changes if line[0] == sign) for sign in "-+")
     assert removed == sorted(["    CodeUri: functions/", *(f"      ContentUri: {each}/" for each in LAYERS.values())])
     assert added == sorted(
-        ["      CodeUri: functions"] * len(handlers) + [f"      ContentUri: {each}" for each in LAYERS]
+        ["      CodeUri: functions"] * (len(handlers) - 1) + [f"      ContentUri: {each}" for each in LAYERS]
     )
-    assert len(handlers) == before.count("    Type: AWS::Serverless::Function")
+    assert len(handlers) == before.count("    Type: AWS::Serverless::Function") + before.count("      Code: functions/")
+    assert before.count("      Code: functions/") == 1, "the proxy's, which is the same folder beside both templates"
     assert all((built / "functions" / each / "handler.py").is_file() for each in handlers)
 
 
