@@ -156,6 +156,8 @@ def _block(options: argparse.Namespace, environ: Environment) -> int:
         how_long = "AuthorizerCacheSeconds (60 s by default)" if seconds is None else f"{seconds} s"
         print(f"Blocked {_who(user)}. For up to {how_long}, a door that remembers the user's token lets it in.")
         print("Requests that run go on.")
+        if not user.end_user:
+            print("That is the user with this id, as `users list` shows it: a `sub` of this form needs its --issuer.")
     else:
         print("Nothing to do: already blocked.")
     return 0

@@ -23,7 +23,8 @@ _MOST_AUDIENCES = 64
 
 def check(claims: Mapping[str, Any], issuer: Issuer, now: float) -> None:
     """Raise TokenRefusedError for claims that let nobody in at `now` (Unix seconds)."""
-    code = _of_time(claims, now) or _of_audience(claims, issuer) or _of_subject(claims) or _of_require(claims, issuer)
+    code = _of_time(claims, now) or _of_audience(claims, issuer) or _of_subject(claims)
+    code = code or _of_binding(claims) or _of_require(claims, issuer)
     if code:
         raise TokenRefusedError(code, issuer.issuer)
 
@@ -91,6 +92,11 @@ def _of_subject(claims: Mapping[str, Any]) -> str | None:
     sub = claims.get("sub")
     fits = isinstance(sub, str) and sub.isprintable() and 0 < len(sub.strip()) == len(sub) <= LONGEST_SUBJECT
     return None if fits else "token_subject"
+
+
+def _of_binding(claims: Mapping[str, Any]) -> str | None:
+    """What is for the holder of a key alone (DPoP, mutual TLS: RFC 7800) is not for whoever merely has the token."""
+    return None if claims.get("cnf") is None else "token_bound"
 
 
 def _of_require(claims: Mapping[str, Any], issuer: Issuer) -> str | None:

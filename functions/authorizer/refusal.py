@@ -16,6 +16,7 @@ _REMEDIES: Mapping[str, str] = {
     "token_not_yet_valid": "Compare the issuer's clock: it is more than a minute ahead.",
     "token_audience": "Compare `audience` in identity.yaml with the token's. An ID token has another one.",
     "token_subject": "Use a flow in which a user signs in: the token has no usable `sub`.",
+    "token_bound": "Have the issuer give this application bearer tokens: not bound by DPoP or mutual TLS.",
     "token_claims": "Compare `require` in identity.yaml with the token's claims.",
     "token_plan": "Add the value of the claim, or a default, to `plans` of the issuer in identity.yaml.",
     "user_blocked": "openai-proxy users unblock lets the user in again.",

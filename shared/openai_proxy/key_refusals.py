@@ -19,6 +19,7 @@ TOKEN_REFUSALS: Mapping[str, str] = {
     "token_not_yet_valid": "The access token is not valid yet.",
     "token_audience": "The access token is for another audience.",
     "token_subject": "The access token names no user.",
+    "token_bound": "The access token is bound to a key, which nobody can prove here.",
     "token_claims": "The access token lacks a claim that is required here.",
     "token_plan": "The access token gives its user no plan.",
     "user_blocked": "This user is blocked.",

@@ -161,6 +161,18 @@ def test_a_user_is_named_by_id_or_by_issuer_and_name():
     assert named("0" * 32, ISSUER, both).id == user_id_of(ISSUER, "0" * 32)
 
 
+def test_what_has_the_form_of_an_id_is_one_and_a_sub_like_that_needs_its_issuer(
+    client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sub = "0123456789abcdef" * 2
+    assert main(["users", "block", sub], TABLES) == 0
+    assert "a `sub` of this form needs its --issuer" in capsys.readouterr().out
+    assert main(["users", "block", sub, "--issuer", ISSUER], TABLES) == 0
+    assert "needs its --issuer" not in capsys.readouterr().out
+    blocked = {item["key_hash"]["S"] for item in client.scan(TableName="keys")["Items"]}
+    assert blocked == {blocked_key(sub), blocked_key(user_id_of(ISSUER, sub))}
+
+
 def test_a_reason_is_bounded(client: Any, capsys: pytest.CaptureFixture[str]):
     for reason in ("x" * 257, "\x1b[31m", ""):
         assert main(["users", "block", ADA, "--reason", reason], TABLES) == 1

@@ -322,6 +322,9 @@ FORGED: dict[str, tuple[Any, str]] = {
     "audience of none": (lambda: token(good(aud=[])), "token_audience"),
     "audience object": (lambda: token(good(aud={"chat": True})), "token_audience"),
     "audience with a number": (lambda: token(good(aud=["chat", 7])), "token_audience"),
+    "bound by DPoP": (lambda: token(good(cnf={"jkt": "x"})), "token_bound"),
+    "bound by mutual TLS": (lambda: token(good(cnf={"x5t#S256": "x"})), "token_bound"),
+    "bound by nothing known": (lambda: token(good(cnf={})), "token_bound"),
     "no sub": (lambda: token(good(sub=None)), "token_subject"),
     **{
         f"sub {sub!r:.20}": (lambda sub=sub: token(good(sub=sub)), "token_subject")
