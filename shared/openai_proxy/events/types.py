@@ -135,17 +135,21 @@ class ReservedData(TypedDict):
     tokens: int
 
 
-class LeaseData(TypedDict):
-    """A lease that the sandbox could not give back, or perhaps not."""
+class Identified(TypedDict):
+    """What has an id: a lease, or a counter of limits."""
 
     id: str
+
+
+class LeaseData(Identified):
+    """A lease that the sandbox could not give back, or perhaps not."""
+
     in_doubt: bool
 
 
-class LimitsData(TypedDict):
+class LimitsData(Identified):
     """The limits of the key, and what the request took of them. Budgets are decimal numbers."""
 
-    id: str
     status: Literal["checked", "unchecked"]
     reserved: ReservedData | None
     has_budget: bool
@@ -266,17 +270,11 @@ class ResponseCaptured(TypedDict):
     expires_at: int
 
 
-class CountedWith(TypedDict):
-    """Under which id a key is counted."""
-
-    id: str
-
-
 class BudgetThresholdReached(TypedDict):
     """The data of the event. Amounts are decimal numbers."""
 
     client: ClientData
-    limits: CountedWith
+    limits: Identified
     team: NotRequired[str]
     end_user: NotRequired[str]
     period: Literal["day", "week", "month", "total"]

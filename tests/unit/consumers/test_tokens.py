@@ -6,6 +6,7 @@ import hmac
 import json
 import math
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -34,6 +35,8 @@ from tests.identity.issuers import (
     token,
 )
 
+RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parents[2] / "data/issuers.json").read_text())
+
 
 @pytest.fixture
 def desk() -> Desk:
@@ -58,6 +61,25 @@ def test_newer_issuers_call_eddsa_by_its_curve(listed: str, of_key: dict[str, An
     for name in ("EdDSA", "Ed25519"):
         assert Desk(jwk("EdDSA", **of_key), file=file).code(token(algorithm="EdDSA", alg=name)) == ""
     assert Desk(jwk("EdDSA", alg="ES256")).code(token(algorithm="EdDSA", alg="Ed25519")) == "token_key"
+
+
+@pytest.mark.parametrize("server", RECORDED, ids=[each["server"].partition(" ")[0] for each in RECORDED])
+def test_tokens_of_servers_of_other_projects_are_taken_as_they_were_sent(server: dict[str, Any]) -> None:
+    """Description, keys and tokens were recorded when somebody signed in there."""
+    issuer, description = server["issuer"], server["description"]
+    documents = {f"{issuer}/.well-known/openid-configuration": description, description["jwks_uri"]: server["keys"]}
+    file = FILE.replace(ISSUER, issuer).replace("other]", "page-RS256]")
+
+    def fetch(address: str, _seconds: float) -> dict[str, Any]:
+        return documents[address]
+
+    desk = Desk(file=file, issuer=fetch)
+    desk.clock.now = server["recorded_at"]
+    for name, text in server["tokens"].items():
+        assert (desk.code(text), desk.users(text).end_user) == ("", "ada"), name
+        assert desk.code(f"{text.rpartition('.')[0]}.{encoded(bytes(64))}") == "token_signature"
+    desk.clock.now += 3600 + 60
+    assert {desk.code(text) for text in server["tokens"].values()} == {"token_expired"}
 
 
 def test_a_user_is_a_client_of_the_plan_with_limits_of_their_own(desk: Desk) -> None:
