@@ -1,21 +1,24 @@
 """Gets a small JSON document of an issuer, within a bounded time and size. Loaded only where there is an issuer.
 
-Its one rule: it goes where identity.yaml says, and nowhere else. It follows no redirect and uses no proxy.
-
-urllib3 is what boto3 uses: versions 1.26 and 2, whichever the Lambda runtime has.
+Its one rule: it goes where identity.yaml says, and nowhere else. It follows no redirect, uses no proxy, and is back in
+time whatever the other side does. A socket's timeout is for each piece, so one that drips could hold it for hours:
+whoever asks waits for a thread, and shuts its socket down when the time is over.
 """
 
+import contextlib
+import functools
 import json
-import time
+import socket
+import ssl
+import threading
 from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
-
-import urllib3
+from urllib.parse import urlsplit
 
 _LARGEST = 256 * 1024
 """Bytes. Those of the large issuers have 2 to 20 KB."""
-_PIECE = 16 * 1024
-_HEADERS = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "openai-proxy-lambda"}
+_HEADERS = {"accept": "application/json", "connection": "close", "user-agent": "openai-proxy-lambda"}
 
 
 class FetchError(Exception):
@@ -23,40 +26,80 @@ class FetchError(Exception):
 
 
 class HttpsGet:
-    """Gets documents. Connections are kept for a moment; `clock` counts seconds."""
+    """Gets documents. `wait` waits for a thread, for so many seconds at most."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._pool = urllib3.PoolManager(
-            num_pools=8, maxsize=1, retries=False, headers=_HEADERS, cert_reqs="CERT_REQUIRED"
-        )
-        self._clock = clock
+    def __init__(self, wait: Callable[[threading.Thread, float], None] = threading.Thread.join) -> None:
+        self._wait = wait
 
     def __call__(self, address: str, seconds: float) -> dict[str, Any]:
         """The JSON object at `address`, which has `seconds` to arrive. Raises FetchError."""
-        end = self._clock() + seconds
-        try:
-            timeout = urllib3.Timeout(total=seconds)
-            response = self._pool.request("GET", address, timeout=timeout, redirect=False, preload_content=False)
-            try:
-                return self._object(response, end)
-            finally:
-                response.close()
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise FetchError(type(error).__name__) from error
-        except (ValueError, RecursionError) as error:
-            raise FetchError("no JSON object") from error
+        visit = _Visit(self._connection(address, seconds), urlsplit(address).path or "/")
+        thread = threading.Thread(target=visit.go, daemon=True)
+        thread.start()
+        self._wait(thread, seconds)
+        if thread.is_alive():
+            visit.end()
+            raise FetchError("too slow")
+        if isinstance(visit.outcome, FetchError):
+            raise visit.outcome
+        return visit.outcome
 
-    def _object(self, response: Any, end: float) -> dict[str, Any]:
+    def _connection(self, address: str, seconds: float) -> HTTPConnection:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            return HTTPSConnection(host, parts.port, timeout=seconds, context=self._context)
+        return HTTPConnection(host, parts.port, timeout=seconds)
+
+    @functools.cached_property
+    def _context(self) -> ssl.SSLContext:
+        """It checks certificates and names. To read the authorities takes longer than to connect."""
+        return ssl.create_default_context()
+
+
+class _Visit:
+    """One request, in a thread of its own."""
+
+    def __init__(self, connection: HTTPConnection, path: str) -> None:
+        self.outcome: dict[str, Any] | FetchError = FetchError("broken off")
+        self._connection = connection
+        self._path = path
+        self._socket: socket.socket | None = None
+        self._is_over = False
+
+    def go(self) -> None:
+        try:
+            self._connection.connect()
+            self._socket = self._connection.sock  # the connection forgets it before the body is read
+            if not self._is_over:
+                self._connection.request("GET", self._path, headers=_HEADERS)
+                self.outcome = _object_of(self._connection.getresponse())
+        except FetchError as error:
+            self.outcome = error
+        except (HTTPException, OSError) as error:
+            self.outcome = FetchError(type(error).__name__)
+        except (ValueError, RecursionError):
+            self.outcome = FetchError("no JSON object")
+        finally:
+            self._connection.close()
+
+    def end(self) -> None:
+        """Have what the thread waits for come to nothing. To connect, TLS included, has a bounded time of its own."""
+        self._is_over = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # that of TLS would take its state away
+
+
+def _object_of(response: HTTPResponse) -> dict[str, Any]:
+    """Raises FetchError, ValueError, and what reading raises."""
+    with response:
         if response.status != 200:
             raise FetchError(f"status {response.status}")
-        body = bytearray()
-        for piece in response.stream(_PIECE, decode_content=False):
-            body += piece
-            if len(body) > _LARGEST:
-                raise FetchError(f"more than {_LARGEST} bytes")
-            if self._clock() > end:
-                raise FetchError("too slow")
-        document: Any = json.loads(body.decode())
-        if not isinstance(document, dict):
-            raise FetchError("no JSON object")
-        return document  # pyright: ignore[reportUnknownVariableType]
+        body = response.read(_LARGEST + 1)
+    if len(body) > _LARGEST:
+        raise FetchError(f"more than {_LARGEST} bytes")
+    document: Any = json.loads(body.decode())
+    if not isinstance(document, dict):
+        raise FetchError("no JSON object")
+    return document  # pyright: ignore[reportUnknownVariableType]

@@ -69,16 +69,37 @@ def test_everything_else_is_none_and_no_redirect_is_followed(head: str, body: by
     assert len(asked) == 1
 
 
-def test_a_server_that_drips_is_given_up_when_its_time_is_over() -> None:
-    moments = iter(range(100))
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        HEAD + b"x-a: ",
+        HEAD + b"content-length: 100\r\n\r\n{",
+        HEAD + b"transfer-encoding: chunked\r\n\r\n1\r\n{",
+        HEAD + b"\r\n{",
+    ],
+)
+def test_a_server_that_drips_is_given_up_and_hung_up_on_when_its_time_is_over(begun: bytes) -> None:
+    dripped = threading.Event()
+    waited: list[tuple[threading.Thread, float]] = []
 
     def drip(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-        for _ in range(50):
-            connection.sendall(b"1\r\n \r\n")
+        connection.sendall(begun)
+        dripped.set()
+        assert connection.recv(1) == b"", "the client has nothing more to say"
 
-    with server(drip) as (address, _), pytest.raises(FetchError):
-        HttpsGet(clock=lambda: float(next(moments)))(address, 3)
+    def wait(thread: threading.Thread, seconds: float) -> None:
+        waited.append((thread, seconds))
+        assert dripped.wait(60)
+
+    with server(drip) as (address, _), pytest.raises(FetchError, match="too slow"):
+        HttpsGet(wait)(address, 60)
+    [(thread, seconds)] = waited
+    thread.join(60)
+    assert (thread.is_alive(), seconds) == (False, 60)
 
 
 def test_a_server_that_is_not_there_or_says_nothing_is_told() -> None:

@@ -111,10 +111,10 @@ def test_a_certificate_for_another_name_is_refused(
 def test_the_authorizer_has_no_keys_of_an_issuer_that_nobody_vouches_for(
     url: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(FetchError, match="SSLError"):
+    with pytest.raises(FetchError, match="SSLCertVerificationError"):
         HttpsGet()(url, 10)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with pytest.raises(FetchError, match="status 501"):  # this server answers no GET
         HttpsGet()(url, 10)
-    with pytest.raises(FetchError, match="SSLError"):
+    with pytest.raises(FetchError, match="SSLCertVerificationError"):
         HttpsGet()(url.replace("127.0.0.1", "localhost"), 10)
