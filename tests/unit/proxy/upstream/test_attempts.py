@@ -363,3 +363,21 @@ def test_what_was_never_let_in_is_asked_of_nobody() -> None:
         with pytest.raises(ValueError, match="a call that was not let in"):
             attempts.ask(whole._replace(**{missing: None}), timeline, lambda _: None)
     assert world.asked == []
+
+
+@pytest.mark.parametrize(("path", "is_question"), [("/chat/completions", True), ("/files", False)])
+def test_only_a_question_has_to_be_answered_as_one(path: str, is_question: bool) -> None:
+    @dataclass
+    class Odd(Answer):
+        @property
+        def document(self) -> dict[str, Any]:
+            return {"message": "no answer to anything"}
+
+    world = World({"a": [Odd(200)]})
+    attempts = Attempts(cast("Any", world), cast("Any", world), Breakers(), world.sleep, lambda: 0.5)
+    timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+    asked = call_of([made("a", 0)])._replace(target=Target(None, path))
+    delivery = attempts.ask(asked, timeline, lambda _: pytest.fail("nothing waits"))
+    assert delivery.error is None or delivery.error.code == "upstream_no_answer"
+    assert (delivery.error is not None) is is_question
+    assert [each.error for each in timeline.attempts] == ["upstream_no_answer" if is_question else None]

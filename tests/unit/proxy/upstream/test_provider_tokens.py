@@ -4,10 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from openai_proxy.servers import Server, token_reference
+from openai_proxy.servers import Server, TokenReference, token_reference
+from openai_proxy.servers.sign_in import Auth
 from proxy.aws.client import NO_ANSWER, UNREACHABLE, AwsError
+from proxy.aws.sigv4 import Credentials
 from proxy.errors import UnavailableError
-from proxy.upstream.provider_tokens import UNAVAILABLE, ProviderTokens
+from proxy.upstream.provider_tokens import UNAVAILABLE, ProviderTokens, TokenNotFoundError
+from proxy.upstream.sign_in import Outgoing, signed_by_role
 
 
 class FakeAws:
@@ -222,3 +225,51 @@ def test_a_refused_token_that_cannot_be_read_again_stays() -> None:
     aws.failure = FAULTS[0]
     assert found.changed(one, "old") is None
     assert found.token_for(one) == "old"
+
+
+@pytest.mark.parametrize(
+    ("value", "service", "is_set_up"),
+    [
+        ("true", "bedrock", True),
+        ("true", "bedrock-runtime", True),
+        ("false", "bedrock", False),
+        ("", "bedrock", False),
+        (None, "bedrock-runtime", False),
+        (None, "execute-api", True),
+    ],
+)
+def test_bedrock_is_called_where_the_stack_says_so(value: str | None, service: str, is_set_up: bool) -> None:
+    class Role:
+        def credentials(self) -> Credentials:
+            return Credentials("a", "s", "session")
+
+    aws: Any = Role()
+    tokens = ProviderTokens(aws, {} if value is None else {"BEDROCK_ENABLED": value}, None)
+    server = Server(
+        "s", "https://s", TokenReference("literal", ""), "m", auth=Auth(service=service, region="eu-west-1")
+    )
+    if is_set_up:
+        assert tokens.find(server) == "session"
+    else:
+        with pytest.raises(TokenNotFoundError, match="BedrockEnabled"):
+            tokens.find(server)
+
+
+def test_a_token_is_good_for_five_minutes_where_nothing_else_is_said() -> None:
+    now, aws = [0.0], FakeAws({"plain": "one"}, {})
+    services: Any = aws
+    found = ProviderTokens(services, {}, None, clock=lambda: now[0])
+    for moment, asked in ((0.0, 1), (299.0, 1), (299.9, 1), (300.0, 2)):
+        now[0] = moment
+        assert (found.find(server("secretsmanager:plain")), aws.asked) == ("one", asked)
+
+
+def test_what_aws_is_sent_is_what_was_there_and_the_signature() -> None:
+    auth = Auth(service="bedrock", region="eu-west-1")
+    server = Server("s", "https://s", TokenReference("literal", ""), "m", headers={"x-own": "1"}, auth=auth)
+    outgoing = Outgoing("POST", "https://s/v1/x", {"accept": "a", "content-type": "b"}, b"{}")
+    signed = signed_by_role(server, outgoing, Credentials("key", "s", "session"))
+    added = {"authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"}
+    assert signed.keys() - added == {"accept", "content-type", "x-own"}
+    assert signed["authorization"].startswith("AWS4-HMAC-SHA256 Credential=key/")
+    assert signed["x-amz-security-token"] == "session"

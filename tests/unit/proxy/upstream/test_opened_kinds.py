@@ -1,0 +1,155 @@
+"""What becomes of a success, by what was asked and by what came: an answer, an error of its own, or one in-band."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+from openai_proxy.servers import Server, TokenReference
+from proxy.errors import UpstreamError
+from proxy.upstream.opened import Expected, OpenedAnswer, opened
+
+SERVER = Server("s", "https://s", TokenReference("literal", ""), "m")
+QUESTION = Expected(is_question=True, is_post=True, is_stream=False, has_terminator=False)
+JSON, STREAM = "application/json", "text/event-stream"
+BROKEN = UpstreamError(502, "upstream_broken_off", "gone")
+
+
+class Answer:
+    """An answer whose body comes in these pieces; None is a silence, an error a break."""
+
+    def __init__(self, pieces: Sequence[bytes | UpstreamError | None], kind: str = JSON, **headers: str) -> None:
+        self._pieces = pieces
+        self.status, self.patience = 200, 10.0
+        self.headers: Mapping[str, str] = {"content-type": kind} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        self.on_silence: Callable[[], None] = lambda: None
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            if piece is None:
+                self.on_silence()
+            elif isinstance(piece, UpstreamError):
+                raise piece
+            else:
+                yield piece
+
+
+def look(answer: Answer, expected: Expected = QUESTION) -> tuple[OpenedAnswer, int]:
+    """What comes of an answer, and how often its client was given the status meanwhile."""
+    begun: list[int] = []
+    found = opened(cast("Any", answer), SERVER, "sk-own", expected, lambda: begun.append(1))
+    return found, len(begun)
+
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+FAULT = b'data: {"error":{"message":"overloaded sk-own"}}\n\n'
+STREAMING = QUESTION._replace(is_stream=True, has_terminator=True)
+
+
+@pytest.mark.parametrize("silences", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("pieces", "code", "came"),
+    [
+        ([BROKEN], "upstream_broken_off", b""),
+        ([b": ping\n\n", BROKEN], "upstream_broken_off", b": ping\n\n"),
+        ([b"data: [DONE]\n\n"], "upstream_broken_off", b"data: [DONE]\n\n"),
+        ([FAULT], "upstream_error", FAULT),
+    ],
+)
+def test_an_error_before_the_client_has_its_status_is_raised_and_after_it_comes_in_band(
+    silences: int, pieces: list[bytes | UpstreamError | None], code: str, came: bytes
+) -> None:
+    answer = Answer([*[None] * silences, *pieces], STREAM)
+    if not silences:
+        with pytest.raises(UpstreamError) as raised:
+            look(answer, STREAMING)
+        assert raised.value.code == code
+    else:
+        found, begun = look(answer, STREAMING)
+        assert begun == 1
+        body = iter(found.body)
+        if came == b"data: [DONE]\n\n":
+            assert b"".join(body) == came, "nobody looks at what comes after the status"
+        else:
+            with pytest.raises(UpstreamError) as raised:
+                list(body)
+            assert raised.value.code == code
+
+
+def test_an_answer_that_begins_is_passed_on_whole_with_its_break() -> None:
+    found, begun = look(Answer([EVENT, EVENT, BROKEN], STREAM), STREAMING)
+    body = iter(found.body)
+    assert (next(body), next(body), begun) == (EVENT, EVENT, 0)
+    with pytest.raises(UpstreamError):
+        next(body)
+
+
+GOOD: dict[str, Any] = {"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}
+BAD: dict[str, Any] = {"index": 1, "error": {"message": "overloaded sk-own"}}
+SAID = "The server 's' answered 200 with an error: overloaded ..."
+ERROR: dict[str, Any] = {"error": {"message": "overloaded sk-own", "code": 503}}
+
+
+@pytest.mark.parametrize(
+    ("document", "status"),
+    [
+        ({"choices": [GOOD]}, None),
+        ({"choices": [GOOD, BAD]}, None),
+        ({"choices": [BAD]}, 502),
+        ({"choices": [BAD, BAD]}, 502),
+        ({"data": [1], **ERROR}, None),
+        ({"object": "response", "status": "failed", **ERROR}, None),
+        (ERROR, 503),
+        ([ERROR], 503),
+    ],
+)
+def test_an_error_beside_something_of_use_is_passed_on(document: Any, status: int | None) -> None:
+    content = json.dumps(document).encode()
+    if status is None:
+        found, _ = look(Answer([content]))
+        assert (found.document, b"".join(found.body), found.content_type) == (document, content, JSON)
+    else:
+        with pytest.raises(UpstreamError) as raised:
+            look(Answer([content]))
+        assert (raised.value.status, raised.value.code, str(raised.value)) == (status, "upstream_error", SAID)
+
+
+@pytest.mark.parametrize("is_question", [True, False])
+@pytest.mark.parametrize("is_post", [True, False])
+@pytest.mark.parametrize("kind", [JSON, "text/html", "application/octet-stream"])
+@pytest.mark.parametrize("coding", ["identity", "br"])
+def test_what_was_no_question_is_looked_at_only_for_an_error_of_what_was_done(
+    is_question: bool, is_post: bool, kind: str, coding: str
+) -> None:
+    content = json.dumps(ERROR).encode()
+    answer = Answer([content], kind, content_encoding=coding)
+    expected = Expected(is_question, is_post, is_stream=False, has_terminator=False)
+    is_read = coding == "identity" or (kind == JSON and is_post)
+    is_error = is_read and (is_question or (is_post and kind == JSON))
+    if (is_question and kind == "text/html") or is_error:
+        with pytest.raises(UpstreamError) as raised:
+            look(answer, expected)
+        assert raised.value.code == ("upstream_no_answer" if kind == "text/html" else "upstream_error")
+    else:
+        found, _ = look(answer, expected)
+        assert b"".join(found.body) == content
+
+
+@pytest.mark.parametrize("name", ["choices", "output", "data", "usage", "model", "text", "results", "response"])
+def test_what_has_any_part_of_an_answer_is_one_whatever_else_it_says(name: str) -> None:
+    said = {"message": "of nothing"}
+    found, _ = look(Answer([json.dumps(said | {name: "x"}).encode()]))
+    assert found.document == said | {name: "x"}
+    with pytest.raises(UpstreamError, match="JSON that is no answer: of nothing"):
+        look(Answer([json.dumps(said | {f"{name}_x": "x"}).encode()]))
+
+
+def test_what_cannot_be_unpacked_is_told_by_its_servers_name() -> None:
+    with pytest.raises(UpstreamError, match=r"^The server 's' sent an answer that cannot be unpacked"):
+        look(Answer([b"plain text, and more of it"], content_encoding="gzip"))
+    packed = gzip.compress(json.dumps({"choices": [GOOD]}).encode())
+    found, _ = look(Answer([packed], content_encoding="gzip"))
+    assert found.document == {"choices": [GOOD]}
