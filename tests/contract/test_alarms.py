@@ -282,7 +282,8 @@ def test_a_person_understands_the_notice_of_a_budget(sample: Any) -> None:
     assert "<" not in text
     message = json.loads(text)
     assert re.match(
-        r"Client [\w-]+ has reached \d+ percent of its budget \((day|month), since [\w-]+ UTC\): [\d.]+ of \d+ USD",
+        r"Client [\w-]+ has reached \d+ percent of its budget \((day|week|month|total), since [\w-]+ UTC\): "
+        r"[\d.]+ of \d+ USD",
         message,
     )
     assert (ROOT / message.rpartition("Runbook: ")[2]).is_file()
