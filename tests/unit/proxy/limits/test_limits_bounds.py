@@ -6,17 +6,29 @@ from decimal import Decimal
 from typing import Any, cast
 
 import pytest
-from openai_proxy.dynamodb import Item, to_item
+from openai_proxy.dynamodb import Item, from_item, to_item
 from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Windows
 from openai_proxy.usage import Usage
 from proxy.aws.client import NO_ANSWER, AwsError
 from proxy.limits.counters import Calls, Counters
-from proxy.limits.item import Share, Source, headers, left_of_budgets, no_older_than, refusal
+from proxy.limits.item import (
+    Share,
+    Source,
+    headers,
+    key_of,
+    left_of_budgets,
+    no_older_than,
+    refusal,
+    renewal,
+    taking,
+)
 from proxy.limits.refused import limit_error
 from proxy.limits.reservation import CAREFUL, Prices, share_of
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
+
+from tests.limits_table import LimitsItems
 
 NOW = 1_900_000_010
 """2030-03-17T17:46:50Z, a Sunday."""
@@ -280,3 +292,91 @@ def test_a_call_has_its_own_time_of_what_is_left(
         assert (error.value.code, error.value.is_transient) == (NO_ANSWER, True)
     else:
         assert calls.timeout == timeout
+
+
+# ------------------------------------------------------------------------------------------------------ what is written
+
+PERIODS = {"day": "2030-03-17", "week": "2030-03-11", "month": "2030-03", "total": "ever"}
+TOOK = Share("own", NOW + 30, 7, D("0.5"))
+
+
+def of_this_moment(**changed: Any) -> dict[str, Any]:
+    """A row with the windows that go on."""
+    return {name: value for name, value in (ITEM | PERIODS | changed).items() if value is not None}
+
+
+def written(request: dict[str, Any], row: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+    """Whether an update is applied to a row, and what the table has then."""
+    table = LimitsItems()
+    table.items["limits#k"] = to_item(row)
+    applied, _ = table.update({"TableName": "limits", "Key": key_of(LIMITS), **request})
+    return applied, from_item(table.items["limits#k"])
+
+
+@pytest.mark.parametrize(("changed", "refused"), REFUSALS)
+def test_a_take_is_applied_exactly_where_nothing_refuses_it(
+    changed: dict[str, Any], refused: tuple[Source, int | None] | None
+) -> None:
+    row = of_this_moment(**{name: value for name, value in changed.items() if not name.endswith("_spent")})
+    if refused and refused[0] == "key_budget":
+        row |= {name.replace("spent", "cost"): value for name, value in changed.items() if name.endswith("_spent")}
+    left = left_of_budgets(LIMITS, to_item(row))
+    assert left is not None
+    share = TOOK._replace(cost=min(TOOK.cost, max(left, D(0))))
+    applied, after = written(taking(LIMITS, WINDOWS, share), row)
+    assert applied is (refused is None)
+    if applied:
+        lease = {"end": NOW + 30, "cost": share.cost, "at": NOW, "counted": "wt"}
+        assert after == row | {
+            "requests": row["requests"] + 1,
+            "tokens": row["tokens"] + 7,
+            "live": row["live"] | {"own": lease},
+            "expires_at": NOW + 100 * 365 * 86_400,
+            **{f"{period}_cost": row[f"{period}_cost"] + share.cost for period in PERIODS},
+        }
+    else:
+        assert after == row
+
+
+@pytest.mark.parametrize(
+    "changed", [{"minute": NOW // 60 - 1}, {"minute": None}, {"live": None}, {"day": "2030-03-16"}, {"total": None}]
+)
+def test_a_take_of_a_stale_row_is_not_applied_until_it_is_brought_up_to_date(changed: dict[str, Any]) -> None:
+    row = of_this_moment(**changed)
+    assert written(taking(LIMITS, WINDOWS, TOOK), row) == (False, row)
+    request = renewal(LIMITS, to_item(row), WINDOWS)
+    assert request
+    applied, renewed = written(request, row)
+    assert applied
+    assert renewal(LIMITS, to_item(renewed), WINDOWS) is None
+    assert written(taking(LIMITS, WINDOWS, TOOK), renewed)[0]
+
+
+def test_what_goes_on_needs_no_renewal_and_what_is_over_is_given_back() -> None:
+    assert renewal(LIMITS, to_item(of_this_moment()), WINDOWS) is None
+    bucket = Windows.of(NOW - 3 * 900, LIMITS.calendar).bucket
+    running = Windows.of(NOW - 900, LIMITS.calendar).bucket
+    row = of_this_moment(
+        **{bucket: D("0.25"), running: D("0.125")}, live={"dead": lease(-1) | {"counted": "wt"}, "last": lease(0)}
+    )
+    request = renewal(LIMITS, to_item(row), WINDOWS)
+    assert request
+    applied, after = written(request, row)
+    costs = {f"{period}_cost": row[f"{period}_cost"] - D("1.25") for period in PERIODS}
+    expected = row | costs | {"live": {"last": lease(0)}}
+    del expected[bucket]
+    assert (applied, after) == (True, expected)
+
+
+def test_a_transaction_is_asked_for_what_it_gives() -> None:
+    asked: list[Any] = []
+
+    class Transactions:
+        def transact_updates(self, updates: Any, _timeout: float) -> None:
+            asked.extend(updates)
+
+    counters = Counters(cast("Any", Transactions()), "t", lambda _: None)
+    request = {"UpdateExpression": "x", "ReturnValues": "ALL_NEW"}
+    assert counters.update_all([(LIMITS, request)], Calls(1.0, 900, time.time() + 10_000)) is None
+    given = {"TableName": "t", "Key": key_of(LIMITS), "UpdateExpression": "x"}
+    assert asked == [given | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}]
