@@ -48,25 +48,34 @@ def test_a_document_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "body"),
+    ("head", "body", "why"),
     [
-        ("302 Found\r\nlocation: http://169.254.169.254/latest", b""),
-        ("404 Not Found", b"{}"),
-        ("500 Oops", b"{}"),
-        ("204 No Content", b""),
-        ("200 OK", b""),
-        ("200 OK", b"[]"),
-        ("200 OK", b"<html>"),
-        ("200 OK", b"\xff"),
-        ("200 OK", b"[" * 100_000),
-        ("200 OK", b'{"keys": "' + b"x" * (256 * 1024) + b'"}'),
-        ("200 OK\r\ncontent-encoding: gzip", b"\x1f\x8b"),
+        ("302 Found\r\nlocation: http://169.254.169.254/latest", b"", "status 302"),
+        ("404 Not Found", b"{}", "status 404"),
+        ("500 Oops", b"{}", "status 500"),
+        ("201 Created", b"{}", "status 201"),
+        ("204 No Content", b"", "status 204"),
+        ("200 OK", b"", "no JSON object"),
+        ("200 OK", b"[]", "no JSON object"),
+        ("200 OK", b"<html>", "no JSON object"),
+        ("200 OK", b"\xff", "no JSON object"),
+        ("200 OK", b"[" * 100_000, "no JSON object"),
+        ("200 OK", b'{"keys": "' + b"x" * (256 * 1024 - 11) + b'"}', "more than 262144 bytes"),
+        ("200 OK\r\ncontent-encoding: gzip", b"\x1f\x8b", "no JSON object"),
     ],
 )
-def test_everything_else_is_none_and_no_redirect_is_followed(head: str, body: bytes) -> None:
-    with server(sent(head, body)) as (address, asked), pytest.raises(FetchError):
+def test_everything_else_is_none_and_no_redirect_is_followed(head: str, body: bytes, why: str) -> None:
+    with server(sent(head, body)) as (address, asked), pytest.raises(FetchError, match=f"^{why}$"):
         HttpsGet()(address, 3)
     assert len(asked) == 1
+
+
+def test_a_document_of_exactly_the_largest_size_is_read_and_asked_for_as_it_is() -> None:
+    with server(sent("200 OK", b'{"keys": "' + b"x" * (256 * 1024 - 12) + b'"}')) as (address, asked):
+        assert len(HttpsGet()(address, 30)["keys"]) == 256 * 1024 - 12
+    head = asked[0].decode().lower()
+    for line in ("accept: application/json", "accept-encoding: identity", "user-agent: openai-proxy-lambda"):
+        assert f"\r\n{line}\r\n" in head
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
