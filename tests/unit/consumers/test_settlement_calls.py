@@ -1,0 +1,356 @@
+"""What settle_limits asks of the limits table, whole, and what it takes a counter and a refusal for."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from openai_proxy.aws_answers import NoAnswerError
+from openai_proxy.dynamodb import to_item
+from openai_proxy.limits import Calendar, Leased, Windows
+from settle_limits.settlement import LeftLease, PriceHint, Settlement
+from settle_limits.table import LimitsTable
+from settle_limits.thresholds import Crossing
+from settle_limits.transaction import Held, Refusal, build_transaction, in_transactions
+
+NOON = 1_795_435_200
+"""2026-11-23 12:00:00 UTC."""
+BUCKET = "r_20261123_1994928"
+ONE = Settlement(
+    event_id="01",
+    limits_id="line-1",
+    client_id="web-shop",
+    client={"key_id": "0a", "name": "x", "owner": None, "tags": {}},
+    taken_at=NOON,
+    windows=Windows.of(NOON),
+    budgets={"day": Decimal(5)},
+    reserved=Decimal("0.5"),
+    actual=Decimal("0.2"),
+    is_priced=True,
+    hint=None,
+)
+OTHER = replace(ONE, event_id="02", reserved=Decimal("0.25"), actual=Decimal(1))
+LEASE = LeftLease("line-1", "abc", in_doubt=False)
+LEFT = replace(ONE, lease=LEASE)
+UNCHECKED = replace(ONE, reserved=None)
+COUNTER = to_item({"day": "2026-11-23", "month": "2026-11", BUCKET: Decimal(1)})
+MARKER = {
+    "Put": {
+        "TableName": "limits",
+        "Item": {"pk": {"S": "settled#01"}, "expires_at": {"N": "77"}},
+        "ConditionExpression": "attribute_not_exists(pk)",
+    }
+}
+
+
+def names(*plain: str) -> dict[str, str]:
+    return {f"#{name}": name for name in plain}
+
+
+def values(**plain: Any) -> dict[str, Any]:
+    return to_item({f":{name}": value for name, value in plain.items()})
+
+
+SUMS = ("day_cost", "day_spent", "month_cost", "month_spent")
+ADDING = ", ".join(f"#{name} :{name}" for name in SUMS)
+STARTS = {"day": "2026-11-23", "month": "2026-11"}
+IN_MONTH = "#month BETWEEN :month AND :day"
+UPDATE: dict[str, Any] = {
+    "TableName": "limits",
+    "Key": {"pk": {"S": "limits#line-1"}},
+    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+}
+
+
+def built(group: list[Settlement], held: Held) -> list[Any]:
+    return build_transaction("limits", group, held, 77)
+
+
+def test_what_is_most_probable_is_that_the_counter_has_all_of_it() -> None:
+    assert built([ONE, OTHER], Held.at_first([ONE, OTHER])) == [
+        MARKER,
+        {"Put": {**MARKER["Put"], "Item": {"pk": {"S": "settled#02"}, "expires_at": {"N": "77"}}}},
+        {
+            "Update": {
+                **UPDATE,
+                "UpdateExpression": f"ADD {ADDING}, #{BUCKET} :{BUCKET}",
+                "ConditionExpression": f"#day = :day AND {IN_MONTH} AND attribute_exists(#{BUCKET})",
+                "ExpressionAttributeNames": names(*SUMS, BUCKET, "day", "month"),
+                "ExpressionAttributeValues": values(
+                    day_cost=Decimal("0.45"),
+                    day_spent=Decimal("1.2"),
+                    month_cost=Decimal("0.45"),
+                    month_spent=Decimal("1.2"),
+                    **{BUCKET: Decimal("-0.75")},
+                    **STARTS,
+                ),
+            }
+        },
+    ]
+
+
+def test_a_lease_that_was_left_is_cleared_and_what_it_reserved_given_back() -> None:
+    held = Held(
+        ("day",), bucket=False, lease=Leased(9, Decimal("0.5"), NOON), starts={"day": "2026-11-23", "month": "2026-11"}
+    )
+    [_, change] = built([LEFT], held)
+    assert change["Update"] == {
+        **UPDATE,
+        "UpdateExpression": "REMOVE #live.#lease "
+        "ADD #day_cost :day_cost, #day_spent :day_spent, #month_cost :month_cost",
+        "ConditionExpression": "#day = :day AND #month = :month AND attribute_exists(#live.#lease)",
+        "ExpressionAttributeNames": names("day_cost", "day_spent", "month_cost", "day", "month", "live")
+        | {"#lease": "abc"},
+        "ExpressionAttributeValues": values(
+            day_cost=Decimal("-0.3"), day_spent=Decimal("0.2"), month_cost=Decimal("-0.5"), **STARTS
+        ),
+    }
+    [_, change] = built([LEFT], Held((), bucket=False, lease=Leased(9)))
+    assert change["Update"] == {
+        **UPDATE,
+        "UpdateExpression": "REMOVE #live.#lease ",
+        "ConditionExpression": "attribute_exists(#live.#lease)",
+        "ExpressionAttributeNames": {"#live": "live", "#lease": "abc"},
+    }
+
+
+def test_what_passed_unchecked_begins_the_periods_that_its_counter_has_not_reached() -> None:
+    held = Held(("day",), bucket=False, starts={"day": "2026-11-23", "month": "2026-10"}, begins=("month",))
+    [_, change] = built([UNCHECKED], held)
+    begun = ("month", "month_cost", "month_spent", "told_month", "expires_at")
+    assert change["Update"] == {
+        **UPDATE,
+        "UpdateExpression": f"SET {', '.join(f'#{each} = :{each}' for each in begun)} "
+        "ADD #day_cost :day_cost, #day_spent :day_spent",
+        "ConditionExpression": "#day = :day AND #month = :old_month",
+        "ExpressionAttributeNames": names("day_cost", "day_spent", "day", *begun),
+        "ExpressionAttributeValues": values(
+            day_cost=Decimal("0.2"),
+            day_spent=Decimal("0.2"),
+            day="2026-11-23",
+            month="2026-11",
+            month_cost=Decimal("0.2"),
+            month_spent=Decimal("0.2"),
+            told_month=0,
+            expires_at=77,
+            old_month="2026-10",
+        ),
+    }
+    total = replace(UNCHECKED, windows=Windows.of(NOON, Calendar(total=True)))
+    [_, change] = built([total], Held((), bucket=False, begins=("total",), starts={"total": ""}))
+    assert change["Update"]["ConditionExpression"] == "attribute_not_exists(#total)"
+    kept = change["Update"]["ExpressionAttributeValues"]
+    assert kept[":expires_at"] == {"N": str(NOON + 100 * 365 * 86400)}
+    assert ":old_total" not in kept
+
+
+def test_of_a_counter_that_has_nothing_of_it_only_the_marker_is_written() -> None:
+    assert built([ONE], Held((), bucket=False)) == [MARKER]
+
+
+NOW = Windows.of(NOON + 300)
+
+
+def test_a_counter_has_what_it_says() -> None:
+    starts: Any = {"day": "2026-11-23", "week": "", "month": "2026-11", "total": ""}
+    assert Held.of(COUNTER, [ONE], NOW) == Held(("day", "month"), bucket=True, starts=starts)
+    assert Held.of({}, [ONE], NOW) == Held((), bucket=False, starts=dict.fromkeys(starts, ""))
+    later = COUNTER | to_item({"day": "2026-11-24"})
+    assert Held.of(later, [ONE], NOW) == Held(("month",), bucket=True, starts=starts | {"day": "2026-11-24"})
+    assert not Held.of(COUNTER, [UNCHECKED], NOW).bucket
+    before = COUNTER | to_item({"day": "2026-11-22"})
+    assert Held.of(before, [ONE], NOW).begins == ()
+    assert Held.of(before, [UNCHECKED], NOW).begins == ("day",)
+    assert Held.of(before, [UNCHECKED], Windows.of(NOON - 86400)).begins == (), "not of the future"
+    assert Held.of({}, [UNCHECKED], NOW).begins == ("day", "month")
+
+
+@pytest.mark.parametrize(
+    ("lease", "found"),
+    [
+        (5, Leased(5)),
+        ({"end": 5, "cost": Decimal("0.5"), "at": 7, "counted": "w"}, Leased(5, Decimal("0.5"), 7, "w")),
+        ({"cost": 5}, Leased(0)),
+        ("soon", Leased(0)),
+        ({"end": "x"}, Leased(0)),
+    ],
+)
+def test_a_lease_is_found_and_a_damaged_one_is_cleared_away(lease: Any, found: Leased) -> None:
+    counter = COUNTER | to_item({"live": {"abc": lease, "def": 1}})
+    for group, has_bucket in (([LEFT], False), ([replace(LEFT, lease=replace(LEASE, in_doubt=True))], False)):
+        held = Held.of(counter, group, NOW)
+        assert (held.lease, held.bucket) == (found, has_bucket)
+    assert Held.of(counter, [ONE], NOW).lease is None
+    gone = Held.of(COUNTER, [LEFT], NOW)
+    assert (gone.lease, gone.bucket) == (None, False)
+    assert Held.of(COUNTER, [replace(LEFT, lease=replace(LEASE, in_doubt=True))], NOW).bucket
+    assert [Held.at_first([each]).bucket for each in (ONE, LEFT, UNCHECKED)] == [True, False, False]
+
+
+def test_those_of_one_place_are_settled_together_and_ninety_nine_at_most() -> None:
+    many = [replace(ONE, event_id=f"{number}") for number in range(200)]
+    assert [len(group) for group in in_transactions(many)] == [99, 99, 2]
+    apart = [
+        ONE,
+        replace(ONE, limits_id="x"),
+        replace(ONE, windows=Windows.of(NOON + 900)),
+        replace(ONE, windows=Windows.of(NOON, Calendar(month=2))),
+        UNCHECKED,
+        LEFT,
+        replace(LEFT, lease=replace(LEASE, id="def")),
+    ]
+    assert list(in_transactions([*apart, OTHER])) == [[ONE, OTHER], *([each] for each in apart[1:])]
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+def refusal(code: str, *reasons: str, status: int = 400, item: Any = None) -> dict[str, Any]:
+    response: dict[str, Any] = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    listed: list[dict[str, Any]] = [{"Code": reason} for reason in reasons]
+    if item:
+        listed[-1]["Item"] = item
+    return response | ({"CancellationReasons": listed} if listed else {})
+
+
+def test_a_refusal_says_which_of_them_it_is_of() -> None:
+    found = Refusal.of(
+        refusal("TransactionCanceledException", "None", "ConditionalCheckFailed", item={"a": {"S": "b"}})
+    )
+    assert found == Refusal(["None", "ConditionalCheckFailed"], {"a": {"S": "b"}})
+    assert found
+    assert [found.is_duplicate(0), found.is_duplicate(1), found.is_of_counter(1), found.is_of_counter(2)] == [
+        *(False, True, True, False)
+    ]
+    assert (found.is_for_good, found.is_transient) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("response", "is_for_good", "is_transient"),
+    [
+        (refusal("InternalServerError"), False, True),
+        (refusal("", status=503), False, True),
+        (refusal("ValidationException"), True, False),
+        (refusal("TransactionCanceledException", "TransactionConflict", "None"), False, True),
+        (refusal("TransactionCanceledException", "ValidationError", "None"), True, False),
+        (refusal("TransactionCanceledException", "ValidationError", "TransactionConflict"), True, True),
+    ],
+)
+def test_a_refusal_is_for_good_or_for_now(response: dict[str, Any], is_for_good: bool, is_transient: bool) -> None:
+    found = Refusal.of(response)
+    assert found
+    assert (found.is_for_good, found.is_transient) == (is_for_good, is_transient)
+
+
+def test_a_table_that_is_not_there_is_no_refusal() -> None:
+    assert Refusal.of(refusal("ResourceNotFoundException")) is None
+
+
+# ---------------------------------------------------------------------------------------------------------------- table
+
+PROVEN = {"ConsumedCapacity": {"TableName": "limits"}}
+
+
+class Client:
+    """DynamoDB with one answer, or a condition that fails; it keeps what it is asked."""
+
+    class exceptions:  # noqa: N801 - boto's name
+        class ConditionalCheckFailedException(ClientError):  # noqa: N818
+            def __init__(self) -> None:
+                super().__init__({"Error": {"Code": "ConditionalCheckFailedException"}}, "UpdateItem")
+
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.asked = answer, list[dict[str, Any]]()
+
+    def update_item(self, **request: Any) -> Any:
+        self.asked.append(request)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    get_item = put_item = update_item
+
+
+def table(answer: Any = PROVEN) -> tuple[LimitsTable, list[dict[str, Any]]]:
+    client: Any = Client(answer)
+    return LimitsTable(client, "limits", lambda _: None, lambda: NOON + 0.75), client.asked
+
+
+HINT = PriceHint("up", "m", Decimal("0.1"), Decimal("0.2"), 9)
+COUNTED = {"TableName": "limits", "ReturnConsumedCapacity": "TOTAL"}
+HINT_KEY = {"pk": {"S": "price#up#m"}}
+
+
+def test_a_hint_is_written_for_thirty_days_and_read_by_its_name() -> None:
+    limits, asked = table()
+    limits.write_hint(HINT)
+    expected = {"input": Decimal("0.1"), "output": Decimal("0.2"), "answer": 9, "expires_at": NOON + 30 * 86400}
+    assert asked == [{**COUNTED, "Item": HINT_KEY | to_item(expected)}]
+    for item, usual in (
+        ({"answer": {"N": "7"}}, 7),
+        ({"answer": {"N": "0"}}, None),
+        ({"answer": {"S": "7"}}, None),
+        ({}, None),
+    ):
+        limits, asked = table({**PROVEN, "Item": item} if item else PROVEN)
+        assert limits.usual_answer(HINT) == usual
+        assert asked == [{**COUNTED, "Key": HINT_KEY}]
+
+
+def test_a_counter_is_read_as_it_is_now() -> None:
+    limits, asked = table({**PROVEN, "Item": COUNTER})
+    assert limits.counter("line-1") == {"day": "2026-11-23", "month": "2026-11", BUCKET: 1}
+    assert asked == [{**COUNTED, "Key": UPDATE["Key"], "ConsistentRead": True}]
+    assert table()[0].counter("line-1") == {}
+
+
+CROSSING = Crossing("line-1", "month", "2026-11", 80, Decimal(5), Decimal(4))
+
+
+def test_a_threshold_that_was_told_is_remembered_unless_a_higher_one_is() -> None:
+    limits, asked = table()
+    limits.mark_told(CROSSING)
+    assert asked == [
+        {
+            **COUNTED,
+            "Key": UPDATE["Key"],
+            "UpdateExpression": "SET #told = :told, #of = :budget",
+            "ConditionExpression": "#period = :start AND "
+            "(attribute_not_exists(#of) OR #of <> :budget OR #told < :told)",
+            "ExpressionAttributeNames": {"#period": "month", "#told": "told_month", "#of": "told_month_budget"},
+            "ExpressionAttributeValues": values(told=80, budget=Decimal(5), start="2026-11"),
+        }
+    ]
+
+
+def test_the_place_of_a_request_that_is_over_is_given_back_if_it_is_there() -> None:
+    limits, asked = table()
+    limits.give_back(LEASE)
+    assert asked == [
+        {
+            **COUNTED,
+            "Key": UPDATE["Key"],
+            "UpdateExpression": "REMOVE #live.#lease",
+            "ConditionExpression": "attribute_exists(#live.#lease)",
+            "ExpressionAttributeNames": {"#live": "live", "#lease": "abc"},
+        }
+    ]
+
+
+Act = Callable[[LimitsTable], object]
+CHANGES: list[Act] = [lambda limits: limits.mark_told(CROSSING), lambda limits: limits.give_back(LEASE)]
+OTHERS: list[Act] = [
+    lambda limits: limits.write_hint(HINT),
+    lambda limits: limits.usual_answer(HINT),
+    lambda limits: limits.counter("line-1"),
+]
+
+
+def test_what_is_so_already_is_done_and_what_nobody_confirms_is_not() -> None:
+    for act in CHANGES:
+        act(table(Client.exceptions.ConditionalCheckFailedException())[0])
+    for act in CHANGES + OTHERS:
+        with pytest.raises(NoAnswerError):
+            act(table({})[0])
