@@ -154,7 +154,7 @@ async def many_workers(bench: Bench) -> list[Figure]:
         sandboxes(bench.around, _SEPARATE, _FEW) as apart,
         environment(bench.around, _TOGETHER, _FEW) as together,
     ):
-        plan = Plan(rounds=6, requests=bench.times(10, 2), clients=_FEW, warm_up=20 * _FEW)
+        plan = Plan(rounds=5, requests=bench.times(3, 2), clients=_FEW, warm_up=4 * _FEW)
         loads = await load([apart, together], paced(_PACE), plan, bench.direct)
     ratio = loads[_TOGETHER].cpu / loads[_SEPARATE].cpu
     rows = [(name, each.cpu, each.cpu / loads[_SEPARATE].cpu) for name, each in loads.items()]
