@@ -92,19 +92,17 @@ def _problems_of_teams(keys: Table, names: set[str]) -> dict[str, tuple[str, str
 
     from console.teams.teams import TeamStore  # noqa: PLC0415
 
+    store, found = TeamStore(keys), dict[str, tuple[str, str]]()
     try:
-        found = {team.name: team for team in TeamStore(keys).all()}
+        for name in names:
+            team = store.get(name)
+            if team is None:
+                found[name] = f"there is no team '{name}'", f"`openai-proxy teams create {name}`"
+            elif team.problems:
+                found[name] = f"team '{name}' is damaged", f"see `openai-proxy teams show {name}`"
     except (BotoCoreError, ClientError):
         return None
-    missing = {
-        name: (f"there is no team '{name}'", f"`openai-proxy teams create {name}`") for name in names - found.keys()
-    }
-    damaged = {
-        name: (f"team '{name}' is damaged", f"see `openai-proxy teams show {name}`")
-        for name in names & found.keys()
-        if found[name].problems
-    }
-    return missing | damaged
+    return found
 
 
 def issuers_table(identity: Identity, width: int | None) -> str:

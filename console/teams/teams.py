@@ -58,15 +58,20 @@ class TeamStore:
         items = [from_item(item) for page in pages for item in page["Items"]]
         return sorted((_team(item) for item in items), key=lambda team: team.name)
 
-    def find(self, name: str) -> Team:
-        """The team of this name. Raises ConsoleError."""
+    def get(self, name: str) -> Team | None:
+        """The team of this name, or None."""
         key: Any = to_item({"key_hash": team_key(name)})
         found = self._client.get_item(TableName=self.table.name, Key=key, ConsistentRead=True)
-        if "Item" not in found:
+        return _team(from_item(found["Item"])) if "Item" in found else None
+
+    def find(self, name: str) -> Team:
+        """The team of this name. Raises ConsoleError."""
+        team = self.get(name)
+        if team is None:
             raise ConsoleError(
                 f"There is no team '{name[:64]}'. Remedy: `teams list` shows all of them, `teams create` makes one."
             )
-        return _team(from_item(found["Item"]))
+        return team
 
     def add(self, name: str, values: Mapping[str, Any]) -> Team:
         """Store a new team. Raises ConsoleError."""

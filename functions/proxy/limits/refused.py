@@ -1,8 +1,8 @@
-"""How a client is told which limit has no room, and whose it is: its key's or its team's. Pure."""
+"""How a client is told which limit has no room, and whose it is: its key's, its user's or its team's. Pure."""
 
 from collections.abc import Mapping
 
-from openai_proxy.key_limits import Limits
+from openai_proxy.key_limits import Limits, is_user_id
 
 from proxy.errors import LimitError
 from proxy.limits.item import Source
@@ -16,7 +16,7 @@ _WHAT: Mapping[Source, str] = {
 
 def limit_error(limits: Limits, source: Source, seconds: int | None, own_headers: Mapping[str, str]) -> LimitError:
     """The answer to a request that found no room; its `source` says whose limit it is."""
-    who = "This client key's team" if limits.team else "This client key"
+    who = "This client key's team" if limits.team else "This user" if is_user_id(limits.id) else "This client key"
     whose = f"team_{source.removeprefix('key_')}" if limits.team else source
     told = dict(own_headers)
     if source == "key_budget":

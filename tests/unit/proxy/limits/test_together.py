@@ -18,6 +18,7 @@ from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Leased, bucket_day
 from openai_proxy.usage import Usage
 from proxy.errors import LimitError
+from proxy.limits.refused import limit_error
 from proxy.limits.renewal import Renewals
 from proxy.limits.reservation import Reservation
 from proxy.limits.table import LimitsTable
@@ -229,6 +230,18 @@ def test_whichever_has_no_room_refuses_and_is_named(kind: str, whose: str) -> No
     assert refused.team
     assert refused.team.to_event()["reserved"] is None
     world.check(own, team)
+
+
+def test_whoever_has_signed_in_is_told_of_a_user_and_not_of_a_key() -> None:
+    for limits, who in ((Limits("0123456789ab"), "client key"), (Limits("a" * 32), "user")):
+        told = [
+            limit_error(limits, source, 9, {}).message for source in ("key_rpm", "key_budget", "key_budget_reserved")
+        ]
+        assert told == [
+            f"This {who} has reached its limit of requests a minute. Try again in 9 s.",
+            f"The budget of this {who} is used up.",
+            f"The rest of this {who}'s budget is reserved by requests that run. Try again in 9 s.",
+        ]
 
 
 def test_a_client_is_told_what_is_nearer() -> None:
