@@ -1,4 +1,4 @@
-"""What settle_limits asks of the limits table, whole, and what it takes a counter and a refusal for."""
+"""What settle_limits asks of the limits table and the bus, whole; what it takes a refusal for; how often it tries."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.dynamodb import to_item
 from openai_proxy.limits import Calendar, Leased, Windows
+from settle_limits.bus import Bus, NotPublishedError
 from settle_limits.settlement import LeftLease, PriceHint, Settlement
 from settle_limits.table import LimitsTable
 from settle_limits.thresholds import Crossing
@@ -354,3 +355,165 @@ def test_what_is_so_already_is_done_and_what_nobody_confirms_is_not() -> None:
     for act in CHANGES + OTHERS:
         with pytest.raises(NoAnswerError):
             act(table({})[0])
+
+
+# ---------------------------------------------------------------------------------------------------------------- tries
+
+TWO, THREE = replace(ONE, event_id="02"), replace(ONE, event_id="03")
+IN_BOTH = to_item({"day": "2026-11-23", "month": "2026-11"})
+WRITTEN: Any = {"ConsumedCapacity": [{"TableName": "limits"}]}
+
+
+def failure(code: str, *reasons: str, item: Any = None) -> ClientError:
+    response: Any = {"Error": {"Code": code, "Message": "no"}}
+    listed: list[dict[str, Any]] = [{"Code": reason} for reason in reasons]
+    if item is not None:
+        listed[-1]["Item"] = item
+    return ClientError(response | ({"CancellationReasons": listed} if listed else {}), "TransactWriteItems")
+
+
+def cancelled(*reasons: str, item: Any = None) -> ClientError:
+    return failure("TransactionCanceledException", *reasons, item=item)
+
+
+class Scripted:
+    """DynamoDB that answers as the script says, and then that it has written."""
+
+    def __init__(self, *script: Any) -> None:
+        self.script, self.asked, self.pauses = list(script), list[list[Any]](), list[int]()
+        made: Any = self
+        self.table = LimitsTable(made, "limits", self.pauses.append, lambda: NOON + 0.5)
+
+    def transact_write_items(self, **request: Any) -> Any:
+        assert request["ReturnConsumedCapacity"] == "TOTAL"
+        self.asked.append(request["TransactItems"])
+        turn = self.script.pop(0) if self.script else WRITTEN
+        if isinstance(turn, Exception):
+            raise turn
+        return turn
+
+    @property
+    def markers(self) -> list[str]:
+        """Which settlements each call was of."""
+        return [" ".join(item["Put"]["Item"]["pk"]["S"][8:] for item in items if "Put" in item) for items in self.asked]
+
+
+FAILED = "ConditionalCheckFailed"
+
+
+def test_what_is_written_is_written_once_with_markers_for_thirty_two_days() -> None:
+    client = Scripted()
+    assert client.table.settle([ONE, TWO]) == {}
+    assert (client.markers, client.pauses) == (["01 02"], [])
+    assert client.asked[0][0]["Put"]["Item"]["expires_at"] == {"N": str(NOON + 32 * 86400)}
+
+
+@pytest.mark.parametrize(
+    "turn", [failure("InternalServerError"), cancelled("TransactionConflict", "None"), {}], ids=str
+)
+def test_what_passes_is_tried_eight_times_with_a_pause_between(turn: Any) -> None:
+    client = Scripted(*[turn] * 7)
+    assert client.table.settle([ONE]) == {}
+    assert (len(client.asked), client.pauses) == (8, [1, 2, 3, 4, 5, 6, 7])
+    client = Scripted(*[turn] * 8)
+    reason = str(turn) if turn else "DynamoDB did not say that it has written"
+    assert client.table.settle([ONE, replace(TWO, team="red")]) == {"01": reason, "02#team": reason}
+    assert (len(client.asked), client.pauses) == (8, [1, 2, 3, 4, 5, 6, 7])
+
+
+def test_duplicates_are_dropped_at_once_and_the_others_are_settled() -> None:
+    client = Scripted(cancelled("None", FAILED, "None", "None"), cancelled(FAILED, "None", "None"))
+    assert client.table.settle([ONE, TWO, THREE]) == {}
+    assert (client.markers, client.pauses) == (["01 02 03", "01 03", "03"], [])
+    client = Scripted(cancelled(FAILED, FAILED, "None"))
+    assert client.table.settle([ONE, TWO]) == {}
+    assert client.markers == ["01 02"]
+
+
+def test_a_counter_that_is_not_as_thought_is_taken_as_it_is() -> None:
+    client = Scripted(cancelled("None", FAILED, item=IN_BOTH | to_item({"day": "2026-11-24"})))
+    assert client.table.settle([ONE]) == {}
+    assert [len(items) for items in client.asked] == [2, 2]
+    assert set(client.asked[1][1]["Update"]["ExpressionAttributeNames"]) == {"#month_cost", "#month_spent", "#month"}
+    client = Scripted(cancelled("None", FAILED))
+    assert client.table.settle([ONE]) == {}
+    assert [len(items) for items in client.asked] == [2, 1], "where there is no counter the marker alone is written"
+    assert client.pauses == []
+
+
+@pytest.mark.parametrize(("ahead", "begins"), [(300, True), (301, False)])
+def test_the_clock_of_a_sandbox_may_be_five_minutes_ahead(ahead: int, begins: bool) -> None:
+    midnight = NOON + 12 * 3600
+    moment = replace(ONE, reserved=None, taken_at=midnight, windows=Windows.of(midnight))
+    client = Scripted(cancelled("None", FAILED, item=IN_BOTH))
+    made: Any = client
+    assert LimitsTable(made, "limits", client.pauses.append, lambda: midnight - ahead).settle([moment]) == {}
+    names = client.asked[1][1]["Update"]["ExpressionAttributeNames"]
+    assert ("#told_day" in names) == begins
+
+
+def test_something_wrong_with_one_is_found_by_settling_each_alone() -> None:
+    bad = failure("ValidationException")
+    client = Scripted(bad, WRITTEN, bad, WRITTEN)
+    assert client.table.settle([ONE, TWO, THREE]) == {"02": str(bad)}
+    assert (client.markers, client.pauses) == (["01 02 03", "01", "02", "03"], [])
+    client = Scripted(failure("ResourceNotFoundException"))
+    with pytest.raises(ClientError):
+        client.table.settle([ONE])
+
+
+@pytest.mark.parametrize(("age", "counts"), [(32 * 86400, False), (32 * 86400 - 1, True), (0, True)])
+def test_what_comes_after_its_marker_is_gone_is_of_no_budget_in_total(age: int, counts: bool) -> None:
+    taken = NOON - age
+    late = replace(ONE, taken_at=taken, windows=Windows.of(taken, Calendar(total=True)))
+    client = Scripted()
+    made: Any = client
+    assert LimitsTable(made, "limits", client.pauses.append, lambda: NOON).settle([late]) == {}
+    names = client.asked[0][1]["Update"]["ExpressionAttributeNames"]
+    assert (("#total_cost" in names), ("#day_cost" in names)) == (counts, True)
+
+
+# ------------------------------------------------------------------------------------------------------------------ bus
+
+
+class Events:
+    """EventBridge with one answer."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.asked = answer, list[Any]()
+
+    def put_events(self, **request: Any) -> Any:
+        self.asked.append(request)
+        return self.answer
+
+
+class Event:
+    """What is put, as one entry."""
+
+    def to_entry(self, bus: str) -> dict[str, str]:
+        return {"Source": "s", "DetailType": "t", "Detail": "{}", "EventBusName": bus, "TraceHeader": "x"}
+
+
+ANSWERS: list[tuple[Any, str | None]] = [
+    ({"Entries": [{"EventId": "e"}]}, None),
+    ({"Entries": [{"EventId": "e", "ErrorCode": "Slow"}]}, "Slow"),
+    ({"Entries": [{"ErrorCode": "Slow"}]}, "Slow"),
+    ({"Entries": [{}]}, "the bus did not say that it has the event"),
+    ({"Entries": [{"EventId": 5}]}, "the bus did not say that it has the event"),
+    ({"Entries": []}, "the bus did not say that it has the event"),
+    ({}, "the bus did not say that it has the event"),
+]
+
+
+@pytest.mark.parametrize(("answer", "why"), ANSWERS)
+def test_what_the_bus_has_not_taken_raises(answer: Any, why: str | None) -> None:
+    client: Any = Events(answer)
+    event: Any = Event()
+    if why is None:
+        Bus(client, "bus").publish(event)
+    else:
+        with pytest.raises(NotPublishedError) as raised:
+            Bus(client, "bus").publish(event)
+        assert str(raised.value) == why
+    entry = {"Source": "s", "DetailType": "t", "Detail": "{}", "EventBusName": "bus"}
+    assert client.asked == [{"Entries": [entry]}]
