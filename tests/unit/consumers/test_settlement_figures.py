@@ -1,6 +1,7 @@
 """Where each figure of an event stands in its settlement, what each may be, and where buckets and hints end."""
 
 import copy
+import hashlib
 import json
 from dataclasses import replace
 from decimal import Decimal
@@ -205,6 +206,54 @@ def test_a_lease_is_of_the_key_or_of_the_team(in_doubt: Any, is_so: bool) -> Non
         LeftLease("line-1", "abc", is_so),
         LeftLease("team-1", "def", is_so),
     ]
+
+
+BATCHES = parse_price_book("servers: {main: {models: {asked: {input: 1, output: 2, tiers: {batch: standard}}}}}")
+MARK = f"batch-{hashlib.sha256(b'main' + bytes(1) + b'file-1').hexdigest()}"
+
+
+def of_batch(values: dict[str, Any], *others: str) -> Settlement | None:
+    """Of a request that told what a batch has used, of `asked` and of other models."""
+    usage = event_with({"data/usage/service_tier": "batch"}).data["usage"]
+    parts = [{"model": model, "usage": {**usage, "input_tokens": 100}} for model in others]
+    told = {"data/request/method": "GET", "data/usage/service_tier": "batch", "data/request/model": None}
+    told |= {"data/fetched": {"names": ["batch_1", "file-1"], "others": parts}}
+    lease = {"data/limits/lease": {"id": "abc", "in_doubt": False}}
+    return settlement_of(event_with({**told, **lease, **values}), BATCHES)
+
+
+def test_a_batch_is_settled_once_for_all_its_models_as_far_as_their_prices_are_known() -> None:
+    own = Decimal("0.000024")
+    for others, cost in (
+        ((), own),
+        (("asked",), own + Decimal("0.000114")),
+        (("x", "asked"), own + Decimal("0.000114")),
+    ):
+        found = of_batch({}, *others)
+        assert found
+        assert (found.batch, found.marker, found.actual, found.is_priced) == (MARK, MARK, cost, True)
+        assert (found.reserved, found.lease, found.hint) == (None, None, None)
+    part = of_batch({"data/response/model": "x"}, "asked")
+    assert part
+    assert part.actual == Decimal("0.000114")
+    assert of_batch({"data/response/model": "x"}, "y") is None, "somebody may yet tell what it cost"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"data/request/method": "POST"},
+        {"data/usage/service_tier": None},
+        {"data/usage/service_tier": "flex"},
+        {"data/fetched": None},
+        {"data/fetched": {"names": [], "others": []}},
+    ],
+)
+def test_what_is_no_batch_is_settled_by_itself(values: dict[str, Any]) -> None:
+    found = of_batch({"data/request/model": "asked", **values})
+    assert found
+    assert (found.batch, found.marker, found.reserved) == ("", found.event_id, Decimal("0.5"))
+    assert found.lease == LeftLease("line-1", "abc", in_doubt=False)
 
 
 # -------------------------------------------------------------------------------------------------------------- periods
