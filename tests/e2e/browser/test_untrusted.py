@@ -82,7 +82,8 @@ def check(found: list[tuple[str, str, dict[str, str]]]) -> None:
     for name, namespace, attributes in found:
         assert namespace == "http://www.w3.org/1999/xhtml"
         assert name in ELEMENTS
-        assert set(attributes) <= ATTRIBUTES.get(name, set()), (name, attributes)
+        assert set(attributes) <= ATTRIBUTES.get(name, set()) | {"dir"}, (name, attributes)
+        assert attributes.get("dir", "auto") == "auto"
         if "href" in attributes:
             assert attributes["href"].lower().startswith(("https://", "http://", "mailto:"))
         if name in ("div", "button"):

@@ -20,6 +20,8 @@ const WHY_UNAVAILABLE = {
 };
 
 let byServer = new Map();
+/** What brings back the chat that was left last; null if none can be. */
+let lastChat = null;
 
 // ------------------------------------------------------------------------------------------------------- key and models
 
@@ -40,13 +42,14 @@ async function connect(key) {
   useKey(key);
   try {
     const listed = await models();
+    if (!listed.models.length) throw new Trouble(200, { code: "no_models", message: whyUnavailable(listed) });
     field.value = "";
     open(listed);
   } catch (error) {
     if (!(error instanceof Trouble)) throw error;
     useKey("");
     if (explained(error).needsKey) field.setAttribute("aria-invalid", "true");
-    byId("connect-trouble").replaceChildren(troubleBox(error));
+    byId("connect-trouble").replaceChildren(troubleBox(error, { again: () => byId("connect").requestSubmit() }));
     field.select();
     field.focus();
   } finally {
@@ -65,7 +68,19 @@ async function offerPeople() {
 
 if (isLocal) offerPeople();
 
-function open({ models: ids, unavailable }) {
+/** Which servers cannot be asked at the moment, and why: `No token yet: mistral, openai.` */
+function whyUnavailable({ unavailable }) {
+  const missing = new Map();
+  for (const { server, reason } of unavailable) {
+    const why = WHY_UNAVAILABLE[reason] || "Not available";
+    missing.set(why, [...(missing.get(why) || []), server]);
+  }
+  return [...missing].map(([why, names]) => `${why}: ${names.join(", ")}.`).join(" ");
+}
+
+function open(listed) {
+  const { models: ids } = listed;
+  const before = byServer.size ? settings() : {};
   byServer = new Map();
   for (const id of ids) {
     const slash = id.indexOf("/");
@@ -74,14 +89,12 @@ function open({ models: ids, unavailable }) {
   }
   const servers = [...byServer.keys()].sort((a, b) => (a === ALIASES) - (b === ALIASES));
   byId("server").replaceChildren(...servers.map((name) => element("option", { value: name }, name || "Aliases")));
-  const missing = new Map();
-  for (const { server, reason } of unavailable) {
-    const why = WHY_UNAVAILABLE[reason] || "Not available";
-    missing.set(why, [...(missing.get(why) || []), server]);
-  }
-  byId("unavailable").textContent = [...missing].map(([why, names]) => `${why}: ${names.join(", ")}.`).join(" ");
-  byId("unavailable").hidden = !missing.size;
+  byId("unavailable").textContent = whyUnavailable(listed);
+  byId("unavailable").hidden = !byId("unavailable").textContent;
+  if (servers.includes(before.server)) byId("server").value = before.server;
   showModels();
+  if (byServer.get(before.server)?.includes(before.model)) byId("model").value = before.model;
+  showChosen();
   byId("welcome").hidden = true;
   byId("playground").hidden = byId("session").hidden = false;
   document.body.classList.add("open");
@@ -89,12 +102,21 @@ function open({ models: ids, unavailable }) {
   say(`Connected. ${ids.length} models.`);
 }
 
+/** Forget the key and all that was said with it. */
 function leave() {
-  useKey("");
+  conversation.forget();
   newChat();
+  lastChat = null;
+  byId("bring-back").hidden = true;
   byServer = new Map();
   byId("server").replaceChildren();
   byId("model").replaceChildren();
+  changeKey();
+}
+
+/** Ask for another key. The chat waits for it. */
+function changeKey() {
+  useKey("");
   byId("playground").hidden = byId("session").hidden = true;
   document.body.classList.remove("open");
   byId("welcome").hidden = false;
@@ -118,7 +140,7 @@ function showChosen() {
 
 function settings() {
   const model = byId("model").value;
-  const temperature = byId("temperature").valueAsNumber;
+  const temperature = byId("temperature").valueAsNumber; // NaN where there is none
   return {
     server: byId("server").value,
     model: model === OTHER ? byId("other-model").value.trim() : model,
@@ -146,7 +168,7 @@ unfold();
 
 const conversation = new Conversation({
   settings,
-  newKey: leave,
+  newKey: changeKey,
   onBusy(busy) {
     byId("send").hidden = busy;
     byId("stop").hidden = !busy;
@@ -158,16 +180,33 @@ const fit = growing(question);
 
 function send() {
   const text = question.value.trim();
-  if (!text || conversation.busy) return;
+  if (!text || conversation.busy || !temperatureIsOne()) return;
   question.value = "";
   fit();
   question.focus({ preventScroll: true });
-  byId("examples").hidden = true;
+  byId("examples").hidden = byId("bring-back").hidden = true;
+  lastChat = null;
   conversation.ask(text);
 }
 
+/** Whether the temperature can be sent. Where not, it says so beside it. */
+function temperatureIsOne() {
+  const field = byId("temperature");
+  const fine = field.validity.valid;
+  byId("temperature-trouble").hidden = fine;
+  if (fine) field.removeAttribute("aria-invalid");
+  else {
+    byId("settings").open = true;
+    field.setAttribute("aria-invalid", "true");
+    field.focus();
+    say(byId("temperature-trouble").textContent);
+  }
+  return fine;
+}
+
 function newChat() {
-  conversation.clear();
+  lastChat = conversation.clear() || lastChat;
+  byId("bring-back").hidden = lastChat === null;
   byId("examples").hidden = false;
   question.value = "";
   fit();
@@ -192,6 +231,15 @@ byId("stop").addEventListener("click", () => {
 byId("new-chat").addEventListener("click", () => {
   newChat();
   question.focus();
+});
+byId("bring-back").addEventListener("click", () => {
+  lastChat?.();
+  lastChat = null;
+  byId("bring-back").hidden = byId("examples").hidden = true;
+  question.focus();
+});
+byId("temperature").addEventListener("input", () => {
+  if (byId("temperature").validity.valid) temperatureIsOne();
 });
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();

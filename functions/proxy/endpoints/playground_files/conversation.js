@@ -3,11 +3,27 @@
 import { byId, copyButton, element, markScrollers, say } from "./dom.js";
 import { Figures, duration } from "./figures.js";
 import { GrowingMarkdown } from "./markdown.js";
-import { chat, chatPath } from "./proxy.js";
-import { Trouble } from "./proxy.js";
+import { Trouble, chat, curl } from "./proxy.js";
 import { troubleBox } from "./troubles.js";
 
 const SLOW_SECONDS = 8;
+/** Seconds without a word in the middle of an answer after which a clock shows that more is waited for. */
+const SILENT_SECONDS = 3;
+/** Pixels from the end of the page within which one is at its end. */
+const AT_END = 8;
+const ENDED = {
+  length: "Cut off: the answer had reached the most tokens that it may have.",
+  content_filter: "Cut off by the server’s content filter.",
+  tool_calls: "The model wants to call a tool. This page has none.",
+  function_call: "The model wants to call a function. This page has none.",
+};
+const WHOLE = ["stop", "eos", "end_turn", "stop_sequence"];
+
+/** What to say of an answer that ended for this `finish_reason`; null where it is whole. */
+function noteOf(finish, text) {
+  if (finish && !WHOLE.includes(finish)) return ENDED[finish] || `The server ended the answer: ${finish}.`;
+  return text ? null : "The server sent an empty answer.";
+}
 
 /** `settings()` gives server, model, system message, temperature, noCache; `newKey` asks for another key. */
 export class Conversation {
@@ -19,7 +35,9 @@ export class Conversation {
     this.turns = [];
     this.stopping = null;
     this.leaving = new AbortController();
-    addEventListener("scroll", () => this.showJump(), { passive: true });
+    this.following = true;
+    this.top = this.height = 0;
+    addEventListener("scroll", () => this.scrolled(), { passive: true });
     addEventListener("resize", () => markScrollers(this.root));
     byId("jump").addEventListener("click", () => {
       this.follow(true);
@@ -31,12 +49,26 @@ export class Conversation {
     return this.stopping !== null;
   }
 
+  /** Begin anew. Returns what brings back the turns there were; null if there was none. */
   clear() {
-    this.leaving.abort();
-    this.leaving = new AbortController();
     this.stop();
+    const [turns, nodes] = [this.turns, [...this.root.childNodes]];
     this.turns = [];
     this.root.replaceChildren();
+    return turns.length
+      ? () => {
+          this.turns = [...turns, ...this.turns];
+          this.root.prepend(...nodes);
+          this.follow(true);
+        }
+      : null;
+  }
+
+  /** Begin anew, and look for no receipt of what was there. */
+  forget() {
+    this.leaving.abort();
+    this.leaving = new AbortController();
+    this.clear();
   }
 
   stop() {
@@ -44,7 +76,7 @@ export class Conversation {
   }
 
   ask(text) {
-    const asked = element("article", { class: "asked" }, element("h2", { class: "unseen" }, "You"), element("p", {}, text));
+    const asked = element("article", { class: "asked" }, element("h2", { class: "unseen" }, "You"), element("p", { dir: "auto" }, text));
     this.root.append(asked);
     return this.answer({ text, asked });
   }
@@ -77,8 +109,9 @@ export class Conversation {
     const following = setInterval(() => this.follow(), 100);
     try {
       for await (const piece of chat(question, stopping.signal, (head) => view.answered(head))) view.heard(piece);
-      view.end(view.answer.text ? null : "The server sent an empty answer.");
-      say("The answer is complete.");
+      const note = noteOf(view.finish, view.answer.text);
+      view.end(note);
+      if (!note) say("The answer is complete.");
     } catch (error) {
       if (error.name === "AbortError") view.end("Stopped.");
       else view.fail(error instanceof Trouble ? error : new Trouble(200, { code: "unreadable", message: String(error) }), {
@@ -98,15 +131,23 @@ export class Conversation {
 
   /** Stay at the end of the page while it grows, unless one has scrolled away from there. */
   follow(always = false) {
-    if (always) this.wasAtEnd = true;
-    if (this.wasAtEnd) scrollTo({ top: document.documentElement.scrollHeight });
+    if (always) this.following = true;
+    if (this.following) scrollTo({ top: document.documentElement.scrollHeight });
+  }
+
+  /** Whoever scrolls up, however little, wants to read there; whoever comes to the end wants to see it grow. */
+  scrolled() {
+    const { scrollHeight, clientHeight, scrollTop } = document.documentElement;
+    const shrunk = scrollHeight < this.height; // then the browser itself has scrolled up
+    if (scrollTop < this.top - 0.5 && !shrunk) this.following = false;
+    else if (scrollHeight - clientHeight - scrollTop < AT_END) this.following = true;
+    [this.top, this.height] = [scrollTop, scrollHeight];
+    this.showJump();
   }
 
   showJump() {
     const { scrollHeight, clientHeight, scrollTop } = document.documentElement;
-    const left = scrollHeight - clientHeight - scrollTop;
-    this.wasAtEnd = left < 80;
-    byId("jump").hidden = left < 200;
+    byId("jump").hidden = scrollHeight - clientHeight - scrollTop < 200;
   }
 }
 
@@ -119,15 +160,18 @@ class AnswerView {
     this.body = element("div", { class: "text" });
     this.answer = new GrowingMarkdown(this.body);
     this.figures = new Figures(signal);
-    this.node = element("article", { class: "answer writing" }, this.name, this.waiting, this.thoughts, this.body, this.figures.node);
-    this.began = performance.now();
+    this.node = element("article", { class: "answer writing" }, this.name, this.thoughts, this.body, this.waiting, this.figures.node);
+    this.began = this.latest = performance.now();
+    this.finish = null;
     this.clock = setInterval(() => this.showWait(), 500);
     this.showWait();
   }
 
   showWait() {
-    const seconds = Math.floor((performance.now() - this.began) / 1000);
-    const words = seconds < 1 ? "Asking …" : `${seconds < SLOW_SECONDS ? "Waiting for the first word" : "The server takes its time"} … ${duration(seconds)}`;
+    const isSaying = this.answer.text !== "";
+    const seconds = Math.floor((performance.now() - (isSaying ? this.latest : this.began)) / 1000);
+    this.waiting.hidden = isSaying && seconds < SILENT_SECONDS;
+    const words = isSaying ? `Waiting for more … ${duration(seconds)}` : seconds < 1 ? "Asking …" : `${seconds < SLOW_SECONDS ? "Waiting for the first word" : "The server takes its time"} … ${duration(seconds)}`;
     this.waiting.lastChild.textContent = words;
     if (seconds >= SLOW_SECONDS && !this.saidSlow) {
       this.saidSlow = true;
@@ -146,9 +190,10 @@ class AnswerView {
       this.thoughts.hidden = false;
       this.thoughts.lastChild.append(piece.reasoning);
     }
-    if (!piece.content) return;
-    this.stopWaiting();
-    this.answer.add(piece.content);
+    this.finish = piece.finish || this.finish;
+    this.latest = performance.now();
+    if (piece.content) this.answer.add(piece.content);
+    if (this.answer.text) this.waiting.hidden = true;
   }
 
   stopWaiting() {
@@ -178,12 +223,4 @@ class AnswerView {
     tools.append(copyButton("Copy as curl", () => curl(question)));
     return tools;
   }
-}
-
-/** The same request for a terminal. The key is named, not written. */
-function curl(question) {
-  const { model, messages, temperature } = question;
-  const body = { ...(model && { model }), stream: true, ...(temperature !== null && { temperature }), messages };
-  const data = JSON.stringify(body).replaceAll("'", "'\\''");
-  return `curl -N '${location.origin}${chatPath(question)}' -H "Authorization: Bearer $OPENAI_API_KEY" -H 'Content-Type: application/json' -d '${data}'`;
 }

@@ -14,10 +14,45 @@ const LONGEST_HIGHLIGHTED = 60_000;
 
 const escaped = (text) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 
+const asWritten = (text) => escaped(text).replaceAll("\n", "<br>");
+
+/** Mathematics in a line, as `\(…\)`, `\[…\]` or `$$…$$`: Markdown would take its backslashes and underscores away. */
+const MATHS_INLINE = /^(?:\\\([^`]+?\\\)|\\\[[^`]+?\\\]|\$\$[^`]+?\$\$)/;
+const inlineMaths = {
+  name: "inlineMaths",
+  level: "inline",
+  start: (text) => text.search(/\$\$|\\[([]/),
+  tokenizer(text) {
+    const found = MATHS_INLINE.exec(text);
+    return found ? { type: "inlineMaths", raw: found[0] } : undefined;
+  },
+  renderer: ({ raw }) => asWritten(raw),
+};
+
+/** The same as a paragraph of its own. One that is not closed yet goes on to the end, as a block of code does. */
+const MATHS_BEGIN = /^ {0,3}(\$\$|\\\[)/;
+const blockMaths = {
+  name: "blockMaths",
+  level: "block",
+  tokenizer(text) {
+    const begin = MATHS_BEGIN.exec(text);
+    if (!begin) return undefined;
+    const closer = begin[1] === "$$" ? "$$" : "\\]";
+    const at = text.indexOf(closer, begin[0].length);
+    if (at < 0) return { type: "blockMaths", raw: text };
+    const behind = /^[ \t]*(?:\n|$)/.exec(text.slice(at + closer.length));
+    return behind ? { type: "blockMaths", raw: text.slice(0, at + closer.length) + behind[0] } : undefined;
+  },
+  renderer: ({ raw }) => `<p>${asWritten(raw.trim())}</p>`,
+};
+
 const markdown = new Marked({
   breaks: true,
+  extensions: [inlineMaths, blockMaths],
+  // Where an address is defined apart from its link, as `[1]: https://…`, both are shown: it may come long after the link.
+  tokenizer: { def: () => undefined },
   renderer: {
-    html: ({ text, block }) => (block ? `<p>${escaped(text)}</p>` : escaped(text)),
+    html: ({ text, block }) => (block ? `<p>${asWritten(text.trim())}</p>` : escaped(text)),
     image: ({ href, text }) => `<a href="${escaped(href)}">[picture: ${escaped(text || href)}]</a>`,
     checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
     heading({ tokens, depth }) {
@@ -32,6 +67,7 @@ const ALLOWED = {
   ALLOWED_TAGS: [...TAGS.split(" "), "#text"],
   ALLOWED_ATTR: ["align", "class", "href", "start", "title"],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  ADD_URI_SAFE_ATTR: ["align", "start"], // else their values would have to be addresses
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
@@ -57,6 +93,8 @@ function fragmentOf(tokens) {
     table.replaceWith(scroller);
     scroller.append(table);
   }
+  // Each block is written from its own side: an answer in Arabic has code and names in Latin letters.
+  for (const block of fragment.children) if (!block.classList.contains("code")) block.dir = "auto";
   return fragment;
 }
 

@@ -9,7 +9,14 @@ let key = "";
 
 /** Use `value` for the calls that follow; "" for none. */
 export function useKey(value) {
-  key = value.trim();
+  key = bare(value);
+}
+
+/** A key as it was given out: people paste it with quotes, with `Bearer` before it, broken over lines. */
+function bare(value) {
+  const seen = value.replace(/[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]/g, "").trim();
+  const unquoted = (text) => text.replace(/^["'`“”‘’«»]+|["'`“”‘’«»,;]+$/g, "");
+  return unquoted(unquoted(seen).replace(/^(?:authorization\s*:\s*)?(?:bearer\s+)?/i, "")).replace(/\s+/g, "");
 }
 
 /** A call that failed. `status` is 0 when no answer came; `wait` is in seconds, null when none was told. */
@@ -19,9 +26,14 @@ export class Trouble extends Error {
     this.status = status;
     this.code = error.code || "";
     this.head = head(headers);
-    const wait = Number.parseFloat(headers.get("retry-after"));
-    this.wait = Number.isFinite(wait) ? Math.max(0, Math.ceil(wait)) : null;
+    this.wait = waitOf(headers.get("retry-after"));
   }
+}
+
+/** Seconds that a `retry-after` asks for, which is a number of them or a date; null where it is neither. */
+function waitOf(text) {
+  const seconds = /^\s*\d/.test(text || "") ? Number.parseFloat(text) : (Date.parse(text || "") - Date.now()) / 1000;
+  return Number.isFinite(seconds) ? Math.max(0, Math.ceil(seconds)) : null;
 }
 
 /** What the headers of an answer tell. Names that were not sent are null. */
@@ -61,7 +73,8 @@ async function call(path, options = {}) {
 /** `{models: [id], unavailable: [{server, reason}]}`: what the key may use. Throws Trouble. */
 export async function models() {
   const response = await call("/v1/models");
-  const list = await response.json();
+  const list = await response.json().catch(() => null);
+  if (!Array.isArray(list?.data)) throw new Trouble(response.status, { code: "no_list_of_models" }, response.headers);
   return { models: list.data.map((model) => model.id), unavailable: list.unavailable || [] };
 }
 
@@ -94,11 +107,8 @@ export async function receipt(id, signal) {
  * `question` is `{server, model, messages, temperature, noCache}`. Throws Trouble, or AbortError when `signal` says so.
  */
 export async function* chat(question, signal, onHead) {
-  const body = { stream: true, stream_options: { include_usage: true }, messages: question.messages };
-  if (question.model) body.model = question.model;
-  if (question.temperature !== null) body.temperature = question.temperature;
-  const headers = { "content-type": "application/json", ...(question.noCache && { "cache-control": "no-cache" }) };
-  const response = await call(chatPath(question), { method: "POST", headers, body: JSON.stringify(body), signal });
+  const { path, headers, body } = requestOf(question);
+  const response = await call(path, { method: "POST", headers, body, signal });
   onHead(head(response.headers));
   if (!(response.headers.get("content-type") || "").startsWith("text/event-stream")) {
     yield piece(await response.json(), "message");
@@ -112,20 +122,50 @@ export async function* chat(question, signal, onHead) {
   }
 }
 
-/** Where a question goes: to its server, or to where its model's name leads. */
-export function chatPath({ server }) {
-  return `${server ? `/${encodeURIComponent(server)}` : ""}/v1/chat/completions`;
+/** What is sent for a question, but for the key: to its server, or to where its model's name leads. */
+function requestOf({ server, model, messages, temperature, noCache }) {
+  const body = { stream: true, stream_options: { include_usage: true }, messages };
+  if (model) body.model = model;
+  if (temperature !== null) body.temperature = temperature;
+  return {
+    path: `${server ? `/${encodeURIComponent(server)}` : ""}/v1/chat/completions`,
+    headers: { "content-type": "application/json", ...(noCache && { "cache-control": "no-cache" }) },
+    body: JSON.stringify(body),
+  };
+}
+
+/** The same request for a terminal. The key is named, not written. */
+export function curl(question) {
+  const { path, headers, body } = requestOf(question);
+  const named = Object.entries(headers).map(([name, value]) => `-H '${name}: ${value}'`);
+  const data = body.replaceAll("'", "'\\''");
+  return [`curl -N '${location.origin}${path}' -H "Authorization: Bearer $OPENAI_API_KEY"`, ...named, `-d '${data}'`].join(" ");
 }
 
 function piece(answer, part) {
   const choice = answer.choices?.[0];
   const said = choice?.[part] || {};
+  const { text, thoughts } = partsOf(said.content);
   return {
-    content: said.content || said.refusal || "",
-    reasoning: said.reasoning_content || said.reasoning || "",
+    content: text || textOf(said.refusal),
+    reasoning: textOf(said.reasoning_content) || textOf(said.reasoning) || thoughts,
     usage: answer.usage || null,
     finish: choice?.finish_reason || null,
   };
+}
+
+const textOf = (value) => (typeof value === "string" ? value : "");
+
+/** Content that is a text, or a list of parts as some servers send it: what is said, and what was thought. */
+function partsOf(content) {
+  if (!Array.isArray(content)) return { text: textOf(content), thoughts: "" };
+  const found = { text: "", thoughts: "" };
+  for (const part of content) {
+    if (typeof part === "string") found.text += part;
+    else if (part?.thinking) found.thoughts += textOf(part.thinking) || partsOf(part.thinking).text;
+    else found.text += textOf(part?.text) || textOf(part?.refusal);
+  }
+  return found;
 }
 
 async function* texts(body) {

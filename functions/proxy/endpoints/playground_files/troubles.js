@@ -4,9 +4,16 @@ import { copyButton, element, say } from "./dom.js";
 import { duration } from "./figures.js";
 
 const KEY = "key";
+/** What is no better for being asked again, whatever is chosen. */
+const IN_VAIN = ["request_too_large", "context_length_exceeded", "insufficient_quota", "user_blocked"];
+/** What something else has to be chosen for first. */
+const BY_CHOICE = ["server_not_allowed", "model_not_allowed", "model_not_found", "model_required", "unknown_server", "server_not_configured"];
+const LONG_MESSAGE = 300;
 const BY_CODE = {
   no_connection: ["The proxy cannot be reached", "Check your connection. If it is fine, the proxy may be down."],
   connection_lost: ["The connection was lost", "What had come by then is kept."],
+  no_list_of_models: ["What answers here is not the proxy", "Its list of models was asked for, and something else came. The address of this page may be wrong, or what stands before the proxy may have answered."],
+  no_models: ["This key may use no model", "Ask the owner of the proxy to let it use some."],
   invalid_api_key: ["This key was refused", "It may be mistyped, expired or switched off. Paste it again as a whole, or ask whoever gave it to you.", KEY],
   token_expired: ["You are signed in no more", "Sign in again: your token has come to its end.", KEY],
   user_blocked: ["You may not use this proxy at the moment", "Its owner can tell why."],
@@ -58,7 +65,9 @@ export function troubleBox(trouble, { again = null, newKey = null } = {}) {
   const box = element("div", { class: waits ? "trouble waits" : "trouble" }, element("p", { class: "title" }, title), element("p", {}, help));
   if (needsKey && newKey) {
     box.append(element("div", { class: "actions" }, element("button", { type: "button", class: "plain", onclick: newKey }, "Enter another key")));
-  } else if (again || waits) box.append(waiting(again, waits ? trouble.wait : 0, box));
+  } else if (again && !IN_VAIN.includes(trouble.code)) {
+    box.append(waiting(again, waits ? trouble.wait : 0, box, BY_CHOICE.includes(trouble.code) ? "Ask again with what is chosen now" : "Try again"));
+  } else if (waits) box.append(waiting(null, trouble.wait, box));
   box.append(technical(trouble));
   say(`${title}. ${help}${waits ? ` Wait for ${duration(trouble.wait)}.` : ""}`);
   return box;
@@ -66,14 +75,17 @@ export function troubleBox(trouble, { again = null, newKey = null } = {}) {
 
 function technical({ status, code, message, head }) {
   const words = [status >= 400 && `${status}`, code, message].filter(Boolean).join(" · ");
-  const line = element("p", { class: "technical" }, element("span", {}, words));
+  const shown = element("span", { dir: "auto" }, words);
+  const folded = words.length > LONG_MESSAGE;
+  const whole = folded ? element("details", {}, element("summary", {}, `${words.slice(0, 100)} …`), shown) : shown;
+  const line = element("div", { class: "technical" }, whole);
   if (head.requestId) line.append(copyButton("Copy request id", () => head.requestId));
   return line;
 }
 
-/** "Try again" (if `again` can), and until `seconds` have passed how long that takes. */
-function waiting(again, seconds, box) {
-  const button = again && element("button", { type: "button", class: "plain", onclick: again }, "Try again");
+/** A button to try `again` with (if that can be), and until `seconds` have passed how long that takes. */
+function waiting(again, seconds, box, label = "Try again") {
+  const button = again && element("button", { type: "button", class: "plain", onclick: again }, label);
   const left = element("span", { class: "wait", "aria-hidden": "true" });
   if (!seconds) return element("div", { class: "actions" }, button);
   const until = performance.now() + seconds * 1000;
