@@ -70,6 +70,12 @@ def saying(*words: str) -> Chat:
     return chat
 
 
+def failing(status: str, code: str, message: str = "Not now.", more: str = "") -> Chat:
+    """A model that answers an error; `more` are header lines."""
+    error = {"message": message, "type": "error", "code": code, "param": None}
+    return lambda connection, _: connection.answer(json.dumps({"error": error}).encode(), status, more=more)
+
+
 @dataclass
 class House:
     """What stands behind the proxy: the models, by name, and the AWS services that it asks."""

@@ -1,16 +1,13 @@
 """Every state of the playground, light and dark, wide and narrow, against the rules of axe-core."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser.rig import Rig, saying
+from tests.e2e.browser.rig import Rig, failing, saying
 from tests.e2e.browser.visit import PHONE, WIDE, OpenPage, Visit, visit
-from tests.fakes import Connection
 
 ANSWER = """## How
 
@@ -76,11 +73,6 @@ def settings_open(visitor: Visit) -> None:
 STATES: list[Callable[[Visit], None]] = [first_visit, wrong_key, empty_chat, chat, trouble, settings_open]
 
 
-def failing(status: str, code: str, more: str = "") -> Callable[[Connection, dict[str, Any]], None]:
-    error = {"message": "Not now.", "type": "error", "code": code, "param": None}
-    return lambda connection, _: connection.answer(json.dumps({"error": error}).encode(), status, more=more)
-
-
 @pytest.fixture(scope="module")
 def axe(packages: Path) -> str:
     """The source of axe-core."""
@@ -94,7 +86,7 @@ def test_nothing_stands_in_the_way(
 ):
     rig.house.chats |= {
         "text": saying(ANSWER),
-        "busy": failing("429 Too Many Requests", "rate_limit_exceeded", "retry-after: 60\r\n"),
+        "busy": failing("429 Too Many Requests", "rate_limit_exceeded", more="retry-after: 60\r\n"),
         "broken": failing("500 Internal Server Error", "broken"),
     }
     visitor = visit(open_page, rig, viewport=viewport, color_scheme="light", reduced_motion="reduce")

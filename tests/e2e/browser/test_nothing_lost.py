@@ -9,17 +9,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.e2e.browser.rig import KEY, Rig, end, piece, saying
+from tests.e2e.browser.rig import KEY, Rig, end, failing, piece, saying
 from tests.e2e.browser.visit import OpenPage, Visit, visit
 from tests.e2e.harness import wait_for
 from tests.fakes import Connection
 
 AT_END = "scrollY + innerHeight > document.documentElement.scrollHeight - 8"
-
-
-def failing(status: str, code: str, message: str = "Not now.", more: str = "") -> Any:
-    error = {"message": message, "type": "error", "code": code, "param": None}
-    return lambda connection, _: connection.answer(json.dumps({"error": error}).encode(), status, more=more)
 
 
 @pytest.mark.parametrize("how", ["wheel", "ArrowUp"])
