@@ -101,3 +101,11 @@ def test_a_body_that_comes_byte_by_byte_is_read_in_the_form_that_it_has(
 ) -> None:
     pieces = [bytes([byte]) for byte in packed(content, window)]
     assert b"".join(decompressed(pieces, [coding], "s")) == content
+
+
+def test_a_bare_form_is_told_whatever_its_first_bytes_are() -> None:
+    contents = [b"%d" % number * 3 for number in range(200)]
+    heads = [packed(content, -15)[:2] for content in contents]
+    assert any(int.from_bytes(head, "big") % 31 == 0 for head in heads), "half of what marks zlib's own"
+    for content in contents:
+        assert b"".join(decompressed([packed(content, -15)], ["deflate"], "s")) == content

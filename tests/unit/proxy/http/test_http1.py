@@ -62,6 +62,13 @@ def test_content_that_looks_like_chunks_is_content_wherever_it_is_cut(inner: byt
             assert (decoder.ended, decoder.fault, decoder.rest) == (True, None, b"")
 
 
+def test_a_chunk_of_any_size_that_comes_at_once_is_its_content() -> None:
+    decoder = ChunkedDecoder()
+    for size in range(1, 300):
+        for written in (b"%x", b"%X", b"0%x"):
+            assert decoder.feed(written % size + b"\r\n" + b"x" * size + b"\r\n") == b"x" * size
+
+
 @given(st.lists(st.binary(min_size=1, max_size=10), min_size=1), st.integers(1, 1000))
 def test_chunked_content_that_is_cut_has_not_ended(pieces: list[bytes], missing: int) -> None:
     data = encoded(pieces)
@@ -372,3 +379,23 @@ def test_a_connection_is_given_no_more_time_than_is_left() -> None:
             assert 0 < limit <= 60.0
         finally:
             sock.close()
+
+
+def test_a_connection_that_was_closed_is_not_used_again() -> None:
+    with peer(OK + b"content-length: 3\r\n\r\nabc", closes=False) as connection:
+        assert read(connection) == b"abc"
+        assert connection.reusable
+        connection.close()
+        assert not connection.reusable
+
+
+def test_an_answer_to_what_could_not_be_sent_is_read_and_its_connection_not_used_again() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.sendall(OK + b"content-length: 3\r\n\r\nabc")
+        theirs.close()
+        connection = Connection(ours)
+        with pytest.raises(BrokenError):
+            connection.send(b"GET / HTTP/1.1\r\n\r\n")
+        assert read(connection) == b"abc"
+        assert not connection.reusable
