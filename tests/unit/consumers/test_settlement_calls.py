@@ -151,6 +151,16 @@ def test_of_a_counter_that_has_nothing_of_it_only_the_marker_is_written() -> Non
     assert built([ONE], Held((), bucket=False)) == [MARKER]
 
 
+def test_a_counter_must_be_in_each_of_the_periods() -> None:
+    each = replace(ONE, windows=Windows.of(NOON, Calendar(2, 5, total=True)))
+    [_, change] = built([each], Held(each.windows.periods, bucket=False))
+    assert change["Update"]["ConditionExpression"] == (
+        f"#day = :day AND #week BETWEEN :week AND :day AND {IN_MONTH} AND #total = :total"
+    )
+    starts = {name: change["Update"]["ExpressionAttributeValues"][f":{name}"]["S"] for name in each.windows.periods}
+    assert starts == {"day": "2026-11-23", "week": "2026-11-18", "month": "2026-11-05", "total": "ever"}
+
+
 NOW = Windows.of(NOON + 300)
 
 

@@ -183,6 +183,14 @@ def test_what_cannot_be_is_settled_as_nothing_else(place: int) -> None:
         settlements_of(event_with(WRONG[place]), PRICES)
 
 
+@pytest.mark.parametrize(
+    "limits", ["x", 5, ["id"], {"lease": {"id": "a", "in_doubt": True}}, {"id": "a", "lease": "x"}]
+)
+def test_limits_in_a_wrong_form_have_left_no_lease(limits: Any) -> None:
+    with pytest.raises(MalformedEventError, match="not a InferenceCompleted event"):
+        left_lease_of(event_with({"data/limits": limits}))
+
+
 @pytest.mark.parametrize("team", [None, {}, "red", {"name": "red"}, {"name": "a b", "limits": LIMITS}])
 def test_a_team_in_a_wrong_form_is_none(team: Any) -> None:
     event = event_with({"data/team": team})
@@ -254,6 +262,16 @@ def test_what_is_no_batch_is_settled_by_itself(values: dict[str, Any]) -> None:
     assert found
     assert (found.batch, found.marker, found.reserved) == ("", found.event_id, Decimal("0.5"))
     assert found.lease == LeftLease("line-1", "abc", in_doubt=False)
+
+
+@pytest.mark.parametrize("threshold", [50, 80, 100])
+@pytest.mark.parametrize("budget", ["0.000001", "5", "7.77"])
+def test_a_threshold_is_reached_with_the_last_part_of_a_cent(threshold: int, budget: str) -> None:
+    latest = replace(settled({}), budgets={"day": Decimal(budget)})
+    just = Decimal(budget) * threshold / 100
+    for spent, reached in ((just, threshold), (just - Decimal("1e-12"), {50: None, 80: 50, 100: 80}[threshold])):
+        found = [each.threshold for each in crossings({"day": "2026-11-23", "day_spent": spent}, latest)]
+        assert found == ([reached] if reached else [])
 
 
 # -------------------------------------------------------------------------------------------------------------- periods
