@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authorizer.claims import check
+from authorizer.claims import check, values_of
 from authorizer.https_get import FetchError
 from authorizer.issuer_keys import IssuerKeys
 from authorizer.refusal import KeysUnavailableError, TokenRefusedError
@@ -289,3 +289,14 @@ def test_claims_are_good_up_to_their_bounds(claims: dict[str, Any], code: str) -
     with pytest.raises(TokenRefusedError) as refused:
         check(good(**claims), issuer, NOW)
     assert (refused.value.code, refused.value.issuer) == (code, ISSUER)
+
+
+def test_a_claim_has_the_values_that_the_file_writes() -> None:
+    several: list[Any] = [True, False, 1, 10**18 - 1, 1 - 10**18, 10**18, -(10**18), "x", "a b", None, 1.5, ["y"]]
+    expected = {"true", "false", "1", str(10**18 - 1), str(1 - 10**18), "x", "a b"}
+    assert values_of({"a": several}, "a") == expected
+    assert values_of({"scope": "a  b"}, "scope") == {"a", "", "b"}
+    assert values_of({"scp": "a b"}, "scp") == values_of({"scp": ["a", "b"]}, "scp") == {"a", "b"}
+    assert values_of({"a.b": "own", "a": {"b": "inner"}}, "a.b") == {"own"}
+    assert values_of({"a": {"b": {"c": ["x"]}}}, "a.b.c") == {"x"}
+    assert values_of({"a": "x"}, "b") == values_of({"a": "x"}, "a.b") == frozenset()

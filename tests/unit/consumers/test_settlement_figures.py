@@ -15,7 +15,7 @@ from openai_proxy.events.envelope import MalformedEventError
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.limits import Calendar, Leased, Windows, bucket_windows, is_expired, lease_of
 from openai_proxy.pricing.price_book import parse_price_book
-from settle_limits.consumer import latest_of_each_key, latest_of_each_period
+from settle_limits.consumer import SettleLimits, latest_of_each_key, latest_of_each_period
 from settle_limits.hints import PriceHints
 from settle_limits.settlement import LeftLease, PriceHint, Settlement, left_lease_of, settlement_of, settlements_of
 from settle_limits.thresholds import Crossing, crossings, event_of
@@ -48,6 +48,10 @@ CLIENT = {"key_id": "0a", "name": "Chat", "owner": "Ada", "tags": {"env": "prod"
 
 def event_with(values: dict[str, Any]) -> Any:
     """An event of a key with every limit, and of a team with others, but for `values` by their places."""
+    return read_event(envelope_with(values))
+
+
+def envelope_with(values: dict[str, Any]) -> dict[str, Any]:
     envelope = copy.deepcopy(SAMPLE)
     detail = envelope["detail"]
     team = {**LIMITS, "id": "team-1", "reserved": {"cost": "0.25", "tokens": 1}, "budget_day": "50"}
@@ -62,7 +66,7 @@ def event_with(values: dict[str, Any]) -> Any:
             place[name] = dict(place.get(name) or {})
             place = place[name]
         place[last] = value
-    return read_event(envelope)
+    return envelope
 
 
 def settled(values: dict[str, Any]) -> Settlement:
@@ -345,6 +349,43 @@ def test_each_period_has_its_own_threshold() -> None:
     counter |= {"told_day": 50, "told_day_budget": 5, "told_week": 50, "told_week_budget": 6, "told_month": 100}
     assert list(crossings({**counter, "told_month_budget": Decimal("7.5")}, latest)) == told[1:]
     assert list(crossings({**counter, "told_month_budget": 7, "week": "2026-11-25"}, latest)) == []
+    for first in ({"day_spent": 0}, {"day": "2026-11-22"}):
+        assert list(crossings({**counter, **first, "told_month_budget": Decimal("7.5")}, latest)) == told[1:]
+
+
+class Counters:
+    """The limits table and the bus, of which one counter is all there is."""
+
+    def __init__(self, counter: dict[str, Any]) -> None:
+        self.found, self.told = counter, list[tuple[str, Decimal]]()
+
+    def settle(self, settlements: Any) -> dict[str, str]:
+        return dict[str, str]() if list(settlements) else {}
+
+    def counter(self, limits_id: str) -> dict[str, Any]:
+        return self.found
+
+    def publish(self, event: Any) -> None:
+        self.told.append((event.data["period"], Decimal(event.data["budget"])))
+
+    def mark_told(self, crossing: Crossing) -> None:
+        assert (crossing.period, crossing.budget) == self.told[-1]
+
+
+def test_the_budget_of_each_period_is_that_of_the_latest_request_in_it() -> None:
+    day_before = {**LIMITS, "taken_at": NOON - 86400, "budget_month": "70"}
+    bodies = [
+        json.dumps(envelope_with({"metadata/id": ulid_of_fact(NOON, fact), "data/team": None, "data/limits": limits}))
+        for fact, limits in (("a", day_before), ("b", {**LIMITS, "budget_day": "50"}))
+    ]
+    counter = {"day": "2026-11-22", "month": "2026-10-28", "day_spent": Decimal(5), "month_spent": Decimal(7)}
+    made: Any = Counters(counter)
+    log: Any = Log()
+    hints: Any = Learned().hints
+    consumer = SettleLimits(PRICES, made, made, hints, log, lambda: NOON)
+    answer = consumer({"Records": [{"messageId": body[:9], "body": body} for body in bodies]})
+    assert answer == {"batchItemFailures": []}
+    assert made.told == [("day", 5), ("month", 7)]
 
 
 # ------------------------------------------------------------------------------------------------------ buckets, leases

@@ -9,9 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.limits import (
+    EVER,
+    EXPIRES_AT,
     LIVE,
     LONGEST_MODEL,
+    MINUTE,
     PERIODS,
+    REQUESTS,
+    TOKENS,
     TOOK,
     Calendar,
     Leased,
@@ -131,5 +136,6 @@ def test_a_counter_is_its_line_of_keys():
 def test_the_names_of_attributes_are_those_that_stacks_have_stored():
     """A sandbox of the version before reads what this one writes, and the other way round."""
     stored = to_item({"live": {"a": {"end": 5}}, "took": {"b": {"end": 6}}})
-    assert (LIVE, TOOK) == ("live", "took")
+    assert (LIVE, TOOK, MINUTE, REQUESTS, TOKENS) == ("live", "took", "minute", "requests", "tokens")
+    assert (EXPIRES_AT, EVER) == ("expires_at", "ever")
     assert (leases(stored, LIVE), leases(stored, TOOK)) == ({"a": Leased(5)}, {"b": Leased(6)})
