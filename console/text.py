@@ -13,6 +13,12 @@ def harmless(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
+def plain(value: Decimal) -> str:
+    """A number with all its digits, without zeros behind them and without an exponent."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def usd(amount: Decimal | None) -> str:
     """An amount to a millionth of a dollar; what is smaller is shown as smaller, not as nothing."""
     if amount is None:
@@ -42,6 +48,6 @@ def _plain(value: Any, name: str = "") -> Any:
         return [_plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, Decimal):
         if name.startswith(("cost", "budget")):
-            return f"{value.normalize():f}"
+            return plain(value)
         return int(value) if value == value.to_integral_value() else float(value)
     return value

@@ -5,8 +5,6 @@ needs no view. Emulators have none, and of a period only its partitions are read
 """
 
 import argparse
-import csv
-import io
 import re
 import sys
 import time
@@ -23,9 +21,10 @@ from console.aws import session
 from console.errors import ConsoleError
 from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, today
+from console.spreadsheets import csv_text
 from console.stack import add_stack_option
 from console.tables import table
-from console.text import count, harmless, to_json, usd
+from console.text import count, harmless, plain, to_json, usd
 
 ANALYTICS = Path(__file__).parents[2] / "analytics"
 VIEW = "inferences"
@@ -179,27 +178,13 @@ def _shown(value: Any) -> str:
 
 def result_json(result: Result) -> str:
     """A result for programs: a list of objects, decimals as text so that they stay exact."""
-    rows = [[_exact(value) if isinstance(value, Decimal) else value for value in row] for row in result.rows]
+    rows = [[plain(value) if isinstance(value, Decimal) else value for value in row] for row in result.rows]
     return to_json([dict(zip(result.columns, row, strict=True)) for row in rows])
 
 
 def result_csv(result: Result) -> str:
     """A result for spreadsheets: exact numbers below a heading; NULL is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(result.columns)
-    writer.writerows([_written(value) for value in row] for row in result.rows)
-    return text.getvalue().rstrip("\n")
-
-
-def _written(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return _exact(value) if isinstance(value, Decimal) else value
-
-
-def _exact(value: Decimal) -> str:
-    return f"{value.normalize():f}"
+    return csv_text(result.columns, result.rows).rstrip("\n")
 
 
 def query_list(queries: Mapping[str, str]) -> str:

@@ -14,14 +14,13 @@ from console.cloudwatch import cloudwatch_client, publish_drift
 from console.costs.reading import Ledger
 from console.costs.reconcile import Comparison, Total, compare, stated_by_server, totals, without_hits, worst
 from console.costs.summary import OF_ENTRIES, share_of, total_of
-from console.costs.text import plain
 from console.costs.usage_export import MEASURES, NAMED, Export, read_exports
 from console.errors import ConsoleError
 from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, today
 from console.stack import add_table_options, chosen_table
 from console.tables import table
-from console.text import count, harmless, to_json, usd
+from console.text import count, harmless, plain, to_json, usd
 
 
 def add_parser(commands: Any) -> None:

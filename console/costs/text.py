@@ -3,14 +3,12 @@
 A table fits the width it is given: figures give way in a fixed order, then names are shortened. The cost stays whole.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from console.costs.summary import SUMS, attribute, known_cost, known_saving, mean_first_chunk, total_of
+from console.spreadsheets import csv_text
 from console.tables import table
 from console.text import count, harmless, seconds, usd
 
@@ -108,24 +106,13 @@ def as_document(row: Item) -> Item:
 
 def summary_csv(rows: Iterable[Item], by: Sequence[str]) -> str:
     """Sums as CSV. An unknown cost or saving is empty, and no name is a formula to a spreadsheet."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*map(attribute, by), *SUMS])
-    for row in rows:
-        names = [_no_formula(harmless(str(row[attribute(name)]))) for name in by]
-        known = row | _known(row)
-        figures = [known[name] for name in SUMS]
-        writer.writerow([*names, *("" if value is None else plain(value) for value in figures)])
-    return text.getvalue()
+    by = [*map(attribute, by)]
+    known = (row | _known(row) for row in rows)
+    return csv_text([*by, *SUMS], ([*(str(row[name]) for name in by), *(row[name] for name in SUMS)] for row in known))
 
 
 def _known(row: Item) -> Item:
     return {"cost": known_cost(row), "cost_saved": known_saving(row)}
-
-
-def plain(value: Decimal) -> str:
-    """A number with all its digits and no exponent."""
-    return f"{value.normalize():f}"
 
 
 def entries_table(entries: Iterable[Item], *, with_day: bool = False, width: int | None = None) -> str:
@@ -165,7 +152,3 @@ def _end(entry: Item) -> str:
     notes = ["cache"] if entry.get("cache_status") == "HIT" else []
     notes += ["limits unchecked"] if entry.get("limits") == "unchecked" else []
     return f"{end} ({', '.join(notes)})" if notes else end
-
-
-def _no_formula(text: str) -> str:
-    return f"'{text}" if text[:1] in "=+-@" and text not in ("", "-") else text

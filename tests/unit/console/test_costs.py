@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from console.costs.bars import bar_chart
 from console.costs.summary import AMOUNTS, COUNTS, NAMES, SUMS, share_of, summarize, top, total_of
-from console.costs.text import as_document, plain, summary_csv, summary_table
+from console.costs.text import as_document, summary_csv, summary_table
 from console.errors import ConsoleError
 from console.period import Period, add_period, chosen_period, today
 from console.progress import Bars
+from console.text import plain
 
 Item = dict[str, Any]
 

@@ -1,0 +1,41 @@
+"""CSV for spreadsheets. Every export is written here, because a name in it is free text of whoever holds a key.
+
+A spreadsheet takes a cell for a formula that begins with one of four signs, and a formula may fetch addresses or start
+programs. An apostrophe before the sign makes it a text.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from console.text import harmless, plain
+
+_ALIKE = "\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207c\u207a\u207b\u208c\u208a\u208b\u2212"
+"""What spreadsheets take for one of the four: the same at full width, small, raised, lowered; a sign for minus."""
+_QUOTES = "'\"`\u00b4\u2018\u2019\u201c\u201d"
+_BEGINS = re.compile(rf"(^|[;|])(?=[\s{_QUOTES}]*[=+\-@{_ALIKE}])")
+"""Where a formula may begin: at the start of a cell, or behind what separates cells in files of other countries."""
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
+    """A heading and rows, each on a line: numbers with all their digits, None as nothing, texts as texts only."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_cell(name) for name in columns])
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, (int, float)):
+        return str(value)
+    text = harmless(str(value))
+    return text if text == "-" else _BEGINS.sub(r"\1'", text)
