@@ -24,7 +24,6 @@ class UnknownTeamError(Exception):
 
     def __init__(self, team: str) -> None:
         super().__init__(f"There is no team '{team}'.")
-        self.team = team
 
 
 def client_key_of(item: Mapping[str, Any]) -> ClientKey:

@@ -300,3 +300,11 @@ def test_a_claim_has_the_values_that_the_file_writes() -> None:
     assert values_of({"a.b": "own", "a": {"b": "inner"}}, "a.b") == {"own"}
     assert values_of({"a": {"b": {"c": ["x"]}}}, "a.b.c") == {"x"}
     assert values_of({"a": "x"}, "b") == values_of({"a": "x"}, "a.b") == frozenset()
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "ES384", "ES512"])
+def test_a_key_whose_point_is_on_no_curve_is_none(algorithm: str) -> None:
+    own = jwk(algorithm)
+    assert loaded(own, algorithm) is not None
+    assert loaded(own | {"x": own["y"], "y": own["x"]}, algorithm) is None
+    assert loaded(own | {"x": own["x"][:-4]}, algorithm) is None
