@@ -345,3 +345,9 @@ def test_a_price_of_the_owner_holds_from_its_moment(day: str) -> None:
     begin = datetime(2026, 11, 23, tzinfo=UTC)
     found = [book.find("a", "x", at) for at in (begin - timedelta(microseconds=1), begin)]
     assert [each and each.price.rates.input for each in found] == [1, 2]
+
+
+def test_a_listed_model_that_is_paid_by_time_has_its_shortest_time() -> None:
+    book = a_list(match={"equals": "m"}, prices=[{"audio_hour": "36", "least_seconds": 60}])
+    for seconds, usd in ((1.0, "0.6"), (60.0, "0.6"), (61.0, "0.61")):
+        assert cost_of(book, duration=seconds)[0] == Decimal(usd)
