@@ -51,6 +51,9 @@ class Lake:
     def put(self, entries: Any) -> dict[tuple[str, str], str]:
         return {entry.key: "Firehose: busy" for entry in entries}
 
+    def put_again(self, items: Any) -> dict[tuple[str, str], str]:
+        return {(item["pk"], item["sk"]): "Firehose: busy" for item in items}
+
 
 def consumer(
     metrics: Metrics, table: FakeCostsTable | None = None, lake: Lake | None = None, now: float = NOW

@@ -101,6 +101,10 @@ class Lake:
         self.rows |= {entry.key: str(sorted(entry.attributes.items())) for entry in entries}
         return {}
 
+    def put_again(self, items: Any) -> dict[Any, str]:
+        self.rows |= {(item["pk"], item["sk"]): str(sorted(item.items())) for item in items}
+        return {}
+
 
 class Costs:
     """record_cost."""
