@@ -1,5 +1,6 @@
 """`identity.yaml`: what is read of it, and how each fault is told."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,15 @@ def test_the_example_in_the_file_that_ships_can_be_used() -> None:
     lines = (ROOT / "identity.yaml").read_text().splitlines()
     example = "\n".join(line.removeprefix("# ") for line in lines[lines.index("# issuers:") :])
     assert set(read(example).plans) == {"free", "pro"}
+
+
+@pytest.mark.parametrize("provider", ["auth0", "cognito", "entra-id", "firebase", "google", "keycloak"])
+def test_what_the_page_of_a_provider_says_can_be_used_once_its_names_are_filled_in(provider: str) -> None:
+    page = (ROOT / "docs" / "identity" / f"{provider}.md").read_text(encoding="utf-8")
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    filled = re.sub(r"<[^>]+>", "x", example)
+    found = read(f"{filled}plans: {{free: {{servers: [up]}}, pro: {{servers: [up]}}}}\n")
+    assert len(found.issuers) == 1
 
 
 def test_everything_that_can_be_written_is_read() -> None:
