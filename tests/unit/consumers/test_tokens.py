@@ -314,8 +314,17 @@ FORGED: dict[str, tuple[Any, str]] = {
     "expired by 60 s": (lambda: token(good(exp=NOW - 60)), "token_expired"),
     "no exp": (lambda: token(good(exp=None)), "token_malformed"),
     **{
-        f"exp {value!r}": (lambda value=value: token(good(exp=value)), "token_malformed")
-        for value in (str(NOW + 300), hex(NOW + 300), True, [NOW + 300], {"a": 1}, -1, (NOW + 300) * 1000, 10**300)
+        f"exp {name}": (lambda value=value: token(good(exp=value)), "token_malformed")
+        for name, value in {
+            "in text": str(NOW + 300),
+            "in hexadecimal": hex(NOW + 300),
+            "true": True,
+            "in a list": [NOW + 300],
+            "in an object": {"a": 1},
+            "negative": -1,
+            "in milliseconds": (NOW + 300) * 1000,
+            "without end": 10**300,
+        }.items()
     },
     "exp null": (lambda: raw(GOOD_JSON.replace(str(NOW + 300), "null")), "token_malformed"),
     "exp Infinity": (lambda: raw(GOOD_JSON.replace(str(NOW + 300), "Infinity")), "token_malformed"),

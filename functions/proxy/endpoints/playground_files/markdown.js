@@ -49,7 +49,7 @@ const blockMaths = {
 const markdown = new Marked({
   breaks: true,
   extensions: [inlineMaths, blockMaths],
-  // Where an address is defined apart from its link, as `[1]: https://…`, both are shown: it may come long after the link.
+  // Where an address is defined apart from its link, as `[1]: address`, both are shown: it may come long after the link.
   tokenizer: { def: () => undefined },
   renderer: {
     html: ({ text, block }) => (block ? `<p>${asWritten(text.trim())}</p>` : escaped(text)),
