@@ -23,20 +23,14 @@ FIRST = (
 )
 """Groups, or the folders of files, in the order in which they begin."""
 
-OF_DATA = ("test_analytics.py", "test_cache.py", "test_faults.py", "test_limits.py", "test_two_doors.py")
+OF_DATA = (
+    *("test_analytics.py", "test_anthropic_sdk.py", "test_cache.py", "test_chat.py", "test_faults.py"),
+    *("test_limits.py", "test_replay.py", "test_rest_api.py", "test_sdk_endpoints.py", "test_two_doors.py"),
+)
 OF_FAULTS = ("test_aws_faults.py", "test_conformance.py")
 OF_CLIENTS = (
-    *(
-        "test_anthropic_sdk.py",
-        "test_chat.py",
-        "test_examples.py",
-        "test_node.py",
-        "test_replay.py",
-        "test_rest_api.py",
-        "test_sdk_endpoints.py",
-    ),
-    *("test_start_and_stop.py", "browser/test_example_page.py", "browser/test_other_origin.py"),
-    "browser/test_sign_in.py",
+    *("test_examples.py", "test_node.py", "test_start_and_stop.py", "browser/test_example_page.py"),
+    *("browser/test_other_origin.py", "browser/test_sign_in.py"),
 )
 """Files below tests/e2e that share a running stack."""
 

@@ -1,14 +1,11 @@
-"""How the local stack comes and goes: a taken port, Ctrl-C, kept state."""
+"""The running local stack: what it has printed, taken ports, what it listens to, what the doctor says of it."""
 
 import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,8 @@ import httpx
 import pytest
 
 from bench.processes import free_ports
-from tests.e2e.harness import ROOT, WAIT_SECONDS, LocalStack, launch, new_client, processes, wait_for
+from tests.e2e.harness import ROOT, WAIT_SECONDS, LocalStack, launch, wait_for
 
-StartStack = Callable[..., LocalStack]
 NAMES: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
 
 
@@ -117,45 +113,6 @@ def test_folder_serves_one_stack(stack: LocalStack):
     assert (stack.folder / "env").exists(), "the running one keeps its files"
 
 
-def test_state_survives_a_restart_and_nothing_else_is_left_behind(start_stack: StartStack, tmp_path: Path):
-    first = start_stack(tmp_path, is_copy=True)
-    client = new_client(first)
-    assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
-    (entry,) = client.wait_for_entries(1)
-    stop_and_look(first, signal.SIGTERM, {"state"})
-
-    again = start_stack(tmp_path, "--keep-state", ports=first.ports, in_background=True)
-    assert f"`kill {again.process.pid}`" in again.said
-    assert f"`kill {first.process.pid}`" not in first.said
-    assert again.key == first.key
-    assert "Deploying" not in again.said
-    client.stack = again
-    assert client.entries() == [entry]
-    assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
-    assert len(client.wait_for_entries(2)) == 2
-    client.close()
-    stop_and_look(again, signal.SIGINT, {"state"})
-    assert "client-key" in {path.name for path in (tmp_path / "state").iterdir()}
-
-
-def stop_and_look(stack: LocalStack, number: signal.Signals, kept: set[str]) -> None:
-    """Stop a stack in the middle of an answer: nothing of it runs or listens, and its folder has logs and `kept`."""
-    client = new_client(stack)
-    hanging = client.openai().chat.completions.create(
-        model="demo", messages=[{"role": "user", "content": "x"}], stream=True, extra_body={"demo": {"hang_after": 2}}
-    )
-    assert next(iter(hanging))
-    pids = stack.children()
-    assert len(pids) >= 4, "MiniStack, its worker, the demo server and a sandbox"
-    assert stack.stop(number) == 0
-    client.close()
-    assert not [process for process in processes() if process.pid in pids]
-    for port in stack.ports.values():
-        socket.create_server(("127.0.0.1", port)).close()
-    assert {path.name for path in stack.folder.iterdir()} - kept <= {"lock", "logs", "pycache", "sam"}
-    assert stack.said.rstrip().endswith("Stopped.")
-
-
 def names_of_open_files(pid: str) -> list[str]:
     """The files that are open in a process; none of a process that has ended."""
     names: list[str] = []
@@ -180,14 +137,3 @@ def test_only_this_machine_is_served(stack: LocalStack):
                 listening |= {inodes[inode]} if inode in inodes else set()
     assert len(listening) >= 3
     assert all(address.startswith("0100007F:") for address in listening), "only 127.0.0.1"
-
-
-def test_ministack_that_dies_ends_the_stack(start_stack: StartStack, tmp_path: Path):
-    stack = start_stack(tmp_path, is_copy=True)
-    (pid,) = stack.children("bin/ministack")
-    os.kill(pid, signal.SIGKILL)
-    said, _ = stack.process.communicate(timeout=WAIT_SECONDS)
-    assert stack.process.returncode == 1
-    assert "MiniStack ended (status -9)" in said
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(stack.url, timeout=WAIT_SECONDS)

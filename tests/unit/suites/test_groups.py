@@ -37,7 +37,7 @@ def test_what_shares_a_stack_is_in_one_of_two_groups():
 @pytest.mark.parametrize(
     ("nodeid", "group"),
     [
-        ("tests/e2e/test_chat.py::test_a[x::y]", "stack of clients"),
+        ("tests/e2e/test_node.py::test_a[x::y]", "stack of clients"),
         ("tests/e2e/browser/test_other_origin.py::test_a", "stack of clients"),
         ("tests/e2e/test_cache.py::test_a", "stack of data"),
         ("tests/e2e/test_conformance.py::test_a", "stack of faults"),

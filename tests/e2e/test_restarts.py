@@ -1,0 +1,64 @@
+"""How the local stack comes and goes: Ctrl-C, kept state, an end that it did not choose. Each test has its own."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.harness import WAIT_SECONDS, LocalStack, new_client, processes
+
+StartStack = Callable[..., LocalStack]
+
+
+def test_state_survives_a_restart_and_nothing_else_is_left_behind(start_stack: StartStack, tmp_path: Path):
+    first = start_stack(tmp_path, is_copy=True)
+    client = new_client(first)
+    assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
+    (entry,) = client.wait_for_entries(1)
+    stop_and_look(first, signal.SIGTERM, {"state"})
+
+    again = start_stack(tmp_path, "--keep-state", ports=first.ports, in_background=True)
+    assert f"`kill {again.process.pid}`" in again.said
+    assert f"`kill {first.process.pid}`" not in first.said
+    assert again.key == first.key
+    assert "Deploying" not in again.said
+    client.stack = again
+    assert client.entries() == [entry]
+    assert client.openai().chat.completions.create(model="demo", messages=[{"role": "user", "content": "x"}])
+    assert len(client.wait_for_entries(2)) == 2
+    client.close()
+    stop_and_look(again, signal.SIGINT, {"state"})
+    assert "client-key" in {path.name for path in (tmp_path / "state").iterdir()}
+
+
+def stop_and_look(stack: LocalStack, number: signal.Signals, kept: set[str]) -> None:
+    """Stop a stack in the middle of an answer: nothing of it runs or listens, and its folder has logs and `kept`."""
+    client = new_client(stack)
+    hanging = client.openai().chat.completions.create(
+        model="demo", messages=[{"role": "user", "content": "x"}], stream=True, extra_body={"demo": {"hang_after": 2}}
+    )
+    assert next(iter(hanging))
+    pids = stack.children()
+    assert len(pids) >= 4, "MiniStack, its worker, the demo server and a sandbox"
+    assert stack.stop(number) == 0
+    client.close()
+    assert not [process for process in processes() if process.pid in pids]
+    for port in stack.ports.values():
+        socket.create_server(("127.0.0.1", port)).close()
+    assert {path.name for path in stack.folder.iterdir()} - kept <= {"lock", "logs", "pycache", "sam"}
+    assert stack.said.rstrip().endswith("Stopped.")
+
+
+def test_ministack_that_dies_ends_the_stack(start_stack: StartStack, tmp_path: Path):
+    stack = start_stack(tmp_path, is_copy=True)
+    (pid,) = stack.children("bin/ministack")
+    os.kill(pid, signal.SIGKILL)
+    said, _ = stack.process.communicate(timeout=WAIT_SECONDS)
+    assert stack.process.returncode == 1
+    assert "MiniStack ended (status -9)" in said
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(stack.url, timeout=WAIT_SECONDS)
