@@ -19,6 +19,9 @@ FIRST = (
     "tests/e2e",
     "tests/integration",
     "tests/contract",
+    "tests/unit/suites/test_mutants.py",
+    "tests/unit/proxy/limits/test_limits_machine.py",
+    "tests/unit/shared/pricing/test_pricing_list.py",
     "tests/unit",
 )
 """Groups, or the folders of files, in the order in which they begin."""
