@@ -1,7 +1,5 @@
 """One exchange on a clock that the test moves: what each step may take, what is sent, and when it goes once more."""
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,25 +9,9 @@ from hypothesis import strategies as st
 from proxy.http.exchange import Exchange
 from proxy.http.wire import AnsweredEarlyError, BrokenError, Head, HttpError, SilenceError
 
+from tests.fakes import Clock
+
 HEAD = Head(200, {}, True)
-
-
-@dataclass
-class Clock:
-    """Stands in for `time.monotonic`."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def clock() -> Iterator[Clock]:
-    clock = Clock()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "monotonic", clock)
-        yield clock
 
 
 @dataclass

@@ -6,8 +6,6 @@ import select
 import socket
 import struct
 import threading
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,25 +14,10 @@ from hypothesis import strategies as st
 from proxy.http.http1 import Connection
 from proxy.http.wire import BrokenError, SilenceError
 
+from tests.fakes import Clock
+
 TOLERANCE = 0.005
 LONGEST = 1e6
-
-
-class Clock:
-    """Stands in for `time.monotonic`. What moves it are fractions of two, or what was said would not be met exactly."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def clock() -> Iterator[Clock]:
-    clock = Clock()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "monotonic", clock)
-        yield clock
 
 
 class Tls:
