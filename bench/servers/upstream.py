@@ -138,6 +138,8 @@ class Upstream(asyncio.Protocol):
         self._transport.write(STREAM_HEAD + stamped(next(chunks)))
         for chunk in chunks:
             await asyncio.sleep(seconds)
+            if self._transport.is_closing():  # whoever asked was killed
+                return
             self._transport.write(stamped(chunk))
 
 
