@@ -55,9 +55,6 @@ faults: .venv/ready .venv-ministack/ready ## Let every call to AWS go wrong in e
 	@$(BIN)/pytest tests/contract/test_faults.py tests/e2e/test_aws_faults.py tests/e2e/test_aws_soak.py --all-faults \
 	  -n 2 $(ARGS)
 
-queries: .venv/ready ## Copy the queries of analytics into template.yaml
-	@$(BIN)/python -m analytics.saved_queries
-
 pictures: .venv/ready .venv-ministack/ready ## Take the README's pictures of a running local stack (needs Chromium)
 	@$(BIN)/python -m tests.e2e.browser.pictures
 
@@ -75,7 +72,7 @@ mutants: .venv/ready .venv-mutants/ready ## Change modules in small ways and lis
 build: .venv/ready ## Build the application for Lambda into .aws-sam/build, byte-compiled
 	@$(BIN)/python -m deployment build $(ARGS)
 
-deploy: .venv/ready ## Build it and deploy it to AWS with samconfig.toml (STACK=openai-proxy)
+deploy: .venv/ready ## Build it, deploy it to AWS with samconfig.toml (STACK=openai-proxy), save the lake's queries
 	@$(BIN)/python -m deployment deploy --stack-name $(STACK) $(ARGS)
 
 # The Lambda runtime brings boto3, which a layer would hide with another one.
@@ -110,4 +107,4 @@ endef
 	$(call environment,.venv-$*,$<)
 	@touch $@
 
-.PHONY: help run test test-fast check conformance faults queries pictures bench mutants build deploy requirements clean
+.PHONY: help run test test-fast check conformance faults pictures bench mutants build deploy requirements clean

@@ -1,5 +1,7 @@
 """`python -m deployment`: builds, and deploys what it has built. `make build` and `make deploy` call it.
 
+A deployment ends with `openai-proxy costs save-queries`, which the template has no room for.
+
 Exit codes: 0 done, 1 could not be done, 2 wrong arguments; else that of `sam deploy`.
 """
 
@@ -88,7 +90,28 @@ def _deploy(stack: str, rest: Sequence[str], environ: Mapping[str, str]) -> int:
     # A stack keeps the parameters that are not given again: those two must be what was built.
     others = [word for word in _overrides(rest) if not values_of([word]).keys() & {"PythonVersion", "Architecture"}]
     command = [str(sam), "deploy", "--stack-name", stack, *without_overrides(rest), "--parameter-overrides"]
-    return subprocess.run([*command, *others, *target.parameters], cwd=ROOT, check=False).returncode
+    code = subprocess.run([*command, *others, *target.parameters], cwd=ROOT, check=False).returncode
+    if code or "--no-execute-changeset" in rest:
+        return code
+    return _save_queries(stack, rest, who, environ)
+
+
+def _save_queries(stack: str, rest: Sequence[str], who: Caller, environ: Mapping[str, str]) -> int:
+    print("Saving the lake's queries in Athena", flush=True)
+    command, chosen = saving(stack, rest, who.region)
+    code = subprocess.run(command, cwd=ROOT, env={**environ, **chosen}, check=False).returncode
+    if code:
+        remedy = f"Remedy: openai-proxy costs save-queries --stack-name {stack}"
+        print(f"deploy: the stack is deployed, but the lake's queries are not saved. {remedy}", file=sys.stderr)
+    return code
+
+
+def saving(stack: str, rest: Sequence[str], region: str) -> tuple[list[str], dict[str, str]]:
+    """The command that saves the lake's queries, and its environment: the same person in the same Region."""
+    console = Path(sys.executable).with_name("openai-proxy")
+    profile = option_of(rest, "--profile")
+    chosen = {"AWS_REGION": region} | ({"AWS_PROFILE": profile} if profile else {})
+    return [str(console), "costs", "save-queries", "--stack-name", stack], chosen
 
 
 def said(stack: str, target: Target, who: Caller) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from console.cloudwatch import cloudwatch_client
-from console.costs import query, reconcile_command, reprice
+from console.costs import reconcile_command, reprice
 from console.costs.bars import bar_chart
 from console.costs.reading import Ledger
 from console.costs.summary import (
@@ -29,6 +29,7 @@ from console.costs.summary import (
 from console.costs.text import as_document, entries_table, left_out, summary_csv, summary_table
 from console.errors import ConsoleError
 from console.keys.options import tag, whole
+from console.lake import query_command, save_queries
 from console.output import has_blocks, show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days, read_day
 from console.prices.book import add_book_options, chosen_book
@@ -71,7 +72,8 @@ def add_costs(costs: argparse.ArgumentParser) -> None:
     _add_plot(commands.add_parser("plot", help="draw what was spent, in the terminal or as a PNG"))
     _add_report(commands.add_parser("report", help="write a page to send on (HTML)"))
     reconcile_command.add_parser(commands)
-    query.add_parser(commands)
+    query_command.add_parser(commands)
+    save_queries.add_parser(commands)
     reprice.add_parser(commands)
 
 

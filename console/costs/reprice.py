@@ -12,9 +12,9 @@ from openai_proxy.ledger.entries import RETENTION, Key
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
 
-from console.costs.lake import Corrections, add_lake_options, chosen_lake
 from console.costs.repricing import PASSES, Change, Item, Ledger, change_of
 from console.errors import ConsoleError
+from console.lake.corrections import Corrections, add_lake_options, chosen_lake
 from console.output import show, terminal_width
 from console.period import add_period, chosen_period, today
 from console.prices.book import add_book_options, chosen_book

@@ -106,9 +106,8 @@ class Settings:
         """All of the template's parameters that are not left at their defaults.
 
         MiniStack cannot stream, does not know the address of API Gateway's streaming invocations (its REST API gives
-        whole answers), and has no saved queries, neither Athena's nor those of CloudWatch Logs, no alarms on formulas
-        and no composite ones. Its CloudFormation has no event archives. The streaming function URL is this package's
-        own.
+        whole answers), and has no saved queries of CloudWatch Logs, no alarms on formulas and no composite ones. Its
+        CloudFormation has no event archives. The streaming function URL is this package's own.
         """
         local = {
             "ServersFile": str(self.servers_file),

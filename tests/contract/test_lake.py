@@ -11,8 +11,8 @@ from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES
 from openai_proxy.ledger.lake import lake_row
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 
-from analytics.saved_queries import with_queries
-from console.costs.query import FIRST_PARTITION, LAST_30_DAYS, named_queries
+from console.lake.queries import FIRST_PARTITION, LAST_30_DAYS, named_queries, saved_queries
+from console.lake.save_queries import MARK
 from tests.contract.template_stack import ROOT, as_list, deployed
 from tests.fakes import read_event
 
@@ -74,21 +74,23 @@ def test_the_view_passes_every_column_on() -> None:
     assert view.count(FIRST_PARTITION) == 1
 
 
-def test_the_saved_queries_are_the_files() -> None:
-    template = (ROOT / "template.yaml").read_text(encoding="utf-8")
-    assert template == with_queries(template), "a query has changed: make queries"
-    saved = {query["Name"]: query for query in deployed().of_type("AWS::Athena::NamedQuery").values()}
-    files = {name: statement(ANALYTICS / "queries" / f"{name}.sql") for name in named_queries()}
-    view = f"CREATE OR REPLACE VIEW inferences AS\n{statement(ANALYTICS / 'inferences.sql')}"
-    assert {name: query["QueryString"] for name, query in saved.items()} == files | {"create-view-inferences": view}
-    assert all(sql.startswith(f"-- {saved[name]['Description']}\n") for name, sql in named_queries().items())
+def test_the_saved_queries_are_the_files_and_the_view() -> None:
+    first, *others = saved_queries()
+    assert first.sql == f"CREATE OR REPLACE VIEW inferences AS\n{statement(ANALYTICS / 'inferences.sql')}"
+    assert {query.name: query.sql for query in others} == {
+        file.stem: statement(file) for file in (ANALYTICS / "queries").glob("*.sql")
+    }
+    assert all(named_queries()[query.name] == f"-- {query.description}\n{query.sql}" for query in others)
 
 
-def test_a_file_that_changes_comes_into_the_template() -> None:
-    before = (ROOT / "template.yaml").read_text(encoding="utf-8")
-    changed = before.replace("      Name: cost-by-day\n", "      Name: another\n")
-    assert changed != before
-    assert with_queries(changed) == before
+def test_athena_takes_the_saved_queries() -> None:
+    """Names of at most 128 characters, descriptions of 1,024 and statements of 262,144 bytes, and no name twice."""
+    queries = saved_queries()
+    assert len({query.name for query in queries}) == len(queries)
+    for query in queries:
+        assert 0 < len(query.name) <= 128
+        assert 0 < len(query.description + MARK) <= 1024
+        assert len(query.sql.encode()) <= 262_144
 
 
 @pytest.mark.parametrize("name", named_queries())
@@ -176,6 +178,3 @@ def test_a_stack_without_a_lake_has_nothing_of_it() -> None:
     assert "LAKE_STREAM" not in variables
     actions = {a for each in stack.statements("RecordCostFunction") for a in as_list(each["Action"])}
     assert not [action for action in actions if action.startswith("firehose:")]
-    types = {resource["Type"] for resource in deployed(NamedQueriesEnabled="false").resources.values()}
-    assert "AWS::Athena::NamedQuery" not in types
-    assert "AWS::Athena::WorkGroup" in types

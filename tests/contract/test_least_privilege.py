@@ -388,7 +388,7 @@ def test_permissions_stand_nowhere_else(stack: Stack) -> None:
         *("AWS::Lambda::Function", "AWS::Lambda::LayerVersion", "AWS::Lambda::Url", "AWS::Lambda::EventSourceMapping"),
         *("AWS::SQS::Queue", "AWS::Events::Rule", "AWS::S3::Bucket", "AWS::S3::BucketPolicy", "AWS::Logs::LogStream"),
         *("AWS::KinesisFirehose::DeliveryStream", "AWS::Glue::Database", "AWS::Glue::Table"),
-        *("AWS::Athena::WorkGroup", "AWS::Athena::NamedQuery", "AWS::Events::Archive"),
+        *("AWS::Athena::WorkGroup", "AWS::Events::Archive"),
         *("AWS::Logs::MetricFilter", "AWS::Logs::QueryDefinition"),
         *("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::SNS::Subscription"),
         *("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm", "AWS::CloudWatch::Dashboard"),

@@ -22,9 +22,7 @@ DISTRIBUTIONS = {"botocore": "boto3", "markupsafe": "jinja2", "yaml": "pyyaml"}
 
 
 def own_files() -> set[str]:
-    """What the wheel must hold: each package's files, but for the script that writes into the template, and for what
-    functions alone import.
-    """
+    """What the wheel must hold: each package's files, but for what functions alone import."""
     found = {
         f"{package}/{file.relative_to(ROOT / folder)}"
         for package, folder in SHIPPED.items()
@@ -32,7 +30,7 @@ def own_files() -> set[str]:
         if file.is_file() and file.suffix != ".pyc"
     }
     of_functions = {name for name in found if name.startswith("openai_proxy/tracing/")}
-    return found - of_functions - {"analytics/saved_queries.py"}
+    return found - of_functions
 
 
 def imported() -> set[str]:

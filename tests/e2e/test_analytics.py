@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 import pytest
 from openai_proxy.ledger.lake import Lake, json_line, lake_row
 
-from console.costs.query import Athena, Result, named_queries, of_period, with_view
 from console.errors import ConsoleError
+from console.lake.athena import Athena, Result
+from console.lake.queries import named_queries, of_period, saved_queries, with_view
 from console.period import Period
 from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
 from tests.e2e.lake_entries import DAYS, EXPECTED, FIRST_DAY, PERIOD_END, made_entries, priced_again
@@ -192,3 +193,13 @@ def test_the_command_prints_exact_money(stack: LocalStack, rows: list[dict[str, 
 def test_the_command_lists_the_queries(stack: LocalStack) -> None:
     listed = costs_query(stack)
     assert [name for name in named_queries() if f"\n{name} " not in listed] == []
+
+
+def test_the_queries_are_saved_in_athena(stack: LocalStack) -> None:
+    client, workgroup = stack.aws("athena"), outputs(stack)["LakeWorkgroup"]
+    for done in ("created", "unchanged"):
+        saved = json.loads(costs(stack, "save-queries", "--json"))
+        assert [(each["name"], each["done"]) for each in saved] == [(query.name, done) for query in saved_queries()]
+    ids = client.list_named_queries(WorkGroup=workgroup)["NamedQueryIds"]
+    found = client.batch_get_named_query(NamedQueryIds=ids)["NamedQueries"]
+    assert {each["Name"]: each["QueryString"] for each in found} == {each.name: each.sql for each in saved_queries()}

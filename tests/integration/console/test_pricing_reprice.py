@@ -24,10 +24,10 @@ from openai_proxy.ledger.lake import Lake, lake_row
 from openai_proxy.ledger.table import ATTEMPTS, DUPLICATE, MOST_ITEMS, CostsTable
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 
-from console.costs.lake import Corrections
 from console.costs.reprice import Difference, add_parser, difference_document, reprice
 from console.costs.repricing import Change, Ledger, build_transaction, in_transactions
 from console.errors import ConsoleError
+from console.lake.corrections import Corrections
 from console.period import add_period
 from console.stack import Table, add_table_options
 from tests.costs_fake import FakeCostsTable, cancelled

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployment.__main__ import said, target_for
+from console.__main__ import parser
+from deployment.__main__ import said, saving, target_for
 from deployment.account import Caller
 from deployment.build import ROOT
 from deployment.bytecode import NoPythonError, python_of
@@ -131,3 +132,12 @@ def test_a_chosen_python_of_another_version_is_refused(chosen: str, says: str) -
 
 def test_this_python_is_taken_where_it_fits() -> None:
     assert python_of(f"{sys.version_info.major}.{sys.version_info.minor}") == sys.executable
+
+
+def test_a_deployment_ends_with_the_lakes_queries_in_the_same_place() -> None:
+    command, environ = saving("shop", ["--profile", "ada", "--region=eu-west-1"], "eu-west-1")
+    assert environ == {"AWS_REGION": "eu-west-1", "AWS_PROFILE": "ada"}
+    assert saving("shop", [], "us-east-1")[1] == {"AWS_REGION": "us-east-1"}
+    assert Path(command[0]).name == "openai-proxy"
+    options = parser(command[1:]).parse_args(command[1:])
+    assert (options.run.__name__, options.stack_name) == ("run_save_queries", "shop")

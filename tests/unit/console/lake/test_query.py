@@ -12,19 +12,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from console.costs.query import (
-    LAST_30_DAYS,
-    Athena,
-    Result,
-    named_queries,
-    of_period,
-    result_csv,
-    result_json,
-    result_table,
-    run_query,
-    with_view,
-)
 from console.errors import ConsoleError
+from console.lake.athena import Athena, Result
+from console.lake.queries import LAST_30_DAYS, named_queries, of_period, with_view
+from console.lake.query_command import result_csv, result_json, result_table, run_query
 from console.period import Period
 
 MARCH = Period(date(2026, 3, 1), date(2026, 3, 31))

@@ -1,0 +1,114 @@
+"""Athena, which runs SQL over the lake. On the local stack it is the emulator's, with DuckDB behind it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from console.aws import session
+from console.errors import ConsoleError
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a query found. Values are text, int, float, Decimal, bool or None; `types` are Athena's."""
+
+    columns: Sequence[str]
+    types: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    scanned_bytes: int
+    seconds: float
+
+
+class Athena:
+    """Athena, in the lake's workgroup and database."""
+
+    def __init__(self, client: Any, workgroup: str, database: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._client = client
+        self._workgroup = workgroup
+        self._database = database
+        self._sleep = sleep
+
+    def run(self, sql: str) -> Result:
+        """Run a query to its end. Raises ConsoleError when it fails, and stops it when it is interrupted."""
+        try:
+            query = self._client.start_query_execution(
+                QueryString=sql, WorkGroup=self._workgroup, QueryExecutionContext={"Database": self._database}
+            )["QueryExecutionId"]
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "InvalidRequestException":
+                raise
+            raise ConsoleError(f"Athena refuses the query: {error}") from error
+        try:
+            execution = self._wait(query)
+        except KeyboardInterrupt:
+            self._client.stop_query_execution(QueryExecutionId=query)
+            raise
+        status, statistics = execution["Status"], execution.get("Statistics", {})
+        if status["State"] != "SUCCEEDED":
+            reason = status.get("StateChangeReason") or "no reason given"
+            raise ConsoleError(f"The query is {status['State'].lower()}: {reason}")
+        names, types, rows = self._results(query, has_heading=execution.get("StatementType") == "DML")
+        milliseconds = statistics.get("TotalExecutionTimeInMillis", 0)
+        return Result(names, types, rows, statistics.get("DataScannedInBytes", 0), milliseconds / 1000)
+
+    def _wait(self, query: str) -> Mapping[str, Any]:
+        pause = 0.1
+        while True:
+            execution = self._client.get_query_execution(QueryExecutionId=query)["QueryExecution"]
+            if execution["Status"]["State"] not in ("QUEUED", "RUNNING"):
+                return execution
+            self._sleep(pause)
+            pause = min(pause * 1.5, 2.0)
+
+    def _results(self, query: str, *, has_heading: bool) -> tuple[list[str], list[str], list[list[Any]]]:
+        about: Sequence[Mapping[str, str]] = ()
+        rows: list[list[str | None]] = []
+        for page in self._client.get_paginator("get_query_results").paginate(QueryExecutionId=query):
+            about = page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]
+            rows += [[each.get("VarCharValue") for each in row["Data"]] for row in page["ResultSet"]["Rows"]]
+        types = [each["Type"] for each in about]
+        found = rows[1:] if has_heading else rows
+        values = [[_value(text, type_) for text, type_ in zip(row, types, strict=True)] for row in found]
+        return [each["Name"] for each in about], types, values
+
+
+def _value(text: str | None, type_: str) -> Any:
+    match type_:
+        case _ if text is None:
+            return None
+        case "tinyint" | "smallint" | "integer" | "bigint":
+            return int(text)
+        case "float" | "double":
+            return float(text)
+        case "decimal":
+            return Decimal(text)
+        case "boolean":
+            return text == "true"
+        case _:
+            return text
+
+
+def lake_names(stack_name: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """The workgroup and the database of the lake; None for a stack without one. Raises ConsoleError without a stack."""
+    workgroup, database = environ.get("LAKE_WORKGROUP"), environ.get("LAKE_DATABASE")
+    if workgroup and database:
+        return workgroup, database
+    try:
+        [stack] = session(environ).client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") != "ValidationError":
+            raise
+        raise ConsoleError(f"There is no stack '{stack_name}' here. Remedy: name it with --stack-name.") from error
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+    return (outputs["LakeWorkgroup"], outputs["LakeDatabase"]) if "LakeWorkgroup" in outputs else None
+
+
+def chosen_athena(stack_name: str, environ: Mapping[str, str]) -> Athena:
+    """Athena over the lake of a stack. Raises ConsoleError where there is none."""
+    if (names := lake_names(stack_name, environ)) is None:
+        raise ConsoleError(f"The stack '{stack_name}' has no lake. Remedy: deploy it with LakeEnabled=true.")
+    return Athena(session(environ).client("athena"), *names)

@@ -1,0 +1,116 @@
+"""`costs query`: SQL over the lake, in Athena, and what it finds as a table, CSV or JSON."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from console.errors import ConsoleError
+from console.lake.athena import Result, chosen_athena
+from console.lake.queries import VIEW, named_queries, of_period, what, with_view
+from console.output import show, terminal_width
+from console.period import Period, add_period, chosen_period, today
+from console.spreadsheets import csv_text
+from console.stack import add_stack_option
+from console.tables import table
+from console.text import count, harmless, plain, to_json, usd
+
+_USD_PER_BYTE = 5e-12
+_LEAST_BILLED_BYTES = 10 * 2**20
+_NUMBERS = {"tinyint", "smallint", "integer", "bigint", "float", "double", "decimal"}
+
+
+def result_table(result: Result, width: int | None = None) -> str:
+    """A result for people: amounts to a millionth, and no character that a terminal would obey."""
+    if not result.columns:
+        return "Done."
+    numbers = 0
+    while numbers < len(result.types) and result.types[-1 - numbers] in _NUMBERS:
+        numbers += 1
+    rows = [[_shown(value) for value in row] for row in result.rows]
+    headings = [name.upper() for name in result.columns]
+    whole = {name for name, type_ in zip(headings, result.types, strict=True) if type_ in _NUMBERS}
+    return table(headings, rows, numbers=numbers, width=width, drop=(), whole=whole)
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return count(value)
+        case float():
+            return f"{value:,.6f}".rstrip("0").rstrip(".")
+        case Decimal():
+            return usd(value)
+        case _:
+            return harmless(str(value))
+
+
+def result_json(result: Result) -> str:
+    """A result for programs: a list of objects, decimals as text so that they stay exact."""
+    rows = [[plain(value) if isinstance(value, Decimal) else value for value in row] for row in result.rows]
+    return to_json([dict(zip(result.columns, row, strict=True)) for row in rows])
+
+
+def result_csv(result: Result) -> str:
+    """A result for spreadsheets: exact numbers below a heading; NULL is empty."""
+    return csv_text(result.columns, result.rows).rstrip("\n")
+
+
+def query_list(queries: Mapping[str, str]) -> str:
+    """The named queries and what they answer."""
+    rows = [(name, what(sql)) for name, sql in queries.items()]
+    return table(("NAME", "WHAT"), rows)
+
+
+def add_parser(commands: Any) -> None:
+    """Give `costs` the command `query`. What stands before its name holds for it too."""
+    query: argparse.ArgumentParser = commands.add_parser("query", help="SQL over the lake: all that was ever recorded")
+    query.add_argument("sql", nargs="?", metavar="SQL", help=f"about the table {VIEW}; - reads it from standard input")
+    query.add_argument("--named", metavar="NAME", help="a query of analytics/queries; without SQL and NAME: a list")
+    add_period(query, inherited=True)
+    query.add_argument("--csv", action="store_true", default=argparse.SUPPRESS, help="print CSV, for spreadsheets")
+    query.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
+    add_stack_option(query, inherited=True)
+    query.set_defaults(run=run_query)
+
+
+def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Run `costs query`. Raises ConsoleError and botocore's errors."""
+    queries = named_queries()
+    period = chosen_period(options)
+    if options.sql and options.named:
+        raise ConsoleError("SQL and --named exclude each other. Remedy: give one of them.")
+    if options.csv and options.json:
+        raise ConsoleError("--csv and --json exclude each other. Remedy: give one of them.")
+    if not options.sql and not options.named:
+        show(query_list(queries))
+        return 0
+    if options.named:
+        if options.named not in queries:
+            raise ConsoleError(f"There is no query '{options.named}'. Remedy: name one of {', '.join(queries)}.")
+        sql = of_period(queries[options.named], period) if period else queries[options.named]
+        period = period or Period(today() - timedelta(days=29), today())
+    else:
+        sql = sys.stdin.read() if options.sql == "-" else options.sql
+    result = chosen_athena(options.stack_name, environ).run(with_view(sql, period))
+    if options.csv or options.json:
+        print(result_csv(result) if options.csv else result_json(result))
+    else:
+        show(result_table(result, terminal_width()))
+    if sys.stderr.isatty():
+        print(_bill(result), file=sys.stderr)
+    return 0
+
+
+def _bill(result: Result) -> str:
+    price = max(result.scanned_bytes, _LEAST_BILLED_BYTES) * _USD_PER_BYTE
+    return (
+        f"{count(len(result.rows))} rows in {result.seconds:.1f} s; {result.scanned_bytes / 1e6:,.1f} MB read, "
+        f"about {price:.6f} USD on AWS"
+    )
