@@ -53,6 +53,7 @@ def _of_every_answer(sent: Sent, seen: Seen) -> Iterator[str]:
     """What holds for every answer of the proxy, whatever the server does."""
     own_id = sent.header("x-request-id")
     expected = {"x-inference-id": _ULID, "access-control-allow-origin": r"\*|https?://[^,\s]+"}
+    expected["x-content-type-options"] = "nosniff"
     if 0 < len(own_id) <= 128:
         expected["x-request-id"] = re.escape(own_id)
     yield from _of_headers(Sees(headers=expected, without=("set-cookie", *_HOP_BY_HOP)), seen)

@@ -98,7 +98,7 @@ CASES = (
         _NEVER,
         Sees(
             (200, 204),
-            headers={"access-control-allow-origin": r"\*|https://app\.example"},
+            headers={"access-control-allow-origin": r"\*|https://app\.example", "x-content-type-options": "nosniff"},
             also=(
                 lists_in("access-control-allow-headers", *_ANNOUNCED),
                 lists_in("access-control-allow-methods", "POST", "GET", "DELETE"),

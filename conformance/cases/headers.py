@@ -40,6 +40,8 @@ _CORS = {
     "Access-Control-Allow-Credentials": "true",
     "Access-Control-Expose-Headers": "x-evil",
 }
+_SAID_ONCE = {"X-Content-Type-Options": "sniff"}
+"""What the proxy says itself, whatever the server says."""
 _SHOWN_UNDER_ANOTHER_NAME = {"X-Request-Id": "req_of_the_server"}
 
 _CHUNKED = b"Content-Type: " + EVENT_STREAM.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -76,7 +78,16 @@ CASES = (
         "rate limits, OpenAI's headers and retry-after pass; cookies, CORS, hop-by-hop and server names do not",
         Reply(
             STREAM,
-            headers=tuple({**_PUBLIC, **_PRIVATE, **_HOP_BY_HOP, **_CORS, **_SHOWN_UNDER_ANOTHER_NAME}.items()),
+            headers=tuple(
+                {
+                    **_PUBLIC,
+                    **_PRIVATE,
+                    **_HOP_BY_HOP,
+                    **_CORS,
+                    **_SAID_ONCE,
+                    **_SHOWN_UNDER_ANOTHER_NAME,
+                }.items()
+            ),
         ),
         Sees(
             body=b"".join(STREAM),

@@ -268,6 +268,7 @@ def test_what_the_gateway_answers_itself_is_an_openai_error() -> None:
         assert list(body) == ["error"]
         assert list(body["error"]) == ["message", "type", "param", "code"]
         assert headers["gatewayresponse.header.Access-Control-Allow-Origin"] == "'*'"
+        assert headers["gatewayresponse.header.x-content-type-options"] == "'nosniff'"
 
 
 def test_the_gateway_speaks_as_the_proxy_does() -> None:

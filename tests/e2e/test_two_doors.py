@@ -243,6 +243,8 @@ class Door:
                 return Answer(response.status_code, "cut")
         error = error_in(content)
         may_be_read = response.headers.get("access-control-allow-origin") == "*"
+        if may_be_read:  # not what the embedded AWS says itself
+            assert response.headers["x-content-type-options"] == "nosniff"
         if response.status_code in (429, 503) and error.get("code") != "server_not_configured":
             assert float(response.headers["retry-after"]) > 0
         return Answer(response.status_code, error.get("code"), error.get("type"), may_be_read)

@@ -1,4 +1,4 @@
-"""Cross-origin answers for browsers, made in code for both doors. Pure.
+"""What browsers are told with every answer: who may read it, and that it is what it says. For both doors. Pure.
 
 A function URL's own CORS setting would add its headers to the function's, and browsers refuse doubled ones.
 """
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 _ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _KEY_HEADERS = "authorization, x-api-key, api-key"
 _EXPOSED = "*"
+_AS_IT_SAYS = {"x-content-type-options": "nosniff"}
+"""A browser must not take JSON that quotes somebody for a page or a script because it looks like one."""
 
 
 class Cors:
@@ -20,10 +22,12 @@ class Cors:
     def headers(self, origin: str | None) -> dict[str, str]:
         """The headers of every answer, errors included. Client keys are not credentials in the sense of CORS."""
         if self._any:
-            return {"access-control-allow-origin": "*", "access-control-expose-headers": _EXPOSED}
-        if origin is not None and origin in self._origins:
-            return {"access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED, "vary": "origin"}
-        return {"vary": "origin"}
+            readable = {"access-control-allow-origin": "*", "access-control-expose-headers": _EXPOSED}
+        elif origin is not None and origin in self._origins:
+            readable = {"access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED}
+        else:
+            readable = dict[str, str]()
+        return readable | _AS_IT_SAYS | ({} if self._any else {"vary": "origin"})
 
     def preflight(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The answer to a browser's pre-flight: whatever headers it announces, since only listed ones go upstream."""

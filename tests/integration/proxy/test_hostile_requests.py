@@ -373,7 +373,7 @@ def test_a_server_cannot_speak_for_the_proxy_or_to_the_browser() -> None:
     assert response.headers.keys() <= {
         *told,
         *("content-type", "x-upstream-request-id", "x-served-model", "server-timing", "cache-control"),
-        *("access-control-allow-origin", "access-control-expose-headers"),
+        *("access-control-allow-origin", "access-control-expose-headers", "x-content-type-options"),
     }
 
 

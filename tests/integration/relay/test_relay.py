@@ -143,6 +143,7 @@ def test_headers_pass_by_allow_list_both_ways() -> None:
         "x-request-id",
         "access-control-allow-origin",
         "access-control-expose-headers",
+        "x-content-type-options",
     }
     metadata = relay.bus.details[0][1]["metadata"]
     assert first.headers["x-request-id"] == first.headers["x-inference-id"] == metadata["id"] == metadata["request_id"]

@@ -33,6 +33,7 @@ HEADERS = {
     "x-inference-id": "01M83ZQ5W8X1T7Y2K4N6P9R0SA",
     "access-control-allow-origin": "*",
     "access-control-expose-headers": "*",
+    "x-content-type-options": "nosniff",
 }
 BY_NAME = {case.name: case for case in CASES}
 
@@ -101,6 +102,7 @@ def test_a_good_answer_has_no_complaints(name: str) -> None:
         ("clean", body(lambda stream: stream.replace(RUN.encode(), b"f" * 16)), "differs at byte 22"),
         ("clean", without("x-inference-id"), "x-inference-id is []"),
         ("clean", without("x-request-id"), "x-request-id is []"),
+        ("clean", without("x-content-type-options"), "x-content-type-options is []"),
         ("clean", without("access-control-allow-origin"), "access-control-allow-origin is []"),
         ("clean", without("access-control-expose-headers"), "a browser cannot read retry-after"),
         ("clean", with_(("access-control-allow-origin", "*")), "more than once: access-control-allow-origin"),

@@ -21,8 +21,14 @@ def test_listed_origins() -> None:
 def test_other_origins_and_no_origin() -> None:
     cors = Cors("https://a.example")
     for origin in ("https://b.example", "https://a.example.evil", None):
-        assert cors.headers(origin) == {"vary": "origin"}
-    assert cors.preflight({"origin": "null"}) == {"vary": "origin"}
+        assert cors.headers(origin) == {"vary": "origin", "x-content-type-options": "nosniff"}
+    assert cors.preflight({"origin": "null"}) == cors.headers(None)
+
+
+def test_no_answer_is_taken_for_something_else() -> None:
+    for cors in (Cors("*"), Cors("https://a.example")):
+        for said in (cors.headers(None), cors.headers("https://a.example"), cors.preflight(ANNOUNCED)):
+            assert said["x-content-type-options"] == "nosniff"
 
 
 def test_a_browser_that_announces_nothing_may_send_a_key_in_each_of_its_headers() -> None:

@@ -238,6 +238,7 @@ def headers_of(asked: Asked, said: Said, seen: Seen, **more: str) -> dict[str, s
         "server-timing": f"upstream;dur={upstream:.1f}, proxy;dur={proxy:.1f}",
         "access-control-allow-origin": "*",
         "access-control-expose-headers": "*",
+        "x-content-type-options": "nosniff",
         "x-served-by": said.server or "",
         "x-served-model": said.asked_model or "",
         "x-attempts": str(len(seen.tried) or ""),
