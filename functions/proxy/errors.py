@@ -12,11 +12,13 @@ The codes are listed in `docs/errors.md`; clients may rely on them.
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
 from openai_proxy.key_refusals import TOKEN_REFUSALS
 
 Fault = Literal["client", "upstream", "proxy"]
+Span = Literal["minute", "moment", "day", "week", "month", "total"]
+"""What a limit holds for. `moment`: for what runs at the same time."""
 
 
 class ProxyError(Exception):
@@ -62,12 +64,28 @@ class ClientError(ProxyError):
     type = "invalid_request_error"
 
 
+class LimitReached(NamedTuple):
+    """A limit that has no room: whose it is, for what `span` it holds, what it is, what is used, and what was asked.
+
+    `subject_id` is the id of a key (of rotated keys the first) or a user, or the name of a team. Amounts are decimal
+    numbers as text: requests, tokens or USD.
+    """
+
+    subject: Literal["key", "user", "team"]
+    subject_id: str
+    span: Span
+    limit: str
+    used: str
+    asked: str
+
+
 class LimitError(ClientError):
     """A limit of the client key has no room: `source` says which, `retry_after` (seconds) when it may have; None:
-    never.
+    never. `reached` says how much there was.
     """
 
     type = "rate_limit_error"
+    reached: LimitReached | None = None
 
     def __init__(
         self, status: int, code: str, message: str, source: str, retry_after: int | None, headers: Mapping[str, str]
@@ -77,6 +95,11 @@ class LimitError(ClientError):
         super().__init__(status, code, message, type=kind, headers={**headers, **again})
         self.source = source
         self.retry_after = retry_after
+
+    def of(self, reached: LimitReached | None) -> Self:
+        """The same error, of that limit."""
+        self.reached = reached
+        return self
 
 
 class TokenError(ClientError):

@@ -1,11 +1,14 @@
 """How a client is told which limit has no room, and whose it is: its key's, its user's or its team's. Pure."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 
+from openai_proxy.dynamodb import Item
 from openai_proxy.key_limits import Limits, is_user_id
+from openai_proxy.limits import REQUESTS, TOKENS, Period, Windows, cost_in, leases, spent_in
 
-from proxy.errors import LimitError
-from proxy.limits.item import Source
+from proxy.errors import LimitError, LimitReached, Span
+from proxy.limits.item import Share, Source, number_of
 
 _WHAT: Mapping[Source, str] = {
     "key_rpm": "requests a minute",
@@ -14,17 +17,52 @@ _WHAT: Mapping[Source, str] = {
 }
 
 
-def limit_error(limits: Limits, source: Source, seconds: int | None, own_headers: Mapping[str, str]) -> LimitError:
+def limit_error(
+    limits: Limits,
+    source: Source,
+    seconds: int | None,
+    own_headers: Mapping[str, str],
+    reached: LimitReached | None = None,
+) -> LimitError:
     """The answer to a request that found no room; its `source` says whose limit it is."""
     who = "This client key's team" if limits.team else "This user" if is_user_id(limits.id) else "This client key"
     whose = f"team_{source.removeprefix('key_')}" if limits.team else source
     told = dict(own_headers)
     if source == "key_budget":
         message = f"The budget of {who[0].lower()}{who[1:]} is used up."
-        return LimitError(429, "insufficient_quota", message, whose, seconds, told | {"x-should-retry": "false"})
+        told |= {"x-should-retry": "false"}
+        return LimitError(429, "insufficient_quota", message, whose, seconds, told).of(reached)
     if source == "key_budget_reserved":
         reserved = f"The rest of {who[0].lower()}{who[1:]}'s budget is reserved by requests that run."
         message = f"{reserved} Try again in {seconds} s."
-        return LimitError(429, "budget_reserved", message, whose, seconds, told | {"x-should-retry": "true"})
+        told |= {"x-should-retry": "true"}
+        return LimitError(429, "budget_reserved", message, whose, seconds, told).of(reached)
     message = f"{who} has reached its limit of {_WHAT[source]}. Try again in {seconds} s."
-    return LimitError(429, "rate_limit_exceeded", message, whose, seconds, told)
+    return LimitError(429, "rate_limit_exceeded", message, whose, seconds, told).of(reached)
+
+
+def reached(limits: Limits, source: Source, item: Item, windows: Windows, share: Share) -> LimitReached:
+    """The limit of that `source` in an item that has no room for a share: what it is, what is used, and what was asked.
+
+    Requests and tokens of the minute, requests that run, or USD.
+    """
+    if source == "key_rpm":
+        return _of(limits, "minute", limits.rpm, number_of(item, REQUESTS), 1)
+    if source == "key_tpm":
+        return _of(limits, "minute", limits.tpm, number_of(item, TOKENS), share.tokens)
+    if source == "key_parallel":
+        return _of(limits, "moment", limits.parallel, len(leases(item)), 1)
+    counted = spent_in if source == "key_budget" else cost_in
+    used: dict[Period, Decimal] = {period: number_of(item, counted(period)) for period in limits.budgets}
+    full: list[Period] = [period for period, budget in limits.budgets.items() if used[period] >= budget]
+    # Of several the one that begins anew last: until then no other helps.
+    span = max(full, key=lambda period: (windows.to_next(period) is None, windows.to_next(period) or 0))
+    return _of(limits, span, limits.budgets[span], used[span], share.cost)
+
+
+def _of(
+    limits: Limits, span: Span, limit: int | Decimal | None, used: int | Decimal, asked: int | Decimal
+) -> LimitReached:
+    kind = "team" if limits.team else "user" if is_user_id(limits.id) else "key"
+    amounts = (f"{max(Decimal(0), Decimal(amount)):f}" for amount in (limit or 0, used, asked))
+    return LimitReached(kind, limits.team or limits.id, span, *amounts)

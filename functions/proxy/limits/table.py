@@ -164,9 +164,10 @@ class LimitsTable:
             if stale := renewal(limits, item, windows):
                 self._counters.update(limits, stale, calls)
             elif refused := refusal(limits, item, windows, share.tokens):
-                from proxy.limits.refused import limit_error  # noqa: PLC0415  # most requests find room
+                from proxy.limits.refused import limit_error, reached  # noqa: PLC0415  # most requests find room
 
-                error = limit_error(limits, *refused, headers(limits, item, windows))
+                full = reached(limits, refused[0], item, windows, taken.share or share)
+                error = limit_error(limits, *refused, headers(limits, item, windows), full)
                 return taken._replace(share=share if calls.in_doubt else None, refused=error)
             elif (left := left_of_budgets(limits, item)) is not None:
                 share = share._replace(cost=min(left, share.cost))

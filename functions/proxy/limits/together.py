@@ -7,11 +7,13 @@ other has no room. Both counters are read first: the transaction itself does not
 import math
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 from openai_proxy.dynamodb import Item, to_attribute
 from openai_proxy.limits import REQUESTS, TOKENS, Windows, cost_in
 
 from proxy.aws.client import NO_ANSWER, AwsError
+from proxy.errors import LimitReached
 from proxy.limits.counters import Calls, Counters
 from proxy.limits.item import (
     Source,
@@ -24,12 +26,21 @@ from proxy.limits.item import (
     renewal,
     taking,
 )
-from proxy.limits.refused import limit_error
+from proxy.limits.refused import limit_error, reached
 from proxy.limits.reservation import Reservation
 
 _MOST_TRIES = 12
 """Each try fails only when another request has changed an item in between, in a way that matters."""
 _GROUPS = ("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens", "x-budget-remaining-usd")
+
+
+class _Refused(NamedTuple):
+    """The part that has no room, of which limit, and for how many seconds."""
+
+    part: Reservation
+    source: Source
+    seconds: int | None
+    reached: LimitReached
 
 
 def take_together(
@@ -81,26 +92,20 @@ def _are_renewed(parts: Sequence[Reservation], items: Sequence[Item], counters: 
     return any(requests)
 
 
-def _refused(parts: Sequence[Reservation], items: Sequence[Item]) -> tuple[Reservation, Source, int | None] | None:
+def _refused(parts: Sequence[Reservation], items: Sequence[Item]) -> _Refused | None:
     """The part that has no room; of two, the one that has none for longer."""
-    found: list[tuple[float, Reservation, Source, int | None]] = []
+    found: list[_Refused] = []
     for part, item in zip(parts, items, strict=True):
-        tokens = part.share.tokens if part.share else 0
-        if refused := refusal(part.limits, item, part.windows, tokens):
-            source, seconds = refused
-            found.append((math.inf if seconds is None else seconds, part, source, seconds))
-    return max(found, key=lambda each: each[0])[1:] if found else None
+        assert part.share
+        if refused := refusal(part.limits, item, part.windows, part.share.tokens):
+            full = reached(part.limits, refused[0], item, part.windows, part.share)
+            found.append(_Refused(part, *refused, full))
+    return max(found, key=lambda each: math.inf if each.seconds is None else each.seconds, default=None)
 
 
-def _refusing(
-    parts: Sequence[Reservation],
-    items: Sequence[Item],
-    refused: tuple[Reservation, Source, int | None],
-    calls: Calls,
-) -> Reservation:
-    part, source, seconds = refused
+def _refusing(parts: Sequence[Reservation], items: Sequence[Item], refused: _Refused, calls: Calls) -> Reservation:
     told = _nearer([headers(each.limits, item, each.windows) for each, item in zip(parts, items, strict=True)])
-    error = limit_error(part.limits, source, seconds, told)
+    error = limit_error(refused.part.limits, refused.source, refused.seconds, told, refused.reached)
     kept = [each if calls.in_doubt else each._replace(share=None) for each in parts]
     own, team = (each._replace(refused=error) for each in kept)
     return own._replace(team=team)

@@ -51,7 +51,7 @@ def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_sta
         "limits": _limits(call, outcome),
         "operation": {"name": call.operation},
         "door": call.request.door if call.request else "function_url",
-        "server": {"name": outcome.delivery.server_name},
+        "server": {"name": outcome.delivery.server_name or _unasked(call, outcome)[0]},
         "request": _request(call, outcome),
         "response": _response(outcome, timeline),
         "usage": outcome.usage.to_event(),
@@ -75,11 +75,27 @@ def _throttle(outcome: Outcome) -> "ThrottleData | None":
     """Which limit had no room: of the key, or of the server."""
     error = outcome.error
     if isinstance(error, LimitError):
-        return {"source": error.source, "retry_after": error.retry_after}
+        found: ThrottleData = {"source": error.source, "retry_after": error.retry_after}
+        if (full := error.reached) is not None:
+            found["subject"] = {"type": full.subject, "id": text_of(full.subject_id, LONGEST_NAME) or ""}
+            found["span"], found["limit"], found["used"], found["asked"] = full[2:]
+        return found
     if outcome.status == 429 and (error is None or error.fault == "upstream"):
-        wait = outcome.delivery.retry_after
-        return {"source": "upstream", "retry_after": None if wait is None else min(wait, float(MOST_SECONDS))}
+        wait, server = outcome.delivery.retry_after, outcome.delivery.server_name
+        return {
+            "source": "upstream",
+            "retry_after": None if wait is None else min(wait, float(MOST_SECONDS)),
+            "subject": {"type": "server", "id": server or ""},
+        }
     return None
+
+
+def _unasked(call: Call, outcome: Outcome) -> tuple[str | None, str | None]:
+    """The server and the model that a request was for that a limit refused before a server was asked."""
+    if not (isinstance(outcome.error, LimitError) and call.candidates and call.body):
+        return None, None
+    server, replacement = call.candidates[0]
+    return server.name, replacement or call.body.model or (server.model if call.body.takes_default else None)
 
 
 def _error(outcome: Outcome) -> "ErrorData | None":
@@ -98,7 +114,7 @@ def _request(call: Call, outcome: Outcome) -> "RequestData":
     return {
         "method": request.method if request else "",
         "path": text_of(call.path, LONGEST_NAME) or "",
-        "model": text_of(sent.model, LONGEST_NAME) if sent else None,
+        "model": text_of(sent.model if sent else _unasked(call, outcome)[1], LONGEST_NAME),
         "stream": sent.stream if sent else False,
         "size": len(request.body) if request else 0,
     }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from openai_proxy.events.envelope import Event
+from openai_proxy.events.throttle_types import ThrottleData
 
 Encoding = Literal["identity", "zlib"]
 
@@ -218,13 +219,6 @@ class InferenceFailed(InferenceCompleted):
     """The data of the event."""
 
     error: ErrorData
-
-
-class ThrottleData(TypedDict):
-    """Which limit had no room, and for how many seconds."""
-
-    source: str
-    retry_after: float | None
 
 
 class InferenceThrottled(InferenceCompleted):

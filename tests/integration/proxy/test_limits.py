@@ -193,7 +193,17 @@ def test_requests_a_minute(table: Table, clock: Clock) -> None:
         clock.now += 42
         assert relay.call(CHAT).status == 200
     detail_type, detail = relay.bus.details[3]
-    assert (detail_type, detail["data"]["throttle"]) == ("InferenceThrottled", {"source": "key_rpm", "retry_after": 42})
+    assert detail_type == "InferenceThrottled"
+    assert detail["data"]["throttle"] == {
+        "source": "key_rpm",
+        "retry_after": 42,
+        "subject": {"type": "key", "id": "0123456789ab"},
+        "span": "minute",
+        "limit": "3",
+        "used": "3",
+        "asked": "1",
+    }
+    assert (detail["data"]["server"]["name"], detail["data"]["request"]["model"]) == ("up", "default-model")
     assert table.calls == [
         *("update", "get", "update", "update"),  # the first one: there is no item yet
         *("update", "update"),
@@ -214,6 +224,11 @@ def test_tokens_a_minute_are_estimated_then_corrected(table: Table, clock: Clock
     assert [detail["data"].get("throttle") for _, detail in relay.bus.details][1] == {
         "source": "key_tpm",
         "retry_after": 60,
+        "subject": {"type": "key", "id": "0123456789ab"},
+        "span": "minute",
+        "limit": "150",
+        "used": "12",
+        "asked": "139",
     }
     assert relay.bus.details[0][1]["data"]["limits"]["reserved"] == {"cost": "0", "tokens": 100}
 

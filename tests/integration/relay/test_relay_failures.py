@@ -114,7 +114,11 @@ def test_a_throttle_of_the_server_is_a_throttle(content_type: str) -> None:
     with proxy(script) as (relay, _):
         assert relay.call({"model": "m"}).status == 429
     assert relay.event[0] == "InferenceThrottled"
-    assert relay.event[1]["throttle"] == {"source": "upstream", "retry_after": 7.0}
+    assert relay.event[1]["throttle"] == {
+        "source": "upstream",
+        "retry_after": 7.0,
+        "subject": {"type": "server", "id": "up"},
+    }
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from proxy.limits.item import (
     renewal,
     taking,
 )
-from proxy.limits.refused import limit_error
+from proxy.limits.refused import limit_error, reached
 from proxy.limits.reservation import CAREFUL, Prices, share_of
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
@@ -166,6 +166,33 @@ def assert_told(team: str, source: Source, seconds: int | None, code: str, messa
     assert (error.status, error.code, str(error)) == (429, code, message)
     assert error.source == (source.replace("key_", "team_") if team else source)
     assert error.headers == own | more | waits
+
+
+AMOUNTS: list[tuple[dict[str, Any], Source, tuple[str, str, str, str]]] = [
+    ({"requests": 3}, "key_rpm", ("minute", "3", "3", "1")),
+    ({"tokens": 94}, "key_tpm", ("minute", "100", "94", "7")),
+    ({"live": {"a": lease(9), "b": lease(9)}}, "key_parallel", ("moment", "2", "2", "1")),
+    ({"day_cost": D("10.5")}, "key_budget_reserved", ("day", "10", "10.5", "0.5")),
+    ({"day_spent": D(10), "month_spent": D(100)}, "key_budget", ("month", "100", "100", "0.5")),
+    ({"week_spent": D("50.25"), "total_spent": D(500)}, "key_budget", ("total", "500", "500", "0.5")),
+]
+
+
+@pytest.mark.parametrize(
+    ("limits_id", "team", "subject"), [("k", "", "key"), ("a" * 32, "", "user"), ("k", "b", "team")]
+)
+@pytest.mark.parametrize("place", range(len(AMOUNTS)))
+def test_a_limit_that_is_reached_says_whose_it_is_and_how_much_there_was(
+    place: int, limits_id: str, team: str, subject: str
+) -> None:
+    changed, source, amounts = AMOUNTS[place]
+    found = refusal(LIMITS, item(**changed), WINDOWS, 7)
+    assert found
+    assert found[0] == source
+    limits = LIMITS._replace(id=limits_id, team=team)
+    full = reached(limits, source, item(**changed), WINDOWS, Share("own", NOW + 30, 7, D("0.5")))
+    assert full == (subject, team or limits_id, *amounts)
+    assert limit_error(limits, *found, {}, full).reached == full
 
 
 # ----------------------------------------------------------------------------------------------- what a request will be

@@ -12,7 +12,7 @@ from openai_proxy.servers import parse_servers
 from openai_proxy.usage import MOST_SECONDS, Usage
 from proxy.call import Call
 from proxy.delivery import CacheUse, Delivery
-from proxy.errors import ClientError, LimitError, UnavailableError, UpstreamError
+from proxy.errors import ClientError, LimitError, LimitReached, UnavailableError, UpstreamError
 from proxy.metering.meter import Meter
 from proxy.outcome import Outcome
 from proxy.records.log_line import request_line
@@ -20,6 +20,7 @@ from proxy.records.terminal_event import terminal_event
 from proxy.records.tracing import subsegment_of
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
+from proxy.request.routing import Candidate
 from proxy.request.trace_context import xray_context
 from proxy.timeline import Clock, Timeline
 
@@ -55,6 +56,7 @@ class Told:
     is_read: bool = True
     """Whether there is a request, with a body."""
     timeline: Timeline = field(default_factory=lambda: Timeline(Ticks().clock()))
+    candidates: list[Candidate] = field(default_factory=list[Candidate])
 
     def event(self, outcome: Outcome | None = None, *, cold: bool = False) -> Any:
         request = InferenceRequest("rest_api", self.method, "/main/v1", "", {}, self.body, None)
@@ -62,6 +64,7 @@ class Told:
         body = RequestBody(InferenceRequest("rest_api", self.method, "", "", JSON, self.body, None), target)
         call = Call(ID, 0.0, request, self.key, target, body if self.method == "POST" else None, tags=self.tags)
         call = call if self.is_read else Call(ID, 0.0, key=self.key)
+        call = call._replace(candidates=self.candidates)
         if not self.timeline.ended:
             self.timeline.end()
         return terminal_event(call, outcome or Outcome(200), self.timeline, cold_start=cold)
@@ -202,6 +205,7 @@ def test_the_pace_of_a_stream_is_that_between_two_tokens(
 
 LIMIT = LimitError(429, "rate_limit_exceeded", "no", "key_rpm", 7, {})
 LATER = Delivery(SERVER, retry_after=3.5)
+MAIN = {"type": "server", "id": SERVER.name}
 FOR_EVER = Delivery(SERVER, retry_after=1e308)
 ERRORS: list[tuple[Outcome, str, dict[str, Any]]] = [
     (Outcome(200), "completed", {}),
@@ -215,13 +219,13 @@ ERRORS: list[tuple[Outcome, str, dict[str, Any]]] = [
     ),
     (Outcome(429, error=LIMIT), "throttled", {"source": "key_rpm", "retry_after": 7}),
     (Outcome(200, error=LIMIT), "throttled", {"source": "key_rpm", "retry_after": 7}),
-    (Outcome(429, LATER), "throttled", {"source": "upstream", "retry_after": 3.5}),
-    (Outcome(429, FOR_EVER), "throttled", {"source": "upstream", "retry_after": float(MOST_SECONDS)}),
-    (Outcome(429), "throttled", {"source": "upstream", "retry_after": None}),
+    (Outcome(429, LATER), "throttled", {"source": "upstream", "retry_after": 3.5, "subject": MAIN}),
+    (Outcome(429, FOR_EVER), "throttled", {"source": "upstream", "retry_after": float(MOST_SECONDS), "subject": MAIN}),
+    (Outcome(429), "throttled", {"source": "upstream", "retry_after": None, "subject": {"type": "server", "id": ""}}),
     (
         Outcome(429, LATER, error=UpstreamError(429, "x", "no", upstream_status=429)),
         "throttled",
-        {"source": "upstream", "retry_after": 3.5},
+        {"source": "upstream", "retry_after": 3.5, "subject": MAIN},
     ),
     (
         Outcome(429, LATER, error=ClientError(429, "own", "no")),
@@ -272,6 +276,32 @@ def test_whose_fault_it_was_is_told_in_the_event_and_in_the_line(place: int) -> 
     expected = {"fault"} if status >= 500 or (end == "failed" and status < 400) else set[str]()
     expected |= ({"error"} if 400 <= status < 500 else set()) | ({"throttle"} if status == 429 else set())
     assert flags == expected
+
+
+@pytest.mark.parametrize(
+    ("replacement", "named", "model"),
+    [("", "gpt-5", "gpt-5"), ("gpt-5-2026", "gpt-5", "gpt-5-2026"), ("", None, SERVER.model)],
+)
+def test_what_a_limit_refused_is_told_with_server_model_subject_and_amounts(
+    replacement: str, named: str | None, model: str | None
+) -> None:
+    full = LimitReached("team", "red", "day", "5", "4.75", "0.5")
+    refused = LimitError(429, "budget_reserved", "no", "team_budget_reserved", 5, {}).of(full)
+    content = json.dumps({"messages": [], **({"model": named} if named else {})}).encode()
+    told = Told(body=content, candidates=[Candidate(SERVER, replacement), Candidate(SERVER._replace(name="other"))])
+    data = told.data(Outcome(429, error=refused))
+    assert (data["server"]["name"], data["request"]["model"]) == (SERVER.name, model)
+    assert data["throttle"] == {
+        "source": "team_budget_reserved",
+        "retry_after": 5,
+        "subject": {"type": "team", "id": "red"},
+        "span": "day",
+        "limit": "5",
+        "used": "4.75",
+        "asked": "0.5",
+    }
+    failed = told.data(Outcome(503, error=UnavailableError(503, "limits_unavailable", "no")))
+    assert (failed["server"]["name"], failed["request"]["model"]) == (None, None), "nobody refused it"
 
 
 # --------------------------------------------------------------------------------------------------------- limits, team

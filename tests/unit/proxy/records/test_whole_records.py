@@ -242,7 +242,9 @@ def _refuse(case: Case, after: float, *, is_throttled: bool) -> None:
     case.body, said = REFUSAL, case.said
     said.status, said.chunks, said.size = int(status[:3]), 1, len(REFUSAL)
     if is_throttled:
-        said.throttle, case.more = {"source": "upstream", "retry_after": 70.0}, {"retry-after": "70"}
+        subject = {"type": "server", "id": said.server}
+        said.throttle = {"source": "upstream", "retry_after": 70.0, "subject": subject}
+        case.more = {"retry-after": "70"}
     else:
         said.error = {"type": "upstream_error", "source": "upstream", "upstream_status": 400}
 

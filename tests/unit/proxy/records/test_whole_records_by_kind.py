@@ -6,6 +6,7 @@ import json
 import socket
 import zlib
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -214,12 +215,14 @@ def test_what_is_said_of_a_key_with_limits(capsys: pytest.CaptureFixture[str]) -
     question = asked(limits={**taken, "taken_at": int(BEGIN), **budgets})
     refused = asked(limits={**taken, "taken_at": None, **budgets})
     wait = 60 - int(BEGIN) % 60
-    throttled = Said(None, None, status=429, throttle={"source": "key_rpm", "retry_after": float(wait)})
+    full = {"subject": {"type": "key", "id": "aaaaaaaaaaaa"}, "span": "minute", "limit": "1", "used": "1", "asked": "1"}
+    unasked = Said(None, None, status=429, throttle={"source": "key_rpm", "retry_after": float(wait), **full})
+    throttled = replace(unasked, server="main", asked_model="main-model")
     assert proxy.bus.details == [event_of(question, said(), first), event_of(refused, throttled, second)]
     left = {"x-ratelimit-limit-requests": "1", "x-ratelimit-remaining-requests": "0"}
     left["x-ratelimit-reset-requests"] = f"{wait}s"
     assert first.client.headers == headers_of(question, said(), first, **left)
-    assert second.client.headers == headers_of(refused, throttled, second, **left, **{"retry-after": str(wait)})
+    assert second.client.headers == headers_of(refused, unasked, second, **left, **{"retry-after": str(wait)})
     assert logged(capsys.readouterr().out) == [line_of(question, said(), first), line_of(refused, throttled, second)]
 
 
