@@ -51,7 +51,7 @@ async def bench(only: Sequence[str], scale: float, build: Path) -> None:
         aws_server = await stack.enter_async_context(await aws.listen())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers_file = folder / "openai_servers.yaml"
-        servers_file.write_text(processes.servers(port))
+        servers_file.write_text(processes.built_servers(port))
         address = "{}:{}".format(*aws_server.sockets[0].getsockname())
         around = Surroundings(f"127.0.0.1:{port}", address, servers_file, processes.empty_python(folder), build)
         print(f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}, {_processor()}")

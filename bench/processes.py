@@ -18,6 +18,8 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from openai_proxy.yaml_files import as_built
+
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / ".local" / "bench" / "build"
 """Where `make bench` builds for this machine; .aws-sam/build is for Lambda."""
@@ -246,6 +248,11 @@ def module(name: str, *arguments: str) -> Process:
 def servers(port: int, name: str = "openai") -> str:
     """The text of a servers file with the upstream server at `port`."""
     return f'{name}:\n  url: http://127.0.0.1:{port}/v1\n  token: "token"\n  model: "plain"\n'
+
+
+def built_servers(port: int, more: str = "") -> str:
+    """The same with `more` after it, as `make build` writes it."""
+    return as_built(servers(port) + more)
 
 
 _NOT_GIVEN_AWAY = range(20_000, 32_000)

@@ -12,6 +12,8 @@ import re
 import shutil
 from pathlib import Path
 
+from openai_proxy.yaml_files import YamlFileError, as_built, read_text
+
 from deployment.bytecode import compile_in
 from deployment.packages import install
 from deployment.target import Target
@@ -28,7 +30,8 @@ _NOT_SHIPPED = ("__pycache__", "*.pyc", "requirements.in", "requirements.txt")
 
 
 def build(into: Path, target: Target, python: str | None, root: Path = ROOT) -> None:
-    """Build for `target`, with bytecode of `python`, or without any. Raises PackagesError and CalledProcessError.
+    """Build for `target`, with bytecode of `python`, or without any. Raises PackagesError, CalledProcessError and, for
+    a file of the owner's that cannot be read, ValueError.
 
     What lies in `into` is whole or not there: a build that fails leaves nothing to deploy.
     """
@@ -43,6 +46,8 @@ def build(into: Path, target: Target, python: str | None, root: Path = ROOT) -> 
             install(root / folder / "requirements.txt", packages, target)
         shutil.rmtree(packages / "bin", ignore_errors=True)  # commands of the packages
         _copy(root / source, packages)
+    for file in sorted((fresh / "SharedLayer" / "python").glob("*.yaml")):
+        _read_ahead(file)
     if python:
         compile_in(fresh, python)
     (fresh / "template.yaml").write_text(built_template((root / "template.yaml").read_text()))
@@ -53,6 +58,15 @@ def build(into: Path, target: Target, python: str | None, root: Path = ROOT) -> 
 def _copy(source: Path, into: Path) -> None:
     """Copy a folder with what its links name, but for what Lambda has no use for."""
     shutil.copytree(source, into, ignore=shutil.ignore_patterns(*_NOT_SHIPPED), dirs_exist_ok=True)
+
+
+def _read_ahead(file: Path) -> None:
+    """Have one of the owner's files read now, not at every cold start. Raises ValueError."""
+    try:
+        file.write_text(as_built(read_text(file)), encoding="utf-8")
+    except YamlFileError as fault:
+        where = f"'{fault.path}' " if fault.path else ""
+        raise ValueError(f"{file.name}: {where}{fault.problem}. Remedy: {fault.remedy}.") from fault
 
 
 def built_template(text: str) -> str:

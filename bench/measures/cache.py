@@ -107,7 +107,7 @@ async def response_cache(bench: Bench) -> list[Figure]:
 async def _caching(bench: Bench, name: str, kept: Table, folder: Path) -> AsyncGenerator[Target]:
     """A sandbox whose server has a cache policy, with a table of its own."""
     servers_file = folder / "with-cache.yaml"
-    servers_file.write_text(processes.servers(bench.direct.port) + "  cache: {any_temperature: true}\n")
+    servers_file.write_text(processes.built_servers(bench.direct.port, "  cache: {any_temperature: true}\n"))
     async with await AwsStandIn(kept).listen() as server:
         address = "{}:{}".format(*server.sockets[0].getsockname())
         async with sandboxes(replace(bench.around, aws=address, servers_file=servers_file), name) as target:

@@ -10,7 +10,7 @@ from bench.requests import STREAM
 from bench.runtime_api import RuntimeApi
 from bench.targets import HttpTarget, Target, check
 
-_SIGNED_IN = """
+_SIGNED_IN = """\
 bedrock: {url: 'https://bedrock-runtime.{region}.amazonaws.com/openai/v1', auth: aws, model: m}
 azure: {url: 'https://a.openai.azure.com/openai/v1', auth: {header: api-key}, token: t, query: {a: b}, model: m}
 anthropic: {url: 'https://api.anthropic.com/v1', auth: {header: x-api-key}, token: t, headers: {a: b}, model: m}
@@ -56,7 +56,7 @@ async def cold_starts(around: Surroundings, rounds: int) -> ColdStarts:
     """Starts with a warm page cache, of each kind in turn. The authorizer answers at once."""
     uncompiled = replace(around, build=processes.without_bytecode(around.build, around.servers_file.parent))
     file = around.servers_file.with_name("servers_with_sign_in.yaml")
-    file.write_text(around.servers_file.read_text(encoding="utf-8") + _SIGNED_IN, encoding="utf-8")
+    file.write_text(processes.built_servers(int(around.upstream.rpartition(":")[2]), _SIGNED_IN))
     signing = replace(around, servers_file=file)
     kinds: dict[str, Callable[[], Awaitable[tuple[float, ...]]]] = {
         "bare": lambda: _start_bare(around),

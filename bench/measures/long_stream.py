@@ -118,7 +118,7 @@ async def _stream(
     """What was known at the milestones, and seconds: of the upstream server's work, and all."""
     watch, port = _Watch(chunks, on_last_tenth), processes.free_port()
     servers_file = around.servers_file.with_name(f"servers_{port}.yaml")
-    servers_file.write_text(processes.servers(port))
+    servers_file.write_text(processes.built_servers(port))
     with running(processes.module("bench.servers.upstream_long", str(port))) as upstream:
         await processes.listening(port, upstream)
         async with sandboxes(replace(around, servers_file=servers_file), "", on_piece=watch) as target:

@@ -22,6 +22,7 @@ from openai_proxy.client_keys import new_client_key
 from openai_proxy.identity import parse_identity
 from openai_proxy.key_context import ClientKey
 from openai_proxy.key_limits import Limits
+from openai_proxy.yaml_files import as_built
 from proxy.access.authenticator import Authorizer
 from proxy.request.parse import InferenceRequest
 
@@ -75,7 +76,7 @@ def tokens(count: int) -> Tokens:
 def starts(rounds: int, folder: Path) -> Starts:
     """The authorizer's module in fresh interpreters. Nothing answers at its issuer's address, and that at once."""
     file = folder / "identity.yaml"
-    file.write_text(_FILE.replace(_ISSUER, "http://127.0.0.1:1"))
+    file.write_text(as_built(_FILE.replace(_ISSUER, "http://127.0.0.1:1")))
     kinds: Mapping[str, str] = {"without": str(folder / "none.yaml"), "with": str(file)}
     found: dict[str, list[float]] = {"without": [], "with": [], "library": []}
     for _ in range(rounds):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.servers.bare_function import connect, serve
 
-_ADDRESS = re.compile(r"url: http://([^/]+)/")
+_ADDRESS = re.compile(r"http://([^/]+)/")
 _LAST = b"0\r\n\r\n"
 
 

@@ -39,7 +39,7 @@ async def surroundings(build: Path, without: str = "") -> AsyncGenerator[tuple[S
         async with await aws.listen() as server:
             address = "{}:{}".format(*server.sockets[0].getsockname())
             servers_file = build / "openai_servers.yaml"
-            servers_file.write_text(processes.servers(port))
+            servers_file.write_text(processes.built_servers(port))
             around = Surroundings(f"127.0.0.1:{port}", address, servers_file, sys.executable, build, without)
             yield around, aws, HttpTarget("direct", upstream, port)
 

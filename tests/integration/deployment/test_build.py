@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from openai_proxy.yaml_files import as_built, read_text
 
 from deployment.build import LAYERS, ROOT, build, built_template
 from deployment.bytecode import NoPythonError, compile_in, python_of
@@ -75,7 +76,7 @@ def test_the_owners_files_and_the_wrapper_are_whole(built: Path) -> None:
     for name in ("openai_servers.yaml", "prices.yaml", "identity.yaml"):
         shipped = built / "SharedLayer" / "python" / name
         assert not shipped.is_symlink()
-        assert shipped.read_text() == (ROOT / name).read_text()
+        assert read_text(shipped) == as_built(read_text(ROOT / name)), "no cold start reads YAML"
     assert (built / "functions" / "proxy" / "bootstrap").stat().st_mode & 0o111 == 0o111
     assert not list(built.rglob("requirements.*"))
 
@@ -99,6 +100,16 @@ def test_every_function_and_layer_of_the_template_is_one_of_the_folders(built: P
 def test_a_template_without_code_is_refused() -> None:
     with pytest.raises(ValueError, match="Globals"):
         built_template("Resources: {}\n")
+
+
+def test_a_file_of_the_owner_that_cannot_be_read_ends_the_build(tmp_path: Path) -> None:
+    for folder in ("functions", "shared", "layers/tokens", "layers/tracing"):
+        (tmp_path / "root" / folder).mkdir(parents=True)
+        (tmp_path / "root" / folder / "requirements.txt").touch()
+    (tmp_path / "root/shared/openai_servers.yaml").write_text("a: {url: b, url: c}")
+    with pytest.raises(ValueError, match=r"openai_servers\.yaml: 'a\.url' stands there twice .* Remedy: "):
+        build(tmp_path / "into", ARM, None, tmp_path / "root")
+    assert not (tmp_path / "into").exists()
 
 
 def test_what_has_no_wheel_for_the_target_or_another_hash_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The owner's YAML files, whatever their bytes are: read, or refused with file and remedy, and never guessed."""
 
 import gzip
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from openai_proxy.pricing.price_book import PriceBookError, load_price_book
 from openai_proxy.servers import ServersFileError, load_servers, parse_servers
-from openai_proxy.yaml_files import YamlFileError, plain_values
+from openai_proxy.yaml_files import BUILT, YamlFileError, as_built, plain_values, read_text
 
 SERVERS = "a: {url: 'https://api.example/v1', token: '${A_KEY}', model: größe}\n"
+ROOT = Path(__file__).parents[3]
+IDENTITY = "issuers: [{issuer: 'https://a.example', audience: b, plan: free}]\nplans: {free: {rpm: 10}}\n"
 PRICES = "servers: {a: {models: {größe: {input: 1}}}}\n"
 NINE = ", ".join(["*{}"] * 9)
 BOMB = "a: &a [x]\n" + "".join(
@@ -163,3 +168,56 @@ def test_what_is_no_alias_is_refused(aliases: str) -> None:
 )
 def test_aliases_are_read_as_they_are_written(aliases: str, read: dict[str, str]) -> None:
     assert parse_servers(GOOD % aliases)["a"].aliases == read
+
+
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff\x85\u2028\u2029"), max_size=20
+)
+
+
+def written(values: Any) -> str:
+    """Values as YAML in one line."""
+    if isinstance(values, dict):
+        return f"{{{', '.join(f'{written(name)}: {written(value)}' for name, value in values.items())}}}"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(values, list):
+        return f"[{', '.join(map(written, values))}]"  # pyright: ignore[reportUnknownArgumentType]
+    return "null" if values is None else f"'{values.replace(chr(39), chr(39) * 2)}'"
+
+
+@given(
+    st.recursive(
+        TEXTS | st.none(), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4)
+    )
+)
+def test_what_a_build_makes_of_a_file_says_the_same(values: Any) -> None:
+    built = as_built(written(values))
+    assert plain_values(built) == plain_values(written(values)) == values
+    assert as_built(built) == built
+
+
+@pytest.mark.parametrize("name", ["openai_servers.yaml", "prices.yaml", "identity.yaml"])
+def test_the_files_that_ship_say_the_same_as_built(name: str) -> None:
+    text = read_text(ROOT / name)
+    assert as_built(text).startswith(BUILT)
+    assert plain_values(as_built(text)) == plain_values(text)
+
+
+@pytest.mark.parametrize("cut", ["{", '{"a": ', "[" * 100_000, "null null", "\ud800"])
+def test_what_no_build_has_made_is_refused(cut: str) -> None:
+    with pytest.raises(YamlFileError, match="not what the build made"):
+        plain_values(BUILT + cut)
+
+
+def test_a_built_file_is_read_without_pyyaml(tmp_path: Path) -> None:
+    (tmp_path / "servers.yaml").write_text(as_built(SERVERS), encoding="utf-8")
+    (tmp_path / "identity.yaml").write_text(as_built(IDENTITY), encoding="utf-8")
+    script = (
+        "import sys; from pathlib import Path; from openai_proxy.servers import load_servers; "
+        "from openai_proxy.identity import load_identity; "
+        "print(*load_servers(Path('servers.yaml')), *load_identity(Path('identity.yaml')).plans, 'yaml' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "shared")}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["a", "free", "False"]
