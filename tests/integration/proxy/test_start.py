@@ -28,7 +28,7 @@ def watch(frame, kind, argument):
 
 def holds_only_errors(module):
     made = [each for each in vars(module).values() if getattr(each, "__module__", None) == module.__name__]
-    return all(isinstance(each, type) and issubclass(each, Exception) for each in made)
+    return all(isinstance(each, type) and issubclass(each, (Exception, tuple)) for each in made)  # and what they tell
 
 sys.setprofile(watch)
 from proxy import handler
