@@ -58,6 +58,9 @@ faults: .venv/ready .venv-ministack/ready ## Let every call to AWS go wrong in e
 pictures: .venv/ready .venv-ministack/ready ## Take the README's pictures of a running local stack (needs Chromium)
 	@$(BIN)/python -m tests.e2e.browser.pictures
 
+client: ## Build the library for browsers and Node, clients/js, and renew the playground's copy of it (needs npm)
+	@cd clients/js && npm ci --ignore-scripts --no-audit --no-fund --silent && node build.mjs --for-the-playground
+
 bench: .venv/ready .venv-ministack/ready .venv-bench/ready ## Measure speed and memory, as told in docs/benchmarks.md
 	@$(BIN)/python -m deployment build --this-machine --into .local/bench/build
 	@$(BIN)/python -m bench $(ARGS)
@@ -107,4 +110,4 @@ endef
 	$(call environment,.venv-$*,$<)
 	@touch $@
 
-.PHONY: help run test test-fast check conformance faults pictures bench mutants build deploy requirements clean
+.PHONY: help run test test-fast check conformance faults pictures client bench mutants build deploy requirements clean
