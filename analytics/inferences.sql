@@ -35,6 +35,6 @@ SELECT
 FROM (
   SELECT *, row_number() OVER (PARTITION BY day, id ORDER BY revision DESC, recorded_at) AS copy_number
   FROM entries
-  WHERE dt >= '2026-01-01'
+  WHERE dt >= '2026-01-01' AND outcome <> 'throttled'
 )
 WHERE copy_number = 1

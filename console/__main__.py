@@ -28,6 +28,9 @@ COMMANDS: Mapping[str, Command] = {
     "users": Command("who has signed in, what each spends, and blocking one", "console.users.commands", "add_users"),
     "teams": Command("what keys and users may take together", "console.teams.commands", "add_teams"),
     "costs": Command("what was spent: sums, charts, reports, checks", "console.costs.commands", "add_costs"),
+    "throttles": Command(
+        "who was throttled, by which limit, and what helps", "console.throttles.commands", "add_throttles"
+    ),
     "top": Command("what the proxy is doing, live", "console.top.command", "add_top"),
     "cache": Command("the response cache: what it saves, and emptying it", "console.cache.commands", "add_cache"),
     "events": Command("give the ledger past events again", "console.events", "add_events"),

@@ -39,6 +39,7 @@ from console.report.plot import write_png
 from console.report.report import Report, bar_of, days_chart, report_page
 from console.stack import add_table_options, chosen_table
 from console.text import harmless, to_json
+from console.throttles.reading import Stretch, throttles_in
 
 Environment = Mapping[str, str]
 Item = dict[str, Any]
@@ -189,6 +190,7 @@ def _report(options: argparse.Namespace, environ: Environment) -> int:
         rollups=rollups,
         entries=entry_figures(entries, prices),
         throttles=read_throttles(lambda: cloudwatch_client(environ), period),
+        throttled=[row for row in throttles_in(table, Stretch.days(period)) if _is_wanted(row.names, options)],
     )
     page = report_page(report)
     try:

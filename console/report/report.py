@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from openai_proxy.throttles.advice import Throttled
+
 from console.costs.summary import attribute, known_cost, summarize, top, total_of
 from console.period import Period
 from console.report.charts import (
@@ -26,6 +28,7 @@ from console.report.figures import PERCENTILES, EntryFigures, Latencies, Throttl
 from console.report.page import Page, Section, Table, Tile
 from console.report.plot import Series
 from console.text import count
+from console.throttles.section import throttled_clients
 
 Item = dict[str, Any]
 
@@ -62,6 +65,8 @@ class Report:
     rollups: Sequence[Item]
     entries: EntryFigures
     throttles: Throttles
+    throttled: Sequence[Throttled] = ()
+    """The rollups of who was throttled."""
 
 
 def report_page(report: Report) -> str:
@@ -75,6 +80,7 @@ def report_page(report: Report) -> str:
         _tokens(total),
         _savings(report, total),
         _throttles(report),
+        *throttled_clients(report.throttled, THROTTLED_BY),
     ]
     page = Page(
         title=f"Inference costs {report.period.text}",

@@ -104,7 +104,8 @@ def _dimensions(text: str) -> tuple[Dimension, ...]:
 def _top(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     window = 60 * options.minutes
     table = chosen_table("CostsTable", options, environ)
-    watch = Watch(RecentInferences(table, window), RecentThrottles(lambda: cloudwatch_client(environ), window), window)
+    throttles = RecentThrottles(lambda: cloudwatch_client(environ), window, table)
+    watch = Watch(RecentInferences(table, window), throttles, window)
     watch.look()
     if options.once:
         _print(watch.figures(options.by), options)

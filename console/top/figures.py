@@ -110,10 +110,13 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Throttles:
-    """Refused requests of the window by what refused them and by server; `problem` says why they are not known."""
+    """Refused requests of the window by what refused them, by server and, of the busiest, by client; `problem` says why
+    they are not known.
+    """
 
     by_source: Mapping[str, int] = field(default_factory=dict[str, int])
     by_server: Mapping[str, int] = field(default_factory=dict[str, int])
+    by_client: Mapping[str, int] = field(default_factory=dict[str, int])
     problem: str = ""
 
 
@@ -175,7 +178,11 @@ def as_document(figures: Figures) -> dict[str, Any]:
         **_document(figures, figures.total),
         "throttles": None
         if throttles.problem
-        else {"by_source": dict(throttles.by_source), "by_server": dict(throttles.by_server)},
+        else {
+            "by_source": dict(throttles.by_source),
+            "by_server": dict(throttles.by_server),
+            "by_client": dict(throttles.by_client),
+        },
         "rows": [
             {**dict(zip(figures.by, names, strict=True)), **_document(figures, sums)} for names, sums in figures.rows
         ],

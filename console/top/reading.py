@@ -1,4 +1,4 @@
-"""Where `top` reads: the newest entries of the ledger, and the metric `Throttles`.
+"""Where `top` reads: the newest entries of the ledger, and the metrics `Throttles` and `ClientThrottles`.
 
 The day's rollups tell which clients had requests since the last look, and how many; of these clients the newest entries
 are read, until as many new ones are found. A client that had none costs nothing but its row of the rollups.
@@ -119,10 +119,14 @@ class RecentInferences:
 
 
 class RecentThrottles:
-    """The metric `Throttles` of the last minutes. CloudWatch is asked for it at most every THROTTLES_EVERY seconds."""
+    """The metrics of throttles of the last minutes. CloudWatch is asked at most every THROTTLES_EVERY seconds.
 
-    def __init__(self, client: "Callable[[], CloudWatchClient]", window: int) -> None:
+    `table` is the one of costs, which names the busiest clients.
+    """
+
+    def __init__(self, client: "Callable[[], CloudWatchClient]", window: int, table: Table | None = None) -> None:
         self._make_client = client
+        self._table = table
         self._client: CloudWatchClient | None = None
         self._window = window
         self._read_at = float("-inf")
@@ -145,6 +149,7 @@ class RecentThrottles:
         self._client = self._client or self._make_client()
         wanted = [("Source", source) for source in SOURCES]
         wanted += [("Server", server) for server in sorted(servers)[:MOST_SERVERS]]
+        wanted += [("Client", client) for client in self._busiest(now)]
         end = datetime.fromtimestamp(now // 60 * 60 + 60, UTC)
         pages = self._client.get_paginator("get_metric_data").paginate(
             MetricDataQueries=[_sum(f"m{number}", *each) for number, each in enumerate(wanted)],
@@ -159,7 +164,22 @@ class RecentThrottles:
         return Throttles(
             by_source={value: number for (name, value), number in found.items() if name == "Source"},
             by_server={value: number for (name, value), number in found.items() if name == "Server"},
+            by_client={value: number for (name, value), number in found.items() if name == "Client"},
         )
+
+    def _busiest(self, now: float) -> list[str]:
+        """The clients that had a metric of their own in the hours that matter."""
+        if self._table is None:
+            return []
+        hours = {f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H}" for at in (now - self._window, now)}
+        found: set[str] = set()
+        for hour in sorted(hours) if self._table else ():
+            key = to_item({"pk": f"busiest#{hour}", "sk": "clients"})
+            item = (
+                self._table.client.get_item(TableName=self._table.name, Key=key).get("Item", {}) if self._table else {}
+            )
+            found |= from_item(item).get("names", set())
+        return sorted(found)
 
 
 def _sum(query_id: str, dimension: str, value: str) -> "MetricDataQueryTypeDef":
@@ -168,7 +188,7 @@ def _sum(query_id: str, dimension: str, value: str) -> "MetricDataQueryTypeDef":
         "MetricStat": {
             "Metric": {
                 "Namespace": NAMESPACE,
-                "MetricName": "Throttles",
+                "MetricName": "ClientThrottles" if dimension == "Client" else "Throttles",
                 "Dimensions": [{"Name": dimension, "Value": value}],
             },
             "Period": 60,

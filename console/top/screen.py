@@ -85,12 +85,13 @@ def _money(amount: Decimal) -> str:
 def _table(figures: Figures, rows: Sequence[tuple[tuple[str, ...], Sums]], width: int | None) -> list[str]:
     """Names, then figures in the order of their worth: what a narrow terminal has no room for is at the end."""
     headings = ["REQ/MIN", "FAILED", "TTFT P50", "P95", "TOKENS/S", "COST USD", "CACHED"]
-    by_server = figures.by == ("server",)
+    known = {"server": figures.throttles.by_server, "client": figures.throttles.by_client}
+    throttles = known.get(figures.by[0]) if len(figures.by) == 1 else None
     cells = [[*map(harmless, names), *_cells(figures, sums)] for names, sums in rows]
-    if by_server:
+    if throttles is not None:
         headings.insert(2, "THROTTLED")
         for line, (names, _) in zip(cells, rows, strict=True):
-            line.insert(1 + 2, count(figures.throttles.by_server.get(names[0], 0)))
+            line.insert(1 + 2, count(throttles.get(names[0], 0)))
     names = [dimension.upper() for dimension in figures.by]
     shown = table([*names, *headings], cells, numbers=len(headings), width=width, least=_LEAST_COLUMN)
     return [_cut(line, width) for line in shown.split("\n")]

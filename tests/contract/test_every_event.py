@@ -18,6 +18,7 @@ from openai_proxy.ledger.lake import json_line, lake_row
 from openai_proxy.limits import Windows
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.servers import parse_servers
+from openai_proxy.throttles.entries import FewModels, throttle_entry_of
 from openai_proxy.usage import MOST_TOKENS
 from proxy.call import Call
 from proxy.delivery import Delivery
@@ -159,6 +160,11 @@ def check(event: Event[Any, Any]) -> None:
     assert is_terminal(read)
     assert measurements_of(read)
     assert settlement_of(read, PRICES) is not None
+    if read.detail_type == "InferenceThrottled":
+        kept = throttle_entry_of(read, FewModels())
+        check_number(to_item(kept.attributes))
+        assert all(len(rollup.key[1].encode()) <= 1024 for rollup in kept.rollups)
+        json_line(lake_row(event.id, kept.attributes, event.timestamp)).decode()
     if has_entry(read):
         booked = entry_of(read, PRICES)
         assert booked.attributes["usage_source"] == event.data["usage"]["source"]

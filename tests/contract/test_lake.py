@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.ledger.entries import OUTCOMES, entry_of
+from openai_proxy.ledger.entries import OUTCOMES, LedgerEntry, entry_of
 from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES
 from openai_proxy.ledger.lake import lake_row
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
+from openai_proxy.throttles.entries import FewModels, throttle_entry_of
 
 from console.lake.queries import FIRST_PARTITION, LAST_30_DAYS, named_queries, saved_queries
 from console.lake.save_queries import MARK
@@ -41,7 +42,19 @@ def rows() -> list[dict[str, Any]]:
     full["detail"]["data"]["usage"]["cache_creation"] = {"input_tokens": 2, "ephemeral_1h_input_tokens": 1}
     envelopes.append(full)
     events = [read_event(each) for each in envelopes if each["detail-type"] in OUTCOMES]
-    return [lake_row(event.id, entry_of(event, UNPRICED).attributes, event.timestamp) for event in events]
+    booked = [(event, entry_of(event, UNPRICED)) for event in events]
+    return [lake_row(event.id, entry.attributes, event.timestamp) for event, entry in [*booked, *throttles(envelopes)]]
+
+
+def throttles(envelopes: list[Any]) -> list[tuple[Any, LedgerEntry]]:
+    """The entries of the samples that the ledger does not take."""
+    events = [read_event(each) for each in envelopes if each["detail-type"] == "InferenceThrottled"]
+    return [(event, throttle_entry_of(event, FewModels())) for event in events]
+
+
+def of_throttles() -> set[str]:
+    """The columns that only throttled requests have."""
+    return {name for name in columns() if name.startswith("throttle_")} | {"retry_after"}
 
 
 def test_every_attribute_of_an_entry_has_a_column_and_every_column_an_attribute() -> None:
@@ -68,7 +81,8 @@ def test_the_view_passes_every_column_on() -> None:
     view = statement(ANALYTICS / "inferences.sql")
     selected = view.partition("\nFROM (")[0]
     names = set(re.findall(r"[a-z0-9_]+", re.sub(r"CAST\(\w+ AS decimal\(38,18\)\) AS ", "", selected)))
-    assert set(columns()) - {"recorded_at"} <= names
+    assert set(columns()) - {"recorded_at"} - of_throttles() <= names
+    assert "outcome <> 'throttled'" in view, "they are no costs"
     money = {name for name in columns() if name.startswith("cost")}
     assert set(re.findall(r"CAST\(\w+ AS decimal\(38,18\)\) AS (\w+)", selected)) == money
     assert view.count(FIRST_PARTITION) == 1

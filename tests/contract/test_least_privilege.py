@@ -46,6 +46,13 @@ GRANTS = [
     ("RecordMetricsFunction", "takes", "${RecordMetricsQueue.Arn}", RECEIVE),
     ("RecordMetricsFunction", "reads, writes", "${MarkersTable.Arn}", "dynamodb:BatchGetItem dynamodb:BatchWriteItem"),
     ("RecordMetricsFunction", "sends", "*", "cloudwatch:PutMetricData"),
+    ("RecordThrottlesFunction", "takes", "${RecordThrottlesQueue.Arn}", RECEIVE),
+    (
+        *("RecordThrottlesFunction", "reads, writes", "${CostsTable.Arn}"),
+        "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem dynamodb:ConditionCheckItem",
+    ),
+    ("RecordThrottlesFunction", "sends", "${LakeStream.Arn}", "firehose:PutRecordBatch"),
+    ("RecordThrottlesFunction", "sends", "*", "cloudwatch:PutMetricData"),
     ("SettleLimitsFunction", "takes", "${SettleLimitsQueue.Arn}", RECEIVE),
     (
         *("SettleLimitsFunction", "reads, writes", "${LimitsTable.Arn}"),
@@ -377,7 +384,7 @@ def test_metrics_go_into_one_namespace(stack: Stack) -> None:
         for statement in stack.statements(function)
         if "cloudwatch:PutMetricData" in as_list(statement["Action"])
     ]
-    assert conditions == [{"StringEquals": {"cloudwatch:namespace": "OpenAIProxy/stack"}}] * 2
+    assert conditions == [{"StringEquals": {"cloudwatch:namespace": "OpenAIProxy/stack"}}] * 3
 
 
 def test_permissions_stand_nowhere_else(stack: Stack) -> None:

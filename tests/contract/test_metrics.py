@@ -13,6 +13,8 @@ from openai_proxy.metric_data import Measurement, ModelNames
 from openai_proxy.pricing.price_book import load_price_book
 from record_cost.measurements import measurements_of as cost_measurements_of
 from record_metrics.measurements import measurements_of
+from record_throttles.busiest import MOST_CLIENTS
+from record_throttles.consumer import METRIC
 
 from console.cloudwatch import DRIFT
 from tests.contract.template_stack import ROOT, deployed
@@ -21,6 +23,7 @@ PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 SAMPLES = sorted((ROOT / "events" / "samples").glob("Inference*.json"))
 
 VALUES = {"TokenType": 7, "Outcome": 3, "ErrorSource": 3, "Source": 5, "Kind": 2, "Consumer": 2, "Reason": 3}
+VALUES["Client"] = MOST_CLIENTS + 1
 """How many values dimensions have that are neither Server, Model nor ErrorType."""
 
 Metric = tuple[str, str, frozenset[str]]
@@ -90,6 +93,10 @@ def test_record_cost_writes_what_is_documented():
     assert written == documented()["record_cost"]
 
 
+def test_record_throttles_writes_what_is_documented():
+    assert documented()["record_throttles"] == {(METRIC, "Count", frozenset({"Client"}))}
+
+
 def test_the_console_writes_what_is_documented():
     assert documented()["console"] == {(DRIFT, "Percent", frozenset({"Server"}))}
 
@@ -110,7 +117,7 @@ def test_metric_filters_write_what_is_documented():
 
 
 def test_no_metric_is_documented_twice_or_written_by_somebody_unknown():
-    assert documented().keys() == {"record_metrics", "record_cost", "metric filter", "console"}
+    assert documented().keys() == {"record_metrics", "record_cost", "record_throttles", "metric filter", "console"}
 
 
 NAMES = {(name, dimensions) for metrics in documented().values() for name, _, dimensions in metrics}

@@ -22,10 +22,11 @@ FUNCTIONS = {
     "AuthorizerFunction": "authorizer",
     "RecordCostFunction": "record_cost",
     "RecordMetricsFunction": "record_metrics",
+    "RecordThrottlesFunction": "record_throttles",
     "SettleLimitsFunction": "settle_limits",
     "StoreResponseFunction": "store_response",
 }
-CONSUMERS = ("RecordCost", "RecordMetrics", "SettleLimits", "StoreResponse")
+CONSUMERS = ("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse")
 STREAMING_PATH = "2021-11-15/functions/${ProxyFunction.Arn}/response-streaming-invocations"
 BUFFERED_PATH = "2015-03-31/functions/${ProxyFunction.Arn}/invocations"
 
@@ -367,6 +368,7 @@ def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
     assert types == {
         "RecordCost": {"InferenceCompleted", "InferenceFailed"},
         "RecordMetrics": set(events.TERMINAL_DETAIL_TYPES),
+        "RecordThrottles": {"InferenceThrottled"},
         "SettleLimits": set(events.TERMINAL_DETAIL_TYPES),
         "StoreResponse": {"ResponseCaptured"},
         "BudgetNotice": {"BudgetThresholdReached"},
@@ -639,6 +641,14 @@ OWN = {
     },
     "AuthorizerFunction": {("dynamodb:GetItem", "${KeysTable.Arn}")},
     "RecordCostFunction": {
+        ("dynamodb:GetItem", "${CostsTable.Arn}"),
+        ("dynamodb:PutItem", "${CostsTable.Arn}"),
+        ("dynamodb:UpdateItem", "${CostsTable.Arn}"),
+        ("dynamodb:ConditionCheckItem", "${CostsTable.Arn}"),
+        ("firehose:PutRecordBatch", "${LakeStream.Arn}"),
+        ("cloudwatch:PutMetricData", "*"),
+    },
+    "RecordThrottlesFunction": {
         ("dynamodb:GetItem", "${CostsTable.Arn}"),
         ("dynamodb:PutItem", "${CostsTable.Arn}"),
         ("dynamodb:UpdateItem", "${CostsTable.Arn}"),

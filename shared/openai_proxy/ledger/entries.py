@@ -27,12 +27,14 @@ from openai_proxy.usage import Usage
 if TYPE_CHECKING:
     from typing import TypeGuard
 
-    from openai_proxy.events.types import AnyEvent, InferenceCompleted, InferenceEvent, LimitsData
+    from openai_proxy.events.types import AnyEvent, InferenceCompleted, InferenceEvent, LimitsData, TerminalEvent
 
 RETENTION = timedelta(days=400)
 """How long an entry is kept. Longer than any replay of events: an entry is what keeps its event from counting twice."""
 
 OUTCOMES = {"InferenceCompleted": "completed", "InferenceFailed": "failed"}
+THROTTLED = "throttled"
+"""The outcome of what is in no ledger: `throttles` says what is kept of it."""
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LONGEST_TEXT = 256
@@ -58,7 +60,7 @@ class Rollup:
     """A row of sums. `names` are what the key is made of, as attributes of their own."""
 
     key: Key
-    names: Mapping[str, str]
+    names: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def entry_of(event: "InferenceEvent", prices: PriceBook) -> LedgerEntry:
     try:
         arrived = ulid_time(event.id)
         day = arrived.strftime("%Y-%m-%d")
-        attributes = _attributes(event) | {"day": day, "month": day[:7]} | _attribution(event.data)
+        attributes = attributes_of(event) | {"day": day, "month": day[:7]} | attribution_of(event.data)
         attributes |= usage_attributes(Usage.from_event(event.data["usage"]))
         attributes["expires_at"] = int((arrived + RETENTION).timestamp())
         attributes |= price_attributes(event.id, attributes, prices)
@@ -166,43 +168,44 @@ def price_share(entry: Mapping[str, Any]) -> dict[str, int | Decimal]:
     }
 
 
-def _attributes(event: "InferenceEvent") -> Attributes:
+def attributes_of(event: "TerminalEvent") -> Attributes:
+    """What an event says of its request and of how it went. Raises KeyError, TypeError or ValueError."""
     data = event.data
     request, response, timings = data["request"], data["response"], data["timings"]
     if not _CLIENT_ID.fullmatch(event.client_id):
         raise ValueError("client_id")
     attributes: Attributes = {
-        "outcome": OUTCOMES[event.detail_type],
+        "outcome": OUTCOMES.get(event.detail_type, THROTTLED),
         "client_id": event.client_id,
-        "request_id": _text(event.request_id),
+        "request_id": text_of(event.request_id),
         "timestamp": _timestamp(event.timestamp),
-        "operation": _text(data["operation"]["name"]),
-        "server": _text(data["server"]["name"], _LONGEST_SERVER),
-        "method": _text(request["method"]),
-        "path": _text(request["path"]),
-        "request_model": _text(request["model"], _LONGEST_MODEL),
+        "operation": text_of(data["operation"]["name"]),
+        "server": text_of(data["server"]["name"], _LONGEST_SERVER),
+        "method": text_of(request["method"]),
+        "path": text_of(request["path"]),
+        "request_model": text_of(request["model"], _LONGEST_MODEL),
         "stream": bool(request["stream"]),
         "request_size": _count(request["size"]),
         "status_code": _count(response["status_code"]),
-        "model": _text(response["model"], _LONGEST_MODEL) or _text(request["model"], _LONGEST_MODEL),
-        "response_id": _text(response["id"]),
-        "finish_reasons": [_text(reason) or UNNAMED for reason in response["finish_reasons"][:_MOST_FINISH_REASONS]],
+        "model": text_of(response["model"], _LONGEST_MODEL) or text_of(request["model"], _LONGEST_MODEL),
+        "response_id": text_of(response["id"]),
+        "finish_reasons": [text_of(reason) or UNNAMED for reason in response["finish_reasons"][:_MOST_FINISH_REASONS]],
         "response_size": _count(response["size"]),
         "chunks": _count(response["chunks"]),
         "time_to_first_chunk": _optional_seconds(response["time_to_first_chunk"]),
         "time_per_output_token": _optional_seconds(response.get("time_per_output_token")),
-        "duration": _seconds(timings["total"]),
-        "authorization_duration": _seconds(timings["authorization"]),
-        "upstream_duration": _seconds(timings["upstream"]),
-        "proxy_duration": _seconds(timings["proxy"]),
+        "duration": seconds_of(timings["total"]),
+        "authorization_duration": seconds_of(timings["authorization"]),
+        "upstream_duration": seconds_of(timings["upstream"]),
+        "proxy_duration": seconds_of(timings["proxy"]),
         "attempts": calls_made(each["error"] for each in data["attempts"]) if "attempts" in data else None,
-        "cache_status": _text(data["cache"]["status"]),
-        "door": _text(data["door"]),
+        "cache_status": text_of(data["cache"]["status"]),
+        "door": text_of(data["door"]),
         "limits": "unchecked" if _is_unchecked(data.get("limits")) else None,
     }
     if event.detail_type == "InferenceFailed":
         error = event.data["error"]
-        attributes |= {"error_type": _text(error["type"]), "error_source": _text(error["source"])}
+        attributes |= {"error_type": text_of(error["type"]), "error_source": text_of(error["source"])}
         attributes["upstream_status"] = None if error["upstream_status"] is None else _count(error["upstream_status"])
     return {name: value for name, value in attributes.items() if value is not None}
 
@@ -212,7 +215,7 @@ def _is_unchecked(limits: "LimitsData | None") -> bool:
     return limits is not None and limits.get("status") == "unchecked"
 
 
-def _attribution(data: "InferenceCompleted") -> Attributes:
+def attribution_of(data: "InferenceCompleted") -> Attributes:
     """For whom it was, as far as the event says: the client key, its name, owner and tags, and its own user.
 
     A tag of the key holds against one of the request.
@@ -220,14 +223,14 @@ def _attribution(data: "InferenceCompleted") -> Attributes:
     client: Mapping[str, Any] = data.get("client") or {}
     of_key: Mapping[str, Any] = client.get("tags") or {}
     given = {**of_key, **(data.get("tags") or {}), **of_key}
-    tags = [(_text(name), _text(value) or "") for name, value in given.items()]
+    tags = [(text_of(name), text_of(value) or "") for name, value in given.items()]
     attributes: Attributes = {
-        "key_id": _text(client.get("key_id")),
-        "client_name": _text(client.get("name")),
-        "client_owner": _text(client.get("owner")),
+        "key_id": text_of(client.get("key_id")),
+        "client_name": text_of(client.get("name")),
+        "client_owner": text_of(client.get("owner")),
         "tags": {name: value for name, value in tags[:_MOST_TAGS] if name} or None,
-        "end_user": _text(data.get("end_user"), _LONGEST_END_USER),
-        "team": _text((data.get("team") or {}).get("name")),
+        "end_user": text_of(data.get("end_user"), _LONGEST_END_USER),
+        "team": text_of((data.get("team") or {}).get("name")),
     }
     return {name: value for name, value in attributes.items() if value is not None}
 
@@ -268,7 +271,7 @@ def _timestamp(value: str) -> str:
     return value
 
 
-def _text(value: Any, longest: int = _LONGEST_TEXT) -> str | None:
+def text_of(value: Any, longest: int = _LONGEST_TEXT) -> str | None:
     """A text that a table bears, however long and broken: models and paths are what clients make them."""
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{value!r} is not a text")
@@ -282,10 +285,11 @@ def _count(value: Any) -> int:
 
 
 def _optional_seconds(value: Any) -> Decimal | None:
-    return None if value is None else _seconds(value)
+    return None if value is None else seconds_of(value)
 
 
-def _seconds(value: Any) -> Decimal:
+def seconds_of(value: Any) -> Decimal:
+    """A duration. Raises ValueError for what is none."""
     if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= _MOST_SECONDS:
         raise ValueError(f"{value!r} is not a duration")
     return Decimal(str(round(value, 6)))

@@ -151,4 +151,5 @@ def _plain(name: str, value: Any) -> Any:
         return value
     if name.startswith("cost"):
         return f"{value:f}"
-    return float(value) if name.endswith("duration") or name.startswith("time_") else int(value)
+    is_time = name.endswith("duration") or name.startswith("time_") or name == "retry_after"
+    return float(value) if is_time else int(value)

@@ -92,9 +92,9 @@ class Account:
         assert CostsTable(self._recorded, "costs").record(entries) == {}
         self._recorded.put_into(self.dynamodb, "costs")
 
-    def throttle(self, dimension: str, value: str, number: int, at: float) -> None:
+    def throttle(self, dimension: str, value: str, number: int, at: float, metric: str = "Throttles") -> None:
         datum = {
-            "MetricName": "Throttles",
+            "MetricName": metric,
             "Dimensions": [{"Name": dimension, "Value": value}],
             "Timestamp": datetime.fromtimestamp(at, UTC),
             "Value": number,
@@ -212,6 +212,15 @@ def test_throttles_are_those_of_the_window_and_asked_for_now_and_then(account: A
     assert throttles.read(NOON + 30, frozenset()).by_source == {"key_rpm": 15}
 
 
+def test_throttles_of_the_busiest_clients_are_asked_for_by_name(account: Account):
+    key = {"pk": {"S": f"busiest#{datetime.fromtimestamp(NOON, UTC):%Y-%m-%dT%H}"}, "sk": {"S": "clients"}}
+    account.dynamodb.put_item(TableName="costs", Item={**key, "names": {"SS": ["lab", "shop"]}})
+    account.throttle("Client", "shop", 3, NOON - 60, "ClientThrottles")
+    account.throttle("Client", "other", 9, NOON - 60, "ClientThrottles")
+    throttles = RecentThrottles(lambda: account.cloudwatch, WINDOW, Table(account.dynamodb, "costs"))
+    assert throttles.read(NOON, frozenset()).by_client == {"shop": 3}
+
+
 def test_the_rest_is_seen_without_cloudwatch():
     class Denied:
         def get_paginator(self, name: str) -> Any:
@@ -237,7 +246,7 @@ def test_once_as_text_and_as_json(account: Account, capsys: pytest.CaptureFixtur
     assert main(["top", "--once", "--json", "--by", "model,client", "--minutes", "10"], ENVIRON) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["requests"], document["unpriced"], document["window_seconds"]) == (11, 1, 600)
-    assert document["throttles"] == {"by_source": {"upstream": 4}, "by_server": {}}
+    assert document["throttles"] == {"by_source": {"upstream": 4}, "by_server": {}, "by_client": {}}
     first, second = document["rows"]
     assert (first["model"], first["client"], first["requests"]) == ("gpt-5", "shop", 10)
     assert (second["model"], second["client"], second["cost"]) == ("unlisted", "lab", None)

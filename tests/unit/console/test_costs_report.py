@@ -2,7 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import NoRegionError
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.pricing.price_book import parse_price_book
+from openai_proxy.throttles.advice import Throttled
 
 from console.costs.summary import SUMS
 from console.costs.text import entries_table
@@ -52,7 +53,12 @@ def entry(**changes: Any) -> Item:
     return entry | changes
 
 
-def report(rollups: list[Item], figures: EntryFigures | None = None, days: Mapping[date, Any] | None = None) -> str:
+def report(
+    rollups: list[Item],
+    figures: EntryFigures | None = None,
+    days: Mapping[date, Any] | None = None,
+    throttled: Sequence[Throttled] = (),
+) -> str:
     return report_page(
         Report(
             period=Period(date(2026, 11, 1), date(2026, 11, 30)),
@@ -61,6 +67,7 @@ def report(rollups: list[Item], figures: EntryFigures | None = None, days: Mappi
             rollups=rollups,
             entries=figures or EntryFigures(),
             throttles=Throttles(days or {}, "" if days else "no such metric."),
+            throttled=throttled,
         )
     )
 
@@ -209,6 +216,15 @@ class CloudWatch:
 
 
 YEARS = Period(date(2022, 1, 1), date(2026, 11, 30))
+
+
+def test_who_was_throttled_most_is_on_the_page_by_name_limit_and_model() -> None:
+    row = Throttled("web-<b>shop", "key_rpm", "openai", "gpt-5", 1234, 0.0, "key", "aaaa", "minute", "60")
+    page = report([rollup()], throttled=[row])
+    [table] = re.findall(r'aria-label="Throttled clients">(.*?)</table>', page, re.DOTALL)
+    assert "web-&lt;b&gt;shop, gpt-5" in table
+    assert all(text in table for text in ("Requests a minute", "60 requests a minute", "1,234"))
+    assert "Throttled clients" not in report([rollup()])
 
 
 def throttles(**sums: float) -> Throttles:

@@ -138,6 +138,14 @@ def test_throttles_by_server_have_a_column_where_servers_are_the_rows():
     assert lines[-1].split()[:4] == ["openai", "0.2", "0", "7"]
 
 
+def test_throttles_of_the_busiest_have_a_column_where_clients_are_the_rows():
+    throttles = Throttles({"key_rpm": 7}, by_client={"shop": 7})
+    lines = screen(figures(inference(), inference(client="lab"), by=("client",), throttles=throttles))
+
+    assert [line.split()[3] for line in (lines[-4], *lines[-2:])] == ["THROTTLED", "0", "7"]
+    assert "THROTTLED" not in screen(figures(inference(), throttles=throttles))[-3]
+
+
 def test_nothing_is_said_to_be_nothing():
     lines = screen(figures(inference(ended=NOW - 301), throttles=Throttles({"key_budget": 3})), 120)
 

@@ -13,6 +13,7 @@ HANDLERS = {
     "record_cost": PRICED | {"COSTS_TABLE": "costs", "LAKE_STREAM": "lake", "METRICS_NAMESPACE": "ns"},
     "settle_limits": PRICED | {"LIMITS_TABLE": "limits", "EVENT_BUS_NAME": "bus"},
     "store_response": PRICED | {"CACHE_TABLE": "cache"},
+    "record_throttles": {"COSTS_TABLE": "costs", "LAKE_STREAM": "lake", "METRICS_NAMESPACE": "ns"},
     "record_metrics": {"MARKERS_TABLE": "markers", "METRICS_NAMESPACE": "ns"},
 }
 
@@ -33,7 +34,7 @@ class Environ(dict[str, str]):
         return super().get(key, default)
 
 
-LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "ERROR"), strict=True))
+LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "", "ERROR"), strict=True))
 """The level of each one's log; "": nobody has set it."""
 NUMBERS = {"": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 

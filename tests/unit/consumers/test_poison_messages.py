@@ -22,9 +22,11 @@ from openai_proxy.events.ulid import first_ulid_of, new_ulid
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.limits import Windows
 from openai_proxy.pricing.price_book import load_price_book
+from openai_proxy.throttles.entries import LATEST
 from record_cost.consumer import RecordCost
 from record_metrics.consumer import RecordMetrics
 from record_metrics.markers import Markers
+from record_throttles.consumer import RecordThrottles
 from settle_limits.consumer import SettleLimits
 from settle_limits.hints import PriceHints
 from settle_limits.table import LimitsTable
@@ -162,6 +164,33 @@ class Metrics:
     @property
     def state(self) -> Any:
         return self.table.ids, self.cloudwatch.sums
+
+
+class Throttles:
+    """record_throttles."""
+
+    def __init__(self) -> None:
+        self.table, self.lake, self.cloudwatch = FakeCostsTable(), Lake(), StrictCloudWatch()
+        table: Any = self.table
+        metrics: Any = self.cloudwatch
+        ledger = CostsTable(table, "costs", lambda _: None)
+        self._consumer = RecordThrottles(ledger, CloudWatch(metrics, "ns"), self, LOGGER, self.lake, lambda: NOW)
+
+    def among(self, hour: str, counts: Mapping[str, int]) -> frozenset[str]:
+        return frozenset({"ci.nightly"})
+
+    def __call__(self, *messages: Mapping[str, str]) -> list[str]:
+        return failures(self._consumer({"Records": messages}))
+
+    @property
+    def state(self) -> Any:
+        """Without what is true of a rollup's latest request: of several at once any may be the latest."""
+        latest = {*LATEST, "expires_at"}
+        items = {
+            key: {name: value for name, value in item.items() if name not in latest or key[0].startswith("throttled#")}
+            for key, item in self.table.items.items()
+        }
+        return items, self.cloudwatch.sums, self.lake.rows
 
 
 @dataclass
@@ -303,6 +332,7 @@ CONSUMERS: tuple[tuple[Callable[[], Consumed], str, str], ...] = (
     (Metrics, "InferenceCompleted.chat-stream", ""),
     (Metrics, "InferenceFailed.broken-off", "error"),
     (Metrics, "InferenceThrottled.key-rpm", "throttle"),
+    (Throttles, "InferenceThrottled.key-rpm", ""),
     (Limits, "InferenceCompleted.chat-stream", ""),
     (Cache, "ResponseCaptured.chat-stream", ""),
 )

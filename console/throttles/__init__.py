@@ -1,0 +1,1 @@
+"""`openai-proxy throttles`: who was throttled, by which limit."""

@@ -1,0 +1,135 @@
+"""SQS batch ─▶ throttles ─▶ entries and rollups in the costs table, lake, a metric of the busiest clients.
+
+One rule: a message fails for its own fault only. What is in the table is sent to the lake again when its message comes
+again, and counted by no metric twice.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from openai_proxy.events.batch import PartialFailure, again, read_batch
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.traces import traces_of
+from openai_proxy.ledger.entries import Key, LedgerEntry
+from openai_proxy.ledger.table import DUPLICATE
+from openai_proxy.metric_data import OTHER, Measurement, is_acceptable, measured, metric_data, minute_of
+from openai_proxy.throttles.entries import FewModels, throttle_entry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_lambda_powertools import Logger
+    from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
+
+METRIC = "ClientThrottles"
+
+
+class Ledger(Protocol):
+    """Where entries are kept: CostsTable, or a fake of it."""
+
+    def record(self, entries: Iterable[LedgerEntry]) -> dict[Key, str]:
+        """Write entries that are not there yet; returns the keys of the others, and why: DUPLICATE, or a fault."""
+        ...
+
+
+class Lake(Protocol):
+    """Where entries go for good: openai_proxy.ledger.lake.Lake, or a fake of it."""
+
+    def put(self, entries: Iterable[LedgerEntry]) -> dict[Key, str]:
+        """Send entries; returns the keys of those that were not taken, and why."""
+        ...
+
+
+class Metrics(Protocol):
+    """Where metrics go: openai_proxy.cloudwatch.CloudWatch, or a fake of it."""
+
+    def put(self, data: "Sequence[MetricDatumTypeDef]") -> None:
+        """Publish metric data. Raises botocore's errors."""
+        ...
+
+
+class Busiest(Protocol):
+    """Which clients have a metric of their own: Busiest, or a fake of it."""
+
+    def among(self, hour: str, counts: Mapping[str, int]) -> frozenset[str]:
+        """Those of an hour, after so many more throttles of each client. Raises botocore's errors."""
+        ...
+
+
+class RecordThrottles:
+    """The consumer behind the queue of InferenceThrottled."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        metrics: Metrics,
+        busiest: Busiest,
+        logger: "Logger",
+        lake: Lake | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._metrics = metrics
+        self._busiest = busiest
+        self._logger = logger
+        self._lake = lake
+        self._clock = clock
+        self._names = FewModels()
+
+    def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
+        """Record an SQS batch. Returns the partial batch response: the messages that must come again."""
+        entries: dict[Key, LedgerEntry] = {}
+        minutes: dict[Key, int] = {}
+        messages: dict[Key, list[str]] = {}
+        read, failed = read_batch(batch, self._read, self._logger)
+        for message, recorded in read:
+            if recorded is not None:
+                entry, minute = recorded
+                entries[entry.key], minutes[entry.key] = entry, minute
+                messages.setdefault(entry.key, []).append(message)
+        refused = self._ledger.record(entries.values())
+        self._measure([(each, minutes[key]) for key, each in entries.items() if key not in refused])
+        unwritten = {key: reason for key, reason in refused.items() if reason != DUPLICATE}
+        written = [entry for key, entry in entries.items() if key not in unwritten]
+        unsent = self._lake.put(written) if self._lake and written else {}
+        for key, reason in (unwritten | unsent).items():
+            self._logger.warning("throttle not written", event_id=key[1], reason=reason)
+            failed += messages[key]
+        self._logger.info(
+            "batch recorded", throttles=len(written), failed=len(failed), traces=traces_of(batch["Records"])
+        )
+        return again(failed)
+
+    def _read(self, body: str) -> tuple[LedgerEntry, int] | None:
+        """The entry of a message's event, and its minute. Raises MalformedEventError."""
+        event = Event.from_sqs_body(body)
+        if event.detail_type != "InferenceThrottled":
+            return None
+        return throttle_entry_of(event, self._names), minute_of(event)
+
+    def _measure(self, entries: "Sequence[tuple[LedgerEntry, int]]") -> None:
+        """Count what was recorded for the first time, for each of the busiest clients. Never raises."""
+        try:
+            data = metric_data(self._measurements(entries))
+            if data:
+                self._metrics.put(data)
+        except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
+            self._logger.warning("metrics not published", reason=repr(error))
+
+    def _measurements(self, entries: "Sequence[tuple[LedgerEntry, int]]") -> Iterable[Measurement]:
+        now = self._clock()
+        hours: dict[str, Counter[str]] = {}
+        for entry, _ in entries:
+            hours.setdefault(_hour(entry), Counter())[entry.attributes["client_id"]] += 1
+        named = {hour: self._busiest.among(hour, counts) for hour, counts in hours.items()}
+        for entry, minute in entries:
+            client = entry.attributes["client_id"]
+            name = client if client in named[_hour(entry)] else OTHER
+            if is_acceptable(minute, now):
+                yield from measured(METRIC, "Count", 1, minute, [(("Client", name),)])
+
+
+def _hour(entry: LedgerEntry) -> str:
+    return str(entry.rollups[0].names["hour"])

@@ -1,0 +1,46 @@
+"""Composition root of record_throttles: InferenceThrottled ─▶ costs table, CloudWatch, lake."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from botocore.config import Config
+from openai_proxy.cloudwatch import CloudWatch
+from openai_proxy.ledger.lake import Lake
+from openai_proxy.ledger.table import CostsTable
+from openai_proxy.tracing.handlers import traced
+
+from record_throttles.busiest import Busiest
+from record_throttles.consumer import RecordThrottles
+
+_CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}, parameter_validation=False)
+
+_AWS: Any = boto3  # whose types know Firehose only with stubs of it
+
+
+def _lake(stream: str | None) -> Lake | None:
+    return Lake(_AWS.client("firehose", config=_CONFIG), stream) if stream else None
+
+
+_dynamodb = _AWS.client("dynamodb", config=_CONFIG)
+
+# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+_record_throttles = RecordThrottles(
+    ledger=CostsTable(_dynamodb, os.environ["COSTS_TABLE"]),
+    metrics=CloudWatch(_AWS.client("cloudwatch", config=_CONFIG), os.environ["METRICS_NAMESPACE"]),
+    busiest=Busiest(_dynamodb, os.environ["COSTS_TABLE"]),
+    logger=Logger(service="record_throttles", level=os.environ.get("LOG_LEVEL", "INFO")),
+    lake=_lake(os.environ.get("LAKE_STREAM")),
+)
+
+
+@traced(
+    "record_throttles",
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
+)
+def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
+    """Handle one SQS batch with `ReportBatchItemFailures`."""
+    return _record_throttles(event)

@@ -1,0 +1,1 @@
+"""Who was throttled, by which limit, and what helps."""

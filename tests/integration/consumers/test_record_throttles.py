@@ -1,0 +1,210 @@
+"""record_throttles against DynamoDB (moto): who was throttled by what is written down once, and names stay few."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from openai_proxy.dynamodb import from_item
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.entries import Key, LedgerEntry
+from openai_proxy.ledger.table import CostsTable
+from openai_proxy.throttles.entries import MOST_MODELS
+from record_throttles.busiest import FROM_THROTTLES, MOST_CLIENTS, Busiest
+from record_throttles.consumer import RecordThrottles
+
+from tests.tables import Log, failures
+
+SAMPLES = Path(__file__).parents[3] / "events" / "samples"
+NOW = 1_795_426_900
+"""2026-11-23T09:41:40Z"""
+TABLE = "costs"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with mock_aws():
+        client: Any = boto3.client("dynamodb")  # pyright: ignore[reportUnknownMemberType]
+        names = {"pk": "HASH", "sk": "RANGE"}
+        client.create_table(
+            TableName=TABLE,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
+            KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in names.items()],
+        )
+        yield client
+
+
+@pytest.fixture
+def table(client: Any) -> Any:
+    for item in client.scan(TableName=TABLE)["Items"]:
+        client.delete_item(TableName=TABLE, Key={name: item[name] for name in ("pk", "sk")})
+    return client
+
+
+@dataclass
+class World:
+    """The consumer, with a lake and metrics in memory."""
+
+    table: Any
+    lake_refuses: bool = False
+    sent: list[str] = field(default_factory=list[str])
+    metrics: dict[str, float] = field(default_factory=dict[str, float])
+    log: Log = field(default_factory=Log)
+
+    def __post_init__(self) -> None:
+        logger: Any = self.log
+        ledger, busiest = CostsTable(self.table, TABLE, lambda _: None), Busiest(self.table, TABLE)
+        self.consumer = RecordThrottles(ledger, self, busiest, logger, Stream(self), lambda: NOW)
+
+    def put(self, data: Sequence[Any]) -> None:
+        for datum in data:
+            assert datum["MetricName"] == "ClientThrottles"
+            [dimension] = datum["Dimensions"]
+            number = sum(value * many for value, many in zip(datum["Values"], datum["Counts"], strict=True))
+            self.metrics[dimension["Value"]] = self.metrics.get(dimension["Value"], 0) + number
+
+    def __call__(self, *messages: Mapping[str, str]) -> list[str]:
+        return failures(self.consumer({"Records": messages}))
+
+    def items(self, begin: str) -> dict[tuple[str, str], dict[str, Any]]:
+        found = map(from_item, self.table.scan(TableName=TABLE)["Items"])
+        return {(item["pk"], item["sk"]): item for item in found if item["pk"].startswith(begin)}
+
+
+@dataclass
+class Stream:
+    """The lake of a world."""
+
+    world: World
+
+    def put(self, entries: Iterable[LedgerEntry]) -> dict[Key, str]:
+        if self.world.lake_refuses:
+            return {entry.key: "no" for entry in entries}
+        self.world.sent += [entry.event_id for entry in entries]
+        return {}
+
+
+def message(
+    sample: str, number: int, change: Callable[[Any], None] = lambda _: None, **metadata: str
+) -> dict[str, str]:
+    envelope = json.loads((SAMPLES / f"{sample}.json").read_text(encoding="utf-8"))
+    envelope["detail"]["metadata"] |= {"id": new_ulid(NOW + number / 1000), **metadata}
+    change(envelope["detail"]["data"])
+    return {"messageId": str(number), "body": json.dumps(envelope)}
+
+
+def test_a_throttle_is_an_entry_and_a_part_of_the_sums_of_its_hour_and_its_day(table: Any) -> None:
+    world = World(table)
+    assert world(message("InferenceThrottled.key-rpm", 1), message("InferenceThrottled.key-rpm", 2)) == []
+    assert world(message("InferenceThrottled.upstream", 3), message("InferenceThrottled.team-rpm", 4)) == []
+    entries = world.items("throttled#")
+    assert sorted(pk for pk, _ in entries) == ["throttled#ci.nightly#2026-11-23"] * 3 + [
+        "throttled#web-shop#2026-11-23"
+    ]
+    for pk in ("throttles#2026-11-23T09", "throttles#2026-11-23"):
+        sums = {sk: item for (_, sk), item in world.items(pk).items() if item["pk"] == pk}
+        assert {sk: int(item["requests"]) for sk, item in sums.items()} == {
+            "ci.nightly#key_rpm#openai#gpt-4o-mini": 2,
+            "ci.nightly#team_rpm#openai#gpt-4o-mini": 1,
+            "web-shop#upstream#gemini#gemini-2.5-flash": 1,
+        }
+        own = sums["ci.nightly#key_rpm#openai#gpt-4o-mini"]
+        told = ("client_id", "source", "server", "model", "throttle_subject", "throttle_subject_id", "throttle_limit")
+        assert [own[name] for name in told] == [
+            *("ci.nightly", "key_rpm", "openai", "gpt-4o-mini", "key", "3f2a91c07be4", "60")
+        ]
+        assert (own["throttle_span"], own["key_id"], own["retry_after"]) == ("minute", "3f2a91c07be4", 29)
+        assert own["expires_at"] > NOW + 365 * 86400
+        assert sums["ci.nightly#team_rpm#openai#gpt-4o-mini"]["team"] == "web"
+    assert len(world.sent) == 4
+
+
+def test_what_comes_again_counts_once_and_is_sent_to_the_lake_again(table: Any) -> None:
+    world = World(table)
+    throttle = message("InferenceThrottled.key-rpm", 1)
+    again = {**throttle, "messageId": "again"}
+    assert world(throttle, again) == []
+    assert world(throttle) == []
+    [hour] = world.items("throttles#2026-11-23T").values()
+    assert (hour["requests"], world.metrics) == (1, {"other": 1})
+    assert len(world.sent) == 2
+
+
+def test_what_the_lake_does_not_take_comes_again_and_what_is_no_throttle_is_left_alone(table: Any) -> None:
+    world = World(table, lake_refuses=True)
+    other = message("InferenceCompleted.chat-stream", 2)
+    broken = {"messageId": "broken", "body": "{}"}
+    assert world(message("InferenceThrottled.key-rpm", 1), other, broken) == ["broken", "1"]
+    world.lake_refuses = False
+    assert world(message("InferenceThrottled.key-rpm", 1), other) == []
+    assert sum(item["requests"] for item in world.items("throttles#2026-11-23T").values()) == 2, "another id each"
+
+
+def test_a_throttle_of_before_says_less_and_is_booked_all_the_same(table: Any) -> None:
+    def as_before(data: Any) -> None:
+        data["throttle"] = {"source": "key_tpm", "retry_after": None}
+        data["server"]["name"] = data["request"]["model"] = None
+
+    world = World(table)
+    assert world(message("InferenceThrottled.key-rpm", 1, as_before)) == []
+    [(_, sk)] = world.items("throttles#2026-11-23T")
+    assert sk == "ci.nightly#key_tpm#-#-"
+
+
+def test_models_that_a_client_makes_up_have_few_rollups(table: Any) -> None:
+    def named(number: int) -> Callable[[Any], None]:
+        return lambda data: data["request"].update(model=f"m-{number}")
+
+    world = World(table)
+    numbers = range(MOST_MODELS + 5)
+    assert world(*(message("InferenceThrottled.key-rpm", number, named(number)) for number in numbers)) == []
+    rollups = world.items("throttles#2026-11-23T")
+    assert len(rollups) == MOST_MODELS + 1
+    assert rollups["throttles#2026-11-23T09", "ci.nightly#key_rpm#openai#other"]["requests"] == 5
+    assert world(message("InferenceThrottled.key-rpm", 999, named(7), client_id="lab")) == []
+    assert ("throttles#2026-11-23T09", "lab#key_rpm#openai#m-7") in world.items("throttles#")
+
+
+def test_only_the_busiest_clients_have_a_metric_and_never_more_than_a_few(table: Any) -> None:
+    counts = [
+        ("a", FROM_THROTTLES - 1, frozenset[str]()),
+        ("a", 1, frozenset({"a"})),
+        *((f"c{number}", FROM_THROTTLES, None) for number in range(MOST_CLIENTS - 1)),
+    ]
+    one, other = Busiest(table, TABLE), Busiest(table, TABLE)
+    for client, number, expected in counts:
+        names = one.among("2026-11-23T09", {client: number})
+        assert expected is None or names == expected
+    full = one.among("2026-11-23T09", {"late": 1000})
+    assert len(full) == MOST_CLIENTS
+    assert "late" not in full
+    assert other.among("2026-11-23T09", {"late": 1000}) == full, "all sandboxes mean the same"
+    assert other.among("2026-11-23T10", {"late": 1000}) == {"late"}, "each hour begins anew"
+
+
+def test_the_metric_counts_each_throttle_once_by_client_or_as_other(table: Any) -> None:
+    world = World(table)
+    storm = [message("InferenceThrottled.key-rpm", number, client_id="loud") for number in range(FROM_THROTTLES)]
+    assert world(*storm, message("InferenceThrottled.key-rpm", 50, client_id="quiet")) == []
+    assert world(message("InferenceThrottled.upstream", 51, client_id="loud")) == []
+    assert world.metrics == {"loud": FROM_THROTTLES + 1, "other": 1}
+
+
+def test_a_table_that_does_not_say_who_is_busy_costs_the_metric_alone(table: Any) -> None:
+    class Broken(Busiest):
+        def among(self, hour: str, counts: Mapping[str, int]) -> frozenset[str]:
+            raise ConnectionError("away")
+
+    world = World(table)
+    logger: Any = world.log
+    ledger = CostsTable(table, TABLE, lambda _: None)
+    consumer = RecordThrottles(ledger, world, Broken(table, TABLE), logger, None, lambda: NOW)
+    assert failures(consumer({"Records": [message("InferenceThrottled.key-rpm", 1)]})) == []
+    assert world.metrics == {}
+    assert [line["message"] for line in world.log.lines] == ["metrics not published", "batch recorded"]
+    assert len(world.items("throttled#")) == 1
