@@ -12,6 +12,14 @@ from tests.e2e.equipped import running
 from tests.e2e.fault_drivers import FaultyStack
 from tests.e2e.harness import Client, LocalStack, new_client, new_ports, start
 from tests.e2e.snapshot import start_deployed
+from tests.groups import group_of, place_of
+
+_STACKS = pytest.StashKey[list[LocalStack]]()
+"""Those that many tests share."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STACKS] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,10 +28,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop what no test of this process will need again: now, while others have work to do, and not at the end."""
+    if nextitem is not None and place_of(group_of(nextitem.nodeid)) > place_of("tests/e2e/"):
+        for stack in item.config.stash[_STACKS]:
+            stack.stop()
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[LocalStack]:
     """A running local stack, where people can sign in."""
     running = start_deployed(tmp_path_factory.mktemp("local-stack"), ports=new_ports(issuer=True))
+    pytestconfig.stash[_STACKS].append(running)
     try:
         yield running
     finally:
@@ -32,9 +49,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 
 @pytest.fixture(scope="session")
-def equipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyStack]:
+def equipped(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[FaultyStack]:
     """A running stack whose calls to AWS go wrong when a test says so, and that lists the fault server."""
     with running(tmp_path_factory.mktemp("equipped")) as faulty:
+        pytestconfig.stash[_STACKS].append(faulty.stack)
         yield faulty
 
 

@@ -123,10 +123,11 @@ class LocalStack:
                     pool.submit(functions.invoke, FunctionName=name, Payload=json.dumps(question))
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
-        """Stop it as Ctrl-C does. Returns its exit status."""
-        self.process.send_signal(number)
-        self.said += self.process.communicate(timeout=WAIT_SECONDS)[0]
-        return self.process.returncode
+        """Stop it as Ctrl-C does, if it runs. Returns its exit status."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+            self.said += self.process.communicate(timeout=WAIT_SECONDS)[0]
+        return self.process.wait()
 
 
 @dataclass(frozen=True)
