@@ -7,8 +7,9 @@ programs. An apostrophe before the sign makes it a text.
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from itertools import chain
 
 from console.text import harmless, plain
 
@@ -19,13 +20,24 @@ _BEGINS = re.compile(rf"(^|[;|])(?=[\s{_QUOTES}]*[=+\-@{_ALIKE}])")
 """Where a formula may begin: at the start of a cell, or behind what separates cells in files of other countries."""
 
 
+class Pointed(Decimal):
+    """A number that has a decimal point even where it is whole: who guesses the type of a column finds decimals."""
+
+
 def csv_text(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
     """A heading and rows, each on a line: numbers with all their digits, None as nothing, texts as texts only."""
+    return "".join(csv_lines(columns, rows))
+
+
+def csv_lines(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """The same line by line, of rows that are too many to be kept. A line ends with its line feed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_cell(name) for name in columns])
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
+    for row in chain((columns,), rows):
+        writer.writerow([_cell(value) for value in row])
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
 
 
 def _cell(value: object) -> str:
@@ -34,7 +46,8 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Decimal):
-        return plain(value)
+        text = plain(value)
+        return f"{text}.0" if isinstance(value, Pointed) and "." not in text else text
     if isinstance(value, (int, float)):
         return str(value)
     text = harmless(str(value))

@@ -28,6 +28,8 @@ from console.costs.summary import (
 )
 from console.costs.text import as_document, entries_table, left_out, summary_csv, summary_table
 from console.errors import ConsoleError
+from console.export import command as export_command
+from console.export import dictionary
 from console.keys.options import tag, whole
 from console.lake import query_command, save_queries
 from console.output import has_blocks, show, terminal_width
@@ -73,6 +75,8 @@ def add_costs(costs: argparse.ArgumentParser) -> None:
     _add_plot(commands.add_parser("plot", help="draw what was spent, in the terminal or as a PNG"))
     _add_report(commands.add_parser("report", help="write a page to send on (HTML)"))
     reconcile_command.add_parser(commands)
+    export_command.add_parser(commands)
+    dictionary.add_parser(commands)
     query_command.add_parser(commands)
     save_queries.add_parser(commands)
     reprice.add_parser(commands)

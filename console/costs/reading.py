@@ -3,7 +3,7 @@
 Periods are read day by day, because the requests of before there were rollups of months are in no rollup of a month.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
@@ -19,6 +19,8 @@ Item = dict[str, Any]
 
 AT_ONCE = 8
 """How many queries are under way together; below the 10 connections that a client keeps."""
+MOST_KEPT = 20_000
+"""About how many entries are kept together, some 60 MB. A client's day with more of them is read page by page."""
 
 
 class Ledger:
@@ -49,14 +51,17 @@ class Ledger:
         for rollup in rollups:
             key = (rollup["day"], rollup["client_id"])
             requests[key] = requests.get(key, 0) + int(rollup["requests"])
-        keys = list(requests)
         with self._bars(label, sum(requests.values())) as advance, ThreadPoolExecutor(AT_ONCE) as pool:
-            for begin in range(0, len(keys), AT_ONCE):  # so that no more is kept than is being read
-                part = keys[begin : begin + AT_ONCE]
-                read = pool.map(partial(self._entries_of, attributes), part)
+            for part in _together(requests):
+                read: Iterable[Iterable[Item]] = (
+                    pool.map(partial(self._entries_of, attributes), part)
+                    if len(part) > 1
+                    else [self._query(f"client#{client}#{day}", attributes) for day, client in part]
+                )
                 for key, items in zip(part, read, strict=True):
-                    yield from ({**item, "day": key[0], "month": key[0][:7]} for item in items)
-                    advance(requests[key])
+                    for item in items:
+                        yield {**item, "day": key[0], "month": key[0][:7]}
+                        advance(1)
 
     def latest(self, client_id: str, period: Period) -> Iterator[Item]:
         """The entries of a client, newest first."""
@@ -86,3 +91,17 @@ class Ledger:
         )
         for page in pages:
             yield from map(from_item, page["Items"])
+
+
+def _together(requests: Mapping[tuple[str, str], int]) -> Iterator[list[tuple[str, str]]]:
+    """Days of clients, in their order, in parts that are read at once: a few small ones, or a large one alone."""
+    part: list[tuple[str, str]] = []
+    entries = 0
+    for key, count in requests.items():
+        if part and (len(part) == AT_ONCE or entries + count > MOST_KEPT):
+            yield part
+            part, entries = [], 0
+        part.append(key)
+        entries += count
+    if part:
+        yield part

@@ -103,6 +103,11 @@ def lake_names(stack_name: str, environ: Mapping[str, str]) -> tuple[str, str] |
         if error.response.get("Error", {}).get("Code") != "ValidationError":
             raise
         raise ConsoleError(f"There is no stack '{stack_name}' here. Remedy: name it with --stack-name.") from error
+    return names_of(stack)
+
+
+def names_of(stack: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The workgroup and the database that the outputs of a stack name; None for one without a lake."""
     outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
     return (outputs["LakeWorkgroup"], outputs["LakeDatabase"]) if "LakeWorkgroup" in outputs else None
 

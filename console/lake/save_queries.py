@@ -133,11 +133,14 @@ def run_save_queries(options: argparse.Namespace, environ: Mapping[str, str]) ->
     done = NamedQueries(session(environ).client("athena"), *names).save(saved_queries()) if names else []
     if options.json:
         print(to_json([{"name": act.name, "done": act.what} for act in done]))
-    elif names is None:
-        print(f"The stack '{harmless(options.stack_name)}' has no lake, so no queries are saved.")
     else:
-        show(said(done, names[0]))
+        show(said(done, names[0]) if names else nothing_said(options.stack_name))
     return 0
+
+
+def nothing_said(stack_name: str) -> str:
+    """What is said of a stack without a lake."""
+    return f"The stack '{harmless(stack_name)}' has no lake, so no queries are saved."
 
 
 def said(done: Sequence[Act], workgroup: str) -> str:

@@ -59,9 +59,14 @@ def imports_of(node: ast.AST) -> set[str]:
             return set[str]().union(*map(imports_of, ast.iter_child_nodes(node)))
 
 
+def asked_for() -> list[str]:
+    """What the extras name: `console`, and `export` for one format of `costs export`."""
+    return [*PROJECT["optional-dependencies"]["console"], *PROJECT["optional-dependencies"]["export"]]
+
+
 def requirements() -> dict[str, str]:
-    """The extra's distributions and their lower bounds."""
-    found = [re.fullmatch(r"([\w-]+)>=([\d.]+)", each) for each in PROJECT["optional-dependencies"]["console"]]
+    """The extras' distributions and their lower bounds."""
+    found = [re.fullmatch(r"([\w-]+)>=([\d.]+)", each) for each in asked_for()]
     return {each[1]: each[2] for each in found if each}
 
 
@@ -89,9 +94,9 @@ def test_the_wheel_names_the_command(wheel: zipfile.ZipFile):
     assert "openai-proxy = console.__main__:main" in wheel.read(entry_points).decode()
 
 
-def test_the_extra_names_what_the_command_imports_and_no_more():
+def test_the_extras_name_what_the_command_imports_and_no_more():
     assert requirements().keys() == {DISTRIBUTIONS.get(name, name) for name in imported()}
-    assert len(requirements()) == len(PROJECT["optional-dependencies"]["console"])
+    assert len(requirements()) == len(asked_for())
 
 
 def test_what_is_tested_here_is_not_older_than_the_extra_asks_for():

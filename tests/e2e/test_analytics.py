@@ -27,7 +27,8 @@ from console.lake.athena import Athena, Result
 from console.lake.queries import named_queries, of_period, saved_queries, with_view
 from console.period import Period
 from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
-from tests.e2e.lake_entries import DAYS, EXPECTED, FIRST_DAY, PERIOD_END, made_entries, priced_again
+from tests.lake.entries import DAYS, FIRST_DAY, PERIOD_END, made_entries, priced_again
+from tests.lake.expected import EXPECTED
 
 ENTRIES = 1000
 BATCH = 50

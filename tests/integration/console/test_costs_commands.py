@@ -326,3 +326,29 @@ def test_another_server_has_nothing_of_it(run: Run, entries: list[LedgerEntry], 
     assert ran.code == 1
     assert {each["ledger"] for each in ran.json["figures"]} == {"0"}
     assert run(*command, "--tolerance", "100").code == 0
+
+
+def of_client(entries: list[LedgerEntry], client_id: str) -> list[LedgerEntry]:
+    return [each for each in entries if each.attributes["client_id"] == client_id]
+
+
+def test_an_export_has_every_inference_and_what_it_cost(run: Run, entries: list[LedgerEntry], tmp_path: Path):
+    file = tmp_path / "costs.jsonl"
+    said = run("costs", "export", *PERIOD, "--format", "jsonl", "--output", str(file))
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    ordered = sorted(entries, key=lambda each: (each.attributes["day"], *each.key))
+    assert [row["id"] for row in rows] == [each.key[1] for each in ordered]
+    assert [row["cost"] and Decimal(row["cost"]) for row in rows] == [each.attributes.get("cost") for each in ordered]
+    unpriced = sum(each.attributes["pricing"] == "unpriced" for each in entries)
+    assert f"Wrote {file}: {REQUESTS} rows of {REQUESTS} inferences" in said.out
+    assert f"{unpriced} of them have no price" in said.out
+
+    of_shop = run("costs", "export", *PERIOD, "--client", "shop", "--format", "focus")
+    bill, wanted = csv.DictReader(io.StringIO(of_shop.out)), of_client(entries, "shop")
+    assert sum(Decimal(row["BilledCost"]) for row in bill) == sum(each.attributes.get("cost", 0) for each in wanted)
+    assert f"rows of {len(wanted)} inferences" in of_shop.err
+
+
+def test_what_cannot_be_exported(run: Run):
+    assert "--output costs.parquet" in run("costs", "export", "--format", "parquet").err
+    assert "--format jsonl" in run("costs", "export", "--json").err

@@ -1,0 +1,105 @@
+"""`costs export`: the inferences of a period as Parquet, CSV or lines of JSON, or as a bill in FOCUS 1.2's columns."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from console.costs.reading import Ledger
+from console.errors import ConsoleError
+from console.export.columns import columns, row_of
+from console.export.files import write_csv, write_json_lines, write_parquet, written
+from console.export.focus import FOCUS_COLUMNS, focus_rows
+from console.period import add_period, chosen_period, last_days
+from console.stack import add_table_options, chosen_table
+from console.text import count, harmless, to_json
+
+FORMATS = ("parquet", "csv", "jsonl", "focus")
+_FILTERS = {"client": "client_id", "server": "server", "model": "model"}
+_USUAL_DAYS = "30d"
+
+Item = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the export was made of."""
+
+    entries: int = 0
+    unpriced: int = 0
+
+
+def add_parser(commands: Any) -> None:
+    """Give `costs` the command `export`. What stands before its name holds for it too."""
+    export: argparse.ArgumentParser = commands.add_parser("export", help="the inferences of a period as a file")
+    export.description = (
+        "Writes every inference of a period with all its columns, the last 30 days unless one is named. `focus` sums "
+        "them up by day, client, model, meter and price, in the columns of FOCUS 1.2, as CSV."
+    )
+    export.add_argument("--format", choices=FORMATS, default="csv", help="default: csv")
+    export.add_argument("--output", type=Path, metavar="FILE", help="default: standard output; Parquet needs a file")
+    for name in _FILTERS:
+        export.add_argument(f"--{name}", default=argparse.SUPPRESS, metavar="NAME", help=f"only of this {name}")
+    add_period(export, inherited=True)
+    add_table_options(export, "CostsTable", inherited=True)
+    export.set_defaults(run=run_export)
+
+
+def run_export(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Run `costs export`. Raises ConsoleError and botocore's errors."""
+    if options.format == "parquet" and options.output is None:
+        raise ConsoleError("A Parquet file cannot go to standard output. Remedy: name it with --output costs.parquet.")
+    if options.json and options.output is None:
+        raise ConsoleError("--json tells of a file. Remedy: name it with --output, or ask for --format jsonl.")
+    period, seen = chosen_period(options) or last_days(_USUAL_DAYS), _Seen()
+    ledger = Ledger(chosen_table("CostsTable", options, environ))
+    rollups = [row for row in ledger.rollups(period) if _is_wanted(row, options)]
+    entries = _counted((each for each in ledger.entries(rollups) if _is_wanted(each, options)), seen)
+    rows = _write(options.format, options.output, entries)
+    if options.json:
+        document = {"file": str(options.output), "format": options.format, "from": str(period.first)}
+        print(to_json(document | {"to": str(period.last), "rows": rows} | _as_document(seen)))
+    else:
+        print(_said(options, rows, seen, period.text), file=sys.stdout if options.output else sys.stderr)
+    return 0
+
+
+def _write(format_: str, file: Path | None, entries: Iterable[Item]) -> int:
+    """Write entries in a format. Returns how many rows the file has."""
+    if format_ == "parquet" and file is not None:
+        return write_parquet(file, map(row_of, entries))
+    with written(file) as stream:
+        match format_:
+            case "focus":
+                return write_csv(stream, FOCUS_COLUMNS, focus_rows(entries))
+            case "jsonl":
+                return write_json_lines(stream, map(row_of, entries))
+            case _:
+                return write_csv(stream, [column.name for column in columns()], map(row_of, entries))
+
+
+def _is_wanted(row: Item, options: argparse.Namespace) -> bool:
+    wanted = {attribute: getattr(options, name) for name, attribute in _FILTERS.items()}
+    return all(value is None or row.get(attribute, "-") == value for attribute, value in wanted.items())
+
+
+def _counted(entries: Iterable[Item], seen: _Seen) -> Iterator[Item]:
+    for entry in entries:
+        seen.entries += 1
+        seen.unpriced += entry["pricing"] == "unpriced"
+        yield entry
+
+
+def _as_document(seen: _Seen) -> dict[str, int]:
+    return {"inferences": seen.entries, "unpriced": seen.unpriced}
+
+
+def _said(options: argparse.Namespace, rows: int, seen: _Seen, period: str) -> str:
+    where = f"Wrote {harmless(str(options.output))}: " if options.output else ""
+    line = f"{where}{count(rows)} rows of {count(seen.entries)} inferences {period}."
+    if not seen.unpriced:
+        return line
+    costs = "cost 0 in it (x_PricingStatus)" if options.format == "focus" else "have no cost in it"
+    return f"{line}\n{count(seen.unpriced)} of them have no price: they {costs}."
