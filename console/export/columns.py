@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from openai_proxy.ledger.lake import lake_row
 
-_FILE = Path(__file__).with_name("columns.tsv")
+_FOLDER = Path(__file__).parent
 
 
 class Column(NamedTuple):
@@ -26,7 +26,16 @@ class Column(NamedTuple):
 @cache
 def columns() -> tuple[Column, ...]:
     """All columns, in the order of the view `inferences`."""
-    lines = _FILE.read_text(encoding="utf-8").splitlines()
+    return _read("columns.tsv")
+
+
+def throttle_columns() -> tuple[Column, ...]:
+    """What throttled requests have besides, in the table `entries` alone."""
+    return _read("throttle_columns.tsv")
+
+
+def _read(file: str) -> tuple[Column, ...]:
+    lines = (_FOLDER / file).read_text(encoding="utf-8").splitlines()
     return tuple(Column(*line.split("\t")) for line in lines)
 
 

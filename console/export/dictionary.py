@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from console.export.columns import Column, columns
+from console.export.columns import Column, columns, throttle_columns
 from console.text import to_json
 
 _HEAD = """# Data dictionary
@@ -22,6 +22,10 @@ This page is what `openai-proxy costs columns` prints.
 All money is USD. A sum of `cost` leaves out what has no price: count `pricing = 'unpriced'` beside it. \
 Tokens of a class that is a part of another one are in both \
 columns: `input_tokens` holds them all.
+"""
+_THROTTLES_HEAD = """## Throttled requests
+They are rows of the table `entries` with the outcome `throttled`, and are neither in the view nor in an export: \
+they used nothing. Besides the columns that say who asked what of whom they have these.
 """
 _FOCUS_HEAD = """`costs export --format focus` sums the ledger up by day, client, model, meter and price, in these \
 columns. It leaves out answers of the response cache and requests that used nothing.
@@ -93,8 +97,7 @@ FOCUS: Sequence[tuple[str, str]] = (
 
 def dictionary() -> str:
     """The page."""
-    rows = "\n".join(_line(column) for column in columns())
-    table = f"## Columns\n| column | type | what it is | example |\n|---|---|---|---|\n{rows}\n"
+    table = f"## Columns\n{_table(columns())}\n{_THROTTLES_HEAD}\n{_table(throttle_columns())}"
     focus = "\n".join(f"| {', '.join(f'`{name}`' for name in _names(cell))} | {what} |" for cell, what in FOCUS)
     return f"{_HEAD}\n{table}\n## FOCUS 1.2\n{_FOCUS_HEAD}\n| columns | hold |\n|---|---|\n{focus}\n"
 
@@ -102,6 +105,11 @@ def dictionary() -> str:
 def focus_columns() -> list[str]:
     """The columns of FOCUS that the page names."""
     return [name for cell, _ in FOCUS for name in _names(cell)]
+
+
+def _table(described: Sequence[Column]) -> str:
+    rows = "\n".join(map(_line, described))
+    return f"| column | type | what it is | example |\n|---|---|---|---|\n{rows}\n"
 
 
 def _names(cell: str) -> list[str]:
@@ -122,5 +130,9 @@ def add_parser(commands: Any) -> None:
 
 def run_columns(options: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Run `costs columns`."""
-    print(to_json([column._asdict() for column in columns()]) if options.json else dictionary().rstrip("\n"))
+    print(
+        to_json([column._asdict() for column in (*columns(), *throttle_columns())])
+        if options.json
+        else dictionary().rstrip("\n")
+    )
     return 0

@@ -65,9 +65,13 @@ def write_json_lines(stream: TextIO, rows: Iterable[Row]) -> int:
 def write_parquet(file: Path, rows: Iterable[Row]) -> int:
     """Rows of the ledger's columns as Parquet: money as decimal(38,18). Returns how many there were.
 
-    DuckDB makes it of lines of JSON, in as little memory as it needs. Raises ModuleNotFoundError without it.
+    DuckDB makes it of lines of JSON, in as little memory as it needs. Raises ConsoleError without it.
     """
-    import duckdb  # noqa: PLC0415 - only this format needs it
+    try:
+        import duckdb  # noqa: PLC0415 - only this format needs it
+    except ModuleNotFoundError as error:
+        remedy = "Remedy: pip install '.[console,export]' in the project's folder, or ask for another format."
+        raise ConsoleError(f"Parquet files are made by the package duckdb, which is not installed. {remedy}") from error
 
     with _whole(file) as part, tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "rows.jsonl"

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from console.export.columns import Column, columns
+from console.export.columns import Column, columns, throttle_columns
 from console.export.dictionary import dictionary, focus_columns
 from console.export.focus import FOCUS_COLUMNS
 from tests.contract.template_stack import ROOT
@@ -32,8 +32,8 @@ def test_it_has_the_columns_of_the_view_and_their_types() -> None:
     money = {name for name in in_lake if name.startswith("cost")}
     expected = {name: OF_GLUE.get(type_, type_) for name, type_ in in_lake.items() if name != "recorded_at"}
     expected |= {"occurred_at": "timestamp"} | dict.fromkeys(money, "decimal(38,18)")
-    assert {column.name: column.type for column in columns()} == expected
-    of_view = lake_of([{"id": "a", "day": "2026-02-02", "revision": 0, "recorded_at": ""}])
+    assert {column.name: column.type for column in (*columns(), *throttle_columns())} == expected
+    of_view = lake_of([{"id": "a", "day": "2026-02-02", "outcome": "failed", "revision": 0, "recorded_at": ""}])
     [row] = found(of_view, "SELECT * FROM inferences")
     assert [column.name for column in columns()] == list(row)
 
@@ -42,7 +42,7 @@ def test_it_has_the_columns_of_a_focus_file() -> None:
     assert sorted(focus_columns()) == sorted(FOCUS_COLUMNS)
 
 
-@pytest.mark.parametrize("column", columns(), ids=lambda column: column.name)
+@pytest.mark.parametrize("column", [*columns(), *throttle_columns()], ids=lambda column: column.name)
 def test_an_example_is_of_its_columns_type(column: Column) -> None:
     assert column.what.endswith((".", "…"))
     match column.type:
