@@ -59,7 +59,7 @@ def _stop(_number: int, _frame: object) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mutants", description=__doc__)
-    parser.add_argument("modules", nargs="+", help="modules or folders of functions/ or shared/")
+    parser.add_argument("modules", nargs="+", help="modules or folders, such as console/ or functions/proxy/http")
     parser.add_argument("--sample", type=int, metavar="N", help="take N changes at random, not all")
     parser.add_argument("--seed", type=int, help="of the random choice (another one each time)")
     parser.add_argument(

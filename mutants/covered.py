@@ -23,7 +23,7 @@ import pytest
 
 from mutants.changes import Change
 
-CODE = ("functions", "shared")
+CODE = ("functions", "shared", "console", "deployment", "local")
 
 
 @dataclass(frozen=True)
