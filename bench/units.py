@@ -129,6 +129,8 @@ def _value_size(value: Mapping[str, Any]) -> int:
     match kind:
         case "S":
             return len(content.encode())
+        case "B":
+            return len(content)
         case "N":
             return 1 + math.ceil(len(Decimal(content).normalize().as_tuple().digits) / 2)
         case "M":

@@ -28,6 +28,7 @@ from proxy.records.publisher import Publisher
 from proxy.records.records import Records
 from proxy.relay import Relay
 from proxy.request.routing import Routes
+from proxy.streams.streams import Streams
 from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.provider_tokens import ProviderTokens
@@ -89,6 +90,7 @@ class Parts(NamedTuple):
     records: Records
     cache: Callable[[], ResponseCache] | None
     prices: Callable[[], Prices] | None = None
+    streams: Callable[[], Streams] | None = None
 
     def wired(self) -> Relay:
         return Relay(
@@ -97,6 +99,7 @@ class Parts(NamedTuple):
             Responder(Cors("*"), self.endpoints, self.playground, self.prices),
             self.records,
             self.cache,
+            self.streams,
         )
 
 
@@ -163,6 +166,11 @@ class Proxy:
         """Go on with other `Parts`."""
         self._parts = self._parts._replace(**parts)
         self.relay = self._parts.wired()
+
+    @property
+    def records(self) -> Records:
+        """What its events go through."""
+        return self._parts.records
 
     def call(
         self,

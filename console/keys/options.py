@@ -33,10 +33,11 @@ _UNSET = {
     "expires": "expires_at",
     "cache": "cache",
     "log-content": "log_content",
+    "resumable": "resumable",
 }
 _SET = (
     *("client_id", "name", "owner", "servers", "models", *LIMITS),
-    *("currency", "enabled", "log_content", "team"),
+    *("currency", "enabled", "log_content", "resumable", "team"),
 )
 
 
@@ -73,6 +74,12 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
         action="store_const",
         const=True,
         help="log its prompts and answers, redacted, where the stack has ContentLogEnabled; default: never",
+    )
+    add(
+        *("--resumable",),
+        action="store_const",
+        const=True,
+        help="its streams can be read again after a broken connection; default: where a request asks for it",
     )
 
 

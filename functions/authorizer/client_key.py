@@ -46,6 +46,7 @@ def client_key_of(item: Mapping[str, Any]) -> ClientKey:
         limits=Limits(line, **limits) if limits else None,
         cache=_policy(values.get("cache")),
         logs_content=values.get("log_content") is True,
+        resumable=values.get("resumable") is True,
         line=line,
         team=values.get("team") or "",
     )

@@ -13,6 +13,8 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 
+STREAMS = "/streams/"
+"""What paths begin with that name a stream which may be read again; below the name of any server too."""
 _STREAMS_WITH_AN_END = ("/chat/completions", "/completions", "/responses", "/messages")
 _QUESTIONS = (*_STREAMS_WITH_AN_END, "/embeddings")
 _FREE = (
@@ -79,6 +81,21 @@ class Call(NamedTuple):
     def _has_asked_for(self, form: str) -> bool:
         asked = self.request.headers.get("x-receipt", "") if self.request else ""
         return form in asked and form in map(str.strip, asked.split(","))
+
+    @property
+    def asks_for_stream(self) -> bool:
+        """Whether it is for a stream that is there already, by a client that may be asked for one."""
+        return self.key is not None and self.refused is None and self.path.startswith(STREAMS)
+
+    @property
+    def wants_to_resume(self) -> bool:
+        """Whether the answer, if it is a stream, is to outlive its connection: the client says so, or who owns it."""
+        if self.request is None or self.refused is not None or not self.is_question:
+            return False
+        asked = self.request.headers.get("x-resumable")
+        if asked is not None:
+            return asked.strip().lower() == "true"
+        return bool(self.key and self.key.resumable) or bool(self.candidates and self.candidates[0].server.resumable)
 
     @property
     def is_post(self) -> bool:

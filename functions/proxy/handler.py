@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # loaded only where it is switched on or asked for, or by the
     from proxy.endpoints.receipts import Receipts
     from proxy.records.content_log import ContentLog
     from proxy.runtime_api import Invocation, ResponseStream
+    from proxy.streams.streams import Streams
     from proxy.workers.memory import SharedText
 
 _LAYER = Path(openai_proxy.__file__).parents[1]
@@ -159,6 +160,7 @@ class Application:
             Responder(cors, endpoints, _playground(environ.get("PLAYGROUND")), _prices(environ, file)),
             self.records,
             cache,
+            self._streams(aws, environ, region),
         )
         if cache and any(server.cache for server in servers.values()):
             cache()  # in INIT, which has the full CPU
@@ -209,6 +211,19 @@ class Application:
             return ResponseCache(CacheTable(aws, table, timeout), Bucket(s3, name) if name else None, settings)
 
         return cache
+
+    def _streams(self, aws: Aws, environ: Mapping[str, str], region: str) -> "Callable[[], Streams] | None":
+        """Streams that can be read again, made when the first is asked for; None where there is no table for them."""
+        if not environ.get("STREAMS_TABLE"):
+            return None
+
+        @functools.cache
+        def streams() -> "Streams":
+            from proxy.streams.wiring import from_environ  # noqa: PLC0415  # few clients ask for it
+
+            return from_environ(environ, region, self._transport, aws.credentials, self.records)
+
+        return streams
 
     def begin_worker(self, left: "SharedText") -> None:
         """Go on in a copy of the process that loaded this: `left` is what the copy before it has left."""

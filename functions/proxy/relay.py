@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # loaded only where it is switched on
 
     from proxy.cache.fill import Lookup
     from proxy.cache.response_cache import ResponseCache
+    from proxy.streams.streams import Streams
 
 _KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients skip. It keeps what is between from giving up on a server that thinks."""
@@ -40,7 +41,7 @@ _STREAM = "text/event-stream"
 
 
 class Relay:
-    """Serves requests, one at a time. `cache` gives the response cache, which it loads when it is first asked."""
+    """Serves requests, one at a time. `cache` and `streams` are loaded when they are first asked for."""
 
     def __init__(
         self,
@@ -49,12 +50,14 @@ class Relay:
         responder: Responder,
         records: Records,
         cache: "Callable[[], ResponseCache] | None" = None,
+        streams: "Callable[[], Streams] | None" = None,
     ) -> None:
         self._admission = admission
         self._servers = servers
         self._responder = responder
         self._records = records
         self._cache = cache
+        self._streams = streams
 
     def serve(self, event: Any, response: Response, deadline: float, trace_id: str | None = None) -> None:
         """Answer one event through `response`, whatever happens. `deadline` is in Unix seconds."""
@@ -67,11 +70,19 @@ class Relay:
             call = refused(call, error)
         if call.refused is None:
             call = self._admission.admit(call, timeline)
+        streams = self._streams() if self._streams and (call.asks_for_stream or call.wants_to_resume) else None
+        if streams and call.asks_for_stream:
+            streams.serve(call, self._responder, response, timeline)
+            return
         self._records.admitted(call, timeline, trace_id)
+        written = streams.written(call, response, timeline, trace_id) if streams else None
+        response = written.response if written else response
         lookup = self._look_up(call, timeline)
         delivery = self._delivery(call, lookup, response, timeline)
         outcome = self._send(call, delivery, lookup, response, timeline)
         timeline.end()
+        if written:
+            written.finish(outcome)
         if call.key is None:
             self._records.unauthorized(call)
             return
@@ -81,6 +92,8 @@ class Relay:
         self._records.keep(call, outcome, timeline, invocation, captured)
         if captured and self._cache and lookup and lookup.fill:
             self._cache().published(lookup.fill, call, captured)
+        if written:
+            written.wait(invocation.deadline - timeline.unix(timeline.now()))
 
     def _look_up(self, call: Call, timeline: Timeline) -> "Lookup | None":
         """What the response cache has for a call. Where no policy is on, nothing is asked, nor even loaded."""

@@ -283,6 +283,7 @@ ATTRIBUTES: Mapping[str, Attribute] = {
         f"on or off, with a ttl of 1 to 31,536,000 seconds when it is on, and maybe a pool of {_NAME_RULE}", _cache
     ),
     "log_content": Attribute("true or false", _flag),
+    "resumable": Attribute("true or false", _flag),
     "rotated_at": _TIME,
     "replaced_by": _ID,
 }

@@ -44,7 +44,7 @@ _OF_TEAM = "team_"
 """What the limits of a team are called in the context begins with it. Only a key with a team has them."""
 _TEXTS = (
     *("client_id", "client_name", "key_id", "limits_id", "owner", "tags", "expires_at", "servers", "models"),
-    *("rpm", "tpm", "parallel", "budget_day", "budget_month", "cache", "log_content"),
+    *("rpm", "tpm", "parallel", "budget_day", "budget_month", "cache", "log_content", "resumable"),
     *("end_user", "budget_week", "budget_total", "reset_weekday", "reset_day", "team"),
 )
 
@@ -68,6 +68,8 @@ class ClientKey(NamedTuple):
     cache: KeyCache | None = None
     logs_content: bool = False
     """Whether its owner wants prompts and answers to be logged."""
+    resumable: bool = False
+    """Whether its streams can be read again, where its client does not say."""
     line: str = ""
     """The line of keys that it was rotated from and into: made once, never for another client of the same name."""
     end_user: str = ""
@@ -96,6 +98,7 @@ class ClientKey(NamedTuple):
             "models": ",".join(self.models or ()),
             "cache": self.cache.to_context() if self.cache else "",
             "log_content": "on" if self.logs_content else "",
+            "resumable": "on" if self.resumable else "",
             "end_user": self.end_user,
             **(self.limits or Limits(self.line or self.key_id)).to_context(),
             **(self._team_context() if self.team else {}),
@@ -126,6 +129,7 @@ class ClientKey(NamedTuple):
             limits=Limits.from_context(context),
             cache=KeyCache.from_context(context.get("cache")),
             logs_content=context.get("log_content") == "on",
+            resumable=context.get("resumable") == "on",
             line=context.get("limits_id") or context.get("key_id") or "",
             end_user=context.get("end_user") or "",
             team=context.get("team") or "",

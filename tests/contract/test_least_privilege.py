@@ -15,6 +15,7 @@ RECEIVE = "sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes"
 SECRETS = "arn:aws:secretsmanager:us-east-1:111111111111:secret:openai-proxy/*"
 PARAMETERS = "arn:aws:ssm:us-east-1:111111111111:parameter/openai-proxy/*"
 CACHED = "${CacheBucket.Arn}/captured/*"
+PIECES = "${CacheBucket.Arn}/streams/*"
 GLUE = "arn:aws:glue:us-east-1:111111111111:"
 LAKE_TABLE = [f"{GLUE}catalog", f"{GLUE}database/${{LakeDatabase}}", f"{GLUE}table/${{LakeDatabase}}/${{LakeEntries}}"]
 LAKE_FOLDERS = ["${LakeBucket.Arn}/entries/*", "${LakeBucket.Arn}/errors/*"]
@@ -35,6 +36,11 @@ GRANTS = [
         "dynamodb:GetItem dynamodb:PutItem dynamodb:DeleteItem",
     ),
     ("ProxyFunction", "reads, writes", CACHED, "s3:GetObject s3:PutObject"),
+    ("ProxyFunction", "reads, writes", PIECES, "s3:GetObject s3:PutObject"),
+    (
+        *("ProxyFunction", "reads, writes", "${StreamsTable.Arn}"),
+        "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem",
+    ),
     ("AuthorizerFunction", "reads", "${KeysTable.Arn}", "dynamodb:GetItem"),
     ("RecordCostFunction", "takes", "${RecordCostQueue.Arn}", RECEIVE),
     (
@@ -286,7 +292,7 @@ def test_statements_say_plainly_what_they_allow(stack: Stack) -> None:
                     assert statement["Resource"] == "*"
                     continue
                 for resource in as_list(statement["Resource"]):
-                    written_out = (SECRETS, PARAMETERS, *LAKE_TABLE, *LAKE_FOLDERS, CACHED)
+                    written_out = (SECRETS, PARAMETERS, *LAKE_TABLE, *LAKE_FOLDERS, CACHED, PIECES)
                     assert resource in written_out or re.fullmatch(r"\$\{\w+(\.Arn)?\}", resource)
 
 

@@ -321,7 +321,8 @@ def test_a_closed_door_leaves_nothing_behind() -> None:
 
 def test_outputs() -> None:
     always = {
-        *("BusName", "KeysTable", "LimitsTable", "CostsTable", "CacheTable", "CacheBucket", "MarkersTable"),
+        *("BusName", "KeysTable", "LimitsTable", "CostsTable", "CacheTable", "CacheBucket", "StreamsTable"),
+        "MarkersTable",
         *("ProviderTokensSecret", "ProviderTokensCommand", "BusArchive", "RecordCostRule", "MetricsNamespace"),
         *(f"{function}Name" for function in FUNCTIONS),
         *(f"{consumer}{queue}Url" for consumer in CONSUMERS for queue in ("Queue", "DeadLetterQueue")),
@@ -339,7 +340,7 @@ def test_outputs() -> None:
     assert set(deployed(PlaygroundEnabled="true").outputs) == always | url | rest | {"PlaygroundUrl"}
     assert set(deployed(PlaygroundEnabled="true", FunctionUrlEnabled="false").outputs) == always | rest
     assert deployed().outputs["RestApiUrl"] == "https://${RestApi}.execute-api.us-east-1.amazonaws.com/dev/"
-    for name in ("KeysTable", "LimitsTable", "CostsTable", "CacheTable", "MarkersTable"):
+    for name in ("KeysTable", "LimitsTable", "CostsTable", "CacheTable", "StreamsTable", "MarkersTable"):
         assert deployed().outputs[name] == f"${{{name}}}"
     for name in (url | rest) - {"RestApiUrl", "FunctionUrl"}:
         assert "\n" not in deployed().outputs[name], "a command must be pasted whole"
@@ -458,6 +459,7 @@ TABLES = {
     "CostsTable": ["pk", "sk"],
     "LimitsTable": ["pk"],
     "CacheTable": ["cache_key"],
+    "StreamsTable": ["stream_id", "event"],
     "MarkersTable": ["id"],
 }
 DURABLE = ("KeysTable", "CostsTable")
@@ -620,6 +622,8 @@ WILDCARDS = {
     ("ssm:GetParameter", PARAMETERS): "the owner adds parameters under this prefix",
     ("s3:GetObject", "${CacheBucket.Arn}/captured/*"): "one object for each answer",
     ("s3:PutObject", "${CacheBucket.Arn}/captured/*"): "one object for each answer",
+    ("s3:GetObject", "${CacheBucket.Arn}/streams/*"): "one object for each large piece of a stream",
+    ("s3:PutObject", "${CacheBucket.Arn}/streams/*"): "one object for each large piece of a stream",
 }
 
 OWN = {
@@ -632,6 +636,12 @@ OWN = {
         ("dynamodb:DeleteItem", "${CacheTable.Arn}"),
         ("s3:GetObject", "${CacheBucket.Arn}/captured/*"),
         ("s3:PutObject", "${CacheBucket.Arn}/captured/*"),
+        ("s3:GetObject", "${CacheBucket.Arn}/streams/*"),
+        ("s3:PutObject", "${CacheBucket.Arn}/streams/*"),
+        ("dynamodb:GetItem", "${StreamsTable.Arn}"),
+        ("dynamodb:Query", "${StreamsTable.Arn}"),
+        ("dynamodb:PutItem", "${StreamsTable.Arn}"),
+        ("dynamodb:UpdateItem", "${StreamsTable.Arn}"),
         ("dynamodb:GetItem", "${LimitsTable.Arn}"),
         ("dynamodb:BatchGetItem", "${LimitsTable.Arn}"),
         ("dynamodb:UpdateItem", "${LimitsTable.Arn}"),

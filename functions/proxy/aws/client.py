@@ -109,6 +109,13 @@ class Aws:
         """GetItem of DynamoDB: the item, empty when there is none."""
         return _item("dynamodb:GetItem", self._dynamodb("GetItem", arguments, timeout)[1], "Item") or {}
 
+    def query(self, arguments: Mapping[str, Any], timeout: float) -> list[dict[str, Any]]:
+        """Query of DynamoDB: the items of one page, in their order."""
+        items = self._dynamodb("Query", arguments, timeout)[1].get("Items")
+        if not isinstance(items, list) or not all(map(is_item, array_of(items))):
+            raise _odd("dynamodb:Query")
+        return array_of(items)
+
     def batch_get_item(self, table: str, keys: Sequence[Any], timeout: float) -> list[dict[str, Any]]:
         """BatchGetItem of DynamoDB, consistent: the items of `keys`, in their order, empty where there is none."""
         call, wanted = "dynamodb:BatchGetItem", {table: {"Keys": keys, "ConsistentRead": True}}

@@ -69,7 +69,7 @@ def _frame(name: str, data: dict[str, Any]) -> bytes:
 
 def _is_of_messages(call: Call) -> bool:
     """Told by the path as it was sent: who is refused before anybody looks at the path can read that as well."""
-    path = unquote(call.request.path) if call.request else ""
+    path = unquote(call.request.path) if call.request else f"/v1{call.path}"
     return re.search(_MESSAGES, path) is not None
 
 

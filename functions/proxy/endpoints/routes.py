@@ -3,7 +3,8 @@
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
-from proxy.call import Call
+from proxy.call import STREAMS, Call
+from proxy.errors import ClientError
 from proxy.request.parse import InferenceRequest, Target
 from proxy.timeline import Timeline
 
@@ -17,6 +18,8 @@ _RECEIPTS = "/receipts/"
 
 def is_own(request: InferenceRequest, target: Target, pools: Container[str | None]) -> bool:
     """Whether the proxy answers a request itself. `pools` are the names of those in the servers file."""
+    if target.path.startswith(STREAMS):
+        return True
     if request.method != "GET" or not (target.server is None or target.server in pools):
         return False
     is_receipt = target.server is None and target.path.startswith(_RECEIPTS)
@@ -35,6 +38,8 @@ class Endpoints:
         request, target, key = call.request, call.target, call.key
         if request is None or target is None or key is None or call.body is not None:  # only what is passed on has one
             return None
+        if target.path.startswith(STREAMS):
+            raise ClientError(404, "stream_not_found", "This proxy keeps no streams.")
         if target.path.startswith(_RECEIPTS):
             return self._receipts().document(target, key)
         return self._models().document(target, key, timeline)

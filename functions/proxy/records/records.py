@@ -20,7 +20,7 @@ from proxy.request.trace_context import w3c_trace_id, xray_context
 from proxy.timeline import Clock, Timeline
 
 if TYPE_CHECKING:  # loaded only where the stack has a place for content
-    from openai_proxy.events.types import CapturedEvent
+    from openai_proxy.events.types import CapturedEvent, TerminalEvent
 
     from proxy.records.content_log import ContentLog
     from proxy.records.recorder import ResponseRecorder
@@ -80,10 +80,14 @@ class Records:
             return
         from proxy.records.unfinished import told_at  # noqa: PLC0415  # hardly any worker is killed
 
-        event, header = told_at(now := self._clock.unix(), text)
-        trace = xray_context(header)
-        published = self._publisher.publish([event], now + _TO_TELL, trace.header if trace else None)
+        self.tell(*told_at(self._clock.unix(), text))
         memory.clear()
+
+    def tell(self, event: "TerminalEvent", header: str | None) -> None:
+        """Publish the terminal event of a request that could not do that itself, and write its line."""
+        trace = xray_context(header)
+        deadline = self._clock.unix() + _TO_TELL
+        published = self._publisher.publish([event], deadline, trace.header if trace else None)
         line = request_line(event, published=published, trace_id=trace.trace_id if trace else None)
         log("ERROR", MESSAGE, **line)
 

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from openai_proxy.events.types import TerminalEvent
 
 
+Unfinished = tuple[float, str | None, Any]
+"""When a request began (Unix seconds), X-Ray's header of it, and its event as a plain tuple or list."""
+
+
 def unfinished(call: Call, timeline: Timeline, trace: str | None) -> bytes:
+    """What is known of a request when it is let in, as `told_at` takes it."""
+    return marshal.dumps(unfinished_event(call, timeline, trace))  # in a twentieth of the time that JSON takes
+
+
+def unfinished_event(call: Call, timeline: Timeline, trace: str | None) -> Unfinished:
     """What is known of a request when it is let in: where nothing more is heard of it, it has failed.
 
     The server that is asked first may have been asked, and then nobody knows what it used. `trace` is X-Ray's header.
@@ -40,13 +49,17 @@ def unfinished(call: Call, timeline: Timeline, trace: str | None) -> bytes:
         model = asked.replacement or call.body.model or asked.server.model
         event.data["request"]["model"] = text_of(model, LONGEST_NAME) if model else None
         event.data["request"]["stream"] = call.body.fields.get("stream") is True
-    plain: Any = tuple(event)
-    return marshal.dumps((timeline.started_at, trace, plain))  # in a twentieth of the time that JSON takes
+    return timeline.started_at, trace, tuple(event)
 
 
 def told_at(now: float, text: bytes) -> "tuple[TerminalEvent, str | None]":
-    """The event that `text` holds, and its trace: it ends at `now` (Unix seconds), and what went by was waiting."""
-    started_at, trace, (detail_type, event_id, _, request_id, client_id, data) = marshal.loads(text)  # noqa: S302  # our own
+    """The event that `text` holds, and its trace: it ends at `now` (Unix seconds)."""
+    return event_at(now, marshal.loads(text))  # noqa: S302  # our own
+
+
+def event_at(now: float, unfinished: Unfinished) -> "tuple[TerminalEvent, str | None]":
+    """The event of a request that ends at `now` (Unix seconds), and its trace: what went by was waiting."""
+    started_at, trace, (detail_type, event_id, _, request_id, client_id, data) = unfinished
     total: float = round(max(0.0, now - started_at), 6)
     timings: dict[str, float] = data["timings"]
     timings["total"], timings["upstream"] = total, round(max(0.0, total - timings["proxy"]), 6)

@@ -15,7 +15,7 @@ from openai_proxy.key_limits import Limits
 
 _NUMBERS = tuple(name for name in LIMITS if name != "reset_weekday")
 _LISTS = ("servers", "models")
-_KEYS = ("client_id", "name", "owner", "tags", *_LISTS, *LIMITS, "cache", "log_content", "team")
+_KEYS = ("client_id", "name", "owner", "tags", *_LISTS, *LIMITS, "cache", "log_content", "resumable", "team")
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,24})?")
 _FLAGS = {"true": True, "false": False}
 _DEFAULT_TTL = 3600
@@ -63,6 +63,7 @@ def read_plan(name: str, value: Any) -> Plan:
         tags=values.get("tags") or {},
         cache=_policy(values.get("cache")),
         logs_content=values.get("log_content") is True,
+        resumable=values.get("resumable") is True,
         team=values.get("team") or "",
     )
     return Plan(name, template, limits)
@@ -74,7 +75,7 @@ def _typed(key: str, value: Any) -> Any:
         return Decimal(value) if isinstance(value, str) and _PLAIN_NUMBER.fullmatch(value) else value
     if key in _LISTS and isinstance(value, str):
         return [value]
-    if key == "log_content":
+    if key in ("log_content", "resumable"):
         return _FLAGS.get(value, value) if isinstance(value, str) else value
     return _cache(value) if key == "cache" else value
 

@@ -69,6 +69,8 @@ class Server(NamedTuple):
     """Parameters that every call has, encoded."""
     headers: Mapping[str, str] = {}
     """Headers that every call has, by their names in lower case; they go before a client's own."""
+    resumable: bool = False
+    """Whether its streams can be read again, where neither the client nor its key says so."""
     pool: Mapping[str, int] = {}
     """The servers that calls are spread over, and their weights. It has neither address nor token of its own then."""
 

@@ -166,6 +166,12 @@ def _include_usage(value: Any) -> bool:
     return value == "true"
 
 
+def _resumable(value: Any) -> bool:
+    if value not in ("true", "false"):
+        raise OptionError("resumable", "neither true nor false", "write true for streams that can be read again")
+    return value == "true"
+
+
 def _mapping(key: str, value: Any, remedy: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise OptionError(key, "not a mapping", remedy)
@@ -201,6 +207,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "breaker": _breaker,
     "cache": _cache,
     "include_usage": _include_usage,
+    "resumable": _resumable,
     "auth": auth_of,
     "query": query_of,
     "headers": headers_of,

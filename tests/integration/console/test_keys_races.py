@@ -88,6 +88,7 @@ def test_the_authorizer_reads_what_the_console_writes(store: KeyStore, authorize
         "currency": "USD",
         "cache": "on:60:",
         "log_content": "",
+        "resumable": "",
         "end_user": "",
     }
 

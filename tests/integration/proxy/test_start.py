@@ -85,13 +85,16 @@ def aws_and_server(connection: Connection, request: Received) -> None:
 
 def watched(events: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
     """Of what INIT loads that which serving `events` leaves `idle`, and what each of them loads `late`."""
+    streams = {"STREAMS_TABLE": "streams", "STREAM_KEPT_SECONDS": "600"}
     with ScriptedServer(aws_and_server) as server:
         file = folder / "servers.yaml"
         file.write_text(f"up: {{url: '{server.url}/v1', token: '${{A_KEY}}', model: m}}")
         ran = subprocess.run(
             [sys.executable, "-c", WATCHED],
             input="".join(json.dumps(each) + "\n" for each in events),
-            env=environment(server, file) | {"CACHE_TABLE": "cache", "CONTENT_LOG_BUCKET": "", "PLAYGROUND": "off"},
+            env=environment(server, file)
+            | streams
+            | {"CACHE_TABLE": "cache", "CONTENT_LOG_BUCKET": "", "PLAYGROUND": "off"},
             capture_output=True,
             text=True,
             timeout=60,

@@ -46,6 +46,7 @@ ITEMS = st.fixed_dictionaries(
             {"mode": st.just("on"), "ttl": st.integers(1, 31_536_000).map(Decimal)}, optional={"pool": LABELS}
         ),
         "log_content": st.booleans(),
+        "resumable": st.booleans(),
     },
 )
 

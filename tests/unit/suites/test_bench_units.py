@@ -10,6 +10,7 @@ from boto3.dynamodb.types import TypeSerializer
 from openai_proxy.pricing.price_book import load_price_book
 from proxy.upstream.provider_tokens import ProviderTokens
 
+from bench.stream_units import stream_units
 from bench.units import SECRET_SECONDS, Units, lambda_log_bytes, size_of, units
 
 SCALE = (Path(__file__).parents[3] / "docs" / "scale.md").read_text(encoding="utf-8")
@@ -46,6 +47,13 @@ def test_the_sizes_are_those_of_the_code(measured: list[Units]) -> None:
     largest = max(each.rollup_bytes for each in measured)
     one = measured[0]
     assert said == [one.event_bytes, one.entry_bytes, largest, one.lake_bytes]
+
+
+def test_what_a_resumable_stream_costs_is_counted_on_the_code() -> None:
+    for seconds in (1, 10, 60):
+        found = stream_units(seconds, 40)
+        counted = [f"{figure:,}" for figure in found]
+        assert row(str(seconds)) == [*counted, f"{found.usd * 1e6:.2f}"]
 
 
 def lines_of(table: str) -> list[tuple[str, str, str]]:

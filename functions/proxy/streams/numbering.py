@@ -1,0 +1,81 @@
+"""The `id:` lines of a resumable stream: each event gets one, `{inference id}.{n}`, counted from 1. Pure.
+
+The line is the last one of its event. So a client that has read it has read the event, and it holds where the server
+has sent an `id:` of its own: of two in one event, the later one counts
+(https://html.spec.whatwg.org/multipage/server-sent-events.html). Every other byte stays, but for blank lines: once a
+client has seen an id, SDKs take each blank line for the end of an event, and one without data breaks them. So a block
+of nothing but comments goes without its blank line, which makes it part of the event that follows, and blank lines
+between events are left out.
+"""
+
+import re
+
+from proxy.metering.sse import EventFrames, split_events
+
+KEEP_ALIVE = b": keep-alive\n"
+"""A comment that ends no event."""
+_COMMENTS = re.compile(rb"(?::[^\r\n]*(?:\r\n|\n|\r))+(?:\r\n|\n|\r)")
+_LINE_ENDS = b"\r\n"
+
+
+class Numbering:
+    """Puts an `id:` line into each event of a stream that comes in pieces of any size."""
+
+    def __init__(self, stream_id: str) -> None:
+        self._prefix = f"id: {stream_id}.".encode()
+        self._frames = EventFrames()
+        self._is_open = False
+        """Whether comments, or the beginning of a very large event, wait for the end of their event."""
+        self.number = 0
+        """Of the latest event."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The events that are whole by now, with their ids."""
+        events = self._frames.whole(data)
+        if self._frames.is_inside:
+            self._is_open = True
+            return events
+        return b"".join(map(self._numbered, split_events(events)))
+
+    def end(self) -> bytes:
+        """The rest of a stream that ends without the blank line of its last event."""
+        rest = self._frames.rest().lstrip(_LINE_ENDS)
+        if not rest and not self._is_open:
+            return b""
+        between = b"\n" if rest and not rest.endswith((b"\r", b"\n")) else b""
+        return rest + between + self._next_id() + b"\n"
+
+    @property
+    def is_between(self) -> bool:
+        """Whether a line of its own may be written now: no event is half written."""
+        return not self._frames.is_inside
+
+    def _numbered(self, event: bytes) -> bytes:
+        event = event.lstrip(_LINE_ENDS)
+        if not event:
+            return b""
+        end = -2 if event.endswith(b"\r\n") else -1
+        if event.startswith(b":") and _COMMENTS.fullmatch(event):
+            self._is_open = True
+            return event[:end]
+        return event[:end] + self._next_id() + event[end:]
+
+    def _next_id(self) -> bytes:
+        self._is_open = False
+        self.number += 1
+        return b"%b%d\n" % (self._prefix, self.number)
+
+
+def after(events: bytes, stream_id: str, number: int) -> bytes:
+    """What follows the event `number` in a run of numbered events; nothing where that event is not in it."""
+    line = re.search(rb"(?<![^\r\n])id: %b\.%d\n" % (stream_id.encode(), number), events)
+    if line is None:
+        return b""
+    rest = events[line.end() :]
+    return rest[2:] if rest.startswith(b"\r\n") else rest[1:]
+
+
+def last_number(events: bytes, stream_id: str) -> int:
+    """The number of the last event in a run of numbered events; 0 where it has none."""
+    found = re.findall(rb"(?<![^\r\n])id: %b\.([0-9]{1,12})\n" % stream_id.encode(), events)
+    return int(found[-1]) if found else 0

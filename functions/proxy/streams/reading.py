@@ -1,0 +1,132 @@
+"""Reading a stream again: what a client lacks of it, and then what comes, until it ends.
+
+    the piece that holds the last event that is known ─▶ later pieces ─▶ (each half second) later pieces … ─▶ the end
+
+Its one rule: what a client gets is what it would have got, byte for byte; of two readers neither knows of the other.
+"""
+
+import hmac
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+from proxy.aws.client import AwsError
+from proxy.errors import UnavailableError
+from proxy.log import log
+from proxy.streams.names import not_found
+from proxy.streams.numbering import KEEP_ALIVE, after, last_number
+from proxy.streams.table import MOST_LOST, Piece, State, StreamsTable
+
+_PAUSE = 0.5
+_KEEP_ALIVE_SECONDS = 15.0
+_FRESH_SECONDS = 5.0
+"""A stream may be asked for before its first write has come to the table: it is waited for this long."""
+_TRIES = 6
+_Got = TypeVar("_Got")
+
+
+class Times(NamedTuple):
+    """`clock` gives Unix seconds."""
+
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Reader:
+    """Reads streams for clients.
+
+    `tell` is called with the state of a stream whose writer was killed, by the one reader that found it. `ending` gives
+    the numbered events that end one of which not all was kept, with its state and the last of its events that were.
+    """
+
+    def __init__(
+        self,
+        table: StreamsTable,
+        tell: Callable[[State], None],
+        ending: Callable[[State, bytes], bytes],
+        times: Times = Times(),  # noqa: B008  # it cannot be changed
+    ) -> None:
+        self._table, self._tell, self._ending = table, tell, ending
+        self._clock, self._sleep = times
+
+    def state_of(self, stream_id: str, owner: str, made_at: float) -> State:
+        """The state of a stream of this owner that was made at `made_at` (Unix seconds).
+
+        Raises ClientError (404) and UnavailableError (503).
+        """
+        while True:
+            state, now = self._again(lambda: self._table.state(stream_id)), self._clock()
+            if state and hmac.compare_digest(state.owner, owner) and state.expires_at > now:
+                return state
+            if state or not 0 <= now - made_at < _FRESH_SECONDS:
+                raise not_found()
+            self._sleep(_PAUSE)
+
+    def events(self, state: State, place: int, until: float) -> Iterator[bytes]:
+        """The events after the one with the number `place`, up to the end of the stream or until `until`.
+
+        Raises ClientError (404) where a stream that has ended has no such event, UnavailableError (503).
+        """
+        if state.is_over and place > state.events + (MOST_LOST if state.is_cut else 0):
+            raise not_found()
+        position = self._again(lambda: self._table.piece_before(state.id, place)) if place else 0
+        return self._follow(state.id, place, max(0, position - 1), until)
+
+    def _follow(self, stream_id: str, place: int, position: int, until: float) -> Iterator[bytes]:
+        """`position` is a number that the pieces to be read begin after."""
+        quiet_since, last, is_late, latest = self._clock(), position, False, b""
+        while True:
+            start = position
+            pieces, state = self._again(lambda: self._table.since(stream_id, start))  # noqa: B023  # called at once
+            for piece in pieces:
+                position, latest, last = piece.first, piece.events, last_number(piece.events, stream_id)
+                if events := _lacking(piece, stream_id, place):
+                    yield events
+                    quiet_since = self._clock()
+            now = self._clock()
+            if state and state.is_over and (last >= state.events or is_late):
+                if state.is_cut:
+                    yield self._ending(state, latest)
+                return
+            if now >= until or (state is None and not pieces):
+                return
+            is_late = state is not None and state.is_over  # pieces came between the two: the next read has them
+            if pieces or is_late:
+                continue
+            if state and state.lease_until < now:
+                self._give_up(stream_id, last, now)
+            elif now - quiet_since >= _KEEP_ALIVE_SECONDS:
+                quiet_since = now
+                yield KEEP_ALIVE
+            self._sleep(min(_PAUSE, max(0.0, until - now)))
+
+    def _give_up(self, stream_id: str, last: int, now: float) -> None:
+        """End a stream whose writer has not kept its promise. Of several readers one does."""
+        try:
+            given_up = self._table.give_up(stream_id, last, now)
+        except AwsError as error:
+            log("WARN", "A stream was not given up: the next look tries again", id=stream_id, reason=str(error))
+            return
+        if given_up:
+            self._tell(given_up)
+
+    def _again(self, read: Callable[[], _Got]) -> _Got:
+        """Make a read that may fail for a moment. Raises UnavailableError."""
+        for tried in range(_TRIES):
+            try:
+                return read()
+            except AwsError as error:
+                if tried == _TRIES - 1 or not error.is_transient:
+                    raise _unavailable() from error
+                self._sleep(0.05 * 2**tried)
+        raise _unavailable()
+
+
+def _lacking(piece: Piece, stream_id: str, place: int) -> bytes:
+    """What a client that has everything up to the event `place` lacks of a piece."""
+    return after(piece.events, stream_id, place) if place >= piece.first else piece.events
+
+
+def _unavailable() -> UnavailableError:
+    message = "Streams cannot be read at the moment."
+    return UnavailableError(503, "streams_unavailable", message, headers={"retry-after": "2"})

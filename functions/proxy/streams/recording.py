@@ -1,0 +1,194 @@
+"""Writes a stream down while it passes, from a thread of its own, and hears whether it is to be stopped.
+
+    tick (each second): one write: of the state, or of the piece that has come since, or of the lease
+    the end:            what is left, and the state that says how it ended; the sandbox takes no other request before
+
+Its one rule: the thread that passes chunks on appends to a list and does nothing else. A write that fails is made again
+with the same bytes; where that does not help, the recording is given up and the stream goes on.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Event, Thread
+
+from proxy.aws.client import AwsError
+from proxy.log import log, trace_of
+from proxy.streams.table import LARGEST_PIECE, LOST, LostError, Piece, State, Status, StreamsTable
+
+LEASE_SECONDS = 30.0
+"""For how long a writer that is not heard of is believed to be there."""
+_RENEWED_BELOW = 15.0
+_TICK_SECONDS = 1.0
+_MOST_UNWRITTEN = 16 * 1024 * 1024
+"""Bytes that may wait to be written: memory stays bounded while the table takes nothing."""
+_PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8)
+"""Seconds before each try of a write at the end."""
+
+Start = Callable[["Recording"], Callable[[float], None]]
+"""Has `tick` called each second, and `write_rest` when the recording has ended; what it returns waits for that."""
+
+
+class Recording:
+    """One stream that is written down."""
+
+    def __init__(
+        self,
+        table: StreamsTable,
+        state: State,
+        kept: float,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._table, self._clock, self._sleep = table, clock, sleep
+        self._kept = kept
+        self._state = state
+        self._is_begun = self._is_given_up = False
+        self.is_lost = False
+        """Whether nothing more is written down: nobody can come back to it."""
+        self._came: deque[tuple[int, bytes]] = deque()
+        self._came_bytes = self._taken_bytes = 0
+        self._piece: Piece | None = None
+        self._next = 1
+        self._ended: tuple[Status, str] | None = None
+        self.ended = Event()
+        """Set when nothing more comes."""
+        self.writes = 0
+        """Calls that write, for who counts them."""
+
+    # -------------------------------------------------------------------------------- for the thread that passes chunks
+
+    def add(self, events: bytes, number: int) -> None:
+        """Events that have gone out, the last of which has this `number`."""
+        if not self.is_lost:
+            self._came.append((number, events))
+            self._came_bytes += len(events)
+
+    def end(self, status: Status, error: str = "") -> None:
+        """Nothing more comes."""
+        self._ended = (status, error)
+        self.ended.set()
+
+    # --------------------------------------------------------------------------------------- for the thread that writes
+
+    def tick(self) -> None:
+        """Write what is due: one call at most."""
+        if self._is_given_up:
+            return
+        try:
+            self._write_due()
+        except LostError:
+            self._is_given_up = True
+            self._lose("it was given up meanwhile")
+        except AwsError as error:
+            log("WARN", "A resumable stream was not written down for a moment", id=self._state.id, reason=str(error))
+        if self._came_bytes - self._taken_bytes > _MOST_UNWRITTEN:
+            self._lose("the table takes nothing")
+
+    def _write_due(self) -> None:
+        now = self._clock()
+        if not self._is_begun:
+            self._begin(now)
+        elif self._state.lease_until - now < _RENEWED_BELOW:
+            self.writes += 1
+            self._state = self._table.renew(self._state.id, now + LEASE_SECONDS)
+        elif not self.is_lost:
+            self._write_piece()
+
+    def _begin(self, now: float) -> None:
+        self.writes += 1
+        state = self._state._replace(lease_until=now + LEASE_SECONDS)
+        self._table.put_state(state)
+        self._state, self._is_begun = state, True
+
+    def _write_piece(self) -> None:
+        """Write what has come, if anything has. What may have been written is written again as it was."""
+        self._piece = self._piece or self._taken()
+        if self._piece is None:
+            return
+        self.writes += 1
+        self._table.put_piece(self._state.id, self._piece, self._state.expires_at)
+        self._piece = None
+
+    def _taken(self) -> Piece | None:
+        """The next piece: as much of what has come as one may hold, and one write of the relay at the least."""
+        taken: list[bytes] = []
+        size, last = 0, self._next - 1
+        while self._came and (not taken or size + len(self._came[0][1]) <= LARGEST_PIECE):
+            last, events = self._came.popleft()
+            taken.append(events)
+            size += len(events)
+        self._taken_bytes += size
+        if not taken:
+            return None
+        piece = Piece(self._next, b"".join(taken))
+        if last < self._next and not self.ended.is_set():  # a comment: it is written with its event, which is to come
+            self._came.appendleft((last, piece.events))
+            self._taken_bytes -= size
+            return None
+        self._next = last + 1
+        return piece
+
+    def write_rest(self) -> None:
+        """Write all that is left, and how the stream ended. Never raises."""
+        if self._is_given_up:
+            return
+        status, error = self._ended or ("failed", "internal_error")
+        try:
+            if not self._is_begun:
+                self._again(lambda: self._begin(self._clock()))
+            try:
+                while not self.is_lost and (self._piece or self._came):
+                    self._again(self._write_piece)
+            except AwsError as failure:
+                self._lose(str(failure))
+            if self.is_lost:
+                status, error = "failed", LOST
+            self._again(lambda: self._write_end(status, error))
+        except LostError:
+            pass  # given up meanwhile, or written by a call whose answer was lost
+        except AwsError as failure:
+            log("ERROR", "The end of a resumable stream was not written down", id=self._state.id, reason=str(failure))
+        finally:
+            self.is_lost = self._is_given_up = True
+
+    def _write_end(self, status: Status, error: str) -> None:
+        self.writes += 1
+        written = (self._piece.first if self._piece else self._next) - 1
+        expires_at = self._clock() + self._kept
+        changes = {"status": status, "error": error, "events": written, "expires_at": expires_at, "unfinished": ""}
+        self._table.put_state(self._state._replace(**changes))
+
+    def _again(self, write: Callable[[], None]) -> None:
+        """Make a write that may fail for a moment. Raises AwsError in the end."""
+        for tried, pause in enumerate(_PAUSES, 1):
+            self._sleep(pause)
+            try:
+                write()
+            except AwsError:
+                if tried == len(_PAUSES):
+                    raise
+            else:
+                return
+
+    def _lose(self, reason: str) -> None:
+        self.is_lost = True
+        self._came.clear()
+        log("ERROR", "A resumable stream is no longer written down", id=self._state.id, reason=reason)
+
+
+def in_background(recording: Recording, pause: float = _TICK_SECONDS) -> Callable[[float], None]:
+    """Have a thread write a recording; what is returned waits for its end, for so many seconds at most."""
+
+    def write() -> None:
+        try:
+            recording.tick()
+            while not recording.ended.wait(pause):
+                recording.tick()
+            recording.write_rest()
+        except Exception as failure:  # noqa: BLE001  # the outermost edge of a thread
+            log("ERROR", "A resumable stream was not written down", trace=trace_of(failure))
+
+    thread = Thread(target=write, daemon=True)
+    thread.start()
+    return thread.join

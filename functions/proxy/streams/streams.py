@@ -1,0 +1,182 @@
+"""Resumable streams as the relay sees them: one is written down while it is answered, and read by who comes back.
+
+Its one rule: whoever reads, and however often, the inference has one terminal event, and a reader has none.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from openai_proxy.events.ulid import ulid_time
+
+from proxy.admission import as_proxy_error
+from proxy.call import Call
+from proxy.delivery import OFF, Delivery
+from proxy.endpoints.error_forms import error_frames
+from proxy.endpoints.responder import Responder, Response
+from proxy.errors import ProxyError, UnavailableError
+from proxy.log import log
+from proxy.metering.meter import Meter
+from proxy.outcome import Outcome
+from proxy.records.records import Records
+from proxy.records.unfinished import event_at, unfinished_event
+from proxy.request.parse import Target
+from proxy.streams.names import not_found, owner_of, place_of, stream_id_of
+from proxy.streams.numbering import Numbering
+from proxy.streams.reading import Reader, Times
+from proxy.streams.recording import LEASE_SECONDS, Recording, in_background
+from proxy.streams.response import RecordedResponse
+from proxy.streams.table import (
+    LOST,
+    MOST_LOST,
+    State,
+    Status,
+    StreamsTable,
+    unfinished_in,
+    unfinished_text,
+)
+from proxy.timeline import Timeline
+
+READ = "A stream was asked for"
+"""What the log says of each reader; an inference has its own line."""
+_HEADERS = {"content-type": "text/event-stream"}
+
+
+class Settings(NamedTuple):
+    """`kept` is for how many seconds a stream is there after its end; `start` has a recording written."""
+
+    kept: float = 600.0
+    times: Times = Times()
+    start: Callable[[Recording], Callable[[float], None]] = in_background
+
+
+class Written(NamedTuple):
+    """The answer to a request that asks for a resumable stream, and what waits for its recording."""
+
+    response: RecordedResponse
+    finish: Callable[[Outcome], None]
+    wait: Callable[[float], None]
+
+
+class Streams:
+    """Reads streams with `table`, and writes them with one that no other thread uses: `another` gives it."""
+
+    def __init__(
+        self,
+        table: StreamsTable,
+        another: Callable[[], StreamsTable],
+        records: Records,
+        settings: Settings = Settings(),  # noqa: B008  # it cannot be changed
+    ) -> None:
+        self._another, self._records = another, records
+        self._settings = settings
+        self._reader = Reader(table, self._tell, _ending, settings.times)
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def written(self, call: Call, response: Response, timeline: Timeline, trace: str | None) -> Written:
+        """The answer to `call`, which is written down if it is a stream."""
+        waits: list[Callable[[float], None]] = []
+
+        def begin() -> Recording:
+            state = self._state(call, timeline, trace)
+            clock, sleep = self._settings.times
+            recording = Recording(self._another(), state, self._settings.kept, clock, sleep)
+            waits.append(self._settings.start(recording))
+            return recording
+
+        recorded = RecordedResponse(response, call.id, begin)
+
+        def finish(outcome: Outcome) -> None:
+            if recorded.recording is not None:
+                recorded.recording.end(*_end_of(outcome))
+
+        def wait(seconds: float) -> None:
+            for each in waits:
+                each(max(0.0, seconds))
+
+        return Written(recorded, finish, wait)
+
+    def _state(self, call: Call, timeline: Timeline, trace: str | None) -> State:
+        if call.key is None:
+            raise ValueError("a call that was not let in")
+        return State(
+            call.id,
+            owner_of(call.key),
+            call.path,
+            created_at=timeline.started_at,
+            expires_at=call.deadline + LEASE_SECONDS + self._settings.kept,
+            unfinished=unfinished_text(*unfinished_event(call, timeline, trace)),
+        )
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def serve(self, call: Call, responder: Responder, response: Response, timeline: Timeline) -> None:
+        """Answer a request for a stream that there is, whatever happens. It has no event: an inference has one."""
+        sent, error = 0, None
+        try:
+            found, delivery = self._found(call)
+            headers = responder.headers(found, delivery, OFF, timeline)
+            for events in delivery.chunks:
+                if not response.started:
+                    response.start(200, {**headers, **_HEADERS})
+                response.write(events)
+                sent += len(events)
+                if response.broken:
+                    break
+            if not response.started:
+                response.start(200, {**headers, **_HEADERS})
+            response.end()
+        except Exception as failure:  # noqa: BLE001  # the outermost edge: the client gets an answer
+            error = as_proxy_error(failure, call.id)
+            _fail(error, call, responder, response, timeline)
+        level = "ERROR" if error and error.status >= 500 else "INFO"
+        client = call.key.client_id if call.key else ""
+        log(level, READ, id=call.id, client_id=client, path=call.path, bytes=sent, error=error.code if error else None)
+
+    def _found(self, call: Call) -> tuple[Call, Delivery]:
+        """The call as one of the inference whose stream it reads, and what is to be read. Raises ProxyError."""
+        request, target, key = call.request, call.target, call.key
+        if request is None or target is None or key is None or request.method != "GET":
+            raise not_found()
+        stream_id = stream_id_of(target.path)
+        place = place_of(stream_id, request.headers, request.query)
+        state = self._reader.state_of(stream_id, owner_of(key), ulid_time(stream_id).timestamp())
+        events = self._reader.events(state, place, call.deadline)
+        return call._replace(id=stream_id), Delivery(status=200, chunks=events)
+
+    def _tell(self, state: State) -> None:
+        """Publish the one terminal event of an inference whose sandbox was killed."""
+        if unfinished := unfinished_in(state):
+            now = min(self._settings.times.clock(), state.lease_until)
+            self._records.tell(*event_at(now, unfinished))
+
+
+def _end_of(outcome: Outcome) -> tuple[Status, str]:
+    """How a stream has ended, and by which error."""
+    if outcome.error:
+        return "failed", outcome.error.code
+    return ("failed", "upstream_error") if outcome.meter and outcome.meter.error else ("completed", "")
+
+
+def _ending(state: State, latest: bytes) -> bytes:
+    """The events that end a stream which was cut, in the form of its API; `latest` are the events before them."""
+    meter = Meter("text/event-stream", uses_tokens=False)
+    if latest:
+        meter.see(latest)
+    call = Call(state.id, 0.0, target=Target(None, state.path))
+    error = UnavailableError(502, "worker_killed", "The proxy was killed while it answered.")
+    if state.error == LOST:
+        error = UnavailableError(502, "stream_not_kept", "The rest of this answer could not be kept.")
+    numbering = Numbering(state.id)
+    numbering.number = state.events + MOST_LOST
+    return numbering.feed(error_frames(error, call, meter, Delivery(), state.created_at))
+
+
+def _fail(error: ProxyError, call: Call, responder: Responder, response: Response, timeline: Timeline) -> None:
+    if response.broken:
+        return
+    if response.started:
+        response.fail(error)
+        return
+    headers = responder.headers(call, Delivery(), OFF, timeline)
+    responder.error(error, call, headers, response)

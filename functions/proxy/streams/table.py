@@ -1,0 +1,250 @@
+"""The table of streams: of each one its state, and its events in pieces.
+
+    stream_id   event                what
+    id          n (from 1)           the piece whose first event is n: `events`, packed, or the `object` that holds them
+    id          STATE                whose it is, how it stands, until when its writer has promised to be there
+
+The state comes last in the order of the table, so one read gives a reader the pieces that it lacks and the state after
+them. Its one rule: a piece that was written is never another one, however often its writer has to write it. Calls raise
+AwsError.
+"""
+
+import base64
+import json
+import zlib
+from typing import Any, Literal, NamedTuple, Protocol
+
+from openai_proxy.dynamodb import from_item, to_item
+
+from proxy.aws.client import Aws
+from proxy.json_shapes import loads_or_none, object_of
+
+STATE = 999_999_999_999
+LARGEST_ITEM = 64 * 1024
+"""Bytes of a packed piece. A larger one is an object in the bucket, which costs one more call and less money."""
+LARGEST_PIECE = 4 * 1024 * 1024
+"""Bytes of a piece before it is packed, unless a single event is larger."""
+_LARGEST_OBJECT = 32 * 1024 * 1024
+_FOLDER = "streams/"
+_FAST = 1
+KILLED, LOST = "worker_killed", "stream_not_kept"
+"""The `error` of a stream whose writer was killed, and of one that could not be written down to its end."""
+MOST_LOST = 1_000_000
+"""How far the numbers of the events that tell of a cut lie behind those that were written.
+
+Its client may have had more events than were written. It must not take the end for one of those.
+"""
+
+Status = Literal["in_progress", "completed", "failed", "stopped"]
+
+
+class Objects(Protocol):
+    """As much of a bucket as is needed."""
+
+    def put(self, key: str, body: bytes, timeout: float) -> None: ...
+    def get(self, key: str, timeout: float, largest: int) -> bytes: ...
+
+
+class State(NamedTuple):
+    """How a stream stands. Moments are Unix seconds.
+
+    `events` is the number of the last event, once it has ended; `path` is what was asked. `unfinished` is the terminal
+    event to be published if its writer is killed: what `records.unfinished` makes, as JSON.
+    """
+
+    id: str
+    owner: str
+    path: str
+    status: Status = "in_progress"
+    created_at: float = 0.0
+    lease_until: float = 0.0
+    expires_at: float = 0.0
+    events: int = 0
+    error: str = ""
+    """The code of what ended it, if that was not its own end."""
+    unfinished: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.status != "in_progress"
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether not all of it was written down."""
+        return self.error in (KILLED, LOST)
+
+
+class Piece(NamedTuple):
+    """Some events in a row: the number of the first one, and their bytes with their ids."""
+
+    first: int
+    events: bytes
+
+
+class StreamsTable:
+    """Reads and writes streams. `timeout` (seconds) is for each call; `latest_life` is how long any stream may run."""
+
+    def __init__(self, aws: Aws, table: str, objects: Objects, timeout: float = 1.0) -> None:
+        self._aws = aws
+        self._table = table
+        self._objects = objects
+        self._timeout = timeout
+
+    # ------------------------------------------------------------------------------------------------- for its writer
+
+    def put_state(self, state: State) -> None:
+        """Write the state of a stream that begins or has ended. It is its writer's alone, until its lease is over."""
+        arguments = {
+            "TableName": self._table,
+            "Item": _item_of(state),
+            "ConditionExpression": "attribute_not_exists(stream_id) OR #status = :running",
+            "ExpressionAttributeNames": {"#status": "status"},
+            "ExpressionAttributeValues": to_item({":running": "in_progress"}),
+        }
+        held, _ = self._aws.put_item(arguments, self._timeout)
+        if not held:
+            raise LostError(state.id)
+
+    def put_piece(self, stream_id: str, piece: Piece, expires_at: float) -> None:
+        """Write a piece; the same one again after a call whose answer was lost."""
+        packed = zlib.compress(piece.events, _FAST)
+        item: dict[str, Any] = {"stream_id": stream_id, "event": piece.first, "expires_at": int(expires_at) + 1}
+        if len(packed) > LARGEST_ITEM:
+            item["object"] = f"{_FOLDER}{stream_id}/{piece.first}"
+            self._objects.put(item["object"], packed, self._timeout)
+        else:
+            item["events"] = packed
+        encoded = to_item(item)
+        if "events" in encoded:
+            encoded["events"] = {"B": base64.b64encode(packed).decode()}
+        self._aws.put_item({"TableName": self._table, "Item": encoded}, self._timeout)
+
+    def renew(self, stream_id: str, lease_until: float) -> State:
+        """Promise to be there until `lease_until`. Raises LostError where the stream was given up."""
+        return self._update(stream_id, {"lease_until": lease_until}, "#status = :running", {":running": "in_progress"})
+
+    # ------------------------------------------------------------------------------------------------ for its readers
+
+    def state(self, stream_id: str) -> State | None:
+        """How a stream stands; None where there is none."""
+        key = to_item({"stream_id": stream_id, "event": STATE})
+        arguments = {"TableName": self._table, "Key": key, "ConsistentRead": True}
+        return _state_in(self._aws.get_item(arguments, self._timeout))
+
+    def piece_before(self, stream_id: str, event: int) -> int:
+        """The number that the last piece begins with which begins at `event` or before; 0 where there is none."""
+        arguments = self._query(stream_id, "#event BETWEEN :first AND :last", {":first": 1, ":last": event})
+        found = self._aws.query(
+            {**arguments, "ScanIndexForward": False, "Limit": 1, "ProjectionExpression": "#event"}, self._timeout
+        )
+        return _whole(found[0], "event") if found else 0
+
+    def since(self, stream_id: str, event: int) -> tuple[list[Piece], State | None]:
+        """The pieces that begin with a later event than `event`, and the state if no more pieces follow on them."""
+        arguments = self._query(stream_id, "#event BETWEEN :first AND :last", {":first": event + 1, ":last": STATE})
+        found = self._aws.query(arguments, self._timeout)
+        pieces = [self._piece_in(item) for item in found if _whole(item, "event") != STATE]
+        return pieces, _state_in(found[-1]) if found and _whole(found[-1], "event") == STATE else None
+
+    def give_up(self, stream_id: str, events: int, now: float) -> State | None:
+        """End a stream whose writer has not kept its promise. None where another reader has, or the writer is back."""
+        condition = "#status = :running AND lease_until < :now"
+        values = {":running": "in_progress", ":now": _milliseconds(now)}
+        try:
+            return self._update(stream_id, {"status": "failed", "error": KILLED, "events": events}, condition, values)
+        except LostError:
+            return None
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def _query(self, stream_id: str, condition: str, values: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": f"stream_id = :id AND {condition}",
+            "ExpressionAttributeNames": {"#event": "event"},
+            "ExpressionAttributeValues": to_item({":id": stream_id, **values}),
+        }
+
+    def _update(self, stream_id: str, changes: dict[str, Any], condition: str, values: dict[str, Any]) -> State:
+        """Change a state if `condition` holds, and what it is then. Raises LostError if it does not."""
+        encoded = {name: _milliseconds(value) if name == "lease_until" else value for name, value in changes.items()}
+        arguments = {
+            "TableName": self._table,
+            "Key": to_item({"stream_id": stream_id, "event": STATE}),
+            "UpdateExpression": "SET " + ", ".join(f"#{name} = :new_{name}" for name in changes),
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": {"#status": "status"} | {f"#{name}": name for name in changes},
+            "ExpressionAttributeValues": to_item(values | {f":new_{name}": value for name, value in encoded.items()}),
+            "ReturnValues": "ALL_NEW",
+        }
+        held, item = self._aws.update_item(arguments, self._timeout)
+        state = _state_in(item or {}) if held else None
+        if state is None:
+            raise LostError(stream_id)
+        return state
+
+    def _piece_in(self, item: dict[str, Any]) -> Piece:
+        first, place = _whole(item, "event"), object_of(item.get("object")).get("S")
+        if isinstance(place, str):
+            packed = self._objects.get(place, self._timeout, _LARGEST_OBJECT)
+        else:
+            packed = base64.b64decode(object_of(item.get("events")).get("B", ""))
+        return Piece(first, zlib.decompress(packed))
+
+
+class LostError(Exception):
+    """A stream is no longer its writer's: it was given up, because the writer was not heard of."""
+
+
+def _item_of(state: State) -> dict[str, Any]:
+    values: dict[str, Any] = {"stream_id": state.id, "event": STATE, **state._asdict()}
+    del values["id"]
+    values |= {name: _milliseconds(values[name]) for name in ("created_at", "lease_until")}
+    values["expires_at"] = int(state.expires_at) + 1
+    return to_item({name: value for name, value in values.items() if value not in ("", 0)})
+
+
+def _state_in(item: dict[str, Any]) -> State | None:
+    """The state that an item is; None for what is none."""
+    if _whole(item, "event") != STATE:
+        return None
+    try:
+        values = from_item(item)
+        return State(
+            values["stream_id"],
+            values["owner"],
+            values["path"],
+            values["status"],
+            float(values["created_at"]) / 1000,
+            float(values["lease_until"]) / 1000,
+            float(values["expires_at"]),
+            int(values.get("events", 0)),
+            values.get("error", ""),
+            values.get("unfinished", ""),
+        )
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+
+
+def unfinished_in(state: State) -> Any:
+    """What is to be told of a stream that was given up; None where nothing can be read."""
+    return loads_or_none(state.unfinished.encode()) if state.unfinished else None
+
+
+def unfinished_text(started_at: float, trace: str | None, event: tuple[Any, ...]) -> str:
+    """What `unfinished_in` reads."""
+    return json.dumps([started_at, trace, list(event)], separators=(",", ":"))
+
+
+def _whole(item: dict[str, Any], name: str) -> int:
+    """A whole number of an item; 0 for what is none."""
+    try:
+        return int(item[name]["N"])
+    except (KeyError, TypeError, ValueError):
+        return 0
+
+
+def _milliseconds(moment: float) -> int:
+    return int(moment * 1000)

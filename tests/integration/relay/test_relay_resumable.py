@@ -1,0 +1,290 @@
+"""Streams that outlive their connection, from the request to the one event: who asks for them, who may read them."""
+
+import functools
+import itertools
+import json
+import re
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from openai_proxy.key_context import ClientKey
+from proxy.streams.numbering import last_number
+from proxy.streams.reading import Times
+from proxy.streams.recording import in_background
+from proxy.streams.streams import Settings, Streams
+from proxy.streams.table import StreamsTable
+
+from tests.fakes import Connection, Received, RecordedResponse, Script
+from tests.relays import CONTENT, DONE, USAGE_CHUNK, Proxy, error_of, proxy, sse, streaming
+from tests.streams.services import FakeObjects, FakeStreamsTable
+
+CHAT = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
+WANTED = {"x-resumable": "true"}
+SERVERS = "kept: {url: 'URL/kept', token: t, model: m, retries: 0, resumable: true}\n"
+OWN: Any = {"key_id": "0123456789ab", "limits_id": "0123456789ab"}
+
+
+@contextmanager
+def resumable(
+    script: Script, allowed: dict[str, str] | None = None, times: Times | None = None
+) -> Generator[tuple[Proxy, FakeStreamsTable]]:
+    services = FakeStreamsTable()
+    aws: Any = services
+    with proxy(script, OWN | (allowed or {}), more_servers=SERVERS) as (relay, _):
+        table = StreamsTable(aws, "streams", FakeObjects())
+        start = functools.partial(in_background, pause=0.01)
+        streams = Streams(table, lambda: table, relay.records, Settings(times=times or quick_times(), start=start))
+        relay.use(streams=lambda: streams)
+        yield relay, services
+
+
+def quick_times() -> Times:
+    """A clock that goes on while somebody sleeps, and at no other time."""
+    passed = [0.0]
+    began = time.time()
+
+    def sleep(seconds: float) -> None:
+        passed[0] += seconds
+
+    return Times(lambda: began + passed[0], sleep)
+
+
+def doze(_: float) -> None:
+    time.sleep(0.01)
+
+
+def id_of(response: RecordedResponse) -> str:
+    return response.headers["x-inference-id"]
+
+
+def read(relay: Proxy, stream_id: str, **more: Any) -> RecordedResponse:
+    return relay.call(path=f"/v1/streams/{stream_id}", method="GET", **more)
+
+
+def as_key(relay: Proxy, **key: Any) -> None:
+    """Go on as another client."""
+
+    class Known:
+        @staticmethod
+        def authorize(_: Any) -> ClientKey:
+            return ClientKey(**key)
+
+        @staticmethod
+        def forget() -> None:
+            pass
+
+    relay.use(authenticator=Known())
+
+
+def test_a_stream_is_read_again_byte_for_byte_and_has_one_event() -> None:
+    with resumable(streaming(*CONTENT, USAGE_CHUNK, DONE)) as (relay, services):
+        response = relay.call(CHAT, headers=WANTED)
+        stream_id = id_of(response)
+        writes = len(services.calls)
+        whole = read(relay, stream_id)
+        rest = read(relay, stream_id, headers={"last-event-id": f"{stream_id}.1"})
+        same = relay.call(path=f"/up/v1/streams/{stream_id}", method="GET", query="after=1")
+
+        assert response.headers["x-resumable"] == "true"
+        events = [f"{event.decode()[:-1]}id: {stream_id}.{n}\n\n" for n, event in enumerate([*CONTENT, DONE], 1)]
+        assert response.body.decode() == "".join(events)
+        assert whole.body == response.body
+        assert rest.body == same.body == "".join(events[1:]).encode()
+        for each in (whole, rest):
+            assert (each.status, each.headers["content-type"], id_of(each)) == (200, "text/event-stream", stream_id)
+            assert each.headers["access-control-allow-origin"] == "*"
+        assert relay.event[0] == "InferenceCompleted"
+        assert relay.event[1]["usage"]["output_tokens"] == 3
+        assert services.calls[:writes].count("put piece") <= 3
+        assert not any(call.startswith(("put", "update")) for call in services.calls[writes:])
+
+
+@pytest.mark.parametrize(
+    ("key", "server", "header", "is_resumable"),
+    [
+        ("", "up", None, False),
+        ("on", "up", None, True),
+        ("", "kept", None, True),
+        ("on", "kept", "false", False),
+        ("", "up", "True", True),
+        ("", "up", "maybe", False),
+    ],
+)
+def test_who_asks_for_it(key: str, server: str, header: str | None, is_resumable: bool) -> None:
+    with resumable(streaming(*CONTENT, DONE), {"resumable": key}) as (relay, services):
+        headers = {"x-resumable": header} if header is not None else None
+        response = relay.call(CHAT, path=f"/{server}/v1/chat/completions", headers=headers)
+
+        assert (b"\nid: " in response.body, "x-resumable" in response.headers) == (is_resumable, is_resumable)
+        assert bool(services.calls) == is_resumable
+        if not is_resumable:
+            assert response.body == b"".join([*CONTENT, DONE])
+
+
+def other_answers(connection: Connection, request: Received) -> None:
+    if request.target.endswith("/embeddings"):
+        connection.answer(b'{"data": []}')
+    else:
+        connection.answer(b'{"error": {"message": "no"}}', "400 Bad Request")
+
+
+def test_what_is_no_stream_is_answered_as_ever() -> None:
+    with resumable(other_answers) as (relay, services):
+        for path in ("/up/v1/embeddings", "/up/v1/chat/completions"):
+            response = relay.call({"model": "m", "input": "x", **CHAT}, path=path, headers=WANTED)
+
+            assert "x-resumable" not in response.headers
+            assert services.calls == []
+            refused = read(relay, id_of(response))
+            assert (refused.status, error_of(refused)["code"]) == (404, "stream_not_found")
+            services.calls.clear()
+
+
+OTHERS = [
+    {"client_id": "team-b", "key_id": "0123456789ab", "line": "0123456789ab"},
+    {"client_id": "team-a", "key_id": "ba9876543210", "line": "ba9876543210"},
+    {"client_id": "team-a", "key_id": "0123456789ab", "line": "0123456789ab", "end_user": "ada"},
+]
+
+
+def test_nobody_else_can_tell_that_it_is_there() -> None:
+    with resumable(streaming(*CONTENT, DONE)) as (relay, _):
+        stream_id = id_of(relay.call(CHAT, headers=WANTED))
+        for key in OTHERS:
+            as_key(relay, **key)
+            response, missing = read(relay, stream_id), read(relay, "00000000000000000000000000")
+
+            assert (response.status, response.body) == (404, missing.body)
+            assert error_of(response)["code"] == "stream_not_found"
+
+
+def test_a_rotated_key_reads_what_its_line_has_asked() -> None:
+    with resumable(streaming(*CONTENT, DONE)) as (relay, _):
+        response = relay.call(CHAT, headers=WANTED)
+        as_key(relay, client_id="team-a", key_id="ba9876543210", line="0123456789ab")
+
+        assert read(relay, id_of(response)).body == response.body
+
+
+WRONG_NAMES = [
+    *("", "x", "../chat", "01arz3ndektsv4rrffq69g5fav", "01ARZ3NDEKTSV4RRFFQ69G5FA", "81ARZ3NDEKTSV4RRFFQ69G5FAV"),
+    *("01ARZ3NDEKTSV4RRFFQ69G5FAV/", "01ARZ3NDEKTSV4RRFFQ69G5FAV.1", "01ARZ3NDEKTSV4RRFFQ69G5FAV%0A"),
+]
+
+
+def test_a_name_that_is_none_is_the_name_of_nothing() -> None:
+    with resumable(streaming(DONE)) as (relay, services):
+        for name, method in itertools.product(WRONG_NAMES, ("GET", "DELETE", "POST", "PUT")):
+            response = relay.call(path=f"/v1/streams/{name}", method=method)
+
+            assert response.status == 404, (name, method)
+            assert error_of(response)["type"] == "invalid_request_error"
+        assert services.calls == []
+
+
+PLACES = [
+    *(
+        "1",
+        ".1",
+        "{}",
+        "{}.",
+        "{}.-1",
+        "{}.01",
+        "{}.1.1",
+        "{}.1e1",
+        "{}.999",
+        "{}.9999999999",
+        "{}.\N{ARABIC-INDIC DIGIT ONE}",
+    ),
+    "01ARZ3NDEKTSV4RRFFQ69G5FAV.1",
+]
+
+
+def test_a_place_that_is_none_is_not_there() -> None:
+    with resumable(streaming(*CONTENT, DONE)) as (relay, _):
+        stream_id = id_of(relay.call(CHAT, headers=WANTED))
+        for place in PLACES:
+            named, query = place.format(stream_id), f"after={place.removeprefix('{}.').replace('{}', 'x')}"
+            responses = [read(relay, stream_id, headers={"last-event-id": named})]
+            if place != "1":
+                responses += [read(relay, stream_id, query=query), read(relay, stream_id, query=f"{query}&after=1")]
+
+            assert {each.status for each in responses} == {404}, place
+            assert {error_of(each)["code"] for each in responses} == {"stream_not_found"}
+
+
+def test_a_server_that_breaks_off_is_told_of_in_the_stream_and_to_who_reads_it_again() -> None:
+    with resumable(streaming(sse("Hello"), end=Connection.reset)) as (relay, _):
+        response = relay.call(CHAT, headers=WANTED)
+
+        assert b"upstream_broken_off" in response.body
+        assert read(relay, id_of(response), query="after=1").body == response.body.split(b".1\n\n", 1)[1]
+        assert relay.event[1]["error"]["type"] == "upstream_broken_off"
+
+
+def test_comments_and_receipts_have_their_place() -> None:
+    with resumable(streaming(b": busy\n\n", *CONTENT, USAGE_CHUNK, DONE)) as (relay, _):
+        response = relay.call(CHAT, headers={**WANTED, "x-receipt": "comment"})
+        *_, receipt = re.split(rb"(?<=\n\n)", response.body)[:-1]
+
+        assert response.body.startswith(b": busy\ndata: ")
+        assert receipt.startswith(b": receipt {")
+        assert json.loads(receipt.removeprefix(b": receipt ").split(b"\n")[0])["id"] == id_of(response)
+        assert read(relay, id_of(response), query="after=3").body == receipt
+
+
+def test_a_client_that_goes_away_costs_nobody_the_rest() -> None:
+    with resumable(streaming(*CONTENT, USAGE_CHUNK, DONE)) as (relay, _):
+        gone = relay.call(CHAT, headers=WANTED, response=RecordedResponse(break_after=1))
+        rest = read(relay, id_of(gone), query=f"after={last_number(gone.body, id_of(gone))}")
+
+        assert gone.broken
+        assert gone.body + rest.body == read(relay, id_of(gone)).body
+        assert last_number(gone.body + rest.body, id_of(gone)) == 3
+        assert relay.event[0] == "InferenceCompleted"
+
+
+def test_a_proxy_without_the_table_keeps_nothing_and_says_so() -> None:
+    with resumable(streaming(*CONTENT, DONE)) as (relay, _):
+        relay.use(streams=None)
+        response = relay.call(CHAT, headers=WANTED)
+
+        assert response.body == b"".join([*CONTENT, DONE])
+        assert read(relay, id_of(response)).status == 404
+
+
+def test_two_readers_have_the_same_while_it_goes_on() -> None:
+    """Two tabs: each of them reads while the server still speaks."""
+    may_end = threading.Event()
+
+    def script(connection: Connection, _: Received) -> None:
+        connection.start_chunked()
+        connection.chunk(CONTENT[0])
+        may_end.wait(20)
+        connection.chunk(CONTENT[1] + DONE)
+        connection.end_chunked()
+
+    with resumable(script, times=Times(sleep=doze)) as (relay, services):
+        written, bodies = threading.Event(), dict[int, bytes]()
+        services.on_call = lambda call: written.set() if call == "put piece" else None
+        client = RecordedResponse()
+        streamer = threading.Thread(target=relay.call, args=(CHAT,), kwargs={"headers": WANTED, "response": client})
+        streamer.start()
+        assert written.wait(20)
+
+        def follow(number: int) -> None:
+            reader = RecordedResponse(on_piece=lambda _: may_end.set())
+            bodies[number] = read(relay, id_of(client), response=reader).body
+
+        readers = [threading.Thread(target=follow, args=(number,)) for number in range(2)]
+        for each in readers:
+            each.start()
+        for each in (streamer, *readers):
+            each.join(20)
+
+        assert bodies == {0: client.body, 1: client.body}
+        assert relay.event[0] == "InferenceCompleted"

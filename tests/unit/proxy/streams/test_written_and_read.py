@@ -1,0 +1,277 @@
+"""A stream that is written down while it passes, and read again from any place: the whole is what its client got.
+
+Nothing here takes time: the second that the writer waits for passes when a test says so.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from proxy.errors import ProxyError
+from proxy.streams.numbering import KEEP_ALIVE, last_number
+from proxy.streams.reading import Reader, Times
+from proxy.streams.recording import LEASE_SECONDS, Recording
+from proxy.streams.response import RecordedResponse
+from proxy.streams.table import KILLED, LARGEST_ITEM, LOST, MOST_LOST, STATE, State, StreamsTable
+
+from tests.examples import examples
+from tests.fakes import RecordedResponse as Client
+from tests.streams.services import BUSY, FakeObjects, FakeStreamsTable
+from tests.streams.services import LOST as ANSWER_LOST
+
+STREAM = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+OWNER = "o" * 64
+HEADERS = {"content-type": "text/event-stream"}
+NOW = 1_000.0
+
+
+class World:
+    """One stream, its client, its recording, and readers of it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.services, self.objects = FakeStreamsTable(), FakeObjects()
+        services: Any = self.services
+        self.table = StreamsTable(services, "streams", self.objects)
+        self.told: list[State] = []
+        self.while_waiting: Callable[[], None] = lambda: None
+        self.client = Client()
+        state = State(STREAM, OWNER, "/chat/completions", created_at=NOW, expires_at=NOW + 1500, unfinished="[]")
+        self.recording = Recording(self.table, state, 600, self.clock, self.sleep)
+        self.response = RecordedResponse(self.client, STREAM, lambda: self.recording)
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.while_waiting()
+
+    def stream(self, pieces: list[bytes], ticks: Iterator[bool]) -> None:
+        self.response.start(200, HEADERS)
+        self.recording.tick()
+        for piece in pieces:
+            self.response.write(piece)
+            if next(ticks):
+                self.tick()
+
+    def tick(self) -> None:
+        self.now += 1
+        self.recording.tick()
+
+    def finish(self) -> None:
+        self.response.end()
+        self.recording.end("completed")
+        self.recording.write_rest()
+
+    def read(self, place: int = 0, until: float = NOW + 900) -> Iterator[bytes]:
+        reader = Reader(self.table, self.told.append, ending, Times(self.clock, self.sleep))
+        return reader.events(reader.state_of(STREAM, OWNER, NOW), place, until)
+
+
+def ending(state: State, latest: bytes) -> bytes:
+    number = state.events + MOST_LOST + 1
+    return f"data: {state.error} after {last_number(latest, STREAM)}\nid: {STREAM}.{number}\n\n".encode()
+
+
+def event(number: int) -> bytes:
+    return f"data: {number}\n\n".encode()
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [b"data: a\n\n", b"data: b\r\n\r\n", b"da", b"ta: c\n", b"\n", b": busy\n\n", KEEP_ALIVE, b"id: 1\n"]
+    ),
+    max_size=12,
+)
+TICKS = st.lists(st.booleans(), max_size=12).map(lambda ticks: itertools.chain(ticks, itertools.repeat(False)))
+FAULTS = st.lists(st.sampled_from([None, None, None, None, BUSY, ANSWER_LOST]), max_size=40)
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(PIECES, TICKS, FAULTS)
+def test_the_beginning_and_the_rest_are_the_whole(pieces: list[bytes], ticks: Iterator[bool], faults: Any) -> None:
+    world = World()
+    world.services.faults = iter(faults)
+    world.stream(pieces, ticks)
+    world.finish()
+    world.services.faults = iter(())
+    whole = world.client.body.replace(KEEP_ALIVE, b"")
+
+    assert b"".join(world.read()) == whole
+    for number in range(1, last_number(whole, STREAM) + 1):
+        rest = b"".join(world.read(number))
+        assert whole.endswith(rest)
+        assert last_number(whole[: len(whole) - len(rest)], STREAM) == number
+    with pytest.raises(ProxyError, match="no such stream"):
+        b"".join(world.read(last_number(whole, STREAM) + 1))
+
+
+@settings(max_examples=examples(30), deadline=None)
+@given(st.integers(0, 6), st.integers(0, 6), FAULTS)
+def test_a_reader_follows_a_stream_that_goes_on(written: int, place: int, faults: Any) -> None:
+    """Also one whose client has had more than is written by then."""
+    world = World()
+    left = iter(range(written + 1, 9))
+
+    def go_on() -> None:
+        if (number := next(left, None)) is None and not world.recording.ended.is_set():
+            world.finish()
+        elif number is not None:
+            world.response.write(event(number))
+            world.recording.tick()
+
+    world.stream([event(number) for number in range(1, written + 1)], itertools.repeat(True))
+    world.while_waiting = go_on
+    world.services.faults = iter(faults)
+
+    assert (
+        b"".join(world.read(place)).replace(KEEP_ALIVE, b"")
+        == world.client.body[len(b"".join(map(numbered, range(1, place + 1)))) :]
+    )
+
+
+def numbered(number: int) -> bytes:
+    return f"data: {number}\nid: {STREAM}.{number}\n\n".encode()
+
+
+def test_there_is_one_write_a_second_at_most_and_none_while_nothing_comes() -> None:
+    world = World()
+    world.stream([], itertools.repeat(False))
+    for number in range(1, 61):
+        for _ in range(20):
+            world.response.write(event(number))
+        before = len(world.services.calls)
+        world.tick()
+        assert len(world.services.calls) - before <= 1
+    assert world.services.calls.count("update") == 3, "the lease is renewed"
+    assert world.services.calls.count("put piece") == 57
+    quiet = len(world.services.calls)
+    for _ in range(10):
+        world.tick()
+    assert len(world.services.calls) - quiet <= 2
+    world.finish()
+    assert b"".join(world.read()) == world.client.body
+
+
+def test_what_is_large_lies_in_the_bucket() -> None:
+    world = World()
+    noise = b"".join(str(number).encode() for number in range(100_000))
+    world.stream([b"data: " + noise + b"\n\n", event(2)], itertools.repeat(True))
+    world.finish()
+
+    assert list(world.objects.objects) == [f"streams/{STREAM}/1"]
+    assert all(len(str(item)) < 2 * LARGEST_ITEM for item in world.services.items.values())
+    assert b"".join(world.read()) == world.client.body
+
+
+def test_whose_writer_is_killed_ends_with_an_error_when_its_lease_does_and_is_told_of_once() -> None:
+    world = World()
+    world.stream([event(1), event(2)], itertools.repeat(True))
+    world.response.write(event(3))  # is not written any more
+    readers = [world.read(), world.read(1), world.read(3)]
+    last = f"data: {KILLED} after 2\nid: {STREAM}.{2 + MOST_LOST + 1}\n\n".encode()
+
+    assert b"".join(readers[0]) == numbered(1) + numbered(2) + KEEP_ALIVE + last
+    assert world.now >= NOW + LEASE_SECONDS
+    assert [b"".join(reader) for reader in readers[1:]] == [numbered(2) + last, last]
+    assert b"".join(world.read(2 + MOST_LOST)) == last
+    assert [state.id for state in world.told] == [STREAM]
+
+
+def test_a_writer_that_was_believed_dead_writes_nothing_more() -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    world.now += LEASE_SECONDS + 1
+    b"".join(world.read())
+    world.response.write(event(2))
+    world.tick()
+    world.finish()
+
+    assert world.recording.is_lost
+    state = world.table.state(STREAM)
+    assert state
+    assert (state.status, state.error) == ("failed", KILLED)
+
+
+def test_what_cannot_be_written_is_given_up_and_the_stream_goes_on() -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    world.services.faults = itertools.repeat(BUSY)
+    large = b"data: " + b"x" * (9 * 1024 * 1024) + b"\n\n"
+    for _ in range(3):
+        world.response.write(large)
+        world.tick()
+    assert world.recording.is_lost
+    world.services.faults = itertools.repeat(None)
+    world.finish()
+
+    assert len(world.client.body) > 3 * len(large)
+    assert world.client.ended
+    assert (
+        b"".join(world.read()) == numbered(1) + f"data: {LOST} after 1\nid: {STREAM}.{1 + MOST_LOST + 1}\n\n".encode()
+    )
+    assert world.told == [], "its own sandbox has told"
+
+
+def test_a_client_that_goes_away_ends_nothing() -> None:
+    world = World()
+    world.client.break_after = 1
+    world.stream([event(1), event(2)], itertools.repeat(True))
+
+    assert world.client.broken
+    assert (world.response.broken, world.response.fault) == (False, None)
+    world.finish()
+    assert b"".join(world.read(1)) == numbered(2)
+
+
+def test_what_is_no_stream_passes_as_it_is() -> None:
+    for headers, body in (
+        ({"content-type": "application/json"}, b"{}"),
+        ({**HEADERS, "content-encoding": "gzip"}, b"\x1f\x8b"),
+        (HEADERS, b'{"choices": []}'),
+    ):
+        world = World()
+        world.response.start(200, headers)
+        world.response.write(body)
+        world.response.end()
+        assert world.client.body == body
+
+
+def test_somebody_elses_stream_and_one_that_is_over_are_not_there() -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    world.finish()
+    reader = Reader(world.table, world.told.append, ending, Times(world.clock, world.sleep))
+    state = reader.state_of(STREAM, OWNER, NOW)
+
+    for owner, stream, now in (
+        ("p" * 64, STREAM, world.now),
+        (OWNER, STREAM[:-1] + "W", world.now),
+        (OWNER, STREAM, state.expires_at),
+    ):
+        world.now = now
+        with pytest.raises(ProxyError) as refused:
+            reader.state_of(stream, owner, NOW - 100)
+        assert (refused.value.status, refused.value.code) == (404, "stream_not_found")
+
+
+def test_a_stream_whose_first_write_is_on_its_way_is_waited_for() -> None:
+    world = World()
+    world.while_waiting = lambda: None if (STREAM, STATE) in world.services.items else world.recording.tick()
+    reader = Reader(world.table, world.told.append, ending, Times(world.clock, world.sleep))
+
+    assert reader.state_of(STREAM, OWNER, NOW).id == STREAM
+
+
+def test_a_table_that_cannot_be_read_is_said_so() -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    world.services.faults = itertools.repeat(BUSY)
+
+    with pytest.raises(ProxyError) as failed:
+        world.read()
+    assert (failed.value.status, failed.value.code) == (503, "streams_unavailable")
