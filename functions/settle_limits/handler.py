@@ -7,10 +7,10 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
+from openai_proxy.events.bus import Bus
 from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
 from openai_proxy.tracing.handlers import traced
 
-from settle_limits.bus import Bus
 from settle_limits.consumer import SettleLimits
 from settle_limits.hints import PriceHints
 from settle_limits.table import LimitsTable

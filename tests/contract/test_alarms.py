@@ -152,8 +152,13 @@ def test_an_incident_pages_once() -> None:
     """Only combined alarms notify, when trouble begins and when it is over, and every alarm is part of exactly one."""
     stack = deployed()
     assert not any(key.endswith("Actions") for alarm in alarms_of(stack).values() for key in alarm)
-    for composite in composites_of(stack).values():
-        assert composite["AlarmActions"] == composite["OKActions"] == ["${AlarmTopic}"]
+    for name, composite in composites_of(stack).items():
+        topic = "${IncidentTopic}" if "Throttles" in name else "${AlarmTopic}"
+        assert composite["AlarmActions"] == composite["OKActions"] == [topic]
+    (told,) = [each for each in stack.of_type("AWS::SNS::Subscription").values() if each["Protocol"] == "lambda"]
+    assert (told["TopicArn"], told["Endpoint"]) == ("${IncidentTopic}", "${TellIncidentsFunction.Arn}")
+    (lost,) = stack.of_type("AWS::Lambda::EventInvokeConfig").values()
+    assert lost["DestinationConfig"]["OnFailure"]["Destination"] == "${AlarmTopic}", "untold it comes as it is"
     children = [child for composite in composites_of(stack).values() for child in children_of(composite)]
     assert sorted(children) == sorted(f"${{{name}}}" for name in alarms_of(stack))
 
@@ -167,6 +172,9 @@ def test_without_a_lake_nothing_watches_it() -> None:
 def test_without_formulas_what_an_emulator_does_not_know_is_left_out() -> None:
     stack = deployed(AlarmFormulasEnabled="false")
     assert not composites_of(stack)
+    for name, alarm in alarms_of(stack).items():
+        rates = ("ClientThrottlesAlarm", "UpstreamThrottlesAlarm", "UpstreamFailuresAlarm")
+        assert alarm.get("AlarmActions", []) == (["${IncidentTopic}"] if name in rates else [])
     simple = {name for name, alarm in alarms_of(deployed()).items() if "Metrics" not in alarm}
     assert simple == set(alarms_of(stack)) < set(NAMES)
 
@@ -219,14 +227,30 @@ def test_an_alarm_needs_as_many_bad_periods_as_it_says(name: str) -> None:
     assert after(*[good] * looked_at, *[bad] * looked_at) == "OK", "what is long over is over"
 
 
-@pytest.mark.parametrize(("requests", "refused", "expected"), [(19, 19, "OK"), (20, 4, "OK"), (20, 5, "ALARM")])
-def test_a_share_of_few_requests_is_no_alarm(requests: int, refused: int, expected: str) -> None:
-    alarm = alarms_of(deployed())["ClientThrottlesShareAlarm"]
+SHARES = [name for name in NAMES if name.endswith("ShareAlarm")]
 
-    def read(metric: Metric, periods: list[int]) -> dict[int, float]:
-        return dict.fromkeys(periods, refused if metric.name == "Throttles" else requests)
 
-    assert state(alarm, read, NOW) == expected
+@pytest.mark.parametrize("name", SHARES)
+def test_a_share_of_few_requests_is_no_alarm(name: str) -> None:
+    alarm = alarms_of(deployed())[name]
+    most = 20 * alarm["Threshold"] // 100
+
+    def after(requests: int, refused: int) -> str:
+        def read(metric: Metric, periods: list[int]) -> dict[int, float]:
+            return dict.fromkeys(periods, requests if metric.name == "Requests" else refused)
+
+        return state(alarm, read, NOW)
+
+    assert {after(requests, refused) for requests, refused in ((2, 1), (1, 1), (19, 19), (20, most))} == {"OK"}
+    assert after(20, most + 1) == after(2000, 2000) == "ALARM"
+
+
+def test_what_is_compared_with_something_has_a_least_number_of_it() -> None:
+    """A share needs requests, and a percentile so many that CloudWatch takes it for one."""
+    for name, alarm in alarms_of(deployed()).items():
+        expressions = " ".join(each.get("Expression", "") for each in alarm.get("Metrics", []))
+        assert ("/" in expressions) == (name in SHARES)
+        assert (alarm.get("EvaluateLowSampleCountPercentile") == "ignore") == ("ExtendedStatistic" in alarm)
 
 
 # -------------------------------------------------------------------------------------------------------------- notices
@@ -255,10 +279,34 @@ def test_only_alarms_of_this_stack_and_budgets_may_use_the_topic() -> None:
 
 
 def test_an_address_is_subscribed_only_when_there_is_one() -> None:
-    assert not deployed().of_type("AWS::SNS::Subscription")
-    (subscription,) = deployed(AlarmEmail="ops@example.com").of_type("AWS::SNS::Subscription").values()
+    assert not mails(deployed())
+    (subscription,) = mails(deployed(AlarmEmail="ops@example.com"))
     assert subscription == {"TopicArn": "${AlarmTopic}", "Protocol": "email", "Endpoint": "ops@example.com"}
-    assert not deployed(AlarmEmail="ops@example.com", AlarmsEnabled="false").of_type("AWS::SNS::Subscription")
+    assert not mails(deployed(AlarmEmail="ops@example.com", AlarmsEnabled="false"))
+
+
+def mails(stack: Stack) -> list[dict[str, Any]]:
+    return [each for each in stack.of_type("AWS::SNS::Subscription").values() if each["Protocol"] == "email"]
+
+
+def test_a_chat_gets_the_messages_of_throttles_only_where_one_is_named() -> None:
+    kinds = ("AWS::Events::ApiDestination", "AWS::Events::Connection")
+    assert not any(deployed().of_type(kind) for kind in kinds)
+    assert "IncidentChatRule" not in deployed().resources
+    stack = deployed(AlarmWebhookUrl="https://hooks.example.com/services/1")
+    (chat,) = stack.of_type(kinds[0]).values()
+    assert (chat["InvocationEndpoint"], chat["HttpMethod"]) == ("https://hooks.example.com/services/1", "POST")
+    rule = stack.of_type("AWS::Events::Rule")["IncidentChatRule"]
+    assert rule["EventPattern"]["detail-type"] == ["IncidentReported"]
+    (target,) = rule["Targets"]
+    assert (target["Arn"], target["InputPath"]) == ("${IncidentChat.Arn}", "$.detail.data.message")
+    (policy,) = stack.of_type("AWS::IAM::Role")["IncidentChatRole"]["Policies"]
+    assert policy["PolicyDocument"]["Statement"] == [
+        {"Effect": "Allow", "Action": "events:InvokeApiDestination", "Resource": "${IncidentChat.Arn}"}
+    ]
+    letters = stack.of_type("AWS::SQS::QueuePolicy")["BudgetNoticeQueuePolicy"]["PolicyDocument"]["Statement"][0]
+    assert "${IncidentChatRule.Arn}" in letters["Condition"]["ArnEquals"]["aws:SourceArn"]
+    assert parameters_of_template()["AlarmWebhookUrl"]["NoEcho"] is True, "who knows the address may write there"
 
 
 @pytest.mark.parametrize(("percent", "told"), [("50", [50, 80, 100]), ("80", [80, 100]), ("100", [100])])

@@ -24,6 +24,7 @@ from tests.fakes import read_event
 
 EVENTS = Path(__file__).parents[2] / "events"
 DETAIL_TYPES: tuple[DetailType, ...] = get_args(DetailType)
+WITHOUT_USAGE = ["BudgetThresholdReached", "IncidentReported"]
 SAMPLES = sorted((EVENTS / "samples").glob("*.json"))
 
 
@@ -60,7 +61,7 @@ def test_every_detail_type_has_schema_samples_and_catalogue_entry_and_there_are_
     assert set(re.findall(r"^## (\w+)$", catalogue, re.MULTILINE)) - {"Envelope"} == set(DETAIL_TYPES)
     assert re.findall(r"^\| \[`(\w+)`\]", catalogue, re.MULTILINE) == list(DETAIL_TYPES)
     assert all(len(samples_of(name)) > 1 for name in DETAIL_TYPES)
-    assert set(TERMINAL_DETAIL_TYPES) == set(DETAIL_TYPES) - {"ResponseCaptured", "BudgetThresholdReached"}
+    assert set(TERMINAL_DETAIL_TYPES) == set(DETAIL_TYPES) - {*WITHOUT_USAGE, "ResponseCaptured"}
 
 
 def test_the_catalogue_names_every_field_and_no_other():
@@ -133,7 +134,7 @@ def test_all_schemas_define_metadata_and_usage_alike():
 
     assert all(definition.items() <= definitions[0].items() for definition in definitions)
     assert all("metadata" in definition for definition in definitions)
-    assert [name for name in DETAIL_TYPES if "usage" not in schema_of(name)["$defs"]] == ["BudgetThresholdReached"]
+    assert [name for name in DETAIL_TYPES if "usage" not in schema_of(name)["$defs"]] == WITHOUT_USAGE
 
 
 @each_sample
@@ -163,15 +164,18 @@ REFUSED_IN_THRESHOLDS: list[tuple[str, object]] = [
     ("data.spent", 4.01),
     ("data.budget", "5,00"),
 ]
+REFUSED_IN_INCIDENTS: list[tuple[str, object]] = [
+    ("data.kind", "server"),
+    ("data.state", "over"),
+    ("data.since", "2026-11-23"),
+    ("data.requests", -1),
+]
+REFUSED_IN = {"BudgetThresholdReached": REFUSED_IN_THRESHOLDS, "IncidentReported": REFUSED_IN_INCIDENTS}
 
 
 @pytest.mark.parametrize(
     ("detail_type", "field", "value"),
-    [
-        (name, *wrong)
-        for name in DETAIL_TYPES
-        for wrong in REFUSED + (REFUSED_IN_THRESHOLDS if name == "BudgetThresholdReached" else REFUSED_IN_USAGE)
-    ],
+    [(name, *wrong) for name in DETAIL_TYPES for wrong in REFUSED + (REFUSED_IN.get(name, REFUSED_IN_USAGE))],
 )
 def test_a_schema_refuses_what_it_should(detail_type: str, field: str, value: object):
     sample = read(samples_of(detail_type)[0])

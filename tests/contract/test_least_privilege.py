@@ -67,6 +67,10 @@ GRANTS = [
     ("SettleLimitsFunction", "sends", "${Bus.Arn}", "events:PutEvents"),
     ("StoreResponseFunction", "takes", "${StoreResponseQueue.Arn}", RECEIVE),
     ("StoreResponseFunction", "writes", "${CacheTable.Arn}", "dynamodb:PutItem"),
+    ("TellIncidentsFunction", "reads", "${CostsTable.Arn}", "dynamodb:Query"),
+    ("TellIncidentsFunction", "reads, writes", "${MarkersTable.Arn}", "dynamodb:GetItem dynamodb:PutItem"),
+    ("TellIncidentsFunction", "sends", "${AlarmTopic}", "sns:Publish"),
+    ("TellIncidentsFunction", "sends", "${Bus.Arn}", "events:PutEvents"),
     *(
         ("LakeStreamRole", "delivers", folder, "s3:AbortMultipartUpload s3:GetObject s3:PutObject")
         for folder in LAKE_FOLDERS
@@ -106,7 +110,13 @@ VERBS = {
         "dynamodb:ConditionCheckItem",
         "s3:PutObject",
     },
-    "sends": {"events:PutEvents", "cloudwatch:PutMetricData", "firehose:PutRecordBatch", "logs:PutLogEvents"},
+    "sends": {
+        "events:PutEvents",
+        "cloudwatch:PutMetricData",
+        "firehose:PutRecordBatch",
+        "logs:PutLogEvents",
+        "sns:Publish",
+    },
     "delivers": {
         *("s3:AbortMultipartUpload", "s3:GetBucketLocation", "s3:GetObject", "s3:ListBucket"),
         *("s3:ListBucketMultipartUploads", "s3:PutObject"),
@@ -403,7 +413,7 @@ def test_permissions_stand_nowhere_else(stack: Stack) -> None:
         *("AWS::KinesisFirehose::DeliveryStream", "AWS::Glue::Database", "AWS::Glue::Table"),
         *("AWS::Athena::WorkGroup", "AWS::Events::Archive"),
         *("AWS::Logs::MetricFilter", "AWS::Logs::QueryDefinition"),
-        *("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::SNS::Subscription"),
+        *("AWS::Lambda::EventInvokeConfig", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::SNS::Subscription"),
         *("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm", "AWS::CloudWatch::Dashboard"),
     }
     for resource in stack.resources.values():
@@ -440,7 +450,10 @@ def test_a_queue_takes_events_from_its_own_rule_alone(stack: Stack) -> None:
 
 def public_permissions(stack: Stack) -> Iterator[dict[str, Any]]:
     for permission in stack.of_type("AWS::Lambda::Permission").values():
-        if permission["Principal"] != "apigateway.amazonaws.com":
+        if permission["Principal"] == "sns.amazonaws.com":
+            assert permission["FunctionName"] == "${TellIncidentsFunction}"
+            assert permission["SourceArn"] == "${IncidentTopic}", "of alarms only"
+        elif permission["Principal"] != "apigateway.amazonaws.com":
             yield permission
         else:
             assert "${RestApi}/" in permission["SourceArn"], "of this API only"

@@ -25,6 +25,7 @@ FUNCTIONS = {
     "RecordThrottlesFunction": "record_throttles",
     "SettleLimitsFunction": "settle_limits",
     "StoreResponseFunction": "store_response",
+    "TellIncidentsFunction": "tell_incidents",
 }
 CONSUMERS = ("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse")
 STREAMING_PATH = "2021-11-15/functions/${ProxyFunction.Arn}/response-streaming-invocations"
@@ -310,7 +311,11 @@ def test_a_closed_door_leaves_nothing_behind() -> None:
     closed = deployed(FunctionUrlEnabled="false", RestApiEnabled="false")
     types = {resource["Type"] for resource in closed.resources.values()}
     assert not {name for name in types if name.startswith("AWS::ApiGateway::")}
-    assert not types & {"AWS::Lambda::Url", "AWS::Lambda::Permission"}
+    assert "AWS::Lambda::Url" not in types
+    permissions = closed.of_type("AWS::Lambda::Permission").values()
+    assert {(each["Principal"], each["SourceArn"]) for each in permissions} == {
+        ("sns.amazonaws.com", "${IncidentTopic}")
+    }
     one_door = deployed(RestApiEnabled="false")
     assert set(one_door.resources) - set(closed.resources) == {
         "ProxyUrl",
@@ -324,12 +329,12 @@ def test_outputs() -> None:
         *("BusName", "KeysTable", "LimitsTable", "CostsTable", "CacheTable", "CacheBucket", "StreamsTable"),
         "MarkersTable",
         *("ProviderTokensSecret", "ProviderTokensCommand", "BusArchive", "RecordCostRule", "MetricsNamespace"),
-        *(f"{function}Name" for function in FUNCTIONS),
+        *(f"{function}Name" for function in FUNCTIONS if function != "TellIncidentsFunction"),
         *(f"{consumer}{queue}Url" for consumer in CONSUMERS for queue in ("Queue", "DeadLetterQueue")),
     }
     url, rest = {"FunctionUrl", "FunctionUrlCurl"}, {"RestApiUrl", "RestApiCurl"}
     lake = {"LakeStream", "LakeBucket", "LakeDatabase", "LakeWorkgroup"}
-    watching = {"AlarmTopic", "Dashboard"}
+    watching = {"AlarmTopic", "Dashboard", "TellIncidentsFunctionName"}
     assert set(deployed(AlarmsEnabled="false", DashboardEnabled="false").outputs) == always | url | rest | lake
     always |= watching
     assert set(deployed(LakeEnabled="false").outputs) == always | url | rest
@@ -374,7 +379,7 @@ def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
         "StoreResponse": {"ResponseCaptured"},
         "BudgetNotice": {"BudgetThresholdReached"},
     }
-    assert set().union(*types.values()) == set(get_args(events.DetailType))
+    assert set().union(*types.values()) == set(get_args(events.DetailType)) - {"IncidentReported"}
     held: list[dict[str, Any]] = [{"has_budget": [True]}, {"lease": {"id": [{"exists": True}]}}]
     narrower = {
         "SettleLimitsRule": {
@@ -678,6 +683,13 @@ OWN = {
         ("events:PutEvents", "${Bus.Arn}"),
     },
     "StoreResponseFunction": {("dynamodb:PutItem", "${CacheTable.Arn}")},
+    "TellIncidentsFunction": {
+        ("dynamodb:Query", "${CostsTable.Arn}"),
+        ("dynamodb:GetItem", "${MarkersTable.Arn}"),
+        ("dynamodb:PutItem", "${MarkersTable.Arn}"),
+        ("sns:Publish", "${AlarmTopic}"),
+        ("events:PutEvents", "${Bus.Arn}"),
+    },
 }
 """What each function may do beyond logging, tracing and reading its queue: who may read which table and secret."""
 
@@ -722,6 +734,7 @@ CALLS = {
     "transact_write_items": {"dynamodb:PutItem", "dynamodb:UpdateItem"},
     "put_metric_data": {"cloudwatch:PutMetricData"},
     "put_events": {"events:PutEvents"},
+    "publish": {"sns:Publish"},
     "put_record_batch": {"firehose:PutRecordBatch"},
     "invoke": {"lambda:InvokeFunction"},
     "get_secret": {"secretsmanager:GetSecretValue"},

@@ -27,6 +27,7 @@ SAMPLES = ROOT / "events" / "samples"
 CONSUMERS = {
     "record-cost": "RecordCost",
     "record-metrics": "RecordMetrics",
+    "record-throttles": "RecordThrottles",
     "settle-limits": "SettleLimits",
     "store-response": "StoreResponse",
 }
@@ -255,6 +256,7 @@ def consumers_stand_still(incident: Incident) -> None:
         incident.undo.append(lambda uuid=uuid: client.update_event_source_mapping(UUID=uuid, Enabled=True))
     incident.publish("InferenceCompleted.chat-cached-and-reasoning")
     incident.publish("ResponseCaptured.chat")
+    incident.publish("InferenceThrottled.upstream")
     for consumer in CONSUMERS.values():
         wait_for(lambda queue=f"{consumer}Queue": incident.waiting(queue), f"an event for {consumer}")
 
@@ -264,6 +266,7 @@ def consumers_cannot_handle_an_event(incident: Incident) -> None:
         fail_at_once(incident, consumer)
     incident.publish("InferenceCompleted.chat-stream", server="no object", limits={"has_budget": True, "id": 1})
     incident.publish("ResponseCaptured.chat", cache_key=7)
+    incident.publish("InferenceThrottled.upstream", server="no object")
     for consumer in CONSUMERS.values():
         queue = f"{consumer}DeadLetterQueue"
         wait_for(lambda queue=queue: incident.waiting(queue), f"a dead letter of {consumer}")
@@ -335,6 +338,11 @@ def is_of_an_alarm(message: Message) -> bool:
     return bool(message.alarm)
 
 
+def is_in_words(message: Message) -> bool:
+    """Whether tell_incidents has written it."""
+    return message.text.startswith("Clients of the stack openai-proxy are throttled since ")
+
+
 @pytest.mark.parametrize(
     ("happens", "parameters", "combined", "alarms"),
     INCIDENTS,
@@ -354,7 +362,8 @@ def test_an_incident_is_told_once_in_words_and_its_end_too(
         incident.wait_for_empty_queues()
     assert watch.look(parameters) == alarms
     assert watch.look(parameters) == alarms
-    (told,) = [each for each in watch.messages(is_of_an_alarm) if each.alarm]
+    messages = watch.messages(is_in_words if combined.endswith("throttles") else is_of_an_alarm)
+    (told,) = [each for each in messages if each.alarm]
     assert (told.alarm, told.state) == (f"openai-proxy-{combined}", "ALARM")
     assert re.match(r"Clients .{30,}\. The reason of this message names the alarm", told.text)
     assert any(f":alarm:openai-proxy-{alarm} transitioned to ALARM" in told.text for alarm in alarms)

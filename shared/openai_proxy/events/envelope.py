@@ -19,7 +19,12 @@ SOURCE = "openai-proxy"
 VERSION = "1.0"
 
 DetailType = Literal[
-    "InferenceCompleted", "InferenceFailed", "InferenceThrottled", "ResponseCaptured", "BudgetThresholdReached"
+    "InferenceCompleted",
+    "InferenceFailed",
+    "InferenceThrottled",
+    "ResponseCaptured",
+    "BudgetThresholdReached",
+    "IncidentReported",
 ]
 TERMINAL_DETAIL_TYPES: tuple[DetailType, ...] = ("InferenceCompleted", "InferenceFailed", "InferenceThrottled")
 """Exactly one of these is published for every authorised request."""

@@ -1,5 +1,6 @@
 """The parts of events that say what is throttled. Only type checkers load this module, through `types`."""
 
+from collections.abc import Sequence
 from typing import Literal, NotRequired, TypedDict
 
 
@@ -20,3 +21,58 @@ class ThrottleData(TypedDict):
     limit: NotRequired[str]
     used: NotRequired[str]
     asked: NotRequired[str]
+
+
+class HitClientData(TypedDict):
+    """A client that was refused, how often, by which limit most, and the command that raises it ("": none does)."""
+
+    client_id: str
+    requests: int
+    source: str
+    limit: str
+    command: str
+
+
+class BlockData(TypedDict):
+    """A text of a card."""
+
+    type: str
+    wrap: bool
+    fontType: str
+    text: str
+
+
+class CardData(TypedDict):
+    """An adaptive card."""
+
+    type: str
+    version: str
+    body: Sequence[BlockData]
+
+
+class AttachmentData(TypedDict):
+    """A card, and that it is one."""
+
+    contentType: str
+    content: CardData
+
+
+class MessageData(TypedDict):
+    """A message as a webhook takes it: Slack's has `text`, that of a workflow of Teams the others."""
+
+    text: NotRequired[str]
+    type: NotRequired[str]
+    attachments: NotRequired[Sequence[AttachmentData]]
+
+
+class IncidentReported(TypedDict):
+    """The data of the event: what people were told. `message` is the same as a chat's webhook takes it."""
+
+    kind: Literal["client", "upstream"]
+    state: Literal["began", "ended"]
+    since: str
+    until: str | None
+    requests: int
+    clients: Sequence[HitClientData]
+    text: str
+    message: MessageData

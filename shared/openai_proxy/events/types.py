@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from openai_proxy.events.envelope import Event
-from openai_proxy.events.throttle_types import ThrottleData
+from openai_proxy.events.throttle_types import IncidentReported, ThrottleData
 
 Encoding = Literal["identity", "zlib"]
 
@@ -284,8 +284,9 @@ FailedEvent = Event[Literal["InferenceFailed"], InferenceFailed]
 ThrottledEvent = Event[Literal["InferenceThrottled"], InferenceThrottled]
 CapturedEvent = Event[Literal["ResponseCaptured"], ResponseCaptured]
 ThresholdEvent = Event[Literal["BudgetThresholdReached"], BudgetThresholdReached]
+IncidentEvent = Event[Literal["IncidentReported"], IncidentReported]
 
 TerminalEvent = CompletedEvent | FailedEvent | ThrottledEvent
 InferenceEvent = CompletedEvent | FailedEvent  # what the ledger records
-AnyEvent = TerminalEvent | CapturedEvent | ThresholdEvent
+AnyEvent = TerminalEvent | CapturedEvent | ThresholdEvent | IncidentEvent
 """`event.detail_type == "…"` tells a type checker which one it is."""

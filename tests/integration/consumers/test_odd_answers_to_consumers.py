@@ -10,13 +10,13 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from openai_proxy.cloudwatch import CloudWatch
+from openai_proxy.events.bus import Bus
 from openai_proxy.ledger.lake import Lake
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
 from record_metrics.consumer import RecordMetrics
 from record_metrics.markers import Markers
-from settle_limits.bus import Bus
 from settle_limits.consumer import SettleLimits
 from settle_limits.hints import PriceHints
 from settle_limits.table import LimitsTable

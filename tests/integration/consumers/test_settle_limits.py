@@ -20,11 +20,11 @@ from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.dynamodb.models.dynamo_type import DynamoType
+from openai_proxy.events.bus import Bus, NotPublishedError
 from openai_proxy.events.envelope import Event
 from openai_proxy.limits import Windows, bucket_day
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.pricing.rates import EXACT
-from settle_limits.bus import Bus, NotPublishedError
 from settle_limits.consumer import SettleLimits
 from settle_limits.hints import PriceHints
 from settle_limits.settlement import PriceHint, settlement_of

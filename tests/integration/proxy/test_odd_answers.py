@@ -13,6 +13,7 @@ from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.cloudwatch import CloudWatch
+from openai_proxy.events.bus import Bus
 from openai_proxy.events.envelope import Event
 from openai_proxy.ledger.entries import LedgerEntry
 from openai_proxy.ledger.lake import Lake
@@ -20,7 +21,6 @@ from openai_proxy.ledger.table import DUPLICATE, CostsTable
 from openai_proxy.pricing.price_book import load_price_book
 from proxy.json_shapes import array_of, object_of
 from record_metrics.markers import Markers
-from settle_limits.bus import Bus
 from settle_limits.settlement import LeftLease, PriceHint, settlement_of
 from settle_limits.table import LimitsTable
 from settle_limits.thresholds import Crossing

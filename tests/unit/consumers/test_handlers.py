@@ -56,6 +56,17 @@ def test_a_handler_is_made_of_its_settings(
     assert logging.getLogger(name).level == NUMBERS[LEVELS[name]]
 
 
+def test_the_handler_of_alarms_is_made_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {"COSTS_TABLE": "costs", "MARKERS_TABLE": "markers"}
+    settings = {**tables, "ALARM_TOPIC": "topic", "EVENT_BUS_NAME": "bus", "STACK_NAME": "s", "ALARM_CHAT": "slack"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    try:
+        assert importlib.import_module("tell_incidents.handler").handler({"Records": []}, None) is None
+    finally:
+        sys.modules.pop("tell_incidents.handler", None)
+
+
 @pytest.mark.parametrize("file", ["PRICES_FILE", "SERVERS_FILE"])
 def test_a_file_of_settings_is_the_one_that_is_named(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for setting, value in (HANDLERS["store_response"] | {file: "/no/such.yaml"}).items():

@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.dynamodb import to_item
+from openai_proxy.events.bus import Bus, NotPublishedError
 from openai_proxy.limits import Calendar, Leased, Windows
-from settle_limits.bus import Bus, NotPublishedError
 from settle_limits.settlement import LeftLease, PriceHint, Settlement
 from settle_limits.table import LimitsTable
 from settle_limits.thresholds import Crossing

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from openai_proxy.aws_answers import NoAnswerError
+from openai_proxy.events.bus import NotPublishedError
 from openai_proxy.events.ulid import first_ulid_of
 from openai_proxy.limits import Windows
 from openai_proxy.pricing.price_book import parse_price_book
-from settle_limits.bus import NotPublishedError
 from settle_limits.consumer import SettleLimits
 from settle_limits.hints import PriceHints
 from settle_limits.table import LimitsTable

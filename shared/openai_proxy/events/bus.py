@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
+
     from openai_proxy.events.types import AnyEvent
 
 
@@ -12,7 +13,7 @@ class NotPublishedError(Exception):
 
 
 class Bus:
-    """Where thresholds are told."""
+    """Where consumers tell what they have found out."""
 
     def __init__(self, client: "EventBridgeClient", name: str) -> None:
         self._client = client

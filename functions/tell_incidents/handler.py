@@ -1,0 +1,38 @@
+"""Composition root of tell_incidents: an alarm of throttles ─▶ one message that a person can act on."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from botocore.config import Config
+from openai_proxy.events.bus import Bus
+from openai_proxy.tracing.handlers import traced
+
+from tell_incidents.consumer import TellIncidents
+from tell_incidents.store import Incidents
+from tell_incidents.topic import Topic
+
+_CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
+
+_AWS: Any = boto3  # whose types know SNS only with stubs of it
+
+_tell_incidents = TellIncidents(
+    store=Incidents(_AWS.client("dynamodb", config=_CONFIG), os.environ["COSTS_TABLE"], os.environ["MARKERS_TABLE"]),
+    topic=Topic(_AWS.client("sns", config=_CONFIG), os.environ["ALARM_TOPIC"]),
+    bus=Bus(_AWS.client("events", config=_CONFIG), os.environ["EVENT_BUS_NAME"]),
+    logger=Logger(service="tell_incidents", level=os.environ.get("LOG_LEVEL", "INFO")),
+    stack=os.environ["STACK_NAME"],
+    form=os.environ["ALARM_CHAT"],
+)
+
+
+@traced(
+    "tell_incidents",
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
+)
+def handler(event: Mapping[str, Any], _context: object) -> None:
+    """Handle the records of one SNS event."""
+    _tell_incidents(event)

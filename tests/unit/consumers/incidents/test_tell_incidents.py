@@ -1,0 +1,257 @@
+"""tell_incidents: one message when throttles begin, one when they are over, and what is read in them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai_proxy.events.envelope import Event
+from openai_proxy.throttles.advice import Throttled
+from openai_proxy.throttles.incident import Incident, Kind, chat_message, event_of, subject_of, text_of
+from tell_incidents.alarm import change_of
+from tell_incidents.consumer import TellIncidents
+from tell_incidents.store import Incidents
+
+from tests.tables import Log, mocked_table
+
+AT = 1_795_426_686.5
+"""2026-11-23T09:38:06.500Z"""
+NINE = 1_795_424_400.0
+RPM = Throttled("ci", "key_rpm", "openai", "gpt-5", 900, 26550.0, "key", "aaaa", "minute", "60", "3f2a91c07be4")
+TEAM = Throttled("lab", "team_budget", "openai", "gpt-5", 45, 0.0, "team", "red", "month", "500", "77aa", "red")
+USER = replace(RPM, client="app", requests=12, subject="user", subject_id="b" * 32, limit="5")
+TPM = replace(RPM, client="shop", requests=7, source="key_tpm", limit="100000", key_id="5f0c")
+SERVER = Throttled("shop", "upstream", "gemini", "g", 340, 7140.0, "server", "gemini")
+
+
+OWN_LIMITS = "they reach limits of their own, and the proxy refuses them with 429 before a server is asked."
+
+
+def incident(*rows: Throttled, kind: Kind = "client", **changes: Any) -> Incident:
+    facts: dict[str, Any] = {"stack": "openai-proxy", "since": AT, "until": None, "counted_from": NINE}
+    return Incident(kind, **{**facts, **changes}, rows=rows)
+
+
+# ------------------------------------------------------------------------------------------------------------- in words
+
+
+def test_who_was_told_nothing_knows_what_since_when_whom_and_what_to_do() -> None:
+    assert text_of(incident(RPM, TEAM, USER, TPM)).split("\n") == [
+        f"Clients of the stack openai-proxy are throttled since 2026-11-23 09:38 UTC: {OWN_LIMITS}",
+        "",
+        "964 requests were refused since 2026-11-23 09:00 UTC, of 4 clients. Hit most:",
+        "  1. ci: 900 refused, most by 60 requests a minute of the key aaaa, model gpt-5",
+        "  2. lab: 45 refused, most by 500 USD a month of the team red, model gpt-5",
+        f"  3. app: 12 refused, most by 5 requests a minute of the user {'b' * 32}, model gpt-5",
+        "",
+        "Would raising limits help? Yes: no server that these clients ask has refused anything in this time.",
+        "",
+        "Do first: double the limit of ci:",
+        "  openai-proxy keys update 3f2a91c07be4 --rpm 120",
+        "",
+        "See all: openai-proxy throttles --last 1h",
+        "Runbook: docs/runbooks/client-throttles.md",
+    ]
+
+
+def test_a_server_that_refuses_is_named_as_the_bottleneck() -> None:
+    told = text_of(incident(SERVER, RPM, kind="upstream"))
+    assert "340 requests were refused since 2026-11-23 09:00 UTC, of one client." in told
+    assert "Would raising limits help? No: gemini is the bottleneck." in told
+    assert "Do first: give gemini a fallback or a pool in openai_servers.yaml" in told
+    assert "keys update" not in told
+
+
+def test_raising_helps_only_in_part_where_the_same_server_refuses_too() -> None:
+    busy = replace(SERVER, server="openai", subject_id="openai")
+    assert "Only in part: openai (340) refused requests too" in text_of(incident(RPM, busy))
+    assert "help? Yes" in text_of(incident(RPM, SERVER)), "another server is no matter"
+
+
+@pytest.mark.parametrize(
+    ("rows", "first"),
+    [
+        ([TEAM], "double the limit of lab:\n  openai-proxy teams update red --budget-month 1000"),
+        ([USER, TPM], "double the limit of shop:\n  openai-proxy keys update 5f0c --tpm 200000"),
+        ([USER], "The limit is that of the user's plan: raise it in identity.yaml and deploy."),
+        ([], "look again: openai-proxy throttles --last 1h"),
+    ],
+)
+def test_the_first_step_is_the_one_that_can_be_taken(rows: list[Throttled], first: str) -> None:
+    assert f"Do first: {first}\n" in text_of(incident(*rows))
+
+
+def test_another_stack_is_named_in_every_command() -> None:
+    told = text_of(incident(RPM, stack="shop"))
+    assert "keys update 3f2a91c07be4 --rpm 120 --stack-name shop" in told
+    assert "throttles --last 1h --stack-name shop" in told
+
+
+def test_the_end_says_how_long_and_how_much_it_was() -> None:
+    over = incident(RPM, until=AT + 24 * 60)
+    assert text_of(over).startswith(
+        "It is over: in the stack openai-proxy limits of clients refused their requests from 2026-11-23 09:38 UTC to "
+        "2026-11-23 10:02 UTC (24 minutes).\n\n900 requests were refused since 2026-11-23 09:00 UTC, of one client."
+    )
+    assert subject_of(over) == "[openai-proxy] Over: clients are throttled by their limits"
+    assert (
+        subject_of(incident(kind="upstream"))
+        == "[openai-proxy] A server throttles the proxy since 2026-11-23 09:38 UTC"
+    )
+
+
+def test_a_chat_gets_the_same_in_its_own_form() -> None:
+    assert chat_message('a\n"b"', "slack") == {"text": 'a\n"b"'}
+    card: Any = chat_message("a", "teams")
+    assert card["attachments"][0]["content"]["body"][0]["text"] == "a"
+
+
+@given(st.lists(st.sampled_from([RPM, TEAM, USER, TPM, SERVER]), max_size=6), st.sampled_from(["client", "upstream"]))
+def test_whatever_is_refused_a_message_has_a_subject_that_sns_takes_and_counts_every_request(
+    rows: list[Throttled], kind: Kind
+) -> None:
+    found = incident(*rows, kind=kind, stack="a" * 128)
+    assert 0 < len(subject_of(found)) <= 100
+    assert found.refused == sum(row.requests for row in rows if row.is_of_a_server == (kind == "upstream"))
+    assert len({row.client for row in found.worst}) == len(found.worst) <= 3
+    assert len(text_of(found)) < 4000
+
+
+# ------------------------------------------------------------------------------------------------------------ told once
+
+
+@dataclass
+class World:
+    """The function, with everything in memory. `topic_fails` is how often the topic does not take a message."""
+
+    rows: list[Throttled] = field(default_factory=lambda: [RPM])
+    topic_fails: int = 0
+    mails: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    events: list[Event[Any, Any]] = field(default_factory=list[Event[Any, Any]])
+    known: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    hours: list[Sequence[str]] = field(default_factory=list[Sequence[str]])
+
+    def __post_init__(self) -> None:
+        logger: Any = Log()
+        topic, bus = Topic(self), Bus(self)
+        self.function = TellIncidents(self, topic, bus, logger, "openai-proxy", "slack")
+
+    def last(self, alarm: str) -> tuple[float, float] | None:
+        return self.known.get(alarm)
+
+    def remember(self, alarm: str, at: float, since: float) -> None:
+        self.known[alarm] = at, since
+
+    def throttles(self, hours: Sequence[str]) -> list[Throttled]:
+        self.hours.append(hours)
+        return self.rows
+
+    def alarm(self, state: str, at: str = "2026-11-23T09:38:06.500+0000", name: str = "stack-client-throttles") -> None:
+        message = {"AlarmName": name, "NewStateValue": state, "StateChangeTime": at}
+        self.function({"Records": [{"Sns": {"Message": json.dumps(message)}}]})
+
+
+@dataclass
+class Topic:
+    world: World
+
+    def publish(self, subject: str, text: str) -> None:
+        if self.world.topic_fails:
+            self.world.topic_fails -= 1
+            raise ConnectionError("away")
+        self.world.mails.append((subject, text))
+
+
+@dataclass
+class Bus:
+    world: World
+
+    def publish(self, event: Event[Any, Any]) -> None:
+        self.world.events.append(event)
+
+
+LATER = "2026-11-23T10:02:06.500+0000"
+
+
+def test_an_incident_is_told_once_and_its_end_once() -> None:
+    world = World()
+    for state, at in (("ALARM", None), ("ALARM", None), ("OK", LATER), ("OK", LATER)):
+        world.alarm(state, *([at] if at else []))
+    assert [subject for subject, _ in world.mails] == [
+        "[openai-proxy] Clients are throttled by their limits since 2026-11-23 09:38 UTC",
+        "[openai-proxy] Over: clients are throttled by their limits",
+    ]
+    assert [(event.data["state"], event.data["since"], event.data["until"]) for event in world.events] == [
+        ("began", "2026-11-23T09:38:06.500Z", None),
+        ("ended", "2026-11-23T09:38:06.500Z", "2026-11-23T10:02:06.500Z"),
+    ]
+    assert world.hours == [["2026-11-23T09"], ["2026-11-23T09", "2026-11-23T10"]]
+    assert world.events[0].data["message"] == {"text": world.mails[0][1]}
+
+
+def test_what_never_began_does_not_end_and_what_comes_late_is_not_told() -> None:
+    world = World()
+    world.alarm("OK")
+    assert world.mails == []
+    world.alarm("ALARM", LATER)
+    world.alarm("OK", "2026-11-23T09:00:00.000+0000")
+    assert len(world.mails) == 1
+
+
+def test_what_is_not_told_comes_again() -> None:
+    world = World(topic_fails=1)
+    with pytest.raises(ConnectionError):
+        world.alarm("ALARM")
+    world.alarm("ALARM")
+    assert len(world.mails) == 1
+
+
+def test_incidents_of_two_kinds_are_two() -> None:
+    world = World([SERVER, RPM])
+    world.alarm("ALARM")
+    world.alarm("ALARM", name="stack-upstream-throttles-rate")
+    assert [event.data["kind"] for event in world.events] == ["client", "upstream"]
+    assert world.events[0].id != world.events[1].id
+
+
+@pytest.mark.parametrize(
+    ("name", "state"), [("stack-service", "ALARM"), ("stack-client-throttles", "INSUFFICIENT_DATA")]
+)
+def test_other_alarms_and_other_states_are_not_told(name: str, state: str) -> None:
+    world = World()
+    world.alarm(state, name=name)
+    assert (world.mails, world.events) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "at", ["2026-11-23T09:38:06.500+0000", "2026-11-23T09:38:06.500Z", "2026-11-23T09:38:06.500+00:00"]
+)
+def test_a_moment_is_read_in_every_form(at: str) -> None:
+    message = {"AlarmName": "a-client-throttles-rate", "NewStateValue": "ALARM", "StateChangeTime": at}
+    change = change_of(json.dumps(message))
+    assert change is not None
+    assert change.at == AT
+
+
+@pytest.mark.parametrize("message", ["", "[]", "{}", '{"AlarmName": 1}', "null"])
+def test_what_is_no_message_of_an_alarm_is_refused(message: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        change_of(message)
+
+
+def test_the_same_beginning_has_the_same_id() -> None:
+    assert event_of(incident(RPM), "slack").id == event_of(incident(TPM), "teams").id
+    assert event_of(incident(RPM), "slack").id != event_of(incident(RPM, until=AT + 1), "slack").id
+
+
+def test_what_was_told_is_remembered_in_the_table() -> None:
+    with mocked_table("markers", "id") as client:
+        store = Incidents(client, "costs", "markers")
+        assert store.last("a") is None
+        store.remember("a", AT, AT)
+        assert store.last("a") == (AT, AT)
+        store.remember("a", AT + 60, 0.0)
+        assert store.last("a") == (AT + 60, 0.0)
