@@ -1,10 +1,16 @@
 """The playground: a page to try the proxy in a browser, where its owner has switched it on. It holds no key.
 
 Its one rule: what is answered is a file of this package, found by its exact name; nothing of a request becomes a path.
+
+The page names its files below `/playground/{version}/`, a digest of all of them, so a browser keeps them for good and
+asks for the page alone when it comes again. While a deployment is under way, a sandbox may be asked for the version of
+another one: it answers with its own file, which is then not kept.
 """
 
 import gzip
 import hashlib
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +19,7 @@ from proxy.request.parse import InferenceRequest
 
 _FOLDER = Path(__file__).parent / "playground_files"
 _BELOW = "/playground/"
+_VERSIONED = re.compile(r"/playground/([0-9a-f]{16})/(?=.)")
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -28,7 +35,6 @@ _POLICY = (
 """What a model writes cannot run, load or send anything, even if it got past the page's own cleaning."""
 
 _HEADERS = {
-    "cache-control": "no-cache",
     "content-security-policy": _POLICY,
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -38,6 +44,10 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
+
+
+_CHECKED_EACH_TIME = {"cache-control": "no-cache"}
+_KEPT = {"cache-control": "public, max-age=31536000, immutable"}
 
 
 class _File(NamedTuple):
@@ -53,20 +63,25 @@ class Playground:
     def __init__(self, folder: Path = _FOLDER) -> None:
         self._folder = folder
         self._paths: dict[str, Path] = {}
+        self._version = ""
         self._files: dict[Path, _File] = {}
 
     def serve(self, request: InferenceRequest, response: Response) -> bool:
         """Answer `request` when it asks for a file of the playground. False: it is for somebody else."""
         if request.method not in ("GET", "HEAD"):
             return False
-        self._paths = self._paths or self._found()
-        path = self._paths.get(request.path)
-        if path is None:
+        if not self._paths:
+            self._paths = self._found()
+            self._version = _version(self._paths.values())
+        versioned = _VERSIONED.match(request.path)
+        path = self._paths.get(_VERSIONED.sub(_BELOW, request.path))
+        if path is None or (versioned and path.suffix == ".html"):
             return False
-        file = self._files[path] = self._files.get(path) or _read(path)
+        file = self._files[path] = self._files.get(path) or self._read(path)
         takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
         etag = f'"{file.etag}{"-gz" if takes_gzip else ""}"'
-        headers = {**_HEADERS, "etag": etag}
+        caching = _KEPT if versioned and versioned[1] == self._version else _CHECKED_EACH_TIME
+        headers = {**_HEADERS, **caching, "etag": etag}
         if etag in request.headers.get("if-none-match", ""):
             response.start(304, headers)
         else:
@@ -84,8 +99,17 @@ class Playground:
         index = found.pop(_BELOW + "index.html")
         return {**found, "/": index, _BELOW: index, _BELOW[:-1]: index}
 
+    def _read(self, path: Path) -> _File:
+        content = path.read_bytes()
+        if path.suffix == ".html":
+            content = content.replace(_BELOW.encode(), f"{_BELOW}{self._version}/".encode())
+        packed = gzip.compress(content, compresslevel=6, mtime=0)
+        return _File(_TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:20], packed)
 
-def _read(path: Path) -> _File:
-    content = path.read_bytes()
-    packed = gzip.compress(content, compresslevel=6, mtime=0)
-    return _File(_TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:20], packed)
+
+def _version(files: Iterable[Path]) -> str:
+    """A digest of all files: modules name each other, so they change together."""
+    digest = hashlib.sha256()
+    for file in sorted(set(files)):
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]

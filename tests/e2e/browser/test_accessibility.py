@@ -45,12 +45,19 @@ def empty_chat(visitor: Visit) -> None:
 def chat(visitor: Visit) -> None:
     visitor.page.clock.install()
     visitor.connect()
+    visitor.ask("text", "Another chat")
+    visitor.wait()
+    visitor.page.click("#new-chat")
     visitor.ask("text", "A question")
+    visitor.wait()
+    visitor.answer.get_by_role("button", name="Ask again").click()
     visitor.wait()
     expect(visitor.text.locator(".hljs-keyword")).to_have_count(2)
     visitor.answer.locator(".more summary").click()
     visitor.page.clock.fast_forward(5000)
     expect(visitor.figure("Cost")).to_have_text("$0.00123")
+    visitor.page.locator(".asked:visible").get_by_role("button", name="Edit").click()
+    visitor.page.click("#chats")
 
 
 def trouble(visitor: Visit) -> None:
@@ -65,12 +72,31 @@ def settings_open(visitor: Visit) -> None:
     visitor.connect()
     settings = visitor.page.locator("#settings")
     if settings.get_attribute("open") is None:
-        settings.locator("summary").click()
+        settings.locator("summary").first.click()
+    settings.locator("#further summary").click()
+    visitor.page.fill("#more-fields", "no JSON")
+    visitor.page.fill("#question", "Hello")
+    visitor.page.press("#question", "Enter")
+    expect(visitor.page.locator("#more-fields-trouble")).to_be_visible()
     visitor.page.select_option("#model", label="Another one …")
     expect(visitor.page.locator("#other-model")).to_be_focused()
 
 
-STATES: list[Callable[[Visit], None]] = [first_visit, wrong_key, empty_chat, chat, trouble, settings_open]
+def many_models(visitor: Visit) -> None:
+    names = [*(f"house/maker/model-{number}" for number in range(40)), "fast"]
+    listed = {"object": "list", "data": [{"id": name} for name in names]}
+    visitor.page.route("**/v1/models", lambda route: route.fulfill(json=listed))
+    visitor.connect()
+    if visitor.page.locator("#settings").get_attribute("open") is None:
+        visitor.page.locator("#settings summary").first.click()
+    visitor.page.click("#find-model")
+    visitor.page.keyboard.type("model")
+    expect(visitor.page.locator(".picker [role=option]")).to_have_count(41)
+
+
+STATES: list[Callable[[Visit], None]] = [
+    *(first_visit, wrong_key, empty_chat, chat, trouble, settings_open, many_models),
+]
 
 
 @pytest.fixture(scope="module")

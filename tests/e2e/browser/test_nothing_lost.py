@@ -80,23 +80,47 @@ def test_another_key_finds_the_chat_as_it_was(open_page: OpenPage, rig: Rig):
     visitor.page.click("#forget")
     visitor.connect()
     expect(visitor.page.locator(".asked")).to_have_count(0)
-    expect(visitor.page.locator("#bring-back")).to_be_hidden()
 
 
-def test_a_chat_that_was_left_comes_back(open_page: OpenPage, rig: Rig):
-    rig.house.chats["text"] = saying("Hello ", "there")
+def test_chats_go_on_beside_each_other_and_each_is_found_again(open_page: OpenPage, rig: Rig):
+    may = threading.Semaphore(0)
+
+    def slow(connection: Connection, _question: dict[str, Any]) -> None:
+        connection.start_chunked()
+        connection.chunk(piece("Hello "))
+        may.acquire(timeout=60)
+        connection.chunk(piece("there"))
+        end(connection)
+
+    rig.house.chats |= {"gate": slow, "text": saying("Quick")}
     visitor = visit(open_page, rig)
     visitor.connect()
-    visitor.ask("text", "First")
-    visitor.wait()
+    chats, listed = visitor.page.locator("#chats"), visitor.page.locator("#chat-list button")
+    expect(chats).to_be_hidden()
+    visitor.ask("gate", "First")
+    expect(visitor.text).to_have_text("Hello")
+    visitor.page.fill("#question", "A draft")
     visitor.page.click("#new-chat")
     visitor.page.click("#new-chat")
-    expect(visitor.page.locator(".asked")).to_have_count(0)
-    visitor.page.click("#bring-back")
-    expect(visitor.page.locator(".asked p")).to_have_text(["First"])
+    expect(visitor.page.locator("#question")).to_have_value("")
+    visitor.ask("text", "Another")
+    expect(visitor.page.locator("#send")).to_be_visible()
+    chats.click()
+    expect(listed).to_have_text(["Another", "First · is being answered"])
+    expect(listed.first).to_have_attribute("aria-current", "true")
+    may.release()
+    expect(listed.last).to_have_text("First")
+    listed.last.click()
+    expect(visitor.page.locator(".asked p:visible")).to_have_text(["First"])
+    expect(visitor.page.locator(".answer .text:visible")).to_have_text("Hello there")
+    expect(visitor.page.locator("#question")).to_have_value("A draft")
     visitor.ask("text", "Second")
-    visitor.wait()
+    expect(visitor.page.locator(".answer .text:visible").last).to_have_text("Quick")
     assert [each["content"] for each in rig.house.questions[-1]["messages"]] == ["First", "Hello there", "Second"]
+    visitor.page.click("#forget")
+    visitor.connect()
+    expect(visitor.page.locator(".asked, #chat-list li")).to_have_count(0)
+    expect(chats).to_be_hidden()
 
 
 def fulfilled(visitor: Visit, **answer: Any) -> None:
@@ -112,7 +136,9 @@ NOT_THE_PROXY = "What answers here is not the proxy"
         ({"body": "<html>Welcome</html>", "content_type": "text/html"}, NOT_THE_PROXY),
         ({"json": {}}, NOT_THE_PROXY),
         ({"json": {"data": "gpt"}}, NOT_THE_PROXY),
-        ({"json": {"data": []}}, "This key may use no model"),
+        ({"json": {"data": [None, {"id": 5}]}}, "This key may use no model"),
+        ({"status": 500, "json": {"error": {"code": 500, "message": {}}}}, "The server failed"),
+        ({"status": 404, "body": "null"}, "The request was refused"),
     ],
 )
 def test_who_cannot_connect_reads_why(open_page: OpenPage, rig: Rig, answer: dict[str, Any], title: str):

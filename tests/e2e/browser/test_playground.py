@@ -3,12 +3,14 @@
 import json
 import re
 import threading
+from itertools import pairwise
 from typing import Any
 
+import pytest
 from playwright.sync_api import Request, expect
 
 from tests.e2e.browser.rig import KEY, Rig, end, piece, saying
-from tests.e2e.browser.visit import PHONE, OpenPage, visit
+from tests.e2e.browser.visit import OpenPage, visit
 from tests.e2e.harness import wait_for
 from tests.fakes import Connection
 
@@ -45,10 +47,17 @@ def answering(status: str, error: dict[str, Any], more: str = "") -> Any:
     return chat
 
 
+SENT = "performance.getEntriesByType('resource').filter((each) => each.transferSize).map((each) => each.name)"
+"""The files of the page that were sent, which are those that the browser did not have."""
+
+
 def first_visit_requests(open_page: OpenPage, rig: Rig) -> list[Request]:
     visitor, asked = visit(open_page, rig), list[Request]()
+    assert len(visitor.page.evaluate(SENT)) > 10
     visitor.page.on("request", lambda request: asked.append(request))  # noqa: PLW0108  # the driver marks what it calls
     visitor.page.reload()
+    again = [name for name in visitor.page.evaluate(SENT) if not name.endswith("/playground/sign-in")]
+    assert again == [], "whoever comes again is sent the page alone"
     visitor.connect()
     visitor.ask("text")
     visitor.wait()
@@ -200,7 +209,7 @@ def test_the_next_question_has_what_was_said_before(open_page: OpenPage, rig: Ri
     ]
     assert (asked["model"], asked["temperature"], asked["stream"]) == ("text", 0.5, True)
     visitor.page.click("#new-chat")
-    expect(visitor.page.locator(".answer, .asked")).to_have_count(0)
+    expect(visitor.page.locator(":is(.answer, .asked):visible")).to_have_count(0)
     expect(visitor.page.locator("#question")).to_be_focused()
 
 
@@ -236,9 +245,11 @@ def test_a_server_that_takes_its_time(open_page: OpenPage, rig: Rig):
 
 def test_a_very_long_answer(open_page: OpenPage, rig: Rig):
     line = "A line with **bold** words and `code`.\n\n"
-    rig.house.chats["long"] = saying(*[line] * 1500)
+    rig.house.chats |= {"long": saying(*[line] * 1500), "whole": saying("Before that")}
     visitor = visit(open_page, rig)
     visitor.connect()
+    visitor.ask("whole")
+    visitor.wait()
     visitor.page.evaluate("""() => {
         window.made = 0;
         new MutationObserver((changes) => {
@@ -252,7 +263,10 @@ def test_a_very_long_answer(open_page: OpenPage, rig: Rig):
     assert made < 3 * 1500, "a paragraph that is finished is not made again"
     at_end = "scrollY + innerHeight > document.documentElement.scrollHeight - 100"
     wait_for(lambda: visitor.page.evaluate(at_end), "the end of the page")
+    first_is_laid_out = "document.querySelector('.answer .by').checkVisibility({contentVisibilityAuto: true})"
+    wait_for(lambda: not visitor.page.evaluate(first_is_laid_out), "that nothing is done for what is far away")
     visitor.page.evaluate("scrollTo(0, 0)")
+    wait_for(lambda: visitor.page.evaluate(first_is_laid_out), "the first answer")
     visitor.page.click("#jump")
     wait_for(lambda: visitor.page.evaluate(at_end), "the end of the page")
 
@@ -359,22 +373,50 @@ def test_thoughts_are_folded(open_page: OpenPage, rig: Rig):
 # ------------------------------------------------------------------------------------------------------ phone, keyboard
 
 
-def test_a_phone(open_page: OpenPage, rig: Rig):
+SMALL = """(least) => [...document.querySelectorAll("button, summary, input, select, textarea, [role=option]")]
+    .filter((each) => each.checkVisibility({visibilityProperty: true}) && each.id !== "skip")
+    .map((each) => (each.type === "checkbox" ? each.labels[0] : each))
+    .map((each) => [each.id || each.textContent, each.getBoundingClientRect()])
+    .filter(([, { width, height }]) => width && Math.min(width, height) < least - 0.1)"""
+"""What can be hit, and is smaller than `least` pixels."""
+
+
+@pytest.mark.parametrize("width", [320, 390, 640])
+def test_a_narrow_window(open_page: OpenPage, rig: Rig, width: int):
     wide = (
         "```python\n" + "x = " + "1 + " * 60 + "1\n```\n\n" + "| a | b |\n|---|---|\n| " + "w" * 90 + " | c |\n\nEnd."
     )
-    rig.house.chats["wide"] = saying(wide)
-    visitor = visit(open_page, rig, viewport=PHONE, has_touch=True, is_mobile=True)
+    rig.house.chats |= {"wide": saying(wide), "text": saying("Hello")}
+    phone = {"has_touch": True, "is_mobile": True} if width < 600 else {}
+    visitor = visit(open_page, rig, viewport={"width": width, "height": 740}, **phone)
+    sticks_out = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     visitor.connect()
     expect(visitor.page.locator("#server")).to_be_hidden()
+    visitor.ask("text", "Another chat")
+    visitor.wait()
+    visitor.page.click("#new-chat")
     visitor.ask("wide", "w" * 200)
     visitor.wait()
+    visitor.page.get_by_role("button", name="Ask again").last.click()
+    visitor.wait()
     expect(visitor.text.locator("pre")).to_be_visible()
-    assert visitor.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], "nothing sticks out"
+    assert visitor.page.evaluate(sticks_out) == 0, "nothing sticks out"
+    tops = [each.bounding_box() for each in visitor.page.locator(".top .plain").all()]
+    assert len({box["y"] for box in tops if box}) == 1, "the buttons above are on one line"
+    figures = [each.bounding_box() for each in visitor.answer.locator(".figures > div").all()]
+    assert max(after["x"] - before["x"] for before, after in pairwise(each for each in figures if each)) < 120
+    visitor.page.locator("#settings summary").first.click()
+    visitor.page.locator("#further summary").click()
+    assert visitor.page.evaluate(SMALL, 44 if phone else 24) == []
+    visitor.page.locator("#settings summary").first.click()
     box = visitor.page.locator("#send").bounding_box()
     assert box is not None
-    assert box["width"] >= 40
-    assert box["y"] + box["height"] <= PHONE["height"], "one can always write"
+    assert box["y"] + box["height"] <= 740, "one can always write"
+    if width >= 390:
+        visitor.page.evaluate("document.documentElement.style.fontSize = '200%'")
+        assert visitor.page.evaluate(sticks_out) == 0, "not in twice the size either"
+        visitor.page.click("#forget")
+        assert visitor.page.evaluate(sticks_out) == 0
 
 
 def test_by_keyboard_alone(open_page: OpenPage, rig: Rig):
@@ -408,8 +450,9 @@ def test_by_keyboard_alone(open_page: OpenPage, rig: Rig):
             break
     code = next(each for each in visited if each.startswith("x = 1"))
     assert visited == [
-        *("new-chat", "forget", "server", "model", "system", "temperature", "no-cache"),
-        *("Copy", code, "link", "Details", "Copy answer", "Copy as curl", "question", "send"),
+        *("new-chat", "forget", "server", "model", "system", "temperature", "no-cache", "More"),
+        *("Edit", "Copy", code, "link", "Details", "Copy answer", "Ask again", "curl", "Python", "Node"),
+        *("Save as Mark", "Save as JSON", "question", "attach", "send"),
     ]
 
 

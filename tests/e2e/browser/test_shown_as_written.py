@@ -23,6 +23,10 @@ PAGES_OF = """async (answers) => {
         const growing = new GrowingMarkdown(root);
         for (const piece of pieces) { growing.add(piece); growing.render(); }
         growing.end();
+        for (const cell of root.querySelectorAll("[align]")) {
+            const { textAlign } = getComputedStyle(cell);
+            if (!textAlign.endsWith(cell.align)) throw new Error(`${textAlign}: ${cell.outerHTML}`);
+        }
         const html = root.innerHTML;
         root.remove();
         return html;

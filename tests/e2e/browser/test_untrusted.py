@@ -220,7 +220,7 @@ def test_a_hostile_answer_on_the_page(open_page: OpenPage, rig: Rig):
     visitor.wait()
     expect(visitor.text).to_contain_text("<script>window.pwned = 1</script>")
     expect(visitor.text).to_contain_text("over everything")
-    expect(visitor.page.locator(".asked").last).to_have_text("You<img src=x onerror='window.pwned = 1'>")
+    expect(visitor.page.locator(".asked-bubble").last).to_have_text("You<img src=x onerror='window.pwned = 1'>")
     expect(visitor.page.locator("main img, iframe, svg script, form [name]")).to_have_count(0)
     expect(visitor.page.locator("[id=question]")).to_have_count(1)
     assert visitor.page.evaluate("window.pwned") is None

@@ -46,11 +46,11 @@ class Visit:
         settings = self.page.locator("#settings")
         folded = settings.get_attribute("open") is None
         if folded:
-            settings.locator("summary").click()
+            settings.locator("summary").first.click()
         self.page.select_option("#server", server)
         self.page.select_option("#model", model)
         if folded:
-            settings.locator("summary").click()
+            settings.locator("summary").first.click()
 
     def ask(self, model: str, text: str = "Hello", server: str = "house") -> None:
         """Send a message."""

@@ -1,29 +1,18 @@
-/** The page: from the key to the chat. It keeps nothing: what is typed lives as long as the tab. */
+/** The page: from the key to the chats. It keeps nothing: what is typed lives as long as the tab. */
 
 import { Conversation } from "./conversation.js";
 import { byId, element, growing, say } from "./dom.js";
 import { Trouble, models, people, tokenOf, useKey } from "./proxy.js";
+import { canBeSent, forgetModels, offerModels, settings, whyUnavailable } from "./settings.js";
 import { explained, troubleBox } from "./troubles.js";
 
-const OTHER = "\u0000other";
-const ALIASES = "";
 const EXAMPLES = [
   "Explain server-sent events in three sentences",
   "Write a Python function that counts words, with a test",
   "Compare three ways to sort in a table",
 ];
-const WHY_UNAVAILABLE = {
-  server_not_configured: "No token yet",
-  token_unavailable: "No token at the moment",
-  upstream_unreachable: "Cannot be reached",
-  upstream_timeout: "Does not answer",
-};
 
-let byServer = new Map();
-/** What brings back the chat that was left last; null if none can be. */
-let lastChat = null;
-
-// ------------------------------------------------------------------------------------------------------- key and models
+// ------------------------------------------------------------------------------------------------------------------ key
 
 const isLocal = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
 byId("local-note").hidden = !isLocal;
@@ -68,53 +57,26 @@ async function offerPeople() {
 
 if (isLocal) offerPeople();
 
-/** Which servers cannot be asked at the moment, and why: `No token yet: mistral, openai.` */
-function whyUnavailable({ unavailable }) {
-  const missing = new Map();
-  for (const { server, reason } of unavailable) {
-    const why = WHY_UNAVAILABLE[reason] || "Not available";
-    missing.set(why, [...(missing.get(why) || []), server]);
-  }
-  return [...missing].map(([why, names]) => `${why}: ${names.join(", ")}.`).join(" ");
-}
-
 function open(listed) {
-  const { models: ids } = listed;
-  const before = byServer.size ? settings() : {};
-  byServer = new Map();
-  for (const id of ids) {
-    const slash = id.indexOf("/");
-    const [server, model] = slash < 0 ? [ALIASES, id] : [id.slice(0, slash), id.slice(slash + 1)];
-    byServer.set(server, [...(byServer.get(server) || []), model]);
-  }
-  const servers = [...byServer.keys()].sort((a, b) => (a === ALIASES) - (b === ALIASES));
-  byId("server").replaceChildren(...servers.map((name) => element("option", { value: name }, name || "Aliases")));
-  byId("unavailable").textContent = whyUnavailable(listed);
-  byId("unavailable").hidden = !byId("unavailable").textContent;
-  if (servers.includes(before.server)) byId("server").value = before.server;
-  showModels();
-  if (byServer.get(before.server)?.includes(before.model)) byId("model").value = before.model;
-  showChosen();
+  offerModels(listed);
   byId("welcome").hidden = true;
   byId("playground").hidden = byId("session").hidden = false;
   document.body.classList.add("open");
   byId("question").focus();
-  say(`Connected. ${ids.length} models.`);
+  say(`Connected. ${listed.models.length} models.`);
 }
 
 /** Forget the key and all that was said with it. */
 function leave() {
-  conversation.forget();
-  newChat();
-  lastChat = null;
-  byId("bring-back").hidden = true;
-  byServer = new Map();
-  byId("server").replaceChildren();
-  byId("model").replaceChildren();
+  for (const chat of chats) chat.forget();
+  chats = [];
+  pictures?.taken();
+  begin();
+  forgetModels();
   changeKey();
 }
 
-/** Ask for another key. The chat waits for it. */
+/** Ask for another key. The chats wait for it. */
 function changeKey() {
   useKey("");
   byId("playground").hidden = byId("session").hidden = true;
@@ -123,93 +85,83 @@ function changeKey() {
   byId("key").focus();
 }
 
-function showModels() {
-  const server = byId("server").value;
-  const names = byServer.get(server) || [];
-  const standard = server === ALIASES ? [] : [element("option", { value: "" }, "The server’s default")];
-  const other = server === ALIASES ? [] : [element("option", { value: OTHER }, "Another one …")];
-  byId("model").replaceChildren(...standard, ...names.map((name) => element("option", { value: name }, name)), ...other);
-  showChosen();
-}
-
-function showChosen() {
-  byId("other-model-row").hidden = byId("model").value !== OTHER;
-  const { server, model } = settings();
-  byId("chosen").textContent = [server, model].filter(Boolean).join(" · ");
-}
-
-function settings() {
-  const model = byId("model").value;
-  const temperature = byId("temperature").valueAsNumber; // NaN where there is none
-  return {
-    server: byId("server").value,
-    model: model === OTHER ? byId("other-model").value.trim() : model,
-    system: byId("system").value.trim(),
-    temperature: Number.isFinite(temperature) ? temperature : null,
-    noCache: byId("no-cache").checked,
-  };
-}
-
-byId("server").addEventListener("change", showModels);
-byId("model").addEventListener("change", () => {
-  showChosen();
-  if (byId("model").value === OTHER) byId("other-model").focus();
-});
-byId("other-model").addEventListener("input", showChosen);
-byId("choices").addEventListener("submit", (event) => event.preventDefault());
 byId("forget").addEventListener("click", leave);
 
-const wide = matchMedia("(min-width: 62rem)");
-const unfold = () => (byId("settings").open = wide.matches);
-wide.addEventListener("change", unfold);
-unfold();
+// ---------------------------------------------------------------------------------------------------------------- chats
 
-// ----------------------------------------------------------------------------------------------------------------- chat
-
-const conversation = new Conversation({
-  settings,
-  newKey: changeKey,
-  onBusy(busy) {
-    byId("send").hidden = busy;
-    byId("stop").hidden = !busy;
-    if (!busy && document.activeElement === document.body) byId("question").focus({ preventScroll: true });
-  },
-});
 const question = byId("question");
 const fit = growing(question);
+let chats = [];
+let chat = null;
+
+function begin() {
+  const empty = chats.find(({ turns }) => !turns.length) || new Conversation({ settings, newKey: changeKey, onBusy: showBusy });
+  chats = [...chats.filter((each) => each !== empty), empty];
+  turnTo(empty);
+}
+
+/** Show a chat. The one that was shown goes on, and what was typed for it waits there. */
+function turnTo(next) {
+  if (chat) chat.draft = question.value;
+  chat = next;
+  for (const each of chats) each.show(each === chat);
+  byId("examples").hidden = chat.turns.length > 0;
+  question.value = chat.draft || "";
+  fit();
+  showBusy(chat);
+}
+
+function showBusy(about) {
+  listChats();
+  if (about !== chat) return;
+  byId("send").hidden = chat.busy;
+  byId("stop").hidden = !chat.busy;
+  if (!chat.busy && document.activeElement === document.body) question.focus({ preventScroll: true });
+}
+
+/** The chats of this tab, behind a button that is there once there are two. */
+function listChats() {
+  const begun = chats.filter(({ turns }) => turns.length);
+  byId("chats").hidden = begun.length < (chat.turns.length ? 2 : 1);
+  const items = begun.toReversed().map((each) => {
+    const onclick = () => {
+      byId("chat-list").hidePopover();
+      turnTo(each);
+      question.focus({ preventScroll: true });
+    };
+    const state = each.busy ? element("span", { class: "note" }, " · is being answered") : null;
+    return element("li", {}, element("button", { type: "button", "aria-current": each === chat ? "true" : null, onclick }, each.title, state));
+  });
+  byId("chat-list").replaceChildren(element("ul", { "aria-label": "Chats of this tab" }, ...items));
+}
+
+byId("new-chat").addEventListener("click", () => {
+  begin();
+  question.focus();
+});
+begin();
+
+// ------------------------------------------------------------------------------------------------------------- question
+
+/** What attaches pictures, once the first one has been attached. */
+let pictures = null;
+
+async function attach(files) {
+  if (!files.length) return;
+  pictures ??= await import("./pictures.js");
+  await pictures.attach(files);
+  question.focus({ preventScroll: true });
+}
 
 function send() {
   const text = question.value.trim();
-  if (!text || conversation.busy || !temperatureIsOne()) return;
+  const isEmpty = !text && byId("attached").hidden;
+  if (isEmpty || chat.busy || !canBeSent()) return;
   question.value = "";
   fit();
   question.focus({ preventScroll: true });
-  byId("examples").hidden = byId("bring-back").hidden = true;
-  lastChat = null;
-  conversation.ask(text);
-}
-
-/** Whether the temperature can be sent. Where not, it says so beside it. */
-function temperatureIsOne() {
-  const field = byId("temperature");
-  const fine = field.validity.valid;
-  byId("temperature-trouble").hidden = fine;
-  if (fine) field.removeAttribute("aria-invalid");
-  else {
-    byId("settings").open = true;
-    field.setAttribute("aria-invalid", "true");
-    field.focus();
-    say(byId("temperature-trouble").textContent);
-  }
-  return fine;
-}
-
-function newChat() {
-  lastChat = conversation.clear() || lastChat;
-  byId("bring-back").hidden = lastChat === null;
-  byId("examples").hidden = false;
-  question.value = "";
-  fit();
+  byId("examples").hidden = true;
+  chat.ask(text, pictures?.taken());
 }
 
 byId("composer").addEventListener("submit", (event) => {
@@ -222,25 +174,29 @@ question.addEventListener("keydown", (event) => {
   send();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") conversation.stop();
+  if (event.key === "Escape" && !document.querySelector(":popover-open")) chat.stop();
 });
 byId("stop").addEventListener("click", () => {
-  conversation.stop();
+  chat.stop();
   question.focus({ preventScroll: true });
 });
-byId("new-chat").addEventListener("click", () => {
-  newChat();
-  question.focus();
+byId("attach").addEventListener("click", () => byId("files").click());
+byId("files").addEventListener("change", () => {
+  attach([...byId("files").files]);
+  byId("files").value = "";
 });
-byId("bring-back").addEventListener("click", () => {
-  lastChat?.();
-  lastChat = null;
-  byId("bring-back").hidden = byId("examples").hidden = true;
-  question.focus();
+question.addEventListener("paste", (event) => {
+  if (!event.clipboardData.files.length) return;
+  event.preventDefault();
+  attach([...event.clipboardData.files]);
 });
-byId("temperature").addEventListener("input", () => {
-  if (byId("temperature").validity.valid) temperatureIsOne();
-});
+for (const name of ["dragover", "drop"]) {
+  byId("playground").addEventListener(name, (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    if (name === "drop") attach([...event.dataTransfer.files]);
+  });
+}
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   byId(byId("playground").hidden ? "key" : "question").focus();

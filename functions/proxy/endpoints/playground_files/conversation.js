@@ -1,139 +1,25 @@
-/** The conversation: what was asked and answered, as the model is told it and as one sees it. One answer at a time. */
+/** A conversation: what was asked and answered, as the model is told it and as one sees it. One answer at a time. */
 
-import { byId, copyButton, element, markScrollers, say } from "./dom.js";
-import { Figures, duration } from "./figures.js";
-import { GrowingMarkdown } from "./markdown.js";
-import { Trouble, chat, curl } from "./proxy.js";
-import { troubleBox } from "./troubles.js";
+import { AnswerView } from "./answer.js";
+import { byId, element, markScrollers, say } from "./dom.js";
+import { sumOf } from "./figures.js";
+import { Trouble, chat } from "./proxy.js";
+import { QuestionView } from "./question.js";
 
-const SLOW_SECONDS = 8;
-/** Seconds without a word in the middle of an answer after which a clock shows that more is waited for. */
-const SILENT_SECONDS = 3;
 /** Pixels from the end of the page within which one is at its end. */
 const AT_END = 8;
-const ENDED = {
-  length: "Cut off: the answer had reached the most tokens that it may have.",
-  content_filter: "Cut off by the server’s content filter.",
-  tool_calls: "The model wants to call a tool. This page has none.",
-  function_call: "The model wants to call a function. This page has none.",
-};
-const WHOLE = ["stop", "eos", "end_turn", "stop_sequence"];
 
-/** What to say of an answer that ended for this `finish_reason`; null where it is whole. */
-function noteOf(finish, text) {
-  if (finish && !WHOLE.includes(finish)) return ENDED[finish] || `The server ended the answer: ${finish}.`;
-  return text ? null : "The server sent an empty answer.";
-}
-
-/** `settings()` gives server, model, system message, temperature, noCache; `newKey` asks for another key. */
-export class Conversation {
-  constructor({ settings, newKey, onBusy }) {
-    this.settings = settings;
-    this.newKey = newKey;
-    this.onBusy = onBusy;
-    this.root = byId("conversation");
-    this.turns = [];
-    this.stopping = null;
-    this.leaving = new AbortController();
-    this.following = true;
-    this.top = this.height = 0;
-    addEventListener("scroll", () => this.scrolled(), { passive: true });
-    addEventListener("resize", () => markScrollers(this.root));
-    byId("jump").addEventListener("click", () => {
-      this.follow(true);
-      byId("question").focus({ preventScroll: true });
-    });
-  }
-
-  get busy() {
-    return this.stopping !== null;
-  }
-
-  /** Begin anew. Returns what brings back the turns there were; null if there was none. */
-  clear() {
-    this.stop();
-    const [turns, nodes] = [this.turns, [...this.root.childNodes]];
-    this.turns = [];
-    this.root.replaceChildren();
-    return turns.length
-      ? () => {
-          this.turns = [...turns, ...this.turns];
-          this.root.prepend(...nodes);
-          this.follow(true);
-        }
-      : null;
-  }
-
-  /** Begin anew, and look for no receipt of what was there. */
-  forget() {
-    this.leaving.abort();
-    this.leaving = new AbortController();
-    this.clear();
-  }
-
-  stop() {
-    this.stopping?.abort();
-  }
-
-  ask(text) {
-    const asked = element("article", { class: "asked" }, element("h2", { class: "unseen" }, "You"), element("p", { dir: "auto" }, text));
-    this.root.append(asked);
-    return this.answer({ text, asked });
-  }
-
-  /** What the model is told: the turns so far that have an answer, and the question. */
-  messages(turn, system) {
-    const before = this.turns.slice(0, this.turns.indexOf(turn)).filter((each) => each.answer);
-    return [
-      ...(system ? [{ role: "system", content: system }] : []),
-      ...before.flatMap((each) => [
-        { role: "user", content: each.text },
-        { role: "assistant", content: each.answer },
-      ]),
-      { role: "user", content: turn.text },
-    ];
-  }
-
-  async answer(turn) {
-    if (!this.turns.includes(turn)) this.turns.push(turn);
-    turn.node?.remove();
-    const settings = this.settings();
-    const question = { ...settings, messages: this.messages(turn, settings.system) };
-    const view = new AnswerView(settings, this.leaving.signal);
-    turn.node = view.node;
-    turn.asked.after(view.node);
-    const stopping = new AbortController();
-    this.stopping = stopping;
-    this.onBusy(true);
-    this.follow(true);
-    const following = setInterval(() => this.follow(), 100);
-    try {
-      for await (const piece of chat(question, stopping.signal, (head) => view.answered(head))) view.heard(piece);
-      const note = noteOf(view.finish, view.answer.text);
-      view.end(note);
-      if (!note) say("The answer is complete.");
-    } catch (error) {
-      if (error.name === "AbortError") view.end("Stopped.");
-      else view.fail(error instanceof Trouble ? error : new Trouble(200, { code: "unreadable", message: String(error) }), {
-        again: () => !this.busy && this.answer(turn),
-        newKey: this.newKey,
-      });
-    } finally {
-      clearInterval(following);
-      if (this.stopping === stopping) this.stopping = null;
-      turn.answer = view.answer.text;
-      view.node.append(view.tools(question));
-      this.onBusy(this.busy);
-      this.follow();
-      this.showJump();
-    }
-  }
+/** Whoever reads: whether they are taken along while the page grows. */
+const reader = {
+  following: true,
+  top: 0,
+  height: 0,
 
   /** Stay at the end of the page while it grows, unless one has scrolled away from there. */
   follow(always = false) {
     if (always) this.following = true;
     if (this.following) scrollTo({ top: document.documentElement.scrollHeight });
-  }
+  },
 
   /** Whoever scrolls up, however little, wants to read there; whoever comes to the end wants to see it grow. */
   scrolled() {
@@ -143,84 +29,189 @@ export class Conversation {
     else if (scrollHeight - clientHeight - scrollTop < AT_END) this.following = true;
     [this.top, this.height] = [scrollTop, scrollHeight];
     this.showJump();
-  }
+  },
 
   showJump() {
     const { scrollHeight, clientHeight, scrollTop } = document.documentElement;
     byId("jump").hidden = scrollHeight - clientHeight - scrollTop < 200;
+  },
+};
+addEventListener("scroll", () => reader.scrolled(), { passive: true });
+addEventListener("resize", () => markScrollers(byId("conversation")));
+byId("jump").addEventListener("click", () => {
+  reader.follow(true);
+  byId("question").focus({ preventScroll: true });
+});
+
+/** `settings()` gives how to ask; `newKey` asks for another key; `onBusy` is called when an answer begins or ends. */
+export class Conversation {
+  constructor({ settings, newKey, onBusy }) {
+    this.settings = settings;
+    this.newKey = newKey;
+    this.onBusy = onBusy;
+    this.turns = [];
+    this.spent = [];
+    this.stopping = null;
+    this.leaving = new AbortController();
+    this.node = element("div", { class: "turns" });
+    this.sum = element("span");
+    this.total = element("div", { class: "sum", hidden: true }, this.sum, ...["Markdown", "JSON"].map((kind) => this.saveButton(kind)));
+    this.root = element("div", {}, this.node, this.total);
+    byId("conversation").append(this.root);
+  }
+
+  get busy() {
+    return this.stopping !== null;
+  }
+
+  /** What it is about: the beginning of what was asked first. */
+  get title() {
+    const { text } = this.turns[0] || {};
+    return (text || "A picture").replace(/\s+/g, " ").slice(0, 60);
+  }
+
+  /** Let it be seen, or not: it goes on either way. */
+  show(seen) {
+    this.root.hidden = !seen;
+    if (seen) reader.follow(true);
+    reader.showJump();
+  }
+
+  /** Stop, look for no receipt, and leave the page. */
+  forget() {
+    this.stop();
+    this.leaving.abort();
+    this.root.remove();
+  }
+
+  stop() {
+    this.stopping?.abort();
+  }
+
+  ask(text, pictures = [], versions = null) {
+    const turn = { text, pictures, versions, answer: "", view: null };
+    turn.asked = new QuestionView(
+      turn,
+      (changed) => this.anew(turn, changed),
+      (number) => this.switch(turn, number),
+    );
+    this.turns.push(turn);
+    this.node.append(turn.asked.node);
+    return this.answer(turn);
+  }
+
+  /** Ask `turn` once more, as `text`. What it was, and what came after it, stays as another version. */
+  anew(turn, text = turn.text) {
+    if (this.busy) return null;
+    const versions = (turn.versions ??= { tails: [], shown: 0 });
+    versions.tails[versions.shown] = this.cut(this.turns.indexOf(turn));
+    versions.shown = versions.tails.push([]) - 1;
+    return this.ask(text, turn.pictures, versions);
+  }
+
+  /** Show another version of `turn`, with what came after that. */
+  switch(turn, number) {
+    const { versions } = turn;
+    const at = this.turns.indexOf(turn);
+    versions.tails[versions.shown] = this.cut(at);
+    versions.shown = number;
+    for (const each of versions.tails[number]) {
+      this.turns.push(each);
+      this.node.append(each.asked.node, each.view.node);
+    }
+    this.turns[at].asked.showVersions(versions);
+    this.turns[at].asked.edit.focus({ preventScroll: true });
+    say(`Version ${number + 1} of ${versions.tails.length}.`);
+  }
+
+  /** Take the turns from `at` on away. */
+  cut(at) {
+    const tail = this.turns.splice(at);
+    for (const { asked, view } of tail) {
+      asked.node.remove();
+      view?.node.remove();
+    }
+    return tail;
+  }
+
+  /** What the model is told: the turns so far that have an answer, and the question. */
+  messages(turn, system) {
+    const before = this.turns.slice(0, this.turns.indexOf(turn)).filter((each) => each.answer);
+    return [
+      ...(system ? [{ role: "system", content: system }] : []),
+      ...before.flatMap((each) => [
+        { role: "user", content: contentOf(each) },
+        { role: "assistant", content: each.answer },
+      ]),
+      { role: "user", content: contentOf(turn) },
+    ];
+  }
+
+  async answer(turn) {
+    turn.view?.node.remove();
+    const settings = this.settings();
+    const question = { ...settings, messages: this.messages(turn, settings.system) };
+    const view = new AnswerView(settings, this.leaving.signal, () => this.showSum());
+    turn.view = view;
+    turn.asked.node.after(view.node);
+    this.spent.push(view.figures.spent);
+    this.stopping = new AbortController();
+    this.isBusy(true);
+    this.follow(true);
+    const following = setInterval(() => this.follow(), 100);
+    try {
+      for await (const piece of chat(question, this.stopping.signal, (head) => view.answered(head))) view.heard(piece);
+      view.complete();
+    } catch (error) {
+      if (error.name === "AbortError") view.end("Stopped.");
+      else view.fail(error instanceof Trouble ? error : new Trouble(200, { code: "unreadable", message: String(error) }), {
+        again: () => !this.busy && this.answer(turn),
+        newKey: this.newKey,
+      });
+    } finally {
+      clearInterval(following);
+      this.stopping = null;
+      turn.answer = view.answer.text;
+      view.offer(question, () => !this.busy && (turn.answer ? this.anew(turn) : this.answer(turn)));
+      this.isBusy(false);
+      this.follow();
+      reader.showJump();
+    }
+  }
+
+  follow(always) {
+    if (!this.root.hidden) reader.follow(always);
+  }
+
+  isBusy(busy) {
+    for (const button of this.node.querySelectorAll(".idle")) button.disabled = busy;
+    this.onBusy(this);
+  }
+
+  showSum() {
+    const spent = this.spent.filter(({ state }) => state !== "none");
+    this.sum.textContent = `This chat: ${sumOf(spent)}`;
+    this.total.hidden = !spent.length;
+  }
+
+  saveButton(kind) {
+    const onclick = async () => (await import("./copies.js")).saveChat(kind, this.record());
+    return element("button", { type: "button", class: "plain small", onclick }, `Save as ${kind}`);
+  }
+
+  /** The chat as it stands, for a file. */
+  record() {
+    const turns = this.turns.map(({ text, pictures, view }) => ({
+      question: text,
+      pictures: pictures.length ? pictures.map(({ name, url }) => ({ name, url })) : undefined,
+      answer: view.record(),
+    }));
+    return { title: this.title, system: this.settings().system || undefined, sum: this.sum.textContent, turns };
   }
 }
 
-/** One answer: who gives it, what it says, what it took, what went wrong. */
-class AnswerView {
-  constructor({ server, model }, signal) {
-    this.name = element("h2", { class: "by" }, [server, model].filter(Boolean).join(" · ") || "Answer");
-    this.waiting = element("p", { class: "waiting" }, element("span", { class: "pulse", "aria-hidden": "true" }), element("span"));
-    this.thoughts = element("details", { class: "thoughts", hidden: true }, element("summary", {}, "Thoughts"), element("p"));
-    this.body = element("div", { class: "text" });
-    this.answer = new GrowingMarkdown(this.body);
-    this.figures = new Figures(signal);
-    this.node = element("article", { class: "answer writing" }, this.name, this.thoughts, this.body, this.waiting, this.figures.node);
-    this.began = this.latest = performance.now();
-    this.finish = null;
-    this.clock = setInterval(() => this.showWait(), 500);
-    this.showWait();
-  }
-
-  showWait() {
-    const isSaying = this.answer.text !== "";
-    const seconds = Math.floor((performance.now() - (isSaying ? this.latest : this.began)) / 1000);
-    this.waiting.hidden = isSaying && seconds < SILENT_SECONDS;
-    const words = isSaying ? `Waiting for more … ${duration(seconds)}` : seconds < 1 ? "Asking …" : `${seconds < SLOW_SECONDS ? "Waiting for the first word" : "The server takes its time"} … ${duration(seconds)}`;
-    this.waiting.lastChild.textContent = words;
-    if (seconds >= SLOW_SECONDS && !this.saidSlow) {
-      this.saidSlow = true;
-      say("The server takes its time. Still waiting.");
-    }
-  }
-
-  answered(head) {
-    this.figures.answered(head);
-    this.name.textContent = [head.server, head.model].filter(Boolean).join(" · ") || this.name.textContent;
-  }
-
-  heard(piece) {
-    this.figures.heard(piece);
-    if (piece.reasoning) {
-      this.thoughts.hidden = false;
-      this.thoughts.lastChild.append(piece.reasoning);
-    }
-    this.finish = piece.finish || this.finish;
-    this.latest = performance.now();
-    if (piece.content) this.answer.add(piece.content);
-    if (this.answer.text) this.waiting.hidden = true;
-  }
-
-  stopWaiting() {
-    clearInterval(this.clock);
-    this.waiting.remove();
-  }
-
-  end(note) {
-    this.stopWaiting();
-    this.answer.end();
-    this.node.classList.remove("writing");
-    if (note) {
-      this.body.after(element("p", { class: "ended" }, note));
-      say(note);
-    }
-    this.figures.ended();
-  }
-
-  fail(trouble, actions) {
-    this.end(null);
-    this.body.after(troubleBox(trouble, actions));
-  }
-
-  tools(question) {
-    const tools = element("div", { class: "tools" });
-    if (this.answer.text) tools.append(copyButton("Copy answer", () => this.answer.text));
-    tools.append(copyButton("Copy as curl", () => curl(question)));
-    return tools;
-  }
+/** A question as the model gets it: a text, or a list of parts where it has pictures. */
+function contentOf({ text, pictures }) {
+  if (!pictures.length) return text;
+  return [...(text ? [{ type: "text", text }] : []), ...pictures.map(({ url }) => ({ type: "image_url", image_url: { url } }))];
 }

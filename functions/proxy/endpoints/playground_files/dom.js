@@ -23,19 +23,24 @@ export function say(text) {
   setTimeout(() => line.remove(), 15000);
 }
 
-/** A button that copies what `text` gives when it is pressed. */
-export function copyButton(label, text) {
-  const button = element("button", { type: "button", class: "plain small" }, label);
+/** A button that copies what `text` gives when it is pressed; it may show less than its `label` says. */
+export function copyButton(label, text, shown = label) {
+  const button = element("button", { type: "button", class: "plain small", "aria-label": shown === label ? null : label }, shown);
   button.addEventListener("click", async () => {
     let done = "Copied";
     try {
-      await navigator.clipboard.writeText(text());
+      await navigator.clipboard.writeText(await text());
     } catch {
       done = "The browser does not allow it";
     }
     button.textContent = done;
+    button.setAttribute("aria-label", done);
     say(done);
-    setTimeout(() => (button.textContent = label), 1600);
+    setTimeout(() => {
+      button.textContent = shown;
+      if (shown === label) button.removeAttribute("aria-label");
+      else button.setAttribute("aria-label", label);
+    }, 1600);
   });
   return button;
 }
@@ -48,11 +53,18 @@ export function markScrollers(root = document) {
   }
 }
 
+/** A text as a file, saved where the browser saves files. */
+export function save(name, type, text) {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
 /** Let a text field be as high as its text, up to what the style sheet allows. */
 export function growing(field) {
   const fit = () => {
     field.style.height = "auto";
-    field.style.height = `${field.scrollHeight + field.offsetHeight - field.clientHeight}px`;
+    if (field.scrollHeight) field.style.height = `${field.scrollHeight + field.offsetHeight - field.clientHeight}px`;
   };
   field.addEventListener("input", fit);
   return fit;

@@ -30,12 +30,34 @@ export function money(decimal, currency) {
   return new Intl.NumberFormat("en", amount ? style : { ...style, maximumSignificantDigits: 1 }).format(amount);
 }
 
+const inAndOut = ([input, output]) => `${number.format(input)} in, ${number.format(output)} out`;
+
+/** What all of these answers took, in a sentence: `3 answers · 3,600 in, 102 out · $0.0037, 1 not counted yet`. */
+export function sumOf(allSpent) {
+  const known = allSpent.filter(({ tokens }) => tokens);
+  const tokens = [0, 1].map((side) => known.reduce((sum, each) => sum + each.tokens[side], 0));
+  const costs = new Map();
+  for (const { cost, currency } of allSpent) if (cost !== null) costs.set(currency, (costs.get(currency) || 0) + Number(cost));
+  const open = { counting: "not counted yet", unpriced: "without a price", unknown: "not known" };
+  const left = Object.entries(open).map(([state, words]) => [allSpent.filter((each) => each.state === state).length, words]);
+  return [
+    `${number.format(allSpent.length)} ${allSpent.length === 1 ? "answer" : "answers"}`,
+    known.length ? `${known.length < allSpent.length ? "≥ " : ""}${inAndOut(tokens)}` : "",
+    [...[...costs].map(([currency, cost]) => money(cost, currency)), ...left.filter(([count]) => count).map(([count, words]) => `${count} ${words}`)].join(", "),
+  ]
+    .filter(Boolean)
+    .join(" · ");
+}
+
 const CACHE = { HIT: "hit", MISS: "miss", BYPASS: "not used", REFRESH: "renewed" };
 
 /** The row of figures beside one answer, and the details that open below it. */
 export class Figures {
-  constructor(signal) {
+  /** `onSpent` is called whenever more is known of `spent`. */
+  constructor(signal, onSpent) {
     this.signal = signal;
+    this.onSpent = onSpent;
+    this.spent = { tokens: null, cost: null, currency: null, state: "none" };
     this.began = performance.now();
     this.first = null;
     this.latest = null;
@@ -67,7 +89,8 @@ export class Figures {
   }
 
   heard({ content, reasoning, usage }) {
-    if (usage) this.usage = usage;
+    const counted = [usage?.prompt_tokens, usage?.completion_tokens];
+    if (counted.some(Number.isFinite)) this.usage = counted.map((tokens) => (Number.isFinite(tokens) ? tokens : 0));
     if (!content && !reasoning) return;
     this.latest = performance.now();
     this.pieces += 1;
@@ -81,7 +104,7 @@ export class Figures {
 
   showSpeed() {
     const seconds = (this.latest - this.first) / 1000;
-    const tokens = this.usage?.completion_tokens ?? this.pieces;
+    const tokens = this.usage?.[1] ?? this.pieces;
     if (this.pieces < 2) this.set("Speed", "…");
     else if (seconds < AT_ONCE) this.set("Speed", "at once");
     else this.set("Speed", `${this.usage ? "" : "≈ "}${number.format(Math.round((tokens - 1) / seconds))} tokens/s`);
@@ -92,19 +115,22 @@ export class Figures {
   async ended() {
     this.node.hidden = this.head === null;
     if (this.head === null) return;
+    this.spent.state = "counting";
     const took = (performance.now() - this.began) / 1000;
     if (this.first === null) this.set("First token", "—");
     if (this.pieces < 2) this.set("Speed", "—");
     else this.showSpeed();
-    this.showTokens(this.usage && [this.usage.prompt_tokens, this.usage.completion_tokens]);
+    this.showTokens(this.usage);
     this.showDetails(took);
     this.set("Cost", element("span", { class: "pending" }, "counting …"));
     await this.showCost();
   }
 
   showTokens(pair) {
-    if (pair) this.set("Tokens", `${number.format(pair[0])} in, ${number.format(pair[1])} out`);
+    if (pair) this.set("Tokens", inAndOut(pair));
     else this.set("Tokens", this.pieces ? `≈ ${number.format(this.pieces)} out` : "—");
+    this.spent.tokens = pair;
+    this.onSpent();
   }
 
   async showCost() {
@@ -119,17 +145,24 @@ export class Figures {
         this.set("Cost", element("span", { class: "pending" }, "counting …"));
         this.showCost();
       });
+      this.spent.state = "unknown";
+      this.onSpent();
       this.set("Cost", again);
     } catch (error) {
-      if (error.name !== "AbortError") this.set("Cost", "not known");
+      if (error.name === "AbortError") return;
+      this.set("Cost", "not known");
+      this.spent.state = "unknown";
+      this.onSpent();
     }
   }
 
   showReceipt(found) {
     const priced = found.cost !== null && found.cost !== undefined && found.pricing !== "unpriced";
     this.set("Cost", priced ? money(found.cost, found.currency) : "no price");
+    Object.assign(this.spent, priced ? { cost: found.cost, currency: found.currency || "USD", state: "priced" } : { state: "unpriced" });
     const { input_tokens: input, output_tokens: output } = found.usage || {};
     if (!this.usage && Number.isInteger(output)) this.showTokens([input || 0, output]);
+    this.onSpent();
     const saved = found.cost_components?.saved;
     if (Number(saved)) this.set("Cache", `hit, saved ${money(saved, found.currency)}`);
     const cached = found.usage?.cache_read_input_tokens;

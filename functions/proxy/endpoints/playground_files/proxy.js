@@ -22,9 +22,10 @@ function bare(value) {
 /** A call that failed. `status` is 0 when no answer came; `wait` is in seconds, null when none was told. */
 export class Trouble extends Error {
   constructor(status, error = {}, headers = new Headers()) {
-    super(error.message || "");
+    super(textOf(error?.message));
     this.status = status;
-    this.code = error.code || "";
+    this.code = String(error?.code ?? "");
+    this.param = textOf(error?.param);
     this.head = head(headers);
     this.wait = waitOf(headers.get("retry-after"));
   }
@@ -64,8 +65,8 @@ async function call(path, options = {}) {
     throw new Trouble(0, { code: "no_connection" });
   }
   if (!response.ok) {
-    const body = await response.json().catch(() => ({}));
-    throw new Trouble(response.status, body.error, response.headers);
+    const body = await response.json().catch(() => null);
+    throw new Trouble(response.status, body?.error, response.headers);
   }
   return response;
 }
@@ -75,7 +76,8 @@ export async function models() {
   const response = await call("/v1/models");
   const list = await response.json().catch(() => null);
   if (!Array.isArray(list?.data)) throw new Trouble(response.status, { code: "no_list_of_models" }, response.headers);
-  return { models: list.data.map((model) => model.id), unavailable: list.unavailable || [] };
+  const ids = list.data.map((model) => textOf(model?.id)).filter(Boolean);
+  return { models: ids, unavailable: Array.isArray(list.unavailable) ? list.unavailable : [] };
 }
 
 const SIGN_IN = "/playground/sign-in";
@@ -104,11 +106,11 @@ export async function receipt(id, signal) {
 
 /**
  * Ask for a chat and yield `{content, reasoning, usage, finish}` as they come; `onHead` is told the headers first.
- * `question` is `{server, model, messages, temperature, noCache}`. Throws Trouble, or AbortError when `signal` says so.
+ * `question` is `{server, model, messages, temperature, maxTokens, more, noCache}`. Throws Trouble, or AbortError when
+ * `signal` says so.
  */
 export async function* chat(question, signal, onHead) {
-  const { path, headers, body } = requestOf(question);
-  const response = await call(path, { method: "POST", headers, body, signal });
+  const response = await asked(question, signal);
   onHead(head(response.headers));
   if (!(response.headers.get("content-type") || "").startsWith("text/event-stream")) {
     yield piece(await response.json(), "message");
@@ -122,28 +124,42 @@ export async function* chat(question, signal, onHead) {
   }
 }
 
+/** The one place where a chat is asked for. A model that wants `max_tokens` under its newer name says so, and gets it. */
+async function asked(question, signal) {
+  const { path, headers, body } = requestOf(question);
+  try {
+    return await call(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+  } catch (error) {
+    const isRefused = error.param === "max_tokens" && error.message.includes("max_completion_tokens");
+    if (!isRefused || !("max_tokens" in body) || newerName.has(modelOf(question))) throw error;
+    newerName.add(modelOf(question));
+    return asked(question, signal);
+  }
+}
+
+/** The models that have refused `max_tokens`, which most servers know, for `max_completion_tokens`. */
+const newerName = new Set();
+const modelOf = ({ server, model }) => JSON.stringify([server, model]);
+
 /** What is sent for a question, but for the key: to its server, or to where its model's name leads. */
-function requestOf({ server, model, messages, temperature, noCache }) {
-  const body = { stream: true, stream_options: { include_usage: true }, messages };
+export function requestOf(question) {
+  const { server, model, messages, temperature = null, maxTokens = null, more = {}, noCache = false } = question;
+  const body = { stream: true, messages };
   if (model) body.model = model;
   if (temperature !== null) body.temperature = temperature;
+  if (maxTokens !== null) body[newerName.has(modelOf(question)) ? "max_completion_tokens" : "max_tokens"] = maxTokens;
+  Object.assign(body, more);
+  if (body.stream === true) body.stream_options ??= { include_usage: true };
   return {
+    base: `${server ? `/${encodeURIComponent(server)}` : ""}/v1`,
     path: `${server ? `/${encodeURIComponent(server)}` : ""}/v1/chat/completions`,
     headers: { "content-type": "application/json", ...(noCache && { "cache-control": "no-cache" }) },
-    body: JSON.stringify(body),
+    body,
   };
 }
 
-/** The same request for a terminal. The key is named, not written. */
-export function curl(question) {
-  const { path, headers, body } = requestOf(question);
-  const named = Object.entries(headers).map(([name, value]) => `-H '${name}: ${value}'`);
-  const data = body.replaceAll("'", "'\\''");
-  return [`curl -N '${location.origin}${path}' -H "Authorization: Bearer $OPENAI_API_KEY"`, ...named, `-d '${data}'`].join(" ");
-}
-
 function piece(answer, part) {
-  const choice = answer.choices?.[0];
+  const choice = Array.isArray(answer.choices) ? answer.choices.find((each) => !each?.index) : null; // one of several
   const said = choice?.[part] || {};
   const { text, thoughts } = partsOf(said.content);
   return {

@@ -34,7 +34,39 @@ def test_the_page(path: str) -> None:
     response = ask(path)
     assert response is not None
     assert (response.status, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert response.body == (FILES / "index.html").read_bytes()
+    plain = re.sub(rb"/playground/[0-9a-f]{16}/", b"/playground/", response.body)
+    assert plain == (FILES / "index.html").read_bytes()
+
+
+def version() -> str:
+    """The version that the page names its files with."""
+    page = ask("/")
+    assert page is not None
+    [found] = set(re.findall(r"/playground/(\w{16})/", page.body.decode()))
+    return found
+
+
+def test_a_browser_keeps_the_files_of_a_version_and_takes_those_of_another_for_once() -> None:
+    for named, caching in (
+        (version(), "public, max-age=31536000, immutable"),
+        ("0" * 16, "no-cache"),
+        ("", "no-cache"),
+    ):
+        response = ask("/playground/" + (f"{named}/" if named else "") + "vendor/marked/marked.esm.js")
+        assert response is not None
+        assert response.headers["cache-control"] == caching
+        assert response.body == (FILES / "vendor/marked/marked.esm.js").read_bytes()
+
+
+def test_a_version_is_of_all_files(tmp_path: Path) -> None:
+    versions: list[str] = []
+    for style in ("a {}", "b {}"):
+        (tmp_path / "index.html").write_text('<link href="/playground/style.css">')
+        (tmp_path / "style.css").write_text(style)
+        response = ask("/", playground=Playground(tmp_path))
+        assert response is not None
+        versions.append(response.body.decode())
+    assert versions[0] != versions[1]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +92,8 @@ def test_its_files(path: str, content_type: str) -> None:
         *("/playground/v1/models", "/playground/v1/chat/completions", "/playground/app.js/", "/playground//app.js"),
         *("/playground/../playground.py", "/playground/%2e%2e/playground.py", "/playground/..%2fplayground.py"),
         *("/playground/vendor", "/playground/vendor/", "/playground/vendor/marked/LICENSE", PAGE),
+        *("/playground/0123456789abcdef/", "/playground/0123456789abcdef/index.html", "/playground/0123456789abcdef"),
+        *("/playground/0123456789abcdef/0123456789abcdef/app.js", "/playground/0123456789ABCDEF/app.js"),
         *("/playground/vendor/README.md", "/playground/app.js%00", "/playground/./app.js", "/playground/App.js"),
     ],
 )
@@ -137,17 +171,37 @@ def test_the_libraries_are_those_that_are_recorded() -> None:
         assert ask(f"/playground/vendor/{name}") is not None
 
 
+def imports_of(file: Path) -> dict[str, Path]:
+    """The modules that a module names, by the keyword that stands before them."""
+    found = re.findall(r'(from |import\()"(\./[^"]+)"', file.read_text())
+    return {f"{keyword}{name}": (file.parent / name).resolve() for keyword, name in found}
+
+
+def path_of(file: Path) -> str:
+    return f"/playground/{file.relative_to(FILES.resolve()).as_posix()}"
+
+
 def test_every_file_that_is_referred_to_is_served() -> None:
     referred: set[str] = set()
     for file in OWN:
-        text = file.read_text()
-        referred |= set(re.findall(r'(?:href|src)="(/[^"]*)"', text))
-        imported = re.findall(r'(?:from |import\(|import )"(\.[^"]+)"', text)
-        referred |= {f"/playground/{name.removeprefix('./')}" for name in imported}
+        referred |= set(re.findall(r'(?:href|src)="(/[^"]*)"', file.read_text()))
+        referred |= {path_of(module) for module in imports_of(file).values()}
     assert len(referred) > 10
     assert {path for path in referred if ask(path) is None} == set()
     own = {f"/playground/{file.name}" for file in OWN} - {PAGE}
     assert own <= referred, "a file that nobody needs"
+
+
+def test_what_the_page_needs_from_the_start_is_asked_for_in_one_wave() -> None:
+    needed, found = [FILES.resolve() / "app.js"], list[Path]()
+    while needed:
+        found.append(needed.pop())
+        modules = {module for name, module in imports_of(found[-1]).items() if name.startswith("from")}
+        needed += modules - {*needed, *found}
+    named = re.findall(
+        r'(?:modulepreload" href|<script type="module" src)="([^"]+)"', (FILES / "index.html").read_text()
+    )
+    assert sorted(named) == sorted(path_of(module) for module in found)
 
 
 @pytest.mark.parametrize("file", OWN, ids=lambda file: str(file.name))
