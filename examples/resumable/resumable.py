@@ -43,8 +43,8 @@ class ResumableTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request; what asks for a stream is marked."""
         base = re.match(r".*?/v1(?=/)", request.url.path)
-        is_stream = base and request.method == "POST" and re.search(rb'"stream"\s*:\s*true', await request.aread())
-        if not is_stream:
+        is_stream = request.method == "POST" and re.search(rb'"stream"\s*:\s*true', await request.aread())
+        if not base or not is_stream:
             return await self.wrapped.handle_async_request(request)
         request.headers["x-resumable"] = "true"
         response = await self.wrapped.handle_async_request(request)
@@ -65,7 +65,7 @@ class _Events(httpx.AsyncByteStream):
         self, transport: ResumableTransport, request: httpx.Request, address: httpx.URL, response: httpx.Response
     ) -> None:
         self._transport, self._request, self._address = transport, request, address
-        self._connection = response.stream
+        self._connection = _stream_of(response)
         self._last, self._has_ended = 0, False
         self._waits = self._waited = 0.0
 
@@ -128,7 +128,7 @@ class _Events(httpx.AsyncByteStream):
             except httpx.TransportError:
                 continue
             if response.status_code == 200:
-                self._connection = response.stream
+                self._connection = _stream_of(response)
                 return True
             await response.aclose()
             if response.status_code < 500 and response.status_code != 429:
@@ -140,3 +140,9 @@ class _Events(httpx.AsyncByteStream):
         if self._last and method == "GET":
             headers["last-event-id"] = f"{self._address.path.rpartition('/')[2]}.{self._last}"
         return httpx.Request(method, self._address, headers=headers, extensions=self._request.extensions)
+
+
+def _stream_of(response: httpx.Response) -> httpx.AsyncByteStream:
+    if not isinstance(response.stream, httpx.AsyncByteStream):
+        raise TypeError("the transport that is wrapped is not an asynchronous one")
+    return response.stream
