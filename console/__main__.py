@@ -1,16 +1,21 @@
 """`openai-proxy`: the command line. It reads the arguments and the environment, and turns errors into messages.
 
-Exit codes: 0 done, 1 could not be done, 2 wrong arguments, 130 interrupted.
+Exit codes: 0 done, and nothing to say of it; 1 something was found that needs a look; 2 it could not be done;
+130 interrupted.
 """
 
-import argparse
-import importlib
+import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from console.errors import ConsoleError
+
+if TYPE_CHECKING:
+    from console.arguments import Parser
+
+CANNOT, INTERRUPTED = 2, 130
 
 
 class Command(NamedTuple):
@@ -38,6 +43,7 @@ COMMANDS: Mapping[str, Command] = {
     "identity": Command("check identity.yaml", "console.identity.commands", "add_identity"),
     "doctor": Command("look at a deployed stack and say what to do", "console.doctor.commands", "add_doctor"),
     "servers": Command("check openai_servers.yaml and its servers", "console.servers.commands", "add_servers"),
+    "completion": Command("print a script with which a shell completes words", "console.completion", "add_completion"),
 }
 
 
@@ -47,54 +53,64 @@ _EXAMPLES = """examples:
   openai-proxy top --by server
   openai-proxy doctor
 
-`openai-proxy COMMAND --help` says more. AWS_PROFILE and AWS_REGION choose the account and the Region;
-`. .local/env` chooses the stack of `make run`.
+`openai-proxy COMMAND --help` says more. --profile and --region, or AWS_PROFILE and AWS_REGION, choose the account and
+the Region; `. .local/env` chooses the stack of `make run`.
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Reads arguments. What it refuses it does not repeat, if that looks like a client key."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(_without_keys(message))
-
-
-def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
-    """Run one command. Returns the exit code."""
+def main(
+    arguments: Sequence[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    began: Callable[[], object] = lambda: None,
+) -> int:
+    """Run one command. Returns the exit code. `began` is called when it is loaded, and begins."""
     given = sys.argv[1:] if arguments is None else arguments
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):
-        reconfigure(errors="backslashreplace")  # a name may have characters that the terminal's encoding lacks
     try:
-        options = parser(given).parse_args(given)
-        code = options.run(options, environ)
+        if reconfigure := getattr(sys.stdout, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # a name may have characters that the terminal's encoding lacks
+        code = _run(given, environ, began)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone. When the interpreter ends it flushes once more, which must not fail then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 0
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except Exception as error:
         if not (problem := _problem_of(error)):
             raise
-        print(f"openai-proxy: {_without_keys(problem)}", file=sys.stderr)
-        return 1
+        _say(problem)
+        return CANNOT
     return code
 
 
-def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The commands, and the options of the one that `arguments` begin with."""
+def _run(given: Sequence[str], environ: Mapping[str, str], began: Callable[[], object]) -> int:
+    from console.arguments import announce, environment_of  # noqa: PLC0415 - an interrupt may come while it is loaded
+
+    options, left = parser().parse_known_args(given)
+    if left:
+        options.parser.error(f"there is no argument {' '.join(left)}")
+    environ = environment_of(options, environ)
+    began()
+    announce(options, environ)
+    return options.run(options, environ)
+
+
+def parser() -> "Parser":
+    """All commands. The options of one are loaded when it is named."""
+    import argparse  # noqa: PLC0415 - an interrupt may come while it is loaded
+
+    from console.arguments import Parser, Version, late  # noqa: PLC0415
+
     root = Parser(
         prog="openai-proxy",
         description="Keys, costs, cache, prices, servers and health of the OpenAI proxy.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    root.add_argument("--version", action=Version, nargs=0, help="print the version, and that of Python")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        described = commands.add_parser(name, help=command.help)
-        if name in arguments[:1]:
-            getattr(importlib.import_module(command.module), command.add)(described)
+        commands.add_parser(name, help=command.help, load=late(command.module, command.add))
     return root
 
 
@@ -102,6 +118,11 @@ def _problem_of(error: Exception) -> str | None:
     """What an error says to a person; None for one that nobody expects."""
     if isinstance(error, ConsoleError):
         return str(error)
+    if isinstance(error, OSError):
+        if error.filename is None:
+            _write_no_more()
+        what = "The output cannot be written" if error.filename is None else error.filename
+        return f"{what}: {error.strerror or error}."
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
         if package in ("", "console", "openai_proxy"):
@@ -112,11 +133,22 @@ def _problem_of(error: Exception) -> str | None:
     return problem_of(error)
 
 
-def _without_keys(text: str) -> str:
+def _say(problem: str) -> None:
     from openai_proxy.client_keys import without_keys  # noqa: PLC0415 - only messages of errors need it
 
-    return without_keys(text)
+    with contextlib.suppress(OSError):  # nobody can be told that nobody can be told
+        print(f"openai-proxy: {without_keys(problem)}", file=sys.stderr)
+
+
+def _write_no_more() -> None:
+    """Nobody reads the output, or nothing holds it. When the interpreter ends it writes once more, which must not fail
+    then.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from console.program import main as program
+
+    sys.exit(program())

@@ -1,17 +1,51 @@
-"""How the console reaches AWS: the session, and what its errors say to a person.
+"""How the console reaches AWS: the session, who asks, and what its errors say to a person.
 
 boto3 takes longer to load than everything else here, so it is loaded at the first call and never for a `--help`.
 """
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
+
+_LOCAL = "or for the local stack: source .local/env"
 
 
 def session(environ: Mapping[str, str]) -> Any:
-    """boto3's session in the Region of the environment, or of the AWS settings."""
+    """boto3's session: the profile and the Region of the environment, or of the AWS settings."""
     import boto3  # noqa: PLC0415
 
-    return boto3.Session(region_name=environ.get("AWS_REGION"))  # boto3 itself does not read this variable
+    # Keys in the environment come before a profile, as everywhere in AWS; `--profile` has taken them away.
+    profile = None if environ.get("AWS_ACCESS_KEY_ID") else environ.get("AWS_PROFILE")
+    return boto3.Session(profile_name=profile or None, region_name=environ.get("AWS_REGION") or None)
+
+
+def emulator(environ: Mapping[str, str]) -> str | None:
+    """The address of an AWS on this machine, such as that of `make run`, where the environment names one."""
+    address = environ.get("AWS_ENDPOINT_URL", "")
+    is_here = urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
+    return address if is_here else None
+
+
+def who_asks(environ: Mapping[str, str]) -> str:
+    """The account and the Region that the session reaches, as text. Raises NoCredentialsError and NoRegionError."""
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import (  # noqa: PLC0415
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        NoRegionError,
+    )
+
+    aws = session(environ)
+    hasty = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
+    try:
+        account = aws.client("sts", config=hasty).get_caller_identity()["Account"]
+    except (NoCredentialsError, NoRegionError):
+        raise
+    except (BotoCoreError, ClientError):
+        account = "that cannot be asked for"
+    where = emulator(environ)
+    return f"Account {account}, Region {aws.region_name}" + (f", at {where}" if where else "")
 
 
 def problem_of(error: Exception) -> str | None:
@@ -22,17 +56,20 @@ def problem_of(error: Exception) -> str | None:
         EndpointConnectionError,
         NoCredentialsError,
         NoRegionError,
+        ProfileNotFound,
     )
 
     match error:
         case NoCredentialsError():
-            return "There are no AWS credentials. Remedy: set AWS_PROFILE, or for the local stack: source .local/env"
+            return f"There are no AWS credentials. Remedy: name a profile with --profile, {_LOCAL}"
         case NoRegionError():
-            return "No AWS region is set. Remedy: set AWS_REGION, or for the local stack: source .local/env"
+            return f"No AWS Region is set. Remedy: name one with --region, or set AWS_REGION, {_LOCAL}"
+        case ProfileNotFound():
+            return f"{error}. Remedy: name one of those in ~/.aws/config with --profile or AWS_PROFILE."
         case EndpointConnectionError():
             return f"{error} Is AWS_ENDPOINT_URL right, and the local stack running?"
         case ClientError() if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException":
-            return f"The table does not exist in this account and region ({error})."
+            return f"The table does not exist in this account and Region ({error})."
         case BotoCoreError() | ClientError():
             return str(error)
         case _:

@@ -1,17 +1,15 @@
 """CloudWatch as the commands use it: the application's namespace, and the metric that `costs reconcile` publishes."""
 
-import os
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from console.aws import session
+from console.stack import USUAL_NAME
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-NAMESPACE = os.environ.get("METRICS_NAMESPACE") or f"OpenAIProxy/{os.environ.get('STACK_NAME') or 'openai-proxy'}"
-"""The stack's output `MetricsNamespace`, unless its parameter of that name was changed."""
 DRIFT = "ReconciliationDrift"
 
 
@@ -20,10 +18,18 @@ def cloudwatch_client(environ: Mapping[str, str]) -> "CloudWatchClient":
     return session(environ).client("cloudwatch")
 
 
-def publish_drift(client: "CloudWatchClient", server: str, drift: Decimal) -> None:
+USUAL_NAMESPACE = f"OpenAIProxy/{USUAL_NAME}"
+
+
+def namespace_of(environ: Mapping[str, str]) -> str:
+    """The stack's output `MetricsNamespace`, unless its parameter of that name was changed, which a variable says."""
+    return environ.get("METRICS_NAMESPACE") or f"OpenAIProxy/{environ.get('STACK_NAME') or USUAL_NAME}"
+
+
+def publish_drift(client: "CloudWatchClient", namespace: str, server: str, drift: Decimal) -> None:
     """Publish a drift from 0 to 1 as a percentage, for a server. Raises botocore's errors."""
     client.put_metric_data(
-        Namespace=NAMESPACE,
+        Namespace=namespace,
         MetricData=[
             {
                 "MetricName": DRIFT,

@@ -13,11 +13,12 @@ from typing import Any
 from botocore.exceptions import ClientError
 from openai_proxy.events.ulid import new_ulid
 
+from console.arguments import announced
 from console.aws import session
 from console.errors import ConsoleError
 from console.period import Period, add_period, chosen_period
 from console.progress import Bars
-from console.stack import add_stack_option, stack_output
+from console.stack import add_stack_option, stack_name, stack_output
 
 LONGEST_STREAM = timedelta(hours=1)
 """An event is archived when its request has ended, so those of a day end later than it."""
@@ -40,6 +41,7 @@ def add_events(events: argparse.ArgumentParser) -> None:
     add_stack_option(replay)
     replay.add_argument("--no-wait", action="store_true", help="start it, and do not wait until it is done")
     replay.set_defaults(run=_replay)
+    announced(replay)
 
 
 class Replay:
@@ -96,8 +98,8 @@ def _replay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     archive = options.archive or stack_output("BusArchive", options, environ)
     if not archive or not rule:
         raise ConsoleError(
-            f"The stack '{options.stack_name}' has no archive of its events. Remedy: deploy it with EventArchiveDays "
-            "above 0; from then on events are kept."
+            f"The stack '{stack_name(options, environ)}' has no archive of its events. Remedy: deploy it with "
+            "EventArchiveDays above 0; from then on events are kept."
         )
     replay, name = Replay(session(environ).client("events")), _name_of(period)
     replay.start(name, archive, rule, period)

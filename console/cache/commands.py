@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from botocore.exceptions import ClientError
 from openai_proxy.cache.answers import is_namespace
 
+from console.arguments import add_yes, announced, confirm
 from console.cache.store import Answer, CacheStore
 from console.cache.text import (
     BY,
@@ -29,7 +29,7 @@ from console.errors import ConsoleError
 from console.keys.options import whole
 from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days
-from console.stack import add_table_options, chosen_bucket, chosen_table, waiting_messages
+from console.stack import add_place_option, add_table_options, chosen_bucket, chosen_table, waiting_messages
 from console.text import count, harmless, to_json
 
 Environment = Mapping[str, str]
@@ -49,7 +49,7 @@ def add_cache(cache: argparse.ArgumentParser) -> None:
         command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
         command.set_defaults(run=run)
         add_table_options(command, "CacheTable")
-        command.add_argument("--cache-bucket", dest="bucket", help="default: $CACHE_BUCKET, else the stack's")
+        add_place_option(command, "CacheBucket")
         return command
 
     stats = add("stats", _stats, "sum up what is kept and, from the ledger, what it saved; by default in 30 days")
@@ -67,13 +67,17 @@ def add_cache(cache: argparse.ArgumentParser) -> None:
     listing.add_argument("--client", metavar="CLIENT_ID", help="only of this client")
     listing.add_argument("--limit", type=whole(1, 100_000), default=20, metavar="N", help="default: 20")
 
-    flush = add("flush", _flush, "delete answers; without --yes only say how many")
+    flush = add("flush", _flush, "delete answers")
     _add_filters(flush)
     flush.add_argument("--older-than", type=_age, metavar="AGE", help="only those older than, say, 90min, 12h or 7d")
-    flush.add_argument("--yes", action="store_true", help="do it")
+    flush.add_argument("--dry-run", action="store_true", help="only say how many")
 
     erase = add("erase", _erase, "delete everything that requests of a client have put into the cache, pools included")
     erase.add_argument("--client", metavar="CLIENT_ID", help="whose requests; without --namespace all of them")
+    erase.add_argument("--force", action="store_true", help="even of a client that has no key and no plan")
+    for command in (flush, erase):
+        add_yes(command)
+        announced(command)
     erase.add_argument("--namespace", metavar="NAME", help="only what was asked for with this x-cache-namespace")
 
 
@@ -139,16 +143,17 @@ def _flush(options: argparse.Namespace, environ: Environment) -> int:
     everything = options.older_than is None and options.server is None and options.scope is None
     # With nothing named, also bodies whose answers are gone; one that is being captured now is a miss later.
     orphans = {each.key for each in store.objects()} - {each.object for each in wanted} if everything else set[str]()
-    if options.yes:
+    what = f"{_many(len(wanted), 'answer')} ({size_text(sum(each.body_size for each in wanted))}{_ages(wanted, now)})"
+    what += f" and {_many(len(orphans), 'object')} of answers that are gone" if orphans else ""
+    if not options.dry_run:
+        confirm(f"This deletes {what}.", options)
         store.delete(wanted)
         store.delete_objects(sorted(orphans))
     if options.json:
         objects = len(orphans) + sum(each.object is not None for each in wanted)
-        print(to_json({"deleted": options.yes, "answers": len(wanted), "objects": objects}))
-        return 0
-    what = f"{_many(len(wanted), 'answer')} ({size_text(sum(each.body_size for each in wanted))}{_ages(wanted, now)})"
-    what += f" and {_many(len(orphans), 'object')} of answers that are gone" if orphans else ""
-    print(f"Deleted {what}." if options.yes else f"This would delete {what}. To do it, add --yes.")
+        print(to_json({"deleted": not options.dry_run, "answers": len(wanted), "objects": objects}))
+    else:
+        print(f"This would delete {what}." if options.dry_run else f"Deleted {what}.")
     return 0
 
 
@@ -161,13 +166,14 @@ def _erase(options: argparse.Namespace, environ: Environment) -> int:
         raise ConsoleError(
             f"'{harmless(namespace)}' is no namespace. Remedy: give 1 to 64 letters, digits, '_', '.' and '-'."
         )
+    whose = f" of '{client_id}'" if client_id is not None else ""
+    whose += f" in the namespace '{namespace}'" if namespace is not None else ""
+    confirm(f"This deletes every answer{whose} in the cache.", options)
     answers, objects = _store(options, environ).erase(client_id, namespace)
     if options.json:
         said = {"client_id": client_id, "answers": answers, "objects": objects}
         print(to_json(said if namespace is None else {**said, "namespace": namespace}))
     else:
-        whose = f" of '{client_id}'" if client_id is not None else ""
-        whose += f" in the namespace '{namespace}'" if namespace is not None else ""
         print(f"Erased {_many(answers, 'answer')}{whose}, and {_many(objects, 'object')} on S3.")
     for output, remedy in (
         ("StoreResponseQueueUrl", "Remedy: run this again in a minute."),
@@ -184,9 +190,10 @@ def _store(options: argparse.Namespace, environ: Environment) -> CacheStore:
 
 def _rollups(options: argparse.Namespace, environ: Environment, period: Period) -> list[dict[str, Any]] | None:
     """The ledger's rollups; None when there is no ledger to be found."""
-    of_ledger = argparse.Namespace(**{**vars(options), "table": None})
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - it takes time to load
+
     try:
-        return Ledger(chosen_table("CostsTable", of_ledger, environ)).rollups(period)
+        return Ledger(chosen_table("CostsTable", options, environ)).rollups(period)
     except ConsoleError:
         return None
     except ClientError as error:

@@ -4,7 +4,6 @@ Periods are read day by day, because the requests of before there were rollups o
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
 from typing import Any
@@ -32,6 +31,8 @@ class Ledger:
 
     def rollups(self, period: Period) -> list[Item]:
         """The rollups of a period, in order: one for each day, client, server and model."""
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - it takes time to load
+
         days = period.days
         found: list[Item] = []
         with self._bars("days", len(days)) as advance, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -47,6 +48,8 @@ class Ledger:
 
         `day` and `month` are always there. A client's whole day is read, whatever else the rollups say.
         """
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
         requests: dict[tuple[str, str], int] = {}
         for rollup in rollups:
             key = (rollup["day"], rollup["client_id"])

@@ -10,7 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from console.cloudwatch import cloudwatch_client, publish_drift
+from console.arguments import announced
+from console.cloudwatch import cloudwatch_client, namespace_of, publish_drift
 from console.costs.reading import Ledger
 from console.costs.reconcile import Comparison, Total, compare, stated_by_server, totals, without_hits, worst
 from console.costs.summary import OF_ENTRIES, share_of, total_of
@@ -23,14 +24,11 @@ from console.tables import table
 from console.text import count, harmless, plain, to_json, usd
 
 
-def add_parser(commands: Any) -> None:
-    """Add `reconcile` to the commands below `costs`."""
-    help_ = "compare with a provider's usage export, or with what the server stated, by day and model"
-    command: argparse.ArgumentParser = commands.add_parser(
-        "reconcile",
-        help=help_,
-        description="Compare the ledger with a provider's usage export (CSV), or without one with the costs that the "
-        "server stated in its answers. Exit code 1: they differ.",
+def add_reconcile(command: argparse.ArgumentParser) -> None:
+    """Give `reconcile` its options. What stands before its name holds for it too."""
+    command.description = (
+        "Compare the ledger with a provider's usage export (CSV), or without one with the costs that the server stated "
+        "in its answers. Exit code 1: they differ."
     )
     command.add_argument("files", nargs="*", type=Path, metavar="FILE.csv", help="usage, costs, or both; default: none")
     command.add_argument("--server", required=True, metavar="NAME", help="the server whose provider made the export")
@@ -58,6 +56,7 @@ def add_parser(commands: Any) -> None:
     )
     add_table_options(command, "CostsTable", inherited=True)
     command.set_defaults(run=_run)
+    announced(command, lambda options: options.publish)
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -91,7 +90,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         if unpriced:
             print(f"{count(unpriced)} requests have no price of the book: they cost what the server stated.")
     if options.publish:
-        publish_drift(cloudwatch_client(environ), options.server, worst(sums))
+        publish_drift(cloudwatch_client(environ), namespace_of(environ), options.server, worst(sums))
     return 1 if above else 0
 
 

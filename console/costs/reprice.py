@@ -12,6 +12,7 @@ from openai_proxy.ledger.entries import RETENTION, Key
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
 
+from console.arguments import announced
 from console.costs.repricing import PASSES, Change, Item, Ledger, change_of
 from console.errors import ConsoleError
 from console.lake.corrections import Corrections, add_lake_options, chosen_lake
@@ -91,9 +92,8 @@ class Difference:
         return [(names, group) for names, group in sorted(self.groups.items()) if group.changed]
 
 
-def add_parser(commands: Any) -> None:
-    """Add `reprice` to the commands below `costs`, which has the options of a period and of a client."""
-    command: argparse.ArgumentParser = commands.add_parser("reprice", help="price past requests with the prices of now")
+def add_reprice(command: argparse.ArgumentParser) -> None:
+    """Give `reprice` its options. What stands before its name holds for it too."""
     command.description = (
         "Says what past requests would cost with the prices of now; with --apply it changes ledger and lake."
     )
@@ -104,6 +104,7 @@ def add_parser(commands: Any) -> None:
     add_lake_options(command)
     add_table_options(command, "CostsTable", inherited=True)
     command.set_defaults(run=_run)
+    announced(command, lambda options: options.apply)
 
 
 def reprice(

@@ -1,11 +1,11 @@
 """`doctor`: looks at a deployed stack and says what to do, with the command.
 
-Exit codes: 0 all is well, 1 there is something to do, 2 it could not look, or not at everything.
+It ends with 0 when all is well, with 1 when there is something to do, with 2 when it could not look, or not at
+everything.
 """
 
 import argparse
 import functools
-import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from openai_proxy.pricing.list_prices import PriceList, load_price_list
 from openai_proxy.servers import Server
 
-from console.aws import problem_of, session
+from console.aws import session
 from console.doctor import alarms, functions, quotas, servers
 from console.doctor.account import (
     Account,
@@ -30,16 +30,15 @@ from console.doctor.findings import Finding, as_json, as_text, exit_code
 from console.errors import ConsoleError
 from console.output import show, terminal_width
 from console.servers.commands import check_servers
+from console.stack import add_stack_option, stack_name
 from console.text import to_json
-
-COULD_NOT_LOOK = 2
 
 
 def add_doctor(doctor: argparse.ArgumentParser) -> None:
     """Give `doctor` its options."""
     doctor.description = __doc__
     doctor.formatter_class = argparse.RawDescriptionHelpFormatter
-    doctor.add_argument("--stack-name", metavar="NAME", help="the stack; default: $STACK_NAME, else openai-proxy")
+    add_stack_option(doctor)
     doctor.add_argument(
         "--servers-file", type=Path, metavar="FILE", help="default: that of the local stack, else openai_servers.yaml"
     )
@@ -48,16 +47,9 @@ def add_doctor(doctor: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    try:
-        aws = Aws(session(environ))
-        stack = _stack(aws, options.stack_name or environ.get("STACK_NAME") or "openai-proxy", aws.region)
-        findings = list(findings_of(stack, load_price_list(), options.servers_file))
-    except Exception as error:
-        problem = str(error) if isinstance(error, ConsoleError) else problem_of(error)
-        if problem is None:
-            raise
-        print(f"openai-proxy: {problem}", file=sys.stderr)
-        return COULD_NOT_LOOK
+    aws = Aws(session(environ))
+    stack = _stack(aws, stack_name(options, environ), aws.region)
+    findings = list(findings_of(stack, load_price_list(), options.servers_file))
     if options.json:
         print(to_json(as_json(findings, stack.name, stack.region)))
     else:

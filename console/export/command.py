@@ -31,9 +31,8 @@ class _Seen:
     unpriced: int = 0
 
 
-def add_parser(commands: Any) -> None:
-    """Give `costs` the command `export`. What stands before its name holds for it too."""
-    export: argparse.ArgumentParser = commands.add_parser("export", help="the inferences of a period as a file")
+def add_export(export: argparse.ArgumentParser) -> None:
+    """Give `export` its options. What stands before its name holds for it too."""
     export.description = (
         "Writes every inference of a period with all its columns, the last 30 days unless one is named. `focus` sums "
         "them up by day, client, model, meter and price, in the columns of FOCUS 1.2, as CSV."

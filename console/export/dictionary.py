@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from console.export.columns import Column, columns, throttle_columns
 from console.text import to_json
@@ -121,9 +120,8 @@ def _line(column: Column) -> str:
     return f"| `{column.name}` | {column.type} | {column.what} | `{example}` |"
 
 
-def add_parser(commands: Any) -> None:
-    """Give `costs` the command `columns`."""
-    command: argparse.ArgumentParser = commands.add_parser("columns", help="what each column of the ledger is")
+def add_columns(command: argparse.ArgumentParser) -> None:
+    """Give `columns` its options."""
     command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
     command.set_defaults(run=run_columns)
 

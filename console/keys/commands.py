@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from openai_proxy.client_keys import without_keys
 
+from console.arguments import announced
 from console.errors import ConsoleError
 from console.keys.keys import Wanted, create_key, others_of_its_line, revoke_client, revoke_key, rotate_key, update_key
 from console.keys.options import add_attributes, add_unset, wanted, whole
@@ -72,6 +73,8 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
     add_unset(update)
     for command in (create, listing, show, usage, releasing, update, rotate, revoke):
         add_table_options(command, "KeysTable")
+    for command in (create, releasing, update, rotate, revoke):
+        announced(command)
 
 
 def _create(options: argparse.Namespace, environ: Environment) -> int:

@@ -12,11 +12,12 @@ from typing import Any
 from openai_proxy.dynamodb import to_item
 from openai_proxy.limits import LIVE, PERIODS, TOOK, bucket_day, cost_in, counter_key, spent_in
 
+from console.arguments import add_yes, confirm
 from console.errors import ConsoleError
 from console.keys.store import KeyStore
 from console.keys.text import whose
-from console.keys.usage import Used, limits_table, read_counters
-from console.stack import Table, chosen_table
+from console.keys.usage import Used, read_counters
+from console.stack import Table, add_place_option, chosen_table
 from console.text import count, to_json, usd
 
 _ATTEMPTS = 20
@@ -27,13 +28,15 @@ _HOLDING = (LIVE, TOOK, *map(cost_in, PERIODS))
 def add_release_options(command: argparse.ArgumentParser) -> None:
     """The options of `keys release`, but for those of the key table."""
     command.add_argument("key_id", metavar="KEY_ID", help="as `keys list` shows it")
-    command.add_argument("--limits-table", help="default: $LIMITS_TABLE, else the stack's")
+    add_place_option(command, "LimitsTable")
+    add_yes(command)
 
 
 def release(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run `keys release`."""
     key = KeyStore(chosen_table("KeysTable", options, environ)).find(options.key_id)
-    used = give_back(limits_table(options, environ), key.limits_id, time.time())
+    confirm(f"This gives back what the requests of {whose(key)} hold, while they run.", options)
+    used = give_back(chosen_table("LimitsTable", options, environ), key.limits_id, time.time())
     reserved = max(used.reserved.values())
     if options.json:
         given = {"places": used.running, "reserved": f"{reserved:f}"}

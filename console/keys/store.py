@@ -7,9 +7,8 @@ condition.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from botocore.exceptions import ClientError
 from openai_proxy.client_keys import (
     ATTRIBUTES,
     KEY_ID_LENGTH,
@@ -24,6 +23,9 @@ from openai_proxy.identity.user import BLOCKED_PREFIX
 
 from console.errors import ConsoleError
 from console.stack import Table
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 State = Literal["enabled", "rotated", "expired", "revoked", "damaged"]
 
@@ -189,6 +191,6 @@ def _changed_meanwhile(key: StoredKey) -> ConsoleError:
     )
 
 
-def _cancellation_reasons(error: ClientError) -> set[str]:
+def _cancellation_reasons(error: "ClientError") -> set[str]:
     reasons: list[Any] = error.response.get("CancellationReasons", [])  # pyright: ignore[reportAssignmentType]
     return {reason.get("Code", "") for reason in reasons}

@@ -32,11 +32,10 @@ from openai_proxy.limits import (
     spent_in,
 )
 
-from console.aws import session
 from console.keys.store import KeyStore, StoredKey
 from console.keys.text import moment
 from console.output import show, terminal_width
-from console.stack import Table, chosen_table
+from console.stack import Table, add_place_option, chosen_table
 from console.tables import table
 from console.text import count, harmless, to_json, usd
 
@@ -118,7 +117,7 @@ def add_usage_options(command: argparse.ArgumentParser) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("key_id", nargs="?", metavar="KEY_ID", help="as `keys list` shows it; default: all with limits")
     which.add_argument("--client-id", metavar="ID", help="only those of this client")
-    command.add_argument("--limits-table", help="default: $LIMITS_TABLE, else the stack's")
+    add_place_option(command, "LimitsTable")
 
 
 def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> int:
@@ -126,7 +125,8 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
     now = clock()
     store = KeyStore(chosen_table("KeysTable", options, environ))
     keys = [store.find(options.key_id)] if options.key_id else list(_keys_with_limits(store, options.client_id, now))
-    counters = read_counters(limits_table(options, environ), (key.limits_id for key in keys)) if keys else {}
+    ids = [key.limits_id for key in keys]
+    counters = read_counters(chosen_table("LimitsTable", options, environ), ids) if ids else {}
     usage = [(key, Used.of(counters.get(key.limits_id, {}), now, calendar_of(key.values))) for key in keys]
     if options.json:
         found = [as_json(key, used, now) for key, used in usage]
@@ -215,17 +215,6 @@ def _keys_with_limits(store: KeyStore, client_id: str | None, now: float) -> Ite
         is_wanted = client_id in (None, key.client_id) and key.state(now) in _GOOD
         if is_wanted and limits_in(key.values):
             yield key
-
-
-def limits_table(options: argparse.Namespace, environ: Mapping[str, str]) -> Table:
-    """The table of counters that the options name, else the stack's. Raises botocore's errors."""
-    aws = session(environ)
-    name = options.limits_table or environ.get("LIMITS_TABLE")
-    if not name:
-        cloudformation = aws.client("cloudformation")
-        found = cloudformation.describe_stack_resource(StackName=options.stack_name, LogicalResourceId="LimitsTable")
-        name = found["StackResourceDetail"].get("PhysicalResourceId", "")
-    return Table(aws.client("dynamodb"), name)
 
 
 def calendar_of(values: Mapping[str, Any]) -> Calendar:

@@ -1,5 +1,6 @@
 """Athena, which runs SQL over the lake. On the local stack it is the emulator's, with DuckDB behind it."""
 
+import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from console.aws import session
 from console.errors import ConsoleError
+from console.stack import chosen_name, stack_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,28 +94,15 @@ def _value(text: str | None, type_: str) -> Any:
             return text
 
 
-def lake_names(stack_name: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
+def lake_names(options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, str] | None:
     """The workgroup and the database of the lake; None for a stack without one. Raises ConsoleError without a stack."""
-    workgroup, database = environ.get("LAKE_WORKGROUP"), environ.get("LAKE_DATABASE")
-    if workgroup and database:
-        return workgroup, database
-    try:
-        [stack] = session(environ).client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") != "ValidationError":
-            raise
-        raise ConsoleError(f"There is no stack '{stack_name}' here. Remedy: name it with --stack-name.") from error
-    return names_of(stack)
+    workgroup, database = (chosen_name(output, options, environ) for output in ("LakeWorkgroup", "LakeDatabase"))
+    return (workgroup, database) if workgroup and database else None
 
 
-def names_of(stack: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The workgroup and the database that the outputs of a stack name; None for one without a lake."""
-    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
-    return (outputs["LakeWorkgroup"], outputs["LakeDatabase"]) if "LakeWorkgroup" in outputs else None
-
-
-def chosen_athena(stack_name: str, environ: Mapping[str, str]) -> Athena:
+def chosen_athena(options: argparse.Namespace, environ: Mapping[str, str]) -> Athena:
     """Athena over the lake of a stack. Raises ConsoleError where there is none."""
-    if (names := lake_names(stack_name, environ)) is None:
-        raise ConsoleError(f"The stack '{stack_name}' has no lake. Remedy: deploy it with LakeEnabled=true.")
+    if (names := lake_names(options, environ)) is None:
+        stack = stack_name(options, environ)
+        raise ConsoleError(f"The stack '{stack}' has no lake. Remedy: deploy it with LakeEnabled=true.")
     return Athena(session(environ).client("athena"), *names)

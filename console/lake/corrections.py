@@ -12,7 +12,7 @@ from openai_proxy.ledger.lake import Lake
 
 from console.aws import session
 from console.errors import ConsoleError
-from console.stack import stack_output
+from console.stack import chosen_name, stack_output
 from console.text import count
 
 
@@ -27,15 +27,22 @@ def chosen_lake(options: argparse.Namespace, environ: Mapping[str, str]) -> Lake
     """The lake that the options name, else the stack's; None without one. Raises ConsoleError."""
     if options.no_lake:
         return None
-    name = options.lake_stream or environ.get("LAKE_STREAM")
-    if not name:
-        try:
-            name = stack_output("LakeStream", options, environ)
-        except ConsoleError as error:
-            raise ConsoleError(
-                f"{error} Or name the lake's stream with --lake-stream, or leave the lake out with --no-lake."
-            ) from error
+    try:
+        name = chosen_name("LakeStream", options, environ)
+        if not options.lake_stream:
+            _refuse_another_ledger(options, environ)
+    except ConsoleError as error:
+        raise ConsoleError(
+            f"{error} Or name the lake's stream with --lake-stream, or leave the lake out with --no-lake."
+        ) from error
     return Lake(session(environ).client("firehose"), name) if name else None
+
+
+def _refuse_another_ledger(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """A ledger that the command line names must be that of the lake's stack. Raises ConsoleError."""
+    named = options.costs_table
+    if named and (own := stack_output("CostsTable", options, environ)) != named:
+        raise ConsoleError(f"{named} is not the ledger of the stack whose lake this would correct, which is {own}.")
 
 
 class Corrections:

@@ -68,16 +68,17 @@ def query_list(queries: Mapping[str, str]) -> str:
     return table(("NAME", "WHAT"), rows)
 
 
-def add_parser(commands: Any) -> None:
-    """Give `costs` the command `query`. What stands before its name holds for it too."""
-    query: argparse.ArgumentParser = commands.add_parser("query", help="SQL over the lake: all that was ever recorded")
-    query.add_argument("sql", nargs="?", metavar="SQL", help=f"about the table {VIEW}; - reads it from standard input")
-    query.add_argument("--named", metavar="NAME", help="a query of analytics/queries; without SQL and NAME: a list")
-    add_period(query, inherited=True)
-    query.add_argument("--csv", action="store_true", default=argparse.SUPPRESS, help="print CSV, for spreadsheets")
-    query.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
-    add_stack_option(query, inherited=True)
-    query.set_defaults(run=run_query)
+def add_query(command: argparse.ArgumentParser) -> None:
+    """Give `query` its options. What stands before its name holds for it too."""
+    command.add_argument(
+        "sql", nargs="?", metavar="SQL", help=f"about the table {VIEW}; - reads it from standard input"
+    )
+    command.add_argument("--named", metavar="NAME", help="a query of analytics/queries; without SQL and NAME: a list")
+    add_period(command, inherited=True)
+    command.add_argument("--csv", action="store_true", default=argparse.SUPPRESS, help="print CSV, for spreadsheets")
+    command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
+    add_stack_option(command, inherited=True)
+    command.set_defaults(run=run_query)
 
 
 def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -98,7 +99,7 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         period = period or Period(today() - timedelta(days=29), today())
     else:
         sql = sys.stdin.read() if options.sql == "-" else options.sql
-    result = chosen_athena(options.stack_name, environ).run(with_view(sql, period))
+    result = chosen_athena(options, environ).run(with_view(sql, period))
     if options.csv or options.json:
         print(result_csv(result) if options.csv else result_json(result))
     else:

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from console.arguments import announced
 from console.aws import session
 from console.lake.athena import lake_names
 from console.lake.queries import SavedQuery, saved_queries
 from console.output import show
-from console.stack import add_stack_option
+from console.stack import add_stack_option, stack_name
 from console.tables import table
 from console.text import harmless, to_json
 
@@ -113,34 +114,32 @@ def _texts(query: SavedQuery) -> dict[str, str]:
     return {"Name": query.name, "Description": query.description + MARK, "QueryString": query.sql}
 
 
-def add_parser(commands: Any) -> None:
-    """Give `costs` the command `save-queries`. What stands before its name holds for it too."""
-    save: argparse.ArgumentParser = commands.add_parser(
-        "save-queries", help="save the named queries in Athena, where its console shows them"
-    )
-    save.description = (
+def add_save_queries(command: argparse.ArgumentParser) -> None:
+    """Give `save-queries` its options. What stands before its name holds for it too."""
+    command.description = (
         "Creates and updates the queries of analytics/queries in the workgroup of the lake, and removes those of its "
         "own that are no longer there. Queries that others saved there stay as they are."
     )
-    save.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
-    add_stack_option(save, inherited=True)
-    save.set_defaults(run=run_save_queries)
+    command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
+    add_stack_option(command, inherited=True)
+    command.set_defaults(run=run_save_queries)
+    announced(command)
 
 
 def run_save_queries(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run `costs save-queries`. A stack without a lake has nothing to save. Raises ConsoleError, botocore's errors."""
-    names = lake_names(options.stack_name, environ)
+    names = lake_names(options, environ)
     done = NamedQueries(session(environ).client("athena"), *names).save(saved_queries()) if names else []
     if options.json:
         print(to_json([{"name": act.name, "done": act.what} for act in done]))
     else:
-        show(said(done, names[0]) if names else nothing_said(options.stack_name))
+        show(said(done, names[0]) if names else nothing_said(stack_name(options, environ)))
     return 0
 
 
-def nothing_said(stack_name: str) -> str:
+def nothing_said(stack: str) -> str:
     """What is said of a stack without a lake."""
-    return f"The stack '{harmless(stack_name)}' has no lake, so no queries are saved."
+    return f"The stack '{harmless(stack)}' has no lake, so no queries are saved."
 
 
 def said(done: Sequence[Act], workgroup: str) -> str:

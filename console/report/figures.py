@@ -11,13 +11,12 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.ledger.entry_cost import usage_of_entry
 from openai_proxy.pricing.price_book import PriceBook, Unpriced
 from openai_proxy.pricing.rates import EXACT
 
-from console.cloudwatch import NAMESPACE
+from console.cloudwatch import USUAL_NAMESPACE
 from console.period import Period
 
 if TYPE_CHECKING:
@@ -32,9 +31,7 @@ SOURCES = (*(f"{whose}_{limit}" for whose in ("key", "team") for limit in _LIMIT
 """What refuses requests: the values of the dimension `Source` of the metric `Throttles`."""
 
 _MOST_DAYS_AT_ONCE = 1000  # the service gives at most 1,440 values
-_NO_METRICS = (
-    f"Throttled requests are not known, because CloudWatch has no metrics {NAMESPACE} of this period in this Region."
-)
+_NO_METRICS = "Throttled requests are not known, because CloudWatch has no metrics {} of this period in this Region."
 
 OF_ENTRIES = frozenset(
     {"sk", "client_id", "server", "model", "request_model", "outcome", "cache_status", "cost", "cost_saved", "duration"}
@@ -108,16 +105,21 @@ def percentile(values: Sequence[float], percent: int) -> float | None:
     return values[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else None
 
 
-def read_throttles(client: Callable[[], "CloudWatchClient"], period: Period) -> Throttles:
+def read_throttles(
+    client: Callable[[], "CloudWatchClient"], period: Period, namespace: str = USUAL_NAMESPACE
+) -> Throttles:
     """The metric `Throttles` by source. CloudWatch keeps days for 455 days, and may be out of reach.
 
     Sources are asked for by name: CloudWatch lists no metric that has had no value for two weeks.
     """
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - it takes time to load
+
     try:
         cloudwatch = client()
-        found = {source: _sums(cloudwatch, "Throttles", period, Source=source) for source in SOURCES}
-        if not any(found.values()) and not _sums(cloudwatch, "Requests", period):
-            return Throttles({}, _NO_METRICS)
+        asked = cloudwatch, namespace
+        found = {source: _sums(asked, "Throttles", period, Source=source) for source in SOURCES}
+        if not any(found.values()) and not _sums(asked, "Requests", period):
+            return Throttles({}, _NO_METRICS.format(namespace))
     except (BotoCoreError, ClientError) as error:
         return Throttles({}, f"Throttled requests are not known, because CloudWatch could not be asked: {error}")
     days: dict[date, dict[str, int]] = {}
@@ -127,13 +129,14 @@ def read_throttles(client: Callable[[], "CloudWatchClient"], period: Period) -> 
     return Throttles(days)
 
 
-def _sums(client: "CloudWatchClient", metric: str, period: Period, **dimensions: str) -> dict[date, int]:
-    """A metric's sum on each day on which it is not zero."""
+def _sums(asked: "tuple[CloudWatchClient, str]", metric: str, period: Period, **dimensions: str) -> dict[date, int]:
+    """A metric's sum on each day on which it is not zero. `asked` is whom, and of which namespace."""
+    client, namespace = asked
     sums: dict[date, int] = {}
     for first in range(0, len(period.days), _MOST_DAYS_AT_ONCE):
         part = period.days[first : first + _MOST_DAYS_AT_ONCE]
         answer = client.get_metric_statistics(
-            Namespace=NAMESPACE,
+            Namespace=namespace,
             MetricName=metric,
             Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
             StartTime=_midnight(part[0]),

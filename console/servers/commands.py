@@ -15,6 +15,7 @@ from openai_proxy.servers.sign_in import REGION
 from console.aws import session
 from console.errors import ConsoleError
 from console.output import show, terminal_width
+from console.stack import add_stack_option, stack_output
 from console.tables import table
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add_servers(servers: argparse.ArgumentParser) -> None:
     check.add_argument("--stack", action="store_true", help="ask through the deployed proxy, with its sign-in")
     check.add_argument("--server", action="append", metavar="NAME", help="only this one; may be given several times")
     check.add_argument("--json", action="store_true", help="print JSON, for programs")
-    check.add_argument("--stack-name", default="openai-proxy", metavar="NAME", help="the stack; default: openai-proxy")
+    add_stack_option(check)
     check.set_defaults(run=_check)
 
 
@@ -84,9 +85,9 @@ def _ask(servers: Sequence[Server], options: argparse.Namespace, environ: Mappin
 
 def _stack(options: argparse.Namespace, environ: Mapping[str, str]) -> "live.Stack":
     from console.servers.live import Stack  # noqa: PLC0415
-    from console.stack import stack_output  # noqa: PLC0415 - botocore takes time to load
 
-    url = environ.get("FUNCTION_URL") or stack_output("FunctionUrl", options, environ)
+    of_variables = options.stack_name in (None, environ.get("STACK_NAME"))
+    url = (environ.get("FUNCTION_URL") if of_variables else None) or stack_output("FunctionUrl", options, environ)
     key = environ.get("OPENAI_API_KEY", "")
     if not url:
         raise ConsoleError("The stack has no function URL. Remedy: set FUNCTION_URL to the base URL of its REST API.")

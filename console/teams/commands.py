@@ -13,13 +13,14 @@ from openai_proxy.client_keys import LIMITS
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.limits import PERIODS
 
+from console.arguments import add_yes, announced, confirm
 from console.errors import ConsoleError
 from console.keys.options import add_limits
 from console.keys.release import give_back
 from console.keys.text import limits_text, moment, whose
-from console.keys.usage import LABELS, Used, calendar_of, limits_table, read_counters
+from console.keys.usage import LABELS, Used, calendar_of, read_counters
 from console.output import show, terminal_width
-from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
+from console.stack import add_place_option, add_table_options, authorizer_cache_seconds, chosen_table
 from console.tables import table
 from console.teams.teams import Team, TeamStore, checked
 from console.text import count, harmless, to_json, usd
@@ -52,8 +53,12 @@ def add_teams(teams: argparse.ArgumentParser) -> None:
     for command in (create, update):
         command.add_argument("--owner", metavar="WHO", help="who answers for it")
         add_limits(command)
+    for command in (create, update, releasing, delete):
+        announced(command)
+    for command in (releasing, delete):
+        add_yes(command)
     for command in (usage, releasing):
-        command.add_argument("--limits-table", help="default: $LIMITS_TABLE, else the stack's")
+        add_place_option(command, "LimitsTable")
     update.add_argument(
         *("--unset",),
         action="extend",
@@ -133,7 +138,8 @@ def _update(options: argparse.Namespace, environ: Environment) -> int:
 def _usage(options: argparse.Namespace, environ: Environment) -> int:
     store, now = _store(options, environ), time.time()
     teams = [store.find(options.name)] if options.name else store.all()
-    counters = read_counters(limits_table(options, environ), [team.limits_id for team in teams]) if teams else {}
+    ids = [team.limits_id for team in teams]
+    counters = read_counters(chosen_table("LimitsTable", options, environ), ids) if ids else {}
     used = [Used.of(counters.get(team.limits_id, {}), now, calendar_of(team.limits)) for team in teams]
     if options.json:
         found = [_used_as_json(team, each) for team, each in zip(teams, used, strict=True)]
@@ -148,7 +154,8 @@ def _usage(options: argparse.Namespace, environ: Environment) -> int:
 
 def _release(options: argparse.Namespace, environ: Environment) -> int:
     team = _store(options, environ).find(options.name)
-    used = give_back(limits_table(options, environ), team.limits_id, time.time())
+    confirm(f"This gives back what the requests of team '{team.name}' hold, while they run.", options)
+    used = give_back(chosen_table("LimitsTable", options, environ), team.limits_id, time.time())
     reserved = max(used.reserved.values())
     if options.json:
         print(to_json({"team": team.name, "places": used.running, "reserved": f"{reserved:f}"}))
@@ -166,6 +173,8 @@ def _delete(options: argparse.Namespace, environ: Environment) -> int:
             f"{len(keys)} keys name team '{team.name}', and would be refused: {named}. "
             "Remedy: `keys update KEY_ID --unset team`."
         )
+    limits = limits_text(team.limits) or "no limits"
+    confirm(f"This deletes team '{team.name}' ({limits}).", options)
     store.delete(team)
     if options.json:
         print(to_json({"team": team.name, "deleted": True}))

@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from console.cloudwatch import cloudwatch_client
+from console.cloudwatch import cloudwatch_client, namespace_of
 from console.keys.options import whole
 from console.output import can_redraw, has_blocks, show, terminal_width
 from console.stack import add_table_options, chosen_table
@@ -104,7 +102,7 @@ def _dimensions(text: str) -> tuple[Dimension, ...]:
 def _top(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     window = 60 * options.minutes
     table = chosen_table("CostsTable", options, environ)
-    throttles = RecentThrottles(lambda: cloudwatch_client(environ), window, table)
+    throttles = RecentThrottles(lambda: cloudwatch_client(environ), window, table, namespace_of(environ))
     watch = Watch(RecentInferences(table, window), throttles, window)
     watch.look()
     if options.once:
@@ -149,6 +147,8 @@ def run_live(
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
     """Draw what `watch` has seen, and look again every `interval` seconds, until q is pressed."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - it takes time to load
+
     problem = ""
     next_look = monotonic() + interval
     while True:

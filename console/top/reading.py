@@ -11,11 +11,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.ulid import new_ulid
 
-from console.cloudwatch import NAMESPACE
+from console.cloudwatch import USUAL_NAMESPACE
 from console.report.figures import SOURCES
 from console.stack import Table
 from console.top.figures import OF_ENTRIES, Inference, Throttles, inference_of
@@ -124,9 +123,16 @@ class RecentThrottles:
     `table` is the one of costs, which names the busiest clients.
     """
 
-    def __init__(self, client: "Callable[[], CloudWatchClient]", window: int, table: Table | None = None) -> None:
+    def __init__(
+        self,
+        client: "Callable[[], CloudWatchClient]",
+        window: int,
+        table: Table | None = None,
+        namespace: str = USUAL_NAMESPACE,
+    ) -> None:
         self._make_client = client
         self._table = table
+        self._namespace = namespace
         self._client: CloudWatchClient | None = None
         self._window = window
         self._read_at = float("-inf")
@@ -137,6 +143,8 @@ class RecentThrottles:
 
         Never raises botocore's errors: the other figures are shown without this one.
         """
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - it takes time to load
+
         if now - self._read_at >= THROTTLES_EVERY:
             self._read_at = now
             try:
@@ -152,7 +160,7 @@ class RecentThrottles:
         wanted += [("Client", client) for client in self._busiest(now)]
         end = datetime.fromtimestamp(now // 60 * 60 + 60, UTC)
         pages = self._client.get_paginator("get_metric_data").paginate(
-            MetricDataQueries=[_sum(f"m{number}", *each) for number, each in enumerate(wanted)],
+            MetricDataQueries=[_sum(self._namespace, f"m{number}", *each) for number, each in enumerate(wanted)],
             StartTime=end - timedelta(seconds=self._window),
             EndTime=end,
         )
@@ -182,12 +190,12 @@ class RecentThrottles:
         return sorted(found)
 
 
-def _sum(query_id: str, dimension: str, value: str) -> "MetricDataQueryTypeDef":
+def _sum(namespace: str, query_id: str, dimension: str, value: str) -> "MetricDataQueryTypeDef":
     return {
         "Id": query_id,
         "MetricStat": {
             "Metric": {
-                "Namespace": NAMESPACE,
+                "Namespace": namespace,
                 "MetricName": "ClientThrottles" if dimension == "Client" else "Throttles",
                 "Dimensions": [{"Name": dimension, "Value": value}],
             },

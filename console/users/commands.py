@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from console.arguments import announced
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
 from console.identity.commands import read_identity
 from console.keys.text import moment
-from console.keys.usage import LABELS, Used, limits_table, read_counters
+from console.keys.usage import LABELS, Used, read_counters
 from console.output import show, terminal_width
 from console.period import add_period, chosen_period, last_days
-from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
+from console.stack import add_place_option, add_table_options, authorizer_cache_seconds, chosen_table
 from console.tables import table
 from console.text import count, harmless, to_json, usd
 from console.users.users import LONGEST_REASON, Blocks, Named, Spender, named, spenders
@@ -39,7 +40,7 @@ def add_users(users: argparse.ArgumentParser) -> None:
     listing = add("list", _list, "list who has signed in and what each has spent, the dearest first")
     add_period(listing)
     listing.add_argument("--client", metavar="ID", help="only with plans of this client")
-    listing.add_argument("--costs-table", metavar="NAME", help="default: $COSTS_TABLE, else the stack's")
+    add_place_option(listing, "CostsTable")
 
     showing = add("show", _show, "show all about a user")
     usage = add("usage", _usage, "show what users have used of their limits now")
@@ -52,15 +53,16 @@ def add_users(users: argparse.ArgumentParser) -> None:
         command.add_argument(
             "--identity-file", type=Path, metavar="FILE", help="default: $IDENTITY_FILE, else identity.yaml"
         )
+    announced(block)
+    announced(unblock)
     for command in (showing, usage):
-        command.add_argument("--limits-table", help="default: $LIMITS_TABLE, else the stack's")
+        add_place_option(command, "LimitsTable")
 
 
 def _list(options: argparse.Namespace, environ: Environment) -> int:
     period = chosen_period(options) or last_days(_USUAL_DAYS)
     blocked = Blocks(chosen_table("KeysTable", options, environ)).all()
-    of_ledger = argparse.Namespace(table=options.costs_table, stack_name=options.stack_name)
-    ledger = Ledger(chosen_table("CostsTable", of_ledger, environ))
+    ledger = Ledger(chosen_table("CostsTable", options, environ))
     rollups = [each for each in ledger.rollups(period) if options.client in (None, each["client_id"])]
     found = spenders(ledger.entries(rollups, _ATTRIBUTES))
     if options.client is None:
@@ -183,7 +185,7 @@ def _who(user: Named) -> str:
 
 
 def _used(user: Named, options: argparse.Namespace, environ: Environment, now: float) -> Used:
-    return Used.of(read_counters(limits_table(options, environ), [user.id]).get(user.id, {}), now)
+    return Used.of(read_counters(chosen_table("LimitsTable", options, environ), [user.id]).get(user.id, {}), now)
 
 
 def _plain_block(block: Mapping[str, Any] | None) -> dict[str, Any]:

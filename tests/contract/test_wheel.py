@@ -91,7 +91,7 @@ def test_the_wheel_holds_the_command_and_all_that_it_reads(wheel: zipfile.ZipFil
 def test_the_wheel_names_the_command(wheel: zipfile.ZipFile):
     [entry_points] = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
 
-    assert "openai-proxy = console.__main__:main" in wheel.read(entry_points).decode()
+    assert "openai-proxy = console.program:main" in wheel.read(entry_points).decode()
 
 
 def test_the_extras_name_what_the_command_imports_and_no_more():

@@ -128,8 +128,8 @@ def test_a_pool_shares_and_erasing_a_client_takes_its_part_of_it(stack: LocalSta
     [shown] = console(stack, "list", "--scope", "key-pool:docs")
     assert (shown["client_id"], shown["server"], shown["stream"]) == (giver.id, "demo", False)
 
-    assert console(stack, "erase", "--client", taker.id)["answers"] == 0
-    assert console(stack, "erase", "--client", giver.id) == {"client_id": giver.id, "answers": 1, "objects": 0}
+    assert console(stack, "erase", "--yes", "--client", taker.id)["answers"] == 0
+    assert console(stack, "erase", "--yes", "--client", giver.id) == {"client_id": giver.id, "answers": 1, "objects": 0}
 
     assert said(ask(taker, body))[0] == "MISS"
 
@@ -150,7 +150,11 @@ def test_a_large_answer_takes_the_way_over_the_bucket(stack: LocalStack, caching
     sums = console(stack, "stats", "--by", "client")
     [row] = [row for row in sums["rows"] if row["client"] == client.id]
     assert (row["answers"], row["bytes"], row["stored_bytes"]) == (1, len(first.content), kept["Size"])
-    assert console(stack, "erase", "--client", client.id) == {"client_id": client.id, "answers": 1, "objects": 1}
+    assert console(stack, "erase", "--yes", "--client", client.id) == {
+        "client_id": client.id,
+        "answers": 1,
+        "objects": 1,
+    }
     assert "Contents" not in stack.aws("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)
     assert said(ask(client, body, EMBEDDINGS))[0] == "MISS"
 

@@ -166,7 +166,7 @@ def test_a_table_says_what_is_unpriced_and_estimated(run: Run, entries: list[Led
 
 
 def test_csv_and_json_at_once_are_refused(run: Run):
-    assert run("costs", "--csv", "--json").code == 1
+    assert run("costs", "--csv", "--json").code == 2
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_drift_is_shown_published_and_an_exit_code(run: Run, entries: list[Ledge
     ran = run(*command, "--json", "--publish")
     text = run(*command, "--tolerance", "49.9").out
 
-    assert ran.code == 1
+    assert ran.code == 2
     assert {(each["model"], each["measure"], each["drift"]) for each in ran.json["figures"] if each["drift"]} == {
         ("o4", "input_tokens", 0.5)
     }
@@ -323,7 +323,7 @@ def test_another_server_has_nothing_of_it(run: Run, entries: list[LedgerEntry], 
     command = ("costs", "reconcile", str(file), "--server", "mistral", "--json")
     ran = run(*command)
 
-    assert ran.code == 1
+    assert ran.code == 2
     assert {each["ledger"] for each in ran.json["figures"]} == {"0"}
     assert run(*command, "--tolerance", "100").code == 0
 

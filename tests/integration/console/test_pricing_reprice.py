@@ -24,7 +24,7 @@ from openai_proxy.ledger.lake import Lake, lake_row
 from openai_proxy.ledger.table import ATTEMPTS, DUPLICATE, MOST_ITEMS, CostsTable
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 
-from console.costs.reprice import Difference, add_parser, difference_document, reprice
+from console.costs.reprice import Difference, add_reprice, difference_document, reprice
 from console.costs.repricing import Change, Ledger, build_transaction, in_transactions
 from console.errors import ConsoleError
 from console.lake.corrections import Corrections
@@ -313,7 +313,7 @@ def command() -> Callable[..., int]:
     add_period(costs)
     costs.add_argument("--client")
     add_table_options(costs, "CostsTable")
-    add_parser(costs.add_subparsers())
+    add_reprice(costs.add_subparsers().add_parser("reprice"))
 
     def run_command(*arguments: str) -> int:
         options = parser.parse_args(["costs", "reprice", *arguments])

@@ -49,7 +49,7 @@ def run(client: Any, capsys: pytest.CaptureFixture[str]) -> Run:
         code = main([*arguments, *(() if text else ("--json",))], NAMES)
         printed = capsys.readouterr()
         if code:
-            assert code == 1
+            assert code == 2
             return printed.err
         return printed.out if text else json.loads(printed.out)
 
@@ -66,7 +66,8 @@ def test_a_team_is_made_shown_changed_and_deleted(run: Run) -> None:
     assert changed["before"]["rpm"] == 50
     assert [each["team"] for each in run("teams", "list")] == ["web"]
     assert "60 rpm, 9 USD/week" in run("teams", "list", text=True)
-    assert run("teams", "delete", "web") == {"team": "web", "deleted": True}
+    assert "This deletes team 'web' (60 rpm, 9 USD/week)." in run("teams", "delete", "web")
+    assert run("teams", "delete", "web", "--yes") == {"team": "web", "deleted": True}
     assert run("teams", "list") == []
     for command in ("show", "update", "usage", "delete", "release"):
         given = ("--rpm", "1") if command == "update" else ()
@@ -104,7 +105,7 @@ def test_a_key_is_of_a_team_that_there_is(run: Run, client: Any) -> None:
         "web", {"rpm": 50, "budget_week": Decimal(9), "budget_total": Decimal(100), "reset_weekday": "friday"}
     )
     assert run("keys", "update", key["key_id"], "--unset", "team")["team"] is None
-    assert run("teams", "delete", "web")["deleted"]
+    assert run("teams", "delete", "web", "--yes")["deleted"]
 
 
 def test_a_rotated_key_stays_of_its_team(run: Run) -> None:
@@ -126,5 +127,5 @@ def test_what_a_team_has_used_is_shown_and_given_back(run: Run, client: Any) -> 
     assert (used["week"]["spent"], used["week"]["reserved"], used["week"]["budget"]) == ("2", "1", "9")
     assert used["parallel"] == {"used": 1, "limit": None}
     assert "2.000000 spent, 1.000000 reserved, of 100 USD" in run("teams", "usage", text=True)
-    assert run("teams", "release", "web") == {"team": "web", "places": 1, "reserved": "1"}
+    assert run("teams", "release", "web", "--yes") == {"team": "web", "places": 1, "reserved": "1"}
     assert run("teams", "usage")[0]["week"]["reserved"] == "0"

@@ -270,9 +270,12 @@ class TestFlush:
     def test_without_yes_nothing_goes(self, run: Run, account: Account):
         account.put(on_s3=True, created_at=int(time.time()) - 7300)
 
-        ran = run("flush")
+        refused, ran = run("flush"), run("flush", "--dry-run")
 
-        assert ran.out == "This would delete 1 answer (19 B, the oldest 2 h old). To do it, add --yes.\n"
+        what = "1 answer (19 B, the oldest 2 h old)"
+        assert (refused.code, refused.out) == (2, "")
+        assert f"This deletes {what}. That cannot be undone, and nothing was done. Remedy: add --yes" in refused.err
+        assert (ran.code, ran.out) == (0, f"This would delete {what}.\n")
         assert len(account.keys) == len(account.objects) == 1
 
     def test_everything_goes_but_leases_of_what_is_being_fetched(self, run: Run, account: Account):
@@ -326,7 +329,7 @@ class TestErase:
         account.s3.put_object(Bucket=BUCKET, Key="captured/gone/of-an-answer-that-was-replaced", Body=b"x")
         account.s3.put_object(Bucket=BUCKET, Key="captured/gone-too/x", Body=b"x")
 
-        ran = run("erase", "--client", "gone")
+        ran = run("erase", "--yes", "--client", "gone")
 
         assert ran.out == "Erased 29 answers of 'gone', and 2 objects on S3.\n"
         assert account.keys == kept
@@ -335,8 +338,16 @@ class TestErase:
     def test_for_programs_and_twice(self, run: Run, account: Account):
         account.put("gone")
 
-        assert run("erase", "--client", "gone", "--json").json == {"client_id": "gone", "answers": 1, "objects": 0}
-        assert run("erase", "--client", "gone", "--json").json == {"client_id": "gone", "answers": 0, "objects": 0}
+        assert run("erase", "--yes", "--client", "gone", "--json").json == {
+            "client_id": "gone",
+            "answers": 1,
+            "objects": 0,
+        }
+        assert run("erase", "--yes", "--client", "gone", "--json").json == {
+            "client_id": "gone",
+            "answers": 0,
+            "objects": 0,
+        }
 
     def test_of_a_namespace_goes_what_was_asked_for_in_it(self, run: Run, account: Account):
         gone = {account.put("docs", namespace="alice") for _ in range(101)}
@@ -348,7 +359,7 @@ class TestErase:
         }
         account.s3.put_object(Bucket=BUCKET, Key="captured/docs/of-an-answer-that-was-replaced", Body=b"x")
 
-        ran = run("erase", "--client", "docs", "--namespace", "alice")
+        ran = run("erase", "--yes", "--client", "docs", "--namespace", "alice")
 
         assert ran.out == "Erased 102 answers of 'docs' in the namespace 'alice', and 1 object on S3.\n"
         assert account.keys == kept
@@ -359,7 +370,7 @@ class TestErase:
         account.put("shop", namespace="alice")
         kept = account.put("shop")
 
-        assert run("erase", "--namespace", "alice", "--json").json == {
+        assert run("erase", "--yes", "--namespace", "alice", "--json").json == {
             "client_id": None,
             "namespace": "alice",
             "answers": 2,
@@ -373,7 +384,7 @@ class TestErase:
     def test_what_names_nobody_erases_nothing(self, run: Run, account: Account, options: list[str]):
         kept = account.put("c", namespace="alice")
 
-        assert run("erase", *options).code == 1
+        assert run("erase", *options).code == 2
         assert account.keys == {kept}
 
     @pytest.mark.parametrize("client", ["", "a/b", "*", "x" * 65])
@@ -382,7 +393,7 @@ class TestErase:
 
         ran = run("erase", "--client", client)
 
-        assert ran.code == 1
+        assert ran.code == 2
         assert "is no client id" in ran.err
         assert len(account.keys) == 1
 
@@ -423,7 +434,7 @@ def test_what_a_busy_table_did_not_take_is_sent_again_a_few_times(account: Accou
 
 
 def test_a_stack_that_cannot_be_asked_for_its_bucket_is_explained(run: Run, capsys: pytest.CaptureFixture[str]):
-    assert main(["cache", "stats"], {"CACHE_TABLE": TABLE}) == 1
+    assert main(["cache", "stats"], {"CACHE_TABLE": TABLE}) == 2
     assert "Is AWS_ENDPOINT_URL right" in capsys.readouterr().err
 
 

@@ -87,5 +87,5 @@ def test_a_replay_that_fails_says_why() -> None:
 
 
 def test_days_have_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["events", "replay"], {}) == 1
+    assert main(["events", "replay"], {}) == 2
     assert "No days are named" in capsys.readouterr().err

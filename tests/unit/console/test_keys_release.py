@@ -112,10 +112,12 @@ def test_the_command_says_what_it_gave_back(client: Any, capsys: pytest.CaptureF
     client.put_item(TableName="keys", Item=item)
     key_id = key_hash[:12]
 
-    assert main(("keys", "release", key_id), ENVIRONMENT) == 0
+    assert main(("keys", "release", key_id), ENVIRONMENT) == 2
+    assert "Remedy: add --yes" in capsys.readouterr().err
+    assert main(("keys", "release", key_id, "--yes"), ENVIRONMENT) == 0
     assert capsys.readouterr().out == f"{key_id} of 'web-shop' (Shop): 0 places and 0.000000 USD are given back.\n"
     put(client, key_id, live={"M": {"RUNNING001": {"N": "99999999999"}}})
-    assert main(("keys", "release", key_id, "--json"), ENVIRONMENT) == 0
+    assert main(("keys", "release", key_id, "--json", "--yes"), ENVIRONMENT) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["key_id"], found["limits_id"], found["places"]) == (key_id, key_id, 1)
-    assert main(("keys", "release", "0123456789ab"), ENVIRONMENT) == 1
+    assert main(("keys", "release", "0123456789ab"), ENVIRONMENT) == 2

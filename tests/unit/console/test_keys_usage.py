@@ -52,7 +52,7 @@ def show(client: Any, capsys: pytest.CaptureFixture[str]) -> Show:
 
     def show(*arguments: str) -> str:
         given = ("keys", "usage", *arguments)
-        options = parser(given).parse_args(given)
+        options = parser().parse_args(given)
         assert show_usage(options, ENVIRONMENT, lambda: NOON) == 0
         return capsys.readouterr().out
 
@@ -185,7 +185,7 @@ def test_a_key_without_limits_can_be_asked_about(show: Show, client: Any):
 
 
 def test_what_cannot_be_shown_is_an_error(client: Any, capsys: pytest.CaptureFixture[str]):
-    assert main(("keys", "usage", "0123456789ab"), ENVIRONMENT) == 1
+    assert main(("keys", "usage", "0123456789ab"), ENVIRONMENT) == 2
     assert "There is no key with id 0123456789ab." in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(("keys", "usage", "0123456789ab", "--client-id", "web-shop"), ENVIRONMENT)

@@ -175,7 +175,7 @@ def test_what_has_the_form_of_an_id_is_one_and_a_sub_like_that_needs_its_issuer(
 
 def test_a_reason_is_bounded(client: Any, capsys: pytest.CaptureFixture[str]):
     for reason in ("x" * 257, "\x1b[31m", ""):
-        assert main(["users", "block", ADA, "--reason", reason], TABLES) == 1
+        assert main(["users", "block", ADA, "--reason", reason], TABLES) == 2
         assert "Remedy" in capsys.readouterr().err
 
 
@@ -221,7 +221,7 @@ def test_a_file_that_says_nothing_is_off(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_fault_is_told_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "identity.yaml"
     file.write_text(IDENTITY.replace("gold: pro", "gold: platinum"))
-    assert main(["identity", "check", str(file)], {}) == 1
+    assert main(["identity", "check", str(file)], {}) == 2
     assert f"{file}: issuer 'https://id.example.com', key 'plans': there is no plan 'platinum'. Remedy: " in (
         capsys.readouterr().err
     )

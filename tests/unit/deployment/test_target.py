@@ -139,5 +139,5 @@ def test_a_deployment_ends_with_the_lakes_queries_in_the_same_place() -> None:
     assert environ == {"AWS_REGION": "eu-west-1", "AWS_PROFILE": "ada"}
     assert saving("shop", [], "us-east-1")[1] == {"AWS_REGION": "us-east-1"}
     assert Path(command[0]).name == "openai-proxy"
-    options = parser(command[1:]).parse_args(command[1:])
+    options = parser().parse_args(command[1:])
     assert (options.run.__name__, options.stack_name) == ("run_save_queries", "shop")

@@ -9,7 +9,6 @@ from botocore.stub import Stubber
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from console.lake.athena import names_of
 from console.lake.queries import SavedQuery, saved_queries
 from console.lake.save_queries import MARK, NamedQueries, nothing_said, said
 from tests.examples import examples
@@ -142,9 +141,4 @@ def test_what_is_saved_is_what_the_files_say() -> None:
 
 
 def test_a_stack_without_a_lake_has_no_queries() -> None:
-    outputs = {"LakeWorkgroup": "shop", "LakeDatabase": "shop_lake", "KeysTable": "keys"}
-    stack = {"Outputs": [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()]}
-    assert names_of(stack) == ("shop", "shop_lake")
-    assert names_of({"Outputs": stack["Outputs"][2:]}) is None
-    assert names_of({}) is None
     assert nothing_said("shop") == "The stack 'shop' has no lake, so no queries are saved."

@@ -1,0 +1,68 @@
+"""Which part of the ledger a command is about: the options that say so, and the rows that fit them."""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from console.costs.reading import Ledger
+from console.costs.summary import NAMES, OF_ENTRIES, OF_ROLLUPS, UNNAMED, is_dimension, share_of, value_of
+from console.period import Period
+from console.stack import chosen_table
+
+Item = dict[str, Any]
+
+FILTERS = ("client", "server", "model")
+
+
+def add_filters(command: argparse.ArgumentParser, *names: str, inherited: bool = False) -> None:
+    """Add the options that name a client, a server and a model, or those of `names`."""
+    default = argparse.SUPPRESS if inherited else None
+    for name in names or FILTERS:
+        command.add_argument(f"--{name}", default=default, metavar="NAME", help=f"only of this {name}")
+
+
+def rows_of(ledger: Ledger, period: Period, by: Iterable[str], options: argparse.Namespace) -> Iterable[Item]:
+    """Rollups where they know all that is asked for, else a share of a rollup for each entry."""
+    rollups = [row for row in ledger.rollups(period) if is_wanted(row, options)]
+    if OF_ROLLUPS.issuperset(by):
+        return rollups
+    tags = any(name.startswith("tag:") for name in by)
+    attributes = OF_ENTRIES if tags else OF_ENTRIES - {"tags"}
+    return (share_of(each) for each in ledger.entries(rollups, attributes) if is_wanted(each, options))
+
+
+def is_wanted(row: Item, options: argparse.Namespace) -> bool:
+    """Whether a rollup or an entry is one that is asked for."""
+    named = {"client_id": options.client, "server": options.server, "model": options.model}
+    return (
+        all(value is None or row.get(name, "-") == value for name, value in named.items())
+        and all(
+            value_of(row, f"tag:{name}") == (value or UNNAMED) for name, value in getattr(options, "tags", None) or ()
+        )
+        and not (getattr(options, "failed", False) and row["outcome"] != "failed")
+        and not (getattr(options, "unpriced", False) and "cost" in row and "unpriced_units" not in row)
+        and not (getattr(options, "estimated", False) and row["usage_source"] != "estimated")
+    )
+
+
+def filter_text(options: argparse.Namespace) -> str:
+    """What is asked for, as ", only of client web"; "" for all."""
+    chosen = [f"{name} {getattr(options, name)}" for name in FILTERS if getattr(options, name) is not None]
+    return f", only of {', '.join(chosen)}" if chosen else ""
+
+
+def ledger_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Ledger:
+    """The ledger that is chosen. Raises ConsoleError and botocore's errors."""
+    return Ledger(chosen_table("CostsTable", options, environ))
+
+
+def dimensions(text: str) -> list[str]:
+    """Reads names with commas between them; none for `total`. Raises ArgumentTypeError."""
+    return [] if text == "total" else [dimension(name) for name in text.split(",")]
+
+
+def dimension(text: str) -> str:
+    """Reads a name. Raises ArgumentTypeError."""
+    if not is_dimension(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is none of {', '.join(NAMES)} and tag:NAME")
+    return text

@@ -1,0 +1,49 @@
+"""The process of `openai-proxy`: what a person meets who interrupts it, fills a disk or closes what reads its output.
+
+Its one rule: none of these is a traceback. It loads next to nothing, because Ctrl-C may come while the rest is loaded.
+"""
+
+import os
+import signal
+import sys
+from typing import Any
+
+CANNOT, INTERRUPTED = 2, 130
+_SAYS = b"\nopenai-proxy: interrupted.\n"
+
+
+def main() -> int:
+    """Run the command line. Returns the exit code."""
+    signal.signal(signal.SIGINT, _end)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    from console.__main__ import main as run  # noqa: PLC0415
+
+    try:
+        code = run(began=_begin)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    signal.signal(signal.SIGINT, _end)
+    if code == INTERRUPTED:
+        _end()  # threads that wait for an answer of AWS are not waited for
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or CANNOT if stream is sys.stdout else code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
+
+
+def _begin() -> None:
+    """What a command has begun it ends in its own way."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(*_: Any) -> None:
+    """Say one line, and be gone."""
+    try:
+        os.write(2, _SAYS)
+    finally:
+        os._exit(INTERRUPTED)

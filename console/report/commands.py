@@ -1,0 +1,110 @@
+"""`costs plot` and `costs report`: what was spent as bars, as a picture, and as a page to send on."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from console.cloudwatch import cloudwatch_client, namespace_of
+from console.costs.bars import bar_chart
+from console.costs.filters import FILTERS, add_filters, dimension, filter_text, is_wanted, ledger_of, rows_of
+from console.costs.reading import Ledger
+from console.costs.summary import summarize, total_of
+from console.costs.text import as_document, left_out
+from console.errors import ConsoleError
+from console.output import has_blocks, show, terminal_width
+from console.period import Period, add_period, chosen_period, last_days
+from console.prices.book import add_book_options, chosen_book
+from console.report.figures import OF_ENTRIES as OF_REPORT
+from console.report.figures import entry_figures, read_throttles
+from console.report.plot import write_png
+from console.report.report import Report, bar_of, days_chart, report_page
+from console.stack import add_table_options, chosen_table
+from console.text import to_json
+from console.throttles.reading import Stretch, throttles_in
+
+Environment = Mapping[str, str]
+Item = dict[str, Any]
+
+_USUAL_DAYS = "30d"
+
+
+def add_plot(plot: argparse.ArgumentParser) -> None:
+    """Give `plot` its options."""
+    add_period(plot, inherited=True)
+    plot.add_argument("--by", dest="dimension", type=dimension, default="day", metavar="DIMENSION", help="default: day")
+    add_filters(plot, *FILTERS, inherited=True)
+    plot.add_argument("--png", type=Path, metavar="FILE", help="write a picture instead")
+    add_table_options(plot, "CostsTable", inherited=True)
+    plot.set_defaults(run=_plot)
+
+
+def add_report(report: argparse.ArgumentParser) -> None:
+    """Give `report` its options."""
+    report.add_argument("file", type=Path, metavar="FILE.html", help="what to write")
+    add_period(report, inherited=True)
+    add_filters(report, *FILTERS, inherited=True)
+    add_book_options(report)
+    add_table_options(report, "CostsTable", inherited=True)
+    report.set_defaults(run=_report)
+
+
+def _plot(options: argparse.Namespace, environ: Environment) -> int:
+    period, by = _long_period(options), options.dimension
+    # A picture stacks the models of each day.
+    rows = list(rows_of(ledger_of(options, environ), period, [by, "model"] if by == "day" else [by], options))
+    if not rows:
+        print(f"Nothing {period.text}.")
+        return 0
+    total = total_of(rows)
+    if options.png:
+        title = f"Spend by {by} {period.text}" + _in_title(total)
+        chart = days_chart(rows, period, title) if by == "day" else bar_of(rows, by, title)
+        write_png(chart.draw, options.png)
+        print(f"Wrote {options.png}.")
+        return 0
+    sums = summarize(rows, [by])
+    if options.json:
+        print(to_json([as_document(row) for row in sums]))
+        return 0
+    if by == "day":
+        without = [{"day": str(day), **total_of([])} for day in period.days]
+        sums = summarize([*sums, *without], ["day"])
+    print(f"Spend by {by} {period.text}, USD\n")
+    show(bar_chart(sums, by, terminal_width(), blocks=has_blocks(sys.stdout)) + left_out(total))
+    return 0
+
+
+def _report(options: argparse.Namespace, environ: Environment) -> int:
+    period, prices = _long_period(options), chosen_book(options)
+    table = chosen_table("CostsTable", options, environ)
+    ledger = Ledger(table)
+    rollups = [row for row in ledger.rollups(period) if is_wanted(row, options)]
+    entries = (each for each in ledger.entries(rollups, OF_REPORT) if is_wanted(each, options))
+    report = Report(
+        period=period,
+        made_at=datetime.now(UTC),
+        ledger=table.name + filter_text(options),
+        rollups=rollups,
+        entries=entry_figures(entries, prices),
+        throttles=read_throttles(lambda: cloudwatch_client(environ), period, namespace_of(environ)),
+        throttled=[row for row in throttles_in(table, Stretch.days(period)) if is_wanted(row.names, options)],
+    )
+    page = report_page(report)
+    try:
+        options.file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConsoleError(f"{options.file}: cannot be written ({error.strerror}).") from error
+    print(f"Wrote {options.file} ({len(page.encode()) / 1024:,.0f} kB).")
+    return 0
+
+
+def _in_title(total: Item) -> str:
+    unpriced = total["unpriced"]
+    return f"\n{unpriced:,} requests without a price are not in it" if unpriced else ""
+
+
+def _long_period(options: argparse.Namespace) -> Period:
+    return chosen_period(options) or last_days(_USUAL_DAYS)
