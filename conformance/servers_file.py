@@ -24,7 +24,7 @@ def entries(url: str, name: str = "conformance", nowhere: str = "http://127.0.0.
   url: {url}/v1
   token: {_TOKEN}
   model: conformance-default
-  retries: 2
+  retries: 1
   breaker: {{failures: 0}}
 {name}-down:
   url: {nowhere}/v1

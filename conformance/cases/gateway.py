@@ -77,9 +77,9 @@ def _unrouted(model: str | None) -> Ask:
 
 
 _TWICE = b'{"model": "conformance-model-twice", "model": "conformance-other", "messages": []}'
-_LATER = Reply((error_body("Later."),), 503, JSON, (("Retry-After", "0"),), "length")
+_LATER = Reply((error_body("Later."),), 503, JSON, framing="length")
 _SLOW_DOWN = Reply((error_body("Slow down.", "rate_limit_error"),), 429, JSON, (("Retry-After", "1"),), "length")
-_MINUTES = Reply((error_body("Slow down.", "rate_limit_error"),), 429, JSON, (("Retry-After", "600"),), "length")
+_TOO_FAST = Reply((error_body("Too fast.", "rate_limit_error"),), 429, JSON, framing="length")
 _PREFLIGHT = Ask(
     "OPTIONS",
     key="none",
@@ -234,7 +234,7 @@ CASES = (
         "model-no-text", "a model that is a number", 400, "invalid_model", Ask(body=b'{"model": 7, "messages": []}')
     ),
     _retried("retry-503", "a 503 is tried again before the client sees anything", _LATER),
-    _retried("retry-429", "a 429 is tried again after the pause it asks for, if that is short", _SLOW_DOWN),
+    _retried("retry-429", "a 429 that does not say when to come back is tried again", _TOO_FAST),
     _retried(
         "retry-cut",
         "a connection that is closed instead of an answer is made again, at once where it was an old one",
@@ -247,12 +247,44 @@ CASES = (
         Reply((Act.RESET,), head=b"HTTP/1.1 ", framing="none"),
     ),
     Case(
-        "retry-not-for-minutes",
-        "a 429 that asks for minutes is the client's to wait for",
-        _second_time(_MINUTES, Reply(STREAM)),
-        Sees(429, b"".join(_MINUTES.steps), headers={"retry-after": "600"}, also=(served_by(_RETRYING, 1),)),  # pyright: ignore[reportArgumentType, reportCallIssue]
+        "retry-not-before-its-time",
+        "a 429 that says when to come back, be it soon, is the client's to wait for, and may be repeated",
+        _second_time(_SLOW_DOWN, Reply(STREAM)),
+        Sees(
+            429,
+            b"".join(_SLOW_DOWN.steps),  # pyright: ignore[reportArgumentType, reportCallIssue]
+            headers={"retry-after": "1"},
+            without=("x-should-retry",),
+            also=(served_by(_RETRYING, 1),),
+        ),
         Told("InferenceThrottled"),
         Ask(fields=CHAT.fields, server=_RETRYING),
+    ),
+    Case(
+        "retry-in-vain",
+        "what was repeated and failed again says so: an SDK does not repeat it once more",
+        _LATER,
+        Sees(
+            503,
+            b"".join(_LATER.steps),  # pyright: ignore[reportArgumentType, reportCallIssue]
+            headers={"x-should-retry": "false"},
+            also=(served_by(_RETRYING, 2),),
+        ),
+        Told("InferenceFailed", "upstream_error"),
+        Ask(fields=CHAT.fields, server=_RETRYING),
+    ),
+    Case(
+        "retry-of-a-retry",
+        "a client that is repeating a call is not helped by more of it",
+        _second_time(_LATER, Reply(STREAM)),
+        Sees(
+            503,
+            b"".join(_LATER.steps),  # pyright: ignore[reportArgumentType, reportCallIssue]
+            without=("x-should-retry",),
+            also=(served_by(_RETRYING, 1),),
+        ),
+        Told("InferenceFailed", "upstream_error"),
+        Ask(fields=CHAT.fields, server=_RETRYING, headers=(("x-stainless-retry-count", "1"),)),
     ),
     Case(
         "retry-not-after-the-first-byte",

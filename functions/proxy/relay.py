@@ -235,7 +235,8 @@ class Relay:
         if response.broken:
             return outcome
         if not response.started:
-            headers = self._responder.headers(call, outcome.delivery, outcome.cache, timeline)
+            failed = outcome.delivery._replace(error=error)
+            headers = self._responder.headers(call, failed, outcome.cache, timeline)
             self._responder.error(error, call, headers, response)
             return outcome._replace(status=error.status)
         if outcome.meter is not None and outcome.meter.is_stream:

@@ -57,6 +57,8 @@ class Timeline:
         self.steps: list[tuple[str, float]] = []
         """What the proxy did between the authorization and the first attempt, and when it was done with it."""
         self.attempts: list[Attempt] = []
+        self.is_repeated = False
+        """Whether a server may have had one call twice, over an old connection and a new one."""
         self._waiting_since = 0.0
 
     def now(self) -> float:
@@ -106,6 +108,14 @@ class Timeline:
     def calls_made(self) -> int:
         """How many calls of servers were made: one that its breaker keeps out, or that has no token, is not called."""
         return calls_made(attempt.error for attempt in self.attempts)
+
+    @property
+    def has_repeated(self) -> bool:
+        """Whether one server was called more than once."""
+        if self.is_repeated:
+            return True
+        called = [attempt.server for attempt in self.attempts if calls_made([attempt.error])]
+        return len(called) > len(set(called))
 
     def chunk(self) -> None:
         """A chunk is on its way to the client."""

@@ -12,6 +12,7 @@ from proxy.errors import ProxyError
 from proxy.outcome import Outcome, receipt_of
 from proxy.request.parse import InferenceRequest
 from proxy.timeline import Timeline
+from proxy.upstream.repeats import told_of
 
 if TYPE_CHECKING:  # loaded only where it is switched on or asked for
     from proxy.endpoints.answer_cost import Prices
@@ -79,6 +80,8 @@ class Responder:
             found["x-attempts"] = str(timeline.calls_made)
         if call.target and call.is_post:
             found |= cache.headers
+        if delivery.error or delivery.status >= 400:
+            found |= told_of(delivery.error, timeline)
         return {**found, "server-timing": timeline.server_timing, **self._cors.headers(origin)}
 
     def error(self, error: ProxyError, call: Call, headers: Mapping[str, str], response: Response) -> None:

@@ -31,6 +31,8 @@ class Exchange:
         self._body = body
         self.was_sent = False
         """Whether the other side may have the request, or some of it."""
+        self.was_repeated = False
+        """Whether it went out twice: the other side may have had it twice."""
 
     def run(self, connect_timeout: float, timeout: float, latest: float) -> Head:
         """Send the request and read the head of its answer. Raises HttpError, and leaves no connection open then.
@@ -46,6 +48,7 @@ class Exchange:
         except BrokenError:
             if not (self._repeats and self.connection.used_before) or self.connection.received:
                 raise
+        self.was_repeated = True
         return self._attempt(connect_timeout, timeout, latest, fresh=True)
 
     def _attempt(self, connect_timeout: float, timeout: float, latest: float, *, fresh: bool) -> Head:

@@ -91,6 +91,11 @@ class UpstreamResponse:
         body, self._body = self._body, None
         return self._pieces() if body is None else body
 
+    @property
+    def was_repeated(self) -> bool:
+        """Whether the request went out twice, because an old connection had died."""
+        return self._exchange.was_repeated
+
     def peek(self, most: int) -> bytes:
         """The body up to the piece that makes it longer than `most` bytes; all of it comes again when iterated.
 

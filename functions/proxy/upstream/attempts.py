@@ -1,17 +1,18 @@
 """Getting one answer out of servers that fail: retries, then fallbacks, all before the client has its first byte.
 
 A connection that fails or breaks, a status that says "not now" (408, 429, 5xx), an error that comes as a success and
-what is no answer at all are tried again, after a pause with jitter or the one that `Retry-After` asks for; then the
-server's fallbacks get their turn. A server that fell silent is not asked again: it may be working on the answer, and
-would bill it twice. One that its breaker keeps out is not asked at all. What nobody can do better is passed on as it
-came. A server that refuses the question for a stream's usage, which its client did not ask, is asked once more without
-it, whatever its retries; one that refuses its token once more with a newer one, if there is one.
+what is no answer at all are tried again after a short pause, once unless the owner says otherwise; `repeats` tells when
+that is left to the client. Then the server's fallbacks get their turn. A server that fell silent is not asked again: it
+may be working on the answer, and would bill it twice. One that its breaker keeps out is not asked at all. What nobody
+can do better is passed on as it came. A server that refuses the question for a stream's usage, which its client did not
+ask, is asked once more without it, whatever its retries; one that refuses its token once more with a newer one, if
+there is one.
 """
 
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from openai_proxy.servers import Server
@@ -27,22 +28,15 @@ from proxy.timeline import Timeline
 from proxy.upstream.breaker import ILL, Breakers
 from proxy.upstream.opened import Expected, OpenedAnswer, opened
 from proxy.upstream.provider_tokens import ProviderTokens
+from proxy.upstream.repeats import ENOUGH, is_final, most_repeats, pause_after, retry_after
 from proxy.upstream.response import content_type, error_body, returned_headers
 from proxy.upstream.sign_in import Outgoing
 from proxy.upstream.usage_refusal import UsageRefusals, refuses_usage
 
-_NOT_NOW = frozenset({408, 429, 500, 502, 503, 504, 529})
-_TOKEN_REFUSED = 401
-_OF_THE_WIRE = frozenset({"upstream_unreachable", "upstream_broken_off"})
-_OF_THE_ANSWER = frozenset({"upstream_error", "upstream_no_answer"})
-"""Codes of what a server answered as a success: their status says what it is worth."""
 _OWN_HEADERS = {"user-agent": "openai-proxy", "accept-encoding": "identity"}
 """Compressed answers would be unpacked to be metered, and small chunks do not compress."""
 _SILENCE_AT_GATEWAY = 290.0
 """Seconds: API Gateway ends a stream that says nothing for five minutes, and its client would learn nothing."""
-_FIRST_PAUSE = 0.25
-_LONGEST_PAUSE = 5.0
-"""Seconds. A server that asks for more is not waited for: the client can do that without a sandbox being billed."""
 
 
 Begin = Callable[[Delivery], None]
@@ -88,7 +82,7 @@ class Attempts:
             if isinstance(outcome, OpenedAnswer):
                 outcome.answer.close()
             turn, outcome = self._turn(candidate, call, timeline, begin)
-            if _is_final(outcome):
+            if is_final(outcome):
                 break
         if turn is None or outcome is None:
             raise ValueError("no server to ask")
@@ -128,13 +122,16 @@ class Attempts:
         timeline.wait()
         timeline.attempted(server.name, None, "circuit_open")
         message = f"The server '{server.name}' has failed several times in a row and is not asked for a moment."
-        return UpstreamError(503, "upstream_unavailable", message, headers={"retry-after": str(math.ceil(wait))})
+        told = {"retry-after": str(math.ceil(wait)), **ENOUGH}  # an SDK would wait longer than for a server that fails
+        return UpstreamError(503, "upstream_unavailable", message, headers=told)
 
     def _ask(
         self, turn: _Turn, call: Call, timeline: Timeline, begin: Begin
     ) -> tuple[_Turn, OpenedAnswer | ProxyError]:
         """What one server says in the end, asked again while that makes sense and there is time."""
         server, tried = turn.server, 0
+        most = most_repeats(server.retries, call.request.headers if call.request else {})
+        turn = turn._replace(server=server._replace(retries=most)) if most < server.retries else turn
         timeline.wait()
         try:
             turn = turn._replace(token=self._tokens.token_for(server))
@@ -148,9 +145,9 @@ class Attempts:
                 continue
             if isinstance(outcome, UpstreamError) or outcome.status >= 300:
                 self.judge(server, outcome.status)  # an answer that begins well is judged by its end
-            pause = _pause_after(outcome, tried, self._chance)
+            pause = pause_after(outcome, tried, self._chance)
             now = timeline.unix(timeline.now())
-            if pause is None or tried >= server.retries or now + pause >= call.deadline:
+            if pause is None or tried >= most or now + pause >= call.deadline:
                 return turn, outcome
             if self._breakers.out_for(server):
                 return turn, outcome
@@ -163,7 +160,7 @@ class Attempts:
 
     def _newer_token(self, turn: _Turn, outcome: OpenedAnswer | UpstreamError) -> str | None:
         """Another token than the one that the server has refused, if there is one by now."""
-        if not isinstance(outcome, OpenedAnswer) or outcome.status != _TOKEN_REFUSED:
+        if not isinstance(outcome, OpenedAnswer) or outcome.status != 401:
             return None
         if token := self._tokens.changed(turn.server, turn.token):
             outcome.answer.close()
@@ -186,6 +183,7 @@ class Attempts:
             timeline.attempted(server.name, None, error.code)
             return error
         timeline.attempted(server.name, answer.status, None)
+        timeline.is_repeated |= answer.was_repeated
 
         def begin_now() -> None:
             timeline.waited(answer.waited())
@@ -238,33 +236,3 @@ def _delivery(turn: _Turn, outcome: OpenedAnswer | ProxyError) -> Delivery:
         return found._replace(chunks=error_body(answer, turn.server.name, turn.token))
     except UpstreamError as error:
         return found._replace(error=error)
-
-
-def _is_final(outcome: OpenedAnswer | ProxyError) -> bool:
-    """Whether no other server would do better."""
-    if isinstance(outcome, ProxyError) and outcome.code not in _OF_THE_ANSWER:
-        return False
-    return outcome.status not in _NOT_NOW and outcome.status != _TOKEN_REFUSED
-
-
-def _pause_after(outcome: OpenedAnswer | UpstreamError, tried: int, chance: Callable[[], float]) -> float | None:
-    """Seconds before it makes sense to ask again; None when it does not, or not soon enough."""
-    if isinstance(outcome, UpstreamError) and outcome.code in _OF_THE_WIRE:
-        asked = 0.0
-    elif isinstance(outcome, UpstreamError) and outcome.code not in _OF_THE_ANSWER:
-        return None
-    elif outcome.status in _NOT_NOW:
-        asked = retry_after(outcome.headers) or 0.0
-    else:
-        return None
-    pause = max(asked, _FIRST_PAUSE * 2**tried * (0.5 + chance()))
-    return pause if pause <= _LONGEST_PAUSE else None
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """A `Retry-After` in seconds; its other form, a date, is not used by OpenAI's servers."""
-    try:
-        seconds = float(headers["retry-after"])
-    except (KeyError, ValueError):
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

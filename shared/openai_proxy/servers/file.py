@@ -51,7 +51,7 @@ class Server(NamedTuple):
     url: str
     token: TokenReference
     model: str
-    retries: int = 2
+    retries: int = 1
     """How often a call that failed for now is repeated."""
     fallbacks: tuple[str, ...] = ()
     """Servers that are asked instead, in this order, when this one cannot answer."""

@@ -9,6 +9,8 @@ from proxy.upstream.provider_tokens import UNAVAILABLE
 from tests.fakes import Connection, Received, Script, ScriptedServer
 from tests.relays import TOKEN, USAGE, Proxy, RecordingBus, error_of, failing, proxy
 
+SPARED = "spared: {url: 'URL/spared', token: t, model: m, fallbacks: [up]}\n"
+
 
 @pytest.mark.parametrize("status", ["408 Timeout", "429 Too Many", "500 Oops", "503 Later", "529 Overloaded"])
 def test_a_server_that_cannot_now_is_asked_again(status: str) -> None:
@@ -42,12 +44,26 @@ def test_what_does_not_get_better_is_passed_on_as_it_came() -> None:
     assert relay.event[1]["error"]["upstream_status"] == 503
 
 
-@pytest.mark.parametrize(("more", "slept"), [("retry-after: 3\r\n", [3.0]), ("retry-after: 60\r\n", [])])
-def test_a_server_says_when_to_ask_again(more: str, slept: list[float]) -> None:
-    with proxy(failing(1, "429 Too Many", more)) as (relay, _):
+def test_what_was_repeated_says_so_and_what_was_not_does_not() -> None:
+    for status, path, told in (
+        ("503 Later", "/again", "false"),
+        ("503 Later", "/up", None),
+        ("400 No", "/again", None),
+    ):
+        with proxy(failing(9, status)) as (relay, _):
+            response = relay.call({"model": "m"}, path=f"{path}/v1/chat/completions")
+        assert response.headers.get("x-should-retry") == told
+
+
+def test_who_says_when_to_come_back_is_passed_on_at_once_or_another_is_asked_at_once() -> None:
+    with proxy(failing(1, "429 Too Many", "retry-after: 3\r\n")) as (relay, _):
         response = relay.call({"model": "m"}, path="/again/v1/chat/completions")
-    assert relay.slept == slept
-    assert response.status == (200 if slept else 429)
+    assert (response.status, response.headers["retry-after"], response.headers["x-attempts"]) == (429, "3", "1")
+    assert "x-should-retry" not in response.headers
+    with proxy(failing(1, "429 Too Many", "retry-after: 3\r\n"), more_servers=SPARED) as (other, server):
+        response = other.call({"model": "m"}, path="/spared/v1/chat/completions")
+        assert [request.target.split("/")[1] for request in server.received] == ["spared", "base"]
+    assert (response.status, relay.slept, other.slept) == (200, [], [])
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "422 Unprocessable"])

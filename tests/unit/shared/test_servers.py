@@ -53,7 +53,7 @@ def test_retries_and_fallbacks_may_be_given() -> None:
         GOOD.replace("model: m", "model: m, retries: 0, fallbacks: [b]") + GOOD.replace("a:", "b:", 1)
     )
     assert (servers["a"].retries, servers["a"].fallbacks) == (0, ("b",))
-    assert (servers["b"].retries, servers["b"].fallbacks) == (2, ())
+    assert (servers["b"].retries, servers["b"].fallbacks) == (1, ())
 
 
 B = GOOD.replace("a:", "b:", 1)

@@ -227,6 +227,7 @@ def logged(output: str) -> list[dict[str, Any]]:
 
 def headers_of(asked: Asked, said: Said, seen: Seen, **more: str) -> dict[str, str]:
     """The headers of the answer; `more` are those that the server or an error has."""
+    is_repeated = len(seen.tried) > len({each.server for each in seen.tried})
     at_head = seen.client.at_head.since(seen.before)
     upstream, proxy = at_head.upstream * 1000, (at_head.total - at_head.upstream) * 1000
     event_id = seen.client.headers["x-inference-id"]
@@ -242,6 +243,7 @@ def headers_of(asked: Asked, said: Said, seen: Seen, **more: str) -> dict[str, s
         "x-served-by": said.server or "",
         "x-served-model": said.asked_model or "",
         "x-attempts": str(len(seen.tried) or ""),
+        "x-should-retry": "false" if is_repeated and said.status >= 400 else "",
     }
     return {name: value for name, value in found.items() if value} | more
 

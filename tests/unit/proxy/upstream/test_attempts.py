@@ -21,7 +21,7 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 from proxy.timeline import Attempt, Clock, Timeline
-from proxy.upstream.attempts import Attempts, retry_after
+from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.sign_in import Outgoing, with_token
 
@@ -40,9 +40,11 @@ class Answer:
 
     what: str | int
     retry_after: str | None = None
+    should_retry: str | None = None
     patience: float = 1.0
     on_silence: Callable[[], None] = lambda: None
     closed: int = 0
+    was_repeated: bool = False
 
     @property
     def status(self) -> int:
@@ -51,8 +53,8 @@ class Answer:
 
     @property
     def headers(self) -> dict[str, str]:
-        more = {} if self.retry_after is None else {"retry-after": self.retry_after}
-        return {"content-type": JSON, **more}
+        more = {"retry-after": self.retry_after, "x-should-retry": self.should_retry}
+        return {"content-type": JSON, **{name: value for name, value in more.items() if value is not None}}
 
     @property
     def document(self) -> dict[str, Any]:
@@ -126,8 +128,11 @@ def made(name: str, retries: int, failures: int = 0) -> Server:
     return Server(name, f"https://{name}", TokenReference("literal", ""), f"{name}-model", retries, breaker=breaker)
 
 
-def call_of(servers: Sequence[Server], door: Literal["function_url", "rest_api"] = "function_url") -> Call:
-    request = InferenceRequest(door, "POST", "/v1/chat/completions", "", {}, b'{"messages":[]}', None)
+def call_of(
+    servers: Sequence[Server], door: Literal["function_url", "rest_api"] = "function_url", count: str = ""
+) -> Call:
+    headers = {"x-stainless-retry-count": count}
+    request = InferenceRequest(door, "POST", "/v1/chat/completions", "", headers, b'{"messages":[]}', None)
     target = Target(None, "/chat/completions")
     body = RequestBody(request, target)
     candidates = [Candidate(server) for server in servers]
@@ -152,6 +157,18 @@ def test_at_the_rest_api_no_server_is_waited_for_longer_than_the_gateway_waits()
         assert world.patiences == [patience] * 3
 
 
+@pytest.mark.parametrize(
+    ("count", "asked"), [("", 3), ("0", 3), ("00", 3), ("-1", 3), ("x", 3), ("1", 1), ("2", 1), ("01", 1)]
+)
+def test_a_client_that_repeats_a_call_is_not_helped_by_more_of_it(count: str, asked: int) -> None:
+    world = World({"a": [Answer(500)] * 3})
+    attempts = Attempts(cast("Any", world), cast("Any", world), Breakers(), world.sleep, lambda: 0.5)
+    timeline = Timeline(Clock(lambda: 1000.0, lambda: 1000.0))
+    attempts.ask(call_of([made("a", 2)], count=count), timeline, lambda _: pytest.fail("nothing waits"))
+    assert len(world.asked) == asked
+    assert timeline.has_repeated is (asked > 1)
+
+
 @dataclass
 class Expected:
     """What the plain model says."""
@@ -166,9 +183,9 @@ class Expected:
 def pause_after(answer: Answer, tried: int, chance: float) -> float | None:
     if answer.what == "timeout" or not (isinstance(answer.what, str) or answer.what in NOT_NOW):
         return None
-    wanted = float(answer.retry_after) if answer.retry_after and isinstance(answer.what, int) else 0.0
-    pause = max(wanted, 0.25 * 2**tried * (0.5 + chance))
-    return pause if pause <= 5 else None
+    if isinstance(answer.what, int) and (answer.retry_after or answer.should_retry == "false"):
+        return None
+    return min(5.0, 0.25 * 2**tried * (0.5 + chance))
 
 
 def model(servers: Sequence[Server], answers: Mapping[str, Sequence[Answer]], chance: float) -> Expected:
@@ -198,7 +215,8 @@ def model(servers: Sequence[Server], answers: Mapping[str, Sequence[Answer]], ch
 ANSWERS = st.builds(
     Answer,
     st.sampled_from([*WIRE, 200, 200, 400, 401, 404, 408, 429, 500, 502, 503, 504, 529]),
-    st.sampled_from([None, None, "0", "1.5", "5", "5.001", "60"]),
+    st.sampled_from([None, None, None, "0", "1.5", "60"]),
+    st.sampled_from([None, None, None, "true", "false"]),
 )
 SERVERS = st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0, 0, 1, 2, 3])), min_size=1, max_size=3)
 
@@ -217,6 +235,7 @@ def test_servers_are_asked_as_the_model_says(kinds: list[tuple[int, int]], said:
     told = [(each.server, each.status_code, each.duration) for each in timeline.attempts]
     assert told == [(*each, TOOK) for each in zip(expected.asked, expected.statuses, strict=True)]
     assert timeline.calls_made == len(expected.asked)
+    assert timeline.has_repeated is any(expected.asked.count(name) > 1 for name in expected.asked)
     assert timeline.upstream_waited == pytest.approx(TOOK * len(expected.asked) + sum(expected.slept), abs=1e-6)
     urls = [f"https://{name}/chat/completions" for name in expected.asked]
     assert [(method, url) for method, url, _, _ in world.asked] == [("POST", url) for url in urls]
@@ -261,7 +280,7 @@ def test_a_server_that_is_kept_out_is_not_asked_and_says_when_it_may_be(waits: f
     assert (len(world.asked), timeline.calls_made) == (1, 0)
     assert delivery.error
     assert (delivery.error.status, delivery.error.code) == (503, "upstream_unavailable")
-    assert delivery.error.headers == {"retry-after": seconds}
+    assert delivery.error.headers == {"retry-after": seconds, "x-should-retry": "false"}
     assert delivery.retry_after == float(seconds)
 
 
@@ -331,25 +350,6 @@ def test_how_an_answer_ended_is_told_to_the_breaker(status: int) -> None:
     attempts.judge(server, status)
     attempts.judge(server, 503)
     assert (breakers.out_for(server) > 0) is (status in ILL)
-
-
-@pytest.mark.parametrize(
-    ("said", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("0", 0.0),
-        ("1.5", 1.5),
-        (" 7 ", 7.0),
-        ("-3", 0.0),
-        ("nan", None),
-        ("inf", None),
-        ("1e999", None),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
-    ],
-)
-def test_when_to_ask_again_is_a_number_of_seconds(said: str | None, seconds: float | None) -> None:
-    assert retry_after({} if said is None else {"retry-after": said}) == seconds
 
 
 def test_what_was_never_let_in_is_asked_of_nobody() -> None:
