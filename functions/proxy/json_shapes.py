@@ -67,6 +67,11 @@ def object_of(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
+def answer_in(fields: dict[str, Any]) -> dict[str, Any]:
+    """What an event of the Responses API holds in `response`, or the event or document itself."""
+    return object_of(fields.get("response")) or fields
+
+
 def array_of(value: Any) -> list[Any]:
     """`value` when it is a JSON array, else an empty one."""
     return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]

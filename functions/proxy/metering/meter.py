@@ -26,8 +26,8 @@ _READ_BYTES = 64 * 1024
 """How much of a stream is kept before it is read: memory stays bounded."""
 _SAMPLE_BYTES = 32 * 1024
 """How much of a stream is kept for good, for an estimate when its server reports no usage."""
-_END_BYTES = 2048
-"""Where servers say how an answer ended and what it used: in its last few events."""
+_TEXT_BYTES = 2048
+"""How much of the end of a text is kept: a file of subtitles says there how long its audio is."""
 
 
 class Meter:
@@ -87,7 +87,7 @@ class Meter:
         elif self._is_json and self.size <= _MAX_DOCUMENT_BYTES:
             self._document += chunk
         elif self._is_text:
-            self._document = (self._document + chunk)[-_END_BYTES:]
+            self._document = (self._document + chunk)[-_TEXT_BYTES:]
         return visible
 
     def end(self, document: Any = None) -> None:
@@ -194,14 +194,22 @@ class Meter:
                 self._note_executed(run)
             odd = scan.find_odd_events(run)
             if any(self._error_in(run[start:end]) for start, end in odd) or not (
-                self._read_what_is_hidden(run) or self._read_its_end(run)
+                self._read_what_is_hidden(run)
+                or ((end := scan.find_end_of_chat(run, one_choice=self._one_choice)) and self._read_its_end(run, end))
             ):
                 since = self._identify(run)
                 pattern, start = scan.worth_reading(run, since, is_message=self._message is not None)
                 found = {*find_events(pattern, run, start), *(each for each in odd if each[0] >= since)}
                 for start, end in sorted(found):
                     self._read_event(run[start:end])
+            if self._uses_tokens and run.rfind(scan.TIER) >= 0:
+                self._note_tier(scan.last_other_tier(run, self.service_tier))
         self._read_at = self.size + _READ_BYTES
+
+    def _note_tier(self, event: bytes) -> None:
+        if event:
+            fields = json_shapes.answer_in(object_of(loads_or_none(data_of(event))))
+            self.service_tier = told_in(fields, is_whole=False)[1] or self.service_tier
 
     def _note_executed(self, run: bytes) -> None:
         from proxy.metering.units import executed_in  # noqa: PLC0415  # few servers run tools
@@ -220,15 +228,8 @@ class Meter:
         self._usage = before
         return False
 
-    def _read_its_end(self, run: bytes) -> bool:
+    def _read_its_end(self, run: bytes, since: int) -> bool:
         """Read only the last events of a chat, when nothing before them can matter: most streams are read so."""
-        since = run.rfind(b"\n\n", 0, max(0, len(run) - _END_BYTES)) + 2
-        if since < 2 or scan.find_last_finish_reason(run, since) < 0 or run.rfind(scan.TOKENS, since) < 0:
-            return False
-        if scan.may_hold_error(run) or run.rfind(b'"status"') >= 0:
-            return False
-        if not self._one_choice and scan.has_finish_reason(run, since):
-            return False
         before = self._finish_reasons, self._usage, self._identified, self._model, self._id
         self._finish_reasons, self._usage, self._model, self._id = [], None, None, None
         for start, end in find_events(scan.WORTH_READING_CLOSELY, run, since):
@@ -281,8 +282,7 @@ class Meter:
 
             self._message = self._message or MessageEvents()
             fields = self._message.read(fields)
-        answer = object_of(fields.get("response")) if "response" in fields else fields
-        fields = answer or fields
+        fields = json_shapes.answer_in(fields) if "response" in fields else fields
         self._model = text_of(fields.get("model"), json_shapes.LONGEST_NAME) or self._model
         self._id = text_of(fields.get("id"), json_shapes.LONGEST_NAME) or self._id
         self._identified = self._model is not None or self._events_read >= _IDENTIFIED_AFTER

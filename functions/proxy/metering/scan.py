@@ -13,6 +13,7 @@ TOKENS = b'_tokens"'
 """How the name of every count of tokens ends: the search for it is several times as fast as that for `USAGE`."""
 EXECUTED = b'"executed_tools"'
 """In a stream of Groq's that ran tools."""
+TIER = b'"service_tier":'
 _WORTH_READING = (
     # Written so that it begins with one certain byte: then the search is twice as fast.
     # Between two tokens of JSON there may be blanks, and a new line of data. Many chunks say that there is no error.
@@ -49,7 +50,10 @@ _LONGEST_ERROR = 64 * 1024
 _COMPACT, _SPACED = b'"finish_reason":"', b'"finish_reason": "'
 _FINISH_FORMS = (_COMPACT, b'"finish_reason": ', b'"finish_reason" ')
 _FINISH_REASON = re.compile(rb'"finish_reason"[ \t]*:[ \t]*"([^"\\\r\n]{0,256})')
+_BLANKS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
+_END_BYTES = 2048
+"""Where servers say how an answer ended and what it used: in its last few events."""
 _CUE = re.compile(rb"-->[ \t]*(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})[.,](\d{3})")
 _DONE = b"[DONE]"
 _END_MARK = re.compile(re.escape(_DONE))
@@ -146,6 +150,29 @@ def has_finish_reason(events: bytes, end: int) -> bool:
     if b"\t" not in events and all(events.rfind(form, 0, end) < 0 for form in _FINISH_FORMS):
         return False
     return _FINISH_REASON.search(events, 0, end) is not None
+
+
+def find_end_of_chat(events: bytes, *, one_choice: bool) -> int:
+    """Where the last events of a chat stand, if they say its end and its usage and nothing before can matter; else 0.
+
+    Of `one_choice` there is one reason to end: what is said of it before does not count.
+    """
+    since = events.rfind(b"\n\n", 0, max(0, len(events) - _END_BYTES)) + 2
+    if since < 2 or find_last_finish_reason(events, since) < 0 or events.rfind(TOKENS, since) < 0:
+        return 0
+    if may_hold_error(events) or events.rfind(b'"status"') >= 0:
+        return 0
+    return 0 if not one_choice and has_finish_reason(events, since) else since
+
+
+def last_other_tier(events: bytes, known: str | None) -> bytes:
+    """The last event that names a service tier, if it names another than `known`; else b""."""
+    place = max(events.rfind(TIER + b'"'), events.rfind(TIER + b' "'))
+    if place < 0 or (known and events.startswith(b'"%b"' % known.encode(), events.find(b'"', place + len(TIER)))):
+        return b""
+    before = [found + len(blank) for blank in _BLANKS if (found := events.rfind(blank, 0, place)) >= 0]
+    start = max(before, default=0)
+    return events[start : end_of_event(events, start)]
 
 
 def has_end_mark(events: bytes) -> bool:

@@ -78,6 +78,27 @@ def test_the_service_tier_is_the_one_that_the_answer_names(said: list[Any], tier
     assert [(meter.usage is not None, meter.service_tier) for meter in meters] == [(True, tier)] * len(meters)
 
 
+TIERS = st.lists(st.sampled_from([None, "flex", "default", "Priority"]), min_size=2, max_size=5)
+
+
+@settings(max_examples=examples(25))
+@given(TIERS, st.booleans(), st.booleans(), st.sampled_from([", ", ","]), st.sampled_from(["\n", "\r\n"]))
+def test_the_last_tier_that_any_chunk_names_counts_wherever_it_stands(
+    tiers: list[str | None], hides: bool, one_choice: bool, comma: str, end: str
+) -> None:
+    said = [chunk("x" * 900) for _ in tiers] + [chunk("", "stop"), chunk(usage=USAGE, choices=False)]
+    for piece, tier in zip(said, tiers, strict=False):
+        piece["service_tier"] = tier
+    separators = comma, ": " if comma == ", " else ":"
+    events = [f"data: {json.dumps(each, separators=separators)}{end * 2}".encode() for each in said]
+    last = next((tier.lower() for tier in reversed(tiers) if tier), None)
+    for chunks in (events, [b"".join(events)]):
+        meter = Meter("text/event-stream", True, has_terminator=True, hides_usage=hides, one_choice=one_choice)
+        for piece in chunks:
+            meter.see(piece)
+        assert (meter.usage.output_tokens, meter.service_tier) == (USAGE["completion_tokens"], last)
+
+
 def test_a_chat_stream_with_a_usage_chunk() -> None:
     body = sse(chunk("a"), chunk("b", "stop"), chunk(usage=USAGE, choices=False)) + b"data: [DONE]\n\n"
     meter = metered(*(piece + b"\n\n" for piece in body.split(b"\n\n")[:-1]))
