@@ -1,18 +1,17 @@
-"""What the proxy itself decides: keys, paths, servers, browsers, retries and fallbacks."""
+"""What the proxy itself decides: keys, paths, servers, browsers and fallbacks."""
 
 from typing import Any
 
 from conformance.case import Ask, Case, Sees, Told
 from conformance.cases.faults import WHOLE
 from conformance.cases.streams import CHAT, COMPLETED
-from conformance.chat import BEGINNING, STREAM, echo, error_body
+from conformance.chat import STREAM, echo
 from conformance.checks import lists_in, lists_model, received, served_by
-from conformance.wire import JSON, Act, Answer, Reply
+from conformance.wire import JSON, Reply
 
 DEFAULT = "default"
 """The case that the servers' default model chooses: an entry's `model` is `conformance-default`."""
 
-_RETRYING = "-retrying"
 _DOWN = "-down"
 _NEVER = Reply((b'{"error": "this request should not have reached the server"}',), 418, JSON, framing="length")
 _BROWSER = (("origin", "https://app.example"),)
@@ -57,29 +56,11 @@ def _from_root(path: str, **more: Any) -> Ask:
     return Ask(path=path, fields=CHAT.fields, from_root=True, **more)
 
 
-def _second_time(first: Reply, then: Reply) -> Answer:
-    return lambda request: first if request.count == 1 else then
-
-
-def _retried(name: str, about: str, first: Reply, *attempts: int) -> Case:
-    return Case(
-        name,
-        about,
-        _second_time(first, Reply(STREAM)),
-        Sees(body=b"".join(STREAM), also=(served_by(_RETRYING, 2, *attempts),)),
-        COMPLETED,
-        Ask(fields=CHAT.fields, server=_RETRYING),
-    )
-
-
 def _unrouted(model: str | None) -> Ask:
     return Ask(path="/v1/chat/completions", fields=WHOLE.fields, model=model, from_root=True)
 
 
 _TWICE = b'{"model": "conformance-model-twice", "model": "conformance-other", "messages": []}'
-_LATER = Reply((error_body("Later."),), 503, JSON, framing="length")
-_SLOW_DOWN = Reply((error_body("Slow down.", "rate_limit_error"),), 429, JSON, (("Retry-After", "1"),), "length")
-_TOO_FAST = Reply((error_body("Too fast.", "rate_limit_error"),), 429, JSON, framing="length")
 _PREFLIGHT = Ask(
     "OPTIONS",
     key="none",
@@ -232,75 +213,6 @@ CASES = (
     ),
     _refused(
         "model-no-text", "a model that is a number", 400, "invalid_model", Ask(body=b'{"model": 7, "messages": []}')
-    ),
-    _retried("retry-503", "a 503 is tried again before the client sees anything", _LATER),
-    _retried("retry-429", "a 429 that does not say when to come back is tried again", _TOO_FAST),
-    _retried(
-        "retry-cut",
-        "a connection that is closed instead of an answer is made again, at once where it was an old one",
-        Reply((Act.CUT,), head=b"", framing="none"),
-        1,
-    ),
-    _retried(
-        "retry-reset",
-        "a connection that is reset instead of an answer is made again",
-        Reply((Act.RESET,), head=b"HTTP/1.1 ", framing="none"),
-    ),
-    Case(
-        "retry-not-before-its-time",
-        "a 429 that says when to come back, be it soon, is the client's to wait for, and may be repeated",
-        _second_time(_SLOW_DOWN, Reply(STREAM)),
-        Sees(
-            429,
-            b"".join(_SLOW_DOWN.steps),  # pyright: ignore[reportArgumentType, reportCallIssue]
-            headers={"retry-after": "1"},
-            without=("x-should-retry",),
-            also=(served_by(_RETRYING, 1),),
-        ),
-        Told("InferenceThrottled"),
-        Ask(fields=CHAT.fields, server=_RETRYING),
-    ),
-    Case(
-        "retry-in-vain",
-        "what was repeated and failed again says so: an SDK does not repeat it once more",
-        _LATER,
-        Sees(
-            503,
-            b"".join(_LATER.steps),  # pyright: ignore[reportArgumentType, reportCallIssue]
-            headers={"x-should-retry": "false"},
-            also=(served_by(_RETRYING, 2),),
-        ),
-        Told("InferenceFailed", "upstream_error"),
-        Ask(fields=CHAT.fields, server=_RETRYING),
-    ),
-    Case(
-        "retry-of-a-retry",
-        "a client that is repeating a call is not helped by more of it",
-        _second_time(_LATER, Reply(STREAM)),
-        Sees(
-            503,
-            b"".join(_LATER.steps),  # pyright: ignore[reportArgumentType, reportCallIssue]
-            without=("x-should-retry",),
-            also=(served_by(_RETRYING, 1),),
-        ),
-        Told("InferenceFailed", "upstream_error"),
-        Ask(fields=CHAT.fields, server=_RETRYING, headers=(("x-stainless-retry-count", "1"),)),
-    ),
-    Case(
-        "retry-not-after-the-first-byte",
-        "what has begun is not begun again",
-        _second_time(Reply((*BEGINNING, Act.CUT)), Reply(STREAM)),
-        Sees(body=b"".join(BEGINNING), broken_off="upstream_broken_off", also=(served_by(_RETRYING, 1),)),
-        Told("InferenceFailed", "upstream_broken_off"),
-        Ask(fields=CHAT.fields, server=_RETRYING),
-    ),
-    Case(
-        "retry-not-of-a-wrong-request",
-        "a 400 is not tried again",
-        _second_time(Reply((error_body("No."),), 400, JSON, framing="length"), Reply(STREAM)),
-        Sees(400, error_body("No."), also=(served_by(_RETRYING, 1),)),
-        Told("InferenceFailed", "upstream_error"),
-        Ask(fields=CHAT.fields, server=_RETRYING),
     ),
     Case(
         "fallback",
