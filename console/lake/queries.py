@@ -18,7 +18,7 @@ VIEW = "inferences"
 LAST_30_DAYS = ">= CAST(CAST(current_date - INTERVAL '29' DAY AS date) AS varchar)"
 """What each named query says of its day; `--from` and the like say something else in its place."""
 FIRST_PARTITION = "dt >= '2026-01-01'"
-"""What the view says of partitions: all there are."""
+"""What the view, and a query that reads `entries` itself, say of partitions: all there are."""
 
 
 class SavedQuery(NamedTuple):
@@ -46,15 +46,21 @@ def with_view(sql: str, period: Period | None = None) -> str:
     more is read: clocks differ.
     """
     sql = sql.strip().rstrip(";").rstrip()
+    if period:
+        sql = sql.replace(FIRST_PARTITION, _partitions(period))
     if not re.search(rf"\b{VIEW}\b", sql, re.IGNORECASE):
         return sql
     view = (ANALYTICS / "inferences.sql").read_text(encoding="utf-8").strip()
     if period:
-        view = view.replace(FIRST_PARTITION, f"dt >= '{period.first - timedelta(days=1)}'")
+        view = view.replace(FIRST_PARTITION, _partitions(period))
     head = f"WITH {VIEW} AS (\n{view}\n)"
     if own := re.match(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*WITH\b", sql, re.IGNORECASE | re.DOTALL):
         return f"{head},{sql[own.end() :]}"
     return f"{head}\n{sql}"
+
+
+def _partitions(period: Period) -> str:
+    return f"dt >= '{period.first - timedelta(days=1)}'"
 
 
 def saved_queries() -> Sequence[SavedQuery]:

@@ -16,6 +16,7 @@ from console.lake.queries import FIRST_PARTITION, LAST_30_DAYS, named_queries, s
 from console.lake.save_queries import MARK
 from tests.contract.template_stack import ROOT, as_list, deployed
 from tests.fakes import read_event
+from tests.lake.engine import column_names, lake_of
 
 ANALYTICS = ROOT / "analytics"
 SAMPLES = ROOT / "events" / "samples"
@@ -116,6 +117,15 @@ def test_the_cookbook_has_every_query() -> None:
     cookbook = (ROOT / "docs" / "analytics.md").read_text(encoding="utf-8")
     described = re.findall(r"^### `([a-z-]+)`", cookbook, re.MULTILINE)
     assert sorted(described) == sorted(named_queries())
+
+
+@pytest.mark.parametrize("name", named_queries())
+def test_the_cookbook_names_the_columns(name: str) -> None:
+    cookbook = (ROOT / "docs" / "analytics.md").read_text(encoding="utf-8")
+    section = cookbook.partition(f"\n### `{name}`\n")[2].partition("\n#")[0]
+    listed = section.strip().split("\n\n")[-1]
+    row = {"id": "a", "day": "2026-02-02", "outcome": "failed", "revision": 0, "recorded_at": ""}
+    assert re.findall(r"`(\w+)`", listed) == column_names(lake_of([row]), named_queries()[name])
 
 
 def test_partitions_are_days_that_need_no_catalogue() -> None:

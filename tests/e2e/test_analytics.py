@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -30,9 +29,12 @@ from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
 from tests.lake.entries import DAYS, FIRST_DAY, PERIOD_END, made_entries, priced_again
 from tests.lake.expected import EXPECTED
 
-ENTRIES = 1000
+ENTRIES = 400
 BATCH = 50
 FEBRUARY = Period(FIRST_DAY, PERIOD_END)
+
+TRIED_HERE = ("cost-by-client", "cost-by-team", "latency-percentiles", "cache-savings", "failures")
+"""What Athena makes of types and of times; tests/unit/console/lake tries every query."""
 
 Each = TypeVar("Each")
 
@@ -88,7 +90,7 @@ def comparable(value: Any) -> Any:
     return pytest.approx(value, abs=2e-6) if isinstance(value, float) else value
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", TRIED_HERE)
 def test_a_query_finds_what_python_finds(name: str, athena: Athena, rows: list[dict[str, Any]]) -> None:
     found = run(athena, name)
     expected = EXPECTED[name](rows)
@@ -99,19 +101,6 @@ def test_a_query_finds_what_python_finds(name: str, athena: Athena, rows: list[d
             row["last_time"] = row["last_time"][:23]
     assert [row.keys() for row in actual] == [row.keys() & actual[0].keys() for row in expected]
     assert actual == [{key: comparable(value) for key, value in row.items()} for row in expected]
-
-
-def test_every_query_of_the_cookbook_is_tried() -> None:
-    assert set(EXPECTED) | {"duplicates"} == set(named_queries())
-
-
-@pytest.mark.parametrize("name", named_queries())
-def test_the_cookbook_names_the_columns(name: str, athena: Athena, rows: list[dict[str, Any]]) -> None:
-    assert rows
-    cookbook = (ROOT / "docs" / "analytics.md").read_text(encoding="utf-8")
-    section = cookbook.partition(f"\n### `{name}`\n")[2].partition("\n#")[0]
-    listed = section.strip().split("\n\n")[-1]
-    assert re.findall(r"`(\w+)`", listed) == list(run(athena, name).columns)
 
 
 def test_money_is_exact_to_the_last_digit(athena: Athena, rows: list[dict[str, Any]]) -> None:

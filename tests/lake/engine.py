@@ -47,6 +47,11 @@ def found(connection: duckdb.DuckDBPyConnection, sql: str, period: Period | None
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
+def column_names(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
+    """The columns of a query, whatever it finds."""
+    return [each[0] for each in connection.execute(with_view(sql)).description or ()]
+
+
 def _of_map(type_: str) -> str:
     kinds = re.fullmatch(r"map<string,(\w+)>", type_)
     return f"MAP(VARCHAR, {_TYPES.get(kinds[1], kinds[1])})" if kinds else type_.upper()

@@ -12,6 +12,7 @@ from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, entry_of
 from openai_proxy.pricing.price_book import parse_price_book
+from openai_proxy.throttles.entries import FewModels, throttle_entry_of
 
 from tests.fakes import read_event
 
@@ -29,6 +30,19 @@ PRICES = parse_price_book(
       local: {free: true}
     """
 )
+LATER_PRICES = parse_price_book(
+    """
+    servers:
+      openai:
+        models:
+          gpt-small: {input: 0.12, cached_input: 0.075, output: 0.7}
+          gpt-large: {input: 2.513, cached_input: 0.333333333, cache_write: 3.1, output: 10.07, request: 0.0001}
+          gpt-audio: {input: 2.5, audio_input: 32, output: 10, audio_output: 64}
+      local: {free: true}
+    """
+)
+CHANGE = date(2026, 2, 9)
+"""From this day on LATER_PRICES hold."""
 Row = dict[str, Any]
 
 
@@ -61,8 +75,31 @@ def _entry(random: Random) -> LedgerEntry:
         "owner": None,
         "tags": random.choice([{}, {"team": "web"}, {"team": "größe", "stage": "prod"}]),
     }
+    data["tags"] = random.choice([{}, {"feature": "search"}, {"feature": "chat", "conversation": f"c-{client[:2]}"}])
+    data["team"] = random.choice([None, {"name": "web", "limits": None}, {"name": "lab", "limits": None}])
     data["end_user"] = random.choice([None, "u-1", "u-2"])
-    return entry_of(read_event(envelope | {"detail": detail}), PRICES)
+    if random.random() < 0.2:
+        data["attempts"] = [data["attempts"][0] | {"error": "upstream_unreachable"}, *data["attempts"]]
+    prices = PRICES if moment < start + (CHANGE - FIRST_DAY).days * 86_400 else LATER_PRICES
+    return entry_of(read_event(envelope | {"detail": detail}), prices)
+
+
+def made_throttles(random: Random, count: int) -> list[LedgerEntry]:
+    """Entries of refused requests, as record_throttles makes them of events; some of models that nothing answered."""
+    return [_throttle(random) for _ in range(count)]
+
+
+def _throttle(random: Random) -> LedgerEntry:
+    envelope: Any = json.loads((SAMPLES / "InferenceThrottled.key-rpm.json").read_text(encoding="utf-8"))
+    start = datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day, tzinfo=UTC).timestamp()
+    moment = start + random.randrange(DAYS * 86_400_000) / 1000
+    client = random.choice(["shop", "search", "help-desk", "new"])
+    envelope["detail"]["metadata"] |= {"id": new_ulid(moment), "timestamp": rfc3339(moment), "client_id": client}
+    data = envelope["detail"]["data"]
+    data["server"]["name"] = random.choice(["openai", "local"])
+    data["request"]["model"] = random.choice(["gpt-small", "gpt-large", "gpt-none"])
+    event: Any = read_event(envelope)
+    return throttle_entry_of(event, FewModels())
 
 
 def _usage(random: Random, model: str) -> Row:
@@ -72,6 +109,7 @@ def _usage(random: Random, model: str) -> Row:
     # Servers may count images of models that have no price of their own for them.
     seen = random.randrange(500) if model in ("gpt-image", "gpt-small") else None
     drawn = random.randrange(2000) if model == "gpt-image" else None
+    source = random.choices(["reported", "estimated", "missing"], [18, 1, 1])[0]
     return {
         "input_tokens": fresh + cached + written + audio + (seen or 0),
         "output_tokens": text + thought + spoken + (drawn or 0),
@@ -81,7 +119,7 @@ def _usage(random: Random, model: str) -> Row:
         "reasoning": {"output_tokens": thought},
         "audio": {"input_tokens": audio, "output_tokens": spoken},
         "duration": None,
-        "source": "reported",
+        "source": source,
     }
 
 
