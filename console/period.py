@@ -41,8 +41,11 @@ def month_of(day: date) -> Period:
     return Period(day.replace(day=1), day.replace(day=calendar.monthrange(day.year, day.month)[1]))
 
 
-def add_period(command: argparse.ArgumentParser, *, inherited: bool = False) -> None:
-    """Add the options that name a period. With `inherited`, what stands before the command's name holds for it too."""
+def add_period(command: argparse.ArgumentParser, *, inherited: bool = False, days: bool = True) -> None:
+    """Add the options that name a period. With `inherited`, what stands before the command's name holds for it too.
+
+    Without `days` there are no --from and --to, which mean something else to the command.
+    """
     default = argparse.SUPPRESS if inherited else None
     group = command.add_argument_group("period", "Days are days of UTC.")
     which = group.add_mutually_exclusive_group()
@@ -53,6 +56,8 @@ def add_period(command: argparse.ArgumentParser, *, inherited: bool = False) -> 
     ):
         read_period = _as_period(read, wanted)
         which.add_argument(option, dest="period", type=read_period, default=default, metavar=kind, help=help_)
+    if not days:
+        return
     which.add_argument("--from", dest="first", type=_date, default=default, metavar="DAY", help="this day and later")
     group.add_argument("--to", dest="last", type=_date, default=default, metavar="DAY", help="and up to this one")
 

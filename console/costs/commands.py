@@ -26,6 +26,10 @@ _COMMANDS = (
         *("reconcile", "compare with a provider's usage export, or with what the server stated, by day and model"),
         *("console.costs.reconcile_command", "add_reconcile"),
     ),
+    (
+        *("what-if", "what past requests would have cost with another model or other prices"),
+        *("console.what_if.command", "add_what_if"),
+    ),
     ("export", "the inferences of a period as a file", "console.export.command", "add_export"),
     ("columns", "what each column of the ledger is", "console.export.dictionary", "add_columns"),
     ("query", "SQL over the lake: all that was ever recorded", "console.lake.query_command", "add_query"),

@@ -352,3 +352,25 @@ def test_an_export_has_every_inference_and_what_it_cost(run: Run, entries: list[
 def test_what_cannot_be_exported(run: Run):
     assert "--output costs.parquet" in run("costs", "export", "--format", "parquet").err
     assert "--format jsonl" in run("costs", "export", "--json").err
+
+
+def test_what_another_model_would_have_cost(run: Run, entries: list[LedgerEntry], tmp_path: Path):
+    servers, prices = tmp_path / "servers.yaml", tmp_path / "prices.yaml"
+    servers.write_text("mistral: {url: https://models.example/v1, token: TOKEN, model: large}\n")
+    prices.write_text(
+        "servers: {mistral: {models: {large: {input: 1, output: 4}}}, other: {models: {large: {input: 2}}}}"
+    )
+    files = ("--prices", str(prices), "--servers-file", str(servers))
+    month = ("--month", DAYS[0][:7])
+    asked = ("costs", "what-if", "--from", "o4", "--to", "large", *month, *files)
+    assert "--to-server" in run(*asked).err
+    found = run(*asked, "--to-server", "mistral", "--by", "client", "--json").json
+    of_model = [each.attributes for each in entries if each.attributes["model"] == "o4"]
+    own = [each for each in of_model if each["day"] == DAYS[0] and each.get("cache_status") != "HIT"]
+    assert Decimal(found["total"]["cost_old"]) == sum(each["cost"] for each in own)
+    tokens = sum(each["input_tokens"] + 4 * each["output_tokens"] for each in own)
+    assert Decimal(found["total"]["cost_new"]) == Decimal(tokens) / 10**6
+    assert sum(each["requests"] for each in found["groups"]) == len(own)
+    assert "What nobody can know" in run(*asked, "--to-server", "mistral").out
+    assert "'nothing'" in run("costs", "what-if", "--from", "nothing", *month, *files).err
+    assert "--from" in run("costs", "what-if", "--to", "large", *files).err

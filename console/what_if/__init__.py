@@ -1,0 +1,1 @@
+"""`costs what-if`: the past at the prices of another model, or of another price book."""

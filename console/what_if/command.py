@@ -1,0 +1,177 @@
+"""`costs what-if`: prices the past with another model's or another book's prices, and says what it cannot know."""
+
+import argparse
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from openai_proxy.pricing.price_book import PriceBook
+from openai_proxy.pricing.rates import COMPONENTS
+
+from console.costs.reading import Ledger
+from console.costs.summary import NAMES, attribute, is_dimension
+from console.errors import ConsoleError
+from console.output import show, terminal_width
+from console.period import add_period, chosen_period, last_days
+from console.prices.book import add_book_options, chosen_book
+from console.stack import add_table_options, chosen_table
+from console.tables import table
+from console.text import count, harmless, to_json
+from console.what_if.figures import OF_ENTRIES, STATED, UNKNOWABLE, Sums, Target, WhatIf, what_if
+
+_USUAL_DAYS = "30d"
+_VERSION = r"([-@]\d{4}-?\d{2}-?\d{2})?"
+"""What servers add to the name of a model that answers."""
+
+
+def add_what_if(command: argparse.ArgumentParser) -> None:
+    """Give `what-if` its options. What stands before its name holds for it too."""
+    command.description = (
+        "Prices the requests that a model answered with the prices of another model, or of another price file "
+        "(--prices), by class of token. Nothing is changed."
+    )
+    command.add_argument("--from", dest="from_model", metavar="MODEL", help="the model that answered; default: all")
+    command.add_argument("--from-server", metavar="NAME", help="only what this server answered")
+    command.add_argument("--to", dest="to_model", metavar="MODEL", help="whose prices hold instead; default: its own")
+    command.add_argument("--to-server", metavar="NAME", help="whose prices of it; needed where servers differ")
+    command.add_argument("--client", default=argparse.SUPPRESS, metavar="NAME", help="only of this client")
+    names = ", ".join(NAMES)
+    command.add_argument("--by", type=_dimensions, default=[], metavar="DIMENSION", help=f"also by {names} or tag:NAME")
+    add_period(command, inherited=True, days=False)
+    add_book_options(command)
+    add_table_options(command, "CostsTable", inherited=True)
+    command.set_defaults(run=run_what_if)
+
+
+def run_what_if(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Run `costs what-if`. Raises ConsoleError and botocore's errors."""
+    if options.to_model and not options.from_model:
+        raise ConsoleError("--to needs --from. Remedy: name the model whose requests are to be priced otherwise.")
+    period, book = chosen_period(options) or last_days(_USUAL_DAYS), chosen_book(options)
+    ledger = Ledger(chosen_table("CostsTable", options, environ))
+    rollups = [row for row in ledger.rollups(period) if _is_wanted(row, options)]
+    if not rollups:
+        raise ConsoleError(
+            f"Nothing of {_asked(options)} {period.text}. Remedy: `costs --by server,model` shows models."
+        )
+    target = _target(book, options, {row["server"] for row in rollups})
+    entries = (each for each in ledger.entries(rollups, OF_ENTRIES) if _is_wanted(each, options))
+    found = what_if(entries, target, options.by)
+    if options.json:
+        print(to_json(as_document(found, target)))
+    else:
+        print(f"{_asked(options)} at the prices of {_named(target)}, {period.text}, USD\n")
+        show(as_text(found, terminal_width()))
+    return 0
+
+
+def _target(book: PriceBook, options: argparse.Namespace, servers: set[str]) -> Target:
+    """Whose prices hold. Raises ConsoleError where nobody has the model, or several have it at different prices."""
+    if not options.to_model:
+        return Target(book)
+    now, model = datetime.now(UTC), options.to_model
+    known = [options.to_server] if options.to_server else sorted({*book.servers, *book.rules})
+    quotes = {name: quote.price for name in known if (quote := book.find(name, model, now))}
+    if not quotes:
+        remedy = "Remedy: name one that `openai-proxy prices show` knows, or give it a price in prices.yaml."
+        raise ConsoleError(f"No server has a price of the model '{harmless(model)}'. {remedy}")
+    own = [name for name in quotes if name in servers]
+    if len(own) == 1 or all(price == next(iter(quotes.values())) for price in quotes.values()):
+        return Target(book, (own or list(quotes))[0], model)
+    raise ConsoleError(
+        f"'{harmless(model)}' has different prices at {', '.join(quotes)}. Remedy: choose one with --to-server."
+    )
+
+
+def _is_wanted(row: Mapping[str, Any], options: argparse.Namespace) -> bool:
+    return (
+        (options.client is None or row["client_id"] == options.client)
+        and (options.from_server is None or row.get("server") == options.from_server)
+        and (options.from_model is None or is_version_of(str(row.get("model", "-")), options.from_model))
+    )
+
+
+def is_version_of(model: str, name: str) -> bool:
+    """Whether a model that answered is the one that is called so, or a dated version of it."""
+    return re.fullmatch(re.escape(name) + _VERSION, model) is not None
+
+
+def _asked(options: argparse.Namespace) -> str:
+    model = f"'{harmless(options.from_model)}'" if options.from_model else "All models"
+    return f"{model} of '{harmless(options.from_server)}'" if options.from_server else model
+
+
+def _named(target: Target) -> str:
+    return f"{harmless(target.model)} of {harmless(target.server)}" if target.model else "the price file"
+
+
+def as_text(found: WhatIf, width: int | None = None) -> str:
+    """A comparison for people: by class, by what was asked for, and what it cannot know."""
+    names = [*COMPONENTS, STATED]
+    rows = [[name.replace("_", " "), *_figures(found.classes[name])] for name in names if name in found.classes]
+    headings = ("CLASS", "REQUESTS", "OLD", "NEW", "DIFFERENCE", "PERCENT")
+    texts = [table(headings, [*rows, ["TOTAL", *_figures(found.total)]], numbers=5, total=True, width=width)]
+    if found.by:
+        ordered = sorted(found.groups.items(), key=lambda each: (each[1].difference, each[0]))
+        grouped = [[*map(harmless, key), *_figures(sums)] for key, sums in ordered]
+        texts.append(table((*map(str.upper, found.by), *headings[1:]), grouped, numbers=5, width=width))
+    return "\n\n".join([*texts, "\n".join(_left_out(found)), "\n".join(("What nobody can know of it:", *UNKNOWABLE))])
+
+
+def _left_out(found: WhatIf) -> list[str]:
+    reasons = ", ".join(f"{count(number)} {reason}" for reason, number in sorted(found.reasons.items()))
+    known = {
+        f"No new price is known of requests, which are in neither cost: {reasons}.": found.reasons,
+        f"Requests that had no price are in neither cost: {count(found.unpriced_before)}.": found.unpriced_before,
+        f"Answers of the response cache, which cost nothing either way: {count(found.cache_hits)}.": found.cache_hits,
+        f"Requests with an estimated usage: {count(found.usage_estimated)}.": found.usage_estimated,
+        f"Searches and the like without a new price: {count(found.unpriced_units)}.": found.unpriced_units,
+        f"Requests of a service tier, priced as others are: {count(found.tiers)}.": found.tiers,
+    }
+    cache = f"The new cost if no prompt cache knows anything there: {found.new_without_cache:.6f}."
+    return [*(line for line, number in known.items() if number), cache]
+
+
+def _figures(sums: Sums) -> list[str]:
+    percent = "-" if sums.percent is None else f"{sums.percent:+.1f} %"
+    return [count(sums.requests), f"{sums.old:.6f}", f"{sums.new:.6f}", f"{sums.difference:+.6f}", percent]
+
+
+def as_document(found: WhatIf, target: Target) -> dict[str, Any]:
+    """A comparison for programs. Amounts are exact."""
+    return {
+        "to": {"server": target.server or None, "model": target.model or None, "price_version": target.book.version},
+        "total": _document(found.total) | {"cost_new_without_cache": found.new_without_cache},
+        "classes": [{"class": name} | _document(sums) for name, sums in sorted(found.classes.items())],
+        "groups": [
+            dict(zip(map(attribute, found.by), key, strict=True)) | _document(sums)
+            for key, sums in sorted(found.groups.items())
+            if found.by
+        ],
+        "left_out": {
+            "without_new_price": found.reasons,
+            "without_old_price": found.unpriced_before,
+            "cache_hits": found.cache_hits,
+        },
+        "usage_estimated": found.usage_estimated,
+        "unpriced_units": found.unpriced_units,
+        "of_service_tiers": found.tiers,
+        "not_known": list(UNKNOWABLE),
+    }
+
+
+def _document(sums: Sums) -> dict[str, Any]:
+    return {
+        "requests": sums.requests,
+        "cost_old": sums.old,
+        "cost_new": sums.new,
+        "cost_difference": sums.difference,
+    }
+
+
+def _dimensions(text: str) -> list[str]:
+    for name in text.split(","):
+        if not is_dimension(name):
+            raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(NAMES)} and tag:NAME")
+    return text.split(",")
