@@ -9,7 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 from proxy.streams.numbering import Numbering
-from proxy.streams.recording import Recording
+from proxy.streams.recording import Recording, Times, Watched
 from proxy.streams.table import State, StreamsTable
 
 from bench.units import SAMPLE, size_of
@@ -87,7 +87,8 @@ def stream_units(seconds: int, chunks_a_second: int) -> StreamUnits:
     unfinished = json.dumps(json.loads(SAMPLE.read_text())["detail"])
     state = State(STREAM, "0" * 64, "/chat/completions", created_at=_BEGAN, expires_at=_BEGAN + 1500)
     table = StreamsTable(counted, "streams", _NoObjects())
-    recording = Recording(table, state._replace(unfinished=unfinished), 600, lambda: now[0], lambda _: None)
+    watched, times = Watched(_nothing, lambda: False), Times(lambda: now[0], _nothing)
+    recording = Recording(table, state._replace(unfinished=unfinished), 600, watched, times)
     recording.tick()
     numbering, passed = Numbering(STREAM), 0
     for chunk in _chunks(seconds * chunks_a_second):
@@ -101,6 +102,9 @@ def stream_units(seconds: int, chunks_a_second: int) -> StreamUnits:
     recording.write_rest()
     found = counted
     return StreamUnits(found.writes, found.write_units, found.reads, found.read_units, passed, found.bytes)
+
+
+def _nothing(_: object) -> None: ...
 
 
 def _chunks(number: int) -> list[bytes]:

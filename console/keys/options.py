@@ -34,10 +34,11 @@ _UNSET = {
     "cache": "cache",
     "log-content": "log_content",
     "resumable": "resumable",
+    "on-disconnect": "on_disconnect",
 }
 _SET = (
     *("client_id", "name", "owner", "servers", "models", *LIMITS),
-    *("currency", "enabled", "log_content", "resumable", "team"),
+    *("currency", "enabled", "log_content", "resumable", "on_disconnect", "team"),
 )
 
 
@@ -80,6 +81,11 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
         action="store_const",
         const=True,
         help="its streams can be read again after a broken connection; default: where a request asks for it",
+    )
+    add(
+        *("--on-disconnect",),
+        choices=("finish", "stop"),
+        help="whether such a stream goes on when nobody is there to read it; default: as of the server",
     )
 
 

@@ -47,6 +47,7 @@ def client_key_of(item: Mapping[str, Any]) -> ClientKey:
         cache=_policy(values.get("cache")),
         logs_content=values.get("log_content") is True,
         resumable=values.get("resumable") is True,
+        on_disconnect=values.get("on_disconnect") or "",
         line=line,
         team=values.get("team") or "",
     )

@@ -98,6 +98,14 @@ class Call(NamedTuple):
         return bool(self.key and self.key.resumable) or bool(self.candidates and self.candidates[0].server.resumable)
 
     @property
+    def stops_without_client(self) -> bool:
+        """Whether a resumable stream is to end when nobody is there to read it: its key says, or its server."""
+        policy = (self.key.on_disconnect if self.key else "") or (
+            self.candidates[0].server.on_disconnect if self.candidates else ""
+        )
+        return policy == "stop"
+
+    @property
     def is_post(self) -> bool:
         """Whether the request has something done, rather than fetched."""
         return self.request is not None and self.request.method == "POST"

@@ -17,7 +17,7 @@ from proxy.call import Call
 from proxy.deadlines import for_client, for_event
 from proxy.delivery import OFF, Delivery
 from proxy.endpoints.responder import JSON, Responder, Response
-from proxy.errors import ProxyError, UpstreamError
+from proxy.errors import ProxyError
 from proxy.log import log, place_of
 from proxy.metering.meter import Meter
 from proxy.metering.scan import may_report_error
@@ -181,13 +181,13 @@ class Relay:
     def _pass_on(
         self, chunks: Iterable[bytes], call: Call, outcome: Outcome, response: Response, timeline: Timeline
     ) -> None:
-        """Pass on the chunks, and after them what is still to be said. Raises UpstreamError for what was cut."""
+        """Pass on the chunks, and after them what is still to be said. Raises ProxyError for what was cut."""
         delivery, meter = outcome.delivery, outcome.meter
         if meter is None:  # a document of the proxy's own
             response.write(b"".join(chunks))
             return
         frames = EventFrames() if meter.is_stream else WholeChunks()
-        broken: UpstreamError | None = None
+        broken: ProxyError | None = None
         write, end = self._responder.writing(call, outcome, response, timeline)
         if meter.is_stream and delivery.upstream:
             delivery.upstream.on_silence = lambda: response.write(_KEEP_ALIVE)
@@ -197,7 +197,7 @@ class Relay:
                     timeline.chunk()
                 if events := frames.whole(chunk):
                     write(meter.see(events))
-        except UpstreamError as error:
+        except ProxyError as error:
             broken = error
         rest = frames.rest()
         if broken and (meter.error or not may_report_error(rest)):
@@ -214,11 +214,13 @@ class Relay:
         if meter.is_stream and not rest and call.wants_receipt:
             response.write(self._responder.receipt(call, outcome, timeline))
 
-    def _judged(self, delivery: Delivery, meter: Meter, broken: UpstreamError | None) -> UpstreamError | None:
+    def _judged(self, delivery: Delivery, meter: Meter, broken: ProxyError | None) -> ProxyError | None:
         """Why an answer that has ended is not whole; None if it is, or if the server has said itself what is wrong.
 
-        The server's breaker learns how the answer ended.
+        The server's breaker learns how the answer ended, unless that was none of its doing.
         """
+        if broken and broken.fault == "client":
+            return broken
         error = None
         if meter.error is None and (broken or meter.is_cut):
             error = broken or broken_off(delivery.server_name or "")

@@ -284,6 +284,7 @@ ATTRIBUTES: Mapping[str, Attribute] = {
     ),
     "log_content": Attribute("true or false", _flag),
     "resumable": Attribute("true or false", _flag),
+    "on_disconnect": Attribute("finish or stop", _form("finish|stop")),
     "rotated_at": _TIME,
     "replaced_by": _ID,
 }

@@ -44,7 +44,7 @@ _OF_TEAM = "team_"
 """What the limits of a team are called in the context begins with it. Only a key with a team has them."""
 _TEXTS = (
     *("client_id", "client_name", "key_id", "limits_id", "owner", "tags", "expires_at", "servers", "models"),
-    *("rpm", "tpm", "parallel", "budget_day", "budget_month", "cache", "log_content", "resumable"),
+    *("rpm", "tpm", "parallel", "budget_day", "budget_month", "cache", "log_content", "resumable", "on_disconnect"),
     *("end_user", "budget_week", "budget_total", "reset_weekday", "reset_day", "team"),
 )
 
@@ -70,6 +70,8 @@ class ClientKey(NamedTuple):
     """Whether its owner wants prompts and answers to be logged."""
     resumable: bool = False
     """Whether its streams can be read again, where its client does not say."""
+    on_disconnect: str = ""
+    """What becomes of a resumable stream that nobody is there to read: `finish` or `stop`; "": what its server says."""
     line: str = ""
     """The line of keys that it was rotated from and into: made once, never for another client of the same name."""
     end_user: str = ""
@@ -99,6 +101,7 @@ class ClientKey(NamedTuple):
             "cache": self.cache.to_context() if self.cache else "",
             "log_content": "on" if self.logs_content else "",
             "resumable": "on" if self.resumable else "",
+            "on_disconnect": self.on_disconnect,
             "end_user": self.end_user,
             **(self.limits or Limits(self.line or self.key_id)).to_context(),
             **(self._team_context() if self.team else {}),
@@ -130,6 +133,7 @@ class ClientKey(NamedTuple):
             cache=KeyCache.from_context(context.get("cache")),
             logs_content=context.get("log_content") == "on",
             resumable=context.get("resumable") == "on",
+            on_disconnect=context.get("on_disconnect") or "",
             line=context.get("limits_id") or context.get("key_id") or "",
             end_user=context.get("end_user") or "",
             team=context.get("team") or "",

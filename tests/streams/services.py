@@ -39,8 +39,9 @@ class FakeStreamsTable:
         with self._lock:
             fault = self._begin("put state" if "status" in item else "put piece")
             known, condition = self.items.get(key), arguments.get("ConditionExpression")
-            assert condition in (None, "attribute_not_exists(stream_id) OR #status = :running")
-            if condition and known and known["status"] != {"S": "in_progress"}:
+            assert condition in (None, "attribute_not_exists(stream_id)", "#status = :running")
+            status = {"S": "in_progress"} if condition == "#status = :running" else None
+            if condition and (known or {}).get("status") != status:
                 return False, None
             self.items[key] = item
         if fault:

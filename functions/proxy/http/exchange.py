@@ -4,9 +4,11 @@ Its one rule: nothing goes on beyond the moment that it was given, and what the 
 """
 
 import contextlib
+import socket
 import time
 from collections.abc import Mapping
 
+from proxy.errors import ProxyError
 from proxy.http.http1 import Connection
 from proxy.http.pool import Pool
 from proxy.http.wire import AnsweredEarlyError, BrokenError, Head, SilenceError, request_head
@@ -33,6 +35,8 @@ class Exchange:
         """Whether the other side may have the request, or some of it."""
         self.was_repeated = False
         """Whether it went out twice: the other side may have had it twice."""
+        self.stopped_by: ProxyError | None = None
+        """Why it was ended before its end, if it was."""
 
     def run(self, connect_timeout: float, timeout: float, latest: float) -> Head:
         """Send the request and read the head of its answer. Raises HttpError, and leaves no connection open then.
@@ -46,7 +50,8 @@ class Exchange:
         try:
             return self._attempt(connect_timeout, timeout, latest, fresh=False)
         except BrokenError:
-            if not (self._repeats and self.connection.used_before) or self.connection.received:
+            repeats = self._repeats and self.stopped_by is None
+            if not (repeats and self.connection.used_before) or self.connection.received:
                 raise
         self.was_repeated = True
         return self._attempt(connect_timeout, timeout, latest, fresh=True)
@@ -57,6 +62,9 @@ class Exchange:
             raise SilenceError("the time is over")
         connection, host, target = self._pool.connect(self._url, min(connect_timeout, latest - now), fresh=fresh)
         self.connection = connection
+        if self.stopped_by:
+            connection.close()
+            raise BrokenError("stopped")
         length = len(self._body) if self._body or self.method in ("POST", "PUT", "PATCH") else None
         head = request_head(self.method, target, host, self._headers, length)
         try:
@@ -75,6 +83,17 @@ class Exchange:
             raise
         connection.until = latest
         return answer
+
+    def stop(self, error: ProxyError) -> None:
+        """End it, from another thread: who waits for the other side hears that it has closed.
+
+        The socket's own method is passed by: that of TLS would have who waits read what is encrypted.
+        """
+        self.stopped_by = error
+        connection: Connection | None = getattr(self, "connection", None)
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
     def release(self) -> None:
         """Give the connection back, or close it when the answer was not read to its end."""

@@ -5,11 +5,15 @@ import socket
 import ssl
 import time
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from proxy.clock import lasting
 from proxy.http.http1 import Connection
 from proxy.http.wire import ConnectError
+
+if TYPE_CHECKING:
+    from proxy.http.stopper import Stopper
 
 _IDLE_SECONDS = 50.0
 """How long an unused connection is kept. A frozen sandbox sleeps for minutes; servers close after about one."""
@@ -24,6 +28,8 @@ class Pool:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._idle: dict[Address, Connection] = {}
         self.tls = tls or tls_context()
+        self.stopper: Stopper | None = None
+        """What may end the exchange with an upstream server before its end; few requests have one."""
 
     def connect(self, url: str, timeout: float, *, fresh: bool = False) -> tuple[Connection, str, str]:
         """A connection to the host of `url`, its Host header, and the request target. Raises ConnectError.

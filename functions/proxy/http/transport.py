@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from openai_proxy.servers import Server
 from openai_proxy.servers.options import Timers
@@ -15,6 +15,9 @@ from proxy.http.exchange import Exchange
 from proxy.http.pool import Pool
 from proxy.http.wire import BrokenError, ConnectError, Head, HttpError, SilenceError
 from proxy.timeline import Clock
+
+if TYPE_CHECKING:
+    from proxy.http.stopper import Stopper
 
 _LONGEST_SHORT = 16 * 1024 * 1024
 """Bytes: an answer of AWS is no longer than 6 MB, a list of models much shorter."""
@@ -118,7 +121,10 @@ class UpstreamResponse:
         try:
             yield from self._exchange.connection.body(self._head, self._exchange.method, self._receive)
         except HttpError as error:
-            raise _upstream_error(self._server, error, late=self._reading() >= self._latest) from error
+            late = self._reading() >= self._latest
+            raise self._exchange.stopped_by or _upstream_error(self._server, error, late=late) from error
+        if self._exchange.stopped_by:  # a body without a length ends with its connection
+            raise self._exchange.stopped_by
 
     def waited(self) -> float:
         """Seconds for which the body was waited for, since this was asked the last time. A wait that goes on counts."""
@@ -192,18 +198,25 @@ class HttpTransport:
     ) -> UpstreamResponse:
         """Send a request and wait for the answer's status, not for its body. `deadline` is in Unix seconds.
 
-        Raises UpstreamError: unreachable, no status in time, or not HTTP.
+        Raises UpstreamError: unreachable, no status in time, or not HTTP; and what it was stopped by.
         """
         timeouts = self._timeouts.of(server)
         now = self._clock.unix()
         deadline = min(deadline, now + timeouts.total)
         exchange = Exchange(self._pool, method, url, headers, body, repeats=server.retries > 0)
+        if self._pool.stopper:
+            self._pool.stopper.watch(exchange)
         try:
             head = exchange.run(timeouts.connect, timeouts.first_byte, time.monotonic() + deadline - now)
         except HttpError as error:
-            raise _upstream_error(server.name, error, late=self._clock.unix() >= deadline) from error
+            late = self._clock.unix() >= deadline
+            raise exchange.stopped_by or _upstream_error(server.name, error, late=late) from error
         latest = self._clock.reading() + deadline - self._clock.unix()
         return UpstreamResponse(exchange, head, server.name, Waiting(timeouts, latest, self._clock.reading))
+
+    def let_stop(self, stopper: "Stopper | None") -> None:
+        """What may end the exchanges of `stream` from now on, from another thread; None: nothing."""
+        self._pool.stopper = stopper
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
         """One POST with a short answer. `timeout` (seconds) bounds all of it, from connecting to the last byte.

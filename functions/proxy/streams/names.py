@@ -6,6 +6,7 @@ Its one rule: a name that is not exactly one of ours is the name of nothing.
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from openai_proxy.key_context import ClientKey
@@ -13,7 +14,11 @@ from openai_proxy.key_context import ClientKey
 from proxy.call import STREAMS
 from proxy.errors import ClientError
 
+if TYPE_CHECKING:
+    from proxy.streams.table import State
+
 _ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_STATUS = "/status"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -23,12 +28,15 @@ def not_found() -> ClientError:
     return ClientError(404, "stream_not_found", message)
 
 
-def stream_id_of(path: str) -> str:
-    """The id in a path below `/v1`, which begins with `STREAMS`. Raises ClientError (404)."""
-    found = path.removeprefix(STREAMS)
-    if not _ID.fullmatch(found):
+def stream_id_of(path: str) -> tuple[str, bool]:
+    """The id in a path below `/v1`, which begins with `STREAMS`, and whether only its state is asked for.
+
+    Raises ClientError (404).
+    """
+    stream_id, slash, rest = path.removeprefix(STREAMS).partition("/")
+    if not _ID.fullmatch(stream_id) or slash + rest not in ("", _STATUS):
         raise not_found()
-    return found
+    return stream_id, bool(rest)
 
 
 def place_of(stream_id: str, headers: Mapping[str, str], query: str) -> int:
@@ -50,6 +58,20 @@ def place_of(stream_id: str, headers: Mapping[str, str], query: str) -> int:
     if not _NUMBER.fullmatch(number):
         raise not_found()
     return int(number)
+
+
+def stream_object(state: "State") -> dict[str, Any]:
+    """What a client is told of a stream. Its `status` is `stopping` until it has stopped."""
+    is_stopping = state.stop_at and not state.is_over
+    return {
+        "object": "stream",
+        "id": state.id,
+        "status": "stopping" if is_stopping else state.status,
+        "created_at": int(state.created_at),
+        "events": state.events if state.is_over else None,
+        "error": state.error or None,
+        "url": f"/v1{STREAMS}{state.id}",
+    }
 
 
 def owner_of(key: ClientKey) -> str:

@@ -5,31 +5,27 @@
 Its one rule: what a client gets is what it would have got, byte for byte; of two readers neither knows of the other.
 """
 
+import contextlib
 import hmac
-import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from proxy.aws.client import AwsError
 from proxy.errors import UnavailableError
 from proxy.log import log
 from proxy.streams.names import not_found
 from proxy.streams.numbering import KEEP_ALIVE, after, last_number
-from proxy.streams.table import MOST_LOST, Piece, State, StreamsTable
+from proxy.streams.recording import Times
+from proxy.streams.table import MOST_LOST, LostError, Piece, State, StreamsTable
 
 _PAUSE = 0.5
 _KEEP_ALIVE_SECONDS = 15.0
 _FRESH_SECONDS = 5.0
 """A stream may be asked for before its first write has come to the table: it is waited for this long."""
+SEEN_SECONDS = 10.0
+"""How often it is told that somebody is there, where a stream without a reader is to stop."""
 _TRIES = 6
 _Got = TypeVar("_Got")
-
-
-class Times(NamedTuple):
-    """`clock` gives Unix seconds."""
-
-    clock: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
 
 
 class Reader:
@@ -74,7 +70,8 @@ class Reader:
 
     def _follow(self, stream_id: str, place: int, position: int, until: float) -> Iterator[bytes]:
         """`position` is a number that the pieces to be read begin after."""
-        quiet_since, last, is_late, latest = self._clock(), position, False, b""
+        quiet_since, seen_at = self._clock(), 0.0
+        last, is_late, latest = position, False, b""
         while True:
             start = position
             pieces, state = self._again(lambda: self._table.since(stream_id, start))  # noqa: B023  # called at once
@@ -91,6 +88,9 @@ class Reader:
             if now >= until or (state is None and not pieces):
                 return
             is_late = state is not None and state.is_over  # pieces came between the two: the next read has them
+            if state and state.on_disconnect == "stop" and now - max(seen_at, state.seen_at) >= SEEN_SECONDS:
+                seen_at = now
+                self.seen(stream_id)
             if pieces or is_late:
                 continue
             if state and state.lease_until < now:
@@ -99,6 +99,16 @@ class Reader:
                 quiet_since = now
                 yield KEEP_ALIVE
             self._sleep(min(_PAUSE, max(0.0, until - now)))
+
+    def seen(self, stream_id: str) -> None:
+        """Tell the writer of a stream that somebody is there to read it."""
+        with contextlib.suppress(AwsError, LostError):
+            self._table.seen(stream_id, self._clock())
+
+    def stop(self, stream_id: str) -> None:
+        """Ask the writer of a stream to stop it, if it has not ended. Raises UnavailableError (503)."""
+        with contextlib.suppress(LostError):
+            self._again(lambda: self._table.stop(stream_id, self._clock()))
 
     def _give_up(self, stream_id: str, last: int, now: float) -> None:
         """End a stream whose writer has not kept its promise. Of several readers one does."""

@@ -1,6 +1,7 @@
 """Writes a stream down while it passes, from a thread of its own, and hears whether it is to be stopped.
 
-    tick (each second): one write: of the state, or of the piece that has come since, or of the lease
+    tick (each second): one write: of the state, or of the piece that has come since, or of the lease; one look at the
+                        state: whether its client has stopped the stream, or nobody is there to read it any more
     the end:            what is left, and the state that says how it ended; the sandbox takes no other request before
 
 Its one rule: the thread that passes chunks on appends to a list and does nothing else. A write that fails is made again
@@ -11,37 +12,53 @@ import time
 from collections import deque
 from collections.abc import Callable
 from threading import Event, Thread
+from typing import NamedTuple
 
 from proxy.aws.client import AwsError
+from proxy.errors import ClientError, ProxyError
 from proxy.log import log, trace_of
 from proxy.streams.table import LARGEST_PIECE, LOST, LostError, Piece, State, Status, StreamsTable
 
 LEASE_SECONDS = 30.0
 """For how long a writer that is not heard of is believed to be there."""
 _RENEWED_BELOW = 15.0
+ABSENT_SECONDS = 30.0
+"""For how long nobody need be there, where a stream without a reader is to stop."""
 _TICK_SECONDS = 1.0
 _MOST_UNWRITTEN = 16 * 1024 * 1024
 """Bytes that may wait to be written: memory stays bounded while the table takes nothing."""
 _PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8)
 """Seconds before each try of a write at the end."""
 
-Start = Callable[["Recording"], Callable[[float], None]]
-"""Has `tick` called each second, and `write_rest` when the recording has ended; what it returns waits for that."""
+
+class Times(NamedTuple):
+    """`clock` gives Unix seconds."""
+
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Watched(NamedTuple):
+    """What a recording watches for: `stop` ends the stream, `is_client_gone` says whether Lambda has told so."""
+
+    stop: Callable[[ProxyError], None]
+    is_client_gone: Callable[[], bool]
 
 
 class Recording:
-    """One stream that is written down."""
+    """One stream that is written down, and kept for `kept` seconds after its end."""
 
     def __init__(
         self,
         table: StreamsTable,
         state: State,
         kept: float,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        watched: Watched,
+        times: Times = Times(),  # noqa: B008  # it cannot be changed
     ) -> None:
-        self._table, self._clock, self._sleep = table, clock, sleep
-        self._kept = kept
+        self._table, self._kept, self._watched = table, kept, watched
+        self._clock, self._sleep = times
+        self._gone_at = 0.0
         self._state = state
         self._is_begun = self._is_given_up = False
         self.is_lost = False
@@ -50,6 +67,7 @@ class Recording:
         self._came_bytes = self._taken_bytes = 0
         self._piece: Piece | None = None
         self._next = 1
+        self._looked_at = 0.0
         self._ended: tuple[Status, str] | None = None
         self.ended = Event()
         """Set when nothing more comes."""
@@ -73,15 +91,16 @@ class Recording:
 
     def tick(self) -> None:
         """Write what is due: one call at most."""
-        if self._is_given_up:
-            return
-        try:
-            self._write_due()
-        except LostError:
-            self._is_given_up = True
-            self._lose("it was given up meanwhile")
-        except AwsError as error:
-            log("WARN", "A resumable stream was not written down for a moment", id=self._state.id, reason=str(error))
+        for step in (self._write_due, self._look):
+            if self._is_given_up:
+                return
+            try:
+                step()
+            except LostError:
+                self._is_given_up = True
+                self._lose("it was given up meanwhile")
+            except AwsError as error:
+                log("WARN", "A resumable stream was not looked after", id=self._state.id, reason=str(error))
         if self._came_bytes - self._taken_bytes > _MOST_UNWRITTEN:
             self._lose("the table takes nothing")
 
@@ -91,15 +110,33 @@ class Recording:
             self._begin(now)
         elif self._state.lease_until - now < _RENEWED_BELOW:
             self.writes += 1
-            self._state = self._table.renew(self._state.id, now + LEASE_SECONDS)
+            self._state, self._looked_at = self._table.renew(self._state.id, now + LEASE_SECONDS), now
         elif not self.is_lost:
             self._write_piece()
 
     def _begin(self, now: float) -> None:
         self.writes += 1
         state = self._state._replace(lease_until=now + LEASE_SECONDS)
-        self._table.put_state(state)
+        self._table.begin(state)
         self._state, self._is_begun = state, True
+        self._looked_at = now if self.writes == 1 else 0.0  # one that is written again may have been asked for already
+
+    def _look(self) -> None:
+        """Stop the stream if its client wants that, or if nobody is there for it and its owner wants that."""
+        now = self._clock()
+        if self._is_begun and self._looked_at != now:
+            self._looked_at = now
+            self._state = self._table.state(self._state.id) or self._state
+        state = self._state
+        if self._watched.is_client_gone() and not self._gone_at:
+            self._gone_at = now
+        if state.is_over:
+            raise LostError(state.id)
+        if state.stop_at:
+            self._watched.stop(ClientError(499, "stream_stopped", "The client stopped this stream."))
+        last_seen = max(state.seen_at, self._gone_at)
+        if state.on_disconnect == "stop" and last_seen and now - last_seen > ABSENT_SECONDS:
+            self._watched.stop(ClientError(499, "client_absent", "Nobody was there any more to read this stream."))
 
     def _write_piece(self) -> None:
         """Write what has come, if anything has. What may have been written is written again as it was."""
@@ -157,7 +194,7 @@ class Recording:
         written = (self._piece.first if self._piece else self._next) - 1
         expires_at = self._clock() + self._kept
         changes = {"status": status, "error": error, "events": written, "expires_at": expires_at, "unfinished": ""}
-        self._table.put_state(self._state._replace(**changes))
+        self._table.end(self._state._replace(**changes))
 
     def _again(self, write: Callable[[], None]) -> None:
         """Make a write that may fail for a moment. Raises AwsError in the end."""

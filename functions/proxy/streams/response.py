@@ -15,12 +15,17 @@ _KEEP_ALIVES = (b": keep-alive\n\n", KEEP_ALIVE)
 
 
 class RecordedResponse:
-    """Passes an answer on to `response`, and to the recording that `begin` gives when it turns out to be a stream."""
+    """Passes an answer on to `response`, and to the recording that `begin` gives when it turns out to be a stream.
 
-    def __init__(self, response: Response, stream_id: str, begin: Callable[[], Recording]) -> None:
+    A stream has the headers `added`.
+    """
+
+    def __init__(
+        self, response: Response, stream_id: str, begin: Callable[[], Recording], added: Mapping[str, str]
+    ) -> None:
         self._response = response
         self._numbering = Numbering(stream_id)
-        self._begin = begin
+        self._begin, self._added = begin, added
         self._is_first = True
         self.recording: Recording | None = None
 
@@ -48,7 +53,7 @@ class RecordedResponse:
         is_stream = headers.get("content-type", "").lower().startswith("text/event-stream")
         if status == 200 and is_stream and "content-encoding" not in headers:
             self.recording = self._begin()
-            headers = {**headers, "x-resumable": "true"}
+            headers = {**headers, **self._added}
         self._response.start(status, headers, cookies)
 
     def flush(self) -> None:

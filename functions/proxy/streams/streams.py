@@ -3,6 +3,7 @@
 Its one rule: whoever reads, and however often, the inference has one terminal event, and a reader has none.
 """
 
+import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,18 +13,19 @@ from proxy.admission import as_proxy_error
 from proxy.call import Call
 from proxy.delivery import OFF, Delivery
 from proxy.endpoints.error_forms import error_frames
-from proxy.endpoints.responder import Responder, Response
+from proxy.endpoints.responder import JSON, Responder, Response
 from proxy.errors import ProxyError, UnavailableError
+from proxy.http.stopper import Stopper
 from proxy.log import log
 from proxy.metering.meter import Meter
 from proxy.outcome import Outcome
 from proxy.records.records import Records
 from proxy.records.unfinished import event_at, unfinished_event
 from proxy.request.parse import Target
-from proxy.streams.names import not_found, owner_of, place_of, stream_id_of
+from proxy.streams.names import not_found, owner_of, place_of, stream_id_of, stream_object
 from proxy.streams.numbering import Numbering
-from proxy.streams.reading import Reader, Times
-from proxy.streams.recording import LEASE_SECONDS, Recording, in_background
+from proxy.streams.reading import Reader
+from proxy.streams.recording import LEASE_SECONDS, Recording, Times, Watched, in_background
 from proxy.streams.response import RecordedResponse
 from proxy.streams.table import (
     LOST,
@@ -38,15 +40,22 @@ from proxy.timeline import Timeline
 
 READ = "A stream was asked for"
 """What the log says of each reader; an inference has its own line."""
-_HEADERS = {"content-type": "text/event-stream"}
+_EVENTS = {"content-type": "text/event-stream"}
+
+
+def _stops_nothing(_: Stopper | None) -> None: ...
 
 
 class Settings(NamedTuple):
-    """`kept` is for how many seconds a stream is there after its end; `start` has a recording written."""
+    """`kept` is for how many seconds a stream is there after its end; `start` has a recording written.
+
+    `let_stop` says what may stop the request that is at work.
+    """
 
     kept: float = 600.0
     times: Times = Times()
     start: Callable[[Recording], Callable[[float], None]] = in_background
+    let_stop: Callable[[Stopper | None], None] = _stops_nothing
 
 
 class Written(NamedTuple):
@@ -75,18 +84,23 @@ class Streams:
 
     def written(self, call: Call, response: Response, timeline: Timeline, trace: str | None) -> Written:
         """The answer to `call`, which is written down if it is a stream."""
+        settings, stopper = self._settings, Stopper()
         waits: list[Callable[[float], None]] = []
+        settings.let_stop(stopper)
 
         def begin() -> Recording:
             state = self._state(call, timeline, trace)
-            clock, sleep = self._settings.times
-            recording = Recording(self._another(), state, self._settings.kept, clock, sleep)
-            waits.append(self._settings.start(recording))
+            watched = Watched(stopper.stop, lambda: response.broken)
+            recording = Recording(self._another(), state, settings.kept, watched, settings.times)
+            waits.append(settings.start(recording))
             return recording
 
-        recorded = RecordedResponse(response, call.id, begin)
+        stops = {"x-on-disconnect": "stop"} if call.stops_without_client else {}
+        recorded = RecordedResponse(response, call.id, begin, {"x-resumable": "true", **stops})
 
         def finish(outcome: Outcome) -> None:
+            stopper.over()
+            settings.let_stop(None)
             if recorded.recording is not None:
                 recorded.recording.end(*_end_of(outcome))
 
@@ -105,6 +119,7 @@ class Streams:
             call.path,
             created_at=timeline.started_at,
             expires_at=call.deadline + LEASE_SECONDS + self._settings.kept,
+            on_disconnect="stop" if call.stops_without_client else "",
             unfinished=unfinished_text(*unfinished_event(call, timeline, trace)),
         )
 
@@ -118,13 +133,13 @@ class Streams:
             headers = responder.headers(found, delivery, OFF, timeline)
             for events in delivery.chunks:
                 if not response.started:
-                    response.start(200, {**headers, **_HEADERS})
+                    response.start(200, {**headers, **delivery.headers})
                 response.write(events)
                 sent += len(events)
                 if response.broken:
                     break
             if not response.started:
-                response.start(200, {**headers, **_HEADERS})
+                response.start(200, {**headers, **delivery.headers})
             response.end()
         except Exception as failure:  # noqa: BLE001  # the outermost edge: the client gets an answer
             error = as_proxy_error(failure, call.id)
@@ -134,15 +149,26 @@ class Streams:
         log(level, READ, id=call.id, client_id=client, path=call.path, bytes=sent, error=error.code if error else None)
 
     def _found(self, call: Call) -> tuple[Call, Delivery]:
-        """The call as one of the inference whose stream it reads, and what is to be read. Raises ProxyError."""
-        request, target, key = call.request, call.target, call.key
-        if request is None or target is None or key is None or request.method != "GET":
+        """The call as one of the inference whose stream it is about, and the answer. Raises ProxyError."""
+        request, target, key, reader = call.request, call.target, call.key, self._reader
+        if request is None or target is None or key is None:
             raise not_found()
-        stream_id = stream_id_of(target.path)
-        place = place_of(stream_id, request.headers, request.query)
-        state = self._reader.state_of(stream_id, owner_of(key), ulid_time(stream_id).timestamp())
-        events = self._reader.events(state, place, call.deadline)
-        return call._replace(id=stream_id), Delivery(status=200, chunks=events)
+        stream_id, is_status = stream_id_of(target.path)
+        method = request.method
+        if method not in ("GET", "DELETE", "POST") or (is_status and method != "GET"):
+            raise not_found()
+        place = place_of(stream_id, request.headers, request.query) if method == "GET" else 0
+        owner, made_at = owner_of(key), ulid_time(stream_id).timestamp()
+        state = reader.state_of(stream_id, owner, made_at)
+        found = call._replace(id=stream_id)
+        if method == "GET" and not is_status:
+            return found, Delivery(headers=_EVENTS, chunks=reader.events(state, place, call.deadline))
+        if method == "DELETE" and not state.is_over:
+            reader.stop(stream_id)
+            state = reader.state_of(stream_id, owner, made_at)
+        elif method == "POST" and state.on_disconnect == "stop":
+            reader.seen(stream_id)
+        return found, Delivery(headers=JSON, chunks=[json.dumps(stream_object(state)).encode()])
 
     def _tell(self, state: State) -> None:
         """Publish the one terminal event of an inference whose sandbox was killed."""
@@ -154,7 +180,8 @@ class Streams:
 def _end_of(outcome: Outcome) -> tuple[Status, str]:
     """How a stream has ended, and by which error."""
     if outcome.error:
-        return "failed", outcome.error.code
+        is_stopped = outcome.error.code in ("stream_stopped", "client_absent")
+        return "stopped" if is_stopped else "failed", outcome.error.code
     return ("failed", "upstream_error") if outcome.meter and outcome.meter.error else ("completed", "")
 
 

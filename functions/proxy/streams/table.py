@@ -1,7 +1,7 @@
 """The table of streams: of each one its state, and its events in pieces.
 
     stream_id   event                what
-    id          n (from 1)           the piece whose first event is n: `events`, packed, or the `object` that holds them
+    id          n (from 1)           the piece whose first event is n: `packed`, or in the bucket as an `object`
     id          STATE                whose it is, how it stands, until when its writer has promised to be there
 
 The state comes last in the order of the table, so one read gives a reader the pieces that it lacks and the state after
@@ -27,6 +27,7 @@ LARGEST_PIECE = 4 * 1024 * 1024
 _LARGEST_OBJECT = 32 * 1024 * 1024
 _FOLDER = "streams/"
 _FAST = 1
+_MOMENTS = ("created_at", "lease_until", "stop_at", "seen_at")
 KILLED, LOST = "worker_killed", "stream_not_kept"
 """The `error` of a stream whose writer was killed, and of one that could not be written down to its end."""
 MOST_LOST = 1_000_000
@@ -62,6 +63,11 @@ class State(NamedTuple):
     events: int = 0
     error: str = ""
     """The code of what ended it, if that was not its own end."""
+    stop_at: float = 0.0
+    """When its client asked to stop it; 0.0: not yet."""
+    seen_at: float = 0.0
+    """When somebody was there to read it, where that matters."""
+    on_disconnect: str = ""
     unfinished: str = ""
 
     @property
@@ -93,12 +99,17 @@ class StreamsTable:
 
     # ------------------------------------------------------------------------------------------------- for its writer
 
-    def put_state(self, state: State) -> None:
-        """Write the state of a stream that begins or has ended. It is its writer's alone, until its lease is over."""
+    def begin(self, state: State) -> None:
+        """Write the state of a stream that begins; once, however often it is written."""
+        condition = {"ConditionExpression": "attribute_not_exists(stream_id)"}
+        self._aws.put_item({"TableName": self._table, "Item": _item_of(state), **condition}, self._timeout)
+
+    def end(self, state: State) -> None:
+        """Write how a stream has ended. Raises LostError where it has been given up, or ended, before."""
         arguments = {
             "TableName": self._table,
             "Item": _item_of(state),
-            "ConditionExpression": "attribute_not_exists(stream_id) OR #status = :running",
+            "ConditionExpression": "#status = :running",
             "ExpressionAttributeNames": {"#status": "status"},
             "ExpressionAttributeValues": to_item({":running": "in_progress"}),
         }
@@ -114,15 +125,15 @@ class StreamsTable:
             item["object"] = f"{_FOLDER}{stream_id}/{piece.first}"
             self._objects.put(item["object"], packed, self._timeout)
         else:
-            item["events"] = packed
+            item["packed"] = packed
         encoded = to_item(item)
-        if "events" in encoded:
-            encoded["events"] = {"B": base64.b64encode(packed).decode()}
+        if "packed" in encoded:
+            encoded["packed"] = {"B": base64.b64encode(packed).decode()}
         self._aws.put_item({"TableName": self._table, "Item": encoded}, self._timeout)
 
     def renew(self, stream_id: str, lease_until: float) -> State:
-        """Promise to be there until `lease_until`. Raises LostError where the stream was given up."""
-        return self._update(stream_id, {"lease_until": lease_until}, "#status = :running", {":running": "in_progress"})
+        """Promise to be there until `lease_until`, and how it stands. Raises LostError where it was given up."""
+        return self._while_running(stream_id, {"lease_until": lease_until})
 
     # ------------------------------------------------------------------------------------------------ for its readers
 
@@ -156,7 +167,18 @@ class StreamsTable:
         except LostError:
             return None
 
+    def stop(self, stream_id: str, now: float) -> State:
+        """Ask its writer to stop it. Raises LostError for one that has ended."""
+        return self._while_running(stream_id, {"stop_at": now})
+
+    def seen(self, stream_id: str, now: float) -> State:
+        """Say that somebody is there to read it. Raises LostError for one that has ended."""
+        return self._while_running(stream_id, {"seen_at": now})
+
     # ----------------------------------------------------------------------------------------------------------------
+
+    def _while_running(self, stream_id: str, changes: dict[str, Any]) -> State:
+        return self._update(stream_id, changes, "#status = :running", {":running": "in_progress"})
 
     def _query(self, stream_id: str, condition: str, values: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -169,7 +191,7 @@ class StreamsTable:
 
     def _update(self, stream_id: str, changes: dict[str, Any], condition: str, values: dict[str, Any]) -> State:
         """Change a state if `condition` holds, and what it is then. Raises LostError if it does not."""
-        encoded = {name: _milliseconds(value) if name == "lease_until" else value for name, value in changes.items()}
+        encoded = {name: _milliseconds(value) if name in _MOMENTS else value for name, value in changes.items()}
         arguments = {
             "TableName": self._table,
             "Key": to_item({"stream_id": stream_id, "event": STATE}),
@@ -190,7 +212,7 @@ class StreamsTable:
         if isinstance(place, str):
             packed = self._objects.get(place, self._timeout, _LARGEST_OBJECT)
         else:
-            packed = base64.b64decode(object_of(item.get("events")).get("B", ""))
+            packed = base64.b64decode(object_of(item.get("packed")).get("B", ""))
         return Piece(first, zlib.decompress(packed))
 
 
@@ -201,7 +223,7 @@ class LostError(Exception):
 def _item_of(state: State) -> dict[str, Any]:
     values: dict[str, Any] = {"stream_id": state.id, "event": STATE, **state._asdict()}
     del values["id"]
-    values |= {name: _milliseconds(values[name]) for name in ("created_at", "lease_until")}
+    values |= {name: _milliseconds(values[name]) for name in _MOMENTS}
     values["expires_at"] = int(state.expires_at) + 1
     return to_item({name: value for name, value in values.items() if value not in ("", 0)})
 
@@ -222,6 +244,9 @@ def _state_in(item: dict[str, Any]) -> State | None:
             float(values["expires_at"]),
             int(values.get("events", 0)),
             values.get("error", ""),
+            float(values.get("stop_at", 0)) / 1000,
+            float(values.get("seen_at", 0)) / 1000,
+            values.get("on_disconnect", ""),
             values.get("unfinished", ""),
         )
     except (KeyError, TypeError, ValueError, ArithmeticError):

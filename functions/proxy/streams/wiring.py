@@ -32,4 +32,5 @@ def from_environ(
     def another() -> StreamsTable:
         return table(transport.sibling())
 
-    return Streams(table(transport), another, records, Settings(float(environ["STREAM_KEPT_SECONDS"])))
+    settings = Settings(float(environ["STREAM_KEPT_SECONDS"]), let_stop=transport.let_stop)
+    return Streams(table(transport), another, records, settings)

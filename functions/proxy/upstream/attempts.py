@@ -179,9 +179,11 @@ class Attempts:
             at_gateway = request.door == "rest_api"
             transport = self._transport.patient_for(_SILENCE_AT_GATEWAY) if at_gateway else self._transport
             answer = transport.stream(server, request.method, url, headers, turn.sent.content, call.deadline)
-        except UpstreamError as error:
+        except ProxyError as error:
             timeline.attempted(server.name, None, error.code)
-            return error
+            if isinstance(error, UpstreamError):
+                return error
+            raise  # it was stopped
         timeline.attempted(server.name, answer.status, None)
         timeline.is_repeated |= answer.was_repeated
 
@@ -191,10 +193,12 @@ class Attempts:
 
         try:
             return opened(answer, server, turn.token, _expected(call, turn.sent), begin_now)
-        except UpstreamError as error:
+        except ProxyError as error:
             answer.close()
             timeline.attempt_failed(error.code)
-            return error
+            if isinstance(error, UpstreamError):
+                return error
+            raise  # it was stopped
         finally:
             timeline.waited(answer.waited())
 

@@ -15,7 +15,19 @@ from openai_proxy.key_limits import Limits
 
 _NUMBERS = tuple(name for name in LIMITS if name != "reset_weekday")
 _LISTS = ("servers", "models")
-_KEYS = ("client_id", "name", "owner", "tags", *_LISTS, *LIMITS, "cache", "log_content", "resumable", "team")
+_KEYS = (
+    "client_id",
+    "name",
+    "owner",
+    "tags",
+    *_LISTS,
+    *LIMITS,
+    "cache",
+    "log_content",
+    "resumable",
+    "on_disconnect",
+    "team",
+)
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,24})?")
 _FLAGS = {"true": True, "false": False}
 _DEFAULT_TTL = 3600
@@ -64,6 +76,7 @@ def read_plan(name: str, value: Any) -> Plan:
         cache=_policy(values.get("cache")),
         logs_content=values.get("log_content") is True,
         resumable=values.get("resumable") is True,
+        on_disconnect=values.get("on_disconnect") or "",
         team=values.get("team") or "",
     )
     return Plan(name, template, limits)

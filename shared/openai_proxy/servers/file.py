@@ -71,6 +71,8 @@ class Server(NamedTuple):
     """Headers that every call has, by their names in lower case; they go before a client's own."""
     resumable: bool = False
     """Whether its streams can be read again, where neither the client nor its key says so."""
+    on_disconnect: str = "finish"
+    """Whether those go on when nobody is there to read them: `finish`, or `stop`."""
     pool: Mapping[str, int] = {}
     """The servers that calls are spread over, and their weights. It has neither address nor token of its own then."""
 

@@ -172,6 +172,12 @@ def _resumable(value: Any) -> bool:
     return value == "true"
 
 
+def _on_disconnect(value: Any) -> str:
+    if value not in ("finish", "stop"):
+        raise OptionError("on_disconnect", "neither finish nor stop", "write stop to end streams that nobody reads")
+    return value
+
+
 def _mapping(key: str, value: Any, remedy: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise OptionError(key, "not a mapping", remedy)
@@ -208,6 +214,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "cache": _cache,
     "include_usage": _include_usage,
     "resumable": _resumable,
+    "on_disconnect": _on_disconnect,
     "auth": auth_of,
     "query": query_of,
     "headers": headers_of,

@@ -89,6 +89,7 @@ def test_the_authorizer_reads_what_the_console_writes(store: KeyStore, authorize
         "cache": "on:60:",
         "log_content": "",
         "resumable": "",
+        "on_disconnect": "",
         "end_user": "",
     }
 

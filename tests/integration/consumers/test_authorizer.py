@@ -75,6 +75,7 @@ def test_all_attributes_are_read(client: Any, handler: Any):
         cache={"M": {"mode": {"S": "on"}, "ttl": {"N": "3600"}, "pool": {"S": "web"}}},
         log_content={"BOOL": True},
         resumable={"BOOL": True},
+        on_disconnect={"S": "stop"},
         expires_at={"N": "4000000000"},
         created_at={"S": "2026-11-23T09:30:00.000Z"},
         rotated_at={"S": "2026-11-23T09:30:00.000Z"},
@@ -101,6 +102,7 @@ def test_all_attributes_are_read(client: Any, handler: Any):
         "cache": "on:3600:web",
         "log_content": "on",
         "resumable": "on",
+        "on_disconnect": "stop",
         "end_user": "",
     }
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from openai_proxy.key_context import ClientKey
 from proxy.streams.numbering import last_number
-from proxy.streams.reading import Times
-from proxy.streams.recording import in_background
+from proxy.streams.recording import Times, in_background
 from proxy.streams.streams import Settings, Streams
 from proxy.streams.table import StreamsTable
 
@@ -37,7 +36,9 @@ def resumable(
     with proxy(script, OWN | (allowed or {}), more_servers=SERVERS) as (relay, _):
         table = StreamsTable(aws, "streams", FakeObjects())
         start = functools.partial(in_background, pause=0.01)
-        streams = Streams(table, lambda: table, relay.records, Settings(times=times or quick_times(), start=start))
+        streams = Streams(
+            table, lambda: table, relay.records, Settings(600, times or quick_times(), start, relay.transport.let_stop)
+        )
         relay.use(streams=lambda: streams)
         yield relay, services
 
@@ -288,3 +289,83 @@ def test_two_readers_have_the_same_while_it_goes_on() -> None:
 
         assert bodies == {0: client.body, 1: client.body}
         assert relay.event[0] == "InferenceCompleted"
+
+
+def endless(ended: threading.Event, *, chunked: bool = True, begins: bool = True) -> Script:
+    """Says one thing, and then nothing until its client closes the connection."""
+
+    def script(connection: Connection, _: Received) -> None:
+        if begins and chunked:
+            connection.start_chunked()
+            connection.chunk(CONTENT[0])
+        elif begins:
+            connection.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + CONTENT[0])
+        connection.wait_for_end()
+        ended.set()
+
+    return script
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_who_stops_a_stream_stops_the_model_and_pays_what_came(chunked: bool) -> None:
+    ended = threading.Event()
+    with resumable(endless(ended, chunked=chunked), times=Times(sleep=doze)) as (relay, services):
+        written = threading.Event()
+        services.on_call = lambda call: written.set() if call == "put piece" else None
+        client = RecordedResponse()
+        streamer = threading.Thread(target=relay.call, args=(CHAT,), kwargs={"headers": WANTED, "response": client})
+        streamer.start()
+        assert written.wait(20)
+        path = f"/up/v1/streams/{id_of(client)}"
+        said = relay.call(path=path, method="DELETE")
+        assert ended.wait(20), "the connection to the server is closed"
+        streamer.join(20)
+
+        assert (said.status, json.loads(said.body)["status"]) == (200, "stopping")
+        assert b'"code": "stream_stopped"' in client.body
+        assert read(relay, id_of(client)).body == client.body
+        for method, below in (("DELETE", ""), ("POST", ""), ("GET", "/status")):
+            state = json.loads(relay.call(path=path + below, method=method).body)
+            assert (state["status"], state["error"], state["events"]) == ("stopped", "stream_stopped", 3)
+        kind, data = relay.event
+        assert (kind, data["error"]["type"], data["error"]["source"]) == ("InferenceFailed", "stream_stopped", "client")
+        assert (data["usage"]["source"], data["usage"]["output_tokens"] > 0) == ("estimated", True)
+        assert data["server"]["name"] == "up"
+
+
+def test_a_stopped_stream_says_nothing_against_its_server_and_is_not_asked_again() -> None:
+    ended = threading.Event()
+    with resumable(endless(ended), times=Times(sleep=doze)) as (relay, services):
+        client = RecordedResponse()
+        stop = functools.partial(relay.call, method="DELETE")
+
+        def stop_when_written(call: str) -> None:
+            if call == "put piece" and not ended.is_set():
+                stop(path=f"/v1/streams/{id_of(client)}")
+
+        services.on_call = stop_when_written
+        for _ in range(2):
+            client = RecordedResponse()
+            ended.clear()
+            relay.call(CHAT, path="/guarded/v1/chat/completions", headers=WANTED, response=client)
+            assert client.headers["x-attempts"] == "1"
+        assert [data["data"]["server"]["name"] for _, data in relay.bus.details] == ["guarded", "guarded"]
+
+
+def test_what_a_client_is_told_of_the_policy() -> None:
+    with resumable(streaming(*CONTENT, DONE), {"on_disconnect": "stop"}) as (relay, _):
+        response = relay.call(CHAT, headers=WANTED)
+        assert response.headers["x-on-disconnect"] == "stop"
+        status = json.loads(relay.call(path=f"/v1/streams/{id_of(response)}/status", method="GET").body)
+        assert status == {
+            "object": "stream",
+            "id": id_of(response),
+            "status": "completed",
+            "created_at": status["created_at"],
+            "events": 3,
+            "error": None,
+            "url": f"/v1/streams/{id_of(response)}",
+        }
+        as_key(relay, client_id="team-b", key_id="0123456789ab", line="0123456789ab")
+        for method in ("DELETE", "POST"):
+            assert relay.call(path=status["url"], method=method).status == 404

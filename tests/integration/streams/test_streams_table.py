@@ -41,8 +41,8 @@ class Boto:
 
     def put_item(self, arguments: dict[str, Any], _timeout: float) -> tuple[bool, None]:
         item = dict(arguments["Item"])
-        if "events" in item:
-            item["events"] = {"B": base64.b64decode(item["events"]["B"])}
+        if "packed" in item:
+            item["packed"] = {"B": base64.b64decode(item["packed"]["B"])}
         return self._write(self._client.put_item, arguments | {"Item": item})[0], None
 
     def update_item(self, arguments: dict[str, Any], _timeout: float) -> tuple[bool, dict[str, Any] | None]:
@@ -57,8 +57,8 @@ class Boto:
 
 
 def _wire(item: dict[str, Any]) -> dict[str, Any]:
-    if "events" in item:
-        item["events"] = {"B": base64.b64encode(item["events"]["B"]).decode()}
+    if "packed" in item:
+        item["packed"] = {"B": base64.b64encode(item["packed"]["B"]).decode()}
     return item
 
 
@@ -77,8 +77,8 @@ def table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def test_pieces_come_in_order_and_the_state_after_them(table: StreamsTable) -> None:
-    table.put_state(BEGUN)
-    table.put_state(BEGUN._replace(id=OTHER))
+    table.begin(BEGUN)
+    table.begin(BEGUN._replace(id=OTHER))
     pieces = [Piece(1, b"data: a\n\n"), Piece(9, b"data: b\n\n"), Piece(10, b"data: c\n\n")]
     for piece in (pieces[2], pieces[0], pieces[1], pieces[1]):
         table.put_piece(ID, piece, 2000.0)
@@ -96,7 +96,7 @@ def test_pieces_come_in_order_and_the_state_after_them(table: StreamsTable) -> N
 
 
 def test_a_lease_is_renewed_until_the_stream_is_given_up(table: StreamsTable) -> None:
-    table.put_state(BEGUN)
+    table.begin(BEGUN)
     renewed = table.renew(ID, 1045.5)
     assert renewed == BEGUN._replace(lease_until=1045.5, expires_at=2001.0)
     assert table.give_up(ID, 7, 1045.0) is None, "its writer is there"
@@ -107,7 +107,22 @@ def test_a_lease_is_renewed_until_the_stream_is_given_up(table: StreamsTable) ->
     with pytest.raises(LostError):
         table.renew(ID, 1060.0)
     with pytest.raises(LostError):
-        table.put_state(BEGUN._replace(status="completed"))
+        table.end(BEGUN._replace(status="completed"))
+
+
+def test_signs_of_its_readers_stay_whatever_its_writer_does(table: StreamsTable) -> None:
+    table.begin(BEGUN)
+    assert table.stop(ID, 1001.5).stop_at == 1001.5
+    assert table.seen(ID, 1002.5).seen_at == 1002.5
+    table.begin(BEGUN)
+    state = table.renew(ID, 1045.0)
+    assert (state.stop_at, state.seen_at) == (1001.5, 1002.5)
+    table.end(state._replace(status="stopped", events=3))
+    for change in (table.stop, table.seen, table.renew):
+        with pytest.raises(LostError):
+            change(ID, 2000.0)
+    with pytest.raises(LostError):
+        table.end(state)
 
 
 def test_what_is_not_there_cannot_be_renewed(table: StreamsTable) -> None:

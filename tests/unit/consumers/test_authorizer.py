@@ -31,7 +31,8 @@ CONTEXT = {
     "key_id": KEY_HASH[:12],
     "limits_id": KEY_HASH[:12],
     **dict.fromkeys(("owner", "tags", "expires_at", "servers", "models", "rpm", "tpm", "parallel"), ""),
-    **dict.fromkeys(("budget_day", "budget_month", "currency", "cache", "log_content", "resumable", "end_user"), ""),
+    **dict.fromkeys(("budget_day", "budget_month", "currency", "cache", "log_content", "end_user"), ""),
+    **dict.fromkeys(("resumable", "on_disconnect"), ""),
     **dict.fromkeys(("budget_week", "budget_total", "reset_weekday", "reset_day"), ""),
 }
 

@@ -47,6 +47,7 @@ ITEMS = st.fixed_dictionaries(
         ),
         "log_content": st.booleans(),
         "resumable": st.booleans(),
+        "on_disconnect": st.sampled_from(["finish", "stop"]),
     },
 )
 

@@ -32,6 +32,8 @@ def gone(said: bytes, *, used_before: bool = False) -> Connection:
 class FakePool:
     """Hands out prepared connections and takes them back."""
 
+    stopper = None
+
     def __init__(self, *connections: Connection) -> None:
         self.connections = list(connections)
         self.asked: list[bool] = []

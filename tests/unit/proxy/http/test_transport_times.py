@@ -48,6 +48,8 @@ class Line:
 class Asked:
     """A pool with one connection, which keeps how long it had to connect, and takes it back."""
 
+    stopper = None
+
     def __init__(self, line: Line) -> None:
         self.line, self.seconds, self.released = line, [0.0], 0
 

@@ -16,6 +16,8 @@ from proxy.http.wire import BrokenError, ConnectError, Head, HttpError, SilenceE
 class Slow:
     """An exchange and its connection: a piece comes at each of these moments, and nothing after them."""
 
+    stopped_by = None
+
     moments: list[int]
     now: float = 0.0
     _limit: float = 0.0

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.errors import ProxyError
+from proxy.http.stopper import Stopper
+from proxy.streams.names import stream_object
 from proxy.streams.numbering import KEEP_ALIVE, last_number
-from proxy.streams.reading import Reader, Times
-from proxy.streams.recording import LEASE_SECONDS, Recording
+from proxy.streams.reading import Reader
+from proxy.streams.recording import ABSENT_SECONDS, LEASE_SECONDS, Recording, Times, Watched
 from proxy.streams.response import RecordedResponse
-from proxy.streams.table import KILLED, LARGEST_ITEM, LOST, MOST_LOST, STATE, State, StreamsTable
+from proxy.streams.table import KILLED, LARGEST_ITEM, LOST, MOST_LOST, STATE, State, Status, StreamsTable
 
 from tests.examples import examples
 from tests.fakes import RecordedResponse as Client
@@ -31,7 +33,7 @@ NOW = 1_000.0
 class World:
     """One stream, its client, its recording, and readers of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_disconnect: str = "") -> None:
         self.now = NOW
         self.services, self.objects = FakeStreamsTable(), FakeObjects()
         services: Any = self.services
@@ -40,8 +42,11 @@ class World:
         self.while_waiting: Callable[[], None] = lambda: None
         self.client = Client()
         state = State(STREAM, OWNER, "/chat/completions", created_at=NOW, expires_at=NOW + 1500, unfinished="[]")
-        self.recording = Recording(self.table, state, 600, self.clock, self.sleep)
-        self.response = RecordedResponse(self.client, STREAM, lambda: self.recording)
+        state = state._replace(on_disconnect=on_disconnect)
+        self.stopper = Stopper()
+        watched = Watched(self.stopper.stop, lambda: self.client.broken)
+        self.recording = Recording(self.table, state, 600, watched, Times(self.clock, self.sleep))
+        self.response = RecordedResponse(self.client, STREAM, lambda: self.recording, {"x-resumable": "true"})
 
     def clock(self) -> float:
         return self.now
@@ -62,13 +67,16 @@ class World:
         self.now += 1
         self.recording.tick()
 
-    def finish(self) -> None:
+    def finish(self, status: Status = "completed", error: str = "") -> None:
         self.response.end()
-        self.recording.end("completed")
+        self.recording.end(status, error)
         self.recording.write_rest()
 
+    def reader(self) -> Reader:
+        return Reader(self.table, self.told.append, ending, Times(self.clock, self.sleep))
+
     def read(self, place: int = 0, until: float = NOW + 900) -> Iterator[bytes]:
-        reader = Reader(self.table, self.told.append, ending, Times(self.clock, self.sleep))
+        reader = self.reader()
         return reader.events(reader.state_of(STREAM, OWNER, NOW), place, until)
 
 
@@ -146,13 +154,14 @@ def test_there_is_one_write_a_second_at_most_and_none_while_nothing_comes() -> N
             world.response.write(event(number))
         before = len(world.services.calls)
         world.tick()
-        assert len(world.services.calls) - before <= 1
+        [*_, write] = made = world.services.calls[before:]
+        assert made in ([write], [made[0], "get"]), "a write, and a look whether it is to stop"
     assert world.services.calls.count("update") == 3, "the lease is renewed"
     assert world.services.calls.count("put piece") == 57
     quiet = len(world.services.calls)
     for _ in range(10):
         world.tick()
-    assert len(world.services.calls) - quiet <= 2
+    assert [call for call in world.services.calls[quiet:] if call != "get"] in ([], ["update"])
     world.finish()
     assert b"".join(world.read()) == world.client.body
 
@@ -245,7 +254,7 @@ def test_somebody_elses_stream_and_one_that_is_over_are_not_there() -> None:
     world = World()
     world.stream([event(1)], itertools.repeat(True))
     world.finish()
-    reader = Reader(world.table, world.told.append, ending, Times(world.clock, world.sleep))
+    reader = world.reader()
     state = reader.state_of(STREAM, OWNER, NOW)
 
     for owner, stream, now in (
@@ -262,7 +271,7 @@ def test_somebody_elses_stream_and_one_that_is_over_are_not_there() -> None:
 def test_a_stream_whose_first_write_is_on_its_way_is_waited_for() -> None:
     world = World()
     world.while_waiting = lambda: None if (STREAM, STATE) in world.services.items else world.recording.tick()
-    reader = Reader(world.table, world.told.append, ending, Times(world.clock, world.sleep))
+    reader = world.reader()
 
     assert reader.state_of(STREAM, OWNER, NOW).id == STREAM
 
@@ -275,3 +284,113 @@ def test_a_table_that_cannot_be_read_is_said_so() -> None:
     with pytest.raises(ProxyError) as failed:
         world.read()
     assert (failed.value.status, failed.value.code) == (503, "streams_unavailable")
+
+
+def test_who_asks_for_a_stop_is_heard_at_the_next_look_and_once() -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    reader = world.reader()
+    reader.stop(STREAM)
+    reader.stop(STREAM)
+    state = world.table.state(STREAM)
+    assert state
+    assert world.stopper.error is None
+    assert stream_object(state)["status"] == "stopping"
+
+    world.tick()
+    assert world.stopper.error
+    assert (world.stopper.error.code, world.stopper.error.fault) == ("stream_stopped", "client")
+    world.finish("stopped", "stream_stopped")
+    writes = len(world.services.calls)
+    reader.stop(STREAM)
+    state = world.table.state(STREAM)
+    assert state
+    assert (stream_object(state)["status"], stream_object(state)["error"]) == ("stopped", "stream_stopped")
+    assert world.services.calls[writes:] == ["update", "get"]
+
+
+def test_a_stop_is_heard_although_its_first_write_was_made_twice() -> None:
+    world = World()
+    world.services.faults = iter([ANSWER_LOST])
+    world.response.start(200, HEADERS)
+    world.recording.tick()
+    world.reader().stop(STREAM)
+    world.tick()
+
+    assert world.stopper.error, "the second write of the beginning undoes nothing"
+
+
+@pytest.mark.parametrize(
+    ("policy", "sign", "is_stopped"),
+    [
+        ("stop", "none", False),
+        ("stop", "heartbeat", True),
+        ("stop", "reader", True),
+        ("stop", "gone", True),
+        ("", "heartbeat", False),
+        ("", "reader", False),
+        ("", "gone", False),
+    ],
+)
+def test_a_stream_that_nobody_reads_any_more_stops_where_its_owner_wants_that(
+    policy: str, sign: str, is_stopped: bool
+) -> None:
+    """Of a client that never gave a sign of life nobody knows whether it is gone."""
+    world = World(policy)
+    world.stream([event(1)], itertools.repeat(True))
+    if sign == "heartbeat" and policy:
+        world.reader().seen(STREAM)
+    elif sign == "reader":
+        assert list(world.read(until=world.now + 0.5))
+    world.client.broken = sign == "gone"
+    world.tick()
+    for _ in range(int(ABSENT_SECONDS) - 2):
+        world.tick()
+        assert world.stopper.error is None
+    for _ in range(3):
+        world.tick()
+
+    assert (world.stopper.error.code if world.stopper.error else None) == ("client_absent" if is_stopped else None)
+
+
+def test_a_reader_that_follows_is_a_sign_of_life() -> None:
+    world = World("stop")
+    world.stream([event(1)], itertools.repeat(True))
+    world.client.broken = True
+    ticks = iter(range(1000))
+
+    def go_on() -> None:
+        if next(ticks) % 2:
+            world.recording.tick()
+
+    world.while_waiting = go_on
+    b"".join(world.read(until=world.now + 5 * ABSENT_SECONDS))
+
+    assert world.stopper.error is None
+    assert world.services.calls.count("update") <= 5 * ABSENT_SECONDS / 10 + 5 * ABSENT_SECONDS / 15 + 1
+
+
+class Exchange:
+    """What a stopper ends."""
+
+    def __init__(self) -> None:
+        self.stopped_by: list[ProxyError] = []
+
+    def stop(self, error: ProxyError) -> None:
+        self.stopped_by.append(error)
+
+
+def test_a_stop_that_comes_late_ends_nobody_elses_exchange() -> None:
+    stopper, exchange = Stopper(), Exchange()
+    own: Any = exchange
+    error = ProxyError(499, "stream_stopped", "")
+    stopper.watch(own)
+    stopper.over()
+    stopper.stop(error)
+    assert (stopper.error, exchange.stopped_by) == (None, [])
+
+    another = Stopper()
+    another.stop(error)
+    with pytest.raises(ProxyError):
+        another.watch(own)
+    assert exchange.stopped_by == [], "nothing more is asked of a server"
