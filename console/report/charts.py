@@ -20,8 +20,9 @@ Item = dict[str, Any]
 MOST_DAYS_SHOWN = 62
 MOST_ROWS = 10
 _MOST_SERIES = 7
-_PHONE_WIDTH = 4.4
-_PHONE_NAME = 26
+_PHONE_WIDTH = 3.6
+"""Inches. At 72 points each they are what a phone of 320 pixels has for a chart."""
+_PHONE_NAME = 19
 
 
 def money(amount: Decimal | None) -> str:
@@ -108,7 +109,6 @@ def _for_phone(draw: Draw, room: float = 1.0) -> Draw:
         draw(figure)
         figure.set_figwidth(_PHONE_WIDTH)
         for axes in figure.axes:
-            axes.tick_params(labelsize=8)
             axes.set_xlim(right=axes.get_xlim()[1] * room)
 
     return draw_for_phone

@@ -18,15 +18,19 @@ from console.errors import ConsoleError
 from console.tables import shortened
 from console.text import harmless
 
-SERIES = ("#2f6fd0", "#e07b39", "#3a9d6e", "#b0508e", "#c9a227", "#4fa3b8", "#8a6bd1", "#8c8f96")
-TEXT, GRID = "#1f2430", "#d9dce3"
+SERIES = ("#2f6fd0", "#c8661f", "#328a60", "#b0508e", "#8a7d12", "#2e8fa8", "#8a6bd1", "#7d8087")
+"""At least 3:1 against what they stand on, as those of a dark page in `page.css` are."""
+TEXT, GRID, CARD = "#1f2430", "#d9dce3", "#ffffff"
 VARIABLES = {colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, 1)} | {
     TEXT: "var(--text)",
     GRID: "var(--grid)",
+    CARD: "var(--card)",
 }
+SMALLEST = 11
+"""Points of every text. A page shows a drawing no smaller than it is, so they are at least as many pixels."""
 _SETTINGS = {
     "font.family": ["DejaVu Sans"],
-    "font.size": 10,
+    "font.size": SMALLEST,
     "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
     "text.parse_math": False,  # a name may have dollar signs in it, which would begin a formula
     "text.color": TEXT,
@@ -35,10 +39,14 @@ _SETTINGS = {
     "xtick.color": TEXT,
     "ytick.color": TEXT,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": SMALLEST,
+    "xtick.labelsize": SMALLEST,
+    "ytick.labelsize": SMALLEST,
 }
 _LONGEST_NAME = 34
 _WIDTH = 7.6
+_POINTS = (("o", 200), ("s", 64), ("^", 30))
+"""Shape and size of the points of each series: where several coincide, each shows within the one before."""
 
 Draw = Callable[[Any], None]
 """Draws on a matplotlib figure."""
@@ -56,7 +64,7 @@ def columns_chart(
     labels: Sequence[str], series: Sequence[Series], unit: str, title: str = "", *, narrow: bool = False
 ) -> Draw:
     """Stacked columns over time. A `narrow` chart has fewer labels, and its legend in one column."""
-    legend_columns, room = (1, 36) if narrow else (2, 70)
+    legend_columns, room = (1, 24) if narrow else (2, 62)
 
     def draw(figure: Any) -> None:
         axes = _axes(figure, 3.3 + 0.36 / legend_columns * max(0, len(series) - 2 * legend_columns), title)
@@ -69,7 +77,7 @@ def columns_chart(
         axes.tick_params(length=0)
         axes.set_xlim(-0.6, max(len(labels), 4) - 0.4)
         axes.set_ylim(0, 1.08 * max([*floor, 0]) or 1)
-        axes.set_ylabel(unit)
+        axes.set_title(unit, loc="left", fontsize=SMALLEST)
         axes.yaxis.grid(visible=True, color=GRID, linewidth=0.7)
         axes.yaxis.set_major_formatter(_short_number)
         if len(series) > 1:
@@ -96,7 +104,7 @@ def bars_chart(
             ends = [before + value for before, value in zip(ends, each.values, strict=True)]
         longest = max(ends, default=0) or 1
         for place, end, text in zip(places, ends, texts, strict=True):
-            axes.text(end + 0.012 * longest, place, text, va="center", fontsize=9)
+            axes.text(end + 0.012 * longest, place, text, va="center")
         axes.set_xlim(0, 1.22 * longest)
         _name_rows(axes, labels, unit)
         if len(series) > 1:
@@ -116,10 +124,12 @@ def ranges_chart(labels: Sequence[str], series: Sequence[Series], unit: str, tit
         high = [max(values) for values in zip(*(each.values for each in series), strict=True)]
         axes.hlines(places, low, high, color=GRID, linewidth=3, zorder=1)
         for number, each in enumerate(series):
-            axes.scatter(each.values, places, s=46, color=_colour(number), label=each.name, zorder=2)
+            shape, size = _POINTS[min(number, len(_POINTS) - 1)]
+            style: dict[str, Any] = {"s": size, "marker": shape, "color": _colour(number), "edgecolors": CARD}
+            axes.scatter(each.values, places, label=each.name, zorder=2 + number, **style)
         axes.set_xlim(0, 1.08 * max(high, default=0) or 1)
         _name_rows(axes, labels, unit)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(series), handletextpad=0.2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(series), handletextpad=0.2, columnspacing=1)
 
     return draw
 
@@ -166,7 +176,7 @@ def _axes(figure: Any, height: float, title: str) -> Any:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_axisbelow(True)
     if title:
-        figure.suptitle("\n".join(map(harmless, title.split("\n"))), x=0.01, ha="left", fontsize=11)
+        figure.suptitle("\n".join(map(harmless, title.split("\n"))), x=0.01, ha="left", fontsize=12)
     return axes
 
 
@@ -174,7 +184,7 @@ def _name_rows(axes: Any, labels: Sequence[str], unit: str) -> None:
     axes.set_yticks(range(len(labels)), [_name(label) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(length=0)
-    axes.set_xlabel(unit)
+    axes.set_xlabel(unit, loc="right")
     axes.xaxis.set_major_formatter(_short_number)
 
 

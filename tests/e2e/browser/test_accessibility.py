@@ -4,8 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page as BrowserPage
 from playwright.sync_api import expect
 
+from console.report.charts import ranges
+from console.report.page import Page, Section, Table, Tile
+from console.report.plot import Series
 from tests.e2e.browser.rig import Rig, failing, saying
 from tests.e2e.browser.visit import PHONE, WIDE, OpenPage, Visit, visit
 
@@ -118,14 +122,40 @@ def test_nothing_stands_in_the_way(
     visitor = visit(open_page, rig, viewport=viewport, color_scheme="light", reduced_motion="reduce")
     state(visitor)
     visitor.page.evaluate(axe)
-    assert problems(visitor) == []
+    assert problems(visitor.page) == []
     visitor.page.emulate_media(color_scheme="dark")
-    assert problems(visitor) == [], "in the dark"
+    assert problems(visitor.page) == [], "in the dark"
 
 
-def problems(visitor: Visit) -> list[tuple[str, str, list[str]]]:
+LETTERS = """[...document.querySelectorAll("figure svg text")].filter((each) => each.checkVisibility()).map((each) => {
+    const { a, b } = each.getScreenCTM();
+    return parseFloat(getComputedStyle(each).fontSize) * Math.hypot(a, b);
+})"""
+"""The height of every letter that is seen in a chart, in pixels."""
+
+
+def test_a_report_at_every_width(open_page: OpenPage, axe: str, tmp_path: Path):
+    chart = ranges(["a-model-with-a-name-that-is-long"], [Series("p50", [1.0]), Series("p99", [1.0])], "s", "Latency")
+    table = Table("Latency", ["Model", "p50"], [["a-model", "1.0 s"]])
+    sections = [Section("Latency", "How long.", chart, table), Section("All", "", chart, table, wide=True)]
+    file = tmp_path / "report.html"
+    file.write_text(
+        Page("A report", "Of a day", [Tile("Spend", "$1", "a day")], ["A note"], sections, "The end").to_html()
+    )
+    page = open_page(file.as_uri(), color_scheme="light")
+    page.evaluate(axe)
+    for width in (320, 390, 640, 820, 1240):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert min(page.evaluate(LETTERS)) >= 11
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert problems(page) == []
+
+
+def problems(page: BrowserPage) -> list[tuple[str, str, list[str]]]:
     """What axe-core finds in the page as it is: how grave, which rule, where."""
-    found = visitor.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
     assert len(found["passes"]) > 10, "the rules were looked at"
     return [
         (each["impact"], each["id"], [node["html"] for node in each["nodes"]])

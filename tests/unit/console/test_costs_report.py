@@ -1,11 +1,13 @@
 """Charts and the report page: what they show, and that nothing in a name breaks out of them."""
 
+import importlib
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,59 @@ def test_the_page_and_the_pictures_have_the_same_colours():
     assert re.findall(r"--series-\d: (#\w+);", light) == list(SERIES)
     assert f"--text: {TEXT};" in light
     assert f"--grid: {GRID};" in light
+    assert "--card: #fff;" in light
+
+
+def luminance(colour: str) -> float:
+    digits = colour.lstrip("#")
+    whole = "".join(each * 2 for each in digits) if len(digits) == 3 else digits
+    parts = [int(whole[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_every_series_stands_out_from_a_light_page_and_from_a_dark_one():
+    css = Path(page.__file__).with_name("page.css").read_text()
+    palettes = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[:2]
+    for palette in palettes:
+        colours = dict(re.findall(r"--([\w-]+): (#\w+);", palette))
+        series = [colour for name, colour in colours.items() if name.startswith("series")]
+        assert len(series) == len(SERIES)
+        assert [each for each in series if contrast(each, colours["card"]) < 3] == []
+
+
+def test_letters_of_a_chart_are_never_smaller_than_eleven_pixels(page_text: str):
+    css = Path(page.__file__).with_name("page.css").read_text()
+    [narrow] = re.findall(r"@container \(max-width: (\d+)px\)", css)
+    room_on_a_phone = 320 - 2 * (12 + 14 + 1)
+    for kind, room in (("screen", float(narrow)), ("phone", room_on_a_phone)):
+        drawings = re.findall(rf'<div class="{kind}">(<svg.*?</svg>)', page_text, re.DOTALL)
+        assert len(drawings) >= 6
+        for drawing in drawings:
+            [width] = re.findall(r'viewBox="0 0 ([\d.]+) ', drawing)
+            sizes = [float(size) for size in re.findall(r"(?:font-size|font): ([\d.]+)px", drawing)]
+            assert min(sizes) * room / float(width) >= 10.99
+
+
+def test_points_that_coincide_are_told_apart():
+    figure: Any = importlib.import_module("matplotlib.figure").Figure()
+    ranges_chart(["m"], [Series(name, [1.0]) for name in ("p50", "p90", "p99")], "s")(figure)
+    points = [each for each in figure.axes[0].collections if each.get_label().startswith("p")]
+    sizes = [float(each.get_sizes()[0]) for each in points]
+    assert [one > 2 * other for one, other in pairwise(sizes)] == [True, True]
+    assert [each.get_zorder() for each in points] == sorted(each.get_zorder() for each in points)
+    assert len({str(each.get_paths()[0].vertices) for each in points}) == 3
+
+
+def test_nothing_on_a_page_is_a_landmark_but_its_sections(page_text: str):
+    assert 'role="region"' not in page_text
+    names = re.findall(r'<h2 id="h\d+">(.*?)</h2>', page_text)
+    assert len(names) == len(set(names)) == page_text.count("<section")
 
 
 def test_every_chart_has_a_table_beside_it(page_text: str):
@@ -345,7 +400,7 @@ def test_a_narrow_chart_has_as_many_labels_as_have_room():
         return re.findall(r">(11-\d\d)<", svg(chart, "x"))
 
     assert labels(narrow=False) == days
-    assert labels(narrow=True) == days[::2]
+    assert labels(narrow=True) == days[::3]
 
 
 def test_a_picture_that_cannot_be_written(tmp_path: Path):

@@ -2,8 +2,12 @@
 
 import csv
 import io
+import shutil
+import subprocess
 import unicodedata
 from decimal import Decimal
+from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -51,6 +55,29 @@ def test_no_cell_is_a_formula_whatever_separates_cells(delimiter: str, name: str
     lines = list(csv.reader(io.StringIO(written), delimiter=delimiter))
     assert len(lines) == 2, "no name makes a line of its own"
     assert not any(is_formula(cell) for cell in lines[1])
+
+
+@pytest.mark.skipif(not shutil.which("soffice"), reason="no LibreOffice on this machine")
+def test_libreoffice_finds_no_formula(tmp_path: Path):
+    names = [*HOSTILE, *("".join(signs) for signs in product("=+-@;|\t '\",\u200b\uff1d", repeat=2))]
+    file = tmp_path / "safe.csv"
+    file.write_text(csv_text(["model", "cost"], [[f"{name}1+1", Decimal(1)] for name in names]), encoding="utf-8")
+    wild = tmp_path / "wild.csv"
+    wild.write_text("model,cost\n=1+1,1\n", encoding="utf-8")
+    every_separator = "Text - txt - csv (StarCalc):44/59/9/124,34,76,1"
+    convert = ["soffice", f"-env:UserInstallation={(tmp_path / 'profile').as_uri()}", "--headless"]
+    convert += [
+        "--convert-to",
+        "fods",
+        f"--infilter={every_separator}",
+        "--outdir",
+        str(tmp_path),
+        str(file),
+        str(wild),
+    ]
+    subprocess.run(convert, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    assert "table:formula" in wild.with_suffix(".fods").read_text(), "it takes what is not written here for one"
+    assert "table:formula" not in file.with_suffix(".fods").read_text()
 
 
 @given(st.lists(st.none() | st.booleans() | st.integers() | st.decimals(allow_nan=False, allow_infinity=False)))
