@@ -12,6 +12,7 @@ from typing import Any
 
 from console.arguments import announced
 from console.cloudwatch import cloudwatch_client, namespace_of, publish_drift
+from console.costs.causes import CAUSES, causes_of
 from console.costs.reading import Ledger
 from console.costs.reconcile import Comparison, Total, compare, stated_by_server, totals, without_hits, worst
 from console.costs.summary import OF_ENTRIES, share_of, total_of
@@ -76,15 +77,20 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         rows, export, unpriced = stated_by_server(_stated(ledger, period, options.server), options.server)
     comparisons = compare(rows, export, period.days, measures)
     sums, limit = totals(comparisons), options.tolerance / 100
+    causes = causes_of(comparisons, rows, export)
     above = [each for each in comparisons if each.drift > limit]
     if options.json:
-        print(to_json(_document(options, period, comparisons, sums, limit)))
+        document = _document(options, period, comparisons, sums, limit)
+        explained = {"causes": [{"cause": name, "cost": usd} for name, usd in causes.items()]}
+        print(to_json(document | explained))
     else:
         other = "the provider's export" if options.files else "what the server stated in its answers"
         print(f"The ledger's '{harmless(options.server)}' and {other}, {period.text}.\n")
         if shown := comparisons if options.all else above:
             show(f"{_table(shown, terminal_width())}\n")
         show(_totals_table(sums) if sums else "Neither has any requests.")
+        if causes:
+            show(f"\n{_causes_table(causes)}")
         print(_verdict(comparisons, above, options.tolerance))
         print(_unknown(total_of(rows)), end="")
         if unpriced:
@@ -144,6 +150,13 @@ def _totals_table(sums: Sequence[Total]) -> str:
         for each in sums
     ]
     return table(("TOTAL OF", "LEDGER", "PROVIDER", "DRIFT"), rows, numbers=3)
+
+
+def _causes_table(causes: Mapping[str, Decimal]) -> str:
+    """The provider's cost less the ledger's, by cause."""
+    rows = [(CAUSES[name], name, f"{usd:+.6f}") for name, usd in causes.items()]
+    rows.append(("the provider's cost less the ledger's", "TOTAL", f"{sum(causes.values()):+.6f}"))
+    return table(("WHY", "CAUSE", "USD"), rows, numbers=1, total=True, whole=("WHY", "CAUSE"))
 
 
 def _verdict(comparisons: Sequence[Comparison], above: Sequence[Comparison], tolerance: Decimal) -> str:

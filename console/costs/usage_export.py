@@ -4,16 +4,21 @@ Its one rule: a column is known by its name or named by the caller; nothing is g
 
 Column names are those of OpenAI's usage page (usage and costs, 2025 and 2026) and of the usage and cost pages of
 Anthropic's console (2025 and 2026), as seen in exports that others have published. Both give days and times in UTC.
+Bills of AWS and Azure are told by their columns too: `billing_export` reads their lines. A file that ends with .gz is
+unpacked.
 """
 
 import csv
+import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from console.costs.billing_export import Bill, bill_of, line_of
 from console.errors import ConsoleError
 
 MEASURES = ("input_tokens", "cached_tokens", "output_tokens", "cost", "requests")
@@ -45,6 +50,10 @@ _DISPLAY_NAMES = {"usage_date_utc", "model", "cost_usd"}
 """The columns of a cost export whose models have names for people ("Sonnet 4.5"), which no ledger has."""
 
 
+_USUAL_TIERS = {"service_tier": ("", "default", "standard", "auto"), "batch": ("", "false", "no")}
+"""Columns that tell a service tier, and what they say of usage at standard prices."""
+
+
 @dataclass(slots=True)
 class Export:
     """What a provider counted, for each measure by day and model. Where the model is None, the figure is that of the
@@ -55,10 +64,16 @@ class Export:
     figures: dict[str, dict[tuple[date, str | None], Decimal]] = field(
         default_factory=dict[str, dict[tuple[date, str | None], Decimal]]
     )
+    tiers: set[date] = field(default_factory=set[date])
+    """The days with usage of a service tier that has prices of its own."""
 
     def by_model(self, measure: str) -> bool:
         """Whether a measure is known model by model."""
         return all(model is not None for _, model in self.figures[measure])
+
+    def has_tier(self, day: str) -> bool:
+        """Whether there was usage of a service tier on a day."""
+        return date.fromisoformat(day) in self.tiers
 
 
 def read_exports(paths: Iterable[Path], columns: Mapping[str, str]) -> Export:
@@ -71,13 +86,17 @@ def read_exports(paths: Iterable[Path], columns: Mapping[str, str]) -> Export:
 
 def _read(path: Path, columns: Mapping[str, str], export: Export) -> None:
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ConsoleError(f"{path}: cannot be read as a CSV file in UTF-8 ({error}).") from error
     first_line = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first_line.count)
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
     headings = list(reader.fieldnames or ())
+    if not columns and (bill := bill_of(headings)):
+        _read_bill(path, bill, reader, export)
+        return
     found = _columns(path, headings, columns)
     measures = [measure for measure in MEASURES if measure in found]
     for measure in measures:
@@ -87,6 +106,27 @@ def _read(path: Path, columns: Mapping[str, str], export: Export) -> None:
             _add(row, found, measures, export, where=f"{path}, line {reader.line_num}")
     except csv.Error as error:
         raise ConsoleError(f"{path}, line {reader.line_num}: is no CSV ({error}).") from error
+
+
+def _read_bill(path: Path, bill: Bill, reader: "csv.DictReader[str]", export: Export) -> None:
+    """Add the lines about models; figures are those of days, for all models together."""
+    lines = 0
+    for row in reader:
+        line, where = line_of(bill, row), f"{path}, line {reader.line_num}"
+        if line is None:
+            continue
+        lines += 1
+        day = _day(line.day, where)
+        export.days.add(day)
+        _in_usd(line.currency, where)
+        for measure, value in line.figures.items():
+            number = _number(value, measure, where) if isinstance(value, str) else value
+            sums = export.figures.setdefault(measure, {})
+            sums[day, None] = sums.get((day, None), Decimal(0)) + number
+        if line.has_tier:
+            export.tiers.add(day)
+    if not lines:
+        raise ConsoleError(f"{path}: has the columns of {bill.name}, and no line about models. Remedy: export others.")
 
 
 def _columns(path: Path, headings: Sequence[str], given: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -121,14 +161,19 @@ def _add(
     texts = {measure: [(row[column] or "").strip() for column in columns[measure]] for measure in measures}
     if not any(text for each in texts.values() for text in each):
         return  # an export shows a day without usage like this
-    currency = (row[columns["currency"][0]] or "").strip() if "currency" in columns else ""
-    if currency and currency.lower() != "usd":
-        raise ConsoleError(f"{where}: amounts are in {currency}, but the ledger's are in USD.")
+    _in_usd((row[columns["currency"][0]] or "").strip() if "currency" in columns else "", where)
+    if any((row.get(name) or "").strip().lower() not in usual for name, usual in _USUAL_TIERS.items()):
+        export.tiers.add(day)
     model = _model(row, columns)
     for measure, parts in texts.items():
         value = sum((_number(text, measure, where) for text in parts), Decimal(0))
         sums = export.figures[measure]
         sums[day, model] = sums.get((day, model), Decimal(0)) + value
+
+
+def _in_usd(currency: str, where: str) -> None:
+    if currency and currency.lower() != "usd":
+        raise ConsoleError(f"{where}: amounts are in {currency}, but the ledger's are in USD.")
 
 
 def _model(row: Mapping[str, str | None], columns: Mapping[str, tuple[str, ...]]) -> str | None:
