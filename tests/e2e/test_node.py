@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from local.demo.audio import tone
-from tests.e2e.harness import WAIT_SECONDS, Client
+from tests.e2e.harness import ROOT, WAIT_SECONDS, Client
 from tests.e2e.packages import installed
 
 NODE = Path(__file__).parent / "node"
 ANSWER = "This is the demo server, not a model: it repeats what you send. Hello there, proxy"
 
 
+LIBRARY = ROOT / "functions/proxy/endpoints/playground_files/vendor/resumable-fetch/resumable-fetch.js"
 OLDEST_NODE = 20
 
 
@@ -80,6 +81,24 @@ def test_other_endpoints(node: str, project: Path, client: Client):
     assert got["image"] == 64
     assert (got["heard"], got["hanging"]) == (2, True)
     assert (got["attempts"], got["requestId"]) == ("2", True)
+
+
+def test_an_answer_over_a_network_that_is_cut(node: str, project: Path, client: Client):
+    """Twenty cuts, one answer, one entry in the ledger; who leaves early stops the model."""
+    environment = {"OPENAI_BASE_URL": client.stack.base_url, "OPENAI_API_KEY": client.key}
+    said = run([node, "resumable.mjs", str(LIBRARY)], project, environment)
+    assert said.returncode == 0, said.stderr
+    got = json.loads(said.stdout)
+    assert (got["cut"]["text"], got["left"]) == (got["whole"]["text"], 0)
+    assert [call["method"] for call in got["whole"]["asked"]] == ["POST"]
+    asked = [(call["method"], call["url"]) for call in got["cut"]["asked"]]
+    streams = {url for _, url in asked[1:]}
+    assert asked == [("POST", "/demo/v1/chat/completions"), *[("GET", *streams)] * 20]
+    by_id = {f"/demo/v1/streams/{entry['sk']}": entry for entry in client.wait_for_entries(3)}
+    assert len(by_id) == 3
+    assert {by_id[url]["outcome"] for url in streams} == {"completed"}
+    stopped = got["stopped"][-1]
+    assert (stopped["method"], stopped["status"], by_id[stopped["url"]]["outcome"]) == ("DELETE", 200, "failed")
 
 
 def test_messages_with_the_sdk_of_anthropic(node: str, project: Path, client: Client):

@@ -20,7 +20,6 @@ export interface Options extends Partial<World> {
   continues?: Unfinished;
   /** Headers for calls that continue or stop a stream, where those of the request may have expired by then. */
   headers?: () => HeadersInit | Promise<HeadersInit>;
-  now?: () => number;
 }
 
 type Fetch = typeof globalThis.fetch;
@@ -48,11 +47,12 @@ export function resumable(options: Options = {}): Fetch {
     fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
     random: options.random ?? Math.random,
     sleep: options.sleep ?? sleep,
+    now: options.now ?? Date.now,
     patience: options.patience ?? 300_000,
     idle: options.idle ?? 30_000,
   };
   const store = options.storage === undefined ? tabStorage() : options.storage;
-  const now = options.now ?? Date.now;
+  const { now } = world;
   let { continues } = options;
 
   return async (input, init = {}) => {
@@ -118,7 +118,8 @@ function streamOf(answer: Response, { address, known }: Call, init: Again): Addr
   // The address that was asked, not the one that answered: a redirect must not lead the key elsewhere.
   const { origin, pathname } = new URL(address, globalThis.location?.href);
   const base = /^.*?\/v1(?=\/)/.exec(pathname)?.[0];
-  return base !== undefined && id && ID.test(id) ? { id, url: `${origin}${base}/streams/${id}`, init } : null;
+  const isWatched = answer.headers.get("x-on-disconnect") === "stop";
+  return base !== undefined && id && ID.test(id) ? { id, url: `${origin}${base}/streams/${id}`, isWatched, init } : null;
 }
 
 /** `fetch` with all that is usual. */

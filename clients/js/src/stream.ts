@@ -12,6 +12,7 @@ export interface World {
   fetch: typeof globalThis.fetch;
   random: () => number;
   sleep: Sleep;
+  now: () => number;
   /** Milliseconds of waiting between tries without one new event, after which the cut is told. */
   patience: number;
   /** Milliseconds: a connection that has brought no byte for so long, or for up to twice that, is taken for dead. */
@@ -22,10 +23,14 @@ export interface World {
 export interface Address {
   id: string;
   url: string;
+  /** Whether its model is stopped when nobody gives a sign of life. */
+  isWatched: boolean;
   init(method: string): Promise<RequestInit>;
 }
 
 const STOPS = 5;
+/** Milliseconds between signs of life. Without one for 30 seconds the proxy takes its client for gone. */
+const BEAT = 9_000;
 /** An answer without a last event has ended where so many connections in a row had nothing more to say. */
 const BELIEVED = 2;
 const DEAD = Symbol();
@@ -52,16 +57,21 @@ export class Events {
   #held = 0;
   #hasEnded = false;
   #isOver = false;
+  #isTold = false;
+  #life = new AbortController();
+  #beat: number;
   #attempt = 0;
   #waited = 0;
 
-  /** `over` is told once when nothing more will come: true where the answer has ended, false where it may be continued. */
+  /** `over` is told once: true where the answer has ended, false where nothing more will come and it may be continued. */
   constructor(world: World, address: Address, body: ReadableStream<Uint8Array>, after: number, over: (isEnd: boolean) => void) {
     this.#world = world;
     this.#address = address;
     this.#last = after;
     this.#over = over;
+    this.#beat = world.now();
     void this.#open(body);
+    if (address.isWatched) void this.#live();
   }
 
   /** The next events; null after the last one. Throws what cut the stream off where it cannot be continued. */
@@ -70,6 +80,7 @@ export class Events {
       let cut: unknown;
       try {
         const { done, value } = await this.#read();
+        this.#showLife(); // a hidden tab has slow timers, but hears at once what comes
         const events = this.#take(value ?? NOTHING, done);
         if (events.length) return events;
         if (!done) continue;
@@ -118,9 +129,31 @@ export class Events {
 
   #finish<Last>(isEnd: boolean, last: Last): Last {
     this.#watch.abort();
-    if (!this.#isOver) this.#over(isEnd);
     this.#isOver = true;
+    this.#tell(isEnd);
     return last;
+  }
+
+  /** Give a sign of life now and then, for as long as the answer comes. */
+  async #live(): Promise<void> {
+    while (!this.#life.signal.aborted) {
+      await this.#world.sleep(BEAT, this.#life.signal);
+      this.#showLife();
+    }
+  }
+
+  #showLife(): void {
+    const now = this.#world.now();
+    if (!this.#address.isWatched || this.#life.signal.aborted || now - this.#beat < BEAT) return;
+    this.#beat = now;
+    const sent = this.#address.init("POST").then((init) => this.#world.fetch(this.#address.url, init));
+    sent.then((answer) => answer.body?.cancel()).catch(() => {}); // the next one may get through
+  }
+
+  #tell(isEnd: boolean): void {
+    this.#life.abort();
+    if (!this.#isTold) this.#over(isEnd);
+    this.#isTold = true;
   }
 
   async #read(): Promise<ReadableStreamReadResult<Uint8Array>> {
@@ -141,7 +174,7 @@ export class Events {
     const watch = (this.#watch = new AbortController());
     this.#isDead = false;
     this.#framing = new Framing();
-    while (!watch.signal.aborted) {
+    while (!watch.signal.aborted && (this.#isWaiting || !this.#hasEnded)) {
       const reads = this.#reads;
       await this.#world.sleep(this.#world.idle, watch.signal);
       if (!watch.signal.aborted && this.#isWaiting && this.#reads === reads) {
@@ -165,6 +198,8 @@ export class Events {
       this.#isNew = true;
       return true;
     });
+    // Whoever has the last event has all, also one who does not read on to the end of the connection.
+    if (this.#hasEnded) this.#tell(true);
     return joined(kept);
   }
 

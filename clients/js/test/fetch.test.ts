@@ -207,6 +207,50 @@ test("a stop that does not get through is tried again", async () => {
   assert.deepEqual([answers.length, proxy.stopped], [0, 1]);
 });
 
+test("signs of life are given where the proxy wants them: by the clock, and when something comes", async () => {
+  for (const watched of [true, false]) {
+    const proxy = new Proxy(EVENTS, [{ piece: () => EVENTS[0]!.length }]);
+    if (watched) proxy.headers["x-on-disconnect"] = "stop";
+    const beats: (() => void)[] = [];
+    const sleep = (ms: number, signal?: AbortSignal): Promise<void> =>
+      new Promise((resolve) => {
+        if (ms === 9_000) beats.push(resolve);
+        signal?.addEventListener("abort", () => resolve());
+      });
+    const reader = (await resumable(proxy.world({ sleep }))(ASK, QUESTION)).body!.getReader();
+    const seen: number[] = [];
+    for (const passed of [8_999, 1, 8_999, 1]) {
+      proxy.time += passed;
+      await reader.read();
+      await tick();
+      seen.push(proxy.beats);
+    }
+    proxy.time += 9_000;
+    beats.at(-1)?.();
+    await tick();
+    assert.deepEqual([seen, proxy.beats], watched ? [[0, 1, 1, 1], 1] : [[0, 0, 0, 0], 0]);
+    assert.equal(beats.length, watched ? 1 : 0);
+  }
+});
+
+test("a reader that does not read is alive, and one that has all gives no sign any more", async () => {
+  const proxy = new Proxy(EVENTS);
+  proxy.headers["x-on-disconnect"] = "stop";
+  let sleeps = 0;
+  const sleep = async (ms: number, signal?: AbortSignal): Promise<void> => {
+    if (ms !== 9_000) return new Promise(() => {});
+    if (sleeps++ === 3) await new Promise((resolve) => signal!.addEventListener("abort", resolve));
+    else proxy.time += ms;
+  };
+  const response = await resumable(proxy.world({ sleep }))(ASK, QUESTION);
+  await tick();
+  assert.equal(proxy.beats, 3);
+  await response.text();
+  proxy.time += 90_000;
+  await tick();
+  assert.equal(proxy.beats, 3);
+});
+
 // ----------------------------------------------------------------------------------------------------- how long is waited
 
 test("pauses double up to ten seconds, chance shortens them, and a new event makes them short again", async () => {
@@ -271,6 +315,13 @@ test("after a reload the stream is found and continued, by the same SDK call and
   assert.equal(await (await resumable(other.world())(STREAM, { headers })).text(), EVENTS.join(""));
   const rest = resumable({ ...other.world(), continues: { ...left!, after: 2 } });
   assert.equal(await (await rest(ASK, QUESTION)).text(), EVENTS.slice(2).join(""));
+});
+
+test("who stops reading at the last event leaves nothing behind", async () => {
+  const storage = new Memory();
+  const response = await resumable({ ...new Proxy(EVENTS, [{ piece: () => EVENTS.join("").length }]).world(), storage })(ASK, QUESTION);
+  assert.equal(stringOf((await response.body!.getReader().read()).value!), EVENTS.join(""));
+  assert.deepEqual(unfinished(storage), []);
 });
 
 test("what cannot be continued any more is forgotten, and said", async () => {

@@ -54,6 +54,8 @@ export class Proxy {
   cancelled = 0;
   pulls = 0;
   waits: number[] = [];
+  time = Date.now();
+  beats = 0;
   headers: Record<string, string> = { "content-type": "text/event-stream", "x-inference-id": ID, "x-resumable": "true" };
   #silent = false;
   #wake: (() => void)[] = [];
@@ -65,7 +67,7 @@ export class Proxy {
 
   /** What the library needs of the world: this proxy, no chance, and time that passes at once. */
   world(changes: Partial<World> = {}): World {
-    return { fetch: this.fetch, random: () => 1, sleep: this.sleep, patience: 300_000, idle: 30_000, ...changes };
+    return { fetch: this.fetch, random: () => 1, sleep: this.sleep, now: () => this.time, patience: 300_000, idle: 30_000, ...changes };
   }
 
   sleep = (ms: number, signal?: AbortSignal): Promise<void> => {
@@ -84,6 +86,11 @@ export class Proxy {
     const headers = new Headers(init.headers ?? (input as Request).headers);
     const { method = "GET" } = { ...(input instanceof Request && { method: input.method }), ...init };
     this.asked.push({ method, url: input instanceof Request ? input.url : String(input), headers });
+    if (method === "POST" && headers.get("x-resumable") === null) {
+      this.asked.pop();
+      this.beats++;
+      return new Response("{}");
+    }
     if (method === "DELETE") {
       this.stopped++;
       return new Response(null, { status: 204 });

@@ -1,4 +1,4 @@
-"""People who sign in, in a real browser: at the playground of the local stack, and in the example for it."""
+"""The playground of the local stack in a real browser: people sign in, answers outlive reloads; and its example."""
 
 import re
 import threading
@@ -10,7 +10,8 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.e2e.harness import ROOT, LocalStack
+from tests.e2e.browser.visit import Visit
+from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
 from tests.e2e.packages import installed
 
 OpenPage = Callable[..., Page]
@@ -82,6 +83,32 @@ def test_the_playground_of_the_local_stack_signs_in_with_one_click(open_page: Op
     page.fill("#question", "Hello")
     page.press("#question", "Enter")
     expect(page.locator(".answer .text").last).to_have_text(SAYS)
+    left = re.compile(r"^Left: \$\d\.\d\d · 5\d\d of 600 requests this minute$")
+    expect(page.locator("#allowance")).to_have_text(left)
+
+
+def test_an_answer_outlives_a_reload_and_a_network_that_is_gone(open_page: OpenPage, stack: LocalStack, client: Client):
+    words = "one two three four five six seven eight nine ten"
+    page = open_page(stack.url)
+    visitor = Visit(page)
+    visitor.connect(client.key)
+    visitor.ask("demo-slow", words, server="demo")
+    expect(visitor.text).to_contain_text("This is")
+    page.reload()
+    assert client.key not in page.evaluate("JSON.stringify(Object.entries(sessionStorage))")
+
+    visitor.connect(client.key)
+    expect(visitor.text).to_contain_text("This is the demo")
+    page.context.set_offline(True)
+    expect(visitor.answer.locator(".waiting")).to_contain_text("No connection.")
+    page.context.set_offline(False)
+
+    expect(visitor.text).to_have_text(SAYS.replace("Hello", words))
+    visitor.wait()
+    assert page.locator(".asked p").all_inner_texts() == [words]
+    assert page.evaluate("sessionStorage.length") == 0
+    [entry] = wait_for(lambda: [each for each in client.entries() if each.get("stream")], "the entry of the answer")
+    assert entry["outcome"] == "completed"
 
 
 def test_both_doors_take_a_token_and_refuse_a_forged_one(stack: LocalStack):

@@ -47,7 +47,7 @@ export class AnswerView {
     const seconds = Math.floor((performance.now() - (isSaying ? this.latest : this.began)) / 1000);
     this.waiting.hidden = isSaying && seconds < SILENT_SECONDS;
     const words = isSaying ? `Waiting for more … ${duration(seconds)}` : seconds < 1 ? "Asking …" : `${seconds < SLOW_SECONDS ? "Waiting for the first word" : "The server takes its time"} … ${duration(seconds)}`;
-    this.waiting.lastChild.textContent = words;
+    this.waiting.lastChild.textContent = navigator.onLine ? words : "No connection. The answer goes on when it is back.";
     if (seconds >= SLOW_SECONDS && !this.saidSlow) {
       this.saidSlow = true;
       say("The server takes its time. Still waiting.");

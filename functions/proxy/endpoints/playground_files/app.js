@@ -1,8 +1,10 @@
-/** The page: from the key to the chats. It keeps nothing: what is typed lives as long as the tab. */
+/** The page: from the key to the chats. What is typed lives as long as the tab, and the key until a reload. */
 
+import { forgetAllowance } from "./allowance.js";
 import { Conversation } from "./conversation.js";
 import { byId, element, growing, say } from "./dom.js";
-import { Trouble, models, people, tokenOf, useKey } from "./proxy.js";
+import { Trouble, continued, models, people, tokenOf, useKey } from "./proxy.js";
+import { brokenOff, forgetAll } from "./resuming.js";
 import { canBeSent, forgetModels, offerModels, settings, whyUnavailable } from "./settings.js";
 import { explained, troubleBox } from "./troubles.js";
 
@@ -64,6 +66,25 @@ function open(listed) {
   document.body.classList.add("open");
   byId("question").focus();
   say(`Connected. ${listed.models.length} models.`);
+  goOn();
+}
+
+/** What was being answered when the page was reloaded. Taken once: later answers are this page's own. */
+let left = brokenOff();
+
+/** Go on with it. Somebody with another key sees nothing of it. */
+async function goOn() {
+  const taken = left;
+  left = [];
+  for (const { url, text, server, model } of taken) {
+    const stopping = new AbortController();
+    const answer = await continued(url, stopping.signal);
+    if (!answer) continue;
+    if (chat.turns.length) begin();
+    byId("examples").hidden = true;
+    chat.ask(text, [], null, { ...answer, stopping, server, model });
+    say("The answer goes on.");
+  }
 }
 
 /** Forget the key and all that was said with it. */
@@ -73,6 +94,8 @@ function leave() {
   pictures?.taken();
   begin();
   forgetModels();
+  forgetAll();
+  forgetAllowance();
   changeKey();
 }
 

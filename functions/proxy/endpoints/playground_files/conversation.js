@@ -5,6 +5,7 @@ import { byId, element, markScrollers, say } from "./dom.js";
 import { sumOf } from "./figures.js";
 import { Trouble, chat } from "./proxy.js";
 import { QuestionView } from "./question.js";
+import { forget, remember } from "./resuming.js";
 
 /** Pixels from the end of the page within which one is at its end. */
 const AT_END = 8;
@@ -88,8 +89,9 @@ export class Conversation {
     this.stopping?.abort();
   }
 
-  ask(text, pictures = [], versions = null) {
-    const turn = { text, pictures, versions, answer: "", view: null };
+  /** `begun` is the answer of a page that was reloaded: `{head, pieces, stopping, server, model}`. Nothing is asked for it. */
+  ask(text, pictures = [], versions = null, begun = null) {
+    const turn = { text, pictures, versions, begun, answer: "", view: null };
     turn.asked = new QuestionView(
       turn,
       (changed) => this.anew(turn, changed),
@@ -149,18 +151,25 @@ export class Conversation {
 
   async answer(turn) {
     turn.view?.node.remove();
-    const settings = this.settings();
+    const { begun } = turn;
+    turn.begun = null;
+    const settings = { ...this.settings(), ...(begun && { server: begun.server, model: begun.model }) };
     const question = { ...settings, messages: this.messages(turn, settings.system) };
     const view = new AnswerView(settings, this.leaving.signal, () => this.showSum());
     turn.view = view;
     turn.asked.node.after(view.node);
     this.spent.push(view.figures.spent);
-    this.stopping = new AbortController();
+    this.stopping = begun?.stopping || new AbortController();
     this.isBusy(true);
     this.follow(true);
     const following = setInterval(() => this.follow(), 100);
     try {
-      for await (const piece of chat(question, this.stopping.signal, (head) => view.answered(head))) view.heard(piece);
+      const answered = (head) => {
+        view.answered(head);
+        remember(head.id, { text: turn.text, server: settings.server, model: settings.model });
+      };
+      if (begun) answered(begun.head);
+      for await (const piece of begun?.pieces || chat(question, this.stopping.signal, answered)) view.heard(piece);
       view.complete();
     } catch (error) {
       if (error.name === "AbortError") view.end("Stopped.");
@@ -171,6 +180,7 @@ export class Conversation {
     } finally {
       clearInterval(following);
       this.stopping = null;
+      if (view.figures.head) forget(view.figures.head.id);
       turn.answer = view.answer.text;
       view.offer(question, () => !this.busy && (turn.answer ? this.anew(turn) : this.answer(turn)));
       this.isBusy(false);

@@ -3,6 +3,7 @@
  * receipt, which the ledger writes a few seconds after the answer.
  */
 
+import { spend } from "./allowance.js";
 import { copyButton, element } from "./dom.js";
 import { receipt } from "./proxy.js";
 
@@ -159,6 +160,7 @@ export class Figures {
   showReceipt(found) {
     const priced = found.cost !== null && found.cost !== undefined && found.pricing !== "unpriced";
     this.set("Cost", priced ? money(found.cost, found.currency) : "no price");
+    if (priced && (found.currency || "USD") === "USD") spend(Number(found.cost));
     Object.assign(this.spent, priced ? { cost: found.cost, currency: found.currency || "USD", state: "priced" } : { state: "unpriced" });
     const { input_tokens: input, output_tokens: output } = found.usage || {};
     if (!this.usage && Number.isInteger(output)) this.showTokens([input || 0, output]);

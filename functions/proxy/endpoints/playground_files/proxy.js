@@ -5,6 +5,9 @@
  * origin, and nowhere else: not into the document, an address, a storage or a log.
  */
 
+import { showAllowance } from "./allowance.js";
+import { streaming } from "./resuming.js";
+
 let key = "";
 
 /** Use `value` for the calls that follow; "" for none. */
@@ -54,16 +57,17 @@ function head(headers) {
   };
 }
 
-async function call(path, options = {}) {
+async function call(path, options = {}, ask = fetch) {
   if (!/^[\x21-\x7e]*$/.test(key)) throw new Trouble(401, { code: "invalid_api_key" });
   const headers = { ...options.headers, ...(key && { authorization: `Bearer ${key}` }) };
   let response;
   try {
-    response = await fetch(path, { ...options, headers, credentials: "omit", referrerPolicy: "no-referrer" });
+    response = await ask(path, { ...options, headers, credentials: "omit", referrerPolicy: "no-referrer" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Trouble(0, { code: "no_connection" });
   }
+  showAllowance(response.headers);
   if (!response.ok) {
     const body = await response.json().catch(() => null);
     throw new Trouble(response.status, body?.error, response.headers);
@@ -112,6 +116,16 @@ export async function receipt(id, signal) {
 export async function* chat(question, signal, onHead) {
   const response = await asked(question, signal);
   onHead(head(response.headers));
+  yield* pieces(response);
+}
+
+/** The answer at `url` that this tab had begun, from its beginning: `{head, pieces}`; null where it cannot be had. */
+export async function continued(url, signal) {
+  const response = await call(url, { signal }, streaming).catch(() => null);
+  return response && { head: head(response.headers), pieces: pieces(response) };
+}
+
+async function* pieces(response) {
   if (!(response.headers.get("content-type") || "").startsWith("text/event-stream")) {
     yield piece(await response.json(), "message");
     return;
@@ -128,7 +142,7 @@ export async function* chat(question, signal, onHead) {
 async function asked(question, signal) {
   const { path, headers, body } = requestOf(question);
   try {
-    return await call(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+    return await call(path, { method: "POST", headers, body: JSON.stringify(body), signal }, streaming);
   } catch (error) {
     const isRefused = error.param === "max_tokens" && error.message.includes("max_completion_tokens");
     if (!isRefused || !("max_tokens" in body) || newerName.has(modelOf(question))) throw error;
