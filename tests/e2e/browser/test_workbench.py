@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.e2e.browser.rig import KEY, Rig, failing, saying
+from tests.e2e.browser.rig import KEY, Rig, end, failing, piece, saying
 from tests.e2e.browser.visit import OpenPage, Visit, visit
 from tests.fakes import Connection
 
@@ -113,6 +113,28 @@ def test_a_request_has_every_field_that_was_written_and_runs_elsewhere_as_it_ran
         ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=60, cwd=packages, env=environment)
         assert b"more" in ran.stdout
         assert rig.house.questions[-1] == here
+
+
+def test_a_tool_that_the_model_calls_is_shown_and_a_long_number_is_sent_as_it_was_written(
+    open_page: OpenPage, rig: Rig
+):
+    def calling(connection: Connection, _question: dict[str, Any]) -> None:
+        connection.start_chunked()
+        for call in ({"name": "weather", "arguments": ""}, {"arguments": '{"city": '}, {"arguments": '"<b>Rome</b>"}'}):
+            connection.chunk(piece(delta={"tool_calls": [{"index": 0, "id": "call_1", "function": call}]}))
+        connection.chunk(piece(finish="tool_calls"))
+        end(connection)
+
+    rig.house.chats["text"] = calling
+    visitor = visit(open_page, rig)
+    visitor.connect()
+    visitor.page.locator("#further summary").click()
+    visitor.page.fill("#more-fields", '{"seed": 12345678901234567890, "top_p": 1.0}')
+    visitor.ask("text")
+    visitor.wait()
+    expect(visitor.answer.locator(".ended")).to_have_text("The model wants to call a tool. This page has none.")
+    expect(visitor.answer.locator(".calls")).to_have_text('weather({"city": "<b>Rome</b>"})')
+    assert rig.house.questions[-1]["seed"] == 12345678901234567890
 
 
 def test_a_model_that_wants_the_most_tokens_under_the_newer_name_gets_it(open_page: OpenPage, rig: Rig):

@@ -38,6 +38,7 @@ export class AnswerView {
     this.node = element("article", { class: "answer writing" }, this.name, this.thoughts, this.body, this.waiting, this.figures.node);
     this.began = this.latest = performance.now();
     this.finish = null;
+    this.calls = [];
     this.clock = setInterval(() => this.showWait(), 500);
     this.showWait();
   }
@@ -65,10 +66,23 @@ export class AnswerView {
       this.thoughts.hidden = false;
       this.thoughts.lastChild.append(piece.reasoning);
     }
+    piece.calls.forEach((call, place) => this.called(call, call?.index ?? place));
     this.finish = piece.finish || this.finish;
     this.latest = performance.now();
     if (piece.content) this.answer.add(piece.content);
     if (this.answer.text) this.waiting.hidden = true;
+  }
+
+  /** A part of the call of a tool: its name comes first, then its arguments, letter by letter. */
+  called(call, place) {
+    const { name, arguments: rest } = call?.function || {};
+    const before = this.calls[place] || ["", ""];
+    this.calls[place] = [before[0] + (name || ""), before[1] + (rest || "")];
+  }
+
+  /** The tools that the model wants to call: `get_weather({"city": "Paris"})`. */
+  callsAsText() {
+    return this.calls.filter(Boolean).map(([name, rest]) => `${name}(${rest})`);
   }
 
   /** The answer is over and whole, as far as its server says. */
@@ -80,6 +94,7 @@ export class AnswerView {
 
   /** What to say of an answer that ended for this `finish_reason`; null where it is whole. */
   note() {
+    if (this.calls.length && (!this.finish || WHOLE.includes(this.finish))) return ENDED.tool_calls; // some servers say "stop"
     if (this.finish && !WHOLE.includes(this.finish)) return ENDED[this.finish] || `The server ended the answer: ${this.finish}.`;
     return this.answer.text ? null : "The server sent an empty answer.";
   }
@@ -91,7 +106,8 @@ export class AnswerView {
     this.node.classList.remove("writing");
     if (note) {
       this.ended = note;
-      this.body.after(element("p", { class: "ended" }, note));
+      const calls = this.callsAsText().join("\n");
+      this.body.after(element("p", { class: "ended" }, note), calls ? element("pre", { class: "calls" }, calls) : "");
       say(note);
     }
     this.figures.ended();
@@ -119,6 +135,7 @@ export class AnswerView {
     return {
       content: this.answer.text,
       thoughts: this.thoughts.lastChild.textContent || undefined,
+      tool_calls: this.calls.length ? this.callsAsText() : undefined,
       finish_reason: this.finish ?? undefined,
       ended: this.ended,
       server: head?.server ?? undefined,

@@ -209,9 +209,10 @@ byId("files").addEventListener("change", () => {
   byId("files").value = "";
 });
 question.addEventListener("paste", (event) => {
-  if (!event.clipboardData.files.length) return;
+  const { files, types } = event.clipboardData;
+  if (!files.length || types.includes("text/plain")) return; // what is copied from a table is a picture as well
   event.preventDefault();
-  attach([...event.clipboardData.files]);
+  attach([...files]);
 });
 for (const name of ["dragover", "drop"]) {
   byId("playground").addEventListener(name, (event) => {

@@ -91,14 +91,15 @@ export class Conversation {
 
   /** `begun` is the answer of a page that was reloaded: `{head, pieces, stopping, server, model}`. Nothing is asked for it. */
   ask(text, pictures = [], versions = null, begun = null) {
-    const turn = { text, pictures, versions, begun, answer: "", view: null };
+    const turn = { text, pictures, versions, begun, answer: "", view: null, node: element("div", { class: "turn" }) };
     turn.asked = new QuestionView(
       turn,
       (changed) => this.anew(turn, changed),
       (number) => this.switch(turn, number),
     );
     this.turns.push(turn);
-    this.node.append(turn.asked.node);
+    turn.node.append(turn.asked.node);
+    this.node.append(turn.node);
     return this.answer(turn);
   }
 
@@ -117,10 +118,8 @@ export class Conversation {
     const at = this.turns.indexOf(turn);
     versions.tails[versions.shown] = this.cut(at);
     versions.shown = number;
-    for (const each of versions.tails[number]) {
-      this.turns.push(each);
-      this.node.append(each.asked.node, each.view.node);
-    }
+    this.turns.push(...versions.tails[number]);
+    this.node.append(...versions.tails[number].map((each) => each.node));
     this.turns[at].asked.showVersions(versions);
     this.turns[at].asked.edit.focus({ preventScroll: true });
     say(`Version ${number + 1} of ${versions.tails.length}.`);
@@ -129,10 +128,7 @@ export class Conversation {
   /** Take the turns from `at` on away. */
   cut(at) {
     const tail = this.turns.splice(at);
-    for (const { asked, view } of tail) {
-      asked.node.remove();
-      view?.node.remove();
-    }
+    for (const { node } of tail) node.remove();
     return tail;
   }
 
@@ -157,7 +153,7 @@ export class Conversation {
     const question = { ...settings, messages: this.messages(turn, settings.system) };
     const view = new AnswerView(settings, this.leaving.signal, () => this.showSum());
     turn.view = view;
-    turn.asked.node.after(view.node);
+    turn.node.append(view.node);
     this.spent.push(view.figures.spent);
     this.stopping = begun?.stopping || new AbortController();
     this.isBusy(true);

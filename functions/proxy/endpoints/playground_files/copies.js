@@ -51,6 +51,7 @@ function python(question) {
 /** JSON's value as Python writes it. */
 function literal(value) {
   if (value === null) return "None";
+  if (JSON.isRawJSON?.(value)) return value.rawJSON;
   if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
   if (typeof value === "object") return `{${Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${literal(each)}`).join(", ")}}`;
@@ -85,6 +86,7 @@ function markdownOf({ title, system, sum, turns }) {
   for (const { question, pictures = [], answer } of turns) {
     parts.push("## You", ...pictures.map(({ name }) => `[picture: ${name}]`), question);
     parts.push(`## ${[answer.server, answer.model].filter(Boolean).join(" · ") || "Answer"}`, answer.content);
+    if (answer.tool_calls) parts.push(`\`\`\`\n${answer.tool_calls.join("\n")}\n\`\`\``);
     if (answer.ended) parts.push(`_${answer.ended}_`);
   }
   return `${[...parts.filter(Boolean), "---", sum].join("\n\n")}\n`;

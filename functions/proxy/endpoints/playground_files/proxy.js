@@ -109,7 +109,7 @@ export async function receipt(id, signal) {
 }
 
 /**
- * Ask for a chat and yield `{content, reasoning, usage, finish}` as they come; `onHead` is told the headers first.
+ * Ask for a chat and yield `{content, reasoning, calls, usage, finish}` as they come; `onHead` is told the headers first.
  * `question` is `{server, model, messages, temperature, maxTokens, more, noCache}`. Throws Trouble, or AbortError when
  * `signal` says so.
  */
@@ -179,6 +179,7 @@ function piece(answer, part) {
   return {
     content: text || textOf(said.refusal),
     reasoning: textOf(said.reasoning_content) || textOf(said.reasoning) || thoughts,
+    calls: Array.isArray(said.tool_calls) ? said.tool_calls : [],
     usage: answer.usage || null,
     finish: choice?.finish_reason || null,
   };

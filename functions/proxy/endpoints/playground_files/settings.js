@@ -28,7 +28,7 @@ export function whyUnavailable({ unavailable }) {
 
 /** Offer what a key may use, as `models` of proxy.js gives it. What was chosen stays chosen where it is still there. */
 export function offerModels(listed) {
-  const before = byServer.size ? settings() : {};
+  const before = byServer.size ? { ...settings(), isOther: byId("model").value === OTHER } : {};
   byServer = new Map();
   for (const id of listed.models) {
     const slash = id.indexOf("/");
@@ -44,7 +44,8 @@ export function offerModels(listed) {
   byId("find-model").hidden = !many;
   byId("model").hidden = many;
   byId("model-label").htmlFor = many ? "find-model" : "model";
-  choose(servers.includes(before.server) ? before.server : servers[0], before.model || "");
+  const isThere = byServer.get(before.server)?.includes(before.model) || before.isOther;
+  choose(servers.includes(before.server) ? before.server : servers[0], isThere ? before.model : "");
 }
 
 /** Forget what a key may use. */
@@ -71,6 +72,7 @@ function showChosen() {
   byId("other-model-row").hidden = byId("model").value !== OTHER;
   const { server, model } = settings();
   byId("chosen").textContent = [server, model].filter(Boolean).join(" · ");
+  byId("model").title = model;
   byId("find-model").textContent = model || "The server’s default";
 }
 
@@ -96,11 +98,17 @@ function numberIn(id) {
 /** The fields that are written as JSON: an object; null where it is none, or says what the chat says. */
 function moreFields() {
   try {
-    const fields = JSON.parse(byId("more-fields").value.trim() || "{}");
+    const fields = JSON.parse(byId("more-fields").value.trim() || "{}", asWritten);
     return typeof fields === "object" && !Array.isArray(fields) && !("messages" in fields) ? fields : null;
   } catch {
     return null;
   }
+}
+
+/** A number with all of its digits, where the browser can keep them: a seed may have 20. */
+function asWritten(_name, value, context) {
+  if (typeof value !== "number" || !JSON.rawJSON || String(value) === context?.source) return value;
+  return JSON.rawJSON(context.source);
 }
 
 const CHECKED = {
