@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Mapping
 from itertools import islice
 
+from openai_proxy.events.ulid import ulid_time
+
 from console.costs.filters import FILTERS, add_filters, is_wanted, ledger_of
 from console.costs.text import entries_table
 from console.keys.options import tag, whole
@@ -31,18 +33,35 @@ def add_entries(entries: argparse.ArgumentParser) -> None:
     entries.add_argument(
         "--limit", type=whole(1, 36500), default=20, metavar="N", help="how many, newest first; default: 20"
     )
+    entries.add_argument(
+        "--before", type=_entry_id, metavar="ID", help="only those older than this entry: the next page"
+    )
     add_table_options(entries, "CostsTable", inherited=True)
     entries.set_defaults(run=_entries)
 
 
+def _entry_id(text: str) -> str:
+    try:
+        ulid_time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{harmless(text)}' is no id of an entry: {error}") from error
+    return text
+
+
 def _entries(options: argparse.Namespace, environ: Environment) -> int:
     period = chosen_period(options) or read_day("today")
-    found = (each for each in ledger_of(options, environ).latest(options.client, period) if is_wanted(each, options))
-    entries = list(islice(found, options.limit))
+    narrowed = (
+        options.failed or options.unpriced or options.estimated or options.tags or options.server or options.model
+    )
+    ledger, at_once = ledger_of(options, environ), None if narrowed else options.limit
+    latest = ledger.latest(options.client, period, before=options.before, at_once=at_once)
+    entries = list(islice((each for each in latest if is_wanted(each, options)), options.limit))
     if options.json:
         print(to_json(entries))
     elif entries:
         show(entries_table(entries, with_day=period.first != period.last, width=terminal_width()))
+        if len(entries) == options.limit:
+            print(f"\nOlder ones: the same command with --before {entries[-1]['sk']}")
     else:
         print(f"Nothing of '{harmless(options.client)}' {period.text}.")
     return 0

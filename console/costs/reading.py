@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.events.ulid import ulid_time
 
 from console.period import Period
 from console.progress import Bars
@@ -66,10 +67,28 @@ class Ledger:
                         yield {**item, "day": key[0], "month": key[0][:7]}
                         advance(1)
 
-    def latest(self, client_id: str, period: Period) -> Iterator[Item]:
-        """The entries of a client, newest first."""
+    def latest(
+        self, client_id: str, period: Period, *, before: str | None = None, at_once: int | None = None
+    ) -> Iterator[Item]:
+        """The entries of a client, newest first; only those before the entry `before` (its id) if that is named.
+
+        `at_once` of them are read together; as many as DynamoDB gives at once, up to 1 MB, where nothing is said.
+        """
         for day in reversed(period.days):
-            yield from self._query(f"client#{client_id}#{day}", newest_first=True)
+            if before is None or ulid_time(before).date() >= day:
+                yield from self._newest(f"client#{client_id}#{day}", before, at_once)
+
+    def _newest(self, pk: str, before: str | None, at_once: int | None) -> Iterator[Item]:
+        older = {} if before is None else {":before": before}
+        pages = self._table.client.get_paginator("query").paginate(
+            TableName=self._table.name,
+            KeyConditionExpression="pk = :pk AND sk < :before" if older else "pk = :pk",
+            ExpressionAttributeValues=to_item({":pk": pk, **older}),
+            ScanIndexForward=False,
+            PaginationConfig={"PageSize": at_once} if at_once else {},
+        )
+        for page in pages:
+            yield from map(from_item, page["Items"])
 
     def _rollups_of(self, day: date) -> list[Item]:
         return list(self._query(f"day#{day}"))
@@ -78,9 +97,7 @@ class Ledger:
         day, client_id = key
         return list(self._query(f"client#{client_id}#{day}", attributes))
 
-    def _query(
-        self, pk: str, attributes: Collection[str] | None = None, *, newest_first: bool = False
-    ) -> Iterator[Item]:
+    def _query(self, pk: str, attributes: Collection[str] | None = None) -> Iterator[Item]:
         request: dict[str, Any] = {}
         if attributes is not None:
             names = {f"#{number}": name for number, name in enumerate(sorted(attributes))}
@@ -89,7 +106,6 @@ class Ledger:
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues=to_item({":pk": pk}),
-            ScanIndexForward=not newest_first,
             **request,
         )
         for page in pages:

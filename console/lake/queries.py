@@ -39,28 +39,29 @@ def of_period(sql: str, period: Period) -> str:
     return sql.replace(LAST_30_DAYS, f"BETWEEN '{period.first}' AND '{period.last}'")
 
 
-def with_view(sql: str, period: Period | None = None) -> str:
+def with_view(sql: str, period: Period | None = None, *, without_late: bool = False) -> str:
     """A query with the view it is about written out in front of it.
 
     An entry arrives on its own day or later, so the partitions from the period's first day on hold all of it. One day
-    more is read: clocks differ.
+    more is read: clocks differ. With `without_late` the partitions of the period's days are read and no others.
     """
     sql = sql.strip().rstrip(";").rstrip()
     if period:
-        sql = sql.replace(FIRST_PARTITION, _partitions(period))
+        sql = sql.replace(FIRST_PARTITION, _partitions(period, without_late=without_late))
     if not re.search(rf"\b{VIEW}\b", sql, re.IGNORECASE):
         return sql
     view = (ANALYTICS / "inferences.sql").read_text(encoding="utf-8").strip()
     if period:
-        view = view.replace(FIRST_PARTITION, _partitions(period))
+        view = view.replace(FIRST_PARTITION, _partitions(period, without_late=without_late))
     head = f"WITH {VIEW} AS (\n{view}\n)"
     if own := re.match(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*WITH\b", sql, re.IGNORECASE | re.DOTALL):
         return f"{head},{sql[own.end() :]}"
     return f"{head}\n{sql}"
 
 
-def _partitions(period: Period) -> str:
-    return f"dt >= '{period.first - timedelta(days=1)}'"
+def _partitions(period: Period, *, without_late: bool) -> str:
+    own_days = f"dt BETWEEN '{period.first}' AND '{period.last}'"
+    return own_days if without_late else f"dt >= '{period.first - timedelta(days=1)}'"
 
 
 def saved_queries() -> Sequence[SavedQuery]:

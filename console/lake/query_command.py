@@ -75,6 +75,11 @@ def add_query(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--named", metavar="NAME", help="a query of analytics/queries; without SQL and NAME: a list")
     add_period(command, inherited=True)
+    command.add_argument(
+        "--without-late",
+        action="store_true",
+        help="read the partitions of the period's own days alone: without what arrived or was corrected later",
+    )
     command.add_argument("--csv", action="store_true", default=argparse.SUPPRESS, help="print CSV, for spreadsheets")
     command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
     add_stack_option(command, inherited=True)
@@ -99,7 +104,10 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         period = period or Period(today() - timedelta(days=29), today())
     else:
         sql = sys.stdin.read() if options.sql == "-" else options.sql
-    result = chosen_athena(options, environ).run(with_view(sql, period))
+    if options.without_late and period is None:
+        raise ConsoleError("--without-late needs a period. Remedy: name one with --day, --month, --last or --from.")
+    statement = with_view(sql, period, without_late=options.without_late)
+    result = chosen_athena(options, environ).run(statement)
     if options.csv or options.json:
         print(result_csv(result) if options.csv else result_json(result))
     else:

@@ -5,6 +5,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -202,6 +203,24 @@ def test_entries_by_server_and_model_with_a_limit(run: Run):
     assert {each["model"] for each in run(*arguments, "--json").json} == {"o4"}
     assert len(run(*arguments).out.splitlines()) == 2 + 7
     assert run(*arguments, "--failed").out == f"Nothing of 'lab' from {DAYS[0]} to {DAYS[1]} (UTC).\n"
+
+
+def test_pages_of_entries_go_on_where_the_one_before_ended(run: Run, entries: list[LedgerEntry]):
+    newest = sorted((each.key[1] for each in of_client(entries, "shop")), reverse=True)
+    command = ("costs", "entries", "--client", "shop", *PERIOD, "--limit", "30")
+    first = [each["sk"] for each in run(*command, "--json").json]
+    second = [each["sk"] for each in run(*command, "--before", first[-1], "--json").json]
+    assert first + second == newest[:60]
+    assert f"--before {first[-1]}" in run(*command).out
+    assert "is no id of an entry" in run_refused(*command, "--before", "yesterday")
+
+
+def run_refused(*arguments: str) -> str:
+    """What is said of arguments that cannot be."""
+    said = io.StringIO()
+    with redirect_stderr(said), pytest.raises(SystemExit):
+        main(arguments, ENVIRON)
+    return said.getvalue()
 
 
 def test_a_plot_in_the_terminal_and_as_a_picture(run: Run, tmp_path: Path):

@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
@@ -17,6 +18,7 @@ from console.lake.athena import Athena, Result
 from console.lake.queries import LAST_30_DAYS, named_queries, of_period, with_view
 from console.lake.query_command import result_csv, result_json, result_table, run_query
 from console.period import Period
+from tests.lake.engine import lake_of
 
 MARCH = Period(date(2026, 3, 1), date(2026, 3, 31))
 RESULT = Result(
@@ -56,6 +58,18 @@ def test_a_named_query_is_about_the_period(name: str) -> None:
     sql = of_period(named_queries()[name], MARCH)
     assert LAST_30_DAYS not in sql
     assert "BETWEEN '2026-03-01' AND '2026-03-31'" in sql
+
+
+@pytest.mark.parametrize("name", ["cost-by-client", "throttled-demand"])
+def test_without_what_came_late_a_day_is_one_partition(name: str) -> None:
+    day = Period(date(2026, 3, 1), date(2026, 3, 1))
+    sql = with_view(of_period(named_queries()[name], day), day, without_late=True)
+    assert set(re.findall(r"\bdt [^A)\n]*", sql)) == {"dt BETWEEN '2026-03-01' "}
+    assert "AND '2026-03-01'" in sql
+    rows = [{"id": str(n), "day": "2026-03-01", "dt": f"2026-03-0{n}", "outcome": "completed"} for n in (1, 2)]
+    lake = lake_of([row | {"client_id": "shop", "revision": 0, "recorded_at": "", "pricing": "none"} for row in rows])
+    counted = with_view("SELECT count(*) FROM inferences", day, without_late=True)
+    assert lake.execute(counted).fetchall() == [(1,)]
 
 
 class FakeAthena:
@@ -156,7 +170,14 @@ def test_json_and_csv_are_exact() -> None:
 
 
 def options(**given: Any) -> argparse.Namespace:
-    usual = {"sql": None, "named": None, "csv": False, "json": False, "stack_name": "openai-proxy"}
+    usual = {
+        "sql": None,
+        "named": None,
+        "without_late": False,
+        "csv": False,
+        "json": False,
+        "stack_name": "openai-proxy",
+    }
     period = {"period": None, "first": None, "last": None}
     return argparse.Namespace(**{**usual, **period, **given})
 
@@ -172,6 +193,7 @@ def test_without_a_query_they_are_listed(capsys: pytest.CaptureFixture[str]) -> 
     [
         ({"sql": "SELECT 1", "named": "unpriced"}, "SQL and --named exclude each other. Remedy: "),
         ({"sql": "SELECT 1", "csv": True, "json": True}, "--csv and --json exclude each other. Remedy: "),
+        ({"sql": "SELECT 1", "without_late": True}, "--without-late needs a period. Remedy: "),
         ({"named": "nothing"}, "no query 'nothing'. Remedy: name one of cache-savings,"),
     ],
 )
