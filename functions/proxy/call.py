@@ -98,6 +98,13 @@ class Call(NamedTuple):
         return bool(self.key and self.key.resumable) or bool(self.candidates and self.candidates[0].server.resumable)
 
     @property
+    def wants_no_wait(self) -> bool:
+        """Whether the client wants to be told where its answer will be, and not to wait for it."""
+        if self.request is None or self.refused is not None or self.body is None:
+            return False
+        return self.request.headers.get("x-respond-async", "").strip().lower() == "true"
+
+    @property
     def stops_without_client(self) -> bool:
         """Whether a resumable stream is to end when nobody is there to read it: its key says, or its server."""
         policy = (self.key.on_disconnect if self.key else "") or (

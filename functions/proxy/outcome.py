@@ -16,6 +16,7 @@ from proxy.metering.meter import Meter
 from proxy.timeline import Timeline
 
 if TYPE_CHECKING:  # loaded only where content is logged
+    from openai_proxy.events.stream_types import StreamData
     from openai_proxy.events.types import FetchedData, PartData
 
     from proxy.records.recorder import ResponseRecorder
@@ -41,6 +42,8 @@ class Outcome(NamedTuple):
     error: ProxyError | None = None
     usage: Usage = NO_USAGE
     reservation: Reservation | None = None
+    stream: "StreamData | None" = None
+    """How it ended as a stream that can be read again, where it is one."""
 
 
 def usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:

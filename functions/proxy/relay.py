@@ -70,19 +70,22 @@ class Relay:
             call = refused(call, error)
         if call.refused is None:
             call = self._admission.admit(call, timeline)
-        streams = self._streams() if self._streams and (call.asks_for_stream or call.wants_to_resume) else None
+        is_for_streams = call.asks_for_stream or call.wants_to_resume or call.wants_no_wait
+        streams = self._streams() if self._streams and is_for_streams else None
         if streams and call.asks_for_stream:
             streams.serve(call, self._responder, response, timeline)
             return
         self._records.admitted(call, timeline, trace_id)
-        written = streams.written(call, response, timeline, trace_id) if streams else None
+        written = None
+        if streams:
+            call, written = streams.begun(call, response, self._responder, timeline, trace_id)
         response = written.response if written else response
         lookup = self._look_up(call, timeline)
         delivery = self._delivery(call, lookup, response, timeline)
         outcome = self._send(call, delivery, lookup, response, timeline)
         timeline.end()
         if written:
-            written.finish(outcome)
+            outcome = outcome._replace(stream=written.finish(outcome, timeline))
         if call.key is None:
             self._records.unauthorized(call)
             return

@@ -124,7 +124,11 @@ def test_the_terminal_events_share_their_data():
     own: list[set[str]] = []
     for other in others:
         assert other["properties"].items() >= completed["properties"].items()
-        assert set(other["required"]) == set(other["properties"]) - {"fetched", "team"}  # few events have them
+        assert set(other["required"]) == set(other["properties"]) - {
+            "fetched",
+            "stream",
+            "team",
+        }  # few events have them
         own.append(other["properties"].keys() - completed["properties"].keys())
     assert own == [{"error"}, {"throttle"}]
 

@@ -507,6 +507,36 @@ def test_what_cannot_be_made_again_outlives_the_stack(stack: Stack) -> None:
         assert recovery["PointInTimeRecoveryEnabled"] is True
 
 
+def test_a_webhook_is_told_of_signed_answers_only_and_only_where_one_is_named() -> None:
+    without, stack = deployed(), deployed(StreamWebhookUrl="https://shop.example.com/answers")
+    added = {name: each["Type"] for name, each in stack.resources.items() if name not in without.resources}
+    assert all(name.startswith("StreamWebhook") for name in added)
+    destination = stack.of_type("AWS::Events::ApiDestination")["StreamWebhook"]
+    assert (destination["InvocationEndpoint"], destination["HttpMethod"]) == (
+        "https://shop.example.com/answers",
+        "POST",
+    )
+    rule = stack.of_type("AWS::Events::Rule")["StreamWebhookRule"]
+    assert set(rule["EventPattern"]["detail-type"]) == set(events.TERMINAL_DETAIL_TYPES)
+    assert rule["EventPattern"]["detail"]["data"] == {"stream": {"signature": [{"exists": True}]}}
+    (target,) = rule["Targets"]
+    paths = target["InputTransformer"]["InputPathsMap"]
+    told = json.loads(re.sub(r"<(\w+)>", lambda match: paths[match[1]], target["InputTransformer"]["InputTemplate"]))
+    data = "$.detail.data.stream"
+    assert told == {
+        "type": "stream.ended",
+        "id": "$.detail.metadata.id",
+        "timestamp": "$.detail.metadata.timestamp",
+        "status": f"{data}.status",
+        "url": "/v1/streams/$.detail.metadata.id",
+        "signature": f"{data}.signature",
+    }
+    secret = ("secretsmanager:GetSecretValue", "${StreamWebhookSecret}")
+    assert stack.permissions("ProxyFunction") - without.permissions("ProxyFunction") == {secret}
+    letters = stack.of_type("AWS::SQS::QueuePolicy")["StreamWebhookQueuePolicy"]["PolicyDocument"]["Statement"][0]
+    assert letters["Condition"] == {"ArnEquals": {"aws:SourceArn": "${StreamWebhookRule.Arn}"}}
+
+
 def test_every_log_group_is_kept_for_the_time_that_was_asked_for(stack: Stack) -> None:
     groups = stack.of_type("AWS::Logs::LogGroup")
     assert all(group["RetentionInDays"] == stack.parameters["LogRetentionDays"] for group in groups.values())

@@ -62,6 +62,8 @@ def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_sta
     }
     if fetched := fetched_of(call, outcome, timeline.started_at):
         data["fetched"] = fetched
+    if outcome.stream:
+        data["stream"] = outcome.stream
     if call.key and call.key.team:
         data["team"] = {"name": call.key.team, "limits": _limits(call, outcome, call.key.team)}
     if throttle := _throttle(outcome):

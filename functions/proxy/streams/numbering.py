@@ -14,6 +14,7 @@ from proxy.metering.sse import EventFrames, split_events
 
 KEEP_ALIVE = b": keep-alive\n"
 """A comment that ends no event."""
+KEEP_ALIVES = (b": keep-alive\n\n", KEEP_ALIVE)
 _COMMENTS = re.compile(rb"(?::[^\r\n]*(?:\r\n|\n|\r))+(?:\r\n|\n|\r)")
 _LINE_ENDS = b"\r\n"
 

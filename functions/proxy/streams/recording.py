@@ -74,6 +74,11 @@ class Recording:
         self.writes = 0
         """Calls that write, for who counts them."""
 
+    def begin_now(self) -> State:
+        """Write that it has begun before anything comes: then it can be asked for. Raises AwsError."""
+        self._again(lambda: self._begin(self._clock()))
+        return self._state
+
     # -------------------------------------------------------------------------------- for the thread that passes chunks
 
     def add(self, events: bytes, number: int) -> None:

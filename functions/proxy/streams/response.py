@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from proxy.endpoints.responder import Response
 from proxy.errors import ProxyError
 from proxy.metering.sse import BLANK
-from proxy.streams.numbering import KEEP_ALIVE, Numbering
+from proxy.streams.numbering import KEEP_ALIVE, KEEP_ALIVES, Numbering
 from proxy.streams.recording import Recording
-
-_KEEP_ALIVES = (b": keep-alive\n\n", KEEP_ALIVE)
 
 
 class RecordedResponse:
@@ -28,6 +26,11 @@ class RecordedResponse:
         self._begin, self._added = begin, added
         self._is_first = True
         self.recording: Recording | None = None
+
+    @property
+    def number(self) -> int:
+        """Of the latest event."""
+        return self._numbering.number
 
     @property
     def started(self) -> bool:
@@ -65,7 +68,7 @@ class RecordedResponse:
         recording = self.recording
         if recording is None or not data:
             self._response.write(data)
-        elif data in _KEEP_ALIVES:
+        elif data in KEEP_ALIVES:
             if self._numbering.is_between:
                 self._response.write(KEEP_ALIVE)
         elif self._is_first and data.lstrip(BLANK).startswith((b"{", b"[")):  # a document, whatever it calls itself

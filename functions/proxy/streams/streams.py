@@ -5,16 +5,18 @@ Its one rule: whoever reads, and however often, the inference has one terminal e
 
 import json
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import ulid_time
 
 from proxy.admission import as_proxy_error
-from proxy.call import Call
+from proxy.aws.client import AwsError
+from proxy.call import STREAMS, Call
 from proxy.delivery import OFF, Delivery
 from proxy.endpoints.error_forms import error_frames
 from proxy.endpoints.responder import JSON, Responder, Response
-from proxy.errors import ProxyError, UnavailableError
+from proxy.errors import ClientError, ProxyError, UnavailableError
 from proxy.http.stopper import Stopper
 from proxy.log import log
 from proxy.metering.meter import Meter
@@ -22,6 +24,7 @@ from proxy.outcome import Outcome
 from proxy.records.records import Records
 from proxy.records.unfinished import event_at, unfinished_event
 from proxy.request.parse import Target
+from proxy.streams.detached import DetachedResponse
 from proxy.streams.names import not_found, owner_of, place_of, stream_id_of, stream_object
 from proxy.streams.numbering import Numbering
 from proxy.streams.reading import Reader
@@ -30,13 +33,16 @@ from proxy.streams.response import RecordedResponse
 from proxy.streams.table import (
     LOST,
     MOST_LOST,
+    Ended,
     State,
-    Status,
     StreamsTable,
     unfinished_in,
     unfinished_text,
 )
 from proxy.timeline import Timeline
+
+if TYPE_CHECKING:
+    from openai_proxy.events.stream_types import StreamData
 
 READ = "A stream was asked for"
 """What the log says of each reader; an inference has its own line."""
@@ -49,20 +55,25 @@ def _stops_nothing(_: Stopper | None) -> None: ...
 class Settings(NamedTuple):
     """`kept` is for how many seconds a stream is there after its end; `start` has a recording written.
 
-    `let_stop` says what may stop the request that is at work.
+    `let_stop` says what may stop the request that is at work. `sign` is for a webhook that is told when answers are
+    there; it gives "" where that cannot be done.
     """
 
     kept: float = 600.0
     times: Times = Times()
     start: Callable[[Recording], Callable[[float], None]] = in_background
     let_stop: Callable[[Stopper | None], None] = _stops_nothing
+    sign: Callable[[str], str] | None = None
 
 
 class Written(NamedTuple):
-    """The answer to a request that asks for a resumable stream, and what waits for its recording."""
+    """The answer to a request that asks for a resumable stream.
 
-    response: RecordedResponse
-    finish: Callable[[Outcome], None]
+    `finish` ends its recording and gives what the terminal event says of it; `wait` waits until all is written.
+    """
+
+    response: RecordedResponse | DetachedResponse
+    finish: "Callable[[Outcome, Timeline], StreamData | None]"
     wait: Callable[[float], None]
 
 
@@ -82,33 +93,61 @@ class Streams:
 
     # ------------------------------------------------------------------------------------------------------- writing
 
-    def written(self, call: Call, response: Response, timeline: Timeline, trace: str | None) -> Written:
-        """The answer to `call`, which is written down if it is a stream."""
+    def begun(
+        self, call: Call, response: Response, responder: Responder, timeline: Timeline, trace: str | None
+    ) -> tuple[Call, Written | None]:
+        """The answer to `call`, which is written down if it is a stream, or if its client does not wait for it.
+
+        The call is refused where a client that does not wait could not be told where its answer will be.
+        """
         settings, stopper = self._settings, Stopper()
         waits: list[Callable[[float], None]] = []
-        settings.let_stop(stopper)
+        state = self._state(call, timeline, trace)
+
+        def recording(watched: Watched) -> Recording:
+            return Recording(self._another(), state, settings.kept, watched, settings.times)
 
         def begin() -> Recording:
-            state = self._state(call, timeline, trace)
-            watched = Watched(stopper.stop, lambda: response.broken)
-            recording = Recording(self._another(), state, settings.kept, watched, settings.times)
-            waits.append(settings.start(recording))
-            return recording
+            made = recording(Watched(stopper.stop, lambda: response.broken))
+            waits.append(settings.start(made))
+            return made
 
-        stops = {"x-on-disconnect": "stop"} if call.stops_without_client else {}
-        recorded = RecordedResponse(response, call.id, begin, {"x-resumable": "true", **stops})
+        settings.let_stop(stopper)
+        if call.wants_no_wait:
+            made = recording(Watched(stopper.stop, lambda: False))
+            try:
+                _detach(call, made, responder, response, timeline)
+            except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
+                settings.let_stop(None)
+                return call._replace(refused=as_proxy_error(error, call.id)), None
+            waits.append(settings.start(made))
+            answer: RecordedResponse | DetachedResponse = DetachedResponse(made, call.id, call.path)
+        else:
+            answer = RecordedResponse(response, call.id, begin, {"x-resumable": "true", **_policy_of(call)})
 
-        def finish(outcome: Outcome) -> None:
+        def finish(outcome: Outcome, timeline: Timeline) -> "StreamData | None":
             stopper.over()
             settings.let_stop(None)
-            if recorded.recording is not None:
-                recorded.recording.end(*_end_of(outcome))
+            if answer.recording is None:
+                return None
+            status, error = _end_of(outcome)
+            answer.recording.end(status, error)
+            found: StreamData = {"status": status, "events": answer.number, "respond_async": call.wants_no_wait}
+            return self._signed(call.id, timeline.unix(timeline.ended), found)
 
         def wait(seconds: float) -> None:
             for each in waits:
                 each(max(0.0, seconds))
 
-        return Written(recorded, finish, wait)
+        return call, Written(answer, finish, wait)
+
+    def _signed(self, stream_id: str, ended_at: float, found: "StreamData") -> "StreamData":
+        """What the event says of a stream, signed where a webhook is told of it."""
+        sign = self._settings.sign
+        if sign is None or not found["respond_async"]:
+            return found
+        signature = sign(f"{stream_id}.{rfc3339(ended_at)}.{found['status']}")
+        return {**found, "signature": signature} if signature else found
 
     def _state(self, call: Call, timeline: Timeline, trace: str | None) -> State:
         if call.key is None:
@@ -120,7 +159,7 @@ class Streams:
             created_at=timeline.started_at,
             expires_at=call.deadline + LEASE_SECONDS + self._settings.kept,
             on_disconnect="stop" if call.stops_without_client else "",
-            unfinished=unfinished_text(*unfinished_event(call, timeline, trace)),
+            unfinished=unfinished_text(*unfinished_event(call, timeline, trace), is_async=call.wants_no_wait),
         )
 
     # ------------------------------------------------------------------------------------------------------- reading
@@ -173,16 +212,45 @@ class Streams:
     def _tell(self, state: State) -> None:
         """Publish the one terminal event of an inference whose sandbox was killed."""
         if unfinished := unfinished_in(state):
+            *_, is_async = unfinished
             now = min(self._settings.times.clock(), state.lease_until)
-            self._records.tell(*event_at(now, unfinished))
+            event, header = event_at(now, tuple(unfinished[:3]))
+            found: StreamData = {"status": "failed", "events": state.events, "respond_async": is_async}
+            event.data["stream"] = self._signed(state.id, now, found)
+            self._records.tell(event, header)
 
 
-def _end_of(outcome: Outcome) -> tuple[Status, str]:
+def _policy_of(call: Call) -> dict[str, str]:
+    return {"x-on-disconnect": "stop"} if call.stops_without_client else {}
+
+
+def _detach(call: Call, recording: Recording, responder: Responder, response: Response, timeline: Timeline) -> None:
+    """Tell a client where its answer will be, and let it go. Raises ProxyError where there would be none.
+
+    The invocation goes on: Lambda lets a function that streams work until it asks for its next event.
+    """
+    if not call.is_question:
+        message = "Only a question to a model can be answered later: remove the header x-respond-async."
+        raise ClientError(400, "async_unsupported", message)
+    try:
+        state = recording.begin_now()
+    except AwsError as error:
+        message = "Answers cannot be kept at the moment."
+        raise UnavailableError(503, "streams_unavailable", message, headers={"retry-after": "2"}) from error
+    up = "../" * (call.path.count("/") - 1)
+    own = {"location": f"{up}{STREAMS[1:]}{call.id}", "x-resumable": "true", **_policy_of(call)}
+    response.start(202, {**JSON, **responder.headers(call, Delivery(), OFF, timeline), **own})
+    response.write(json.dumps(stream_object(state)).encode())
+    response.end()
+
+
+def _end_of(outcome: Outcome) -> tuple[Ended, str]:
     """How a stream has ended, and by which error."""
     if outcome.error:
         is_stopped = outcome.error.code in ("stream_stopped", "client_absent")
         return "stopped" if is_stopped else "failed", outcome.error.code
-    return ("failed", "upstream_error") if outcome.meter and outcome.meter.error else ("completed", "")
+    is_error = outcome.status >= 400 or (outcome.meter is not None and outcome.meter.error)
+    return ("failed", "upstream_error") if is_error else ("completed", "")
 
 
 def _ending(state: State, latest: bytes) -> bytes:

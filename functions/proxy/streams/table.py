@@ -36,7 +36,8 @@ MOST_LOST = 1_000_000
 Its client may have had more events than were written. It must not take the end for one of those.
 """
 
-Status = Literal["in_progress", "completed", "failed", "stopped"]
+Ended = Literal["completed", "failed", "stopped"]
+Status = Literal["in_progress"] | Ended
 
 
 class Objects(Protocol):
@@ -258,9 +259,9 @@ def unfinished_in(state: State) -> Any:
     return loads_or_none(state.unfinished.encode()) if state.unfinished else None
 
 
-def unfinished_text(started_at: float, trace: str | None, event: tuple[Any, ...]) -> str:
-    """What `unfinished_in` reads."""
-    return json.dumps([started_at, trace, list(event)], separators=(",", ":"))
+def unfinished_text(started_at: float, trace: str | None, event: tuple[Any, ...], *, is_async: bool) -> str:
+    """What `unfinished_in` reads: the three, and whether the client did not wait."""
+    return json.dumps([started_at, trace, list(event), is_async], separators=(",", ":"))
 
 
 def _whole(item: dict[str, Any], name: str) -> int:

@@ -33,4 +33,9 @@ def from_environ(
         return table(transport.sibling())
 
     settings = Settings(float(environ["STREAM_KEPT_SECONDS"]), let_stop=transport.let_stop)
+    if secret := environ.get("STREAM_WEBHOOK_SECRET"):
+        from proxy.streams.signature import Signer  # noqa: PLC0415  # few stacks tell a webhook
+
+        aws = Aws(transport.post, credentials, region, endpoint)
+        settings = settings._replace(sign=Signer(lambda: aws.get_secret(secret)))
     return Streams(table(transport), another, records, settings)

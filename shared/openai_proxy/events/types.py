@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from openai_proxy.events.envelope import Event
+from openai_proxy.events.stream_types import StreamData
 from openai_proxy.events.throttle_types import IncidentReported, ThrottleData
 
 Encoding = Literal["identity", "zlib"]
@@ -205,6 +206,7 @@ class InferenceCompleted(TypedDict):
     tags: Mapping[str, str]
     cold_start: bool
     fetched: NotRequired[FetchedData]
+    stream: NotRequired[StreamData]
 
 
 class ErrorData(TypedDict):

@@ -9,17 +9,19 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from openai_proxy.key_context import ClientKey
-from proxy.streams.numbering import last_number
+from proxy.metering.sse import data_of, split_events
+from proxy.streams.numbering import KEEP_ALIVE, last_number
 from proxy.streams.recording import Times, in_background
 from proxy.streams.streams import Settings, Streams
 from proxy.streams.table import StreamsTable
 
 from tests.fakes import Connection, Received, RecordedResponse, Script
 from tests.relays import CONTENT, DONE, USAGE_CHUNK, Proxy, error_of, proxy, sse, streaming
-from tests.streams.services import FakeObjects, FakeStreamsTable
+from tests.streams.services import BUSY, FakeObjects, FakeStreamsTable
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
 WANTED = {"x-resumable": "true"}
@@ -29,16 +31,15 @@ OWN: Any = {"key_id": "0123456789ab", "limits_id": "0123456789ab"}
 
 @contextmanager
 def resumable(
-    script: Script, allowed: dict[str, str] | None = None, times: Times | None = None
+    script: Script, allowed: dict[str, str] | None = None, times: Times | None = None, **more: Any
 ) -> Generator[tuple[Proxy, FakeStreamsTable]]:
     services = FakeStreamsTable()
     aws: Any = services
     with proxy(script, OWN | (allowed or {}), more_servers=SERVERS) as (relay, _):
         table = StreamsTable(aws, "streams", FakeObjects())
         start = functools.partial(in_background, pause=0.01)
-        streams = Streams(
-            table, lambda: table, relay.records, Settings(600, times or quick_times(), start, relay.transport.let_stop)
-        )
+        settings = Settings(600, times or quick_times(), start, relay.transport.let_stop)
+        streams = Streams(table, lambda: table, relay.records, settings._replace(**more))
         relay.use(streams=lambda: streams)
         yield relay, services
 
@@ -369,3 +370,151 @@ def test_what_a_client_is_told_of_the_policy() -> None:
         as_key(relay, client_id="team-b", key_id="0123456789ab", line="0123456789ab")
         for method in ("DELETE", "POST"):
             assert relay.call(path=status["url"], method=method).status == 404
+
+
+NO_WAIT = {"x-respond-async": "true"}
+
+
+def answered(connection: Connection, request: Received) -> None:
+    """Whatever a server answers, in one piece."""
+    asked = json.loads(request.body)
+    if asked["model"] == "refused":
+        connection.answer(b'{"error": {"message": "no"}}', "400 Bad Request")
+    elif asked["model"] == "gone":
+        connection.reset()
+    else:
+        connection.answer(b'{"model": "m",\n "choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}')
+
+
+def test_a_client_that_does_not_wait_is_told_where_its_answer_will_be_before_a_server_is_asked() -> None:
+    seen = list[tuple[bool, list[str]]]()
+    client, known = RecordedResponse(), list[FakeStreamsTable]()
+    answer = streaming(*CONTENT, USAGE_CHUNK, DONE)
+
+    def script(connection: Connection, request: Received) -> None:
+        seen.append((client.ended, known[0].calls[:1]))
+        answer(connection, request)
+
+    with resumable(script) as (relay, services):
+        known.append(services)
+        relay.call(CHAT, headers=NO_WAIT, response=client)
+        said = json.loads(client.body)
+        events = read(relay, said["id"]).body
+
+        assert seen == [(True, ["put state"])]
+        assert (client.status, said["status"], said["id"]) == (202, "in_progress", id_of(client))
+        assert urljoin("https://proxy/dev/up/v1/chat/completions", client.headers["location"]) == (
+            f"https://proxy/dev/up/v1/streams/{said['id']}"
+        )
+        assert [json.loads(data)["choices"][0]["delta"]["content"] for data in texts_of(events)[:-1]] == [
+            "Hello",
+            " world",
+        ]
+        kind, data = relay.event
+        assert (kind, data["stream"]) == (
+            "InferenceCompleted",
+            {"status": "completed", "events": 3, "respond_async": True},
+        )
+        assert data["usage"]["output_tokens"] == 3
+
+
+def texts_of(events: bytes) -> list[str]:
+    """The data of each event."""
+    return [data_of(event).decode() for event in split_events(events)]
+
+
+def test_an_answer_that_is_no_stream_is_read_as_one_by_who_did_not_wait() -> None:
+    expected = {
+        "m": ("completed", None),
+        "refused": ("failed", "upstream_error"),
+        "gone": ("failed", "upstream_broken_off"),
+    }
+    with resumable(answered) as (relay, _):
+        for model, (status, error) in expected.items():
+            said = json.loads(relay.call(CHAT | {"stream": False, "model": model}, headers=NO_WAIT).body)
+            *events, last = texts_of(read(relay, said["id"]).body)
+            state = json.loads(relay.call(path=f"/v1/streams/{said['id']}/status", method="GET").body)
+
+            assert (len(events), last) == (1, "[DONE]")
+            assert ("error" in json.loads(events[0])) == (error is not None)
+            assert (state["status"], state["error"], state["events"]) == (status, error, 2)
+        assert [kind for kind, _ in relay.bus.details] == ["InferenceCompleted", "InferenceFailed", "InferenceFailed"]
+
+
+def test_who_cannot_be_told_where_the_answer_will_be_is_told_that_at_once() -> None:
+    with resumable(streaming(DONE)) as (relay, services):
+        unsupported = relay.call({"model": "m", "file": "x"}, path="/up/v1/files", headers=NO_WAIT)
+        assert (unsupported.status, error_of(unsupported)["code"]) == (400, "async_unsupported")
+        assert services.calls == []
+        services.faults = itertools.repeat(BUSY)
+        failed = relay.call(CHAT, headers=NO_WAIT)
+        assert (failed.status, error_of(failed)["code"]) == (503, "streams_unavailable")
+        assert [detail["data"]["attempts"] for _, detail in relay.bus.details] == [[], []], "no server was asked"
+
+
+def test_an_answer_is_stopped_before_its_server_has_said_anything() -> None:
+    ended = threading.Event()
+    with resumable(endless(ended, begins=False), times=Times(sleep=doze)) as (relay, _):
+        client = RecordedResponse()
+        streamer = threading.Thread(
+            target=relay.call,
+            args=(CHAT,),
+            kwargs={"path": "/again/v1/chat/completions", "headers": NO_WAIT, "response": client},
+        )
+        streamer.start()
+        deadline = time.monotonic() + 20
+        while not client.ended and time.monotonic() < deadline:
+            time.sleep(0.01)
+        relay.call(path=f"/v1/streams/{id_of(client)}", method="DELETE")
+        streamer.join(20)
+        said = texts_of(read(relay, id_of(client)).body)
+
+        assert json.loads(said[0])["error"]["code"] == "stream_stopped"
+        assert [each["error"] for each in relay.event[1]["attempts"]] in ([], ["stream_stopped"])
+        assert relay.event[1]["stream"]["status"] == "stopped"
+
+
+def test_a_webhook_is_told_of_answers_that_nobody_waited_for_and_of_no_others() -> None:
+    def sign(text: str) -> str:
+        texts.append(text)
+        return f"v1,{'A' * 43}="
+
+    texts = list[str]()
+    with resumable(streaming(*CONTENT, DONE), sign=sign) as (relay, _):
+        relay.call(CHAT)
+        relay.call(CHAT, headers=WANTED)
+        assert texts == []
+        stream_id = id_of(relay.call(CHAT, headers=NO_WAIT))
+        *others, (_, told) = relay.bus.details
+
+        assert texts == [f"{stream_id}.{told['metadata']['timestamp']}.completed"]
+        assert told["data"]["stream"]["signature"] == f"v1,{'A' * 43}="
+        assert ["stream" in detail["data"] for _, detail in others] == [False, True]
+
+
+def test_the_one_event_of_a_killed_sandbox_is_told_by_the_first_reader_and_signed() -> None:
+    """What is left of the request is what its sandbox wrote when it began."""
+    told = list[str]()
+
+    def sign(text: str) -> str:
+        told.append(text.rpartition(".")[2])
+        return f"v1,{'A' * 43}="
+
+    def nothing(_: object) -> None: ...
+
+    def killed(_: object) -> Any:
+        return nothing
+
+    with resumable(streaming(*CONTENT, DONE), sign=sign, start=killed) as (relay, services):
+        stream_id = id_of(relay.call(CHAT, headers=NO_WAIT))
+        [of_the_call] = relay.bus.details
+        assert [call for call in services.calls if call.startswith("put")] == ["put state"]
+        bodies = [read(relay, stream_id).body.replace(KEEP_ALIVE, b"") for _ in range(2)]
+
+        assert bodies[0] == bodies[1]
+        assert json.loads(texts_of(bodies[0])[0])["error"]["code"] == "worker_killed"
+        [_, (kind, event)] = relay.bus.details
+        assert (kind, event["metadata"]["id"]) == ("InferenceFailed", of_the_call[1]["metadata"]["id"])
+        assert event["data"]["error"]["type"] == "worker_killed"
+        assert event["data"]["stream"]["status"] == "failed"
+        assert told == ["completed", "failed"]

@@ -1,0 +1,35 @@
+"""Signs what a webhook is told of a stream, so that its receiver knows who says so.
+
+    v1,base64(HMAC-SHA256(secret, "{inference id}.{timestamp}.{status}"))
+
+Its one rule: without the secret nothing is signed, and what is not signed is not told.
+"""
+
+import base64
+import hmac
+import time
+from collections.abc import Callable
+
+from proxy.aws.client import AwsError
+from proxy.log import log
+
+_KEPT_SECONDS = 300.0
+
+
+class Signer:
+    """Signs with the secret that `get_secret` gives, which is looked up again every five minutes."""
+
+    def __init__(self, get_secret: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._get_secret, self._clock = get_secret, clock
+        self._secret, self._good_until = "", 0.0
+
+    def __call__(self, text: str) -> str:
+        """The signature of a text; "" where the secret cannot be had. Never raises."""
+        if self._clock() >= self._good_until:
+            try:
+                self._secret, self._good_until = self._get_secret(), self._clock() + _KEPT_SECONDS
+            except AwsError as error:
+                log("ERROR", "A webhook is not told of a stream: its secret is unavailable", reason=str(error))
+        if not self._secret:
+            return ""
+        return "v1," + base64.b64encode(hmac.digest(self._secret.encode(), text.encode(), "sha256")).decode()
