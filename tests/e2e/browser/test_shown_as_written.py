@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -76,26 +77,25 @@ def test_content_in_parts_is_text_and_thoughts_and_so_is_what_the_model_is_told_
     assert asked.evaluate("(node) => getComputedStyle(node).direction") == "rtl"
 
 
-@pytest.mark.parametrize(
-    ("finish", "note"),
-    [
-        ("length", "Cut off: the answer had reached the most tokens that it may have."),
-        ("content_filter", "Cut off by the server\u2019s content filter."),
-        ("tool_calls", "The model wants to call a tool. This page has none."),
-        ("model_length", "The server ended the answer: model_length."),
-    ],
-)
-@pytest.mark.parametrize("words", ["Half", ""])
-def test_an_answer_that_is_not_whole_says_so_and_nobody_is_told_that_it_is(
-    open_page: OpenPage, rig: Rig, finish: str, note: str, words: str
-):
-    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": finish}]}
-    rig.house.chats["whole"] = lambda connection, _: connection.answer(json.dumps(answer).encode())
+NOTES = {
+    "length": "Cut off: the answer had reached the most tokens that it may have.",
+    "content_filter": "Cut off by the server\u2019s content filter.",
+    "tool_calls": "The model wants to call a tool. This page has none.",
+    "model_length": "The server ended the answer: model_length.",
+}
+
+
+def test_an_answer_that_is_not_whole_says_so_and_nobody_is_told_that_it_is(open_page: OpenPage, rig: Rig):
     visitor = visit(open_page, rig)
     visitor.connect()
-    visitor.ask("whole")
-    expect(visitor.answer.locator(".ended")).to_have_text(note)
-    expect(visitor.page.locator("#said")).to_contain_text(note)
+    for (finish, note), words in product(NOTES.items(), ("Half", "")):
+        choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": finish}
+        whole = json.dumps({"choices": [choice]}).encode()
+        rig.house.chats["whole"] = lambda connection, _, whole=whole: connection.answer(whole)
+        visitor.ask("whole")
+        visitor.wait()
+        expect(visitor.answer.locator(".ended")).to_have_text(note)
+        expect(visitor.page.locator("#said")).to_contain_text(note)
     expect(visitor.page.locator("#said")).not_to_contain_text("complete")
 
 
