@@ -201,7 +201,7 @@ def test_entries_by_server_and_model_with_a_limit(run: Run):
     arguments = ("costs", "entries", "--client", "lab", *PERIOD, "--server", "openai", "--model", "o4", "--limit", "7")
 
     assert {each["model"] for each in run(*arguments, "--json").json} == {"o4"}
-    assert len(run(*arguments).out.splitlines()) == 2 + 7
+    assert len(run(*arguments).out.splitlines()) == 2 + 7 + 2
     assert run(*arguments, "--failed").out == f"Nothing of 'lab' from {DAYS[0]} to {DAYS[1]} (UTC).\n"
 
 
