@@ -1,4 +1,4 @@
-"""`make pictures`: the README's pictures, of a running local stack. The playground, and the report of two weeks.
+"""`make pictures`: the README's pictures of a running local stack: a moving one, the playground, two weeks of costs.
 
 What is seen of the playground is a chat with the demo server. The report is of events that are put on the stack's bus
 and go through its queues, consumers and ledger as all events do; who asked what in them is invented.
@@ -22,6 +22,7 @@ from PIL import Image
 from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
 from tests.e2e.browser.chromium import find_chromium
+from tests.e2e.browser.moving_picture import save_moving_picture
 from tests.e2e.browser.visit import Visit
 from tests.e2e.harness import ROOT, LocalStack, start, wait_for
 
@@ -39,6 +40,7 @@ for await (const chunk of stream) {
 }
 ```"""
 
+NO_ACCOUNT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 CLIENTS = {"web-shop": 6, "support-bot": 3, "research": 2}
 MODELS = {("openai", "gpt-5.4-mini"): 6, ("openai", "gpt-5.4"): 1, ("mistral", "mistral-small-latest"): 3}
 SAMPLES = {"InferenceCompleted.chat-stream": 30, "InferenceFailed.upstream-error": 1, "InferenceThrottled.key-rpm": 1}
@@ -50,12 +52,14 @@ def main() -> None:
     if command is None:
         sys.exit("No Chromium on this machine: apt-get install chromium-headless-shell, or name one in CHROMIUM.")
     IMAGES.mkdir(parents=True, exist_ok=True)
+    os.environ.update(NO_ACCOUNT)
     with tempfile.TemporaryDirectory() as folder:
         stack = start(Path(folder) / "stack")
         os.environ.update(stack.environment)
         try:
             with sync_playwright() as driver:
                 browser = driver.chromium.launch(executable_path=command)
+                save_moving_picture(browser, stack, IMAGES / "demo.gif")
                 _save(_playground(browser, stack), IMAGES / "playground.png")
                 _save(_report(browser, stack, Path(folder)), IMAGES / "costs.png")
                 browser.close()

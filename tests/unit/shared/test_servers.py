@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.servers import Server, ServersFileError, TokenReference, load_servers, parse_servers, warnings_of
-from openai_proxy.servers.options import IGNORABLE, Caching
+from openai_proxy.servers.options import IGNORABLE, OPTIONS, Caching
 
 GOOD = "a: {url: 'https://api.example/v1/', token: '${A_KEY}', model: m}\n"
 
@@ -26,6 +26,13 @@ def test_the_shipped_file_is_the_documented_example() -> None:
     ]
     assert servers["predibase"].model == ""
     assert warnings_of(servers) == []
+
+
+def test_each_setting_is_explained_in_the_file_and_on_its_page() -> None:
+    root = Path(__file__).parents[3]
+    page, file = (root / "docs/servers.md").read_text(), (root / "openai_servers.yaml").read_text()
+    assert {key for key in OPTIONS if f"| `{key}" not in page and f", `{key}" not in page} == set()
+    assert {key for key in OPTIONS if f"#   {key} " not in file} == set()
 
 
 def test_one_server() -> None:
