@@ -22,8 +22,6 @@ _PAUSE = 0.5
 _KEEP_ALIVE_SECONDS = 15.0
 _FRESH_SECONDS = 5.0
 """A stream may be asked for before its first write has come to the table: it is waited for this long."""
-SEEN_SECONDS = 10.0
-"""How often it is told that somebody is there, where a stream without a reader is to stop."""
 _TRIES = 6
 _Got = TypeVar("_Got")
 
@@ -65,12 +63,14 @@ class Reader:
         """
         if state.is_over and place > state.events + (MOST_LOST if state.is_cut else 0):
             raise not_found()
+        if state.on_disconnect == "stop" and not state.is_over:
+            self.seen(state.id)  # once: of its own client Lambda does not tell it either when that goes
         position = self._again(lambda: self._table.piece_before(state.id, place)) if place else 0
         return self._follow(state.id, place, max(0, position - 1), until)
 
     def _follow(self, stream_id: str, place: int, position: int, until: float) -> Iterator[bytes]:
         """`position` is a number that the pieces to be read begin after."""
-        quiet_since, seen_at = self._clock(), 0.0
+        quiet_since = self._clock()
         last, is_late, latest = position, False, b""
         while True:
             start = position
@@ -88,9 +88,6 @@ class Reader:
             if now >= until or (state is None and not pieces):
                 return
             is_late = state is not None and state.is_over  # pieces came between the two: the next read has them
-            if state and state.on_disconnect == "stop" and now - max(seen_at, state.seen_at) >= SEEN_SECONDS:
-                seen_at = now
-                self.seen(stream_id)
             if pieces or is_late:
                 continue
             if state and state.lease_until < now:

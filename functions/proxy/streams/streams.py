@@ -196,11 +196,12 @@ class Streams:
         method = request.method
         if method not in ("GET", "DELETE", "POST") or (is_status and method != "GET"):
             raise not_found()
-        place = place_of(stream_id, request.headers, request.query) if method == "GET" else 0
+        is_read = method == "GET" and not is_status
+        place = place_of(stream_id, request.headers, request.query) if is_read else 0
         owner, made_at = owner_of(key), ulid_time(stream_id).timestamp()
         state = reader.state_of(stream_id, owner, made_at)
         found = call._replace(id=stream_id)
-        if method == "GET" and not is_status:
+        if is_read:
             return found, Delivery(headers=_EVENTS, chunks=reader.events(state, place, call.deadline))
         if method == "DELETE" and not state.is_over:
             reader.stop(stream_id)
