@@ -117,9 +117,11 @@ def test_chats_go_on_beside_each_other_and_each_is_found_again(open_page: OpenPa
     visitor.ask("text", "Second")
     expect(visitor.page.locator(".answer .text:visible").last).to_have_text("Quick")
     assert [each["content"] for each in rig.house.questions[-1]["messages"]] == ["First", "Hello there", "Second"]
+    visitor.page.fill("#system", "Be short.")
     visitor.page.click("#forget")
     visitor.connect()
     expect(visitor.page.locator(".asked, #chat-list li")).to_have_count(0)
+    expect(visitor.page.locator("#system")).to_have_value("")
     expect(chats).to_be_hidden()
 
 

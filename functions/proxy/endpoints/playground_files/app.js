@@ -5,7 +5,7 @@ import { Conversation } from "./conversation.js";
 import { byId, element, growing, say } from "./dom.js";
 import { Trouble, continued, models, people, tokenOf, useKey } from "./proxy.js";
 import { brokenOff, forgetAll } from "./resuming.js";
-import { canBeSent, forgetModels, offerModels, settings, whyUnavailable } from "./settings.js";
+import { canBeSent, forgetSettings, offerModels, settings, whyUnavailable } from "./settings.js";
 import { explained, troubleBox } from "./troubles.js";
 
 const EXAMPLES = [
@@ -93,7 +93,7 @@ function leave() {
   chats = [];
   pictures?.taken();
   begin();
-  forgetModels();
+  forgetSettings();
   forgetAll();
   forgetAllowance();
   changeKey();

@@ -48,9 +48,11 @@ export function offerModels(listed) {
   choose(servers.includes(before.server) ? before.server : servers[0], isThere ? before.model : "");
 }
 
-/** Forget what a key may use. */
-export function forgetModels() {
+/** Forget what a key may use, and what was chosen and written with it. */
+export function forgetSettings() {
   byServer = new Map();
+  byId("choices").reset();
+  Object.keys(CHECKED).forEach(isFine);
   byId("server").replaceChildren();
   byId("model").replaceChildren();
 }
