@@ -21,9 +21,11 @@ from proxy.limits.reservation import Reservation
 from proxy.limits.table import LimitsTable
 from proxy.log import log, trace_of
 from proxy.request.body import RequestBody
-from proxy.request.parse import parse, target_of
+from proxy.request.parse import NO_REQUEST, parse, target_of
 from proxy.request.routing import Routes
 from proxy.timeline import Timeline
+
+_MOST_NAMES, _LONGEST_NAME = 8, 32
 
 
 def received(event: Any, timeline: Timeline, deadline: float) -> Call:
@@ -32,9 +34,20 @@ def received(event: Any, timeline: Timeline, deadline: float) -> Call:
     try:
         call = call._replace(request=parse(event))
     except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
-        return refused(call, error)
+        call = refused(call, error)
+        if call.refused and call.refused.code == NO_REQUEST:
+            log("WARN", "An event is no request", id=call.id, event=_shape_of(event))
+        return call
     object_of(event).pop("body", None)  # the request has its bytes: megabytes would be held twice
     return call
+
+
+def _shape_of(event: Any) -> str:
+    """What an event that is no request looks like, as a ping or a message of a queue, and nothing of what it says."""
+    if not isinstance(event, dict):
+        return type(event).__name__
+    names = [str(name)[:_LONGEST_NAME] for name in list(object_of(event))[:_MOST_NAMES]]
+    return f"an object with {', '.join(map(repr, names)) or 'nothing in it'}"
 
 
 def refused(call: Call, error: Exception) -> Call:

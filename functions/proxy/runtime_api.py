@@ -180,11 +180,10 @@ class ResponseStream:
     def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
         """Give status and headers. They go out with the first piece of the body, or with `flush`.
 
-        The prelude and its delimiter are two HTTP chunks: some implementations insist.
+        The prelude and its delimiter are two HTTP chunks: some implementations insist. They also insist on `cookies`,
+        which AWS's own runtimes always send.
         """
-        prelude: dict[str, Any] = {"statusCode": status, "headers": dict(headers)}
-        if cookies:
-            prelude["cookies"] = list(cookies)
+        prelude = {"statusCode": status, "headers": dict(headers), "cookies": list(cookies)}
         self.started = True
         self._may_have_body = status not in (204, 304)
         opening = _chunk(json.dumps(prelude).encode()) + _chunk(_PRELUDE_END)

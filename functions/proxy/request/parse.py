@@ -36,6 +36,8 @@ OPERATIONS = {
     "messages": "chat",
 }
 
+NO_REQUEST = "unknown_event"
+"""The code of the refusal of an event that is no HTTP request of either door."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FORWARDED_HEADERS = ("accept", "content-type", "idempotency-key", "openai-beta", "anthropic-version", "anthropic-beta")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -123,16 +125,17 @@ def parse(event: Any) -> InferenceRequest:
         context = event["requestContext"]
         if event.get("version") == "2.0":
             door, identity = "function_url", None
-            method, path, query = context["http"]["method"], event["rawPath"], event["rawQueryString"]
+            method, path, query = context["http"]["method"], event["rawPath"], event.get("rawQueryString") or ""
         else:
             door, identity = "rest_api", context.get("authorizer")
             method, path, query = event["httpMethod"], _path_of_rest_event(event), _query_of_rest_event(event)
+        identity = None if identity is None else object_of(identity)
         headers = _headers(event)
-        body = _body(event.get("body") or "", bool(event.get("isBase64Encoded")))
-        if method not in _METHODS:
+        body = _body(event.get("body") or "", event.get("isBase64Encoded") in (True, "true"))
+        if method not in _METHODS or not (isinstance(path, str) and isinstance(query, str)):
             raise ValueError(method)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ClientError(400, "unknown_event", "This is not an HTTP request of either door.") from error
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ClientError(400, NO_REQUEST, "This is not an HTTP request of either door.") from error
     unclear = (not headers[name].isprintable() for name in _FORWARDED_HEADERS if name in headers)
     if any(unclear) or _CONTROL.search("".join(headers.values())):
         raise ClientError(400, "invalid_header", "A header contains a control character.")
@@ -145,7 +148,8 @@ def _headers(event: Mapping[str, Any]) -> dict[str, str]:
     Of a header that came several times a REST API gives the last value alone, and all of them beside it. Put together
     with commas they are one header to HTTP; so does the function URL.
     """
-    headers = {name.lower(): str(value) for name, value in object_of(event.get("headers")).items()}
+    sent = object_of(event.get("headers"))
+    headers = {name.lower(): str(value) for name, value in sent.items() if value is not None}
     for name, values in object_of(event.get("multiValueHeaders")).items():
         if len(each := array_of(values)) > 1:
             headers[name.lower()] = ",".join(map(str, each))
@@ -165,8 +169,9 @@ def _path_of_rest_event(event: Mapping[str, Any]) -> str:
 
 def _query_of_rest_event(event: Mapping[str, Any]) -> str:
     """REST API events carry the query decoded: put it together again, repeated names included."""
-    parameters: Mapping[str, list[str]] = event.get("multiValueQueryStringParameters") or {}
-    return urlencode(parameters, doseq=True, quote_via=quote)
+    parameters = object_of(event.get("multiValueQueryStringParameters"))
+    pairs = [(name, str(value)) for name, values in parameters.items() for value in array_of(values)]
+    return urlencode(pairs, quote_via=quote, errors="replace")
 
 
 def _body(body: str, is_base64: bool) -> bytes:

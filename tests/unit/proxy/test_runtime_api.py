@@ -111,7 +111,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def prelude(status: int) -> bytes:
-    return chunk(b'{"statusCode": %d, "headers": {"a": "b"}}' % status) + chunk(b"\0" * 8)
+    return chunk(b'{"statusCode": %d, "headers": {"a": "b"}, "cookies": []}' % status) + chunk(b"\0" * 8)
 
 
 @given(
