@@ -20,6 +20,7 @@ from openai_proxy.ledger.lake import json_line, lake_row
 from openai_proxy.ledger.table import in_transactions
 from openai_proxy.ledger.transactions import build_transaction
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
+from record_metrics.markers import Run, claim_of
 
 if TYPE_CHECKING:
     from openai_proxy.events.types import InferenceEvent
@@ -107,6 +108,15 @@ def units(batch: int, models: int, prices: PriceBook | None = None) -> Units:
         write_units=sum(map(_write_units, [*items, *rollups])) / batch,
         rollup_units=sum(map(_write_units, of_day)) / batch,
     )
+
+
+def marker_units(batch: int) -> float:
+    """Write units of record_metrics's markers for each request of a batch: a transaction's claim, and a part of the end
+    of its run.
+    """
+    run = Run(new_ulid(BEGAN), BEGAN, BEGAN)
+    claims: list[Any] = [claim_of("markers", event(number).id, None, run) for number in range(batch)]
+    return (sum(_write_units(claim["Put"]["Item"]) for claim in claims) + 1) / batch
 
 
 def lambda_log_bytes() -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.reader import read_event
 from openai_proxy.events.traces import traces_of
 from openai_proxy.ledger.entries import Key, LedgerEntry, entries_of, has_entry
 from openai_proxy.ledger.table import CLAIMED, DUPLICATE
@@ -119,7 +119,7 @@ class RecordCost:
 
     def _read(self, body: str) -> list[Recorded]:
         """The entries of a message's event, if it has any, and what they measure. Raises MalformedEventError."""
-        event = Event.from_sqs_body(body)
+        event = read_event(body, self._clock())
         if not has_entry(event):
             return []
         return [
@@ -150,4 +150,6 @@ class RecordCost:
             if data:
                 self._metrics.put(data)
         except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
-            self._logger.warning("metrics not published", reason=repr(error))
+            may_be_there = isinstance(error, NoAnswerError)
+            line = "metrics not confirmed" if may_be_there else "metrics not published"
+            self._logger.warning(line, reason=repr(error))

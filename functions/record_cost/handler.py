@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
-from openai_proxy.cloudwatch import CloudWatch
+from openai_proxy.cloudwatch import CONFIG, CloudWatch
 from openai_proxy.ledger.lake import Lake
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, load_price_book
@@ -37,7 +37,7 @@ _record_cost = RecordCost(
     logger=Logger(service="record_cost", level=os.environ.get("LOG_LEVEL", "INFO")),
     lake=_lake(os.environ.get("LAKE_STREAM")),
     metrics=CloudWatch(
-        boto3.client("cloudwatch", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
+        boto3.client("cloudwatch", config=CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         os.environ["METRICS_NAMESPACE"],
     ),
 )

@@ -1,17 +1,22 @@
-"""SQS batch ─▶ events not counted yet ─▶ few metric data ─▶ CloudWatch ─▶ markers.
+"""SQS batch ─▶ events that nobody has counted, claimed ─▶ few metric data ─▶ CloudWatch ─▶ done.
 
-One rule: a message fails for its own fault only; but when CloudWatch or the markers fail, all of them come again.
+One rule: a message fails for its own fault only; but when CloudWatch or the markers fail, all of them come again. So
+does a message that another copy of this function is counting.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import Event, batch_told, is_terminal
+from openai_proxy.events.envelope import batch_told, is_terminal
+from openai_proxy.events.reader import read_event
 from openai_proxy.events.traces import traces_of
+from openai_proxy.events.ulid import new_ulid
 from openai_proxy.metric_data import OLDEST, Measurement, ModelNames, is_acceptable, metric_data
 
+from record_metrics.markers import Claimed, Run
 from record_metrics.measurements import TOKENS, measurements_of
 
 if TYPE_CHECKING:
@@ -32,12 +37,12 @@ class Metrics(Protocol):
 class Marks(Protocol):
     """Which events have been counted: Markers, or a fake of it."""
 
-    def seen(self, ids: Iterable[str]) -> set[str]:
-        """Which of `ids` have been counted."""
+    def claim(self, ids: Iterable[str], run: Run) -> Claimed:
+        """Claim those of `ids` that nobody has counted."""
         ...
 
-    def mark(self, ids: Iterable[str], expires_at: int) -> int:
-        """Remember `ids`; returns how many could not be remembered."""
+    def done(self, run: Run) -> None:
+        """Note that CloudWatch has the figures of a run."""
         ...
 
 
@@ -57,14 +62,14 @@ class RecordMetrics:
         """Count an SQS batch. Returns the partial batch response: the messages that must come again."""
         read, failed = read_batch(batch, self._read, self._logger)
         measured = {name: measurements for _, parts in read for name, measurements in parts.items()}
-        self._count(measured, traces_of(batch["Records"]))
-        return again(failed)
+        busy = self._count(measured, traces_of(batch["Records"]))
+        return again([*failed, *(message for message, parts in read if not busy.isdisjoint(parts))])
 
     def _read(self, body: str) -> dict[str, list[Measurement]]:
         """What a message's event measures, by what is to be counted once: the event, and apart from it the tokens of a
         batch, of which others may tell too. Raises MalformedEventError.
         """
-        event = Event.from_sqs_body(body)
+        event = read_event(body, self._clock())
         if not is_terminal(event):
             return {}
         measurements = self._in_range(event.id, measurements_of(event, self._model_names))
@@ -73,26 +78,35 @@ class RecordMetrics:
         tokens = [each for each in measurements if each.name == TOKENS]
         return {event.id: [each for each in measurements if each.name != TOKENS], batch: tokens}
 
-    def _count(self, measured: Mapping[str, list[Measurement]], traces: list[str]) -> None:
-        seen = self._marks.seen(measured)
-        fresh = [event_id for event_id in measured if event_id not in seen]
-        data = metric_data(measurement for event_id in fresh for measurement in measured[event_id])
+    def _count(self, measured: Mapping[str, list[Measurement]], traces: list[str]) -> set[str]:
+        """Count what nobody has counted. Returns what another run counts now: it has to come again."""
+        now = int(self._clock())
+        run = Run(new_ulid(now), now, now + _MARKER_LIFETIME)
+        mine, busy = self._marks.claim(measured, run)
+        data = metric_data(measurement for name in measured if name in mine for measurement in measured[name])
         if data:
-            self._metrics.put(data)
-        self._mark(fresh)
-        self._logger.info(
-            "batch counted", events=len(fresh), duplicates=len(seen), metric_data=len(data), traces=traces
-        )
+            self._put(data, len(mine))
+        if mine:
+            self._done(run, len(mine))
+        duplicates = len(measured) - len(mine) - len(busy)
+        told = {"events": len(mine), "duplicates": duplicates, "busy": len(busy), "metric_data": len(data)}
+        self._logger.info("batch counted", **told, traces=traces)
+        return busy
 
-    def _mark(self, ids: Sequence[str]) -> None:
+    def _put(self, data: "list[MetricDatumTypeDef]", events: int) -> None:
+        try:
+            self._metrics.put(data)
+        except NoAnswerError as error:
+            reason = "metrics not confirmed: if CloudWatch has them, these events count twice when they come again"
+            self._logger.warning(reason, events=events, error=str(error))
+            raise
+
+    def _done(self, run: Run, events: int) -> None:
         """The metrics are published: whatever happens now, asking for these messages again would count them twice."""
         try:
-            lost = self._marks.mark(ids, int(self._clock()) + _MARKER_LIFETIME)
+            self._marks.done(run)
         except Exception:  # an SDK that is answered oddly fails in ways of its own
-            self._logger.exception("markers not written: these events count twice if they come again", events=len(ids))
-        else:
-            if lost:
-                self._logger.warning("markers not written: these events count twice if they come again", events=lost)
+            self._logger.exception("markers not written: these events count twice if they come again", events=events)
 
     def _in_range(self, event_id: str, measurements: list[Measurement]) -> list[Measurement]:
         now = self._clock()

@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
-from openai_proxy.cloudwatch import CloudWatch
+from openai_proxy.cloudwatch import CONFIG, CloudWatch
 from openai_proxy.tracing.handlers import traced
 
 from record_metrics.consumer import RecordMetrics
@@ -18,7 +18,7 @@ _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}
 # Built while the sandbox initialises: that has the full CPU, an invocation has not.
 _record_metrics = RecordMetrics(
     metrics=CloudWatch(
-        boto3.client("cloudwatch", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
+        boto3.client("cloudwatch", config=CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         os.environ["METRICS_NAMESPACE"],
     ),
     marks=Markers(

@@ -1,33 +1,55 @@
-"""Which events have been counted. One rule: a marker is written after the metrics, so a crash counts twice, never not.
+"""Which events have been counted, and who counts which now. One rule: an event is claimed before its figures are put.
 
-CloudWatch cannot take a value back or tell one it has seen. An item `record_metrics#<ulid>` per event, with a time to
-live, is the memory that it lacks.
+CloudWatch cannot take a value back or tell one it has seen, so this table is the memory that it lacks. One batch of
+messages is a run. It claims its events by a conditional write, for as long as an invocation may last; when CloudWatch
+has the figures, the run is done, and so is every event that it claimed. A run that dies leaves claims that end.
+
+    event   record_metrics#<ulid>        owner: its run, until: the end of the claim (Unix seconds)
+    run     record_metrics#run#<owner>   is there when CloudWatch has the figures
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from botocore.exceptions import ClientError
+from openai_proxy.aws_answers import PROOF, is_proven, is_transient
 from openai_proxy.backoff import pause_before_retry
 from openai_proxy.dynamodb import from_attribute, to_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import (
-        AttributeValueTypeDef,
-        KeysAndAttributesUnionTypeDef,
-        WriteRequestTypeDef,
-        WriteRequestUnionTypeDef,
-    )
+    from mypy_boto3_dynamodb.type_defs import KeysAndAttributesUnionTypeDef, TransactWriteItemTypeDef
 
-MOST_GETS = 100
-MOST_WRITES = 25
+MOST_ITEMS = 100
+"""DynamoDB's limit for the items of a transaction, and for those of one reading."""
 ATTEMPTS = 5
+CLAIM_SECONDS = 60
+"""Longer than an invocation of the consumer, and shorter than a message waits to come again: a test holds both."""
 
 _PREFIX = "record_metrics#"
+_RUN = f"{_PREFIX}run#"
 
 
 class MarkersUnavailableError(Exception):
     """The table did not answer for every event, although asked again. Nothing was counted: the batch must come back."""
+
+
+class Run(NamedTuple):
+    """Who counts: `owner` is the run's own id. `now` and `expires_at` (the end of what is written) in Unix seconds."""
+
+    owner: str
+    now: int
+    expires_at: int
+
+
+class Claimed(NamedTuple):
+    """What became of the ids that a run wanted. Those in neither set have been counted.
+
+    `mine`: the run counts them. `busy`: another run does so now, or has died of it: they have to come again.
+    """
+
+    mine: set[str]
+    busy: set[str]
 
 
 class Markers:
@@ -38,54 +60,105 @@ class Markers:
         self._table = table
         self._pause = pause
 
-    def seen(self, ids: Iterable[str]) -> set[str]:
-        """Which of the event `ids` have been counted. Raises MarkersUnavailableError."""
-        found: set[str] = set()
-        for part in _parts(list(ids), MOST_GETS):
-            keys = [_key(name) for name in part]
-            wanted: KeysAndAttributesUnionTypeDef | None = {"Keys": keys, "ConsistentRead": True}
-            for attempt in range(ATTEMPTS):
-                self._wait(attempt)
-                response = self._client.batch_get_item(RequestItems={self._table: wanted})
-                if not {"Responses", "UnprocessedKeys"} <= response.keys():  # nothing of it: all would count twice
-                    continue
-                items = response.get("Responses", {}).get(self._table, [])
-                found |= {str(from_attribute(item["id"])).removeprefix(_PREFIX) for item in items}
-                wanted = response.get("UnprocessedKeys", {}).get(self._table)
-                if not wanted:
-                    break
-            else:
-                raise MarkersUnavailableError
+    def claim(self, ids: Iterable[str], run: Run) -> Claimed:
+        """Claim those of `ids` that nobody has counted. Raises MarkersUnavailableError and botocore's errors."""
+        claimed, every = Claimed(set(), set()), list(ids)
+        for start in range(0, len(every), MOST_ITEMS):
+            self._claim(dict.fromkeys(every[start : start + MOST_ITEMS]), run, claimed)
+        return claimed
+
+    def done(self, run: Run) -> None:
+        """Note that CloudWatch has the figures of a run. Raises MarkersUnavailableError and botocore's errors."""
+        item = to_item({"id": f"{_RUN}{run.owner}", "expires_at": run.expires_at})
+        if not is_proven(self._client.put_item(TableName=self._table, Item=item, **PROOF)):
+            raise MarkersUnavailableError
+
+    def _claim(self, wanted: dict[str, str | None], run: Run, claimed: Claimed) -> None:
+        """Claim what is `wanted`, each with the dead owner that is taken the place of, in one transaction."""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._pause(attempt)
+            refused = self._write(wanted, run)
+            if refused is None:
+                claimed.mine.update(wanted)
+                return
+            held = self._owners(refused)
+            done = self._done({owner for owner, _ in held.values()})
+            for name in refused:
+                owner, until = held.get(name, (None, 0))
+                if name in held and (owner == run.owner or owner in done or until > run.now):
+                    del wanted[name]
+                    if owner == run.owner:  # the answer to a claim was lost
+                        claimed.mine.add(name)
+                    elif owner not in done:
+                        claimed.busy.add(name)
+                else:
+                    wanted[name] = owner
+            if not wanted:
+                return
+        raise MarkersUnavailableError
+
+    def _write(self, wanted: Mapping[str, str | None], run: Run) -> list[str] | None:
+        """Write all claims or none. None if they stand, else those that others hold; none if it just did not work."""
+        items = [claim_of(self._table, name, seen, run) for name, seen in wanted.items()]
+        try:
+            answer = self._client.transact_write_items(TransactItems=items, **PROOF)
+        except ClientError as error:
+            reasons = [reason.get("Code") for reason in error.response.get("CancellationReasons", ())]
+            refused = [n for n, code in zip(wanted, reasons, strict=False) if code == "ConditionalCheckFailed"]
+            if not refused and not any(is_transient(str(code)) for code in [*reasons, error.response["Error"]["Code"]]):
+                raise
+            return refused
+        return None if is_proven(answer, several=True) else list(wanted)
+
+    def _owners(self, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Who has claimed each of `ids`, and until when; "" is a run of before runs had names."""
+        found = self._items([f"{_PREFIX}{name}" for name in ids])
+        return {
+            key.removeprefix(_PREFIX): (item.get("owner", ""), int(item.get("until", 0))) for key, item in found.items()
+        }
+
+    def _done(self, owners: set[str]) -> set[str]:
+        """Which runs are done."""
+        found = self._items([f"{_RUN}{owner}" for owner in owners if owner])
+        return {key.removeprefix(_RUN) for key in found} | {""}
+
+    def _items(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The items of these keys that are there, by key."""
+        found: dict[str, dict[str, Any]] = {}
+        wanted: KeysAndAttributesUnionTypeDef | None = None
+        if keys:
+            wanted = {"Keys": [to_item({"id": key}) for key in keys], "ConsistentRead": True}
+        for attempt in range(ATTEMPTS):
+            if not wanted:
+                return found
+            if attempt:
+                self._pause(attempt)
+            response = self._client.batch_get_item(RequestItems={self._table: wanted})
+            if not {"Responses", "UnprocessedKeys"} <= response.keys():  # nothing of it: all would count twice
+                continue
+            for item in response.get("Responses", {}).get(self._table, []):
+                read = {name: from_attribute(value) for name, value in item.items()}
+                found[str(read["id"])] = read
+            wanted = response.get("UnprocessedKeys", {}).get(self._table)
+        if wanted:
+            raise MarkersUnavailableError
         return found
 
-    def mark(self, ids: Iterable[str], expires_at: int) -> int:
-        """Remember `ids` as counted until `expires_at` (Unix seconds). Returns how many could not be remembered."""
-        lost = 0
-        for part in _parts(list(ids), MOST_WRITES):
-            writes: Sequence[WriteRequestUnionTypeDef] = [_put(name, expires_at) for name in part]
-            for attempt in range(ATTEMPTS):
-                self._wait(attempt)
-                response = self._client.batch_write_item(RequestItems={self._table: writes})
-                if "UnprocessedItems" not in response:
-                    continue
-                writes = response.get("UnprocessedItems", {}).get(self._table, [])
-                if not writes:
-                    break
-            lost += len(writes)
-        return lost
 
-    def _wait(self, attempt: int) -> None:
-        if attempt:
-            self._pause(attempt)
-
-
-def _key(event_id: str) -> "dict[str, AttributeValueTypeDef]":
-    return to_item({"id": f"{_PREFIX}{event_id}"})
-
-
-def _put(event_id: str, expires_at: int) -> "WriteRequestTypeDef":
-    return {"PutRequest": {"Item": {**_key(event_id), **to_item({"expires_at": expires_at})}}}
-
-
-def _parts(ids: Sequence[str], size: int) -> list[Sequence[str]]:
-    return [ids[start : start + size] for start in range(0, len(ids), size)]
+def claim_of(table: str, name: str, seen: str | None, run: Run) -> "TransactWriteItemTypeDef":
+    """The claim of one event, which nobody has claimed, or only the run that was `seen` and is dead."""
+    item = {
+        "id": f"{_PREFIX}{name}",
+        "owner": run.owner,
+        "until": run.now + CLAIM_SECONDS,
+        "expires_at": run.expires_at,
+    }
+    put: Any = {"TableName": table, "Item": to_item(item), "ConditionExpression": "attribute_not_exists(id)"}
+    if seen is not None:
+        put |= {
+            "ConditionExpression": "attribute_not_exists(id) OR #owner = :seen",
+            "ExpressionAttributeNames": {"#owner": "owner"},
+            "ExpressionAttributeValues": to_item({":seen": seen}),
+        }
+    return {"Put": put}

@@ -1,9 +1,17 @@
-"""The only module that calls PutMetricData. One rule: as few calls as the service's limits allow."""
+"""The only module that calls PutMetricData. One rule: a call that CloudWatch may have heard is never made again here.
 
-from collections.abc import Iterator, Sequence
+CloudWatch adds up what it gets, and knows no copies. So the client that is given must not repeat calls by itself
+(`CONFIG`): what certainly did not arrive is put again, and of what may have arrived the caller hears.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from openai_proxy.aws_answers import NoAnswerError
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, HTTPClientError
+
+from openai_proxy.aws_answers import NoAnswerError, is_transient
+from openai_proxy.backoff import pause_before_retry
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -15,20 +23,60 @@ MOST_DATA = 1000
 MOST_VALUES_IN_A_CALL = 5000
 """Keeps one call below the service's 1 MB."""
 
+CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
+"""Of a client that calls once: botocore would repeat what timed out, without a word."""
+
+ATTEMPTS = 3
+
 
 class CloudWatch:
     """Where metrics go."""
 
-    def __init__(self, client: "CloudWatchClient", namespace: str) -> None:
+    def __init__(
+        self, client: "CloudWatchClient", namespace: str, pause: Callable[[int], None] = pause_before_retry
+    ) -> None:
         self._client = client
         self._namespace = namespace
+        self._pause = pause
 
     def put(self, data: "Sequence[MetricDatumTypeDef]") -> None:
-        """Publish `data`. Raises NoAnswerError and botocore's errors; what was put until then stays put."""
+        """Publish `data`. What was put until an error stays put.
+
+        Raises NoAnswerError where CloudWatch may have the rest, and botocore's errors where it has not.
+        """
         for part in in_calls(data):
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    self._put(part)
+                    break
+                except (ClientError, ConnectTimeoutError, EndpointConnectionError) as error:
+                    if attempt == ATTEMPTS or not _is_worth_a_try(error):
+                        raise
+                    self._pause(attempt)
+
+    def _put(self, part: "list[MetricDatumTypeDef]") -> None:
+        """One call. Raises as `put`."""
+        try:
             answer = self._client.put_metric_data(Namespace=self._namespace, MetricData=part)
-            if not answer["ResponseMetadata"].get("RequestId"):  # the answer to this call has nothing else in it
-                raise NoAnswerError("CloudWatch did not say that it has the metrics")
+        except (ConnectTimeoutError, EndpointConnectionError):
+            raise  # no connection: nothing was sent
+        except HTTPClientError as error:
+            raise NoAnswerError(f"no answer: {type(error).__name__}") from error
+        except ClientError as error:
+            if _status_of(error) >= 500:
+                raise NoAnswerError(f"CloudWatch failed: {error.response['Error'].get('Code')}") from error
+            raise
+        if not answer["ResponseMetadata"].get("RequestId"):  # the answer to this call has nothing else in it
+            raise NoAnswerError("CloudWatch did not say that it has the metrics")
+
+
+def _is_worth_a_try(error: Exception) -> bool:
+    """Whether a call that did not arrive may do so in a moment."""
+    return not isinstance(error, ClientError) or is_transient(str(error.response["Error"].get("Code")))
+
+
+def _status_of(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def in_calls(data: "Sequence[MetricDatumTypeDef]") -> "Iterator[list[MetricDatumTypeDef]]":

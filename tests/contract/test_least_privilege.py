@@ -50,7 +50,7 @@ GRANTS = [
     ("RecordCostFunction", "sends", "${LakeStream.Arn}", "firehose:PutRecordBatch"),
     ("RecordCostFunction", "sends", "*", "cloudwatch:PutMetricData"),
     ("RecordMetricsFunction", "takes", "${RecordMetricsQueue.Arn}", RECEIVE),
-    ("RecordMetricsFunction", "reads, writes", "${MarkersTable.Arn}", "dynamodb:BatchGetItem dynamodb:BatchWriteItem"),
+    ("RecordMetricsFunction", "reads, writes", "${MarkersTable.Arn}", "dynamodb:BatchGetItem dynamodb:PutItem"),
     ("RecordMetricsFunction", "sends", "*", "cloudwatch:PutMetricData"),
     ("RecordThrottlesFunction", "takes", "${RecordThrottlesQueue.Arn}", RECEIVE),
     (

@@ -24,6 +24,8 @@ NOT_CONFIRMED = "An event was not confirmed"
 
 _PAUSES = (0.05, 0.25)
 """Seconds before the second and the third try: short, because the sandbox is billed and busy meanwhile."""
+_INSIDE = ("InternalException", "InternalFailure", "ServiceUnavailable")
+"""Codes of an entry with which the bus itself failed: nobody says how far it had got."""
 _LONGEST_TRY = 2.0
 _LONGEST = 3 * _LONGEST_TRY + sum(_PAUSES)
 """Seconds for all of it."""
@@ -104,7 +106,7 @@ class Publisher:
             return
         for each, result in zip(waiting, results, strict=True):
             if code := result.get("ErrorCode"):
-                each.failed(str(code), may_be_there=False)
+                each.failed(str(code), may_be_there=str(code) in _INSIDE)
             else:
                 each.is_taken = True
 

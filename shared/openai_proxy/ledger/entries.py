@@ -13,11 +13,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events.envelope import MalformedEventError, calls_made
+from openai_proxy.events.reader import RETENTION
 from openai_proxy.events.ulid import ulid_of_fact, ulid_time
 from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, usage_attributes
 from openai_proxy.pricing.price_book import PriceBook
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     from openai_proxy.events.types import AnyEvent, InferenceCompleted, InferenceEvent, LimitsData, TerminalEvent
-
-RETENTION = timedelta(days=400)
-"""How long an entry is kept. Longer than any replay of events: an entry is what keeps its event from counting twice."""
 
 OUTCOMES = {"InferenceCompleted": "completed", "InferenceFailed": "failed"}
 THROTTLED = "throttled"
@@ -198,7 +196,7 @@ def attributes_of(event: "TerminalEvent") -> Attributes:
         "authorization_duration": seconds_of(timings["authorization"]),
         "upstream_duration": seconds_of(timings["upstream"]),
         "proxy_duration": seconds_of(timings["proxy"]),
-        "attempts": calls_made(each["error"] for each in data["attempts"]) if "attempts" in data else None,
+        "attempts": None if (tried := data.get("attempts")) is None else calls_made(each["error"] for each in tried),
         "cache_status": text_of(data["cache"]["status"]),
         "door": text_of(data["door"]),
         "limits": "unchecked" if _is_unchecked(data.get("limits")) else None,

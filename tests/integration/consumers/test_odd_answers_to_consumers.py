@@ -46,7 +46,6 @@ LIMITS: dict[str, Any] = {
 REAL: Mapping[str, dict[str, Any]] = {
     "TransactWriteItems": {"ConsumedCapacity": [USED]},
     "BatchGetItem": {"Responses": {}, "UnprocessedKeys": {}},
-    "BatchWriteItem": {"UnprocessedItems": {}},
     "GetItem": {"ConsumedCapacity": USED, "Item": COUNTER},
     "PutItem": {"ConsumedCapacity": USED},
     "UpdateItem": {"ConsumedCapacity": USED},
@@ -100,9 +99,9 @@ CASES = [
     (record_cost, "TransactWriteItems", AGAIN),
     (record_cost, "PutRecordBatch", AGAIN),
     (record_cost, "PutMetricData", DONE),  # entries may not be lost for it
-    (record_metrics, "BatchGetItem", AGAIN),
+    (record_metrics, "TransactWriteItems", AGAIN),
     (record_metrics, "PutMetricData", AGAIN),
-    (record_metrics, "BatchWriteItem", DONE),  # the metrics are there: again, they would count twice
+    (record_metrics, "PutItem", DONE),  # the metrics are there: again, they would count twice
     (settle_limits, "TransactWriteItems", AGAIN),
     (settle_limits, "GetItem", AGAIN),
     (settle_limits, "PutEvents", AGAIN),

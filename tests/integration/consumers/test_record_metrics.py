@@ -11,19 +11,24 @@ from typing import Any
 import boto3
 import pytest
 from aws_lambda_powertools import Logger
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 from moto import mock_aws
-from openai_proxy.cloudwatch import CloudWatch
+from openai_proxy.aws_answers import NoAnswerError
+from openai_proxy.cloudwatch import CONFIG, CloudWatch
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
 from record_metrics.consumer import RecordMetrics
-from record_metrics.markers import ATTEMPTS, Markers, MarkersUnavailableError
+from record_metrics.markers import ATTEMPTS, CLAIM_SECONDS, Markers, MarkersUnavailableError
+
+from tests.tables import Log
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 NAMESPACE = "OpenAIProxy"
 TABLE = "markers"
 TOKENS = "gen_ai.client.token.usage"
 NOW = datetime(2026, 11, 23, 9, 45, tzinfo=UTC).timestamp()
+LATER = NOW + 240
+"""When a message that was not done comes again."""
 
 
 def message(sample: str, name: str = "", **metadata: Any) -> dict[str, str]:
@@ -77,7 +82,8 @@ class Account:
         )
 
     def markers(self) -> list[Any]:
-        return self.dynamodb.scan(TableName=TABLE)["Items"]
+        """Those of events: a run that is done has one of its own."""
+        return [each for each in self.dynamodb.scan(TableName=TABLE)["Items"] if "#run#" not in each["id"]["S"]]
 
 
 @pytest.fixture
@@ -86,11 +92,13 @@ def account() -> Iterator[Account]:
         yield Account()
 
 
-def consumer(account: Account, cloudwatch: Any = None, dynamodb: Any = None, now: float = NOW) -> RecordMetrics:
+def consumer(
+    account: Account, cloudwatch: Any = None, dynamodb: Any = None, now: float = NOW, logger: Any = None
+) -> RecordMetrics:
     return RecordMetrics(
-        CloudWatch(cloudwatch or account.cloudwatch, NAMESPACE),
+        CloudWatch(cloudwatch or account.cloudwatch, NAMESPACE, lambda attempt: None),
         Markers(dynamodb or account.dynamodb, TABLE, pause=lambda attempt: None),
-        Logger(service="test"),
+        logger or Logger(service="test"),
         clock=lambda: now,
     )
 
@@ -196,69 +204,147 @@ def test_a_full_batch_takes_few_calls(account: Account):
     assert failures(consumer(account, cloudwatch, dynamodb)(batch(*records))) == []
 
     assert cloudwatch.calls == ["put_metric_data"]
-    assert dynamodb.calls == ["batch_get_item"] + 4 * ["batch_write_item"]
+    assert dynamodb.calls == ["transact_write_items", "put_item"]
     assert account.sum("Requests") == 100
 
 
 def test_when_cloudwatch_fails_all_messages_come_again(account: Account):
     record = message("InferenceCompleted.chat-stream")
+    throttled = Counting(None, put_metric_data=failure("ThrottlingException"))
 
     with pytest.raises(ClientError, match="ThrottlingException"):
-        consumer(account, cloudwatch=Counting(None, put_metric_data=failure("ThrottlingException")))(batch(record))
-    assert account.markers() == []
+        consumer(account, cloudwatch=throttled)(batch(record))
+    assert throttled.calls == ["put_metric_data"] * 3
 
-    assert failures(consumer(account)(batch(record))) == []
+    assert failures(consumer(account, now=LATER)(batch(record))) == []
     assert account.sum("Requests") == 1
 
 
-def test_when_markers_cannot_be_read_nothing_is_counted(account: Account):
-    dynamodb = Counting(None, batch_get_item=failure("InternalServerError"))
+UNHEARD = [
+    ReadTimeoutError(endpoint_url="https://monitoring"),
+    ConnectionClosedError(endpoint_url="https://monitoring"),
+    ClientError({"Error": {"Code": "x"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, "Operation"),  # pyright: ignore[reportArgumentType]
+]
 
-    with pytest.raises(ClientError, match="InternalServerError"):
-        consumer(account, dynamodb=dynamodb)(batch(message("InferenceCompleted.chat-stream")))
-    assert account.sum("Requests") == 0
+
+@pytest.mark.parametrize("error", UNHEARD, ids=lambda error: type(error).__name__)
+def test_metrics_that_may_have_arrived_are_not_put_again_in_silence(account: Account, error: Exception):
+    cloudwatch, log = Counting(None, put_metric_data=error), Log()
+    with pytest.raises(NoAnswerError):
+        consumer(account, cloudwatch=cloudwatch, logger=log)(batch(message("InferenceCompleted.chat-stream")))
+    assert cloudwatch.calls == ["put_metric_data"]
+    [line] = log.lines
+    assert line["message"].startswith("metrics not confirmed")
+    assert line["events"] == 1
 
 
-def test_when_markers_cannot_be_written_the_messages_do_not_come_again(account: Account):
-    dynamodb = Counting(account.dynamodb, batch_write_item=failure("InternalServerError"))
+def test_botocore_does_not_repeat_what_timed_out():
+    assert CONFIG.retries == {"total_max_attempts": 1}
+
+
+@pytest.mark.parametrize("method", ["transact_write_items", "batch_get_item"])
+def test_when_nothing_can_be_claimed_nothing_is_counted(account: Account, method: str):
+    dynamodb = Counting(account.dynamodb, **{method: failure("AccessDeniedException")})
+    record = message("InferenceCompleted.chat-stream")
+    counted = consumer(account)
+    assert method != "batch_get_item" or failures(counted(batch(record))) == []
+
+    with pytest.raises(ClientError, match="AccessDeniedException"):
+        consumer(account, dynamodb=dynamodb)(batch(record, message("InferenceCompleted.embeddings")))
+    assert account.sum("Requests") == (1 if method == "batch_get_item" else 0)
+
+
+def test_when_the_end_of_a_run_cannot_be_written_the_messages_do_not_come_again(account: Account):
+    dynamodb = Counting(account.dynamodb, put_item=failure("InternalServerError"))
 
     assert failures(consumer(account, dynamodb=dynamodb)(batch(message("InferenceCompleted.chat-stream")))) == []
     assert account.sum("Requests") == 1
 
 
-class Overloaded:
-    """A DynamoDB client that processes one key or item a call, or none at all."""
+def test_an_event_that_is_being_counted_comes_again_and_is_known_then(account: Account):
+    record, other = message("InferenceCompleted.chat-stream"), message("InferenceCompleted.embeddings")
+    answers: list[list[str]] = []
 
-    def __init__(self, client: Any, *, at_all: bool = True) -> None:
+    class Meanwhile(Counting):
+        """While the figures of the first copy are on their way, a second one and another event are counted."""
+
+        def __getattr__(self, name: str) -> Any:
+            answers.append(failures(consumer(account)(batch(record, other))))
+            return getattr(account.cloudwatch, name)
+
+    assert failures(consumer(account, cloudwatch=Meanwhile(None))(batch(record))) == []
+    assert answers == [[record["messageId"]]]
+    assert failures(consumer(account, now=LATER)(batch(record, other))) == []
+    assert account.sum("Requests") == 2
+
+
+def test_the_claim_of_a_run_that_died_ends(account: Account):
+    record = message("InferenceCompleted.chat-stream")
+    with pytest.raises(ClientError):
+        consumer(account, cloudwatch=Counting(None, put_metric_data=failure("ValidationError")))(batch(record))
+
+    assert failures(consumer(account, now=NOW + CLAIM_SECONDS - 1)(batch(record))) == [record["messageId"]]
+    assert account.sum("Requests") == 0
+    assert failures(consumer(account, now=NOW + CLAIM_SECONDS)(batch(record))) == []
+    assert account.sum("Requests") == 1
+
+
+def test_what_was_marked_before_runs_had_names_has_been_counted(account: Account):
+    record = message("InferenceCompleted.chat-stream")
+    marker = {"id": {"S": "record_metrics#01M83VWEZ54TFF59TDWH9EDD1R"}, "expires_at": {"N": "1999999999"}}
+    account.dynamodb.put_item(TableName=TABLE, Item=marker)
+    assert failures(consumer(account)(batch(record))) == []
+    assert account.sum("Requests") == 0
+
+
+def cancelled(codes: list[str]) -> ClientError:
+    error: Any = {
+        "Error": {"Code": "TransactionCanceledException"},
+        "CancellationReasons": [{"Code": c} for c in codes],
+    }
+    return ClientError(error, "TransactWriteItems")
+
+
+class Contended:
+    """A DynamoDB client whose first calls do not work as they should, each in its own way."""
+
+    def __init__(self, client: Any, *faults: Any) -> None:
         self._client = client
-        self._at_all = at_all
+        self._faults = list(faults)
+
+    def transact_write_items(self, **request: Any) -> Any:
+        fault = self._faults.pop(0) if self._faults else None
+        if isinstance(fault, Exception):
+            raise fault
+        answer = self._client.transact_write_items(**request)
+        return {} if fault == "lost" else answer
 
     def batch_get_item(self, **request: Any) -> Any:
+        """One key a call."""
         keys: list[Any] = request["RequestItems"][TABLE]["Keys"]
-        if not self._at_all:
-            return {"Responses": {}, "UnprocessedKeys": {TABLE: {"Keys": keys}}}
         response: Any = self._client.batch_get_item(RequestItems={TABLE: {"Keys": keys[:1]}})
         return response | {"UnprocessedKeys": {TABLE: {"Keys": keys[1:]}} if keys[1:] else {}}
 
-    def batch_write_item(self, **request: Any) -> Any:
-        writes: list[Any] = request["RequestItems"][TABLE]
-        self._client.batch_write_item(RequestItems={TABLE: writes[:1]})
-        return {"UnprocessedItems": {TABLE: writes[1:]} if writes[1:] else {}}
+    def put_item(self, **request: Any) -> Any:
+        return self._client.put_item(**request)
 
 
-def test_what_dynamodb_left_over_is_asked_for_again(account: Account):
-    record_metrics = consumer(account, dynamodb=Overloaded(account.dynamodb))
-    records = [message("InferenceCompleted.chat-stream", f"m{n}", id=new_ulid(NOW + n)) for n in range(ATTEMPTS)]
+FAULTS = [cancelled(["TransactionConflict", "None"]), failure("ThrottlingException"), "lost"]
 
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_claim_that_did_not_work_or_whose_answer_was_lost_is_made_again(account: Account, fault: Any):
+    record_metrics = consumer(account, dynamodb=Contended(account.dynamodb, fault))
+    records = [message("InferenceCompleted.chat-stream", f"m{n}", id=new_ulid(NOW + n)) for n in range(2)]
     for _ in range(2):
         assert failures(record_metrics(batch(*records))) == []
-
-    assert account.sum("Requests") == len(account.markers()) == ATTEMPTS
+    assert account.sum("Requests") == len(account.markers()) == 2
 
 
 def test_it_is_not_asked_for_for_ever(account: Account):
+    contended = Contended(None, *[failure("ThrottlingException")] * ATTEMPTS)
     with pytest.raises(MarkersUnavailableError):
-        consumer(account, dynamodb=Overloaded(None, at_all=False))(batch(message("InferenceCompleted.chat-stream")))
+        consumer(account, dynamodb=contended)(batch(message("InferenceCompleted.chat-stream")))
     assert account.sum("Requests") == 0
 
 

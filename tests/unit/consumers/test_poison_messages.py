@@ -136,12 +136,22 @@ class MarkersTable:
     def batch_get_item(self, *, RequestItems: Any) -> Any:  # noqa: N803 - boto3's names
         ids = [self._checked(key["id"]["S"]) for key in RequestItems["markers"]["Keys"]]
         assert len(ids) == len(set(ids)) <= 100
-        found = [{"id": {"S": each}} for each in ids if each in self.ids]
+        found = [{"id": {"S": each}} for each in ids if each in self.ids]  # of runs that are done
         return {"Responses": {"markers": found}, "UnprocessedKeys": {}}
 
-    def batch_write_item(self, *, RequestItems: Any) -> Any:  # noqa: N803 - boto3's names
-        self.ids |= {self._checked(each["PutRequest"]["Item"]["id"]["S"]) for each in RequestItems["markers"]}
-        return {"UnprocessedItems": {}}
+    def transact_write_items(self, *, TransactItems: Any, **_: Any) -> Any:  # noqa: N803 - boto3's names
+        ids = [self._checked(each["Put"]["Item"]["id"]["S"]) for each in TransactItems]
+        assert len(ids) == len(set(ids)) <= 100
+        if not self.ids.isdisjoint(ids):
+            reasons = [{"Code": "ConditionalCheckFailed" if each in self.ids else "None"} for each in ids]
+            error: Any = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons}
+            raise ClientError(error, "TransactWriteItems")
+        self.ids |= set(ids)
+        return {"ConsumedCapacity": [{"TableName": "markers"}]}
+
+    def put_item(self, *, Item: Any, **_: Any) -> Any:  # noqa: N803 - boto3's names
+        self.ids.add(self._checked(Item["id"]["S"]))
+        return {"ConsumedCapacity": {"TableName": "markers"}}
 
     def _checked(self, text: Any) -> str:
         assert isinstance(text, str)
@@ -163,7 +173,7 @@ class Metrics:
 
     @property
     def state(self) -> Any:
-        return self.table.ids, self.cloudwatch.sums
+        return {each for each in self.table.ids if "#run#" not in each}, self.cloudwatch.sums
 
 
 class Throttles:

@@ -11,9 +11,10 @@ from openai_proxy.pricing.price_book import load_price_book
 from proxy.upstream.provider_tokens import ProviderTokens
 
 from bench.stream_units import stream_units
-from bench.units import SECRET_SECONDS, Units, lambda_log_bytes, size_of, units
+from bench.units import SECRET_SECONDS, Units, lambda_log_bytes, marker_units, size_of, units
 
 SCALE = (Path(__file__).parents[3] / "docs" / "scale.md").read_text(encoding="utf-8")
+MARKERS = "markers of record_metrics: write units, a claim in a transaction and the end of its batch"
 COLUMNS = ((25, 1), (25, 5), (25, 25), (1, 1))
 
 
@@ -84,10 +85,12 @@ def test_what_comes_on_top_is_computed_from_the_code(measured: list[Units]) -> N
 def test_every_line_of_the_bill_and_their_sum_are_right() -> None:
     bill = SCALE.partition("## A million requests")[2].partition("So the wait")[0]
     lines = lines_of(bill)
-    assert len(lines) == 14
+    assert len(lines) == 13
+    [markers] = [amount for amount, _, product in lines if product == row(MARKERS)[2]]
+    assert float(markers) == marker_units(25)
     total = sum(Decimal(product) for _, _, product in lines)
     assert f"**{total}**" in bill
-    of_proxy = Decimal(row("proxy: GB-s, 10 s at 0.25 GB")[2])
+    of_proxy = Decimal(row("proxy: GB-s, 10 s at 0.25 GB")[2]) + Decimal(row("proxy: invocation")[2])
     assert f"${total - of_proxy} for a million" in SCALE
 
 

@@ -95,7 +95,8 @@ def test_when_the_terminal_event_is_lost_nobody_waits_for_the_captured_one(capsy
     [
         ([AwsError("events", UNREACHABLE)] * 3, NOT_PUBLISHED),
         ([AwsError("events", "ThrottlingException", status=400)] * 3, NOT_PUBLISHED),
-        ([["InternalFailure"]] * 3, NOT_PUBLISHED),
+        ([["MalformedDetail"]] * 3, NOT_PUBLISHED),
+        ([["InternalFailure"], ["ThrottlingException"], ["ThrottlingException"]], NOT_CONFIRMED),
         ([AwsError("events", NO_ANSWER), *[AwsError("events", UNREACHABLE)] * 2], NOT_CONFIRMED),
         ([["ThrottlingException"], AwsError("events", "HTTP 500", status=500), ["ThrottlingException"]], NOT_CONFIRMED),
     ],
