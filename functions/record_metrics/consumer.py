@@ -89,8 +89,14 @@ class RecordMetrics:
         if mine:
             self._done(run, len(mine))
         duplicates = len(measured) - len(mine) - len(busy)
-        told = {"events": len(mine), "duplicates": duplicates, "busy": len(busy), "metric_data": len(data)}
-        self._logger.info("batch counted", **told, traces=traces)
+        self._logger.info(
+            "batch counted",
+            events=len(mine),
+            duplicates=duplicates,
+            busy=len(busy),
+            metric_data=len(data),
+            traces=traces,
+        )
         return busy
 
     def _put(self, data: "list[MetricDatumTypeDef]", events: int) -> None:

@@ -104,9 +104,10 @@ class Markers:
         try:
             answer = self._client.transact_write_items(TransactItems=items, **PROOF)
         except ClientError as error:
-            reasons = [reason.get("Code") for reason in error.response.get("CancellationReasons", ())]
+            response: Any = error.response
+            reasons = [reason.get("Code") for reason in response.get("CancellationReasons", ())]
             refused = [n for n, code in zip(wanted, reasons, strict=False) if code == "ConditionalCheckFailed"]
-            if not refused and not any(is_transient(str(code)) for code in [*reasons, error.response["Error"]["Code"]]):
+            if not refused and not any(is_transient(str(code)) for code in [*reasons, response["Error"]["Code"]]):
                 raise
             return refused
         return None if is_proven(answer, several=True) else list(wanted)

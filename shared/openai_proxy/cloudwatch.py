@@ -5,7 +5,7 @@ CloudWatch adds up what it gets, and knows no copies. So the client that is give
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, HTTPClientError
@@ -64,7 +64,7 @@ class CloudWatch:
             raise NoAnswerError(f"no answer: {type(error).__name__}") from error
         except ClientError as error:
             if _status_of(error) >= 500:
-                raise NoAnswerError(f"CloudWatch failed: {error.response['Error'].get('Code')}") from error
+                raise NoAnswerError(f"CloudWatch failed: {_code_of(error)}") from error
             raise
         if not answer["ResponseMetadata"].get("RequestId"):  # the answer to this call has nothing else in it
             raise NoAnswerError("CloudWatch did not say that it has the metrics")
@@ -72,7 +72,12 @@ class CloudWatch:
 
 def _is_worth_a_try(error: Exception) -> bool:
     """Whether a call that did not arrive may do so in a moment."""
-    return not isinstance(error, ClientError) or is_transient(str(error.response["Error"].get("Code")))
+    return not isinstance(error, ClientError) or is_transient(_code_of(error))
+
+
+def _code_of(error: ClientError) -> str:
+    response: Any = error.response
+    return str(response["Error"].get("Code"))
 
 
 def _status_of(error: ClientError) -> int:

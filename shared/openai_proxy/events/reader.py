@@ -66,12 +66,16 @@ def _check_fields(data: Mapping[str, Any], fields: Mapping[str, Check], *, may_l
     for path, check in fields.items():
         value: Any = data
         for name in path.split("."):
-            if may_lack and (value is None or (isinstance(value, dict) and name not in value)):
+            if may_lack and _lacks(value, name):
                 break
             value = value[name]
         else:
             if not check(value):
                 raise ValueError(f"{path} {value!r}"[:100])
+
+
+def _lacks(value: Any, name: str) -> bool:
+    return value is None or (isinstance(value, dict) and name not in value)
 
 
 def _is_text(value: Any) -> bool:

@@ -196,7 +196,7 @@ def attributes_of(event: "TerminalEvent") -> Attributes:
         "authorization_duration": seconds_of(timings["authorization"]),
         "upstream_duration": seconds_of(timings["upstream"]),
         "proxy_duration": seconds_of(timings["proxy"]),
-        "attempts": None if (tried := data.get("attempts")) is None else calls_made(each["error"] for each in tried),
+        "attempts": _calls_of(data),
         "cache_status": text_of(data["cache"]["status"]),
         "door": text_of(data["door"]),
         "limits": "unchecked" if _is_unchecked(data.get("limits")) else None,
@@ -206,6 +206,12 @@ def attributes_of(event: "TerminalEvent") -> Attributes:
         attributes |= {"error_type": text_of(error["type"]), "error_source": text_of(error["source"])}
         attributes["upstream_status"] = None if error["upstream_status"] is None else _count(error["upstream_status"])
     return {name: value for name, value in attributes.items() if value is not None}
+
+
+def _calls_of(data: Mapping[str, Any]) -> int | None:
+    """How many calls of servers were made; events of before do not tell."""
+    attempts = data.get("attempts")
+    return None if attempts is None else calls_made(each["error"] for each in attempts)
 
 
 def _is_unchecked(limits: "LimitsData | None") -> bool:

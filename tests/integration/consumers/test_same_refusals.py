@@ -31,8 +31,10 @@ BOOKED = {name: each for name, each in SAMPLES.items() if not name.startswith("I
 NOW = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
 PRICES = load_price_book()
 LACKS = object()
-ODD = [LACKS, None, True, "", "text", "\ud800", -1, 0, 7, 2.5, 10**13, 10**400, float("nan"), float("inf"), [], {}]
-ODD += [["a"], [None], [1], [{}], {"a": 1}, {"a": "b"}, {"names": ["a"]}]
+ODD: list[Any] = [
+    *(LACKS, None, True, "", "text", "\ud800", -1, 0, 7, 2.5, 10**13, 10**400, float("nan"), float("inf"), [], {}),
+    *(["a"], [None], [1], [{}], {"a": 1}, {"a": "b"}, {"names": ["a"]}),
+]
 
 
 class Marks:
@@ -64,12 +66,16 @@ def refusals(envelope: Mapping[str, Any], now: float = NOW) -> list[bool]:
     return [failures(consumer(batch)) == ["m"] for consumer in consumers]
 
 
+def inside(value: Any) -> list[tuple[Any, Any]]:
+    """The fields or elements of `value`, each with its name or number."""
+    if isinstance(value, dict):
+        return list(cast("dict[Any, Any]", value).items())
+    return list(enumerate(cast("list[Any]", value))) if isinstance(value, list) else []
+
+
 def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path of every field and element below `value`."""
-    inner = cast(
-        "Any", value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    )
-    for name, each in inner:
+    for name, each in inside(value):
         yield (*above, name)
         yield from places(each, (*above, name))
 
@@ -96,7 +102,8 @@ def test_the_samples_are_taken(name: str) -> None:
 @given(st.data())
 def test_whatever_is_odd_about_an_event_both_refuse_it_or_neither(data: st.DataObject) -> None:
     envelope = BOOKED[data.draw(st.sampled_from(sorted(BOOKED)))]
-    place = data.draw(st.sampled_from(sorted(places(envelope["detail"]), key=str)))
+    every: list[tuple[Any, ...]] = sorted(places(envelope["detail"]), key=str)
+    place = data.draw(st.sampled_from(every))
     made = changed(envelope, ("detail", *place), data.draw(st.sampled_from(ODD)))
     of_cost, of_metrics = refusals(made)
     assert of_cost is of_metrics, place

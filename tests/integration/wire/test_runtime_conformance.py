@@ -115,7 +115,7 @@ def test_a_response_that_is_never_ended_is_reported_and_the_sandbox_goes_on(sand
 
 @pytest.mark.parametrize(("status", "body"), [(200, b"\n"), (404, b"\n"), (204, b""), (304, b"")])
 def test_an_empty_body_has_one_byte_where_a_body_may_be(sandbox: Emulator, status: int, body: bytes) -> None:
-    prelude = {"statusCode": status, "headers": {}, "cookies": []}
+    prelude: dict[str, object] = {"statusCode": status, "headers": {}, "cookies": []}
     assert prelude_and_body(sandbox.invoke(do="empty", status=status)) == (prelude, body)
 
 

@@ -24,8 +24,10 @@ EVENTS: Mapping[str, dict[str, Any]] = {
     | {"pathParameters": {"proxy": "main/v1/chat/completions"}},
 }
 LACKS = object()
-ODD = [LACKS, None, True, False, 0, -1, 7.5, "", "text", "\ud800", "\x00", "é", [], [None], ["a", 1], {}, {"a": None}]
-ODD += [{"a": ["b", None, {}]}, {"client_id": 7}, {"Authorization": None}, "a" * 9000]
+ODD: list[Any] = [
+    *(LACKS, None, True, False, 0, -1, 7.5, "", "text", "\ud800", "\x00", "é", [], [None], ["a", 1], {}, {"a": None}),
+    *({"a": ["b", None, {}]}, {"client_id": 7}, {"Authorization": None}, "a" * 9000),
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
