@@ -1,7 +1,8 @@
 """What the demo server says: the text of an answer, or the arguments of a call, made from the question alone. Pure.
 
 Nothing here pretends to be a model: a text says that it is a demonstration and repeats what it was sent; arguments and
-structured answers are the smallest that their schema allows.
+structured answers are small values that satisfy their schema. A tool is called only where the last message asks for it,
+because an agent carries out what is called.
 """
 
 import json
@@ -14,7 +15,17 @@ from local.demo.replies import Body, RefusedError, list_of, object_of
 from local.demo.schema import value_for
 
 _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")
-_REPEATED_TOKENS = 40
+_REPEATED_TOKENS = 200
+_TOOL_WORD = re.compile(r"[A-Z]?[a-z]{3,}|[A-Z]{4,}")
+_ASKS = r"(?:call|use|run|invoke|try)\b[^.!?\n]{0,40}\b"
+_NOT_TELLING = frozenset(
+    {"call", "demo", "exec", "execute", "find", "function", "get", "list", "make", "run", "tool", "with"}
+)
+"""Words of tools' names that a message may have without asking for the tool."""
+_SAID = "This is the demo server, not a model: it repeats what you send."
+_LONGEST_QUOTE = 200
+ANY_OBJECT: dict[str, Any] = {"type": "object"}
+"""The schema of `json_object`."""
 _CACHED_FROM_TOKENS = 1024
 _REASONING_TOKENS = 16
 _MOST_CHOICES = 8
@@ -37,7 +48,7 @@ class Question:
     tool: Tool | None = None
     """The function that the answer has to call."""
     schema: Any = None
-    """What the answer has to satisfy when it is to be JSON."""
+    """What the answer has to satisfy when it is to be JSON; ANY_OBJECT leaves it open."""
     limit: int | None = None
     stop: Sequence[str] = ()
     choices: int = 1
@@ -107,12 +118,17 @@ def answer(question: Question, demo: Body) -> Answer:
 def _tokens(question: Question, demo: Body) -> list[str]:
     if question.tool is not None:
         return tokenize(json.dumps(value_for(question.tool.parameters)))
+    if question.schema == ANY_OBJECT:
+        return tokenize(json.dumps({"answer": _SAID, "question": (question.texts or [""])[-1][:_LONGEST_QUOTE]}))
     if question.schema is not None:
         return tokenize(json.dumps(value_for(question.schema)))
     last = question.texts[-1] if question.texts else ""
-    tokens = tokenize(f"This is the demo server, not a model: it repeats what you send. {last}")
-    wanted = demo.get("tokens", min(len(tokens), 14 + _REPEATED_TOKENS))
-    tokens = [tokens[index % len(tokens)] for index in range(wanted)]
+    repeated, tokens = tokenize(last), tokenize(_SAID)
+    tokens += tokenize(f" {last}")[:_REPEATED_TOKENS]
+    if left_out := max(0, len(repeated) - _REPEATED_TOKENS):
+        tokens += tokenize(f" … and {left_out} more words, which are left out here.")
+    if "tokens" in demo:
+        tokens = [tokens[index % len(tokens)] for index in range(demo["tokens"])]
     text = "".join(tokens)
     ends = [text.index(stop) for stop in question.stop if stop in text]
     return tokenize(text[: min(ends)]) if ends else tokens
@@ -136,16 +152,16 @@ def limit_of(body: Body, *names: str) -> int | None:
     return None
 
 
-def tool_to_call(tools: Sequence[Tool], choice: Any) -> Tool | None:
-    """The only tool, or the one that `tool_choice` names, or the first if it asks for any.
+def tool_to_call(tools: Sequence[Tool], choice: Any, last: str) -> Tool | None:
+    """The one that `tool_choice` names, or the first if it asks for any, or the one that the `last` message asks for.
 
     Raises RefusedError when there is no such tool.
     """
     named = object_of(choice)
-    is_left_open = not choice or "auto" in (choice, named.get("type"))
-    # An agent has many, and would carry out whichever is called.
-    if choice == "none" or not tools or (is_left_open and len(tools) > 1):
+    if choice == "none" or not tools:
         return None
+    if not choice or "auto" in (choice, named.get("type")):
+        return next((tool for tool in tools if _asks_for(tool, last, is_only=len(tools) == 1)), None)
     name = (object_of(named.get("function")) or named).get("name")
     found = next((tool for tool in tools if name in (None, tool.name)), None)
     if found is None:
@@ -153,9 +169,17 @@ def tool_to_call(tools: Sequence[Tool], choice: Any) -> Tool | None:
     return found
 
 
+def _asks_for(tool: Tool, text: str, *, is_only: bool) -> bool:
+    """Whether `text` says to call a tool by its name; of an only one a word of its name is enough, as `weather` is."""
+    if re.search(rf"\b{_ASKS}{re.escape(tool.name)}\b", text, re.IGNORECASE):
+        return True
+    words = [word.lower() for word in _TOOL_WORD.findall(tool.name)] if is_only else []
+    return any(re.search(rf"\b{word}\b", text, re.IGNORECASE) for word in words if word not in _NOT_TELLING)
+
+
 def schema_of(form: Any, place: str) -> Any:
     """The schema that the answer has to satisfy: `json_schema` has one at `place`, `json_object` any object."""
     fields = object_of(form)
     if fields.get("type") == "json_schema":
         return object_of(fields.get(place) if place else fields).get("schema", {})
-    return {"type": "object"} if fields.get("type") == "json_object" else None
+    return ANY_OBJECT if fields.get("type") == "json_object" else None

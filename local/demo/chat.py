@@ -7,35 +7,58 @@ from typing import Any
 from local.demo.answers import Answer, Question, Tool, answer, limit_of, schema_of, text_of, tool_to_call
 from local.demo.replies import Body, Events, Json, RefusedError, Reply, list_of, new_id, now, object_of
 
+_MOST_PROMPTS = 20
+
+
+def messages_of(body: Body) -> list[dict[str, Any]]:
+    """The messages of a request, of which there is at least one. Raises RefusedError."""
+    messages = [object_of(message) for message in list_of(body["messages"])]
+    if not messages or not all(messages):
+        raise RefusedError(400, "'messages' is not a list of messages.", "messages")
+    return messages
+
 
 def chat(body: Body, demo: Body) -> Reply:
-    """`POST /chat/completions`. With tools, the first of them is called until its result is among the messages."""
-    messages = [object_of(message) for message in list_of(body["messages"])]
-    if not all(messages):
-        raise RefusedError(400, "'messages' is not a list of messages.", "messages")
+    """`POST /chat/completions`. A tool is called where the last message asks for it."""
+    messages = messages_of(body)
+    texts = [text_of(message.get("content")) for message in messages]
+    is_asked = messages[-1].get("role") in ("user", "developer", "system", None)
     question = Question(
         model=str(body["model"]),
-        texts=[text_of(message.get("content")) for message in messages],
-        tool=None if messages[-1].get("role") == "tool" else tool_to_call(_tools(body), body.get("tool_choice")),
+        texts=texts,
+        tool=tool_to_call(_tools(body), body.get("tool_choice"), texts[-1]) if is_asked else None,
         schema=schema_of(body.get("response_format"), "json_schema"),
         limit=limit_of(body, "max_completion_tokens", "max_tokens"),
         stop=_stops(body.get("stop")),
         choices=body.get("n") or 1,
         reasons=body.get("reasoning_effort") not in (None, "none"),
     )
-    return _reply(Shape(True, new_id("chatcmpl-"), now(), question.model, _logprobs(body)), question, body, demo)
+    return _reply(Shape(True, new_id("chatcmpl-"), now(), question.model, _logprobs(body)), [question], body, demo)
 
 
 def completion(body: Body, demo: Body) -> Reply:
-    """`POST /completions`. A list of prompts is taken for one."""
-    question = Question(
-        model=str(body["model"]),
-        texts=[text_of(body["prompt"])],
-        limit=limit_of(body, "max_tokens"),
-        stop=_stops(body.get("stop")),
-        choices=body.get("n") or 1,
-    )
-    return _reply(Shape(False, new_id("cmpl-"), now(), question.model, body.get("logprobs")), question, body, demo)
+    """`POST /completions`. A list of prompts has choices for each of them, in their order."""
+    questions = [
+        Question(
+            model=str(body["model"]),
+            texts=[text_of(prompt)],
+            limit=limit_of(body, "max_tokens"),
+            stop=_stops(body.get("stop")),
+            choices=body.get("n") or 1,
+        )
+        for prompt in _prompts(body["prompt"])
+    ]
+    shape = Shape(False, new_id("cmpl-"), now(), str(body["model"]), body.get("logprobs"))
+    return _reply(shape, questions, body, demo)
+
+
+def _prompts(prompt: Any) -> list[Any]:
+    """Each prompt: a text, or a list of the numbers of tokens. Raises RefusedError."""
+    several = list_of(prompt)
+    prompts = several if several and isinstance(several[0], str | list) else [prompt]
+    if len(prompts) > _MOST_PROMPTS:
+        raise RefusedError(400, f"The demo server takes {_MOST_PROMPTS} prompts at a time.", "prompt")
+    return prompts
 
 
 def _tools(body: Body) -> list[Tool]:
@@ -51,8 +74,8 @@ def _logprobs(body: Body) -> int | None:
     return (body.get("top_logprobs") or 0) if body.get("logprobs") else None
 
 
-def _reply(shape: "Shape", question: Question, body: Body, demo: Body) -> Reply:
-    said = answer(question, demo)
+def _reply(shape: "Shape", questions: Sequence[Question], body: Body, demo: Body) -> Reply:
+    said = [answer(question, demo) for question in questions]
     reports_usage = demo.get("usage", True)
     if body.get("stream"):
         wants_usage = object_of(body.get("stream_options")).get("include_usage") is True
@@ -77,23 +100,27 @@ class Shape:
     model: str
     logprobs: int | None = None
 
-    def whole(self, answer: Answer) -> dict[str, Any]:
-        """The answer in one piece."""
+    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """The answers to all prompts in one piece, their choices one after the other."""
         body = self._envelope("chat.completion", "text_completion")
-        choices = [self._whole_choice(index, answer) for index in range(answer.choices)]
-        return body | {"choices": choices, "usage": usage_of(answer)}
+        said = [each for each in answers for _ in range(each.choices)]
+        choices = [self._whole_choice(index, each) for index, each in enumerate(said)]
+        return body | {"choices": choices, "usage": usage_of(*answers)}
 
-    def chunks(self, answer: Answer, *, include_usage: bool) -> Iterator[dict[str, Any]]:
-        """The answer chunk by chunk; `include_usage` adds one without choices, and `usage: null` to the others."""
+    def chunks(self, answers: Sequence[Answer], *, include_usage: bool) -> Iterator[dict[str, Any]]:
+        """The answers chunk by chunk; `include_usage` adds one without choices, and `usage: null` to the others."""
         usage = {"usage": None} if include_usage else {}
         envelope = self._envelope("chat.completion.chunk", "text_completion") | usage
-        for choice in self._pieces(answer):
-            yield envelope | {"choices": [choice]}
+        first = 0
+        for said in answers:
+            for choice in self._pieces(said, first):
+                yield envelope | {"choices": [choice]}
+            first += said.choices
         if include_usage:
-            yield envelope | {"choices": [], "usage": usage_of(answer)}
+            yield envelope | {"choices": [], "usage": usage_of(*answers)}
 
-    def _pieces(self, answer: Answer) -> Iterator[dict[str, Any]]:
-        everyone = range(answer.choices)
+    def _pieces(self, answer: Answer, first: int) -> Iterator[dict[str, Any]]:
+        everyone = range(first, first + answer.choices)
         if self.chat:
             for index in everyone:
                 yield _choice(index, {"delta": {"role": "assistant"} | _first_delta(answer)})
@@ -143,15 +170,19 @@ class Shape:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
-def usage_of(answer: Answer) -> dict[str, Any]:
-    """OpenAI's `usage` object of a completion."""
+def usage_of(*answers: Answer) -> dict[str, Any]:
+    """OpenAI's `usage` object of a completion, for all its prompts together."""
+    prompt, completion = (
+        sum(each.prompt_tokens for each in answers),
+        sum(each.completion_tokens for each in answers),
+    )
     return {
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.completion_tokens,
-        "total_tokens": answer.prompt_tokens + answer.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": answer.cached_tokens, "audio_tokens": 0},
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in answers), "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": answer.reasoning_tokens * answer.choices,
+            "reasoning_tokens": sum(each.reasoning_tokens * each.choices for each in answers),
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,

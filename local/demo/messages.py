@@ -33,17 +33,18 @@ def in_own_form(document: dict[str, Any], status: int) -> dict[str, Any]:
 
 def _question_of(body: Body) -> Question:
     messages = [object_of(each) for each in list_of(body["messages"])]
-    if not all(messages):
+    if not messages or not all(messages):
         raise RefusedError(400, "messages: not a list of messages", "messages")
     blocks = [object_of(block) for block in list_of(messages[-1].get("content"))]
     tools = [Tool(each["name"], each["input_schema"]) for each in list_of(body.get("tools")) if "input_schema" in each]
     choice = object_of(body.get("tool_choice"))
     is_answered = any(block.get("type") == "tool_result" for block in blocks) or choice.get("type") == "none"
     system = [text_of(body["system"])] if body.get("system") else []
+    texts = [_text_of(each.get("content")) for each in messages]
     return Question(
         model=str(body["model"]),
-        texts=[*system, *(_text_of(each.get("content")) for each in messages)],
-        tool=None if is_answered else tool_to_call(tools, choice),
+        texts=[*system, *texts],
+        tool=None if is_answered else tool_to_call(tools, choice, texts[-1]),
         limit=limit_of(body, "max_tokens"),
         stop=[each for each in list_of(body.get("stop_sequences")) if each],
         reasons=object_of(body.get("thinking")).get("type") in ("enabled", "adaptive"),

@@ -16,7 +16,7 @@ Keep = Callable[[dict[str, Any]], None]
 
 
 def respond(body: Body, demo: Body, keep: Keep) -> Reply:
-    """`POST /responses`. With tools, the first function is called until its result is the last item of the input."""
+    """`POST /responses`. A function is called where the last item of the input asks for it."""
     question = _question_of(body)
     said = answer(question, demo)
     response = _Response(body, question.model, said, reports_usage=demo.get("usage", True))
@@ -38,11 +38,12 @@ def _question_of(body: Body) -> Question:
     instructions = [body["instructions"]] if body.get("instructions") else []
     functions = [each for each in list_of(body.get("tools")) if each.get("type") == "function"]
     tools = [Tool(each["name"], each.get("parameters", {})) for each in functions]
-    answered = bool(items) and items[-1].get("type") == "function_call_output"
+    texts = [text_of(item.get("content") or item.get("output")) for item in items]
+    is_asked = bool(items) and items[-1].get("role") in ("user", "developer", "system")
     return Question(
         model=str(body["model"]),
-        texts=[*instructions, *(text_of(item.get("content") or item.get("output")) for item in items)],
-        tool=None if answered else tool_to_call(tools, body.get("tool_choice")),
+        texts=[*instructions, *texts],
+        tool=tool_to_call(tools, body.get("tool_choice"), texts[-1]) if is_asked else None,
         schema=schema_of(object_of(body.get("text")).get("format"), ""),
         limit=limit_of(body, "max_output_tokens"),
         reasons=object_of(body.get("reasoning")).get("effort") not in (None, "none"),

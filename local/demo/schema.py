@@ -4,6 +4,7 @@ It reads what OpenAI's structured outputs know of JSON Schema, and answers with 
 that it cannot satisfy is refused, never answered wrong.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,38 @@ _FORMATS = {
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-_TEXTS = ("demo", "Demo", "DEMO", "d", "1", "0", "10", "1.0", "12345", "+15550100", "#000000", "a1", "A-1", "demo-1")
+_PLAUSIBLE = {
+    "city": "Paris",
+    "country": "France",
+    "location": "Paris",
+    "name": "Ada Lovelace",
+    "email": "ada@example.com",
+    "title": "An example",
+    "description": "An example, made up by the demo server.",
+    "summary": "An example, made up by the demo server.",
+    "language": "en",
+    "currency": "EUR",
+    "date": "2000-01-01",
+    "url": "https://example.com/",
+}
+"""Texts for properties of these names."""
+_PLAIN = "example"
+_TEXTS = (
+    _PLAIN,
+    "Example",
+    "EXAMPLE",
+    "e",
+    "1",
+    "0",
+    "10",
+    "1.0",
+    "12345",
+    "+15550100",
+    "#000000",
+    "a1",
+    "A-1",
+    "ex-1",
+)
 _TEXTS_FOR_PATTERNS = (*_TEXTS, *_FORMATS.values())
 
 
@@ -43,7 +75,8 @@ class _Values:
     def __init__(self, root: Any) -> None:
         self._root = root
 
-    def value(self, schema: Any, depth: int) -> Any:
+    def value(self, schema: Any, depth: int, name: str = "") -> Any:
+        """A value for the property `name`, or for what has no name."""
         if schema is False or depth > _DEEPEST:
             raise _unsatisfiable(schema)
         fields = self._resolved(object_of(schema), depth)
@@ -57,7 +90,7 @@ class _Values:
         if kind in ("integer", "number"):
             number = _number(fields, whole=kind == "integer")
             return int(number) if number.denominator == 1 else float(number)
-        return _text(fields) if kind == "string" else {"boolean": True, "null": None}.get(kind, "demo")
+        return _text(fields, name) if kind == "string" else {"boolean": True, "null": None}.get(kind, _PLAIN)
 
     def _resolved(self, schema: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
         """`schema` with what it refers to, all of `allOf`, and one of its alternatives."""
@@ -91,8 +124,15 @@ class _Values:
         return object_of(found)
 
     def _object(self, fields: Mapping[str, Any], depth: int) -> dict[str, Any]:
-        properties = object_of(fields.get("properties"))
-        return {name: self.value(properties.get(name, {}), depth + 1) for name in fields.get("required") or ()}
+        properties, required = object_of(fields.get("properties")), fields.get("required") or ()
+        made: dict[str, Any] = {}
+        for name in dict.fromkeys([*properties, *required]):
+            if name in required:
+                made[name] = self.value(properties.get(name, {}), depth + 1, name)
+            elif depth <= _SHALLOW:  # optional ones too, so that an answer shows what it may have
+                with contextlib.suppress(RefusedError):
+                    made[name] = self.value(properties[name], depth + 1, name)
+        return made
 
     def _array(self, fields: Mapping[str, Any], depth: int) -> list[Any]:
         entries: list[Any] = list(fields.get("prefixItems") or ())
@@ -117,7 +157,7 @@ def _type_of(fields: Mapping[str, Any]) -> str:
     return named or ("object" if "properties" in fields else "any")
 
 
-def _text(fields: Mapping[str, Any]) -> str:
+def _text(fields: Mapping[str, Any], name: str = "") -> str:
     shortest, longest = int(fields.get("minLength", 0)), fields.get("maxLength", math.inf)
     if "pattern" in fields:
         try:
@@ -128,7 +168,8 @@ def _text(fields: Mapping[str, Any]) -> str:
     elif fields.get("format") in _FORMATS:
         texts = (_FORMATS[fields["format"]],)
     else:
-        texts = ("demo".ljust(shortest, "o"), "demo"[: int(min(longest, 4))])
+        usual = _PLAUSIBLE.get(name.lower(), _PLAIN)
+        texts = (usual, _PLAIN.ljust(shortest, "e"), _PLAIN[: int(min(longest, len(_PLAIN)))])
     found = next((each for each in texts if shortest <= len(each) <= longest), None)
     if found is None:
         raise _unsatisfiable(fields)

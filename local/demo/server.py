@@ -36,6 +36,10 @@ TOKEN_VARIABLE = "DEMO_SERVER_TOKEN"  # noqa: S105 (a name, not a token)
 DEFAULT_DELAY = 0.04
 
 _MOST_KEPT = 100
+_UNKNOWN_URL = (
+    "Unknown request URL: {method} {path}. Please check the URL for typos, or see the docs at "
+    "https://platform.openai.com/docs/api-reference/."
+)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -114,7 +118,10 @@ class DemoServer:
     def _reply(self, path: str, body: Body, demo: Body) -> Reply:
         required, respond = self._of_json.get(path) or self._of_forms[path]
         _require(body, required)
-        return respond(body, demo)
+        try:
+            return respond(body, demo)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as fault:
+            raise RefusedError(400, f"The request has a field of another form than expected ({fault}).") from fault
 
     async def _sent(self, reply: Reply, demo: Body) -> Response:
         delay = float(demo.get("delay", self._delay))
@@ -251,7 +258,7 @@ def _error_response(
 
 async def _not_found(request: Request, _error: Exception) -> Response:
     return JSONResponse(
-        error(f"Unknown request URL: {request.method} {request.url.path}.", INVALID, "unknown_url"), 404
+        error(_UNKNOWN_URL.format(method=request.method, path=request.url.path), INVALID, "unknown_url"), 404
     )
 
 

@@ -74,7 +74,7 @@ def test_other_endpoints(node: str, project: Path, client: Client):
     assert got["types"].count("response.output_text.delta") == 17
     assert got["types"][-1] == "response.completed"
     assert got["response"].endswith("Hello")
-    assert got["tool"].endswith("Sunny in demo")
+    assert got["tool"].endswith("Sunny in Paris")
     assert got["uploaded"], "the file arrived as it was sent"
     assert got["spoken"] == hashlib.sha256(tone("Hello there")).hexdigest()
     assert got["file"] == ["Grüße.bin", True]

@@ -61,11 +61,12 @@ def entries_of(client: Client, count: int) -> list[tuple[Any, ...]]:
 
 def test_tools_are_called_and_answered(sdk: openai.OpenAI):
     tools: list[ChatCompletionToolParam] = [{"type": "function", "function": WEATHER}]  # pyright: ignore[reportAssignmentType]
-    with sdk.chat.completions.stream(model="demo", messages=HELLO, tools=tools) as stream:
+    asking: Any = [{"role": "user", "content": "What is the weather?"}]
+    with sdk.chat.completions.stream(model="demo", messages=asking, tools=tools) as stream:
         called = stream.get_final_completion().choices[0].message
     assert called.tool_calls is not None
     (call,) = called.tool_calls
-    assert call.function.parsed_arguments == {"city": "demo"}
+    assert call.function.parsed_arguments == {"city": "Paris"}
     result: Any = {"role": "tool", "tool_call_id": call.id, "content": "Sunny in 東京"}
     told = sdk.chat.completions.create(model="demo", messages=[*HELLO, called, result], tools=tools)  # pyright: ignore[reportArgumentType]
     assert told.choices[0].message.content == f"{SAID}Sunny in 東京"
@@ -73,9 +74,9 @@ def test_tools_are_called_and_answered(sdk: openai.OpenAI):
 
 def test_structured_output(sdk: openai.OpenAI):
     parsed = sdk.chat.completions.parse(model="demo", messages=HELLO, response_format=Trip)
-    assert parsed.choices[0].message.parsed == Trip(city="demo", stops=[1])
+    assert parsed.choices[0].message.parsed == Trip(city="Paris", stops=[1])
     with sdk.responses.stream(model="demo", input="Hello", text_format=Trip) as stream:
-        assert stream.get_final_response().output_parsed == Trip(city="demo", stops=[1])
+        assert stream.get_final_response().output_parsed == Trip(city="Paris", stops=[1])
 
 
 def test_responses_are_metered_when_made_and_not_when_read(client: Client, sdk: openai.OpenAI):

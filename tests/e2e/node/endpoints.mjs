@@ -23,7 +23,8 @@ const weather = {
   parse: JSON.parse,
   function: ({ city }) => `Sunny in ${city}`,
 };
-const runner = client.chat.completions.runTools({ model, messages, stream: true, tools: [{ type: "function", function: weather }] });
+const asking = [{ role: "user", content: "What is the weather?" }];
+const runner = client.chat.completions.runTools({ model, messages: asking, stream: true, tools: [{ type: "function", function: weather }] });
 
 writeFileSync("upload.wav", bytes);
 const uploaded = await client.audio.transcriptions.create({ model, file: createReadStream("upload.wav") });

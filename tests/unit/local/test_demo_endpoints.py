@@ -29,7 +29,7 @@ WEATHER: dict[str, Any] = {
         "required": ["city", "days"],
     },
 }
-CITY = {"city": "demo", "days": 2}
+CITY = {"city": "Paris", "days": 2}
 
 
 # Image variations and audio translations are deprecated in the SDK, and still an endpoint.
@@ -55,7 +55,7 @@ def sdk() -> Iterator[openai.OpenAI]:
 
 
 def ask(sdk: openai.OpenAI, **options: Any) -> Any:
-    messages = [{"role": "user", "content": "Hello"}, *options.pop("more", [])]
+    messages = [{"role": "user", "content": options.pop("says", "Hello")}, *options.pop("more", [])]
     completions: Any = sdk.chat.completions
     return completions.create(model="demo", messages=messages, **options)
 
@@ -63,7 +63,7 @@ def ask(sdk: openai.OpenAI, **options: Any) -> Any:
 @pytest.mark.parametrize("choice", ["auto", "required", {"type": "function", "function": {"name": "weather"}}])
 def test_chat_calls_the_tool_and_then_tells_its_result(sdk: openai.OpenAI, choice: Any):
     tools = {"tools": [{"type": "function", "function": WEATHER}], "tool_choice": choice}
-    called = ask(sdk, **tools).choices[0]
+    called = ask(sdk, says="What is the weather?", **tools).choices[0]
     assert (called.finish_reason, called.message.content) == ("tool_calls", None)
     (call,) = called.message.tool_calls
     assert (call.function.name, json.loads(call.function.arguments)) == ("weather", CITY)
@@ -72,7 +72,8 @@ def test_chat_calls_the_tool_and_then_tells_its_result(sdk: openai.OpenAI, choic
 
 
 def test_chat_streams_the_arguments_of_a_tool(sdk: openai.OpenAI):
-    chunks = list(ask(sdk, tools=[{"type": "function", "function": WEATHER}], stream=True))
+    tools = [{"type": "function", "function": WEATHER}]
+    chunks = list(ask(sdk, says="Please call weather.", tools=tools, stream=True))
     calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ()]
     assert (calls[0].function.name, calls[0].type) == ("weather", "function")
     assert json.loads("".join(call.function.arguments for call in calls)) == CITY
@@ -84,6 +85,45 @@ def test_tools_may_be_left_alone(sdk: openai.OpenAI):
     assert ask(sdk, tools=tools, tool_choice="none").choices[0].message.content == f"{SAID}Hello"
     with pytest.raises(openai.BadRequestError):
         ask(sdk, tools=tools, tool_choice={"type": "function", "function": {"name": "none of them"}})
+
+
+AGENTS = ("shell", "apply_patch", "get_weather", "read_file")
+"""Tools that a coding agent offers, and would carry out."""
+
+
+@pytest.mark.parametrize(
+    ("says", "tools", "called"),
+    [
+        ("Hello", ("get_weather",), None),
+        ("What is the weather in Rome?", ("get_weather",), "get_weather"),
+        ("what's the WEATHER", ("getWeather",), "getWeather"),
+        ("Do you get it?", ("get_weather",), None),
+        ("List my files and run the tests", ("run_shell_command", "list_files"), None),
+        ("Fix the bug in shell.py, and read file a", AGENTS, None),
+        ("What is the weather in Rome?", AGENTS, None),
+        ("Please call get_weather for Rome", AGENTS, "get_weather"),
+        ("Use the tool `read_file`.", AGENTS, "read_file"),
+    ],
+)
+def test_a_tool_is_called_only_where_the_last_message_asks_for_it(
+    sdk: openai.OpenAI, says: str, tools: tuple[str, ...], called: str | None
+):
+    offered = [{"type": "function", "function": WEATHER | {"name": name}} for name in tools]
+    said = ask(sdk, says=says, tools=offered).choices[0].message
+    assert [call.function.name for call in said.tool_calls or ()] == ([called] if called else [])
+    assert "demo" not in "".join(call.function.arguments for call in said.tool_calls or ())
+    later = [{"role": "assistant", "content": "So?"}, {"role": "user", "content": "Thanks."}]
+    assert ask(sdk, says=says, more=later, tools=offered).choices[0].message.tool_calls is None
+
+
+def test_each_prompt_of_a_list_has_its_choices(sdk: openai.OpenAI):
+    completions: Any = sdk.completions
+    said = completions.create(model="demo", prompt=["one", "two"], n=2)
+    assert [(each.index, each.text) for each in said.choices] == [
+        *((0, f"{SAID}one"), (1, f"{SAID}one")),
+        *((2, f"{SAID}two"), (3, f"{SAID}two")),
+    ]
+    assert (said.usage.prompt_tokens, said.usage.completion_tokens) == (2, 4 * 17)
 
 
 @pytest.mark.parametrize("choice", ["auto", "required", {"type": "function", "function": {"name": "clock"}}, None])
@@ -99,8 +139,9 @@ def test_of_several_tools_none_is_called_that_nobody_asked_for(sdk: openai.OpenA
 def test_chat_answers_in_a_given_structure(sdk: openai.OpenAI):
     hello: Any = [{"role": "user", "content": "Hello"}]
     parsed = sdk.chat.completions.parse(model="demo", messages=hello, response_format=Trip)
-    assert parsed.choices[0].message.parsed == Trip(city="demo", stops=[1])
-    assert json.loads(ask(sdk, response_format={"type": "json_object"}).choices[0].message.content) == {}
+    assert parsed.choices[0].message.parsed == Trip(city="Paris", stops=[1])
+    any_object = json.loads(ask(sdk, response_format={"type": "json_object"}).choices[0].message.content)
+    assert any_object == {"answer": SAID.strip(), "question": "Hello"}
 
 
 def test_response_in_one_piece_is_kept(sdk: openai.OpenAI):
@@ -140,14 +181,14 @@ def test_response_through_the_streaming_helper(sdk: openai.OpenAI):
     with sdk.responses.stream(model="demo", input="Hello", text_format=Trip) as stream:
         deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
         whole = stream.get_final_response()
-    assert whole.output_parsed == Trip(city="demo", stops=[1])
+    assert whole.output_parsed == Trip(city="Paris", stops=[1])
     assert "".join(deltas) == whole.output_text
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_response_calls_the_tool_and_then_tells_its_result(sdk: openai.OpenAI, stream: bool):
     tools: Any = [{"type": "function", "strict": None, **WEATHER}]
-    called: Any = sdk.responses.create(model="demo", input="Hello", tools=tools, stream=stream)
+    called: Any = sdk.responses.create(model="demo", input="Use the weather tool", tools=tools, stream=stream)
     response = [*called][-1].response if stream else called
     (call,) = response.output
     assert (call.name, json.loads(call.arguments)) == ("weather", CITY)

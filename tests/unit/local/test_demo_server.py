@@ -74,6 +74,66 @@ def test_text_completion(client: TestClient):
     assert "".join(chunk["choices"][0]["text"] for chunk in streamed) == whole["choices"][0]["text"]
 
 
+def test_a_stream_of_several_prompts_numbers_their_choices_one_after_the_other(client: TestClient):
+    body = {"model": "demo", "prompt": ["one", [1, 2]], "n": 2, "stream": True}
+    texts = ["", "", "", ""]
+    for chunk in events(client.post("/v1/completions", json=body).text):
+        [choice] = chunk["choices"]
+        texts[choice["index"]] += choice["text"]
+    assert [text.rpartition(". ")[2] for text in texts] == ["one", "one", "1 2", "1 2"]
+    assert client.post("/v1/completions", json={**body, "prompt": ["a"] * 99}).status_code == 400
+
+
+def test_a_long_message_is_repeated_in_part_and_that_is_said(client: TestClient):
+    short, long = "word " * 200, "word " * 1200
+    for text, end in ((short, "word"), (long, "… and 1000 more words, which are left out here.")):
+        choice = chat(client, messages=[{"role": "user", "content": text}]).json()["choices"][0]
+        assert choice["finish_reason"] == "stop"
+        assert choice["message"]["content"].endswith(end)
+        assert choice["message"]["content"].count("word ") >= 199
+
+
+ODD_FIELDS: list[dict[str, Any]] = [
+    *(
+        {"messages": each}
+        for each in ("text", [], {}, [1], [[]], [None], 7, [{"content": 7}], [{"content": [7, None]}])
+    ),
+    *({"tools": each} for each in (7, [7], [{}], [{"type": "function"}], [{"type": "function", "function": {}}])),
+    *({"n": each} for each in ("2", [], {}, -1, 0.5)),
+    *({"stop": each} for each in (7, {}, [7], [""])),
+    *({"max_tokens": each} for each in ("7", [], 0, -1)),
+    *(
+        {"response_format": each}
+        for each in (7, "json", {"type": "json_schema"}, {"type": "json_schema", "json_schema": 7})
+    ),
+    *({"stream_options": each} for each in (7, "x", [])),
+    *({"tool_choice": each, "tools": [{"type": "function", "function": {"name": "f"}}]} for each in (7, {}, [], "x")),
+]
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "messages", "embeddings"])
+def test_a_malformed_field_is_the_clients_fault(client: TestClient, path: str):
+    usual: dict[str, Any] = {"model": "demo", "max_tokens": 9, "prompt": "a", "input": "a"}
+    for odd in ODD_FIELDS:
+        body = usual | {"messages": [{"role": "user", "content": "a"}]} | odd
+        answer = client.post(f"/v1/{path}", json=body | {"prompt": body["messages"], "input": body["messages"]})
+        assert answer.status_code in (200, 400), odd
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["conversations", "responses/resp_1/input_items", "responses/compact", "uploads", "vector_stores", "nothing"],
+)
+def test_what_the_demo_server_has_not_is_refused_as_openai_does(client: TestClient, path: str):
+    for method in ("GET", "POST"):
+        answer = client.request(method, f"/v1/{path}", json={})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["type"]) == (404, "invalid_request_error")
+        unknown = f"Unknown request URL: {method} /v1/{path}. Please check the URL for typos"
+        is_id = (method, path) == ("GET", "responses/compact")
+        assert error["message"].startswith("Response with id 'compact' not found" if is_id else unknown)
+
+
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
 def test_limit_of_tokens_ends_the_answer(client: TestClient, limit: str):
     whole = chat(client, **{limit: 3}).json()
@@ -233,7 +293,7 @@ def test_field_demo_overrides_the_models_name():
 
 def test_shape_of_a_chunk():
     shape = Shape(chat=True, id="x", created=1, model="m")
-    first = next(shape.chunks(answer(Question("m", ["Hello"]), {}), include_usage=False))
+    first = next(shape.chunks([answer(Question("m", ["Hello"]), {})], include_usage=False))
     assert {name: first[name] for name in ("id", "object", "created", "model")} == {
         "id": "x",
         "object": "chat.completion.chunk",
