@@ -21,7 +21,7 @@ from proxy.limits.reservation import Reservation
 from proxy.limits.table import LimitsTable
 from proxy.log import log, trace_of
 from proxy.request.body import RequestBody
-from proxy.request.parse import NO_REQUEST, parse, target_of
+from proxy.request.parse import parse, target_of
 from proxy.request.routing import Routes
 from proxy.timeline import Timeline
 
@@ -35,7 +35,7 @@ def received(event: Any, timeline: Timeline, deadline: float) -> Call:
         call = call._replace(request=parse(event))
     except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
         call = refused(call, error)
-        if call.refused and call.refused.code == NO_REQUEST:
+        if call.refused and call.refused.code == "unknown_event":
             log("WARN", "An event is no request", id=call.id, event=_shape_of(event))
         return call
     object_of(event).pop("body", None)  # the request has its bytes: megabytes would be held twice

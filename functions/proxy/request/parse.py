@@ -36,8 +36,6 @@ OPERATIONS = {
     "messages": "chat",
 }
 
-NO_REQUEST = "unknown_event"
-"""The code of the refusal of an event that is no HTTP request of either door."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FORWARDED_HEADERS = ("accept", "content-type", "idempotency-key", "openai-beta", "anthropic-version", "anthropic-beta")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -135,7 +133,7 @@ def parse(event: Any) -> InferenceRequest:
         if method not in _METHODS or not (isinstance(path, str) and isinstance(query, str)):
             raise ValueError(method)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise ClientError(400, NO_REQUEST, "This is not an HTTP request of either door.") from error
+        raise ClientError(400, "unknown_event", "This is not an HTTP request of either door.") from error
     unclear = (not headers[name].isprintable() for name in _FORWARDED_HEADERS if name in headers)
     if any(unclear) or _CONTROL.search("".join(headers.values())):
         raise ClientError(400, "invalid_header", "A header contains a control character.")
