@@ -93,21 +93,21 @@ def test_a_long_message_is_repeated_in_part_and_that_is_said(client: TestClient)
         assert choice["message"]["content"].count("word ") >= 199
 
 
+ODD_VALUES: dict[str, list[Any]] = {
+    "messages": ["text", [], {}, [1], [[]], [None], 7, [{"content": 7}], [{"content": [7, None]}]],
+    "tools": [7, [7], [{}], [{"type": "function"}], [{"type": "function", "function": {}}]],
+    "n": ["2", [], {}, -1, 0.5],
+    "stop": [7, {}, [7], [""]],
+    "max_tokens": ["7", [], 0, -1],
+    "response_format": [7, "json", {"type": "json_schema"}, {"type": "json_schema", "json_schema": 7}],
+    "stream_options": [7, "x", []],
+    "tool_choice": [7, {}, [], "x"],
+}
+OFFERED = {"tools": [{"type": "function", "function": {"name": "f"}}]}
 ODD_FIELDS: list[dict[str, Any]] = [
-    *(
-        {"messages": each}
-        for each in ("text", [], {}, [1], [[]], [None], 7, [{"content": 7}], [{"content": [7, None]}])
-    ),
-    *({"tools": each} for each in (7, [7], [{}], [{"type": "function"}], [{"type": "function", "function": {}}])),
-    *({"n": each} for each in ("2", [], {}, -1, 0.5)),
-    *({"stop": each} for each in (7, {}, [7], [""])),
-    *({"max_tokens": each} for each in ("7", [], 0, -1)),
-    *(
-        {"response_format": each}
-        for each in (7, "json", {"type": "json_schema"}, {"type": "json_schema", "json_schema": 7})
-    ),
-    *({"stream_options": each} for each in (7, "x", [])),
-    *({"tool_choice": each, "tools": [{"type": "function", "function": {"name": "f"}}]} for each in (7, {}, [], "x")),
+    {**(OFFERED if name == "tool_choice" else {}), name: value}
+    for name, values in ODD_VALUES.items()
+    for value in values
 ]
 
 
