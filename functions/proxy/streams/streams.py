@@ -107,9 +107,16 @@ class Streams:
         def recording(watched: Watched) -> Recording:
             return Recording(self._another(), state, settings.kept, watched, settings.times)
 
+        def start(made: Recording) -> None:
+            try:
+                waits.append(settings.start(made))
+            except RuntimeError as error:  # no thread can be had: the answer is no worse for that
+                made.is_lost = True
+                log("ERROR", "A resumable stream is not written down", id=call.id, reason=str(error))
+
         def begin() -> Recording:
             made = recording(Watched(stopper.stop, lambda: response.broken))
-            waits.append(settings.start(made))
+            start(made)
             return made
 
         settings.let_stop(stopper)
@@ -120,7 +127,7 @@ class Streams:
             except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
                 settings.let_stop(None)
                 return call._replace(refused=as_proxy_error(error, call.id)), None
-            waits.append(settings.start(made))
+            start(made)
             answer: RecordedResponse | DetachedResponse = DetachedResponse(made, call.id, call.path)
         else:
             answer = RecordedResponse(response, call.id, begin, {"x-resumable": "true", **_policy_of(call)})

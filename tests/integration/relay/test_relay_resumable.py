@@ -259,6 +259,17 @@ def test_a_proxy_without_the_table_keeps_nothing_and_says_so() -> None:
         assert read(relay, id_of(response)).status == 404
 
 
+def test_a_sandbox_that_cannot_write_streams_down_passes_them_on_all_the_same() -> None:
+    def no_thread(_: object) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    with resumable(streaming(*CONTENT, USAGE_CHUNK, DONE), start=no_thread) as (relay, services):
+        response = relay.call(CHAT, headers=WANTED)
+
+        assert last_number(response.body, id_of(response)) == 3
+        assert (response.ended, services.calls, relay.event[0]) == (True, [], "InferenceCompleted")
+
+
 def test_two_readers_have_the_same_while_it_goes_on() -> None:
     """Two tabs: each of them reads while the server still speaks."""
     may_end = threading.Event()
