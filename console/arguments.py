@@ -9,7 +9,7 @@ import difflib
 import importlib
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from console.errors import ConsoleError
@@ -165,12 +165,16 @@ def confirm(what: str, options: argparse.Namespace) -> None:
         raise ConsoleError("Nothing was done.")
 
 
-def known(name: str, among: Mapping[str, Any] | set[str], what: str, remedy: str) -> None:
-    """Raises ConsoleError when `name` is none of those that are known, with those that look like it."""
-    if name in among:
+def known(name: str, among: Iterable[str], what: str, remedy: str, *, force: bool = False) -> None:
+    """Raises ConsoleError when `name` is none of those that are known, with those that look like it. With `force` the
+    command has an option of that name, which takes every name.
+    """
+    names = set(among)
+    if name in names:
         return
     from console.text import harmless  # noqa: PLC0415
 
-    alike = difflib.get_close_matches(name, list(among), 3)
+    alike = difflib.get_close_matches(name, sorted(names), 3)
     says = f" Did you mean {' or '.join(alike)}?" if alike else ""
-    raise ConsoleError(f"{what} '{harmless(name[:64])}' is not known.{says} Remedy: {remedy}, or add --force.")
+    remedy += ", or add --force" if force else ""
+    raise ConsoleError(f"{what} '{harmless(name[:64])}' is not known.{says} Remedy: {remedy}.")

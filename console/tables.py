@@ -4,12 +4,13 @@ Columns give way in an order that their caller names, then names are shortened. 
 amount would be another amount. Nor is a text that its caller calls whole.
 """
 
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 
 _SHORTEST = 4
 
 
-def table(
+def table(  # noqa: PLR0913 - how a table looks is said by name
     headings: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
@@ -19,11 +20,13 @@ def table(
     drop: Sequence[str] | None = None,
     whole: Collection[str] = (),
     least: int = 12,
+    tell: bool = False,
 ) -> str:
     """The last `numbers` columns are aligned right; with `total` the last row is set apart. `width` None is any width.
 
     While there is no room for names of `least` characters, the columns named in `drop` are left out one by one; by
     default all but the first, from the last one on. Then the longest names are shortened, but those named in `whole`.
+    With `tell` a line below says which columns were left out.
     """
     lines = [list(headings), *(list(row) for row in rows)]
     widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
@@ -38,12 +41,21 @@ def table(
             if name in headings:
                 kept.remove(headings.index(name))
         _shorten(widths, names.intersection(kept), width - _room(widths, kept))
+    hidden = [headings[each] for each in range(len(headings)) if each not in kept]
     texts = [_aligned(line, widths, kept, first_number) for line in lines]
     rule = "-" * _room(widths, kept)
     texts.insert(1, rule)
     if total:
         texts.insert(-1, rule)
-    return "\n".join(texts)
+    return "\n".join([*texts, *(_told(hidden, width) if tell else [])])
+
+
+def _told(hidden: Sequence[str], width: int | None) -> list[str]:
+    """What a narrow terminal has no room for, in lines that fit it."""
+    if not hidden or width is None:
+        return []
+    says = f"No room for {', '.join(hidden)}: a wider terminal, --json or a pipe has them."
+    return ["", *textwrap.wrap(says, max(width, 20), break_long_words=False)]
 
 
 def width_of(text: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from openai_proxy.cache.answers import is_namespace
 
-from console.arguments import add_yes, announced, confirm
+from console.arguments import add_yes, announced, confirm, known
 from console.cache.store import Answer, CacheStore
 from console.cache.text import (
     BY,
@@ -27,9 +27,17 @@ from console.cache.text import (
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
 from console.keys.options import whole
+from console.keys.store import KeyStore
 from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days
-from console.stack import add_place_option, add_table_options, chosen_bucket, chosen_table, waiting_messages
+from console.stack import (
+    add_place_option,
+    add_table_options,
+    chosen_bucket,
+    chosen_table,
+    table_at_hand,
+    waiting_messages,
+)
 from console.text import count, harmless, to_json
 
 Environment = Mapping[str, str]
@@ -69,7 +77,7 @@ def add_cache(cache: argparse.ArgumentParser) -> None:
 
     flush = add("flush", _flush, "delete answers")
     _add_filters(flush)
-    flush.add_argument("--older-than", type=_age, metavar="AGE", help="only those older than, say, 90min, 12h or 7d")
+    flush.add_argument("--older-than", type=age, metavar="AGE", help="only those older than, say, 90min, 12h or 7d")
     flush.add_argument("--dry-run", action="store_true", help="only say how many")
 
     erase = add("erase", _erase, "delete everything that requests of a client have put into the cache, pools included")
@@ -132,7 +140,9 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
     elif newest:
         show(answers_table(newest, now, terminal_width()))
     else:
-        print("There are no such answers.")
+        named = {"client": options.client, "server": options.server, "scope": options.scope}
+        which = ", ".join(f"{name} {harmless(value)}" for name, value in named.items() if value is not None)
+        print(f"The cache holds no answer{f' of {which}' if which else ''}.")
     return 0
 
 
@@ -166,10 +176,13 @@ def _erase(options: argparse.Namespace, environ: Environment) -> int:
         raise ConsoleError(
             f"'{harmless(namespace)}' is no namespace. Remedy: give 1 to 64 letters, digits, '_', '.' and '-'."
         )
+    store = _store(options, environ)
     whose = f" of '{client_id}'" if client_id is not None else ""
     whose += f" in the namespace '{namespace}'" if namespace is not None else ""
+    if client_id is not None and not options.force:
+        _check_client(client_id, store, options, environ)
     confirm(f"This deletes every answer{whose} in the cache.", options)
-    answers, objects = _store(options, environ).erase(client_id, namespace)
+    answers, objects = store.erase(client_id, namespace)
     if options.json:
         said = {"client_id": client_id, "answers": answers, "objects": objects}
         print(to_json(said if namespace is None else {**said, "namespace": namespace}))
@@ -202,6 +215,20 @@ def _rollups(options: argparse.Namespace, environ: Environment, period: Period) 
         raise
 
 
+def _check_client(client_id: str, store: CacheStore, options: argparse.Namespace, environ: Environment) -> None:
+    """A client that has neither an answer nor a key is mistyped. Raises ConsoleError."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - it takes time to load
+
+    if store.answers_of(client_id) or store.objects(client_id):
+        return
+    try:
+        keys = table_at_hand("KeysTable", options, environ)
+        clients = {key.client_id for key in KeyStore(keys).all()} if keys else set[str]()
+    except (BotoCoreError, ClientError):
+        clients = set[str]()
+    known(client_id, clients, "Client", "`openai-proxy keys list` shows who has keys", force=True)
+
+
 def _is_wanted(answer: Answer, options: argparse.Namespace) -> bool:
     return options.server in (None, answer.server) and options.scope in (None, answer.scope)
 
@@ -229,7 +256,8 @@ def _dimensions(text: str) -> list[str]:
     return names
 
 
-def _age(text: str) -> int:
+def age(text: str) -> int:
+    """Reads a length of time, such as 12h, as seconds. Raises ArgumentTypeError."""
     found = _AGE.fullmatch(text)
     if not found:
         raise argparse.ArgumentTypeError("must be a number and s, min, h, d or w, as in 12h")

@@ -121,7 +121,7 @@ def answers_table(answers: Iterable[Answer], now: float, width: int | None) -> s
         ]
         for each in answers
     ]
-    return table(headings, rows, width=width, whole=headings[:5])
+    return table(headings, rows, width=width, whole=headings[:5], tell=True)
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:

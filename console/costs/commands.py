@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Mapping
 
 from console.arguments import late
-from console.costs.filters import FILTERS, add_filters, dimensions, ledger_of, rows_of
+from console.costs.filters import FILTERS, add_filters, dimensions, filter_text, ledger_of, rows_of
 from console.costs.summary import NAMES, summarize
 from console.costs.text import as_document, summary_csv, summary_table
 from console.errors import ConsoleError
@@ -78,5 +78,5 @@ def _costs(options: argparse.Namespace, environ: Environment) -> int:
     elif options.csv:
         print(summary_csv(rows, by), end="")
     else:
-        show(summary_table(rows, by, terminal_width()) if rows else f"Nothing {period.text}.")
+        show(summary_table(rows, by, terminal_width()) if rows else f"No request {period.text}{filter_text(options)}.")
     return 0

@@ -1,26 +1,29 @@
 """`costs entries`: single inferences as the ledger has them, the newest first."""
 
 import argparse
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from openai_proxy.events.ulid import ulid_time
 
-from console.costs.filters import FILTERS, add_filters, is_wanted, ledger_of
-from console.costs.text import entries_table
+from console.costs.filters import FILTERS, add_filters, filter_text, is_wanted, ledger_of
+from console.costs.text import entries_csv, entries_table
+from console.errors import ConsoleError
 from console.keys.options import tag, whole
 from console.output import show, terminal_width
-from console.period import add_period, chosen_period, read_day
+from console.period import Period, add_period, chosen_period, read_day
 from console.stack import add_table_options
 from console.text import harmless, to_json
 
 Environment = Mapping[str, str]
+Item = dict[str, Any]
 
 
 def add_entries(entries: argparse.ArgumentParser) -> None:
     """Give `entries` its options."""
-    entries.add_argument("--client", required=True, metavar="CLIENT_ID")
-    add_filters(entries, *FILTERS[1:], inherited=True)
+    add_filters(entries, *FILTERS, inherited=True)
     add_period(entries, inherited=True)
     entries.add_argument("--failed", action="store_true", help="only those that failed")
     entries.add_argument(
@@ -36,6 +39,7 @@ def add_entries(entries: argparse.ArgumentParser) -> None:
     entries.add_argument(
         "--before", type=_entry_id, metavar="ID", help="only those older than this entry: the next page"
     )
+    entries.add_argument("--csv", action="store_true", default=argparse.SUPPRESS, help="print CSV, for spreadsheets")
     add_table_options(entries, "CostsTable", inherited=True)
     entries.set_defaults(run=_entries)
 
@@ -49,19 +53,49 @@ def _entry_id(text: str) -> str:
 
 
 def _entries(options: argparse.Namespace, environ: Environment) -> int:
+    if options.csv and options.json:
+        raise ConsoleError("--csv and --json exclude each other. Remedy: give one of them.")
     period = chosen_period(options) or read_day("today")
+    entries = [_named(each) for each in islice(_newest(period, options, environ), options.limit)]
+    if options.json:
+        print(to_json(entries))
+    elif options.csv:
+        print(entries_csv(entries), end="")
+    elif entries:
+        with_client = options.client is None
+        with_day = period.first != period.last
+        show(entries_table(entries, with_day=with_day, with_client=with_client, width=terminal_width()))
+        if len(entries) == options.limit:
+            print(f"\nOlder ones: the same command with --before {entries[-1]['id']}")
+    else:
+        print(f"No entry {period.text}{_filters(options)}.")
+    return 0
+
+
+def _newest(period: Period, options: argparse.Namespace, environ: Environment) -> Iterator[Item]:
+    """The entries that are asked for, of one client or of all, newest first."""
     narrowed = (
         options.failed or options.unpriced or options.estimated or options.tags or options.server or options.model
     )
     ledger, at_once = ledger_of(options, environ), None if narrowed else options.limit
-    latest = ledger.latest(options.client, period, before=options.before, at_once=at_once)
-    entries = list(islice((each for each in latest if is_wanted(each, options)), options.limit))
-    if options.json:
-        print(to_json(entries))
-    elif entries:
-        show(entries_table(entries, with_day=period.first != period.last, width=terminal_width()))
-        if len(entries) == options.limit:
-            print(f"\nOlder ones: the same command with --before {entries[-1]['sk']}")
-    else:
-        print(f"Nothing of '{harmless(options.client)}' {period.text}.")
-    return 0
+    clients = [options.client]
+    if options.client is None:
+        rollups = [row for row in ledger.rollups(period) if is_wanted(row, options, of_rollup=True)]
+        clients = sorted({str(row["client_id"]) for row in rollups})
+    found = (ledger.latest(client, period, before=options.before, at_once=at_once) for client in clients)
+    return (each for each in heapq.merge(*found, key=_id, reverse=True) if is_wanted(each, options))
+
+
+def _id(entry: Item) -> str:
+    return entry["sk"]
+
+
+def _named(entry: Item) -> Item:
+    """An entry under the names that events, log lines and the lake have: `id` for what the table calls `sk`."""
+    return {"id": entry["sk"], **entry}
+
+
+def _filters(options: argparse.Namespace) -> str:
+    flags = [f"--{name}" for name in ("failed", "unpriced", "estimated") if getattr(options, name)]
+    tags = [f"tag {name}={value}" for name, value in options.tags or ()]
+    return filter_text(options) + (f", with {', '.join([*flags, *tags])}" if flags or tags else "")

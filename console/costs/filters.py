@@ -31,9 +31,11 @@ def rows_of(ledger: Ledger, period: Period, by: Iterable[str], options: argparse
     return (share_of(each) for each in ledger.entries(rollups, attributes) if is_wanted(each, options))
 
 
-def is_wanted(row: Item, options: argparse.Namespace) -> bool:
-    """Whether a rollup or an entry is one that is asked for."""
+def is_wanted(row: Item, options: argparse.Namespace, *, of_rollup: bool = False) -> bool:
+    """Whether a rollup or an entry is one that is asked for. A rollup has entries of all kinds."""
     named = {"client_id": options.client, "server": options.server, "model": options.model}
+    if of_rollup:
+        return all(value is None or row.get(name, "-") == value for name, value in named.items())
     return (
         all(value is None or row.get(name, "-") == value for name, value in named.items())
         and all(

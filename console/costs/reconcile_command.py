@@ -18,6 +18,7 @@ from console.costs.reconcile import Comparison, Total, compare, stated_by_server
 from console.costs.summary import OF_ENTRIES, share_of, total_of
 from console.costs.usage_export import MEASURES, NAMED, Export, read_exports
 from console.errors import ConsoleError
+from console.known import Names
 from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, today
 from console.stack import add_table_options, chosen_table
@@ -57,6 +58,7 @@ def add_reconcile(command: argparse.ArgumentParser) -> None:
     )
     add_table_options(command, "CostsTable", inherited=True)
     command.set_defaults(run=_run)
+    command.add_argument("--force", action="store_true", help="even of a server that no file and no entry knows")
     announced(command, lambda options: options.publish)
 
 
@@ -75,6 +77,8 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             raise ConsoleError("A server states costs alone. Remedy: name its export, or leave --measure out.")
         ledger = Ledger(chosen_table("CostsTable", options, environ))
         rows, export, unpriced = stated_by_server(_stated(ledger, period, options.server), options.server)
+    if not rows and not options.force:
+        Names.at_hand(environ).check_servers([options.server])
     comparisons = compare(rows, export, period.days, measures)
     sums, limit = totals(comparisons), options.tolerance / 100
     causes = causes_of(comparisons, rows, export)

@@ -10,7 +10,7 @@ from typing import Any
 from console.costs.summary import SUMS, attribute, known_cost, known_saving, mean_first_chunk, total_of
 from console.spreadsheets import csv_text
 from console.tables import table
-from console.text import count, harmless, seconds, usd
+from console.text import count, harmless, seconds, to_json, usd
 
 Item = dict[str, Any]
 
@@ -48,16 +48,8 @@ _FIGURES = (
     _Figure("COST USD", lambda row: usd(known_cost(row))),
 )
 _GIVE_WAY = (
-    "UNPRICED",
-    "ESTIMATED",
-    "DURATION s",
-    "TTFT s",
-    "CACHED",
-    "FAILED",
-    "SAVED USD",
-    "UNITS USD",
-    "OUTPUT",
-    "INPUT",
+    *("ESTIMATED", "DURATION s", "TTFT s", "CACHED", "SAVED USD", "UNITS USD", "OUTPUT", "INPUT"),
+    *("FAILED", "UNPRICED"),
 )
 """The figures that a narrow terminal has no room for, the least needed first."""
 
@@ -75,7 +67,7 @@ def summary_table(rows: Sequence[Item], by: Sequence[str], width: int | None = N
     kept = {"UNPRICED": total["unpriced"], "ESTIMATED": total["usage_estimated"]}
     drop = [name for name in _GIVE_WAY if not kept.get(name)]
     least = _SHORTEST_NAME
-    shown = table(headings, lines, numbers=len(figures), total=True, width=width, drop=drop, least=least)
+    shown = table(headings, lines, numbers=len(figures), total=True, width=width, drop=drop, least=least, tell=True)
     return shown + left_out(total)
 
 
@@ -115,13 +107,28 @@ def _known(row: Item) -> Item:
     return {"cost": known_cost(row), "cost_saved": known_saving(row)}
 
 
-def entries_table(entries: Iterable[Item], *, with_day: bool = False, width: int | None = None) -> str:
-    """Ledger entries as text, with their tags where one has some. `width` None is any width."""
+def entries_csv(entries: Iterable[Item]) -> str:
+    """Ledger entries as CSV: the id first, every attribute that one of them has; what one has not is empty."""
+    rows = [{name: value for name, value in entry.items() if name not in ("pk", "sk")} for entry in entries]
+    columns = list(dict.fromkeys(["id", "timestamp", "client_id", *sorted({name for row in rows for name in row})]))
+    return csv_text(columns, ([_csv_cell(row.get(name)) for name in columns] for row in rows))
+
+
+def _csv_cell(value: Any) -> Any:
+    return " ".join(to_json(value).split()) if isinstance(value, (dict, list, tuple, set)) else value
+
+
+def entries_table(
+    entries: Iterable[Item], *, with_day: bool = False, with_client: bool = False, width: int | None = None
+) -> str:
+    """Ledger entries as text, with their tags where one has some, and why one has no price. `width` None is any."""
     entries = list(entries)
     has_tags = any(entry.get("tags") for entry in entries)
     rows = [
         (
             entry["timestamp"][:19].replace("T", " ") if with_day else entry["timestamp"][11:19],
+            _id(entry),
+            *([harmless(entry["client_id"])] if with_client else []),
             harmless(entry.get("server", "-")),
             harmless(entry.get("model", "-")),
             _end(entry),
@@ -137,9 +144,26 @@ def entries_table(entries: Iterable[Item], *, with_day: bool = False, width: int
         for entry in entries
     ]
     figures = ("STATUS", "INPUT", "CACHED", "OUTPUT", "TTFT s", "DURATION s")
-    headings = ("TIME", "SERVER", "MODEL", "END", *(["TAGS"] if has_tags else []), *figures)
-    drop = ("CACHED", "TAGS", "TTFT s", "STATUS", "DURATION s", "INPUT", "OUTPUT", "SERVER")
-    return table((*headings, "COST USD"), rows, numbers=7, width=width, drop=drop, whole=("TIME",))
+    named = ("TIME", "ID", *(["CLIENT"] if with_client else []), "SERVER", "MODEL", "END")
+    headings = (*named, *(["TAGS"] if has_tags else []), *figures)
+    drop = ("CACHED", "TAGS", "TTFT s", "DURATION s", "SERVER", "INPUT", "OUTPUT", "STATUS", "CLIENT", "MODEL")
+    shown = table((*headings, "COST USD"), rows, numbers=7, width=width, drop=drop, whole=("TIME", "ID"), tell=True)
+    return shown + why_unpriced(entries)
+
+
+def why_unpriced(entries: Iterable[Item]) -> str:
+    """Why entries have no price, each reason with how many have it and the id of one, in lines after an empty one."""
+    reasons: dict[str, list[str]] = {}
+    for entry in entries:
+        if "cost" not in entry:
+            about = f"{entry.get('model', '-')} on {entry.get('server', '-')}"
+            reasons.setdefault(f"{about}: {entry.get('unpriced_reason', 'no reason was kept')}", []).append(_id(entry))
+    lines = [f"Unpriced: {harmless(why)} ({count(len(ids))}, such as {ids[0]})." for why, ids in reasons.items()]
+    return "\n\n" + "\n".join(lines) if lines else ""
+
+
+def _id(entry: Item) -> str:
+    return str(entry.get("id") or entry.get("sk") or "-")
 
 
 def _tags(entry: Item) -> str:

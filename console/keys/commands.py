@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from openai_proxy.client_keys import without_keys
+from openai_proxy.client_keys import ATTRIBUTES, without_keys
 
 from console.arguments import announced
 from console.errors import ConsoleError
@@ -17,7 +17,7 @@ from console.keys.keys import Wanted, create_key, others_of_its_line, revoke_cli
 from console.keys.options import add_attributes, add_unset, wanted, whole
 from console.keys.release import add_release_options, release
 from console.keys.store import KeyStore, StoredKey
-from console.keys.text import as_json, changes, key_details, keys_table, limits, moment, whose
+from console.keys.text import as_json, changes, key_details, keys_table, may_do, moment, whose
 from console.keys.usage import add_usage_options, show_usage
 from console.output import show, terminal_width
 from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
@@ -79,6 +79,7 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
 
 def _create(options: argparse.Namespace, environ: Environment) -> int:
     store, asked = _store(options, environ), wanted(options)
+    _check_names(asked, options, environ)
     _check_team(store, asked)
     key, made = create_key(store, asked, time.time())
     if options.json:
@@ -116,6 +117,7 @@ def _update(options: argparse.Namespace, environ: Environment) -> int:
         raise ConsoleError("No change is named. Remedy: see `keys update --help`.")
     store = _store(options, environ)
     before = store.find(options.key_id)
+    _check_names(asked, options, environ)
     _check_team(store, asked)
     after = update_key(store, before, asked)
     now = time.time()
@@ -128,6 +130,7 @@ def _update(options: argparse.Namespace, environ: Environment) -> int:
     print(f"Changed {whose(after)}:")
     for line in changes(before, after):
         print(f"  {line}")
+    _say(f"It may now: {may_do(after)}.")
     if (state := after.state(now)) in ("revoked", "expired"):
         _say(f"Note: the key is {state}.")
     if before.state(now) in ("enabled", "rotated"):  # doors remember only that a key is good
@@ -173,6 +176,20 @@ def _store(options: argparse.Namespace, environ: Environment) -> KeyStore:
     return KeyStore(chosen_table("KeysTable", options, environ))
 
 
+def _check_names(asked: Wanted, options: argparse.Namespace, environ: Environment) -> None:
+    """A server or a model that is mistyped would let the key use nothing. Raises ConsoleError."""
+    servers, models = asked.values.get("servers") or (), asked.values.get("models") or ()
+    if (servers or models) and not options.force:
+        from console.known import Names  # noqa: PLC0415 - few keys are held to names
+
+        names = Names.at_hand(environ)
+        # What is no name at all is refused where the key is made.
+        if ATTRIBUTES["servers"].read(list(servers)) is not None:
+            names.check_servers(servers)
+        if ATTRIBUTES["models"].read(list(models)) is not None:
+            names.check_models(models, servers)
+
+
 def _check_team(store: KeyStore, asked: Wanted) -> None:
     """A key of a team that there is not would be refused. Raises ConsoleError."""
     if name := asked.values.get("team"):
@@ -185,9 +202,7 @@ def _disabled(keys: list[StoredKey]) -> list[StoredKey]:
 
 def _introduce(made: StoredKey, key: str) -> None:
     """Show a new key before anything else is done, because it can never be shown again."""
-    expires_at = made.values.get("expires_at")
-    end = f"good until {moment(expires_at)}" if expires_at else "never expires"
-    _say(f"Client key {made.key_id} of '{made.client_id}': {limits(made) or 'no limits'}; {end}.")
+    _say(f"Client key {made.key_id} of '{made.client_id}': {may_do(made)}.")
     _say("It is not stored: copy it now.")
     print(key, flush=True)
 

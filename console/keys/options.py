@@ -57,6 +57,7 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
         metavar="NAME",
         help="allow only this model (repeatable): a name, SERVER/NAME, or a beginning and *, as in 'gpt-5*'",
     )
+    add("--force", action="store_true", help="take names of servers and models that the files do not know")
     add_limits(command)
     add("--team", metavar="TEAM", help="whose limits hold beside its own; `teams create` makes one")
     add("--currency", help="of the budgets; only USD, the currency of the price book")

@@ -94,7 +94,7 @@ def keys_table(keys: Iterable[StoredKey], now: float, width: int | None) -> str:
         for key in keys
     ]
     headings = ("KEY ID", "CLIENT", "NAME", "STATE", "EXPIRES", "LIMITS", "SERVERS", "MODELS")
-    return table(headings, rows, width=width, whole=("KEY ID", "STATE", "EXPIRES"))
+    return table(headings, rows, width=width, whole=("KEY ID", "STATE", "EXPIRES"), tell=True)
 
 
 def key_details(key: StoredKey, now: float, width: int | None) -> str:
@@ -120,6 +120,21 @@ def changes(before: StoredKey, after: StoredKey) -> list[str]:
     """What a change changed, a line for each attribute."""
     both = [(label, text_of(before, name), text_of(after, name)) for name, label in LABELS.items()]
     return [f"{label}: {old} → {new}" for label, old, new in both if old != new]
+
+
+def may_do(key: StoredKey) -> str:
+    """All that a key may do, in one line: servers, models, limits, team, cache and its end."""
+    expires_at = key.values.get("expires_at")
+    parts = [
+        f"servers {text_of(key, 'servers')}",
+        f"models {text_of(key, 'models')}",
+        limits(key) or "no limits",
+        *([f"team {text_of(key, 'team')}"] if "team" in key.item else []),
+        f"response cache {text_of(key, 'cache')}",
+        *(["content is logged"] if key.values.get("log_content") else []),
+        f"good until {moment(expires_at)}" if expires_at else "never expires",
+    ]
+    return "; ".join(harmless(part) for part in parts)
 
 
 def limits(key: StoredKey) -> str:

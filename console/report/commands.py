@@ -56,7 +56,7 @@ def _plot(options: argparse.Namespace, environ: Environment) -> int:
     # A picture stacks the models of each day.
     rows = list(rows_of(ledger_of(options, environ), period, [by, "model"] if by == "day" else [by], options))
     if not rows:
-        print(f"Nothing {period.text}.")
+        print(f"No request {period.text}{filter_text(options)}.")
         return 0
     total = total_of(rows)
     if options.png:

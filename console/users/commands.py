@@ -46,6 +46,9 @@ def add_users(users: argparse.ArgumentParser) -> None:
     usage = add("usage", _usage, "show what users have used of their limits now")
     block = add("block", _block, "block a user")
     block.add_argument("--reason", metavar="TEXT", help="shown by `users show`, to nobody else")
+    block.add_argument("--force", action="store_true", help="even who has made no request yet")
+    for output in ("LimitsTable", "CostsTable"):
+        add_place_option(block, output)
     unblock = add("unblock", _unblock, "let a blocked user in again")
     for command in (showing, usage, block, unblock):
         command.add_argument("user", metavar="USER", help="the id, or the `sub`, or the pseudonym")
@@ -74,7 +77,8 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
     elif found:
         show(users_table(found, blocked, terminal_width()))
     else:
-        print(f"Nobody has signed in {period.text}.")
+        of_client = f" with plans of '{harmless(options.client)}'" if options.client else ""
+        print(f"Nobody has signed in {period.text}{of_client}.")
     return 0
 
 
@@ -95,7 +99,14 @@ def users_table(found: list[Spender], blocked: Mapping[str, Any], width: int | N
         for each in found
     ]
     headings = ("USER ID", "USER", "CLIENT", "STATE", "REQUESTS", "FAILED", "COST USD", "UNPRICED", "LAST")
-    return table(headings, rows, width=width, whole=("USER ID", "STATE", "COST USD"), drop=("FAILED", "UNPRICED"))
+    return table(
+        headings,
+        rows,
+        width=width,
+        whole=("USER ID", "STATE", "COST USD"),
+        drop=("LAST", "REQUESTS", "CLIENT"),
+        tell=True,
+    )
 
 
 def _as_json(each: Spender, is_blocked: bool) -> dict[str, Any]:
@@ -150,6 +161,11 @@ def _block(options: argparse.Namespace, environ: Environment) -> int:
         raise ConsoleError(f"That is no reason. Remedy: give up to {LONGEST_REASON} printable characters.")
     user = _user(options, environ)
     blocks = Blocks(chosen_table("KeysTable", options, environ))
+    if not options.force and not _has_come(user, options, environ):
+        raise ConsoleError(
+            f"{_who(user)} has made no request in {_USUAL_DAYS}. Remedy: `users list` shows who has; to block somebody "
+            "before the first request, add --force."
+        )
     is_new = blocks.add(user, reason, time.time())
     seconds = authorizer_cache_seconds(blocks.table, options, environ)
     if options.json:
@@ -163,6 +179,20 @@ def _block(options: argparse.Namespace, environ: Environment) -> int:
     else:
         print("Nothing to do: already blocked.")
     return 0
+
+
+def _has_come(user: Named, options: argparse.Namespace, environ: Environment) -> bool:
+    """Whether a user has a counter or an entry. Where neither can be looked at, a block is not held up."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - it takes time to load
+
+    try:
+        if read_counters(chosen_table("LimitsTable", options, environ), [user.id]):
+            return True
+        ledger = Ledger(chosen_table("CostsTable", options, environ))
+        entries = ledger.entries(ledger.rollups(last_days(_USUAL_DAYS)), _ATTRIBUTES)
+        return any(each.user_id == user.id for each in spenders(entries))
+    except (BotoCoreError, ClientError, ConsoleError):
+        return True
 
 
 def _unblock(options: argparse.Namespace, environ: Environment) -> int:

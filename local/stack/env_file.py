@@ -15,6 +15,7 @@ from local.issuer.people import CLIENT_ID, PEOPLE
 from local.stack.settings import HOST, REGION, ROOT, Settings
 
 DEMO_SERVER = "demo"
+_NOBODY = "http://127.0.0.1:9"
 
 
 def servers_file(shipped: str, demo_url: str, demo_token: str) -> str:
@@ -67,6 +68,7 @@ def environment_file(settings: Settings, outputs: Mapping[str, str], key: str) -
         "BUS_NAME": outputs["BusName"],
         "KEYS_TABLE": outputs["KeysTable"],
         "IDENTITY_FILE": str(settings.identity_file),
+        "DEPLOYED_SERVERS_FILE": str(settings.servers_file),
         "LIMITS_TABLE": outputs["LimitsTable"],
         "COSTS_TABLE": outputs["CostsTable"],
         "CACHE_TABLE": outputs["CacheTable"],
@@ -74,7 +76,33 @@ def environment_file(settings: Settings, outputs: Mapping[str, str], key: str) -
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     # A session token or profile of a real account would go to MiniStack with these.
-    return "\n".join(["# The local stack, while it runs.", *lines, "unset AWS_PROFILE AWS_SESSION_TOKEN", ""])
+    unset = "unset AWS_PROFILE AWS_SESSION_TOKEN"
+    return "\n".join(["# The local stack, while it runs.", *lines, _on_the_path(settings), unset, ""])
+
+
+def _on_the_path(settings: Settings) -> str:
+    """Puts `openai-proxy` and the `aws` of this stack before others, once however often the file is sourced."""
+    folders = f"{settings.tools}:{ROOT / '.venv/bin'}"
+    return f'case ":$PATH:" in *:{shlex.quote(folders)}:*) ;; *) export PATH={shlex.quote(folders)}:"$PATH" ;; esac'
+
+
+def aws_command(settings: Settings) -> str:
+    """The text of the stack's own `aws`, which calls the one of this machine.
+
+    Version 1 of the AWS CLI sends calls of SQS to AWS whatever AWS_ENDPOINT_URL says. So the address is an option here,
+    and what would go anywhere else goes to a proxy that nobody is.
+    """
+    return f"""#!/bin/sh
+# The AWS CLI of this machine, for the local stack alone: nothing that it does reaches AWS.
+here={shlex.quote(str(settings.tools))} found=
+IFS=:
+for folder in $PATH; do
+  if [ "$folder" != "$here" ] && [ -x "$folder/aws" ]; then found=$folder/aws; break; fi
+done
+[ -n "$found" ] || {{ echo "There is no AWS CLI on this machine; openai-proxy needs none." >&2; exit 127; }}
+export HTTPS_PROXY={_NOBODY} https_proxy={_NOBODY} NO_PROXY={HOST},localhost no_proxy={HOST},localhost
+exec "$found" --endpoint-url {settings.endpoint} "$@"
+"""
 
 
 def greeting(settings: Settings, outputs: Mapping[str, str], key: str, real_servers: list[str]) -> str:
@@ -102,7 +130,7 @@ Or paste into another terminal; the words appear one by one:
 
 What it cost, a few seconds later:
 
-  . {env}; {_shown(ROOT / ".venv/bin/openai-proxy")} costs
+  . {env}; openai-proxy costs
 
 {_token(settings)}SDKs and the AWS CLI work against this after `. {env}` too.
 REST API   {rest}

@@ -85,6 +85,11 @@ class Settings:
         return self.folder / "state"
 
     @property
+    def tools(self) -> Path:
+        """What the file to source puts on the PATH."""
+        return self.folder / "bin"
+
+    @property
     def temporary(self) -> Path:
         """What never outlives the stack."""
         return self.folder / "tmp"

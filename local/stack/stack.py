@@ -30,7 +30,7 @@ from local.lambda_.sandboxes import Launch, SandboxPool
 from local.lambda_.url_event import UrlIdentity
 from local.stack import build, ministack
 from local.stack.aws_gate import AwsGate
-from local.stack.env_file import environment_file, greeting, provider_tokens, servers_file, usable_servers
+from local.stack.env_file import aws_command, environment_file, greeting, provider_tokens, servers_file, usable_servers
 from local.stack.ports import require_free, wait_for_listener
 from local.stack.processes import Child, CommandError
 from local.stack.settings import HOST, REGION, ROOT, Settings
@@ -77,6 +77,7 @@ class Stack:
             await self._start_proxy(cleanup, aws, outputs, tokens)
             await first_worker
             _write_private(settings.env_file, environment_file(settings, outputs, key))
+            _write_command(settings.tools / "aws", aws_command(settings))
             self._say(greeting(settings, outputs, key, usable_servers(servers, tokens)))
             self._say(f"Ready after {time.monotonic() - began:.1f} s.")
             if self._faults:
@@ -95,7 +96,7 @@ class Stack:
             raise CommandError(f"Another local stack runs in {settings.folder}; stop it first") from None
         for name in ("build", "deploy", "ministack", "demo", "issuer", "proxy"):
             settings.log(name).write_bytes(b"")
-        files = settings.env_file, settings.servers_file, settings.identity_file
+        files = settings.env_file, settings.servers_file, settings.identity_file, settings.tools
         cleanup.callback(_remove, settings.temporary, *files)
         _remove(settings.temporary)
         settings.temporary.mkdir()
@@ -263,6 +264,12 @@ def _remove(*paths: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _write_command(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -191,8 +191,8 @@ def test_entries_of_tags(run: Run, entries: list[LedgerEntry]):
     assert (
         {each["sk"] for each in found} == {each.key[1] for each in of_lab if each.attributes["tags"] == wanted} > set()
     )
-    assert run(*arguments, "--tag", "team=of-the-request").out.startswith("Nothing of 'lab'")
-    head, _, *lines = run(*arguments).out.splitlines()
+    assert run(*arguments, "--tag", "team=of-the-request").out.startswith("No entry from ")
+    head, _, *lines = run(*arguments).out.split("\n\n")[0].splitlines()
     assert "TAGS" in head
     assert all("feature=search, team=" in line for line in lines)
 
@@ -201,8 +201,9 @@ def test_entries_by_server_and_model_with_a_limit(run: Run):
     arguments = ("costs", "entries", "--client", "lab", *PERIOD, "--server", "openai", "--model", "o4", "--limit", "7")
 
     assert {each["model"] for each in run(*arguments, "--json").json} == {"o4"}
-    assert len(run(*arguments).out.splitlines()) == 2 + 7 + 2
-    assert run(*arguments, "--failed").out == f"Nothing of 'lab' from {DAYS[0]} to {DAYS[1]} (UTC).\n"
+    assert len(run(*arguments).out.split("\n\n")[0].splitlines()) == 2 + 7
+    which = "only of client lab, server openai, model o4, with --failed"
+    assert run(*arguments, "--failed").out == f"No entry from {DAYS[0]} to {DAYS[1]} (UTC), {which}.\n"
 
 
 def test_pages_of_entries_go_on_where_the_one_before_ended(run: Run, entries: list[LedgerEntry]):
@@ -233,7 +234,7 @@ def test_a_plot_in_the_terminal_and_as_a_picture(run: Run, tmp_path: Path):
     assert "unlisted" in by_model
     assert run("costs", "plot", *PERIOD, "--png", str(file)).out == f"Wrote {file}.\n"
     assert file.read_bytes().startswith(b"\x89PNG")
-    assert run("costs", "plot", "--day", "2020-01-01").out == "Nothing on 2020-01-01 (UTC).\n"
+    assert run("costs", "plot", "--day", "2020-01-01").out == "No request on 2020-01-01 (UTC).\n"
 
 
 def test_a_report(run: Run, entries: list[LedgerEntry], tmp_path: Path):

@@ -148,7 +148,7 @@ def test_the_table_says_what_is_wrong_and_the_exit_code_too(
     assert main(["servers", "check", file, "--live", "--server", "good", "--json"], ENVIRON) == 0
     [look] = json.loads(capsys.readouterr().out)
     assert (look["server"], look["reachable"], look["signed_in"], look["models"]) == ("good", True, True, 2)
-    assert main(["servers", "check", file, "--live", "--server", "other"], ENVIRON) == 1
+    assert main(["servers", "check", file, "--live", "--server", "other"], ENVIRON) == 2
     assert "no server 'other'" in capsys.readouterr().err
 
 
@@ -191,13 +191,13 @@ def test_the_deployed_proxy_is_asked_with_a_client_key(tmp_path: Path, capsys: p
         looks = json.loads(capsys.readouterr().out)
         assert main(["servers", "check", file, "--stack", "--server", "up"], environ) == 0
         assert key not in capsys.readouterr().out
-        assert main(["servers", "check", file, "--stack"], environ | {"OPENAI_API_KEY": new_client_key()}) == 1
+        assert main(["servers", "check", file, "--stack"], environ | {"OPENAI_API_KEY": new_client_key()}) == 2
         assert "refuses the client key" in capsys.readouterr().err
     assert {each["server"]: (each["reachable"], each["signed_in"], each["models"]) for each in looks} == {
         name: found for name, (_, _, found) in BY_CODE.items()
     }
     assert all(each["remedy"] for each in looks if each["server"] != "up")
-    assert main(["servers", "check", file, "--stack"], environ | {"OPENAI_API_KEY": "sk-other"}) == 1
+    assert main(["servers", "check", file, "--stack"], environ | {"OPENAI_API_KEY": "sk-other"}) == 2
     assert "set OPENAI_API_KEY" in capsys.readouterr().err
 
 

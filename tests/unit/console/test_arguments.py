@@ -3,6 +3,7 @@
 import argparse
 import io
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from console.__main__ import COMMANDS, main, parser
 from console.arguments import Parser, confirm, environment_of
 from console.errors import ConsoleError
+from console.known import VARIABLE, Names
 from console.stack import VARIABLES, chosen_name, stack_name
 from tests.examples import examples
 
@@ -194,3 +196,39 @@ def test_the_version_is_said(capsys: pytest.CaptureFixture[str]):
         main(["--version"], {})
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith("openai-proxy ")
+
+
+FILE = """
+openai: {url: 'https://api.openai.com/v1', token: '${A}', model: gpt-5}
+lab: {url: 'https://x.example', token: '', model: m1}
+"""
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Names:
+    file = tmp_path / "servers.yaml"
+    file.write_text(FILE)
+    return Names.at_hand({VARIABLE: str(file)})
+
+
+@pytest.mark.parametrize("model", ["gpt-5", "gpt-5*", "openai/gpt-5", "lab/m1", "m1"])
+def test_a_model_that_a_server_has_is_taken(model: str, names: Names):
+    names.check_models([model])
+    names.check_servers(["openai", "lab"])
+
+
+@pytest.mark.parametrize("model", ["gtp-5", "gtp-5*", "openai/m1", "lab/gpt-5", "typo"])
+def test_a_model_that_nobody_has_is_refused(model: str, names: Names):
+    with pytest.raises(ConsoleError, match=r"is not known\..* Remedy: .*--force"):
+        names.check_models([model])
+
+
+def test_a_server_that_the_file_does_not_list_is_refused_with_what_looks_like_it(names: Names):
+    with pytest.raises(ConsoleError, match=r"Server 'opneai' is not known\. Did you mean openai\?"):
+        names.check_servers(["opneai"])
+
+
+def test_where_there_is_no_file_every_name_is_taken(tmp_path: Path):
+    names = Names.at_hand({VARIABLE: str(tmp_path / "none.yaml")})
+    names.check_servers(["anything"])
+    names.check_models(["anything"])

@@ -263,7 +263,7 @@ class TestList:
         assert len(run("list", "--json", "--server", "demo").json) == 1
         assert len(run("list", "--json", "--scope", "key-pool:docs").json) == 1
         assert len(run("list", "--json", "--limit", "1").json) == 1
-        assert run("list", "--server", "none").out == "There are no such answers.\n"
+        assert run("list", "--server", "none").out == "The cache holds no answer of server none.\n"
 
 
 class TestFlush:
@@ -343,7 +343,9 @@ class TestErase:
             "answers": 1,
             "objects": 0,
         }
-        assert run("erase", "--yes", "--client", "gone", "--json").json == {
+        unknown = run("erase", "--yes", "--client", "gone")
+        assert (unknown.code, "Client 'gone' is not known" in unknown.err) == (2, True)
+        assert run("erase", "--yes", "--force", "--client", "gone", "--json").json == {
             "client_id": "gone",
             "answers": 0,
             "objects": 0,

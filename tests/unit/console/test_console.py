@@ -1,5 +1,6 @@
 """The commands as a person types them, against an emulated account (moto)."""
 
+import csv
 import io
 import json
 import os
@@ -129,13 +130,14 @@ class TestCosts:
         assert {row["server"]: row["cost"] for row in rows if row["unpriced"]} == {"replicate": None}
 
     def test_a_day_without_requests(self, run: Run):
-        assert run("costs", "--day", "2020-01-01") == Ran(0, "Nothing on 2020-01-01 (UTC).\n", "")
+        assert run("costs", "--day", "2020-01-01") == Ran(0, "No request on 2020-01-01 (UTC).\n", "")
         assert run("costs", "--day", "2020-01-01", "--json").json == []
         assert run("costs").code == run("costs", "--day", "yesterday").code == 0
 
     def test_the_entries_of_a_client_newest_first(self, run: Run):
         entries = run("costs", "entries", "--client", "web-shop", "--day", DAY, "--json").json
-        text = run("costs", "entries", "--client", "web-shop", "--day", DAY, "--limit", "2").out.splitlines()
+        listed = run("costs", "entries", "--client", "web-shop", "--day", DAY, "--limit", "2").out
+        text = listed.split("\n\n")[0].splitlines()
 
         assert len(entries) == 9
         assert [entry["sk"] for entry in entries] == sorted((entry["sk"] for entry in entries), reverse=True)
@@ -152,12 +154,31 @@ class TestCosts:
     def test_an_entry_without_price_shows_that_it_has_none(self, run: Run):
         text = run("costs", "entries", "--client", "web-shop", "--day", DAY).out
 
-        assert [line.split()[-1] for line in text.splitlines() if "replicate" in line] == ["unpriced"] * 2
+        listed, why = text.split("\n\n")
+        assert [line.split()[-1] for line in listed.splitlines() if "replicate" in line] == ["unpriced"] * 2
+        assert why.startswith("Unpriced: ")
 
     def test_entries_of_nobody(self, run: Run):
-        assert (
-            run("costs", "entries", "--client", "nobody", "--day", DAY).out == f"Nothing of 'nobody' on {DAY} (UTC).\n"
-        )
+        said = run("costs", "entries", "--client", "nobody", "--day", DAY).out
+        assert said == f"No entry on {DAY} (UTC), only of client nobody.\n"
+
+    def test_the_entries_of_all_clients_as_csv_and_one_found_by_its_id(self, run: Run):
+        everything = run("costs", "entries", "--day", DAY, "--limit", "100", "--json").json
+        table = list(csv.DictReader(io.StringIO(run("costs", "entries", "--day", DAY, "--csv").out)))
+
+        assert [each["id"] for each in everything] == sorted((each["id"] for each in everything), reverse=True)
+        assert len({each["client_id"] for each in everything}) == 4
+        assert [row["id"] for row in table] == [each["id"] for each in everything]
+        assert {row["cost"] for row in table} == {each.get("cost", "") for each in everything}
+        one = everything[3]
+        for quoted in (one["id"], one["request_id"]):
+            ran = run("find", quoted, "--day", DAY, "--json", environ=ENVIRON | {"CACHE_TABLE": "absent"})
+            assert ran.code == 0, ran.err
+            found = ran.json
+            assert [each["id"] for each in found["entries"]] == [one["id"]]
+            assert set(found["not_looked_at"]) == {"log", "cache"}  # neither is there
+        lost = run("find", "nobody-has-this", "--day", DAY, environ=ENVIRON | {"CACHE_TABLE": "absent"})
+        assert (lost.code, "Nothing is kept of 'nobody-has-this'" in lost.err) == (2, True)
 
 
 class TestServers:

@@ -410,6 +410,8 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path):
 
 def test_an_entry_that_the_response_cache_answered_says_so():
     shown = {"timestamp": "2026-11-24T02:12:18.188Z", "finish_reasons": ["stop"], "status_code": 200}
-    asked, cached = entries_table([entry(**shown), entry(**shown, cache_status="HIT")]).splitlines()[2:]
+    asked, cached = (
+        entries_table([entry(**shown), entry(**shown, cache_status="HIT")]).split("\n\n")[0].splitlines()[2:]
+    )
     assert "(cache)" not in asked
     assert "stop (cache)" in cached

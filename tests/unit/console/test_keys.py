@@ -91,7 +91,8 @@ class TestCreate:
         assert ran.code == 0
         assert is_well_formed(key)
         assert ran.err == (
-            f"Client key {hash_client_key(key)[:12]} of 'web-shop': no limits; never expires.\n"
+            f"Client key {hash_client_key(key)[:12]} of 'web-shop': servers all; models all; no limits; "
+            "response cache as of the server; never expires.\n"
             "It is not stored: copy it now.\n"
         )
         [item] = items(client)
@@ -102,7 +103,10 @@ class TestCreate:
     def test_every_attribute_is_stored(self, run: Run, client: Any):
         ran = run(*CREATE, *TERMS)
 
-        assert "60 rpm, 100k tpm, 5 parallel, 0.5 USD/day, 10 USD/month; good until 2999-12-31 00:00 UTC." in ran.err
+        may = (
+            "servers openai, ollama; models gpt-5*, openai/o3; 60 rpm, 100k tpm, 5 parallel, 0.5 USD/day, 10 USD/month"
+        )
+        assert f"{may}; response cache on: 3,600 s; good until 2999-12-31 00:00 UTC.\n" in ran.err
         [item] = items(client)
         del item["created_at"]
         assert item == {
@@ -351,9 +355,13 @@ class TestUpdate:
             "  Budget a month: 10 USD → no limit",
             "  Response cache: on: 3,600 s → on: 60 s",
         ]
-        assert ran.err == (
-            "For up to AuthorizerCacheSeconds (60 s by default), a door that remembers the key goes on with it "
-            "as it was.\n"
+        may, doors = ran.err.splitlines()
+        assert may == (
+            "It may now: servers mistral; models all; 120 rpm, 5 parallel, 1.5 USD/day; response cache on: 60 s; "
+            "never expires."
+        )
+        assert doors.startswith(
+            "For up to AuthorizerCacheSeconds (60 s by default), a door that remembers the key goes"
         )
         [item] = items(client)
         assert not item.keys() & {"tpm", "models", "budget_month", "expires_at"}
@@ -379,9 +387,9 @@ class TestUpdate:
         on = run("keys", "update", key_id, "--enable")
 
         assert "  Enabled: yes → no\n" in off.out
-        assert off.err.startswith("Note: the key is revoked.\nFor up to ")
+        assert ".\nNote: the key is revoked.\nFor up to " in off.err
         assert "  Enabled: no → yes\n" in on.out
-        assert on.err == ""  # a refusal is remembered nowhere
+        assert "For up to" not in on.err  # a refusal is remembered nowhere
 
     @pytest.mark.parametrize("arguments", [["--rpm", "60"], ["--unset", "tpm"], ["--enable"], ["--name", "Web shop"]])
     def test_what_is_so_already_is_not_done(self, run: Run, arguments: list[str]):
@@ -444,7 +452,7 @@ class TestRotate:
         assert is_well_formed(key)
         new_id = hash_client_key(key)[:12]
         introduction, copy, replaces = ran.err.splitlines()
-        assert introduction.startswith(f"Client key {new_id} of 'web-shop': 60 rpm, 100k tpm, 5 parallel, ")
+        assert introduction.startswith(f"Client key {new_id} of 'web-shop': servers openai, ollama; models ")
         assert copy == "It is not stored: copy it now."
         assert replaces.startswith(f"It replaces {old['key_id']}, which stays good until 2")
         shown = run("keys", "show", new_id, "--json").json

@@ -33,6 +33,13 @@ def test_characters_of_two_places_and_of_none_are_aligned_too():
     assert text.splitlines()[2:] == ["量子  1", "e\N{COMBINING ACUTE ACCENT}     2", "four  3"]
 
 
+def test_what_a_narrow_terminal_hides_is_named():
+    text = table(("A", "NOTES", "N"), [("x", "y" * 12, "1")], numbers=1, width=12, drop=("NOTES",), tell=True)
+
+    assert text.splitlines()[0].split() == ["A", "N"]
+    assert " ".join(text.split("\n\n")[1].split()).startswith("No room for NOTES: a wider terminal")
+
+
 @given(rows, st.integers(1, 200))
 def test_a_table_fits_any_width_that_its_last_columns_fit(rows: list[tuple[str, ...]], width: int):
     drop = ("TOKENS", "REQUESTS", "MODEL")

@@ -97,14 +97,14 @@ def test_who_spends_is_listed_and_client_keys_are_not(client: Any, users: Any):
 
 def test_a_blocked_user_is_refused_by_the_authorizers_reading_and_let_in_again(client: Any, users: Any):
     table = KeysTable(client, "keys")
-    assert users("block", "ada", "--reason", "too much") == {
+    assert users("block", "ada", "--reason", "too much", "--force") == {
         "user_id": ADA,
         "blocked": True,
         "new": True,
         "remembered_seconds": None,
     }
     assert table.find(blocked_key(ADA))
-    assert not users("block", ADA)["new"]
+    assert not users("block", ADA, "--force")["new"]
     shown = users("show", "ada")
     assert (shown["state"], shown["reason"], shown["issuer"]) == ("blocked", "too much", ISSUER)
     assert [(each["user_id"], each["state"]) for each in users("list")] == [(ADA, "blocked")]
@@ -115,7 +115,7 @@ def test_a_blocked_user_is_refused_by_the_authorizers_reading_and_let_in_again(c
 
 
 def test_a_block_is_no_client_key(client: Any, users: Any, capsys: pytest.CaptureFixture[str]):
-    users("block", "ada")
+    users("block", "ada", "--force")
     assert main(["keys", "list", "--json"], TABLES) == 0
     assert json.loads(capsys.readouterr().out) == []
 
@@ -165,9 +165,10 @@ def test_what_has_the_form_of_an_id_is_one_and_a_sub_like_that_needs_its_issuer(
     client: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sub = "0123456789abcdef" * 2
-    assert main(["users", "block", sub], TABLES) == 0
+    assert main(["users", "block", sub], TABLES) == 2  # nobody of this id has been there
+    assert main(["users", "block", sub, "--force"], TABLES) == 0
     assert "a `sub` of this form needs its --issuer" in capsys.readouterr().out
-    assert main(["users", "block", sub, "--issuer", ISSUER], TABLES) == 0
+    assert main(["users", "block", sub, "--issuer", ISSUER, "--force"], TABLES) == 0
     assert "needs its --issuer" not in capsys.readouterr().out
     blocked = {item["key_hash"]["S"] for item in client.scan(TableName="keys")["Items"]}
     assert blocked == {blocked_key(sub), blocked_key(user_id_of(ISSUER, sub))}

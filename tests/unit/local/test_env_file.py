@@ -5,7 +5,15 @@ import pytest
 from openai_proxy.client_keys import new_client_key
 from openai_proxy.servers import ServersFileError, parse_servers
 
-from local.stack.env_file import environment_file, greeting, provider_tokens, rest_api_url, servers_file, usable_servers
+from local.stack.env_file import (
+    aws_command,
+    environment_file,
+    greeting,
+    provider_tokens,
+    rest_api_url,
+    servers_file,
+    usable_servers,
+)
 from local.stack.settings import ROOT, Settings, parse
 
 SHIPPED = """
@@ -108,3 +116,23 @@ def test_how_to_get_a_token_is_told_where_people_can_sign_in(tmp_path: Path):
     assert "or sign in as Ada or Grace." in told
     assert "curl -s http://127.0.0.1:8091/token -d grant_type=password -d client_id=playground -d username=ada" in told
     assert "grant_type" not in greeting(settings(tmp_path, "--no-issuer"), OUTPUTS, "opx-x", [])
+
+
+def test_the_aws_command_of_the_stack_cannot_reach_anything_else(tmp_path: Path):
+    chosen, real = settings(tmp_path), tmp_path / "usr"
+    for folder, text in (
+        (chosen.tools, aws_command(chosen)),
+        (real, '#!/bin/sh\necho "$HTTPS_PROXY $NO_PROXY $*"\n'),
+    ):
+        folder.mkdir()
+        (folder / "aws").write_text(text)
+        (folder / "aws").chmod(0o755)
+    (tmp_path / "env").write_text(environment_file(chosen, OUTPUTS, "opx-key"))
+    script = f". {tmp_path}/env; . {tmp_path}/env; unset AWS_ENDPOINT_URL; aws sqs list-queues; echo $PATH"
+
+    environment = {"PATH": f"{real}:/usr/bin:/bin"}
+    ran = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    called, path = ran.stdout.splitlines()
+
+    assert called == "http://127.0.0.1:9 127.0.0.1,localhost --endpoint-url http://127.0.0.1:4567 sqs list-queues"
+    assert path == f"{chosen.tools}:{ROOT}/.venv/bin:{real}:/usr/bin:/bin"  # once, however often it is sourced
