@@ -62,6 +62,15 @@ STREAM_SECONDS = 10.0
 _CLIENT = {"key_id": "3f2a91c07be4", "name": "Chat widget", "owner": "team-web", "tags": {"team": "web"}}
 
 
+BLOCK = 1024
+"""Bytes: each begun one is a write unit, and two in a transaction."""
+CPU_SECONDS = (0.55e-3, 0.9e-3)
+"""What record_cost takes for an event in a full batch, at least and at most, as docs/scale.md says it was measured."""
+WAIT_SECONDS = 0.03
+"""What it waits for a batch, at any size of the function."""
+AT_ONCE, BATCH, MEGABYTES_OF_A_CPU = 2, 25, 1769
+
+
 @dataclass(frozen=True, slots=True)
 class Units:
     """Bytes, and what each request of a batch takes of DynamoDB.
@@ -108,6 +117,17 @@ def units(batch: int, models: int, prices: PriceBook | None = None) -> Units:
         write_units=sum(map(_write_units, [*items, *rollups])) / batch,
         rollup_units=sum(map(_write_units, of_day)) / batch,
     )
+
+
+def batch_seconds(cpu_seconds: float, megabytes: int) -> float:
+    """How long record_cost is busy with a full batch, at so much CPU for an event, in a function of that size."""
+    return BATCH * cpu_seconds * MEGABYTES_OF_A_CPU / megabytes + WAIT_SECONDS
+
+
+def faster(megabytes: int, than: int) -> tuple[float, float]:
+    """How many times as many events record_cost books at one size as at another: at the least and the most CPU."""
+    least, most = (batch_seconds(cpu, than) / batch_seconds(cpu, megabytes) for cpu in CPU_SECONDS)
+    return least, most
 
 
 def marker_units(batch: int) -> float:
@@ -158,4 +178,4 @@ def _rollup(update: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_units(item: Mapping[str, Any]) -> int:
     """A transaction writes each begun KB twice."""
-    return 2 * math.ceil(size_of(item) / 1024)
+    return 2 * math.ceil(size_of(item) / BLOCK)

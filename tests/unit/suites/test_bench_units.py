@@ -11,7 +11,21 @@ from openai_proxy.pricing.price_book import load_price_book
 from proxy.upstream.provider_tokens import ProviderTokens
 
 from bench.stream_units import stream_units
-from bench.units import SECRET_SECONDS, Units, lambda_log_bytes, marker_units, size_of, units
+from bench.units import (
+    AT_ONCE,
+    BATCH,
+    BLOCK,
+    CPU_SECONDS,
+    SECRET_SECONDS,
+    WAIT_SECONDS,
+    Units,
+    batch_seconds,
+    faster,
+    lambda_log_bytes,
+    marker_units,
+    size_of,
+    units,
+)
 
 SCALE = (Path(__file__).parents[3] / "docs" / "scale.md").read_text(encoding="utf-8")
 MARKERS = "markers of record_metrics: write units, a claim in a transaction and the end of its batch"
@@ -55,6 +69,28 @@ def test_what_a_resumable_stream_costs_is_counted_on_the_code() -> None:
         found = stream_units(seconds, 40)
         counted = [f"{figure:,}" for figure in found]
         assert row(str(seconds)) == [*counted, f"{found.usd * 1e6:.2f}"]
+
+
+def test_an_entry_is_two_write_units_and_whoever_adds_a_field_hears_how_much_room_is_left(
+    measured: list[Units],
+) -> None:
+    left = BLOCK - measured[0].entry_bytes
+    assert left >= 0, "the usual entry takes four write units now: is the new field worth as much as all others?"
+    assert f"so this entry still takes two; {left} bytes are left." in SCALE
+
+
+def test_how_many_events_are_booked_follows_from_the_seconds_of_a_batch() -> None:
+    [line] = [line for line in SCALE.splitlines() if "events/s | record_cost:" in line]
+    least, most = faster(1769, than=256)
+    busy = [round(batch_seconds(cpu, 256) - WAIT_SECONDS, 2) for cpu in CPU_SECONDS]
+    said = [AT_ONCE * BATCH / (seconds + WAIT_SECONDS) for seconds in busy]
+    assert f"| {said[1]:.0f} to {said[0]:.0f} events/s |" in line
+    assert f"takes {busy[0]:.2f} to {busy[1]:.2f} s of CPU" in line
+    assert f"some {WAIT_SECONDS} s of waiting" in line
+    assert f"at 1,769 MB {least:.1f} to {most:.1f} times as many" in line
+    assert (
+        f"takes {CPU_SECONDS[0] * 1000:g} to {CPU_SECONDS[1] * 1000:g} ms of CPU for an event in a full batch" in SCALE
+    )
 
 
 def lines_of(table: str) -> list[tuple[str, str, str]]:
