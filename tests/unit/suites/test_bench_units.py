@@ -23,6 +23,7 @@ from bench.units import (
     faster,
     lambda_log_bytes,
     marker_units,
+    metrics_of,
     size_of,
     units,
 )
@@ -91,6 +92,13 @@ def test_how_many_events_are_booked_follows_from_the_seconds_of_a_batch() -> Non
     assert (
         f"takes {CPU_SECONDS[0] * 1000:g} to {CPU_SECONDS[1] * 1000:g} ms of CPU for an event in a full batch" in SCALE
     )
+
+
+@pytest.mark.parametrize("each", [1, 5])
+def test_what_the_metrics_themselves_cost(each: int) -> None:
+    metrics = metrics_of(each, each)
+    assert re.search(rf"\b{metrics} (of completed chats )?with (one|five)\b", SCALE)
+    assert f"${metrics * Decimal('0.30'):.2f}" in SCALE
 
 
 def lines_of(table: str) -> list[tuple[str, str, str]]:
