@@ -48,7 +48,7 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
     add("--client-id", required=required, metavar="ID", help="to whom its usage is charged")
     add("--name", required=required, help="what the key is for")
     add("--owner", metavar="WHO", help="the person or team who answers for it")
-    add("--tag", action="append", type=tag, dest="tags", metavar="NAME=VALUE", help="for your own order (repeatable)")
+    add("--tag", action="append", type=tag, dest="tags", metavar="NAME=VALUE", help="a label (repeatable)")
     add("--server", action="append", dest="servers", metavar="NAME", help="allow only this server (repeatable)")
     add(
         *("--model",),
