@@ -94,7 +94,7 @@ def many_models(visitor: Visit) -> None:
     if visitor.page.locator("#settings").get_attribute("open") is None:
         visitor.page.locator("#settings summary").first.click()
     visitor.page.click("#find-model")
-    visitor.page.keyboard.type("model")
+    visitor.page.get_by_role("combobox", name="Search 41 models").fill("model")
     expect(visitor.page.locator(".picker [role=option]")).to_have_count(41)
 
 

@@ -192,7 +192,7 @@ def test_a_button_is_where_it_helps_and_a_long_message_is_folded(open_page: Open
     expect(folded).to_contain_text("Why it failed. Why it failed.")
     visitor.ask("busy")
     expect(visitor.trouble.locator(".title")).to_contain_text("too long for this model")
-    expect(visitor.trouble.get_by_role("button", name="again")).to_have_count(0)
+    expect(visitor.answer.get_by_role("button", name="again")).to_have_count(0)
     visitor.ask("empty")
     expect(visitor.trouble.get_by_role("button", name="Ask again with what is chosen now")).to_be_visible()
 

@@ -38,6 +38,7 @@ export class AnswerView {
     this.node = element("article", { class: "answer writing" }, this.name, this.thoughts, this.body, this.waiting, this.figures.node);
     this.began = this.latest = performance.now();
     this.finish = null;
+    this.failed = false;
     this.calls = [];
     this.clock = setInterval(() => this.showWait(), 500);
     this.showWait();
@@ -115,6 +116,7 @@ export class AnswerView {
 
   fail(trouble, actions) {
     this.end(null);
+    this.failed = true; // what can be done about it stands in the box
     this.ended = trouble.message || trouble.code || "failed";
     this.body.after(troubleBox(trouble, actions));
   }
@@ -124,7 +126,8 @@ export class AnswerView {
     const named = () => ({ ...question, model: question.model || this.figures.head?.model || "" });
     const tools = element("div", { class: "tools" });
     if (this.answer.text) tools.append(copyButton("Copy answer", () => this.answer.text));
-    tools.append(element("button", { type: "button", class: "plain small idle", onclick: again }, "Ask again"), codeButtons(named));
+    if (!this.failed) tools.append(element("button", { type: "button", class: "plain small idle", onclick: again }, "Ask again"));
+    tools.append(codeButtons(named));
     this.node.append(tools);
     copies().catch(() => null);
   }

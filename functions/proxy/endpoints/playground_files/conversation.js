@@ -178,7 +178,7 @@ export class Conversation {
       this.stopping = null;
       if (view.figures.head) forget(view.figures.head.id);
       turn.answer = view.answer.text;
-      view.offer(question, () => !this.busy && (turn.answer ? this.anew(turn) : this.answer(turn)));
+      view.offer(question, () => this.anew(turn));
       this.isBusy(false);
       this.follow();
       reader.showJump();
