@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.pricing.rates import EXACT
+from openai_proxy.throttles.weather import Weather
 
 from console.report.figures import percentile
 
@@ -118,6 +119,8 @@ class Throttles:
     by_server: Mapping[str, int] = field(default_factory=dict[str, int])
     by_client: Mapping[str, int] = field(default_factory=dict[str, int])
     problem: str = ""
+    servers: Sequence[Weather] = ()
+    """What servers have announced of their limits, where they refuse or soon will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ def as_document(figures: Figures) -> dict[str, Any]:
     """The figures for programs: money as text, so that it stays exact."""
     throttles = figures.throttles
     return {
+        "limits_of_servers": [_limits_of(each) for each in throttles.servers],
         "until": rfc3339(figures.until),
         "window_seconds": figures.window,
         "incomplete": figures.incomplete,
@@ -186,6 +190,19 @@ def as_document(figures: Figures) -> dict[str, Any]:
         "rows": [
             {**dict(zip(figures.by, names, strict=True)), **_document(figures, sums)} for names, sums in figures.rows
         ],
+    }
+
+
+def _limits_of(weather: Weather) -> dict[str, Any]:
+    resource, left = weather.going or (None, None)
+    return {
+        "server": weather.server,
+        "model": weather.model,
+        "full_until": rfc3339(weather.full_until) if weather.full_until else None,
+        "resource": resource,
+        "remaining": left.remaining if left else None,
+        "limit": left.limit if left else None,
+        "seconds": round(left.seconds, 3) if left and left.seconds is not None else None,
     }
 
 

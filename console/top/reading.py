@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.throttles.weather import PARTITION, SOON, Weather
 
 from console.cloudwatch import USUAL_NAMESPACE
 from console.report.figures import SOURCES
@@ -173,7 +174,21 @@ class RecentThrottles:
             by_source={value: number for (name, value), number in found.items() if name == "Source"},
             by_server={value: number for (name, value), number in found.items() if name == "Server"},
             by_client={value: number for (name, value), number in found.items() if name == "Client"},
+            servers=self._servers(now),
         )
+
+    def _servers(self, now: float) -> list[Weather]:
+        """Servers that refuse, or soon will, as they have announced; the ones that will refuse first are first."""
+        if self._table is None:
+            return []
+        pages = self._table.client.get_paginator("query").paginate(
+            TableName=self._table.name,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=to_item({":pk": PARTITION}),
+        )
+        every = [Weather.of(from_item(item)) for page in pages for item in page["Items"]]
+        recent = [each for each in every if each.is_full(now) or (each.going and now - each.seen_at < SOON)]
+        return sorted(recent, key=lambda each: (not each.is_full(now), each.name))
 
     def _busiest(self, now: float) -> list[str]:
         """The clients that had a metric of their own in the hours that matter."""

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from openai_proxy.throttles.weather import Weather
+
 from console.tables import shortened, table, width_of
 from console.text import count, harmless, usd
 from console.top.figures import Figures, Sums
@@ -14,6 +16,7 @@ KEYS = "q quit · c client · s server · m model"
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LEAST_COLUMN = 10
 _GAP = "   "
+_MOST_SERVERS = 3
 
 
 def screen(
@@ -57,8 +60,23 @@ def _head(figures: Figures, width: int | None, problem: str, *, blocks: bool) ->
         lines.append(_cut(_curve(figures.buckets), width))
     if figures.incomplete:
         lines += _wrapped(["There are more inferences than are read: these figures are too low."], width, " ")
+    lines += [
+        _cut(harmless(_limits_of(each, figures.until)), width) for each in figures.throttles.servers[:_MOST_SERVERS]
+    ]
     notes = [f"throttles: {figures.throttles.problem}"] if figures.throttles.problem else []
     return lines + [_cut(harmless(note), width) for note in [*notes, problem] if note]
+
+
+def _limits_of(weather: Weather, until: float) -> str:
+    """What a server has announced, where it refuses or soon will."""
+    name = f"{weather.server} {weather.model}"
+    if weather.is_full(until):
+        return f"{name}: refuses for {max(1, round(weather.full_until - until))} s"
+    resource, left = weather.going or ("requests", None)
+    if left is None or left.seconds is None:
+        return f"{name}: has room"
+    whole = "" if left.limit is None else f" of {count(left.limit)}"
+    return f"{name}: {count(left.remaining)}{whole} {resource} left, gone in {round(left.seconds)} s"
 
 
 def _throttled(figures: Figures) -> str:

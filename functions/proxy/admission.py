@@ -3,8 +3,9 @@
 Its one rule: it never raises. A call that is `refused` keeps what was known until then, because its event needs it.
 """
 
-from collections.abc import Callable
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.key_context import ClientKey
@@ -12,6 +13,7 @@ from openai_proxy.servers import Server
 from openai_proxy.usage import Usage
 
 from proxy.access.authenticator import Authenticator
+from proxy.aws.client import Aws
 from proxy.call import Call
 from proxy.deadlines import for_servers
 from proxy.endpoints.routes import is_own
@@ -22,8 +24,11 @@ from proxy.limits.table import LimitsTable
 from proxy.log import log, trace_of
 from proxy.request.body import RequestBody
 from proxy.request.parse import parse, target_of
-from proxy.request.routing import Routes
+from proxy.request.routing import Candidate, Routes
 from proxy.timeline import Timeline
+
+if TYPE_CHECKING:  # loaded only where a request may go to several servers
+    from proxy.upstream.steering import Steering
 
 _MOST_NAMES, _LONGEST_NAME = 8, 32
 
@@ -63,10 +68,34 @@ def as_proxy_error(error: Exception, inference_id: str) -> ProxyError:
     return UnavailableError(500, "internal_error", "The proxy failed. Its owner finds the reason in its log.")
 
 
-class Admission:
-    """Authenticates, routes, and takes a request's share of its key's limits."""
+def steering_of(another: Callable[[], Aws], table: str) -> "Callable[[], Steering]":
+    """What puts servers in order, made for the first request that may go to several. `another` makes the calls of
+    another thread; `table` is the one of costs, which has the forecasts.
+    """
 
-    def __init__(self, authenticator: Authenticator, routes: Routes, limits: LimitsTable) -> None:
+    @functools.cache
+    def steering() -> "Steering":
+        from proxy.upstream.steering import Steering  # noqa: PLC0415  # most requests have one server to go to
+
+        return Steering(another(), table)
+
+    return steering
+
+
+class Admission:
+    """Authenticates, routes, and takes a request's share of its key's limits.
+
+    `steering` puts the servers of a request in order where there are several.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        routes: Routes,
+        limits: LimitsTable,
+        steering: "Callable[[], Steering] | None" = None,
+    ) -> None:
+        self._steering = steering
         self._authenticator = authenticator
         self._routes = routes
         self._limits = limits
@@ -97,7 +126,10 @@ class Admission:
                 from proxy.request.tags import with_metadata  # noqa: PLC0415  # the same
 
                 call = call._replace(tags=with_metadata(call.tags, target.path, body.fields))
-            call = call._replace(candidates=(candidates := self._routes.candidates(target, body, key)))
+            candidates: Sequence[Candidate] = self._routes.candidates(target, body, key)
+            if len(candidates) > 1 and self._steering:
+                candidates = self._steering().ordered(candidates, body.model or "")
+            call = call._replace(candidates=candidates)
             if limits := key.limits_to_take:
                 timeline.passed("request")
                 taken = self._limits.take(limits, call.id, body, candidates, call.deadline)

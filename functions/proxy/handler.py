@@ -16,7 +16,7 @@ import openai_proxy
 from openai_proxy.servers import Server, load_servers, warnings_of
 
 from proxy.access.authenticator import Authenticator, Authorizer
-from proxy.admission import Admission
+from proxy.admission import Admission, steering_of
 from proxy.aws.client import Aws, ContainerCredentials
 from proxy.aws.sigv4 import Credentials
 from proxy.endpoints.cors import Cors
@@ -146,7 +146,8 @@ class Application:
             aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))
         )
         self._authenticator = _authenticator(environ, authorizer, servers, self._tokens)
-        endpoints = self._endpoints(aws, servers, environ["COSTS_TABLE"])
+        costs, limits = environ["COSTS_TABLE"], _limits(aws, environ, limits_patience, of_a_thread)
+        endpoints = self._endpoints(aws, servers, costs)
         cors, cache = Cors(environ.get("CORS_ALLOW_ORIGINS", "*")), self._cache(aws, environ, region)
         self.records = Records(
             Publisher(aws, environ["EVENT_BUS_NAME"]),
@@ -155,7 +156,7 @@ class Application:
             environ.get("AWS_LAMBDA_INITIALIZATION_TYPE"),
         )
         self.relay = Relay(
-            Admission(self._authenticator, Routes(servers), _limits(aws, environ, limits_patience, of_a_thread)),
+            Admission(self._authenticator, Routes(servers), limits, steering_of(of_a_thread, costs)),
             Attempts(self._transport, self._tokens, Breakers()),
             Responder(cors, endpoints, _playground(environ.get("PLAYGROUND")), _prices(environ, file)),
             self.records,

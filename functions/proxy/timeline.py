@@ -4,7 +4,7 @@ Moments are readings of the clock's `reading`, which never goes back; 0.0 for wh
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from openai_proxy.events.envelope import calls_made
@@ -60,6 +60,8 @@ class Timeline:
         self.is_repeated = False
         """Whether a server may have had one call twice, over an old connection and a new one."""
         self._waiting_since = 0.0
+        self.answers: list[tuple[str, str | None, int, Mapping[str, str]]] = []
+        """Server, model, status and headers of each answer."""
 
     def now(self) -> float:
         """A reading of the clock."""
@@ -99,6 +101,10 @@ class Timeline:
             since = self._waiting_since
             duration = self.heard() - since
         self.attempts.append(Attempt(server, status, error, round(duration, 6), self.now()))
+
+    def announced(self, server: str, model: str | None, status: int, headers: Mapping[str, str]) -> None:
+        """An answer of a server says of its limits what its headers say; they are read when the client is served."""
+        self.answers.append((server, model, status, headers))
 
     def attempt_failed(self, error: str) -> None:
         """The latest attempt brought a status and then no answer."""

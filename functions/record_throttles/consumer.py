@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.envelope import Event
+from openai_proxy.events.envelope import Event, is_terminal
 from openai_proxy.events.traces import traces_of
 from openai_proxy.ledger.entries import Key, LedgerEntry
 from openai_proxy.ledger.table import DUPLICATE
-from openai_proxy.metric_data import OTHER, Measurement, is_acceptable, measured, metric_data, minute_of
+from openai_proxy.metric_data import ALL, OTHER, Measurement, is_acceptable, label, measured, metric_data, minute_of
 from openai_proxy.throttles.entries import FewModels, throttle_entry_of
+from openai_proxy.throttles.weather import Weather, samples_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
 
 METRIC = "ClientThrottles"
+FORECASTS = "ThrottleForecasts"
 
 
 class Ledger(Protocol):
@@ -58,8 +60,16 @@ class Busiest(Protocol):
         ...
 
 
+class Forecasts(Protocol):
+    """What is left of servers' limits: record_throttles.forecasts.Forecasts, or a fake of it."""
+
+    def observe(self, samples: Iterable[Weather]) -> list[Weather]:
+        """Keep what answers say, and return those of which a forecast was told. Never raises."""
+        ...
+
+
 class RecordThrottles:
-    """The consumer behind the queue of InferenceThrottled."""
+    """The consumer behind the queue of InferenceThrottled, and of other events that say what servers announce."""
 
     def __init__(
         self,
@@ -68,8 +78,10 @@ class RecordThrottles:
         busiest: Busiest,
         logger: "Logger",
         lake: Lake | None = None,
+        forecasts: Forecasts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._forecasts = forecasts
         self._ledger = ledger
         self._metrics = metrics
         self._busiest = busiest
@@ -84,13 +96,16 @@ class RecordThrottles:
         minutes: dict[Key, int] = {}
         messages: dict[Key, list[str]] = {}
         read, failed = read_batch(batch, self._read, self._logger)
-        for message, recorded in read:
+        samples: list[Weather] = []
+        for message, (recorded, announced) in read:
+            samples += announced
             if recorded is not None:
                 entry, minute = recorded
                 entries[entry.key], minutes[entry.key] = entry, minute
                 messages.setdefault(entry.key, []).append(message)
         refused = self._ledger.record(entries.values())
         self._measure([(each, minutes[key]) for key, each in entries.items() if key not in refused])
+        self._forecast(samples)
         unwritten = {key: reason for key, reason in refused.items() if reason != DUPLICATE}
         written = [entry for key, entry in entries.items() if key not in unwritten]
         unsent = self._lake.put(written) if self._lake and written else {}
@@ -102,17 +117,38 @@ class RecordThrottles:
         )
         return again(failed)
 
-    def _read(self, body: str) -> tuple[LedgerEntry, int] | None:
-        """The entry of a message's event, and its minute. Raises MalformedEventError."""
+    def _read(self, body: str) -> tuple[tuple[LedgerEntry, int] | None, list[Weather]]:
+        """The entry of a message's event, if it has one, with its minute; and what servers announced.
+
+        Raises MalformedEventError.
+        """
         event = Event.from_sqs_body(body)
+        if not is_terminal(event):
+            return None, []
+        samples = samples_of(event)
         if event.detail_type != "InferenceThrottled":
-            return None
-        return throttle_entry_of(event, self._names), minute_of(event)
+            return None, samples
+        return (throttle_entry_of(event, self._names), minute_of(event)), samples
+
+    def _forecast(self, samples: "Sequence[Weather]") -> None:
+        """Keep what servers announced, and count the forecasts that were told. Never raises."""
+        told = self._forecasts.observe(samples) if self._forecasts and samples else []
+        counted = [
+            each
+            for weather in told
+            for each in measured(
+                FORECASTS, "Count", 1, int(weather.seen_at) // 60 * 60, [ALL, (("Server", label(weather.server)),)]
+            )
+        ]
+        self._publish(each for each in counted if is_acceptable(each.minute, self._clock()))
 
     def _measure(self, entries: "Sequence[tuple[LedgerEntry, int]]") -> None:
         """Count what was recorded for the first time, for each of the busiest clients. Never raises."""
+        self._publish(self._measurements(entries))
+
+    def _publish(self, measurements: Iterable[Measurement]) -> None:
         try:
-            data = metric_data(self._measurements(entries))
+            data = metric_data(measurements)
             if data:
                 self._metrics.put(data)
         except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own

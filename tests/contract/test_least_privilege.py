@@ -57,6 +57,7 @@ GRANTS = [
         *("RecordThrottlesFunction", "reads, writes", "${CostsTable.Arn}"),
         "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem dynamodb:ConditionCheckItem",
     ),
+    ("RecordThrottlesFunction", "sends", "${Bus.Arn}", "events:PutEvents"),
     ("RecordThrottlesFunction", "sends", "${LakeStream.Arn}", "firehose:PutRecordBatch"),
     ("RecordThrottlesFunction", "sends", "*", "cloudwatch:PutMetricData"),
     ("SettleLimitsFunction", "takes", "${SettleLimitsQueue.Arn}", RECEIVE),

@@ -14,7 +14,7 @@ from openai_proxy.pricing.price_book import load_price_book
 from record_cost.measurements import measurements_of as cost_measurements_of
 from record_metrics.measurements import measurements_of
 from record_throttles.busiest import MOST_CLIENTS
-from record_throttles.consumer import METRIC
+from record_throttles.consumer import FORECASTS, METRIC
 
 from console.cloudwatch import DRIFT
 from tests.contract.template_stack import ROOT, deployed
@@ -94,7 +94,8 @@ def test_record_cost_writes_what_is_documented():
 
 
 def test_record_throttles_writes_what_is_documented():
-    assert documented()["record_throttles"] == {(METRIC, "Count", frozenset({"Client"}))}
+    forecasts = {(FORECASTS, "Count", frozenset[str](names)) for names in ((), ("Server",))}
+    assert documented()["record_throttles"] == {(METRIC, "Count", frozenset({"Client"}))} | forecasts
 
 
 def test_the_console_writes_what_is_documented():

@@ -375,17 +375,19 @@ def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
     assert types == {
         "RecordCost": {"InferenceCompleted", "InferenceFailed"},
         "RecordMetrics": set(events.TERMINAL_DETAIL_TYPES),
-        "RecordThrottles": {"InferenceThrottled"},
+        "RecordThrottles": set(events.TERMINAL_DETAIL_TYPES),
         "SettleLimits": set(events.TERMINAL_DETAIL_TYPES),
         "StoreResponse": {"ResponseCaptured"},
         "BudgetNotice": {"BudgetThresholdReached"},
     }
-    assert set().union(*types.values()) == set(get_args(events.DetailType)) - {"IncidentReported"}
+    assert set().union(*types.values()) == set(get_args(events.DetailType)) - {"IncidentReported", "ThrottleForecast"}
     held: list[dict[str, Any]] = [{"has_budget": [True]}, {"lease": {"id": [{"exists": True}]}}]
+    told = [{"exists": True}]
     narrower = {
         "SettleLimitsRule": {
             "data": {"$or": [*({"limits": each} for each in held), *({"team": {"limits": each}} for each in held)]}
         },
+        "RecordThrottlesRule": {"data": {"$or": [{"throttle": {"source": told}}, {"announced": {"server": told}}]}},
         "BudgetNoticeRule": {"data": {"threshold": [80, 100]}},
     }
     for name, pattern in patterns.items():
@@ -701,6 +703,7 @@ OWN = {
         ("dynamodb:PutItem", "${CostsTable.Arn}"),
         ("dynamodb:UpdateItem", "${CostsTable.Arn}"),
         ("dynamodb:ConditionCheckItem", "${CostsTable.Arn}"),
+        ("events:PutEvents", "${Bus.Arn}"),
         ("firehose:PutRecordBatch", "${LakeStream.Arn}"),
         ("cloudwatch:PutMetricData", "*"),
     },

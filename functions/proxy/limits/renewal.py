@@ -99,8 +99,13 @@ class Renewals:
             log("WARN", ENDED_EARLY, limits=kept.limits.id)
 
 
-def in_background(look: Callable[[], None], pause: float = _LOOK_SECONDS) -> None:
-    """Call `look` for as long as the sandbox lives, `pause` seconds after each call, whatever goes wrong with one."""
+def in_background(
+    look: Callable[[], None], pause: float = _LOOK_SECONDS, failed: str = "A lease of limits was not looked after"
+) -> None:
+    """Call `look` for as long as the sandbox lives, `pause` seconds after each call.
+
+    Whatever goes wrong with one is logged as `failed`.
+    """
 
     def keep_looking() -> None:
         while True:
@@ -108,6 +113,6 @@ def in_background(look: Callable[[], None], pause: float = _LOOK_SECONDS) -> Non
             try:
                 look()
             except Exception as failure:  # noqa: BLE001  # a thread that has ended renews nothing
-                log("ERROR", "A lease of limits was not looked after", trace=trace_of(failure))
+                log("ERROR", failed, trace=trace_of(failure))
 
     Thread(target=keep_looking, daemon=True).start()

@@ -5,6 +5,7 @@ text is bounded and clean, whoever it is from, so the event has a largest size w
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from openai_proxy.events.envelope import Event, rfc3339
@@ -66,6 +67,10 @@ def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_sta
         data["stream"] = outcome.stream
     if call.key and call.key.team:
         data["team"] = {"name": call.key.team, "limits": _limits(call, outcome, call.key.team)}
+    if any(status == 429 or _may_announce(headers) for _, _, status, headers in timeline.answers):
+        from proxy.records.announced import announced_of  # noqa: PLC0415  # many servers announce nothing
+
+        data["announced"] = announced_of(timeline.answers, timeline.unix(timeline.ended))
     if throttle := _throttle(outcome):
         return Event("InferenceThrottled", *whose, {**data, "throttle": throttle})
     if error := _error(outcome):
@@ -90,6 +95,10 @@ def _throttle(outcome: Outcome) -> "ThrottleData | None":
             "subject": {"type": "server", "id": server or ""},
         }
     return None
+
+
+def _may_announce(headers: Mapping[str, str]) -> bool:
+    return any("ratelimit" in name for name in headers)
 
 
 def _unasked(call: Call, outcome: Outcome) -> tuple[str | None, str | None]:

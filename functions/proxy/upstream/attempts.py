@@ -186,6 +186,7 @@ class Attempts:
             raise  # it was stopped
         timeline.attempted(server.name, answer.status, None)
         timeline.is_repeated |= answer.was_repeated
+        timeline.announced(server.name, turn.sent.model, answer.status, answer.headers)
 
         def begin_now() -> None:
             timeline.waited(answer.waited())

@@ -25,6 +25,7 @@ DetailType = Literal[
     "ResponseCaptured",
     "BudgetThresholdReached",
     "IncidentReported",
+    "ThrottleForecast",
 ]
 TERMINAL_DETAIL_TYPES: tuple[DetailType, ...] = ("InferenceCompleted", "InferenceFailed", "InferenceThrottled")
 """Exactly one of these is published for every authorised request."""

@@ -23,6 +23,49 @@ class ThrottleData(TypedDict):
     asked: NotRequired[str]
 
 
+class LeftData(TypedDict):
+    """What is left of a limit of a server's, of how much, and the seconds until it is full again."""
+
+    remaining: int
+    limit: int | None
+    reset: float | None
+
+
+class LeftsData(TypedDict):
+    """What a server says that is left."""
+
+    requests: NotRequired[LeftData]
+    tokens: NotRequired[LeftData]
+
+
+class AnnouncedData(LeftsData):
+    """What an answer of a server said of its limits; `refused_for`: seconds of a refusal, null where it was none."""
+
+    server: str
+    model: str | None
+    refused_for: float | None
+
+
+class ForecastServerData(TypedDict):
+    """The server."""
+
+    name: str
+
+
+class ThrottleForecast(TypedDict):
+    """The data of the event: a limit of a server's is used up in so many `seconds` at the present pace."""
+
+    server: ForecastServerData
+    model: str
+    resource: Literal["requests", "tokens"]
+    remaining: int
+    limit: int | None
+    reset: float | None
+    per_minute: float
+    seconds: float
+    runs_out_at: str
+
+
 class HitClientData(TypedDict):
     """A client that was refused, how often, by which limit most, and the command that raises it ("": none does)."""
 

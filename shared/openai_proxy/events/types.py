@@ -9,7 +9,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.stream_types import StreamData
-from openai_proxy.events.throttle_types import IncidentReported, ThrottleData
+from openai_proxy.events.throttle_types import AnnouncedData, IncidentReported, ThrottleData, ThrottleForecast
 
 Encoding = Literal["identity", "zlib"]
 
@@ -207,6 +207,7 @@ class InferenceCompleted(TypedDict):
     cold_start: bool
     fetched: NotRequired[FetchedData]
     stream: NotRequired[StreamData]
+    announced: NotRequired[Sequence[AnnouncedData]]
 
 
 class ErrorData(TypedDict):
@@ -286,9 +287,10 @@ FailedEvent = Event[Literal["InferenceFailed"], InferenceFailed]
 ThrottledEvent = Event[Literal["InferenceThrottled"], InferenceThrottled]
 CapturedEvent = Event[Literal["ResponseCaptured"], ResponseCaptured]
 ThresholdEvent = Event[Literal["BudgetThresholdReached"], BudgetThresholdReached]
+ForecastEvent = Event[Literal["ThrottleForecast"], ThrottleForecast]
 IncidentEvent = Event[Literal["IncidentReported"], IncidentReported]
 
 TerminalEvent = CompletedEvent | FailedEvent | ThrottledEvent
 InferenceEvent = CompletedEvent | FailedEvent  # what the ledger records
-AnyEvent = TerminalEvent | CapturedEvent | ThresholdEvent | IncidentEvent
+AnyEvent = TerminalEvent | CapturedEvent | ThresholdEvent | IncidentEvent | ForecastEvent
 """`event.detail_type == "…"` tells a type checker which one it is."""

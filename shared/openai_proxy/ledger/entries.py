@@ -183,13 +183,13 @@ def attributes_of(event: "TerminalEvent") -> Attributes:
         "path": text_of(request["path"]),
         "request_model": text_of(request["model"], _LONGEST_MODEL),
         "stream": bool(request["stream"]),
-        "request_size": _count(request["size"]),
-        "status_code": _count(response["status_code"]),
+        "request_size": count_of(request["size"]),
+        "status_code": count_of(response["status_code"]),
         "model": text_of(response["model"], _LONGEST_MODEL) or text_of(request["model"], _LONGEST_MODEL),
         "response_id": text_of(response["id"]),
         "finish_reasons": [text_of(reason) or UNNAMED for reason in response["finish_reasons"][:_MOST_FINISH_REASONS]],
-        "response_size": _count(response["size"]),
-        "chunks": _count(response["chunks"]),
+        "response_size": count_of(response["size"]),
+        "chunks": count_of(response["chunks"]),
         "time_to_first_chunk": _optional_seconds(response["time_to_first_chunk"]),
         "time_per_output_token": _optional_seconds(response.get("time_per_output_token")),
         "duration": seconds_of(timings["total"]),
@@ -204,7 +204,7 @@ def attributes_of(event: "TerminalEvent") -> Attributes:
     if event.detail_type == "InferenceFailed":
         error = event.data["error"]
         attributes |= {"error_type": text_of(error["type"]), "error_source": text_of(error["source"])}
-        attributes["upstream_status"] = None if error["upstream_status"] is None else _count(error["upstream_status"])
+        attributes["upstream_status"] = None if error["upstream_status"] is None else count_of(error["upstream_status"])
     return {name: value for name, value in attributes.items() if value is not None}
 
 
@@ -282,7 +282,8 @@ def text_of(value: Any, longest: int = _LONGEST_TEXT) -> str | None:
     return value[:longest].encode(errors="replace").decode() if value else None
 
 
-def _count(value: Any) -> int:
+def count_of(value: Any) -> int:
+    """A count. Raises ValueError for what is none."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_COUNT:
         raise ValueError(f"{value!r} is not a count")
     return value

@@ -21,11 +21,13 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
+from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, entry_of
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import parse_price_book
+from openai_proxy.throttles.weather import Left, Weather
 
 from console.__main__ import main
 from console.stack import Table
@@ -219,6 +221,18 @@ def test_throttles_of_the_busiest_clients_are_asked_for_by_name(account: Account
     account.throttle("Client", "other", 9, NOON - 60, "ClientThrottles")
     throttles = RecentThrottles(lambda: account.cloudwatch, WINDOW, Table(account.dynamodb, "costs"))
     assert throttles.read(NOON, frozenset()).by_client == {"shop": 3}
+
+
+def test_servers_that_refuse_or_soon_will_are_read_with_the_throttles(account: Account):
+    for weather in (
+        Weather("openai", "gpt-5", NOON - 10, {"requests": Left(120, 1000, None, 4.0)}),
+        Weather("gemini", "flash", NOON - 10, full_until=NOON + 21),
+        Weather("idle", "m", NOON - 10, {"requests": Left(900, 1000, None, 4.0)}),
+        Weather("past", "m", NOON - 600, {"requests": Left(120, 1000, None, 4.0)}, full_until=NOON - 1),
+    ):
+        account.dynamodb.put_item(TableName="costs", Item=to_item(weather.to_item()))
+    throttles = RecentThrottles(lambda: account.cloudwatch, WINDOW, Table(account.dynamodb, "costs"))
+    assert [each.server for each in throttles.read(NOON, frozenset()).servers] == ["gemini", "openai"]
 
 
 def test_the_rest_is_seen_without_cloudwatch():

@@ -10,12 +10,14 @@ import boto3
 import pytest
 from moto import mock_aws
 from openai_proxy.dynamodb import from_item
+from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import Key, LedgerEntry
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.throttles.entries import MOST_MODELS
 from record_throttles.busiest import FROM_THROTTLES, MOST_CLIENTS, Busiest
 from record_throttles.consumer import RecordThrottles
+from record_throttles.forecasts import Forecasts
 
 from tests.tables import Log, failures
 
@@ -54,19 +56,29 @@ class World:
     lake_refuses: bool = False
     sent: list[str] = field(default_factory=list[str])
     metrics: dict[str, float] = field(default_factory=dict[str, float])
+    told: list[Any] = field(default_factory=list[Any])
     log: Log = field(default_factory=Log)
 
     def __post_init__(self) -> None:
         logger: Any = self.log
         ledger, busiest = CostsTable(self.table, TABLE, lambda _: None), Busiest(self.table, TABLE)
-        self.consumer = RecordThrottles(ledger, self, busiest, logger, Stream(self), lambda: NOW)
+        self.consumer = RecordThrottles(ledger, self, busiest, logger, Stream(self), self.forecasts(), lambda: NOW)
+
+    def forecasts(self) -> Forecasts:
+        logger: Any = self.log
+        return Forecasts(self.table, TABLE, self, logger)
+
+    def publish(self, event: Event[Any, Any]) -> None:
+        self.told.append(event.data)
 
     def put(self, data: Sequence[Any]) -> None:
         for datum in data:
-            assert datum["MetricName"] == "ClientThrottles"
-            [dimension] = datum["Dimensions"]
+            dimension = next(iter(datum["Dimensions"]), {"Value": "all"})
+            name = (
+                dimension["Value"] if datum["MetricName"] == "ClientThrottles" else f"forecasts of {dimension['Value']}"
+            )
             number = sum(value * many for value, many in zip(datum["Values"], datum["Counts"], strict=True))
-            self.metrics[dimension["Value"]] = self.metrics.get(dimension["Value"], 0) + number
+            self.metrics[name] = self.metrics.get(name, 0) + number
 
     def __call__(self, *messages: Mapping[str, str]) -> list[str]:
         return failures(self.consumer({"Records": messages}))
@@ -203,8 +215,74 @@ def test_a_table_that_does_not_say_who_is_busy_costs_the_metric_alone(table: Any
     world = World(table)
     logger: Any = world.log
     ledger = CostsTable(table, TABLE, lambda _: None)
-    consumer = RecordThrottles(ledger, world, Broken(table, TABLE), logger, None, lambda: NOW)
+    consumer = RecordThrottles(ledger, world, Broken(table, TABLE), logger, clock=lambda: NOW)
     assert failures(consumer({"Records": [message("InferenceThrottled.key-rpm", 1)]})) == []
     assert world.metrics == {}
     assert [line["message"] for line in world.log.lines] == ["metrics not published", "batch recorded"]
     assert len(world.items("throttled#")) == 1
+
+
+# ------------------------------------------------------------------------------------------------ what servers announce
+
+
+def answered(second: int, remaining: int, **more: Any) -> dict[str, str]:
+    """An answer of a server that announces what is left of 1,000 requests, which are full again in a minute."""
+
+    def announce(data: Any) -> None:
+        left = {"requests": {"remaining": remaining, "limit": 1000, "reset": 60.0}}
+        data["announced"] = [{"server": "openai", "model": "gpt-5", "refused_for": None, **left, **more}]
+
+    at = rfc3339(NOW + second)
+    return message("InferenceCompleted.chat-stream", 1000 * second, announce, timestamp=at)
+
+
+def test_a_limit_that_goes_is_told_before_the_first_refusal_and_once(table: Any) -> None:
+    world = World(table)
+    assert world(answered(0, 500), answered(10, 400)) == []
+    assert world(answered(20, 300)) == []
+    assert world.told == []
+    assert world(answered(30, 200)) == []
+    assert world(answered(40, 100), answered(45, 50)) == []
+    [told] = world.told
+    assert (told["server"], told["model"], told["resource"]) == ({"name": "openai"}, "gpt-5", "requests")
+    assert (told["remaining"], told["seconds"], told["per_minute"]) == (200, 20.0, 600.0)
+    assert world.metrics == {"forecasts of all": 1, "forecasts of openai": 1}
+    item = world.items("weather")["weather", "openai#gpt-5"]
+    assert float(item["full_until"]) > NOW + 30
+    assert not world.items("throttled#"), "nothing was refused"
+
+
+def test_two_sandboxes_and_what_comes_late_lose_nothing(table: Any) -> None:
+    one, other = World(table), World(table)
+    one(answered(0, 500))
+    other(answered(10, 400))
+    one(answered(20, 300))
+    other(answered(30, 200))
+    one(answered(5, 490), answered(30, 200))
+    assert [len(each.told) for each in (one, other)] == [0, 1]
+    assert world_pace(other) == 10
+
+
+def world_pace(world: World) -> float:
+    return float(world.items("weather")["weather", "openai#gpt-5"]["requests"]["pace"])
+
+
+def test_a_refusal_says_until_when_its_server_is_full(table: Any) -> None:
+    world = World(table)
+    assert world(message("InferenceThrottled.upstream", 1, timestamp=rfc3339(NOW))) == []
+    assert float(world.items("weather")["weather", "gemini#gemini-2.5-flash"]["full_until"]) == NOW + 21.5
+
+
+def test_what_cannot_be_kept_of_announcements_costs_no_entry(table: Any) -> None:
+    class Away(Forecasts):
+        def _keep(self, samples: Any) -> Any:
+            raise ConnectionError("away")
+
+    world = World(table)
+    logger: Any = world.log
+    ledger, busiest = CostsTable(table, TABLE, lambda _: None), Busiest(table, TABLE)
+    forecasts = Away(table, TABLE, world, logger)
+    consumer = RecordThrottles(ledger, world, busiest, logger, None, forecasts, lambda: NOW)
+    assert failures(consumer({"Records": [message("InferenceThrottled.upstream", 1)]})) == []
+    assert len(world.items("throttled#")) == 1
+    assert "limits of a server not kept" in [line["message"] for line in world.log.lines]

@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
+from openai_proxy.throttles.weather import Left, Weather
 
 from console.top.command import Watch, run_live, toggled
 from console.top.figures import (
@@ -144,6 +145,18 @@ def test_throttles_of_the_busiest_have_a_column_where_clients_are_the_rows():
 
     assert [line.split()[3] for line in (lines[-4], *lines[-2:])] == ["THROTTLED", "0", "7"]
     assert "THROTTLED" not in screen(figures(inference(), throttles=throttles))[-3]
+
+
+def test_servers_that_refuse_or_soon_will_are_named():
+    full = Weather("gemini", "flash", NOW, full_until=NOW + 21)
+    going = Weather("openai", "gpt-5", NOW, {"requests": Left(120, 1000, None, 4.0)})
+    seen = figures(inference(), throttles=Throttles(servers=[full, going]))
+    lines = screen(seen)
+
+    assert "gemini flash: refuses for 21 s" in lines
+    assert "openai gpt-5: 120 of 1,000 requests left, gone in 30 s" in lines
+    [first, second] = as_document(seen)["limits_of_servers"]
+    assert (first["server"], first["resource"], second["remaining"], second["seconds"]) == ("gemini", None, 120, 30.0)
 
 
 def test_nothing_is_said_to_be_nothing():

@@ -13,7 +13,12 @@ HANDLERS = {
     "record_cost": PRICED | {"COSTS_TABLE": "costs", "LAKE_STREAM": "lake", "METRICS_NAMESPACE": "ns"},
     "settle_limits": PRICED | {"LIMITS_TABLE": "limits", "EVENT_BUS_NAME": "bus"},
     "store_response": PRICED | {"CACHE_TABLE": "cache"},
-    "record_throttles": {"COSTS_TABLE": "costs", "LAKE_STREAM": "lake", "METRICS_NAMESPACE": "ns"},
+    "record_throttles": {
+        "COSTS_TABLE": "costs",
+        "LAKE_STREAM": "lake",
+        "EVENT_BUS_NAME": "bus",
+        "METRICS_NAMESPACE": "ns",
+    },
     "record_metrics": {"MARKERS_TABLE": "markers", "METRICS_NAMESPACE": "ns"},
 }
 

@@ -184,7 +184,7 @@ class Throttles:
         table: Any = self.table
         metrics: Any = self.cloudwatch
         ledger = CostsTable(table, "costs", lambda _: None)
-        self._consumer = RecordThrottles(ledger, CloudWatch(metrics, "ns"), self, LOGGER, self.lake, lambda: NOW)
+        self._consumer = RecordThrottles(ledger, CloudWatch(metrics, "ns"), self, LOGGER, self.lake, clock=lambda: NOW)
 
     def among(self, hour: str, counts: Mapping[str, int]) -> frozenset[str]:
         return frozenset({"ci.nightly"})
@@ -343,6 +343,7 @@ CONSUMERS: tuple[tuple[Callable[[], Consumed], str, str], ...] = (
     (Metrics, "InferenceFailed.broken-off", "error"),
     (Metrics, "InferenceThrottled.key-rpm", "throttle"),
     (Throttles, "InferenceThrottled.key-rpm", ""),
+    (Throttles, "InferenceThrottled.upstream", "announced"),
     (Limits, "InferenceCompleted.chat-stream", ""),
     (Cache, "ResponseCaptured.chat-stream", ""),
 )

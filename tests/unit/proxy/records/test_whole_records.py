@@ -231,6 +231,7 @@ def questions(draw: st.DrawFn) -> Case:
     server = "main" if len(before) < 3 else "spare"
     names = {"main": {"fast": "main-fast", "m-1": "m-1"}, "spare": {"fast": "spare-fast"}}
     said = Said(server, names[server].get(named or "", f"{server}-model"))
+    said.models = {each: names[each].get(named or "", f"{each}-model") for each in names}
     said.attempt_errors = {place: FAILURES[kind] for place, kind in enumerate(before) if isinstance(kind, str)}
     return Case(asked, said, fields, prompt, headers, [_failing(kind, draw(seconds)) for kind in before])
 

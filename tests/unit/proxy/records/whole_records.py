@@ -53,6 +53,8 @@ class Said:
     error: Mapping[str, Any] | None = None
     throttle: Mapping[str, Any] | None = None
     cache: tuple[str, str | None] = ("BYPASS", "off")
+    models: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    """Which model each server is asked for."""
     attempt_errors: Mapping[int, str] = field(default_factory=dict[int, str])
     """The errors of attempts, by their place."""
     is_stream: bool = False
@@ -166,6 +168,14 @@ def event_of(asked: Asked, said: Said, seen: Seen) -> tuple[str, dict[str, Any]]
     }
     data |= {"error": said.error} if said.error else {}
     data |= {"throttle": said.throttle} if said.throttle else {}
+    refusing = [(place, each.server) for place, each in enumerate(seen.tried) if each.status == 429]
+    if refusing:
+        wait = said.throttle["retry_after"] if said.throttle else 0.0
+        last = len(seen.tried) - 1
+        data["announced"] = [
+            {"server": server, "model": said.models.get(server), "refused_for": wait if place == last else 0.0}
+            for place, server in refusing
+        ]
     data |= {"fetched": {"names": [said.id], "others": []}} if said.event_id or said.is_told_later else {}
     metadata = {
         "id": said.event_id or event_id,
