@@ -65,6 +65,9 @@ bench: .venv/ready .venv-ministack/ready .venv-bench/ready ## Measure speed and 
 	@$(BIN)/python -m deployment build --this-machine --into .local/bench/build
 	@$(BIN)/python -m bench $(ARGS)
 
+clients: .venv/ready ## Try client libraries as they come (installs each); what ran is written into docs/clients.md
+	@$(BIN)/python -m tests.clients $(ARGS)
+
 # The modules or folders whose changes are tried: those that one has changed, as a rule.
 MODULES ?= functions shared
 mutants: .venv/ready .venv-mutants/ready ## Change modules in small ways and list what no test notices (MODULES=… ARGS="--sample 100")
@@ -110,4 +113,4 @@ endef
 	$(call environment,.venv-$*,$<)
 	@touch $@
 
-.PHONY: help run test test-fast check conformance faults pictures client bench mutants build deploy requirements clean
+.PHONY: help run test test-fast check conformance faults pictures client clients bench mutants build deploy requirements clean
