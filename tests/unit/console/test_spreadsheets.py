@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import shutil
 import subprocess
 import unicodedata
@@ -45,7 +46,10 @@ SIGNS = st.sampled_from("=+-@\uff1d\uff0b\uff0d\uff20;|\t\n '\",\u200b\ufeffa1")
 def is_formula(cell: str) -> bool:
     """Whether a spreadsheet may take `cell` for one: whatever it skips, and whichever form of a sign it knows."""
     seen = unicodedata.normalize("NFKC", cell.replace("\u2212", "-")).lstrip(' \t\r\n"\u200b\ufeff')
-    return seen[:1] in ("=", "+", "-", "@") and seen != "-"
+    is_absent = re.fullmatch(
+        r"-([,;|\t]1)?", seen
+    )  # nothing, and the number that a reader of another country joins to it
+    return seen[:1] in ("=", "+", "-", "@") and not is_absent
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"], ids=["comma", "semicolon", "tab", "bar"])
