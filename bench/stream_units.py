@@ -108,8 +108,8 @@ def _nothing(_: object) -> None: ...
 
 
 def _chunks(number: int) -> list[bytes]:
-    """Words of a text that repeats itself seldom, as a model writes it."""
-    words = [each.strip(".,;:()`*|") for each in (SAMPLE.parents[2] / "docs" / "cache.md").read_text().split()]
+    """Words of a text that stays the same, and repeats itself about as seldom as what a model writes."""
+    words = [each.strip(".,;:()`*|") for each in (SAMPLE.parents[2] / "LICENSE").read_text().split()]
     return [
         b"data: "
         + json.dumps(

@@ -20,7 +20,7 @@ from openai_proxy.ledger.lake import Lake
 from openai_proxy.ledger.table import DUPLICATE, CostsTable
 from openai_proxy.pricing.price_book import load_price_book
 from proxy.json_shapes import array_of, object_of
-from record_metrics.markers import Markers
+from record_metrics.markers import Markers, Run
 from settle_limits.settlement import LeftLease, PriceHint, settlement_of
 from settle_limits.table import LimitsTable
 from settle_limits.thresholds import Crossing
@@ -117,13 +117,12 @@ def publishes_no_threshold(client: Any) -> bool:
     return raises(lambda: Bus(client("events"), "bus").publish(sample("BudgetThresholdReached.day-80")))
 
 
-def knows_no_marker(client: Any) -> bool:
-    return raises(lambda: Markers(client("dynamodb"), "markers", no_pause).seen(["id"]))
+def claims_no_event(client: Any) -> bool:
+    return raises(lambda: Markers(client("dynamodb"), "markers", no_pause).claim(["id"], Run("owner", 0, 1)))
 
 
-def writes_no_marker(client: Any) -> bool:
-    lost: list[int] = []
-    return raises(lambda: lost.append(Markers(client("dynamodb"), "markers", no_pause).mark(["id"], 1))) or lost == [1]
+def ends_no_run(client: Any) -> bool:
+    return raises(lambda: Markers(client("dynamodb"), "markers", no_pause).done(Run("owner", 0, 1)))
 
 
 def publishes_no_metrics(client: Any) -> bool:
@@ -151,8 +150,8 @@ CALLS = [
     reads_no_usual_answer,
     gives_no_place_back,
     publishes_no_threshold,
-    knows_no_marker,
-    writes_no_marker,
+    claims_no_event,
+    ends_no_run,
     publishes_no_metrics,
     stores_no_answer,
     puts_nothing_into_the_lake,

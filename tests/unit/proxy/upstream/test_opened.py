@@ -61,6 +61,7 @@ class Said:
 
     content: bytes
     method: str = "POST"
+    stopped_by: None = None
 
     @property
     def connection(self) -> "Said":
