@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from openai_proxy.events.ulid import ulid_time
 from openai_proxy.key_context import ClientKey
 
 from proxy.call import STREAMS
@@ -17,7 +18,6 @@ from proxy.errors import ClientError
 if TYPE_CHECKING:
     from proxy.streams.table import State
 
-_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _STATUS = "/status"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -28,15 +28,18 @@ def not_found() -> ClientError:
     return ClientError(404, "stream_not_found", message)
 
 
-def stream_id_of(path: str) -> tuple[str, bool]:
-    """The id in a path below `/v1`, which begins with `STREAMS`, and whether only its state is asked for.
+def stream_id_of(path: str) -> tuple[str, float, bool]:
+    """The id in a path below `/v1`, which begins with `STREAMS`, when it was made, and whether its state is asked for.
 
-    Raises ClientError (404).
+    The moment is in Unix seconds. Raises ClientError (404), also for an id of a time that no calendar has.
     """
     stream_id, slash, rest = path.removeprefix(STREAMS).partition("/")
-    if not _ID.fullmatch(stream_id) or slash + rest not in ("", _STATUS):
+    if slash + rest not in ("", _STATUS):
         raise not_found()
-    return stream_id, bool(rest)
+    try:
+        return stream_id, ulid_time(stream_id).timestamp(), bool(rest)
+    except (ValueError, OverflowError) as error:
+        raise not_found() from error
 
 
 def place_of(stream_id: str, headers: Mapping[str, str], query: str) -> int:

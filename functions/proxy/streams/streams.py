@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from openai_proxy.events.envelope import rfc3339
-from openai_proxy.events.ulid import ulid_time
 
 from proxy.admission import as_proxy_error
 from proxy.aws.client import AwsError
@@ -199,13 +198,13 @@ class Streams:
         request, target, key, reader = call.request, call.target, call.key, self._reader
         if request is None or target is None or key is None:
             raise not_found()
-        stream_id, is_status = stream_id_of(target.path)
+        stream_id, made_at, is_status = stream_id_of(target.path)
         method = request.method
         if method not in ("GET", "DELETE", "POST") or (is_status and method != "GET"):
             raise not_found()
         is_read = method == "GET" and not is_status
         place = place_of(stream_id, request.headers, request.query) if is_read else 0
-        owner, made_at = owner_of(key), ulid_time(stream_id).timestamp()
+        owner = owner_of(key)
         state = reader.state_of(stream_id, owner, made_at)
         found = call._replace(id=stream_id)
         if is_read:

@@ -1,8 +1,13 @@
 """The playground of the local stack in a real browser: people sign in, answers outlive reloads; and its example."""
 
+import contextlib
+import random
 import re
+import socket
+import struct
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -109,6 +114,86 @@ def test_an_answer_outlives_a_reload_and_a_network_that_is_gone(open_page: OpenP
     assert page.evaluate("sessionStorage.length") == 0
     [entry] = wait_for(lambda: [each for each in client.entries() if each.get("stream")], "the entry of the answer")
     assert entry["outcome"] == "completed"
+
+
+class Network:
+    """Passes the bytes of TCP connections on. It resets those that carry a stream, at random places, `cuts` times."""
+
+    def __init__(self, port: int) -> None:
+        self.cuts, self._is_first = 0, True
+        self._port, self._random = port, random.Random(19)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}/"
+
+    def run(self) -> None:
+        """Take connections until it is closed."""
+        with self._server:
+            while True:
+                try:
+                    near, _ = self._server.accept()
+                except OSError:
+                    return
+                far = socket.create_connection(("127.0.0.1", self._port))
+                for source, sink, is_answer in ((near, far, False), (far, near, True)):
+                    threading.Thread(target=self._pass, args=(source, sink, is_answer), daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._server.shutdown(socket.SHUT_RDWR)
+
+    def _pass(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
+        left = None
+        try:
+            while piece := source.recv(4096):
+                if is_answer and self.cuts and left is None and b"text/event-stream" in piece:
+                    # The first answer's head has the id: whoever does not get that can only ask anew.
+                    left = self._random.randrange(1500) + (len(piece) if self._is_first else 0)
+                    self._is_first = False
+                sink.sendall(piece[:left])
+                left = None if left is None else left - len(piece)
+                if left is not None and left <= 0:
+                    self.cuts -= 1
+                    time.sleep(0.05)  # a browser forgets what it has not read when a connection is reset
+                    sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    break
+        except OSError:
+            pass  # the other direction has closed both
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+@contextlib.contextmanager
+def network(stack: LocalStack) -> Generator[Network]:
+    """A network between a browser and the proxy."""
+    between = Network(stack.ports["PORT"])
+    thread = threading.Thread(target=between.run)
+    thread.start()
+    try:
+        yield between
+    finally:
+        between.close()
+        thread.join()
+
+
+def test_an_answer_over_a_network_that_is_cut_twenty_times_is_whole_and_booked_once(
+    open_page: OpenPage, stack: LocalStack, client: Client
+):
+    words = " ".join(f"{number}-äöü-🙂" for number in range(20))  # more bytes than pass before the last cut
+    with network(stack) as between:
+        page = open_page("about:blank")
+        page.add_init_script("Math.random = () => 0")  # to come back it waits no longer than it has to
+        page.goto(between.url)
+        visitor = Visit(page)
+        visitor.connect(client.key)
+        between.cuts = 20
+        visitor.ask("demo", words, server="demo")
+        expect(visitor.text).to_have_text(SAYS.replace("Hello", words))
+        visitor.wait()
+        assert (between.cuts, visitor.trouble.count()) == (0, 0)
+    asked = wait_for(lambda: [each for each in client.entries() if each.get("stream")], "the entry of the answer")
+    assert [each["outcome"] for each in asked] == ["completed"]
 
 
 def test_both_doors_take_a_token_and_refuse_a_forged_one(stack: LocalStack):

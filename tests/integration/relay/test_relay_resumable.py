@@ -16,7 +16,7 @@ from openai_proxy.key_context import ClientKey
 from proxy.metering.sse import data_of, split_events
 from proxy.streams.numbering import KEEP_ALIVE, last_number
 from proxy.streams.recording import Times, in_background
-from proxy.streams.streams import Settings, Streams
+from proxy.streams.streams import READ, Settings, Streams
 from proxy.streams.table import StreamsTable
 
 from tests.fakes import Connection, Received, RecordedResponse, Script
@@ -82,7 +82,7 @@ def as_key(relay: Proxy, **key: Any) -> None:
     relay.use(authenticator=Known())
 
 
-def test_a_stream_is_read_again_byte_for_byte_and_has_one_event() -> None:
+def test_a_stream_is_read_again_byte_for_byte_and_has_one_event(capsys: pytest.CaptureFixture[str]) -> None:
     with resumable(streaming(*CONTENT, USAGE_CHUNK, DONE)) as (relay, services):
         response = relay.call(CHAT, headers=WANTED)
         stream_id = id_of(response)
@@ -90,19 +90,27 @@ def test_a_stream_is_read_again_byte_for_byte_and_has_one_event() -> None:
         whole = read(relay, stream_id)
         rest = read(relay, stream_id, headers={"last-event-id": f"{stream_id}.1"})
         same = relay.call(path=f"/up/v1/streams/{stream_id}", method="GET", query="after=1")
+        nothing = read(relay, stream_id, query="after=3")
 
         assert response.headers["x-resumable"] == "true"
         events = [f"{event.decode()[:-1]}id: {stream_id}.{n}\n\n" for n, event in enumerate([*CONTENT, DONE], 1)]
         assert response.body.decode() == "".join(events)
         assert whole.body == response.body
         assert rest.body == same.body == "".join(events[1:]).encode()
-        for each in (whole, rest):
+        assert nothing.body == b""
+        for each in (whole, rest, nothing):
             assert (each.status, each.headers["content-type"], id_of(each)) == (200, "text/event-stream", stream_id)
             assert each.headers["access-control-allow-origin"] == "*"
         assert relay.event[0] == "InferenceCompleted"
         assert relay.event[1]["usage"]["output_tokens"] == 3
         assert services.calls[:writes].count("put piece") <= 3
         assert not any(call.startswith(("put", "update")) for call in services.calls[writes:])
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        read_lines = [line for line in lines if line["message"] == READ]
+        assert [(line["level"], line["bytes"], line["error"]) for line in read_lines] == [
+            ("INFO", len(each.body), None) for each in (whole, rest, same, nothing)
+        ]
+        assert {line["path"] for line in read_lines} == {f"/streams/{stream_id}"}
 
 
 @pytest.mark.parametrize(
@@ -175,6 +183,7 @@ def test_a_rotated_key_reads_what_its_line_has_asked() -> None:
 WRONG_NAMES = [
     *("", "x", "../chat", "01arz3ndektsv4rrffq69g5fav", "01ARZ3NDEKTSV4RRFFQ69G5FA", "81ARZ3NDEKTSV4RRFFQ69G5FAV"),
     *("01ARZ3NDEKTSV4RRFFQ69G5FAV/", "01ARZ3NDEKTSV4RRFFQ69G5FAV.1", "01ARZ3NDEKTSV4RRFFQ69G5FAV%0A"),
+    "7" + "Z" * 25,  # made in the year 10889
 ]
 
 
@@ -414,6 +423,7 @@ def test_a_client_that_does_not_wait_is_told_where_its_answer_will_be_before_a_s
 
         assert seen == [(True, ["put state"])]
         assert (client.status, said["status"], said["id"]) == (202, "in_progress", id_of(client))
+        assert (client.headers["location"], client.headers["x-resumable"]) == (f"../streams/{said['id']}", "true")
         assert urljoin("https://proxy/dev/up/v1/chat/completions", client.headers["location"]) == (
             f"https://proxy/dev/up/v1/streams/{said['id']}"
         )

@@ -226,6 +226,16 @@ def test_what_cannot_be_written_is_given_up_and_the_stream_goes_on() -> None:
     assert world.told == [], "its own sandbox has told"
 
 
+def test_comments_that_wait_for_their_event_count_among_what_may_wait() -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    for _ in range(3):
+        assert not world.recording.is_lost
+        world.response.write(b": " + b"x" * (6 * 1024 * 1024) + b"\n\n")
+        world.tick()
+    assert world.recording.is_lost
+
+
 def test_a_client_that_goes_away_ends_nothing() -> None:
     world = World()
     world.client.break_after = 1
