@@ -12,6 +12,7 @@ from bench.measures import in_process as alone
 from bench.measures.load import Load, Plan, load
 from bench.measures.long_stream import long_stream
 from bench.measures.metering import metering
+from bench.measures.resumable import resumable
 from bench.measures.tokens import starts, tokens
 from bench.processes import Surroundings
 from bench.report import Figure, table
@@ -187,6 +188,12 @@ async def what_metering_costs(bench: Bench) -> list[Figure]:
     header = ["CPU per request", "ms", "ms without metering", "added", "quartiles of the pairs"]
     rows = [(each.workload.name, each.with_, each.without, each.shown(), each.shown_quartiles()) for each in found]
     table(header, rows)
+    plain, kept = await resumable(bench.around, Plan(rounds=bench.times(20, 2), requests=10), bench.direct)
+    rows = [
+        ("CPU per request", plain.cpu, kept.cpu, kept.cpu / plain.cpu),
+        ("first byte, p50", first := plain.first_byte()[0], later := kept.first_byte()[0], later / first),
+    ]
+    table([STREAM.name, "ms", "ms, resumable", "ratio"], rows)
     what = "CPU added by metering, asking for usage and hiding it"
     return [Figure(f"{what}: {each.workload.name}", 0.1, each.added, "{:.1%}") for each in found]
 

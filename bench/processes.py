@@ -175,6 +175,7 @@ _LAMBDA_ENVIRONMENT = {
     "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
     "AUTHORIZER_CACHE_SECONDS": "60",
     "AUTHORIZER_FUNCTION": "authorizer",
+    "CACHE_BUCKET": "cache",
     "CACHE_TABLE": "cache",
     "CORS_ALLOW_ORIGINS": "*",
     "EVENT_BUS_NAME": "bench",
@@ -183,6 +184,8 @@ _LAMBDA_ENVIRONMENT = {
     "LOG_LEVEL": "INFO",
     "PROVIDER_TOKENS_SECRET": "tokens",
     "STAGE": "bench",
+    "STREAMS_TABLE": "streams",
+    "STREAM_KEPT_SECONDS": "600",
 }
 
 

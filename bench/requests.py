@@ -38,6 +38,7 @@ class Workload:
     stream: bool
     image: int = 0
     """Bytes of an image in the question, as base64 has them; 0 for none."""
+    resumable: bool = False
 
     @property
     def body(self) -> bytes:
@@ -102,7 +103,7 @@ class Workload:
             "routeKey": "$default",
             "rawPath": f"/openai{_PATH}",
             "rawQueryString": "",
-            "headers": _HEADERS | forwarded,
+            "headers": _HEADERS | forwarded | ({"x-resumable": "true"} if self.resumable else {}),
             "requestContext": context,
             "body": self.body.decode(),
             "isBase64Encoded": False,

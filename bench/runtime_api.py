@@ -217,7 +217,7 @@ class Cache(Protocol):
 class AwsStandIn:
     """Lambda's Invoke (an authorizer that allows everybody) and EventBridge's PutEvents. Counts what it gets.
 
-    A call of DynamoDB goes to `cache`, which says its answer, and so does every event.
+    A call of DynamoDB goes to `cache`, which says its answer, and so does every event. Streams may be written down.
     """
 
     def __init__(self, cache: "Cache | None" = None) -> None:
@@ -249,6 +249,8 @@ class AwsStandIn:
         if self._cache and (operation := _DYNAMODB.search(head)):
             answer = self._cache.call(operation[1].decode(), json.loads(body))
             return json_answer({"ConsumedCapacity": {"TableName": "cache", "CapacityUnits": 1.0}, **answer})
+        if _DYNAMODB.search(head) and (table := json.loads(body)["TableName"]) == "streams":
+            return json_answer({"ConsumedCapacity": {"TableName": table, "CapacityUnits": 1.0}})
         raise RuntimeError(f"an AWS call that the bench does not know: {head.splitlines()[0]!r}")
 
 

@@ -25,6 +25,8 @@ _RENEWED_BELOW = 15.0
 ABSENT_SECONDS = 30.0
 """For how long nobody need be there, where a stream without a reader is to stop."""
 _TICK_SECONDS = 1.0
+_FIRST_SECONDS = 0.1
+"""Before the first write: what it computes would take the CPU from the head and the first events of the answer."""
 _MOST_UNWRITTEN = 16 * 1024 * 1024
 """Bytes that may wait to be written: memory stays bounded while the table takes nothing."""
 _PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8)
@@ -224,9 +226,10 @@ def in_background(recording: Recording, pause: float = _TICK_SECONDS) -> Callabl
 
     def write() -> None:
         try:
-            recording.tick()
-            while not recording.ended.wait(pause):
+            next_in = min(pause, _FIRST_SECONDS)
+            while not recording.ended.wait(next_in):
                 recording.tick()
+                next_in = pause
             recording.write_rest()
         except Exception as failure:  # noqa: BLE001  # the outermost edge of a thread
             log("ERROR", "A resumable stream was not written down", trace=trace_of(failure))

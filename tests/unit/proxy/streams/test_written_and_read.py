@@ -4,6 +4,7 @@ Nothing here takes time: the second that the writer waits for passes when a test
 """
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from proxy.http.stopper import Stopper
 from proxy.streams.names import stream_object
 from proxy.streams.numbering import KEEP_ALIVE, last_number
 from proxy.streams.reading import Reader
-from proxy.streams.recording import ABSENT_SECONDS, LEASE_SECONDS, Recording, Times, Watched
+from proxy.streams.recording import ABSENT_SECONDS, LEASE_SECONDS, Recording, Times, Watched, in_background
 from proxy.streams.response import RecordedResponse
 from proxy.streams.table import KILLED, LARGEST_ITEM, LOST, MOST_LOST, STATE, State, Status, StreamsTable
 
@@ -224,6 +225,25 @@ def test_what_cannot_be_written_is_given_up_and_the_stream_goes_on() -> None:
         b"".join(world.read()) == numbered(1) + f"data: {LOST} after 1\nid: {STREAM}.{1 + MOST_LOST + 1}\n\n".encode()
     )
     assert world.told == [], "its own sandbox has told"
+
+
+def test_nothing_is_written_before_the_beginning_of_the_answer_has_had_its_moment() -> None:
+    class Ended(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            order.append("wait")
+            return True
+
+    order, world = list[str](), World()
+    world.services.on_call = order.append
+    world.recording.ended = Ended()
+    world.response.start(200, HEADERS)
+    world.response.write(event(1))
+    world.response.end()
+    world.recording.end("completed")
+    in_background(world.recording)(20)
+
+    assert order == ["wait", "put state", "put piece", "put state"]
+    assert b"".join(world.read()) == numbered(1)
 
 
 def test_comments_that_wait_for_their_event_count_among_what_may_wait() -> None:
