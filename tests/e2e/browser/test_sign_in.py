@@ -97,6 +97,9 @@ def test_an_answer_outlives_a_reload_and_a_network_that_is_gone(open_page: OpenP
     page = open_page(stack.url)
     visitor = Visit(page)
     visitor.connect(client.key)
+    visitor.ask("demo", "Before", server="demo")
+    expect(visitor.text).to_have_text(SAYS.replace("Hello", "Before"))
+    visitor.wait()
     visitor.ask("demo-slow", words, server="demo")
     expect(visitor.text).to_contain_text("This is")
     page.reload()
@@ -110,10 +113,16 @@ def test_an_answer_outlives_a_reload_and_a_network_that_is_gone(open_page: OpenP
 
     expect(visitor.text).to_have_text(SAYS.replace("Hello", words))
     visitor.wait()
-    assert page.locator(".asked p").all_inner_texts() == [words]
+    assert page.locator(".asked p").all_inner_texts() == ["Before", words]
+    assert page.locator(".answer .text").all_inner_texts() == [
+        SAYS.replace("Hello", each) for each in ("Before", words)
+    ]
     assert page.evaluate("sessionStorage.length") == 0
-    [entry] = wait_for(lambda: [each for each in client.entries() if each.get("stream")], "the entry of the answer")
-    assert entry["outcome"] == "completed"
+    entries = wait_for(
+        lambda: found if len(found := [each for each in client.entries() if each.get("stream")]) == 2 else [],
+        "the entries of both answers",
+    )
+    assert {entry["outcome"] for entry in entries} == {"completed"}
 
 
 class Network:

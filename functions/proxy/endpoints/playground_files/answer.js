@@ -29,6 +29,7 @@ export function codeButtons(question) {
 export class AnswerView {
   /** `settings` are those that it is asked with, `signal` says that nobody wants its receipt, `onSpent` that it has cost more. */
   constructor({ server, model }, signal, onSpent) {
+    this.source = { server, model };
     this.name = element("h2", { class: "by" }, [server, model].filter(Boolean).join(" · ") || "Answer");
     this.waiting = element("p", { class: "waiting" }, element("span", { class: "pulse", "aria-hidden": "true" }), element("span"));
     this.thoughts = element("details", { class: "thoughts", hidden: true }, element("summary", {}, "Thoughts"), element("p"));
@@ -101,10 +102,7 @@ export class AnswerView {
   }
 
   end(note) {
-    clearInterval(this.clock);
-    this.waiting.remove();
-    this.answer.end();
-    this.node.classList.remove("writing");
+    this.settle();
     if (note) {
       this.ended = note;
       const calls = this.callsAsText().join("\n");
@@ -112,6 +110,19 @@ export class AnswerView {
       say(note);
     }
     this.figures.ended();
+  }
+
+  /** An answer of a page that was reloaded: nothing is known of what it took. */
+  restore(text) {
+    this.answer.add(text);
+    this.settle();
+  }
+
+  settle() {
+    clearInterval(this.clock);
+    this.waiting.remove();
+    this.answer.end();
+    this.node.classList.remove("writing");
   }
 
   fail(trouble, actions) {

@@ -4,7 +4,7 @@ import { forgetAllowance } from "./allowance.js";
 import { Conversation } from "./conversation.js";
 import { byId, element, growing, say } from "./dom.js";
 import { Trouble, continued, models, people, tokenOf, useKey } from "./proxy.js";
-import { brokenOff, forgetAll } from "./resuming.js";
+import { brokenOff, forget, forgetAll } from "./resuming.js";
 import { canBeSent, forgetSettings, offerModels, settings, whyUnavailable } from "./settings.js";
 import { explained, troubleBox } from "./troubles.js";
 
@@ -76,12 +76,16 @@ let left = brokenOff();
 async function goOn() {
   const taken = left;
   left = [];
-  for (const { url, text, server, model } of taken) {
+  for (const { id, url, text, server, model, before = [] } of taken) {
     const stopping = new AbortController();
     const answer = await continued(url, stopping.signal);
-    if (!answer) continue;
+    if (!answer) {
+      forget(id); // it is over, or somebody else's: no word of it stays here
+      continue;
+    }
     if (chat.turns.length) begin();
     byId("examples").hidden = true;
+    chat.restore(before);
     chat.ask(text, [], null, { ...answer, stopping, server, model });
     say("The answer goes on.");
   }

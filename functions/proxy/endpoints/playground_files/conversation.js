@@ -7,6 +7,8 @@ import { Trouble, chat } from "./proxy.js";
 import { QuestionView } from "./question.js";
 import { forget, remember } from "./resuming.js";
 
+/** Characters of earlier turns, the latest of them, that a reload in the middle of an answer brings back. */
+const MOST_KEPT = 200_000;
 /** Pixels from the end of the page within which one is at its end. */
 const AT_END = 8;
 
@@ -91,6 +93,10 @@ export class Conversation {
 
   /** `begun` is the answer of a page that was reloaded: `{head, pieces, stopping, server, model}`. Nothing is asked for it. */
   ask(text, pictures = [], versions = null, begun = null) {
+    return this.answer(this.add(text, pictures, versions, begun));
+  }
+
+  add(text, pictures, versions, begun) {
     const turn = { text, pictures, versions, begun, answer: "", view: null, node: element("div", { class: "turn" }) };
     turn.asked = new QuestionView(
       turn,
@@ -100,7 +106,36 @@ export class Conversation {
     this.turns.push(turn);
     turn.node.append(turn.asked.node);
     this.node.append(turn.node);
-    return this.answer(turn);
+    return turn;
+  }
+
+  /** Show what a page that was reloaded had said before, as `before` gave it: without figures, which went with that page. */
+  restore(turns) {
+    for (const { text, answer, server, model } of turns) {
+      const turn = this.add(text, [], null, null);
+      const settings = { ...this.settings(), server, model };
+      turn.answer = answer;
+      turn.view = new AnswerView(settings, this.leaving.signal, () => {});
+      turn.view.restore(answer);
+      turn.node.append(turn.view.node);
+      turn.view.offer({ ...settings, messages: this.messages(turn, settings.system) }, () => this.anew(turn));
+    }
+  }
+
+  /** The turns before `turn` that have an answer, `{text, answer, server, model}`: the latest that are short enough to be kept. */
+  before(turn) {
+    const kept = [];
+    let left = MOST_KEPT;
+    for (const { text, answer, view } of this.answered(turn).reverse()) {
+      left -= text.length + answer.length;
+      if (left < 0) break;
+      kept.unshift({ text: text || "A picture", answer, ...view.source });
+    }
+    return kept;
+  }
+
+  answered(turn) {
+    return this.turns.slice(0, this.turns.indexOf(turn)).filter((each) => each.answer);
   }
 
   /** Ask `turn` once more, as `text`. What it was, and what came after it, stays as another version. */
@@ -134,10 +169,9 @@ export class Conversation {
 
   /** What the model is told: the turns so far that have an answer, and the question. */
   messages(turn, system) {
-    const before = this.turns.slice(0, this.turns.indexOf(turn)).filter((each) => each.answer);
     return [
       ...(system ? [{ role: "system", content: system }] : []),
-      ...before.flatMap((each) => [
+      ...this.answered(turn).flatMap((each) => [
         { role: "user", content: contentOf(each) },
         { role: "assistant", content: each.answer },
       ]),
@@ -162,7 +196,7 @@ export class Conversation {
     try {
       const answered = (head) => {
         view.answered(head);
-        remember(head.id, { text: turn.text, server: settings.server, model: settings.model });
+        remember(head.id, { text: turn.text, server: settings.server, model: settings.model, before: this.before(turn) });
       };
       if (begun) answered(begun.head);
       for await (const piece of begun?.pieces || chat(question, this.stopping.signal, answered)) view.heard(piece);

@@ -1,7 +1,8 @@
 /**
  * Answers that outlive a broken connection and a reload of the page.
  *
- * While an answer comes, this tab's `sessionStorage` has its address, what was asked and of whom, and nothing of it afterwards.
+ * While an answer comes, this tab's `sessionStorage` has its address, what was asked and of whom, and the turns before it;
+ * nothing of it afterwards.
  * Its one rule: the key is never in there, so a reload asks for it, and whoever gives another one gets nothing.
  */
 
@@ -20,7 +21,7 @@ export function brokenOff() {
   return left.map(({ id, url }) => ({ id, url, ...asked[id] })).reverse();
 }
 
-/** Remember what the answer `id` is about, `{text, server, model}`, for as long as it comes. */
+/** Remember what the answer `id` is about, `{text, server, model, before}`, for as long as it comes. */
 export function remember(id, about) {
   write({ ...read(), [id]: about });
 }
