@@ -11,7 +11,9 @@ from typing import Any, Protocol
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.throttles.weather import PARTITION, sort_key
 
+from proxy.aws.client import AwsError
 from proxy.limits.renewal import in_background
+from proxy.log import log
 from proxy.request.routing import Candidate
 
 LOOK_SECONDS = 10.0
@@ -57,12 +59,16 @@ class Steering:
         return [candidates[place] for _, place in by_room]
 
     def look(self) -> None:
-        """Read what is known of the servers and models that are asked. Raises AwsError, and KeyError of an odd item."""
+        """Read what is known of the servers and models that are asked. Raises KeyError of an odd item."""
         found: dict[str, float] = {}
-        for name in self._wanted:
-            key = to_item({"pk": PARTITION, "sk": name})
-            if item := self._aws.get_item({"TableName": self._table, "Key": key}, _TIMEOUT):
-                found[name] = float(from_item(item)["full_until"])
+        try:
+            for name in self._wanted:
+                key = to_item({"pk": PARTITION, "sk": name})
+                if item := self._aws.get_item({"TableName": self._table, "Key": key}, _TIMEOUT):
+                    found[name] = float(from_item(item)["full_until"])
+        except AwsError as error:
+            log("WARN", _FAILED, reason=str(error))
+            return
         self._full = found
 
     def _want(self, names: Sequence[str]) -> None:
