@@ -147,7 +147,7 @@ _FIELDS: Mapping[str, Check] = {
 }
 _SELDOM: Mapping[str, Check] = {
     "response.time_per_output_token": _is_seconds_or_none,
-    "attempts": lambda value: value is None or _is_list_of(_is_attempt)(value),
+    "attempts": _is_list_of(_is_attempt),
     "limits": _is_object_or_none,
     "client.key_id": _is_text_or_none,
     "client.name": _is_text_or_none,

@@ -210,8 +210,7 @@ def attributes_of(event: "TerminalEvent") -> Attributes:
 
 def _calls_of(data: Mapping[str, Any]) -> int | None:
     """How many calls of servers were made; events of before do not tell."""
-    attempts = data.get("attempts")
-    return None if attempts is None else calls_made(each["error"] for each in attempts)
+    return calls_made(each["error"] for each in data["attempts"]) if "attempts" in data else None
 
 
 def _is_unchecked(limits: "LimitsData | None") -> bool:

@@ -91,7 +91,8 @@ def test_three_kinds_are_the_end_of_a_request() -> None:
     kinds = {name: is_terminal(EVENT._replace(detail_type=name)) for name in get_args(DetailType)}
     assert {name for name, is_end in kinds.items() if is_end} == set(TERMINAL_DETAIL_TYPES)
     assert set(TERMINAL_DETAIL_TYPES) == {"InferenceCompleted", "InferenceFailed", "InferenceThrottled"}
-    assert set(kinds) - set(TERMINAL_DETAIL_TYPES) == {"ResponseCaptured", "BudgetThresholdReached"}
+    others = {"ResponseCaptured", "BudgetThresholdReached", "IncidentReported", "ThrottleForecast"}
+    assert set(kinds) - set(TERMINAL_DETAIL_TYPES) == others
 
 
 def test_an_attempt_that_came_to_no_call_is_not_counted() -> None:
