@@ -149,7 +149,7 @@ def test_batch(client: Client, sdk: openai.OpenAI):
     assert batch.usage.output_tokens == SAID_TOKENS + 1
     (line,) = sdk.files.content(str(batch.output_file_id)).text.splitlines()
     assert json.loads(line)["response"]["body"]["status"] == "completed"
-    # It is seen once more, and what is asked after that is in the ledger: by then the batch is, however often it counts.
+    # It is seen once more. When what is asked after that is in the ledger, so is the batch, however often it counts.
     sdk.batches.retrieve(begun.id)
     sdk.chat.completions.create(model="demo", messages=HELLO)
     wait_for(lambda: [each for each in client.entries() if each["operation"] == "chat"], "what came after it")
