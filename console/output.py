@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    import argparse
+
     from rich.console import Console
     from rich.text import Text
 
@@ -21,6 +23,11 @@ _SHORTEST_RULE = 8
 def terminal_width() -> int | None:
     """How many characters a line has room for; None when nobody reads it on a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def add_vertical(command: "argparse.ArgumentParser") -> None:
+    """Add the option of a command whose rows may be wider than a terminal."""
+    command.add_argument("--vertical", action="store_true", help="print each row as lines of a name and a value")
 
 
 def has_blocks(stream: TextIO) -> bool:

@@ -50,6 +50,16 @@ def table(  # noqa: PLR0913 - how a table looks is said by name
     return "\n".join([*texts, *(_told(hidden, width) if tell else [])])
 
 
+def records(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Each row as lines of a name and a value, below a line that counts it: for what is wider than any terminal."""
+    names = [padded(name, max(map(width_of, headings), default=0)) for name in headings]
+    parts = [
+        "\n".join([f"-- {number} --", *(f"{name}  {cell}".rstrip() for name, cell in zip(names, row, strict=True))])
+        for number, row in enumerate(rows, 1)
+    ]
+    return "\n\n".join(parts) or "Nothing was found."
+
+
 def _told(hidden: Sequence[str], width: int | None) -> list[str]:
     """What a narrow terminal has no room for, in lines that fit it."""
     if not hidden or width is None:

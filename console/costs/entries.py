@@ -7,12 +7,13 @@ from itertools import islice
 from typing import Any
 
 from openai_proxy.events.ulid import ulid_time
+from openai_proxy.ledger.faults import FAULTS
 
 from console.costs.filters import FILTERS, add_filters, filter_text, is_wanted, ledger_of
-from console.costs.text import entries_csv, entries_table
+from console.costs.text import entries_csv, entries_records, entries_table
 from console.errors import ConsoleError
 from console.keys.options import tag, whole
-from console.output import show, terminal_width
+from console.output import add_vertical, show, terminal_width
 from console.period import Period, add_period, chosen_period, read_day
 from console.stack import add_table_options
 from console.text import harmless, to_json
@@ -25,7 +26,14 @@ def add_entries(entries: argparse.ArgumentParser) -> None:
     """Give `entries` its options."""
     add_filters(entries, *FILTERS, inherited=True)
     add_period(entries, inherited=True)
-    entries.add_argument("--failed", action="store_true", help="only those that failed")
+    entries.add_argument(
+        "--failed",
+        nargs="?",
+        const="all",
+        choices=("all", *FAULTS),
+        metavar="FAULT",
+        help=f"only those that failed, by the fault of anybody or of {', '.join(FAULTS)}",
+    )
     entries.add_argument(
         "--unpriced", action="store_true", help="only those without a price, or with units without one"
     )
@@ -40,6 +48,7 @@ def add_entries(entries: argparse.ArgumentParser) -> None:
         "--before", type=_entry_id, metavar="ID", help="only those older than this entry: the next page"
     )
     entries.add_argument("--csv", action="store_true", default=argparse.SUPPRESS, help="print CSV, for spreadsheets")
+    add_vertical(entries)
     add_table_options(entries, "CostsTable", inherited=True)
     entries.set_defaults(run=_entries)
 
@@ -53,8 +62,8 @@ def _entry_id(text: str) -> str:
 
 
 def _entries(options: argparse.Namespace, environ: Environment) -> int:
-    if options.csv and options.json:
-        raise ConsoleError("--csv and --json exclude each other. Remedy: give one of them.")
+    if options.csv + options.json + options.vertical > 1:
+        raise ConsoleError("--csv, --json and --vertical exclude each other. Remedy: give one of them.")
     period = chosen_period(options) or read_day("today")
     entries = [_named(each) for each in islice(_newest(period, options, environ), options.limit)]
     if options.json:
@@ -64,7 +73,8 @@ def _entries(options: argparse.Namespace, environ: Environment) -> int:
     elif entries:
         with_client = options.client is None
         with_day = period.first != period.last
-        show(entries_table(entries, with_day=with_day, with_client=with_client, width=terminal_width()))
+        table = entries_table(entries, with_day=with_day, with_client=with_client, width=terminal_width())
+        show(entries_records(entries) if options.vertical else table)
         if len(entries) == options.limit:
             print(f"\nOlder ones: the same command with --before {entries[-1]['id']}")
     else:
@@ -91,11 +101,15 @@ def _id(entry: Item) -> str:
 
 
 def _named(entry: Item) -> Item:
-    """An entry under the names that events, log lines and the lake have: `id` for what the table calls `sk`."""
-    return {"id": entry["sk"], **entry}
+    """An entry under the names that events, log lines and the lake have: `id` for what the table calls `sk`, and no key
+    of the table.
+    """
+    return {"id": entry["sk"]} | {name: value for name, value in entry.items() if name not in ("pk", "sk")}
 
 
 def _filters(options: argparse.Namespace) -> str:
     flags = [f"--{name}" for name in ("failed", "unpriced", "estimated") if getattr(options, name)]
+    if options.failed in FAULTS:
+        flags[0] += f" {options.failed}"
     tags = [f"tag {name}={value}" for name, value in options.tags or ()]
     return filter_text(options) + (f", with {', '.join([*flags, *tags])}" if flags or tags else "")

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from openai_proxy.ledger.faults import fault_of
+
 from console.costs.reading import Ledger
 from console.costs.summary import NAMES, OF_ENTRIES, OF_ROLLUPS, UNNAMED, is_dimension, share_of, value_of
 from console.period import Period
@@ -41,10 +43,14 @@ def is_wanted(row: Item, options: argparse.Namespace, *, of_rollup: bool = False
         and all(
             value_of(row, f"tag:{name}") == (value or UNNAMED) for name, value in getattr(options, "tags", None) or ()
         )
-        and not (getattr(options, "failed", False) and row["outcome"] != "failed")
+        and _failed_as(row, getattr(options, "failed", None))
         and not (getattr(options, "unpriced", False) and "cost" in row and "unpriced_units" not in row)
         and not (getattr(options, "estimated", False) and row["usage_source"] != "estimated")
     )
+
+
+def _failed_as(row: Item, wanted: str | None) -> bool:
+    return not wanted or (row["outcome"] == "failed" if wanted == "all" else fault_of(row) == wanted)
 
 
 def filter_text(options: argparse.Namespace) -> str:

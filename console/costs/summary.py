@@ -7,8 +7,10 @@ Its one rule: sums are exact, and a sum that leaves something out says so: what 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
+from openai_proxy.ledger.faults import FAULTS, NEEDED, fault_of
 from openai_proxy.pricing.rates import EXACT
 
 Item = dict[str, Any]
@@ -26,6 +28,7 @@ NAMES: Mapping[str, str] = {
     "operation": "operation",
     "door": "door",
     "outcome": "outcome",
+    "fault": "fault",
 }
 """The dimensions, and the attribute that each one is. `tag:NAME` is one too."""
 
@@ -35,9 +38,15 @@ OF_ROLLUPS = frozenset({"client", "server", "model", "day", "month"})
 OF_TIME = ("day", "month")
 UNNAMED = "-"
 
+
+def _is_of(fault: str, entry: Item) -> bool:
+    return fault_of(entry) == fault
+
+
 COUNTS: Mapping[str, Callable[[Item], bool]] = {
     "requests": lambda _: True,
     "failed": lambda entry: entry["outcome"] == "failed",
+    **{f"failed_{fault}": partial(_is_of, fault) for fault in FAULTS},
     "cache_hits": lambda entry: entry.get("cache_status") == "HIT",
     "hits_priced": lambda entry: "cost_saved" in entry,
     "unpriced": lambda entry: "cost" not in entry,
@@ -68,8 +77,7 @@ AMOUNTS = (
 )
 SUMS = (*COUNTS, *AMOUNTS)
 OF_ENTRIES = frozenset(
-    {"outcome", "cache_status", "usage_source", "tags", *(name for name in NAMES.values() if name not in OF_TIME)}
-    | set(AMOUNTS)
+    {"cache_status", "usage_source", "tags", *NEEDED, *NAMES.values(), *AMOUNTS} - {"fault", *OF_TIME}
 )
 """The attributes of an entry that sums are made of."""
 
@@ -90,6 +98,7 @@ def share_of(entry: Item) -> Item:
     """An entry as if it were a rollup of its own."""
     share: Item = {name: Decimal(holds(entry)) for name, holds in COUNTS.items()}
     share |= {name: Decimal(entry.get(name) or 0) for name in AMOUNTS}
+    share["fault"] = fault_of(entry)
     return share | {name: entry[name] for name in (*NAMES.values(), "tags") if name in entry}
 
 

@@ -5,12 +5,15 @@ A table fits the width it is given: figures give way in a fixed order, then name
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
+
+from openai_proxy.ledger.faults import FAULTS, fault_of
 
 from console.costs.summary import SUMS, attribute, known_cost, known_saving, mean_first_chunk, total_of
 from console.spreadsheets import csv_text
-from console.tables import table
-from console.text import count, harmless, seconds, to_json, usd
+from console.tables import records, table
+from console.text import count, harmless, plain, seconds, to_json, usd
 
 Item = dict[str, Any]
 
@@ -68,7 +71,17 @@ def summary_table(rows: Sequence[Item], by: Sequence[str], width: int | None = N
     drop = [name for name in _GIVE_WAY if not kept.get(name)]
     least = _SHORTEST_NAME
     shown = table(headings, lines, numbers=len(figures), total=True, width=width, drop=drop, least=least, tell=True)
-    return shown + left_out(total)
+    return shown + failures_text(total) + left_out(total)
+
+
+def failures_text(total: Item) -> str:
+    """Whose the failures of a sum are, in a line after an empty one; "" where nothing failed."""
+    if not total["failed"]:
+        return ""
+    parts = {fault: total[f"failed_{fault}"] for fault in FAULTS}
+    parts["unknown"] = total["failed"] - sum(parts.values())
+    told = ", ".join(f"{fault} {count(number)}" for fault, number in parts.items() if number)
+    return f"\n\nWhose the failures are: {told}. What a limit refused at once is in `throttles`."
 
 
 def left_out(total: Item) -> str:
@@ -151,6 +164,23 @@ def entries_table(
     return shown + why_unpriced(entries)
 
 
+def entries_records(entries: Iterable[Item]) -> str:
+    """Ledger entries with all that they have, each attribute on a line of its own."""
+    parts: list[str] = []
+    for number, entry in enumerate(map(_told, entries), 1):
+        [_, *lines] = records([*entry], [[*entry.values()]]).split("\n")
+        parts.append("\n".join([f"-- {number} --", *lines]))
+    return "\n\n".join(parts)
+
+
+def _told(entry: Item) -> dict[str, str]:
+    """An entry's attributes as text, exact, and whose its failure is."""
+    fault = {"fault": fault_of(entry)} if fault_of(entry) else {}
+    attributes = {"id": _id(entry), **entry, **fault}
+    cells = {name: _csv_cell(value) for name, value in attributes.items() if name not in ("pk", "sk", "expires_at")}
+    return {name: harmless(plain(each) if isinstance(each, Decimal) else str(each)) for name, each in cells.items()}
+
+
 def why_unpriced(entries: Iterable[Item]) -> str:
     """Why entries have no price, each reason with how many have it and the id of one, in lines after an empty one."""
     reasons: dict[str, list[str]] = {}
@@ -173,6 +203,6 @@ def _tags(entry: Item) -> str:
 
 def _end(entry: Item) -> str:
     end = harmless(entry.get("error_type") or ",".join(entry["finish_reasons"]) or entry["outcome"])
-    notes = ["cache"] if entry.get("cache_status") == "HIT" else []
+    notes = ([fault] if (fault := fault_of(entry)) else []) + (["cache"] if entry.get("cache_status") == "HIT" else [])
     notes += ["limits unchecked"] if entry.get("limits") == "unchecked" else []
     return f"{end} ({', '.join(notes)})" if notes else end

@@ -14,6 +14,10 @@ from console.errors import ConsoleError
 from console.stack import chosen_name, stack_name
 
 
+class QueryError(ConsoleError):
+    """What Athena has against a query. Its lines are those of the statement that was sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a query found. Values are text, int, float, Decimal, bool or None; `types` are Athena's."""
@@ -35,7 +39,7 @@ class Athena:
         self._sleep = sleep
 
     def run(self, sql: str) -> Result:
-        """Run a query to its end. Raises ConsoleError when it fails, and stops it when it is interrupted."""
+        """Run a query to its end. Raises QueryError when it fails, and stops it when it is interrupted."""
         try:
             query = self._client.start_query_execution(
                 QueryString=sql, WorkGroup=self._workgroup, QueryExecutionContext={"Database": self._database}
@@ -43,7 +47,7 @@ class Athena:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "InvalidRequestException":
                 raise
-            raise ConsoleError(f"Athena refuses the query: {error}") from error
+            raise QueryError(f"Athena refuses the query: {error}") from error
         try:
             execution = self._wait(query)
         except KeyboardInterrupt:
@@ -52,7 +56,9 @@ class Athena:
         status, statistics = execution["Status"], execution.get("Statistics", {})
         if status["State"] != "SUCCEEDED":
             reason = status.get("StateChangeReason") or "no reason given"
-            raise ConsoleError(f"The query is {status['State'].lower()}: {reason}")
+            if status["State"] == "CANCELLED":
+                raise ConsoleError(f"The query was cancelled: {reason}")
+            raise QueryError(f"The query failed: {reason}")
         names, types, rows = self._results(query, has_heading=execution.get("StatementType") == "DML")
         milliseconds = statistics.get("TotalExecutionTimeInMillis", 0)
         return Result(names, types, rows, statistics.get("DataScannedInBytes", 0), milliseconds / 1000)

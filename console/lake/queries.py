@@ -20,6 +20,11 @@ LAST_30_DAYS = ">= CAST(CAST(current_date - INTERVAL '29' DAY AS date) AS varcha
 FIRST_PARTITION = "dt >= '2026-01-01'"
 """What the view, and a query that reads `entries` itself, say of partitions: all there are."""
 
+_OWN_WITH = re.compile(
+    r"(?P<before>(?:\s|--[^\n]*\n|/\*.*?\*/)*)(?P<with>WITH\b(?P<recursive>\s+RECURSIVE\b)?)",
+    re.IGNORECASE | re.DOTALL,
+)
+
 
 class SavedQuery(NamedTuple):
     """A query as Athena's console shows it."""
@@ -40,12 +45,12 @@ def of_period(sql: str, period: Period) -> str:
 
 
 def with_view(sql: str, period: Period | None = None, *, without_late: bool = False) -> str:
-    """A query with the view it is about written out in front of it.
+    """A query with the view it is about written out in front of it, in lines of its own.
 
     An entry arrives on its own day or later, so the partitions from the period's first day on hold all of it. One day
     more is read: clocks differ. With `without_late` the partitions of the period's days are read and no others.
     """
-    sql = sql.strip().rstrip(";").rstrip()
+    sql = _without_end(sql)
     if period:
         sql = sql.replace(FIRST_PARTITION, _partitions(period, without_late=without_late))
     if not re.search(rf"\b{VIEW}\b", sql, re.IGNORECASE):
@@ -53,10 +58,20 @@ def with_view(sql: str, period: Period | None = None, *, without_late: bool = Fa
     view = (ANALYTICS / "inferences.sql").read_text(encoding="utf-8").strip()
     if period:
         view = view.replace(FIRST_PARTITION, _partitions(period, without_late=without_late))
-    head = f"WITH {VIEW} AS (\n{view}\n)"
-    if own := re.match(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*WITH\b", sql, re.IGNORECASE | re.DOTALL):
-        return f"{head},{sql[own.end() :]}"
-    return f"{head}\n{sql}"
+    own = _OWN_WITH.match(sql)
+    recursive = "RECURSIVE " if own and own["recursive"] else ""
+    if own:  # a comma takes the place of the word, so that nothing behind it moves
+        sql = f"{own['before']},{' ' * (len(own['with']) - 1)}{sql[own.end() :]}"
+    return f"WITH {recursive}{VIEW} AS (\n{view}\n)\n{sql}"
+
+
+def lines_before(sql: str, statement: str) -> int:
+    """How many lines `with_view` has put before a query, in the statement that it made of it."""
+    return statement.count("\n") - _without_end(sql).count("\n")
+
+
+def _without_end(sql: str) -> str:
+    return sql.rstrip().rstrip(";").rstrip()
 
 
 def _partitions(period: Period, *, without_late: bool) -> str:

@@ -7,14 +7,16 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from console.aws import emulator
 from console.errors import ConsoleError
-from console.lake.athena import Result, chosen_athena
-from console.lake.queries import VIEW, named_queries, of_period, what, with_view
-from console.output import show, terminal_width
+from console.lake.athena import QueryError, Result, chosen_athena
+from console.lake.places import in_own_text
+from console.lake.queries import VIEW, lines_before, named_queries, of_period, what, with_view
+from console.output import add_vertical, show, terminal_width
 from console.period import Period, add_period, chosen_period, today
 from console.spreadsheets import csv_text
 from console.stack import add_stack_option
-from console.tables import table
+from console.tables import records, table
 from console.text import count, harmless, plain, to_json, usd
 
 _USD_PER_BYTE = 5e-12
@@ -82,6 +84,7 @@ def add_query(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--csv", action="store_true", default=argparse.SUPPRESS, help="print CSV, for spreadsheets")
     command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
+    add_vertical(command)
     add_stack_option(command, inherited=True)
     command.set_defaults(run=run_query)
 
@@ -92,8 +95,8 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     period = chosen_period(options)
     if options.sql and options.named:
         raise ConsoleError("SQL and --named exclude each other. Remedy: give one of them.")
-    if options.csv and options.json:
-        raise ConsoleError("--csv and --json exclude each other. Remedy: give one of them.")
+    if options.csv + options.json + options.vertical > 1:
+        raise ConsoleError("--csv, --json and --vertical exclude each other. Remedy: give one of them.")
     if not options.sql and not options.named:
         show(query_list(queries))
         return 0
@@ -106,15 +109,28 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         sql = sys.stdin.read() if options.sql == "-" else options.sql
     if options.without_late and period is None:
         raise ConsoleError("--without-late needs a period. Remedy: name one with --day, --month, --last or --from.")
-    statement = with_view(sql, period, without_late=options.without_late)
-    result = chosen_athena(options, environ).run(statement)
+    result = _found(sql, with_view(sql, period, without_late=options.without_late), options, environ)
     if options.csv or options.json:
         print(result_csv(result) if options.csv else result_json(result))
+    elif options.vertical:
+        show(records(result.columns, [[_shown(value) for value in row] for row in result.rows]))
     else:
         show(result_table(result, terminal_width()))
     if sys.stderr.isatty():
         print(_bill(result), file=sys.stderr)
     return 0
+
+
+def _found(sql: str, statement: str, options: argparse.Namespace, environ: Mapping[str, str]) -> Result:
+    """What a statement finds. Raises QueryError with places in `sql`, of which it was made."""
+    if emulator(environ):
+        from console.lake.local_sql import check_local  # noqa: PLC0415 - AWS has Athena
+
+        check_local(sql)
+    try:
+        return chosen_athena(options, environ).run(statement)
+    except QueryError as error:
+        raise QueryError(in_own_text(str(error), sql, lines_before(sql, statement))) from error
 
 
 def _bill(result: Result) -> str:

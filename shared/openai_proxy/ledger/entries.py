@@ -21,6 +21,7 @@ from openai_proxy.events.envelope import MalformedEventError, calls_made
 from openai_proxy.events.reader import RETENTION
 from openai_proxy.events.ulid import ulid_of_fact, ulid_time
 from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, usage_attributes
+from openai_proxy.ledger.faults import failure_share
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.usage import Usage
@@ -35,8 +36,7 @@ THROTTLED = "throttled"
 """The outcome of what is in no ledger: `throttles` says what is kept of it."""
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_LONGEST_TEXT = 256
-_LONGEST_END_USER = 255
+_LONGEST_TEXT, _LONGEST_END_USER = 256, 255
 _MOST_TAGS = 50
 _MOST_CLAIMS = 4
 _MOST_PARTS = 15
@@ -245,7 +245,7 @@ def share_of(entry: Mapping[str, Any]) -> dict[str, int | Decimal]:
         seldom |= {"costs_reported": 1, "cost_reported": entry["cost_reported"]}
     return seldom | {
         "requests": 1,
-        "failed": int(entry["outcome"] == "failed"),
+        **failure_share(entry),
         "cache_hits": int(entry.get("cache_status") == "HIT"),
         "usage_missing": int(entry["usage_source"] == "missing"),
         "usage_estimated": int(entry["usage_source"] == "estimated"),

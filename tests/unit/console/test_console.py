@@ -120,9 +120,10 @@ class TestCosts:
         assert [line.split()[0] for line in lines[2:7]] == ["openai", "openrouter", "ollama", "replicate", "-"]
         assert len({len(line) for line in lines[:10] if not line.startswith("-")}) == 1
         assert lines[5].endswith("  unpriced")
-        assert lines[11] == "Requests without a price, whose cost is not in the total: 2."
-        assert lines[12] == "Requests whose usage the server did not report: 1."
-        assert lines[13] == "Requests whose reported usage cannot be: 1."
+        assert lines[11].startswith("Whose the failures are: client 1, server 3. ")
+        assert lines[13] == "Requests without a price, whose cost is not in the total: 2."
+        assert lines[14] == "Requests whose usage the server did not report: 1."
+        assert lines[15] == "Requests whose reported usage cannot be: 1."
 
     def test_an_unknown_cost_is_null_and_not_0(self, run: Run):
         rows = run("costs", "--day", DAY, "--by", "server", "--json").json
@@ -140,11 +141,33 @@ class TestCosts:
         text = listed.split("\n\n")[0].splitlines()
 
         assert len(entries) == 9
-        assert [entry["sk"] for entry in entries] == sorted((entry["sk"] for entry in entries), reverse=True)
+        assert [entry["id"] for entry in entries] == sorted((entry["id"] for entry in entries), reverse=True)
+        assert not any(entry.keys() & {"pk", "sk"} for entry in entries)
         assert entries[-1]["cost"] == "0.0003129"
         assert entries[-1]["time_to_first_chunk"] == 0.412356
         assert len(text) == 2 + 2
         assert "upstream_error" in text[2]
+
+    @pytest.mark.parametrize("fault", ["client", "limit", "server", "proxy"])
+    def test_failures_are_split_by_whose_they_are(self, run: Run, fault: str):
+        total = run("costs", "--day", DAY, "--by", "total", "--json").json[0]
+        of_fault = run("costs", "entries", "--day", DAY, "--failed", fault, "--json").json
+        by_fault = {row["fault"]: row for row in run("costs", "--day", DAY, "--by", "fault", "--json").json}
+
+        assert total[f"failed_{fault}"] == len(of_fault) == by_fault.get(fault, {"failed": 0})["failed"]
+        assert all(entry["outcome"] == "failed" for entry in of_fault)
+        shown = run("costs", "entries", "--day", DAY, "--failed", fault).out
+        assert shown.count(f"({fault})") == len(of_fault)
+
+    def test_an_entry_is_told_line_by_line(self, run: Run):
+        view = ["costs", "entries", "--day", DAY, "--client", "web-shop", "--failed", "--limit", "1"]
+        [entry] = run(*view, "--json").json
+        title, *lines = run(*view, "--vertical").out.split("\n\n")[0].splitlines()
+
+        told = dict(line.split(maxsplit=1) for line in lines if len(line.split()) > 1)
+        assert title == "-- 1 --"
+        assert (told["id"], told["fault"], told["error_type"]) == (entry["id"], "server", entry["error_type"])
+        assert told.keys() - {"fault"} <= entry.keys()
 
     def test_what_stands_before_entries_holds_for_them(self, run: Run):
         entries = run("costs", "--day", DAY, "--json", "--costs-table", "costs", "entries", "--client", "ci.nightly")

@@ -10,14 +10,18 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import duckdb
 import pytest
 from botocore.exceptions import ClientError
 
 from console.errors import ConsoleError
 from console.lake.athena import Athena, Result
-from console.lake.queries import LAST_30_DAYS, named_queries, of_period, with_view
+from console.lake.local_sql import check_local
+from console.lake.places import in_own_text
+from console.lake.queries import LAST_30_DAYS, lines_before, named_queries, of_period, with_view
 from console.lake.query_command import result_csv, result_json, result_table, run_query
 from console.period import Period
+from console.tables import records
 from tests.lake.engine import lake_of
 
 MARCH = Period(date(2026, 3, 1), date(2026, 3, 31))
@@ -41,7 +45,99 @@ def test_the_view_stands_in_front() -> None:
 def test_the_view_stands_in_front_of_other_ctes(own: str) -> None:
     sql = with_view(f"{own} SELECT * FROM a, Inferences")
     assert sql.count("WITH ") == 1
-    assert sql.index("WITH inferences AS (") < sql.index("), a AS (SELECT 1")
+    assert sql.index("WITH inferences AS (") < sql.index("a AS (SELECT 1")
+    assert re.search(r"\)\n(--[^\n]*\n/\*.*?\*/ )?,    a AS", sql)
+
+
+def test_a_recursive_query_stays_one() -> None:
+    sql = with_view("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 3) SELECT x FROM n")
+    assert "inferences" not in sql
+    with_both = with_view("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 3)\n"
+                          "SELECT max(x) FROM n WHERE x > (SELECT count(*) FROM inferences)")  # fmt: skip
+    assert lake_of([]).execute(with_both).fetchall() == [(3,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT id,\n  modle FROM inferences",
+        "\n\n  SELECT id FROM inferences WHERE é = 1 AND modle = 2;\n",
+        "WITH a AS (SELECT modle FROM inferences) SELECT * FROM a",
+        "-- mine\n/* b */ WITH a AS (\n SELECT id FROM inferences\n)\nSELECT\n modle FROM a",
+        "SELECT id, modle FROM inferences -- " + "x" * 200,
+        "SELECT '" + "x" * 200 + "', modle FROM inferences",
+        "SELECT modle FROM entries",
+    ],
+)
+def test_an_error_points_into_what_was_written(sql: str) -> None:
+    statement, before = with_view(sql), lines_before(sql, with_view(sql))
+    place = sql.index("é" if "é" in sql else "modle")
+    line, column = sql.count("\n", 0, place) + 1, place - sql.rfind("\n", 0, place)
+    with pytest.raises(duckdb.Error) as raised:
+        lake_of([]).execute(statement)
+    assert in_own_text(str(raised.value), sql, before).startswith(f"line {line}:{column}: ")
+    sent = statement.split("\n")[line + before - 1]
+    assert sent[column - 1] == sql[place], "a column of the statement is one of the text"
+    of_athena = f"COLUMN_NOT_FOUND: line {line + before}:{column}: Column 'x' cannot be resolved"
+    assert (
+        in_own_text(of_athena, sql, before) == f"COLUMN_NOT_FOUND: line {line}:{column}: Column 'x' cannot be resolved"
+    )
+
+
+def test_an_error_of_the_view_is_not_one_of_the_text() -> None:
+    assert in_own_text("line 3:1: no", "SELECT 1 FROM inferences", 40) == "in the view `inferences`: no"
+    assert in_own_text("Access denied", "SELECT 1", 0) == "Access denied"
+
+
+@pytest.mark.parametrize("name", named_queries())
+def test_the_local_stack_takes_every_named_query(name: str) -> None:
+    check_local(named_queries()[name])
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FILTER (WHERE a), sum(b) OVER (ORDER BY c), a[1], a LIKE 'x' ESCAPE '!' FROM inferences;",
+        "SELECT extract(day FROM a), a AT TIME ZONE 'UTC', current_date - INTERVAL '2' DAY, DATE '2026-01-01'",
+        "WITH a AS (SELECT 1 AS x) SELECT * FROM a CROSS JOIN UNNEST(ARRAY[1, 2]) AS t(y), (VALUES (1)) v(z)",
+        "SELECT transform(a, x -> x + 1), element_at(b, 'c'), json_extract_scalar(d, '$.e') FROM Inferences",
+        "SELECT 'read_csv(1); PRAGMA' AS \"COPY\" -- ; ATTACH",
+    ],
+)
+def test_the_local_stack_takes_what_athena_takes(sql: str) -> None:
+    check_local(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("SELECT *\nFROM read_csv('/etc/passwd')", "line 2:6: the table function 'read_csv' is DuckDB's"),
+        ("SELECT (SELECT max(x) FROM read_parquet('a'))", "line 1:28: the table function 'read_parquet'"),
+        ("WITH a AS (SELECT * FROM glob('*')) SELECT 1", "line 1:26: the table function 'glob'"),
+        ("SELECT * FROM '/etc/passwd.csv'", "line 1:15: there is no table '/etc/passwd.csv'; the lake has entries"),
+        ("SELECT * FROM information_schema.tables", "line 1:15: there is no table 'information_schema.tables'"),
+        ("SELECT 'é', getenv('HOME')", "line 1:13: the function 'getenv'"),
+        ("SELECT to_days(1)", "line 1:8: the function 'to_days'"),
+        ("SELECT list_value(1)", "line 1:8: the function 'list_value'"),
+        ("SELECT a::int FROM entries", "line 1:9: '::' is DuckDB's"),
+        ("SELECT * EXCLUDE (a) FROM entries", r"line 1:8: \* EXCLUDE"),
+        ("SELECT 1 FROM entries QUALIFY row_number() OVER () = 1", "QUALIFY is DuckDB's"),
+        ("SELECT a, count(*) FROM entries GROUP BY ALL", "GROUP BY ALL"),
+        ("FROM entries", "begins with FROM"),
+        ("SELECT 1; SELECT 2", "there are 2 statements"),
+        ("SELECT 1;\nCOPY entries TO '/tmp/x'", "SELECT and WITH, and no other"),
+        *((f"{each} x", "SELECT and WITH, and no other|syntax error") for each in ("PRAGMA", "ATTACH", "SUMMARIZE")),
+        *(
+            (each, "SELECT and WITH, and no other")
+            for each in ("DESCRIBE entries", "INSTALL httpfs", "SET threads = 1")
+        ),
+        ("", "it is empty"),
+        ("SELECT\n a FRM b c d", "line 2:8: syntax error"),
+    ],
+)
+def test_the_local_stack_refuses_what_athena_refuses(sql: str, says: str) -> None:
+    with pytest.raises(ConsoleError, match=f"The query cannot be run: .*({says})"):
+        check_local(sql)
 
 
 @pytest.mark.parametrize("sql", ["SELECT * FROM entries", "SHOW TABLES", "SELECT 1 AS inferences_of_all"])
@@ -120,7 +216,9 @@ def test_a_result_has_types_and_all_pages(kind: str) -> None:
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
 def test_a_failed_query_says_why(state: str) -> None:
-    with pytest.raises(ConsoleError, match=f"{state.lower()}: line 1: no such column"):
+    with pytest.raises(
+        ConsoleError, match=f"The query {'was ' * (state == 'CANCELLED')}{state.lower()}: line 1: no such"
+    ):
         Athena(FakeAthena(state), "w", "d", lambda _: None).run("SELECT x")
 
 
@@ -154,6 +252,12 @@ def test_a_table_is_for_people() -> None:
     assert result_table(Result([], [], [], 0, 0.0)) == "Done."
 
 
+def test_a_wide_result_is_told_line_by_line() -> None:
+    text = records(["id", "model name"], [["a", "gpt"], ["b", ""]])
+    assert text == "-- 1 --\nid          a\nmodel name  gpt\n\n-- 2 --\nid          b\nmodel name"
+    assert records(["id"], []) == "Nothing was found."
+
+
 def test_json_and_csv_are_exact() -> None:
     first, second = json.loads(result_json(RESULT))
     assert first == {
@@ -176,6 +280,7 @@ def options(**given: Any) -> argparse.Namespace:
         "without_late": False,
         "csv": False,
         "json": False,
+        "vertical": False,
         "stack_name": "openai-proxy",
     }
     period = {"period": None, "first": None, "last": None}
@@ -192,7 +297,8 @@ def test_without_a_query_they_are_listed(capsys: pytest.CaptureFixture[str]) -> 
     ("given", "message"),
     [
         ({"sql": "SELECT 1", "named": "unpriced"}, "SQL and --named exclude each other. Remedy: "),
-        ({"sql": "SELECT 1", "csv": True, "json": True}, "--csv and --json exclude each other. Remedy: "),
+        ({"sql": "SELECT 1", "csv": True, "json": True}, "--csv, --json and --vertical exclude each other. Remedy: "),
+        ({"sql": "SELECT 1", "json": True, "vertical": True}, "--csv, --json and --vertical exclude each other. "),
         ({"sql": "SELECT 1", "without_late": True}, "--without-late needs a period. Remedy: "),
         ({"named": "nothing"}, "no query 'nothing'. Remedy: name one of cache-savings,"),
     ],

@@ -14,6 +14,7 @@ from openai_proxy.events.envelope import MalformedEventError
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, Rollup, add_shares, entry_of
 from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, usage_attributes, usage_of_entry
+from openai_proxy.ledger.faults import failure_share, fault_of
 from openai_proxy.ledger.table import MOST_ITEMS, in_transactions
 from openai_proxy.ledger.transactions import build_transaction
 from openai_proxy.pricing.price_book import load_price_book, parse_price_book
@@ -238,7 +239,25 @@ def test_image_tokens_have_their_own_price_and_are_on_the_entry():
 def test_what_an_entry_does_not_have_adds_nothing():
     share = entry("InferenceFailed.upstream-unreachable").share
 
-    assert {name for name, value in share.items() if value} == {"requests", "failed", "duration"}
+    assert {name for name, value in share.items() if value} == {"requests", "failed", "failed_server", "duration"}
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        ({"error_source": "upstream", "upstream_status": 500}, "server"),
+        ({"error_source": "client", "status_code": 400}, "client"),
+        ({"error_source": "proxy", "status_code": 500}, "proxy"),
+        ({"error_source": "upstream", "upstream_status": 429, "status_code": 200}, "limit"),
+        ({"error_source": "upstream", "error_type": "insufficient_quota", "status_code": 200}, "limit"),
+        ({"error_source": "of later", "status_code": 500}, None),
+        ({}, None),
+    ],
+)
+def test_a_failure_is_somebody_s_and_counts_once(error: dict[str, Any], fault: str | None):
+    assert fault_of({"outcome": "failed", **error}) == fault
+    assert failure_share({"outcome": "failed", **error}) == {"failed": 1} | ({f"failed_{fault}": 1} if fault else {})
+    assert failure_share({"outcome": "completed", **error}) == {"failed": 0}
 
 
 def test_what_was_used_is_read_again_from_an_entry_and_from_those_of_before():
