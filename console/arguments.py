@@ -54,6 +54,10 @@ class Parser(argparse.ArgumentParser):
         self.load()
         return super().parse_known_args(args, namespace)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As argparse does it, which is silent about a full disk."""
+        (file or sys.stderr).write(message or "")
+
     def error(self, message: str) -> NoReturn:
         from openai_proxy.client_keys import without_keys  # noqa: PLC0415 - only messages of errors need it
 

@@ -30,8 +30,12 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:
-            code = code or CANNOT if stream is sys.stdout else code
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except OSError as error:
+            if stream is sys.stdout and not code:  # what argparse prints, such as help: it says nothing of it itself
+                code = CANNOT
+                os.write(2, f"openai-proxy: The output cannot be written: {error.strerror}.\n".encode())
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return code
 

@@ -143,7 +143,9 @@ def stack_outputs(options: argparse.Namespace, environ: Mapping[str, str], wante
         if error.response.get("Error", {}).get("Code") != "ValidationError":
             raise
         remedy = "Remedy: name it with --stack-name, and its account and Region with --profile and --region"
-        remedy += f", or what is wanted of it with {OPTIONS[wanted]}." if wanted in OPTIONS else "."
+        remedy += (
+            f", or name the one resource that this command needs with {OPTIONS[wanted]}." if wanted in OPTIONS else "."
+        )
         raise ConsoleError(f"There is no stack '{name}' in this account and Region. {remedy}") from error
     for output, variable in VARIABLES.items():
         given = environ.get(variable)

@@ -54,7 +54,7 @@ class Caching(NamedTuple):
     ttl: int = 3600
     pool: str | None = None
     any_temperature: bool = False
-    """Whether answers that chance had a part in are kept too."""
+    """Whether answers are kept too that another try would give differently: those of a temperature above 0."""
     ignore: frozenset[str] = frozenset()
     """The members of `IGNORABLE` that change no answer of this server."""
     keep: frozenset[str] = frozenset()

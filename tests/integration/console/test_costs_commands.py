@@ -178,8 +178,8 @@ def test_entries_can_be_filtered(run: Run, entries: list[LedgerEntry], option: s
     found = run("costs", "entries", "--client", "lab", *PERIOD, option, "--limit", "36500", "--json").json
 
     expected = {e.key[1] for e in entries if e.attributes["client_id"] == "lab" and e.attributes[attribute] == value}
-    assert {each["sk"] for each in found} == expected
-    assert [each["sk"] for each in found] == sorted(expected, reverse=True)
+    assert {each["id"] for each in found} == expected
+    assert [each["id"] for each in found] == sorted(expected, reverse=True)
 
 
 def test_entries_of_tags(run: Run, entries: list[LedgerEntry]):
@@ -189,7 +189,7 @@ def test_entries_of_tags(run: Run, entries: list[LedgerEntry]):
     wanted = {"team": "red", "feature": "search"}
     of_lab = [each for each in entries if each.attributes["client_id"] == "lab"]
     assert (
-        {each["sk"] for each in found} == {each.key[1] for each in of_lab if each.attributes["tags"] == wanted} > set()
+        {each["id"] for each in found} == {each.key[1] for each in of_lab if each.attributes["tags"] == wanted} > set()
     )
     assert run(*arguments, "--tag", "team=of-the-request").out.startswith("No entry from ")
     head, _, *lines = run(*arguments).out.split("\n\n")[0].splitlines()
@@ -209,8 +209,8 @@ def test_entries_by_server_and_model_with_a_limit(run: Run):
 def test_pages_of_entries_go_on_where_the_one_before_ended(run: Run, entries: list[LedgerEntry]):
     newest = sorted((each.key[1] for each in of_client(entries, "shop")), reverse=True)
     command = ("costs", "entries", "--client", "shop", *PERIOD, "--limit", "30")
-    first = [each["sk"] for each in run(*command, "--json").json]
-    second = [each["sk"] for each in run(*command, "--before", first[-1], "--json").json]
+    first = [each["id"] for each in run(*command, "--json").json]
+    second = [each["id"] for each in run(*command, "--before", first[-1], "--json").json]
     assert first + second == newest[:60]
     assert f"--before {first[-1]}" in run(*command).out
     assert "is no id of an entry" in run_refused(*command, "--before", "yesterday")

@@ -127,6 +127,9 @@ def sums_of(entries: Items) -> Items:
             seldom = {"usage_invalid": Decimal(1)} if entry["usage_source"] == "invalid" else dict[str, Decimal]()
             if "cost_reported" in entry:
                 seldom |= {"costs_reported": Decimal(1), "cost_reported": entry["cost_reported"]}
+            if entry["outcome"] == "failed":
+                fault = {"upstream": "server"}.get(entry["error_source"], entry["error_source"])
+                seldom[f"failed_{fault}"] = Decimal(1)
             for name, value in seldom.items():
                 rollup[name] = rollup.get(name, Decimal(0)) + value
     return [rollups[key] for key in sorted(rollups)]
