@@ -9,7 +9,7 @@ from console.doctor.findings import Finding
 from console.doctor.functions import CONSUMERS
 
 AREA = "alarms"
-_RUNBOOK = re.compile(r"docs/runbooks/[a-z-]+\.md")
+_RUNBOOK = re.compile(r"\bRunbook: (\S+\.md)$")
 
 
 def alarm_findings(stack: Deployment) -> Iterator[Finding]:
@@ -24,7 +24,7 @@ def alarm_findings(stack: Deployment) -> Iterator[Finding]:
             described = str(alarm.get("AlarmDescription", ""))
             remedy = _RUNBOOK.search(described)
             says = f"in alarm: {_first_sentence(described)}"
-            yield Finding(AREA, str(alarm["AlarmName"]), "todo", says, remedy[0] if remedy else _OF_COMBINED)
+            yield Finding(AREA, str(alarm["AlarmName"]), "todo", says, remedy[1] if remedy else _OF_COMBINED)
     for name in silent:
         says = "its actions are switched off: it tells nobody"
         yield Finding(AREA, name, "todo", says, f"aws cloudwatch enable-alarm-actions --alarm-names {name}")
@@ -100,11 +100,12 @@ def dead_letter_findings(stack: Deployment, consumer: str) -> Iterator[Finding]:
     if not waiting:
         yield Finding("dead letters", consumer, "ok", "none")
         return
-    remedy = "docs/runbooks/dead-letters.md says how to read them, and what to do then"
+    runbook = stack.runbook("dead-letters")
+    remedy = f"{runbook} says how to read them, and what to do then"
     if queue := stack.outputs.get(f"{consumer}QueueUrl"):
         _, destination = _queue(stack, queue)
         move = f"aws sqs start-message-move-task --source-arn {arn} --destination-arn {destination}"
-        remedy = f"when the reason is mended (docs/runbooks/dead-letters.md): {move}"
+        remedy = f"when the reason is mended ({runbook}): {move}"
     yield Finding("dead letters", consumer, "todo", f"{waiting} wait", remedy)
 
 

@@ -24,6 +24,10 @@ class Deployment:
     def is_on(self, parameter: str) -> bool:
         return self.parameters.get(parameter) == "true"
 
+    def runbook(self, name: str) -> str:
+        """Where a runbook is: an address, or a file of a checkout."""
+        return f"{self.parameters.get('RunbooksUrl') or 'docs/runbooks'}/{name}.md"
+
     def option(self) -> str:
         """What `make deploy` needs to be told to deploy this stack."""
         return "" if self.name == "openai-proxy" else f" STACK={self.name}"

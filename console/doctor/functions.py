@@ -101,7 +101,7 @@ def source_findings(stack: Deployment, name: str, mappings: Sequence[Mapping[str
             yield Finding(AREA, name, "todo", "its event source is switched off: events wait in its queue", remedy)
         elif str(mapping.get("LastProcessingResult", "")).startswith("PROBLEM"):
             says = f"Lambda cannot read its queue: {mapping['LastProcessingResult']}"
-            yield Finding(AREA, name, "todo", says, "docs/runbooks/consumer-age.md")
+            yield Finding(AREA, name, "todo", says, stack.runbook("consumer-age"))
 
 
 def rule_findings(stack: Deployment) -> Iterator[Finding]:

@@ -76,13 +76,13 @@ def lake_findings(stack: Deployment) -> Iterator[Finding]:
     described = stack.account.ask("firehose", "describe_delivery_stream", DeliveryStreamName=stream)
     status = described["DeliveryStreamDescription"]["DeliveryStreamStatus"]
     if status != "ACTIVE":
-        yield Finding(AREA, "Firehose", "todo", f"the stream into the lake is {status}", "docs/runbooks/lake.md")
+        yield Finding(AREA, "Firehose", "todo", f"the stream into the lake is {status}", stack.runbook("lake"))
     dimension = ("DeliveryStreamName", stream)
     refused = _statistic(stack, "AWS/Firehose", "ThrottledRecords", dimension, "Sum")
     most = _statistic(stack, "AWS/Firehose", "RecordsPerSecondLimit", dimension, "Maximum")
     if refused:
         says = f"it refused {count(int(refused))} entries in a day, which were sent again"
-        yield Finding(AREA, "Firehose", "todo", says, "ask AWS for a higher limit: docs/runbooks/lake.md")
+        yield Finding(AREA, "Firehose", "todo", says, f"ask AWS for a higher limit: {stack.runbook('lake')}")
     elif most is None:
         yield Finding(AREA, "Firehose", "unknown", "CloudWatch knows no limit of the stream; it has had no traffic yet")
     else:

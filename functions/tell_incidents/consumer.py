@@ -59,13 +59,17 @@ class Bus(Protocol):
 
 
 class TellIncidents:
-    """The consumer behind the topic. `stack` is its name; `form` is what the webhook of a chat takes."""
+    """The consumer behind the topic. `stack` is its name; `form` is what the webhook of a chat takes; `runbooks` is
+    where the runbooks are: an address, or a folder of a checkout.
+    """
 
-    def __init__(self, store: Any, topic: Topic, bus: Bus, logger: "Logger", stack: str, form: str) -> None:
+    def __init__(
+        self, store: Any, topic: Topic, bus: Bus, logger: "Logger", *, stack: str, form: str, runbooks: str
+    ) -> None:
         self._memory: Memory = store
         self._rollups: Rollups = store
         self._topic, self._bus, self._logger = topic, bus, logger
-        self._stack, self._form = stack, form
+        self._stack, self._form, self._runbooks = stack, form, runbooks
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Tell of the changes of alarms in an SNS event. Raises when it could not be told: it comes again."""
@@ -93,4 +97,4 @@ class TellIncidents:
         hours = [f"{begin + timedelta(hours=n):%Y-%m-%dT%H}" for n in range(MOST_HOURS + 2)]
         rows = self._rollups.throttles([hour for hour in hours if hour <= f"{end:%Y-%m-%dT%H}"])
         until = None if change.is_alarm else change.at
-        return Incident(change.kind, self._stack, since, until, begin.timestamp(), rows)
+        return Incident(change.kind, self._stack, since, until, begin.timestamp(), rows, self._runbooks)

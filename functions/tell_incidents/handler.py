@@ -25,6 +25,7 @@ _tell_incidents = TellIncidents(
     logger=Logger(service="tell_incidents", level=os.environ.get("LOG_LEVEL", "INFO")),
     stack=os.environ["STACK_NAME"],
     form=os.environ["ALARM_CHAT"],
+    runbooks=os.environ["RUNBOOKS_URL"],
 )
 
 

@@ -114,6 +114,14 @@ def test_every_alarm_says_what_it_means_and_has_a_runbook_a_threshold_and_a_name
         assert f"`{alarm['AlarmName'].removeprefix('stack-')}`" in page
 
 
+def test_every_alarm_links_to_where_the_runbooks_are() -> None:
+    stack = deployed(RunbooksUrl="https://wiki.example/runbooks")
+    described = [alarm["AlarmDescription"] for alarm in alarms_of(stack).values()]
+    rule = stack.of_type("AWS::Events::Rule")["BudgetNoticeRule"]
+    described.append(rule["Targets"][0]["InputTransformer"]["InputTemplate"].rstrip('"'))
+    assert all(re.search(r" Runbook: https://wiki\.example/runbooks/[a-z-]+\.md$", each) for each in described)
+
+
 def test_every_threshold_is_a_parameter_and_every_parameter_is_used() -> None:
     numbers = [
         name

@@ -22,7 +22,7 @@ MOST_CLIENTS = 3
 _LONGEST_SUBJECT = 100
 _USUAL_STACK = "openai-proxy"
 _CARD = "application/vnd.microsoft.card.adaptive"
-_RUNBOOKS = {"client": "docs/runbooks/client-throttles.md", "upstream": "docs/runbooks/upstream-throttles.md"}
+_RUNBOOKS = {"client": "client-throttles.md", "upstream": "upstream-throttles.md"}
 _WHY = {
     "client": "they reach limits of their own, and the proxy refuses them with 429 before a server is asked.",
     "upstream": "a server refuses the proxy's requests with 429, and no retry or fallback helped.",
@@ -33,7 +33,7 @@ _WHY = {
 class Incident:
     """Throttles of one kind, `since` when and, where it is over, `until` when (Unix seconds).
 
-    `rows` are the rollups since `counted_from` (Unix seconds), of both kinds.
+    `rows` are the rollups since `counted_from` (Unix seconds), of both kinds. `runbooks` is where the runbooks are.
     """
 
     kind: Kind
@@ -42,6 +42,7 @@ class Incident:
     until: float | None
     counted_from: float
     rows: Sequence[Throttled]
+    runbooks: str = "docs/runbooks"
 
     @property
     def own(self) -> list[Throttled]:
@@ -83,7 +84,7 @@ def _begun(incident: Incident) -> Iterable[str]:
     yield _whom(incident)
     yield f"Would raising limits help? {helps(incident)}"
     yield f"Do first: {_first_step(incident)}"
-    yield f"See all: {_named('openai-proxy throttles --last 1h', incident)}\nRunbook: {_RUNBOOKS[incident.kind]}"
+    yield f"See all: {_named('openai-proxy throttles --last 1h', incident)}\nRunbook: {_runbook(incident)}"
 
 
 def _over(incident: Incident) -> Iterable[str]:
@@ -96,7 +97,7 @@ def _over(incident: Incident) -> Iterable[str]:
     )
     yield _whom(incident)
     yield f"Would raising limits have helped? {helps(incident)}"
-    yield f"Runbook: {_RUNBOOKS[incident.kind]}"
+    yield f"Runbook: {_runbook(incident)}"
 
 
 def _whom(incident: Incident) -> str:
@@ -138,6 +139,10 @@ def _first_step(incident: Incident) -> str:
         if found := command(row):
             return f"double the limit of {row.client}:\n  {_named(found, incident)}"
     return remedy(incident.worst[0])
+
+
+def _runbook(incident: Incident) -> str:
+    return f"{incident.runbooks}/{_RUNBOOKS[incident.kind]}"
 
 
 def _named(text: str, incident: Incident) -> str:

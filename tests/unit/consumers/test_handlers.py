@@ -64,6 +64,7 @@ def test_a_handler_is_made_of_its_settings(
 def test_the_handler_of_alarms_is_made_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = {"COSTS_TABLE": "costs", "MARKERS_TABLE": "markers"}
     settings = {**tables, "ALARM_TOPIC": "topic", "EVENT_BUS_NAME": "bus", "STACK_NAME": "s", "ALARM_CHAT": "slack"}
+    settings["RUNBOOKS_URL"] = "docs/runbooks"
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     try:

@@ -168,6 +168,19 @@ def stack_with(**parameters: str) -> Any:
     return {"Stacks": [{**stack, "Parameters": [{"ParameterKey": k, "ParameterValue": chosen[k]} for k in chosen]}]}
 
 
+def test_runbooks_are_where_the_stack_says(servers_file: Path) -> None:
+    url = "https://wiki.example/runbooks"
+    alarm = ALARM | {"StateValue": "ALARM", "AlarmDescription": f"Invocations fail. Runbook: {url}/function-errors.md"}
+    changes: dict[str, Any] = {
+        "cloudformation__describe_stacks": stack_with(RunbooksUrl=url),
+        "cloudwatch__describe_alarms": {"MetricAlarms": [alarm]},
+        "sqs__get_queue_attributes": {"Attributes": {"ApproximateNumberOfMessages": "1"}},
+    }
+    remedies = {each.subject: str(each.remedy) for each in look(servers_file, **changes)}
+    assert remedies["shop-proxy-errors"] == f"{url}/function-errors.md"
+    assert f"{url}/dead-letters.md" in remedies["BudgetNotice"]
+
+
 def test_of_a_healthy_stack_everything_is_well(servers_file: Path) -> None:
     findings = look(servers_file)
 

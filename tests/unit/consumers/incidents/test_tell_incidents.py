@@ -137,7 +137,9 @@ class World:
     def __post_init__(self) -> None:
         logger: Any = Log()
         topic, bus = Topic(self), Bus(self)
-        self.function = TellIncidents(self, topic, bus, logger, "openai-proxy", "slack")
+        self.function = TellIncidents(
+            self, topic, bus, logger, stack="openai-proxy", form="slack", runbooks="https://wiki.example/runbooks"
+        )
 
     def last(self, alarm: str) -> tuple[float, float] | None:
         return self.known.get(alarm)
@@ -190,6 +192,7 @@ def test_an_incident_is_told_once_and_its_end_once() -> None:
     ]
     assert world.hours == [["2026-11-23T09"], ["2026-11-23T09", "2026-11-23T10"]]
     assert world.events[0].data["message"] == {"text": world.mails[0][1]}
+    assert all(text.endswith("\nRunbook: https://wiki.example/runbooks/client-throttles.md") for _, text in world.mails)
 
 
 def test_what_never_began_does_not_end_and_what_comes_late_is_not_told() -> None:
