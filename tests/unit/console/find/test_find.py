@@ -1,0 +1,90 @@
+"""`find` and `logs` as a person types them, against an emulated account (moto)."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from openai_proxy.dynamodb import to_item
+from openai_proxy.events.ulid import new_ulid, ulid_time
+
+from console.__main__ import main
+
+GROUP = "/aws/lambda/openai-proxy/proxy"
+ENVIRON = {"COSTS_TABLE": "costs", "CACHE_TABLE": "cache"}
+_AWS: Any = boto3
+
+
+def made_table(name: str, keys: tuple[str, ...], **more: Any) -> None:
+    texts = [{"AttributeName": key, "AttributeType": "S"} for key in keys]
+    schema = [{"AttributeName": key, "KeyType": kind} for key, kind in zip(keys, ("HASH", "RANGE"), strict=False)]
+    texts += more.pop("others", [])
+    _AWS.client("dynamodb").create_table(
+        TableName=name, BillingMode="PAY_PER_REQUEST", AttributeDefinitions=texts, KeySchema=schema, **more
+    )
+
+
+@pytest.fixture
+def entry(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The id of an inference that the ledger, the log and the cache of an account have."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    with mock_aws():
+        others = [
+            {"AttributeName": "client_id", "AttributeType": "S"},
+            {"AttributeName": "created_at", "AttributeType": "N"},
+        ]
+        by_client = [
+            {"AttributeName": "client_id", "KeyType": "HASH"},
+            {"AttributeName": "created_at", "KeyType": "RANGE"},
+        ]
+        index = {"IndexName": "by-client", "KeySchema": by_client, "Projection": {"ProjectionType": "ALL"}}
+        made_table("costs", ("pk", "sk"))
+        made_table("cache", ("cache_key",), others=others, GlobalSecondaryIndexes=[index])
+        id_ = new_ulid(time.time())
+        day, tables, logs = str(ulid_time(id_).date()), _AWS.client("dynamodb"), _AWS.client("logs")
+        names = {"client_id": "shop", "server": "openai", "model": "m"}
+        rows = [
+            {"pk": f"day#{day}", "sk": "shop#openai#m", "requests": 1, **names},
+            {"pk": f"client#shop#{day}", "sk": id_, "request_id": "r-1", "cost": 1, **names},
+        ]
+        for row in rows:
+            tables.put_item(TableName="costs", Item=to_item(row))
+        answer = {"cache_key": "k", "client_id": "shop", "created_at": 1, "event_id": id_, "body": b"canary"}
+        tables.put_item(TableName="cache", Item=to_item(answer))
+        logs.create_log_group(logGroupName=GROUP)
+        logs.create_log_stream(logGroupName=GROUP, logStreamName="s")
+        lines = [json.dumps({"id": id_, "level": "INFO", "message": "inference"}), "START of a runtime\n"]
+        events = [{"timestamp": int(time.time() * 1000), "message": line} for line in lines]
+        logs.put_log_events(logGroupName=GROUP, logStreamName="s", logEvents=events)
+        yield id_
+
+
+def ran(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main(words, ENVIRON)
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_what_a_client_quotes_is_found_in_ledger_log_and_cache(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for quoted in (entry, "r-1"):
+        found = json.loads(ran(capsys, "find", quoted, "--json")[1])
+        [of_ledger], [line], [answer] = found["entries"], found["lines"], found["answers"]
+        assert (of_ledger["id"], of_ledger["cost"], line["id"], answer["event_id"]) == (entry, "1", entry, entry)
+        assert found["not_looked_at"] == {}
+        assert not {"pk", "sk"} & of_ledger.keys()
+        assert "body" not in answer
+        text = ran(capsys, "find", quoted)[1]
+        assert [text.count(title) for title in ("Entry\n", "Log line\n", "Cached answer\n")] == [1, 1, 1]
+        assert "canary" not in text
+
+
+def test_lines_of_a_log(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = json.loads(ran(capsys, "logs", "proxy", "--json")[1])
+    assert [lines[0]["id"], lines[1]] == [entry, "START of a runtime"]
+    assert ran(capsys, "logs", "proxy")[1].splitlines()[1] == "START of a runtime"
+    assert len(json.loads(ran(capsys, "logs", "proxy", "--limit", "1", "--json")[1])) == 1
+    code, _, said = ran(capsys, "logs", "prxy")
+    assert (code, "Did you mean proxy?" in said) == (2, True)
