@@ -165,6 +165,9 @@ def servers_file(url: str, canaries: dict[str, str]) -> str:
 
 # ----------------------------------------------------------------------------------------------------------- the run
 
+TRIES = 10
+"""On a busy machine the emulator takes longer to start another authorizer than the proxy waits for it."""
+
 
 @dataclass
 class Run:
@@ -181,6 +184,15 @@ class Run:
     logged: int = 0
     """How many of those the content log should have, redacted."""
     places: dict[str, str] = field(default_factory=dict[str, str])
+
+    def _answer(self, address: str, headers: dict[str, Any], body: dict[str, Any]) -> httpx.Response:
+        """The answer to a request, asked again while nobody can say whose its key is."""
+        answer = httpx.post(address, headers=headers, timeout=WAIT_SECONDS, **body)
+        for _ in range(TRIES):
+            if "authorization_unavailable" not in answer.text:
+                break
+            answer = httpx.post(address, headers=headers, timeout=WAIT_SECONDS, **body)
+        return answer
 
     def send(
         self,
@@ -205,7 +217,7 @@ class Run:
         def ask(door: str) -> None:
             reached = key in GOOD_KEYS
             with contextlib.suppress(httpx.RemoteProtocolError):  # an answer that was cut
-                answer = httpx.post(self.stack.environment[door] + path, headers=sent, timeout=WAIT_SECONDS, **body)
+                answer = self._answer(self.stack.environment[door] + path, sent, body)
                 assert answer.status_code in expected, f"{path} {way}: {answer.status_code} {answer.text[:500]}"
                 reached = reached and "invalid_header" not in answer.text  # refused before anybody asks whose it is
             with self.counting:
