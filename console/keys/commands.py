@@ -54,18 +54,11 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
     update = add("update", _update, "change a key; what is not named stays as it is")
 
     rotate = add("rotate", _rotate, "replace a key by a new one; it is shown once")
-    rotate.add_argument(
-        *("--grace-hours",),
-        type=whole(0, 8760),
-        default=24,
-        metavar="N",
-        help="how long the old key stays good; default: 24",
-    )
+    help_of_hours = "how long the old key stays good; default: 24"
+    rotate.add_argument("--grace-hours", type=whole(0, 8760), default=24, metavar="N", help=help_of_hours)
 
     revoke = add("revoke", _revoke, "disable a key, or all keys of a client")
-    which = revoke.add_mutually_exclusive_group(required=True)
-    which.add_argument("key_id", nargs="?", metavar="KEY_ID", help="as `keys list` shows it")
-    which.add_argument("--client-id", metavar="ID", help="revoke all keys of this client")
+    _add_which(revoke)
 
     for command in (show, update, rotate):
         command.add_argument("key_id", metavar="KEY_ID", help="as `keys list` shows it")
@@ -75,6 +68,12 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
         add_table_options(command, "KeysTable")
     for command in (create, releasing, update, rotate, revoke):
         announced(command)
+
+
+def _add_which(revoke: argparse.ArgumentParser) -> None:
+    which = revoke.add_mutually_exclusive_group(required=True)
+    which.add_argument("key_id", nargs="?", metavar="KEY_ID", help="as `keys list` shows it")
+    which.add_argument("--client-id", metavar="ID", help="revoke all keys of this client")
 
 
 def _create(options: argparse.Namespace, environ: Environment) -> int:

@@ -51,6 +51,9 @@ _EVENTS = {"content-type": "text/event-stream"}
 def _stops_nothing(_: Stopper | None) -> None: ...
 
 
+def _waits_for_nothing(_seconds: float) -> None: ...
+
+
 class Settings(NamedTuple):
     """`kept` is for how many seconds a stream is there after its end; `start` has a recording written.
 
@@ -106,16 +109,9 @@ class Streams:
         def recording(watched: Watched) -> Recording:
             return Recording(self._another(), state, settings.kept, watched, settings.times)
 
-        def start(made: Recording) -> None:
-            try:
-                waits.append(settings.start(made))
-            except RuntimeError as error:  # no thread can be had: the answer is no worse for that
-                made.is_lost = True
-                log("ERROR", "A resumable stream is not written down", id=call.id, reason=str(error))
-
         def begin() -> Recording:
             made = recording(Watched(stopper.stop, lambda: response.broken))
-            start(made)
+            waits.append(self._started(made, call.id))
             return made
 
         settings.let_stop(stopper)
@@ -126,7 +122,7 @@ class Streams:
             except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
                 settings.let_stop(None)
                 return call._replace(refused=as_proxy_error(error, call.id)), None
-            start(made)
+            waits.append(self._started(made, call.id))
             answer: RecordedResponse | DetachedResponse = DetachedResponse(made, call.id, call.path)
         else:
             answer = RecordedResponse(response, call.id, begin, {"x-resumable": "true", **_policy_of(call)})
@@ -134,18 +130,33 @@ class Streams:
         def finish(outcome: Outcome, timeline: Timeline) -> "StreamData | None":
             stopper.over()
             settings.let_stop(None)
-            if answer.recording is None:
-                return None
-            status, error = _end_of(outcome)
-            answer.recording.end(status, error)
-            found: StreamData = {"status": status, "events": answer.number, "respond_async": call.wants_no_wait}
-            return self._signed(call.id, timeline.unix(timeline.ended), found)
+            return self._ended(call, answer, outcome, timeline)
 
         def wait(seconds: float) -> None:
             for each in waits:
                 each(max(0.0, seconds))
 
         return call, Written(answer, finish, wait)
+
+    def _started(self, made: Recording, call_id: str) -> Callable[[float], None]:
+        """Have a recording written; what is returned waits for its end, for so many seconds at most."""
+        try:
+            return self._settings.start(made)
+        except RuntimeError as error:  # no thread can be had: the answer is no worse for that
+            made.is_lost = True
+            log("ERROR", "A resumable stream is not written down", id=call_id, reason=str(error))
+            return _waits_for_nothing
+
+    def _ended(
+        self, call: Call, answer: RecordedResponse | DetachedResponse, outcome: Outcome, timeline: Timeline
+    ) -> "StreamData | None":
+        """End the recording, if there is one; what the event says of it."""
+        if answer.recording is None:
+            return None
+        status, error = _end_of(outcome)
+        answer.recording.end(status, error)
+        found: StreamData = {"status": status, "events": answer.number, "respond_async": call.wants_no_wait}
+        return self._signed(call.id, timeline.unix(timeline.ended), found)
 
     def _signed(self, stream_id: str, ended_at: float, found: "StreamData") -> "StreamData":
         """What the event says of a stream, signed where a webhook is told of it."""
