@@ -8,6 +8,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
+from openai_proxy.events.streams import LOOK_AFTER_SECONDS
 from proxy.streams.numbering import Numbering
 from proxy.streams.recording import Recording, Times, Watched
 from proxy.streams.table import State, StreamsTable
@@ -17,10 +18,15 @@ from bench.units import SAMPLE, size_of
 STREAM = "01M8N9AYMW0CYZ6R6NYRBAE5WY"
 _BEGAN = 1_795_000_000.0
 WRITE_USD, READ_USD = 0.625e-6, 0.125e-6
+LOOK_USD = 3 * 0.4e-6 + 0.2e-6 + READ_USD / 2
+"""A message is sent, received and deleted; an invocation, for a message alone; half a read unit."""
 
 
 class StreamUnits(NamedTuple):
-    """Of one stream: calls that write and that look whether it is to be stopped, and their billed units."""
+    """Of one stream: calls that write and that look whether it is to be stopped, and their billed units.
+
+    `watches` is how often somebody looks whether its sandbox is still there.
+    """
 
     writes: int
     write_units: int
@@ -28,11 +34,12 @@ class StreamUnits(NamedTuple):
     read_units: int
     bytes_passed: int
     bytes_written: int
+    watches: int
 
     @property
     def usd(self) -> float:
-        """What the units cost."""
-        return self.write_units * WRITE_USD + self.read_units * READ_USD
+        """What the units and the watches cost."""
+        return self.write_units * WRITE_USD + self.read_units * READ_USD + self.watches * LOOK_USD
 
 
 class _Counted:
@@ -40,7 +47,8 @@ class _Counted:
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
-        self.writes = self.write_units = self.reads = self.read_units = self.bytes = 0
+        self.writes = self.write_units = self.reads = self.read_units = self.bytes = self.sent = 0
+        self.look_in = 0.0
 
     def _written(self, item: dict[str, Any]) -> None:
         size = size_of({name: _plain(value) for name, value in item.items()})
@@ -59,6 +67,9 @@ class _Counted:
         self.state = self.state | {names[name]: values[value] for name, value in (part.split(" = ") for part in parts)}
         self._written(self.state)
         return True, self.state
+
+    def send_message(self, _queue: str, _body: str, delay: int, _timeout: float) -> None:
+        self.sent, self.look_in = self.sent + 1, delay
 
     def get_item(self, _arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
         size = size_of({name: _plain(value) for name, value in self.state.items()})
@@ -86,11 +97,11 @@ def stream_units(seconds: int, chunks_a_second: int) -> StreamUnits:
     counted: Any = _Counted()
     unfinished = json.dumps(json.loads(SAMPLE.read_text())["detail"])
     state = State(STREAM, "0" * 64, "/chat/completions", created_at=_BEGAN, expires_at=_BEGAN + 1500)
-    table = StreamsTable(counted, "streams", _NoObjects())
+    table = StreamsTable(counted, "streams", _NoObjects(), queue="queue")
     watched, times = Watched(_nothing, lambda: False), Times(lambda: now[0], _nothing)
     recording = Recording(table, state._replace(unfinished=unfinished), 600, watched, times)
     recording.tick()
-    numbering, passed = Numbering(STREAM), 0
+    numbering, passed, watches, look_at = Numbering(STREAM), 0, counted.sent, _BEGAN + counted.look_in
     for chunk in _chunks(seconds * chunks_a_second):
         events = numbering.feed(chunk)
         passed += len(events)
@@ -98,10 +109,12 @@ def stream_units(seconds: int, chunks_a_second: int) -> StreamUnits:
         if numbering.number % chunks_a_second == 0:
             now[0] += 1
             recording.tick()
+            if now[0] >= look_at:
+                look_at, watches = int(counted.state["lease_until"]["N"]) / 1000 + LOOK_AFTER_SECONDS, watches + 1
     recording.end("completed")
     recording.write_rest()
     found = counted
-    return StreamUnits(found.writes, found.write_units, found.reads, found.read_units, passed, found.bytes)
+    return StreamUnits(found.writes, found.write_units, found.reads, found.read_units, passed, found.bytes, watches)
 
 
 def _nothing(_: object) -> None: ...

@@ -7,7 +7,7 @@ from console.doctor.deployment import Deployment
 from console.doctor.findings import Finding
 
 AREA = "functions"
-CONSUMERS = ("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse")
+CONSUMERS = ("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse", "EndStreams")
 FUNCTIONS = ("Proxy", "Authorizer", *CONSUMERS)
 
 

@@ -91,12 +91,15 @@ class Relay:
             return
         outcome = self._settled(call, outcome, timeline, deadline)
         invocation = Invocation(for_event(deadline, timeline.started_at), trace_id, is_first)
-        captured = self._captured(call, lookup, outcome, invocation.deadline)
-        self._records.keep(call, outcome, timeline, invocation, captured)
-        if captured and self._cache and lookup and lookup.fill:
-            self._cache().published(lookup.fill, call, captured)
-        if written:
-            written.wait(invocation.deadline - timeline.unix(timeline.now()))
+        try:
+            if not (written and written.is_told()):
+                captured = self._captured(call, lookup, outcome, invocation.deadline)
+                self._records.keep(call, outcome, timeline, invocation, captured)
+                if captured and self._cache and lookup and lookup.fill:
+                    self._cache().published(lookup.fill, call, captured)
+        finally:
+            if written:
+                written.close(invocation.deadline - timeline.unix(timeline.now()))
 
     def _look_up(self, call: Call, timeline: Timeline) -> "Lookup | None":
         """What the response cache has for a call. Where no policy is on, nothing is asked, nor even loaded."""

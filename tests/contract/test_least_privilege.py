@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.template_stack import Stack, as_list, deployed
+from tests.contract.template_stack import ROOT, Stack, as_list, deployed
 
+END_STREAMS = ROOT / "functions/end_streams/table.py"
 RECEIVE = "sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes"
 SECRETS = "arn:aws:secretsmanager:us-east-1:111111111111:secret:openai-proxy/*"
 PARAMETERS = "arn:aws:ssm:us-east-1:111111111111:parameter/openai-proxy/*"
@@ -41,6 +42,7 @@ GRANTS = [
         *("ProxyFunction", "reads, writes", "${StreamsTable.Arn}"),
         "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem",
     ),
+    ("ProxyFunction", "sends", "${EndStreamsQueue.Arn}", "sqs:SendMessage"),
     ("AuthorizerFunction", "reads", "${KeysTable.Arn}", "dynamodb:GetItem"),
     ("RecordCostFunction", "takes", "${RecordCostQueue.Arn}", RECEIVE),
     (
@@ -68,6 +70,12 @@ GRANTS = [
     ("SettleLimitsFunction", "sends", "${Bus.Arn}", "events:PutEvents"),
     ("StoreResponseFunction", "takes", "${StoreResponseQueue.Arn}", RECEIVE),
     ("StoreResponseFunction", "writes", "${CacheTable.Arn}", "dynamodb:PutItem"),
+    ("EndStreamsFunction", "takes, sends", "${EndStreamsQueue.Arn}", f"{RECEIVE} sqs:SendMessage"),
+    (
+        *("EndStreamsFunction", "reads, writes", "${StreamsTable.Arn}"),
+        "dynamodb:GetItem dynamodb:Query dynamodb:UpdateItem",
+    ),
+    ("EndStreamsFunction", "sends", "${Bus.Arn}", "events:PutEvents"),
     ("TellIncidentsFunction", "reads", "${CostsTable.Arn}", "dynamodb:Query"),
     ("TellIncidentsFunction", "reads, writes", "${MarkersTable.Arn}", "dynamodb:GetItem dynamodb:PutItem"),
     ("TellIncidentsFunction", "sends", "${AlarmTopic}", "sns:Publish"),
@@ -117,6 +125,7 @@ VERBS = {
         "firehose:PutRecordBatch",
         "logs:PutLogEvents",
         "sns:Publish",
+        "sqs:SendMessage",
     },
     "delivers": {
         *("s3:AbortMultipartUpload", "s3:GetBucketLocation", "s3:GetObject", "s3:ListBucket"),
@@ -366,6 +375,7 @@ def test_a_key_of_the_owner_is_used_for_the_cache_and_through_its_stores_alone()
     stores = {
         "ProxyFunction": ["dynamodb.us-east-1.amazonaws.com", "s3.us-east-1.amazonaws.com"],
         "StoreResponseFunction": ["dynamodb.us-east-1.amazonaws.com"],
+        "EndStreamsFunction": ["dynamodb.us-east-1.amazonaws.com"],
     }
     found = {
         holder: statement
@@ -385,13 +395,29 @@ def test_a_key_of_the_owner_is_used_for_the_cache_and_through_its_stores_alone()
     [
         *("iam:PassRole", "sts:AssumeRole", "kms:Decrypt", "lambda:UpdateFunctionCode", "lambda:GetFunction"),
         *("logs:FilterLogEvents", "logs:GetLogEvents", "xray:BatchGetTraces", "s3:ListBucket", "ec2:DescribeInstances"),
-        *("events:PutRule", "sqs:SendMessage", "dynamodb:Scan", "cloudformation:DescribeStacks"),
+        *("events:PutRule", "dynamodb:Scan", "cloudformation:DescribeStacks"),
     ],
 )
 def test_what_no_function_may_do_to_anything(stack: Stack, action: str) -> None:
     for function in stack.of_type("AWS::Lambda::Function"):
         for statement in stack.statements(function):
             assert not any(matches(each, action) for each in as_list(statement["Action"]))
+
+
+def test_who_ends_streams_sees_nothing_of_what_was_answered(stack: Stack) -> None:
+    asked = set(re.findall(r"\b[a-z_]+\b", " ".join(re.findall(r'"([^"]*)"', END_STREAMS.read_text()))))
+    (condition,) = (
+        statement["Condition"]
+        for statement in stack.statements("EndStreamsFunction")
+        if "dynamodb:Query" in as_list(statement["Action"])
+    )
+    named = set(condition["ForAllValues:StringEquals"]["dynamodb:Attributes"])
+    assert named == {"stream_id", "event", "last", "status", "error", "events", "lease_until", "unfinished"}
+    assert named <= asked
+    assert condition["StringEqualsIfExists"] == {
+        "dynamodb:Select": "SPECIFIC_ATTRIBUTES",
+        "dynamodb:ReturnValues": "NONE",
+    }
 
 
 def test_metrics_go_into_one_namespace(stack: Stack) -> None:
@@ -435,7 +461,8 @@ def test_permissions_stand_nowhere_else(stack: Stack) -> None:
 def test_a_queue_takes_events_from_its_own_rule_alone(stack: Stack) -> None:
     policies = stack.of_type("AWS::SQS::QueuePolicy")
     named = [queue for policy in policies.values() for queue in policy["Queues"]]
-    assert sorted(named) == sorted(f"${{{name}}}" for name in stack.of_type("AWS::SQS::Queue"))
+    of_no_rule = {"EndStreamsQueue", "EndStreamsDeadLetterQueue"}
+    assert sorted(named) == sorted(f"${{{name}}}" for name in stack.of_type("AWS::SQS::Queue").keys() - of_no_rule)
     rules = stack.of_type("AWS::Events::Rule")
     for policy in policies.values():
         (statement,) = policy["PolicyDocument"]["Statement"]

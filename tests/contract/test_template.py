@@ -21,6 +21,7 @@ from tests.contract.template_stack import ROOT, Stack, as_list, deployed, parame
 FUNCTIONS = {
     "ProxyFunction": "proxy",
     "AuthorizerFunction": "authorizer",
+    "EndStreamsFunction": "end_streams",
     "RecordCostFunction": "record_cost",
     "RecordMetricsFunction": "record_metrics",
     "RecordThrottlesFunction": "record_throttles",
@@ -28,7 +29,9 @@ FUNCTIONS = {
     "StoreResponseFunction": "store_response",
     "TellIncidentsFunction": "tell_incidents",
 }
-CONSUMERS = ("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse")
+CONSUMERS = ("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse", "EndStreams")
+OF_RULES = CONSUMERS[:-1]
+"""Those that the bus hands events to. The proxy itself has streams looked at."""
 STREAMING_PATH = "2021-11-15/functions/${ProxyFunction.Arn}/response-streaming-invocations"
 BUFFERED_PATH = "2015-03-31/functions/${ProxyFunction.Arn}/invocations"
 
@@ -403,24 +406,23 @@ def test_events_wait_in_a_queue_of_their_consumer_and_none_is_lost(stack: Stack)
         "BudgetNoticeDeadLetterQueue",
     }
     for consumer in CONSUMERS:
-        rule = stack.of_type("AWS::Events::Rule")[f"{consumer}Rule"]
-        assert rule["EventBusName"] == "${Bus}"
-        (target,) = rule["Targets"]
         dead_letters = f"${{{consumer}DeadLetterQueue.Arn}}"
-        assert target["Arn"] == f"${{{consumer}Queue.Arn}}"
-        assert target["DeadLetterConfig"] == {"Arn": dead_letters}
-        assert queues[f"{consumer}Queue"]["RedrivePolicy"] == {
-            "deadLetterTargetArn": dead_letters,
-            "maxReceiveCount": 5,
-        }
+        redrive = {"deadLetterTargetArn": dead_letters, "maxReceiveCount": 5}
+        assert queues[f"{consumer}Queue"]["RedrivePolicy"] == redrive
         # What is captured for the response cache holds content, and is asked for again.
         kept = stack.parameters["CacheQueueSeconds"] if consumer == "StoreResponse" else 14 * 86400
         assert queues[f"{consumer}DeadLetterQueue"]["MessageRetentionPeriod"] == kept
+    for consumer in OF_RULES:
+        rule = stack.of_type("AWS::Events::Rule")[f"{consumer}Rule"]
+        assert rule["EventBusName"] == "${Bus}"
+        (target,) = rule["Targets"]
+        assert target["Arn"] == f"${{{consumer}Queue.Arn}}"
+        assert target["DeadLetterConfig"] == {"Arn": f"${{{consumer}DeadLetterQueue.Arn}}"}
     assert all(queue["SqsManagedSseEnabled"] for queue in queues.values())
 
 
 def test_only_its_rule_may_send_to_a_queue(stack: Stack) -> None:
-    for consumer in CONSUMERS:
+    for consumer in OF_RULES:
         policy = stack.of_type("AWS::SQS::QueuePolicy")[f"{consumer}QueuePolicy"]
         queues = [f"${{{consumer}Queue}}", f"${{{consumer}DeadLetterQueue}}"]
         assert policy["Queues"] == queues
@@ -537,7 +539,8 @@ def test_a_webhook_is_told_of_signed_answers_only_and_only_where_one_is_named() 
         "signature": f"{data}.signature",
     }
     secret = ("secretsmanager:GetSecretValue", "${StreamWebhookSecret}")
-    assert stack.permissions("ProxyFunction") - without.permissions("ProxyFunction") == {secret}
+    for function in ("ProxyFunction", "EndStreamsFunction"):
+        assert stack.permissions(function) - without.permissions(function) == {secret}
     letters = stack.of_type("AWS::SQS::QueuePolicy")["StreamWebhookQueuePolicy"]["PolicyDocument"]["Statement"][0]
     assert letters["Condition"] == {"ArnEquals": {"aws:SourceArn": "${StreamWebhookRule.Arn}"}}
 
@@ -670,6 +673,7 @@ OWN = {
     "ProxyFunction": {
         ("lambda:InvokeFunction", "${AuthorizerFunction.Arn}"),
         ("events:PutEvents", "${Bus.Arn}"),
+        ("sqs:SendMessage", "${EndStreamsQueue.Arn}"),
         ("dynamodb:GetItem", "${CostsTable.Arn}"),
         ("dynamodb:GetItem", "${CacheTable.Arn}"),
         ("dynamodb:PutItem", "${CacheTable.Arn}"),
@@ -719,6 +723,13 @@ OWN = {
         ("events:PutEvents", "${Bus.Arn}"),
     },
     "StoreResponseFunction": {("dynamodb:PutItem", "${CacheTable.Arn}")},
+    "EndStreamsFunction": {
+        ("sqs:SendMessage", "${EndStreamsQueue.Arn}"),
+        ("dynamodb:GetItem", "${StreamsTable.Arn}"),
+        ("dynamodb:Query", "${StreamsTable.Arn}"),
+        ("dynamodb:UpdateItem", "${StreamsTable.Arn}"),
+        ("events:PutEvents", "${Bus.Arn}"),
+    },
     "TellIncidentsFunction": {
         ("dynamodb:Query", "${CostsTable.Arn}"),
         ("dynamodb:GetItem", "${MarkersTable.Arn}"),
@@ -773,6 +784,7 @@ CALLS = {
     "publish": {"sns:Publish"},
     "put_record_batch": {"firehose:PutRecordBatch"},
     "invoke": {"lambda:InvokeFunction"},
+    "send_message": {"sqs:SendMessage"},
     "get_secret": {"secretsmanager:GetSecretValue"},
     "get_parameter": {"ssm:GetParameter"},
     "put": {"s3:PutObject"},

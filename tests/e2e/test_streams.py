@@ -14,6 +14,7 @@ class Reader:
     """Reads one stream over any number of connections. It knows the last event that it has had."""
 
     def __init__(self, client: Client) -> None:
+        self.client = client
         self._url, self._key = client.stack.url, {"authorization": f"Bearer {client.key}"}
         self.stream_id, self.last, self.data = "", "", list[str]()
 
@@ -54,9 +55,10 @@ class Reader:
 def test_streams_are_picked_up_stopped_and_told_of_when_their_sandbox_is_killed(
     client: Client, stack: LocalStack
 ) -> None:
-    """What is killed is known to be gone half a minute later: the rest is tried meanwhile."""
-    killed = Reader(client)
+    """What is killed is known to be gone half a minute later: the rest is tried meanwhile. Nobody reads one of them."""
+    killed, unread = Reader(client), Reader(new_client(stack))
     killed.ask(tokens=200, delay=0.2, most=12)
+    unread.ask(tokens=200, delay=0.2, most=12)
     for pid in stack.children("proxy.runtime"):
         os.kill(pid, signal.SIGKILL)
     is_picked_up_by_its_own_client_and_booked_once(new_client(stack), new_client(stack))
@@ -66,6 +68,8 @@ def test_streams_are_picked_up_stopped_and_told_of_when_their_sandbox_is_killed(
     assert json.loads(killed.data[-2])["error"]["code"] == "worker_killed"
     (entry,) = client.wait_for_entries(1)
     assert (entry["sk"], entry["outcome"]) == (killed.stream_id, "failed")
+    (entry,) = unread.client.wait_for_entries(1)
+    assert (entry["sk"], entry["outcome"]) == (unread.stream_id, "failed")
 
 
 def is_picked_up_by_its_own_client_and_booked_once(client: Client, stranger: Client) -> None:

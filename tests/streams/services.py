@@ -21,6 +21,7 @@ class FakeStreamsTable:
     def __init__(self) -> None:
         self.items: dict[tuple[str, int], dict[str, Any]] = {}
         self.calls: list[str] = []
+        self.messages: list[tuple[str, str, int]] = []
         self.faults: Iterator[AwsError | None] = repeat(None)
         self.on_call: Callable[[str], None] = lambda _: None
         self._lock = threading.RLock()
@@ -71,8 +72,14 @@ class FakeStreamsTable:
         known, asked = item.get(names.get(name, name)), values[value]
         if sign == "<":
             return known is not None and int(known["N"]) < int(asked["N"])
+        if sign == ">":
+            return known is not None and known["S"] > asked["S"]
         assert sign == "="
         return known == asked
+
+    def send_message(self, queue: str, body: str, delay: int, _timeout: float) -> None:
+        self._begin("send")
+        self.messages.append((queue, body, delay))
 
     def get_item(self, arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
         with self._lock:

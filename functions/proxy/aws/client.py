@@ -165,6 +165,12 @@ class Aws:
             raise error
         return False, answer
 
+    def send_message(self, queue: str, body: str, delay: int, timeout: float) -> None:
+        """SendMessage of SQS: `queue` is its address, and nobody sees the message for `delay` seconds."""
+        call, message = "AmazonSQS.SendMessage", {"QueueUrl": queue, "MessageBody": body, "DelaySeconds": delay}
+        if not _is_name(self._json("sqs", call, message, timeout).get("MessageId")):
+            raise _odd(call)
+
     def get_secret(self, secret_id: str, timeout: float | None = None) -> str:
         """The text of a Secrets Manager secret."""
         call = "secretsmanager.GetSecretValue"
@@ -182,7 +188,8 @@ class Aws:
         self, service: str, target: str, arguments: Mapping[str, Any], timeout: float | None = None
     ) -> dict[str, Any]:
         """The object that answers one call of the JSON protocol; an empty one where something else did."""
-        headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
+        version = "1.0" if service == "sqs" else "1.1"
+        headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target}
         status, _, body = self._call(service, "/", headers, json.dumps(arguments).encode(), timeout)
         if status != 200:
             raise _error(target, status, body)

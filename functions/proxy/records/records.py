@@ -83,13 +83,19 @@ class Records:
         self.tell(*told_at(self._clock.unix(), text))
         memory.clear()
 
-    def tell(self, event: "TerminalEvent", header: str | None) -> None:
+    def forget(self) -> None:
+        """Others tell of the request that is at work, if this process is killed."""
+        if self._memory is not None:
+            self._memory.clear()
+
+    def tell(self, event: "TerminalEvent", header: str | None) -> bool:
         """Publish the terminal event of a request that could not do that itself, and write its line."""
         trace = xray_context(header)
         deadline = self._clock.unix() + _TO_TELL
         published = self._publisher.publish([event], deadline, trace.header if trace else None)
         line = request_line(event, published=published, trace_id=trace.trace_id if trace else None)
         log("ERROR", MESSAGE, **line)
+        return published
 
     def admitted(self, call: Call, timeline: Timeline, trace: str | None) -> None:
         """Remember what is to be told of a request if this process is killed; nothing where it is the only one."""

@@ -5,9 +5,9 @@ request. Its one rule: its event has the id that the request's own would have, s
 """
 
 import marshal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from openai_proxy.events.envelope import Event, rfc3339
+from openai_proxy.events.streams import Unfinished, event_at
 from openai_proxy.usage import Usage
 
 from proxy.call import Call
@@ -20,10 +20,6 @@ from proxy.timeline import Timeline
 
 if TYPE_CHECKING:
     from openai_proxy.events.types import TerminalEvent
-
-
-Unfinished = tuple[float, str | None, Any]
-"""When a request began (Unix seconds), X-Ray's header of it, and its event as a plain tuple or list."""
 
 
 def unfinished(call: Call, timeline: Timeline, trace: str | None) -> bytes:
@@ -55,13 +51,3 @@ def unfinished_event(call: Call, timeline: Timeline, trace: str | None) -> Unfin
 def told_at(now: float, text: bytes) -> "tuple[TerminalEvent, str | None]":
     """The event that `text` holds, and its trace: it ends at `now` (Unix seconds)."""
     return event_at(now, marshal.loads(text))  # noqa: S302  # our own
-
-
-def event_at(now: float, unfinished: Unfinished) -> "tuple[TerminalEvent, str | None]":
-    """The event of a request that ends at `now` (Unix seconds), and its trace: what went by was waiting."""
-    started_at, trace, (detail_type, event_id, _, request_id, client_id, data) = unfinished
-    total: float = round(max(0.0, now - started_at), 6)
-    timings: dict[str, float] = data["timings"]
-    timings["total"], timings["upstream"] = total, round(max(0.0, total - timings["proxy"]), 6)
-    event: Event[Any, Any] = Event(detail_type, event_id, rfc3339(now), request_id, client_id, data)
-    return cast("TerminalEvent", event), trace

@@ -29,14 +29,15 @@ _Got = TypeVar("_Got")
 class Reader:
     """Reads streams for clients.
 
-    `tell` is called with the state of a stream whose writer was killed, by the one reader that found it. `ending` gives
-    the numbered events that end one of which not all was kept, with its state and the last of its events that were.
+    `tell` is called with the state of a stream whose writer was killed, by the one reader that found it, and says
+    whether it has told. `ending` gives the numbered events that end one of which not all was kept, with its state and
+    the last of its events that were.
     """
 
     def __init__(
         self,
         table: StreamsTable,
-        tell: Callable[[State], None],
+        tell: Callable[[State], bool],
         ending: Callable[[State, bytes], bytes],
         times: Times = Times(),  # noqa: B008  # it cannot be changed
     ) -> None:
@@ -114,8 +115,9 @@ class Reader:
         except AwsError as error:
             log("WARN", "A stream was not given up: the next look tries again", id=stream_id, reason=str(error))
             return
-        if given_up:
-            self._tell(given_up)
+        if given_up and self._tell(given_up):
+            with contextlib.suppress(UnavailableError):  # then it is told once more, which consumers know
+                self._again(lambda: self._table.told(stream_id))
 
     def _again(self, read: Callable[[], _Got]) -> _Got:
         """Make a read that may fail for a moment. Raises UnavailableError."""

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from threading import Event, Thread
 from typing import NamedTuple
 
+from openai_proxy.events.streams import LEASE_SECONDS
+
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError, ProxyError
 from proxy.log import log, trace_of
 from proxy.streams.table import LARGEST_PIECE, LOST, LostError, Piece, State, Status, StreamsTable
 
-LEASE_SECONDS = 30.0
-"""For how long a writer that is not heard of is believed to be there."""
 _RENEWED_BELOW = 15.0
 ABSENT_SECONDS = 30.0
 """For how long nobody need be there, where a stream without a reader is to stop."""
@@ -40,11 +40,18 @@ class Times(NamedTuple):
     sleep: Callable[[float], None] = time.sleep
 
 
+def _nothing() -> None: ...
+
+
 class Watched(NamedTuple):
-    """What a recording watches for: `stop` ends the stream, `is_client_gone` says whether Lambda has told so."""
+    """What a recording watches for: `stop` ends the stream, `is_client_gone` says whether Lambda has told so.
+
+    `is_looked_after` is called when others will tell of the stream if its writer dies.
+    """
 
     stop: Callable[[ProxyError], None]
     is_client_gone: Callable[[], bool]
+    is_looked_after: Callable[[], None] = _nothing
 
 
 class Recording:
@@ -62,14 +69,16 @@ class Recording:
         self._clock, self._sleep = times
         self._gone_at = 0.0
         self._state = state
-        self._is_begun = self._is_given_up = False
+        self._is_begun = False
+        self.is_given_up = False
+        """Whether somebody has taken this writer for dead, and told of the stream."""
         self.is_lost = False
         """Whether nothing more is written down: nobody can come back to it."""
         self._came: deque[tuple[int, bytes]] = deque()
         self._came_bytes = self._taken_bytes = 0
         self._piece: Piece | None = None
         self._next = 1
-        self._looked_at = 0.0
+        self._looked_at = self._asked_at = 0.0
         self._ended: tuple[Status, str] | None = None
         self.ended = Event()
         """Set when nothing more comes."""
@@ -99,13 +108,12 @@ class Recording:
     def tick(self) -> None:
         """Write what is due: one call at most."""
         for step in (self._write_due, self._look):
-            if self._is_given_up:
+            if self.is_given_up:
                 return
             try:
                 step()
             except LostError:
-                self._is_given_up = True
-                self._lose("it was given up meanwhile")
+                self._lose("it is not its writer's any more")
             except AwsError as error:
                 log("WARN", "A resumable stream was not looked after", id=self._state.id, reason=str(error))
         if self._came_bytes - self._taken_bytes > _MOST_UNWRITTEN:
@@ -116,17 +124,35 @@ class Recording:
         if not self._is_begun:
             self._begin(now)
         elif self._state.lease_until - now < _RENEWED_BELOW:
+            self._have_looked_at(now)
             self.writes += 1
             self._state, self._looked_at = self._table.renew(self._state.id, now + LEASE_SECONDS), now
         elif not self.is_lost:
             self._write_piece()
 
     def _begin(self, now: float) -> None:
+        self._have_looked_at(now)
         self.writes += 1
         state = self._state._replace(lease_until=now + LEASE_SECONDS)
         self._table.begin(state)
         self._state, self._is_begun = state, True
+        if self._asked_at:
+            self._watched.is_looked_after()
         self._looked_at = now if self.writes == 1 else 0.0  # one that is written again may have been asked for already
+
+    def _have_looked_at(self, now: float) -> None:
+        """Have somebody look later whether this writer is still there: before the first write, so that none is missed.
+
+        It is asked for again where that write was long in coming: who looks and finds nothing does not come back. A
+        queue that takes nothing costs no stream: it is tried again with the next promise.
+        """
+        if self._asked_at and (self._is_begun or now - self._asked_at < _RENEWED_BELOW):
+            return
+        try:
+            self._table.have_looked_at(self._state.id)
+            self._asked_at = now
+        except AwsError as error:
+            log("WARN", "Nobody looks after a resumable stream yet", id=self._state.id, reason=str(error))
 
     def _look(self) -> None:
         """Stop the stream if its client wants that, or if nobody is there for it and its owner wants that."""
@@ -138,6 +164,7 @@ class Recording:
         if self._watched.is_client_gone() and not self._gone_at:
             self._gone_at = now
         if state.is_over:
+            self.is_given_up = True
             raise LostError(state.id)
         if state.stop_at:
             self._watched.stop(ClientError(499, "stream_stopped", "The client stopped this stream."))
@@ -175,7 +202,7 @@ class Recording:
 
     def write_rest(self) -> None:
         """Write all that is left, and how the stream ended. Never raises."""
-        if self._is_given_up:
+        if self.is_given_up:
             return
         status, error = self._ended or ("failed", "internal_error")
         try:
@@ -194,7 +221,7 @@ class Recording:
         except AwsError as failure:
             log("ERROR", "The end of a resumable stream was not written down", id=self._state.id, reason=str(failure))
         finally:
-            self.is_lost = self._is_given_up = True
+            self.is_lost = True
 
     def _write_end(self, status: Status, error: str) -> None:
         self.writes += 1
@@ -216,6 +243,8 @@ class Recording:
                 return
 
     def _lose(self, reason: str) -> None:
+        if self.is_lost:
+            return
         self.is_lost = True
         self._came.clear()
         log("ERROR", "A resumable stream is no longer written down", id=self._state.id, reason=reason)

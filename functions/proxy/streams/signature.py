@@ -5,10 +5,10 @@
 Its one rule: without the secret nothing is signed, and what is not signed is not told.
 """
 
-import base64
-import hmac
 import time
 from collections.abc import Callable
+
+from openai_proxy.events.streams import signature_of
 
 from proxy.aws.client import AwsError
 from proxy.log import log
@@ -30,6 +30,4 @@ class Signer:
                 self._secret, self._good_until = self._get_secret(), self._clock() + _KEPT_SECONDS
             except AwsError as error:
                 log("ERROR", "A webhook is not told of a stream: its secret is unavailable", reason=str(error))
-        if not self._secret:
-            return ""
-        return "v1," + base64.b64encode(hmac.digest(self._secret.encode(), text.encode(), "sha256")).decode()
+        return signature_of(self._secret, text) if self._secret else ""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from openai_proxy.events.envelope import rfc3339
+from openai_proxy.events.streams import LEASE_SECONDS, event_of_killed, signed, unfinished_text
 
 from proxy.admission import as_proxy_error
 from proxy.aws.client import AwsError
@@ -21,23 +21,15 @@ from proxy.log import log
 from proxy.metering.meter import Meter
 from proxy.outcome import Outcome
 from proxy.records.records import Records
-from proxy.records.unfinished import event_at, unfinished_event
+from proxy.records.unfinished import unfinished_event
 from proxy.request.parse import Target
 from proxy.streams.detached import DetachedResponse
 from proxy.streams.names import not_found, owner_of, place_of, stream_id_of, stream_object
 from proxy.streams.numbering import Numbering
 from proxy.streams.reading import Reader
-from proxy.streams.recording import LEASE_SECONDS, Recording, Times, Watched, in_background
+from proxy.streams.recording import Recording, Times, Watched, in_background
 from proxy.streams.response import RecordedResponse
-from proxy.streams.table import (
-    LOST,
-    MOST_LOST,
-    Ended,
-    State,
-    StreamsTable,
-    unfinished_in,
-    unfinished_text,
-)
+from proxy.streams.table import LOST, MOST_LOST, Ended, State, StreamsTable
 from proxy.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -71,12 +63,15 @@ class Settings(NamedTuple):
 class Written(NamedTuple):
     """The answer to a request that asks for a resumable stream.
 
-    `finish` ends its recording and gives what the terminal event says of it; `wait` waits until all is written.
+    `finish` gives what the terminal event says of it. `is_told` says whether somebody has taken its writer for dead,
+    and published that event. `close` ends the recording, and waits until all is written, for so many seconds at most:
+    after the event is published, so that who is killed between the two is found by who looks after streams.
     """
 
     response: RecordedResponse | DetachedResponse
     finish: "Callable[[Outcome, Timeline], StreamData | None]"
-    wait: Callable[[float], None]
+    is_told: Callable[[], bool]
+    close: Callable[[float], None]
 
 
 class Streams:
@@ -104,19 +99,20 @@ class Streams:
         """
         settings, stopper = self._settings, Stopper()
         waits: list[Callable[[float], None]] = []
+        ends: list[tuple[Ended, str]] = []
         state = self._state(call, timeline, trace)
 
         def recording(watched: Watched) -> Recording:
             return Recording(self._another(), state, settings.kept, watched, settings.times)
 
         def begin() -> Recording:
-            made = recording(Watched(stopper.stop, lambda: response.broken))
+            made = recording(Watched(stopper.stop, lambda: response.broken, self._records.forget))
             waits.append(self._started(made, call.id))
             return made
 
         settings.let_stop(stopper)
         if call.wants_no_wait:
-            made = recording(Watched(stopper.stop, lambda: False))
+            made = recording(Watched(stopper.stop, lambda: False, self._records.forget))
             try:
                 _detach(call, made, responder, response, timeline)
             except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
@@ -130,13 +126,16 @@ class Streams:
         def finish(outcome: Outcome, timeline: Timeline) -> "StreamData | None":
             stopper.over()
             settings.let_stop(None)
-            return self._ended(call, answer, outcome, timeline)
+            ends.append(_end_of(outcome))
+            return self._told_of(call, answer, ends[0][0], timeline)
 
-        def wait(seconds: float) -> None:
+        def close(seconds: float) -> None:
+            if answer.recording is not None:
+                answer.recording.end(*(ends or [("failed", "internal_error")])[0])
             for each in waits:
                 each(max(0.0, seconds))
 
-        return call, Written(answer, finish, wait)
+        return call, Written(answer, finish, lambda: _is_told(answer), close)
 
     def _started(self, made: Recording, call_id: str) -> Callable[[float], None]:
         """Have a recording written; what is returned waits for its end, for so many seconds at most."""
@@ -147,24 +146,14 @@ class Streams:
             log("ERROR", "A resumable stream is not written down", id=call_id, reason=str(error))
             return _waits_for_nothing
 
-    def _ended(
-        self, call: Call, answer: RecordedResponse | DetachedResponse, outcome: Outcome, timeline: Timeline
+    def _told_of(
+        self, call: Call, answer: RecordedResponse | DetachedResponse, status: Ended, timeline: Timeline
     ) -> "StreamData | None":
-        """End the recording, if there is one; what the event says of it."""
+        """What the event says of a recording, if there is one."""
         if answer.recording is None:
             return None
-        status, error = _end_of(outcome)
-        answer.recording.end(status, error)
         found: StreamData = {"status": status, "events": answer.number, "respond_async": call.wants_no_wait}
-        return self._signed(call.id, timeline.unix(timeline.ended), found)
-
-    def _signed(self, stream_id: str, ended_at: float, found: "StreamData") -> "StreamData":
-        """What the event says of a stream, signed where a webhook is told of it."""
-        sign = self._settings.sign
-        if sign is None or not found["respond_async"]:
-            return found
-        signature = sign(f"{stream_id}.{rfc3339(ended_at)}.{found['status']}")
-        return {**found, "signature": signature} if signature else found
+        return signed(self._settings.sign, call.id, timeline.unix(timeline.ended), found)
 
     def _state(self, call: Call, timeline: Timeline, trace: str | None) -> State:
         if call.key is None:
@@ -176,7 +165,7 @@ class Streams:
             created_at=timeline.started_at,
             expires_at=call.deadline + LEASE_SECONDS + self._settings.kept,
             on_disconnect="stop" if call.stops_without_client else "",
-            unfinished=unfinished_text(*unfinished_event(call, timeline, trace), is_async=call.wants_no_wait),
+            unfinished=unfinished_text(unfinished_event(call, timeline, trace), is_async=call.wants_no_wait),
         )
 
     # ------------------------------------------------------------------------------------------------------- reading
@@ -227,15 +216,19 @@ class Streams:
             reader.seen(stream_id)
         return found, Delivery(headers=JSON, chunks=[json.dumps(stream_object(state)).encode()])
 
-    def _tell(self, state: State) -> None:
-        """Publish the one terminal event of an inference whose sandbox was killed."""
-        if unfinished := unfinished_in(state):
-            *_, is_async = unfinished
-            now = min(self._settings.times.clock(), state.lease_until)
-            event, header = event_at(now, tuple(unfinished[:3]))
-            found: StreamData = {"status": "failed", "events": state.events, "respond_async": is_async}
-            event.data["stream"] = self._signed(state.id, now, found)
-            self._records.tell(event, header)
+    def _tell(self, state: State) -> bool:
+        """Publish the one terminal event of an inference whose sandbox was killed. False: it is still to be told."""
+        now = self._settings.times.clock()
+        try:
+            event, header = event_of_killed(state.unfinished, state.events, now, self._settings.sign)
+        except (ValueError, TypeError, KeyError) as error:
+            log("ERROR", "A stream that was given up cannot be told of", id=state.id, error=type(error).__name__)
+            return True
+        return self._records.tell(event, header)
+
+
+def _is_told(answer: RecordedResponse | DetachedResponse) -> bool:
+    return answer.recording is not None and answer.recording.is_given_up
 
 
 def _policy_of(call: Call) -> dict[str, str]:

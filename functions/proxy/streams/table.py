@@ -10,16 +10,16 @@ AwsError.
 """
 
 import base64
-import json
+import contextlib
 import zlib
 from typing import Any, Literal, NamedTuple, Protocol
 
 from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.events.streams import KILLED, LEASE_SECONDS, LOOK_AFTER_SECONDS, STATE
 
 from proxy.aws.client import Aws
-from proxy.json_shapes import loads_or_none, object_of
+from proxy.json_shapes import object_of
 
-STATE = 999_999_999_999
 LARGEST_ITEM = 64 * 1024
 """Bytes of a packed piece. A larger one is an object in the bucket, which costs one more call and less money."""
 LARGEST_PIECE = 4 * 1024 * 1024
@@ -28,8 +28,8 @@ _LARGEST_OBJECT = 32 * 1024 * 1024
 _FOLDER = "streams/"
 _FAST = 1
 _MOMENTS = ("created_at", "lease_until", "stop_at", "seen_at")
-KILLED, LOST = "worker_killed", "stream_not_kept"
-"""The `error` of a stream whose writer was killed, and of one that could not be written down to its end."""
+LOST = "stream_not_kept"
+"""The `error` of a stream that could not be written down to its end."""
 MOST_LOST = 1_000_000
 """How far the numbers of the events that tell of a cut lie behind those that were written.
 
@@ -51,7 +51,7 @@ class State(NamedTuple):
     """How a stream stands. Moments are Unix seconds.
 
     `events` is the number of the last event, once it has ended; `path` is what was asked. `unfinished` is the terminal
-    event to be published if its writer is killed: what `records.unfinished` makes, as JSON.
+    event to be published if its writer is killed: what `unfinished_text` makes; "" when somebody has told.
     """
 
     id: str
@@ -83,20 +83,22 @@ class State(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Some events in a row: the number of the first one, and their bytes with their ids."""
+    """Some events in a row: the number of the first one, their bytes with their ids, and the number of the last one."""
 
     first: int
     events: bytes
+    last: int = 0
 
 
 class StreamsTable:
-    """Reads and writes streams. `timeout` (seconds) is for each call; `latest_life` is how long any stream may run."""
+    """Reads and writes streams. `timeout` (seconds) is for each call; `queue` is that of `end_streams`, an address."""
 
-    def __init__(self, aws: Aws, table: str, objects: Objects, timeout: float = 1.0) -> None:
+    def __init__(self, aws: Aws, table: str, objects: Objects, timeout: float = 1.0, queue: str = "") -> None:
         self._aws = aws
         self._table = table
         self._objects = objects
         self._timeout = timeout
+        self._queue = queue
 
     # ------------------------------------------------------------------------------------------------- for its writer
 
@@ -104,6 +106,12 @@ class StreamsTable:
         """Write the state of a stream that begins; once, however often it is written."""
         condition = {"ConditionExpression": "attribute_not_exists(stream_id)"}
         self._aws.put_item({"TableName": self._table, "Item": _item_of(state), **condition}, self._timeout)
+
+    def have_looked_at(self, stream_id: str) -> None:
+        """Have somebody look at a stream when its first lease is over, whoever reads it."""
+        if self._queue:
+            delay = int(LEASE_SECONDS) + LOOK_AFTER_SECONDS
+            self._aws.send_message(self._queue, f'{{"stream_id":"{stream_id}"}}', delay, self._timeout)
 
     def end(self, state: State) -> None:
         """Write how a stream has ended. Raises LostError where it has been given up, or ended, before."""
@@ -121,7 +129,8 @@ class StreamsTable:
     def put_piece(self, stream_id: str, piece: Piece, expires_at: float) -> None:
         """Write a piece; the same one again after a call whose answer was lost."""
         packed = zlib.compress(piece.events, _FAST)
-        item: dict[str, Any] = {"stream_id": stream_id, "event": piece.first, "expires_at": int(expires_at) + 1}
+        item: dict[str, Any] = {"stream_id": stream_id, "event": piece.first, "last": piece.last}
+        item["expires_at"] = int(expires_at) + 1
         if len(packed) > LARGEST_ITEM:
             item["object"] = f"{_FOLDER}{stream_id}/{piece.first}"
             self._objects.put(item["object"], packed, self._timeout)
@@ -160,13 +169,21 @@ class StreamsTable:
         return pieces, _state_in(found[-1]) if found and _whole(found[-1], "event") == STATE else None
 
     def give_up(self, stream_id: str, events: int, now: float) -> State | None:
-        """End a stream whose writer has not kept its promise. None where another reader has, or the writer is back."""
-        condition = "#status = :running AND lease_until < :now"
-        values = {":running": "in_progress", ":now": _milliseconds(now)}
+        """End a stream whose writer has not kept its promise; who does has LEASE_SECONDS to tell of it.
+
+        None where somebody else is about to, or has told, or the writer is back.
+        """
+        changes = {"status": "failed", "error": KILLED, "events": events, "lease_until": now + LEASE_SECONDS}
+        values = {":none": "", ":now": _milliseconds(now)}
         try:
-            return self._update(stream_id, {"status": "failed", "error": KILLED, "events": events}, condition, values)
+            return self._update(stream_id, changes, "unfinished > :none AND lease_until < :now", values)
         except LostError:
             return None
+
+    def told(self, stream_id: str) -> None:
+        """Remember that the event of a stream that was given up has been published."""
+        with contextlib.suppress(LostError):
+            self._update(stream_id, {"unfinished": ""}, "unfinished > :none", {":none": ""})
 
     def stop(self, stream_id: str, now: float) -> State:
         """Ask its writer to stop it. Raises LostError for one that has ended."""
@@ -193,12 +210,13 @@ class StreamsTable:
     def _update(self, stream_id: str, changes: dict[str, Any], condition: str, values: dict[str, Any]) -> State:
         """Change a state if `condition` holds, and what it is then. Raises LostError if it does not."""
         encoded = {name: _milliseconds(value) if name in _MOMENTS else value for name, value in changes.items()}
+        named = {*changes, "status"} if "#status" in condition else changes
         arguments = {
             "TableName": self._table,
             "Key": to_item({"stream_id": stream_id, "event": STATE}),
             "UpdateExpression": "SET " + ", ".join(f"#{name} = :new_{name}" for name in changes),
             "ConditionExpression": condition,
-            "ExpressionAttributeNames": {"#status": "status"} | {f"#{name}": name for name in changes},
+            "ExpressionAttributeNames": {f"#{name}": name for name in named},
             "ExpressionAttributeValues": to_item(values | {f":new_{name}": value for name, value in encoded.items()}),
             "ReturnValues": "ALL_NEW",
         }
@@ -214,7 +232,7 @@ class StreamsTable:
             packed = self._objects.get(place, self._timeout, _LARGEST_OBJECT)
         else:
             packed = base64.b64decode(object_of(item.get("packed")).get("B", ""))
-        return Piece(first, zlib.decompress(packed))
+        return Piece(first, zlib.decompress(packed), _whole(item, "last"))
 
 
 class LostError(Exception):
@@ -252,16 +270,6 @@ def _state_in(item: dict[str, Any]) -> State | None:
         )
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
-
-
-def unfinished_in(state: State) -> Any:
-    """What is to be told of a stream that was given up; None where nothing can be read."""
-    return loads_or_none(state.unfinished.encode()) if state.unfinished else None
-
-
-def unfinished_text(started_at: float, trace: str | None, event: tuple[Any, ...], *, is_async: bool) -> str:
-    """What `unfinished_in` reads: the three, and whether the client did not wait."""
-    return json.dumps([started_at, trace, list(event), is_async], separators=(",", ":"))
 
 
 def _whole(item: dict[str, Any], name: str) -> int:

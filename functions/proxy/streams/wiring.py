@@ -26,7 +26,7 @@ def from_environ(
     def table(own: HttpTransport) -> StreamsTable:
         aws = Aws(own.post, credentials, region, endpoint)
         objects = Bucket(S3(own, credentials, region, endpoint), environ["CACHE_BUCKET"])
-        return StreamsTable(aws, environ["STREAMS_TABLE"], objects, timeout)
+        return StreamsTable(aws, environ["STREAMS_TABLE"], objects, timeout, environ.get("STREAMS_QUEUE", ""))
 
     @functools.cache
     def another() -> StreamsTable:

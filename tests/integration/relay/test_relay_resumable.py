@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urljoin
@@ -15,7 +15,7 @@ import pytest
 from openai_proxy.key_context import ClientKey
 from proxy.metering.sse import data_of, split_events
 from proxy.streams.numbering import KEEP_ALIVE, last_number
-from proxy.streams.recording import Times, in_background
+from proxy.streams.recording import Recording, Times, in_background
 from proxy.streams.streams import READ, Settings, Streams
 from proxy.streams.table import StreamsTable
 
@@ -277,6 +277,48 @@ def test_a_sandbox_that_cannot_write_streams_down_passes_them_on_all_the_same() 
 
         assert last_number(response.body, id_of(response)) == 3
         assert (response.ended, services.calls, relay.event[0]) == (True, [], "InferenceCompleted")
+
+
+def test_its_end_is_written_when_its_event_is_published_and_not_before() -> None:
+    """Who is killed between the two has an event twice, with one id, and never none."""
+    with resumable(streaming(*CONTENT, DONE)) as (relay, services):
+        published = list[int]()
+        services.on_call = lambda call: published.append(len(relay.bus.details)) if call == "put state" else None
+        response = relay.call(CHAT, headers=WANTED)
+
+        assert published[-1] == 1
+        assert read(relay, id_of(response)).body.endswith(response.body)
+
+
+def test_a_sandbox_that_was_taken_for_dead_has_been_told_of_and_says_nothing_more() -> None:
+    """Whoever found that its lease was over has published the one event."""
+    made, tables = list[Recording](), list[Any]()
+    written = threading.Event()
+
+    def start(recording: Recording) -> Callable[[float], None]:
+        made.append(recording)
+        return in_background(recording, pause=0.01)
+
+    def script(connection: Connection, _: Received) -> None:
+        connection.start_chunked()
+        connection.chunk(CONTENT[0])
+        assert written.wait(20)
+        [stream_id] = {stream_id for stream_id, _ in tables[0].items}
+        assert StreamsTable(tables[0], "streams", FakeObjects()).give_up(stream_id, 1, time.time() + 100)
+        until = time.monotonic() + 20
+        while not made[0].is_given_up and time.monotonic() < until:
+            doze(0)
+        connection.chunk(CONTENT[1] + DONE)
+        connection.end_chunked()
+
+    with resumable(script, times=Times(sleep=doze), start=start) as (relay, services):
+        tables.append(services)
+        services.on_call = lambda call: written.set() if call == "put piece" else None
+        response = relay.call(CHAT, headers=WANTED)
+
+        assert response.ended
+        assert last_number(response.body, id_of(response)) == 3
+        assert relay.bus.details == []
 
 
 def test_two_readers_have_the_same_while_it_goes_on() -> None:

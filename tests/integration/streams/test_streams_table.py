@@ -1,65 +1,18 @@
 """The calls of the streams table as DynamoDB (moto) understands them, and as the fake of the other tests does."""
 
-import base64
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 from moto import mock_aws
+from openai_proxy.events.streams import LEASE_SECONDS
 from proxy.streams.table import KILLED, STATE, LostError, Piece, State, StreamsTable
 
+from tests.streams.boto import Boto
 from tests.streams.services import FakeObjects, FakeStreamsTable
 
 ID, OTHER = "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAW"
 BEGUN = State(ID, "o", "/chat/completions", "in_progress", 1000.0, 1030.0, 2000.0, unfinished="[1]")
-
-
-class Boto:
-    """As much of `Aws` as streams use, over boto3."""
-
-    def __init__(self) -> None:
-        self._client: Any = boto3.client("dynamodb", region_name="eu-central-1")  # pyright: ignore[reportUnknownMemberType]
-        self._client.create_table(
-            TableName="streams",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
-                {"AttributeName": "stream_id", "AttributeType": "S"},
-                {"AttributeName": "event", "AttributeType": "N"},
-            ],
-            KeySchema=[
-                {"AttributeName": "stream_id", "KeyType": "HASH"},
-                {"AttributeName": "event", "KeyType": "RANGE"},
-            ],
-        )
-
-    def get_item(self, arguments: dict[str, Any], _timeout: float) -> dict[str, Any]:
-        return self._client.get_item(**arguments).get("Item") or {}
-
-    def query(self, arguments: dict[str, Any], _timeout: float) -> list[dict[str, Any]]:
-        return [_wire(item) for item in self._client.query(**arguments)["Items"]]
-
-    def put_item(self, arguments: dict[str, Any], _timeout: float) -> tuple[bool, None]:
-        item = dict(arguments["Item"])
-        if "packed" in item:
-            item["packed"] = {"B": base64.b64decode(item["packed"]["B"])}
-        return self._write(self._client.put_item, arguments | {"Item": item})[0], None
-
-    def update_item(self, arguments: dict[str, Any], _timeout: float) -> tuple[bool, dict[str, Any] | None]:
-        held, answer = self._write(self._client.update_item, arguments)
-        return held, answer.get("Attributes")
-
-    def _write(self, write: Any, arguments: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-        try:
-            return True, write(**arguments)
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False, {}
-
-
-def _wire(item: dict[str, Any]) -> dict[str, Any]:
-    if "packed" in item:
-        item["packed"] = {"B": base64.b64encode(item["packed"]["B"]).decode()}
-    return item
 
 
 @pytest.fixture(params=["fake", "moto"])
@@ -79,7 +32,7 @@ def table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 def test_pieces_come_in_order_and_the_state_after_them(table: StreamsTable) -> None:
     table.begin(BEGUN)
     table.begin(BEGUN._replace(id=OTHER))
-    pieces = [Piece(1, b"data: a\n\n"), Piece(9, b"data: b\n\n"), Piece(10, b"data: c\n\n")]
+    pieces = [Piece(1, b"data: a\n\n", 8), Piece(9, b"data: b\n\n", 9), Piece(10, b"data: c\n\n", 30)]
     for piece in (pieces[2], pieces[0], pieces[1], pieces[1]):
         table.put_piece(ID, piece, 2000.0)
 
@@ -104,6 +57,14 @@ def test_a_lease_is_renewed_until_the_stream_is_given_up(table: StreamsTable) ->
     assert given_up
     assert (given_up.status, given_up.error, given_up.events, given_up.unfinished) == ("failed", KILLED, 7, "[1]")
     assert table.give_up(ID, 7, 1047.0) is None, "one reader tells"
+    again = table.give_up(ID, 7, 1046.0 + LEASE_SECONDS + 1)
+    assert again, "who was to tell has died"
+    table.told(ID)
+    table.told(ID)
+    assert table.give_up(ID, 7, 9999.0) is None
+    state = table.state(ID)
+    assert state
+    assert (state.status, state.error, state.events, state.unfinished) == ("failed", KILLED, 7, "")
     with pytest.raises(LostError):
         table.renew(ID, 1060.0)
     with pytest.raises(LostError):

@@ -19,6 +19,12 @@ HANDLERS = {
         "EVENT_BUS_NAME": "bus",
         "METRICS_NAMESPACE": "ns",
     },
+    "end_streams": {
+        "STREAMS_TABLE": "streams",
+        "STREAMS_QUEUE": "http://localhost/queue",
+        "STREAM_WEBHOOK_SECRET": "secret",
+        "EVENT_BUS_NAME": "bus",
+    },
     "record_metrics": {"MARKERS_TABLE": "markers", "METRICS_NAMESPACE": "ns"},
 }
 
@@ -39,7 +45,7 @@ class Environ(dict[str, str]):
         return super().get(key, default)
 
 
-LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "", "ERROR"), strict=True))
+LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "", "", "ERROR"), strict=True))
 """The level of each one's log; "": nobody has set it."""
 NUMBERS = {"": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 

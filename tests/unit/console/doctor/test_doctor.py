@@ -26,7 +26,16 @@ from console.doctor.commands import findings_of
 from console.doctor.deployment import Deployment, deployment_of
 from console.doctor.findings import Finding, as_json, as_text, exit_code
 
-FUNCTIONS = ("Proxy", "Authorizer", "RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse")
+FUNCTIONS = (
+    "Proxy",
+    "Authorizer",
+    "RecordCost",
+    "RecordMetrics",
+    "RecordThrottles",
+    "SettleLimits",
+    "StoreResponse",
+    "EndStreams",
+)
 QUEUES = FUNCTIONS[2:]
 OUTPUTS = {
     "BusName": "bus",

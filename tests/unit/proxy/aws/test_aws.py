@@ -154,6 +154,7 @@ CALLS: dict[str, tuple[Callable[[Aws], object], Any, object]] = {
         [{"EventId": "e"}, {"ErrorCode": "InternalFailure", "ErrorMessage": "m"}],
     ),
     "get_secret": (lambda aws: aws.get_secret("s"), {"ARN": "a", "SecretString": "text"}, "text"),
+    "send_message": (lambda aws: aws.send_message("q", "m", 32, 1), {"MD5OfMessageBody": "d", "MessageId": "i"}, None),
     "get_parameter": (lambda aws: aws.get_parameter("p"), {"Parameter": {"Name": "p", "Value": "text"}}, "text"),
 }
 """A call, an answer as AWS documents it, and what that comes to."""
@@ -340,6 +341,20 @@ def test_a_broken_connection_says_whether_the_call_may_be_done(was_sent: bool, c
     with pytest.raises(AwsError, match="what happened") as error:
         aws(fail).get_secret("s")
     assert (error.value.code, error.value.is_transient, error.value.may_be_done) == (code, True, was_sent)
+
+
+def test_a_message_is_sent_as_sqs_reads_it_and_an_answer_of_something_else_is_none() -> None:
+    services = FakeServices(answer={"MessageId": "i"})
+    aws(services).send_message("https://sqs/q", "m", 32, 1.0)
+    [(url, headers, body)] = services.posted
+
+    assert url == "https://sqs.eu-central-1.amazonaws.com/"
+    assert (headers["content-type"], headers["x-amz-target"]) == ("application/x-amz-json-1.0", "AmazonSQS.SendMessage")
+    assert json.loads(body) == {"QueueUrl": "https://sqs/q", "MessageBody": "m", "DelaySeconds": 32}
+    answers: list[dict[str, Any]] = [{}, {"MessageId": None}, {"MessageId": ""}]
+    for answer in answers:
+        with pytest.raises(AwsError, match=NO_ANSWER):
+            aws(FakeServices(answer=answer)).send_message("q", "m", 0, 1.0)
 
 
 def test_events_are_sent_as_often_as_their_publisher_says() -> None:

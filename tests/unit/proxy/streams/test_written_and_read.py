@@ -38,19 +38,27 @@ class World:
         self.now = NOW
         self.services, self.objects = FakeStreamsTable(), FakeObjects()
         services: Any = self.services
-        self.table = StreamsTable(services, "streams", self.objects)
+        self.table = StreamsTable(services, "streams", self.objects, queue="queue")
         self.told: list[State] = []
+        self.is_looked_after = 0
         self.while_waiting: Callable[[], None] = lambda: None
         self.client = Client()
         state = State(STREAM, OWNER, "/chat/completions", created_at=NOW, expires_at=NOW + 1500, unfinished="[]")
         state = state._replace(on_disconnect=on_disconnect)
         self.stopper = Stopper()
-        watched = Watched(self.stopper.stop, lambda: self.client.broken)
+        watched = Watched(self.stopper.stop, lambda: self.client.broken, self.looked_after)
         self.recording = Recording(self.table, state, 600, watched, Times(self.clock, self.sleep))
         self.response = RecordedResponse(self.client, STREAM, lambda: self.recording, {"x-resumable": "true"})
 
     def clock(self) -> float:
         return self.now
+
+    def looked_after(self) -> None:
+        self.is_looked_after += 1
+
+    def tell(self, state: State) -> bool:
+        self.told.append(state)
+        return True
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -74,7 +82,7 @@ class World:
         self.recording.write_rest()
 
     def reader(self) -> Reader:
-        return Reader(self.table, self.told.append, ending, Times(self.clock, self.sleep))
+        return Reader(self.table, self.tell, ending, Times(self.clock, self.sleep))
 
     def read(self, place: int = 0, until: float = NOW + 900) -> Iterator[bytes]:
         reader = self.reader()
@@ -201,10 +209,22 @@ def test_a_writer_that_was_believed_dead_writes_nothing_more() -> None:
     world.tick()
     world.finish()
 
-    assert world.recording.is_lost
+    assert (world.recording.is_lost, world.recording.is_given_up) == (True, True)
     state = world.table.state(STREAM)
     assert state
     assert (state.status, state.error) == ("failed", KILLED)
+
+
+def test_a_writer_whose_stream_is_gone_has_been_told_of_by_nobody() -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    world.services.items.clear()
+    for _ in range(40):
+        world.tick()
+    world.finish()
+
+    assert (world.recording.is_lost, world.recording.is_given_up) == (True, False)
+    assert world.services.items == {}
 
 
 def test_what_cannot_be_written_is_given_up_and_the_stream_goes_on() -> None:
@@ -242,7 +262,7 @@ def test_nothing_is_written_before_the_beginning_of_the_answer_has_had_its_momen
     world.recording.end("completed")
     in_background(world.recording)(20)
 
-    assert order == ["wait", "put state", "put piece", "put state"]
+    assert order == ["wait", "send", "put state", "put piece", "put state"]
     assert b"".join(world.read()) == numbered(1)
 
 
@@ -400,6 +420,63 @@ def test_a_reader_is_a_sign_of_life_when_it_comes_and_not_while_it_stays() -> No
 
     assert world.stopper.error.code == "client_absent"
     assert ABSENT_SECONDS < world.now - came < 2 * ABSENT_SECONDS
+
+
+def test_somebody_looks_after_a_stream_from_its_first_write_on() -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+
+    assert world.services.calls[:2] == ["send", "put state"]
+    assert world.services.messages == [("queue", f'{{"stream_id":"{STREAM}"}}', 32)]
+    assert world.is_looked_after == 1
+    for _ in range(60):
+        world.tick()
+    assert world.services.calls.count("send") == 1
+
+
+@pytest.mark.parametrize("seconds", [3, 40])
+def test_a_first_write_that_is_long_in_coming_has_somebody_look_again(seconds: int) -> None:
+    """Who looks and finds nothing does not come back: the latest one to be sent comes after the write."""
+    world = World()
+    world.response.start(200, HEADERS)
+    world.services.faults = iter(lambda: None if world.services.calls[-1] == "send" else BUSY, 0)
+    sent = list[float]()
+    world.services.on_call = lambda call: sent.append(world.now) if call == "send" else None
+    for _ in range(seconds):
+        world.tick()
+    world.services.faults = itertools.repeat(None)
+    world.tick()
+
+    assert world.table.state(STREAM)
+    assert world.now - sent[-1] <= 15
+    assert len(sent) == 1 + seconds // 15
+
+
+def test_a_queue_that_takes_nothing_costs_no_stream_and_is_tried_again() -> None:
+    world = World()
+    world.services.faults = iter([BUSY])
+    world.stream([event(1)], itertools.repeat(True))
+    assert world.is_looked_after == 0
+    for _ in range(16):
+        world.tick()
+
+    assert world.services.calls.count("send") == 2
+    assert len(world.services.messages) == 1
+    world.finish()
+    assert b"".join(world.read()) == numbered(1)
+
+
+def test_a_reader_that_could_not_tell_leaves_it_to_be_told() -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    world.now += LEASE_SECONDS + 1
+    reader = Reader(world.table, lambda _: False, ending, Times(world.clock, world.sleep))
+    b"".join(reader.events(reader.state_of(STREAM, OWNER, NOW), 0, NOW + 900))
+
+    state = world.table.state(STREAM)
+    assert state
+    assert (state.status, state.unfinished) == ("failed", "[]")
+    assert world.table.give_up(STREAM, 1, world.now + LEASE_SECONDS + 1)
 
 
 class Exchange:

@@ -1,0 +1,53 @@
+"""Composition root of end_streams: streams whose lease may be over ─▶ InferenceFailed, where nobody else has told."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.events.bus import Bus
+from openai_proxy.events.streams import signature_of
+from openai_proxy.tracing.handlers import traced
+
+from end_streams.consumer import EndStreams
+from end_streams.queue import StreamsQueue
+from end_streams.table import StreamsTable
+
+_CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
+_AWS: Any = boto3  # whose types know all services only with stubs of them
+
+# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+_logger = Logger(service="end_streams", level=os.environ.get("LOG_LEVEL", "INFO"))
+_secret = os.environ.get("STREAM_WEBHOOK_SECRET", "")
+
+
+def _sign(text: str) -> str:
+    """The signature of what a webhook is told; "" where its secret cannot be had: then it is not told."""
+    try:
+        secret = _AWS.client("secretsmanager", config=_CONFIG).get_secret_value(SecretId=_secret)["SecretString"]
+    except (BotoCoreError, ClientError, KeyError):
+        _logger.exception("a webhook is not told of a stream: its secret is unavailable")
+        return ""
+    return signature_of(secret, text)
+
+
+_end_streams = EndStreams(
+    StreamsTable(_AWS.client("dynamodb", config=_CONFIG), os.environ["STREAMS_TABLE"]),
+    Bus(_AWS.client("events", config=_CONFIG), os.environ["EVENT_BUS_NAME"]),
+    StreamsQueue(_AWS.client("sqs", config=_CONFIG), os.environ["STREAMS_QUEUE"]).look_later,
+    _logger,
+    _sign if _secret else None,
+)
+
+
+@traced(
+    "end_streams",
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
+)
+def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
+    """Handle one SQS batch with `ReportBatchItemFailures`."""
+    return _end_streams(event)

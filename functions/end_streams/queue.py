@@ -1,0 +1,27 @@
+"""The queue of `end_streams`, which puts a stream into it that is to be looked at again.
+
+Its one rule: what the queue has not taken raises.
+"""
+
+import json
+from typing import TYPE_CHECKING
+
+from openai_proxy.aws_answers import NoAnswerError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+
+class StreamsQueue:
+    """Puts messages into a queue. Calls raise botocore's errors, and NoAnswerError."""
+
+    def __init__(self, client: "SQSClient", url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def look_later(self, stream_id: str, seconds: int) -> None:
+        """Have a stream looked at in so many seconds."""
+        body = json.dumps({"stream_id": stream_id})
+        answer = self._client.send_message(QueueUrl=self._url, MessageBody=body, DelaySeconds=seconds)
+        if not answer.get("MessageId"):
+            raise NoAnswerError("SQS did not say that it has the message")
