@@ -1,11 +1,14 @@
 """How the console writes values: amounts, counts and durations for people, JSON for programs."""
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 SMALLEST_SHOWN = Decimal("0.000001")
+_MONEY = re.compile(r"(?:^|_)(?:cost|budget|saved|saving|spent|reserved|price|usd)(?:_|$)")
+"""Names of amounts in JSON. `costs_reported` and `hits_priced` are counts."""
 
 
 def harmless(text: str) -> str:
@@ -41,13 +44,14 @@ def to_json(value: Any) -> str:
     return json.dumps(_plain(value), indent=2, ensure_ascii=False)
 
 
-def _plain(value: Any, name: str = "") -> Any:
+def _plain(value: Any, *, is_money: bool = False) -> Any:
     if isinstance(value, Mapping):
-        return {key: _plain(item, key) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        items = cast("Mapping[str, Any]", value).items()
+        return {key: _plain(item, is_money=is_money or bool(_MONEY.search(key))) for key, item in items}
     if isinstance(value, list):
-        return [_plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return [_plain(item, is_money=is_money) for item in cast("list[Any]", value)]
     if isinstance(value, Decimal):
-        if name.startswith(("cost", "budget")):
+        if is_money:
             return plain(value)
         return int(value) if value == value.to_integral_value() else float(value)
     return value

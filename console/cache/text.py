@@ -45,8 +45,13 @@ class Sum:
             self.saved = EXACT.add(self.saved, other.saved)
             self.hits_priced += other.hits_priced
 
+    @property
+    def known_saving(self) -> Decimal | None:
+        """What hits saved, as far as that is known; None when there were some and nothing is."""
+        return None if self.hits and not self.hits_priced else self.saved
+
     def to_json(self) -> dict[str, Any]:
-        hits = {"cache_hits": self.hits, "hits_priced": self.hits_priced, "cost_saved": self.saved}
+        hits = {"cache_hits": self.hits, "hits_priced": self.hits_priced, "cost_saved": self.known_saving}
         hits = {} if self.hits is None else hits
         return {"answers": self.answers, "bytes": self.size, "stored_bytes": self.stored} | hits
 

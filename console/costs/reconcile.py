@@ -51,7 +51,8 @@ class Total:
     """All comparisons of one measure."""
 
     measure: str
-    ledger: Decimal
+    ledger: Decimal | None
+    """None where nothing of it is known."""
     provider: Decimal
     drift: Decimal
 
@@ -109,7 +110,8 @@ def totals(comparisons: Sequence[Comparison]) -> list[Total]:
         of_it = [each for each in comparisons if each.measure == measure]
         if not of_it:
             continue
-        ledger = sum((each.ledger or Decimal(0) for each in of_it), Decimal(0))
+        known = [each.ledger for each in of_it if each.ledger is not None]
+        ledger = sum(known, Decimal(0)) if known else None
         provider = sum((each.provider for each in of_it), Decimal(0))
         apart = sum((abs((each.ledger or 0) - each.provider) for each in of_it), Decimal(0))
         larger = sum((max(abs(each.ledger or Decimal(0)), abs(each.provider)) for each in of_it), Decimal(0))

@@ -44,6 +44,16 @@ class Group:
     saved_after: Decimal = Decimal(0)
 
     @property
+    def known_before(self) -> Decimal | None:
+        """The known part of the cost; None when none is: beside entries without a price a sum of 0 tells nothing."""
+        return None if self.unpriced_before and not self.cost_before else self.cost_before
+
+    @property
+    def known_after(self) -> Decimal | None:
+        """The same with the new prices."""
+        return None if self.unpriced_after and not self.cost_after else self.cost_after
+
+    @property
     def cost_difference(self) -> Decimal:
         return EXACT.subtract(self.cost_after, self.cost_before)
 
@@ -222,13 +232,19 @@ def difference_document(difference: Difference) -> dict[str, Any]:
 
 def _figures(group: Group) -> list[str]:
     unpriced = f"{group.unpriced_before:,} > {group.unpriced_after:,}"
-    amounts = (f"{group.cost_before:.6f}", f"{group.cost_after:.6f}", f"{group.cost_difference:+.6f}")
+    amounts = (_amount(group.known_before), _amount(group.known_after), f"{group.cost_difference:+.6f}")
     return [count(group.entries), count(group.changed), unpriced, *amounts]
+
+
+def _amount(known: Decimal | None) -> str:
+    return "unpriced" if known is None else f"{known:.6f}"
 
 
 def _document(group: Group) -> dict[str, Any]:
     names = ("entries", "changed", "unpriced_before", "unpriced_after", "cost_before", "cost_after", "cost_difference")
-    return {name: getattr(group, name) for name in (*names, "saved_before", "saved_after")}
+    document = {name: getattr(group, name) for name in (*names, "saved_before", "saved_after")}
+    known = {"cost_before": group.known_before, "cost_after": group.known_after}
+    return document | known | ({"cost_difference": None} if None in known.values() else {})
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -105,7 +105,9 @@ def left_out(total: Item) -> str:
 
 
 def as_document(row: Item) -> Item:
-    """A sum for `to_json`: its cost is null when no request has a price, and its saving when no hit has."""
+    """A sum for `to_json`. Null is a cost when no request has a price, a saving when no hit has one, and what servers
+    stated when none did.
+    """
     return row | _known(row)
 
 
@@ -117,7 +119,9 @@ def summary_csv(rows: Iterable[Item], by: Sequence[str]) -> str:
 
 
 def _known(row: Item) -> Item:
-    return {"cost": known_cost(row), "cost_saved": known_saving(row)}
+    stated = row["cost_reported"] if row["costs_reported"] else None
+    parts = dict.fromkeys(name for name in row if name.startswith("cost_")) if known_cost(row) is None else {}
+    return {**parts, "cost": known_cost(row), "cost_saved": known_saving(row), "cost_reported": stated}
 
 
 def entries_csv(entries: Iterable[Item]) -> str:

@@ -98,7 +98,8 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.csv + options.json + options.vertical > 1:
         raise ConsoleError("--csv, --json and --vertical exclude each other. Remedy: give one of them.")
     if not options.sql and not options.named:
-        show(query_list(queries))
+        found = [{"name": name, "what": what(sql)} for name, sql in queries.items()]
+        show(to_json(found) if options.json else query_list(queries))
         return 0
     if options.named:
         if options.named not in queries:

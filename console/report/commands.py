@@ -56,14 +56,14 @@ def _plot(options: argparse.Namespace, environ: Environment) -> int:
     # A picture stacks the models of each day.
     rows = list(rows_of(ledger_of(options, environ), period, [by, "model"] if by == "day" else [by], options))
     if not rows:
-        print(f"No request {period.text}{filter_text(options)}.")
+        print("[]" if options.json else f"No request {period.text}{filter_text(options)}.")
         return 0
     total = total_of(rows)
     if options.png:
         title = f"Spend by {by} {period.text}" + _in_title(total)
         chart = days_chart(rows, period, title) if by == "day" else bar_of(rows, by, title)
         write_png(chart.draw, options.png)
-        print(f"Wrote {options.png}.")
+        print(to_json({"file": str(options.png)}) if options.json else f"Wrote {options.png}.")
         return 0
     sums = summarize(rows, [by])
     if options.json:
@@ -97,7 +97,9 @@ def _report(options: argparse.Namespace, environ: Environment) -> int:
         options.file.write_text(page, encoding="utf-8")
     except OSError as error:
         raise ConsoleError(f"{options.file}: cannot be written ({error.strerror}).") from error
-    print(f"Wrote {options.file} ({len(page.encode()) / 1024:,.0f} kB).")
+    size = len(page.encode())
+    document = {"file": str(options.file), "bytes": size, "from": str(period.first), "to": str(period.last)}
+    print(to_json(document) if options.json else f"Wrote {options.file} ({size / 1024:,.0f} kB).")
     return 0
 
 

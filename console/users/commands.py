@@ -92,7 +92,7 @@ def users_table(found: list[Spender], blocked: Mapping[str, Any], width: int | N
             "blocked" if each.user_id in blocked else "good",
             count(each.requests),
             count(each.failed),
-            usd(each.cost),
+            usd(each.known_cost),
             count(each.unpriced),
             each.last[:16].replace("T", " ") or "-",
         )
@@ -118,7 +118,7 @@ def _as_json(each: Spender, is_blocked: bool) -> dict[str, Any]:
         "requests": each.requests,
         "failed": each.failed,
         "unpriced": each.unpriced,
-        "cost": f"{each.cost:f}",
+        "cost": each.known_cost,
         "last": each.last or None,
     }
 

@@ -41,6 +41,11 @@ class Spender:
     cost: Decimal = Decimal(0)
     last: str = ""
 
+    @property
+    def known_cost(self) -> Decimal | None:
+        """The known part of the cost; None when none is: beside requests without a price a sum of 0 tells nothing."""
+        return None if self.unpriced and not self.cost else self.cost
+
 
 def named(text: str, issuer: str | None, identity: Identity | None) -> Named:
     """The user whom a person calls `text`: an id, or a `sub` or pseudonym of an issuer. Raises ConsoleError."""

@@ -130,19 +130,22 @@ def _left_out(found: WhatIf) -> list[str]:
         f"Requests of a service tier, priced as others are: {count(found.tiers)}.": found.tiers,
     }
     cache = f"The new cost if no prompt cache knows anything there: {found.new_without_cache:.6f}."
-    return [*(line for line, number in known.items() if number), cache]
+    return [*(line for line, number in known.items() if number), *([cache] if found.total.requests else [])]
 
 
 def _figures(sums: Sums) -> list[str]:
+    if not sums.requests:
+        return ["0", *["-"] * 4]
     percent = "-" if sums.percent is None else f"{sums.percent:+.1f} %"
     return [count(sums.requests), f"{sums.old:.6f}", f"{sums.new:.6f}", f"{sums.difference:+.6f}", percent]
 
 
 def as_document(found: WhatIf, target: Target) -> dict[str, Any]:
     """A comparison for programs. Amounts are exact."""
+    without_cache = found.new_without_cache if found.total.requests else None
     return {
         "to": {"server": target.server or None, "model": target.model or None, "price_version": target.book.version},
-        "total": _document(found.total) | {"cost_new_without_cache": found.new_without_cache},
+        "total": _document(found.total) | {"cost_new_without_cache": without_cache},
         "classes": [{"class": name} | _document(sums) for name, sums in sorted(found.classes.items())],
         "groups": [
             dict(zip(map(attribute, found.by), key, strict=True)) | _document(sums)
@@ -162,12 +165,8 @@ def as_document(found: WhatIf, target: Target) -> dict[str, Any]:
 
 
 def _document(sums: Sums) -> dict[str, Any]:
-    return {
-        "requests": sums.requests,
-        "cost_old": sums.old,
-        "cost_new": sums.new,
-        "cost_difference": sums.difference,
-    }
+    costs = {"cost_old": sums.old, "cost_new": sums.new, "cost_difference": sums.difference}
+    return {"requests": sums.requests, **(costs if sums.requests else dict.fromkeys(costs))}
 
 
 def _dimensions(text: str) -> list[str]:
