@@ -3,17 +3,24 @@
 import asyncio
 import fcntl
 import hashlib
+import json
 import os
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from local.stack import webhooks
 from local.stack.processes import run
 from local.stack.settings import ROOT, Settings
 
 _SOURCES = ("functions", "shared", "template.yaml", "openai_servers.yaml", "samconfig.toml", "layers")
+_ADAPTER = "local/stack/webhooks.py"
 _STAMP = ".digest"
+_DESTINATIONS = "webhooks.json"
 _LOCK_POLL_SECONDS = 0.2
 
 
@@ -44,7 +51,7 @@ def digest(settings: Settings) -> str:
 
 
 def _sources() -> Iterator[Path]:
-    for name in _SOURCES:
+    for name in (*_SOURCES, _ADAPTER):
         source = ROOT / name
         for path in [source] if source.is_file() else source.rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -67,7 +74,24 @@ async def build(settings: Settings) -> None:
             return  # another stack has built it meanwhile, and may be using it
         command = (settings.sam, "build", "--template-file", ROOT / "template.yaml", "--build-dir", settings.build)
         await run((*command, "--parameter-overrides", *parameters), environment, ROOT, settings.log("build"))
+        await asyncio.to_thread(_adapt, settings)
         (settings.build / _STAMP).write_text(wanted)
+
+
+def _adapt(settings: Settings) -> None:
+    """Write what is deployed: the built template, as far as the embedded AWS knows what is in it."""
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    built = yaml.load((settings.build / "template.yaml").read_bytes(), loader)  # noqa: S506  # both are safe
+    template, destinations = webhooks.adapted(built)
+    settings.template.write_text(yaml.dump(template, Dumper=dumper, sort_keys=False), encoding="utf-8")
+    (settings.build / _DESTINATIONS).write_text(json.dumps(destinations), encoding="utf-8")
+
+
+def destinations(settings: Settings) -> list[webhooks.Destination]:
+    """The API destinations of what was built."""
+    text = (settings.build / _DESTINATIONS).read_text(encoding="utf-8")
+    return [webhooks.Destination(*each) for each in json.loads(text)]
 
 
 @asynccontextmanager

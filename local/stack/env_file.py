@@ -17,6 +17,9 @@ from local.stack.settings import HOST, REGION, ROOT, Settings
 DEMO_SERVER = "demo"
 _NOBODY = "http://127.0.0.1:9"
 
+_TOLD = {"StreamWebhookUrl": "answers that nobody waited for", "AlarmWebhookUrl": "throttles"}
+"""Of what a webhook is told, by the parameter that names its address."""
+
 
 def servers_file(shipped: str, demo_url: str, demo_token: str) -> str:
     """The servers file of the local stack: `shipped` and the demo server. Raises ServersFileError."""
@@ -51,8 +54,11 @@ def rest_api_url(output: str, endpoint: str) -> str:
     return f"{endpoint}/_aws/execute-api/{parts.netloc.partition('.')[0]}{parts.path}"
 
 
-def environment_file(settings: Settings, outputs: Mapping[str, str], key: str) -> str:
-    """The text of the file to source: SDKs, the AWS CLI and boto3 then work against this stack."""
+def environment_file(settings: Settings, outputs: Mapping[str, str], key: str, secret: str = "") -> str:
+    """The text of the file to source: SDKs, the AWS CLI and boto3 then work against this stack.
+
+    `secret` is what messages to a webhook are signed with, where there is one.
+    """
     url = f"http://{HOST}:{settings.port}/"
     variables = {
         "OPENAI_BASE_URL": f"{url}{DEMO_SERVER}/v1",
@@ -73,6 +79,7 @@ def environment_file(settings: Settings, outputs: Mapping[str, str], key: str) -
         "COSTS_TABLE": outputs["CostsTable"],
         "CACHE_TABLE": outputs["CacheTable"],
         "CACHE_BUCKET": outputs["CacheBucket"],
+        **({"STREAM_WEBHOOK_SECRET": secret} if secret else {}),
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     # A session token or profile of a real account would go to MiniStack with these.
@@ -132,7 +139,7 @@ What it cost, a few seconds later:
 
   . {env}; openai-proxy costs
 
-{_token(settings)}SDKs and the AWS CLI work against this after `. {env}` too.
+{_webhooks(settings)}{_token(settings)}SDKs and the AWS CLI work against this after `. {env}` too.
 REST API   {rest}
            (whole answers only: the embedded AWS does not stream)
 Providers  {real}
@@ -144,6 +151,12 @@ Ctrl-C stops everything{"; the state is kept" if settings.keep_state else " and 
 
 def _or_sign_in(settings: Settings) -> str:
     return f", or sign in as {' or '.join(each.name for each in PEOPLE)}" if settings.issuer else ""
+
+
+def _webhooks(settings: Settings) -> str:
+    """Who is told of what."""
+    told = [f"{url} is told of {_TOLD[name]}.\n" for name, url in settings.webhooks.items()]
+    return "".join([*told, "\n"]) if told else ""
 
 
 def _token(settings: Settings) -> str:

@@ -100,7 +100,7 @@ async def deploy(settings: Settings) -> None:
         "SAM_CLI_POLL_DELAY": "0.2",
     }
     command = (
-        *(settings.sam, "deploy", "--template-file", settings.build / "template.yaml"),
+        *(settings.sam, "deploy", "--template-file", settings.template),
         *("--stack-name", settings.stack_name, "--region", REGION, "--resolve-s3", "--language-extensions"),
         *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"),
         *("--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar", "--parameter-overrides"),
@@ -127,6 +127,21 @@ class Aws:
         except ClientError:
             return {}
         return {each["OutputKey"]: each["OutputValue"] for each in stacks[0].get("Outputs", [])}
+
+    def addresses(self, *names: str) -> list[str]:
+        """What CloudFormation calls resources of the stack: of a queue that is its address."""
+        found = self._cloudformation.describe_stack_resources(StackName=self._settings.stack_name)["StackResources"]
+        known = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
+        return [known[name] for name in names]
+
+    def sqs(self) -> Any:
+        """A client of its queues."""
+        return self._session.client("sqs", endpoint_url=self._settings.endpoint)
+
+    def secret(self, name: str) -> str:
+        """The text of a secret."""
+        client = self._session.client("secretsmanager", endpoint_url=self._settings.endpoint)
+        return client.get_secret_value(SecretId=name)["SecretString"]
 
     def function_configuration(self, name: str) -> Mapping[str, Any]:
         """The deployed configuration of a function."""

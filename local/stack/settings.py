@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,9 @@ ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 SERVERS = ROOT / "openai_servers.yaml"
+_WEBHOOKS = ("StreamWebhookUrl", "AlarmWebhookUrl")
+NO_ADDRESS = "https://webhook.invalid/"
+"""What the parameter of a webhook's address is deployed with: an address that nobody has (RFC 2606)."""
 _MOST_AT_A_TIME = 1600
 """What Lambda takes for one environment."""
 
@@ -36,6 +40,8 @@ class Settings:
     stack_name: str = "openai-proxy"
     chosen: Mapping[str, str] = field(default_factory=dict[str, str])
     """Parameters of the template that were chosen for this stack."""
+    webhooks: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The addresses of webhooks, by the parameters of the template that name them."""
     faults: Path | None = None
     """The file that says which calls to the embedded AWS go wrong."""
     issuer_port: int | None = None
@@ -94,6 +100,11 @@ class Settings:
         """What never outlives the stack."""
         return self.folder / "tmp"
 
+    @property
+    def template(self) -> Path:
+        """What is deployed: what was built, as far as the embedded AWS knows what is in it."""
+        return self.build / "template.local.yaml"
+
     def log(self, name: str) -> Path:
         """The log file of one part of the stack."""
         return self.folder / "logs" / f"{name}.log"
@@ -112,7 +123,8 @@ class Settings:
 
         MiniStack cannot stream, does not know the address of API Gateway's streaming invocations (its REST API gives
         whole answers), and has no saved queries of CloudWatch Logs, no alarms on formulas and no composite ones. Its
-        CloudFormation has no event archives. The streaming function URL is this package's own.
+        CloudFormation has no event archives. The streaming function URL is this package's own, and so is who hands
+        messages to webhooks: what is deployed names no address of them.
         """
         local = {
             "ServersFile": str(self.servers_file),
@@ -124,10 +136,11 @@ class Settings:
             "EventArchiveDays": "0",
             "ContentLogEnabled": "true",
             "PlaygroundEnabled": "true",
+            "StreamWebhookUrl": NO_ADDRESS,
         }
         if not self.authorization:
             local["AuthorizationEnabled"] = "false"
-        return {**self.build_parameters, **local, **self.chosen}
+        return {**self.build_parameters, **local, **self.chosen, **dict.fromkeys(self.webhooks, NO_ADDRESS)}
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -142,6 +155,13 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     if options.faults and not options.faults.is_file():
         run.error(f"there is no faults file {options.faults}; docs/local.md shows one")
     folder: Path = options.folder.resolve()
+    chosen = _chosen(options.parameters, run)
+    webhooks = {name: url for name in _WEBHOOKS if (url := chosen.pop(name, ""))}
+    if options.stream_webhook:
+        webhooks["StreamWebhookUrl"] = options.stream_webhook
+    for url in webhooks.values():
+        if not re.fullmatch(r"https?://[^/\s]+\S*", url):
+            run.error(f"{url} is no address of a webhook: it begins with http:// or https://")
     return Settings(
         port=options.port,
         ministack_port=options.ministack_port,
@@ -153,7 +173,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         build=(options.build or folder / "build").resolve(),
         listed_servers=options.servers_file.resolve(),
         authorization=not options.no_authorization,
-        chosen=_chosen(options.parameters, run),
+        chosen=chosen,
+        webhooks=webhooks,
         faults=options.faults.resolve() if options.faults else None,
         issuer_port=None if options.no_issuer or options.no_authorization else options.issuer_port,
         concurrency=options.concurrency,
@@ -231,6 +252,11 @@ def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
         "--parameters",
         default=environ.get("PARAMETERS", ""),
         help="parameters of the template, as in 'LimitsFailurePolicy=closed AlarmsEnabled=false' (PARAMETERS)",
+    )
+    run.add_argument(
+        "--stream-webhook",
+        default=environ.get("STREAM_WEBHOOK_URL", ""),
+        help="an address that is told when an answer is there whose client did not wait for it (STREAM_WEBHOOK_URL)",
     )
     run.add_argument(
         "--faults",

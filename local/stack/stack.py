@@ -34,6 +34,7 @@ from local.stack.env_file import aws_command, environment_file, greeting, provid
 from local.stack.ports import require_free, wait_for_listener
 from local.stack.processes import Child, CommandError
 from local.stack.settings import HOST, REGION, ROOT, Settings
+from local.stack.webhooks import Webhook
 
 _SERVER_STOP_SECONDS = 2.0
 _READY_SECONDS = 60.0
@@ -74,9 +75,11 @@ class Stack:
             first_worker = asyncio.create_task(asyncio.to_thread(_ask_authorizer, aws, outputs, key))
             cleanup.push_async_callback(_cancel, first_worker)
             await self._start_demo_server(cleanup)
+            await self._start_webhooks(cleanup, aws)
             await self._start_proxy(cleanup, aws, outputs, tokens)
             await first_worker
-            _write_private(settings.env_file, environment_file(settings, outputs, key))
+            secret = await asyncio.to_thread(aws.secret, outputs["StreamWebhookSecret"]) if settings.webhooks else ""
+            _write_private(settings.env_file, environment_file(settings, outputs, key, secret))
             _write_command(settings.tools / "aws", aws_command(settings))
             self._say(greeting(settings, outputs, key, usable_servers(servers, tokens)))
             self._say(f"Ready after {time.monotonic() - began:.1f} s.")
@@ -169,6 +172,14 @@ class Stack:
         cleanup.push_async_callback(_cancel, keeper)
         if not await wait_for_listener(settings.demo_port, _READY_SECONDS):
             raise CommandError(f"The demo server does not listen; see {settings.log('demo')}")
+
+    async def _start_webhooks(self, cleanup: AsyncExitStack, aws: ministack.Aws) -> None:
+        """Hand messages to those webhooks whose address was given."""
+        for each in build.destinations(self._settings):
+            if url := self._settings.webhooks.get(each.parameter):
+                queue, dead_letters = await asyncio.to_thread(aws.addresses, each.name, each.dead_letters)
+                webhook = Webhook(each, url, aws.sqs(), (queue, dead_letters), self._say)
+                cleanup.push_async_callback(_cancel, asyncio.create_task(webhook.run()))
 
     async def _start_issuer(self, cleanup: AsyncExitStack) -> None:
         """Have it start while the embedded AWS does."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench.processes import free_ports
 from tests.e2e.equipped import running
 from tests.e2e.fault_drivers import FaultyStack
 from tests.e2e.harness import Client, LocalStack, new_client, new_ports, start
@@ -39,7 +40,9 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[LocalStack]:
     """A running local stack, where people can sign in."""
-    running = start_deployed(tmp_path_factory.mktemp("local-stack"), ports=new_ports(issuer=True))
+    folder, ports, [port] = tmp_path_factory.mktemp("local-stack"), new_ports(issuer=True), free_ports(1)
+    running = start_deployed(folder, "--stream-webhook", f"http://127.0.0.1:{port}/", ports=ports)
+    running.ports["WEBHOOK_PORT"] = port
     pytestconfig.stash[_STACKS].append(running)
     try:
         yield running

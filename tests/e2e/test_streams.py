@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import httpx
 
-from tests.e2e.harness import WAIT_SECONDS, Client, LocalStack, new_client, wait_for
+from tests.e2e.harness import ROOT, WAIT_SECONDS, Client, LocalStack, new_client, wait_for
 
 
 class Reader:
@@ -106,7 +108,9 @@ def is_stopped(client: Client) -> None:
     assert 0 < entry["output_tokens"] < 100
 
 
-def test_who_does_not_wait_finds_the_answer_at_its_address(client: Client) -> None:
+def test_who_does_not_wait_finds_the_answer_at_its_address_and_a_webhook_is_told(
+    client: Client, stack: LocalStack
+) -> None:
     body = {"model": "demo", "messages": [{"role": "user", "content": "Hello there, proxy"}]}
     url = f"{client.stack.url}demo/v1/chat/completions"
     headers = {"authorization": f"Bearer {client.key}", "x-respond-async": "true"}
@@ -121,3 +125,26 @@ def test_who_does_not_wait_finds_the_answer_at_its_address(client: Client) -> No
     assert answer["choices"][0]["message"]["content"].endswith("Hello there, proxy")
     (entry,) = client.wait_for_entries(1)
     assert (entry["sk"], entry["outcome"]) == (reader.stream_id, "completed")
+    is_told(reader.stream_id, stack)
+
+
+def is_told(stream_id: str, stack: LocalStack) -> None:
+    """The receiver of the examples takes what it is sent, and nothing else. It was not there when it was told first."""
+    port, secret = stack.ports["WEBHOOK_PORT"], stack.environment["STREAM_WEBHOOK_SECRET"]
+    command = (sys.executable, str(ROOT / "examples/webhook/receiver.py"), str(port))
+    environment = {"STREAM_WEBHOOK_SECRET": secret, "PATH": os.environ["PATH"]}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as receiver:
+        try:
+            assert receiver.stdout
+            assert receiver.stdout.readline() == f"Listening on http://127.0.0.1:{port}/\n"
+            forged = {
+                "id": "X",
+                "timestamp": "2999-01-01T00:00:00Z",
+                "status": "completed",
+                "signature": "v1,",
+                "url": "",
+            }
+            assert httpx.post(f"http://127.0.0.1:{port}/", json=forged).status_code == 403
+            assert receiver.stdout.readline() == f"completed: /v1/streams/{stream_id}\n"
+        finally:
+            receiver.terminate()
