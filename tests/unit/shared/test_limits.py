@@ -18,6 +18,7 @@ from openai_proxy.limits import (
     REQUESTS,
     TOKENS,
     TOOK,
+    WEEKDAYS,
     Calendar,
     Leased,
     Windows,
@@ -45,6 +46,12 @@ def test_leases_of_keys_with_a_budget_are_read_as_they_are_written(written: dict
 
 def test_a_lease_that_says_nothing_of_money_reserves_none():
     assert Leased.of({"end": 5}) == Leased(5, Decimal(0), 0)
+
+
+def test_days_of_the_week_are_called_as_in_a_calendar_and_a_week_begins_on_the_day_that_is_named():
+    for number, name in enumerate(WEEKDAYS):
+        day = date.fromisoformat(Windows.of(1_700_000_000, Calendar(number, 1, False)).start("week"))
+        assert f"{day:%A}".lower() == name
 
 
 def test_leases_of_other_keys_are_their_ends():

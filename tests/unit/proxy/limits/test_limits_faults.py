@@ -613,16 +613,19 @@ def test_a_renewal_that_comes_after_the_end_makes_no_place_of_it() -> None:
 WRITES = [("rpm", 1, 0), ("tpm", 1, 1), ("parallel", 1, 1), ("budget", 1, 1), ("all", 1, 1)]
 
 
+@pytest.mark.parametrize("seconds", [0, 59, 60, 119], ids=["at once", "in its minute", "in the next", "at its end"])
 @pytest.mark.parametrize(("kind", "before", "after"), WRITES)
-def test_how_much_is_written_for_a_request(kind: str, before: int, after: int) -> None:
+def test_how_much_is_written_for_a_request(kind: str, before: int, after: int, seconds: int) -> None:
     world = World(KINDS[kind])
     world.end(world.take())
     world.table.written.clear()
     request = world.take()
     assert len(world.table.written) == before
-    world.now += 45  # into the next minute
+    world.now += seconds
+    world.take()  # what begins a minute before the first one ends costs the first one nothing
+    world.table.written.clear()
     world.end(request)
-    assert len(world.table.written) == before + after
+    assert len(world.table.written) == after
 
 
 # --------------------------------------------------------------------------------------------------- whatever is asked

@@ -103,6 +103,28 @@ def test_a_reset_day_that_is_changed_while_requests_run_loses_and_leaks_nothing(
 # --------------------------------------------------------------------------------- what others do between two calls
 
 
+@pytest.mark.parametrize("calls", range(4))
+def test_a_month_that_begins_late_begins_with_what_runs_in_that_moment(calls: int) -> None:
+    machine = busy("enough")
+    before, after = machine.limits, machine.limits._replace(reset_day=15)
+
+    def ends() -> None:
+        machine.limits = before
+        machine.ends(0, USAGES[0], faults=[])
+        machine.limits = after
+
+    machine.limits = after
+    other = next(each for each in machine.sandboxes if each.request is None)
+    other.services.before = [lambda: None] * calls + [ends]
+    machine.takes(0, 1, 87, hasty=False, faults=[])
+    assert not other.services.before
+    machine.ends(0, USAGES[0], faults=[])
+    machine.are_settled([0, 1], [], None, is_after=False)
+    counter = machine.table.numbers("limits#k")
+    assert counter["month"] == "2099-11-15"
+    assert counter["month_cost"] == counter["month_spent"] == 2 * Decimal("0.00035")
+
+
 def busy(kind: str) -> LimitsMachine:
     """A machine in which one request runs whose price is known everywhere."""
     machine = machine_of(kind)()

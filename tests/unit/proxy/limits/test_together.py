@@ -4,6 +4,7 @@ import json
 import random
 import threading
 from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -95,8 +96,16 @@ class World:
             renewals=lambda: renewals,
         )
 
-    def take(self, limits: Limits, faults: list[str] | None = None, crash: int | None = None) -> Reservation | None:
+    def take(
+        self,
+        limits: Limits,
+        faults: list[str] | None = None,
+        crash: int | None = None,
+        before: Sequence[Callable[[], object]] = (),
+    ) -> Reservation | None:
+        """One request takes; `before` each of its calls something else happens."""
         services, proxy = self.sandbox()
+        services.before = list(before)
         inference_id = new_ulid(self.now)
         request = InferenceRequest("function_url", "POST", "/", "", {}, json.dumps(BODY).encode(), None)
         body = RequestBody(request, Target("up", "/chat/completions"))
@@ -229,6 +238,41 @@ def test_whichever_has_no_room_refuses_and_is_named(kind: str, whose: str) -> No
     assert refused.to_event()["reserved"] is None
     assert refused.team
     assert refused.team.to_event()["reserved"] is None
+    world.check(own, team)
+
+
+@pytest.mark.parametrize("narrow", ["key", "team", "key and team", ""])
+@pytest.mark.parametrize("seconds", [0, 60], ids=["in a minute that goes on", "in a minute that begins"])
+@pytest.mark.parametrize("calls", range(7))
+def test_of_two_that_come_at_once_each_sees_the_other_whichever_call_it_comes_before(
+    calls: int, seconds: int, narrow: str
+) -> None:
+    """One request more passes, of two. Where nothing is narrow both do, and neither is written anew for the other."""
+    room = 1 + (seconds == 0)
+    own = ROOMY._replace(rpm=room) if "key" in narrow else ROOMY
+    team = TEAM._replace(rpm=room) if "team" in narrow else TEAM
+    both, world, others = own._replace(shared=team), World(), list[Any]()
+    world.take(both)
+    world.now += seconds
+
+    def comes() -> None:
+        others.append(world.take(both))
+
+    taken = world.take(both, before=[lambda: None] * calls + [comes])
+    was_first = not others
+    if was_first:
+        comes()
+    [other] = others
+    assert taken
+    first, last = (taken, other) if was_first else (other, taken)
+    assert (first.refused, first.is_checked, last.is_checked) == (None, True, True)
+    assert source_of(last) == (f"{narrow.partition(' ')[0]}_rpm" if narrow else None)
+    passed = room if narrow else room + 1
+    assert world.counter("k")["requests"] == world.counter("team.web")["requests"] == passed
+    assert world.leases("k") == world.leases("team.web")
+    left = min(each.rpm for each in (own, team) if each.rpm) - passed
+    told = last.refused.headers if last.refused else last.headers
+    assert told["x-ratelimit-remaining-requests"] in ({str(left)} if narrow else {str(left), str(left + 1)})
     world.check(own, team)
 
 
