@@ -99,7 +99,7 @@ def _copy(copy: Path) -> None:
     os.chdir(copy)
     paths = [str(copy / "functions"), str(copy / "shared"), str(copy)]
     sys.path[:0] = paths
-    sys.dont_write_bytecode = True  # files change within a second: bytecode could be that of another change
+    sys.dont_write_bytecode = False  # a session that loads a changed file takes from bytecode all that has not changed
     os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", "CI": "true"}
 
 
@@ -122,6 +122,7 @@ class Campaign:
         self._files = sorted(file.relative_to(copy).as_posix() for file in files)
         self._runs = self._recorded()
         self._times = {test: run.seconds for test, run in self._runs.items()}
+        self._changed = 0
 
     def _recorded(self) -> Mapping[str, Run]:
         if missing := self._records.missing(self._files):
@@ -191,14 +192,17 @@ class Campaign:
         if change is None or not tests:
             return Verdict(UNTESTED)
         path = self._copy / change.module
-        before = path.read_text()
+        before, times = path.read_text(), path.stat()
         try:
             path.write_text(change.source)
+            self._changed += 1  # a moment of its own, or its bytecode could be that of another change
+            os.utime(path, (times.st_atime, times.st_mtime + self._changed))
             runner = Runner([plan], self._times, self._copy, _no_word, in_memory=False)
             loaded_not = Verdict(NOTICED, IMPORT)
             return running.in_session(runner, self._arguments([plan]), self._copy.parent / "verdicts", loaded_not)[0]
         finally:
             path.write_text(before)
+            os.utime(path, (times.st_atime, times.st_mtime))
 
     def _arguments(self, plans: Sequence[Plan]) -> list[str]:
         return [*self._options, *sorted({test.partition("::")[0] for _, tests in plans for test in tests})]

@@ -93,7 +93,18 @@ def _differs(before: str, after: str) -> bool:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes away what does nothing when a program runs: annotations, types, `TYPE_CHECKING`, `__all__`, `slots`."""
+    """Takes away what does nothing when a program runs: annotations, types, `TYPE_CHECKING`, `__all__`, `slots`.
+
+    So does the `*` of a signature, which to cosmic-ray is an operator: its callers name what they may name.
+    """
+
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        if not node.vararg and not node.kwarg:
+            plain = [*node.posonlyargs, *node.args]
+            defaults = [*[None] * (len(plain) - len(node.defaults)), *node.defaults, *node.kw_defaults]
+            node.args, node.posonlyargs, node.kwonlyargs, node.kw_defaults = [*plain, *node.kwonlyargs], [], [], []
+            node.defaults = [each or ast.Name("") for each in defaults]
+        return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         names = [each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)]

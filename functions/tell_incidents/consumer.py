@@ -5,7 +5,7 @@ a crash in between tells it twice, and never not at all.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.throttles.incident import Incident, event_of, subject_of, text_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BEFORE = 900.0
 """Seconds before an alarm from which refusals are counted: so long its periods reach back."""
 MOST_HOURS = 24
+_HOUR = 3600
 
 
 class Memory(Protocol):
@@ -91,10 +92,8 @@ class TellIncidents:
         self._logger.info("incident told", alarm=change.name, state=state, requests=incident.refused)
 
     def _incident(self, change: AlarmChange, since: float) -> Incident:
-        begin = datetime.fromtimestamp(since - BEFORE, UTC).replace(minute=0, second=0, microsecond=0)
-        end = datetime.fromtimestamp(change.at, UTC)
-        begin = max(begin, (end - timedelta(hours=MOST_HOURS)).replace(minute=0, second=0, microsecond=0))
-        hours = [f"{begin + timedelta(hours=n):%Y-%m-%dT%H}" for n in range(MOST_HOURS + 2)]
-        rows = self._rollups.throttles([hour for hour in hours if hour <= f"{end:%Y-%m-%dT%H}"])
+        begin = int(max(since - BEFORE, change.at - MOST_HOURS * _HOUR)) // _HOUR * _HOUR
+        hours = range(begin, int(change.at) + 1, _HOUR)
+        rows = self._rollups.throttles([f"{datetime.fromtimestamp(hour, UTC):%Y-%m-%dT%H}" for hour in hours])
         until = None if change.is_alarm else change.at
-        return Incident(change.kind, self._stack, since, until, begin.timestamp(), rows, self._runbooks)
+        return Incident(change.kind, self._stack, since, until, begin, rows, self._runbooks)

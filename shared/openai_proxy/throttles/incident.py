@@ -93,11 +93,11 @@ def _over(incident: Incident) -> Iterable[str]:
     what = "limits of clients refused their requests" if incident.kind == "client" else "a server refused requests"
     yield (
         f"It is over: in the stack {incident.stack} {what} from {_time(incident.since)} to {_time(until)} "
-        f"({minutes:,} minutes)."
+        f"({'one minute' if minutes == 1 else f'{minutes:,} minutes'})."
     )
     yield _whom(incident)
     yield f"Would raising limits have helped? {helps(incident)}"
-    yield f"Runbook: {_runbook(incident)}"
+    yield f"See all: {_named('openai-proxy throttles --last 24h', incident)}\nRunbook: {_runbook(incident)}"
 
 
 def _whom(incident: Incident) -> str:
@@ -119,8 +119,9 @@ def helps(incident: Incident) -> str:
     """Whether raising limits would help, and why."""
     servers = summed((row for row in incident.rows if row.is_of_a_server), ("server",))
     if incident.kind == "upstream":
-        names = ", ".join(row.server for row in servers) or "the server"
-        return f"No: {names} is the bottleneck. More of its provider, a fallback, a pool, or a slower client does."
+        names = " and ".join(row.server for row in servers[:MOST_CLIENTS]) or "the server"
+        is_one = "is the bottleneck" if len(servers) < 2 else "are the bottlenecks"
+        return f"No: {names} {is_one}. More of the provider, a fallback, a pool, or a slower client does."
     asked = {row.server for row in incident.own}
     busy = [row for row in servers if row.server in asked]
     if busy:

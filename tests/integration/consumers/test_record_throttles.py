@@ -14,7 +14,6 @@ from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import Key, LedgerEntry
 from openai_proxy.ledger.table import CostsTable
-from openai_proxy.throttles.entries import MOST_MODELS
 from record_throttles.busiest import FROM_THROTTLES, MOST_CLIENTS, Busiest
 from record_throttles.consumer import RecordThrottles
 from record_throttles.forecasts import Forecasts
@@ -147,41 +146,6 @@ def test_what_comes_again_counts_once_and_is_sent_to_the_lake_again(table: Any) 
     assert len(world.sent) == 2
 
 
-def test_what_the_lake_does_not_take_comes_again_and_what_is_no_throttle_is_left_alone(table: Any) -> None:
-    world = World(table, lake_refuses=True)
-    other = message("InferenceCompleted.chat-stream", 2)
-    broken = {"messageId": "broken", "body": "{}"}
-    assert world(message("InferenceThrottled.key-rpm", 1), other, broken) == ["broken", "1"]
-    world.lake_refuses = False
-    assert world(message("InferenceThrottled.key-rpm", 1), other) == []
-    assert sum(item["requests"] for item in world.items("throttles#2026-11-23T").values()) == 2, "another id each"
-
-
-def test_a_throttle_of_before_says_less_and_is_booked_all_the_same(table: Any) -> None:
-    def as_before(data: Any) -> None:
-        data["throttle"] = {"source": "key_tpm", "retry_after": None}
-        data["server"]["name"] = data["request"]["model"] = None
-
-    world = World(table)
-    assert world(message("InferenceThrottled.key-rpm", 1, as_before)) == []
-    [(_, sk)] = world.items("throttles#2026-11-23T")
-    assert sk == "ci.nightly#key_tpm#-#-"
-
-
-def test_models_that_a_client_makes_up_have_few_rollups(table: Any) -> None:
-    def named(number: int) -> Callable[[Any], None]:
-        return lambda data: data["request"].update(model=f"m-{number}")
-
-    world = World(table)
-    numbers = range(MOST_MODELS + 5)
-    assert world(*(message("InferenceThrottled.key-rpm", number, named(number)) for number in numbers)) == []
-    rollups = world.items("throttles#2026-11-23T")
-    assert len(rollups) == MOST_MODELS + 1
-    assert rollups["throttles#2026-11-23T09", "ci.nightly#key_rpm#openai#other"]["requests"] == 5
-    assert world(message("InferenceThrottled.key-rpm", 999, named(7), client_id="lab")) == []
-    assert ("throttles#2026-11-23T09", "lab#key_rpm#openai#m-7") in world.items("throttles#")
-
-
 def test_only_the_busiest_clients_have_a_metric_and_never_more_than_a_few(table: Any) -> None:
     counts = [
         ("a", FROM_THROTTLES - 1, frozenset[str]()),
@@ -205,21 +169,6 @@ def test_the_metric_counts_each_throttle_once_by_client_or_as_other(table: Any) 
     assert world(*storm, message("InferenceThrottled.key-rpm", 50, client_id="quiet")) == []
     assert world(message("InferenceThrottled.upstream", 51, client_id="loud")) == []
     assert world.metrics == {"loud": FROM_THROTTLES + 1, "other": 1}
-
-
-def test_a_table_that_does_not_say_who_is_busy_costs_the_metric_alone(table: Any) -> None:
-    class Broken(Busiest):
-        def among(self, hour: str, counts: Mapping[str, int]) -> frozenset[str]:
-            raise ConnectionError("away")
-
-    world = World(table)
-    logger: Any = world.log
-    ledger = CostsTable(table, TABLE, lambda _: None)
-    consumer = RecordThrottles(ledger, world, Broken(table, TABLE), logger, clock=lambda: NOW)
-    assert failures(consumer({"Records": [message("InferenceThrottled.key-rpm", 1)]})) == []
-    assert world.metrics == {}
-    assert [line["message"] for line in world.log.lines] == ["metrics not published", "batch recorded"]
-    assert len(world.items("throttled#")) == 1
 
 
 # ------------------------------------------------------------------------------------------------ what servers announce
@@ -271,18 +220,3 @@ def test_a_refusal_says_until_when_its_server_is_full(table: Any) -> None:
     world = World(table)
     assert world(message("InferenceThrottled.upstream", 1, timestamp=rfc3339(NOW))) == []
     assert float(world.items("weather")["weather", "gemini#gemini-2.5-flash"]["full_until"]) == NOW + 21.5
-
-
-def test_what_cannot_be_kept_of_announcements_costs_no_entry(table: Any) -> None:
-    class Away(Forecasts):
-        def _keep(self, samples: Any) -> Any:
-            raise ConnectionError("away")
-
-    world = World(table)
-    logger: Any = world.log
-    ledger, busiest = CostsTable(table, TABLE, lambda _: None), Busiest(table, TABLE)
-    forecasts = Away(table, TABLE, world, logger)
-    consumer = RecordThrottles(ledger, world, busiest, logger, None, forecasts, lambda: NOW)
-    assert failures(consumer({"Records": [message("InferenceThrottled.upstream", 1)]})) == []
-    assert len(world.items("throttled#")) == 1
-    assert "limits of a server not kept" in [line["message"] for line in world.log.lines]

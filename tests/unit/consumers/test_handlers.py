@@ -4,8 +4,10 @@ import importlib
 import logging
 import os
 import sys
+from types import SimpleNamespace
 from typing import Any
 
+import aws_lambda_powertools
 import pytest
 
 PRICED = {"PRICES_FILE": "", "SERVERS_FILE": ""}
@@ -27,6 +29,20 @@ HANDLERS = {
     },
     "record_metrics": {"MARKERS_TABLE": "markers", "METRICS_NAMESPACE": "ns"},
 }
+
+
+TOLD_INCIDENTS = {
+    "COSTS_TABLE": "costs",
+    "MARKERS_TABLE": "markers",
+    "ALARM_TOPIC": "topic",
+    "EVENT_BUS_NAME": "bus",
+    "STACK_NAME": "s",
+    "ALARM_CHAT": "slack",
+    "RUNBOOKS_URL": "docs/runbooks",
+}
+EVERY = {**HANDLERS, "tell_incidents": TOLD_INCIDENTS, "authorizer": {"KEYS_TABLE": "keys", "IDENTITY_FILE": "none"}}
+TRACING = {"POWERTOOLS_TRACE_DISABLED": "false", "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000"}
+"""What a function with tracing is set to; each has one of its own."""
 
 
 class Environ(dict[str, str]):
@@ -67,11 +83,39 @@ def test_a_handler_is_made_of_its_settings(
     assert logging.getLogger(name).level == NUMBERS[LEVELS[name]]
 
 
+@pytest.mark.parametrize("without", ["", *TRACING])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_handler_is_traced_under_its_name_where_tracing_is_on_and_there_is_a_daemon(
+    name: str, without: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced: list[str] = []
+
+    class Tracer:
+        """As much of Powertools' as is asked for."""
+
+        def __init__(self, service: str, patch_modules: list[str]) -> None:
+            traced.extend([service, *patch_modules])
+
+        def capture_lambda_handler(self, handler: Any, **_: bool) -> Any:
+            return handler
+
+    recorder = SimpleNamespace(configure=dict)
+    monkeypatch.setattr(aws_lambda_powertools, "Tracer", Tracer, raising=False)
+    monkeypatch.setitem(sys.modules, "aws_xray_sdk", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "aws_xray_sdk.core", SimpleNamespace(xray_recorder=recorder))
+    for setting, value in {**EVERY[name], **TRACING}.items():
+        monkeypatch.setenv(setting, value)
+    if without:
+        monkeypatch.delenv(without)
+    try:
+        importlib.import_module(f"{name}.handler")
+    finally:
+        sys.modules.pop(f"{name}.handler", None)
+    assert traced == ([] if without else [name, "botocore"])
+
+
 def test_the_handler_of_alarms_is_made_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables = {"COSTS_TABLE": "costs", "MARKERS_TABLE": "markers"}
-    settings = {**tables, "ALARM_TOPIC": "topic", "EVENT_BUS_NAME": "bus", "STACK_NAME": "s", "ALARM_CHAT": "slack"}
-    settings["RUNBOOKS_URL"] = "docs/runbooks"
-    for name, value in settings.items():
+    for name, value in TOLD_INCIDENTS.items():
         monkeypatch.setenv(name, value)
     try:
         assert importlib.import_module("tell_incidents.handler").handler({"Records": []}, None) is None

@@ -94,6 +94,9 @@ def test_only_a_change_in_a_body_can_be_made_in_memory() -> None:
         ("x: int = 1", "x: str = 1"),
         ("def f(a: int | str) -> int: ...", "def f(a: int & str) -> str: ..."),
         ("x = 1", "x = (1)"),
+        ("def f(a, *, b=1): ...", "def f(a, /, b=1): ..."),
+        ("def f(a, b=1, *, c): ...", "def f(a, b=1, /, *, c): ..."),
+        ("lambda a, *, b: a", "lambda a, /, b: a"),
         ("__all__ = ['a']", "__all__ = ['b']"),
         ("@dataclass(slots=True)\nclass A: ...", "@dataclass(slots=False)\nclass A: ..."),
         ("@dataclass(frozen=True)\nclass A: ...", "@dataclass(frozen=False)\nclass A: ..."),
@@ -106,6 +109,18 @@ def test_only_a_change_in_a_body_can_be_made_in_memory() -> None:
 )
 def test_what_python_would_do_in_the_same_way_or_not_at_all_is_no_change(before: str, after: str | None) -> None:
     assert change_of("m.py", "any", before, after) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("def f(a, *, b=1): ...", "def f(a, *, b=2): ..."),
+        ("def f(a, b): ...", "def f(a, b=None): ..."),
+        ("def f(*a, b=1): ...", "def f(*a, b=2): ..."),
+    ],
+)
+def test_a_default_is_a_change(before: str, after: str) -> None:
+    assert change_of("m.py", "any", before, after)
 
 
 def run(seconds: float, **lines: Sequence[int]) -> Run:

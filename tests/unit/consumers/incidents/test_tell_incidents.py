@@ -1,6 +1,7 @@
 """tell_incidents: one message when throttles begin, one when they are over, and what is read in them."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import Event
 from openai_proxy.throttles.advice import Throttled
 from openai_proxy.throttles.incident import Incident, Kind, chat_message, event_of, subject_of, text_of
@@ -15,7 +17,7 @@ from tell_incidents.alarm import change_of
 from tell_incidents.consumer import TellIncidents
 from tell_incidents.store import Incidents
 
-from tests.tables import Log, mocked_table
+from tests.tables import Log
 
 AT = 1_795_426_686.5
 """2026-11-23T09:38:06.500Z"""
@@ -103,10 +105,115 @@ def test_the_end_says_how_long_and_how_much_it_was() -> None:
     )
 
 
+def test_a_server_that_refuses_is_told_whole() -> None:
+    rows = [SERVER, replace(SERVER, client="app", requests=1, server="openai", subject_id="openai"), RPM]
+    refuses = "a server refuses the proxy's requests with 429, and no retry or fallback helped."
+    helps = (
+        "No: gemini and openai are the bottlenecks. More of the provider, a fallback, a pool, or a slower client does."
+    )
+    assert text_of(incident(*rows, kind="upstream")).split("\n") == [
+        f"Clients of the stack openai-proxy are throttled since 2026-11-23 09:38 UTC: {refuses}",
+        "",
+        "341 requests were refused since 2026-11-23 09:00 UTC, of 2 clients. Hit most:",
+        "  1. shop: 340 refused, most by the limit of gemini, model g",
+        "  2. app: 1 refused, most by the limit of openai, model g",
+        "",
+        f"Would raising limits help? {helps}",
+        "",
+        "Do first: give gemini a fallback or a pool in openai_servers.yaml and deploy, or ask its provider for more.",
+        "",
+        "See all: openai-proxy throttles --last 1h",
+        "Runbook: docs/runbooks/upstream-throttles.md",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [(0, 1), (89, 1), (91, 2), (100 * 3600, 6000)])
+@pytest.mark.parametrize("kind", ["client", "upstream"])
+def test_an_end_is_told_whole(kind: Kind, seconds: int, minutes: int) -> None:
+    end = AT + seconds
+    what = {"client": "limits of clients refused their requests", "upstream": "a server refused requests"}[kind]
+    until = {0: "23 09:38", 89: "23 09:39", 91: "23 09:39", 100 * 3600: "27 13:38"}[seconds]
+    asked = {"client": "Yes: no server that these clients ask has refused anything in this time."}
+    bottleneck = "No: the server is the bottleneck. More of the provider, a fallback, a pool, or a slower client does."
+    lasted = f"{minutes:,} minutes" if minutes > 1 else "one minute"
+    first, *rest = text_of(incident(kind=kind, until=end)).split("\n")
+    assert first == (
+        f"It is over: in the stack openai-proxy {what} from 2026-11-23 09:38 UTC to 2026-11-{until} UTC ({lasted})."
+    )
+    assert rest == [
+        "",
+        "Whom it hits is not written down yet: the command below shows it in a minute.",
+        "",
+        f"Would raising limits have helped? {asked.get(kind, bottleneck)}",
+        "",
+        "See all: openai-proxy throttles --last 24h",
+        f"Runbook: docs/runbooks/{kind}-throttles.md",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        (replace(RPM, requests=1), "One request was refused since 2026-11-23 09:00 UTC, of one client. Hit most:"),
+        (replace(RPM, requests=1), "  1. ci: 1 refused, most by 60 requests a minute of the key aaaa, model gpt-5"),
+        (replace(RPM, limit=""), "  1. ci: 900 refused, most by key_rpm of the key aaaa, model gpt-5"),
+        (replace(RPM, subject="", model="-"), "  1. ci: 900 refused, most by 60 requests a minute"),
+        (replace(RPM, model=""), "  1. ci: 900 refused, most by 60 requests a minute of the key aaaa"),
+    ],
+)
+def test_who_is_hit_is_told_as_far_as_it_is_known(row: Throttled, line: str) -> None:
+    assert line in text_of(incident(row)).split("\n")
+
+
+def test_of_two_limits_of_a_client_the_one_that_hit_it_most_is_told_and_both_are_counted() -> None:
+    other = replace(RPM, source="key_tpm", limit="7", requests=100)
+    busy = [replace(SERVER, server=name, subject_id=name, requests=9 - n) for n, name in enumerate("abcd")]
+    rows = [replace(RPM, server=name) for name in "abcd"]
+    found = text_of(incident(other, *rows, *busy))
+    assert "  1. ci: 3,700 refused, most by 60 requests a minute of the key aaaa, model gpt-5\n" in found
+    assert "Only in part: a (9) and b (8) and c (7) refused requests too in this time, and would refuse more" in found
+
+
 def test_a_chat_gets_the_same_in_its_own_form() -> None:
     assert chat_message('a\n"b"', "slack") == {"text": 'a\n"b"'}
-    card: Any = chat_message("a", "teams")
-    assert card["attachments"][0]["content"]["body"][0]["text"] == "a"
+    block = {"type": "TextBlock", "wrap": True, "fontType": "Monospace", "text": "a"}
+    content = {"type": "AdaptiveCard", "version": "1.4", "body": [block]}
+    card = {"contentType": "application/vnd.microsoft.card.adaptive", "content": content}
+    assert chat_message("a", "teams") == {"type": "message", "attachments": [card]}
+
+
+@pytest.mark.parametrize("until", [None, AT + 61.25])
+def test_an_event_says_what_the_message_says_whole(until: float | None) -> None:
+    found = incident(RPM, TEAM, SERVER, until=until)
+    event = event_of(found, "slack")
+    at = "2026-11-23T09:39:07.750Z" if until else "2026-11-23T09:38:06.500Z"
+    envelope = ("IncidentReported", at, event.id, "openai-proxy")
+    assert (event.detail_type, event.timestamp, event.request_id, event.client_id) == envelope
+    assert event.data == {
+        "kind": "client",
+        "state": "ended" if until else "began",
+        "since": "2026-11-23T09:38:06.500Z",
+        "until": at if until else None,
+        "requests": 945,
+        "clients": [
+            {
+                "client_id": "ci",
+                "requests": 900,
+                "source": "key_rpm",
+                "limit": "60 requests a minute",
+                "command": "openai-proxy keys update 3f2a91c07be4 --rpm 120",
+            },
+            {
+                "client_id": "lab",
+                "requests": 45,
+                "source": "team_budget",
+                "limit": "500 USD a month",
+                "command": "openai-proxy teams update red --budget-month 1000",
+            },
+        ],
+        "text": text_of(found),
+        "message": {"text": text_of(found)},
+    }
 
 
 @given(st.lists(st.sampled_from([RPM, TEAM, USER, TPM, SERVER]), max_size=6), st.sampled_from(["client", "upstream"]))
@@ -134,8 +241,10 @@ class World:
     known: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     hours: list[Sequence[str]] = field(default_factory=list[Sequence[str]])
 
+    log: Log = field(default_factory=Log)
+
     def __post_init__(self) -> None:
-        logger: Any = Log()
+        logger: Any = self.log
         topic, bus = Topic(self), Bus(self)
         self.function = TellIncidents(
             self, topic, bus, logger, stack="openai-proxy", form="slack", runbooks="https://wiki.example/runbooks"
@@ -250,11 +359,99 @@ def test_the_same_beginning_has_the_same_id() -> None:
     assert event_of(incident(RPM), "slack").id != event_of(incident(RPM, until=AT + 1), "slack").id
 
 
+# ------------------------------------------------------------------------------------------------------- read and kept
+
+
+@pytest.mark.parametrize(
+    ("began", "at", "hours"),
+    [
+        ("09:14:59", "09:14:59", ["08", "09"]),
+        ("09:15:00", "09:15:00", ["09"]),
+        ("09:15:00", "09:59:59", ["09"]),
+        ("09:15:00", "10:00:00", ["09", "10"]),
+        ("09:15:00", "11:30:00", ["09", "10", "11"]),
+    ],
+)
+def test_what_is_counted_reaches_a_quarter_of_an_hour_before_the_beginning(
+    began: str, at: str, hours: list[str]
+) -> None:
+    world = World()
+    world.alarm("ALARM", f"2026-11-23T{began}.000+0000")
+    if at != began:
+        world.alarm("OK", f"2026-11-23T{at}.000+0000")
+    assert world.hours[-1] == [f"2026-11-23T{hour}" for hour in hours]
+    assert f"refused since 2026-11-23 {hours[0]}:00 UTC" in world.mails[-1][1]
+
+
+@pytest.mark.parametrize(("days", "hours"), [(1, 25), (3, 25)])
+def test_of_a_long_incident_the_last_day_is_counted(days: int, hours: int) -> None:
+    world = World()
+    world.alarm("ALARM")
+    world.alarm("OK", f"2026-11-{23 + days}T09:38:06.500+0000")
+    assert (len(world.hours[-1]), world.hours[-1][-1]) == (hours, f"2026-11-{23 + days}T09")
+
+
+def test_the_log_says_what_was_told_and_what_was_not() -> None:
+    world = World([RPM, SERVER])
+    name = {"level": "info", "alarm": "stack-client-throttles"}
+    for state, at in (("ALARM", []), ("ALARM", [LATER]), ("OK", [LATER])):
+        world.alarm(state, *at)
+    assert world.log.lines == [
+        {**name, "message": "incident told", "state": "began", "requests": 900},
+        {**name, "message": "told already"},
+        {**name, "message": "incident told", "state": "ended", "requests": 900},
+    ]
+    assert world.known == {"stack-client-throttles": (AT + 24 * 60, 0.0)}
+
+
+@dataclass
+class Tables:
+    """The two tables, as much of them as is asked for: queries have pages of one item."""
+
+    items: dict[tuple[str, str], Any] = field(default_factory=dict[tuple[str, str], Any])
+    asked: list[str] = field(default_factory=list[str])
+
+    def get_item(self, *, TableName: str, Key: Any, ConsistentRead: bool) -> Any:  # noqa: N803 - boto3's names
+        assert ConsistentRead
+        found = self.items.get((TableName, Key["id"]["S"]))
+        return {"Item": found} if found else {}
+
+    def put_item(self, *, TableName: str, Item: Any) -> None:  # noqa: N803 - boto3's names
+        self.items[TableName, Item["id"]["S"]] = Item
+
+    def query(self, *, TableName: str, KeyConditionExpression: str, **more: Any) -> Any:  # noqa: N803
+        assert (TableName, KeyConditionExpression) == ("costs", "pk = :pk")
+        bucket = more["ExpressionAttributeValues"][":pk"]["S"]
+        self.asked.append(bucket)
+        rows = [
+            item for (table, pk), items in self.items.items() if (table, pk) == (TableName, bucket) for item in items
+        ]
+        place = more.get("ExclusiveStartKey", 0)
+        last = {"LastEvaluatedKey": place + 1} if place + 1 < len(rows) else {}
+        return {"Items": rows[place : place + 1], **last}
+
+
 def test_what_was_told_is_remembered_in_the_table() -> None:
-    with mocked_table("markers", "id") as client:
-        store = Incidents(client, "costs", "markers")
-        assert store.last("a") is None
-        store.remember("a", AT, AT)
-        assert store.last("a") == (AT, AT)
-        store.remember("a", AT + 60, 0.0)
-        assert store.last("a") == (AT + 60, 0.0)
+    tables: Any = Tables()
+    store = Incidents(tables, "costs", "markers")
+    assert store.last("a") is None
+    before = int(time.time())
+    for at, since in ((AT, AT), (AT + 60, 0.0)):
+        store.remember("a", at, since)
+        assert store.last("a") == (at, since)
+        assert store.last("b") is None
+    [(name, item)] = tables.items.items()
+    assert (name, item.keys()) == (("markers", "incident#a"), {"id", "changed_at", "since", "expires_at"})
+    assert before <= int(item["expires_at"]["N"]) - 400 * 86400 <= time.time()
+
+
+def test_all_rollups_of_the_hours_are_read() -> None:
+    rollup = {"client_id": "ci", "source": "key_rpm", "server": "openai", "model": "gpt-5"}
+    tables: Any = Tables({("costs", f"throttles#{hour}"): [] for hour in ("08", "09", "10")})
+    for hour, counts in (("08", [1]), ("09", [2, 3, 4]), ("10", [5]), ("11", [6])):
+        rows = [to_item({**rollup, "requests": number}) for number in counts]
+        tables.items["costs", f"throttles#{hour}"] = rows
+    found = Incidents(tables, "costs", "markers").throttles(["08", "09", "10"])
+    assert [row.requests for row in found] == [1, 2, 3, 4, 5]
+    assert found[0] == Throttled("ci", "key_rpm", "openai", "gpt-5", 1)
+    assert tables.asked == [f"throttles#{hour}" for hour in ("08", "09", "09", "09", "10")]

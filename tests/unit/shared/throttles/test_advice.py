@@ -41,6 +41,8 @@ SERVER = Throttled("shop", "upstream", "gemini", "g", 340, 0.0, "server", "gemin
         (TEAM, "500.5 USD a month", "openai-proxy teams update web --budget-month 1001"),
         (USER, "60 requests a minute", ""),
         (SERVER, "the limit of gemini", ""),
+        (replace(SERVER, subject_id="pool-a"), "the limit of pool-a", ""),
+        (replace(SERVER, subject_id=""), "the limit of gemini", ""),
         (replace(KEY, limit="", subject="", subject_id=""), "", ""),
         (replace(KEY, key_id=""), "60 requests a minute", ""),
     ],
