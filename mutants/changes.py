@@ -10,6 +10,7 @@ import ast
 import difflib
 import importlib
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -124,8 +125,8 @@ class _Bare(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-        is_type = ast.unparse(node.value).startswith("Literal[")
-        return None if is_type or names == ["__all__"] else self.generic_visit(node)
+        is_type = all(re.fullmatch(r"[A-Z][a-z]\w*", name) for name in names)  # no constant is called so
+        return None if (names and is_type) or names == ["__all__"] else self.generic_visit(node)
 
     def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
         return None if node.arg in ("slots", "frozen") else self.generic_visit(node)

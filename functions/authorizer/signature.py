@@ -65,6 +65,6 @@ def is_signed(token: str, key: PyJWK, algorithm: str) -> bool:
         signature = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
     except ValueError:
         return False
-    if base64.urlsafe_b64encode(signature).decode().rstrip("=") != encoded:  # one signature has one form
+    if base64.urlsafe_b64encode(signature).decode().partition("=")[0] != encoded:  # one signature has one form
         return False
     return key.algorithm_name == algorithm and key.Algorithm.verify(text.encode(), key.key, signature)

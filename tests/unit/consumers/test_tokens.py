@@ -16,8 +16,12 @@ from authorizer.claims import check, values_of
 from authorizer.client_key import UnknownTeamError
 from authorizer.pseudonyms import pseudonyms_of
 from authorizer.refusal import KeysUnavailableError, TokenRefusedError
+from authorizer.signature import is_signed
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
+from jwt import PyJWK
+from jwt.algorithms import RSAAlgorithm
 from openai_proxy.identity import ALGORITHMS, parse_identity, user_id_of
 from openai_proxy.key_context import ClientKey
 from openai_proxy.key_limits import Limits
@@ -52,6 +56,18 @@ def test_every_algorithm_that_is_allowed_is_checked(algorithm: str) -> None:
     assert desk.code(token(algorithm=algorithm)) == ""
     text, _, _ = token(algorithm=algorithm).rpartition(".")
     assert desk.code(f"{text}.{encoded(signature(text + 'x', algorithm))}") == "token_signature"
+
+
+@pytest.mark.parametrize("bits", [2048, 2056, 2064], ids=["of 342", "of 343", "of 344"])
+def test_a_signature_of_any_length_has_one_form(bits: int) -> None:
+    private = rsa.generate_private_key(65537, bits)
+    text = f"{encoded({'alg': 'RS256'})}.{encoded(good())}"
+    signed = f"{text}.{encoded(RSAAlgorithm(RSAAlgorithm.SHA256).sign(text.encode(), private))}"
+    key = PyJWK(RSAAlgorithm.to_jwk(private.public_key(), as_dict=True), "RS256")
+    assert is_signed(signed, key, "RS256")
+    assert not is_signed(signed, key, "RS512")
+    for changed in (f"{signed}=", f"{signed}==", signed[:-1], f"{signed}A", f"{signed} ", f"x{signed}"):
+        assert not is_signed(changed, key, "RS256")
 
 
 @pytest.mark.parametrize("listed", ["EdDSA", "Ed25519"])

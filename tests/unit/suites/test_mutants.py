@@ -102,7 +102,9 @@ def test_only_a_change_in_a_body_can_be_made_in_memory() -> None:
         ("@dataclass(frozen=True)\nclass A: ...", "@dataclass(frozen=False)\nclass A: ..."),
         ("if TYPE_CHECKING:\n    import a", "if not TYPE_CHECKING:\n    import a"),
         ("if TYPE_CHECKING:\n    A = 'a'", "if TYPE_CHECKING:\n    A = 'aX'"),
-        ("A = Literal['a', 'b']", "A = Literal['aX', 'b']"),
+        ("Word = Literal['a', 'b']", "Word = Literal['aX', 'b']"),
+        ("Word = Event[Literal['a'], int]", "Word = Event[Literal['aX'], int]"),
+        ("Any = One | Other", "Any = One & Other"),
         ("x = 1", "x = = 1"),
         ("x = 1", None),
     ],
@@ -117,9 +119,11 @@ def test_what_python_would_do_in_the_same_way_or_not_at_all_is_no_change(before:
         ("def f(a, *, b=1): ...", "def f(a, *, b=2): ..."),
         ("def f(a, b): ...", "def f(a, b=None): ..."),
         ("def f(*a, b=1): ...", "def f(*a, b=2): ..."),
+        ("WORD = _FILES['a']", "WORD = _FILES['aX']"),
+        ("word = one | other", "word = one & other"),
     ],
 )
-def test_a_default_is_a_change(before: str, after: str) -> None:
+def test_a_default_and_a_constant_are_changes(before: str, after: str) -> None:
     assert change_of("m.py", "any", before, after)
 
 

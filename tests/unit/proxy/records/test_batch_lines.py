@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage, counted_units
+from proxy.metering.usage import told_in
 from proxy.records import batch_lines
 from proxy.records.batch_lines import BatchLines, added
 
@@ -214,6 +216,23 @@ def test_a_request_that_failed_used_nothing(status: Any, is_read: bool) -> None:
     assert (meter.digest is not None) == is_read
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"text": "a", "duration": 1.5},
+        {"meta": {"tokens": {"input_tokens": 3, "output_tokens": 4}}},
+        {"choices": [{"message": {"executed_tools": [{"type": "search"}]}}], "usage": {"prompt_tokens": 3}},
+    ],
+    ids=["a transcription", "Cohere's", "with tools of the server"],
+)
+def test_an_answer_in_a_batch_is_metered_as_one_that_comes_alone(answer: Any) -> None:
+    line = openai_line("a", 0, 0, response={"status_code": 200, "body": {"model": "a", **answer}})
+    alone, _ = told_in({"model": "a", **answer}, is_whole=True)
+    assert alone
+    assert alone.source == "reported"
+    assert read(json.dumps(line).encode()).usage == alone._replace(service_tier="batch")
+
+
 @pytest.mark.parametrize(("size", "cut"), [(255, 255), (256, 256), (257, 256)])
 def test_a_model_is_called_by_so_many_characters(size: int, cut: int) -> None:
     assert read(json.dumps(openai_line("m" * size, 1, 1)).encode()).model == "m" * cut
@@ -233,7 +252,8 @@ def test_a_copy_in_another_order_has_the_same_digest_and_other_answers_another()
     digests = [read(b"\n".join(order)).digest for order in (lines, lines[::-1], lines[:2], [*lines, lines[0]])]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
-    assert all(digest is not None and len(bytes.fromhex(digest)) == 16 for digest in digests)
+    sums = [int.from_bytes(blake2b(line, digest_size=16).digest()) for line in lines]
+    assert digests[0] == f"{sum(sums) % 2**128:032x}", "events of another version must have the same"
     assert read(json.dumps(FAILED[0]).encode()).digest is None
 
 
