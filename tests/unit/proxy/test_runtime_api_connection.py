@@ -6,6 +6,7 @@ Both sides are in one thread, but where much is said: the kernel keeps what is s
 import json
 import math
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,29 @@ def test_a_request_goes_out_whole(other: Other, api: RuntimeApi, more: int, leng
     api.answer("GET")
     assert limit(api) == 9
     assert other.has_none(), "the connection is kept"
+
+
+@pytest.mark.parametrize(("more", "sends"), [(0, 1), (65_535, 1), (65_536, 2)])
+def test_what_is_not_long_goes_out_with_its_head_and_what_is_long_is_not_copied(
+    other: Other, api: RuntimeApi, more: int, sends: int
+) -> None:
+    api.start("GET", "/x", {}, None, b"")
+    other.take().sendall(ACCEPTED)
+    api.answer("GET")
+    called: list[str] = []
+
+    def count(_frame: object, event: str, argument: object) -> None:
+        if event == "c_call":
+            called.append(getattr(argument, "__name__", ""))
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        api.start("POST", "/x", {}, None, b"{}", bytes(more))
+    finally:
+        sys.setprofile(before)
+    assert called.count("send") == sends
+    assert len(read(other.taken[0], 2 + more)) >= 2 + more
 
 
 def test_who_says_that_it_will_not_go_on_is_not_asked_over_the_same_connection(other: Other, api: RuntimeApi) -> None:

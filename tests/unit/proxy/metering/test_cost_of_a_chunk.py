@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from proxy.http.wire import ChunkedDecoder
 from proxy.metering.meter import Meter
 from proxy.metering.sse import EventFrames, data_of, split_events
 
@@ -230,3 +231,11 @@ def test_the_data_of_a_plain_event_is_cut_out_at_once() -> None:
     calls, of_c = calls_of(lambda: data_of(b'data: {"a": 1}\n\n'))
     assert (calls["data_of"], calls["<genexpr>"]) == (1, 0)
     assert of_c <= 4
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 300, 4096])
+def test_a_chunk_that_comes_in_one_read_is_cut_out_at_once(size: int) -> None:
+    decoder, read = ChunkedDecoder(), b"%x\r\n%b\r\n" % (size, b"x" * size)
+    calls, of_c = calls_of(lambda: decoder.feed(read))
+    assert calls == {"feed": 1}
+    assert of_c <= 7
