@@ -87,6 +87,25 @@ def test_an_answer_that_begins_is_passed_on_whole_with_its_break() -> None:
         next(body)
 
 
+@pytest.mark.parametrize("first", ["data: 1", "event: a", "id: 1", "retry: 9", "id", "data", ": a comment"])
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_stream_is_known_by_the_name_of_its_first_field_wherever_it_is_cut(first: str, cut: int) -> None:
+    content = f"{first}\n".encode() + EVENT
+    answer = Answer([content[:cut], content[cut:]], "text/plain")
+    if ":" in first:
+        found, _ = look(answer, STREAMING)
+        assert (found.content_type, b"".join(found.body)) == (STREAM, content)
+    else:
+        with pytest.raises(UpstreamError, match="neither JSON nor a stream"):
+            look(answer, STREAMING)
+
+
+@pytest.mark.parametrize("first", ["date: 1", "idea: 1", "i: 1", "DATA: 1", "x", "reply: 1"])
+def test_text_with_a_colon_is_no_stream(first: str) -> None:
+    with pytest.raises(UpstreamError, match="neither JSON nor a stream"):
+        look(Answer([f"{first}\n\n".encode()], "text/plain"), STREAMING)
+
+
 GOOD: dict[str, Any] = {"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}
 BAD: dict[str, Any] = {"index": 1, "error": {"message": "overloaded sk-own"}}
 SAID = "The server 's' answered 200 with an error: overloaded ..."

@@ -47,7 +47,14 @@ class Clock:
         return self.now
 
 
-AWS = {"plain": "t-plain", "json": json.dumps({"a": "t-a"}), "stack": json.dumps({"STACK_KEY": "t-stack"}), "empty": ""}
+AWS = {
+    "plain": "t-plain",
+    "json": json.dumps({"a": "t-a"}),
+    "stack": json.dumps({"STACK_KEY": "t-stack"}),
+    "empty": "",
+    "accented": "t-é",
+    "two lines": "t-a\nt-b",
+}
 
 
 def tokens(aws: Any = None, clock: Clock | None = None, secret: str | None = "stack") -> ProviderTokens:
@@ -79,7 +86,7 @@ def test_a_token_is_found(reference: str, token: str) -> None:
     "reference",
     [
         *("${NO_KEY}", "secretsmanager:none", "secretsmanager:json#b", "secretsmanager:plain#a"),
-        *("secretsmanager:empty", "ssm:/none"),
+        *("secretsmanager:empty", "secretsmanager:accented", "secretsmanager:two lines", "ssm:/none"),
     ],
 )
 def test_a_token_that_is_not_there(reference: str, capsys: pytest.CaptureFixture[str]) -> None:
