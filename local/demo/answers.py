@@ -2,7 +2,7 @@
 
 Nothing here pretends to be a model: a text says that it is a demonstration and repeats what it was sent; arguments and
 structured answers are small values that satisfy their schema. A tool is called only where the last message asks for it,
-because an agent carries out what is called.
+and no block of code is repeated, because an agent carries out what is called, and writes what is in a block.
 """
 
 import json
@@ -18,6 +18,8 @@ _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")
 _REPEATED_TOKENS = 200
 _TOOL_WORD = re.compile(r"[A-Z]?[a-z]{3,}|[A-Z]{4,}")
 _ASKS = r"(?:call|use|run|invoke|try)\b[^.!?\n]{0,40}\b"
+_CARRIED_OUT = re.compile(r"^[ \t]*(?:`{3}|~{3}|<{5}|\*{3} \w|diff --git |<[A-Za-z][\w-]*>)", re.MULTILINE)
+"""Where a text begins to look like a file, an edit or a call: agents that are told so carry it out."""
 _NOT_TELLING = frozenset(
     {"call", "demo", "exec", "execute", "find", "function", "get", "list", "make", "run", "tool", "with"}
 )
@@ -123,9 +125,10 @@ def _tokens(question: Question, demo: Body) -> list[str]:
     if question.schema is not None:
         return tokenize(json.dumps(value_for(question.schema)))
     last = question.texts[-1] if question.texts else ""
-    repeated, tokens = tokenize(last), tokenize(_SAID)
-    tokens += tokenize(f" {last}")[:_REPEATED_TOKENS]
-    if left_out := max(0, len(repeated) - _REPEATED_TOKENS):
+    quoted = _CARRIED_OUT.split(last, maxsplit=1)[0]
+    repeated, tokens = tokenize(f" {quoted}")[:_REPEATED_TOKENS], tokenize(_SAID)
+    tokens += repeated
+    if left_out := max(0, len(tokenize(last)) - len(repeated)):
         tokens += tokenize(f" … and {left_out} more words, which are left out here.")
     if "tokens" in demo:
         tokens = [tokens[index % len(tokens)] for index in range(demo["tokens"])]

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from local.demo.replies import Body, Events, error, object_of
+from local.demo.replies import INVALID, Body, Events, error, object_of
 
 _ERROR_MODEL = re.compile(r"demo-error-(\d{3})")
 _FOREVER = 24 * 3600.0
@@ -42,7 +42,8 @@ def directions(body: Body) -> dict[str, Any]:
 
 def ordered_error(status: int) -> dict[str, Any]:
     """The error object of the error that the directions ask for."""
-    kind, code = ("rate_limit_error", "rate_limit_exceeded") if status == 429 else ("server_error", None)
+    kind = "rate_limit_error" if status == 429 else INVALID if status < 500 else "server_error"
+    code = "rate_limit_exceeded" if status == 429 else None
     return error(f"The demo server answers {status}, as ordered.", kind, code)
 
 

@@ -3,38 +3,81 @@
 The events and their order are those of https://platform.openai.com/docs/api-reference/responses-streaming.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from local.demo.answers import Answer, Question, Tool, answer, limit_of, schema_of, text_of, tool_to_call
-from local.demo.replies import Body, Events, Json, RefusedError, Reply, list_of, new_id, now, object_of
+from local.demo.answers import (
+    Answer,
+    Question,
+    Tool,
+    answer,
+    count_tokens,
+    limit_of,
+    schema_of,
+    text_of,
+    tokenize,
+    tool_to_call,
+)
+from local.demo.kept.history import Asking, History
+from local.demo.kept.shelf import metadata_of
+from local.demo.replies import Body, Events, Json, Reply, list_of, new_id, now, object_of
 
-_AS_SENT = ("instructions", "max_output_tokens", "metadata", "previous_response_id", "reasoning", "tools", "user")
+_AS_SENT = ("background", "instructions", "max_output_tokens", "previous_response_id", "reasoning", "tools", "user")
+_MOST_SUMMARISED = 50
+"""Tokens of what a compaction keeps of the answers."""
 
 Keep = Callable[[dict[str, Any]], None]
 """Takes a finished response, to be asked for later."""
 
 
-def respond(body: Body, demo: Body, keep: Keep) -> Reply:
-    """`POST /responses`. A function is called where the last item of the input asks for it."""
-    question = _question_of(body)
-    said = answer(question, demo)
-    response = _Response(body, question.model, said, reports_usage=demo.get("usage", True))
-    if body.get("store") is False:
-        keep = _keep_not
-    if body.get("stream"):
-        return Events(_numbered(response.events(keep)), named=True)
-    whole = response.whole()
-    keep(whole)
-    return Json(whole)
+class Responses:
+    """What is made below `/responses`, with the `history` that a request may refer to."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def respond(self, body: Body, demo: Body) -> Reply:
+        """`POST /responses`. A function is called where the last item of the input asks for it."""
+        asking = self._history.asking(body)
+        question = _question_of(body, asking.items)
+        said = answer(question, demo)
+        response = _Response(body, question.model, said, asking, reports_usage=demo.get("usage", True))
+
+        def keep(whole: dict[str, Any]) -> None:
+            self._history.keep(whole, asking)
+
+        if body.get("stream"):
+            return Events(_numbered(response.events(keep)), named=True)
+        whole = response.whole()
+        keep(whole)
+        return Json(whole)
+
+    def count(self, body: Body, _demo: Body) -> Reply:
+        """`POST /responses/input_tokens`: as many as the answer's usage would tell."""
+        texts = _question_of({"model": "", **body}, self._history.asking(body).items).texts
+        return Json({"object": "response.input_tokens", "input_tokens": count_tokens(texts)})
+
+    def compact(self, body: Body, demo: Body) -> Reply:
+        """`POST /responses/compact`: the user's messages, then one item that stands for all that was said."""
+        items = self._history.asking(body).items
+        texts = _question_of(body, items).texts
+        summary = " ".join(" ".join(texts).split()[:_MOST_SUMMARISED])
+        sealed = base64.b64encode(json.dumps({"summary": summary}).encode()).decode()
+        users = [each for each in items if each.get("role") == "user"]
+        used = Answer(tokens=tuple(tokenize(summary)), is_cut=False, prompt_tokens=count_tokens(texts))
+        compacted = {"id": new_id("cmp_"), "type": "compaction", "encrypted_content": sealed}
+        told: dict[str, Any] = {
+            "id": new_id("resp_"),
+            "object": "response.compaction",
+            "created_at": now(),
+            "output": [*users, compacted],
+        }
+        return Json(told | ({"usage": _usage_of(used)} if demo.get("usage", True) else {}))
 
 
-def _keep_not(_response: dict[str, Any]) -> None:
-    """Stands in for `keep` where a response is not to be stored."""
-
-
-def _question_of(body: Body) -> Question:
-    items = _items(body.get("input"))
+def _question_of(body: Body, items: Sequence[dict[str, Any]]) -> Question:
     instructions = [body["instructions"]] if body.get("instructions") else []
     functions = [each for each in list_of(body.get("tools")) if each.get("type") == "function"]
     tools = [Tool(each["name"], each.get("parameters", {})) for each in functions]
@@ -50,19 +93,10 @@ def _question_of(body: Body) -> Question:
     )
 
 
-def _items(given: Any) -> list[dict[str, Any]]:
-    if isinstance(given, str):
-        return [{"role": "user", "content": given}]
-    items = [object_of(item) for item in list_of(given)]
-    if not all(items):
-        raise RefusedError(400, "'input' is neither a text nor a list of items.", "input")
-    return items
-
-
 class _Response:
     """One response: its object, before and after, and its events."""
 
-    def __init__(self, body: Body, model: str, answer: Answer, *, reports_usage: bool) -> None:
+    def __init__(self, body: Body, model: str, answer: Answer, asking: Asking, *, reports_usage: bool) -> None:
         self._answer = answer
         self._usage = _usage_of(answer) if reports_usage else None
         self._common: dict[str, Any] = {
@@ -81,7 +115,9 @@ class _Response:
             **{name: body.get(name) for name in _AS_SENT},
         }
         self._common["tools"] = body.get("tools") or []
-        self._common["metadata"] = body.get("metadata") or {}
+        self._common["metadata"] = metadata_of(body)
+        if asking.conversation:
+            self._common["conversation"] = {"id": asking.conversation}
         self._ids = (new_id("rs_"), new_id("msg_" if answer.tool is None else "fc_"), new_id("call_"))
 
     def whole(self) -> dict[str, Any]:

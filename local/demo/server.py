@@ -1,7 +1,7 @@
 """The demo server: it speaks the OpenAI API, and Anthropic's Messages, without a model, and fails on demand.
 
-It takes only the proxy's token for it, never a client's key. Files, batches and responses are kept in memory, a bounded
-number of each; nothing else is kept.
+It takes only the proxy's token for it, never a client's key. What clients store is kept in memory, a bounded number of
+each kind (`kept/`).
 
 Faults come by the model's name (`demo-error-429`, `demo-cut`, `demo-hang`, `demo-not-json`) or, finer, by a field
 `demo` of the body: `delay` (seconds between two tokens), `tokens`, `reasoning_tokens`, `cached_tokens`, `usage` (false:
@@ -11,7 +11,6 @@ none is ever reported), `status` (an error), `times` (only the first so many tim
 
 import argparse
 import asyncio
-import functools
 import hashlib
 import hmac
 import json
@@ -25,12 +24,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from local.demo import audio, chat, embeddings, images, messages, responses
-from local.demo.batches import Batches
+from local.demo import audio, chat, embeddings, images, messages
 from local.demo.faults import MODELS, broken_off, directions, events, ordered_error, pieces
-from local.demo.files import Files
+from local.demo.kept.batches import Batches
+from local.demo.kept.conversations import Conversations
+from local.demo.kept.files import Files
+from local.demo.kept.history import History
+from local.demo.kept.shelf import Asked, Place
+from local.demo.kept.uploads import Uploads
+from local.demo.kept.vector_stores import VectorStores
 from local.demo.multipart import parse_form
 from local.demo.replies import INVALID, Body, Events, Json, RefusedError, Reply, Respond, error
+from local.demo.responses import Responses
 
 TOKEN_VARIABLE = "DEMO_SERVER_TOKEN"  # noqa: S105 (a name, not a token)
 DEFAULT_DELAY = 0.04
@@ -41,6 +46,9 @@ _UNKNOWN_URL = (
     "https://platform.openai.com/docs/api-reference/."
 )
 
+_MALFORMED = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+"""What reading a request raises that has a field of another form than OpenAI documents."""
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -50,15 +58,18 @@ class DemoServer:
     def __init__(self, token: str, delay: float = DEFAULT_DELAY) -> None:
         self._token = token
         self._delay = delay
-        self._files = Files()
-        self._batches = Batches(self._files, self._ask, delay)
-        self._responses: dict[str, dict[str, Any]] = {}
+        files, conversations = Files(), Conversations()
+        history = History(conversations)
+        kept = (files, Batches(files, self._ask, delay), Uploads(files), VectorStores(files), conversations, history)
+        self._places = [place for each in kept for place in each.places()]
         self._failed: dict[bytes, int] = {}
-        keep = functools.partial(_keep, self._responses)
+        responses = Responses(history)
         self._of_json: dict[str, tuple[Sequence[str], Respond]] = {
             "/v1/chat/completions": (("model", "messages"), chat.chat),
             "/v1/completions": (("model", "prompt"), chat.completion),
-            "/v1/responses": (("model", "input"), functools.partial(responses.respond, keep=keep)),
+            "/v1/responses": (("model", "input"), responses.respond),
+            "/v1/responses/input_tokens": ((), responses.count),
+            "/v1/responses/compact": (("model",), responses.compact),
             messages.PATH: (("model", "max_tokens", "messages"), messages.message),
             f"{messages.PATH}/count_tokens": (("model", "messages"), messages.count),
             "/v1/embeddings": (("model", "input"), embeddings.embeddings),
@@ -79,18 +90,8 @@ class DemoServer:
         routes += [
             self._route("GET", "/v1/models", _models),
             self._route("GET", "/v1/models/{id}", _model),
-            self._route("GET", "/v1/responses/{id}", self._response),
-            self._route("DELETE", "/v1/responses/{id}", self._response),
-            self._route("POST", "/v1/files", self._upload),
-            self._route("GET", "/v1/files", self._stored),
-            self._route("GET", "/v1/files/{id}", self._stored),
-            self._route("DELETE", "/v1/files/{id}", self._stored),
-            self._route("GET", "/v1/files/{id}/content", self._content),
-            self._route("POST", "/v1/batches", self._new_batch),
-            self._route("GET", "/v1/batches", self._batch),
-            self._route("GET", "/v1/batches/{id}", self._batch),
-            self._route("POST", "/v1/batches/{id}/cancel", self._batch),
         ]
+        routes += [self._route(place.method, place.path, _answering(place)) for place in self._places]
         return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found, RefusedError: _refused})
 
     def _route(self, method: str, path: str, endpoint: Endpoint) -> Route:
@@ -120,8 +121,8 @@ class DemoServer:
         _require(body, required)
         try:
             return respond(body, demo)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as fault:
-            raise RefusedError(400, f"The request has a field of another form than expected ({fault}).") from fault
+        except _MALFORMED as fault:
+            raise _another_form(fault) from fault
 
     async def _sent(self, reply: Reply, demo: Body) -> Response:
         delay = float(demo.get("delay", self._delay))
@@ -164,51 +165,29 @@ class DemoServer:
         failed = self._failed.pop(digest, 0)
         if failed >= demo["times"]:
             return True
-        _keep(self._failed, failed + 1, digest)
+        self._failed[digest] = failed + 1
+        if len(self._failed) > _MOST_KEPT:
+            del self._failed[next(iter(self._failed))]
         return False
 
-    async def _response(self, request: Request) -> Response:
-        response_id = request.path_params["id"]
-        if response_id not in self._responses:
-            raise RefusedError(404, f"Response with id '{response_id}' not found.")
-        if request.method == "DELETE":
-            del self._responses[response_id]
-            return JSONResponse({"id": response_id, "object": "response", "deleted": True})
-        return JSONResponse(self._responses[response_id])
 
-    async def _upload(self, request: Request) -> Response:
-        form = parse_form(request.headers.get("content-type", ""), await request.body())
-        _require(form, ("file", "purpose"))
-        return JSONResponse(self._files.upload(form))
+def _answering(place: Place) -> Endpoint:
+    """Answers one kind of request for what is kept."""
 
-    async def _stored(self, request: Request) -> Response:
-        file_id = request.path_params.get("id")
-        if file_id is None:
-            return JSONResponse(self._files.listed(request.query_params))
-        if request.method == "DELETE":
-            return JSONResponse(self._files.delete(file_id))
-        return JSONResponse(self._files.get(file_id).about)
+    async def endpoint(request: Request) -> Response:
+        content, content_type = await request.body(), request.headers.get("content-type", "")
+        is_form = content_type.startswith("multipart/")
+        body = parse_form(content_type, content) if is_form else _json_object(content) if content else {}
+        _require_fields(body, place.required)
+        try:
+            answer = place.answer(Asked(request.path_params, request.query_params, body))
+        except _MALFORMED as fault:
+            raise _another_form(fault) from fault
+        if isinstance(answer, bytes):
+            return Response(answer, media_type="application/octet-stream")
+        return JSONResponse(answer)
 
-    async def _content(self, request: Request) -> Response:
-        return Response(self._files.get(request.path_params["id"]).content, media_type="application/octet-stream")
-
-    async def _new_batch(self, request: Request) -> Response:
-        body = _json_object(await request.body())
-        _require(body, ("input_file_id", "endpoint", "completion_window"))
-        return JSONResponse(self._batches.create(body))
-
-    async def _batch(self, request: Request) -> Response:
-        batch_id = request.path_params.get("id")
-        if batch_id is None:
-            return JSONResponse(self._batches.listed(request.query_params))
-        return JSONResponse((self._batches.cancel if request.method == "POST" else self._batches.get)(batch_id))
-
-
-def _keep(kept: dict[Any, Any], value: Any, key: Any = None) -> None:
-    """Keep a value by its key, else its id; when there are too many, the oldest is forgotten."""
-    kept[value["id"] if key is None else key] = value
-    if len(kept) > _MOST_KEPT:
-        del kept[next(iter(kept))]
+    return endpoint
 
 
 def _json_object(content: bytes) -> dict[str, Any]:
@@ -225,6 +204,17 @@ def _require(body: Body, names: Sequence[str]) -> None:
     for name in names:
         if not body.get(name):
             raise RefusedError(400, f"You must provide the parameter '{name}'.", name)
+
+
+def _require_fields(body: Body, names: Sequence[str]) -> None:
+    """As `_require`, where a field may be empty."""
+    for name in names:
+        if name not in body:
+            raise RefusedError(400, f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+
+
+def _another_form(fault: Exception) -> RefusedError:
+    return RefusedError(400, f"The request has a field of another form than expected ({fault}).")
 
 
 def _model_object(name: str) -> dict[str, Any]:

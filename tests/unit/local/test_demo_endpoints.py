@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from local.demo.audio import heard, tone
-from local.demo.files import MOST_FILES
 from local.demo.images import png
+from local.demo.kept.files import MOST_FILES
 from local.demo.server import DemoServer
 from tests.sdks import openai
 

@@ -121,17 +121,47 @@ def test_a_malformed_field_is_the_clients_fault(client: TestClient, path: str):
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["conversations", "responses/resp_1/input_items", "responses/compact", "uploads", "vector_stores", "nothing"],
+    ("method", "path"),
+    [
+        *(("GET", "conversations"), ("GET", "uploads"), ("PATCH", "vector_stores"), ("POST", "responses/resp_1")),
+        *(("GET", "fine_tuning/jobs"), ("POST", "containers"), ("GET", "nothing"), ("POST", "nothing")),
+    ],
 )
-def test_what_the_demo_server_has_not_is_refused_as_openai_does(client: TestClient, path: str):
-    for method in ("GET", "POST"):
-        answer = client.request(method, f"/v1/{path}", json={})
-        error = answer.json()["error"]
-        assert (answer.status_code, error["type"]) == (404, "invalid_request_error")
-        unknown = f"Unknown request URL: {method} /v1/{path}. Please check the URL for typos"
-        is_id = (method, path) == ("GET", "responses/compact")
-        assert error["message"].startswith("Response with id 'compact' not found" if is_id else unknown)
+def test_what_the_demo_server_has_not_is_refused_as_openai_does(client: TestClient, method: str, path: str):
+    answer = client.request(method, f"/v1/{path}", json={})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (404, "invalid_request_error")
+    assert error["message"].startswith(f"Unknown request URL: {method} /v1/{path}. Please check the URL for typos")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, "invalid_request_error"), (404, "invalid_request_error"), (429, "rate_limit_error"), (503, "server_error")],
+)
+def test_an_ordered_error_has_the_type_that_goes_with_its_status(client: TestClient, status: int, kind: str):
+    answer = chat(client, model=f"demo-error-{status}")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (status, kind), "agents repeat a server's errors"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "path/to/a.js\n```\nrm\n```",
+        "```sh\nrm\n```",
+        "  ~~~\nrm",
+        "<<<<<<< SEARCH\nx",
+        "*** Begin Patch\n",
+        "diff --git a b",
+        "<write_to_file>x",
+    ],
+)
+def test_nothing_is_repeated_that_an_agent_would_carry_out(client: TestClient, block: str):
+    messages = [{"role": "user", "content": f"Hello\n{block}\nand more"}]
+    said = chat(client, messages=messages).json()["choices"][0]["message"]["content"]
+    assert "send. Hello" in said
+    assert "more words, which are left out here." in said
+    assert block.splitlines()[0] not in said or "/" in block
+    assert "```" not in said
 
 
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])

@@ -5,7 +5,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local.demo.files import Files, page
+from local.demo.kept.files import Files
+from local.demo.kept.shelf import Place, page
 from local.demo.replies import Body, RefusedError, new_id, now, object_of
 
 MOST_BATCHES = 100
@@ -24,6 +25,16 @@ class Batches:
         self._delay = delay
         self._batches: dict[str, dict[str, Any]] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+
+    def places(self) -> list[Place]:
+        """What is answered below `/batches`."""
+        required = ("input_file_id", "endpoint", "completion_window")
+        return [
+            Place("POST", "/v1/batches", lambda asked: self.create(asked.body), required),
+            Place("GET", "/v1/batches", lambda asked: self.listed(asked.query)),
+            Place("GET", "/v1/batches/{id}", lambda asked: self.get(asked.id)),
+            Place("POST", "/v1/batches/{id}/cancel", lambda asked: self.cancel(asked.id)),
+        ]
 
     def create(self, body: Body) -> dict[str, Any]:
         """`POST /batches`: begin to run it. Raises RefusedError."""

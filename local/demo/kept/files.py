@@ -1,16 +1,16 @@
 """The demo server's files, kept in memory. When there are too many, the oldest is forgotten."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from local.demo.kept.shelf import Place, in_order, page
 from local.demo.multipart import Upload
 from local.demo.replies import Body, RefusedError, new_id, now
 
 MOST_FILES = 100
 MOST_BYTES = 64 * 1024 * 1024
 _MOST_LISTED = 10_000
-_LISTED = 20
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 
@@ -29,13 +29,21 @@ class Files:
     def __init__(self) -> None:
         self._files: dict[str, StoredFile] = {}
 
+    def places(self) -> list[Place]:
+        """What is answered below `/files`."""
+        return [
+            Place("POST", "/v1/files", lambda asked: self.upload(asked.body), ("file", "purpose")),
+            Place("GET", "/v1/files", lambda asked: self.listed(asked.query)),
+            Place("GET", "/v1/files/{id}", lambda asked: self.get(asked.id).about),
+            Place("DELETE", "/v1/files/{id}", lambda asked: self.delete(asked.id)),
+            Place("GET", "/v1/files/{id}/content", lambda asked: self.get(asked.id).content),
+        ]
+
     def upload(self, form: Body) -> dict[str, Any]:
         """`POST /files`. Raises RefusedError."""
         if not isinstance(form["file"], Upload):
             raise RefusedError(400, "'file' is not a file.", "file")
-        if form["purpose"] not in PURPOSES:
-            raise RefusedError(400, f"'{form['purpose']}' is not one of {', '.join(PURPOSES)}.", "purpose")
-        return self.keep(form["file"].name, form["file"].content, form["purpose"])
+        return self.keep(form["file"].name, form["file"].content, purpose_of(form))
 
     def keep(self, name: str, content: bytes, purpose: str) -> dict[str, Any]:
         """Keep a file; its object. Raises RefusedError when it is larger than all files together may be."""
@@ -56,6 +64,9 @@ class Files:
             del self._files[next(iter(self._files))]
         return about
 
+    def __contains__(self, file_id: str) -> bool:
+        return file_id in self._files
+
     def get(self, file_id: str) -> StoredFile:
         """`GET /files/{id}`. Raises RefusedError."""
         found = self._files.get(file_id)
@@ -74,21 +85,11 @@ class Files:
         about = [file.about for file in self._files.values()]
         if purpose := query.get("purpose"):
             about = [each for each in about if each["purpose"] == purpose]
-        return page(about if query.get("order") == "asc" else about[::-1], query, _MOST_LISTED)
+        return page(in_order(about, query), query, _MOST_LISTED, _MOST_LISTED)
 
 
-def page(objects: Sequence[dict[str, Any]], query: Mapping[str, str], limit: int = _LISTED) -> dict[str, Any]:
-    """One page of a list: at most `limit` objects, those behind `after`. Raises RefusedError."""
-    given = query.get("limit", str(limit))
-    if not given.isdigit() or int(given) < 1:
-        raise RefusedError(400, "'limit' is not a number from 1.", "limit")
-    ids = [each["id"] for each in objects]
-    begin = ids.index(query["after"]) + 1 if query.get("after") in ids else 0
-    shown = list(objects[begin : begin + int(given)])
-    return {
-        "object": "list",
-        "data": shown,
-        "first_id": shown[0]["id"] if shown else None,
-        "last_id": shown[-1]["id"] if shown else None,
-        "has_more": begin + len(shown) < len(objects),
-    }
+def purpose_of(body: Body) -> str:
+    """What a client may keep a file for. Raises RefusedError."""
+    if body["purpose"] not in PURPOSES:
+        raise RefusedError(400, f"'{body['purpose']}' is not one of {', '.join(PURPOSES)}.", "purpose")
+    return body["purpose"]
