@@ -93,6 +93,35 @@ def test_responses_are_metered_when_made_and_not_when_read(client: Client, sdk: 
     assert entries_of(client, 4) == [("responses", "none", 0, 0)] * 2 + [made] * 2
 
 
+def test_what_a_conversation_costs_is_what_its_answers_cost(client: Client, sdk: openai.OpenAI):
+    conversation = sdk.conversations.create(items=[{"role": "user", "content": "Hello"}])
+    response = sdk.responses.create(model="demo", input="Hello", conversation=conversation.id)
+    assert len(sdk.conversations.items.list(conversation.id).data) == 3
+    asked: Any = {"model": "demo", "previous_response_id": response.id}
+    assert len(sdk.responses.input_items.list(response.id).data) == 2
+    assert sdk.responses.input_tokens.count(**asked, input="Hello").input_tokens == SAID_TOKENS + 4
+    compacted = json.loads(sdk.responses.with_raw_response.compact(**asked).text)
+    used = compacted["usage"]["input_tokens"], compacted["usage"]["output_tokens"]
+    made = [("responses", "reported", 2, SAID_TOKENS + 1), ("responses", "reported", *used)]
+    free = [("other", "none", 0, 0)] * 2 + [("responses", "none", 0, 0)] * 2
+    assert entries_of(client, 6) == sorted([*made, *free])
+
+
+def test_vector_stores_search_what_was_uploaded_in_parts(client: Client, sdk: openai.OpenAI):
+    text = b"The moon is no cheese.\n" * 100
+    uploaded = sdk.uploads.upload_file_chunked(
+        file=text, filename="a.txt", bytes=len(text), mime_type="text/plain", purpose="assistants", part_size=2000
+    )
+    assert uploaded.file is not None
+    store = sdk.vector_stores.create(name="a", file_ids=[uploaded.file.id])
+    found = sdk.vector_stores.search(store.id, query="moon").data
+    assert (found[0].file_id, found[0].score) == (uploaded.file.id, 1.0)
+    with pytest.raises(openai.NotFoundError, match="Vector store with id 'vs_x' not found"):
+        sdk.vector_stores.retrieve("vs_x")
+    entries = entries_of(client, 7)
+    assert [entry[1] for entry in entries] == ["missing"] + ["none"] * 6, "nobody says what a search costs"
+
+
 def test_broken_stream_of_a_response(client: Client, sdk: openai.OpenAI):
     with pytest.raises(openai.APIError) as broken:
         list(sdk.responses.create(model="demo-cut", input="Hello", stream=True))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxy.json_shapes import array_of, object_of
+from proxy.request.kept import is_reference
 
 _REMEMBERED = re.compile(
     r"previous_\w+|conversation(_id)?|container|thread(_id)?|(session|chat|assistant|agent|bot|memory)_id|cached_content"
@@ -57,7 +58,7 @@ def is_stateful(fields: Mapping[str, Any]) -> bool:
         return True
     if object_of(fields.get("prompt")):  # a prompt that the server keeps, in whichever version
         return True
-    return any(_is_reference(object_of(item)) for item in array_of(fields.get("input")))
+    return any(is_reference(object_of(item)) for item in array_of(fields.get("input")))
 
 
 def is_remembered(path: str, fields: Mapping[str, Any]) -> bool:
@@ -108,14 +109,6 @@ def refers_elsewhere(fields: Mapping[str, Any]) -> bool:
             return True
         waiting += found.values() or array_of(value)
     return False
-
-
-def _is_reference(item: Mapping[str, Any]) -> bool:
-    """Whether an item of `input` stands for one that the server has."""
-    if "id" not in item or "role" in item:
-        return False
-    kind = item.get("type")
-    return kind in (None, "item_reference") or (kind == "reasoning" and not item.get("encrypted_content"))
 
 
 def _is_off(name: str, value: Any) -> bool:

@@ -20,7 +20,7 @@ _STREAMS_WITH_USAGE_OPTION = ("/chat/completions", "/completions")
 _CHAT, _MESSAGES = "/chat/completions", "/messages"
 _GENERATES = ("chat", "text_completion", "responses")
 _TAKES_MODEL = ("chat", "text_completion", "embeddings", "images", "audio", "moderations")
-_TAKE_MODEL_TOO = ("/responses", "/messages/count_tokens")
+_TAKE_MODEL_TOO = ("/responses", "/responses/compact", "/responses/input_tokens", "/messages/count_tokens")
 _LONGEST_MODEL = 256
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _ASKS_FOR_USAGE = {"stream_options": {"include_usage": True}}

@@ -79,10 +79,16 @@ class Routes:
         return found + self._fallbacks(pool, name or pool.model, body, key)
 
     def _fallbacks(self, server: Server, name: str, body: RequestBody, key: ClientKey) -> list[Candidate]:
-        """Those of its fallbacks that the key may use.
+        """Those of its fallbacks that the key may use; none for what only this server has.
 
         The model of one server means nothing to another: it is asked for its own of that alias, or for its default.
         """
+        if not server.fallbacks:
+            return []
+        from proxy.request.kept import is_bound  # noqa: PLC0415  # most servers have no fallback
+
+        if is_bound(body):
+            return []
         found: list[Candidate] = []
         for other in (self._servers[each] for each in server.fallbacks):
             asked, alias = other.aliases.get(name, other.model or name), name if name in other.aliases else ""

@@ -3,10 +3,12 @@
 Its one rule: one call stays one call. SDKs repeat what fails for now, up to two times, and wait as long as the server
 asks. So the proxy repeats only what is quickly over, tells the client when it did (`x-should-retry: false`), and leaves
 to the client whatever names its own time. A client that is repeating already, as `x-stainless-retry-count` says, is
-not helped by more of it. Together they call a server three times at most, where both have their defaults.
+not helped by more of it, nor is one that repeats whatever it is told. Together they call a server three times at most,
+where both have their defaults, and never more often than the client alone would.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 
 from proxy.errors import ProxyError, UpstreamError
@@ -15,6 +17,9 @@ from proxy.upstream.opened import OpenedAnswer
 
 ENOUGH = {"x-should-retry": "false"}
 """Tells the SDKs of OpenAI and Anthropic not to repeat a call, whatever its status says."""
+_REPEATS_ANYWAY = re.compile(r"\bai-sdk/|^codex")
+"""In the `user-agent` of clients that repeat what failed and do not read `x-should-retry`: the Vercel AI SDK, what is
+built on it, as opencode is, and codex, whose own repetitions multiply already: thirty calls for one question."""
 _NOT_BY_REPEATING = frozenset(
     {"upstream_authentication_failed", "upstream_redirect", "server_not_configured", "deadline_exceeded"}
 )
@@ -39,7 +44,9 @@ def is_final(outcome: OpenedAnswer | ProxyError) -> bool:
 def most_repeats(retries: int, headers: Mapping[str, str]) -> int:
     """How often a server with these `retries` is asked again for a request with these headers, in lower case."""
     count = headers.get("x-stainless-retry-count", "")
-    return 0 if count.isdecimal() and count.strip("0") else retries
+    if count.isdecimal() and count.strip("0"):
+        return 0
+    return 0 if _REPEATS_ANYWAY.search(headers.get("user-agent", "")) else retries
 
 
 def pause_after(outcome: OpenedAnswer | UpstreamError, tried: int, chance: Callable[[], float]) -> float | None:

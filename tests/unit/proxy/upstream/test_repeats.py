@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.errors import ProxyError
 from proxy.timeline import Timeline
-from proxy.upstream.repeats import ENOUGH, retry_after, says_when, told_of
+from proxy.upstream.repeats import ENOUGH, most_repeats, retry_after, says_when, told_of
 
 from tests.examples import examples
 
@@ -43,6 +43,24 @@ def test_whatever_a_header_says_it_names_a_time_or_not(said: str) -> None:
     is_date = said.endswith("GMT") and ":" in said and "," in said
     assert says_when({"retry-after": said}) or not is_date
     assert not says_when({"retry-after-ms": ""})
+
+
+@pytest.mark.parametrize(
+    ("headers", "most"),
+    [
+        ({}, 3),
+        ({"user-agent": "curl/8.0"}, 3),
+        ({"user-agent": "OpenAI/Python 3.57.0", "x-stainless-retry-count": "0"}, 3),
+        ({"user-agent": "OpenAI/Python 3.57.0", "x-stainless-retry-count": "1"}, 0),
+        ({"user-agent": "ai/6.0.326 ai-sdk/provider-utils/4.0.23 runtime/node.js/20"}, 0),
+        ({"user-agent": "opencode/1.18.33 ai-sdk/provider-utils/4.0.23 runtime/bun/1.3.14"}, 0),
+        ({"user-agent": "codex_exec/0.171.0 (Debian 12.0.0; x86_64) unknown"}, 0),
+        ({"user-agent": "my-ai-sdk-wrapper/1.0"}, 3),
+        ({"user-agent": "mycodex/1.0"}, 3),
+    ],
+)
+def test_a_client_that_repeats_by_itself_is_not_helped(headers: dict[str, str], most: int) -> None:
+    assert most_repeats(3, headers) == most
 
 
 @pytest.mark.parametrize(
