@@ -20,11 +20,21 @@ SERVERS = f"demo: {{url: 'URL/v1', token: {TOKEN}, model: demo, breaker: {{failu
 
 
 class Stack:
-    """What a client needs, and how often its server was called."""
+    """What a client needs, of the proxy and of the server behind it, and how often the server was called."""
+
+    key, server_key = KEY, TOKEN
 
     def __init__(self) -> None:
-        self.base_url = ""
-        self.calls = 0
+        self.base_url = self.server_url = ""
+        self.turn = threading.Lock()
+        """Who has it asks the proxy."""
+        self.counted = 0
+
+    @property
+    def calls(self) -> int:
+        """How often the server was called, once the proxy has nothing to do any more."""
+        with self.turn:
+            return self.counted
 
 
 @contextmanager
@@ -34,7 +44,7 @@ def stack() -> Generator[Stack]:
     application = DemoServer(TOKEN, delay=0.0).app()
 
     async def counted(scope: Any, receive: Any, send: Any) -> None:
-        found.calls += scope["type"] == "http"
+        found.counted += scope["type"] == "http"
         await application(scope, receive, send)
 
     listener = socket.create_server(("127.0.0.1", 0))
@@ -43,7 +53,8 @@ def stack() -> Generator[Stack]:
     transport = HttpTransport(Timeouts())
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     relay = Proxy(url, {}, transport, more_servers=SERVERS.replace("URL", url))
-    front = ThreadingHTTPServer(("127.0.0.1", 0), _handler(relay, threading.Lock()))
+    front = ThreadingHTTPServer(("127.0.0.1", 0), _handler(relay, found.turn))
+    found.server_url = f"{url}/v1"
     found.base_url = f"http://127.0.0.1:{front.server_port}/demo/v1"
     threading.Thread(target=front.serve_forever, daemon=True).start()
     try:

@@ -4,12 +4,19 @@ import sys
 
 from haystack.components.generators.chat import OpenAIChatGenerator
 from haystack.dataclasses import ChatMessage
+from haystack.tools import create_tool_from_function
+from weather import ASKED, get_weather
 
-model, streams = sys.argv[1], sys.argv[2] == "stream"
+model, way = sys.argv[1:]
 # settings
 chat = OpenAIChatGenerator(model=model, api_base_url=os.environ["OPENAI_BASE_URL"])  # the key is OPENAI_API_KEY
 # end
 pieces = []
-options = {"streaming_callback": lambda piece: pieces.append(piece.content)} if streams else {}
-said = chat.run([ChatMessage.from_user("Hello")], **options)["replies"][0].text
-print("".join(pieces) if streams else said)
+tool = create_tool_from_function(get_weather)
+options = {"streaming_callback": lambda piece: pieces.append(piece.content)} if way == "stream" else {}
+options = {"tools": [tool]} if way == "tool" else options
+said = chat.run([ChatMessage.from_user(ASKED if way == "tool" else "Hello")], **options)["replies"][0]
+if way == "tool":
+    print(tool.invoke(**said.tool_calls[0].arguments))
+else:
+    print("".join(pieces) if way == "stream" else said.text)

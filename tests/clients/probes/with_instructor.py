@@ -11,9 +11,12 @@ class City(BaseModel):
     city: str
 
 
-model, streams = sys.argv[1], sys.argv[2] == "stream"
+model, way = sys.argv[1:]
 # settings
 client = instructor.from_openai(OpenAI(base_url=os.environ["OPENAI_BASE_URL"], api_key=os.environ["OPENAI_API_KEY"]))
 # end
-asked = {"model": model, "messages": [{"role": "user", "content": "Where?"}], "response_model": City}
-print(list(client.create_partial(**asked))[-1].city if streams else client.create(**asked).city)
+asked = {"model": model, "messages": [{"role": "user", "content": "Where?"}]}
+if way == "stream":
+    print(f"Rain in {list(client.create_partial(response_model=City, **asked))[-1].city}")
+else:  # what it is for: each answer is the arguments of a tool
+    print(f"Rain in {client.create(response_model=City, **asked).city}")

@@ -3,25 +3,27 @@ import asyncio
 import os
 import sys
 
-from agents import Agent, OpenAIChatCompletionsModel, Runner, set_tracing_disabled
+from agents import Agent, OpenAIChatCompletionsModel, Runner, function_tool, set_tracing_disabled
 from openai import AsyncOpenAI
+from weather import ASKED, get_weather
 
-model, streams = sys.argv[1], sys.argv[2] == "stream"
-set_tracing_disabled(True)
+model, way = sys.argv[1:]
+tools = [function_tool(get_weather)] if way == "tool" else []
 # settings
+set_tracing_disabled(True)  # traces go to OpenAI itself, with the key
 client = AsyncOpenAI(base_url=os.environ["OPENAI_BASE_URL"], api_key=os.environ["OPENAI_API_KEY"])
-agent = Agent(name="a", model=OpenAIChatCompletionsModel(model=model, openai_client=client))
+agent = Agent(name="a", model=OpenAIChatCompletionsModel(model=model, openai_client=client), tools=tools)
 # end
 
 
 async def main() -> None:
-    if streams:
+    if way == "stream":
         run = Runner.run_streamed(agent, "Hello")
         async for _ in run.stream_events():
             pass
         print(run.final_output)
     else:
-        print((await Runner.run(agent, "Hello")).final_output)
+        print((await Runner.run(agent, ASKED if way == "tool" else "Hello")).final_output)
 
 
 asyncio.run(main())
