@@ -122,7 +122,7 @@ class _Edit:
 
 
 def _not_to_be_changed(tree: ast.Module) -> Iterator[ast.AST]:
-    """Annotations and docstrings, which do nothing, and f-strings, whose parts have no positions in Python 3.11."""
+    """Annotations, types and docstrings, which do nothing; f-strings, whose parts have no positions in Python 3.11."""
     for node in ast.walk(tree):
         for kept in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if isinstance(kept, ast.AST):
@@ -131,6 +131,8 @@ def _not_to_be_changed(tree: ast.Module) -> Iterator[ast.AST]:
             yield from ast.walk(node)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             yield node.value
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "cast":
+            yield from node.args[:1]
 
 
 def _droppable(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.stmt]:

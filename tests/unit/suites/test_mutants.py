@@ -76,6 +76,10 @@ def test_each_kind_of_change_is_made_at_each_of_its_places_and_nowhere_else() ->
     }
 
 
+def test_a_type_in_words_is_not_changed() -> None:
+    assert [make() for _, make in edits('x = cast("int", get("word"))')] == ['x = cast("int", get("wordX"))']
+
+
 def test_a_change_keeps_the_number_of_lines_and_can_be_read() -> None:
     text = (ROOT / "functions/proxy/upstream/attempts.py").read_text()
     for _, make in list(edits(text))[::7]:
