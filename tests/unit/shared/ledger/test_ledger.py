@@ -14,7 +14,7 @@ from openai_proxy.events.envelope import MalformedEventError
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, Rollup, add_shares, entry_of
 from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, usage_attributes, usage_of_entry
-from openai_proxy.ledger.faults import failure_share, fault_of
+from openai_proxy.ledger.faults import FAULTS, failure_share, fault_of
 from openai_proxy.ledger.table import MOST_ITEMS, in_transactions
 from openai_proxy.ledger.transactions import build_transaction
 from openai_proxy.pricing.price_book import load_price_book, parse_price_book
@@ -256,6 +256,7 @@ def test_what_an_entry_does_not_have_adds_nothing():
 )
 def test_a_failure_is_somebody_s_and_counts_once(error: dict[str, Any], fault: str | None):
     assert fault_of({"outcome": "failed", **error}) == fault
+    assert (fault in FAULTS) == (fault is not None)
     assert failure_share({"outcome": "failed", **error}) == {"failed": 1} | ({f"failed_{fault}": 1} if fault else {})
     assert failure_share({"outcome": "completed", **error}) == {"failed": 0}
 
