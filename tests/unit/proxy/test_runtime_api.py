@@ -42,8 +42,10 @@ def test_what_tells_an_invocation_from_another_with_its_id_goes_back_with_every_
     assert {key: value for key, value in headers.items() if key == name} == echoed
 
     failed = RecordingApi()
-    answering(failed, found).fail(ValueError())
+    response = answering(failed, found)
+    response.fail(ValueError())
     assert failed.reported == [("/invocation/a/error", echoed)]
+    assert (response.ended, response.started, response.broken) == (True, False, False), "nobody fails it once more"
 
 
 @pytest.mark.parametrize("request_id", ["", "a b", "a, b", "../x", "a/b", "a?b", "ü", "x" * 129])
@@ -88,6 +90,7 @@ class RecordingApi:
         self.sent.append(data)
 
     def answer(self, method: str) -> tuple[Head, bytearray]:
+        assert method == "POST"
         self.answered += 1
         if self._left <= 0:
             raise BrokenError("closed")
@@ -179,6 +182,7 @@ class JudgingApi(RecordingApi):
         super()._send(data)
 
     def answer(self, method: str) -> tuple[Head, bytearray]:
+        assert method == "POST"
         self.answered += 1
         return Head(self._status, {}, keeps_alive=True), bytearray(b"why")
 
