@@ -446,3 +446,26 @@ def test_a_long_stream_is_read_in_between() -> None:
     sample, factor = meter.sample
     assert len(sample) <= 32 * 1024
     assert len(sample) * factor == pytest.approx(meter.size)
+
+
+@pytest.mark.parametrize("has_end", [True, False])
+@pytest.mark.parametrize(
+    ("last", "is_cut"),
+    [
+        (b'data: {"any": 1}\n\n', False),
+        (b'data: {"any": 1}', False),
+        (b'data: {"any": ', True),
+        (b'data: {"any": \n\n', True),
+        (b"data: words\n\n", False),
+        (b'data: ["any"\n\n', False),
+        (b"data: {}\n\n", False),
+    ],
+)
+def test_a_stream_of_a_form_that_nobody_knows_is_cut_where_its_json_is(
+    last: bytes, is_cut: bool, has_end: bool
+) -> None:
+    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=has_end)
+    for event in (b'data: {"any": 0}\n\n', last):
+        meter.see(event)
+    meter.end()
+    assert meter.is_cut is is_cut
