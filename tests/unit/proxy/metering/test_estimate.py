@@ -139,3 +139,20 @@ def test_an_answer_that_is_no_json_is_not_estimated(body: bytes, is_readable: bo
 
 def test_nothing_is_estimated_of_nothing() -> None:
     assert usage_of(Call("i", 0.0), Outcome(), 0.0) == Usage(source="none")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("id", "role", "type", "object", "finish_reason", "status", "obfuscation", "item_id", "logprobs", "error"),
+        *("stop_reason", "stop_sequence", "signature"),
+    ],
+)
+def test_what_no_model_reads_or_writes_is_no_text(name: str) -> None:
+    said, named = {"content": "four"}, {"content": "four", name: "x" * 400}
+    assert input_tokens({"messages": [named]}) == input_tokens({"messages": [said]}) == 5
+    for is_stream, form in ((True, b"data: %b\n\n"), (False, b"%b")):
+        bodies = [form % json.dumps({"choices": [{"delta": each}]}).encode() for each in (said, named)]
+        found = [estimated_usage(b"{}", body, 1.0, is_stream=is_stream).output_tokens for body in bodies]
+        assert found == [1, 1]
+    assert input_tokens({"messages": [{"content": "four", f"{name}_x": "x" * 400}]}) == 105

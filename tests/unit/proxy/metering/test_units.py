@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openai_proxy.usage import MOST_TOKENS, Usage
 from proxy.metering.meter import Meter
 from proxy.metering.sse import EventFrames
-from proxy.metering.units import units_of
+from proxy.metering.units import counted, units_of
 from proxy.metering.usage import told_in
 
 TOKENS = {"input_tokens": 5, "output_tokens": 6}
@@ -264,3 +264,8 @@ def test_a_container_of_a_stream_is_counted_wherever_it_is_told() -> None:
     assert in_stream(usage, container={"id": "container_1"}).units == (("container", 1),)
     assert in_stream(usage, container={"id": "container_1"}).input_tokens == 5
     assert in_stream(usage, container=None).units == ()
+
+
+def test_as_many_names_are_counted_as_an_event_may_have_and_each_of_them_to_its_end() -> None:
+    names = [f"tool_{number:02}" for number in range(20)]
+    assert counted([*names, *names]) == tuple((name, 2) for name in names[:16])
