@@ -290,7 +290,7 @@ def test_the_largest_answer_that_fits_is_stored():
     store_response = StoreResponse(cache, PRICES, Logger(service="test"), clock=lambda: NOW)
     store_response({"Records": [message(body=b"x" * largest_body())]})
 
-    assert [item_size(stored) for stored in cache.stored] == [LARGEST_ITEM]
+    assert [item_size(stored) for stored in cache.stored] == [LARGEST_ITEM] == [409_600]
 
 
 def test_the_handler_is_put_together(client: Any, monkeypatch: pytest.MonkeyPatch):
