@@ -44,6 +44,9 @@ COMMANDS: Mapping[str, Command] = {
     "events": Command("give the ledger past events again", "console.events", "add_events"),
     "prices": Command("check, show and refresh the price book", "console.prices.commands", "add_prices"),
     "identity": Command("check identity.yaml", "console.identity.commands", "add_identity"),
+    "guards": Command(
+        "check guards.yaml, try it on the past, undo what it did", "console.guards.commands", "add_guards"
+    ),
     "doctor": Command("look at a deployed stack and say what to do", "console.doctor.commands", "add_doctor"),
     "servers": Command("check openai_servers.yaml and its servers", "console.servers.commands", "add_servers"),
     "completion": Command("print a script with which a shell completes words", "console.completion", "add_completion"),

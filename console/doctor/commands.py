@@ -84,7 +84,8 @@ def _checks(stack: Deployment, prices: PriceList, servers_file: Path | None) -> 
     """What is looked at: its area, its name, and the look, each of which may fail by itself."""
     of = functools.partial
     yield "stack", stack.name, of(stack_findings, stack)
-    for name in functions.FUNCTIONS:
+    of_guards = [functions.OF_GUARDS] if f"{functions.OF_GUARDS}FunctionName" in stack.outputs else []
+    for name in (*functions.FUNCTIONS, *of_guards):
         yield functions.AREA, name, of(functions.function_findings, stack, name)
     yield "events", "rules", of(functions.rule_findings, stack)
     yield quotas.AREA, "Lambda's concurrency", of(quotas.concurrency_findings, stack)
@@ -92,7 +93,7 @@ def _checks(stack: Deployment, prices: PriceList, servers_file: Path | None) -> 
     yield quotas.AREA, "Firehose", of(quotas.lake_findings, stack)
     yield alarms.AREA, "all", of(alarms.alarm_findings, stack)
     yield alarms.AREA, "subscriptions", of(alarms.subscription_findings, stack)
-    for name in alarms.DEAD_LETTERS:
+    for name in (*alarms.DEAD_LETTERS, *of_guards):
         yield "dead letters", name, of(alarms.dead_letter_findings, stack, name)
     yield from _server_checks(stack, servers_file)
     yield "keys", "client keys", of(servers.key_findings, stack)

@@ -9,6 +9,8 @@ from console.doctor.findings import Finding
 AREA = "functions"
 CONSUMERS = ("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse", "EndStreams")
 FUNCTIONS = ("Proxy", "Authorizer", *CONSUMERS)
+OF_GUARDS = "ApplyGuards"
+"""The consumer that is there only where guards are on."""
 
 
 def function_findings(stack: Deployment, name: str) -> Iterator[Finding]:
@@ -23,7 +25,7 @@ def function_findings(stack: Deployment, name: str) -> Iterator[Finding]:
         *settings_findings(stack, name, ask("lambda", "get_function_configuration", FunctionName=function)),
         *concurrency_findings(stack, name, ask("lambda", "get_function_concurrency", FunctionName=function)),
     ]
-    if name in CONSUMERS:
+    if name in (*CONSUMERS, OF_GUARDS):
         answer = ask("lambda", "list_event_source_mappings", FunctionName=function)
         found += source_findings(stack, name, answer.get("EventSourceMappings", []))
     yield from found or [Finding(AREA, name, "ok", "as deployed")]

@@ -19,6 +19,7 @@ from openai_proxy.client_keys import (
     read_attributes,
 )
 from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.guards.overlay import GUARD_PREFIX
 from openai_proxy.identity.user import BLOCKED_PREFIX
 
 from console.errors import ConsoleError
@@ -31,7 +32,7 @@ State = Literal["enabled", "rotated", "expired", "revoked", "damaged"]
 
 _SHORTEST_ID = 8
 _LONGEST_ID = 64
-_NO_KEYS = (BLOCKED_PREFIX, TEAM_PREFIX)
+_NO_KEYS = (BLOCKED_PREFIX, TEAM_PREFIX, GUARD_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class KeyStore:
         self._client = table.client
 
     def all(self) -> Iterator[StoredKey]:
-        """All keys. The table holds blocked users and teams too."""
+        """All keys. The table holds blocked users, teams and acts of guards too."""
         for page in self._client.get_paginator("scan").paginate(TableName=self.table.name, ConsistentRead=True):
             items = (from_item(item) for item in page["Items"])
             yield from (StoredKey(item) for item in items if not item["key_hash"].startswith(_NO_KEYS))

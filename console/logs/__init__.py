@@ -17,7 +17,7 @@ from console.text import harmless
 
 FUNCTIONS = (
     *("proxy", "authorizer", "record-cost", "record-metrics", "record-throttles", "settle-limits", "store-response"),
-    "tell-incidents",
+    *("tell-incidents", "end-streams", "apply-guards"),
 )
 _USUAL = 1800
 

@@ -57,18 +57,26 @@ class Keys(Protocol):
 
 OfToken = Callable[[str], ClientKey]
 """The shape of `Users`: the client key of an access token's user. Raises TokenRefusedError."""
+Held = Callable[[ClientKey], ClientKey]
+"""The shape of `Guards`: a client as guards hold it. Raises TokenRefusedError."""
 
 
 class Authorizer:
     """Judges the client key of one request, or its access token where `users` can."""
 
     def __init__(
-        self, keys: Keys, logger: "Logger", clock: Callable[[], float] = time.time, users: OfToken | None = None
+        self,
+        keys: Keys,
+        logger: "Logger",
+        clock: Callable[[], float] = time.time,
+        users: OfToken | None = None,
+        guards: Held | None = None,
     ) -> None:
         self._keys = keys
         self._logger = logger
         self._clock = clock
         self._users = users
+        self._guards = guards
 
     def __call__(self, event: Any) -> dict[str, Any]:
         """The policy and context for a REQUEST authorizer event.
@@ -106,14 +114,21 @@ class Authorizer:
         try:
             client = users(token)
         except TokenRefusedError as refusal:
-            self._logger.warning(REFUSED, reason=refusal.code, issuer=refusal.issuer or None, remedy=refusal.remedy)
-            return _deny(refusal.code, TOKEN_REFUSALS[refusal.code])
+            return self._denied(refusal)
         return self._let_in(client, event)
+
+    def _denied(self, refusal: TokenRefusedError, **named: Any) -> dict[str, Any]:
+        issuer = refusal.issuer or None
+        self._logger.warning(REFUSED, reason=refusal.code, issuer=issuer, remedy=refusal.remedy, **named)
+        return _deny(refusal.code, TOKEN_REFUSALS[refusal.code])
 
     def _let_in(self, client: ClientKey, event: Any) -> dict[str, Any]:
         named: dict[str, Any] = {"client_id": client.client_id, "key_id": client.key_id, "team": client.team}
         try:
-            return _allow(with_team(client, self._keys.find), event.get("methodArn"))
+            held = self._guards(client) if self._guards else client
+            return _allow(with_team(held, self._keys.find), event.get("methodArn"))
+        except TokenRefusedError as refusal:
+            return self._denied(refusal, **named)
         except UnknownTeamError:
             self._logger.error("unknown team", remedy=_NO_TEAM, **named)  # noqa: TRY400 - the runtime logs the trace
             raise

@@ -13,7 +13,7 @@ from openai_proxy.identity import IdentityFileError, load_identity
 from openai_proxy.key_context import ClientKey
 from openai_proxy.tracing.handlers import traced
 
-from authorizer.authorizer import Authorizer, OfToken
+from authorizer.authorizer import Authorizer, Held, OfToken
 from authorizer.keys_table import KeysTable
 from authorizer.refusal import KeysUnavailableError
 
@@ -52,6 +52,15 @@ def _users(keys: KeysTable, logger: Logger) -> OfToken | None:
     return users
 
 
+def _guards(keys: KeysTable) -> Held | None:
+    """Who says what guards hold a client to; None where they are off."""
+    if os.environ.get("GUARDS") != "on":
+        return None
+    from authorizer.guards import Guards  # noqa: PLC0415 - most stacks have none
+
+    return Guards(keys.find)
+
+
 def _unusable(_token: str) -> ClientKey:
     raise KeysUnavailableError("the identity file cannot be used")
 
@@ -63,7 +72,7 @@ def _client(service: Any) -> Any:
 # Built while the sandbox initialises: that has the full CPU, an invocation has not.
 _keys = KeysTable(_client("dynamodb"), os.environ["KEYS_TABLE"])
 _logger = Logger(service="authorizer", level=os.environ.get("LOG_LEVEL", "INFO"))
-_authorizer = Authorizer(keys=_keys, logger=_logger, users=_users(_keys, _logger))
+_authorizer = Authorizer(_keys, _logger, users=_users(_keys, _logger), guards=_guards(_keys))
 
 
 @traced(

@@ -19,6 +19,7 @@ _REMEDIES: Mapping[str, str] = {
     "token_bound": "Have the issuer give this application bearer tokens: not bound by DPoP or mutual TLS.",
     "token_claims": "Compare `require` in identity.yaml with the token's claims.",
     "token_plan": "Add the value of the claim, or a default, to `plans` of the issuer in identity.yaml.",
+    "client_paused": "A guard has paused it: `openai-proxy guards list` says until when, `guards undo` ends it.",
     "user_blocked": "openai-proxy users unblock lets the user in again.",
 }
 

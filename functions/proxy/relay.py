@@ -12,6 +12,8 @@ the client has its last byte. `Call`, `Delivery` and `Outcome` do not change; th
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from openai_proxy.key_context import CACHE_ONLY
+
 from proxy.admission import Admission, as_proxy_error, received, refused
 from proxy.call import Call
 from proxy.deadlines import for_client, for_event
@@ -125,10 +127,11 @@ class Relay:
         try:
             if (document := self._responder.document(call, timeline)) is not None:
                 return Delivery(status=200, headers=JSON, chunks=[document])
-            if call.request and "only-if-cached" in call.request.headers.get("cache-control", "").lower():
+            is_held = call.key is not None and call.key.guards == CACHE_ONLY
+            if call.request and (is_held or "only-if-cached" in call.request.headers.get("cache-control", "").lower()):
                 from proxy.cache.control import check_may_be_fetched  # noqa: PLC0415  # hardly any request says so
 
-                check_may_be_fetched(call.request.headers)
+                check_may_be_fetched(call.request.headers, is_held=is_held)
             return self._servers.ask(call, timeline, lambda begun: self._begin(call, begun, lookup, response, timeline))
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
             return Delivery(error=as_proxy_error(error, call.id))

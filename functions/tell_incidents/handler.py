@@ -8,11 +8,11 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from openai_proxy.events.bus import Bus
+from openai_proxy.events.topic import Topic
 from openai_proxy.tracing.handlers import traced
 
 from tell_incidents.consumer import TellIncidents
 from tell_incidents.store import Incidents
-from tell_incidents.topic import Topic
 
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
 

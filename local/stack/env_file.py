@@ -74,6 +74,7 @@ def environment_file(settings: Settings, outputs: Mapping[str, str], key: str, s
         "BUS_NAME": outputs["BusName"],
         "KEYS_TABLE": outputs["KeysTable"],
         "IDENTITY_FILE": str(settings.identity_file),
+        "GUARDS_FILE": str(settings.guards_file),
         "DEPLOYED_SERVERS_FILE": str(settings.servers_file),
         "LIMITS_TABLE": outputs["LimitsTable"],
         "COSTS_TABLE": outputs["CostsTable"],

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openai_proxy.guards.file import GUARDS_FILE, GuardsFileError, load_guards
+
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 REGION = "us-east-1"
@@ -81,6 +83,11 @@ class Settings:
         return self.folder / "identity.yaml"
 
     @property
+    def guards_file(self) -> Path:
+        """The owner's guards, beside the listed servers; without any in it guards are off."""
+        return self.listed_servers.with_name(GUARDS_FILE)
+
+    @property
     def env_file(self) -> Path:
         """The file to source."""
         return self.folder / "env"
@@ -140,6 +147,8 @@ class Settings:
         }
         if not self.authorization:
             local["AuthorizationEnabled"] = "false"
+        if load_guards(self.guards_file):
+            local["GuardsFile"] = str(self.guards_file)
         return {**self.build_parameters, **local, **self.chosen, **dict.fromkeys(self.webhooks, NO_ADDRESS)}
 
 
@@ -154,6 +163,10 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         run.error(f"there is no servers file {options.servers_file}")
     if options.faults and not options.faults.is_file():
         run.error(f"there is no faults file {options.faults}; docs/local.md shows one")
+    try:
+        load_guards(options.servers_file.with_name(GUARDS_FILE))
+    except GuardsFileError as error:
+        run.error(str(error))
     folder: Path = options.folder.resolve()
     chosen = _chosen(options.parameters, run)
     webhooks = {name: url for name in _WEBHOOKS if (url := chosen.pop(name, ""))}

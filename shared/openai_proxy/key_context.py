@@ -45,8 +45,9 @@ _OF_TEAM = "team_"
 _TEXTS = (
     *("client_id", "client_name", "key_id", "limits_id", "owner", "tags", "expires_at", "servers", "models"),
     *("rpm", "tpm", "parallel", "budget_day", "budget_month", "cache", "log_content", "resumable", "on_disconnect"),
-    *("end_user", "budget_week", "budget_total", "reset_weekday", "reset_day", "team"),
+    *("end_user", "budget_week", "budget_total", "reset_weekday", "reset_day", "team", "guards"),
 )
+CACHE_ONLY = "cache_only"
 
 
 class ClientKey(NamedTuple):
@@ -79,6 +80,8 @@ class ClientKey(NamedTuple):
     team: str = ""
     team_limits: Limits | None = None
     """What all of the team's keys and users may take together."""
+    guards: str = ""
+    """"on" where guards watch; "cache_only" where one of them lets it have answers of the response cache alone."""
 
     @property
     def limits_to_take(self) -> Limits | None:
@@ -105,6 +108,7 @@ class ClientKey(NamedTuple):
             "end_user": self.end_user,
             **(self.limits or Limits(self.line or self.key_id)).to_context(),
             **(self._team_context() if self.team else {}),
+            **({"guards": self.guards} if self.guards else {}),
         }
 
     def _team_context(self) -> dict[str, str]:
@@ -138,6 +142,7 @@ class ClientKey(NamedTuple):
             end_user=context.get("end_user") or "",
             team=context.get("team") or "",
             team_limits=_team_limits(context),
+            guards=_guards(context.get("guards")),
         )
 
     def to_event(self) -> "ClientData":
@@ -177,6 +182,13 @@ def _team_limits(context: Mapping[str, Any]) -> Limits | None:
         raise ValueError("a context that holds something else than texts")
     limits = Limits.from_context(given | {"limits_id": team_limits_id(name)})
     return limits and limits._replace(team=name)
+
+
+def _guards(text: str | None) -> str:
+    """Raises ValueError: what a guard holds a key to must not be passed over."""
+    if text not in (None, "", "on", CACHE_ONLY):
+        raise ValueError("guards that are not understood")
+    return text or ""
 
 
 def _allowed(names: str | None) -> tuple[str, ...] | None:

@@ -23,6 +23,7 @@ TOKEN_REFUSALS: Mapping[str, str] = {
     "token_claims": "The access token lacks a claim that is required here.",
     "token_plan": "The access token gives its user no plan.",
     "user_blocked": "This user is blocked.",
+    "client_paused": "This client is paused for a time. Its owner knows why.",
 }
 """Messages by code. Each is a 401 at both doors, and is written into JSON as it stands."""
 

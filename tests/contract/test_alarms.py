@@ -210,7 +210,7 @@ def bad_and_good(alarm: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_alarm_needs_as_many_bad_periods_as_it_says(name: str) -> None:
-    alarm = alarms_of(deployed())[name]
+    alarm = alarms_of(deployed(GuardsFile="guards.yaml"))[name]
     period = period_of(alarm)
     bad, good = bad_and_good(alarm)
     by_metric = {metric: name for name, metric in metrics_of(alarm).items()}
@@ -305,7 +305,7 @@ def test_a_chat_gets_the_messages_of_throttles_only_where_one_is_named() -> None
     (chat,) = stack.of_type(kinds[0]).values()
     assert (chat["InvocationEndpoint"], chat["HttpMethod"]) == ("https://hooks.example.com/services/1", "POST")
     rule = stack.of_type("AWS::Events::Rule")["IncidentChatRule"]
-    assert rule["EventPattern"]["detail-type"] == ["IncidentReported"]
+    assert rule["EventPattern"]["detail-type"] == ["IncidentReported", "GuardActed"]
     (target,) = rule["Targets"]
     assert (target["Arn"], target["InputPath"]) == ("${IncidentChat.Arn}", "$.detail.data.message")
     (policy,) = stack.of_type("AWS::IAM::Role")["IncidentChatRole"]["Policies"]
@@ -427,7 +427,7 @@ def test_every_runbook_is_listed_and_says_what_it_is_what_to_look_at_and_what_to
     pages = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs/runbooks").glob("*.md")}
     operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     named = [alarm["AlarmDescription"].rpartition("/")[2] for alarm in alarms_of(deployed()).values()]
-    used = {page.removesuffix(".md") for page in named} | {"budget"}
+    used = {page.removesuffix(".md") for page in named} | {"budget", "guards"}
     assert set(pages) == used
     for name, page in pages.items():
         assert f"(runbooks/{name}.md)" in operations

@@ -24,7 +24,7 @@ from tests.fakes import read_event
 
 EVENTS = Path(__file__).parents[2] / "events"
 DETAIL_TYPES: tuple[DetailType, ...] = get_args(DetailType)
-WITHOUT_USAGE = ["BudgetThresholdReached", "IncidentReported", "ThrottleForecast"]
+WITHOUT_USAGE = ["BudgetThresholdReached", "IncidentReported", "ThrottleForecast", "GuardActed"]
 SAMPLES = sorted((EVENTS / "samples").glob("*.json"))
 
 
@@ -173,6 +173,12 @@ REFUSED_IN_INCIDENTS: list[tuple[str, object]] = [
 ]
 REFUSED_IN = {"BudgetThresholdReached": REFUSED_IN_THRESHOLDS, "IncidentReported": REFUSED_IN_INCIDENTS}
 REFUSED_IN["ThrottleForecast"] = [("data.resource", "money"), ("data.remaining", -1), ("data.runs_out_at", "soon")]
+REFUSED_IN["GuardActed"] = [
+    ("data.act", "delete"),
+    ("data.rule", "mood"),
+    ("data.limits", {"rpm": 0}),
+    ("data.until", ""),
+]
 
 
 @pytest.mark.parametrize(

@@ -383,7 +383,9 @@ def test_every_rule_takes_the_events_its_consumer_is_for(stack: Stack) -> None:
         "StoreResponse": {"ResponseCaptured"},
         "BudgetNotice": {"BudgetThresholdReached"},
     }
-    assert set().union(*types.values()) == set(get_args(events.DetailType)) - {"IncidentReported", "ThrottleForecast"}
+    assert set().union(*types.values()) == set(get_args(events.DetailType)) - {
+        *("IncidentReported", "ThrottleForecast", "GuardActed")
+    }
     held: list[dict[str, Any]] = [{"has_budget": [True]}, {"lease": {"id": [{"exists": True}]}}]
     told = [{"exists": True}]
     narrower = {

@@ -40,8 +40,16 @@ def seconds_of(value: str) -> float:
     return float(value) if len(value.lstrip("0")) <= _MOST_DIGITS else float("inf")
 
 
-def check_may_be_fetched(headers: Mapping[str, str]) -> None:
-    """Raise ClientError (504) for a request that may be answered by a cache alone, now that none has an answer."""
+def check_may_be_fetched(headers: Mapping[str, str], *, is_held: bool) -> None:
+    """Raise ClientError for a request that may be answered by a cache alone, now that none has an answer.
+
+    The client wants it so (504), or a guard holds its key to that (403).
+    """
+    if is_held:
+        message = (
+            "For a time this client may have answers of the response cache alone, and it has none to this request."
+        )
+        raise ClientError(403, "cache_only", message, type="permission_error")
     if "only-if-cached" in directives_of(headers):
         message = "The response cache has no answer to this request, and its 'only-if-cached' wants no other."
         raise ClientError(504, "not_cached", message, headers={"x-should-retry": "false"})

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from openai_proxy.cache.keys import lease_name
+from openai_proxy.key_context import CACHE_ONLY
 from openai_proxy.servers import Server
 
 from proxy.aws.client import AwsError
@@ -118,6 +119,8 @@ class ResponseCache:
         if reason or self._clock() < self._out_until:
             return Lookup(CacheUse("BYPASS", reason or "table_error"))
         directives = asked_of_cache(request, policy.ttl)
+        if key.guards == CACHE_ONLY:
+            directives = directives._replace(only_if_cached=True)
         try:
             keys = keys_of(
                 Sharing(policy.sharers, directives.namespace, candidate.server.name, policy.ignored),

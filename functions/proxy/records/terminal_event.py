@@ -122,13 +122,19 @@ def _error(outcome: Outcome) -> "ErrorData | None":
 
 def _request(call: Call, outcome: Outcome) -> "RequestData":
     request, sent = call.request, outcome.delivery.sent
-    return {
+    found: RequestData = {
         "method": request.method if request else "",
         "path": text_of(call.path, LONGEST_NAME) or "",
         "model": text_of(sent.model if sent else _unasked(call, outcome)[1], LONGEST_NAME),
         "stream": sent.stream if sent else False,
         "size": len(request.body) if request else 0,
     }
+    if call.key and call.key.guards:
+        from proxy.records.digest import digest_of  # noqa: PLC0415  # where guards are on
+
+        if digest := digest_of(call):
+            found["digest"] = digest
+    return found
 
 
 def _response(outcome: Outcome, timeline: Timeline) -> "ResponseData":

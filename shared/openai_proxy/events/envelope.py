@@ -26,6 +26,7 @@ DetailType = Literal[
     "BudgetThresholdReached",
     "IncidentReported",
     "ThrottleForecast",
+    "GuardActed",
 ]
 TERMINAL_DETAIL_TYPES: tuple[DetailType, ...] = ("InferenceCompleted", "InferenceFailed", "InferenceThrottled")
 """Exactly one of these is published for every authorised request."""

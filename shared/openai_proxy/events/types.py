@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from openai_proxy.events.envelope import Event
+from openai_proxy.events.guard_types import GuardActed
 from openai_proxy.events.stream_types import StreamData
 from openai_proxy.events.throttle_types import AnnouncedData, IncidentReported, ThrottleData, ThrottleForecast
 
@@ -34,6 +35,7 @@ class RequestData(TypedDict):
     model: str | None
     stream: bool
     size: int
+    digest: NotRequired[str]
 
 
 class ResponseData(TypedDict):
@@ -287,10 +289,11 @@ FailedEvent = Event[Literal["InferenceFailed"], InferenceFailed]
 ThrottledEvent = Event[Literal["InferenceThrottled"], InferenceThrottled]
 CapturedEvent = Event[Literal["ResponseCaptured"], ResponseCaptured]
 ThresholdEvent = Event[Literal["BudgetThresholdReached"], BudgetThresholdReached]
+GuardEvent = Event[Literal["GuardActed"], GuardActed]
 ForecastEvent = Event[Literal["ThrottleForecast"], ThrottleForecast]
 IncidentEvent = Event[Literal["IncidentReported"], IncidentReported]
 
 TerminalEvent = CompletedEvent | FailedEvent | ThrottledEvent
 InferenceEvent = CompletedEvent | FailedEvent  # what the ledger records
-AnyEvent = TerminalEvent | CapturedEvent | ThresholdEvent | IncidentEvent | ForecastEvent
+AnyEvent = TerminalEvent | CapturedEvent | ThresholdEvent | IncidentEvent | ForecastEvent | GuardEvent
 """`event.detail_type == "…"` tells a type checker which one it is."""

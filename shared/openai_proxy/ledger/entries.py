@@ -184,6 +184,7 @@ def attributes_of(event: "TerminalEvent") -> Attributes:
         "request_model": text_of(request["model"], _LONGEST_MODEL),
         "stream": bool(request["stream"]),
         "request_size": count_of(request["size"]),
+        "request_digest": text_of(request.get("digest"), 16),
         "status_code": count_of(response["status_code"]),
         "model": text_of(response["model"], _LONGEST_MODEL) or text_of(request["model"], _LONGEST_MODEL),
         "response_id": text_of(response["id"]),

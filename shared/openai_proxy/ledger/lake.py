@@ -25,10 +25,10 @@ MOST_RECORDS = 4
 
 ATTEMPTS = 4
 
-NOT_IN_LAKE = frozenset({"pk", "sk", "month", "expires_at", "limits", "counted_in"})
+NOT_IN_LAKE = frozenset({"pk", "sk", "month", "expires_at", "limits", "counted_in", "request_digest"})
 """Attributes of an entry that say nothing there: key and month are others', and the lake forgets by other rules; what
 passed without a check of its limits is for whoever watches the proxy, and costs what it costs; what counts in another
-entry has used nothing here."""
+entry has used nothing here; by its digest guards know a request again, and nobody else should."""
 
 _RENAMED = {"timestamp": "occurred_at"}
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from openai_proxy.key_context import CACHE_ONLY
 from proxy.aws.client import AwsError
 from proxy.cache.key import HEADERS_WITHOUT_INFLUENCE
 from proxy.cache.response_cache import Settings
@@ -569,6 +570,25 @@ def test_what_only_the_cache_may_answer_goes_nowhere(
     [(detail_type, data)] = cached.bus.terminal
     assert (detail_type, data["error"]["type"], data["error"]["source"]) == ("InferenceFailed", "not_cached", "client")
     assert (data["usage"]["source"], data["usage"]["input_tokens"], data["attempts"]) == ("none", 0, [])
+
+
+def test_a_key_that_a_guard_holds_to_the_cache_gets_what_is_there_and_nothing_else() -> None:
+    with caches(answering(ANSWER)) as cached:
+        ask(cached.proxy())
+        held = cached.proxy(Settings(wait=5), guards=CACHE_ONLY)
+        there, fresh = ask(held), ask(held, headers={"cache-control": "no-cache"})
+        elsewhere = ask(held, path="/up/v1/chat/completions")
+        assert len(cached.server.received) == 1
+        freed = ask(cached.proxy(guards="on"), headers={"cache-control": "no-cache"})
+    assert (there.status, there.headers["x-cache"], freed.status) == (200, "HIT", 200)
+    for refused in (fresh, elsewhere):
+        error = json.loads(refused.body)["error"]
+        assert (refused.status, error["code"], error["type"]) == (403, "cache_only", "permission_error")
+    told = [(kind, data.get("error", {}).get("type")) for kind, data in cached.bus.terminal[1:4]]
+    assert told == [("InferenceCompleted", None), *[("InferenceFailed", "cache_only")] * 2]
+    digests = [data["request"].get("digest") for _, data in cached.bus.terminal]
+    assert digests[0] is None, "guards were off"
+    assert len(set(digests[1:])) == 1, "the same was asked"
 
 
 def test_an_answer_is_served_no_longer_than_its_policy_says() -> None:

@@ -73,7 +73,7 @@ def test_bytecode_is_there_and_is_the_targets_where_a_python_of_it_was(built: Pa
 
 
 def test_the_owners_files_and_the_wrapper_are_whole(built: Path) -> None:
-    for name in ("openai_servers.yaml", "prices.yaml", "identity.yaml"):
+    for name in ("openai_servers.yaml", "prices.yaml", "identity.yaml", "guards.yaml"):
         shipped = built / "SharedLayer" / "python" / name
         assert not shipped.is_symlink()
         assert read_text(shipped) == as_built(read_text(ROOT / name)), "no cold start reads YAML"

@@ -147,3 +147,20 @@ def test_people_sign_in_where_nobody_says_otherwise():
     for arguments, environ in ((["--no-issuer"], {}), ([], {"ISSUER": "off"}), (["--no-authorization"], {})):
         off = parse(["run", *arguments], environ)
         assert (off.issuer, "ISSUER_PORT" in off.ports) == (None, False)
+
+
+def test_guards_are_on_where_a_file_beside_the_servers_has_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    servers, guards = tmp_path / "servers.yaml", tmp_path / "guards.yaml"
+    servers.write_text("")
+    chosen = ["run", "--servers-file", str(servers)]
+    assert "GuardsFile" not in parse(chosen, {}).parameters
+    guards.write_text("# nothing")
+    assert "GuardsFile" not in parse(chosen, {}).parameters
+    guards.write_text("guards: {a: {rule: repeat, times: 5, act: notify, for: 1h}}")
+    assert parse(chosen, {}).parameters["GuardsFile"] == str(guards)
+    guards.write_text("guards: {a: {rule: repeat}}")
+    with pytest.raises(SystemExit):
+        parse(chosen, {})
+    assert f"{guards}: guard 'a', key 'times'" in capsys.readouterr().err

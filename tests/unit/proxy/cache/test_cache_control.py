@@ -72,11 +72,18 @@ def test_any_text_is_read(text: str) -> None:
 @pytest.mark.parametrize("value", ["only-if-cached", "max-age=60, Only-If-Cached", "only-if-cached=yes"])
 def test_what_only_a_cache_may_answer_is_not_fetched(value: str) -> None:
     with pytest.raises(ClientError) as caught:
-        check_may_be_fetched({"cache-control": value})
+        check_may_be_fetched({"cache-control": value}, is_held=False)
     assert (caught.value.status, caught.value.code) == (504, "not_cached")
     assert caught.value.headers == {"x-should-retry": "false"}
 
 
 @pytest.mark.parametrize("value", ["", "no-cache", 'x="only-if-cached"', "only-if-cached-or-not"])
 def test_all_else_may_be_fetched(value: str) -> None:
-    check_may_be_fetched({"cache-control": value})
+    check_may_be_fetched({"cache-control": value}, is_held=False)
+
+
+@pytest.mark.parametrize("value", ["", "no-cache", "only-if-cached"])
+def test_a_key_that_is_held_to_the_cache_is_told_so(value: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        check_may_be_fetched({"cache-control": value}, is_held=True)
+    assert (caught.value.status, caught.value.code, caught.value.type) == (403, "cache_only", "permission_error")

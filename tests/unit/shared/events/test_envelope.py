@@ -91,7 +91,7 @@ def test_three_kinds_are_the_end_of_a_request() -> None:
     kinds = {name: is_terminal(EVENT._replace(detail_type=name)) for name in get_args(DetailType)}
     assert {name for name, is_end in kinds.items() if is_end} == set(TERMINAL_DETAIL_TYPES)
     assert set(TERMINAL_DETAIL_TYPES) == {"InferenceCompleted", "InferenceFailed", "InferenceThrottled"}
-    others = {"ResponseCaptured", "BudgetThresholdReached", "IncidentReported", "ThrottleForecast"}
+    others = {"ResponseCaptured", "BudgetThresholdReached", "IncidentReported", "ThrottleForecast", "GuardActed"}
     assert set(kinds) - set(TERMINAL_DETAIL_TYPES) == others
 
 

@@ -1,0 +1,1 @@
+"""Acts on client keys that behave as none should: InferenceCompleted, InferenceFailed ─▶ overlays of keys."""

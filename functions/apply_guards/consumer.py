@@ -1,0 +1,108 @@
+"""SQS batch ─▶ ledger entries ─▶ what guards do about their keys ─▶ overlays, GuardActed, the topic of alarms.
+
+One rule: an act is written first, then told, then remembered as told. A crash in between tells of it twice, under the
+same id, and never not at all; and a message fails for its own fault, or because a table or the bus does not answer.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.events.batch import PartialFailure, again, read_batch
+from openai_proxy.events.bus import NotPublishedError
+from openai_proxy.events.reader import read_event
+from openai_proxy.events.traces import traces_of
+from openai_proxy.guards.action import Action
+from openai_proxy.guards.engine import Engine
+from openai_proxy.guards.seen import Seen, seen_of
+from openai_proxy.ledger.entries import entries_of, has_entry
+from openai_proxy.pricing.price_book import PriceBook
+
+from apply_guards.evidence import ContendedError
+from apply_guards.overlays import Begun
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+LATEST = 86400.0
+"""Seconds after which nobody is told any more of what holds nobody; an act that would be over is not begun."""
+
+
+class Acts(Protocol):
+    """Where acts are kept: Overlays, or a fake of it."""
+
+    def begin(self, action: Action, now: float) -> Begun:
+        """Write an act, if it is not there and nobody has undone its like."""
+        ...
+
+    def told(self, action: Action) -> None:
+        """Remember that people were told."""
+        ...
+
+
+class Tells(Protocol):
+    """Who tells people: Teller, or a fake of it."""
+
+    def tell(self, action: Action) -> None:
+        """Tell of an act. Raises NotPublishedError and botocore's errors."""
+        ...
+
+
+class ApplyGuards:
+    """The consumer behind the queue of InferenceCompleted and InferenceFailed."""
+
+    def __init__(
+        self,
+        prices: PriceBook,
+        engine: Engine,
+        acts: Acts,
+        teller: Tells,
+        logger: "Logger",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._prices = prices
+        self._engine = engine
+        self._acts = acts
+        self._teller = teller
+        self._logger = logger
+        self._clock = clock
+
+    def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
+        """Judge an SQS batch. Returns the partial batch response: the messages that must come again."""
+        read, failed = read_batch(batch, self._read, self._logger)
+        by_key: dict[str, list[tuple[str, Seen]]] = {}
+        for message, all_seen in read:
+            for seen in all_seen:
+                by_key.setdefault(seen.key_id, []).append((message, seen))
+        done = 0
+        for key_id, of_key in by_key.items():
+            try:
+                done += self._judge([seen for _, seen in of_key])
+            except (BotoCoreError, ClientError, ContendedError, NotPublishedError) as error:
+                self._logger.warning("requests not judged", key_id=key_id, reason=repr(error))
+                failed += [message for message, _ in of_key]
+        self._logger.info("batch judged", acts=done, failed=len(failed), traces=traces_of(batch["Records"]))
+        return again(dict.fromkeys(failed))
+
+    def _read(self, body: str) -> Sequence[Seen]:
+        """What is seen of a message's event. Raises MalformedEventError."""
+        event = read_event(body, self._clock())
+        if not has_entry(event):
+            return ()
+        found = (seen_of(each.key[1], each.attributes) for _, each in entries_of(event, self._prices))
+        return [seen for seen in found if seen is not None]
+
+    def _judge(self, seen: Iterable[Seen]) -> int:
+        done = 0
+        for action in self._engine.judge(seen):
+            now = self._clock()
+            if (action.until if action.holds else action.at + LATEST) <= now:
+                continue
+            begun = self._acts.begin(action, now)
+            if begun in ("new", "untold"):
+                self._teller.tell(action)
+                self._acts.told(action)
+                done += 1
+            self._engine.settled(action)
+        return done

@@ -1,0 +1,154 @@
+"""What guards remember of requests, in the costs table, for a few days:
+
+    pk guard#<guard>#<key id>#<digest>   sk <bucket>   ids: the first and the last of it, version
+    pk guard#spent#<key id>              sk <hour>     cost: the sum
+    pk guard#paid#<id>                   sk paid       the request's cost is in that sum
+
+One rule: whoever adds something sees, when it looks then, all that was added before; so of two that add to neighbours
+at the same time one sees both.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+from openai_proxy.backoff import pause_before_retry
+from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.guards.evidence import merged
+from openai_proxy.guards.rules import HOUR, WEEK
+from openai_proxy.guards.seen import moment
+from openai_proxy.refusals import CONDITION, code_of, reason_codes
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+KEPT = 6 * 86400
+"""Seconds: longer than any event is on its way, with all its retries."""
+KEPT_SPENT = (WEEK + 48) * HOUR
+_PAID = "paid"
+_MOST_TRIES = 6
+_MOST_TOGETHER = 99
+"""Of a transaction's 100 actions one is the sum."""
+
+
+class ContendedError(Exception):
+    """Others have changed the same again and again: the messages come again."""
+
+
+class Table:
+    """`Evidence` in a table. Every method raises botocore's errors and ContendedError."""
+
+    def __init__(self, client: "DynamoDBClient", name: str, pause: Callable[[int], None] = pause_before_retry) -> None:
+        self._client = client
+        self._name = name
+        self._pause = pause
+
+    def times(self, of: str, bucket: int, ids: Collection[str], most: int) -> list[str]:
+        """See `openai_proxy.guards.evidence.Evidence`."""
+        self._add(f"guard#{of}", bucket, ids, most)
+        near = self._query(f"guard#{of}", bucket - 1, bucket + 1)
+        return [each for item in near for each in str(item["ids"]).split(" ")]
+
+    def _add(self, pk: str, bucket: int, ids: Collection[str], most: int) -> None:
+        key = {"pk": pk, "sk": _sort_key(bucket)}
+        for attempt in range(1, _MOST_TRIES + 1):
+            item = self._get(key)
+            known = str(item["ids"]).split(" ") if item else []
+            found = merged(known, ids, most)
+            if found == known:
+                return
+            version = int(item["version"]) if item else 0
+            expires = int(moment(found[-1])) + KEPT
+            written = {**key, "ids": " ".join(found), "version": version + 1, "expires_at": expires}
+            if self._put(written, version):
+                return
+            self._pause(attempt)
+        raise ContendedError(pk)
+
+    def spend(self, key_id: str, hour: int, costs: Mapping[str, Decimal]) -> Decimal:
+        """See `openai_proxy.guards.evidence.Evidence`."""
+        ids = sorted(costs)
+        for first in range(0, len(ids), _MOST_TOGETHER):
+            self._pay(key_id, hour, {each: costs[each] for each in ids[first : first + _MOST_TOGETHER]})
+        item = self._get({"pk": f"guard#spent#{key_id}", "sk": _sort_key(hour)})
+        return Decimal(item["cost"]) if item else Decimal(0)
+
+    def spent(self, key_id: str, first: int, last: int) -> Mapping[int, Decimal]:
+        """See `openai_proxy.guards.evidence.Evidence`."""
+        found = self._query(f"guard#spent#{key_id}", first, last)
+        return {int(item["sk"]): Decimal(item["cost"]) for item in found}
+
+    def _pay(self, key_id: str, hour: int, costs: Mapping[str, Decimal]) -> None:
+        """Add what is not in the sum yet, and mark it, in one transaction."""
+        left: dict[str, Decimal] = dict(costs)
+        for attempt in range(1, _MOST_TRIES + 1):
+            if not left:
+                return
+            ids = list(left)
+            marks = [self._mark(each) for each in ids]
+            try:
+                self._client.transact_write_items(
+                    TransactItems=[*marks, self._sum(key_id, hour, sum(left.values(), Decimal(0)))]
+                )
+            except ClientError as error:
+                response: Any = error.response
+                reasons = reason_codes(response)
+                if code_of(response) != "TransactionCanceledException" or len(reasons) != len(ids) + 1:
+                    raise
+                left = {each: left[each] for each, reason in zip(ids, reasons, strict=False) if reason != CONDITION}
+                self._pause(attempt)
+            else:
+                return
+        raise ContendedError(key_id)
+
+    def _mark(self, request_id: str) -> Any:
+        expires = int(moment(request_id)) + KEPT
+        item = to_item({"pk": f"guard#paid#{request_id}", "sk": _PAID, "expires_at": expires})
+        put = {"TableName": self._name, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}
+        return {"Put": put}
+
+    def _sum(self, key_id: str, hour: int, cost: Decimal) -> Any:
+        update = {
+            "TableName": self._name,
+            "Key": to_item({"pk": f"guard#spent#{key_id}", "sk": _sort_key(hour)}),
+            "UpdateExpression": "ADD #cost :cost SET #expires = :expires",
+            "ExpressionAttributeNames": {"#cost": "cost", "#expires": "expires_at"},
+            "ExpressionAttributeValues": to_item({":cost": cost, ":expires": hour * HOUR + KEPT_SPENT}),
+        }
+        return {"Update": update}
+
+    def _get(self, key: Mapping[str, str]) -> dict[str, Any] | None:
+        found = self._client.get_item(TableName=self._name, Key=to_item(key), ConsistentRead=True).get("Item")
+        return from_item(found) if found else None
+
+    def _put(self, item: Mapping[str, Any], version: int) -> bool:
+        """Whether it was written: nobody has written something else since this version."""
+        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if version:
+            condition = {
+                "ConditionExpression": "#version = :version",
+                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeValues": to_item({":version": version}),
+            }
+        try:
+            self._client.put_item(TableName=self._name, Item=to_item(item), **condition)
+        except ClientError as error:
+            if code_of(error.response) != "ConditionalCheckFailedException":
+                raise
+            return False
+        return True
+
+    def _query(self, pk: str, first: int, last: int) -> list[dict[str, Any]]:
+        values = to_item({":pk": pk, ":first": _sort_key(first), ":last": _sort_key(last)})
+        page = self._client.query(
+            TableName=self._name,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+            ExpressionAttributeValues=values,
+            ConsistentRead=True,
+        )
+        return [from_item(item) for item in page["Items"]]  # at most 168 small ones, or three of some kilobytes
+
+
+def _sort_key(number: int) -> str:
+    return f"{number:012d}"

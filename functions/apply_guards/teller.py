@@ -1,0 +1,62 @@
+"""Tells of acts: the bus, and through it a chat, then the topic of alarms.
+
+Its one rule: whoever is told reads the whole: who is held to what and until when, why, and how to end it.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from openai_proxy.guards.action import Action, event_of, subject_of, text_of
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+    from openai_proxy.events.types import GuardEvent
+
+
+class Topic(Protocol):
+    """Where people are told."""
+
+    def publish(self, subject: str, text: str) -> None:
+        """Send a message."""
+        ...
+
+
+class Bus(Protocol):
+    """Where events go."""
+
+    def publish(self, event: "GuardEvent") -> None:
+        """Put an event."""
+        ...
+
+
+class Words(NamedTuple):
+    """The stack's name, where the runbooks are, and what the webhook of a chat takes."""
+
+    stack: str
+    runbooks: str
+    form: str
+
+
+class Teller:
+    """`topic` is None where there are no alarms."""
+
+    def __init__(self, bus: Bus, topic: Topic | None, words: Words, logger: "Logger") -> None:
+        self._bus = bus
+        self._topic = topic
+        self._words = words
+        self._logger = logger
+
+    def tell(self, action: Action) -> None:
+        """Tell of an act. Raises NotPublishedError and botocore's errors."""
+        stack, runbooks, form = self._words
+        self._bus.publish(event_of(action, stack, runbooks, form))
+        if self._topic:
+            self._topic.publish(subject_of(action, stack), text_of(action, stack, runbooks))
+        self._logger.warning(
+            "guard acted",
+            guard=action.guard,
+            act=action.doing.act,
+            id=action.id,
+            client_id=action.request.client_id,
+            key_id=action.request.key_id,
+            reason=action.reason,
+        )

@@ -1,0 +1,24 @@
+"""By what guards know a request again. Pure. Loaded where guards are on alone.
+
+Its one rule: only who has the client's key can find out of what a digest is made: a short prompt is soon guessed.
+"""
+
+import hashlib
+
+from openai_proxy.credentials import sent_key
+
+from proxy.call import Call
+
+_BYTES = 8
+
+
+def digest_of(call: Call) -> str | None:
+    """Equal for equal requests of one key, and of nobody else's; None of one that costs nothing."""
+    request = call.request
+    if request is None or not (call.is_post and call.uses_tokens):
+        return None
+    key = hashlib.sha256((sent_key(request.headers) or "").encode(errors="surrogatepass")).digest()
+    asked = f"{len(call.path)} {call.path} ".encode(errors="surrogatepass")
+    found = hashlib.blake2b(asked, digest_size=_BYTES, key=key)
+    found.update(request.body)
+    return found.hexdigest()

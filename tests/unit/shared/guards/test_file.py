@@ -1,0 +1,138 @@
+"""`guards.yaml`: what it says, and that what it cannot say is refused with file, guard, key and remedy."""
+
+import contextlib
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai_proxy.guards.file import GuardsFileError, load_guards, parse_guards
+from openai_proxy.guards.rules import Counting, Doing, Guard, Hours, Spending, length_text
+from openai_proxy.yaml_files import as_built
+
+WHOLE = """
+guards:
+  same-request: {rule: repeat, times: 20, within: 1m, act: lower, limits: {rpm: 5, parallel: 1}, for: 1h}
+  bad-token: {rule: refused, times: 10, within: 30s, statuses: [401, 403], act: notify, for: 2m, clients: [web-*]}
+  night: {rule: hours, models: [gpt-5.4*], days: [monday, sunday], from: "07:00", to: "19:30", act: cache_only, for: 1h}
+  dear: {rule: spend, factor: 2.5, at_least: 0.10, act: disable, for: 1d}
+"""
+GUARDS = (
+    Guard("same-request", Counting("repeat", 20, 60), Doing("lower", 3600, {"rpm": 5, "parallel": 1})),
+    Guard("bad-token", Counting("refused", 10, 30, frozenset({401, 403})), Doing("notify", 120, {}), ("web-*",)),
+    Guard(
+        "night",
+        Counting("hours", 1, 60, hours=Hours(frozenset({0, 6}), 420, 1170)),
+        Doing("cache_only", 3600, {}),
+        None,
+        ("gpt-5.4*",),
+    ),
+    Guard("dear", Spending(Decimal("2.5"), Decimal("0.10")), Doing("disable", 86400, {})),
+)
+
+
+def test_every_rule_and_every_act() -> None:
+    assert parse_guards(WHOLE) == GUARDS
+    assert parse_guards(as_built(WHOLE)) == GUARDS
+    assert [guard.kind for guard in GUARDS] == ["repeat", "refused", "hours", "spend"]
+
+
+@pytest.mark.parametrize("text", ["", "# guards:\n#   a: b\n", "---\n"])
+def test_a_file_that_says_nothing_guards_nothing(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "guards.yaml"
+    assert load_guards(file) == ()
+    file.write_text(text)
+    assert load_guards(file) == ()
+
+
+@pytest.mark.parametrize(
+    ("rest", "key", "remedy"),
+    [
+        ("act: notify", "rule", "write one of repeat, refused, hours, spend"),
+        ("rule: repeat, times: 20, act: notify", "for", "write a number of s, m, h or d"),
+        ("rule: repeat, times: 20, act: explode, for: 1h", "act", "write one of notify, lower, cache_only, disable"),
+        ("rule: repeat, times: 1, act: notify, for: 1h", "times", "write a whole number from 2 to 200"),
+        ("rule: repeat, times: 201, act: notify, for: 1h", "times", "write a whole number from 2 to 200"),
+        ("rule: repeat, times: '2.5', act: notify, for: 1h", "times", "write a whole number"),
+        ("rule: repeat, times: -5, act: notify, for: 1h", "times", "write a whole number"),
+        ("rule: repeat, times: [5], act: notify, for: 1h", "times", "write a whole number"),
+        ("rule: repeat, times: ٣, act: notify, for: 1h", "times", "write a whole number"),
+        ("rule: repeat, times: 5, within: 61m, act: notify, for: 61m", "within", "write a number of s, m, h or d"),
+        ("rule: repeat, times: 5, within: 0s, act: notify, for: 1h", "within", "write a number of s, m, h or d"),
+        ("rule: repeat, times: 5, act: notify, for: 31d", "for", "write a number of s, m, h or d"),
+        ("rule: repeat, times: 5, act: notify, for: 90s", "for", "write a multiple of `within`"),
+        ("rule: spend, factor: 10, at_least: 5, act: notify, for: 90m", "for", "of the rule spend, of an hour"),
+        ("rule: spend, factor: 1, at_least: 5, act: notify, for: 1h", "factor", "write factor: 10"),
+        ("rule: spend, factor: nan, at_least: 5, act: notify, for: 1h", "factor", "write a plain number"),
+        ("rule: spend, factor: 1e3, at_least: 5, act: notify, for: 1h", "factor", "write a plain number"),
+        ("rule: spend, factor: 10, at_least: 0, act: notify, for: 1h", "at_least", "at_least: 5"),
+        ("rule: spend, factor: 10, at_least: 5, act: notify, for: 1h, models: [a]", "models", "use only rule, act"),
+        ("rule: repeat, times: 5, act: lower, for: 1h", "limits", "write at least one of rpm, tpm, parallel"),
+        ("rule: repeat, times: 5, act: lower, limits: {rpm: 0}, for: 1h", "rpm", "write a whole number from 1"),
+        ("rule: repeat, times: 5, act: lower, limits: {budget_day: 1}, for: 1h", "budget_day", "use only rpm, tpm"),
+        ("rule: repeat, times: 5, act: disable, limits: {rpm: 1}, for: 1h", "limits", "write act: lower"),
+        ("rule: repeat, times: 5, act: notify, for: 1h, client: web", "client", "use only rule"),
+        ("rule: repeat, times: 5, act: notify, for: 1h, clients: []", "clients", "write names"),
+        ("rule: repeat, times: 5, act: notify, for: 1h, clients: ['*b']", "clients", "write names"),
+        ('rule: hours, from: "07:00", to: "19:00", act: notify, for: 1h', "models", "name the models"),
+        ('rule: hours, models: [a], from: "07:00", to: "24:00", act: notify, for: 1h', "to", 'write to: "07:00"'),
+        ('rule: hours, models: [a], from: "07:00", to: "07:00", act: notify, for: 1h', "to", "leave the guard out"),
+        ("rule: hours, models: [a], from: 420, to: '19:00', act: notify, for: 1h", "from", 'write from: "07:00"'),
+        ("rule: hours, models: [a], days: [mon], from: '07:00', to: '19:00', act: notify, for: 1h", "days", "monday"),
+        ("rule: refused, times: 5, statuses: [200], act: notify, for: 1h", "statuses", "write statuses from 400"),
+        ("rule: refused, times: 5, statuses: [], act: notify, for: 1h", "statuses", "write statuses from 400"),
+        ("rule: repeat, rule: spend, factor: 2, at_least: 5, act: notify, for: 1h", "rule", "remove line"),
+    ],
+)
+def test_a_fault_is_told_with_file_key_and_remedy(rest: str, key: str, remedy: str) -> None:
+    with pytest.raises(GuardsFileError) as refused:
+        parse_guards(f"guards: {{it: {{{rest}}}}}", "my/guards.yaml")
+    message = str(refused.value)
+    assert message.startswith("my/guards.yaml:")
+    assert f"'{key}'" in message
+    assert "Remedy: " in message
+    assert remedy in message.partition("Remedy: ")[2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "text",
+        "guards: []",
+        "guards: {}",
+        "guards:",
+        "other: {}",
+        "guards: {it: null}",
+        "guards: {Big: {rule: repeat}}",
+        "guards: {'': {rule: repeat}}",
+        "guards: {? [a] : b}",
+        "guards: {a: {rule: repeat",
+        "guards: &a {a: *a}",
+        "guards: " + "{a: " * 40 + "1" + "}" * 40,
+        "guards: {" + ", ".join(f"g{n}: {{rule: repeat, times: 5, act: notify, for: 1h}}" for n in range(21)) + "}",
+    ],
+)
+def test_a_file_of_another_shape_is_refused(text: str) -> None:
+    with pytest.raises(GuardsFileError, match=r"(?s)^guards\.yaml:?.*Remedy: "):
+        parse_guards(text)
+
+
+@given(st.text(max_size=200))
+def test_whatever_a_guard_says_it_is_read_or_refused(text: str) -> None:
+    for whole in (text, f"guards: {{it: {text}}}", f"guards: {{it: {{rule: {text}}}}}"):
+        with contextlib.suppress(GuardsFileError):
+            parse_guards(whole)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "guards.yaml"
+    file.write_bytes(b"guards: \xff")
+    with pytest.raises(GuardsFileError, match="not UTF-8"):
+        load_guards(file)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(90, "90s"), (60, "1m"), (5400, "90m"), (7200, "2h"), (86400, "1d")])
+def test_lengths_are_told_as_they_are_written(seconds: int, text: str) -> None:
+    assert length_text(seconds) == text
