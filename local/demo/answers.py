@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.demo.replies import Body, RefusedError, list_of, object_of
-from local.demo.schema import value_for
+from local.demo.schemas.values import value_for
 
 _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")
 _REPEATED_TOKENS = 200
@@ -55,6 +55,8 @@ class Question:
     stop: Sequence[str] = ()
     choices: int = 1
     reasons: bool = False
+    is_result: bool = False
+    """The last text is what a tool gave: its agent carries out calls, and nothing that a text says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def _tokens(question: Question, demo: Body) -> list[str]:
     if question.schema is not None:
         return tokenize(json.dumps(value_for(question.schema)))
     last = question.texts[-1] if question.texts else ""
-    quoted = _CARRIED_OUT.split(last, maxsplit=1)[0]
+    quoted = last if question.is_result else _CARRIED_OUT.split(last, maxsplit=1)[0]
     repeated, tokens = tokenize(f" {quoted}")[:_REPEATED_TOKENS], tokenize(_SAID)
     tokens += repeated
     if left_out := max(0, len(tokenize(last)) - len(repeated)):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.demo.answers import Answer, Question, Tool, answer, limit_of, schema_of, text_of, tool_to_call
+from local.demo.checks import check_chat
 from local.demo.replies import Body, Events, Json, RefusedError, Reply, list_of, new_id, now, object_of
 
 _MOST_PROMPTS = 20
@@ -21,6 +22,7 @@ def messages_of(body: Body) -> list[dict[str, Any]]:
 def chat(body: Body, demo: Body) -> Reply:
     """`POST /chat/completions`. A tool is called where the last message asks for it."""
     messages = messages_of(body)
+    check_chat(body)
     texts = [text_of(message.get("content")) for message in messages]
     is_asked = messages[-1].get("role") in ("user", "developer", "system", None)
     question = Question(
@@ -32,6 +34,7 @@ def chat(body: Body, demo: Body) -> Reply:
         stop=_stops(body.get("stop")),
         choices=body.get("n") or 1,
         reasons=body.get("reasoning_effort") not in (None, "none"),
+        is_result=messages[-1].get("role") in ("tool", "function"),
     )
     return _reply(Shape(True, new_id("chatcmpl-"), now(), question.model, _logprobs(body)), [question], body, demo)
 

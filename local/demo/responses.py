@@ -90,6 +90,7 @@ def _question_of(body: Body, items: Sequence[dict[str, Any]]) -> Question:
         schema=schema_of(object_of(body.get("text")).get("format"), ""),
         limit=limit_of(body, "max_output_tokens"),
         reasons=object_of(body.get("reasoning")).get("effort") not in (None, "none"),
+        is_result=bool(items) and str(items[-1].get("type")).endswith("_output"),
     )
 
 

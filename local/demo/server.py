@@ -193,7 +193,7 @@ def _answering(place: Place) -> Endpoint:
 def _json_object(content: bytes) -> dict[str, Any]:
     try:
         body: Any = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RefusedError(400, "We could not parse the JSON body of your request.") from None
     if not isinstance(body, dict):
         raise RefusedError(400, "The body is not a JSON object.")

@@ -57,5 +57,5 @@ CLIENTS = (
     ),
     Client("continue", "with_continue.sh", ["@continuedev/cli"], {"CONTINUE_TELEMETRY_ENABLED": "0"}, from_npm=True),
 )
-NOT_TRIED = ("Open WebUI",)
+NOT_TRIED = ("Open WebUI (3.6 GB to install, most of it for models on the machine itself)",)
 """Programs that people use with a proxy, and that are not run here."""

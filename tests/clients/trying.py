@@ -19,6 +19,8 @@ _INSTALL_SECONDS = 420
 _HAS_NO_SUCH_THING = 3
 """The exit status of a probe whose client does not have what is asked for."""
 _ANSWERED, _ORDERED = ("This is the demo server", "Rain in Paris"), ("as ordered.",)
+_CALLED = ("Rain in Paris", "Process exited with code")
+"""What tools say: the one of the probes, a file that is read, and a command that is no program."""
 _SHOWN = 300
 
 
@@ -33,7 +35,7 @@ class _Way(NamedTuple):
 WAYS = {
     "chat": _Way("demo", "chat", _ANSWERED),
     "stream": _Way("demo", "stream", _ANSWERED),
-    "tool": _Way("demo", "tool", _ANSWERED[1:]),
+    "tool": _Way("demo", "tool", _CALLED),
     "400": _Way("demo-error-400", "chat", _ORDERED),
     "500": _Way("demo-error-500", "chat", _ORDERED),
     "429": _Way("demo-error-429", "chat", _ORDERED),

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from local.demo.replies import RefusedError
-from local.demo.schema import value_for
+from local.demo.schemas.values import value_for
 
 TREE = {
     "type": "object",
@@ -25,6 +25,8 @@ CHAIN = {
     },
     "$ref": "#/$defs/link",
 }
+
+UNIQUE = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 SATISFIABLE: list[Any] = [
     True,
@@ -50,6 +52,20 @@ SATISFIABLE: list[Any] = [
     {"properties": {"a": {"anyOf": [{"type": "number"}]}}, "required": ["a"], "additionalProperties": False},
     TREE,
     CHAIN,
+    {"type": "string", "pattern": "^unheard of$"},
+    {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{4}$"},
+    {"type": "string", "pattern": "^[a-z]+$", "minLength": 12, "maxLength": 14},
+    {"type": "string", "enum": [1, "a"]},
+    {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "minItems": 3},
+    {"type": "array", "items": {"type": "string", "maxLength": 3}, "uniqueItems": True, "minItems": 3},
+    {"type": "array", "items": {"type": "string", "pattern": "^a+$"}, "uniqueItems": True, "minItems": 3},
+    {"type": "array", "items": {"type": "integer", "minimum": 3, "maximum": 6}, "uniqueItems": True, "minItems": 4},
+    {"type": "array", "items": {"type": "boolean"}, "uniqueItems": True, "minItems": 2},
+    {"type": "array", "items": UNIQUE, "uniqueItems": True, "minItems": 2},
+    {"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 2},
+    {"anyOf": [{"type": "string", "minLength": 5, "maxLength": 2}, {"type": "integer"}]},
+    {"definitions": {"A b": {"type": "integer"}}, "properties": {"a": {"$ref": "#/definitions/A%20b"}}},
+    {"type": "object", "properties": {"a": {"type": "string"}}, "dependentRequired": {"a": ["a"]}},
 ]
 
 
@@ -60,12 +76,17 @@ def test_value_satisfies_its_schema(schema: Any):
 
 UNSATISFIABLE: list[Any] = [
     False,
-    {"type": "string", "pattern": "^unheard of$"},
+    {"type": "string", "pattern": "^(?=x)y$"},
     {"type": "string", "pattern": "("},
     {"type": "string", "format": "date", "maxLength": 3},
     {"type": "integer", "minimum": 0.2, "maximum": 0.8},
-    {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "minItems": 2},
+    {"type": "array", "items": {"type": "null"}, "uniqueItems": True, "minItems": 2},
     {"type": "array", "minItems": 1, "maxItems": 0},
+    {"type": "array", "contains": {"const": 7}},
+    {"type": "string", "not": {"const": "example"}},
+    {"type": "integer", "enum": ["a"]},
+    {"type": "object", "minProperties": 1, "additionalProperties": False},
+    {"type": "nonsense"},
     {"$ref": "#/nowhere"},
     {"$ref": "https://example.com/schema"},
     {"$ref": "#"},

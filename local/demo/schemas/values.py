@@ -9,64 +9,40 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from itertools import islice
 from typing import Any
+from urllib.parse import unquote
 
 from local.demo.replies import RefusedError, list_of, object_of
+from local.demo.schemas.texts import PLAIN, matching, text_for, unsatisfiable
 
 _DEEPEST = 32
+_MOST_VALUES = 5000
+"""Values that are tried for one schema, those of alternatives that fail included."""
 _SHALLOW = 4
 """Down to this depth lists have an entry; below it they are as short as they may be, so that recursion ends."""
-
-_FORMATS = {
-    "date-time": "2000-01-01T00:00:00Z",
-    "date": "2000-01-01",
-    "time": "00:00:00Z",
-    "duration": "P1D",
-    "email": "demo@example.com",
-    "hostname": "example.com",
-    "ipv4": "192.0.2.1",
-    "ipv6": "2001:db8::1",
-    "uri": "https://example.com/",
-    "uuid": "00000000-0000-4000-8000-000000000000",
-}
-_PLAUSIBLE = {
-    "city": "Paris",
-    "country": "France",
-    "location": "Paris",
-    "name": "Ada Lovelace",
-    "email": "ada@example.com",
-    "title": "An example",
-    "description": "An example, made up by the demo server.",
-    "summary": "An example, made up by the demo server.",
-    "language": "en",
-    "currency": "EUR",
-    "date": "2000-01-01",
-    "url": "https://example.com/",
-}
-"""Texts for properties of these names."""
-_PLAIN = "example"
-_TEXTS = (
-    _PLAIN,
-    "Example",
-    "EXAMPLE",
-    "e",
-    "1",
-    "0",
-    "10",
-    "1.0",
-    "12345",
-    "+15550100",
-    "#000000",
-    "a1",
-    "A-1",
-    "ex-1",
-)
-_TEXTS_FOR_PATTERNS = (*_TEXTS, *_FORMATS.values())
 
 
 def value_for(schema: Any) -> Any:
     """A value that satisfies `schema`. Raises RefusedError (400) when none is found."""
-    return _Values(schema).value(schema, 0)
+    made = _Values(schema).value(schema, 0)
+    if not _satisfies(made, schema):  # it has a keyword that is not read here, such as `not`
+        raise unsatisfiable(schema)
+    return made
+
+
+def _satisfies(value: Any, schema: Any) -> bool:
+    # Here, because it takes as long to load as all else of the demo server.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+    from jsonschema.exceptions import UnknownType  # noqa: PLC0415
+    from jsonschema.validators import validator_for  # noqa: PLC0415
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+
+    try:
+        kind: Any = validator_for(schema, default=Draft202012Validator)
+        return kind(schema).is_valid(value)
+    except (UnknownType, Unresolvable, re.error):
+        return False
 
 
 class _Values:
@@ -74,26 +50,34 @@ class _Values:
 
     def __init__(self, root: Any) -> None:
         self._root = root
+        self._left = _MOST_VALUES
 
     def value(self, schema: Any, depth: int, name: str = "") -> Any:
         """A value for the property `name`, or for what has no name."""
-        if schema is False or depth > _DEEPEST:
-            raise _unsatisfiable(schema)
-        fields = self._resolved(object_of(schema), depth)
+        self._left -= 1
+        if schema is False or depth > _DEEPEST or self._left < 0:
+            raise unsatisfiable(schema)
+        fields = self._resolved(object_of(schema))
+        if alternatives := fields.get("anyOf") or fields.get("oneOf"):
+            rest = {name: value for name, value in fields.items() if name not in ("anyOf", "oneOf")}
+            for each in self._in_turn(alternatives, depth):
+                with contextlib.suppress(RefusedError):
+                    return self.value(_merged(rest, object_of(each)), depth + 1, name)
+            raise unsatisfiable(schema)
         if "const" in fields:
             return fields["const"]
         if "enum" in fields:
-            return fields["enum"][0]
+            return _of_enum(fields)[0]
         kind = _type_of(fields)
         if kind in ("object", "array"):
             return self._object(fields, depth) if kind == "object" else self._array(fields, depth)
         if kind in ("integer", "number"):
             number = _number(fields, whole=kind == "integer")
             return int(number) if number.denominator == 1 else float(number)
-        return _text(fields, name) if kind == "string" else {"boolean": True, "null": None}.get(kind, _PLAIN)
+        return text_for(fields, name) if kind == "string" else {"boolean": True, "null": None}.get(kind, PLAIN)
 
-    def _resolved(self, schema: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
-        """`schema` with what it refers to, all of `allOf`, and one of its alternatives."""
+    def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`schema` with what it refers to, and all of `allOf`."""
         for _ in range(_DEEPEST):
             if "$ref" in schema:
                 rest = {name: value for name, value in schema.items() if name != "$ref"}
@@ -102,22 +86,20 @@ class _Values:
                 first, *others = schema["allOf"]
                 rest = {name: value for name, value in schema.items() if name != "allOf"}
                 schema = _merged(object_of(first), rest | ({"allOf": others} if others else {}))
-            elif alternatives := schema.get("anyOf") or schema.get("oneOf"):
-                rest = {name: value for name, value in schema.items() if name not in ("anyOf", "oneOf")}
-                schema = _merged(rest, self._alternative(alternatives, depth))
             else:
                 return schema
-        raise _unsatisfiable(schema)
+        raise unsatisfiable(schema)
 
     @staticmethod
-    def _alternative(alternatives: list[Any], depth: int) -> Mapping[str, Any]:
-        """The first alternative; deep inside a recursive schema one that needs no further values."""
-        plain = [each for each in alternatives if "$ref" not in each and "items" not in each]
-        return object_of((plain if depth > _SHALLOW and plain else alternatives)[0])
+    def _in_turn(alternatives: list[Any], depth: int) -> list[Any]:
+        """The alternatives; deep inside a recursive schema those first that need no further values."""
+        if depth <= _SHALLOW:
+            return alternatives
+        return sorted(alternatives, key=lambda each: "$ref" in each or "items" in each or "properties" in each)
 
     def _referred(self, reference: str) -> Mapping[str, Any]:
         found = self._root
-        for name in reference.removeprefix("#").split("/")[1:]:
+        for name in unquote(reference).removeprefix("#").split("/")[1:]:
             found = object_of(found).get(name.replace("~1", "/").replace("~0", "~"))
         if not reference.startswith("#") or not isinstance(found, dict):
             raise RefusedError(400, f"The schema refers to '{reference[:200]}', which it does not contain.", "schema")
@@ -132,6 +114,8 @@ class _Values:
             elif depth <= _SHALLOW:  # optional ones too, so that an answer shows what it may have
                 with contextlib.suppress(RefusedError):
                     made[name] = self.value(properties[name], depth + 1, name)
+        for number in range(int(fields.get("minProperties", 0)) - len(made)):
+            made[f"{PLAIN}_{number + 1}"] = self.value(fields.get("additionalProperties", {}), depth + 1)
         return made
 
     def _array(self, fields: Mapping[str, Any], depth: int) -> list[Any]:
@@ -140,14 +124,48 @@ class _Values:
         rest = fields.get("items", {})
         wanted = fewest if rest is False or depth > _SHALLOW else max(fewest, 1)
         if fewest > most:
-            raise _unsatisfiable(fields)
+            raise unsatisfiable(fields)
         count = int(min(max(wanted, len(entries)), most))
         values = [self.value(each, depth + 1) for each in entries[:count]]
-        if fields.get("uniqueItems") and count > len(values) + 1:
-            values += object_of(rest).get("enum", [])[: count - len(values)]
-            if len(values) < count:
-                raise _unsatisfiable(fields)
-        return values + [self.value(rest, depth + 1) for _ in range(count - len(values))]
+        while len(values) < count:
+            values.append(self.value(rest, depth + 1))
+            if fields.get("uniqueItems") and values[-1] in values[:-1]:
+                values[-1] = self._another(rest, values, depth)
+        return values
+
+    def _another(self, schema: Any, taken: list[Any], depth: int) -> Any:
+        """A value that is not among those that are `taken`."""
+        fields = self._resolved(object_of(schema))
+        last = taken[-1]
+        if "enum" in fields:
+            candidates: list[Any] = _of_enum(fields)
+        elif isinstance(last, bool):
+            candidates = [not last]
+        elif isinstance(last, int | float):
+            step = fields.get("multipleOf", 1)
+            candidates = [last + step * number for number in range(-len(taken), len(taken) + 1)]
+        elif isinstance(last, str) and "pattern" in fields:
+            candidates = list(islice(matching(fields), len(taken) + 1))
+        elif isinstance(last, str):
+            candidates = [
+                f"{last[: int(fields.get('maxLength', len(last) + 9)) - 2]}{number}" for number in range(10, 99)
+            ]
+        elif isinstance(last, dict):
+            fields_of_last = object_of(last)
+            candidates = [
+                {
+                    **fields_of_last,
+                    name: self._another(fields["properties"][name], [each[name] for each in taken], depth + 1),
+                }
+                for name in fields.get("required", ())
+                if depth < _SHALLOW
+            ][:1]
+        else:
+            candidates = []
+        for each in candidates:
+            if each not in taken and _satisfies(each, {**fields, "$defs": object_of(self._root).get("$defs", {})}):
+                return each
+        raise unsatisfiable(schema)
 
 
 def _type_of(fields: Mapping[str, Any]) -> str:
@@ -157,22 +175,14 @@ def _type_of(fields: Mapping[str, Any]) -> str:
     return named or ("object" if "properties" in fields else "any")
 
 
-def _text(fields: Mapping[str, Any], name: str = "") -> str:
-    shortest, longest = int(fields.get("minLength", 0)), fields.get("maxLength", math.inf)
-    if "pattern" in fields:
-        try:
-            pattern = re.compile(fields["pattern"])
-        except re.error:
-            raise _unsatisfiable(fields) from None
-        texts: tuple[str, ...] = tuple(each for each in _TEXTS_FOR_PATTERNS if pattern.search(each))
-    elif fields.get("format") in _FORMATS:
-        texts = (_FORMATS[fields["format"]],)
-    else:
-        usual = _PLAUSIBLE.get(name.lower(), _PLAIN)
-        texts = (usual, _PLAIN.ljust(shortest, "e"), _PLAIN[: int(min(longest, len(_PLAIN)))])
-    found = next((each for each in texts if shortest <= len(each) <= longest), None)
-    if found is None:
-        raise _unsatisfiable(fields)
+def _of_enum(fields: Mapping[str, Any]) -> list[Any]:
+    """The values of `enum` that have the right type, as far as there is one."""
+    kinds = fields.get("type")
+    if kinds is None:
+        return fields["enum"]
+    found = [each for each in fields["enum"] if _satisfies(each, {"type": kinds})]
+    if not found:
+        raise unsatisfiable(fields)
     return found
 
 
@@ -180,7 +190,7 @@ def _number(fields: Mapping[str, Any], *, whole: bool) -> Fraction:
     for candidate in _candidates(fields):
         if _fits(candidate, fields) and (not whole or candidate.denominator == 1):
             return candidate
-    raise _unsatisfiable(fields)
+    raise unsatisfiable(fields)
 
 
 def _candidates(fields: Mapping[str, Any]) -> Iterator[Fraction]:
@@ -228,7 +238,3 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, An
     if "required" in one and "required" in other:
         merged["required"] = list(dict.fromkeys([*one["required"], *other["required"]]))
     return merged
-
-
-def _unsatisfiable(schema: Any) -> RefusedError:
-    return RefusedError(400, f"The demo server finds no value for the schema {str(schema)[:200]}.", "schema")

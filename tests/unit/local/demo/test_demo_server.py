@@ -162,6 +162,10 @@ def test_nothing_is_repeated_that_an_agent_would_carry_out(client: TestClient, b
     assert "more words, which are left out here." in said
     assert block.splitlines()[0] not in said or "/" in block
     assert "```" not in said
+    call = {"id": "call_1", "type": "function", "function": {"name": "read", "arguments": "{}"}}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": f"{block}\nand more"}
+    messages += [{"role": "assistant", "tool_calls": [call]}, result]
+    assert f"send. {block}\nand more" in chat(client, messages=messages).json()["choices"][0]["message"]["content"]
 
 
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])

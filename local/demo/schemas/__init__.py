@@ -1,0 +1,1 @@
+"""Values that satisfy a JSON Schema: the arguments of tools, and structured answers. Its one rule: none is wrong."""
