@@ -4,6 +4,13 @@ Exit codes: 0 done, and nothing to say of it; 1 something was found that needs a
 130 interrupted.
 """
 
+if __name__ == "__main__":  # before all else: Ctrl-C may come while the rest is loaded
+    import sys
+
+    from console.program import main as program
+
+    sys.exit(program())
+
 import contextlib
 import os
 import sys
@@ -152,9 +159,3 @@ def _write_no_more() -> None:
     """
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    from console.program import main as program
-
-    sys.exit(program())

@@ -1,12 +1,17 @@
 """The process of `openai-proxy`: what a person meets who interrupts it, fills a disk or closes what reads its output.
 
-Its one rule: none of these is a traceback. It loads next to nothing, because Ctrl-C may come while the rest is loaded.
+Its one rule: none of these is a traceback. It loads only what every Python has loaded already, because Ctrl-C may come
+while the rest is loaded: `signal` and `typing` would load thirty other modules.
 """
 
 import os
-import signal
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as signals
+else:
+    import _signal as signals
 
 CANNOT, INTERRUPTED = 2, 130
 _SAYS = b"\nopenai-proxy: interrupted.\n"
@@ -14,7 +19,9 @@ _SAYS = b"\nopenai-proxy: interrupted.\n"
 
 def main() -> int:
     """Run the command line. Returns the exit code."""
-    signal.signal(signal.SIGINT, _end)
+    signals.signal(signals.SIGINT, _end)
+    if mask := getattr(signals, "pthread_sigmask", None):  # whoever starts this may hold signals back until now
+        mask(signals.SIG_UNBLOCK, {signals.SIGINT})
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # the caller has closed it
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
@@ -24,7 +31,7 @@ def main() -> int:
         code = run(began=_begin)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
-    signal.signal(signal.SIGINT, _end)
+    signals.signal(signals.SIGINT, _end)
     if code == INTERRUPTED:
         _end()  # threads that wait for an answer of AWS are not waited for
     for stream in (sys.stdout, sys.stderr):
@@ -42,10 +49,10 @@ def main() -> int:
 
 def _begin() -> None:
     """What a command has begun it ends in its own way."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals.signal(signals.SIGINT, signals.default_int_handler)
 
 
-def _end(*_: Any) -> None:
+def _end(*_: object) -> None:
     """Say one line, and be gone."""
     try:
         os.write(2, _SAYS)

@@ -1,6 +1,7 @@
 """The process of the command line: interrupted, on a full disk, without a reader, a stream or an account."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,54 @@ sys.exit(main())
     )
 
     assert (done.returncode, done.stderr.split("\n")) == (130, ["", _SAYS, ""])
+
+
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The launcher of a checkout, beside a Python that interrupts itself at the import that $AT counts."""
+    folder = tmp_path_factory.mktemp("bin")
+    shutil.copy(ROOT / "console" / "launcher.sh", folder / "openai-proxy")
+    path = f"{folder}:{ROOT}:{ROOT / 'shared'}"
+    (folder / "python").write_text(f'#!/bin/sh\nexport PYTHONPATH={path}\nexec {sys.executable} "$@"\n')
+    (folder / "python").chmod(0o755)
+    (folder / "sitecustomize.py").write_text(
+        """
+import os, signal, sys
+class Interrupting:
+    left = int(os.environ["AT"])
+    def find_spec(self, name, path=None, target=None):
+        Interrupting.left -= 1
+        if not Interrupting.left:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+"""
+    )
+    return folder / "openai-proxy"
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 8, 13, 21, 34, 55])
+def test_an_interrupt_before_the_first_line_of_the_program_is_one_line_too(at: int, launcher: Path):
+    """Where Python starts up, looks for the module and loads it, at any import."""
+    command = [launcher, "servers", "check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment(AT=str(at)))
+
+    assert (done.returncode, done.stderr.split("\n")) == (130, ["", _SAYS, ""])
+
+
+def test_the_launcher_loads_nothing_of_the_folder_that_it_is_started_in(launcher: Path, tmp_path: Path):
+    """A link to it starts the same Python."""
+    (tmp_path / "argparse.py").write_text("print('not this one')")
+    (tmp_path / "linked").symlink_to(launcher)
+    done = subprocess.run(
+        [tmp_path / "linked", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment(AT="0"),
+    )
+
+    assert (done.returncode, done.stdout.split()[0]) == (0, "openai-proxy")
 
 
 def test_an_interrupt_of_a_command_that_runs_is_one_line_too(tmp_path: Path):
