@@ -1,13 +1,23 @@
 """docs/scale.md says what `bench/units.py` computes, and its sums are right."""
 
 import inspect
+import json
 import re
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from boto3.dynamodb.types import TypeSerializer
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.key_limits import Limits
 from openai_proxy.pricing.price_book import load_price_book
+from openai_proxy.usage import Usage
+from proxy.cache.table import CacheTable
+from proxy.limits.table import LimitsTable
+from proxy.request.body import RequestBody
+from proxy.request.parse import InferenceRequest, Target
 from proxy.upstream.provider_tokens import ProviderTokens
 
 from bench.stream_units import stream_units
@@ -27,6 +37,8 @@ from bench.units import (
     size_of,
     units,
 )
+from tests.limits_machine import PATIENT
+from tests.limits_table import LimitsItems
 
 SCALE = (Path(__file__).parents[3] / "docs" / "scale.md").read_text(encoding="utf-8")
 MARKERS = "markers of record_metrics: write units, a claim in a transaction and the end of its batch"
@@ -145,3 +157,84 @@ def test_an_item_is_as_large_as_dynamodb_counts_it() -> None:
 
     # name 4 + 7 bytes; n 1 + 1 + 3 for five digits; yes 3 + 1; list 4 + 3 + 1 + 1; map 3 + 3 + 1 + 1 + 2
     assert size_of({name: serialize(value) for name, value in attributes.items()}) == 11 + 5 + 4 + 9 + 10
+
+
+PARTITION = 1000
+"""Write units a second that DynamoDB gives to one partition, and so to one item."""
+NOON = 4_099_118_400
+MINUTE: Mapping[str, Any] = {"rpm": 10**6}
+TOKENS: Mapping[str, Any] = {"tpm": 10**9}
+PARALLEL: Mapping[str, Any] = {"parallel": 9}
+BUDGET: Mapping[str, Any] = {"budget_day": Decimal(9)}
+
+
+class CountedItems(LimitsItems):
+    """Notes an update within a transaction twice: DynamoDB takes two units for it."""
+
+    def transact_updates(self, updates: Sequence[Any], _timeout: float) -> list[Any] | None:
+        found = super().transact_updates(updates, _timeout)
+        self.written += [each["Key"]["pk"]["S"] for each in updates]
+        return found
+
+
+def writes_of(limits: Limits) -> Mapping[str, int]:
+    """The write units that a request takes of each counter, when others have used it in the same minute."""
+    items = CountedItems()
+    table = LimitsTable(items, "limits", "closed", lambda: float(NOON))  # pyright: ignore[reportArgumentType]
+    content = json.dumps({"model": "m", "messages": []}).encode()
+    request = InferenceRequest("function_url", "POST", "/", "", {}, content, None)
+    for _ in range(2):
+        items.written.clear()
+        taken = table.take(
+            limits, new_ulid(NOON), RequestBody(request, Target("up", "/chat/completions")), [PATIENT], NOON + 900.0
+        )
+        assert taken.is_checked
+        assert not taken.refused
+        table.release(taken, Usage(5, 3, source="reported"), NOON + 10.0)
+    return {key.removeprefix("limits#"): items.written.count(key) for key in items.written}
+
+
+def said_of(what: str) -> str:
+    """The row of `Where it ends` about something."""
+    [line] = [line for line in SCALE.splitlines() if line.startswith("| ") and f"requests/s of one {what}" in line]
+    return line
+
+
+def test_how_many_requests_a_key_with_limits_takes_follows_from_what_each_writes() -> None:
+    alone, *others = [PARTITION // writes_of(Limits("k", **each))["k"] for each in (MINUTE, TOKENS, PARALLEL, BUDGET)]
+    assert len(set(others)) == 1
+    assert f"| {alone:,} requests/s of one key with requests a minute alone, {others[0]} with tokens," in SCALE
+
+
+def test_how_many_requests_a_team_takes_follows_from_what_each_writes() -> None:
+    def rate(**limits: Any) -> int:
+        of_key = Limits("k", rpm=10**6, shared=Limits("team.web", **limits, team="web"))
+        return PARTITION // writes_of(of_key)["team.web"]
+
+    line = said_of("team")
+    assert {rate(**TOKENS), rate(**PARALLEL), rate(**BUDGET)} == {333}
+    said = f"| {rate(rpm=10**6)} requests/s of one team with requests a minute alone, {rate(**TOKENS)} with tokens,"
+    assert line.startswith(said)
+    # The counter of a team whose keys have no limits is used as that of a key.
+    alone = [PARTITION // writes_of(Limits("k", **each))["k"] for each in (MINUTE, TOKENS)]
+    assert f"keys without limits of their own: {alone[0]:,} and {alone[1]} |" in line
+
+
+def test_how_many_requests_of_one_client_are_booked_follows_from_the_units_of_an_entry(measured: list[Units]) -> None:
+    usual = 2 * -(-measured[0].entry_bytes // BLOCK)
+    assert f"| {PARTITION // (2 * usual)} requests/s of one client |" in SCALE
+    assert f"{2 * usual} for a large entry, {PARTITION // usual}/s for a small one" in SCALE
+
+
+def test_a_hit_of_the_response_cache_is_read_as_it_comes() -> None:
+    """Half a unit for each begun 4 KB: not consistent, which would be a whole one."""
+    asked: list[Any] = []
+
+    class Reading:
+        def get_item(self, arguments: Any, _timeout: float) -> dict[str, Any]:
+            asked.append(arguments)
+            return {}
+
+    CacheTable(Reading(), "cache").get("k")  # pyright: ignore[reportArgumentType]
+    assert [each["ConsistentRead"] for each in asked] == [False]
+    assert "a hit of the response cache instead: half a read unit for each 4 KB" in SCALE
