@@ -16,7 +16,11 @@ from console.text import harmless
 
 TABLES = frozenset({VIEW, "entries"})
 FUNCTIONS = frozenset(Path(__file__).with_name("functions.txt").read_text(encoding="utf-8").split())
-"""The names of functions in https://trino.io/docs/current/functions/list.html that somebody may want in the lake."""
+"""The names of https://trino.io/docs/current/functions/list.html, with `row` and `unnest`, which have other pages.
+
+Not those of places on a map, of sketches that are stored, of machine learning, Teradata and patterns of rows: `first`,
+`last` and `index` would be other functions in DuckDB. Nor what is drawn, and what says something of the server itself.
+"""
 
 _WRITTEN_AS_SYNTAX = frozenset(
     (
@@ -33,6 +37,7 @@ _WRITTEN_AS_SYNTAX = frozenset(
         "count_star",
         "date_part",
         "timezone",
+        "trunc",
         "to_years",
         "to_months",
         "to_days",

@@ -101,6 +101,7 @@ def test_the_local_stack_takes_every_named_query(name: str) -> None:
         "SELECT extract(day FROM a), a AT TIME ZONE 'UTC', current_date - INTERVAL '2' DAY, DATE '2026-01-01'",
         "WITH a AS (SELECT 1 AS x) SELECT * FROM a CROSS JOIN UNNEST(ARRAY[1, 2]) AS t(y), (VALUES (1)) v(z)",
         "SELECT transform(a, x -> x + 1), element_at(b, 'c'), json_extract_scalar(d, '$.e') FROM Inferences",
+        "SELECT geometric_mean(cost), map_union(tags), format_datetime(a, 'yyyy'), truncate(b) FROM entries",
         "SELECT 'read_csv(1); PRAGMA' AS \"COPY\" -- ; ATTACH",
     ],
 )
@@ -118,6 +119,8 @@ def test_the_local_stack_takes_what_athena_takes(sql: str) -> None:
         ("SELECT * FROM information_schema.tables", "line 1:15: there is no table 'information_schema.tables'"),
         ("SELECT 'é', getenv('HOME')", "line 1:13: the function 'getenv'"),
         ("SELECT to_days(1)", "line 1:8: the function 'to_days'"),
+        ("SELECT trunc(1.5)", "line 1:8: the function 'trunc'"),
+        ("SELECT first(id) FROM inferences", "line 1:8: the function 'first'"),
         ("SELECT list_value(1)", "line 1:8: the function 'list_value'"),
         ("SELECT a::int FROM entries", "line 1:9: '::' is DuckDB's"),
         ("SELECT * EXCLUDE (a) FROM entries", r"line 1:8: \* EXCLUDE"),
