@@ -7,6 +7,9 @@ from console.export.columns import Column, columns, throttle_columns
 from console.text import to_json
 
 _HEAD = """# Data dictionary
+This page is for whoever reads the ledger, with SQL or as a file. With it you can tell what each column holds, \
+and what it says when something is not known.
+
 Every column of the ledger: the view `inferences` of the [lake](analytics.md), and what \
 `openai-proxy costs export` writes as Parquet, CSV and lines of JSON. \
 There is one row for each inference.

@@ -162,3 +162,23 @@ def test_continuous_integration_refuses_what_it_does_not_know():
     ran = subprocess.run([ROOT / ".ci/run", "--fast"], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "takes no arguments, and was given: --fast" in ran.stderr
+
+
+def first_paragraph(page: Path) -> str:
+    """The text below the title, as one line; "" where something else is there, such as a table."""
+    _, _, below = page.read_text(encoding="utf-8").partition("\n")
+    found = re.match(r"(?:[A-Za-z(*].*\n)+", below.lstrip("\n"))
+    return " ".join(found[0].split()) if found else ""
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "adr"),
+    ids=lambda page: str(page.relative_to(ROOT / "docs")),
+)
+def test_a_page_says_first_whom_it_is_for_and_what_they_can_do_after_it(page: Path) -> None:
+    """A decision is for whoever changes the code, as its folder says."""
+    first = first_paragraph(page)
+    assert re.match(r"(This page is for|For) whoever ", first), first
+    assert re.search(r"(you can|you know|you have|you see|At the end|at the end) ", first), first
+    assert len(first) < 400

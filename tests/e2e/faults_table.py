@@ -209,9 +209,9 @@ _OF_THE_REQUEST = ("that of the request", "none")
 _HEAD = "| when | the client sees | the ledger has | log line | alarm |\n|---|---|---|---|---|"
 _INTRODUCTION = """
 # When AWS itself fails
-This page is for whoever runs the proxy. For each call that it makes to AWS, the page says what happens when that call
-is slow, refused, answered oddly or cut off: what the client sees, the longest time it costs, what is recorded, and
-which alarm tells.
+This page is for whoever runs the proxy. With it you can look up, for each call that it makes to AWS, what happens when
+that call is slow, refused, answered oddly or cut off: what the client sees, the longest time it costs, what is
+recorded, and which alarm tells.
 
 `make faults` tries every line: it starts the local stack, puts each fault in front of the embedded AWS and compares
 what it sees with this page. `make test` tries a few. With an emulator the proxy waits longer than the times given here,
