@@ -44,11 +44,11 @@ COMMANDS: Mapping[str, Command] = {
         "who was throttled, by which limit, and what helps", "console.throttles.commands", "add_throttles"
     ),
     "find": Command("all that is kept of one request, by its id", "console.find", "add_find"),
-    "logs": Command("lines of a function's log", "console.logs", "add_logs"),
+    "logs": Command("lines of a log: the proxy's, a consumer's", "console.logs", "add_logs"),
     "output": Command("what the stack says of itself: names and addresses", "console.outputs", "add_output"),
     "top": Command("what the proxy is doing, live", "console.top.command", "add_top"),
     "cache": Command("the response cache: what it saves, and emptying it", "console.cache.commands", "add_cache"),
-    "events": Command("give the ledger past events again", "console.events", "add_events"),
+    "events": Command("give consumers again what they have not recorded", "console.events", "add_events"),
     "prices": Command("check, show and refresh the price book", "console.prices.commands", "add_prices"),
     "identity": Command("check identity.yaml", "console.identity.commands", "add_identity"),
     "guards": Command(

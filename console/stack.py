@@ -31,6 +31,7 @@ VARIABLES: Mapping[str, str] = {
     "LakeDatabase": "LAKE_DATABASE",
     "MetricsNamespace": "METRICS_NAMESPACE",
     "BusName": "BUS_NAME",
+    "BusArchive": "BUS_ARCHIVE",
 }
 """The variables that stand for outputs of a stack. `make run` writes them into .local/env."""
 USUAL_NAME = "openai-proxy"

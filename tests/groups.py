@@ -33,7 +33,7 @@ OF_DATA = (
 )
 OF_FAULTS = ("test_aws_faults.py", "test_conformance.py")
 OF_CLIENTS = (
-    *("test_examples.py", "test_node.py", "test_start_and_stop.py", "browser/test_example_page.py"),
+    *("test_examples.py", "test_node.py", "test_pages.py", "test_start_and_stop.py", "browser/test_example_page.py"),
     *("browser/test_other_origin.py", "browser/test_sign_in.py"),
 )
 """Files below tests/e2e that share a running stack."""

@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             raise ConsoleError("A server states costs alone. Remedy: name its export, or leave --measure out.")
         ledger = Ledger(chosen_table("CostsTable", options, environ))
         rows, export, unpriced = stated_by_server(_stated(ledger, period, options.server), options.server)
-    if not rows and not options.force:
+    if not (rows or unpriced or options.force):
         Names.at_hand(environ).check_servers([options.server])
     comparisons = compare(rows, export, period.days, measures)
     sums, limit = totals(comparisons), options.tolerance / 100

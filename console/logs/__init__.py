@@ -1,4 +1,4 @@
-"""`openai-proxy logs`: lines of a function's log, the oldest first, as CloudWatch Logs has them."""
+"""`openai-proxy logs`: lines of a log of the stack, the oldest first, as CloudWatch Logs has them."""
 
 import argparse
 import json
@@ -17,15 +17,17 @@ from console.text import harmless
 
 FUNCTIONS = (
     *("proxy", "authorizer", "record-cost", "record-metrics", "record-throttles", "settle-limits", "store-response"),
-    *("tell-incidents", "end-streams", "apply-guards"),
+    *("end-streams", "apply-guards", "tell-incidents"),
 )
+OTHERS: Mapping[str, str] = {"lake": "/aws/kinesisfirehose/{stack}/lake", "rest-api": "/aws/apigateway/{stack}"}
+"""Logs of what is no function: of Firehose, and of API Gateway where `RestApiLogEnabled` is true."""
 _USUAL = 1800
 
 
 def add_logs(logs: argparse.ArgumentParser) -> None:
     """Give `logs` its options."""
-    logs.description = "Prints the lines of a function's log, the oldest first. Nothing is changed or followed."
-    logs.add_argument("function", metavar="FUNCTION", help=", ".join(FUNCTIONS))
+    logs.description = "Prints the lines of a log, the oldest first. Nothing is changed or followed."
+    logs.add_argument("function", metavar="LOG", help=", ".join([*FUNCTIONS, *OTHERS]))
     how_long = "such as 30min, 6h or 2d; default: 30min"
     logs.add_argument("--last", type=age, default=_USUAL, metavar="LENGTH", help=how_long)
     logs.add_argument("--errors", action="store_true", help="only lines of the level ERROR")
@@ -55,12 +57,13 @@ def lines_of(client: Any, group: str, since: float, pattern: str, until: float |
 
 
 def group_of(function: str, options: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    """The log group of a function of the stack."""
-    return f"/aws/lambda/{stack_name(options, environ)}/{function}"
+    """The log group of a function of the stack, or of another part of it."""
+    stack = stack_name(options, environ)
+    return OTHERS[function].format(stack=stack) if function in OTHERS else f"/aws/lambda/{stack}/{function}"
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    known(options.function, set(FUNCTIONS), "A function", f"name one of {', '.join(FUNCTIONS)}")
+    known(options.function, {*FUNCTIONS, *OTHERS}, "A log", f"name one of {', '.join([*FUNCTIONS, *OTHERS])}")
     group = group_of(options.function, options, environ)
     client, since = session(environ).client("logs"), time.time() - options.last
     pattern = pattern_of(errors=options.errors, message=options.message)

@@ -72,6 +72,7 @@ def environment_file(settings: Settings, outputs: Mapping[str, str], key: str, s
         "AWS_DEFAULT_REGION": REGION,
         "STACK_NAME": settings.stack_name,
         "BUS_NAME": outputs["BusName"],
+        **({"BUS_ARCHIVE": outputs["BusArchive"]} if "BusArchive" in outputs else {}),
         "KEYS_TABLE": outputs["KeysTable"],
         "IDENTITY_FILE": str(settings.identity_file),
         "GUARDS_FILE": str(settings.guards_file),

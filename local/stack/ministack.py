@@ -19,6 +19,9 @@ from local.stack.settings import HOST, REGION, ROOT, Settings
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
+_ARCHIVE = "openai-proxy-events"
+_ARCHIVED = '{"source": ["openai-proxy"], "detail-type": [{"anything-but": ["ResponseCaptured"]}]}'
+"""What the template archives."""
 _READY_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 _STOP_SECONDS = 15.0
@@ -150,6 +153,18 @@ class Aws:
     def invoke(self, function: str, event: Any) -> None:
         """Invoke a function and forget its answer."""
         self._functions.invoke(FunctionName=function, Payload=json.dumps(event))
+
+    def archive(self, bus: str) -> str:
+        """The archive of a bus, as the template has it, made if it is not there. Its ARN."""
+        events = self._session.client("events", endpoint_url=self._settings.endpoint)
+        found = events.list_archives(NamePrefix=_ARCHIVE)["Archives"]
+        if not found:
+            events.create_archive(
+                ArchiveName=_ARCHIVE,
+                EventSourceArn=events.describe_event_bus(Name=bus)["Arn"],
+                EventPattern=_ARCHIVED,
+            )
+        return events.describe_archive(ArchiveName=_ARCHIVE)["ArchiveArn"]
 
     def keys_table(self, name: str) -> Any:
         """The table of client keys."""

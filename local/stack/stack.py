@@ -79,6 +79,7 @@ class Stack:
             await self._start_proxy(cleanup, aws, outputs, tokens)
             await first_worker
             secret = await asyncio.to_thread(aws.secret, outputs["StreamWebhookSecret"]) if settings.webhooks else ""
+            outputs["BusArchive"] = await asyncio.to_thread(aws.archive, outputs["BusName"])
             _write_private(settings.env_file, environment_file(settings, outputs, key, secret))
             _write_command(settings.tools / "aws", aws_command(settings))
             self._say(greeting(settings, outputs, key, usable_servers(servers, tokens)))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from proxy.records.log_line import MESSAGE, request_line
 
+from console.logs import FUNCTIONS, OTHERS
 from tests.contract.template_stack import ROOT, deployed
 from tests.fakes import read_event
 
@@ -82,3 +83,11 @@ def test_tracing_is_a_parameter(enabled: str, mode: str) -> None:
     stack = deployed(TracingEnabled=enabled)
     assert {f["TracingConfig"]["Mode"] for f in stack.of_type("AWS::Lambda::Function").values()} == {mode}
     assert stack.of_type("AWS::ApiGateway::Stage")["RestApiStage"]["TracingEnabled"] == enabled
+
+
+def test_the_command_reads_every_log_of_the_stack() -> None:
+    groups = deployed(RestApiLogEnabled="true").of_type("AWS::Logs::LogGroup").values()
+    read = {f"/aws/lambda/stack/{name}" for name in FUNCTIONS} | {
+        each.format(stack="stack") for each in OTHERS.values()
+    }
+    assert {group["LogGroupName"] for group in groups} == read

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -433,7 +432,7 @@ def test_the_emulator_itself_raises_and_ends_the_alarm_of_slow_answers(incident:
 # ------------------------------------------------------------------------------------------------------- runbooks
 
 
-def test_dead_letters_are_sent_through_again_as_the_runbook_says(incident: Incident, tmp_path: Path) -> None:
+def test_dead_letters_are_sent_through_again_as_the_runbook_says(incident: Incident) -> None:
     """record_cost loses its table; what it could not write is in the ledger once the table is back."""
     functions, name = incident.aws("lambda"), incident.watch.physical["RecordCostFunction"]
     variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
@@ -453,16 +452,17 @@ def test_dead_letters_are_sent_through_again_as_the_runbook_says(incident: Incid
 
     mend()
     as_before()
-    page = (ROOT / "docs/runbooks/dead-letters.md").read_text()
-    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "redrive.py").write_text(script)
-    urls = [incident.url("RecordCostDeadLetterQueue"), incident.url("RecordCostQueue")]
-    subprocess.run(
-        [sys.executable, tmp_path / "redrive.py", *urls],
-        env=incident.stack.environment,
+    modules = f"{ROOT}/shared:{ROOT}/functions"
+    said = subprocess.run(
+        [sys.executable, "-m", "console", "events", "redrive", "record-cost", "--json"],
+        env=os.environ | incident.stack.environment | {"PYTHONPATH": modules},
+        cwd=ROOT,
         check=True,
         timeout=WAIT_SECONDS,
-    )
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert json.loads(said) == {"consumer": "record-cost", "moved": 2}
     assert len(client.wait_for_entries(2)) == 2
     assert incident.waiting("RecordCostDeadLetterQueue") == 0
     assert "record-cost-dead-letters" not in incident.watch.look({})

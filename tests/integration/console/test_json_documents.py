@@ -60,6 +60,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "costs reprice": ["--last", "7d"],
     "cache erase": ["--client", "shop"],
     "find": ["{id}"],
+    "events redrive": ["record-cost"],
     "logs": ["proxy"],
 }
 """What a command cannot do without. One that is not here needs nothing."""
@@ -106,6 +107,8 @@ class Account:
         index = {"IndexName": "by-client", "KeySchema": by_client, "Projection": {"ProjectionType": "ALL"}}
         self._table("cache", names, KeySchema=[_key("cache_key", "HASH")], GlobalSecondaryIndexes=[index])
         _AWS.client("s3").create_bucket(Bucket=self.environ["CACHE_BUCKET"])
+        for queue in ("queue", "dead"):
+            _AWS.client("sqs").create_queue(QueueName=f"{self.name}-{queue}")
         _AWS.client("logs").create_log_group(logGroupName=f"/aws/lambda/{self.name}/proxy")
 
     def _table(self, name: str, attributes: Mapping[str, str], **more: Any) -> None:
@@ -134,6 +137,9 @@ class Account:
         logs.create_log_stream(logGroupName=group, logStreamName="s")
         line = {"timestamp": int(now * 1000), "message": json.dumps({"id": self.id, "message": "inference"})}
         logs.put_log_events(logGroupName=group, logStreamName="s", logEvents=[line])
+        sqs = _AWS.client("sqs")
+        for text in ('{"detail": {}}', "no JSON"):
+            sqs.send_message(QueueUrl=sqs.get_queue_url(QueueName=f"{self.name}-dead")["QueueUrl"], MessageBody=text)
 
     def needed(self, words: tuple[str, ...]) -> list[str]:
         """What a command cannot do without; the key and the team that it is about are new ones."""
@@ -176,7 +182,12 @@ def _answer(connection: Connection, request: Received) -> None:
         connection.answer(json.dumps(answer or {"__type": "AccessDeniedException"}).encode(), status)
         return
     name = parse_qs(request.body.decode())["StackName"][0]
-    output = f"<member><OutputKey>KeysTable</OutputKey><OutputValue>{name}-keys</OutputValue></member>"
+    queue = f"https://sqs.us-east-1.amazonaws.com/123456789012/{name}"
+    queues = {"RecordCostQueueUrl": f"{queue}-queue", "RecordCostDeadLetterQueueUrl": f"{queue}-dead"}
+    output = "".join(
+        f"<member><OutputKey>{each}</OutputKey><OutputValue>{value}</OutputValue></member>"
+        for each, value in {"KeysTable": f"{name}-keys", **queues}.items()
+    )
     status = "<StackStatus>CREATE_COMPLETE</StackStatus>"
     stack = f"<member><StackName>{name}</StackName>{status}<Outputs>{output}</Outputs></member>"
     found = f"<DescribeStacksResult><Stacks>{stack}</Stacks></DescribeStacksResult>"

@@ -1,6 +1,7 @@
-"""`events`: publishes past events again, from the bus's archive, for the ledger alone.
+"""`events`: gives consumers again what they have not recorded: past events, from the bus's archive, for the ledger
+alone; and what waits in a dead-letter queue.
 
-It can do no harm: an event that the ledger has is a duplicate there, and nobody else is sent anything.
+It can do no harm: an event that a consumer has recorded is a duplicate there, and nobody else is sent anything.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from console.aws import session
 from console.errors import ConsoleError
 from console.period import Period, add_period, chosen_period
 from console.progress import Bars
-from console.stack import add_stack_option, stack_name, stack_output
+from console.stack import add_stack_option, chosen_name, stack_name, stack_output
 
 LONGEST_STREAM = timedelta(hours=1)
 """An event is archived when its request has ended, so those of a day end later than it."""
@@ -29,9 +30,12 @@ _UTC_TEXT = "%Y-%m-%dT%H:%M:%SZ"
 
 def add_events(events: argparse.ArgumentParser) -> None:
     """Give `events` its commands."""
-    replay = events.add_subparsers(title="commands", required=True, metavar="COMMAND").add_parser(
-        "replay", help="give the ledger the events of past days again"
-    )
+    from console.events.dead_letters import add_dead_letters, add_redrive  # noqa: PLC0415 - it needs this module's names
+
+    commands = events.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    add_dead_letters(commands.add_parser("dead-letters", help="show what a consumer could not record"))
+    add_redrive(commands.add_parser("redrive", help="send a consumer's dead letters through again"))
+    replay = commands.add_parser("replay", help="give the ledger the events of past days again")
     replay.description = (
         "Publishes the archived events of past days again, for record_cost alone. What the ledger has stays as it is; "
         "what it lost is recorded."
@@ -95,7 +99,7 @@ def _replay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if period is None:
         raise ConsoleError("No days are named. Remedy: name them with --from and --to, --day, --month or --last.")
     rule = stack_output("RecordCostRule", options, environ)
-    archive = options.archive or stack_output("BusArchive", options, environ)
+    archive = options.archive or chosen_name("BusArchive", options, environ)
     if not archive or not rule:
         raise ConsoleError(
             f"The stack '{stack_name(options, environ)}' has no archive of its events. Remedy: deploy it with "
