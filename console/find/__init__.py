@@ -11,11 +11,10 @@ from typing import Any
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.ulid import ulid_time
 
-from console.aws import session
 from console.cache.store import INDEX
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
-from console.logs import group_of, lines_of
+from console.logs import Asked, lines
 from console.period import Period, add_period, chosen_period, today
 from console.stack import Table, add_place_option, add_table_options, chosen_table
 from console.text import harmless, plain, to_json
@@ -91,9 +90,8 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _lines(id_: str, options: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[Any]:
     began = ulid_time(id_)
-    bounds = (began - _AROUND).timestamp(), (began + _AROUND).timestamp()
-    logs = session(environ).client("logs")
-    for line in lines_of(logs, group_of("proxy", options, environ), bounds[0], f'{{ $.id = "{id_}" }}', bounds[1]):
+    asked = Asked((began - _AROUND).timestamp(), (began + _AROUND).timestamp(), {"id": id_})
+    for line in lines("proxy", asked, options, environ):
         if isinstance(line, dict):
             yield line
 

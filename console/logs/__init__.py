@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 from console.arguments import known
-from console.aws import session
+from console.aws import emulator, session
 from console.cache.commands import age
 from console.keys.options import whole
 from console.stack import add_stack_option, stack_name
@@ -22,6 +23,8 @@ FUNCTIONS = (
 OTHERS: Mapping[str, str] = {"lake": "/aws/kinesisfirehose/{stack}/lake", "rest-api": "/aws/apigateway/{stack}"}
 """Logs of what is no function: of Firehose, and of API Gateway where `RestApiLogEnabled` is true."""
 _USUAL = 1800
+PROXY_LOG = "PROXY_LOG"
+"""Names the file in which the local stack keeps the proxy's log."""
 
 
 def add_logs(logs: argparse.ArgumentParser) -> None:
@@ -38,22 +41,46 @@ def add_logs(logs: argparse.ArgumentParser) -> None:
     logs.set_defaults(run=_run)
 
 
-def pattern_of(*, errors: bool, message: str | None) -> str:
-    """What CloudWatch is asked for; "" for all."""
-    wanted = ['$.level = "ERROR"'] * errors
-    if message is not None:
-        wanted.append(f"$.message = {json.dumps(message)}")
-    return f"{{ {' && '.join(wanted)} }}" if wanted else ""
+class Asked(NamedTuple):
+    """Which lines: of a time, in Unix seconds, and with these fields."""
+
+    since: float
+    until: float
+    fields: Mapping[str, str]
 
 
-def lines_of(client: Any, group: str, since: float, pattern: str, until: float | None = None) -> Iterator[Any]:
-    """The lines of a log group, as JSON where they are that. Raises botocore's errors."""
-    asked: dict[str, Any] = {"logGroupName": group, "startTime": int(since * 1000)}
-    asked |= {"endTime": int(until * 1000)} if until is not None else {}
-    asked |= {"filterPattern": pattern} if pattern else {}
-    for page in client.get_paginator("filter_log_events").paginate(**asked):
+def lines(log: str, asked: Asked, options: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[Any]:
+    """The lines of a log, as JSON where they are that. Raises botocore's errors.
+
+    On the local stack the proxy runs beside the embedded AWS, and its log is a file.
+    """
+    if log == "proxy" and (file := environ.get(PROXY_LOG)) and emulator(environ):
+        return _lines_of_file(Path(file), asked)
+    return _lines_of_group(session(environ).client("logs"), group_of(log, options, environ), asked)
+
+
+def _lines_of_group(client: Any, group: str, asked: Asked) -> Iterator[Any]:
+    request: dict[str, Any] = {"logGroupName": group, "startTime": int(asked.since * 1000)}
+    request |= {"endTime": int(asked.until * 1000)}
+    if conditions := [f"$.{name} = {json.dumps(value)}" for name, value in asked.fields.items()]:
+        request["filterPattern"] = f"{{ {' && '.join(conditions)} }}"
+    for page in client.get_paginator("filter_log_events").paginate(**request):
         for each in page["events"]:
             yield _read(each["message"])
+
+
+def _lines_of_file(file: Path, asked: Asked) -> Iterator[Any]:
+    """Its lines of JSON, which alone have a time; none of a stack that has just begun."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    first, last = (datetime.fromtimestamp(each, UTC).isoformat() for each in (asked.since, asked.until))
+    for line in map(_read, text.splitlines()):
+        if isinstance(line, dict):
+            fields = cast("dict[str, Any]", line)
+            if first <= str(fields.get("timestamp", "")) <= last and asked.fields.items() <= fields.items():
+                yield fields
 
 
 def group_of(function: str, options: argparse.Namespace, environ: Mapping[str, str]) -> str:
@@ -64,18 +91,20 @@ def group_of(function: str, options: argparse.Namespace, environ: Mapping[str, s
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     known(options.function, {*FUNCTIONS, *OTHERS}, "A log", f"name one of {', '.join([*FUNCTIONS, *OTHERS])}")
-    group = group_of(options.function, options, environ)
-    client, since = session(environ).client("logs"), time.time() - options.last
-    pattern = pattern_of(errors=options.errors, message=options.message)
-    found = list(islice(lines_of(client, group, since, pattern), options.limit))
+    now = time.time()
+    fields = ({"level": "ERROR"} if options.errors else {}) | (
+        {} if options.message is None else {"message": options.message}
+    )
+    asked = Asked(now - options.last, now, fields)
+    found = list(islice(lines(options.function, asked, options, environ), options.limit))
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
     for line in found:
         print(harmless(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)))
     if not found:
-        which = " that fit" if pattern else ""
-        print(f"There are no lines{which} in {group} since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M} UTC.")
+        which, group = " that fit" if fields else "", group_of(options.function, options, environ)
+        print(f"There are no lines{which} in {group} since {datetime.fromtimestamp(asked.since, UTC):%F %H:%M} UTC.")
     return 0
 
 

@@ -71,6 +71,7 @@ def environment_file(settings: Settings, outputs: Mapping[str, str], key: str, s
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "STACK_NAME": settings.stack_name,
+        "PROXY_LOG": str(settings.log("proxy")),
         "BUS_NAME": outputs["BusName"],
         **({"BUS_ARCHIVE": outputs["BusArchive"]} if "BusArchive" in outputs else {}),
         "KEYS_TABLE": outputs["KeysTable"],

@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -79,6 +81,27 @@ def test_what_a_client_quotes_is_found_in_ledger_log_and_cache(entry: str, capsy
         text = ran(capsys, "find", quoted)[1]
         assert [text.count(title) for title in ("Entry\n", "Log line\n", "Cached answer\n")] == [1, 1, 1]
         assert "canary" not in text
+
+
+def test_on_the_local_stack_the_log_of_the_proxy_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, now = tmp_path / "proxy.log", datetime.now(UTC)
+    moments = [(now - timedelta(minutes=minutes)).isoformat(timespec="milliseconds") for minutes in (90, 5, 1)]
+    written = [
+        {"level": "ERROR", "message": message, "timestamp": moment.replace("+00:00", "Z")}
+        for moment, message in zip(moments, ("old", "a", "b"), strict=True)
+    ]
+    file.write_text("\n".join(["Traceback of a start", *map(json.dumps, written), '{"cut', "\x00"]))
+    environ = {"PROXY_LOG": str(file), "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "us-east-1"}
+
+    def said(*words: str) -> list[str]:
+        assert main(["logs", "proxy", *words, "--json"], environ) == 0
+        return [line["message"] for line in json.loads(capsys.readouterr().out)]
+
+    assert said() == ["a", "b"]
+    assert said("--errors", "--last", "2h") == ["old", "a", "b"]
+    assert said("--message", "b") == ["b"]
+    file.unlink()
+    assert said() == []
 
 
 def test_lines_of_a_log(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
