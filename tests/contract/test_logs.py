@@ -86,7 +86,7 @@ def test_tracing_is_a_parameter(enabled: str, mode: str) -> None:
 
 
 def test_the_command_reads_every_log_of_the_stack() -> None:
-    groups = deployed(RestApiLogEnabled="true").of_type("AWS::Logs::LogGroup").values()
+    groups = deployed(RestApiLogEnabled="true", GuardsFile="guards.yaml").of_type("AWS::Logs::LogGroup").values()
     read = {f"/aws/lambda/stack/{name}" for name in FUNCTIONS} | {
         each.format(stack="stack") for each in OTHERS.values()
     }
