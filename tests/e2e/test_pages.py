@@ -27,6 +27,7 @@ import pytest
 from openai_proxy.client_keys import TEAM_PREFIX
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.guards.overlay import GUARD_PREFIX
 from openai_proxy.identity import user_id_of
 from openai_proxy.ledger.entries import LedgerEntry, entry_of
 from openai_proxy.ledger.table import CostsTable
@@ -201,7 +202,7 @@ WITH_COMMANDS = [page for page in PAGES if commands_of(page)]
 @pytest.fixture(scope="module")
 def folder(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
     path = tmp_path_factory.mktemp("checkout")
-    for name in ("prices.yaml", "openai_servers.yaml", "identity.yaml"):
+    for name in ("prices.yaml", "openai_servers.yaml", "identity.yaml", "guards.yaml"):
         shutil.copy(ROOT / name, path / name)
     shutil.copy(ROOT / "prices.yaml", path / "next-year.yaml")
     (path / ".local").symlink_to(stack.folder)
@@ -231,6 +232,9 @@ def things(folder: Folder) -> None:
     """What pages speak of by name, as it was before another page changed it: a key, a team."""
     keys, about = folder.stack.table("KEYS_TABLE"), {"created_at": "2026-11-01T00:00:00.000Z", "name": "chat widget"}
     keys.put_item(Item={"key_hash": KEY_ID.ljust(64, "0"), "client_id": "web-shop", "enabled": True, **about})
+    act = {"act": "disable", "guard": "loop", "at": int(time.time()), "until": int(time.time()) + 3600}
+    held = {"client_id": "web-shop", "acts": {"01M83T4CM0RHJ0VJ2GG9DD5A6M": act}}
+    keys.put_item(Item={"key_hash": f"{GUARD_PREFIX}{KEY_ID}", **held})
     keys.put_item(Item={"key_hash": f"{TEAM_PREFIX}web", "rpm": 300, "created_at": about["created_at"]})
 
 

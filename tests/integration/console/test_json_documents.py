@@ -16,8 +16,10 @@ from urllib.parse import parse_qs
 import boto3
 import pytest
 from moto import mock_aws
+from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.guards.overlay import GUARD_PREFIX
 from openai_proxy.ledger.entries import entry_of
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
@@ -61,6 +63,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "cache erase": ["--client", "shop"],
     "find": ["{id}"],
     "events redrive": ["record-cost"],
+    "guards undo": ["01M83T4CM0RHJ0VJ2GG9DD5A6M"],
     "logs": ["proxy"],
 }
 """What a command cannot do without. One that is not here needs nothing."""
@@ -137,6 +140,9 @@ class Account:
         logs.create_log_stream(logGroupName=group, logStreamName="s")
         line = {"timestamp": int(now * 1000), "message": json.dumps({"id": self.id, "message": "inference"})}
         logs.put_log_events(logGroupName=group, logStreamName="s", logEvents=[line])
+        act = {"act": "disable", "guard": "loop", "at": int(now), "until": int(now) + 3600}
+        held = {"key_hash": f"{GUARD_PREFIX}3f2a91c07be4", "client_id": "shop", "acts": {NEEDED["guards undo"][0]: act}}
+        self.dynamodb.put_item(TableName=self.environ["KEYS_TABLE"], Item=to_item(held))
         sqs = _AWS.client("sqs")
         for text in ('{"detail": {}}', "no JSON"):
             sqs.send_message(QueueUrl=sqs.get_queue_url(QueueName=f"{self.name}-dead")["QueueUrl"], MessageBody=text)
