@@ -5,6 +5,7 @@ Generated text cannot imitate a key of a JSON object, because inside a JSON stri
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from proxy.metering.sse import data_of, end_of_event, find_events, split_events
 
@@ -33,7 +34,9 @@ _MAY_BE_ERROR = re.compile(
     rb'|message(?!_(?:start|delta|stop)"|"\s*[,}]|"\s*:\s*\{\s*"(?:id|type|model|role)"\s*:))'
     rb'|response\.failed"|event:[ \t]*(?:error|response\.)'
 )
-_UNUSUAL = (b'"base_resp"', b"event: error", b"event:error", b"event: response.f", b"event: response.e")
+BASE_RESP = b'"base_resp"'
+"""MiniMax's word on how it went."""
+_UNUSUAL = (BASE_RESP, b"event: error", b"event:error", b"event: response.f", b"event: response.e")
 _CHOICES, _CHOICES_SPACED = b'"choices":[{', b'"choices": [{'
 _NAMED_EVENT, _BLOCK_EVENT = b"event: response.", b"event: content_block_"
 _MARKS = (_CHOICES, _NAMED_EVENT, _CHOICES_SPACED, _BLOCK_EVENT)
@@ -60,9 +63,12 @@ _END_MARK = re.compile(re.escape(_DONE))
 _LAST_EVENT = b"data: [DONE]\n\n"
 
 
-def may_hold_error(events: bytes) -> bool:
-    """Whether a run of events may hold an error: most have neither that word as one of their own nor named events."""
-    return events.rfind(b'"error"') >= 0 or events.rfind(b"event:") >= 0
+def may_hold_error(events: bytes, others: bytes) -> bool:
+    """Whether a run of events may hold an error: most have neither that word as one of their own nor named events.
+
+    `others` are those that are not pieces which are all alike: one of these has no name.
+    """
+    return others.rfind(b"event:") >= 0 or events.rfind(b'"error"') >= 0
 
 
 def worth_reading(events: bytes, since: int, *, is_message: bool) -> tuple[re.Pattern[bytes], int]:
@@ -79,9 +85,9 @@ def worth_reading(events: bytes, since: int, *, is_message: bool) -> tuple[re.Pa
     return re.compile(_OF_MESSAGE), since
 
 
-def is_unusual(events: bytes, since: int = 0) -> bool:
+def is_unusual(events: bytes) -> bool:
     """Whether something is said that only unusual errors say, and few other events."""
-    return any(events.rfind(mark, since) >= 0 for mark in _UNUSUAL)
+    return any(events.rfind(mark) >= 0 for mark in _UNUSUAL)
 
 
 def may_report_error(event: bytes) -> bool:
@@ -96,20 +102,52 @@ def is_odd(event: bytes) -> bool:
     return data_of(event).strip() != _DONE
 
 
-def find_odd_events(events: bytes) -> list[tuple[int, int]]:
-    """Where those events of a run stand that are odd: start and end of each, blank line included.
+class Looked(NamedTuple):
+    """Where those events of a run stand that are `odd`: start and end of each, blank line included.
 
-    An error in the middle of an answer can have any form; a piece of an answer has one of few. Pieces that are all
-    alike are counted, and not looked at: there are as many as there are lines for.
+    `others` are the events that are not pieces of a chat that are all alike, and how these begin.
+    """
+
+    odd: list[tuple[int, int]]
+    others: bytes
+
+
+def look_for_odd_events(events: bytes) -> Looked:
+    """An error in the middle of an answer can have any form; a piece of an answer has one of few.
+
+    Pieces that begin alike are passed over from one to the next, and others with the same mark are counted.
     """
     mark = next((each for each in _MARKS if events.find(each) >= 0), b"")
-    spans = [(0, len(events))]
+    start = end = head = 0
     if mark and b"\r" not in events:
-        start = events.rfind(b"\n\n", 0, events.find(mark)) + 2
-        start, end = start if start >= 2 else 0, end_of_event(events, events.rfind(mark))
-        if _are_alike(events, mark, start, end):
-            spans = [(0, start), (end, len(events))]
-    return [place for start, end in spans for place in _odd_ones(events[start:end], start)]
+        first, last = events.find(mark), events.rfind(mark)
+        start = events.rfind(b"\n\n", 0, first) + 2
+        start = start if start >= 2 else 0
+        head = _end_of_head(events, start, first, mark)
+        end = _end_of_alike(events, start, head)
+        if last >= end and _are_alike(events, mark, end, whole := end_of_event(events, last)):
+            end = whole
+    odd = [*_odd_ones(events[:start], 0), *_odd_ones(events[end:], end)]
+    is_chat = mark in (_CHOICES, _CHOICES_SPACED)
+    return Looked(odd, events[:head] + events[end:] if is_chat else events)
+
+
+def _end_of_head(events: bytes, start: int, mark_at: int, mark: bytes) -> int:
+    """Where that ends which makes a piece of the event at `start`: the mark, or the line with its name."""
+    if mark not in (_NAMED_EVENT, _BLOCK_EVENT):
+        return mark_at + len(mark)
+    return events.find(b"\n", start) + 1 if mark_at == start else 0  # a model may write the mark too
+
+
+def _end_of_alike(events: bytes, start: int, end_of_head: int) -> int:
+    """Where the last of the events ends that have the head of the one at `start`, and one line behind it."""
+    head = b"\n\n" + events[start:end_of_head]
+    size, find, is_alike, end = len(head), events.find, events.startswith, start
+    line_end = find(b"\n", end_of_head) if end_of_head else -1
+    while is_alike(head, line_end):
+        end = line_end + 2
+        line_end = find(b"\n", line_end + size)
+    return line_end + 2 if is_alike(b"\n\n", line_end) else end
 
 
 def _odd_ones(events: bytes, position: int) -> Iterator[tuple[int, int]]:
@@ -124,8 +162,9 @@ def _are_alike(events: bytes, mark: bytes, start: int, end: int) -> bool:
     """Whether every event from `start` to `end` has the `mark` of a piece, and its lines are those of one."""
     lines = events.count(b"\n", start, end)
     if mark in (_NAMED_EVENT, _BLOCK_EVENT):  # only where a line begins with it: a model may write it too
-        named = events.startswith(mark, start) + events.count(b"\n" + mark, start, end)
-        return lines == 3 * (named + (mark == _BLOCK_EVENT and events.count(_PING_EVENT, start, end)))
+        before = max(0, start - 1)
+        named = (start == 0 and events.startswith(mark)) + events.count(b"\n" + mark, before, end)
+        return lines == 3 * (named + (mark == _BLOCK_EVENT and events.count(_PING_EVENT, before, end)))
     return lines == 2 * events.count(mark, start, end)
 
 
@@ -152,22 +191,23 @@ def has_finish_reason(events: bytes, end: int) -> bool:
     return _FINISH_REASON.search(events, 0, end) is not None
 
 
-def find_end_of_chat(events: bytes, *, one_choice: bool) -> int:
+def find_end_of_chat(events: bytes, others: bytes, *, one_choice: bool) -> int:
     """Where the last events of a chat stand, if they say its end and its usage and nothing before can matter; else 0.
 
-    Of `one_choice` there is one reason to end: what is said of it before does not count.
+    Of `one_choice` there is one reason to end: what is said of it before does not count. `others` as above.
     """
     since = events.rfind(b"\n\n", 0, max(0, len(events) - _END_BYTES)) + 2
     if since < 2 or find_last_finish_reason(events, since) < 0 or events.rfind(TOKENS, since) < 0:
         return 0
-    if may_hold_error(events) or events.rfind(b'"status"') >= 0:
+    if may_hold_error(events, others) or events.rfind(b'"status"') >= 0:
         return 0
     return 0 if not one_choice and has_finish_reason(events, since) else since
 
 
 def last_other_tier(events: bytes, known: str | None) -> bytes:
     """The last event that names a service tier, if it names another than `known`; else b""."""
-    place = max(events.rfind(TIER + b'"'), events.rfind(TIER + b' "'))
+    place = events.rfind(TIER + b'"')
+    place = max(place, events.rfind(TIER + b' "', max(place, 0)))
     if place < 0 or (known and events.startswith(b'"%b"' % known.encode(), events.find(b'"', place + len(TIER)))):
         return b""
     before = [found + len(blank) for blank in _BLANKS if (found := events.rfind(blank, 0, place)) >= 0]

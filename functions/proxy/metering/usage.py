@@ -25,6 +25,8 @@ _WRITTEN_BESIDE = ("cache_creation_input_tokens", "cacheWriteInputTokens")
 _REASONING = ("reasoning_tokens", "thinking_tokens")
 _READ = ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
 _WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
+_OF_CACHES = frozenset({*_READ_BESIDE, *_WRITTEN_BESIDE, *_READ, *_WRITTEN})
+"""Beside the counts themselves: most reports have none of them."""
 
 
 def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
@@ -173,16 +175,19 @@ class _Report(NamedTuple):
 
 def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
     of_input, of_output = _details(fields, _INPUT_DETAILS, numbers), _details(fields, _OUTPUT_DETAILS, numbers)
-    cached = numbers.count(of_input.get("cached_tokens")) or numbers.first(fields, _READ)
+    names_caches = not _OF_CACHES.isdisjoint(fields)
+    cached = numbers.count(of_input.get("cached_tokens")) or (numbers.first(fields, _READ) if names_caches else 0)
     written = numbers.first(of_input, _WRITTEN)
     by_time = _by_time(fields, of_input, numbers)
-    beside = numbers.first(fields, _READ_BESIDE), numbers.first(fields, _WRITTEN_BESIDE) or sum(by_time)
+    beside = 0, sum(by_time)
+    if names_caches:
+        beside = numbers.first(fields, _READ_BESIDE), numbers.first(fields, _WRITTEN_BESIDE) or beside[1]
     report = _Report(
         prompt=numbers.first(fields, _PROMPT),
         completion=numbers.first(fields, _COMPLETION),
         total=numbers.first(fields, _TOTAL) or None,
         cached=cached or beside[0],
-        written=written or beside[1] or numbers.first(fields, _WRITTEN),
+        written=written or beside[1] or (numbers.first(fields, _WRITTEN) if names_caches else 0),
         audio=numbers.count(of_input.get("audio_tokens")),
         reasoning=numbers.first(of_output, _REASONING),
         is_anthropic=not (cached or written),
@@ -208,7 +213,9 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
 
 def _by_time(fields: Mapping[str, Any], of_input: Mapping[str, Any], numbers: _Numbers) -> tuple[int, int]:
     """What was written to caches for five minutes and for an hour: Anthropic's names, and LiteLLM's."""
-    written = object_of(fields.get("cache_creation") or of_input.get("cache_creation_token_details"))
+    if not (told := fields.get("cache_creation") or of_input.get("cache_creation_token_details")):
+        return 0, 0
+    written = object_of(told)
     minutes, hour = (numbers.count(written.get(f"ephemeral_{time}_input_tokens")) for time in ("5m", "1h"))
     return minutes, hour
 
@@ -220,8 +227,10 @@ def _placed(report: _Report, *, has_own_names: bool) -> tuple[int, int, int]:
     parts of. What no part explains belongs to the input where audio does, else it is thoughts (Gemini counts so).
     """
     prompt, completion, total = report.prompt, report.completion, report.total
-    known = (report.cached, report.written, report.audio, report.reasoning)
     forced = _fewest_beside(report)
+    if forced == _INSIDE and total == prompt + completion:  # as in most reports
+        return prompt, completion, report.reasoning
+    known = (report.cached, report.written, report.audio, report.reasoning)
     if total is None:
         beside = (True, True, forced[2], forced[3]) if has_own_names else forced
     else:

@@ -45,18 +45,21 @@ class UsageChunks:
             position = end
         return b"".join([*visible, whole[position:]]) if visible else events
 
-    def said_last(self, run: bytes) -> tuple[dict[str, Any], list[str]] | None:
-        """What a usage chunk says and why the one choice ended, if a run ends so that nothing before can matter."""
+    def said_last(self, run: bytes, others: bytes) -> tuple[dict[str, Any], list[str]] | None:
+        """What a usage chunk says and why the one choice ended, if a run ends so that nothing before can matter.
+
+        `others` are the events of the run that are not pieces which are all alike.
+        """
         if not (self.latest and self._one_choice):
             return None
         event, fields = self.latest
         is_known = is_one_of(FORMS_WITH_AN_END, fields.get("object"))
         says_all = is_known and fields.get("id") and fields.get("model")
         finish = scan.find_last_finish_reason(run)
-        if finish < 0 or not says_all or not scan.ends_with(run, event) or scan.may_hold_error(run):
+        if finish < 0 or not says_all or not scan.ends_with(run, event) or scan.may_hold_error(run, others):
             return None
         reasons = scan.finish_reasons_in(run, finish)
-        is_usual = any(reasons) and not scan.is_unusual(run, max(0, len(run) - _END_BYTES))
+        is_usual = any(reasons) and run.rfind(scan.BASE_RESP, max(0, len(run) - _END_BYTES)) < 0
         return (fields, reasons) if is_usual else None
 
     def _has_begun(self, index: int, earlier: list[bytes | memoryview] | None) -> bool:

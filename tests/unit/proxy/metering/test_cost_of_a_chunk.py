@@ -111,7 +111,7 @@ def test_a_piece_of_text_is_cut_off_and_noted_and_no_more(entry: dict[str, Any],
         assert calls < 10
     else:
         assert calls < 3.25
-        assert of_c < 5.5 + hides_usage
+        assert of_c < 7.5 + hides_usage  # two of them compare its beginning: that is a third of counting its bytes
 
 
 FACTS = b'data: {"id":"a","object":"chat.completion.chunk","model":"m","choices":'
@@ -121,9 +121,9 @@ END_OF_CHAT = (
     FACTS + b'[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n',
     b"data: [DONE]\n\n",
 )
-READING = dict.fromkeys(("_identify", "worth_reading", "_find_slowly", "has_end_mark"), 0) | {
+READING = dict.fromkeys(("_identify", "worth_reading", "_find_slowly", "has_end_mark", "_are_alike"), 0) | {
     "_read_what_is_hidden": 1,
-    "find_odd_events": 1,
+    "look_for_odd_events": 1,
     "may_hold_error": 1,
     "find_last_finish_reason": 1,
     "split_events": 2,  # what is before the pieces that are all alike, and what is after them
@@ -140,7 +140,7 @@ ONE_HIDDEN = {"_read_its_end": 0, "is_odd": 2, "loads_or_none": 1, "_read_event"
     [
         (False, True, VISIBLE | {"has_finish_reason": 0}),
         (False, False, VISIBLE | {"has_finish_reason": 1}),
-        (True, True, READING | HIDDEN | ONE_HIDDEN | {"is_unusual": 1, "finish_reasons_in": 1}),
+        (True, True, READING | HIDDEN | ONE_HIDDEN | {"is_unusual": 0, "finish_reasons_in": 1}),
         (True, False, VISIBLE | HIDDEN | {"loads_or_none": 3}),
     ],
     ids=["one choice", "many choices", "one choice, usage hidden", "many choices, usage hidden"],

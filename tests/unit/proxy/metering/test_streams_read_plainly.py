@@ -135,7 +135,10 @@ def test_what_a_stream_says_by_its_bytes(stream: bytes) -> None:
     events = list(events_of(stream))
     texts = [stream[event.start : event.end] for event in events]
     odd = [event[:2] for event, text in zip(events, texts, strict=True) if scan.is_odd(text)]
-    assert [place for place in scan.find_odd_events(stream) if place[0] < place[1]] == odd
+    looked = scan.look_for_odd_events(stream)
+    assert [place for place in looked.odd if place[0] < place[1]] == odd
+    if any(line.startswith((b"event:", b'data: {"error"')) for event in events for line in event.lines):
+        assert scan.may_hold_error(stream, looked.others)
     assert scan.has_end_mark(stream) is any(data_of(text).strip() == b"[DONE]" for text in texts)
     numbers = re.findall(rb'"sequence_number": ?(\d+)', stream)
     assert scan.next_sequence_number(stream) == (int(numbers[-1]) + 1 if numbers else 0)

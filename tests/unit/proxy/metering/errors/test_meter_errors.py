@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.json_shapes import loads_or_none
 from proxy.metering.meter import Meter
-from proxy.metering.scan import find_odd_events, is_odd
+from proxy.metering.scan import is_odd, look_for_odd_events
 from proxy.metering.sse import EventFrames, split_events
 from proxy.metering.whole_answer import flaw_of
 
@@ -299,13 +299,13 @@ def test_what_is_no_piece_and_no_error_is_none(notice: dict[str, Any]) -> None:
 
 def test_only_what_is_no_piece_of_an_answer_is_looked_at() -> None:
     streams = {path.name: path.read_bytes() for path in STREAMS.glob("*.sse")}
-    odd = {name: [body[start:end] for start, end in find_odd_events(body)] for name, body in streams.items()}
+    odd = {name: [body[start:end] for start, end in look_for_odd_events(body).odd] for name, body in streams.items()}
     found = {name: len(events) for name, events in odd.items() if events}
     reporting = {"anthropic-messages-error.sse": 1, "groq-chat-error.sse": 1}
     assert found == {"azure-chat.sse": 1, "mistral-transcription.sse": 1, **reporting}
     for body in streams.values():
         assert [each for each in split_events(body) if is_odd(each)] == [
-            body[start:end] for start, end in find_odd_events(body)
+            body[start:end] for start, end in look_for_odd_events(body).odd
         ]
 
 
@@ -319,4 +319,4 @@ def test_pieces_that_are_all_alike_are_not_looked_at(entry: dict[str, Any]) -> N
     pieces = [each for each in events if b'"choices":[{' in each or each.startswith(named)]
     pings = [each for each in events if each.startswith(b"event: ping")]
     long = b"".join([*events[:1], *([*[pieces[len(pieces) // 2]] * 50, *pings] * 10), *events[-2:]])
-    assert calls_of(is_odd, lambda: find_odd_events(long)) <= 4
+    assert calls_of(is_odd, lambda: look_for_odd_events(long)) <= 4
