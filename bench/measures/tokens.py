@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,12 +46,11 @@ class Tokens(NamedTuple):
 
 
 class Starts(NamedTuple):
-    """Median milliseconds: loading the authorizer without an issuer and with one, and loading the library alone, after
-    what the authorizer has loaded.
+    """Median milliseconds: what an issuer adds to the start of the authorizer, and loading the library alone, both
+    after what the authorizer has loaded.
     """
 
-    without: float
-    with_issuer: float
+    issuer: float
     library: float
 
 
@@ -73,22 +72,29 @@ def tokens(count: int) -> Tokens:
     return Tokens(decode, judged, remembered, proxy_key, proxy_token)
 
 
+_STARTED = "import os; from authorizer import handler"
+_WITH_ISSUER = "handler._users(handler._keys, handler._logger)"
+
+
 def starts(rounds: int, folder: Path) -> Starts:
-    """The authorizer's module in fresh interpreters. Nothing answers at its issuer's address, and that at once."""
+    """In fresh interpreters, one after the other. Nothing answers at the issuer's address.
+
+    What an issuer adds is measured by itself: beside all that the authorizer loads it would be lost.
+    """
     file = folder / "identity.yaml"
     file.write_text(as_built(_FILE.replace(_ISSUER, "http://127.0.0.1:1")))
-    kinds: Mapping[str, str] = {"without": str(folder / "none.yaml"), "with": str(file)}
-    found: dict[str, list[float]] = {"without": [], "with": [], "library": []}
-    for _ in range(rounds):
-        for kind, path in kinds.items():
-            found[kind].append(_child("import authorizer.handler", "", path))
-        found["library"].append(_child("import jwt", "import authorizer.handler", kinds["without"]))
-    return Starts(*(statistics.median(found[kind]) for kind in ("without", "with", "library")))
+    before = f"{_STARTED}; os.environ['IDENTITY_FILE'] = {str(file)!r}"
+    works = (_WITH_ISSUER, "import jwt")
+    found: dict[str, list[float]] = {work: [] for work in works}
+    for number in range(rounds):
+        for work in works if number % 2 else reversed(works):
+            found[work].append(_child(work, before, str(folder / "none.yaml")))
+    return Starts(*map(statistics.median, found.values()))
 
 
 def _child(measured: str, before: str, identity_file: str) -> float:
     """Milliseconds that a fresh interpreter takes to run `measured`, after `before`."""
-    script = f"import time; {before or 'pass'}; t = time.perf_counter(); {measured}; print(time.perf_counter() - t)"
+    script = f"import time; {before}; t = time.perf_counter(); {measured}; print(time.perf_counter() - t)"
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join((str(ROOT / "functions"), str(ROOT / "shared"))),

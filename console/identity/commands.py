@@ -1,6 +1,7 @@
 """`identity check`: whether identity.yaml can be deployed, and what it says: issuers, and what each plan allows.
 
-Its one rule: the file is judged without AWS. Whether the teams of its plans are there is told where a stack answers.
+Its one rule: the file is judged without AWS. Its plans may name only what the servers file has; whether their teams are
+there is told where a stack answers.
 """
 
 import argparse
@@ -35,6 +36,9 @@ def add_identity(identity: argparse.ArgumentParser) -> None:
     commands = identity.add_subparsers(title="commands", required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="check the file")
     check.add_argument("file", nargs="?", type=Path, default=FILE)
+    check.add_argument(
+        "--force", action="store_true", help="take names of servers and models that the files do not know"
+    )
     add_table_options(check, "KeysTable")
     check.set_defaults(run=_check)
 
@@ -54,6 +58,8 @@ def limits_text(plan: Plan) -> str:
 
 def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     identity = read_identity(options.file)
+    if identity and not options.force:
+        _check_names(identity, options.file, environ)
     if options.json:
         print(to_json(_plain(identity)))
     elif identity is None:
@@ -67,6 +73,23 @@ def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     for warning in _warnings_of_teams(identity, options, environ) if identity else ():
         print(f"warning: {options.file}: {warning}", file=sys.stderr)
     return 0
+
+
+def _check_names(identity: Identity, file: Path, environ: Mapping[str, str]) -> None:
+    """A server or a model that is mistyped would let the users of a plan use nothing. Raises ConsoleError."""
+    held = [plan for plan in identity.plans.values() if plan.template.servers or plan.template.models]
+    if not held:
+        return
+    from console.known import Names  # noqa: PLC0415 - it loads the servers and their prices
+
+    names = Names.at_hand(environ)
+    for plan in held:
+        servers, models = plan.template.servers or (), plan.template.models or ()
+        try:
+            names.check_servers(servers)
+            names.check_models(models, servers)
+        except ConsoleError as error:
+            raise ConsoleError(f"{file}: plan '{plan.name}': {error}") from error
 
 
 def _warnings_of_teams(identity: Identity, options: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 Its one rule: it goes where identity.yaml says, and nowhere else. It follows no redirect, uses no proxy, and is back in
 time whatever the other side does. A socket's timeout is for each piece, so one that drips could hold it for hours:
-whoever asks waits for a thread, and shuts its socket down when the time is over.
+whoever asks waits for a thread, and shuts its socket down when the time is over. The client is PyJWT's own, which knows
+no such time and no size: how the bytes come in is what differs.
 """
 
 import contextlib
@@ -16,8 +17,12 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any
 from urllib.parse import urlsplit
 
+from jwt import PyJWKClient, PyJWKClientError
+
 _LARGEST = 256 * 1024
 """Bytes. Those of the large issuers have 2 to 20 KB."""
+Wait = Callable[[threading.Thread, float], None]
+_SCHEMES = ("http", "https")
 _HEADERS = {"accept": "application/json", "connection": "close", "user-agent": "openai-proxy-lambda"}
 
 
@@ -28,28 +33,16 @@ class FetchError(Exception):
 class HttpsGet:
     """Gets documents. `wait` waits for a thread, for so many seconds at most."""
 
-    def __init__(self, wait: Callable[[threading.Thread, float], None] = threading.Thread.join) -> None:
+    def __init__(self, wait: Wait = threading.Thread.join) -> None:
         self._wait = wait
 
     def __call__(self, address: str, seconds: float) -> dict[str, Any]:
         """The JSON object at `address`, which has `seconds` to arrive. Raises FetchError."""
-        visit = _Visit(self._connection(address, seconds), urlsplit(address).path or "/")
-        thread = threading.Thread(target=visit.go, daemon=True)
-        thread.start()
-        self._wait(thread, seconds)
-        if thread.is_alive():
-            visit.end()
-            raise FetchError("too slow")
-        if isinstance(visit.outcome, FetchError):
-            raise visit.outcome
-        return visit.outcome
-
-    def _connection(self, address: str, seconds: float) -> HTTPConnection:
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-        if parts.scheme == "https":
-            return HTTPSConnection(host, parts.port, timeout=seconds, context=self._context)
-        return HTTPConnection(host, parts.port, timeout=seconds)
+        try:
+            context = self._context if address.startswith("https:") else None
+            return _Client(address, seconds, self._wait, context).fetch_data()
+        except PyJWKClientError as error:  # another scheme than http and https, or no object
+            raise FetchError("no JSON object" if urlsplit(address).scheme in _SCHEMES else "no web address") from error
 
     @functools.cached_property
     def _context(self) -> ssl.SSLContext:
@@ -57,11 +50,40 @@ class HttpsGet:
         return ssl.create_default_context()
 
 
+class _Client(PyJWKClient):
+    """The library's client for one look at a document, which it does not keep."""
+
+    def __init__(self, address: str, seconds: float, wait: Wait, context: ssl.SSLContext | None) -> None:
+        super().__init__(address, cache_jwk_set=False, headers=_HEADERS, timeout=seconds, ssl_context=context)
+        self._wait = wait
+
+    def fetch_data(self) -> dict[str, Any]:
+        """The JSON object at the address. Raises FetchError and PyJWKClientError."""
+        visit = _Visit(self._connection(), urlsplit(self.uri).path or "/")
+        thread = threading.Thread(target=visit.go, daemon=True)
+        thread.start()
+        self._wait(thread, self.timeout)
+        if thread.is_alive():
+            visit.end()
+            raise FetchError("too slow")
+        if isinstance(visit.outcome, FetchError):
+            raise visit.outcome
+        return self._as_jwk_set_payload(visit.outcome)
+
+    def _connection(self) -> HTTPConnection:
+        parts = urlsplit(self.uri)
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            return HTTPSConnection(host, parts.port, timeout=self.timeout, context=self.ssl_context)
+        return HTTPConnection(host, parts.port, timeout=self.timeout)
+
+
 class _Visit:
     """One request, in a thread of its own."""
 
     def __init__(self, connection: HTTPConnection, path: str) -> None:
-        self.outcome: dict[str, Any] | FetchError = FetchError("broken off")
+        self.outcome: Any = FetchError("broken off")
+        """What the document is as JSON, or a FetchError."""
         self._connection = connection
         self._path = path
         self._socket: socket.socket | None = None
@@ -73,7 +95,7 @@ class _Visit:
             self._socket = self._connection.sock  # the connection forgets it before the body is read
             if not self._is_over:
                 self._connection.request("GET", self._path, headers=_HEADERS)
-                self.outcome = _object_of(self._connection.getresponse())
+                self.outcome = _json_of(self._connection.getresponse())
         except FetchError as error:
             self.outcome = error
         except (HTTPException, OSError) as error:
@@ -91,7 +113,7 @@ class _Visit:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # that of TLS would take its state away
 
 
-def _object_of(response: HTTPResponse) -> dict[str, Any]:
+def _json_of(response: HTTPResponse) -> Any:
     """Raises FetchError, ValueError, and what reading raises."""
     with response:
         if response.status != 200:
@@ -99,7 +121,4 @@ def _object_of(response: HTTPResponse) -> dict[str, Any]:
         body = response.read(_LARGEST + 1)
     if len(body) > _LARGEST:
         raise FetchError(f"more than {_LARGEST} bytes")
-    document: Any = json.loads(body.decode())
-    if not isinstance(document, dict):
-        raise FetchError("no JSON object")
-    return document  # pyright: ignore[reportUnknownVariableType]
+    return json.loads(body.decode())

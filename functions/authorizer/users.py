@@ -70,11 +70,9 @@ class Users:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     def prefetch(self) -> None:
-        """Fetch the keys of all issuers, side by side."""
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - needed once
-
-        with ThreadPoolExecutor(len(self._keys)) as pool:
-            list(pool.map(IssuerKeys.prefetch, self._keys.values()))
+        """Begin to fetch the keys of all issuers, side by side, and go on: the first token of each waits for them."""
+        for each in self._keys.values():
+            each.prefetch()
 
     def __call__(self, text: str) -> ClientKey:
         """The client key of a token's user.

@@ -86,9 +86,10 @@ class ClientKey(NamedTuple):
     @property
     def limits_to_take(self) -> Limits | None:
         """What a request takes of: the key's limits and its team's together, or those that there are."""
-        if self.limits is None or self.team_limits is None:
-            return self.limits or self.team_limits
-        return self.limits._replace(shared=self.team_limits)
+        shared = self.team_limits
+        if shared is not None and self.end_user:
+            shared = shared._replace(is_users_team=True)
+        return self.limits._replace(shared=shared) if self.limits and shared else self.limits or shared
 
     def to_context(self) -> dict[str, str]:
         """The authorizer's context."""

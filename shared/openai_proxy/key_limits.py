@@ -49,7 +49,8 @@ class Limits(NamedTuple):
     """What a key may take; None: as much as it likes. Budgets are in USD. Rotated keys share one `id`.
 
     Its weeks begin with `reset_weekday`, its months with `reset_day`. `team` is whose limits they are; "" is for a
-    key's own. `shared` are those of the key's team, which are taken together with its own.
+    key's own. `shared` are those of the key's team, which are taken together with its own. `is_users_team`: that who
+    takes of a team's limits is a user.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Limits(NamedTuple):
     reset_day: int | None = None
     team: str = ""
     shared: "Limits | None" = None
+    is_users_team: bool = False
 
     @classmethod
     def of_team(cls, name: str, values: Mapping[str, Any]) -> "Limits | None":

@@ -25,7 +25,8 @@ def limit_error(
     reached: LimitReached | None = None,
 ) -> LimitError:
     """The answer to a request that found no room; its `source` says whose limit it is."""
-    who = "This client key's team" if limits.team else "This user" if is_user_id(limits.id) else "This client key"
+    who = "This user" if limits.is_users_team or is_user_id(limits.id) else "This client key"
+    who += "'s team" if limits.team else ""
     whose = f"team_{source.removeprefix('key_')}" if limits.team else source
     told = dict(own_headers)
     if source == "key_budget":

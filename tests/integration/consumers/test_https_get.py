@@ -111,6 +111,14 @@ def test_a_server_that_drips_is_given_up_and_hung_up_on_when_its_time_is_over(be
     assert (thread.is_alive(), seconds) == (False, 60)
 
 
+@pytest.mark.parametrize(
+    "address", ["file:///etc/hostname", "ftp://127.0.0.1/keys", "data:application/json,{}", "keys"]
+)
+def test_what_is_no_web_address_is_not_opened(address: str) -> None:
+    with pytest.raises(FetchError, match=r"^no web address$"):
+        HttpsGet()(address, 3)
+
+
 def test_a_server_that_is_not_there_or_says_nothing_is_told() -> None:
     with server(lambda connection: connection.close()) as (address, _), pytest.raises(FetchError):
         HttpsGet()(address, 3)

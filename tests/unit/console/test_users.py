@@ -191,7 +191,7 @@ issuers:
   - {issuer: "https://id.example.com", audience: [chat, other], plans: {claim: tier, gold: pro, default: free}}
   - {issuer: "https://b.example.com", audience: chat, plan: free, jwks_url: "https://keys.example.net/jwks"}
 plans:
-  free: {servers: [demo], rpm: 10, budget_day: 0.5}
+  free: {servers: [openai], rpm: 10, budget_day: 0.5}
   pro: {client_id: paying, parallel: 2, budget_month: 20}
 """
 
@@ -229,6 +229,26 @@ def test_a_fault_is_told_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureF
     file.write_text(IDENTITY.replace(", budget_day: 0.5", ""))
     assert main(["identity", "check", str(file)], {}) == 0
     assert "warning: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "told"),
+    [
+        ("[openai]", "[openai, opnai]", "plan 'free': Server 'opnai' is not known. Did you mean openai?"),
+        ("parallel: 2", "servers: [opnai]", "plan 'pro': Server 'opnai' is not known. Did you mean openai?"),
+        ("rpm: 10", "models: [gtp-4o-mini]", "plan 'free': Model 'gtp-4o-mini' is not known. Did you mean gpt-4o-mini"),
+        ("parallel: 2", "models: [openai/gpt-9000]", "plan 'pro': Model 'gpt-9000' is not known."),
+    ],
+)
+def test_a_plan_names_only_what_the_servers_file_has(
+    was: str, now: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "identity.yaml"
+    file.write_text(IDENTITY.replace(was, now))
+    assert main(["identity", "check", str(file)], {}) == 2
+    out, err = capsys.readouterr()
+    assert (f"{file}: {told}" in err, "or add --force" in err, out) == (True, True, "")
+    assert main(["identity", "check", str(file), "--force"], {}) == 0
 
 
 OF_TEAMS = IDENTITY.replace("rpm: 10", "rpm: 10, team: web").replace("parallel: 2", "parallel: 2, team: trials")

@@ -1,9 +1,10 @@
 """The keys of an issuer on a clock that the test moves: when it is asked, for how long, and what is good meanwhile."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from authorizer.claims import check, values_of
@@ -59,21 +60,47 @@ class Asked:
         return self.outcome(lambda: self.of.find(kid, algorithm))
 
 
+def here(work: Callable[[], None]) -> None:
+    """In the place of a thread."""
+    work()
+
+
+def test_whoever_prefetches_goes_on_and_the_first_token_waits_for_the_same_answer() -> None:
+    asked, may_answer, answers = Asked(), threading.Event(), list[str]()
+    answer = asked.fetch
+
+    def late(address: str, seconds: float) -> dict[str, Any]:
+        assert may_answer.wait(60)
+        return answer(address, seconds)
+
+    asked.of = IssuerKeys(
+        Issuer(ISSUER, ("chat",), PlanChoice("free")), late, lambda: asked.now, cast("Any", asked.log)
+    )
+    asked.of.prefetch()
+    assert asked.calls == [], "it is not waited for"
+    first = threading.Thread(target=lambda: answers.append(asked.find()))
+    first.start()
+    may_answer.set()
+    first.join(60)
+    assert ([address for address, _ in asked.calls], asked.find()) == ([DISCOVERY, KEYS], "good 0")
+    assert [each.partition(" ")[0] for each in answers] == ["good"]
+
+
 @pytest.mark.parametrize(
     ("takes", "left"), [(0.0, 3.0), (1.25, 1.75), (2.875, 0.125), (2.9375, 0.1), (3.0, 0.1), (8.0, 0.1)]
 )
 def test_description_and_keys_have_three_seconds_together(takes: float, left: float) -> None:
     asked = Asked()
     asked.takes = takes
-    asked.of.prefetch()
+    asked.of.prefetch(here)
     assert asked.calls == [(DISCOVERY, 3.0), (KEYS, left)]
 
 
 def test_where_the_keys_are_is_asked_once_and_never_where_the_file_says_it() -> None:
     asked, told = Asked(), Asked("https://keys.example.net/a")
     for each in (asked, told):
-        each.of.prefetch()
-        each.of.prefetch()
+        each.of.prefetch(here)
+        each.of.prefetch(here)
     assert asked.calls == [(DISCOVERY, 3.0), (KEYS, 3.0), (KEYS, 3.0)]
     assert told.calls == [("https://keys.example.net/a", 3.0)] * 2
 
@@ -162,7 +189,7 @@ def test_a_version_is_of_the_keys_and_not_of_their_fetch() -> None:
     versions = [asked.of.version]
     for keys in ([jwk("RS256")], [jwk("RS256")], [jwk("RS256"), jwk("ES256", "e")], [jwk("ES256", "e")], []):
         asked.keys = keys
-        asked.of.prefetch()
+        asked.of.prefetch(here)
         versions.append(asked.of.version)
     assert versions == [0, 1, 1, 2, 3, 3]  # a document without a key is none
 
@@ -171,13 +198,13 @@ def test_a_key_is_read_once_and_again_when_others_are_the_issuers() -> None:
     asked = Asked()
     first = asked.of.find("k", "RS256")
     assert asked.of.find("k", "RS256") is first
-    asked.of.prefetch()
+    asked.of.prefetch(here)
     assert asked.of.find("k", "RS256") is first
     asked.keys = [*asked.keys, jwk("RS256", "new", 1)]
-    asked.of.prefetch()
+    asked.of.prefetch(here)
     assert asked.of.find("k", "RS256") is not first
     asked.keys = [jwk("RS256", "k", 1)]
-    asked.of.prefetch()
+    asked.of.prefetch(here)
     assert asked.of.find("k", "RS256").key.public_numbers() != first.key.public_numbers()
 
 
@@ -186,7 +213,7 @@ def test_a_token_that_names_no_key_is_of_the_only_one_that_fits() -> None:
     asked.keys = [jwk("RS256"), jwk("ES256", "e"), jwk("EdDSA", "d", use="enc")]
     assert [asked.find(None), asked.find(None, "ES256"), asked.find(None, "EdDSA")] == ["good 2", "good 0", "refused 1"]
     asked.keys = [*asked.keys, jwk("RS256", "new", 1)]
-    asked.of.prefetch()
+    asked.of.prefetch(here)
     assert [asked.find(None), asked.find("new"), asked.find(None, "ES256")] == ["refused 1", "good 0", "good 0"]
 
 

@@ -36,8 +36,10 @@ def test_keys_are_fetched_once_and_again_after_ten_minutes(desk: Desk) -> None:
 
 def test_prefetched_keys_need_no_second_look(desk: Desk) -> None:
     desk.users.prefetch()
-    desk.issuer.is_down = True
     assert desk.code(token()) == ""
+    desk.issuer.is_down = True
+    assert desk.code(token(good(sub="eve"))) == ""
+    assert len(desk.issuer.asked) == 2
 
 
 def test_a_key_that_is_new_is_fetched_at_once_and_one_that_is_gone_is_good_no_more(desk: Desk) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from openai_proxy.dynamodb import Item, from_item, to_item
+from openai_proxy.key_context import ClientKey
 from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Windows
 from openai_proxy.usage import Usage
@@ -157,6 +158,23 @@ def test_a_client_is_told_whose_budget_it_is(team: str, whose: str) -> None:
     assert_told(team, "key_budget", None, "insufficient_quota", used_up, {"x-should-retry": "false"})
     reserved = f"The rest of {whose}'s budget is reserved by requests that run. Try again in 5 s."
     assert_told(team, "key_budget_reserved", 5, "budget_reserved", reserved, {"x-should-retry": "true"})
+
+
+@pytest.mark.parametrize("own", [None, Limits("0" * 32, rpm=10)], ids=["no limits of its own", "limits of its own"])
+@pytest.mark.parametrize(("end_user", "whose"), [("ada", "This user's team"), ("", "This client key's team")])
+def test_a_user_is_not_called_a_client_key_where_the_team_has_no_room(
+    own: Limits | None, end_user: str, whose: str
+) -> None:
+    key = ClientKey(
+        "web", end_user=end_user, limits=own, team="blue", team_limits=Limits("team.blue", rpm=5, team="blue")
+    )
+    taken = key.limits_to_take
+    assert taken
+    error = limit_error(taken.shared or taken, "key_rpm", 4, {})
+    assert (str(error), error.source) == (
+        f"{whose} has reached its limit of requests a minute. Try again in 4 s.",
+        "team_rpm",
+    )
 
 
 def assert_told(team: str, source: Source, seconds: int | None, code: str, message: str, more: dict[str, str]) -> None:
