@@ -53,53 +53,43 @@ class IssuerKeys:
         self._is_answering = False
         self._looks: deque[float] = deque(maxlen=MOST_LOOKS)
         self._address = issuer.jwks_url
-        self._is_asked = threading.RLock()
-        """Held while the issuer is asked: what comes meanwhile waits for its answer, and asks no second time."""
+        self._prefetching: threading.Thread | None = None
+        """What comes meanwhile waits for its answer, and asks no second time."""
         self.version = 0
         """Grows whenever other keys than before are the issuer's."""
 
-    def prefetch(self, run: Callable[[Callable[[], None]], None] | None = None) -> None:
-        """Begin to fetch the keys, and go on. An issuer that cannot be asked is asked again when its first token comes.
-
-        `run` does that beside whoever calls, in a thread where nothing else is said, and may not return before it has
-        begun.
-        """
-        begun = threading.Event()
-
-        def fetch() -> None:
-            with self._is_asked:
-                begun.set()
-                self._refresh()
-
-        (run or _in_a_thread)(fetch)
-        begun.wait(SECONDS)
+    def prefetch(self) -> None:
+        """Begin to fetch the keys, and go on. An issuer that cannot be asked is asked again for its first token."""
+        self._prefetching = threading.Thread(target=self._refresh, daemon=True)
+        self._prefetching.start()
 
     def look(self) -> None:
         """Fetch the keys again where that is due. Raises KeysUnavailableError when there are none to go on with."""
-        with self._is_asked:
+        if self._prefetching is not None:
+            self._prefetching.join()
+            self._prefetching = None
+        age = self._age()
+        if age is None or age > FRESH:
+            if age is None or age > STALE or self._clock() >= self._next_try:
+                self._refresh()
             age = self._age()
-            if age is None or age > FRESH:
-                if age is None or age > STALE or self._clock() >= self._next_try:
-                    self._refresh()
-                age = self._age()
-                if age is None or age > STALE:
-                    raise KeysUnavailableError(self._issuer.issuer)
+            if age is None or age > STALE:
+                raise KeysUnavailableError(self._issuer.issuer)
 
     def find(self, kid: str | None, algorithm: str) -> "PyJWK":
         """The key that has signed. Raises TokenRefusedError, and KeysUnavailableError where nobody can say."""
-        with self._is_asked:
-            self.look()
+        self.look()
+        if (key := self._known(kid, algorithm)) is not None:
+            return key
+        now = self._clock()
+        if len(self._looks) < MOST_LOOKS or now - self._looks[0] >= LOOKS_WITHIN:
+            self._looks.append(now)
+            self._refresh()
             if (key := self._known(kid, algorithm)) is not None:
                 return key
-            now = self._clock()
-            if len(self._looks) < MOST_LOOKS or now - self._looks[0] >= LOOKS_WITHIN:
-                self._looks.append(now)
-                self._refresh()
-                if (key := self._known(kid, algorithm)) is not None:
-                    return key
-            if not self._is_answering:
-                raise KeysUnavailableError(self._issuer.issuer)
-            raise TokenRefusedError("token_key", self._issuer.issuer)
+        if not self._is_answering:
+            raise KeysUnavailableError(self._issuer.issuer)
+        raise TokenRefusedError("token_key", self._issuer.issuer)
 
     def _known(self, kid: str | None, algorithm: str) -> "PyJWK | None":
         """The one key of this name that goes with the algorithm. A token without a name needs there to be one key."""
@@ -134,10 +124,6 @@ class IssuerKeys:
             self.version += 1
         self._fetched_at = self._clock()
         self._is_answering = True
-
-
-def _in_a_thread(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, daemon=True).start()
 
 
 def _address_in(description: dict[str, Any], issuer: Issuer) -> str:

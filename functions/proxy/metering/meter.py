@@ -196,8 +196,7 @@ class Meter:
             if any(self._error_in(run[start:end]) for start, end in odd) or not (
                 self._read_what_is_hidden(run, others) or self._read_its_end(run, others)
             ):
-                since = self._identify(run)
-                pattern, start = scan.worth_reading(run, since, is_message=self._message is not None)
+                pattern, start = scan.worth_reading(run, since := self._identify(run), is_message=bool(self._message))
                 found = {*find_events(pattern, run, start), *(each for each in odd if each[0] >= since)}
                 for start, end in sorted(found):
                     self._read_event(run[start:end])

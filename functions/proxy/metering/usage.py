@@ -25,8 +25,6 @@ _WRITTEN_BESIDE = ("cache_creation_input_tokens", "cacheWriteInputTokens")
 _REASONING = ("reasoning_tokens", "thinking_tokens")
 _READ = ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
 _WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
-_OF_CACHES = frozenset({*_READ_BESIDE, *_WRITTEN_BESIDE, *_READ, *_WRITTEN})
-"""Beside the counts themselves: most reports have none of them."""
 
 
 def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
@@ -175,19 +173,16 @@ class _Report(NamedTuple):
 
 def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
     of_input, of_output = _details(fields, _INPUT_DETAILS, numbers), _details(fields, _OUTPUT_DETAILS, numbers)
-    names_caches = not _OF_CACHES.isdisjoint(fields)
-    cached = numbers.count(of_input.get("cached_tokens")) or (numbers.first(fields, _READ) if names_caches else 0)
+    cached = numbers.count(of_input.get("cached_tokens")) or numbers.first(fields, _READ)
     written = numbers.first(of_input, _WRITTEN)
     by_time = _by_time(fields, of_input, numbers)
-    beside = 0, sum(by_time)
-    if names_caches:
-        beside = numbers.first(fields, _READ_BESIDE), numbers.first(fields, _WRITTEN_BESIDE) or beside[1]
+    beside = numbers.first(fields, _READ_BESIDE), numbers.first(fields, _WRITTEN_BESIDE) or sum(by_time)
     report = _Report(
         prompt=numbers.first(fields, _PROMPT),
         completion=numbers.first(fields, _COMPLETION),
         total=numbers.first(fields, _TOTAL) or None,
         cached=cached or beside[0],
-        written=written or beside[1] or (numbers.first(fields, _WRITTEN) if names_caches else 0),
+        written=written or beside[1] or numbers.first(fields, _WRITTEN),
         audio=numbers.count(of_input.get("audio_tokens")),
         reasoning=numbers.first(of_output, _REASONING),
         is_anthropic=not (cached or written),
@@ -213,9 +208,7 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
 
 def _by_time(fields: Mapping[str, Any], of_input: Mapping[str, Any], numbers: _Numbers) -> tuple[int, int]:
     """What was written to caches for five minutes and for an hour: Anthropic's names, and LiteLLM's."""
-    if not (told := fields.get("cache_creation") or of_input.get("cache_creation_token_details")):
-        return 0, 0
-    written = object_of(told)
+    written = object_of(fields.get("cache_creation") or of_input.get("cache_creation_token_details"))
     minutes, hour = (numbers.count(written.get(f"ephemeral_{time}_input_tokens")) for time in ("5m", "1h"))
     return minutes, hour
 

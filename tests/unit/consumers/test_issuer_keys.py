@@ -60,9 +60,10 @@ class Asked:
         return self.outcome(lambda: self.of.find(kid, algorithm))
 
 
-def here(work: Callable[[], None]) -> None:
-    """In the place of a thread."""
-    work()
+def prefetched(asked: Asked) -> None:
+    """Prefetch, and wait for the answer."""
+    asked.of.prefetch()
+    asked.of.look()
 
 
 def test_whoever_prefetches_goes_on_and_the_first_token_waits_for_the_same_answer() -> None:
@@ -92,15 +93,15 @@ def test_whoever_prefetches_goes_on_and_the_first_token_waits_for_the_same_answe
 def test_description_and_keys_have_three_seconds_together(takes: float, left: float) -> None:
     asked = Asked()
     asked.takes = takes
-    asked.of.prefetch(here)
+    prefetched(asked)
     assert asked.calls == [(DISCOVERY, 3.0), (KEYS, left)]
 
 
 def test_where_the_keys_are_is_asked_once_and_never_where_the_file_says_it() -> None:
     asked, told = Asked(), Asked("https://keys.example.net/a")
     for each in (asked, told):
-        each.of.prefetch(here)
-        each.of.prefetch(here)
+        prefetched(each)
+        prefetched(each)
     assert asked.calls == [(DISCOVERY, 3.0), (KEYS, 3.0), (KEYS, 3.0)]
     assert told.calls == [("https://keys.example.net/a", 3.0)] * 2
 
@@ -189,7 +190,7 @@ def test_a_version_is_of_the_keys_and_not_of_their_fetch() -> None:
     versions = [asked.of.version]
     for keys in ([jwk("RS256")], [jwk("RS256")], [jwk("RS256"), jwk("ES256", "e")], [jwk("ES256", "e")], []):
         asked.keys = keys
-        asked.of.prefetch(here)
+        prefetched(asked)
         versions.append(asked.of.version)
     assert versions == [0, 1, 1, 2, 3, 3]  # a document without a key is none
 
@@ -198,13 +199,13 @@ def test_a_key_is_read_once_and_again_when_others_are_the_issuers() -> None:
     asked = Asked()
     first = asked.of.find("k", "RS256")
     assert asked.of.find("k", "RS256") is first
-    asked.of.prefetch(here)
+    prefetched(asked)
     assert asked.of.find("k", "RS256") is first
     asked.keys = [*asked.keys, jwk("RS256", "new", 1)]
-    asked.of.prefetch(here)
+    prefetched(asked)
     assert asked.of.find("k", "RS256") is not first
     asked.keys = [jwk("RS256", "k", 1)]
-    asked.of.prefetch(here)
+    prefetched(asked)
     assert asked.of.find("k", "RS256").key.public_numbers() != first.key.public_numbers()
 
 
@@ -213,7 +214,7 @@ def test_a_token_that_names_no_key_is_of_the_only_one_that_fits() -> None:
     asked.keys = [jwk("RS256"), jwk("ES256", "e"), jwk("EdDSA", "d", use="enc")]
     assert [asked.find(None), asked.find(None, "ES256"), asked.find(None, "EdDSA")] == ["good 2", "good 0", "refused 1"]
     asked.keys = [*asked.keys, jwk("RS256", "new", 1)]
-    asked.of.prefetch(here)
+    prefetched(asked)
     assert [asked.find(None), asked.find("new"), asked.find(None, "ES256")] == ["refused 1", "good 0", "good 0"]
 
 
