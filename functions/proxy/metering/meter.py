@@ -192,9 +192,9 @@ class Meter:
                 self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
             if self._uses_tokens and run.rfind(scan.EXECUTED) >= 0:
                 self._note_executed(run)
-            odd, others = scan.look_for_odd_events(run)
+            odd, has_names = scan.look_for_odd_events(run)
             if any(self._error_in(run[start:end]) for start, end in odd) or not (
-                self._read_what_is_hidden(run, others) or self._read_its_end(run, others)
+                self._read_what_is_hidden(run, has_names) or self._read_its_end(run, has_names)
             ):
                 pattern, start = scan.worth_reading(run, since := self._identify(run), is_message=bool(self._message))
                 found = {*find_events(pattern, run, start), *(each for each in odd if each[0] >= since)}
@@ -214,9 +214,9 @@ class Meter:
 
         self._executed |= executed_in(run)
 
-    def _read_what_is_hidden(self, run: bytes, others: bytes) -> bool:
+    def _read_what_is_hidden(self, run: bytes, has_names: bool) -> bool:
         """Read only the usage chunk, and why the one choice ended, when nothing before them can matter."""
-        if (last := self._usage_chunks.said_last(run, others)) is None:
+        if (last := self._usage_chunks.said_last(run, has_names=has_names)) is None:
             return False
         before, self._usage = self._usage, None
         self._read(last[0])
@@ -226,9 +226,9 @@ class Meter:
         self._usage = before
         return False
 
-    def _read_its_end(self, run: bytes, others: bytes) -> bool:
+    def _read_its_end(self, run: bytes, has_names: bool) -> bool:
         """Read only the last events of a chat, when nothing before them can matter: most streams are read so."""
-        if not (since := scan.find_end_of_chat(run, others, one_choice=self._one_choice)):
+        if not (since := scan.find_end_of_chat(run, has_names=has_names, one_choice=self._one_choice)):
             return False
         before = self._finish_reasons, self._usage, self._identified, self._model, self._id
         self._finish_reasons, self._usage, self._model, self._id = [], None, None, None

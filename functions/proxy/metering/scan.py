@@ -63,12 +63,9 @@ _END_MARK = re.compile(re.escape(_DONE))
 _LAST_EVENT = b"data: [DONE]\n\n"
 
 
-def may_hold_error(events: bytes, others: bytes) -> bool:
-    """Whether a run of events may hold an error: most have neither that word as one of their own nor named events.
-
-    `others` are those that are not pieces which are all alike: one of these has no name.
-    """
-    return others.rfind(b"event:") >= 0 or events.rfind(b'"error"') >= 0
+def may_hold_error(events: bytes, *, has_names: bool) -> bool:
+    """Whether a run of events may hold an error: most have neither that word as one of their own nor named events."""
+    return has_names or events.rfind(b'"error"') >= 0
 
 
 def worth_reading(events: bytes, since: int, *, is_message: bool) -> tuple[re.Pattern[bytes], int]:
@@ -105,11 +102,11 @@ def is_odd(event: bytes) -> bool:
 class Looked(NamedTuple):
     """Where those events of a run stand that are `odd`: start and end of each, blank line included.
 
-    `others` are the events that are not pieces of a chat that are all alike, and how these begin.
+    `has_names`: that an event beside the pieces of a chat that are all alike may have a name.
     """
 
     odd: list[tuple[int, int]]
-    others: bytes
+    has_names: bool
 
 
 def look_for_odd_events(events: bytes) -> Looked:
@@ -128,8 +125,8 @@ def look_for_odd_events(events: bytes) -> Looked:
         if last >= end and _are_alike(events, mark, end, whole := end_of_event(events, last)):
             end = whole
     odd = [*_odd_ones(events[:start], 0), *_odd_ones(events[end:], end)]
-    is_chat = mark in (_CHOICES, _CHOICES_SPACED)
-    return Looked(odd, events[:head] + events[end:] if is_chat else events)
+    is_named = mark in (_NAMED_EVENT, _BLOCK_EVENT)
+    return Looked(odd, is_named or events.rfind(b"event:", end) >= 0 or events.rfind(b"event:", 0, head) >= 0)
 
 
 def _end_of_head(events: bytes, start: int, mark_at: int, mark: bytes) -> int:
@@ -191,15 +188,15 @@ def has_finish_reason(events: bytes, end: int) -> bool:
     return _FINISH_REASON.search(events, 0, end) is not None
 
 
-def find_end_of_chat(events: bytes, others: bytes, *, one_choice: bool) -> int:
+def find_end_of_chat(events: bytes, *, has_names: bool, one_choice: bool) -> int:
     """Where the last events of a chat stand, if they say its end and its usage and nothing before can matter; else 0.
 
-    Of `one_choice` there is one reason to end: what is said of it before does not count. `others` as above.
+    Of `one_choice` there is one reason to end: what is said of it before does not count.
     """
     since = events.rfind(b"\n\n", 0, max(0, len(events) - _END_BYTES)) + 2
     if since < 2 or find_last_finish_reason(events, since) < 0 or events.rfind(TOKENS, since) < 0:
         return 0
-    if may_hold_error(events, others) or events.rfind(b'"status"') >= 0:
+    if may_hold_error(events, has_names=has_names) or events.rfind(b'"status"') >= 0:
         return 0
     return 0 if not one_choice and has_finish_reason(events, since) else since
 

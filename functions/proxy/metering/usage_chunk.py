@@ -45,10 +45,10 @@ class UsageChunks:
             position = end
         return b"".join([*visible, whole[position:]]) if visible else events
 
-    def said_last(self, run: bytes, others: bytes) -> tuple[dict[str, Any], list[str]] | None:
+    def said_last(self, run: bytes, *, has_names: bool) -> tuple[dict[str, Any], list[str]] | None:
         """What a usage chunk says and why the one choice ended, if a run ends so that nothing before can matter.
 
-        `others` are the events of the run that are not pieces which are all alike.
+        `has_names`: that an event of the run may have a name.
         """
         if not (self.latest and self._one_choice):
             return None
@@ -56,7 +56,12 @@ class UsageChunks:
         is_known = is_one_of(FORMS_WITH_AN_END, fields.get("object"))
         says_all = is_known and fields.get("id") and fields.get("model")
         finish = scan.find_last_finish_reason(run)
-        if finish < 0 or not says_all or not scan.ends_with(run, event) or scan.may_hold_error(run, others):
+        if (
+            finish < 0
+            or not says_all
+            or not scan.ends_with(run, event)
+            or scan.may_hold_error(run, has_names=has_names)
+        ):
             return None
         reasons = scan.finish_reasons_in(run, finish)
         is_usual = any(reasons) and run.rfind(scan.BASE_RESP, max(0, len(run) - _END_BYTES)) < 0

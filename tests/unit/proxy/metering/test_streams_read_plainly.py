@@ -138,7 +138,7 @@ def test_what_a_stream_says_by_its_bytes(stream: bytes) -> None:
     looked = scan.look_for_odd_events(stream)
     assert [place for place in looked.odd if place[0] < place[1]] == odd
     if any(line.startswith((b"event:", b'data: {"error"')) for event in events for line in event.lines):
-        assert scan.may_hold_error(stream, looked.others)
+        assert scan.may_hold_error(stream, has_names=looked.has_names)
     assert scan.has_end_mark(stream) is any(data_of(text).strip() == b"[DONE]" for text in texts)
     numbers = re.findall(rb'"sequence_number": ?(\d+)', stream)
     assert scan.next_sequence_number(stream) == (int(numbers[-1]) + 1 if numbers else 0)
