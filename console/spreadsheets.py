@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from itertools import chain
 
 from console.text import harmless, plain
@@ -50,5 +51,11 @@ def _cell(value: object) -> str:
         return f"{text}.0" if isinstance(value, Pointed) and "." not in text else text
     if isinstance(value, (int, float)):
         return str(value)
-    text = harmless(str(value))
+    return _text(str(value))
+
+
+@lru_cache(maxsize=4096)
+def _text(value: str) -> str:
+    """A text that is no formula. Remembered, because a long export has few different texts beside its ids."""
+    text = harmless(value)
     return text if text == "-" else _BEGINS.sub(r"\1'", text)

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Mapping
 
 from console.arguments import late
-from console.costs.filters import FILTERS, add_filters, dimensions, filter_text, ledger_of, rows_of
+from console.costs.filters import FILTERS, add_filters, add_source, dimensions, filter_text, rows_of
 from console.costs.summary import NAMES, summarize
 from console.costs.text import as_document, summary_csv, summary_table
 from console.errors import ConsoleError
@@ -58,6 +58,7 @@ def add_costs(costs: argparse.ArgumentParser) -> None:
         help=f"sum up by {names}, tag:NAME, or total; several as in client,day; default: client,server,model",
     )
     add_filters(costs)
+    add_source(costs)
     costs.add_argument("--csv", action="store_true", help="print CSV, for spreadsheets")
     add_table_options(costs, "CostsTable")
     costs.set_defaults(run=_costs)
@@ -72,7 +73,7 @@ def _costs(options: argparse.Namespace, environ: Environment) -> int:
         raise ConsoleError("--csv and --json exclude each other. Remedy: give one of them.")
     by: list[str] = list(FILTERS) if options.by is None else list(dict.fromkeys(options.by))
     period = chosen_period(options) or read_day("today")
-    rows = summarize(rows_of(ledger_of(options, environ), period, by, options), by)
+    rows = summarize(rows_of(period, by, options, environ), by)
     if options.json:
         print(to_json([as_document(row) for row in rows]))
     elif options.csv:

@@ -1,7 +1,7 @@
 """Which part of the ledger a command is about: the options that say so, and the rows that fit them."""
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from openai_proxy.ledger.faults import fault_of
@@ -14,6 +14,9 @@ from console.stack import chosen_table
 Item = dict[str, Any]
 
 FILTERS = ("client", "server", "model")
+TABLE, LAKE = "table", "lake"
+MOST_OF_TABLE = 50_000
+"""Requests that are read from the table where nobody says what to read: up to 50 MB, $0.0016 and some ten seconds."""
 
 
 def add_filters(command: argparse.ArgumentParser, *names: str, inherited: bool = False) -> None:
@@ -23,14 +26,40 @@ def add_filters(command: argparse.ArgumentParser, *names: str, inherited: bool =
         command.add_argument(f"--{name}", default=default, metavar="NAME", help=f"only of this {name}")
 
 
-def rows_of(ledger: Ledger, period: Period, by: Iterable[str], options: argparse.Namespace) -> Iterable[Item]:
-    """Rollups where they know all that is asked for, else a share of a rollup for each entry."""
+def add_source(command: argparse.ArgumentParser, *, inherited: bool = False) -> None:
+    """Add the option that says where single requests are read."""
+    command.add_argument(
+        "--source",
+        choices=(TABLE, LAKE),
+        default=argparse.SUPPRESS if inherited else None,
+        help=f"where single requests are read; default: the table up to {MOST_OF_TABLE:,} of them, else the lake",
+    )
+
+
+def rows_of(
+    period: Period, by: Sequence[str], options: argparse.Namespace, environ: Mapping[str, str]
+) -> Iterable[Item]:
+    """Rollups where they know all that is asked for, else sums of the lake, or a share of a rollup for each entry.
+
+    Raises ConsoleError and botocore's errors.
+    """
+    ledger = ledger_of(options, environ)
     rollups = [row for row in ledger.rollups(period) if is_wanted(row, options)]
     if OF_ROLLUPS.issuperset(by):
         return rollups
+    from console.lake.reading import chosen_lake  # noqa: PLC0415 - it takes time to load
+
+    if lake := chosen_lake(rollups, options, environ):
+        return lake.sums(by, wanted_of(options))
     tags = any(name.startswith("tag:") for name in by)
     attributes = OF_ENTRIES if tags else OF_ENTRIES - {"tags"}
     return (share_of(each) for each in ledger.entries(rollups, attributes) if is_wanted(each, options))
+
+
+def wanted_of(options: argparse.Namespace) -> dict[str, list[str]]:
+    """The values that the options want, by column."""
+    named = {"client_id": options.client, "server": options.server, "model": options.model}
+    return {column: [value] for column, value in named.items() if value is not None}
 
 
 def is_wanted(row: Item, options: argparse.Namespace, *, of_rollup: bool = False) -> bool:

@@ -16,7 +16,7 @@ from openai_proxy.aws_answers import TRANSIENT
 from openai_proxy.backoff import pause_before_retry
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.ledger.entries import Key, add_shares, price_share, rollups_of
-from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, price_attributes
+from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, price_attributes, prompt_cache_share
 from openai_proxy.ledger.table import ATTEMPTS, packs_of
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
@@ -64,7 +64,7 @@ class Change:
     @property
     def share(self) -> dict[str, int | Decimal]:
         """What the rollups gain by it."""
-        before, after = price_share(self.entry), price_share(self.new)
+        before, after = (price_share(each) | prompt_cache_share(each) for each in (self.entry, self.corrected))
         return {name: EXACT.subtract(after.get(name, 0), before.get(name, 0)) for name in before | after}
 
 

@@ -33,7 +33,7 @@ NAMES: Mapping[str, str] = {
 """The dimensions, and the attribute that each one is. `tag:NAME` is one too."""
 
 OF_ROLLUPS = frozenset({"client", "server", "model", "day", "month"})
-"""Those that rollups know. For the others every entry is read."""
+"""Those that rollups know. The others are read from entries, of the table or of the lake."""
 
 OF_TIME = ("day", "month")
 UNNAMED = "-"
@@ -86,7 +86,13 @@ _TAG = re.compile(r"tag:(.{1,256})", re.DOTALL)
 
 def is_dimension(name: str) -> bool:
     """Whether there can be sums by `name`."""
-    return name in NAMES or _TAG.fullmatch(name) is not None
+    return name in NAMES or tag_of(name) is not None
+
+
+def tag_of(dimension: str) -> str | None:
+    """The name of the tag that a dimension is; None for the others."""
+    tag = _TAG.fullmatch(dimension)
+    return tag[1] if tag else None
 
 
 def attribute(dimension: str) -> str:
@@ -127,9 +133,9 @@ def total_of(rows: Iterable[Item]) -> Item:
 
 def value_of(row: Item, dimension: str) -> str:
     """The name of a row in a dimension; "-" when it has none there."""
-    if tag := _TAG.fullmatch(dimension):
+    if (tag := tag_of(dimension)) is not None:
         tags: Item = row.get("tags") or {}
-        return str(tags.get(tag[1]) or row.get(dimension) or UNNAMED)
+        return str(tags.get(tag) or row.get(dimension) or UNNAMED)
     return str(row.get(NAMES[dimension]) or UNNAMED)
 
 

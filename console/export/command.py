@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from console.costs.filters import FILTERS, add_filters, add_source, is_wanted, wanted_of
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
 from console.export.columns import columns, row_of
 from console.export.files import write_csv, write_json_lines, write_parquet, written
 from console.export.focus import FOCUS_COLUMNS, focus_rows
-from console.period import add_period, chosen_period, last_days
+from console.lake.reading import chosen_lake
+from console.period import Period, add_period, chosen_period, last_days
 from console.stack import add_table_options, chosen_table
 from console.text import count, harmless, to_json
 
 FORMATS = ("parquet", "csv", "jsonl", "focus")
-_FILTERS = {"client": "client_id", "server": "server", "model": "model"}
 _USUAL_DAYS = "30d"
 
 Item = dict[str, Any]
@@ -39,8 +40,8 @@ def add_export(export: argparse.ArgumentParser) -> None:
     )
     export.add_argument("--format", choices=FORMATS, default="csv", help="default: csv")
     export.add_argument("--output", type=Path, metavar="FILE", help="default: standard output; Parquet needs a file")
-    for name in _FILTERS:
-        export.add_argument(f"--{name}", default=argparse.SUPPRESS, metavar="NAME", help=f"only of this {name}")
+    add_filters(export, *FILTERS, inherited=True)
+    add_source(export, inherited=True)
     add_period(export, inherited=True)
     add_table_options(export, "CostsTable", inherited=True)
     export.set_defaults(run=run_export)
@@ -53,9 +54,7 @@ def run_export(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.json and options.output is None:
         raise ConsoleError("--json tells of a file. Remedy: name it with --output, or ask for --format jsonl.")
     period, seen = chosen_period(options) or last_days(_USUAL_DAYS), _Seen()
-    ledger = Ledger(chosen_table("CostsTable", options, environ))
-    rollups = [row for row in ledger.rollups(period) if _is_wanted(row, options)]
-    entries = _counted((each for each in ledger.entries(rollups) if _is_wanted(each, options)), seen)
+    entries = _counted(_entries(period, options, environ), seen)
     rows = _write(options.format, options.output, entries)
     if options.json:
         document = {"file": str(options.output), "format": options.format, "from": str(period.first)}
@@ -63,6 +62,15 @@ def run_export(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     else:
         print(_said(options, rows, seen, period.text), file=sys.stdout if options.output else sys.stderr)
     return 0
+
+
+def _entries(period: Period, options: argparse.Namespace, environ: Mapping[str, str]) -> Iterable[Item]:
+    """The entries that are asked for, from the table or from the lake."""
+    ledger = Ledger(chosen_table("CostsTable", options, environ))
+    rollups = [row for row in ledger.rollups(period) if is_wanted(row, options)]
+    if lake := chosen_lake(rollups, options, environ):
+        return lake.entries(wanted_of(options))
+    return (each for each in ledger.entries(rollups) if is_wanted(each, options))
 
 
 def _write(format_: str, file: Path | None, entries: Iterable[Item]) -> int:
@@ -77,11 +85,6 @@ def _write(format_: str, file: Path | None, entries: Iterable[Item]) -> int:
                 return write_json_lines(stream, map(row_of, entries))
             case _:
                 return write_csv(stream, [column.name for column in columns()], map(row_of, entries))
-
-
-def _is_wanted(row: Item, options: argparse.Namespace) -> bool:
-    wanted = {attribute: getattr(options, name) for name, attribute in _FILTERS.items()}
-    return all(value is None or row.get(attribute, "-") == value for attribute, value in wanted.items())
 
 
 def _counted(entries: Iterable[Item], seen: _Seen) -> Iterator[Item]:

@@ -2,10 +2,10 @@
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -29,6 +29,14 @@ class Result:
     seconds: float
 
 
+class _Page(NamedTuple):
+    """Some rows of a result."""
+
+    columns: Sequence[str]
+    types: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
 class Athena:
     """Athena, in the lake's workgroup and database."""
 
@@ -40,6 +48,23 @@ class Athena:
 
     def run(self, sql: str) -> Result:
         """Run a query to its end. Raises QueryError when it fails, and stops it when it is interrupted."""
+        query, execution = self._run(sql)
+        pages = list(self._pages(query, has_heading=execution.get("StatementType") == "DML"))
+        statistics = execution.get("Statistics", {})
+        milliseconds = statistics.get("TotalExecutionTimeInMillis", 0)
+        rows = [row for page in pages for row in page.rows]
+        last = pages[-1] if pages else _Page([], [], [])
+        return Result(last.columns, last.types, rows, statistics.get("DataScannedInBytes", 0), milliseconds / 1000)
+
+    def rows(self, sql: str) -> Iterator[dict[str, Any]]:
+        """The rows of a query by column, one page in memory at a time. Raises as `run`, before the first row."""
+        query, execution = self._run(sql)
+        for page in self._pages(query, has_heading=execution.get("StatementType") == "DML"):
+            for row in page.rows:
+                yield dict(zip(page.columns, row, strict=True))
+
+    def _run(self, sql: str) -> tuple[str, Mapping[str, Any]]:
+        """A query's id, and what is said of it when it has ended well."""
         try:
             query = self._client.start_query_execution(
                 QueryString=sql, WorkGroup=self._workgroup, QueryExecutionContext={"Database": self._database}
@@ -53,15 +78,13 @@ class Athena:
         except KeyboardInterrupt:
             self._client.stop_query_execution(QueryExecutionId=query)
             raise
-        status, statistics = execution["Status"], execution.get("Statistics", {})
+        status = execution["Status"]
         if status["State"] != "SUCCEEDED":
             reason = status.get("StateChangeReason") or "no reason given"
             if status["State"] == "CANCELLED":
                 raise ConsoleError(f"The query was cancelled: {reason}")
             raise QueryError(f"The query failed: {reason}")
-        names, types, rows = self._results(query, has_heading=execution.get("StatementType") == "DML")
-        milliseconds = statistics.get("TotalExecutionTimeInMillis", 0)
-        return Result(names, types, rows, statistics.get("DataScannedInBytes", 0), milliseconds / 1000)
+        return query, execution
 
     def _wait(self, query: str) -> Mapping[str, Any]:
         pause = 0.1
@@ -72,16 +95,14 @@ class Athena:
             self._sleep(pause)
             pause = min(pause * 1.5, 2.0)
 
-    def _results(self, query: str, *, has_heading: bool) -> tuple[list[str], list[str], list[list[Any]]]:
-        about: Sequence[Mapping[str, str]] = ()
-        rows: list[list[str | None]] = []
+    def _pages(self, query: str, *, has_heading: bool) -> Iterator[_Page]:
+        skipped = int(has_heading)
         for page in self._client.get_paginator("get_query_results").paginate(QueryExecutionId=query):
-            about = page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]
-            rows += [[each.get("VarCharValue") for each in row["Data"]] for row in page["ResultSet"]["Rows"]]
-        types = [each["Type"] for each in about]
-        found = rows[1:] if has_heading else rows
-        values = [[_value(text, type_) for text, type_ in zip(row, types, strict=True)] for row in found]
-        return [each["Name"] for each in about], types, values
+            about: Sequence[Mapping[str, str]] = page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]
+            names, types = [each["Name"] for each in about], [each["Type"] for each in about]
+            texts = ([each.get("VarCharValue") for each in row["Data"]] for row in page["ResultSet"]["Rows"][skipped:])
+            skipped = 0
+            yield _Page(names, types, [list(map(_value, row, types)) for row in texts])
 
 
 def _value(text: str | None, type_: str) -> Any:

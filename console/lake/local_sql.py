@@ -71,13 +71,7 @@ class _Found(NamedTuple):
 
 def check_local(sql: str) -> None:
     """Raises ConsoleError for what is not one SELECT of what Athena knows, with the line and column of it."""
-    import duckdb  # noqa: PLC0415 - it takes time to load, and AWS has Athena
-
-    with duckdb.connect() as connection:
-        [[text]] = connection.execute(
-            "SELECT json_serialize_sql(?::varchar, skip_null := true, skip_empty := true, skip_default := true)", [sql]
-        ).fetchall()
-    parsed: Mapping[str, Any] = json.loads(text)
+    parsed = _parsed(sql)
     if parsed["error"]:
         raise _refusal(sql, _of_error(parsed))
     statements = parsed["statements"]
@@ -88,6 +82,31 @@ def check_local(sql: str) -> None:
     for node in _dicts(statements):
         if found := _not_of_athena(node, sql.encode(), tables):
             raise _refusal(sql, found)
+
+
+def check_runs_here(sql: str) -> None:
+    """Raises ConsoleError for a function that Athena has and DuckDB has not, with the line and column of it."""
+    import duckdb  # noqa: PLC0415 - it takes time to load, and AWS has Athena
+
+    with duckdb.connect() as connection:
+        rows = connection.execute("SELECT DISTINCT lower(function_name) FROM duckdb_functions()").fetchall()
+    there = {name for (name,) in rows}
+    for node in _dicts(_parsed(sql).get("statements")):
+        if "function_name" in node and (name := _name(node)) in FUNCTIONS - there:
+            says = f"Athena has the function '{name}', and DuckDB, which runs SQL on the local stack, has not"
+            place: int | None = node.get("query_location")
+            raise _refusal(sql, _Found(f"{says}; docs/analytics.md says what both have", place))
+
+
+def _parsed(sql: str) -> Mapping[str, Any]:
+    """What DuckDB's parser makes of a text."""
+    import duckdb  # noqa: PLC0415
+
+    with duckdb.connect() as connection:
+        [[text]] = connection.execute(
+            "SELECT json_serialize_sql(?::varchar, skip_null := true, skip_empty := true, skip_default := true)", [sql]
+        ).fetchall()
+    return json.loads(text)
 
 
 def place_text(sql: str, place: int) -> str:

@@ -125,9 +125,10 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _found(sql: str, statement: str, options: argparse.Namespace, environ: Mapping[str, str]) -> Result:
     """What a statement finds. Raises QueryError with places in `sql`, of which it was made."""
     if emulator(environ):
-        from console.lake.local_sql import check_local  # noqa: PLC0415 - AWS has Athena
+        from console.lake.local_sql import check_local, check_runs_here  # noqa: PLC0415 - AWS has Athena
 
         check_local(sql)
+        check_runs_here(sql)
     try:
         return chosen_athena(options, environ).run(statement)
     except QueryError as error:

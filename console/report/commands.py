@@ -9,19 +9,17 @@ from typing import Any
 
 from console.cloudwatch import cloudwatch_client, namespace_of
 from console.costs.bars import bar_chart
-from console.costs.filters import FILTERS, add_filters, dimension, filter_text, is_wanted, ledger_of, rows_of
+from console.costs.filters import FILTERS, add_filters, add_source, dimension, filter_text, is_wanted, rows_of
 from console.costs.reading import Ledger
 from console.costs.summary import summarize, total_of
 from console.costs.text import as_document, left_out
 from console.errors import ConsoleError
 from console.output import has_blocks, show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days
-from console.prices.book import add_book_options, chosen_book
-from console.report.figures import OF_ENTRIES as OF_REPORT
-from console.report.figures import entry_figures, read_throttles
+from console.report.figures import Throttles, read_throttles, rollup_figures
 from console.report.plot import write_png
 from console.report.report import Report, bar_of, days_chart, report_page
-from console.stack import add_table_options, chosen_table
+from console.stack import Table, add_table_options, chosen_table
 from console.text import to_json
 from console.throttles.reading import Stretch, throttles_in
 
@@ -36,6 +34,7 @@ def add_plot(plot: argparse.ArgumentParser) -> None:
     add_period(plot, inherited=True)
     plot.add_argument("--by", dest="dimension", type=dimension, default="day", metavar="DIMENSION", help="default: day")
     add_filters(plot, *FILTERS, inherited=True)
+    add_source(plot, inherited=True)
     plot.add_argument("--png", type=Path, metavar="FILE", help="write a picture instead")
     add_table_options(plot, "CostsTable", inherited=True)
     plot.set_defaults(run=_plot)
@@ -46,7 +45,6 @@ def add_report(report: argparse.ArgumentParser) -> None:
     report.add_argument("file", type=Path, metavar="FILE.html", help="what to write")
     add_period(report, inherited=True)
     add_filters(report, *FILTERS, inherited=True)
-    add_book_options(report)
     add_table_options(report, "CostsTable", inherited=True)
     report.set_defaults(run=_report)
 
@@ -54,7 +52,7 @@ def add_report(report: argparse.ArgumentParser) -> None:
 def _plot(options: argparse.Namespace, environ: Environment) -> int:
     period, by = _long_period(options), options.dimension
     # A picture stacks the models of each day.
-    rows = list(rows_of(ledger_of(options, environ), period, [by, "model"] if by == "day" else [by], options))
+    rows = list(rows_of(period, [by, "model"] if by == "day" else [by], options, environ))
     if not rows:
         print("[]" if options.json else f"No request {period.text}{filter_text(options)}.")
         return 0
@@ -78,21 +76,9 @@ def _plot(options: argparse.Namespace, environ: Environment) -> int:
 
 
 def _report(options: argparse.Namespace, environ: Environment) -> int:
-    period, prices = _long_period(options), chosen_book(options)
-    table = chosen_table("CostsTable", options, environ)
-    ledger = Ledger(table)
-    rollups = [row for row in ledger.rollups(period) if is_wanted(row, options)]
-    entries = (each for each in ledger.entries(rollups, OF_REPORT) if is_wanted(each, options))
-    report = Report(
-        period=period,
-        made_at=datetime.now(UTC),
-        ledger=table.name + filter_text(options),
-        rollups=rollups,
-        entries=entry_figures(entries, prices),
-        throttles=read_throttles(lambda: cloudwatch_client(environ), period, namespace_of(environ)),
-        throttled=[row for row in throttles_in(table, Stretch.days(period)) if is_wanted(row.names, options)],
-    )
-    page = report_page(report)
+    period, table = _long_period(options), chosen_table("CostsTable", options, environ)
+    throttles = read_throttles(lambda: cloudwatch_client(environ), period, namespace_of(environ))
+    page = report_page(read_report(table, period, options, throttles))
     try:
         options.file.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -101,6 +87,20 @@ def _report(options: argparse.Namespace, environ: Environment) -> int:
     document = {"file": str(options.file), "bytes": size, "from": str(period.first), "to": str(period.last)}
     print(to_json(document) if options.json else f"Wrote {options.file} ({size / 1024:,.0f} kB).")
     return 0
+
+
+def read_report(table: Table, period: Period, options: argparse.Namespace, throttles: Throttles) -> Report:
+    """What a page about a period is made of: rollups and no entry. Raises botocore's errors."""
+    rollups = [row for row in Ledger(table).rollups(period) if is_wanted(row, options)]
+    return Report(
+        period=period,
+        made_at=datetime.now(UTC),
+        ledger=table.name + filter_text(options),
+        rollups=rollups,
+        figures=rollup_figures(rollups),
+        throttles=throttles,
+        throttled=[row for row in throttles_in(table, Stretch.days(period)) if is_wanted(row.names, options)],
+    )
 
 
 def _in_title(total: Item) -> str:

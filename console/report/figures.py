@@ -1,19 +1,17 @@
-"""The figures of a report, from rollups, entries and CloudWatch.
+"""The figures of a report, from rollups and CloudWatch. What is missing is named on the page.
 
-Spend and tokens come from the rollups, which stay; latency and savings come from entries, which expire after 400 days.
-What is missing is named on the page.
+One rule: no entry is read, so that a report of a month is some hundred rollups, however many requests there were.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from openai_proxy.events.ulid import ulid_time
-from openai_proxy.ledger.entry_cost import usage_of_entry
-from openai_proxy.pricing.price_book import PriceBook, Unpriced
+from openai_proxy.ledger.latencies import FIRST_CHUNK, WHOLE, steps_in
 from openai_proxy.pricing.rates import EXACT
 
 from console.cloudwatch import USUAL_NAMESPACE
@@ -33,26 +31,22 @@ SOURCES = (*(f"{whose}_{limit}" for whose in ("key", "team") for limit in _LIMIT
 _MOST_DAYS_AT_ONCE = 1000  # the service gives at most 1,440 values
 _NO_METRICS = "Throttled requests are not known, because CloudWatch has no metrics {} of this period in this Region."
 
-OF_ENTRIES = frozenset(
-    {"sk", "client_id", "server", "model", "request_model", "outcome", "cache_status", "cost", "cost_saved", "duration"}
-    | {"time_to_first_chunk", "input_tokens", "output_tokens", "cache_read_input_tokens", "usage_source"}
-    | {"cache_creation_input_tokens", "reasoning_output_tokens", "input_audio_tokens", "output_audio_tokens"}
-    | {"audio_duration", "input_image_tokens", "output_image_tokens"}
-)
-"""The attributes of entries that are looked at."""
-
 
 @dataclass(slots=True)
 class Latencies:
-    """Seconds of the completed requests of one model on one server, answers from the cache left out."""
+    """Completed requests of one model on one server, by steps of their times, without answers of the response cache."""
 
-    durations: list[float] = field(default_factory=list[float])
-    first_chunks: list[float] = field(default_factory=list[float])
+    durations: Counter[int] = field(default_factory=Counter[int])
+    first_chunks: Counter[int] = field(default_factory=Counter[int])
+
+    @property
+    def requests(self) -> int:
+        return self.durations.total()
 
 
 @dataclass(slots=True)
 class Savings:
-    """What caches saved in USD, at the prices of the book. Requests without a price there are counted apart."""
+    """What caches saved in USD. Requests of which that is not known are counted apart."""
 
     hits: int = 0
     hits_saved: Decimal = Decimal(0)
@@ -64,12 +58,12 @@ class Savings:
 
 
 @dataclass(slots=True)
-class EntryFigures:
-    """The figures that only entries have, not rollups."""
+class RollupFigures:
+    """Latency and savings. `untimed` are completed requests whose rollups are older than the steps of times."""
 
-    entries: int = 0
     latencies: dict[tuple[str, str], Latencies] = field(default_factory=dict[tuple[str, str], Latencies])
     savings: Savings = field(default_factory=Savings)
+    untimed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +74,18 @@ class Throttles:
     problem: str = ""
 
 
-def entry_figures(entries: Iterable[Item], prices: PriceBook) -> EntryFigures:
+def rollup_figures(rollups: Iterable[Item]) -> RollupFigures:
     """Latency and savings, in one pass."""
-    figures = EntryFigures()
-    for entry in entries:
-        figures.entries += 1
-        hit = entry.get("cache_status") == "HIT"
-        if entry["outcome"] == "completed" and not hit:
-            key = (entry.get("server", "-"), entry.get("model", "-"))
-            latencies = figures.latencies.setdefault(key, Latencies())
-            latencies.durations.append(float(entry["duration"]))
-            if "time_to_first_chunk" in entry:
-                latencies.first_chunks.append(float(entry["time_to_first_chunk"]))
-        if hit or entry["cache_read_input_tokens"]:
-            _add_savings(figures.savings, entry, prices, hit=hit)
+    figures = RollupFigures()
+    for rollup in rollups:
+        latencies = figures.latencies.setdefault((rollup["server"], rollup["model"]), Latencies())
+        whole = steps_in(rollup, WHOLE)
+        latencies.durations += whole
+        latencies.first_chunks += steps_in(rollup, FIRST_CHUNK)
+        answered = int(rollup["requests"] - rollup.get("failed", 0) - rollup.get("cache_hits", 0))
+        figures.untimed += max(0, answered - whole.total())
+        _add_savings(figures.savings, rollup)
+    figures.latencies = {name: each for name, each in figures.latencies.items() if each.requests}
     return figures
 
 
@@ -150,32 +142,16 @@ def _sums(asked: "tuple[CloudWatchClient, str]", metric: str, period: Period, **
     return {day: number for day, number in sums.items() if number}
 
 
-def _add_savings(savings: Savings, entry: Item, prices: PriceBook, *, hit: bool) -> None:
-    """A hit saved what its tokens would have cost; cached input saved the difference to the price of other input.
-
-    Entries of hits say what was saved, but for those that are older than that attribute: these are priced by the book
-    of today.
-    """
-    if "cost_saved" in entry and hit:
-        savings.hits += 1
-        savings.hits_saved = EXACT.add(savings.hits_saved, entry["cost_saved"])
-        return
-    usage, at, server = usage_of_entry(entry), ulid_time(entry["sk"]), entry.get("server")
-    real, model = prices.price_answer(usage, server, entry.get("model"), entry.get("request_model"), at)
-    if hit:
-        savings.hits += 1
-        if isinstance(real, Unpriced):
-            savings.hits_unpriced += 1
-        else:
-            savings.hits_saved = EXACT.add(savings.hits_saved, real.total)
-        return
-    savings.cached_requests += 1
-    savings.cached_tokens += usage.cache_read_input_tokens
-    fresh = prices.price(usage._replace(cache_read_input_tokens=0, cache_creation_input_tokens=0), server, model, at)
-    if isinstance(real, Unpriced) or isinstance(fresh, Unpriced):
-        savings.cached_unpriced += 1
-    else:
-        savings.cached_saved = EXACT.add(savings.cached_saved, EXACT.subtract(fresh.total, real.total))
+def _add_savings(savings: Savings, rollup: Item) -> None:
+    """A hit saved what its tokens would have cost; cached input saved the difference to the price of other input."""
+    hits = int(rollup.get("cache_hits", 0))
+    savings.hits += hits
+    savings.hits_saved = EXACT.add(savings.hits_saved, rollup.get("cost_saved", Decimal(0)))
+    savings.hits_unpriced += max(0, hits - int(rollup.get("hits_priced", 0)))
+    savings.cached_requests += int(rollup.get("cached_requests", 0))
+    savings.cached_tokens += int(rollup.get("cached_tokens", 0))
+    savings.cached_saved = EXACT.add(savings.cached_saved, rollup.get("cached_saved", Decimal(0)))
+    savings.cached_unpriced += max(0, int(rollup.get("cached_unpriced", 0)))
 
 
 def _midnight(day: date) -> datetime:

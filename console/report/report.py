@@ -3,12 +3,14 @@
 Beside every chart stands a table with the same figures, for those who cannot see it and for checking.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from openai_proxy.ledger.latencies import percentile_of
 from openai_proxy.throttles.advice import Throttled
 
 from console.costs.summary import attribute, known_cost, summarize, top, total_of
@@ -24,7 +26,7 @@ from console.report.charts import (
     money,
     ranges,
 )
-from console.report.figures import PERCENTILES, EntryFigures, Latencies, Throttles, percentile
+from console.report.figures import PERCENTILES, RollupFigures, Throttles
 from console.report.page import Page, Section, Table, Tile
 from console.report.plot import Series
 from console.text import count
@@ -63,7 +65,7 @@ class Report:
     made_at: datetime
     ledger: str
     rollups: Sequence[Item]
-    entries: EntryFigures
+    figures: RollupFigures
     throttles: Throttles
     throttled: Sequence[Throttled] = ()
     """The rollups of who was throttled."""
@@ -78,7 +80,7 @@ def report_page(report: Report) -> str:
         _by(report, "model", "Spend by model"),
         _latency(report),
         _tokens(total),
-        _savings(report, total),
+        _savings(report),
         _throttles(report),
         *throttled_clients(report.throttled, THROTTLED_BY),
     ]
@@ -94,8 +96,8 @@ def report_page(report: Report) -> str:
 
 
 def _tiles(report: Report, total: Item) -> Iterator[Tile]:
-    requests, savings, throttles = total["requests"], report.entries.savings, report.throttles
-    firsts = sorted(value for each in report.entries.latencies.values() for value in each.first_chunks)
+    requests, savings, throttles = total["requests"], report.figures.savings, report.throttles
+    firsts = sum((each.first_chunks for each in report.figures.latencies.values()), Counter[int]())
     tokens_in, tokens_out = total["input_tokens"], total["output_tokens"]
     saved = savings.hits_saved + savings.cached_saved
     unpriced = savings.hits_unpriced + savings.cached_unpriced
@@ -104,10 +106,8 @@ def _tiles(report: Report, total: Item) -> Iterator[Tile]:
     yield Tile("Saved by caches", _saved(saved, unpriced), _percent_saved(saved, total["cost"]))
     yield Tile("Requests", count(requests), f"{_percent(total['failed'], requests)} failed")
     yield Tile("Tokens", in_thousands(tokens_in + tokens_out), f"{in_thousands(tokens_out)} of them output")
-    p90 = percentile(firsts, 90)
-    yield Tile(
-        "Time to first chunk", _seconds(percentile(firsts, 50)), f"median; p90 {_seconds(p90)}" if firsts else ""
-    )
+    median, p90 = (_seconds(percentile_of(firsts, percent)) for percent in (50, 90))
+    yield Tile("Time to first chunk", median, f"median; p90 {p90}" if firsts else "")
     yield Tile(
         "Throttled", "-" if throttles.problem else count(throttled), "not known" if throttles.problem else "requests"
     )
@@ -157,21 +157,26 @@ def _spend(caption: str, heading: str, found: Sequence[tuple[str, Item]]) -> Tab
 
 
 def _latency(report: Report) -> Section:
-    said = "Completed requests, answers from the response cache left out. p90: nine of ten requests are no slower."
-    found = sorted(report.entries.latencies.items(), key=lambda pair: (-len(pair[1].durations), pair[0]))
-    names = [f"{model} on {server}" for (server, model), _ in found][:MOST_ROWS]
-    shown = [_sorted(latencies) for _, latencies in found][:MOST_ROWS]
+    said = (
+        "Completed requests, answers from the response cache left out. p90: nine of ten requests are no slower. The "
+        "ledger counts times in steps, so a figure may be 12 % too high or too low."
+    )
+    found = sorted(report.figures.latencies.items(), key=lambda pair: (-pair[1].requests, pair[0]))
+    shown = [(f"{model} on {server}", each) for (server, model), each in found][:MOST_ROWS]
     if len(found) > MOST_ROWS:
         said += f" The {MOST_ROWS} models with the most requests, of {len(found):,}."
-    if not shown and report.rollups:
-        said = "There are no completed requests among the entries of this period; entries are kept for 400 days."
+    if report.figures.untimed:
+        said += (
+            f" Not in it: {_requests(report.figures.untimed)} from before the ledger counted times; "
+            "openai-proxy costs query --named latency-percentiles has them."
+        )
     headings = ["Model", "Requests", *(f"{what} p{p}" for what in ("First chunk", "Whole") for p in PERCENTILES)]
     lines = [
-        [name, count(len(each.durations)), *_percentiles(each.first_chunks), *_percentiles(each.durations)]
-        for name, each in zip(names, shown, strict=True)
+        [name, count(each.requests), *_percentiles(each.first_chunks), *_percentiles(each.durations)]
+        for name, each in shown
     ]
-    with_first = [(name, each.first_chunks) for name, each in zip(names, shown, strict=True) if each.first_chunks]
-    series = [Series(f"p{p}", [percentile(values, p) or 0.0 for _, values in with_first]) for p in PERCENTILES]
+    with_first = [(name, each.first_chunks) for name, each in shown if each.first_chunks]
+    series = [Series(f"p{p}", [percentile_of(steps, p) or 0.0 for _, steps in with_first]) for p in PERCENTILES]
     chart = None
     if with_first:
         shows = "Time to first chunk by model: median, 90th and 99th percentile"
@@ -197,8 +202,8 @@ def _tokens(total: Item) -> Section:
     return Section("Tokens by class", said, chart, Table("Tokens by class", ("Class", "Tokens", "Share"), lines))
 
 
-def _savings(report: Report, total: Item) -> Section:
-    savings = report.entries.savings
+def _savings(report: Report) -> Section:
+    savings = report.figures.savings
     own, others = "Response cache", "Servers' prompt caches"
     hits_saved = _saved(savings.hits_saved, savings.hits_unpriced)
     cached_saved = _saved(savings.cached_saved, savings.cached_unpriced)
@@ -207,14 +212,12 @@ def _savings(report: Report, total: Item) -> Section:
         [others, cached_saved, count(savings.cached_requests), count(savings.cached_tokens)],
     ]
     said = (
-        "What the same requests would have cost more without caches. What it cost to write to the servers' prompt "
-        "caches is taken off."
+        "What the same requests would have cost more without caches, at the prices that they paid. What it cost to "
+        "write to the servers' prompt caches is taken off."
     )
     unpriced = savings.hits_unpriced + savings.cached_unpriced
     if unpriced:
         said += f" {_requests(unpriced)} from caches without a price, and not in the amounts."
-    if total["cache_hits"] > savings.hits:
-        said += f" {count(total['cache_hits'] - savings.hits)} hits have no entry any more."
     saved = [savings.hits_saved, savings.cached_saved]
     chart = None
     if any(saved):
@@ -269,12 +272,8 @@ def _percent_saved(saved: Decimal, spent: Decimal) -> str:
     return f"{_percent(saved, saved + spent)} less than without" if saved > 0 else ""
 
 
-def _sorted(latencies: Latencies) -> Latencies:
-    return Latencies(sorted(latencies.durations), sorted(latencies.first_chunks))
-
-
-def _percentiles(values: Sequence[float]) -> list[str]:
-    return [_seconds(percentile(values, percent)) for percent in PERCENTILES]
+def _percentiles(steps: Mapping[int, int]) -> list[str]:
+    return [_seconds(percentile_of(steps, percent)) for percent in PERCENTILES]
 
 
 def _seconds(value: float | None) -> str:

@@ -2,16 +2,18 @@
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import COMPONENTS
 
+from console.costs.filters import add_source
 from console.costs.reading import Ledger
 from console.costs.summary import NAMES, attribute, is_dimension
 from console.errors import ConsoleError
+from console.lake.reading import chosen_lake
 from console.output import show, terminal_width
 from console.period import add_period, chosen_period, last_days
 from console.prices.book import add_book_options, chosen_book
@@ -39,6 +41,7 @@ def add_what_if(command: argparse.ArgumentParser) -> None:
     names = ", ".join(NAMES)
     command.add_argument("--by", type=_dimensions, default=[], metavar="DIMENSION", help=f"also by {names} or tag:NAME")
     add_period(command, inherited=True, days=False)
+    add_source(command, inherited=True)
     add_book_options(command)
     add_table_options(command, "CostsTable", inherited=True)
     command.set_defaults(run=run_what_if)
@@ -56,7 +59,10 @@ def run_what_if(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             f"Nothing of {_asked(options)} {period.text}. Remedy: `costs --by server,model` shows models."
         )
     target = _target(book, options, {row["server"] for row in rollups})
-    entries = (each for each in ledger.entries(rollups, OF_ENTRIES) if _is_wanted(each, options))
+    if lake := chosen_lake(rollups, options, environ):
+        entries = (each for each in lake.entries(_wanted_of(rollups, options), OF_ENTRIES) if _is_wanted(each, options))
+    else:
+        entries = (each for each in ledger.entries(rollups, OF_ENTRIES) if _is_wanted(each, options))
     found = what_if(entries, target, options.by)
     if options.json:
         print(to_json(as_document(found, target)))
@@ -90,6 +96,12 @@ def _is_wanted(row: Mapping[str, Any], options: argparse.Namespace) -> bool:
         and (options.from_server is None or row.get("server") == options.from_server)
         and (options.from_model is None or is_version_of(str(row.get("model", "-")), options.from_model))
     )
+
+
+def _wanted_of(rollups: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> dict[str, set[str]]:
+    """The values that are wanted, by column: of models those that answered, dated versions among them."""
+    named = {"client_id": options.client, "server": options.from_server, "model": options.from_model}
+    return {name: {str(row[name]) for row in rollups} for name, wanted in named.items() if wanted is not None}
 
 
 def is_version_of(model: str, name: str) -> bool:

@@ -57,7 +57,7 @@ GRANTS = [
     ("RecordThrottlesFunction", "takes", "${RecordThrottlesQueue.Arn}", RECEIVE),
     (
         *("RecordThrottlesFunction", "reads, writes", "${CostsTable.Arn}"),
-        "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem dynamodb:ConditionCheckItem",
+        "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem dynamodb:ConditionCheckItem",
     ),
     ("RecordThrottlesFunction", "sends", "${Bus.Arn}", "events:PutEvents"),
     ("RecordThrottlesFunction", "sends", "${LakeStream.Arn}", "firehose:PutRecordBatch"),

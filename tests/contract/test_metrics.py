@@ -13,7 +13,7 @@ from openai_proxy.metric_data import Measurement, ModelNames
 from openai_proxy.pricing.price_book import load_price_book
 from record_cost.measurements import measurements_of as cost_measurements_of
 from record_metrics.measurements import measurements_of
-from record_throttles.busiest import MOST_CLIENTS
+from record_throttles.busiest import MOST_NAMES
 from record_throttles.consumer import FORECASTS, METRIC
 
 from console.cloudwatch import DRIFT
@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 SAMPLES = sorted((ROOT / "events" / "samples").glob("Inference*.json"))
 
 VALUES = {"TokenType": 7, "Outcome": 3, "ErrorSource": 3, "Source": 5, "Kind": 2, "Consumer": 2, "Reason": 3}
-VALUES["Client"] = MOST_CLIENTS + 1
+VALUES["Client"] = MOST_NAMES + 1
 """How many values dimensions have that are neither Server, Model nor ErrorType."""
 
 Metric = tuple[str, str, frozenset[str]]

@@ -706,6 +706,7 @@ OWN = {
     },
     "RecordThrottlesFunction": {
         ("dynamodb:GetItem", "${CostsTable.Arn}"),
+        ("dynamodb:Query", "${CostsTable.Arn}"),
         ("dynamodb:PutItem", "${CostsTable.Arn}"),
         ("dynamodb:UpdateItem", "${CostsTable.Arn}"),
         ("dynamodb:ConditionCheckItem", "${CostsTable.Arn}"),

@@ -21,9 +21,11 @@ from typing import Any, TypeVar
 import pytest
 from openai_proxy.ledger.lake import Lake, json_line, lake_row
 
+from console.costs.summary import share_of, summarize
 from console.errors import ConsoleError
 from console.lake.athena import Athena, Result
 from console.lake.queries import named_queries, of_period, saved_queries, with_view
+from console.lake.reading import LakeLedger
 from console.period import Period
 from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
 from tests.lake.entries import DAYS, FIRST_DAY, PERIOD_END, made_entries, priced_again
@@ -110,6 +112,18 @@ def test_money_is_exact_to_the_last_digit(athena: Athena, rows: list[dict[str, A
     assert costs == sorted((row["cost"] for row in rows if "cost" in row), reverse=True)
     assert len(found.rows) == len({row[0] for row in found.rows}) == ENTRIES
     assert any(cost != round(cost, 12) for cost in costs), "the entries cost fractions that a decimal(38,12) has not"
+
+
+def test_the_commands_read_the_lake_as_they_read_the_table(athena: Athena, rows: list[dict[str, Any]]) -> None:
+    lake = LakeLedger(athena, [{"day": row["day"], "requests": 1} for row in rows])
+    expected = summarize(map(share_of, rows), ["team", "tag:feature"])
+    found = summarize(lake.sums(["team", "tag:feature"], {}), ["team", "tag:feature"])
+    assert [(row["team"], row["requests"], row["cost"]) for row in found] == [
+        (row["team"], row["requests"], row["cost"]) for row in expected
+    ]
+    entries = list(lake.entries({}, {"cost", "tags", "timestamp"}))
+    told = sorted((row["timestamp"], str(row.get("tags")), row.get("cost", -1)) for row in entries)
+    assert told == sorted((row["timestamp"], str(row.get("tags")), row.get("cost", -1)) for row in rows)
 
 
 def test_copies_are_counted(athena: Athena, rows: list[dict[str, Any]]) -> None:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from openai_proxy.events.envelope import MalformedEventError, calls_made
 from openai_proxy.events.reader import RETENTION
 from openai_proxy.events.ulid import ulid_of_fact, ulid_time
-from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, usage_attributes
+from openai_proxy.ledger.entry_cost import UNNAMED, price_attributes, prompt_cache_share, usage_attributes
 from openai_proxy.ledger.faults import failure_share
+from openai_proxy.ledger.latencies import latency_share
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.usage import Usage
@@ -261,9 +262,8 @@ def share_of(entry: Mapping[str, Any]) -> dict[str, int | Decimal]:
         "output_image_tokens": entry.get("output_image_tokens", 0),
         "audio_duration": entry.get("audio_duration", Decimal(0)),
         **price_share(entry),
-        "duration": entry["duration"],
-        "first_chunks": int("time_to_first_chunk" in entry),
-        "time_to_first_chunk": entry.get("time_to_first_chunk", Decimal(0)),
+        **prompt_cache_share(entry),
+        **latency_share(entry),
     }
 
 

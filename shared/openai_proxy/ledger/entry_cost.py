@@ -5,12 +5,12 @@ One rule: nothing but the entry and the book matters, so that an entry can be pr
 """
 
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 from openai_proxy.events.ulid import ulid_time
 from openai_proxy.pricing.price_book import PriceBook, Unpriced
-from openai_proxy.pricing.rates import COMPONENTS
+from openai_proxy.pricing.rates import COMPONENTS, EXACT
 from openai_proxy.usage import Usage, counted_units
 
 CURRENCY = "USD"
@@ -42,6 +42,9 @@ USED_ATTRIBUTES = (
     *("usage_source", "usage_reason", "cost_reported"),
 )
 """All that says what an entry used and what that cost."""
+_ROUNDING = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_OF_PROMPTS = ("input", "cached_input", "cache_write")
+_SAVED_DECIMALS = Decimal(1).scaleb(-12)
 _ALWAYS_GIVEN = {f"cost_{component}": Decimal(0) for component in ("input", "cached_input", "cache_write", "output")}
 _HIT = {"pricing": "free", "price_rule": "response cache", "cost": Decimal(0)} | _ALWAYS_GIVEN
 
@@ -62,6 +65,25 @@ def price_attributes(event_id: str, entry: Mapping[str, Any], prices: PriceBook)
         attributes["unpriced_units"] = cost.unpriced_units
     components = {f"cost_{name}": usd for name, usd in cost.components.items()}
     return attributes if cost.pricing == "reported" else attributes | _ALWAYS_GIVEN | components
+
+
+def prompt_cache_share(entry: Mapping[str, Any]) -> dict[str, int | Decimal]:
+    """What an entry adds to its rollups of what the server's prompt cache saved, if it was used, at the price that the
+    same request paid for the rest of its input. `cached_unpriced`: nobody knows, as nothing of it had such a price.
+    """
+    read, written = entry["cache_read_input_tokens"], entry["cache_creation_input_tokens"]
+    if entry.get("cache_status") == "HIT" or not (read or written):
+        return {}
+    seen = entry.get("input_image_tokens", 0) if "cost_image_input" in entry else 0
+    fresh = entry["input_tokens"] - read - written - entry.get("input_audio_tokens", 0) - seen
+    saved, is_known = Decimal(0), entry["pricing"] in ("priced", "free") and fresh > 0
+    if is_known:
+        paid, cached, wrote = (entry.get(f"cost_{name}", Decimal(0)) for name in _OF_PROMPTS)
+        otherwise = _ROUNDING.divide(EXACT.multiply(paid, read + written), fresh)
+        difference = EXACT.subtract(_ROUNDING.quantize(otherwise, _SAVED_DECIMALS), EXACT.add(cached, wrote))
+        saved = difference.normalize(EXACT)  # without the zeros of its decimals
+    used = {"cached_requests": 1, "cached_tokens": read} if read else {}
+    return used | {"cached_saved": saved, "cached_unpriced": int(bool(read) and not is_known)}
 
 
 def nothing_used(entry: Mapping[str, Any]) -> dict[str, Any]:

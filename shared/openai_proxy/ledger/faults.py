@@ -7,7 +7,7 @@ FAULTS = ("client", "limit", "server", "proxy")
 NEEDED = ("outcome", "error_source", "error_type", "status_code", "upstream_status")
 """The attributes of an entry that say it."""
 
-_OF_LIMITS = ("rate_limit_exceeded", "insufficient_quota", "budget_reserved")
+OF_LIMITS = ("rate_limit_exceeded", "insufficient_quota", "budget_reserved")
 
 
 def fault_of(entry: Mapping[str, Any]) -> str | None:
@@ -17,7 +17,7 @@ def fault_of(entry: Mapping[str, Any]) -> str | None:
     """
     if entry["outcome"] != "failed":
         return None
-    if 429 in (entry.get("status_code"), entry.get("upstream_status")) or entry.get("error_type") in _OF_LIMITS:
+    if 429 in (entry.get("status_code"), entry.get("upstream_status")) or entry.get("error_type") in OF_LIMITS:
         return "limit"
     source = "server" if entry.get("error_source") == "upstream" else entry.get("error_source")
     return source if source in FAULTS else None

@@ -5,7 +5,6 @@ One rule: entries, what they claim and their shares of their rollups are written
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.dynamodb import to_item
@@ -15,6 +14,9 @@ from openai_proxy.ledger.entries import Key, LedgerEntry, Rollup, Share, add_sha
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+_Sums = tuple[str, dict[str, str], dict[str, Any]]
+"""The end of an expression that adds sums, and its names and values."""
 
 
 def build_transaction(table: str, entries: Sequence[LedgerEntry]) -> "list[TransactWriteItemTypeDef]":
@@ -115,31 +117,38 @@ def _still_counts(table: str, winner: Telling) -> "TransactWriteItemTypeDef":
 
 
 def _additions(table: str, shares: Iterable[tuple[Sequence[Rollup], Share]]) -> "list[TransactWriteItemTypeDef]":
-    """What each rollup gains."""
+    """What each rollup gains. That of a day and that of its month mostly gain the same, which is added up once."""
     adding: dict[Key, tuple[Rollup, list[Share]]] = {}
     for rollups, share in shares:
         for rollup in rollups:
             adding.setdefault(rollup.key, (rollup, []))[1].append(share)
-    return [_add(table, rollup, add_shares(parts)) for rollup, parts in adding.values()]
+    sums: dict[tuple[int, ...], _Sums] = {}
+    for _, parts in adding.values():
+        of_parts = tuple(map(id, parts))
+        if of_parts not in sums:
+            sums[of_parts] = _sums_of(parts)
+    return [_add(table, rollup, sums[tuple(map(id, parts))]) for rollup, parts in adding.values()]
 
 
-def _add(table: str, rollup: Rollup, sums: Mapping[str, Any]) -> "TransactWriteItemTypeDef":
+def _sums_of(shares: Iterable[Share]) -> _Sums:
+    sums = add_shares(shares)
+    return (
+        f"ADD {', '.join([f'#{name} :{name}' for name in sums])}",
+        {f"#{name}": name for name in sums},
+        to_item({f":{name}": value for name, value in sums.items()}),
+    )
+
+
+def _add(table: str, rollup: Rollup, sums: _Sums) -> "TransactWriteItemTypeDef":
     pk, sk = rollup.key
-    values = {f":{name}": value for name, value in {**rollup.names, **sums}.items()}
-    expression, placeholders = _addition(tuple(rollup.names), tuple(sums))
+    adding, placeholders, values = sums
+    setting = ", ".join([f"#{name} = :{name}" for name in rollup.names])
     return {
         "Update": {
             "TableName": table,
             "Key": to_item({"pk": pk, "sk": sk}),
-            "UpdateExpression": expression,
-            "ExpressionAttributeNames": placeholders,
-            "ExpressionAttributeValues": to_item(values),
+            "UpdateExpression": f"SET {setting} {adding}",
+            "ExpressionAttributeNames": {f"#{name}": name for name in rollup.names} | placeholders,
+            "ExpressionAttributeValues": to_item({f":{name}": value for name, value in rollup.names.items()}) | values,
         }
     }
-
-
-@lru_cache(maxsize=16)
-def _addition(names: tuple[str, ...], sums: tuple[str, ...]) -> tuple[str, dict[str, str]]:
-    setting = ", ".join(f"#{name} = :{name}" for name in names)
-    adding = ", ".join(f"#{name} :{name}" for name in sums)
-    return f"SET {setting} ADD {adding}", {f"#{name}": name for name in names + sums}

@@ -12,6 +12,7 @@ from typing import Any
 UPSTREAM = "upstream"
 _COUNTED = {"rpm": "requests a minute", "tpm": "tokens a minute", "parallel": "requests at the same time"}
 _SPANS = {"day": "a day", "week": "a week", "month": "a month", "total": "in total"}
+_KINDS = _COUNTED | {"budget": "budget", "budget_reserved": "what running requests have reserved of a budget"}
 _BUDGETS = ("budget", "budget_reserved")
 
 
@@ -106,8 +107,13 @@ def limit_text(row: Throttled) -> str:
     if not row.limit:
         return ""
     if row.kind in _BUDGETS:
-        return f"{_plain(row.limit)} USD {_SPANS.get(row.span, row.span)}".rstrip()
-    return f"{_plain(row.limit)} {_COUNTED.get(row.kind, row.kind)}"
+        return f"{_apart(row.limit)} USD {_SPANS.get(row.span, row.span)}".rstrip()
+    return f"{_apart(row.limit)} {_COUNTED.get(row.kind, row.kind)}"
+
+
+def kind_text(row: Throttled) -> str:
+    """What ran out: "requests a minute"."""
+    return "the server's own limit" if row.is_of_a_server else _KINDS.get(row.kind, row.kind)
 
 
 def command(row: Throttled, name: str = "openai-proxy") -> str:
@@ -140,6 +146,11 @@ def remedy(row: Throttled) -> str:
 
 
 def _plain(amount: str) -> str:
-    """An amount without needless zeros, thousands apart."""
+    """An amount without needless zeros, as commands take it."""
     text = f"{Decimal(amount):f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+def _apart(amount: str) -> str:
+    """An amount for people: thousands apart."""
+    return f"{Decimal(_plain(amount)):,f}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import ulid_of_fact
-from openai_proxy.throttles.advice import Throttled, command, limit_text, remedy, summed
+from openai_proxy.throttles.advice import Throttled, command, kind_text, limit_text, remedy, summed
 
 if TYPE_CHECKING:
     from openai_proxy.events.throttle_types import BlockData, CardData, HitClientData, MessageData
@@ -106,13 +106,23 @@ def _whom(incident: Incident) -> str:
     totals = {row.client: row.requests for row in summed(incident.own, ("client",))}
     clients = f"{len(totals):,} clients" if len(totals) > 1 else "one client"
     refused = f"{incident.refused:,} requests were" if incident.refused > 1 else "One request was"
-    lines = [f"{refused} refused since {_time(incident.counted_from)}, of {clients}. Hit most:"]
+    since = f"{_time(incident.counted_from)} (counted by whole hours)"
+    lines = [f"{refused} refused since {since}, of {clients}{_by_limit(incident)}. Hit most:"]
     for number, row in enumerate(incident.worst, 1):
         limit = limit_text(row) or row.source
         whose = f" of the {row.subject} {row.subject_id}" if row.subject in ("key", "user", "team") else ""
         model = f", model {row.model}" if row.model not in ("", "-") else ""
         lines.append(f"  {number}. {row.client}: {totals[row.client]:,} refused, most by {limit}{whose}{model}")
     return "\n".join(lines)
+
+
+def _by_limit(incident: Incident) -> str:
+    """How many were refused by which kind of limit, where there are several."""
+    kinds: dict[str, int] = {}
+    for row in incident.own:
+        kinds[kind_text(row)] = kinds.get(kind_text(row), 0) + row.requests
+    told = [f"{number:,} by {kind}" for kind, number in sorted(kinds.items(), key=lambda each: (-each[1], each[0]))]
+    return f": {', '.join(told)}" if len(told) > 1 else ""
 
 
 def helps(incident: Incident) -> str:

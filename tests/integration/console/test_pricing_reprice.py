@@ -290,6 +290,7 @@ def test_transactions_hold_every_change_once_and_keep_the_limit(facts: list[tupl
                 "price_version": "1",
                 "client_id": "c",
                 "model": f"{m}",
+                **dict.fromkeys(("cache_read_input_tokens", "cache_creation_input_tokens"), 0),
             }
             | dict(list({"day": "d", "month": "m"}.items())[:periods]),
             {"pricing": "priced", "price_version": "2", "cost": 1},

@@ -111,6 +111,33 @@ COUNTS: dict[str, Callable[[dict[str, Any]], bool]] = {
 }
 
 
+def steps_of(entry: dict[str, Any]) -> dict[str, Decimal]:
+    """In which third of an octave above 1/32 s the times of an entry are, found by going up."""
+    if entry["outcome"] == "failed" or entry["cache_status"] == "HIT":
+        return {}
+    found: dict[str, Decimal] = {}
+    for kind, most, name in (("t", 33, "time_to_first_chunk"), ("d", 45, "duration")):
+        if name in entry:
+            reached = (step for step in range(most) if float(entry[name]) <= 2 ** (step / 3 - 5))
+            found[f"{kind}{next(reached, most)}"] = Decimal(1)
+    return found
+
+
+def of_prompt_caches(entry: dict[str, Any]) -> dict[str, Decimal]:
+    """What prompt caches saved, where tokens of them were used."""
+    read, written = entry["cache_read_input_tokens"], entry["cache_creation_input_tokens"]
+    if entry["cache_status"] == "HIT" or not read + written:
+        return {}
+    fresh = entry["input_tokens"] - read - written - entry["input_audio_tokens"]
+    is_known = entry["pricing"] == "priced" and fresh > 0
+    saved = Decimal(0)
+    if is_known:
+        saved = (entry["cost_input"] / fresh).quantize(Decimal("1e-20")) * (read + written)
+        saved = saved.quantize(Decimal("1e-12")) - entry["cost_cached_input"] - entry["cost_cache_write"]
+    used = {"cached_requests": Decimal(1), "cached_tokens": read} if read else {}
+    return used | {"cached_saved": saved, "cached_unpriced": Decimal(bool(read) and not is_known)}
+
+
 def sums_of(entries: Items) -> Items:
     """The rollups that the entries should have, added up with as many digits as it takes."""
     rollups: dict[tuple[str, str], dict[str, Any]] = {}
@@ -130,8 +157,8 @@ def sums_of(entries: Items) -> Items:
             if entry["outcome"] == "failed":
                 fault = {"upstream": "server"}.get(entry["error_source"], entry["error_source"])
                 seldom[f"failed_{fault}"] = Decimal(1)
-            for name, value in seldom.items():
-                rollup[name] = rollup.get(name, Decimal(0)) + value
+            for name, value in (seldom | steps_of(entry) | of_prompt_caches(entry)).items():
+                rollup[name] = Context(prec=60).add(rollup.get(name, Decimal(0)), value)
     return [rollups[key] for key in sorted(rollups)]
 
 
@@ -146,7 +173,7 @@ def test_the_samples_become_entries_and_rollups(client: Any, record_cost: Record
     assert record_cost(batch(*(message(name) for name in names))) == {"batchItemFailures": []}
 
     entries, rollups = stored(client)
-    assert len(entries) == len(names) == 14
+    assert len(entries) == 16
     assert len(rollups) == 2 * 12  # some of them are of the same client, server and model
     streamed = next(entry for entry in entries if entry.get("response_id") == "chatcmpl-C8fKq2mXw1")
     assert streamed["pk"] == "client#web-shop#2026-11-23"

@@ -14,7 +14,7 @@ from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import Key, LedgerEntry
 from openai_proxy.ledger.table import CostsTable
-from record_throttles.busiest import FROM_THROTTLES, MOST_CLIENTS, Busiest
+from record_throttles.busiest import FROM_THROTTLES, MOST_CLIENTS, MOST_NAMES, READ_EVERY, Busiest
 from record_throttles.consumer import RecordThrottles
 from record_throttles.forecasts import Forecasts
 
@@ -146,21 +146,41 @@ def test_what_comes_again_counts_once_and_is_sent_to_the_lake_again(table: Any) 
     assert len(world.sent) == 2
 
 
-def test_only_the_busiest_clients_have_a_metric_and_never_more_than_a_few(table: Any) -> None:
-    counts = [
-        ("a", FROM_THROTTLES - 1, frozenset[str]()),
-        ("a", 1, frozenset({"a"})),
-        *((f"c{number}", FROM_THROTTLES, None) for number in range(MOST_CLIENTS - 1)),
-    ]
+HOUR = "2026-11-23T09"
+
+
+def test_the_busiest_clients_have_a_metric_whoever_came_first_and_never_more_than_a_few(table: Any) -> None:
+    busiest = Busiest(table, TABLE)
+    assert busiest.among(HOUR, {"a": FROM_THROTTLES - 1}) == frozenset()
+    assert busiest.among(HOUR, {"a": 1}) == {"a"}
+    others = {f"c{number}": FROM_THROTTLES + 1 for number in range(MOST_CLIENTS - 1)}
+    named = busiest.among(HOUR, others)
+    assert named == {"a", *(f"c{number}" for number in range(MOST_CLIENTS - 1))}
+    assert busiest.among(HOUR, {"loud": 1000}) == named - {"a"} | {"loud"}, "it takes the place of the least busy one"
+    assert busiest.among(HOUR, {"a": 500}) >= {"a", "loud"}, "who is busy again has its own again"
+    assert busiest.among("2026-11-23T10", {"late": 1000}) == {"late"}, "each hour begins anew"
+
+
+def test_all_sandboxes_together_name_no_more_than_the_bound(table: Any) -> None:
     one, other = Busiest(table, TABLE), Busiest(table, TABLE)
-    for client, number, expected in counts:
-        names = one.among("2026-11-23T09", {client: number})
-        assert expected is None or names == expected
-    full = one.among("2026-11-23T09", {"late": 1000})
-    assert len(full) == MOST_CLIENTS
-    assert "late" not in full
-    assert other.among("2026-11-23T09", {"late": 1000}) == full, "all sandboxes mean the same"
-    assert other.among("2026-11-23T10", {"late": 1000}) == {"late"}, "each hour begins anew"
+    seen: set[str] = set()
+    for number in range(3 * MOST_NAMES):
+        seen |= (one, other)[number % 2].among(HOUR, {f"c{number}": FROM_THROTTLES + number})
+    assert len(seen) == MOST_NAMES
+    assert seen == {f"c{number}" for number in range(MOST_NAMES)}
+
+
+def test_who_is_busiest_the_rollups_of_all_sandboxes_say(table: Any) -> None:
+    world, moment = World(table), [0.0]
+    busiest = Busiest(table, TABLE, lambda: moment[0])
+    assert busiest.among(HOUR, {"shared": 1}) == frozenset()
+    storm = [message("InferenceThrottled.key-rpm", number, client_id="shared") for number in range(FROM_THROTTLES)]
+    storm += [message("InferenceThrottled.upstream", 100 + number, client_id=f"c{number % 4}") for number in range(40)]
+    assert world(*storm) == []
+    moment[0] = READ_EVERY - 1
+    assert busiest.among(HOUR, {"shared": 1}) == frozenset(), "a look each minute is enough"
+    moment[0] = READ_EVERY
+    assert busiest.among(HOUR, {"shared": 1}) == {"shared", *(f"c{number}" for number in range(4))}
 
 
 def test_the_metric_counts_each_throttle_once_by_client_or_as_other(table: Any) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import NoRegionError
 from openai_proxy.events.ulid import new_ulid
-from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.throttles.advice import Throttled
 
 from console.costs.summary import SUMS
@@ -22,7 +21,7 @@ from console.costs.text import entries_table
 from console.errors import ConsoleError
 from console.period import Period
 from console.report import page
-from console.report.figures import EntryFigures, Throttles, entry_figures, percentile, read_throttles
+from console.report.figures import RollupFigures, Throttles, percentile, read_throttles, rollup_figures
 from console.report.page import Chart, Section, Table, Tile
 from console.report.plot import GRID, SERIES, TEXT, Series, bars_chart, columns_chart, ranges_chart, svg, write_png
 from console.report.report import Report, in_steps, money, report_page
@@ -31,7 +30,7 @@ Item = dict[str, Any]
 
 EVIL = "<script>alert(1)</script>$x_{$&\"'\x1b[31m中_"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-PRICES = parse_price_book("servers: {openai: {models: {m: {input: 2, cached_input: 0.5, output: 10}}}}")
+HITS: Item = {"cache_hits": Decimal(1), "hits_priced": Decimal(1), "cost_saved": Decimal(3)}
 
 
 def rollup(day: str = "2026-11-23", client: str = "a", model: str = "m", **sums: Any) -> Item:
@@ -57,7 +56,7 @@ def entry(**changes: Any) -> Item:
 
 def report(
     rollups: list[Item],
-    figures: EntryFigures | None = None,
+    figures: RollupFigures | None = None,
     days: Mapping[date, Any] | None = None,
     throttled: Sequence[Throttled] = (),
 ) -> str:
@@ -67,7 +66,7 @@ def report(
             made_at=NOON,
             ledger=EVIL,
             rollups=rollups,
-            entries=figures or EntryFigures(),
+            figures=figures or rollup_figures(rollups),
             throttles=Throttles(days or {}, "" if days else "no such metric."),
             throttled=throttled,
         )
@@ -101,7 +100,7 @@ def page_text() -> str:
         rollup("2026-11-02", "b", "free", cost=Decimal(0)),
         rollup("2026-11-03", "c", "unknown", unpriced=Decimal(1)),
     ]
-    figures = entry_figures([entry(model=EVIL, time_to_first_chunk=Decimal("0.25")), entry(cache_status="HIT")], PRICES)
+    figures = rollup_figures([rollup(model=EVIL, t9=Decimal(1), d12=Decimal(1)), rollup(**HITS)])
     return report(rollups, figures, {date(2026, 11, 3): {"key_rpm": 7}})
 
 
@@ -250,12 +249,6 @@ def test_a_page_about_nothing():
     assert "$0" not in text.replace("$0.00", "", 3)  # of the savings
 
 
-def test_what_an_entry_says_was_saved_is_not_priced_again():
-    savings = entry_figures([entry(cache_status="HIT", cost_saved=Decimal("0.7"), model="unlisted")], PRICES).savings
-
-    assert (savings.hits, savings.hits_saved, savings.hits_unpriced) == (1, Decimal("0.7"), 0)
-
-
 class CloudWatch:
     """Sums by metric and source, each on one day; the part of a client that a report needs."""
 
@@ -314,27 +307,46 @@ def test_a_cloudwatch_out_of_reach_is_a_note():
     assert "could not be asked" in read_throttles(unreachable, YEARS).problem
 
 
-def test_what_caches_saved():
-    figures = entry_figures(
+def test_what_caches_saved_and_how_long_answers_took_are_sums_of_rollups():
+    cached: Item = {"cached_requests": Decimal(2), "cached_tokens": Decimal(800_000), "cached_saved": Decimal("0.6")}
+    figures = rollup_figures(
         [
-            entry(cache_status="HIT"),  # 2 + 1 USD
-            entry(cache_status="HIT", model="unlisted"),
-            entry(cache_read_input_tokens=400_000),  # 0.4 million at 2 - 0.5 USD
-            entry(cache_read_input_tokens=400_000, server="other"),
-            entry(outcome="failed"),
-        ],
-        PRICES,
+            rollup(**HITS),
+            rollup(day="2026-11-24", cache_hits=Decimal(1)),
+            rollup(**cached, cached_unpriced=Decimal(1), d3=Decimal(1)),
+            rollup(day="2026-11-24", cached_unpriced=Decimal(-1), requests=Decimal(3), d3=Decimal(1), d4=Decimal(2)),
+            rollup(client="b", failed=Decimal(1)),
+            rollup(model="n", t1=Decimal(1), d3=Decimal(1)),
+        ]
     )
 
     savings = figures.savings
     assert (savings.hits, savings.hits_saved, savings.hits_unpriced) == (2, 3, 1)
     assert (savings.cached_requests, savings.cached_tokens) == (2, 800_000)
     assert (savings.cached_saved, savings.cached_unpriced) == (Decimal("0.6"), 1)
-    assert figures.entries == 5
-    assert {key: len(each.durations) for key, each in figures.latencies.items()} == {
-        ("openai", "m"): 1,
-        ("other", "m"): 1,
+    assert figures.untimed == 0
+    assert {model: (each.durations, each.first_chunks) for (_, model), each in figures.latencies.items()} == {
+        "m": ({3: 2, 4: 2}, {}),
+        "n": ({3: 1}, {1: 1}),
     }
+
+
+def test_rollups_of_before_there_were_steps_of_times_are_named_and_shown():
+    older = [rollup(requests=Decimal(12), failed=Decimal(2), cache_hits=Decimal(3)), rollup(d3=Decimal(1))]
+    text = " ".join(Page(report(older)).texts)
+
+    assert "Not in it: 7 requests from before the ledger counted times" in text
+    assert "Not in it" not in report([rollup(d3=Decimal(1))])
+
+
+def test_percentiles_on_the_page_are_those_of_the_counted_steps():
+    steps: Item = {"t12": Decimal(80), "t15": Decimal(15), "t30": Decimal(5), "d30": Decimal(99), "d36": Decimal(1)}
+    page = report([rollup(requests=Decimal(100), **steps)])
+
+    [row] = re.findall(r">m on openai</th>(.*?)</tr>", page)
+    cells = re.findall(r"<td>(.*?)</td>", row)
+    assert cells == ["100", "0.45 s", "0.89 s", "28.51 s", "28.51 s", "28.51 s", "28.51 s"]
+    assert "<span>Time to first chunk</span><b>0.45 s</b><small>median; p90 0.89 s</small>" in page
 
 
 @pytest.mark.parametrize(

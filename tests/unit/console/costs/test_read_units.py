@@ -2,6 +2,7 @@
 
 import json
 import re
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,15 +12,19 @@ import pytest
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.ulid import first_ulid_of
 
+from console.costs.filters import MOST_OF_TABLE
 from console.costs.reading import MOST_KEPT, Ledger
 from console.period import Period
+from console.report.commands import read_report
+from console.report.figures import Throttles
+from console.report.report import report_page
 from console.stack import Table
 from console.throttles.reading import Stretch, throttles_in
 
 FIRST, DAYS, CLIENTS, OF_A_DAY = date(2026, 3, 1), 100, 4, 5000
 ENTRIES = DAYS * CLIENTS * OF_A_DAY
 PERIOD = Period(FIRST + timedelta(days=DAYS - 30), FIRST + timedelta(days=DAYS - 1))
-ENTRY_BYTES, ROLLUP_BYTES, MB = 999, 492, 1_000_000
+ENTRY_BYTES, ROLLUP_BYTES, MB = 999, 1024, 1_000_000
 MIDNIGHTS = {str(FIRST + timedelta(days=n)): 1772323200 + n * 86400 for n in range(DAYS)}
 
 
@@ -60,6 +65,7 @@ class CountingTable:
         if kind == "day":
             for client in range(CLIENTS):
                 row = {"client_id": f"c{client}", "server": "openai", "model": "gpt", "requests": OF_A_DAY}
+                row |= {"t9": OF_A_DAY, "d18": OF_A_DAY}
                 yield {"pk": pk, "sk": f"c{client}#openai#gpt", **row}
         elif kind == "client":
             for number in range(OF_A_DAY):
@@ -82,6 +88,16 @@ def test_sums_of_a_month_read_thirty_partitions_of_rollups(table: CountingTable)
     assert sum(int(row["requests"]) for row in rows) == 30 * CLIENTS * OF_A_DAY
     assert sorted(table.asked) == [f"day#{day}" for day in PERIOD.days]
     assert table.units == 30 / 2
+
+
+def test_a_report_of_a_month_reads_rollups_alone(table: CountingTable) -> None:
+    fake: Any = table
+    options = Namespace(client=None, server=None, model=None)
+    report = read_report(Table(fake, "costs"), PERIOD, options, Throttles({}, "not asked"))
+    days = [str(day) for day in PERIOD.days]
+    assert sorted(table.asked) == sorted(f"{kind}#{day}" for kind in ("day", "throttles") for day in days)
+    assert table.units == 2 * 30 / 2
+    assert f"<td>{30 * CLIENTS * OF_A_DAY:,}</td>" in report_page(report), "with the latencies of all of them"
 
 
 def test_throttles_read_rollups_alone(table: CountingTable) -> None:
@@ -128,10 +144,22 @@ def test_the_page_says_what_a_question_costs_at_a_hundred_million_requests_a_mon
     table = page.partition("## What a question costs")[2].partition("## Managed")[0]
     figures = re.findall(r"^\| .* \| .* \| ([\d.,]+) \| ([\d.]+) \|$", table, re.MULTILINE)
     units = [30 * half_units(25 * ROLLUP_BYTES), 30 * half_units(1000 * ROLLUP_BYTES), half_units(20 * ENTRY_BYTES)]
-    month = 100_000_000 * ENTRY_BYTES / 4096 / 2
-    expected = [*units, month / 30, month]
+    expected = [*units, half_units(50_000 * ENTRY_BYTES), 100_000_000 * ENTRY_BYTES / 4096 / 2]
     assert [float(read.replace(",", "")) for read, _ in figures[:5]] == pytest.approx(expected, rel=1e-3)
     assert [float(usd) for _, usd in figures[:5]] == pytest.approx([each * 0.125e-6 for each in expected], rel=0.05)
+
+
+def test_the_page_says_what_a_question_to_the_lake_costs() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "scale.md").read_text(encoding="utf-8")
+    [size] = re.findall(r"In the lake an entry takes about (\d+) bytes", page)
+    rows = re.findall(r"^\| .*of a (day|month).* \| (\d+) % \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 6
+    for period, share, gigabytes, usd in rows:
+        requests = 100_000_000 / (30 if period == "day" else 1)
+        read = int(size) * int(share) / 100 * requests / 1e9
+        assert float(gigabytes) == pytest.approx(read, rel=0.03)
+        assert float(usd) == pytest.approx(read * 5e-3, rel=0.07)
+    assert f"up to {MOST_OF_TABLE:,} requests" in page
 
 
 def half_units(size: int) -> float:

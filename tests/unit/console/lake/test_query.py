@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from console.errors import ConsoleError
 from console.lake.athena import Athena, Result
-from console.lake.local_sql import check_local
+from console.lake.local_sql import check_local, check_runs_here
 from console.lake.places import in_own_text
 from console.lake.queries import LAST_30_DAYS, lines_before, named_queries, of_period, with_view
 from console.lake.query_command import result_csv, result_json, result_table, run_query
@@ -146,6 +146,18 @@ def test_the_local_stack_refuses_what_athena_refuses(sql: str, says: str) -> Non
 @pytest.mark.parametrize("sql", ["SELECT * FROM entries", "SHOW TABLES", "SELECT 1 AS inferences_of_all"])
 def test_sql_without_the_view_is_sent_as_it_is(sql: str) -> None:
     assert with_view(sql) == sql
+
+
+@pytest.mark.parametrize("name", ["approx_percentile", "approx_distinct", "json_extract_scalar", "date_format"])
+def test_a_function_that_athena_alone_has_is_named_with_its_place(name: str) -> None:
+    says = f"line 2:3: Athena has the function '{name}', and DuckDB, which runs SQL on the local stack, has not"
+    with pytest.raises(ConsoleError, match=says):
+        check_runs_here(f"SELECT 1,\n  {name}(duration, 0.5) FROM inferences")
+
+
+@pytest.mark.parametrize("name", named_queries())
+def test_every_named_query_runs_here(name: str) -> None:
+    check_runs_here(named_queries()[name])
 
 
 def test_of_a_period_only_its_partitions_and_later_ones_are_read() -> None:

@@ -44,7 +44,10 @@ def test_who_was_told_nothing_knows_what_since_when_whom_and_what_to_do() -> Non
     assert text_of(incident(RPM, TEAM, USER, TPM)).split("\n") == [
         f"Clients of the stack openai-proxy are throttled since 2026-11-23 09:38 UTC: {OWN_LIMITS}",
         "",
-        "964 requests were refused since 2026-11-23 09:00 UTC, of 4 clients. Hit most:",
+        (
+            "964 requests were refused since 2026-11-23 09:00 UTC (counted by whole hours), of 4 clients: 912 by "
+            "requests a minute, 45 by budget, 7 by tokens a minute. Hit most:"
+        ),
         "  1. ci: 900 refused, most by 60 requests a minute of the key aaaa, model gpt-5",
         "  2. lab: 45 refused, most by 500 USD a month of the team red, model gpt-5",
         f"  3. app: 12 refused, most by 5 requests a minute of the user {'b' * 32}, model gpt-5",
@@ -61,7 +64,7 @@ def test_who_was_told_nothing_knows_what_since_when_whom_and_what_to_do() -> Non
 
 def test_a_server_that_refuses_is_named_as_the_bottleneck() -> None:
     told = text_of(incident(SERVER, RPM, kind="upstream"))
-    assert "340 requests were refused since 2026-11-23 09:00 UTC, of one client." in told
+    assert "340 requests were refused since 2026-11-23 09:00 UTC (counted by whole hours), of one client." in told
     assert "Would raising limits help? No: gemini is the bottleneck." in told
     assert "Do first: give gemini a fallback or a pool in openai_servers.yaml" in told
     assert "keys update" not in told
@@ -96,7 +99,8 @@ def test_the_end_says_how_long_and_how_much_it_was() -> None:
     over = incident(RPM, until=AT + 24 * 60)
     assert text_of(over).startswith(
         "It is over: in the stack openai-proxy limits of clients refused their requests from 2026-11-23 09:38 UTC to "
-        "2026-11-23 10:02 UTC (24 minutes).\n\n900 requests were refused since 2026-11-23 09:00 UTC, of one client."
+        "2026-11-23 10:02 UTC (24 minutes).\n\n900 requests were refused since 2026-11-23 09:00 UTC (counted by whole "
+        "hours), of one client. Hit most:"
     )
     assert subject_of(over) == "[openai-proxy] Over: clients are throttled by their limits"
     assert (
@@ -114,7 +118,7 @@ def test_a_server_that_refuses_is_told_whole() -> None:
     assert text_of(incident(*rows, kind="upstream")).split("\n") == [
         f"Clients of the stack openai-proxy are throttled since 2026-11-23 09:38 UTC: {refuses}",
         "",
-        "341 requests were refused since 2026-11-23 09:00 UTC, of 2 clients. Hit most:",
+        "341 requests were refused since 2026-11-23 09:00 UTC (counted by whole hours), of 2 clients. Hit most:",
         "  1. shop: 340 refused, most by the limit of gemini, model g",
         "  2. app: 1 refused, most by the limit of openai, model g",
         "",
@@ -154,7 +158,10 @@ def test_an_end_is_told_whole(kind: Kind, seconds: int, minutes: int) -> None:
 @pytest.mark.parametrize(
     ("row", "line"),
     [
-        (replace(RPM, requests=1), "One request was refused since 2026-11-23 09:00 UTC, of one client. Hit most:"),
+        (
+            replace(RPM, requests=1),
+            "One request was refused since 2026-11-23 09:00 UTC (counted by whole hours), of one client. Hit most:",
+        ),
         (replace(RPM, requests=1), "  1. ci: 1 refused, most by 60 requests a minute of the key aaaa, model gpt-5"),
         (replace(RPM, limit=""), "  1. ci: 900 refused, most by key_rpm of the key aaaa, model gpt-5"),
         (replace(RPM, subject="", model="-"), "  1. ci: 900 refused, most by 60 requests a minute"),

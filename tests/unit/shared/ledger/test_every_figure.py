@@ -150,6 +150,10 @@ def test_each_text_and_figure_stands_where_it_belongs() -> None:
         "cost_saved": 0,
         "costs_reported": 1,
         "cost_reported": Decimal("0.25"),
+        "cached_requests": 1,
+        "cached_tokens": recorded.attributes["cache_read_input_tokens"],
+        "cached_saved": 0,
+        "cached_unpriced": 1,
     }
 
 

@@ -141,6 +141,8 @@ def test_its_share_of_its_rollups():
         "duration": Decimal("1.902311"),
         "first_chunks": 1,
         "time_to_first_chunk": Decimal("0.412356"),
+        "t12": 1,
+        "d18": 1,
     }
 
 

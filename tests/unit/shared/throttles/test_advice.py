@@ -20,7 +20,7 @@ SERVER = Throttled("shop", "upstream", "gemini", "g", 340, 0.0, "server", "gemin
         (KEY, "60 requests a minute", "openai-proxy keys update 3f2a91c07be4 --rpm 120"),
         (
             replace(KEY, source="key_tpm", limit="10000"),
-            "10000 tokens a minute",
+            "10,000 tokens a minute",
             "openai-proxy keys update 3f2a91c07be4 --tpm 20000",
         ),
         (
@@ -37,6 +37,11 @@ SERVER = Throttled("shop", "upstream", "gemini", "g", 340, 0.0, "server", "gemin
             replace(KEY, source="key_budget", span="total", limit="5"),
             "5 USD in total",
             "openai-proxy keys update 3f2a91c07be4 --budget-total 10",
+        ),
+        (
+            replace(KEY, source="key_budget", span="month", limit="12000.50"),
+            "12,000.5 USD a month",
+            "openai-proxy keys update 3f2a91c07be4 --budget-month 24001",
         ),
         (TEAM, "500.5 USD a month", "openai-proxy teams update web --budget-month 1001"),
         (USER, "60 requests a minute", ""),
