@@ -184,6 +184,7 @@ _LAMBDA_ENVIRONMENT = {
     "LOG_LEVEL": "INFO",
     "PROVIDER_TOKENS_SECRET": "tokens",
     "STAGE": "bench",
+    "STREAMS_QUEUE": "https://sqs.us-east-1.amazonaws.com/000000000000/streams",
     "STREAMS_TABLE": "streams",
     "STREAM_KEPT_SECONDS": "600",
 }

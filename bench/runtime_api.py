@@ -246,6 +246,8 @@ class AwsStandIn:
                 for entry in entries:
                     self._cache.keep(entry)
             return json_answer({"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in entries]})
+        if b"AmazonSQS.SendMessage" in head:
+            return json_answer({"MessageId": "1"})
         if self._cache and (operation := _DYNAMODB.search(head)):
             answer = self._cache.call(operation[1].decode(), json.loads(body))
             return json_answer({"ConsumedCapacity": {"TableName": "cache", "CapacityUnits": 1.0}, **answer})

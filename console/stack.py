@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
     from mypy_boto3_dynamodb import DynamoDBClient
 
-Output = Literal["KeysTable", "CostsTable", "LimitsTable", "CacheTable", "CacheBucket"]
+Output = Literal["KeysTable", "CostsTable", "LimitsTable", "CacheTable", "CacheBucket", "StreamsTable"]
 OPTIONS: Mapping[str, str] = {
     "KeysTable": "--keys-table",
     "CostsTable": "--costs-table",
     "LimitsTable": "--limits-table",
     "CacheTable": "--cache-table",
     "CacheBucket": "--cache-bucket",
+    "StreamsTable": "--streams-table",
     "LakeStream": "--lake-stream",
 }
 VARIABLES: Mapping[str, str] = {

@@ -14,6 +14,7 @@ from openai_proxy.cache.answers import is_namespace
 
 from console.arguments import add_yes, announced, confirm, known
 from console.cache.store import Answer, CacheStore
+from console.cache.streams import StreamStore
 from console.cache.text import (
     BY,
     OF_LEDGER,
@@ -34,6 +35,7 @@ from console.stack import (
     add_place_option,
     add_table_options,
     chosen_bucket,
+    chosen_name,
     chosen_table,
     table_at_hand,
     waiting_messages,
@@ -80,7 +82,8 @@ def add_cache(cache: argparse.ArgumentParser) -> None:
     flush.add_argument("--older-than", type=age, metavar="AGE", help="only those older than, say, 90min, 12h or 7d")
     flush.add_argument("--dry-run", action="store_true", help="only say how many")
 
-    erase = add("erase", _erase, "delete everything that requests of a client have put into the cache, pools included")
+    erase = add("erase", _erase, "delete all answers to a client: those in the cache, pools included, and its streams")
+    add_place_option(erase, "StreamsTable")
     erase.add_argument("--client", metavar="CLIENT_ID", help="whose requests; without --namespace all of them")
     erase.add_argument("--force", action="store_true", help="even of a client that has no key and no plan")
     for command in (flush, erase):
@@ -181,13 +184,17 @@ def _erase(options: argparse.Namespace, environ: Environment) -> int:
     whose += f" in the namespace '{namespace}'" if namespace is not None else ""
     if client_id is not None and not options.force:
         _check_client(client_id, store, options, environ)
-    confirm(f"This deletes every answer{whose} in the cache.", options)
+    has_streams = client_id is not None and namespace is None
+    confirm(f"This deletes every answer{whose} in the cache{', and its streams' if has_streams else ''}.", options)
     answers, objects = store.erase(client_id, namespace)
+    streams = _erase_streams(client_id, options, environ) if client_id is not None and namespace is None else None
     if options.json:
         said = {"client_id": client_id, "answers": answers, "objects": objects}
-        print(to_json(said if namespace is None else {**said, "namespace": namespace}))
+        print(to_json({**said, "streams": streams} if namespace is None else {**said, "namespace": namespace}))
     else:
         print(f"Erased {_many(answers, 'answer')}{whose}, and {_many(objects, 'object')} on S3.")
+        if streams:
+            print(f"Erased {_many(streams, 'stream')} that could have been read again.")
     for output, remedy in (
         ("StoreResponseQueueUrl", "Remedy: run this again in a minute."),
         ("StoreResponseDeadLetterQueueUrl", "Remedy: look at them, and purge that queue (docs/operations.md)."),
@@ -195,6 +202,14 @@ def _erase(options: argparse.Namespace, environ: Environment) -> int:
         if waiting := waiting_messages(output, options, environ):
             print(f"{_many(waiting, 'captured answer')} in {output} may belong to it. {remedy}", file=sys.stderr)
     return 0
+
+
+def _erase_streams(client_id: str, options: argparse.Namespace, environ: Environment) -> int | None:
+    """How many streams of a client were erased; None where the stack has no table of them, because it is older."""
+    if chosen_name("StreamsTable", options, environ) is None:
+        return None
+    bucket = chosen_bucket("CacheBucket", options, environ)
+    return StreamStore(chosen_table("StreamsTable", options, environ), bucket).erase(client_id)
 
 
 def _store(options: argparse.Namespace, environ: Environment) -> CacheStore:

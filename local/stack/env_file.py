@@ -82,6 +82,7 @@ def environment_file(settings: Settings, outputs: Mapping[str, str], key: str, s
         "COSTS_TABLE": outputs["CostsTable"],
         "CACHE_TABLE": outputs["CacheTable"],
         "CACHE_BUCKET": outputs["CacheBucket"],
+        "STREAMS_TABLE": outputs["StreamsTable"],
         **({"STREAM_WEBHOOK_SECRET": secret} if secret else {}),
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]

@@ -71,6 +71,7 @@ def test_streams_are_picked_up_stopped_and_told_of_when_their_sandbox_is_killed(
     (entry,) = client.wait_for_entries(1)
     assert (entry["sk"], entry["outcome"]) == (killed.stream_id, "failed")
     (entry,) = unread.client.wait_for_entries(1)
+    assert unread.call("GET", "/status").json()["events"] >= 1, "the last one that was written"
     assert (entry["sk"], entry["outcome"]) == (unread.stream_id, "failed")
 
 

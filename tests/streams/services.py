@@ -40,9 +40,11 @@ class FakeStreamsTable:
         with self._lock:
             fault = self._begin("put state" if "status" in item else "put piece")
             known, condition = self.items.get(key), arguments.get("ConditionExpression")
-            assert condition in (None, "attribute_not_exists(stream_id)", "#status = :running")
-            status = {"S": "in_progress"} if condition == "#status = :running" else None
-            if condition and (known or {}).get("status") != status:
+            new, running = "attribute_not_exists(stream_id)", "#status = :running"
+            parts: list[str] = condition.split(" OR ") if condition else []
+            assert set(parts) <= {new, running}
+            is_running = (known or {}).get("status") == {"S": "in_progress"}
+            if parts and not ((known is None and new in parts) or (is_running and running in parts)):
                 return False, None
             self.items[key] = item
         if fault:

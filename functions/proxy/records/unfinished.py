@@ -27,10 +27,11 @@ def unfinished(call: Call, timeline: Timeline, trace: str | None) -> bytes:
     return marshal.dumps(unfinished_event(call, timeline, trace))  # in a twentieth of the time that JSON takes
 
 
-def unfinished_event(call: Call, timeline: Timeline, trace: str | None) -> Unfinished:
+def unfinished_event(call: Call, timeline: Timeline, trace: str | None, until: float = 0.0) -> Unfinished:
     """What is known of a request when it is let in: where nothing more is heard of it, it has failed.
 
     The server that is asked first may have been asked, and then nobody knows what it used. `trace` is X-Ray's header.
+    Where this is made later, `until` is when the request was let in: what went by since was no work of the proxy.
     """
     asked = call.candidates[0] if call.candidates and call.refused is None else None
     outcome = Outcome(
@@ -45,6 +46,8 @@ def unfinished_event(call: Call, timeline: Timeline, trace: str | None) -> Unfin
         model = asked.replacement or call.body.model or asked.server.model
         event.data["request"]["model"] = text_of(model, LONGEST_NAME) if model else None
         event.data["request"]["stream"] = call.body.fields.get("stream") is True
+    if until:
+        event.data["timings"]["proxy"] = round(max(0.0, until - timeline.started), 6)
     return timeline.started_at, trace, tuple(event)
 
 

@@ -20,8 +20,11 @@ from proxy.streams.table import MOST_LOST, LostError, Piece, State, StreamsTable
 
 _PAUSE = 0.5
 _KEEP_ALIVE_SECONDS = 15.0
-_FRESH_SECONDS = 5.0
-"""A stream may be asked for before its first write has come to the table: it is waited for this long."""
+_FRESH_SECONDS = 3.0
+"""A stream may be asked for before its first write has come to the table, or its third try: it is waited for this long.
+
+Whoever makes ids up keeps a sandbox for so long with each, after it was let in: no longer than with a short question.
+"""
 _TRIES = 6
 _Got = TypeVar("_Got")
 

@@ -11,22 +11,19 @@ with the same bytes; where that does not help, the recording is given up and the
 import time
 from collections import deque
 from collections.abc import Callable
-from threading import Event, Thread
+from threading import Event
 from typing import NamedTuple
 
-from openai_proxy.events.streams import LEASE_SECONDS
+from openai_proxy.events.streams import KILLED, LEASE_SECONDS
 
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError, ProxyError
-from proxy.log import log, trace_of
+from proxy.log import log
 from proxy.streams.table import LARGEST_PIECE, LOST, LostError, Piece, State, Status, StreamsTable
 
 _RENEWED_BELOW = 15.0
 ABSENT_SECONDS = 30.0
 """For how long nobody need be there, where a stream without a reader is to stop."""
-_TICK_SECONDS = 1.0
-_FIRST_SECONDS = 0.1
-"""Before the first write: what it computes would take the CPU from the head and the first events of the answer."""
 _MOST_UNWRITTEN = 16 * 1024 * 1024
 """Bytes that may wait to be written: memory stays bounded while the table takes nothing."""
 _PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8)
@@ -46,12 +43,14 @@ def _nothing() -> None: ...
 class Watched(NamedTuple):
     """What a recording watches for: `stop` ends the stream, `is_client_gone` says whether Lambda has told so.
 
-    `is_looked_after` is called when others will tell of the stream if its writer dies.
+    `is_looked_after` is called when others will tell of the stream if its writer dies; `describe` gives what they tell,
+    for `State.unfinished`.
     """
 
     stop: Callable[[ProxyError], None]
     is_client_gone: Callable[[], bool]
     is_looked_after: Callable[[], None] = _nothing
+    describe: Callable[[], str] = str
 
 
 class Recording:
@@ -79,6 +78,7 @@ class Recording:
         self._piece: Piece | None = None
         self._next = 1
         self._looked_at = self._asked_at = 0.0
+        self._failures: list[str] = []
         self._ended: tuple[Status, str] | None = None
         self.ended = Event()
         """Set when nothing more comes."""
@@ -115,7 +115,7 @@ class Recording:
             except LostError:
                 self._lose("it is not its writer's any more")
             except AwsError as error:
-                log("WARN", "A resumable stream was not looked after", id=self._state.id, reason=str(error))
+                self._failures.append(str(error))
         if self._came_bytes - self._taken_bytes > _MOST_UNWRITTEN:
             self._lose("the table takes nothing")
 
@@ -133,9 +133,10 @@ class Recording:
     def _begin(self, now: float) -> None:
         self._have_looked_at(now)
         self.writes += 1
-        state = self._state._replace(lease_until=now + LEASE_SECONDS)
+        unfinished = self._state.unfinished or self._watched.describe()
+        state = self._state = self._state._replace(lease_until=now + LEASE_SECONDS, unfinished=unfinished)
         self._table.begin(state)
-        self._state, self._is_begun = state, True
+        self._is_begun = True
         if self._asked_at:
             self._watched.is_looked_after()
         self._looked_at = now if self.writes == 1 else 0.0  # one that is written again may have been asked for already
@@ -152,19 +153,21 @@ class Recording:
             self._table.have_looked_at(self._state.id)
             self._asked_at = now
         except AwsError as error:
-            log("WARN", "Nobody looks after a resumable stream yet", id=self._state.id, reason=str(error))
+            self._failures.append(str(error))
 
     def _look(self) -> None:
         """Stop the stream if its client wants that, or if nobody is there for it and its owner wants that."""
         now = self._clock()
         if self._is_begun and self._looked_at != now:
-            self._looked_at = now
-            self._state = self._table.state(self._state.id) or self._state
+            self._looked_at, found = now, self._table.state(self._state.id)
+            if found is None:  # its owner has had it erased
+                raise LostError(self._state.id)
+            self._state = found
         state = self._state
         if self._watched.is_client_gone() and not self._gone_at:
             self._gone_at = now
         if state.is_over:
-            self.is_given_up = True
+            self.is_given_up = state.error == KILLED
             raise LostError(state.id)
         if state.stop_at:
             self._watched.stop(ClientError(499, "stream_stopped", "The client stopped this stream."))
@@ -174,12 +177,15 @@ class Recording:
 
     def _write_piece(self) -> None:
         """Write what has come, if anything has. What may have been written is written again as it was."""
-        self._piece = self._piece or self._taken()
-        if self._piece is None:
+        if (piece := self._next_piece()) is None:
             return
         self.writes += 1
-        self._table.put_piece(self._state.id, self._piece, self._state.expires_at)
+        self._table.put_piece(self._state.id, piece, self._state.expires_at)
         self._piece = None
+
+    def _next_piece(self) -> Piece | None:
+        self._piece = self._piece or self._taken()
+        return self._piece
 
     def _taken(self) -> Piece | None:
         """The next piece: as much of what has come as one may hold, and one write of the relay at the least."""
@@ -192,7 +198,7 @@ class Recording:
         self._taken_bytes += size
         if not taken:
             return None
-        piece = Piece(self._next, b"".join(taken))
+        piece = Piece(self._next, b"".join(taken), last)
         if last < self._next and not self.ended.is_set():  # a comment: it is written with its event, which is to come
             self._came.appendleft((last, piece.events))
             self._taken_bytes -= size
@@ -203,32 +209,40 @@ class Recording:
     def write_rest(self) -> None:
         """Write all that is left, and how the stream ended. Never raises."""
         if self.is_given_up:
-            return
-        status, error = self._ended or ("failed", "internal_error")
+            return self._tell_failures()
         try:
-            if not self._is_begun:
-                self._again(lambda: self._begin(self._clock()))
             try:
-                while not self.is_lost and (self._piece or self._came):
-                    self._again(self._write_piece)
+                self._write_all()
             except AwsError as failure:
+                if self.is_lost or self._piece is None:
+                    raise
                 self._lose(str(failure))
-            if self.is_lost:
-                status, error = "failed", LOST
-            self._again(lambda: self._write_end(status, error))
+                self._write_all()
         except LostError:
             pass  # given up meanwhile, or written by a call whose answer was lost
         except AwsError as failure:
             log("ERROR", "The end of a resumable stream was not written down", id=self._state.id, reason=str(failure))
         finally:
             self.is_lost = True
+            self._tell_failures()
 
-    def _write_end(self, status: Status, error: str) -> None:
+    def _write_all(self) -> None:
+        """Write the pieces that are left, and the last of them with the end. Raises AwsError.
+
+        Of one that is over so soon nobody has to know that it had begun.
+        """
+        while not self.is_lost and self._next_piece() and self._came:
+            self._again(self._write_piece)
+        self._again(self._write_end)
+
+    def _write_end(self) -> None:
         self.writes += 1
-        written = (self._piece.first if self._piece else self._next) - 1
-        expires_at = self._clock() + self._kept
-        changes = {"status": status, "error": error, "events": written, "expires_at": expires_at, "unfinished": ""}
-        self._table.end(self._state._replace(**changes))
+        status, error = ("failed", LOST) if self.is_lost else self._ended or ("failed", "internal_error")
+        piece, now = None if self.is_lost else self._piece, self._clock()
+        written = (self._piece.first if self._piece and self.is_lost else self._next) - 1
+        changes = {"status": status, "error": error, "events": written, "unfinished": ""}
+        times = {"expires_at": now + self._kept, "lease_until": self._state.lease_until or now}
+        self._table.end(self._state._replace(**changes, **times), piece, is_begun=self._is_begun)
 
     def _again(self, write: Callable[[], None]) -> None:
         """Make a write that may fail for a moment. Raises AwsError in the end."""
@@ -242,27 +256,15 @@ class Recording:
             else:
                 return
 
+    def _tell_failures(self) -> None:
+        """One line of a stream, however many of its calls failed and were made again."""
+        if failures := self._failures:
+            facts = {"id": self._state.id, "times": len(failures), "reason": failures[-1]}
+            log("WARN", "Calls for a resumable stream failed, and were made again", **facts)
+
     def _lose(self, reason: str) -> None:
         if self.is_lost:
             return
         self.is_lost = True
         self._came.clear()
         log("ERROR", "A resumable stream is no longer written down", id=self._state.id, reason=reason)
-
-
-def in_background(recording: Recording, pause: float = _TICK_SECONDS) -> Callable[[float], None]:
-    """Have a thread write a recording; what is returned waits for its end, for so many seconds at most."""
-
-    def write() -> None:
-        try:
-            next_in = min(pause, _FIRST_SECONDS)
-            while not recording.ended.wait(next_in):
-                recording.tick()
-                next_in = pause
-            recording.write_rest()
-        except Exception as failure:  # noqa: BLE001  # the outermost edge of a thread
-            log("ERROR", "A resumable stream was not written down", trace=trace_of(failure))
-
-    thread = Thread(target=write, daemon=True)
-    thread.start()
-    return thread.join

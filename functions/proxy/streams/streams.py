@@ -27,9 +27,10 @@ from proxy.streams.detached import DetachedResponse
 from proxy.streams.names import not_found, owner_of, place_of, stream_id_of, stream_object
 from proxy.streams.numbering import Numbering
 from proxy.streams.reading import Reader
-from proxy.streams.recording import Recording, Times, Watched, in_background
+from proxy.streams.recording import Recording, Times, Watched
 from proxy.streams.response import RecordedResponse
 from proxy.streams.table import LOST, MOST_LOST, Ended, State, StreamsTable
+from proxy.streams.writers import Writers
 from proxy.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Settings(NamedTuple):
 
     kept: float = 600.0
     times: Times = Times()
-    start: Callable[[Recording], Callable[[float], None]] = in_background
+    start: Callable[[Recording], Callable[[float], object]] = Writers()
     let_stop: Callable[[Stopper | None], None] = _stops_nothing
     sign: Callable[[str], str] | None = None
 
@@ -98,21 +99,26 @@ class Streams:
         The call is refused where a client that does not wait could not be told where its answer will be.
         """
         settings, stopper = self._settings, Stopper()
-        waits: list[Callable[[float], None]] = []
+        waits: list[Callable[[float], object]] = []
         ends: list[tuple[Ended, str]] = []
-        state = self._state(call, timeline, trace)
+        admitted = timeline.now()
 
-        def recording(watched: Watched) -> Recording:
-            return Recording(self._another(), state, settings.kept, watched, settings.times)
+        def describe() -> str:
+            told = unfinished_event(call, timeline, trace, until=admitted)
+            return unfinished_text(told, is_async=call.wants_no_wait)
+
+        def recording(is_gone: Callable[[], bool]) -> Recording:
+            watched = Watched(stopper.stop, is_gone, self._records.forget, describe)
+            return Recording(self._another(), self._state(call, timeline), settings.kept, watched, settings.times)
 
         def begin() -> Recording:
-            made = recording(Watched(stopper.stop, lambda: response.broken, self._records.forget))
+            made = recording(lambda: response.broken)
             waits.append(self._started(made, call.id))
             return made
 
         settings.let_stop(stopper)
         if call.wants_no_wait:
-            made = recording(Watched(stopper.stop, lambda: False, self._records.forget))
+            made = recording(lambda: False)
             try:
                 _detach(call, made, responder, response, timeline)
             except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
@@ -137,7 +143,7 @@ class Streams:
 
         return call, Written(answer, finish, lambda: _is_told(answer), close)
 
-    def _started(self, made: Recording, call_id: str) -> Callable[[float], None]:
+    def _started(self, made: Recording, call_id: str) -> Callable[[float], object]:
         """Have a recording written; what is returned waits for its end, for so many seconds at most."""
         try:
             return self._settings.start(made)
@@ -155,7 +161,7 @@ class Streams:
         found: StreamData = {"status": status, "events": answer.number, "respond_async": call.wants_no_wait}
         return signed(self._settings.sign, call.id, timeline.unix(timeline.ended), found)
 
-    def _state(self, call: Call, timeline: Timeline, trace: str | None) -> State:
+    def _state(self, call: Call, timeline: Timeline) -> State:
         if call.key is None:
             raise ValueError("a call that was not let in")
         return State(
@@ -165,7 +171,7 @@ class Streams:
             created_at=timeline.started_at,
             expires_at=call.deadline + LEASE_SECONDS + self._settings.kept,
             on_disconnect="stop" if call.stops_without_client else "",
-            unfinished=unfinished_text(unfinished_event(call, timeline, trace), is_async=call.wants_no_wait),
+            client_id=call.key.client_id,
         )
 
     # ------------------------------------------------------------------------------------------------------- reading

@@ -2,7 +2,8 @@
 
     stream_id   event                what
     id          n (from 1)           the piece whose first event is n: `packed`, or in the bucket as an `object`
-    id          STATE                whose it is, how it stands, until when its writer has promised to be there
+    id          STATE                whose it is, how it stands, until when its writer has promised to be there; at
+                                     its end a last piece that is small is in it (`first`, `packed`)
 
 The state comes last in the order of the table, so one read gives a reader the pieces that it lacks and the state after
 them. Its one rule: a piece that was written is never another one, however often its writer has to write it. Calls raise
@@ -22,6 +23,8 @@ from proxy.json_shapes import object_of
 
 LARGEST_ITEM = 64 * 1024
 """Bytes of a packed piece. A larger one is an object in the bucket, which costs one more call and less money."""
+LARGEST_ENDING = 8 * 1024
+"""Bytes of a packed piece that is written with the end: who asks how the stream stands reads it, too."""
 LARGEST_PIECE = 4 * 1024 * 1024
 """Bytes of a piece before it is packed, unless a single event is larger."""
 _LARGEST_OBJECT = 32 * 1024 * 1024
@@ -31,10 +34,8 @@ _MOMENTS = ("created_at", "lease_until", "stop_at", "seen_at")
 LOST = "stream_not_kept"
 """The `error` of a stream that could not be written down to its end."""
 MOST_LOST = 1_000_000
-"""How far the numbers of the events that tell of a cut lie behind those that were written.
-
-Its client may have had more events than were written. It must not take the end for one of those.
-"""
+"""How far the numbers of the events that tell of a cut lie behind those that were written: its client may have had more
+events than those, and must not take the end for one of them."""
 
 Ended = Literal["completed", "failed", "stopped"]
 Status = Literal["in_progress"] | Ended
@@ -70,6 +71,8 @@ class State(NamedTuple):
     """When somebody was there to read it, where that matters."""
     on_disconnect: str = ""
     unfinished: str = ""
+    client_id: str = ""
+    """Whose streams can be erased together."""
 
     @property
     def is_over(self) -> bool:
@@ -113,12 +116,19 @@ class StreamsTable:
             delay = int(LEASE_SECONDS) + LOOK_AFTER_SECONDS
             self._aws.send_message(self._queue, f'{{"stream_id":"{stream_id}"}}', delay, self._timeout)
 
-    def end(self, state: State) -> None:
-        """Write how a stream has ended. Raises LostError where it has been given up, or ended, before."""
+    def end(self, state: State, piece: Piece | None = None, *, is_begun: bool = True) -> None:
+        """Write how a stream has ended, and its last piece. Raises LostError where it was given up, or had ended."""
+        item = _item_of(state)
+        if piece:
+            packed = zlib.compress(piece.events, _FAST)
+            if len(packed) > LARGEST_ENDING:
+                self._put_packed(state.id, piece, packed, state.expires_at)
+            else:
+                item |= to_item({"first": piece.first}) | _binary(packed)
         arguments = {
             "TableName": self._table,
-            "Item": _item_of(state),
-            "ConditionExpression": "#status = :running",
+            "Item": item,
+            "ConditionExpression": f"{'' if is_begun else 'attribute_not_exists(stream_id) OR '}#status = :running",
             "ExpressionAttributeNames": {"#status": "status"},
             "ExpressionAttributeValues": to_item({":running": "in_progress"}),
         }
@@ -128,17 +138,15 @@ class StreamsTable:
 
     def put_piece(self, stream_id: str, piece: Piece, expires_at: float) -> None:
         """Write a piece; the same one again after a call whose answer was lost."""
-        packed = zlib.compress(piece.events, _FAST)
+        self._put_packed(stream_id, piece, zlib.compress(piece.events, _FAST), expires_at)
+
+    def _put_packed(self, stream_id: str, piece: Piece, packed: bytes, expires_at: float) -> None:
         item: dict[str, Any] = {"stream_id": stream_id, "event": piece.first, "last": piece.last}
         item["expires_at"] = int(expires_at) + 1
         if len(packed) > LARGEST_ITEM:
             item["object"] = f"{_FOLDER}{stream_id}/{piece.first}"
             self._objects.put(item["object"], packed, self._timeout)
-        else:
-            item["packed"] = packed
-        encoded = to_item(item)
-        if "packed" in encoded:
-            encoded["packed"] = {"B": base64.b64encode(packed).decode()}
+        encoded = to_item(item) if "object" in item else to_item(item) | _binary(packed)
         self._aws.put_item({"TableName": self._table, "Item": encoded}, self._timeout)
 
     def renew(self, stream_id: str, lease_until: float) -> State:
@@ -165,8 +173,12 @@ class StreamsTable:
         """The pieces that begin with a later event than `event`, and the state if no more pieces follow on them."""
         arguments = self._query(stream_id, "#event BETWEEN :first AND :last", {":first": event + 1, ":last": STATE})
         found = self._aws.query(arguments, self._timeout)
-        pieces = [self._piece_in(item) for item in found if _whole(item, "event") != STATE]
-        return pieces, _state_in(found[-1]) if found and _whole(found[-1], "event") == STATE else None
+        pieces = [self._piece_in(item, "event") for item in found if _whole(item, "event") != STATE]
+        state = _state_in(found[-1]) if found else None
+        known = pieces[-1].first if pieces else event
+        if state and _whole(found[-1], "first") > known:  # else it was written before, by a call whose answer was lost
+            pieces.append(self._piece_in(found[-1], "first"))
+        return pieces, state
 
     def give_up(self, stream_id: str, events: int, now: float) -> State | None:
         """End a stream whose writer has not kept its promise; who does has LEASE_SECONDS to tell of it.
@@ -192,8 +204,6 @@ class StreamsTable:
     def seen(self, stream_id: str, now: float) -> State:
         """Say that somebody is there to read it. Raises LostError for one that has ended."""
         return self._while_running(stream_id, {"seen_at": now})
-
-    # ----------------------------------------------------------------------------------------------------------------
 
     def _while_running(self, stream_id: str, changes: dict[str, Any]) -> State:
         return self._update(stream_id, changes, "#status = :running", {":running": "in_progress"})
@@ -226,8 +236,9 @@ class StreamsTable:
             raise LostError(stream_id)
         return state
 
-    def _piece_in(self, item: dict[str, Any]) -> Piece:
-        first, place = _whole(item, "event"), object_of(item.get("object")).get("S")
+    def _piece_in(self, item: dict[str, Any], name: str) -> Piece:
+        """The piece of an item whose first event has the number `name`."""
+        first, place = _whole(item, name), object_of(item.get("object")).get("S")
         if isinstance(place, str):
             packed = self._objects.get(place, self._timeout, _LARGEST_OBJECT)
         else:
@@ -245,6 +256,10 @@ def _item_of(state: State) -> dict[str, Any]:
     values |= {name: _milliseconds(values[name]) for name in _MOMENTS}
     values["expires_at"] = int(state.expires_at) + 1
     return to_item({name: value for name, value in values.items() if value not in ("", 0)})
+
+
+def _binary(packed: bytes) -> dict[str, Any]:
+    return {"packed": {"B": base64.b64encode(packed).decode()}}
 
 
 def _state_in(item: dict[str, Any]) -> State | None:
@@ -267,6 +282,7 @@ def _state_in(item: dict[str, Any]) -> State | None:
             float(values.get("seen_at", 0)) / 1000,
             values.get("on_disconnect", ""),
             values.get("unfinished", ""),
+            values.get("client_id", ""),
         )
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return None

@@ -15,9 +15,10 @@ import pytest
 from openai_proxy.key_context import ClientKey
 from proxy.metering.sse import data_of, split_events
 from proxy.streams.numbering import KEEP_ALIVE, last_number
-from proxy.streams.recording import Recording, Times, in_background
+from proxy.streams.recording import Recording, Times
 from proxy.streams.streams import READ, Settings, Streams
 from proxy.streams.table import StreamsTable
+from proxy.streams.writers import Writers
 
 from tests.fakes import Connection, Received, RecordedResponse, Script
 from tests.relays import CONTENT, DONE, USAGE_CHUNK, Proxy, error_of, proxy, sse, streaming
@@ -26,6 +27,7 @@ from tests.streams.services import BUSY, FakeObjects, FakeStreamsTable
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
 WANTED = {"x-resumable": "true"}
 SERVERS = "kept: {url: 'URL/kept', token: t, model: m, retries: 0, resumable: true}\n"
+WRITERS = Writers(pause=0.01)
 OWN: Any = {"key_id": "0123456789ab", "limits_id": "0123456789ab"}
 
 
@@ -37,8 +39,7 @@ def resumable(
     aws: Any = services
     with proxy(script, OWN | (allowed or {}), more_servers=SERVERS) as (relay, _):
         table = StreamsTable(aws, "streams", FakeObjects())
-        start = functools.partial(in_background, pause=0.01)
-        settings = Settings(600, times or quick_times(), start, relay.transport.let_stop)
+        settings = Settings(600, times or quick_times(), WRITERS, relay.transport.let_stop)
         streams = Streams(table, lambda: table, relay.records, settings._replace(**more))
         relay.use(streams=lambda: streams)
         yield relay, services
@@ -295,9 +296,9 @@ def test_a_sandbox_that_was_taken_for_dead_has_been_told_of_and_says_nothing_mor
     made, tables = list[Recording](), list[Any]()
     written = threading.Event()
 
-    def start(recording: Recording) -> Callable[[float], None]:
+    def start(recording: Recording) -> Callable[[float], object]:
         made.append(recording)
-        return in_background(recording, pause=0.01)
+        return WRITERS(recording)
 
     def script(connection: Connection, _: Received) -> None:
         connection.start_chunked()

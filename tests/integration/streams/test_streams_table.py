@@ -1,5 +1,6 @@
 """The calls of the streams table as DynamoDB (moto) understands them, and as the fake of the other tests does."""
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,4 +91,29 @@ def test_what_is_not_there_cannot_be_renewed(table: StreamsTable) -> None:
     with pytest.raises(LostError):
         table.renew(ID, 1045.0)
     assert table.give_up(ID, 0, 5000.0) is None
+    assert table.state(ID) is None
+
+
+@pytest.mark.parametrize("size", [1, 16 * 1024], ids=["small", "large"])
+def test_a_last_piece_is_read_like_any_other(table: StreamsTable, size: int) -> None:
+    """A small one lies in the state itself."""
+    noise = random.Random(1).randbytes(size).hex()
+    piece = Piece(4, f"data: {noise}\n\n".encode(), 6)
+    ended = BEGUN._replace(status="completed", unfinished="", events=6)
+    table.end(ended, piece, is_begun=False)
+    with pytest.raises(LostError):
+        table.end(ended._replace(events=7), piece, is_begun=False)
+
+    found, state = list[Piece](), None
+    while state is None:
+        more, state = table.since(ID, found[-1].first if found else 0)
+        found += more
+    assert [(each.first, each.events) for each in found] == [(4, piece.events)]
+    assert table.since(ID, 4) == ([], state)
+    assert (state.status, state.events) == ("completed", 6)
+
+
+def test_the_end_of_what_was_taken_away_is_not_written(table: StreamsTable) -> None:
+    with pytest.raises(LostError):
+        table.end(BEGUN._replace(status="completed"), Piece(1, b"data: a\n\n", 1))
     assert table.state(ID) is None

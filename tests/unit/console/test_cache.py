@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 from moto import mock_aws
+from openai_proxy.dynamodb import to_item
+from openai_proxy.events.streams import STATE
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.pricing.price_book import PriceBook
 from store_response.cached_response import cached_response_of
@@ -19,6 +22,7 @@ from store_response.item import item_of
 
 from console.__main__ import main
 from console.cache.store import CacheStore
+from console.cache.streams import StreamStore
 from console.cache.text import size_text, time_text
 from console.errors import ConsoleError
 from console.stack import Table
@@ -75,7 +79,36 @@ class Account:
             AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
         )
+        self.dynamodb.create_table(
+            TableName="streams",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": "stream_id", "AttributeType": "S"},
+                {"AttributeName": "event", "AttributeType": "N"},
+            ],
+            KeySchema=[
+                {"AttributeName": "stream_id", "KeyType": "HASH"},
+                {"AttributeName": "event", "KeyType": "RANGE"},
+            ],
+        )
         self.s3.create_bucket(Bucket=BUCKET)
+
+    def put_stream(self, client: str, pieces: int, status: str = "completed") -> str:
+        """A stream with so many pieces, of which the last one is an object; its id."""
+        stream_id = new_ulid(time.time())
+        state = {"event": STATE, "client_id": client, "status": status, "expires_at": 1, "packed": "x" * 300}
+        items = [state, *({"event": number, "packed": CANARY, "last": number} for number in range(1, pieces + 1))]
+        items[-1]["object"] = f"streams/{stream_id}/{pieces}"
+        self.s3.put_object(Bucket=BUCKET, Key=items[-1]["object"], Body=b"x")
+        for item in items:
+            self.dynamodb.put_item(TableName="streams", Item=to_item({"stream_id": stream_id, **item}))
+        return stream_id
+
+    @property
+    def streams(self) -> dict[str, int]:
+        """How many items each stream has."""
+        pages = self.dynamodb.get_paginator("scan").paginate(TableName="streams")
+        return dict(Counter(item["stream_id"]["S"] for page in pages for item in page["Items"]))
 
     def put(
         self, client: str = "web-shop", body: str = CANARY, on_s3: bool = False, age: int = 0, **values: Any
@@ -126,6 +159,9 @@ class Account:
             self.dynamodb.delete_item(TableName=TABLE, Key={"cache_key": {"S": key}})
         for item in self.dynamodb.scan(TableName="costs")["Items"]:
             self.dynamodb.delete_item(TableName="costs", Key={"pk": item["pk"], "sk": item["sk"]})
+        for item in self.dynamodb.scan(TableName="streams")["Items"]:
+            key = {name: item[name] for name in ("stream_id", "event")}
+            self.dynamodb.delete_item(TableName="streams", Key=key)
         for key in self.objects:
             self.s3.delete_object(Bucket=BUCKET, Key=key)
 
@@ -157,7 +193,7 @@ def run(account: Account, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
     def run(*arguments: str, ledger: str = "costs") -> Ran:
-        environ = {"CACHE_TABLE": TABLE, "CACHE_BUCKET": BUCKET, "COSTS_TABLE": ledger}
+        environ = {"CACHE_TABLE": TABLE, "CACHE_BUCKET": BUCKET, "COSTS_TABLE": ledger, "STREAMS_TABLE": "streams"}
         try:
             code = main(["cache", *arguments], environ)
         except SystemExit as exit_:
@@ -342,6 +378,7 @@ class TestErase:
             "client_id": "gone",
             "answers": 1,
             "objects": 0,
+            "streams": 0,
         }
         unknown = run("erase", "--yes", "--client", "gone")
         assert (unknown.code, "Client 'gone' is not known" in unknown.err) == (2, True)
@@ -349,7 +386,37 @@ class TestErase:
             "client_id": "gone",
             "answers": 0,
             "objects": 0,
+            "streams": 0,
         }
+
+    def test_all_streams_of_a_client_go_with_it_and_no_others(self, run: Run, account: Account):
+        account.put("gone")
+        for pieces in (1, 60):
+            account.put_stream("gone", pieces)
+        kept = {account.put_stream("gone-too", 3): 4, account.put_stream("stays", 1, "in_progress"): 2}
+        assert run("erase", "--yes", "--client", "gone", "--namespace", "alice").code == 0
+        assert len(account.streams) == 4, "they have no namespace"
+
+        ran = run("erase", "--yes", "--client", "gone")
+
+        assert ran.out == (
+            "Erased 1 answer of 'gone', and 0 objects on S3.\nErased 2 streams that could have been read again.\n"
+        )
+        assert account.streams == kept
+        assert {key.split("/")[1] for key in account.objects} == set(kept)
+
+    def test_what_its_writer_still_writes_goes_when_that_has_stopped(self, account: Account):
+        stream_id, order = account.put_stream("gone", 2, "in_progress"), list[object]()
+
+        def wait(seconds: float) -> None:
+            order.append((seconds, account.streams))
+            item = {"stream_id": stream_id, "event": 3, "packed": CANARY}
+            account.dynamodb.put_item(TableName="streams", Item=to_item(item))
+
+        store = StreamStore(Table(account.dynamodb, "streams"), (account.s3, BUCKET), wait)
+        assert store.erase("gone") == 1
+        assert order == [(3.0, {stream_id: 2})], "the state has gone first"
+        assert (account.streams, account.objects) == ({}, set())
 
     def test_of_a_namespace_goes_what_was_asked_for_in_it(self, run: Run, account: Account):
         gone = {account.put("docs", namespace="alice") for _ in range(101)}

@@ -29,6 +29,7 @@ OUTPUTS = {
     "CostsTable": "costs",
     "CacheTable": "cache",
     "CacheBucket": "cached",
+    "StreamsTable": "streams",
 }
 
 

@@ -44,9 +44,11 @@ class Table:
     def state(self, stream_id: str) -> State | None:
         return self.states[-1]
 
-    def end(self, state: State) -> None:
+    def end(self, state: State, piece: Piece | None, *, is_begun: bool) -> None:
         self._called()
+        assert is_begun
         self.states.append(state)
+        self.pieces += [piece] if piece else []
 
 
 class World:
@@ -94,7 +96,9 @@ def test_a_piece_has_as_much_as_it_may_hold_and_each_is_one_write(
     firsts = [piece.first for piece in world.table.pieces]
     assert (firsts[0], sorted(set(firsts))) == (1, firsts)
     assert (ended.status, ended.error, ended.events, ended.expires_at) == ("completed", "", len(sizes), NOW + 600)
-    assert world.recording.writes == world.table.calls == 2 + len(pieces), "the beginning, the pieces, and the end"
+    assert [piece.last for piece in world.table.pieces] == [first - 1 for first in (*firsts[1:], len(sizes) + 1)]
+    together = 0 if ticks else 1
+    assert world.recording.writes == world.table.calls == 2 + len(pieces) - together, "the last goes with the end"
 
 
 def test_a_write_that_fails_is_made_again_after_longer_pauses_and_each_is_counted() -> None:
@@ -102,8 +106,8 @@ def test_a_write_that_fails_is_made_again_after_longer_pauses_and_each_is_counte
     world.add(1, 1)
     world.table.failing = {2, 3, 4}
     assert world.ends().events == 2
-    assert world.slept == [0.0, 0.1, 0.2, 0.4, 0.0]
-    assert (world.recording.writes, world.table.pieces) == (6, [Piece(1, b"xx")])
+    assert world.slept == [0.0, 0.1, 0.2, 0.4]
+    assert (world.recording.writes, world.table.pieces) == (5, [Piece(1, b"xx", 2)])
 
 
 def test_what_cannot_be_written_is_told_as_lost_with_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +135,7 @@ def test_an_end_that_cannot_be_written_is_an_error_in_the_log_and_nothing_is_rai
     assert world.slept == [0.0, 0.1, 0.2, 0.4, 0.8]
 
 
-def test_a_tick_that_fails_is_a_line_in_the_log_and_the_next_one_writes_the_same(
+def test_a_tick_that_fails_is_told_of_at_the_end_and_the_next_one_writes_the_same(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     world = World()
@@ -141,8 +145,11 @@ def test_a_tick_that_fails_is_a_line_in_the_log_and_the_next_one_writes_the_same
     world.add(1)
     for _ in range(2):
         world.recording.tick()
-    assert world.table.pieces == [Piece(1, b"x"), Piece(2, b"x")]
+    assert world.table.pieces == [Piece(1, b"x", 1), Piece(2, b"x", 2)]
+    assert capsys.readouterr().out == ""
+    world.ends()
     [line] = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    message = "A resumable stream was not looked after"
+    message = "Calls for a resumable stream failed, and were made again"
     assert {name: line[name] for name in ("level", "message", *LOG)} == {"level": "WARN", "message": message, **LOG}
+    assert line["times"] == 1
     assert isinstance(world.recording._came, deque)

@@ -4,6 +4,7 @@ Nothing here takes time: the second that the writer waits for passes when a test
 """
 
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,9 +17,10 @@ from proxy.http.stopper import Stopper
 from proxy.streams.names import stream_object
 from proxy.streams.numbering import KEEP_ALIVE, last_number
 from proxy.streams.reading import Reader
-from proxy.streams.recording import ABSENT_SECONDS, LEASE_SECONDS, Recording, Times, Watched, in_background
+from proxy.streams.recording import ABSENT_SECONDS, LEASE_SECONDS, Recording, Times, Watched
 from proxy.streams.response import RecordedResponse
 from proxy.streams.table import KILLED, LARGEST_ITEM, LOST, MOST_LOST, STATE, State, Status, StreamsTable
+from proxy.streams.writers import Writers
 
 from tests.examples import examples
 from tests.fakes import RecordedResponse as Client
@@ -260,9 +262,9 @@ def test_nothing_is_written_before_the_beginning_of_the_answer_has_had_its_momen
     world.response.write(event(1))
     world.response.end()
     world.recording.end("completed")
-    in_background(world.recording)(20)
+    Writers()(world.recording)(20)
 
-    assert order == ["wait", "send", "put state", "put piece", "put state"]
+    assert order == ["wait", "put state"], "of one that is over so soon nobody has to know that it had begun"
     assert b"".join(world.read()) == numbered(1)
 
 
@@ -450,6 +452,81 @@ def test_a_first_write_that_is_long_in_coming_has_somebody_look_again(seconds: i
     assert world.table.state(STREAM)
     assert world.now - sent[-1] <= 15
     assert len(sent) == 1 + seconds // 15
+
+
+def test_failed_calls_are_one_line_of_their_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    world.services.faults = iter([BUSY] * 9)
+    for _ in range(9):
+        world.tick()
+    world.finish()
+
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (line["level"], line["id"]) == ("WARN", STREAM)
+    assert 0 < line["times"] <= 9
+    assert "ThrottlingException" in line["reason"]
+    assert b"".join(world.read()) == numbered(1)
+
+
+def test_a_name_that_nobody_has_given_is_waited_for_as_long_as_a_write_may_take_and_not_for_one_of_before() -> None:
+    for made_at, waited in ((NOW, 3.0), (NOW - 2, 1.0), (NOW - 3, 0.0), (NOW + 1, 0.0)):
+        world = World()
+        with pytest.raises(ProxyError, match="no such stream"):
+            world.reader().state_of(STREAM, OWNER, made_at)
+        assert world.now - NOW == waited
+
+
+def test_a_stream_that_is_over_before_its_first_write_is_written_at_once() -> None:
+    world = World()
+    world.response.start(200, HEADERS)
+    for number in range(1, 65):
+        world.response.write(event(number))
+    world.finish()
+
+    assert world.services.calls == ["put state"]
+    assert world.services.messages == []
+    for place in range(65):
+        assert b"".join(world.read(place)) == b"".join(map(numbered, range(place + 1, 65)))
+
+
+def test_an_end_that_is_written_twice_is_one() -> None:
+    world = World()
+    world.services.faults = iter([ANSWER_LOST, ANSWER_LOST])
+    world.response.start(200, HEADERS)
+    world.response.write(event(1))
+    world.finish()
+
+    assert b"".join(world.read()) == numbered(1)
+
+
+def test_a_last_piece_that_was_written_by_a_call_whose_answer_was_lost_is_read_once() -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    world.response.write(event(2))
+    world.services.faults = iter([ANSWER_LOST])
+    world.tick()
+    assert (STREAM, 2) in world.services.items
+    world.finish()
+
+    assert "packed" in world.services.items[STREAM, STATE]
+    assert b"".join(world.read()) == numbered(1) + numbered(2)
+    assert b"".join(world.read(1)) == numbered(2)
+
+
+def test_threads_that_write_are_used_again() -> None:
+    writers, worlds, threads = Writers(pause=0.01), [World() for _ in range(3)], set[int]()
+    for world in worlds:
+        world.services.on_call = lambda _: threads.add(threading.get_ident())
+        world.response.start(200, HEADERS)
+        world.response.write(event(1))
+        wait = writers(world.recording)
+        world.response.end()
+        world.recording.end("completed")
+        assert wait(20)
+        assert b"".join(world.read()) == numbered(1)
+
+    assert len(threads - {threading.get_ident()}) == 1
 
 
 def test_a_queue_that_takes_nothing_costs_no_stream_and_is_tried_again() -> None:
