@@ -71,6 +71,42 @@ def test_any_answer_is_asked_for_again_any_question_is_changed_and_what_was_ther
     expect(visitor.page.locator(".sum")).to_contain_text("This chat: 6 answers · 7,200 in, 204 out · $0.00738")
 
 
+def kept_for(visitor: Visit, key: str) -> Any:
+    """The chats that a reload would bring back for who has this key."""
+    return visitor.page.evaluate(f"import('/playground/resuming.js').then(({{ kept }}) => kept('{key}'))")
+
+
+def test_chats_come_back_after_a_reload_for_who_had_them_and_for_nobody_else(open_page: OpenPage, rig: Rig):
+    rig.house.chats["text"] = saying("An answer")
+    visitor = visit(open_page, rig)
+    visitor.connect()
+    for text in ("One question", "Another question"):
+        press(visitor, "New chat")
+        visitor.ask("text", text)
+        visitor.wait()
+    wait_for(lambda: [len(each["turns"]) for each in kept_for(visitor, KEY)] == [1, 1], "both chats to be kept")
+    stored = visitor.page.evaluate("JSON.stringify(Object.entries(sessionStorage))")
+    assert "question" not in stored
+    assert KEY not in stored
+
+    visitor.page.reload()
+    visitor.connect()
+    expect(visitor.page.locator(".asked p:visible")).to_have_text(["Another question"])
+    expect(visitor.text).to_have_text("An answer")
+    press(visitor, "Chats")
+    expect(visitor.page.locator("#chat-list button")).to_have_text(["Another question", "One question"])
+    visitor.page.locator("#chat-list button").last.click()
+    visitor.ask("text", "And now?")
+    visitor.wait()
+    assert told(rig) == ["One question", "An answer", "And now?"]
+
+    wait_for(lambda: [len(each["turns"]) for each in kept_for(visitor, KEY)] == [2, 1], "what was said since")
+    assert kept_for(visitor, "opx-another") == []
+    assert kept_for(visitor, KEY) == [], "another key has ended it"
+    visitor.page.click("#forget")
+    assert visitor.page.evaluate("sessionStorage.length") == 0
+
+
 def test_a_request_has_every_field_that_was_written_and_runs_elsewhere_as_it_ran_here(
     open_page: OpenPage, rig: Rig, packages: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -1,9 +1,9 @@
-/** The page: from the key to the chats. What is typed lives as long as the tab, and the key until a reload. */
+/** The page: from the key to the chats. What was said lives as long as the tab, and the key until a reload. */
 
 import { forgetAllowance } from "./allowance.js";
 import { Conversation } from "./conversation.js";
 import { byId, element, growing, say } from "./dom.js";
-import { Trouble, continued, models, people, tokenOf, useKey } from "./proxy.js";
+import { Trouble, continued, keepChats, keptChats, models, people, tokenOf, useKey } from "./proxy.js";
 import { brokenOff, forget, forgetAll } from "./resuming.js";
 import { canBeSent, forgetSettings, offerModels, settings, whyUnavailable } from "./settings.js";
 import { explained, troubleBox } from "./troubles.js";
@@ -71,24 +71,39 @@ function open(listed) {
 
 /** What was being answered when the page was reloaded. Taken once: later answers are this page's own. */
 let left = brokenOff();
+/** Whether the chats of the page before are back. Until then none are kept in their place. */
+let areBack = false;
 
-/** Go on with it. Somebody with another key sees nothing of it. */
+/** Go on with it, and with the chats of before. Somebody with another key sees nothing of them. */
 async function goOn() {
+  if (areBack) return;
   const taken = left;
   left = [];
-  for (const { id, url, text, server, model, before = [] } of taken) {
+  const before = await keptChats();
+  const coming = [];
+  for (const each of taken) {
     const stopping = new AbortController();
-    const answer = await continued(url, stopping.signal);
-    if (!answer) {
-      forget(id); // it is over, or somebody else's: no word of it stays here
-      continue;
-    }
-    if (chat.turns.length) begin();
-    byId("examples").hidden = true;
-    chat.restore(before);
-    chat.ask(text, [], null, { ...answer, stopping, server, model });
+    const answer = await continued(each.url, stopping.signal);
+    if (answer) coming.push({ ...each, answer: { ...answer, stopping } });
+    else forget(each.id); // it is over, or somebody else's: no word of it stays here
+  }
+  for (const { turns, answering } of before) {
+    if (turns.length && !coming.some(({ id }) => id === answering)) bringBack(turns);
+  }
+  for (const { text, server, model, before: turns = [], answer } of coming) {
+    bringBack(turns);
+    chat.ask(text, [], null, { ...answer, server, model });
     say("The answer goes on.");
   }
+  areBack = true;
+  showBusy(chat);
+}
+
+/** A chat of its own with what was said before. */
+function bringBack(turns) {
+  if (chat.turns.length) begin();
+  byId("examples").hidden = true;
+  chat.restore(turns);
 }
 
 /** Forget the key and all that was said with it. */
@@ -140,6 +155,7 @@ function turnTo(next) {
 
 function showBusy(about) {
   listChats();
+  if (areBack) keepChats(chats.filter(({ turns }) => turns.length).map((each) => each.kept()));
   if (about !== chat) return;
   byId("send").hidden = chat.busy;
   byId("stop").hidden = !chat.busy;

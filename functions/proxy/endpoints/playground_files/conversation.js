@@ -134,8 +134,14 @@ export class Conversation {
     return kept;
   }
 
+  /** What a reload brings back of it: the turns that have an answer, and the id of the answer that is coming. */
+  kept() {
+    return { turns: this.before(null), answering: this.busy ? this.turns.at(-1).view?.figures.head?.id : undefined };
+  }
+
+  /** The turns before `turn` that have an answer; all of them for null. */
   answered(turn) {
-    return this.turns.slice(0, this.turns.indexOf(turn)).filter((each) => each.answer);
+    return this.turns.slice(0, turn ? this.turns.indexOf(turn) : undefined).filter((each) => each.answer);
   }
 
   /** Ask `turn` once more, as `text`. What it was, and what came after it, stays as another version. */
@@ -197,6 +203,7 @@ export class Conversation {
       const answered = (head) => {
         view.answered(head);
         remember(head.id, { text: turn.text, server: settings.server, model: settings.model, before: this.before(turn) });
+        this.onBusy(this);
       };
       if (begun) answered(begun.head);
       for await (const piece of begun?.pieces || chat(question, this.stopping.signal, answered)) view.heard(piece);

@@ -6,7 +6,7 @@
  */
 
 import { showAllowance } from "./allowance.js";
-import { streaming } from "./resuming.js";
+import { keep, kept, streaming } from "./resuming.js";
 
 let key = "";
 
@@ -14,6 +14,14 @@ let key = "";
 export function useKey(value) {
   key = bare(value);
 }
+
+/** Keep the chats of this tab for a reload. */
+export function keepChats(chats) {
+  if (key) keep(chats, key);
+}
+
+/** The chats that were kept for who has this key. */
+export const keptChats = () => kept(key);
 
 /** A key as it was given out: people paste it with quotes, with `Bearer` before it, broken over lines. */
 function bare(value) {
