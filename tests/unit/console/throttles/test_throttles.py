@@ -102,4 +102,4 @@ def test_the_command_reads_one_partition_for_each_hour(capsys: pytest.CaptureFix
         assert capsys.readouterr().out.startswith("Nothing was throttled since ")
     with pytest.raises(SystemExit):
         main(["throttles", "--by", "colour"], environ)
-    assert "'colour' is none of client, source" in capsys.readouterr().err
+    assert "'colour' is none of client, source, server, model, team" in capsys.readouterr().err
