@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
 from openai_proxy.events.batch import PartialFailure, again, read_batch
-from openai_proxy.events.bus import NotPublishedError
 from openai_proxy.events.reader import read_event
 from openai_proxy.events.traces import traces_of
 from openai_proxy.guards.action import Action
@@ -19,7 +17,6 @@ from openai_proxy.guards.seen import Seen, seen_of
 from openai_proxy.ledger.entries import entries_of, has_entry
 from openai_proxy.pricing.price_book import PriceBook
 
-from apply_guards.evidence import ContendedError
 from apply_guards.overlays import Begun
 
 if TYPE_CHECKING:
@@ -27,6 +24,8 @@ if TYPE_CHECKING:
 
 LATEST = 86400.0
 """Seconds after which nobody is told any more of what holds nobody; an act that would be over is not begun."""
+AHEAD = 300.0
+"""Seconds by which clocks may differ. What a server dates later would hold somebody until then."""
 
 
 class Acts(Protocol):
@@ -79,7 +78,7 @@ class ApplyGuards:
         for key_id, of_key in by_key.items():
             try:
                 done += self._judge([seen for _, seen in of_key])
-            except (BotoCoreError, ClientError, ContendedError, NotPublishedError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever the items of one key hold, its neighbours are judged
                 self._logger.warning("requests not judged", key_id=key_id, reason=repr(error))
                 failed += [message for message, _ in of_key]
         self._logger.info("batch judged", acts=done, failed=len(failed), traces=traces_of(batch["Records"]))
@@ -87,11 +86,12 @@ class ApplyGuards:
 
     def _read(self, body: str) -> Sequence[Seen]:
         """What is seen of a message's event. Raises MalformedEventError."""
-        event = read_event(body, self._clock())
+        now = self._clock()
+        event = read_event(body, now)
         if not has_entry(event):
             return ()
         found = (seen_of(each.key[1], each.attributes) for _, each in entries_of(event, self._prices))
-        return [seen for seen in found if seen is not None]
+        return [seen for seen in found if seen is not None and seen.at < now + AHEAD]
 
     def _judge(self, seen: Iterable[Seen]) -> int:
         done = 0

@@ -1,17 +1,23 @@
 """How the local stack comes and goes: Ctrl-C, kept state, an end that it did not choose. Each test has its own."""
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.harness import WAIT_SECONDS, LocalStack, new_client, processes
+from tests.e2e.harness import ROOT, WAIT_SECONDS, LocalStack, new_client, processes, wait_for
 
 StartStack = Callable[..., LocalStack]
+GUARDS = "guards: {loop: {rule: repeat, times: 3, within: 10m, act: disable, for: 1h}}"
+AT_ONCE = ("--parameters", "AuthorizerCacheSeconds=1")
 
 
 def test_state_survives_a_restart_and_nothing_else_is_left_behind(start_stack: StartStack, tmp_path: Path):
@@ -53,8 +59,37 @@ def stop_and_look(stack: LocalStack, number: signal.Signals, kept: set[str]) -> 
     assert stack.said.rstrip().endswith("Stopped.")
 
 
-def test_ministack_that_dies_ends_the_stack(start_stack: StartStack, tmp_path: Path):
-    stack = start_stack(tmp_path, is_copy=True)
+def guards(stack: LocalStack, *arguments: str) -> Any:
+    command = [sys.executable, "-m", "console", "guards", *arguments, "--json"]
+    environment = os.environ | stack.environment | {"PYTHONPATH": f"{ROOT}/shared:{ROOT}/functions"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def test_guards_beside_the_servers_act_until_they_are_undone_and_ministack_that_dies_ends_the_stack(
+    start_stack: StartStack, tmp_path: Path
+):
+    (tmp_path / "servers.yaml").write_text((ROOT / "openai_servers.yaml").read_text())
+    (tmp_path / "guards.yaml").write_text(GUARDS)
+    stack = start_stack(tmp_path / "stack", "--servers-file", str(tmp_path / "servers.yaml"), *AT_ONCE)
+    looping, other = new_client(stack), new_client(stack)
+    question: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "Again"}]}
+
+    def asked() -> httpx.Response:
+        return looping.post("demo/v1/chat/completions", json=question)
+
+    assert [asked().status_code for _ in range(3)] == [200] * 3
+    refused = wait_for(lambda: answer if (answer := asked()).status_code == 401 else None, "the guard")
+    assert refused
+    assert refused.json()["error"]["code"] == "client_paused"
+    assert other.post("demo/v1/chat/completions", json=question).status_code == 200
+    looping.wait_for_entries(3)
+    done = {(act["id"], act["client_id"], act["act"]) for act in guards(stack, "list")}
+    assert done == {(act["id"], act["client_id"], act["act"]) for act in guards(stack, "replay", "--last", "2d")}
+    assert {each[1:] for each in done} == {(looping.id, "disable")}
+    assert all(guards(stack, "undo", act_id)["undone"] for act_id, *_ in done)
+    assert asked().status_code == 200, "a no is not remembered"
     (pid,) = stack.children("bin/ministack")
     os.kill(pid, signal.SIGKILL)
     said, _ = stack.process.communicate(timeout=WAIT_SECONDS)

@@ -28,6 +28,17 @@ HANDLERS = {
         "EVENT_BUS_NAME": "bus",
     },
     "record_metrics": {"MARKERS_TABLE": "markers", "METRICS_NAMESPACE": "ns"},
+    "apply_guards": PRICED
+    | {
+        "COSTS_TABLE": "costs",
+        "KEYS_TABLE": "keys",
+        "EVENT_BUS_NAME": "bus",
+        "GUARDS_FILE": "guards.yaml",
+        "ALARM_TOPIC": "topic",
+        "STACK_NAME": "s",
+        "ALARM_CHAT": "slack",
+        "RUNBOOKS_URL": "docs/runbooks",
+    },
 }
 
 
@@ -61,7 +72,7 @@ class Environ(dict[str, str]):
         return super().get(key, default)
 
 
-LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "", "", "ERROR"), strict=True))
+LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "", "", "ERROR", ""), strict=True))
 """The level of each one's log; "": nobody has set it."""
 NUMBERS = {"": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 

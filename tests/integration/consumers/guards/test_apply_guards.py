@@ -26,7 +26,7 @@ from openai_proxy.guards.engine import Engine
 from openai_proxy.guards.evidence import Evidence, Memory
 from openai_proxy.guards.file import parse_guards
 from openai_proxy.guards.overlay import held_by, overlay_key
-from openai_proxy.guards.seen import seen_of
+from openai_proxy.guards.seen import moment, seen_of
 from openai_proxy.key_context import CACHE_ONLY, ClientKey
 from openai_proxy.key_limits import Limits
 from openai_proxy.ledger.entries import entries_of
@@ -170,14 +170,18 @@ def history(numbers: random.Random, count: int) -> list[dict[str, Any]]:
 def test_what_a_replay_says_is_what_two_consumers_did_with_copies_in_another_order(tables: Any) -> None:
     numbers = random.Random(2)
     world, requests = World(tables), history(numbers, 50)
-    at = {each["detail"]["metadata"]["id"]: n for n, each in enumerate(requests)}
-    delivered = [(at[each["detail"]["metadata"]["id"]] + numbers.uniform(0, 3), each) for each in requests]
-    copies = [(when + numbers.uniform(0, 40), each) for when, each in delivered if numbers.random() < 0.3]
-    arrived = [each for _, each in sorted([*delivered, *copies], key=lambda pair: pair[0])]
+    came = [moment(each["detail"]["metadata"]["id"]) for each in requests]
+    delivered = [(at + numbers.uniform(0, 600), each) for at, each in zip(came, requests, strict=True)]
+    copies = [(when + numbers.uniform(0, 48 * HOUR), each) for when, each in delivered if numbers.random() < 0.3]
     consumers = world.consumer(), world.consumer()
-    for first in range(0, len(arrived), 5):
-        world.now = MONDAY - 30 * HOUR
-        assert failures(numbers.choice(consumers)(batch(*arrived[first : first + 5]))) == []
+    waiting: list[Any] = []
+    for when, each in sorted([*delivered, *copies], key=lambda pair: pair[0]):
+        if waiting and (when > world.now + 60 or len(waiting) == 5):
+            assert failures(numbers.choice(consumers)(batch(*waiting))) == []
+            waiting.clear()
+        waiting.append(each)
+        world.now = when
+    assert failures(numbers.choice(consumers)(batch(*waiting))) == []
     told = {event.id: str(event.data["guard"]) for event in world.told}
     assert told == replay(requests)
     assert len(world.told) == len(told) == len(world.mails)
@@ -232,9 +236,11 @@ def test_what_a_person_undid_is_not_done_again_before_it_would_have_ended(tables
     assert acts.undo(act, world.now)
     assert not acts.undo(act, world.now)
     # The next stretch of the clock begins at 9: the act would have gone on until 9:54.
+    world.now = MONDAY + 9.5 * HOUR
     consumer(batch(*(request(9.5 * HOUR + n) for n in range(3))))
     assert len(world.told) == 1
     assert held_by(world.overlay(), world.now).limits == {}
+    world.now = MONDAY + 10.1 * HOUR
     consumer(batch(*(request(10.1 * HOUR + n) for n in range(3))))
     assert len(world.told) == 2
     assert held_by(world.overlay(), world.now).limits == {"rpm": 5}
@@ -262,6 +268,20 @@ def test_a_key_that_spends_ten_times_as_much_as_usual_is_disabled_and_let_in_whe
     with pytest.raises(Exception, match="client_paused"):
         judged(MONDAY + 14 * HOUR - 0.001)
     assert judged(MONDAY + 14 * HOUR) == key._replace(guards="on")
+
+
+def test_what_the_items_of_one_key_hold_does_not_keep_another_from_being_judged(tables: Any) -> None:
+    world = World(tables, now=MONDAY + 8 * HOUR)
+    tables.put_item(TableName="keys", Item=to_item({"key_hash": overlay_key(KEY), "acts": {"a": {"act": "x"}}}))
+    both = [request(8 * HOUR + n, key_id=key) for key in (KEY, "f" * 12) for n in range(3)]
+    assert failures(world.consumer()(batch(*both, {"detail-type": "no event"}))) == ["6", "0", "1", "2"]
+    assert [event.data["client"]["key_id"] for event in world.told] == ["f" * 12]
+
+
+def test_what_is_dated_ahead_of_now_holds_nobody_until_then(tables: Any) -> None:
+    world = World(tables, now=MONDAY)
+    assert failures(world.consumer()(batch(*(request(900 * HOUR + n) for n in range(3))))) == []
+    assert world.told == []
 
 
 def test_a_user_is_held_as_a_key_is(tables: Any) -> None:
