@@ -40,12 +40,13 @@ USAGE = event(choices=[], usage={"prompt_tokens": 5, "completion_tokens": 9})
 @pytest.mark.parametrize("one_choice", [True, False])
 def test_the_end_of_a_chat_begins_where_an_event_begins(pieces: int, one_choice: bool) -> None:
     events = PIECE * pieces + LAST + USAGE
-    since = find_end_of_chat(events, one_choice=one_choice)
+    since = find_end_of_chat(events, has_names=False, one_choice=one_choice)
     assert 0 < since <= len(PIECE) * pieces
     assert events[since - 2 : since] == b"\n\n"
     assert events.startswith(b"data: ", since)
     for lacks in (PIECE * pieces + USAGE, PIECE * pieces + LAST, events + event(error={"message": "no"})):
-        assert find_end_of_chat(lacks, one_choice=one_choice) == 0
+        assert find_end_of_chat(lacks, has_names=False, one_choice=one_choice) == 0
+    assert find_end_of_chat(events, has_names=True, one_choice=one_choice) == 0
 
 
 def test_nothing_is_inside_an_event_before_anything_has_come_or_after_one_has_ended() -> None:
