@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from botocore.loaders import JSONFileLoader, create_loader
 from hypothesis import settings
 
 from tests.examples import OF_EVERY_RUN
 from tests.fakes import say_what_was_used
 from tests.groups import GroupScheduling, group_of, place_of
+from tests.quick_aws import read_models_once, register_handlers_quickly, write_attributes_as_they_are
 
 # A slow machine is no reason to fail; in CI the same examples run every time. `thorough` tries ten thousand of each.
 settings.register_profile("dev", deadline=None, max_examples=OF_EVERY_RUN)
@@ -72,11 +72,12 @@ def no_aws_account() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def botocore_reads_each_model_once() -> Iterator[None]:
-    """Every session of boto3 lists all services and reads the model of one anew: half of a console test."""
+def aws_is_quick() -> Iterator[None]:
+    """What is the same for each client of boto3 and each answer of moto is worked out once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("botocore.session.create_loader", functools.cache(create_loader))
-        patch.setattr(JSONFileLoader, "load_file", staticmethod(functools.cache(JSONFileLoader().load_file)))
+        read_models_once(patch)
+        register_handlers_quickly(patch)
+        write_attributes_as_they_are(patch)
         yield
 
 
