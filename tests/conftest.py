@@ -1,20 +1,18 @@
 """Fixtures of every suite. Its one rule: no test can reach, or be changed by, the AWS account of whoever runs it."""
 
-import functools
 import gc
 import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
-import httpx
-import httpx2
 import pytest
 from hypothesis import settings
 
 from tests.examples import OF_EVERY_RUN
 from tests.fakes import say_what_was_used
 from tests.groups import GroupScheduling, group_of, place_of
-from tests.quick_aws import read_models_once, register_handlers_quickly, write_attributes_as_they_are
+from tests.quick.aws import read_models_once, register_handlers_quickly, write_attributes_as_they_are
+from tests.quick.tls import read_certificates_of_httpx_once, read_no_certificates
 
 # A slow machine is no reason to fail; in CI the same examples run every time. `thorough` tries ten thousand of each.
 settings.register_profile("dev", deadline=None, max_examples=OF_EVERY_RUN)
@@ -72,21 +70,14 @@ def no_aws_account() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def aws_is_quick() -> Iterator[None]:
-    """What is the same for each client of boto3 and each answer of moto is worked out once."""
+def quick() -> Iterator[None]:
+    """What is the same for each client and each answer is worked out once."""
     with pytest.MonkeyPatch.context() as patch:
         read_models_once(patch)
         register_handlers_quickly(patch)
         write_attributes_as_they_are(patch)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def httpx_reads_certificates_once() -> Iterator[None]:
-    """Every client of httpx, and so of the OpenAI SDK, reads all certificates anew: 50 ms. No test here needs them."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (httpx._transports.default, httpx2._transports.default):  # pyright: ignore[reportPrivateUsage]
-            patch.setattr(module, "create_ssl_context", functools.cache(module.create_ssl_context))
+        read_no_certificates(patch)
+        read_certificates_of_httpx_once(patch)
         yield
 
 
