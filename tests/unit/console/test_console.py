@@ -96,13 +96,13 @@ class TestCosts:
         rows = run("costs", "--day", DAY, "--by", "client", "--json").json
 
         assert [(row["client_id"], row["requests"], row["failed"]) for row in rows] == [
-            ("web-shop", 9, 2),
+            ("web-shop", 11, 3),
             ("analytics", 2, 1),
             ("search-index", 1, 0),
             ("ci.nightly", 2, 1),
         ]
         assert rows[1]["cost"] == "0.028953"
-        assert sum(Decimal(row["cost"]) for row in rows) == Decimal("0.08196136")
+        assert sum(Decimal(row["cost"]) for row in rows) == Decimal("0.08227426")
 
     @pytest.mark.parametrize("by", ["client", "server", "model", None])
     def test_every_view_adds_up_to_the_same(self, run: Run, by: str | None):
@@ -111,24 +111,24 @@ class TestCosts:
         rows = run("costs", "--day", DAY, *view, "--json").json
         total = run("costs", "--day", DAY, *view).out.split("TOTAL")[1].splitlines()[0].split()
 
-        assert sum(row["requests"] for row in rows) == int(total[0]) == 14
-        assert sum(Decimal(row["cost"]) for row in rows if row["cost"] is not None) == Decimal("0.08196136")
-        assert total[-1] == "0.081961"
+        assert sum(row["requests"] for row in rows) == int(total[0]) == 16
+        assert sum(Decimal(row["cost"]) for row in rows if row["cost"] is not None) == Decimal("0.08227426")
+        assert total[-1] == "0.082274"
 
     def test_the_text_is_a_table_that_says_what_it_leaves_out(self, run: Run):
         lines = run("costs", "--day", DAY, "--by", "server").out.splitlines()
         assert [line.split()[0] for line in lines[2:7]] == ["openai", "openrouter", "ollama", "replicate", "-"]
         assert len({len(line) for line in lines[:10] if not line.startswith("-")}) == 1
         assert lines[5].endswith("  unpriced")
-        assert lines[11].startswith("Whose the failures are: client 1, server 3. ")
-        assert lines[13] == "Requests without a price, whose cost is not in the total: 2."
-        assert lines[14] == "Requests whose usage the server did not report: 1."
+        assert lines[11].startswith("Whose the failures are: client 1, server 3, proxy 1. ")
+        assert lines[13] == "Requests without a price, whose cost is not in the total: 3."
+        assert lines[14] == "Requests whose usage the server did not report: 2."
         assert lines[15] == "Requests whose reported usage cannot be: 1."
 
     def test_an_unknown_cost_is_null_and_not_0(self, run: Run):
         rows = run("costs", "--day", DAY, "--by", "server", "--json").json
 
-        assert {row["server"]: row["cost"] for row in rows if row["unpriced"]} == {"replicate": None}
+        assert {row["server"]: row["cost"] for row in rows if row["unpriced"]} == {"openai": "0.08221576", "replicate": None}
 
     def test_a_day_without_requests(self, run: Run):
         assert run("costs", "--day", "2020-01-01") == Ran(0, "No request on 2020-01-01 (UTC).\n", "")
@@ -140,13 +140,13 @@ class TestCosts:
         listed = run("costs", "entries", "--client", "web-shop", "--day", DAY, "--limit", "2").out
         text = listed.split("\n\n")[0].splitlines()
 
-        assert len(entries) == 9
+        assert len(entries) == 11
         assert [entry["id"] for entry in entries] == sorted((entry["id"] for entry in entries), reverse=True)
         assert not any(entry.keys() & {"pk", "sk"} for entry in entries)
         assert entries[-1]["cost"] == "0.0003129"
         assert entries[-1]["time_to_first_chunk"] == 0.412356
         assert len(text) == 2 + 2
-        assert "upstream_error" in text[2]
+        assert "worker_killed" in text[3]
 
     @pytest.mark.parametrize("fault", ["client", "limit", "server", "proxy"])
     def test_failures_are_split_by_whose_they_are(self, run: Run, fault: str):
@@ -166,7 +166,7 @@ class TestCosts:
 
         told = dict(line.split(maxsplit=1) for line in lines if len(line.split()) > 1)
         assert title == "-- 1 --"
-        assert (told["id"], told["fault"], told["error_type"]) == (entry["id"], "server", entry["error_type"])
+        assert (told["id"], told["fault"], told["error_type"]) == (entry["id"], "proxy", "worker_killed")
         assert told.keys() - {"fault"} <= entry.keys()
 
     def test_what_stands_before_entries_holds_for_them(self, run: Run):

@@ -24,7 +24,6 @@ guards:
   same-request: {rule: repeat, times: 3, within: 1m, act: lower, limits: {rpm: 5}, for: 1h}
   dear: {rule: spend, factor: 10, at_least: 5, act: disable, for: 6h, clients: [web]}
 """
-NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
 
 
 class Ran(NamedTuple):
@@ -79,18 +78,19 @@ def put_requests(client: Any, moments: list[datetime], name: str = "web", **fiel
 
 
 def test_the_past_is_tried_with_the_history_before_it(client: Any, run: Callable[..., Ran]) -> None:
-    put_requests(client, [NOON + timedelta(seconds=n) for n in (1, 2, 3, 4)], request_digest="0" * 16)
-    put_requests(client, [NOON - timedelta(hours=n) for n in range(2, 100)], cost=Decimal("0.5"))
-    put_requests(client, [NOON], cost=Decimal(6))
-    put_requests(client, [NOON + timedelta(minutes=n) for n in range(3)], "other", request_digest="1" * 16)
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    put_requests(client, [noon + timedelta(seconds=n) for n in (1, 2, 3, 4)], request_digest="0" * 16)
+    put_requests(client, [noon - timedelta(hours=n) for n in range(2, 100)], cost=Decimal("0.5"))
+    put_requests(client, [noon], cost=Decimal(6))
+    put_requests(client, [noon + timedelta(minutes=n) for n in range(3)], "other", request_digest="1" * 16)
     done = json.loads(run("replay", "--last", "5d", "--json").out)
     assert [(each["guard"], each["act"], each["key_id"]) for each in done] == [
         ("dear", "disable", KEY),
         ("same-request", "lower", KEY),
     ]
     assert done[0]["reason"].endswith("12.0 times its usual 0.50 USD an hour")
-    assert datetime.fromisoformat(done[1]["since"]) == NOON + timedelta(seconds=3)
-    assert datetime.fromisoformat(done[1]["until"]) == NOON + timedelta(hours=1, seconds=3)
+    assert datetime.fromisoformat(done[1]["since"]) == noon + timedelta(seconds=3)
+    assert datetime.fromisoformat(done[1]["until"]) == noon + timedelta(hours=1, seconds=3)
     assert run("replay", "--last", "5d", "--client", "other", "--json").out.strip() == "[]"
     said = run("replay", "--last", "5d").out
     assert "same-request" in said
