@@ -129,7 +129,12 @@ def test_a_pool_shares_and_erasing_a_client_takes_its_part_of_it(stack: LocalSta
     assert (shown["client_id"], shown["server"], shown["stream"]) == (giver.id, "demo", False)
 
     assert console(stack, "erase", "--yes", "--client", taker.id)["answers"] == 0
-    assert console(stack, "erase", "--yes", "--client", giver.id) == {"client_id": giver.id, "answers": 1, "objects": 0}
+    assert console(stack, "erase", "--yes", "--client", giver.id) == {
+        "client_id": giver.id,
+        "answers": 1,
+        "objects": 0,
+        "streams": 0,
+    }
 
     assert said(ask(taker, body))[0] == "MISS"
 
@@ -154,6 +159,7 @@ def test_a_large_answer_takes_the_way_over_the_bucket(stack: LocalStack, caching
         "client_id": client.id,
         "answers": 1,
         "objects": 1,
+        "streams": 0,
     }
     assert "Contents" not in stack.aws("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)
     assert said(ask(client, body, EMBEDDINGS))[0] == "MISS"

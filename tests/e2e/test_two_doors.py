@@ -165,7 +165,9 @@ CASES = [
     ),
     # What the server refuses, and how it fails.
     Case("path that the server has not", Answer(404, "unknown_url", "invalid_request_error"), "PUT", "demo/v1/models"),
-    Case("bad request", Answer(400, None, "invalid_request_error"), body={"json": {**HELLO, "model": "demo-error-400"}}),
+    Case(
+        "bad request", Answer(400, None, "invalid_request_error"), body={"json": {**HELLO, "model": "demo-error-400"}}
+    ),
     Case(
         "throttled by the server",
         Answer(429, "rate_limit_exceeded", "rate_limit_error"),

@@ -42,8 +42,8 @@ BOOKS = {
 }
 ACCOUNTS = ("empty", *BOOKS)
 MONEY = re.compile(r"(^|_)(cost|costs|usd|amount|budget|price|saved|saving|savings|spent|reserved)(_|$)")
-NO_AMOUNTS = {"costs_reported", "price_version", "price_rule", "unknown_price", "without_old_price"}
-"""Names that look like money, and are counts or texts."""
+NO_AMOUNTS = re.compile(r"costs_reported|price_version|price_rule|without_(old|new)_price")
+"""Names that look like money, and are texts or counts, or hold counts."""
 KNOWN_TO_BE_NONE = {"spent", "reserved", "cost_saved", "saved_before", "saved_after", "cost_after"}
 """What limits count from 0, what the response cache saved of requests that it did not answer, and present prices."""
 DECIMAL = re.compile(r"-?\d+(\.\d+)?")
@@ -56,7 +56,8 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "teams create": ["{new}", "--budget-day", "5"],
     **{f"teams {name}": ["{team}"] for name in ("show", "usage", "release", "delete")},
     "teams update": ["{team}", "--budget-day", "7"],
-    "costs report": ["{folder}/report.html"],
+    # Its document says nothing of what the page's charts show, and without a request there are none to draw.
+    "costs report": ["{folder}/report.html", "--client", "nobody"],
     "costs reconcile": ["--server", "openai"],
     "costs export": ["--output", "{folder}/costs.csv"],
     "costs reprice": ["--last", "7d"],
@@ -233,12 +234,14 @@ def told(account: Account, words: tuple[str, ...]) -> tuple[int, str, str]:
 
 
 def amounts(document: Any, name: str = "", *, is_money: bool = False) -> Iterator[tuple[str, Any]]:
-    """What a document says of money, by its name; in an object that is named like money, everything is."""
+    """What a document says of money, by its name; in an object that is named like money, everything is, and in one of
+    NO_AMOUNTS nothing.
+    """
     if isinstance(document, dict):
         items: dict[str, Any] = document  # pyright: ignore[reportUnknownVariableType]
         for each, value in items.items():
-            counted = each in NO_AMOUNTS
-            yield from amounts(value, each, is_money=not counted and (is_money or bool(MONEY.search(each))))
+            if not NO_AMOUNTS.fullmatch(each):
+                yield from amounts(value, each, is_money=is_money or bool(MONEY.search(each)))
     elif isinstance(document, list):
         several: list[Any] = document  # pyright: ignore[reportUnknownVariableType]
         for each in several:

@@ -128,7 +128,10 @@ class TestCosts:
     def test_an_unknown_cost_is_null_and_not_0(self, run: Run):
         rows = run("costs", "--day", DAY, "--by", "server", "--json").json
 
-        assert {row["server"]: row["cost"] for row in rows if row["unpriced"]} == {"openai": "0.08221576", "replicate": None}
+        assert {row["server"]: row["cost"] for row in rows if row["unpriced"]} == {
+            "openai": "0.08221576",
+            "replicate": None,
+        }
 
     def test_a_day_without_requests(self, run: Run):
         assert run("costs", "--day", "2020-01-01") == Ran(0, "No request on 2020-01-01 (UTC).\n", "")
