@@ -1,7 +1,6 @@
 set -eu
 # settings
-mkdir -p "$HOME/.codex"
-cat > "$HOME/.codex/config.toml" <<TOML
+mkdir -p "$HOME/.codex" && cat > "$HOME/.codex/config.toml" <<TOML
 model_provider = "proxy"
 model_providers.proxy = {name = "proxy", base_url = "$OPENAI_BASE_URL", env_key = "OPENAI_API_KEY"}
 TOML
