@@ -10,7 +10,6 @@ from proxy.delivery import NOTHING, OFF, CacheUse, Delivery
 from proxy.errors import ProxyError
 from proxy.json_shapes import LONGEST_NAME, text_of
 from proxy.limits.reservation import Reservation
-from proxy.metering.cost import HEADER, with_cost_of_header
 from proxy.metering.estimate import ESTIMATED_PATHS, estimated_usage
 from proxy.metering.meter import Meter
 from proxy.timeline import Timeline
@@ -25,6 +24,9 @@ NO_USAGE = Usage(source="none")
 _LONGEST_KEPT = 30 * 86400.0
 """Seconds for which a server keeps an answer that it made in the background, at most."""
 _CLOCKS_APART = 300.0
+_COST_HEADER = "x-litellm-response-cost"
+"""A decimal number (https://docs.litellm.ai/docs/proxy/response_headers), of documents alone: before a stream has
+ended, nobody knows its cost."""
 
 
 class Outcome(NamedTuple):
@@ -49,12 +51,16 @@ class Outcome(NamedTuple):
 def usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
     """What the server reported, with its service tier, and the cost that a header states; or else an estimate."""
     usage, upstream = _usage_of(call, outcome, started_at), outcome.delivery.upstream
-    stated = upstream.headers.get(HEADER, "") if upstream else ""
+    stated = upstream.headers.get(_COST_HEADER, "") if upstream else ""
     if outcome.meter and not outcome.cache.usage and usage is not NO_USAGE:
         usage = usage._replace(service_tier=outcome.meter.service_tier)
         if _had_search(call, outcome, usage):
             usage = usage._replace(units=(("web_search", 1),))
-    return with_cost_of_header(usage, stated) if stated else usage
+    if not stated:
+        return usage
+    from proxy.metering.cost import with_cost_of_header  # noqa: PLC0415  # few servers state a cost
+
+    return with_cost_of_header(usage, stated)
 
 
 def _had_search(call: Call, outcome: Outcome, usage: Usage) -> bool:

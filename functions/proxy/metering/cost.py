@@ -11,9 +11,6 @@ from openai_proxy.usage import COST_DECIMALS, MOST_COST, Usage
 
 from proxy.json_shapes import object_of
 
-HEADER = "x-litellm-response-cost"
-"""A decimal number (https://docs.litellm.ai/docs/proxy/response_headers), of documents alone: before a stream has
-ended, nobody knows its cost."""
 COST_INVALID = "cost_invalid"
 LONGEST_NUMBER = 400
 """Characters of a number in a text that are looked at: more digits than any float has."""
@@ -44,7 +41,7 @@ def cost_of(usage: Mapping[str, Any]) -> Decimal | None:
 
 
 def with_cost_of_header(usage: Usage, stated: str) -> Usage:
-    """`usage` with the cost that `HEADER` states, unless it has one. A zero says nothing: streams have it too."""
+    """`usage` with the cost that a header states, unless it has one. A zero says nothing: streams have it too."""
     if usage.cost_reported is not None or usage.source == "none":
         return usage
     try:

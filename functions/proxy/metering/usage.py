@@ -6,12 +6,11 @@ it is never taken for zero, and nothing beyond the bounds of `openai_proxy.usage
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from openai_proxy.usage import MOST_SECONDS, MOST_TOKENS, Usage, tier_of
 
 from proxy.json_shapes import array_of, object_of
-from proxy.metering.cost import COST_INVALID, LONGEST_NUMBER, cost_of
 
 _NAMES = frozenset({"prompt_tokens", "input_tokens", "total_tokens", "inputTokens"})
 _PROMPT = ("prompt_tokens", "input_tokens", "inputTokens")
@@ -35,7 +34,12 @@ def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
     (https://platform.openai.com/docs/api-reference). Which of them a server counts beside its input and output, and
     not in them, its total says. `tool_usage` is that of a Responses answer, whose images are counted apart.
     """
-    numbers, fields = _Numbers(), object_of(usage)
+    fields = object_of(usage)
+    if not tool_usage and (usual := _usual(fields)):
+        return usual
+    from proxy.metering.cost import COST_INVALID, cost_of  # noqa: PLC0415  # most chats report as usual
+
+    numbers = _Numbers()
     try:
         cost = cost_of(fields)
     except ValueError:
@@ -55,6 +59,37 @@ def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
     elif not (found.input_tokens or found.output_tokens or found.duration is not None or cost):
         return None
     return found._replace(reason=numbers.reason, cost_reported=cost)
+
+
+_USUAL = frozenset({"prompt_tokens", "completion_tokens", "total_tokens", _INPUT_DETAILS[0], _OUTPUT_DETAILS[0]})
+_USUAL_OF_INPUT = frozenset({"cached_tokens", "audio_tokens"})
+_USUAL_OF_OUTPUT = frozenset(
+    {"reasoning_tokens", "audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"}
+)
+
+
+def _usual(fields: dict[str, Any]) -> Usage | None:
+    """What a report says as OpenAI's chats and most others make it, read a few times faster; of any other None.
+
+    It has nothing but plain counts, its total is their sum, and its parts are no more than what they are parts of.
+    """
+    if not fields.keys() <= _USUAL:
+        return None
+    of_input, of_output = object_of(fields.get(_INPUT_DETAILS[0])), object_of(fields.get(_OUTPUT_DETAILS[0]))
+    if not (of_input.keys() <= _USUAL_OF_INPUT and of_output.keys() <= _USUAL_OF_OUTPUT):
+        return None
+    if (not of_input and fields.get(_INPUT_DETAILS[0])) or (not of_output and fields.get(_OUTPUT_DETAILS[0])):
+        return None  # of details that are no object the other way makes an invalid report
+    prompt, completion = fields.get("prompt_tokens", -1), fields.get("completion_tokens", -1)
+    total = fields.get("total_tokens", -1)
+    cached, audio = of_input.get("cached_tokens", 0), of_input.get("audio_tokens", 0)
+    reasoning, spoken = of_output.get("reasoning_tokens", 0), of_output.get("audio_tokens", 0)
+    for count in (prompt, completion, total, cached, audio, reasoning, spoken):
+        if type(count) is not int or not 0 <= count <= MOST_TOKENS:
+            return None
+    if not 0 < total == prompt + completion or max(cached, audio) > prompt or max(reasoning, spoken) > completion:
+        return None
+    return Usage(prompt, completion, cached, 0, reasoning, "reported", audio, spoken)
 
 
 _UNITS_IN_USAGE = frozenset({"server_tool_use", "server_side_tool_usage", "server_side_tool_usage_details"}) | {
@@ -144,6 +179,8 @@ class _Numbers:
 
     def _number(self, value: Any, most: int) -> int | float:
         if isinstance(value, str):
+            from proxy.metering.cost import LONGEST_NUMBER  # noqa: PLC0415  # few servers write numbers so
+
             try:
                 value = float(value[:LONGEST_NUMBER])
             except ValueError:
@@ -157,27 +194,15 @@ class _Numbers:
         return value
 
 
-class _Report(NamedTuple):
-    """What a server says it counted. `total` None: it does not say."""
-
-    prompt: int
-    completion: int
-    total: int | None
-    cached: int
-    written: int
-    audio: int
-    reasoning: int
-    is_anthropic: bool
-    """Whether cached tokens are only told under names that Anthropic gives to what it does not count in the input."""
-
-
 def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
+    from proxy.metering.usage_sums import Report, placed  # noqa: PLC0415  # most chats report as usual
+
     of_input, of_output = _details(fields, _INPUT_DETAILS, numbers), _details(fields, _OUTPUT_DETAILS, numbers)
     cached = numbers.count(of_input.get("cached_tokens")) or numbers.first(fields, _READ)
     written = numbers.first(of_input, _WRITTEN)
     by_time = _by_time(fields, of_input, numbers)
     beside = numbers.first(fields, _READ_BESIDE), numbers.first(fields, _WRITTEN_BESIDE) or sum(by_time)
-    report = _Report(
+    report = Report(
         prompt=numbers.first(fields, _PROMPT),
         completion=numbers.first(fields, _COMPLETION),
         total=numbers.first(fields, _TOTAL) or None,
@@ -188,7 +213,7 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
         is_anthropic=not (cached or written),
     )
     has_own_names = "input_tokens" in fields and report.is_anthropic and not of_input
-    input_tokens, output_tokens, reasoning = _placed(report, has_own_names=has_own_names)
+    input_tokens, output_tokens, reasoning = placed(report, has_own_names=has_own_names)
     cached = min(report.cached, input_tokens)
     return Usage(
         input_tokens=input_tokens,
@@ -211,69 +236,6 @@ def _by_time(fields: Mapping[str, Any], of_input: Mapping[str, Any], numbers: _N
     written = object_of(fields.get("cache_creation") or of_input.get("cache_creation_token_details"))
     minutes, hour = (numbers.count(written.get(f"ephemeral_{time}_input_tokens")) for time in ("5m", "1h"))
     return minutes, hour
-
-
-def _placed(report: _Report, *, has_own_names: bool) -> tuple[int, int, int]:
-    """Input, output and the reasoning in it, with what the server counted beside its prompt and its completion.
-
-    Parts are beside where only then the sums agree with the total, and where they are more than what they would be
-    parts of. What no part explains belongs to the input where audio does, else it is thoughts (Gemini counts so).
-    """
-    prompt, completion, total = report.prompt, report.completion, report.total
-    forced = _fewest_beside(report)
-    if forced == _INSIDE and total == prompt + completion:  # as in most reports
-        return prompt, completion, report.reasoning
-    known = (report.cached, report.written, report.audio, report.reasoning)
-    if total is None:
-        beside = (True, True, forced[2], forced[3]) if has_own_names else forced
-    else:
-        beside = next(
-            (each for each in _choices(report, forced) if prompt + completion + _sum(known, each) == total), forced
-        )
-    of_input, of_output = _sum(known[:3], beside[:3]), _sum(known[3:], beside[3:])
-    unexplained = max(0, (total or 0) - prompt - completion - of_input - of_output)
-    input_tokens, output_tokens = prompt + of_input, completion + of_output
-    if beside[2] or not (input_tokens or output_tokens):
-        return input_tokens + unexplained, output_tokens, report.reasoning
-    thoughts = max(report.reasoning, unexplained) if completion else report.reasoning
-    return input_tokens, output_tokens + unexplained, thoughts
-
-
-_Beside = tuple[bool, bool, bool, bool]
-"""Whether cached, written, audio and reasoning tokens are counted beside the prompt or the completion."""
-
-_INSIDE: _Beside = (False, False, False, False)
-_CACHES: tuple[_Beside, ...] = ((True, True, False, False), (True, True, False, True))
-_THOUGHTS_OR_AUDIO: tuple[_Beside, ...] = (
-    (False, False, False, True),
-    (False, False, True, False),
-    (False, False, True, True),
-)
-_WAYS = (_INSIDE, *_THOUGHTS_OR_AUDIO, *_CACHES)
-_WAYS_OF_ANTHROPIC = (_INSIDE, *_CACHES, *_THOUGHTS_OR_AUDIO)
-
-
-def _fewest_beside(report: _Report) -> _Beside:
-    prompt, cached, written = report.prompt, report.cached, report.written
-    both = cached <= prompt and written <= prompt and cached + written > prompt
-    return (
-        both or cached > prompt,
-        both or written > prompt,
-        report.audio > prompt,
-        report.reasoning > report.completion,
-    )
-
-
-def _choices(report: _Report, forced: _Beside) -> Sequence[_Beside]:
-    """The ways in which servers count that are possible here, the likelier ones first."""
-    ways = _WAYS_OF_ANTHROPIC if report.is_anthropic else _WAYS
-    if forced == _INSIDE:  # as in most reports
-        return ways
-    return [each for each in ways if all(is_beside or not must for is_beside, must in zip(each, forced, strict=True))]
-
-
-def _sum(counts: Sequence[int], chosen: Sequence[bool]) -> int:
-    return sum(count for count, is_chosen in zip(counts, chosen, strict=True) if is_chosen)
 
 
 def _with_images(usage: Usage, images: Any, numbers: _Numbers) -> Usage:

@@ -461,3 +461,22 @@ def test_every_name_that_servers_have_for_a_count_is_known(of_input: str, of_out
             assert found is not None
             assert found.cache_creation_1h_input_tokens == (4 if "1h" in name else 0)
             assert found._replace(cache_creation_1h_input_tokens=0) == expected, place
+
+
+COUNTS = st.sampled_from([0, 1, 2, 3, 5, MOST_TOKENS, MOST_TOKENS + 1, -1, 1.0, "2", True, None])
+OF_TOTAL = ("prompt_tokens", "completion_tokens", "total_tokens")
+PARTS = st.sampled_from(["cached_tokens", "audio_tokens", "reasoning_tokens", "rejected_prediction_tokens", "text"])
+DETAILS = st.dictionaries(PARTS, COUNTS, max_size=3) | st.sampled_from([None, [], "x", [1]])
+
+
+@given(
+    st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 1)),
+    st.dictionaries(st.sampled_from(OF_TOTAL), COUNTS, max_size=1),
+    st.fixed_dictionaries({}, optional={"prompt_tokens_details": DETAILS, "completion_tokens_details": DETAILS}),
+)
+def test_a_usual_report_is_read_as_any_other(
+    counts: tuple[int, int, int], odd: dict[str, Any], details: dict[str, Any]
+) -> None:
+    prompt, completion, more = counts
+    report = dict(zip(OF_TOTAL, (prompt, completion, prompt + completion + more), strict=True)) | odd | details
+    assert usage_of(report) == usage_of(report | {"unheard_of": None})
