@@ -124,7 +124,9 @@ def look_for_odd_events(events: bytes) -> Looked:
         end = _end_of_alike(events, start, head)
         if last >= end and _are_alike(events, mark, end, whole := end_of_event(events, last)):
             end = whole
-    odd = [*_odd_ones(events[:start], 0), *_odd_ones(events[end:], end)]
+    rest = len(events) - len(_LAST_EVENT) if events.endswith(b"\n\n" + _LAST_EVENT) else len(events)
+    odd = list(_odd_ones(events[:start], 0)) if start else []
+    odd += _odd_ones(events[end:rest], end)
     is_named = mark in (_NAMED_EVENT, _BLOCK_EVENT)
     return Looked(odd, is_named or events.rfind(b"event:", end) >= 0 or events.rfind(b"event:", 0, head) >= 0)
 
