@@ -81,7 +81,8 @@ class TellIncidents:
     def _tell(self, change: AlarmChange) -> None:
         last = self._memory.last(change.name)
         last_at, since = last or (0.0, 0.0)
-        if change.at <= last_at or change.is_alarm == (since > 0):
+        # Of two changes in one moment, as clocks of whole seconds have them, the later one is told too.
+        if change.at < last_at or change.is_alarm == (since > 0):
             self._logger.info("told already", alarm=change.name)
             return
         incident = self._incident(change, change.at if change.is_alarm else since)

@@ -320,6 +320,14 @@ def test_what_never_began_does_not_end_and_what_comes_late_is_not_told() -> None
     assert len(world.mails) == 1
 
 
+def test_an_incident_that_ends_in_the_moment_in_which_it_began_has_its_end() -> None:
+    world = World()
+    world.alarm("ALARM")
+    world.alarm("OK")
+    world.alarm("OK")
+    assert [line["message"] for line in world.log.lines] == ["incident told", "incident told", "told already"]
+
+
 def test_what_is_not_told_comes_again() -> None:
     world = World(topic_fails=1)
     with pytest.raises(ConnectionError):
