@@ -20,6 +20,8 @@ from openai_proxy.guards.rules import HOUR, WEEK
 from openai_proxy.guards.seen import moment
 from openai_proxy.refusals import CONDITION, code_of, reason_codes
 
+from apply_guards.versions import put_over
+
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -61,7 +63,7 @@ class Table:
             version = int(item["version"]) if item else 0
             expires = int(moment(found[-1])) + KEPT
             written = {**key, "ids": " ".join(found), "version": version + 1, "expires_at": expires}
-            if self._put(written, version):
+            if put_over(self._client, self._name, written, version, "pk"):
                 return
             self._pause(attempt)
         raise ContendedError(pk)
@@ -121,23 +123,6 @@ class Table:
     def _get(self, key: Mapping[str, str]) -> dict[str, Any] | None:
         found = self._client.get_item(TableName=self._name, Key=to_item(key), ConsistentRead=True).get("Item")
         return from_item(found) if found else None
-
-    def _put(self, item: Mapping[str, Any], version: int) -> bool:
-        """Whether it was written: nobody has written something else since this version."""
-        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
-        if version:
-            condition = {
-                "ConditionExpression": "#version = :version",
-                "ExpressionAttributeNames": {"#version": "version"},
-                "ExpressionAttributeValues": to_item({":version": version}),
-            }
-        try:
-            self._client.put_item(TableName=self._name, Item=to_item(item), **condition)
-        except ClientError as error:
-            if code_of(error.response) != "ConditionalCheckFailedException":
-                raise
-            return False
-        return True
 
     def _query(self, pk: str, first: int, last: int) -> list[dict[str, Any]]:
         values = to_item({":pk": pk, ":first": _sort_key(first), ":last": _sort_key(last)})

@@ -16,6 +16,7 @@ from openai_proxy.guards.overlay import KEPT, MOST_ACTS, overlay_key
 from openai_proxy.refusals import code_of
 
 from apply_guards.evidence import ContendedError
+from apply_guards.versions import put_over
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -49,7 +50,7 @@ class Overlays:
             expires = int(max(float(act["until"]) for act in kept.values())) + KEPT
             version = int(item.get("version", 0))
             about = {"client_id": action.request.client_id, "version": version + 1, "expires_at": expires}
-            if self._put({**key, **about, "acts": kept}, version):
+            if put_over(self._client, self._name, {**key, **about, "acts": kept}, version, "key_hash"):
                 return "new"
             self._pause(attempt)
         raise ContendedError(action.guard)
@@ -68,22 +69,6 @@ class Overlays:
         except ClientError as error:
             if code_of(error.response) != "ConditionalCheckFailedException":  # it was so old that it is gone
                 raise
-
-    def _put(self, item: Mapping[str, Any], version: int) -> bool:
-        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(key_hash)"}
-        if version:
-            condition = {
-                "ConditionExpression": "#version = :version",
-                "ExpressionAttributeNames": {"#version": "version"},
-                "ExpressionAttributeValues": to_item({":version": version}),
-            }
-        try:
-            self._client.put_item(TableName=self._name, Item=to_item(item), **condition)
-        except ClientError as error:
-            if code_of(error.response) != "ConditionalCheckFailedException":
-                raise
-            return False
-        return True
 
 
 def _stored(action: Action) -> dict[str, Any]:

@@ -227,28 +227,7 @@ def _concurrency(text: str) -> int | None:
     return int(text)
 
 
-def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
-    _add_ports(run, environ)
-    run.add_argument(
-        "--concurrency",
-        type=_concurrency,
-        default=environ.get("CONCURRENCY", ""),
-        help="one environment of managed instances, with so many requests at a time (CONCURRENCY)",
-    )
-    run.add_argument(
-        "--no-issuer",
-        action="store_true",
-        default=environ.get("ISSUER", "") == "off",
-        help="nobody signs in: client keys alone (ISSUER=off)",
-    )
-    run.add_argument(
-        "--keep-state",
-        action="store_true",
-        default=environ.get("KEEP_STATE", "") not in ("", "0"),
-        help="tables, keys and costs survive a restart (KEEP_STATE=1)",
-    )
-    run.add_argument("--folder", type=Path, default=ROOT / ".local", help="logs and state (.local)")
-    run.add_argument("--build", type=Path, help="what sam build makes (FOLDER/build)")
+def _add_what_is_deployed(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     run.add_argument(
         "--servers-file",
         type=Path,
@@ -271,6 +250,31 @@ def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> No
         default=environ.get("STREAM_WEBHOOK_URL", ""),
         help="an address that is told when an answer is there whose client did not wait for it (STREAM_WEBHOOK_URL)",
     )
+
+
+def _add_options(run: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    _add_ports(run, environ)
+    _add_what_is_deployed(run, environ)
+    run.add_argument(
+        "--concurrency",
+        type=_concurrency,
+        default=environ.get("CONCURRENCY", ""),
+        help="one environment of managed instances, with so many requests at a time (CONCURRENCY)",
+    )
+    run.add_argument(
+        "--no-issuer",
+        action="store_true",
+        default=environ.get("ISSUER", "") == "off",
+        help="nobody signs in: client keys alone (ISSUER=off)",
+    )
+    run.add_argument(
+        "--keep-state",
+        action="store_true",
+        default=environ.get("KEEP_STATE", "") not in ("", "0"),
+        help="tables, keys and costs survive a restart (KEEP_STATE=1)",
+    )
+    run.add_argument("--folder", type=Path, default=ROOT / ".local", help="logs and state (.local)")
+    run.add_argument("--build", type=Path, help="what sam build makes (FOLDER/build)")
     run.add_argument(
         "--faults",
         type=Path,

@@ -1,0 +1,32 @@
+"""Writing an item that others write too: only over the version that was read."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+from openai_proxy.dynamodb import to_item
+from openai_proxy.refusals import code_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+def put_over(client: "DynamoDBClient", table: str, item: Mapping[str, Any], version: int, key: str) -> bool:
+    """Whether `item` was written: nobody has written something else since `version` (0: there was none).
+
+    `key` is the table's partition key. Raises botocore's errors.
+    """
+    condition: dict[str, Any] = {"ConditionExpression": f"attribute_not_exists({key})"}
+    if version:
+        condition = {
+            "ConditionExpression": "#version = :version",
+            "ExpressionAttributeNames": {"#version": "version"},
+            "ExpressionAttributeValues": to_item({":version": version}),
+        }
+    try:
+        client.put_item(TableName=table, Item=to_item(item), **condition)
+    except ClientError as error:
+        if code_of(error.response) != "ConditionalCheckFailedException":
+            raise
+        return False
+    return True
