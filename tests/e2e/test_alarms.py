@@ -76,10 +76,10 @@ class Incident:
 
     def publish(self, sample: str, **changes: Any) -> None:
         """Put a sample event on the bus as one of now, with `changes` to its data."""
-        event = json.loads((SAMPLES / f"{sample}.json").read_text())
-        of_now = {"id": new_ulid(time.time()), "timestamp": rfc3339(time.time())}
-        metadata, data = event["detail"]["metadata"] | of_now, event["detail"]["data"] | changes
-        detail = {"metadata": metadata, "data": data}
+        event, now = json.loads((SAMPLES / f"{sample}.json").read_text()), time.time()
+        metadata = event["detail"]["metadata"] | {"id": new_ulid(now), "timestamp": rfc3339(now)}
+        kept = {"created_at": int(now), "expires_at": int(now) + 3600} if "ResponseCaptured" in sample else {}
+        detail = {"metadata": metadata, "data": event["detail"]["data"] | kept | changes}
         entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(detail)}
         self.aws("events").put_events(Entries=[{**entry, "EventBusName": self.stack.environment["BUS_NAME"]}])
 
@@ -289,8 +289,10 @@ def consumers_cannot_handle_an_event(incident: Incident) -> None:
     incident.ask_for_a_look("about no stream")
     for consumer in CONSUMERS.values():
         queue = f"{consumer}DeadLetterQueue"
-        wait_for(lambda queue=queue: incident.waiting(queue), f"a dead letter of {consumer}")
         incident.undo.append(lambda queue=queue: incident.aws("sqs").purge_queue(QueueUrl=incident.url(queue)))
+    for consumer in CONSUMERS.values():
+        queue = f"{consumer}DeadLetterQueue"
+        wait_for(lambda queue=queue: incident.waiting(queue), f"a dead letter of {consumer}")
 
 
 def a_budget_notice_is_not_taken(incident: Incident) -> None:
