@@ -20,7 +20,7 @@ _HOST = "localhost"
 def handshake(rounds: int) -> float:
     """Milliseconds of CPU of one whole handshake, at the client; the median."""
     with tempfile.TemporaryDirectory() as folder:
-        client, server = _contexts(Path(folder))
+        client, server = contexts(Path(folder))
     return statistics.median(_handshake(client, server) for _ in range(rounds))
 
 
@@ -41,8 +41,8 @@ def _handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> float:
     return taken / 1e6
 
 
-def _contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The client's and the server's."""
+def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The client's and the server's. `folder` then has `root.pem`, the authority, and `server.pem`."""
     root, between, leaf = (rsa.generate_private_key(65537, 2048) for _ in range(3))
     chain = _certificate(_HOST, leaf, "between", between), _certificate("between", between, "root", root)
     pem = serialization.Encoding.PEM

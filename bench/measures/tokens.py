@@ -27,6 +27,7 @@ from proxy.access.authenticator import Authorizer
 from proxy.request.parse import InferenceRequest
 
 from bench.processes import ROOT
+from bench.servers.issuer import https_issuer
 
 _ISSUER, _AUDIENCE, _KID = "https://id.example.com", "chat", "key-1"
 _FILE = f"issuers: [{{issuer: '{_ISSUER}', audience: {_AUDIENCE}, plan: free}}]\nplans: {{free: {{rpm: 10}}}}\n"
@@ -46,12 +47,13 @@ class Tokens(NamedTuple):
 
 
 class Starts(NamedTuple):
-    """Median milliseconds: what an issuer adds to the start of the authorizer, and loading the library alone, both
-    after what the authorizer has loaded.
+    """Median milliseconds of CPU, all after what the authorizer loads without an issuer: what an issuer adds to INIT,
+    loading the library alone, and what fetching the issuer's keys takes in threads beside it.
     """
 
     issuer: float
     library: float
+    fetch: float
 
 
 class _Nobody:
@@ -72,40 +74,65 @@ def tokens(count: int) -> Tokens:
     return Tokens(decode, judged, remembered, proxy_key, proxy_token)
 
 
-_STARTED = "import os; from authorizer import handler"
-_WITH_ISSUER = "handler._users(handler._keys, handler._logger)"
+_BEFORE = """
+import os, sys, time
+sys.modules["OpenSSL"] = None  # botocore would load half of the library with it; no part of what is deployed
+from authorizer import handler
+os.environ["IDENTITY_FILE"] = sys.argv[1]
+whole, began = time.process_time(), time.thread_time()
+"""
+_AFTER = """
+taken = time.thread_time() - began
+if users:
+    [keys] = users._keys.values()
+    keys.look()  # waits for them, and fails where they are not there
+print(taken, time.process_time() - whole - taken)
+"""
+_WITH_ISSUER = "users = handler._users(handler._keys, handler._logger)"
+_LIBRARY_ALONE = "import jwt; users = None"
 
 
 def starts(rounds: int, folder: Path) -> Starts:
-    """In fresh interpreters, one after the other. Nothing answers at the issuer's address.
+    """In fresh interpreters, one after the other, with bytecode. An issuer over HTTPS has the keys.
 
-    What an issuer adds is measured by itself: beside all that the authorizer loads it would be lost.
+    What an issuer adds is measured by itself: beside all that the authorizer loads it would be lost. CPU is counted, of
+    the thread that INIT waits for and of all the others: what a busy machine lets wait is no part of it.
     """
-    file = folder / "identity.yaml"
-    file.write_text(as_built(_FILE.replace(_ISSUER, "http://127.0.0.1:1")))
-    before = f"{_STARTED}; os.environ['IDENTITY_FILE'] = {str(file)!r}"
-    works = (_WITH_ISSUER, "import jwt")
-    found: dict[str, list[float]] = {work: [] for work in works}
-    for number in range(rounds):
-        for work in works if number % 2 else reversed(works):
-            found[work].append(_child(work, before, str(folder / "none.yaml")))
-    return Starts(*map(statistics.median, found.values()))
+    works = (_WITH_ISSUER, _LIBRARY_ALONE)
+    found: dict[str, list[tuple[float, float]]] = {work: [] for work in works}
+    public = {**RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key(), as_dict=True), "kid": _KID}
+    with https_issuer([public], folder) as (issuer, authorities):
+        file = folder / "identity.yaml"
+        file.write_text(as_built(_FILE.replace(_ISSUER, issuer)))
+        environment = _environment(folder, authorities)
+        for number in range(-1, rounds):  # the first may write bytecode, and does not count
+            for work in works if number % 2 else reversed(works):
+                found[work].append(_child(work, file, environment))
+    own, beside = zip(*found[_WITH_ISSUER][1:], strict=True)
+    library, _ = zip(*found[_LIBRARY_ALONE][1:], strict=True)
+    return Starts(statistics.median(own), statistics.median(library), statistics.median(beside))
 
 
-def _child(measured: str, before: str, identity_file: str) -> float:
-    """Milliseconds that a fresh interpreter takes to run `measured`, after `before`."""
-    script = f"import time; {before}; t = time.perf_counter(); {measured}; print(time.perf_counter() - t)"
-    environment = {
-        **os.environ,
+def _environment(folder: Path, authorities: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {
+        **kept,
         "PYTHONPATH": os.pathsep.join((str(ROOT / "functions"), str(ROOT / "shared"))),
-        "IDENTITY_FILE": identity_file,
+        "IDENTITY_FILE": str(folder / "none.yaml"),
+        "SSL_CERT_FILE": str(authorities),
         "KEYS_TABLE": "keys",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
         "LOG_LEVEL": "CRITICAL",
     }
-    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    return float(ran.stdout.splitlines()[-1]) * 1000
+
+
+def _child(measured: str, file: Path, environment: dict[str, str]) -> tuple[float, float]:
+    """Milliseconds of CPU that a fresh interpreter takes for `measured`: its first thread, and the others."""
+    command = [sys.executable, "-c", f"{_BEFORE}{measured}{_AFTER}", str(file)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    own, others = map(float, ran.stdout.split())
+    return own * 1000, others * 1000
 
 
 def _users(private: rsa.RSAPrivateKey) -> Users:

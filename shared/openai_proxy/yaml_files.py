@@ -10,10 +10,12 @@ what they say as JSON (`as_built`), which is read without it.
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 BUILT = "# The build has read the owner's YAML file, and this is what it says.\n"
 """The first line of a file that `as_built` has made."""
+MARK = "\ufeff"
+"""What some editors put before a text. A codec of Python's knows it, and is one more module to load."""
 _DEEPEST = 32
 _MOST_VALUES = 100_000
 _KEY = "write it as `name: value`"
@@ -33,7 +35,7 @@ class YamlFileError(ValueError):
 def read_text(path: Path) -> str:
     """The text of a file. Raises YamlFileError."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode().removeprefix(MARK)
     except UnicodeDecodeError as error:
         problem = f"cannot be read: byte {error.start + 1} is not UTF-8 ({error.reason})"
         raise YamlFileError(problem, "save the file as UTF-8") from error
@@ -49,7 +51,7 @@ def plain_values(text: str) -> Any:
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return _Reading().plain(yaml.compose(text, Loader=loader), _Place())
+        return _Reading().plain(yaml.compose(text, Loader=loader))
     except yaml.YAMLError as error:
         raise YamlFileError(f"is not valid YAML: {error}", "correct that place") from error
     except RecursionError as error:
@@ -71,51 +73,37 @@ def _built_values(text: str) -> Any:
         raise YamlFileError("is not what the build made of it", "build again") from error
 
 
-class _Place(NamedTuple):
-    """Where a value stands."""
-
-    path: str = ""
-    depth: int = 0
-
-    def at(self, name: str) -> "_Place":
-        return _Place(f"{self.path}.{name}".lstrip("."), self.depth + 1)
-
-    def item(self, index: int) -> "_Place":
-        return _Place(f"{self.path}[{index}]", self.depth + 1)
-
-
 class _Reading:
     """Makes nodes plain, and counts them: a few aliases of aliases stand for billions of values."""
 
     def __init__(self) -> None:
         self._values = 0
 
-    def plain(self, node: Any, place: _Place) -> Any:
+    def plain(self, node: Any, path: str = "", depth: int = 0) -> Any:
+        """The values of a node that stands at `path`, below `depth` others."""
         self._values += 1
         if self._values > _MOST_VALUES:
             raise YamlFileError(f"stands for more than {_MOST_VALUES} values", "write no aliases (`*name`) of aliases")
-        if place.depth > _DEEPEST:
+        if depth > _DEEPEST:
             raise _too_deep()
         if node is not None and node.id == "mapping":
-            return self._mapping(node, place)
+            return self._mapping(node, path, depth)
         if node is not None and node.id == "sequence":
-            return [self.plain(item, place.item(index)) for index, item in enumerate(node.value)]
+            return [self.plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
         return None if node is None or node.tag.endswith(":null") else node.value
 
-    def _mapping(self, node: Any, place: _Place) -> dict[str, Any]:
+    def _mapping(self, node: Any, path: str, depth: int) -> dict[str, Any]:
         """PyYAML keeps the last of two equal keys in silence; here that is a fault."""
         plain: dict[str, Any] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if key.id != "scalar":
-                raise YamlFileError(f"has a key in line {line} that is no text", _KEY, place.path, place.path)
+                raise YamlFileError(f"has a key in line {line} that is no text", _KEY, path, path)
             name: str = key.value
-            inner = place.at(name)
+            inner = f"{path}.{name}".lstrip(".")
             if name in plain:
-                raise YamlFileError(
-                    f"stands there twice (again in line {line})", f"remove line {line}", inner.path, name
-                )
-            plain[name] = self.plain(value, inner)
+                raise YamlFileError(f"stands there twice (again in line {line})", f"remove line {line}", inner, name)
+            plain[name] = self.plain(value, inner, depth + 1)
         return plain
 
 

@@ -36,7 +36,7 @@ def load_identity(path: Path, *, allow_loopback: bool = False) -> Identity | Non
     if not path.exists():
         return None
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         problem = f"cannot be read: byte {error.start + 1} is not UTF-8"
         raise IdentityFileError(f"{path}: {problem}. Remedy: save the file as UTF-8.") from error
@@ -47,6 +47,7 @@ def load_identity(path: Path, *, allow_loopback: bool = False) -> Identity | Non
 
 def parse_identity(text: str, file: str = "identity.yaml", *, allow_loopback: bool = False) -> Identity | None:
     """Check the text of an identity file; None where it says nothing. Raises IdentityFileError."""
+    text = text.removeprefix("\ufeff")  # what some editors put before a text
     if all(not line.strip() or line.lstrip().startswith("#") for line in text.splitlines()):
         return None
     from openai_proxy.yaml_files import YamlFileError, plain_values  # noqa: PLC0415  # most stacks have no issuer
