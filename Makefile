@@ -107,7 +107,6 @@ endef
 .venv/ready: requirements/dev.txt pyproject.toml console/launcher.sh
 	$(call environment,.venv,requirements/dev.txt)
 	@$(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --no-deps --no-index --no-build-isolation --editable .
-	@cp console/launcher.sh $(BIN)/openai-proxy
 	@touch $@
 
 .venv-%/ready: requirements/%.txt

@@ -1,1 +1,1 @@
-"""The commands a person runs against a deployed or local application: `openai-proxy`, or `python -m console`."""
+"""The commands a person runs against a deployed or local application: `openai-proxy`."""

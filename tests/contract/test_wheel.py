@@ -82,16 +82,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_the_wheel_holds_the_command_and_all_that_it_reads(wheel: zipfile.ZipFile):
-    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    held = {name for name in wheel.namelist() if ".dist-info/" not in name and ".data/" not in name}
 
     assert held == own_files()
     assert {"openai_proxy/pricing/prices.json", "analytics/inferences.sql"} <= held
 
 
-def test_the_wheel_names_the_command(wheel: zipfile.ZipFile):
+def test_the_command_is_the_launcher_and_what_it_starts_is_the_program(wheel: zipfile.ZipFile):
+    [launcher] = [each for each in wheel.infolist() if ".data/" in each.filename]
     [entry_points] = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
 
-    assert "openai-proxy = console.program:main" in wheel.read(entry_points).decode()
+    assert launcher.filename.endswith(".data/scripts/openai-proxy")
+    assert launcher.external_attr >> 16 & 0o111 == 0o111
+    assert wheel.read(launcher) == (ROOT / "console" / "launcher.sh").read_bytes()
+    assert wheel.read(entry_points).decode().split() == [
+        "[console_scripts]",
+        "openai-proxy-python",
+        "=",
+        "console.program:main",
+    ]
 
 
 def test_the_extras_name_what_the_command_imports_and_no_more():

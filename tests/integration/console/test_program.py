@@ -58,13 +58,16 @@ sys.exit(main())
 
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The launcher of a checkout, beside a Python that interrupts itself at the import that $AT counts."""
+    """The launcher, beside a program whose Python interrupts itself at the import that $AT counts."""
     folder = tmp_path_factory.mktemp("bin")
     shutil.copy(ROOT / "console" / "launcher.sh", folder / "openai-proxy")
-    path = f"{folder}:{ROOT}:{ROOT / 'shared'}"
-    (folder / "python").write_text(f'#!/bin/sh\nexport PYTHONPATH={path}\nexec {sys.executable} "$@"\n')
-    (folder / "python").chmod(0o755)
-    (folder / "sitecustomize.py").write_text(
+    path = f"{folder / 'modules'}:{ROOT}:{ROOT / 'shared'}"
+    (folder / "modules").mkdir()
+    program = "import sys; from console.program import main; sys.exit(main())"
+    started = folder / "openai-proxy-python"
+    started.write_text(f'#!/bin/sh\nexport PYTHONPATH={path}\nexec {sys.executable} -P -c "{program}" "$@"\n')
+    started.chmod(0o755)
+    (folder / "modules" / "sitecustomize.py").write_text(
         """
 import os, signal, sys
 class Interrupting:
