@@ -153,11 +153,12 @@ Functions = Mapping[tuple[str, str, int], Sequence[FunctionType]]
 
 def loaded_functions(root: Path) -> Functions:
     """Every function of ours that this process has loaded."""
-    gc.unfreeze()
+    gc.unfreeze()  # what is frozen is not found
     found: dict[tuple[str, str, int], list[FunctionType]] = {}
     for thing in gc.get_objects():
         if isinstance(thing, FunctionType) and thing.__code__.co_filename.startswith(str(root)):
             found.setdefault(_name(thing.__code__), []).append(thing)
+    gc.freeze()  # no fork looks at all of it
     return found
 
 

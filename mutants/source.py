@@ -12,6 +12,7 @@ import ast
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -35,7 +36,7 @@ def function_at(text: str, lines: Iterable[int]) -> tuple[str, bool]:
 def source_of(text: str, function: str) -> list[str] | None:
     """The lines of the function or class of a dotted name, not indented; all for "", None where there is none."""
     lines = [line.strip() for line in text.splitlines()]
-    body: Sequence[ast.AST] = ast.parse(text).body
+    body: Sequence[ast.AST] = _parsed(text).body
     standing = [range(1, len(lines) + 1)]
     for name in function.split(".") if function else ():
         found = [node for node in _definitions(body) if node.name == name]
@@ -44,6 +45,8 @@ def source_of(text: str, function: str) -> list[str] | None:
     return [lines[number - 1] for span in standing for number in span] if standing else None
 
 
+_parsed = lru_cache(maxsize=1)(ast.parse)
+"""Many entries of `accepted.toml` are of one module."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

@@ -10,7 +10,7 @@ between events are left out.
 
 import re
 
-from proxy.metering.sse import EventFrames, split_events
+from proxy.metering.sse import LONGEST_EVENT, EventFrames, split_events
 
 KEEP_ALIVE = b": keep-alive\n"
 """A comment that ends no event."""
@@ -22,29 +22,44 @@ _LINE_ENDS = b"\r\n"
 class Numbering:
     """Puts an `id:` line into each event of a stream that comes in pieces of any size."""
 
-    def __init__(self, stream_id: str) -> None:
+    def __init__(self, stream_id: str, max_held: int = LONGEST_EVENT) -> None:
         self._prefix = f"id: {stream_id}.".encode()
-        self._frames = EventFrames()
+        self._frames = EventFrames(max_held)
         self._is_open = False
         """Whether comments, or the beginning of a very large event, wait for the end of their event."""
+        self._line_ends = b""
+        """What a very large event has at its end as far as it was passed on: they may be its end."""
         self.number = 0
         """Of the latest event."""
 
     def feed(self, data: bytes) -> bytes:
         """The events that are whole by now, with their ids."""
+        was_inside = self._frames.is_inside
         events = self._frames.whole(data)
-        if self._frames.is_inside:
-            self._is_open = True
-            return events
+        if self._frames.is_inside or was_inside:
+            return self._of_large(events)
         quickly = self._all_numbered(events)
         return b"".join(map(self._numbered, split_events(events))) if quickly is None else quickly
 
+    def _of_large(self, events: bytes) -> bytes:
+        """The next bytes of an event that passes in pieces; with its end its id, and the events after it."""
+        events, self._line_ends = self._line_ends + events, b""
+        if self._frames.is_inside:
+            self._is_open = True
+            passed = events.rstrip(_LINE_ENDS)
+            self._line_ends = events[len(passed) :]
+            return passed
+        rest, *others = split_events(events)
+        return self._with_id(rest) + b"".join(map(self._numbered, others))
+
     def end(self) -> bytes:
         """The rest of a stream that ends without the blank line of its last event."""
-        rest = self._frames.rest().lstrip(_LINE_ENDS)
+        is_large = self._frames.is_inside
+        rest = self._line_ends + self._frames.rest()
+        rest = rest if is_large else rest.lstrip(_LINE_ENDS)
         if not rest and not self._is_open:
             return b""
-        between = b"\n" if rest and not rest.endswith((b"\r", b"\n")) else b""
+        between = b"\n" if (rest or is_large) and not rest.endswith((b"\r", b"\n")) else b""
         return rest + between + self._next_id() + b"\n"
 
     @property
@@ -75,16 +90,24 @@ class Numbering:
         event = event.lstrip(_LINE_ENDS)
         if not event:
             return b""
-        end = -2 if event.endswith(b"\r\n") else -1
         if event.startswith(b":") and _COMMENTS.fullmatch(event):
             self._is_open = True
-            return event[:end]
+            return event[: _before_blank(event)]
+        return self._with_id(event)
+
+    def _with_id(self, event: bytes) -> bytes:
+        end = _before_blank(event)
         return event[:end] + self._next_id() + event[end:]
 
     def _next_id(self) -> bytes:
         self._is_open = False
         self.number += 1
         return b"%b%d\n" % (self._prefix, self.number)
+
+
+def _before_blank(event: bytes) -> int:
+    """Where the last line end of an event begins, counted from its end."""
+    return -2 if event.endswith(b"\r\n") else -1
 
 
 def after(events: bytes, stream_id: str, number: int) -> bytes:

@@ -1,8 +1,9 @@
 """The mutants: which changes there are, which tests try them, what is accepted, and a run over a small project."""
 
 import ast
-import json
 import os
+import pickle
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mutants import accepted, covered, running
+from mutants import accepted, covered
 from mutants.changes import Change, change_of
 from mutants.covered import Records, Run
-from mutants.running import CANNOT, HUNG, NOTICED, SURVIVED, UNTESTED, Plan, Runner, Verdict
+from mutants.running import CANNOT, HUNG, NOTICED, SURVIVED, UNTESTED, Plan, Verdict
 from mutants.source import edits
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -253,31 +254,8 @@ PROJECT = {
 """A project of two functions and four tests, of which the last fails whatever is changed."""
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    for name, text in PROJECT.items():
-        (tmp_path / name).write_text(text)
-    return tmp_path
-
-
-def no_word(_number: int, _verdict: Verdict) -> None:
-    pass
-
-
-def verdicts(project: Path, plans: Sequence[Plan], *, in_memory: bool = True) -> list[Verdict]:
-    """What a runner says, in a process of its own that has not loaded the project."""
-    told = project / "told"
-    seconds = {test: 10.0 for _, tests in plans for test in tests if test != "test_double.py::test_end"}
-
-    def work() -> None:
-        os.chdir(project)
-        sys.path.insert(0, str(project))
-        runner = Runner(plans, seconds, project, no_word, in_memory=in_memory, slack=2.0)
-        found = running.in_session(runner, [*running.options(project), "test_double.py"], told, Verdict(CANNOT))
-        (project / "found").write_text(json.dumps([(verdict.outcome, verdict.test) for verdict in found]))
-
-    running.forked(work)
-    return [Verdict(*each) for each in json.loads((project / "found").read_text())]
+CHANGED = "x - x"
+IT, ZERO, END, ANYWAY = (f"test_double.py::test_{name}" for name in ("it", "zero", "end", "never_alone"))
 
 
 def altered(before: str, after: str) -> Change:
@@ -288,38 +266,69 @@ def altered(before: str, after: str) -> Change:
     return change
 
 
-def test_a_run_says_what_noticed_a_change_and_counts_no_test_that_fails_anyway(project: Path) -> None:
-    it, zero, end, anyway = (f"test_double.py::test_{name}" for name in ("it", "zero", "end", "never_alone"))
-    assert verdicts(
-        project,
-        [
-            (altered("x + x", "x * x"), [zero, it]),
-            (altered("x + x", "x - x"), [zero, it]),
-            (altered("y = x + x", "pass"), [anyway, zero, it]),
-            (altered("y = x + x", "pass"), [anyway]),
-            (altered("wait(x)\n", "wait()\n"), [it, end]),
-            (altered("y = x + x", "raise SystemExit(0)"), [zero]),
-        ],
-    ) == [
+IN_MEMORY: list[Plan] = [
+    (altered("x + x", "x * x"), [ZERO, IT]),
+    (altered("x + x", CHANGED), [ZERO, IT]),
+    (altered("y = x + x", "pass"), [ANYWAY, ZERO, IT]),
+    (altered("y = x + x", "pass"), [ANYWAY]),
+    (altered("wait(x)\n", "wait()\n"), [IT, END]),
+    (altered("y = x + x", "raise SystemExit(0)"), [ZERO]),
+]
+FROM_DISK: list[Plan] = [(altered("x + x", CHANGED), [IT])]
+SECONDS = dict.fromkeys((IT, ZERO, ANYWAY), 10.0)
+RUN = """
+import os, pickle, sys
+from pathlib import Path
+from mutants import running
+
+def work():
+    os.chdir(project)
+    sys.path.insert(0, str(project))
+    runner = running.Runner(plans, seconds, project, lambda *_: None, in_memory=in_memory, slack=2.0)
+    arguments = [*running.options(project), "test_double.py"]
+    found = running.in_session(runner, arguments, project / "told", running.Verdict(running.CANNOT))
+    (project / "found").write_bytes(pickle.dumps(found))
+
+for project, plans, seconds, in_memory in pickle.load(sys.stdin.buffer):
+    running.forked(work)
+"""
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Verdict]]:
+    """What runners say of three projects, in a process of its own: each fork of one with all tests takes its time."""
+    whole = PROJECT["double.py"]
+    texts = {"memory": whole, "disk": whole.replace("x + x", CHANGED), "broken": "x = = 1"}
+    folders = {name: tmp_path_factory.mktemp(name) for name in texts}
+    for name, folder in folders.items():
+        for file, text in {**PROJECT, "double.py": texts[name]}.items():
+            (folder / file).write_text(text)
+    plans = {"memory": IN_MEMORY, "disk": FROM_DISK, "broken": FROM_DISK}
+    runs = [(folder, plans[name], SECONDS, name != "disk") for name, folder in folders.items()]
+    paths = os.pathsep.join(map(str, (ROOT / "functions", ROOT / "shared", ROOT)))
+    subprocess.run(
+        [sys.executable, "-c", RUN], input=pickle.dumps(runs), check=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+    assert (folders["memory"] / "double.py").read_text() == whole
+    return {name: pickle.loads((folder / "found").read_bytes()) for name, folder in folders.items()}
+
+
+def test_a_run_says_what_noticed_a_change_and_counts_no_test_that_fails_anyway(
+    verdicts: dict[str, list[Verdict]],
+) -> None:
+    assert verdicts["memory"] == [
         Verdict(SURVIVED),
-        Verdict(NOTICED, it),
-        Verdict(NOTICED, it),
+        Verdict(NOTICED, IT),
+        Verdict(NOTICED, IT),
         Verdict(UNTESTED),
-        Verdict(HUNG, end),
-        Verdict(NOTICED, zero),
-    ]
-    assert (project / "double.py").read_text() == PROJECT["double.py"]
-
-
-def test_a_change_outside_of_functions_is_tried_from_the_changed_file(project: Path) -> None:
-    (project / "double.py").write_text(PROJECT["double.py"].replace("x + x", "x - x"))
-    assert verdicts(project, [(altered("x + x", "x - x"), ["test_double.py::test_it"])], in_memory=False) == [
-        Verdict(NOTICED, "test_double.py::test_it")
+        Verdict(HUNG, END),
+        Verdict(NOTICED, ZERO),
     ]
 
 
-def test_what_cannot_be_loaded_gets_the_verdict_that_its_caller_names(project: Path) -> None:
-    (project / "double.py").write_text("x = = 1")
-    assert verdicts(project, [(altered("x + x", "x - x"), ["test_double.py::test_it"])], in_memory=False) == [
-        Verdict(CANNOT)
-    ]
+def test_a_change_outside_of_functions_is_tried_from_the_changed_file(verdicts: dict[str, list[Verdict]]) -> None:
+    assert verdicts["disk"] == [Verdict(NOTICED, IT)]
+
+
+def test_what_cannot_be_loaded_gets_the_verdict_that_its_caller_names(verdicts: dict[str, list[Verdict]]) -> None:
+    assert verdicts["broken"] == [Verdict(CANNOT)]

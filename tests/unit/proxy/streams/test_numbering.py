@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from proxy.metering.sse import LONGEST_EVENT
 from proxy.streams.numbering import Numbering, after, last_number
 
 from tests.examples import examples
@@ -32,6 +33,10 @@ def stream_of(blocks: list[bytes], rest: bytes) -> bytes:
 BLOCKS = st.builds(block, st.lists(LINES, min_size=1, max_size=4), ENDS, st.integers(1, 3))
 STREAMS = st.builds(stream_of, st.lists(BLOCKS, max_size=5), LINES | st.just(b""))
 
+CUTS = st.lists(st.integers(0, 400), max_size=6)
+HELD = st.sampled_from([LONGEST_EVENT, LONGEST_EVENT, 0, 3, 12])
+"""Bytes of an event that are held: of a larger one the beginning passes before its end has come."""
+
 
 def read(stream: bytes) -> list[tuple[str, list[str]]]:
     """The events of a stream as the standard reads them, the last one although its blank line may be missing."""
@@ -50,17 +55,17 @@ def read(stream: bytes) -> list[tuple[str, list[str]]]:
     return found
 
 
-def numbered(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
-    numbering = Numbering(STREAM)
+def numbered(stream: bytes, cuts: Sequence[int], held: int = LONGEST_EVENT) -> list[bytes]:
+    numbering = Numbering(STREAM, held)
     places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     pieces = [numbering.feed(stream[a:b]) for a, b in itertools.pairwise(places)]
     return [*pieces, numbering.end()]
 
 
 @settings(max_examples=examples(60))
-@given(STREAMS, st.lists(st.integers(0, 400), max_size=6))
-def test_events_stay_what_they_are_and_each_has_its_id(stream: bytes, cuts: list[int]) -> None:
-    found = b"".join(numbered(stream, cuts))
+@given(STREAMS, CUTS, HELD)
+def test_events_stay_what_they_are_and_each_has_its_id(stream: bytes, cuts: list[int], held: int) -> None:
+    found = b"".join(numbered(stream, cuts, held))
 
     assert read(found) == read(stream)
     lines = re.split(rb"\r\n|\n|\r", found)
@@ -70,10 +75,10 @@ def test_events_stay_what_they_are_and_each_has_its_id(stream: bytes, cuts: list
 
 
 @settings(max_examples=examples(40))
-@given(STREAMS, st.lists(st.integers(0, 400), max_size=6))
-def test_each_blank_line_ends_an_event_that_has_our_id_last(stream: bytes, cuts: list[int]) -> None:
+@given(STREAMS, CUTS, HELD)
+def test_each_blank_line_ends_an_event_that_has_our_id_last(stream: bytes, cuts: list[int], held: int) -> None:
     """An SDK takes each blank line for an event once it has seen an id, and fails on one without data."""
-    *lines, last = re.split(rb"\r\n|\n|\r", b"".join(numbered(stream, cuts)))
+    *lines, last = re.split(rb"\r\n|\n|\r", b"".join(numbered(stream, cuts, held)))
 
     assert last == b""
     for before, line in itertools.pairwise([b"", *lines]):
@@ -81,17 +86,19 @@ def test_each_blank_line_ends_an_event_that_has_our_id_last(stream: bytes, cuts:
 
 
 @settings(max_examples=examples(40))
-@given(STREAMS, st.lists(st.integers(0, 400), max_size=6))
-def test_all_but_ids_and_blank_lines_are_the_bytes_of_the_server(stream: bytes, cuts: list[int]) -> None:
-    found = re.sub(rb"(?<![^\r\n])id: %b\.[0-9]+\n" % STREAM.encode(), b"", b"".join(numbered(stream, cuts)))
+@given(STREAMS, CUTS, HELD)
+def test_all_but_ids_and_blank_lines_are_the_bytes_of_the_server(stream: bytes, cuts: list[int], held: int) -> None:
+    found = re.sub(rb"(?<![^\r\n])id: %b\.[0-9]+\n" % STREAM.encode(), b"", b"".join(numbered(stream, cuts, held)))
 
     assert re.split(rb"[\r\n]+", found.strip(b"\r\n")) == re.split(rb"[\r\n]+", stream.strip(b"\r\n"))
 
 
 @settings(max_examples=examples(40))
-@given(STREAMS, st.lists(st.integers(0, 400), max_size=6))
-def test_what_came_before_and_what_comes_after_an_event_are_the_whole(stream: bytes, cuts: list[int]) -> None:
-    found = b"".join(numbered(stream, cuts))
+@given(STREAMS, CUTS, HELD)
+def test_what_came_before_an_event_and_what_comes_after_are_the_whole(
+    stream: bytes, cuts: list[int], held: int
+) -> None:
+    found = b"".join(numbered(stream, cuts, held))
 
     for number in range(1, last_number(found, STREAM) + 1):
         rest = after(found, STREAM, number)
