@@ -59,6 +59,8 @@ class Timeline:
         self.attempts: list[Attempt] = []
         self.is_repeated = False
         """Whether a server may have had one call twice, over an old connection and a new one."""
+        self.comes_again = False
+        """Whether the same call has failed a moment ago, after a repetition: its client repeats it."""
         self._waiting_since = 0.0
         self.answers: list[tuple[str, str | None, int, Mapping[str, str]]] = []
         """Server, model, status and headers of each answer."""
@@ -117,8 +119,8 @@ class Timeline:
 
     @property
     def has_repeated(self) -> bool:
-        """Whether one server was called more than once."""
-        if self.is_repeated:
+        """Whether one server was called more than once, by the proxy or by its client."""
+        if self.is_repeated or self.comes_again:
             return True
         called = [attempt.server for attempt in self.attempts if calls_made([attempt.error])]
         return len(called) > len(set(called))

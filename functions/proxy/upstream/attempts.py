@@ -13,7 +13,7 @@ import math
 import random
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from openai_proxy.servers import Server
 
@@ -32,6 +32,9 @@ from proxy.upstream.repeats import ENOUGH, is_final, most_repeats, pause_after, 
 from proxy.upstream.response import content_type, error_body, returned_headers
 from proxy.upstream.sign_in import Outgoing
 from proxy.upstream.usage_refusal import UsageRefusals, refuses_usage
+
+if TYPE_CHECKING:
+    from proxy.upstream.failed_calls import FailedCalls
 
 _OWN_HEADERS = {"user-agent": "openai-proxy", "accept-encoding": "identity"}
 """Compressed answers would be unpacked to be metered, and small chunks do not compress."""
@@ -69,6 +72,7 @@ class Attempts:
         self._tokens = tokens
         self._breakers = breakers
         self._usage = UsageRefusals()
+        self._failed: FailedCalls | None = None
         self._sleep = sleep
         self._chance = chance
 
@@ -78,6 +82,8 @@ class Attempts:
         `begin` is called, once, for an answer whose server then falls silent. `timeline` learns of every attempt.
         """
         turn, outcome = None, None
+        now = timeline.unix(timeline.now())
+        timeline.comes_again = self._failed is not None and self._failed.has(call, now)
         for candidate in call.candidates:
             if isinstance(outcome, OpenedAnswer):
                 outcome.answer.close()
@@ -86,7 +92,10 @@ class Attempts:
                 break
         if turn is None or outcome is None:
             raise ValueError("no server to ask")
-        return _delivery(turn, outcome)
+        delivery = _delivery(turn, outcome)
+        if timeline.has_repeated and (delivery.error or delivery.status >= 400):
+            self._remember(call, now)
+        return delivery
 
     def judge(self, server: Server, status: int) -> None:
         """Tell the breaker of `server` how an answer ended: with the status of its error, or in good health."""
@@ -94,6 +103,13 @@ class Attempts:
             self._breakers.failed(server)
         else:
             self._breakers.succeeded(server)
+
+    def _remember(self, failed: Call, now: float) -> None:
+        if self._failed is None:
+            from proxy.upstream.failed_calls import FailedCalls  # noqa: PLC0415  # few sandboxes see one
+
+            self._failed = FailedCalls()
+        self._failed.add(failed, now)
 
     def _turn(
         self, candidate: Candidate, call: Call, timeline: Timeline, begin: Begin
@@ -131,6 +147,7 @@ class Attempts:
         """What one server says in the end, asked again while that makes sense and there is time."""
         server, tried = turn.server, 0
         most = most_repeats(server.retries, call.request.headers if call.request else {})
+        most = 0 if timeline.comes_again else most
         turn = turn._replace(server=server._replace(retries=most)) if most < server.retries else turn
         timeline.wait()
         try:

@@ -17,9 +17,9 @@ from proxy.upstream.opened import OpenedAnswer
 
 ENOUGH = {"x-should-retry": "false"}
 """Tells the SDKs of OpenAI and Anthropic not to repeat a call, whatever its status says."""
-_REPEATS_ANYWAY = re.compile(r"\bai-sdk/|^codex")
+_REPEATS_ANYWAY = re.compile(r"\bai-sdk/|^codex|^DSPy/")
 """In the `user-agent` of clients that repeat what failed and do not read `x-should-retry`: the Vercel AI SDK, what is
-built on it, as opencode is, and codex, whose own repetitions multiply already: thirty calls for one question."""
+built on it, as opencode is, codex, whose own repetitions multiply already (thirty calls for one question), and DSPy."""
 _NOT_BY_REPEATING = frozenset(
     {"upstream_authentication_failed", "upstream_redirect", "server_not_configured", "deadline_exceeded"}
 )

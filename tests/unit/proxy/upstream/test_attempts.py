@@ -23,6 +23,7 @@ from proxy.request.routing import Candidate
 from proxy.timeline import Attempt, Clock, Timeline
 from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
+from proxy.upstream.repeats import ENOUGH, told_of
 from proxy.upstream.sign_in import Outgoing, with_token
 
 from tests.examples import examples
@@ -167,6 +168,19 @@ def test_a_client_that_repeats_a_call_is_not_helped_by_more_of_it(count: str, as
     attempts.ask(call_of([made("a", 2)], count=count), timeline, lambda _: pytest.fail("nothing waits"))
     assert len(world.asked) == asked
     assert timeline.has_repeated is (asked > 1)
+
+
+@pytest.mark.parametrize(("later", "asked"), [(1.5, 1), (19.9, 1), (20.0, 3)])
+def test_a_call_that_failed_a_moment_ago_is_its_clients_to_repeat(later: float, asked: int) -> None:
+    """One of a program that begins its SDK anew each time; after that time it is a call like any other."""
+    world = World({"a": [Answer(500)] * 6})
+    attempts = Attempts(cast("Any", world), cast("Any", world), Breakers(), world.sleep, lambda: 0.5)
+    for pause in (0.0, later):
+        world.now, world.asked = 980.0 + pause, []
+        timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+        attempts.ask(call_of([made("a", 2)]), timeline, lambda _: pytest.fail("nothing waits"))
+    assert len(world.asked) == asked
+    assert told_of(None, timeline) == ENOUGH
 
 
 @dataclass

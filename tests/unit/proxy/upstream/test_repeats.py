@@ -55,7 +55,9 @@ def test_whatever_a_header_says_it_names_a_time_or_not(said: str) -> None:
         ({"user-agent": "ai/6.0.326 ai-sdk/provider-utils/4.0.23 runtime/node.js/20"}, 0),
         ({"user-agent": "opencode/1.18.33 ai-sdk/provider-utils/4.0.23 runtime/bun/1.3.14"}, 0),
         ({"user-agent": "codex_exec/0.171.0 (Debian 12.0.0; x86_64) unknown"}, 0),
+        ({"user-agent": "DSPy/3.4.1", "x-stainless-retry-count": "0"}, 0),
         ({"user-agent": "my-ai-sdk-wrapper/1.0"}, 3),
+        ({"user-agent": "notDSPy/1.0"}, 3),
         ({"user-agent": "mycodex/1.0"}, 3),
     ],
 )
