@@ -19,6 +19,7 @@ from bench.processes import BUILD, Surroundings, running
 from bench.recording import recording
 from bench.report import Figure, summary
 from bench.runtime_api import AwsStandIn, end_with_the_first_failure
+from bench.scale.chapter import scale
 from bench.targets import HttpTarget
 
 CHAPTERS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
@@ -35,10 +36,11 @@ CHAPTERS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "long": chapters.long_streams,
     "ledger": recording,
     "stack": chapters.on_the_local_stack,
+    "scale": scale,
 }
 
 
-async def bench(only: Sequence[str], scale: float, build: Path) -> None:
+async def bench(only: Sequence[str], part: float, build: Path) -> None:
     """Start the stand-ins, go through the chapters, and print every bound in the end."""
     began, (work, processors) = time.monotonic(), machine()
     end_with_the_first_failure()
@@ -55,7 +57,7 @@ async def bench(only: Sequence[str], scale: float, build: Path) -> None:
         address = "{}:{}".format(*aws_server.sockets[0].getsockname())
         around = Surroundings(f"127.0.0.1:{port}", address, servers_file, processes.empty_python(folder), build)
         print(f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}, {_processor()}")
-        subject = Bench(around, aws, HttpTarget(chapters.DIRECT, upstream, port), scale)
+        subject = Bench(around, aws, HttpTarget(chapters.DIRECT, upstream, port), part)
         figures = [figure for chapter in only for figure in await CHAPTERS[chapter](subject)]
     summary(figures)
     work, processors = machine()[0] - work - _own_work(), machine()[1] - processors

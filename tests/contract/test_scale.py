@@ -1,0 +1,66 @@
+"""docs/scale.md says what the simulation found, and the simulation was of what the code writes today."""
+
+import re
+from pathlib import Path
+
+import pytest
+from openai_proxy.pricing.price_book import load_price_book
+
+from bench.scale import results
+from bench.scale.queues import HIDDEN_SECONDS, MOST_RECEIVES, TODAY
+from bench.scale.scenarios import today
+from tests.contract.template_stack import source
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+AGAIN = 'run `make bench ARGS="--only scale"`, and say in docs/scale.md what it prints'
+
+
+def test_what_was_simulated_is_what_the_code_writes() -> None:
+    found = results.writes(load_price_book())
+    assert found == pytest.approx(results.kept()["writes"], rel=0.02), AGAIN
+
+
+def test_every_ceiling_is_on_the_page_as_it_was_found() -> None:
+    ceilings = results.kept()["ceilings"]
+    assert list(ceilings) == [scenario.name for scenario in today()], AGAIN
+    for row in [results.CEILINGS, *results.ceiling_rows(ceilings)]:
+        assert f"{results.line(row)}\n" in PAGE, AGAIN
+
+
+def borne(name: str) -> float:
+    return results.borne(results.kept()["ceilings"][name])
+
+
+def test_where_it_ends_is_what_was_found() -> None:
+    def row(*words: str) -> None:
+        lines = [line for line in PAGE.splitlines() if line.startswith("| ") and all(word in line for word in words)]
+        assert len(lines) == 1, words
+
+    large, small = (borne(f"one client, entries of up to {size} KB") for size in (2, 1))
+    row(f"| {large} requests/s of one client |", f"{small}/s for a small one")
+    for stream in (10, 1):
+        rpm = borne(f"one key, requests a minute, {stream} s each")
+        tpm = borne(f"one key, tokens or parallel requests, {stream} s each")
+        row("requests/s of one key", f"{rpm} with requests a minute alone", f"{tpm} with tokens")
+    row("requests/s of one key", f"{borne('one key, a budget, 10 s each')} with a budget")
+    row("requests/s of one team", f"| {borne('a key and its team, tokens, 10 s each')} requests/s")
+
+
+def test_the_ladders_end_between_the_least_and_the_most_that_units_and_seconds_say() -> None:
+    [said] = re.findall(r"^\| (\d+) to (\d+) events/s \| record_cost", PAGE, re.MULTILINE)
+    for name, expected in zip(("most", "least"), map(int, said), strict=True):
+        found = borne(f"record_cost, 2 at a time, 256 MB, the {name} CPU")
+        assert abs(found - expected) <= 0.1 * expected, name
+
+
+def test_the_queue_of_the_simulation_is_the_template_s() -> None:
+    template = source()
+    settings = {name: each["Default"] for name, each in template["Parameters"].items() if "Default" in each}
+    mapping = template["Resources"]["RecordCostFunction"]["Properties"]["Events"]["Queue"]["Properties"]
+    mapping = {**mapping, **mapping["ScalingConfig"]}
+    names = ("BatchSize", "MaximumBatchingWindowInSeconds", "MaximumConcurrency")
+    said = [settings.get(each["Ref"]) if isinstance(each, dict) else each for each in (mapping[name] for name in names)]
+    assert said == [TODAY.batch, TODAY.window, TODAY.most]
+    queue = template["Resources"]["RecordCostQueue"]["Properties"]
+    assert (queue["VisibilityTimeout"], queue["RedrivePolicy"]["maxReceiveCount"]) == (HIDDEN_SECONDS, MOST_RECEIVES)
