@@ -63,7 +63,9 @@ def shown(run: Run) -> str:
     words: list[str] = []
     if run["lost"]:
         share = run["lost"] / run["requests"]
-        words.append(f"{share:.0%} " + ("cannot be checked" if of_limits else "of the events are log lines"))
+        words.append(
+            f"{share:.0%} " + ("cannot be checked" if of_limits else "of the events wait in the queue of publish_again")
+        )
     if run["throttled"]:
         words.append(f"{run['throttled']:,} throttles")
     if run["conflicts"] > run["requests"] / 1000:

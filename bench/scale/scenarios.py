@@ -37,7 +37,7 @@ class Run:
     throttled: int
     conflicts: int
     lost: int
-    """Events that are log lines; of limits, requests that could not be checked."""
+    """Events that the bus did not take; of limits, requests that could not be checked."""
     write_units: float
     """For each request that got through."""
 

@@ -7,7 +7,10 @@ from console.doctor.deployment import Deployment
 from console.doctor.findings import Finding
 
 AREA = "functions"
-CONSUMERS = ("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse", "EndStreams")
+CONSUMERS = (
+    *("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse", "EndStreams"),
+    "PublishAgain",
+)
 FUNCTIONS = ("Proxy", "Authorizer", *CONSUMERS)
 OF_GUARDS = "ApplyGuards"
 """The consumer that is there only where guards are on."""

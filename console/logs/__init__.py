@@ -18,7 +18,7 @@ from console.text import harmless
 
 FUNCTIONS = (
     *("proxy", "authorizer", "record-cost", "record-metrics", "record-throttles", "settle-limits", "store-response"),
-    *("end-streams", "apply-guards", "tell-incidents"),
+    *("end-streams", "publish-again", "apply-guards", "tell-incidents"),
 )
 OTHERS: Mapping[str, str] = {"lake": "/aws/kinesisfirehose/{stack}/lake", "rest-api": "/aws/apigateway/{stack}"}
 """Logs of what is no function: of Firehose, and of API Gateway where `RestApiLogEnabled` is true."""

@@ -26,7 +26,7 @@ from proxy.http.transport import HttpTransport, Timeouts
 from proxy.limits.renewal import Renewals
 from proxy.limits.table import FailurePolicy, LimitsTable
 from proxy.log import log, log_from
-from proxy.records.publisher import Publisher
+from proxy.records.publisher import Publisher, Queues
 from proxy.records.records import Records
 from proxy.relay import Relay
 from proxy.request.routing import Routes
@@ -150,7 +150,7 @@ class Application:
         endpoints = self._endpoints(aws, servers, costs)
         cors, cache = Cors(environ.get("CORS_ALLOW_ORIGINS", "*")), self._cache(aws, environ, region)
         self.records = Records(
-            Publisher(aws, environ["EVENT_BUS_NAME"]),
+            Publisher(aws, environ["EVENT_BUS_NAME"], queues=Queues.from_environ(environ)),
             self._content_log(aws, environ, region),
             environ.get("AWS_XRAY_DAEMON_ADDRESS"),
             environ.get("AWS_LAMBDA_INITIALIZATION_TYPE"),

@@ -138,8 +138,9 @@ def test_every_threshold_is_a_parameter_and_every_parameter_is_used() -> None:
         assert (f"requests >= {least}" in str(alarm)) == name.endswith("ShareAlarm")
 
 
-def test_every_queue_and_every_function_is_watched() -> None:
-    stack = deployed()
+@pytest.mark.parametrize("guards", ["", "guards.yaml"])
+def test_every_queue_and_every_function_is_watched(guards: str) -> None:
+    stack = deployed(GuardsFile=guards)
     watched = {
         (metric.name, value)
         for alarm in alarms_of(stack).values()

@@ -43,6 +43,8 @@ GRANTS = [
         "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem",
     ),
     ("ProxyFunction", "sends", "${EndStreamsQueue.Arn}", "sqs:SendMessage"),
+    ("ProxyFunction", "sends", "${PublishAgainQueue.Arn}", "sqs:SendMessage"),
+    ("ProxyFunction", "sends", "${StoreResponseQueue.Arn}", "sqs:SendMessage"),
     ("AuthorizerFunction", "reads", "${KeysTable.Arn}", "dynamodb:GetItem"),
     ("RecordCostFunction", "takes", "${RecordCostQueue.Arn}", RECEIVE),
     (
@@ -76,6 +78,8 @@ GRANTS = [
         "dynamodb:GetItem dynamodb:Query dynamodb:UpdateItem",
     ),
     ("EndStreamsFunction", "sends", "${Bus.Arn}", "events:PutEvents"),
+    ("PublishAgainFunction", "takes, hides", "${PublishAgainQueue.Arn}", f"{RECEIVE} sqs:ChangeMessageVisibility"),
+    ("PublishAgainFunction", "sends", "${Bus.Arn}", "events:PutEvents"),
     ("TellIncidentsFunction", "reads", "${CostsTable.Arn}", "dynamodb:Query"),
     ("TellIncidentsFunction", "reads, writes", "${MarkersTable.Arn}", "dynamodb:GetItem dynamodb:PutItem"),
     ("TellIncidentsFunction", "sends", "${AlarmTopic}", "sns:Publish"),
@@ -132,6 +136,7 @@ VERBS = {
         *("s3:ListBucketMultipartUploads", "s3:PutObject"),
     },
     "takes": set(RECEIVE.split()),
+    "hides": {"sqs:ChangeMessageVisibility"},
     "invokes": {"lambda:InvokeFunction"},
 }
 """What a function may need to do, and the actions that do no more than that."""
@@ -461,7 +466,7 @@ def test_permissions_stand_nowhere_else(stack: Stack) -> None:
 def test_a_queue_takes_events_from_its_own_rule_alone(stack: Stack) -> None:
     policies = stack.of_type("AWS::SQS::QueuePolicy")
     named = [queue for policy in policies.values() for queue in policy["Queues"]]
-    of_no_rule = {"EndStreamsQueue", "EndStreamsDeadLetterQueue"}
+    of_no_rule = {f"{name}{kind}" for name in ("EndStreams", "PublishAgain") for kind in ("Queue", "DeadLetterQueue")}
     assert sorted(named) == sorted(f"${{{name}}}" for name in stack.of_type("AWS::SQS::Queue").keys() - of_no_rule)
     rules = stack.of_type("AWS::Events::Rule")
     for policy in policies.values():

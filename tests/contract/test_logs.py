@@ -23,7 +23,7 @@ def fields_of_the_table() -> set[str]:
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_every_terminal_event_makes_the_line_of_the_table(path: Path) -> None:
-    line = request_line(read_event(path.read_text()), published=True)
+    line = request_line(read_event(path.read_text()), "published")
     assert LINE | set(line) | {"team"} == fields_of_the_table(), "few keys have a team"
 
 
@@ -48,10 +48,15 @@ def test_queries_ask_for_fields_that_there_are() -> None:
 
 def test_the_metric_filters_read_the_line() -> None:
     filters = deployed().of_type("AWS::Logs::MetricFilter")
-    for name, value in {"EventsPublished": "TRUE", "EventsNotPublished": "FALSE"}.items():
+    fates = {
+        "EventsPublished": "$.published IS TRUE",
+        "EventsQueued": "$.queued IS TRUE",
+        "EventsNotPublished": "$.published IS FALSE && $.queued IS FALSE",
+    }
+    for name, fate in fates.items():
         found = filters[f"{name}Filter"]
         assert found["LogGroupName"] == "${ProxyLogGroup}"
-        assert found["FilterPattern"] == f'{{ $.message = "{MESSAGE}" && $.published IS {value} }}'
+        assert found["FilterPattern"] == f'{{ $.message = "{MESSAGE}" && {fate} }}'
         [transformation] = found["MetricTransformations"]
         assert (transformation["MetricNamespace"], transformation["MetricName"]) == ("OpenAIProxy/stack", name)
 

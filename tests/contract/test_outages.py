@@ -71,7 +71,8 @@ def counted(line: dict[str, Any], log_group: str = "ProxyLogGroup") -> set[Metri
     for each in deployed().of_type("AWS::Logs::MetricFilter").values():
         messages = re.findall(r'\(?\$\.message = "([^"]+)"\)?', each["FilterPattern"])
         [transformation] = each["MetricTransformations"]
-        if each["LogGroupName"] == f"${{{log_group}}}" and line["message"] in messages and "published" not in str(each):
+        of_its_event = " IS " in each["FilterPattern"]
+        if each["LogGroupName"] == f"${{{log_group}}}" and line["message"] in messages and not of_its_event:
             value = str(transformation["MetricValue"])
             assert value == "1" or line[value.removeprefix("$.")] >= 1
             if "Dimensions" not in transformation:

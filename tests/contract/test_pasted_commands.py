@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from console.__main__ import parser
+from console.doctor.functions import CONSUMERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
@@ -64,7 +65,7 @@ def test_every_output_that_a_page_asks_for_is_one_of_the_template() -> None:
     template = (ROOT / "template.yaml").read_text(encoding="utf-8")
     outputs = set(re.findall(r"^  (\w+):", template[template.index("\nOutputs:") :], re.MULTILINE)) | {"StackName"}
     for kind in ("FunctionName", "QueueUrl", "DeadLetterQueueUrl"):
-        outputs |= {f"{each}{kind}" for each in ("RecordCost", "RecordMetrics", "SettleLimits", "StoreResponse")}
+        outputs |= {f"{each}{kind}" for each in CONSUMERS}
     asked = {name for page in PAGES for name in _OUTPUT.findall(page.read_text(encoding="utf-8")) if name != "NAME"}
 
     assert {"RecordCostDeadLetterQueueUrl", "ProxyFunctionName"} <= asked <= outputs

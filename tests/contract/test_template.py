@@ -22,6 +22,7 @@ FUNCTIONS = {
     "ProxyFunction": "proxy",
     "AuthorizerFunction": "authorizer",
     "EndStreamsFunction": "end_streams",
+    "PublishAgainFunction": "publish_again",
     "RecordCostFunction": "record_cost",
     "RecordMetricsFunction": "record_metrics",
     "RecordThrottlesFunction": "record_throttles",
@@ -29,9 +30,13 @@ FUNCTIONS = {
     "StoreResponseFunction": "store_response",
     "TellIncidentsFunction": "tell_incidents",
 }
-CONSUMERS = ("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse", "EndStreams")
-OF_RULES = CONSUMERS[:-1]
-"""Those that the bus hands events to. The proxy itself has streams looked at."""
+CONSUMERS = (
+    *("RecordCost", "RecordMetrics", "RecordThrottles", "SettleLimits", "StoreResponse", "EndStreams"),
+    "PublishAgain",
+)
+OF_RULES = CONSUMERS[:-2]
+"""Those that the bus hands events to. The proxy itself has streams looked at, and events published later."""
+TRIES = dict.fromkeys(CONSUMERS, 5) | {"EndStreams": 20, "PublishAgain": 100}
 STREAMING_PATH = "2021-11-15/functions/${ProxyFunction.Arn}/response-streaming-invocations"
 BUFFERED_PATH = "2015-03-31/functions/${ProxyFunction.Arn}/invocations"
 
@@ -409,7 +414,7 @@ def test_events_wait_in_a_queue_of_their_consumer_and_none_is_lost(stack: Stack)
     }
     for consumer in CONSUMERS:
         dead_letters = f"${{{consumer}DeadLetterQueue.Arn}}"
-        redrive = {"deadLetterTargetArn": dead_letters, "maxReceiveCount": 5}
+        redrive = {"deadLetterTargetArn": dead_letters, "maxReceiveCount": TRIES[consumer]}
         assert queues[f"{consumer}Queue"]["RedrivePolicy"] == redrive
         # What is captured for the response cache holds content, and is asked for again.
         kept = stack.parameters["CacheQueueSeconds"] if consumer == "StoreResponse" else 14 * 86400
@@ -676,6 +681,8 @@ OWN = {
         ("lambda:InvokeFunction", "${AuthorizerFunction.Arn}"),
         ("events:PutEvents", "${Bus.Arn}"),
         ("sqs:SendMessage", "${EndStreamsQueue.Arn}"),
+        ("sqs:SendMessage", "${PublishAgainQueue.Arn}"),
+        ("sqs:SendMessage", "${StoreResponseQueue.Arn}"),
         ("dynamodb:GetItem", "${CostsTable.Arn}"),
         ("dynamodb:GetItem", "${CacheTable.Arn}"),
         ("dynamodb:PutItem", "${CacheTable.Arn}"),
@@ -733,6 +740,10 @@ OWN = {
         ("dynamodb:UpdateItem", "${StreamsTable.Arn}"),
         ("events:PutEvents", "${Bus.Arn}"),
     },
+    "PublishAgainFunction": {
+        ("sqs:ChangeMessageVisibility", "${PublishAgainQueue.Arn}"),
+        ("events:PutEvents", "${Bus.Arn}"),
+    },
     "TellIncidentsFunction": {
         ("dynamodb:Query", "${CostsTable.Arn}"),
         ("dynamodb:GetItem", "${MarkersTable.Arn}"),
@@ -788,6 +799,7 @@ CALLS = {
     "put_record_batch": {"firehose:PutRecordBatch"},
     "invoke": {"lambda:InvokeFunction"},
     "send_message": {"sqs:SendMessage"},
+    "change_message_visibility_batch": {"sqs:ChangeMessageVisibility"},
     "get_secret": {"secretsmanager:GetSecretValue"},
     "get_parameter": {"ssm:GetParameter"},
     "put": {"s3:PutObject"},

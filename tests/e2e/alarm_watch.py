@@ -27,6 +27,7 @@ LONGEST = 3600
 IN_LOG = (
     "EventsPublished",
     "EventsNotPublished",
+    "EventsQueued",
     "UnauthorizedFailures",
     "TokenUnavailable",
     "KeyChecksFailed",
@@ -228,11 +229,11 @@ class AlarmWatch:
         pattern = filtered["FilterPattern"]
         wanted = re.search(r'\$\.message = "([^"]+)"', pattern)
         assert wanted, f"teach the test {pattern}"
-        published = re.search(r"\$\.published IS (TRUE|FALSE)", pattern)
+        are = [(name, truth == "TRUE") for name, truth in re.findall(r"\$\.(\w+) IS (TRUE|FALSE)", pattern)]
         value = filtered["MetricTransformations"][0]["MetricValue"].removeprefix("$.")
         found: dict[int, float] = defaultdict(float)
         for line in self._lines(filtered["LogGroupName"]):
-            if line.get("message") != wanted[1] or (published and line["published"] is not (published[1] == "TRUE")):
+            if line.get("message") != wanted[1] or any(line[name] is not is_so for name, is_so in are):
                 continue
             moment = time.mktime(time.strptime(line["timestamp"][:19].replace(" ", "T"), "%Y-%m-%dT%H:%M:%S"))
             found[int(moment - time.timezone) // metric.period * metric.period] += float(line.get(value, 1))

@@ -32,9 +32,9 @@ class FaultyStack:
     faults: Path
 
     @contextmanager
-    def going_wrong(self, rule: Mapping[str, Any]) -> Generator[None]:
-        """The calls that `rule` means go wrong, for a while."""
-        self.write([dict(rule)])
+    def going_wrong(self, *rules: Mapping[str, Any]) -> Generator[None]:
+        """The calls that `rules` mean go wrong, for a while."""
+        self.write(list(map(dict, rules)))
         try:
             yield
         finally:

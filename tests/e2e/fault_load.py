@@ -107,7 +107,8 @@ def soak(faulty: FaultyStack, seconds: float, seed: int) -> Soaked:
 
 def mishaps(own: random.Random) -> list[dict[str, Any]]:
     """How each call goes wrong for the next seconds."""
-    calls = [*dict.fromkeys((call.action, call.resource, call.of) for call in CALLS), *_OTHER_CALLS]
+    named = ((each, call.resource, call.of) for call in CALLS for each in (call.action, call.too) if each)
+    calls = [*dict.fromkeys(named), *_OTHER_CALLS]
     return [
         {
             "call": action,

@@ -53,6 +53,8 @@ class Call:
     lines: tuple[Line, ...]
     skip: int = 0
     times: int = 10_000
+    too: str = ""
+    """Another call that goes wrong in the same way."""
 
 
 ALL = LATE + REFUSED + FOR_GOOD + ODD + GONE
@@ -64,6 +66,7 @@ _OUTAGE = LATE + REFUSED + ODD + GONE
 _NOT_KNOWN = "Requests failed before it was known whose they are"
 _UNCHECKED, _REFUSED = "Limits cannot be checked", "The limits table refuses what the proxy asks"
 _NOT_CONFIRMED, _NOT_PUBLISHED = "An event was not confirmed", "An event was not published"
+_QUEUED = "An event was queued"
 _NO_CACHE = "The response cache does not answer"
 CALLS: tuple[Call, ...] = (
     Call(
@@ -132,20 +135,26 @@ CALLS: tuple[Call, ...] = (
     Call(
         "Publishing a request's events",
         *("events:PutEvents", "", "proxy", "known key", "Nothing: the client has its answer."),
+        (Line(ALL, "200", "completed", _QUEUED, "events-queued"),),
+    ),
+    Call(
+        "Publishing a request's events, and queueing them",
+        *("events:PutEvents", "", "proxy", "known key", "Nothing: the client has its answer."),
         (
             Line(
                 *(("late", "drip", *ODD, "lost"), "200", "completed", _NOT_CONFIRMED, "events-not-published"),
-                when="the bus took them, and its answer does not come, or is none that AWS gives",
+                when="both took them, and the answers do not come, or are none that AWS gives",
             ),
             Line(
                 *(("silent", "unavailable", "internal", "reset"), "200", "", _NOT_CONFIRMED, "events-not-published"),
-                when="the bus did not take them, and does not say so for certain",
+                when="neither took them, and none says so for certain",
             ),
             Line(
                 *(("throttled", "denied", "invalid"), "200", "", _NOT_PUBLISHED, "events-not-published"),
-                when="the bus refuses them",
+                when="both refuse them",
             ),
         ),
+        too="sqs:SendMessage",
     ),
     Call(
         "Reading a provider token",
@@ -193,7 +202,8 @@ def page() -> str:
     """The text of `docs/faults.md`."""
     parts = [_INTRODUCTION.strip()]
     for call in CALLS:
-        parts.append(f"## {call.title}\n`{call.action}`, called by the {_CALLERS[call.of]}. {call.added}")
+        calls = " and ".join(f"`{each}`" for each in (call.action, call.too) if each)
+        parts.append(f"## {call.title}\n{calls}, called by the {_CALLERS[call.of]}. {call.added}")
         rows = [
             f"| {line.when or _when(line.faults)}{_policy(line)} | {_code(line.client)} | {line.recorded or 'nothing'} "
             f"| {line.log or _OF_THE_REQUEST[line.client == '200']} | {line.alarm or 'none'} |"

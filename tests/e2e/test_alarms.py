@@ -30,6 +30,7 @@ CONSUMERS = {
     "settle-limits": "SettleLimits",
     "store-response": "StoreResponse",
     "end-streams": "EndStreams",
+    "publish-again": "PublishAgain",
 }
 
 
@@ -83,9 +84,16 @@ class Incident:
         entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(detail)}
         self.aws("events").put_events(Entries=[{**entry, "EventBusName": self.stack.environment["BUS_NAME"]}])
 
-    def ask_for_a_look(self, message: str) -> None:
-        """Put a message for end_streams where the proxy puts it: no event of the bus comes to that consumer."""
-        self.aws("sqs").send_message(QueueUrl=self.url("EndStreamsQueue"), MessageBody=message)
+    def send(self, queue: str, message: str) -> None:
+        """Put a message where the proxy itself puts it: no event of the bus comes to that consumer."""
+        self.aws("sqs").send_message(QueueUrl=self.url(queue), MessageBody=message)
+
+    def fail(self, rules: list[dict[str, Any]]) -> None:
+        """Let calls to AWS go wrong by these rules of a faults file."""
+        file = self.stack.folder.parent / "faults.yaml"
+        file.with_suffix(".new").write_text(json.dumps(rules))
+        file.with_suffix(".new").replace(file)
+        self.undo.append(lambda: file.write_text("[]"))
 
     def wait_until_told(self, combined: str, state: str) -> None:
         """Until tell_incidents remembers this state of a combined alarm, if it tells of it: before, it takes the next
@@ -105,7 +113,9 @@ class Incident:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalStack, AlarmWatch]]:
     """A stack of this module's own: what goes wrong in other tests must not be in its metrics."""
-    running = start_deployed(tmp_path_factory.mktemp("alarms"))
+    folder = tmp_path_factory.mktemp("alarms")
+    (folder / "faults.yaml").write_text("[]")
+    running = start_deployed(folder / "stack", "--faults", str(folder / "faults.yaml"))
     try:
         yield running, AlarmWatch(running)
     finally:
@@ -253,6 +263,14 @@ def the_bus_does_not_answer(incident: Incident) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
+def the_bus_refuses(incident: Incident) -> None:
+    """What the proxy publishes; what publish_again does comes to it."""
+    incident.fail([{"call": "events:PutEvents", "of": "proxy", "fault": "throttled"}])
+    assert incident.ask(incident.client(), 2) == [200, 200], "clients do not notice"
+    incident.wait_for(2, "EventsQueued")
+    incident.wait_for(2, "EventsRecorded", Consumer="record_cost")
+
+
 def a_rule_is_off(name: str, reached: str) -> Callable[[Incident], None]:
     def off(incident: Incident) -> None:
         where = {"EventBusName": incident.stack.environment["BUS_NAME"]}
@@ -275,7 +293,8 @@ def consumers_stand_still(incident: Incident) -> None:
     incident.publish("InferenceCompleted.chat-cached-and-reasoning")
     incident.publish("ResponseCaptured.chat")
     incident.publish("InferenceThrottled.upstream")
-    incident.ask_for_a_look(json.dumps({"stream_id": new_ulid(time.time())}))
+    incident.send("EndStreamsQueue", json.dumps({"stream_id": new_ulid(time.time())}))
+    incident.send("PublishAgainQueue", (SAMPLES / "InferenceCompleted.chat-stream.json").read_text())
     for consumer in CONSUMERS.values():
         wait_for(lambda queue=f"{consumer}Queue": incident.waiting(queue), f"an event for {consumer}")
 
@@ -286,7 +305,8 @@ def consumers_cannot_handle_an_event(incident: Incident) -> None:
     incident.publish("InferenceCompleted.chat-stream", server="no object", limits={"has_budget": True, "id": 1})
     incident.publish("ResponseCaptured.chat", cache_key=7)
     incident.publish("InferenceThrottled.upstream", server="no object")
-    incident.ask_for_a_look("about no stream")
+    incident.send("EndStreamsQueue", "about no stream")
+    incident.send("PublishAgainQueue", "no event")
     for consumer in CONSUMERS.values():
         queue = f"{consumer}DeadLetterQueue"
         incident.undo.append(lambda queue=queue: incident.aws("sqs").purge_queue(QueueUrl=incident.url(queue)))
@@ -347,6 +367,7 @@ INCIDENTS: list[tuple[Callable[[Incident], None], dict[str, str], str, set[str]]
     (a_function_is_refused("StoreResponseFunction"), REFUSED, "records", {"consumer-throttles"}),
     (a_consumer_raises, {}, "records", {"consumer-errors"}),
     (the_bus_does_not_answer, {}, "records", {"events-not-published"}),
+    (the_bus_refuses, {}, "records", {"events-queued"}),
     (an_answer_has_no_price, {}, "records", {"unpriced"}),
     (a_rule_is_off("RecordMetrics", "record_cost"), {"AlarmEventsLost": "3"}, "records", {"events-lost"}),
     (a_rule_is_off("RecordCost", "record_metrics"), {"AlarmEventsLost": "3"}, "records", {"costs-lost"}),
@@ -403,7 +424,7 @@ def test_an_incident_is_told_once_in_words_and_its_end_too(
 def test_every_alarm_was_set_off_that_something_here_measures() -> None:
     alarms = deployed().of_type("AWS::CloudWatch::Alarm").values()
     names = {alarm["AlarmName"].removeprefix("stack-") for alarm in alarms}
-    told_by_the_bus = {*CONSUMERS, "budget-notice"} - {"end-streams"}
+    told_by_the_bus = {*CONSUMERS, "budget-notice"} - {"end-streams", "publish-again"}
     unmeasured = {"lake-delay", "lake-conversion", "throttle-forecast"} | {
         f"{name}-delivery" for name in told_by_the_bus
     }

@@ -36,6 +36,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("policy", ["open", "closed"] if option("--soak") or option("--all-faults") else [])
 
 
+def is_lost(line: dict[str, Any]) -> bool:
+    """Whether neither the bus nor a queue has the event of a request."""
+    return not line["published"] and not line["queued"]
+
+
 def no_answer_is_cut_but_by_a_kill(traces: Traces) -> None:
     broken = Counter(each.code for each in traces.asked if each.status in (0, 200) and each.code)
     assert set(broken) <= {"cut"}
@@ -61,7 +66,7 @@ def every_failure_is_in_the_log(traces: Traces) -> None:
 
 
 def every_failure_is_in_a_metric(traces: Traces) -> None:
-    published = [line for line in traces.requests.values() if line["published"]]
+    published = [line for line in traces.requests.values() if not is_lost(line)]
     for code, count in Counter(line["error"] for line in published if line["outcome"] == "failed").items():
         assert traces.metric("Failures", "Server", ErrorType=code) >= count, code
     for outcome, count in Counter(line["outcome"] for line in published).items():
@@ -73,12 +78,12 @@ def every_failure_is_in_a_metric(traces: Traces) -> None:
 def every_request_is_in_the_log_and_its_event_in_the_ledger(traces: Traces) -> None:
     answered = [each for each in traces.asked if each.status == 200 and each.id]
     assert len([each for each in answered if each.id not in traces.requests]) <= traces.kills
-    recorded = {each for each, line in traces.requests.items() if line["published"] and line["outcome"] != "throttled"}
+    recorded = {each for each, line in traces.requests.items() if not is_lost(line) and line["outcome"] != "throttled"}
     assert recorded
     assert recorded <= traces.entries.keys()
     assert len(traces.entries.keys() - traces.requests.keys()) <= traces.kills
     lost = {line["id"] for line in traces.lines if line["message"] in traces.NOT_PUBLISHED}
-    unpublished = {each for each, line in traces.requests.items() if not line["published"]}
+    unpublished = {each for each, line in traces.requests.items() if is_lost(line)}
     assert unpublished <= lost, "whoever wants to can put them again"
 
 
@@ -121,7 +126,7 @@ def budgets_are_spent_as_the_ledger_says_and_nothing_else_is_reserved(traces: Tr
         reserved = sum((value for key, value in counter.items() if key.startswith("r_")), Decimal(0))
         reserved += sum((lease["cost"] for lease in counter["live"].values()), Decimal(0))  # of sandboxes that died
         assert counter["day_cost"] == counter["day_spent"] + reserved
-        lost = sum(not line["published"] for line in traces.requests.values()) + traces.kills
+        lost = sum(map(is_lost, traces.requests.values())) + traces.kills
         assert reserved == 0 or lost, "only what nobody heard of is reserved until its half hour is over"
 
 

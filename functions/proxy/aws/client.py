@@ -1,7 +1,6 @@
 """The proxy's calls to AWS: signed JSON POSTs over the HTTP connections it has anyway.
 
-boto3 would cost 300 ms and 36 MB at every cold start for what are five small requests; see
-`docs/adr/0003-aws-calls-without-boto3.md`.
+boto3 would cost 300 ms and 36 MB at every cold start for small requests; see docs/adr/0003-aws-calls-without-boto3.md.
 
 Its one rule: an answer has the shape that AWS documents for its call, or it is none.
 """
@@ -165,10 +164,12 @@ class Aws:
             raise error
         return False, answer
 
-    def send_message(self, queue: str, body: str, delay: int, timeout: float) -> None:
-        """SendMessage of SQS: `queue` is its address, and nobody sees the message for `delay` seconds."""
+    def send_message(self, queue: str, body: str, delay: int, timeout: float, trace: str | None = None) -> None:
+        """SendMessage of SQS: `queue` is its address, nobody sees the message for `delay` seconds; X-Ray's `trace`."""
         call, message = "AmazonSQS.SendMessage", {"QueueUrl": queue, "MessageBody": body, "DelaySeconds": delay}
-        if not _is_name(self._json("sqs", call, message, timeout).get("MessageId")):
+        header = {"AWSTraceHeader": {"DataType": "String", "StringValue": trace}}
+        asked = {**message, "MessageSystemAttributes": header} if trace else message
+        if not _is_name(self._json("sqs", call, asked, timeout).get("MessageId")):
             raise _odd(call)
 
     def get_secret(self, secret_id: str, timeout: float | None = None) -> str:

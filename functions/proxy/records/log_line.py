@@ -12,15 +12,17 @@ from openai_proxy.events.envelope import calls_made
 if TYPE_CHECKING:
     from openai_proxy.events.types import TerminalEvent
 
+    from proxy.records.publisher import Fate
+
 MESSAGE = "request"
 
 _OUTCOMES = {"InferenceCompleted": "completed", "InferenceFailed": "failed", "InferenceThrottled": "throttled"}
 
 
 def request_line(
-    event: "TerminalEvent", *, published: bool, trace_id: str | None = None, w3c_trace_id: str | None = None
+    event: "TerminalEvent", fate: "Fate", *, trace_id: str | None = None, w3c_trace_id: str | None = None
 ) -> dict[str, Any]:
-    """The fields of the line, but for level, message and timestamp. `published`: whether the bus took the event."""
+    """The fields of the line, but for level, message and timestamp. `fate`: who has the event."""
     data = event.data
     client: Mapping[str, Any] = data["client"] or {}
     usage, timings = data["usage"], data["timings"]
@@ -49,7 +51,8 @@ def request_line(
         "attempts": calls_made(attempt["error"] for attempt in data["attempts"]),
         "cache": data["cache"]["status"],
         "cold_start": data["cold_start"],
-        "published": published,
+        "published": fate == "published",
+        "queued": fate == "queued",
         "trace_id": trace_id,
         "w3c_trace_id": w3c_trace_id,
     }

@@ -2,13 +2,14 @@
 
 The events of a request go in one call. What that call does not bring to the bus goes alone, the terminal event first:
 an event that is too large, or that the bus does not like, must not take the other with it. Each event has three tries.
-One that none of them brought to the bus before the invocation's time is up is written to the log whole, ready to be put
-again by hand; the line says whether the bus may have it all the same.
+One that none of them brought to the bus goes to a queue in the time that is left. What neither has taken before the
+invocation's time is up is written to the log whole, ready to be put again by hand; the line says whether one of them
+may have it all the same.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from openai_proxy.events.envelope import is_terminal
 
@@ -18,9 +19,13 @@ from proxy.log import log
 if TYPE_CHECKING:
     from openai_proxy.events.types import AnyEvent
 
+Fate = Literal["published", "queued", "lost"]
+"""Who has an event: the bus, a queue from which it comes to the bus later, or only the log."""
 NOT_PUBLISHED = "An event was not published"
 NOT_CONFIRMED = "An event was not confirmed"
 """What the log says of an event that the bus may have taken, although its answer was lost. Consumers know a copy."""
+QUEUED = "An event was queued"
+"""What the log says of an event that the bus did not take in its tries, and a queue did."""
 
 _PAUSES = (0.05, 0.25)
 """Seconds before the second and the third try: short, because the sandbox is billed and busy meanwhile."""
@@ -29,6 +34,8 @@ _INSIDE = ("InternalException", "InternalFailure", "ServiceUnavailable")
 _LONGEST_TRY = 2.0
 _LONGEST = 3 * _LONGEST_TRY + sum(_PAUSES)
 """Seconds for all of it."""
+_FOR_QUEUE = 3.0
+"""Seconds that are kept for the queue; of a short time, half."""
 _TIME_TO_LOG = 0.1
 
 
@@ -54,6 +61,18 @@ class _Waiting:
         self.may_be_there = self.may_be_there or may_be_there
 
 
+class Queues(NamedTuple):
+    """The addresses of the queues for what the bus does not take; "" where there is none."""
+
+    terminal: str = ""
+    captured: str = ""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Queues":
+        """Those of a stack; one of before has none."""
+        return cls(environ.get("PUBLISH_AGAIN_QUEUE", ""), environ.get("STORE_RESPONSE_QUEUE", ""))
+
+
 class Publisher:
     """Publishes the events of one request."""
 
@@ -63,27 +82,54 @@ class Publisher:
         bus_name: str,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
+        queues: Queues = Queues(),  # noqa: B008  # it cannot be changed
     ) -> None:
         self._aws = aws
         self._bus_name = bus_name
         self._sleep = sleep
         self._clock = clock
+        self._queues = queues
 
-    def publish(self, events: "Sequence[AnyEvent]", deadline: float, trace_id: str | None = None) -> bool:
-        """Put `events`; retry those that fail; log those that keep failing. Done by `deadline` (Unix seconds).
+    def publish(self, events: "Sequence[AnyEvent]", deadline: float, trace_id: str | None = None) -> Fate:
+        """Put `events`; retry those that fail; queue those that keep failing; log what nobody takes.
 
-        Returns whether the bus has confirmed the terminal event.
+        Done by `deadline` (Unix seconds). Returns who has the terminal event.
         """
-        latest = min(deadline - _TIME_TO_LOG, self._clock() + _LONGEST)
+        now = self._clock()
+        left = max(0.0, deadline - _TIME_TO_LOG - now)
+        for_queue = min(_FOR_QUEUE, left / 2) if any(self._queues) else 0.0
+        latest = now + min(left, _LONGEST + for_queue)
+        to_bus = latest - for_queue
         waiting = [_Waiting(event, event.to_entry(self._bus_name, trace_id)) for event in events]
-        self._put(waiting, latest)
+        fate: Fate = "published"
+        self._put(waiting, to_bus)
         for each in sorted(waiting, key=lambda each: not each.is_terminal):
-            self._put_again(each, latest)
-            if not each.is_taken:
-                _log(each)
-                if each.is_terminal:  # nobody needs what was captured of a request that nobody hears of
-                    latest = 0.0
-        return all(each.is_taken for each in waiting if each.is_terminal)
+            self._put_again(each, to_bus)
+            if each.is_taken:
+                continue
+            is_queued = self._queue(each, latest, trace_id)
+            _log(each, is_queued=is_queued)
+            if each.is_terminal:
+                fate = "queued" if is_queued else "lost"
+                to_bus = 0.0  # it does not take the other either
+                # Nobody needs what was captured of a request that nobody hears of.
+                latest = latest if is_queued else 0.0
+        return fate
+
+    def _queue(self, each: _Waiting, latest: float, trace_id: str | None) -> bool:
+        """Put into a queue what the bus has not taken; whether that has it."""
+        queue = self._queues.terminal if each.is_terminal else self._queues.captured
+        if not queue or latest <= self._clock():
+            return False
+        from proxy.records.overflow import Overflow, envelope_of  # noqa: PLC0415  # hardly any sandbox needs it
+
+        body = envelope_of(each.event, each.entry["Detail"])
+        failure = Overflow(self._aws, self._sleep, self._clock).put(queue, body, trace_id, latest)
+        if failure is None:
+            return True
+        each.reason += f"; {failure.reason}"
+        each.may_be_there = each.may_be_there or failure.may_be_there
+        return False
 
     def _put_again(self, each: _Waiting, latest: float) -> None:
         """Put one event alone until it is taken, or has had its tries."""
@@ -111,10 +157,12 @@ class Publisher:
                 each.is_taken = True
 
 
-def _log(lost: _Waiting) -> None:
-    """The event's id, and a terminal event whole; what was captured is content, which is in no log."""
+def _log(lost: _Waiting, *, is_queued: bool) -> None:
+    """The event's id, and a lost terminal event whole; what was captured is content, which is in no log."""
     facts = {"id": lost.event.id, "reason": lost.reason, "tries": lost.tries}
-    if lost.is_terminal:
+    if is_queued:
+        log("WARN", QUEUED, **facts)
+    elif lost.is_terminal:
         log("ERROR", NOT_CONFIRMED if lost.may_be_there else NOT_PUBLISHED, **facts, entry=lost.entry)
     elif lost.may_be_there:
         log("ERROR", "An answer may not be cached: its event was not confirmed", **facts)

@@ -89,13 +89,15 @@ class Records:
             self._memory.clear()
 
     def tell(self, event: "TerminalEvent", header: str | None) -> bool:
-        """Publish the terminal event of a request that could not do that itself, and write its line."""
+        """Publish the terminal event of a request that could not do that itself, and write its line.
+
+        False: nobody but the log has it.
+        """
         trace = xray_context(header)
         deadline = self._clock.unix() + _TO_TELL
-        published = self._publisher.publish([event], deadline, trace.header if trace else None)
-        line = request_line(event, published=published, trace_id=trace.trace_id if trace else None)
-        log("ERROR", MESSAGE, **line)
-        return published
+        fate = self._publisher.publish([event], deadline, trace.header if trace else None)
+        log("ERROR", MESSAGE, **request_line(event, fate, trace_id=trace.trace_id if trace else None))
+        return fate != "lost"
 
     def admitted(self, call: Call, timeline: Timeline, trace: str | None) -> None:
         """Remember what is to be told of a request if this process is killed; nothing where it is the only one."""
@@ -148,14 +150,14 @@ class Records:
             self._tell_unauthorized()
         trace = xray_context(invocation.trace)
         event = terminal_event(call, outcome, timeline, cold_start=invocation.is_first)
-        published = self._publisher.publish([event, *captured], invocation.deadline, trace.header if trace else None)
+        fate = self._publisher.publish([event, *captured], invocation.deadline, trace.header if trace else None)
         if self._memory:
             self._memory.clear()
         headers = call.request.headers if call.request else dict[str, str]()
         trace_id = trace.trace_id if trace else None
-        line = request_line(event, published=published, trace_id=trace_id, w3c_trace_id=w3c_trace_id(headers))
-        # An event that was not published has to be in the log whatever the level: an alarm counts these lines.
-        log("INFO" if published else "ERROR", MESSAGE, **line)
+        line = request_line(event, fate, trace_id=trace_id, w3c_trace_id=w3c_trace_id(headers))
+        # An event that was not published has to be in the log whatever the level: alarms count these lines.
+        log("INFO" if fate == "published" else "ERROR", MESSAGE, **line)
         try:
             if trace and trace.sampled and trace.parent and self._daemon:
                 from proxy.records.tracing import Daemon, subsegment_of  # noqa: PLC0415  # most requests are not sampled

@@ -73,7 +73,7 @@ def test_the_line_says_that_the_event_was_not_published(capsys: pytest.CaptureFi
         relay.bus.put_events = lambda entries, _: [{"ErrorCode": "InternalFailure"} for _ in entries]  # pyright: ignore[reportAttributeAccessIssue]
         relay.call(ASKED)
     [line] = lines(capsys)
-    assert line["published"] is False
+    assert (line["published"], line["queued"], line["level"]) == (False, False, "ERROR")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ HANDLERS = {
         "STREAM_WEBHOOK_SECRET": "secret",
         "EVENT_BUS_NAME": "bus",
     },
+    "publish_again": {"EVENT_BUS_NAME": "bus", "PUBLISH_AGAIN_QUEUE": "http://localhost/queue"},
     "record_metrics": {"MARKERS_TABLE": "markers", "METRICS_NAMESPACE": "ns"},
     "apply_guards": PRICED
     | {
@@ -72,7 +73,7 @@ class Environ(dict[str, str]):
         return super().get(key, default)
 
 
-LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "", "", "ERROR", ""), strict=True))
+LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "", "", "", "ERROR", ""), strict=True))
 """The level of each one's log; "": nobody has set it."""
 NUMBERS = {"": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 

@@ -35,6 +35,7 @@ FUNCTIONS = (
     "SettleLimits",
     "StoreResponse",
     "EndStreams",
+    "PublishAgain",
 )
 QUEUES = FUNCTIONS[2:]
 OUTPUTS = {

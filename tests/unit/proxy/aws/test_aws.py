@@ -357,6 +357,14 @@ def test_a_message_is_sent_as_sqs_reads_it_and_an_answer_of_something_else_is_no
             aws(FakeServices(answer=answer)).send_message("q", "m", 0, 1.0)
 
 
+def test_a_message_carries_the_trace() -> None:
+    services = FakeServices(answer={"MessageId": "i"})
+    aws(services).send_message("https://sqs/q", "m", 0, 1.0, "Root=1")
+    [(_, _, body)] = services.posted
+    told = {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1"}}
+    assert json.loads(body)["MessageSystemAttributes"] == told
+
+
 def test_events_are_sent_as_often_as_their_publisher_says() -> None:
     often, once = FakeServices(answer=USED), FakeServices(answer={"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})
     calling = Aws(often, lambda: CREDENTIALS, "eu-central-1", post_once=once)

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.events.envelope import DetailType, Event, MalformedEventError, rfc3339
 from proxy.aws.client import NO_ANSWER, UNREACHABLE, AwsError
-from proxy.records.publisher import NOT_CONFIRMED, NOT_PUBLISHED, Publisher
+from proxy.records.overflow import LARGEST, Failure, Overflow
+from proxy.records.publisher import NOT_CONFIRMED, NOT_PUBLISHED, QUEUED, Publisher
+from proxy.records.publisher import Queues as Addresses
 
 
 class FakeBus:
@@ -133,9 +135,9 @@ def test_every_event_is_taken_or_in_the_log_and_has_no_more_than_three_tries(
     events = [event("1"), event("2", "ResponseCaptured")][: 1 + captured_too]
     bus, output = Bus(*outcomes), io.StringIO()
     with contextlib.redirect_stdout(output):
-        published = Publisher(bus, "bus", lambda _: None).publish(events, time.time() + 60)  # pyright: ignore[reportArgumentType]
+        fate = Publisher(bus, "bus", lambda _: None).publish(events, time.time() + 60)  # pyright: ignore[reportArgumentType]
     logged = [json.loads(line)["id"] for line in output.getvalue().splitlines()]
-    assert published == ("1" in taken)
+    assert fate == ("published" if "1" in taken else "lost")
     assert sorted([*taken, *logged]) == [each.id for each in events]
     tries = Counter(name for call in bus.calls for name in call)
     assert max(tries.values()) <= 3
@@ -212,3 +214,184 @@ def test_all_of_it_is_done_in_time(seconds: float, timeouts: list[float], capsys
     publisher.publish([event("1", "ResponseCaptured"), event("2")], bus.now + seconds)
     assert bus.timeouts == pytest.approx(timeouts)
     assert bus.now <= 1000 + min(6.3, seconds - 0.1) + 1e-6 or not timeouts
+
+
+# ------------------------------------------------------------------------------------------------------------- queues
+
+
+class Queues:
+    """The queues, at a clock of their own: each call of one takes `seconds` and ends as `outcomes` says."""
+
+    def __init__(self, *outcomes: AwsError | None, seconds: float = 0.0) -> None:
+        self.outcomes, self.seconds, self.now = list(outcomes), seconds, 1000.0
+        self.sent: list[tuple[str, dict[str, Any], str | None]] = []
+        self.timeouts: list[float] = []
+
+    def send_message(self, queue: str, body: str, delay: int, timeout: float, trace: str | None = None) -> None:
+        assert delay == 0
+        self.now += min(self.seconds, timeout)
+        self.timeouts.append(timeout)
+        if self.outcomes and (outcome := self.outcomes.pop(0)):
+            raise outcome
+        self.sent.append((queue, json.loads(body), trace))
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def put(self, body: str = "{}") -> Failure | None:
+        made: Any = self
+        return Overflow(made, self.sleep, lambda: self.now).put("q", body, "Root=1", self.now + 60)
+
+
+ADDRESSES = Addresses.from_environ({"PUBLISH_AGAIN_QUEUE": "later", "STORE_RESPONSE_QUEUE": "answers"})
+
+
+def refusing(
+    queues: Queues,
+    *events: Event[Any, Any],
+    seconds: float = 60.0,
+    bus: Any = None,
+    addresses: Addresses = ADDRESSES,
+) -> str:
+    """Publish on a bus that refuses all, with queues."""
+
+    class World:
+        put_events = (bus or FakeBus(*[AwsError("events", "ThrottlingException", status=400)] * 6)).put_events
+        send_message = queues.send_message
+
+    made: Any = World
+    publisher = Publisher(made, "bus", queues.sleep, lambda: queues.now, addresses)
+    return publisher.publish(events, queues.now + seconds, "Root=1")
+
+
+def test_what_the_bus_does_not_take_goes_to_the_queue_of_who_is_to_have_it(capsys: pytest.CaptureFixture[str]) -> None:
+    queues, terminal, captured = Queues(), event("1"), event("2", "ResponseCaptured")
+    assert refusing(queues, captured, terminal) == "queued"
+    assert [(queue, trace) for queue, _, trace in queues.sent] == [("later", "Root=1"), ("answers", "Root=1")]
+    assert [Event.from_envelope(body) for _, body, _ in queues.sent] == [terminal, captured]
+    assert [body["time"] for _, body, _ in queues.sent] == [rfc3339(0)] * 2
+    output = capsys.readouterr().out
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert [(line["level"], line["message"], line["id"], line["tries"]) for line in lines] == [
+        ("WARN", QUEUED, "1", 3),
+        ("WARN", QUEUED, "2", 1),
+    ]
+    assert "secret words" not in output
+
+
+def test_where_there_is_no_queue_the_log_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    queues = Queues()
+    assert refusing(queues, event("1"), addresses=Addresses.from_environ({})) == "lost"
+    assert (json.loads(capsys.readouterr().out)["message"], queues.timeouts) == (NOT_PUBLISHED, [])
+    captured = [event("1"), event("2", "ResponseCaptured")]
+    assert refusing(queues, *captured, addresses=Addresses(terminal="later")) == "queued"
+    assert [queue for queue, _, _ in queues.sent] == ["later"]
+    assert "An answer was not cached" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("of_bus", "of_queue", "message"),
+    [
+        ("ThrottlingException", AwsError("sqs", "AccessDenied", status=403), NOT_PUBLISHED),
+        ("ThrottlingException", AwsError("sqs", NO_ANSWER), NOT_CONFIRMED),
+        ("InternalFailure", AwsError("sqs", "AccessDenied", status=403), NOT_CONFIRMED),
+    ],
+)
+def test_what_neither_takes_is_in_the_log_whole(
+    of_bus: str, of_queue: AwsError, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queues = Queues(of_queue, *[AwsError("sqs", "AccessDenied", status=403)] * 2)
+    bus = FakeBus([of_bus, of_bus], [of_bus], [of_bus])
+    assert refusing(queues, event("1"), event("2", "ResponseCaptured"), bus=bus) == "lost"
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["message"], first["entry"]) == (message, event("1").to_entry("bus", "Root=1"))
+    assert of_bus in first["reason"]
+    assert "AccessDenied" in first["reason"]
+    assert "entry" not in second
+    assert queues.sent == [], "nobody needs what was captured of a request that nobody hears of"
+
+
+def test_a_captured_answer_alone_goes_to_its_queue_and_the_request_is_published() -> None:
+    queues, bus = Queues(), FakeBus([None, "InternalFailure"], ["InternalFailure"], ["InternalFailure"])
+    assert refusing(queues, event("1"), event("2", "ResponseCaptured"), bus=bus) == "published"
+    assert [queue for queue, _, _ in queues.sent] == ["answers"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "failure"),
+    [
+        ([], None),
+        ([AwsError("sqs", UNREACHABLE), AwsError("sqs", "HTTP 503", status=503)], None),
+        ([AwsError("sqs", NO_ANSWER), *[AwsError("sqs", UNREACHABLE)] * 2], Failure("sqs: Unreachable", True)),
+        ([AwsError("sqs", "AccessDenied", status=403)] * 3, Failure("sqs: AccessDenied", False)),
+    ],
+)
+def test_a_queue_has_three_tries(outcomes: list[AwsError], failure: Failure | None) -> None:
+    queues = Queues(*outcomes)
+    assert queues.put() == failure
+    assert len(queues.timeouts) == min(3, len(outcomes) + 1)
+
+
+@pytest.mark.parametrize(("size", "failure"), [(LARGEST, None), (LARGEST + 1, "it is too large for a queue")])
+def test_an_event_that_is_too_large_is_not_sent(size: int, failure: str | None) -> None:
+    queues = Queues()
+    assert (found := queues.put(json.dumps("x" * (size - 2)))) == (failure and Failure(failure, may_be_there=False))
+    assert len(queues.timeouts) == (found is None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "of_bus", "of_queue"),
+    [
+        (60.0, [2.0, 2.0, 2.0], [1.5, 1.45]),
+        (4.1, [2.0], [1.5, 0.45]),
+        (1.1, [0.5], [0.5]),
+        (0.05, [], []),
+    ],
+)
+def test_the_bus_leaves_the_queue_its_time(
+    seconds: float, of_bus: list[float], of_queue: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither answers."""
+    queues, timeouts = Queues(*[AwsError("sqs", NO_ANSWER)] * 3, seconds=60.0), list[float]()
+
+    class Silent:
+        def put_events(self, _: list[dict[str, str]], timeout: float) -> list[dict[str, Any]]:
+            timeouts.append(timeout)
+            queues.now += timeout
+            raise AwsError("events", NO_ANSWER)
+
+    assert refusing(queues, event("1"), seconds=seconds, bus=Silent()) == "lost"
+    assert timeouts == pytest.approx(of_bus)
+    assert queues.timeouts == pytest.approx(of_queue)
+    assert queues.now <= 1000 + seconds - 0.1 + 1e-6 or not timeouts
+    line = json.loads(capsys.readouterr().out)
+    assert line["message"] == (NOT_CONFIRMED if timeouts else NOT_PUBLISHED)
+
+
+@given(
+    bus=st.lists(st.sampled_from(REFUSALS) | st.sampled_from(["", "InternalFailure"]), min_size=6, max_size=6),
+    queue=st.lists(st.sampled_from(REFUSALS) | st.none(), min_size=6, max_size=6),
+    captured_too=st.booleans(),
+)
+def test_somebody_has_every_event(bus: list[Any], queue: list[Any], captured_too: bool) -> None:
+    """Bus, queue or log, each at most once for certain."""
+    taken: set[str] = set()
+
+    class Bus:
+        def put_events(self, entries: list[dict[str, str]], timeout: float) -> list[dict[str, Any]]:
+            outcome = bus.pop(0)
+            if isinstance(outcome, AwsError):
+                raise outcome
+            if not outcome:
+                taken.update(json.loads(entry["Detail"])["metadata"]["id"] for entry in entries)
+            return [{"ErrorCode": outcome} if outcome else {"EventId": "e"} for _ in entries]
+
+    queues, output = Queues(*queue), io.StringIO()
+    events = [event("1"), event("2", "ResponseCaptured")][: 1 + captured_too]
+    with contextlib.redirect_stdout(output):
+        fate = refusing(queues, *events, bus=Bus())
+    queued = [body["detail"]["metadata"]["id"] for _, body, _ in queues.sent]
+    lines = [json.loads(line) for line in output.getvalue().splitlines()]
+    lost = [line["id"] for line in lines if line["message"] != QUEUED]
+    assert sorted([*taken, *queued, *lost]) == [each.id for each in events]
+    assert fate == ("published" if "1" in taken else "queued" if "1" in queued else "lost")

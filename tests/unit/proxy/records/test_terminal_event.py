@@ -151,7 +151,7 @@ def test_the_last_attempts_are_told_of(count: int) -> None:
     event = told.event()
     assert [each["server"] for each in event.data["attempts"]] == [f"s{place}" for place in range(count)][-32:]
     assert {each["duration"] for each in event.data["attempts"]} == {1.0}
-    line = request_line(event, published=True)
+    line = request_line(event, "published")
     assert TRACE
     parts = subsegment_of(told.timeline, event, line, TRACE)["subsegments"]
     assert [each["name"] for each in parts[1:-1]] == [f"s{place}" for place in range(count)][-50:]
@@ -265,7 +265,7 @@ def test_whose_fault_it_was_is_told_in_the_event_and_in_the_line(place: int) -> 
         {name: why} if name else {}
     )
     assert event.data["response"]["status_code"] == outcome.status
-    line = request_line(event, published=False, trace_id="t", w3c_trace_id="w")
+    line = request_line(event, "lost", trace_id="t", w3c_trace_id="w")
     told = (line["outcome"], line["error"], line["throttle"], line["published"], line["trace_id"], line["w3c_trace_id"])
     error, throttle = (why.get("type"), None) if end == "failed" else (None, why.get("source"))
     assert told == (end, error, throttle, False, "t", "w")
@@ -315,10 +315,10 @@ def test_what_was_taken_of_limits_is_told_of_the_key_and_of_its_team() -> None:
     assert data["team"] == {"name": "red", "limits": {**data["limits"], "id": cast("Limits", shared).id}}
     assert Told(ClientKey("a", team="red")).data()["team"] == {"name": "red", "limits": None}
     event = Told(key).event()
-    line = request_line(event, published=True)
+    line = request_line(event, "published")
     assert (line["team"], line["client"], line["key_id"]) == ("red", "Chat", "")
-    assert "team" not in request_line(Told().event(), published=True)
-    assert request_line(Told(None).event(), published=True)["client"] is None
+    assert "team" not in request_line(Told().event(), "published")
+    assert request_line(Told(None).event(), "published")["client"] is None
 
 
 def test_what_is_fetched_leaves_the_budget_as_it_is() -> None:
@@ -332,7 +332,7 @@ def test_a_line_counts_calls_and_says_what_the_cache_did() -> None:
     for error in (None, "circuit_open", "kept_out", "upstream_timeout", "token_unavailable", "server_not_configured"):
         told.timeline.attempted("s", None, error, 0.0)
     event = told.event(Outcome(200, cache=CacheUse("HIT", None), usage=Usage(3, 4, source="reported")))
-    line = request_line(event, published=True)
+    line = request_line(event, "published")
     assert (line["attempts"], line["cache"], line["usage_source"]) == (2, "HIT", "reported")
     assert "source" not in line["usage"]
     assert (line["usage"]["input_tokens"], line["usage"]["output_tokens"]) == (3, 4)

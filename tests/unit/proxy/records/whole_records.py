@@ -221,6 +221,7 @@ def line_of(
         "cache": said.cache[0],
         "cold_start": seen.is_first,
         "published": True,
+        "queued": False,
         "trace_id": trace_id,
         "w3c_trace_id": w3c,
     }

@@ -1,0 +1,1 @@
+"""Puts events on the bus that it did not take when they happened."""

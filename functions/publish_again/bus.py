@@ -1,0 +1,106 @@
+"""The bus as `publish_again` calls it, and its queue.
+
+Its one rule: what the bus does not say that it has, it does not have.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+from openai_proxy.aws_answers import is_transient
+from openai_proxy.events.envelope import Event
+from openai_proxy.refusals import code_of, status_of
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+_LONGEST_TRACE = 500
+_BATCH = 10
+_NO_ANSWER = "NoAnswer"
+NOT_FIT = "ValidationException"
+"""The code of a call that the bus refuses whole, for one entry of it or for their size."""
+
+
+class Refusal(NamedTuple):
+    """Why the bus does not have an event: the code, and whether a pause may help."""
+
+    code: str
+    is_for_now: bool
+
+
+class EventBus:
+    """Puts entries on one bus."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client, self._name = client, name
+
+    def put(self, entries: Sequence[Mapping[str, Any]]) -> list[Refusal | None]:
+        """What became of each entry, in their order; None: the bus has it."""
+        try:
+            answer = self._client.put_events(Entries=[{**entry, "EventBusName": self._name} for entry in entries])
+        except ClientError as error:
+            code = code_of(error.response)
+            return [Refusal(code, is_transient(code, status_of(error.response)))] * len(entries)
+        except BotoCoreError as error:
+            return [Refusal(type(error).__name__, is_for_now=True)] * len(entries)
+        results: Any = answer.get("Entries")
+        if not isinstance(results, list) or len(cast("list[Any]", results)) != len(entries):
+            return [Refusal(_NO_ANSWER, is_for_now=True)] * len(entries)
+        return [_refusal(each) for each in cast("list[Any]", results)]
+
+
+def _refusal(result: Any) -> Refusal | None:
+    fields = cast("dict[str, Any]", result) if isinstance(result, dict) else {}
+    if code := fields.get("ErrorCode"):
+        return Refusal(str(code), is_transient(str(code)))
+    return None if isinstance(fields.get("EventId"), str) else Refusal(_NO_ANSWER, is_for_now=True)
+
+
+def entry_in(body: str) -> dict[str, Any]:
+    """The entry of PutEvents, for whatever bus, that a message holds. Raises MalformedEventError.
+
+    EventBridge's own `time` is the event's: replays from an archive go by that.
+    """
+    event = Event.from_sqs_body(body)
+    entry: dict[str, Any] = {**event.to_entry("")}
+    try:
+        entry["Time"] = datetime.fromisoformat(event.timestamp).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return entry  # then it is the time of the call
+    return entry
+
+
+def with_trace(entry: Mapping[str, Any], trace: str) -> Mapping[str, Any]:
+    """The entry with X-Ray's header, where there is one that AWS takes."""
+    return {**entry, "TraceHeader": trace} if 0 < len(trace) <= _LONGEST_TRACE else entry
+
+
+def size_of(entry: Mapping[str, Any]) -> int:
+    """Bytes of an entry as AWS counts them, or some more. They are ASCII."""
+    return 14 + sum(len(entry[name]) for name in ("Source", "DetailType", "Detail"))
+
+
+class OverflowQueue:
+    """The queue, whose messages can be hidden. That it cannot hide one is told, and does no harm: then it is hidden for
+    as long as the queue hides all.
+    """
+
+    def __init__(self, client: Any, url: str, logger: "Logger") -> None:
+        self._client, self._url, self._logger = client, url, logger
+
+    def hide(self, seconds: Mapping[str, int]) -> None:
+        """Have messages, by their receipt handles, seen by nobody for so many seconds each."""
+        handles = list(seconds)
+        for first in range(0, len(handles), _BATCH):
+            entries = [
+                {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds[handle]}
+                for number, handle in enumerate(handles[first : first + _BATCH])
+            ]
+            try:
+                answer = self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+            except (ClientError, BotoCoreError) as error:
+                self._logger.warning("messages not hidden", reason=str(error))
+                return
+            if failed := answer.get("Failed"):
+                self._logger.warning("messages not hidden", reason=str(failed[0].get("Code")), number=len(failed))

@@ -1,0 +1,261 @@
+"""publish_again: what the bus did not take comes to it, at a pace that it bears, and nothing is done before it has."""
+
+import heapq
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError, ConnectTimeoutError
+from hypothesis import given
+from hypothesis import strategies as st
+from openai_proxy.events.envelope import Event
+from publish_again.bus import NOT_FIT, EventBus, OverflowQueue, Refusal, entry_in
+from publish_again.consumer import Pace, PublishAgain
+
+LOGGER = Logger(service="publish_again", level="CRITICAL")
+SAMPLE = Path(__file__).parents[4] / "events/samples/InferenceCompleted.chat-stream.json"
+EVENT = json.loads(SAMPLE.read_text())
+TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
+FOR_NOW, FOR_GOOD = Refusal("ThrottlingException", is_for_now=True), Refusal("AccessDenied", is_for_now=False)
+
+
+def body_of(name: str, **metadata: str) -> str:
+    detail = EVENT["detail"] | {"metadata": EVENT["detail"]["metadata"] | {"id": name} | metadata}
+    return json.dumps(EVENT | {"detail": detail})
+
+
+def record(name: str, body: str | None = None, came: int = 1, trace: str = "") -> dict[str, Any]:
+    attributes = {"ApproximateReceiveCount": str(came)} | ({"AWSTraceHeader": trace} if trace else {})
+    body = body_of(name) if body is None else body
+    return {"messageId": name, "receiptHandle": f"h-{name}", "body": body, "attributes": attributes}
+
+
+def id_of(entry: Mapping[str, Any]) -> str:
+    return json.loads(entry["Detail"])["metadata"]["id"]
+
+
+class World:
+    """A bus that refuses the events named in `refuses`, the consumer, and what it did."""
+
+    def __init__(self, **refuses: Refusal) -> None:
+        self.refuses = refuses
+        self.calls: list[list[str]] = []
+        self.taken: list[Mapping[str, Any]] = []
+        self.hidden: dict[str, int] = {}
+        self.slept: list[float] = []
+        self.consumer = PublishAgain(self, self.hidden.update, LOGGER, self.slept.append)
+
+    def put(self, entries: Sequence[Mapping[str, Any]]) -> list[Refusal | None]:
+        self.calls.append([id_of(entry) for entry in entries])
+        refusals = [self.refuses.get(each) for each in self.calls[-1]]
+        if NOT_FIT in [each.code for each in refusals if each]:
+            return [Refusal(NOT_FIT, is_for_now=False)] * len(entries)
+        self.taken += [entry for entry, refusal in zip(entries, refusals, strict=True) if refusal is None]
+        return refusals
+
+    def handle(self, *records: dict[str, Any]) -> list[str]:
+        """The ids of the messages that must come again."""
+        return [each["itemIdentifier"] for each in self.consumer({"Records": list(records)})["batchItemFailures"]]
+
+
+def test_events_come_to_the_bus_as_they_were_ten_at_a_time() -> None:
+    world = World()
+    assert world.handle(*(record(f"e{number}", trace=TRACE) for number in range(25))) == []
+    assert [len(call) for call in world.calls] == [10, 10, 5]
+    entry = world.taken[0]
+    assert json.loads(entry["Detail"]) == EVENT["detail"] | {"metadata": EVENT["detail"]["metadata"] | {"id": "e0"}}
+    assert (entry["Source"], entry["DetailType"], entry["TraceHeader"]) == (
+        EVENT["source"],
+        EVENT["detail-type"],
+        TRACE,
+    )
+    assert entry["Time"] == datetime.fromisoformat(EVENT["detail"]["metadata"]["timestamp"]).astimezone(UTC)
+    assert world.hidden == {}
+
+
+def test_what_the_proxy_queues_is_what_is_read() -> None:
+    event = Event.from_envelope(EVENT)
+    entry = entry_in(json.dumps(EVENT))
+    assert {**event.to_entry(""), "Time": entry["Time"]} == entry
+
+
+@pytest.mark.parametrize("timestamp", ["yesterday", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_a_time_that_is_none_is_that_of_the_call(timestamp: str) -> None:
+    assert "Time" not in entry_in(body_of("1", timestamp=timestamp))
+
+
+@pytest.mark.parametrize(("trace", "goes"), [("", False), ("x" * 500, True), ("x" * 501, False)])
+def test_only_a_trace_that_aws_takes_goes_along(trace: str, goes: bool) -> None:
+    world = World()
+    world.handle(record("1", trace=trace))
+    assert ("TraceHeader" in world.taken[0]) is goes
+
+
+def test_only_what_the_bus_did_not_take_comes_again() -> None:
+    world = World(e1=FOR_GOOD)
+    assert world.handle(*(record(f"e{number}") for number in range(12))) == ["e1"]
+    assert [len(call) for call in world.calls] == [10, 2]
+    assert world.hidden == {"h-e1": 5}
+
+
+def test_a_bus_that_refuses_for_now_is_left_alone() -> None:
+    world = World(e3=FOR_NOW)
+    assert world.handle(*(record(f"e{number}") for number in range(12))) == ["e3", "e10", "e11"]
+    assert len(world.calls) == 1
+    assert set(world.hidden) == {"h-e3", "h-e10", "h-e11"}
+
+
+def test_one_that_is_not_fit_does_not_take_its_neighbours() -> None:
+    world = World(e1=Refusal(NOT_FIT, is_for_now=False))
+    assert world.handle(*(record(f"e{number}") for number in range(3))) == ["e1"]
+    assert world.calls == [["e0", "e1", "e2"], ["e0"], ["e1"], ["e2"]]
+
+
+def test_one_alone_that_is_not_fit_is_put_once() -> None:
+    world = World(e0=Refusal(NOT_FIT, is_for_now=False))
+    assert world.handle(record("e0")) == ["e0"]
+    assert world.calls == [["e0"]]
+
+
+@pytest.mark.parametrize("body", ["", "{}", "[" * 100_000, body_of("1", version="2.0")])
+def test_what_is_no_event_comes_again_at_once_and_alone(body: str) -> None:
+    world = World()
+    assert world.handle(record("bad", body), record("good")) == ["bad"]
+    assert world.hidden == {"h-bad": 0}
+    assert world.calls == [["good"]]
+
+
+@pytest.mark.parametrize(("came", "seconds"), [(1, 5), (2, 10), (3, 20), (8, 640), (9, 900), (100, 900), (10**6, 900)])
+def test_what_is_refused_again_waits_twice_as_long(came: int, seconds: int) -> None:
+    world = World(e1=FOR_NOW)
+    world.handle(record("e1", came=came))
+    assert world.hidden == {"h-e1": seconds}
+
+
+def test_entries_of_one_call_are_not_too_large_together_and_a_large_one_goes_alone() -> None:
+    def of(size: int, name: str) -> dict[str, Any]:
+        detail = EVENT["detail"] | {"metadata": EVENT["detail"]["metadata"] | {"id": name}, "data": {"x": "x" * size}}
+        return record(name, json.dumps(EVENT | {"detail": detail}))
+
+    world = World()
+    assert world.handle(of(90_000, "1"), of(90_000, "2"), of(90_000, "3"), of(250_000, "4"), of(10, "5")) == []
+    assert world.calls == [["1", "2"], ["3"], ["4"], ["5"]]
+
+
+def test_the_pace_grows_while_all_is_taken_and_falls_when_the_bus_refuses() -> None:
+    world = World()
+    for _ in range(200):
+        world.handle(record("1"))
+    assert world.slept[:2] == [Pace.FIRST, Pace.FIRST * 0.95]
+    assert world.slept == sorted(world.slept, reverse=True)
+    assert world.slept[-1] == Pace.LEAST
+    world.refuses = {"1": FOR_NOW}
+    for _ in range(20):
+        world.handle(record("1"))
+    assert world.slept[200:203] == pytest.approx([Pace.LEAST, 2 * Pace.LEAST, 4 * Pace.LEAST])
+    assert world.slept[-1] == Pace.MOST
+
+
+def test_an_empty_batch_says_nothing() -> None:
+    world = World()
+    assert world.handle() == []
+    assert world.slept == []
+
+
+# ----------------------------------------------------------------------------------------------------- an hour without
+
+
+@given(
+    events=st.lists(st.integers(0, 3600), min_size=1, max_size=20),
+    kinds=st.lists(st.sampled_from([FOR_NOW, FOR_GOOD]), min_size=1, max_size=4),
+)
+def test_an_hour_without_the_bus_loses_nothing(events: list[int], kinds: list[Refusal]) -> None:
+    """In simulated seconds, in batches of what can be seen at a time. Nothing comes to the dead letters on the way."""
+    queue = [(second, f"e{number}", 0) for number, second in enumerate(events)]
+    heapq.heapify(queue)
+    done: dict[str, int] = {}
+    most = 0
+    while queue:
+        now = queue[0][0]
+        seen = [heapq.heappop(queue) for _ in range(min(10, len(queue))) if queue[0][0] <= now]
+        refusing = {name: kinds[number % len(kinds)] for number, (_, name, _) in enumerate(seen)}
+        world = World(**(refusing if now < 3600 else {}))
+        failed = world.handle(*(record(name, came=came + 1) for _, name, came in seen))
+        for _, name, came in seen:
+            most = max(most, came + 1)
+            if name in failed:
+                heapq.heappush(queue, (now + world.hidden[f"h-{name}"], name, came + 1))
+            else:
+                done[name] = now
+    assert set(done) == {f"e{number}" for number in range(len(events))}
+    assert max(done.values()) <= 3600 + 900
+    assert most < 100
+
+
+# ----------------------------------------------------------------------------------------------------- bus and queue
+
+
+class Client:
+    """Answers, or raises, what it is told; it keeps what it was asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers, self.asked = list(answers), list[dict[str, Any]]()
+
+    def put_events(self, **asked: Any) -> Any:
+        self.asked.append(asked)
+        if isinstance(answer := self.answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    change_message_visibility_batch = put_events
+
+
+def error(code: str, status: int = 400) -> ClientError:
+    response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, "PutEvents")
+
+
+ANSWERS: list[tuple[Any, Refusal]] = [
+    (error("ThrottlingException"), FOR_NOW),
+    (error("AccessDenied", 403), FOR_GOOD),
+    (error("Odd", 503), Refusal("Odd", is_for_now=True)),
+    (ConnectTimeoutError(endpoint_url="x"), Refusal("ConnectTimeoutError", is_for_now=True)),
+    ({}, Refusal("NoAnswer", is_for_now=True)),
+    ({"Entries": [{}]}, Refusal("NoAnswer", is_for_now=True)),
+    ({"Entries": None}, Refusal("NoAnswer", is_for_now=True)),
+    ({"Entries": [None, {"EventId": 1}]}, Refusal("NoAnswer", is_for_now=True)),
+]
+
+
+@pytest.mark.parametrize(("answer", "refusal"), ANSWERS)
+def test_what_the_bus_does_not_say_that_it_has_it_does_not_have(answer: Any, refusal: Refusal) -> None:
+    assert EventBus(Client(answer), "bus").put([{"Source": "a"}, {"Source": "b"}]) == [refusal] * 2
+
+
+def test_each_entry_has_its_own_answer() -> None:
+    client = Client({"Entries": [{"EventId": "1"}, {"ErrorCode": "InternalFailure"}, {"ErrorCode": "MalformedDetail"}]})
+    found = EventBus(client, "bus").put([{"Source": "a"}] * 3)
+    assert found == [None, Refusal("InternalFailure", is_for_now=True), Refusal("MalformedDetail", is_for_now=False)]
+    assert client.asked == [{"Entries": [{"Source": "a", "EventBusName": "bus"}] * 3}]
+
+
+def test_messages_are_hidden_ten_at_a_time() -> None:
+    client = Client({}, {"Failed": [{"Code": "MessageNotInflight"}]})
+    OverflowQueue(client, "queue", LOGGER).hide({f"h{number}": number for number in range(12)})
+    assert [[each["VisibilityTimeout"] for each in asked["Entries"]] for asked in client.asked] == [
+        list(range(10)),
+        [10, 11],
+    ]
+    assert client.asked[1]["Entries"][0] == {"Id": "0", "ReceiptHandle": "h10", "VisibilityTimeout": 10}
+    assert {asked["QueueUrl"] for asked in client.asked} == {"queue"}
+
+
+@pytest.mark.parametrize("failure", [error("AccessDenied"), ConnectTimeoutError(endpoint_url="x")])
+def test_a_message_that_cannot_be_hidden_comes_again_all_the_same(failure: Exception) -> None:
+    client = Client(failure)
+    OverflowQueue(client, "queue", LOGGER).hide(dict.fromkeys(map(str, range(20)), 5))
+    assert len(client.asked) == 1
