@@ -48,7 +48,9 @@ COMMANDS: Mapping[str, Command] = {
     "output": Command("what the stack says of itself: names and addresses", "console.outputs", "add_output"),
     "top": Command("what the proxy is doing, live", "console.top.command", "add_top"),
     "cache": Command("the response cache: what it saves, and emptying it", "console.cache.commands", "add_cache"),
-    "events": Command("give consumers again what they have not recorded", "console.events", "add_events"),
+    "events": Command(
+        "what consumers could not record: look at it, send it through again", "console.events", "add_events"
+    ),
     "prices": Command("check, show and refresh the price book", "console.prices.commands", "add_prices"),
     "identity": Command("check identity.yaml", "console.identity.commands", "add_identity"),
     "guards": Command(
@@ -112,7 +114,7 @@ def parser() -> "Parser":
     """All commands. The options of one are loaded when it is named."""
     import argparse  # noqa: PLC0415 - an interrupt may come while it is loaded
 
-    from console.arguments import Parser, Version, late  # noqa: PLC0415
+    from console.arguments import Parser, Version, late, sentence  # noqa: PLC0415
 
     root = Parser(
         prog="openai-proxy",
@@ -123,7 +125,7 @@ def parser() -> "Parser":
     root.add_argument("--version", action=Version, nargs=0, help="print the version, and that of Python")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        commands.add_parser(name, help=command.help, load=late(command.module, command.add))
+        commands.add_parser(name, help=command.help, description=sentence(command.help), load=late(*command[1:]))
     return root
 
 

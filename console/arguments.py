@@ -29,7 +29,10 @@ class Parser(argparse.ArgumentParser):
         self._commands: Any = None
         self.set_defaults(parser=self)  # the one of the command that was named, in the end
         account = self.add_argument_group("account")
-        for name, help_ in (("--profile", "of the AWS settings"), ("--region", "such as eu-central-1")):
+        for name, help_ in (
+            ("--profile", "one of your AWS settings"),
+            ("--region", "an AWS Region, such as eu-central-1"),
+        ):
             default = f"default: ${_ACCOUNT_OPTIONS[name[2:]]}"
             account.add_argument(name, default=argparse.SUPPRESS, metavar="NAME", help=f"{help_}; {default}")
 
@@ -72,6 +75,11 @@ def late(module: str, add: str) -> Callable[[Parser], None]:
         getattr(importlib.import_module(module), add)(parser)
 
     return load
+
+
+def sentence(help: str) -> str:
+    """What a list of commands says of one, as its own page begins."""
+    return f"{help[:1].upper()}{help[1:]}."
 
 
 class Version(argparse.Action):

@@ -68,14 +68,14 @@ def add_cache(cache: argparse.ArgumentParser) -> None:
         type=_dimensions,
         default=_USUAL_BY,
         metavar="NAME",
-        help=f"{', '.join(BY)}; several as in client,model",
+        help=f"sum up by {', '.join(BY)}; several as in client,model",
     )
     add_period(stats)
 
     listing = add("list", _list, "list answers, newest first, without their content")
     _add_filters(listing)
     listing.add_argument("--client", metavar="CLIENT_ID", help="only of this client")
-    listing.add_argument("--limit", type=whole(1, 100_000), default=20, metavar="N", help="default: 20")
+    listing.add_argument("--limit", type=whole(1, 100_000), default=20, metavar="N", help="at most; default: 20")
 
     flush = add("flush", _flush, "delete answers")
     _add_filters(flush)
@@ -85,7 +85,7 @@ def add_cache(cache: argparse.ArgumentParser) -> None:
     erase = add("erase", _erase, "delete all answers to a client: those in the cache, pools included, and its streams")
     add_place_option(erase, "StreamsTable")
     erase.add_argument("--client", metavar="CLIENT_ID", help="whose requests; without --namespace all of them")
-    erase.add_argument("--force", action="store_true", help="even of a client that has no key and no plan")
+    erase.add_argument("--force", action="store_true", help="erase even of a client that has no key and no plan")
     for command in (flush, erase):
         add_yes(command)
         announced(command)

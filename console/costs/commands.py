@@ -6,7 +6,7 @@ With --json and --csv the document is all that is on standard output. Each comma
 import argparse
 from collections.abc import Mapping
 
-from console.arguments import late
+from console.arguments import late, sentence
 from console.costs.filters import FILTERS, add_filters, add_source, dimensions, filter_text, rows_of
 from console.costs.summary import NAMES, summarize
 from console.costs.text import as_document, summary_csv, summary_table
@@ -65,7 +65,7 @@ def add_costs(costs: argparse.ArgumentParser) -> None:
 
     commands = costs.add_subparsers(title="commands", metavar="[COMMAND]")
     for name, help_, module, add in _COMMANDS:
-        commands.add_parser(name, help=help_, load=late(module, add))
+        commands.add_parser(name, help=help_, description=sentence(help_), load=late(module, add))
 
 
 def _costs(options: argparse.Namespace, environ: Environment) -> int:

@@ -32,7 +32,7 @@ def add_entries(entries: argparse.ArgumentParser) -> None:
         const="all",
         choices=("all", *FAULTS),
         metavar="FAULT",
-        help=f"only those that failed, by the fault of anybody or of {', '.join(FAULTS)}",
+        help=f"only those that failed; by whose fault, of {', '.join(FAULTS)}, if you say so",
     )
     entries.add_argument(
         "--unpriced", action="store_true", help="only those without a price, or with units without one"

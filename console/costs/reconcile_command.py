@@ -58,7 +58,7 @@ def add_reconcile(command: argparse.ArgumentParser) -> None:
     )
     add_table_options(command, "CostsTable", inherited=True)
     command.set_defaults(run=_run)
-    command.add_argument("--force", action="store_true", help="even of a server that no file and no entry knows")
+    command.add_argument("--force", action="store_true", help="compare even a server that no file and no entry knows")
     announced(command, lambda options: options.publish)
 
 

@@ -1,4 +1,4 @@
-"""`doctor`: looks at a deployed stack and says what to do, with the command.
+"""Looks at a deployed stack and says what to do, with the command.
 
 It ends with 0 when all is well, with 1 when there is something to do, with 2 when it could not look, or not at
 everything.

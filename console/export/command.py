@@ -38,7 +38,7 @@ def add_export(export: argparse.ArgumentParser) -> None:
         "Writes every inference of a period with all its columns, the last 30 days unless one is named. `focus` sums "
         "them up by day, client, model, meter and price, in the columns of FOCUS 1.2, as CSV."
     )
-    export.add_argument("--format", choices=FORMATS, default="csv", help="default: csv")
+    export.add_argument("--format", choices=FORMATS, default="csv", help="of the file; default: csv")
     export.add_argument("--output", type=Path, metavar="FILE", help="default: standard output; Parquet needs a file")
     add_filters(export, *FILTERS, inherited=True)
     add_source(export, inherited=True)

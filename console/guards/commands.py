@@ -31,7 +31,7 @@ def add_guards(guards: argparse.ArgumentParser) -> None:
         return command
 
     check = add("check", _check, "check the file, and say what it guards")
-    check.add_argument("file", nargs="?", type=Path, help="default: $GUARDS_FILE, else guards.yaml")
+    check.add_argument("file", nargs="?", type=Path, metavar="FILE", help="default: $GUARDS_FILE, else guards.yaml")
     check.add_argument("--json", action="store_true", help="print JSON, for programs")
     listing = add("list", _list, "show what guards have done, and until when it holds")
     listing.add_argument("--all", action="store_true", help="also what is over or undone, for a day after its end")

@@ -34,8 +34,10 @@ _NAME_A_STACK = "Remedy: name it with --stack-name, or its table with --keys-tab
 def add_identity(identity: argparse.ArgumentParser) -> None:
     """Give `identity` its command."""
     commands = identity.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    check = commands.add_parser("check", help="check the file")
-    check.add_argument("file", nargs="?", type=Path, default=FILE)
+    check = commands.add_parser(
+        "check", help="check the file, and say what it means", description="Check the file, and say what it means."
+    )
+    check.add_argument("file", nargs="?", type=Path, default=FILE, metavar="FILE", help=f"default: {FILE}")
     check.add_argument(
         "--force", action="store_true", help="take names of servers and models that the files do not know"
     )

@@ -48,7 +48,7 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
     usage = add("usage", show_usage, "show what keys have used of their limits")
     add_usage_options(usage)
 
-    releasing = add("release", release, "give back at once what requests of a key hold: places, and reserved money")
+    releasing = add("release", release, "free at once the places and the money that requests of a key hold")
     add_release_options(releasing)
 
     update = add("update", _update, "change a key; what is not named stays as it is")

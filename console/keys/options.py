@@ -62,8 +62,12 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
     add("--team", metavar="TEAM", help="whose limits hold beside its own; `teams create` makes one")
     add("--currency", help="of the budgets; only USD, the currency of the price book")
     expiry = command.add_mutually_exclusive_group()
-    expiry.add_argument("--expires-in-days", type=whole(1, 36500), metavar="DAYS", help="default: never")
-    expiry.add_argument("--expires-at", type=_time, metavar="DATE", help="YYYY-MM-DD, or with a time: THH:MM (UTC)")
+    expiry.add_argument(
+        "--expires-in-days", type=whole(1, 36500), metavar="DAYS", help="so many days until it ends; default: never"
+    )
+    expiry.add_argument(
+        "--expires-at", type=_time, metavar="DATE", help="when it ends: YYYY-MM-DD, or with THH:MM (UTC)"
+    )
     add(
         "--cache",
         choices=("on", "off"),

@@ -73,7 +73,7 @@ def query_list(queries: Mapping[str, str]) -> str:
 def add_query(command: argparse.ArgumentParser) -> None:
     """Give `query` its options. What stands before its name holds for it too."""
     command.add_argument(
-        "sql", nargs="?", metavar="SQL", help=f"about the table {VIEW}; - reads it from standard input"
+        "sql", nargs="?", metavar="SQL", help=f"a query of the table {VIEW}; - reads it from standard input"
     )
     command.add_argument("--named", metavar="NAME", help="a query of analytics/queries; without SQL and NAME: a list")
     add_period(command, inherited=True)

@@ -11,8 +11,16 @@ from console.errors import ConsoleError
 
 def add_book_options(command: argparse.ArgumentParser) -> None:
     """The files that a price book is made of."""
-    command.add_argument("--prices", type=Path, default=Path("prices.yaml"), metavar="FILE", help="your own prices")
-    command.add_argument("--servers-file", type=Path, default=Path("openai_servers.yaml"), metavar="FILE")
+    command.add_argument(
+        "--prices", type=Path, default=Path("prices.yaml"), metavar="FILE", help="your own prices; default: prices.yaml"
+    )
+    add_servers_file(command)
+
+
+def add_servers_file(command: argparse.ArgumentParser) -> None:
+    """The file that says which prices a server has."""
+    file = Path("openai_servers.yaml")
+    command.add_argument("--servers-file", type=Path, default=file, metavar="FILE", help=f"default: {file}")
 
 
 def chosen_book(options: argparse.Namespace) -> PriceBook:

@@ -14,9 +14,10 @@ from openai_proxy.pricing.price_book import PriceBook, Quote
 from openai_proxy.pricing.rates import Price, Rates
 from openai_proxy.pricing.rules import Adjustment
 
+from console.arguments import sentence
 from console.errors import ConsoleError
 from console.output import show, terminal_width
-from console.prices.book import add_book_options, chosen_book
+from console.prices.book import add_book_options, add_servers_file, chosen_book
 from console.tables import table
 from console.text import count, to_json
 
@@ -30,27 +31,36 @@ def add_prices(prices: argparse.ArgumentParser) -> None:
     """Give `prices` its commands."""
     subcommands = prices.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    check = subcommands.add_parser("check", help="check your own prices")
-    check.add_argument("prices", nargs="?", type=Path, default=Path("prices.yaml"), metavar="FILE")
-    check.add_argument("--servers-file", type=Path, default=Path("openai_servers.yaml"), metavar="FILE")
+    def add(name: str, help: str) -> argparse.ArgumentParser:
+        return subcommands.add_parser(name, help=help, description=sentence(help))
+
+    check = add("check", "check your own prices")
+    file = Path("prices.yaml")
+    check.add_argument("prices", nargs="?", type=Path, default=file, metavar="FILE", help=f"default: {file}")
+    add_servers_file(check)
     check.set_defaults(run=_check)
 
-    show = subcommands.add_parser("show", help="what a server or a model costs")
-    show.add_argument("--server", metavar="NAME")
-    show.add_argument("--model", metavar="NAME")
-    show.add_argument("--at", type=_moment, metavar="WHEN", help="YYYY-MM-DD or YYYY-MM-DDTHH:MM (UTC); default: now")
-    show.add_argument("--tier", metavar="NAME", help="of requests that are served so, such as priority or batch")
+    show = add("show", "show what a server or a model costs")
+    show.add_argument("--server", metavar="NAME", help="only prices of this server")
+    show.add_argument("--model", metavar="NAME", help="only prices of this model")
+    at = "the prices of then: YYYY-MM-DD or YYYY-MM-DDTHH:MM (UTC); default: now"
+    show.add_argument("--at", type=_moment, metavar="WHEN", help=at)
+    show.add_argument("--tier", metavar="NAME", help="the prices of this service tier, such as priority or batch")
     show.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_book_options(show)
     show.set_defaults(run=_show)
 
-    refresh = subcommands.add_parser("refresh", help="take over the newest list prices of genai-prices")
+    refresh = add("refresh", "take over the newest list prices of genai-prices")
     source = refresh.add_mutually_exclusive_group()
-    source.add_argument("--from", dest="file", type=Path, metavar="FILE", help="a wheel, or the repository's data.json")
-    source.add_argument("--installed", action="store_true", help="the package that is installed beside this command")
+    source.add_argument("--from", dest="file", type=Path, metavar="FILE", help="read this wheel, or data.json")
+    source.add_argument("--installed", action="store_true", help="read the package that is installed here")
     refresh.add_argument("--version", metavar="VERSION", help="of the package to download, or of a data.json")
     refresh.add_argument(
-        "--into", type=Path, default=PRICE_LIST_FILE, metavar="FILE", help="default: the one that ships"
+        "--into",
+        type=Path,
+        default=PRICE_LIST_FILE,
+        metavar="FILE",
+        help="write this file; default: the list that ships",
     )
     refresh.add_argument("--dry-run", action="store_true", help="only say what would change")
     refresh.set_defaults(run=_refresh)

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 def add_servers(servers: argparse.ArgumentParser) -> None:
     """Give `servers` its command."""
     check = servers.add_subparsers(title="commands", required=True, metavar="COMMAND").add_parser(
-        "check", help="check the file"
+        "check",
+        help="check the file, and whether its servers answer",
+        description="Check the file. With --live or --stack, ask its servers, too.",
     )
-    check.add_argument("file", nargs="?", type=Path, default=Path("openai_servers.yaml"))
+    file = Path("openai_servers.yaml")
+    check.add_argument("file", nargs="?", type=Path, default=file, metavar="FILE", help=f"default: {file}")
     check.add_argument("--live", action="store_true", help="ask each server for its models, with its own sign-in")
     check.add_argument("--stack", action="store_true", help="ask through the deployed proxy, with its sign-in")
     check.add_argument("--server", action="append", metavar="NAME", help="only this one; may be given several times")

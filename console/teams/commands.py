@@ -45,7 +45,7 @@ def add_teams(teams: argparse.ArgumentParser) -> None:
     showing = add("show", _show, "show all about a team, and the keys that name it")
     update = add("update", _update, "change a team; what is not named stays as it is")
     usage = add("usage", _usage, "show what teams have used of their limits")
-    releasing = add("release", _release, "give back at once what requests of a team hold: places, and reserved money")
+    releasing = add("release", _release, "free at once the places and the money that requests of a team hold")
     delete = add("delete", _delete, "delete a team that no key names")
     for command in (create, showing, update, releasing, delete):
         command.add_argument("name", metavar="TEAM", help="its name")

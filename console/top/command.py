@@ -88,7 +88,7 @@ def add_top(top: argparse.ArgumentParser) -> None:
         help=f"one row for each {', '.join(DIMENSIONS)}; several as in client,model; default: all three",
     )
     top.add_argument("--interval", type=whole(1, 3600), default=2, metavar="SECONDS", help="between looks; default: 2")
-    top.add_argument("--once", action="store_true", help="look once")
+    top.add_argument("--once", action="store_true", help="look once, and end")
     add_table_options(top, "CostsTable")
     top.set_defaults(run=_top)
 

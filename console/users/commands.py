@@ -46,7 +46,7 @@ def add_users(users: argparse.ArgumentParser) -> None:
     usage = add("usage", _usage, "show what users have used of their limits now")
     block = add("block", _block, "block a user")
     block.add_argument("--reason", metavar="TEXT", help="shown by `users show`, to nobody else")
-    block.add_argument("--force", action="store_true", help="even who has made no request yet")
+    block.add_argument("--force", action="store_true", help="block even one who has made no request yet")
     for output in ("LimitsTable", "CostsTable"):
         add_place_option(block, output)
     unblock = add("unblock", _unblock, "let a blocked user in again")

@@ -33,10 +33,12 @@ def add_what_if(command: argparse.ArgumentParser) -> None:
         "Prices the requests that a model answered with the prices of another model, or of another price file "
         "(--prices), by class of token. Nothing is changed."
     )
-    command.add_argument("--from", dest="from_model", metavar="MODEL", help="the model that answered; default: all")
+    command.add_argument("--from", dest="from_model", metavar="MODEL", help="only what this model answered")
     command.add_argument("--from-server", metavar="NAME", help="only what this server answered")
-    command.add_argument("--to", dest="to_model", metavar="MODEL", help="whose prices hold instead; default: its own")
-    command.add_argument("--to-server", metavar="NAME", help="whose prices of it; needed where servers differ")
+    command.add_argument(
+        "--to", dest="to_model", metavar="MODEL", help="the model whose prices hold instead; default: its own"
+    )
+    command.add_argument("--to-server", metavar="NAME", help="of which server the prices are; needed where they differ")
     command.add_argument("--client", default=argparse.SUPPRESS, metavar="NAME", help="only of this client")
     names = ", ".join(NAMES)
     command.add_argument("--by", type=_dimensions, default=[], metavar="DIMENSION", help=f"also by {names} or tag:NAME")
