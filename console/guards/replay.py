@@ -62,18 +62,18 @@ def run_replay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return 0
     period = chosen_period(options) or last_days(_USUAL_DAYS)
     ledger = Ledger(chosen_table("CostsTable", options, environ), Bars())
-    rollups = ledger.rollups(_with_history(guards, period))
+    rollups = ledger.rollups(with_history(guards, period))
     wanted = [each for each in rollups if options.client in (None, each["client_id"])]
     found = replayed(guards, ledger.entries(wanted, ATTRIBUTES), period)
     if options.json:
-        print(to_json([_as_json(each) for each in found.actions]))
+        print(to_json([as_json(each) for each in found.actions]))
         return 0
     text = f"{count(found.requests)} requests {period.text}"
     if not found.actions:
         print(f"Nothing would have been done about {text}.")
     else:
         show(actions_table(found.actions, terminal_width()))
-        print(f"\n{_how_many(found.actions)}, for {text}.")
+        print(f"\n{how_many(found.actions)}, for {text}.")
         print("The requests are those that came without guards: an act might have kept some of them away.")
     if found.without_digest and any(guard.kind == "repeat" for guard in guards):
         print(f"Of {count(found.without_digest)} it is not known which are equal: guards were off when they came.")
@@ -106,7 +106,7 @@ def _in_order(entries: Iterable[Mapping[str, Any]]) -> Iterator[Seen]:
     yield from sorted(seen for seen in found if seen is not None)
 
 
-def _with_history(guards: Sequence[Guard], period: Period) -> Period:
+def with_history(guards: Sequence[Guard], period: Period) -> Period:
     """The period, with the week before it where that says what is usual, else with the hour before."""
     spends = any(guard.kind == "spend" for guard in guards)
     return Period(period.first - (_HISTORY if spends else timedelta(days=1)), period.last)
@@ -130,13 +130,15 @@ def actions_table(actions: Sequence[Action], width: int | None) -> str:
     return table(headings, rows, width=width, whole=("WHEN",), drop=("UNTIL", "KEY OR USER"), tell=True)
 
 
-def _how_many(actions: Sequence[Action]) -> str:
+def how_many(actions: Sequence[Action]) -> str:
+    """So many acts on so many keys, in words."""
     keys = len({each.request.key_id for each in actions})
     acts = f"{count(len(actions))} acts" if len(actions) > 1 else "One act"
     return f"{acts} on {f'{count(keys)} keys or users' if keys > 1 else 'one key or user'}"
 
 
-def _as_json(action: Action) -> dict[str, Any]:
+def as_json(action: Action) -> dict[str, Any]:
+    """An act for programs."""
     return {
         "id": action.id,
         "guard": action.guard,

@@ -10,9 +10,10 @@ import pytest
 from authorizer.authorizer import NOT_CHECKED
 from authorizer.issuer_keys import FRESH, LOOKS_WITHIN, MOST_LOOKS, PAUSE, STALE
 from authorizer.refusal import KeysUnavailableError
-from authorizer.users import _since_boot
+from authorizer.users import Users, _since_boot
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai_proxy.identity import parse_identity
 
 from tests.examples import examples
 from tests.identity.desk import FILE, Desk, ask
@@ -189,6 +190,78 @@ def test_keys_come_and_go_and_the_issuer_too_and_no_token_is_taken_or_refused_wr
 def test_what_is_known_of_an_issuer_ages_in_a_frozen_sandbox_too() -> None:
     boot = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
     assert 0 <= _since_boot() - boot < 60
+
+
+def counting(judged: list[str]) -> Desk:
+    """A desk that says whose tokens it judges: one that it remembers has its pseudonym already."""
+
+    def pseudonym(_: str, sub: str) -> str:
+        judged.append(sub)
+        return f"called {sub}"
+
+    file = FILE.replace("plan: free", "plan: free, pseudonyms: true")
+    identity = parse_identity(file, allow_loopback=True)
+    desk = Desk(jwk("ES256"), file=file)
+    assert identity
+    desk.users = Users(
+        identity,
+        desk.blocks,
+        desk.issuer,
+        desk.logger,
+        pseudonym=pseudonym,
+        clock=desk.clock,
+        lasting=desk.clock,
+    )
+    return desk
+
+
+def short(sub: str, exp: int = NOW + 10**6) -> str:
+    return token(good(sub=sub, exp=exp), "ES256")
+
+
+def test_a_token_is_judged_once_in_five_minutes_and_its_user_is_asked_for_each_time() -> None:
+    judged, counts = list[str](), list[int]()
+    desk, text = counting(judged), short("ada")
+    for second in (0.0, 0.5, 299.5, 300.0, 599.5, 600.0):
+        desk.clock.now = NOW + second
+        assert desk.users(text).end_user == "called ada"
+        counts.append(len(judged))
+    assert counts == [1, 1, 1, 2, 2, 3]
+    assert len(desk.blocks.asked) == 6
+
+
+def test_what_was_judged_is_remembered_no_longer_than_the_token_is_good_and_with_the_keys_that_signed_it() -> None:
+    judged = list[str]()
+    desk = counting(judged)
+    text, other = short("ada", NOW + 60), short("eve")
+    assert [desk.code(each) for each in (text, other, text, other)] == [""] * 4
+    desk.clock.now = NOW + 59.5
+    assert (desk.code(text), judged) == ("", ["ada", "eve"])
+    desk.clock.now = NOW + 60
+    assert (desk.code(text), desk.code(text), judged) == ("", "", ["ada", "eve", "ada", "ada"])
+    desk.clock.now = NOW + 120
+    judged.clear()
+    assert (desk.code(text), desk.code(other), judged) == ("token_expired", "", [])
+    desk.issuer.keys = [jwk("ES256"), jwk("ES256", "new")]
+    new = token(good(sub="new", exp=NOW + 10**6), "ES256", kid="new")  # so the issuer's keys are looked at
+    assert (desk.code(new), desk.code(other), desk.code(other), judged) == ("", "", "", ["new", "eve"])
+
+
+def test_a_thousand_are_remembered_and_the_one_judged_first_goes_first() -> None:
+    judged = list[str]()
+    desk = counting(judged)
+    texts = [short(f"{number}") for number in range(1001)]
+    for text in texts[:1000]:
+        desk.users(text)
+    judged.clear()
+    for number in (0, 999, 1000, 1, 0, 2, 1):
+        desk.users(texts[number])
+    assert judged == ["1000", "0", "1"]
+    judged.clear()
+    desk.clock.now = NOW + 300
+    for text in (texts[3], short("new"), texts[3]):
+        desk.users(text)
+    assert judged == ["3", "new"], "one that is judged again is the latest"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class Client:
     def __getattr__(self, name: str) -> Callable[..., Mapping[str, Any]]:
         def call(**asked: Any) -> Mapping[str, Any]:
             self.calls.append((name, asked))
-            answer = self._answers.pop(0) if self._answers else {}
+            answer: Mapping[str, Any] | Exception = self._answers.pop(0) if self._answers else dict[str, Any]()
             if isinstance(answer, Exception):
                 raise answer
             return answer
@@ -109,7 +109,7 @@ def test_what_is_there_is_not_written_again() -> None:
 
 @pytest.mark.parametrize("times", [1, 5, 6, 7])
 def test_who_is_behind_others_reads_anew_six_times(times: int) -> None:
-    answers: list[Any] = [each for _ in range(times) for each in ({}, refused(OTHERS_WERE_FIRST))]
+    answers: list[Any] = [{}, refused(OTHERS_WERE_FIRST)] * times
     evidence, client, paused = table(*answers, {}, {}, {"Items": []})
     if times < 6:
         assert evidence.times("g", 7, [FIRST], 5) == []
@@ -334,7 +334,7 @@ def test_of_too_many_those_stay_that_end_last(count: int) -> None:
 
 @pytest.mark.parametrize("times", [5, 6])
 def test_who_is_behind_others_writes_anew_six_times(times: int) -> None:
-    answers: list[Any] = [each for _ in range(times) for each in ({}, refused(OTHERS_WERE_FIRST))]
+    answers: list[Any] = [{}, refused(OTHERS_WERE_FIRST)] * times
     acts, client, paused = overlays(*answers)
     if times < 6:
         assert acts.begin(ACTION, NOW) == "new"

@@ -43,8 +43,8 @@ class People:
 def test_an_act_is_told_whole(has_topic: bool) -> None:
     told, log = list[tuple[Any, ...]](), Log()
     logger: Any = log
-    topic = People(told) if has_topic else None
-    Teller(People(told), topic, Words("prod", "docs/books", "teams"), logger).tell(ACTION)
+    people: Any = People(told)
+    Teller(people, people if has_topic else None, Words("prod", "docs/books", "teams"), logger).tell(ACTION)
 
     mail = (subject_of(ACTION, "prod"), text_of(ACTION, "prod", "docs/books"))
     assert told == [(event_of(ACTION, "prod", "docs/books", "teams"),), *([mail] if has_topic else [])]
@@ -55,7 +55,8 @@ def test_an_act_is_told_whole(has_topic: bool) -> None:
 def test_what_was_not_told_is_not_logged_as_told(bus_fails: bool) -> None:
     told, log, fault = list[tuple[Any, ...]](), Log(), ValueError("down")
     logger: Any = log
-    bus, topic = People(told, fault if bus_fails else None), People(told, None if bus_fails else fault)
+    bus: Any = People(told, fault if bus_fails else None)
+    topic: Any = People(told, None if bus_fails else fault)
     with pytest.raises(ValueError, match="down"):
         Teller(bus, topic, Words("prod", "docs/books", "slack"), logger).tell(ACTION)
     assert (len(told), log.lines) == (0 if bus_fails else 1, [])
