@@ -74,7 +74,7 @@ CPU_ALONE_SECONDS = (3.8e-3, 5.4e-3)
 """The same for one that comes alone."""
 WAIT_SECONDS = 0.03
 """What it waits for a batch, at any size of the function."""
-AT_ONCE, BATCH, MEGABYTES_OF_A_CPU = 2, 25, 1769
+AT_ONCE, BATCH, MEGABYTES_OF_A_CPU = 8, 25, 1769
 
 
 @dataclass(frozen=True, slots=True)

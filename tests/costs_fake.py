@@ -49,6 +49,22 @@ class FakeCostsTable:
         found = self.items.get(_key(request))
         return {"ConsumedCapacity": {"TableName": "costs"}} | ({"Item": copy.deepcopy(found)} if found else {})
 
+    def transact_get_items(self, **request: Any) -> dict[str, Any]:
+        gets = [each["Get"] for each in request["TransactItems"]]
+        assert len(gets) <= 100
+        assert all((get["TableName"], get["ProjectionExpression"]) == ("costs", "sk") for get in gets)
+        found = [{"Item": {"sk": get["Key"]["sk"]}} if _key(get) in self.items else {} for get in gets]
+        return {"Responses": found, "ConsumedCapacity": [{"TableName": "costs"}]}
+
+    def query(self, **request: Any) -> dict[str, Any]:
+        """The last item of a hash key before a sort key."""
+        asked = (request["KeyConditionExpression"], request["ConsistentRead"], request["ScanIndexForward"])
+        assert (*asked, request["Limit"]) == ("pk = :pk AND sk < :last", True, False, 1)
+        values = request["ExpressionAttributeValues"]
+        pk, last = values[":pk"]["S"], values[":last"]["S"]
+        keys = sorted(key for key in self.items if key[0] == pk and key[1] < last)[-1:]
+        return {"Items": [{"sk": {"S": key[1]}} for key in keys], "ConsumedCapacity": {"TableName": "costs"}}
+
     def put_into(self, client: Any, table: str) -> None:
         """Put all items into a table of moto, which takes two seconds for what takes this table a moment."""
         items = list(self.items.values())

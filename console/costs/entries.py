@@ -15,6 +15,7 @@ from console.errors import ConsoleError
 from console.keys.options import tag, whole
 from console.output import add_vertical, show, terminal_width
 from console.period import Period, add_period, chosen_period, read_day
+from console.shards import divided_days
 from console.stack import add_table_options
 from console.text import harmless, to_json
 
@@ -88,11 +89,18 @@ def _newest(period: Period, options: argparse.Namespace, environ: Environment) -
         options.failed or options.unpriced or options.estimated or options.tags or options.server or options.model
     )
     ledger, at_once = ledger_of(options, environ), None if narrowed else options.limit
-    clients = [options.client]
+    clients, day = [options.client], options.before and ulid_time(options.before).date()
+    divided: set[tuple[str, str]] = set()
     if options.client is None:
         rollups = [row for row in ledger.rollups(period) if is_wanted(row, options, of_rollup=True)]
         clients = sorted({str(row["client_id"]) for row in rollups})
-    found = (ledger.latest(client, period, before=options.before, at_once=at_once) for client in clients)
+        divided = divided_days(rollups)
+    elif day and ledger.is_divided(options.client, day):
+        divided = {(str(options.client), str(day))}
+    found = (
+        ledger.latest(client, period, before=options.before, at_once=at_once, is_divided=(client, str(day)) in divided)
+        for client in clients
+    )
     return (each for each in heapq.merge(*found, key=_id, reverse=True) if is_wanted(each, options))
 
 

@@ -10,15 +10,15 @@ from typing import Any
 
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.ulid import ulid_time
+from openai_proxy.ledger.shards import LAST
 
 from console.period import Period
 from console.progress import Bars
+from console.shards import AT_ONCE, whole_day, whole_sums
 from console.stack import Table
 
 Item = dict[str, Any]
 
-AT_ONCE = 8
-"""How many queries are under way together; below the 10 connections that a client keeps."""
 MOST_KEPT = 20_000
 """About how many entries are kept together, some 60 MB. A client's day with more of them is read page by page."""
 
@@ -60,7 +60,7 @@ class Ledger:
                 read: Iterable[Iterable[Item]] = (
                     pool.map(partial(self._entries_of, attributes), part)
                     if len(part) > 1
-                    else [self._query(f"client#{client}#{day}", attributes) for day, client in part]
+                    else [self._day(f"client#{client}#{day}", attributes) for day, client in part]
                 )
                 for key, items in zip(part, read, strict=True):
                     for item in items:
@@ -68,18 +68,35 @@ class Ledger:
                         advance(1)
 
     def latest(
-        self, client_id: str, period: Period, *, before: str | None = None, at_once: int | None = None
+        self,
+        client_id: str,
+        period: Period,
+        *,
+        before: str | None = None,
+        at_once: int | None = None,
+        is_divided: bool = False,
     ) -> Iterator[Item]:
         """The entries of a client, newest first; only those before the entry `before` (its id) if that is named.
 
         `at_once` of them are read together; as many as DynamoDB gives at once, up to 1 MB, where nothing is said.
+        `is_divided` says whether the day of `before` has shards: in the middle of a day nothing else does.
         """
         for day in reversed(period.days):
-            if before is None or ulid_time(before).date() >= day:
-                yield from self._newest(f"client#{client_id}#{day}", before, at_once)
+            of_before = ulid_time(before).date() if before else day
+            if day <= of_before:
+                end = before if day == of_before else None
+                read = partial(self._newest, end, at_once)
+                pk = f"client#{client_id}#{day}"
+                yield from whole_day(read, pk, newest_first=True, is_divided=is_divided and end is not None)
 
-    def _newest(self, pk: str, before: str | None, at_once: int | None) -> Iterator[Item]:
+    def is_divided(self, client_id: str, day: date) -> bool:
+        """Whether a client's day has shards."""
+        key = to_item({"pk": f"client#{client_id}#{day}", "sk": LAST})
+        return "Item" in self._table.client.get_item(TableName=self._table.name, Key=key)
+
+    def _newest(self, before: str | None, at_once: int | None, pk: str, page: int | None) -> Iterator[Item]:
         older = {} if before is None else {":before": before}
+        at_once = at_once or page
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk AND sk < :before" if older else "pk = :pk",
@@ -87,29 +104,35 @@ class Ledger:
             ScanIndexForward=False,
             PaginationConfig={"PageSize": at_once} if at_once else {},
         )
-        for page in pages:
-            yield from map(from_item, page["Items"])
+        for found in pages:
+            yield from map(from_item, found["Items"])
 
     def _rollups_of(self, day: date) -> list[Item]:
-        return list(self._query(f"day#{day}"))
+        return whole_sums(self._query, f"day#{day}")
 
     def _entries_of(self, attributes: Collection[str] | None, key: tuple[str, str]) -> list[Item]:
         day, client_id = key
-        return list(self._query(f"client#{client_id}#{day}", attributes))
+        return list(self._day(f"client#{client_id}#{day}", attributes))
 
-    def _query(self, pk: str, attributes: Collection[str] | None = None) -> Iterator[Item]:
-        request: dict[str, Any] = {}
+    def _day(self, pk: str, attributes: Collection[str] | None) -> Iterator[Item]:
+        asked = None if attributes is None else {*attributes, "sk"}
+        items = whole_day(partial(self._query, attributes=asked), pk)
+        is_bare = attributes is not None and "sk" not in attributes
+        return ({name: value for name, value in item.items() if name != "sk"} for item in items) if is_bare else items
+
+    def _query(self, pk: str, page: int | None = None, *, attributes: Collection[str] | None = None) -> Iterator[Item]:
+        request: dict[str, Any] = {"PaginationConfig": {"PageSize": page}} if page else {}
         if attributes is not None:
             names = {f"#{number}": name for number, name in enumerate(sorted(attributes))}
-            request = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
+            request |= {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues=to_item({":pk": pk}),
             **request,
         )
-        for page in pages:
-            yield from map(from_item, page["Items"])
+        for found in pages:
+            yield from map(from_item, found["Items"])
 
 
 def _together(requests: Mapping[tuple[str, str], int]) -> Iterator[list[tuple[str, str]]]:

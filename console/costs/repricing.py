@@ -23,6 +23,7 @@ from openai_proxy.pricing.rates import EXACT
 from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes
 
 from console.errors import ConsoleError
+from console.shards import whole_day
 from console.stack import Table
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Ledger:
 
     def entries(self, client_id: str, day: date) -> Iterator[Item]:
         """The entries of a client on a day, oldest first, as they are now."""
-        return self._query(f"client#{client_id}#{day}")
+        return whole_day(self._query, f"client#{client_id}#{day}")
 
     def apply(self, changes: Iterable[Change]) -> list[Change]:
         """Carry out changes. Returns those that could not be: their entries are not any more as they were read."""
@@ -97,15 +98,17 @@ class Ledger:
             moved += self._write(transaction)
         return moved
 
-    def _query(self, pk: str) -> Iterator[Item]:
+    def _query(self, pk: str, page: int | None = None) -> Iterator[Item]:
+        request: dict[str, Any] = {"PaginationConfig": {"PageSize": page}} if page else {}
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues=to_item({":pk": pk}),
             ConsistentRead=True,
+            **request,
         )
-        for page in pages:
-            yield from map(from_item, page["Items"])
+        for found in pages:
+            yield from map(from_item, found["Items"])
 
     def _write(self, changes: Sequence[Change]) -> list[Change]:
         moved: list[Change] = []

@@ -10,12 +10,14 @@ from typing import Any
 
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.ulid import ulid_time
+from openai_proxy.ledger.shards import shard_key
 
 from console.cache.store import INDEX
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
 from console.logs import Asked, lines
 from console.period import Period, add_period, chosen_period, today
+from console.shards import divided_days
 from console.stack import Table, add_place_option, add_table_options, chosen_table
 from console.text import harmless, plain, to_json
 
@@ -44,11 +46,14 @@ def entries_with(ledger: Table, id_: str, period: Period | None) -> Iterator[Ite
     if of_inference := _day_of(id_):
         reading = Ledger(ledger)
         near = Period(of_inference - timedelta(days=1), of_inference + timedelta(days=1))
-        clients = {(row["client_id"], row["day"]) for row in reading.rollups(near)}
-        for client_id, day in sorted(clients):
-            key = to_item({"pk": f"client#{client_id}#{day}", "sk": id_})
-            if item := ledger.client.get_item(TableName=ledger.name, Key=key).get("Item"):
-                yield from_item(item)
+        rollups = reading.rollups(near)
+        divided = divided_days(rollups)
+        for client_id, day in sorted({(row["client_id"], row["day"]) for row in rollups}):
+            pk = f"client#{client_id}#{day}"
+            for place in [pk, shard_key(pk, id_)] if (client_id, day) in divided else [pk]:
+                key = to_item({"pk": place, "sk": id_})
+                if item := ledger.client.get_item(TableName=ledger.name, Key=key).get("Item"):
+                    yield from_item(item)
     days = period or Period(today() - timedelta(days=1), today())
     reading = Ledger(ledger)
     for entry in reading.entries(reading.rollups(days)):

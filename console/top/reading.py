@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.ulid import new_ulid
+from openai_proxy.ledger.shards import SHARDED, SHARDS
 from openai_proxy.throttles.weather import PARTITION, SOON, Weather
 
 from console.cloudwatch import USUAL_NAMESPACE
 from console.report.figures import SOURCES
+from console.shards import whole_day, whole_sums
 from console.stack import Table
 from console.top.figures import OF_ENTRIES, Inference, Throttles, inference_of
 
@@ -41,6 +43,7 @@ MOST_SERVERS = 25
 Key = tuple[str, str]
 
 _PAGE = 50
+_OF_SHARD = 10
 
 
 class RecentInferences:
@@ -80,7 +83,7 @@ class RecentInferences:
         counts: Counter[Key] = Counter()
         servers: set[str] = set()
         for day in days:
-            for item in self._query({":pk": f"day#{day}"}, "pk = :pk", ["client_id", "server", "requests"]):
+            for item in whole_sums(self._sums, f"day#{day}"):
                 counts[item["client_id"], str(day)] += int(item["requests"])
                 servers.add(item["server"])
         self.servers = frozenset(servers)
@@ -89,11 +92,19 @@ class RecentInferences:
     def _newest(self, oldest: str, key: Key, new: int) -> tuple[dict[str, Inference], bool]:
         """The newest `new` entries of a client and day that are not known, and whether these are all there are."""
         client_id, day = key
-        values = {":pk": f"client#{client_id}#{day}", ":oldest": oldest}
+        values = {":oldest": oldest}
         # Consistent: what a rollup counts is there, and would not be looked for again.
-        more = {"ScanIndexForward": False, "ConsistentRead": True, "Limit": min(self._most, max(_PAGE, 2 * new))}
+        more = {"ScanIndexForward": False, "ConsistentRead": True}
+        most = min(self._most, max(_PAGE, 2 * new))
+
+        def read(pk: str, page: int | None) -> Iterator[dict[str, Any]]:
+            limit = {"Limit": max(_OF_SHARD, most // SHARDS) if page else most}
+            return self._query(
+                {**values, ":pk": pk}, "pk = :pk AND sk >= :oldest", sorted(OF_ENTRIES), {**more, **limit}
+            )
+
         found: dict[str, Inference] = {}
-        for item in self._query(values, "pk = :pk AND sk >= :oldest", sorted(OF_ENTRIES), more):
+        for item in whole_day(read, f"client#{client_id}#{day}", newest_first=True):
             if item["sk"] not in self._known:
                 found[item["sk"]] = inference_of(item)
             if len(found) == new:
@@ -101,6 +112,9 @@ class RecentInferences:
             if len(found) == self._most:
                 return found, False
         return found, True
+
+    def _sums(self, pk: str) -> Iterator[dict[str, Any]]:
+        return self._query({":pk": pk}, "pk = :pk", ["sk", "client_id", "server", "requests", SHARDED])
 
     def _query(
         self, values: dict[str, Any], condition: str, attributes: list[str], more: dict[str, Any] | None = None

@@ -131,12 +131,14 @@ class Settings:
         MiniStack cannot stream, does not know the address of API Gateway's streaming invocations (its REST API gives
         whole answers), and has no saved queries of CloudWatch Logs, no alarms on formulas and no composite ones. Its
         CloudFormation has no event archives; `Aws.archive` makes the one. The streaming function URL is this package's
-        own, and so is who hands messages to webhooks: what is deployed names no address of them.
+        own, and so is who hands messages to webhooks: what is deployed names no address of them. For each batch that is
+        handled at a time it starts a process.
         """
         local = {
             "ServersFile": str(self.servers_file),
             "IdentityFile": str(self.identity_file),
             "BatchWindowSeconds": "1",
+            "LedgerConcurrency": "2",
             "Streaming": "false",
             "NamedQueriesEnabled": "false",
             "AlarmFormulasEnabled": "false",

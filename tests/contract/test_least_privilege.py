@@ -49,7 +49,7 @@ GRANTS = [
     ("RecordCostFunction", "takes", "${RecordCostQueue.Arn}", RECEIVE),
     (
         *("RecordCostFunction", "reads, writes", "${CostsTable.Arn}"),
-        "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem dynamodb:ConditionCheckItem",
+        "dynamodb:GetItem dynamodb:Query dynamodb:PutItem dynamodb:UpdateItem dynamodb:ConditionCheckItem",
     ),
     ("RecordCostFunction", "sends", "${LakeStream.Arn}", "firehose:PutRecordBatch"),
     ("RecordCostFunction", "sends", "*", "cloudwatch:PutMetricData"),

@@ -705,6 +705,7 @@ OWN = {
     "AuthorizerFunction": {("dynamodb:GetItem", "${KeysTable.Arn}")},
     "RecordCostFunction": {
         ("dynamodb:GetItem", "${CostsTable.Arn}"),
+        ("dynamodb:Query", "${CostsTable.Arn}"),
         ("dynamodb:PutItem", "${CostsTable.Arn}"),
         ("dynamodb:UpdateItem", "${CostsTable.Arn}"),
         ("dynamodb:ConditionCheckItem", "${CostsTable.Arn}"),
@@ -793,6 +794,7 @@ CALLS = {
     "batch_get_item": {"dynamodb:BatchGetItem"},
     "batch_write_item": {"dynamodb:BatchWriteItem"},
     "transact_write_items": {"dynamodb:PutItem"},
+    "transact_get_items": {"dynamodb:GetItem"},
     "put_metric_data": {"cloudwatch:PutMetricData"},
     "put_events": {"events:PutEvents"},
     "publish": {"sns:Publish"},

@@ -5,6 +5,7 @@ receipts and nobody else's; what is not there and what is somebody else's look t
 """
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -39,9 +40,9 @@ class Receipts:
             day = ulid_day(inference_id)
         except ValueError as error:
             raise _not_found(inference_id) from error
-        entry_key = to_item({"pk": f"client#{key.client_id}#{day}", "sk": inference_id})
+        pk = f"client#{key.client_id}#{day}"
         try:
-            item = self._aws.get_item({"TableName": self._table, "Key": entry_key}, _TIMEOUT)
+            item = self._item(pk, inference_id) or self._item_in_shard(pk, inference_id)
         except AwsError as error:
             message = "The ledger cannot be read at the moment."
             raise UnavailableError(503, "receipts_unavailable", message, headers={"retry-after": "5"}) from error
@@ -49,6 +50,15 @@ class Receipts:
         if not entry or (entry.get("key_id") and entry["key_id"] != key.key_id):
             raise _not_found(inference_id)
         return json.dumps(_receipt(inference_id, entry)).encode()
+
+    def _item(self, pk: str, inference_id: str) -> Mapping[str, Any]:
+        key = to_item({"pk": pk, "sk": inference_id})
+        return self._aws.get_item({"TableName": self._table, "Key": key}, _TIMEOUT)
+
+    def _item_in_shard(self, pk: str, inference_id: str) -> Mapping[str, Any]:
+        from openai_proxy.ledger.shards import shard_key  # noqa: PLC0415 - only entries of busy clients are there
+
+        return self._item(shard_key(pk, inference_id), inference_id)
 
 
 def _receipt(inference_id: str, entry: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ entries claim it in the same transaction, and where others have, `claims` says w
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,9 @@ from openai_proxy.backoff import pause_before_retry
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.ledger import claims
 from openai_proxy.ledger.claims import Telling
+from openai_proxy.ledger.division import Division, is_passing
 from openai_proxy.ledger.entries import Key, LedgerEntry, Rollup
+from openai_proxy.ledger.shards import group_of, is_divided
 from openai_proxy.ledger.transactions import Union, build_transaction
 from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes, status_of
 
@@ -29,8 +32,18 @@ MOST_ITEMS = 100
 
 ATTEMPTS = 6
 
+BUSY_AFTER = 3
+"""Attempts of one write that were refused for load until its groups are divided: two that meet by chance need fewer."""
+
+SEVERAL = 3
+"""So many entries of a client's day does a write bring that divides it: what comes alone is not too much."""
+
 DUPLICATE = "duplicate"
 CLAIMED = "claimed"
+_DIVIDED = "divided"
+_LOAD = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+"""Why DynamoDB refuses an item that too much is written to at a time."""
+_LOAD_OF_CALL = frozenset({"ThrottlingException", "ProvisionedThroughputExceededException"})
 
 _MOST_STEPS = 8
 """From a claim to the entries that count: one for each telling that said more than the one before."""
@@ -49,13 +62,19 @@ class CostsTable:
         self._client = client
         self._name = name
         self._pause = pause
+        self._division = Division(client, name)
 
     def record(self, entries: Iterable[LedgerEntry]) -> Refused:
         """Write entries that are not there yet. Returns duplicates, and those that have to be tried again later."""
         distinct = {entry.key: entry for entry in entries}
+        plain = [entry for entry in distinct.values() if not entry.claims]
+        self._division.forget()
         refused: Refused = {}
-        for transaction in in_transactions(entry for entry in distinct.values() if not entry.claims):
+        for transaction in in_transactions(entry for entry in plain if not self._division.knows(entry)):
             refused |= self._write(transaction)
+        busy = [entry for entry in plain if self._division.knows(entry) or refused.get(entry.key) == _DIVIDED]
+        refused = {key: reason for key, reason in refused.items() if reason != _DIVIDED}
+        refused |= self._record_divided(busy) if busy else {}
         for claiming in _by_claims(distinct.values()):
             written = self._write(claiming)
             refused |= self._unite(claiming) if CLAIMED in written.values() else written
@@ -65,6 +84,23 @@ class CostsTable:
         """The entries that are taken back because of what is claimed here, as they are in the table."""
         keys = claims.taken_back_by(item for key in entry.claims if (item := self._read(key)))
         return [item for key in keys if (item := self._read(key))]
+
+    def _record_divided(self, entries: Sequence[LedgerEntry]) -> Refused:
+        """Write entries of groups that are divided."""
+        try:
+            for entry in entries:
+                self._division.learn(entry)
+            refused = dict.fromkeys(self._division.written_before(entries), DUPLICATE)
+        except (NoAnswerError, ClientError) as error:
+            if isinstance(error, ClientError) and not is_passing(error):
+                raise
+            return {entry.key: str(error) for entry in entries}
+        new = [entry for entry in entries if entry.key not in refused]
+        placed = [self._division.place(entry) for entry in new]
+        key_of = {each.key: entry.key for each, entry in zip(placed, new, strict=True)}
+        for transaction in in_transactions(placed):
+            refused |= {key_of[key]: reason for key, reason in self._write(transaction).items()}
+        return refused
 
     def _unite(self, entries: Sequence[LedgerEntry]) -> Refused:
         """Write entries that tell of what others tell of too, and take those back; or, if they say no more, do not."""
@@ -128,6 +164,7 @@ class CostsTable:
         token = str(uuid.uuid4())
         while entries and attempt < ATTEMPTS:
             items = build_transaction(self._name, entries)
+            busy: Sequence[LedgerEntry] = ()
             try:
                 # With the token of before, what was written and not confirmed is a success, and no duplicate.
                 answer = self._client.transact_write_items(TransactItems=items, ClientRequestToken=token, **PROOF)
@@ -136,21 +173,33 @@ class CostsTable:
                     # One entry has a fault and nobody says which: halve, so that the others get through.
                     middle = len(entries) // 2
                     return refused | self._write(entries[:middle]) | self._write(entries[middle:])
-                settled = _settled(error, entries)
+                settled, busy = _settled(error, entries), _busy(error, entries)
                 last_error = str(error)
             else:
                 if is_proven(answer, several=True):
                     return refused
                 settled, last_error = {}, "DynamoDB did not say that it has written"
-            refused |= settled
-            entries = [entry for entry in entries if entry.key not in settled]
-            if settled:
-                token = str(uuid.uuid4())
-            else:
+            if not settled:
                 attempt += 1
                 if attempt < ATTEMPTS:
                     self._pause(attempt)
+                    # After the pause: what was refused has used up what the partition takes at that moment.
+                    settled = self._divide(busy, entries) if attempt >= BUSY_AFTER else {}
+            refused |= settled
+            entries = [entry for entry in entries if entry.key not in settled]
+            in_lanes = bool(busy) and is_divided(busy[0])
+            if settled or in_lanes:
+                token = str(uuid.uuid4())
+            entries = self._division.step_aside(entries) if in_lanes else entries
         return refused | {entry.key: last_error for entry in entries}
+
+    def _divide(self, busy: Iterable[LedgerEntry], entries: Iterable[LedgerEntry]) -> Refused:
+        """Divide the groups of those `entries` that are refused for load. Returns what belongs into shards now."""
+        of_days = Counter(entry.key[0] for entry in entries)
+        too_many = [entry for entry in busy if of_days[entry.key[0]] >= SEVERAL]
+        of_groups = {group: entry for entry in too_many if (group := group_of(entry))}
+        divided = {group for group, entry in of_groups.items() if self._division.divide(entry)}
+        return {entry.key: _DIVIDED for entry in too_many if group_of(entry) in divided}
 
 
 def in_transactions(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
@@ -197,17 +246,34 @@ def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, st
         if code == "ValidationException":
             return {entry.key: str(error) for entry in entries}
         raise error
-    rollup_keys = dict.fromkeys(rollup.key for entry in entries for rollup in entry.rollups)
     claims = codes[len(entries) :][: len(entries[0].claims)]
-    rollup_codes = dict(zip(rollup_keys, codes[len(entries) + len(claims) :], strict=False))
-    settled: dict[Key, str] = {}
     if CONDITION in claims:
         own = zip(entries, codes, strict=False)
         return {entry.key: DUPLICATE if code == CONDITION else CLAIMED for entry, code in own}
-    for entry, code in zip(entries, codes, strict=False):
-        of_rollups = {rollup_codes.get(rollup.key, DONE) for rollup in entry.rollups}
+    settled: dict[Key, str] = {}
+    for entry, (code, of_rollups) in zip(entries, _codes_of_each(codes, entries), strict=False):
         if code == CONDITION:
             settled[entry.key] = DUPLICATE
+        elif CONDITION in of_rollups:
+            settled[entry.key] = _DIVIDED
         elif refusals := {code, *of_rollups} - TRANSIENT - {DONE}:
             settled[entry.key] = ", ".join(sorted(refusals))
     return settled
+
+
+def _busy(error: ClientError, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+    """The entries that are refused because too much is written to their partitions or rollups at a time."""
+    codes = reason_codes(error.response)
+    if not codes:
+        return list(entries) if code_of(error.response) in _LOAD_OF_CALL else []
+    of_each = [*zip(entries, _codes_of_each(codes, entries), strict=False)]
+    partitions = {entry.key[0] for entry, (code, _) in of_each if code in _LOAD}
+    return [entry for entry, (_, of_rollups) in of_each if entry.key[0] in partitions or of_rollups & _LOAD]
+
+
+def _codes_of_each(codes: Sequence[str], entries: Sequence[LedgerEntry]) -> Iterator[tuple[str, set[str]]]:
+    """For each entry its own code, and those of its rollups."""
+    rollups = dict.fromkeys(rollup.key for entry in entries for rollup in entry.rollups)
+    of_rollups = dict(zip(rollups, codes[len(entries) + len(entries[0].claims) :], strict=False))
+    for entry, code in zip(entries, codes, strict=False):
+        yield code, {of_rollups.get(rollup.key, DONE) for rollup in entry.rollups}

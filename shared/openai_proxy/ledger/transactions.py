@@ -11,6 +11,7 @@ from openai_proxy.dynamodb import to_item
 from openai_proxy.ledger import claims
 from openai_proxy.ledger.claims import Telling
 from openai_proxy.ledger.entries import Key, LedgerEntry, Rollup, Share, add_shares, rollups_of
+from openai_proxy.ledger.shards import SHARDED, group_of, is_asked
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
@@ -25,7 +26,18 @@ def build_transaction(table: str, entries: Sequence[LedgerEntry]) -> "list[Trans
     if entries[0].claims:
         claim = claims.claim_of(claims.telling_of(entries), entries[0].attributes["expires_at"])
         puts += [_claim(table, key, claim, seen=claim["entry"]) for key in entries[0].claims]
-    return puts + _additions(table, ((entry.rollups, entry.share) for entry in entries))
+    additions = _additions(table, ((entry.rollups, entry.share) for entry in entries))
+    if group_of(entries[0]):
+        for action in additions:
+            _ask_whether_divided(action.get("Update", {}))
+    return puts + additions
+
+
+def _ask_whether_divided(update: Any) -> None:
+    """Let a sum be added to a row of a day only while its group is not divided."""
+    if is_asked(update["Key"]["pk"]["S"]):
+        update["ConditionExpression"] = f"attribute_not_exists(#{SHARDED})"
+        update["ExpressionAttributeNames"][f"#{SHARDED}"] = SHARDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from openai_proxy.ledger.shards import shard_key
 from proxy.aws.client import AwsError
 
 from tests.fakes import Connection, Received
@@ -80,6 +81,11 @@ def test_what_is_not_there_and_what_is_somebody_elses_look_the_same(path: str, c
     response = ask(ENTRY, path, **context)
     assert (response.status, error_of(response)["code"]) == (404, "receipt_not_found")
     assert response.headers["retry-after"] == "2"
+
+
+def test_the_receipt_of_a_busy_client_is_in_a_shard() -> None:
+    entry = ENTRY | {"pk": {"S": shard_key("client#team-a#2026-11-23", ID)}}
+    assert json.loads(ask(entry, f"/v1/receipts/{ID}").body)["request_id"] == "mine"
 
 
 def test_a_ledger_that_cannot_be_read() -> None:

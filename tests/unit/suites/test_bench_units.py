@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
@@ -12,6 +13,7 @@ import pytest
 from boto3.dynamodb.types import TypeSerializer
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.key_limits import Limits
+from openai_proxy.ledger.shards import SHARDS
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.usage import Usage
 from proxy.cache.table import CacheTable
@@ -99,12 +101,21 @@ def test_how_many_events_are_booked_follows_from_the_seconds_of_a_batch() -> Non
     busy = [round(batch_seconds(cpu, 256) - WAIT_SECONDS, 2) for cpu in CPU_SECONDS]
     said = [AT_ONCE * BATCH / (seconds + WAIT_SECONDS) for seconds in busy]
     assert f"| {said[1]:.0f} to {said[0]:.0f} events/s |" in line
+    assert f"{math.ceil(10_000 / (said[1] / AT_ONCE))} for 10,000 events/s" in line
     assert f"takes {busy[0]:.2f} to {busy[1]:.2f} s of CPU" in line
     assert f"some {WAIT_SECONDS} s of waiting" in line
     assert f"at 1,769 MB {least:.1f} to {most:.1f} times as many" in line
     assert (
         f"takes {CPU_SECONDS[0] * 1000:g} to {CPU_SECONDS[1] * 1000:g} ms of CPU for an event in a full batch" in SCALE
     )
+
+
+def test_as_many_consumers_at_a_time_as_write_what_a_new_table_takes_at_once(measured: list[Units]) -> None:
+    template = (Path(__file__).parents[3] / "template.yaml").read_text(encoding="utf-8")
+    assert f"LedgerConcurrency: {{Type: Number, Default: {AT_ONCE}," in template
+    at_most = AT_ONCE * BATCH / batch_seconds(CPU_SECONDS[0], 256)
+    events = 4000 / measured[1].write_units
+    assert AT_ONCE - 1 < events / (at_most / AT_ONCE) <= AT_ONCE
 
 
 @pytest.mark.parametrize("each", [1, 5])
@@ -211,8 +222,8 @@ def test_how_many_requests_a_team_takes_at_most_follows_from_what_each_writes() 
 
 def test_how_many_requests_of_one_client_are_booked_follows_from_the_units_of_an_entry(measured: list[Units]) -> None:
     usual = 2 * -(-measured[0].entry_bytes // BLOCK)
-    assert f"| {PARTITION // (2 * usual)} requests/s of one client |" in SCALE
-    assert f"{2 * usual} for a large entry, {PARTITION // usual}/s for a small one" in SCALE
+    assert f"| {SHARDS * PARTITION // (2 * usual):,} requests/s of one client | the {SHARDS} [shards]" in SCALE
+    assert f"{2 * usual} for a large entry, {SHARDS * PARTITION // usual:,}/s for a small one" in SCALE
 
 
 def test_a_hit_of_the_response_cache_is_read_as_it_comes() -> None:

@@ -1,0 +1,102 @@
+"""What a sandbox learns of divided groups, and what it makes of odd answers. Interleavings: test_ledger_shards.py."""
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from openai_proxy.aws_answers import NoAnswerError
+from openai_proxy.ledger.division import Division
+from openai_proxy.ledger.shards import FIRST, SHARDED, divided, shard_key
+
+from tests.costs_fake import FakeCostsTable, cancelled
+from tests.unit.shared.ledger.test_claims import failure
+from tests.unit.shared.ledger.test_shards import ENTRY, ID, PK, ROLLUPS
+
+
+class Told(FakeCostsTable):
+    """The table, whose next answer is what it is told: an error to raise, or an answer."""
+
+    def __init__(self, turn: Any = None) -> None:
+        super().__init__()
+        self.turn = turn
+
+    def _answer(self, answer: Any) -> Any:
+        turn, self.turn = self.turn, None
+        if isinstance(turn, Exception):
+            raise turn
+        return answer if turn is None else turn
+
+    def transact_write_items(self, **request: Any) -> Any:
+        return self._answer(super().transact_write_items(**request))
+
+    def transact_get_items(self, **request: Any) -> Any:
+        return self._answer(super().transact_get_items(**request))
+
+    def query(self, **request: Any) -> Any:
+        return self._answer(super().query(**request))
+
+
+def division(table: Any) -> Division:
+    return Division(table, "costs", choose=lambda number: number - 1)
+
+
+def test_a_group_is_divided_once_with_signs_and_rows_for_those_who_correct() -> None:
+    table = Told()
+    assert division(table).divide(ENTRY)
+    assert {key: SHARDED in item for key, item in table.items.items()} == {
+        (PK, "#shards"): True,
+        (PK, "~shards"): True,
+        ROLLUPS[0].key: True,
+        ROLLUPS[1].key: False,
+    }
+    before = dict(table.items)
+    assert division(table).divide(ENTRY), "by somebody else"
+    assert table.items == before
+
+
+@pytest.mark.parametrize(
+    "turn", [failure("ThrottlingException"), failure("", 503), cancelled("None", "TransactionConflict"), {}]
+)
+def test_a_division_that_is_not_confirmed_is_none(turn: Any) -> None:
+    assert not division(Told(turn)).divide(ENTRY)
+
+
+@pytest.mark.parametrize("turn", [{}, {"ConsumedCapacity": {"TableName": "costs"}}, {"Items": []}])
+def test_an_answer_that_says_nothing_is_not_taken_for_an_empty_partition(turn: Any) -> None:
+    own = division(Told(turn))
+    with pytest.raises(NoAnswerError):
+        own.learn(ENTRY)
+    assert not own.knows(ENTRY)
+
+
+def test_where_a_divided_entry_is_written_and_what_may_be_there_already() -> None:
+    table = Told()
+    own = division(table)
+    assert own.place(ENTRY) is ENTRY
+    table.items[PK, ID] = {}
+    table.items[PK, FIRST] = {}
+    own.learn(ENTRY)
+    assert own.place(ENTRY) == divided(ENTRY, 31)
+    assert own.written_before([ENTRY]) == {(PK, ID)}
+    del table.items[PK, ID]
+    assert own.written_before([ENTRY]) == set()
+    unproven: list[Any] = [{}, {"Responses": [{}]}, {"Responses": [], "ConsumedCapacity": [{"TableName": "costs"}]}]
+    for odd in unproven:
+        table.turn = odd
+        with pytest.raises(NoAnswerError):
+            own.written_before([ENTRY])
+
+
+def test_an_empty_partition_has_nothing_that_is_looked_for() -> None:
+    table = Told()
+    own = division(table)
+    table.items[PK, FIRST] = {}
+    own.learn(ENTRY)
+    table.turn = failure("AccessDeniedException")
+    assert own.written_before([ENTRY]) == set()
+    assert own.place(ENTRY).key == (shard_key(PK, ID), ID)
+
+
+def test_no_access_is_told() -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        division(Told(failure("AccessDeniedException"))).divide(ENTRY)
