@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -65,8 +66,9 @@ def _lines_of_group(client: Any, group: str, asked: Asked) -> Iterator[Any]:
     if conditions := [f"$.{name} = {json.dumps(value)}" for name, value in asked.fields.items()]:
         request["filterPattern"] = f"{{ {' && '.join(conditions)} }}"
     for page in client.get_paginator("filter_log_events").paginate(**request):
-        for each in page["events"]:
-            yield _read(each["message"])
+        for line in (_read(each["message"]) for each in page["events"]):
+            if _has(line, asked.fields):  # an emulated CloudWatch does not filter
+                yield line
 
 
 def _lines_of_file(file: Path, asked: Asked) -> Iterator[Any]:
@@ -77,10 +79,14 @@ def _lines_of_file(file: Path, asked: Asked) -> Iterator[Any]:
         return
     first, last = (datetime.fromtimestamp(each, UTC).isoformat() for each in (asked.since, asked.until))
     for line in map(_read, text.splitlines()):
-        if isinstance(line, dict):
+        if isinstance(line, dict) and _has(line, asked.fields):
             fields = cast("dict[str, Any]", line)
-            if first <= str(fields.get("timestamp", "")) <= last and asked.fields.items() <= fields.items():
+            if first <= str(fields.get("timestamp", "")) <= last:
                 yield fields
+
+
+def _has(line: Any, fields: Mapping[str, str]) -> bool:
+    return not fields or (isinstance(line, dict) and fields.items() <= cast("dict[str, Any]", line).items())
 
 
 def group_of(function: str, options: argparse.Namespace, environ: Mapping[str, str]) -> str:
@@ -96,7 +102,11 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         {} if options.message is None else {"message": options.message}
     )
     asked = Asked(now - options.last, now, fields)
-    found = list(islice(lines(options.function, asked, options, environ), options.limit))
+    found = list(islice(lines(options.function, asked, options, environ), options.limit + 1))
+    if len(found) > options.limit:
+        found.pop()
+        more = "There are more lines after these. Remedy: a larger --limit, or a shorter --last."
+        print(more, file=sys.stderr)
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0

@@ -17,6 +17,7 @@ from console.__main__ import main
 
 GROUP = "/aws/lambda/openai-proxy/proxy"
 ENVIRON = {"COSTS_TABLE": "costs", "CACHE_TABLE": "cache"}
+WAYS = (("--message", "inference"), ("--message", "infer"), ("--errors",))
 _AWS: Any = boto3
 
 
@@ -108,6 +109,10 @@ def test_lines_of_a_log(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = json.loads(ran(capsys, "logs", "proxy", "--json")[1])
     assert [lines[0]["id"], lines[1]] == [entry, "START of a runtime"]
     assert ran(capsys, "logs", "proxy")[1].splitlines()[1] == "START of a runtime"
-    assert len(json.loads(ran(capsys, "logs", "proxy", "--limit", "1", "--json")[1])) == 1
+    _, first, said = ran(capsys, "logs", "proxy", "--limit", "1", "--json")
+    assert (len(json.loads(first)), "There are more lines after these" in said) == (1, True)
+    assert ran(capsys, "logs", "proxy", "--limit", "2")[2] == ""
+    found = [json.loads(ran(capsys, "logs", "proxy", *words, "--json")[1]) for words in WAYS]  # moto does not filter
+    assert [[line["id"] for line in each] for each in found] == [[entry], [], []]
     code, _, said = ran(capsys, "logs", "prxy")
     assert (code, "Did you mean proxy?" in said) == (2, True)
