@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import json
 import re
+import time
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from typing import Any, cast
 import pytest
 
 from mutants.changes import Change
+from mutants.running import starved
 
 CODE = ("functions", "shared", "console", "deployment", "local")
 
@@ -146,22 +148,27 @@ def _name(file: str) -> str:
 
 @dataclass
 class Recorder:
-    """A pytest plugin that says to coverage.py which test runs, and keeps how long it took and whether it passed."""
+    """A pytest plugin that says to coverage.py which test runs, and keeps how long it took and whether it passed.
+
+    What it waited for a processor that others used does not count.
+    """
 
     measured: Any
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict[str, float](float))
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
     failed: set[str] = field(default_factory=set[str])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         self.measured.switch_context(item.nodeid)
+        began, starved_before = time.monotonic(), starved()
         try:
             return (yield)
         finally:
+            lived = time.monotonic() - began
+            self.seconds[item.nodeid] = max(0.001, lived - max(0.0, starved() - starved_before))
             self.measured.switch_context("")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.seconds[report.nodeid] += report.duration
         if report.failed:
             self.failed.add(report.nodeid)
 

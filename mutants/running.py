@@ -13,6 +13,7 @@ import mmap
 import os
 import resource
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,7 +31,7 @@ MEMORY = 6 << 30
 """Bytes of address space that a fork may have."""
 
 LOADING = 300.0
-"""Seconds that a session may take to load the tests."""
+"""Seconds of CPU that a session may take to load the tests; ten times as long, where it waits."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Runner:
     """A pytest plugin that, instead of running the session's tests, tries each plan and says its verdict to `tell`.
 
     A test has five times the `seconds` that it took when it was recorded, and the `slack`, before it is taken to hang.
+    What it waits for a processor that others use counts neither here nor there.
     """
 
     plans: Sequence[Plan]
@@ -89,7 +91,8 @@ class Runner:
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         if session.testsfailed:
             return None  # what could not be loaded: pytest ends the session
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
         items = {item.nodeid: item for item in session.items}
         functions: Functions = loaded_functions(self.root) if self.in_memory else {}
         for number, (change, tests) in enumerate(self.plans):
@@ -122,8 +125,8 @@ class Runner:
         with suppress(ProcessLookupError):
             os.killpg(fork, signal.SIGKILL)  # whatever the tests have started
         test = items[int.from_bytes(place[:8], "big")].nodeid
-        outcomes = {0: Verdict(SURVIVED), _CANNOT: Verdict(CANNOT), -signal.SIGALRM: Verdict(HUNG, test)}
-        return outcomes.get(code, Verdict(NOTICED, test))
+        hung = dict.fromkeys((-signal.SIGALRM, -signal.SIGPROF), Verdict(HUNG, test))
+        return {0: Verdict(SURVIVED), _CANNOT: Verdict(CANNOT), **hung}.get(code, Verdict(NOTICED, test))
 
     def _in_fork(
         self, change: Change | None, items: list[pytest.Item], functions: "Functions", place: mmap.mmap
@@ -131,12 +134,11 @@ class Runner:
         try:
             os.setpgid(0, 0)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             if change is not None and self.in_memory and not exchange(change, functions, self.root):
                 os._exit(_CANNOT)
             for number, item in enumerate(items):
                 place[:8] = number.to_bytes(8, "big")
-                signal.setitimer(signal.ITIMER_REAL, self.slack + 5 * self.seconds.get(item.nodeid, 0))
+                end_after(self.slack + 5 * self.seconds.get(item.nodeid, 0))
                 following = items[number + 1] if number + 1 < len(items) else None
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 if self.failed:
@@ -144,6 +146,32 @@ class Runner:
             os._exit(0)
         finally:
             os._exit(1)
+
+
+def starved() -> float:
+    """Seconds for which this process could have run and others did, as far as the system tells."""
+    waited = 0
+    for each in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError, IndexError, ValueError):  # a thread that has ended meanwhile
+            waited += int(each.read_text().split()[1])
+    return waited / 1e9
+
+
+def end_after(seconds: float) -> None:
+    """End this process when it has used so many seconds of CPU, or has lived for so long without being starved."""
+    began, starved_before = time.monotonic(), starved()
+
+    def look(_number: int, _frame: object) -> None:
+        lived = time.monotonic() - began - max(0.0, starved() - starved_before)
+        if lived >= seconds:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGALRM)
+        signal.setitimer(signal.ITIMER_REAL, max(0.01, seconds - lived))
+
+    signal.signal(signal.SIGALRM, look)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # what loops where Python does not listen has no other end
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 _CANNOT = 3
@@ -205,7 +233,8 @@ def in_session(runner: Runner, arguments: Sequence[str], report: Path, otherwise
                 tell(number, verdict)
 
             runner.tell = written
-            signal.setitimer(signal.ITIMER_REAL, LOADING)
+            signal.setitimer(signal.ITIMER_PROF, LOADING)
+            signal.setitimer(signal.ITIMER_REAL, 10 * LOADING)
             pytest.main(list(arguments), plugins=[runner])
 
     report.write_text("")

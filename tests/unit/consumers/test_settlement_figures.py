@@ -145,6 +145,12 @@ def test_a_hint_says_of_an_answer_what_it_may_have(output: int, answer: int | No
     assert gift == PriceHint("main", "nothing", Decimal(0), Decimal(0), 7)
 
 
+def test_what_asks_no_model_teaches_no_price() -> None:
+    nothing = {"data/usage/source": "none", "data/usage/input_tokens": 0, "data/usage/output_tokens": 0}
+    found = settled(nothing)
+    assert (found.actual, found.is_priced, found.hint) == (0, True, None)
+
+
 FINE: list[dict[str, Any]] = [
     {"data/limits/taken_at": 0},
     {"data/limits/taken_at": 253_402_300_799},
@@ -472,6 +478,13 @@ def test_a_price_is_written_when_it_changes_but_not_more_often_than_every_ten_mi
     assert learned.learn(price=3, after=1) is not None
     assert learned.learn(model="other") is not None
     assert learned.read == ["m", "other"]
+
+
+def test_one_that_is_no_news_keeps_no_other_of_its_batch_from_being_written() -> None:
+    learned = Learned()
+    learned.learn(model="b")
+    learned.hints.learn([PriceHint("s", model, Decimal(1), Decimal(2), 100) for model in ("a", "b", "c")])
+    assert [each.model for each in learned.written] == ["b", "a", "c"]
 
 
 @pytest.mark.parametrize(

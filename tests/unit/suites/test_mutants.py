@@ -272,6 +272,7 @@ IN_MEMORY: list[Plan] = [
     (altered("y = x + x", "pass"), [ANYWAY, ZERO, IT]),
     (altered("y = x + x", "pass"), [ANYWAY]),
     (altered("wait(x)\n", "wait()\n"), [IT, END]),
+    (altered("Event().wait(x)", "max(iter(int, 1))"), [END]),
     (altered("y = x + x", "raise SystemExit(0)"), [ZERO]),
 ]
 FROM_DISK: list[Plan] = [(altered("x + x", CHANGED), [IT])]
@@ -284,7 +285,7 @@ from mutants import running
 def work():
     os.chdir(project)
     sys.path.insert(0, str(project))
-    runner = running.Runner(plans, seconds, project, lambda *_: None, in_memory=in_memory, slack=2.0)
+    runner = running.Runner(plans, seconds, project, lambda *_: None, in_memory=in_memory, slack=0.5)
     arguments = [*running.options(project), "test_double.py"]
     found = running.in_session(runner, arguments, project / "told", running.Verdict(running.CANNOT))
     (project / "found").write_bytes(pickle.dumps(found))
@@ -321,6 +322,7 @@ def test_a_run_says_what_noticed_a_change_and_counts_no_test_that_fails_anyway(
         Verdict(NOTICED, IT),
         Verdict(NOTICED, IT),
         Verdict(UNTESTED),
+        Verdict(HUNG, END),
         Verdict(HUNG, END),
         Verdict(NOTICED, ZERO),
     ]
