@@ -15,7 +15,7 @@ _DIGITS = 38
 _LARGEST = Decimal("9.9999999999999999999999999999999999999e125")
 _LONGEST_EXPRESSION = 4096
 _CLAUSE = re.compile(r"(SET|ADD|REMOVE) (.*?)(?= (?:SET|ADD|REMOVE) |$)")
-_COMPARISON = re.compile(r"(size\()?(#[\w.#]+)\)? (=|<>|<=|<) (:\w+)")
+_COMPARISON = re.compile(r"(size\()?(#[\w.#]+)\)? (=|<>|<=|>=|<) (:\w+)")
 _AND = re.compile(r"(?<!BETWEEN :week)(?<!BETWEEN :month) AND (?![^(]* OR )")
 _BETWEEN = re.compile(r"(#\w+) BETWEEN (:\w+) AND (:\w+)")
 _EXISTENCE = re.compile(r"attribute_(not_)?exists\(([#\w.]+)\)")
@@ -243,7 +243,9 @@ def _is_so(condition: str, item: Item, names: Mapping[str, str], values: Mapping
     if "N" not in right:
         return (left == right) == (found[3] == "=")
     ours, theirs = Decimal(left["N"]), Decimal(right["N"])
-    return {"=": ours == theirs, "<>": ours != theirs, "<=": ours <= theirs, "<": ours < theirs}[found[3]]
+    return {"=": ours == theirs, "<>": ours != theirs, "<=": ours <= theirs, ">=": ours >= theirs, "<": ours < theirs}[
+        found[3]
+    ]
 
 
 def _changed(arguments: Mapping[str, Any], before: Item) -> Item:

@@ -18,6 +18,7 @@ from openai_proxy.key_limits import Limits
 from openai_proxy.limits import (
     LIVE,
     MINUTE,
+    PARTS,
     PERIODS,
     REQUESTS,
     TOKENS,
@@ -29,6 +30,7 @@ from openai_proxy.limits import (
     counter_key,
     is_expired,
     limits_id_of,
+    shard_id,
     spent_in,
 )
 
@@ -141,7 +143,29 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
 
 
 def read_counters(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Counters in plain values, by the ids under which keys are counted. An unused id has none."""
+    """Counters in plain values, by the ids under which keys are counted. An unused id has none.
+
+    What shards have drawn of a counter, and not let through, is not counted.
+    """
+    found = _read(table, limits_ids)
+    shards = {
+        limits_id: [name for name, part in counter[PARTS].items() if part[MINUTE] == counter[MINUTE]]
+        for limits_id, counter in found.items()
+        if PARTS in counter
+    }
+    of_shards = _read(table, [shard_id(limits_id, int(name)) for limits_id, names in shards.items() for name in names])
+    for limits_id, names in shards.items():
+        counter = found[limits_id]
+        for name in names:
+            shard = of_shards.get(shard_id(limits_id, int(name)), {})
+            is_current = shard.get(MINUTE) == counter[MINUTE]
+            for amount in (REQUESTS, TOKENS):
+                used = shard[amount] if is_current else 0
+                counter[amount] += used - counter[PARTS][name][amount]
+    return found
+
+
+def _read(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     wanted = list(dict.fromkeys(limits_ids))
     found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(wanted), _MOST_GETS):

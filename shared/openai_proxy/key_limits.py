@@ -17,6 +17,12 @@ CURRENCY = "USD"
 """Of budgets: that of the price book."""
 MOST_MONEY = 10**9
 """USD that a budget, or a reservation, is at most."""
+REQUESTS_OF_A_SHARD = 30_000
+"""A minute, 500 a second: up to so many all is counted in one item. DynamoDB writes one 1,000 times a second, and a
+request of a key with `tpm` writes it twice."""
+_TOKENS_OF_A_REQUEST = 1000
+"""How many there are thought to be, where only tokens are limited."""
+_MOST_SHARDS = 100
 _MOST_DECIMALS = 24
 _MOST_DIGITS = 15
 _USER_ID = re.compile(r"[0-9a-f]{32}")
@@ -103,6 +109,17 @@ class Limits(NamedTuple):
     def are_given_back(self) -> bool:
         """Whether a request holds something until it ends, or is counted by what it has used."""
         return self.parallel is not None or self.needs_estimate
+
+    @property
+    def shards(self) -> int:
+        """In how many shards its requests are counted; 1: in the one counter itself.
+
+        What outlasts the minute, a place and money, is in one counter however large the limits are.
+        """
+        if self.parallel is not None or self.has_budget:
+            return 1
+        requests = (self.tpm or 0) // _TOKENS_OF_A_REQUEST if self.rpm is None else self.rpm
+        return max(1, min(-(-requests // REQUESTS_OF_A_SHARD), _MOST_SHARDS))
 
     def to_context(self) -> dict[str, str]:
         """The limits in the authorizer's context."""

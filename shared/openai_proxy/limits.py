@@ -13,6 +13,11 @@
                                                        that have ended, and are not settled yet; rw_, rt_ and rwt_ of
                                                        keys with a budget of the week, in total, or both
                           told_day, told_day_budget    the highest threshold that was told, and of which budget
+                          parts                        {shard: {minute, requests, tokens}}: what shards have drawn of
+                                                       the minute, of a key with so large a limit that it has some
+    limits#<id>#<shard>   minute, requests, tokens     of a shard: what it has let through in the minute;
+                          left_, drawn_, seen_         what it may still, what it has drawn of the counter above, and
+                                                       what that had counted then: of requests and tokens each
     settled#<ulid>        expires_at                   is there when the inference is settled
     price#<server>#<model>  input, output, answer      USD per token, and the tokens that an answer usually has
 
@@ -45,6 +50,7 @@ KEPT_EVER = 100 * 365 * 86400
 _BUCKETS = ("r", "rw", "rt", "rwt")
 
 MINUTE, REQUESTS, TOKENS = "minute", "requests", "tokens"
+PARTS = "parts"
 LIVE: Literal["live"] = "live"
 TOOK: Literal["took"] = "took"
 EXPIRES_AT = "expires_at"
@@ -190,8 +196,13 @@ def _are_digits(text: str) -> bool:
 
 
 def counter_key(limits_id: str) -> dict[str, Any]:
-    """The key of a counter."""
+    """The key of a counter, or of a shard where that is what `shard_id` calls it."""
     return _key(f"limits#{limits_id}")
+
+
+def shard_id(limits_id: str, shard: int) -> str:
+    """What a shard of a counter is called, from 1 on; 0 is the counter itself."""
+    return f"{limits_id}#{shard}" if shard else limits_id
 
 
 def limits_id_of(pk: str) -> str:

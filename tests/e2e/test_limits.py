@@ -41,8 +41,8 @@ SERVER = parse_servers("up: {url: 'http://127.0.0.1:9/v1', token: t, model: m}")
 class Sandboxes:
     """Many sandboxes' views of the limits table, each with connections of its own; their clocks stand still."""
 
-    def __init__(self, stack: LocalStack) -> None:
-        self._stack = stack
+    def __init__(self, stack: LocalStack, shards: int = 1) -> None:
+        self._stack, self._shards = stack, shards
         self._own = threading.local()
         self._transports: list[HttpTransport] = []
 
@@ -56,7 +56,7 @@ class Sandboxes:
             aws = Aws(transport.post, lambda: Credentials("test", "test", None), "us-east-1", endpoint)
             name = self._stack.environment["LIMITS_TABLE"]
             # A busy emulator is slow, and a request that it did not answer in time would be let through.
-            self._own.table = LimitsTable(aws, name, "closed", lambda: float(NOON), timeout=30.0)
+            self._own.table = LimitsTable(aws, name, "closed", lambda: float(NOON), 30.0, shards=lambda _: self._shards)
         return self._own.table
 
     def take(self, limits: Limits, number: int) -> Reservation | str:
@@ -74,8 +74,10 @@ class Sandboxes:
 
 
 @contextmanager
-def at_once(stack: LocalStack) -> Generator[tuple[Sandboxes, Callable[[Callable[[int], Any], range], list[Any]]]]:
-    sandboxes = Sandboxes(stack)
+def at_once(
+    stack: LocalStack, shards: int = 1
+) -> Generator[tuple[Sandboxes, Callable[[Callable[[int], Any], range], list[Any]]]]:
+    sandboxes = Sandboxes(stack, shards)
     with ThreadPoolExecutor(SANDBOXES) as pool:
 
         def run(work: Callable[[int], Any], numbers: range) -> list[Any]:
@@ -97,6 +99,22 @@ def test_of_four_hundred_requests_a_hundred_pass(stack: LocalStack) -> None:
     assert Counter(each for each in seen if isinstance(each, str)) == {"key_rpm": 300}
     assert sorted(int(each.headers["x-ratelimit-remaining-requests"]) for each in passed) == list(range(100))
     assert item_of(stack, limits)["requests"] == 100
+
+
+def test_of_a_key_in_shards_no_more_pass_than_the_limit_and_one_who_asks_them_all_gets_the_rest(
+    stack: LocalStack,
+) -> None:
+    limits = Limits("sharded", rpm=50, tpm=50 * 100)
+    with at_once(stack, shards=4) as (sandboxes, run):
+        seen = run(partial(sandboxes.take, limits), range(80))
+        passed = [each for each in seen if isinstance(each, Reservation)]
+        rest = [sandboxes.take(limits, number) for number in range(80, 140)]
+    passed += [each for each in rest if isinstance(each, Reservation)]
+    assert 50 - 4 <= len(passed) <= 50
+    assert len({each.shard for each in passed}) > 1
+    assert {each for each in (*seen, *rest) if isinstance(each, str)} <= {"key_rpm", "key_tpm"}
+    assert item_of(stack, limits)["requests"] <= 50
+    assert "live" in item_of(stack, limits), "which keeps nothing of them"
 
 
 def test_a_budget_ends_with_the_request_that_reaches_it(stack: LocalStack) -> None:
@@ -210,5 +228,5 @@ def test_a_key_and_its_team_at_the_door(stack: LocalStack, client: Client) -> No
 
 @pytest.fixture(autouse=True)
 def _fresh(stack: LocalStack) -> None:
-    for name in ("thousand", "budget", "parallel"):
+    for name in ("thousand", "budget", "parallel", "sharded"):
         stack.table("LIMITS_TABLE").delete_item(Key={"pk": f"limits#{name}"})

@@ -51,6 +51,11 @@ class Counters:
         arguments = {"TableName": self._table, "Key": key_of(limits), **request}
         return self._changing(lambda: self._aws.update_item(arguments, calls.timeout), calls)
 
+    def update_once(self, limits: Limits, request: Mapping[str, Any], calls: Calls) -> bool:
+        """Whether the update's condition held. It is not sent again: nothing in it makes sure that it counts once."""
+        arguments = {"TableName": self._table, "Key": key_of(limits), **request}
+        return self._aws.update_item(arguments, calls.timeout)[0]
+
     def update_all(
         self, requests: Sequence[tuple[Limits, Mapping[str, Any]]], calls: Calls
     ) -> Sequence[Item | None] | None:

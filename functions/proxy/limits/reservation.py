@@ -78,8 +78,8 @@ class Reservation(NamedTuple):
     """What a request has taken, for its event and its end. `share` None: nothing that would have to be given back.
 
     `is_checked` is False where the table did not answer: the share is given back all the same if there is one, because
-    it may have been taken. `refused` is why the request must not go on. After the release `cost` (USD) is what the
-    request has cost by the prices that the proxy knows.
+    it may have been taken; of a shard it is not. `refused` is why the request must not go on. After the release `cost`
+    (USD) is what the request has cost by the prices that the proxy knows.
     """
 
     limits: Limits
@@ -93,6 +93,8 @@ class Reservation(NamedTuple):
     cost: Decimal = _NOTHING
     team: "Reservation | None" = None
     """What was taken of the team's limits together with the key's own."""
+    shard: int = 0
+    """The shard that it was taken of; 0 is the counter itself."""
 
     @property
     def parts(self) -> "tuple[Reservation, ...]":
@@ -119,7 +121,7 @@ class Reservation(NamedTuple):
         event["has_budget"], event["taken_at"] = limits.has_budget, self.windows.now
         if share and limits.needs_estimate:
             event["reserved"] = {"cost": f"{self.cost:f}", "tokens": share.tokens}
-        if share and limits.are_given_back and self.lease != "returned":
+        if share and limits.are_given_back and self.lease != "returned" and not self.shard:
             event["lease"] = {"id": share.lease, "in_doubt": self.lease == "doubtful"}
         return event
 

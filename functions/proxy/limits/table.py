@@ -34,8 +34,9 @@ from proxy.log import log
 from proxy.request.body import RequestBody
 from proxy.request.routing import Candidate
 
-if TYPE_CHECKING:  # loaded only for a request that is given something back
+if TYPE_CHECKING:  # loaded only for a request that is given something back, and for a key with very large limits
     from proxy.limits.renewal import Renewals
+    from proxy.limits.shards import Shards
 
 FailurePolicy = Literal["open", "closed"]
 """What happens while the table cannot be asked: requests pass and their events say `unchecked`, or they are refused."""
@@ -73,6 +74,7 @@ class LimitsTable:
         timeout: float = 1.0,
         sleep: Callable[[float], None] = time.sleep,
         renewals: "Callable[[], Renewals] | None" = None,
+        shards: Callable[[Limits], int] = lambda limits: limits.shards,
     ) -> None:
         self._counters = Counters(aws, table, sleep)
         self._on_failure: FailurePolicy = on_failure
@@ -81,6 +83,7 @@ class LimitsTable:
         self._hints = PriceHints(aws, table, clock, timeout)
         self._marks: dict[str, str] = {}
         self._renewals = renewals
+        self._shards_of, self._of_shards = shards, list["Shards"]()
 
     def take(
         self, limits: Limits, inference_id: str, body: RequestBody, candidates: Sequence[Candidate], deadline: float
@@ -95,7 +98,8 @@ class LimitsTable:
         for each, last in zip(every, lasts, strict=True):
             end = min(last, now + LEASE_SECONDS) if self._renewals else last
             share = share_of(each, body, prices, lease_of(inference_id), int(end))
-            parts.append(Reservation(each, Windows.of(now, each.calendar), share, {}, prices))
+            shard = self._shards.own(each) if self._shards_of(each) > 1 else 0
+            parts.append(Reservation(each, Windows.of(now, each.calendar), share, {}, prices, shard=shard))
         taken = parts[0]._replace(team=parts[1]) if limits.shared else parts[0]
         calls = Calls(self._timeout, _TIMEOUTS_OF_TAKE, deadline)
         try:
@@ -104,7 +108,7 @@ class LimitsTable:
             return taken.unchecked(self._judged(error, limits), is_in_doubt=calls.in_doubt)
         if self._renewals and not taken.refused:
             for each, last in zip(taken.parts, lasts, strict=True):
-                if each.share and each.limits.are_given_back:
+                if each.share and each.limits.are_given_back and not each.shard:
                     self._renewals().begin(each.limits, each.share.lease, each.share.lease_end, int(last))
         return taken
 
@@ -114,10 +118,11 @@ class LimitsTable:
 
     def _take_all(self, taken: Reservation, calls: Calls) -> Reservation:
         if taken.team is None:
-            return self._take(taken, calls)
-        from proxy.limits.together import take_together  # noqa: PLC0415  # few keys have limits and a team with limits
+            return self._shards.take(taken, calls) if taken.shard else self._take(taken, calls)
+        from proxy.limits.together import Means, take_together  # noqa: PLC0415  # few keys have limits and a team with limits
 
-        taken = take_together(taken, self._counters, self._clock, calls, self._marks)
+        means = Means(self._counters, self._clock, self._marks, lambda: self._shards)
+        taken = take_together(taken, means, calls)
         for each in taken.parts if not taken.refused else ():
             self._remember(each)
         return taken
@@ -141,6 +146,9 @@ class LimitsTable:
         calls = Calls(self._timeout, _TIMEOUTS_OF_RELEASE, until)
         share = share._replace(lease_end=max(share.lease_end, end))
         try:
+            if taken.shard:
+                self._shards.give_back(taken, usage, calls)
+                return taken._replace(lease="returned")
             return self._release(taken, share, usage, calls)
         except (AwsError, *_DAMAGES) as error:
             log("WARN", NOT_RETURNED, limits=taken.limits.id, reason=str(error))
@@ -191,6 +199,14 @@ class LimitsTable:
             held = Held.of(item or {}, taken.windows)
         raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
 
+    @property
+    def _shards(self) -> "Shards":
+        if not self._of_shards:
+            from proxy.limits.shards import Shards  # noqa: PLC0415  # few keys have limits that large
+
+            self._of_shards.append(Shards(self._counters, self._clock, self._shards_of))
+        return self._of_shards[0]
+
     def _judged(self, error: Exception, limits: Limits) -> ProxyError | None:
         """Why a request that could not be checked must not go on; None where the owner lets it."""
         if isinstance(error, AwsError) and error.is_transient:
@@ -204,7 +220,7 @@ class LimitsTable:
 
     def _remember(self, taken: Reservation) -> None:
         """The mark of a request that is given nothing back goes with the next take of the same counter."""
-        if taken.share and not taken.limits.are_given_back:
+        if taken.share and not taken.limits.are_given_back and not taken.shard:
             if len(self._marks) >= _MOST_MARKS:
                 self._marks.clear()
             self._marks[taken.limits.id] = taken.share.lease

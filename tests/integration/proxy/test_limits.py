@@ -239,6 +239,31 @@ def test_one_request_may_be_larger_than_the_limit_but_not_more_often(table: Tabl
         assert [relay.call(CHAT).status for _ in range(2)] == [200, 429]
 
 
+def test_limits_of_more_than_five_hundred_requests_a_second_are_counted_in_shards(table: Table, clock: Clock) -> None:
+    with proxy(answering, CONTEXT | {"rpm": "60000", "tpm": "90000000"}) as (relay, _):
+        limited(relay, table, clock)
+        first = relay.call(CHAT)
+        table.calls.clear()
+        second = relay.call(CHAT)
+    assert (first.status, second.status) == (200, 200)
+    assert (first.headers["x-ratelimit-remaining-requests"], second.headers["x-ratelimit-remaining-requests"]) == (
+        *("59999", "59998"),
+    )
+    used = USAGE["total_tokens"]
+    assert second.headers["x-ratelimit-remaining-tokens"] == str(90_000_000 - used - 100)
+    assert table.calls == ["update", "update"], "before and after, as without shards"
+    counter = table.item()
+    ((shard, part),) = counter["parts"]["M"].items()
+    assert {name: part["M"][name] for name in ("requests", "tokens")} == {
+        name: counter[name] for name in ("requests", "tokens")
+    }
+    own = table.item(f"limits#0123456789ab#{shard}")
+    assert (own["requests"], own["tokens"]) == ({"N": "2"}, {"N": str(2 * used)})
+    limits = relay.bus.details[0][1]["data"]["limits"]
+    assert (limits["id"], limits["reserved"]) == ("0123456789ab", {"cost": "0", "tokens": 100})
+    assert "lease" not in limits, "nothing is left to be given back"
+
+
 def test_parallel_requests(table: Table, clock: Clock) -> None:
     statuses: list[int] = []
 

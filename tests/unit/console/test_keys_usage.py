@@ -209,6 +209,25 @@ def test_more_keys_than_one_call_reads(client: Any):
     }
 
 
+def test_of_shards_what_they_have_let_through_is_used_and_not_what_they_have_drawn(show: Show, client: Any):
+    key = add_key(client, attributes={"rpm": {"N": "100000"}, "tpm": {"N": "9000000"}})
+    minute = {"N": str(NOON // 60)}
+
+    def amounts(requests: int, tokens: int) -> dict[str, Any]:
+        return {"minute": minute, "requests": {"N": str(requests)}, "tokens": {"N": str(tokens)}}
+
+    parts = {"1": amounts(500, 40_000), "2": amounts(400, 30_000), "3": amounts(300, 20_000)}
+    parts["4"] = amounts(999, 999) | {"minute": {"N": str(NOON // 60 - 1)}}
+    counter = amounts(1300, 100_000) | {"parts": {"M": {name: {"M": part} for name, part in parts.items()}}}
+    client.put_item(TableName="limits", Item={"pk": {"S": f"limits#{key}"}} | counter)
+    for name, shard in (("1", amounts(480, 37_500)), ("2", amounts(7, 7) | {"minute": {"N": "1"}})):
+        client.put_item(TableName="limits", Item={"pk": {"S": f"limits#{key}#{name}"}} | shard)
+
+    document = json.loads(show(key, "--json"))
+    assert document["requests"] == {"used": 1300 - 1200 + 480, "limit": 100_000}
+    assert document["tokens"] == {"used": 100_000 - 90_000 + 37_500, "limit": 9_000_000}
+
+
 COUNTER: dict[str, Any] = {
     "minute": Decimal(NOON // 60),
     "requests": Decimal(12),

@@ -14,6 +14,7 @@ from openai_proxy.limits import (
     LIVE,
     LONGEST_MODEL,
     MINUTE,
+    PARTS,
     PERIODS,
     REQUESTS,
     TOKENS,
@@ -29,6 +30,7 @@ from openai_proxy.limits import (
     leases,
     limits_id_of,
     read_hint,
+    shard_id,
 )
 
 MOMENTS = st.integers(1_700_000_000, 4_000_000_000)
@@ -144,5 +146,7 @@ def test_the_names_of_attributes_are_those_that_stacks_have_stored():
     """A sandbox of the version before reads what this one writes, and the other way round."""
     stored = to_item({"live": {"a": {"end": 5}}, "took": {"b": {"end": 6}}})
     assert (LIVE, TOOK, MINUTE, REQUESTS, TOKENS) == ("live", "took", "minute", "requests", "tokens")
-    assert (EXPIRES_AT, EVER) == ("expires_at", "ever")
+    assert (EXPIRES_AT, EVER, PARTS) == ("expires_at", "ever", "parts")
+    assert counter_key(shard_id("k", 0)) == counter_key("k")
+    assert counter_key(shard_id("k", 7)) == {"pk": {"S": "limits#k#7"}}
     assert (leases(stored, LIVE), leases(stored, TOOK)) == ({"a": Leased(5)}, {"b": Leased(6)})

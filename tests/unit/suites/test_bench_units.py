@@ -173,8 +173,8 @@ def test_an_item_is_as_large_as_dynamodb_counts_it() -> None:
 PARTITION = 1000
 """Write units a second that DynamoDB gives to one partition, and so to one item."""
 NOON = 4_099_118_400
-MINUTE: Mapping[str, Any] = {"rpm": 10**6}
-TOKENS: Mapping[str, Any] = {"tpm": 10**9}
+MINUTE: Mapping[str, Any] = {"rpm": 30_000}
+TOKENS: Mapping[str, Any] = {"tpm": 30_000_000}
 PARALLEL: Mapping[str, Any] = {"parallel": 9}
 BUDGET: Mapping[str, Any] = {"budget_day": Decimal(9)}
 
@@ -213,11 +213,18 @@ def test_how_many_requests_a_key_with_limits_takes_at_most_follows_from_what_eac
 
 def test_how_many_requests_a_team_takes_at_most_follows_from_what_each_writes() -> None:
     def rate(**limits: Any) -> int:
-        of_key = Limits("k", rpm=10**6, shared=Limits("team.web", **limits, team="web"))
+        of_key = Limits("k", rpm=30_000, shared=Limits("team.web", **limits, team="web"))
         return PARTITION // writes_of(of_key)["team.web"]
 
     assert {rate(**TOKENS), rate(**PARALLEL), rate(**BUDGET)} == {333}
-    assert f"a team is {rate(rpm=10**6)} and {rate(**TOKENS)}, because" in SCALE
+    assert f"a team is {rate(**MINUTE)} and {rate(**TOKENS)}, because" in SCALE
+
+
+def test_of_limits_above_500_requests_a_second_each_shard_takes_so_many() -> None:
+    large = Limits("k", rpm=600_000, tpm=10**9)
+    assert sorted(writes_of(large).values()) == [2], "and nothing of the counter"
+    assert 600_000 // large.shards == PARTITION // 2 * 60
+    assert "nothing of requests that run: 500 requests/s in each |" in SCALE
 
 
 def test_how_many_requests_of_one_client_are_booked_follows_from_the_units_of_an_entry(measured: list[Units]) -> None:

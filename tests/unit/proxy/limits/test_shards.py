@@ -1,0 +1,364 @@
+"""A key's limits in shards: whatever happens in whatever order, no more is let through than the limit, and no less."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from threading import Semaphore, Thread
+from typing import Any
+
+import pytest
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.key_limits import Limits
+from openai_proxy.usage import Usage
+from proxy.errors import LimitError
+from proxy.limits.counters import Counters
+from proxy.limits.reservation import Reservation
+from proxy.limits.shards import Shards
+from proxy.limits.table import LimitsTable
+from proxy.request.body import RequestBody
+from proxy.request.parse import InferenceRequest, Target
+
+from tests.examples import examples
+from tests.limits_machine import FAR, PATIENT, Crash, Crashing
+from tests.limits_table import LimitsItems
+
+NOON = 4_099_118_400
+SHARDS = 5
+TOKENS = 13
+"""Of a request: its prompt and its longest answer."""
+BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 8}).encode()
+EXAMPLES = examples(2)
+
+
+def body_of(tokens: int = 8) -> RequestBody:
+    asked = {**json.loads(BODY), "max_tokens": tokens}
+    request = InferenceRequest("function_url", "POST", "/", "", {}, json.dumps(asked).encode(), None)
+    return RequestBody(request, Target("up", "/chat/completions"))
+
+
+@dataclass(eq=False)
+class Sandbox:
+    """One sandbox, its clock, and what it was let through with."""
+
+    services: Any
+    place: float = 0.0
+    now: float = NOON
+    shards: int = SHARDS
+    passed: list[Reservation] = field(default_factory=list[Reservation])
+
+    def __post_init__(self) -> None:
+        self.proxy = LimitsTable(
+            *(self.services, "limits", "closed", lambda: self.now),
+            timeout=60.0,
+            sleep=lambda _: None,
+            shards=lambda limits: 1 if limits.parallel or limits.has_budget else self.shards,
+        )
+        self.choose(random.Random(self.place))
+
+    def choose(self, chance: random.Random) -> None:
+        """Take of a shard that `chance` chooses, as a new sandbox does."""
+        self.proxy._shards._chance = chance.random  # pyright: ignore[reportPrivateUsage]
+
+    def take(self, limits: Limits, tokens: int = 8) -> Reservation:
+        taken = self.proxy.take(limits, new_ulid(self.now), body_of(tokens), [PATIENT], FAR)
+        if not taken.refused:
+            self.passed.append(taken)
+        return taken
+
+    def release(self, taken: Reservation, used: int | None) -> Reservation:
+        usage = Usage(source="missing") if used is None else Usage(used, 0, source="reported")
+        return self.proxy.release(taken, usage, FAR)
+
+
+class Turns:
+    """Lets one of several actors at a time make its next call of the table, each chosen by chance."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._free: dict[int, Semaphore] = {}
+        self._waits = Semaphore(0)
+        self.are_over = False
+        self.failed: list[BaseException] = []
+
+    def services(self, number: int, services: Any) -> Any:
+        """The services of an actor, which waits before each call until it is its turn."""
+        self._free[number] = Semaphore(0)
+        turns = self
+
+        class Waiting:
+            def __getattr__(self, name: str) -> Any:
+                def call(*args: Any) -> Any:
+                    if not turns.are_over:
+                        turns._waits.release()
+                        turns._free[number].acquire()
+                    return getattr(services, name)(*args)
+
+                return call
+
+        return Waiting()
+
+    def run(self, actors: Sequence[Callable[[], None]]) -> None:
+        """Run one actor for each of the services, to their ends."""
+        ended: set[int] = set()
+
+        def lives(number: int, acts: Callable[[], None]) -> None:
+            try:
+                acts()
+            except Crash:
+                pass
+            except BaseException as failure:  # noqa: BLE001 - of a thread: it is raised in the test's own
+                self.failed.append(failure)
+            finally:
+                ended.add(number)
+                self._waits.release()
+
+        threads = [Thread(target=lives, args=each, daemon=True) for each in enumerate(actors)]
+        for thread in threads:
+            thread.start()
+            self._waits.acquire()
+        while going := [number for number in range(len(actors)) if number not in ended]:
+            self._free[self._chance.choice(going)].release()
+            self._waits.acquire()
+        for thread in threads:
+            thread.join()
+        self.are_over = True
+        if self.failed:
+            raise self.failed[0]
+
+
+def until_refused(sandbox: Sandbox, limits: Limits, refusals: list[LimitError], tokens: int = 8) -> None:
+    while not isinstance(refused := sandbox.take(limits, tokens).refused, LimitError):
+        assert refused is None
+    refusals.append(refused)
+
+
+def raced(chance: random.Random, limits: Limits, count: int = 6) -> tuple[LimitsItems, list[Sandbox], list[LimitError]]:
+    """Sandboxes that ask at once until they are refused."""
+    table, turns = LimitsItems(), Turns(chance)
+    refusals: list[LimitError] = []
+    sandboxes = [Sandbox(turns.services(number, table), chance.random()) for number in range(count)]
+    turns.run([lambda each=each: until_refused(each, limits, refusals) for each in sandboxes])
+    return table, sandboxes, refusals
+
+
+def passed(sandboxes: Sequence[Sandbox]) -> int:
+    return sum(len(each.passed) for each in sandboxes)
+
+
+@pytest.mark.parametrize("seed", range(EXAMPLES))
+def test_sandboxes_that_ask_at_once_are_let_through_exactly_as_often_as_the_limit_says(seed: int) -> None:
+    chance = random.Random(seed)
+    limit = chance.choice([1, 7, 60, 150])
+    table, sandboxes, refusals = raced(chance, Limits("k", rpm=limit))
+    assert passed(sandboxes) == limit
+    assert {each.source for each in refusals} == {"key_rpm"}
+    assert table.numbers("limits#k")["requests"] == limit
+    assert all(each.retry_after == 60 for each in refusals)
+
+
+@pytest.mark.parametrize("seed", range(EXAMPLES))
+def test_tokens_are_shared_out_to_the_last_request_that_fits(seed: int) -> None:
+    chance = random.Random(seed)
+    limit = chance.choice([TOKENS, TOKENS * 40, TOKENS * 60 + 5])
+    _, sandboxes, refusals = raced(chance, Limits("k", tpm=limit, rpm=chance.choice([None, 10_000])))
+    assert limit - SHARDS * TOKENS < passed(sandboxes) * TOKENS <= limit
+    assert {each.source for each in refusals} == {"key_tpm"}
+
+
+@pytest.mark.parametrize("seed", range(EXAMPLES))
+def test_while_limits_change_no_more_is_let_through_than_the_largest_of_them(seed: int) -> None:
+    """Doors remember limits for a while: sandboxes reckon with several at once, and with one counter or many shards."""
+    chance = random.Random(seed)
+    table, turns = LimitsItems(), Turns(chance)
+    views = [(Limits("k", rpm=limit, tpm=limit * TOKENS), count) for limit, count in ((20, 1), (45, 3), (75, 7))]
+    sandboxes = [Sandbox(turns.services(number, table), chance.random()) for number in range(6)]
+
+    def ask(sandbox: Sandbox) -> None:
+        for _ in range(25):
+            limits, sandbox.shards = chance.choice(views)
+            sandbox.take(limits)
+
+    turns.run([lambda each=each: ask(each) for each in sandboxes])
+    assert passed(sandboxes) <= 75
+    limits, shards = views[-1]
+    last = Sandbox(table, 0.0, shards=shards)
+    until_refused(last, limits, [])
+    assert passed([*sandboxes, last]) <= 75
+
+
+@pytest.mark.parametrize("seed", range(EXAMPLES))
+def test_each_minute_has_its_own_limit_although_clocks_differ(seed: int) -> None:
+    chance = random.Random(seed)
+    table, turns = LimitsItems(), Turns(chance)
+    sandboxes = [Sandbox(turns.services(number, table), chance.random()) for number in range(5)]
+    limits = Limits("k", rpm=40, tpm=40 * TOKENS)
+
+    def ask(sandbox: Sandbox) -> None:
+        for _ in range(30):
+            sandbox.now = NOON + 59 + chance.choice([0, 0, 1])
+            if (taken := sandbox.take(limits)).refused is None and chance.random() < 0.5:
+                sandbox.release(taken, TOKENS)
+
+    turns.run([lambda each=each: ask(each) for each in sandboxes])
+    minutes = Counter(taken.windows.minute for each in sandboxes for taken in each.passed)
+    assert minutes.keys() <= {NOON // 60, NOON // 60 + 1}
+    assert max(minutes.values()) <= 40
+
+
+@pytest.mark.parametrize("seed", range(EXAMPLES))
+def test_sandboxes_that_die_and_answers_that_are_lost_let_no_more_through(seed: int) -> None:
+    chance = random.Random(seed)
+    table, turns = LimitsItems(), Turns(chance)
+    limits = Limits("k", rpm=50, tpm=50 * TOKENS)
+    services: list[Any] = [Crashing(turns.services(number, table)) for number in range(6)]
+    sandboxes = [Sandbox(each, chance.random()) for each in services]
+
+    def ask(sandbox: Sandbox, service: Any) -> None:
+        service.left, service.is_after = chance.randrange(5, 50), chance.random() < 0.5
+        for _ in range(25):
+            table.faults = chance.choices(["ok", "late", "lost"], weights=[20, 1, 1], k=2)
+            sandbox.take(limits)
+
+    turns.run([lambda each=each: ask(*each) for each in zip(sandboxes, services, strict=True)])
+    table.faults = []
+    last = Sandbox(table, 0.5)
+    until_refused(last, limits, [])
+    assert passed([*sandboxes, last]) <= 50
+    counter = table.numbers("limits#k")
+    assert counter["requests"] == 50 or counter["tokens"] > 49 * TOKENS
+
+
+def test_what_a_sandbox_drew_that_died_is_credited_by_the_next() -> None:
+    table = LimitsItems()
+    services: Any = Crashing(table)
+    limits = Limits("k", rpm=100)
+    services.left = 6  # the take, a look at the shard and the counter, the beginning of the minute, a look, the draw
+    with pytest.raises(Crash):
+        Sandbox(services).take(limits)
+    drawn = table.numbers("limits#k")["requests"]
+    assert drawn
+    assert "limits#k#5" not in table.items
+    sandbox = Sandbox(table)
+    sandbox.take(limits)
+    assert table.numbers("limits#k")["requests"] == drawn
+    until_refused(sandbox, limits, [])
+    assert len(sandbox.passed) == 100
+
+
+def test_a_refused_request_asks_other_shards_first_and_then_nobody_again() -> None:
+    table = LimitsItems()
+    limits = Limits("k", rpm=20)
+    first = Sandbox(table, 0.1)
+    first.take(limits)
+    other = Sandbox(table, 0.2)
+    other.proxy._shards._place = 0.99  # pyright: ignore[reportPrivateUsage]
+    first.proxy._shards._place = 0.0  # pyright: ignore[reportPrivateUsage]
+    until_refused(first, limits, [])
+    until_refused(other, limits, [])
+    assert passed([first, other]) == 20
+    for _ in range(3):
+        other.take(limits)
+    written = len(table.written)
+    taken = other.take(limits)
+    assert isinstance(taken.refused, LimitError)
+    assert taken.share is None
+    assert len(table.written) == written
+    assert taken.refused.headers["x-ratelimit-remaining-requests"] == "0"
+    other.now += 60
+    assert other.take(limits).refused is None
+
+
+def test_a_request_has_one_write_while_its_shard_has_room() -> None:
+    table = LimitsItems()
+    sandbox = Sandbox(table)
+    limits = Limits("k", rpm=100_000)
+    sandbox.take(limits)
+    table.written.clear()
+    sandbox.release(sandbox.take(limits), 3)
+    assert len(table.written) == 1
+    assert table.written[0].startswith("limits#k#")
+
+
+def test_tokens_that_were_not_used_are_there_again_and_those_that_were_used_beyond_are_gone() -> None:
+    table = LimitsItems()
+    sandbox = Sandbox(table)
+    limits = Limits("k", tpm=TOKENS * 2)
+    first, second = sandbox.take(limits), sandbox.take(limits)
+    assert sandbox.take(limits).refused
+    assert "lease" not in sandbox.release(first, 0).to_event()
+    assert "lease" not in sandbox.release(second, None).to_event()
+    sandbox.now += 1
+    third = sandbox.take(limits)
+    assert third.refused is None
+    assert sandbox.take(limits).refused
+    sandbox.release(third, TOKENS + 5)
+    sandbox.now += 1
+    assert sandbox.take(limits, 1).refused
+    sandbox.now = NOON + 60
+    sandbox.release(second, 0)
+    assert sandbox.take(limits).refused is None
+    shard = table.numbers(f"limits#k#{third.shard}")
+    assert shard["left_tokens"] + shard["tokens"] == shard["drawn_tokens"]
+
+
+@pytest.mark.parametrize("fault", ["lost", "late", "ThrottlingException"])
+def test_tokens_are_given_back_once_or_not_at_all(fault: str) -> None:
+    table = LimitsItems()
+    sandbox = Sandbox(table)
+    limits = Limits("k", tpm=TOKENS * 2)
+    taken = sandbox.take(limits)
+    table.faults = [fault]
+    event = sandbox.release(taken, 0).to_event()
+    assert "lease" not in event
+    assert table.numbers(f"limits#k#{taken.shard}")["tokens"] == (0 if fault == "late" else TOKENS)
+
+
+def test_what_is_left_is_said_as_far_as_the_shard_knows() -> None:
+    table = LimitsItems()
+    sandbox = Sandbox(table)
+    limits = Limits("k", rpm=1000, tpm=1000 * TOKENS)
+    told = [sandbox.take(limits).headers for _ in range(3)]
+    assert [each["x-ratelimit-remaining-requests"] for each in told] == ["999", "998", "997"]
+    assert told[2]["x-ratelimit-remaining-tokens"] == str(997 * TOKENS)
+    assert told[0]["x-ratelimit-limit-requests"] == "1000"
+    assert told[0]["x-ratelimit-reset-requests"] == "60s"
+
+
+def test_a_copy_of_a_sandbox_takes_of_a_shard_of_its_own() -> None:
+    table: Any = LimitsItems()
+    places = iter([0.0, 0.99])
+    counters = Counters(table, "limits", lambda _: None)
+    first, second = (Shards(counters, lambda: NOON, lambda _: 10, lambda: next(places)) for _ in range(2))
+    assert [each.own(Limits("k", rpm=1)) for each in (first, first, second)] == [1, 1, 10]
+
+
+def of_team(**limits: Any) -> Limits:
+    return Limits("team.web", **limits, team="web")
+
+
+@pytest.mark.parametrize("seed", range(EXAMPLES))
+def test_a_key_and_its_team_are_taken_together_or_not_at_all(seed: int) -> None:
+    """Of a large team with small keys, of large keys, and of keys with a budget beside a large team."""
+    chance = random.Random(seed)
+    table, turns = LimitsItems(), Turns(chance)
+    large, small = Limits("k", rpm=25), Limits("k", parallel=200, budget_day=Decimal(1000))
+    own, room = chance.choice([(large, 25), (small, 40)])
+    key = own._replace(shared=of_team(rpm=40, tpm=40 * TOKENS))
+    refusals: list[LimitError] = []
+    sandboxes = [Sandbox(turns.services(number, table), chance.random()) for number in range(4)]
+    turns.run([lambda each=each: until_refused(each, key, refusals) for each in sandboxes])
+    count = passed(sandboxes)
+    assert room - SHARDS <= count <= room
+    assert {each.source for each in refusals} <= {"key_rpm", "team_rpm", "team_tpm"}
+    counted = [name for name in table.items if name.startswith("limits#team.web#")]
+    assert sum(table.numbers(name)["requests"] for name in counted) == count
+    if own is small:
+        assert len(table.numbers("limits#k")["live"]) == count
+        sandbox = next(each for each in sandboxes if each.passed)
+        taken = sandbox.release(sandbox.passed[0], 3)
+        assert len(table.numbers("limits#k")["live"]) == count - 1
+        assert sum(table.numbers(name)["tokens"] for name in counted) == count * TOKENS - 10
+        assert taken.lease == "returned"
