@@ -25,7 +25,7 @@ Item = dict[str, Any]
 
 
 @dataclass(slots=True)
-class _Seen:
+class Seen:
     """What the export was made of."""
 
     entries: int = 0
@@ -53,14 +53,14 @@ def run_export(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise ConsoleError("A Parquet file cannot go to standard output. Remedy: name it with --output costs.parquet.")
     if options.json and options.output is None:
         raise ConsoleError("--json tells of a file. Remedy: name it with --output, or ask for --format jsonl.")
-    period, seen = chosen_period(options) or last_days(_USUAL_DAYS), _Seen()
-    entries = _counted(_entries(period, options, environ), seen)
-    rows = _write(options.format, options.output, entries)
+    period, seen = chosen_period(options) or last_days(_USUAL_DAYS), Seen()
+    entries = counted(_entries(period, options, environ), seen)
+    rows = write(options.format, options.output, entries)
     if options.json:
         document = {"file": str(options.output), "format": options.format, "from": str(period.first)}
-        print(to_json(document | {"to": str(period.last), "rows": rows} | _as_document(seen)))
+        print(to_json(document | {"to": str(period.last), "rows": rows} | as_document(seen)))
     else:
-        print(_said(options, rows, seen, period.text), file=sys.stdout if options.output else sys.stderr)
+        print(said(options, rows, seen, period.text), file=sys.stdout if options.output else sys.stderr)
     return 0
 
 
@@ -73,7 +73,7 @@ def _entries(period: Period, options: argparse.Namespace, environ: Mapping[str, 
     return (each for each in ledger.entries(rollups) if is_wanted(each, options))
 
 
-def _write(format_: str, file: Path | None, entries: Iterable[Item]) -> int:
+def write(format_: str, file: Path | None, entries: Iterable[Item]) -> int:
     """Write entries in a format. Returns how many rows the file has."""
     if format_ == "parquet" and file is not None:
         return write_parquet(file, map(row_of, entries))
@@ -87,18 +87,21 @@ def _write(format_: str, file: Path | None, entries: Iterable[Item]) -> int:
                 return write_csv(stream, [column.name for column in columns()], map(row_of, entries))
 
 
-def _counted(entries: Iterable[Item], seen: _Seen) -> Iterator[Item]:
+def counted(entries: Iterable[Item], seen: Seen) -> Iterator[Item]:
+    """The same entries; what passes is counted in `seen`."""
     for entry in entries:
         seen.entries += 1
         seen.unpriced += entry["pricing"] == "unpriced"
         yield entry
 
 
-def _as_document(seen: _Seen) -> dict[str, int]:
+def as_document(seen: Seen) -> dict[str, int]:
+    """What an export was made of, for programs."""
     return {"inferences": seen.entries, "unpriced": seen.unpriced}
 
 
-def _said(options: argparse.Namespace, rows: int, seen: _Seen, period: str) -> str:
+def said(options: argparse.Namespace, rows: int, seen: Seen, period: str) -> str:
+    """What an export was made of, in words."""
     where = f"Wrote {harmless(str(options.output))}: " if options.output else ""
     line = f"{where}{count(rows)} rows of {count(seen.entries)} inferences {period}."
     if not seen.unpriced:

@@ -41,7 +41,7 @@ def add_what_if(command: argparse.ArgumentParser) -> None:
     command.add_argument("--to-server", metavar="NAME", help="of which server the prices are; needed where they differ")
     command.add_argument("--client", default=argparse.SUPPRESS, metavar="NAME", help="only of this client")
     names = ", ".join(NAMES)
-    command.add_argument("--by", type=_dimensions, default=[], metavar="DIMENSION", help=f"also by {names} or tag:NAME")
+    command.add_argument("--by", type=dimensions, default=[], metavar="DIMENSION", help=f"also by {names} or tag:NAME")
     add_period(command, inherited=True, days=False)
     add_source(command, inherited=True)
     add_book_options(command)
@@ -60,7 +60,7 @@ def run_what_if(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise ConsoleError(
             f"Nothing of {_asked(options)} {period.text}. Remedy: `costs --by server,model` shows models."
         )
-    target = _target(book, options, {row["server"] for row in rollups})
+    target = target_of(book, options, {row["server"] for row in rollups})
     if lake := chosen_lake(rollups, options, environ):
         entries = (each for each in lake.entries(_wanted_of(rollups, options), OF_ENTRIES) if _is_wanted(each, options))
     else:
@@ -74,7 +74,7 @@ def run_what_if(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return 0
 
 
-def _target(book: PriceBook, options: argparse.Namespace, servers: set[str]) -> Target:
+def target_of(book: PriceBook, options: argparse.Namespace, servers: set[str]) -> Target:
     """Whose prices hold. Raises ConsoleError where nobody has the model, or several have it at different prices."""
     if not options.to_model:
         return Target(book)
@@ -183,7 +183,8 @@ def _document(sums: Sums) -> dict[str, Any]:
     return {"requests": sums.requests, **(costs if sums.requests else dict.fromkeys(costs))}
 
 
-def _dimensions(text: str) -> list[str]:
+def dimensions(text: str) -> list[str]:
+    """By what a comparison is made besides. Raises ArgumentTypeError."""
     for name in text.split(","):
         if not is_dimension(name):
             raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(NAMES)} and tag:NAME")
