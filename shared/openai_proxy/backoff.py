@@ -1,6 +1,6 @@
 """Pauses before a call is tried again, for the consumers and the commands. A request of a client waits otherwise.
 
-Its one rule: jitter over the whole pause, so that those who met once do not meet again.
+Its one rule: jitter over the whole pause, so that calls that collided once do not collide again.
 """
 
 import random

@@ -2,7 +2,7 @@
 
 Its one rule: an item is not believed. It answers only the request whose digest it has, and only with the very bytes
 that were kept: what is damaged, misplaced or cut short is a miss. Every attribute is read by a reader that knows its
-one type and its bounds, so a `ItemHeader` that exists can be served: nothing of it has to be checked again.
+one type and its bounds, so an `ItemHeader` that exists can be served: nothing of it has to be checked again.
 """
 
 import base64

@@ -1,6 +1,6 @@
 """Of requests for the same answer at the same time one fetches it, and the others wait for it.
 
-Its one rule: nobody waits for nothing. A lease is given back when nothing comes of it, it is as good as given back when
+Its one rule: nobody waits in vain. A lease is given back when nothing comes of it, it is as good as given back when
 the answer is published, and it never outlives its owner's own deadline. Those who wait look a few times only: the
 longer such an answer usually takes, or the longer this one has taken, the longer are the pauses between two looks.
 """

@@ -1,4 +1,4 @@
-"""By what guards know a request again. Pure. Loaded where guards are on alone.
+"""A digest by which guards recognise a request that comes again. Pure. Loaded only where guards are on.
 
 Its one rule: only who has the client's key can find out of what a digest is made: a short prompt is soon guessed.
 """

@@ -1,8 +1,8 @@
 """Requests ─▶ what guards do about them. The consumer and the replay run this, each with evidence of its own.
 
 One rule: a stretch of the clock has an action if its requests give a reason, and no other stretch matters. So copies
-change nothing, and neither does the order: of what counts requests never, of what spends money as long as a request is
-less than an hour late.
+change nothing. Nor does the order change anything for rules that count requests, nor for those of spending as long as
+no request comes an hour late.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -37,6 +37,23 @@ def settings(folder: Path, *arguments: str) -> Settings:
     return parse(["run", "--folder", str(folder), *arguments], {"PORT": "8081", "MINISTACK_PORT": "4567"})
 
 
+@pytest.mark.parametrize(
+    ("parameter", "variable", "usual"),
+    [
+        ("IdentityFile", "IDENTITY_FILE", "identity.yaml"),
+        ("GuardsFile", "GUARDS_FILE", "guards.yaml"),
+        ("ServersFile", "DEPLOYED_SERVERS_FILE", "openai_servers.yaml"),
+    ],
+)
+def test_commands_read_the_files_that_the_stack_was_started_with(
+    parameter: str, variable: str, usual: str, tmp_path: Path
+):
+    for chosen, named in ((), usual), (("--parameters", f"{parameter}=/owner/file.yaml"), "/owner/file.yaml"):
+        text = environment_file(settings(tmp_path, *chosen), OUTPUTS, new_client_key())
+        [line] = [line for line in text.splitlines() if line.startswith(f"export {variable}=")]
+        assert line.endswith(named)
+
+
 def test_demo_server_is_added_to_the_shipped_servers():
     servers = parse_servers(servers_file(SHIPPED, "http://127.0.0.1:8090/v1", "demo-token"))
     assert list(servers) == ["openai", "mistral", "ollama", "demo"]
