@@ -31,6 +31,7 @@ SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 ROOT = Path(__file__).parents[3]
 SERVERS = ROOT / "openai_servers.yaml"
 DAY = "2026-11-23"
+NOON = 1795435200
 ENVIRON = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs"}
 
 
@@ -87,7 +88,8 @@ class TestCosts:
     def client(cls) -> Iterator[Any]:
         """The samples, recorded as the application records them; no test changes them."""
         with emulated() as client:
-            record_cost = RecordCost(load_price_book(), CostsTable(client, "costs"), Logger(service="test"))
+            ledger = CostsTable(client, "costs")
+            record_cost = RecordCost(load_price_book(), ledger, Logger(service="test"), clock=lambda: NOON)
             events = [{"messageId": path.stem, "body": path.read_text()} for path in SAMPLES.glob("*.json")]
             record_cost({"Records": events})
             yield client

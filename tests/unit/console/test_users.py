@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ ISSUER = "https://id.example.com"
 FILE = f"issuers: [{{issuer: '{ISSUER}', audience: a, plan: free}}]\nplans: {{free: {{budget_day: 1}}}}\n"
 TWO = FILE.replace("]\n", ", {issuer: 'https://b.example.com', audience: a, plan: free, pseudonyms: true}]\n")
 ADA = user_id_of(ISSUER, "ada")
+TODAY = str(datetime.now(UTC).date())
+"""Who is to be blocked must have asked in the last 30 days."""
 TABLES = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs", "LIMITS_TABLE": "limits", "AWS_DEFAULT_REGION": "eu-central-1"}
 
 
@@ -63,7 +66,7 @@ def entry(user: str, client: str = "free", **more: Any) -> dict[str, Any]:
         "key_id": user_id_of(ISSUER, user),
         "end_user": user,
         "outcome": "completed",
-        "timestamp": "2026-11-29T10:00:00.000Z",
+        "timestamp": f"{TODAY}T10:00:00.000Z",
         **more,
     }
 
@@ -71,11 +74,11 @@ def entry(user: str, client: str = "free", **more: Any) -> dict[str, Any]:
 def put(client: Any, *entries: dict[str, Any]) -> None:
     clients: dict[str, int] = {}
     for number, each in enumerate(entries):
-        key = {"pk": f"client#{each['client_id']}#2026-11-29", "sk": f"{number}"}
+        key = {"pk": f"client#{each['client_id']}#{TODAY}", "sk": f"{number}"}
         client.put_item(TableName="costs", Item=to_item({**key, **each}))
         clients[each["client_id"]] = clients.get(each["client_id"], 0) + 1
     for name, requests in clients.items():
-        rollup = {"pk": "day#2026-11-29", "sk": name, "client_id": name, "requests": requests}
+        rollup = {"pk": f"day#{TODAY}", "sk": name, "client_id": name, "requests": requests}
         client.put_item(TableName="costs", Item=to_item(rollup))
 
 
@@ -88,11 +91,11 @@ def test_who_spends_is_listed_and_client_keys_are_not(client: Any, users: Any):
         entry("grace", cost=Decimal(2)),
         entry("key", key_id="0123456789ab", cost=Decimal(9)),
     )
-    found = users("list", "--day", "2026-11-29")
+    found = users("list", "--day", TODAY)
     rows = [(each["end_user"], each["client_id"], each["requests"], each["cost"]) for each in found]
     assert rows == [("ada", "pro", 1, "3"), ("grace", "free", 1, "2"), ("ada", "free", 2, "0.1")]
     assert [(each["failed"], each["unpriced"], each["state"]) for each in found][2] == (1, 1, "good")
-    assert [each["end_user"] for each in users("list", "--day", "2026-11-29", "--client", "pro")] == ["ada"]
+    assert [each["end_user"] for each in users("list", "--day", TODAY, "--client", "pro")] == ["ada"]
 
 
 def test_a_blocked_user_is_refused_by_the_authorizers_reading_and_let_in_again(client: Any, users: Any):
@@ -132,7 +135,7 @@ def test_what_a_user_has_used_is_shown(client: Any, users: Any):
 def test_for_people_there_is_text(client: Any, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "i.yaml").write_text(FILE)
     put(client, entry("ada", cost=Decimal(1)))
-    period = ["--day", "2026-11-29"] if command == ["list"] else ["--identity-file", str(tmp_path / "i.yaml")]
+    period = ["--day", TODAY] if command == ["list"] else ["--identity-file", str(tmp_path / "i.yaml")]
     assert main(["users", *command, *period], TABLES) == 0
     said = capsys.readouterr().out
     assert ADA in said or command[0] == "unblock"

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ class CountingTable:
     """
 
     def __init__(self) -> None:
+        self._reading = Lock()  # days are read side by side
         self.units = 0.0
         self.asked: list[str] = []
         self.read = 0
@@ -56,8 +58,9 @@ class CountingTable:
             items.reverse()
         for first in range(0, max(len(items), 1), page_size):
             page = items[first : first + page_size]
-            self.read += len(page)
-            self.units += max(-(-len(page) * size // 4096), 1) / 2
+            with self._reading:
+                self.read += len(page)
+                self.units += max(-(-len(page) * size // 4096), 1) / 2
             yield {"Items": [to_item(item) for item in page]}
 
     def _items(self, pk: str) -> Iterator[Mapping[str, Any]]:
