@@ -12,7 +12,9 @@ from tests.examples import OF_EVERY_RUN
 from tests.fakes import say_what_was_used
 from tests.groups import GroupScheduling, group_of, place_of
 from tests.quick.aws import read_models_once, register_handlers_quickly, write_attributes_as_they_are
+from tests.quick.collection import begin_apart
 from tests.quick.tls import read_certificates_of_httpx_once, read_no_certificates
+from tests.quick.xdist import tell_once
 
 # A slow machine is no reason to fail; in CI the same examples run every time. `thorough` tries ten thousand of each.
 settings.register_profile("dev", deadline=None, max_examples=OF_EVERY_RUN)
@@ -30,6 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-page", action="store_true", help="write docs/faults.md anew from its table")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    tell_once(config)
+    begin_apart(config)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Thousands of tests are collected, and live as long as the run: the garbage collector need not look at them."""
@@ -43,8 +50,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what takes longest."""
-    items.sort(key=lambda item: place_of(group_of(item.nodeid)))
+    """Put first what takes longest. The order is the same wherever the collection began."""
+    items.sort(key=lambda item: (place_of(group_of(item.nodeid)), item.path))
 
 
 @pytest.hookimpl(optionalhook=True)

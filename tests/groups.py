@@ -4,7 +4,12 @@ Its one rule: what shares a running stack is one group, so that each worker star
 The run lasts as long as its longest group: those that take minutes come first, those that take a moment come last.
 """
 
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 FIRST = (
     "stack of clients",
@@ -41,17 +46,46 @@ OF_CLIENTS = (
 
 def group_of(nodeid: str) -> str:
     """The group of a test, from its id: `path/to/file.py::name`."""
-    file = nodeid.partition("::")[0]
+    return _group_of_file(nodeid.partition("::")[0])
+
+
+@cache
+def _group_of_file(file: str) -> str:
     name = file.removeprefix("tests/e2e/")
     stacks = {"stack of data": OF_DATA, "stack of faults": OF_FAULTS, "stack of clients": OF_CLIENTS}
     return next((stack for stack, files in stacks.items() if name in files), file)
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """Gives workers whole groups, in the order in which they are collected."""
+    """Gives workers whole groups, in the order in which they are collected.
+
+    It knows each test's place, and forgets groups that are done: it is asked after each of many thousands of tests.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def add_node_collection(self, node: WorkerController, collection: Sequence[str]) -> None:
+        super().add_node_collection(node, collection)
+        if node in self.registered_collections:
+            self.registered_collections[node] = _Places(collection)
+
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        super().mark_test_complete(node, item_index, duration)
+        group = group_of(self.registered_collections[node][item_index])
+        if all(reversed(self.assigned_work[node][group].values())):
+            del self.assigned_work[node][group]
+
+
+class _Places(list[str]):
+    """Test ids that know where they stand."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        super().__init__(ids)
+        self._places = {each: place for place, each in enumerate(ids)}
+
+    def index(self, value: str, *_: Any) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._places[value]
 
 
 def place_of(group: str) -> int:

@@ -22,15 +22,24 @@ _MADE = "made.json"
 
 
 def start_deployed(
-    folder: Path, *arguments: str, ports: dict[str, int] | None = None, in_background: bool = False
+    folder: Path,
+    *arguments: str,
+    ports: dict[str, int] | None = None,
+    in_background: bool = False,
+    has_alarms: bool = False,
 ) -> LocalStack:
-    """Start a stack of the template's default parameters, as `start` does, from a copy of the run's deployment."""
+    """Start a stack of the template's default parameters, as `start` does, from a copy of the run's deployment.
+
+    It has no alarms unless they are asked for: the emulator looks at all of them whenever a metric is put.
+    """
     if RUN is None:
         return start(folder, "--keep-state", *arguments, ports=ports, in_background=in_background)
     ports, folder = ports or new_ports(), folder.resolve()
     with _deployment(RUN) as made:
         shutil.copytree(_FOLDER / "state", folder / "state")
     change_names(folder / "state", {f"{_FOLDER}/": f"{folder}/", f":{made}/": f":{ports['MINISTACK_PORT']}/"})
+    if not has_alarms:
+        _forget_alarms(folder / "state/services/cloudwatch.json")
     stack = start(folder, "--keep-state", *arguments, ports=ports, in_background=in_background)
     assert "Deploying" not in stack.said, "the copy is what this stack would deploy"
     return stack
@@ -53,6 +62,13 @@ def _deployment(run: str) -> Generator[int]:
                 stack.stop()
             made.write_text(json.dumps({"run": run, "port": ports["MINISTACK_PORT"]}))
         yield json.loads(made.read_text())["port"]
+
+
+def _forget_alarms(kept: Path) -> None:
+    saved = json.loads(kept.read_text(encoding="utf-8"))
+    assert saved["payload"]["alarms"]["data"], "there were some"
+    saved["payload"]["alarms"]["data"] = {}
+    kept.write_text(json.dumps(saved), encoding="utf-8")
 
 
 def change_names(state: Path, changes: Mapping[str, str]) -> None:

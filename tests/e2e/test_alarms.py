@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +16,8 @@ from openai_proxy.events.ulid import new_ulid
 
 from tests.contract.template_stack import deployed
 from tests.e2e.alarm_watch import LATER, AlarmWatch, Message
-from tests.e2e.harness import ROOT, WAIT_SECONDS, Client, LocalStack, new_client, wait_for
+from tests.e2e.command import openai_proxy
+from tests.e2e.harness import ROOT, Client, LocalStack, new_client, wait_for
 from tests.e2e.snapshot import start_deployed
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -115,7 +114,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalSta
     """A stack of this module's own: what goes wrong in other tests must not be in its metrics."""
     folder = tmp_path_factory.mktemp("alarms")
     (folder / "faults.yaml").write_text("[]")
-    running = start_deployed(folder / "stack", "--faults", str(folder / "faults.yaml"))
+    running = start_deployed(folder / "stack", "--faults", str(folder / "faults.yaml"), has_alarms=True)
     try:
         yield running, AlarmWatch(running)
     finally:
@@ -499,16 +498,7 @@ def test_dead_letters_are_sent_through_again_as_the_runbook_says(incident: Incid
 
     mend()
     as_before()
-    modules = f"{ROOT}/shared:{ROOT}/functions"
-    said = subprocess.run(
-        [sys.executable, "-m", "console", "events", "redrive", "record-cost", "--json"],
-        env=os.environ | incident.stack.environment | {"PYTHONPATH": modules},
-        cwd=ROOT,
-        check=True,
-        timeout=WAIT_SECONDS,
-        capture_output=True,
-        text=True,
-    ).stdout
+    said = openai_proxy(incident.stack, "events", "redrive", "record-cost", "--json")
     assert json.loads(said) == {"consumer": "record-cost", "moved": 2}
     assert len(client.wait_for_entries(2)) == 2
     assert incident.waiting("RecordCostDeadLetterQueue") == 0

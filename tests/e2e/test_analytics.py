@@ -7,9 +7,6 @@ import csv
 import io
 import itertools
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -27,7 +24,8 @@ from console.lake.athena import Athena, Result
 from console.lake.queries import named_queries, of_period, saved_queries, with_view
 from console.lake.reading import LakeLedger
 from console.period import Period
-from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
+from tests.e2e.command import openai_proxy
+from tests.e2e.harness import Client, LocalStack, wait_for
 from tests.lake.entries import DAYS, FIRST_DAY, PERIOD_END, made_entries, priced_again
 from tests.lake.expected import EXPECTED
 
@@ -174,15 +172,7 @@ def costs_query(stack: LocalStack, *arguments: str) -> str:
 
 def costs(stack: LocalStack, *arguments: str) -> str:
     """What `openai-proxy costs` prints."""
-    command = subprocess.run(
-        [sys.executable, "-m", "console", "costs", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **stack.environment, "PYTHONPATH": f"{ROOT / 'functions'}{os.pathsep}{ROOT / 'shared'}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return command.stdout
+    return openai_proxy(stack, "costs", *arguments)
 
 
 def test_the_command_prints_exact_money(stack: LocalStack, rows: list[dict[str, Any]]) -> None:

@@ -4,9 +4,6 @@ Every answer of the demo server has an id of its own, so that the same bytes are
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -16,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.harness import ROOT, WAIT_SECONDS, Client, LocalStack, new_client, wait_for
+from tests.e2e.command import openai_proxy
+from tests.e2e.harness import WAIT_SECONDS, Client, LocalStack, new_client, wait_for
 
 CHAT = "demo/v1/chat/completions"
 EMBEDDINGS = "demo/v1/embeddings"
@@ -81,16 +79,7 @@ def entry_of(client: Client, status: str) -> dict[str, Any]:
 
 
 def console(stack: LocalStack, *arguments: str) -> Any:
-    run = subprocess.run(
-        [sys.executable, "-m", "console", "cache", *arguments, "--json"],
-        cwd=ROOT,
-        env=os.environ | stack.environment | {"PYTHONPATH": f"{ROOT}/shared:{ROOT}/functions"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return json.loads(openai_proxy(stack, "cache", *arguments, "--json"))
 
 
 def test_a_stream_is_replayed_byte_for_byte_and_costs_nothing(caching: Callable[..., Client]):

@@ -1,9 +1,6 @@
 """Limits with many sandboxes at once: what passes is what the limit says, to the last request."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -28,7 +25,8 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 
-from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
+from tests.e2e.command import openai_proxy
+from tests.e2e.harness import Client, LocalStack, wait_for
 
 NOON = 1_795_435_200  # 2026-11-23 12:00:00 UTC
 SANDBOXES = 40
@@ -198,15 +196,7 @@ def test_a_limited_key_at_the_door(stack: LocalStack, client: Client) -> None:
 def test_a_key_and_its_team_at_the_door(stack: LocalStack, client: Client) -> None:
     """Both are taken in one transaction: of a key with room the team's end is the end."""
     team = f"of-{client.id}"
-    created = subprocess.run(
-        [sys.executable, "-m", "console", "teams", "create", team, "--rpm", "4", "--parallel", "50"],
-        cwd=ROOT,
-        env=os.environ | stack.environment | {"PYTHONPATH": f"{ROOT}/shared:{ROOT}/functions"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert created.returncode == 0, created.stderr
+    openai_proxy(stack, "teams", "create", team, "--rpm", "4", "--parallel", "50")
     stack.table("KEYS_TABLE").update_item(
         Key={"key_hash": client.key_hash},
         UpdateExpression="SET #rpm = :rpm, #parallel = :parallel, #team = :team",

@@ -1,8 +1,5 @@
 """The bus's archive on the local stack: what the ledger lost comes back, and what it has stays as it is."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +7,8 @@ from typing import Any
 import pytest
 from boto3.dynamodb.conditions import Attr
 
-from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
+from tests.e2e.command import openai_proxy
+from tests.e2e.harness import Client, LocalStack, wait_for
 
 ASKED = 5
 
@@ -48,12 +46,7 @@ def test_a_replay_brings_back_what_was_lost(stack: LocalStack, archive: str, cli
             writer.delete_item(Key={"pk": item["pk"], "sk": item["sk"]})
 
     days.add(datetime.now(UTC).date())
-    command = [sys.executable, "-m", "console", "events", "replay", "--from", str(min(days)), "--to", str(max(days))]
-    modules = os.pathsep.join([str(ROOT / "functions"), str(ROOT / "shared")])
-    environ = {**os.environ, **stack.environment, "PYTHONPATH": modules}
+    period = ("--from", str(min(days)), "--to", str(max(days)))
     for _ in range(2):  # once to bring it back, once to change nothing
-        done = subprocess.run(
-            [*command, "--archive", archive], env=environ, check=False, capture_output=True, text=True, cwd=ROOT
-        )
-        assert done.returncode == 0, done.stderr
+        openai_proxy(stack, "events", "replay", *period, "--archive", archive)
         wait_for(lambda: books(stack, client) == before, "the books as they were")

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.e2e.command import openai_proxy
 from tests.e2e.harness import ROOT, WAIT_SECONDS, LocalStack, new_client, processes, wait_for
 
 StartStack = Callable[..., LocalStack]
@@ -60,11 +59,7 @@ def stop_and_look(stack: LocalStack, number: signal.Signals, kept: set[str]) -> 
 
 
 def guards(stack: LocalStack, *arguments: str) -> Any:
-    command = [sys.executable, "-m", "console", "guards", *arguments, "--json"]
-    environment = os.environ | stack.environment | {"PYTHONPATH": f"{ROOT}/shared:{ROOT}/functions"}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return json.loads(openai_proxy(stack, "guards", *arguments, "--json"))
 
 
 def test_guards_beside_the_servers_act_until_they_are_undone_and_ministack_that_dies_ends_the_stack(

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from bench.processes import free_ports
+from tests.e2e.command import openai_proxy
 from tests.e2e.harness import ROOT, WAIT_SECONDS, LocalStack, launch, wait_for
 
 NAMES: tuple[str, ...] = ("PORT", "MINISTACK_PORT", "DEMO_PORT")
@@ -79,16 +79,7 @@ def test_the_doctor_says_what_to_do_on_a_running_stack(stack: LocalStack):
     url = stack.outputs["StoreResponseDeadLetterQueueUrl"]
 
     def looked() -> dict[str, Any]:
-        ran = subprocess.run(
-            [sys.executable, "-m", "console", "doctor", "--json"],
-            cwd=ROOT,
-            env=os.environ | stack.environment | {"PYTHONPATH": f"{ROOT}/shared:{ROOT}/functions"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        report = json.loads(ran.stdout)
-        assert ran.returncode == report["exit_code"], ran.stderr
+        report = json.loads(openai_proxy(stack, "doctor", "--json", exits=None))
         return {f"{each['area']} {each['subject']}": each for each in report["findings"]}
 
     before = looked()
