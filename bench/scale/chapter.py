@@ -9,20 +9,25 @@ from openai_proxy.pricing.price_book import load_price_book
 
 from bench.chapters import Bench
 from bench.report import Figure, table
-from bench.scale import results
-from bench.scale.scenarios import as_kept, today
+from bench.scale import picture, results, sizes
+from bench.scale.scenarios import CLIENT, as_kept, ceilings
 
 
 async def scale(bench: Bench) -> list[Figure]:
-    """What each part bears. A trial, of a smaller scale, keeps nothing."""
+    """What each part bears, and three sizes of user. A trial, of a smaller scale, keeps nothing."""
+    part = min(1.0, bench.scale)
     with _without_log():
-        runs = {scenario.name: scenario.climb(min(1.0, bench.scale)) for scenario in today()}
-        writes = results.writes(load_price_book())
-    ceilings = as_kept(runs)
-    table(results.CEILINGS, results.ceiling_rows(ceilings))
+        prices = load_price_book()
+        runs = as_kept({scenario.name: scenario.climb(part) for scenario in ceilings()})
+        found = [sizes.run(size, prices, part) for size in sizes.sizes()]
+        writes = results.writes(prices)
+    table(results.CEILINGS, results.ceiling_rows(runs))
+    table(results.SIZES, results.size_rows(found))
     if bench.scale >= 1:
-        results.keep({"writes": writes, "ceilings": ceilings})
-        print(f"\nKept in {results.FILE.name}: docs/scale.md has to say the same.")
+        before = results.kept()["before"]
+        results.keep({"writes": writes, "ceilings": runs, "sizes": found, "before": before})
+        picture.write(before, [*runs[CLIENT], *found])
+        print(f"\nKept in {results.FILE.name}, and drawn: docs/scale.md has to say the same.")
     return []
 
 

@@ -189,7 +189,8 @@ class OneKey:
 
     def _end(self, sandbox: LimitsTable, taken: Reservation, deadline: float) -> None:
         released = sandbox.release(taken, _USED, deadline)
-        if taken.limits.are_given_back and released.lease != "returned":
+        # What was taken of a shard has no lease.
+        if taken.limits.are_given_back and not getattr(taken, "shard", 0) and released.lease != "returned":
             self.found.held += 1
         self._idle.append(sandbox)
 

@@ -5,6 +5,7 @@ take is what was measured of them (docs/benchmarks.md), at the share that their 
 """
 
 import json
+import math
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,13 @@ from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
-from proxy.records.publisher import Publisher
 from record_cost.consumer import RecordCost
 
 from bench.scale import queues
 from bench.scale.bus import LARGEST, Bus, Region
 from bench.scale.costs_client import CostsClient
 from bench.scale.dynamodb import TABLE_WRITES, TRANSACTION_SECONDS, Counted, TableModel
+from bench.scale.overflow import Overflow
 from bench.scale.queues import TODAY, Batches, Message, Queue
 from bench.scale.simulation import Simulation, same_chances
 from bench.units import BATCH, BEGAN, CPU_ALONE_SECONDS, CPU_SECONDS, MEGABYTES_OF_A_CPU, SAMPLE, WAIT_SECONDS
@@ -31,6 +32,8 @@ from bench.units import BATCH, BEGAN, CPU_ALONE_SECONDS, CPU_SECONDS, MEGABYTES_
 BUS_TARGETS = 2
 """Queues that hear of a chat: those of record_cost and record_metrics."""
 STREAM_END = 900.0
+_UNSTEADY = 0.4
+"""Seconds by which a middle lag may differ from an earlier one by chance."""
 _LARGE_TAGS = {f"tag-{number:02}": "x" * 48 for number in range(10)}
 
 
@@ -69,6 +72,9 @@ class Found:
     load: Load
     sent: int = 0
     lost: int = 0
+    """Events that are log lines."""
+    queued: int = 0
+    """Events that the bus did not take in their tries."""
     lags: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     table: Counted = field(default_factory=Counted)
     queue: queues.QueueCounts = field(default_factory=queues.QueueCounts)
@@ -78,10 +84,18 @@ class Found:
 
     @property
     def keeps_up(self) -> bool:
-        """Whether in the second half as much is recorded as is sent, but for what chance does in so short a time."""
-        half = self.load.seconds / 2
-        recorded = sum(moment >= half for _, moment in self.lags if moment <= self.load.seconds)
-        return self.lost == 0 and recorded >= 0.95 * self.load.rate * half
+        """Whether the bus takes all but a few events, and they wait no longer in the end than before."""
+        before, after = (self._middle(part) for part in (0.25, 0.75))
+        waiting = self.sent - len(self.lags)
+        is_steady = after < math.inf and after <= before + _UNSTEADY
+        is_taken = self.lost == 0 and self.queued <= 0.01 * self.sent
+        return is_taken and waiting <= 4 * self.load.rate + 10 and is_steady
+
+    def _middle(self, part: float) -> float:
+        """The middle lag of a quarter of the time, which begins at such a part of it."""
+        begins = part * self.load.seconds
+        lags = sorted(lag for lag, moment in self.lags if begins <= moment < begins + self.load.seconds / 4)
+        return lags[len(lags) // 2] if lags else math.inf
 
     def lag(self, share: float) -> float:
         """A percentile of the lags, of what was recorded in the second half."""
@@ -114,7 +128,7 @@ class Pipeline:
         self._began: dict[str, float] = {}
         self._queue = Queue(simulation, setup.mapping, self._consume)
         self._bus = Bus(simulation, setup.region, BUS_TARGETS, self._deliver)
-        self._publisher = Publisher(_as_aws(self._bus), "bus", simulation.sleep, simulation.clock)
+        self._overflow = Overflow(simulation, self._bus)
         ledger = CostsTable(_as_client(CostsClient(self._table, self._recorded)), "costs", self._pause)
         lake: Any = _Sleeps(simulation, WAIT_SECONDS - TRANSACTION_SECONDS)
         logger = Logger(service="scale", level="CRITICAL")
@@ -141,8 +155,9 @@ class Pipeline:
         event = event._replace(id=new_ulid(now))
         self._began[event.id] = now
         self.found.sent += 1
-        if self._publisher.publish([event], now + STREAM_END) == "lost":  # there are no queues for it in the model
-            self.found.lost += 1
+        fate = self._overflow.publisher.publish([event], now + STREAM_END)
+        self.found.queued += fate == "queued"
+        self.found.lost += fate == "lost"
 
     def _deliver(self, entry: Mapping[str, Any]) -> None:
         body = f'{{"detail-type":"{entry["DetailType"]}","source":"{entry["Source"]}","detail":{entry["Detail"]}}}'
@@ -164,10 +179,6 @@ class Pipeline:
 
     def _pause(self, attempt: int) -> None:
         pause_before_retry(attempt, sleep=self._simulation.sleep)
-
-
-def _as_aws(bus: Bus) -> Any:
-    return bus
 
 
 def _as_client(client: CostsClient) -> Any:

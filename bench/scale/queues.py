@@ -28,23 +28,30 @@ HIDDEN_SECONDS = 240.0
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """The event source mapping: most messages in a batch, how long it waits to fill, most batches at a time."""
+    """The event source mapping: most messages in a batch, how long it waits to fill, most batches at a time.
+
+    `is_warm`: there has been as much work for so long that all of them are there.
+    """
 
     batch: int = 25
     window: float = 2.0
     most: int = 2
+    is_warm: bool = False
+    tries: int = MOST_RECEIVES
 
 
 TODAY = Batches()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Message:
     """One message: what it carries, when what it tells of happened, how often it was received."""
 
     body: Any
     since: float
     receives: int = 0
+    hidden: float = HIDDEN_SECONDS
+    """For how long nobody sees it when it fails."""
 
 
 @dataclass(slots=True)
@@ -79,7 +86,9 @@ class Queue:
         self._mapping = mapping
         self._consume = consume
         self._waiting: deque[Message] = deque()
-        self._pollers = [_Poller() for _ in range(min(FIRST_POLLERS, mapping.most))]
+        self._pollers = [
+            _Poller() for _ in range(mapping.most if mapping.is_warm else min(FIRST_POLLERS, mapping.most))
+        ]
         self._free: deque[_Poller] = deque(self._pollers)
         self._is_growing = False
         self.counts = QueueCounts()
@@ -152,10 +161,10 @@ class Queue:
         self.counts.requests += calls + (calls if len(again) < len(batch) else 0)
         self.counts.consumed += len(batch) - len(again)
         for message in again:
-            if message.receives >= MOST_RECEIVES:
+            if message.receives >= self._mapping.tries:
                 self.counts.dead += 1
             else:
-                self._simulation.at(received + HIDDEN_SECONDS, lambda each=message: self._add(each))
+                self._simulation.at(received + message.hidden, partial(self._add, message))
         poller.batch, poller.is_busy = [], False
         self._free.append(poller)
         self._deal()

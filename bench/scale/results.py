@@ -16,6 +16,16 @@ from bench.scale.pipeline import Load, Pipeline, Setup
 
 FILE = Path(__file__).with_name("found.json")
 CEILINGS = ("what is asked too much of", "requests/s borne", "and not", "then")
+SIZES = (
+    "of one client and key",
+    "lag p50 and p99, s",
+    "a take of limits, p99, ms",
+    "throttles",
+    "conflicts",
+    "write units: ledger, limits",
+    "USD for a million",
+    "USD a month",
+)
 Run = Mapping[str, Any]
 
 
@@ -62,18 +72,35 @@ def shown(run: Run) -> str:
     of_limits = run["kind"] == "limits"
     words: list[str] = []
     if run["lost"]:
-        share = run["lost"] / run["requests"]
-        words.append(
-            f"{share:.0%} " + ("cannot be checked" if of_limits else "of the events wait in the queue of publish_again")
-        )
+        what = "cannot be checked" if of_limits else "of the events are log lines"
+        words.append(f"{run['lost'] / run['requests']:.0%} {what}")
+    if run["queued"]:
+        words.append(f"{run['queued'] / run['requests']:.0%} of the events wait in the queue of publish_again")
     if run["throttled"]:
         words.append(f"{run['throttled']:,} throttles")
     if run["conflicts"] > run["requests"] / 1000:
         words.append(f"{run['conflicts']:,} conflicts")
-    if not of_limits and not run["lost"]:
+    if not of_limits and not run["lost"] + run["queued"]:
         growing = "" if run["keeps_up"] else ", and growing"
         words.append(f"p99 of the lag {run['lag_p99']:.1f} s{growing}")
     return ", ".join(words)
+
+
+def size_rows(sizes: Sequence[Run]) -> list[list[str]]:
+    """A row for each size of user."""
+    return [
+        [
+            f"{size['rate']:,} requests/s",
+            f"{size['lag_p50']} and {size['lag_p99']}",
+            f"{size['take_p99'] * 1000:.0f}",
+            f"{size['throttled']:,} of {size['requests']:,} requests",
+            f"{size['conflicts']:,}",
+            f"{size['ledger_units']}, {size['limits_units']}",
+            f"{size['usd_million']:.2f}",
+            f"{size['usd_month']:,.0f}",
+        ]
+        for size in sizes
+    ]
 
 
 def line(cells: Sequence[str]) -> str:

@@ -1,14 +1,15 @@
 """The models of AWS that `make bench ARGS="--only scale"` runs the code against, held to cases counted by hand."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from openai_proxy.events.envelope import Event
 from openai_proxy.key_limits import Limits
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.refusals import reason_codes
-from proxy.aws.client import AwsError
 
 from bench.scale.bus import Bus, Region
 from bench.scale.costs_client import CostsClient
@@ -23,9 +24,11 @@ from bench.scale.dynamodb import (
     TableModel,
 )
 from bench.scale.limits import LimitsLoad, one_key
+from bench.scale.overflow import Overflow
 from bench.scale.pipeline import Load, Pipeline, Setup
 from bench.scale.queues import HIDDEN_SECONDS, Batches, Message, Queue
 from bench.scale.simulation import Simulation
+from bench.units import SAMPLE
 
 START = 1000.0
 
@@ -248,18 +251,12 @@ def test_what_fails_comes_again_when_it_is_seen_again_and_is_a_dead_letter_in_th
 def test_the_bus_refuses_what_is_over_its_quota_and_delivers_at_the_pace_of_the_other(simulation: Simulation) -> None:
     delivered: list[float] = []
     bus = Bus(simulation, Region(5, 10), 2, lambda _: delivered.append(round(simulation.now - START, 3)))
-    refused: list[AwsError] = []
-
-    def put() -> None:
-        try:
-            bus.put_events([{}], 2.0)
-        except AwsError as error:
-            refused.append(error)
-
+    outcomes: list[bool] = []
     for _ in range(8):
-        simulation.spawn(put)
+        simulation.spawn(lambda: outcomes.append(bus.put([{}])))
     simulation.run(START + 5)
-    assert (bus.taken, [error.is_transient for error in refused]) == (5, [True] * 3)
+    assert outcomes == [True] * 5 + [False] * 3
+    assert (bus.taken, bus.throttled) == (5, 3)
     # Each event is two invocations, of ten a second; the call takes 0.01 s and the way 0.5.
     assert delivered == [0.7, 0.9, 1.1, 1.3, 1.5]
 
@@ -276,15 +273,36 @@ def test_every_event_is_in_the_ledger_once_at_the_units_that_its_transactions_ha
     assert 0.5 < found.lag(0.5) < 2 + 1
 
 
-def test_a_bus_that_is_asked_too_much_loses_events_and_a_consumer_that_is_too_slow_falls_behind(
+def test_what_a_bus_does_not_take_waits_in_a_queue_and_a_consumer_that_is_too_slow_falls_behind(
     prices: PriceBook,
 ) -> None:
     narrow = Pipeline(Load(rate=40, seconds=3), Setup(region=Region(15, 1e9)), prices).run()
-    assert narrow.lost > 0
+    assert narrow.queued > 10
+    assert narrow.bus_throttled >= 3 * narrow.queued, "each has three tries before"
     assert not narrow.keeps_up
     slow = Pipeline(Load(rate=40, seconds=4), Setup(megabytes=32), prices).run()
-    assert slow.lost == 0
+    assert narrow.lost == slow.lost == slow.queued == 0
     assert not slow.keeps_up
+
+
+def test_what_was_queued_comes_to_the_bus_when_that_has_room_again(simulation: Simulation) -> None:
+    came: list[str] = []
+    bus = Bus(simulation, Region(5, 1e9), 1, lambda entry: came.append(json.loads(entry["Detail"])["metadata"]["id"]))
+    overflow = Overflow(simulation, bus)
+    event: Any = Event.from_envelope(json.loads(SAMPLE.read_text(encoding="utf-8")))
+    ids = [f"01M8N9AYMW0CYZ6R6NYRBAE5{place:02}" for place in range(12)]
+    fates: list[str] = []
+
+    def publish(event_id: str) -> None:
+        fates.append(overflow.publisher.publish([event._replace(id=event_id)], START + 900))
+
+    for event_id in ids:
+        simulation.spawn(lambda each=event_id: publish(each))
+    simulation.run(START + 60)
+    # Five at once, and one and a half more until the third try: the others come by the queue.
+    assert (fates.count("published"), fates.count("queued")) == (6, 6)
+    assert sorted(came) == ids
+    assert overflow.queue.counts.consumed == 6
 
 
 @pytest.mark.parametrize(
