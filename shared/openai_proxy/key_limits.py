@@ -18,8 +18,8 @@ CURRENCY = "USD"
 MOST_MONEY = 10**9
 """USD that a budget, or a reservation, is at most."""
 REQUESTS_OF_A_SHARD = 30_000
-"""A minute, 500 a second: up to so many all is counted in one item. DynamoDB writes one 1,000 times a second, and a
-request of a key with `tpm` writes it twice."""
+"""A minute, 500 a second: up to so many all is counted in one item. DynamoDB writes one 1,000 times a second; of a key
+with `tpm` a request writes twice, so a shard has half as many."""
 _TOKENS_OF_A_REQUEST = 1000
 """How many there are thought to be, where only tokens are limited."""
 _MOST_SHARDS = 100
@@ -119,7 +119,10 @@ class Limits(NamedTuple):
         if self.parallel is not None or self.has_budget:
             return 1
         requests = (self.tpm or 0) // _TOKENS_OF_A_REQUEST if self.rpm is None else self.rpm
-        return max(1, min(-(-requests // REQUESTS_OF_A_SHARD), _MOST_SHARDS))
+        if requests <= REQUESTS_OF_A_SHARD:
+            return 1
+        a_shard = REQUESTS_OF_A_SHARD if self.tpm is None else REQUESTS_OF_A_SHARD // 2
+        return min(-(-requests // a_shard), _MOST_SHARDS)
 
     def to_context(self) -> dict[str, str]:
         """The limits in the authorizer's context."""

@@ -45,11 +45,11 @@ NOTHING = Amounts()
 
 
 class Own(NamedTuple):
-    """What one request takes of a shard: `need` of what is limited. `requests` is 1, `tokens` are its tokens."""
+    """What one request takes of a shard: `need` of what is limited, and in all `requests`, 1, and its `tokens`."""
 
-    need: Amounts = NOTHING
-    requests: int = 0
-    tokens: int = 0
+    need: Amounts
+    requests: int
+    tokens: int
 
     @classmethod
     def of(cls, limits: Limits, share: Share) -> "Own":
@@ -88,13 +88,6 @@ def taking_of_shard(limits: Limits, windows: Windows, own: Own) -> dict[str, Any
         update.adds({f"left_{name}": -amount})
     update.adds({REQUESTS: own.requests, TOKENS: own.tokens})
     return _answered(update)
-
-
-def after_taking(shard: Item, own: Own) -> Item:
-    """A shard as it was read, with what a request has taken since."""
-    left = {f"left_{name}": -amount for name, amount in zip(_NAMES, own.need, strict=True)}
-    added = {REQUESTS: own.requests, TOKENS: own.tokens} | left
-    return {**shard, **{name: {"N": str(number_of(shard, name) + amount)} for name, amount in added.items()}}
 
 
 def to_draw(limits: Limits, counter: Item, lack: Amounts, shards: int) -> Amounts | None:
@@ -170,6 +163,15 @@ def giving_back(windows: Windows, tokens: int) -> dict[str, Any]:
     update = Update()
     update.needs(f"#{MINUTE} = :{MINUTE}", {MINUTE: windows.minute})
     update.adds({f"left_{TOKENS}": tokens, TOKENS: -tokens})
+    return update.request()
+
+
+def taking_back(windows: Windows, own: Own) -> dict[str, Any]:
+    """The update of a shard that takes a take back, while its minute lasts."""
+    update = Update()
+    update.needs(f"#{MINUTE} = :{MINUTE}", {MINUTE: windows.minute})
+    left = {f"left_{name}": amount for name, amount in zip(_NAMES, own.need, strict=True)}
+    update.adds({REQUESTS: -own.requests, TOKENS: -own.tokens} | left)
     return update.request()
 
 

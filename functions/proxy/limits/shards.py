@@ -10,7 +10,8 @@ run. Nor is a giving back sent again: both err towards less.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from openai_proxy.dynamodb import Item
@@ -36,9 +37,11 @@ from proxy.limits.shard_item import (
     shard_headers,
     shard_limits,
     source_of,
+    taking_back,
     taking_of_shard,
     to_draw,
 )
+from proxy.limits.together import nearer
 
 _MOST_TRIES = 12
 """Each try fails only when another request has changed an item in between, in a way that matters."""
@@ -124,17 +127,15 @@ class Shards:
                 return _done(taken, taken.shard, windows, item or {})
             item = self._counters.item(in_shard, calls) if item is None else item
             windows = no_older_than(Windows.of(self._clock()), item)
-            found, windows = self._drawn(taken._replace(windows=windows), item, own.need, own, calls)
+            found, windows = self._drawn(taken._replace(windows=windows), item, own, calls)
             if isinstance(found, Dry):
                 return found
             if found:
                 return _done(taken, taken.shard, windows, found)
         return None
 
-    def _drawn(
-        self, taken: Reservation, item: Item, need: Amounts, own: Own, calls: Calls
-    ) -> tuple[Item | Dry | None, Windows]:
-        """Draw what the shard `item` lacks of `need`, and take `own` of it; the windows of the counter, too.
+    def _drawn(self, taken: Reservation, item: Item, own: Own, calls: Calls) -> tuple[Item | Dry | None, Windows]:
+        """Draw what the shard `item` lacks of what `own` needs, and take that of it; the windows of the counter, too.
 
         Returns the shard after that, None where it was not as thought, or the counter that has not got so much.
         """
@@ -148,11 +149,11 @@ class Shards:
                 continue
             part = part_of(counter, shard, windows)
             room = left_in(item, windows).plus(part).minus(drawn_by(item, windows))
-            lack = need.minus(room)
+            lack = own.need.minus(room)
             if not NOTHING.covers(lack):
                 amounts = to_draw(limits, counter, lack, self._count(limits))
                 if amounts is None:
-                    return self._dry_counter(taken._replace(windows=windows), need, counter), windows
+                    return self._dry_counter(taken._replace(windows=windows), own.need, counter), windows
                 request = drawing(limits, windows, shard, counter, amounts)
                 applied, after = self._counters.update(limits, request, calls)
                 counter = self._counters.item(limits, calls) if after is None else after
@@ -164,35 +165,32 @@ class Shards:
             return (after if applied else None), windows
         raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the counter did not come to rest")
 
-    def prepared(self, part: Reservation, item: Item, calls: Calls) -> tuple[Reservation, Item]:
-        """A part that is to be taken together with another, and a shard that has room for it: `item`, if that has.
+    def take_both(
+        self, taken: Reservation, calls: Calls, of_counter: Callable[[Reservation, Calls], Reservation]
+    ) -> Reservation:
+        """Take the shares of a key and its team, of which one or both are in shards. `of_counter` takes of the other.
 
-        Where none is found it is the counter itself, which will say why not.
+        Raises as `take`. A transaction holds both items for longer than a write, and DynamoDB refuses every other write
+        of them meanwhile: a shard would bear some 15 requests a second. So they are taken one after the other, and what
+        was taken of a shard goes back where the other has no room.
         """
-        assert part.share
-        own = Own.of(part.limits, part.share)
-        dry = self._known_dry(part.limits, own.need)
-        for _ in range(_MOST_TRIES):
-            if left_in(item, part.windows).covers(own.need):
-                return part, item
-            if dry:
-                break
-            found, windows = self._drawn(part, item, own.need, Own(), calls)
-            part = part._replace(windows=windows)
-            if isinstance(found, Dry):
-                dry = found
-            else:
-                item = found or self._counters.item(shard_limits(part.limits, part.shard), calls)
-        if dry is None:
-            raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
-        others = self._others(dry)
-        items = self._counters.items([shard_limits(part.limits, each) for each in others], calls) if others else []
-        for shard, other in zip(others, items, strict=True):
-            if left_in(other, dry.windows).covers(own.need):
-                return part._replace(shard=shard, windows=dry.windows), other
-        dry = dry._replace(shards=dry.shards | set(others))
-        self._remember(dry)
-        return part._replace(shard=0, windows=dry.windows), dry.counter
+        done: list[Reservation] = []
+        for part in sorted(taken.parts, key=lambda each: not each.shard):
+            alone = part._replace(team=None)
+            got = self.take(alone, calls) if part.shard else of_counter(alone, calls)
+            if got.refused:
+                for each in done:
+                    self._take_back(each, calls)
+                parts = {each.limits.team: each._replace(share=None, refused=got.refused) for each in taken.parts}
+                return _joined(parts | {got.limits.team: got})
+            done.append(got)
+        return _joined({each.limits.team: each for each in done})
+
+    def _take_back(self, taken: Reservation, calls: Calls) -> None:
+        assert taken.share
+        request = taking_back(taken.windows, Own.of(taken.limits, taken.share))
+        with suppress(AwsError):  # then it stays counted until the minute is over
+            self._counters.update_once(shard_limits(taken.limits, taken.shard), request, calls)
 
     def give_back(self, taken: Reservation, usage: Usage, calls: Calls) -> None:
         """Count the tokens that a request has used in the place of those that were thought of. Raises AwsError."""
@@ -224,6 +222,11 @@ class Shards:
         while shards and len(chosen) < _OTHERS:
             chosen.append(shards.pop(int(self._chance() * len(shards))))
         return chosen
+
+
+def _joined(parts: Mapping[str, Reservation]) -> Reservation:
+    own, team = parts[""], next(each for name, each in parts.items() if name)
+    return own._replace(team=team, headers=nearer([own.headers, team.headers]))
 
 
 def _done(taken: Reservation, shard: int, windows: Windows, item: Item) -> Reservation:

@@ -119,10 +119,11 @@ class LimitsTable:
     def _take_all(self, taken: Reservation, calls: Calls) -> Reservation:
         if taken.team is None:
             return self._shards.take(taken, calls) if taken.shard else self._take(taken, calls)
-        from proxy.limits.together import Means, take_together  # noqa: PLC0415  # few keys have limits and a team with limits
+        if any(each.shard for each in taken.parts):
+            return self._shards.take_both(taken, calls, self._take)
+        from proxy.limits.together import take_together  # noqa: PLC0415  # few keys have limits and a team with limits
 
-        means = Means(self._counters, self._clock, self._marks, lambda: self._shards)
-        taken = take_together(taken, means, calls)
+        taken = take_together(taken, self._counters, self._clock, calls, self._marks)
         for each in taken.parts if not taken.refused else ():
             self._remember(each)
         return taken

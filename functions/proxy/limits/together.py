@@ -7,10 +7,9 @@ other has no room. Both counters are read first: the transaction itself does not
 import math
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from openai_proxy.dynamodb import Item, to_attribute
-from openai_proxy.key_limits import Limits
 from openai_proxy.limits import REQUESTS, TOKENS, Windows, cost_in
 
 from proxy.aws.client import NO_ANSWER, AwsError
@@ -30,9 +29,6 @@ from proxy.limits.item import (
 from proxy.limits.refused import limit_error, reached
 from proxy.limits.reservation import Reservation
 
-if TYPE_CHECKING:  # loaded only for very large limits
-    from proxy.limits.shards import Shards
-
 _MOST_TRIES = 12
 """Each try fails only when another request has changed an item in between, in a way that matters."""
 _GROUPS = ("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens", "x-budget-remaining-usd")
@@ -47,54 +43,34 @@ class _Refused(NamedTuple):
     reached: LimitReached
 
 
-class Means(NamedTuple):
-    """What takes are made with. `forgotten` are leases by counters; `shards` is asked for where a part has one."""
-
-    counters: Counters
-    clock: Callable[[], float]
-    forgotten: Mapping[str, str]
-    shards: "Callable[[], Shards]"
-
-
-def take_together(taken: Reservation, means: Means, calls: Calls) -> Reservation:
-    """Take the shares of a reservation and of its team's, or say why not.
+def take_together(
+    taken: Reservation, counters: Counters, clock: Callable[[], float], calls: Calls, forgotten: Mapping[str, str]
+) -> Reservation:
+    """Take the shares of a reservation and of its team's, or say why not. `forgotten` are leases by counters.
 
     Raises AwsError, and what a damaged item comes to.
     """
-    parts, counters = list(taken.parts), means.counters
-    items = counters.items([_place(each) for each in parts], calls)
+    parts = list(taken.parts)
+    items = counters.items([each.limits for each in parts], calls)
     for _ in range(_MOST_TRIES):
-        parts = [_now(each, item, means.clock()) for each, item in zip(parts, items, strict=True)]
+        parts = [_now(each, item, clock()) for each, item in zip(parts, items, strict=True)]
         found = [_found(each, item) for each, item in zip(parts, items, strict=True)]
-        if any(found):
-            # By a call whose answer was lost: of a shard there is no lease, and its part was taken with the other.
-            if all(own or part.shard for part, own in zip(parts, found, strict=True)):
-                return _joined([own or part for part, own in zip(parts, found, strict=True)], items)
+        if own := [each for each in found if each]:
+            if len(own) == len(parts):  # by a call whose answer was lost
+                return _joined(own, items)
             raise AwsError("dynamodb:TransactWriteItems", NO_ANSWER, "one of two leases is gone")
         if _are_renewed(parts, items, counters, calls):
-            items = counters.items([_place(each) for each in parts], calls)
+            items = counters.items([each.limits for each in parts], calls)
             continue
-        for place, part in enumerate(parts):
-            if part.shard:
-                parts[place], items[place] = means.shards().prepared(part, items[place], calls)
         if refused := _refused(parts, items):
             return _refusing(parts, items, refused, calls)
         parts = [_no_more_than_left(each, item) for each, item in zip(parts, items, strict=True)]
-        refusing = counters.update_all([(_place(each), _taking(each, means.forgotten)) for each in parts], calls)
+        refusing = counters.update_all([(each.limits, _taking(each, forgotten)) for each in parts], calls)
         if refusing is None:
             after = [_after(each, item) for each, item in zip(parts, items, strict=True)]
             return _joined(parts, after)
         items = [item if other is None else other for item, other in zip(items, refusing, strict=True)]
     raise AwsError("dynamodb:TransactWriteItems", NO_ANSWER, "the items did not come to rest")
-
-
-def _place(part: Reservation) -> Limits:
-    """The limits of a part, counted where it is taken."""
-    if not part.shard:
-        return part.limits
-    from proxy.limits.shard_item import shard_limits  # noqa: PLC0415  # few keys have limits that large
-
-    return shard_limits(part.limits, part.shard)
 
 
 def _now(part: Reservation, item: Item, now: float) -> Reservation:
@@ -109,10 +85,7 @@ def _found(part: Reservation, item: Item) -> Reservation | None:
 
 def _are_renewed(parts: Sequence[Reservation], items: Sequence[Item], counters: Counters, calls: Calls) -> bool:
     """Whether an item was stale, and has been brought up to date by this call or another's."""
-    requests = [
-        None if each.shard else renewal(each.limits, item, each.windows)
-        for each, item in zip(parts, items, strict=True)
-    ]
+    requests = [renewal(each.limits, item, each.windows) for each, item in zip(parts, items, strict=True)]
     for part, request in zip(parts, requests, strict=True):
         if request:
             counters.update(part.limits, request, calls)
@@ -124,8 +97,6 @@ def _refused(parts: Sequence[Reservation], items: Sequence[Item]) -> _Refused | 
     found: list[_Refused] = []
     for part, item in zip(parts, items, strict=True):
         assert part.share
-        if part.shard:
-            continue
         if refused := refusal(part.limits, item, part.windows, part.share.tokens):
             full = reached(part.limits, refused[0], item, part.windows, part.share)
             found.append(_Refused(part, *refused, full))
@@ -133,7 +104,7 @@ def _refused(parts: Sequence[Reservation], items: Sequence[Item]) -> _Refused | 
 
 
 def _refusing(parts: Sequence[Reservation], items: Sequence[Item], refused: _Refused, calls: Calls) -> Reservation:
-    told = _nearer([_headers(each, item) for each, item in zip(parts, items, strict=True)])
+    told = nearer([headers(each.limits, item, each.windows) for each, item in zip(parts, items, strict=True)])
     error = limit_error(refused.part.limits, refused.source, refused.seconds, told, refused.reached)
     kept = [each if calls.in_doubt else each._replace(share=None) for each in parts]
     own, team = (each._replace(refused=error) for each in kept)
@@ -147,12 +118,8 @@ def _no_more_than_left(part: Reservation, item: Item) -> Reservation:
     return part._replace(share=part.share._replace(cost=min(left, part.share.cost)))
 
 
-def _taking(part: Reservation, forgotten: Mapping[str, str]) -> dict[str, Any]:
+def _taking(part: Reservation, forgotten: Mapping[str, str]) -> dict[str, object]:
     assert part.share
-    if part.shard:
-        from proxy.limits.shard_item import Own, taking_of_shard  # noqa: PLC0415  # as above
-
-        return taking_of_shard(part.limits, part.windows, Own.of(part.limits, part.share))
     return taking(part.limits, part.windows, part.share, forgotten.get(part.limits.id, ""))
 
 
@@ -160,10 +127,6 @@ def _after(part: Reservation, item: Item) -> Item:
     """The item as it was read, with what has been taken since."""
     if part.share is None:
         return item
-    if part.shard:
-        from proxy.limits.shard_item import Own, after_taking  # noqa: PLC0415  # as above
-
-        return after_taking(item, Own.of(part.limits, part.share))
     added: dict[str, int | Decimal] = {REQUESTS: 1, TOKENS: part.share.tokens}
     added |= {cost_in(period): part.share.cost for period in part.limits.budgets}
     return {**item, **{name: to_attribute(number_of(item, name) + amount) for name, amount in added.items()}}
@@ -172,19 +135,13 @@ def _after(part: Reservation, item: Item) -> Item:
 def _joined(parts: Sequence[Reservation], items: Sequence[Item]) -> Reservation:
     own, team = parts
     costs = [each.share.cost if each.share else Decimal(0) for each in parts]
-    told = [_headers(each, item, cost) for each, item, cost in zip(parts, items, costs, strict=True)]
-    return own._replace(team=team, headers=_nearer(told))
+    told = [
+        headers(each.limits, item, each.windows, cost) for each, item, cost in zip(parts, items, costs, strict=True)
+    ]
+    return own._replace(team=team, headers=nearer(told))
 
 
-def _headers(part: Reservation, item: Item, own: Decimal = Decimal(0)) -> dict[str, str]:
-    if part.shard:
-        from proxy.limits.shard_item import shard_headers  # noqa: PLC0415  # as above
-
-        return shard_headers(part.limits, item, part.windows)
-    return headers(part.limits, item, part.windows, own)
-
-
-def _nearer(every: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def nearer(every: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Of requests, of tokens and of money, the headers of whichever has less left."""
     found: dict[str, str] = {}
     for name in _GROUPS:

@@ -221,10 +221,12 @@ def test_how_many_requests_a_team_takes_at_most_follows_from_what_each_writes() 
 
 
 def test_of_limits_above_500_requests_a_second_each_shard_takes_so_many() -> None:
-    large = Limits("k", rpm=600_000, tpm=10**9)
-    assert sorted(writes_of(large).values()) == [2], "and nothing of the counter"
-    assert 600_000 // large.shards == PARTITION // 2 * 60
-    assert "nothing of requests that run: 500 requests/s in each |" in SCALE
+    large: Mapping[str, Any] = {"rpm": 600_000}
+    for rate, limits in ((500, Limits("k", **large)), (250, Limits("k", **large, tpm=10**9))):
+        [writes] = writes_of(limits).values()  # and nothing of the counter
+        assert rate * 2 * writes == PARTITION, "half of what a partition bears"
+        assert rate * 60 == 600_000 // limits.shards
+    assert "nothing of requests that run: 500 requests/s in each, 250 with tokens |" in SCALE
 
 
 def test_how_many_requests_of_one_client_are_booked_follows_from_the_units_of_an_entry(measured: list[Units]) -> None:
