@@ -107,6 +107,7 @@ def test_what_the_bus_does_not_take_comes_when_it_is_back(equipped: FaultyStack)
         lines = equipped.lines("ministack", logs["ministack"])
         return any("ThrottlingException" in line.get("reasons", ()) for line in lines)
 
+    wait_for(lambda: not waiting(), "the end of what other tests have queued")
     with equipped.going_wrong({"call": "events:PutEvents", "fault": "throttled"}):
         assert client.post("demo/v1/chat/completions", json=by_url).status_code == 200
         url, headers = equipped.stack.environment["REST_API_URL"], {"authorization": f"Bearer {client.key}"}
