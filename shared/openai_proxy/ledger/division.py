@@ -53,7 +53,7 @@ class Division:
 
     def knows(self, entry: LedgerEntry) -> bool:
         """Whether its group is known to be divided."""
-        return group_of(entry) in self._newest
+        return bool(self._newest) and group_of(entry) in self._newest
 
     def learn(self, entry: LedgerEntry) -> None:
         """Know that its group is divided. Raises ClientError and NoAnswerError."""

@@ -1,5 +1,6 @@
 """What a sandbox learns of divided groups, and what it makes of odd answers. Interleavings: test_ledger_shards.py."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +9,12 @@ from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.ledger.division import Division
 from openai_proxy.ledger.shards import FIRST, SHARDED, divided, shard_key
 
+from bench.units import BLOCK, size_of
 from tests.costs_fake import FakeCostsTable, cancelled
 from tests.unit.shared.ledger.test_claims import failure
 from tests.unit.shared.ledger.test_shards import ENTRY, ID, PK, ROLLUPS
+
+SCALE = (Path(__file__).parents[4] / "docs" / "scale.md").read_text(encoding="utf-8")
 
 
 class Told(FakeCostsTable):
@@ -49,6 +53,8 @@ def test_a_group_is_divided_once_with_signs_and_rows_for_those_who_correct() -> 
         ROLLUPS[0].key: True,
         ROLLUPS[1].key: False,
     }
+    units = sum(2 * -(-size_of(item) // BLOCK) for item in table.items.values())
+    assert f"costs {units} write units" in " ".join(SCALE.split())
     before = dict(table.items)
     assert division(table).divide(ENTRY), "by somebody else"
     assert table.items == before
