@@ -8,6 +8,10 @@ import pytest
 from botocore.exceptions import ClientError
 from openai_proxy.events.envelope import Event
 from openai_proxy.key_limits import Limits
+from openai_proxy.ledger.division import Division
+from openai_proxy.ledger.entries import entry_of
+from openai_proxy.ledger.shards import FIRST, LAST
+from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.refusals import reason_codes
 
@@ -28,7 +32,8 @@ from bench.scale.overflow import Overflow
 from bench.scale.pipeline import Load, Pipeline, Setup
 from bench.scale.queues import HIDDEN_SECONDS, Batches, Message, Queue
 from bench.scale.simulation import Simulation
-from bench.units import SAMPLE
+from bench.units import SAMPLE, event
+from tests.costs_fake import FakeCostsTable
 
 START = 1000.0
 
@@ -191,6 +196,32 @@ def test_the_ledger_s_client_knows_what_is_there_and_refuses_what_asks_for_somet
     assert entries == ["a", "b"]
     # An entry of 2 KB is 2 x 2 units, a rollup 2 x 1: what is refused is not counted.
     assert table.counted.write_units == (4 + 2) + 2 + 4
+
+
+def test_the_ledger_s_client_answers_as_the_table_that_is_compared_with_dynamodb(
+    simulation: Simulation, prices: PriceBook
+) -> None:
+    """New entries, some that come again, a division, and again some of before and new ones."""
+    entries = [entry_of(event(number, number % 3), prices) for number in range(60)]
+    rounds = (entries[:25], entries[10:40], None, entries[20:60], entries)
+    heard: list[str] = []
+
+    def record(client: Any) -> list[dict[Any, str]]:
+        table, found = CostsTable(client, "costs", simulation.sleep), list[dict[Any, str]]()
+        for each in rounds:
+            if each is None:
+                assert Division(client, "costs", lambda _: 0).divide(entries[0])
+            else:
+                found.append(table.record(each))
+        return found
+
+    fake, outcomes = FakeCostsTable(), list[list[dict[Any, str]]]()
+    simulation.spawn(lambda: outcomes.append(record(CostsClient(TableModel(simulation, 1e6), heard.append))))
+    simulation.run(START + 900)
+    assert outcomes == [record(fake)]
+    assert [len(each) for each in outcomes[0]] == [0, 15, 20, 60]
+    written = [sort_key for (partition, sort_key), _ in fake.items.items() if partition.startswith("client#")]
+    assert sorted(heard) == sorted(key for key in written if key not in (FIRST, LAST))
 
 
 class Consumer:
