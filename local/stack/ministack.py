@@ -154,6 +154,17 @@ class Aws:
         """Invoke a function and forget its answer."""
         self._functions.invoke(FunctionName=function, Payload=json.dumps(event))
 
+    def number_concurrency(self) -> None:
+        """Say again, as numbers, how many batches of each queue are handled at a time.
+
+        Where a parameter of the template says it, MiniStack keeps a text, fails to compare it, and reads no queue at
+        all. What it lists are numbers here: botocore makes them of texts.
+        """
+        for page in self._functions.get_paginator("list_event_source_mappings").paginate():
+            for each in page["EventSourceMappings"]:
+                if scaling := each.get("ScalingConfig"):
+                    self._functions.update_event_source_mapping(UUID=each["UUID"], ScalingConfig=scaling)
+
     def archive(self, bus: str) -> str:
         """The archive of a bus, as the template has it, made if it is not there. Its ARN."""
         events = self._session.client("events", endpoint_url=self._settings.endpoint)

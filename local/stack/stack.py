@@ -139,6 +139,7 @@ class Stack:
                 return outputs
         self._say("Deploying template.yaml into it (sam deploy) …")
         await ministack.deploy(settings)
+        await asyncio.to_thread(aws.number_concurrency)
         if settings.keep_state:
             deployed.write_text(wanted)
         return await asyncio.to_thread(aws.outputs)
