@@ -74,13 +74,17 @@ class Incident:
     def wait_for_empty_queues(self) -> None:
         wait_for(lambda: not any(self.waiting(f"{each}Queue") for each in CONSUMERS.values()), "empty queues")
 
-    def publish(self, sample: str, **changes: Any) -> None:
-        """Put a sample event on the bus as one of now, with `changes` to its data."""
+    def event(self, sample: str, **changes: Any) -> dict[str, Any]:
+        """The envelope of a sample event as one of now, with `changes` to its data."""
         event, now = json.loads((SAMPLES / f"{sample}.json").read_text()), time.time()
         metadata = event["detail"]["metadata"] | {"id": new_ulid(now), "timestamp": rfc3339(now)}
         kept = {"created_at": int(now), "expires_at": int(now) + 3600} if "ResponseCaptured" in sample else {}
-        detail = {"metadata": metadata, "data": event["detail"]["data"] | kept | changes}
-        entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(detail)}
+        return event | {"detail": {"metadata": metadata, "data": event["detail"]["data"] | kept | changes}}
+
+    def publish(self, sample: str, **changes: Any) -> None:
+        """Put such an event on the bus."""
+        event = self.event(sample, **changes)
+        entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(event["detail"])}
         self.aws("events").put_events(Entries=[{**entry, "EventBusName": self.stack.environment["BUS_NAME"]}])
 
     def send(self, queue: str, message: str) -> None:
@@ -293,7 +297,7 @@ def consumers_stand_still(incident: Incident) -> None:
     incident.publish("ResponseCaptured.chat")
     incident.publish("InferenceThrottled.upstream")
     incident.send("EndStreamsQueue", json.dumps({"stream_id": new_ulid(time.time())}))
-    incident.send("PublishAgainQueue", (SAMPLES / "InferenceCompleted.chat-stream.json").read_text())
+    incident.send("PublishAgainQueue", json.dumps(incident.event("InferenceCompleted.chat-stream")))
     for consumer in CONSUMERS.values():
         wait_for(lambda queue=f"{consumer}Queue": incident.waiting(queue), f"an event for {consumer}")
 
