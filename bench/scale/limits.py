@@ -42,8 +42,6 @@ class LimitsLoad:
     rate: float
     stream: float = 10.0
     seconds: float = 25.0
-    shards: int = 1
-    """In how many its counters are, whatever its limits call for."""
 
 
 @dataclass(slots=True)
@@ -165,10 +163,7 @@ class OneKey:
         if self._idle:
             return self._idle.pop()
         aws: Any = self._aws
-        shards, simulation = self._load.shards, self._simulation
-        return LimitsTable(
-            *(aws, "limits", "closed", simulation.clock), sleep=simulation.sleep, shards=lambda _: shards
-        )
+        return LimitsTable(aws, "limits", "closed", self._simulation.clock, sleep=self._simulation.sleep)
 
     def _request(self) -> None:
         began, sandbox = self._simulation.now, self._sandbox()

@@ -338,7 +338,7 @@ def test_what_was_queued_comes_to_the_bus_when_that_has_room_again(simulation: S
 
 @pytest.mark.parametrize(
     ("limits", "updates"),
-    [({"rpm": 10**6}, 1), ({"tpm": 10**9}, 2), ({"parallel": 1000}, 2)],
+    [({"rpm": 30_000}, 1), ({"tpm": 30 * 10**6}, 2), ({"parallel": 1000}, 2)],
     ids=["rpm", "tpm", "live"],
 )
 def test_a_short_request_of_a_key_with_limits_writes_its_counter_once_or_twice(
@@ -352,7 +352,15 @@ def test_a_short_request_of_a_key_with_limits_writes_its_counter_once_or_twice(
 
 
 def test_a_counter_is_as_large_as_its_running_requests_and_ends_sooner_for_it() -> None:
-    limits = Limits("k", tpm=10**9)
+    limits = Limits("k", tpm=30 * 10**6)
     few, many = (one_key(LimitsLoad(limits, rate=50, stream=stream, seconds=stream + 0.5)) for stream in (0.1, 1.2))
     assert many.largest > 4 * few.largest
     assert many.table.write_units / many.taken > few.table.write_units / few.taken
+
+
+def test_a_key_with_large_limits_is_counted_in_the_shards_that_the_code_says() -> None:
+    limits = Limits("k", rpm=90_000)
+    found = one_key(LimitsLoad(limits, rate=40, stream=0.1, seconds=1))
+    assert limits.shards == 3
+    assert found.table.by_partition.keys() == {"limits#k", *(f"limits#k#{shard}" for shard in (1, 2, 3))}
+    assert found.keeps_up
