@@ -33,6 +33,8 @@ from tests.costs_fake import FakeCostsTable
 SAMPLE = json.loads(
     (Path(__file__).parents[3] / "events" / "samples" / "InferenceCompleted.chat-stream.json").read_text("utf-8")
 )
+NOW = 1_795_953_600.0
+"""2026-11-29: soon after what these events tell of."""
 PRICES = parse_price_book(
     """
     servers:
@@ -90,7 +92,9 @@ def told(number: int, names: list[str], usage: Usage = TOLD, client: str = "shop
 def recorded(client: Any, *batches: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Sink]:
     """The entries after these batches of messages, and what the lake has."""
     lake = Sink()
-    consumer = RecordCost(PRICES, CostsTable(client, "costs", pause=lambda _: None), Logger(service="test"), lake)
+    consumer = RecordCost(
+        PRICES, CostsTable(client, "costs", pause=lambda _: None), Logger(service="test"), lake, clock=lambda: NOW
+    )
     for batch in batches:
         assert consumer({"Records": batch}) == {"batchItemFailures": []}
     items = client.items.values() if isinstance(client, FakeCostsTable) else client.scan(TableName="costs")["Items"]
@@ -185,7 +189,9 @@ def test_two_tellings_at_once_are_one(first: int, other: int, after: int) -> Non
 def test_the_lake_hears_of_what_is_taken_back_even_if_it_did_not_listen_at_first() -> None:
     client: Any = FakeCostsTable()
     lake = Sink()
-    consumer = RecordCost(PRICES, CostsTable(client, "costs", pause=lambda _: None), Logger(service="test"), lake)
+    consumer = RecordCost(
+        PRICES, CostsTable(client, "costs", pause=lambda _: None), Logger(service="test"), lake, clock=lambda: NOW
+    )
     status, lines = told(0, ["batch_1", "file-1"], UNTOLD), told(1, ["file-1", "="])
     assert consumer({"Records": [status]}) == {"batchItemFailures": []}
     lake.fails = True
@@ -226,7 +232,9 @@ class Mute(FakeCostsTable):
 def test_what_cannot_be_read_comes_again_and_nothing_else_does() -> None:
     client: Any = Mute()
     lake = Sink()
-    consumer = RecordCost(PRICES, CostsTable(client, "costs", pause=lambda _: None), Logger(service="test"), lake)
+    consumer = RecordCost(
+        PRICES, CostsTable(client, "costs", pause=lambda _: None), Logger(service="test"), lake, clock=lambda: NOW
+    )
     status, lines, other = told(0, ["b"], UNTOLD), told(1, ["b"]), told(2, [])
     again = {"batchItemFailures": [{"itemIdentifier": "0"}]}
     assert consumer({"Records": [status, other]}) == again

@@ -18,6 +18,8 @@ from tests.costs_fake import FakeCostsTable
 from tests.tables import failures
 
 SAMPLE = Path(__file__).parents[3] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
+NOW = 1_795_953_600.0
+"""2026-11-29: soon after what these events tell of."""
 PRICES = parse_price_book("servers: {}")
 
 
@@ -60,7 +62,7 @@ def messages(*ids: str) -> dict[str, Any]:
 
 def consumer(lake: FakeLake | None, ledger: Any = None) -> RecordCost:
     table: Any = FakeCostsTable()
-    return RecordCost(PRICES, ledger or CostsTable(table, "costs"), Logger(service="test"), lake)
+    return RecordCost(PRICES, ledger or CostsTable(table, "costs"), Logger(service="test"), lake, clock=lambda: NOW)
 
 
 IDS = [first_ulid_of(1_790_000_000 + n) for n in range(3)]

@@ -28,6 +28,8 @@ from tests.costs_fake import FakeCostsTable, cancelled
 from tests.tables import failures
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
+NOW = 1_795_953_600.0
+"""2026-11-29: soon after what these events tell of."""
 TABLE = "costs"
 
 
@@ -75,7 +77,7 @@ prices_of_the_repository = cache(load_price_book)
 
 def consumer(client: Any, pauses: list[int] | None = None, prices: PriceBook | None = None) -> RecordCost:
     table = CostsTable(client, TABLE, pause=(pauses if pauses is not None else []).append)
-    return RecordCost(prices or prices_of_the_repository(), table, Logger(service="test"))
+    return RecordCost(prices or prices_of_the_repository(), table, Logger(service="test"), clock=lambda: NOW)
 
 
 Items = list[dict[str, Any]]

@@ -137,9 +137,9 @@ class Overtaken(FakeCostsTable):
         if self._rounds and not self._is_other:
             self._is_other, before = True, len(stored(self)[0])
             others: Any = self
-            RecordCost(PRICES, CostsTable(others, TABLE, pause=lambda _: None), Logger(service="test"))(
-                batch(*self._rounds.pop(0))
-            )
+            RecordCost(
+                PRICES, CostsTable(others, TABLE, pause=lambda _: None), Logger(service="test"), clock=lambda: NOW
+            )(batch(*self._rounds.pop(0)))
             self._is_other = False
             self.of_others += len(stored(self)[0]) - before
 

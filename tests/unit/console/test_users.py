@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ ISSUER = "https://id.example.com"
 FILE = f"issuers: [{{issuer: '{ISSUER}', audience: a, plan: free}}]\nplans: {{free: {{budget_day: 1}}}}\n"
 TWO = FILE.replace("]\n", ", {issuer: 'https://b.example.com', audience: a, plan: free, pseudonyms: true}]\n")
 ADA = user_id_of(ISSUER, "ada")
-TODAY = str(datetime.now(UTC).date())
-"""Who is to be blocked must have asked in the last 30 days."""
 TABLES = {"KEYS_TABLE": "keys", "COSTS_TABLE": "costs", "LIMITS_TABLE": "limits", "AWS_DEFAULT_REGION": "eu-central-1"}
 
 
@@ -60,13 +59,19 @@ def users(client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> An
     return run
 
 
+@cache
+def today() -> str:
+    """Who is to be blocked must have asked in the last 30 days."""
+    return str(datetime.now(UTC).date())
+
+
 def entry(user: str, client: str = "free", **more: Any) -> dict[str, Any]:
     return {
         "client_id": client,
         "key_id": user_id_of(ISSUER, user),
         "end_user": user,
         "outcome": "completed",
-        "timestamp": f"{TODAY}T10:00:00.000Z",
+        "timestamp": f"{today()}T10:00:00.000Z",
         **more,
     }
 
@@ -74,11 +79,11 @@ def entry(user: str, client: str = "free", **more: Any) -> dict[str, Any]:
 def put(client: Any, *entries: dict[str, Any]) -> None:
     clients: dict[str, int] = {}
     for number, each in enumerate(entries):
-        key = {"pk": f"client#{each['client_id']}#{TODAY}", "sk": f"{number}"}
+        key = {"pk": f"client#{each['client_id']}#{today()}", "sk": f"{number}"}
         client.put_item(TableName="costs", Item=to_item({**key, **each}))
         clients[each["client_id"]] = clients.get(each["client_id"], 0) + 1
     for name, requests in clients.items():
-        rollup = {"pk": f"day#{TODAY}", "sk": name, "client_id": name, "requests": requests}
+        rollup = {"pk": f"day#{today()}", "sk": name, "client_id": name, "requests": requests}
         client.put_item(TableName="costs", Item=to_item(rollup))
 
 
@@ -91,11 +96,11 @@ def test_who_spends_is_listed_and_client_keys_are_not(client: Any, users: Any):
         entry("grace", cost=Decimal(2)),
         entry("key", key_id="0123456789ab", cost=Decimal(9)),
     )
-    found = users("list", "--day", TODAY)
+    found = users("list", "--day", today())
     rows = [(each["end_user"], each["client_id"], each["requests"], each["cost"]) for each in found]
     assert rows == [("ada", "pro", 1, "3"), ("grace", "free", 1, "2"), ("ada", "free", 2, "0.1")]
     assert [(each["failed"], each["unpriced"], each["state"]) for each in found][2] == (1, 1, "good")
-    assert [each["end_user"] for each in users("list", "--day", TODAY, "--client", "pro")] == ["ada"]
+    assert [each["end_user"] for each in users("list", "--day", today(), "--client", "pro")] == ["ada"]
 
 
 def test_a_blocked_user_is_refused_by_the_authorizers_reading_and_let_in_again(client: Any, users: Any):
@@ -135,7 +140,7 @@ def test_what_a_user_has_used_is_shown(client: Any, users: Any):
 def test_for_people_there_is_text(client: Any, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "i.yaml").write_text(FILE)
     put(client, entry("ada", cost=Decimal(1)))
-    period = ["--day", TODAY] if command == ["list"] else ["--identity-file", str(tmp_path / "i.yaml")]
+    period = ["--day", today()] if command == ["list"] else ["--identity-file", str(tmp_path / "i.yaml")]
     assert main(["users", *command, *period], TABLES) == 0
     said = capsys.readouterr().out
     assert ADA in said or command[0] == "unblock"
