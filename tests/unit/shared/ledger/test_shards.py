@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from openai_proxy.events.ulid import first_ulid_of, new_ulid
+from openai_proxy.events.ulid import first_ulid_of
 from openai_proxy.ledger.entries import LedgerEntry, Rollup
 from openai_proxy.ledger.shards import (
     FIRST,
@@ -23,14 +23,14 @@ from openai_proxy.ledger.shards import (
     signs_of,
 )
 
-PK, ID = "client#shop#2026-11-27", new_ulid(1_795_780_800)
+PK, ID = "client#shop#2026-11-27", "01M8558AXTR9M5E4B7N3QK2VWC"
 NAMES = {"client_id": "shop", "server": "a#b", "model": "m"}
 ROLLUPS = (Rollup(("day#2026-11-27", "shop#a#b#m"), NAMES), Rollup(("month#2026-11", "shop#a#b#m"), NAMES))
 ENTRY = LedgerEntry((PK, ID), {"day": "2026-11-27"}, ROLLUPS, {})
 
 
 def test_a_shard_follows_from_the_id_and_all_are_used_alike() -> None:
-    assert shard_key(PK, "01M8558AXTR9M5E4B7N3QK2VWC") == f"{PK}#28", "what is written stays where it is looked for"
+    assert shard_key(PK, ID) == f"{PK}#28", "what is written stays where it is looked for"
     ids = [first_ulid_of(1_795_780_800 + number / 1000) for number in range(6400)]
     found = Counter(shard_key(PK, each) for each in ids)
     assert set(found) == set(shard_keys(PK))
