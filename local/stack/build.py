@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -74,8 +75,24 @@ async def build(settings: Settings) -> None:
             return  # another stack has built it meanwhile, and may be using it
         command = (settings.sam, "build", "--template-file", ROOT / "template.yaml", "--build-dir", settings.build)
         await run((*command, "--parameter-overrides", *parameters), environment, ROOT, settings.log("build"))
+        await _compile(settings)
         await asyncio.to_thread(_adapt, settings)
         (settings.build / _STAMP).write_text(wanted)
+
+
+async def _compile(settings: Settings) -> None:
+    """Give layers and functions their bytecode, as `make build` does: the embedded AWS unpacks a function anew for each
+    of its processes, which would compile for half of the time in which it starts.
+    """
+    packages = [settings.build / each.name / _package_of(each.name) for each in settings.build.glob("*Function")]
+    folders = [*settings.build.glob("*Layer"), *(each for each in packages if each.is_dir())]
+    command = (sys.executable, "-I", "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
+    await run((*command, *folders), tool_environment(settings), settings.build, settings.log("build"))
+
+
+def _package_of(function: str) -> str:
+    """record_cost of RecordCostFunction."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", function.removesuffix("Function")).lower()
 
 
 def _adapt(settings: Settings) -> None:
