@@ -17,6 +17,10 @@ FIRST = (
     "tests/integration/consumers/test_settle_limits.py",
     "tests/integration/console/test_costs_commands.py",
     "tests/integration/console/test_top.py",
+    "tests/integration/deployment/test_build.py",
+    "tests/integration/console/test_program.py",
+    "tests/integration/console/test_json_documents.py",
+    "tests/unit/proxy/limits/test_limits_machine.py",
     "tests/e2e/test_alarms.py",
     "stack of data",
     "tests/e2e/test_canaries.py",
@@ -25,7 +29,6 @@ FIRST = (
     "tests/integration",
     "tests/contract",
     "tests/unit/suites/test_mutants.py",
-    "tests/unit/proxy/limits/test_limits_machine.py",
     "tests/unit/shared/pricing/test_pricing_list.py",
     "tests/unit",
 )
