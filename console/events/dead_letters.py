@@ -21,6 +21,8 @@ from console.text import count, harmless, to_json
 _DEAD_LETTERS, _QUEUE = "DeadLetterQueueUrl", "QueueUrl"
 _PAGE = 10
 """What SQS gives at once."""
+_WAIT_SECONDS = 1
+"""With a wait all servers of a queue are asked; without one an answer may be empty by chance."""
 _HIDDEN_SECONDS = 60
 """For so long nobody else sees a message that is being moved."""
 
@@ -60,7 +62,7 @@ def messages_of(sqs: Any, queue: str, most: int, hidden_seconds: int) -> Iterato
             QueueUrl=queue,
             MaxNumberOfMessages=asked,
             VisibilityTimeout=hidden_seconds,
-            WaitTimeSeconds=1,  # all servers of the queue are asked: without a wait an answer may be empty by chance
+            WaitTimeSeconds=_WAIT_SECONDS,
             MessageSystemAttributeNames=["SentTimestamp"],
             MessageAttributeNames=["All"],
         ).get("Messages", [])

@@ -222,7 +222,7 @@ def folder(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Itera
         for name, value in stack.environment.items():
             if name.startswith("AWS_"):
                 patch.setenv(name, value)
-        thread = threading.Thread(target=commands.serve_forever)
+        thread = threading.Thread(target=commands.serve_forever, args=(0.02,))
         thread.start()
         yield Folder(path, stack, commands.server_address[1])
         commands.shutdown()

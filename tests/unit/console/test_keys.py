@@ -647,7 +647,7 @@ class TestHowLongDoorsRemember:
     @pytest.fixture(autouse=True)
     def stack(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         with ThreadingHTTPServer(("127.0.0.1", 0), FakeCloudFormation) as server:
-            threading.Thread(target=server.serve_forever).start()
+            threading.Thread(target=server.serve_forever, args=(0.02,)).start()
             monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", f"http://127.0.0.1:{server.server_port}")
             yield
             server.shutdown()

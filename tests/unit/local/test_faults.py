@@ -182,7 +182,9 @@ BODIES = {"slow": "whole", "late": "whole", "drip": "whole", "empty": b"", "obje
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_fault_does_what_it_says(tmp_path: Path, fault: str):
+def test_every_fault_does_what_it_says(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("local.faults.injection._DRIP_SECONDS", 0.01)
+
     async def look(client: httpx.AsyncClient) -> None:
         if fault in ("silent", "reset", "lost", "cut"):
             with pytest.raises(httpx.RemoteProtocolError):

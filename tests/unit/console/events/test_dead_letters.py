@@ -17,8 +17,9 @@ NOW = 4_099_118_400.0
 
 
 @pytest.fixture
-def queues() -> Iterator[tuple[Any, str, str]]:
-    """SQS, a dead-letter queue and the queue of its consumer."""
+def queues(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str, str]]:
+    """SQS, a dead-letter queue and the queue of its consumer. moto is one server, which need not be waited for."""
+    monkeypatch.setattr("console.events.dead_letters._WAIT_SECONDS", 0)
     with mock_aws():
         sqs: Any = boto3.client("sqs")  # pyright: ignore[reportUnknownMemberType]
         yield sqs, *(sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("dead", "queue"))

@@ -153,8 +153,10 @@ def test_nothing_is_asked_about_no_request() -> None:
     ],
 )
 def test_many_requests_are_read_from_the_lake_if_there_is_one(
-    source: str | None, requests: int, environ: bool, is_lake: bool
+    source: str | None, requests: int, environ: bool, is_lake: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", "http://127.0.0.1:1")  # there is no stack
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     lake = (
         {"LAKE_WORKGROUP": "w", "LAKE_DATABASE": "d"}
         if environ
