@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Context, Decimal
@@ -19,6 +20,7 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
+from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.table import ATTEMPTS, CostsTable
 from openai_proxy.pricing.price_book import PriceBook, load_price_book, parse_price_book
@@ -491,10 +493,15 @@ def load_handler(client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     sys.modules.pop("record_cost.handler", None)
 
 
+def of_now() -> dict[str, str]:
+    """What tells an event of now, which is as a handler's own clock has it."""
+    return {"id": new_ulid(time.time()), "timestamp": rfc3339(time.time())}
+
+
 def test_the_handler_is_put_together(client: Any, load_handler: Callable[[], Any]):
     handler = load_handler()
 
-    assert handler(batch(message("InferenceCompleted.chat-stream")), None) == {"batchItemFailures": []}
+    assert handler(batch(message("InferenceCompleted.chat-stream", **of_now())), None) == {"batchItemFailures": []}
     assert stored(client)[0][0]["price_version"] == load_price_book().version
 
 
@@ -505,7 +512,7 @@ def test_the_owner_can_use_another_price_file(
     prices.write_text("servers: {openai: {free: true}}\n")
     monkeypatch.setenv("PRICES_FILE", str(prices))
 
-    load_handler()(batch(message("InferenceCompleted.chat-stream")), None)
+    load_handler()(batch(message("InferenceCompleted.chat-stream", **of_now())), None)
 
     [entry] = stored(client)[0]
     assert (entry["price_rule"], entry["pricing"]) == ("own:openai/*", "free")

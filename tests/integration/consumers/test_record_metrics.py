@@ -372,7 +372,8 @@ def test_the_handler_is_put_together(account: Account, monkeypatch: pytest.Monke
     handler = importlib.import_module("record_metrics.handler").handler
     now = datetime.now(UTC).timestamp()
     try:
-        response = handler(batch(message("InferenceFailed.broken-off", timestamp=rfc3339(now))), None)
+        of_now = {"id": new_ulid(now), "timestamp": rfc3339(now)}
+        response = handler(batch(message("InferenceFailed.broken-off", **of_now)), None)
     finally:
         del sys.modules["record_metrics.handler"]
 

@@ -144,7 +144,8 @@ class Sandbox:
 
 
 def consumer(client: Any, **more: Any) -> RecordCost:
-    return RecordCost(prices(), CostsTable(client, "costs", pause=lambda _: None), Logger(service="test"), **more)
+    table = CostsTable(client, "costs", pause=lambda _: None)
+    return RecordCost(prices(), table, Logger(service="test"), clock=lambda: NOON + 86400, **more)
 
 
 @cache
