@@ -68,6 +68,12 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
     expiry.add_argument(
         "--expires-at", type=_time, metavar="DATE", help="when it ends: YYYY-MM-DD, or with THH:MM (UTC)"
     )
+    _add_treatment(command)
+
+
+def _add_treatment(command: argparse.ArgumentParser) -> None:
+    """Add the options that say what becomes of its answers beside being sent: kept, logged, read again."""
+    add = command.add_argument
     add(
         "--cache",
         choices=("on", "off"),
