@@ -22,7 +22,7 @@ REQUESTS_OF_A_SHARD = 30_000
 with `tpm` a request writes twice, so a shard has half as many."""
 _TOKENS_OF_A_REQUEST = 1000
 """How many there are thought to be, where only tokens are limited."""
-_MOST_SHARDS = 100
+_LEAST_SHARDS, _MOST_SHARDS = 2, 100
 _MOST_DECIMALS = 24
 _MOST_DIGITS = 15
 _USER_ID = re.compile(r"[0-9a-f]{32}")
@@ -112,7 +112,7 @@ class Limits(NamedTuple):
 
     @property
     def shards(self) -> int:
-        """In how many shards its requests are counted; 1: in the one counter itself.
+        """In how many shards its requests are counted from the first; 1: in the one counter itself.
 
         What outlasts the minute, a place and money, is in one counter however large the limits are.
         """
@@ -123,6 +123,13 @@ class Limits(NamedTuple):
             return 1
         a_shard = REQUESTS_OF_A_SHARD if self.tpm is None else REQUESTS_OF_A_SHARD // 2
         return min(-(-requests // a_shard), _MOST_SHARDS)
+
+    @property
+    def shards_if_busy(self) -> int:
+        """In how many they are counted once many of them run at a time; 1: never in shards."""
+        if self.parallel is not None or self.has_budget:
+            return 1
+        return max(_LEAST_SHARDS, self.shards)
 
     def to_context(self) -> dict[str, str]:
         """The limits in the authorizer's context."""

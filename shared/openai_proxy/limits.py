@@ -15,6 +15,7 @@
                           told_day, told_day_budget    the highest threshold that was told, and of which budget
                           parts                        {shard: {minute, requests, tokens}}: what shards have drawn of
                                                        the minute, of a key with so large a limit that it has some
+                          divided                      in how many shards all takes are counted since the key was busy
     limits#<id>#<shard>   minute, requests, tokens     of a shard: what it has let through in the minute;
                           left_, drawn_, seen_         what it may still, what it has drawn of the counter above, and
                                                        what that had counted then: of requests and tokens each
@@ -50,7 +51,7 @@ KEPT_EVER = 100 * 365 * 86400
 _BUCKETS = ("r", "rw", "rt", "rwt")
 
 MINUTE, REQUESTS, TOKENS = "minute", "requests", "tokens"
-PARTS = "parts"
+PARTS, DIVIDED = "parts", "divided"
 LIVE: Literal["live"] = "live"
 TOOK: Literal["took"] = "took"
 EXPIRES_AT = "expires_at"

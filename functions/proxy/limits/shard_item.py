@@ -79,6 +79,11 @@ def part_of(counter: Item, shard: int, windows: Windows) -> Amounts:
     return _amounts(part) if _is_of(part, windows) else NOTHING
 
 
+def drawing_shards(counter: Item) -> list[int]:
+    """The shards that have drawn of a counter, at any time."""
+    return [int(name) for name in counter.get(PARTS, {}).get("M", {})]
+
+
 def taking_of_shard(limits: Limits, windows: Windows, own: Own) -> dict[str, Any]:
     """The update of a shard that takes one request's share, if there is room for it."""
     update = Update()

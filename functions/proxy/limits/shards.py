@@ -30,6 +30,7 @@ from proxy.limits.shard_item import (
     Own,
     crediting,
     drawing,
+    drawing_shards,
     drawn_by,
     giving_back,
     left_in,
@@ -216,8 +217,9 @@ class Shards:
         self._dry[dry.limits.id] = dry
 
     def _others(self, dry: Dry) -> list[int]:
-        """Some shards of which it is not known that they have nothing left, by chance."""
-        shards = [each for each in range(1, self._count(dry.limits) + 1) if each not in dry.shards]
+        """Some shards of which it is not known that they have nothing left, by chance: those that have drawn, too."""
+        known = {*range(1, self._count(dry.limits) + 1), *drawing_shards(dry.counter)}
+        shards = sorted(known - dry.shards)
         chosen: list[int] = []
         while shards and len(chosen) < _OTHERS:
             chosen.append(shards.pop(int(self._chance() * len(shards))))

@@ -9,8 +9,10 @@ fault of the proxy or of its set-up: then nobody is let through.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
+from openai_proxy.dynamodb import Item
 from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Windows, lease_of
 from openai_proxy.usage import Usage
@@ -20,12 +22,15 @@ from proxy.errors import ProxyError, UnavailableError
 from proxy.limits.counters import Calls, Counters
 from proxy.limits.item import (
     Share,
+    dividing,
     headers,
+    is_busy,
     left_of_budgets,
     no_older_than,
     own_lease,
     refusal,
     renewal,
+    shards_of,
     taking,
 )
 from proxy.limits.price_hints import PriceHints
@@ -84,6 +89,7 @@ class LimitsTable:
         self._marks: dict[str, str] = {}
         self._renewals = renewals
         self._shards_of, self._of_shards = shards, list["Shards"]()
+        self._divided: dict[str, int] = {}
 
     def take(
         self, limits: Limits, inference_id: str, body: RequestBody, candidates: Sequence[Candidate], deadline: float
@@ -98,8 +104,7 @@ class LimitsTable:
         for each, last in zip(every, lasts, strict=True):
             end = min(last, now + LEASE_SECONDS) if self._renewals else last
             share = share_of(each, body, prices, lease_of(inference_id), int(end))
-            shard = self._shards.own(each) if self._shards_of(each) > 1 else 0
-            parts.append(Reservation(each, Windows.of(now, each.calendar), share, {}, prices, shard=shard))
+            parts.append(self._placed(Reservation(each, Windows.of(now, each.calendar), share, {}, prices)))
         taken = parts[0]._replace(team=parts[1]) if limits.shared else parts[0]
         calls = Calls(self._timeout, _TIMEOUTS_OF_TAKE, deadline)
         try:
@@ -123,7 +128,14 @@ class LimitsTable:
             return self._shards.take_both(taken, calls, self._take)
         from proxy.limits.together import take_together  # noqa: PLC0415  # few keys have limits and a team with limits
 
-        taken = take_together(taken, self._counters, self._clock, calls, self._marks)
+        together = take_together(taken, self._counters, self._clock, calls, self._marks)
+        if together is None:
+            items = self._counters.items([each.limits for each in taken.parts], calls)
+            for part, item in zip(taken.parts, items, strict=True):
+                self._divide(part.limits, item, calls)
+            own, team = (self._placed(each) for each in taken.parts)
+            return self._shards.take_both(own._replace(team=team), calls, self._take)
+        taken = together
         for each in taken.parts if not taken.refused else ():
             self._remember(each)
         return taken
@@ -162,6 +174,7 @@ class LimitsTable:
             forgotten = self._marks.get(limits.id, "")
             applied, item = self._counters.update(limits, taking(limits, windows, share, forgotten), calls)
             item = self._counters.item(limits, calls) if item is None else item
+            self._divide(limits, item, calls)
             if lease := own_lease(limits, item, share):
                 self._remember(taken)
                 known = taken._replace(share=share, windows=windows, headers=headers(limits, item, windows, share.cost))
@@ -169,6 +182,8 @@ class LimitsTable:
             if applied:
                 calls.in_doubt = True
                 raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "without what was written")
+            if shards_of(limits, item) > 1:
+                return self._shards.take(self._placed(taken), calls)
             windows = no_older_than(Windows.of(self._clock(), limits.calendar), item)
             if stale := renewal(limits, item, windows):
                 self._counters.update(limits, stale, calls)
@@ -200,12 +215,33 @@ class LimitsTable:
             held = Held.of(item or {}, taken.windows)
         raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
 
+    def _placed(self, taken: Reservation) -> Reservation:
+        """The same, with the shard that it is to be taken of."""
+        return taken._replace(shard=self._shards.own(taken.limits) if self._count(taken.limits) > 1 else 0)
+
+    def _count(self, limits: Limits) -> int:
+        """In how many shards they are counted, as far as is known."""
+        divided = self._divided.get(limits.id, 1) if limits.shards_if_busy > 1 else 1
+        return max(self._shards_of(limits), divided)
+
+    def _divide(self, limits: Limits, item: Item, calls: Calls) -> None:
+        """Divide a counter that has become so large that each write costs more, and remember what is divided."""
+        shards = shards_of(limits, item)
+        if is_busy(limits, item):
+            with suppress(AwsError):  # the next request divides it
+                if self._counters.update_once(limits, dividing(limits.shards_if_busy), calls):
+                    shards = limits.shards_if_busy
+        if shards > 1 and limits.id not in self._divided:
+            if len(self._divided) >= _MOST_MARKS:
+                self._divided.clear()
+            self._divided[limits.id] = shards
+
     @property
     def _shards(self) -> "Shards":
         if not self._of_shards:
             from proxy.limits.shards import Shards  # noqa: PLC0415  # few keys have limits that large
 
-            self._of_shards.append(Shards(self._counters, self._clock, self._shards_of))
+            self._of_shards.append(Shards(self._counters, self._clock, self._count))
         return self._of_shards[0]
 
     def _judged(self, error: Exception, limits: Limits) -> ProxyError | None:

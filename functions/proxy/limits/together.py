@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from openai_proxy.dynamodb import Item, to_attribute
+from openai_proxy.key_limits import Limits
 from openai_proxy.limits import REQUESTS, TOKENS, Windows, cost_in
 
 from proxy.aws.client import NO_ANSWER, AwsError
@@ -18,12 +19,14 @@ from proxy.limits.counters import Calls, Counters
 from proxy.limits.item import (
     Source,
     headers,
+    is_busy,
     left_of_budgets,
     no_older_than,
     number_of,
     own_lease,
     refusal,
     renewal,
+    shards_of,
     taking,
 )
 from proxy.limits.refused import limit_error, reached
@@ -45,10 +48,10 @@ class _Refused(NamedTuple):
 
 def take_together(
     taken: Reservation, counters: Counters, clock: Callable[[], float], calls: Calls, forgotten: Mapping[str, str]
-) -> Reservation:
+) -> Reservation | None:
     """Take the shares of a reservation and of its team's, or say why not. `forgotten` are leases by counters.
 
-    Raises AwsError, and what a damaged item comes to.
+    None: a counter is divided, or is to be. Raises AwsError, and what a damaged item comes to.
     """
     parts = list(taken.parts)
     items = counters.items([each.limits for each in parts], calls)
@@ -59,6 +62,8 @@ def take_together(
             if len(own) == len(parts):  # by a call whose answer was lost
                 return _joined(own, items)
             raise AwsError("dynamodb:TransactWriteItems", NO_ANSWER, "one of two leases is gone")
+        if any(_is_apart(each.limits, item) for each, item in zip(parts, items, strict=True)):
+            return None
         if _are_renewed(parts, items, counters, calls):
             items = counters.items([each.limits for each in parts], calls)
             continue
@@ -71,6 +76,10 @@ def take_together(
             return _joined(parts, after)
         items = [item if other is None else other for item, other in zip(items, refusing, strict=True)]
     raise AwsError("dynamodb:TransactWriteItems", NO_ANSWER, "the items did not come to rest")
+
+
+def _is_apart(limits: Limits, item: Item) -> bool:
+    return shards_of(limits, item) > 1 or is_busy(limits, item)
 
 
 def _now(part: Reservation, item: Item, now: float) -> Reservation:

@@ -27,3 +27,19 @@ from openai_proxy.key_limits import Limits
 )
 def test_shards_are_as_many_as_the_limits_call_for(limits: dict[str, Any], shards: int):
     assert Limits("k", **limits).shards == shards
+
+
+@pytest.mark.parametrize(
+    ("limits", "shards"),
+    [
+        ({"rpm": 1}, 2),
+        ({"tpm": 1}, 2),
+        ({"rpm": 30_000, "tpm": 10**9}, 2),
+        ({"rpm": 90_000}, 3),
+        ({"rpm": 600_000, "tpm": 1}, 40),
+        ({"rpm": 60, "parallel": 1000}, 1),
+        ({"rpm": 60, "budget_total": Decimal(1)}, 1),
+    ],
+)
+def test_a_busy_key_is_counted_in_two_shards_at_least(limits: dict[str, Any], shards: int):
+    assert Limits("k", **limits).shards_if_busy == shards

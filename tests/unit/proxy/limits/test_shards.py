@@ -364,3 +364,90 @@ def test_a_key_and_its_team_are_taken_together_or_not_at_all(seed: int) -> None:
         assert len(table.numbers("limits#k")["live"]) == count - 1
         assert sum(table.numbers(name)["tokens"] for name in counted) == count * TOKENS - 10
         assert taken.lease == "returned"
+
+
+BUSY = 120
+"""Leases: more than a counter that is not divided keeps."""
+
+
+def busy(table: LimitsItems, limits: Limits) -> None:
+    """Make the counter one of many requests that run."""
+    Sandbox(table, shards=1).take(limits)
+    (place,) = {"live", "took"} & table.items[f"limits#{limits.id}"].keys()
+    leases = table.items[f"limits#{limits.id}"][place]["M"]
+    leases |= {f"of-another-{number}": {"N": str(NOON + 30)} for number in range(BUSY)}
+
+
+@pytest.mark.parametrize("limits", [Limits("k", rpm=60), Limits("k", tpm=60 * TOKENS), Limits("k", rpm=60, tpm=10**6)])
+def test_a_counter_with_many_requests_that_run_is_divided_for_good(limits: Limits) -> None:
+    table = LimitsItems()
+    busy(table, limits)
+    sandboxes = [Sandbox(table, place, shards=1) for place in (0.1, 0.2)]
+    assert sandboxes[0].take(limits).shard == 0, "the one that finds so many leases has taken already"
+    size = len(str(table.items["limits#k"]))
+    assert [each.take(limits).shard > 0 for each in sandboxes] == [True, True]
+    table.written.clear()
+    assert sandboxes[1].take(limits).shard
+    assert len(table.written) == 1
+    assert len(str(table.items["limits#k"])) < size + 1000
+    for each in sandboxes:
+        until_refused(each, limits, [])
+    assert passed(sandboxes) == 60 - 1
+    assert Sandbox(table, 0.3, shards=1).take(limits).refused
+    later = Sandbox(table, 0.3, now=NOON + 300, shards=1)
+    assert later.take(limits).shard
+
+
+def test_a_key_that_has_few_requests_at_a_time_is_never_divided() -> None:
+    table = LimitsItems()
+    sandboxes = [Sandbox(table, number / 100, shards=1) for number in range(100)]
+    assert {each.take(Limits("k", tpm=10**6)).shard for each in sandboxes for _ in range(1)} == {0}
+    assert "divided" not in table.items["limits#k"]
+    assert Sandbox(table, shards=1).take(Limits("k", tpm=10**6)).shard == 0
+    assert "divided" in table.items["limits#k"]
+
+
+def test_who_cannot_divide_a_counter_has_taken_of_it_all_the_same() -> None:
+    table = LimitsItems()
+    busy(table, Limits("k", rpm=60))
+    sandbox = Sandbox(table, shards=1)
+    table.faults = ["ok", "lost"]
+    assert sandbox.take(Limits("k", rpm=60)).is_checked
+    assert "divided" not in table.items["limits#k"]
+
+
+@pytest.mark.parametrize("seed", range(EXAMPLES))
+def test_while_a_counter_is_divided_exactly_as_many_pass_as_the_limit_says(seed: int) -> None:
+    chance = random.Random(seed)
+    table, turns = LimitsItems(), Turns(chance)
+    limits = Limits("k", rpm=80)
+    busy(table, limits)
+    sandboxes = [Sandbox(turns.services(number, table), chance.random(), shards=1) for number in range(6)]
+    turns.run([lambda each=each: until_refused(each, limits, []) for each in sandboxes])
+    assert passed(sandboxes) == 80 - 1
+
+
+@pytest.mark.parametrize("whose", ["key", "team"])
+def test_a_busy_key_or_its_busy_team_is_divided_and_the_two_are_taken_one_after_the_other(whose: str) -> None:
+    table = LimitsItems()
+    team = of_team(rpm=30)
+    key = Limits("k", rpm=40, shared=team)
+    busy(table, key._replace(shared=None) if whose == "key" else team)
+    sandboxes = [Sandbox(table, place, shards=1) for place in (0.1, 0.6)]
+    shards = [taken.shard > 0 for taken in sandboxes[0].take(key).parts]
+    assert shards == [whose == "key", whose == "team"]
+    refusals: list[LimitError] = []
+    for each in sandboxes:
+        until_refused(each, key, refusals)
+    assert passed(sandboxes) == (30 if whose == "key" else 29)
+    assert {each.source for each in refusals} == {"team_rpm"}
+
+
+@pytest.mark.parametrize("lasting", [{"parallel": 5}, {"budget_day": Decimal(1000)}])
+def test_what_outlasts_the_minute_is_counted_in_the_counter_however_it_was_divided(lasting: dict[str, Any]) -> None:
+    table = LimitsItems()
+    busy(table, Limits("k", rpm=60))
+    sandbox = Sandbox(table, shards=1)
+    sandbox.take(Limits("k", rpm=60))
+    assert sandbox.take(Limits("k", rpm=60)).shard
+    assert [sandbox.take(Limits("k", rpm=60, **lasting)).shard for _ in range(2)] == [0, 0]
