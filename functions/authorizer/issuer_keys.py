@@ -67,7 +67,6 @@ class IssuerKeys:
         """Fetch the keys again where that is due. Raises KeysUnavailableError when there are none to go on with."""
         if self._prefetching is not None:
             self._prefetching.join()
-            self._prefetching = None
         age = self._age()
         if age is None or age > FRESH:
             if age is None or age > STALE or self._clock() >= self._next_try:

@@ -49,7 +49,7 @@ def loaded(jwk: Jwk, algorithm: str) -> PyJWK | None:
     """The key, ready for `algorithm`; None for one that is damaged, or too short or long to be used."""
     try:
         key = PyJWK({name: jwk[name] for name in _PUBLIC if name in jwk}, algorithm)
-    except (PyJWTError, ValueError, TypeError, KeyError, OverflowError):
+    except PyJWTError:
         return None
     size = getattr(key.key, "key_size", None) if jwk.get("kty") == "RSA" else _SHORTEST_RSA
     return key if size is not None and _SHORTEST_RSA <= size <= _LONGEST_RSA else None

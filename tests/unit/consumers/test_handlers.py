@@ -1,6 +1,7 @@
 """Each consumer's function is put together of its settings, under its own name in the log."""
 
 import importlib
+import inspect
 import logging
 import os
 import sys
@@ -8,7 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import aws_lambda_powertools
+import boto3
 import pytest
+from proxy.aws.client import Aws
 
 PRICED = {"PRICES_FILE": "", "SERVERS_FILE": ""}
 HANDLERS = {
@@ -133,6 +136,53 @@ def test_the_handler_of_alarms_is_made_of_its_settings(monkeypatch: pytest.Monke
         assert importlib.import_module("tell_incidents.handler").handler({"Records": []}, None) is None
     finally:
         sys.modules.pop("tell_incidents.handler", None)
+
+
+class Clients:
+    """boto3, as far as handlers ask it for clients: it keeps their configurations."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, Any]] = []
+
+    def __call__(self, service: str, *, config: Any) -> Any:
+        self.made.append((service, config))
+        return SimpleNamespace()
+
+
+def clients_of(name: str, monkeypatch: pytest.MonkeyPatch, **settings: str) -> list[tuple[str, Any]]:
+    """The clients that a function makes when it starts, and their configurations."""
+    clients = Clients()
+    monkeypatch.setattr(boto3, "client", clients)
+    for setting, value in {**EVERY[name], **settings}.items():
+        monkeypatch.setenv(setting, value)
+    try:
+        importlib.import_module(f"{name}.handler")
+    finally:
+        sys.modules.pop(f"{name}.handler", None)
+    return clients.made
+
+
+TIME_OF_AN_AUTHORIZER = 5.0
+"""Seconds for which the proxy waits for one: what `Aws` has for a call that has no time of its own."""
+
+
+def test_both_tries_of_the_authorizer_are_over_before_the_proxy_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    [(service, config)] = clients_of("authorizer", monkeypatch)
+    assert (service, config.retries["mode"], config.retries["total_max_attempts"]) == ("dynamodb", "standard", 2)
+    assert 2 * (config.connect_timeout + config.read_timeout) < TIME_OF_AN_AUTHORIZER
+    assert inspect.signature(Aws).parameters["timeout"].default == TIME_OF_AN_AUTHORIZER
+
+
+def test_an_emulator_has_more_time_for_the_authorizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    [(_, config)] = clients_of("authorizer", monkeypatch, AWS_ENDPOINT_URL="http://127.0.0.1:1")
+    assert config.connect_timeout == config.read_timeout == 5.0
+
+
+def test_what_the_bus_does_not_take_is_put_again_by_the_queue_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = clients_of("publish_again", monkeypatch)
+    assert [service for service, _ in made] == ["events", "sqs"]
+    assert {config.retries["total_max_attempts"] for _, config in made} == {1}
 
 
 @pytest.mark.parametrize("file", ["PRICES_FILE", "SERVERS_FILE"])

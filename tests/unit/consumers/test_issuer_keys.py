@@ -286,6 +286,13 @@ def test_a_key_of_which_something_is_missing_is_none(name: str) -> None:
     assert loaded({each: value for each, value in jwk("RS256").items() if each != name}, "RS256") is None
 
 
+@pytest.mark.parametrize("value", [None, 5, [], {}, "", "A", "AA", "%", "é", "\ud800", "A" * 200_000])
+def test_a_key_with_something_of_another_form_is_none(value: Any) -> None:
+    for algorithm, names in (("RS256", "ne"), ("ES256", "xy"), ("EdDSA", "x")):
+        for name in names:
+            assert loaded(jwk(algorithm) | {name: value}, algorithm) is None
+
+
 # --------------------------------------------------------------------------------------------------------------- claims
 
 

@@ -3,11 +3,13 @@
 import base64
 import functools
 import math
+import threading
 import time
 from typing import Any
 
 import pytest
 from authorizer.authorizer import NOT_CHECKED
+from authorizer.https_get import FetchError
 from authorizer.issuer_keys import FRESH, LOOKS_WITHIN, MOST_LOOKS, PAUSE, STALE
 from authorizer.refusal import KeysUnavailableError
 from authorizer.users import Users, _since_boot
@@ -41,6 +43,17 @@ def test_prefetched_keys_need_no_second_look(desk: Desk) -> None:
     desk.issuer.is_down = True
     assert desk.code(token(good(sub="eve"))) == ""
     assert len(desk.issuer.asked) == 2
+
+
+def test_the_keys_of_an_issuer_are_prefetched_though_nobody_asks() -> None:
+    fetched = threading.Event()
+
+    def fetch(_address: str, _seconds: float) -> dict[str, Any]:
+        fetched.set()
+        raise FetchError("down")
+
+    Desk(issuer=fetch).users.prefetch()
+    assert fetched.wait(60)
 
 
 def test_a_key_that_is_new_is_fetched_at_once_and_one_that_is_gone_is_good_no_more(desk: Desk) -> None:

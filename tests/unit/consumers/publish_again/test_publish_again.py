@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +15,8 @@ from openai_proxy.events.envelope import Event
 from publish_again.bus import NOT_FIT, EventBus, OverflowQueue, Refusal, entry_in
 from publish_again.consumer import Pace, PublishAgain
 
-LOGGER = Logger(service="publish_again", level="CRITICAL")
+from tests.tables import Log
+
 SAMPLE = Path(__file__).parents[4] / "events/samples/InferenceCompleted.chat-stream.json"
 EVENT = json.loads(SAMPLE.read_text())
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
@@ -47,7 +47,13 @@ class World:
         self.taken: list[Mapping[str, Any]] = []
         self.hidden: dict[str, int] = {}
         self.slept: list[float] = []
-        self.consumer = PublishAgain(self, self.hidden.update, LOGGER, self.slept.append)
+        self.log = Log()
+        logger: Any = self.log
+        self.consumer = PublishAgain(self, self.hide, logger, self.slept.append)
+
+    def hide(self, seconds: Mapping[str, int]) -> None:
+        assert seconds, "of no message nothing is hidden"
+        self.hidden.update(seconds)
 
     def put(self, entries: Sequence[Mapping[str, Any]]) -> list[Refusal | None]:
         self.calls.append([id_of(entry) for entry in entries])
@@ -163,7 +169,46 @@ def test_the_pace_grows_while_all_is_taken_and_falls_when_the_bus_refuses() -> N
 def test_an_empty_batch_says_nothing() -> None:
     world = World()
     assert world.handle() == []
-    assert world.slept == []
+    assert (world.slept, world.log.lines) == ([], [])
+
+
+TRACED = "1-5759e988-bd862e3fe1be46a994272793"
+SAID: dict[str, Any] = {
+    "level": "info",
+    "message": "events published again",
+    "refused": 0,
+    "unreadable": 0,
+    "reasons": [],
+}
+
+
+def test_the_log_says_how_many_events_came_through_and_why_the_others_did_not() -> None:
+    world = World(e1=FOR_GOOD, e3=Refusal("Odd", is_for_now=False), e10=FOR_GOOD)
+    assert world.handle(record("e0", trace=TRACE), record("e2")) == []
+    assert world.handle(*(record(f"e{number}", trace=TRACE) for number in range(11)), record("bad", "")) == [
+        *("bad", "e1", "e3", "e10")
+    ]
+    assert world.log.lines == [
+        SAID | {"published": 2, "traces": [TRACED]},
+        {
+            "level": "warning",
+            "message": "message refused",
+            "message_id": "bad",
+            "reason": "the message is not JSON, or too deep",
+            "traces": [],
+        },
+        SAID
+        | {"level": "warning", "published": 8, "refused": 3, "unreadable": 1}
+        | {"reasons": ["AccessDenied", "Odd"], "traces": [TRACED]},
+    ]
+
+
+def test_only_what_the_bus_refused_for_now_slows_the_pace_and_only_what_it_took_whole_quickens_it() -> None:
+    world = World(good=FOR_GOOD, now=FOR_NOW)
+    for batch in (["a"], ["good"], ["a", "good"], ["good", "now"], ["a"], ["b"]):
+        world.handle(*map(record, batch))
+    first = Pace.FIRST * 0.95
+    assert world.slept == pytest.approx([Pace.FIRST, first, first, first, 2 * first, 2 * first * 0.95])
 
 
 # ----------------------------------------------------------------------------------------------------- an hour without
@@ -244,18 +289,24 @@ def test_each_entry_has_its_own_answer() -> None:
 
 
 def test_messages_are_hidden_ten_at_a_time() -> None:
-    client = Client({}, {"Failed": [{"Code": "MessageNotInflight"}]})
-    OverflowQueue(client, "queue", LOGGER).hide({f"h{number}": number for number in range(12)})
+    client, log = Client({}, {"Failed": [{"Code": "MessageNotInflight"}, {"Code": "Other"}]}), Log()
+    logger: Any = log
+    OverflowQueue(client, "queue", logger).hide({f"h{number}": number for number in range(12)})
     assert [[each["VisibilityTimeout"] for each in asked["Entries"]] for asked in client.asked] == [
         list(range(10)),
         [10, 11],
     ]
     assert client.asked[1]["Entries"][0] == {"Id": "0", "ReceiptHandle": "h10", "VisibilityTimeout": 10}
     assert {asked["QueueUrl"] for asked in client.asked} == {"queue"}
+    assert log.lines == [
+        {"level": "warning", "message": "messages not hidden", "reason": "MessageNotInflight", "number": 2}
+    ]
 
 
 @pytest.mark.parametrize("failure", [error("AccessDenied"), ConnectTimeoutError(endpoint_url="x")])
 def test_a_message_that_cannot_be_hidden_comes_again_all_the_same(failure: Exception) -> None:
-    client = Client(failure)
-    OverflowQueue(client, "queue", LOGGER).hide(dict.fromkeys(map(str, range(20)), 5))
+    client, log = Client(failure), Log()
+    logger: Any = log
+    OverflowQueue(client, "queue", logger).hide(dict.fromkeys(map(str, range(20)), 5))
     assert len(client.asked) == 1
+    assert log.lines == [{"level": "warning", "message": "messages not hidden", "reason": str(failure)}]
