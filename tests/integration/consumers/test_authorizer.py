@@ -2,19 +2,28 @@
 
 import importlib
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
+from authorizer.authorizer import Unauthorized
 from authorizer.refusal import KeysUnavailableError
 from botocore.exceptions import ClientError
 from openai_proxy.client_keys import hash_client_key, new_client_key
+from openai_proxy.identity import pseudonym_of
 
-from tests.identity.issuers import good, token
+from tests.identity.issuers import good, jwk, token
 from tests.tables import mocked_table
 
 ROOT = Path(__file__).parents[3]
@@ -206,3 +215,107 @@ def test_a_token_is_judged_where_the_file_names_an_issuer(client: Any, monkeypat
             handler(event(token(good(iss="http://127.0.0.1:1"))), None)
     finally:
         del sys.modules["authorizer.handler"]
+
+
+# ------------------------------------------------------------------------------------------------------------- settings
+
+SECRET = "s" * 32
+
+
+class Services:
+    """boto3, as far as the authorizer asks it: a key table, and the secret of pseudonyms."""
+
+    def __init__(self, **items: Any) -> None:
+        self.items = items
+
+    def client(self, service: str, **_: Any) -> Any:
+        return {
+            "dynamodb": SimpleNamespace(get_item=self.item),
+            "secretsmanager": SimpleNamespace(get_secret_value=self.secret),
+        }[service]
+
+    def item(self, *, TableName: str, Key: Any, **_: Any) -> Any:  # noqa: N803 - boto's names
+        assert TableName == TABLE
+        item = self.items.get(Key["key_hash"]["S"])
+        return {"ConsumedCapacity": {"TableName": TABLE}, **({"Item": item} if item else {})}
+
+    def secret(self, *, SecretId: str) -> Any:  # noqa: N803
+        return {"the-secret": {"SecretString": SECRET}}[SecretId]
+
+
+@contextmanager
+def started(services: Services, monkeypatch: pytest.MonkeyPatch, **settings: str) -> Generator[Any]:
+    """The handler of a sandbox with these settings."""
+    monkeypatch.setattr(boto3, "client", services.client)
+    for name, value in {"KEYS_TABLE": TABLE, **settings}.items():
+        monkeypatch.setenv(name, value)
+    logging.Logger.manager.loggerDict.pop("authorizer", None)
+    try:
+        yield importlib.import_module("authorizer.handler").handler
+    finally:
+        sys.modules.pop("authorizer.handler", None)
+        logging.Logger.manager.loggerDict.pop("authorizer", None)
+
+
+@pytest.mark.parametrize(("setting", "guards"), [({}, None), ({"GUARDS": "off"}, None), ({"GUARDS": "on"}, "on")])
+def test_guards_are_asked_where_they_are_on(
+    setting: dict[str, str], guards: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new_client_key()
+    item: Any = {"key_hash": {"S": hash_client_key(key)}, "client_id": {"S": "web"}, "name": {"S": "Web"}}
+    services = Services(**{hash_client_key(key): item | {"enabled": {"BOOL": True}}})
+    with started(services, monkeypatch, **setting) as handler:
+        assert handler(event(key), None)["context"].get("guards") == guards
+
+
+def test_a_user_of_an_issuer_has_a_pseudonym_by_the_secret_of_the_stack(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Issuer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            described = {"issuer": address, "jwks_uri": f"{address}/keys"}
+            documents = {"/keys": {"keys": [jwk("RS256")]}, "/.well-known/openid-configuration": described}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(documents[self.path]).encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing of it."""
+
+    with HTTPServer(("127.0.0.1", 0), Issuer) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        file = tmp_path / "identity.yaml"
+        file.write_text(IDENTITY.format(address).replace("plan: free", "plan: free, pseudonyms: true"))
+        now = int(time.time())
+        sent = token(good(iss=address, iat=now, exp=now + 300))
+        settings = {"IDENTITY_FILE": str(file), "AWS_ENDPOINT_URL": address, "PSEUDONYM_SECRET": "the-secret"}
+        try:
+            with started(Services(), monkeypatch, **settings) as handler:
+                assert handler(event(sent), None)["context"]["end_user"] == pseudonym_of(SECRET, address, "ada")
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("level", ["", "ERROR", "CRITICAL"])
+def test_a_file_that_cannot_be_used_is_told_in_the_log_from_the_level_that_is_set(
+    level: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "identity.yaml"
+    file.write_text(IDENTITY.format("http://id.example.com"))
+    settings = {"IDENTITY_FILE": str(file)} | ({"LOG_LEVEL": level} if level else {})
+    with started(Services(), monkeypatch, **settings) as handler:
+        with pytest.raises(KeysUnavailableError, match=r"^the identity file cannot be used$"):
+            handler(event("a.b.c"), None)
+        with pytest.raises(Unauthorized):
+            handler(event("opx-short"), None)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = [(line["service"], line["level"], line["message"]) for line in lines]
+    unusable = "the identity file cannot be used: no access token is taken"
+    all_of_it = [
+        ("authorizer", "ERROR", unusable),
+        ("authorizer", "ERROR", "client key not checked"),
+        ("authorizer", "WARNING", "refused"),
+    ]
+    assert said == {"": all_of_it, "ERROR": all_of_it[:2], "CRITICAL": []}[level]
+    assert all(str(file) in line["reason"] for line in lines if line["message"] == unusable)
