@@ -16,6 +16,7 @@ import pytest
 from proxy import log as log_module
 from proxy.runtime import Runtime
 from proxy.runtime_api import Invocation, ResponseStream
+from proxy.workers.memory import SharedText
 
 from tests.fakes import Connection, Received, ScriptedServer
 
@@ -337,9 +338,10 @@ def test_a_worker_begins_with_what_is_its_own_and_names_its_invocation_in_each_l
     def fail(_invocation: Invocation, _response: ResponseStream) -> None:
         raise LookupError("of nothing")
 
-    module = SimpleNamespace(
-        stream=fail, tell_of=print, begin_worker=lambda left: begun.append(left.get()), after_restore=lambda: None
-    )
+    def begin(left: SharedText) -> None:
+        begun.append(left.get())
+
+    module = SimpleNamespace(stream=fail, tell_of=print, begin_worker=begin, after_restore=lambda: None)
     monkeypatch.setitem(sys.modules, "working", module)
     monkeypatch.setattr(os, "fork", lambda: 0)  # this process is the worker
     monkeypatch.setattr(log_module, "_invocation", {})

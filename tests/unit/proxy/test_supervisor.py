@@ -1,4 +1,4 @@
-"""The supervisor of several workers on a machine of the test: every step that it takes, in order, on a clock that stands."""
+"""The supervisor of several workers on a machine of the test: every step that it takes, in order."""
 
 import json
 import os
