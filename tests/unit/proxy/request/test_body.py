@@ -1,6 +1,7 @@
 """What becomes of a request's body: the model, the wish for usage, and every other byte as it was."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -188,3 +189,164 @@ def test_broken_json_is_refused(broken: bytes) -> None:
     with pytest.raises(ClientError) as refused:
         body_of(broken)
     assert (refused.value.status, refused.value.code) == (400, "invalid_json")
+
+
+def asked(fields: Any, path: str = "/chat/completions", query: str = "", method: str = "POST") -> RequestBody:
+    content = b"" if fields is None else json.dumps(fields).encode()
+    return RequestBody(InferenceRequest("function_url", method, "", query, {}, content, None), Target("s", path))
+
+
+@pytest.mark.parametrize(
+    ("path", "takes_default", "generates"),
+    [
+        ("/chat/completions", True, True),
+        ("/completions", True, True),
+        ("/responses", True, True),
+        ("/messages", True, True),
+        ("/responses/compact", True, True),
+        ("/responses/input_tokens", True, True),
+        ("/messages/count_tokens", True, False),
+        ("/embeddings", True, False),
+        ("/images/generations", True, False),
+        ("/audio/speech", True, False),
+        ("/moderations", True, False),
+        ("/responses/resp_1", False, True),
+        ("/messages/batches", False, False),
+        ("/models", False, False),
+        ("/rerank", False, False),
+    ],
+)
+def test_which_requests_are_to_a_model_and_which_have_it_write(path: str, takes_default: bool, generates: bool) -> None:
+    body = asked({"model": "m"}, path)
+    assert (body.takes_default, body.is_for_a_model, body.generates) == (takes_default, takes_default, generates)
+    assert read(UPLOAD, path, "multipart/form-data; boundary=b-1").generates is False
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "user"),
+    [
+        ("/chat/completions", {"safety_identifier": "a", "user": "b"}, "a"),
+        ("/chat/completions", {"safety_identifier": 7, "user": "b"}, "b"),
+        ("/chat/completions", {"user": ["b"], "metadata": {"user_id": "c"}}, None),
+        ("/messages", {"user": "b", "metadata": {"user_id": "c"}}, "c"),
+        ("/messages", {"safety_identifier": "a", "user": "b", "metadata": "c"}, None),
+    ],
+)
+def test_who_asks_is_where_the_api_says_it(path: str, fields: dict[str, Any], user: str | None) -> None:
+    assert asked(fields, path).end_user == user
+
+
+@pytest.mark.parametrize(
+    ("path", "number", "is_one"),
+    [
+        ("/chat/completions", None, True),
+        ("/chat/completions", 1, True),
+        ("/chat/completions", 2, False),
+        ("/chat/completions", "1", False),
+        ("/completions", 1, False),
+        ("/messages", 1, False),
+    ],
+)
+def test_a_chat_of_one_choice_ends_once(path: str, number: Any, is_one: bool) -> None:
+    assert asked({"model": "m", "n": number}, path).outgoing("").one_choice is is_one
+
+
+BESIDE: list[tuple[Any, bool]] = [
+    ({"model": "a", "messages": [{"model": "b"}], "metadata": {"model": "b"}, "prediction": {"model": "b"}}, False),
+    ({"model": "a", "models": []}, False),
+    ({"model": "a", "models": ["b"]}, True),
+    ({"model": "a", "x": [{"y": [{"Fallbacks": ["b"]}]}]}, True),
+    ({"model": "a", "extra": {"deployment_id": "b"}}, True),
+    ({"model": "a", "engine": "b"}, True),
+    ({"model": "a", "preset": "b"}, True),
+    ({"model": "a", "my_engine": "b", "presets": "b"}, False),
+    ({"model": "a", "tools": [{"type": "web_search", "parameters": {"model": {"type": "string"}}}]}, False),
+    ({"model": "a", "tools": [{"type": "image_generation", "model": "b"}]}, True),
+    ({"model": "a", "x": [[]] * 9_999}, False),
+    ({"model": "a", "x": [[]] * 10_000}, True),
+]
+
+
+@pytest.mark.parametrize(("fields", "does"), BESIDE, ids=range(12))
+def test_a_body_that_may_have_another_model_asked_is_known(fields: dict[str, Any], does: bool) -> None:
+    assert asked(fields).names_another_model is does
+
+
+@pytest.mark.parametrize(
+    ("query", "does"),
+    [
+        ("", False),
+        ("a=model&b=1", False),
+        ("model=b", True),
+        ("a=1;Model.id=b", True),
+        ("a=1?models[]=b", True),
+        ("%6dodel=b", True),
+        ("%256dodel=b", True),
+        ("%25256dodel=b", True),
+        ("%2525256dodel=b", False),
+        ("a%26model=b", True),
+    ],
+)
+def test_a_query_that_may_name_a_model_is_known(query: str, does: bool) -> None:
+    assert asked({"model": "a"}, query=query).is_for_a_model is not does
+    assert (asked(None, "/models", query, "GET").looks_up is None) is does
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields", "model"),
+    [
+        ("GET", "/models", None, ""),
+        ("GET", "/models/a", None, "a"),
+        ("GET", "/models/a%2Fb/c", None, "a/b/c"),
+        ("GET", "/models/models/a", None, "models/a"),
+        ("GET", "/files/a", None, None),
+        ("GET", "/models/a", {}, None),
+        ("DELETE", "/models/a", None, None),
+    ],
+)
+def test_who_only_wants_to_know_of_a_model_is_known(method: str, path: str, fields: Any, model: str | None) -> None:
+    assert asked(fields, path, method=method).looks_up == model
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_read"),
+    [
+        ("Application/JSON ; charset=utf-8", True),
+        ("application/vnd.api+json", True),
+        ("text/json", False),
+        ("", False),
+    ],
+)
+def test_json_is_what_is_called_so(content_type: str, is_read: bool) -> None:
+    assert (read(b'{"model":"m"}', content_type=content_type).model == "m") is is_read
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"a":1,"A":2}', "invalid_json"),
+        (b'{"a":NaN}', "invalid_json"),
+        (b'{"a":[-Infinity]}', "invalid_json"),
+        (b'{"Model":"m"}', "invalid_model"),
+        (b'{"model":"m","MODEL":"n"}', "invalid_json"),
+    ],
+)
+def test_what_two_servers_would_read_in_two_ways_is_refused(body: bytes, code: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        read(body)
+    assert (refused.value.status, refused.value.code) == (400, code)
+
+
+def test_a_number_without_room_in_json_is_refused_where_it_would_have_to_be_written() -> None:
+    body = read(b'{"model":"m","x":1e999}')
+    assert body.outgoing("").content == b'{"model":"m","x":1e999}'
+    with pytest.raises(ClientError) as refused:
+        body.outgoing("", "n")
+    assert (refused.value.status, refused.value.code) == (400, "invalid_json")
+
+
+def test_the_model_of_an_upload_is_no_longer_than_any_model_is_called() -> None:
+    for length in (256, 257):
+        body = read(upload(("model", b"m" * length)), "/audio/speech", "multipart/form-data; boundary=b-1")
+        assert body.model == "m" * 256
+    assert read(upload(("model", b"")), "/audio/speech", "multipart/form-data; boundary=b-1").model is None

@@ -7,8 +7,10 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai_proxy.servers import Server, TokenReference
+from openai_proxy.servers.sign_in import Auth
 from proxy.errors import ClientError
-from proxy.request.parse import MAX_BODY_BYTES, Target, parse, target_of
+from proxy.request.parse import MAX_BODY_BYTES, Target, parse, target_of, url_of
 
 URL_EVENT: dict[str, Any] = {
     "version": "2.0",
@@ -80,6 +82,86 @@ def test_a_query_cannot_end_the_request_line() -> None:
     assert request.clean_query == "a=%20b&c=%20HTTP/1.1%0D%0Ax:%20y%23z"
 
 
+@pytest.mark.parametrize(
+    ("own", "service", "query", "sent"),
+    [
+        ("", "", "", ""),
+        ("", "", "a=1&a=2", "?a=1&a=2"),
+        ("", "", "&a=%7e+b", "?&a=%7e+b"),
+        ("v=1&x=y", "", "", "?v=1&x=y"),
+        ("v=1&x=y", "", "a=1&v=2&%76=3&x&v.=4", "?v=1&x=y&a=1&v.=4"),
+        ("v=1", "", "&&a", "?v=1&a"),
+        ("", "bedrock", "&b+c=d/e=f&~g=%7e&h", "?b%20c=d%2Fe%3Df&~g=~&h"),
+        ("v=1", "bedrock", "v=2&a b=1", "?v=1&a%20b=1"),
+        ("", "bedrock", "&", ""),
+    ],
+)
+def test_a_server_is_asked_with_its_own_query_and_what_else_the_client_says(
+    own: str, service: str, query: str, sent: str
+) -> None:
+    server = Server("s", "http://a.test/v1", TokenReference("literal", ""), "m", auth=Auth(service=service), query=own)
+    request = parse({**URL_EVENT, "rawQueryString": query})
+    assert url_of(server, Target("s", "/x"), request) == f"http://a.test/v1/x{sent}"
+
+
+@pytest.mark.parametrize(
+    ("named", "own"),
+    [("a", "a"), ("A-z_0.9:x", "A-z_0.9:x"), ("a" * 128, "a" * 128), ("a" * 129, None), ("a b", None), ("", None)],
+)
+def test_an_id_of_the_clients_is_kept_if_it_may_stand_in_a_header(named: str, own: str | None) -> None:
+    assert parse({**URL_EVENT, "headers": {"x-request-id": named}}).own_id == own
+
+
+def test_servers_see_these_headers_of_the_client_and_no_others() -> None:
+    passed = {name: name for name in ("accept", "content-type", "idempotency-key", "openai-beta")}
+    passed |= {"anthropic-version": "2023-06-01", "anthropic-beta": "x"}
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=b"}
+    own = {
+        "authorization": "Bearer k",
+        "x-api-key": "k",
+        "cookie": "c",
+        "host": "h",
+        "x-tags": "a=b",
+        "user-agent": "u",
+    }
+    assert parse({**URL_EVENT, "headers": own | passed | trace}).forwarded_headers == passed | trace
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_the_methods_of_http_are_taken(method: str) -> None:
+    assert parse({**REST_EVENT, "httpMethod": method}).method == method
+    with pytest.raises(ClientError):
+        parse({**REST_EVENT, "httpMethod": method.lower()})
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", ""])
+def test_other_methods_are_not(method: str) -> None:
+    with pytest.raises(ClientError):
+        parse({**REST_EVENT, "httpMethod": method})
+
+
+def test_a_body_of_the_limit_is_taken() -> None:
+    assert len(parse({**URL_EVENT, "body": "x" * MAX_BODY_BYTES}).body) == MAX_BODY_BYTES == 6_291_456
+
+
+@pytest.mark.parametrize(("packed", "body"), [(True, b"a"), ("true", b"a"), (False, b"YQ=="), ("false", b"YQ==")])
+def test_what_says_that_a_body_is_packed(packed: Any, body: bytes) -> None:
+    assert parse({**URL_EVENT, "body": "YQ==", "isBase64Encoded": packed}).body == body
+
+
+@pytest.mark.parametrize(
+    ("name", "is_refused"), [("accept", True), ("idempotency-key", True), ("x-odd", False), ("user-agent", False)]
+)
+def test_what_is_passed_on_is_printable(name: str, is_refused: bool) -> None:
+    event = {**URL_EVENT, "headers": {name: "a\u200bb"}}
+    if not is_refused:
+        assert parse(event).headers[name] == "a\u200bb"
+        return
+    with pytest.raises(ClientError) as refused:
+        parse(event)
+    assert (refused.value.status, refused.value.code) == (400, "invalid_header")
+
+
 def test_a_base64_body_is_decoded() -> None:
     assert parse({**URL_EVENT, "body": base64.b64encode(b"\xff\0").decode(), "isBase64Encoded": True}).body == b"\xff\0"
 
@@ -125,6 +207,19 @@ def test_events_that_are_refused(event: object, code: str, status: int) -> None:
         ("/openai/v1/models/v1", Target("openai", "/models/v1"), "models"),
         ("/openai/v1/files/v1/chat", Target("openai", "/files/v1/chat"), "files"),
         ("/openai/v1/threads/runs/v1/steps", Target("openai", "/threads/runs/v1/steps"), "other"),
+        ("/a/v1/messages", Target("a", "/messages"), "chat"),
+        ("/a/v1/messages/count_tokens", Target("a", "/messages/count_tokens"), "other"),
+        ("/a/v1/messages/batches", Target("a", "/messages/batches"), "batches"),
+        ("/a/v1/messages/batches/b_1/results", Target("a", "/messages/batches/b_1/results"), "batches"),
+        ("/a/v1/messages/batcheses", Target("a", "/messages/batcheses"), "other"),
+        ("/a/v1/embeddings", Target("a", "/embeddings"), "embeddings"),
+        ("/a/v1/images/edits", Target("a", "/images/edits"), "images"),
+        ("/a/v1/audio/speech", Target("a", "/audio/speech"), "audio"),
+        ("/a/v1/moderations", Target("a", "/moderations"), "moderations"),
+        ("/a/v1/batches/b", Target("a", "/batches/b"), "batches"),
+        ("/a/v1/completions/x", Target("a", "/completions/x"), "text_completion"),
+        ("/a/v1/chat/x", Target("a", "/chat/x"), "other"),
+        ("/a/v1/a!$&'()*+,-.:;=@_~b", Target("a", "/a!$&'()*+,-.:;=@_~b"), "other"),
     ],
 )
 def test_paths_that_lead_to_a_server(path: str, target: Target, operation: str) -> None:

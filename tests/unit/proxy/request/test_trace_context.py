@@ -67,6 +67,35 @@ def test_an_unfit_state_costs_only_itself(state: str) -> None:
     assert w3c_headers({"traceparent": PARENT, "tracestate": state}) == {"traceparent": PARENT}
 
 
+def state_of(length: int, members: int) -> str:
+    """A state of so many characters, in so many members."""
+    sizes = [8] * (members - 1)
+    sizes.append(length - sum(sizes) - len(sizes))
+    return ",".join(f"k{place:02}=" + "v" * (size - 4) for place, size in enumerate(sizes))
+
+
+@pytest.mark.parametrize(
+    ("length", "members", "fits"), [(512, 32, True), (513, 32, False), (400, 33, False), (258, 1, True)]
+)
+def test_the_longest_state_and_the_most_members_pass(length: int, members: int, fits: bool) -> None:
+    state = state_of(length, members)
+    assert (len(state), state.count(",") + 1) == (length, members)
+    assert ("tracestate" in w3c_headers({"traceparent": PARENT, "tracestate": state})) == fits
+
+
+@pytest.mark.parametrize(("length", "fits"), [(500, True), (501, False)])
+def test_the_longest_header_that_an_event_may_have_passes(length: int, fits: bool) -> None:
+    header = f"Root={ROOT};x=".ljust(length, "y")
+    context = xray_context(header)
+    assert (context and context.header) == (header if fits else None)
+
+
+def test_blanks_around_members_and_empty_ones_are_no_fault() -> None:
+    state = "a=b\t, ,\tc=d ,"
+    assert w3c_headers({"traceparent": PARENT, "tracestate": state})["tracestate"] == state
+    assert w3c_headers({"traceparent": PARENT, "tracestate": ""}) == {"traceparent": PARENT}
+
+
 @settings(deadline=None)
 @given(st.text(max_size=600), st.text(max_size=600))
 def test_nothing_else_gets_through(parent: str, state: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from openai_proxy.dynamodb import to_item
-from proxy.streams.table import LARGEST_ITEM, LostError, Piece, State, StreamsTable
+from proxy.streams.table import LARGEST_ENDING, LARGEST_ITEM, LostError, Piece, State, StreamsTable
 
 NOW = 1_000.25
 STATE_KEY = {"stream_id": {"S": "id"}, "event": {"N": "999999999999"}}
@@ -84,6 +84,43 @@ def test_a_stream_ends_whole_and_only_while_it_runs(held: bool) -> None:
     assert aws.asked == [("put_item", (request, 2.5))]
 
 
+def packed_to(size: int) -> bytes:
+    """What is so many bytes long when it is packed."""
+    noise = random.Random(1).randbytes(size)
+    return noise[: next(each for each in range(size, 0, -1) if len(zlib.compress(noise[:each], 1)) == size)]
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+@pytest.mark.parametrize(("more", "is_beside"), [(0, False), (1, True)])
+def test_a_small_last_piece_is_in_the_end_and_a_larger_one_before_it(
+    is_begun: bool, more: int, is_beside: bool
+) -> None:
+    events = packed_to(LARGEST_ENDING + more)
+    streams, aws, _ = table((True, None))
+    streams.end(STATE, Piece(4, events, 6), is_begun=is_begun)
+    packed = {"packed": {"B": base64.b64encode(zlib.compress(events, 1)).decode()}}
+    piece = to_item({"stream_id": "id", "event": 4, "last": 6, "expires_at": 2501}) | packed
+    request = {
+        "TableName": "streams",
+        "Item": ITEM if is_beside else ITEM | to_item({"first": 4}) | packed,
+        "ConditionExpression": f"{'' if is_begun else 'attribute_not_exists(stream_id) OR '}#status = :running",
+        "ExpressionAttributeNames": {"#status": "status"},
+        "ExpressionAttributeValues": RUNNING,
+    }
+    before = [("put_item", ({"TableName": "streams", "Item": piece}, 2.5))]
+    assert aws.asked == [*(before if is_beside else []), ("put_item", (request, 2.5))]
+
+
+@pytest.mark.parametrize(("first", "is_new"), [(3, False), (4, False), (5, True), (9, True)])
+def test_a_piece_in_the_end_is_one_unless_it_was_written_before(first: int, is_new: bool) -> None:
+    ended = ITEM | to_item({"first": first}) | {"packed": {"B": base64.b64encode(zlib.compress(b"z")).decode()}}
+    plain = {"event": {"N": "4"}, "last": {"N": "4"}, "packed": ended["packed"]}
+    last = [Piece(first, b"z")] if is_new else []
+    state = STATE._replace(expires_at=2501.0)
+    assert table([plain, ended])[0].since("id", 3) == ([Piece(4, b"z", 4), *last], state)
+    assert table([ended])[0].since("id", 4) == (last, state)
+
+
 @pytest.mark.parametrize("queue", ["", "https://queue"])
 def test_somebody_is_to_look_when_the_first_lease_is_over(queue: str) -> None:
     streams, aws, _ = table(None, queue)
@@ -95,9 +132,7 @@ def test_somebody_is_to_look_when_the_first_lease_is_over(queue: str) -> None:
 
 @pytest.mark.parametrize(("more", "is_object"), [(0, False), (1, True)])
 def test_a_piece_is_packed_and_a_large_one_lies_in_the_bucket(more: int, is_object: bool) -> None:
-    noise = random.Random(1).randbytes(LARGEST_ITEM)
-    fits = next(size for size in range(LARGEST_ITEM, 0, -1) if len(zlib.compress(noise[:size], 1)) == LARGEST_ITEM)
-    events = noise[: fits + more]
+    events = packed_to(LARGEST_ITEM + more)
     packed = zlib.compress(events, 1)
     assert len(packed) == LARGEST_ITEM + more
     streams, aws, objects = table((True, None))
