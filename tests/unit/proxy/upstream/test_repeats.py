@@ -1,13 +1,16 @@
 """When a server that failed may be asked again, and what the client is told about it."""
 
 from email.utils import formatdate
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proxy.errors import ProxyError
+from openai_proxy.servers import Server, TokenReference
+from proxy.errors import ProxyError, UpstreamError
 from proxy.timeline import Timeline
-from proxy.upstream.repeats import ENOUGH, most_repeats, retry_after, says_when, told_of
+from proxy.upstream.opened import OpenedAnswer
+from proxy.upstream.repeats import ENOUGH, is_final, most_repeats, pause_after, retry_after, says_when, told_of
 
 from tests.examples import examples
 
@@ -99,3 +102,61 @@ def test_a_call_is_repeated_when_one_server_was_called_twice(
     for server, error in calls:
         timeline.attempted(server, None, error)
     assert told_of(None, timeline) == (ENOUGH if is_repeated else {})
+
+
+class Answer:
+    """As much of an answer as says when to ask again."""
+
+    def __init__(self, status: int, **headers: str) -> None:
+        self.status, self.headers = status, {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def answered(status: int, **headers: str) -> OpenedAnswer:
+    server = Server("s", "https://s", TokenReference("literal", ""), "m")
+    return OpenedAnswer(cast("Any", Answer(status, **headers)), server, "")
+
+
+def test_only_what_says_not_now_is_asked_again_and_only_that_or_a_refused_token_elsewhere() -> None:
+    not_now = {408, 429, 500, 502, 503, 504, 529}
+    for status in range(200, 600):
+        of_answer = [UpstreamError(status, code, "no") for code in ("upstream_error", "upstream_no_answer")]
+        for outcome in (answered(status), *of_answer):
+            assert is_final(outcome) is (status not in {*not_now, 401}), status
+            assert (pause_after(outcome, 0, lambda: 0.5) is not None) is (status in not_now), status
+
+
+@pytest.mark.parametrize(
+    ("code", "again"),
+    [
+        ("upstream_unreachable", True),
+        ("upstream_broken_off", True),
+        ("upstream_timeout", False),
+        ("deadline_exceeded", False),
+        ("upstream_redirect", False),
+    ],
+)
+def test_what_goes_wrong_on_the_way_is_left_to_others(code: str, again: bool) -> None:
+    error = UpstreamError(400, code, "no")
+    assert (pause_after(error, 0, lambda: 0.5) is not None) is again
+    assert not is_final(error)
+
+
+@pytest.mark.parametrize(
+    ("headers", "pause"),
+    [
+        ({}, 0.25),
+        ({"retry_after": "1"}, None),
+        ({"retry_after_ms": "1"}, None),
+        ({"retry_after": "soon"}, 0.25),
+        ({"x_should_retry": "false"}, None),
+        ({"x_should_retry": "true"}, 0.25),
+    ],
+)
+def test_when_a_server_says_when_it_is_the_clients_to_wait(headers: dict[str, str], pause: float | None) -> None:
+    assert pause_after(answered(503, **headers), 0, lambda: 0.5) == pause
+
+
+def test_pauses_double_up_to_five_seconds_and_differ_by_half() -> None:
+    error = UpstreamError(502, "upstream_unreachable", "no")
+    assert [pause_after(error, tried, lambda: 0.5) for tried in range(7)] == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+    assert [pause_after(error, 1, lambda: chance) for chance in (0.0, 1.0)] == [0.25, 0.75]  # noqa: B023  # called at once
