@@ -51,6 +51,44 @@ def test_the_size_of_a_prompt(fields: dict[str, Any], tokens: int) -> None:
     assert input_tokens(fields) == tokens
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("x" * 1023, 256),
+        ("x" * 1024, 800),
+        ("x" * 100_000, 800),
+        ("x" * 1023 + " " + "x" * 1024, 512),
+        ("x" * 1024 + " ", 800),
+        ("\u00fc" * 1024, 512),
+        ("data:", 800),
+        (" data:", 2),
+        ("xxxxx", 2),
+        ("\ud800", 1),
+    ],
+    ids=range(10),
+)
+def test_a_text_without_a_blank_for_so_long_is_a_file(text: str, tokens: int) -> None:
+    assert input_tokens({"input": text}) == tokens + 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        *(({name: "x" * 8}, 6) for name in ("system", "prompt", "input", "instructions", "response_format", "text")),
+        *(({name: ["x" * 8]}, 6) for name in ("tools", "functions")),
+        ({"x": "x" * 8, "metadata": "x" * 8}, 4),
+        ({"messages": []}, 4),
+        ({"messages": "x" * 8}, 6),
+        ({"messages": [{"role": "user"}] * 3}, 12),
+        ({"prompt": ["x", 1, 2, [3, "x"]]}, 8),
+        ({"prompt": [True, None, 1.5]}, 5),
+    ],
+    ids=range(14),
+)
+def test_what_a_model_reads_of_a_request_is_counted(fields: dict[str, Any], tokens: int) -> None:
+    assert input_tokens(fields) == tokens
+
+
 def event(document: object) -> bytes:
     return b"data: " + json.dumps(document).encode() + b"\n\n"
 

@@ -37,7 +37,9 @@ def test_the_status_says_whether_the_question_may_be_at_fault() -> None:
         assert not refuses_usage(Said(status, OTHER))
 
 
-@pytest.mark.parametrize("words", ["stream_options", "STREAM_OPTIONS", "streamOptions", "include_usage", "includeUsage"])
+@pytest.mark.parametrize(
+    "words", ["stream_options", "STREAM_OPTIONS", "streamOptions", "include_usage", "includeUsage"]
+)
 def test_whoever_names_the_question_may_refuse_it(words: str) -> None:
     assert refuses_usage(Said(500, f"what is {words}?".encode()))
     assert refuses_usage(UpstreamError(400, "upstream_error", f"what is {words}?"))
