@@ -85,7 +85,7 @@ gc.enable()
 
 @traced(
     "authorizer",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
     daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
 )
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:

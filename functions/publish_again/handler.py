@@ -27,7 +27,7 @@ _publish_again = PublishAgain(
 
 @traced(
     "publish_again",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
     daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
 )
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:

@@ -45,7 +45,7 @@ _record_cost = RecordCost(
 
 @traced(
     "record_cost",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
     daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
 )
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:

@@ -30,7 +30,7 @@ _store_response = StoreResponse(
 
 @traced(
     "store_response",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
     daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
 )
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:

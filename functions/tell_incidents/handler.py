@@ -31,7 +31,7 @@ _tell_incidents = TellIncidents(
 
 @traced(
     "tell_incidents",
-    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "true"),
+    disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", ""),
     daemon=os.environ.get("AWS_XRAY_DAEMON_ADDRESS", ""),
 )
 def handler(event: Mapping[str, Any], _context: object) -> None:

@@ -2,16 +2,26 @@
 
 import importlib
 import inspect
+import json
 import logging
 import os
 import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import aws_lambda_powertools
 import boto3
 import pytest
+from openai_proxy.events.envelope import rfc3339
+from openai_proxy.events.ulid import new_ulid
+from openai_proxy.limits import Windows
 from proxy.aws.client import Aws
+
+SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 
 PRICED = {"PRICES_FILE": "", "SERVERS_FILE": ""}
 HANDLERS = {
@@ -76,17 +86,12 @@ class Environ(dict[str, str]):
         return super().get(key, default)
 
 
-LEVELS = dict(zip(HANDLERS, ("", "WARNING", "", "", "", "", "ERROR", ""), strict=True))
-"""The level of each one's log; "": nobody has set it."""
-NUMBERS = {"": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
-
-
 @pytest.mark.parametrize(("name", "settings"), HANDLERS.items(), ids=HANDLERS)
 def test_a_handler_is_made_of_its_settings(
     name: str, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    level = {"LOG_LEVEL": LEVELS[name]} if LEVELS[name] else {}
-    environ = Environ(dict(os.environ) | settings | level)
+    monkeypatch.delenv("LOG_LEVEL", raising=False)
+    environ = Environ(dict(os.environ) | settings)
     monkeypatch.setattr(os, "environ", environ)
     logging.Logger.manager.loggerDict.pop(name, None)
     try:
@@ -95,7 +100,14 @@ def test_a_handler_is_made_of_its_settings(
     finally:
         sys.modules.pop(f"{name}.handler", None)
     assert {*settings, "LOG_LEVEL"} <= environ.asked
-    assert logging.getLogger(name).level == NUMBERS[LEVELS[name]]
+    assert logging.getLogger(name).level == logging.INFO
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_the_log_of_a_handler_has_the_level_that_is_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    logging.Logger.manager.loggerDict.pop(name, None)
+    clients_of(name, monkeypatch, LOG_LEVEL="ERROR")
+    assert logging.getLogger(name).level == logging.ERROR
 
 
 @pytest.mark.parametrize("without", ["", *TRACING])
@@ -138,28 +150,110 @@ def test_the_handler_of_alarms_is_made_of_its_settings(monkeypatch: pytest.Monke
         sys.modules.pop("tell_incidents.handler", None)
 
 
+PROOF = {"TableName": "any"}
+ANSWERS: dict[str, Any] = {
+    "get_item": {"ConsumedCapacity": PROOF},
+    "transact_write_items": {"ConsumedCapacity": [PROOF]},
+    "put_record_batch": {"RequestResponses": [{"RecordId": "1"}]},
+}
+"""What services answer when they have done something; others answer nothing."""
+PLACES = ("TableName", "DeliveryStreamName", "Namespace", "QueueUrl", "EventBusName")
+
+
 class Clients:
-    """boto3, as far as handlers ask it for clients: it keeps their configurations."""
+    """boto3, as far as handlers ask it for clients: their configurations, and which places they were asked about."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, Any]] = []
+        self.asked: set[tuple[str, str]] = set()
 
     def __call__(self, service: str, *, config: Any) -> Any:
         self.made.append((service, config))
-        return SimpleNamespace()
+        return Client(self, service)
 
 
-def clients_of(name: str, monkeypatch: pytest.MonkeyPatch, **settings: str) -> list[tuple[str, Any]]:
-    """The clients that a function makes when it starts, and their configurations."""
+class Client:
+    """One of them."""
+
+    def __init__(self, of: Clients, service: str) -> None:
+        self.of, self.service = of, service
+
+    def __getattr__(self, operation: str) -> Any:
+        def asked(**request: Any) -> Any:
+            self.of.asked |= {(self.service, place) for place in _places(request)}
+            return ANSWERS.get(operation, {})
+
+        return asked
+
+
+def _places(request: Any) -> Iterator[str]:
+    if isinstance(request, dict):
+        for name, value in cast("dict[str, Any]", request).items():
+            yield from [value] if name in PLACES else _places(value)
+    elif isinstance(request, list | tuple):
+        for each in cast("Sequence[Any]", request):
+            yield from _places(each)
+
+
+@contextmanager
+def started(name: str, monkeypatch: pytest.MonkeyPatch, **settings: str) -> Generator[tuple[Any, Clients]]:
+    """A function's handler, and the clients that it has made."""
     clients = Clients()
     monkeypatch.setattr(boto3, "client", clients)
     for setting, value in {**EVERY[name], **settings}.items():
         monkeypatch.setenv(setting, value)
     try:
-        importlib.import_module(f"{name}.handler")
+        yield importlib.import_module(f"{name}.handler").handler, clients
     finally:
         sys.modules.pop(f"{name}.handler", None)
-    return clients.made
+
+
+def clients_of(name: str, monkeypatch: pytest.MonkeyPatch, **settings: str) -> list[tuple[str, Any]]:
+    """The clients that a function makes when it starts, and their configurations."""
+    with started(name, monkeypatch, **settings) as (_, clients):
+        return clients.made
+
+
+ASKED = {
+    "record_cost": {("dynamodb", "costs"), ("firehose", "lake"), ("cloudwatch", "ns")},
+    "settle_limits": {("dynamodb", "limits"), ("events", "bus")},
+    "publish_again": {("events", "bus"), ("sqs", "http://localhost/queue")},
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_handler_asks_about_the_places_of_its_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    day = Windows.of(now).day
+    monkeypatch.setitem(ANSWERS["get_item"], "Item", {"pk": {"S": "k"}, "day": {"S": day}, "day_spent": {"N": "9"}})
+    envelope = json.loads((SAMPLES / "InferenceCompleted.chat-stream.json").read_text(encoding="utf-8"))
+    envelope["detail"]["metadata"] |= {"id": new_ulid(now), "timestamp": rfc3339(now)}
+    envelope["detail"]["data"]["client"] = {"key_id": "k", "name": "Web", "owner": None, "tags": {}}
+    envelope["detail"]["data"]["limits"] = {
+        "id": "k",
+        "status": "checked",
+        "has_budget": True,
+        "reserved": {"cost": "1", "tokens": 9},
+        "taken_at": int(now),
+        "budget_day": "5",
+        "budget_month": None,
+        "currency": "USD",
+    }
+    with started(name, monkeypatch) as (handler, clients):
+        handler({"Records": [{"messageId": "m", "receiptHandle": "h", "body": json.dumps(envelope)}]}, None)
+    assert clients.asked == ASKED[name]
+
+
+FULL_BATCHES = ("record_cost", "record_throttles", "apply_guards")
+
+
+@pytest.mark.parametrize("name", FULL_BATCHES)
+def test_functions_of_full_batches_spare_a_check_that_dynamodb_makes_too(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = dict(clients_of(name, monkeypatch))
+    assert configs["dynamodb"].parameter_validation is False
+    assert configs["dynamodb"].retries["mode"] == "standard"
 
 
 TIME_OF_AN_AUTHORIZER = 5.0

@@ -124,6 +124,74 @@ def test_a_stack_without_a_lake_or_without_metrics_records_all_the_same(has_lake
     assert (bool(world.sent), bool(world.data)) == (has_lake, has_metrics)
 
 
+class Claims:
+    """A ledger that has taken back `item` for whatever is claimed, and a lake; either may fail."""
+
+    def __init__(self, unwritten: str = "", unread: BaseException | None = None, unsent: str = "") -> None:
+        self.unwritten, self.unread, self.unsent = unwritten, unread, unsent
+        self.asked: list[str] = []
+        self.sent_again: list[Any] = []
+        self.taken_back = [{"pk": "client#a#2026-11-23", "sk": "older", "revision": 1}]
+
+    def record(self, entries: Iterable[LedgerEntry]) -> dict[Any, str]:
+        return {entry.key: "not now" for entry in entries if entry.key[1] == self.unwritten}
+
+    def taken_back_by(self, entry: LedgerEntry) -> list[Any]:
+        self.asked.append(entry.event_id)
+        if self.unread:
+            raise self.unread
+        return self.taken_back
+
+    def put(self, entries: Iterable[LedgerEntry]) -> dict[Any, str]:
+        return {}
+
+    def put_again(self, items: Iterable[Any]) -> dict[Any, str]:
+        self.sent_again.append(list(items))
+        return {("client#a#2026-11-23", "older"): self.unsent} if self.unsent else {}
+
+
+def claimed(world: Claims, *, has_lake: bool = True) -> tuple[list[str], list[Line]]:
+    """What becomes of three messages: two that tell of what was made before, and one that does not."""
+    log: Any = Log()
+    fetched: Any = {"fetched": {"names": ["a batch"], "digest": None, "others": []}}
+    lake = world if has_lake else None
+    consumer = RecordCost(PRICES, world, log, lake, None, lambda: NOW)
+    sent = message(0, **fetched), message(1), message(2, **fetched)
+    return failures(consumer({"Records": sent})), [line for line in log.lines if line["level"] == "warning"]
+
+
+def not_written(number: int, reason: str) -> Line:
+    return {"level": "warning", "message": "entry not written", "event_id": IDS[number], "reason": reason}
+
+
+def test_what_is_taken_back_goes_to_the_lake_again_for_each_event_that_claims_and_is_written() -> None:
+    world = Claims()
+    assert (claimed(world), world.asked) == (([], []), [IDS[0], IDS[2]])
+    assert world.sent_again == [world.taken_back] * 2
+    unwritten = Claims(unwritten=IDS[0])
+    assert claimed(unwritten) == (["m0"], [not_written(0, "not now")])
+    assert (unwritten.asked, unwritten.sent_again) == ([IDS[2]], [unwritten.taken_back])
+    nothing, no_lake = Claims(), Claims()
+    nothing.taken_back = []
+    assert (claimed(nothing), nothing.asked, nothing.sent_again) == (([], []), [IDS[0], IDS[2]], [])
+    assert (claimed(no_lake, has_lake=False), no_lake.asked, no_lake.sent_again) == (([], []), [], [])
+
+
+UNREAD = [ClientError({"Error": {"Code": "InternalServerError", "Message": "later"}}, "GetItem"), NoAnswerError("?")]
+UNREAD_AND_UNHEARD: list[Exception] = [*UNREAD, EndpointConnectionError(endpoint_url="x")]
+
+
+@pytest.mark.parametrize("error", UNREAD_AND_UNHEARD, ids=lambda error: type(error).__name__)
+def test_where_what_is_taken_back_cannot_be_read_the_message_comes_again(error: Exception) -> None:
+    lines = [not_written(0, str(error)), not_written(2, str(error))]
+    assert claimed(Claims(unread=error)) == (["m0", "m2"], lines)
+
+
+def test_where_what_is_taken_back_does_not_reach_the_lake_the_message_comes_again() -> None:
+    lines = [not_written(0, "Firehose: full"), not_written(2, "Firehose: full")]
+    assert claimed(Claims(unsent="Firehose: full")) == (["m0", "m2"], lines)
+
+
 # ------------------------------------------------------------------------------------------------------ store_response
 
 
