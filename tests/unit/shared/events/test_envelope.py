@@ -1,6 +1,7 @@
 """An event on its way: what it is written as, and what is read of an envelope that lacks something."""
 
 import copy
+import hashlib
 import json
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ from openai_proxy.events.envelope import (
     DetailType,
     Event,
     MalformedEventError,
+    batch_told,
     calls_made,
     is_terminal,
     rfc3339,
@@ -107,3 +109,38 @@ def test_a_moment_is_written_with_its_milliseconds(milliseconds: int) -> None:
     assert len(text) == len("2026-11-23T18:12:53.042Z")
     assert text.endswith("Z")
     assert rfc3339(1795457573.042) == "2026-11-23T18:12:53.042Z"
+
+
+def told(**changes: Any) -> str:
+    """The batch that a request was told the usage of: of `m`, which has two names, but for some changes."""
+    data: Any = {
+        "request": {"method": "GET"},
+        "server": {"name": "openai"},
+        "usage": {"source": "reported", "service_tier": "batch"},
+        "fetched": {"names": ["batch_1", "file_\ud800"]},
+    }
+    event: Any = EVENT._replace(data={name: value for name, value in (data | changes).items() if value != "missing"})
+    return batch_told(event)
+
+
+def test_a_batch_is_known_by_its_server_and_the_last_of_its_names() -> None:
+    assert told() == f"batch-{hashlib.sha256(b'openai' + bytes(1) + b'file_?').hexdigest()}"
+    assert told(fetched={"names": ["file_?"]}) == told()
+    assert len({told(), told(server={"name": "other"}), told(fetched={"names": ["batch_1"]})}) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"request": {"method": "POST"}},
+        {"usage": {"source": "missing", "service_tier": "batch"}},
+        {"usage": {"source": "reported", "service_tier": "flex"}},
+        {"usage": {"source": "reported"}},
+        {"fetched": {"names": []}},
+        {"fetched": None},
+        {"fetched": "missing"},
+    ],
+    ids=str,
+)
+def test_what_was_told_no_usage_of_a_batch_is_none(changes: dict[str, Any]) -> None:
+    assert told(**changes) == ""

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from openai_proxy.events.streams import STATE, event_at, event_of_killed, signed, unfinished_text
+from openai_proxy.events.streams import STATE, event_at, event_of_killed, signature_of, signed, unfinished_text
 
 BEGAN, NOW = 1_796_000_000.0, 1_796_000_012.5
 TEXT = '[1796000000.0,"Root=1-x",["InferenceFailed","id","","own","team-a",{"timings":{"total":0,"proxy":0.5}}],%s]'
@@ -44,3 +44,11 @@ def test_clocks_that_differ_make_no_time_negative(now: float, total: float, upst
 def test_what_cannot_be_signed_is_told_unsigned() -> None:
     found: Any = {"status": "completed", "events": 1, "respond_async": True}
     assert signed(None, "id", NOW, found) == signed(lambda _: "", "id", NOW, found) == found
+
+
+def test_a_signature_is_that_of_standard_webhooks() -> None:
+    """Computed with `openssl dgst -sha256 -hmac 'the secret' -binary | base64`."""
+    assert (
+        signature_of("the secret", "id.2026-11-30T00:53:32.500Z.failed")
+        == "v1,nd+jqzYc/79fUEESLpSng6MWMoizy2m7Fa3yJH4X490="
+    )
