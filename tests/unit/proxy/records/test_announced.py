@@ -47,7 +47,7 @@ def test_a_server_announces_what_is_left(headers: Mapping[str, str], expected: A
     ("reset", "seconds"),
     [
         *(("20ms", 0.02), ("1s", 1.0), ("6m0s", 360.0), ("2m59.56s", 179.56), ("1h2m", 3720.0), ("12", 12.0)),
-        *(("1.2346s", 1.235), ("0.0004", 0.0)),
+        *(("1.2346s", 1.235), ("0.0004", 0.0), ("0.5d", 43200.0), ("86399.999s", 86399.999), ("86400.5", 86400.0)),
         *(("2026-11-23T09:38:06+00:00", 0.0), ("2026-11-23T09:00:00Z", 0.0), ("99d", 86400.0)),
         *(("", None), ("soon", None), ("2026-11-23T09:38:06", None), ("1e9", None), ("-5s", None)),
     ],
@@ -56,6 +56,12 @@ def test_when_a_limit_is_full_again_is_read_in_every_form(reset: str, seconds: f
     headers = {"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": reset}
     found: Any = announced(headers, NOW)
     assert found["requests"]["reset"] == seconds
+
+
+@pytest.mark.parametrize(("left", "is_known"), [("0", True), (str(10**12), True), (str(10**12 + 1), False)])
+def test_a_number_that_no_limit_has_is_not_known(left: str, is_known: bool) -> None:
+    found: Any = announced({"x-ratelimit-remaining-tokens": left, "x-ratelimit-limit-tokens": left}, NOW)
+    assert found == ({"tokens": {"remaining": int(left), "limit": int(left), "reset": None}} if is_known else {})
 
 
 @given(st.dictionaries(st.sampled_from([*OPENAI, *ANTHROPIC]), st.text(max_size=30) | st.sampled_from(["9" * 40, "٣"])))
