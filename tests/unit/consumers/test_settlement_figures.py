@@ -105,6 +105,18 @@ def test_each_figure_stands_where_it_belongs_for_the_key_and_for_its_team() -> N
     assert list(own.budgets) == ["day", "week", "month", "total"]
 
 
+@pytest.mark.parametrize(
+    ("whose", "end_user", "named"),
+    [("c" * 32, "auth0|ada", "auth0|ada"), ("c" * 32, None, ""), ("line-1", "auth0|ada", ""), ("line-1", None, "")],
+)
+def test_who_has_signed_in_is_named_where_the_counter_is_theirs(whose: str, end_user: str | None, named: str) -> None:
+    own, team = settlements_of(event_with({"data/limits/id": whose, "data/end_user": end_user}), PRICES)
+    assert (own.limits_id, own.end_user, team.end_user) == (whose, named, "")
+    without = envelope_with({"data/limits/id": whose})
+    without["detail"]["data"].pop("end_user", None)
+    assert settlements_of(read_event(without), PRICES)[0].end_user == ""
+
+
 def test_a_team_alone_learns_what_an_answer_costs() -> None:
     for limits in (None, {**LIMITS, "has_budget": False}):
         [team] = settlements_of(event_with({"data/limits": limits}), PRICES)

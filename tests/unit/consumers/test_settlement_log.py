@@ -216,6 +216,15 @@ def test_what_fails_says_whose_it_is_and_why(call: str, sent: Line, failed: list
     assert world(sent) == (failed, lines)
 
 
+def test_a_message_comes_again_once_though_both_its_key_and_its_team_are_not_settled() -> None:
+    world, envelope = World(), json.loads(message(0)["body"])
+    world.client.failing = "transact_write_items"
+    data = envelope["detail"]["data"]
+    data["team"] = {"name": "red", "limits": {**data["limits"], "id": "team.red"}}
+    lines = [UNSETTLED, UNSETTLED, batch(settled=0, failed=1)]
+    assert world(message(0) | {"body": json.dumps(envelope)}) == (["m0"], lines)
+
+
 @pytest.mark.parametrize("times", [1, 7, 8])
 def test_what_dynamodb_does_not_say_that_it_has_written_is_not_settled(times: int) -> None:
     world = World()
