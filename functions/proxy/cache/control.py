@@ -11,8 +11,6 @@ from proxy.errors import ClientError
 _DIRECTIVE = re.compile(r'([^\s=,;"]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]*)))?')
 """Some write a semicolon where a comma belongs: what stands behind it counts all the same."""
 _SECONDS = re.compile(r"[0-9]+")
-_MOST_DIGITS = 9
-"""Of seconds: a number with more of them is more than 31 years, and as good as any age."""
 
 
 def directives_of(headers: Mapping[str, str]) -> dict[str, str]:
@@ -34,10 +32,8 @@ def is_seconds(value: str) -> bool:
 
 
 def seconds_of(value: str) -> float:
-    """A time in seconds: infinite when it is longer than anything, 0 when it is none (RFC 9111, 1.2.2 and 4.2.1)."""
-    if not is_seconds(value):
-        return 0.0
-    return float(value) if len(value.lstrip("0")) <= _MOST_DIGITS else float("inf")
+    """A time in seconds: infinite when no float is so large, 0 when it is none (RFC 9111, 1.2.2 and 4.2.1)."""
+    return float(value) if is_seconds(value) else 0.0
 
 
 def check_may_be_fetched(headers: Mapping[str, str], *, is_held: bool) -> None:
