@@ -147,6 +147,28 @@ def test_what_is_in_the_request_is_not_elsewhere(fields: dict[str, Any]) -> None
     assert not refers_elsewhere(fields)
 
 
+WORDS = (
+    "content text input prompt arguments output instructions suffix stop refusal"
+    " name title description pattern default const enum examples model user $schema $ref"
+)
+
+
+@pytest.mark.parametrize("name", WORDS.split())
+def test_an_address_in_what_is_for_the_model_is_a_word_and_elsewhere_is_none(name: str) -> None:
+    said = {"messages": [{name: "https://example.com/a"}], name: ["https://example.com/a"]}
+    assert not refers_elsewhere(said)
+    assert refers_elsewhere({f"{name}_x".replace("$", "x"): "https://example.com/a"})
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["sonar", "search", "deepsearch", "research", "deepresearch", "online", "compound", "web", "browsing", "grounded"],
+)
+def test_a_word_in_the_name_of_a_model_that_always_searches(word: str) -> None:
+    assert lets_search(f"some/{word.upper()}-1", {})
+    assert not lets_search(f"some{word}x", {})
+
+
 def test_a_body_that_is_nested_deeply_is_walked() -> None:
     value: Any = {"file_id": "f"}
     for _ in range(5000):

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.cache.keys import FOLDER, folder_of, is_object_key, lease_keys_of, lease_name, object_key
+from openai_proxy.cache.keys import FOLDER, folder_of, is_object_key, item_key, lease_keys_of, lease_name, object_key
 from openai_proxy.events.ulid import new_ulid
 
 CLIENTS = st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True)
@@ -43,3 +43,9 @@ def test_other_keys_are_none(key: str):
 @pytest.mark.parametrize("form", [None, True, False])
 def test_the_lease_of_every_form_is_among_those_of_an_answer(form: bool | None):
     assert f"lease#{lease_name('0' * 64, is_stream=form)}" in lease_keys_of("0" * 64)
+
+
+def test_what_is_stored_is_found_tomorrow_under_the_same_names():
+    assert lease_keys_of("k") == ["lease#k", "lease#k#stream", "lease#k#document"]
+    assert (folder_of(None), folder_of("a"), object_key("a", "E")) == ("captured/", "captured/a/", "captured/a/E")
+    assert item_key("k") == {"cache_key": {"S": "k"}}
