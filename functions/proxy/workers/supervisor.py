@@ -32,7 +32,7 @@ _AS_TOLD = (0, -signal.SIGTERM)
 
 def workers_of(text: str) -> int:
     """How many workers AWS_LAMBDA_MAX_CONCURRENCY asks for; where it is no number that Lambda gives, one."""
-    count = int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else 0
+    count = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST)) else 0
     if 1 <= count <= _MOST:
         return count
     log("ERROR", "AWS_LAMBDA_MAX_CONCURRENCY is no number of workers: there will be one", value=text[:32])

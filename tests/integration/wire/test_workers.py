@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from proxy.workers.supervisor import workers_of
 
 from tests.fakes import Connection, Received, ScriptedServer
 
@@ -183,17 +182,6 @@ def test_an_answer_that_comes_too_late_is_passed_over_by_the_same_worker(tmp_pat
         targets = [api.answer().target for _ in range(2)]
     assert targets == [f"{API}/invocation/{name}/response" for name in ("late", "next")]
     assert len(told(tmp_path)) == 1
-
-
-@pytest.mark.parametrize("workers", ["0", "-1", "many", "\u0663", "1601", "9" * 99])
-def test_a_number_that_lambda_does_not_give_is_one_worker(workers: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert workers_of(workers) == 1
-    assert json.loads(capsys.readouterr().out)["level"] == "ERROR"
-
-
-@pytest.mark.parametrize("workers", [1, 64, 1600])
-def test_a_number_that_lambda_gives_is_that_many(workers: int) -> None:
-    assert workers_of(str(workers)) == workers
 
 
 def test_each_worker_writes_its_log_into_a_stream_of_its_own(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from proxy import log as log_module
 from proxy.runtime import Runtime
 from proxy.runtime_api import Invocation, ResponseStream
+from proxy.workers.memory import SharedText
 
 from tests.fakes import Connection, Received, ScriptedServer
 
@@ -319,6 +321,40 @@ def test_a_sandbox_that_is_told_to_stop_while_it_starts_asks_for_nothing(
     code, received, lines = served(capsys, given({}), _HANDLER="stopping.handler")
     assert (code, received, lines) == (0, [], [])
     assert sys.modules.pop("stopping").is_whole
+
+
+@pytest.mark.parametrize("stream_of_its_own", [{}, {"_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET": "/none"}])
+def test_a_worker_begins_with_what_is_its_own_and_names_its_invocation_in_each_line(
+    stream_of_its_own: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used: list[Connection] = []
+    begun: list[bytes] = []
+
+    class Noting(RuntimeServer):
+        def __call__(self, connection: Connection, request: Received) -> None:
+            used.append(connection)
+            super().__call__(connection, request)
+
+    def fail(_invocation: Invocation, _response: ResponseStream) -> None:
+        raise LookupError("of nothing")
+
+    def begin(left: SharedText) -> None:
+        begun.append(left.get())
+
+    module = SimpleNamespace(stream=fail, tell_of=print, begin_worker=begin, after_restore=lambda: None)
+    monkeypatch.setitem(sys.modules, "working", module)
+    monkeypatch.setattr(os, "fork", lambda: 0)  # this process is the worker
+    monkeypatch.setattr(log_module, "_invocation", {})
+    with ScriptedServer(Noting([nothing(OK), given({})], "202 Accepted")) as server:
+        environ = {"_HANDLER": "working.handler", "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.port}", **SNAPSHOT}
+        with pytest.raises(SystemExit) as ended:
+            Runtime({**environ, "AWS_LAMBDA_MAX_CONCURRENCY": "2", **stream_of_its_own}).run()
+    assert (ended.value.code, begun) == (0, [b""])
+    assert used[0] is not used[1], "no connection is shared with the process that started it"
+    *before, line = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (line["requestId"], line["error"]) == ("id-1", "LookupError")
+    message = "A worker has no stream of its own for its log"
+    assert [each["message"] for each in before] == [message] * len(stream_of_its_own)
 
 
 @pytest.mark.parametrize(("told", "left"), [(500_000, 498.5), (2_000, 1.5), (-9_000, 0.5)])

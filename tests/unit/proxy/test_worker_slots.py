@@ -1,5 +1,7 @@
 """When workers are started again, and the text that outlives one."""
 
+from typing import Any, cast
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.workers.memory import SharedText
@@ -70,6 +72,30 @@ def test_the_last_text_is_there_until_it_is_cleared(texts: list[bytes]) -> None:
         assert memory.get() == text
     memory.clear()
     assert memory.get() == b""
+
+
+class Stopping:
+    """Memory of a worker that is killed after some of its writes."""
+
+    def __init__(self, memory: Any, writes: int) -> None:
+        self.memory, self.writes = memory, writes
+
+    def __getitem__(self, place: slice) -> bytes:
+        return self.memory[place]
+
+    def __setitem__(self, place: slice, data: bytes) -> None:
+        if self.writes:
+            self.writes -= 1
+            self.memory[place] = data
+
+
+@given(st.binary(max_size=9), st.binary(max_size=9), st.integers(0, 3))
+def test_whenever_a_worker_is_killed_its_text_is_whole_or_none(before: bytes, text: bytes, writes: int) -> None:
+    memory = SharedText()
+    memory.put(before)
+    memory._memory = cast("Any", Stopping(memory._memory, writes))
+    memory.put(text)
+    assert memory.get() == (before, b"", b"", text)[writes]
 
 
 def test_a_text_without_room_is_not_kept_and_leaves_none() -> None:
