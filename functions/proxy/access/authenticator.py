@@ -99,7 +99,8 @@ class Authorizer:
         try:
             result, failed = self._invoke(self._function, json.dumps(event).encode())
             answer: Any = loads_or_none(result)
-            effect = None if failed else answer["policyDocument"]["Statement"][0]["Effect"]
+            [statement] = [] if failed else answer["policyDocument"]["Statement"]
+            effect = statement["Effect"]
             if effect == "Deny":
                 code = answer["context"][CODE]
                 raise _invalid() if code == INVALID_KEY else TokenError(code)

@@ -190,6 +190,8 @@ def test_a_wrong_key_is_refused() -> None:
         FakeFunction([]),
         FakeFunction(None),
         FakeFunction({"policyDocument": {"Statement": []}}),
+        FakeFunction({"policyDocument": {"Statement": [{"Effect": "Allow"}, {"Effect": "Allow"}]}, "context": CONTEXT}),
+        FakeFunction({"policyDocument": {"Statement": {"Effect": "Allow"}}, "context": CONTEXT}),
         FakeFunction({"policyDocument": POLICY, "context": {}}),
         FakeFunction({"policyDocument": {"Statement": [{"Effect": "Deny"}]}, "context": CONTEXT}),
     ],

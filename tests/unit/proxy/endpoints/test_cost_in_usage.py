@@ -50,6 +50,7 @@ def test_what_is_read_afterwards_is_the_same_but_for_the_cost(document: Any, ind
         ),
         ('{"usage":{"a":1,"cost":0.5}}', None),
         ('{"usage":{"a":1,"cost":null}}', None),
+        ('{"usage":{"cost":"0.00012"}}', None),
         ('{"usage":{}}', None),
         ('{"usage":null}', None),
         ('{"usage":[1]}', None),
@@ -64,6 +65,21 @@ def test_where_it_goes(before: str, after: str | None) -> None:
     expected = before if after is None else after
     assert with_cost(before.encode(), COST).decode() == expected
     assert with_cost(event(before), COST, is_event=True) == event(expected)
+
+
+@pytest.mark.parametrize(("others", "is_found"), [(15, True), (16, False)])
+def test_of_many_places_the_last_are_tried(others: int, is_found: bool) -> None:
+    tools = ",".join(['{"usage":{"a":1}}'] * others)
+    before = f'{{"usage":{{"a":1}},"tools":[{tools}]}}'.encode()
+    assert with_cost(before, COST) == (
+        before.replace(b"{", b"{" + MEMBER, 2).replace(MEMBER, b"", 1) if is_found else before
+    )
+
+
+@pytest.mark.parametrize(("more", "is_read"), [(0, True), (1, False)])
+def test_what_is_very_long_is_not_looked_into(more: int, is_read: bool) -> None:
+    before = b'{"usage":{"a":1}}'.ljust(4 * 1024 * 1024 + more)
+    assert (with_cost(before, COST) != before) is is_read
 
 
 def test_data_on_several_lines() -> None:
@@ -105,3 +121,7 @@ def test_a_document_is_written_whole_and_one_that_is_large_as_it_comes() -> None
     assert b"".join(found) == b"".join(large)
     assert len(found) > 1
     assert written(Meter("application/json", uses_tokens=True), []) == []
+    longest = b'{"usage":{"prompt_tokens":1}}'.ljust(4 * 1024 * 1024)
+    assert written(Meter("application/json", uses_tokens=True), [longest]) == [with_cost(longest, COST)]
+    halves = [longest, b" ", b" "]
+    assert written(Meter("application/json", uses_tokens=True), halves) == [longest + b" ", b" "]
