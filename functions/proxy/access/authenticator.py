@@ -99,7 +99,9 @@ class Authorizer:
         try:
             result, failed = self._invoke(self._function, json.dumps(event).encode())
             answer: Any = loads_or_none(result)
-            [statement] = [] if failed else answer["policyDocument"]["Statement"]
+            if failed:
+                raise cannot_check()
+            [statement] = answer["policyDocument"]["Statement"]
             effect = statement["Effect"]
             if effect == "Deny":
                 code = answer["context"][CODE]

@@ -1,6 +1,8 @@
 """The list of models: what each server says, for how long that is believed, and what of it a key may see."""
 
 import json
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import quote
@@ -193,6 +195,35 @@ def test_without_its_token_a_server_is_not_asked_and_the_others_are(fault: Excep
     upstream.tokens.clear()
     upstream.watch.now += 0.125
     assert upstream.document()["unavailable"] == []
+
+
+def test_a_server_that_does_not_answer_costs_the_others_nothing_and_the_client_eight_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upstream, waits = Upstream(), list[float]()
+
+    class Slow:
+        """A thread: that of the first server does not come to its end."""
+
+        def __init__(self, target: Callable[..., None], args: tuple[Any, ...], *, daemon: bool) -> None:
+            assert daemon, "it keeps no sandbox from its end"
+            self.run, self.args = target, args
+
+        def start(self) -> None:
+            if self.args[0].name != "one":
+                self.run(*self.args)
+
+        def join(self, seconds: float) -> None:
+            waits.append(seconds)
+            now[0] += seconds + 0.5
+
+    now = [70.0]
+    monkeypatch.setattr(threading, "Thread", Slow)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    found = upstream.document()
+    assert found["unavailable"] == [{"server": "one", "reason": "upstream_timeout"}]
+    assert [model["id"] for model in found["data"]][:2] == ["two/shared", "two/only-two"]
+    assert waits == [8.0, 0.0]
 
 
 def nested(depth: int, inside: Any = 1) -> Any:
