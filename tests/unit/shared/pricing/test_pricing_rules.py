@@ -1,10 +1,14 @@
 """The owner's price file: what it may say over the list prices, and how its faults are named."""
 
+import hashlib
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai_proxy.pricing.list_prices import PriceList
 from openai_proxy.pricing.price_book import (
     Cost,
@@ -14,6 +18,7 @@ from openai_proxy.pricing.price_book import (
     load_price_book,
     parse_price_book,
 )
+from openai_proxy.pricing.rules import Rule
 from openai_proxy.servers import ServersFileError
 from openai_proxy.usage import Usage
 
@@ -326,3 +331,19 @@ def test_a_discount_on_a_server_without_list_prices_prices_nothing():
     prices = book("own: {multiply: 0.9}")
 
     assert prices.price(Usage(1, source="reported"), "own", "big", NOW) == Unpriced("unknown_price")
+
+
+@given(st.text(alphabet="aX.-*?[", max_size=8))
+def test_a_pattern_is_the_more_specific_the_more_of_a_name_it_says(pattern: str) -> None:
+    said = [character for character in pattern if character not in ("*", "?", "[")]
+    assert Rule(pattern, ()).specificity == (len(said) == len(pattern), len(said))
+
+
+def test_the_version_of_a_price_book_names_its_list_and_what_the_owner_adds() -> None:
+    document = {"servers": {"b": {"free": "true"}, "a": {"models": {"m": {"input": "1"}}}}}
+    listed = PriceList(
+        {"source": "the list", "version": "2026 11", "providers": {"p": {"url": "https://p", "models": []}}}
+    )
+    book = parse_price_book(json.dumps(document), price_list=listed, urls={"a": "https://p/v1"})
+    own = b'[{"servers": {"a": {"models": {"m": {"input": "1"}}}, "b": {"free": "true"}}}, {"a": "p"}]'
+    assert book.version == f"the-list-2026-11+{hashlib.sha256(own).hexdigest()[:8]}"
