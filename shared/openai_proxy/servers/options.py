@@ -18,7 +18,6 @@ _MOST_FAILURES = 1000
 _LONGEST_NAME = 128
 _MOST_MEMBERS = 32
 _HEAVIEST = 1000
-_MOST_DIGITS = 18
 _POOL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 IGNORABLE = ("user", "safety_identifier", "metadata")
 """Fields of a body that say who asks. They are in the key of a cached answer unless `ignore` takes them out."""
@@ -191,7 +190,7 @@ def _whole(key: str, value: Any, least: int, most: int) -> int:
 
 
 def _is_whole(value: Any, least: int, most: int) -> bool:
-    is_number = isinstance(value, str) and len(value) <= _MOST_DIGITS and value.isascii() and value.isdecimal()
+    is_number = isinstance(value, str) and len(value) <= len(str(most)) and value.isascii() and value.isdecimal()
     return is_number and least <= int(value) <= most
 
 

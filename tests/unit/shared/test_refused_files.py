@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_proxy.guards.file import GuardsFileError, parse_guards
-from openai_proxy.identity import IdentityFileError, parse_identity
-from openai_proxy.servers import ServersFileError, parse_servers
+from openai_proxy.guards.file import GuardsFileError, load_guards, parse_guards
+from openai_proxy.identity import IdentityFileError, load_identity, parse_identity
+from openai_proxy.pricing.price_book import PriceBookError, load_price_book
+from openai_proxy.servers import ServersFileError, load_servers, parse_servers
 
 REFUSED: dict[str, list[tuple[str, str]]] = json.loads(
     (Path(__file__).parents[2] / "data" / "refused_files.json").read_text(encoding="utf-8")
@@ -31,3 +32,22 @@ def test_what_is_said_of_a_file_that_is_refused(file: str, text: str, message: s
     with pytest.raises(error) as refused:
         parse(text)
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("load", "error", "why"),
+    [
+        (load_servers, ServersFileError, " (invalid start byte)"),
+        (load_price_book, PriceBookError, " (invalid start byte)"),
+        (load_guards, GuardsFileError, " (invalid start byte)"),
+        (load_identity, IdentityFileError, ""),
+    ],
+)
+def test_bytes_that_are_no_text_are_told_by_their_place(
+    load: Callable[[Path], Any], error: type[Exception], why: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_bytes(b"a\xc3\xa4\xff: 1")
+    with pytest.raises(error) as refused:
+        load(file)
+    assert str(refused.value) == f"{file}: cannot be read: byte 4 is not UTF-8{why}. Remedy: save the file as UTF-8."
