@@ -125,6 +125,15 @@ def test_values_may_be_nested_as_deep_as_any_file_needs_and_no_deeper(depth: int
             plain_values(text)
 
 
+@pytest.mark.parametrize("opening", ["[", "{a: "])
+def test_what_is_nested_deeper_than_anybody_can_read_is_told_as_well(opening: str) -> None:
+    closing = {"[": "]", "{a: ": "}"}[opening]
+    with pytest.raises(YamlFileError) as refused:
+        plain_values(opening * 5000 + closing * 5000)
+    told = "has values that are nested more than 32 deep"
+    assert (refused.value.problem, refused.value.remedy) == (told, "write them flat")
+
+
 def test_what_an_alias_repeats_is_bounded_and_a_few_are_no_fault() -> None:
     assert plain_values("a: &x {b: c}\nd: *x") == {"a": {"b": "c"}, "d": {"b": "c"}}
     row = f"a: &a [{', '.join('x' * 999)}]\n"

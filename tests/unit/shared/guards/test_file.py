@@ -126,6 +126,36 @@ def test_whatever_a_guard_says_it_is_read_or_refused(text: str) -> None:
             parse_guards(whole)
 
 
+def test_what_is_just_within_the_bounds_is_taken() -> None:
+    said = {
+        "a" * 32: "rule: repeat, times: 2, within: 1s, act: lower, limits: {rpm: 1, tpm: 1000000000}, for: 30d",
+        "b": "rule: repeat, times: 200, within: 1h, act: lower, limits: {parallel: 1000000000}, for: 60m",
+        "c": "rule: refused, times: 2, statuses: [400, 599], act: notify, for: 1m",
+        "d": f"rule: refused, times: 2, statuses: [{', '.join(map(str, range(400, 420)))}], act: notify, for: 1m",
+        "e": "rule: spend, factor: 1.000001, at_least: 0.000001, act: notify, for: 1h",
+        "f": f"rule: repeat, times: 2, act: notify, for: 1m, clients: [{', '.join(f'c{n}' for n in range(100))}]",
+        "g": "rule: hours, times: 1, models: [a], from: '00:00', to: '23:59', act: notify, for: 1m",
+    }
+    more = {f"h{number}": said["c"] for number in range(20 - len(said))}
+    a, b, c, d, e, f, g, *rest = parse_guards(
+        "guards:\n" + "".join(f"  {name}: {{{text}}}\n" for name, text in {**said, **more}.items())
+    )
+    assert a == Guard("a" * 32, Counting("repeat", 2, 1), Doing("lower", 2592000, {"rpm": 1, "tpm": 10**9}))
+    assert b == Guard("b", Counting("repeat", 200, 3600), Doing("lower", 3600, {"parallel": 10**9}))
+    assert c.rule == Counting("refused", 2, 60, frozenset({400, 599}))
+    assert d.rule == Counting("refused", 2, 60, frozenset(range(400, 420)))
+    assert e.rule == Spending(Decimal("1.000001"), Decimal("0.000001"))
+    assert f.clients == tuple(f"c{n}" for n in range(100))
+    assert g.rule == Counting("hours", 1, 60, hours=Hours(frozenset(range(7)), 0, 1439))
+    assert [each.name for each in rest] == list(more)
+    assert a.clients is a.models is None
+
+
+def test_without_statuses_the_usual_one_is_meant_and_without_a_window_a_minute() -> None:
+    (found,) = parse_guards("guards: {it: {rule: refused, times: 5, act: notify, for: 1m}}")
+    assert found == Guard("it", Counting("refused", 5, 60, frozenset({401})), Doing("notify", 60, {}))
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "guards.yaml"
     file.write_bytes(b"guards: \xff")
