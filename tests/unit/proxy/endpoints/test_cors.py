@@ -1,5 +1,6 @@
 """Cross-origin headers for any origin, for listed ones, and for others."""
 
+import pytest
 from proxy.endpoints.cors import Cors
 
 ANNOUNCED = {"origin": "https://a.example", "access-control-request-headers": "authorization,x-stainless-os"}
@@ -33,3 +34,26 @@ def test_no_answer_is_taken_for_something_else() -> None:
 
 def test_a_browser_that_announces_nothing_may_send_a_key_in_each_of_its_headers() -> None:
     assert Cors("*").preflight({})["access-control-allow-headers"] == "authorization, x-api-key, api-key"
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "readable_by"),
+    [
+        (" * ", None, "*"),
+        ("https://a, https://b,", "https://b", "https://b"),
+        ("https://a, https://b", "https://c", None),
+        ("https://a", None, None),
+        ("", "", None),
+    ],
+)
+def test_what_a_browser_is_told_whole(origins: str, origin: str | None, readable_by: str | None) -> None:
+    always = {"x-content-type-options": "nosniff", **({} if readable_by == "*" else {"vary": "origin"})}
+    readable = {"access-control-allow-origin": readable_by, "access-control-expose-headers": "*"} if readable_by else {}
+    assert Cors(origins).headers(origin) == readable | always
+    asked = {"access-control-request-headers": "x-a, x-b", **({} if origin is None else {"origin": origin})}
+    allowed = {
+        "access-control-allow-methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
+        "access-control-allow-headers": "x-a, x-b",
+        "access-control-max-age": "7200",
+    }
+    assert Cors(origins).preflight(asked) == readable | always | (allowed if readable_by else {})

@@ -69,6 +69,51 @@ def test_a_version_is_of_all_files(tmp_path: Path) -> None:
     assert versions[0] != versions[1]
 
 
+@pytest.mark.parametrize("packs", [False, True])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_is_said_of_a_file_whole(packs: bool, method: str, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_bytes(b"/playground/b.js")
+    (tmp_path / "b.js").write_bytes(b"'b'")
+    (tmp_path / "notes.txt").write_bytes(b"of nobody's business")
+    named = hashlib.sha256(b"b.js 3\n'b'index.html 16\n/playground/b.js").hexdigest()[:16]
+    page = f"/playground/{named}/b.js".encode()
+    playground = Playground(tmp_path)
+    accepts = {"accept_encoding": "br, gzip"} if packs else {}
+    for path, content, kind, caching in (
+        ("/", page, "text/html; charset=utf-8", "no-cache"),
+        (page.decode(), b"'b'", "text/javascript; charset=utf-8", "public, max-age=31536000, immutable"),
+    ):
+        etag = f'"{hashlib.sha256(content).hexdigest()[:20]}{"-gz" if packs else ""}"'
+        headers = {
+            "content-security-policy": POLICY,
+            "cross-origin-opener-policy": "same-origin",
+            "cross-origin-resource-policy": "same-origin",
+            "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+            "referrer-policy": "no-referrer",
+            "vary": "accept-encoding",
+            "x-content-type-options": "nosniff",
+            "x-frame-options": "DENY",
+            "cache-control": caching,
+            "etag": etag,
+        }
+        response = ask(path, method, playground, **accepts)
+        assert response is not None
+        encoding = {"content-encoding": "gzip"} if packs else {}
+        assert (response.status, response.headers) == (200, {**headers, **encoding, "content-type": kind})
+        body = b"" if method == "HEAD" else gzip.compress(content, compresslevel=6, mtime=0) if packs else content
+        assert response.body == body
+        known = ask(path, method, playground, if_none_match=f'"x", {etag}', **accepts)
+        assert known is not None
+        assert (known.status, known.headers, known.body) == (304, headers, b"")
+    assert ask("/playground/notes.txt", method, playground) is None
+
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify"
+)
+
+
 @pytest.mark.parametrize(
     ("path", "content_type"),
     [

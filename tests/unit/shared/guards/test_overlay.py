@@ -46,6 +46,10 @@ def test_of_several_acts_the_strictest_holds() -> None:
     assert held_by(several, NOW) == Held(
         is_disabled=False, is_cache_only=True, limits={"rpm": 5, "tpm": 100, "parallel": 2}
     )
+    lowers = act("lower", limits={"rpm": Decimal(1)})
+    assert held_by(item(act("notify"), act("disable"), act("cache_only"), lowers), NOW) == Held(
+        is_disabled=True, is_cache_only=True, limits={"rpm": 1}
+    )
 
 
 @pytest.mark.parametrize(
