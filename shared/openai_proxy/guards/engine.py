@@ -95,7 +95,7 @@ class Engine:
         """
         first, last = hour - 1 - WEEK, hour - 2
         spent = self._evidence.spent(key_id, first, last)
-        begun = min((at for at, cost in spent.items() if cost > 0), default=None)
+        begun = min(spent, default=None)
         if begun is None or begun > hour - SHORTEST_HISTORY:
             return None
         return sum(spent.values(), Decimal(0)) / (last - begun + 1)
