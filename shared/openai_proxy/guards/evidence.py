@@ -27,7 +27,7 @@ class Evidence(Protocol):
         ...
 
     def spent(self, key_id: str, first: int, last: int) -> Mapping[int, Decimal]:
-        """What a key has spent in the hours from `first` to `last`, both included, without those in which it has spent nothing."""
+        """What a key has spent in the hours from `first` to `last`, both included, but those with nothing."""
         ...
 
 
