@@ -15,6 +15,7 @@ from bench import chapters, processes
 from bench.chapters import Bench
 from bench.measures import cache, sizes, workers
 from bench.measures.load import machine
+from bench.once.chapter import once
 from bench.processes import BUILD, Surroundings, running
 from bench.recording import recording
 from bench.report import Figure, summary
@@ -37,6 +38,7 @@ CHAPTERS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "ledger": recording,
     "stack": chapters.on_the_local_stack,
     "scale": scale,
+    "once": once,
 }
 
 

@@ -190,7 +190,7 @@ def _value_size(value: Mapping[str, Any]) -> int:
             return 1
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=10_000)
 def _number_size(content: str) -> int:
     return 1 + math.ceil(len(Decimal(content).normalize().as_tuple().digits) / 2)
 

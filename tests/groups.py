@@ -36,8 +36,8 @@ FIRST = (
 
 OF_DATA = (
     *("test_analytics.py", "test_anthropic_sdk.py", "test_cache.py", "test_chat.py", "test_faults.py"),
-    *("test_limits.py", "test_replay.py", "test_rest_api.py", "test_sdk_endpoints.py", "test_streams.py"),
-    "test_two_doors.py",
+    *("test_limits.py", "test_replay.py", "test_rest_api.py", "test_scale.py", "test_sdk_endpoints.py"),
+    *("test_streams.py", "test_two_doors.py"),
 )
 OF_FAULTS = ("test_aws_faults.py", "test_conformance.py")
 OF_CLIENTS = (

@@ -3,24 +3,30 @@
 import contextlib
 import os
 from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from openai_proxy.pricing.price_book import load_price_book
 
 from bench.chapters import Bench
 from bench.report import Figure, table
 from bench.scale import picture, results, sizes
-from bench.scale.scenarios import CLIENT, as_kept, ceilings
+from bench.scale.scenarios import CLIENT, Run, as_kept, ceilings
 
 
 async def scale(bench: Bench) -> list[Figure]:
     """What each part bears, and three sizes of user. A trial, of a smaller scale, keeps nothing."""
     part = min(1.0, bench.scale)
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        # The largest first: none of the others waits for it in the end.
+        of_sizes = [pool.submit(_size, place, part) for place in reversed(range(len(sizes.sizes())))]
+        of_ceilings = {each.name: pool.submit(_climb, place, part) for place, each in enumerate(ceilings())}
+        found = [each.result() for each in reversed(of_sizes)]
+        runs = as_kept({name: each.result() for name, each in of_ceilings.items()})
     with _without_log():
-        prices = load_price_book()
-        runs = as_kept({scenario.name: scenario.climb(part) for scenario in ceilings()})
-        found = [sizes.run(size, prices, part) for size in sizes.sizes()]
-        writes = results.writes(prices)
+        writes = results.writes(load_price_book())
     table(results.CEILINGS, results.ceiling_rows(runs))
     table(results.SIZES, results.size_rows(found))
     if bench.scale >= 1:
@@ -29,6 +35,17 @@ async def scale(bench: Bench) -> list[Figure]:
         picture.write(before, [*runs[CLIENT], *found])
         print(f"\nKept in {results.FILE.name}, and drawn: docs/scale.md has to say the same.")
     return []
+
+
+def _climb(place: int, part: float) -> list[Run]:
+    """In a process of its own: each comes out the same wherever it runs."""
+    with _without_log():
+        return ceilings()[place].climb(part)
+
+
+def _size(place: int, part: float) -> dict[str, Any]:
+    with _without_log():
+        return sizes.run(sizes.sizes()[place], load_price_book(), part)
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ class _Write:
         self.absent = names.get(self.absent, self.absent)
         self.is_entry = is_put and self.absent == "pk"
         added = arguments["Item"] if is_put else _added(arguments)
-        self.attributes = added.keys() if is_put else names.values()
+        self.attributes = added.keys()
         self.size = max(sizes.get(self.name, 0), size_of(added))
 
     @property

@@ -1,6 +1,7 @@
 """The models of AWS that `make bench ARGS="--only scale"` runs the code against, held to cases counted by hand."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -216,12 +217,18 @@ def test_the_ledger_s_client_answers_as_the_table_that_is_compared_with_dynamodb
         return found
 
     fake, outcomes = FakeCostsTable(), list[list[dict[Any, str]]]()
-    simulation.spawn(lambda: outcomes.append(record(CostsClient(TableModel(simulation, 1e6), heard.append))))
+    model = TableModel(simulation, 1e6)
+    simulation.spawn(lambda: outcomes.append(record(CostsClient(model, heard.append))))
     simulation.run(START + 900)
     assert outcomes == [record(fake)]
     assert [len(each) for each in outcomes[0]] == [0, 15, 20, 60]
     written = [sort_key for (partition, sort_key), _ in fake.items.items() if partition.startswith("client#")]
     assert sorted(heard) == sorted(key for key in written if key not in (FIRST, LAST))
+    # Of one group of three only what came before is undivided; each entry, and each sign, takes two units.
+    places = Counter(pk for pk, _ in fake.items if pk.startswith("client#"))
+    used = {pk: units for pk, units in model.counted.by_partition.items() if pk.startswith("client#")}
+    assert used == {pk: 2 * items for pk, items in places.items()}
+    assert places[entries[0].key[0]] == 40 + 14 + 2
 
 
 class Consumer:
