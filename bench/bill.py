@@ -5,28 +5,27 @@ One rule: a line is what one request takes, and the price of it. docs/scale.md h
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
 
+from openai_proxy.events.envelope import rfc3339
 from openai_proxy.pricing.price_book import PriceBook
 from proxy.records.log_line import MESSAGE, request_line
 
 from bench.units import (
     BATCH,
+    BEGAN,
     CPU_ALONE_SECONDS,
     CPU_SECONDS,
     GB_SECOND_USD,
     MEGABYTES_OF_A_CPU,
     REQUEST_USD,
     STREAM_SECONDS,
+    TRACE,
     WAIT_SECONDS,
     Units,
     event,
     marker_units,
     units,
 )
-
-if TYPE_CHECKING:
-    from openai_proxy.events.types import TerminalEvent
 
 WRITE_USD, READ_USD, SQS_USD, METRICS_USD, EVENT_USD = 0.625e-6, 0.125e-6, 0.4e-6, 10e-6, 1e-6
 ARCHIVE_USD, LAKE_USD, LOG_USD, TRACE_USD = 100e-6, 47e-6, 500e-6, 5e-6
@@ -69,7 +68,7 @@ def lines(batch: int, prices: PriceBook, models: int = MODELS) -> dict[str, Line
 
 
 def usd(bill: dict[str, Line], *names: str) -> float:
-    """What a million requests cost, of the lines with these names."""
+    """What a million requests cost: all of it, or the lines with these names."""
     return 1e6 * sum(amount * price for amount, price in (bill[name] for name in names or bill))
 
 
@@ -91,8 +90,5 @@ def lake_bytes(written: Units, batch: int) -> float:
 
 def log_bytes() -> int:
     """The proxy's line in the log, with its trace, as `proxy.log` writes it."""
-    of: Any = event(0)
-    chat: TerminalEvent = of
-    line = request_line(chat, "published", trace_id="1-00000000-000000000000000000000000")
-    whole = {"level": "INFO", "message": MESSAGE, "timestamp": "2026-11-29T12:00:00.000Z", "service": "proxy", **line}
-    return len(json.dumps(whole, separators=(",", ":")))
+    line = request_line(event(0), "published", trace_id=TRACE)
+    return len(json.dumps({"level": "INFO", "message": MESSAGE, "timestamp": rfc3339(BEGAN), **line})) + 1

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SAMPLE = Path(__file__).parents[1] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
 BEGAN = 1_795_000_000
 """When the first event was made; the others in the milliseconds after it."""
-_TRACE = "1-00000000-000000000000000000000000"
+TRACE = "1-00000000-000000000000000000000000"
 _REQUEST = "00000000-0000-0000-0000-000000000000"
 LAMBDA_LINES: tuple[Mapping[str, Any], ...] = (
     {
@@ -41,7 +41,7 @@ LAMBDA_LINES: tuple[Mapping[str, Any], ...] = (
         "record": {
             "requestId": _REQUEST,
             "version": "$LATEST",
-            "tracing": {"type": "X-Amzn-Trace-Id", "value": _TRACE},
+            "tracing": {"type": "X-Amzn-Trace-Id", "value": TRACE},
         },
     },
     {
@@ -50,7 +50,7 @@ LAMBDA_LINES: tuple[Mapping[str, Any], ...] = (
         "record": {
             "requestId": _REQUEST,
             "metrics": {"durationMs": 10000.0, "billedDurationMs": 10000, "memorySizeMB": 256, "maxMemoryUsedMB": 64},
-            "tracing": {"type": "X-Amzn-Trace-Id", "value": _TRACE},
+            "tracing": {"type": "X-Amzn-Trace-Id", "value": TRACE},
             "status": "success",
         },
     },

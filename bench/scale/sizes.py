@@ -10,6 +10,7 @@ from typing import Any
 from openai_proxy.key_limits import Limits
 from openai_proxy.pricing.price_book import PriceBook
 
+from bench.bill import CONSUMERS, METRICS_USD, READ_USD, SQS_USD, WRITE_USD, lines, usd
 from bench.scale.bus import Region
 from bench.scale.limits import LimitsFound, LimitsLoad, one_key
 from bench.scale.pipeline import Found, Load, Pipeline, Setup
@@ -20,10 +21,6 @@ STREAM = 10.0
 MONTH = 30 * 86_400
 BESIDE_STREAM = 0.00474
 """Seconds that an invocation lasts beside its stream, as docs/benchmarks.md says it was measured at 256 MB."""
-WRITE_USD, READ_USD, SQS_USD, METRICS_USD, EVENT_USD = 0.625e-6, 0.125e-6, 0.4e-6, 10e-6, 1e-6
-BY_SIZE_USD = (0.12 + 0.06 + 0.49 + 0.25) * 1e-6
-"""Archive, Firehose, the proxy's line in the log and X-Ray, of one request: docs/scale.md multiplies them out."""
-_CONSUMERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ def run(size: Size, prices: PriceBook, scale: float = 1.0) -> dict[str, Any]:
     # Of a key in shards nothing is kept of requests that run: there is nothing to wait for.
     seconds = 2 * scale + (STREAM if taken.shards == 1 else 0)
     limits = one_key(LimitsLoad(taken, size.rate, STREAM, seconds), size.setup.writes)
-    usd = usd_of_a_request(ledger, limits, size.setup)
+    each = usd_of_a_request(ledger, limits, size.setup, prices)
     return {
         "rate": size.rate,
         "keeps_up": ledger.keeps_up and limits.keeps_up,
@@ -70,20 +67,21 @@ def run(size: Size, prices: PriceBook, scale: float = 1.0) -> dict[str, Any]:
         "ledger_units": round(ledger.table.write_units / max(1, len(ledger.lags)), 2),
         "limits_units": round(limits.table.write_units / max(1, limits.taken), 2),
         "counters": len(limits.table.by_partition),
-        "usd_million": round(usd * 1e6, 2),
-        "usd_month": round(usd * size.rate * MONTH, -1),
+        "usd_million": round(each * 1e6, 2),
+        "usd_month": round(each * size.rate * MONTH, -1),
     }
 
 
-def usd_of_a_request(found: Found, limits: LimitsFound, setup: Setup) -> float:
+def usd_of_a_request(found: Found, limits: LimitsFound, setup: Setup, prices: PriceBook) -> float:
     """What one request costs, from what the simulation counted for all of them."""
     recorded, queue = max(1, len(found.lags)), found.queue
     batch = max(1, round(queue.consumed / max(1, queue.invocations)))
     calls = queue.invocations / recorded
     busy = found.busy_seconds / recorded * setup.megabytes / 1024
-    total = proxy_usd(STREAM + BESIDE_STREAM, 256) / 1e6 + EVENT_USD + BY_SIZE_USD
-    total += _CONSUMERS * (queue.requests / recorded * SQS_USD + calls * (REQUEST_USD + METRICS_USD))
-    total += _CONSUMERS * busy * GB_SECOND_USD
+    total = proxy_usd(STREAM + BESIDE_STREAM, 256) / 1e6
+    total += usd(lines(batch, prices), "event", "archive", "lake", "log", "traces") / 1e6
+    total += CONSUMERS * (queue.requests / recorded * SQS_USD + calls * (REQUEST_USD + METRICS_USD))
+    total += CONSUMERS * busy * GB_SECOND_USD
     total += found.table.write_units / recorded * WRITE_USD + found.table.read_units / recorded * READ_USD
     total += marker_units(batch) * WRITE_USD
     return total + (limits.table.write_units * WRITE_USD + limits.table.read_units * READ_USD) / max(1, limits.taken)

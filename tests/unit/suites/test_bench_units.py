@@ -34,7 +34,6 @@ from bench.units import (
     batch_seconds,
     faster,
     lambda_log_bytes,
-    marker_units,
     metrics_of,
     size_of,
     units,
@@ -43,7 +42,6 @@ from tests.limits_machine import PATIENT
 from tests.limits_table import LimitsItems
 
 SCALE = (Path(__file__).parents[3] / "docs" / "scale.md").read_text(encoding="utf-8")
-MARKERS = "markers of record_metrics: write units, a claim in a transaction and the end of its batch"
 COLUMNS = ((25, 1), (25, 5), (25, 25), (1, 1))
 
 
@@ -148,18 +146,6 @@ def test_what_comes_on_top_is_computed_from_the_code(measured: list[Units]) -> N
     assert "SystemLogLevel: {Type: String, Default: WARN" in template
     assert template.count("PointInTimeRecoveryEnabled: true") == 2
     assert inspect.signature(ProviderTokens).parameters["ttl"].default == SECRET_SECONDS
-
-
-def test_every_line_of_the_bill_and_their_sum_are_right() -> None:
-    bill = SCALE.partition("## A million requests")[2].partition("So the wait")[0]
-    lines = lines_of(bill)
-    assert len(lines) == 13
-    [markers] = [amount for amount, _, product in lines if product == row(MARKERS)[2]]
-    assert float(markers) == marker_units(25)
-    total = sum(Decimal(product) for _, _, product in lines)
-    assert f"**{total}**" in bill
-    of_proxy = Decimal(row("proxy: GB-s, 10 s at 0.25 GB")[2]) + Decimal(row("proxy: invocation")[2])
-    assert f"${total - of_proxy} for a million" in SCALE
 
 
 def test_an_item_is_as_large_as_dynamodb_counts_it() -> None:
