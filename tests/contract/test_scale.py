@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 from openai_proxy.pricing.price_book import load_price_book
 
+from bench.bill import CONSUMERS
 from bench.scale import results
 from bench.scale.bus import LARGEST
+from bench.scale.pipeline import BUS_TARGETS
 from bench.scale.queues import HIDDEN_SECONDS, MOST_RECEIVES, TODAY
 from bench.scale.scenarios import ceilings
 from bench.scale.sizes import sizes
 from bench.units import AT_ONCE
-from tests.contract.template_stack import source
+from tests.contract.template_stack import deployed, source
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
@@ -69,6 +71,13 @@ def test_consumers_meet_each_other_so_all_together_do_a_little_less_than_each_al
     [said] = re.findall(r"^\| (\d+) to (\d+) events/s \| record_cost", PAGE, re.MULTILINE)
     for name, expected in zip(("most", "least"), map(int, said), strict=True):
         assert 0.75 * expected <= borne(f"record_cost, one client, the {name} CPU") <= 1.05 * expected, name
+
+
+def test_a_chat_goes_to_as_many_queues_as_the_simulation_says() -> None:
+    """Those of the rules that take every chat, whatever else is in its event."""
+    rules = deployed().of_type("AWS::Events::Rule").values()
+    patterns = [rule["EventPattern"] for rule in rules if "InferenceCompleted" in rule["EventPattern"]["detail-type"]]
+    assert sum(pattern["detail"].keys() == {"metadata"} for pattern in patterns) == BUS_TARGETS == CONSUMERS
 
 
 def test_the_queue_of_the_simulation_is_the_template_s() -> None:

@@ -128,7 +128,6 @@ def test_a_batch_takes_the_units_that_are_told_of_it(endpoint: str, prices: Pric
 def test_a_division_takes_eight_write_units_and_who_does_not_know_of_it_looks_once(
     endpoint: str, prices: PriceBook
 ) -> None:
-    """Of others' entries of before, and of one's own that come again, only those are looked for that may be there."""
     before, later = ([entry_of(event(1000 * part + n), prices) for n in range(9)] for part in (10, 20))
 
     def divide(client: Any) -> None:
@@ -136,7 +135,9 @@ def test_a_division_takes_eight_write_units_and_who_does_not_know_of_it_looks_on
         assert Division(client, UNITS, lambda _: 0).divide(later[0])
 
     def learn(client: Any) -> None:
-        assert len(CostsTable(client, UNITS).record([before[-1], *later])) == 1
+        table = CostsTable(client, UNITS)
+        assert len(table.record([before[-1], *later])) == 1
+        assert len(table.record(before[:2])) == 2, "it knows now where to look"
 
     emulated = Counted(client_of(endpoint))
     divide(emulated)
@@ -148,6 +149,7 @@ def test_a_division_takes_eight_write_units_and_who_does_not_know_of_it_looks_on
         learn(client)
 
     assert emulated.used == simulated(both)
+    assert emulated.reads == 1 + 2 * 2
 
 
 @pytest.mark.parametrize("batch", [1, 25])

@@ -13,7 +13,9 @@ import pytest
 from boto3.dynamodb.types import TypeSerializer
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.key_limits import Limits
+from openai_proxy.ledger.entries import entry_of
 from openai_proxy.ledger.shards import SHARDS
+from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.usage import Usage
 from proxy.cache.table import CacheTable
@@ -32,8 +34,10 @@ from bench.units import (
     WAIT_SECONDS,
     Units,
     batch_seconds,
+    event,
     faster,
     lambda_log_bytes,
+    marker_units,
     metrics_of,
     size_of,
     units,
@@ -233,3 +237,36 @@ def test_a_hit_of_the_response_cache_is_read_as_it_comes() -> None:
     CacheTable(Reading(), "cache").get("k")  # pyright: ignore[reportArgumentType]
     assert [each["ConsistentRead"] for each in asked] == [False]
     assert "a hit of the response cache instead: half a read unit for each 4 KB" in SCALE
+
+
+class OnlyWrites:
+    """A costs table that knows one call, which is all that an event needs which nobody disputes."""
+
+    def __init__(self) -> None:
+        self.units: list[int] = []
+
+    def transact_write_items(self, **request: Any) -> dict[str, Any]:
+        actions = [next(iter(each.items())) for each in request["TransactItems"]]
+        items = [each["Item"] if kind == "Put" else added(each) for kind, each in actions]
+        self.units.append(sum(2 * math.ceil(size_of(item) / BLOCK) for item in items))
+        return {"ConsumedCapacity": [{"TableName": "costs"}]}
+
+
+def added(update: Mapping[str, Any]) -> dict[str, Any]:
+    return {**update["Key"], **{name[1:]: value for name, value in update["ExpressionAttributeValues"].items()}}
+
+
+def test_a_small_request_writes_and_reads_what_it_did_before_there_were_shards_and_queues() -> None:
+    """Counted at the last version without them: 6, 3, and of its counter 1, 2, 2 and 2."""
+    table = OnlyWrites()
+    client: Any = table
+    assert CostsTable(client, "costs").record([entry_of(event(0), load_price_book())]) == {}
+    assert table.units == [6]
+    assert marker_units(1) == 3
+    each = {"rpm": {"rpm": 600}, "tpm": {"tpm": 10**6}, "parallel": PARALLEL, "budget": BUDGET}
+    assert {name: writes_of(Limits("k", **limits)) for name, limits in each.items()} == {
+        "rpm": {"k": 1},
+        "tpm": {"k": 2},
+        "parallel": {"k": 2},
+        "budget": {"k": 2},
+    }
