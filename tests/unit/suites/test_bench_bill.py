@@ -117,3 +117,21 @@ def test_what_changes_a_bill() -> None:
     assert re.search(rf"announces its limits .*a read and a write unit \| \+ {third:.1f} \|", SCALE)
     assert units(BATCH, MODELS).event_bytes < 64 * 1024, "an event of more is billed as several"
     assert lambda_log_bytes() > 0
+
+
+def test_what_a_stream_costs_that_runs_for_an_hour() -> None:
+    """On demand it is paid by its seconds, on managed instances by its share of one."""
+    of_256, of_128 = (3600 * megabytes / 1024 * GB_SECOND_USD for megabytes in (256, 128))
+    large, huge = ((vcpus - 1) * 16 for vcpus in (2, 16))
+    least, of_huge = 0.0816 * 1.15, 8 * 0.0816 * 1.15
+    said = [f"| {usd_each:.4f} |" for usd_each in (of_256, of_128, least / large, of_huge / huge)]
+    hours = SCALE.partition("| for a stream that runs for an hour")[2].partition("\n\n")[0].splitlines()[2:]
+    assert [row[-len("| 0.0000 |") :] for row in hours] == said
+    three = 3 * least
+    assert f"has room for {3 * large} streams and costs ${three:.2f} an hour, ${three * 730:.0f} a month" in SCALE
+    streams, millions = three / of_256, three / of_256 * 730 * 360 / 1e6
+    assert f"that is {streams:.1f} streams at any moment, day and night: {millions:.1f} million" in SCALE
+    assert f"at 128 MB on demand it takes {three / of_128:.0f} of the {3 * large}" in SCALE
+    month = 10_000 * STREAM_SECONDS * 720
+    on_demand, on_instances = month * round(of_256, 4), month * round(of_huge / huge, 4)
+    assert f"${on_demand:,.0f} of a month of 30 days, and ${on_instances:,.0f} on full `m7g.4xlarge`" in SCALE
