@@ -1,12 +1,19 @@
 """The bills of docs/scale.md follow from what is counted on the code: each amount, each product, each sum."""
 
+import json
 import math
 import re
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from openai_proxy.events.envelope import Event
+from openai_proxy.events.ulid import ulid_of_fact
+from openai_proxy.ledger.table import in_transactions
+from openai_proxy.ledger.transactions import build_transaction
 from openai_proxy.pricing.price_book import load_price_book
+from openai_proxy.throttles.entries import FewModels, throttle_entry_of
 
 from bench.bill import (
     CONSUMERS,
@@ -21,9 +28,21 @@ from bench.bill import (
     usd,
 )
 from bench.scale import results
-from bench.units import BATCH, GB_SECOND_USD, REQUEST_USD, STREAM_SECONDS, lambda_log_bytes, proxy_usd, units
+from bench.units import (
+    BATCH,
+    BEGAN,
+    BLOCK,
+    GB_SECOND_USD,
+    REQUEST_USD,
+    STREAM_SECONDS,
+    lambda_log_bytes,
+    proxy_usd,
+    size_of,
+    units,
+)
 
-SCALE = (Path(__file__).parents[3] / "docs" / "scale.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[3]
+SCALE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 TIMES = "\u00d7"
 NAMES = {
     "proxy: invocation": "invocation",
@@ -117,6 +136,18 @@ def test_what_changes_a_bill() -> None:
     assert re.search(rf"announces its limits .*a read and a write unit \| \+ {third:.1f} \|", SCALE)
     assert units(BATCH, MODELS).event_bytes < 64 * 1024, "an event of more is billed as several"
     assert lambda_log_bytes() > 0
+
+
+def test_what_throttled_requests_write() -> None:
+    envelope: Any = json.loads((ROOT / "events" / "samples" / "InferenceThrottled.key-rpm.json").read_text())
+    throttled: Any = Event.from_envelope(envelope)
+    each = [throttled._replace(id=ulid_of_fact(BEGAN, str(number))) for number in range(BATCH)]
+    [transaction] = in_transactions([throttle_entry_of(event, FewModels()) for event in each])
+    actions: list[Any] = [action for each in build_transaction("costs", transaction) for action in each.values()]
+    items = [size_of(action.get("Item") or action["Key"]) for action in actions]
+    assert len(items) == BATCH + 2
+    assert max(items) <= BLOCK, "2 write units each"
+    assert f"two sums for each client and model in a batch | {2e6 * len(items) / BATCH * WRITE_USD:.2f} for a" in SCALE
 
 
 def test_what_a_stream_costs_that_runs_for_an_hour() -> None:
