@@ -136,8 +136,10 @@ def _problem_of(error: Exception) -> str | None:
     if isinstance(error, OSError):
         if error.filename is None:
             _write_no_more()
-        what = "The output cannot be written" if error.filename is None else error.filename
-        return f"{what}: {error.strerror or error}."
+        reason = error.strerror or error
+        if error.filename is None:
+            return f"The output cannot be written: {reason}."
+        return f"{error.filename} cannot be used: {reason}. Remedy: name a file that may be read and written."
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
         if package in ("", "console", "openai_proxy"):

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _LOCAL = "or for the local stack: source .local/env"
+_PLACE = "name the stack with --stack-name, and its account and Region with --profile and --region."
 
 
 def session(environ: Mapping[str, str]) -> Any:
@@ -69,7 +70,7 @@ def problem_of(error: Exception) -> str | None:
         case EndpointConnectionError():
             return f"{error} Is AWS_ENDPOINT_URL right, and the local stack running?"
         case ClientError() if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException":
-            return f"The table does not exist in this account and Region ({error})."
+            return f"There is no such table or other resource in this account and Region ({error}). Remedy: {_PLACE}"
         case BotoCoreError() | ClientError():
             return str(error)
         case _:

@@ -89,7 +89,10 @@ def chosen_bucket(output: Output, options: argparse.Namespace, environ: Mapping[
     """A client of S3 and the bucket that the stack calls `output`, or that is named instead. Raises as above."""
     name = chosen_name(output, options, environ)
     if name is None:
-        raise ConsoleError(f"The stack '{stack_name(options, environ)}' has no output '{output}'.")
+        raise ConsoleError(
+            f"The stack '{stack_name(options, environ)}' has no output '{output}'. "
+            f"Remedy: name another stack with --stack-name, or the bucket with {OPTIONS[output]}."
+        )
     return session(environ).client("s3"), name
 
 

@@ -2,7 +2,7 @@
 
 A deployment ends with `openai-proxy costs save-queries`, which the template has no room for.
 
-Exit codes: 0 done, 1 could not be done, 2 wrong arguments; else that of `sam deploy`.
+Exit codes: 0 done, 2 could not be done; else that of `sam deploy`.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from deployment.account import Caller, NoAccountError, caller, deployed_parameters, option_of
 from deployment.build import BUILD, ROOT, build
@@ -29,13 +30,20 @@ from deployment.target import (
 )
 
 NO_BYTECODE = "none"
+_OF_SAM = ("--parameter-overrides", "--config-file", "--config-env")
+"""Options of `sam` that say what to build for."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. Remedy: `{self.prog} --help` says what it takes.\n")
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run one command. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m deployment", description="Build and deploy the application.", allow_abbrev=False
-    )
+    parser = _Parser(prog="python -m deployment", description="Build and deploy the application.", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     of_build = commands.add_parser("build", help="build into .aws-sam/build", allow_abbrev=False)
     of_build.add_argument("--into", type=Path, default=BUILD, metavar="FOLDER", help="another folder")
@@ -43,6 +51,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     of_deploy = commands.add_parser("deploy", help="build, then deploy with sam", allow_abbrev=False)
     of_deploy.add_argument("--stack-name", default="openai-proxy", metavar="NAME")
     options, rest = parser.parse_known_args(arguments)
+    if options.command == "build" and (strange := [word for word in rest if _is_strange(word)]):
+        of_build.error(f"there is no argument {' '.join(strange)}")
     try:
         if options.command == "build":
             target = this_machine(platform.machine()) if options.this_machine else target_for(rest, {})
@@ -51,10 +61,14 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         return _deploy(options.stack_name, rest, environ)
     except (NoAccountError, NoPythonError, OSError, PackagesError, ValueError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
-        return 1
+        return 2
     except subprocess.CalledProcessError as error:
         print(f"{options.command}: {error}", file=sys.stderr)
-        return 1
+        return 2
+
+
+def _is_strange(word: str) -> bool:
+    return word.startswith("-") and word.partition("=")[0] not in _OF_SAM
 
 
 def _overrides(rest: Sequence[str]) -> list[str]:

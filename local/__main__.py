@@ -19,13 +19,13 @@ from local.stack.stack import Stack
 
 
 def main() -> int:
-    """Run the stack until it is told to stop. The exit status is 0 then, 1 when it could not start or go on."""
+    """Run the stack until it is told to stop. The exit status is 0 then, 2 when it could not start or go on."""
     settings = parse(sys.argv[1:], os.environ)
     try:
         loop.run(_run(settings))
     except (CommandError, FaultsFileError, PortTakenError, SandboxError, ServersFileError) as error:
         print(f"\n{error}", file=sys.stderr)
-        return 1
+        return 2
     return 0
 
 

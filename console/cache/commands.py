@@ -143,9 +143,7 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
     elif newest:
         show(answers_table(newest, now, terminal_width()))
     else:
-        named = {"client": options.client, "server": options.server, "scope": options.scope}
-        which = ", ".join(f"{name} {harmless(value)}" for name, value in named.items() if value is not None)
-        print(f"The cache holds no answer{f' of {which}' if which else ''}.")
+        print(f"The cache holds no answer{_which(options, 'client', 'server', 'scope')}.")
     return 0
 
 
@@ -157,6 +155,7 @@ def _flush(options: argparse.Namespace, environ: Environment) -> int:
     # With nothing named, also bodies whose answers are gone; one that is being captured now is a miss later.
     orphans = {each.key for each in store.objects()} - {each.object for each in wanted} if everything else set[str]()
     what = f"{_many(len(wanted), 'answer')} ({size_text(sum(each.body_size for each in wanted))}{_ages(wanted, now)})"
+    what += _which(options, "server", "scope")
     what += f" and {_many(len(orphans), 'object')} of answers that are gone" if orphans else ""
     if not options.dry_run:
         confirm(f"This deletes {what}.", options)
@@ -246,6 +245,13 @@ def _check_client(client_id: str, store: CacheStore, options: argparse.Namespace
 
 def _is_wanted(answer: Answer, options: argparse.Namespace) -> bool:
     return options.server in (None, answer.server) and options.scope in (None, answer.scope)
+
+
+def _which(options: argparse.Namespace, *names: str) -> str:
+    """The filters of a command in words."""
+    given = ((name, getattr(options, name)) for name in names)
+    which = ", ".join(f"{name} {harmless(value)}" for name, value in given if value is not None)
+    return f" of {which}" if which else ""
 
 
 def _ages(answers: Sequence[Answer], now: float) -> str:

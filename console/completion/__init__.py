@@ -16,7 +16,7 @@ _USE = {
 def add_completion(completion: argparse.ArgumentParser) -> None:
     """Give `completion` its options."""
     completion.description = f"Prints a script for a shell. Use it with {'; '.join(_USE.values())}."
-    completion.add_argument("shell", choices=tuple(_USE), help="which shell")
+    completion.add_argument("shell", metavar="SHELL", choices=tuple(_USE), help="which shell")
     completion.set_defaults(run=_run)
 
 

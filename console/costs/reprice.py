@@ -266,6 +266,11 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             f"Entries are kept for {RETENTION.days} days. Before {oldest} only rollups are left; they stay as they are."
         )
     total = difference.total
+    if not total.entries:
+        of_client = f" of client {harmless(options.client)}" if options.client else ""
+        print(f"There are no entries{of_client} {period.text}.")
+        _tell_of_lake(corrections)
+        return 0
     if not total.changed:
         print(f"All {count(total.entries)} entries have the prices of {difference.price_version} already.")
         _tell_of_lake(corrections)

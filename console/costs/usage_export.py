@@ -19,8 +19,9 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from console.costs.billing_export import Bill, bill_of, line_of
-from console.errors import ConsoleError
+from console.errors import ConsoleError, file_error
 
+_CORRECT = "Remedy: correct that line."
 MEASURES = ("input_tokens", "cached_tokens", "output_tokens", "cost", "requests")
 NAMED = ("date", "model", "currency", *MEASURES)
 """What a column can be named as."""
@@ -88,8 +89,11 @@ def _read(path: Path, columns: Mapping[str, str], export: Export) -> None:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ConsoleError(f"{path}: cannot be read as a CSV file in UTF-8 ({error}).") from error
+    except UnicodeDecodeError as error:
+        problem = f"cannot be read: byte {error.start + 1} is not UTF-8"
+        raise ConsoleError(f"{path}: {problem}. Remedy: save it as a CSV file in UTF-8.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise file_error(path, error, "read") from error
     first_line = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first_line.count)
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
@@ -105,7 +109,7 @@ def _read(path: Path, columns: Mapping[str, str], export: Export) -> None:
         for row in reader:
             _add(row, found, measures, export, where=f"{path}, line {reader.line_num}")
     except csv.Error as error:
-        raise ConsoleError(f"{path}, line {reader.line_num}: is no CSV ({error}).") from error
+        raise ConsoleError(f"{path}, line {reader.line_num}: is not CSV ({error}). {_CORRECT}") from error
 
 
 def _read_bill(path: Path, bill: Bill, reader: "csv.DictReader[str]", export: Export) -> None:
@@ -126,7 +130,8 @@ def _read_bill(path: Path, bill: Bill, reader: "csv.DictReader[str]", export: Ex
         if line.has_tier:
             export.tiers.add(day)
     if not lines:
-        raise ConsoleError(f"{path}: has the columns of {bill.name}, and no line about models. Remedy: export others.")
+        problem = f"has the columns of {bill.name}, and no line about models"
+        raise ConsoleError(f"{path}: {problem}. Remedy: export the lines of the service that has the models too.")
 
 
 def _columns(path: Path, headings: Sequence[str], given: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -173,7 +178,8 @@ def _add(
 
 def _in_usd(currency: str, where: str) -> None:
     if currency and currency.lower() != "usd":
-        raise ConsoleError(f"{where}: amounts are in {currency}, but the ledger's are in USD.")
+        problem = f"amounts are in {currency}, but the ledger's are in USD"
+        raise ConsoleError(f"{where}: {problem}. Remedy: export the amounts in USD.")
 
 
 def _model(row: Mapping[str, str | None], columns: Mapping[str, tuple[str, ...]]) -> str | None:
@@ -193,7 +199,8 @@ def _day(text: str, where: str) -> date:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo is None else moment.astimezone(UTC)).date()
     except (ValueError, OverflowError):
-        raise ConsoleError(f"{where}: '{text[:40]}' is neither a date (ISO 8601) nor Unix seconds.") from None
+        problem = f"'{text[:40]}' is neither a date (ISO 8601) nor Unix seconds"
+        raise ConsoleError(f"{where}: {problem}. {_CORRECT}") from None
 
 
 def _number(text: str, measure: str, where: str) -> Decimal:
@@ -202,7 +209,7 @@ def _number(text: str, measure: str, where: str) -> Decimal:
     except InvalidOperation:
         value = Decimal("nan")
     if not value.is_finite() or (value < 0 and measure != "cost"):  # credits are negative costs
-        raise ConsoleError(f"{where}: '{text[:40]}' is no number of {measure}.")
+        raise ConsoleError(f"{where}: '{text[:40]}' is no number of {measure}. {_CORRECT}")
     return value
 
 

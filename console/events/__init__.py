@@ -20,6 +20,7 @@ from console.errors import ConsoleError
 from console.period import Period, add_period, chosen_period
 from console.progress import Bars
 from console.stack import add_stack_option, chosen_name, stack_name, stack_output
+from console.text import to_json
 
 LONGEST_STREAM = timedelta(hours=1)
 """An event is archived when its request has ended, so those of a day end later than it."""
@@ -44,6 +45,7 @@ def add_events(events: argparse.ArgumentParser) -> None:
     replay.add_argument("--archive", metavar="ARN", help="default: the stack's")
     add_stack_option(replay)
     replay.add_argument("--no-wait", action="store_true", help="start it, and do not wait until it is done")
+    replay.add_argument("--json", action="store_true", help="print JSON, for programs")
     replay.set_defaults(run=_replay)
     announced(replay)
 
@@ -71,7 +73,8 @@ class Replay:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") not in ("ResourceNotFoundException", "ValidationException"):
                 raise
-            raise ConsoleError(f"EventBridge refuses the replay: {error}") from error
+            remedy = "see that the days are right, and that there is the archive"
+            raise ConsoleError(f"EventBridge refuses the replay: {error}. Remedy: {remedy}.") from error
 
     def wait(self, name: str, period: Period) -> None:
         """Wait until a replay is done. Raises ConsoleError when it ends otherwise."""
@@ -85,7 +88,8 @@ class Replay:
                 self._sleep(1)
         if replay["State"] != "COMPLETED":
             reason = replay.get("StateReason") or "no reason given"
-            raise ConsoleError(f"The replay {name} is {replay['State'].lower()}: {reason}")
+            ended = "was cancelled" if replay["State"] == "CANCELLED" else "failed"
+            raise ConsoleError(f"The replay {name} {ended}: {reason}. Remedy: run it again, with fewer days.")
 
 
 def _bounds(period: Period) -> tuple[datetime, datetime]:
@@ -107,13 +111,18 @@ def _replay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         )
     replay, name = Replay(session(environ).client("events")), _name_of(period)
     replay.start(name, archive, rule, period)
-    begin, end = _bounds(period)
-    print(f"Replay {name}: events published from {begin:{_UTC_TEXT}} to {end:{_UTC_TEXT}}.")
+    begin, end = (f"{each:{_UTC_TEXT}}" for each in _bounds(period))
+    said = [f"Replay {name}: events published from {begin} to {end}."]
     if options.no_wait:
-        print(f"It runs. `aws events describe-replay --replay-name {name}` says how far it is.")
-        return 0
-    replay.wait(name, period)
-    print("All were published again; the ledger has them when its queue is empty.")
+        said.append(f"It runs. `aws events describe-replay --replay-name {name}` says how far it is.")
+    if not options.json:
+        print("\n".join(said), flush=True)
+    if not options.no_wait:
+        replay.wait(name, period)
+    if options.json:
+        print(to_json({"replay": name, "from": begin, "to": end, "done": not options.no_wait}))
+    elif not options.no_wait:
+        print("All were published again; the ledger has them when its queue is empty.")
     return 0
 
 

@@ -104,10 +104,11 @@ def consumers(outputs: Mapping[str, str]) -> dict[str, str]:
     return {re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower(): name for name in sorted(named)}
 
 
-def _named(options: argparse.Namespace, outputs: Mapping[str, str]) -> str:
+def _named(options: argparse.Namespace, environ: Mapping[str, str], outputs: Mapping[str, str]) -> str:
     names = consumers(outputs)
     if not names:
-        raise ConsoleError(f"The stack '{harmless(options.stack_name or '')}' has no dead-letter queues.")
+        stack = harmless(stack_name(options, environ))
+        raise ConsoleError(f"The stack '{stack}' has no dead-letter queues. Remedy: name another with --stack-name.")
     known(options.consumer, set(names), "A consumer", f"name one of {', '.join(names)}")
     return names[options.consumer]
 
@@ -118,7 +119,7 @@ def _dead_letters(options: argparse.Namespace, environ: Mapping[str, str]) -> in
         waiting = {each: _waiting(sqs, outputs[f"{name}{_DEAD_LETTERS}"]) for each, name in consumers(outputs).items()}
         print(to_json(waiting) if options.json else "\n".join(f"{each}: {count(waiting[each])}" for each in waiting))
         return 1 if any(waiting.values()) else 0
-    queue = outputs[f"{_named(options, outputs)}{_DEAD_LETTERS}"]
+    queue = outputs[f"{_named(options, environ, outputs)}{_DEAD_LETTERS}"]
     bodies = [each["Body"] for each in looked_at(sqs, queue, options.limit)]
     if options.json:
         print(to_json([_document(body) for body in bodies]))
@@ -129,10 +130,13 @@ def _dead_letters(options: argparse.Namespace, environ: Mapping[str, str]) -> in
 
 def _redrive(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     outputs = stack_outputs(options, environ)
-    name = _named(options, outputs)
+    name = _named(options, environ, outputs)
     source, destination = outputs[f"{name}{_DEAD_LETTERS}"], outputs.get(f"{name}{_QUEUE}")
     if destination is None:
-        raise ConsoleError(f"The stack '{stack_name(options, environ)}' has no queue of {options.consumer}.")
+        raise ConsoleError(
+            f"The stack '{stack_name(options, environ)}' has no queue of {options.consumer}. "
+            "Remedy: name another stack with --stack-name."
+        )
     number = moved(session(environ).client("sqs"), source, destination, time.time())
     if options.json:
         print(to_json({"consumer": options.consumer, "moved": number}))

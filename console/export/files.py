@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 
-from console.errors import ConsoleError
+from console.errors import ConsoleError, file_error
 from console.export.columns import columns
 from console.spreadsheets import csv_lines
 from console.text import plain
@@ -117,7 +117,7 @@ def _whole(file: Path) -> Generator[Path]:
     try:
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     except OSError as error:
-        raise ConsoleError(f"{file}: cannot be written ({error.strerror}).") from error
+        raise file_error(file, error, "written") from error
     os.close(handle)
     part = Path(name)
     try:
@@ -125,6 +125,6 @@ def _whole(file: Path) -> Generator[Path]:
         part.chmod(0o644)
         part.replace(file)
     except (OSError, csv.Error) as error:
-        raise ConsoleError(f"{file}: cannot be written ({error}).") from error
+        raise file_error(file, error, "written") from error
     finally:
         part.unlink(missing_ok=True)

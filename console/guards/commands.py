@@ -48,8 +48,10 @@ def add_guards(guards: argparse.ArgumentParser) -> None:
 
 
 def guards_file(options: argparse.Namespace, environ: Environment) -> Path:
-    """The file that a command is about."""
+    """The file that a command is about. Raises ConsoleError where one is named that is not there."""
     named: Path | None = options.file
+    if named and not named.exists():
+        raise ConsoleError(f"There is no file {named}. Remedy: name one that is there.")
     return named or Path(environ.get("GUARDS_FILE") or GUARDS_FILE)
 
 
@@ -63,8 +65,6 @@ def read_guards(file: Path) -> tuple[Guard, ...]:
 
 def _check(options: argparse.Namespace, environ: Environment) -> int:
     file = guards_file(options, environ)
-    if options.file and not file.exists():
-        raise ConsoleError(f"There is no file {file}. Remedy: name one that is there.")
     guards = read_guards(file)
     if options.json:
         print(to_json([_plain(guard) for guard in guards]))

@@ -46,7 +46,7 @@ def add_replay(command: argparse.ArgumentParser) -> None:
         f"What the guards of the file would have done in a period of the past; the last {_USUAL_DAYS[:-1]} days unless "
         "one is named. Nothing is changed."
     )
-    command.add_argument("file", nargs="?", type=Path, help="default: $GUARDS_FILE, else guards.yaml")
+    command.add_argument("file", nargs="?", type=Path, metavar="FILE", help="default: $GUARDS_FILE, else guards.yaml")
     add_period(command)
     command.add_argument("--client", metavar="ID", help="only of this client")
     add_table_options(command, "CostsTable")

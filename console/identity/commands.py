@@ -37,7 +37,7 @@ def add_identity(identity: argparse.ArgumentParser) -> None:
     check = commands.add_parser(
         "check", help="check the file, and say what it means", description="Check the file, and say what it means."
     )
-    check.add_argument("file", nargs="?", type=Path, default=FILE, metavar="FILE", help=f"default: {FILE}")
+    check.add_argument("file", nargs="?", type=Path, metavar="FILE", help=f"default: {FILE}")
     check.add_argument(
         "--force", action="store_true", help="take names of servers and models that the files do not know"
     )
@@ -59,21 +59,24 @@ def limits_text(plan: Plan) -> str:
 
 
 def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    identity = read_identity(options.file)
+    file = options.file or FILE
+    if options.file and not file.exists():
+        raise ConsoleError(f"There is no file {file}. Remedy: name one that is there.")
+    identity = read_identity(file)
     if identity and not options.force:
-        _check_names(identity, options.file, environ)
+        _check_names(identity, file, environ)
     if options.json:
         print(to_json(_plain(identity)))
     elif identity is None:
-        print(f"{options.file} names no issuer: client keys alone are taken.")
+        print(f"{file} names no issuer: client keys alone are taken.")
     else:
         show(issuers_table(identity, terminal_width()))
         print()
         show(plans_table(identity, terminal_width()))
-    for warning in warnings_of(identity, str(options.file)) if identity else ():
+    for warning in warnings_of(identity, str(file)) if identity else ():
         print(f"warning: {warning}", file=sys.stderr)
     for warning in _warnings_of_teams(identity, options, environ) if identity else ():
-        print(f"warning: {options.file}: {warning}", file=sys.stderr)
+        print(f"warning: {file}: {warning}", file=sys.stderr)
     return 0
 
 

@@ -111,7 +111,8 @@ def revoke_client(store: KeyStore, client_id: str) -> list[StoredKey]:
     while True:  # until none is left: meanwhile a key may have been rotated
         keys = [key for key in store.all() if key.client_id == client_id]
         if not keys and not revoked:
-            raise ConsoleError(f"There is no key of client '{client_id}'. `keys list` shows all keys.")
+            remedy = "`openai-proxy keys list` shows all keys"
+            raise ConsoleError(f"There is no key of client '{client_id}'. Remedy: {remedy}.")
         disabled = [key for key in keys if revoke_key(store, key)]
         if not disabled:
             return revoked
@@ -137,7 +138,10 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _checked(item: dict[str, Any]) -> dict[str, Any]:
     for name, value in item.items():
         if name in ATTRIBUTES and without_keys(repr(value)) != repr(value):
-            raise ConsoleError(f"{name} would hold what looks like a client key. Keys are not stored anywhere.")
+            raise ConsoleError(
+                f"{name} would hold what looks like a client key. Keys are not stored anywhere. "
+                "Remedy: write something else there."
+            )
     _, problems = read_attributes(item)
     if problems:
         raise ConsoleError("; ".join(problems) + ".")

@@ -60,7 +60,7 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
     add("--force", action="store_true", help="take names of servers and models that the files do not know")
     add_limits(command)
     add("--team", metavar="TEAM", help="whose limits hold beside its own; `teams create` makes one")
-    add("--currency", help="of the budgets; only USD, the currency of the price book")
+    add("--currency", choices=("USD",), help="of the budgets; only USD, the currency of the price book")
     expiry = command.add_mutually_exclusive_group()
     expiry.add_argument(
         "--expires-in-days", type=whole(1, 36500), metavar="DAYS", help="so many days until it ends; default: never"
@@ -154,7 +154,9 @@ def wanted(options: argparse.Namespace) -> Wanted:
     )
     both = set(asked.unset) & {*values, *(["tags"] if asked.tags else ()), *(["cache"] if asked.cache else ())}
     if both:
-        raise ConsoleError(f"Set and unset at once: {', '.join(sorted(both))}. Remedy: do one of them.")
+        raise ConsoleError(
+            f"These are set and unset at once: {', '.join(sorted(both))}. Remedy: leave one of the two out."
+        )
     return asked
 
 

@@ -24,6 +24,7 @@ from openai_proxy.identity.user import BLOCKED_PREFIX
 
 from console.errors import ConsoleError
 from console.stack import Table
+from console.text import harmless
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -113,10 +114,14 @@ class KeyStore:
         """The one key whose id begins with `key_id`; a whole key is understood too. Raises ConsoleError."""
         wanted = hash_client_key(key_id) if is_well_formed(key_id) else key_id
         if not (_SHORTEST_ID <= len(wanted) <= _LONGEST_ID and set(wanted) <= set("0123456789abcdef")):
-            raise ConsoleError("That is no key id. Remedy: give 8 or more characters of one; `keys list` shows them.")
+            raise ConsoleError(
+                f"'{harmless(wanted[:_LONGEST_ID])}' is no key id, which is 8 or more of 0 to 9 and a to f. "
+                "Remedy: give one as `openai-proxy keys list` shows it."
+            )
         found = [key for key in self.all() if key.key_hash.startswith(wanted)]
         if not found:
-            raise ConsoleError(f"There is no key with id {wanted[:KEY_ID_LENGTH]}. `keys list` shows all keys.")
+            remedy = "`openai-proxy keys list` shows all keys"
+            raise ConsoleError(f"There is no key with id {wanted[:KEY_ID_LENGTH]}. Remedy: {remedy}.")
         if len(found) > 1:
             raise ConsoleError(f"{len(found)} keys have ids that begin with {wanted}. Remedy: give more characters.")
         return found[0]

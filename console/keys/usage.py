@@ -138,7 +138,8 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
     elif usage:
         show(usage_table(usage, terminal_width()))
     else:
-        print("There are no good keys with limits. `keys list` shows all keys.")
+        of_client = f" of client '{harmless(options.client_id)}'" if options.client_id else ""
+        print(f"There are no good keys with limits{of_client}. `openai-proxy keys list` shows all keys.")
     return 0
 
 

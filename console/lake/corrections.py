@@ -42,7 +42,7 @@ def _refuse_another_ledger(options: argparse.Namespace, environ: Mapping[str, st
     """A ledger that the command line names must be that of the lake's stack. Raises ConsoleError."""
     named = options.costs_table
     if named and (own := stack_output("CostsTable", options, environ)) != named:
-        raise ConsoleError(f"{named} is not the ledger of the stack whose lake this would correct, which is {own}.")
+        raise ConsoleError(f"The lake is that of the stack whose ledger is {own}, and --costs-table names {named}.")
 
 
 class Corrections:

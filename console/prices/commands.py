@@ -38,6 +38,7 @@ def add_prices(prices: argparse.ArgumentParser) -> None:
     file = Path("prices.yaml")
     check.add_argument("prices", nargs="?", type=Path, default=file, metavar="FILE", help=f"default: {file}")
     add_servers_file(check)
+    check.add_argument("--json", action="store_true", help="print JSON, for programs")
     check.set_defaults(run=_check)
 
     show = add("show", "show what a server or a model costs")
@@ -63,14 +64,20 @@ def add_prices(prices: argparse.ArgumentParser) -> None:
         help="write this file; default: the list that ships",
     )
     refresh.add_argument("--dry-run", action="store_true", help="only say what would change")
+    refresh.add_argument("--json", action="store_true", help="print JSON, for programs")
     refresh.set_defaults(run=_refresh)
 
 
 def _check(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     book = chosen_book(options)
+    warnings = [f"{options.prices}: {warning}" for warning in warnings_of(book)]
+    if options.json:
+        known = _overview(book)
+        print(to_json({name: known[name] for name in ("price_version", "servers")} | {"warnings": warnings}))
+        return 0
     show(servers_table(book, terminal_width()))
-    for warning in warnings_of(book):
-        print(f"warning: {options.prices}: {warning}", file=sys.stderr)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 
@@ -209,18 +216,22 @@ def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     else:
         source = downloaded(options.version)
     new = price_list_of(source, old["licence"])
-    print(f"{old['source']} {old['version']} > {new['version']}")
-    for kind, names in changes_between(old, new).items():
+    changes, versions = changes_between(old, new), (old["version"], new["version"])
+    if not options.dry_run:
+        options.into.write_text(to_text(new), encoding="utf-8")
+    if options.json:
+        said: dict[str, Any] = dict(zip(("version_before", "version_after"), versions, strict=True))
+        print(to_json(said | {"changes": changes, "written": None if options.dry_run else str(options.into)}))
+        return 0
+    print(f"{old['source']} {' > '.join(versions)}")
+    for kind, names in changes.items():
         print(f"{kind}: {count(len(names))}")
         for name in names[:_MOST_NAMED]:
             print(f"  {name}")
         if len(names) > _MOST_NAMED:
             print(f"  and {count(len(names) - _MOST_NAMED)} more")
-    if options.dry_run:
-        print("Nothing was written.")
-        return 0
-    options.into.write_text(to_text(new), encoding="utf-8")
-    print(f"Wrote {options.into}. It takes effect with the next deployment; `costs reprice` is for the past.")
+    written = f"Wrote {options.into}. It takes effect with the next deployment; `costs reprice` is for the past."
+    print("Nothing was written." if options.dry_run else written)
     return 0
 
 

@@ -13,7 +13,7 @@ from console.costs.filters import FILTERS, add_filters, add_source, dimension, f
 from console.costs.reading import Ledger
 from console.costs.summary import summarize, total_of
 from console.costs.text import as_document, left_out
-from console.errors import ConsoleError
+from console.errors import file_error
 from console.output import has_blocks, show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days
 from console.report.figures import Throttles, read_throttles, rollup_figures
@@ -82,7 +82,7 @@ def _report(options: argparse.Namespace, environ: Environment) -> int:
     try:
         options.file.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise ConsoleError(f"{options.file}: cannot be written ({error.strerror}).") from error
+        raise file_error(options.file, error, "written") from error
     size = len(page.encode())
     document = {"file": str(options.file), "bytes": size, "from": str(period.first), "to": str(period.last)}
     print(to_json(document) if options.json else f"Wrote {options.file} ({size / 1024:,.0f} kB).")

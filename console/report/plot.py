@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from console.errors import ConsoleError
+from console.errors import file_error
 from console.tables import shortened
 from console.text import harmless
 
@@ -140,7 +140,7 @@ def write_png(draw: Draw, path: Path) -> None:
         try:
             figure.savefig(path, format="png", dpi=160, facecolor="white")
         except OSError as error:
-            raise ConsoleError(f"{path}: cannot be written ({error.strerror}).") from error
+            raise file_error(path, error, "written") from error
 
 
 def svg(draw: Draw, salt: str) -> str:

@@ -116,7 +116,9 @@ def _update(options: argparse.Namespace, environ: Environment) -> int:
     if not (given or unset):
         raise ConsoleError("No change is named. Remedy: see `teams update --help`.")
     if both := unset & given.keys():
-        raise ConsoleError(f"Set and unset at once: {', '.join(sorted(both))}. Remedy: do one of them.")
+        raise ConsoleError(
+            f"These are set and unset at once: {', '.join(sorted(both))}. Remedy: leave one of the two out."
+        )
     store = _store(options, environ)
     before = store.find(options.name)
     kept = {name: value for name, value in before.item.items() if name not in unset}

@@ -55,7 +55,8 @@ def _throttles(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     elif rows:
         show(text_of(rows, options.by, stretch, terminal_width()))
     else:
-        print(f"Nothing was throttled {stretch.text}.")
+        of_client = f" of client {harmless(options.client)}" if options.client else ""
+        print(f"Nothing{of_client} was throttled {stretch.text}.")
     return 0
 
 

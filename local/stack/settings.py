@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from openai_proxy.guards.file import GUARDS_FILE, GuardsFileError, load_guards
 
@@ -154,9 +155,16 @@ class Settings:
         return {**self.build_parameters, **local, **self.chosen, **dict.fromkeys(self.webhooks, NO_ADDRESS)}
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. Remedy: `{self.prog} --help` says what it takes.\n")
+
+
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Read the command line; what it leaves open comes from the environment, as `make run PORT=8081` sets it."""
-    parser = argparse.ArgumentParser(prog="python -m local", description="The whole application on this machine.")
+    parser = _Parser(prog="python -m local", description="The whole application on this machine.")
     commands = parser.add_subparsers(required=True, metavar="run")
     run = commands.add_parser("run", help="build, deploy into MiniStack and serve until Ctrl-C")
     _add_options(run, environ)

@@ -40,7 +40,8 @@ def read_text(path: Path) -> str:
         problem = f"cannot be read: byte {error.start + 1} is not UTF-8 ({error.reason})"
         raise YamlFileError(problem, "save the file as UTF-8") from error
     except OSError as error:
-        raise YamlFileError(f"cannot be read ({error})", "put a file there that may be read") from error
+        problem = f"cannot be read ({error.strerror or error})"
+        raise YamlFileError(problem, "put a file there that may be read") from error
 
 
 def plain_values(text: str) -> Any:
@@ -53,9 +54,16 @@ def plain_values(text: str) -> Any:
     try:
         return _Reading().plain(yaml.compose(text, Loader=loader))
     except yaml.YAMLError as error:
-        raise YamlFileError(f"is not valid YAML: {error}", "correct that place") from error
+        raise YamlFileError(f"is not valid YAML: {_in_one_line(error)}", "correct that place") from error
     except RecursionError as error:
         raise _too_deep() from error
+
+
+def _in_one_line(error: Any) -> str:
+    """What PyYAML says in several lines: the place, and what is wrong there."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return place + (problem or " ".join(str(error).split()))
 
 
 def as_built(text: str) -> str:

@@ -57,5 +57,17 @@ CLIENTS = (
     ),
     Client("continue", "with_continue.sh", ["@continuedev/cli"], {"CONTINUE_TELEMETRY_ENABLED": "0"}, from_npm=True),
 )
-NOT_TRIED = ("Open WebUI (3.6 GB to install, most of it for models on the machine itself)",)
-"""Programs that people use with a proxy, and that are not run here."""
+BY_HAND = """
+Open WebUI is too large for `make clients` (1.7 GB without PyTorch, 3.6 GB with it) and was run by hand. Version 0.12.4,
+asked through its own HTTP API, made 1 call for a question and 1 for a stream, and showed the text of an error. A server
+that always answers 500 got 2 calls, directly 1; one that answers 429 got 1, directly 1.
+
+**Open WebUI**
+
+```sh
+export OPENAI_API_BASE_URL="$OPENAI_BASE_URL"  # the key is OPENAI_API_KEY
+export ENABLE_OLLAMA_API=false RAG_EMBEDDING_ENGINE=openai  # it loads no model of its own
+open-webui serve
+```
+"""
+"""What docs/clients.md says of a program that people use with a proxy, and that is run by hand."""

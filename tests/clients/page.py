@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.clients.known import CLIENTS, NOT_TRIED, Client
+from tests.clients.known import BY_HAND, CLIENTS, Client
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "clients.md"
@@ -71,7 +71,8 @@ def table_of(found: Mapping[str, Result]) -> str:
         for client in ran
         if "yes" in (found[client.name].tries["chat"].verdict, found[client.name].tries["stream"].verdict)
     )
-    return f"{_HEAD}{rows}\nNot run here: {', '.join([*reasons, *NOT_TRIED])}.\n{parts}"
+    missing = f"\nNot run here: {', '.join(reasons)}.\n" if reasons else ""
+    return f"{_HEAD}{rows}{missing}{parts}{BY_HAND}"
 
 
 def row_of(client: Client, result: Result) -> str:

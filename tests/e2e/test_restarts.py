@@ -88,7 +88,7 @@ def test_guards_beside_the_servers_act_until_they_are_undone_and_ministack_that_
     (pid,) = stack.children("bin/ministack")
     os.kill(pid, signal.SIGKILL)
     said, _ = stack.process.communicate(timeout=WAIT_SECONDS)
-    assert stack.process.returncode == 1
+    assert stack.process.returncode == 2
     assert "MiniStack ended (status -9)" in said
     with pytest.raises(httpx.ConnectError):
         httpx.get(stack.url, timeout=WAIT_SECONDS)

@@ -23,7 +23,7 @@ def test_taken_port_is_named_with_the_remedy(stack: LocalStack, tmp_path: Path):
         ports = dict(zip(NAMES, free_ports(3), strict=True))
         second = launch(tmp_path, {**ports, variable: stack.ports[variable]})
         said, _ = second.process.communicate(timeout=WAIT_SECONDS)
-        assert second.process.returncode == 1
+        assert second.process.returncode == 2
         assert f"Port {stack.ports[variable]} is in use" in said
         assert f"make run {variable}=" in said
 
@@ -99,7 +99,7 @@ def test_folder_serves_one_stack(stack: LocalStack):
     ports = dict(zip(NAMES, free_ports(3), strict=True))
     second = launch(stack.folder, ports)
     said, _ = second.process.communicate(timeout=WAIT_SECONDS)
-    assert second.process.returncode == 1
+    assert second.process.returncode == 2
     assert "Another local stack runs" in said
     assert (stack.folder / "env").exists(), "the running one keeps its files"
 

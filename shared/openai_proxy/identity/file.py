@@ -41,7 +41,8 @@ def load_identity(path: Path, *, allow_loopback: bool = False) -> Identity | Non
         problem = f"cannot be read: byte {error.start + 1} is not UTF-8"
         raise IdentityFileError(f"{path}: {problem}. Remedy: save the file as UTF-8.") from error
     except OSError as error:
-        raise IdentityFileError(f"{path}: cannot be read ({error}). Remedy: let it be read.") from error
+        problem = f"cannot be read ({error.strerror or error})"
+        raise IdentityFileError(f"{path}: {problem}. Remedy: put a file there that may be read.") from error
     return parse_identity(text, str(path), allow_loopback=allow_loopback)
 
 

@@ -34,6 +34,7 @@ from tests.fakes import Connection, Received, ScriptedServer, read_event
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "events" / "samples"
+RULE = "arn:aws:events:us-east-1:123456789012:rule/default/record-cost"
 ISSUER = "https://id.example.com"
 IDENTITY = f"issuers: [{{issuer: '{ISSUER}', audience: a, plan: free}}]\nplans: {{free: {{budget_day: 1}}}}\n"
 BOOKS = {
@@ -64,6 +65,8 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "cache erase": ["--client", "shop"],
     "find": ["{id}"],
     "events redrive": ["record-cost"],
+    "events replay": ["--last", "7d", "--no-wait"],
+    "prices refresh": ["--installed", "--into", "{folder}/list.json"],
     "guards undo": ["01M83T4CM0RHJ0VJ2GG9DD5A6M"],
     "logs": ["proxy"],
 }
@@ -111,6 +114,9 @@ class Account:
         index = {"IndexName": "by-client", "KeySchema": by_client, "Projection": {"ProjectionType": "ALL"}}
         self._table("cache", names, KeySchema=[_key("cache_key", "HASH")], GlobalSecondaryIndexes=[index])
         _AWS.client("s3").create_bucket(Bucket=self.environ["CACHE_BUCKET"])
+        events = _AWS.client("events")
+        archive = events.create_archive(ArchiveName=self.name, EventSourceArn=events.describe_event_bus()["Arn"])
+        self.environ["BUS_ARCHIVE"] = archive["ArchiveArn"]
         for queue in ("queue", "dead"):
             _AWS.client("sqs").create_queue(QueueName=f"{self.name}-{queue}")
         _AWS.client("logs").create_log_group(logGroupName=f"/aws/lambda/{self.name}/proxy")
@@ -193,7 +199,7 @@ def _answer(connection: Connection, request: Received) -> None:
     queues = {"RecordCostQueueUrl": f"{queue}-queue", "RecordCostDeadLetterQueueUrl": f"{queue}-dead"}
     output = "".join(
         f"<member><OutputKey>{each}</OutputKey><OutputValue>{value}</OutputValue></member>"
-        for each, value in {"KeysTable": f"{name}-keys", **queues}.items()
+        for each, value in {"KeysTable": f"{name}-keys", "RecordCostRule": RULE, **queues}.items()
     )
     status = "<StackStatus>CREATE_COMPLETE</StackStatus>"
     stack = f"<member><StackName>{name}</StackName>{status}<Outputs>{output}</Outputs></member>"

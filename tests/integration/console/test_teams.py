@@ -82,7 +82,7 @@ def test_a_name_that_is_none_is_refused(run: Run, name: str) -> None:
 def test_what_cannot_be_done_is_said(run: Run) -> None:
     run("teams", "create", "web")
     assert "No change is named" in run("teams", "update", "web")
-    assert "Set and unset at once: rpm" in run("teams", "update", "web", "--rpm", "5", "--unset", "rpm")
+    assert "set and unset at once: rpm" in run("teams", "update", "web", "--rpm", "5", "--unset", "rpm")
     assert "Nothing to do" in run("teams", "update", "web", "--unset", "rpm", text=True)
 
 

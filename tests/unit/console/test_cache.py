@@ -331,7 +331,7 @@ class TestFlush:
         kept = {account.put(server="demo"), account.put(created_at=now - 7200), account.put(on_s3=True)}
 
         assert run("flush", "--server", "demo", "--older-than", "1h", "--yes").out == (
-            "Deleted 1 answer (19 B, the oldest 2 h old).\n"
+            "Deleted 1 answer (19 B, the oldest 2 h old) of server demo.\n"
         )
         assert account.keys == kept
         assert len(account.objects) == 1

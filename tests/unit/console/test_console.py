@@ -301,7 +301,10 @@ class TestTables:
         [
             (["keys", "list"], "There is no stack 'openai-proxy' in this account and Region."),
             (["costs", "--stack-name", "mine"], "The stack 'mine' has no output 'CostsTable'."),
-            (["keys", "list", "--keys-table", "absent"], "The table does not exist"),
+            (
+                ["keys", "list", "--keys-table", "absent"],
+                "There is no such table or other resource in",
+            ),
         ],
     )
     def test_a_table_that_is_not_there_is_named_with_the_remedy(self, run: Run, arguments: list[str], message: str):

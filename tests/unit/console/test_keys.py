@@ -169,7 +169,7 @@ class TestCreate:
             (["--server", "openai/gpt-5"], "servers must be"),
             (["--model", "a,b"], "models must be 1 to 100 names, each given by itself"),
             (["--model", "*-mini"], "'*' only as the last"),
-            (["--budget-day", "5", "--currency", "EUR"], "currency must be USD, the currency of the price book."),
+            (["--budget-day", "5", "--currency", "EUR"], "--currency: 'EUR' is none of the choices; choose from USD"),
             (["--expires-at", "2020-01-01"], "That expiry is in the past."),
             (["--cache-ttl", "60"], "add --cache on"),
             (["--cache", "on", "--cache-pool", "a:b"], "cache must be"),
@@ -179,7 +179,7 @@ class TestCreate:
         ran = run(*CREATE, *arguments)
 
         assert (ran.code, ran.out) == (2, "")
-        assert ran.err.startswith("openai-proxy: ")
+        assert ran.err.startswith("openai-proxy")
         assert message in ran.err
         assert items(client) == []
 
@@ -425,10 +425,10 @@ class TestUpdate:
         ("arguments", "message"),
         [
             ([], "No change is named. Remedy: "),
-            (["--rpm", "5", "--unset", "rpm"], "Set and unset at once: rpm. Remedy: "),
-            (["--tag", "a=b", "--unset", "tag"], "Set and unset at once: tags."),
+            (["--rpm", "5", "--unset", "rpm"], "These are set and unset at once: rpm. Remedy: "),
+            (["--tag", "a=b", "--unset", "tag"], "set and unset at once: tags."),
             (["--cache-ttl", "60"], "add --cache on"),
-            (["--currency", "EUR", "--budget-day", "1"], "currency must be USD"),
+            (["--currency", "EUR", "--budget-day", "1"], "--currency: 'EUR' is none of the choices"),
         ],
     )
     def test_what_cannot_be_done_is_said(self, run: Run, client: Any, arguments: list[str], message: str):
@@ -551,9 +551,9 @@ class TestRevoke:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["0123456789ab"], "There is no key with id 0123456789ab. `keys list` shows all keys."),
-            (["everything"], "That is no key id."),
-            (["abc"], "That is no key id."),
+            (["0123456789ab"], "There is no key with id 0123456789ab. Remedy: `openai-proxy keys list` shows"),
+            (["everything"], "'everything' is no key id"),
+            (["abc"], "'abc' is no key id, which is 8 or more of 0 to 9 and a to f"),
             (["--client-id", "nobody"], "There is no key of client 'nobody'."),
         ],
     )

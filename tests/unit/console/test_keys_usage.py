@@ -173,8 +173,8 @@ def test_keys_of_one_rotation_share_what_they_used(show: Show, client: Any):
 def test_without_keys_that_have_limits_it_says_so(show: Show, client: Any):
     add_key(client)
 
-    assert show() == "There are no good keys with limits. `keys list` shows all keys.\n"
-    assert show("--client-id", "nobody") == "There are no good keys with limits. `keys list` shows all keys.\n"
+    assert show() == "There are no good keys with limits. `openai-proxy keys list` shows all keys.\n"
+    assert show("--client-id", "nobody").startswith("There are no good keys with limits of client 'nobody'. ")
 
 
 def test_a_key_without_limits_can_be_asked_about(show: Show, client: Any):

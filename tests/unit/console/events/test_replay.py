@@ -82,7 +82,7 @@ def test_it_is_waited_for() -> None:
 
 
 def test_a_replay_that_fails_says_why() -> None:
-    with pytest.raises(ConsoleError, match="is failed: lost"):
+    with pytest.raises(ConsoleError, match=r"again failed: lost\. Remedy: "):
         Replay(EventBridge("RUNNING", "FAILED"), lambda _: None).wait("again", LONG_AGO)
 
 

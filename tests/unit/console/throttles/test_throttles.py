@@ -99,7 +99,7 @@ def test_the_command_reads_one_partition_for_each_hour(capsys: pytest.CaptureFix
         [row] = json.loads(capsys.readouterr().out)
         assert (row["client"], row["requests"], row["retry_after_average"]) == ("ci", 10, 2.0)
         assert main(["throttles", "--client", "nobody"], environ) == 0
-        assert capsys.readouterr().out.startswith("Nothing was throttled since ")
+        assert capsys.readouterr().out.startswith("Nothing of client nobody was throttled since ")
     with pytest.raises(SystemExit):
         main(["throttles", "--by", "colour"], environ)
     assert "'colour' is none of client, source, server, model, team" in capsys.readouterr().err
