@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -293,3 +293,16 @@ def test_what_is_no_list_tells_nothing(document: Any) -> None:
     error = caught.value
     message = "The server 'up' answered without a list of models."
     assert (error.status, error.code, error.message, error.upstream_status) == (502, "upstream_no_answer", message, 200)
+
+
+def test_no_more_is_read_than_a_list_may_be_long() -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            taken.append(len(taken))
+            yield b" " * 1024 * 1024
+
+    with pytest.raises(UpstreamError):
+        allowed_models(endless(), "up", lambda name: name)
+    assert len(taken) == 9
