@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from openai_proxy.key_refusals import TOKEN_REFUSALS
-from proxy.access.authenticator import Authorizer, ClientKey
+from proxy.access.authenticator import Authorizer, ClientKey, authorizer_event
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError, ProxyError, UnavailableError
 from proxy.request.parse import InferenceRequest
@@ -67,6 +67,28 @@ def test_a_yes_is_remembered_for_its_time_and_per_key() -> None:
     keys.forget()
     keys.authorize(request())
     assert len(function.asked) == 4
+
+
+def test_the_authorizer_is_asked_as_api_gateway_asks_and_told_of_the_key_alone() -> None:
+    headers = {"x-api-key": "k", "cookie": "not for it"}
+    sent = InferenceRequest("function_url", "PATCH", "/openai/v1/x", "a=secret", headers, b"nor this", None)
+    assert authorizer_event(sent, "k", "eu-west-1") == {
+        "type": "REQUEST",
+        "methodArn": "arn:aws:execute-api:eu-west-1:000000000000:function-url/url/PATCH/openai/v1/x",
+        "resource": "/{proxy+}",
+        "path": "/openai/v1/x",
+        "httpMethod": "PATCH",
+        "headers": {"Authorization": "Bearer k"},
+        "queryStringParameters": None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {
+            "path": "/openai/v1/x",
+            "httpMethod": "PATCH",
+            "stage": "url",
+            "apiId": "function-url",
+        },
+    }
 
 
 def test_a_key_is_the_same_in_every_header_and_a_yes_is_for_it_alone() -> None:
