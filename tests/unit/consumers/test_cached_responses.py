@@ -2,12 +2,16 @@
 
 import base64
 import hashlib
+import importlib
 import json
+import sys
 import zlib
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -245,3 +249,25 @@ def test_the_size_of_an_item_counts_names_and_bytes():
     assert item_size({"name": {"S": "ü"}, "body": {"B": b"123"}, "n": {"N": "7"}}) == 4 + 2 + 4 + 3 + 1 + 21
     assert item_size({"usage": {"M": {"a": {"S": "b"}}}}) == 5 + 3 + 1 + 2
     assert item_size({"stream": {"BOOL": True}, "duration": {"NULL": True}}) == 6 + 1 + 8 + 1
+
+
+def test_what_is_stored_goes_into_the_table_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def client(service: str, *, config: Any) -> Any:
+        assert config.retries["mode"] == "standard"
+
+        def put_item(**request: Any) -> Any:
+            asked.append((service, request["TableName"], request["Item"]))
+            return {"ConsumedCapacity": {"TableName": "cache"}}
+
+        return SimpleNamespace(put_item=put_item)
+
+    monkeypatch.setattr(boto3, "client", client)
+    monkeypatch.setenv("CACHE_TABLE", "cache")
+    item = {"cache_key": {"S": "k"}, "event_id": {"S": "01M8558AXTR9M5E4B7N3QK2VWC"}}
+    try:
+        assert importlib.import_module("store_response.handler")._store_response._cache.store(item)
+    finally:
+        sys.modules.pop("store_response.handler", None)
+    assert asked == [("dynamodb", "cache", item)]
