@@ -20,7 +20,9 @@ from openai_proxy.identity import (
     user_id_of,
     warnings_of,
 )
-from openai_proxy.key_context import KeyCache
+from openai_proxy.identity.issuer import algorithm_of, is_loopback, origin_of
+from openai_proxy.key_context import ClientKey, KeyCache
+from openai_proxy.key_limits import Limits
 
 ROOT = Path(__file__).parents[3]
 ISSUER = "https://id.example.com"
@@ -133,6 +135,34 @@ plans:
 )
 def test_the_cache_of_a_plan(text: str, cache: KeyCache) -> None:
     assert read(issuer(plans=f"plans: {{free: {{cache: {text}}}}}")).plans["free"].template.cache == cache
+
+
+def test_each_user_of_a_plan_is_a_client_of_it_with_limits_alone() -> None:
+    text = issuer(plans="plans: {free: {rpm: 5, team: web, servers: [up]}, pro: {client_id: paying, models: [m]}}")
+    free, pro = read(text).plans.values()
+    assert free.key_of("u1", "end-1", 77) == ClientKey(
+        "free",
+        ("up",),
+        name="free",
+        key_id="u1",
+        end_user="end-1",
+        expires_at=77,
+        limits=Limits("u1", rpm=5),
+        line="u1",
+        team="web",
+    )
+    assert pro.key_of("u2", "end-2", 78) == ClientKey(
+        "paying", models=("m",), name="pro", key_id="u2", end_user="end-2", expires_at=78, line="u2"
+    )
+
+
+@pytest.mark.parametrize(("written", "value"), [("true", True), ("false", False)])
+def test_switches_of_plans_and_issuers(written: str, value: bool) -> None:
+    plan = f"plans: {{free: {{log_content: {written}, resumable: {written}, on_disconnect: stop}}}}"
+    identity = read(issuer(f"plan: free, pseudonyms: {written}", plans=plan))
+    template = identity.plans["free"].template
+    assert (template.logs_content, template.resumable, template.on_disconnect) == (value, value, "stop")
+    assert identity.issuers[ISSUER].pseudonyms is value
 
 
 FAULTS: dict[str, tuple[str, str]] = {
@@ -319,3 +349,49 @@ def test_a_pseudonym_has_a_form_that_no_id_of_a_user_has(one: str, sub: str) -> 
     assert is_pseudonym(found)
     for other in (user_id_of(one, sub), found[:-1], found + "0", "x" + found[1:], found[1:]):
         assert not is_pseudonym(other)
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [
+        ("https://a.example/x?y", ("https", "a.example", 443)),
+        ("https://A.example:443", ("https", "a.example", 443)),
+        ("https://a.example:8443", ("https", "a.example", 8443)),
+        ("http://[::1]/x", ("http", "::1", 80)),
+        ("ftp://a", ("ftp", "a", None)),
+        ("https:", ("https", "", 443)),
+    ],
+)
+def test_an_origin_has_the_usual_port_where_none_is_said(address: str, origin: tuple[str, str, int | None]) -> None:
+    assert origin_of(address) == origin
+
+
+@pytest.mark.parametrize(
+    ("address", "is_here"),
+    [("http://localhost:1", True), ("http://127.0.0.1", True), ("http://[::1]", True), ("https://a.example", False)],
+)
+def test_addresses_of_this_machine(address: str, is_here: bool) -> None:
+    assert is_loopback(address) is is_here
+
+
+@pytest.mark.parametrize(("name", "algorithm"), [("Ed25519", "EdDSA"), ("EdDSA", "EdDSA"), ("none", "none")])
+def test_the_curve_is_another_name_of_its_algorithm(name: str, algorithm: str) -> None:
+    assert algorithm_of(name) == algorithm
+    assert algorithm not in ALGORITHMS or read(issuer(f"plan: free, algorithms: [{name}]")).issuers[
+        ISSUER
+    ].algorithms == (algorithm,)
+
+
+@pytest.mark.parametrize(
+    ("host", "claims"),
+    [
+        ("cognito-idp.eu-central-1.amazonaws.com/pool", ("aud", "client_id")),
+        ("cognito-idp-fips.us-gov-west-1.amazonaws.com/pool", ("aud", "client_id")),
+        ("cognito-idp.cn-north-1.amazonaws.com.cn/pool", ("aud", "client_id")),
+        ("cognito-idp.eu-central-1.amazonaws.com.evil.example", ("aud",)),
+        ("x.cognito-idp.eu-central-1.amazonaws.com", ("aud",)),
+    ],
+)
+def test_cognitos_tokens_name_their_client_instead_of_an_audience(host: str, claims: tuple[str, ...]) -> None:
+    address = f"https://{host}"
+    assert read(issuer(address=address)).issuers[address].audience_claims == claims

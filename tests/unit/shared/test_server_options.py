@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.cache.answers import LONGEST_KEPT
 from openai_proxy.servers import Server, ServersFileError, TokenReference, parse_servers
-from openai_proxy.servers.options import Breaker, OptionError, Timers, weights_of
+from openai_proxy.servers.options import Breaker, Caching, OptionError, Timers, weights_of
 from openai_proxy.servers.sign_in import Auth
 
 POOL = "write {name: weight, ...}, 1 to 32 servers, each with a whole number from 1 to 1000"
@@ -79,6 +79,23 @@ def test_a_fault_names_file_server_key_problem_and_remedy(option: str, written: 
         ("breaker", "{failures: 0}", "breaker", Breaker(0, 20.0)),
         ("breaker", "{failures: 1000, seconds: 900}", "breaker", Breaker(1000, 900.0)),
         ("breaker", "{}", "breaker", Breaker(5, 20.0)),
+        ("include_usage", "true", "include_usage", True),
+        ("include_usage", "false", "include_usage", False),
+        ("resumable", "true", "resumable", True),
+        ("resumable", "false", "resumable", False),
+        ("on_disconnect", "finish", "on_disconnect", "finish"),
+        ("on_disconnect", "stop", "on_disconnect", "stop"),
+        ("cache", "{}", "cache", Caching(3600, None, any_temperature=False)),
+        ("cache", f"{{ttl: 1, pool: {'p' * 64}}}", "cache", Caching(1, "p" * 64)),
+        ("cache", f"{{ttl: {LONGEST_KEPT}, any_temperature: false}}", "cache", Caching(LONGEST_KEPT)),
+        (
+            *("cache", "{any_temperature: true, ignore: [user, safety_identifier, metadata]}", "cache"),
+            Caching(any_temperature=True, ignore=frozenset({"user", "safety_identifier", "metadata"})),
+        ),
+        (
+            *("cache", "{keep: [stored, searches, references, private], ignore: []}", "cache"),
+            Caching(keep=frozenset({"stored", "searches", "references", "private"})),
+        ),
     ],
 )
 def test_what_is_just_within_the_bounds_is_taken(option: str, written: str, field: str, value: Any) -> None:
