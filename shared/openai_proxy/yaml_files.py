@@ -108,7 +108,7 @@ class _Reading:
             if key.id != "scalar":
                 raise YamlFileError(f"has a key in line {line} that is no text", _KEY, path, path)
             name: str = key.value
-            inner = f"{path}.{name}".lstrip(".")
+            inner = f"{path}.{name}" if path else name
             if name in plain:
                 raise YamlFileError(f"stands there twice (again in line {line})", f"remove line {line}", inner, name)
             plain[name] = self.plain(value, inner, depth + 1)

@@ -125,6 +125,29 @@ def test_values_may_be_nested_as_deep_as_any_file_needs_and_no_deeper(depth: int
             plain_values(text)
 
 
+def test_the_text_of_a_file_is_without_the_mark_of_its_editor(tmp_path: Path) -> None:
+    for text in ("a: 1", as_built("a: 1"), "", "\ufeffa: 1"):
+        (tmp_path / "f.yaml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert read_text(tmp_path / "f.yaml") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "name"),
+    [
+        ("Xa: 1\nXa: 2", "Xa", "Xa"),
+        (".a: 1\n.a: 2", ".a", ".a"),
+        ("b: {Xa: 1, Xa: 2}", "b.Xa", "Xa"),
+        ("b: [c, {a: 1, a: 2}]", "b[1].a", "a"),
+        ("b: {c: {? [x] : 1}}", "b.c", "b.c"),
+        ("? [x]\n: 1", "", ""),
+    ],
+)
+def test_a_fault_says_where_its_key_stands(text: str, path: str, name: str) -> None:
+    with pytest.raises(YamlFileError) as refused:
+        plain_values(text)
+    assert (refused.value.path, refused.value.name) == (path, name)
+
+
 @pytest.mark.parametrize("opening", ["[", "{a: "])
 def test_what_is_nested_deeper_than_anybody_can_read_is_told_as_well(opening: str) -> None:
     closing = {"[": "]", "{a: ": "}"}[opening]
