@@ -238,6 +238,9 @@ def test_a_fault_names_its_place_and_the_remedy(name: str) -> None:
         "https://id.example.com/#x",
         "https://id.example.com:x",
         "https://id.example.com:99999",
+        "https://id.example.com:0",
+        "https://x[::1]",
+        "https://x.[::1]",
         "https://id.example.com\\@evil.com",
         "https://id.exämple.com",
         "https://id.example.com/ x",
@@ -395,3 +398,64 @@ def test_the_curve_is_another_name_of_its_algorithm(name: str, algorithm: str) -
 def test_cognitos_tokens_name_their_client_instead_of_an_audience(host: str, claims: tuple[str, ...]) -> None:
     address = f"https://{host}"
     assert read(issuer(address=address)).issuers[address].audience_claims == claims
+
+
+def many(number: int, each: str = "v") -> str:
+    return ", ".join(f"{each}{place}" for place in range(number))
+
+
+def bounded(kind: str, more: int) -> str:
+    """A file with as much of a kind as may be, and so many more."""
+    match kind:
+        case "audiences":
+            return issuer(audience=f"[{many(32 + more)}]")
+        case "length":
+            return issuer(audience="v" * (256 + more))
+        case "values":
+            return issuer(f"plan: free, require: {{a: [{many(32 + more)}]}}")
+        case "plans":
+            return issuer(f"plans: {{claim: t, {', '.join(f'v{n}: free' for n in range(99 + more))}}}")
+        case "algorithms":
+            return issuer(f"plan: free, algorithms: [{', '.join((*ALGORITHMS, *ALGORITHMS[:more]))}]")
+        case _:
+            each = (f"{{issuer: 'https://i{n}.example', audience: a, plan: free}}" for n in range(20 + more))
+            return f"issuers: [{', '.join(each)}]\n{PLANS}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("audiences", "key 'audience': not 1 to 32 texts"),
+        ("length", "key 'audience': not a text of 1 to 256"),
+        ("values", "key 'require': not 1 to 32 texts"),
+        ("plans", "key 'plans': more than 100 values"),
+        ("algorithms", "key 'algorithms': not 1 to 10 texts"),
+        ("issuers", "key 'issuers': not a list of 1 to 20 issuers"),
+    ],
+)
+def test_what_is_just_within_a_bound_is_taken_and_one_more_is_not(kind: str, told: str) -> None:
+    assert read(bounded(kind, 0))
+    assert told in fault(bounded(kind, 1))
+
+
+@pytest.mark.parametrize(("ttl", "holds"), [("1", True), ("31536000", True), ("31536001", False), ("9" * 400, False)])
+def test_the_ttl_of_a_plan(ttl: str, holds: bool) -> None:
+    text = issuer(plans=f"plans: {{free: {{cache: {{ttl: {ttl}}}}}}}")
+    if holds:
+        assert read(text).plans["free"].template.cache == KeyCache(True, int(ttl))
+    else:
+        assert "plan 'free', key 'cache': not usable" in fault(text)
+
+
+def test_every_warning_whole() -> None:
+    text = issuer(address="http://127.0.0.1:1", plans="plans: {free: {rpm: 1}, other: {budget_day: 1}}")
+    budgets = "budget_day, budget_week, budget_month, budget_total"
+    remedy = "Remedy: use an https address where it is deployed."
+    assert warnings_of(read(text, allow_loopback=True), "f.yaml") == [
+        f"f.yaml: plan 'free': each of its users may spend without end. Remedy: add one of {budgets}.",
+        "f.yaml: plan 'other': no issuer gives it. Remedy: name it in `plan` or `plans` of one.",
+        f"f.yaml: issuer 'http://127.0.0.1:1': good on this machine alone. {remedy}",
+    ]
+    for budget in budgets.split(", "):
+        plan = f"plans: {{free: {{{budget}: 1}}}}"
+        assert warnings_of(read(issuer(plans=plan))) == []
