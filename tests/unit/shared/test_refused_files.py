@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai_proxy.guards.file import GuardsFileError, load_guards, parse_guards
 from openai_proxy.identity import IdentityFileError, load_identity, parse_identity
-from openai_proxy.pricing.price_book import PriceBookError, load_price_book
+from openai_proxy.pricing.price_book import PriceBookError, load_price_book, parse_price_book
 from openai_proxy.servers import ServersFileError, load_servers, parse_servers
 
 REFUSED: dict[str, list[tuple[str, str]]] = json.loads(
@@ -18,6 +18,7 @@ LOADERS: dict[str, tuple[Callable[[str], Any], type[Exception]]] = {
     "servers": (parse_servers, ServersFileError),
     "identity": (parse_identity, IdentityFileError),
     "guards": (parse_guards, GuardsFileError),
+    "prices": (parse_price_book, PriceBookError),
 }
 CASES = [
     pytest.param(file, text, message, id=f"{file}-{number}")
