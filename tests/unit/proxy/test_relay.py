@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -286,3 +288,42 @@ def test_two_failures_in_a_row_keep_a_server_out_for_its_time_and_a_success_heal
             if not is_out:
                 in_a_row = in_a_row + 1 if is_ill else 0
                 out_until = world.spent.total + 30 if in_a_row >= 2 else 0.0
+
+
+# ------------------------------------------------------------------------------- what outlives its connection
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_written_down_is_closed_in_the_time_that_is_left_and_told_once(is_told: bool, fails: bool) -> None:
+    world = World({"main": [stream(2.0, (3.0, event(chat("Hello", "stop"))))]}, authorizing=0.5)
+    left: list[float] = []
+
+    class Written:
+        """A stream that is written down: its response, and what the relay does with it."""
+
+        def __init__(self, response: Any) -> None:
+            self.response = response
+
+        def finish(self, _outcome: object, _timeline: object) -> None:
+            world.pass_for("table", 1.25)
+
+        def is_told(self) -> bool:
+            if fails:
+                raise OSError("no table")
+            return is_told
+
+        def close(self, seconds: float) -> None:
+            left.append(seconds)
+
+    def begun(call: Any, response: Any, *_: object) -> Any:
+        return call, Written(response)
+
+    with timed_proxy(world, CONTEXT) as proxy:
+        proxy.relay._streams = lambda: cast("Any", SimpleNamespace(begun=begun))
+        deadline = world.unix() + 600
+        asking = url_event("/main/v1/chat/completions", {**CHAT, "stream": True}, {"x-resumable": "true"})
+        with pytest.raises(OSError, match="no table") if fails else nullcontext():
+            proxy.call(asking)
+        assert left == [pytest.approx(deadline - world.unix())]
+    assert len(proxy.bus.details) == (not fails and not is_told)
