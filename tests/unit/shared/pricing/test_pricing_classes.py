@@ -351,3 +351,11 @@ def test_a_listed_model_that_is_paid_by_time_has_its_shortest_time() -> None:
     book = a_list(match={"equals": "m"}, prices=[{"audio_hour": "36", "least_seconds": 60}])
     for seconds, usd in ((1.0, "0.6"), (60.0, "0.6"), (61.0, "0.61")):
         assert cost_of(book, duration=seconds)[0] == Decimal(usd)
+
+
+def test_the_parts_of_a_cost_by_the_names_that_the_ledger_has():
+    assert (
+        *("input", "cached_input", "cache_write", "audio_input", "cached_audio_input", "image_input"),
+        *("cached_image_input", "output", "reasoning", "audio_output", "image_output", "request", "audio_duration"),
+        "units",
+    ) == COMPONENTS
