@@ -34,7 +34,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Stop what no test of this process will need again: now, while others have work to do, and not at the end."""
     if nextitem is not None and place_of(group_of(nextitem.nodeid)) > place_of("tests/e2e/"):
         for stack in item.config.stash[_STACKS]:
-            stack.stop()
+            stack.discard()
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
     try:
         yield running
     finally:
-        status = running.stop()
+        status = running.discard()
     assert status == 0, running.said
 
 
@@ -79,4 +79,4 @@ def start_stack() -> Iterator[Callable[..., LocalStack]]:
     yield start_one
     for each in started:
         if each.process.poll() is None:
-            each.stop()
+            each.discard()

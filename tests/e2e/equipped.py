@@ -32,4 +32,4 @@ def running(folder: Path) -> Generator[FaultyStack]:
         try:
             yield faulty
         finally:
-            faulty.stack.stop()
+            faulty.stack.discard()

@@ -122,7 +122,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalSta
     try:
         yield running, AlarmWatch(running)
     finally:
-        running.stop()
+        running.discard()
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def faulty_stacks(
 
     yield give
     for faulty in running.values():
-        faulty.stack.stop()
+        faulty.stack.discard()
 
 
 def test_a_call_that_goes_wrong(
