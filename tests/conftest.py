@@ -11,7 +11,13 @@ from hypothesis import settings
 from tests.examples import OF_EVERY_RUN
 from tests.fakes import say_what_was_used
 from tests.groups import GroupScheduling, group_of, place_of
-from tests.quick.aws import read_models_once, register_handlers_quickly, write_attributes_as_they_are
+from tests.quick.aws import (
+    read_an_item_once,
+    read_models_once,
+    register_handlers_quickly,
+    write_attributes_as_they_are,
+    write_texts_once,
+)
 from tests.quick.collection import begin_apart
 from tests.quick.tls import read_certificates_of_httpx_once, read_no_certificates
 from tests.quick.xdist import tell_once
@@ -83,6 +89,8 @@ def quick() -> Iterator[None]:
         read_models_once(patch)
         register_handlers_quickly(patch)
         write_attributes_as_they_are(patch)
+        read_an_item_once(patch)
+        write_texts_once(patch)
         read_no_certificates(patch)
         read_certificates_of_httpx_once(patch)
         yield

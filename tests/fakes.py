@@ -255,3 +255,8 @@ LISTENING = (
 def refused_key() -> dict[str, Any]:
     """What the authorizer function answers to a key that is none."""
     return {"policyDocument": {"Statement": [{"Effect": "Deny"}]}, "context": {"error_code": "invalid_api_key"}}
+
+
+def no_picture(_draw: object, _salt: str) -> str:
+    """In the place of a report's charts, where a test reads its texts and tables."""
+    return ""

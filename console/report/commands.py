@@ -18,7 +18,7 @@ from console.output import has_blocks, show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days
 from console.report.figures import Throttles, read_throttles, rollup_figures
 from console.report.plot import write_png
-from console.report.report import Report, bar_of, days_chart, report_page
+from console.report.report import Report, bar_of, days_chart, page_of
 from console.stack import Table, add_table_options, chosen_table
 from console.text import to_json
 from console.throttles.reading import Stretch, throttles_in
@@ -78,7 +78,7 @@ def _plot(options: argparse.Namespace, environ: Environment) -> int:
 def _report(options: argparse.Namespace, environ: Environment) -> int:
     period, table = _long_period(options), chosen_table("CostsTable", options, environ)
     throttles = read_throttles(lambda: cloudwatch_client(environ), period, namespace_of(environ))
-    page = report_page(read_report(table, period, options, throttles))
+    page = page_of(read_report(table, period, options, throttles)).to_html()
     try:
         options.file.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -4,7 +4,7 @@ Nothing here knows what the figures mean. Every text is escaped where the templa
 and clients are what others made them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,9 @@ from console.report.plot import Draw, svg
 from console.text import harmless
 
 _FOLDER = Path(__file__).parent
+
+Drawn = Callable[[Draw, str], str]
+"""Gives the element that shows a chart, from how it is drawn and what its ids begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,11 @@ class Page:
     sections: Sequence[Section]
     footer: str
 
-    def to_html(self) -> str:
+    def to_html(self, drawn: Drawn = svg) -> str:
         """The page as HTML, without scripts and without links to anything."""
         css = (_FOLDER / "page.css").read_text(encoding="utf-8")
         parts = {name: getattr(self, name) for name in self.__slots__}
-        return _environment().get_template("page.html").render(parts, css=css, drawn=svg)
+        return _environment().get_template("page.html").render(parts, css=css, drawn=drawn)
 
 
 @cache

@@ -71,8 +71,8 @@ class Report:
     """The rollups of who was throttled."""
 
 
-def report_page(report: Report) -> str:
-    """The page as HTML."""
+def page_of(report: Report) -> Page:
+    """The page."""
     total = total_of(report.rollups)
     sections = [
         _days(report),
@@ -84,7 +84,7 @@ def report_page(report: Report) -> str:
         _throttles(report),
         *throttled_clients(report.throttled, THROTTLED_BY),
     ]
-    page = Page(
+    return Page(
         title=f"Inference costs {report.period.text}",
         subtitle="What the requests to language models cost, in US dollars.",
         tiles=list(_tiles(report, total)),
@@ -92,7 +92,6 @@ def report_page(report: Report) -> str:
         sections=sections,
         footer=f"Made {report.made_at:%Y-%m-%d %H:%M} UTC from the ledger “{report.ledger}”.",
     )
-    return page.to_html()
 
 
 def _tiles(report: Report, total: Item) -> Iterator[Tile]:

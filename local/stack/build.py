@@ -87,8 +87,9 @@ async def build(settings: Settings) -> None:
 
 
 def _leave_out(folder: Path) -> None:
-    """Take away what no function uses: the embedded AWS unpacks code and layer anew for each process of a function, which
-    would take a third of the time in which one starts.
+    """Take away what no function uses: the embedded AWS unpacks code and layer anew for each process of a function.
+
+    It would take a third of the time in which one starts.
     """
     for function in folder.glob("*Function"):
         own = function / _package_of(function.name)

@@ -3,14 +3,18 @@
 Its one rule: what a test sees stays the same; each function here gives what the library's own gives.
 """
 
+import argparse
 import functools
+import gettext
 from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from botocore import hooks, loaders
-from botocore.utils import EVENT_ALIASES
+from botocore import hooks, loaders, useragent
+from botocore.utils import EVENT_ALIASES, merge_dicts
 from moto.core.serialize import BaseJSONSerializer
+from moto.dynamodb.models.dynamo_type import Item, serializer
+from moto.dynamodb.models.utilities import find_nested_key
 
 
 def read_models_once(patch: pytest.MonkeyPatch) -> None:
@@ -51,6 +55,26 @@ def write_attributes_as_they_are(patch: pytest.MonkeyPatch) -> None:
             write_structure(self, serialized, value, shape, key)
 
     patch.setattr(BaseJSONSerializer, "_serialize_type_structure", as_it_is)
+
+
+def read_an_item_once(patch: pytest.MonkeyPatch) -> None:
+    """Moto reads a whole item again for each attribute that a projection names."""
+
+    def project(self: Item, projection_expressions: list[list[str]]) -> Any:
+        whole, result = self.to_regular_json(), dict[str, Any]()
+        for expression in projection_expressions:
+            merge_dicts(result, find_nested_key(expression, whole))
+        written: Any = serializer.serialize(result)
+        return Item(self.hash_key, self.range_key, attrs=written["M"])
+
+    patch.setattr(Item, "project", project)
+
+
+def write_texts_once(patch: pytest.MonkeyPatch) -> None:
+    """A parser of arguments looks for translations on the disk; a call of AWS says who asks, sign by sign."""
+    patch.setattr(argparse, "_", functools.cache(gettext.gettext))
+    name = "sanitize_user_agent_string_component"
+    patch.setattr(useragent, name, functools.cache(getattr(useragent, name)))
 
 
 def _is_written(value: Any) -> bool:

@@ -22,9 +22,10 @@ from console.errors import ConsoleError
 from console.period import Period
 from console.report import page
 from console.report.figures import RollupFigures, Throttles, percentile, read_throttles, rollup_figures
-from console.report.page import Chart, Section, Table, Tile
+from console.report.page import Chart, Drawn, Section, Table, Tile
 from console.report.plot import GRID, SERIES, TEXT, Series, bars_chart, columns_chart, ranges_chart, svg, write_png
-from console.report.report import Report, in_steps, money, report_page
+from console.report.report import Report, in_steps, money, page_of
+from tests.fakes import no_picture
 
 Item = dict[str, Any]
 
@@ -59,8 +60,9 @@ def report(
     figures: RollupFigures | None = None,
     days: Mapping[date, Any] | None = None,
     throttled: Sequence[Throttled] = (),
+    drawn: Drawn = no_picture,
 ) -> str:
-    return report_page(
+    page = page_of(
         Report(
             period=Period(date(2026, 11, 1), date(2026, 11, 30)),
             made_at=NOON,
@@ -71,6 +73,7 @@ def report(
             throttled=throttled,
         )
     )
+    return page.to_html(drawn)
 
 
 class Page(HTMLParser):
@@ -101,7 +104,7 @@ def page_text() -> str:
         rollup("2026-11-03", "c", "unknown", unpriced=Decimal(1)),
     ]
     figures = rollup_figures([rollup(model=EVIL, t9=Decimal(1), d12=Decimal(1)), rollup(**HITS)])
-    return report(rollups, figures, {date(2026, 11, 3): {"key_rpm": 7}})
+    return report(rollups, figures, {date(2026, 11, 3): {"key_rpm": 7}}, drawn=svg)
 
 
 def test_a_page_has_no_scripts_and_loads_nothing(page_text: str):

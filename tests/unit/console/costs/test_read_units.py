@@ -18,9 +18,10 @@ from console.costs.reading import MOST_KEPT, Ledger
 from console.period import Period
 from console.report.commands import read_report
 from console.report.figures import Throttles
-from console.report.report import report_page
+from console.report.report import page_of
 from console.stack import Table
 from console.throttles.reading import Stretch, throttles_in
+from tests.fakes import no_picture
 
 FIRST, DAYS, CLIENTS, OF_A_DAY = date(2026, 3, 1), 100, 4, 5000
 ENTRIES = DAYS * CLIENTS * OF_A_DAY
@@ -100,7 +101,8 @@ def test_a_report_of_a_month_reads_rollups_alone(table: CountingTable) -> None:
     days = [str(day) for day in PERIOD.days]
     assert sorted(table.asked) == sorted(f"{kind}#{day}" for kind in ("day", "throttles") for day in days)
     assert table.units == 2 * 30 / 2
-    assert f"<td>{30 * CLIENTS * OF_A_DAY:,}</td>" in report_page(report), "with the latencies of all of them"
+    text = page_of(report).to_html(no_picture)
+    assert f"<td>{30 * CLIENTS * OF_A_DAY:,}</td>" in text, "with the latencies of all of them"
 
 
 def test_throttles_read_rollups_alone(table: CountingTable) -> None:

@@ -15,10 +15,11 @@ from openai_proxy.ledger.table import CostsTable
 from console.period import Period
 from console.report.commands import read_report
 from console.report.figures import PERCENTILES, Throttles
-from console.report.report import report_page
+from console.report.report import page_of
 from console.stack import Table
 from console.text import count
 from tests.costs_fake import FakeCostsTable
+from tests.fakes import no_picture
 from tests.lake.entries import FIRST_DAY, PERIOD_END, made_entries
 
 Item = dict[str, Any]
@@ -59,7 +60,8 @@ def page() -> Page:
     assert CostsTable(table, "costs", lambda _: None).record(made_entries(Random(11), 500)) == {}
     options = argparse.Namespace(client=None, server=None, model=None)
     period = Period(FIRST_DAY, PERIOD_END)
-    return Page(report_page(read_report(Table(table, "costs"), period, options, Throttles({}, "not asked"))))
+    read = read_report(Table(table, "costs"), period, options, Throttles({}, "not asked"))
+    return Page(page_of(read).to_html(no_picture))
 
 
 def total(entries: Iterable[Item], name: str) -> Decimal:
