@@ -24,7 +24,7 @@ def find_fields(body: bytes, content_type: str, name: bytes) -> list[slice]:
     boundaries = _BOUNDARY.findall(content_type)
     if len(boundaries) != 1 or content_type.lower().count("boundary=") != 1:
         return []
-    delimiter = b"--" + "".join(boundaries[0]).encode(errors="replace")
+    delimiter = b"--" + "".join(*boundaries).encode(errors="replace")
     found: list[slice] = []
     start = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
     while body.startswith(delimiter, start):

@@ -83,11 +83,7 @@ class Routes:
 
         The model of one server means nothing to another: it is asked for its own of that alias, or for its default.
         """
-        if not server.fallbacks:
-            return []
-        from proxy.request.kept import is_bound  # noqa: PLC0415  # most servers have no fallback
-
-        if is_bound(body):
+        if not server.fallbacks or _is_bound(body):
             return []
         found: list[Candidate] = []
         for other in (self._servers[each] for each in server.fallbacks):
@@ -153,6 +149,12 @@ def asked_of_members(pool: Server, name: str, key: ClientKey, servers: Mapping[s
         if any(key.may_ask_for(server, asked, servers, alias) for server in (member, pool)):
             found[member.name] = asked
     return found
+
+
+def _is_bound(body: RequestBody) -> bool:
+    from proxy.request.kept import is_bound  # noqa: PLC0415  # most servers have no fallback
+
+    return is_bound(body)
 
 
 def server_not_allowed(server: Server) -> ClientError:

@@ -26,7 +26,9 @@ class Numbering:
         self._prefix = f"id: {stream_id}.".encode()
         self._frames = EventFrames(max_held)
         self._is_open = False
-        """Whether comments, or the beginning of a very large event, wait for the end of their event."""
+        """Whether comments wait for the end of their event."""
+        self._is_large = False
+        """Whether something of a very large event was passed on, and not its end."""
         self._line_ends = b""
         """What a very large event has at its end as far as it was passed on: they may be its end."""
         self.number = 0
@@ -39,28 +41,32 @@ class Numbering:
         if self._frames.is_inside or was_inside:
             return self._of_large(events)
         quickly = self._all_numbered(events)
-        return b"".join(map(self._numbered, split_events(events))) if quickly is None else quickly
+        return self._each_numbered(events) if quickly is None else quickly
 
     def _of_large(self, events: bytes) -> bytes:
         """The next bytes of an event that passes in pieces; with its end its id, and the events after it."""
-        events, self._line_ends = self._line_ends + events, b""
-        if self._frames.is_inside:
-            self._is_open = True
-            passed = events.rstrip(_LINE_ENDS)
-            self._line_ends = events[len(passed) :]
-            return passed
-        rest, *others = split_events(events)
-        return self._with_id(rest) + b"".join(map(self._numbered, others))
+        events, self._line_ends, before = self._line_ends + events, b"", b""
+        end = len(split_events(events)[0]) if self._is_large and events else 0
+        if end and not (self._frames.is_inside and end == len(events)):
+            before, events, self._is_large = self._with_id(events[:end]), events[end:], False
+        if not self._frames.is_inside:
+            return before + self._each_numbered(events)
+        passed = events.rstrip(_LINE_ENDS)
+        self._line_ends = events[len(passed) :]
+        passed = passed if self._is_large else passed.lstrip(_LINE_ENDS)
+        self._is_large = self._is_large or bool(passed)
+        return before + passed
 
     def end(self) -> bytes:
         """The rest of a stream that ends without the blank line of its last event."""
-        is_large = self._frames.is_inside
-        rest = self._line_ends + self._frames.rest()
-        rest = rest if is_large else rest.lstrip(_LINE_ENDS)
-        if not rest and not self._is_open:
-            return b""
-        between = b"\n" if (rest or is_large) and not rest.endswith((b"\r", b"\n")) else b""
-        return rest + between + self._next_id() + b"\n"
+        rest, before = self._line_ends + self._frames.rest(), b""
+        if self._is_large and (end := len(split_events(rest + b".")[0])) <= len(rest):
+            before, rest, self._is_large = self._with_id(rest[:end]), rest[end:], False
+        rest = rest if self._is_large else rest.lstrip(_LINE_ENDS)
+        if not (rest or self._is_large or self._is_open):
+            return before
+        between = b"\n" if (rest or self._is_large) and not rest.endswith((b"\r", b"\n")) else b""
+        return before + rest + between + self._next_id() + b"\n"
 
     @property
     def is_between(self) -> bool:
@@ -85,6 +91,9 @@ class Numbering:
             return None
         self._is_open, self.number = False, number
         return b"".join(numbered)
+
+    def _each_numbered(self, events: bytes) -> bytes:
+        return b"".join(map(self._numbered, split_events(events)))
 
     def _numbered(self, event: bytes) -> bytes:
         event = event.lstrip(_LINE_ENDS)

@@ -12,11 +12,11 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 
 NAMES = {
-    "max_tokens": MOST_TOKENS,
-    "max_completion_tokens": MOST_TOKENS,
-    "max_output_tokens": MOST_TOKENS,
-    "n": MOST_ANSWERS,
-    "best_of": MOST_ANSWERS,
+    "max_tokens": 2_147_483_647,
+    "max_completion_tokens": 2_147_483_647,
+    "max_output_tokens": 2_147_483_647,
+    "n": 1024,
+    "best_of": 1024,
 }
 
 

@@ -132,6 +132,17 @@ def test_a_bomb_is_refused_before_it_takes_memory(encoding: str, packed: Callabl
     assert (refused.value.status, refused.value.code) == (413, "request_too_large")
 
 
+@pytest.mark.parametrize(("members", "is_read"), [(64, True), (65, False)])
+def test_a_body_of_several_members_has_no_more_than_anybody_needs(members: int, is_read: bool) -> None:
+    body = gzip.compress(b"") * (members - 1) + PACKED
+    if is_read:
+        assert unpacked(request(body, "gzip")).body == BODY
+        return
+    with pytest.raises(ClientError) as refused:
+        unpacked(request(body, "gzip"))
+    assert (refused.value.status, refused.value.code) == (400, "invalid_body")
+
+
 def test_a_body_of_the_limit_is_not_too_large() -> None:
     assert len(unpacked(request(gzip.compress(bytes(MAX_BODY_BYTES)), "gzip")).body) == MAX_BODY_BYTES
 

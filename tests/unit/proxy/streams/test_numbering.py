@@ -128,6 +128,26 @@ def test_the_form_of_an_id(stream: bytes, seen: bytes) -> None:
     assert numbering.feed(stream) + numbering.end() == seen
 
 
+class Quick(Numbering):
+    """Does not look at events one by one."""
+
+    def _numbered(self, event: bytes) -> bytes:
+        raise AssertionError(event)
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_events_as_most_servers_send_them_are_not_looked_at_one_by_one(count: int) -> None:
+    blocks = [b"event: a\ndata: %d" % number for number in range(1, count + 1)]
+    found = Quick("S").feed(b"".join(block + b"\n\n" for block in blocks))
+    assert found == b"".join(b"%b\nid: S.%d\n\n" % (block, number) for number, block in enumerate(blocks, 1))
+
+
+@pytest.mark.parametrize("odd", [b"data: a\r\n\r\n", b": a\n\n", b"data: a\n\n\n\n", b"data: a\n\n\ndata: b\n\n"])
+def test_other_events_are(odd: bytes) -> None:
+    with pytest.raises(AssertionError):
+        Quick("S").feed(odd)
+
+
 def test_an_event_that_is_too_large_to_be_held_passes_in_pieces_and_has_its_id_at_its_end() -> None:
     numbering = Numbering("S")
     large = b"data: " + b"x" * (16 * 1024 * 1024)

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from proxy.aws.client import UNREACHABLE, AwsError
 from proxy.errors import ProxyError
+from proxy.streams.numbering import KEEP_ALIVE
 from proxy.streams.reading import Reader
 from proxy.streams.recording import Times
-from proxy.streams.table import State
+from proxy.streams.table import Piece, State
 
 NOW = 1_000.0
 OWN = State("id", "owner", "/chat/completions", expires_at=NOW + 60)
@@ -77,3 +78,38 @@ def test_one_whose_first_write_is_on_its_way_is_waited_for_and_nothing_of_before
     for made_at in (NOW - len(never.slept) * 0.5, NOW + 0.001):
         world = World(None)
         assert (world.found(made_at=made_at), world.slept) == ((404, "stream_not_found"), [])
+
+
+class Quiet(World):
+    """A stream whose writer is there and says something at these moments alone."""
+
+    def __init__(self, *moments: float) -> None:
+        super().__init__(OWN._replace(lease_until=NOW + 900))
+        self.moments, self.asked = list(moments), list[tuple[float, int]]()
+
+    def since(self, stream_id: str, event: int) -> tuple[list[Piece], State]:
+        assert stream_id == "id"
+        self.asked.append((self.now - NOW, event))
+        pieces = list[Piece]()
+        while self.moments and self.moments[0] <= self.now - NOW:
+            self.moments.pop(0)
+            event += 1
+            pieces.append(Piece(event, b"data: %d\nid: id.%d\n\n" % (event, event), event))
+        return pieces, OWN._replace(lease_until=NOW + 900)
+
+
+@pytest.mark.parametrize(
+    ("moments", "alive"), [((), [15, 30, 45]), ((0.0,), [15, 30, 45]), ((10.0,), [25, 40]), ((14.5, 29.0), [44])]
+)
+def test_a_reader_of_a_quiet_stream_hears_that_it_lives(moments: tuple[float, ...], alive: list[int]) -> None:
+    world = Quiet(*moments)
+    heard, events = list[float](), list[bytes]()
+    for came in world.reader.events(OWN, 0, NOW + 46.2):
+        if came == KEEP_ALIVE:
+            heard.append(world.now - NOW)
+        else:
+            events.append(came)
+    assert heard == alive
+    assert events == [b"data: %d\nid: id.%d\n\n" % (each, each) for each in range(1, len(moments) + 1)]
+    assert world.now == NOW + 46.2, "who may wait no longer is not kept waiting"
+    assert [moment for moment, _ in world.asked[:3]] == [0.0, *([0.0, 0.5] if 0.0 in moments else [0.5, 1.0])]

@@ -260,3 +260,25 @@ def test_a_method_that_is_none_of_a_stream_is_not_there(capsys: pytest.CaptureFi
     for method, path in (("PUT", ""), ("DELETE", "/status"), ("POST", "/status")):
         assert World(status="completed", events=2).ask(path, method).status == 404
     assert {each["error"] for each in lines(capsys)} == {ClientError(404, "stream_not_found", "").code}
+
+
+@pytest.mark.parametrize("status", ["in_progress", "completed"])
+@pytest.mark.parametrize("policy", ["", "stop"])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/status"), ("POST", ""), ("DELETE", "")])
+def test_a_stream_that_goes_on_is_stopped_or_kept_by_who_says_so_and_by_nobody_else(
+    method: str, path: str, policy: str, status: Any
+) -> None:
+    world = World(status=status, on_disconnect=policy, lease_until=MADE + 999)
+    before = len(world.services.calls)
+    response = world.ask(path, method)
+    is_stopped = method == "DELETE" and status == "in_progress"
+    is_seen = method == "POST" and policy == "stop"
+    assert world.services.calls[before:] == ["get", *["update"] * (is_stopped or is_seen), *["get"] * is_stopped]
+    state = world.table.state(STREAM)
+    assert state
+    assert (state.stop_at, state.seen_at) == (
+        MADE + 100 if is_stopped else 0.0,
+        MADE + 100 if is_seen and status == "in_progress" else 0.0,
+    )
+    told = json.loads(response.body)
+    assert (response.status, told["id"], told["status"]) == (200, STREAM, "stopping" if is_stopped else status)

@@ -177,6 +177,18 @@ def test_there_is_one_write_a_second_at_most_and_none_while_nothing_comes() -> N
     assert b"".join(world.read()) == world.client.body
 
 
+def test_a_lease_is_renewed_when_half_of_it_is_over() -> None:
+    world, moments = World(), list[float]()
+    world.stream([], itertools.repeat(False))
+    world.services.on_call = lambda call: moments.append(world.now - NOW) if call == "update" else None
+    for _ in range(50):
+        world.tick()
+    assert moments == [16, 32, 48]
+    state = world.table.state(STREAM)
+    assert state
+    assert (state.lease_until, ABSENT_SECONDS) == (NOW + 48 + 30, 30), "as the documents say"
+
+
 def test_what_is_large_lies_in_the_bucket() -> None:
     world = World()
     noise = b"".join(str(number).encode() for number in range(100_000))
