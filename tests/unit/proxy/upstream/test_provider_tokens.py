@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openai_proxy.servers import Server, TokenReference, token_reference
 from openai_proxy.servers.sign_in import Auth
-from proxy.aws.client import NO_ANSWER, UNREACHABLE, AwsError
+from proxy.aws.client import NO_ANSWER, SECRET_IS_BINARY, UNREACHABLE, AwsError
 from proxy.aws.sigv4 import Credentials
 from proxy.errors import UnavailableError
 from proxy.upstream.provider_tokens import UNAVAILABLE, ProviderTokens, TokenNotFoundError
@@ -97,6 +97,85 @@ def test_a_token_that_is_not_there(reference: str, capsys: pytest.CaptureFixture
     assert (line["level"], line["server"], line["message"], line["cause"]) == ("ERROR", "s", UNAVAILABLE, "not_set_up")
     assert line["reason"]
     assert "t-" not in json.dumps(line).replace("resource-", "")
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        ("${NO_KEY}", 'the secret stack has no key "NO_KEY": add it'),
+        ("secretsmanager:json#b", 'the secret json has no key "b": add it'),
+        ("secretsmanager:plain#a", 'the secret plain has no key "a": add it'),
+        (
+            "secretsmanager:empty",
+            "TokenReference(secretsmanager:empty) is empty, or holds characters that no HTTP header can carry",
+        ),
+        (
+            "secretsmanager:none",
+            "TokenReference(secretsmanager:none) cannot be found: secretsmanager: ResourceNotFoundException",
+        ),
+        ("ssm:/none", "TokenReference(ssm:/none) cannot be found: secretsmanager: ParameterNotFound"),
+    ],
+)
+def test_the_owner_is_told_the_remedy_and_the_client_who_has_to_find_it(
+    reference: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UnavailableError) as error:
+        tokens().token_for(server(reference))
+    assert error.value.message == "The proxy's owner has not set up a token for the server 's'."
+    line = json.loads(capsys.readouterr().out)
+    told = {name: line[name] for name in ("level", "message", "server", "cause", "reason", "still_used")}
+    assert told == {
+        "level": "ERROR",
+        "message": "A server's token is unavailable",
+        "server": "s",
+        "cause": "not_set_up",
+        "reason": reason,
+        "still_used": False,
+    }
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("ResourceNotFoundException", "ParameterNotFound", "ParameterVersionNotFound"),
+        *("InvalidRequestException", SECRET_IS_BINARY),
+    ],
+)
+def test_a_service_that_says_for_sure_that_there_is_none_is_asked_again_every_ten_seconds(code: str) -> None:
+    aws, clock = FakeAws(AWS, {}), Clock()
+    found, one = tokens(aws, clock), server("secretsmanager:plain")
+    aws.failure = AwsError("secretsmanager", code, status=400)
+    for now, asked in ((0.0, 1), (9.9, 1), (10.0, 2), (19.9, 2), (20.0, 3)):
+        clock.now = now
+        with pytest.raises(UnavailableError) as error:
+            found.token_for(one)
+        assert (error.value.code, error.value.headers, aws.asked) == ("server_not_configured", {}, asked)
+    aws.failure, clock.now = AwsError("secretsmanager", "ThrottlingException", status=400), 30.0
+    with pytest.raises(UnavailableError) as error:
+        found.token_for(one)
+    assert error.value.code == "token_unavailable"
+    assert error.value.message == "The token of the server 's' cannot be read at the moment."
+    aws.failure, clock.now = None, 31.0
+    assert found.token_for(one) == "t-plain"
+
+
+def test_a_token_of_the_environment_goes_before_that_of_the_secret_and_asks_nobody() -> None:
+    aws = FakeAws({"stack": json.dumps({"LOCAL_KEY": "t-stack"})}, {})
+    assert tokens(aws).token_for(server("${LOCAL_KEY}")) == "t-env"
+    assert aws.asked == 0
+
+
+def test_without_a_stack_secret_what_is_not_in_the_environment_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UnavailableError):
+        tokens(secret=None).token_for(server("${STACK_KEY}"))
+    assert json.loads(capsys.readouterr().out)["reason"] == "the environment variable STACK_KEY is not set"
+
+
+def test_those_of_a_sandbox_are_made_of_its_environment() -> None:
+    services: Any = FakeAws(AWS, {})
+    environ = {"LOCAL_KEY": "t-env", "PROVIDER_TOKENS_SECRET": "stack"}
+    found = ProviderTokens.from_environ(services, environ)
+    assert (found.find(server("${LOCAL_KEY}")), found.find(server("${STACK_KEY}"))) == ("t-env", "t-stack")
 
 
 def test_without_a_stack_secret_the_environment_is_all_there_is() -> None:
@@ -213,7 +292,8 @@ def test_a_token_that_a_server_refuses_is_read_again_at_once_and_not_all_the_tim
         assert found.changed(one, "old") is None
         assert aws.asked == asked
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(line["message"], line["cause"]) for line in lines] == [(UNAVAILABLE, "refused")] * 2
+    told = (UNAVAILABLE, "refused", "the server refuses it, and there is no other one: set a new one", "ERROR")
+    assert [(line["message"], line["cause"], line["reason"], line["level"]) for line in lines] == [told] * 2
     aws.secrets["plain"], clock.now = "new", 21.0
     assert found.changed(one, "old") == "new"
     assert found.token_for(one) == "new"
