@@ -14,6 +14,7 @@ import pytest
 from proxy.http.wire import ChunkedDecoder
 from proxy.metering.meter import Meter
 from proxy.metering.sse import EventFrames, data_of, split_events
+from proxy.metering.usage import usage_of
 
 from tests.recordings import STREAMS, recorded
 from tests.timed_relays import World, stream, timed_proxy, url_event
@@ -239,3 +240,53 @@ def test_a_chunk_that_comes_in_one_read_is_cut_out_at_once(size: int) -> None:
     calls, of_c = calls_of(lambda: decoder.feed(read))
     assert calls == {"feed": 1}
     assert of_c <= 7
+
+
+TOTAL = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+OF_INPUT = {"cached_tokens": 7, "audio_tokens": 7}
+OF_OUTPUT = dict.fromkeys(
+    ("reasoning_tokens", "audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"), 3
+)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        TOTAL,
+        {"prompt_tokens": 1, "completion_tokens": 0, "total_tokens": 1},
+        {"prompt_tokens": 0, "completion_tokens": 1, "total_tokens": 1},
+        {"prompt_tokens": 10**12, "completion_tokens": 0, "total_tokens": 10**12},
+        TOTAL | {"prompt_tokens_details": None, "completion_tokens_details": {}},
+        TOTAL | {"prompt_tokens_details": OF_INPUT, "completion_tokens_details": OF_OUTPUT},
+    ],
+    ids=range(6),
+)
+def test_a_report_as_most_servers_make_it_is_read_at_once(report: dict[str, Any]) -> None:
+    calls, _ = calls_of(lambda: usage_of(report))
+    assert calls == {"usage_of": 1, "_usual": 1, "object_of": 3}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        TOTAL | {"total_tokens": 11},
+        TOTAL | {"prompt_tokens": 7.0},
+        TOTAL | {"prompt_tokens": 10**12 + 1, "total_tokens": 10**12 + 4},
+        TOTAL | {"cost": 1},
+        TOTAL | {"prompt_tokens_details": {"cached_tokens": 8}},
+        TOTAL | {"prompt_tokens_details": {"audio_tokens": 8}},
+        TOTAL | {"completion_tokens_details": {"reasoning_tokens": 4}},
+        TOTAL | {"completion_tokens_details": {"audio_tokens": 4}},
+        TOTAL | {"prompt_tokens_details": {"image_tokens": 1}},
+        TOTAL | {"completion_tokens_details": {"image_tokens": 1}},
+        TOTAL | {"prompt_tokens_details": [1]},
+        TOTAL | {"completion_tokens_details": "x"},
+        {"prompt_tokens": 7, "total_tokens": 6},
+        {"completion_tokens": 7, "total_tokens": 6},
+    ],
+    ids=range(15),
+)
+def test_any_other_report_is_read_with_care(report: dict[str, Any]) -> None:
+    calls, _ = calls_of(lambda: usage_of(report))
+    assert calls["_tokens_of"] == 1

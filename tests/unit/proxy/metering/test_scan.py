@@ -4,8 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from proxy.metering.scan import find_end_of_chat, is_ping, is_unusual
-from proxy.metering.sse import EventFrames
+from proxy.metering.meter import Meter
+from proxy.metering.scan import find_end_of_chat, is_ping, is_unusual, worth_reading
+from proxy.metering.sse import EventFrames, find_events
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,51 @@ def test_what_only_errors_say_is_seen_wherever_it_stands(unusual: bytes, place: 
     assert not is_unusual(b"".join(events))
     events.insert(place, unusual)
     assert is_unusual(b"".join(events))
+
+
+def named(kind: str, **fields: object) -> bytes:
+    return f"event: {kind}\n".encode() + event(type=kind, **fields)
+
+
+START, WORD = named("message_start", message=NOTHING), named("content_block_delta", delta={"text": "word"})
+SAID, STOP = named("message_delta", usage={"output_tokens": 5}), named("message_stop")
+SAYS_ERROR = b'data: {"a": {"error": 1}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("events", "begins_at"),
+    [
+        ([START, WORD, SAID, STOP], 2),
+        ([START, SAID, WORD, SAID, STOP], 3),
+        ([START, WORD], 0),
+        ([WORD, STOP], 0),
+        ([WORD, WORD], 2),
+        ([START, SAYS_ERROR, WORD, SAID], 0),
+        ([START, WORD, SAID, SAYS_ERROR], 0),
+        *(([START, unusual, WORD, SAID], 0) for unusual in UNUSUAL),
+        *(([START, SAYS_ERROR, unusual, SAID], 0) for unusual in UNUSUAL),
+    ],
+)
+def test_of_messages_what_was_said_last_is_read_unless_anything_is_unusual(events: list[bytes], begins_at: int) -> None:
+    run = b"".join(events)
+    pattern, since = worth_reading(run, 0, is_message=True)
+    assert since == len(b"".join(events[:begins_at]))
+    found = [run[start:end] for start, end in find_events(pattern, run, since)]
+    assert [each for each in found if each in (START, SAID, STOP)] == [
+        each for each in events[begins_at:] if each in (START, SAID, STOP)
+    ]
+    assert worth_reading(run, 7, is_message=False)[1] == 7
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\n\n"])
+@pytest.mark.parametrize("size", [100, 1000, 4093, 4094, 4095])
+def test_the_sample_of_a_stream_is_its_beginning_in_whole_lines(line_end: bytes, size: int) -> None:
+    line = b"data: " + b"x" * (size - 6 - len(line_end)) + line_end
+    run = line * 1000 + b"\n\n"
+    meter = Meter("text/event-stream", uses_tokens=False)
+    meter.see(run)
+    sample, factor = meter.sample
+    whole = 32 * 1024 // size
+    assert run.startswith(sample)
+    assert sample.rstrip(b"\n") == (line * whole).rstrip(b"\n")
+    assert factor == len(run) / len(sample)
