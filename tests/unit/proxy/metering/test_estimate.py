@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
 from proxy.call import Call
+from proxy.delivery import Delivery
 from proxy.metering.estimate import estimated_usage, input_tokens
 from proxy.metering.meter import Meter
 from proxy.metering.scan import last_cue
 from proxy.outcome import Outcome, usage_of
+from proxy.request.body import OutgoingBody
+from proxy.request.parse import Target
 
 SRT = b"1\n00:00:00,000 --> 00:00:02,500\nHello\n\n2\n00:59:58,120 --> 01:00:01,250\nworld --> end\n"
 VTT = b"WEBVTT\n\n00:00.000 --> 00:02.500 align:start\nHello\n\n00:02.500 --> 00:09.040\nworld\n"
@@ -173,6 +176,20 @@ def test_a_packed_answer_is_missing_and_no_stream_that_was_cut(content_type: str
 )
 def test_an_answer_that_is_no_json_is_not_estimated(body: bytes, is_readable: bool) -> None:
     assert metered(body, "application/json").is_readable is is_readable
+
+
+@pytest.mark.parametrize(
+    ("path", "is_estimated"),
+    [
+        *((path, True) for path in ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")),
+        *((path, False) for path in ("/images/generations", "/audio/speech", "/rerank")),
+    ],
+)
+def test_an_answer_of_text_without_usage_is_estimated(path: str, is_estimated: bool) -> None:
+    sent = OutgoingBody(b'{"input": "xxxxxxxx"}', "m", stream=False, asks_usage_unasked=False)
+    meter = metered(b'{"choices": [{"text": "xxxxxxxx"}]}', "application/json")
+    found = usage_of(Call("i", 0.0, target=Target(None, path)), Outcome(200, Delivery(sent=sent), meter=meter), 0.0)
+    assert found == (Usage(6, 2, source="estimated") if is_estimated else Usage(source="missing"))
 
 
 def test_nothing_is_estimated_of_nothing() -> None:
