@@ -242,7 +242,7 @@ def test_a_chunk_that_comes_in_one_read_is_cut_out_at_once(size: int) -> None:
     assert of_c <= 7
 
 
-TOTAL = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+TOTAL: dict[str, Any] = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 OF_INPUT = {"cached_tokens": 7, "audio_tokens": 7}
 OF_OUTPUT = dict.fromkeys(
     ("reasoning_tokens", "audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"), 3
