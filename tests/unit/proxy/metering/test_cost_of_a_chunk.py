@@ -243,6 +243,7 @@ def test_a_chunk_that_comes_in_one_read_is_cut_out_at_once(size: int) -> None:
 
 
 TOTAL: dict[str, Any] = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+NOTHING: dict[str, Any] = {}
 OF_INPUT = {"cached_tokens": 7, "audio_tokens": 7}
 OF_OUTPUT = dict.fromkeys(
     ("reasoning_tokens", "audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"), 3
@@ -256,7 +257,7 @@ OF_OUTPUT = dict.fromkeys(
         {"prompt_tokens": 1, "completion_tokens": 0, "total_tokens": 1},
         {"prompt_tokens": 0, "completion_tokens": 1, "total_tokens": 1},
         {"prompt_tokens": 10**12, "completion_tokens": 0, "total_tokens": 10**12},
-        TOTAL | {"prompt_tokens_details": None, "completion_tokens_details": {}},
+        TOTAL | {"prompt_tokens_details": None, "completion_tokens_details": NOTHING},
         TOTAL | {"prompt_tokens_details": OF_INPUT, "completion_tokens_details": OF_OUTPUT},
     ],
     ids=range(6),
