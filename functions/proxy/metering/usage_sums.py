@@ -3,7 +3,7 @@
 Its one rule: the server's total decides; where it decides nothing, a part is in what it is a part of if it fits there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -29,8 +29,6 @@ def placed(report: Report, *, has_own_names: bool) -> tuple[int, int, int]:
     """
     prompt, completion, total = report.prompt, report.completion, report.total
     forced = _fewest_beside(report)
-    if forced == _INSIDE and total == prompt + completion:  # as in most reports
-        return prompt, completion, report.reasoning
     known = (report.cached, report.written, report.audio, report.reasoning)
     if total is None:
         beside = (True, True, forced[2], forced[3]) if has_own_names else forced
@@ -72,12 +70,10 @@ def _fewest_beside(report: Report) -> _Beside:
     )
 
 
-def _choices(report: Report, forced: _Beside) -> Sequence[_Beside]:
+def _choices(report: Report, forced: _Beside) -> Iterator[_Beside]:
     """The ways in which servers count that are possible here, the likelier ones first."""
     ways = _WAYS_OF_ANTHROPIC if report.is_anthropic else _WAYS
-    if forced == _INSIDE:  # as in most reports
-        return ways
-    return [each for each in ways if all(is_beside or not must for is_beside, must in zip(each, forced, strict=True))]
+    return (each for each in ways if all(is_beside or not must for is_beside, must in zip(each, forced, strict=True)))
 
 
 def _sum(counts: Sequence[int], chosen: Sequence[bool]) -> int:

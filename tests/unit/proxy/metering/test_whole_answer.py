@@ -332,6 +332,26 @@ def test_a_document_of_a_chat(document: Any, flaw: str | None) -> None:
     assert flaw_of(CHAT, {}, written(document), is_stream=False) == flaw
 
 
+@pytest.mark.parametrize(
+    ("more", "flaw"),
+    [
+        *(
+            ({"delta": {name: "x"}}, "unending")
+            for name in ("content", "refusal", "reasoning_content", "reasoning", "tool_calls", "function_call", "audio")
+        ),
+        ({"text": "x"}, "unending"),
+        ({"finish_reason": "stop"}, "unending"),
+        ({"delta": {"role": "assistant", "content": ""}, "text": "", "finish_reason": None}, None),
+        ({"delta": {"other": "x"}}, None),
+    ],
+)
+def test_a_choice_that_has_ended_says_nothing_more(more: dict[str, Any], flaw: str | None) -> None:
+    said = {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}
+    events = [written({"choices": [each]}) for each in (said, {"index": 0, **more})]
+    body = b"".join(b"data: %b\n\n" % each for each in (*events, b"[DONE]"))
+    assert flaw_of(CHAT, {}, body, is_stream=True) == flaw
+
+
 def test_a_search_is_no_flaw_where_the_owner_says_so() -> None:
     searched = {**doc(), "citations": ["a"]}
     assert flaw_of(CHAT, {}, written(searched), is_stream=False, may_search=True) is None
