@@ -53,8 +53,6 @@ class Steering:
         self._want(names)
         now = self._clock()
         full = [self._full.get(name, 0.0) > now for name in names]
-        if not any(full) or all(full):
-            return candidates
         by_room = sorted(zip(full, range(len(candidates)), strict=True))
         return [candidates[place] for _, place in by_room]
 

@@ -46,6 +46,7 @@ class Answer:
     on_silence: Callable[[], None] = lambda: None
     closed: int = 0
     was_repeated: bool = False
+    waits: float = 0.0
 
     @property
     def status(self) -> int:
@@ -65,7 +66,8 @@ class Answer:
         yield json.dumps(self.document).encode()
 
     def waited(self) -> float:
-        return 0.0
+        waited, self.waits = self.waits, 0.0
+        return waited
 
     def close(self) -> None:
         self.closed += 1
@@ -296,6 +298,14 @@ def test_a_server_that_is_kept_out_is_not_asked_and_says_when_it_may_be(waits: f
     assert (delivery.error.status, delivery.error.code) == (503, "upstream_unavailable")
     assert delivery.error.headers == {"retry-after": seconds, "x-should-retry": "false"}
     assert delivery.retry_after == float(seconds)
+
+
+@pytest.mark.parametrize("status", [200, 429])
+def test_what_a_body_lets_wait_before_it_is_passed_on_is_waiting(status: int) -> None:
+    world = World({"a": [Answer(status, waits=0.5)]})
+    timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+    ask(world, [made("a", 0)], Breakers(), 0.5, timeline)
+    assert timeline.upstream_waited == TOOK + 0.5
 
 
 def test_all_that_a_server_is_sent_and_all_that_is_told_of_its_answer() -> None:

@@ -79,6 +79,23 @@ def test_an_error_before_the_client_has_its_status_is_raised_and_after_it_comes_
             assert raised.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("pieces", "kind", "code"),
+    [
+        ([b'{"error": {"message": "no"}}', BROKEN], JSON, "upstream_error"),
+        ([b'{"error": {"message"', BROKEN], JSON, "upstream_broken_off"),
+        ([b'{"choices": [{"message": {}}]}', BROKEN], JSON, "upstream_broken_off"),
+        ([FAULT.rstrip(), BROKEN], STREAM, "upstream_error"),
+        ([EVENT.rstrip(), BROKEN], STREAM, "upstream_broken_off"),
+    ],
+    ids=range(5),
+)
+def test_an_error_that_came_before_a_break_says_more_than_the_break(pieces: Any, kind: str, code: str) -> None:
+    with pytest.raises(UpstreamError) as raised:
+        look(Answer(pieces, kind), STREAMING if kind == STREAM else QUESTION)
+    assert raised.value.code == code
+
+
 def test_an_answer_that_begins_is_passed_on_whole_with_its_break() -> None:
     found, begun = look(Answer([EVENT, EVENT, BROKEN], STREAM), STREAMING)
     body = iter(found.body)

@@ -9,7 +9,16 @@ from typing import Any, cast
 import pytest
 from proxy.errors import UpstreamError
 from proxy.http.transport import UpstreamResponse
-from proxy.upstream.response import coding_left, codings_of, content_type, error_body, returned_headers, unpacked
+from proxy.metering.reported_error import ReportedError
+from proxy.upstream.response import (
+    coding_left,
+    codings_of,
+    content_type,
+    error_body,
+    error_in_success,
+    returned_headers,
+    unpacked,
+)
 
 OPENAI_ERROR = {"error": {"message": "no", "type": "t", "code": "c", "param": None}}
 
@@ -126,3 +135,32 @@ def test_only_what_is_read_is_unpacked(media_type: str, body: bytes) -> None:
     returned: Any = returned_headers(found)
     assert ("content-encoding" in returned) is (body == PACKED)
     assert content_type(found) == media_type
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "message"),
+    [
+        (ReportedError("a sk-own b", "c", 429), 429, "upstream_error", "answered 200 with an error: a ... b"),
+        (ReportedError("a " * 300, None, None), 502, "upstream_error", "answered 200 with an error: " + "a " * 250),
+        (ReportedError("", None, 400), 400, "upstream_error", "answered 200 with an error"),
+        (
+            ReportedError("sk-own", None, 401),
+            502,
+            "upstream_authentication_failed",
+            "refused the proxy's token. The proxy's owner has to renew it.",
+        ),
+    ],
+    ids=["status", "no status", "no message", "token"],
+)
+def test_an_error_that_calls_itself_a_success_has_its_own_status(
+    error: ReportedError, status: int, code: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = {"retry_after": "1", "x_ratelimit_limit": "2", "openai_version": "3"}
+    found = error_in_success(answer(200, "application/json", **limits), "s", "sk-own", error)
+    assert (found.status, found.code, found.upstream_status) == (status, code, 200)
+    assert found.message == f"The server 's' {message}"
+    is_token = code != "upstream_error"
+    assert found.headers == ({} if is_token else {"retry-after": "1", "x-ratelimit-limit": "2"})
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [(line["level"], line["message"], line["server"]) for line in lines]
+    assert told == ([("ERROR", "A server refused the proxy's token", "s")] if is_token else [])
