@@ -89,6 +89,15 @@ def test_any_json_is_a_request_or_refused(event: Any) -> None:
         assert isinstance(parse(event), InferenceRequest)
 
 
+def test_a_header_that_is_too_deep_to_be_written_is_no_request() -> None:
+    deep: list[Any] = []
+    for _ in range(50_000):
+        deep = [deep]
+    with pytest.raises(ClientError) as refused:
+        parse(changed({**EVENTS["function_url"], "headers": {}}, ("headers", "x"), deep))
+    assert (refused.value.status, refused.value.code) == (400, "unknown_event")
+
+
 @pytest.mark.parametrize("missing", [LACKS, None, ""])
 def test_an_event_without_a_query_has_an_empty_one(missing: object) -> None:
     assert parse(changed(EVENTS["function_url"], ("rawQueryString",), missing)).query == ""

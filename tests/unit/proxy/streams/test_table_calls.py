@@ -203,6 +203,22 @@ def test_what_is_no_state_is_none(lacks: str) -> None:
     assert table({**ITEM, "event": {"S": "1"}})[0].state("id") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("created_at", {"S": "soon"}),
+        ("lease_until", {"L": []}),
+        ("expires_at", {"NULL": True}),
+        ("events", {"N": "Infinity"}),
+        ("events", {"N": "NaN"}),
+        ("event", None),
+        ("event", {"N": "x"}),
+    ],
+)
+def test_an_item_with_a_field_that_cannot_be_read_is_no_state(name: str, value: Any) -> None:
+    assert table({**ITEM, name: value})[0].state("id") is None
+
+
 def test_pieces_are_asked_for_in_a_row_with_the_state_behind_them() -> None:
     plain = {"event": {"N": "4"}, "last": {"N": "6"}, "packed": {"B": base64.b64encode(zlib.compress(b"a")).decode()}}
     large = {"event": {"N": "7"}, "last": {"N": "7"}, "object": {"S": "streams/id/7"}}

@@ -541,6 +541,28 @@ def test_threads_that_write_are_used_again() -> None:
     assert len(threads - {threading.get_ident()}) == 1
 
 
+def test_a_thread_whose_recording_fails_says_so_and_writes_the_next_one(capsys: pytest.CaptureFixture[str]) -> None:
+    writers, broken, good, threads = Writers(pause=0.01), World(), World(), set[int]()
+
+    def fail(_: str) -> None:
+        threads.add(threading.get_ident())
+        raise ZeroDivisionError
+
+    broken.services.on_call = fail
+    good.services.on_call = lambda _: threads.add(threading.get_ident())
+    for world in (broken, good):
+        world.response.start(200, HEADERS)
+        world.response.write(event(1))
+        world.response.end()
+        world.recording.end("completed")
+        assert writers(world.recording)(20)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["level"], line["message"]) == ("ERROR", "A resumable stream was not written down")
+    assert "ZeroDivisionError" in str(line["trace"])
+    assert len(threads) == 1
+    assert b"".join(good.read()) == numbered(1)
+
+
 def test_a_queue_that_takes_nothing_costs_no_stream_and_is_tried_again() -> None:
     world = World()
     world.services.faults = iter([BUSY])

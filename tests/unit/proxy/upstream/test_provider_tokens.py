@@ -52,6 +52,7 @@ AWS = {
     "json": json.dumps({"a": "t-a"}),
     "stack": json.dumps({"STACK_KEY": "t-stack"}),
     "list": '["a"]',
+    "deep": '{"a":' * 9_000,
     "empty": "",
     "accented": "t-é",
     "two lines": "t-a\nt-b",
@@ -105,6 +106,7 @@ def test_a_token_that_is_not_there(reference: str, capsys: pytest.CaptureFixture
     [
         ("${NO_KEY}", 'the secret stack has no key "NO_KEY": add it'),
         ("secretsmanager:json#b", 'the secret json has no key "b": add it'),
+        ("secretsmanager:deep#a", 'the secret deep has no key "a": add it'),
         ("secretsmanager:list#a", 'the secret list has no key "a": add it'),
         ("secretsmanager:plain#a", 'the secret plain has no key "a": add it'),
         (
