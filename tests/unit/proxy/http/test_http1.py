@@ -51,6 +51,22 @@ def test_chunked_content_is_the_same_however_it_arrives(
     assert decoder.rest == after
 
 
+class Quick(ChunkedDecoder):
+    """Does not look at lines one by one."""
+
+    def _take_line(self, line: bytes) -> None:
+        raise AssertionError(line)
+
+
+def test_a_read_that_brings_one_chunk_is_not_looked_at_line_by_line() -> None:
+    decoder = Quick()
+    for size in (1, 9, 10, 255, 4096):
+        assert decoder.feed(b"%x\r\n" % size + b"a" * size + b"\r\n") == b"a" * size
+    for other in (b"0\r\n\r\n", b"1;a\r\na\r\n", b"1\r\na\r\n1\r\nb\r\n"):
+        with pytest.raises(AssertionError):
+            Quick().feed(other)
+
+
 @pytest.mark.parametrize("inner", [b"3\r\nabc\r\n", b"0\r\n\r\n", b"\r\n", b"1\r\nx\r\n1\r\ny\r\n"])
 def test_content_that_looks_like_chunks_is_content_wherever_it_is_cut(inner: bytes) -> None:
     data, size = encoded([inner, b"x"]), len(encoded([inner, b"x"]))

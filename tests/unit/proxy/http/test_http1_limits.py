@@ -97,6 +97,31 @@ def test_tls_is_told_a_limit_that_it_can_keep(seconds: float | None, told: float
     assert sock.told == [None, 1.0, told], "once for each limit"
 
 
+class Kept(socket.socket):
+    """One that is no plain one to its user, and keeps the limits that it is told."""
+
+    told: list[float | None]
+
+    def settimeout(self, value: float | None, /) -> None:
+        self.told = [*getattr(self, "told", []), value]
+        super().settimeout(value)
+
+
+def test_over_tls_nothing_waits_while_it_sends_and_what_comes_next_waits_as_it_is_told() -> None:
+    ours, theirs = socket.socketpair()
+    sock = Kept(fileno=ours.detach())
+    with sock, theirs:
+        connection = Connection(sock)
+        for limit in (7.0, 7.0, None):
+            connection.limit(limit)
+            connection.send(b"x", b"y")
+            assert sock.gettimeout() == 0.0
+            theirs.sendall(b"z")
+            assert (connection.receive(), sock.gettimeout()) == (b"z", limit)
+        assert theirs.recv(9) == b"xyxyxy"
+        assert sock.told == [None, 0.0, 7.0, 0.0, 7.0, 0.0, None]
+
+
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [(0.0, 1), (1e-9, 1), (0.25, 250_000), (2.0, 2_000_000), (1.5, 1_500_000), (1e300, 10**12), (None, 0)],

@@ -302,3 +302,9 @@ def test_who_shakes_hands_has_what_is_left_of_the_time_and_a_moment_at_least(mon
 def test_tls_checks_whom_it_talks_to() -> None:
     context = Pool().tls
     assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
+
+
+def test_small_pieces_go_out_at_once() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    with listening, open_socket("127.0.0.1", listening.getsockname()[1], 5.0) as sock:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0

@@ -160,9 +160,26 @@ def test_a_server_that_may_be_asked_again_is_asked_again_where_a_kept_connection
     asking = transport(pool)
     if retries:
         with asking.stream(server, "POST", "http://host/", {}, b"{}", time.time() + 500) as answer:
-            assert answer.status == 413
+            assert (answer.status, answer.was_repeated) == (413, True)
     else:
         with pytest.raises(UpstreamError):
             asking.stream(server, "POST", "http://host/", {}, b"{}", time.time() + 500)
         pool.connections.pop().close()
     assert pool.asked == [False, True][: 1 + bool(retries)]
+
+
+def test_an_answer_that_came_at_once_was_not_repeated_and_what_may_stop_it_is_told_of_it() -> None:
+    watched = list[Exchange]()
+
+    class Stopper:
+        watch = watched.append
+
+    stopper: Any = Stopper()
+    pool = FakePool(gone(ANSWER), gone(ANSWER))
+    server = Server("s", "http://host", TokenReference("literal", ""), "m")
+    asking = transport(pool)
+    for each, count in ((stopper, 1), (None, 1)):
+        asking.let_stop(each)
+        with asking.stream(server, "POST", "http://host/", {}, b"{}", time.time() + 500) as answer:
+            assert not answer.was_repeated
+        assert (pool.stopper, len(watched)) == (each, count)
