@@ -113,6 +113,14 @@ def test_the_size_of_a_stream(sample: bytes, factor: float, tokens: int) -> None
     assert (usage.output_tokens, usage.source) == (tokens, "estimated")
 
 
+@pytest.mark.parametrize("name", ["choices", "output", "delta", "item", "content"])
+def test_what_a_model_writes_is_counted_wherever_its_api_has_it(name: str) -> None:
+    for is_stream, form in ((True, b"data: %b\n\n"), (False, b"%b")):
+        for said, tokens in ((name, 2), (f"{name}_x", 0)):
+            body = form % json.dumps({said: [{"x": "x" * 8}]}).encode()
+            assert estimated_usage(b"{}", body, 1.0, is_stream=is_stream).output_tokens == tokens
+
+
 def test_the_size_of_a_document() -> None:
     document = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": "x" * 400}}]}).encode()
     assert estimated_usage(b"", document, 1.0, is_stream=False).output_tokens == 100

@@ -15,6 +15,7 @@ from proxy.metering.usage import told_in
 
 TOKENS = {"input_tokens": 5, "output_tokens": 6}
 NOTHING: list[Any] = []
+RUN_BY_CLIENTS = ("function", "custom_tool", "computer", "local_shell", "apply_patch")
 
 
 def metered(answer: dict[str, Any]) -> Usage:
@@ -64,13 +65,20 @@ def call(kind: str, **more: Any) -> dict[str, Any]:
         ({"meta": {"billed_units": {"input_tokens": 41}}}, {}),
         ({"output": [call("web_search_call", action={"type": "search"}), call("message")]}, {"web_search": 1}),
         ({"output": [call("web_search_call"), call("web_search_call")]}, {"web_search": 2}),
-        ({"output": [call("web_search_call", action={"type": each}) for each in ("open_page", "find_in_page")]}, {}),
+        (
+            {
+                "output": [
+                    call("web_search_call", action={"type": each}) for each in ("open_page", "find_in_page", "find")
+                ]
+            },
+            {},
+        ),
         (
             {"output": [call("file_search_call"), call("code_interpreter_call")]},
             {"file_search": 1, "code_interpreter": 1},
         ),
         ({"output": [call("web_search_call", status="failed"), call("some.New_Tool_call")]}, {"some_new_tool": 1}),
-        ({"output": [call(f"{each}_call") for each in ("function", "custom_tool", "computer", "local_shell")]}, {}),
+        ({"output": [call(f"{each}_call") for each in RUN_BY_CLIENTS]}, {}),
         ({"output": [call("image_generation_call")], "tool_usage": {"image_gen": TOKENS}}, {}),
         ({"output": [call("image_generation_call")]}, {"image_generation": 1}),
         (

@@ -251,7 +251,14 @@ def test_a_chat_of_one_choice_ends_once(path: str, number: Any, is_one: bool) ->
     assert asked({"model": "m", "n": number}, path).outgoing("").one_choice is is_one
 
 
+OF_CONTENT = (
+    *("messages", "system", "input", "prompt", "functions", "response_format", "text", "metadata"),
+    "prediction",
+)
 BESIDE: list[tuple[Any, bool]] = [
+    *(({"model": "a", name: [{"model": "b"}]}, False) for name in OF_CONTENT),
+    *(({"model": "a", f"{name}_x": [{"model": "b"}]}, True) for name in OF_CONTENT),
+    ({"model": "a", "tools": [{"x": [{"model": "b"}]}]}, False),
     ({"model": "a", "messages": [{"model": "b"}], "metadata": {"model": "b"}, "prediction": {"model": "b"}}, False),
     ({"model": "a", "models": []}, False),
     ({"model": "a", "models": ["b"]}, True),
@@ -267,7 +274,7 @@ BESIDE: list[tuple[Any, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "does"), BESIDE, ids=range(12))
+@pytest.mark.parametrize(("fields", "does"), BESIDE, ids=range(len(BESIDE)))
 def test_a_body_that_may_have_another_model_asked_is_known(fields: dict[str, Any], does: bool) -> None:
     assert asked(fields).names_another_model is does
 

@@ -12,6 +12,10 @@ from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Routes
 
 HELLO = [{"role": "user", "content": "Hello"}]
+NAMES = (
+    *("file_id", "file_ids", "vector_store_id", "vector_store_ids", "store_ids", "upload_id", "asset_id"),
+    *("container_id", "container"),
+)
 FOR_ONE: list[Any] = [
     {"input": "Hello", "previous_response_id": "resp_1"},
     {"input": "Hello", "conversation": "conv_1"},
@@ -27,6 +31,10 @@ FOR_ONE: list[Any] = [
     {"input": "Hello", "tools": [{"type": "code_interpreter", "container": {"file_ids": ["file-1"]}}]},
     {"messages": HELLO, "container": "container_1"},
     {"messages": HELLO, "cached_content": "cachedContents/1"},
+    {"messages": HELLO, "thread_id": "t"},
+    {"messages": HELLO, "thread": {"messages": HELLO}},
+    *({"messages": HELLO, "x": [{name: "a"}]} for name in NAMES),
+    *({"messages": HELLO, "x": {name: ["a"]}} for name in NAMES),
 ]
 FOR_ANY: list[Any] = [
     {"messages": HELLO},
@@ -43,6 +51,12 @@ FOR_ANY: list[Any] = [
     {"messages": HELLO, "tools": [{"function": {"parameters": {"properties": {"file_id": {"type": "string"}}}}}]},
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a.test/b"}}]}]},
     {"prompt": "file_id"},
+    *(
+        {"messages": HELLO, "x": {name: {"y": [{"file_id": "mine"}]}}}
+        for name in ("metadata", "parameters", "input_schema", "schema", "arguments")
+    ),
+    *({"messages": HELLO, "x": {name: value}} for name in NAMES for value in ("", None, [], {"type": "auto"})),
+    *({"messages": HELLO, "x": {f"{name}_x": "a", f"x_{name}": "a"}} for name in NAMES),
 ]
 
 
