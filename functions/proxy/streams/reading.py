@@ -124,14 +124,15 @@ class Reader:
 
     def _again(self, read: Callable[[], _Got]) -> _Got:
         """Make a read that may fail for a moment. Raises UnavailableError."""
-        for tried in range(_TRIES):
+        tried = 0
+        while True:
             try:
                 return read()
             except AwsError as error:
-                if tried == _TRIES - 1 or not error.is_transient:
+                tried += 1
+                if tried == _TRIES or not error.is_transient:
                     raise _unavailable() from error
-                self._sleep(0.05 * 2**tried)
-        raise _unavailable()
+            self._sleep(0.025 * 2**tried)
 
 
 def _lacking(piece: Piece, stream_id: str, place: int) -> bytes:

@@ -16,6 +16,7 @@ NAMES = (
     *("file_id", "file_ids", "vector_store_id", "vector_store_ids", "store_ids", "upload_id", "asset_id"),
     *("container_id", "container"),
 )
+OF_NOTHING: list[Any] = ["", None, [], {"type": "auto"}]
 FOR_ONE: list[Any] = [
     {"input": "Hello", "previous_response_id": "resp_1"},
     {"input": "Hello", "conversation": "conv_1"},
@@ -55,7 +56,7 @@ FOR_ANY: list[Any] = [
         {"messages": HELLO, "x": {name: {"y": [{"file_id": "mine"}]}}}
         for name in ("metadata", "parameters", "input_schema", "schema", "arguments")
     ),
-    *({"messages": HELLO, "x": {name: value}} for name in NAMES for value in ("", None, [], {"type": "auto"})),
+    *({"messages": HELLO, "x": {name: value}} for name in NAMES for value in OF_NOTHING),
     *({"messages": HELLO, "x": {f"{name}_x": "a", f"x_{name}": "a"}} for name in NAMES),
 ]
 
