@@ -380,6 +380,29 @@ def test_vectors_are_all_of_the_length_that_was_asked_for() -> None:
     assert flaw_of(EMBEDDINGS, fields, body.replace(b"[1, 2]}]", b"[1]}]"), is_stream=False)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "is_stream"),
+    [
+        (CHAT, b"{", False),
+        (CHAT, b"[]", False),
+        (CHAT, b'{"choices": [], "choices": []}', False),
+        (CHAT, b'{"choices": [], "a": NaN}', False),
+        (CHAT, b"\xff", False),
+        (CHAT, b'{"a":' * 9_000, False),
+        (RESPONSES, b'{"status": "completed"}', False),
+        (RESPONSES, b'{"status": "completed", "output": [{}]}', False),
+        (RESPONSES, b'data: {"type": 5}\n\ndata: {"type": "response.completed", "response": {}}\n\n', True),
+        (RESPONSES, b"", True),
+        ("/embeddings", b'{"data": [{"embedding": [1%b]}]}' % (b"0" * 400), False),
+        ("/embeddings", b'{"data": [{"embedding": "%"}]}', False),
+        ("/messages", b"{}", False),
+    ],
+    ids=range(13),
+)
+def test_what_cannot_be_read_is_not_kept(path: str, body: bytes, is_stream: bool) -> None:
+    assert flaw_of(path, {"input": "a"}, body, is_stream=is_stream) == "unreadable"
+
+
 def test_an_empty_document_is_no_end_mark() -> None:
     chunk = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
     assert flaw_of(CHAT, {}, chunk + b"data: [DONE]\n\n", is_stream=True) is None
