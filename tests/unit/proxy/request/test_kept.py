@@ -52,6 +52,11 @@ FOR_ANY: list[Any] = [
     {"messages": HELLO, "tools": [{"function": {"parameters": {"properties": {"file_id": {"type": "string"}}}}}]},
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a.test/b"}}]}]},
     {"prompt": "file_id"},
+    {"input": HELLO},
+    {"input": [{"id": "msg_1", "role": "user", "content": "Hello"}]},
+    {"input": [{"type": "reasoning", "summary": []}]},
+    {"input": [{"type": "item_reference"}]},
+    {"input": [{"type": "function_call_output", "id": "a", "call_id": "b", "output": "c"}]},
     *(
         {"messages": HELLO, "x": {name: {"y": [{"file_id": "mine"}]}}}
         for name in ("metadata", "parameters", "input_schema", "schema", "arguments")
