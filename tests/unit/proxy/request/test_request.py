@@ -292,6 +292,8 @@ def test_paths_that_lead_nowhere(path: str) -> None:
         ("/openai/v1/chat/completions/v1/models", "/v1 twice"),
         ("/openai/v1/chat/completions/chat/completions", "endpoint twice"),
         ("/v1/responses/responses", "endpoint twice"),
+        ("/v1/openai/v1/rerank", "/v1 twice"),
+        ("/openai/v1/openai/v1/rerank/x", "/v1 twice"),
     ],
 )
 def test_a_path_with_a_part_twice_gets_the_remedy(path: str, remedy: str) -> None:
