@@ -20,13 +20,13 @@ def table(  # noqa: PLR0913 - how a table looks is said by name
     drop: Sequence[str] | None = None,
     whole: Collection[str] = (),
     least: int = 12,
-    tell: bool = False,
+    tell: bool = True,
 ) -> str:
     """The last `numbers` columns are aligned right; with `total` the last row is set apart. `width` None is any width.
 
     While there is no room for names of `least` characters, the columns named in `drop` are left out one by one; by
     default all but the first, from the last one on. Then the longest names are shortened, but those named in `whole`.
-    With `tell` a line below says which columns were left out.
+    A line below says which columns were left out, unless `tell` is False.
     """
     lines = [list(headings), *(list(row) for row in rows)]
     widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]

@@ -126,7 +126,7 @@ def answers_table(answers: Iterable[Answer], now: float, width: int | None) -> s
         ]
         for each in answers
     ]
-    return table(headings, rows, width=width, whole=headings[:5], tell=True)
+    return table(headings, rows, width=width, whole=headings[:5])
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:

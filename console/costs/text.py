@@ -70,7 +70,7 @@ def summary_table(rows: Sequence[Item], by: Sequence[str], width: int | None = N
     kept = {"UNPRICED": total["unpriced"], "ESTIMATED": total["usage_estimated"]}
     drop = [name for name in _GIVE_WAY if not kept.get(name)]
     least = _SHORTEST_NAME
-    shown = table(headings, lines, numbers=len(figures), total=True, width=width, drop=drop, least=least, tell=True)
+    shown = table(headings, lines, numbers=len(figures), total=True, width=width, drop=drop, least=least)
     return shown + failures_text(total) + left_out(total)
 
 
@@ -164,7 +164,7 @@ def entries_table(
     named = ("TIME", "ID", *(["CLIENT"] if with_client else []), "SERVER", "MODEL", "END")
     headings = (*named, *(["TAGS"] if has_tags else []), *figures)
     drop = ("CACHED", "TAGS", "TTFT s", "DURATION s", "SERVER", "INPUT", "OUTPUT", "STATUS", "CLIENT", "MODEL")
-    shown = table((*headings, "COST USD"), rows, numbers=7, width=width, drop=drop, whole=("TIME", "ID"), tell=True)
+    shown = table((*headings, "COST USD"), rows, numbers=7, width=width, drop=drop, whole=("TIME", "ID"))
     return shown + why_unpriced(entries)
 
 

@@ -113,7 +113,13 @@ def _cell(name: str, value: Any) -> object:
 
 @contextmanager
 def _whole(file: Path) -> Generator[Path]:
-    """A new file beside `file`, which takes its name at the end of the block, and is gone if the block fails."""
+    """A new file beside `file`, which takes its name at the end of the block, and is gone if the block fails. A link is
+    followed, and what is no file, such as a device, is written to as it is: nothing may take its place.
+    """
+    file = file.resolve()
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        yield file
+        return
     try:
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     except OSError as error:

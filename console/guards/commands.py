@@ -136,7 +136,7 @@ def acts_table(acts: Sequence[DoneAct], now: float, width: int | None) -> str:
         for act in acts
     ]
     headings = ("ID", "STATE", "UNTIL", "CLIENT", "KEY OR USER", "ACT", "GUARD", "REASON")
-    return table(headings, rows, width=width, whole=("ID", "STATE", "UNTIL"), drop=("KEY OR USER", "REASON"), tell=True)
+    return table(headings, rows, width=width, whole=("ID", "STATE", "UNTIL"), drop=("KEY OR USER", "REASON"))
 
 
 def _done(act: DoneAct) -> str:

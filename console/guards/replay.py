@@ -127,7 +127,7 @@ def actions_table(actions: Sequence[Action], width: int | None) -> str:
         for each in actions
     ]
     headings = ("WHEN", "GUARD", "CLIENT", "KEY OR USER", "ACT", "UNTIL", "REASON")
-    return table(headings, rows, width=width, whole=("WHEN",), drop=("UNTIL", "KEY OR USER"), tell=True)
+    return table(headings, rows, width=width, whole=("WHEN",), drop=("UNTIL", "KEY OR USER"))
 
 
 def how_many(actions: Sequence[Action]) -> str:

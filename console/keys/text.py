@@ -94,7 +94,7 @@ def keys_table(keys: Iterable[StoredKey], now: float, width: int | None) -> str:
         for key in keys
     ]
     headings = ("KEY ID", "CLIENT", "NAME", "STATE", "EXPIRES", "LIMITS", "SERVERS", "MODELS")
-    return table(headings, rows, width=width, whole=("KEY ID", "STATE", "EXPIRES"), tell=True)
+    return table(headings, rows, width=width, whole=("KEY ID", "STATE", "EXPIRES"))
 
 
 def key_details(key: StoredKey, now: float, width: int | None) -> str:

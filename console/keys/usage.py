@@ -216,7 +216,7 @@ def usage_table(usage: Sequence[tuple[StoredKey, Used]], width: int | None) -> s
         )
         for key, used in usage
     ]
-    return table(headings, rows, width=width, whole=("KEY ID", *amounts), tell=True)
+    return table(headings, rows, width=width, whole=("KEY ID", *amounts))
 
 
 def usage_details(key: StoredKey, used: Used, now: float) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
@@ -16,7 +17,7 @@ from console.output import add_vertical, show, terminal_width
 from console.period import Period, add_period, chosen_period, today
 from console.spreadsheets import csv_text
 from console.stack import add_stack_option
-from console.tables import records, table
+from console.tables import records, table, width_of
 from console.text import count, harmless, plain, to_json, usd
 
 _USD_PER_BYTE = 5e-12
@@ -34,7 +35,11 @@ def result_table(result: Result, width: int | None = None) -> str:
     rows = [[_shown(value) for value in row] for row in result.rows]
     headings = [name.upper() for name in result.columns]
     whole = {name for name, type_ in zip(headings, result.types, strict=True) if type_ in _NUMBERS}
-    return table(headings, rows, numbers=numbers, width=width, drop=(), whole=whole)
+    shown = table(headings, rows, numbers=numbers, width=width, drop=(), whole=whole)
+    if width is None or width_of(shown.split("\n", 2)[1]) <= width:
+        return shown
+    wide = "The rows are wider than the terminal: --vertical prints each as lines of a name and a value."
+    return "\n".join([shown, "", *textwrap.wrap(wide, max(width, 20))])
 
 
 def _shown(value: Any) -> str:
@@ -64,10 +69,10 @@ def result_csv(result: Result) -> str:
     return csv_text(result.columns, result.rows).rstrip("\n")
 
 
-def query_list(queries: Mapping[str, str]) -> str:
+def query_list(queries: Mapping[str, str], width: int | None = None) -> str:
     """The named queries and what they answer."""
     rows = [(name, what(sql)) for name, sql in queries.items()]
-    return table(("NAME", "WHAT"), rows)
+    return table(("NAME", "WHAT"), rows, width=width)
 
 
 def add_query(command: argparse.ArgumentParser) -> None:
@@ -99,7 +104,7 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise ConsoleError("--csv, --json and --vertical exclude each other. Remedy: give one of them.")
     if not options.sql and not options.named:
         found = [{"name": name, "what": what(sql)} for name, sql in queries.items()]
-        show(to_json(found) if options.json else query_list(queries))
+        show(to_json(found) if options.json else query_list(queries, terminal_width()))
         return 0
     if options.named:
         if options.named not in queries:

@@ -15,7 +15,7 @@ from openai_proxy.pricing.rates import Price, Rates
 from openai_proxy.pricing.rules import Adjustment
 
 from console.arguments import sentence
-from console.errors import ConsoleError
+from console.errors import ConsoleError, file_error
 from console.output import show, terminal_width
 from console.prices.book import add_book_options, add_servers_file, chosen_book
 from console.tables import table
@@ -208,7 +208,7 @@ def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     from console.prices.conversion import changes_between, price_list_of, to_text  # noqa: PLC0415
     from console.prices.source import downloaded, installed, read_file  # noqa: PLC0415
 
-    old: dict[str, Any] = json.loads((options.into if options.into.exists() else PRICE_LIST_FILE).read_bytes())
+    old = _price_list(options.into if options.into.is_file() else PRICE_LIST_FILE)
     if options.installed:
         source = installed()
     elif options.file:
@@ -218,7 +218,7 @@ def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     new = price_list_of(source, old["licence"])
     changes, versions = changes_between(old, new), (old["version"], new["version"])
     if not options.dry_run:
-        options.into.write_text(to_text(new), encoding="utf-8")
+        _write(options.into, to_text(new))
     if options.json:
         said: dict[str, Any] = dict(zip(("version_before", "version_after"), versions, strict=True))
         print(to_json(said | {"changes": changes, "written": None if options.dry_run else str(options.into)}))
@@ -233,6 +233,22 @@ def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     written = f"Wrote {options.into}. It takes effect with the next deployment; `costs reprice` is for the past."
     print("Nothing was written." if options.dry_run else written)
     return 0
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise file_error(file, error, "written") from error
+
+
+def _price_list(file: Path) -> dict[str, Any]:
+    """The list that a file holds. Raises ConsoleError: what is none is not written over."""
+    try:
+        found = json.loads(file.read_bytes())
+        return {name: found[name] for name in ("source", "version", "licence", "providers")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConsoleError(f"{file}: is no list of prices. Remedy: name another file with --into.") from error
 
 
 def _moment(text: str) -> datetime:

@@ -111,7 +111,7 @@ def _table(figures: Figures, rows: Sequence[tuple[tuple[str, ...], Sums]], width
         for line, (names, _) in zip(cells, rows, strict=True):
             line.insert(1 + 2, count(throttles.get(names[0], 0)))
     names = [dimension.upper() for dimension in figures.by]
-    shown = table([*names, *headings], cells, numbers=len(headings), width=width, least=_LEAST_COLUMN)
+    shown = table([*names, *headings], cells, numbers=len(headings), width=width, least=_LEAST_COLUMN, tell=False)
     return [_cut(line, width) for line in shown.split("\n")]
 
 

@@ -104,8 +104,7 @@ def users_table(found: list[Spender], blocked: Mapping[str, Any], width: int | N
         rows,
         width=width,
         whole=("USER ID", "STATE", "COST USD"),
-        drop=("LAST", "REQUESTS", "CLIENT"),
-        tell=True,
+        drop=("LAST", "REQUESTS", "CLIENT", "FAILED", "UNPRICED"),
     )
 
 

@@ -345,6 +345,13 @@ def test_refresh_downloads_with_pip_from_wherever_that_is_set_up_for(
         run("refresh", "--version", "1.2.3", "--into", target)
 
 
+def test_refresh_does_not_write_over_what_is_no_list(run: Run, tmp_path: Path):
+    (notes := tmp_path / "notes.json").write_text('{"a": 1}')
+    with pytest.raises(ConsoleError, match=r"notes\.json: is no list of prices\. Remedy: name another file"):
+        run("refresh", "--from", str(wheel(tmp_path)), "--into", str(notes))
+    assert notes.read_text() == '{"a": 1}'
+
+
 def test_refresh_from_the_repositorys_data_file(run: Run, tmp_path: Path):
     def plain(value: Any) -> Any:
         return float(value) if isinstance(value, Decimal) else str(value)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -86,3 +87,23 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_the_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConsoleError, match=r"nowhere.x\.csv: cannot be written"), written(tmp_path / "nowhere/x.csv"):
         pass
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        with written(pipe) as stream:
+            stream.write("a")
+        assert os.read(reader, 2) == b"a"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (link := tmp_path / "link.csv").symlink_to(tmp_path / "costs.csv")
+    with written(link) as stream:
+        stream.write("a")
+    assert link.is_symlink()
+    assert (tmp_path / "costs.csv").read_text() == "a"

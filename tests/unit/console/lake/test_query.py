@@ -265,6 +265,8 @@ def test_a_table_is_for_people() -> None:
     assert "<0.000001" in text
     assert "\x1b" not in text
     assert result_table(Result([], [], [], 0, 0.0)) == "Done."
+    assert "--vertical" not in result_table(RESULT, 200)
+    assert "--vertical prints each as lines" in result_table(RESULT, 20).replace("\n", " ")
 
 
 def test_a_wide_result_is_told_line_by_line() -> None:
