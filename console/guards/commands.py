@@ -164,7 +164,8 @@ def _undo(options: argparse.Namespace, environ: Environment) -> int:
     acts, now = DoneActs(chosen_table("KeysTable", options, environ)), time.time()
     act = next((each for each in acts.all() if each.id == options.id.upper()), None)
     if act is None:
-        raise ConsoleError(f"No guard has done '{options.id[:40]}'. Remedy: `guards list --all` shows what was done.")
+        remedy = "`openai-proxy guards list --all` shows what was done"
+        raise ConsoleError(f"No guard has done '{options.id[:40]}'. Remedy: {remedy}.")
     is_new = act.state(now) in ("holds", "told") and acts.undo(act, now)
     if options.json:
         print(to_json({"id": act.id, "key_id": act.key_id, "undone": is_new}))

@@ -99,7 +99,7 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
         show(keys_table(keys, time.time(), terminal_width()))
     else:
         of_client = f" of client '{without_keys(options.client_id)}'" if options.client_id else ""
-        print(f"There are no client keys{of_client}. `keys create` makes one.")
+        print(f"There are no client keys{of_client}. `openai-proxy keys create` makes one.")
     return 0
 
 
@@ -113,7 +113,7 @@ def _show(options: argparse.Namespace, environ: Environment) -> int:
 def _update(options: argparse.Namespace, environ: Environment) -> int:
     asked = wanted(options)
     if not (asked.values or asked.tags or asked.cache or asked.unset):
-        raise ConsoleError("No change is named. Remedy: see `keys update --help`.")
+        raise ConsoleError("No change is named. Remedy: see `openai-proxy keys update --help`.")
     store = _store(options, environ)
     before = store.find(options.key_id)
     _check_names(asked, options, environ)

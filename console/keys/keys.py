@@ -80,7 +80,8 @@ def rotate_key(store: KeyStore, old: StoredKey, grace_seconds: int, now: float) 
     if state == "rotated":
         raise ConsoleError(f"Key {old.key_id} was replaced by {old.values['replaced_by']}. Remedy: rotate that one.")
     if state != "enabled":
-        remedy = "see `keys show`, and mend it with `keys update`" if state == "damaged" else "make a new one"
+        mend = "see `openai-proxy keys show`, and mend it with `openai-proxy keys update`"
+        remedy = mend if state == "damaged" else "make a new one"
         raise ConsoleError(f"Key {old.key_id} is {state}: only a key that is good can be rotated. Remedy: {remedy}.")
     key = new_client_key()
     handed_on = {name: value for name, value in old.item.items() if name not in _OWN}

@@ -193,7 +193,7 @@ class KeyStore:
 def _changed_meanwhile(key: StoredKey) -> ConsoleError:
     return ConsoleError(
         f"Nothing was done: key {key.key_id} was changed or deleted at the same time. "
-        f"Remedy: see `keys show {key.key_id}`."
+        f"Remedy: see `openai-proxy keys show {key.key_id}`."
     )
 
 

@@ -88,7 +88,7 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
         rows = [(harmless(team.name), harmless(str(team.item.get("owner", "-"))), _limits(team)) for team in teams]
         show(table(("TEAM", "OWNER", "LIMITS"), rows, width=terminal_width(), whole=("TEAM",)))
     else:
-        print("There are no teams. `teams create` makes one.")
+        print("There are no teams. `openai-proxy teams create` makes one.")
     return 0
 
 
@@ -114,7 +114,7 @@ def _show(options: argparse.Namespace, environ: Environment) -> int:
 def _update(options: argparse.Namespace, environ: Environment) -> int:
     given, unset = _given(options), {_UNSET[name] for name in options.unset}
     if not (given or unset):
-        raise ConsoleError("No change is named. Remedy: see `teams update --help`.")
+        raise ConsoleError("No change is named. Remedy: see `openai-proxy teams update --help`.")
     if both := unset & given.keys():
         raise ConsoleError(
             f"These are set and unset at once: {', '.join(sorted(both))}. Remedy: leave one of the two out."
@@ -148,7 +148,7 @@ def _usage(options: argparse.Namespace, environ: Environment) -> int:
         print(to_json(found[0] if options.name else found))
         return 0
     if not teams:
-        print("There are no teams. `teams create` makes one.")
+        print("There are no teams. `openai-proxy teams create` makes one.")
     for team, each in zip(teams, used, strict=True):
         _print_lines([("Team", harmless(team.name)), *_used_lines(team, each), ("At", moment(now))])
     return 0
@@ -173,7 +173,7 @@ def _delete(options: argparse.Namespace, environ: Environment) -> int:
         named = ", ".join(key.key_id for key in keys[:10])
         raise ConsoleError(
             f"{len(keys)} keys name team '{team.name}', and would be refused: {named}. "
-            "Remedy: `keys update KEY_ID --unset team`."
+            "Remedy: `openai-proxy keys update KEY_ID --unset team`."
         )
     limits = limits_text(team.limits) or "no limits"
     confirm(f"This deletes team '{team.name}' ({limits}).", options)

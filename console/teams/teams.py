@@ -69,7 +69,8 @@ class TeamStore:
         team = self.get(name)
         if team is None:
             raise ConsoleError(
-                f"There is no team '{name[:64]}'. Remedy: `teams list` shows all of them, `teams create` makes one."
+                f"There is no team '{name[:64]}'. Remedy: `openai-proxy teams list` shows all of them, "
+                "`openai-proxy teams create` makes one."
             )
         return team
 
@@ -83,7 +84,8 @@ class TeamStore:
                 ConditionExpression="attribute_not_exists(key_hash)",
             )
         except self._client.exceptions.ConditionalCheckFailedException:
-            raise ConsoleError(f"There is a team '{name}' already. Remedy: `teams update` changes it.") from None
+            remedy = "`openai-proxy teams update` changes it"
+            raise ConsoleError(f"There is a team '{name}' already. Remedy: {remedy}.") from None
         return team
 
     def replace(self, before: Team, after: Team) -> None:

@@ -162,8 +162,8 @@ def _block(options: argparse.Namespace, environ: Environment) -> int:
     blocks = Blocks(chosen_table("KeysTable", options, environ))
     if not options.force and not _has_come(user, options, environ):
         raise ConsoleError(
-            f"{_who(user)} has made no request in {_USUAL_DAYS}. Remedy: `users list` shows who has; to block somebody "
-            "before the first request, add --force."
+            f"{_who(user)} has made no request in {_USUAL_DAYS}. "
+            "Remedy: `openai-proxy users list` shows who has; to block somebody before the first request, add --force."
         )
     is_new = blocks.add(user, reason, time.time())
     seconds = authorizer_cache_seconds(blocks.table, options, environ)
@@ -174,7 +174,8 @@ def _block(options: argparse.Namespace, environ: Environment) -> int:
         print(f"Blocked {_who(user)}. For up to {how_long}, a door that remembers the user's token lets it in.")
         print("Requests that run go on.")
         if not user.end_user:
-            print("That is the user with this id, as `users list` shows it: a `sub` of this form needs its --issuer.")
+            shown = "as `openai-proxy users list` shows it"
+            print(f"That is the user with this id, {shown}: a `sub` of this form needs its --issuer.")
     else:
         print("Nothing to do: already blocked.")
     return 0

@@ -57,14 +57,15 @@ def named(text: str, issuer: str | None, identity: Identity | None) -> Named:
             which = f"one of {', '.join(issuers)}" if issuers else "the issuer"
             raise ConsoleError(
                 f"Whose '{text[:64]}' is not said. Remedy: name {which} with --issuer, or give the user's id, "
-                "which `users list` shows."
+                "which `openai-proxy users list` shows."
             )
         issuer = issuers[0]
     elif issuers and issuer not in issuers:
         raise ConsoleError(f"identity.yaml lists no issuer '{issuer}'. Remedy: name one of {', '.join(issuers)}.")
     if identity and issuer in identity.issuers and identity.issuers[issuer].pseudonyms and not is_pseudonym(text):
         raise ConsoleError(
-            f"Users of {issuer} are known by pseudonyms. Remedy: give one, or the id, as `users list` shows them."
+            f"Users of {issuer} are known by pseudonyms. "
+            "Remedy: give one, or the id, as `openai-proxy users list` shows them."
         )
     return Named(user_id_of(issuer, text), text, issuer)
 

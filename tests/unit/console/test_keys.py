@@ -231,7 +231,7 @@ class TestList:
         assert run("keys", "list", "--client-id", "c", "--json").json == []
 
     def test_no_keys_are_said_to_be_none(self, run: Run):
-        assert run("keys", "list") == Ran(0, "There are no client keys. `keys create` makes one.\n", "")
+        assert run("keys", "list") == Ran(0, "There are no client keys. `openai-proxy keys create` makes one.\n", "")
 
     @pytest.mark.parametrize(
         ("attributes", "now", "line"),

@@ -136,7 +136,7 @@ def test_what_holds_is_listed_and_undone_once_and_the_key_itself_is_not_touched(
     assert "The guard leaves it alone until" in run("undo", act_id).out
     missing = run("undo", "01M83T4CM0RHJ0VJ2GG9DD5A6M")
     assert missing.code == 2
-    assert "Remedy: `guards list --all`" in missing.err
+    assert "Remedy: `openai-proxy guards list --all`" in missing.err
     over = run("undo", ulid_of_fact(now, "over"))
     assert over.out == "Nothing to do: it is over already.\n"
 
