@@ -32,7 +32,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 }
 """What each rule has beside `_OF_ALL`."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-_LENGTH = re.compile(r"([1-9][0-9]{0,6})([smhd])")
+_LENGTH = re.compile(r"[1-9][0-9]{0,6}[smhd]")
 _WHOLE = re.compile(r"[0-9]{1,10}")
 _AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
@@ -187,9 +187,9 @@ def _amount(given: Mapping[str, Any], key: str, example: str) -> Decimal:
 
 def _length(given: Mapping[str, Any], key: str, longest: int, example: str) -> int:
     remedy = f"write a number of s, m, h or d, as in {key}: {example}"
-    found = _LENGTH.fullmatch(_text(given, key, _LENGTH, remedy, "1m" if key == "within" else ""))
-    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
-    if not 1 <= seconds <= longest:
+    length = _text(given, key, _LENGTH, remedy, "1m" if key == "within" else "")
+    seconds = int(length[:-1]) * _SECONDS[length[-1]]
+    if seconds > longest:
         raise EntryError(key, f"longer than {longest // HOUR} h", remedy)
     return seconds
 

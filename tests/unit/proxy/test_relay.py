@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from proxy.errors import ClientError
 
 from tests.timed_relays import (
     Answer,
@@ -288,6 +289,20 @@ def test_two_failures_in_a_row_keep_a_server_out_for_its_time_and_a_success_heal
             if not is_out:
                 in_a_row = in_a_row + 1 if is_ill else 0
                 out_until = world.spent.total + 30 if in_a_row >= 2 else 0.0
+
+
+def test_a_stream_that_its_client_ended_says_nothing_of_the_health_of_its_server() -> None:
+    ill, ended = Answer(()), ClientError(499, "client_gone", "The client went away.")
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    begun = event(chat("Hello"))
+    cut = Answer([Piece(0.0, head + b"%x\r\n%b\r\n" % (len(begun), begun)), Piece(0.0, ended)], status=200)
+    world = World({"weak": [ill, cut, ill, ill]})
+    with timed_proxy(world, CONTEXT) as proxy:
+        for _ in range(4):
+            ask(proxy, {**CHAT, "stream": True}, server="weak")
+            proxy.transport.close()
+    [*_, third, last] = [detail["data"]["attempts"] for _, detail in proxy.bus.details]
+    assert [attempt["error"] for attempt in (*third, *last)] == ["upstream_unreachable", "circuit_open"]
 
 
 # ------------------------------------------------------------------------------- what outlives its connection

@@ -240,6 +240,7 @@ def test_a_fault_names_its_place_and_the_remedy(name: str) -> None:
         "https://id.example.com:99999",
         "https://id.example.com:0",
         "https://x[::1]",
+        "https://id.example.com/a\\b",
         "https://x.[::1]",
         "https://id.example.com\\@evil.com",
         "https://id.exämple.com",

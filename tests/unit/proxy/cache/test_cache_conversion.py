@@ -56,6 +56,26 @@ LAST = chunk({}, "stop")
 OF_USAGE = chunk({}, choices=[], usage=USAGE)
 
 
+def test_every_field_of_a_stream_is_in_its_document_and_every_one_of_a_document_in_its_stream() -> None:
+    more = {"service_tier": "flex", "system_fingerprint": "fp"}
+    pieces = (chunk({"role": "assistant", "content": "a"}), chunk({"content": "b"}, **more), LAST, OF_USAGE)
+    whole = document({"role": "assistant", "content": "ab"}, **more)
+    found = converted(CHAT, stream(*pieces), to_stream=False)
+    assert found
+    assert json.loads(found) == whole
+    back = converted(CHAT, found, to_stream=True)
+    assert back
+    *chunks, end = [event.removeprefix("data: ") for event in back.decode().split("\n\n") if event]
+    assert end == "[DONE]"
+    common = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", **more}
+    choice = {"index": 0, "logprobs": None}
+    assert [json.loads(each) for each in chunks] == [
+        {**common, "choices": [{**choice, "delta": whole["choices"][0]["message"], "finish_reason": None}]},
+        {**common, "choices": [{**choice, "delta": {}, "finish_reason": "stop"}]},
+        {**common, "choices": [], "usage": USAGE},
+    ]
+
+
 @settings(deadline=None, max_examples=examples(50))
 @given(found=st.lists(messages, min_size=1, max_size=3))
 def test_a_document_that_was_a_stream_for_a_while_is_the_same_again(found: list[dict[str, Any]]) -> None:

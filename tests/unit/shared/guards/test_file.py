@@ -151,6 +151,24 @@ def test_what_is_just_within_the_bounds_is_taken() -> None:
     assert a.clients is a.models is None
 
 
+@pytest.mark.parametrize(
+    ("rest", "told"),
+    [
+        ("rule: repeat, times: 2, within: 1s, act: notify, for: 2592001s", "key 'for': longer than 720 h"),
+        ("rule: repeat, times: 2, within: 3601s, act: notify, for: 3601s", "key 'within': longer than 1 h"),
+        (
+            f"rule: repeat, times: 2, act: notify, for: 1m, clients: [{', '.join(f'c{n}' for n in range(101))}]",
+            "key 'clients': not 1 to 100 texts",
+        ),
+        ("rule: repeat, times: 2, act: notify, for: 10000000s", "key 'for': not understood"),
+    ],
+)
+def test_what_is_just_beyond_a_bound_is_refused(rest: str, told: str) -> None:
+    with pytest.raises(GuardsFileError) as refused:
+        parse_guards(f"guards: {{it: {{{rest}}}}}")
+    assert f"guards.yaml: guard 'it', {told}. Remedy: " in str(refused.value)
+
+
 def test_without_statuses_the_usual_one_is_meant_and_without_a_window_a_minute() -> None:
     (found,) = parse_guards("guards: {it: {rule: refused, times: 5, act: notify, for: 1m}}")
     assert found == Guard("it", Counting("refused", 5, 60, frozenset({401})), Doing("notify", 60, {}))
