@@ -57,7 +57,7 @@ OF_USAGE = chunk({}, choices=[], usage=USAGE)
 
 
 def test_every_field_of_a_stream_is_in_its_document_and_every_one_of_a_document_in_its_stream() -> None:
-    more = {"service_tier": "flex", "system_fingerprint": "fp"}
+    more: dict[str, Any] = {"service_tier": "flex", "system_fingerprint": "fp"}
     pieces = (chunk({"role": "assistant", "content": "a"}), chunk({"content": "b"}, **more), LAST, OF_USAGE)
     whole = document({"role": "assistant", "content": "ab"}, **more)
     found = converted(CHAT, stream(*pieces), to_stream=False)
