@@ -58,12 +58,14 @@ class Engine:
         for (group, bucket), each in sorted(buckets.items()):
             if self._is_over(guard, each[0], bucket):
                 continue
-            ids = self._evidence.times(group, bucket, [one.id for one in each], rule.times)
+            by_id = {one.id: one for one in each}
+            ids = self._evidence.times(group, bucket, list(by_id), rule.times)
             for near in (bucket, bucket + 1):
                 start = near * rule.within * 1000
                 complete = first_completion(ids, rule.times, rule.within, start, start + rule.within * 1000)
                 if complete:
-                    yield action_of(guard, each[0]._replace(id=complete), _counted_reason(rule, each[0]))
+                    request = by_id.get(complete) or each[0]._replace(id=complete)
+                    yield action_of(guard, request, _counted_reason(rule, request))
 
     def _is_over(self, guard: Guard, request: Seen, bucket: int) -> bool:
         """Whether a bucket can give no reason for anything that is not done yet: neither in its stretch nor after."""

@@ -291,6 +291,15 @@ def test_two_failures_in_a_row_keep_a_server_out_for_its_time_and_a_success_heal
                 out_until = world.spent.total + 30 if in_a_row >= 2 else 0.0
 
 
+@pytest.mark.parametrize("status", [200, 299])
+def test_of_a_list_of_models_a_key_sees_its_own_whatever_the_success_is_called(status: int) -> None:
+    listed = json.dumps({"data": [{"id": "mine"}, {"id": "other"}]}).encode()
+    world = World({"weak": [document(listed, 0.0, f"{status} Said")]})
+    with timed_proxy(world, {**CONTEXT, "models": "weak/mine"}) as proxy:
+        client = ask(proxy, None, "/models", "weak")
+    assert (client.status, json.loads(client.body)) == (status, {"data": [{"id": "mine"}]})
+
+
 def test_a_stream_that_its_client_ended_says_nothing_of_the_health_of_its_server() -> None:
     ill, ended = Answer(()), ClientError(499, "client_gone", "The client went away.")
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -227,3 +227,12 @@ def test_nobody_waits_for_a_third_leader() -> None:
         for owner in ("a", "", "a", "b", "", "a", "c", "a")
     ]
     assert seen == [*["over"] * 6, "in_vain", "in_vain"], "whoever is not told is none of them"
+
+
+def test_who_may_fetch_leads_and_who_has_to_wait_does_not() -> None:
+    cached = Sandboxes()
+    leader, waiter = fill(), fill()
+    assert cached.leases().take(leader, "leader", 300, cached.now + 900) is None
+    held = cached.leases().take(waiter, "waiter", 300, cached.now + 900)
+    assert held
+    assert (leader.leads, leader.since, waiter.leads, held.owner) == (True, cached.now, False, "leader")

@@ -298,3 +298,12 @@ def test_what_counts_requests_does_not_care_how_late_they_are(seed: int) -> None
     shuffled = numbers.sample(history, len(history))
     assert judged(guards, [shuffled]).keys() == judged(guards, ([each] for each in history)).keys()
     assert judged(guards, ([each] for each in shuffled)).keys() == judged(guards, [history]).keys()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_an_act_names_the_request_that_completed_its_reason_in_whatever_order_they_come(order: Sequence[int]) -> None:
+    night = guard('rule: hours, times: 2, models: [gpt-5*], from: "07:00", to: "19:00", act: notify, for: 1h')
+    requests = [seen(60 * 60 + place, model=f"gpt-5-{place}", client_name=f"Web {place}") for place in range(3)]
+    [action] = judged(night, [[requests[place] for place in order]]).values()
+    assert action.request == requests[1]
+    assert action.reason.startswith("2 requests for gpt-5-1 within 1m, ")
