@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.cache.answers import LARGEST_BODY
+from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import Event, MalformedEventError
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
+from openai_proxy.usage import Usage
 from store_response.cached_response import AnswerTooLargeError, CachedResponse, cached_response_of
 from store_response.item import item_of, item_size
 
@@ -74,6 +76,43 @@ def test_the_item_has_what_an_answer_needs():
     assert item["usage"]["M"]["cache_read"] == {"M": {"input_tokens": {"N": "0"}}}
     assert item["timing"] == {"S": "[[0,0],[109,35]]"}
     assert {item[name]["N"] for name in ("created_at", "expires_at")} == {"1795426761", "1796031000"}
+
+
+@pytest.mark.parametrize("sample", ["chat-stream", "chat", "object"])
+def test_an_item_says_all_that_its_event_says_and_what_the_answer_cost(sample: str):
+    found = event(sample, data__namespace="tests")
+    data, answer = found.data, found.data["response"]
+    expected: dict[str, Any] = {
+        "cache_key": data["cache_key"],
+        "digest": data["digest"],
+        "event_id": found.id,
+        "client_id": found.client_id,
+        "scope": data["scope"],
+        "namespace": "tests",
+        "server": data["server"]["name"],
+        "path": data["request"]["path"],
+        "model": data["request"]["model"],
+        "stream": data["request"]["stream"],
+        "status_code": 200,
+        "content_type": answer["content_type"],
+        "encoding": answer["encoding"],
+        "body_size": answer["body_size"],
+        "body_sha256": answer["body_sha256"],
+        "usage": Usage.from_event(data["usage"]).to_event(),
+        "created_at": data["created_at"],
+        "expires_at": data["expires_at"],
+    }
+    if "object" in answer:
+        expected["object"] = answer["object"]
+    else:
+        body = base64.b64decode(answer["body"])
+        expected |= {"body": body, "stored_size": len(body)}
+    if answer.get("timing"):
+        expected["timing"] = json.dumps(answer["timing"], separators=(",", ":"))
+    cost = read(sample).cost
+    if cost is not None:
+        expected |= {"cost": f"{cost.normalize():f}", "currency": "USD"}
+    assert item_of(cached_response_of(found, PRICES)) == to_item(expected)
 
 
 def test_the_item_has_what_finds_it_again():
