@@ -9,6 +9,8 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from proxy.cache.fill import Lookup
+from proxy.delivery import CacheUse
 from proxy.errors import ClientError
 
 from tests.timed_relays import (
@@ -351,3 +353,44 @@ def test_what_is_written_down_is_closed_in_the_time_that_is_left_and_told_once(i
             proxy.call(asking)
         assert left == [pytest.approx(deadline - world.unix())]
     assert len(proxy.bus.details) == (not fails and not is_told)
+
+
+# ------------------------------------------------------------------------------------------- a cache that fails
+
+
+class FailingCache:
+    """A response cache that fails at one of its steps."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+
+    def find(self, _call: object, _timeline: object) -> Lookup:
+        if self.step == "find":
+            raise LookupError("a secret")
+
+        def watched(body: Any, _headers: object, _all: object) -> Any:
+            return body
+
+        return Lookup(CacheUse("MISS", "not_found"), cast("Any", SimpleNamespace(watched=watched)))
+
+    def captured(self, *_: object) -> Any:
+        raise LookupError("a secret")
+
+
+@pytest.mark.parametrize(
+    ("step", "message"), [("find", "The response cache failed"), ("captured", "An answer was not cached")]
+)
+def test_a_cache_that_fails_costs_nobody_an_answer_and_is_in_the_log(
+    step: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = document(b'{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}')
+    with timed_proxy(World({"kept": [answer]}), CONTEXT, cache=lambda: FailingCache(step)) as proxy:
+        client = ask(proxy, CHAT, server="kept")
+    assert (client.status, client.body[:12]) == (200, b'{"choices": ')
+    [(kind, detail)] = proxy.bus.details
+    assert kind == "InferenceCompleted"
+    first, request = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (first.pop("timestamp"), request["message"]) != ("", "")
+    assert f"in {step}" in first.pop("trace")
+    assert first == {"level": "ERROR", "message": message, "id": detail["metadata"]["id"], "error": "LookupError"}
+    assert "a secret" not in json.dumps([first, request])
