@@ -61,7 +61,7 @@ class Authorizer:
         if request.gateway_identity is not None and "client_id" in request.gateway_identity:
             try:
                 return self._still_good(ClientKey.from_context(request.gateway_identity))
-            except (ValueError, TypeError) as error:
+            except ValueError as error:
                 raise cannot_check() from error
         if not has_key(request.headers):
             raise _invalid("No client key. Send it as 'Authorization: Bearer <key>', in an SDK as its API key.")

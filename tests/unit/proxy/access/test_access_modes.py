@@ -80,6 +80,7 @@ def test_the_token_of_a_server_is_a_key_for_that_server(authorization: str) -> N
         ("/up/v1/chat/completions", f"Bearer {TOKEN[:-1]}", None),
         ("/up/v1/chat/completions", "Bearer ", None),
         ("/up/v1/chat/completions", None, None),
+        ("/up/v1/chat/completions", f"Bearer {TOKEN[:-1]}\ud800", None),
         ("/short/v1/chat/completions", "Bearer short", None),
         ("/literal/v1/chat/completions", f"Bearer {TOKEN}", None),
         ("/secret/v1/chat/completions", f"Bearer {TOKEN}", None),
@@ -123,3 +124,19 @@ def test_a_token_that_cannot_be_read_now_is_not_called_a_wrong_key() -> None:
     with pytest.raises(ClientError):
         keeper.authorize(request("/secret/v1/chat/completions", "Bearer opx-0123456789abcdefghij"))
     assert (authorizer.asked, aws.asked) == (1, 1)
+
+
+@pytest.mark.parametrize(("length", "is_key"), [(20, True), (19, False)])
+def test_a_token_that_could_be_guessed_is_no_key(length: int, is_key: bool) -> None:
+    servers = parse_servers("up: {url: 'http://127.0.0.1:1/v1', token: '${UP}', model: m}")
+    authorizer, token = FakeAuthorizer(), TOKEN[:length]
+    aws: Any = FakeAws()
+    judging: Any = authorizer
+    keeper = WithProviderTokens(judging, servers, ProviderTokens(aws, {"UP": token}, None))
+    asked = request("/up/v1/chat/completions", f"Bearer {token}")
+    if is_key:
+        assert keeper.authorize(asked) == ClientKey("token.up", servers=("up",), name="Provider token")
+    else:
+        with pytest.raises(ClientError):
+            keeper.authorize(asked)
+    assert authorizer.asked == (not is_key)

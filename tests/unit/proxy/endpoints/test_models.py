@@ -306,3 +306,18 @@ def test_no_more_is_read_than_a_list_may_be_long() -> None:
     with pytest.raises(UpstreamError):
         allowed_models(endless(), "up", lambda name: name)
     assert len(taken) == 9
+
+
+def test_the_time_that_servers_take_is_theirs() -> None:
+    upstream, now = Upstream(), [50.0]
+    answered = upstream.get
+
+    def get(url: str, headers: dict[str, str], patience: float) -> tuple[int, dict[str, str], bytes]:
+        now[0] += 1.5
+        return answered(url, headers, patience)
+
+    upstream.get = get
+    timeline = Timeline(Clock(lambda: 0.0, lambda: now[0]))
+    upstream.document(ClientKey("a", servers=("two",)), timeline=timeline)
+    assert (timeline.upstream_waited, [each.duration for each in timeline.attempts]) == (1.5, [1.5])
+    assert timeline.server_timing == "upstream;dur=1500.0, proxy;dur=0.0"
