@@ -112,6 +112,14 @@ def test_a_file_that_lets_wait_for_itself_lets_the_client_have_the_status() -> N
     assert (client.at_head.total, client.arrivals, client.pieces) == (1.5, [9.5], [b"ab"])
 
 
+def test_a_file_that_lets_wait_for_its_rest_is_not_mixed_with_comments() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ncontent-length: 2\r\n\r\n"
+    slow = Answer([Piece(0.5, head + b"a"), Piece(40.0, b"b")], status=200)
+    with timed_proxy(World({"main": [slow]}), CONTEXT) as proxy:
+        client = ask(proxy, None, "/files/a/content")
+    assert (client.pieces, client.arrivals) == ([b"a", b"b"], [0.5, 40.5])
+
+
 def test_an_answer_that_comes_at_once_is_not_begun_without_its_first_piece() -> None:
     with timed_proxy(World({"main": [document(b'{"choices": []}', 0.5)]}), CONTEXT) as proxy:
         client = ask(proxy, CHAT)
