@@ -111,10 +111,10 @@ def test_of_messages_what_was_said_last_is_read_unless_anything_is_unusual(event
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\n\n"])
-@pytest.mark.parametrize("size", [100, 1000, 4093, 4094, 4095])
+@pytest.mark.parametrize("size", [1000, 4095, 4096])
 def test_the_sample_of_a_stream_is_its_beginning_in_whole_lines(line_end: bytes, size: int) -> None:
     line = b"data: " + b"x" * (size - 6 - len(line_end)) + line_end
-    run = line * 1000 + b"\n\n"
+    run = line * (40_000 // size) + b"\n\n"
     meter = Meter("text/event-stream", uses_tokens=False)
     meter.see(run)
     sample, factor = meter.sample
