@@ -3,9 +3,9 @@
 import re
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from proxy.metering.sse import EventFrames, data_of, find_events, split_events
+from proxy.metering.sse import EventFrames, data_of, end_of_event, find_events, split_events
 
 BYTES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: x", b":", b"a", b"\n\n", b"\xc3\xbc"])).map(b"".join)
 
@@ -70,3 +70,15 @@ def test_events_are_found_as_if_each_were_searched(run: bytes) -> None:
     found = [run[start:end].lstrip(b"\r\n") for start, end in places]
     assert found == [event.lstrip(b"\r\n") for event in split_events(run) if pattern.search(event)]
     assert places == sorted(places)
+
+
+@given(BYTES)
+@example(b"\n\ndata: x\n\n:")
+@example(b"\r\rdata: x\r\r")
+def test_where_an_event_ends_is_where_a_run_is_cut(run: bytes) -> None:
+    found, position = list[bytes](), 0
+    while position < len(run):
+        end = end_of_event(run, position)
+        found.append(run[position:end])
+        position = end
+    assert found == split_events(run)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.metering.reported_error import message_of, reported_error
+from proxy.metering.reported_error import ReportedError, message_of, reported_error
 
 CHUNK: dict[str, Any] = {"id": "c-1", "object": "chat.completion.chunk", "model": "m"}
 ANSWER: dict[str, Any] = {"id": "r-1", "object": "response", "model": "m", "status": "in_progress"}
@@ -210,3 +210,14 @@ def test_an_error_of_many_texts_costs_no_more_than_its_reading() -> None:
     said = message_of({"error": {"message": nested(4, itertools.count())}})
     assert said.startswith("0: 1: 2: 3: ")
     assert len(said) == 2000
+
+
+def test_what_is_too_long_or_too_deep_to_be_written_is_left_out() -> None:
+    deep: list[Any] = []
+    for _ in range(20_000):
+        deep = [deep]
+    odd = {"deep": deep, "long": 10**5000}
+    for error in ({"error": {"x": odd}}, {"error": {"code": 10**5000, "x": [odd, {"y": odd}]}}):
+        assert reported_error(error) == ReportedError("", None, None)
+    assert message_of({"error": {"message": "said", "x": odd}}) == "said"
+    assert message_of({"detail": [{"loc": ["body", 10**5000], "msg": "no"}]}) == "body.: no"
