@@ -480,3 +480,27 @@ def test_a_usual_report_is_read_as_any_other(
     prompt, completion, more = counts
     report = dict(zip(OF_TOTAL, (prompt, completion, prompt + completion + more), strict=True)) | odd | details
     assert usage_of(report) == usage_of(report | {"unheard_of": None})
+
+
+def test_each_part_of_a_usual_report_is_that_part() -> None:
+    report = {
+        "prompt_tokens": 50,
+        "completion_tokens": 40,
+        "total_tokens": 90,
+        "prompt_tokens_details": {"cached_tokens": 1, "audio_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": 4, "accepted_prediction_tokens": 5},
+    }
+    expected = Usage(
+        input_tokens=50,
+        output_tokens=40,
+        cache_read_input_tokens=1,
+        reasoning_output_tokens=3,
+        source="reported",
+        input_audio_tokens=2,
+        output_audio_tokens=4,
+    )
+    assert usage_of(report) == usage_of(report | {"unheard_of": None}) == expected
+
+
+def test_a_cost_alone_is_a_report() -> None:
+    assert usage_of({"cost": 1}) == Usage(source="reported", cost_reported=Decimal(1))
