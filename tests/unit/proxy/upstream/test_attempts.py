@@ -300,6 +300,13 @@ def test_a_server_that_is_kept_out_is_not_asked_and_says_when_it_may_be(waits: f
     assert delivery.retry_after == float(seconds)
 
 
+@pytest.mark.parametrize(("left", "asked"), [(TOOK + 0.25, 1), (TOOK + 0.375, 2)])
+def test_nobody_waits_for_a_try_that_would_begin_when_the_time_is_over(left: float, asked: int) -> None:
+    world = World({"a": [Answer(500)] * 2}, now=DEADLINE - left)
+    ask(world, [made("a", 1)], Breakers(), 0.5)
+    assert (len(world.asked), world.slept) == (asked, [0.25] * (asked - 1))
+
+
 @pytest.mark.parametrize("status", [200, 429])
 def test_what_a_body_lets_wait_before_it_is_passed_on_is_waiting(status: int) -> None:
     world = World({"a": [Answer(status, waits=0.5)]})

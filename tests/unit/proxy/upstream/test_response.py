@@ -11,11 +11,13 @@ from proxy.errors import UpstreamError
 from proxy.http.transport import UpstreamResponse
 from proxy.metering.reported_error import ReportedError
 from proxy.upstream.response import (
+    broken_off,
     coding_left,
     codings_of,
     content_type,
     error_body,
     error_in_success,
+    no_answer,
     returned_headers,
     unpacked,
 )
@@ -164,3 +166,14 @@ def test_an_error_that_calls_itself_a_success_has_its_own_status(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     told = [(line["level"], line["message"], line["server"]) for line in lines]
     assert told == ([("ERROR", "A server refused the proxy's token", "s")] if is_token else [])
+
+
+def test_what_is_no_answer_is_told_by_its_servers_name() -> None:
+    cut, other = broken_off("s"), no_answer("s", 203, "w" * 501)
+    assert (cut.status, cut.code, cut.message) == (
+        502,
+        "upstream_broken_off",
+        "The server 's' ended its answer before it was complete.",
+    )
+    assert (other.status, other.code, other.upstream_status) == (502, "upstream_no_answer", 203)
+    assert other.message == "The server 's' answered with " + "w" * 500
