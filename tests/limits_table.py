@@ -134,6 +134,12 @@ class AsBoto3:
         found = self._table.read(Key["pk"]["S"], ConsistentRead)
         return {"ConsumedCapacity": {"TableName": TableName}} | ({"Item": found} if found else {})
 
+    def batch_get_item(self, *, RequestItems: Any, **_: Any) -> Item:  # noqa: N803 - boto3's name
+        ((name, asked),) = RequestItems.items()
+        found = [self._table.read(key["pk"]["S"], asked["ConsistentRead"]) for key in asked["Keys"]]
+        known = [item for item in found if item]
+        return {"Responses": {name: known}, "UnprocessedKeys": {}, "ConsumedCapacity": [{"TableName": name}]}
+
     def scan(self, **_: Any) -> Item:
         return {"Items": list(copied(self._table.items).values())}
 

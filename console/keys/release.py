@@ -7,16 +7,31 @@ it only holds nothing any more.
 import argparse
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from openai_proxy.dynamodb import to_item
-from openai_proxy.limits import LIVE, PERIODS, TOOK, bucket_day, cost_in, counter_key, spent_in
+from openai_proxy.limits import (
+    DIVIDED,
+    LIVE,
+    PARTS,
+    PERIODS,
+    TOOK,
+    Period,
+    bucket_day,
+    cost_in,
+    counter_key,
+    shard_id,
+    spent_in,
+)
+from openai_proxy.shards.limits import PLACES, Whole, place_end
 
 from console.arguments import add_yes, confirm
 from console.errors import ConsoleError
+from console.keys.counters import WHOLE, read_counters
 from console.keys.store import KeyStore
 from console.keys.text import whose
-from console.keys.usage import Used, read_counters
+from console.keys.usage import Used
 from console.stack import Table, add_place_option, chosen_table
 from console.text import count, to_json, usd
 
@@ -47,10 +62,16 @@ def release(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def give_back(table: Table, limits_id: str, now: float) -> Used:
-    """Take all that is held out of a counter, and return what that was. Raises ConsoleError and botocore's errors."""
+    """Take all that is held out of a counter, and return what that was. Raises ConsoleError and botocore's errors.
+
+    What is reserved in shards is not: it comes back when it is settled, or half an hour later.
+    """
     for _ in range(_ATTEMPTS):
         counter = read_counters(table, [limits_id]).get(limits_id, {})
+        whole: Whole | None = counter.pop(WHOLE, None)
         used = Used.of(counter, now)
+        if whole and (places := _free_places(table, limits_id, whole)):
+            used = replace(used, running=used.running + places)
         if not any(name in counter for name in _HOLDING):
             return used
         try:
@@ -63,10 +84,35 @@ def give_back(table: Table, limits_id: str, now: float) -> Used:
     )
 
 
+def _free_places(table: Table, limits_id: str, whole: Whole) -> int:
+    """Free the places of all shards, and return how many they were."""
+    freed = 0
+    for number, shard in whole.shards.items():
+        taken = {name: count for name, count in shard.items() if place_end(name) is not None}
+        if not taken:
+            continue
+        count = sum(taken.values())
+        values = {f":{name}": value for name, value in taken.items()} | {":free": count}
+        names = {f"#{name}": name for name in (*taken, f"left_{PLACES}")}
+        try:
+            table.client.update_item(
+                TableName=table.name,
+                Key=counter_key(shard_id(limits_id, number)),
+                UpdateExpression=f"REMOVE {', '.join(f'#{name}' for name in taken)} ADD #left_{PLACES} :free",
+                ConditionExpression=" AND ".join(f"#{name} = :{name}" for name in taken),
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=to_item(values),
+            )
+        except table.client.exceptions.ConditionalCheckFailedException:
+            continue  # its requests come and go: they hold nothing for longer than their lease
+        freed += int(count)
+    return freed
+
+
 def _emptying(limits_id: str, counter: Mapping[str, Any]) -> dict[str, Any]:
     """The update of a counter, in plain values, unless it has changed since it was read."""
     before = {name: value for name, value in counter.items() if name in _HOLDING or bucket_day(name)}
-    after = {cost_in(period): counter.get(spent_in(period), 0) for period in PERIODS if cost_in(period) in before}
+    after = {cost_in(period): _kept(counter, period) for period in PERIODS if cost_in(period) in before}
     after |= {name: dict[str, Any]() for name in (LIVE, TOOK) if name in before}
     gone = [f"#{name}" for name in before if name not in after]
     setting = f"SET {', '.join(f'#{name} = :new_{name}' for name in after)}" if after else ""
@@ -79,3 +125,12 @@ def _emptying(limits_id: str, counter: Mapping[str, Any]) -> dict[str, Any]:
         "ExpressionAttributeNames": {f"#{name}": name for name in before},
         "ExpressionAttributeValues": to_item(values),
     }
+
+
+def _kept(counter: Mapping[str, Any], period: Period) -> Any:
+    """What a counter still counts of a period: what was spent, and what its shards have drawn."""
+    spent = counter.get(spent_in(period), 0)
+    if DIVIDED not in counter:
+        return spent
+    parts = (part for part in counter.get(PARTS, {}).values() if part.get(period) == counter.get(period))
+    return sum((part.get(cost_in(period), 0) for part in parts), spent)

@@ -6,19 +6,18 @@ expired count for nothing, whether or not a request has cleared them away.
 
 import argparse
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.client_keys import limits_in
-from openai_proxy.dynamodb import from_item
 from openai_proxy.key_limits import Limits
 from openai_proxy.limits import (
+    DIVIDED,
     LIVE,
     MINUTE,
-    PARTS,
     PERIODS,
     REQUESTS,
     TOKENS,
@@ -27,29 +26,26 @@ from openai_proxy.limits import (
     Period,
     Windows,
     bucket_windows,
-    counter_key,
     is_expired,
-    limits_id_of,
-    shard_id,
     spent_in,
 )
+from openai_proxy.shards.limits import Whole
 
+from console.keys.counters import WHOLE, read_counters
 from console.keys.store import KeyStore, StoredKey
 from console.keys.text import moment
 from console.output import show, terminal_width
-from console.stack import Table, add_place_option, chosen_table
+from console.stack import add_place_option, chosen_table
 from console.tables import table
 from console.text import count, harmless, to_json, usd
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import BatchGetItemInputTypeDef
+    pass
 
 LABELS: Mapping[Period, str] = {"day": "Today", "week": "This week", "month": "This month", "total": "In total"}
 _USUAL: tuple[Period, ...] = ("day", "month")
 """Of these there is a column however few keys have such a budget."""
 _GOOD = ("enabled", "rotated")
-_MOST_GETS = 100
-"""DynamoDB's limit for one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +81,17 @@ class Used:
             start = start if is_current else windows.start(period)
             spent[period] = counter.get(spent_in(period), Decimal(0)) if is_current else Decimal(0)
             reserved[period] = sum((cost for taken_in, cost in held if taken_in.is_in(period, start)), Decimal(0))
+        whole: Whole | None = counter.get(WHOLE)
+        for period in windows.periods if whole and DIVIDED in counter else ():
+            assert whole
+            if windows.is_in(period, str(counter.get(period, ""))):
+                gone, spent[period] = whole.gone(period, windows), whole.spent(period)
+                reserved[period] = max(Decimal(0), gone - spent[period])
         return cls(
             windows=windows,
             requests=int(counter.get(REQUESTS, 0)) if is_this_minute else 0,
             tokens=int(counter.get(TOKENS, 0)) if is_this_minute else 0,
-            running=sum(lease.end >= int(now) for lease in live),
+            running=sum(lease.end >= int(now) for lease in live) + (whole.running(int(now)) if whole else 0),
             spent=spent,
             reserved=reserved,
         )
@@ -141,45 +143,6 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
         of_client = f" of client '{harmless(options.client_id)}'" if options.client_id else ""
         print(f"There are no good keys with limits{of_client}. `openai-proxy keys list` shows all keys.")
     return 0
-
-
-def read_counters(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Counters in plain values, by the ids under which keys are counted. An unused id has none.
-
-    What shards have drawn of a counter, and not let through, is not counted.
-    """
-    found = _read(table, limits_ids)
-    shards = {
-        limits_id: [name for name, part in counter[PARTS].items() if part[MINUTE] == counter[MINUTE]]
-        for limits_id, counter in found.items()
-        if PARTS in counter
-    }
-    of_shards = _read(table, [shard_id(limits_id, int(name)) for limits_id, names in shards.items() for name in names])
-    for limits_id, names in shards.items():
-        counter = found[limits_id]
-        for name in names:
-            shard = of_shards.get(shard_id(limits_id, int(name)), {})
-            is_current = shard.get(MINUTE) == counter[MINUTE]
-            for amount in (REQUESTS, TOKENS):
-                used = shard[amount] if is_current else 0
-                counter[amount] += used - counter[PARTS][name][amount]
-    return found
-
-
-def _read(table: Table, limits_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    wanted = list(dict.fromkeys(limits_ids))
-    found: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(wanted), _MOST_GETS):
-        part = wanted[start : start + _MOST_GETS]
-        keys = [counter_key(limits_id) for limits_id in part]
-        request: BatchGetItemInputTypeDef = {"RequestItems": {table.name: {"Keys": keys, "ConsistentRead": True}}}
-        while request["RequestItems"]:
-            response = table.client.batch_get_item(**request)
-            for item in response["Responses"].get(table.name, []):
-                values = from_item(item)
-                found[limits_id_of(values["pk"])] = values
-            request = {"RequestItems": response["UnprocessedKeys"]}
-    return found
 
 
 def as_json(key: StoredKey, used: Used, now: float) -> dict[str, Any]:

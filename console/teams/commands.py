@@ -15,10 +15,11 @@ from openai_proxy.limits import PERIODS
 
 from console.arguments import add_yes, announced, confirm
 from console.errors import ConsoleError
+from console.keys.counters import read_counters
 from console.keys.options import add_limits
 from console.keys.release import give_back
 from console.keys.text import limits_text, moment, whose
-from console.keys.usage import LABELS, Used, calendar_of, read_counters
+from console.keys.usage import LABELS, Used, calendar_of
 from console.output import show, terminal_width
 from console.stack import add_place_option, add_table_options, authorizer_cache_seconds, chosen_table
 from console.tables import table

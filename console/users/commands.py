@@ -13,8 +13,9 @@ from console.arguments import announced
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
 from console.identity.commands import read_identity
+from console.keys.counters import read_counters
 from console.keys.text import moment
-from console.keys.usage import LABELS, Used, read_counters
+from console.keys.usage import LABELS, Used
 from console.output import show, terminal_width
 from console.period import add_period, chosen_period, last_days
 from console.stack import add_place_option, add_table_options, authorizer_cache_seconds, chosen_table

@@ -76,6 +76,8 @@ class Settlement:
     """Whose counter it is; "" is for that of the key, or the user."""
     end_user: str = ""
     """Who has signed in, where it is the counter of a user; "" is for that of a key, or a team."""
+    lane: int = 0
+    """The lane of a counter in shards that it is settled in, which the table chooses; 0: in the counter itself."""
     batch: str = ""
     """Which batch it is that was told; "" where the request itself had something done."""
 
@@ -162,6 +164,7 @@ def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook,
         team=team,
         end_user=_text(event.data.get("end_user") or "") if is_user_id(limits["id"]) else "",
         batch=batch,
+        lane=1 if limits.get("shard") else 0,
     )
 
 

@@ -5,6 +5,7 @@ is not as thought is given back as it is, and what it still has of the reservati
 its window is over. One transaction for many inferences also keeps requests waiting less, which take from the same item.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -17,15 +18,19 @@ from openai_proxy.aws_answers import PROOF, NoAnswerError, is_proven
 from openai_proxy.backoff import pause_before_retry
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.limits import (
+    DIVIDED,
     EXPIRES_AT,
     LIVE,
+    PERIODS,
     Windows,
     counter_key,
     hint_key,
     hint_values,
+    spent_in,
     told_budget_in,
     told_in,
 )
+from openai_proxy.shards.limits import LANES, Whole, lane_id
 
 from settle_limits.settlement import LeftLease, PriceHint, Settlement
 from settle_limits.thresholds import Crossing
@@ -56,11 +61,13 @@ class LimitsTable:
         name: str,
         pause: Callable[[int], None] = _PAUSE,
         clock: Callable[[], float] = time.time,
+        lane: int | None = None,
     ) -> None:
         self._client = client
         self._name = name
         self._pause = pause
         self._clock = clock
+        self._lane = random.randint(1, LANES) if lane is None else lane  # noqa: S311 - guards nothing
 
     def settle(self, settlements: Iterable[Settlement]) -> dict[str, str]:
         """Settle what is not settled yet. Returns the markers of those that could not be, and why: to come again."""
@@ -70,17 +77,32 @@ class LimitsTable:
         return unsettled
 
     def _that_count_once(self, settlements: Iterable[Settlement]) -> Iterator[Settlement]:
-        """The same, but what comes again after its marker has expired is of no budget in total, which has no end."""
+        """The same, but what comes again after its marker has expired is of no budget in total, which has no end.
+
+        What is settled in a lane is settled in that of this sandbox.
+        """
         oldest = self._clock() - MARKER_LIFETIME
         for each in settlements:
-            is_marked = each.taken_at > oldest
-            yield each if is_marked else replace(each, windows=each.windows._replace(total=""))
+            windows = each.windows if each.taken_at > oldest else each.windows._replace(total="")
+            yield replace(each, windows=windows, lane=self._lane if each.lane else 0)
 
     def counter(self, limits_id: str) -> dict[str, Any]:
-        """A counter in plain values; empty when there is none."""
+        """A counter in plain values, with what its lanes say was spent; empty when there is none."""
         key = counter_key(limits_id)
         response = _proven(self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True, **PROOF))
-        return from_item(response.get("Item", {}))
+        counter = from_item(response.get("Item", {}))
+        if DIVIDED in counter:
+            whole = Whole(counter, {}, self._lanes(limits_id))
+            counter |= {spent_in(period): whole.spent(period) for period in PERIODS if period in counter}
+        return counter
+
+    def _lanes(self, limits_id: str) -> list[dict[str, Any]]:
+        keys: list[Any] = [counter_key(lane_id(limits_id, lane)) for lane in range(1, LANES + 1)]
+        asked: Any = {self._name: {"Keys": keys, "ConsistentRead": True}}
+        answer = self._client.batch_get_item(RequestItems=asked, **PROOF)
+        if not is_proven(answer, several=True) or answer.get("UnprocessedKeys"):
+            raise NoAnswerError("DynamoDB did not read all of them")
+        return [from_item(item) for item in answer["Responses"].get(self._name, [])]
 
     def mark_told(self, crossing: Crossing) -> None:
         """Remember that a threshold has been told, unless a higher one has been, or the period is over."""

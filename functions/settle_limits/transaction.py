@@ -21,12 +21,14 @@ from openai_proxy.limits import (
     Windows,
     cost_in,
     counter_key,
+    is_expired,
     settled_key,
     spent_in,
     told_in,
 )
 from openai_proxy.pricing.rates import EXACT
 from openai_proxy.refusals import CONDITION, DONE, code_of, reason_codes, status_of
+from openai_proxy.shards.limits import back_in, lane_id
 
 from settle_limits.settlement import Settlement
 
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 
 MOST_MARKERS = 99
 """DynamoDB's limit for one transaction, less one for the counter."""
+
+
+_MOST_REMOVED = 100
+"""Attributes in one update: an expression has room for 4 KB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,8 @@ class Held:
     """Periods that the counter has not reached, because no take has: the cost of what passed unchecked begins them.
 
     None of the future: it would keep the counter out of the periods until then."""
+    expired: tuple[str, ...] = ()
+    """Buckets of a lane that nobody looks at any more: they go when a period begins."""
 
     @classmethod
     def at_first(cls, group: Sequence[Settlement]) -> "Held":
@@ -71,7 +79,8 @@ class Held:
             bucket=lease is None and _may_be_in_bucket(group[0]) and windows.bucket in counter,
             lease=lease,
             starts=starts,
-            begins=tuple(behind) if was_unchecked else (),
+            begins=tuple(behind) if was_unchecked or group[0].lane else (),
+            expired=tuple(each for each in counter if is_expired(each, now.now)) if group[0].lane and behind else (),
         )
 
 
@@ -87,7 +96,11 @@ def _lease_in(counter: Item, name: str) -> Leased | None:
 
 
 def _may_be_in_bucket(settlement: Settlement) -> bool:
-    return settlement.reserved is not None and (settlement.lease is None or settlement.lease.in_doubt)
+    return (
+        not settlement.lane
+        and settlement.reserved is not None
+        and (settlement.lease is None or settlement.lease.in_doubt)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +153,7 @@ def in_transactions(settlements: Iterable[Settlement]) -> Iterator[list[Settleme
     groups: dict[tuple[Any, ...], list[Settlement]] = {}
     for each in settlements:
         windows, lease = each.windows, each.lease.id if each.lease else ""
-        place = each.limits_id, windows.bucket, windows.calendar, each.reserved is None, lease
+        place = each.limits_id, each.lane, windows.bucket, windows.calendar, each.reserved is None, lease
         groups.setdefault(place, []).append(each)
     for group in groups.values():
         yield from (group[start : start + MOST_MARKERS] for start in range(0, len(group), MOST_MARKERS))
@@ -153,6 +166,11 @@ def build_transaction(
     markers = [_marker(table, settlement.marker, expires_at) for settlement in group]
     has_part = held.periods or held.bucket or held.lease or held.begins
     return [*markers, _counter(table, group, held, expires_at)] if has_part else markers
+
+
+def _item_of(settlement: Settlement) -> str:
+    """What the counter, or the lane, is called that a settlement changes."""
+    return lane_id(settlement.limits_id, settlement.lane) if settlement.lane else settlement.limits_id
 
 
 def _marker(table: str, event_id: str, expires_at: int) -> "TransactWriteItemTypeDef":
@@ -177,10 +195,13 @@ def _counter(table: str, group: Sequence[Settlement], held: Held, expires_at: in
     begun, setting = _beginnings(group, held, conditions, expires_at)
     names |= {f"#{name}": name for name in begun} | {f"#{period}": period for period in held.begins}
     adding = f"ADD {', '.join(f'#{name} :{name}' for name in amounts)}" if amounts else ""
-    removing = f"REMOVE #{LIVE}.#lease " if held.lease else ""
+    gone = held.expired[:_MOST_REMOVED]
+    names |= {f"#{name}": name for name in gone}
+    removed = [f"#{LIVE}.#lease"] if held.lease else [f"#{name}" for name in gone]
+    removing = f"REMOVE {', '.join(removed)} " if removed else ""
     update: Any = {
         "TableName": table,
-        "Key": counter_key(group[0].limits_id),
+        "Key": counter_key(_item_of(group[0])),
         "UpdateExpression": f"{removing}{setting}{adding}",
         "ConditionExpression": " AND ".join(conditions),
         "ExpressionAttributeNames": names,
@@ -202,8 +223,12 @@ def _beginnings(
     for period in held.begins:
         old = held.starts[period]
         conditions.append(f"#{period} = :old_{period}" if old else f"attribute_not_exists(#{period})")
-        begun |= {period: group[0].windows.start(period), cost_in(period): actual, spent_in(period): actual}
-        begun |= {told_in(period): 0, EXPIRES_AT: kept}
+        others = {spent_in(period): actual, told_in(period): 0, EXPIRES_AT: kept}
+        if group[0].lane:
+            others = {back_in(period): EXACT.subtract(_reserved(group), actual), **others}
+        else:
+            others = {cost_in(period): actual, **others}
+        begun |= {period: group[0].windows.start(period), **others}
     return begun, f"SET {', '.join(f'#{name} = :{name}' for name in begun)} " if begun else ""
 
 
@@ -223,8 +248,12 @@ def _changes(group: Sequence[Settlement], held: Held) -> tuple[dict[str, Decimal
     """What a group adds to each amount of its counter, and the periods that the counter must be in."""
     windows = group[0].windows
     actual = _sum(each.actual for each in group)
-    reserved = _sum(each.reserved or Decimal(0) for each in group) if held.bucket else Decimal(0)
     amounts: dict[str, Decimal] = {}
+    if group[0].lane:
+        for period in held.periods:
+            amounts |= {back_in(period): EXACT.subtract(_reserved(group), actual), spent_in(period): actual}
+        return amounts | {windows.bucket: _reserved(group)}, list(held.periods)
+    reserved = _reserved(group) if held.bucket else Decimal(0)
     for period in held.periods:
         amounts |= {cost_in(period): EXACT.subtract(actual, reserved), spent_in(period): actual}
     periods: list[Period] = list(held.periods)
@@ -238,6 +267,10 @@ def _changes(group: Sequence[Settlement], held: Held) -> tuple[dict[str, Decimal
                 if period not in periods:
                     periods.append(period)
     return amounts, periods
+
+
+def _reserved(group: Sequence[Settlement]) -> Decimal:
+    return _sum(each.reserved or Decimal(0) for each in group)
 
 
 def _sum(amounts: Iterable[Decimal]) -> Decimal:

@@ -19,10 +19,12 @@ MOST_MONEY = 10**9
 """USD that a budget, or a reservation, is at most."""
 REQUESTS_OF_A_SHARD = 30_000
 """A minute, 500 a second: up to so many all is counted in one item. DynamoDB writes one 1,000 times a second; of a key
-with `tpm` a request writes twice, so a shard has half as many."""
+with `tpm` or `parallel` a request writes twice, so a shard has half as many."""
 _TOKENS_OF_A_REQUEST = 1000
 """How many there are thought to be, where only tokens are limited."""
 _LEAST_SHARDS, _MOST_SHARDS = 2, 100
+_SHARDS_OF_UNKNOWN = 16
+"""Of a key whose requests a minute are not limited: 4,000 requests a second that have a place, 8,000 with a budget."""
 _MOST_DECIMALS = 24
 _MOST_DIGITS = 15
 _USER_ID = re.compile(r"[0-9a-f]{32}")
@@ -112,24 +114,25 @@ class Limits(NamedTuple):
 
     @property
     def shards(self) -> int:
-        """In how many shards its requests are counted from the first; 1: in the one counter itself.
-
-        What outlasts the minute, a place and money, is in one counter however large the limits are.
-        """
-        if self.parallel is not None or self.has_budget:
-            return 1
-        requests = (self.tpm or 0) // _TOKENS_OF_A_REQUEST if self.rpm is None else self.rpm
-        if requests <= REQUESTS_OF_A_SHARD:
-            return 1
-        a_shard = REQUESTS_OF_A_SHARD if self.tpm is None else REQUESTS_OF_A_SHARD // 2
-        return min(-(-requests // a_shard), _MOST_SHARDS)
+        """In how many shards its requests are counted from the first; 1: in the one counter itself."""
+        requests = self._requests
+        return 1 if requests is None or requests <= REQUESTS_OF_A_SHARD else self._shards_for(requests)
 
     @property
     def shards_if_busy(self) -> int:
-        """In how many they are counted once many of them run at a time; 1: never in shards."""
-        if self.parallel is not None or self.has_budget:
-            return 1
-        return max(_LEAST_SHARDS, self.shards)
+        """In how many they are counted once many of them run at a time."""
+        requests = self._requests
+        return _SHARDS_OF_UNKNOWN if requests is None else max(_LEAST_SHARDS, self._shards_for(requests))
+
+    @property
+    def _requests(self) -> int | None:
+        """How many a minute its limits let through; None where they do not say."""
+        return self.rpm if self.rpm is not None or self.tpm is None else self.tpm // _TOKENS_OF_A_REQUEST
+
+    def _shards_for(self, requests: int) -> int:
+        is_written_twice = self.tpm is not None or self.parallel is not None
+        a_shard = REQUESTS_OF_A_SHARD // 2 if is_written_twice else REQUESTS_OF_A_SHARD
+        return min(-(-requests // a_shard), _MOST_SHARDS)
 
     def to_context(self) -> dict[str, str]:
         """The limits in the authorizer's context."""

@@ -67,7 +67,7 @@ GRANTS = [
     ("SettleLimitsFunction", "takes", "${SettleLimitsQueue.Arn}", RECEIVE),
     (
         *("SettleLimitsFunction", "reads, writes", "${LimitsTable.Arn}"),
-        "dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem",
+        "dynamodb:GetItem dynamodb:BatchGetItem dynamodb:PutItem dynamodb:UpdateItem",
     ),
     ("SettleLimitsFunction", "sends", "${Bus.Arn}", "events:PutEvents"),
     ("StoreResponseFunction", "takes", "${StoreResponseQueue.Arn}", RECEIVE),

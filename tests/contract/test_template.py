@@ -729,6 +729,7 @@ OWN = {
     },
     "SettleLimitsFunction": {
         ("dynamodb:GetItem", "${LimitsTable.Arn}"),
+        ("dynamodb:BatchGetItem", "${LimitsTable.Arn}"),
         ("dynamodb:PutItem", "${LimitsTable.Arn}"),
         ("dynamodb:UpdateItem", "${LimitsTable.Arn}"),
         ("events:PutEvents", "${Bus.Arn}"),

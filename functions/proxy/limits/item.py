@@ -43,8 +43,8 @@ _MOMENT = 1
 """Seconds after which a request for one of several parallel places may try again."""
 _A_WHILE = 5
 """Seconds in which some of the requests that have reserved the rest of a budget will have ended and been settled."""
-_MOST_LEASES = 100
-"""Of a counter that is not divided. Each write of an item takes as many units as that has KB, and 60 leases are one."""
+_MOST_LEASES, _MOST_LEASES_WITH_BUDGET = 100, 40
+"""Of a counter that is not divided, so that it stays below 2 KB: each write takes as many units as the item has KB."""
 _MOST_SWEPT = 40
 """Leases in one update: an expression has room for 4 KB."""
 
@@ -73,8 +73,7 @@ def taking(limits: Limits, windows: Windows, share: Share, forgotten: str = "") 
     """
     update, place = Update(), _place(limits)
     update.needs(f"#{MINUTE} = :{MINUTE}", {MINUTE: windows.minute})
-    if limits.shards_if_busy > 1:
-        update.needs(f"attribute_not_exists(#{DIVIDED})")
+    update.needs(f"attribute_not_exists(#{DIVIDED})")
     update.needs(f"attribute_exists(#{place}) AND attribute_not_exists(#{place}.#lease)", names={"lease": share.lease})
     lease: int | dict[str, int | str | Decimal] = share.lease_end
     if limits.has_budget:
@@ -109,15 +108,15 @@ def no_older_than(windows: Windows, item: Item) -> Windows:
     return Windows.of(minute * 60, windows.calendar) if minute > windows.minute else windows
 
 
-def shards_of(limits: Limits, item: Item) -> int:
+def shards_of(item: Item) -> int:
     """In how many shards a counter is divided; 1: in none."""
-    return int(number_of(item, DIVIDED)) if DIVIDED in item and limits.shards_if_busy > 1 else 1
+    return int(number_of(item, DIVIDED)) if DIVIDED in item else 1
 
 
 def is_busy(limits: Limits, item: Item) -> bool:
     """Whether a counter has so many leases that it is to be divided."""
-    may_be = limits.shards_if_busy > 1 and DIVIDED not in item
-    return may_be and len(item.get(_place(limits), {}).get("M", {})) > _MOST_LEASES
+    most = _MOST_LEASES_WITH_BUDGET if limits.has_budget else _MOST_LEASES
+    return DIVIDED not in item and len(item.get(_place(limits), {}).get("M", {})) > most
 
 
 def dividing(shards: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from openai_proxy.dynamodb import Item
 from openai_proxy.key_limits import Limits, is_user_id
 from openai_proxy.limits import REQUESTS, TOKENS, Period, Windows, cost_in, leases, spent_in
+from openai_proxy.shards.limits import PLACES
 
 from proxy.errors import LimitError, LimitReached, Span
 from proxy.limits.item import Share, Source, number_of
@@ -52,7 +53,7 @@ def reached(limits: Limits, source: Source, item: Item, windows: Windows, share:
     if source == "key_tpm":
         return _of(limits, "minute", limits.tpm, number_of(item, TOKENS), share.tokens)
     if source == "key_parallel":
-        return _of(limits, "moment", limits.parallel, len(leases(item)), 1)
+        return _of(limits, "moment", limits.parallel, len(leases(item)) + number_of(item, PLACES), 1)
     counted = spent_in if source == "key_budget" else cost_in
     used: dict[Period, Decimal] = {period: number_of(item, counted(period)) for period in limits.budgets}
     full: list[Period] = [period for period, budget in limits.budgets.items() if used[period] >= budget]

@@ -35,13 +35,18 @@ class Updates(Protocol):
 
 
 class _Kept:
-    """The lease that is looked after: its end, and the latest end that it may have (Unix seconds)."""
+    """The lease that is looked after: its end, and the latest end that it may have (Unix seconds).
 
-    def __init__(self, limits: Limits, lease: str, end: int, last: int) -> None:
+    In a shard it is a place among those that end together. `is_in_doubt`: it was perhaps renewed.
+    """
+
+    def __init__(self, limits: Limits, lease: str, end: int, last: int, shard: int) -> None:
         self.limits = limits
         self.lease = lease
         self.end = end
         self.last = last
+        self.shard = shard
+        self.is_in_doubt = False
 
 
 class Renewals:
@@ -63,18 +68,18 @@ class Renewals:
         self._is_started = False
         self._kept: tuple[_Kept, ...] = ()
 
-    def begin(self, limits: Limits, lease: str, end: int, last: int) -> None:
+    def begin(self, limits: Limits, lease: str, end: int, last: int, shard: int = 0) -> None:
         """Renew `lease`, which ends at `end`, from now on; never beyond `last`."""
         own = tuple(each for each in self._kept if each.lease == lease and each.limits.id != limits.id)
-        self._kept = (*own, _Kept(limits, lease, end, last))
+        self._kept = (*own, _Kept(limits, lease, end, last, shard))
         if not self._is_started:
             self._is_started = True
             self._start(self.look)
 
-    def stop(self, lease: str) -> int:
-        """Renew `lease` no more. Returns when the first of it ends, as far as is known; 0 if none was looked after."""
+    def stop(self, lease: str) -> dict[str, int | None]:
+        """Renew `lease` no more. Returns when it ends in each counter where it was looked after; None: nobody knows."""
         kept, self._kept = self._kept, ()
-        return min((each.end for each in kept if each.lease == lease), default=0)
+        return {each.limits.id: None if each.is_in_doubt else each.end for each in kept if each.lease == lease}
 
     def look(self) -> None:
         """Renew what is to be renewed by now."""
@@ -86,17 +91,33 @@ class Renewals:
         end = min(now + LEASE_SECONDS, kept.last)
         if kept.end - now > _RENEWED_BELOW or end <= kept.end:
             return
-        arguments = {"TableName": self._table, "Key": key_of(kept.limits), **renewing(kept.limits, kept.lease, end)}
+        arguments = self._renewing(kept, end)
         try:
-            is_there, _ = self._aws.update_item(arguments, self._timeout)
+            is_there, _ = self._aws.update_item(arguments, self._timeout) if arguments else (True, None)
         except AwsError as error:
+            kept.is_in_doubt |= error.may_be_done and kept.shard > 0
             log("WARN", "A lease of limits was not renewed", limits=kept.limits.id, reason=str(error))
             return
         if is_there:
-            kept.end = end
+            kept.end, kept.is_in_doubt = end, False
         elif kept in self._kept:  # or else it has just been given back
             self._kept = tuple(each for each in self._kept if each is not kept)
             log("WARN", ENDED_EARLY, limits=kept.limits.id)
+
+    def _renewing(self, kept: _Kept, end: int) -> dict[str, Any] | None:
+        """The update with which it ends at `end`; None where none is needed. A place in doubt is taken once more."""
+        if not kept.shard:
+            return {"TableName": self._table, "Key": key_of(kept.limits), **renewing(kept.limits, kept.lease, end)}
+        from openai_proxy.shards.limits import place_in  # noqa: PLC0415  # few keys are counted in shards
+
+        from proxy.limits.shard_item import shard_limits  # noqa: PLC0415  # as above
+        from proxy.limits.shard_returns import moving  # noqa: PLC0415  # as above
+
+        old, new = place_in(kept.end), place_in(end)
+        if old == new:
+            return None
+        key = key_of(shard_limits(kept.limits, kept.shard))
+        return {"TableName": self._table, "Key": key, **moving("" if kept.is_in_doubt else old, new)}
 
 
 def in_background(

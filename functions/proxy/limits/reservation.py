@@ -108,7 +108,7 @@ class Reservation(NamedTuple):
     def unchecked(self, refused: ProxyError | None, *, is_in_doubt: bool) -> "Reservation":
         """The same, when nobody has said whether it was taken; `refused` where it must not go on."""
         team = self.team and self.team.unchecked(refused, is_in_doubt=is_in_doubt)
-        share = self.share if is_in_doubt else None
+        share = self.share if is_in_doubt and not self.shard else None
         return self._replace(share=share, is_checked=False, refused=refused, team=team)
 
     def to_event(self) -> "LimitsData":
@@ -121,6 +121,8 @@ class Reservation(NamedTuple):
         event["has_budget"], event["taken_at"] = limits.has_budget, self.windows.now
         if share and limits.needs_estimate:
             event["reserved"] = {"cost": f"{self.cost:f}", "tokens": share.tokens}
+        if self.shard and limits.has_budget:
+            event["shard"] = self.shard
         if share and limits.are_given_back and self.lease != "returned" and not self.shard:
             event["lease"] = {"id": share.lease, "in_doubt": self.lease == "doubtful"}
         return event

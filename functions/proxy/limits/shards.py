@@ -5,7 +5,8 @@ room: the shard then draws some more. Its one rule: a shard lets nothing through
 never let through more than the limit, whatever number of shards each sandbox reckons with.
 
 A take is counted again if its answer was lost: a lease for each request would make a shard as large as many requests
-run. Nor is a giving back sent again: both err towards less.
+run. Nor is a giving back sent again: both err towards less. A place is free again when the lease of its request would
+have ended, and money that nobody settles when it is too old for that.
 """
 
 import random
@@ -16,32 +17,19 @@ from typing import NamedTuple
 
 from openai_proxy.dynamodb import Item
 from openai_proxy.key_limits import Limits
-from openai_proxy.limits import Windows
+from openai_proxy.limits import REQUESTS, TOKENS, Windows
+from openai_proxy.shards.limits import PLACES, place_in
 from openai_proxy.usage import MOST_TOKENS, UNKNOWN, Usage
 
 from proxy.aws.client import NO_ANSWER, AwsError
 from proxy.limits.counters import Calls, Counters
-from proxy.limits.item import headers, no_older_than, renewal
+from proxy.limits.draws import Dry, as_told, done, drawn, gather, room_for, taking_of
+from proxy.limits.item import Source, headers, no_older_than, refusal
+from proxy.limits.meters import LEAST_COST
 from proxy.limits.refused import limit_error, reached
 from proxy.limits.reservation import Reservation
-from proxy.limits.shard_item import (
-    NOTHING,
-    Amounts,
-    Own,
-    crediting,
-    drawing,
-    drawing_shards,
-    drawn_by,
-    giving_back,
-    left_in,
-    part_of,
-    shard_headers,
-    shard_limits,
-    source_of,
-    taking_back,
-    taking_of_shard,
-    to_draw,
-)
+from proxy.limits.shard_item import drawing_shards, shard_limits, taking_of_shard
+from proxy.limits.shard_returns import giving_back, sweeping, taking_back
 from proxy.limits.together import nearer
 
 _MOST_TRIES = 12
@@ -52,22 +40,23 @@ _OTHERS = 3
 """Shards that are asked beside a sandbox's own before a request is refused."""
 _MOST_KNOWN = 256
 _A_MOMENT = 1.0
-"""Seconds for which shards are thought to have no tokens: requests give back what they have not used."""
+"""Seconds for which a counter is thought to have nothing left of what requests give back."""
+_RETRY_SECONDS = 1
+"""After which a request for one of several parallel places may try again."""
 
 
-class Dry(NamedTuple):
-    """A counter that has nothing left for what was needed until `until` (Unix), and `shards` that have not either."""
+class Known(NamedTuple):
+    """That a counter had nothing left for a request of so many tokens, until `until` (Unix), nor had these shards."""
 
+    dry: Dry
     limits: Limits
-    need: Amounts
-    counter: Item
-    windows: Windows
+    tokens: int
     until: float
-    shards: frozenset[int] = frozenset()
+    shards: frozenset[int]
 
-    def holds(self, limits: Limits, need: Amounts, now: float) -> bool:
+    def holds(self, limits: Limits, tokens: int, now: float) -> bool:
         """Whether it is so for another request."""
-        return now < self.until and limits == self.limits and need.covers(self.need)
+        return now < self.until and limits == self.limits and (limits.tpm is None or tokens >= self.tokens)
 
 
 class Shards:
@@ -85,7 +74,7 @@ class Shards:
         self._count = count
         self._chance = chance
         self._place: float | None = None
-        self._dry: dict[str, Dry] = {}
+        self._dry: dict[str, Known] = {}
 
     def own(self, limits: Limits) -> int:
         """The shard that this sandbox takes of. It is chosen at the first request: a copy of a sandbox chooses anew."""
@@ -96,75 +85,78 @@ class Shards:
     def take(self, taken: Reservation, calls: Calls) -> Reservation:
         """Take a request's share, or say why not. Raises AwsError, and what a damaged item comes to."""
         assert taken.share
-        own = Own.of(taken.limits, taken.share)
-        dry = self._known_dry(taken.limits, own.need)
-        if dry is None:
-            found = self._take(taken, own, calls)
-            for _ in range(_MOST_CROWDED - 1):
-                if found is not None:
-                    break
-                shard = 1 + int(self._chance() * self._count(taken.limits))
-                found = self._take(taken._replace(shard=shard), own, calls)
-            if found is None:
-                raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the items did not come to rest")
+        if taken.limits.has_budget:
+            taken = taken._replace(share=taken.share._replace(cost=max(taken.share.cost, LEAST_COST)))
+        known = self._known_dry(taken)
+        if known is None:
+            found = self._take_of_any(taken, calls)
             if isinstance(found, Reservation):
                 return found
-            dry = found
-        for shard in self._others(dry):
-            request = taking_of_shard(taken.limits, dry.windows, own)
-            applied, item = self._counters.update(shard_limits(taken.limits, shard), request, calls)
-            if applied:
-                return _done(taken, shard, dry.windows, item or {})
-            dry = dry._replace(shards=dry.shards | {shard})
-        self._remember(dry)
-        return _refused(taken, dry)
-
-    def _take(self, taken: Reservation, own: Own, calls: Calls) -> Reservation | Dry | None:
-        """Take of one shard. None: others were faster each time."""
-        limits, windows, in_shard = taken.limits, taken.windows, shard_limits(taken.limits, taken.shard)
-        for _ in range(_MOST_TRIES):
-            applied, item = self._counters.update(in_shard, taking_of_shard(limits, windows, own), calls)
-            if applied:
-                return _done(taken, taken.shard, windows, item or {})
-            item = self._counters.item(in_shard, calls) if item is None else item
-            windows = no_older_than(Windows.of(self._clock()), item)
-            found, windows = self._drawn(taken._replace(windows=windows), item, own, calls)
-            if isinstance(found, Dry):
+            found = self._elsewhere(taken, found, calls)
+            if isinstance(found, Reservation):
                 return found
-            if found:
-                return _done(taken, taken.shard, windows, found)
+            known = self._known(taken, found)
+        elif known.dry.short.lasts and (found := self._try(taken, known.dry.windows, calls)):
+            return found  # in the place of a request that has ended
+        for shard in self._others(known):
+            if found := self._try(taken._replace(shard=shard), known.dry.windows, calls):
+                return found
+            known = known._replace(shards=known.shards | {shard})
+        self._remember(known)
+        return _refused(taken, known.dry)
+
+    def _elsewhere(self, taken: Reservation, dry: Dry, calls: Calls) -> Reservation | Dry:
+        """Take of another shard that has room, or of the own one what others return; or why there is nothing."""
+        for shard in self._some([each for each in room_for(dry) if each != taken.shard]):
+            found = self._take(taken._replace(shard=shard), calls)
+            if isinstance(found, Reservation):
+                return found
+            dry = found or dry
+        if gather(dry, taking_of(taken), self._counters, calls):
+            return self._take(taken, calls) or dry
+        return dry
+
+    def _take_of_any(self, taken: Reservation, calls: Calls) -> Reservation | Dry:
+        """Take of the sandbox's own shard; where others are faster there each time, of one chosen by chance."""
+        found = self._take(taken, calls)
+        for _ in range(_MOST_CROWDED - 1):
+            if found is not None:
+                break
+            shard = 1 + int(self._chance() * self._count(taken.limits))
+            found = self._take(taken._replace(shard=shard), calls)
+        if found is None:
+            raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the items did not come to rest")
+        return found
+
+    def _take(self, taken: Reservation, calls: Calls) -> Reservation | Dry | None:
+        """Take of one shard. None: others were faster each time."""
+        limits, in_shard = taken.limits, shard_limits(taken.limits, taken.shard)
+        for _ in range(_MOST_TRIES):
+            applied, item = self._counters.update(in_shard, taking_of_shard(taking_of(taken)), calls)
+            if applied:
+                return self._done(taken, item or {}, calls)
+            item = self._counters.item(in_shard, calls) if item is None else item
+            windows = Windows.of(self._clock(), limits.calendar)
+            taken = taken._replace(windows=no_older_than(windows, item))
+            if swept := sweeping(item, windows.now):
+                self._counters.update(in_shard, swept, calls)
+            elif found := drawn(taken, item, self._count(limits), self._counters, calls):
+                return found
         return None
 
-    def _drawn(self, taken: Reservation, item: Item, own: Own, calls: Calls) -> tuple[Item | Dry | None, Windows]:
-        """Draw what the shard `item` lacks of what `own` needs, and take that of it; the windows of the counter, too.
+    def _try(self, taken: Reservation, windows: Windows, calls: Calls) -> Reservation | None:
+        """Take of a shard what it has left, if it has enough."""
+        taken = taken._replace(windows=windows)
+        request = taking_of_shard(taking_of(taken))
+        applied, item = self._counters.update(shard_limits(taken.limits, taken.shard), request, calls)
+        return self._done(taken, item or {}, calls) if applied else None
 
-        Returns the shard after that, None where it was not as thought, or the counter that has not got so much.
-        """
-        limits, shard, windows = taken.limits, taken.shard, taken.windows
-        counter = self._counters.item(limits, calls)
-        for _ in range(_MOST_TRIES):
-            windows = no_older_than(windows, counter)
-            if stale := renewal(limits, counter, windows):
-                self._counters.update(limits, stale, calls)
-                counter = self._counters.item(limits, calls)
-                continue
-            part = part_of(counter, shard, windows)
-            room = left_in(item, windows).plus(part).minus(drawn_by(item, windows))
-            lack = own.need.minus(room)
-            if not NOTHING.covers(lack):
-                amounts = to_draw(limits, counter, lack, self._count(limits))
-                if amounts is None:
-                    return self._dry_counter(taken._replace(windows=windows), own.need, counter), windows
-                request = drawing(limits, windows, shard, counter, amounts)
-                applied, after = self._counters.update(limits, request, calls)
-                counter = self._counters.item(limits, calls) if after is None else after
-                if not applied:
-                    continue
-                part = part_of(counter, shard, windows)
-            request = crediting(windows, item, part, counter, own)
-            applied, after = self._counters.update(shard_limits(limits, shard), request, calls)
-            return (after if applied else None), windows
-        raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the counter did not come to rest")
+    def _done(self, taken: Reservation, item: Item, calls: Calls) -> Reservation:
+        """What has been taken; places whose leases have ended are freed with it, so that a shard stays small."""
+        if swept := sweeping(item, taken.windows.now) if taken.limits.parallel else None:
+            with suppress(AwsError):  # the next request frees them
+                self._counters.update_once(shard_limits(taken.limits, taken.shard), swept, calls)
+        return done(taken, item)
 
     def take_both(
         self, taken: Reservation, calls: Calls, of_counter: Callable[[Reservation, Calls], Reservation]
@@ -188,38 +180,52 @@ class Shards:
         return _joined({each.limits.team: each for each in done})
 
     def _take_back(self, taken: Reservation, calls: Calls) -> None:
-        assert taken.share
-        request = taking_back(taken.windows, Own.of(taken.limits, taken.share))
-        with suppress(AwsError):  # then it stays counted until the minute is over
-            self._counters.update_once(shard_limits(taken.limits, taken.shard), request, calls)
+        with suppress(AwsError):  # then it stays counted until its window is over
+            self._counters.update_once(shard_limits(taken.limits, taken.shard), taking_back(taking_of(taken)), calls)
 
-    def give_back(self, taken: Reservation, usage: Usage, calls: Calls) -> None:
-        """Count the tokens that a request has used in the place of those that were thought of. Raises AwsError."""
+    def give_back(self, taken: Reservation, usage: Usage, end: int | None, calls: Calls) -> None:
+        """Free the place of a request, and count the tokens that it has used in the place of those thought of.
+
+        `end` is when its lease ends; None: nobody knows. Then its place is free when that is over. Raises AwsError.
+        """
         limits, share, windows = taken.limits, taken.share, taken.windows
-        if limits.tpm is None or share is None or taken.refused or not taken.is_checked or usage.source in UNKNOWN:
+        if share is None or taken.refused or not taken.is_checked:
             return
-        unused = share.tokens - min(usage.input_tokens + usage.output_tokens, MOST_TOKENS)
-        if unused and int(self._clock()) // 60 <= windows.minute:
-            self._counters.update_once(shard_limits(limits, taken.shard), giving_back(windows, unused), calls)
+        unused = 0
+        if limits.tpm is not None and usage.source not in UNKNOWN and int(self._clock()) // 60 <= windows.minute:
+            unused = share.tokens - min(usage.input_tokens + usage.output_tokens, MOST_TOKENS)
+        place = place_in(end) if limits.parallel is not None and end is not None else ""
+        in_shard = shard_limits(limits, taken.shard)
+        for tokens in dict.fromkeys((unused, 0)):  # the minute of the shard may have ended already
+            if not (tokens or place) or self._counters.update_once(
+                in_shard, giving_back(windows, tokens, place), calls
+            ):
+                return
 
-    def _dry_counter(self, taken: Reservation, need: Amounts, counter: Item) -> Dry:
-        limits, windows = taken.limits, taken.windows
-        until = self._clock() + _A_MOMENT if limits.tpm else windows.now + windows.to_next_minute
-        return Dry(limits, need, counter, windows, until, frozenset({taken.shard}))
+    def _known(self, taken: Reservation, dry: Dry) -> Known:
+        limits, windows, share = taken.limits, dry.windows, taken.share
+        is_until_next = dry.short.name == REQUESTS and limits.tpm is None
+        until = windows.now + windows.to_next_minute if is_until_next else self._clock() + _A_MOMENT
+        return Known(dry, limits, share.tokens if share else 0, until, frozenset({taken.shard}))
 
-    def _known_dry(self, limits: Limits, need: Amounts) -> Dry | None:
-        dry = self._dry.get(limits.id)
-        return dry if dry and dry.holds(limits, need, self._clock()) else None
+    def _known_dry(self, taken: Reservation) -> Known | None:
+        known = self._dry.get(taken.limits.id)
+        assert taken.share
+        return known if known and known.holds(taken.limits, taken.share.tokens, self._clock()) else None
 
-    def _remember(self, dry: Dry) -> None:
+    def _remember(self, known: Known) -> None:
         if len(self._dry) >= _MOST_KNOWN:
             self._dry.clear()
-        self._dry[dry.limits.id] = dry
+        self._dry[known.limits.id] = known
 
-    def _others(self, dry: Dry) -> list[int]:
+    def _others(self, known: Known) -> list[int]:
         """Some shards of which it is not known that they have nothing left, by chance: those that have drawn, too."""
-        known = {*range(1, self._count(dry.limits) + 1), *drawing_shards(dry.counter)}
-        shards = sorted(known - dry.shards)
+        if known.dry.whole:
+            return []  # all have been read
+        every = {*range(1, self._count(known.limits) + 1), *drawing_shards(known.dry.counter)}
+        return self._some(sorted(every - known.shards))
+
+    def _some(self, shards: list[int]) -> list[int]:
         chosen: list[int] = []
         while shards and len(chosen) < _OTHERS:
             chosen.append(shards.pop(int(self._chance() * len(shards))))
@@ -231,15 +237,21 @@ def _joined(parts: Mapping[str, Reservation]) -> Reservation:
     return own._replace(team=team, headers=nearer([own.headers, team.headers]))
 
 
-def _done(taken: Reservation, shard: int, windows: Windows, item: Item) -> Reservation:
-    return taken._replace(shard=shard, windows=windows, headers=shard_headers(taken.limits, item, windows))
-
-
 def _refused(taken: Reservation, dry: Dry) -> Reservation:
-    limits, counter, windows = taken.limits, dry.counter, dry.windows
-    source = source_of(limits, counter)
+    limits, windows, counter = taken.limits, dry.windows, as_told(dry, taken.limits)
     assert taken.share
+    source, seconds = _why(limits, dry, counter)
     full = reached(limits, source, counter, windows, taken.share)
-    told = headers(limits, counter, windows)
-    error = limit_error(limits, source, windows.to_next_minute, told, full)
+    error = limit_error(limits, source, seconds, headers(limits, counter, windows), full)
     return taken._replace(share=None, refused=error)
+
+
+def _why(limits: Limits, dry: Dry, counter: Item) -> tuple[Source, int | None]:
+    """Which limit has no room, and in how many seconds it may have."""
+    windows = dry.windows
+    if dry.short.is_money:
+        of_money = refusal(limits._replace(rpm=None, tpm=None, parallel=None), counter, windows, 0)
+        return of_money or ("key_budget_reserved", _RETRY_SECONDS)
+    if dry.short.name == PLACES:
+        return "key_parallel", _RETRY_SECONDS
+    return ("key_tpm" if dry.short.name == TOKENS else "key_rpm"), windows.to_next_minute

@@ -8,7 +8,7 @@ fault of the proxy or of its set-up: then nobody is let through.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
@@ -113,8 +113,9 @@ class LimitsTable:
             return taken.unchecked(self._judged(error, limits), is_in_doubt=calls.in_doubt)
         if self._renewals and not taken.refused:
             for each, last in zip(taken.parts, lasts, strict=True):
-                if each.share and each.limits.are_given_back and not each.shard:
-                    self._renewals().begin(each.limits, each.share.lease, each.share.lease_end, int(last))
+                is_kept = each.limits.parallel is not None if each.shard else each.limits.are_given_back
+                if each.share and is_kept:
+                    self._renewals().begin(each.limits, each.share.lease, each.share.lease_end, int(last), each.shard)
         return taken
 
     def _last_end(self, limits: Limits, candidates: Sequence[Candidate], now: float, deadline: float) -> float:
@@ -147,24 +148,27 @@ class LimitsTable:
         """
         share = taken.share or (taken.team.share if taken.team else None)
         is_renewed = self._renewals and share and any(each.limits.are_given_back for each in taken.parts)
-        end = self._renewals().stop(share.lease) if self._renewals and is_renewed and share else 0
-        released = [self._released(each, usage, until, end) for each in taken.parts]
+        ends = self._renewals().stop(share.lease) if self._renewals and is_renewed and share else {}
+        released = [self._released(each, usage, until, ends) for each in taken.parts]
         return released[0]._replace(team=released[1]) if taken.team else released[0]
 
-    def _released(self, taken: Reservation, usage: Usage, until: float, end: int) -> Reservation:
-        """One counter's part, whose lease ends at `end` or later."""
+    def _released(self, taken: Reservation, usage: Usage, until: float, ends: Mapping[str, int | None]) -> Reservation:
+        """One counter's part. `ends` are those of leases that were renewed; None: nobody knows."""
         share = taken.share
         if share is None or not taken.limits.are_given_back:
             return taken
         calls = Calls(self._timeout, _TIMEOUTS_OF_RELEASE, until)
-        share = share._replace(lease_end=max(share.lease_end, end))
+        end = ends.get(taken.limits.id, share.lease_end)
         try:
             if taken.shard:
-                self._shards.give_back(taken, usage, calls)
+                self._shards.give_back(taken, usage, end, calls)
                 return taken._replace(lease="returned")
+            share = share._replace(lease_end=max(share.lease_end, end or 0))
             return self._release(taken, share, usage, calls)
         except (AwsError, *_DAMAGES) as error:
             log("WARN", NOT_RETURNED, limits=taken.limits.id, reason=str(error))
+            if taken.shard:
+                return taken
             return taken.ended(usage)._replace(lease="doubtful" if calls.in_doubt else "held")
 
     def _take(self, taken: Reservation, calls: Calls) -> Reservation:
@@ -182,7 +186,7 @@ class LimitsTable:
             if applied:
                 calls.in_doubt = True
                 raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "without what was written")
-            if shards_of(limits, item) > 1:
+            if shards_of(item) > 1:
                 return self._shards.take(self._placed(taken), calls)
             windows = no_older_than(Windows.of(self._clock(), limits.calendar), item)
             if stale := renewal(limits, item, windows):
@@ -221,12 +225,11 @@ class LimitsTable:
 
     def _count(self, limits: Limits) -> int:
         """In how many shards they are counted, as far as is known."""
-        divided = self._divided.get(limits.id, 1) if limits.shards_if_busy > 1 else 1
-        return max(self._shards_of(limits), divided)
+        return max(self._shards_of(limits), self._divided.get(limits.id, 1))
 
     def _divide(self, limits: Limits, item: Item, calls: Calls) -> None:
         """Divide a counter that has become so large that each write costs more, and remember what is divided."""
-        shards = shards_of(limits, item)
+        shards = shards_of(item)
         if is_busy(limits, item):
             with suppress(AwsError):  # the next request divides it
                 if self._counters.update_once(limits, dividing(limits.shards_if_busy), calls):

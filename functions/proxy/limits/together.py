@@ -79,7 +79,7 @@ def take_together(
 
 
 def _is_apart(limits: Limits, item: Item) -> bool:
-    return shards_of(limits, item) > 1 or is_busy(limits, item)
+    return shards_of(item) > 1 or is_busy(limits, item)
 
 
 def _now(part: Reservation, item: Item, now: float) -> Reservation:

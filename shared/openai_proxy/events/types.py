@@ -166,6 +166,7 @@ class LimitsData(Identified):
     budget_total: NotRequired[str]
     reset_weekday: NotRequired[str]
     reset_day: NotRequired[int]
+    shard: NotRequired[int]
 
 
 class PartData(TypedDict):

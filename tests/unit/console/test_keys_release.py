@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from openai_proxy.client_keys import hash_client_key, new_client_key
+from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Windows
 
 from console.__main__ import main
+from console.keys.counters import read_counters
 from console.keys.release import give_back
-from console.keys.usage import read_counters
+from console.keys.usage import Used
 from console.stack import Table
+from tests.limits.sandboxes import COST, Sandbox, until_refused
+from tests.limits_table import LimitsItems
 from tests.tables import mocked_table
 
 ENVIRONMENT = {"KEYS_TABLE": "keys", "LIMITS_TABLE": "limits"}
@@ -79,6 +83,26 @@ def test_a_counter_that_an_absurd_amount_has_spoilt_is_set_right(client: Any):
 
     counter = read_counters(table, ["k"])["k"]
     assert (counter["day_cost"], counter["month_cost"], counter["live"]) == (Decimal("0.25"), Decimal(40), {})
+
+
+def test_places_in_shards_are_free_and_what_shards_have_drawn_stays_drawn(client: Any):
+    limits, items = Limits("k", parallel=9, budget_month=COST * 9), LimitsItems()
+    Sandbox(items, now=NOW, shards=1).take(limits)  # in the counter itself, before it was divided
+    sandboxes = [Sandbox(items, place, NOW) for place in (0.1, 0.9)]
+    for each in sandboxes * 2:
+        each.take(limits)
+    for item in items.items.values():
+        client.put_item(TableName="limits", Item=item)
+
+    used = give_back(Table(client, "limits"), "k", NOW)
+
+    assert (used.running, used.reserved["month"]) == (5, COST)
+    counter = read_counters(Table(client, "limits"), ["k"])["k"]
+    assert Used.of(counter, NOW).running == 0
+    assert Used.of(counter, NOW).reserved["month"] == COST * 4, "it comes back when it is settled"
+    items.items = {item["pk"]["S"]: item for item in client.scan(TableName="limits")["Items"]}
+    until_refused(last := Sandbox(items, 0.5, NOW), limits, [])
+    assert sum(taken.share.cost for taken in last.passed if taken.share) == COST * 5
 
 
 def test_a_counter_that_changes_meanwhile_is_read_again(client: Any):

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 from openai_proxy.client_keys import hash_client_key, new_client_key
+from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Calendar, Windows
 
 from console.__main__ import main, parser
-from console.keys.usage import Used, read_counters, show_usage
+from console.keys.counters import read_counters
+from console.keys.usage import Used, show_usage
 from console.stack import Table
+from tests.limits.sandboxes import COST, Sandbox, settlement, settling
+from tests.limits_table import LimitsItems
 from tests.tables import mocked_table
 
 NOON = int(datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp())
@@ -226,6 +230,25 @@ def test_of_shards_what_they_have_let_through_is_used_and_not_what_they_have_dra
     document = json.loads(show(key, "--json"))
     assert document["requests"] == {"used": 1300 - 1200 + 480, "limit": 100_000}
     assert document["tokens"] == {"used": 100_000 - 90_000 + 37_500, "limit": 9_000_000}
+
+
+def test_a_budget_and_places_in_shards_are_shown_as_one(show: Show, client: Any):
+    own: dict[str, Any] = {"parallel": {"N": "50"}, "budget_month": {"N": "1"}, "rpm": {"N": "90000"}}
+    limits = Limits(add_key(client, attributes=own), rpm=90_000, parallel=50, budget_month=Decimal(1))
+    table = LimitsItems()
+    sandboxes = [Sandbox(table, place, NOON) for place in (0.1, 0.9)]
+    taken = [each.take(limits) for each in (*sandboxes, sandboxes[0])]
+    settled = [settlement(each, number, Decimal("0.0001")) for number, each in enumerate(taken[:2])]
+    assert settling(table, NOON).settle(settled) == {}
+    sandboxes[0].release(taken[2], None)
+    for item in table.items.values():
+        client.put_item(TableName="limits", Item=item)
+
+    document = json.loads(show(limits.id, "--json"))
+    assert document["parallel"] == {"used": 2, "limit": 50}
+    assert document["requests"]["used"] == 3
+    assert (document["month"]["spent"], document["month"]["reserved"]) == ("0.0002", f"{COST:f}")
+    assert "0.000200 spent, 0.000370 reserved" in show(limits.id)
 
 
 COUNTER: dict[str, Any] = {

@@ -574,8 +574,8 @@ def test_one_thread_looks_after_the_leases_of_all_requests() -> None:
     renewals = Renewals(services, "limits", 1.0, lambda: world.now, started.append)
     for _ in range(3):
         renewals.begin(RENEWED[1], "lease", int(world.now) + 30, int(world.now) + 900)
-        assert renewals.stop("lease") == int(world.now) + 30
-    assert renewals.stop("lease") == 0
+        assert renewals.stop("lease") == {"k": int(world.now) + 30}
+    assert renewals.stop("lease") == {}
     assert len(started) == 1
 
 

@@ -1,151 +1,33 @@
 """A key's limits in shards: whatever happens in whatever order, no more is let through than the limit, and no less."""
 
-import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
-from threading import Semaphore, Thread
 from typing import Any
 
 import pytest
-from openai_proxy.events.ulid import new_ulid
 from openai_proxy.key_limits import Limits
-from openai_proxy.usage import Usage
 from proxy.errors import LimitError
 from proxy.limits.counters import Counters
-from proxy.limits.reservation import Reservation
 from proxy.limits.shards import Shards
-from proxy.limits.table import LimitsTable
-from proxy.request.body import RequestBody
-from proxy.request.parse import InferenceRequest, Target
 
 from tests.examples import examples
-from tests.limits_machine import FAR, PATIENT, Crash, Crashing
+from tests.limits.sandboxes import (
+    NOON,
+    SHARDS,
+    TOKENS,
+    Sandbox,
+    Turns,
+    busy,
+    of_team,
+    passed,
+    raced,
+    until_refused,
+)
+from tests.limits_machine import Crash, Crashing
 from tests.limits_table import LimitsItems
 
-NOON = 4_099_118_400
-SHARDS = 5
-TOKENS = 13
-"""Of a request: its prompt and its longest answer."""
-BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 8}).encode()
 EXAMPLES = examples(2)
-
-
-def body_of(tokens: int = 8) -> RequestBody:
-    asked = {**json.loads(BODY), "max_tokens": tokens}
-    request = InferenceRequest("function_url", "POST", "/", "", {}, json.dumps(asked).encode(), None)
-    return RequestBody(request, Target("up", "/chat/completions"))
-
-
-@dataclass(eq=False)
-class Sandbox:
-    """One sandbox, its clock, and what it was let through with."""
-
-    services: Any
-    place: float = 0.0
-    now: float = NOON
-    shards: int = SHARDS
-    passed: list[Reservation] = field(default_factory=list[Reservation])
-
-    def __post_init__(self) -> None:
-        self.proxy = LimitsTable(
-            *(self.services, "limits", "closed", lambda: self.now),
-            timeout=60.0,
-            sleep=lambda _: None,
-            shards=lambda limits: 1 if limits.parallel or limits.has_budget else self.shards,
-        )
-        self.choose(random.Random(self.place))
-
-    def choose(self, chance: random.Random) -> None:
-        """Take of a shard that `chance` chooses, as a new sandbox does."""
-        self.proxy._shards._chance = chance.random  # pyright: ignore[reportPrivateUsage]
-
-    def take(self, limits: Limits, tokens: int = 8) -> Reservation:
-        taken = self.proxy.take(limits, new_ulid(self.now), body_of(tokens), [PATIENT], FAR)
-        if not taken.refused:
-            self.passed.append(taken)
-        return taken
-
-    def release(self, taken: Reservation, used: int | None) -> Reservation:
-        usage = Usage(source="missing") if used is None else Usage(used, 0, source="reported")
-        return self.proxy.release(taken, usage, FAR)
-
-
-class Turns:
-    """Lets one of several actors at a time make its next call of the table, each chosen by chance."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
-        self._free: dict[int, Semaphore] = {}
-        self._waits = Semaphore(0)
-        self.are_over = False
-        self.failed: list[BaseException] = []
-
-    def services(self, number: int, services: Any) -> Any:
-        """The services of an actor, which waits before each call until it is its turn."""
-        self._free[number] = Semaphore(0)
-        turns = self
-
-        class Waiting:
-            def __getattr__(self, name: str) -> Any:
-                def call(*args: Any) -> Any:
-                    if not turns.are_over:
-                        turns._waits.release()
-                        turns._free[number].acquire()
-                    return getattr(services, name)(*args)
-
-                return call
-
-        return Waiting()
-
-    def run(self, actors: Sequence[Callable[[], None]]) -> None:
-        """Run one actor for each of the services, to their ends."""
-        ended: set[int] = set()
-
-        def lives(number: int, acts: Callable[[], None]) -> None:
-            try:
-                acts()
-            except Crash:
-                pass
-            except BaseException as failure:  # noqa: BLE001 - of a thread: it is raised in the test's own
-                self.failed.append(failure)
-            finally:
-                ended.add(number)
-                self._waits.release()
-
-        threads = [Thread(target=lives, args=each, daemon=True) for each in enumerate(actors)]
-        for thread in threads:
-            thread.start()
-            self._waits.acquire()
-        while going := [number for number in range(len(actors)) if number not in ended]:
-            self._free[self._chance.choice(going)].release()
-            self._waits.acquire()
-        for thread in threads:
-            thread.join()
-        self.are_over = True
-        if self.failed:
-            raise self.failed[0]
-
-
-def until_refused(sandbox: Sandbox, limits: Limits, refusals: list[LimitError], tokens: int = 8) -> None:
-    while not isinstance(refused := sandbox.take(limits, tokens).refused, LimitError):
-        assert refused is None
-    refusals.append(refused)
-
-
-def raced(chance: random.Random, limits: Limits, count: int = 6) -> tuple[LimitsItems, list[Sandbox], list[LimitError]]:
-    """Sandboxes that ask at once until they are refused."""
-    table, turns = LimitsItems(), Turns(chance)
-    refusals: list[LimitError] = []
-    sandboxes = [Sandbox(turns.services(number, table), chance.random()) for number in range(count)]
-    turns.run([lambda each=each: until_refused(each, limits, refusals) for each in sandboxes])
-    return table, sandboxes, refusals
-
-
-def passed(sandboxes: Sequence[Sandbox]) -> int:
-    return sum(len(each.passed) for each in sandboxes)
 
 
 @pytest.mark.parametrize("seed", range(EXAMPLES))
@@ -335,10 +217,6 @@ def test_a_copy_of_a_sandbox_takes_of_a_shard_of_its_own() -> None:
     assert [each.own(Limits("k", rpm=1)) for each in (first, first, second)] == [1, 1, 10]
 
 
-def of_team(**limits: Any) -> Limits:
-    return Limits("team.web", **limits, team="web")
-
-
 @pytest.mark.parametrize("seed", range(EXAMPLES))
 def test_a_key_and_its_team_are_taken_together_or_not_at_all(seed: int) -> None:
     """Of a large team with small keys, of large keys, and of keys with a budget beside a large team."""
@@ -348,7 +226,10 @@ def test_a_key_and_its_team_are_taken_together_or_not_at_all(seed: int) -> None:
     own, room = chance.choice([(large, 25), (small, 40)])
     key = own._replace(shared=of_team(rpm=40, tpm=40 * TOKENS))
     refusals: list[LimitError] = []
-    sandboxes = [Sandbox(turns.services(number, table), chance.random()) for number in range(4)]
+    sandboxes = [
+        Sandbox(turns.services(number, table), chance.random(), apart=["k"] if own is small else [])
+        for number in range(4)
+    ]
     turns.run([lambda each=each: until_refused(each, key, refusals) for each in sandboxes])
     count = passed(sandboxes)
     assert room - SHARDS - len(sandboxes) <= count <= room
@@ -364,18 +245,6 @@ def test_a_key_and_its_team_are_taken_together_or_not_at_all(seed: int) -> None:
         assert len(table.numbers("limits#k")["live"]) == count - 1
         assert sum(table.numbers(name)["tokens"] for name in counted) == count * TOKENS - 10
         assert taken.lease == "returned"
-
-
-BUSY = 120
-"""Leases: more than a counter that is not divided keeps."""
-
-
-def busy(table: LimitsItems, limits: Limits) -> None:
-    """Make the counter one of many requests that run."""
-    Sandbox(table, shards=1).take(limits)
-    (place,) = {"live", "took"} & table.items[f"limits#{limits.id}"].keys()
-    leases = table.items[f"limits#{limits.id}"][place]["M"]
-    leases |= {f"of-another-{number}": {"N": str(NOON + 30)} for number in range(BUSY)}
 
 
 @pytest.mark.parametrize("limits", [Limits("k", rpm=60), Limits("k", tpm=60 * TOKENS), Limits("k", rpm=60, tpm=10**6)])
@@ -441,13 +310,3 @@ def test_a_busy_key_or_its_busy_team_is_divided_and_the_two_are_taken_one_after_
         until_refused(each, key, refusals)
     assert passed(sandboxes) == (30 if whose == "key" else 29)
     assert {each.source for each in refusals} == {"team_rpm"}
-
-
-@pytest.mark.parametrize("lasting", [{"parallel": 5}, {"budget_day": Decimal(1000)}])
-def test_what_outlasts_the_minute_is_counted_in_the_counter_however_it_was_divided(lasting: dict[str, Any]) -> None:
-    table = LimitsItems()
-    busy(table, Limits("k", rpm=60))
-    sandbox = Sandbox(table, shards=1)
-    sandbox.take(Limits("k", rpm=60))
-    assert sandbox.take(Limits("k", rpm=60)).shard
-    assert [sandbox.take(Limits("k", rpm=60, **lasting)).shard for _ in range(2)] == [0, 0]
