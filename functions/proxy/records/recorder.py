@@ -27,10 +27,8 @@ class ResponseRecorder:
         """`body`, piece by piece as it comes."""
         for piece in body:
             yield piece
-            room = _MOST - len(self._kept)
             self.size += len(piece)
-            if room > 0:
-                self._kept += piece[:room]
+            self._kept += piece[: _MOST - len(self._kept)]
 
     @property
     def is_cut(self) -> bool:

@@ -103,6 +103,14 @@ def test_a_batch_of_costs_is_told_with_what_is_in_it() -> None:
     assert world(sent[2]) == ([], [recorded(entries=0)])
 
 
+def test_a_piece_without_a_price_is_a_gap_in_the_price_book_though_the_answer_has_one() -> None:
+    priced, gap = Costs(), Costs()
+    priced(message(0))
+    usage = json.loads(message(0)["body"])["detail"]["data"]["usage"]
+    assert gap(message(0, usage={**usage, "units": {"page": 2}})) == ([], [recorded()])
+    assert (sorted({*gap.data} - {*priced.data}), "Cost" in gap.data) == (["Unpriced"], True)
+
+
 def test_what_the_lake_does_not_take_comes_again_and_says_why() -> None:
     world = Costs(refusing="lake")
     line = {"level": "warning", "message": "entry not written", "reason": "Firehose: no answer"}

@@ -305,12 +305,14 @@ def test_a_client_is_told_what_is_nearer() -> None:
 
 
 @pytest.mark.parametrize("fault", ["lost", "late", "TransactionConflict", "ThrottlingError", "ServiceUnavailable"])
-@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("place", range(7))
 def test_a_call_that_goes_wrong_once_counts_once_in_both(fault: str, place: int) -> None:
     world = World()
     world.take(BOTH)
     world.now += 60
-    assert source_of(world.take(BOTH, ["ok"] * place + [fault])) is None
+    taken = world.take(BOTH, ["ok"] * place + [fault])
+    assert taken
+    assert (taken.refused, [each.is_checked for each in taken.parts]) == (None, [True, True])
     assert len(world.running) == 2
     assert world.counter("k")["requests"] == world.counter("team.web")["requests"] == 1
     world.check(ROOMY, TEAM)

@@ -1,6 +1,7 @@
 """What is said of requests of which nobody knows whose they are: each is counted, and none fills the log."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from proxy.errors import ClientError, UnavailableError
 from proxy.outcome import Outcome
 from proxy.records.records import UNAUTHORIZED, Invocation, Records
 from proxy.timeline import Clock, Timeline
+
+from tests.fakes import read_event
+
+SAMPLES = Path(__file__).parents[4] / "events" / "samples"
 
 
 class Told:
@@ -86,3 +91,46 @@ def test_the_reason_says_nothing_of_what_a_request_holds(
     told = Told(capsys)
     told.fail(7, cause=cause)
     assert told.lines() == [line(7, reason=reason)]
+
+
+STARTS = {None: True, "on-demand": True, "snap-start": True, "provisioned-concurrency": False, "": False}
+
+
+@pytest.mark.parametrize("initialization", STARTS)
+def test_only_a_sandbox_that_was_started_for_a_request_is_cold_and_only_for_the_first(
+    initialization: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publisher: Any = Told(capsys)
+    records = Records(publisher, initialization=initialization)
+    assert [records.begin()[1] for _ in range(3)] == [STARTS[initialization], False, False]
+
+
+class Fates:
+    """A publisher whose events have a fate; it keeps what it was asked."""
+
+    def __init__(self, fate: str) -> None:
+        self.fate, self.asked = fate, list[Any]()
+
+    def publish(self, *asked: Any) -> str:
+        self.asked.append(asked)
+        return self.fate
+
+
+EVENT: Any = read_event((SAMPLES / "InferenceFailed.worker-killed.json").read_text(encoding="utf-8"))
+HEADER = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+
+
+@pytest.mark.parametrize("header", [HEADER, None])
+@pytest.mark.parametrize("fate", ["published", "queued", "lost"])
+def test_of_a_request_that_could_not_tell_it_itself_everything_is_told(
+    fate: str, header: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publisher: Any = Fates(fate)
+    records = Records(publisher, clock=Clock(lambda: 1_795_000_000.0, lambda: 100.0))
+    assert records.tell(EVENT, header) is (fate != "lost")
+    assert publisher.asked == [([EVENT], 1_795_000_005.0, header)]
+    [said] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    trace = "1-5759e988-bd862e3fe1be46a994272793" if header else None
+    expected = {"level": "ERROR", "message": "request", "id": EVENT.id, "trace_id": trace}
+    expected |= {"published": fate == "published", "queued": fate == "queued", "w3c_trace_id": None}
+    assert {name: said[name] for name in expected} == expected

@@ -15,6 +15,7 @@ from proxy.delivery import CacheUse, Delivery
 from proxy.errors import ClientError, LimitError, LimitReached, UnavailableError, UpstreamError
 from proxy.metering.meter import Meter
 from proxy.outcome import Outcome
+from proxy.records.digest import digest_of
 from proxy.records.log_line import request_line
 from proxy.records.terminal_event import terminal_event
 from proxy.records.tracing import subsegment_of
@@ -94,6 +95,22 @@ def test_what_the_owner_has_written_is_cut_at_its_length(size: int) -> None:
     short, long = text[:64], text[:128]
     assert data["client"] == {"key_id": short, "name": long, "owner": long, "tags": {short: long}}
     assert data["end_user"] == text[:255]
+
+
+@pytest.mark.parametrize("guards", ["on", "cache_only", ""])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_request_that_costs_has_a_digest_where_guards_are_on(guards: str, method: str) -> None:
+    request = InferenceRequest("rest_api", method, "/main/v1", "", {}, BODY, None)
+    digest = digest_of(Call(ID, 0.0, request, target=Target("main", "/chat/completions")))
+    found = Told(ClientKey("team-a", guards=guards), method=method).data()["request"]
+    assert found.get("digest") == (digest if guards else None)
+    assert ("digest" in found) == (bool(guards) and method == "POST")
+
+
+def test_a_stream_that_is_written_down_is_told_of() -> None:
+    stream: Any = {"status": "completed", "events": 7, "respond_async": False}
+    assert Told().data(Outcome(200, stream=stream))["stream"] == stream
+    assert "stream" not in Told().data()
 
 
 @pytest.mark.parametrize("size", [255, 256, 257])

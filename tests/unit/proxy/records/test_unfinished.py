@@ -9,7 +9,7 @@ from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
 from proxy.admission import Admission
 from proxy.call import Call
-from proxy.records.unfinished import told_at, unfinished
+from proxy.records.unfinished import told_at, unfinished, unfinished_event
 from proxy.request.parse import InferenceRequest
 from proxy.request.routing import Routes
 from proxy.timeline import Clock, Timeline
@@ -30,16 +30,18 @@ class Known:
         return ClientKey("team-a")
 
 
-def told(
-    fields: Any, path: str = "/a/v1/chat/completions", method: str = "POST", seconds: float = 2.5
-) -> tuple[Any, Any]:
-    """The event of a request that is let in at once, and its trace, `seconds` after it came."""
+def admitted(fields: Any, path: str = "/a/v1/chat/completions", method: str = "POST") -> tuple[Call, Timeline]:
+    """A request that is let in at once."""
     timeline = Timeline(Clock(lambda: STARTED, lambda: 5.0))
     known, no_limits = cast("Any", Known()), cast("Any", None)
     content = json.dumps(fields).encode() if fields is not None else b""
     request = InferenceRequest("function_url", method, path, "", {"content-type": "application/json"}, content, None)
-    call = Admission(known, Routes(SERVERS), no_limits).admit(Call(ID, STARTED + 60, request), timeline)
-    return told_at(STARTED + seconds, unfinished(call, timeline, TRACE))
+    return Admission(known, Routes(SERVERS), no_limits).admit(Call(ID, STARTED + 60, request), timeline), timeline
+
+
+def told(fields: Any, *asked: str, seconds: float = 2.5) -> tuple[Any, Any]:
+    """The event of a request that is let in at once, and its trace, `seconds` after it came."""
+    return told_at(STARTED + seconds, unfinished(*admitted(fields, *asked), TRACE))
 
 
 ASKED: dict[str, Any] = {
@@ -102,3 +104,9 @@ def test_what_asks_no_model_has_used_nothing() -> None:
 def test_what_went_by_was_waiting(seconds: float, total: float) -> None:
     event, _ = told({"model": "gpt"}, seconds=seconds)
     assert event.data["timings"] == {"total": total, "authorization": 0.0, "upstream": total, "proxy": 0.0}
+
+
+@pytest.mark.parametrize(("until", "proxy"), [(5.1234567, 0.123457), (4.0, 0.0), (0.0, 0.0)])
+def test_where_it_is_made_later_the_proxy_has_worked_until_the_request_was_let_in(until: float, proxy: float) -> None:
+    _, _, event = unfinished_event(*admitted({"model": "gpt"}), TRACE, until)
+    assert event[-1]["timings"]["proxy"] == proxy

@@ -7,6 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
+from openai_proxy.dynamodb import from_item
 from openai_proxy.ledger.claims import (
     Telling,
     claim_of,
@@ -111,6 +112,10 @@ def test_what_is_taken_back_has_used_nothing_and_leaves_the_sums_as_if(says: int
 # ---------------------------------------------------------------------------------------------------------------- table
 
 
+LOST = "lost"
+"""A turn of the script: it is written, and nobody hears of it."""
+
+
 class Scripted(FakeCostsTable):
     """The table, whose calls first do what the script says: an error, or an answer."""
 
@@ -129,7 +134,12 @@ class Scripted(FakeCostsTable):
         turn = self.script.pop(0) if self.script else None
         if isinstance(turn, Exception):
             raise turn
-        return super().transact_write_items(**request) if turn is None else turn
+        if turn not in (None, LOST):
+            return turn
+        answer = super().transact_write_items(**request)
+        if turn == LOST:
+            raise failure("InternalServerError", 500)
+        return answer
 
 
 def failure(code: str = "", status: int = 400) -> ClientError:
@@ -170,6 +180,20 @@ def test_so_is_what_unites_several_that_tell_of_the_same(turn: Any) -> None:
     [reason] = costs.record([entry("3", claims=("a", "b"))]).values()
     assert reason == ("DynamoDB did not say that it has written" if turn == {} else str(turn))
     assert len(pauses) == 10
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_what_was_united_and_not_confirmed_counts_once(times: int) -> None:
+    costs, client, pauses = table()
+    costs.record([entry("1", says=0)])
+    client.script = [None, *[LOST] * times]
+    assert costs.record([entry("2")]) == {}, "it is new, and says most"
+    assert pauses == [1]
+    assert client.script == [LOST] * (times - 1), "nothing is written again"
+    client.script = []
+    sums = from_item(client.items[ROLLUP.key])
+    assert (sums["requests"], sums["cost"], sums["input_tokens"]) == (2, 7, 5)
+    assert costs.record([entry("2")]) == {entry("2").key: DUPLICATE}
 
 
 def test_a_table_that_is_not_there_is_no_fault_of_an_entry() -> None:

@@ -1,5 +1,6 @@
 """What a sandbox learns of divided groups, and what it makes of odd answers. Interleavings: test_ledger_shards.py."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,15 @@ def test_an_empty_partition_has_nothing_that_is_looked_for() -> None:
 def test_no_access_is_told() -> None:
     with pytest.raises(ClientError, match="AccessDenied"):
         division(Told(failure("AccessDeniedException"))).divide(ENTRY)
+
+
+def test_only_entries_of_a_group_that_is_divided_go_to_shards_and_signs_that_are_there_are_not_written_again() -> None:
+    table = Told()
+    known = division(table)
+    rollups = tuple(replace(each, key=(each.key[0], f"{each.key[1]}2")) for each in ENTRY.rollups)
+    other = replace(ENTRY, rollups=rollups)
+    assert not known.knows(ENTRY)
+    known.learn(ENTRY)
+    assert (known.knows(ENTRY), known.knows(other), known.place(other)) == (True, False, other)
+    assert known.divide(other)
+    assert set(table.items) == {each.key for each in rollups}

@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 from openai_proxy.events.ulid import new_ulid
-from openai_proxy.ledger.entry_cost import price_attributes, prompt_cache_share, usage_attributes
+from openai_proxy.ledger.entry_cost import (
+    PRICE_ATTRIBUTES,
+    USED_ATTRIBUTES,
+    price_attributes,
+    prompt_cache_share,
+    usage_attributes,
+)
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
+from openai_proxy.pricing.rates import COMPONENTS
 from openai_proxy.usage import Usage
 
 PRICES = parse_price_book(
@@ -60,3 +67,14 @@ def test_audio_and_images_with_a_price_of_their_own_are_no_other_input(kind: str
     assert prompt_cache_share(entry(book=book, **used))["cached_saved"] == saved, "100 tokens at 2 - 0.5 USD a million"
     if kind == "image":
         assert prompt_cache_share(entry(**used))["cached_saved"] == saved, "without a price of their own they are input"
+
+
+def test_all_that_an_entry_may_say_of_its_usage_and_its_cost_is_listed_and_nothing_else() -> None:
+    counts = {name: 1 for name in Usage._fields if name.endswith("_tokens")}
+    said = {"source": "reported", "reason": "r", "service_tier": "flex", "units": (("page", 1),)}
+    every: Any = {**counts, **said, "duration": 1.0, "cost_reported": Decimal(1)}
+    assert set(every) == set(Usage._fields)
+    kinds = [entry("unlisted"), entry("m", units=(("page", 1),)), entry("m", "HIT")]
+    found = {name for each in kinds for name in each} - {"server", "model", "cache_status", *usage_attributes(Usage())}
+    assert found - {"units"} | {f"cost_{each}" for each in COMPONENTS} == set(PRICE_ATTRIBUTES)
+    assert set(USED_ATTRIBUTES) == {*PRICE_ATTRIBUTES, *usage_attributes(Usage(**every))}

@@ -355,3 +355,10 @@ def test_a_timestamp_is_a_moment_in_utc(moment: Any, is_one: bool) -> None:
     else:
         with pytest.raises(MalformedEventError):
             recorded()
+
+
+@pytest.mark.parametrize("digest", [None, "", "0a1b"])
+def test_a_copy_of_answers_is_known_by_its_digest_at_whichever_server(digest: str | None) -> None:
+    recorded = entry({"data/fetched": {"names": ["one"], "others": [], "digest": digest}})
+    copies = [(f"fetched#{hashlib.sha256(bytes(1) + b'0a1b').hexdigest()}", "fetched")] if digest else []
+    assert list(recorded.claims[1:]) == copies

@@ -114,6 +114,12 @@ def test_every_line_is_in_one_pack_in_its_order(sizes: list[int], most_bytes: in
         assert len(pack.data) + sizes[int(following.keys[0][1])] > most_bytes, "there was room for more"
 
 
+def test_packs_are_full_to_the_last_byte() -> None:
+    for size in (1, 2, 5, 10):
+        lines = [(("a", str(number)), b"x" * size) for number in range(40)]
+        assert {len(pack.data) for pack in packed(lines, 10)} == {10}
+
+
 def test_counts_of_pieces_are_whole_numbers_however_they_were_read() -> None:
     row = lake_row("e", {"units": {"web_search": Decimal(2)}, "unpriced_units": Decimal(1)}, "now")
     assert (
