@@ -462,8 +462,14 @@ def test_a_lease_ends_with_its_own_request_and_gives_back_what_it_reserves() -> 
 def test_many_dead_leases_are_swept_in_several_updates() -> None:
     world = World(Limits("k", parallel=100, budget_day=Decimal(100)))
     hasty = candidate("retries: 0, timeouts: {total: 1}")
-    for _ in range(100):
+    for _ in range(40):
         world.proxy.take(world.limits, new_ulid(world.now), body_of(CHAT), [hasty], world.now + 900)
+    # More of them were there before a counter was divided.
+    counter = world.table.items["limits#k"]
+    lease = next(iter(counter["live"]["M"].values()))
+    counter["live"]["M"] |= {f"of-before-{number}": lease for number in range(60)}
+    for name in ("day_cost", "month_cost"):
+        counter[name] = {"N": f"{Decimal(counter[name]['N']) + 60 * Decimal(lease['M']['cost']['N']):f}"}
     assert len(world.item["live"]) == 100
     world.now += 90
     for _ in range(4):
@@ -472,7 +478,8 @@ def test_many_dead_leases_are_swept_in_several_updates() -> None:
         world.end(request)
         world.now += 60
     assert world.item["live"] == []
-    assert world.item["day_cost"] == world.reserved
+    drawn = [Decimal(part["M"]["day_cost"]["N"]) for part in world.table.items["limits#k"]["parts"]["M"].values()]
+    assert world.item["day_cost"] == world.reserved + sum(drawn), "it is divided now"
 
 
 def test_marks_of_requests_that_are_given_nothing_back_do_not_pile_up() -> None:
