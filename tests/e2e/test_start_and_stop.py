@@ -82,7 +82,13 @@ def test_the_doctor_says_what_to_do_on_a_running_stack(stack: LocalStack):
         report = json.loads(openai_proxy(stack, "doctor", "--json", exits=None))
         return {f"{each['area']} {each['subject']}": each for each in report["findings"]}
 
-    before = looked()
+    def whole() -> dict[str, Any] | None:
+        """What was looked at; None where a busy emulator did not answer in time."""
+        found = looked()
+        return None if any("timeout on endpoint" in each["says"] for each in found.values()) else found
+
+    before = wait_for(whole, "an answer to each question of the doctor")
+    assert before
     assert {before[f"functions {name}"]["state"] for name in ("Proxy", "Authorizer", "RecordCost")} == {"ok"}
     assert before["quotas EventBridge PutEvents"]["state"] == "unknown"
     assert [name for name, each in before.items() if each["state"] == "unread"] == []
