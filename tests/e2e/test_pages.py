@@ -46,6 +46,7 @@ NOT_HERE: Mapping[str, str] = {
     r"pip install|/bin/openai-proxy --help": "it installs the command elsewhere",
     r"-m conformance|bin/ministack|receiver\.py": "it starts servers that go on; other tests run them",
     r"prices refresh": "it asks a package registry",
+    r"open-webui serve": "it is a server of two gigabytes",
     r"--live": "it asks the providers",
     r"/exports/|LLM_USER_PATH|AWS_PROFILE=": "it is about files and names of the reader's own",
     r"openai-proxy top$|openai-proxy top (?!.*--once)": "it goes on until q is pressed",
