@@ -18,7 +18,7 @@ PIECE = event(choices=[{"index": 0, "delta": {"role": "assistant", "content": "a
 DONE = b"data: [DONE]\n\n"
 
 
-def one_choice(*, index: Any = 0, delta: dict[str, Any] = NOTHING, **more: Any) -> dict[str, Any]:
+def a_choice(*, index: Any = 0, delta: dict[str, Any] = NOTHING, **more: Any) -> dict[str, Any]:
     return {"choices": [{"index": index, "delta": delta, **more}]}
 
 
@@ -26,23 +26,23 @@ HIDDEN: list[dict[str, Any]] = [
     {},
     {"choices": []},
     {"choices": None, "id": "a", "model": "m", "x": {"y": "z"}, "citations": [], "error": None},
-    one_choice(),
-    one_choice(finish_reason=None, logprobs=None),
-    one_choice(finish_reason="", text=""),
-    one_choice(delta={"role": "assistant", "name": "bot", "content": "", "tool_calls": []}),
-    one_choice(delta={"content": None, "audio": {"data": "", "more": [], "deep": {"er": None}}}),
-    one_choice(seed=5, probability=0.5, flag=False, role="assistant", name="bot"),
+    a_choice(),
+    a_choice(finish_reason=None, logprobs=None),
+    a_choice(finish_reason="", text=""),
+    a_choice(delta={"role": "assistant", "name": "bot", "content": "", "tool_calls": []}),
+    a_choice(delta={"content": None, "audio": {"data": "", "more": [], "deep": {"er": None}}}),
+    a_choice(seed=5, probability=0.5, flag=False, role="assistant", name="bot"),
 ]
 SHOWN: list[dict[str, Any]] = [
-    one_choice(delta={"content": "a"}),
-    one_choice(delta={"reasoning": "a"}),
-    one_choice(delta={"tool_calls": [{"index": 0}]}),
-    one_choice(delta={"audio": {"data": "a"}}),
-    one_choice(delta={"audio": {"deep": {"er": [1]}}}),
-    one_choice(finish_reason="stop"),
-    one_choice(text="a"),
-    one_choice(flag=True),
-    one_choice(index=1, delta={"role": "assistant"}),
+    a_choice(delta={"content": "a"}),
+    a_choice(delta={"reasoning": "a"}),
+    a_choice(delta={"tool_calls": [{"index": 0}]}),
+    a_choice(delta={"audio": {"data": "a"}}),
+    a_choice(delta={"audio": {"deep": {"er": [1]}}}),
+    a_choice(finish_reason="stop"),
+    a_choice(text="a"),
+    a_choice(flag=True),
+    a_choice(index=1, delta={"role": "assistant"}),
     {"choices": "a"},
     {"choices": {"0": NOTHING}},
     {"error": {"message": "no"}},
@@ -61,7 +61,7 @@ SHOWN: list[dict[str, Any]] = [
 def test_a_chunk_is_hidden_if_a_client_would_show_nothing_of_it(
     fields: dict[str, Any], is_hidden: bool, together: bool, one_choice: bool
 ) -> None:
-    if one_choice and fields == one_choice(index=1, delta={"role": "assistant"}):
+    if one_choice and fields == a_choice(index=1, delta={"role": "assistant"}):
         return  # there is no other choice
     said = event(**fields, usage=USAGE)
     meter = Meter("text/event-stream", uses_tokens=True, hides_usage=True, one_choice=one_choice)
@@ -72,8 +72,8 @@ def test_a_chunk_is_hidden_if_a_client_would_show_nothing_of_it(
 
 
 def test_the_chunk_that_begins_a_choice_is_shown_and_every_other_one_with_usage_is_hidden() -> None:
-    first = event(**one_choice(delta={"role": "assistant"}), usage=USAGE)
-    second = event(**one_choice(index=1, delta={"role": "assistant"}), usage=USAGE)
+    first = event(**a_choice(delta={"role": "assistant"}), usage=USAGE)
+    second = event(**a_choice(index=1, delta={"role": "assistant"}), usage=USAGE)
     for one_choice, chunks, seen in (
         (True, [first, PIECE, first], first + PIECE),
         (False, [first, second, PIECE, first, second], first + second + PIECE),
