@@ -122,7 +122,7 @@ def look_for_odd_events(events: bytes) -> Looked:
         start = start if start >= 2 else 0
         head = _end_of_head(events, start, first, mark)
         end = _end_of_alike(events, start, head)
-        if last >= end and _are_alike(events, mark, end, whole := end_of_event(events, last)):
+        if last >= end > start and _are_alike(events, mark, end, whole := end_of_event(events, last)):
             end = whole
     rest = len(events) - len(_LAST_EVENT) if events.endswith(b"\n\n" + _LAST_EVENT) else len(events)
     odd = list(_odd_ones(events[:start], 0)) if start else []
@@ -158,12 +158,14 @@ def _odd_ones(events: bytes, position: int) -> Iterator[tuple[int, int]]:
 
 
 def _are_alike(events: bytes, mark: bytes, start: int, end: int) -> bool:
-    """Whether every event from `start` to `end` has the `mark` of a piece, and its lines are those of one."""
+    """Whether every event from `start` to `end` has the `mark` of a piece, and its lines are those of one.
+
+    Another event stands before them.
+    """
     lines = events.count(b"\n", start, end)
     if mark in (_NAMED_EVENT, _BLOCK_EVENT):  # only where a line begins with it: a model may write it too
-        before = max(0, start - 1)
-        named = (start == 0 and events.startswith(mark)) + events.count(b"\n" + mark, before, end)
-        return lines == 3 * (named + (mark == _BLOCK_EVENT and events.count(_PING_EVENT, before, end)))
+        named = events.count(b"\n" + mark, start - 1, end)
+        return lines == 3 * (named + (mark == _BLOCK_EVENT and events.count(_PING_EVENT, start - 1, end)))
     return lines == 2 * events.count(mark, start, end)
 
 

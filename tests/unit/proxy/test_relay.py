@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proxy.cache.fill import Lookup
 from proxy.delivery import CacheUse
+from proxy.endpoints.responder import Responder
 from proxy.errors import ClientError
 
 from tests.timed_relays import (
@@ -189,6 +190,38 @@ def test_one_that_has_begun_before_it_ends_without_any_is_told_of_in_the_stream(
     assert kind == ("InferenceFailed" if path in QUESTIONS else "InferenceCompleted")
     assert (b"upstream_broken_off" in client.body) == (path in QUESTIONS)
     assert detail["data"].get("error", {}).get("type") == ("upstream_broken_off" if path in QUESTIONS else None)
+
+
+OWN_ERROR = event({"error": {"message": "no"}})
+
+
+@pytest.mark.parametrize("half", [b'data: {"choices"', b'data: {"error": {"message": "again'])
+@pytest.mark.parametrize("whole", [[event(chat("Hello"))], [event(chat("Hello")), OWN_ERROR]])
+def test_half_an_event_at_a_break_is_for_nobody(whole: list[bytes], half: bytes) -> None:
+    said = [(0.0, piece) for piece in (*whole, half)]
+    with timed_proxy(World({"weak": [stream(0.0, *said, ends=False)]}), CONTEXT) as proxy:
+        client = ask(proxy, {**CHAT, "stream": True}, server="weak")
+    [(kind, detail)] = proxy.bus.details
+    has_own, is_told = OWN_ERROR in whole, b'"error"' in half
+    chunks = len(whole) + (is_told and not has_own)
+    assert (kind, detail["data"]["response"]["chunks"]) == ("InferenceFailed", chunks)
+    told = client.body.removeprefix(b"".join(whole))
+    assert (told == b"") is has_own
+    assert half not in told
+
+
+def test_what_the_proxy_itself_cannot_say_is_an_error_and_no_question_to_a_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> bool:
+        raise LookupError("a secret")
+
+    with timed_proxy(World({"main": [document(b'{"choices": []}')]}), CONTEXT) as proxy:
+        monkeypatch.setattr(Responder, "serve", fail)
+        client = ask(proxy, CHAT)
+    assert (client.status, json.loads(client.body)["error"]["code"]) == (500, "internal_error")
+    assert proxy.world.received == []
+    assert b"a secret" not in client.body
 
 
 # ------------------------------------------------------------------------------------------------------------- usage

@@ -146,3 +146,33 @@ def test_what_a_message_says_comes_in_deltas() -> None:
     empty = [each["content_block"] for each in events if each["type"] == "content_block_start"]
     assert empty[0] == {"type": "text", "text": ""}
     assert empty[2] == {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+
+
+@pytest.mark.parametrize("has_own_form", [False, True])
+@pytest.mark.parametrize("uses_tokens", [False, True])
+@pytest.mark.parametrize("said", [b'{"message": "the model is gone"}', b"internal failure"])
+def test_only_what_answers_a_question_has_to_be_a_piece_of_an_answer(
+    said: bytes, uses_tokens: bool, has_own_form: bool
+) -> None:
+    meter = Meter("text/event-stream", uses_tokens, has_own_form=has_own_form)
+    meter.see(b"data: " + said + b"\n\n")
+    assert (meter.error is not None) is (uses_tokens and not has_own_form)
+
+
+@pytest.mark.parametrize(("more", "is_kept"), [(0, True), (1, False)])
+def test_of_a_document_so_much_is_kept_and_no_more(more: int, is_kept: bool) -> None:
+    meter = Meter("application/json", uses_tokens=True)
+    meter.see(b"{" + b" " * (16 * 1024 * 1024 - 2))
+    meter.see(b"}" + b" " * more)
+    meter.end()
+    assert meter.is_readable is is_kept
+    assert len(meter.sample[0]) == 16 * 1024 * 1024 - (not is_kept)
+
+
+@pytest.mark.parametrize(("after", "is_there"), [(2000, True), (3000, False)])
+def test_of_a_text_its_end_is_kept(after: int, is_there: bool) -> None:
+    meter = Meter("text/plain", uses_tokens=True)
+    for piece in (b"00:00:01.000 --> 00:00:02.000\n", b"x" * (after // 2), b"x" * (after // 2)):
+        meter.see(piece)
+    meter.end()
+    assert meter.usage.source == ("estimated" if is_there else "missing")

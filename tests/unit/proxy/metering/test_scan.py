@@ -1,12 +1,14 @@
 """What is found in the bytes of a stream without reading them as JSON: exactly where it stands, and nothing like it."""
 
+import itertools
 import json
 from typing import Any
 
 import pytest
+from proxy.metering import scan
 from proxy.metering.meter import Meter
-from proxy.metering.scan import find_end_of_chat, is_ping, is_unusual, worth_reading
-from proxy.metering.sse import EventFrames, find_events
+from proxy.metering.scan import find_end_of_chat, is_odd, is_ping, is_unusual, look_for_odd_events, worth_reading
+from proxy.metering.sse import EventFrames, find_events, split_events
 
 
 @pytest.mark.parametrize(
@@ -122,3 +124,52 @@ def test_the_sample_of_a_stream_is_its_beginning_in_whole_lines(line_end: bytes,
     assert run.startswith(sample)
     assert sample.rstrip(b"\n") == (line * whole).rstrip(b"\n")
     assert factor == len(run) / len(sample)
+
+
+def delta(kind: str, place: int = 0) -> bytes:
+    return named(f"response.{kind}.delta", item_id="i", output_index=place, delta="word")
+
+
+FAULT = b"event: trouble\ndata: {}\n\n"
+OF_RESPONSES = (delta("output_text"), delta("output_text", 1), delta("refusal"), FAULT, b"data: fault\n\n")
+OF_MESSAGES = (WORD, named("content_block_stop", index=0), named("ping"), FAULT, b"data: fault\n\n")
+OF_CHATS = (PIECE, LAST, event(id="c", choices=[{"index": 1}]), FAULT, b"data: fault\n\n")
+
+
+@pytest.mark.parametrize("kinds", [OF_RESPONSES, OF_MESSAGES, OF_CHATS], ids=["responses", "messages", "chats"])
+def test_a_run_of_events_is_looked_over_as_if_each_were_looked_at(kinds: tuple[bytes, ...]) -> None:
+    for events in itertools.chain.from_iterable(itertools.product(kinds, repeat=count) for count in range(1, 6)):
+        ends = list(itertools.accumulate(map(len, events)))
+        odd = [(end - len(each), end) for each, end in zip(events, ends, strict=True) if is_odd(each)]
+        run = b"".join(events)
+        assert [each for each in look_for_odd_events(run).odd if is_odd(run[slice(*each)])] == odd, events
+        assert list(split_events(run)) == list(events)
+
+
+@pytest.mark.parametrize(
+    "kinds", [OF_RESPONSES[:3], OF_MESSAGES[:3], OF_CHATS[:3]], ids=["responses", "messages", "chats"]
+)
+def test_no_event_of_a_usual_run_is_looked_at_alone(kinds: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[bytes] = []
+    monkeypatch.setattr(scan, "is_odd", looked_at.append)
+    first, *others = kinds
+    for other in others:
+        look_for_odd_events(first * 3 + other + first)
+        look_for_odd_events(first * 3 + other * (other != named("ping")))
+        look_for_odd_events(first + other * 2 + first * 2 + b"data: [DONE]\n\n")
+    assert looked_at == []
+    look_for_odd_events(first + FAULT + first)
+    assert FAULT in looked_at
+
+
+NAME_ALONE, FAULT_BELOW_A_NAME = b"event: response.x\n\n", b"id: 1\nevent: response.x\ndata: fault\n\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "odd", "names"),
+    [(b"", FAULT_BELOW_A_NAME, 1), (b"", FAULT_BELOW_A_NAME, 2), (b"", b"data: fault\n\n", 3)]
+    + [(delta("output_text"), b"data: fault\n\n", count) for count in (1, 3, 4)],
+)
+def test_an_event_without_data_does_not_hide_one_that_is_odd(before: bytes, odd: bytes, names: int) -> None:
+    found = look_for_odd_events(before + odd + NAME_ALONE * names).odd
+    assert (len(before), len(before + odd)) in found

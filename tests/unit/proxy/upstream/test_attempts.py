@@ -16,13 +16,15 @@ from openai_proxy.servers import Server, TokenReference
 from openai_proxy.servers.options import Breaker
 from proxy.call import Call
 from proxy.delivery import Delivery
-from proxy.errors import UnavailableError, UpstreamError
+from proxy.errors import ClientError, ProxyError, UnavailableError, UpstreamError
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 from proxy.timeline import Attempt, Clock, Timeline
-from proxy.upstream.attempts import Attempts
+from proxy.upstream.attempts import Attempts, _Turn
 from proxy.upstream.breaker import Breakers
+from proxy.upstream.opened import Expected as ExpectedAnswer
+from proxy.upstream.opened import OpenedAnswer
 from proxy.upstream.repeats import ENOUGH, told_of
 from proxy.upstream.sign_in import Outgoing, with_token
 
@@ -412,3 +414,65 @@ def test_only_a_question_has_to_be_answered_as_one(path: str, is_question: bool)
     assert delivery.error is None or delivery.error.code == "upstream_no_answer"
     assert (delivery.error is not None) is is_question
     assert [each.error for each in timeline.attempts] == ["upstream_no_answer" if is_question else None]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "expected"),
+    [
+        ("POST", "/chat/completions", b'{"messages":[],"stream":true}', ExpectedAnswer(True, True, True, True)),
+        ("POST", "/chat/completions", b'{"messages":[]}', ExpectedAnswer(True, True, False, True)),
+        ("POST", "/embeddings", b'{"input":""}', ExpectedAnswer(True, True, False, False)),
+        ("POST", "/files", b"{}", ExpectedAnswer(False, True, False, False)),
+        ("GET", "/files", b"", ExpectedAnswer(False, False, False, False)),
+    ],
+)
+def test_what_an_answer_should_be_is_told_by_what_was_asked(
+    method: str, path: str, sent: bytes, expected: ExpectedAnswer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def opened(answer: Any, server: Server, token: str, told: ExpectedAnswer, _: object) -> OpenedAnswer:
+        seen.extend((server.name, token, told))
+        return OpenedAnswer(answer, server, token)
+
+    monkeypatch.setattr("proxy.upstream.attempts.opened", opened)
+    world, target = World({"a": [Answer(200)]}), Target(None, path)
+    request = InferenceRequest("function_url", method, f"/v1{path}", "", {}, sent, None)
+    call = call_of([made("a", 0)])._replace(request=request, target=target, body=RequestBody(request, target))
+    attempts = Attempts(cast("Any", world), cast("Any", world), Breakers(), world.sleep, lambda: 0.5)
+    attempts.ask(call, Timeline(Clock(lambda: world.now, lambda: world.now)), lambda _: None)
+    assert seen == ["a", "token-a", expected]
+
+
+@pytest.mark.parametrize("at_body", [False, True])
+def test_a_call_that_is_stopped_is_no_answer_of_a_server_and_no_other_is_asked(at_body: bool) -> None:
+    stop = ClientError(499, "client_gone", "The client went away.")
+
+    class Stopped(Answer):
+        def __iter__(self) -> Iterator[bytes]:
+            raise stop
+
+    class Stopping(World):
+        def stream(
+            self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
+        ) -> Answer:
+            answer = super().stream(server, method, url, headers, body, deadline)
+            if not at_body:
+                raise stop
+            return answer
+
+    answer = Stopped(200)
+    world = Stopping({"a": [answer, answer], "b": [answer]})
+    timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
+    with pytest.raises(ProxyError) as raised:
+        ask(world, [made("a", 1), made("b", 1)], Breakers(), 0.5, timeline)
+    assert (raised.value, len(world.asked), world.slept) == (stop, 1, [])
+    assert [(each.server, each.error) for each in timeline.attempts] == [("a", "client_gone")]
+    assert answer.closed == at_body
+
+
+def test_no_value_on_the_way_shows_the_token_it_carries() -> None:
+    server, sent = made("a", 0), cast("Any", None)
+    turn, delivery = _Turn(server, sent, "a-secret"), Delivery(server, sent, token="a-secret")
+    assert "a-secret" not in f"{turn} {turn!r} {delivery} {delivery!r}"
+    assert f"{turn} {delivery}".count("'a'") == 2, "they say whose it is"

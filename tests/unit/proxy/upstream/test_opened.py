@@ -201,3 +201,43 @@ def test_an_end_alone_is_no_answer(before: bytes, end: bytes) -> None:
     assert broken.value.code == "upstream_broken_off"
     other = STREAM._replace(has_terminator=False)
     assert b"".join(opened(cast("Any", Told(pieces)), SERVER, "", other, lambda: None).body) == before + end
+
+
+@dataclass
+class Patient(Told):
+    """One that notes how long it is waited for before each piece."""
+
+    patiences: list[float] = field(default_factory=list[float])
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self.pieces:
+            self.patiences.append(self.patience)
+            yield piece
+
+
+@pytest.mark.parametrize("first", [b":", b"event:", b"data: ", b"retry:"])
+def test_a_stream_that_is_called_something_else_is_one_as_soon_as_it_can_be_told(first: bytes) -> None:
+    answer = Patient([first, b" 1", b'\n\ndata: {"choices": [{}]}\n\n'], {"content-type": "text/plain"})
+    opened(cast("Any", answer), SERVER, "", STREAM, lambda: None)
+    assert answer.patiences == [5.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("first", [b"Hello!", b"Hello, you"])
+def test_for_more_of_what_cannot_be_an_answer_nobody_waits(first: bytes) -> None:
+    answer = Patient([first, b"and more"], {"content-type": "text/plain"})
+    with pytest.raises(UpstreamError, match="neither JSON nor a stream"):
+        opened(cast("Any", answer), SERVER, "", STREAM, lambda: None)
+    assert answer.patiences == [5.0]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"choices": [{"error": {"message": "failed"}}]}',  # a piece of an answer, and an error
+        b"it failed",  # no piece of an answer, and nothing by the name of an error
+        b'{"error": {"message": "failed"}}',
+    ],
+)
+def test_a_first_event_that_is_an_error_in_any_form_is_raised(data: bytes) -> None:
+    with pytest.raises(UpstreamError, match="failed"):
+        opened(cast("Any", Told([b"data: " + data + b"\n\n"])), SERVER, "", STREAM, lambda: None)

@@ -305,6 +305,15 @@ def test_a_token_that_a_server_refuses_is_read_again_at_once_and_not_all_the_tim
     assert aws.asked == 4
 
 
+def test_what_is_forgotten_may_be_read_again_at_once() -> None:
+    aws = FakeAws({"plain": "old"}, {})
+    found, one = tokens(aws), server("secretsmanager:plain")
+    assert (found.changed(one, "old"), aws.asked) == (None, 1)
+    found.forget()
+    aws.secrets["plain"] = "new"
+    assert (found.changed(one, "old"), aws.asked) == ("new", 2)
+
+
 def test_a_token_that_stands_in_the_servers_file_is_never_another_one() -> None:
     assert tokens().changed(server("literal"), "literal") is None
 

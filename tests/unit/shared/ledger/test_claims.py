@@ -236,3 +236,16 @@ def test_an_entry_with_a_fault_fails_alone_however_many_there_are(count: int) ->
             each.key[1] for each in entries if each is not bad
         ]
     assert pauses == []
+
+
+def test_what_could_not_be_read_for_sure_is_named_with_that_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs, client, pauses = table()
+    assert costs.record([entry("1")]) == {}
+    before = dict(client.items)
+
+    def unproven(**_: object) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr(client, "get_item", unproven)
+    assert costs.record([entry("2")]) == {entry("2").key: "DynamoDB did not say that it has read"}
+    assert (pauses, client.items) == ([1, 2, 3, 4, 5], before)
