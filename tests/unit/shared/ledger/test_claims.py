@@ -249,3 +249,12 @@ def test_what_could_not_be_read_for_sure_is_named_with_that_reason(monkeypatch: 
     monkeypatch.setattr(client, "get_item", unproven)
     assert costs.record([entry("2")]) == {entry("2").key: "DynamoDB did not say that it has read"}
     assert (pauses, client.items) == ([1, 2, 3, 4, 5], before)
+
+
+def test_a_claim_of_what_was_taken_back_leads_to_what_counts_instead() -> None:
+    costs, _, pauses = table()
+    steps = [("1", 0, ("a", "c")), ("2", 1, ("a", "b")), ("3", 2, ("b",))]
+    assert [costs.record([entry(name, says, claimed)]) for name, says, claimed in steps] == [{}] * 3
+    again = entry("4", 1, ("c",))
+    assert costs.record([again]) == {again.key: CLAIMED}, "by way of the first and the second to the third"
+    assert pauses == []
