@@ -350,3 +350,12 @@ def test_what_is_left_is_what_the_counter_had_and_the_shard_has() -> None:
         "x-budget-remaining-usd": "1.75",
         "x-budget-reset": "51180s",
     }
+
+
+def test_an_update_of_a_shard_that_is_read_is_answered_with_it_whether_it_was_made_or_not() -> None:
+    smaller = [meter._replace(limit=0) for meter in TAKING.meters]
+    made = [taking_of_shard(TAKING), drawing(WINDOWS, 3, COUNTER, AMOUNTS, {}), crediting(TAKING, SHARD, 3, COUNTER)]
+    made += filter(None, [returning(smaller, WINDOWS, SHARD, 3, COUNTER), sweeping(to_item({"p_1": 1}), NOW)])
+    told = {"ReturnValues": "ALL_NEW", "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    expressions = {"UpdateExpression", "ConditionExpression", "ExpressionAttributeNames", "ExpressionAttributeValues"}
+    assert [{name: each[name] for name in each.keys() - expressions} for each in made] == [told] * 5
