@@ -77,7 +77,7 @@ def shown(run: Run) -> str:
     if run["queued"]:
         words.append(f"{run['queued'] / run['requests']:.0%} of the events wait in the queue of publish_again")
     if run["throttled"]:
-        words.append(f"{run['throttled']:,} throttles")
+        words.append(f"{run['throttled']:,} throttle{'s' if run['throttled'] != 1 else ''}")
     if run["conflicts"] > run["requests"] / 1000:
         words.append(f"{run['conflicts']:,} conflicts")
     if not of_limits and not run["lost"] + run["queued"]:
