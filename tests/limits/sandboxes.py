@@ -21,7 +21,7 @@ from proxy.request.parse import InferenceRequest, Target
 from settle_limits.settlement import Settlement
 from settle_limits.table import LimitsTable as SettlingTable
 
-from tests.limits_machine import FAR, PATIENT, Crash
+from tests.limits_machine import FAR, PATIENT, Crash, Crashing
 from tests.limits_table import AsBoto3, LimitsItems
 
 NOON = 4_099_118_400
@@ -138,6 +138,25 @@ def until_refused(sandbox: Sandbox, limits: Limits, refusals: list[LimitError], 
     while not isinstance(refused := sandbox.take(limits, tokens).refused, LimitError):
         assert refused is None
     refusals.append(refused)
+
+
+def raced_till_they_die(
+    chance: random.Random, limits: Limits, count: int, first: int, times: int
+) -> tuple[LimitsItems, list[Sandbox]]:
+    """Sandboxes that ask at once, so many times each, lose answers, and die at one of their calls from `first` on."""
+    table, turns = LimitsItems(), Turns(chance)
+    services: list[Any] = [Crashing(turns.services(number, table)) for number in range(count)]
+    sandboxes = [Sandbox(each, chance.random()) for each in services]
+
+    def ask(sandbox: Sandbox, service: Any) -> None:
+        service.left, service.is_after = chance.randrange(first, 50), chance.random() < 0.5
+        for _ in range(times):
+            table.faults = chance.choices(["ok", "late", "lost"], weights=[20, 1, 1], k=2)
+            sandbox.take(limits)
+
+    turns.run([lambda each=each: ask(*each) for each in zip(sandboxes, services, strict=True)])
+    table.faults = []
+    return table, sandboxes
 
 
 def raced(chance: random.Random, limits: Limits, count: int = 6) -> tuple[LimitsItems, list[Sandbox], list[LimitError]]:

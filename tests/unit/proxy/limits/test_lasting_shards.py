@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from openai_proxy.dynamodb import from_item
@@ -24,11 +23,11 @@ from tests.limits.sandboxes import (
     busy,
     of_team,
     passed,
+    raced_till_they_die,
     settlement,
     settling,
     until_refused,
 )
-from tests.limits_machine import Crashing
 from tests.limits_table import LimitsItems
 
 EXAMPLES = examples(2)
@@ -207,20 +206,8 @@ def test_while_some_doors_remember_a_larger_limit_no_more_is_let_through_than_th
 
 @pytest.mark.parametrize("seed", range(EXAMPLES))
 def test_what_died_holds_its_place_for_a_minute_and_its_money_for_half_an_hour(seed: int) -> None:
-    chance = random.Random(seed)
-    table, turns = LimitsItems(), Turns(chance)
     limits = Limits("k", parallel=25, budget_total=COST * 40, rpm=1000)
-    services: list[Any] = [Crashing(turns.services(number, table)) for number in range(5)]
-    sandboxes = [Sandbox(each, chance.random()) for each in services]
-
-    def ask(sandbox: Sandbox, service: Any) -> None:
-        service.left, service.is_after = chance.randrange(8, 50), chance.random() < 0.5
-        for _ in range(12):
-            table.faults = chance.choices(["ok", "late", "lost"], weights=[20, 1, 1], k=2)
-            sandbox.take(limits)
-
-    turns.run([lambda each=each: ask(*each) for each in zip(sandboxes, services, strict=True)])
-    table.faults = []
+    table, sandboxes = raced_till_they_die(random.Random(seed), limits, 5, first=8, times=12)
     last = Sandbox(table, 0.5)
     until_refused(last, limits, [])
     assert passed([*sandboxes, last]) <= 25

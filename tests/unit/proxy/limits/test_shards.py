@@ -22,6 +22,7 @@ from tests.limits.sandboxes import (
     of_team,
     passed,
     raced,
+    raced_till_they_die,
     until_refused,
 )
 from tests.limits_machine import Crash, Crashing
@@ -92,20 +93,8 @@ def test_each_minute_has_its_own_limit_although_clocks_differ(seed: int) -> None
 
 @pytest.mark.parametrize("seed", range(EXAMPLES))
 def test_sandboxes_that_die_and_answers_that_are_lost_let_no_more_through(seed: int) -> None:
-    chance = random.Random(seed)
-    table, turns = LimitsItems(), Turns(chance)
     limits = Limits("k", rpm=50, tpm=50 * TOKENS)
-    services: list[Any] = [Crashing(turns.services(number, table)) for number in range(6)]
-    sandboxes = [Sandbox(each, chance.random()) for each in services]
-
-    def ask(sandbox: Sandbox, service: Any) -> None:
-        service.left, service.is_after = chance.randrange(5, 50), chance.random() < 0.5
-        for _ in range(25):
-            table.faults = chance.choices(["ok", "late", "lost"], weights=[20, 1, 1], k=2)
-            sandbox.take(limits)
-
-    turns.run([lambda each=each: ask(*each) for each in zip(sandboxes, services, strict=True)])
-    table.faults = []
+    table, sandboxes = raced_till_they_die(random.Random(seed), limits, 6, first=5, times=25)
     last = Sandbox(table, 0.5)
     until_refused(last, limits, [])
     assert passed([*sandboxes, last]) <= 50
