@@ -70,6 +70,10 @@ class Sandbox:
             raise SandboxError(error.error_type, f"the proxy did not start ({error.error_type}); see {launch.log}")
         return sandbox
 
+    def has_ended(self) -> bool:
+        """Whether the process runs no more."""
+        return self._child.has_ended()
+
     def hand_over(self, invocation: Invocation, ended: Callable[[bool], None]) -> None:
         """Begin an invocation. `ended` is called once, when the work after its response is done too.
 
@@ -147,7 +151,7 @@ class SandboxPool:
 
     async def invoke(self, event: bytes, trace_id: str) -> Invocation:
         """Run `event` in a sandbox of its own; read the answer from the invocation. Raises SandboxError."""
-        sandbox = self._warm.pop() if self._warm else await self._start_or_take()
+        sandbox = self._take() or await self._start_or_take()
         deadline = time.time() + self._timeout
         invocation = Invocation(ids.uuid4(), event, deadline, self._function_arn, trace_id)
         # No task sees it through: the event is on its way sooner, and so is the answer's first byte.
@@ -169,13 +173,19 @@ class SandboxPool:
         self._count += 1
         try:
             async with self._starting:
-                if self._warm:
+                if sandbox := self._take():
                     self._count -= 1
-                    return self._warm.pop()
+                    return sandbox
                 return await self._start()
         except BaseException:
             self._count -= 1
             raise
+
+    def _take(self) -> Sandbox | None:
+        """A warm sandbox. One that has just ended stays where it is until the pool hears of it."""
+        running = (at for at in reversed(range(len(self._warm))) if not self._warm[at].has_ended())
+        at = next(running, None)
+        return None if at is None else self._warm.pop(at)
 
     async def _start(self) -> Sandbox:
         sandbox = await Sandbox.start(self._launch, self._timeout)

@@ -39,6 +39,15 @@ class Child:
                 )
             )
 
+    def has_ended(self) -> bool:
+        """Whether the process runs no more. `exited` says so a moment later, when the loop has had its turn."""
+        if self.exited.done() or not hasattr(os, "waitid"):
+            return self.exited.done()
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # its status has been collected
+            return True
+
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to the process and to all that it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):

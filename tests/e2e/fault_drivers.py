@@ -1,6 +1,5 @@
 """How a test has each call to AWS made: a client of the right kind asks, and what it sees is told."""
 
-import os
 import secrets
 import signal
 import time
@@ -48,10 +47,7 @@ class FaultyStack:
 
     def forget(self) -> None:
         """End every sandbox: the next one remembers no key, no token, no price and no failure."""
-        sandboxes = self.stack.children("proxy.runtime")
-        for pid in sandboxes:
-            os.kill(pid, signal.SIGTERM)
-        wait_for(lambda: not set(sandboxes) & set(self.stack.children("proxy.runtime")), "the end of the sandboxes")
+        self.stack.end_sandboxes(signal.SIGTERM)
 
     def lines(self, name: str, since: int) -> list[dict[str, Any]]:
         """The lines of a log, from the byte `since` on."""

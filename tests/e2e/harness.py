@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -83,6 +84,14 @@ class LocalStack:
         while more := {row.pid for row in rows if row.parent in mine} - mine:
             mine |= more
         return [row.pid for row in rows if row.pid in mine - {self.process.pid} and words in row.command]
+
+    def end_sandboxes(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End every sandbox of the proxy: the next request has a new one, which remembers nothing."""
+        sandboxes = self.children("proxy.runtime")
+        for pid in sandboxes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        wait_for(lambda: not set(sandboxes) & set(self.children("proxy.runtime")), "the end of the sandboxes")
 
     def aws(self, service: str) -> Any:
         """A boto3 client of the embedded AWS. There is one of each service: to make one takes longer than to ask it."""

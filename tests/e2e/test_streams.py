@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from typing import Any
@@ -61,8 +60,7 @@ def test_streams_are_picked_up_stopped_and_told_of_when_their_sandbox_is_killed(
     killed, unread = Reader(client), Reader(new_client(stack))
     killed.ask(tokens=200, delay=0.2, most=12)
     unread.ask(tokens=200, delay=0.2, most=12)
-    for pid in stack.children("proxy.runtime"):
-        os.kill(pid, signal.SIGKILL)
+    stack.end_sandboxes()
     is_picked_up_by_its_own_client_and_booked_once(new_client(stack), new_client(stack))
     is_stopped(new_client(stack))
     killed.come_back()

@@ -51,6 +51,13 @@ class HostileApi:
     def invoke(self, request_id: str, once: str = "", **event: object) -> None:
         self.events.put((request_id, once, json.dumps(event).encode()))
 
+    def wait_until_taken(self) -> None:
+        """Until each event is with a worker, so that none that has done its first is given a second."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.events.empty():
+            assert time.monotonic() < deadline, "nobody takes an event"
+            time.sleep(0.005)
+
     def answer(self) -> Received:
         return self.posts.get(timeout=PATIENCE)
 
@@ -106,6 +113,7 @@ def test_each_worker_has_one_invocation_and_nothing_that_another_one_has(tmp_pat
         api.wait_for(WORKERS)
         for number in range(WORKERS):  # callers choose request ids, and may choose the same
             api.invoke("same-id", f"once-{number}", do="ids", after=str(gate))
+        api.wait_until_taken()
         gate.touch()
         answers = [api.answer() for _ in range(WORKERS)]
         api.wait_for(WORKERS)
@@ -194,6 +202,7 @@ def test_each_worker_writes_its_log_into_a_stream_of_its_own(tmp_path: Path) -> 
             api.wait_for(2)
             for number in range(2):
                 api.invoke(f"id-{number}", do="ids", after=str(gate))
+            api.wait_until_taken()
             gate.touch()
             for _ in range(2):
                 api.answer()

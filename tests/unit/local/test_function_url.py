@@ -1,6 +1,7 @@
 """The function URL, sandboxes and Runtime API together, with a runtime of the test's own in real processes."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from local.lambda_.function_url import FunctionUrl
+from local.lambda_.invocation import Failed
 from local.lambda_.sandboxes import Launch, SandboxError, SandboxPool
 from local.lambda_.url_event import MAX_EVENT_BYTES, UrlIdentity
 
@@ -433,6 +435,26 @@ def test_idle_sandbox_that_is_killed_is_replaced(tmp_path: Path):
         await bench.until(lambda: bool(bench.reports))
         assert f"idle sandbox {pid} ended" in bench.reports[0]
         assert await bench.pid() != pid
+
+    serve(tmp_path, test)
+
+
+def end_at_once(pid: int) -> None:
+    """End a child process before the loop has its turn again."""
+    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):  # its status may have been collected before
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_sandbox_that_has_just_ended_is_given_no_request(tmp_path: Path):
+    """Before the loop has heard of its end."""
+
+    async def test(bench: Bench) -> None:
+        pid = await bench.pid()
+        end_at_once(pid)
+        event = {"rawPath": "/error", "requestContext": {"http": {"method": "POST"}}}
+        invocation = await bench.pool.invoke(json.dumps(event).encode(), "")
+        assert await invocation.get() == Failed("Function.Oops", b"{}"), "another one has served it"
 
     serve(tmp_path, test)
 
