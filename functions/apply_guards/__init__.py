@@ -1,1 +1,1 @@
-"""Acts on client keys that behave as none should: InferenceCompleted, InferenceFailed ─▶ overlays of keys."""
+"""Acts on client keys that break a rule of the guards file: InferenceCompleted, InferenceFailed ─▶ overlays of keys."""

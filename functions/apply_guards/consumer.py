@@ -1,7 +1,8 @@
 """SQS batch ─▶ ledger entries ─▶ what guards do about their keys ─▶ overlays, GuardActed, the topic of alarms.
 
-One rule: an act is written first, then told, then remembered as told. A crash in between tells of it twice, under the
-same id, and never not at all; and a message fails for its own fault, or because a table or the bus does not answer.
+One rule: an act is written first, then announced, then marked as announced. So a crash in between announces it twice,
+under the same id, but never loses it. A message fails only for a fault of its own, or because a table or the bus does
+not answer.
 """
 
 import time
@@ -32,7 +33,9 @@ class Acts(Protocol):
     """Where acts are kept: Overlays, or a fake of it."""
 
     def begin(self, action: Action, now: float) -> Begun:
-        """Write an act, if it is not there and nobody has undone its like."""
+        """Write an act, unless it is written already, or a person has undone an equal one. Returns whether people have
+        to be told.
+        """
         ...
 
     def told(self, action: Action) -> None:
@@ -85,7 +88,7 @@ class ApplyGuards:
         return again(dict.fromkeys(failed))
 
     def _read(self, body: str) -> Sequence[Seen]:
-        """What is seen of a message's event. Raises MalformedEventError."""
+        """What guards look at in a message's event. Raises MalformedEventError."""
         now = self._clock()
         event = read_event(body, now)
         if not has_entry(event):

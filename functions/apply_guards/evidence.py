@@ -4,8 +4,8 @@
     pk guard#spent#<key id>              sk <hour>     cost: the sum
     pk guard#paid#<id>                   sk paid       the request's cost is in that sum
 
-One rule: whoever adds something sees, when it looks then, all that was added before; so of two that add to neighbours
-at the same time one sees both.
+One rule: whoever adds something reads afterwards, and then sees everything that was added before. So when two writers
+add to neighbouring buckets at the same time, at least one of them sees both.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -35,7 +35,7 @@ _MOST_TOGETHER = 99
 
 
 class ContendedError(Exception):
-    """Others have changed the same again and again: the messages come again."""
+    """Other writers changed the same item each time that this one tried: SQS has to deliver the messages again."""
 
 
 class Table:
@@ -132,7 +132,8 @@ class Table:
             ExpressionAttributeValues=values,
             ConsistentRead=True,
         )
-        return [from_item(item) for item in page["Items"]]  # at most 168 small ones, or three of some kilobytes
+        # one page holds them: at most 168 small items, or three of some kilobytes
+        return [from_item(item) for item in page["Items"]]
 
 
 def _sort_key(number: int) -> str:

@@ -21,14 +21,14 @@ from apply_guards.teller import Teller, Words
 
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}, parameter_validation=False)
 
-_AWS: Any = boto3  # whose types know SNS only with stubs of it
+_AWS: Any = boto3  # the types of boto3 know SNS only where its stubs are installed
 
 
 def _topic(arn: str | None) -> Topic | None:
     return Topic(_AWS.client("sns", config=_CONFIG), arn) if arn else None
 
 
-# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+# Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _logger = Logger(service="apply_guards", level=os.environ.get("LOG_LEVEL", "INFO"))
 _dynamodb = _AWS.client("dynamodb", config=_CONFIG)
 _apply_guards = ApplyGuards(

@@ -1,7 +1,7 @@
 """The overlays of client keys and users in the key table: what guards have done about each.
 
-Its one rule: an act is written once, whoever notices its reason how often. One that a person has undone is done again
-by no other act of the same guard before it would have ended.
+Its one rule: an act is written once, however often its reason is noticed and by whomever. When a person has undone an
+act, the same guard does not act again before that act would have ended.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,9 @@ class Overlays:
         self._pause = pause
 
     def begin(self, action: Action, now: float) -> Begun:
-        """Write an act, if it is not there and nobody has undone its like."""
+        """Write an act, unless it is written already, or a person has undone an equal one. Returns whether people have
+        to be told.
+        """
         key = {"key_hash": overlay_key(action.request.key_id)}
         for attempt in range(1, _MOST_TRIES + 1):
             found = self._client.get_item(TableName=self._name, Key=to_item(key), ConsistentRead=True).get("Item")
@@ -67,7 +69,8 @@ class Overlays:
                 ExpressionAttributeValues=to_item({":told": True, ":one": 1}),
             )
         except ClientError as error:
-            if code_of(error.response) != "ConditionalCheckFailedException":  # it was so old that it is gone
+            if code_of(error.response) != "ConditionalCheckFailedException":
+                # the act was so old that it has been removed meanwhile
                 raise
 
 
@@ -89,7 +92,9 @@ def _rules_out(act: Mapping[str, Any], action: Action) -> bool:
 
 
 def _kept(acts: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """Without what has been over for a day; of more than an item should hold, those that end last."""
+    """The acts to keep: those that ended more than a day ago go. If there are still more than an item should hold,
+    those that end last stay.
+    """
     recent = {act_id: act for act_id, act in acts.items() if float(act["until"]) + KEPT > now}
     last = sorted(recent, key=lambda act_id: recent[act_id]["until"])[-MOST_ACTS:]
     return {act_id: recent[act_id] for act_id in last}

@@ -1,6 +1,6 @@
 """Tells of acts: the bus, and through it a chat, then the topic of alarms.
 
-Its one rule: whoever is told reads the whole: who is held to what and until when, why, and how to end it.
+Its one rule: each message is complete. It says who is restricted, how and until when, why, and how to end that.
 """
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""Writing an item that others write too: only over the version that was read."""
+"""Writing an item that others write too: it replaces only the version that was read."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def put_over(client: "DynamoDBClient", table: str, item: Mapping[str, Any], version: int, key: str) -> bool:
-    """Whether `item` was written: nobody has written something else since `version` (0: there was none).
+    """Write `item` in place of `version` (0: there was no item). False: somebody else has written since.
 
     `key` is the table's partition key. Raises botocore's errors.
     """

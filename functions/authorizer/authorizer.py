@@ -1,10 +1,10 @@
 """A client key or an access token ─▶ who it is and what it may do, as an API Gateway REQUEST authorizer answers
 (payload 1.0).
 
-One rule: three answers that are never mixed up. A key that is good gives a policy that allows; one that is not gives a
-policy that denies everything and says why, or, a client key at the REST API, raises Unauthorized (401 all); if it
-cannot be checked any other error leaves this function (503 at both doors), so that neither an outage of the key table
-or an issuer nor a damaged item tells a client that its key is bad, or lets it in without its limits.
+One rule: three answers are never mixed up. A good key gets a policy that allows. A bad one gets a policy that denies
+everything and says why, or, if it is a client key at the REST API, raises Unauthorized; both become a 401. When a key
+cannot be checked, any other error leaves this function, and both doors answer 503. So an outage of the key table or of
+an issuer, or a damaged item, never tells a client that its key is bad, and never lets it in without its limits.
 """
 
 import re
@@ -32,7 +32,8 @@ _NO_TEAM = (
     "plan in identity.yaml."
 )
 
-# arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev/POST/openai/v1/models: all before the method.
+# arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5/dev/POST/openai/v1/models: everything before the method is
+# kept.
 _STAGE = re.compile(r"(arn:[a-z0-9-]+:execute-api:[a-z0-9-]*:[0-9]*:[A-Za-z0-9-]+/[A-Za-z0-9_$-]+)/")
 
 
@@ -44,7 +45,7 @@ class Unauthorized(Exception):  # noqa: N818 - API Gateway answers 401 to exactl
 
 
 class UnknownEventError(Exception):
-    """The event does not say for which API a policy is wanted."""
+    """The event does not say which API the policy is for."""
 
 
 class Keys(Protocol):
@@ -103,7 +104,7 @@ class Authorizer:
         item = self._keys.find(hash_client_key(key))
         if item is None:
             raise self._refused("unknown client key")
-        if item.get("enabled") is False:  # whatever else the item holds
+        if item.get("enabled") is False:  # a key that is off is refused, even if the rest of its item is damaged
             raise self._refused("disabled client key", item)
         client = self._client(item)
         if client.expires_at is not None and client.expires_at <= self._clock():
@@ -151,19 +152,21 @@ class Authorizer:
 
 
 def _is_of_the_proxy(event: Any) -> bool:
-    """Whether the proxy asks, for its function URL: it says so where API Gateway says which API a request came to."""
+    """Whether the proxy asks, for its function URL: in the place where API Gateway names the API, the proxy names
+    itself.
+    """
     return isinstance(event, dict) and ":function-url/" in str(event.get("methodArn"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
 def _named(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Which key it is, as the console shows it; nothing of a key that is not known."""
+    """The key's id, as the console shows it; nothing for a key that is not known."""
     return {"client_id": item.get("client_id"), "key_id": key_id_of(item["key_hash"]) if item else None}
 
 
 def _key_headers(event: Any) -> dict[str, str]:
     """The headers that may carry a key, by their names in lower case.
 
-    The values of one that has several stand side by side, which makes no key of them: nobody knows which is meant.
+    If a header has several values, they are joined, and the result is no key: nobody knows which one is meant.
     """
     request: dict[str, Any] = event if isinstance(event, dict) else {}  # pyright: ignore[reportUnknownVariableType]
     single, multiple = (_values(request.get(name)) for name in ("headers", "multiValueHeaders"))
@@ -176,7 +179,7 @@ def _key_headers(event: Any) -> dict[str, str]:
 
 
 def _values(headers: Any) -> dict[str, list[str]]:
-    """Every value of these headers, of any kind: what is no text is no key, but counts."""
+    """Every value of these headers. One that is no text cannot be a key, but it counts as a value."""
     values: dict[str, list[str]] = {}
     for name, value in headers.items() if isinstance(headers, Mapping) else ():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         if isinstance(name, str) and name.lower() in KEY_HEADERS:
@@ -186,7 +189,7 @@ def _values(headers: Any) -> dict[str, list[str]]:
 
 
 def _allow(client: ClientKey, method_arn: Any) -> dict[str, Any]:
-    # Where API Gateway remembers a policy, it is for the key, not for the path: it covers all that the key may call.
+    # API Gateway remembers a policy by key, not by path. So it has to cover all that the key may call.
     stage = _STAGE.match(method_arn) if isinstance(method_arn, str) else None
     if stage is None:
         raise UnknownEventError("methodArn is not the ARN of a method of an API")
@@ -194,7 +197,9 @@ def _allow(client: ClientKey, method_arn: Any) -> dict[str, Any]:
 
 
 def _deny(code: str, message: str) -> dict[str, Any]:
-    """What both doors make a 401 of that says why: an error could only say that it is one."""
+    """A policy that denies, with the reason in its context: both doors answer it with a 401 that says why. A raised
+    error could carry no reason.
+    """
     return _policy("nobody", "Deny", "*", {CODE: code, MESSAGE: message})
 
 

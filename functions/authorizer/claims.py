@@ -45,7 +45,7 @@ def expires_at(claims: Mapping[str, Any]) -> int:
 
 
 def values_of(claims: Mapping[str, Any], name: str) -> frozenset[str]:
-    """The values of a claim as `identity.yaml` writes them. One in an object is named with dots: realm_access.roles."""
+    """The values of a claim, as texts. A claim inside an object is named with dots: realm_access.roles."""
     value = claims.get(name)
     if name not in claims:
         inner: Any = claims
@@ -59,7 +59,7 @@ def values_of(claims: Mapping[str, Any], name: str) -> frozenset[str]:
 
 
 def _text(value: Any) -> str | None:
-    """A scalar as YAML writes it; None of everything else."""
+    """A text, a number or a boolean as YAML writes it; None for anything else."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -95,7 +95,9 @@ def _of_subject(claims: Mapping[str, Any]) -> str | None:
 
 
 def _of_binding(claims: Mapping[str, Any]) -> str | None:
-    """What is for the holder of a key alone (DPoP, mutual TLS: RFC 7800) is not for whoever merely has the token."""
+    """A token that is bound to its holder's own key (DPoP, mutual TLS: RFC 7800) is refused: here nobody could check
+    that its sender has that key.
+    """
     return None if claims.get("cnf") is None else "token_bound"
 
 

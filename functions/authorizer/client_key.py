@@ -1,6 +1,6 @@
-"""What the key table says of a client key, as the value that API Gateway and the proxy are told. Pure.
+"""Reads a client key from the key table, as the value that API Gateway and the proxy receive. Pure.
 
-One rule: a damaged item is no client key. It is not read in part, for what is missing might be the limit.
+One rule: a damaged item is no client key. It is never read in part, because the missing part might be a limit.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from openai_proxy.key_limits import Limits
 
 
 class DamagedKeyError(Exception):
-    """The item of a key has attributes that are missing or unfit: `problems` says which, never what they hold."""
+    """The item of a key has attributes that are missing or wrong. `problems` names them, but never what they hold."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("The item of a client key is damaged.")
@@ -20,7 +20,7 @@ class DamagedKeyError(Exception):
 
 
 class UnknownTeamError(Exception):
-    """A key or a plan names a team that there is not: nobody is let in, who might have limits."""
+    """A key or a plan names a team that does not exist. Nobody is let in, because the team might have had limits."""
 
     def __init__(self, team: str) -> None:
         super().__init__(f"There is no team '{team}'.")

@@ -1,6 +1,7 @@
-"""What guards hold a client key, or a user, to: asked about every one, where guards are on. Loaded there alone.
+"""Applies to a client key, or a user, what guards have done about it. Loaded only where guards are on, which then ask
+about everyone.
 
-Its one rule: an overlay that cannot be read lets nobody in: what is missing might be that the client is paused.
+Its one rule: an overlay that cannot be read lets nobody in, because it might say that the client is paused.
 """
 
 import time
@@ -17,18 +18,20 @@ Find = Callable[[str], Mapping[str, Any] | None]
 
 
 class DamagedOverlayError(Exception):
-    """The item of what guards hold a client to is damaged."""
+    """The item that says what guards have done about a client is damaged."""
 
 
 class Guards:
-    """Judges what the guards have done about a client, up to now."""
+    """Applies what the guards have done about a client so far."""
 
     def __init__(self, find: Find, clock: Callable[[], float] = time.time) -> None:
         self._find = find
         self._clock = clock
 
     def __call__(self, client: ClientKey) -> ClientKey:
-        """The client as it is held. Raises TokenRefusedError, DamagedOverlayError and whatever `find` raises."""
+        """The client with its restrictions. Raises TokenRefusedError, DamagedOverlayError and whatever `find`
+        raises.
+        """
         item = self._find(overlay_key(client.key_id))
         if item is None:
             return client._replace(guards="on")

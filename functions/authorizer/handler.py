@@ -3,7 +3,8 @@
 
 import gc
 
-gc.disable()  # what INIT makes stays: looking among it for garbage takes a tenth of a cold start
+# objects made in INIT live as long as the sandbox; searching them for garbage would take a tenth of a cold start
+gc.disable()
 
 import os
 from collections.abc import Mapping
@@ -24,8 +25,8 @@ from authorizer.refusal import KeysUnavailableError
 
 _IS_LOCAL = bool(os.environ.get("AWS_ENDPOINT_URL"))
 
-# A client waits for the answer: rather none than a late one. Two tries are over before the proxy gives up, so that what
-# is wrong is in this function's log; an emulator has a pace of its own.
+# A client waits for the answer, so no answer is better than a late one. Two tries end before the proxy gives up, so
+# this function's log says what is wrong. An emulator is slower, and gets more time.
 _SECONDS = 5.0 if _IS_LOCAL else 1.0
 _CONFIG = Config(connect_timeout=_SECONDS, read_timeout=_SECONDS, retries={"mode": "standard", "total_max_attempts": 2})
 
@@ -34,15 +35,16 @@ _LAYER = Path(openai_proxy.__file__).parents[1]
 
 
 def _users(keys: KeysTable, logger: Logger) -> OfToken | None:
-    """Who judges access tokens; None where the identity file names no issuer.
+    """What checks access tokens; None where the identity file names no issuer.
 
-    A file that cannot be used lets no token in, and leaves client keys as they are.
+    If the file cannot be used, no token is let in; client keys go on working.
     """
     try:
         identity = load_identity(_LAYER / os.environ.get("IDENTITY_FILE", "identity.yaml"), allow_loopback=_IS_LOCAL)
         if identity is None:
             return None
-        # The library that checks signatures takes longer to load than all else: most stacks have no issuer.
+        # Imported here because the library that checks signatures takes longer to load than all else, and most stacks
+        # have no issuer.
         from authorizer.https_get import HttpsGet  # noqa: PLC0415
         from authorizer.pseudonyms import pseudonyms_of  # noqa: PLC0415
         from authorizer.users import Users  # noqa: PLC0415
@@ -58,7 +60,7 @@ def _users(keys: KeysTable, logger: Logger) -> OfToken | None:
 
 
 def _guards(keys: KeysTable) -> Held | None:
-    """Who says what guards hold a client to; None where they are off."""
+    """What applies the acts of guards; None where guards are off."""
     if os.environ.get("GUARDS") != "on":
         return None
     from authorizer.guards import Guards  # noqa: PLC0415 - most stacks have none
@@ -74,12 +76,12 @@ def _client(service: Any) -> Any:
     return boto3.client(service, config=_CONFIG)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - stubs of all services
 
 
-# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+# Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _keys = KeysTable(_client("dynamodb"), os.environ["KEYS_TABLE"])
 _logger = Logger(service="authorizer", level=os.environ.get("LOG_LEVEL", "INFO"))
 _authorizer = Authorizer(_keys, _logger, users=_users(_keys, _logger), guards=_guards(_keys))
 
-gc.freeze()  # nor does an invocation, which has a part of a CPU, look among it
+gc.freeze()  # an invocation, which has a share of a CPU, does not search them either
 gc.enable()
 
 

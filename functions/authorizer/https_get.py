@@ -1,9 +1,10 @@
 """Gets a small JSON document of an issuer, within a bounded time and size. Loaded only where there is an issuer.
 
-Its one rule: it goes where identity.yaml says, and nowhere else. It follows no redirect, uses no proxy, and is back in
-time whatever the other side does. A socket's timeout is for each piece, so one that drips could hold it for hours:
-whoever asks waits for a thread, and shuts its socket down when the time is over. The client is PyJWT's own, which knows
-no such time and no size: how the bytes come in is what differs.
+Its one rule: it goes where identity.yaml says, and nowhere else. It follows no redirect, uses no proxy, and returns in
+time whatever the other side does. A socket's timeout counts for each piece, so a server that sends a byte now and then
+could hold the caller for hours. Therefore a thread of its own makes the request, and the caller shuts that thread's
+socket down when the time is over. The client is PyJWT's own; it bounds neither the whole time nor the size, so only the
+reading of the bytes is replaced.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ class FetchError(Exception):
 
 
 class HttpsGet:
-    """Gets documents. `wait` waits for a thread, for so many seconds at most."""
+    """Gets documents. `wait(thread, seconds)` waits for a thread, for at most so many seconds."""
 
     def __init__(self, wait: Wait = threading.Thread.join) -> None:
         self._wait = wait
@@ -41,17 +42,20 @@ class HttpsGet:
         try:
             context = self._context if address.startswith("https:") else None
             return _Client(address, seconds, self._wait, context).fetch_data()
-        except PyJWKClientError as error:  # another scheme than http and https, or no object
+        except PyJWKClientError as error:
+            # the address has another scheme than http or https, or the document is no object
             raise FetchError("no JSON object" if urlsplit(address).scheme in _SCHEMES else "no web address") from error
 
     @functools.cached_property
     def _context(self) -> ssl.SSLContext:
-        """It checks certificates and names. To read the authorities takes longer than to connect."""
+        """A context that checks certificates and host names. It is made once, because reading the certificate
+        authorities takes longer than connecting.
+        """
         return ssl.create_default_context()
 
 
 class _Client(PyJWKClient):
-    """The library's client for one look at a document, which it does not keep."""
+    """The library's client for one document, which it does not cache."""
 
     def __init__(self, address: str, seconds: float, wait: Wait, context: ssl.SSLContext | None) -> None:
         super().__init__(address, cache_jwk_set=False, headers=_HEADERS, timeout=seconds, ssl_context=context)
@@ -106,11 +110,14 @@ class _Visit:
             self._connection.close()
 
     def end(self) -> None:
-        """Have what the thread waits for come to nothing. To connect, TLS included, has a bounded time of its own."""
+        """Shut the socket down, so that the thread stops waiting. Connecting, TLS included, has a time limit of its
+        own.
+        """
         self._is_over = True
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # that of TLS would take its state away
+                # the method of a TLS socket would drop the TLS state, which the thread still reads with
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 def _json_of(response: HTTPResponse) -> Any:

@@ -59,12 +59,14 @@ class IssuerKeys:
         """Grows whenever other keys than before are the issuer's."""
 
     def prefetch(self) -> None:
-        """Begin to fetch the keys, and go on. An issuer that cannot be asked is asked again for its first token."""
+        """Begin to fetch the keys, without waiting. If the issuer cannot be asked now, its first token asks again."""
         self._prefetching = threading.Thread(target=self._refresh, daemon=True)
         self._prefetching.start()
 
     def look(self) -> None:
-        """Fetch the keys again where that is due. Raises KeysUnavailableError when there are none to go on with."""
+        """Fetch the keys again where that is due. Raises KeysUnavailableError when that fails and no remembered key is
+        good any more.
+        """
         if self._prefetching is not None:
             self._prefetching.join()
         age = self._age()
@@ -76,7 +78,9 @@ class IssuerKeys:
                 raise KeysUnavailableError(self._issuer.issuer)
 
     def find(self, kid: str | None, algorithm: str) -> "PyJWK":
-        """The key that has signed. Raises TokenRefusedError, and KeysUnavailableError where nobody can say."""
+        """The key that a token was signed with. Raises TokenRefusedError, and KeysUnavailableError where the keys
+        cannot be had.
+        """
         self.look()
         if (key := self._known(kid, algorithm)) is not None:
             return key
@@ -91,7 +95,9 @@ class IssuerKeys:
         raise TokenRefusedError("token_key", self._issuer.issuer)
 
     def _known(self, kid: str | None, algorithm: str) -> "PyJWK | None":
-        """The one key of this name that goes with the algorithm. A token without a name needs there to be one key."""
+        """The one key with this name that fits the algorithm. If a token names no key, there has to be exactly one that
+        fits.
+        """
         if (key := self._loaded.get((kid, algorithm))) is not None:
             return key
         found = [each for each in self._keys if kid in (None, each.get("kid")) and fits(each, algorithm)]
@@ -126,7 +132,7 @@ class IssuerKeys:
 
 
 def _address_in(description: dict[str, Any], issuer: Issuer) -> str:
-    """Where an issuer that describes itself has its keys: of its own origin. Raises FetchError."""
+    """The address of the keys in an issuer's own description; it must have the issuer's origin. Raises FetchError."""
     if description.get("issuer") != issuer.issuer:
         raise FetchError("its description is of another issuer: write `issuer` as it stands there")
     is_local = issuer.issuer.startswith("http:")
@@ -140,7 +146,7 @@ def _address_in(description: dict[str, Any], issuer: Issuer) -> str:
 
 
 def _keys_in(document: dict[str, Any]) -> list[Jwk]:
-    """The keys of a JWKS document that may be asked for. Raises FetchError."""
+    """The keys in a JWKS document that tokens may be signed with. Raises FetchError."""
     listed: Any = document.get("keys")
     if not isinstance(listed, list) or not 0 < len(listed) <= _MOST_KEYS:  # pyright: ignore[reportUnknownArgumentType]
         raise FetchError(f"it does not list 1 to {_MOST_KEYS} keys")

@@ -1,7 +1,7 @@
 """Reads the key table: one consistent read by the hash of the key, so that a revoked key is refused at once.
 
-One rule: "there is no such key" is said by DynamoDB, or by nobody. An SDK takes an empty answer, `{}` or a page for an
-answer without an item, and a good key would look revoked.
+One rule: only DynamoDB itself can say that a key does not exist. An SDK takes an empty answer, `{}` or an HTML page for
+an answer without an item, and then a good key would look revoked.
 """
 
 from collections.abc import Mapping

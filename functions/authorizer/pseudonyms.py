@@ -1,6 +1,6 @@
-"""What users are called whose issuer's `sub` is not to be kept: a keyed hash, with a secret of the stack.
+"""Pseudonyms for users whose `sub` must not be stored: a keyed hash of it, with a secret of the stack.
 
-Its one rule: without the secret nobody is let in under another name.
+Its one rule: without the secret such a user is not let in, rather than under another name.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ Pseudonym = Callable[[str, str], str]
 
 
 def pseudonyms_of(client: Callable[[], Any], secret_id: str | None) -> Pseudonym:
-    """Names by the secret `secret_id` of Secrets Manager, which is read when the first name is wanted.
+    """A function that makes pseudonyms with the secret `secret_id` of Secrets Manager. The first call reads the secret.
 
-    What it returns raises KeysUnavailableError where there is no such secret, and botocore's errors.
+    The function raises KeysUnavailableError where there is no such secret, and botocore's errors.
     """
     secrets: list[str] = []
 

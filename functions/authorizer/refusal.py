@@ -1,4 +1,4 @@
-"""A token that lets nobody in, and what its owner can do about it. Pure.
+"""Why an access token is refused, and what the client can do about it. Pure.
 
 Its one rule: neither the code nor the remedy holds anything of the token.
 """
@@ -25,7 +25,9 @@ _REMEDIES: Mapping[str, str] = {
 
 
 class TokenRefusedError(Exception):
-    """The token lets nobody in. `code` is one of `TOKEN_REFUSALS`; `issuer` is one of the file, where that is known."""
+    """The token is refused. `code` is one of `TOKEN_REFUSALS`; `issuer` is one of the identity file, where it is
+    known.
+    """
 
     def __init__(self, code: str, issuer: str = "") -> None:
         super().__init__(code)
@@ -34,9 +36,9 @@ class TokenRefusedError(Exception):
 
     @property
     def remedy(self) -> str:
-        """What the owner can do."""
+        """What the client, or the owner of the stack, can do."""
         return _REMEDIES[self.code]
 
 
 class KeysUnavailableError(Exception):
-    """Nobody can say now whether the token is good: the issuer's keys cannot be had, and none are remembered."""
+    """The token cannot be checked now: the issuer's keys cannot be fetched, and none are remembered."""

@@ -1,7 +1,7 @@
-"""Whether the holder of a key has signed a token: PyJWT says so. Loaded only where identity.yaml names an issuer.
+"""Checks with PyJWT whether a token was signed with a key. Loaded only where identity.yaml names an issuer.
 
-Its one rule: the key decides what it is good for. An algorithm goes with one type of key, and a key that names its own
-algorithm or use goes with no other.
+Its one rule: the key decides which algorithm it may be used with, never the token. Each algorithm fits one type of key,
+and a key that names an algorithm or a use is good for nothing else.
 """
 
 import base64
@@ -46,7 +46,7 @@ def fits(jwk: Jwk, algorithm: str) -> bool:
 
 
 def loaded(jwk: Jwk, algorithm: str) -> PyJWK | None:
-    """The key, ready for `algorithm`; None for one that is damaged, or too short or long to be used."""
+    """The key, prepared for `algorithm`; None if it is damaged, or too short or too long to be used."""
     try:
         key = PyJWK({name: jwk[name] for name in _PUBLIC if name in jwk}, algorithm)
     except PyJWTError:
@@ -56,15 +56,16 @@ def loaded(jwk: Jwk, algorithm: str) -> PyJWK | None:
 
 
 def is_signed(token: str, key: PyJWK, algorithm: str) -> bool:
-    """Whether the signature of a token whose parts were read is that of `key`.
+    """Whether `key` made the signature of a token whose parts have been read.
 
-    The library's `decode` would read the parts once more, character by character, which takes longer than to verify.
+    The library's `decode` would read the parts once more, character by character, which takes longer than verifying.
     """
     text, _, encoded = token.rpartition(".")
     try:
         signature = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
     except ValueError:
         return False
-    if base64.urlsafe_b64encode(signature).decode().partition("=")[0] != encoded:  # one signature has one form
+    if base64.urlsafe_b64encode(signature).decode().partition("=")[0] != encoded:
+        # one signature can be written in one way only
         return False
     return key.algorithm_name == algorithm and key.Algorithm.verify(text.encode(), key.key, signature)

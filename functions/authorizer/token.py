@@ -1,7 +1,7 @@
-"""The parts of an access token, a signed JWT in its compact form, before anybody has said that it is genuine. Pure.
+"""The parts of an access token, a signed JWT in its compact form, before its signature is checked. Pure.
 
-Its one rule: what two readers could read in two ways is refused: a name that stands twice, a number that is none, text
-that is not UTF-8, a header that changes how the rest is read.
+Its one rule: a token that two readers could read in two ways is refused. That is one with a name twice in an object,
+with NaN or Infinity, with text that is not UTF-8, or with a header that changes how the rest is read.
 """
 
 import base64
@@ -26,7 +26,7 @@ _TYPES = ("jwt", "at+jwt", "application/at+jwt", "application/jwt")
 
 
 class Token(NamedTuple):
-    """A token as it was read. Nothing of it is true before its signature was checked."""
+    """A token as it was read. Nothing in it may be believed before its signature is checked."""
 
     text: str
     algorithm: str
@@ -35,7 +35,7 @@ class Token(NamedTuple):
 
 
 def looks_like_token(sent: str) -> bool:
-    """Whether what a client sent as its key is meant as a token."""
+    """Whether the key that a client sent is meant as an access token."""
     return sent.count(".") >= 2 or sent.startswith("eyJ")
 
 

@@ -1,7 +1,7 @@
 """An access token ─▶ the client key of its user. Loaded only where identity.yaml names an issuer.
 
-Its one rule: a token is believed only after the issuer of the file whom it names has signed it; and what is remembered
-of it ends with the token, and with the issuer's keys. Whether the user is blocked is asked every time.
+Its one rule: a token is believed only if the issuer that it names is in the file and has signed it. What is remembered
+about a token ends with the token, and with the issuer's keys. Whether the user is blocked is looked up every time.
 """
 
 import hashlib
@@ -29,8 +29,10 @@ _REMEMBERED = 300.0
 
 
 def _since_boot() -> float:
-    """Seconds, those included for which a sandbox was frozen: what it knows of an issuer ages meanwhile."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))  # Linux has the former
+    """A clock in seconds that also counts the time for which a sandbox was frozen: what it knows about an issuer ages
+    meanwhile.
+    """
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))  # only Linux has CLOCK_BOOTTIME
 
 
 class Blocks(Protocol):
@@ -40,7 +42,9 @@ class Blocks(Protocol):
 
 
 class _Known(NamedTuple):
-    """A user whose token was good: until when that is remembered, and with which version of the issuer's keys."""
+    """A user whose token was good: until when that is remembered, and with which version of the issuer's keys it was
+    checked.
+    """
 
     until: float
     version: int
@@ -70,14 +74,16 @@ class Users:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     def prefetch(self) -> None:
-        """Begin to fetch the keys of all issuers, side by side, and go on: the first token of each waits for them."""
+        """Begin to fetch the keys of all issuers, side by side, without waiting; the first token of each issuer waits
+        for its keys.
+        """
         for each in self._keys.values():
             each.prefetch()
 
     def __call__(self, text: str) -> ClientKey:
         """The client key of a token's user.
 
-        Raises TokenRefusedError; KeysUnavailableError and whatever `blocks` raises where nobody can say.
+        Raises TokenRefusedError; KeysUnavailableError and whatever `blocks` raises where the token cannot be checked.
         """
         digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
         known = self._remembered(digest)

@@ -1,11 +1,11 @@
 """SQS batch ─▶ streams whose lease may be over ─▶ the terminal event of those whose writer was killed.
 
-    nothing to be told      ─▶ done
+    nothing to be told ─▶ done
     the lease is not over   ─▶ a look later
     the lease is over       ─▶ take it over ─▶ publish ─▶ remember that it is told
 
-One rule: of all who find a stream without its writer, readers among them, one publishes; and where that one dies before
-it has, the next look finds that out.
+One rule: of all who find a stream without its writer, readers included, exactly one publishes its event. If that one
+dies before it has published, the next look at the stream finds that out.
 """
 
 import json
@@ -35,7 +35,7 @@ class Table(Protocol):
 
 
 class Publisher(Protocol):
-    """Where it is told: Bus, or a fake of it."""
+    """Where the event is published: Bus, or a fake of it."""
 
     def publish(self, event: "AnyEvent") -> None:
         """Put `event`, or raise."""
@@ -43,9 +43,10 @@ class Publisher(Protocol):
 
 
 class EndStreams:
-    """The consumer behind the queue of streams. `look_later` has a stream looked at again in so many seconds.
+    """The consumer behind the queue of streams. `look_later(stream, seconds)` has a stream looked at again after that
+    time.
 
-    `sign` is for a webhook that is told when answers have ended.
+    `sign` signs what a webhook receives when an answer has ended.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class EndStreams:
         for message, stream_id in read:
             try:
                 ended += self._look(stream_id)
-            except Exception:  # whatever is wrong with one stream, the others are looked at
+            except Exception:  # whatever is wrong with one stream, the others are still looked at
                 self._logger.exception("stream not looked at", id=stream_id)
                 failed.append(message)
         if ended or failed:
@@ -76,7 +77,7 @@ class EndStreams:
         return again(failed)
 
     def _look(self, stream_id: str) -> bool:
-        """Look at one stream; whether it was ended here."""
+        """Look at one stream. Returns whether this call has ended it."""
         standing = self._table.standing(stream_id)
         if standing is None:
             return False

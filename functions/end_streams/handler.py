@@ -17,15 +17,15 @@ from end_streams.queue import StreamsQueue
 from end_streams.table import StreamsTable
 
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
-_AWS: Any = boto3  # whose types know all services only with stubs of them
+_AWS: Any = boto3  # the types of boto3 know a service only where its stubs are installed
 
-# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+# Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _logger = Logger(service="end_streams", level=os.environ.get("LOG_LEVEL", "INFO"))
 _secret = os.environ.get("STREAM_WEBHOOK_SECRET", "")
 
 
 def _sign(text: str) -> str:
-    """The signature of what a webhook is told; "" where its secret cannot be had: then it is not told."""
+    """The signature for a webhook; "" where its secret cannot be read: then the webhook is not called."""
     try:
         secret = _AWS.client("secretsmanager", config=_CONFIG).get_secret_value(SecretId=_secret)["SecretString"]
     except (BotoCoreError, ClientError, KeyError):

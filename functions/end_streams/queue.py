@@ -1,6 +1,6 @@
-"""The queue of `end_streams`, which puts a stream into it that is to be looked at again.
+"""The queue of `end_streams`, which sends itself a message about each stream that it has to look at again.
 
-Its one rule: what the queue has not taken raises.
+Its one rule: if the queue has not taken a message, that raises.
 """
 
 import json
@@ -20,7 +20,7 @@ class StreamsQueue:
         self._url = url
 
     def look_later(self, stream_id: str, seconds: int) -> None:
-        """Have a stream looked at in so many seconds."""
+        """Have a stream looked at again after so many seconds."""
         body = json.dumps({"stream_id": stream_id})
         answer = self._client.send_message(QueueUrl=self._url, MessageBody=body, DelaySeconds=seconds)
         if not answer.get("MessageId"):

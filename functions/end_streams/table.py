@@ -1,7 +1,7 @@
-"""The streams table as `end_streams` sees it: how a stream stands, never what is in it.
+"""The streams table as `end_streams` sees it: the state of a stream, never its content.
 
-Its one rule: every call names the attributes that it wants, and what was answered is never among them. Its role allows
-no others.
+Its one rule: every call names the attributes that it wants, and the answer's content is never among them. The
+function's role allows no others.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +19,9 @@ _NAMES = {"#status": "status", "#events": "events"}
 
 
 class Standing(NamedTuple):
-    """How a stream stands: until when somebody has promised to be there (Unix seconds), and what is to be told."""
+    """The state of a stream: until when its writer has promised to be there (Unix seconds), and the event that is still
+    to be published.
+    """
 
     lease_until: float
     unfinished: str
@@ -36,7 +38,7 @@ class StreamsTable:
         self._name = name
 
     def standing(self, stream_id: str) -> Standing | None:
-        """How a stream stands; None where it has nothing to be told, or there is none."""
+        """The state of a stream; None where nothing is to be published, or there is no such stream."""
         answer = self._client.get_item(
             TableName=self._name,
             Key=_key(stream_id),
@@ -67,9 +69,9 @@ class StreamsTable:
         return int(from_item(found[0]).get("last", 0)) if found else 0
 
     def take_over(self, stream_id: str, events: int, now: float) -> bool:
-        """End a stream whose writer has not kept its promise; there are LEASE_SECONDS to tell of it.
+        """End a stream whose writer has not kept its promise. The caller then has LEASE_SECONDS to publish its event.
 
-        False where somebody else is about to, or has told, or the writer is back.
+        False where somebody else is about to publish it, or has done so, or the writer is back.
         """
         changes = {"status": "failed", "error": KILLED, "events": events}
         values = {f":{name}": value for name, value in changes.items()}
@@ -86,7 +88,7 @@ class StreamsTable:
     def _changed(
         self, stream_id: str, update: str, condition: str, values: dict[str, Any], names: dict[str, str]
     ) -> bool:
-        """Change the state if `condition` holds; whether it did."""
+        """Change the state if `condition` holds. Returns whether it held."""
         try:
             answer = self._client.update_item(
                 TableName=self._name,
@@ -110,7 +112,7 @@ def _key(stream_id: str) -> dict[str, Any]:
 
 
 def _proven(answer: Any) -> Any:
-    """The answer, if it is DynamoDB's. Raises NoAnswerError."""
+    """The answer, if DynamoDB itself gave it. Raises NoAnswerError."""
     if not is_proven(answer):
         raise NoAnswerError("DynamoDB did not say what was used")
     return answer

@@ -1,1 +1,1 @@
-"""Puts events on the bus that it did not take when they happened."""
+"""Publishes events that the bus did not take when they happened."""

@@ -1,6 +1,6 @@
 """The bus as `publish_again` calls it, and its queue.
 
-Its one rule: what the bus does not say that it has, it does not have.
+Its one rule: the bus has an event only when it says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ NOT_FIT = "ValidationException"
 
 
 class Refusal(NamedTuple):
-    """Why the bus does not have an event: the code, and whether a pause may help."""
+    """Why the bus does not have an event: the error code, and whether a pause may help."""
 
     code: str
     is_for_now: bool
@@ -36,7 +36,7 @@ class EventBus:
         self._client, self._name = client, name
 
     def put(self, entries: Sequence[Mapping[str, Any]]) -> list[Refusal | None]:
-        """What became of each entry, in their order; None: the bus has it."""
+        """Put entries. Returns for each, in order, why the bus does not have it; None if it has."""
         try:
             answer = self._client.put_events(Entries=[{**entry, "EventBusName": self._name} for entry in entries])
         except ClientError as error:
@@ -58,39 +58,39 @@ def _refusal(result: Any) -> Refusal | None:
 
 
 def entry_in(body: str) -> dict[str, Any]:
-    """The entry of PutEvents, for whatever bus, that a message holds. Raises MalformedEventError.
+    """The entry for PutEvents that a message holds, without the name of a bus. Raises MalformedEventError.
 
-    EventBridge's own `time` is the event's: replays from an archive go by that.
+    Its `Time` is that of the event, because replays from an archive go by it.
     """
     event = Event.from_sqs_body(body)
     entry: dict[str, Any] = {**event.to_entry("")}
     try:
         entry["Time"] = datetime.fromisoformat(event.timestamp).astimezone(UTC)
     except (ValueError, OverflowError):
-        return entry  # then it is the time of the call
+        return entry  # without a readable time, EventBridge takes the time of the call
     return entry
 
 
 def with_trace(entry: Mapping[str, Any], trace: str) -> Mapping[str, Any]:
-    """The entry with X-Ray's header, where there is one that AWS takes."""
+    """The entry with X-Ray's header, if there is one that AWS accepts."""
     return {**entry, "TraceHeader": trace} if 0 < len(trace) <= _LONGEST_TRACE else entry
 
 
 def size_of(entry: Mapping[str, Any]) -> int:
-    """Bytes of an entry as AWS counts them, or some more. They are ASCII."""
+    """Bytes of an entry as AWS counts them, or a few more. All texts in it are ASCII."""
     return 14 + sum(len(entry[name]) for name in ("Source", "DetailType", "Detail"))
 
 
 class OverflowQueue:
-    """The queue, whose messages can be hidden. That it cannot hide one is told, and does no harm: then it is hidden for
-    as long as the queue hides all.
+    """The queue, which can hide messages for a while. If it cannot hide one, that is logged and does no harm: the
+    message then stays hidden for as long as the queue hides every message.
     """
 
     def __init__(self, client: Any, url: str, logger: "Logger") -> None:
         self._client, self._url, self._logger = client, url, logger
 
     def hide(self, seconds: Mapping[str, int]) -> None:
-        """Have messages, by their receipt handles, seen by nobody for so many seconds each."""
+        """Hide messages, each for its number of seconds. They are given by their receipt handles."""
         handles = list(seconds)
         for first in range(0, len(handles), _BATCH):
             entries = [

@@ -4,8 +4,8 @@
     refused, or no answer   ─▶ hidden for a while, twice as long each time; the rest of the batch with it
     no event                ─▶ comes again at once, so that it soon lies among the dead letters
 
-One rule: a message is done when the bus has said that it has the event. One that it has twice does no harm: consumers
-know events by their ids.
+One rule: a message is done when the bus has said that it has the event. An event that arrives twice does no harm,
+because consumers recognise events by their ids.
 """
 
 import time
@@ -32,14 +32,14 @@ class Bus(Protocol):
     """Where events go: EventBus, or a fake of it."""
 
     def put(self, entries: Sequence[Mapping[str, Any]]) -> list[Refusal | None]:
-        """What became of each entry, in their order; None: the bus has it."""
+        """Put entries. Returns for each, in order, why the bus does not have it; None if it has."""
         ...
 
 
 class Pace:
-    """How long to wait before each call, so that what is late takes no quota from what happens now.
+    """How long to wait before each call, so that late events leave the bus's quota to those that happen now.
 
-    It doubles when the bus refuses for now, and shrinks slowly while the bus takes everything.
+    The pause doubles when the bus is busy, and shrinks slowly while the bus takes everything.
     """
 
     LEAST, FIRST, MOST = 0.02, 0.2, 2.0
@@ -54,7 +54,7 @@ class Pace:
         self.pause = max(self.LEAST, self.pause * self._SHRINKS)
 
     def refused(self) -> None:
-        """The bus took an entry not now."""
+        """The bus was too busy to take an entry."""
         self.pause = min(self.MOST, self.pause * 2)
 
 
@@ -68,7 +68,7 @@ class _Waiting(NamedTuple):
 class PublishAgain:
     """The consumer behind the queue of events that the bus did not take.
 
-    `hide` has messages, by their receipt handles, seen by nobody for so many seconds each.
+    `hide` hides messages, given by their receipt handles, each for its number of seconds.
     """
 
     def __init__(
@@ -105,18 +105,20 @@ class PublishAgain:
         return again([*unreadable, *refused])
 
     def _publish(self, waiting: Sequence[_Waiting]) -> dict[str, Refusal]:
-        """Put them all, until the bus refuses for now; what it does not have, and why."""
+        """Put all events, until the bus is too busy. Returns those that it does not have, and why."""
         refused: dict[str, Refusal] = {}
         calls = _calls(waiting)
         for call in calls:
             failed = self._put(call)
             refused |= failed
             if for_now := next((each for each in failed.values() if each.is_for_now), None):
-                refused |= {each.message: for_now for rest in calls for each in rest}  # the bus has enough
+                refused |= {each.message: for_now for rest in calls for each in rest}  # the bus is too busy for more
         return refused
 
     def _put(self, call: Sequence[_Waiting]) -> dict[str, Refusal]:
-        """Put some in one call; each alone where that call was not fit, for which one of them may be the reason."""
+        """Put some events in one call. If AWS rejects the call as a whole, put each alone, because one of them may be
+        the reason.
+        """
         self._sleep(self._pace.pause)
         failed = self._call(call)
         if any(refusal.is_for_now for refusal in failed.values()):
@@ -133,7 +135,7 @@ class PublishAgain:
 
 
 def _calls(waiting: Sequence[_Waiting]) -> Iterator[list[_Waiting]]:
-    """Those that go in one call each."""
+    """The events, in groups that fit into one call."""
     call: list[_Waiting] = []
     size = 0
     for each in waiting:
@@ -152,6 +154,6 @@ def _trace(record: Mapping[str, Any]) -> str:
 
 
 def _seconds(record: Mapping[str, Any]) -> int:
-    """For how long a message is hidden: longer each time that it came."""
+    """For how many seconds a message is hidden: longer each time that it was delivered."""
     came = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
     return min(_LONGEST_HIDDEN, _FIRST_HIDDEN << min(_MOST_DOUBLINGS, max(0, came - 1)))

@@ -14,9 +14,9 @@ from publish_again.consumer import PublishAgain
 
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
 """The queue tries again: a sandbox that waits and asks at once would only add to what the bus refuses."""
-_AWS: Any = boto3  # whose types know all services only with stubs of them
+_AWS: Any = boto3  # the types of boto3 know a service only where its stubs are installed
 
-# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+# Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _logger = Logger(service="publish_again", level=os.environ.get("LOG_LEVEL", "INFO"))
 _publish_again = PublishAgain(
     EventBus(_AWS.client("events", config=_CONFIG), os.environ["EVENT_BUS_NAME"]),

@@ -1,8 +1,10 @@
-"""SQS batch ─▶ events ─▶ ledger entries ─▶ ledger, metrics, lake. One rule: a message fails for its own fault only.
+"""SQS batch ─▶ events ─▶ ledger entries ─▶ ledger, metrics, lake. One rule: a message fails only for a fault of its
+own.
 
-So all that is made of a message is made while it is read: nothing of it can fail later, together with its neighbours.
-The lake gets what the ledger has, duplicates and what is taken back included: what was written before a crash must
-still reach it. Metrics get what is new in the ledger, once for a batch; they may be lost, entries may not.
+So everything derived from a message is derived while the message is read: nothing can fail later and take its
+neighbours with it. The lake gets what the ledger has, duplicates and entries that were taken back included, because
+what was written before a crash must still reach it. Metrics get what is new in the ledger, once for a batch. Metrics
+may be lost, entries may not.
 """
 
 import time
@@ -32,19 +34,23 @@ class Ledger(Protocol):
     """Where entries are kept: CostsTable, or a fake of it."""
 
     def record(self, entries: "Iterable[LedgerEntry]") -> dict[Key, str]:
-        """Write entries that are not there yet; returns the keys of the others, and why: DUPLICATE, or a fault."""
+        """Write entries that are not there yet. Returns the keys of the others with the reason: DUPLICATE, or a
+        fault.
+        """
         ...
 
     def taken_back_by(self, entry: LedgerEntry) -> list[dict[str, Any]]:
-        """The entries that are taken back because of what an entry claims, as they are now. Raises as `record`."""
+        """The entries, as they are now, that were taken back because these entries claim the same. Raises as
+        `record`.
+        """
         ...
 
 
 class Lake(Protocol):
-    """Where entries go for good: openai_proxy.ledger.lake.Lake, or a fake of it."""
+    """Where entries are kept for analysts: openai_proxy.ledger.lake.Lake, or a fake of it."""
 
     def put(self, entries: "Iterable[LedgerEntry]") -> dict[Key, str]:
-        """Send entries; returns the keys of those that were not taken, and why."""
+        """Send entries. Returns the keys of those that were not taken, and why."""
         ...
 
     def put_again(self, items: "Iterable[Mapping[str, Any]]") -> dict[Key, str]:
@@ -128,7 +134,9 @@ class RecordCost:
         ]
 
     def _put_again(self, entries: "Iterable[LedgerEntry]") -> dict[Key, str]:
-        """Send what is taken back because of these entries. Returns those whose messages must come again, and why."""
+        """Send to the lake the entries that these have taken back. Returns the entries whose messages must come again,
+        and why.
+        """
         unsent: dict[Key, str] = {}
         for entry in {entry.event_id: entry for entry in entries}.values() if self._lake else ():
             try:

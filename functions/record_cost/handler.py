@@ -15,17 +15,17 @@ from openai_proxy.tracing.handlers import traced
 
 from record_cost.consumer import RecordCost
 
-# Without a check of its parameters, which DynamoDB checks too, a full batch takes 40 % less CPU.
+# boto3 does not check parameters here: DynamoDB checks them too, and a full batch then takes 40 % less CPU.
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}, parameter_validation=False)
 
-_AWS: Any = boto3  # whose types know Firehose only with stubs of it
+_AWS: Any = boto3  # the types of boto3 know Firehose only where its stubs are installed
 
 
 def _lake(stream: str | None) -> Lake | None:
     return Lake(_AWS.client("firehose", config=_CONFIG), stream) if stream else None
 
 
-# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+# Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _record_cost = RecordCost(
     prices=load_price_book(
         LAYER / (os.environ.get("PRICES_FILE") or PRICES_FILE), LAYER / (os.environ.get("SERVERS_FILE") or SERVERS_FILE)

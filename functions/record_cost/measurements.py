@@ -1,6 +1,6 @@
 """From newly recorded entries to measurements: the metrics of docs/metrics.md that record_cost writes. Pure.
 
-One rule: they are made of entries that were not in the ledger before, so that an event that comes again adds nothing.
+One rule: they come only from entries that are new in the ledger, so an event that is delivered again adds nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ CONSUMER: Dimensions = (("Consumer", "record_cost"),)
 def measurements_of(
     event: "InferenceEvent", entry: LedgerEntry, model_names: Callable[[str, str | None], str]
 ) -> Iterator[Measurement]:
-    """What one entry adds to the metrics. Money is in the ledger's currency; what has no price adds none."""
+    """What one entry adds to the metrics. Money is in the ledger's currency; an entry without a price adds no money."""
     minute, attributes = minute_of(event), entry.attributes
     every = by_server_and_model(event, model_names)
     yield from measured("EventsRecorded", "Count", 1, minute, [CONSUMER])

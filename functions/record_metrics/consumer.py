@@ -1,7 +1,7 @@
-"""SQS batch ─▶ events that nobody has counted, claimed ─▶ few metric data ─▶ CloudWatch ─▶ done.
+"""SQS batch ─▶ claims of events that nobody has counted ─▶ few metric data ─▶ CloudWatch ─▶ claims marked as done.
 
-One rule: a message fails for its own fault only; but when CloudWatch or the markers fail, all of them come again. So
-does a message that another copy of this function is counting.
+One rule: a message fails only for a fault of its own. But when CloudWatch or the markers' table fails, all messages
+come again, and so does one that another copy of this function is counting.
 """
 
 import time
@@ -66,8 +66,8 @@ class RecordMetrics:
         return again([*failed, *(message for message, parts in read if not busy.isdisjoint(parts))])
 
     def _read(self, body: str) -> dict[str, list[Measurement]]:
-        """What a message's event measures, by what is to be counted once: the event, and apart from it the tokens of a
-        batch, of which others may tell too. Raises MalformedEventError.
+        """What a message's event measures, by the id of what is counted once: the event, and separately the tokens of a
+        batch, which other events may report too. Raises MalformedEventError.
         """
         event = read_event(body, self._clock())
         if not is_terminal(event):
@@ -79,7 +79,9 @@ class RecordMetrics:
         return {event.id: [each for each in measurements if each.name != TOKENS], batch: tokens}
 
     def _count(self, measured: Mapping[str, list[Measurement]], traces: list[str]) -> set[str]:
-        """Count what nobody has counted. Returns what another run counts now: it has to come again."""
+        """Count the events that nobody has counted. Returns those that another run is counting now: they have to come
+        again.
+        """
         now = int(self._clock())
         run = Run(new_ulid(now), now, now + _MARKER_LIFETIME)
         mine, busy = self._marks.claim(measured, run)
@@ -108,10 +110,12 @@ class RecordMetrics:
             raise
 
     def _done(self, run: Run, events: int) -> None:
-        """The metrics are published: whatever happens now, asking for these messages again would count them twice."""
+        """Mark the events as done. The metrics are published: if anything fails now, delivering the messages again
+        would count them twice.
+        """
         try:
             self._marks.done(run)
-        except Exception:  # an SDK that is answered oddly fails in ways of its own
+        except Exception:  # after an odd answer an SDK may raise anything
             self._logger.exception("markers not written: these events count twice if they come again", events=events)
 
     def _in_range(self, event_id: str, measurements: list[Measurement]) -> list[Measurement]:

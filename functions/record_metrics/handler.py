@@ -15,7 +15,7 @@ from record_metrics.markers import Markers
 
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
 
-# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+# Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _record_metrics = RecordMetrics(
     metrics=CloudWatch(
         boto3.client("cloudwatch", config=CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services

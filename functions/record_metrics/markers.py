@@ -1,8 +1,10 @@
-"""Which events have been counted, and who counts which now. One rule: an event is claimed before its figures are put.
+"""Which events have been counted, and which run counts which event now. One rule: a run claims an event before it
+publishes the event's figures.
 
-CloudWatch cannot take a value back or tell one it has seen, so this table is the memory that it lacks. One batch of
-messages is a run. It claims its events by a conditional write, for as long as an invocation may last; when CloudWatch
-has the figures, the run is done, and so is every event that it claimed. A run that dies leaves claims that end.
+CloudWatch can neither take a value back nor recognise one that it has seen, so this table remembers for it. One batch
+of messages is a run. It claims its events by a conditional write, for as long as an invocation may last; when
+CloudWatch has the figures, the run is done, and so is every event that it claimed. A run that dies leaves claims that
+end.
 
     event   record_metrics#<ulid>        owner: its run, until: the end of the claim (Unix seconds)
     run     record_metrics#run#<owner>   is there when CloudWatch has the figures
@@ -31,7 +33,9 @@ _RUN = f"{_PREFIX}run#"
 
 
 class MarkersUnavailableError(Exception):
-    """The table did not answer for every event, although asked again. Nothing was counted: the batch must come back."""
+    """The table did not answer for every event, although it was asked again. Nothing was counted: the batch has to come
+    again.
+    """
 
 
 class Run(NamedTuple):
@@ -43,9 +47,9 @@ class Run(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """What became of the ids that a run wanted. Those in neither set have been counted.
+    """What became of the ids that a run wanted to claim. Those in neither set have been counted already.
 
-    `mine`: the run counts them. `busy`: another run does so now, or has died of it: they have to come again.
+    `mine`: the run counts them. `busy`: another run counts them now, or died while it did: they have to come again.
     """
 
     mine: set[str]
@@ -74,7 +78,9 @@ class Markers:
             raise MarkersUnavailableError
 
     def _claim(self, wanted: dict[str, str | None], run: Run, claimed: Claimed) -> None:
-        """Claim what is `wanted`, each with the dead owner that is taken the place of, in one transaction."""
+        """Claim the ids in `wanted` in one transaction. The value of each is the dead run whose claim it replaces, or
+        "".
+        """
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._pause(attempt)
@@ -99,7 +105,9 @@ class Markers:
         raise MarkersUnavailableError
 
     def _write(self, wanted: Mapping[str, str | None], run: Run) -> list[str] | None:
-        """Write all claims or none. None if they stand, else those that others hold; none if it just did not work."""
+        """Write all claims or none. Returns None if they are written, else the claims that others hold; an empty set if
+        the write failed for another reason.
+        """
         items = [claim_of(self._table, name, seen, run) for name, seen in wanted.items()]
         try:
             answer = self._client.transact_write_items(TransactItems=items, **PROOF)
@@ -113,7 +121,7 @@ class Markers:
         return None if is_proven(answer, several=True) else list(wanted)
 
     def _owners(self, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
-        """Who has claimed each of `ids`, and until when; "" is a run of before runs had names."""
+        """Which run has claimed each of `ids`, and until when. "" stands for a run from before runs had names."""
         found = self._items([f"{_PREFIX}{name}" for name in ids])
         return {
             key.removeprefix(_PREFIX): (item.get("owner", ""), int(item.get("until", 0))) for key, item in found.items()
@@ -136,7 +144,8 @@ class Markers:
             if attempt:
                 self._pause(attempt)
             response = self._client.batch_get_item(RequestItems={self._table: wanted})
-            if not {"Responses", "UnprocessedKeys"} <= response.keys():  # nothing of it: all would count twice
+            if not {"Responses", "UnprocessedKeys"} <= response.keys():
+                # an unknown answer counts as a failure: otherwise all events would be counted twice
                 continue
             for item in response.get("Responses", {}).get(self._table, []):
                 read = {name: from_attribute(value) for name, value in item.items()}
@@ -148,7 +157,7 @@ class Markers:
 
 
 def claim_of(table: str, name: str, seen: str | None, run: Run) -> "TransactWriteItemTypeDef":
-    """The claim of one event, which nobody has claimed, or only the run that was `seen` and is dead."""
+    """The write that claims one event, if nobody has claimed it, or only the run `seen`, which is dead."""
     item = {
         "id": f"{_PREFIX}{name}",
         "owner": run.owner,

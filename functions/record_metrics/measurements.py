@@ -1,6 +1,7 @@
 """From a terminal event to measurements: the metrics of docs/metrics.md that record_metrics writes. Pure.
 
-One rule: what was not measured is not a zero. A metric without a value sends nothing, and CloudWatch bills nothing.
+One rule: what was not measured is not a zero. For a metric without a value nothing is sent, and CloudWatch bills
+nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,7 +43,7 @@ ModelNamer = Callable[[str, str | None], str]
 def measurements_of(event: "TerminalEvent", model_names: ModelNamer | None = None) -> list[Measurement]:
     """What a terminal event measures. Raises MalformedEventError."""
     try:
-        ulid_time(event.id)  # raises ValueError: nothing else is good for a marker
+        ulid_time(event.id)  # raises ValueError if the id is no ULID: only a ULID can be a marker
         return list(_Measuring(event, model_names or ModelNames()).all())
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
@@ -70,7 +71,7 @@ class _Measuring:
         if name := _CACHE_METRICS.get(self._cache_status):
             yield from self._counted(name, *self._by_server)
         yield from self._limits()
-        if self._data.get("cold_start") is True:  # events of before do not tell
+        if self._data.get("cold_start") is True:  # older events do not say it
             yield from self._counted("ColdStarts", ALL)
 
     def _refusals(self) -> Iterator[Measurement]:
@@ -84,10 +85,10 @@ class _Measuring:
             yield from self._counted("Throttles", *self._by_server, (("Source", source),), (("Kind", kind),))
 
     def _limits(self) -> Iterator[Measurement]:
-        limits = self._data.get("limits")  # of keys that have some
+        limits = self._data.get("limits")  # only keys with limits have it
         if limits and limits.get("status") == "unchecked":
             yield from self._counted("LimitsUnchecked", ALL)
-        if limits and limits.get("lease"):  # settle_limits gives back what the sandbox could not
+        if limits and limits.get("lease"):  # settle_limits gives back what the sandbox could not give back
             yield from self._counted("LimitsNotReturned", ALL)
 
     def _latencies(self) -> Iterator[Measurement]:
@@ -118,7 +119,7 @@ class _Measuring:
                 yield from self._measured(TOKENS, "Count", tokens, *sets)
 
     def _attempts(self) -> Iterator[Measurement]:
-        attempts: Sequence[AttemptData] = self._data.get("attempts") or ()  # events of before have none
+        attempts: Sequence[AttemptData] = self._data.get("attempts") or ()  # older events have no attempts
         if self._data["server"]["name"] is None:  # several servers were asked at once
             return
         asked = [attempt["server"] for attempt in attempts if attempt["error"] not in NOT_CALLED]
@@ -138,7 +139,7 @@ class _Measuring:
 
 
 def _tokens(usage: Usage) -> Iterator[tuple[str, int]]:
-    """Token types and their tokens. All but `input` and `output` are parts of these two."""
+    """The tokens of each type. All types but `input` and `output` are parts of these two."""
     yield "input", usage.input_tokens
     yield "output", usage.output_tokens
     yield "cache_read", usage.cache_read_input_tokens

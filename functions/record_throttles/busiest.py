@@ -1,8 +1,8 @@
-"""Which clients have a metric of their own: those that are throttled most in an hour. One rule: their number is
-bounded, whatever clients do, because CloudWatch bills each name.
+"""Which clients get a metric of their own: those that are throttled most in an hour. One rule: their number is bounded,
+whatever clients do, because CloudWatch bills each name.
 
-How often each client was throttled, the rollups of the hour say, which the same consumer has just written. One item of
-the costs table for each hour holds the names that had a metric, so that all sandboxes keep the bound together:
+The rollups of the hour, which the same consumer has just written, say how often each client was throttled. For each
+hour one item of the costs table holds the names that had a metric, so that all sandboxes keep the bound together:
 
     pk busiest#<hour>   sk clients   names: a set
 """
@@ -37,7 +37,7 @@ _MOST_HOURS = 48
 
 @dataclass(slots=True)
 class _Hour:
-    """What is known of an hour: throttles by client, and the names that had a metric."""
+    """What a sandbox knows about an hour: throttles by client, and the names that had a metric."""
 
     counts: Counter[str] = field(default_factory=Counter[str])
     names: frozenset[str] = frozenset()
@@ -55,8 +55,8 @@ class Busiest:
         self._hours: dict[str, _Hour] = {}
 
     def among(self, hour: str, counts: Mapping[str, int]) -> frozenset[str]:
-        """The busiest clients of an hour (as in 2026-11-23T09), after so many more throttles of each client, which are
-        in the rollups already.
+        """The busiest clients of an hour (as in 2026-11-23T09), after these new throttles of each client, which the
+        rollups already include.
 
         Raises botocore's errors.
         """
@@ -65,7 +65,7 @@ class Busiest:
         known = self._hours.setdefault(hour, _Hour())
         known.counts.update(counts)
         if self._clock() - known.read_at >= READ_EVERY:
-            # The larger of both: a read may be older than what was recorded here.
+            # The larger of both counts, because a read may be older than what was recorded here.
             known.counts |= self._rollups(hour)
             known.read_at = self._clock()
         busiest = [client for client, number in known.counts.most_common(MOST_CLIENTS) if number >= FROM_THROTTLES]

@@ -1,7 +1,7 @@
 """SQS batch ─▶ throttles ─▶ entries and rollups in the costs table, lake, a metric of the busiest clients.
 
-One rule: a message fails for its own fault only. What is in the table is sent to the lake again when its message comes
-again, and counted by no metric twice.
+One rule: a message fails only for a fault of its own. When a message comes again, its entry is sent to the lake again,
+but no metric counts it twice.
 """
 
 import time
@@ -32,15 +32,17 @@ class Ledger(Protocol):
     """Where entries are kept: CostsTable, or a fake of it."""
 
     def record(self, entries: Iterable[LedgerEntry]) -> dict[Key, str]:
-        """Write entries that are not there yet; returns the keys of the others, and why: DUPLICATE, or a fault."""
+        """Write entries that are not there yet. Returns the keys of the others with the reason: DUPLICATE, or a
+        fault.
+        """
         ...
 
 
 class Lake(Protocol):
-    """Where entries go for good: openai_proxy.ledger.lake.Lake, or a fake of it."""
+    """Where entries are kept for analysts: openai_proxy.ledger.lake.Lake, or a fake of it."""
 
     def put(self, entries: Iterable[LedgerEntry]) -> dict[Key, str]:
-        """Send entries; returns the keys of those that were not taken, and why."""
+        """Send entries. Returns the keys of those that were not taken, and why."""
         ...
 
 
@@ -56,7 +58,7 @@ class Busiest(Protocol):
     """Which clients have a metric of their own: Busiest, or a fake of it."""
 
     def among(self, hour: str, counts: Mapping[str, int]) -> frozenset[str]:
-        """Those of an hour, after so many more throttles of each client. Raises botocore's errors."""
+        """The busiest clients of an hour, after these new throttles of each client. Raises botocore's errors."""
         ...
 
 
@@ -64,7 +66,7 @@ class Forecasts(Protocol):
     """What is left of servers' limits: record_throttles.forecasts.Forecasts, or a fake of it."""
 
     def observe(self, samples: Iterable[Weather]) -> list[Weather]:
-        """Keep what answers say, and return those of which a forecast was told. Never raises."""
+        """Keep what answers say of limits. Returns those for which a forecast was published. Never raises."""
         ...
 
 
@@ -131,7 +133,7 @@ class RecordThrottles:
         return (throttle_entry_of(event, self._names), minute_of(event)), samples
 
     def _forecast(self, samples: "Sequence[Weather]") -> None:
-        """Keep what servers announced, and count the forecasts that were told. Never raises."""
+        """Keep what servers announced, and count the forecasts that were published. Never raises."""
         told = self._forecasts.observe(samples) if self._forecasts and samples else []
         counted = [
             each

@@ -1,7 +1,7 @@
 """Keeps what servers announce of their limits, and tells when one is about to be used up.
 
-One rule: it costs nobody anything but itself. What cannot be read, written or told is logged, and the next answer of
-the server says it again.
+One rule: a failure here harms nothing else. If something cannot be read, written or published, that is logged, and the
+server's next answer says it again.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _MOST_TRIES = 3
 
 
 class Bus(Protocol):
-    """Where forecasts are told: openai_proxy.events.bus.Bus, or a fake of it."""
+    """Where forecasts are published: openai_proxy.events.bus.Bus, or a fake of it."""
 
     def publish(self, event: "ForecastEvent") -> None:
         """Put an event. Raises when the bus did not take it."""
@@ -40,7 +40,7 @@ class Forecasts:
         self._logger = logger
 
     def observe(self, samples: Iterable[Weather]) -> list[Weather]:
-        """Keep what these answers say, and return those of which a forecast was told. Never raises."""
+        """Keep what these answers say of limits. Returns those for which a forecast was published. Never raises."""
         found: dict[tuple[str, str], list[Weather]] = {}
         for sample in samples:
             found.setdefault((sample.server, sample.model), []).append(sample)
@@ -77,7 +77,7 @@ class Forecasts:
         return Weather.of(from_item(item)) if item else None
 
     def _write(self, weather: Weather, before: Weather | None) -> bool:
-        """Whether it was written: nobody has written something else since it was read."""
+        """Write the item. False: somebody else has written it since it was read."""
         item: dict[str, Any] = to_item(weather.to_item())
         condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
         if before is not None:
@@ -93,7 +93,7 @@ class Forecasts:
 
 
 def forecast_of(weather: Weather) -> "ForecastEvent":
-    """The ThrottleForecast of a limit that is going. Raises ValueError where none is."""
+    """The ThrottleForecast of a limit that is about to be used up. Raises ValueError where none is."""
     if weather.going is None:
         raise ValueError("no limit is going")
     resource, left = weather.going

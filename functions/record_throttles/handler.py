@@ -19,7 +19,7 @@ from record_throttles.forecasts import Forecasts
 
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}, parameter_validation=False)
 
-_AWS: Any = boto3  # whose types know Firehose only with stubs of it
+_AWS: Any = boto3  # the types of boto3 know Firehose only where its stubs are installed
 
 
 def _lake(stream: str | None) -> Lake | None:
@@ -29,7 +29,7 @@ def _lake(stream: str | None) -> Lake | None:
 _logger = Logger(service="record_throttles", level=os.environ.get("LOG_LEVEL", "INFO"))
 _dynamodb = _AWS.client("dynamodb", config=_CONFIG)
 
-# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+# Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _record_throttles = RecordThrottles(
     ledger=CostsTable(_dynamodb, os.environ["COSTS_TABLE"]),
     metrics=CloudWatch(_AWS.client("cloudwatch", config=_CONFIG), os.environ["METRICS_NAMESPACE"]),

@@ -1,7 +1,7 @@
 """SQS batch ─▶ terminal events ─▶ settlements ─▶ counters ─▶ thresholds and price hints.
 
-One rule: a message fails for its own fault only; and a settlement is done when its threshold is told, so that one which
-comes again changes nothing but looks at the thresholds anew.
+One rule: a message fails only for a fault of its own. A settlement is done only when its threshold has been announced.
+So a settlement that comes again changes no counter, but checks the thresholds again.
 """
 
 import time
@@ -29,7 +29,7 @@ class Limits(Protocol):
     """Where counters are kept: LimitsTable, or a fake of it."""
 
     def settle(self, settlements: Iterable[Settlement]) -> dict[str, str]:
-        """Settle what is not settled yet; returns the ids of those that could not be, and why."""
+        """Settle what is not settled yet. Returns the ids of those that could not be settled, and why."""
         ...
 
     def counter(self, limits_id: str) -> dict[str, Any]:
@@ -37,16 +37,16 @@ class Limits(Protocol):
         ...
 
     def give_back(self, lease: LeftLease) -> None:
-        """Free the place of a request that is over, unless that is done."""
+        """Free the place of a request that is over, unless that has been done."""
         ...
 
     def mark_told(self, crossing: Crossing) -> None:
-        """Remember that a threshold has been told."""
+        """Remember that a threshold has been announced."""
         ...
 
 
 class Publisher(Protocol):
-    """Where thresholds are told: Bus, or a fake of it."""
+    """Where thresholds are announced: Bus, or a fake of it."""
 
     def publish(self, event: "AnyEvent") -> None:
         """Put `event`, or raise."""
@@ -103,7 +103,7 @@ class SettleLimits:
         return again(failed)
 
     def _read(self, body: str) -> tuple[list[Settlement], list[LeftLease]]:
-        """What is to be settled of a message's event, or else given back. Raises MalformedEventError."""
+        """What a message's event has to be settled, or else to be given back. Raises MalformedEventError."""
         event = Event.from_sqs_body(body)
         settlements = settlements_of(event, self._prices)
         settled = {each.limits_id for each in settlements if not each.batch}
@@ -120,10 +120,11 @@ class SettleLimits:
         return True
 
     def _untold(self, latest: Settlement, settled: Sequence[Settlement]) -> str | None:
-        """Tell the thresholds that a key, or a team, has reached. The marker of what must come again; None when all
-        are told.
+        """Announce the thresholds that a key, or a team, has reached. Returns the marker of the settlement that must
+        come again; None when all are announced.
 
-        The budget of a period is that of the latest request in it: one of another time says nothing of it.
+        The budget of a period is the one that its latest request names; a request of another period says nothing about
+        it.
         """
         spoken_for = latest
         try:
@@ -132,7 +133,7 @@ class SettleLimits:
                 for crossing in crossings(counter, spoken_for):
                     if crossing.period == period:
                         self._tell(crossing, spoken_for)
-        except Exception:  # a counter that is damaged is no fault of other keys
+        except Exception:  # a damaged counter must not fail the messages of other keys
             self._logger.exception("thresholds not told", event_id=spoken_for.event_id)
             return spoken_for.marker
         return None
@@ -150,7 +151,7 @@ class SettleLimits:
 
 
 def latest_of_each_key(settlements: Iterable[Settlement]) -> list[Settlement]:
-    """Of each counter the settlement of the request that was taken last: its budgets are those that hold."""
+    """For each counter the settlement of its latest request, whose budgets are the ones in force."""
     latest: dict[str, Settlement] = {}
     for each in settlements:
         known = latest.setdefault(each.limits_id, each)
@@ -162,7 +163,9 @@ def latest_of_each_key(settlements: Iterable[Settlement]) -> list[Settlement]:
 def latest_of_each_period(
     counter: Mapping[str, Any], settlements: Iterable[Settlement], limits_id: str
 ) -> list[tuple[Period, Settlement]]:
-    """Of each period that a counter is in, the settlement of the key's latest request in it, if there is one."""
+    """For each period that a counter is in, the settlement of the key's latest request in that period, if there is
+    one.
+    """
     own = [each for each in settlements if each.limits_id == limits_id]
     current = {
         period: [each for each in own if each.windows.is_in(period, counter.get(period, ""))] for period in PERIODS

@@ -17,7 +17,7 @@ from settle_limits.table import LimitsTable
 
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
 
-# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+# Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _logger = Logger(service="settle_limits", level=os.environ.get("LOG_LEVEL", "INFO"))
 _limits = LimitsTable(
     boto3.client("dynamodb", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services

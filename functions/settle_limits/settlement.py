@@ -1,7 +1,7 @@
-"""From a terminal event to what is to be settled: reserved, and what it did cost. Pure.
+"""From a terminal event to a settlement: what the request reserved, and what it cost. Pure.
 
-One rule: a cost that is not known is not zero. It is settled as what was reserved for it, and a cost that is known is
-the ledger's, to the last digit.
+One rule: an unknown cost is not zero. It is settled as the amount that was reserved. A known cost is the ledger's, to
+the last digit.
 """
 
 import re
@@ -30,7 +30,9 @@ _NOTHING = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class PriceHint:
-    """USD per token of a model, by the name that it was asked for: the measure of the next reservation for it."""
+    """USD per token of a model, by the name that clients ask for: the next reservation for that model is measured by
+    it.
+    """
 
     server: str
     model: str
@@ -42,9 +44,9 @@ class PriceHint:
 
 @dataclass(frozen=True, slots=True)
 class LeftLease:
-    """A lease that a sandbox has perhaps left in the counter of a key, whose request is over.
+    """A lease that a sandbox may have left in the counter of a key, although its request is over.
 
-    `in_doubt`: it was perhaps given back; then, if it is not there, the cost of its request is reserved instead.
+    `in_doubt`: it may have been given back. If it is not there any more, the cost of its request is reserved instead.
     """
 
     limits_id: str
@@ -56,8 +58,8 @@ class LeftLease:
 class Settlement:
     """One inference of a key with a budget. Money is in USD.
 
-    `reserved` is what is reserved in the bucket, unless the request has left its lease; None when nothing is: the cost
-    counts all the same. `client` is as in the event, `budgets` are those that the key had.
+    `reserved` is the amount that is reserved in the bucket, unless the request has left its lease; None when nothing is
+    reserved: the cost counts all the same. `client` is as in the event, `budgets` are those that the key had.
     """
 
     event_id: str
@@ -83,24 +85,25 @@ class Settlement:
 
     @property
     def marker(self) -> str:
-        """By what it is known that this was settled: an inference is settled once in each of its counters.
+        """The marker that says that this was settled: an inference is settled once in each of its counters.
 
-        A batch is settled once for all that tell of it: for the first key that has a budget, and for the first team.
+        A batch is settled once, however many requests report its usage: for the first key that has a budget, and for
+        the first team.
         """
         return f"{self.batch or self.event_id}#team" if self.team else self.batch or self.event_id
 
 
 def settlements_of(event: "AnyEvent", prices: PriceBook) -> list[Settlement]:
-    """What is to be settled of a terminal event: for its key, for its team. Raises MalformedEventError."""
+    """The settlements of a terminal event: for its key, and for its team. Raises MalformedEventError."""
     own = settlement_of(event, prices)
     team = settlement_of(event, prices, of_team=True)
     if own and team:
-        team = replace(team, hint=None)  # what is learned from an answer is learned once
+        team = replace(team, hint=None)  # the price hint of an answer is learned once, from its first settlement
     return [each for each in (own, team) if each]
 
 
 def settlement_of(event: "AnyEvent", prices: PriceBook, *, of_team: bool = False) -> Settlement | None:
-    """What is to be settled of a terminal event; None when it counts for no budget. Raises MalformedEventError."""
+    """The settlement of a terminal event; None when it counts for no budget. Raises MalformedEventError."""
     if not is_terminal(event):
         return None
     try:
@@ -119,7 +122,7 @@ def _limits_of(event: "TerminalEvent", *, of_team: bool) -> "tuple[LimitsData | 
 
 
 def left_lease_of(event: "AnyEvent", *, of_team: bool = False) -> LeftLease | None:
-    """The lease that the request of a terminal event has perhaps left. Raises MalformedEventError."""
+    """The lease that the request of a terminal event may have left. Raises MalformedEventError."""
     if not is_terminal(event):
         return None
     try:
@@ -139,7 +142,7 @@ def _settlement(event: "TerminalEvent", limits: "LimitsData", prices: PriceBook,
     batch = batch_told(event)
     cost, hint = _priced(event, prices) if not batch else (_cost_of_batch(event, prices), None)
     if batch and not isinstance(cost, Cost):
-        return None  # somebody may yet tell what it cost
+        return None  # a later event may say what it cost
     if limits["currency"] != CURRENCY:
         raise ValueError(f"{limits['currency']!r} is not the currency of the price book")
     budgets: dict[Period, str | None] = {

@@ -1,8 +1,9 @@
 """The limits table as settle_limits uses it. One rule: an inference is settled once, however often and late it comes.
 
-A transaction that is cancelled says why. A marker that is there already is a duplicate, and is dropped; a counter that
-is not as thought is given back as it is, and what it still has of the reservations is settled: the rest has expired, or
-its window is over. One transaction for many inferences also keeps requests waiting less, which take from the same item.
+A cancelled transaction says why. If a marker is there already, its settlement is a duplicate and is dropped. If the
+counter is not as expected, DynamoDB returns it, and what it still holds of the reservations is settled: the rest has
+expired, or its window is over. One transaction for many inferences also means that requests, which take from the same
+item, wait less.
 """
 
 import random
@@ -70,14 +71,17 @@ class LimitsTable:
         self._lane = random.randint(1, LANES) if lane is None else lane  # noqa: S311 - guards nothing
 
     def settle(self, settlements: Iterable[Settlement]) -> dict[str, str]:
-        """Settle what is not settled yet. Returns the markers of those that could not be, and why: to come again."""
+        """Settle what is not settled yet. Returns the markers of those that could not be settled and have to come
+        again, and why.
+        """
         unsettled: dict[str, str] = {}
         for group in in_transactions(self._that_count_once(settlements)):
             unsettled |= self._settle(group)
         return unsettled
 
     def _that_count_once(self, settlements: Iterable[Settlement]) -> Iterator[Settlement]:
-        """The same, but what comes again after its marker has expired is of no budget in total, which has no end.
+        """The same settlements, but one that may come again after its marker has expired counts for no budget in total:
+        such a budget has no end, so it would count twice.
 
         What is settled in a lane is settled in that of this sandbox.
         """
@@ -105,7 +109,7 @@ class LimitsTable:
         return [from_item(item) for item in answer["Responses"].get(self._name, [])]
 
     def mark_told(self, crossing: Crossing) -> None:
-        """Remember that a threshold has been told, unless a higher one has been, or the period is over."""
+        """Remember that a threshold has been announced, unless a higher one has been, or the period is over."""
         period = crossing.period
         try:
             answer = self._client.update_item(
@@ -138,7 +142,7 @@ class LimitsTable:
         return int(answer) or None if isinstance(answer, Decimal) else None
 
     def give_back(self, lease: LeftLease) -> None:
-        """Free the place of a request that is over, unless that is done."""
+        """Free the place of a request that is over, unless that has been done."""
         try:
             answer = self._client.update_item(
                 TableName=self._name,
@@ -153,7 +157,7 @@ class LimitsTable:
         _proven(answer)
 
     def _settle(self, group: list[Settlement]) -> dict[str, str]:
-        """Settle in one transaction; what was reserved for `group` lies in one bucket of one counter."""
+        """Settle in one transaction. What was reserved for `group` is in one bucket of one counter."""
         held = Held.at_first(group)
         expires_at = int(self._clock()) + MARKER_LIFETIME
         reason = ""
@@ -184,7 +188,7 @@ class LimitsTable:
         return {each.marker: reason for each in group}
 
     def _settle_each(self, group: Iterable[Settlement]) -> dict[str, str]:
-        """One by one: something is wrong with one of them, and nobody says with which."""
+        """Settle one by one: something is wrong with one of them, and DynamoDB does not say with which."""
         unsettled: dict[str, str] = {}
         for each in group:
             unsettled |= self._settle([each])
@@ -192,7 +196,7 @@ class LimitsTable:
 
 
 def _proven(answer: Any) -> Any:
-    """`answer`, if it is DynamoDB's. Raises NoAnswerError."""
+    """`answer`, if DynamoDB itself gave it. Raises NoAnswerError."""
     if not is_proven(answer):
         raise NoAnswerError("DynamoDB did not say that it has done it")
     return answer

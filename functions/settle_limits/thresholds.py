@@ -1,12 +1,12 @@
-"""Which threshold of a budget is reached and not told yet, and the event that tells it. Pure.
+"""Which threshold of a budget is reached and not announced yet, and the event that announces it. Pure.
 
-One rule: of the thresholds that were crossed at once the highest is told, and each at most once in a period for the
-same budget. A budget that was changed begins anew.
+One rule: of several thresholds crossed at once only the highest is announced, and each at most once in a period for the
+same budget. A changed budget starts afresh.
 
 The id of a BudgetThresholdReached is derived from what it states: it has the time of its period's beginning, and the
 SHA-256 of key, period, budget and threshold for its random part. The event is published before the counter remembers
 it, so that it cannot be lost in between; when it is published twice, by a retry or by two consumers at once, both
-have one id, by which their consumers tell them for one.
+copies have one id, by which their consumers recognise them as one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,7 +44,9 @@ class Crossing:
 
 
 def crossings(counter: Mapping[str, Any], latest: Settlement) -> Iterator[Crossing]:
-    """What a counter, in plain values, says is to be told after a settlement. Of a period that is over: nothing."""
+    """The thresholds that a counter, in plain values, has reached after a settlement; none for a period that is
+    over.
+    """
     for period in PERIODS:
         budget, start = latest.budgets.get(period), counter.get(period, "")
         if budget is None or not latest.windows.is_in(period, start):
@@ -88,7 +90,7 @@ def event_of(crossing: Crossing, latest: Settlement, now: float) -> "ThresholdEv
 def _id_of(crossing: Crossing) -> str:
     start = crossing.start
     facts = (crossing.limits_id, crossing.period, start, _plain(crossing.budget), str(crossing.threshold))
-    if start == EVER:  # which has no beginning: a time that every id of such a fact has
+    if start == EVER:  # a budget in total has no beginning, so the id of every such fact has this time
         return ulid_of_fact(0.0, "#".join(facts))
     began = datetime.strptime(start[:7] + (start[7:] or "-01"), "%Y-%m-%d").replace(tzinfo=UTC)
     return ulid_of_fact(began.timestamp(), "#".join(facts))

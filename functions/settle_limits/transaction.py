@@ -1,4 +1,4 @@
-"""What DynamoDB is told to settle reservations, and what it says when it refuses. Pure.
+"""The transactions that settle reservations, and what DynamoDB says when it refuses one. Pure.
 
 One rule: a counter changes together with the markers of what is settled. A transaction puts a marker for each of N
 inferences, each only if it is not there yet, and adds their sums to the one counter that holds their reservations.
@@ -45,7 +45,9 @@ _MOST_REMOVED = 100
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Which windows of a reservation its counter still has, and the lease if there is one. What is gone is gone."""
+    """Which windows of a reservation its counter still has, and the lease if there is one. Windows that are over are
+    not changed.
+    """
 
     periods: tuple[Period, ...]
     bucket: bool
@@ -61,12 +63,12 @@ class Held:
 
     @classmethod
     def at_first(cls, group: Sequence[Settlement]) -> "Held":
-        """What is most probable, and found out to be otherwise by the transaction's conditions."""
+        """The most likely state of the counter. If it is wrong, the transaction's conditions fail."""
         return cls(group[0].windows.periods, bucket=_may_be_in_bucket(group[0]))
 
     @classmethod
     def of(cls, counter: Item, group: Sequence[Settlement], now: Windows) -> "Held":
-        """What `counter` has of the windows of `group`: nothing, when there is no counter."""
+        """What `counter` still has of the windows of `group`: nothing, if there is no counter."""
         windows, left = group[0].windows, group[0].lease
         lease = _lease_in(counter, left.id) if left else None
         was_unchecked = group[0].reserved is None or left is not None
@@ -125,7 +127,7 @@ class Refusal:
 
     @property
     def is_for_good(self) -> bool:
-        """Whether something is wrong with what was asked for, although nobody may say with which part of it."""
+        """Whether the request itself is wrong, even if DynamoDB does not say which part of it."""
         return bool(set(self.codes) - TRANSIENT - {CONDITION, DONE})
 
     @property
@@ -138,7 +140,7 @@ class Refusal:
         return self._failed(place)
 
     def is_of_counter(self, markers: int) -> bool:
-        """Whether the counter, which came after so many markers, is not as thought."""
+        """Whether the counter, which came after so many markers, is not as expected."""
         return self._failed(markers)
 
     def _failed(self, place: int) -> bool:
@@ -148,7 +150,7 @@ class Refusal:
 def in_transactions(settlements: Iterable[Settlement]) -> Iterator[list[Settlement]]:
     """The settlements of one counter whose reservations lie in one bucket, as many as one transaction takes.
 
-    One that has left its lease, which is rare, is settled by itself.
+    A settlement whose request left its lease, which is rare, has a transaction of its own.
     """
     groups: dict[tuple[Any, ...], list[Settlement]] = {}
     for each in settlements:
@@ -162,14 +164,14 @@ def in_transactions(settlements: Iterable[Settlement]) -> Iterator[list[Settleme
 def build_transaction(
     table: str, group: Sequence[Settlement], held: Held, expires_at: int
 ) -> "list[TransactWriteItemTypeDef]":
-    """The items of one transaction: first the markers, in the order of `group`, then the counter if that has a part."""
+    """The items of one transaction: first the markers, in the order of `group`, then the counter if it changes."""
     markers = [_marker(table, settlement.marker, expires_at) for settlement in group]
     has_part = held.periods or held.bucket or held.lease or held.begins
     return [*markers, _counter(table, group, held, expires_at)] if has_part else markers
 
 
 def _item_of(settlement: Settlement) -> str:
-    """What the counter, or the lane, is called that a settlement changes."""
+    """The key of the counter, or of the lane, that a settlement changes."""
     return lane_id(settlement.limits_id, settlement.lane) if settlement.lane else settlement.limits_id
 
 
@@ -209,7 +211,7 @@ def _counter(table: str, group: Sequence[Settlement], held: Held, expires_at: in
     }
     values = amounts | starts | begun
     values |= {f"old_{name}": held.starts[name] for name in held.begins if held.starts[name]}
-    if values:  # DynamoDB takes no empty map
+    if values:  # DynamoDB accepts no empty map of names
         update["ExpressionAttributeValues"] = to_item({f":{name}": value for name, value in values.items()})
     return {"Update": update}
 
@@ -217,7 +219,9 @@ def _counter(table: str, group: Sequence[Settlement], held: Held, expires_at: in
 def _beginnings(
     group: Sequence[Settlement], held: Held, conditions: list[str], expires_at: int
 ) -> tuple[dict[str, Any], str]:
-    """What the periods begin with that the counter has not reached, and the expression; `conditions` get theirs."""
+    """The first values of the periods that the counter has not reached yet, and the expression that sets them. Their
+    conditions are added to `conditions`.
+    """
     actual, begun = _sum(each.actual for each in group), dict[str, Any]()
     kept = group[0].windows.now + KEPT_EVER if group[0].windows.total else expires_at
     for period in held.begins:
@@ -233,7 +237,9 @@ def _beginnings(
 
 
 def _within(periods: Iterable[Period], held: Held, windows: Windows) -> tuple[list[str], dict[str, str]]:
-    """The conditions that a counter is in these periods, and their values: as it was found, or else as is probable."""
+    """The conditions that a counter is in these periods, and their values: as the counter was found, or else as is most
+    likely.
+    """
     conditions: list[str] = []
     values: dict[str, str] = {}
     for period in periods:

@@ -1,7 +1,7 @@
 """From a ResponseCaptured event to an answer that the response cache may give. Pure.
 
-One rule: nothing of an event is believed. What does not fit together is no answer: not a body that is not the one it
-says it is, not a scope of another client, not a header that could end a header.
+One rule: nothing in an event is believed. If its parts do not fit together, it is no answer: a body with another digest
+than stated, a scope of another client, or a content type that could break a header.
 """
 
 import base64
@@ -39,7 +39,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class AnswerTooLargeError(Exception):
-    """An answer that can never be stored. `size` is in bytes."""
+    """The answer is too large to be stored, ever. `size` is in bytes."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"{size} bytes")
@@ -48,7 +48,7 @@ class AnswerTooLargeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CachedResponse:
-    """One answer. `event_id` is a ULID: of two answers for one key the one with the greater id is newer.
+    """One answer. `event_id` is a ULID: of two answers for one key, the one with the greater id is newer.
 
     `body` is in its `encoding`; it is None where `object` names what holds it on S3. `body_size` and `body_sha256` are
     those of the body that the client had. `cost` is what the answer cost in USD; None when that is not known.
@@ -83,13 +83,13 @@ def cached_response_of(event: "CapturedEvent", prices: PriceBook) -> CachedRespo
     try:
         return _read(event, prices)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        # Its kind and place only: a message of json, zlib or base64 may quote what it could not read.
+        # Only the error's kind and place are told: a message of json, zlib or base64 may quote what it could not read.
         raise MalformedEventError(f"not a {event.detail_type} event: {_reason(error)}") from None
 
 
 def _read(event: "CapturedEvent", prices: PriceBook) -> CachedResponse:
     data, request, response = event.data, event.data["request"], event.data["response"]
-    ulid_time(event.id)  # raises ValueError: nothing else tells the newer of two answers
+    ulid_time(event.id)  # raises ValueError if the id is no ULID: only a ULID says which of two answers is newer
     body_size, created_at = _whole(response["body_size"]), _whole(data["created_at"])
     if body_size > LARGEST_BODY:
         raise AnswerTooLargeError(body_size)
@@ -124,7 +124,9 @@ def _read(event: "CapturedEvent", prices: PriceBook) -> CachedResponse:
 
 
 def _body(response: "CapturedResponseData", encoding: "Encoding", size: int, sha256: str) -> bytes | None:
-    """The body that the event carries, as it is; what comes out of it is compared with what it should be."""
+    """The body that the event carries, as it is. Its unpacked form is compared with the size and digest that the event
+    states.
+    """
     text = response.get("body")
     if (text is None) == (response.get("object") is None):
         raise ValueError("either body or object")
@@ -138,7 +140,9 @@ def _body(response: "CapturedResponseData", encoding: "Encoding", size: int, sha
 
 
 def _unpacked(encoded: bytes, size: int) -> bytes:
-    """`encoded` without its compression; never more than one byte too many of it, whatever it would become."""
+    """`encoded` without its compression. At most one byte more than is allowed is unpacked, however large the whole
+    would be.
+    """
     unpacking = zlib.decompressobj()
     try:
         body = unpacking.decompress(encoded, size + 1)

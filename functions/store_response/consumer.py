@@ -1,7 +1,8 @@
 """SQS batch ─▶ captured answers ─▶ the newest per cache key ─▶ response cache.
 
-One rule: a message fails for its own fault only. What can never be stored (too large, expired) is dropped, and logged;
-what has expired also when it could not be read, so that no content goes round for longer than it would be kept.
+One rule: a message fails only for a fault of its own. An answer that can never be stored (too large, expired) is
+dropped and logged. An expired one is dropped even if it cannot be read, so that no content stays in queues for longer
+than it would be kept.
 """
 
 import time
@@ -30,7 +31,7 @@ class Cache(Protocol):
     """Where answers are kept: CacheTable, or a fake of it."""
 
     def store(self, item: Item) -> bool:
-        """Write the item of an answer, unless one at least as new is there: then False."""
+        """Write the item of an answer. False: one at least as new is there already."""
         ...
 
 
@@ -65,7 +66,7 @@ class StoreResponse:
         return again(failed)
 
     def _read(self, body: str) -> Item | None:
-        """The item of a message's answer, if it is one to store. Raises MalformedEventError."""
+        """The item of a message's answer; None if it is not to be stored. Raises MalformedEventError."""
         event = Event.from_sqs_body(body)
         if event.detail_type != "ResponseCaptured":
             return None
@@ -77,7 +78,8 @@ class StoreResponse:
         except AnswerTooLargeError as error:
             return self._too_large(event.id, error.size)
         if max(response.created_at, ulid_time(event.id).timestamp()) > self._clock() + CLOCKS_APART:
-            # It would pass for the newest, and keep real ones out, and the proxy would not give it.
+            # An answer from the future would count as the newest and keep real ones out, and the proxy would not serve
+            # it.
             raise MalformedEventError(f"not a {event.detail_type} event: it is from the future")
         item = item_of(response)
         size = item_size(item)
@@ -96,6 +98,6 @@ class StoreResponse:
 
 
 def _is_over(data: Any, now: float) -> bool:
-    """Whether the time of an answer is over; not where that cannot be told."""
+    """Whether an answer has expired; False where that cannot be known."""
     until = data.get("expires_at") if isinstance(data, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     return isinstance(until, int | float) and not isinstance(until, bool) and until <= now

@@ -15,7 +15,7 @@ from store_response.table import CacheTable
 
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
 
-# Built while the sandbox initialises: that has the full CPU, an invocation has not.
+# Built while the sandbox initialises, which has the full CPU; an invocation has only a share of one.
 _store_response = StoreResponse(
     cache=CacheTable(
         boto3.client("dynamodb", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services

@@ -1,6 +1,6 @@
 """A cached answer as an item of the cache table, in DynamoDB's JSON. Pure.
 
-One rule: what the proxy needs to answer with is in the item alone, but for a body that is too large for one.
+One rule: the item alone holds all that the proxy needs to answer, except a body that is too large for an item.
 """
 
 import json
@@ -50,7 +50,8 @@ def item_of(response: CachedResponse) -> dict[str, Any]:
     if response.model:
         values["model"] = response.model
     if response.timing:
-        values["timing"] = json.dumps(response.timing, separators=(",", ":"))  # a list would take three times that
+        # as a list of DynamoDB it would take three times the room
+        values["timing"] = json.dumps(response.timing, separators=(",", ":"))
     if response.cost is not None:
         values["cost"], values["currency"] = f"{response.cost.normalize():f}", CURRENCY
     return to_item(values)

@@ -1,6 +1,6 @@
 """Writes the response cache. One rule: an older answer never replaces a newer one.
 
-What has no id of an event, or one from the future, is no answer of ours: it is replaced, whatever it is.
+An item without an event's id, or with one from the future, is no answer that this function wrote: it is replaced.
 """
 
 import time
@@ -29,7 +29,7 @@ class CacheTable:
         self._clock = clock
 
     def store(self, item: Mapping[str, Any]) -> bool:
-        """Write the item of an answer, unless one at least as new is there: then False.
+        """Write the item of an answer. False: one at least as new is there already.
 
         Raises NoAnswerError and botocore's errors.
         """

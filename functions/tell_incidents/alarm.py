@@ -1,4 +1,4 @@
-"""A change of an alarm, as CloudWatch tells a topic of it. Pure."""
+"""A change of an alarm's state, as CloudWatch sends it to a topic. Pure."""
 
 import json
 import re
@@ -22,7 +22,9 @@ class AlarmChange(NamedTuple):
 
 
 def change_of(message: str) -> AlarmChange | None:
-    """The change that a message tells; None of an alarm of anything else. Raises ValueError for what is no alarm's."""
+    """The change that a message reports; None for an alarm that is not about throttles. Raises ValueError for a message
+    that no alarm has sent.
+    """
     try:
         alarm: Any = json.loads(message)
         name, state, at = alarm["AlarmName"], alarm["NewStateValue"], alarm["StateChangeTime"]

@@ -1,7 +1,7 @@
-"""The topic of alarms that need words ─▶ who is throttled ─▶ one message, one event.
+"""The topic of alarms of throttles ─▶ who is throttled ─▶ one message, one event.
 
-One rule: an incident is told once when it begins and once when it is over. It is remembered after it was told, so that
-a crash in between tells it twice, and never not at all.
+One rule: people are told of an incident once when it begins and once when it is over. That is remembered after they
+were told, so a crash in between tells them twice, but never leaves them untold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,10 +24,12 @@ _HOUR = 3600
 
 
 class Memory(Protocol):
-    """What was told: Incidents, or a fake of it."""
+    """Remembers what people were told: Incidents, or a fake of it."""
 
     def last(self, alarm: str) -> tuple[float, float] | None:
-        """When what was told last changed, and since when it was in ALARM (0: it was not). Unix seconds."""
+        """The latest change that was told: when it happened, and since when the alarm was in ALARM (0: it was not). In
+        Unix seconds.
+        """
         ...
 
     def remember(self, alarm: str, at: float, since: float) -> None:
@@ -36,7 +38,7 @@ class Memory(Protocol):
 
 
 class Rollups(Protocol):
-    """Who was throttled: Incidents, or a fake of it."""
+    """Reads who was throttled: Incidents, or a fake of it."""
 
     def throttles(self, hours: Sequence[str]) -> "list[Throttled]":
         """The rollups of these hours."""
@@ -73,7 +75,7 @@ class TellIncidents:
         self._stack, self._form, self._runbooks = stack, form, runbooks
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        """Tell of the changes of alarms in an SNS event. Raises when it could not be told: it comes again."""
+        """Tell people of the changes of alarms in an SNS event. Raises when that fails: then the event comes again."""
         for record in event["Records"]:
             if change := change_of(record["Sns"]["Message"]):
                 self._tell(change)
@@ -81,7 +83,7 @@ class TellIncidents:
     def _tell(self, change: AlarmChange) -> None:
         last = self._memory.last(change.name)
         last_at, since = last or (0.0, 0.0)
-        # Of two changes in one moment, as clocks of whole seconds have them, the later one is told too.
+        # Times are whole seconds, so two changes may have the same time: the later one is told too.
         if change.at < last_at or change.is_alarm == (since > 0):
             self._logger.info("told already", alarm=change.name)
             return

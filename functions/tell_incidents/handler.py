@@ -16,7 +16,7 @@ from tell_incidents.store import Incidents
 
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
 
-_AWS: Any = boto3  # whose types know SNS only with stubs of it
+_AWS: Any = boto3  # the types of boto3 know SNS only where its stubs are installed
 
 _tell_incidents = TellIncidents(
     store=Incidents(_AWS.client("dynamodb", config=_CONFIG), os.environ["COSTS_TABLE"], os.environ["MARKERS_TABLE"]),

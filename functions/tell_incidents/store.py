@@ -30,7 +30,9 @@ class Incidents:
         return [row for hour in hours for row in self._of_hour(hour)]
 
     def last(self, alarm: str) -> tuple[float, float] | None:
-        """When what was told last changed, and since when it was in ALARM (0: it was not). Unix seconds."""
+        """The latest change that was told: when it happened, and since when the alarm was in ALARM (0: it was not). In
+        Unix seconds.
+        """
         key = to_item({"id": f"incident#{alarm}"})
         item = self._client.get_item(TableName=self._markers, Key=key, ConsistentRead=True).get("Item")
         if not item:
