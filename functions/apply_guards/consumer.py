@@ -33,8 +33,8 @@ class Acts(Protocol):
     """Where acts are kept: Overlays, or a fake of it."""
 
     def begin(self, action: Action, now: float) -> Begun:
-        """Write an act, unless it is written already, or a person has undone an equal one. Returns whether people have
-        to be told.
+        """Write an act, unless it is written already or a person has undone an equal one. Returns which of these it
+        was.
         """
         ...
 

@@ -36,8 +36,8 @@ class Overlays:
         self._pause = pause
 
     def begin(self, action: Action, now: float) -> Begun:
-        """Write an act, unless it is written already, or a person has undone an equal one. Returns whether people have
-        to be told.
+        """Write an act, unless it is written already or a person has undone an equal one. Returns which of these it
+        was.
         """
         key = {"key_hash": overlay_key(action.request.key_id)}
         for attempt in range(1, _MOST_TRIES + 1):

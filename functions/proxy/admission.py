@@ -43,12 +43,12 @@ def received(event: Any, timeline: Timeline, deadline: float) -> Call:
         if call.refused and call.refused.code == "unknown_event":
             log("WARN", "An event is no request", id=call.id, event=_shape_of(event))
         return call
-    object_of(event).pop("body", None)  # the request has its bytes: megabytes would be held twice
+    object_of(event).pop("body", None)  # the request holds the same bytes: without this, megabytes would be held twice
     return call
 
 
 def _shape_of(event: Any) -> str:
-    """What an event that is no request looks like, as a ping or a message of a queue, and nothing of what it says."""
+    """The shape of an event that is no request, such as a ping or a message of a queue, without any of its content."""
     if not isinstance(event, dict):
         return type(event).__name__
     names = [str(name)[:_LONGEST_NAME] for name in list(object_of(event))[:_MOST_NAMES]]
@@ -61,7 +61,9 @@ def refused(call: Call, error: Exception) -> Call:
 
 
 def as_proxy_error(error: Exception, inference_id: str) -> ProxyError:
-    """`error` as the client is told of it. What the proxy did not foresee is its own failure, and goes to the log."""
+    """`error` in the form that the client is told. An error that the proxy does not know is its own failure, and is
+    logged.
+    """
     if isinstance(error, ProxyError):
         return error
     log("ERROR", "A request failed inside the proxy", request_id=inference_id, trace=trace_of(error))
@@ -69,8 +71,8 @@ def as_proxy_error(error: Exception, inference_id: str) -> ProxyError:
 
 
 def steering_of(another: Callable[[], Aws], table: str) -> "Callable[[], Steering]":
-    """What puts servers in order, made for the first request that may go to several. `another` makes the calls of
-    another thread; `table` is the one of costs, which has the forecasts.
+    """What puts servers in order; it is made for the first request that may go to several. `another` makes an AWS
+    client for its thread; `table` is the costs table, which has the forecasts.
     """
 
     @functools.cache
@@ -101,7 +103,9 @@ class Admission:
         self._limits = limits
 
     def admit(self, call: Call, timeline: Timeline) -> Call:
-        """The call with its key, and what is asked of which servers; without servers the proxy answers itself."""
+        """The call with its key, its body and its candidate servers. If there are no candidates, the proxy answers the
+        call itself.
+        """
         if call.request is None:
             return call
         request = call.request
@@ -140,9 +144,11 @@ class Admission:
         return call
 
     def names(self, server: Server, key: ClientKey) -> Callable[[str], str | None]:
-        """By which name a key may ask for a model that `server` lists; None: by none."""
+        """The name by which a key may ask for a model that `server` lists; None if it may not."""
         return lambda model: self._routes.name_for(model, server, key)
 
     def release(self, reservation: Reservation, spent: Usage, until: float) -> Reservation:
-        """What is left of a reservation when it is given back, with what was `spent`, by `until` (Unix seconds)."""
+        """Give a reservation back, with what was `spent`, by `until` (Unix seconds). Returns what is still to be given
+        back.
+        """
         return self._limits.release(reservation, spent, until)

@@ -80,10 +80,10 @@ class LimitsTable:
         return unsettled
 
     def _that_count_once(self, settlements: Iterable[Settlement]) -> Iterator[Settlement]:
-        """The same settlements, but one that may come again after its marker has expired counts for no budget in total:
-        such a budget has no end, so it would count twice.
+        """The same settlements, but one whose request is older than markers live counts for no budget in total: that
+        budget never ends, so an event that came again would count twice.
 
-        What is settled in a lane is settled in that of this sandbox.
+        If a counter has lanes, this sandbox settles in its own lane.
         """
         oldest = self._clock() - MARKER_LIFETIME
         for each in settlements:

@@ -1,4 +1,4 @@
-"""Who may call: the authorizer function's word for a key, and two other access modes that an owner can switch on.
+"""Who may call: the authorizer function judges keys, and an owner can switch on two other access modes.
 
-Its one rule: without a clear yes the answer is no.
+Its one rule: nobody is let in without a clear yes.
 """

@@ -1,5 +1,5 @@
-"""Who is calling: a client key or an access token, judged by the authorizer function. Its one rule: without a clear yes
-the answer is no.
+"""Who is calling: a client key or an access token, judged by the authorizer function. Its one rule: nobody is let in
+without a clear yes.
 
 A function URL cannot have an authorizer, so the proxy sends the authorizer function the event that API Gateway would
 have sent, and remembers a yes for a bounded time, as API Gateway does. A no is never remembered, so a new key works at
@@ -30,7 +30,7 @@ Invoke = Callable[[str, bytes], tuple[bytes, bool]]
 
 
 class Authenticator(Protocol):
-    """Who says whose request this is: the authorizer, or one of `other_doors`."""
+    """What authenticates a request: the authorizer, or one of the access modes."""
 
     def authorize(self, request: InferenceRequest) -> ClientKey: ...
     def forget(self) -> None: ...
@@ -80,18 +80,20 @@ class Authorizer:
         return key
 
     def _has_ended(self, key: ClientKey) -> bool:
-        """Whether an access token has: the authorizer says then whether that is so by the issuer's clock, too."""
+        """Whether an access token has ended by this sandbox's clock. The authorizer is then asked again, which allows
+        for the issuer's clock.
+        """
         return key.end_user != "" and key.expires_at is not None and key.expires_at <= self._now()
 
     def _still_good(self, key: ClientKey) -> ClientKey:
-        if key.end_user:  # the authorizer has judged it a moment ago, or it has not ended
+        if key.end_user:  # it has not ended, or the authorizer has judged it a moment ago
             return key
         if key.expires_at is not None and key.expires_at <= self._now():
             raise _invalid()
         return key
 
     def forget(self) -> None:
-        """Forget every answer: after a restore nobody knows how old they are."""
+        """Forget every answer: after a SnapStart restore nobody knows how old the answers are."""
         self._remembered.clear()
 
     def _ask(self, request: InferenceRequest, sent: str) -> ClientKey:
@@ -118,7 +120,7 @@ def _invalid(message: str = WRONG_KEY) -> ClientError:
 
 
 def cannot_check() -> UnavailableError:
-    """The refusal of a request of which nobody can say now whose it is."""
+    """The error for a request that cannot be authenticated now."""
     message = "The client key cannot be checked at the moment."
     return UnavailableError(503, "authorization_unavailable", message, headers={"retry-after": "5"})
 

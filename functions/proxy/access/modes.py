@@ -1,8 +1,8 @@
-"""Two switches beside the authorizer function, both off unless the owner turns them on: no keys at all, for play on one
-machine, and a server's own token as a key for that server alone.
+"""Two access modes beside the authorizer function, both off unless the owner turns them on: no keys at all, to try the
+proxy on one machine, and a server's own token as a key for that server alone.
 
-Its one rule: neither ever lets in more than it says. A token is compared in constant time, and one that stands in the
-servers file, where people write things like "ollama", is no key.
+Its one rule: neither mode lets in more than it says. A token is compared in constant time. A token that is written in
+the servers file itself, such as "ollama", is no key.
 """
 
 import hmac
@@ -23,7 +23,7 @@ _SHORTEST_TOKEN = 20
 
 
 class Open:
-    """Lets everybody in. For local play only: a deployed stack that does so says it in its outputs."""
+    """Lets everybody in. This is for one's own machine only: a deployed stack in this mode says so in its outputs."""
 
     @staticmethod
     def authorize(request: InferenceRequest) -> ClientKey:
@@ -36,7 +36,7 @@ class Open:
 
 
 class WithProviderTokens:
-    """Lets in whom the authorizer lets in, and who has the token of the server that the path names."""
+    """Lets in everybody whom the authorizer lets in, and whoever has the token of the server that the path names."""
 
     def __init__(self, authorizer: Authorizer, servers: dict[str, Server], tokens: ProviderTokens) -> None:
         self._authorizer = authorizer
@@ -68,6 +68,6 @@ class WithProviderTokens:
             token = self._tokens.find(server)
         except TokenNotFoundError:
             return False
-        except AwsError as error:  # nobody can say that it is not the token
+        except AwsError as error:  # the token cannot be read now, so nobody knows whether this is it
             raise cannot_check() from error
         return hmac.compare_digest(sent.encode(errors="replace"), token.encode())

@@ -2,7 +2,7 @@
 
 boto3 would cost 300 ms and 36 MB at every cold start for small requests; see docs/adr/0003-aws-calls-without-boto3.md.
 
-Its one rule: an answer has the shape that AWS documents for its call, or it is none.
+Its one rule: an answer counts only if it has the shape that AWS documents for its call.
 """
 
 import json
@@ -37,19 +37,19 @@ class AwsError(Exception):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same call may well succeed in a moment: too much at once, a fault of AWS, or no answer."""
+        """Whether the same call may soon succeed: it was throttled, AWS had a fault, or there was no answer."""
         return self.code in (UNREACHABLE, NO_ANSWER) or is_transient(self.code, self._status)
 
     @property
     def may_be_done(self) -> bool:
-        """Whether the call may have been carried out, although nobody said so."""
+        """Whether AWS may have carried the call out, although no answer said so."""
         return self.code == NO_ANSWER or self._status >= 500
 
 
 class Aws:
     """The calls. Every one raises AwsError. `timeout` is in seconds and bounds the whole of a call.
 
-    `post_once` is for events: their publisher counts its tries.
+    `post_once` is for events, whose publisher counts its tries itself.
     """
 
     def __init__(
@@ -89,27 +89,27 @@ class Aws:
         return results
 
     def update_item(self, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
-        """UpdateItem of DynamoDB: whether its condition held, and the item where the arguments ask for it."""
+        """UpdateItem of DynamoDB. Returns whether its condition held, and the item where the arguments ask for it."""
         held, answer = self._dynamodb("UpdateItem", arguments, timeout)
         if held and arguments.get("ReturnValues") == "ALL_NEW" and "Attributes" not in answer:
             raise _odd("dynamodb:UpdateItem")
         return held, _item("dynamodb:UpdateItem", answer, "Attributes" if held else "Item")
 
     def put_item(self, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, dict[str, Any] | None]:
-        """PutItem of DynamoDB: whether its condition held, and else the item, where the arguments ask for it."""
+        """PutItem of DynamoDB. Returns whether its condition held, and else the item if the arguments ask for it."""
         held, answer = self._dynamodb("PutItem", arguments, timeout)
         return held, None if held else _item("dynamodb:PutItem", answer, "Item")
 
     def delete_item(self, arguments: Mapping[str, Any], timeout: float) -> bool:
-        """DeleteItem of DynamoDB: whether its condition held."""
+        """DeleteItem of DynamoDB. Returns whether its condition held."""
         return self._dynamodb("DeleteItem", arguments, timeout)[0]
 
     def get_item(self, arguments: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-        """GetItem of DynamoDB: the item, empty when there is none."""
+        """GetItem of DynamoDB. Returns the item, empty when there is none."""
         return _item("dynamodb:GetItem", self._dynamodb("GetItem", arguments, timeout)[1], "Item") or {}
 
     def query(self, arguments: Mapping[str, Any], timeout: float) -> list[dict[str, Any]]:
-        """Query of DynamoDB: the items of one page, in their order."""
+        """Query of DynamoDB. Returns the items of one page, in their order."""
         items = self._dynamodb("Query", arguments, timeout)[1].get("Items")
         if not isinstance(items, list) or not all(map(is_item, array_of(items))):
             raise _odd("dynamodb:Query")
@@ -123,7 +123,7 @@ class Aws:
             raise AwsError(call, "ProvisionedThroughputExceededException", status=400)
         responses = object_of(answer.get("Responses"))
         found = array_of(responses.get(table))
-        # That it names the table proves that it is DynamoDB's.
+        # Only an answer of DynamoDB names the table.
         if table not in responses or "UnprocessedKeys" not in answer or not all(map(is_item, found)):
             raise _odd(call)
         nothing: dict[str, Any] = {}
@@ -132,8 +132,8 @@ class Aws:
         ]
 
     def transact_updates(self, updates: Sequence[Any], timeout: float) -> list[dict[str, Any] | None] | None:
-        """TransactWriteItems of updates. None: all are done; else none is, and there is the item of each whose
-        condition failed. Raises AwsError with the code of the first reason that is another one.
+        """TransactWriteItems of updates: None if all are done. Else none is done, and it returns the item of each
+        update whose condition failed. Raises AwsError with the code of the first other reason.
         """
         from openai_proxy.refusals import CONDITION, DONE  # noqa: PLC0415  # few keys have two counters
 
@@ -150,11 +150,11 @@ class Aws:
         return [(_item(call, each, "Item") or {}) if each["Code"] == CONDITION else None for each in reasons]
 
     def _dynamodb(self, operation: str, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, Mapping[str, Any]]:
-        """Whether the call's conditions held, and what it was answered."""
+        """Call DynamoDB. Returns whether the call's conditions held, and the answer."""
         headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"DynamoDB_20120810.{operation}"}
         status, _, body = self._call("dynamodb", "/", headers, json.dumps({**arguments, **PROOF}).encode(), timeout)
         answer = object_of(loads_or_none(body))
-        # Who asks for a batch looks for the table's name in the answer; of several tables each says what was used.
+        # `batch_get_item` looks for the table's name itself; several tables each say what they used.
         if status == 200 and (
             operation == "BatchGetItem" or is_proven(answer, several=operation == "TransactWriteItems")
         ):
@@ -165,7 +165,7 @@ class Aws:
         return False, answer
 
     def send_message(self, queue: str, body: str, delay: int, timeout: float, trace: str | None = None) -> None:
-        """SendMessage of SQS: `queue` is its address, nobody sees the message for `delay` seconds; X-Ray's `trace`."""
+        """SendMessage of SQS to the address `queue`, hidden for `delay` seconds, with X-Ray's header in `trace`."""
         call, message = "AmazonSQS.SendMessage", {"QueueUrl": queue, "MessageBody": body, "DelaySeconds": delay}
         header = {"AWSTraceHeader": {"DataType": "String", "StringValue": trace}}
         asked = {**message, "MessageSystemAttributes": header} if trace else message
@@ -188,7 +188,7 @@ class Aws:
     def _json(
         self, service: str, target: str, arguments: Mapping[str, Any], timeout: float | None = None
     ) -> dict[str, Any]:
-        """The object that answers one call of the JSON protocol; an empty one where something else did."""
+        """The JSON object that answers one call; an empty one if the answer is something else."""
         version = "1.0" if service == "sqs" else "1.1"
         headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target}
         status, _, body = self._call(service, "/", headers, json.dumps(arguments).encode(), timeout)
@@ -213,7 +213,7 @@ class Aws:
 
 
 def _error(call: str, status: int, body: bytes) -> AwsError:
-    """What an answer that is no success says: the error type in it (`…#ResourceNotFoundException`), else its status."""
+    """The error type in an answer that is no success (`…#ResourceNotFoundException`), else its status."""
     if status < 400:
         return _odd(call)
     answer = object_of(loads_or_none(body))
@@ -226,7 +226,7 @@ def _odd(call: str) -> AwsError:
 
 
 def _item(call: str, answer: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """The item of an answer, if it has one. Raises AwsError."""
+    """The item in an answer; empty if it has none. Raises AwsError."""
     if name not in answer:
         return None
     if not is_item(answer[name]):
@@ -247,7 +247,7 @@ def _is_name(value: Any) -> TypeGuard[str]:
 class ContainerCredentials:
     """Credentials from the address that Lambda gives SnapStart sandboxes, renewed five minutes before they expire.
 
-    While they cannot be renewed, those that are still good are used.
+    While they cannot be renewed, the old ones are used for as long as they are valid.
     """
 
     _MARGIN = 300.0

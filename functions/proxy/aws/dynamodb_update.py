@@ -1,7 +1,7 @@
-"""Puts one UpdateItem of DynamoDB together. Pure.
+"""Builds one UpdateItem of DynamoDB. Pure.
 
-Attributes are written `#name` and values `:name` in expressions; an attribute is called as it is written unless `names`
-says otherwise, so no word of DynamoDB's is ever in the way.
+Attributes are written `#name` and values `:name` in expressions; `#name` stands for the attribute `name` unless `names`
+says otherwise, so an attribute may have the name of one of DynamoDB's reserved words.
 """
 
 import re

@@ -1,8 +1,7 @@
-"""Objects of S3: what is too large for an event or an item is put there, and read back.
+"""Objects of S3: they hold what is too large for an event or an item.
 
-The whole of a call, its body included, is done within its `timeout`, so that nothing waits for a bucket longer than it
-says. Its one rule: every failure is an AwsError. Request and error forms are those of
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html and API_GetObject.html.
+A whole call, its body included, ends within its `timeout`. Its one rule: every failure is an AwsError. Request and
+error forms are those of https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html and API_GetObject.html.
 """
 
 import hashlib
@@ -76,7 +75,8 @@ class S3:
             raise AwsError(name, code, error.code) from error
         if answer.status >= 300:
             raise AwsError(name, _error_code(content, answer.status), status=answer.status)
-        if "etag" not in answer.headers:  # every object that was put or got has one: something between has answered
+        if "etag" not in answer.headers:
+            # S3 sends an ETag with every object: without one, something between has answered
             raise AwsError(name, NO_ANSWER, "an answer without an entity tag")
         return content
 

@@ -16,7 +16,7 @@ _EMPTY_SEGMENTS = re.compile("/{2,}")
 
 
 class Credentials(NamedTuple):
-    """What the execution role gives a sandbox."""
+    """The credentials of the function's role."""
 
     access_key: str
     secret_key: str
@@ -40,7 +40,7 @@ def sign(
 
     A query is signed as it stands in `url`: it has to be encoded as AWS does it.
     """
-    # Not by strftime, which asks the system for its time zone every time.
+    # Not made by strftime, which asks the system for its time zone every time.
     moment = "{:04}{:02}{:02}T{:02}{:02}{:02}Z".format(*time.gmtime(unix_time)[:6])
     parts = urlsplit(url)
     signed = {**headers, "host": parts.netloc, "x-amz-date": moment}
@@ -69,7 +69,7 @@ def _pair(parameter: str) -> tuple[str, str]:
 
 @lru_cache(8)
 def _signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
-    """The key of one day: most requests of a sandbox are to the same service."""
+    """The signing key of one day. It is remembered, because most requests of a sandbox go to the same service."""
     key = f"AWS4{secret_key}".encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")

@@ -1,4 +1,5 @@
 """The response cache: equal requests get the answer that was given before.
 
-Its one rule: an answer that is not proven whole, good and the same question's is neither kept nor given.
+Its one rule: an answer is kept and served only if it is proven to be whole and good, and to answer the very same
+question.
 """

@@ -1,6 +1,6 @@
 """Keeping an answer while it passes. Pure.
 
-Its one rule: what grows beyond its bound is dropped at once, so that memory stays flat.
+Its one rule: a body that grows beyond the bound is dropped at once, so that memory stays bounded.
 """
 
 import time
@@ -24,7 +24,7 @@ class Capture:
         """Where pieces begin, and milliseconds since the first; of many pieces every second, fourth, … one."""
 
     def watch(self, body: Iterable[bytes]) -> Iterator[bytes]:
-        """`body`, of which every piece is kept when it has been passed on."""
+        """Pass `body` on, and keep each piece after it has been passed on."""
         for piece in body:
             yield piece
             self.take(piece)

@@ -1,7 +1,7 @@
 """`ResponseCaptured`: an answer that is to be kept, packed small. Pure.
 
-An event has room for so much; a larger body goes by an object whose name the event holds. Its one rule: whoever stores
-answers stores every one of these (`openai_proxy.cache.answers`).
+An event has limited room, so a larger body goes into an object whose name the event holds. Its one rule: whatever this
+module captures, store_response can store (`openai_proxy.cache.answers`).
 """
 
 import base64
@@ -33,7 +33,8 @@ _LEVEL = 1
 def captured_event(
     fill: CacheFill, call: Call, outcome: Outcome, now: float, *, has_bucket: bool
 ) -> "tuple[CapturedEvent | None, bytes | None]":
-    """The event, and the packed body that has to be put where the event says; None for what has no place.
+    """The event, and the packed body that has to be put into the object that the event names; None for an answer that
+    is too large or cannot be stored.
 
     `now` is in Unix seconds.
     """
@@ -73,7 +74,7 @@ def captured_event(
 
 
 def _is_storable(fill: CacheFill, call: Call, outcome: Outcome) -> bool:
-    """Whether all that the event will say may be stored. Names of models are made so that they may."""
+    """Whether everything that the event will say may be stored. Model names are shortened so that they always may."""
     client_id, size = call.key.client_id if call.key else "", fill.capture.size
     try:
         Usage.from_event(outcome.usage.to_event())
@@ -100,7 +101,7 @@ def _response_of(fill: CacheFill, outcome: Outcome, encoding: "Encoding", digest
 
 
 def _packed(capture: Capture) -> "tuple[bytes, Encoding, str]":
-    """The body compressed, unless that makes it no smaller; how; and the SHA-256 of the body itself."""
+    """The body, compressed if that makes it smaller; its encoding; and the SHA-256 of the original body."""
     digest, packer, packed = hashlib.sha256(), zlib.compressobj(_LEVEL), bytearray()
     for piece in capture.pieces:
         digest.update(piece)

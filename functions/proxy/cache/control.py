@@ -14,7 +14,7 @@ _SECONDS = re.compile(r"[0-9]+")
 
 
 def directives_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """Each directive with its value, "" where it has none; of one that is said twice the first.
+    """Each directive with its value, "" where it has none. If a directive is repeated, the first counts.
 
     `Pragma: no-cache` counts where there is no other. Names and values are in lower case.
     """
@@ -27,19 +27,21 @@ def directives_of(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_seconds(value: str) -> bool:
-    """Whether this is a time."""
+    """Whether this is a number of seconds."""
     return _SECONDS.fullmatch(value) is not None
 
 
 def seconds_of(value: str) -> float:
-    """A time in seconds: infinite when no float is so large, 0 when it is none (RFC 9111, 1.2.2 and 4.2.1)."""
+    """A number of seconds: infinity if it is too large for a float, 0 if it is no number (RFC 9111, 1.2.2 and
+    4.2.1).
+    """
     return float(value) if is_seconds(value) else 0.0
 
 
 def check_may_be_fetched(headers: Mapping[str, str], *, is_held: bool) -> None:
-    """Raise ClientError for a request that may be answered by a cache alone, now that none has an answer.
+    """Raise ClientError for a request that only the cache may answer, when the cache has no answer.
 
-    The client wants it so (504), or a guard holds its key to that (403).
+    Either the client asks for that (504), or a guard has restricted its key to it (403).
     """
     if is_held:
         message = (

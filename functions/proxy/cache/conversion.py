@@ -1,7 +1,7 @@
 """A stored stream as the document it would have been, and the other way round. Pure.
 
-Its one rule: exactly or not at all. What has a field that is not known here is not converted, and nothing is invented:
-a document becomes a stream of as few chunks as it has choices, not of make-believe tokens.
+Its one rule: a conversion is exact, or it does not happen. An answer with a field that is not known here is not
+converted, and nothing is invented: a document becomes a stream of one chunk for each choice, not of invented tokens.
 """
 
 import json
@@ -24,7 +24,7 @@ _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
 
 
 class _Inexact(Exception):  # noqa: N818 - no error: there is no conversion
-    """The other form cannot be told."""
+    """The answer cannot be converted exactly."""
 
 
 def is_possible(path: str, *, to_stream: bool) -> bool:
@@ -33,7 +33,7 @@ def is_possible(path: str, *, to_stream: bool) -> bool:
 
 
 def converted(path: str, body: bytes, *, to_stream: bool) -> bytes | None:
-    """`body` in the other form; None when that cannot be told exactly."""
+    """`body` in the other form; None when it cannot be converted exactly."""
     try:
         if path == _MESSAGES:
             return _message(body, to_stream=to_stream)

@@ -14,7 +14,9 @@ from proxy.metering.whole_answer import flaw_of
 
 
 class CacheFill:
-    """What is to be kept, and under which key. `leads`: it has the `lease`, and others may be waiting for it."""
+    """An answer that is to be kept, and its key. `leads`: this request holds the `lease`, and others may be waiting for
+    it.
+    """
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class CacheFill:
     def watched(
         self, body: Iterable[bytes], headers: Mapping[str, str], all_headers: Mapping[str, str]
     ) -> Iterable[bytes]:
-        """`body` of an answer, kept while it passes. `headers` are those of `all_headers` that reach the client."""
+        """Pass on the `body` of an answer, and keep it. `headers` are those of `all_headers` that reach the client."""
         self.headers = headers
         self.is_private = forbids_keeping(all_headers, HEADERS_WITHOUT_INFLUENCE)
         return self.capture.watch(body)
@@ -60,7 +62,7 @@ class CacheFill:
     def flaw(self, status: int, server: str | None, meter: Meter | None) -> str | None:
         """Why the answer is not kept, in one word; None when it is whole and good.
 
-        It must come from the server that was meant, in the form that was asked for.
+        The answer must come from the server that was meant, in the form that was asked for.
         """
         if status != 200 or server != self.server:
             return "not_answered"
@@ -76,9 +78,10 @@ class CacheFill:
 
 
 class Lookup(NamedTuple):
-    """What the cache has for a request: its `delivery`, or the `flight` of one that is to be kept; neither for BYPASS.
+    """What the cache has for a request: its `delivery`, or the `fill` for an answer that is to be kept; neither for
+    BYPASS.
 
-    `use` is what headers and the event say of it.
+    `use` is what the answer's headers and the event say of the cache.
     """
 
     use: CacheUse

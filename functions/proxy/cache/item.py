@@ -1,8 +1,8 @@
-"""An item of the response cache as an answer, or the reason why it is none. Pure.
+"""Reads an item of the response cache as an answer, or says why it cannot be used. Pure.
 
-Its one rule: an item is not believed. It answers only the request whose digest it has, and only with the very bytes
-that were kept: what is damaged, misplaced or cut short is a miss. Every attribute is read by a reader that knows its
-one type and its bounds, so an `ItemHeader` that exists can be served: nothing of it has to be checked again.
+Its one rule: an item is not trusted. It answers only the request whose digest it has, and only with the very bytes that
+were kept; an item that is damaged, misplaced or cut short is a miss. Every attribute is read by a reader that knows its
+one type and its bounds, so whatever is in an `ItemHeader` can be served without another check.
 """
 
 import base64
@@ -35,9 +35,9 @@ _DAMAGES = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
 
 
 class Unusable(Exception):  # noqa: N818 - no error: a miss
-    """An item does not answer the request. `reason` is one word; `is_damaged` when nobody could use it.
+    """An item does not answer the request. `reason` is one word; `is_damaged`: it could answer no request at all.
 
-    `may_be_renewed` when its time is over for everybody: then whoever asks first fetches a new one for all.
+    `may_be_renewed`: the item has expired for everybody, so the first who asks fetches a new one for all.
     """
 
     def __init__(self, reason: str, *, is_damaged: bool = False, may_be_renewed: bool = False) -> None:
@@ -64,7 +64,7 @@ class ItemHeader(NamedTuple):
 
 
 class CachedAnswer(NamedTuple):
-    """An answer to give. `timing` is as `capture` notes it; empty where the body was converted."""
+    """An answer to serve. `timing` is as `capture` notes it; empty where the body was converted."""
 
     is_stream: bool
     content_type: str
@@ -78,8 +78,8 @@ class CachedAnswer(NamedTuple):
 def header_of(item: Mapping[str, Any], digest: str, now: float, ttl: int, max_age: float) -> ItemHeader:
     """Read an item in DynamoDB's JSON. Raises Unusable.
 
-    It is `expired` when its time is over, or when it is older than `ttl` seconds, which is the policy of who asks. It
-    is `too_old` when it is older than `max_age`, which is their wish.
+    Unusable says `expired` when the item's own time is over, or when it is older than `ttl` seconds, the policy of the
+    caller's key. It says `too_old` when the item is older than `max_age`, which the request asks for.
     """
     attributes = cast("CachedAttributes", item)
     try:
@@ -137,7 +137,7 @@ def answer_of(header: ItemHeader, packed: bytes) -> CachedAnswer:
 
 
 def _unpacked(packed: bytes, size: int) -> bytes:
-    """`packed` without its compression: one byte too many at most."""
+    """`packed` without its compression. At most one byte more than is allowed is unpacked."""
     unpacking = zlib.decompressobj()
     try:
         body = unpacking.decompress(packed, size + 1)
@@ -161,7 +161,9 @@ def _saved(item: "CachedAttributes") -> str | None:
 
 
 def _timing(attribute: Any, size: int) -> tuple[tuple[int, int], ...]:
-    """Marks that begin with the first byte and go forward, each within the body and within the time of a function."""
+    """When each piece of the body came. The pieces have to begin with the first byte and go forward, within the body
+    and within the longest run of a function.
+    """
     read = json.loads(_text(attribute))
     if not isinstance(read, list) or not 0 < len(marks := cast("list[Any]", read)) <= MOST_MARKS:
         raise ValueError("no marks, or too many")
@@ -181,7 +183,7 @@ def _exactly_int(value: Any) -> int:
 
 
 def _only(kind: str, attribute: Any) -> Any:
-    """The value of an attribute of this type and no other."""
+    """The value of an attribute that has exactly this type."""
     [(found, value)] = attribute.items()
     if found != kind:
         raise TypeError(f"no attribute of type {kind}")
@@ -218,5 +220,5 @@ def _fit(form: re.Pattern[str], attribute: Any) -> str:
 
 
 def _number(digits: str) -> float:
-    """A number of `usage`, whose counts are whole numbers."""
+    """One of the numbers in `usage`, where counts are whole numbers."""
     return int(digits) if _WHOLE.fullmatch(digits) else float(digits)

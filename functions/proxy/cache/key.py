@@ -2,9 +2,10 @@
 
     SHA-256 of  kind, version, scope, namespace, server, method, url, headers, body    each with its length before it
 
-A request is told by what its server gets: the method, the address with its query, every header that is forwarded and
-the body as it is sent. Its one rule: what is not in one of the short lists below is in the key, also what nobody has
-heard of yet; a parameter too many costs a miss, one too few another's answer.
+Requests are compared by what their server gets: the method, the address with its query, every header that is forwarded
+and the body as it is sent. Its one rule: everything is part of the key, unknown parameters too, except what stands in
+one of the short lists below. A parameter too many in the key costs a miss; one too few would serve the answer to
+another question.
 """
 
 import hashlib
@@ -25,11 +26,11 @@ HEADERS_WITHOUT_INFLUENCE: Mapping[str, str] = {
 
 
 class UnclearBodyError(ValueError):
-    """Of this body two readers might make different things: somewhere in it a name stands twice."""
+    """Two readers might understand this body differently: a name stands twice in one of its objects."""
 
 
 class SentRequest(NamedTuple):
-    """A request as its server gets it, less credentials. `url` has path and query; `headers` are those forwarded."""
+    """A request as its server gets it, without credentials. `url` has path and query; `headers` are those forwarded."""
 
     method: str
     url: str
@@ -38,7 +39,9 @@ class SentRequest(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """Who may have the answer, and whose it is. `ignored` are fields of the body that the server's owner takes out."""
+    """Who may get the answer, and whose it is. `ignored` are fields of the body that the owner leaves out of the
+    key.
+    """
 
     scope: str
     namespace: str
@@ -47,7 +50,9 @@ class Sharing(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """The key of an answer, and another hash of the same that is kept with it. Both are 64 hexadecimal digits."""
+    """The key of an answer, and a second hash of the same input, which is stored in the item. Both are 64 hexadecimal
+    digits.
+    """
 
     key: str
     digest: str
@@ -65,9 +70,10 @@ def keys_of(sharing: Sharing, sent: SentRequest) -> Keys:
 
 
 def canonical(body: bytes, ignored: frozenset[str] = frozenset()) -> str:
-    """The one form of all bodies that ask for the same. ASCII.
+    """A form that is the same for all bodies that ask for the same. It is ASCII.
 
-    The fields are sorted; below them order counts, because servers write schemas and tools into prompts as they stand.
+    The top-level fields are sorted. Below them the order counts, because servers write schemas and tools into prompts
+    as they are.
     """
     fields, is_exact = _read(body)
     kept = {name: fields[name] for name in sorted(fields.keys() - WITHOUT_INFLUENCE - ignored)}
@@ -90,7 +96,7 @@ def _is_switch(value: Any) -> bool:
 
 
 class _Number:
-    """A number that Python's floats would round, or write in another way than it was written."""
+    """A number that a Python float would round, or write in another way than the client has."""
 
     __slots__ = ("text",)
 
@@ -132,7 +138,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _written(value: Any) -> str:
-    """As `json.dumps` without blanks, numbers as they were written."""
+    """Like `json.dumps` without blanks, but numbers are as the client wrote them."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{json.dumps(name)}:{_written(each)}" for name, each in _object(value).items()) + "}"
     if isinstance(value, list):

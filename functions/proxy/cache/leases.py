@@ -1,7 +1,7 @@
 """Of requests for the same answer at the same time one fetches it, and the others wait for it.
 
-Its one rule: nobody waits in vain. A lease is given back when nothing comes of it, it is as good as given back when
-the answer is published, and it never outlives its owner's own deadline. Those who wait look a few times only: the
+Its one rule: nobody waits for an answer that will not come. A lease is given back when its request fails, it ends soon
+after the answer is published, and it never outlives its owner's deadline. Those who wait look only a few times: the
 longer such an answer usually takes, or the longer this one has taken, the longer are the pauses between two looks.
 """
 
@@ -44,9 +44,9 @@ _Kind = tuple[str, str, str, bool]
 def pause_after(passed: float, usual: float) -> float:
     """Seconds until who waits looks again. The answer has been under way for `passed` seconds.
 
-    `usual` is how many seconds such an answer usually takes, 0.0 when that is not known. It is looked for at a half,
-    three quarters and the whole of that. Later, the pause is as long as it is late by then, but beyond some seconds no
-    longer than a quarter of all that it has taken.
+    `usual` is how many seconds such an answer usually takes, 0.0 when that is not known. It is looked for after a half,
+    three quarters and the whole of that time. After that, each pause is as long as the answer is late, but, beyond some
+    seconds, no longer than a quarter of all the time so far.
     """
     if passed < usual:
         return max(_SHORTEST_PAUSE, usual / 2 - passed, min(usual / 4, usual - passed))
@@ -63,20 +63,20 @@ class Leases:
         self._usual = dict[_Kind, float]()
 
     def take(self, fill: CacheFill, owner: str, wait: float, deadline: float) -> Lease | None:
-        """Become the one who fetches the answer, if nobody is; else the lease of that one.
+        """Take the lease, if nobody has it. Returns None then, else the lease of whoever is fetching the answer.
 
         Others wait for up to `wait` seconds.
         """
         now = self._clock()
         seconds = max(1.0, min(max(_LEASE_SECONDS, wait), deadline - now))
-        fill.leads, fill.since = True, now  # until the table denies it: its yes may be lost
+        fill.leads, fill.since = True, now  # set before the call: the table may say yes and its answer may be lost
         lease = Lease(owner, now + seconds, now, self._usual.get(_kind_of(fill), 0.0))
         held = self._table.take_lease(fill.lease, lease, now)
         fill.leads = held is None
         return held
 
     def wait(self, fill: CacheFill, lease: Lease, until: float, leaders: set[str]) -> Seen:
-        """Wait for the owner of `lease`, or who follows on them, until `until` (Unix seconds) at the most.
+        """Wait for the owner of `lease`, or for whoever takes it over, until `until` (Unix seconds) at the latest.
 
         `leaders` remembers whom the request has waited for.
         """
@@ -99,7 +99,7 @@ class Leases:
             lease = found
 
     def _wait_for_write(self, fill: CacheFill, lease: Lease, until: float) -> Seen:
-        """Wait for an answer that has been published. Of the item no more is read than which answer it is."""
+        """Wait for an answer that has been published. Of the item only the id of the answer's event is read."""
         published = lease.until - _STORED_WITHIN
         if lease.since:
             self._learn(fill, published - lease.since)
@@ -115,7 +115,7 @@ class Leases:
             pause, growing = growing, growing * 2
 
     def published(self, fill: CacheFill, owner: str, event: "CapturedEvent") -> None:
-        """The answer is on its way: who waits looks for it a moment longer, and then the lease is over."""
+        """The answer is on the bus: those who wait look for it a little longer, and then the lease is over."""
         now = self._clock()
         self._learn(fill, now - fill.since)
         until = min(now + _STORED_WITHIN, event.data["expires_at"])
@@ -125,14 +125,14 @@ class Leases:
             _not_given_back(error)
 
     def give_back(self, fill: CacheFill, owner: str) -> None:
-        """Nothing comes of it: the next may try."""
+        """There will be no answer: the next request may try."""
         try:
             self._table.give_back(fill.lease, owner)
         except AwsError as error:
             _not_given_back(error)
 
     def _learn(self, fill: CacheFill, seconds: float) -> None:
-        """Remember how long an answer took. Of many kinds those that came first are forgotten first."""
+        """Remember how long an answer of a kind took. When there are too many kinds, the oldest are forgotten first."""
         kind, seconds = _kind_of(fill), max(0.0, seconds)
         if kind not in self._usual and len(self._usual) >= _MOST_KINDS:
             del self._usual[next(iter(self._usual))]
@@ -141,7 +141,7 @@ class Leases:
 
 
 def _kind_of(fill: CacheFill) -> _Kind:
-    """Answers of one kind take about as long as each other."""
+    """The kind of an answer: those of one kind take about equally long."""
     model = fill.fields.get("model")
     name = model[:LONGEST_MODEL] if isinstance(model, str) else ""
     return fill.server, fill.path, name, fill.is_stream

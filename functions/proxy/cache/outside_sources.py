@@ -1,7 +1,8 @@
-"""Whether an answer needs more than its request: a search, what stands elsewhere, what a server remembers. Pure.
+"""Whether an answer depends on more than its request: a search, something stored elsewhere, or what a server remembers.
+Pure.
 
-Its one rule: what looks as if it might counts as if it did. A request too many that passes the response cache by costs
-one call of a server.
+Its one rule: in doubt, an answer counts as one that does. A request that needlessly bypasses the response cache costs
+no more than one call of a server.
 """
 
 import re
@@ -56,7 +57,7 @@ def is_stateful(fields: Mapping[str, Any]) -> bool:
         return True
     if any(value and _REMEMBERED.fullmatch(name) for name, value in fields.items()):
         return True
-    if object_of(fields.get("prompt")):  # a prompt that the server keeps, in whichever version
+    if object_of(fields.get("prompt")):  # a prompt that the server stores, and whose version may change
         return True
     return any(is_reference(object_of(item)) for item in array_of(fields.get("input")))
 
@@ -64,13 +65,13 @@ def is_stateful(fields: Mapping[str, Any]) -> bool:
 def is_remembered(path: str, fields: Mapping[str, Any]) -> bool:
     """Whether the server remembers the answer by an id, which all who get the answer would share.
 
-    It remembers those of `/responses` unless it is told not to, and spoken ones for a while.
+    Servers remember the answers of `/responses` unless they are told not to, and spoken answers for a while.
     """
     return (path == "/responses" and fields.get("store") is not False) or "audio" in array_of(fields.get("modalities"))
 
 
 def uses_hosted_tools(fields: Mapping[str, Any], *, may_search: bool) -> bool:
-    """Whether the server may run tools; `may_search`: one that searches the web does not count."""
+    """Whether the server may run tools. With `may_search`, a tool that searches the web does not count."""
     return any(not _is_of_the_client(object_of(tool), may_search) for tool in array_of(fields.get("tools")))
 
 
@@ -79,12 +80,12 @@ def _is_of_the_client(tool: Mapping[str, Any], may_search: bool) -> bool:
     if _RUN_BY_CLIENTS.fullmatch(kind) or ("type" not in tool and "input_schema" in tool):  # Anthropic's
         return True
     if kind in _PURE_TOOLS:
-        return not str(name).startswith("$")  # so some servers call theirs
+        return not str(name).startswith("$")  # some servers name their tools like this
     return may_search and _SEARCHING_TOOL.match(kind) is not None
 
 
 def lets_search(model: str | None, fields: Mapping[str, Any]) -> bool:
-    """Whether the server may look for something elsewhere: `model` always does, or a field at any depth lets it."""
+    """Whether the server may search: either `model` always does, or a field at any depth allows it."""
     if not _SEARCHING_MODELS.isdisjoint(re.split(r"[^a-z0-9]+", (model or "").lower())):
         return True
     waiting: list[Any] = [{name: value for name, value in fields.items() if name not in _SAID_BY_THE_CLIENT}]
@@ -98,7 +99,7 @@ def lets_search(model: str | None, fields: Mapping[str, Any]) -> bool:
 
 
 def refers_elsewhere(fields: Mapping[str, Any]) -> bool:
-    """Whether anything in the body stands elsewhere and is named by its address or id: what is there may change."""
+    """Whether the body refers by address or id to something elsewhere, which may change."""
     waiting: list[Any] = [value for name, value in fields.items() if name != _WITHOUT_NAMES]
     if any(_names_a_place(name, value) for name, value in fields.items()):
         return True
@@ -112,12 +113,12 @@ def refers_elsewhere(fields: Mapping[str, Any]) -> bool:
 
 
 def _is_off(name: str, value: Any) -> bool:
-    """`{}` is not: some options have it mean the defaults."""
+    """Whether an option is switched off. `{}` does not switch it off: for some options it means the defaults."""
     return value is None or value == [] or (value is False and not name.startswith("disable"))
 
 
 def _names_a_place(name: str, value: Any) -> bool:
-    if name == "audio" and object_of(value).get("id"):  # an answer of before, which the server remembers
+    if name == "audio" and object_of(value).get("id"):  # an earlier answer, which the server remembers
         return True
     if _ADDRESS.search(name):
         return any(not text.lower().startswith("data:") for text in _texts(value) if text)

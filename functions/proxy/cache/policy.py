@@ -1,7 +1,8 @@
 """Which requests the response cache is for, and on which terms. Pure.
 
-Its one rule: off unless the owner turned it on, for a server or a client key, and a request that is not surely
-repeatable passes by. A client's headers can only ask for less, or say that chance is welcome.
+Its one rule: the cache is off unless the owner has turned it on, for a server or a client key, and a request that is
+not certainly repeatable bypasses it. A client's headers can only ask for less caching, or allow it for answers that are
+sampled at random.
 """
 
 import re
@@ -27,11 +28,11 @@ _COOKIE_OF_THE_WAY = re.compile(r"__cf_bm|_cfuvid|__cflb|__cfruid|cf_clearance|A
 
 
 class Policy(NamedTuple):
-    """What the owner allows. `scope` names those who share answers; `ttl` is in seconds.
+    """What the owner allows. `scope` names the group of clients that share answers; `ttl` is in seconds.
 
-    Where that is no pool, `line` says which keys of the client: a client of the same name may be made again for
-    somebody else, a line of keys is made once.
-    `ignored` and `keeps` are what `ignore` and `keep` of the server's options say.
+    Where that is no pool, `line` says which of the client's keys share them. A client's name may be given to somebody
+    else later; a line of rotated keys is never made again. `ignored` and `keeps` are the server's options `ignore` and
+    `keep`.
     """
 
     scope: str
@@ -43,12 +44,14 @@ class Policy(NamedTuple):
 
     @property
     def sharers(self) -> str:
-        """Who shares answers, as it is in the key of an answer."""
+        """Who shares answers, in the form that is part of an answer's key."""
         return f"{self.scope}#{self.line}" if self.line else self.scope
 
 
 class CacheDirectives(NamedTuple):
-    """What a request wants of the cache: no answer older than `max_age` seconds, or none at all (`is_refresh`)."""
+    """What a request's headers ask of the cache: no answer older than `max_age` seconds, or no stored answer at all
+    (`is_refresh`).
+    """
 
     namespace: str = ""
     max_age: float = float("inf")
@@ -58,7 +61,7 @@ class CacheDirectives(NamedTuple):
 
 
 def policy_of(key: ClientKey, server: Server) -> Policy | None:
-    """The key's policy, or else the server's; None when it is off."""
+    """The key's policy, or else the server's; None when caching is off."""
     by_server = server.cache
     if key.cache is None and by_server is None:
         return None
@@ -81,7 +84,7 @@ def refusal(
 ) -> str | None:
     """Why the cache is neither read nor filled for this request, in one word; None when it may be.
 
-    `model` is the one that the server is asked for.
+    `model` is the model that the server will be asked for.
     """
     if request.method != "POST" or target.path not in CACHEABLE or not fields:
         return "path"
@@ -102,8 +105,8 @@ def refusal(
 def _needs_more_than_itself(
     path: str, fields: Mapping[str, Any], model: str | None, keeps: frozenset[str]
 ) -> str | None:
-    """Why the same request may be answered in another way next time, or its answer may not be shared."""
-    read = {name.lower(): value for name, value in fields.items()}  # as some servers do
+    """Why the same request may get another answer next time, or why its answer may not be shared."""
+    read = {name.lower(): value for name, value in fields.items()}  # some servers search when this field is set
     if is_stateful(read) or ("stored" not in keeps and is_remembered(path, fields)):
         return "stateful"
     if uses_hosted_tools(read, may_search="searches" in keeps):
@@ -116,9 +119,9 @@ def _needs_more_than_itself(
 
 
 def asked_of_cache(request: InferenceRequest, ttl: int) -> CacheDirectives:
-    """What the headers of a request ask for, whose answers are served for `ttl` seconds.
+    """What the headers of a request ask of the cache, which serves answers for `ttl` seconds.
 
-    A `max-age` that is no number allows no age (RFC 9111, 4.2.1), nor does such a `min-fresh`.
+    A `max-age` or `min-fresh` that is no number allows no stored answer (RFC 9111, 4.2.1).
     """
     directives = directives_of(request.headers)
     allowed = seconds_of(directives["max-age"]) if "max-age" in directives else float("inf")
@@ -137,7 +140,8 @@ def asked_of_cache(request: InferenceRequest, ttl: int) -> CacheDirectives:
 def forbids_keeping(headers: Mapping[str, str], uncounted: Collection[str]) -> bool:
     """Whether the headers of an answer say that it is for this one request alone.
 
-    It also is where it varies with one of the `uncounted` headers, which two requests of one key may differ in.
+    That is also so if the answer varies with one of the `uncounted` headers, in which two requests with the same key
+    may differ.
     """
     if "set-cookie" in headers:
         cookies = _COMMA_OF_A_DATE.sub(r"\1", headers["set-cookie"]).split(",")

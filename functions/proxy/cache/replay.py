@@ -1,6 +1,7 @@
 """A stored answer on its way to a client: at once, or as it came the first time.
 
-Its one rule: a stream is the bytes that the server sent, in its own chunks; nothing is cut up to look alive.
+Its one rule: a stream is replayed as the bytes that the server sent, in the server's own chunks; nothing is cut up to
+look live.
 """
 
 import time
@@ -12,7 +13,9 @@ from proxy.metering.sse import EventFrames
 
 
 class Replay(NamedTuple):
-    """A stored answer, and how it is wanted. It is over by `deadline` (Unix seconds), whatever its pace was."""
+    """A stored answer, and whether it is replayed at its original pace. It ends by `deadline` (Unix seconds), whatever
+    that pace was.
+    """
 
     stored: CachedAnswer
     original_pacing: bool
@@ -28,8 +31,8 @@ class Replay(NamedTuple):
     def pieces(self) -> Iterator[bytes]:
         """The body, in whole events where it is a stream.
 
-        With the original pacing every piece comes as long after the first as it did, unless that would take too long:
-        then all of them come at once.
+        With the original pacing, each piece comes as long after the first as it did originally. If that would take too
+        long, all pieces come at once.
         """
         stored, frames = self.stored, EventFrames()
         if not stored.is_stream:

@@ -1,13 +1,13 @@
-"""The response cache of one sandbox: an answer for a request, or leave to fetch it and keep it.
+"""The response cache of one sandbox: it has an answer for a request, or lets the request fetch one and keep it.
 
     policy ─▶ key ─▶ item ─▶ answer                                            HIT
                        └─▶ lease taken ─▶ the server ─▶ ResponseCaptured       MISS
                        └─▶ somebody has it ─▶ a bounded wait ─▶ HIT or MISS
                        └─▶ another one's would not do ─▶ the server            MISS
 
-Its one rule: it never fails a request, and never holds one up beyond a small bound. A table or a bucket that does not
-answer is not asked again for a moment; only what another request may bring is waited for; and whoever waited long
-enough goes alone. Loaded by the first request that has a policy.
+Its one rule: it never fails a request, and never delays one beyond a small bound. A table or a bucket that does not
+answer is not asked again for a while. A request waits only for an answer that another request is fetching, and when it
+has waited long enough it asks the server itself. Loaded by the first request that has a policy.
 """
 
 import time
@@ -51,17 +51,18 @@ _NO_FAULT_OF_THE_BUCKET = frozenset({"NoSuchKey", "AccessDenied", "TooLarge"})
 
 
 class Objects(Protocol):
-    """Where bodies are that no item has room for: a bucket."""
+    """Holds bodies that are too large for an item: a bucket."""
 
     def get(self, key: str, timeout: float, largest: int) -> bytes: ...
     def put(self, key: str, body: bytes, timeout: float) -> None: ...
 
 
 class Settings(NamedTuple):
-    """`largest` answer in bytes that is kept; seconds to `wait` for an answer that somebody else fetches; 0: never.
+    """`largest` is the size in bytes up to which answers are kept; `wait` is for how many seconds a request waits for
+    an answer that another one fetches (0: it never waits).
 
-    `patience` is how long, in seconds, reading an object may take; `first_byte` how long a server may take to begin,
-    where it has no such time of its own: nobody is waited for any longer.
+    `patience` is how long, in seconds, reading an object may take; `first_byte` how long a server without a time of its
+    own may take to begin: no request waits longer for another one.
     """
 
     largest: int = 4 * 1024 * 1024
@@ -71,7 +72,7 @@ class Settings(NamedTuple):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], patience: float = patience) -> "Settings":
-        """What the environment says, which is handed in."""
+        """Read the settings from the environment, which the caller passes in."""
         default = cls()
         largest = int(environ.get("CACHE_LARGEST_ANSWER") or default.largest)
         wait = float(environ.get("CACHE_WAIT_SECONDS") or default.wait)
@@ -107,7 +108,9 @@ class ResponseCache:
         self._bucket_out_until = 0.0
 
     def find(self, call: Call, timeline: Timeline) -> Lookup | None:
-        """What the cache has for `call`, or why not, and what is to be done about it; None where no policy is on."""
+        """What the cache has for `call`, or why it has nothing, and whether the answer is to be kept; None where no
+        policy is on.
+        """
         request, target, asked, key = call.request, call.target, call.body, call.key
         if request is None or target is None or asked is None or key is None:
             return None
@@ -141,7 +144,7 @@ class ResponseCache:
             return Lookup(CacheUse("BYPASS", "table_error"), fill if fill.leads else None)
 
     def _look(self, fill: CacheFill, directives: CacheDirectives, call: Call, timeline: Timeline) -> Lookup:
-        """The answer that is there, or comes while this waits for a bounded time."""
+        """The answer that is stored, or that arrives while this waits for a bounded time."""
         if directives.is_refresh:
             return Lookup(CacheUse("REFRESH", "no_cache"), fill)
         found, reason = self._read(fill, directives), None
@@ -197,7 +200,9 @@ class ResponseCache:
     def _wait(
         self, lease: Lease, fill: CacheFill, directives: CacheDirectives, call: Call, patience: float
     ) -> CachedAnswer | _Miss:
-        """The owner of `lease` fetches the answer: what comes of it, or `waited` in vain. It may be taken over."""
+        """Wait for the answer that the owner of `lease` fetches. Returns it, or the miss `waited` if it did not come.
+        The lease may pass to this request meanwhile.
+        """
         now = self._clock()
         until = min(now + patience, now + _SHARE_OF_TIME * (call.deadline - now))
         leaders = set[str]()
@@ -212,7 +217,9 @@ class ResponseCache:
         return _Miss("waited")
 
     def captured(self, fill: CacheFill, call: Call, outcome: Outcome, deadline: float) -> "list[CapturedEvent]":
-        """The event with the answer that is to be kept, if it is one. Those who wait for it are told if it is not."""
+        """The event with the answer, if it may be kept. If it may not, the lease is given back, so that nobody waits
+        for it.
+        """
         event = None
         try:
             if outcome.cache.status != "BYPASS":
@@ -223,7 +230,7 @@ class ResponseCache:
         return [event] if event else []
 
     def published(self, fill: CacheFill, call: Call, events: "Sequence[CapturedEvent]") -> None:
-        """These events of `captured` are on the bus: who waits for their answer finds it in a moment."""
+        """The events that `captured` made are on the bus, so those who wait will find the answer in a moment."""
         if fill.leads:
             for event in events:
                 self._leases.published(fill, call.id, event)
@@ -270,13 +277,15 @@ def _sent(request: InferenceRequest, target: Target, asked: RequestBody, candida
 
 
 def _lease_name(fill: CacheFill) -> str:
-    """One for each form that has to be fetched by itself: what comes in another one would be waited for in vain."""
+    """The name of the lease. Each form that has to be fetched by itself has a lease of its own, because an answer in
+    another form would not help those who wait.
+    """
     either_will_do = is_possible(fill.path, to_stream=True) and is_possible(fill.path, to_stream=False)
     return lease_name(fill.keys.key, is_stream=None if either_will_do else fill.is_stream)
 
 
 def _in_form(stored: CachedAnswer, fill: CacheFill) -> CachedAnswer | _Miss:
-    """The answer in the other form, if it can be told exactly."""
+    """The answer in the other form, if it can be converted exactly."""
     body = converted(fill.path, stored.body, to_stream=fill.is_stream)
     if body is None:
         return _Miss("form")

@@ -3,7 +3,8 @@
     free ─▶ held by who fetches the answer ─▶ the answer is published, and stored soon ─▶ free
                        └─▶ nothing comes of it, or it ends ─▶ free
 
-Its one rule: short waits. Whoever asks has a request to serve, with the cache or without it. Calls raise AwsError.
+Its one rule: no call takes long, because the caller has a request to serve, with the cache or without it. Calls raise
+AwsError.
 """
 
 from typing import Any, NamedTuple
@@ -26,8 +27,8 @@ _FREE = (
 class Lease(NamedTuple):
     """A lease that `owner` has until `until` (Unix seconds).
 
-    `since` is when they took it, and `usual` how many seconds such an answer usually takes; 0.0 where that is not
-    known. `event_id` is that of the answer that they have fetched and that is stored soon; "" while they fetch it.
+    `since` is when the owner took it, and `usual` how many seconds such an answer usually takes; 0.0 where that is not
+    known. `event_id` is the id of the event with the answer, once it is fetched and about to be stored; "" until then.
     """
 
     owner: str
@@ -55,7 +56,7 @@ class CacheTable:
         return self._aws.get_item(arguments, self._timeout)
 
     def event_id_of(self, key: str) -> str:
-        """Which answer is there: the id of its event, without all else of it; "" when there is none."""
+        """The id of the event whose answer is stored, without reading the rest of the item; "" when there is none."""
         arguments = {
             "TableName": self._table,
             "Key": item_key(key),
@@ -64,7 +65,9 @@ class CacheTable:
         return _text(self._aws.get_item(arguments, self._timeout), "event_id")
 
     def take_lease(self, name: str, lease: Lease, now: float) -> Lease | None:
-        """Take a lease, if nobody has it: the leave to fetch an answer for all who want it. Else: whose it is."""
+        """Take a lease, if nobody has it: its owner fetches an answer for all who want it. Returns the lease of another
+        owner, if there is one.
+        """
         arguments = {
             "TableName": self._table,
             "Item": _lease_item(name, lease),
@@ -84,17 +87,17 @@ class CacheTable:
         return None if is_taken else _lease_in(item or {}, now) or _UNTOLD
 
     def lease_of(self, name: str, now: float) -> Lease | None:
-        """The lease that somebody has; nobody has one that cannot be read."""
+        """The lease of an answer, if somebody has it. An item that cannot be read is no lease."""
         arguments = {"TableName": self._table, "Key": _lease_key(name), "ConsistentRead": True}
         return _lease_in(self._aws.get_item(arguments, self._timeout), now)
 
     def stored_soon(self, name: str, lease: Lease) -> None:
-        """Say on a lease, if it is still its owner's, that the answer of its event is on its way into the table."""
+        """Note on a lease, if its owner still has it, that the answer is about to be stored."""
         arguments = {"TableName": self._table, "Item": _lease_item(name, lease), **_of_owner(lease.owner)}
         self._aws.put_item(arguments, self._timeout)
 
     def give_back(self, name: str, owner: str) -> None:
-        """End a lease, if it is still the owner's: nothing will come of it."""
+        """End a lease, if its owner still has it: there will be no answer."""
         self._aws.delete_item({"TableName": self._table, "Key": _lease_key(name), **_of_owner(owner)}, self._timeout)
 
 
@@ -118,7 +121,7 @@ def _lease_item(name: str, lease: Lease) -> dict[str, Any]:
 
 
 def _lease_in(item: Item, now: float) -> Lease | None:
-    """The lease that an item is; None when it is over, or none that can be read."""
+    """Read an item as a lease; None if the lease is over, or the item cannot be read."""
     until = _seconds(item, "lease_until")
     if not now < until <= now + _LONGEST_LEASE:
         return None
@@ -141,12 +144,12 @@ def _milliseconds(moment: float) -> int:
 
 
 def _text(item: Item, name: str) -> str:
-    """A text of an item; "" for what is none."""
+    """A text of an item; "" if it is no text."""
     return text if isinstance(text := object_of(item.get(name)).get("S"), str) else ""
 
 
 def _seconds(item: Item, name: str) -> float:
-    """Milliseconds of an item as seconds; 0.0 for what is no whole number."""
+    """Milliseconds of an item as seconds; 0.0 if it is no whole number."""
     try:
         return int(item[name]["N"]) / 1000
     except (KeyError, TypeError, ValueError, OverflowError):
