@@ -1,4 +1,4 @@
-"""`Call`: one request of one client, as far as it was let in. Pure."""
+"""`Call`: one request of one client, as far as it has been admitted. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ _LINES = r"/(?:messages/batches/([^/]+)/results|files/([^/]+)/content)"
 class Call(NamedTuple):
     """What is asked (`request`, `target`, `body`), by whom (`key`), of which servers, and until when.
 
-    Where it was `refused` on the way, what comes after is not there yet: without `key` nobody knows whose it is.
-    `deadline` (Unix seconds) is by when servers have to be done.
+    If it was `refused` on the way, the later fields are not set: without `key`, nobody knows whose request it is.
+    `deadline` (Unix seconds) is when servers have to be done.
     """
 
     id: str
@@ -65,7 +65,7 @@ class Call(NamedTuple):
 
     @property
     def end_user(self) -> str | None:
-        """Whom the client says it asks for, as the client calls them."""
+        """The user for whom the client says that it asks, by the client's own name."""
         return self.body.end_user if self.body else None
 
     @property
@@ -84,12 +84,14 @@ class Call(NamedTuple):
 
     @property
     def asks_for_stream(self) -> bool:
-        """Whether it is for a stream that is there already, by a client that may be asked for one."""
+        """Whether the request is for a stream that exists already, and has a key."""
         return self.key is not None and self.refused is None and self.path.startswith(STREAMS)
 
     @property
     def wants_to_resume(self) -> bool:
-        """Whether the answer, if it is a stream, is to outlive its connection: the client says so, or who owns it."""
+        """Whether the answer, if it is a stream, should outlive its connection: the client asks for that, or the owner
+        has set it.
+        """
         if self.request is None or self.refused is not None or not self.is_question:
             return False
         asked = self.request.headers.get("x-resumable")
@@ -99,14 +101,14 @@ class Call(NamedTuple):
 
     @property
     def wants_no_wait(self) -> bool:
-        """Whether the client wants to be told where its answer will be, and not to wait for it."""
+        """Whether the client does not wait for its answer, and only wants to be told where it will be."""
         if self.request is None or self.refused is not None or self.body is None:
             return False
         return self.request.headers.get("x-respond-async", "").strip().lower() == "true"
 
     @property
     def stops_without_client(self) -> bool:
-        """Whether a resumable stream is to end when nobody is there to read it: its key says, or its server."""
+        """Whether a resumable stream ends when nobody reads it: its key says so, or its server."""
         policy = (self.key.on_disconnect if self.key else "") or (
             self.candidates[0].server.on_disconnect if self.candidates else ""
         )
@@ -114,7 +116,7 @@ class Call(NamedTuple):
 
     @property
     def is_post(self) -> bool:
-        """Whether the request has something done, rather than fetched."""
+        """Whether the request asks for something to be done, not just fetched."""
         return self.request is not None and self.request.method == "POST"
 
     @property
@@ -129,7 +131,9 @@ class Call(NamedTuple):
 
     @property
     def fetches_answer(self) -> bool:
-        """Whether it asks for what was made before: what an answer in the background and a batch used is told now."""
+        """Whether it fetches something made earlier: then the usage of a background answer, or of a batch, is reported
+        now.
+        """
         is_get = self.request is not None and self.request.method == "GET"
         return is_get and bool(re.fullmatch(_FETCHED, self.path) or self.lines_of)
 
@@ -145,16 +149,16 @@ class Call(NamedTuple):
     def uses_tokens(self) -> bool:
         """Whether the operation may cost something: an answer without usage is `missing` or `none` accordingly.
 
-        A path that nobody knows does.
+        An unknown path may.
         """
         return self.is_question or self.fetches_answer or (self.is_post and not re.fullmatch(_FREE, self.path))
 
     @property
     def is_free_unless_reported(self) -> bool:
-        """Whether a document without usage has cost nothing, and an answer with usage has."""
+        """Whether an answer has cost something only if it reports usage."""
         return f"{self.path}/".startswith(_FREE_UNLESS_REPORTED)
 
     @property
     def has_own_form(self) -> bool:
-        """Whether nobody knows what an answer looks like: what is no piece of an OpenAI answer is then no error."""
+        """Whether the form of the answer is not known: then a piece that is not in OpenAI's form is no error."""
         return self.operation == "other"

@@ -1,7 +1,7 @@
 """The clock by which a sandbox measures the age of what it remembers.
 
 Lambda freezes a sandbox between two requests, for minutes or hours. A monotonic clock may stand still meanwhile, and
-what is remembered for a minute (a client key, a token, a server that is left out) would live on.
+something that is remembered for a minute (a client key, a token, a server that is not asked) would live on.
 """
 
 import time

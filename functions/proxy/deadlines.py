@@ -2,8 +2,8 @@
 
     arrival ─▶ servers work ─▶ `for_servers` ─▶ the client takes the end ─▶ `for_client` ─▶ the event ─▶ deadline
 
-Its one rule: an event is published of every request, also of one that came when its time was over. Moments are Unix
-seconds; `now` is when the invocation arrived.
+Its one rule: every request gets its event, even one that arrived when its time was over. Moments are Unix seconds;
+`now` is when the invocation arrived.
 """
 
 _RESERVE = 3.0
@@ -13,17 +13,17 @@ _SHARE = 0.3
 
 
 def for_servers(deadline: float, now: float) -> float:
-    """By when servers have to be done. It is over already where too little time is left on arrival."""
+    """When servers have to be done. That moment has passed already if too little time is left on arrival."""
     return deadline - _reserve(deadline, now)
 
 
 def for_client(deadline: float, now: float) -> float:
-    """By when the client has to have taken its answer, and what the request held of its limits is given back."""
+    """When the client has to have its answer, and when the request's share of the limits is given back."""
     return max(deadline - _reserve(deadline, now) / 2, now + _LEAST_RESERVE / 2)
 
 
 def for_event(deadline: float, now: float) -> float:
-    """By when the event has to be published. A deadline that is over on arrival is not believed."""
+    """When the event has to be published. A deadline that has passed on arrival is not believed."""
     return max(deadline, now + _LEAST_RESERVE)
 
 

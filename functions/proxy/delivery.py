@@ -10,7 +10,7 @@ from openai_proxy.usage import Usage
 from proxy.errors import ProxyError
 from proxy.request.body import OutgoingBody
 
-if TYPE_CHECKING:  # an answer holds a connection, and values do no input or output
+if TYPE_CHECKING:  # only a type: an answer holds a connection, and this module does no input or output
     from openai_proxy.events.types import CacheData
 
     from proxy.http.transport import UpstreamResponse
@@ -56,8 +56,8 @@ OFF = CacheUse()
 class Delivery(NamedTuple):
     """An answer: its `status`, the `headers` that the client gets of it, and its body, in `chunks` as they come.
 
-    `server` gave it for the body `sent`; both are None where none was asked. `document` is the JSON of a body that has
-    been read already. `error` is why there is no answer; the rest then says who failed.
+    `server` gave it for the body `sent`; both are None where no server was asked. `document` is the JSON of a body that
+    has been read already. `error` says why there is no answer; the other fields then say who failed.
     """
 
     server: Server | None = None

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, by whose fault it is, and how the client is told. Pure.
+"""What can go wrong with a request, whose fault it is, and how the client is told. Pure.
 
     ProxyError                 status, OpenAI error `type`, stable `code`
     ├── ClientError            the request cannot be served as it is                4xx
@@ -22,9 +22,9 @@ Span = Literal["minute", "moment", "day", "week", "month", "total"]
 
 
 class ProxyError(Exception):
-    """An answer that the proxy gives in a server's stead. `message` is written for the client's developer.
+    """An error that the proxy answers with, in place of a server. `message` is written for the client's developer.
 
-    `param` names the field of the body that is at fault, if it is one.
+    `param` names the field of the body that is at fault, if one is.
     """
 
     fault: Fault = "proxy"
@@ -65,7 +65,8 @@ class ClientError(ProxyError):
 
 
 class LimitReached(NamedTuple):
-    """A limit that has no room: whose it is, for what `span` it holds, what it is, what is used, and what was asked.
+    """A limit that has no room: whose limit it is, its `span` of time, its size, what is used, and what the request
+    needed.
 
     `subject_id` is the id of a key (of rotated keys the first) or a user, or the name of a team. Amounts are decimal
     numbers as text: requests, tokens or USD.
@@ -80,8 +81,8 @@ class LimitReached(NamedTuple):
 
 
 class LimitError(ClientError):
-    """A limit of the client key has no room: `source` says which, `retry_after` (seconds) when it may have; None:
-    never. `reached` says how much there was.
+    """A limit of the client key has no room. `source` says which limit, `retry_after` in how many seconds it may have
+    room (None: never), and `reached` how much was used.
     """
 
     type = "rate_limit_error"
@@ -97,7 +98,7 @@ class LimitError(ClientError):
         self.retry_after = retry_after
 
     def of(self, reached: LimitReached | None) -> Self:
-        """The same error, of that limit."""
+        """The same error, with the limit that was reached."""
         self.reached = reached
         return self
 
@@ -112,7 +113,7 @@ class TokenError(ClientError):
 
 
 class UpstreamError(ProxyError):
-    """The upstream server's fault. `upstream_status` is what it answered, if it did."""
+    """The upstream server's fault. `upstream_status` is the status that it answered with, if it answered."""
 
     fault: Fault = "upstream"
     type = "upstream_error"

@@ -34,7 +34,7 @@ from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
 from proxy.upstream.provider_tokens import ProviderTokens
 
-if TYPE_CHECKING:  # loaded only where it is switched on or asked for, or by the runtime
+if TYPE_CHECKING:  # loaded only where they are switched on or asked for, or by the runtime
     from proxy.cache.response_cache import ResponseCache
     from proxy.endpoints.answer_cost import Prices
     from proxy.endpoints.models import ModelList
@@ -65,11 +65,11 @@ def _failure_policy(text: str) -> FailurePolicy:
 
 
 def _limits(aws: Aws, environ: Mapping[str, str], timeout: float, another: Callable[[], Aws]) -> LimitsTable:
-    """`another` makes the calls of another thread.
+    """The table of limits. `another` makes an AWS client for another thread.
 
-    All of it is loaded in INIT, although keys without limits need none: the proxy learns only from a request what its
-    keys are like. It is a fortieth of what INIT does; a first request that had to load it would have a seventh of a CPU
-    for that, in a function of 256 MB.
+    All of it is loaded in INIT, although keys without limits need none of it: only a request shows what keys are like.
+    It takes a fortieth of INIT; a first request that had to load it would have a seventh of a CPU for that, in a
+    function of 256 MB.
     """
     policy, table = _failure_policy(environ.get("LIMITS_FAILURE_POLICY", "open")), environ["LIMITS_TABLE"]
 
@@ -103,7 +103,7 @@ def _playground(switch: str | None) -> "Playground | None":
 
 
 def _prices(environ: Mapping[str, str], servers_file: Path) -> "Callable[[], Prices]":
-    """What tells a client the cost of its answer; the price book is read when the first one asks."""
+    """Computes the cost of an answer for a client that asks; the price book is read when the first one asks."""
 
     @functools.cache
     def prices() -> "Prices":
@@ -134,7 +134,7 @@ class Application:
             )
         )
         endpoint = environ.get("AWS_ENDPOINT_URL")
-        patience, limits_patience = (20.0, 5.0) if endpoint else (5.0, 1.0)  # an emulator has a pace of its own
+        patience, limits_patience = (20.0, 5.0) if endpoint else (5.0, 1.0)  # an emulator is slower
         credentials, post = _credentials(environ, self._transport), self._transport.post
         aws = Aws(post, credentials, region, endpoint, patience, post_once=self._transport.post_once)
 
@@ -207,7 +207,7 @@ class Application:
 
             name, endpoint = environ.get("CACHE_BUCKET"), environ.get("AWS_ENDPOINT_URL")
             s3 = S3(self._transport, _credentials(environ, self._transport), region, endpoint)
-            timeout, patience = (5.0, 2.0) if endpoint else (0.15, 0.5)  # an emulator has a pace of its own
+            timeout, patience = (5.0, 2.0) if endpoint else (0.15, 0.5)  # an emulator is slower
             settings = Settings.from_environ(environ, patience)
             return ResponseCache(CacheTable(aws, table, timeout), Bucket(s3, name) if name else None, settings)
 

@@ -1,4 +1,4 @@
-"""Reading JSON whose shape nobody promised: wrong shapes become empty ones instead of exceptions. Pure."""
+"""Reads JSON that may have any shape: a wrong shape becomes an empty value instead of an exception. Pure."""
 
 import json
 import math
@@ -39,9 +39,10 @@ def loads_or_none(text: bytes | bytearray) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        # Also looks for blanks, for other encodings than UTF-8, and for numbers that Python takes to be an attack.
+        # This also handles leading blanks, encodings other than UTF-8, and numbers so long that Python refuses to read
+        # them.
         return json.loads(text, parse_int=_whole)
-    except UnicodeDecodeError:  # models write half of a character: what else is there can be read
+    except UnicodeDecodeError:  # models sometimes write half of a character: the rest can still be read
         return _loads_or_none(text.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
@@ -55,7 +56,7 @@ def _loads_or_none(text: str) -> Any:
 
 
 def _whole(digits: str) -> int | float:
-    """A whole number; infinity in place of one with more digits than Python reads."""
+    """A whole number; infinity if it has more digits than Python reads."""
     try:
         return int(digits)
     except ValueError:
@@ -68,7 +69,7 @@ def object_of(value: Any) -> dict[str, Any]:
 
 
 def answer_in(fields: dict[str, Any]) -> dict[str, Any]:
-    """What an event of the Responses API holds in `response`, or the event or document itself."""
+    """The object that an event of the Responses API holds in `response`; else the event or document itself."""
     return object_of(fields.get("response")) or fields
 
 
@@ -83,13 +84,13 @@ def count_of(value: Any) -> int:
 
 
 def moment_of(value: Any) -> float | None:
-    """`value` when it is a moment (Unix seconds) of this era or the next, else None."""
+    """`value` if it is a moment in Unix seconds, within the bounds below, else None."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value < _LAST_MOMENT else None
 
 
 def is_waiting(fields: Mapping[str, Any]) -> bool:
-    """Whether an answer is still made in the background."""
+    """Whether an answer is still being made in the background."""
     status = fields.get("status")
     return status == "queued" or (status == "in_progress" and fields.get("background") is True)
 
@@ -100,11 +101,11 @@ def is_batch(fields: Mapping[str, Any]) -> bool:
 
 
 def background_began(fields: Mapping[str, Any]) -> float | None:
-    """When what is made in the background was begun (Unix seconds), if it is over and has cost anything; else None.
+    """When a background answer, or a batch, was begun (Unix seconds), if it has ended and has cost anything; else None.
 
-    An answer says `background`. A batch says how many of its requests were answered: OpenAI's how many were completed,
-    Anthropic's and Mistral's how many succeeded; Together's has a file of answers, or none. A moment may be told as
-    RFC 3339.
+    An answer says `background`. A batch counts its requests that were answered: OpenAI's how many were completed,
+    Anthropic's and Mistral's how many succeeded; Together's has a file of answers, or none. The moment may also be an
+    RFC 3339 text.
     """
     if not is_batch(fields):
         is_over = fields.get("background") is True and is_one_of(ENDED, fields.get("status"))
@@ -127,12 +128,12 @@ def background_began(fields: Mapping[str, Any]) -> float | None:
 
 
 def answers_of_batch(fields: Mapping[str, Any]) -> str:
-    """The file that has a batch's answers, or nothing."""
+    """The id of the file with a batch's answers; "" if there is none."""
     return text_of(fields.get("output_file_id") or fields.get("output_file"), LONGEST_NAME) or ""
 
 
 def text_of(value: Any, longest: int) -> str | None:
-    """`value` when it is a text that says something: no longer than it may be, and fit for any table, log or header.
+    """`value` if it is a text that is not empty, cut to its bound and made fit for any table, log or header; else None.
 
     What cannot be printed or encoded, such as control characters and halves of characters, becomes U+FFFD.
     """
@@ -143,7 +144,9 @@ def text_of(value: Any, longest: int) -> str | None:
 
 
 def finish_reasons_of(fields: Mapping[str, Any]) -> list[str]:
-    """Why each choice ended, as far as they did; of a Responses answer how it ended, of a message why."""
+    """Why each choice ended, for those that did. For a Responses answer, and for a message of Anthropic's, the one
+    reason.
+    """
     choices = array_of(fields.get("choices"))[:_MOST_CHOICES]
     reasons = [object_of(choice).get("finish_reason") for choice in choices]
     if fields.get("object") == "response" and is_one_of(ENDED, fields.get("status")):
@@ -154,5 +157,5 @@ def finish_reasons_of(fields: Mapping[str, Any]) -> list[str]:
 
 
 def is_one_of(known: frozenset[str], value: Any) -> bool:
-    """Whether `value` is one of some words; it may be anything."""
+    """Whether `value`, of any type, is one of these words."""
     return isinstance(value, str) and value in known

@@ -18,13 +18,15 @@ _invocation: dict[str, str] = {}
 
 
 def log_from(environ: Mapping[str, str]) -> None:
-    """Write no line below the level that was deployed; Lambda itself sets the first of the two names."""
+    """Drop lines below the deployed level. Lambda itself sets the first of the two variables."""
     name = (environ.get("AWS_LAMBDA_LOG_LEVEL") or environ.get("LOG_LEVEL", "")).upper()
     _lowest[0] = name if name in _LEVELS else "INFO"
 
 
 def log_of_invocation(request_id: str) -> None:
-    """Name the invocation in each line from now on, as Lambda does where several processes write into one log."""
+    """Put the invocation's id into each line from now on. Lambda does so itself where several processes write into one
+    log.
+    """
     _invocation["requestId"] = request_id
 
 
@@ -38,14 +40,14 @@ def log(level: str, message: str, **fields: object) -> None:
 
 
 def trace_of(error: BaseException) -> str:
-    """Where `error` comes from, and what it says."""
+    """Where `error` was raised, and its message."""
     import traceback  # noqa: PLC0415  # hardly any request fails like that, and it takes time to load
 
     return "".join(traceback.format_exception(error))
 
 
 def place_of(error: BaseException) -> str:
-    """Where `error` comes from, without its message, which may quote what must not be in a log."""
+    """Where `error` was raised, without its message, which may quote something that must not be in a log."""
     import traceback  # noqa: PLC0415  # as above
 
     return "".join(traceback.format_tb(error.__traceback__))

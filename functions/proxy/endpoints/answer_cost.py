@@ -1,7 +1,7 @@
-"""What an answer has cost, told to a client that asks for it: in its receipt, or in the `usage` of the answer itself.
+"""What an answer has cost, for a client that asks: in its receipt, or in the `usage` of the answer itself.
 
-The cost is made as the ledger makes it, of the same usage, by the same price book, which is loaded when the first
-client of a sandbox asks. Its one rule: nothing that goes wrong here costs anybody an answer.
+The cost is computed as the ledger computes it, from the same usage and the same price book, which is loaded when the
+first client of a sandbox asks. Its one rule: a failure here never fails an answer.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _LONGEST_MODEL = 128
 
 
 class CostOf(NamedTuple):
-    """`cost` (USD) is None where nobody knows it; `pricing` is that of the ledger's entry."""
+    """`cost` (USD) is None where it is not known; `pricing` is the same word as in the ledger's entry."""
 
     cost: Decimal | None = None
     pricing: str = "unpriced"
@@ -34,7 +34,7 @@ class CostOf(NamedTuple):
         return None if self.cost is None else f"{self.cost.normalize() + 0:f}"
 
     def to_receipt(self) -> dict[str, str | None]:
-        """What a receipt says of it."""
+        """The fields of a receipt about the cost."""
         return {"cost": self.text, "currency": CURRENCY, "pricing": self.pricing}
 
 
@@ -42,14 +42,14 @@ UNKNOWN_COST = CostOf()
 
 
 class Prices:
-    """Prices answers. `book` gives the price book; it is asked once."""
+    """Prices answers. `book` loads the price book; it is called once."""
 
     def __init__(self, book: Callable[[], PriceBook]) -> None:
         self._load = book
         self._book: PriceBook | None = None
 
     def cost_of(self, call: Call, outcome: Outcome, timeline: Timeline) -> CostOf:
-        """What the answer has cost by all that is known of its usage by now. Never raises."""
+        """What the answer has cost, by the usage that is known so far. Never raises."""
         try:
             self._book = self._book or self._load()
             return _cost_of(call, outcome, timeline, self._book)

@@ -1,4 +1,4 @@
-"""What browsers are told with every answer: who may read it, and that it is what it says. For both doors. Pure.
+"""The headers that tell browsers who may read an answer, and not to guess its content type. Both doors send them. Pure.
 
 A function URL's own CORS setting would add its headers to the function's, and browsers refuse doubled ones.
 """
@@ -30,7 +30,9 @@ class Cors:
         return readable | _AS_IT_SAYS | ({} if self._any else {"vary": "origin"})
 
     def preflight(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """The answer to a browser's pre-flight: whatever headers it announces, since only listed ones go upstream."""
+        """The answer to a browser's pre-flight. It allows whatever headers the browser announces, since only listed
+        ones go upstream.
+        """
         allowed = self.headers(headers.get("origin"))
         if "access-control-allow-origin" not in allowed:
             return allowed

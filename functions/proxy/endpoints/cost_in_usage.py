@@ -1,7 +1,7 @@
 """The cost of an answer as a member of its own `usage` object, for a client that asks for it. Pure but for its writes.
 
-Its one rule: one member is put in, and every other byte of the server's stays as it was; where that cannot be shown by
-reading the answer again, nothing is changed.
+Its one rule: one member is put in, and every other byte of the server's answer stays as it was. If reading the result
+again does not prove that, nothing is changed.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,10 @@ _LONGEST_PART = 4 * 1024 * 1024
 
 
 class CostWriter:
-    """Writes an answer that `meter` has seen. `cost` is asked when there is a usage: USD as text, None if not known.
+    """Writes an answer that `meter` has seen. `cost` is called when there is a usage: it gives USD as text, None if
+    unknown.
 
-    A document is held back until its end, because its usage stands anywhere in it.
+    A document is held back until its end, because its usage may be anywhere in it.
     """
 
     def __init__(self, write: Callable[[bytes], None], meter: Meter, cost: Callable[[], str | None]) -> None:
@@ -42,7 +43,7 @@ class CostWriter:
             self._release(bytes(self._held))
 
     def end(self) -> None:
-        """The answer is whole, and its meter has been told so."""
+        """Write the rest: the answer is whole, and its meter has been told so."""
         if self._holds and self._held:
             document = bytes(self._held)
             cost = self._cost() if USAGE.search(document) else None
@@ -54,7 +55,7 @@ class CostWriter:
 
     def _priced_events(self, events: bytes) -> bytes:
         places = find_events(USAGE, events)
-        # The beginning of a message says what came in: its end says it all.
+        # The beginning of a message counts only the input; its end counts everything.
         if not places or self._meter.is_half_counted or (cost := self._cost()) is None:
             return events
         for start, end in reversed(places):
@@ -63,7 +64,7 @@ class CostWriter:
 
 
 def with_cost(part: bytes, cost: str, *, is_event: bool = False) -> bytes:
-    """An event, or a document, with the cost in its `usage`; as it is where it has no usage, or one with a cost."""
+    """An event, or a document, with the cost in its `usage`; unchanged if it has no usage, or one with a cost."""
     if len(part) > _LONGEST_PART:
         return part
     wanted = _expected(_read(part, is_event=is_event), cost)
@@ -81,7 +82,7 @@ def _read(part: bytes, *, is_event: bool) -> Any:
 
 
 def _expected(document: Any, cost: str) -> Any:
-    """What is to be read when the cost is in it; None where it has no place. `document` stays as it is."""
+    """The document as it should be with the cost in it; None if it has no place for one. `document` is not changed."""
     fields = object_of(document)
     if "response" in fields:
         response = _expected(fields["response"], cost)

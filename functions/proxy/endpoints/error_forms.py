@@ -1,4 +1,4 @@
-"""In which form a client is told of an error: OpenAI's, or Anthropic's where it calls the Messages API. Pure.
+"""The form in which a client is told of an error: OpenAI's, or Anthropic's where it calls the Messages API. Pure.
 
     {"error": {"message", "type", "param", "code"}}                             every other path
     {"type": "error", "error": {"type", "message", "code"}, "request_id"}       /v1/messages, and what is below it
@@ -38,12 +38,14 @@ def error_document(error: ProxyError, call: Call) -> bytes:
 
 
 def error_headers(call: Call) -> dict[str, str]:
-    """The headers that SDKs read of an error in this form, beside those that every answer has."""
+    """The headers that SDKs read with an error in this form, beside those that every answer has."""
     return {"request-id": call.request_id} if _is_of_messages(call) else {}
 
 
 def error_frames(error: ProxyError, call: Call, meter: Meter, delivery: Delivery, created_at: float) -> bytes:
-    """The end of a stream that failed. SDKs of the Responses API know two events for it, and need both."""
+    """The last events of a stream that failed. SDKs of the Responses API know two events for a failure, and need
+    both.
+    """
     if _is_of_messages(call):
         return _frame("error", _of_anthropic(error, call))
     if call.path != _RESPONSES:
@@ -68,7 +70,9 @@ def _frame(name: str, data: dict[str, Any]) -> bytes:
 
 
 def _is_of_messages(call: Call) -> bool:
-    """Told by the path as it was sent: who is refused before anybody looks at the path can read that as well."""
+    """Whether the call is for the Messages API. The path as it was sent decides, so that a client that is refused
+    before its path is parsed also gets an error that it can read.
+    """
     path = unquote(call.request.path) if call.request else f"/v1{call.path}"
     return re.search(_MESSAGES, path) is not None
 

@@ -1,7 +1,8 @@
-"""`GET /v1/models` without a server: the models of all servers that a key may use, as `server/model`; with a pool, its.
+"""`GET /v1/models` without a server: the models of all servers that a key may use, as `server/model`; for a pool, the
+pool's models.
 
-Its one rule: a server that does not answer costs the others nothing; they are all asked at once, and not again for a
-while.
+Its one rule: a server that does not answer does not hold up the others. All are asked at once, and their answers are
+remembered for a while.
 """
 
 import contextlib
@@ -42,7 +43,9 @@ NameFor = Callable[[str], str | None]
 
 
 class _Listing(NamedTuple):
-    """What a server said, until when that is believed: `models` None when it could not be asked, for `reason`."""
+    """The models that a server listed, and until when that is remembered. `models` is None when the server could not be
+    asked; `reason` says why.
+    """
 
     until: float
     models: list[dict[str, Any]] | None
@@ -66,7 +69,7 @@ class ModelList:
         self._known: dict[str, _Listing] = {}
 
     def document(self, target: Target, key: ClientKey, timeline: Timeline) -> bytes:
-        """The list, or the model that the path names, as JSON; those of a pool alone where the path names it.
+        """The list, or the model that the path names, as JSON. If the path names a pool, the list is the pool's.
 
         Raises ClientError (403, 404).
         """
@@ -101,7 +104,9 @@ class ModelList:
         return listing is None or listing.until <= self._clock()
 
     def _ask(self, servers: Sequence[Server], timeline: Timeline) -> None:
-        """Ask `servers` all at once, each in a thread: tokens before, because AWS is called over one connection."""
+        """Ask all `servers` at once, each in a thread. Their tokens are looked up before, because AWS is called over
+        one connection.
+        """
         from threading import Thread  # noqa: PLC0415  # no other request needs it
 
         threads: list[Thread] = []
@@ -144,7 +149,7 @@ class ModelList:
 
 
 def _bounded(value: Any, depth: int = 0) -> Any:
-    """`value` without what is nested so deeply that a list with it could not be written for anybody."""
+    """`value` without parts that are nested so deeply that the list could not be written as JSON."""
     if depth >= _DEEPEST or not isinstance(value, dict | list):
         return None if isinstance(value, dict | list) else value
     if isinstance(value, list):
@@ -155,7 +160,7 @@ def _bounded(value: Any, depth: int = 0) -> Any:
 def allowed_models(body: Iterable[bytes], server: str, name_for: NameFor) -> bytes:
     """The list of models that `server` answered with, in its own form, without those that a key may not ask for.
 
-    Raises UpstreamError for what is no list: nobody knows what else it would tell.
+    Raises UpstreamError if the answer is no list: nobody knows what else it might reveal.
     """
     held = bytearray()
     for piece in body:
@@ -163,7 +168,7 @@ def allowed_models(body: Iterable[bytes], server: str, name_for: NameFor) -> byt
         if len(held) > _LONGEST_LIST:
             break
     kept = _allowed_part(loads_or_none(held) if len(held) <= _LONGEST_LIST else None, name_for)
-    with contextlib.suppress(RecursionError):  # it may be nested so deeply that it could just be read
+    with contextlib.suppress(RecursionError):  # it may be nested so deeply that it can be read, but not written
         if kept is not None:
             return json.dumps(kept).encode()
     message = f"The server '{server}' answered without a list of models."
@@ -171,7 +176,9 @@ def allowed_models(body: Iterable[bytes], server: str, name_for: NameFor) -> byt
 
 
 def _allowed_part(document: Any, name_for: NameFor) -> Any:
-    """Of a bare list its entries, of an object its lists and what names no model; None of what has no list."""
+    """The part that the key may see: of a bare list its allowed entries, of an object its filtered lists and the fields
+    that name no model. None if there is no list.
+    """
     if isinstance(document, list):
         return _allowed_entries(array_of(document), name_for)
     fields = object_of(document)
@@ -204,7 +211,7 @@ def _name_of(entry: Any) -> str | None:
 
 
 def _tells_no_model(value: Any) -> bool:
-    """Whether what stands beside the lists names no model, as `last_id` does."""
+    """Whether a field beside the lists names no model. `last_id`, for example, names one."""
     return value == "list" or value is None or isinstance(value, bool | int | float)
 
 
@@ -231,9 +238,9 @@ def _models(server: Server, listing: _Listing, key: ClientKey, servers: Mapping[
 def _models_of_pool(
     pool: Server, prefix: str, listings: Mapping[str, _Listing], key: ClientKey, servers: Mapping[str, Server]
 ) -> list[dict[str, Any]]:
-    """The models of a pool: what each of its members has something for, whichever of them a call reaches.
+    """The models of a pool: names that every member can serve, whichever of them a call reaches.
 
-    Those are their aliases and defaults, and what all of them list that could be asked.
+    Those are the members' aliases and defaults, and the models that all members list that could be asked.
     """
     heard = [(servers[name], models) for name in pool.pool if (models := listings[name].models) is not None]
     lists = [dict.fromkeys(name for model in models if isinstance(name := model.get("id"), str)) for _, models in heard]

@@ -1,10 +1,11 @@
 """The playground: a page to try the proxy in a browser, where its owner has switched it on. It holds no key.
 
-Its one rule: what is answered is a file of this package, found by its exact name; nothing of a request becomes a path.
+Its one rule: only files of this package are served, each found by its exact name; no part of a request ever becomes a
+file path.
 
 The page names its files below `/playground/{version}/`, a digest of all of them, so a browser keeps them for good and
 asks for the page alone when it comes again. While a deployment is under way, a sandbox may be asked for the version of
-another one: it answers with its own file, which is then not kept.
+another one: it answers with its own file, which the browser is then told not to keep.
 """
 
 import gzip
@@ -58,7 +59,9 @@ class _File(NamedTuple):
 
 
 class Playground:
-    """Serves the page at `/` and `/playground/`, and its files below that. Files are read when they are asked for."""
+    """Serves the page at `/` and `/playground/`, and the page's files below that. A file is read when it is first asked
+    for.
+    """
 
     def __init__(self, folder: Path = _FOLDER) -> None:
         self._folder = folder
@@ -67,7 +70,7 @@ class Playground:
         self._files: dict[Path, _File] = {}
 
     def serve(self, request: InferenceRequest, response: Response) -> bool:
-        """Answer `request` when it asks for a file of the playground. False: it is for somebody else."""
+        """Answer `request` if it asks for a file of the playground. False: it does not."""
         if request.method not in ("GET", "HEAD"):
             return False
         if not self._paths:

@@ -1,7 +1,7 @@
 """`GET /v1/receipts/{inference id}`: what one inference used and cost, for the key that made it.
 
 The ledger is written after the answer, so a receipt is there a few seconds later. Its one rule: a key sees its own
-receipts and nobody else's; what is not there and what is somebody else's look the same.
+receipts and nobody else's; a receipt that does not exist and one of another key look the same.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What the proxy says itself: headers of every answer, documents of its own, errors before the first byte."""
+"""What the proxy itself says: the headers of every answer, documents of its own, and errors before the first byte."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from proxy.request.parse import InferenceRequest
 from proxy.timeline import Timeline
 from proxy.upstream.repeats import told_of
 
-if TYPE_CHECKING:  # loaded only where it is switched on or asked for
+if TYPE_CHECKING:  # loaded only where they are switched on or asked for
     from proxy.endpoints.answer_cost import Prices
     from proxy.endpoints.playground import Playground
 
@@ -40,7 +40,7 @@ class Response(Protocol):
 
 
 class Responder:
-    """Responder what needs no server, and says in the headers of every answer what the proxy knows of it."""
+    """Answers what needs no server, and makes the headers that every answer gets from the proxy."""
 
     def __init__(
         self,
@@ -63,11 +63,11 @@ class Responder:
         return self._playground is not None and self._playground.serve(request, response)
 
     def document(self, call: Call, timeline: Timeline) -> bytes | None:
-        """The JSON that the proxy itself answers a call with; None where that is for a server. Raises ProxyError."""
+        """The JSON with which the proxy itself answers a call; None if the call is for a server. Raises ProxyError."""
         return self._endpoints.document(call, timeline)
 
     def headers(self, call: Call, delivery: Delivery, cache: CacheUse, timeline: Timeline) -> dict[str, str]:
-        """What every answer says: ids, who served it, what it took, who may read it."""
+        """The headers of every answer: ids, which server gave it, how long it took, and which origins may read it."""
         request, model = call.request, delivery.model
         origin = request.headers.get("origin") if request else None
         found = dict(call.reservation.headers) if call.reservation else dict[str, str]()
@@ -93,14 +93,16 @@ class Responder:
         response.end()
 
     def receipt(self, call: Call, outcome: Outcome, timeline: Timeline) -> bytes:
-        """A comment for the end of a stream, with what is known of the inference by then. SDKs skip it."""
+        """A comment for the end of a stream, with what is known of the inference so far. SDKs skip comments."""
         receipt = receipt_of(call, outcome, timeline)
         if self._prices:
             receipt |= self._prices().cost_of(call, outcome, timeline).to_receipt()
         return b": receipt " + json.dumps(receipt, separators=(",", ":")).encode() + b"\n\n"
 
     def writing(self, call: Call, outcome: Outcome, response: Response, timeline: Timeline) -> Writing:
-        """How the body of an answer is written, and what is done at its end: with the cost in it for who asked."""
+        """The functions that write the body of an answer, and its end. They put the cost in if the client has asked for
+        it.
+        """
         meter, prices = outcome.meter, self._prices
         if not (call.wants_cost and prices and meter and meter.is_readable and outcome.status < 400):
             return response.write, _nothing
@@ -111,4 +113,4 @@ class Responder:
 
 
 def _nothing() -> None:
-    """What is done at the end of most answers."""
+    """Most answers need nothing at their end."""

@@ -1,4 +1,6 @@
-"""What the proxy answers itself: below `/v1/` the list of all models, and receipts; the list of a pool's models."""
+"""Which paths the proxy answers itself: the list of all models and receipts below `/v1/`, and the list of a pool's
+models.
+"""
 
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
@@ -8,7 +10,7 @@ from proxy.errors import ClientError
 from proxy.request.parse import InferenceRequest, Target
 from proxy.timeline import Timeline
 
-if TYPE_CHECKING:  # loaded when one of them is asked for
+if TYPE_CHECKING:  # each is loaded when it is first asked for
     from proxy.endpoints.models import ModelList
     from proxy.endpoints.receipts import Receipts
 
@@ -17,7 +19,7 @@ _RECEIPTS = "/receipts/"
 
 
 def is_own(request: InferenceRequest, target: Target, pools: Container[str | None]) -> bool:
-    """Whether the proxy answers a request itself. `pools` are the names of those in the servers file."""
+    """Whether the proxy answers a request itself. `pools` are the names of the pools in the servers file."""
     if target.path.startswith(STREAMS):
         return True
     if request.method != "GET" or not (target.server is None or target.server in pools):
@@ -27,7 +29,7 @@ def is_own(request: InferenceRequest, target: Target, pools: Container[str | Non
 
 
 class Endpoints:
-    """The paths that lead to no server. What answers them is made when it is first asked for."""
+    """The paths that lead to no server. Whatever answers one is built when it is first asked for."""
 
     def __init__(self, models: "Callable[[], ModelList]", receipts: "Callable[[], Receipts]") -> None:
         self._models = models
@@ -36,7 +38,8 @@ class Endpoints:
     def document(self, call: Call, timeline: Timeline) -> bytes | None:
         """The JSON for a call, or None when it is for a server. Raises ProxyError."""
         request, target, key = call.request, call.target, call.key
-        if request is None or target is None or key is None or call.body is not None:  # only what is passed on has one
+        if request is None or target is None or key is None or call.body is not None:
+            # a call whose body has been read goes to a server
             return None
         if target.path.startswith(STREAMS):
             raise ClientError(404, "stream_not_found", "This proxy keeps no streams.")

@@ -1,6 +1,6 @@
-"""Taking the content codings off an answer whose server compresses although it was asked not to. Pure.
+"""Decompresses an answer whose server compresses although it was asked not to. Pure.
 
-Usage can only be read, and an error frame only be added, in plain text. Its one rule: memory stays bounded, however
+Usage can only be read, and an error event only be added, in plain text. Its one rule: memory stays bounded, however
 much a small piece unpacks to.
 """
 
@@ -14,10 +14,10 @@ _MOST_AT_ONCE = 1024 * 1024
 
 
 def decompressed(pieces: Iterable[bytes], codings: Sequence[str], server: str) -> Iterable[bytes]:
-    """The content of `pieces`, each as far as it can be unpacked by now. `codings` are in the order of the packing.
+    """Unpack `pieces`, each as far as is possible so far. `codings` are in the order in which they were applied.
 
-    Raises UpstreamError for what is not packed so. A body that ends before its coding does was cut. A second packed
-    part may follow; anything else is not content.
+    Raises UpstreamError for bytes that are not in these codings, and for a body that ends before its coding does: it
+    was cut. A second compressed part may follow the first; anything else after it is no content.
     """
     for coding in reversed(codings):
         pieces = _without(pieces, coding, server)
@@ -34,7 +34,7 @@ def _without(pieces: Iterable[bytes], coding: str, server: str) -> Iterator[byte
                 if unpacking.eof:
                     unpacking = zlib.decompressobj(window)
                 content = unpacking.decompress(data, _MOST_AT_ONCE)
-                full = len(content) == _MOST_AT_ONCE  # there may be more of it, without further input
+                full = len(content) == _MOST_AT_ONCE  # one input may give several outputs
                 if content:
                     yield content
                 data = unpacking.unused_data if unpacking.eof else unpacking.unconsumed_tail
@@ -48,7 +48,9 @@ def _without(pieces: Iterable[bytes], coding: str, server: str) -> Iterator[byte
 
 
 def _window_of(coding: str, pieces: Iterator[bytes]) -> tuple[int, Iterable[bytes]]:
-    """How zlib is to read the pieces, and all of them. `deflate` comes with zlib's head, or as many servers send it."""
+    """The window size with which zlib reads the pieces, and the pieces. `deflate` should have zlib's header, but many
+    servers send it without.
+    """
     if coding != "deflate":
         return zlib.MAX_WBITS | 16, pieces
     head = b""

@@ -1,6 +1,6 @@
 """One request on one connection of the pool, and the head of its answer.
 
-Its one rule: nothing goes on beyond the moment that it was given, and what the peer says is heard at once.
+Its one rule: no step lasts beyond the moment that it was given, and whatever the peer sends is read at once.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from proxy.http.pool import Pool
 from proxy.http.wire import AnsweredEarlyError, BrokenError, Head, SilenceError, request_head
 
 _LARGE = 65536
-"""Bytes of a body that is not worth a copy, to go out together with its head."""
+"""A body of at least so many bytes is sent without being copied behind its head."""
 
 
 class Exchange:
@@ -70,9 +70,9 @@ class Exchange:
         try:
             connection.until = min(latest, time.monotonic() + timeout)
             self.was_sent = True
-            # A server may answer before it has taken the whole body, and close: then the answer is there to be read.
+            # A server may answer before it has taken the whole body, and then close: its answer can still be read.
             with contextlib.suppress(BrokenError, AnsweredEarlyError):
-                if len(self._body) < _LARGE:  # one packet, mostly
+                if len(self._body) < _LARGE:  # usually this fits into one packet
                     connection.send(head + self._body)
                 else:
                     connection.send(head, self._body)
@@ -85,9 +85,11 @@ class Exchange:
         return answer
 
     def stop(self, error: ProxyError) -> None:
-        """End it, from another thread: who waits for the other side hears that it has closed.
+        """End the exchange, from another thread: the thread that waits for the peer then reads the end of the
+        connection.
 
-        The socket's own method is passed by: that of TLS would have who waits read what is encrypted.
+        The plain socket's method is called: that of a TLS socket would drop its TLS state, and the waiting thread would
+        read encrypted bytes.
         """
         self.stopped_by = error
         connection: Connection | None = getattr(self, "connection", None)

@@ -1,10 +1,10 @@
 """HTTP/1.1 as a client over blocking sockets: what a relay needs of it, and nothing else.
 
 Everything the proxy says to anybody goes through here: to upstream servers, to AWS, to the Runtime API. With a general
-client a request cost two to three times the CPU; figures and decision are in `docs/adr/0004-own-http-client.md`. The
-rules it keeps: RFC 9112 framing, strictly (`http1_wire`); one read of the socket is one piece of the body, so nothing
-waits for a fuller buffer; nobody waits for longer than was said; no redirect, cookie, proxy setting or compression,
-because a relay must not have opinions on them.
+client a request cost two to three times the CPU; figures and decision are in `docs/adr/0004-own-http-client.md`. Its
+rules: it follows the framing of RFC 9112 strictly (`wire`); one read of the socket is one piece of the body, so nothing
+waits for a fuller buffer; no wait is longer than the caller allows; it follows no redirect, and knows no cookie, proxy
+setting or compression, because a relay must not interfere with them.
 """
 
 import math
@@ -54,16 +54,16 @@ class Connection:
         self._is_sent = self._was_sent = True
         self._limit: float | None = None
         self._limit_of_recv: float | None = None
-        # TLS knows nothing of the kernel's timeouts.
+        # The kernel's timeouts do not work for TLS sockets.
         self._is_plain = type(sock) is socket.socket
         sock.settimeout(None)
 
     def limit(self, seconds: float | None) -> None:
-        """Bound every further wait for what the peer says; None waits for ever."""
+        """Limit every further wait for the peer to so many seconds; None waits for ever."""
         self._limit = seconds
 
     def _limit_until(self, latest: float) -> None:
-        """Bound the next wait by a moment. Raises SilenceError when it is over."""
+        """Limit the next wait to a moment. Raises SilenceError when that moment has passed."""
         left = latest - time.monotonic()
         if left <= 0:
             raise SilenceError("the time is over")
@@ -73,28 +73,28 @@ class Connection:
             self._limit = left
 
     def _set_limit(self) -> None:
-        """Have the kernel bound a wait: where Python does it, every read is a `poll` and a `recv`."""
+        """Let the kernel limit a wait: if Python did it, every read would take a `poll` and a `recv`."""
         seconds = self._limit_of_recv = self._limit
         if seconds is not None:
             seconds = min(seconds, _LONGEST_WAIT)
         if self._is_plain:
-            # Nothing but zeros would mean: for ever.
+            # A timeout of zero would mean: for ever.
             whole, part = (0, 0) if seconds is None else divmod(max(1, int(seconds * 1e6)), 1_000_000)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(whole, part))
         else:
             self.sock.settimeout(seconds)
 
     def send(self, data: bytes, more: bytes = b"") -> None:
-        """Send all of `data`, and then of `more`, which spares a copy of what is long.
+        """Send all of `data`, and then all of `more`; two arguments spare a copy of a long body.
 
         Raises SilenceError, BrokenError, and AnsweredEarlyError when the peer does not wait for all of it.
 
-        What an early answer has interrupted goes on being sent while the rest of the answer is waited for.
+        If an early answer interrupts the sending, the rest is sent while the answer is read.
         """
         rest = data
         if self._is_plain:
             try:
-                # Mostly the kernel takes all of it, and nobody need wait.
+                # Usually the kernel takes all of it at once, without a wait.
                 rest = data[self.sock.send(data, socket.MSG_DONTWAIT) :]
             except BlockingIOError:
                 pass
@@ -121,14 +121,14 @@ class Connection:
             self._raise_closed()
 
     def _pump(self, latest: float) -> bytes | None:
-        """Send what is unsent until something comes, which is returned (nothing: a close); None when all is sent.
+        """Send the rest until the peer says something. Returns that (empty: it has closed), or None when all is sent.
 
         Raises SilenceError when that takes too long, and OSError.
         """
         poll = select.poll()
         poll.register(self.sock, select.POLLIN | select.POLLOUT)
         if not self._is_plain:
-            self._limit_of_recv = math.nan  # whatever comes next sets its own
+            self._limit_of_recv = math.nan  # the next wait sets its own timeout
             self.sock.settimeout(0.0)
         flags = socket.MSG_DONTWAIT if self._is_plain else 0
         while self._unsent:
@@ -140,7 +140,7 @@ class Connection:
                     try:
                         return self.sock.recv(_READ_SIZE, flags)
                     except _NOT_NOW:
-                        pass  # TLS had something to say for itself
+                        pass  # it was a message of TLS itself
                 try:
                     sent = self.sock.send(self._unsent[0][:_WRITE_SIZE], flags)
                 except _NOT_NOW:
@@ -170,10 +170,10 @@ class Connection:
             self._limit_until(self.until)
 
     def body(self, head: Head, method: str, receive: Callable[[], bytes] | None = None) -> Iterator[bytes]:
-        """The body in pieces, as they arrive. `receive` may take the place of `receive_in_time`, to wait its own way.
+        """The body in pieces, as they arrive. `receive` may replace `receive_in_time`, to wait in its own way.
 
         Raises SilenceError, and BrokenError when the body ends before its end. A body without a length ends with the
-        connection, so there a cut cannot be told from an end, unless TLS tells it.
+        connection, so a cut looks like an end there, unless TLS shows the difference.
         """
         receive = receive or self.receive_in_time
         length = head.headers.get("content-length")
@@ -220,7 +220,7 @@ class Connection:
         self.reusable = head.keeps_alive and not self._buffer and self._was_sent
 
     def receive(self) -> bytes:
-        """What one read of the socket brings; nothing when the peer has closed. Raises SilenceError or BrokenError."""
+        """The bytes of one read of the socket; empty when the peer has closed. Raises SilenceError or BrokenError."""
         try:
             if self._unsent and (received := self._receive_while_sending()) is not None:
                 return received
@@ -233,17 +233,17 @@ class Connection:
             raise BrokenError(type(error).__name__) from error
 
     def receive_in_time(self) -> bytes:
-        """As `receive`, but by the moment `until`."""
+        """Like `receive`, but until the moment `until` at the latest."""
         self._limit_until(self.until)
         return self.receive()
 
     def _receive_while_sending(self) -> bytes | None:
-        """What comes while the rest of the request is sent; None when nothing is left to be sent."""
+        """Send the rest of the request, and return what comes meanwhile; None when nothing is left to be sent."""
         latest = math.inf if self._limit is None else time.monotonic() + self._limit
         try:
             received = self._pump(latest)
             self._is_sent = received is None
-        except OSError:  # the peer takes no more; what it has said may still be there to be read
+        except OSError:  # the peer takes no more, but its answer may still be there to be read
             self._unsent, received = [], None
         if received is None and self._limit is not None:
             self._limit = max(1e-6, latest - time.monotonic())

@@ -34,8 +34,8 @@ class Pool:
     def connect(self, url: str, timeout: float, *, fresh: bool = False) -> tuple[Connection, str, str]:
         """A connection to the host of `url`, its Host header, and the request target. Raises ConnectError.
 
-        `timeout` (seconds) bounds all that it takes to open one, TLS included, but for the look-up of the host's name:
-        the system's resolver has limits of its own. What it takes counts, so nothing waits longer after it.
+        `timeout` (seconds) bounds the whole opening, TLS included, except the look-up of the host's name, for which the
+        system's resolver has limits of its own. The look-up's time counts, so that what follows has only the rest.
         """
         address, host, target = _parts(url)
         connection = self._idle.pop(address, None)
@@ -66,7 +66,8 @@ class Pool:
         if scheme == "https":
             try:
                 sock.settimeout(max(0.001, latest - time.monotonic()))
-                # Without TLS's own end, a body that ends with its connection is not whole (RFC 9112, 9.8).
+                # With TLS, a body that ends with its connection is whole only if TLS says that it has ended (RFC 9112,
+                # 9.8).
                 sock = self.tls.wrap_socket(sock, server_hostname=_plain(host), suppress_ragged_eofs=False)
             except (OSError, ValueError) as error:
                 sock.close()
@@ -75,7 +76,9 @@ class Pool:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Certificates are checked against the system's. Reading those takes milliseconds: once for all pools."""
+    """A context that checks certificates against the system's authorities. Reading those takes milliseconds, so all
+    pools share one context.
+    """
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
@@ -84,7 +87,8 @@ def tls_context() -> ssl.SSLContext:
 def open_socket(host: str, port: int, timeout: float) -> socket.socket:
     """A TCP connection that sends small pieces at once, to the first address of `host` that takes it.
 
-    `timeout` (seconds) is for all addresses together: each may use its share of what is left. Raises ConnectError.
+    `timeout` (seconds) is for all addresses together; each may use its share of the time that is left. Raises
+    ConnectError.
     """
     latest = time.monotonic() + timeout
     reason = "the host has no address"
@@ -110,20 +114,24 @@ def open_socket(host: str, port: int, timeout: float) -> socket.socket:
 
 
 def _plain(host: str) -> str | bytes:
-    """`host` as it goes out. For a text the first request would load the codec of international names."""
+    """`host` as bytes. Given a text, the first request would have Python load its codec of international names."""
     return host.encode() if host.isascii() else host
 
 
 @lru_cache(64)
 def _parts(url: str) -> tuple[Address, str, str]:
-    """Address, Host header and request target: of the same few URLs again and again."""
+    """Address, Host header and request target of a URL. They are remembered, because the same few URLs are called again
+    and again.
+    """
     parts = urlsplit(url)
     address = parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     return address, parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def is_quiet(connection: Connection) -> bool:
-    """Whether nothing has come on it. What comes while nobody is to say anything is a close, or out of step."""
+    """Whether nothing has arrived on an idle connection. Whatever arrives then is a close, or out of step with the
+    requests.
+    """
     return not select.select([connection.sock], [], [], 0)[0]
 
 

@@ -1,4 +1,4 @@
-"""Ends what is being exchanged with an upstream server, from another thread than the one that waits for it.
+"""Ends an exchange with an upstream server from another thread than the one that waits for it.
 
 Its one rule: it ends its own request's exchange and no other, however late it is asked to.
 """
@@ -10,7 +10,7 @@ from proxy.http.exchange import Exchange
 
 
 class Stopper:
-    """Of one request. `error` is why it was stopped, once it was."""
+    """Stops one request. `error` is why the request was stopped; None until then."""
 
     def __init__(self) -> None:
         self.error: ProxyError | None = None
@@ -19,14 +19,16 @@ class Stopper:
         self._lock = Lock()
 
     def watch(self, exchange: Exchange) -> None:
-        """From now on this is the exchange to be ended. Raises the error of a request that was stopped before."""
+        """From now on, `stop` ends this exchange. Raises `error` if the request was stopped before."""
         with self._lock:
             if self.error:
                 raise self.error
             self._exchange = exchange
 
     def stop(self, error: ProxyError) -> None:
-        """End the exchange: who waits for it gets `error`. So does who begins another one."""
+        """End the exchange: whoever waits for it gets `error`, and so does whoever begins another one for the
+        request.
+        """
         with self._lock:
             if self._is_over or self.error:
                 return
@@ -35,6 +37,6 @@ class Stopper:
                 self._exchange.stop(error)
 
     def over(self) -> None:
-        """The request has its answer: its connection may be another's from now on."""
+        """The request has its answer. From now on its connection may belong to another request."""
         with self._lock:
             self._is_over, self._exchange = True, None

@@ -1,4 +1,4 @@
-"""Calls of upstream servers and of AWS over `http1`, whose errors end here."""
+"""Calls of upstream servers and of AWS over `http1`. Errors of HTTP become errors of the proxy here."""
 
 import itertools
 import math
@@ -27,8 +27,8 @@ class Timeouts(NamedTuple):
     """Seconds to wait for a connection, for the answer's status, and between two pieces of its body.
 
     The server has `first_byte` seconds to take the request, and again as many to answer it. A silence of `keep_alive`
-    seconds is told to whoever takes the answer; it is no fault yet. `total` bounds all of it. No silence may be longer
-    than `longest_silence`, whatever a server is given.
+    seconds is no fault yet, but the reader of the answer is told of it. `total` bounds the whole call. No silence may
+    be longer than `longest_silence`, whatever the server's own options say.
     """
 
     connect: float = 5.0
@@ -39,7 +39,7 @@ class Timeouts(NamedTuple):
     longest_silence: float = math.inf
 
     def of(self, server: Server) -> Self:
-        """These, but for those that `server` has of its own."""
+        """These timeouts, replaced by the server's own where it has some."""
         given = {name: own for name in Timers._fields if (own := getattr(server.timeouts, name)) is not None}
         own = self._replace(**given) if given else self
         if (longest := self.longest_silence) == math.inf:
@@ -55,7 +55,7 @@ Post = Callable[[str, Mapping[str, str], bytes, float], Answered]
 
 
 class ConnectionFailedError(Exception):
-    """An exchange that is no upstream call (AWS) failed on the wire. `was_sent`: the other side may have it."""
+    """A call of AWS failed on the wire. `was_sent`: AWS may have received the request."""
 
     def __init__(self, message: str, *, was_sent: bool) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ class ConnectionFailedError(Exception):
 
 
 class Waiting(NamedTuple):
-    """How long a body is waited for: as its `timeouts` say, and not beyond the moment `latest` of the clock."""
+    """How long to wait for a body: as `timeouts` say, but not beyond the moment `latest` of the clock."""
 
     timeouts: Timeouts
     latest: float
@@ -73,8 +73,8 @@ class Waiting(NamedTuple):
 class UpstreamResponse:
     """One upstream answer whose body has not been read. Iterating gives the body's bytes as they arrive.
 
-    `on_silence` is called when the server has said nothing for `patience` seconds, and for each further while; it may
-    still say something.
+    `on_silence` is called when the server has sent nothing for `patience` seconds, and again after each further
+    `keep_alive` seconds. The server may still go on.
     """
 
     def __init__(self, exchange: Exchange, head: Head, server: str, waiting: Waiting) -> None:
@@ -100,9 +100,9 @@ class UpstreamResponse:
         return self._exchange.was_repeated
 
     def peek(self, most: int) -> bytes:
-        """The body up to the piece that makes it longer than `most` bytes; all of it comes again when iterated.
+        """Read the body up to the piece that makes it longer than `most` bytes. Iterating gives all of it again.
 
-        Raises UpstreamError, and so does the end of what comes again then.
+        Raises UpstreamError; then iterating raises it too, after the pieces that came.
         """
         body, held = iter(self), bytearray()
         try:
@@ -127,7 +127,7 @@ class UpstreamResponse:
             raise self._exchange.stopped_by
 
     def waited(self) -> float:
-        """Seconds for which the body was waited for, since this was asked the last time. A wait that goes on counts."""
+        """Seconds spent on waiting for the body since the last call of this. A wait that still goes on counts."""
         if self._waits_since is not None:
             now = self._reading()
             self._waited, self._waits_since = self._waited + now - self._waits_since, now
@@ -151,7 +151,9 @@ class UpstreamResponse:
             self._waits_since = None
 
     def _receive_late(self, silent: float) -> bytes:
-        """The next piece, from a server that was `silent` for a while; every `keep_alive` seconds of it are told."""
+        """The next piece from a server that has been `silent` for so many seconds. Calls `on_silence` every
+        `keep_alive` seconds.
+        """
         connection, timeouts = self._exchange.connection, self._timeouts
         while True:
             left = min(self._latest - self._reading(), timeouts.idle - silent)
@@ -167,7 +169,7 @@ class UpstreamResponse:
                 silent += wait
 
     def close(self) -> None:
-        """Keep the connection when the body was read to its end, else end it."""
+        """Keep the connection if the body was read to its end, else close it."""
         self._exchange.release()
 
     def __enter__(self) -> Self:
@@ -186,11 +188,11 @@ class HttpTransport:
         self._clock = clock
 
     def patient_for(self, seconds: float) -> Self:
-        """The same connections, for whoever gives up after so many seconds of silence."""
+        """A transport with the same connections that gives up after so many seconds of silence."""
         return type(self)(self._timeouts._replace(longest_silence=seconds), self._pool, self._clock)
 
     def sibling(self) -> Self:
-        """Another one, with connections of its own: for another thread."""
+        """Another transport with connections of its own, for another thread."""
         return type(self)(self._timeouts, Pool(self._pool.tls), self._clock)
 
     def stream(
@@ -198,7 +200,8 @@ class HttpTransport:
     ) -> UpstreamResponse:
         """Send a request and wait for the answer's status, not for its body. `deadline` is in Unix seconds.
 
-        Raises UpstreamError: unreachable, no status in time, or not HTTP; and what it was stopped by.
+        Raises UpstreamError: unreachable, no status in time, or not HTTP; or the error with which the request was
+        stopped.
         """
         timeouts = self._timeouts.of(server)
         now = self._clock.unix()
@@ -215,7 +218,7 @@ class HttpTransport:
         return UpstreamResponse(exchange, head, server.name, Waiting(timeouts, latest, self._clock.reading))
 
     def let_stop(self, stopper: "Stopper | None") -> None:
-        """What may end the exchanges of `stream` from now on, from another thread; None: nothing."""
+        """From now on `stopper` may end the exchanges of `stream`, from another thread; None: nothing may."""
         self._pool.stopper = stopper
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
@@ -226,7 +229,9 @@ class HttpTransport:
         return self._short("POST", url, headers, body, timeout)
 
     def post_once(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
-        """As `post`, for what its caller counts: not again by itself where a kept-alive connection breaks."""
+        """Like `post`, but the request is not repeated when a kept-alive connection breaks, because the caller counts
+        its tries.
+        """
         return self._short("POST", url, headers, body, timeout, repeats=False)
 
     def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answered:
@@ -248,7 +253,9 @@ class HttpTransport:
         return head.status, head.headers, content
 
     def close(self) -> None:
-        """Close every connection, as after a SnapStart restore: they belong to a machine that is gone."""
+        """Close every connection. After a SnapStart restore this is needed, because they belong to a machine that is
+        gone.
+        """
         self._pool.close()
 
 
@@ -259,7 +266,7 @@ def _raising(error: UpstreamError) -> Iterator[bytes]:
 
 
 def _whole(body: Iterator[bytes]) -> bytes:
-    """All of a short body. Raises BrokenError where it is not short."""
+    """The whole of a short body. Raises BrokenError if it is too long."""
     pieces: list[bytes] = []
     size = 0
     for piece in body:
@@ -271,7 +278,7 @@ def _whole(body: Iterator[bytes]) -> bytes:
 
 
 def _upstream_error(server: str, error: HttpError, *, late: bool) -> UpstreamError:
-    """The messages name the server, never its address."""
+    """An error for the client. Its message names the server, never the server's address."""
     if late:
         return UpstreamError(504, "deadline_exceeded", f"The server '{server}' did not finish in time.")
     if isinstance(error, ConnectError):

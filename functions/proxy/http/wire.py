@@ -1,7 +1,8 @@
 """The bytes of HTTP/1.1 as a client writes and reads them: heads, the chunked coding, and what can be wrong. Pure.
 
-Its one rule: what RFC 9112 does not allow is a BrokenError, never a guess. Where a recipient may choose, this one
-refuses: nothing that h11 refuses is accepted here, and a connection is not kept after anything doubtful.
+Its one rule: bytes that RFC 9112 does not allow raise BrokenError; nothing is guessed. Where the RFC lets a recipient
+choose, this one refuses: nothing that h11 refuses is accepted here, and a connection is not kept after anything
+doubtful.
 """
 
 import re
@@ -19,7 +20,7 @@ _NO_TEXT = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _EXTENSION = rb";[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
-# RFC 9112 has room for blanks before the ";", which h11 refuses. Blanks after the size alone some servers do send.
+# RFC 9112 allows blanks before the ";", but h11 refuses them. Some servers do send blanks after a size without a ";".
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*[ \t]*")
 _CHUNK_START = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _FRAMING = (b"content-length", b"transfer-encoding")
@@ -30,15 +31,15 @@ class HttpError(Exception):
 
 
 class ConnectError(HttpError):
-    """There is no connection: refused, unknown host, no TLS, or not in time. Nothing has been sent."""
+    """No connection could be opened: refused, unknown host, no TLS, or not in time. Nothing has been sent."""
 
 
 class SilenceError(HttpError):
-    """The peer said or took nothing for as long as it may, or the time of the exchange is over."""
+    """The peer has sent or taken nothing for too long, or the time of the exchange is over."""
 
 
 class BrokenError(HttpError):
-    """The peer closed or reset the connection in the middle of an exchange, or what it says is not HTTP."""
+    """The peer closed or reset the connection in the middle of an exchange, or sent something that is not HTTP."""
 
 
 class AnsweredEarlyError(HttpError):
@@ -78,13 +79,17 @@ def parse_head(head: bytes) -> Head:
 
 
 def check_part_of_head(part: bytes, since: int) -> None:
-    """Raise BrokenError when `part`, of which `since` bytes have been checked, cannot become a head any more."""
+    """Raise BrokenError when `part` cannot become a valid head any more. The first `since` bytes have been checked
+    before.
+    """
     if part[:7] != b"HTTP/1."[: len(part)] or _NO_TEXT.search(part, max(0, since - 1)):
         raise BrokenError("what came is no head of HTTP/1.1")
 
 
 def request_head(method: str, target: str, host: str, headers: Mapping[str, str], length: int | None) -> bytes:
-    """The head of a request, blank line included; `length` is that of its body. Control characters cannot pass."""
+    """The head of a request, blank line included; `length` is that of its body. Raises an error for control
+    characters.
+    """
     fields = {"host": host, **headers}
     if length is not None:
         fields["content-length"] = str(length)
@@ -95,7 +100,7 @@ def request_head(method: str, target: str, host: str, headers: Mapping[str, str]
 
 
 class ChunkedDecoder:
-    """Takes the chunked coding off a body. `ended` after the last chunk and its trailers, which are dropped."""
+    """Decodes a chunked body. `ended` is true after the last chunk and its trailers, which are dropped."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -112,7 +117,7 @@ class ChunkedDecoder:
         """The content in `data`, of as many chunks as it holds."""
         if self._is_between and data.endswith(b"\r\n") and (start := _CHUNK_START.match(data)):
             whole = data[start.end() : -2]
-            if whole and len(whole) == int(start[1], 16):  # most often: one read brings one chunk
+            if whole and len(whole) == int(start[1], 16):  # the most frequent case: one read brings one chunk
                 return whole
         data = self._rest + data if self._rest else data
         content: list[bytes] = []
@@ -138,7 +143,7 @@ class ChunkedDecoder:
         return content[0] if len(content) == 1 else b"".join(content)
 
     def _check_part(self, line: bytes) -> None:
-        """Look at a line that has not ended: some cannot become a right one any more."""
+        """Check a line that has not ended yet. Raises BrokenError if it cannot become a valid one any more."""
         if self._after_chunk and line != b"\r":
             self.fault = BrokenError("a chunk is longer than its size")
         elif b"\n" in line or len(line) + self._size_of_trailers > LONGEST_HEAD:
@@ -158,7 +163,9 @@ class ChunkedDecoder:
             self.fault = BrokenError("a chunk has no size")
 
     def _take_trailer(self, line: bytes) -> None:
-        """A trailer is a header, and none that says how long the body is: that is known by now."""
+        """Check a trailer: it has to be a valid header, and must not say how long the body is, because the body has
+        ended.
+        """
         self._size_of_trailers += len(line)
         self.ended = not line
         if line and (not _FIELD.fullmatch(line) or line.partition(b":")[0].lower() in _FRAMING):
@@ -168,5 +175,5 @@ class ChunkedDecoder:
 
     @property
     def rest(self) -> bytes:
-        """What came after the end: nothing, from a server that keeps to the protocol."""
+        """The bytes that came after the end: none, if the server keeps to the protocol."""
         return self._rest
