@@ -47,6 +47,7 @@ Environment = Mapping[str, str]
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _AGE = re.compile(r"([0-9]{1,9})(s|min|h|d|w)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SCOPES = ("client", "key-pool", "server-pool")
 _USUAL_BY = ["client", "server"]
 _USUAL_DAYS = "30d"
 
@@ -94,9 +95,8 @@ def add_cache(cache: argparse.ArgumentParser) -> None:
 
 def _add_filters(command: argparse.ArgumentParser) -> None:
     command.add_argument("--server", metavar="NAME", help="only of this server")
-    command.add_argument(
-        "--scope", metavar="SCOPE", help="only for these: client:NAME, key-pool:NAME or server-pool:NAME"
-    )
+    scopes = " or ".join(f"{each}:NAME" for each in _SCOPES)
+    command.add_argument("--scope", type=_scope, metavar="SCOPE", help=f"only answers that these share: {scopes}")
 
 
 def _stats(options: argparse.Namespace, environ: Environment) -> int:
@@ -241,6 +241,13 @@ def _check_client(client_id: str, store: CacheStore, options: argparse.Namespace
     except (BotoCoreError, ClientError):
         clients = set[str]()
     known(client_id, clients, "Client", "`openai-proxy keys list` shows who has keys", force=True)
+
+
+def _scope(text: str) -> str:
+    kind, colon, name = text.partition(":")
+    if kind not in _SCOPES or not colon or not name:
+        raise argparse.ArgumentTypeError(f"'{text}' is not one of {', '.join(f'{each}:NAME' for each in _SCOPES)}")
+    return text
 
 
 def _is_wanted(answer: Answer, options: argparse.Namespace) -> bool:

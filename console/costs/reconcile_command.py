@@ -73,8 +73,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         rows = ledger_rows(Ledger(chosen_table("CostsTable", options, environ)), period, options.server)
     else:
         period = chosen_period(options) or Period(today(), today())
-        if "cost" not in measures:
-            raise ConsoleError("A server states costs alone. Remedy: name its export, or leave --measure out.")
+        _check_options_without_file(options, measures)
         ledger = Ledger(chosen_table("CostsTable", options, environ))
         rows, export, unpriced = stated_by_server(_stated(ledger, period, options.server), options.server)
     if not (rows or unpriced or options.force):
@@ -92,7 +91,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print(f"The ledger's '{harmless(options.server)}' and {other}, {period.text}.\n")
         if shown := comparisons if options.all else above:
             show(f"{_table(shown, terminal_width())}\n")
-        show(_totals_table(sums) if sums else "Neither has any requests.")
+        show(_totals_table(sums))
         if causes:
             show(f"\n{_causes_table(causes)}")
         print(_verdict(comparisons, above, options.tolerance))
@@ -102,6 +101,13 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.publish:
         publish_drift(cloudwatch_client(environ), namespace_of(environ), options.server, worst(sums))
     return 1 if above else 0
+
+
+def _check_options_without_file(options: argparse.Namespace, measures: Sequence[str]) -> None:
+    if "cost" not in measures:
+        raise ConsoleError("A server states costs alone. Remedy: name its export, or leave --measure out.")
+    if options.column:
+        raise ConsoleError("--column names a column of a file. Remedy: name the file too, or leave --column out.")
 
 
 def ledger_rows(ledger: Ledger, period: Period, server: str) -> list[dict[str, Any]]:
@@ -144,6 +150,8 @@ def _table(comparisons: Sequence[Comparison], width: int | None) -> str:
 
 
 def _totals_table(sums: Sequence[Total]) -> str:
+    if not sums:
+        return "Neither has anything of this period to compare."
     rows = [
         (
             each.measure,
@@ -165,7 +173,7 @@ def _causes_table(causes: Mapping[str, Decimal]) -> str:
 
 def _verdict(comparisons: Sequence[Comparison], above: Sequence[Comparison], tolerance: Decimal) -> str:
     if not above:
-        return f"\nAll {count(len(comparisons))} figures agree to {plain(tolerance)} %."
+        return f"\nAll {count(len(comparisons))} figures agree to {plain(tolerance)} %." if comparisons else ""
     return f"\n{count(len(above))} of {count(len(comparisons))} figures differ by more than {plain(tolerance)} %."
 
 

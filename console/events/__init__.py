@@ -73,8 +73,10 @@ class Replay:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") not in ("ResourceNotFoundException", "ValidationException"):
                 raise
-            remedy = "see that the days are right, and that there is the archive"
-            raise ConsoleError(f"EventBridge refuses the replay: {error}. Remedy: {remedy}.") from error
+            remedy = "name an archive that there is, and days that it may hold"
+            raise ConsoleError(
+                f"EventBridge refuses the replay: {str(error).rstrip('.')}. Remedy: {remedy}."
+            ) from error
 
     def wait(self, name: str, period: Period) -> None:
         """Wait until a replay is done. Raises ConsoleError when it ends otherwise."""

@@ -109,7 +109,7 @@ def _named(options: argparse.Namespace, environ: Mapping[str, str], outputs: Map
     if not names:
         stack = harmless(stack_name(options, environ))
         raise ConsoleError(f"The stack '{stack}' has no dead-letter queues. Remedy: name another with --stack-name.")
-    known(options.consumer, set(names), "A consumer", f"name one of {', '.join(names)}")
+    known(options.consumer, set(names), "Consumer", f"name one of {', '.join(names)}")
     return names[options.consumer]
 
 

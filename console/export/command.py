@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from console.costs.filters import FILTERS, add_filters, add_source, is_wanted, wanted_of
+from console.costs.filters import FILTERS, add_filters, add_source, filter_text, is_wanted, wanted_of
 from console.costs.reading import Ledger
 from console.errors import ConsoleError
 from console.export.columns import columns, row_of
@@ -60,8 +60,13 @@ def run_export(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         document = {"file": str(options.output), "format": options.format, "from": str(period.first)}
         print(to_json(document | {"to": str(period.last), "rows": rows} | as_document(seen)))
     else:
-        print(said(options, rows, seen, period.text), file=sys.stdout if options.output else sys.stderr)
+        print(said(options, rows, seen, period.text + filter_text(options)), file=_beside(options))
     return 0
+
+
+def _beside(options: argparse.Namespace) -> TextIO:
+    """Where the command speaks, so that it does not speak into what it writes."""
+    return sys.stdout if options.output else sys.stderr
 
 
 def _entries(period: Period, options: argparse.Namespace, environ: Mapping[str, str]) -> Iterable[Item]:

@@ -96,7 +96,7 @@ def group_of(function: str, options: argparse.Namespace, environ: Mapping[str, s
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    known(options.function, {*FUNCTIONS, *OTHERS}, "A log", f"name one of {', '.join([*FUNCTIONS, *OTHERS])}")
+    known(options.function, {*FUNCTIONS, *OTHERS}, "Log", f"name one of {', '.join([*FUNCTIONS, *OTHERS])}")
     now = time.time()
     fields = ({"level": "ERROR"} if options.errors else {}) | (
         {} if options.message is None else {"message": options.message}

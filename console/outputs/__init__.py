@@ -22,6 +22,6 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.name is None:
         print(to_json(outputs) if options.json else "\n".join(f"{name}={outputs[name]}" for name in sorted(outputs)))
         return 0
-    known(options.name, outputs, "An output", "`openai-proxy output` shows all, and a part that is off has none")
+    known(options.name, outputs, "Output", "`openai-proxy output` shows all, and a part that is off has none")
     print(to_json({options.name: outputs[options.name]}) if options.json else outputs[options.name])
     return 0

@@ -14,7 +14,7 @@ from openai_proxy.pricing.price_book import PriceBook, Quote
 from openai_proxy.pricing.rates import Price, Rates
 from openai_proxy.pricing.rules import Adjustment
 
-from console.arguments import sentence
+from console.arguments import known, sentence
 from console.errors import ConsoleError, file_error
 from console.output import show, terminal_width
 from console.prices.book import add_book_options, add_servers_file, chosen_book
@@ -118,6 +118,7 @@ def servers_table(book: PriceBook, width: int | None = None) -> str:
 
 def _show(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     book, at = chosen_book(options), options.at or datetime.now(UTC)
+    _check_names(book, options)
     if options.server is None and options.model is None:
         if options.json:
             print(to_json(_overview(book)))
@@ -135,6 +136,7 @@ def _show(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     ]
     if not quotes:
         what = f"'{options.model}'" if options.model else "anything"
+        what += f" of the service tier '{options.tier}'" if options.tier else ""
         where = f"on '{options.server}'" if options.server else "on any server"
         remedy = "Remedy: give it one in prices.yaml. Until then its requests are recorded as unpriced."
         raise ConsoleError(f"There is no price for {what} {where}. {remedy}")
@@ -146,6 +148,20 @@ def _show(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     show(table(headings, rows, width=terminal_width(), drop=("RULE",), whole=headings[2:5]))
     print(f"\nUSD per million tokens at {at:%Y-%m-%d %H:%M} UTC. Price book: {book.version}")
     return 0
+
+
+def _check_names(book: PriceBook, options: argparse.Namespace) -> None:
+    """Raises ConsoleError for a server or a service tier that nothing knows, and for an option that has no use."""
+    if options.server is not None:
+        servers = {*book.servers, *book.rules}
+        known(options.server, servers, "Server", "`openai-proxy prices show` lists all; of a pool, name a member")
+    if options.tier is not None:
+        tiers = book.service_tiers
+        known(
+            options.tier, tiers, "Service tier", f"name one of {', '.join(sorted(tiers))}, or price it in prices.yaml"
+        )
+    if options.server is None and options.model is None and (options.tier or options.at):
+        raise ConsoleError("--tier and --at need --server or --model. Remedy: name a server, a model or both.")
 
 
 def _known_models(book: PriceBook, server: str) -> list[str]:
@@ -209,6 +225,8 @@ def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     from console.prices.source import downloaded, installed, read_file  # noqa: PLC0415
 
     old = _price_list(options.into if options.into.is_file() else PRICE_LIST_FILE)
+    if options.installed and options.version:
+        raise ConsoleError("--installed reads the version that is installed. Remedy: leave --version out.")
     if options.installed:
         source = installed()
     elif options.file:

@@ -78,7 +78,8 @@ def _plot(options: argparse.Namespace, environ: Environment) -> int:
 def _report(options: argparse.Namespace, environ: Environment) -> int:
     period, table = _long_period(options), chosen_table("CostsTable", options, environ)
     throttles = read_throttles(lambda: cloudwatch_client(environ), period, namespace_of(environ))
-    page = page_of(read_report(table, period, options, throttles)).to_html()
+    report = read_report(table, period, options, throttles)
+    page = page_of(report).to_html()
     try:
         options.file.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -86,6 +87,8 @@ def _report(options: argparse.Namespace, environ: Environment) -> int:
     size = len(page.encode())
     document = {"file": str(options.file), "bytes": size, "from": str(period.first), "to": str(period.last)}
     print(to_json(document) if options.json else f"Wrote {options.file} ({size / 1024:,.0f} kB).")
+    if not (report.rollups or report.throttled):
+        print(f"It is empty: no request {period.text}{filter_text(options)}.", file=sys.stderr)
     return 0
 
 

@@ -25,6 +25,7 @@ from console.users.users import LONGEST_REASON, Blocks, Named, Spender, named, s
 
 Environment = Mapping[str, str]
 _USUAL_DAYS = "30d"
+_UNKNOWN = f"unknown: no request in {_USUAL_DAYS}. `openai-proxy users list` shows who has made one"
 _ATTRIBUTES = ("client_id", "key_id", "end_user", "outcome", "cost", "timestamp")
 
 
@@ -60,7 +61,8 @@ def add_users(users: argparse.ArgumentParser) -> None:
     announced(block)
     announced(unblock)
     for command in (showing, usage):
-        add_place_option(command, "LimitsTable")
+        for output in ("LimitsTable", "CostsTable"):
+            add_place_option(command, output)
 
 
 def _list(options: argparse.Namespace, environ: Environment) -> int:
@@ -79,7 +81,7 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
         show(users_table(found, blocked, terminal_width()))
     else:
         of_client = f" with plans of '{harmless(options.client)}'" if options.client else ""
-        print(f"Nobody has signed in {period.text}{of_client}.")
+        print(f"No user made a request {period.text}{of_client}.")
     return 0
 
 
@@ -128,8 +130,9 @@ def _show(options: argparse.Namespace, environ: Environment) -> int:
     block = Blocks(chosen_table("KeysTable", options, environ)).find(user.id)
     now = time.time()
     used = _used(user, options, environ, now)
+    is_known = block is not None or _has_come(user, options, environ)
     if options.json:
-        about = {**_plain_block(block), **_plain_usage(used)}
+        about = {**_plain_block(block, is_known=is_known), **_plain_usage(used)}
         print(to_json({"user_id": user.id, "end_user": user.end_user or None, "issuer": user.issuer or None, **about}))
         return 0
     block = block or {}
@@ -137,7 +140,7 @@ def _show(options: argparse.Namespace, environ: Environment) -> int:
         ("User id", user.id),
         ("User", harmless(user.end_user or str(block.get("end_user", "")) or "-")),
         ("Issuer", harmless(user.issuer or str(block.get("issuer", "")) or "-")),
-        ("State", f"blocked since {block.get('blocked_at', '-')}" if block else "good"),
+        ("State", f"blocked since {block.get('blocked_at', '-')}" if block else "good" if is_known else _UNKNOWN),
     ]
     if "reason" in block:
         lines.append(("Reason", harmless(str(block["reason"]))))
@@ -151,7 +154,8 @@ def _usage(options: argparse.Namespace, environ: Environment) -> int:
     if options.json:
         print(to_json({"user_id": user.id, **_plain_usage(used)}))
         return 0
-    _print_lines([("User id", user.id), *_usage_lines(used), ("At", moment(now))])
+    unknown = [] if _has_come(user, options, environ) else [("State", _UNKNOWN)]
+    _print_lines([("User id", user.id), *unknown, *_usage_lines(used), ("At", moment(now))])
     return 0
 
 
@@ -202,7 +206,7 @@ def _unblock(options: argparse.Namespace, environ: Environment) -> int:
     if options.json:
         print(to_json({"user_id": user.id, "blocked": False, "new": was}))
     else:
-        print(f"{_who(user)} may come in again, at once." if was else "Nothing to do: not blocked.")
+        print(f"{_who(user)} may come in again, at once." if was else f"Nothing to do: {_who(user)} is not blocked.")
     return 0
 
 
@@ -219,10 +223,10 @@ def _used(user: Named, options: argparse.Namespace, environ: Environment, now: f
     return Used.of(read_counters(chosen_table("LimitsTable", options, environ), [user.id]).get(user.id, {}), now)
 
 
-def _plain_block(block: Mapping[str, Any] | None) -> dict[str, Any]:
+def _plain_block(block: Mapping[str, Any] | None, *, is_known: bool) -> dict[str, Any]:
     about = block or {}
     return {
-        "state": "good" if block is None else "blocked",
+        "state": "blocked" if block is not None else "good" if is_known else "unknown",
         "blocked_at": about.get("blocked_at"),
         "reason": about.get("reason"),
     }

@@ -9,6 +9,7 @@ from typing import Any
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import COMPONENTS
 
+from console.arguments import known
 from console.costs.filters import add_source
 from console.costs.reading import Ledger
 from console.costs.summary import NAMES, attribute, is_dimension
@@ -53,12 +54,17 @@ def run_what_if(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run `costs what-if`. Raises ConsoleError and botocore's errors."""
     if options.to_model and not options.from_model:
         raise ConsoleError("--to needs --from. Remedy: name the model whose requests are to be priced otherwise.")
+    if options.to_server and not options.to_model:
+        raise ConsoleError("--to-server needs --to. Remedy: name the model of that server whose prices are to hold.")
     period, book = chosen_period(options) or last_days(_USUAL_DAYS), chosen_book(options)
+    if options.to_server:
+        known(options.to_server, {*book.servers, *book.rules}, "Server", "`openai-proxy prices show` lists all")
     ledger = Ledger(chosen_table("CostsTable", options, environ))
     rollups = [row for row in ledger.rollups(period) if _is_wanted(row, options)]
     if not rollups:
         raise ConsoleError(
-            f"Nothing of {_asked(options)} {period.text}. Remedy: `costs --by server,model` shows models."
+            f"The ledger has no request {period.text}, {_asked(options)}. "
+            "Remedy: `openai-proxy costs --by client,server,model` shows what there was."
         )
     target = target_of(book, options, {row["server"] for row in rollups})
     if lake := chosen_lake(rollups, options, environ):
@@ -69,7 +75,7 @@ def run_what_if(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.json:
         print(to_json(as_document(found, target)))
     else:
-        print(f"{_asked(options)} at the prices of {_named(target)}, {period.text}, USD\n")
+        print(f"Requests {period.text}, {_asked(options)}, at the prices of {_named(target)}, in USD\n")
         show(as_text(found, terminal_width()))
     return 0
 
@@ -83,7 +89,8 @@ def target_of(book: PriceBook, options: argparse.Namespace, servers: set[str]) -
     quotes = {name: quote.price for name in known if (quote := book.find(name, model, now))}
     if not quotes:
         remedy = "Remedy: name one that `openai-proxy prices show` knows, or give it a price in prices.yaml."
-        raise ConsoleError(f"No server has a price of the model '{harmless(model)}'. {remedy}")
+        who = f"The server '{harmless(options.to_server)}' has no" if options.to_server else "No server has a"
+        raise ConsoleError(f"{who} price of the model '{harmless(model)}'. {remedy}")
     own = [name for name in quotes if name in servers]
     if len(own) == 1 or all(price == next(iter(quotes.values())) for price in quotes.values()):
         return Target(book, (own or list(quotes))[0], model)
@@ -112,8 +119,9 @@ def is_version_of(model: str, name: str) -> bool:
 
 
 def _asked(options: argparse.Namespace) -> str:
-    model = f"'{harmless(options.from_model)}'" if options.from_model else "All models"
-    return f"{model} of '{harmless(options.from_server)}'" if options.from_server else model
+    wanted = {"client": options.client, "server": options.from_server, "model": options.from_model}
+    named = [f"{what} '{harmless(name)}'" for what, name in wanted.items() if name is not None]
+    return f"only of {', '.join(named)}" if named else "of all models"
 
 
 def _named(target: Target) -> str:

@@ -89,6 +89,12 @@ class PriceList:
         """The providers, and how many models of each are listed."""
         return {name: len(provider["models"]) for name, provider in self._providers.items()}
 
+    @property
+    def service_tiers(self) -> set[str]:
+        """The service tiers that have a price of their own anywhere."""
+        models = (model for provider in self._providers.values() for model in provider["models"])
+        return {tier for model in models for tier in model.get("tiers", ())}
+
     def models_of(self, provider: str) -> list[str]:
         """The names of the models that are listed for a provider."""
         return [model["id"] for model in self._providers[provider]["models"]]

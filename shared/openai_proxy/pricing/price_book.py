@@ -98,6 +98,13 @@ class PriceBook:
         found |= {name: rules.provider for name, rules in self.rules.items() if rules.provider}
         return {name: provider for name, provider in found.items() if provider}
 
+    @property
+    def service_tiers(self) -> set[str]:
+        """Every service tier that the list or a rule of the owner's knows."""
+        dated = (price for own in self.rules.values() for rule in own.rules for _, price in rule.dated)
+        own = {name for price in dated if isinstance(price, Price) for name, _ in price.by_service_tier}
+        return {*self.list.standard_tiers, *self.list.service_tiers, *own}
+
     def find(self, server: str, model: str, at: datetime, tier: str | None = None) -> Quote | None:
         """The price in force for `model` on `server`, for requests of a service `tier` where one is named; or None."""
         rules, listed = self._candidates(server, model)

@@ -337,6 +337,10 @@ def test_what_the_server_stated_needs_no_file(run: Run, entries: list[LedgerEntr
     assert (ran.code, ran.json["against"], ran.json["figures"]) == (0, "stated", [])
     refused = run("costs", "reconcile", "--server", "openai", "--measure", "requests")
     assert (refused.code, "A server states costs alone" in refused.err) == (2, True)
+    refused = run("costs", "reconcile", "--server", "openai", "--column", "date=When")
+    assert (refused.code, "--column names a column of a file" in refused.err) == (2, True)
+    nothing = run("costs", "reconcile", "--server", "openai", "--day", "2020-01-01", "--force")
+    assert (nothing.code, "Neither has anything of this period to compare." in nothing.out) == (0, True)
 
 
 def test_another_server_has_nothing_of_it(run: Run, entries: list[LedgerEntry], tmp_path: Path):
@@ -394,5 +398,22 @@ def test_what_another_model_would_have_cost(run: Run, entries: list[LedgerEntry]
     assert Decimal(found["total"]["cost_new"]) == Decimal(tokens) / 10**6
     assert sum(each["requests"] for each in found["groups"]) == len(own)
     assert "What nobody can know" in run(*asked, "--to-server", "mistral").out
-    assert "'nothing'" in run("costs", "what-if", "--from", "nothing", *month, *files).err
-    assert "--from" in run("costs", "what-if", "--to", "large", *files).err
+    for wrong, told in (
+        (["--from", "nothing"], f"no request in {month[1]} (UTC), only of model 'nothing'. Remedy: "),
+        (["--from", "o4", "--client", "typo"], "only of client 'typo', model 'o4'. Remedy: "),
+        (["--to", "large"], "--to needs --from"),
+        (["--from", "o4", "--to-server", "mistral"], "--to-server needs --to"),
+        (["--from", "o4", "--to", "large", "--to-server", "mistrall"], "'mistrall' is not known. Did you mean mistral"),
+        (["--from", "o4", "--to", "tiny", "--to-server", "mistral"], "The server 'mistral' has no price of the model"),
+    ):
+        refused = run("costs", "what-if", *wrong, *month, *files)
+        assert (refused.code, told in refused.err) == (2, True), refused.err
+
+
+def test_what_found_nothing_says_of_what(run: Run, tmp_path: Path):
+    typo = ("--client", "typo", *PERIOD)
+    for made in (
+        run("costs", "report", str(tmp_path / "r.html"), *typo),
+        run("costs", "export", *typo),
+    ):
+        assert (made.code, made.err.count("only of client typo.")) == (0, 1)

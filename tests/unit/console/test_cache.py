@@ -301,6 +301,14 @@ class TestList:
         assert len(run("list", "--json", "--limit", "1").json) == 1
         assert run("list", "--server", "none").out == "The cache holds no answer of server none.\n"
 
+    @pytest.mark.parametrize("scope", ["docs", "pool:docs", "client:", "key-pool"])
+    def test_a_scope_says_of_what_kind_it_is(self, scope: str, capsys: pytest.CaptureFixture[str]):
+        for command in ("list", "flush"):
+            with pytest.raises(SystemExit):
+                main(["cache", command, "--scope", scope], {})
+            told = f"'{scope}' is not one of client:NAME, key-pool:NAME, server-pool:NAME. Remedy: "
+            assert told in capsys.readouterr().err
+
 
 class TestFlush:
     def test_without_yes_nothing_goes(self, run: Run, account: Account):

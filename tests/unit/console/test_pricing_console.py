@@ -172,8 +172,34 @@ def test_show_the_price_of_a_service_tier(run: Run):
         "list:openai/gpt-5 priority",
         2 * Decimal(standard["usd"]["output"]),
     )
-    with pytest.raises(ConsoleError, match="There is no price"):
-        run("show", "--tier", "unheard", *asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--server", "mine", "--tier", "prioritee"], "Service tier 'prioritee' is not known. Did you mean priority"),
+        (["--server", "minne"], "Server 'minne' is not known. Did you mean mine"),
+        (["--tier", "priority"], "--tier and --at need --server or --model"),
+        (["--at", "2026-07-01"], "--tier and --at need --server or --model"),
+    ],
+)
+def test_show_takes_only_names_that_something_knows(run: Run, files: list[str], asked: list[str], told: str):
+    with pytest.raises(ConsoleError, match="Remedy: ") as refused:
+        run("show", *asked, "--prices", *files)
+    assert told in str(refused.value)
+
+
+def test_show_says_which_tier_has_no_price(run: Run, files: list[str]):
+    with pytest.raises(ConsoleError, match="There is no price for 'm' of the service tier 'fast' on 'mine'"):
+        run("show", "--server", "mine", "--model", "m", "--tier", "fast", "--prices", *files)
+
+
+def test_show_knows_a_tier_that_only_the_owner_prices(run: Run, files: list[str]):
+    prices = Path(files[0])
+    text = "servers: {mine: {models: {m: {input: 1, output: 2, tiers: {turbo: {input: 3, output: 4}}}}}}"
+    prices.write_text(text)
+    [found] = json.loads(run("show", "--model", "m", "--tier", "turbo", "--json", "--prices", *files))
+    assert found["usd"] == {"input": "3", "output": "4"}
 
 
 @pytest.mark.parametrize("way", [[], ["--json"]])

@@ -119,6 +119,8 @@ def test_a_blocked_user_is_refused_by_the_authorizers_reading_and_let_in_again(c
     assert users("unblock", "ada") == {"user_id": ADA, "blocked": False, "new": True}
     assert not users("unblock", "ada")["new"]
     assert table.find(blocked_key(ADA)) is None
+    assert users("show", ADA)["state"] == "unknown"  # nobody has seen a request of this user
+    put(client, entry("ada"))
     assert users("show", ADA)["state"] == "good"
 
 
@@ -143,7 +145,17 @@ def test_for_people_there_is_text(client: Any, command: list[str], tmp_path: Pat
     period = ["--day", today()] if command == ["list"] else ["--identity-file", str(tmp_path / "i.yaml")]
     assert main(["users", *command, *period], TABLES) == 0
     said = capsys.readouterr().out
-    assert ADA in said or command[0] == "unblock"
+    assert (ADA in said, "unknown" in said) == (True, False)
+
+
+@pytest.mark.parametrize("command", ["show", "usage"])
+def test_a_user_who_never_came_is_not_shown_as_good(
+    client: Any, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "i.yaml").write_text(FILE)
+    assert main(["users", command, "nobody", "--identity-file", str(tmp_path / "i.yaml")], TABLES) == 0
+    said = capsys.readouterr().out
+    assert ("unknown: no request in 30d" in said, "good" in said) == (True, False)
 
 
 @pytest.mark.parametrize(

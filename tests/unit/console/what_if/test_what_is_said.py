@@ -136,7 +136,7 @@ def test_whose_prices_hold(model: str | None, server: str | None, served: set[st
     ("book", "model", "server", "message"),
     [
         (BOOK, "none", None, r"^No server has a price of the model 'none'\. Remedy: name one"),
-        (BOOK, "three", "b", r"^No server has a price of the model 'three'\."),
+        (BOOK, "three", "b", r"^The server 'b' has no price of the model 'three'\. Remedy: name one"),
         (BOOK, "two", None, r"^'two' has different prices at a, b\. Remedy: choose one with --to-server\.$"),
     ],
 )
