@@ -102,6 +102,6 @@ def _moment(timeline: Timeline, reading: float) -> float:
 
 def _flags(status: int, *, failed: bool) -> dict[str, bool]:
     """Whose fault it was, in X-Ray's terms: `fault` is the server's side, `error` the client's, `throttle` a 429."""
-    fault = status >= 500 or (failed and status < 400)
-    flags = {"fault": fault, "error": 400 <= status < 500, "throttle": status == 429}
+    error = 400 <= status < 500
+    flags = {"fault": status >= 500 or (failed and not error), "error": error, "throttle": status == 429}
     return {name: True for name, is_so in flags.items() if is_so}

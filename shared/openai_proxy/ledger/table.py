@@ -251,7 +251,7 @@ def _settled(error: ClientError, entries: Sequence[LedgerEntry]) -> dict[Key, st
         own = zip(entries, codes, strict=False)
         return {entry.key: DUPLICATE if code == CONDITION else CLAIMED for entry, code in own}
     settled: dict[Key, str] = {}
-    for entry, (code, of_rollups) in zip(entries, _codes_of_each(codes, entries), strict=False):
+    for entry, code, of_rollups in _codes_of_each(codes, entries):
         if code == CONDITION:
             settled[entry.key] = DUPLICATE
         elif CONDITION in of_rollups:
@@ -266,14 +266,14 @@ def _busy(error: ClientError, entries: Sequence[LedgerEntry]) -> list[LedgerEntr
     codes = reason_codes(error.response)
     if not codes:
         return list(entries) if code_of(error.response) in _LOAD_OF_CALL else []
-    of_each = [*zip(entries, _codes_of_each(codes, entries), strict=False)]
-    partitions = {entry.key[0] for entry, (code, _) in of_each if code in _LOAD}
-    return [entry for entry, (_, of_rollups) in of_each if entry.key[0] in partitions or of_rollups & _LOAD]
+    of_each = [*_codes_of_each(codes, entries)]
+    partitions = {entry.key[0] for entry, code, _ in of_each if code in _LOAD}
+    return [entry for entry, _, of_rollups in of_each if entry.key[0] in partitions or of_rollups & _LOAD]
 
 
-def _codes_of_each(codes: Sequence[str], entries: Sequence[LedgerEntry]) -> Iterator[tuple[str, set[str]]]:
-    """For each entry its own code, and those of its rollups."""
+def _codes_of_each(codes: Sequence[str], entries: Sequence[LedgerEntry]) -> Iterator[tuple[LedgerEntry, str, set[str]]]:
+    """Each entry with its own code, and those of its rollups."""
     rollups = dict.fromkeys(rollup.key for entry in entries for rollup in entry.rollups)
     of_rollups = dict(zip(rollups, codes[len(entries) + len(entries[0].claims) :], strict=False))
     for entry, code in zip(entries, codes, strict=False):
-        yield code, {of_rollups.get(rollup.key, DONE) for rollup in entry.rollups}
+        yield entry, code, {of_rollups.get(rollup.key, DONE) for rollup in entry.rollups}

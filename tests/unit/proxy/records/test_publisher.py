@@ -226,6 +226,7 @@ class Queues:
         self.outcomes, self.seconds, self.now = list(outcomes), seconds, 1000.0
         self.sent: list[tuple[str, dict[str, Any], str | None]] = []
         self.timeouts: list[float] = []
+        self.slept: list[float] = []
 
     def send_message(self, queue: str, body: str, delay: int, timeout: float, trace: str | None = None) -> None:
         assert delay == 0
@@ -237,6 +238,7 @@ class Queues:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+        self.slept.append(seconds)
 
     def put(self, body: str = "{}") -> Failure | None:
         made: Any = self
@@ -329,7 +331,8 @@ def test_a_captured_answer_alone_goes_to_its_queue_and_the_request_is_published(
 def test_a_queue_has_three_tries(outcomes: list[AwsError], failure: Failure | None) -> None:
     queues = Queues(*outcomes)
     assert queues.put() == failure
-    assert len(queues.timeouts) == min(3, len(outcomes) + 1)
+    assert queues.slept == [0.0, 0.05, 0.2][: len(outcomes) + 1]
+    assert len(queues.timeouts) == len(queues.slept)
 
 
 @pytest.mark.parametrize(("size", "failure"), [(LARGEST, None), (LARGEST + 1, "it is too large for a queue")])

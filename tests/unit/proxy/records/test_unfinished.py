@@ -9,6 +9,7 @@ from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
 from proxy.admission import Admission
 from proxy.call import Call
+from proxy.errors import LimitError
 from proxy.records.unfinished import told_at, unfinished, unfinished_event
 from proxy.request.parse import InferenceRequest
 from proxy.request.routing import Routes
@@ -92,6 +93,19 @@ def test_what_was_refused_has_used_nothing_and_is_told_with_its_own_reason() -> 
     error = {"type": "unknown_server", "source": "client", "upstream_status": None}
     told_of = {"server": {"name": None}, "request": request, "usage": Usage(source="none").to_event(), "error": error}
     assert event.data == {**ASKED, **told_of}
+
+
+def test_what_a_limit_refused_has_used_nothing_of_the_server_that_it_was_for() -> None:
+    call, timeline = admitted({"model": "gpt", "stream": True})
+    full = LimitError(429, "rate_limit_exceeded", "", "requests", 7, {})
+    event, _ = told_at(STARTED + 2.5, unfinished(call._replace(refused=full), timeline, TRACE))
+    of_nothing = {
+        "request": {**ASKED["request"], "stream": False, "size": 32},
+        "usage": Usage(source="none").to_event(),
+    }
+    expected = {**ASKED, **of_nothing, "throttle": {"source": "requests", "retry_after": 7}}
+    del expected["error"]
+    assert (event.detail_type, event.data) == ("InferenceThrottled", expected)
 
 
 def test_what_asks_no_model_has_used_nothing() -> None:
