@@ -103,6 +103,17 @@ def _copy(copy: Path) -> None:
     os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", "CI": "true"}
 
 
+def test_files(copy: Path, names: Sequence[str]) -> list[str]:
+    """The files of tests in these folders and files, by their paths in the copy; ends where a name is not in it."""
+    files: set[Path] = set()
+    for name in names:
+        path = copy / name
+        if not path.exists():
+            sys.exit(f"{name} is not there, or git ignores it: name folders or files of tests of this checkout.")
+        files |= set(path.rglob("test_*.py") if path.is_dir() else [path])
+    return sorted(file.relative_to(copy).as_posix() for file in files)
+
+
 class Campaign:
     """One run over changes, in the copy of the checkout."""
 
@@ -114,12 +125,7 @@ class Campaign:
         for name in HEAVY:
             with suppress(ImportError):
                 importlib.import_module(name)
-        files = {
-            file
-            for name in tests
-            for file in ((copy / name).rglob("test_*.py") if (copy / name).is_dir() else [copy / name])
-        }
-        self._files = sorted(file.relative_to(copy).as_posix() for file in files)
+        self._files = test_files(copy, tests)
         self._runs = self._recorded()
         self._times = {test: run.seconds for test, run in self._runs.items()}
         self._changed = 0
@@ -133,9 +139,11 @@ class Campaign:
 
     def _record(self, files: Sequence[str]) -> None:
         def session() -> None:
-            failed = covered.record(self._records, self._copy, files, self._options)
+            failed, empty = covered.record(self._records, self._copy, files, self._options)
             if failed:
                 self._say("These tests fail without a change, and are left out:\n  " + "\n  ".join(sorted(failed)))
+            if empty:
+                self._say("Of these files no test passed, and none is tried:\n  " + "\n  ".join(sorted(empty)))
 
         began = time.monotonic()
         running.forked(session)
@@ -229,17 +237,20 @@ def _in_memory(change: Change, imported: Mapping[str, set[int]]) -> bool:
 
 
 def _report(changes: Sequence[Change], verdicts: Sequence[Verdict]) -> int:
-    """Print the survivors and the count; 1 if there are survivors."""
+    """Print the survivors, the entries that have become useless and the count; 1 if there are survivors."""
     entries = accepted.accepted(accepted.FILE.read_text())
-    unnoticed = [
-        change for change, verdict in zip(changes, verdicts, strict=True) if verdict.outcome not in (NOTICED, HUNG)
-    ]
+    tried = {True: list[Change](), False: list[Change]()}  # by whether they were noticed
+    for change, verdict in zip(changes, verdicts, strict=True):
+        tried[verdict.outcome in (NOTICED, HUNG)].append(change)
+    unnoticed = tried[False]
     survivors = [change for change in unnoticed if not any(entry.holds_for(change) for entry in entries)]
     for change in survivors:
         verdict = verdicts[changes.index(change)]
         print(
             f"\n# {change.module}:{change.lines[0]} ({change.operator}): {verdict.outcome}\n{accepted.as_entry(change)}"
         )
+    for why, entry in accepted.useless(entries, tried[True], ROOT):
+        print(f"\n{accepted.FILE.name}: {entry.module} {entry.function}: {why}\n{entry.diff}")
     known = len(unnoticed) - len(survivors)
     noticed, matter = len(changes) - len(unnoticed), len(changes) - known
     share = f" ({noticed / matter:.1%} of those that matter)" if matter else ""

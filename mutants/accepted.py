@@ -2,11 +2,12 @@
 
 An entry names the module, the function and the changed lines. It holds wherever in its file the function stands, and
 ends when the line that it changes is another. One with an `operator` and without added lines holds for all changes
-that this operator makes of its line: any other number of seconds, say.
+that this operator makes of its line: any other number of seconds, say. A run names the entries that have ended, and
+those whose change a test notices now.
 """
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def accepted(text: str) -> list[Accepted]:
 def outdated(entries: Iterable[Accepted], root: Path) -> list[Accepted]:
     """The entries whose module, function or line is no longer there."""
     return [entry for entry in entries if not _stands(entry, root / entry.module)]
+
+
+def useless(entries: Iterable[Accepted], noticed: Iterable[Change], root: Path) -> Iterator[tuple[str, Accepted]]:
+    """The entries that may go, each after why: their line is no longer there, or tests have noticed their change."""
+    entries, noticed = list(entries), list(noticed)
+    gone = outdated(entries, root)
+    yield from (("its line is no longer there.", entry) for entry in gone)
+    for entry in entries:
+        if not entry.operator and entry not in gone and any(entry.holds_for(change) for change in noticed):
+            yield "a test notices this change, so take the entry away.", entry
 
 
 def _stands(entry: Accepted, path: Path) -> bool:

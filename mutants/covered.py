@@ -2,7 +2,8 @@
 
 Its one rule: a record of a test file holds as long as that file and the helpers that it imports are the same to the
 byte. Where a module has changed since, the lines move with it: a new line counts as run by whatever ran the line before
-it. `--anew` records all again, for a module that now takes quite another way.
+it. `--anew` records all again, for a module that now takes quite another way. Of a file that ran no test, none is kept;
+one with tests that failed is recorded again by the next run.
 
 A record is `FOLDER/<test file>.json`; `imported.json` has the lines that run when modules are imported, and `texts` the
 modules as they were, by their digest.
@@ -15,7 +16,7 @@ import json
 import re
 import time
 from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -38,11 +39,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Record:
-    """The runs of the tests of one file, by test id, and the digests of that file and its helpers, and of modules."""
+    """The runs of the tests of one file that passed, by test id, and the digests of that file and its helpers, and of
+    modules; `whole` where all of its tests passed.
+    """
 
     inputs: Mapping[str, str]
     modules: Mapping[str, str]
     runs: Mapping[str, Run]
+    whole: bool = True
 
 
 def digest(path: Path) -> str:
@@ -73,8 +77,8 @@ class Records:
         self._moved: dict[tuple[str, str], dict[int, set[int]] | None] = {}
 
     def missing(self, files: Sequence[str]) -> list[str]:
-        """The test files whose record does not hold."""
-        return [file for file in files if self._read(file) is None]
+        """The test files whose record does not hold, or is not of all their tests."""
+        return [file for file in files if not ((record := self._read(file)) and record.whole)]
 
     def runs(self, files: Sequence[str]) -> dict[str, Run]:
         """All that is recorded of the tests of these files, by test id, with the lines as they are now."""
@@ -90,20 +94,36 @@ class Records:
         """The lines that ran outside of tests, by path."""
         return {path: set(self._now(path, seen, lines)) for path, (seen, lines) in self._imports().items()}
 
-    def keep(self, files: Sequence[str], runs: Mapping[str, Run], imported: Mapping[str, Sequence[int]]) -> None:
-        """Write the record of each file, and what was imported."""
+    def keep(
+        self,
+        files: Sequence[str],
+        runs: Mapping[str, Run],
+        imported: Mapping[str, Sequence[int]],
+        failed: Collection[str] = (),
+    ) -> list[str]:
+        """Write the record of each file, and what was imported; the files of which no test is among `runs`.
+
+        They get no record, and lose the one that they had. `failed` are the tests that ran and are not in `runs`.
+        """
         texts = self._folder / "texts"
         texts.mkdir(parents=True, exist_ok=True)
         paths = {*imported, *(path for run in runs.values() for path in run.lines)}
         modules = {path: digest(self._root / path) for path in sorted(paths)}
         for path, seen in modules.items():
             (texts / seen).write_bytes((self._root / path).read_bytes())
+        empty: list[str] = []
         for file in files:
-            own = {test: run for test, run in runs.items() if test.partition("::")[0] == file}
+            own = {test: run for test, run in runs.items() if _file(test) == file}
+            if not own:
+                (self._folder / _name(file)).unlink(missing_ok=True)
+                empty.append(file)
+                continue
+            whole = not any(_file(test) == file for test in failed)
             inputs = {path: digest(self._root / path) for path in sorted({file, *self._helpers(file)})}
-            (self._folder / _name(file)).write_text(json.dumps(asdict(Record(inputs, modules, own))))
+            (self._folder / _name(file)).write_text(json.dumps(asdict(Record(inputs, modules, own, whole))))
         entries = self._imports() | {path: (modules[path], list(of)) for path, of in imported.items()}
         (self._folder / "imported.json").write_text(json.dumps(entries))
+        return empty
 
     def _now(self, path: str, seen: str, lines: Sequence[int]) -> Sequence[int]:
         """Where lines of a module that had the digest `seen` are now."""
@@ -120,17 +140,23 @@ class Records:
         ahead = [file]
         while ahead:
             text = (self._root / ahead.pop()).read_text()
-            named = {f"tests/{name}.py" for name in re.findall(r"^from tests\.(\w+) import", text, re.MULTILINE)}
+            modules = re.findall(r"^from (tests(?:\.\w+)+) import", text, re.MULTILINE)
+            named = {path for name in modules if (self._root / (path := f"{name.replace('.', '/')}.py")).is_file()}
             ahead += named - found
             found |= named
         return found
 
     def _read(self, file: str) -> Record | None:
         content = self._json(_name(file))
-        if content is None or any(digest(self._root / path) != seen for path, seen in content["inputs"].items()):
+        if content is None or "whole" not in content:  # an earlier form
+            return None
+        if any(digest(self._root / path) != seen for path, seen in content["inputs"].items()):
             return None
         return Record(
-            content["inputs"], content["modules"], {test: Run(**run) for test, run in content["runs"].items()}
+            content["inputs"],
+            content["modules"],
+            {test: Run(**run) for test, run in content["runs"].items()},
+            content["whole"],
         )
 
     def _imports(self) -> dict[str, tuple[str, list[int]]]:
@@ -140,6 +166,10 @@ class Records:
     def _json(self, name: str) -> Any:
         path = self._folder / name
         return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def _name(file: str) -> str:
@@ -173,13 +203,18 @@ class Recorder:
             self.failed.add(report.nodeid)
 
 
-def record(records: Records, root: Path, files: Sequence[str], options: Sequence[str]) -> set[str]:
-    """Run test files under coverage.py and keep what they ran; the tests that failed, which no record has."""
+def record(
+    records: Records, root: Path, files: Sequence[str], options: Sequence[str]
+) -> tuple[Collection[str], Collection[str]]:
+    """Run test files under coverage.py and keep what they ran.
+
+    Returns the tests that failed, which no record has, and the files of which no test passed, which have no record.
+    """
     coverage = importlib.import_module("coverage")  # of .venv-mutants: the tests' own environment is without it
     measured = coverage.Coverage(data_file=None, config_file=False, include=[f"{root}/{folder}/*" for folder in CODE])
     recorder = Recorder(measured)
     measured.start()
-    pytest.main([*options, *files], plugins=[recorder])
+    pytest.main([*options, "--continue-on-collection-errors", *files], plugins=[recorder])
     measured.stop()
     lines: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for path in measured.get_data().measured_files():
@@ -188,8 +223,8 @@ def record(records: Records, root: Path, files: Sequence[str], options: Sequence
                 lines[test][Path(path).relative_to(root).as_posix()].append(line)
     imported = lines.pop("", {})
     passed = {test: seconds for test, seconds in recorder.seconds.items() if test not in recorder.failed}
-    records.keep(files, {test: Run(seconds, dict(lines[test])) for test, seconds in passed.items()}, imported)
-    return recorder.failed
+    runs = {test: Run(seconds, dict(lines[test])) for test, seconds in passed.items()}
+    return recorder.failed, records.keep(files, runs, imported, recorder.failed)
 
 
 def tests_for(change: Change, runs: Mapping[str, Run], seconds: float) -> list[str]:

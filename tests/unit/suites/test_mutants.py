@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mutants import accepted, covered
+from mutants import __main__, accepted, covered
 from mutants.changes import Change, change_of
 from mutants.covered import Records, Run
 from mutants.running import CANNOT, HUNG, NOTICED, SURVIVED, UNTESTED, Plan, Verdict
@@ -168,8 +168,8 @@ def test_a_line_that_only_an_import_runs_is_tried_by_all_tests_of_the_module() -
 
 FILES = {
     "tests/test_a.py": "from tests.helper import f\n",
-    "tests/helper.py": "from tests.other import g\n",
-    "tests/other.py": "",
+    "tests/helper.py": "from tests.folder.other import g\nfrom tests.folder import other\n",
+    "tests/folder/other.py": "",
     "m.py": "first\nsecond\nthird\n",
 }
 
@@ -177,7 +177,7 @@ FILES = {
 @pytest.fixture
 def records(tmp_path: Path) -> Records:
     for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     kept = Records(tmp_path / "records", tmp_path)
     assert kept.missing(["tests/test_a.py"]) == ["tests/test_a.py"]
@@ -185,7 +185,7 @@ def records(tmp_path: Path) -> Records:
     return Records(tmp_path / "records", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["tests/test_a.py", "tests/helper.py", "tests/other.py"])
+@pytest.mark.parametrize("name", ["tests/test_a.py", "tests/helper.py", "tests/folder/other.py"])
 def test_a_record_holds_until_its_test_or_a_helper_of_it_is_another(
     records: Records, tmp_path: Path, name: str
 ) -> None:
@@ -194,6 +194,26 @@ def test_a_record_holds_until_its_test_or_a_helper_of_it_is_another(
     (tmp_path / name).write_text(FILES[name] + "# changed\n")
     assert records.missing(["tests/test_a.py"]) == ["tests/test_a.py"]
     assert records.runs(["tests/test_a.py"]) == {}
+
+
+def test_a_test_file_that_ran_no_test_has_no_record_and_is_named(records: Records, tmp_path: Path) -> None:
+    (tmp_path / "tests/test_b.py").write_text("")
+    files = ["tests/test_a.py", "tests/test_b.py"]
+    assert records.keep(files, {"tests/test_b.py::one": run(1, m=[2])}, {}) == ["tests/test_a.py"]
+    assert records.missing(files) == ["tests/test_a.py"]
+    assert list(records.runs(files)) == ["tests/test_b.py::one"]
+
+
+def test_tests_that_failed_have_no_record_and_are_recorded_again(records: Records) -> None:
+    ran = {"tests/test_a.py::one": run(1, m=[1, 3])}
+    assert records.keep(["tests/test_a.py"], ran, {}, failed=["tests/test_a.py::two"]) == []
+    assert records.missing(["tests/test_a.py"]) == ["tests/test_a.py"]
+    assert records.runs(["tests/test_a.py"]) == ran
+
+
+def test_a_test_file_that_is_not_there_is_named_before_anything_is_recorded(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^tests/test_none\.py is not there"):
+        __main__.test_files(tmp_path, ["tests/test_none.py"])
 
 
 def test_the_lines_of_a_record_move_with_their_module(records: Records, tmp_path: Path) -> None:
@@ -215,9 +235,13 @@ def test_an_accepted_change_is_known_wherever_its_function_stands_until_its_line
     assert not known.holds_for(change_with("raise ValueError(self.count, label)"))
     (tmp_path / "m.py").write_text("import os\n\n" + MODULE.replace("    def inner", "    # why\n    def inner"))
     assert accepted.outdated([known], tmp_path) == []
+    assert list(accepted.useless([known], [change_with("raise ValueError(self.count, label)")], tmp_path)) == []
+    ((why, entry),) = accepted.useless([known], [change], tmp_path)
+    assert (entry, "a test notices" in why) == (known, True)
     for instead in (MODULE.replace("divmod(", "pow("), MODULE.replace("inner", "other"), ""):
         (tmp_path / "m.py").write_text(instead)
         assert accepted.outdated([known], tmp_path) == [known]
+        assert [entry for _, entry in accepted.useless([known], [change], tmp_path)] == [known]
 
 
 def test_an_operator_is_accepted_for_a_line_and_no_other_operator_with_it() -> None:
