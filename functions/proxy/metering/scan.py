@@ -189,7 +189,7 @@ def has_finish_reason(events: bytes, end: int) -> bool:
     """Whether one is said before `end`. Backwards, what is not there is known much faster."""
     if b"\t" not in events and all(events.rfind(form, 0, end) < 0 for form in _FINISH_FORMS):
         return False
-    return _FINISH_REASON.search(events, 0, end) is not None
+    return _FINISH_REASON.search(events, endpos=end) is not None
 
 
 def find_end_of_chat(events: bytes, *, has_names: bool, one_choice: bool) -> int:

@@ -175,4 +175,4 @@ def _count(value: Any) -> int:
     """A count; some servers write whole numbers as floats."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_TOKENS:
         return 0
-    return int(value) if value >= 1 else 1
+    return max(1, int(value))

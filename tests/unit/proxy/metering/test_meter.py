@@ -44,6 +44,17 @@ def metered(*chunks: bytes, content_type: str = "text/event-stream; charset=utf-
     return meter
 
 
+@pytest.mark.parametrize("unnamed", range(10))
+def test_who_answers_is_looked_for_in_the_first_eight_events_however_often_it_is_asked(unnamed: int) -> None:
+    nameless = [{"choices": [{"index": 0, "delta": {"content": "a"}}]}] * unnamed
+    events = [compact(each) for each in (*nameless, chunk("b"), chunk("c"))]
+    meter = Meter("text/event-stream", uses_tokens=True)
+    for event in events:
+        meter.see(event)
+        assert meter.usage.source == "missing"
+    assert (meter.model, meter.id) == (("m-1", "chatcmpl-1") if unnamed < 8 else (None, None))
+
+
 LONG = [chunk("word " * 9, None) | {"service_tier": "default"} for _ in range(400)]
 
 

@@ -75,3 +75,25 @@ def test_what_is_not_looked_at_did_not_matter(hides: bool, one_choice: bool) -> 
                     told(meter)
             found.append((told(meter), visible))
         assert found[0] == found[1] == found[2], events
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_a_report_of_nothing_at_the_end_takes_away_nothing(hides: bool) -> None:
+    """Wherever the meter looks in between, what was counted before the end is still counted."""
+    counted, empty = said("a") | {"usage": USAGE}, REPORT | {"usage": dict.fromkeys(USAGE, 0)}
+    events = [*(event(each) for each in (counted, said("x" * 3000), said("", "stop"), empty)), END]
+    for split in range(len(events)):
+        meter = Meter("text/event-stream", True, has_terminator=True, hides_usage=hides, one_choice=True)
+        for part in (events[:split], events[split:]):
+            meter.see(b"".join(part))
+            told(meter)
+        assert (meter.usage.input_tokens, meter.usage.output_tokens) == (3, 2), split
+        assert told(meter) | {"usage": None} == {
+            "usage": None,
+            "reasons": ["stop"],
+            "model": "m",
+            "error": None,
+            "is_cut": False,
+            "id": "c",
+            "is_queued": False,
+        }

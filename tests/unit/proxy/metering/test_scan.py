@@ -60,6 +60,16 @@ def test_nothing_is_inside_an_event_before_anything_has_come_or_after_one_has_en
     assert (frames.whole(b"\n\n"), frames.is_inside) == (b"\n\n", False)
 
 
+@pytest.mark.parametrize("one_choice", [True, False])
+def test_a_reason_that_is_no_utf_8_is_one_with_marks_in_it(one_choice: bool) -> None:
+    """Nothing that a server sends ends the stream that it comes in."""
+    broken = LAST.replace(b"stop", b"st\xffp")
+    assert scan.finish_reasons_in(PIECE + broken) == ["st\ufffdp"]
+    meter = Meter("text/event-stream", uses_tokens=True, one_choice=one_choice)
+    assert meter.see(PIECE + broken) == PIECE + broken
+    assert meter.finish_reasons == ["st\ufffdp"]
+
+
 UNUSUAL = [
     b'data: {"base_resp": {"status_code": 1004}}\n\n',
     b"event: error\ndata: {}\n\n",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openai_proxy.usage import MOST_TOKENS, Usage
 from proxy.metering.meter import Meter
 from proxy.metering.sse import EventFrames
-from proxy.metering.units import counted, units_of
+from proxy.metering.units import counted, units_of, with_what_is_beside
 from proxy.metering.usage import told_in
 
 TOKENS = {"input_tokens": 5, "output_tokens": 6}
@@ -187,10 +187,22 @@ def test_what_connectors_gave_the_model_to_read_is_input(usage: Any, tokens: tup
     assert (meter.usage.input_tokens, meter.usage.output_tokens) == tokens
 
 
-@pytest.mark.parametrize("read", [-1, "7", 1.5, True, [7]])
-def test_what_connectors_read_is_a_count_or_the_report_is_invalid(read: Any) -> None:
-    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 9, "connector_tokens": read}
+@pytest.mark.parametrize(
+    ("read", "total"), [(-1, 9), *((read, total) for read in ("7", 1.5, True, [7]) for total in (2, 9))]
+)
+def test_what_connectors_read_is_a_count_or_the_report_is_invalid(read: Any, total: int) -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": total, "connector_tokens": read}
     assert metered({"usage": usage}).source == "invalid"
+
+
+@pytest.mark.parametrize("name", ["total_tokens", "prompt_tokens", "completion_tokens"])
+@pytest.mark.parametrize("value", [None, "7", [7]])
+def test_a_total_speaks_of_connectors_only_beside_counts(name: str, value: Any) -> None:
+    usage = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6, "connector_tokens": 3}
+    beside = with_what_is_beside(usage | {name: value})
+    read = usage.pop("connector_tokens")
+    prompt = usage["prompt_tokens"] + read if name != "prompt_tokens" else read if value is None else -1
+    assert beside == usage | {name: value} | {"prompt_tokens": prompt}
 
 
 JSON = st.recursive(

@@ -79,6 +79,30 @@ def test_a_stream_without_one_of_its_events_or_with_one_twice_is_not_whole(
     assert flaw(stream_of([*events[:place], error, *events[place:]]), is_stream=True) == "error"
 
 
+def test_pieces_of_a_text_and_its_citations_come_in_any_order() -> None:
+    cited = [{"type": "char_location", "start_char_index": place} for place in range(2)]
+    deltas = [
+        {"type": "citations_delta", "citation": cited[0]},
+        {"type": "text_delta", "text": "a"},
+        {"type": "citations_delta", "citation": cited[1]},
+        {"type": "text_delta", "text": "b"},
+    ]
+    told: dict[str, Any] = {"id": "m", "type": "message", "content": [], "usage": {"input_tokens": 1}}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": told},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+        {"type": "message_stop"},
+    ]
+    assert message_of(events) == told | {
+        "content": [{"type": "text", "text": "ab", "citations": cited}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 1, "output_tokens": 2},
+    }
+
+
 @pytest.mark.parametrize(
     "changed",
     [
