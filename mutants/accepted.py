@@ -1,9 +1,9 @@
 """Changes that do not matter, each with its reason, and no others: `accepted.toml`.
 
 An entry names the module, the function and the changed lines. It holds wherever in its file the function stands, and
-ends when the line that it changes is another. One with an `operator` and without added lines holds for all changes
-that this operator makes of its line: any other number of seconds, say. A run names the entries that have ended, and
-those whose change a test notices now.
+ends when the line that it changes is another, but for a comment. One with an `operator` and without added lines holds
+for all changes that this operator makes of its line: any other number of seconds, say. A run names the entries that
+have ended, and those whose change a test notices now.
 """
 
 import tomllib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mutants.changes import Change
-from mutants.source import source_of
+from mutants.source import source_of, without_comment
 
 FILE = Path(__file__).with_name("accepted.toml")
 
@@ -32,9 +32,12 @@ class Accepted:
             raise ValueError(f"{FILE.name}: {self.module} {self.function}: a reason is missing")
 
     def holds_for(self, change: Change) -> bool:
-        removed = "\n".join(line for line in change.diff.splitlines() if line.startswith("-"))
-        diff = removed if self.operator == change.operator else change.diff
-        return (self.module, self.function, self.diff) == (change.module, change.function, diff)
+        if (self.module, self.function) != (change.module, change.function):
+            return False
+        lines = _lines(change.diff)
+        if self.operator == change.operator:
+            lines = [line for line in lines if line.startswith("-")]
+        return _lines(self.diff) == lines
 
 
 def accepted(text: str) -> list[Accepted]:
@@ -60,8 +63,12 @@ def useless(entries: Iterable[Accepted], noticed: Iterable[Change], root: Path) 
 
 def _stands(entry: Accepted, path: Path) -> bool:
     lines = source_of(path.read_text(), entry.function) if path.is_file() else None
-    removed = [line[1:] for line in entry.diff.splitlines() if line.startswith("-")]
-    return lines is not None and all(line in lines for line in removed)
+    removed = {line[1:] for line in _lines(entry.diff) if line.startswith("-")}
+    return lines is not None and removed <= set(map(without_comment, lines))
+
+
+def _lines(diff: str) -> list[str]:
+    return [without_comment(line) for line in diff.splitlines()]
 
 
 def as_entry(change: Change) -> str:

@@ -9,8 +9,10 @@ Its one rule: a change keeps the number of lines, so that all other functions st
 """
 
 import ast
+import tokenize
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -43,6 +45,16 @@ def source_of(text: str, function: str) -> list[str] | None:
         body = [child for node in found for child in node.body]
         standing = [range(min(_lines(node)), max(_lines(node)) + 1) for node in found]
     return [lines[number - 1] for span in standing for number in span] if standing else None
+
+
+def without_comment(line: str) -> str:
+    """A line of code, or of a diff of it, without the comment at its end."""
+    if "#" in line:
+        with suppress(tokenize.TokenError, SyntaxError):  # half a statement
+            for token in tokenize.generate_tokens(iter([line]).__next__):
+                if token.type == tokenize.COMMENT:
+                    return line[: token.start[1]].rstrip()
+    return line
 
 
 _parsed = lru_cache(maxsize=1)(ast.parse)

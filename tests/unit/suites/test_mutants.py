@@ -15,7 +15,7 @@ from mutants import __main__, accepted, covered
 from mutants.changes import Change, change_of
 from mutants.covered import Records, Run
 from mutants.running import CANNOT, HUNG, NOTICED, SURVIVED, UNTESTED, Plan, Verdict
-from mutants.source import edits
+from mutants.source import edits, without_comment
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -242,6 +242,23 @@ def test_an_accepted_change_is_known_wherever_its_function_stands_until_its_line
         (tmp_path / "m.py").write_text(instead)
         assert accepted.outdated([known], tmp_path) == [known]
         assert [entry for _, entry in accepted.useless([known], [change], tmp_path)] == [known]
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("-if a:  # why", "-if a:"),
+        ("+call(b'#', \"#\",  # it's half of one", "+call(b'#', \"#\","),
+        ("@wrapped  # noqa: X1", "@wrapped"),
+        ('-text = """# one', '-text = """# one'),
+        ("x = 1", "x = 1"),
+    ],
+)
+def test_a_comment_is_no_part_of_what_is_accepted(line: str, code: str) -> None:
+    assert without_comment(line) == code
+    changed = replace(changes()[0], diff=line)
+    entry = accepted.Accepted(changed.module, changed.function, code, "a reason")
+    assert entry.holds_for(changed)
 
 
 def test_an_operator_is_accepted_for_a_line_and_no_other_operator_with_it() -> None:
