@@ -19,7 +19,7 @@ class FailedCalls:
 
     def has(self, call: Call, now: float) -> bool:
         """Whether the client has just had a failure as the answer to the same question."""
-        return bool(self._until) and self._until.get(_mark(call), 0.0) > now
+        return bool(self._until) and now < self._until.get(_mark(call), now)
 
     def add(self, call: Call, now: float) -> None:
         """A call has failed, and was repeated."""

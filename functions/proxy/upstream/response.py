@@ -52,7 +52,7 @@ def error_body(answer: UpstreamResponse, server: str, token: str) -> Iterable[by
     OpenAI's is one that no SDK can read.
     """
     status = answer.status
-    if 300 <= status < 400:
+    if status < 400:
         message = f"The server '{server}' answered with a redirect, which the proxy does not follow."
         raise UpstreamError(502, "upstream_redirect", message, upstream_status=status)
     if status == 401:

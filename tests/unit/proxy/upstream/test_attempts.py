@@ -86,6 +86,7 @@ class World:
     patience: float = math.inf
     patiences: list[float] = field(default_factory=list[float])
     headers: list[Mapping[str, str]] = field(default_factory=list[Mapping[str, str]])
+    retries: list[int] = field(default_factory=list[int])
     newer: list[str | None] = field(default_factory=list[str | None])
     """What there is by now in the place of a token that was refused."""
     fault: UnavailableError | None = None
@@ -97,6 +98,7 @@ class World:
         self.patiences.append(self.patience)
         self.asked.append((method, url, body, headers.get("authorization", "")))
         self.headers.append(headers)
+        self.retries.append(server.retries)
         self.now += TOOK
         answer = self.answers[server.name].pop(0)
         if isinstance(answer.what, str):
@@ -112,6 +114,7 @@ class World:
 
     def token_for(self, server: Server) -> str:
         if self.fault:
+            self.now += TOOK
             raise self.fault
         return f"token-{server.name}"
 
@@ -170,7 +173,7 @@ def test_a_client_that_repeats_a_call_is_not_helped_by_more_of_it(count: str, as
     attempts = Attempts(cast("Any", world), cast("Any", world), Breakers(), world.sleep, lambda: 0.5)
     timeline = Timeline(Clock(lambda: 1000.0, lambda: 1000.0))
     attempts.ask(call_of([made("a", 2)], count=count), timeline, lambda _: pytest.fail("nothing waits"))
-    assert len(world.asked) == asked
+    assert world.retries == ([2] * 3 if asked > 1 else [0]), "nor is its old connection replaced"
     assert timeline.has_repeated is (asked > 1)
 
 
@@ -180,10 +183,10 @@ def test_a_call_that_failed_a_moment_ago_is_its_clients_to_repeat(later: float, 
     world = World({"a": [Answer(500)] * 6})
     attempts = Attempts(cast("Any", world), cast("Any", world), Breakers(), world.sleep, lambda: 0.5)
     for pause in (0.0, later):
-        world.now, world.asked = 980.0 + pause, []
+        world.now, world.retries = 980.0 + pause, []
         timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
         attempts.ask(call_of([made("a", 2)]), timeline, lambda _: pytest.fail("nothing waits"))
-    assert len(world.asked) == asked
+    assert world.retries == ([2] * 3 if asked > 1 else [0])
     assert told_of(None, timeline) == ENOUGH
 
 
@@ -336,6 +339,17 @@ def test_all_that_a_server_is_sent_and_all_that_is_told_of_its_answer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "code"), [(299, None), (300, "upstream_redirect"), (399, "upstream_redirect"), (400, None)]
+)
+def test_the_client_is_told_of_a_redirect_and_never_sent_it(status: int, code: str | None) -> None:
+    answer = Answer(status)
+    delivery = ask(World({"a": [answer]}), [made("a", 0)], Breakers(), 0.5)
+    assert (delivery.status, delivery.error and delivery.error.code) == (status, code)
+    if not code:
+        assert json.loads(b"".join(delivery.chunks)) == answer.document
+
+
+@pytest.mark.parametrize(
     ("newer", "statuses", "tokens"),
     [
         ([None], [401], ["token-a"]),
@@ -362,9 +376,9 @@ def test_a_server_without_a_token_is_not_asked_and_its_fallback_is() -> None:
     world = World({"a": []}, fault=fault)
     timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
     delivery = ask(world, [made("a", 3), made("b", 0)], Breakers(), 0.5, timeline)
-    assert [(each.server, each.status_code, each.error) for each in timeline.attempts] == [
-        ("a", None, "token_unavailable"),
-        ("b", None, "token_unavailable"),
+    assert timeline.attempts == [
+        Attempt("a", None, "token_unavailable", TOOK, 1000.0 + TOOK),
+        Attempt("b", None, "token_unavailable", TOOK, 1000.0 + 2 * TOOK),
     ]
     assert (delivery.error, delivery.retry_after, delivery.token) == (fault, 4.0, "")
     assert (world.asked, world.slept) == ([], [])

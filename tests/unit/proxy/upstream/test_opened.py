@@ -178,6 +178,16 @@ def test_a_success_is_looked_at_and_an_error_is_passed_on(status: int, is_looked
         assert read(said, status=status, content_type="application/json") == b"", "it is still to be read"
 
 
+@pytest.mark.parametrize("cut", [1, 2, 9])
+def test_an_error_in_a_list_is_one_though_a_stream_was_asked(cut: int) -> None:
+    """As Gemini says it."""
+    said = b'[{"error": {"message": "out of memory", "code": 503}}]'
+    answer = Told([said[:cut], said[cut:]], {"content-type": "text/plain"})
+    with pytest.raises(UpstreamError, match="out of memory") as raised:
+        opened(cast("Any", answer), SERVER, "", STREAM, lambda: None)
+    assert (raised.value.status, raised.value.code) == (503, "upstream_error")
+
+
 @dataclass
 class Told:
     """An answer with these pieces, and no other."""

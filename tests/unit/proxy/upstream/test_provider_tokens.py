@@ -355,6 +355,18 @@ def test_bedrock_is_called_where_the_stack_says_so(value: str | None, service: s
             tokens.find(server)
 
 
+def test_a_client_waits_a_second_for_a_role_that_cannot_be_had() -> None:
+    class Nobody:
+        def credentials(self) -> Credentials:
+            raise FAULTS[0]
+
+    aws: Any = Nobody()
+    server = Server("s", "https://s", TokenReference("literal", ""), "m", auth=Auth(service="s3", region="eu-west-1"))
+    with pytest.raises(UnavailableError) as error:
+        ProviderTokens(aws, {}, None).token_for(server)
+    assert (error.value.code, error.value.headers) == ("token_unavailable", {"retry-after": "1"})
+
+
 def test_a_token_is_good_for_five_minutes_where_nothing_else_is_said() -> None:
     now, aws = [0.0], FakeAws({"plain": "one"}, {})
     services: Any = aws
