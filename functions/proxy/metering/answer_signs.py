@@ -1,7 +1,7 @@
-"""What in an answer says that it must not be given again: an error, a filter, a search. Pure.
+"""Signs in an answer that it must not be served again from the cache: an error, a filter, a search. Pure.
 
-Its one rule: such a sign counts wherever it stands. Only what a client sent and the server repeats, and what a model
-wrote, is no sign: schemas of tools may have a field that is called `error`.
+Its one rule: a sign counts wherever it stands. The only exceptions are what the client sent and the server repeats, and
+what a model wrote: the schema of a tool may have a field called `error`.
 """
 
 import re
@@ -38,7 +38,7 @@ _SEARCHING_CALL = "web_search"
 def sign_in(document: Any, event_name: str = "", *, may_search: bool = False) -> str | None:
     """The first sign in one JSON answer or one event of a stream: `error`, `filtered`, `searched` or None.
 
-    `may_search`: that the server searched the web is none.
+    With `may_search`, a web search by the server is no sign.
     """
     if is_bad_event(event_name) or reported_error(document, event_name):
         return "error"
@@ -51,7 +51,7 @@ def sign_in(document: Any, event_name: str = "", *, may_search: bool = False) ->
                 continue
             if sign := _sign_of(name, each, may_search=may_search):
                 return sign
-            # The configuration of texts, which a response repeats, has the schema that was asked for.
+            # A response repeats the request's `text` options, which hold the requested schema.
             if isinstance(each, dict | list) and not (name == "text" and isinstance(each, dict)):
                 waiting.append(each)
         waiting += [each for each in array_of(value) if isinstance(each, dict | list)]
@@ -59,12 +59,13 @@ def sign_in(document: Any, event_name: str = "", *, may_search: bool = False) ->
 
 
 def is_bad_event(name: str) -> bool:
-    """Whether an event with this name says that something went wrong."""
-    return name not in MESSAGE_EVENTS and _BAD_REASON.search(name) is not None  # blocks of content are no bar
+    """Whether the name of an event says that something went wrong."""
+    # the word `block` in the usual events of a message, as content_block_start, is no sign
+    return name not in MESSAGE_EVENTS and _BAD_REASON.search(name) is not None
 
 
 def _sign_of(name: str, value: Any, *, may_search: bool) -> str | None:
-    """What one field says."""
+    """The sign in one field."""
     if _ERROR_NAMES.search(name) and _says_something(value):
         return "error"
     if _FILTER_NAMES.search(name) and _says_something(value):
@@ -82,7 +83,7 @@ def _sign_of(name: str, value: Any, *, may_search: bool) -> str | None:
 
 
 def _is_of_search(kind: str, *, may_search: bool) -> bool:
-    """Whether this `type` is that of a call of a tool which the server ran, or of a place where it found something."""
+    """Whether this `type` belongs to a tool call that the server ran, or to a source that it found."""
     call = _CALL.search(kind)
     if call and call[1] not in _PURE_CALLS:
         return not (may_search and call[1] == _SEARCHING_CALL)
@@ -90,7 +91,7 @@ def _is_of_search(kind: str, *, may_search: bool) -> bool:
 
 
 def _says_something(value: Any) -> bool:
-    """Whether anything in `value` is more than nothing: many servers send empty lists and zeros."""
+    """Whether `value` holds anything but empty lists, zeros and the like, which many servers send."""
     waiting = [value]
     while waiting:
         each = waiting.pop()

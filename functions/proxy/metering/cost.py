@@ -1,6 +1,7 @@
-"""What a server itself says that an answer cost, in USD: in its `usage`, or in a header. Pure.
+"""What an answer cost in USD according to its server: in its `usage`, or in a header. Pure.
 
-Its one rule: nothing here is computed. What is no amount of money is named so, and is never taken for zero.
+Its one rule: nothing is estimated here. A value that is no amount of money is reported as invalid, never taken for
+zero.
 """
 
 from collections.abc import Mapping
@@ -41,7 +42,9 @@ def cost_of(usage: Mapping[str, Any]) -> Decimal | None:
 
 
 def with_cost_of_header(usage: Usage, stated: str) -> Usage:
-    """`usage` with the cost that a header states, unless it has one. A zero says nothing: streams have it too."""
+    """`usage` with the cost that a header states, unless it has one. A zero in the header is ignored, because streams
+    have it too.
+    """
     if usage.cost_reported is not None or usage.source == "none":
         return usage
     try:
@@ -58,7 +61,7 @@ def _bounded(cost: Decimal) -> Decimal:
 
 
 def _total_of(cost: Mapping[str, Any]) -> Any:
-    """The total of a cost that is told in parts, if it is in USD."""
+    """The total of a cost that comes in parts, if it is in USD."""
     if str(cost.get("currency") or "USD").upper() != "USD":
         return False
     return next((cost[name] for name in ("total_cost", "total") if cost.get(name) is not None), False)

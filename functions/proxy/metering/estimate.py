@@ -1,7 +1,7 @@
-"""An estimate of tokens, for what no server counts: a stream that was cut, a server without usage. Pure.
+"""Estimates tokens where no server has counted them: for a stream that was cut, or a server without usage. Pure.
 
 About four bytes of UTF-8 make a token of English (https://platform.openai.com/tokenizer); each message has a few of its
-own. Its one rule: an estimate is named so (`usage.source: estimated`) and never takes the place of a reported figure.
+own. Its one rule: an estimate is marked as one (`usage.source: estimated`), and never replaces a reported figure.
 """
 
 import math
@@ -71,7 +71,7 @@ def _size(text: str) -> int:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value that a model reads or writes; of an array of tokens one word for each."""
+    """Every text in a JSON value that a model reads or writes; an array of tokens gives one word for each token."""
     waiting = [value]
     while waiting:
         value = waiting.pop()

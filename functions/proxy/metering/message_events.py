@@ -1,11 +1,11 @@
-"""What a stream of Anthropic's Messages API has said of its message: one event after the other. Pure.
+"""Collects what a stream of Anthropic's Messages API says of its message, event by event. Pure.
 
     message_start  {"message": {id, model, usage}}             who answers, the input, and the first of the output
     message_delta  {"delta": {"stop_reason"}, "usage": {…}}    why it ended; usage counts everything before it
     message_stop                                               the end: what stops without it was cut
 
 (https://docs.claude.com/en/docs/build-with-claude/streaming). Its one rule: usage is cumulative, so a later figure
-takes the place of an earlier one, and one that is not told again stays.
+replaces an earlier one, and a figure that is not repeated stays.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from proxy.json_shapes import object_of
 
 
 class MessageEvents:
-    """One message as far as it has come. `is_over`: its end has been said; `is_counted`: its usage is the last one."""
+    """One message so far. `is_over`: the stream has said that it ends; `is_counted`: the final usage has come."""
 
     def __init__(self) -> None:
         self.is_over = False
@@ -24,14 +24,14 @@ class MessageEvents:
         """As it was told last; of the beginning until it is counted."""
 
     def read(self, event: dict[str, Any]) -> dict[str, Any]:
-        """What `event` says, as fields of a message."""
+        """What `event` says, in the form of a message's fields."""
         kind = event.get("type")
         self.is_over = self.is_over or kind == "message_stop"
         if kind == "message_start":
             message = object_of(event.get("message"))
             self.usage = object_of(message.get("usage"))
             self._container = message.get("container")
-            return {**message, "usage": None, "container": None}  # the end will say it again
+            return {**message, "usage": None, "container": None}  # the end of the message says it again
         if kind != "message_delta":
             return {}
         told = object_of(event.get("usage"))

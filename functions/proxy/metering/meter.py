@@ -1,7 +1,7 @@
-"""What one answer used and said of itself: tokens, model, id, finish reasons. Pure; it reads what passes, no more.
+"""What one answer used and says of itself: tokens, model, id, finish reasons. Pure: it only reads what passes.
 
-Nothing is read while chunks are coming: they are kept, and read many at a time. Most carry text and nothing to meter.
-`scan` tells them from those that do, and only the latter are parsed, so metering costs a fraction of relaying.
+Chunks are kept as they come, and read many at a time. Most have nothing to meter: `scan` finds those that do, and only
+these are parsed, so metering costs a fraction of relaying.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ class Meter:
         """Whether an estimate can be made of it: of an answer that is packed, cut or no JSON it would be of nothing."""
         self._uses_tokens, self._says_its_end = uses_tokens, has_terminator
         self._is_question, self._hides_usage = uses_tokens and not has_own_form, hides_usage and self.is_stream
-        # A stream of one choice ends for one reason: the last that is said, wherever its events are cut.
+        # A stream of one choice has one finish reason: the last one in it, however its events are cut into chunks.
         self._one_choice = one_choice and self.is_stream
         self._unread: list[bytes] = []
         self._usage_chunks = UsageChunks(one_choice=self._one_choice)
@@ -63,18 +63,18 @@ class Meter:
         self._id: str | None = None
         self._finish_reasons: list[str] = []
         self._usage: Usage | None = None
-        self._executed: dict[Any, str] = {}  # tools that a stream says were run
-        self.service_tier: str | None = None  # as the answer names it; known with its usage
+        self._executed: dict[Any, str] = {}  # the tools that were run, according to the stream
+        self.service_tier: str | None = None  # as the answer names it; known when its usage is known
         self._background_since: float | None = None
         self._error: ReportedError | None = None
         self._message: Any = None
-        self.others: list[tuple[str | None, Usage]] = []  # models and what they used: the lines of a batch tell of many
-        self.batch_file: str | None = None  # of its lines; of a batch that names none it is empty
-        self.digest: str | None = None  # of a batch's answers
+        self.others: list[tuple[str | None, Usage]] = []  # models and what they used: the lines of a batch have several
+        self.batch_file: str | None = None  # with a batch's answers; "" where the batch names none
+        self.digest: str | None = None  # that tells a batch's answers from others
         self._is_queued = self._known_form = self._has_data = self._is_done = self._identified = False
 
     def see(self, chunk: bytes) -> bytes:
-        """Take note of one chunk of the body: of a stream, one or more whole events. Returns what the client gets."""
+        """Take note of one chunk of the body; in a stream it holds whole events. Returns what the client gets."""
         visible = chunk
         if self._hides_usage and (tokens := chunk.rfind(scan.TOKENS)) >= 0:
             visible = self._usage_chunks.taken_out(chunk, tokens, None if self._run else self._unread)
@@ -91,7 +91,9 @@ class Meter:
         return visible
 
     def end(self, document: Any = None) -> None:
-        """The body has ended: read what can only be read whole. `document` is what is in it, where that is known."""
+        """The body has ended: read what can only be read whole. `document` is its JSON, if that has been read
+        already.
+        """
         if self._is_json:
             if document is None and self.size <= _MAX_DOCUMENT_BYTES:
                 document = loads_or_none(self._document.lstrip(BLANK))
@@ -115,7 +117,7 @@ class Meter:
 
     @property
     def finish_reasons(self) -> list[str]:
-        """Why each choice of the answer ended, as far as they did."""
+        """Why each choice of the answer ended, for those that did."""
         self._read_unread()
         return self._finish_reasons
 
@@ -127,13 +129,13 @@ class Meter:
 
     @property
     def is_queued(self) -> bool:
-        """Whether the answer is made in the background: its usage is only told to who asks for it later."""
+        """Whether the answer is made in the background: its usage is reported only when somebody fetches it later."""
         self._read_unread()
         return self._is_queued
 
     @property
     def background_since(self) -> float | None:
-        """When the answer or batch was begun (Unix seconds), if in the background and if it may be fetched now."""
+        """When a background answer or a batch was begun (Unix seconds), if it is ready to be fetched."""
         self._read_unread()
         return self._background_since
 
@@ -141,7 +143,7 @@ class Meter:
     def usage(self) -> Usage:
         """The tokens that the server reported; without a report `missing`, or `none` where the operation uses none."""
         self._read_unread()
-        if self._usage is None and self._message and self._uses_tokens:  # it was cut before it was counted
+        if self._usage is None and self._message and self._uses_tokens:  # it was cut before its output was counted
             self._usage, self.service_tier = told_in({"usage": self._message.usage}, is_whole=False)
         found = self._usage or Usage(source="missing" if self._uses_tokens else "none")
         if not self._executed or found.units:
@@ -152,7 +154,7 @@ class Meter:
 
     @property
     def is_half_counted(self) -> bool:
-        """Whether the usage is that of the beginning of a message, whose output nobody has counted."""
+        """Whether the usage comes from the beginning of a message, so that its output has not been counted."""
         self._read_unread()
         return self._message is not None and not self._message.is_counted
 
@@ -164,7 +166,7 @@ class Meter:
 
     @property
     def is_cut(self) -> bool:
-        """Whether a stream of chat or text stopped without saying that it ends: its server broke off cleanly."""
+        """Whether a stream of chat or text stopped without its end, though its server closed the connection cleanly."""
         if not self.is_stream or self.error:
             return False
         if self._message:
@@ -175,18 +177,18 @@ class Meter:
 
     @property
     def sample(self) -> tuple[bytes, float]:
-        """The beginning of the body, and how many times as long the whole is."""
+        """The beginning of the body, and how many times longer the whole body is."""
         self._read_unread()
         if self._is_json:
             return bytes(self._document), 1.0
         return self._sample, self.size / len(self._sample) if self._sample else 1.0
 
     def _read_unread(self) -> None:
-        """Read what was kept since the last time."""
+        """Read what has been kept since the last reading."""
         if self._unread:
             if self._run and not (self._is_done or any(self._finish_reasons)):
                 self._is_done = scan.has_end_mark(self._run)
-            self._run = run = b"".join(self._unread)  # of one chunk no copy is made
+            self._run = run = b"".join(self._unread)  # one chunk needs no copy
             self._unread = []
             if not self._sample:
                 self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
@@ -215,7 +217,7 @@ class Meter:
         self._executed |= executed_in(run)
 
     def _read_what_is_hidden(self, run: bytes, has_names: bool) -> bool:
-        """Read only the usage chunk, and why the one choice ended, when nothing before them can matter."""
+        """Read only the usage chunk and the finish reason of the one choice, if nothing before them can matter."""
         if (last := self._usage_chunks.said_last(run, has_names=has_names)) is None:
             return False
         before, self._usage = self._usage, None
@@ -227,7 +229,7 @@ class Meter:
         return False
 
     def _read_its_end(self, run: bytes, has_names: bool) -> bool:
-        """Read only the last events of a chat, when nothing before them can matter: most streams are read so."""
+        """Read only the last events of a chat, if nothing before them can matter. Most streams are read this way."""
         if not (since := scan.find_end_of_chat(run, has_names=has_names, one_choice=self._one_choice)):
             return False
         before = self._finish_reasons, self._usage, self._identified, self._model, self._id
@@ -242,7 +244,7 @@ class Meter:
         return False
 
     def _identify(self, run: bytes) -> int:
-        """Read one event after the other until one has said who answers. Returns where the next begins."""
+        """Read event after event until one names the model that answers. Returns where the next event begins."""
         position = 0
         while not self._identified and position < len(run):
             end = end_of_event(run, position)
@@ -256,7 +258,7 @@ class Meter:
         data = data_of(event)
         document = loads_or_none(data) if len(event) <= LONGEST_EVENT else None
         if document is None and data.startswith(b"{"):
-            self._known_form = True  # half an event: only what ended before has ended
+            self._known_form = True  # half an event: the stream was cut, unless its end has come before
         if self._error is None and (len(event) > _READ_BYTES or scan.may_report_error(event) or scan.is_odd(event)):
             self._error = self._error_in(event, document)
         self._read(document)
@@ -269,7 +271,7 @@ class Meter:
         return error_of_event(event, document, is_question=self._is_question)
 
     def _note_one_finish(self, reasons: list[str]) -> None:
-        """The last of `reasons` is why the one choice ended. Some servers say an empty one until it does."""
+        """Note the last of `reasons` as that of the one choice. Some servers send an empty one until it ends."""
         for reason in reasons:
             if reason or not self._finish_reasons:
                 self._finish_reasons = [reason]
@@ -289,12 +291,12 @@ class Meter:
         self._known_form = self._known_form or is_one_of(json_shapes.FORMS_WITH_AN_END, fields.get("object"))
         if not self._one_choice:
             self._finish_reasons += json_shapes.finish_reasons_of(fields)
-            if len(self._finish_reasons) > _MOST_FINISH_REASONS:  # some servers say an empty one with every chunk
+            if len(self._finish_reasons) > _MOST_FINISH_REASONS:  # some servers send an empty one with every chunk
                 self._finish_reasons = [reason for reason in self._finish_reasons if reason][:_MOST_FINISH_REASONS]
         if self._uses_tokens:
             used, tier = told_in(fields, is_whole=self._is_json)
             self._usage, self.service_tier = used or self._usage, tier or self.service_tier
             self._is_queued = json_shapes.is_waiting(fields)
             self._background_since = json_shapes.background_began(fields)
-            if json_shapes.is_batch(fields):  # it is served as one, whatever it says
+            if json_shapes.is_batch(fields):  # its tier is `batch`, whatever it says
                 self.service_tier, self.batch_file = "batch", json_shapes.answers_of_batch(fields)

@@ -1,4 +1,4 @@
-"""Whether a server reports an error in what it calls an answer, and what the error says. Pure.
+"""Whether an answer with a success status reports an error, and what the error says. Pure.
 
 Servers put an error into a stream that has begun, or into a document with the status 200, each in a form of its own:
 
@@ -11,8 +11,8 @@ Servers put an error into a stream that has begun, or into a document with the s
     event: error                                                                  whatever its data is
     {"detail": …}  {"message": …}                                                 in the place of a piece of an answer
 
-Its one rule: only the places where an answer has its own error are read, so that no text that a model wrote is one.
-Everything empty (`null`, `{}`, `""`, `false`, `0`) says that there is none.
+Its one rule: only the places where an answer has its own error are read, so that no text that a model wrote is one. Any
+empty value (`null`, `{}`, `""`, `false`, `0`) means that there is no error.
 """
 
 import itertools
@@ -76,7 +76,8 @@ _MOST_TEXTS = 1000
 
 
 class ReportedError(NamedTuple):
-    """What a server says of its error. `message` may be "", and may quote what nobody but its owner should read.
+    """What a server says of its error. `message` may be "", and may quote something that only the stack's owner should
+    read.
 
     `status` is the HTTP status from 400 to 599 that the error names, if it names one.
     """
@@ -89,7 +90,8 @@ class ReportedError(NamedTuple):
 def reported_error(document: Any, event_name: str = "") -> ReportedError | None:
     """The error that one JSON answer or one event of a stream reports, or None.
 
-    `document` is what was decoded; the data of an event that is no JSON is its text. `event_name` is that of the event.
+    `document` is the decoded JSON; for an event whose data is no JSON, it is the text. `event_name` is that of the
+    event.
     """
     return _error_in(document, event_name, is_piece=False)
 
@@ -97,8 +99,8 @@ def reported_error(document: Any, event_name: str = "") -> ReportedError | None:
 def error_of_event(event: bytes, document: Any, *, is_question: bool) -> ReportedError | None:
     """The error that one event of a stream reports. `document` is the JSON of its data; None where that is none.
 
-    To a question a model answers in pieces of an answer: then what is none, and has a message for people, is an error,
-    and so is a text that is no JSON and names a fault.
+    The answer to a question consists of pieces in known forms. So anything else that has a message for people is an
+    error, and so is a text that is no JSON and names a fault.
     """
     if document is None:
         document = data_of(event)[:_LONGEST_EVENT].decode(errors="replace")
@@ -126,7 +128,7 @@ def _told(fields: Mapping[str, Any], bare: Mapping[str, Any]) -> ReportedError:
 
 
 def message_of(document: Any) -> str:
-    """What an error says, in whatever form: every text of it that is meant for people, each once."""
+    """What an error says, in whatever form: all of its texts that are meant for people, each once."""
     found: list[str] = []
     left = _LONGEST_MESSAGE
     for text in itertools.islice(_texts_of(document), _MOST_TEXTS):
@@ -140,7 +142,7 @@ def message_of(document: Any) -> str:
 
 
 def _places(fields: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Any]]:
-    """Where an answer has its error: each with the object that it stands in."""
+    """The places where an answer may have its error, each with the object around it."""
     if _is_record(fields):
         return
     if "error" in fields:
@@ -157,13 +159,15 @@ def _places(fields: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Any]
 
 
 def _is_record(fields: Mapping[str, Any]) -> bool:
-    """Whether it is a record of something that failed some time ago, such as a job: asking for it did not fail."""
+    """Whether it is a record of something that failed earlier, such as a job: fetching the record has not failed."""
     kind = fields.get("object")
     return isinstance(kind, str) and kind not in _ANSWERS and isinstance(fields.get("status"), str)
 
 
 def _is_error(fields: Mapping[str, Any], bare: Mapping[str, Any]) -> bool:
-    """Whether an answer without an `error` is one all the same. `bare` are its fields, named in lower case."""
+    """Whether an answer without the field `error` is still an error. `bare` are its fields, with names in lower
+    case.
+    """
     kind, answer = fields.get("type"), object_of(fields.get("response"))
     if (isinstance(kind, str) and kind in _FAILED_TYPES) or fields.get("object") == "error":
         return True
@@ -175,12 +179,12 @@ def _is_error(fields: Mapping[str, Any], bare: Mapping[str, Any]) -> bool:
 
 
 def _is_of_answer(bare: Mapping[str, Any]) -> bool:
-    """Whether it holds any part of an answer."""
+    """Whether the object holds any part of an answer."""
     return any(bare.get(name) for name in _OF_ANSWERS) or str(bare.get("type")).startswith("response.")
 
 
 def _is_bare_error(bare: Mapping[str, Any]) -> bool:
-    """Whether what holds no part of an answer says in words of its own that something failed."""
+    """Whether an object without any part of an answer says, in other words than `error`, that something failed."""
     codes = [bare[name] for name in _CODES if name in bare]
     if any(_OF_ERRORS.fullmatch(name) and _says_something(value) for name, value in bare.items()):
         return not codes or any(map(_names_a_fault, codes))
@@ -190,8 +194,8 @@ def _is_bare_error(bare: Mapping[str, Any]) -> bool:
 
 
 def _is_message(bare: Mapping[str, Any]) -> bool:
-    """Whether what holds no part of an answer has a message for people, and says neither that all is well nor that it
-    is of another kind than an error; or is of that kind.
+    """Whether an object without any part of an answer is an error: its `type` says so, or it has a message for people
+    and says neither that all is well nor that it is of another kind.
     """
     if _is_of_answer(bare) or bare.get("model") or bare.get("success") is True or bare.get("ok") is True:
         return False
@@ -204,7 +208,7 @@ def _is_message(bare: Mapping[str, Any]) -> bool:
 
 
 def _is_text_of_fault(document: Any) -> bool:
-    """Whether it is a text, and not JSON that was cut, with a fault in it. `ping` and the like say nothing."""
+    """Whether it is a text that names a fault. JSON that was cut is no such text, nor are `ping` and the like."""
     is_text = isinstance(document, str) and not document.lstrip().startswith(("{", "[{", '["'))
     return is_text and _OF_A_FAULT.search(document) is not None
 
@@ -215,13 +219,13 @@ def _has_message(bare: Mapping[str, Any], *more: str) -> bool:
 
 
 def _inner_error(bare: Mapping[str, Any]) -> dict[str, Any]:
-    """What an error says under a name that only an error has: `fault`, `exception`, `Error`, …"""
+    """The value of a field that only errors have: `fault`, `exception`, `Error`, …"""
     named = (object_of(value) for name, value in bare.items() if _OF_ERRORS.fullmatch(name))
     return next(filter(None, named), object_of(None))
 
 
 def _says_something(error: Any, depth: int = 0) -> bool:
-    """Whether an `error` is one: most answers have none, some an empty one."""
+    """Whether the field `error` holds an error: some answers have an empty one."""
     if isinstance(error, str):
         return bool(error.strip())
     if isinstance(error, dict | list) and depth < _DEEPEST:
@@ -231,7 +235,7 @@ def _says_something(error: Any, depth: int = 0) -> bool:
 
 
 def _names_a_fault(code: Any) -> bool:
-    """Whether a code stands for a fault; 0 and 200 are how some servers say that all is well."""
+    """Whether a code means a fault. Some servers say with 0 or 200 that all is well."""
     if isinstance(code, str) and not code.isdecimal():
         return code.lower() not in ("", "ok", "success")
     return not isinstance(code, bool) and isinstance(code, str | int) and code not in (0, 200, "0", "200")
@@ -282,7 +286,7 @@ def _texts_of(value: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _text_of(value: Any) -> str:
-    """JSON as text; "" for what is too deep or too long to be written."""
+    """JSON as text; "" if it is too deep or too long to be written."""
     try:
         return (value if isinstance(value, str) else json.dumps(value))[:_LONGEST_MESSAGE]
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What a stream says, told by its bytes: most of its events need not be parsed. Pure.
+"""Finds in the bytes of a stream what matters for metering, so that most of its events need not be parsed. Pure.
 
 Generated text cannot imitate a key of a JSON object, because inside a JSON string every quote is escaped.
 """
@@ -16,8 +16,8 @@ EXECUTED = b'"executed_tools"'
 """In a stream of Groq's that ran tools."""
 TIER = b'"service_tier":'
 _WORTH_READING = (
-    # Written so that it begins with one certain byte: then the search is twice as fast.
-    # Between two tokens of JSON there may be blanks, and a new line of data. Many chunks say that there is no error.
+    # Each pattern begins with one fixed byte, which makes the search twice as fast. Between two tokens of JSON there
+    # may be blanks, and a new `data:` line. Many chunks say `"error": null`.
     rb'"(?:usage"(?:\s|data:)*:(?:\s|data:)*\{|finish_reason"[ \t]*:[ \t]*"|status"\s*:\s*["45]'
     rb'|error"(?!\s*:\s*(?:null|false|""|\{\s*\})))'
 )
@@ -29,7 +29,7 @@ _OF_MESSAGE = rb'"type"[ \t]*:[ \t]*"message_|' + _CLOSELY
 """Compiled when the first stream of messages comes, not in every cold start; so is the next."""
 _PING = rb'\s*\{\s*"type"\s*:\s*"ping"\s*\}\s*'
 _MAY_BE_ERROR = re.compile(
-    # A message of Anthropic's says its own name everywhere, and its id begins with `msg_`.
+    # Every event of Anthropic's repeats its own name in its data, and a message's id begins with `msg_`.
     rb'"(?:[Ee]rr|exception|fault|base_resp|success|code|msg(?!_)|status|detail|title'
     rb'|message(?!_(?:start|delta|stop)"|"\s*[,}]|"\s*:\s*\{\s*"(?:id|type|model|role)"\s*:))'
     rb'|response\.failed"|event:[ \t]*(?:error|response\.)'
@@ -42,8 +42,8 @@ _NAMED_EVENT, _BLOCK_EVENT = b"event: response.", b"event: content_block_"
 _MARKS = (_CHOICES, _NAMED_EVENT, _CHOICES_SPACED, _BLOCK_EVENT)
 _PING_EVENT, _LAST_OF_MESSAGE = b"\nevent: ping\n", b"event: message_delta"
 _PIECE = re.compile(
-    # Choices, or at the top a name with a dot, as every kind of event and of object has: but not `response.failed`.
-    # Anthropic's kinds of events have no dot.
+    # A piece of an answer has choices, or at the top level a name with a dot, as most types of events and objects have;
+    # but not `response.failed`. Anthropic's types of events have no dot.
     rb'"choices"\s*:\s*\[\s*\{|'
     rb'^[^{]*\{[^{]*?"(?:type|object)"\s*:\s*"(?:text_completion"|(?![\w.]*(?:error|fail))\w+\.[\w.]+"'
     rb'|(?:message|content_block)_(?:start|delta|stop)"|ping")'
@@ -64,14 +64,15 @@ _LAST_EVENT = b"data: [DONE]\n\n"
 
 
 def may_hold_error(events: bytes, *, has_names: bool) -> bool:
-    """Whether a run of events may hold an error: most have neither that word as one of their own nor named events."""
+    """Whether a run of events may hold an error. Most runs have neither `error` as a key nor named events."""
     return has_names or events.rfind(b'"error"') >= 0
 
 
 def worth_reading(events: bytes, since: int, *, is_message: bool) -> tuple[re.Pattern[bytes], int]:
-    """What is to be searched for in a run of events, and from where on; `is_message`: in a plain Messages stream.
+    """The pattern to search for in a run of events, and where to begin. `is_message`: the run is of a plain Messages
+    stream.
 
-    What the last usage of a message says counts everything before it.
+    There, the last usage counts everything before it.
     """
     is_close = is_unusual(events)
     if not is_message:
@@ -83,26 +84,26 @@ def worth_reading(events: bytes, since: int, *, is_message: bool) -> tuple[re.Pa
 
 
 def is_unusual(events: bytes) -> bool:
-    """Whether something is said that only unusual errors say, and few other events."""
+    """Whether it holds a word that few other events than unusual errors have."""
     return any(events.rfind(mark) >= 0 for mark in _UNUSUAL)
 
 
 def may_report_error(event: bytes) -> bool:
-    """Whether an event or a document may be an error, in whatever form; most need not be parsed to know."""
+    """Whether an event or a document may be an error, in whatever form. Most need not be parsed to know."""
     return _MAY_BE_ERROR.search(event) is not None
 
 
 def is_odd(event: bytes) -> bool:
-    """Whether an event says something and is not recognisably a piece of an answer: then it may well be an error."""
+    """Whether an event holds data and is not recognisably a piece of an answer: then it may be an error."""
     if b"data:" not in event or len(event) > _LONGEST_ERROR or _PIECE.search(event):
         return False
     return data_of(event).strip() != _DONE
 
 
 class Looked(NamedTuple):
-    """Where those events of a run stand that are `odd`: start and end of each, blank line included.
+    """Where the odd events of a run stand: start and end of each, blank line included.
 
-    `has_names`: that an event beside the pieces of a chat that are all alike may have a name.
+    `has_names`: one of the other events, beside the uniform pieces of a chat, may have a name.
     """
 
     odd: list[tuple[int, int]]
@@ -110,9 +111,9 @@ class Looked(NamedTuple):
 
 
 def look_for_odd_events(events: bytes) -> Looked:
-    """An error in the middle of an answer can have any form; a piece of an answer has one of few.
+    """Find the events that are no pieces of an answer. An error may have any form; a piece of an answer has one of few.
 
-    Pieces that begin alike are passed over from one to the next, and others with the same mark are counted.
+    Pieces that begin alike are skipped one after another; of the others, those with the same mark are counted.
     """
     mark = next((each for each in _MARKS if events.find(each) >= 0), b"")
     start = end = head = 0
@@ -132,14 +133,14 @@ def look_for_odd_events(events: bytes) -> Looked:
 
 
 def _end_of_head(events: bytes, start: int, mark_at: int, mark: bytes) -> int:
-    """Where that ends which makes a piece of the event at `start`: the mark, or the line with its name."""
+    """The end of the bytes that make the event at `start` a piece of an answer: its mark, or the line with its name."""
     if mark not in (_NAMED_EVENT, _BLOCK_EVENT):
         return mark_at + len(mark)
-    return events.find(b"\n", start) + 1 if mark_at == start else 0  # a model may write the mark too
+    return events.find(b"\n", start) + 1 if mark_at == start else 0  # a model may write the same bytes
 
 
 def _end_of_alike(events: bytes, start: int, end_of_head: int) -> int:
-    """Where the last of the events ends that have the head of the one at `start`, and one line behind it."""
+    """The end of the last event that begins like the one at `start` and has one more line."""
     head = b"\n\n" + events[start:end_of_head]
     size, find, is_alike, end = len(head), events.find, events.startswith, start
     line_end = find(b"\n", end_of_head) if end_of_head else -1
@@ -158,44 +159,50 @@ def _odd_ones(events: bytes, position: int) -> Iterator[tuple[int, int]]:
 
 
 def _are_alike(events: bytes, mark: bytes, start: int, end: int) -> bool:
-    """Whether every event from `start` to `end` has the `mark` of a piece, and its lines are those of one.
+    """Whether every event from `start` to `end` has the `mark` and the lines of a piece.
 
-    Another event stands before them.
+    Another event ends at `start`, so the byte before it is a line end.
     """
     lines = events.count(b"\n", start, end)
-    if mark in (_NAMED_EVENT, _BLOCK_EVENT):  # only where a line begins with it: a model may write it too
+    if mark in (_NAMED_EVENT, _BLOCK_EVENT):
+        # it counts only at the beginning of a line, because a model may write it too
         named = events.count(b"\n" + mark, start - 1, end)
         return lines == 3 * (named + (mark == _BLOCK_EVENT and events.count(_PING_EVENT, start - 1, end)))
     return lines == 2 * events.count(mark, start, end)
 
 
 def is_ping(data: bytes) -> bool:
-    """Whether the data of an event says nothing but that the connection lives."""
+    """Whether the data of an event only keeps the connection alive."""
     return b'"ping"' in data[:64] and re.fullmatch(_PING, data) is not None
 
 
 def finish_reasons_in(events: bytes, since: int = 0) -> list[str]:
-    """Every reason that is said in `events`, in order."""
+    """Every finish reason in `events`, in order."""
     return [reason.decode(errors="replace") for reason in _FINISH_REASON.findall(events, since)]
 
 
 def find_last_finish_reason(events: bytes, since: int = 0) -> int:
-    """Where the last reason stands that is said as servers say it; later ones may be written in another way. Or -1."""
+    """The position of the last finish reason that is written in the usual way, or -1. Later ones may be written in
+    another way.
+    """
     found = events.rfind(_COMPACT, since)
     return found if found >= 0 else events.rfind(_SPACED, since)
 
 
 def has_finish_reason(events: bytes, end: int) -> bool:
-    """Whether one is said before `end`. Backwards, what is not there is known much faster."""
+    """Whether there is a finish reason before `end`. The search goes backwards, which finds much faster that there is
+    none.
+    """
     if b"\t" not in events and all(events.rfind(form, 0, end) < 0 for form in _FINISH_FORMS):
         return False
     return _FINISH_REASON.search(events, endpos=end) is not None
 
 
 def find_end_of_chat(events: bytes, *, has_names: bool, one_choice: bool) -> int:
-    """Where the last events of a chat stand, if they say its end and its usage and nothing before can matter; else 0.
+    """The position of the last events of a chat, if they hold its end and its usage and nothing before them can matter;
+    else 0.
 
-    Of `one_choice` there is one reason to end: what is said of it before does not count.
+    With `one_choice` there is one finish reason: earlier ones do not count.
     """
     since = events.rfind(b"\n\n", 0, max(0, len(events) - _END_BYTES)) + 2
     if since < 2 or find_last_finish_reason(events, since) < 0 or events.rfind(TOKENS, since) < 0:
@@ -222,7 +229,7 @@ def has_end_mark(events: bytes) -> bool:
 
 
 def ends_with(events: bytes, event: bytes) -> bool:
-    """Whether `event` is the last one, or is followed by `[DONE]` alone."""
+    """Whether `event` is the last one, or only `[DONE]` follows it."""
     end = len(events) - len(_LAST_EVENT) if events.endswith(_LAST_EVENT) else len(events)
     return events.endswith(event, 0, end)
 

@@ -1,7 +1,7 @@
 """Server-sent events: cutting a byte stream at the ends of events, and reading one. Pure.
 
 An event ends at a blank line; lines end with CR LF, LF or CR
-(https://html.spec.whatwg.org/multipage/server-sent-events.html). Its one rule: bytes are looked at, never rewritten.
+(https://html.spec.whatwg.org/multipage/server-sent-events.html). Its one rule: bytes are read, never changed.
 """
 
 import re
@@ -22,16 +22,16 @@ class WholeChunks:
     is_inside = False
 
     def whole(self, chunk: bytes) -> bytes:
-        """What may be passed on now: all of it."""
+        """The part that may be passed on now: all of it."""
         return chunk
 
     def rest(self) -> bytes:
-        """What was held back: nothing."""
+        """The part that was held back: nothing."""
         return b""
 
 
 class EventFrames:
-    """Holds back the beginning of an event until its end has come.
+    """Holds back an event until its end has come.
 
     A client can do nothing with half an event, and only between events can the proxy put an error frame that a client
     can read when the server breaks off. Servers send whole events, so in practice nothing waits. An event larger than
@@ -45,7 +45,7 @@ class EventFrames:
         """Whether the beginning of an event may have been passed on without its end."""
 
     def whole(self, chunk: bytes) -> bytes:
-        """The whole events that have come by now, all at once, or nothing. Each byte is searched once."""
+        """The whole events that have come so far, together, or nothing. Each byte is searched once."""
         held = self._held
         if not held and chunk.endswith(b"\n\n"):
             self.is_inside = False
@@ -72,7 +72,7 @@ class EventFrames:
 
 def split_events(events: bytes) -> list[bytes]:
     """Cut a run of events into single ones, each with its blank line; the last may lack it."""
-    if b"\r" not in events:  # what servers send in fact, and many times faster
+    if b"\r" not in events:  # this is what servers send in practice, and it is many times faster
         *whole, last = events.split(b"\n\n")
         return [event + b"\n\n" for event in whole] + ([last] if last else [])
     found: list[bytes] = []
@@ -84,7 +84,7 @@ def split_events(events: bytes) -> list[bytes]:
 
 
 def end_of_event(events: bytes, start: int) -> int:
-    """Where the event that begins at `start` ends, its blank line included."""
+    """The end of the event that begins at `start`, its blank line included."""
     if b"\r" in events:
         blank = _BLANK_LINE.search(events, start)
         return blank.end() if blank else len(events)
@@ -93,9 +93,9 @@ def end_of_event(events: bytes, start: int) -> int:
 
 
 def find_events(pattern: re.Pattern[bytes], events: bytes, since: int = 0) -> list[tuple[int, int]]:
-    """Where the events of a run stand in which `pattern` is found: start and end of each, blank line included.
+    """The events of a run that contain `pattern`: start and end of each, blank line included.
 
-    Nothing is found before `since`. Most events of a long run are looked at by nothing but the search.
+    The search begins at `since`. Most events of a long run are touched by nothing but the search.
     """
     if b"\r" in events:
         return _find_slowly(pattern, events, since)
@@ -106,7 +106,7 @@ def find_events(pattern: re.Pattern[bytes], events: bytes, since: int = 0) -> li
         start = start if start >= 2 else position
         end = events.find(b"\n\n", match.start()) + 2
         end = end if end >= 2 else len(events)
-        if match.end() <= end:  # what reaches over a blank line is in no event
+        if match.end() <= end:  # a match that crosses a blank line is in no event
             found.append((start, end))
         position = end
     return found

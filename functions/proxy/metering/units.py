@@ -1,4 +1,4 @@
-"""What an answer says was done for it that is billed by the piece: searches, other calls of tools, pages. Pure.
+"""What was done for an answer that is billed by the piece: searches, other tool calls, pages. Pure.
 
     usage.server_tool_use                  {"web_search_requests": 2}     Anthropic, OpenRouter
     usage.iterations                       [{"type": "advisor_message"}]  Anthropic, of another model
@@ -16,8 +16,8 @@ Mistral's of `ConversationUsageInfo` in https://github.com/mistralai/client-pyth
 https://console.groq.com/docs/compound/built-in-tools and of `ExecutedTool` in https://github.com/groq/groq-python;
 `units` in the price list and in prices.yaml are named so too.
 
-Its one rule: names are those that the server uses, without what only says that they are counts. What clients run
-themselves is no call here: servers bill nothing for it.
+Its one rule: a unit has the name that the server uses, without the part that only says that it is a count. A tool that
+the client itself runs is not counted, because servers bill nothing for it.
 """
 
 import re
@@ -46,7 +46,7 @@ _EXECUTED = re.compile(re.escape(EXECUTED))
 
 
 def units_of(answer: Mapping[str, Any], usage: Any) -> tuple[tuple[str, int], ...]:
-    """How many there were of each, by name. What is no count is none."""
+    """How many units there were, by name. A value that is no count is ignored."""
     fields = object_of(usage)
     told = [_counts(fields.get(name)) for name in _COUNTS_BY_NAME]
     told.append({name: _count(fields.get(field)) for field, name in _OF_USAGE.items()})
@@ -64,7 +64,7 @@ def units_of(answer: Mapping[str, Any], usage: Any) -> tuple[tuple[str, int], ..
 
 
 def _counts(value: Any, only: str = "") -> dict[str, int]:
-    """The counts in an object, by what they count."""
+    """The counts in an object, by their names."""
     counts = {name: _count(each) for name, each in object_of(value).items() if only in ("", name)}
     return {_unit(name): count for name, count in counts.items() if count}
 
@@ -77,8 +77,8 @@ def _unit(name: str) -> str:
 
 
 def with_what_is_beside(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """`usage` with what its sums do not include: what Anthropic's compaction of the context used, and what Mistral's
-    connectors gave the model to read.
+    """`usage` with what its sums leave out: the tokens of Anthropic's compaction of the context, and those that
+    Mistral's connectors gave the model to read.
 
     (https://docs.claude.com/en/docs/build-with-claude/compaction) Mistral's total is the sum of prompt, completion and
     connector tokens, as in the answers of https://docs.mistral.ai/agents/connectors/websearch.
@@ -93,14 +93,14 @@ def with_what_is_beside(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_without(usage: Mapping[str, Any], read: Any) -> bool:
-    """Whether a total says that what connectors read is in the prompt already."""
+    """Whether the total shows that the prompt already includes what connectors read."""
     names = ("total_tokens", "prompt_tokens", "completion_tokens")
     counts = [count for name in names if type(count := usage.get(name)) is int and type(read) is int]
     return len(counts) == len(names) and counts[0] == sum(counts[1:])
 
 
 def _sum_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Two objects with their counts added up. What is no count takes the place of the sum, so that it is seen."""
+    """Two objects with their counts added up. A value that is no count replaces the sum, so that it is noticed."""
     found = dict(one)
     for name, value in other.items():
         before = found.get(name)
@@ -113,14 +113,14 @@ def _sum_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _iterations(usage: Mapping[str, Any]) -> Iterator[str]:
-    """What an answer is made of that has not the price of its model."""
+    """The parts of an answer that do not have the price of its model."""
     for each in map(object_of, array_of(usage.get("iterations"))[:_MOST_ITEMS]):
         if isinstance(kind := each.get("type"), str) and kind not in _AT_PRICE_OF_MODEL:
             yield unit_of(kind)
 
 
 def _executed(answer: Mapping[str, Any]) -> Iterator[str]:
-    """The tools that a chat says were run."""
+    """The tools that were run for a chat."""
     for choice in map(object_of, array_of(answer.get("choices"))[:_MOST_ITEMS]):
         for tool in map(object_of, array_of(object_of(choice.get("message")).get("executed_tools"))[:_MOST_ITEMS]):
             if name := _name_of(tool):
@@ -128,9 +128,10 @@ def _executed(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def executed_in(events: bytes) -> dict[Any, str]:
-    """The tools that a stream of chat says were run, each told once or again with what it found: the name of each.
+    """The names of the tools that were run for a streamed chat. A tool may be named twice: once alone, and again with
+    its result.
 
-    The keys say which is the same as one that was told before.
+    Equal keys mean the same run of a tool.
     """
     found: dict[Any, str] = {}
     for start, end in find_events(_EXECUTED, events):
@@ -143,13 +144,13 @@ def executed_in(events: bytes) -> dict[Any, str]:
 
 
 def _name_of(tool: Mapping[str, Any]) -> str | None:
-    """What a tool that Groq ran is called; one that is a function by its name."""
+    """The name of a tool that Groq ran; for a function, the function's name."""
     kind = tool.get("name") if tool.get("type") == "function" else tool.get("type")
     return (_OF_GROQ.get(kind) or unit_of(kind)) if isinstance(kind, str) else None
 
 
 def counted(names: Iterable[str]) -> tuple[tuple[str, int], ...]:
-    """How often each of these names is there."""
+    """How often each of these names occurs."""
     found: dict[str, int] = {}
     for name in names:
         if name in found or len(found) < _MOST_NAMES:
@@ -158,7 +159,7 @@ def counted(names: Iterable[str]) -> tuple[tuple[str, int], ...]:
 
 
 def _calls(answer: Mapping[str, Any]) -> Iterator[str]:
-    """The tools that a Responses answer says were called, each time one was."""
+    """The tools that were called for a Responses answer, one name for each call."""
     draws_by_tokens = bool(object_of(answer.get("tool_usage")).get("image_gen"))
     for item in map(object_of, array_of(answer.get("output"))[:_MOST_ITEMS]):
         kind = item.get("type")

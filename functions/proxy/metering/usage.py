@@ -1,7 +1,7 @@
 """The `usage` object of any server's answer, as `Usage`. Pure.
 
-Its one rule: a count is one that the server gave. What is no count makes the whole report `invalid`, with the reason;
-it is never taken for zero, and nothing beyond the bounds of `openai_proxy.usage` comes out of here.
+Its one rule: every count comes from the server. A value that is no count makes the whole report `invalid`, with the
+reason; it is never taken for zero. No count is outside the bounds of `openai_proxy.usage`.
 """
 
 import math
@@ -27,12 +27,14 @@ _WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input
 
 
 def usage_of(usage: Any, tool_usage: Any = None) -> Usage | None:
-    """A `usage` object of any OpenAI endpoint as `Usage`; None when it reports nothing: no object of it, or only zeros.
+    """A `usage` object of any OpenAI endpoint as `Usage`; None when it reports nothing: it is no object, or has only
+    zeros.
 
     Chat says prompt_tokens and completion_tokens, Responses, images and audio input_tokens and output_tokens; details
     hold the cached, reasoning, audio and image shares, transcriptions without tokens the seconds of audio
-    (https://platform.openai.com/docs/api-reference). Which of them a server counts beside its input and output, and
-    not in them, its total says. `tool_usage` is that of a Responses answer, whose images are counted apart.
+    (https://platform.openai.com/docs/api-reference). The total shows which of these a server counts beside its input
+    and output, and not as part of them. `tool_usage` is a field of Responses answers, where images are counted
+    separately.
     """
     fields = object_of(usage)
     if not tool_usage and (usual := _usual(fields)):
@@ -69,9 +71,9 @@ _USUAL_OF_OUTPUT = frozenset(
 
 
 def _usual(fields: dict[str, Any]) -> Usage | None:
-    """What a report says as OpenAI's chats and most others make it, read a few times faster; of any other None.
+    """A faster reader for reports in the form of OpenAI's chats, which most servers use; None for any other report.
 
-    It has nothing but plain counts, its total is their sum, and its parts are no more than what they are parts of.
+    Such a report has only plain counts, its total is their sum, and no part is larger than its whole.
     """
     if not fields.keys() <= _USUAL:
         return None
@@ -79,7 +81,7 @@ def _usual(fields: dict[str, Any]) -> Usage | None:
     if not (of_input.keys() <= _USUAL_OF_INPUT and of_output.keys() <= _USUAL_OF_OUTPUT):
         return None
     if (not of_input and fields.get(_INPUT_DETAILS[0])) or (not of_output and fields.get(_OUTPUT_DETAILS[0])):
-        return None  # of details that are no object the other way makes an invalid report
+        return None  # the other reader makes an invalid report of details that are no object
     prompt, completion = fields.get("prompt_tokens", -1), fields.get("completion_tokens", -1)
     total = fields.get("total_tokens", -1)
     cached, audio = of_input.get("cached_tokens", 0), of_input.get("audio_tokens", 0)
@@ -99,8 +101,10 @@ _UNITS_IN_ANSWER = frozenset({"output", "usage_info", "meta", "container"})
 
 
 def told_in(fields: Mapping[str, Any], *, is_whole: bool) -> tuple[Usage | None, str | None]:
-    """What an answer (`is_whole`) or one event of a stream says was used, and how it was served, or None for each."""
-    # Groq, unless it is asked for usage as OpenAI is, puts it beside its own facts.
+    """The usage in an answer (`is_whole`) or in one event of a stream, and how the answer was served; None for what it
+    does not say.
+    """
+    # If a stream was not asked for its usage in OpenAI's way, Groq puts it into `x_groq`.
     reported = fields.get("usage") or object_of(fields.get("x_groq")).get("usage")
     if is_whole and not reported:  # Cohere's
         reported = object_of(fields.get("meta")).get("tokens")
@@ -119,7 +123,7 @@ def told_in(fields: Mapping[str, Any], *, is_whole: bool) -> tuple[Usage | None,
 
         if units := units_of(fields, usage):
             found = (found or Usage(source="reported"))._replace(units=units)
-    # OpenAI names the tier beside the usage, Anthropic in it, as the speed there.
+    # OpenAI names the tier beside the usage; Anthropic names tier and speed in the usage.
     tier = "fast" if usage.get("speed") == "fast" else usage.get("service_tier") or fields.get("service_tier")
     return found, tier_of(tier)
 
@@ -134,20 +138,20 @@ def audio_usage(seconds: Any) -> Usage:
 
 
 class _Numbers:
-    """Reads the numbers of one report, and remembers what was wrong with the first that was not as it should be."""
+    """Reads the numbers of one report, and remembers what was wrong with the first faulty one."""
 
     def __init__(self) -> None:
         self.is_invalid = False
         self.reason: str | None = None
 
     def refuse(self, reason: str) -> int:
-        """The report says what cannot be."""
+        """Note that the report says something impossible."""
         if not self.is_invalid:
             self.is_invalid, self.reason = True, reason
         return 0
 
     def count(self, value: Any) -> int:
-        """A count of tokens. None is one that was not told."""
+        """A count of tokens; None if the report does not have it."""
         if type(value) is int and 0 <= value <= MOST_TOKENS:
             return value
         number = self._number(value, MOST_TOKENS)
@@ -157,24 +161,24 @@ class _Numbers:
         return whole
 
     def seconds(self, value: Any) -> float | None:
-        """A duration in seconds; None when it was not told."""
+        """A duration in seconds; None if the report does not have it."""
         return None if value is None else float(self._number(value, MOST_SECONDS))
 
     def fields(self, value: Any) -> dict[str, Any]:
-        """The fields of an object; there may be none."""
+        """The fields of an object, which may be missing."""
         if value and not isinstance(value, dict):
             self.refuse("not_an_object")
         return object_of(value)
 
     def first(self, fields: Mapping[str, Any], names: Sequence[str]) -> int:
-        """The first of `names` that is a count of something."""
+        """The first of `names` with a count above zero."""
         for name in names:
             if name in fields and (count := self.count(fields[name])):
                 return count
         return 0
 
     def share(self, value: Any, whole: int) -> int | None:
-        """How many of `whole` a server says it counted apart; None when it says nothing of them."""
+        """How many of `whole` the server counted separately; None when it says nothing of them."""
         return None if value is None else min(self.count(value), whole)
 
     def _number(self, value: Any, most: int) -> int | float:
@@ -232,14 +236,16 @@ def _tokens_of(fields: Mapping[str, Any], numbers: _Numbers) -> Usage:
 
 
 def _by_time(fields: Mapping[str, Any], of_input: Mapping[str, Any], numbers: _Numbers) -> tuple[int, int]:
-    """What was written to caches for five minutes and for an hour: Anthropic's names, and LiteLLM's."""
+    """The tokens that were written to caches for five minutes and for an hour, under Anthropic's names and
+    LiteLLM's.
+    """
     written = object_of(fields.get("cache_creation") or of_input.get("cache_creation_token_details"))
     minutes, hour = (numbers.count(written.get(f"ephemeral_{time}_input_tokens")) for time in ("5m", "1h"))
     return minutes, hour
 
 
 def _with_images(usage: Usage, images: Any, numbers: _Numbers) -> Usage:
-    """`usage` with what the tool that makes images used, unless its images are told in the usage itself."""
+    """`usage` with what the image tool used, unless the usage itself includes it."""
     fields = numbers.fields(images)
     if usage.output_image_tokens or _NAMES.isdisjoint(fields):
         return usage

@@ -1,7 +1,7 @@
-"""The chunk of a stream that reports usage and nothing else, which a client gets only if it asked for it. Pure.
+"""The chunk of a stream that reports only usage. A client gets it only if it asked for it. Pure.
 
-Its one rule: a chunk is judged by whether a client would show anything of it, or act on it, and not by the names of its
-fields. One that carries content stays as it came, usage and all.
+Its one rule: a chunk is judged by whether a client would show anything in it, or act on it, not by the names of its
+fields. A chunk that carries content stays as it came, usage included.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ _PLACES = ("index", "delta", "role", "name")
 
 
 class UsageChunks:
-    """Takes the usage chunks out of a stream. `one_choice`: that the answer has no more than one."""
+    """Takes the usage chunks out of a stream. `one_choice`: the answer has only one choice."""
 
     def __init__(self, *, one_choice: bool) -> None:
         self.latest: tuple[bytes, dict[str, Any]] | None = None
@@ -28,9 +28,9 @@ class UsageChunks:
         self._begun: set[int] = set()
 
     def taken_out(self, events: bytes, last: int, before: list[bytes] | None) -> bytes:
-        """`events` without the chunks that report usage and nothing else. After `last` no tokens are named.
+        """`events` without the chunks that report only usage. After `last` there is no usage.
 
-        `before` are the chunks that came before; None when they are too many to be there still.
+        `before` are the chunks that came before; None when they were too many to be kept.
         """
         whole, visible, position = memoryview(events), list[memoryview](), 0
         for start, end in _with_usage(events, last):
@@ -46,9 +46,10 @@ class UsageChunks:
         return b"".join([*visible, whole[position:]]) if visible else events
 
     def said_last(self, run: bytes, *, has_names: bool) -> tuple[dict[str, Any], list[str]] | None:
-        """What a usage chunk says and why the one choice ended, if a run ends so that nothing before can matter.
+        """The usage chunk and the finish reason of the one choice, if the run ends in such a way that nothing before
+        can matter.
 
-        `has_names`: that an event of the run may have a name.
+        `has_names`: an event of the run may have a name.
         """
         if not (self.latest and self._one_choice):
             return None
@@ -68,7 +69,7 @@ class UsageChunks:
         return (fields, reasons) if is_usual else None
 
     def _has_begun(self, index: int, earlier: list[bytes | memoryview] | None) -> bool:
-        """Whether a chunk of the choice came `earlier`. Each choice is searched for once."""
+        """Whether a chunk of the choice came in `earlier` events. Each choice is searched for only once."""
         if earlier is None or index in self._begun or len(self._begun) > _MOST_CHOICES:
             return True
         if self._one_choice:
@@ -78,7 +79,7 @@ class UsageChunks:
 
 
 def _with_usage(events: bytes, last: int) -> list[tuple[int, int]]:
-    """Where the events stand that report any."""
+    """The positions of the events that report usage."""
     start, end = events.rfind(b"\n\n", 0, last) + 2, events.find(b"\n\n", last) + 2
     if end < 2 or b"\r" in events or events.rfind(TOKENS, 0, start) >= 0:
         return find_events(USAGE, events)
@@ -86,7 +87,7 @@ def _with_usage(events: bytes, last: int) -> list[tuple[int, int]]:
 
 
 def _has_content(fields: dict[str, Any]) -> bool:
-    """Whether a chunk has anything but its usage, its facts, and the roles of its choices."""
+    """Whether a chunk has anything but usage, facts about the answer, and the roles of its choices."""
     choices = fields.get("choices")
     for choice in map(object_of, array_of(choices)):
         if _says_something(object_of(choice.get("delta"))) or _says_something(choice):
@@ -97,7 +98,7 @@ def _has_content(fields: dict[str, Any]) -> bool:
 
 
 def _speakers(fields: dict[str, Any]) -> list[int]:
-    """The indices of the choices of which a chunk says whose they are."""
+    """The indices of the choices whose role a chunk names."""
     choices = map(object_of, array_of(fields.get("choices")))
     return [_index_of(choice) for choice in choices if object_of(choice.get("delta")).get("role")]
 
@@ -114,7 +115,9 @@ def _index_of(choice: Any) -> int:
 
 
 def _says_something(fields: dict[str, Any]) -> bool:
-    """Whether a choice or a delta has content, a call, or a reason to end. Its numbers (seeds, tokens) are none."""
+    """Whether a choice or a delta has content, a call, or a reason to end. Numbers, such as seeds or tokens, are no
+    content.
+    """
     for name, value in fields.items():
         if value and name not in _PLACES and (value is True or not isinstance(value, int | float)) and _is_shown(value):
             return True
@@ -122,7 +125,7 @@ def _says_something(fields: dict[str, Any]) -> bool:
 
 
 def _is_shown(value: Any) -> bool:
-    """Whether anything in `value` is more than nothing."""
+    """Whether `value` holds anything that is not empty."""
     if not isinstance(value, dict):
         return bool(value)
     waiting: list[Any] = [value]

@@ -1,6 +1,7 @@
-"""What a server counted of input and output, when its parts do not say by themselves what they are parts of. Pure.
+"""Works out input and output when a server's counts do not show which of them are parts of which. Pure.
 
-Its one rule: the server's total decides; where it decides nothing, a part is in what it is a part of if it fits there.
+Its one rule: the server's total decides. Where it does not, a part belongs to its whole if it is not larger than the
+whole.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +23,10 @@ class Report(NamedTuple):
 
 
 def placed(report: Report, *, has_own_names: bool) -> tuple[int, int, int]:
-    """Input, output and the reasoning in it, with what the server counted beside its prompt and its completion.
+    """Input, output and reasoning, including what the server counted beside its prompt and its completion.
 
-    Parts are beside where only then the sums agree with the total, and where they are more than what they would be
-    parts of. What no part explains belongs to the input where audio does, else it is thoughts (Gemini counts so).
+    A part is counted beside its whole if only then the sums match the total, or if it is larger than the whole. The
+    rest of the total that no part explains is input if the audio is, and otherwise thoughts, as Gemini counts them.
     """
     prompt, completion, total = report.prompt, report.completion, report.total
     forced = _fewest_beside(report)
@@ -71,7 +72,7 @@ def _fewest_beside(report: Report) -> _Beside:
 
 
 def _choices(report: Report, forced: _Beside) -> Iterator[_Beside]:
-    """The ways in which servers count that are possible here, the likelier ones first."""
+    """The ways of counting that are possible here, the likeliest first."""
     ways = _WAYS_OF_ANTHROPIC if report.is_anthropic else _WAYS
     return (each for each in ways if all(is_beside or not must for is_beside, must in zip(each, forced, strict=True)))
 

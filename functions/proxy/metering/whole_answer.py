@@ -1,4 +1,4 @@
-"""Whether an answer is proven whole and good, so that it may be given again. Pure.
+"""Whether an answer is proven to be whole and good, so that the cache may serve it again. Pure.
 
     chat, text    each choice that was asked for ended once, for a reason of its own, and its calls of tools are whole;
                   a stream ends in its end mark
@@ -6,7 +6,8 @@
     messages      ended for a reason of its own, every block and every call of a tool is whole
     embeddings    one vector of finite numbers for each input, all of one length
 
-Its one rule: what is not proven is not kept. An answer in a form that is not known here costs a call of a server.
+Its one rule: an answer that is not proven is not kept. So an unknown form costs another call of a server, and nothing
+more.
 """
 
 import base64
@@ -42,7 +43,7 @@ class _Flaw(Exception):  # noqa: N818 - no error: the answer is not kept
 
 
 class _Call:
-    """A call of a tool, as far as it has come."""
+    """A tool call, as far as it has come."""
 
     def __init__(self, name: str = "", arguments: str = "") -> None:
         self.name = name
@@ -98,9 +99,10 @@ class _Choice:
 def flaw_of(
     path: str, fields: Mapping[str, Any], body: bytes, *, is_stream: bool, may_search: bool = False
 ) -> str | None:
-    """Why `body` is not proven to be the whole good answer to a request with these `fields`, in one word; or None.
+    """Why `body` is not proven to be a whole and good answer to a request with these `fields`, in one word; None if it
+    is.
 
-    `may_search`: an answer that shows a search of the web is good.
+    With `may_search`, an answer that used a web search is good.
     """
     try:
         documents = list(_events(body, may_search=may_search)) if is_stream else [_document(body)]
@@ -124,7 +126,7 @@ def flaw_of(
 
 
 def _events(body: bytes, *, may_search: bool) -> Iterator[dict[str, Any]]:
-    """The documents of a stream, of which the last is `_END` when it is the end mark. Raises _Flaw for a bad sign."""
+    """The documents of a stream; `_END` stands for the end mark. Raises _Flaw for a bad sign."""
     is_over = False
     for event in split_events(body):
         name = _name_of(event)
@@ -145,7 +147,7 @@ def _events(body: bytes, *, may_search: bool) -> Iterator[dict[str, Any]]:
 
 
 def _name_of(event: bytes) -> str:
-    """The name of an event, or "". Raises _Flaw for a line that is none of a stream, or a comment on an error."""
+    """The name of an event, or "". Raises _Flaw for a line that no stream may have, or a comment about an error."""
     name = ""
     for line in _LINE.findall(event):
         if not _FIELD.match(line) or (line[:1] == b":" and b"error" in line.lower()):
@@ -156,7 +158,7 @@ def _name_of(event: bytes) -> str:
 
 
 def _document(text: bytes) -> dict[str, Any]:
-    """A JSON object, strictly read: no name twice, no NaN. Raises ValueError."""
+    """A JSON object, read strictly: no repeated names, no NaN. Raises ValueError."""
     document = _loads(text.decode())
     if not isinstance(document, dict):
         raise TypeError("no object")
@@ -179,7 +181,7 @@ def _no_json(constant: str) -> Any:
 
 
 def _choices_of(path: str, fields: Mapping[str, Any]) -> int:
-    """How many choices the answer has: for each prompt as many as were asked for."""
+    """How many choices the answer should have: for each prompt as many as were asked for."""
     number = fields.get("n")
     if number is not None and (type(number) is not int or number < 1):
         raise _Flaw("unclear")
@@ -258,7 +260,7 @@ def _check_response_stream(documents: list[dict[str, Any]]) -> None:
 
 
 def _check_texts(events: list[dict[str, Any]]) -> None:
-    """Whether each text that came in pieces is in the end what its pieces are."""
+    """Check that each text that came in pieces equals, at the end, the sum of its pieces."""
     texts: dict[tuple[Any, ...], str] = {}
     for event in events:
         kind, _, step = event["type"].rpartition(".")

@@ -1,9 +1,9 @@
-"""A message of Anthropic's API as it is told in one piece or in a stream, and whether it is whole and good. Pure.
+"""A message of Anthropic's API, in one piece or in a stream, and whether it is whole and good. Pure.
 
     message_start  (content_block_start  content_block_delta*  content_block_stop)*  message_delta+  message_stop
 
-(https://docs.claude.com/en/docs/build-with-claude/streaming). Its one rule: exactly or not at all; an event, or a part
-of one, that is not known here is an error.
+(https://docs.claude.com/en/docs/build-with-claude/streaming). Its one rule: a message is understood exactly or not at
+all: an unknown event, or an unknown part of one, is an error.
 """
 
 import json
@@ -20,7 +20,7 @@ _TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta":
 def flaw_of_message(documents: list[dict[str, Any]], *, is_stream: bool) -> str | None:
     """Why an answer is not proven to be a whole good message, in one word; or None.
 
-    Raises ValueError, TypeError or LookupError for what is no message.
+    Raises ValueError, TypeError or LookupError if it is no message.
     """
     if is_stream and not (documents and documents[-1].get("type") == "message_stop"):
         return "cut"
@@ -37,7 +37,7 @@ def flaw_of_message(documents: list[dict[str, Any]], *, is_stream: bool) -> str 
 
 
 def message_of(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The message that the events of a whole stream tell. Raises ValueError, TypeError or LookupError."""
+    """The message that the events of a whole stream make. Raises ValueError, TypeError or LookupError."""
     message: dict[str, Any] = {}
     is_open = is_over = False
     inputs = ""
@@ -73,7 +73,7 @@ def message_of(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _added(block: dict[str, Any], delta: Mapping[str, Any]) -> str:
-    """Add a piece to its block; a piece of a tool's input, which is JSON when it is whole, is given back."""
+    """Add a piece to its block. Returns a piece of a tool's input, which is JSON only when it is whole; else ""."""
     kind = delta["type"]
     if kind == "input_json_delta":
         return delta["partial_json"]
@@ -86,7 +86,7 @@ def _added(block: dict[str, Any], delta: Mapping[str, Any]) -> str:
 
 
 def events_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The events of a stream that tells a whole `message`, each block at once. Raises ValueError, LookupError …"""
+    """The events of a stream with a whole `message`, each block in one piece. Raises ValueError, LookupError …"""
     ended = {name: message[name] for name in ("stop_reason", "stop_sequence") if name in message}
     begun: dict[str, Any] = {**message, "content": [], **dict.fromkeys(ended)}
     events: list[dict[str, Any]] = [{"type": "message_start", "message": begun}]
@@ -100,7 +100,7 @@ def events_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _pieces(block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A block before anything was said in it, and what then is said."""
+    """The empty block at its beginning, and the pieces that fill it."""
     if block["type"] == "tool_use":
         return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
     if block["type"] not in ("text", "thinking") or block.get("citations"):
