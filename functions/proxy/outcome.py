@@ -32,8 +32,8 @@ ended, nobody knows its cost."""
 class Outcome(NamedTuple):
     """The `status` that the client got, and the `delivery` that it was for, or the `error` that ended it.
 
-    `meter` is what the answer said of itself, `content` the answer where the key's owner wants it logged, `reservation`
-    what is still held of the key's limits.
+    `meter` knows what the answer says of itself, `content` is the answer where the key's owner wants it logged, and
+    `reservation` is what is still held of the key's limits.
     """
 
     status: int = 0
@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 def usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
-    """What the server reported, with its service tier, and the cost that a header states; or else an estimate."""
+    """The usage that the server reported, with its service tier and the cost from a header; or else an estimate."""
     usage, upstream = _usage_of(call, outcome, started_at), outcome.delivery.upstream
     stated = upstream.headers.get(_COST_HEADER, "") if upstream else ""
     if outcome.meter and not outcome.cache.usage and usage is not NO_USAGE:
@@ -64,9 +64,10 @@ def usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
 
 
 def _had_search(call: Call, outcome: Outcome, usage: Usage) -> bool:
-    """Whether a chat searched the web and does not say how often: models that take this option search for each answer.
+    """Whether a chat searched the web without saying how often: a model that accepts this option searches for each
+    answer.
 
-    A cost that the server states has the search in it.
+    A cost that the server states includes the search.
     """
     asks = (
         call.body is not None
@@ -78,7 +79,9 @@ def _had_search(call: Call, outcome: Outcome, usage: Usage) -> bool:
 
 
 def _usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
-    """What the server reported; where it should have and did not, an estimate if there is anything to go by."""
+    """The usage that the server reported. If it should have reported one and did not, an estimate, if there is anything
+    to estimate from.
+    """
     meter, sent, error = outcome.meter, outcome.delivery.sent, outcome.error
     if outcome.cache.usage:
         return outcome.cache.usage
@@ -95,31 +98,33 @@ def _usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
         return meter.usage
     sample, factor = meter.sample
     usage = estimated_usage(sent.content, sample, factor, is_stream=meter.is_stream)
-    if meter.usage.source == "reported":  # what came in; what went out was not counted any more
+    if meter.usage.source == "reported":  # the input as reported; the output was not counted any more
         output = max(usage.output_tokens, meter.usage.output_tokens)
         return meter.usage._replace(output_tokens=output, source="estimated")
     if not usage.output_tokens and (meter.error or (error and error.fault == "upstream")):
         return NO_USAGE  # it failed before the model said anything
-    # For an answer that its server calls failed nothing is charged that the server has not reported.
+    # An answer that its server calls failed is charged only with what the server has reported.
     return meter.usage if meter.error else usage
 
 
 def _is_told(call: Call, outcome: Outcome, meter: Meter, started_at: float) -> bool:
-    """Whether an answer tells what was used for something that was made before; lines do that when all have come."""
+    """Whether an answer reports usage of something that was made earlier; the lines of a batch do so when all have
+    come.
+    """
     if call.lines_of:
         return outcome.status == 200 and outcome.error is None and meter.usage.source != "none"
     return background_since(meter, started_at) is not None
 
 
 def spent_of(call: Call, outcome: Outcome) -> Usage:
-    """As much of the usage as a server was asked for: nothing where the answer was there already."""
+    """The part of the usage that a server was asked for in this request: nothing where the answer was made earlier."""
     return NO_USAGE if outcome.cache.status == "HIT" or call.fetches_answer else outcome.usage
 
 
 def background_since(meter: Meter, started_at: float) -> float | None:
-    """When the answer was begun (Unix seconds), if in the background, and if its usage is told here; so of a batch.
+    """When a background answer or a batch was begun (Unix seconds), if this request reports its usage.
 
-    A batch that is over and does not tell its usage has one that is missing.
+    The usage of a batch that has ended without reporting any is `missing`.
     """
     began = meter.background_since
     if began is None or not -_CLOCKS_APART < started_at - began < _LONGEST_KEPT:
@@ -128,20 +133,24 @@ def background_since(meter: Meter, started_at: float) -> float | None:
 
 
 def event_id_of(call: Call, outcome: Outcome, started_at: float) -> str:
-    """Its own; for an answer made in the background that answer's, so that whoever fetches it, it counts once."""
+    """The id of the request's event. For an answer made in the background it is derived from that answer, so that the
+    answer counts once, whoever fetches it.
+    """
     meter = outcome.meter
     began = background_since(meter, started_at) if meter else None
     return ulid_of_fact(began, f"{outcome.delivery.server_name}\0{meter.id}") if meter and began else call.id
 
 
 def tells_batch(call: Call, outcome: Outcome) -> bool:
-    """Whether it was told what a batch used: nothing was reserved for that when it was made."""
+    """Whether the request reports what a batch used. Nothing was reserved for that when the batch was made."""
     is_batch = call.lines_of is not None or (outcome.meter is not None and outcome.meter.batch_file is not None)
     return call.fetches_answer and is_batch and outcome.usage.source == "reported"
 
 
 def fetched_of(call: Call, outcome: Outcome, started_at: float) -> "FetchedData | None":
-    """By which names the server knows what was made before and is told here, or is told later: it is booked once."""
+    """The names by which the server knows the answer or batch that this request reports, or that will be reported
+    later: it is booked once.
+    """
     meter = outcome.meter
     if meter is None or outcome.usage.source == "none":
         return None
@@ -157,7 +166,7 @@ def fetched_of(call: Call, outcome: Outcome, started_at: float) -> "FetchedData 
 
 
 def receipt_of(call: Call, outcome: Outcome, timeline: Timeline) -> dict[str, Any]:
-    """What is known at the end of a stream, its cost aside: that is in the ledger a moment later."""
+    """The receipt at the end of a stream, without the cost, which is in the ledger a moment later."""
     return {
         "id": call.id,
         "server": outcome.delivery.server_name,

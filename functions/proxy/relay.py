@@ -5,8 +5,8 @@
     outcome = send(delivery, response)               chunk by chunk, metered
     records.keep(call, outcome)                      one terminal event
 
-Its one rule: nothing is done between two chunks that the next chunk could wait for, and nothing is published before
-the client has its last byte. `Call`, `Delivery` and `Outcome` do not change; the `Timeline` of a request does.
+Its one rule: nothing between two chunks may delay the next one, and nothing is published before the client has its last
+byte. `Call`, `Delivery` and `Outcome` do not change; the `Timeline` of a request does.
 """
 
 from collections.abc import Callable, Iterable
@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # loaded only where it is switched on
     from proxy.streams.streams import Streams
 
 _KEEP_ALIVE = b": keep-alive\n\n"
-"""A comment, which clients skip. It keeps what is between from giving up on a server that thinks."""
+"""A comment, which clients skip. It keeps proxies in between from giving up while a server thinks."""
 _STREAM = "text/event-stream"
 
 
@@ -104,7 +104,7 @@ class Relay:
                 written.close(invocation.deadline - timeline.unix(timeline.now()))
 
     def _look_up(self, call: Call, timeline: Timeline) -> "Lookup | None":
-        """What the response cache has for a call. Where no policy is on, nothing is asked, nor even loaded."""
+        """What the response cache has for a call. Where no policy is on, the cache is not asked, nor even loaded."""
         key, candidates = call.key, call.candidates
         if call.refused or self._cache is None or key is None or not candidates:
             return None
@@ -119,7 +119,7 @@ class Relay:
             timeline.passed("cache")
 
     def _delivery(self, call: Call, lookup: "Lookup | None", response: Response, timeline: Timeline) -> Delivery:
-        """The answer, from wherever it comes; why there is none, where there is none."""
+        """The answer, wherever it comes from; or the reason why there is none."""
         if call.refused:
             return Delivery(error=call.refused)
         if lookup and lookup.delivery:
@@ -139,7 +139,7 @@ class Relay:
     def _begin(
         self, call: Call, begun: Delivery, lookup: "Lookup | None", response: Response, timeline: Timeline
     ) -> None:
-        """Status and headers at once: the server lets wait for its first piece."""
+        """Send status and headers now: the server takes its time with the first piece."""
         headers = self._responder.headers(call, begun, lookup.use if lookup else OFF, timeline)
         response.start(begun.status, {**begun.headers, **headers})
         response.flush()
@@ -149,7 +149,7 @@ class Relay:
     def _send(
         self, call: Call, delivery: Delivery, lookup: "Lookup | None", response: Response, timeline: Timeline
     ) -> Outcome:
-        """Pass an answer on to the client, or say why there is none. What came of it."""
+        """Pass an answer on to the client, or tell it why there is none. Returns what came of it."""
         outcome = Outcome(delivery.status, delivery, lookup.use if lookup else OFF, reservation=call.reservation)
         try:
             if delivery.error:
@@ -173,11 +173,11 @@ class Relay:
                 timeline.waited(delivery.upstream.waited())
                 delivery.upstream.close()
         if response.fault and (outcome.error is None or outcome.error.code == "deadline_exceeded"):
-            return outcome._replace(error=response.fault)  # time goes by while a client does not take what is there
+            return outcome._replace(error=response.fault)  # the time went by because the client took nothing
         return outcome
 
     def _visible(self, call: Call, delivery: Delivery) -> Iterable[bytes]:
-        """The body, or of a list of models what a key may see that is held to some. Raises UpstreamError."""
+        """The body; of a list of models only the part that the key may see. Raises UpstreamError."""
         key, server, body = call.key, delivery.server, call.body
         if key is None or server is None or body is None or key.models is None:
             return delivery.chunks
@@ -190,7 +190,7 @@ class Relay:
     def _pass_on(
         self, chunks: Iterable[bytes], call: Call, outcome: Outcome, response: Response, timeline: Timeline
     ) -> None:
-        """Pass on the chunks, and after them what is still to be said. Raises ProxyError for what was cut."""
+        """Pass on the chunks, and after them the rest. Raises ProxyError if the answer was cut."""
         delivery, meter = outcome.delivery, outcome.meter
         if meter is None:  # a document of the proxy's own
             response.write(b"".join(chunks))
@@ -224,9 +224,9 @@ class Relay:
             response.write(self._responder.receipt(call, outcome, timeline))
 
     def _judged(self, delivery: Delivery, meter: Meter, broken: ProxyError | None) -> ProxyError | None:
-        """Why an answer that has ended is not whole; None if it is, or if the server has said itself what is wrong.
+        """Why an ended answer is not whole; None if it is whole, or if the server itself has said what is wrong.
 
-        The server's breaker learns how the answer ended, unless that was none of its doing.
+        The server's breaker is told how the answer ended, unless the client was the reason.
         """
         if broken and broken.fault == "client":
             return broken
@@ -241,7 +241,7 @@ class Relay:
     def _failed(
         self, error: ProxyError, call: Call, outcome: Outcome, response: Response, timeline: Timeline
     ) -> Outcome:
-        """Tell the client: before the first byte by a status, after it in the stream, or by breaking off."""
+        """Tell the client of an error: by a status before the first byte, else in the stream or by breaking off."""
         outcome = outcome._replace(error=error)
         if response.broken:
             return outcome
@@ -260,7 +260,7 @@ class Relay:
         return outcome
 
     def _settled(self, call: Call, outcome: Outcome, timeline: Timeline, deadline: float) -> Outcome:
-        """The outcome with what was used, and with its share of the key's limits given back."""
+        """The outcome with its usage, after its share of the key's limits has been given back."""
         outcome = outcome._replace(usage=usage_of(call, outcome, timeline.started_at))
         if outcome.reservation is None:
             return outcome
@@ -283,7 +283,7 @@ class Relay:
 
 
 def _meter(call: Call, delivery: Delivery) -> Meter:
-    """What an answer is metered with; a stored one has been paid for, and is known to be whole."""
+    """The meter for an answer. A stored answer has been paid for already, and is known to be whole."""
     sent, upstream, is_success = delivery.sent, delivery.upstream, delivery.status < 400
     if call.lines_of and upstream is not None and is_success:
         from proxy.records.batch_lines import BatchLines  # noqa: PLC0415  # few requests fetch what a batch has made

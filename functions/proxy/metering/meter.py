@@ -91,9 +91,7 @@ class Meter:
         return visible
 
     def end(self, document: Any = None) -> None:
-        """The body has ended: read what can only be read whole. `document` is its JSON, if that has been read
-        already.
-        """
+        """The body has ended: read what can only be read whole. `document` is its JSON, where that is known."""
         if self._is_json:
             if document is None and self.size <= _MAX_DOCUMENT_BYTES:
                 document = loads_or_none(self._document.lstrip(BLANK))
@@ -129,7 +127,7 @@ class Meter:
 
     @property
     def is_queued(self) -> bool:
-        """Whether the answer is made in the background: its usage is reported only when somebody fetches it later."""
+        """Whether the answer is made in the background: its usage is reported only when it is fetched later."""
         self._read_unread()
         return self._is_queued
 

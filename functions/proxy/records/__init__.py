@@ -1,4 +1,4 @@
-"""What is kept of a request once its client has been served: its event, its log line, its trace, its content.
+"""What is kept of a request after its client has been served: its event, its log line, its trace, its content.
 
 Its one rule: nothing here can fail a request.
 """

@@ -1,7 +1,7 @@
-"""What a server announces of its limits: how much is left, and when it is full again. Pure.
+"""What a server says of its own limits: how much is left, and when they are full again. Pure.
 
 OpenAI and many others say `x-ratelimit-remaining-requests`, Anthropic `anthropic-ratelimit-requests-remaining`. One
-rule: what is no plain number is not known; nothing that a server says here can fail a request.
+rule: a value that is no plain number counts as unknown; nothing that a server says here can fail a request.
 """
 
 import math
@@ -28,7 +28,9 @@ Answer = tuple[str, str | None, int, Mapping[str, str]]
 
 
 def announced_of(answers: Sequence[Answer], now: float) -> "list[AnnouncedData]":
-    """What answers say of the limits of their servers, by `now` (Unix seconds): those that say anything."""
+    """What each answer says of its server's limits, read at `now` (Unix seconds). Answers that say nothing are left
+    out.
+    """
     found: list[AnnouncedData] = []
     for server, model, status, headers in answers:
         left = announced(headers, now)
@@ -40,7 +42,7 @@ def announced_of(answers: Sequence[Answer], now: float) -> "list[AnnouncedData]"
 
 
 def announced(headers: Mapping[str, str], now: float) -> "LeftsData":
-    """What the headers of an answer announce, by `now` (Unix seconds)."""
+    """What the headers of an answer say of the limits, read at `now` (Unix seconds)."""
     found: LeftsData = {}
     for name in _NAMES:
         remaining, limit, reset = (

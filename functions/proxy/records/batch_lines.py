@@ -4,9 +4,9 @@
     {"custom_id": …, "result": {"type": "succeeded", "message": {…}}}                  Anthropic
 
 (https://platform.openai.com/docs/api-reference/batch/request-output,
-https://docs.claude.com/en/api/retrieving-message-batch-results). Its one rule: of each model the sum, and of all lines
-or none: what was cut has not been counted, and is counted when it is fetched again. `digest` says which answers they
-were, in whatever order: a copy of them has been paid for.
+https://docs.claude.com/en/api/retrieving-message-batch-results). Its one rule: usage is summed by model, over all lines
+or none. Lines that were cut are not counted; they are counted when they are fetched again. `digest` identifies the
+answers, in whatever order: a copy of them is not paid again.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ class BatchLines(Meter):
         return chunk
 
     def end(self, document: Any = None) -> None:
-        """The body has ended: the last line may lack its end."""
+        """The body has ended. Read the last line, which may have no line end."""
         self._end_line()
         if not self._holds_batch:
             self._sums = {}
@@ -61,7 +61,7 @@ class BatchLines(Meter):
 
     @property
     def usage(self) -> Usage:
-        """What the model used that the first answer is of; `none` where there is no answer."""
+        """What the first answer's model used; `none` where there is no answer."""
         return next(iter(self._sums.values()), Usage(source="none"))
 
     @property
@@ -100,7 +100,7 @@ class BatchLines(Meter):
 
 
 def _answer_in(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer that a line holds; an empty one where the request failed."""
+    """The answer in a line; empty if that request failed."""
     response, result = object_of(fields.get("response")), object_of(fields.get("result"))
     if isinstance(status := response.get("status_code"), int) and status >= 400:
         return {}
@@ -108,7 +108,7 @@ def _answer_in(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def added(one: Usage, other: Usage) -> Usage:
-    """The sum of two; what is not known of one is not known of both."""
+    """The sum of two usages. A figure that is unknown in one is unknown in the sum."""
     for unknown in (one, other):
         if unknown.source != "reported":
             return unknown
@@ -131,5 +131,5 @@ def added(one: Usage, other: Usage) -> Usage:
 
 
 def _sum(one: Any, other: Any) -> Any:
-    """The sum of two figures; None is one that was not told."""
+    """The sum of two figures; None stands for an unknown one."""
     return None if one is None or other is None else one + other

@@ -1,7 +1,8 @@
 """Prompts and answers of keys whose owner has asked for it, redacted, one object in S3 for each request.
 
-Its one rule: nothing leaves without redaction. Without the salt nothing is written, and no failure reaches anybody but
-the log. Written when the client has its last byte, and within what is left of the invocation's time.
+Its one rule: nothing is written without redaction, so without the salt nothing is written at all. A failure goes to the
+log and harms nothing else. The content is written when the client has its last byte, within the rest of the
+invocation's time.
 """
 
 import json
@@ -29,7 +30,7 @@ _FACTS = (
 
 
 class ContentLog:
-    """Writes to `bucket`. `salt` reads the stack's salt; it is asked once a sandbox, when it is needed."""
+    """Writes to `bucket`. `salt` reads the stack's salt; it is called once in each sandbox, when it is first needed."""
 
     def __init__(self, s3: S3, bucket: str, salt: Callable[[], str]) -> None:
         self._s3 = s3
@@ -39,7 +40,7 @@ class ContentLog:
 
     @staticmethod
     def recorder(content_type: str) -> ResponseRecorder:
-        """What remembers an answer while it passes."""
+        """A recorder that keeps an answer while it passes."""
         return ResponseRecorder(content_type)
 
     def write(self, call: Call, outcome: Outcome, line: Mapping[str, Any], timestamp: str, seconds: float) -> None:
@@ -63,7 +64,7 @@ class ContentLog:
 
 
 def _content(call: Call, outcome: Outcome, salt: bytes) -> dict[str, Any]:
-    """`request`, `response` and how often what was redacted in both."""
+    """The document with `request`, `response`, and how many values of each kind were redacted."""
     from proxy.records.redaction import Redactor  # noqa: PLC0415  # few keys need it
 
     request, answer, delivery = call.request, outcome.content, outcome.delivery

@@ -1,6 +1,7 @@
 """A digest by which guards recognise a request that comes again. Pure. Loaded only where guards are on.
 
-Its one rule: only who has the client's key can find out of what a digest is made: a short prompt is soon guessed.
+Its one rule: only someone with the client's key can check what a digest was made of, because a short prompt is easily
+guessed.
 """
 
 import hashlib
@@ -13,7 +14,9 @@ _BYTES = 8
 
 
 def digest_of(call: Call) -> str | None:
-    """Equal for equal requests of one key, and of nobody else's; None of one that costs nothing."""
+    """A digest that is equal for equal requests of one key, and different for every other key; None for a request that
+    costs nothing.
+    """
     request = call.request
     if request is None or not (call.is_post and call.uses_tokens):
         return None

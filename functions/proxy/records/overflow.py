@@ -1,8 +1,8 @@
 """Queues for events that the bus did not take, loaded only then.
 
-A terminal event goes to the queue of `publish_again`, which puts it on the bus later. A captured answer is content, and
-goes to the queue of the one consumer that stores it: nowhere else may it lie, or for longer. Each is the envelope that
-EventBridge would have put into a queue, so whoever reads one reads the other. Its one rule: it never raises.
+A terminal event goes to the queue of `publish_again`, which puts it on the bus later. A captured answer is content. It
+goes to the queue of the one consumer that stores it, and must be kept nowhere else, and no longer. Each message is the
+envelope that EventBridge would have put into a queue, so the same reader reads both. Its one rule: it never raises.
 """
 
 import json
@@ -25,7 +25,7 @@ _LONGEST_TRY = 1.5
 
 
 class Failure(NamedTuple):
-    """Why a queue does not have an event, as far as anybody knows."""
+    """Why a queue does not have an event, as far as that is known."""
 
     reason: str
     may_be_there: bool
@@ -40,8 +40,10 @@ class Overflow:
         self._aws, self._sleep, self._clock = aws, sleep, clock
 
     def put(self, queue: str, body: str, trace: str | None, latest: float) -> Failure | None:
-        """Put a message into the queue of this address, by `latest` (Unix seconds). None: the queue has it."""
-        if len(body) > LARGEST:  # it is ASCII
+        """Put a message into the queue at this address, by `latest` (Unix seconds). Returns None if the queue has
+        it.
+        """
+        if len(body) > LARGEST:  # the message is ASCII, so its length is its size in bytes
             return Failure("it is too large for a queue", may_be_there=False)
         reason, may_be_there = "no time was left for the queue", False
         for pause in _PAUSES:
@@ -59,6 +61,8 @@ class Overflow:
 
 
 def envelope_of(event: "AnyEvent", detail: str) -> str:
-    """The message that EventBridge makes of an event, as far as anybody reads it; its time is that of the event."""
+    """The message that EventBridge would make of an event, with the fields that are read. Its time is that of the
+    event.
+    """
     head = {"version": "0", "id": event.id, "detail-type": event.detail_type, "source": SOURCE, "time": event.timestamp}
     return f'{json.dumps(head, separators=(",", ":"))[:-1]},"detail":{detail}}}'

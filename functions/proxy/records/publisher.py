@@ -1,10 +1,11 @@
-"""Events to the bus: the only module that calls PutEvents. Its one rule: it never raises, and an event is never silent.
+"""Publishes events: the only module that calls PutEvents. Its one rule: it never raises, and no event is lost without a
+line in the log.
 
-The events of a request go in one call. What that call does not bring to the bus goes alone, the terminal event first:
-an event that is too large, or that the bus does not like, must not take the other with it. Each event has three tries.
-One that none of them brought to the bus goes to a queue in the time that is left. What neither has taken before the
-invocation's time is up is written to the log whole, ready to be put again by hand; the line says whether one of them
-may have it all the same.
+The events of a request go in one call. An event that this call did not bring to the bus is then put alone, the terminal
+event first, so that an event that is too large or otherwise refused does not hold up the other. Each event has three
+tries. After those it goes to a queue, in the time that is left. If neither bus nor queue has taken it before the
+invocation's time is up, the whole event is written to the log, ready to be put again by hand; the line says whether one
+of them may have it all the same.
 """
 
 import time
@@ -55,7 +56,7 @@ class _Waiting:
         return is_terminal(self.event)
 
     def failed(self, reason: str, *, may_be_there: bool) -> None:
-        """One more try was in vain."""
+        """Note that one more try has failed."""
         self.tries += 1
         self.reason = reason
         self.may_be_there = self.may_be_there or may_be_there
@@ -69,7 +70,7 @@ class Queues(NamedTuple):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Queues":
-        """Those of a stack; one of before has none."""
+        """The queues of a stack; an older stack has none."""
         return cls(environ.get("PUBLISH_AGAIN_QUEUE", ""), environ.get("STORE_RESPONSE_QUEUE", ""))
 
 
@@ -91,9 +92,9 @@ class Publisher:
         self._queues = queues
 
     def publish(self, events: "Sequence[AnyEvent]", deadline: float, trace_id: str | None = None) -> Fate:
-        """Put `events`; retry those that fail; queue those that keep failing; log what nobody takes.
+        """Put `events`; retry those that fail; queue those that keep failing; log those that nothing takes.
 
-        Done by `deadline` (Unix seconds). Returns who has the terminal event.
+        It ends by `deadline` (Unix seconds). Returns where the terminal event went.
         """
         now = self._clock()
         left = max(0.0, deadline - _TIME_TO_LOG - now)
@@ -111,13 +112,13 @@ class Publisher:
             _log(each, is_queued=is_queued)
             if each.is_terminal:
                 fate = "queued" if is_queued else "lost"
-                to_bus = 0.0  # it does not take the other either
-                # Nobody needs what was captured of a request that nobody hears of.
+                to_bus = 0.0  # the bus would not take the other event either
+                # A captured answer is of no use if the event of its request is lost.
                 latest = latest if is_queued else 0.0
         return fate
 
     def _queue(self, each: _Waiting, latest: float, trace_id: str | None) -> bool:
-        """Put into a queue what the bus has not taken; whether that has it."""
+        """Put an event into a queue because the bus has not taken it. Returns whether the queue has it."""
         queue = self._queues.terminal if each.is_terminal else self._queues.captured
         if not queue or latest <= self._clock():
             return False
@@ -132,7 +133,7 @@ class Publisher:
         return False
 
     def _put_again(self, each: _Waiting, latest: float) -> None:
-        """Put one event alone until it is taken, or has had its tries."""
+        """Put one event alone until the bus takes it, or all tries are used up."""
         for pause in _PAUSES:
             if each.is_taken or self._clock() + pause >= latest:
                 return
@@ -140,7 +141,7 @@ class Publisher:
             self._put([each], latest)
 
     def _put(self, waiting: Sequence[_Waiting], latest: float) -> None:
-        """Put them in one call, and note what becomes of each."""
+        """Put events in one call, and note for each whether the bus has taken it."""
         left = latest - self._clock()
         if left <= 0:
             return
@@ -158,7 +159,7 @@ class Publisher:
 
 
 def _log(lost: _Waiting, *, is_queued: bool) -> None:
-    """The event's id, and a lost terminal event whole; what was captured is content, which is in no log."""
+    """Log the event's id, and a lost terminal event whole. A captured answer is content, which must not be in a log."""
     facts = {"id": lost.event.id, "reason": lost.reason, "tries": lost.tries}
     if is_queued:
         log("WARN", QUEUED, **facts)

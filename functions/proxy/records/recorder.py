@@ -1,7 +1,7 @@
-"""What goes by of an answer whose content is wanted, and what it says. Pure.
+"""Keeps an answer whose content is wanted while it passes, and reads its texts. Pure.
 
-Its one rule: of a stream the texts are put together before anybody reads them, because what is cut in two by chunks
-could be neither read nor recognised.
+Its one rule: the pieces of a stream's texts are joined before they are read, because a secret that is cut in two by
+chunks could not be recognised.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ _MOST = 4 * 1024 * 1024
 
 
 class ResponseRecorder:
-    """An answer that is remembered while it goes by. `content_type` is in lower case."""
+    """Keeps an answer while it passes. `content_type` is in lower case."""
 
     def __init__(self, content_type: str) -> None:
         self.content_type = content_type
@@ -24,7 +24,7 @@ class ResponseRecorder:
         self._kept = bytearray()
 
     def pass_on(self, body: Iterable[bytes]) -> Iterator[bytes]:
-        """`body`, piece by piece as it comes."""
+        """Pass on `body`, piece by piece as it comes, and keep a copy."""
         for piece in body:
             yield piece
             self.size += len(piece)
@@ -32,11 +32,11 @@ class ResponseRecorder:
 
     @property
     def is_cut(self) -> bool:
-        """Whether more came than was remembered."""
+        """Whether the answer was longer than what is kept."""
         return self.size > len(self._kept)
 
     def content(self) -> Any:
-        """What the answer says, as a JSON value; None where it is no text, or is cut where that cannot be read."""
+        """The answer as a JSON value; None if it is no text, or if it was cut and cannot be read."""
         if self.content_type.startswith("text/event-stream"):
             return _texts_of(bytes(self._kept))
         if "json" in self.content_type:
@@ -47,7 +47,7 @@ class ResponseRecorder:
 def _texts_of(events: bytes) -> dict[str, Any]:
     """The texts of a stream by where they stand: `choices.0.delta.content`, `response.output_text.delta.0.0`.
 
-    The last object of each kind that is no piece of a text (`response.completed`) is kept as it is.
+    Of other events, such as `response.completed`, the last one of each type is kept as it is.
     """
     texts: dict[str, list[str]] = {}
     whole: dict[str, Any] = {}
@@ -59,7 +59,7 @@ def _texts_of(events: bytes) -> dict[str, Any]:
             texts.setdefault(".".join((kind, *where)), []).append(frame["delta"])
         elif isinstance(frame.get("response"), dict):
             whole["response"] = frame["response"]
-        elif kind == "content_block_delta":  # of Anthropic's Messages API, whose `type` and `signature` say nothing
+        elif kind == "content_block_delta":  # of Anthropic's Messages API, whose `type` and `signature` are no texts
             said = {name: text for name, text in object_of(frame.get("delta")).items() if name not in _NOT_SAID}
             _collect(said, f"content.{frame.get('index', 0)}", texts)
         elif kind == "content_block_start" and object_of(frame.get("content_block")).get("name"):
@@ -79,7 +79,7 @@ def _texts_of(events: bytes) -> dict[str, Any]:
 
 
 def _collect(value: Any, path: str, texts: dict[str, list[str]]) -> None:
-    """Add every text in `value` to those at its path. Members of an array are told apart by their own `index`."""
+    """Add every text in `value` to those at its path. Members of an array are identified by their own `index`."""
     if isinstance(value, str):
         if value:
             texts.setdefault(path, []).append(value)

@@ -1,6 +1,6 @@
 """What is kept of a request when its client has been served: event, log line, content where it is wanted, trace.
 
-Its one rule: nothing here can reach the client any more, so no failure here fails a request.
+Its one rule: the client has its answer already, so no failure here fails a request.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ _ON_DEMAND = ("on-demand", "snap-start", None)
 
 
 class Invocation(NamedTuple):
-    """Of the invocation of a request: by when its event has to be published (Unix seconds), its X-Ray header, and
+    """The invocation of a request: until when its event has to be published (Unix seconds), its X-Ray header, and
     whether the sandbox was started for it.
     """
 
@@ -47,9 +47,9 @@ class Invocation(NamedTuple):
 
 
 class Records:
-    """Begins and ends the record of each request. `initialization` is how Lambda says that the sandbox was started.
+    """Begins and ends the record of each request. `initialization` is Lambda's word for how the sandbox was started.
 
-    What is said of time in any record is by `clock`.
+    All times in the records are from `clock`.
     """
 
     def __init__(
@@ -70,12 +70,14 @@ class Records:
         self._memory: SharedText | None = None
 
     def watch(self, memory: "SharedText") -> None:
-        """Tell of the request that is in `memory`, if one is, and keep there what is to be told of those to come."""
+        """Publish the event of the unfinished request in `memory`, if there is one. From now on, keep there what is
+        known of each request that begins.
+        """
         self.tell_of(memory)
         self._memory = memory
 
     def tell_of(self, memory: "SharedText") -> None:
-        """Publish the terminal event of a request whose worker was killed, as that worker could not."""
+        """Publish the terminal event of a request whose worker was killed before it could."""
         if not (text := memory.get()):
             return
         from proxy.records.unfinished import told_at  # noqa: PLC0415  # hardly any worker is killed
@@ -84,14 +86,14 @@ class Records:
         memory.clear()
 
     def forget(self) -> None:
-        """Others tell of the request that is at work, if this process is killed."""
+        """Forget the current request: if this process is killed now, another function publishes its event."""
         if self._memory is not None:
             self._memory.clear()
 
     def tell(self, event: "TerminalEvent", header: str | None) -> bool:
-        """Publish the terminal event of a request that could not do that itself, and write its line.
+        """Publish the terminal event of a request that could not do so itself, and write its log line.
 
-        False: nobody but the log has it.
+        False: only the log has the event.
         """
         trace = xray_context(header)
         deadline = self._clock.unix() + _TO_TELL
@@ -100,7 +102,9 @@ class Records:
         return fate != "lost"
 
     def admitted(self, call: Call, timeline: Timeline, trace: str | None) -> None:
-        """Remember what is to be told of a request if this process is killed; nothing where it is the only one."""
+        """Keep what is known of a request, in case this process is killed. Nothing is kept where no other process could
+        read it.
+        """
         if self._memory is None or call.key is None:
             return
         try:
@@ -111,18 +115,20 @@ class Records:
             log("ERROR", "A request cannot be told of if it is killed", id=call.id, trace=place_of(error))
 
     def begin(self) -> tuple[Timeline, bool]:
-        """The timeline of a request that begins now, and whether the sandbox was started for it."""
+        """The timeline of a request that begins now, and whether the sandbox was started for this request."""
         is_cold, self._is_cold = self._is_cold, False
         return Timeline(self._clock), is_cold
 
     def recorder(self, key: ClientKey | None, delivery: Delivery) -> "ResponseRecorder | None":
-        """What remembers the answer while it passes, where the key's owner has asked for content."""
+        """A recorder that keeps the answer while it passes, if the key's owner has asked for content."""
         if self._content_log is None or key is None or not key.logs_content:
             return None
         return self._content_log.recorder(delivery.content_type)
 
     def unauthorized(self, call: Call) -> None:
-        """Count a request that failed, by no fault of its client, before it was known whose it is."""
+        """Log a request that failed before its client was known, if that was not the client's fault. An alarm counts
+        these lines.
+        """
         error = call.refused
         if error is None or error.status < 500:
             return
@@ -145,7 +151,9 @@ class Records:
         invocation: Invocation,
         captured: "Sequence[CapturedEvent]" = (),
     ) -> None:
-        """Publish the terminal event, and `captured` with it; then write down what else is wanted."""
+        """Publish the terminal event, and `captured` with it; then write the log line, and content and trace where they
+        are wanted.
+        """
         if self._unauthorized:
             self._tell_unauthorized()
         trace = xray_context(invocation.trace)
@@ -156,7 +164,7 @@ class Records:
         headers = call.request.headers if call.request else dict[str, str]()
         trace_id = trace.trace_id if trace else None
         line = request_line(event, fate, trace_id=trace_id, w3c_trace_id=w3c_trace_id(headers))
-        # An event that was not published has to be in the log whatever the level: alarms count these lines.
+        # An event that was not published has to be in the log whatever the log level: alarms count these lines.
         log("INFO" if fate == "published" else "ERROR", MESSAGE, **line)
         try:
             if trace and trace.sampled and trace.parent and self._daemon:

@@ -1,8 +1,8 @@
-"""Content with what must not be kept taken out of it: secrets, addresses, numbers that lead to people. Pure.
+"""Takes out of content what must not be kept: secrets, addresses, numbers that lead to people. Pure.
 
-Each is replaced by `[kind:hash]`, an HMAC under a salt of the stack's own: the same value has the same hash, so its
-ways can be followed, and nobody without the salt can look it up. Its one rule: rather too much than too little.
-Names, streets and what somebody tells in their own words are not recognised.
+Each is replaced by `[kind:hash]`, an HMAC under a salt of the stack's own: the same value has the same hash, so that it
+can be followed through the content, but nobody without the salt can look it up. Its one rule: it takes out too much
+rather than too little. Names, streets and facts in free text are not recognised.
 """
 
 import hmac
@@ -60,9 +60,9 @@ _NO_DIGIT = re.compile(r"\D")
 
 
 class Redactor:
-    """Redacts the values of one document, up to `budget` characters; what is beyond is left out and `is_cut` set.
+    """Redacts the values of one document, up to `budget` characters. The rest is left out, and `is_cut` is set.
 
-    `known` are secrets that are known by their letter: kind and value.
+    `known` are secrets whose exact text is known: kind and value.
     """
 
     def __init__(self, salt: bytes, known: Sequence[tuple[str, str]] = (), budget: int = 256 * 1024) -> None:
@@ -73,7 +73,7 @@ class Redactor:
         self.counts: Counter[str] = Counter()
 
     def value(self, value: Any, name: str = "", depth: int = 0) -> Any:
-        """A JSON value without what must not be kept. `name` is the field that it is the value of."""
+        """A JSON value, redacted. `name` is the name of its field."""
         self._left -= _COST_OF_A_VALUE
         if self._left <= 0 or depth > _DEEPEST:
             self.is_cut = True
@@ -89,7 +89,7 @@ class Redactor:
         return {self.text(str(key)): self.value(each, str(key), depth + 1) for key, each in value.items()}
 
     def text(self, text: str) -> str:
-        """A text without what must not be kept."""
+        """A text, redacted."""
         if len(text) > self._left:
             self.is_cut = True
             text = text[: max(0, self._left - _EDGE)]
@@ -112,7 +112,7 @@ class Redactor:
         return re.sub(f"{_HELD}(\\d+){_HELD_END}", lambda match: taken[int(match[1])], text) if taken else text
 
     def _document(self, text: str, depth: int) -> str:
-        """A text that is JSON itself, such as the arguments of a tool: escapes in it would hide what it says."""
+        """Redact a text that is JSON itself, such as the arguments of a tool: its escapes would hide secrets."""
         inner = loads_or_none(text.encode(errors="replace"))
         if not isinstance(inner, dict | list):
             return self.text(text)
@@ -137,7 +137,7 @@ class Redactor:
 
 
 def _holding(kind: str, hold: Callable[[str, str], str]) -> Callable[[re.Match[str]], str]:
-    """What to put into the place of a match: the whole of it, or of its group `value`, or nothing new."""
+    """Put a placeholder in place of a match, or of its group `value`; or leave the match as it is."""
 
     def replacement(match: re.Match[str]) -> str:
         found = match[0]
@@ -168,12 +168,12 @@ def _is_iban(text: str) -> bool:
 
 
 def _is_phone(text: str) -> bool:
-    """Whether it has as many digits as numbers have: E.164 allows 15, without the 00 that leads abroad."""
+    """Whether it has as many digits as a telephone number: E.164 allows 15, without the 00 of international calls."""
     return len(_digits(text)) >= 9 and len(_number(text)) <= 15 and not _NO_PHONE.match(text)
 
 
 def _number(text: str) -> str:
-    """The digits of a telephone number, of which +49 and 0049 are the same."""
+    """The digits of a telephone number; +49 and 0049 give the same."""
     return _digits(text).removeprefix("00")
 
 

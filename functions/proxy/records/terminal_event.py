@@ -1,7 +1,8 @@
 """The one event that states what came of a request. Pure.
 
-Its one rule: sizes, counts, names and moments, and nothing of what was said; `events/README.md` lists its fields. Each
-text is bounded and clean, whoever it is from, so the event has a largest size whatever a client asks and a server says.
+Its one rule: it holds sizes, counts, names and moments, and nothing of prompts or answers; `events/README.md` lists its
+fields. Each text is bounded and clean, wherever it comes from, so the size of the event is bounded whatever a client
+asks and a server answers.
 """
 
 import hashlib
@@ -79,7 +80,7 @@ def terminal_event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_sta
 
 
 def _throttle(outcome: Outcome) -> "ThrottleData | None":
-    """Which limit had no room: of the key, or of the server."""
+    """The limit that had no room: one of the key, or one of the server."""
     error = outcome.error
     if isinstance(error, LimitError):
         found: ThrottleData = {"source": error.source, "retry_after": error.retry_after}
@@ -102,7 +103,7 @@ def _may_announce(headers: Mapping[str, str]) -> bool:
 
 
 def _unasked(call: Call, outcome: Outcome) -> tuple[str | None, str | None]:
-    """The server and the model that a request was for that a limit refused before a server was asked."""
+    """The server and the model of a request that a limit refused before any server was asked."""
     if not (isinstance(outcome.error, LimitError) and call.candidates and call.body):
         return None, None
     server, replacement = call.candidates[0]
@@ -167,7 +168,7 @@ def _client(call: Call) -> "ClientData | None":
 
 
 def _tags(call: Call) -> dict[str, str]:
-    """What the request was tagged with, but for the names that its key has a tag of: there the key's holds."""
+    """The request's tags. Where its key has a tag of the same name, the key's tag counts."""
     own = set(call.key.tags if call.key else ())
     return {name: value for name, value in call.tags.items() if name not in own}
 
@@ -178,12 +179,14 @@ def _limits(call: Call, outcome: Outcome, team: str = "") -> "LimitsData | None"
     reservation = outcome.reservation.of(team) if outcome.reservation else None
     limits = reservation.to_event() if reservation else nothing_taken(own) if own else None
     if limits and call.fetches_answer and not tells_batch(call, outcome):
-        limits["has_budget"] = False  # of a response the estimate for the request that began it stays in the budget
+        limits["has_budget"] = False  # a background answer's reservation of when it was begun stays in the budget
     return limits
 
 
 def _end_user(call: Call) -> str | None:
-    """Who has signed in; else a pseudonym of whom the client names, which does not lead back to them."""
+    """The user who has signed in; else a pseudonym of the user whom the client names, which does not lead back to the
+    name.
+    """
     if call.key and call.key.end_user:
         return text_of(call.key.end_user, _LONGEST_END_USER)
     if not call.end_user or call.key is None:
@@ -193,7 +196,7 @@ def _end_user(call: Call) -> str | None:
 
 
 def _time_per_output_token(outcome: Outcome, timeline: Timeline) -> float | None:
-    """Seconds from one token of a stream to the next, after the first chunk; None where there are no two."""
+    """Seconds from one token of a stream to the next, after the first chunk; None for fewer than two tokens."""
     tokens = outcome.usage.output_tokens
     if not (timeline.first_chunk and outcome.meter and outcome.meter.is_stream and tokens > 1):
         return None

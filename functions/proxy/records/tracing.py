@@ -1,8 +1,9 @@
-"""What X-Ray learns of a sampled request: one subsegment with the proxy's steps and every call of a server below it.
+"""What X-Ray is sent about a sampled request: one subsegment with the proxy's steps and every call of a server below
+it.
 
 Loaded only for a sampled request, after its client has the last byte. The document goes to the daemon beside the
-function in one UDP datagram: nothing waits for it, and it may be lost. Its one rule: what an event may not hold, no
-trace holds. Form: https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html.
+function in one UDP datagram: nothing waits for it, and it may be lost. Its one rule: a trace holds nothing that an
+event must not hold. Form: https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html.
 """
 
 import contextlib
@@ -74,7 +75,7 @@ def _steps(timeline: Timeline) -> list[dict[str, Any]]:
 
 
 def _attempts(timeline: Timeline) -> list[dict[str, Any]]:
-    """Every call of a server; one whose answer was passed on lasted until its last byte."""
+    """Every call of a server; the one whose answer was passed on lasts until its last byte."""
     found: list[dict[str, Any]] = []
     for attempt in timeline.attempts[-_MOST_ATTEMPTS:]:
         status, error = attempt.status_code, attempt.error

@@ -1,7 +1,7 @@
-"""What is to be told of a request whose worker is killed before it can tell it itself. Pure.
+"""The event of a request whose worker is killed before it can publish the event itself. Pure.
 
-It is made when the request is let in, and read by the worker that comes next, only if nothing else was published of the
-request. Its one rule: its event has the id that the request's own would have, so a consumer books one of them.
+It is made when the request is admitted. The next worker reads it if the request has published nothing. Its one rule:
+this event has the id that the request's own event would have, so consumers book only one of them.
 """
 
 import marshal
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 def unfinished(call: Call, timeline: Timeline, trace: str | None) -> bytes:
-    """What is known of a request when it is let in, as `told_at` takes it."""
-    return marshal.dumps(unfinished_event(call, timeline, trace))  # in a twentieth of the time that JSON takes
+    """What is known of a request when it is admitted, as a text for `told_at`."""
+    return marshal.dumps(unfinished_event(call, timeline, trace))  # marshal takes a twentieth of the time of JSON
 
 
 def unfinished_event(call: Call, timeline: Timeline, trace: str | None, until: float = 0.0) -> Unfinished:
-    """What is known of a request when it is let in: where nothing more is heard of it, it has failed.
+    """The event of a request of which nothing more is heard after its admission: it has failed.
 
-    The server that is asked first may have been asked, and then nobody knows what it used. `trace` is X-Ray's header.
-    Where this is made later, `until` is when the request was let in: what went by since was no work of the proxy.
+    Its first server may have been asked, and then its usage is unknown. `trace` is X-Ray's header. If this is made
+    later, `until` is when the request was admitted: the time since then was no work of the proxy.
     """
     asked = call.candidates[0] if call.candidates and call.refused is None else None
     outcome = Outcome(
@@ -52,5 +52,5 @@ def unfinished_event(call: Call, timeline: Timeline, trace: str | None, until: f
 
 
 def told_at(now: float, text: bytes) -> "tuple[TerminalEvent, str | None]":
-    """The event that `text` holds, and its trace: it ends at `now` (Unix seconds)."""
+    """The event in `text`, and its trace. The request is said to have ended at `now` (Unix seconds)."""
     return event_at(now, marshal.loads(text))  # noqa: S302  # our own

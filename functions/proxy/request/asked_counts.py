@@ -1,7 +1,7 @@
 """The counts that a request's body asks for: how many answers, and how many tokens each of them may have. Pure.
 
-Its one rule: a number from a client is bounded here, before anything is computed with it. A count that no model takes
-is the client's mistake; what is no count at all is for the server to refuse, and counts as not given.
+Its one rule: a number from a client is bounded here, before anything is computed with it. A count that no model accepts
+is the client's mistake. A value that is no count at all is left to the server to refuse, and counts as missing.
 """
 
 import math
@@ -31,14 +31,18 @@ class AskedCounts(NamedTuple):
 
 
 def asked_counts(fields: Mapping[str, Any]) -> AskedCounts:
-    """What a body says. Of two fields for one thing the larger counts. Raises ClientError, which names the field."""
+    """The counts in a body. If two fields give the same count, the larger holds. Raises ClientError, which names the
+    field.
+    """
     tokens = [_count(name, fields[name], MOST_TOKENS) for name in _TOKENS if name in fields]
     answers = [_count(name, fields[name], MOST_ANSWERS) for name in _ANSWERS if name in fields]
     return AskedCounts(max(tokens, default=0) or None, max([1, *answers]) * _prompts(fields.get("prompt")))
 
 
 def _count(name: str, value: Any, most: int) -> int:
-    """A whole number from 0 to `most`; a fraction is rounded up, and a number in quotes is one for lenient servers."""
+    """A whole number from 0 to `most`. A fraction is rounded up; a number in quotes counts, because lenient servers
+    accept it.
+    """
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
@@ -50,5 +54,5 @@ def _count(name: str, value: Any, most: int) -> int:
 
 
 def _prompts(prompt: Any) -> int:
-    """How many prompts a text completion has: each text, or each list of tokens, gets answers of its own."""
+    """How many prompts a text completion has: each text, and each list of tokens, is one."""
     return max(sum(isinstance(each, str | list) for each in array_of(prompt)), 1)

@@ -1,7 +1,8 @@
-"""The body of a request: which model it asks for, and what a server gets in its place. Pure.
+"""The body of a request: which model it asks for, and the body that a server gets instead. Pure.
 
-Its one rule: what need not change does not. Additions to JSON are spliced in behind the opening brace, a model in an
-upload is replaced where it stands: every other byte of the client's body stays as it was, numbers and key order too.
+Its one rule: nothing changes that need not change. Additions to JSON are spliced in behind the opening brace, and a
+model in an upload is replaced where it stands. Every other byte of the client's body stays as it was, numbers and key
+order included.
 """
 
 import json
@@ -52,13 +53,13 @@ class OutgoingBody(NamedTuple):
 
 
 class _Repeating(dict[str, Any]):
-    """An object that has a key twice. Of two models one server may take the first, another the last."""
+    """An object that has a key twice. If that is `model`, one server may take the first, another the last."""
 
 
 class RequestBody:
     """A client's body, read once.
 
-    Raises ClientError for broken JSON, a model that is not clear, and a count that no model takes.
+    Raises ClientError for broken JSON, an ambiguous model, and a count that no model accepts.
     """
 
     def __init__(self, request: InferenceRequest, target: Target) -> None:
@@ -92,18 +93,19 @@ class RequestBody:
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """The fields of a JSON body as the client sent it; none of another body."""
+        """The fields of a JSON body as the client sent it; none for another body."""
         return self._fields or {}
 
     @property
     def names_another_model(self) -> bool:
-        """Whether a field beside `model` may have a server ask another one: OpenRouter's `models`, `fallbacks`, …
+        """Whether a field beside `model` may make a server ask another model: OpenRouter's `models`, `fallbacks`, …
 
-        What has more fields than anybody needs is taken for that too.
+        A body with more fields than anybody needs counts as one that does.
         """
         waiting: list[Any] = [{name: each for name, each in self.fields.items() if name not in _CONTENT_FIELDS}]
         waiting[0].pop("model", None)
-        waiting += map(_plain, array_of(self.fields.get("tools")))  # a tool of the server's may ask a model of its own
+        # a tool that the server runs may name a model of its own
+        waiting += map(_plain, array_of(self.fields.get("tools")))
         for number, value in enumerate(waiting):
             inner = object_of(value)
             if number > _MOST_NAMES or any(each and _MAY_NAME_A_MODEL.search(name) for name, each in inner.items()):
@@ -113,7 +115,9 @@ class RequestBody:
 
     @property
     def end_user(self) -> str | None:
-        """Whom the client asks for: OpenAI's `safety_identifier` or older `user`, Anthropic's `metadata.user_id`."""
+        """The user for whom the client asks: OpenAI's `safety_identifier` or older `user`, Anthropic's
+        `metadata.user_id`.
+        """
         fields = self._fields or {}
         if self._path == _MESSAGES:
             fields = {"user": object_of(fields.get("metadata")).get("user_id")}
@@ -121,7 +125,7 @@ class RequestBody:
 
     @property
     def generates(self) -> bool:
-        """Whether its answers are texts that a model writes."""
+        """Whether the answers are texts that a model generates."""
         return self._fields is not None and self._operation in _GENERATES
 
     @property
@@ -130,9 +134,10 @@ class RequestBody:
         return 0 if self._fields is None else input_tokens(self._fields)
 
     def outgoing(self, default_model: str, replacement: str = "", *, asks_usage: bool = True) -> OutgoingBody:
-        """Fill in the default model, and ask a streamed chat for its usage, unless its server would refuse that.
+        """The body for a server: with the default model if it names none, and with a request for usage if it is a
+        streamed chat and the server does not refuse that.
 
-        A `replacement` takes the place of the model that the client named. Bodies of unknown form pass untouched.
+        A `replacement` replaces the model that the client named. Bodies of unknown form pass unchanged.
         """
         if self._fields is None:
             return self._outgoing_upload(replacement)
@@ -163,7 +168,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
         raise ClientError(400, "invalid_json", "The body is not valid JSON.") from error
     if not isinstance(fields, dict):
         raise ClientError(400, "invalid_json", "The body is not a JSON object.")
-    # Some servers read names in whatever case.
+    # Some servers ignore the case of names.
     found = object_of(fields)
     if isinstance(fields, _Repeating) or len({name.lower() for name in found}) != len(found):
         raise ClientError(400, "invalid_json", "The body names a field twice.")
@@ -182,7 +187,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _plain(tool: Any) -> dict[str, Any]:
-    """What a tool says of itself, without its schema."""
+    """A tool without its schema."""
     return {name: value for name, value in object_of(tool).items() if not isinstance(value, dict | list)}
 
 
@@ -199,9 +204,9 @@ def _looked_up(request: InferenceRequest, target: Target) -> str | None:
 
 
 def _names_a_model(query: str) -> bool:
-    """Whether a server might find a model in `query`, in whatever way it reads one: `model[]=x`, `models`, `Model.id`.
+    """Whether a server might find a model in `query`, however it reads a query: `model[]=x`, `models`, `Model.id`.
 
-    Something between may decode it once more, or twice.
+    Something in between may decode it once or twice more.
     """
     for _ in range(_MOST_DECODINGS if query else 0):
         query = unquote(query)
@@ -215,7 +220,7 @@ def _only(places: list[slice]) -> slice | None:
 
 
 def _lacks_usage(stream_options: object) -> bool:
-    """Whether usage can and must be asked for: a malformed `stream_options` is the server's to refuse."""
+    """Whether usage can and must be asked for. A malformed `stream_options` is left to the server to refuse."""
     if stream_options is not None and not isinstance(stream_options, dict):
         return False
     return not object_of(stream_options).get("include_usage")
@@ -229,7 +234,8 @@ def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> b
             return json.dumps({**fields, **added}, allow_nan=False).encode()
         except ValueError as error:
             raise ClientError(400, "invalid_json", "The body holds a number that JSON has no room for.") from error
-        except RecursionError as error:  # what can just be read cannot always be written
+        except RecursionError as error:
+            # JSON that is nested so deeply that it can just be read cannot always be written
             raise ClientError(400, "invalid_json", "The body is nested too deeply.") from error
     before, brace, after = body.partition(b"{")
     members = _ASKING_FOR_USAGE if added == _ASKS_FOR_USAGE else _encode(added).encode()[1:-1]

@@ -1,6 +1,6 @@
-"""Taking the content codings off the body of a request: what comes after sees the body that the client packed. Pure.
+"""Decompresses the body of a request, so that everything after it sees the original body. Pure.
 
-Its one rule: neither memory nor time grows with what a small body claims to unpack to. RFC 9110, 8.4; RFC 7694.
+Its one rule: neither memory nor time grows with the size that a small body unpacks to. RFC 9110, 8.4; RFC 7694.
 """
 
 from proxy.errors import ClientError
@@ -15,10 +15,10 @@ _OF_CODINGS = ("content-encoding", "content-length")
 
 
 def unpacked(request: InferenceRequest) -> InferenceRequest:
-    """`request` with its body as it was before it was packed, and without the headers that say how.
+    """`request` with its body unpacked, and without the headers that describe the packing.
 
-    Raises ClientError: 415 for a coding that is not known, 413 for a body that unpacks to more than the limit, 400 for
-    one that is broken or cut.
+    Raises ClientError: 415 for an unknown coding, 413 for a body that unpacks to more than the limit, 400 for one that
+    is broken or cut.
     """
     if not request.body:
         return request
@@ -37,7 +37,7 @@ def unpacked(request: InferenceRequest) -> InferenceRequest:
 
 
 def _without(coding: str, packed: bytes, request: InferenceRequest) -> bytes:
-    """What `packed` unpacks to. Raises ClientError."""
+    """`packed` without its compression. Raises ClientError."""
     import zlib  # noqa: PLC0415  # few requests need it, and it takes time to load
 
     window = zlib.MAX_WBITS | 16 if coding in _GZIP else zlib.MAX_WBITS if _has_zlib_head(packed) else -zlib.MAX_WBITS
@@ -62,7 +62,7 @@ def _without(coding: str, packed: bytes, request: InferenceRequest) -> bytes:
 
 
 def _has_zlib_head(packed: bytes) -> bool:
-    """Whether a `deflate` body is what the standard says, or bare, as many clients send it."""
+    """Whether a `deflate` body has zlib's header, as the standard says. Many clients send it without."""
     return packed[0] & 0x0F == 8 and int.from_bytes(packed[:2], "big") % 31 == 0
 
 

@@ -1,6 +1,7 @@
-"""Whether a request is about what one server keeps: no other server could answer it. Pure.
+"""Whether a request is about something that one server stores, so that no other server could answer it. Pure.
 
-Its one rule: an error of the server that is meant says more than another server's "not found".
+Its one rule: such a request goes to no other server, because the right server's error says more than another one's "not
+found".
 """
 
 import re
@@ -18,7 +19,9 @@ _SCHEMAS_AND_NOTES = frozenset({"metadata", "parameters", "input_schema", "schem
 
 
 def is_bound(body: RequestBody) -> bool:
-    """Whether a request is no question to a model, or one that continues or names what its server keeps."""
+    """Whether only one server can answer: the request is no question to a model, or it continues or names something
+    that the server stores.
+    """
     if not (body.is_posted and (body.model or body.takes_default)):
         return True
     fields = body.fields
@@ -28,7 +31,7 @@ def is_bound(body: RequestBody) -> bool:
 
 
 def is_reference(item: Mapping[str, Any]) -> bool:
-    """Whether an item of `input` stands for one that the server has."""
+    """Whether an item of `input` refers to one that the server stores."""
     if "id" not in item or "role" in item:
         return False
     kind = item.get("type")

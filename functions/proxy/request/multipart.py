@@ -1,6 +1,6 @@
-"""Finding a field in a multipart/form-data body, as uploads of audio and images are sent. Pure.
+"""Finds a field in a multipart/form-data body, the form of uploads of audio and images. Pure.
 
-RFC 7578 over RFC 2046. Its one rule: the body is looked at, never taken apart, so files pass without being copied.
+RFC 7578 over RFC 2046. Its one rule: the body is only searched, never split, so files pass without being copied.
 """
 
 import re
@@ -16,10 +16,10 @@ _OTHER_HEADER = re.compile(rb"(?!content-disposition)[!#$%&'*+.^_`|~0-9A-Za-z-]+
 
 
 def find_fields(body: bytes, content_type: str, name: bytes) -> list[slice]:
-    """Where the values of the fields `name` that are no files stand in `body`.
+    """The positions in `body` of the values of the fields `name` that are no files.
 
-    None at all when any part is written in another way than clients write it, or has a name like it (`model[]`): two
-    readers could then see two models.
+    Nothing is found if any part has a form that clients do not use, or a name that is similar (`model[]`): two readers
+    might then see two models.
     """
     boundaries = _BOUNDARY.findall(content_type)
     if len(boundaries) != 1 or content_type.lower().count("boundary=") != 1:
