@@ -51,7 +51,8 @@ class Runtime:
         handle: StreamHandler = module.stream
         if self._environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
             self._snapshot(module)
-        gc.freeze()  # what INIT has made stays: the collector need not look at it again and again
+        # objects made in INIT live as long as the sandbox: the collector need not search them again and again
+        gc.freeze()
         if concurrency := self._environ.get("AWS_LAMBDA_MAX_CONCURRENCY"):
             self._become_worker(module, concurrency)
         while not self._stopping:
@@ -74,7 +75,7 @@ class Runtime:
                 response.fail(error)
 
     def _become_worker(self, module: ModuleType, concurrency: str) -> None:
-        """Go on as one of several processes that ask for invocations: Lambda's managed instances."""
+        """Become one of several processes that ask for invocations, as on Lambda's managed instances."""
         from proxy.workers.supervisor import Supervisor, take_output, workers_of  # noqa: PLC0415  # only there
 
         self._is_one_of_several = True
@@ -94,7 +95,9 @@ class Runtime:
             sys.exit(1)
 
     def _next(self) -> Invocation:
-        """The next invocation. A Runtime API that gives none is asked again, and in the end the sandbox ends."""
+        """The next invocation. If the Runtime API gives none, it is asked again a few times, and then the sandbox
+        ends.
+        """
         for pause in _PAUSES:
             head, body = self._ask("/invocation/next")
             invocation = invocation_of(head, body, time.time()) if head else None
@@ -111,7 +114,7 @@ class Runtime:
         return self._give_up()
 
     def _ask(self, path: str) -> tuple[Head | None, bytearray]:
-        """What the Runtime API answers to a GET, however long that takes; no head when it was nothing to go by."""
+        """The Runtime API's answer to a GET, however long it takes; the head is None if the answer was of no use."""
         self._waiting, self._api.until = True, math.inf
         try:
             self._api.start("GET", path, {}, None, b"")
@@ -130,7 +133,7 @@ class Runtime:
         sys.exit(1)
 
     def _snapshot(self, module: ModuleType) -> None:
-        """Wait over a SnapStart snapshot, then let the module renew what must not be shared by its copies."""
+        """Wait while a SnapStart snapshot is taken, then let the module renew what copies of it must not share."""
         for pause in _PAUSES:
             if self._ask("/restore/next")[0]:
                 break

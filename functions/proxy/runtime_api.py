@@ -1,6 +1,6 @@
 """The Lambda Runtime API: a connection to it, and the answer to one invocation as it goes out.
 
-Its one rule: nobody is waited for longer than the invocation has time for. Only the next invocation may take for ever.
+Its one rule: no wait is longer than the invocation's time. Only the wait for the next invocation may last for ever.
 
 Protocol: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html (response streaming).
@@ -47,7 +47,7 @@ _LARGE = 65536
 
 
 class Invocation(NamedTuple):
-    """One invocation: the event and what the handler may know of it. `deadline` is in Unix seconds.
+    """One invocation: the event, and what the handler may know about the invocation. `deadline` is in Unix seconds.
 
     Two invocations may have the same `id`, because callers choose it; `once` (of July 2026, absent before) is of this
     one alone. It goes back with the answer, so that a late answer of an invocation that timed out reaches no other.
@@ -61,14 +61,14 @@ class Invocation(NamedTuple):
 
     @property
     def headers_of_answer(self) -> dict[str, str]:
-        """What each answer to it has to carry."""
+        """The headers that each answer to the invocation has to carry."""
         return {_INVOCATION_ID: self.once} if self.once else {}
 
 
 def invocation_of(head: Head, body: bytes | bytearray, now: float) -> Invocation | None:
-    """The invocation that an answer to `/next` hands out; None when it has no id under which it could be answered.
+    """The invocation in an answer to `/next`; None if it has no id under which it could be answered.
 
-    A deadline that is missing, unreadable or further away than any is taken for the usual one.
+    A deadline that is missing, unreadable or impossibly far away is replaced by the usual one.
     """
     request_id = head.headers.get("lambda-runtime-aws-request-id", "")
     if not _REQUEST_ID.fullmatch(request_id):
@@ -77,7 +77,7 @@ def invocation_of(head: Head, body: bytes | bytearray, now: float) -> Invocation
     deadline = int(told) / 1000 if _MOMENT.fullmatch(told) else math.inf
     if deadline > now + _LONGEST_TIME:
         deadline = now + _USUAL_TIME
-    # What is no JSON is no HTTP request either: the handler says so.
+    # An event that is no JSON is no HTTP request either, which the handler says.
     trace_id, once = head.headers.get("lambda-runtime-trace-id"), head.headers.get(_INVOCATION_ID, "")
     return Invocation(
         request_id, loads_or_none(body), deadline, trace_id, once if _INVOCATION_IDS.fullmatch(once) else ""
@@ -87,7 +87,7 @@ def invocation_of(head: Head, body: bytes | bytearray, now: float) -> Invocation
 class RuntimeApi:
     """The connection to the Runtime API: one at a time, opened again when the other side has closed it.
 
-    What is sent and answered has to be done by the moment `until` (of `time.monotonic`).
+    Sending and receiving have to end by the moment `until` (of `time.monotonic`).
     """
 
     def __init__(self, address: str) -> None:
@@ -100,7 +100,7 @@ class RuntimeApi:
     ) -> Callable[[bytes], None]:
         """Send the head of a request and the beginning of its body, which is `body` and `more`.
 
-        What it returns sends the rest. Raises HttpError.
+        Returns the function that sends the rest. Raises HttpError.
         """
         if self._connection is not None and not is_quiet(self._connection):
             self.close()
@@ -117,7 +117,7 @@ class RuntimeApi:
         return connection.send
 
     def answer(self, method: str) -> tuple[Head, bytearray]:
-        """The answer to the request that was sent. Raises HttpError; then the connection is given up."""
+        """Read the answer to the request that was sent. Raises HttpError; then the connection is closed."""
         connection = self._connection
         if connection is None:
             raise HttpError("not connected")
@@ -135,7 +135,7 @@ class RuntimeApi:
         return head, body
 
     def post_error(self, path: str, report: Mapping[str, Any], more: Mapping[str, str] | None = None) -> None:
-        """Report an error, with `more` headers. Never raises: a report that is not taken is in the log."""
+        """Report an error, with `more` headers. Never raises: a report that is not accepted is logged."""
         body = json.dumps(report).encode()
         kind = {"content-type": "application/vnd.aws.lambda.error+json", _ERROR_TYPE.lower(): report["errorType"]}
         headers = {**kind, **(more or {})}
@@ -153,7 +153,7 @@ class RuntimeApi:
                 log("ERROR", "The Runtime API refused an error", status=head.status, answer=_text(said))
 
     def close(self) -> None:
-        """Give the connection up; the next request opens another."""
+        """Close the connection; the next request opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -162,7 +162,7 @@ class RuntimeApi:
 class ResponseStream:
     """The answer to one invocation: `start` once, `write` any number of times, `end` once; or `fail` instead of `end`.
 
-    What keeps the answer from its client does not raise: `broken` becomes true, `fault` says why, and what follows is
+    If the answer cannot reach its client, nothing is raised: `broken` becomes true, `fault` says why, and the rest is
     dropped, because the handler still has to meter what the upstream server sends.
     """
 
@@ -178,7 +178,7 @@ class ResponseStream:
         self.fault: ProxyError | None = None
 
     def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
-        """Give status and headers. They go out with the first piece of the body, or with `flush`.
+        """Set status and headers. They go out with the first piece of the body, or with `flush`.
 
         The prelude and its delimiter are two HTTP chunks: some implementations insist. They also insist on `cookies`,
         which AWS's own runtimes always send.
@@ -198,7 +198,7 @@ class ResponseStream:
         self._held, self._send = True, begin
 
     def flush(self) -> None:
-        """Send status and headers now: nobody knows when the first piece will come."""
+        """Send status and headers now, because the first piece may take a long time."""
         if self._held and not self.broken:
             try:
                 self._send(b"")
@@ -206,7 +206,9 @@ class ResponseStream:
                 self._break(error)
 
     def write(self, data: bytes) -> None:
-        """Send one piece of the body now. Of an empty one only the head is: as an HTTP chunk it would end the body."""
+        """Send one piece of the body now. If it is empty, only the head is sent: an empty HTTP chunk would end the
+        body.
+        """
         if not data:
             self.flush()
         elif not self.broken:
@@ -250,7 +252,7 @@ class ResponseStream:
             self.broken, self.fault = True, _refused(head, body)
 
     def _break(self, error: HttpError) -> None:
-        """The answer does not go on. Who refuses it may have said so before it was sent."""
+        """Stop the answer. Lambda may have refused it already, and said why."""
         self.broken = True
         self.fault = ClientError(499, "client_gone", "The client went away before the end of the answer.")
         if not isinstance(error, SilenceError):
@@ -266,7 +268,9 @@ class ResponseStream:
 
 
 def error_report(error: BaseException, error_type: str | None = None) -> dict[str, Any]:
-    """The Runtime API's error object. The message stays in the log: it may quote what a client must not read."""
+    """The Runtime API's error object. It has no message, which stays in the log, because it may quote something that a
+    client must not read.
+    """
     name = re.sub("[^A-Za-z]", "", type(error).__name__)
     return {
         "errorMessage": "The function failed; its log has the details.",

@@ -1,6 +1,6 @@
 """When things happened to one request: the one record that changes while a request passes.
 
-Moments are readings of the clock's `reading`, which never goes back; 0.0 for what has not happened.
+Moments are values of the clock's `reading`, which never goes back; 0.0 stands for something that has not happened.
 """
 
 import time
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Clock(NamedTuple):
-    """`unix` gives Unix seconds, `reading` seconds of a clock that never goes back."""
+    """`unix` gives Unix seconds, `reading` the seconds of a clock that never goes back."""
 
     unix: Callable[[], float] = time.time
     reading: Callable[[], float] = time.perf_counter
 
 
 class Attempt(NamedTuple):
-    """One call of a server: its status or its error, and the seconds until there was the first of them."""
+    """One call of a server: its status or its error, and the seconds until one of them was known."""
 
     server: str
     status_code: int | None
@@ -70,23 +70,23 @@ class Timeline:
         return self._clock.reading()
 
     def unix(self, reading: float) -> float:
-        """A reading in Unix seconds."""
+        """A moment of `reading` in Unix seconds."""
         return self.started_at + reading - self.started
 
     def authorize(self) -> None:
-        """The client is known from now on."""
+        """Note that the client is known from now on."""
         self.authorized = self.now()
 
     def passed(self, step: str) -> None:
-        """A step is done: the time since the one before was its."""
+        """Note that a step is done: it took the time since the step before."""
         self.steps.append((step, self.now()))
 
     def wait(self) -> None:
-        """From now on the proxy waits for a server."""
+        """Note that the proxy waits for a server from now on."""
         self._waiting_since = self.now()
 
     def heard(self) -> float:
-        """The server has spoken: the wait is over. Returns the moment."""
+        """Note that the server has answered: the wait is over. Returns the moment."""
         now = self.now()
         if self._waiting_since:
             self.upstream_waited += now - self._waiting_since
@@ -94,27 +94,31 @@ class Timeline:
         return now
 
     def waited(self, seconds: float) -> None:
-        """So much of the time was spent on waiting for a server's body."""
+        """Add so many seconds of waiting for a server's body."""
         self.upstream_waited += seconds
 
     def attempted(self, server: str, status: int | None, error: str | None, duration: float | None = None) -> None:
-        """A call of a server has brought a status, or failed: its wait is over. Parallel ones give their `duration`."""
+        """Note that a call of a server has brought a status, or failed: the wait is over. Parallel calls give their
+        `duration`.
+        """
         if duration is None:
             since = self._waiting_since
             duration = self.heard() - since
         self.attempts.append(Attempt(server, status, error, round(duration, 6), self.now()))
 
     def announced(self, server: str, model: str | None, status: int, headers: Mapping[str, str]) -> None:
-        """An answer of a server says of its limits what its headers say; they are read when the client is served."""
+        """Keep the headers in which a server says what is left of its limits. They are read when the client has been
+        served.
+        """
         self.answers.append((server, model, status, headers))
 
     def attempt_failed(self, error: str) -> None:
-        """The latest attempt brought a status and then no answer."""
+        """Note that the latest attempt brought a status and then no answer."""
         self.attempts[-1] = self.attempts[-1]._replace(error=error)
 
     @property
     def calls_made(self) -> int:
-        """How many calls of servers were made: one that its breaker keeps out, or that has no token, is not called."""
+        """How many calls of servers were made. A server with an open circuit, or without a token, is not called."""
         return calls_made(attempt.error for attempt in self.attempts)
 
     @property
@@ -126,12 +130,12 @@ class Timeline:
         return len(called) > len(set(called))
 
     def chunk(self) -> None:
-        """A chunk is on its way to the client."""
+        """Note that a chunk is on its way to the client."""
         if not self.first_chunk:
             self.first_chunk = self.now()
 
     def end(self) -> None:
-        """The client has its last byte."""
+        """Note that the client has its last byte."""
         self.ended = self.heard()
 
     @property

@@ -1,6 +1,6 @@
 """What a client asked for: a function URL event (payload 2.0) or a REST API event (1.0) as an `InferenceRequest`. Pure.
 
-Its one rule: nothing from the client reaches an upstream server, a log or an event without having passed here.
+Its one rule: whatever goes from the client to an upstream server, a log or an event has been checked here.
 """
 
 import base64
@@ -49,7 +49,7 @@ _REMEDY_FOR_A_SERVER_TWICE = "This path names its server twice: leave it out of 
 
 
 class InferenceRequest(NamedTuple):
-    """One call of the OpenAI API. Header names are lower case; `path` is as sent and not yet trusted."""
+    """One call of the OpenAI API. Header names are lower case; `path` is as it was sent, and not checked yet."""
 
     door: Door
     method: str
@@ -62,19 +62,19 @@ class InferenceRequest(NamedTuple):
 
     @property
     def forwarded_headers(self) -> dict[str, str]:
-        """The client's headers that an upstream server may see. Never its authorization."""
+        """The client's headers that an upstream server may see. The client's authorization is never among them."""
         found = {name: self.headers[name] for name in _FORWARDED_HEADERS if name in self.headers}
         return found | w3c_headers(self.headers)
 
     @property
     def own_id(self) -> str | None:
-        """The id that the client gave its request, if it is one that may stand in headers, logs and events."""
+        """The id that the client gave its request, if it is fit for headers, logs and events."""
         own = self.headers.get("x-request-id", "")
         return own if _REQUEST_ID.fullmatch(own) else None
 
     @property
     def clean_query(self) -> str:
-        """The query with everything encoded that could end a request line; what was encoded stays so."""
+        """The query. Everything that could end a request line is encoded; what was encoded already stays as it is."""
         return quote(self.query, safe=_QUERY_SAFE, errors="replace")
 
 
@@ -94,13 +94,15 @@ class Target(NamedTuple):
         if found := OPERATIONS.get(path):
             return found
         first, _, rest = path.partition("/")
-        if first == "messages":  # what else is there is no chat
+        if first == "messages":  # other paths below it are no chats
             return "batches" if f"{rest}/".startswith("batches/") else "other"
         return OPERATIONS.get(first, "other")
 
 
 def url_of(server: Server, target: Target, request: InferenceRequest) -> str:
-    """Where `server` is asked for `target`: with its own parameters, and those of the client that it has not."""
+    """The address of `target` at `server`, with the server's own parameters, and those of the client that have other
+    names.
+    """
     query = request.clean_query if request.query else ""
     if server.query:
         own = {pair.partition("=")[0] for pair in server.query.split("&")}
@@ -112,7 +114,7 @@ def url_of(server: Server, target: Target, request: InferenceRequest) -> str:
 
 
 def _canonical(part: str) -> str:
-    """A name or value of a query in the one form that AWS signs: everything encoded that may be."""
+    """A name or value of a query in the form that AWS signs: everything is encoded that may be."""
     return quote(unquote_to_bytes(part.replace("+", " ")), safe="-_.~")
 
 
@@ -143,8 +145,8 @@ def parse(event: Any) -> InferenceRequest:
 def _headers(event: Mapping[str, Any]) -> dict[str, str]:
     """The headers by their names in lower case.
 
-    Of a header that came several times a REST API gives the last value alone, and all of them beside it. Put together
-    with commas they are one header to HTTP; so does the function URL.
+    If a header came several times, a REST API's event has its last value in one field and all values in another. All
+    are joined with commas here, which means the same in HTTP; the function URL does so itself.
     """
     sent = object_of(event.get("headers"))
     headers = {name.lower(): str(value) for name, value in sent.items() if value is not None}
@@ -155,7 +157,7 @@ def _headers(event: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _path_of_rest_event(event: Mapping[str, Any]) -> str:
-    """The path below the base path of a custom domain, as it was sent: of `{proxy+}` it may come decoded."""
+    """The path below the base path of a custom domain, as it was sent. The value of `{proxy+}` would be decoded."""
     path = event["path"]
     if not isinstance(path, str):
         raise TypeError(path)
@@ -166,7 +168,7 @@ def _path_of_rest_event(event: Mapping[str, Any]) -> str:
 
 
 def _query_of_rest_event(event: Mapping[str, Any]) -> str:
-    """REST API events carry the query decoded: put it together again, repeated names included."""
+    """REST API events carry the query decoded: encode it again, repeated names included."""
     parameters = object_of(event.get("multiValueQueryStringParameters"))
     pairs = [(name, str(value)) for name, values in parameters.items() for value in array_of(values)]
     return urlencode(pairs, quote_via=quote, errors="replace")
@@ -185,13 +187,14 @@ def _body(body: str, is_base64: bool) -> bytes:
     return decoded
 
 
-@lru_cache(maxsize=64)  # clients of a sandbox call few paths
+@lru_cache(maxsize=64)  # the clients of a sandbox call few different paths
 def target_of(path: str) -> Target:
     """Split `/{server}/v1/{path}` or `/v1/{path}`.
 
-    Raises ClientError (404) for any other form, and for every way out of the API. Decoded once, checked, encoded again:
-    a server sees exactly the segments that were checked, whatever mixture of encodings the client sent. An encoded
-    slash stays one, but only in the name of a model, where owner and name are one segment for SDKs.
+    Raises ClientError (404) for any other form, and for every path that leads out of the API. The path is decoded once,
+    checked, and encoded again, so a server sees exactly the segments that were checked, however the client encoded
+    them. An encoded slash stays encoded, but only in the name of a model, where SDKs send owner and name as one
+    segment.
     """
     try:
         before, *segments = [unquote_to_bytes(segment).decode() for segment in path.split("/")]
@@ -213,7 +216,7 @@ def target_of(path: str) -> Target:
 
 
 def _remedy_for(called: list[str]) -> str:
-    """What is wrong with a path that repeats what stands in front of it, as a base URL that is too long makes it."""
+    """What is wrong with a path that repeats its beginning, as happens when the base URL is too long."""
     again = "/".join(called[called.index("v1") + 1 :]) if "v1" in called else ""
     if called[0] == "v1" or again in OPERATIONS or (called[1:2] == ["v1"] and called[0] not in OPERATIONS):
         return _REMEDY_FOR_V1_TWICE

@@ -1,8 +1,8 @@
-"""Which servers a request may go to, and under which name of the model. Pure but for the chance it is given.
+"""The servers that a request may go to, and the model that each is asked for. Pure, apart from the chance that is
+passed in.
 
-A path names its server (`/{server}/v1/…`); without one (`/v1/…`) the model does: as `server/model`, or as an alias.
-A pool stands for its members.
-Its one rule: clients choose among the servers of the file and what their key allows, and nothing else.
+A path names its server (`/{server}/v1/…`); without one (`/v1/…`) the model does: as `server/model`, or as an alias. A
+pool stands for its members. Its one rule: clients can choose only among the servers of the file that their key allows.
 """
 
 import random
@@ -20,7 +20,9 @@ _SHOWN = 128
 
 
 class Candidate(NamedTuple):
-    """A server that may be asked. `replacement` is the model to ask it for; "": the one that the client named."""
+    """A server that may be asked. `replacement` is the model that it is asked for; "" for the one that the client
+    named.
+    """
 
     server: Server
     replacement: str = ""
@@ -39,7 +41,9 @@ class Routes:
                 self._by_alias.setdefault(alias, []).append(server)
 
     def candidates(self, target: Target, body: RequestBody, key: ClientKey) -> list[Candidate]:
-        """The server that is meant, then those of its fallbacks that the key may use. Raises ClientError (4xx)."""
+        """The server that the request is for, then those of its fallbacks that the key may use. Raises ClientError
+        (4xx).
+        """
         model = body.model
         if target.server is None:
             server, name = self._by_model(model, key)
@@ -79,9 +83,11 @@ class Routes:
         return found + self._fallbacks(pool, name or pool.model, body, key)
 
     def _fallbacks(self, server: Server, name: str, body: RequestBody, key: ClientKey) -> list[Candidate]:
-        """Those of its fallbacks that the key may use; none for what only this server has.
+        """The server's fallbacks that the key may use; none if the request is about something that only this server
+        has.
 
-        The model of one server means nothing to another: it is asked for its own of that alias, or for its default.
+        A fallback does not know the first server's model: it is asked for its own model with the same alias, or for its
+        default.
         """
         if not server.fallbacks or _is_bound(body):
             return []
@@ -93,9 +99,10 @@ class Routes:
         return found
 
     def name_for(self, model: str, server: Server, key: ClientKey) -> str | None:
-        """By which name a key may ask for a `model` that `server` lists: its own, or else an alias; None: by none.
+        """The name by which a key may ask for a `model` that `server` lists: the model's own, or else an alias; None if
+        it may not.
 
-        Gemini lists its models below `models/`, and is asked for them without.
+        Gemini lists its models as `models/…`, but is asked for them without that.
         """
         if any(key.may_ask_for(server, name, self._servers) for name in (model, model.removeprefix("models/"))):
             return model
@@ -103,7 +110,7 @@ class Routes:
         return next((alias for alias in aliases if key.may_ask_for(server, model, self._servers, alias)), None)
 
     def _looked_up(self, server: Server, model: str, key: ClientKey) -> Candidate:
-        """The server that is asked about its models, and no other: theirs have other names."""
+        """The server that is asked about its models, without fallbacks: their models have other names."""
         if model and self.name_for(model, server, key) != model:
             raise _not_allowed(model)
         return Candidate(server)
@@ -114,7 +121,7 @@ class Routes:
         return self._servers[name]
 
     def _by_model(self, model: str | None, key: ClientKey) -> tuple[Server, str]:
-        """The server that a model names, and its name there."""
+        """The server that a model's name leads to, and the model's name there."""
         if not model:
             message = "Name the server: as 'server/model' in the model, or in the path as /{server}/v1/...."
             raise ClientError(400, "model_required", message)
@@ -128,16 +135,16 @@ class Routes:
 
 
 def reached(alias: str, servers: Sequence[Server], key: ClientKey, names: Container[str]) -> Server:
-    """Of `servers`, which have this `alias`, the one that a request of `key` goes to: the first that it may use.
+    """Of `servers`, which have this `alias`, the one that a request of `key` goes to: the first that the key may use.
 
-    `names` are those of all servers.
+    `names` are the names of all servers.
     """
     good = (s for s in servers if key.may_use(s) and key.may_ask_for(s, s.aliases[alias], names, alias))
     return next(good, servers[0])
 
 
 def asked_of_members(pool: Server, name: str, key: ClientKey, servers: Mapping[str, Server]) -> dict[str, str]:
-    """The members of `pool` that `key`, which may use the pool, may ask for what `name` is to them; "" for no name.
+    """The members of `pool` that `key`, which may use the pool, may ask for `name`; "" stands for no name.
 
     A member's model is allowed by its name at the member, or by its name at the pool.
     """

@@ -1,8 +1,8 @@
-"""What a request is charged to beside its key: `x-tags`, and OpenAI's `metadata` of its body. Pure.
+"""Tags, to which a request is charged beside its key: `x-tags`, and OpenAI's `metadata` of its body. Pure.
 
 Its one rule: a tag has a name and a value of up to 64 printable characters, and a request has no more than 16 tags. A
-header that breaks it is refused, because it is for the proxy alone. `metadata` is for the server: what does not fit is
-left out, and the body goes on as it is.
+header that breaks the rule is refused, because it is meant for the proxy alone. `metadata` is meant for the server:
+what does not fit is left out of the tags, and the body goes on as it is.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _FORM = "write name=value, and a comma between two tags; percent-encode commas a
 def header_tags(header: str) -> dict[str, str]:
     """The tags of an `x-tags` header: `name=value, name=value`, percent-encoded as in W3C's baggage.
 
-    Raises ClientError (400) for more than 8, a name that stands twice, and what is no tag.
+    Raises ClientError (400) for more than 8 tags, a repeated name, and anything that is no tag.
     """
     tags: dict[str, str] = {}
     for place, pair in enumerate((each for each in map(str.strip, header.split(",")) if each), 1):
@@ -44,9 +44,10 @@ def header_tags(header: str) -> dict[str, str]:
 
 
 def with_metadata(tags: Mapping[str, str], path: str, fields: Mapping[str, Any]) -> Mapping[str, str]:
-    """`tags`, and what fits of the body's `metadata`, in its order, up to 16 in all; `tags` come first and win.
+    """`tags`, and then the fitting entries of the body's `metadata`, up to 16 in all. Of two with the same name, the
+    one in `tags` counts.
 
-    Anthropic's `metadata` has nothing but a user, who is never written down as they are called.
+    Anthropic's `metadata` has nothing but a user's name, which is never stored.
     """
     found = dict(tags)
     for name, value in object_of(fields.get("metadata") if path != _MESSAGES else None).items():
@@ -62,7 +63,7 @@ def _fits(text: str) -> bool:
 
 
 def _decoded(part: str) -> str:
-    """What is percent-encoded in a part of a pair; bytes that are no UTF-8 do not fit, and a lone `%` is one."""
+    """Decode a part of a pair. Bytes that are not UTF-8 give a text that does not fit; a lone `%` stands for itself."""
     try:
         return unquote(part, errors="strict")
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
 """Trace contexts: X-Ray's header as Lambda hands it over, W3C's headers as a client may send them. Pure.
 
-Its one rule: what is not exactly of its form is not there, so no server, event or log ever sees it. Forms:
-https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader and
+Its one rule: a header that does not have exactly the right form is ignored, so no server, event or log ever sees it.
+Forms: https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader and
 https://www.w3.org/TR/trace-context/.
 """
 
@@ -23,7 +23,7 @@ _MOST_MEMBERS = 32
 
 
 class XRayContext(NamedTuple):
-    """An X-Ray tracing header: the trace, the segment that is above, and whether anybody is to write it down."""
+    """An X-Ray tracing header: the trace, the parent segment, and whether the request is sampled."""
 
     header: str
     trace_id: str
@@ -43,7 +43,7 @@ def xray_context(header: str | None) -> XRayContext | None:
 
 
 def w3c_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The client's `traceparent` and `tracestate` if they are fit to be passed on; without the first not the second."""
+    """The client's `traceparent` and `tracestate`, if they are well formed; the second only together with the first."""
     if "traceparent" not in headers or not _TRACEPARENT.fullmatch(headers["traceparent"]):
         return {}
     found = {"traceparent": headers["traceparent"]}

@@ -1,5 +1,6 @@
-"""Streams that outlive their connection: numbered events, written down while they pass, and read by who comes back.
+"""Streams that outlive their connection: their events are numbered and stored while they pass, and clients that come
+back can read them.
 
-Its one rule: a stream that nobody asked to be resumable knows nothing of this, and what goes wrong here costs the
-recording, never the answer.
+Its one rule: a stream that is not resumable is not touched by this package, and a failure here loses the recording,
+never the answer.
 """

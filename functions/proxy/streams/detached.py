@@ -1,6 +1,7 @@
-"""The answer to a client that did not wait for it: it is written down, and nobody hears it while it comes.
+"""The answer to a client that did not wait for it: it is stored, and sent to nobody while it comes.
 
-Its one rule: whatever the answer is, it is read as a stream. A document becomes one event, and so does an error.
+Its one rule: whatever form the answer has, it can be read as a stream. A document becomes one event, and so does an
+error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,12 @@ _MESSAGES = "/messages"
 
 
 class DetachedResponse:
-    """Writes an answer to `path` into its recording."""
+    """Stores an answer to `path` in its recording."""
 
     def __init__(self, recording: Recording, stream_id: str, path: str) -> None:
         self.recording = recording
         self._numbering = Numbering(stream_id)
-        self._ends = path != _MESSAGES  # Anthropic's streams have no mark for their end
+        self._ends = path != _MESSAGES  # Anthropic's streams have no end mark
         self._is_stream = self._is_coded = False
         self._document = bytearray()
         self.started = False
@@ -29,17 +30,17 @@ class DetachedResponse:
 
     @property
     def number(self) -> int:
-        """Of the latest event."""
+        """The number of the latest event."""
         return self._numbering.number
 
     def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
-        """Status and headers: these say whether it is a stream."""
+        """Set status and headers. The headers say whether the answer is a stream."""
         self.started = True
         self._is_stream = headers.get("content-type", "").lower().startswith("text/event-stream")
         self._is_coded = "content-encoding" in headers
 
     def flush(self) -> None:
-        """Nobody waits for a head."""
+        """Nothing is sent: nobody waits for the head."""
 
     def write(self, data: bytes) -> None:
         """One piece of the answer."""
@@ -62,7 +63,7 @@ class DetachedResponse:
         self._add(self._numbering.end())
 
     def fail(self, error: BaseException) -> None:
-        """The answer breaks off."""
+        """End an answer that broke off."""
         text = error.to_json() if isinstance(error, ProxyError) else b'{"error": {"message": "The proxy failed."}}'
         self._document.clear()
         self._add(self._numbering.feed(_event(text, self._ends)) + self._numbering.end())
@@ -73,6 +74,6 @@ class DetachedResponse:
 
 
 def _event(document: bytes, ends: bool) -> bytes:
-    """A document as an event: its lines are put together again by who reads it."""
+    """A document as an event. Each of its lines is a `data:` line, which readers join again."""
     lines = document.decode(errors="replace").splitlines()
     return "".join(f"data: {line}\n" for line in lines).encode() + b"\n" + (_END if ends else b"")

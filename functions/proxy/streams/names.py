@@ -1,6 +1,6 @@
-"""What clients call a stream and a place in it, and whose a stream is. Pure.
+"""The names of streams and of places in them, and who owns a stream. Pure.
 
-Its one rule: a name that is not exactly one of ours is the name of nothing.
+Its one rule: a name that does not have exactly our form names nothing.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def not_found() -> ClientError:
-    """The one answer to whoever asks for what is not there, is over, or is somebody else's."""
+    """The one error for a stream that does not exist, has expired, or belongs to somebody else."""
     message = "There is no such stream, or it is kept no longer. One is kept for some minutes after its end."
     return ClientError(404, "stream_not_found", message)
 
@@ -78,6 +78,6 @@ def stream_object(state: "State") -> dict[str, Any]:
 
 
 def owner_of(key: ClientKey) -> str:
-    """Whose the streams of `key` are: of its line of rotated keys, or of the user who has signed in."""
+    """The owner of the streams of `key`: its line of rotated keys, or the user who has signed in."""
     whose = "\0".join((key.client_id, key.line or key.key_id, key.end_user))
     return hashlib.sha256(whose.encode(errors="replace")).hexdigest()

@@ -1,7 +1,7 @@
 """The `id:` lines of a resumable stream: each event gets one, `{inference id}.{n}`, counted from 1. Pure.
 
-The line is the last one of its event. So a client that has read it has read the event, and it holds where the server
-has sent an `id:` of its own: of two in one event, the later one counts
+The line is the last one of its event. So a client that has read the line has read the whole event. It also counts where
+the server has sent an `id:` of its own: of two in one event, the later one counts
 (https://html.spec.whatwg.org/multipage/server-sent-events.html). Every other byte stays, but for blank lines: once a
 client has seen an id, SDKs take each blank line for the end of an event, and one without data breaks them. So a block
 of nothing but comments goes without its blank line, which makes it part of the event that follows, and blank lines
@@ -44,7 +44,9 @@ class Numbering:
         return self._each_numbered(events) if quickly is None else quickly
 
     def _of_large(self, events: bytes) -> bytes:
-        """The next bytes of an event that passes in pieces; with its end its id, and the events after it."""
+        """The next bytes of an event that passes in pieces. At its end they get its id, and the events after it
+        follow.
+        """
         events, self._line_ends, before = self._line_ends + events, b"", b""
         end = len(split_events(events)[0]) if self._is_large and events else 0
         if end and not (self._frames.is_inside and end == len(events)):
@@ -58,7 +60,7 @@ class Numbering:
         return before + passed
 
     def end(self) -> bytes:
-        """The rest of a stream that ends without the blank line of its last event."""
+        """The rest of a stream whose last event has no blank line."""
         rest, before = self._line_ends + self._frames.rest(), b""
         if self._is_large and (end := len(split_events(rest + b".")[0])) <= len(rest):
             before, rest, self._is_large = self._with_id(rest[:end]), rest[end:], False
@@ -70,13 +72,14 @@ class Numbering:
 
     @property
     def is_between(self) -> bool:
-        """Whether a line of its own may be written now: no event is half written."""
+        """Whether another line may be written now, because no event is half written."""
         return not self._frames.is_inside
 
     def _all_numbered(self, events: bytes) -> bytes | None:
-        """Events as most servers send them: LF, a blank line after each, no comments. None where one is not like that.
+        """A faster way for events as most servers send them: LF, a blank line after each, no comments. None if one is
+        different.
 
-        It takes a third of the time that looking at each of them takes.
+        It takes a third of the time of handling each event separately.
         """
         if b"\r" in events:
             return None
@@ -115,12 +118,12 @@ class Numbering:
 
 
 def _before_blank(event: bytes) -> int:
-    """Where the last line end of an event begins, counted from its end."""
+    """The position of an event's last line end, counted from the event's end."""
     return -2 if event.endswith(b"\r\n") else -1
 
 
 def after(events: bytes, stream_id: str, number: int) -> bytes:
-    """What follows the event `number` in a run of numbered events; nothing where that event is not in it."""
+    """The events after the one with `number` in a run of numbered events; empty if the run does not have that event."""
     line = re.search(rb"(?<![^\r\n])id: %b\.%d\n" % (stream_id.encode(), number), events)
     if line is None:
         return b""

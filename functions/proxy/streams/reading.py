@@ -1,8 +1,8 @@
-"""Reading a stream again: what a client lacks of it, and then what comes, until it ends.
+"""Reads a stream again: the part that a client lacks, and then whatever comes, until the stream ends.
 
     the piece that holds the last event that is known ─▶ later pieces ─▶ (each half second) later pieces … ─▶ the end
 
-Its one rule: what a client gets is what it would have got, byte for byte; of two readers neither knows of the other.
+Its one rule: a client gets byte for byte what it would have got, and readers do not affect each other.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ _Got = TypeVar("_Got")
 class Reader:
     """Reads streams for clients.
 
-    `tell` is called with the state of a stream whose writer was killed, by the one reader that found it, and says
-    whether it has told. `ending` gives the numbered events that end one of which not all was kept, with its state and
-    the last of its events that were.
+    `tell` publishes the event of a stream whose writer was killed; only the reader that ended the stream calls it, and
+    it returns whether it has published. `ending(state, latest)` gives the numbered events that end a stream of which
+    not all was kept; `latest` are the last events that were.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class Reader:
     def events(self, state: State, place: int, until: float) -> Iterator[bytes]:
         """The events after the one with the number `place`, up to the end of the stream or until `until`.
 
-        Raises ClientError (404) where a stream that has ended has no such event, UnavailableError (503).
+        Raises ClientError (404) if the stream has ended and has no such event, and UnavailableError (503).
         """
         if state.is_over and place > state.events + (MOST_LOST if state.is_cut else 0):
             raise not_found()
         if state.on_disconnect == "stop" and not state.is_over:
-            self.seen(state.id)  # once: of its own client Lambda does not tell it either when that goes
+            self.seen(state.id)  # only once: Lambda does not tell the proxy either when this reader goes away
         position = self._again(lambda: self._table.piece_before(state.id, place)) if place else 0
         return self._follow(state.id, place, max(0, position - 1), until)
 
     def _follow(self, stream_id: str, place: int, position: int, until: float) -> Iterator[bytes]:
-        """`position` is a number that the pieces to be read begin after."""
+        """The pieces to be read begin after the number `position`."""
         quiet_since = self._clock()
         last, is_late, latest = position, False, b""
         while True:
@@ -91,7 +91,7 @@ class Reader:
                 return
             if now >= until or (state is None and not pieces):
                 return
-            is_late = state is not None and state.is_over  # pieces came between the two: the next read has them
+            is_late = state is not None and state.is_over  # pieces came between the two reads: the next read has them
             if pieces or is_late:
                 continue
             if state and state.lease_until < now:
@@ -102,28 +102,29 @@ class Reader:
             self._sleep(min(_PAUSE, max(0.0, until - now)))
 
     def seen(self, stream_id: str) -> None:
-        """Tell the writer of a stream that somebody is there to read it."""
+        """Tell the writer of a stream that somebody reads it."""
         with contextlib.suppress(AwsError, LostError):
             self._table.seen(stream_id, self._clock())
 
     def stop(self, stream_id: str) -> None:
-        """Ask the writer of a stream to stop it, if it has not ended. Raises UnavailableError (503)."""
+        """Ask the writer of a stream to stop, unless the stream has ended. Raises UnavailableError (503)."""
         with contextlib.suppress(LostError):
             self._again(lambda: self._table.stop(stream_id, self._clock()))
 
     def _give_up(self, stream_id: str, last: int, now: float) -> None:
-        """End a stream whose writer has not kept its promise. Of several readers one does."""
+        """End a stream whose writer has not kept its promise. Of several readers only one succeeds."""
         try:
             given_up = self._table.give_up(stream_id, last, now)
         except AwsError as error:
             log("WARN", "A stream was not given up: the next look tries again", id=stream_id, reason=str(error))
             return
         if given_up and self._tell(given_up):
-            with contextlib.suppress(UnavailableError):  # then it is told once more, which consumers know
+            with contextlib.suppress(UnavailableError):
+                # then the event is published once more, which consumers recognise
                 self._again(lambda: self._table.told(stream_id))
 
     def _again(self, read: Callable[[], _Got]) -> _Got:
-        """Make a read that may fail for a moment. Raises UnavailableError."""
+        """Read, and try again if that fails for a moment. Raises UnavailableError."""
         tried = 0
         while True:
             try:
@@ -136,7 +137,7 @@ class Reader:
 
 
 def _lacking(piece: Piece, stream_id: str, place: int) -> bytes:
-    """What a client that has everything up to the event `place` lacks of a piece."""
+    """The part of a piece that a client lacks which has everything up to the event `place`."""
     return after(piece.events, stream_id, place) if place >= piece.first else piece.events
 
 

@@ -1,11 +1,11 @@
-"""Writes a stream down while it passes, from a thread of its own, and hears whether it is to be stopped.
+"""Stores a stream while it passes, from a thread of its own, and notices when the stream is to be stopped.
 
     tick (each second): one write: of the state, or of the piece that has come since, or of the lease; one look at the
                         state: whether its client has stopped the stream, or nobody is there to read it any more
     the end:            what is left, and the state that says how it ended; the sandbox takes no other request before
 
-Its one rule: the thread that passes chunks on appends to a list and does nothing else. A write that fails is made again
-with the same bytes; where that does not help, the recording is given up and the stream goes on.
+Its one rule: the thread that passes chunks on appends to a list and does nothing else. A failed write is repeated with
+the same bytes; if that does not help, the recording is given up and the stream goes on.
 """
 
 import time
@@ -41,10 +41,11 @@ def _nothing() -> None: ...
 
 
 class Watched(NamedTuple):
-    """What a recording watches for: `stop` ends the stream, `is_client_gone` says whether Lambda has told so.
+    """What a recording needs of its request: `stop` ends the stream, and `is_client_gone` says whether Lambda has
+    reported that the client is gone.
 
-    `is_looked_after` is called when others will tell of the stream if its writer dies; `describe` gives what they tell,
-    for `State.unfinished`.
+    `is_looked_after` is called once others will publish the stream's event if its writer dies. `describe` gives that
+    event, for `State.unfinished`.
     """
 
     stop: Callable[[ProxyError], None]
@@ -54,7 +55,7 @@ class Watched(NamedTuple):
 
 
 class Recording:
-    """One stream that is written down, and kept for `kept` seconds after its end."""
+    """One stream that is stored, and kept for `kept` seconds after its end."""
 
     def __init__(
         self,
@@ -86,27 +87,29 @@ class Recording:
         """Calls that write, for who counts them."""
 
     def begin_now(self) -> State:
-        """Write that it has begun before anything comes: then it can be asked for. Raises AwsError."""
+        """Write that the stream has begun before anything has come, so that it can be read from now on. Raises
+        AwsError.
+        """
         self._again(lambda: self._begin(self._clock()))
         return self._state
 
     # -------------------------------------------------------------------------------- for the thread that passes chunks
 
     def add(self, events: bytes, number: int) -> None:
-        """Events that have gone out, the last of which has this `number`."""
+        """Add events that have gone out. The last of them has this `number`."""
         if not self.is_lost:
             self._came.append((number, events))
             self._came_bytes += len(events)
 
     def end(self, status: Status, error: str = "") -> None:
-        """Nothing more comes."""
+        """Note that nothing more comes."""
         self._ended = (status, error)
         self.ended.set()
 
     # --------------------------------------------------------------------------------------- for the thread that writes
 
     def tick(self) -> None:
-        """Write what is due: one call at most."""
+        """Write what is due, in one call at most."""
         for step in (self._write_due, self._look):
             if self.is_given_up:
                 return
@@ -139,13 +142,14 @@ class Recording:
         self._is_begun = True
         if self._asked_at:
             self._watched.is_looked_after()
-        self._looked_at = now if self.writes == 1 else 0.0  # one that is written again may have been asked for already
+        self._looked_at = now if self.writes == 1 else 0.0  # a write that is repeated may have been read already
 
     def _have_looked_at(self, now: float) -> None:
-        """Have somebody look later whether this writer is still there: before the first write, so that none is missed.
+        """Have `end_streams` check later whether this writer is still alive. That is asked before the first write, so
+        that no stream is missed.
 
-        It is asked for again where that write was long in coming: who looks and finds nothing does not come back. A
-        queue that takes nothing costs no stream: it is tried again with the next promise.
+        If that write took long, the check is asked for again, because a check that finds no stream is not repeated. If
+        the queue takes no message, the stream goes on: the next renewal of the lease asks again.
         """
         if self._asked_at and (self._is_begun or now - self._asked_at < _RENEWED_BELOW):
             return
@@ -156,11 +160,13 @@ class Recording:
             self._failures.append(str(error))
 
     def _look(self) -> None:
-        """Stop the stream if its client wants that, or if nobody is there for it and its owner wants that."""
+        """Stop the stream if its client asks for that, or if nobody reads it and its owner wants such streams
+        stopped.
+        """
         now = self._clock()
         if self._is_begun and self._looked_at != now:
             self._looked_at, found = now, self._table.state(self._state.id)
-            if found is None:  # its owner has had it erased
+            if found is None:  # its owner has had the stream deleted
                 raise LostError(self._state.id)
             self._state = found
         state = self._state
@@ -176,7 +182,7 @@ class Recording:
             self._watched.stop(ClientError(499, "client_absent", "Nobody was there any more to read this stream."))
 
     def _write_piece(self) -> None:
-        """Write what has come, if anything has. What may have been written is written again as it was."""
+        """Write what has come, if anything. A piece that may have been written is written again unchanged."""
         if (piece := self._next_piece()) is None:
             return
         self.writes += 1
@@ -188,7 +194,9 @@ class Recording:
         return self._piece
 
     def _taken(self) -> Piece | None:
-        """The next piece: as much of what has come as one may hold, and one write of the relay at the least."""
+        """The next piece: as much of what has come as a piece may hold, but at least what one write of the relay
+        added.
+        """
         taken: list[bytes] = []
         size, last = 0, self._next - 1
         while self._came and (not taken or size + len(self._came[0][1]) <= LARGEST_PIECE):
@@ -199,7 +207,7 @@ class Recording:
         if not taken:
             return None
         piece = Piece(self._next, b"".join(taken), last)
-        if last < self._next and not self.ended.is_set():  # a comment: it is written with its event, which is to come
+        if last < self._next and not self.ended.is_set():  # a comment: it is stored with the event that follows it
             self._came.appendleft((last, piece.events))
             self._taken_bytes -= size
             return None
@@ -207,7 +215,7 @@ class Recording:
         return piece
 
     def write_rest(self) -> None:
-        """Write all that is left, and how the stream ended. Never raises."""
+        """Write the rest, and how the stream ended. Never raises."""
         if self.is_given_up:
             return self._tell_failures()
         try:
@@ -219,7 +227,7 @@ class Recording:
                 self._lose(str(failure))
                 self._write_all()
         except LostError:
-            pass  # given up meanwhile, or written by a call whose answer was lost
+            pass  # the stream was given up meanwhile, or a call whose answer was lost has written this
         except AwsError as failure:
             log("ERROR", "The end of a resumable stream was not written down", id=self._state.id, reason=str(failure))
         finally:
@@ -229,7 +237,7 @@ class Recording:
     def _write_all(self) -> None:
         """Write the pieces that are left, and the last of them with the end. Raises AwsError.
 
-        Of one that is over so soon nobody has to know that it had begun.
+        If the stream is over so soon, its beginning need not be written.
         """
         while not self.is_lost and self._next_piece() and self._came:
             self._again(self._write_piece)
@@ -245,7 +253,7 @@ class Recording:
         self._table.end(self._state._replace(**changes, **times), piece, is_begun=self._is_begun)
 
     def _again(self, write: Callable[[], None]) -> None:
-        """Make a write that may fail for a moment. Raises AwsError in the end."""
+        """Write, and try again if that fails for a moment. Raises AwsError in the end."""
         for tried, pause in enumerate(_PAUSES, 1):
             self._sleep(pause)
             try:
@@ -257,7 +265,7 @@ class Recording:
                 return
 
     def _tell_failures(self) -> None:
-        """One line of a stream, however many of its calls failed and were made again."""
+        """Log one line for a stream, however many of its calls failed and were repeated."""
         if failures := self._failures:
             facts = {"id": self._state.id, "times": len(failures), "reason": failures[-1]}
             log("WARN", "Calls for a resumable stream failed, and were made again", **facts)

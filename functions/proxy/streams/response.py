@@ -1,6 +1,7 @@
 """The answer of a resumable stream as it goes out: numbered, to its client and to the recording.
 
-Its one rule: what is no event stream passes as it is. A client that goes away ends nothing here: others may read on.
+Its one rule: an answer that is no event stream passes unchanged. When the client goes away, the recording goes on:
+others may read it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,9 @@ from proxy.streams.recording import Recording
 
 
 class RecordedResponse:
-    """Passes an answer on to `response`, and to the recording that `begin` gives when it turns out to be a stream.
+    """Passes an answer on to `response`, and, if it turns out to be a stream, to the recording that `begin` gives.
 
-    A stream has the headers `added`.
+    A stream gets the headers `added`.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class RecordedResponse:
 
     @property
     def number(self) -> int:
-        """Of the latest event."""
+        """The number of the latest event."""
         return self._numbering.number
 
     @property
@@ -39,12 +40,12 @@ class RecordedResponse:
 
     @property
     def broken(self) -> bool:
-        """Whether nobody can have what is written from now on."""
+        """Whether what is written from now on reaches neither the client nor the recording."""
         return self._response.broken and not self._is_kept
 
     @property
     def fault(self) -> ProxyError | None:
-        """What kept the answer from everybody."""
+        """Why the answer reaches neither the client nor the recording."""
         return None if self._is_kept else self._response.fault
 
     @property
@@ -52,7 +53,7 @@ class RecordedResponse:
         return self.recording is not None and not self.recording.is_lost
 
     def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
-        """Give status and headers: these say whether it is a stream."""
+        """Set status and headers. The headers say whether the answer is a stream."""
         is_stream = headers.get("content-type", "").lower().startswith("text/event-stream")
         if status == 200 and is_stream and "content-encoding" not in headers:
             self.recording = self._begin()
@@ -64,14 +65,15 @@ class RecordedResponse:
         self._response.flush()
 
     def write(self, data: bytes) -> None:
-        """Send one piece: the events that are whole with it."""
+        """Send the events that are whole with this piece."""
         recording = self.recording
         if recording is None or not data:
             self._response.write(data)
         elif data in KEEP_ALIVES:
             if self._numbering.is_between:
                 self._response.write(KEEP_ALIVE)
-        elif self._is_first and data.lstrip(BLANK).startswith((b"{", b"[")):  # a document, whatever it calls itself
+        elif self._is_first and data.lstrip(BLANK).startswith((b"{", b"[")):
+            # a document, whatever its content type says
             recording.end("failed", "no_stream")
             self.recording = None
             self._response.write(data)
@@ -86,7 +88,7 @@ class RecordedResponse:
         self._response.end()
 
     def fail(self, error: BaseException) -> None:
-        """The answer breaks off."""
+        """End an answer that broke off."""
         self._response.fail(error)
 
     def _pass_on(self, events: bytes, recording: Recording) -> None:

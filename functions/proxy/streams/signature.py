@@ -1,8 +1,8 @@
-"""Signs what a webhook is told of a stream, so that its receiver knows who says so.
+"""Signs what a webhook is told of a stream, so that its receiver knows who sent it.
 
     v1,base64(HMAC-SHA256(secret, "{inference id}.{timestamp}.{status}"))
 
-Its one rule: without the secret nothing is signed, and what is not signed is not told.
+Its one rule: without the secret nothing is signed, and the webhook is told nothing unsigned.
 """
 
 import time
@@ -24,7 +24,7 @@ class Signer:
         self._secret, self._good_until = "", 0.0
 
     def __call__(self, text: str) -> str:
-        """The signature of a text; "" where the secret cannot be had. Never raises."""
+        """The signature of a text; "" if the secret cannot be read. Never raises."""
         if self._clock() >= self._good_until:
             try:
                 self._secret, self._good_until = self._get_secret(), self._clock() + _KEPT_SECONDS

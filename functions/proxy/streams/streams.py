@@ -1,6 +1,7 @@
-"""Resumable streams as the relay sees them: one is written down while it is answered, and read by who comes back.
+"""Resumable streams as the relay sees them: a stream is stored while it is answered, and clients that come back can
+read it.
 
-Its one rule: whoever reads, and however often, the inference has one terminal event, and a reader has none.
+Its one rule: however often a stream is read, its inference has one terminal event, and reading has none.
 """
 
 import json
@@ -48,10 +49,10 @@ def _waits_for_nothing(_seconds: float) -> None: ...
 
 
 class Settings(NamedTuple):
-    """`kept` is for how many seconds a stream is there after its end; `start` has a recording written.
+    """`kept` is for how many seconds a stream can be read after its end; `start` begins to write a recording.
 
-    `let_stop` says what may stop the request that is at work. `sign` is for a webhook that is told when answers are
-    there; it gives "" where that cannot be done.
+    `let_stop` names what may stop the current request. `sign` signs what a webhook is told when an answer is ready; it
+    gives "" if that cannot be done.
     """
 
     kept: float = 600.0
@@ -64,9 +65,10 @@ class Settings(NamedTuple):
 class Written(NamedTuple):
     """The answer to a request that asks for a resumable stream.
 
-    `finish` gives what the terminal event says of it. `is_told` says whether somebody has taken its writer for dead,
-    and published that event. `close` ends the recording, and waits until all is written, for so many seconds at most:
-    after the event is published, so that who is killed between the two is found by who looks after streams.
+    `finish` gives what the terminal event says of the stream. `is_told` says whether somebody has taken the writer for
+    dead, and published that event. `close` ends the recording, and waits until all is written, for at most so many
+    seconds. It is called after the event is published, so that `end_streams` finds a process that is killed between the
+    two.
     """
 
     response: RecordedResponse | DetachedResponse
@@ -76,7 +78,7 @@ class Written(NamedTuple):
 
 
 class Streams:
-    """Reads streams with `table`, and writes them with one that no other thread uses: `another` gives it."""
+    """Reads streams with `table`, and writes them with the table that `another` gives, which no other thread uses."""
 
     def __init__(
         self,
@@ -94,9 +96,9 @@ class Streams:
     def begun(
         self, call: Call, response: Response, responder: Responder, timeline: Timeline, trace: str | None
     ) -> tuple[Call, Written | None]:
-        """The answer to `call`, which is written down if it is a stream, or if its client does not wait for it.
+        """The call, and its answer, which is stored if it is a stream, or if its client does not wait for it.
 
-        The call is refused where a client that does not wait could not be told where its answer will be.
+        The call is refused if a client that does not wait cannot be told where its answer will be.
         """
         settings, stopper = self._settings, Stopper()
         waits: list[Callable[[float], object]] = []
@@ -144,10 +146,10 @@ class Streams:
         return call, Written(answer, finish, lambda: _is_told(answer), close)
 
     def _started(self, made: Recording, call_id: str) -> Callable[[float], object]:
-        """Have a recording written; what is returned waits for its end, for so many seconds at most."""
+        """Begin to write a recording. Returns a function that waits for its end, for at most so many seconds."""
         try:
             return self._settings.start(made)
-        except RuntimeError as error:  # no thread can be had: the answer is no worse for that
+        except RuntimeError as error:  # no thread can be started: the answer goes on without a recording
             made.is_lost = True
             log("ERROR", "A resumable stream is not written down", id=call_id, reason=str(error))
             return _waits_for_nothing
@@ -155,7 +157,7 @@ class Streams:
     def _told_of(
         self, call: Call, answer: RecordedResponse | DetachedResponse, status: Ended, timeline: Timeline
     ) -> "StreamData | None":
-        """What the event says of a recording, if there is one."""
+        """What the terminal event says of a recording, if there is one."""
         if answer.recording is None:
             return None
         found: StreamData = {"status": status, "events": answer.number, "respond_async": call.wants_no_wait}
@@ -177,7 +179,7 @@ class Streams:
     # ------------------------------------------------------------------------------------------------------- reading
 
     def serve(self, call: Call, responder: Responder, response: Response, timeline: Timeline) -> None:
-        """Answer a request for a stream that there is, whatever happens. It has no event: an inference has one."""
+        """Answer a request for a stored stream, whatever happens. The request has no event: its inference has one."""
         sent, error = 0, None
         try:
             found, delivery = self._found(call)
@@ -200,7 +202,7 @@ class Streams:
         log(level, READ, id=call.id, client_id=client, path=call.path, bytes=sent, error=error.code if error else None)
 
     def _found(self, call: Call) -> tuple[Call, Delivery]:
-        """The call as one of the inference whose stream it is about, and the answer. Raises ProxyError."""
+        """The call, with the id of the inference whose stream it reads, and the answer. Raises ProxyError."""
         request, target, key, reader = call.request, call.target, call.key, self._reader
         if request is None or target is None or key is None:
             raise not_found()
@@ -223,7 +225,9 @@ class Streams:
         return found, Delivery(headers=JSON, chunks=[json.dumps(stream_object(state)).encode()])
 
     def _tell(self, state: State) -> bool:
-        """Publish the one terminal event of an inference whose sandbox was killed. False: it is still to be told."""
+        """Publish the one terminal event of an inference whose sandbox was killed. False: it is still to be
+        published.
+        """
         now = self._settings.times.clock()
         try:
             event, header = event_of_killed(state.unfinished, state.events, now, self._settings.sign)
@@ -242,9 +246,10 @@ def _policy_of(call: Call) -> dict[str, str]:
 
 
 def _detach(call: Call, recording: Recording, responder: Responder, response: Response, timeline: Timeline) -> None:
-    """Tell a client where its answer will be, and let it go. Raises ProxyError where there would be none.
+    """Tell a client where its answer will be, and end its connection. Raises ProxyError if the answer could not be
+    stored.
 
-    The invocation goes on: Lambda lets a function that streams work until it asks for its next event.
+    The invocation goes on: Lambda lets a streaming function work until it asks for its next event.
     """
     if not call.is_question:
         message = "Only a question to a model can be answered later: remove the header x-respond-async."
@@ -271,7 +276,7 @@ def _end_of(outcome: Outcome) -> tuple[Ended, str]:
 
 
 def _ending(state: State, latest: bytes) -> bytes:
-    """The events that end a stream which was cut, in the form of its API; `latest` are the events before them."""
+    """The events that end a stream that was cut, in the form of its API. `latest` are the events before them."""
     meter = Meter("text/event-stream", uses_tokens=False)
     if latest:
         meter.see(latest)

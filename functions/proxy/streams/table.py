@@ -6,7 +6,7 @@
                                      its end a last piece that is small is in it (`first`, `packed`)
 
 The state comes last in the order of the table, so one read gives a reader the pieces that it lacks and the state after
-them. Its one rule: a piece that was written is never another one, however often its writer has to write it. Calls raise
+them. Its one rule: a piece that has been written never changes, however often its writer has to write it. Calls raise
 AwsError.
 """
 
@@ -49,10 +49,10 @@ class Objects(Protocol):
 
 
 class State(NamedTuple):
-    """How a stream stands. Moments are Unix seconds.
+    """The state of a stream. Moments are Unix seconds.
 
     `events` is the number of the last event, once it has ended; `path` is what was asked. `unfinished` is the terminal
-    event to be published if its writer is killed: what `unfinished_text` makes; "" when somebody has told.
+    event to be published if its writer is killed, as `unfinished_text` makes it; "" when the event has been published.
     """
 
     id: str
@@ -81,7 +81,7 @@ class State(NamedTuple):
 
     @property
     def is_cut(self) -> bool:
-        """Whether not all of it was written down."""
+        """Whether a part of it was not stored."""
         return self.error in (KILLED, LOST)
 
 
@@ -106,12 +106,12 @@ class StreamsTable:
     # ------------------------------------------------------------------------------------------------- for its writer
 
     def begin(self, state: State) -> None:
-        """Write the state of a stream that begins; once, however often it is written."""
+        """Write the state of a stream that begins. Repeating the call changes nothing."""
         condition = {"ConditionExpression": "attribute_not_exists(stream_id)"}
         self._aws.put_item({"TableName": self._table, "Item": _item_of(state), **condition}, self._timeout)
 
     def have_looked_at(self, stream_id: str) -> None:
-        """Have somebody look at a stream when its first lease is over, whoever reads it."""
+        """Have `end_streams` look at a stream when its first lease is over, whether or not somebody reads it."""
         if self._queue:
             delay = int(LEASE_SECONDS) + LOOK_AFTER_SECONDS
             self._aws.send_message(self._queue, f'{{"stream_id":"{stream_id}"}}', delay, self._timeout)
@@ -137,7 +137,7 @@ class StreamsTable:
             raise LostError(state.id)
 
     def put_piece(self, stream_id: str, piece: Piece, expires_at: float) -> None:
-        """Write a piece; the same one again after a call whose answer was lost."""
+        """Write a piece. After a call whose answer was lost, the same piece is written again."""
         self._put_packed(stream_id, piece, zlib.compress(piece.events, _FAST), expires_at)
 
     def _put_packed(self, stream_id: str, piece: Piece, packed: bytes, expires_at: float) -> None:
@@ -150,19 +150,19 @@ class StreamsTable:
         self._aws.put_item({"TableName": self._table, "Item": encoded}, self._timeout)
 
     def renew(self, stream_id: str, lease_until: float) -> State:
-        """Promise to be there until `lease_until`, and how it stands. Raises LostError where it was given up."""
+        """Promise to be there until `lease_until`. Returns the state. Raises LostError if the stream was given up."""
         return self._while_running(stream_id, {"lease_until": lease_until})
 
     # ------------------------------------------------------------------------------------------------ for its readers
 
     def state(self, stream_id: str) -> State | None:
-        """How a stream stands; None where there is none."""
+        """The state of a stream; None if there is no such stream."""
         key = to_item({"stream_id": stream_id, "event": STATE})
         arguments = {"TableName": self._table, "Key": key, "ConsistentRead": True}
         return _state_in(self._aws.get_item(arguments, self._timeout))
 
     def piece_before(self, stream_id: str, event: int) -> int:
-        """The number that the last piece begins with which begins at `event` or before; 0 where there is none."""
+        """The first number of the last piece that begins at `event` or before; 0 if there is none."""
         arguments = self._query(stream_id, "#event BETWEEN :first AND :last", {":first": 1, ":last": event})
         found = self._aws.query(
             {**arguments, "ScanIndexForward": False, "Limit": 1, "ProjectionExpression": "#event"}, self._timeout
@@ -170,7 +170,7 @@ class StreamsTable:
         return _whole(found[0], "event") if found else 0
 
     def since(self, stream_id: str, event: int) -> tuple[list[Piece], State | None]:
-        """The pieces that begin with a later event than `event`, and the state if no more pieces follow on them."""
+        """The pieces that begin after `event`, and the state if no more pieces follow them."""
         arguments = self._query(stream_id, "#event BETWEEN :first AND :last", {":first": event + 1, ":last": STATE})
         found = self._aws.query(arguments, self._timeout)
         pieces = [self._piece_in(item, "event") for item in found if _whole(item, "event") != STATE]
@@ -181,9 +181,9 @@ class StreamsTable:
         return pieces, state
 
     def give_up(self, stream_id: str, events: int, now: float) -> State | None:
-        """End a stream whose writer has not kept its promise; who does has LEASE_SECONDS to tell of it.
+        """End a stream whose writer has not kept its promise. The caller then has LEASE_SECONDS to publish its event.
 
-        None where somebody else is about to, or has told, or the writer is back.
+        None where somebody else is about to publish it, or has done so, or the writer is back.
         """
         changes = {"status": "failed", "error": KILLED, "events": events, "lease_until": now + LEASE_SECONDS}
         values = {":none": "", ":now": _milliseconds(now)}
@@ -198,11 +198,11 @@ class StreamsTable:
             self._update(stream_id, {"unfinished": ""}, "unfinished > :none", {":none": ""})
 
     def stop(self, stream_id: str, now: float) -> State:
-        """Ask its writer to stop it. Raises LostError for one that has ended."""
+        """Ask the writer to stop a stream. Raises LostError if the stream has ended."""
         return self._while_running(stream_id, {"stop_at": now})
 
     def seen(self, stream_id: str, now: float) -> State:
-        """Say that somebody is there to read it. Raises LostError for one that has ended."""
+        """Note that somebody reads a stream. Raises LostError if the stream has ended."""
         return self._while_running(stream_id, {"seen_at": now})
 
     def _while_running(self, stream_id: str, changes: dict[str, Any]) -> State:
@@ -218,7 +218,7 @@ class StreamsTable:
         }
 
     def _update(self, stream_id: str, changes: dict[str, Any], condition: str, values: dict[str, Any]) -> State:
-        """Change a state if `condition` holds, and what it is then. Raises LostError if it does not."""
+        """Change a state if `condition` holds. Returns the new state. Raises LostError if it does not hold."""
         encoded = {name: _milliseconds(value) if name in _MOMENTS else value for name, value in changes.items()}
         named = {*changes, "status"} if "#status" in condition else changes
         arguments = {
@@ -237,7 +237,7 @@ class StreamsTable:
         return state
 
     def _piece_in(self, item: dict[str, Any], name: str) -> Piece:
-        """The piece of an item whose first event has the number `name`."""
+        """Read an item as a piece. `name` is the number of its first event."""
         first, place = _whole(item, name), object_of(item.get("object")).get("S")
         if isinstance(place, str):
             packed = self._objects.get(place, self._timeout, _LARGEST_OBJECT)
@@ -247,7 +247,7 @@ class StreamsTable:
 
 
 class LostError(Exception):
-    """A stream is no longer its writer's: it was given up, because the writer was not heard of."""
+    """A stream does not belong to its writer any more: it was given up, because the writer did not renew its lease."""
 
 
 def _item_of(state: State) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def _binary(packed: bytes) -> dict[str, Any]:
 
 
 def _state_in(item: dict[str, Any]) -> State | None:
-    """The state that an item is; None for what is none."""
+    """Read an item as a state; None if it is none."""
     if _whole(item, "event") != STATE:
         return None
     try:
@@ -289,7 +289,7 @@ def _state_in(item: dict[str, Any]) -> State | None:
 
 
 def _whole(item: dict[str, Any], name: str) -> int:
-    """A whole number of an item; 0 for what is none."""
+    """A whole number of an item; 0 if it is none."""
     try:
         return int(item[name]["N"])
     except (KeyError, TypeError, ValueError):

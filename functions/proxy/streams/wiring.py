@@ -1,4 +1,4 @@
-"""The resumable streams of a sandbox, as its environment says."""
+"""Builds the resumable streams of a sandbox from its environment."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ def from_environ(
 ) -> Streams:
     """Built when the first stream is asked for. Raises KeyError and ValueError for a setting that cannot be used."""
     endpoint = environ.get("AWS_ENDPOINT_URL")
-    timeout = 5.0 if endpoint else 1.0  # an emulator has a pace of its own
+    timeout = 5.0 if endpoint else 1.0  # an emulator is slower
 
     def table(own: HttpTransport) -> StreamsTable:
         aws = Aws(own.post, credentials, region, endpoint)

@@ -1,6 +1,7 @@
 """The threads that write recordings, so that no chunk waits for a write.
 
-Its one rule: a thread that is done waits for the next recording. To start one takes the time of many chunks.
+Its one rule: a thread that has finished waits for the next recording, because starting a thread takes the time of many
+chunks.
 """
 
 from collections import deque
@@ -24,9 +25,9 @@ class Writers:
         self._idle: deque[SimpleQueue[tuple[Recording, Event]]] = deque()
 
     def __call__(self, recording: Recording) -> Callable[[float], object]:
-        """Have a recording written; what is returned waits for its end, for so many seconds at most.
+        """Begin to write a recording. Returns a function that waits for its end, for at most so many seconds.
 
-        Raises RuntimeError where no thread can be had.
+        Raises RuntimeError if no thread can be started.
         """
         done = Event()
         try:
