@@ -1,4 +1,4 @@
-"""Getting one answer out of servers that fail: tokens, attempts, and what of an answer reaches the client.
+"""Gets one answer from servers that may fail: tokens, attempts, and the part of an answer that reaches the client.
 
-Its one rule: everything that can be tried again is tried before the client has its first byte.
+Its one rule: whatever is tried again is tried before the client has its first byte.
 """

@@ -1,12 +1,12 @@
-"""Getting one answer out of servers that fail: retries, then fallbacks, all before the client has its first byte.
+"""Gets one answer from servers that may fail: retries, then fallbacks, all before the client has its first byte.
 
-A connection that fails or breaks, a status that says "not now" (408, 429, 5xx), an error that comes as a success and
-what is no answer at all are tried again after a short pause, once unless the owner says otherwise; `repeats` tells when
-that is left to the client. Then the server's fallbacks get their turn. A server that fell silent is not asked again: it
-may be working on the answer, and would bill it twice. One that its breaker keeps out is not asked at all. What nobody
-can do better is passed on as it came. A server that refuses the question for a stream's usage, which its client did not
-ask, is asked once more without it, whatever its retries; one that refuses its token once more with a newer one, if
-there is one.
+The server is asked again after a short pause, once unless the owner says otherwise, when a connection fails or breaks,
+when a status says "not now" (408, 429, 5xx), when an error comes as a success, and when the answer is no answer at all;
+`repeats` decides when that is left to the client. Then the server's fallbacks get their turn. A server that fell silent
+is not asked again: it may be working on the answer, and would bill it twice. A server whose circuit is open is not
+asked at all. An error that no other server would avoid is passed on as it came. A server that refuses to report a
+stream's usage, for which the proxy had asked and not the client, is asked once more without that; a server that refuses
+its token is asked once more with a newer one, if there is one. Neither counts as a retry.
 """
 
 import math
@@ -47,7 +47,7 @@ Begin = Callable[[Delivery], None]
 
 
 class _Turn(NamedTuple):
-    """What one server is asked, and with which token."""
+    """The request that one server gets, and its token."""
 
     server: Server
     sent: OutgoingBody
@@ -77,9 +77,9 @@ class Attempts:
         self._chance = chance
 
     def ask(self, call: Call, timeline: Timeline, begin: Begin) -> Delivery:
-        """The first good answer of the call's candidates, asked in their order; else what the last one has to say.
+        """The first good answer of the call's candidates, asked in their order; else the error of the last one.
 
-        `begin` is called, once, for an answer whose server then falls silent. `timeline` learns of every attempt.
+        `begin` is called, once, for an answer whose server then falls silent. Every attempt is noted in `timeline`.
         """
         turn, outcome = None, None
         now = timeline.unix(timeline.now())
@@ -98,7 +98,7 @@ class Attempts:
         return delivery
 
     def judge(self, server: Server, status: int) -> None:
-        """Tell the breaker of `server` how an answer ended: with the status of its error, or in good health."""
+        """Tell the breaker of `server` how an answer ended: with the status of its error, or well (0)."""
         if status in ILL:
             self._breakers.failed(server)
         else:
@@ -114,7 +114,7 @@ class Attempts:
     def _turn(
         self, candidate: Candidate, call: Call, timeline: Timeline, begin: Begin
     ) -> tuple[_Turn, OpenedAnswer | ProxyError]:
-        """What one server says, asked once more without the question for usage where it refuses that."""
+        """The answer of one server. If it refuses to report usage, it is asked once more without that."""
         server = candidate.server
         turn = _Turn(server, _outgoing(call, candidate, asks_usage=self._usage.may_ask(server)))
         if refusal := self._refusal(server, timeline):
@@ -132,19 +132,20 @@ class Attempts:
         return turn, outcome
 
     def _refusal(self, server: Server, timeline: Timeline) -> UpstreamError | None:
-        """Why `server` is not even asked, if it is not."""
+        """The reason why `server` is not asked; None if it is."""
         if not (wait := self._breakers.out_for(server)):
             return None
         timeline.wait()
         timeline.attempted(server.name, None, "circuit_open")
         message = f"The server '{server.name}' has failed several times in a row and is not asked for a moment."
-        told = {"retry-after": str(math.ceil(wait)), **ENOUGH}  # an SDK would wait longer than for a server that fails
+        # with this header an SDK would wait longer than for a server that fails
+        told = {"retry-after": str(math.ceil(wait)), **ENOUGH}
         return UpstreamError(503, "upstream_unavailable", message, headers=told)
 
     def _ask(
         self, turn: _Turn, call: Call, timeline: Timeline, begin: Begin
     ) -> tuple[_Turn, OpenedAnswer | ProxyError]:
-        """What one server says in the end, asked again while that makes sense and there is time."""
+        """The final answer of one server, which is asked again while that makes sense and there is time."""
         server, tried = turn.server, 0
         most = most_repeats(server.retries, call.request.headers if call.request else {})
         most = 0 if timeline.comes_again else most
@@ -161,7 +162,7 @@ class Attempts:
                 turn = turn._replace(token=token)
                 continue
             if isinstance(outcome, UpstreamError) or outcome.status >= 300:
-                self.judge(server, outcome.status)  # an answer that begins well is judged by its end
+                self.judge(server, outcome.status)  # an answer that begins well is judged when it ends
             pause = pause_after(outcome, tried, self._chance)
             now = timeline.unix(timeline.now())
             if pause is None or tried >= most or now + pause >= call.deadline:
@@ -176,7 +177,7 @@ class Attempts:
             tried += 1
 
     def _newer_token(self, turn: _Turn, outcome: OpenedAnswer | UpstreamError) -> str | None:
-        """Another token than the one that the server has refused, if there is one by now."""
+        """A newer token than the one that the server has refused, if there is one by now."""
         if not isinstance(outcome, OpenedAnswer) or outcome.status != 401:
             return None
         if token := self._tokens.changed(turn.server, turn.token):
@@ -184,7 +185,9 @@ class Attempts:
         return token
 
     def _attempt(self, turn: _Turn, call: Call, timeline: Timeline, begin: Begin) -> OpenedAnswer | UpstreamError:
-        """One call of one server, as far as its answer can be told to be good before the client has any of it."""
+        """One call of one server, up to the point where its answer is known to be good or the client gets the first of
+        it.
+        """
         server, request, target = turn.server, call.request, call.target
         if request is None or target is None:
             raise ValueError("a call that was not let in")
@@ -200,7 +203,7 @@ class Attempts:
             timeline.attempted(server.name, None, error.code)
             if isinstance(error, UpstreamError):
                 return error
-            raise  # it was stopped
+            raise  # the request was stopped
         timeline.attempted(server.name, answer.status, None)
         timeline.is_repeated |= answer.was_repeated
         timeline.announced(server.name, turn.sent.model, answer.status, answer.headers)
@@ -216,7 +219,7 @@ class Attempts:
             timeline.attempt_failed(error.code)
             if isinstance(error, UpstreamError):
                 return error
-            raise  # it was stopped
+            raise  # the request was stopped
         finally:
             timeline.waited(answer.waited())
 
@@ -232,7 +235,7 @@ def _expected(call: Call, sent: OutgoingBody) -> Expected:
 
 
 def _begun(turn: _Turn, answer: UpstreamResponse) -> Delivery:
-    """An answer, before anything is known of its body."""
+    """An answer whose body has not been looked at yet."""
     return Delivery(
         turn.server,
         turn.sent,
@@ -246,7 +249,7 @@ def _begun(turn: _Turn, answer: UpstreamResponse) -> Delivery:
 
 
 def _delivery(turn: _Turn, outcome: OpenedAnswer | ProxyError) -> Delivery:
-    """What the last server had to say. An error that the client must not see as it is becomes one of the proxy's."""
+    """The answer of the last server. An error that the client must not see as it is becomes one of the proxy's own."""
     if isinstance(outcome, ProxyError):
         wait = retry_after(outcome.headers)
         return Delivery(turn.server, turn.sent, error=outcome, retry_after=wait, token=turn.token)

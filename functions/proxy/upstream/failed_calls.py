@@ -1,6 +1,7 @@
-"""Which calls have failed although the proxy repeated them: who brings one again repeats it, and no header says so.
+"""Which calls have failed although the proxy repeated them. A client that sends one again repeats it, even if no header
+says so.
 
-Its one rule: what is remembered takes repetitions away, and never adds one. Programs that begin their SDK anew for each
+Its one rule: what is remembered can only reduce repetitions, never add one. Programs that begin their SDK anew for each
 repetition, as loops around a client do, would otherwise double the calls of a server that is in trouble.
 """
 
@@ -18,11 +19,11 @@ class FailedCalls:
         self._until: dict[int, float] = {}
 
     def has(self, call: Call, now: float) -> bool:
-        """Whether the client has just had a failure as the answer to the same question."""
+        """Whether the same question of this client has just failed."""
         return bool(self._until) and now < self._until.get(_mark(call), now)
 
     def add(self, call: Call, now: float) -> None:
-        """A call has failed, and was repeated."""
+        """Note that a call has failed although it was repeated."""
         mark = _mark(call)
         self._until.pop(mark, None)
         self._until[mark] = now + SECONDS
@@ -31,6 +32,8 @@ class FailedCalls:
 
 
 def _mark(call: Call) -> int:
-    """The same for calls of one key that ask the same. For two others to share it is unlikely, and does no harm."""
+    """A mark that is equal for equal calls of one key. It is unlikely that two other calls share it, and does no
+    harm.
+    """
     request, key = call.request, call.key
     return hash((key and key.key_id, call.target, request and (request.method, request.query, request.body)))

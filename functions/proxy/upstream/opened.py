@@ -1,9 +1,10 @@
-"""An answer that calls itself a success, looked at before its client has anything of it.
+"""Checks an answer with a success status before its client gets any of it.
 
 A server may report an error as the first event of a stream or as a document, or answer a question with something that
-is no answer. Found now it is an UpstreamError with a status of its own, which other tries can still make good. Its one
-rule: nobody waits for it. What is looked at is what the client cannot use before it is whole: a document, the first
-event. A server that is silent longer than `_LONGEST_HOLD` has its status passed on, and errors after that are in-band.
+is no answer. If that is found now, it is an UpstreamError with a status of its own, and another attempt can still
+succeed. Its one rule: no client waits for the check. Only parts are checked that a client cannot use before they are
+whole: a document, or the first event. If the server is silent longer than `_LONGEST_HOLD`, its status is passed on, and
+later errors are in-band.
 """
 
 import itertools
@@ -35,7 +36,9 @@ _END_MARK = b"[DONE]"
 
 
 class Expected(NamedTuple):
-    """What an answer should be: a model's, of something that was done, a stream, a stream that says its end."""
+    """What the answer should be: the answer of a model, the result of an action, a stream, or a stream that marks its
+    end.
+    """
 
     is_question: bool
     is_post: bool
@@ -44,10 +47,11 @@ class Expected(NamedTuple):
 
 
 class OpenedAnswer:
-    """An answer of `server` and its `body`, piece by piece as it comes; of an error status there is no body yet.
+    """An answer of `server` and its `body`, piece by piece as it comes. With an error status the body has not been read
+    yet.
 
-    `content_type` says what the body is, whatever the server calls it. `document` is the JSON of a body that was read.
-    `token` is the one that the server was called with.
+    `content_type` is the real type of the body, whatever the server calls it. `document` is the JSON of a body that has
+    been read. `token` is the one that the server was called with.
     """
 
     def __init__(self, answer: UpstreamResponse, server: Server, token: str) -> None:
@@ -72,10 +76,10 @@ class OpenedAnswer:
 def opened(
     answer: UpstreamResponse, server: Server, token: str, expected: Expected, begin: Callable[[], None]
 ) -> OpenedAnswer:
-    """`answer` to a call with `token`. `begin` is called when the server is silent: it gives the client the status.
+    """Check `answer` to a call with `token`. `begin` is called if the server is silent: it sends the client the status.
 
-    Raises UpstreamError for an error, for what is no answer, and for a body that breaks off, all before the client has
-    anything.
+    Raises UpstreamError for an error, for something that is no answer, and for a body that breaks off, all before the
+    client has anything.
     """
     found = OpenedAnswer(answer, server, token)
     if answer.status >= 300:
@@ -97,7 +101,7 @@ def opened(
 
 
 class _Look:
-    """The pieces of a body that have been looked at, `held` until then, and the `rest` of it."""
+    """The pieces of a body that have been checked, which are `held` until then, and the `rest` of the body."""
 
     def __init__(self, answer: UpstreamResponse, server: Server, begin: Callable[[], None]) -> None:
         self.held: list[bytes] = []
@@ -115,7 +119,7 @@ class _Look:
         self._patience = answer.patience
 
     def may_begin(self) -> None:
-        """From now on a silence is answered with the status."""
+        """From now on the client gets the status if the server is silent."""
         if self._until is not None:
             return
         self._until = time.perf_counter() + _LONGEST_HOLD
@@ -124,11 +128,11 @@ class _Look:
 
     def _on_silence(self) -> None:
         self.begun = True
-        self._answer.patience, self._answer.on_silence = self._patience, lambda: None  # it begins once
+        self._answer.patience, self._answer.on_silence = self._patience, lambda: None  # the answer begins only once
         self._begin()
 
     def more(self, most: int) -> bytes | None:
-        """One more piece; None at the end, beyond `most` bytes, and when the client should wait no longer."""
+        """The next piece; None at the end, after more than `most` bytes, and when the client should wait no longer."""
         if (
             self.begun
             or self.broken
@@ -149,13 +153,13 @@ class _Look:
         return piece
 
     def pieces(self, most: int) -> Iterator[bytes]:
-        """All from the first one, as far as `more` gives them."""
+        """All pieces from the first one, as far as `more` gives them."""
         yield from tuple(self.held)
         while (piece := self.more(most)) is not None:
             yield piece
 
     def end(self) -> None:
-        """The answer is again as patient as it was."""
+        """End the check: the answer waits for its server as long as before."""
         self._answer.patience = self._patience
         if not self.begun:
             self._answer.on_silence = lambda: None
@@ -174,7 +178,9 @@ def _look_at(look: _Look, found: OpenedAnswer, expected: Expected) -> None:
 
 
 def _look_at_stream(look: _Look, found: OpenedAnswer, expected: Expected) -> None:
-    """A stream by its name, or what was asked to be one: then its first bytes tell what it is."""
+    """Check a body that is a stream by its content type, or that was asked to be one: then its first bytes show what it
+    is.
+    """
     is_stream = found.content_type.startswith(_STREAM)
     if is_stream:
         look.may_begin()
@@ -191,7 +197,7 @@ def _look_at_stream(look: _Look, found: OpenedAnswer, expected: Expected) -> Non
 
 
 def _form_of(look: _Look) -> str:
-    """What a body is by its first bytes, as a content type; "" for anything else."""
+    """The content type of a body by its first bytes; "" if they do not show it."""
     beginning = b""
     for piece in look.pieces(_LONGEST_LOOK):
         beginning = (beginning + piece[:_LONGEST_LOOK]).lstrip(BLANK)
@@ -203,7 +209,7 @@ def _form_of(look: _Look) -> str:
 
 
 def _look_at_first_event(look: _Look, found: OpenedAnswer, expected: Expected) -> None:
-    """Raises UpstreamError when it is an error, and when there is none."""
+    """Check the first event of a stream. Raises UpstreamError if it is an error, and if there is no event."""
     frames = EventFrames(_LONGEST_LOOK)
     for piece in look.pieces(_LONGEST_LOOK):
         for event in split_events(frames.whole(piece)):
@@ -215,7 +221,7 @@ def _look_at_first_event(look: _Look, found: OpenedAnswer, expected: Expected) -
 
 
 def _is_read(event: bytes, found: OpenedAnswer, expected: Expected) -> bool:
-    """Whether an event says anything but the end. Raises UpstreamError when it says that there is an error."""
+    """Whether an event has data other than the end mark. Raises UpstreamError if it reports an error."""
     event = event.lstrip(BLANK)
     data = data_of(event)
     if (may_report_error(event) or is_odd(event)) and (
@@ -226,9 +232,11 @@ def _is_read(event: bytes, found: OpenedAnswer, expected: Expected) -> bool:
 
 
 def _look_at_document(look: _Look, found: OpenedAnswer, expected: Expected, most: int) -> None:
-    """A JSON answer, held until it is whole: half of it is of no use, and now its cut is still an error.
+    """Check a JSON answer. It is held until it is whole: half of it is of no use, and if it is cut now, that can still
+    be an error.
 
-    What is longer than `most` bytes goes on as it comes. Raises UpstreamError for an error and for what is no answer.
+    An answer of more than `most` bytes is passed on as it comes. Raises UpstreamError for an error and for something
+    that is no answer.
     """
     for _ in look.pieces(most):
         pass
@@ -237,7 +245,7 @@ def _look_at_document(look: _Look, found: OpenedAnswer, expected: Expected, most
     body = b"".join(look.held).lstrip(BLANK).rstrip()
     if expected.is_question and body.startswith(b"{") and not found.content_type.startswith(_STREAM):
         found.content_type = _DOCUMENT
-    if len(body) > _LONGEST_LOOK:  # too long for an error: it is read when the client has it
+    if len(body) > _LONGEST_LOOK:  # too long for an error: it is read after the client has it
         if expected.is_question and look.is_over and not (body.startswith(b"{") and body.endswith(b"}")):
             raise _no_answer(found, body)
         return
@@ -252,13 +260,13 @@ def _look_at_document(look: _Look, found: OpenedAnswer, expected: Expected, most
 
 
 def _has_content(fields: dict[str, Any]) -> bool:
-    """Whether an answer with an error says something of use too; a Response that failed is one by itself."""
+    """Whether an answer with an error also holds something useful. A Response that failed is an answer in itself."""
     good = (not reported_error({"choices": [choice]}) for choice in array_of(fields.get("choices")))
     return bool(fields.get("object") == "response" or fields.get("data") or any(good))
 
 
 def _is_answer(document: Any) -> bool:
-    """Whether JSON may be the answer to a question."""
+    """Whether a JSON value may be the answer to a question."""
     fields = object_of(document)
     return any(fields.get(name) is not None for name in _OF_ANSWERS) or bool(fields and not message_of(fields))
 
@@ -274,6 +282,6 @@ def _no_answer(found: OpenedAnswer, body: bytes, said: str = "") -> UpstreamErro
 
 
 def _raising(error: UpstreamError) -> Iterator[bytes]:
-    """No piece, but the error that the client has to hear of in-band."""
+    """No pieces, but the error that the client has to get in-band."""
     yield from ()
     raise error

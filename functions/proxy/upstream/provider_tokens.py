@@ -1,9 +1,9 @@
 """Provider tokens: from the reference in the servers file to the token, found when a server is first called.
 
-Its one rule: a token goes into the one header of its own server's requests that is for it, and nowhere else.
+Its one rule: a token goes into one header of its own server's requests, and nowhere else.
 
-A token that is known is used for as long as nobody can say whether there is a new one: while Secrets Manager or SSM do
-not answer, no server that worked a moment ago is out of reach.
+A known token is used until a newer one is found. So while Secrets Manager or SSM do not answer, a server that worked a
+moment ago goes on working.
 """
 
 import json
@@ -43,11 +43,11 @@ _BETWEEN_REREADS = 10.0
 
 
 class TokenNotFoundError(Exception):
-    """A reference leads nowhere. The message is for the owner: it names the remedy and holds no token."""
+    """A reference to a token leads nowhere. The message is for the owner: it names the remedy and holds no token."""
 
 
 class _Known:
-    """What is known of one reference, until when it is not asked for again, and how often asking was in vain."""
+    """What is known of one reference, until when it is not looked up again, and how often the look-up has failed."""
 
     def __init__(self) -> None:
         self.token: str | None = None
@@ -78,11 +78,11 @@ class ProviderTokens:
 
     @classmethod
     def from_environ(cls, aws: Aws, environ: Mapping[str, str]) -> Self:
-        """Those of a sandbox."""
+        """The tokens of a sandbox, with the settings in its environment."""
         return cls(aws, environ, environ.get("PROVIDER_TOKENS_SECRET"))
 
     def token_for(self, server: Server) -> str:
-        """The token of `server`. Raises UnavailableError (503): it is not set up, or cannot be read now."""
+        """The token of `server`. Raises UnavailableError (503) if it is not set up, or cannot be read now."""
         try:
             return self.find(server)
         except TokenNotFoundError as error:
@@ -98,7 +98,8 @@ class ProviderTokens:
     def find(self, server: Server) -> str:
         """The token of `server`. Raises TokenNotFoundError, or AwsError when it cannot be read and is not known.
 
-        Of a server that AWS signs for it is the session token of the function's role: that is kept out of answers too.
+        For a server with AWS signatures it is the session token of the function's role, which is kept out of answers
+        too.
         """
         if server.auth.is_aws:
             if "bedrock" in server.auth.service and not self._calls_bedrock:
@@ -110,18 +111,18 @@ class ProviderTokens:
         if known.until <= self._clock():
             self._renew(server, known)
         if known.token is None:
-            assert known.failure is not None  # whatever is not found has a reason
+            assert known.failure is not None  # a token that was not found has a reason
             raise known.failure.with_traceback(None)
         return known.token
 
     def signed_in(self, server: Server, token: str, outgoing: Outgoing) -> Mapping[str, str]:
-        """The headers of a request of `server` with those that sign in with its `token`. Raises AwsError."""
+        """The headers of a request, with those that sign in to `server` with its `token`. Raises AwsError."""
         if server.auth.is_aws:
             return signed_by_role(server, outgoing, self._aws.credentials())
         return with_token(server, outgoing, token)
 
     def changed(self, server: Server, refused: str) -> str | None:
-        """The token of `server`, if it is another one than that which the server has `refused`.
+        """The current token of `server`, if it is not the one that the server has `refused`.
 
         It is looked up at once, but no more than once in ten seconds.
         """
@@ -137,7 +138,9 @@ class ProviderTokens:
         return None
 
     def _is_due(self, server: str, what: str) -> bool:
-        """Whether `what` was not done for a while because `server` refused its token; then it is done now."""
+        """Whether `what` has not been done for a while after `server` refused its token. If so, it counts as done
+        now.
+        """
         now = self._clock()
         if now - self._refused.get((server, what), -math.inf) < _BETWEEN_REREADS:
             return False
@@ -145,12 +148,12 @@ class ProviderTokens:
         return True
 
     def forget(self) -> None:
-        """Look every token up again: a snapshot must not keep one for its copies."""
+        """Forget every token, so that a snapshot holds none for its copies."""
         self._known.clear()
         self._refused.clear()
 
     def _renew(self, server: Server, known: _Known) -> None:
-        """Look the token up. What is known of it stays while nobody can say that it is no more."""
+        """Look the token up. The known one stays until it is certain that it no longer exists."""
         try:
             known.token, known.failure = self._look_up(server.token, known.token is not None), None
             known.until, known.failed = self._clock() + self._ttl, 0

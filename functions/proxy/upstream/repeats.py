@@ -1,10 +1,11 @@
 """Whether a server that failed is asked again at once, and after which pause. Pure.
 
-Its one rule: one call stays one call. SDKs repeat what fails for now, up to two times, and wait as long as the server
-asks. So the proxy repeats only what is quickly over, tells the client when it did (`x-should-retry: false`), and leaves
-to the client whatever names its own time. A client that is repeating already, as `x-stainless-retry-count` says, is
-not helped by more of it, nor is one that repeats whatever it is told. Together they call a server three times at most,
-where both have their defaults, and never more often than the client alone would.
+Its one rule: repetitions by the proxy and by the client must not multiply. SDKs repeat a call that failed for now, up
+to two times, and wait as long as the server asks. So the proxy repeats only failures that pass quickly, tells the
+client when it did (`x-should-retry: false`), and leaves it to the client when the server names a time. For a client
+that is repeating already, as `x-stainless-retry-count` says, or that repeats whatever it is told, the proxy does not
+repeat. Together they call a server three times at most, where both have their defaults, and never more often than the
+client alone would.
 """
 
 import math
@@ -35,7 +36,7 @@ _LONGEST_PAUSE = 5.0
 
 
 def is_final(outcome: OpenedAnswer | ProxyError) -> bool:
-    """Whether no other server would do better."""
+    """Whether no other server would answer better."""
     if isinstance(outcome, ProxyError) and outcome.code not in _OF_THE_ANSWER:
         return False
     return outcome.status not in _NOT_NOW and outcome.status != _TOKEN_REFUSED
@@ -50,7 +51,7 @@ def most_repeats(retries: int, headers: Mapping[str, str]) -> int:
 
 
 def pause_after(outcome: OpenedAnswer | UpstreamError, tried: int, chance: Callable[[], float]) -> float | None:
-    """Seconds before it makes sense to ask again; None when it does not, or when that is the client's to decide."""
+    """Seconds before it makes sense to ask again; None if it does not, or if that is left to the client."""
     if isinstance(outcome, UpstreamError) and outcome.code in _OF_THE_WIRE:
         return _pause(tried, chance)
     if isinstance(outcome, UpstreamError) and outcome.code not in _OF_THE_ANSWER:
@@ -66,7 +67,9 @@ def _pause(tried: int, chance: Callable[[], float]) -> float:
 
 
 def told_of(error: ProxyError | None, timeline: Timeline) -> Mapping[str, str]:
-    """What the headers of an answer that is an error tell the client about repeating it; `error` is the proxy's own."""
+    """The headers that tell the client of an error whether to repeat the call. `error` is the proxy's own, if it is
+    one.
+    """
     return ENOUGH if timeline.has_repeated or (error and error.code in _NOT_BY_REPEATING) else {}
 
 
@@ -80,7 +83,7 @@ def says_when(headers: Mapping[str, str]) -> bool:
 
     try:
         return parsedate_tz(date) is not None
-    except (IndexError, ValueError):  # as for some texts that are no date
+    except (IndexError, ValueError):  # some texts that are no date raise this
         return False
 
 

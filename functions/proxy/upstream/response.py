@@ -1,4 +1,4 @@
-"""What of a server's answer reaches the client, and in which form. Its one rule: every error is an OpenAI error."""
+"""The part of a server's answer that reaches the client, and its form. Its one rule: every error is an OpenAI error."""
 
 import contextlib
 import itertools
@@ -61,19 +61,19 @@ def error_body(answer: UpstreamResponse, server: str, token: str) -> Iterable[by
 
 
 def broken_off(server: str) -> UpstreamError:
-    """The error of a stream that ends without saying so."""
+    """The error of a stream that stops without its end."""
     message = f"The server '{server}' ended its answer before it was complete."
     return UpstreamError(502, "upstream_broken_off", message)
 
 
 def no_answer(server: str, status: int, what: str) -> UpstreamError:
-    """The error of a question that was answered with something that is no answer."""
+    """The error for a question whose answer is no answer."""
     message = f"The server '{server}' answered with {what[:_LONGEST_QUOTE]}"
     return UpstreamError(502, "upstream_no_answer", message, upstream_status=status)
 
 
 def error_in_success(answer: UpstreamResponse, server: str, token: str, error: ReportedError) -> UpstreamError:
-    """The error that a server calls a success, with the status that it names; 502 where it names none."""
+    """The error in an answer with a success status. It has the status that the error names; 502 if it names none."""
     if error.status == 401:
         return _token_refused(server, answer.status)
     message = f"The server '{server}' answered {answer.status} with an error"
@@ -90,7 +90,7 @@ def _token_refused(server: str, status: int) -> UpstreamError:
 
 
 def _quoted(said: str, token: str) -> str:
-    """What a server says, without the token that it may quote, or anything like it."""
+    """A server's text, without the token that it may quote, or anything like a token."""
     said = said.replace(token, "...") if token else said
     return _LIKE_A_SECRET.sub("...", said)[:_LONGEST_QUOTE]
 
@@ -105,7 +105,7 @@ def coding_left(answer: UpstreamResponse) -> bool:
 
 
 def codings_of(answer: UpstreamResponse) -> list[str]:
-    """The content codings of `answer`, in the order in which they were put on; none where one of them is not known."""
+    """The content codings of `answer`, in the order in which they were applied; none if one of them is unknown."""
     named = _named_codings(answer)
     return named if len(named) <= _MOST_CODINGS and all(name in _KNOWN_CODINGS for name in named) else []
 
@@ -124,7 +124,7 @@ def _codings(answer: UpstreamResponse) -> list[str]:
 
 
 def unpacked(answer: UpstreamResponse, server: str) -> Iterable[bytes]:
-    """The body as it comes, or unpacked: no server was asked for a compressed one, some send it."""
+    """The body as it comes, unpacked if needed: no server was asked for compression, but some compress."""
     if not (codings := _codings(answer)):
         return answer
     from proxy.http.compression import decompressed  # noqa: PLC0415  # few servers need it, and zlib takes time to load
@@ -137,7 +137,7 @@ def _openai_error(answer: UpstreamResponse, server: str, token: str) -> bytes:
     media_type = content_type(answer)
     body = b"" if "html" in media_type else _whole(answer, server)
     if token:
-        body = body.replace(token.encode(), b"...")  # some servers quote what they were sent
+        body = body.replace(token.encode(), b"...")  # some servers quote the request
     document: Any = loads_or_none(body.lstrip(BLANK))
     if "json" in media_type and object_of(object_of(document).get("error")).get("message"):
         return body
@@ -149,9 +149,9 @@ def _openai_error(answer: UpstreamResponse, server: str, token: str) -> bytes:
 
 
 def _whole(answer: UpstreamResponse, server: str) -> bytes:
-    """The body as far as it comes, or nothing when it is too long to be an error."""
+    """The body as far as it comes; nothing if it is too long for an error."""
     body = bytearray()
-    with contextlib.suppress(UpstreamError):  # what came before it broke off may be whole
+    with contextlib.suppress(UpstreamError):  # the part that came before it broke off may be a whole error
         for piece in unpacked(answer, server):
             body += piece
             if len(body) > _LONGEST_ERROR:
@@ -160,7 +160,7 @@ def _whole(answer: UpstreamResponse, server: str) -> bytes:
 
 
 def _said_in_lines(body: bytes) -> str:
-    """What an error says that came as events of a stream, or as lines of JSON: the first of them that says anything."""
+    """The text of an error that came as events of a stream, or as lines of JSON: that of the first one with a text."""
     documents = (data_of(event) for event in split_events(body.lstrip(BLANK)))
     for document in itertools.chain(documents, body.splitlines()):
         if said := _said(loads_or_none(document)):
@@ -169,7 +169,7 @@ def _said_in_lines(body: bytes) -> str:
 
 
 def _said(document: Any) -> str:
-    """What an error says, also where it stands in the place of an answer's error, as in `choices`."""
+    """The text of an error, also if it stands where answers have theirs, as in `choices`."""
     if said := message_of(document):
         return said
     error = reported_error(document)

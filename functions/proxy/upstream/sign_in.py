@@ -1,6 +1,7 @@
-"""Signing in to a server: its token in the header that it wants, or AWS Signature Version 4 by the function's own role.
+"""Signs in to a server: with its token in the header that it wants, or with AWS Signature Version 4 by the function's
+own role.
 
-Its one rule: what signs in goes last, so neither a client nor the servers file can put anything in its place.
+Its one rule: these headers are set last, so neither a client nor the servers file can replace them.
 """
 
 import time
@@ -16,7 +17,7 @@ _CLIENTS_OWN = "anthropic-version"
 
 
 class Outgoing(NamedTuple):
-    """A request of a server, as it is before anybody signs in."""
+    """A request to a server, before it is signed in."""
 
     method: str
     url: str
@@ -35,7 +36,7 @@ def with_token(server: Server, outgoing: Outgoing, token: str) -> Mapping[str, s
 def signed_by_role(server: Server, outgoing: Outgoing, credentials: Credentials) -> Mapping[str, str]:
     """The headers of `outgoing`, those of the servers file, and the signature of AWS.
 
-    Only what nobody on the way changes is signed: host, content type, date, session and body.
+    Only parts that nothing on the way changes are signed: host, content type, date, session and body.
     """
     headers = _with_those_of_file(server, outgoing)
     signed = {name: headers[name] for name in ("content-type",) if name in headers}

@@ -1,7 +1,7 @@
-"""Which servers will refuse a request, as earlier answers have let it be forecast: they are asked last.
+"""Puts servers last that are forecast to refuse a request; the forecasts come from what earlier answers announced.
 
-Its one rule: no request waits for it. A thread of its own reads the forecasts of the servers and models that are asked,
-every few seconds; what it does not know, or cannot read, changes nothing.
+Its one rule: no request waits for it. A thread of its own reads, every few seconds, the forecasts for the servers and
+models that are in use. A forecast that is missing or cannot be read changes nothing.
 """
 
 import time
@@ -31,7 +31,7 @@ class Items(Protocol):
 
 
 class Steering:
-    """Puts candidates in order. `aws` is not shared with any other thread; `start` starts a thread, once."""
+    """Puts candidates in order. No other thread uses `aws`; `start` starts a thread and is called once."""
 
     def __init__(
         self,
@@ -48,7 +48,9 @@ class Steering:
         """When each server and model has room again (Unix seconds)."""
 
     def ordered(self, candidates: Sequence[Candidate], model: str) -> Sequence[Candidate]:
-        """The candidates for a request for `model`; those that will refuse come last, each part in its order."""
+        """The candidates for a request for `model`. Those that are forecast to refuse come last; otherwise the order
+        stays.
+        """
         names = [sort_key(each.server.name, each.replacement or model or each.server.model) for each in candidates]
         self._want(names)
         now = self._clock()
@@ -57,7 +59,7 @@ class Steering:
         return [candidates[place] for _, place in by_room]
 
     def look(self) -> None:
-        """Read what is known of the servers and models that are asked. Raises KeyError of an odd item."""
+        """Read the forecasts for the servers and models in use. Raises KeyError for a damaged item."""
         found: dict[str, float] = {}
         try:
             for name in self._wanted:

@@ -1,8 +1,8 @@
-"""Servers that refuse to be asked for the usage of a stream. Pure, but for what is remembered of a sandbox.
+"""Servers that refuse to report the usage of a stream. Pure, except for what a sandbox remembers.
 
-The proxy adds `stream_options` to streamed chats, to have them metered. Where a server takes that for the client's
-mistake, it is asked once more without, and not again like that. Its one rule: only what a server accepts afterwards is
-remembered, so that nobody can talk a server's usage away with a prompt that looks like a refusal.
+The proxy adds `stream_options` to streamed chats, to have them metered. If a server rejects that as a mistake, it is
+asked once more without it, and from then on always without it. Its one rule: this is remembered only if the server
+accepts the request without it. So a client cannot switch off a server's usage with a prompt that provokes an error.
 """
 
 import re
@@ -36,16 +36,16 @@ class UsageRefusals:
         return server.include_usage and server.name not in self._refused_by
 
     def learn(self, server: Server) -> None:
-        """`server` has accepted a request without the question that it refused with it."""
+        """Note that `server` has accepted a request without the option with which it had refused it."""
         self._refused_by.add(server.name)
 
 
 def refuses_usage(outcome: UpstreamResponse | Exception) -> bool:
-    """Whether a request that asked for usage may have been refused because of that.
+    """Whether the server may have refused a request because it asked for usage.
 
-    The body of an answer is read, and comes again to whoever reads it afterwards.
+    This reads the body of the answer; whoever reads it afterwards gets all of it again.
     """
-    if isinstance(outcome, UpstreamError):  # an error that came as a success says what it is in its message
+    if isinstance(outcome, UpstreamError):  # an error that came with a success status has it in its message
         return outcome.code == "upstream_error" and bool(re.search(_NAMED, outcome.message.encode(errors="replace")))
     if not isinstance(outcome, UpstreamResponse):
         return False
@@ -61,7 +61,7 @@ def refuses_usage(outcome: UpstreamResponse | Exception) -> bool:
 
 
 def _unpacked(said: bytes, answer: UpstreamResponse) -> bytes:
-    """The beginning of what an error says, also where its server packs it unasked. Raises UpstreamError."""
+    """The beginning of an error's body, unpacked if its server compresses. Raises UpstreamError."""
     codings = codings_of(answer)
     if not codings:
         return said

@@ -1,3 +1,3 @@
-"""Several processes in one execution environment, as Lambda's managed instances have them: one for each request that
-runs at a time. Loaded only there.
+"""Several processes in one execution environment of Lambda's managed instances: one for each request that runs at the
+same time. Loaded only there.
 """

@@ -1,6 +1,6 @@
 """A text that a worker shares with the process that started it, and that outlives the worker.
 
-Its one rule: whatever moment a worker is killed at, what can be read is a whole text or none.
+Its one rule: whenever a worker is killed, a reader finds a whole text or none.
 """
 
 import mmap
@@ -11,13 +11,13 @@ _ROOM = 1 << 20
 
 
 class SharedText:
-    """Empty at first. It is to be made before the fork."""
+    """A shared text, which is empty at first. It has to be made before the fork."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _ROOM)
 
     def put(self, text: bytes) -> None:
-        """Keep `text` in the place of what was there; nothing is kept of one that there is no room for."""
+        """Replace the text. If there is no room for `text`, the result is empty."""
         self.clear()
         if len(text) <= _ROOM - _LENGTH:
             self._memory[_LENGTH : _LENGTH + len(text)] = text
@@ -29,5 +29,5 @@ class SharedText:
         return self._memory[_LENGTH : _LENGTH + size]
 
     def clear(self) -> None:
-        """There is no text any more."""
+        """Remove the text."""
         self._memory[:_LENGTH] = bytes(_LENGTH)

@@ -1,7 +1,7 @@
 """Which workers are running, and when one that has ended is started again. Pure.
 
-Its one rule: a worker that ends as soon as it has begun is started again later and later, so that nothing spins. A slot
-is the place of one worker; moments are seconds of one clock.
+Its one rule: a worker that ends right after its start is started again after longer and longer pauses, so that nothing
+spins. A slot is the place of one worker; moments are seconds of one clock.
 """
 
 _SETTLED_AFTER = 10.0
@@ -12,7 +12,7 @@ _HOPELESS = 5
 
 
 class Slots:
-    """The places of `count` workers. All of them are to be started at once, whatever moment it is."""
+    """The places of `count` workers. At first, all of them are due."""
 
     def __init__(self, count: int) -> None:
         self._due = dict.fromkeys(range(count), float("-inf"))
@@ -26,7 +26,7 @@ class Slots:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether no worker runs, and each has failed so often that another environment is the better remedy."""
+        """Whether no worker runs, and each has failed so often that a new environment is the better remedy."""
         return not self._running and min(self._failures) >= _HOPELESS
 
     def due(self, now: float) -> list[int]:
@@ -38,12 +38,12 @@ class Slots:
         return max(0.0, min(self._due.values()) - now) if self._due else None
 
     def started(self, slot: int, process: int, now: float) -> None:
-        """The worker of `slot` runs as `process`."""
+        """Note that the worker of `slot` runs as `process`."""
         del self._due[slot]
         self._running[process] = slot, now
 
     def ended(self, process: int, now: float) -> None:
-        """A process has ended; nothing happens if it was no worker."""
+        """Note that a process has ended. Nothing happens if it was no worker."""
         slot, since = self._running.pop(process, (None, now))
         if slot is not None:
             if now - since >= _SETTLED_AFTER:
@@ -51,7 +51,9 @@ class Slots:
             self.failed(slot, now)
 
     def failed(self, slot: int, now: float) -> None:
-        """The worker of `slot` has failed, or could not be started. The next is started at once the first time."""
+        """Note that the worker of `slot` has failed, or could not be started. After its first failure the next one
+        starts at once.
+        """
         failures = self._failures[slot] = self._failures[slot] + 1
         pause = _FIRST_PAUSE * 2.0 ** min(failures - 2, 10) if failures > 1 else 0.0
         self._due[slot] = now + min(pause, _LONGEST_PAUSE)

@@ -4,10 +4,10 @@
                                     ├▶ worker
                                     └▶ supervisor: waits, starts another for one that has ended, passes SIGTERM on
 
-Copies share the memory of what was loaded for as long as nobody writes to it. Python's `random`, OpenSSL and the
-kernel's randomness differ in each copy by themselves; connections, threads and locks there must be none before.
+Copies share the memory of what was loaded until one of them writes to it. Python's `random`, OpenSSL and the kernel
+give each copy different random numbers. There must be no connections, threads or locks before the fork.
 
-Its one rule: the supervisor serves nothing and opens nothing, so that nothing of a request can end it.
+Its one rule: the supervisor serves no request and opens no connection, so that no request can end it.
 """
 
 import os
@@ -31,7 +31,7 @@ _AS_TOLD = (0, -signal.SIGTERM)
 
 
 def workers_of(text: str) -> int:
-    """How many workers AWS_LAMBDA_MAX_CONCURRENCY asks for; where it is no number that Lambda gives, one."""
+    """How many workers AWS_LAMBDA_MAX_CONCURRENCY asks for; one if it is no valid number."""
     count = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST)) else 0
     if 1 <= count <= _MOST:
         return count
@@ -40,7 +40,7 @@ def workers_of(text: str) -> int:
 
 
 class Supervisor:
-    """Keeps `count` workers running. `tell` is called for what a worker has left when no other one follows it."""
+    """Keeps `count` workers running. `tell` is called with what a worker has left if no other worker follows it."""
 
     def __init__(self, count: int, on_sigterm: Callable[..., object], tell: Callable[[SharedText], None]) -> None:
         self._slots = Slots(count)
@@ -50,7 +50,9 @@ class Supervisor:
         self._stopping = self._has_told = False
 
     def run(self) -> SharedText:
-        """Returns in each worker, with what its predecessor has left. The supervisor itself ends with the process."""
+        """Start the workers. This returns in each worker, with what its predecessor has left. In the supervisor it ends
+        with the process.
+        """
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
         for number in _SIGNALS:
@@ -71,7 +73,7 @@ class Supervisor:
         self._stopping = self._stopping or number == signal.SIGTERM
 
     def _pass_on(self) -> None:
-        """Have each worker end when it has served its request, once."""
+        """Tell each worker, once, to end when it has served its request."""
         if not self._has_told:
             self._has_told = True
             for process in self._slots.running:
@@ -81,7 +83,7 @@ class Supervisor:
         return not self._slots.running if self._stopping else self._slots.is_hopeless
 
     def _end(self) -> NoReturn:
-        """No worker follows those that have ended: what they have left is told here."""
+        """Pass what the last workers have left to `tell`, because no worker follows them."""
         for memory in self._memories:
             self._tell(memory)
         if self._stopping:
@@ -90,9 +92,9 @@ class Supervisor:
         sys.exit(1)
 
     def _fork(self, slot: int) -> bool:
-        """Start the worker of `slot`. Whether this is it.
+        """Start the worker of `slot`. Returns True in the worker, and False in the supervisor.
 
-        Meanwhile no signal is taken: one that came between would reach a process that does not know of it yet.
+        Signals are blocked meanwhile: one that came in between would miss the new process.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
@@ -116,7 +118,7 @@ class Supervisor:
         os.close(self._writer)
 
     def _wait(self) -> None:
-        """Until a signal comes, or a worker is to be started."""
+        """Wait until a signal comes, or a worker is due."""
         seconds = None if self._stopping else self._slots.wait(time.monotonic())
         select.select([self._reader], [], [], seconds)
         try:
@@ -137,7 +139,7 @@ class Supervisor:
 
 
 def take_output(path: str) -> None:
-    """Write into a stream of this worker's own, which Lambda gives at the socket `path`, so that lines stay whole."""
+    """Write output to this worker's own stream, which Lambda offers at the socket `path`, so that lines stay whole."""
     try:
         for number in (1, 2):
             with socket.socket(socket.AF_UNIX) as own:
