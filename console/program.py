@@ -44,6 +44,7 @@ def main() -> int:
                 code = CANNOT
                 os.write(2, f"openai-proxy: The output cannot be written: {error.strerror}.\n".encode())
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    signals.signal(signals.SIGINT, signals.SIG_IGN)  # all is done: while Python ends, it would die of it without a word
     return code
 
 

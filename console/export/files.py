@@ -6,6 +6,7 @@ A file is written beside the one that is wanted and takes its name when it is wh
 import csv
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -77,9 +78,18 @@ def write_parquet(file: Path, rows: Iterable[Row]) -> int:
         lines = Path(folder) / "rows.jsonl"
         with lines.open("w", encoding="utf-8") as stream:
             count = write_json_lines(stream, rows)
-        with duckdb.connect(config={"temp_directory": folder}) as connection:
-            connection.execute(_copy(lines, part))
+        try:
+            with duckdb.connect(config={"temp_directory": folder}) as connection:
+                connection.execute(_copy(lines, part))
+        except duckdb.IOException as error:
+            raise file_error(file, _of_the_system(error), "written") from error
     return count
+
+
+def _of_the_system(error: Exception) -> Exception:
+    """What the operating system said, where an error of DuckDB's tells it."""
+    found = re.search(r'"errno":"(\d+)"', str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else error
 
 
 def _copy(lines: Path, parquet: Path) -> str:

@@ -145,7 +145,7 @@ def _show(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
         return 0
     rows = [(server, model, *_rates_text(quote.price), quote.rule) for server, model, quote in quotes]
     headings = ("SERVER", "MODEL", "INPUT", "CACHED", "OUTPUT", "OTHER", "RULE")
-    show(table(headings, rows, width=terminal_width(), drop=("RULE",), whole=headings[2:5]))
+    show(table(headings, rows, width=terminal_width(), drop=("RULE", "OTHER", "SERVER"), whole=headings[2:5]))
     print(f"\nUSD per million tokens at {at:%Y-%m-%d %H:%M} UTC. Price book: {book.version}")
     return 0
 

@@ -91,6 +91,32 @@ def test_an_interrupt_before_the_first_line_of_the_program_is_one_line_too(at: i
     assert (done.returncode, done.stderr.split("\n")) == (130, ["", _SAYS, ""])
 
 
+def test_an_interrupt_of_the_launcher_itself_is_one_line_too(launcher: Path, tmp_path: Path):
+    """While it asks whether `env` can hold the signal back."""
+    asked = tmp_path / "env"
+    asked.write_text("#!/bin/sh\nkill -INT $PPID\nexit 1\n")
+    asked.chmod(0o755)
+    search = environment(AT="0", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    done = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False, env=search)
+
+    assert (done.returncode, done.stdout, done.stderr.split("\n")) == (130, "", ["", _SAYS, ""])
+
+
+def test_an_interrupt_while_python_ends_changes_nothing():
+    program = """
+import atexit, os, signal, sys
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv[1:] = ["--version"]
+from console.program import main
+sys.exit(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT, env=environment()
+    )
+
+    assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "openai-proxy", "")
+
+
 def test_the_launcher_loads_nothing_of_the_folder_that_it_is_started_in(launcher: Path, tmp_path: Path):
     """A link to it starts the same Python."""
     (tmp_path / "argparse.py").write_text("print('not this one')")

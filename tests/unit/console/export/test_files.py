@@ -46,6 +46,11 @@ def test_parquet_is_what_the_view_of_the_lake_has(tmp_path: Path) -> None:
     assert {type_ for name, type_ in types.items() if name.startswith("cost")} == {"DECIMAL(38,18)"}
 
 
+def test_a_full_disk_is_said_as_the_system_says_it() -> None:
+    with pytest.raises(ConsoleError, match=r"^/dev/full: cannot be written \(No space left on device\)\. Remedy: "):
+        write_parquet(Path("/dev/full"), map(row_of, entries(3)))
+
+
 def test_json_lines_have_every_column_and_exact_money() -> None:
     stream, made = io.StringIO(), entries()
     assert write_json_lines(stream, map(row_of, made)) == len(made)
