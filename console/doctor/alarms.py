@@ -7,6 +7,7 @@ from typing import Any
 from console.doctor.deployment import Deployment
 from console.doctor.findings import Finding
 from console.doctor.functions import CONSUMERS
+from console.stack import USUAL_NAME
 
 AREA = "alarms"
 _RUNBOOK = re.compile(r"\bRunbook: (\S+\.md)$")
@@ -29,11 +30,14 @@ def alarm_findings(stack: Deployment) -> Iterator[Finding]:
         says = "its actions are switched off: it tells nobody"
         yield Finding(AREA, name, "todo", says, f"aws cloudwatch enable-alarm-actions --alarm-names {name}")
     well = sum(alarm.get("StateValue") != "ALARM" for alarm in alarms)
+    if stack.account.is_emulated and well < len(alarms):
+        yield Finding(AREA, "on this machine", "note", _OF_EMULATOR, "docs/local.md#what-is-not says which those are")
     yield Finding(AREA, "all", "ok", f"{well} of {len(alarms)} are not in alarm")
     if not any(alarm.get("AlarmActions") for alarm in alarms):
         yield _untold(stack)
 
 
+_OF_EMULATOR = "an alarm may be on without a reason, and stays on: the emulator adds up what AWS keeps apart"
 _OF_COMBINED = "the alarms that it combines are listed with their runbooks: docs/operations.md#alarms"
 
 
@@ -96,16 +100,15 @@ def dead_letter_findings(stack: Deployment, consumer: str) -> Iterator[Finding]:
     url = _dead_letters(stack, consumer)
     if url is None:
         return
-    waiting, arn = _queue(stack, url)
+    waiting = _waiting(stack, url)
     if not waiting:
         yield Finding("dead letters", consumer, "ok", "none")
         return
     runbook = stack.runbook("dead-letters")
     remedy = f"{runbook} says how to read them, and what to do then"
-    if queue := stack.outputs.get(f"{consumer}QueueUrl"):
-        _, destination = _queue(stack, queue)
-        move = f"aws sqs start-message-move-task --source-arn {arn} --destination-arn {destination}"
-        remedy = f"when the reason is mended ({runbook}): {move}"
+    if f"{consumer}QueueUrl" in stack.outputs:
+        remedy = f"when the reason is mended ({runbook}): openai-proxy events redrive {_as_named(consumer)}"
+        remedy += "" if stack.name == USUAL_NAME else f" --stack-name {stack.name}"
     yield Finding("dead letters", consumer, "todo", f"{waiting} wait", remedy)
 
 
@@ -126,9 +129,14 @@ def _dead_letters(stack: Deployment, consumer: str) -> str | None:
     return resource["StackResourceDetail"]["PhysicalResourceId"]
 
 
-def _queue(stack: Deployment, url: str) -> tuple[int, str]:
-    """How many messages a queue has, those that are hidden included, and its ARN."""
-    wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "QueueArn"]
+def _as_named(consumer: str) -> str:
+    """A consumer as commands call it, such as record-cost."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", consumer).lower()
+
+
+def _waiting(stack: Deployment, url: str) -> int:
+    """How many messages a queue has, those that are hidden included."""
+    wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     answer = stack.account.ask("sqs", "get_queue_attributes", QueueUrl=url, AttributeNames=wanted)
     attributes: Mapping[str, str] = answer.get("Attributes", {})
-    return sum(int(attributes.get(name, 0)) for name in wanted[:2]), str(attributes.get("QueueArn", ""))
+    return sum(int(attributes.get(name, 0)) for name in wanted)

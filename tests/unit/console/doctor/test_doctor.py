@@ -327,7 +327,7 @@ def test_what_an_emulator_does_not_know_is_not_known_and_no_fault(servers_file: 
         (
             {"sqs__get_queue_attributes": {"Attributes": {"ApproximateNumberOfMessages": "3", "QueueArn": "arn:q"}}},
             ("dead letters", "RecordCost"),
-            "start-message-move-task --source-arn arn:q --destination-arn arn:q",
+            "openai-proxy events redrive record-cost --stack-name shop",
         ),
         (
             {"sqs__get_queue_attributes": {"Attributes": {"ApproximateNumberOfMessagesNotVisible": "1"}}},
@@ -411,6 +411,15 @@ def test_a_local_stack_lacks_on_purpose_what_an_account_has_to_have(servers_file
 
     assert of_state(here, "note") == of_state(there, "todo") != []
     assert (exit_code(here), exit_code(there)) == (0, 1)
+
+
+def test_an_alarm_of_an_emulator_is_said_to_be_doubtful(servers_file: Path) -> None:
+    on: dict[str, Any] = {"cloudwatch__describe_alarms": {"MetricAlarms": [{**ALARM, "StateValue": "ALARM"}]}}
+    doubts = [
+        [each.remedy for each in look(servers_file, emulated=emulated, **more) if each.subject == "on this machine"]
+        for emulated, more in ((True, on), (True, {}), (False, on))
+    ]
+    assert doubts == [["docs/local.md#what-is-not says which those are"], [], []]
 
 
 def test_no_token_is_shown(servers_file: Path) -> None:
