@@ -236,3 +236,25 @@ def test_who_may_fetch_leads_and_who_has_to_wait_does_not() -> None:
     held = cached.leases().take(waiter, "waiter", 300, cached.now + 900)
     assert held
     assert (leader.leads, leader.since, waiter.leads, held.owner) == (True, cached.now, False, "leader")
+
+
+@pytest.mark.parametrize(
+    ("wait", "left", "seconds"),
+    [
+        (5, 900, 30),
+        (30.5, 900, 30.5),
+        (300, 900, 300),
+        (300, 40, 40),
+        (5, 29.5, 29.5),
+        (5, 1.5, 1.5),
+        (5, 1.0, 1.0),
+        (5, 0.5, 1.0),
+        (5, -3, 1.0),
+    ],
+)
+def test_a_lease_is_as_long_as_others_wait_and_its_owner_lives_but_no_moment_only(
+    wait: float, left: float, seconds: float
+) -> None:
+    cached = Sandboxes()
+    assert cached.leases().take(fill(), "leader", wait, cached.now + left) is None
+    assert cached.table.items[f"lease#{KEY}"]["lease_until"] == {"N": str(int((cached.now + seconds) * 1000))}
