@@ -261,11 +261,27 @@ def test_an_event_that_does_not_follow_the_schema_is_malformed(changes: dict[str
     assert refused.value.__cause__ is None
 
 
-@pytest.mark.parametrize("field", ["cache_key", "digest", "scope", "content_type", "body_sha256", "encoding"])
-def test_a_refused_event_names_the_field_that_is_wrong(field: str):
-    place = f"data__{'' if field in ('cache_key', 'digest', 'scope') else 'response__'}{field}"
-    changes: dict[str, Any] = {place: "odd"}
-    with pytest.raises(MalformedEventError, match=rf"\b{field}\b"):
+@pytest.mark.parametrize(
+    ("place", "wrong"),
+    [
+        ("metadata__client_id", "an odd one"),
+        ("data__cache_key", "odd"),
+        ("data__digest", "odd"),
+        ("data__scope", "odd"),
+        ("data__namespace", "an odd one"),
+        ("data__expires_at", 1),
+        ("data__response__status_code", 429),
+        ("data__response__content_type", "odd"),
+        ("data__response__encoding", "odd"),
+        ("data__response__body", "aGk="),
+        ("data__response__body_sha256", "odd"),
+        ("data__response__timing", [[5, 0], [4, 1]]),
+        ("data__response__timing", [[0, 0]] * 257),
+    ],
+)
+def test_a_refused_event_names_the_field_that_is_wrong(place: str, wrong: Any):
+    changes: dict[str, Any] = {place: wrong}
+    with pytest.raises(MalformedEventError, match=rf"\b{place.rpartition('__')[2]}\b"):
         read(**changes)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from hashlib import sha256
 from typing import Any
 
@@ -294,3 +295,28 @@ def test_the_canonical_form_is_ascii_without_blanks() -> None:
     assert canonical('{"b": [0.10, "ü", -0], "a": {"d": 1e5, "c": null}}'.encode()) == (
         '{"a":{"d":1e5,"c":null},"b":[0.10,"\\u00fc",-0]}'
     )
+
+
+def own_calls(body: bytes) -> int:
+    """How many functions of the module run for the form of a body."""
+    calls, own = 0, canonical.__code__.co_filename
+
+    def count(frame: Any, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_filename == own
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        canonical(body)
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_one_more_text_in_a_body_takes_no_more_work_unless_a_number_must_be_kept_as_it_is() -> None:
+    def body(texts: int, number: str) -> bytes:
+        return b'{"seed": %s, "stop": %s}' % (number.encode(), json.dumps(["x"] * texts).encode())
+
+    assert own_calls(body(1, "0.5")) == own_calls(body(100, "0.5"))
+    assert own_calls(body(1, "0.50")) + 99 == own_calls(body(100, "0.50"))
