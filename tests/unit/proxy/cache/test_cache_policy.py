@@ -166,6 +166,18 @@ def test_whose_answer_is_for_one_request_alone(headers: dict[str, str], is_forbi
     assert forbids_keeping(headers, {"traceparent": ""}) is is_forbidden
 
 
+OF_THE_WAY = (
+    *("__cf_bm", "_cfuvid", "__cflb", "__cfruid", "cf_clearance", "GCLB"),
+    *("AWSALB", "AWSALBCORS", "AWSALBTG", "AWSALBTGCORS", "ARRAffinity", "ARRAffinitySameSite"),
+)
+
+
+@pytest.mark.parametrize("name", OF_THE_WAY)
+def test_a_cookie_of_what_stands_before_a_server_is_not_for_one_request_alone(name: str) -> None:
+    kept = [forbids_keeping({"set-cookie": f"{cookie}=1"}, ()) for cookie in (name, f"x{name}", f"{name}-x")]
+    assert kept == [False, True, True]
+
+
 def test_the_settings_are_those_of_the_environment_or_the_usual_ones() -> None:
     usual = Settings(4 * 1024 * 1024, 5.0, 0.5, 300.0)
     assert Settings() == Settings.from_environ({}) == Settings.from_environ({"CACHE_WAIT_SECONDS": ""}) == usual
