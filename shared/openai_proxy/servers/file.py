@@ -194,10 +194,10 @@ def _check_keys(values: Mapping[str, Any], needed: Sequence[str]) -> None:
             raise OptionError(key, "not a text", 'write one quoted text ("" for none)')
 
 
-_Value = TypeVar("_Value")
+Value = TypeVar("Value")
 
 
-def _read(key: str, read: Callable[[str], _Value], values: Mapping[str, str]) -> _Value:
+def _read(key: str, read: Callable[[str], Value], values: Mapping[str, str]) -> Value:
     try:
         return read(values[key])
     except ValueError as error:

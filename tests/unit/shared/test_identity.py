@@ -183,6 +183,10 @@ FAULTS: dict[str, tuple[str, str]] = {
         issuer("plans: {claim: t, a: free, default: x}"),
         f"identity.yaml: issuer '{ISSUER}', key 'plans': there is no plan 'x'",
     ),
+    "a plan that is a list": (
+        issuer("plans: {claim: t, a: [free]}"),
+        "identity.yaml: issuer 1, key 'plans': not a text of 1 to 256 printable characters. Remedy: write {claim: ",
+    ),
     "both": (issuer("plan: free, plans: {claim: t, a: free}"), "identity.yaml: issuer 1, key 'plan': neither or both"),
     "neither": (issuer("pseudonyms: true"), "identity.yaml: issuer 1, key 'plan': neither or both"),
     "plans without a claim": (issuer("plans: {a: free}"), "issuer 1, key 'plans': names no claim"),

@@ -159,10 +159,11 @@ def test_what_is_nested_deeper_than_anybody_can_read_is_told_as_well(opening: st
 
 def test_what_an_alias_repeats_is_bounded_and_a_few_are_no_fault() -> None:
     assert plain_values("a: &x {b: c}\nd: *x") == {"a": {"b": "c"}, "d": {"b": "c"}}
-    row = f"a: &a [{', '.join('x' * 999)}]\n"
-    assert len(plain_values(row + "b: [" + "*a, " * 98 + "]")["b"]) == 98
+    row = f"a: &a [{', '.join('x' * 999)}]\nb: [{'*a, ' * 98}]\n"
+    most = plain_values(f"{row}c: [{', '.join('x' * 997)}]")  # one for the whole, 99 times 1,000 and one, and 998
+    assert [len(most[name]) for name in "abc"] == [999, 98, 997]
     with pytest.raises(YamlFileError, match="more than 100000 values"):
-        plain_values(row + "b: [" + "*a, " * 100 + "]")
+        plain_values(f"{row}c: [{', '.join('x' * 998)}]")
 
 
 GOOD = "a: {url: 'https://x/v1', token: t, model: m, aliases: %s}"

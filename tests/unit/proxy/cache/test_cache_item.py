@@ -151,8 +151,9 @@ BOUNDS: list[tuple[str, Any, Any]] = [
 @pytest.mark.parametrize("number", range(len(BOUNDS)))
 def test_what_is_believed_ends_exactly_where_it_ends(number: int) -> None:
     name, good, bad = BOUNDS[number]
-    read(**{"timing": None, name: good})  # no marks of another body's stand in the way
-    assert refused(**{"timing": None, name: bad}) == UNREADABLE
+    unmarked: dict[str, Any] = {"timing": None}  # no marks of another body stand in the way
+    read(**unmarked | {name: good})
+    assert refused(**unmarked | {name: bad}) == UNREADABLE
 
 
 @pytest.mark.parametrize("also", ["body", None])

@@ -111,12 +111,22 @@ def test_a_fault_is_told_with_file_key_and_remedy(rest: str, key: str, remedy: s
         "guards: {a: {rule: repeat",
         "guards: &a {a: *a}",
         "guards: " + "{a: " * 40 + "1" + "}" * 40,
-        "guards: {" + ", ".join(f"g{n}: {{rule: repeat, times: 5, act: notify, for: 1h}}" for n in range(21)) + "}",
     ],
 )
 def test_a_file_of_another_shape_is_refused(text: str) -> None:
     with pytest.raises(GuardsFileError, match=r"(?s)^guards\.yaml:?.*Remedy: "):
         parse_guards(text)
+
+
+def test_there_are_twenty_guards_and_no_more() -> None:
+    def written(number: int) -> str:
+        each = (f"g{place}: {{rule: repeat, times: 5, act: notify, for: 1h}}" for place in range(number))
+        return f"guards: {{{', '.join(each)}}}"
+
+    assert len(parse_guards(written(20))) == 20
+    with pytest.raises(GuardsFileError) as refused:
+        parse_guards(written(21))
+    assert str(refused.value) == "guards.yaml: key 'guards': more than 20 guards. Remedy: leave some out."
 
 
 @given(st.text(max_size=200))
