@@ -23,7 +23,7 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 
-from bench.scale.dynamodb import REFUSAL_SECONDS, WRITE_SECONDS, Counted, TableModel
+from bench.scale.dynamodb import REFUSAL_SECONDS, TRANSACTION_SECONDS, WRITE_SECONDS, Counted, TableModel
 from bench.scale.simulation import Simulation, same_chances
 from bench.units import BEGAN, BLOCK, size_of
 from tests.limits_table import LimitsItems
@@ -101,15 +101,19 @@ class LimitsAws:
 
     def get_item(self, arguments: Mapping[str, Any], timeout: float) -> dict[str, Any]:
         """A consistent read. Raises AwsError when the partition is too busy."""
-        name = arguments["Key"]["pk"]["S"]
-        if not self._table.admit_read(name, math.ceil(self._sizes.get(name, 1) / 4096)):
-            self._refuse("ThrottlingException")
-        self._table.simulation.sleep(WRITE_SECONDS)
+        self._read([arguments["Key"]["pk"]["S"]])
         return self._items.get_item(arguments, timeout)
 
     def batch_get_item(self, table: str, keys: Sequence[Any], timeout: float) -> list[dict[str, Any]]:
-        """Consistent reads."""
-        return [self.get_item({"TableName": table, "Key": key, "ConsistentRead": True}, timeout) for key in keys]
+        """Consistent reads, at once. Raises AwsError when one of the partitions is too busy."""
+        self._read([key["pk"]["S"] for key in keys])
+        return self._items.batch_get_item(table, keys, timeout)
+
+    def _read(self, names: Sequence[str]) -> None:
+        for name in names:
+            if not self._table.admit_read(name, math.ceil(self._sizes.get(name, 1) / 4096)):
+                self._refuse("ThrottlingException")
+        self._table.simulation.sleep(WRITE_SECONDS if len(names) == 1 else TRANSACTION_SECONDS)
 
     def transact_updates(self, updates: Sequence[Any], timeout: float) -> list[dict[str, Any] | None] | None:
         """Raises AwsError for conflicts and busy partitions."""

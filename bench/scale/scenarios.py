@@ -120,6 +120,7 @@ def _limits(stream: float, seconds: float = 8.0, **limits: Any) -> Callable[[flo
 _RPM: dict[str, Any] = {"rpm": 30_000}
 _TPM: dict[str, Any] = {"tpm": 30 * 10**6}
 _BUDGET: dict[str, Any] = {"budget_day": Decimal(10**6)}
+_LARGEST: dict[str, Any] = {"rpm": 900_000, "parallel": 200_000, "budget_month": Decimal(10**6)}
 
 
 def ceilings() -> list[Scenario]:
@@ -142,8 +143,9 @@ def ceilings() -> list[Scenario]:
         Scenario("one key, requests a minute, 1 s each", (400,), _limits(1, **_RPM)),
         Scenario("one key, tokens, 10 s each", (400,), _limits(10, **_TPM)),
         Scenario("one key, tokens, 1 s each", (400,), _limits(1, **_TPM)),
-        Scenario("one key, a budget, 10 s each", (300, 400), _limits(10, **_BUDGET)),
-        Scenario("a key and its team, tokens, 10 s each", (15, 20), _limits(10, **_RPM, shared=team)),
+        Scenario("one key, a budget, 10 s each", (400,), _limits(10, **_BUDGET)),
+        Scenario("a key and its team, tokens, 10 s each", (400,), _limits(10, **_RPM, shared=team)),
+        Scenario("one key, parallel and a budget, 1 s each", (10_000,), _limits(1, seconds=1.0, **_LARGEST)),
     ]
 
 

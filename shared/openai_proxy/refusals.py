@@ -9,6 +9,9 @@ from typing import Any
 CONDITION = "ConditionalCheckFailed"
 """The code of an item that is not as its condition says."""
 
+CONFLICT = "TransactionConflict"
+"""The code of an item that another transaction holds."""
+
 DONE = "None"
 """The code of an item with which nothing was wrong."""
 

@@ -16,7 +16,8 @@ from proxy.limits.item import key_of
 
 _Answer = TypeVar("_Answer")
 
-_PAUSES = (0.01, 0.03, 0.08, 0.2)
+PAUSES = (0.01, 0.03, 0.08, 0.2)
+"""Seconds between one try and the next."""
 _SHORTEST_CALL = 0.02
 """Seconds."""
 
@@ -41,10 +42,19 @@ class Calls:
 class Counters:
     """Reads and changes counters. Every call raises AwsError."""
 
-    def __init__(self, aws: Aws, table: str, sleep: Callable[[float], None]) -> None:
+    def __init__(self, aws: Aws, table: str, sleep: Callable[[float], None], pauses: Sequence[float] = PAUSES) -> None:
         self._aws = aws
         self._table = table
         self._sleep = sleep
+        self._pauses = pauses
+
+    def without_repetition(self) -> "Counters":
+        """The same, for who looks elsewhere before a call is made again."""
+        return Counters(self._aws, self._table, self._sleep, ())
+
+    def pause(self, seconds: float) -> None:
+        """Wait for about as long: not all who wait come again at once."""
+        self._sleep(seconds * (0.5 + random.random()))  # noqa: S311 - spreads retries, guards nothing
 
     def update(self, limits: Limits, request: Mapping[str, Any], calls: Calls) -> tuple[bool, Item | None]:
         """Whether the update's condition held, and the item. A settlement that holds the item does so for a moment."""
@@ -91,11 +101,11 @@ class Counters:
 
     def _repeated(self, call: Callable[[], _Answer]) -> _Answer:
         """A call, once more after each outage, for a moment: its condition makes sure that it counts once."""
-        for pause in _PAUSES:
+        for pause in self._pauses:
             try:
                 return call()
             except AwsError as error:
                 if not error.is_transient:
                     raise
-            self._sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads retries, guards nothing
+            self.pause(pause)
         return call()

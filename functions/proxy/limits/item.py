@@ -116,7 +116,12 @@ def shards_of(item: Item) -> int:
 def is_busy(limits: Limits, item: Item) -> bool:
     """Whether a counter has so many leases that it is to be divided."""
     most = _MOST_LEASES_WITH_BUDGET if limits.has_budget else _MOST_LEASES
-    return DIVIDED not in item and len(item.get(_place(limits), {}).get("M", {})) > most
+    return DIVIDED not in item and running(limits, item) > most
+
+
+def running(limits: Limits, item: Item) -> int:
+    """How many leases a counter has: of requests that run, or that are kept in mind for a minute."""
+    return len(item.get(_place(limits), {}).get("M", {}))
 
 
 def dividing(shards: int) -> dict[str, Any]:

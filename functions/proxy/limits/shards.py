@@ -11,7 +11,7 @@ have ended, and money that nobody settles when it is too old for that.
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from openai_proxy.shards.limits import PLACES, place_in
 from openai_proxy.usage import MOST_TOKENS, UNKNOWN, Usage
 
 from proxy.aws.client import NO_ANSWER, AwsError
-from proxy.limits.counters import Calls, Counters
+from proxy.limits.counters import PAUSES, Calls, Counters
 from proxy.limits.draws import Dry, as_told, done, drawn, gather, room_for, taking_of
 from proxy.limits.item import Source, headers, no_older_than, refusal
 from proxy.limits.meters import LEAST_COST
@@ -70,6 +70,7 @@ class Shards:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._counters = counters
+        self._once = counters.without_repetition()
         self._clock = clock
         self._count = count
         self._chance = chance
@@ -131,6 +132,7 @@ class Shards:
     def _take(self, taken: Reservation, calls: Calls) -> Reservation | Dry | None:
         """Take of one shard. None: others were faster each time."""
         limits, in_shard = taken.limits, shard_limits(taken.limits, taken.shard)
+        pauses = list(PAUSES)
         for _ in range(_MOST_TRIES):
             applied, item = self._counters.update(in_shard, taking_of_shard(taking_of(taken)), calls)
             if applied:
@@ -140,7 +142,15 @@ class Shards:
             taken = taken._replace(windows=no_older_than(windows, item))
             if swept := sweeping(item, windows.now):
                 self._counters.update(in_shard, swept, calls)
-            elif found := drawn(taken, item, self._count(limits), self._counters, calls):
+                continue
+            try:
+                found = drawn(taken, item, self._count(limits), self._once, calls)
+            except AwsError as error:
+                if not (error.is_transient and pauses):
+                    raise
+                self._counters.pause(pauses.pop(0))  # many draw at once; others may have drawn for this shard meanwhile
+                continue
+            if found:
                 return found
         return None
 
@@ -164,24 +174,28 @@ class Shards:
         """Take the shares of a key and its team, of which one or both are in shards. `of_counter` takes of the other.
 
         Raises as `take`. A transaction holds both items for longer than a write, and DynamoDB refuses every other write
-        of them meanwhile: a shard would bear some 15 requests a second. So they are taken one after the other, and what
-        was taken of a shard goes back where the other has no room.
+        of them meanwhile: a shard would bear some 20 requests a second. So they are taken one after the other, and what
+        was taken of a shard goes back where the other has no room, or does not answer.
         """
         done: list[Reservation] = []
         for part in sorted(taken.parts, key=lambda each: not each.shard):
             alone = part._replace(team=None)
-            got = self.take(alone, calls) if part.shard else of_counter(alone, calls)
+            try:
+                got = self.take(alone, calls) if part.shard else of_counter(alone, calls)
+            except AwsError:
+                self._take_back(done, calls)
+                raise
             if got.refused:
-                for each in done:
-                    self._take_back(each, calls)
+                self._take_back(done, calls)
                 parts = {each.limits.team: each._replace(share=None, refused=got.refused) for each in taken.parts}
                 return _joined(parts | {got.limits.team: got})
             done.append(got)
         return _joined({each.limits.team: each for each in done})
 
-    def _take_back(self, taken: Reservation, calls: Calls) -> None:
-        with suppress(AwsError):  # then it stays counted until its window is over
-            self._counters.update_once(shard_limits(taken.limits, taken.shard), taking_back(taking_of(taken)), calls)
+    def _take_back(self, every: Sequence[Reservation], calls: Calls) -> None:
+        for each in every:
+            with suppress(AwsError):  # then it stays counted until its window is over
+                self._counters.update_once(shard_limits(each.limits, each.shard), taking_back(taking_of(each)), calls)
 
     def give_back(self, taken: Reservation, usage: Usage, end: int | None, calls: Calls) -> None:
         """Free the place of a request, and count the tokens that it has used in the place of those thought of.

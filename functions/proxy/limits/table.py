@@ -19,7 +19,7 @@ from openai_proxy.usage import Usage
 
 from proxy.aws.client import NO_ANSWER, Aws, AwsError
 from proxy.errors import ProxyError, UnavailableError
-from proxy.limits.counters import Calls, Counters
+from proxy.limits.counters import PAUSES, Calls, Counters
 from proxy.limits.item import (
     Share,
     dividing,
@@ -82,6 +82,7 @@ class LimitsTable:
         shards: Callable[[Limits], int] = lambda limits: limits.shards,
     ) -> None:
         self._counters = Counters(aws, table, sleep)
+        self._once = self._counters.without_repetition()
         self._on_failure: FailurePolicy = on_failure
         self._clock = clock
         self._timeout = timeout
@@ -127,13 +128,14 @@ class LimitsTable:
             return self._shards.take(taken, calls) if taken.shard else self._take(taken, calls)
         if any(each.shard for each in taken.parts):
             return self._shards.take_both(taken, calls, self._take)
-        from proxy.limits.together import take_together  # noqa: PLC0415  # few keys have limits and a team with limits
+        from proxy.limits.together import are_apart, take_together  # noqa: PLC0415  # few keys have a team with limits
 
         together = take_together(taken, self._counters, self._clock, calls, self._marks)
         if together is None:
             items = self._counters.items([each.limits for each in taken.parts], calls)
+            is_contended = not are_apart(taken.parts, items)
             for part, item in zip(taken.parts, items, strict=True):
-                self._divide(part.limits, item, calls)
+                self._divide(part.limits, item, calls, is_contended=is_contended and part.limits.team != "")
             own, team = (self._placed(each) for each in taken.parts)
             return self._shards.take_both(own._replace(team=team), calls, self._take)
         taken = together
@@ -174,9 +176,16 @@ class LimitsTable:
     def _take(self, taken: Reservation, calls: Calls) -> Reservation:
         limits, windows, share = taken.limits, taken.windows, taken.share
         assert share
+        pauses = list(PAUSES)
         for _ in range(_MOST_TRIES):
-            forgotten = self._marks.get(limits.id, "")
-            applied, item = self._counters.update(limits, taking(limits, windows, share, forgotten), calls)
+            request = taking(limits, windows, share, self._marks.get(limits.id, ""))
+            try:
+                applied, item = self._once.update(limits, request, calls)
+            except AwsError as error:
+                if not (error.is_transient and pauses):
+                    raise
+                self._counters.pause(pauses.pop(0))
+                applied, item = False, None  # it may be divided, which a read tells even where a write is too much
             item = self._counters.item(limits, calls) if item is None else item
             self._divide(limits, item, calls)
             if lease := own_lease(limits, item, share):
@@ -227,13 +236,19 @@ class LimitsTable:
         """In how many shards they are counted, as far as is known."""
         return max(self._shards_of(limits), self._divided.get(limits.id, 1))
 
-    def _divide(self, limits: Limits, item: Item, calls: Calls) -> None:
-        """Divide a counter that has become so large that each write costs more, and remember what is divided."""
+    def _divide(self, limits: Limits, item: Item, calls: Calls, *, is_contended: bool = False) -> None:
+        """Divide a counter that has become so large that each write costs more, or for which transactions wait in vain,
+        and remember what is divided.
+        """
         shards = shards_of(item)
-        if is_busy(limits, item):
+        if is_contended or is_busy(limits, item):
+            change = dividing(limits.shards_if_busy)
             with suppress(AwsError):  # the next request divides it
-                if self._counters.update_once(limits, dividing(limits.shards_if_busy), calls):
-                    shards = limits.shards_if_busy
+                if is_contended:
+                    is_done = self._counters.update(limits, change, calls)[0]
+                else:
+                    is_done = self._counters.update_once(limits, change, calls)
+                shards = limits.shards_if_busy if is_done else shards
         if shards > 1 and limits.id not in self._divided:
             if len(self._divided) >= _MOST_MARKS:
                 self._divided.clear()

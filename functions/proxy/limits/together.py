@@ -10,12 +10,12 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from openai_proxy.dynamodb import Item, to_attribute
-from openai_proxy.key_limits import Limits
 from openai_proxy.limits import REQUESTS, TOKENS, Windows, cost_in
+from openai_proxy.refusals import CONFLICT
 
 from proxy.aws.client import NO_ANSWER, AwsError
 from proxy.errors import LimitReached
-from proxy.limits.counters import Calls, Counters
+from proxy.limits.counters import PAUSES, Calls, Counters
 from proxy.limits.item import (
     Source,
     headers,
@@ -26,6 +26,7 @@ from proxy.limits.item import (
     own_lease,
     refusal,
     renewal,
+    running,
     shards_of,
     taking,
 )
@@ -34,6 +35,10 @@ from proxy.limits.reservation import Reservation
 
 _MOST_TRIES = 12
 """Each try fails only when another request has changed an item in between, in a way that matters."""
+_FEW = 10
+"""Requests of a team that run: with more of them, that transactions meet is no chance."""
+_MET_BY_MANY = 2
+"""Pauses that are left when one that meets others waits no longer."""
 _GROUPS = ("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens", "x-budget-remaining-usd")
 
 
@@ -51,9 +56,10 @@ def take_together(
 ) -> Reservation | None:
     """Take the shares of a reservation and of its team's, or say why not. `forgotten` are leases by counters.
 
-    None: a counter is divided, or is to be. Raises AwsError, and what a damaged item comes to.
+    None: a counter is divided, or is to be, because so many requests hold one of the two that this one never met both
+    free. Raises AwsError, and what a damaged item comes to.
     """
-    parts = list(taken.parts)
+    parts, pauses, once = list(taken.parts), list(PAUSES), counters.without_repetition()
     items = counters.items([each.limits for each in parts], calls)
     for _ in range(_MOST_TRIES):
         parts = [_now(each, item, clock()) for each, item in zip(parts, items, strict=True)]
@@ -62,7 +68,7 @@ def take_together(
             if len(own) == len(parts):  # by a call whose answer was lost
                 return _joined(own, items)
             raise AwsError("dynamodb:TransactWriteItems", NO_ANSWER, "one of two leases is gone")
-        if any(_is_apart(each.limits, item) for each, item in zip(parts, items, strict=True)):
+        if are_apart(parts, items):
             return None
         if _are_renewed(parts, items, counters, calls):
             items = counters.items([each.limits for each in parts], calls)
@@ -70,7 +76,16 @@ def take_together(
         if refused := _refused(parts, items):
             return _refusing(parts, items, refused, calls)
         parts = [_no_more_than_left(each, item) for each, item in zip(parts, items, strict=True)]
-        refusing = counters.update_all([(each.limits, _taking(each, forgotten)) for each in parts], calls)
+        try:
+            refusing = once.update_all([(each.limits, _taking(each, forgotten)) for each in parts], calls)
+        except AwsError as error:
+            if error.code == CONFLICT and not calls.in_doubt and len(pauses) <= _pauses_left(parts, items):
+                return None
+            if not (error.is_transient and pauses):
+                raise
+            counters.pause(pauses.pop(0))
+            items = counters.items([each.limits for each in parts], calls)  # it may be divided meanwhile
+            continue
         if refusing is None:
             after = [_after(each, item) for each, item in zip(parts, items, strict=True)]
             return _joined(parts, after)
@@ -78,8 +93,14 @@ def take_together(
     raise AwsError("dynamodb:TransactWriteItems", NO_ANSWER, "the items did not come to rest")
 
 
-def _is_apart(limits: Limits, item: Item) -> bool:
-    return shards_of(item) > 1 or is_busy(limits, item)
+def _pauses_left(parts: Sequence[Reservation], items: Sequence[Item]) -> int:
+    """How many pauses are left when a team is divided: all are made before where few of its requests run."""
+    return _MET_BY_MANY if running(parts[-1].limits, items[-1]) > _FEW else 0
+
+
+def are_apart(parts: Sequence[Reservation], items: Sequence[Item]) -> bool:
+    """Whether one of the two is divided, or so busy that it is to be."""
+    return any(shards_of(item) > 1 or is_busy(each.limits, item) for each, item in zip(parts, items, strict=True))
 
 
 def _now(part: Reservation, item: Item, now: float) -> Reservation:

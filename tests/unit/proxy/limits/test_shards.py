@@ -299,3 +299,66 @@ def test_a_busy_key_or_its_busy_team_is_divided_and_the_two_are_taken_one_after_
         until_refused(each, key, refusals)
     assert passed(sandboxes) == (30 if whose == "key" else 29)
     assert {each.source for each in refusals} == {"team_rpm"}
+
+
+@pytest.mark.parametrize("seed", range(EXAMPLES))
+def test_while_transactions_meet_exactly_as_many_pass_as_the_team_has(seed: int) -> None:
+    chance = random.Random(seed)
+    table, turns = LimitsItems(), Turns(chance)
+    key = Limits("k", rpm=90, shared=of_team(rpm=40, parallel=200))
+    sandboxes = [Sandbox(turns.services(number, table), chance.random(), shards=1) for number in range(5)]
+    refusals: list[LimitError] = []
+
+    def ask(sandbox: Sandbox) -> None:
+        while not isinstance(refused := sandbox.take(key).refused, LimitError):
+            assert refused is None
+            table.faults = chance.choices(["ok", "TransactionConflict"], k=4)
+        refusals.append(refused)
+
+    turns.run([lambda each=each: ask(each) for each in sandboxes])
+    assert passed(sandboxes) == 40
+    assert {each.source for each in refusals} == {"team_rpm"}
+
+
+@pytest.mark.parametrize("limits", [Limits("k", rpm=1000), Limits("k", parallel=1000)], ids=["minutes", "lasting"])
+def test_who_cannot_ask_the_counter_takes_what_others_have_drawn_meanwhile(limits: Limits) -> None:
+    table = LimitsItems()
+    services: Any = Crashing(table)
+    first, other = Sandbox(services, 0.5), Sandbox(table, 0.5)
+
+    def draw() -> None:
+        assert not other.take(limits).refused
+        table.faults = ["ProvisionedThroughputExceededException"]
+
+    def nothing() -> None:
+        pass
+
+    fifth = [nothing]
+    # The take, and a look at the shard, which is not there; the counter, which is too busy; the take.
+    services.before = [nothing, nothing, draw, nothing, *fifth]
+    assert not first.take(limits).refused
+    assert services.before == fifth
+    assert passed([first, other]) == 2
+
+
+def test_a_counter_that_takes_no_write_is_read_and_tells_that_it_is_divided() -> None:
+    table, limits = LimitsItems(), Limits("k", rpm=1000)
+    Sandbox(table, shards=1).take(limits)
+    table.items["limits#k"]["divided"] = {"N": str(SHARDS)}
+    table.written.clear()
+    table.faults = ["ProvisionedThroughputExceededException"]
+    taken = Sandbox(table, shards=1).take(limits)
+    assert taken.shard
+    assert not taken.refused
+    assert table.written.count("limits#k") == 1, "what its shard draws"
+
+
+def test_what_was_taken_of_a_team_goes_back_when_its_key_cannot_be_asked() -> None:
+    table, team = LimitsItems(), of_team(rpm=1000, parallel=30)
+    sandbox = Sandbox(table, shards=SHARDS, apart=["k"])
+    key = Limits("k", rpm=1000, shared=team)
+    sandbox.take(key)
+    before = table.numbers("limits#team.web#5")
+    table.faults = ["ok", *["ServiceUnavailable", "ok"] * 4, "ServiceUnavailable"]
+    assert not sandbox.take(key).is_checked
+    assert table.numbers("limits#team.web#5") == before

@@ -318,6 +318,40 @@ def test_a_call_that_goes_wrong_once_counts_once_in_both(fault: str, place: int)
     world.check(ROOMY, TEAM)
 
 
+MET = ["ok", "ok", "TransactionConflict"]
+"""Both counters are read, and one of them is held when the transaction comes."""
+RUNNING = 11
+
+
+@pytest.mark.parametrize(("others", "met"), [(RUNNING, 3), (RUNNING - 1, 5), (0, 5)])
+def test_a_team_for_which_transactions_wait_in_vain_is_divided_and_nobody_is_turned_away(others: int, met: int) -> None:
+    world, team = World(), of_team(rpm=60, parallel=30)
+    key = Limits("k", rpm=50, tpm=10_000, shared=team)
+    for _ in range(others):
+        world.take(key)
+    world.take(key, MET * (met - 1))
+    assert "divided" not in world.counter("team.web")
+    taken = world.take(key, [*MET * met, "ok", "ok", "TransactionConflictException"])
+    assert taken
+    assert (taken.refused, [each.is_checked for each in taken.parts]) == (None, [True, True])
+    assert world.counter("team.web")["divided"] == team.shards_if_busy
+    assert world.counter("k")["requests"] == others + 2
+    for each in list(world.running):
+        world.end(each)
+    while source_of(world.take(key)) is None:
+        pass
+    assert len(world.running) == team.parallel
+
+
+def test_one_that_may_have_been_taken_already_is_not_taken_apart() -> None:
+    world = World("closed")
+    world.take(BOTH)
+    taken = world.take(BOTH, ["ok", "ok", "lost", *MET * 4])
+    assert taken
+    assert (taken.is_checked, taken.refused.status if taken.refused else None) == (False, 503)
+    assert "divided" not in world.counter("team.web")
+
+
 @pytest.mark.parametrize("policy", ["open", "closed"])
 @pytest.mark.parametrize(("fault", "is_outage"), [("lost", True), ("ValidationError", False), ("AccessDenied", False)])
 def test_an_outage_follows_the_policy_and_a_fault_lets_nobody_in(fault: str, is_outage: bool, policy: str) -> None:
