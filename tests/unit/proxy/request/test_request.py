@@ -55,6 +55,8 @@ def test_a_rest_api_event() -> None:
         ("/llm/openai/v1/models/", "openai/v1/models", "/openai/v1/models/"),
         ("/llm/openai/v1/models/", "openai/v1/models/", "/openai/v1/models/"),
         ("/xopenai/v1/models", "openai/v1/models", "/xopenai/v1/models"),
+        ("/llm/X/v1/models/aX", "X/v1/models/aX", "/X/v1/models/aX"),  # nothing but slashes is cut off
+        ("/llm/X/v1/models/aX/", "X/v1/models/aX", "/X/v1/models/aX/"),
         ("/openai/v1/files/a%2Fb", "openai/v1/files/a/b", "/openai/v1/files/a%2Fb"),
         ("/openai/v1/models", None, "/openai/v1/models"),
         ("/openai/v1/models", 7, "/openai/v1/models"),
