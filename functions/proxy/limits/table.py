@@ -165,7 +165,7 @@ class LimitsTable:
             if taken.shard:
                 self._shards.give_back(taken, usage, end, calls)
                 return taken._replace(lease="returned")
-            share = share._replace(lease_end=max(share.lease_end, end or 0))
+            share = share._replace(lease_end=max(share.lease_end, end or share.lease_end))
             return self._release(taken, share, usage, calls)
         except (AwsError, *_DAMAGES) as error:
             log("WARN", NOT_RETURNED, limits=taken.limits.id, reason=str(error))

@@ -18,6 +18,7 @@ from settle_limits.transaction import Held, Refusal, build_transaction, in_trans
 
 NOON = 1_795_435_200
 """2026-11-23 12:00:00 UTC."""
+NOW = Windows.of(NOON + 300)
 BUCKET = "r_20261123_1994928"
 ONE = Settlement(
     event_id="01",
@@ -147,6 +148,63 @@ def test_what_passed_unchecked_begins_the_periods_that_its_counter_has_not_reach
     assert ":old_total" not in kept
 
 
+IN_LANE = [replace(ONE, lane=3), replace(OTHER, lane=3)]
+"""0.75 were reserved, and 1.2 spent."""
+GONE = [f"r_20261122_{1_994_700 + number}" for number in range(101)]
+"""Buckets that nobody looks at any more."""
+
+
+@pytest.mark.parametrize(
+    ("counter", "begins", "goes_on", "old", "expired"),
+    [
+        (COUNTER | to_item(dict.fromkeys(GONE, 1)), "", "day month", {}, []),
+        (
+            COUNTER | to_item({"day": "2026-11-22"} | dict.fromkeys(GONE, 1)),
+            "day",
+            "month",
+            {"day": "2026-11-22"},
+            GONE,
+        ),
+        ({}, "day month", "", {}, []),
+    ],
+)
+def test_a_lane_is_told_what_was_spent_and_what_of_it_comes_back(
+    counter: Any, begins: str, goes_on: str, old: dict[str, str], expired: list[str]
+) -> None:
+    """It has what was reserved in its bucket; what is too old there goes when a period begins."""
+    held = Held.of(counter, IN_LANE, NOW)
+    assert (held.bucket, list(held.expired)) == (False, expired)
+    *_, change = built(IN_LANE, held)
+    amounts, first = dict[str, Any](), dict[str, Any]()
+    conditions, plain = list[str](), list[str]()
+    for period in goes_on.split():
+        amounts |= {f"back_{period}": Decimal("-0.45"), f"{period}_spent": Decimal("1.2")}
+        conditions.append(f"#{period} = :{period}")
+        plain.append(period)
+    amounts[BUCKET] = Decimal("0.75")
+    for period in begins.split():
+        conditions.append(f"#{period} = :old_{period}" if period in old else f"attribute_not_exists(#{period})")
+        first |= {period: STARTS[period], f"back_{period}": Decimal("-0.45"), f"{period}_spent": Decimal("1.2")}
+        first |= {f"told_{period}": 0, "expires_at": 77}
+    settings = [f"#{name} = :{name}" for name in first]
+    removed = [f"#{name}" for name in expired[:100]]
+    assert change["Update"] == {
+        **UPDATE,
+        "Key": {"pk": {"S": "limits#line-1#s3"}},
+        "UpdateExpression": (f"REMOVE {', '.join(removed)} " if removed else "")
+        + (f"SET {', '.join(settings)} " if settings else "")
+        + f"ADD {', '.join(f'#{name} :{name}' for name in amounts)}",
+        "ConditionExpression": " AND ".join(conditions),
+        "ExpressionAttributeNames": names(*amounts, *first, *plain, *expired[:100]),
+        "ExpressionAttributeValues": values(
+            **amounts,
+            **first,
+            **{period: STARTS[period] for period in plain},
+            **{f"old_{period}": start for period, start in old.items()},
+        ),
+    }
+
+
 def test_of_a_counter_that_has_nothing_of_it_only_the_marker_is_written() -> None:
     assert built([ONE], Held((), bucket=False)) == [MARKER]
 
@@ -159,9 +217,6 @@ def test_a_counter_must_be_in_each_of_the_periods() -> None:
     )
     starts = {name: change["Update"]["ExpressionAttributeValues"][f":{name}"]["S"] for name in each.windows.periods}
     assert starts == {"day": "2026-11-23", "week": "2026-11-18", "month": "2026-11-05", "total": "ever"}
-
-
-NOW = Windows.of(NOON + 300)
 
 
 def test_a_counter_has_what_it_says() -> None:
@@ -206,6 +261,7 @@ def test_those_of_one_place_are_settled_together_and_ninety_nine_at_most() -> No
     apart = [
         ONE,
         replace(ONE, limits_id="x"),
+        replace(ONE, lane=1),
         replace(ONE, windows=Windows.of(NOON + 900)),
         replace(ONE, windows=Windows.of(NOON, Calendar(month=2))),
         UNCHECKED,
@@ -232,6 +288,9 @@ def test_a_refusal_says_which_of_them_it_is_of() -> None:
     )
     assert found == Refusal(["None", "ConditionalCheckFailed"], {"a": {"S": "b"}})
     assert found
+    assert Refusal.of(refusal("TransactionCanceledException", *["None"] * 3, item={"a": {"S": "b"}})) == Refusal(
+        ["None"] * 3, {"a": {"S": "b"}}
+    ), "the counter comes last, however many markers come before"
     assert [found.is_duplicate(0), found.is_duplicate(1), found.is_of_counter(1), found.is_of_counter(2)] == [
         *(False, True, True, False)
     ]

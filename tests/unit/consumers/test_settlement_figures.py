@@ -117,6 +117,12 @@ def test_who_has_signed_in_is_named_where_the_counter_is_theirs(whose: str, end_
     assert settlements_of(read_event(without), PRICES)[0].end_user == ""
 
 
+@pytest.mark.parametrize(("shard", "lane"), [(None, 0), (0, 0), (1, 1), (7, 1)])
+def test_what_was_taken_of_a_shard_is_settled_in_a_lane(shard: int | None, lane: int) -> None:
+    own, team = settlements_of(event_with({} if shard is None else {"data/limits/shard": shard}), PRICES)
+    assert (own.lane, team.lane) == (lane, 0)
+
+
 def test_a_team_alone_learns_what_an_answer_costs() -> None:
     for limits in (None, {**LIMITS, "has_budget": False}):
         [team] = settlements_of(event_with({"data/limits": limits}), PRICES)

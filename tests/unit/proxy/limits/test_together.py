@@ -241,6 +241,19 @@ def test_whichever_has_no_room_refuses_and_is_named(kind: str, whose: str) -> No
     world.check(own, team)
 
 
+@pytest.mark.parametrize("whose", ["key", "team"])
+def test_the_last_request_before_the_end_reserves_what_is_left_and_of_the_other_all_that_it_needs(whose: str) -> None:
+    narrow: Any = {"budget_day": COST * 3 / 2}
+    own, team = (ROOMY._replace(**narrow), TEAM) if whose == "key" else (ROOMY, TEAM._replace(**narrow))
+    world, both = World(), own._replace(shared=team)
+    taken = [world.take(both) for _ in range(3)]
+    costs = [[part.share.cost if part.share else None for part in each.parts] for each in taken if each]
+    left = [COST / 2, COST]
+    assert costs == [[COST, COST], left if whose == "key" else left[::-1], [None, None]]
+    assert [source_of(each) for each in taken] == [None, None, f"{whose}_budget_reserved"]
+    world.check(own, team)
+
+
 @pytest.mark.parametrize("narrow", ["key", "team", "key and team", ""])
 @pytest.mark.parametrize("seconds", [0, 60], ids=["in a minute that goes on", "in a minute that begins"])
 @pytest.mark.parametrize("calls", range(7))
