@@ -24,7 +24,8 @@ _ARCHIVED = '{"source": ["openai-proxy"], "detail-type": [{"anything-but": ["Res
 """What the template archives."""
 _READY_SECONDS = 120.0
 _POLL_SECONDS = 0.05
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = 60.0
+"""Its kept state is lost when it is stopped for good before it has written it, which takes long on a busy machine."""
 
 
 async def start(settings: Settings, tokens: Mapping[str, str], endpoint_of_functions: str = "") -> Child:

@@ -40,7 +40,7 @@ def message_of(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The message that the events of a whole stream make. Raises ValueError, TypeError or LookupError."""
     message: dict[str, Any] = {}
     is_open = is_over = False
-    inputs = ""
+    inputs: str | None = None
     for event in events:
         kind = event["type"]
         if kind == "ping":
@@ -52,13 +52,13 @@ def message_of(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             message = {**event["message"], "content": list(event["message"]["content"])}
         elif kind == "content_block_start" and not is_open and event["index"] == len(content):
             content.append(dict(event["content_block"]))
-            is_open, inputs = True, ""
+            is_open, inputs = True, None
         elif kind == "content_block_delta" and is_open and event["index"] == len(content) - 1:
-            inputs += _added(content[-1], event["delta"])
+            piece = _added(content[-1], event["delta"])
+            inputs = inputs if piece is None else (inputs or "") + piece
         elif kind == "content_block_stop" and is_open and event["index"] == len(content) - 1:
             is_open = False
-            if inputs:
-                content[-1]["input"] = json.loads(inputs)
+            _complete(content[-1], inputs)
         elif kind == "message_delta" and not is_open:
             message |= event["delta"]
             told = object_of(event.get("usage"))
@@ -72,17 +72,25 @@ def message_of(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return message
 
 
-def _added(block: dict[str, Any], delta: Mapping[str, Any]) -> str:
-    """Add a piece to its block. Returns a piece of a tool's input, which is JSON only when it is whole; else ""."""
+def _complete(block: dict[str, Any], inputs: str | None) -> None:
+    """Give a block the input that came in pieces, if any came. Raises ValueError."""
+    if inputs:
+        block["input"] = json.loads(inputs)
+    elif inputs is None and block.get("input") == {}:
+        raise ValueError("no input")  # an input that is empty comes as an empty piece
+
+
+def _added(block: dict[str, Any], delta: Mapping[str, Any]) -> str | None:
+    """Add a piece to its block. Returns a piece of a tool's input, which is JSON only when it is whole; else None."""
     kind = delta["type"]
     if kind == "input_json_delta":
         return delta["partial_json"]
     if kind == "citations_delta":
         block["citations"] = [*array_of(block.get("citations")), delta["citation"]]
-        return ""
+        return None
     name = _TEXTS[kind]
     block[name] = block.get(name, "") + delta[name]
-    return ""
+    return None
 
 
 def events_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -62,6 +62,7 @@ def test_what_is_no_pattern_is_told(pattern: str) -> None:
 signs = st.sampled_from([*"abAZ09_-.^$|()[]{}?*+\\,:", "\\d", "\\w", "(?:", "[a-c]", "{2}", "{1,3}"])
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of patterns that a later Python may read in another way
 @settings(max_examples=examples(60))
 @given(st.lists(signs, max_size=12).map("".join), st.integers(0, 5), st.integers(0, 9))
 def test_no_text_is_wrong(pattern: str, shortest: int, more: int) -> None:

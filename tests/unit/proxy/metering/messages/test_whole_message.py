@@ -136,3 +136,13 @@ def test_recorded_messages_are_kept_when_they_are_whole(entry: dict[str, Any]) -
         document = converted("/messages", body, to_stream=False)
         assert document is not None
         assert flaw(document, is_stream=False) is None
+
+
+def test_a_tool_call_whose_input_never_came_is_not_whole() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "f", "input": {"city": "Paris"}}
+    told = {"stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 2}}
+    events = events_of({"id": "m", "type": "message", "role": "assistant", "content": [call]} | told)
+    [place] = [at for at, event in enumerate(events) if event["type"] == "content_block_delta"]
+    assert flaw(stream_of([*events[:place], *events[place + 1 :]]), is_stream=True) == "unreadable"
+    empty = {**events[place], "delta": {"type": "input_json_delta", "partial_json": ""}}
+    assert flaw(stream_of([*events[:place], empty, *events[place + 1 :]]), is_stream=True) is None
