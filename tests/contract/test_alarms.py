@@ -108,10 +108,12 @@ def test_every_alarm_says_what_it_means_and_has_a_runbook_a_threshold_and_a_name
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"stack-[a-z-]+", name) for name in names)
     for alarm in alarms_of(stack).values():
+        name = alarm["AlarmName"].removeprefix("stack-")
         described = re.fullmatch(r".{40,}\. Runbook: (\S+\.md)", alarm["AlarmDescription"])
-        assert described
-        page = (ROOT / described[1]).read_text(encoding="utf-8")
-        assert f"`{alarm['AlarmName'].removeprefix('stack-')}`" in page
+        assert described, f"the text of the alarm {name} is no sentence of 40 characters or more, or names no runbook"
+        page = ROOT / described[1]
+        assert page.is_file(), f"the alarm {name} has no runbook {described[1]}"
+        assert f"`{name}`" in page.read_text(encoding="utf-8"), f"{described[1]} does not name the alarm `{name}`"
 
 
 def test_every_alarm_links_to_where_the_runbooks_are() -> None:
@@ -131,9 +133,11 @@ def test_every_threshold_is_a_parameter_and_every_parameter_is_used() -> None:
     given = {name: str(1001 + index) for index, name in enumerate(numbers)}
     alarms = alarms_of(deployed(**given))
     thresholds = {alarm["Threshold"] for alarm in alarms.values()}
-    assert thresholds <= set(given.values())
-    (least,) = set(given.values()) - thresholds
-    assert given["AlarmPercentFromRequests"] == least
+    unknown = {name for name, alarm in alarms.items() if alarm["Threshold"] not in given.values()}
+    assert not unknown, "the thresholds of these alarms are no parameters called Alarm… of the type Number"
+    unused = {name for name, value in given.items() if value not in thresholds}
+    assert unused == {"AlarmPercentFromRequests"}, "no alarm uses these parameters as its threshold"
+    least = given["AlarmPercentFromRequests"]
     for name, alarm in alarms.items():
         assert (f"requests >= {least}" in str(alarm)) == name.endswith("ShareAlarm")
 
@@ -169,7 +173,9 @@ def test_an_incident_pages_once() -> None:
     (lost,) = stack.of_type("AWS::Lambda::EventInvokeConfig").values()
     assert lost["DestinationConfig"]["OnFailure"]["Destination"] == "${AlarmTopic}", "untold it comes as it is"
     children = [child for composite in composites_of(stack).values() for child in children_of(composite)]
-    assert sorted(children) == sorted(f"${{{name}}}" for name in alarms_of(stack))
+    names = [f"${{{name}}}" for name in alarms_of(stack)]
+    assert set(children) == set(names), "these alarms are in no combined alarm, or these are no alarms"
+    assert len(children) == len(names), "an alarm is in two combined alarms"
 
 
 def test_without_a_lake_nothing_watches_it() -> None:
@@ -212,6 +218,7 @@ def bad_and_good(alarm: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_alarm_needs_as_many_bad_periods_as_it_says(name: str) -> None:
     alarm = alarms_of(deployed(GuardsFile="guards.yaml"))[name]
+    assert re.fullmatch(r"[\d.]+", str(alarm["Threshold"])), f"the threshold of {name} is no parameter of the template"
     period = period_of(alarm)
     bad, good = bad_and_good(alarm)
     by_metric = {metric: name for name, metric in metrics_of(alarm).items()}
@@ -429,9 +436,9 @@ def test_every_runbook_is_listed_and_says_what_it_is_what_to_look_at_and_what_to
     operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     named = [alarm["AlarmDescription"].rpartition("/")[2] for alarm in alarms_of(deployed()).values()]
     used = {page.removesuffix(".md") for page in named} | {"budget", "guards"}
-    assert set(pages) == used
+    assert set(pages) == used, "these pages of docs/runbooks are missing, or no alarm names them"
     for name, page in pages.items():
-        assert f"(runbooks/{name}.md)" in operations
+        assert f"(runbooks/{name}.md)" in operations, f"the table of docs/operations.md lacks runbooks/{name}.md"
         assert [line for line in page.splitlines() if line.startswith("## ")] == [
             "## What it means",
             "## What to look at",
