@@ -1,4 +1,4 @@
-"""What AWS answers, told apart: what only means "not now", and a real answer from one of something between. Pure.
+"""Reads answers of AWS: which errors only mean "not now", and whether an answer really comes from AWS. Pure.
 
 One rule: only the shape that AWS documents is an answer. A balancer, a proxy or a service in trouble can say 200 with
 an empty body, `{}` or a page, and an SDK takes each for success with nothing in it.
@@ -35,7 +35,7 @@ _NUMBER = re.compile(r"-?\d{1,130}(\.\d{1,130})?([eE][+-]?\d{1,3})?")
 
 
 class NoAnswerError(Exception):
-    """A service said 200, and not what it says when it has done something: it may have, or not."""
+    """A service answered 200 without what it says when it has done something: it may have done it, or not."""
 
 
 def is_transient(code: str, status: int = 0) -> bool:
@@ -44,7 +44,9 @@ def is_transient(code: str, status: int = 0) -> bool:
 
 
 def is_proven(answer: Mapping[str, Any], *, several: bool = False) -> bool:
-    """Whether the answer to a call with `PROOF` is DynamoDB's: it says what was used, in one or `several` tables."""
+    """Whether DynamoDB itself gave the answer to a call with `PROOF`: then it says what was used, in one or `several`
+    tables.
+    """
     capacity: Any = answer.get("ConsumedCapacity")
     if several:
         used: list[Any] = cast("list[Any]", capacity) if isinstance(capacity, list) else []
@@ -70,7 +72,7 @@ def _is_map(value: Any) -> bool:
 
 
 def _is_attribute(value: Any) -> bool:
-    """Whether it is one value with the type that it says."""
+    """Whether `value` is one attribute in DynamoDB's JSON, of the type that it names."""
     if not isinstance(value, dict) or len(typed := cast("dict[str, Any]", value)) != 1:
         return False
     [(kind, content)] = typed.items()

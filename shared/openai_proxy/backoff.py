@@ -1,4 +1,4 @@
-"""Pauses before a call is tried again, for the consumers and the commands. A request of a client waits otherwise.
+"""Pauses before a call is tried again, for the consumers and the commands. Requests of clients have waits of their own.
 
 Its one rule: jitter over the whole pause, so that calls that collided once do not collide again.
 """

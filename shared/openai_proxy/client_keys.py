@@ -4,8 +4,8 @@ A key is `opx-`, 43 base62 characters (256 random bits), 6 base62 characters of 
 lets garbage be refused without a look-up, and lets secret scanners tell a key from an accident.
 
 Two rules. A key is shown once, where it is made; only its hash is stored. And an attribute of a stored key is either
-absent or fit: the console writes nothing else, and the authorizer lets nobody in with anything else, so that a broken
-limit is never no limit.
+absent or fit: the console writes nothing else, and the authorizer lets nobody in with anything else, so that a damaged
+limit never means no limit.
 """
 
 import hashlib
@@ -49,19 +49,22 @@ def is_well_formed(key: str) -> bool:
 
 
 def hash_client_key(key: str) -> str:
-    """The hex SHA-256 under which `key` is stored. A key has 256 random bits: it needs neither salt nor stretching."""
+    """The hex SHA-256 under which `key` is stored. A key has 256 random bits, so the hash needs neither salt nor
+    stretching.
+    """
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def key_id_of(key_hash: str) -> str:
-    """A name for a key that gives nothing away: the beginning of its hash."""
+    """An id for a key that does not reveal the key: the beginning of its hash."""
     return key_hash[:KEY_ID_LENGTH]
 
 
 def client_of_server(name: str) -> str:
-    """The client that has the token of this server. It is no longer than a client id may be, and of this server alone.
+    """The client id of whoever calls with the token of this server. It has the length of a client id, and belongs to
+    this server alone.
 
-    Of a name that is too long there is as much as fits, and a hash of the whole.
+    If the server's name is too long, the id has its beginning and a hash of the whole name.
     """
     if len(CLIENTS_OF_SERVERS + name) <= LONGEST_CLIENT_ID:
         return CLIENTS_OF_SERVERS + name
@@ -87,7 +90,7 @@ def _base62(number: int, length: int) -> str:
 
 
 class CachePolicy(NamedTuple):
-    """May answers come from the response cache? `ttl` is in seconds; keys of one `pool` share answers.
+    """Whether answers may come from the response cache. `ttl` is in seconds; keys of one `pool` share answers.
 
     Without a pool, answers are for one key, and those it is rotated into. A policy that is off overrides a server's.
     """
@@ -98,7 +101,7 @@ class CachePolicy(NamedTuple):
 
 
 def read_attributes(item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What an item of the key table says, and all that is wrong with it.
+    """The attributes in an item of the key table, and all that is wrong with it.
 
     `item` has plain values: str, bool, int or Decimal, list, dict. The values returned are typed: whole numbers int,
     money Decimal, lists tuples; what is absent, unknown or unfit is left out. Each problem names an attribute and what
@@ -130,7 +133,7 @@ RESETS = ("reset_weekday", "reset_day")
 
 
 def limits_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The limits among attributes that were read; none where they limit nothing."""
+    """The limits among the attributes that were read; None where they limit nothing."""
     found = {name: values[name] for name in LIMITS if name in values}
     return found if found.keys() - set(RESETS) else {}
 
@@ -141,7 +144,9 @@ def team_key(name: str) -> str:
 
 
 def read_team(name: str, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What the item of a team says, and all that is wrong with it: as `read_attributes`, of limits and budgets."""
+    """The attributes in a team's item, and all that is wrong with it: like `read_attributes`, for limits and
+    budgets.
+    """
     return read_attributes({**item, "key_hash": "0" * 64, "client_id": "team", "name": name, "enabled": True})
 
 
@@ -163,7 +168,7 @@ def _form(pattern: str) -> Callable[[Any], str | None]:
 
 def _printable(most: int) -> Callable[[Any], str | None]:
     def read(value: Any) -> str | None:
-        # What a terminal would obey (escape sequences, reversed text) is not printable.
+        # Characters that control a terminal (escape sequences, reversed text) are not printable.
         fits = isinstance(value, str) and value.isprintable() and 0 < len(value.strip()) == len(value) <= most
         return value if fits else None
 
@@ -194,7 +199,7 @@ def _number(value: Any) -> Decimal | None:
 
 def _names(read_one: Callable[[Any], str | None]) -> Callable[[Any], tuple[str, ...] | None]:
     def read(value: Any) -> tuple[str, ...] | None:
-        # An empty list could mean nothing or everything: it is neither.
+        # An empty list could mean nothing or everything, so it is refused.
         if not isinstance(value, list | tuple) or not 0 < len(value) <= MOST_NAMES:  # pyright: ignore[reportUnknownArgumentType]
             return None
         names = [read_one(each) for each in value]  # pyright: ignore[reportUnknownVariableType]

@@ -1,7 +1,7 @@
 """The only module that calls PutMetricData. One rule: a call that CloudWatch may have heard is never made again here.
 
-CloudWatch adds up what it gets, and knows no copies. So the client that is given must not repeat calls by itself
-(`CONFIG`): what certainly did not arrive is put again, and of what may have arrived the caller hears.
+CloudWatch adds up whatever it gets, and does not recognise copies. So the client must not repeat calls by itself
+(`CONFIG`): data that certainly did not arrive is put again, and if data may have arrived, the caller is told.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,9 +40,9 @@ class CloudWatch:
         self._pause = pause
 
     def put(self, data: "Sequence[MetricDatumTypeDef]") -> None:
-        """Publish `data`. What was put until an error stays put.
+        """Publish `data`. What was published before an error stays published.
 
-        Raises NoAnswerError where CloudWatch may have the rest, and botocore's errors where it has not.
+        Raises NoAnswerError if CloudWatch may have the rest, and botocore's errors if it does not.
         """
         for part in in_calls(data):
             for attempt in range(1, ATTEMPTS + 1):
@@ -66,7 +66,7 @@ class CloudWatch:
             if _status_of(error) >= 500:
                 raise NoAnswerError(f"CloudWatch failed: {_code_of(error)}") from error
             raise
-        if not answer["ResponseMetadata"].get("RequestId"):  # the answer to this call has nothing else in it
+        if not answer["ResponseMetadata"].get("RequestId"):  # a real answer to this call has nothing else in it
             raise NoAnswerError("CloudWatch did not say that it has the metrics")
 
 

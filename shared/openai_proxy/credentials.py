@@ -1,7 +1,7 @@
 """Which key a request carries: in the header of OpenAI's SDKs, or in those of Anthropic's and Azure's. Pure.
 
 Its one rule: a request has one key or none. `Authorization` alone counts where there is one, because API Gateway has
-keys of its own in `x-api-key`; without it, headers with two different keys are as good as none.
+keys of its own in `x-api-key`. Without it, two headers with different keys count as no key.
 """
 
 from collections.abc import Mapping

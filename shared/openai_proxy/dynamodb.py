@@ -41,9 +41,9 @@ def from_item(item: Mapping[str, Any], number: Callable[[str], Any] = Decimal) -
 
 
 def from_attribute(attribute: Mapping[str, Any], number: Callable[[str], Any] = Decimal) -> Any:
-    """The inverse of `to_attribute`: lists are lists, B is as it came: bytes of an SDK, base64 of the wire.
+    """The inverse of `to_attribute`. Lists stay lists. B stays as it came: bytes from an SDK, base64 from the wire.
 
-    Raises ValueError, TypeError, AttributeError or ArithmeticError for what is no attribute.
+    Raises ValueError, TypeError, AttributeError or ArithmeticError if it is no attribute.
     """
     [(kind, value)] = attribute.items()
     if kind in ("S", "BOOL", "B"):

@@ -23,14 +23,14 @@ class KeyCache(NamedTuple):
     pool: str | None = None
 
     def to_context(self) -> str:
-        """`on:<ttl>:<pool>`, without what is not named; `off` is another thing than nothing."""
+        """`on:<ttl>:<pool>`, each part empty if it is not set; or `off`, which differs from saying nothing."""
         return f"on:{text_of(self.ttl)}:{self.pool or ''}" if self.is_on else "off"
 
     @classmethod
     def from_context(cls, text: str | None) -> "KeyCache | None":
         """Read `off` or `on:<ttl>:<pool>`, both of which may be empty; None when the key says nothing.
 
-        Raises ValueError: answers must not be shared by a policy that is not understood.
+        Raises ValueError, because answers must not be shared under a policy that is not understood.
         """
         if not text:
             return None
@@ -120,7 +120,7 @@ class ClientKey(NamedTuple):
     def from_context(cls, context: Mapping[str, Any]) -> "ClientKey":
         """The inverse of `to_context`.
 
-        Raises KeyError or ValueError: a context that is not understood is no leave to do anything.
+        Raises KeyError or ValueError: a context that is not understood allows nothing.
         """
         texts = [context.get(name) for name in _TEXTS]
         if not context["client_id"] or not all(text is None or isinstance(text, str) for text in texts):
@@ -151,14 +151,14 @@ class ClientKey(NamedTuple):
         return {"key_id": self.key_id, "name": self.name, "owner": self.owner, "tags": dict(self.tags)}
 
     def may_use(self, server: "Server") -> bool:
-        """Whether the key is good for `server`."""
+        """Whether the key may use `server`."""
         return self.servers is None or server.name in self.servers
 
     def may_ask_for(self, server: "Server", model: str, servers: Container[str], alias: str = "") -> bool:
-        """Whether the key is good for `model` of `server`, which the client may have called by an `alias`.
+        """Whether the key may use `model` of `server`, which the client may have called by an `alias`.
 
-        A limited key is not good for a request that names none. What is listed under the name of one of `servers` is
-        good for that server alone.
+        A key with a list of models may not make a request that names none. A model that is listed under the name of one
+        of `servers` is allowed at that server alone.
         """
         if self.models is None:
             return True
@@ -186,7 +186,7 @@ def _team_limits(context: Mapping[str, Any]) -> Limits | None:
 
 
 def _guards(text: str | None) -> str:
-    """Raises ValueError: what a guard holds a key to must not be passed over."""
+    """Raises ValueError, because a restriction by a guard must not be ignored."""
     if text not in (None, "", "on", CACHE_ONLY):
         raise ValueError("guards that are not understood")
     return text or ""
@@ -197,7 +197,7 @@ def _allowed(names: str | None) -> tuple[str, ...] | None:
 
 
 def _tags(text: str | None) -> dict[str, str]:
-    """Tags only describe: such as cannot be read are none."""
+    """Tags only describe, so tags that cannot be read count as none."""
     try:
         tags = json.loads(text) if text else None
     except (ValueError, RecursionError):

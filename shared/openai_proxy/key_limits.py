@@ -1,6 +1,6 @@
 """`Limits`: what a client key, or a user, may take, and how the authorizer's context says it. Pure.
 
-Its one rule: a limit that is not understood is no limit that can be left out; reading it raises ValueError.
+Its one rule: a limit that is not understood is never left out; reading it raises ValueError.
 """
 
 import re
@@ -33,7 +33,7 @@ _USER_ID = re.compile(r"[0-9a-f]{32}")
 def amount_of(text: str) -> Decimal:
     """An amount of money from its plain digits: 5, 0.25. Raises ValueError for every other form, and for too much.
 
-    `Decimal` reads 1e5, 1_000 and the digits of other scripts too: who writes such an amount may mean another one.
+    `Decimal` also reads 1e5, 1_000 and digits of other scripts, but whoever writes such an amount may mean another one.
     """
     whole, dot, rest = text.partition(".")
     if not (_are_digits(whole) and (_are_digits(rest) or not dot) and len(rest) <= _MOST_DECIMALS):
@@ -44,7 +44,7 @@ def amount_of(text: str) -> Decimal:
 
 
 def team_limits_id(name: str) -> str:
-    """Under which id a team is counted. That of a key, or a user, is hexadecimal and has no point."""
+    """The id under which a team is counted. That of a key, or a user, is hexadecimal and has no point."""
     return f"team.{name}"
 
 
@@ -54,7 +54,7 @@ def is_user_id(text: str) -> bool:
 
 
 class Limits(NamedTuple):
-    """What a key may take; None: as much as it likes. Budgets are in USD. Rotated keys share one `id`.
+    """What a key may take; None stands for no limit. Budgets are in USD. Rotated keys share one `id`.
 
     Its weeks begin with `reset_weekday`, its months with `reset_day`. `team` is whose limits they are; "" is for a
     key's own. `shared` are those of the key's team, which are taken together with its own. `is_users_team`: that who
@@ -126,7 +126,7 @@ class Limits(NamedTuple):
 
     @property
     def _requests(self) -> int | None:
-        """How many a minute its limits let through; None where they do not say."""
+        """How many requests a minute the limits let through; None if no limit says that."""
         return self.rpm if self.rpm is not None or self.tpm is None else self.tpm // _TOKENS_OF_A_REQUEST
 
     def _shards_for(self, requests: int) -> int:

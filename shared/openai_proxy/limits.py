@@ -123,7 +123,7 @@ class Windows(NamedTuple):
     def is_in(self, period: Period, start: str) -> bool:
         """Whether the moment is in the period that a counter calls `start`.
 
-        One that began by another calendar, of before, goes on until a later one begins.
+        A period that began under an older calendar goes on until a later one begins.
         """
         own = self.start(period)
         return own != "" and (own == start if period in ("day", "total") else own <= start <= self.day)
@@ -185,7 +185,9 @@ def is_expired(bucket: str, unix_time: int) -> bool:
 
 
 def _bucket(attribute: str) -> tuple[str, int]:
-    """The day (YYYYMMDD) and the quarter of a bucket; "" and 0 of another attribute. No `re`: it costs a cold start."""
+    """The day (YYYYMMDD) and the quarter of a bucket; "" and 0 of another attribute. Without `re`, because loading it
+    would slow a cold start.
+    """
     prefix, _, rest = attribute.partition("_")
     day, _, quarter = rest.partition("_")
     is_one = prefix in _BUCKETS and len(day) == 8 and len(quarter) <= 12 and _are_digits(day) and _are_digits(quarter)

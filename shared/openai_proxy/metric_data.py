@@ -61,7 +61,7 @@ class Measurement:
 class ModelNames:
     """Which models get a dimension of their own: the first `limit` that servers confirmed in this sandbox's life.
 
-    A server that repeats whatever model name it is sent must not let a client run up the bill.
+    A client must not be able to run up the bill at a server that repeats whatever model name it is sent.
     """
 
     def __init__(self, limit: int = 50) -> None:
@@ -97,7 +97,7 @@ def measured(name: str, unit: Unit, value: Any, minute: int, sets: Iterable[Dime
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError(f"{value!r} is not a measurement")  # noqa: TRY004 - callers map one error
     number = round(float(value), _DIGITS[unit])
-    if not 0 <= number <= _LARGEST:  # nor is NaN
+    if not 0 <= number <= _LARGEST:  # NaN fails this comparison too
         raise ValueError(f"{value!r} is not a measurement")
     return (Measurement(name, unit, number, dimensions, minute) for dimensions in sets)
 

@@ -1,6 +1,6 @@
 """Why DynamoDB refused a write, as the response of botocore's ClientError says it. Pure.
 
-Its one rule: what only means "not now" is told apart from what will never work.
+Its one rule: an error that only means "not now" is never confused with one that will always come back.
 """
 
 from collections.abc import Mapping

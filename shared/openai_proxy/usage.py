@@ -1,6 +1,6 @@
 """`Usage`: how many tokens of each class one request used. Pure.
 
-One rule: what an event says was used is checked where it is read, so nobody counts what cannot be.
+One rule: the usage in an event is checked where it is read, so nobody counts impossible figures.
 """
 
 import math
@@ -92,7 +92,7 @@ class Usage(NamedTuple):
     @classmethod
     def from_event(cls, usage: "UsageData") -> Self:
         """The inverse of `to_event`. Raises KeyError, TypeError or ValueError for what does not follow the schema."""
-        audio = usage.get("audio") or {"input_tokens": 0, "output_tokens": 0}  # events of before have neither these …
+        audio = usage.get("audio") or {"input_tokens": 0, "output_tokens": 0}  # older events have neither these …
         image = usage.get("image") or {"input_tokens": None, "output_tokens": None}  # … nor these
         figures = cls(
             input_tokens=usage["input_tokens"],

@@ -1,8 +1,8 @@
 """The owner's YAML files as plain values: mappings, lists and the scalars' own texts; nothing as None.
 
-Its one rule: whatever the bytes of a file are, it is read or refused with what is wrong and the remedy. So nothing of
-it is guessed: a key is a text that stands there once, a text is not taken for a number, and what an alias repeats
-(`*name`) is bounded.
+Its one rule: whatever bytes a file has, it is either read, or refused with the reason and the remedy. Nothing is
+guessed: a key is a text that stands there once, a text is not taken for a number, and what an alias repeats (`*name`)
+is bounded.
 
 PyYAML takes several milliseconds of a cold start to load. A build therefore reads the owner's files once and writes
 what they say as JSON (`as_built`), which is read without it.

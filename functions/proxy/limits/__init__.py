@@ -1,4 +1,4 @@
 """Limits and budgets of client keys.
 
-Its one rule: whatever a request may have taken is given back.
+Its one rule: everything that a request may have taken is given back.
 """

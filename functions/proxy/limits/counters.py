@@ -1,4 +1,4 @@
-"""The calls of the limits table for one take, or one release, with their time and their repetitions.
+"""The calls of the limits table for one take, or one release, with their time limits and their repetitions.
 
 Its one rule: a call is sent again after an outage only because its condition makes sure that it counts once.
 """
@@ -23,7 +23,9 @@ _SHORTEST_CALL = 0.02
 
 
 class Calls:
-    """The calls for one take, or one release: how long they may go on, and whether one may have been lost."""
+    """The state of the calls for one take, or one release: how long they may go on, and whether an answer may have been
+    lost.
+    """
 
     def __init__(self, timeout: float, most_timeouts: int, until: float) -> None:
         self._timeout = timeout
@@ -57,26 +59,32 @@ class Counters:
         self._sleep(seconds * (0.5 + random.random()))  # noqa: S311 - spreads retries, guards nothing
 
     def update(self, limits: Limits, request: Mapping[str, Any], calls: Calls) -> tuple[bool, Item | None]:
-        """Whether the update's condition held, and the item. A settlement that holds the item does so for a moment."""
+        """Update an item. Returns whether the update's condition held, and the item. A settlement may hold the item for
+        a moment.
+        """
         arguments = {"TableName": self._table, "Key": key_of(limits), **request}
         return self._changing(lambda: self._aws.update_item(arguments, calls.timeout), calls)
 
     def update_once(self, limits: Limits, request: Mapping[str, Any], calls: Calls) -> bool:
-        """Whether the update's condition held. It is not sent again: nothing in it makes sure that it counts once."""
+        """Update an item. Returns whether the update's condition held. The call is not repeated, because nothing in it
+        ensures that it counts once.
+        """
         arguments = {"TableName": self._table, "Key": key_of(limits), **request}
         return self._aws.update_item(arguments, calls.timeout)[0]
 
     def update_all(
         self, requests: Sequence[tuple[Limits, Mapping[str, Any]]], calls: Calls
     ) -> Sequence[Item | None] | None:
-        """All of these updates or, if a condition fails, none. None: they are done; else the items that refused."""
+        """Make all of these updates or, if a condition fails, none. Returns None if they are made, else the items whose
+        conditions failed.
+        """
         updates = [
             {"TableName": self._table, "Key": key_of(limits), **request}
             | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
             for limits, request in requests
         ]
         for update in updates:
-            update.pop("ReturnValues", None)  # a transaction returns none
+            update.pop("ReturnValues", None)  # a transaction returns no items
         return self._changing(lambda: self._aws.transact_updates(updates, calls.timeout), calls)
 
     def item(self, limits: Limits, calls: Calls) -> Item:
@@ -100,7 +108,7 @@ class Counters:
         return self._repeated(changed)
 
     def _repeated(self, call: Callable[[], _Answer]) -> _Answer:
-        """A call, once more after each outage, for a moment: its condition makes sure that it counts once."""
+        """Make a call, and repeat it after an outage for a short time: its condition ensures that it counts once."""
         for pause in self._pauses:
             try:
                 return call()

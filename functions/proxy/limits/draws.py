@@ -1,7 +1,7 @@
-"""How a shard draws of its key's counter what a request lacks, or finds that there is nothing left to draw.
+"""How a shard draws from its key's counter what a request lacks, or finds that there is nothing left to draw.
 
-Its one rule: first the counter notes what is drawn, then the shard is credited with it. Whoever comes next does what a
-sandbox has left undone that died in between.
+Its one rule: first the counter notes what is drawn, then the shard is credited with it. If a sandbox dies in between,
+the next one completes the draw.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,9 @@ _MOST_READ = 100
 
 
 class Dry(NamedTuple):
-    """A counter that has nothing left of `short`, and how much of what lasts each shard has left, if that was read."""
+    """A counter that has nothing left of `short`; and, if that was read, how much of the lasting limits each shard has
+    left.
+    """
 
     counter: Item
     windows: Windows
@@ -38,22 +40,24 @@ class Dry(NamedTuple):
 
 
 def taking_of(taken: Reservation) -> Taking:
-    """What a request takes of its shard."""
+    """What a request takes from its shard."""
     assert taken.share
     return Taking(taken.limits, taken.windows, taken.share)
 
 
 def done(taken: Reservation, shard: Item) -> Reservation:
-    """What has been taken of a shard, which is now so. What is reserved of a budget is what the shard has less."""
+    """The reservation after a take from a shard, whose item is now as given. The shard has less of a budget by what is
+    reserved.
+    """
     assert taken.share
     cost = taken.share.cost if taken.limits.has_budget else taken.cost
     return taken._replace(headers=shard_headers(taking_of(taken), shard), cost=cost)
 
 
 def drawn(taken: Reservation, shard: Item, count: int, counters: Counters, calls: Calls) -> Reservation | Dry | None:
-    """Draw what the `shard` lacks of what a request needs, for one of `count` shards, and take that of it.
+    """Draw what `shard`, one of `count`, lacks for a request, and then take the request's share from it.
 
-    None where the shard was not as it was read. Raises AwsError, and what a damaged item comes to.
+    Returns None if the shard has changed since it was read. Raises AwsError, and the errors of reading a damaged item.
     """
     limits, number, whole = taken.limits, taken.shard, None
     in_shard, counter = shard_limits(limits, number), counters.item(limits, calls)
@@ -69,7 +73,8 @@ def drawn(taken: Reservation, shard: Item, count: int, counters: Counters, calls
             return None
         lacks = _lacks(taking, shard, number, counter)
         if whole is None and any(meter.lasts for meter in lacks):
-            if DIVIDED not in counter:  # else others would take of the counter itself, and not see what shards have
+            if DIVIDED not in counter:
+                # otherwise others would take from the counter itself, and not see what shards have
                 counters.update(limits, dividing(max(count, 2)), calls)
             counter, whole = _whole(limits, counter, count, counters, calls)
             continue
@@ -88,7 +93,9 @@ def drawn(taken: Reservation, shard: Item, count: int, counters: Counters, calls
 
 
 def _lacks(taking: Taking, shard: Item, number: int, counter: Item) -> dict[Meter, Decimal]:
-    """What a shard has too little of, and how much, with what it has drawn and was not credited with."""
+    """Which limits the shard has too little of, and how much is missing, counting what it has drawn but was not
+    credited with yet.
+    """
     windows, found = taking.windows, dict[Meter, Decimal]()
     for meter in taking.meters:
         fresh = meter.part(counter, number, windows) - meter.of_shard(shard, "drawn", windows)
@@ -101,7 +108,9 @@ def _lacks(taking: Taking, shard: Item, number: int, counter: Item) -> dict[Mete
 def _draw(
     taken: Reservation, counter: Item, lacks: Mapping[Meter, Decimal], whole: Whole | None, count: int
 ) -> tuple[Reservation, dict[str, Any] | None] | Dry:
-    """The request with what it can have, and the update of the counter that draws it; or what there is nothing of."""
+    """The request with what it can have, and the update of the counter that draws it; or the limit of which nothing is
+    left.
+    """
     windows, taking = taken.windows, taking_of(taken)
     back = {meter.name: whole.back(meter.name, windows) for meter in taking.meters if whole and meter.lasts}
     amounts = dict.fromkeys(taking.meters, Decimal(0))
@@ -132,12 +141,14 @@ def _whole(limits: Limits, counter: Item, count: int, counters: Counters, calls:
 
 
 def room_for(dry: Dry) -> list[int]:
-    """The shards that have enough left of what a counter has nothing left of, as they were read."""
+    """The shards that still have enough of a limit of which the counter has nothing left, as they were read."""
     return [number for number, shard in _shards_of(dry).items() if dry.short.has_room(_left(dry, number, shard))]
 
 
 def _left(dry: Dry, number: int, shard: Item) -> Decimal:
-    """What a shard has left, with what it has drawn and was not credited with, and places whose leases have ended."""
+    """What a shard has left, including what it has drawn but was not credited with yet, and places whose leases have
+    ended.
+    """
     meter, windows = dry.short, dry.windows
     left = meter.of_shard(shard, "left", windows) + meter.part(dry.counter, number, windows)
     left -= meter.of_shard(shard, "drawn", windows)
@@ -153,8 +164,8 @@ def _shards_of(dry: Dry) -> dict[int, Item]:
 
 
 def gather(dry: Dry, taking: Taking, counters: Counters, calls: Calls) -> bool:
-    """Have shards return to their counter what they drew under a larger limit than this, else what they have left of
-    what that has not; whether any has.
+    """Make shards return to their counter what they drew under a larger limit; otherwise what they have left of a limit
+    of which the counter has nothing. Returns whether any shard has returned something.
     """
     limits, shards = taking.limits, _shards_of(dry)
     rooms = room_for(dry)[:_MOST_GATHERED]

@@ -1,7 +1,7 @@
-"""What the limits table is told and asked about a counter (`openai_proxy.limits`), as DynamoDB requests. Pure.
+"""The requests to DynamoDB about a counter of the limits table (`openai_proxy.limits`). Pure.
 
 Its one rule: what is checked is taken in the same step, by one conditional update, under a lease of its own. So a take
-may be sent again: an item says if it was applied.
+may be repeated: the item shows whether it was applied.
 """
 
 import math
@@ -52,7 +52,7 @@ _MOST_SWEPT = 40
 class Share(NamedTuple):
     """What one request takes: a lease until `lease_end` (Unix), and estimates of its tokens and its cost (USD).
 
-    No more than the whole of a limit.
+    A share is never more than a whole limit.
     """
 
     lease: str
@@ -67,9 +67,10 @@ def key_of(limits: Limits) -> dict[str, Any]:
 
 
 def taking(limits: Limits, windows: Windows, share: Share, forgotten: str = "") -> dict[str, Any]:
-    """The update that takes one request's share, if every limit has room for it and the item is of these windows.
+    """The update that takes one request's share, if every limit has room for it and the item belongs to these windows.
 
-    `forgotten` is a lease of the same sandbox whose take is certain by now, of a key that is given nothing back.
+    `forgotten` is an earlier lease of the same sandbox that is not needed any more, if the key's requests give nothing
+    back.
     """
     update, place = Update(), _place(limits)
     update.needs(f"#{MINUTE} = :{MINUTE}", {MINUTE: windows.minute})
@@ -93,7 +94,7 @@ def taking(limits: Limits, windows: Windows, share: Share, forgotten: str = "") 
         update.needs(*windows.within(period))
         update.adds({cost_in(period): share.cost})
     for period, budget in limits.budgets.items():
-        # The last request before the end may cost more than is left, but it reserves no more.
+        # The last request of a budget may cost more than is left, but it reserves no more than that.
         update.needs(
             f"#{cost_in(period)} {'<=' if share.cost else '<'} :{period}_left", {f"{period}_left": budget - share.cost}
         )
@@ -103,13 +104,15 @@ def taking(limits: Limits, windows: Windows, share: Share, forgotten: str = "") 
 
 
 def no_older_than(windows: Windows, item: Item) -> Windows:
-    """The windows of the item where its clock is ahead of this sandbox's by a moment: one minute is one minute."""
+    """The item's own windows, if whoever wrote it has a clock slightly ahead of this sandbox's, so that both count in
+    one minute.
+    """
     minute = int(number_of(item, MINUTE))
     return Windows.of(minute * 60, windows.calendar) if minute > windows.minute else windows
 
 
 def shards_of(item: Item) -> int:
-    """In how many shards a counter is divided; 1: in none."""
+    """The number of shards of a counter; 1 if it is not divided."""
     return int(number_of(item, DIVIDED)) if DIVIDED in item else 1
 
 
@@ -125,7 +128,7 @@ def running(limits: Limits, item: Item) -> int:
 
 
 def dividing(shards: int) -> dict[str, Any]:
-    """The update of a counter of which every later take is counted in one of so many shards."""
+    """The update that divides a counter: every later take is counted in one of so many shards."""
     update = Update()
     update.needs(f"attribute_not_exists(#{DIVIDED})")
     update.sets(f"#{DIVIDED} = :{DIVIDED}", {DIVIDED: shards})
@@ -139,9 +142,9 @@ def left_of_budgets(limits: Limits, item: Item) -> Decimal | None:
 
 
 def renewal(limits: Limits, item: Item, windows: Windows) -> dict[str, Any] | None:
-    """The update that brings a stale item up to date, if it is still as it was read; None when it is not stale.
+    """The update that brings a stale item up to date, if it has not changed since it was read; None if it is not stale.
 
-    A window begins with nothing in it; what nobody is left to settle, or to release, is given back.
+    A window begins empty. Whatever nobody will settle or release any more is given back.
     """
     update, place = Update(), _place(limits)
     if place not in item:
@@ -154,7 +157,7 @@ def renewal(limits: Limits, item: Item, windows: Windows) -> dict[str, Any] | No
         if (start := windows.start(period)) > goes_on[period]:
             _begin(update, item, period, start, (spent_in(period), told_in(period)))
             _begin_cost(update, item, windows, period)
-            goes_on[period] = ""  # a window that has just begun has nothing in it that could be given back
+            goes_on[period] = ""  # a window that has just begun holds nothing that could be given back
     returned = [*_swept_leases(update, item, windows), *_swept_buckets(update, item, windows)]
     for period, start in goes_on.items():
         amount = sum((cost for taken_in, cost in returned if start and taken_in.is_in(period, start)), Decimal(0))
@@ -176,7 +179,9 @@ def _begin(update: Update, item: Item, name: str, value: int | str, counters: tu
 
 
 def _begin_cost(update: Update, item: Item, windows: Windows, period: Period) -> None:
-    """A period begins with nothing reserved; one that begins late, as its reset day was changed, with what runs."""
+    """A period begins with nothing reserved. If it begins late, because its reset day was changed, it begins with the
+    running requests.
+    """
     start, name = windows.start(period), cost_in(period)
     reserved = Decimal(0)
     if Windows.of(int(number_of(item, MINUTE)) * 60).day >= start:
@@ -195,7 +200,7 @@ def _begin_cost(update: Update, item: Item, windows: Windows, period: Period) ->
 
 
 def _swept_leases(update: Update, item: Item, windows: Windows) -> Iterator[tuple[Windows, Decimal]]:
-    """Remove leases that have ended; the windows of each and what it reserved."""
+    """Remove leases that have ended. Returns the windows of each, and what it had reserved."""
     ended = [
         (place, name, lease)
         for place in (LIVE, TOOK)
@@ -211,7 +216,7 @@ def _swept_leases(update: Update, item: Item, windows: Windows) -> Iterator[tupl
 
 
 def _swept_buckets(update: Update, item: Item, windows: Windows) -> Iterator[tuple[Windows, Decimal]]:
-    """Remove sums that are too old to be settled; the windows of each, and how much it is."""
+    """Remove sums that are too old to be settled. Returns the windows of each, and the amount."""
     for name in item:
         if (taken_in := bucket_windows(name, windows.calendar)) and is_expired(name, windows.now):
             amount = number_of(item, name)
@@ -221,9 +226,9 @@ def _swept_buckets(update: Update, item: Item, windows: Windows) -> Iterator[tup
 
 
 def refusal(limits: Limits, item: Item, windows: Windows, tokens: int) -> tuple[Source, int | None] | None:
-    """Which limit has no room in an item of these windows, and in how many seconds it may have; None: never.
+    """Which limit has no room in an item of these windows, and in how many seconds it may have room; None: never.
 
-    A budget is used up by what was spent, and by nothing that may come back.
+    A budget counts as used up only by what was spent. What is reserved may come back.
     """
     used_up: list[Period] = [
         period for period, budget in limits.budgets.items() if number_of(item, spent_in(period)) >= budget
@@ -242,14 +247,15 @@ def refusal(limits: Limits, item: Item, windows: Windows, tokens: int) -> tuple[
 
 
 def _to_next_end(item: Item, windows: Windows) -> int:
-    """Seconds until something of what is reserved may have come back: no longer than to the end of the next lease."""
+    """Seconds until some of the reserved money may have come back: at most until the next lease ends."""
     ends = [lease.end - windows.now for lease in leases(item).values() if lease.cost]
     return max(1, min([_A_WHILE, *ends]))
 
 
 def headers(limits: Limits, item: Item, windows: Windows, own: Decimal = Decimal(0)) -> dict[str, str]:
-    """What is left: of a minute as OpenAI says it (https://platform.openai.com/docs/guides/rate-limits), and in USD of
-    the budget that has least left, without what other requests have reserved. `own` is what this one has in it.
+    """Headers with what is left: of the minute as OpenAI says it (https://platform.openai.com/docs/guides/rate-limits),
+    and of the budget that has least left, in USD. Money that other requests have reserved is not left; `own` is what
+    this request has reserved.
     """
     found: dict[str, str] = {}
     for name, attribute, limit in (("requests", REQUESTS, limits.rpm), ("tokens", TOKENS, limits.tpm)):
@@ -262,7 +268,7 @@ def headers(limits: Limits, item: Item, windows: Windows, own: Decimal = Decimal
         for period, budget in limits.budgets.items()
     ]
     if left:
-        remaining, _, period = min(left)  # of several that have nothing left, the one that begins anew last
+        remaining, _, period = min(left)  # of several that have nothing left, the one that starts afresh last
         found["x-budget-remaining-usd"] = f"{remaining.normalize():f}"
         if (seconds := windows.to_next(period)) is not None:
             found["x-budget-reset"] = f"{seconds}s"
@@ -270,23 +276,23 @@ def headers(limits: Limits, item: Item, windows: Windows, own: Decimal = Decimal
 
 
 def _wait(windows: Windows, period: Period) -> float:
-    """Seconds until a budget of the period begins anew: without end, of one in total."""
+    """Seconds until a budget of the period starts afresh; infinity for a budget in total."""
     seconds = windows.to_next(period)
     return math.inf if seconds is None else seconds
 
 
 def own_lease(limits: Limits, item: Item, share: Share) -> Leased | None:
-    """A request's own lease, if it is in an item: then its take was applied, whatever an answer said."""
+    """A request's own lease, if the item has it: then its take was applied, whatever the answer was."""
     return leases(item, _place(limits)).get(share.lease)
 
 
 def number_of(item: Item, name: str) -> Decimal:
-    """A number of an item, 0 when it is not there."""
+    """A number of an item; 0 if it is missing."""
     return Decimal(item[name]["N"]) if name in item else Decimal(0)
 
 
 def text_of(item: Item, name: str) -> str:
-    """A text of an item, "" when it is not there."""
+    """A text of an item; "" if it is missing."""
     return item[name]["S"] if name in item else ""
 
 

@@ -1,6 +1,6 @@
-"""What one request takes of a counter in shards: a meter for each limit that its key has. Pure.
+"""What one request takes from a counter in shards: a meter for each limit of its key. Pure.
 
-Its one rule: a meter is of a window, the minute or a period, or of none, and what it says of another window is nothing.
+Its one rule: a meter belongs to one window, the minute or a period, or to none; in another window it counts nothing.
 """
 
 from decimal import Decimal
@@ -18,7 +18,7 @@ LEAST_COST = Decimal("1e-12")
 
 
 class Meter(NamedTuple):
-    """One limit: how much it is, and how much of it the request needs."""
+    """One limit: its size, and how much of it the request needs."""
 
     name: str
     limit: int | Decimal
@@ -31,12 +31,12 @@ class Meter(NamedTuple):
 
     @property
     def lasts(self) -> bool:
-        """Whether what is drawn may outlast the limit under which it was drawn."""
+        """Whether what was drawn may still be there after the limit was changed."""
         return self.is_money or self.name == PLACES
 
     @property
     def counted(self) -> str:
-        """The attribute of the counter with all that was drawn."""
+        """The counter's attribute with the sum of all draws."""
         return cost_in(self.period) if self.is_money else self.name
 
     @property
@@ -45,7 +45,7 @@ class Meter(NamedTuple):
         return cast("Period", self.name)
 
     def is_in(self, item: Item, windows: Windows) -> bool:
-        """Whether a shard counts in the window that goes on."""
+        """Whether a shard counts in the current window."""
         if self.is_money:
             return windows.is_in(self.period, text_of(item, self.name))
         if self.name == PLACES:
@@ -53,11 +53,13 @@ class Meter(NamedTuple):
         return MINUTE in item and number_of(item, MINUTE) == windows.minute
 
     def of_shard(self, item: Item, prefix: str, windows: Windows) -> Decimal:
-        """What a shard has `left`, or has `drawn`. Less than nothing of tokens, where more were used than thought."""
+        """How much a shard has `left`, or has `drawn`. It may be negative for tokens, if more were used than
+        expected.
+        """
         return number_of(item, f"{prefix}_{self.name}") if self.is_in(item, windows) else Decimal(0)
 
     def part(self, counter: Item, shard: int, windows: Windows) -> Decimal:
-        """What a counter says that a shard has drawn."""
+        """How much a shard has drawn, according to the counter."""
         part = part_of(counter, shard)
         if self.is_money:
             is_current = text_of(part, self.name) == text_of(counter, self.name)
@@ -66,7 +68,7 @@ class Meter(NamedTuple):
         return number_of(part, self.counted) if is_current else Decimal(0)
 
     def has_room(self, left: Decimal) -> bool:
-        """Whether so much is enough. Of money less than is needed is: the last request may go beyond a budget."""
+        """Whether so much is enough. Of money, any amount is enough: the last request may go beyond a budget."""
         return left > 0 if self.is_money else left >= self.need
 
 

@@ -1,6 +1,7 @@
 """What models cost and how long their answers are, as the settlement of earlier requests has left it in the table.
 
-Its one rule: a hint is optional. One that cannot be read, or makes no sense, is the last known, else the careful one.
+Its one rule: a hint is optional. If it cannot be read, or makes no sense, the last known one holds, else a careful
+default.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ _HIGHEST_PRICE = 1
 
 
 class PriceHints:
-    """Hints, each read once in a while. `timeout` is in seconds."""
+    """Hints, each of which is read again from time to time. `timeout` is in seconds."""
 
     def __init__(self, aws: Aws, table: str, clock: Callable[[], float], timeout: float) -> None:
         self._aws = aws
@@ -59,7 +60,7 @@ class PriceHints:
 
 
 def _prices(item: Mapping[str, Any]) -> Prices:
-    """Raises KeyError, TypeError, ValueError, ArithmeticError or AttributeError for what is no hint."""
+    """Raises KeyError, TypeError, ValueError, ArithmeticError or AttributeError if it is no hint."""
     per_input, per_output, answer = read_hint(from_item(item))
     if (
         not all(0 <= price <= _HIGHEST_PRICE for price in (per_input, per_output))

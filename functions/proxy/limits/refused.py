@@ -57,7 +57,7 @@ def reached(limits: Limits, source: Source, item: Item, windows: Windows, share:
     counted = spent_in if source == "key_budget" else cost_in
     used: dict[Period, Decimal] = {period: number_of(item, counted(period)) for period in limits.budgets}
     full: list[Period] = [period for period, budget in limits.budgets.items() if used[period] >= budget]
-    # Of several the one that begins anew last: until then no other helps.
+    # Of several, the one that starts afresh last: until then the others do not help.
     span = max(full, key=lambda period: (windows.to_next(period) is None, windows.to_next(period) or 0))
     return _of(limits, span, limits.budgets[span], used[span], share.cost)
 

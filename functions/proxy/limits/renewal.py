@@ -1,11 +1,11 @@
-"""Keeps the leases of the request that runs: short ones, renewed for as long as it is at work. There are two where its
-team has limits too.
+"""Renews the leases of the running request. Leases are short, and are renewed for as long as the request runs. There
+are two if its team has limits too.
 
 So the place of a sandbox that dies is free again within half a minute, however long its request might have taken. A
 thread of its own looks after the lease every few seconds: the request itself waits for nothing, and most requests are
 over before there is anything to renew.
 
-Its one rule: a lease that is not there is never made. What was given back stays given back.
+Its one rule: a renewal never creates a lease, so a lease that was given back stays given back.
 """
 
 import time
@@ -35,9 +35,9 @@ class Updates(Protocol):
 
 
 class _Kept:
-    """The lease that is looked after: its end, and the latest end that it may have (Unix seconds).
+    """The lease that is renewed: its end, and the latest end that it may have (Unix seconds).
 
-    In a shard it is a place among those that end together. `is_in_doubt`: it was perhaps renewed.
+    In a shard it is one of the places that end at the same time. `is_in_doubt`: it may have been renewed.
     """
 
     def __init__(self, limits: Limits, lease: str, end: int, last: int, shard: int) -> None:
@@ -50,7 +50,7 @@ class _Kept:
 
 
 class Renewals:
-    """Looks after the leases of one request at a time, the sandbox's.
+    """Renews the leases of one request at a time: the one that the sandbox is serving.
 
     `aws` is not shared with any other thread; `timeout` (seconds) bounds one call. `start` starts a thread, once.
     """
@@ -77,12 +77,14 @@ class Renewals:
             self._start(self.look)
 
     def stop(self, lease: str) -> dict[str, int | None]:
-        """Renew `lease` no more. Returns when it ends in each counter where it was looked after; None: nobody knows."""
+        """Stop renewing `lease`. Returns when it ends in each counter where it was renewed; None if that is not
+        known.
+        """
         kept, self._kept = self._kept, ()
         return {each.limits.id: None if each.is_in_doubt else each.end for each in kept if each.lease == lease}
 
     def look(self) -> None:
-        """Renew what is to be renewed by now."""
+        """Renew the leases that are due now."""
         for kept in self._kept:
             self._look_after(kept)
 
@@ -100,12 +102,14 @@ class Renewals:
             return
         if is_there:
             kept.end, kept.is_in_doubt = end, False
-        elif kept in self._kept:  # or else it has just been given back
+        elif kept in self._kept:  # otherwise the lease has just been given back
             self._kept = tuple(each for each in self._kept if each is not kept)
             log("WARN", ENDED_EARLY, limits=kept.limits.id)
 
     def _renewing(self, kept: _Kept, end: int) -> dict[str, Any] | None:
-        """The update with which it ends at `end`; None where none is needed. A place in doubt is taken once more."""
+        """The update after which the lease ends at `end`; None if none is needed. A place that is in doubt is taken
+        once more.
+        """
         if not kept.shard:
             return {"TableName": self._table, "Key": key_of(kept.limits), **renewing(kept.limits, kept.lease, end)}
         from openai_proxy.shards.limits import place_in  # noqa: PLC0415  # few keys are counted in shards
@@ -125,7 +129,7 @@ def in_background(
 ) -> None:
     """Call `look` for as long as the sandbox lives, `pause` seconds after each call.
 
-    Whatever goes wrong with one is logged as `failed`.
+    If a call fails in any way, that is logged as `failed`.
     """
 
     def keep_looking() -> None:

@@ -1,7 +1,7 @@
 """What one request has taken of its key's limits, what it costs, and how it is given back. Pure.
 
-Its one rule: whatever was perhaps taken is given back, and only by the lease of its own request. So a giving back may
-be sent as often as one likes, by the sandbox, and by whoever hears of the request's end.
+Its one rule: whatever may have been taken is given back, but only under the lease of its own request. So giving back
+may be repeated any number of times, by the sandbox and by whoever learns that the request has ended.
 """
 
 from collections.abc import Mapping
@@ -44,13 +44,15 @@ class Prices(NamedTuple):
     answer: int | None = None
 
     def expected(self, body: RequestBody, input_tokens: int) -> Decimal:
-        """What a request will cost: no more tokens than its client allows, and no more than such answers have."""
+        """The expected cost of a request: it has at most as many tokens as its client allows, and as such answers
+        usually have.
+        """
         usual = self.answer or (_MIDDLING_ANSWER if body.generates else 0) if body.is_for_a_model else 0
         each = min(usual, body.asked.tokens or usual)
         return self._of(input_tokens, each * body.asked.answers)
 
     def spent(self, usage: Usage, expected: Decimal) -> Decimal:
-        """What a request has cost; what was expected, where nobody knows."""
+        """The cost of a request; the expected cost if the real one is not known."""
         return expected if usage.source in UNKNOWN else self._of(usage.input_tokens, usage.output_tokens)
 
     def _of(self, inputs: int, outputs: int) -> Decimal:
@@ -63,7 +65,7 @@ CAREFUL = Prices(Decimal("0.00001"), Decimal("0.00004"))
 
 
 def share_of(limits: Limits, body: RequestBody, prices: Prices, lease: str, lease_end: int) -> Share:
-    """What a request takes: never more than the whole of a limit."""
+    """A request's share: never more than a whole limit."""
     if not limits.needs_estimate:
         return Share(lease, lease_end, 0, _NOTHING)
     inputs = body.input_tokens
@@ -75,11 +77,11 @@ def share_of(limits: Limits, body: RequestBody, prices: Prices, lease: str, leas
 
 
 class Reservation(NamedTuple):
-    """What a request has taken, for its event and its end. `share` None: nothing that would have to be given back.
+    """What a request has taken. `share` is None if nothing has to be given back.
 
-    `is_checked` is False where the table did not answer: the share is given back all the same if there is one, because
-    it may have been taken; of a shard it is not. `refused` is why the request must not go on. After the release `cost`
-    (USD) is what the request has cost by the prices that the proxy knows.
+    `is_checked` is False if the table did not answer. The share is then still given back, because it may have been
+    taken, but not to a shard. `refused` is why the request must not go on. After the release `cost` (USD) is what the
+    request has cost by the prices that the proxy knows.
     """
 
     limits: Limits
@@ -98,7 +100,7 @@ class Reservation(NamedTuple):
 
     @property
     def parts(self) -> "tuple[Reservation, ...]":
-        """What was taken of each counter: the key's own first."""
+        """What was taken from each counter; the key's own comes first."""
         return (self, self.team) if self.team else (self,)
 
     def of(self, team: str) -> "Reservation | None":
@@ -106,7 +108,9 @@ class Reservation(NamedTuple):
         return next((each for each in self.parts if each.limits.team == team), None)
 
     def unchecked(self, refused: ProxyError | None, *, is_in_doubt: bool) -> "Reservation":
-        """The same, when nobody has said whether it was taken; `refused` where it must not go on."""
+        """The same, if it is not known whether it was taken. `refused` says why the request must not go on, if it must
+        not.
+        """
         team = self.team and self.team.unchecked(refused, is_in_doubt=is_in_doubt)
         share = self.share if is_in_doubt and not self.shard else None
         return self._replace(share=share, is_checked=False, refused=refused, team=team)
@@ -128,7 +132,7 @@ class Reservation(NamedTuple):
         return event
 
     def as_found(self, share: Share, lease: Leased) -> "Reservation":
-        """The same, with what its lease says in the table."""
+        """The same, corrected by its lease in the table."""
         if not lease.at:
             return self
         windows = lease.windows(self.limits.calendar)
@@ -166,7 +170,7 @@ def nothing_taken(limits: Limits) -> "LimitsData":
 
 
 class Held(NamedTuple):
-    """Which windows of a share its item still has. What is over does not come back."""
+    """Which windows of a share its item still has. A window that is over gets nothing back."""
 
     minute: bool
     periods: tuple[Period, ...]
@@ -189,7 +193,8 @@ def renewing(limits: Limits, lease: str, end: int) -> dict[str, Any]:
 
 
 def giving_back(taken: Reservation, share: Share, usage: Usage, held: Held) -> dict[str, Any]:
-    """The update at the end of a request: its place is free; its tokens and its cost are what they really were.
+    """The update at the end of a request: it frees the request's place, and replaces estimated tokens and cost by the
+    real ones.
 
     The cost stays reserved, in the bucket of its quarter of an hour, until it is settled.
     """
@@ -203,7 +208,7 @@ def giving_back(taken: Reservation, share: Share, usage: Usage, held: Held) -> d
     if not limits.has_budget:
         update.needs(f"attribute_exists(#{LIVE}.#lease)", names=own)
         return update.request() | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-    # Of several takes that were sent for one request, the one that was applied is given back.
+    # If the take was sent several times for one request, only the one that was applied is given back.
     update.needs(f"#{LIVE}.#lease.#cost = :reserved", {"reserved": share.cost}, own)
     update.needs(f"#{LIVE}.#lease.#at = :at", {"at": windows.now}, own)
     for period in held.periods:

@@ -1,8 +1,8 @@
-"""What the limits table is told about a shard of a counter, as DynamoDB requests. Pure.
+"""The requests to DynamoDB about a shard of a counter. Pure.
 
-A shard draws of its key's counter, much at a time, and lets through what it has drawn. Its one rule: the counter notes
-what each shard has drawn in all, and the shard how much of that it has been credited with. So what is drawn is credited
-once, by whoever comes next, if the one that drew it died.
+A shard draws from its key's counter, much at a time, and lets requests through for what it has drawn. Its one rule: the
+counter notes how much each shard has drawn in all, and the shard notes how much of that it has been credited with. So a
+draw is credited exactly once, even if whoever made it has died.
 """
 
 from collections.abc import Mapping
@@ -40,17 +40,17 @@ _NOTHING = Decimal(0)
 
 
 def shard_limits(limits: Limits, shard: int) -> Limits:
-    """The same, counted in a shard."""
+    """The same limits, counted in a shard."""
     return limits._replace(id=shard_id(limits.id, shard))
 
 
 def drawing_shards(counter: Item) -> list[int]:
-    """The shards that have drawn of a counter, at any time."""
+    """The shards that have ever drawn from a counter."""
     return [int(name) for name in counter.get(PARTS, {}).get("M", {})]
 
 
 def taking_of_shard(taking: Taking) -> dict[str, Any]:
-    """The update of a shard that takes one request's share, if there is room for it."""
+    """The update of a shard that takes one request's share, if the shard has room for it."""
     update, windows = Update(), taking.windows
     if taking.counts_minutes:
         update.needs(f"#{MINUTE} = :{MINUTE}", {MINUTE: windows.minute})
@@ -66,7 +66,7 @@ def taking_of_shard(taking: Taking) -> dict[str, Any]:
 
 
 def _count(update: Update, taking: Taking, *, minute_begins: bool = False) -> None:
-    """Add a request to what a shard counts beside its meters."""
+    """Add a request to the counts that a shard keeps beside its meters."""
     limits, windows, share = taking
     if taking.counts_minutes:
         counted = {REQUESTS: 1, TOKENS: share.tokens}
@@ -82,7 +82,7 @@ def _count(update: Update, taking: Taking, *, minute_begins: bool = False) -> No
 
 
 def to_draw(meter: Meter, room: Decimal, lack: Decimal, shards: int) -> Decimal | None:
-    """How much one of so many shards draws that lacks so much; None where there is no room for it."""
+    """How much a shard, one of so many, draws if it lacks so much; None if the counter has no room for it."""
     if meter.is_money:
         lack = min(lack, room)
     if lack > max(_NOTHING, room) or (meter.is_money and room <= 0):
@@ -93,7 +93,7 @@ def to_draw(meter: Meter, room: Decimal, lack: Decimal, shards: int) -> Decimal 
 
 
 def room_in(meter: Meter, counter: Item, back: Decimal = _NOTHING) -> Decimal:
-    """What nobody has taken or drawn, where so much has come `back`."""
+    """What is neither taken nor drawn, after so much has come `back`."""
     used = number_of(counter, meter.counted) + (len(leases(counter)) if meter.name == PLACES else 0)
     return meter.limit - used + back
 
@@ -101,7 +101,8 @@ def room_in(meter: Meter, counter: Item, back: Decimal = _NOTHING) -> Decimal:
 def drawing(
     windows: Windows, shard: int, counter: Item, amounts: Mapping[Meter, Decimal], back: Mapping[str, Decimal]
 ) -> dict[str, Any]:
-    """The update of a counter by which a shard draws, if nobody has drawn for it since the counter was read.
+    """The update of a counter by which a shard draws, if nothing has been drawn for the shard since the counter was
+    read.
 
     `amounts` are of all meters; `back` is what has come back of those that last.
     """
@@ -123,7 +124,7 @@ def drawing(
             _draw(update, meter, amount, counter, came_back)
     if "n" in old:
         update.needs(f"#{PARTS}.#shard.#n = :n", {"n": number_of(old, "n")}, own)
-    elif old:  # as it was written before parts had numbers
+    elif old:  # the form from before parts had numbers
         update.needs(f"attribute_not_exists(#{PARTS}.#shard.#n)", names=own)
     elif PARTS in counter:
         update.needs(f"attribute_exists(#{PARTS}) AND attribute_not_exists(#{PARTS}.#shard)", names=own)
@@ -190,7 +191,7 @@ def crediting(taking: Taking, shard: Item, number: int, counter: Item) -> dict[s
 
 
 def as_read(name: str, item: Item) -> tuple[str, dict[str, Any]]:
-    """The condition that an attribute is as it was read."""
+    """The condition that an attribute has not changed since it was read."""
     if name not in item:
         return f"attribute_not_exists(#{name})", {}
     return f"#{name} = :old_{name}", {
@@ -199,7 +200,7 @@ def as_read(name: str, item: Item) -> tuple[str, dict[str, Any]]:
 
 
 def shard_headers(taking: Taking, shard: Item) -> dict[str, str]:
-    """What is left, as far as a shard knows: of the counter when it last drew, and of what it has drawn itself."""
+    """Headers with what is left, as far as a shard knows: of the counter at the last draw, and of its own draws."""
     known: dict[str, dict[str, Any]] = {}
     for meter in taking.meters:
         used = number_of(shard, f"seen_{meter.name}") - number_of(shard, f"left_{meter.name}")
@@ -208,5 +209,5 @@ def shard_headers(taking: Taking, shard: Item) -> dict[str, str]:
 
 
 def answered(update: Update) -> dict[str, Any]:
-    """The update, answered with the item as it is after it, or as it is where it was refused."""
+    """The update, which returns the item after it, or the present item if its condition failed."""
     return update.request() | {"ReturnValues": "ALL_NEW", "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}

@@ -1,7 +1,7 @@
-"""What the limits table is told about what comes back to a shard, or from it, as DynamoDB requests. Pure.
+"""The requests to DynamoDB about what comes back to a shard, or goes back from it. Pure.
 
-Its one rule: nothing here is known by a name of its own, as a lease is, so nothing here is sent again. What was perhaps
-done stays as it is, and that is less, never more, than there is.
+Its one rule: unlike a lease, nothing here has a name of its own, so no call here is repeated. If a call may have been
+carried out, that is left as it is: the shard may then count too little as left, but never too much.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,8 @@ _MOST_SWEPT = 40
 def returning(
     meters: Sequence[Meter], windows: Windows, shard: Item, number: int, counter: Item
 ) -> dict[str, Any] | None:
-    """The update by which a shard returns what it drew under larger limits than these; None where there is nothing.
+    """The update by which a shard returns what it drew under larger limits than these; None if there is nothing to
+    return.
 
     So a limit that was made smaller holds from the next request on, also for what was drawn before.
     """
@@ -47,7 +48,7 @@ def returning(
 
 
 def sweeping(shard: Item, now: int) -> dict[str, Any] | None:
-    """The update of a shard that frees the places whose leases have ended; None when there is none."""
+    """The update of a shard that frees the places whose leases have ended; None if there are none."""
     update, freed = Update(), Decimal(0)
     ended = [name for name in shard if (end := place_end(name)) is not None and end < now]
     for name in ended[:_MOST_SWEPT]:
@@ -61,7 +62,7 @@ def sweeping(shard: Item, now: int) -> dict[str, Any] | None:
 
 
 def giving_back(windows: Windows, tokens: int, place: str) -> dict[str, Any]:
-    """The update of a shard that has thought of so many tokens too many, or too few, while its minute lasts.
+    """The update of a shard that corrects the tokens of a request by so many, up or down, while its minute lasts.
 
     `place` is the attribute that counts the request, "" where none does.
     """
@@ -76,7 +77,9 @@ def giving_back(windows: Windows, tokens: int, place: str) -> dict[str, Any]:
 
 
 def moving(old: str, new: str) -> dict[str, Any]:
-    """The update of a shard by which a request that still runs is counted in `new`; anew where `old` is ""."""
+    """The update of a shard that moves a running request from the place `old` to `new`; it adds the request if `old` is
+    "".
+    """
     update = Update()
     if old:
         update.needs(f"#{old} >= :one", {"one": 1})
@@ -88,7 +91,7 @@ def moving(old: str, new: str) -> dict[str, Any]:
 
 
 def taking_back(taking: Taking) -> dict[str, Any]:
-    """The update of a shard that takes a take back, while its windows last."""
+    """The update of a shard that reverses a take, while its windows last."""
     (limits, windows, share), update = taking, Update()
     if taking.counts_minutes:
         update.needs(f"#{MINUTE} = :{MINUTE}", {MINUTE: windows.minute})

@@ -1,12 +1,12 @@
-"""Takes of a key whose limits are counted in shards. Loaded only for such a key.
+"""Takes for a key whose limits are counted in shards. Loaded only for such a key.
 
-A request takes of the shard that its sandbox has chosen by chance, and asks the key's counter only when that has no
-room: the shard then draws some more. Its one rule: a shard lets nothing through that it has not drawn, so all together
-never let through more than the limit, whatever number of shards each sandbox reckons with.
+A request takes from the shard that its sandbox has chosen at random, and goes to the key's counter only when the shard
+has no room: the shard then draws some more. Its one rule: a shard lets nothing through that it has not drawn, so all
+shards together never exceed the limit, whatever number of shards each sandbox assumes.
 
-A take is counted again if its answer was lost: a lease for each request would make a shard as large as many requests
-run. Nor is a giving back sent again: both err towards less. A place is free again when the lease of its request would
-have ended, and money that nobody settles when it is too old for that.
+If the answer to a take is lost, the take is repeated and counts twice: a lease for each request would make a shard grow
+with the running requests. Giving back is not repeated. Both errors let fewer requests through, never more. A place
+becomes free when the lease of its request would have ended, and unsettled money when it is too old to be settled.
 """
 
 import random
@@ -46,7 +46,9 @@ _RETRY_SECONDS = 1
 
 
 class Known(NamedTuple):
-    """That a counter had nothing left for a request of so many tokens, until `until` (Unix), nor had these shards."""
+    """A counter, and these shards, had nothing left for a request of so many tokens; that holds until `until`
+    (Unix).
+    """
 
     dry: Dry
     limits: Limits
@@ -55,12 +57,14 @@ class Known(NamedTuple):
     shards: frozenset[int]
 
     def holds(self, limits: Limits, tokens: int, now: float) -> bool:
-        """Whether it is so for another request."""
+        """Whether that holds for another request."""
         return now < self.until and limits == self.limits and (limits.tpm is None or tokens >= self.tokens)
 
 
 class Shards:
-    """The shards of all counters. `count` says how many a key with such limits has; `chance` is from 0 up to 1."""
+    """The shards of all counters. `count` gives the number of shards of a key with such limits; `chance` gives numbers
+    from 0 up to 1.
+    """
 
     def __init__(
         self,
@@ -78,13 +82,15 @@ class Shards:
         self._dry: dict[str, Known] = {}
 
     def own(self, limits: Limits) -> int:
-        """The shard that this sandbox takes of. It is chosen at the first request: a copy of a sandbox chooses anew."""
+        """The shard that this sandbox takes from. It is chosen at the first request, so that each copy of a snapshot
+        chooses its own.
+        """
         if self._place is None:
             self._place = self._chance()
         return 1 + int(self._place * self._count(limits))
 
     def take(self, taken: Reservation, calls: Calls) -> Reservation:
-        """Take a request's share, or say why not. Raises AwsError, and what a damaged item comes to."""
+        """Take a request's share, or say why not. Raises AwsError, and the errors of reading a damaged item."""
         assert taken.share
         if taken.limits.has_budget:
             taken = taken._replace(share=taken.share._replace(cost=max(taken.share.cost, LEAST_COST)))
@@ -98,7 +104,7 @@ class Shards:
                 return found
             known = self._known(taken, found)
         elif known.dry.short.lasts and (found := self._try(taken, known.dry.windows, calls)):
-            return found  # in the place of a request that has ended
+            return found  # a request that has ended frees its place
         for shard in self._others(known):
             if found := self._try(taken._replace(shard=shard), known.dry.windows, calls):
                 return found
@@ -107,7 +113,9 @@ class Shards:
         return _refused(taken, known.dry)
 
     def _elsewhere(self, taken: Reservation, dry: Dry, calls: Calls) -> Reservation | Dry:
-        """Take of another shard that has room, or of the own one what others return; or why there is nothing."""
+        """Take from another shard that has room, or from the own one after others have returned something; or say why
+        nothing is left.
+        """
         for shard in self._some([each for each in room_for(dry) if each != taken.shard]):
             found = self._take(taken._replace(shard=shard), calls)
             if isinstance(found, Reservation):
@@ -118,7 +126,7 @@ class Shards:
         return dry
 
     def _take_of_any(self, taken: Reservation, calls: Calls) -> Reservation | Dry:
-        """Take of the sandbox's own shard; where others are faster there each time, of one chosen by chance."""
+        """Take from the sandbox's own shard; if others are faster there each time, from one chosen at random."""
         found = self._take(taken, calls)
         for _ in range(_MOST_CROWDED - 1):
             if found is not None:
@@ -130,7 +138,7 @@ class Shards:
         return found
 
     def _take(self, taken: Reservation, calls: Calls) -> Reservation | Dry | None:
-        """Take of one shard. None: others were faster each time."""
+        """Take from one shard. Returns None if others were faster each time."""
         limits, in_shard = taken.limits, shard_limits(taken.limits, taken.shard)
         pauses = list(PAUSES)
         for _ in range(_MOST_TRIES):
@@ -155,14 +163,14 @@ class Shards:
         return None
 
     def _try(self, taken: Reservation, windows: Windows, calls: Calls) -> Reservation | None:
-        """Take of a shard what it has left, if it has enough."""
+        """Take from what a shard has left, if that is enough."""
         taken = taken._replace(windows=windows)
         request = taking_of_shard(taking_of(taken))
         applied, item = self._counters.update(shard_limits(taken.limits, taken.shard), request, calls)
         return self._done(taken, item or {}, calls) if applied else None
 
     def _done(self, taken: Reservation, item: Item, calls: Calls) -> Reservation:
-        """What has been taken; places whose leases have ended are freed with it, so that a shard stays small."""
+        """The reservation after a take. Places whose leases have ended are freed too, so that a shard stays small."""
         if swept := sweeping(item, taken.windows.now) if taken.limits.parallel else None:
             with suppress(AwsError):  # the next request frees them
                 self._counters.update_once(shard_limits(taken.limits, taken.shard), swept, calls)
@@ -171,7 +179,7 @@ class Shards:
     def take_both(
         self, taken: Reservation, calls: Calls, of_counter: Callable[[Reservation, Calls], Reservation]
     ) -> Reservation:
-        """Take the shares of a key and its team, of which one or both are in shards. `of_counter` takes of the other.
+        """Take the shares of a key and its team, of which one or both have shards. `of_counter` takes from one without.
 
         Raises as `take`. A transaction holds both items for longer than a write, and DynamoDB refuses every other write
         of them meanwhile: a shard would bear some 20 requests a second. So they are taken one after the other, and what
@@ -194,13 +202,14 @@ class Shards:
 
     def _take_back(self, every: Sequence[Reservation], calls: Calls) -> None:
         for each in every:
-            with suppress(AwsError):  # then it stays counted until its window is over
+            with suppress(AwsError):  # then the take stays counted until its window is over
                 self._counters.update_once(shard_limits(each.limits, each.shard), taking_back(taking_of(each)), calls)
 
     def give_back(self, taken: Reservation, usage: Usage, end: int | None, calls: Calls) -> None:
-        """Free the place of a request, and count the tokens that it has used in the place of those thought of.
+        """Free the place of a request, and replace its expected tokens by those that it has used.
 
-        `end` is when its lease ends; None: nobody knows. Then its place is free when that is over. Raises AwsError.
+        `end` is when its lease ends; None if that is not known: then its place becomes free when the lease ends. Raises
+        AwsError.
         """
         limits, share, windows = taken.limits, taken.share, taken.windows
         if share is None or taken.refused or not taken.is_checked:
@@ -233,7 +242,7 @@ class Shards:
         self._dry[known.limits.id] = known
 
     def _others(self, known: Known) -> list[int]:
-        """Some shards of which it is not known that they have nothing left, by chance: those that have drawn, too."""
+        """Some shards, chosen at random, that are not known to be empty. Shards that have drawn before count too."""
         if known.dry.whole:
             return []  # all have been read
         every = {*range(1, self._count(known.limits) + 1), *drawing_shards(known.dry.counter)}

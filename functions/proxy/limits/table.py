@@ -1,10 +1,11 @@
 """A client key's limits and budgets: taken before a request goes out, given back when it is done.
 
-DynamoDB is the only state, so limits hold at any number of sandboxes. Its one rule: no check without taking. What one
-update checks it takes; what it could not take was not free. Requests of keys without limits never come here.
+DynamoDB is the only state, so limits hold at any number of sandboxes. Its one rule: it never checks without taking. One
+update checks a limit and takes from it; if it could not take, there was no room. Requests of keys without limits never
+come here.
 
-Only an outage (no answer, throttling, 5xx) follows the failure policy. A request that DynamoDB refuses as such is a
-fault of the proxy or of its set-up: then nobody is let through.
+Only an outage (no answer, throttling, 5xx) follows the failure policy. If DynamoDB rejects the request itself, that is
+a fault of the proxy or of its set-up, and nobody is let through.
 """
 
 import time
@@ -95,7 +96,7 @@ class LimitsTable:
     def take(
         self, limits: Limits, inference_id: str, body: RequestBody, candidates: Sequence[Candidate], deadline: float
     ) -> Reservation:
-        """Take a request's share. Never raises: what it returns says whether the request is `refused`, and why."""
+        """Take a request's share. Never raises: the reservation says whether the request is `refused`, and why."""
         every = (limits, limits.shared) if limits.shared else (limits,)
         has_budget = any(each.has_budget for each in every)
         prices = self._hints.of(candidates[0], body.model or "") if has_budget else CAREFUL
@@ -146,7 +147,7 @@ class LimitsTable:
     def release(self, taken: Reservation, usage: Usage, until: float) -> Reservation:
         """Give back what a request has taken, and correct what it has cost; `until` is in Unix seconds.
 
-        Never raises. What it returns says what is still to be given back, so that `settle_limits` does.
+        Never raises. The result says what is still to be given back, which `settle_limits` then does.
         """
         share = taken.share or (taken.team.share if taken.team else None)
         is_renewed = self._renewals and share and any(each.limits.are_given_back for each in taken.parts)
@@ -155,7 +156,7 @@ class LimitsTable:
         return released[0]._replace(team=released[1]) if taken.team else released[0]
 
     def _released(self, taken: Reservation, usage: Usage, until: float, ends: Mapping[str, int | None]) -> Reservation:
-        """One counter's part. `ends` are those of leases that were renewed; None: nobody knows."""
+        """Give back one counter's part. `ends` are the ends of renewed leases; None if they are not known."""
         share = taken.share
         if share is None or not taken.limits.are_given_back:
             return taken
@@ -221,7 +222,8 @@ class LimitsTable:
             applied, item = self._counters.update(limits, giving_back(ended, ended.share or share, usage, held), calls)
             lease = own_lease(limits, item or {}, share)
             if applied or lease is None:
-                # It is gone by a call of before whose answer was lost; but after its end anybody may have removed it.
+                # An earlier call whose answer was lost has removed the lease; but after its end anybody may have
+                # removed it.
                 is_ours = applied or self._clock() <= share.lease_end
                 return ended._replace(lease="returned" if is_ours else "held")
             taken = taken.as_found(share, lease)
@@ -229,11 +231,11 @@ class LimitsTable:
         raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "the item did not come to rest")
 
     def _placed(self, taken: Reservation) -> Reservation:
-        """The same, with the shard that it is to be taken of."""
+        """The same, with the shard to take from."""
         return taken._replace(shard=self._shards.own(taken.limits) if self._count(taken.limits) > 1 else 0)
 
     def _count(self, limits: Limits) -> int:
-        """In how many shards they are counted, as far as is known."""
+        """In how many shards the limits are counted, as far as is known."""
         return max(self._shards_of(limits), self._divided.get(limits.id, 1))
 
     def _divide(self, limits: Limits, item: Item, calls: Calls, *, is_contended: bool = False) -> None:
@@ -263,7 +265,7 @@ class LimitsTable:
         return self._of_shards[0]
 
     def _judged(self, error: Exception, limits: Limits) -> ProxyError | None:
-        """Why a request that could not be checked must not go on; None where the owner lets it."""
+        """Why a request that could not be checked must not go on; None if the owner's policy lets it."""
         if isinstance(error, AwsError) and error.is_transient:
             log("ERROR", UNCHECKED, limits=limits.id, reason=str(error), policy=self._on_failure)
             if self._on_failure == "open":
@@ -274,7 +276,7 @@ class LimitsTable:
         return UnavailableError(503, "limits_unavailable", message, headers={"retry-after": "5"})
 
     def _remember(self, taken: Reservation) -> None:
-        """The mark of a request that is given nothing back goes with the next take of the same counter."""
+        """Remember the mark of a request that gives nothing back: the next take from the same counter removes it."""
         if taken.share and not taken.limits.are_given_back and not taken.shard:
             if len(self._marks) >= _MOST_MARKS:
                 self._marks.clear()

@@ -43,7 +43,7 @@ _GROUPS = ("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens", "x-
 
 
 class _Refused(NamedTuple):
-    """The part that has no room, of which limit, and for how many seconds."""
+    """The part that has no room: which limit, and for how many seconds."""
 
     part: Reservation
     source: Source
@@ -108,7 +108,7 @@ def _now(part: Reservation, item: Item, now: float) -> Reservation:
 
 
 def _found(part: Reservation, item: Item) -> Reservation | None:
-    """The part, if its take was applied: as its lease says."""
+    """The part as its lease says, if its take was applied."""
     lease = own_lease(part.limits, item, part.share) if part.share else None
     return part.as_found(part.share, lease) if part.share and lease else None
 
@@ -123,7 +123,7 @@ def _are_renewed(parts: Sequence[Reservation], items: Sequence[Item], counters: 
 
 
 def _refused(parts: Sequence[Reservation], items: Sequence[Item]) -> _Refused | None:
-    """The part that has no room; of two, the one that has none for longer."""
+    """The part that has no room; if both have none, the one that has none for longer."""
     found: list[_Refused] = []
     for part, item in zip(parts, items, strict=True):
         assert part.share
@@ -184,6 +184,6 @@ def nearer(every: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _reset(told: Mapping[str, str]) -> float:
-    """Seconds until a budget begins anew; without end where nothing is said of it."""
+    """Seconds until a budget starts afresh; infinity if the headers do not say it."""
     text = told.get("x-budget-reset")
     return float(text.removesuffix("s")) if text else math.inf

@@ -1,6 +1,6 @@
-"""What an answer must be to be kept: the bounds of who captures it, of who stores it and of who reads it. Pure.
+"""What an answer must be like to be kept. The same bounds hold where it is captured, stored and read. Pure.
 
-Its one rule: what would not be stored is not sent, because it would go round between the queues with its content.
+Its one rule: an answer that could not be stored is not sent, because its content would stay in the queues.
 """
 
 import re
@@ -24,7 +24,7 @@ _LONGEST_CONTENT_TYPE = 256
 
 
 def is_client_id(value: str) -> bool:
-    """Whether this may be the client whose request made an answer."""
+    """Whether this is fit to be the id of the client whose request made an answer."""
     return _CLIENT_ID.fullmatch(value) is not None
 
 
@@ -40,13 +40,13 @@ def is_namespace(value: str) -> bool:
 
 
 def is_content_type(value: str, *, is_stream: bool) -> bool:
-    """Whether this is the content type of such an answer, in words that may be a header again."""
+    """Whether this is the content type of such an answer, and fit to be sent as a header again."""
     is_fit = value.isascii() and value.isprintable() and len(value) <= _LONGEST_CONTENT_TYPE
     return is_fit and value.partition(";")[0].strip().lower() == MEDIA_TYPES[is_stream]
 
 
 def is_text(value: str) -> bool:
-    """Whether this is a text that a table takes. JSON has room for half a character, UTF-8 has not."""
+    """Whether this is a text that a table accepts. JSON can hold half a character, UTF-8 cannot."""
     try:
         return bool(value.encode())
     except UnicodeError:

@@ -9,7 +9,7 @@ _OBJECT = re.compile(rf"{FOLDER}([A-Za-z0-9_.-]{{1,64}})/[0-7][0-9A-HJKMNP-TV-Z]
 
 
 def item_key(name: str) -> dict[str, Any]:
-    """The key of an item, of a cache key or of what `lease_key` gives."""
+    """The key of the table's item for a cache key, or for what `lease_key` gives."""
     return {"cache_key": {"S": name}}
 
 
@@ -19,7 +19,9 @@ def lease_key(name: str) -> str:
 
 
 def lease_name(cache_key: str, *, is_stream: bool | None) -> str:
-    """The name of the lease of who fetches an answer; `is_stream` is None where any form will do for all who wait."""
+    """The name of the lease of who fetches an answer; `is_stream` is None if an answer in either form is good for all
+    who wait.
+    """
     return cache_key + ("" if is_stream is None else "#stream" if is_stream else "#document")
 
 
@@ -29,7 +31,7 @@ def lease_keys_of(cache_key: str) -> list[str]:
 
 
 def folder_of(client_id: str | None) -> str:
-    """Where the objects of one client are, or those of all."""
+    """The folder with the objects of one client, or of all clients."""
     return FOLDER if client_id is None else f"{FOLDER}{client_id}/"
 
 

@@ -1,7 +1,7 @@
 """A batch of messages as every consumer reads it, and how it tells Lambda which of them have to come again.
 
-One rule: a message fails for its own fault only. One that cannot be read fails alone, each time that it comes, and lies
-in the dead-letter queue in the end; so does one whose reading fails in a way that nobody has foreseen.
+One rule: a message fails only for a fault of its own. One that cannot be read fails alone, each time that it comes, and
+ends in the dead-letter queue; so does one whose reading fails in an unforeseen way.
 """
 
 import traceback
@@ -42,7 +42,9 @@ def read_batch(
 
 
 def _reason(error: Exception) -> str:
-    """Why a message was refused. Of an error that was not foreseen only its kind and place: it may quote content."""
+    """Why a message was refused. For an unforeseen error only its kind and place are told, because its message may
+    quote content.
+    """
     if isinstance(error, MalformedEventError):
         return str(error)[:_LONGEST_REASON]
     place = traceback.extract_tb(error.__traceback__)[-1]

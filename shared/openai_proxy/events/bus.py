@@ -1,4 +1,4 @@
-"""Events to the bus. One rule: what the bus has not taken raises."""
+"""Publishes events. One rule: if the bus has not taken an event, that raises."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ class NotPublishedError(Exception):
 
 
 class Bus:
-    """Where consumers tell what they have found out."""
+    """The bus on which consumers publish what they have found out."""
 
     def __init__(self, client: "EventBridgeClient", name: str) -> None:
         self._client = client

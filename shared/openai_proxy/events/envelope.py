@@ -32,7 +32,7 @@ TERMINAL_DETAIL_TYPES: tuple[DetailType, ...] = ("InferenceCompleted", "Inferenc
 """Exactly one of these is published for every authorised request."""
 
 NOT_CALLED = frozenset({"circuit_open", "kept_out", "server_not_configured", "token_unavailable"})
-"""The `error` of an attempt that came to no call of its server; events of before have the second for the first."""
+"""The `error` of an attempt that made no call of its server. Older events have the second word instead of the first."""
 
 
 def calls_made(errors: Iterable[str | None]) -> int:
@@ -114,14 +114,15 @@ class Event(NamedTuple, Generic[Kind_co, Data_co]):
 
 
 def is_terminal(event: "AnyEvent") -> "TypeGuard[TerminalEvent]":
-    """Whether it is one of the events of which each authorised request has one."""
+    """Whether it is a terminal event, of which each authorised request has exactly one."""
     return event.detail_type in TERMINAL_DETAIL_TYPES
 
 
 def batch_told(event: "TerminalEvent") -> str:
-    """Which batch a request was told the usage of, as an id; "" where it was none, or the usage was not told.
+    """The id of the batch whose usage a request was told; "" where it was no batch, or the usage was not told.
 
-    It is known by the file with its answers where that is known, because both its state and its answers tell of that.
+    The id is made from the file with the batch's answers, if that is known, because both the batch's state and its
+    answers name that file.
     """
     usage = event.data["usage"]
     names = (event.data.get("fetched") or {"names": ()})["names"]

@@ -1,7 +1,7 @@
-"""The one reader of events for those who count: what record_cost refuses, record_metrics refuses too. Pure.
+"""Reads events for record_cost and record_metrics, so that both refuse the same events. Pure.
 
-Its one rule: an event that is taken has every field that either of them reads, in a form that both can bear. So none is
-in the ledger and not in the metrics, or the other way round. Fields that events of before do not have may be missing.
+Its one rule: an accepted event has every field that either of them reads, in a form that both can use. So no event is
+in the ledger and not in the metrics, or the other way round. Fields that older events lack may be missing.
 """
 
 import re
@@ -29,7 +29,7 @@ Check = Callable[[Any], bool]
 def read_event(body: str, now: float) -> "AnyEvent":
     """The event in the body of an SQS message, at the Unix time `now`. Raises MalformedEventError with the reason.
 
-    Of those that are not terminal, which neither of the two counts, only the envelope is read.
+    Other than terminal events are counted by neither of the two, so only their envelope is read.
     """
     event = Event.from_sqs_body(body)
     if is_terminal(event):
@@ -97,7 +97,7 @@ def _is_count_or_none(value: Any) -> bool:
 
 def _is_seconds(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 0 <= value <= _MOST_SECONDS  # nor is NaN
+    return is_number and 0 <= value <= _MOST_SECONDS  # NaN fails this comparison too
 
 
 def _is_seconds_or_none(value: Any) -> bool:

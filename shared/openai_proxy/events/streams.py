@@ -1,10 +1,10 @@
-"""What the proxy and `end_streams` know of a stream that is written down, both alike. Pure.
+"""What the proxy and `end_streams` share about stored streams. Pure.
 
     unfinished   JSON: when the request began (Unix seconds), X-Ray's header of it, its terminal event, is_async
 
-Its one rule: while the state of a stream has `unfinished`, nobody has told what became of it. Who ends a stream whose
-writer is not heard of any more takes over its lease, publishes the event, and only then takes `unfinished` away. So the
-next one does it where that one dies on its way, too.
+Its one rule: while the state of a stream has `unfinished`, its event has not been published. Whoever ends a stream
+whose writer has died takes over its lease, publishes the event, and only then removes `unfinished`. So if that process
+dies too, the next one publishes the event.
 """
 
 import base64
@@ -33,7 +33,9 @@ Unfinished = tuple[float, str | None, Any]
 
 
 def event_at(now: float, unfinished: Unfinished) -> "tuple[TerminalEvent, str | None]":
-    """The event of a request that ends at `now` (Unix seconds), and its trace: what went by was waiting."""
+    """The event of a request that ends at `now` (Unix seconds), and its trace. All the time until then counts as
+    waiting.
+    """
     started_at, trace, (detail_type, event_id, _, request_id, client_id, data) = unfinished
     total: float = round(max(0.0, now - started_at), 6)
     timings: dict[str, float] = data["timings"]
@@ -43,7 +45,9 @@ def event_at(now: float, unfinished: Unfinished) -> "tuple[TerminalEvent, str | 
 
 
 def unfinished_text(unfinished: Unfinished, *, is_async: bool) -> str:
-    """What is kept of an event that may have to be told: the three, and whether the client did not wait."""
+    """The text that is stored about an event that may have to be published: its three parts, and whether the client did
+    not wait.
+    """
     started_at, trace, event = unfinished
     return json.dumps([started_at, trace, list(event), is_async], separators=(",", ":"))
 
@@ -63,7 +67,7 @@ def event_of_killed(
 
 
 def signed(sign: Callable[[str], str] | None, stream_id: str, ended_at: float, found: "StreamData") -> "StreamData":
-    """What an event says of a stream, signed where a webhook is told of it."""
+    """What an event says of a stream, signed if a webhook is told of it."""
     if sign is None or not found["respond_async"]:
         return found
     signature = sign(f"{stream_id}.{rfc3339(ended_at)}.{found['status']}")
@@ -71,5 +75,5 @@ def signed(sign: Callable[[str], str] | None, stream_id: str, ended_at: float, f
 
 
 def signature_of(secret: str, text: str) -> str:
-    """The signature of a text, as webhooks are told it."""
+    """The signature of a text, in the form that webhooks receive."""
     return "v1," + base64.b64encode(hmac.digest(secret.encode(), text.encode(), "sha256")).decode()

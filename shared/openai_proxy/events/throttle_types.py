@@ -12,7 +12,9 @@ class SubjectData(TypedDict):
 
 
 class ThrottleData(TypedDict):
-    """Which limit had no room, and for how many seconds. Amounts are decimal numbers; a server does not say them."""
+    """Which limit had no room, and for how many seconds. Amounts are decimal numbers; a throttle by a server has
+    none.
+    """
 
     source: str
     retry_after: float | None
@@ -94,7 +96,7 @@ class CardData(TypedDict):
 
 
 class AttachmentData(TypedDict):
-    """A card, and that it is one."""
+    """A card, with its content type."""
 
     contentType: str
     content: CardData

@@ -1,4 +1,4 @@
-"""Where people are told: the topic of alarms."""
+"""The topic of alarms, through which people are told."""
 
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ class SnsClient(Protocol):
 
 
 class Topic:
-    """An SNS topic. Mails have the subject."""
+    """An SNS topic. The subject is used for mails."""
 
     def __init__(self, client: SnsClient, arn: str) -> None:
         self._client = client

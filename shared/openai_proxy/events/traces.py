@@ -1,7 +1,7 @@
 """Which requests' traces the messages of an SQS batch belong to. Pure.
 
 EventBridge hands the trace header of PutEvents to a queue, and SQS to Lambda as the attribute `AWSTraceHeader`. Its one
-rule: a header that is none, or of a request that nobody traces, is not there.
+rule: a malformed header, or one of a request that is not traced, is ignored.
 """
 
 import re

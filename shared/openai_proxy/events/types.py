@@ -1,7 +1,7 @@
 """The data of each detail-type, as its schema in `events/schemas/`; a contract test holds both together.
 
 Only type checkers load this module: others import it under `TYPE_CHECKING`, so that it costs no cold start. A consumer
-reads events of before too, which lack what was added later, and checks each value: a type says nothing of a queue.
+also reads older events, which lack later fields, and checks each value: a type guarantees nothing in a queue.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ Encoding = Literal["identity", "zlib"]
 
 
 class Named(TypedDict):
-    """What has a name."""
+    """An object with a name."""
 
     name: str
 

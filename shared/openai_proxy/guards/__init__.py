@@ -1,7 +1,7 @@
-"""`guards.yaml`: what is done by itself about a client key, or a user, that behaves as it should not.
+"""`guards.yaml`: rules for client keys and users, and what is done automatically when one is broken.
 
     events ─▶ Seen ─▶ Engine.judge ─▶ Action ─▶ an overlay of the key, which the authorizer reads, and GuardActed
 
-Its one rule: which acts there are follows from the set of events alone. The order they come in, and copies of them,
-change nothing; so what a replay of the past says is what the consumer does.
+Its one rule: the acts follow from the set of events alone. Their order, and copies of them, change nothing. So a replay
+of the past gives the acts that the consumer makes.
 """

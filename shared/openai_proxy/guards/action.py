@@ -1,7 +1,7 @@
 """`Action`: what a guard does about one client key, or user, and until when; its words, and its event. Pure.
 
-One rule: a guard acts at most once in each stretch of the clock (UTC) that is as long as its act lasts, whatever comes
-in it; so the same requests give the same actions, in whatever order.
+One rule: a guard acts at most once in each stretch of the clock (UTC) that is as long as its act lasts, whatever events
+come in it. So the same requests give the same actions, in whatever order they come.
 """
 
 from collections.abc import Mapping
@@ -38,17 +38,17 @@ class Action(NamedTuple):
 
     @property
     def at(self) -> float:
-        """Since when."""
+        """The beginning of the act, in Unix seconds."""
         return self.request.at
 
     @property
     def until(self) -> float:
-        """When it ends by itself."""
+        """The end of the act, in Unix seconds."""
         return self.at + self.doing.lasts
 
     @property
     def holds(self) -> bool:
-        """Whether something is done beside telling of it."""
+        """Whether the act restricts the key or user; if not, people are only told."""
         return self.doing.act != "notify"
 
 
@@ -70,13 +70,13 @@ def subject_of(action: Action, stack: str) -> str:
 
 
 def undo_command(action: Action, stack: str) -> str:
-    """The command that takes it back; "" where nothing is to be taken back."""
+    """The command that undoes the act; "" where there is nothing to undo."""
     named = "" if stack == _USUAL_STACK else f" --stack-name {stack}"
     return f"openai-proxy guards undo {action.id}{named}" if action.holds else ""
 
 
 def text_of(action: Action, stack: str, runbooks: str) -> str:
-    """The whole message, for somebody who was told nothing."""
+    """The whole message, for somebody who knows nothing of it yet."""
     who = f"The guard {action.guard} of the stack {stack} has acted on client {action.request.client_id}"
     of = f"{who}, {_subject(action.request.key_id)}: {done_text(action.doing.act, action.doing.limits)}"
     parts = [f"{of}, until {minute(action.until)}." if action.holds else f"{of}.", f"Why: {action.reason}."]

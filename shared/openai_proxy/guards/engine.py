@@ -28,7 +28,7 @@ class Engine:
         self._known: set[str] = set()
 
     def judge(self, requests: Iterable[Seen]) -> list[Action]:
-        """What is to be done because of these requests; what was returned before may come again.
+        """The actions that these requests give reason for. Actions that were returned before may be returned again.
 
         Raises whatever the evidence raises; then the same requests may be given again.
         """
@@ -68,7 +68,7 @@ class Engine:
                     yield action_of(guard, request, _counted_reason(rule, request))
 
     def _is_over(self, guard: Guard, request: Seen, bucket: int) -> bool:
-        """Whether a bucket can give no reason for anything that is not done yet: neither in its stretch nor after."""
+        """Whether a bucket can give reason for no further action, neither in its stretch nor in a later one."""
         rule = guard.rule
         assert isinstance(rule, Counting)
         is_last = (bucket + 1) * rule.within % guard.doing.lasts == 0
@@ -93,7 +93,7 @@ class Engine:
     def _usual(self, key_id: str, hour: int) -> Decimal | None:
         """USD that a key spends in an hour, by the week before; None of one whose history is too short.
 
-        The hour just before is left out: requests of it may still be on their way.
+        The hour just before is left out, because some of its requests may still arrive.
         """
         first, last = hour - 1 - WEEK, hour - 2
         spent = self._evidence.spent(key_id, first, last)

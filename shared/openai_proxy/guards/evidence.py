@@ -1,7 +1,7 @@
 """What guards remember of requests: when those of a kind came, and what a key has spent in each hour. Pure.
 
-One rule: to add something twice, or in another order, gives the same. A bucket of times keeps the first and the last
-few of it: enough to find every window, so a key that floods the proxy needs no more room than another.
+One rule: adding something twice, or in another order, gives the same result. A bucket of times keeps the first and the
+last few of it: enough to find every window, so a key that floods the proxy needs no more room than another.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +27,9 @@ class Evidence(Protocol):
         ...
 
     def spent(self, key_id: str, first: int, last: int) -> Mapping[int, Decimal]:
-        """What a key has spent in the hours from `first` to `last`, both included, but those with nothing."""
+        """What a key has spent in each hour from `first` to `last`, both included. Hours without spending are left
+        out.
+        """
         ...
 
 

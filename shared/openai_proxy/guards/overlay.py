@@ -1,9 +1,10 @@
-"""What guards hold a client key, or a user, to, for a time: an item of its own beside the key's in the key table. Pure.
+"""Overlays: the restrictions that guards put on a client key, or a user, for a time. Each is an item of its own beside
+the key's in the key table. Pure.
 
     key_hash guard#<key id>   acts: {<id>: {guard, act, limits, at, until, reason, told, undone_at}}   expires_at
 
-Its one rule: the item of the key itself is never touched. So the end of an act, or its undoing, leaves exactly what the
-operator has set, also what was set meanwhile.
+Its one rule: the item of the key itself is never touched. So when an act ends, or is undone, exactly the operator's
+settings remain, including those made meanwhile.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ _LOWERED = ("rpm", "tpm", "parallel")
 
 
 class Held(NamedTuple):
-    """What holds now. `limits` are the most that there may be."""
+    """The restrictions that hold now. `limits` are upper bounds of the key's own limits."""
 
     is_disabled: bool
     is_cache_only: bool
@@ -35,9 +36,9 @@ def overlay_key(key_id: str) -> str:
 
 
 def held_by(item: Mapping[str, Any], now: float) -> Held:
-    """What the item says that holds at `now` (Unix seconds), in plain values.
+    """The restrictions in an item, in plain values, that hold at `now` (Unix seconds).
 
-    Raises ValueError for an item that is damaged: what is missing might be the act.
+    Raises ValueError for a damaged item, because the missing part might be an act.
     """
     try:
         acts = [act for act in item["acts"].values() if float(act["until"]) > now and "undone_at" not in act]

@@ -1,7 +1,7 @@
-"""How a signed-in user is called: in limits, events and the ledger, and where one is blocked. Pure.
+"""The names of a signed-in user: in limits, events and the ledger, and in the item that blocks the user. Pure.
 
-Its one rule: a user is an issuer and what it calls the user. The same `sub` of two issuers is two users, and one who
-comes to have another plan keeps the counters of before.
+Its one rule: a user is an issuer and what it calls the user. The same `sub` at two issuers is two users. A user who
+gets another plan keeps the same counters.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ def user_id_of(issuer: str, end_user: str) -> str:
 
 
 def pseudonym_of(secret: str, issuer: str, sub: str) -> str:
-    """What a user is called whose `sub` is not to be kept. Who has not the secret cannot confirm a guess."""
+    """The pseudonym of a user whose `sub` must not be stored. Without the secret nobody can confirm a guess."""
     return _PSEUDONYM + hmac.new(secret.encode(), f"{issuer}\0{sub}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def is_pseudonym(text: str) -> bool:
-    """Whether it has the form of one. An id of a user has another."""
+    """Whether a name has the form of a pseudonym. The id of a user has another form."""
     return text.startswith(_PSEUDONYM) and len(text) == len(_PSEUDONYM) + 32
 
 

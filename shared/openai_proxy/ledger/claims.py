@@ -1,4 +1,4 @@
-"""Several entries that tell of the same thing: which of them count. Pure.
+"""Which entries count when several report the same usage. Pure.
 
 What is made before it is told, such as a batch, may be told of by its state, by its answers and by a copy of them, by
 anybody and again and again. Whoever tells of it claims every name that it has:

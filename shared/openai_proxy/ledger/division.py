@@ -1,8 +1,8 @@
 """Which groups of a day are divided, as far as one sandbox has met them. One rule: an entry is written in one place.
 
 A sandbox knows nothing of divisions until a transaction tells it: its row of the day has `shards`, or DynamoDB has
-refused too many writes, and it divides the group itself. So who has few requests pays for none of this. After that the
-undivided partition gets no more entries of the group: the newest id that it holds, read once, says which events may
+refused too many writes, and it divides the group itself. So clients with few requests cost nothing extra. After that
+the undivided partition gets no more entries of the group: the newest id that it holds, read once, says which events may
 have been written there before. Those are looked for, whoever wrote them and whenever they come again.
 """
 
@@ -46,7 +46,7 @@ class Division:
         """Partitions that have their signs: one more write to a partition that takes no more may be refused, too."""
 
     def forget(self) -> None:
-        """Begin anew when too much is known: old days are not asked for again."""
+        """Forget everything when too much is known: old days are not asked for again."""
         if len(self._newest) > _MOST_KNOWN:
             self._newest.clear()
             self._signed.clear()

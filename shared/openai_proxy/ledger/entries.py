@@ -221,9 +221,9 @@ def _is_unchecked(limits: "LimitsData | None") -> bool:
 
 
 def attribution_of(data: "InferenceCompleted") -> Attributes:
-    """For whom it was, as far as the event says: the client key, its name, owner and tags, and its own user.
+    """Whom the request was for, as far as the event says: the client key, its name, owner and tags, and its own user.
 
-    A tag of the key holds against one of the request.
+    If key and request have a tag of the same name, the key's counts.
     """
     client: Mapping[str, Any] = data.get("client") or {}
     of_key: Mapping[str, Any] = client.get("tags") or {}
@@ -276,7 +276,7 @@ def _timestamp(value: str) -> str:
 
 
 def text_of(value: Any, longest: int = _LONGEST_TEXT) -> str | None:
-    """A text that a table bears, however long and broken: models and paths are what clients make them."""
+    """A text that a table accepts, however long and broken the original: clients choose models and paths freely."""
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{value!r} is not a text")
     return value[:longest].encode(errors="replace").decode() if value else None

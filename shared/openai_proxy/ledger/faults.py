@@ -1,4 +1,4 @@
-"""Whose a failure is: the client's, a limit's, a server's or the proxy's. Pure."""
+"""Whose fault a failure is: the client's, a limit's, a server's or the proxy's. Pure."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -131,7 +131,7 @@ class CostsTable:
         own = claims.telling_of(entries)
         held = {key: item for key in entries[0].claims if (item := self._read(key))}
         others = {telling.first: telling for telling in map(self._telling, held.values())}
-        if others.pop(own.first, None):  # it was written, and nobody said so
+        if others.pop(own.first, None):  # the entry was written, but the answer to that was lost
             return Union(tuple(entries), own, own, (), held, is_written=True)
         winner = claims.most_telling(own, list(others.values())) if others else own
         losers = tuple(each for key, each in others.items() if key != winner.first)
@@ -166,11 +166,12 @@ class CostsTable:
             items = build_transaction(self._name, entries)
             busy: Sequence[LedgerEntry] = ()
             try:
-                # With the token of before, what was written and not confirmed is a success, and no duplicate.
+                # With the same token, a transaction that was written but not confirmed is a success, and no duplicate.
                 answer = self._client.transact_write_items(TransactItems=items, ClientRequestToken=token, **PROOF)
             except ClientError as error:
                 if code_of(error.response) == "ValidationException" and len(entries) > 1 and not entries[0].claims:
-                    # One entry has a fault and nobody says which: halve, so that the others get through.
+                    # One entry has a fault and DynamoDB does not say which: halve the group, so that the others get
+                    # through.
                     middle = len(entries) // 2
                     return refused | self._write(entries[:middle]) | self._write(entries[middle:])
                 settled, busy = _settled(error, entries), _busy(error, entries)

@@ -1,4 +1,4 @@
-"""`openai_servers.yaml`: the upstream servers, what each may be given, and how each is signed in to."""
+"""`openai_servers.yaml`: the upstream servers, the options of each, and how the proxy signs in to each."""
 
 from openai_proxy.servers.file import (
     Server,

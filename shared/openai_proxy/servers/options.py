@@ -1,6 +1,7 @@
-"""What a server may be given besides url, token and model. Pure.
+"""The options of a server besides url, token and model. Pure.
 
-Values come as YAML's scalars were written, as texts. Its one rule: what is not understood is refused with its remedy.
+Values come as YAML's scalars were written, as texts. Its one rule: a value that is not understood is refused, with its
+remedy.
 """
 
 import math
@@ -100,7 +101,7 @@ def _aliases(value: Any) -> dict[str, str]:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a client can ask for it, and a server be asked."""
+    """Whether it is fit to be a model's name, in requests of clients and to servers."""
     return bool(text) and text.isprintable() and text.strip() == text
 
 

@@ -1,9 +1,8 @@
-"""How a server is signed in to, and what every call of it carries. Pure.
+"""How the proxy signs in to a server, and what every call of it carries. Pure.
 
-(no auth)                                authorization: Bearer <token>
-auth: {header: api-key}                  api-key: <token>
-auth: aws                                AWS Signature Version 4 by the function's own role, without a token
-auth: {aws: bedrock, region: eu-west-1}  the same where the address does not say service and Region
+(no auth) authorization: Bearer <token> auth: {header: api-key} api-key: <token> auth: aws AWS Signature Version 4 by
+the function's own role, without a token auth: {aws: bedrock, region: eu-west-1} the same where the address does not say
+service and Region
 """
 
 import re

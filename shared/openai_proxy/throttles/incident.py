@@ -1,4 +1,4 @@
-"""One incident of throttles, in words for somebody who was told nothing, and as an event. Pure.
+"""One incident of throttles, in words for somebody who knows nothing of it yet, and as an event. Pure.
 
 One rule: the message is enough. It says what is throttled and since when, whom it hits most and by which limits,
 whether raising them would help, what to run first, and where to read on.

@@ -1,7 +1,7 @@
 """The authorizer and the consumers in X-Ray: what they ask of AWS, as Powertools' Tracer writes it down.
 
-One rule: nothing of it is loaded unless tracing is on and there is a daemon to tell, and without it all works. What a
-request or an answer holds is never told.
+One rule: none of it is loaded unless tracing is on and X-Ray's daemon is there, and everything works without it. The
+content of requests and answers is never sent.
 """
 
 from collections.abc import Callable, Mapping
