@@ -41,7 +41,7 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 from settle_limits.consumer import SettleLimits
-from settle_limits.hints import PriceHints
+from settle_limits.price_hints import PriceHints
 from settle_limits.table import LimitsTable as SettlingTable
 
 from tests.fakes import envelope_of

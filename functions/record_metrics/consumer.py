@@ -34,7 +34,7 @@ class Metrics(Protocol):
         ...
 
 
-class Marks(Protocol):
+class ProcessedEvents(Protocol):
     """Which events have been counted: Markers, or a fake of it."""
 
     def claim(self, ids: Iterable[str], run: Run) -> Claimed:
@@ -50,10 +50,10 @@ class RecordMetrics:
     """The consumer behind the queue of terminal events."""
 
     def __init__(
-        self, metrics: Metrics, marks: Marks, logger: "Logger", clock: Callable[[], float] = time.time
+        self, metrics: Metrics, processed: ProcessedEvents, logger: "Logger", clock: Callable[[], float] = time.time
     ) -> None:
         self._metrics = metrics
-        self._marks = marks
+        self._processed = processed
         self._logger = logger
         self._clock = clock
         self._model_names = ModelNames()
@@ -84,7 +84,7 @@ class RecordMetrics:
         """
         now = int(self._clock())
         run = Run(new_ulid(now), now, now + _MARKER_LIFETIME)
-        mine, busy = self._marks.claim(measured, run)
+        mine, busy = self._processed.claim(measured, run)
         data = metric_data(measurement for name in measured if name in mine for measurement in measured[name])
         if data:
             self._put(data, len(mine))
@@ -114,7 +114,7 @@ class RecordMetrics:
         would count them twice.
         """
         try:
-            self._marks.done(run)
+            self._processed.done(run)
         except Exception:  # after an odd answer an SDK may raise anything
             self._logger.exception("markers not written: these events count twice if they come again", events=events)
 

@@ -21,7 +21,7 @@ _record_metrics = RecordMetrics(
         boto3.client("cloudwatch", config=CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         os.environ["METRICS_NAMESPACE"],
     ),
-    marks=Markers(
+    processed=Markers(
         boto3.client("dynamodb", config=_CONFIG),  # pyright: ignore[reportUnknownMemberType] - stubs of all services
         os.environ["MARKERS_TABLE"],
     ),

@@ -16,7 +16,7 @@ from openai_proxy.events.traces import traces_of
 from openai_proxy.limits import PERIODS, Period
 from openai_proxy.pricing.price_book import PriceBook
 
-from settle_limits.hints import PriceHints
+from settle_limits.price_hints import PriceHints
 from settle_limits.settlement import LeftLease, Settlement, left_lease_of, settlements_of
 from settle_limits.thresholds import Crossing, crossings, event_of
 

@@ -12,7 +12,7 @@ from openai_proxy.pricing.price_book import LAYER, PRICES_FILE, SERVERS_FILE, lo
 from openai_proxy.tracing.handlers import traced
 
 from settle_limits.consumer import SettleLimits
-from settle_limits.hints import PriceHints
+from settle_limits.price_hints import PriceHints
 from settle_limits.table import LimitsTable
 
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"})

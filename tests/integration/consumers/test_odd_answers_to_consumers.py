@@ -18,7 +18,7 @@ from record_cost.consumer import RecordCost
 from record_metrics.consumer import RecordMetrics
 from record_metrics.markers import Markers
 from settle_limits.consumer import SettleLimits
-from settle_limits.hints import PriceHints
+from settle_limits.price_hints import PriceHints
 from settle_limits.table import LimitsTable
 from store_response.consumer import StoreResponse
 from store_response.table import CacheTable

@@ -26,7 +26,7 @@ from openai_proxy.limits import Windows, bucket_day
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.pricing.rates import EXACT
 from settle_limits.consumer import SettleLimits
-from settle_limits.hints import PriceHints
+from settle_limits.price_hints import PriceHints
 from settle_limits.settlement import PriceHint, settlement_of
 from settle_limits.table import LimitsTable
 

@@ -17,7 +17,7 @@ from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.pricing.rates import EXACT
 from proxy.limits.table import LimitsTable as TakingTable
 from settle_limits.consumer import SettleLimits
-from settle_limits.hints import PriceHints
+from settle_limits.price_hints import PriceHints
 from settle_limits.table import LimitsTable
 
 from tests.fakes import Connection, Received, RecordedResponse

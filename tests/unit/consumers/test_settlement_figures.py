@@ -16,7 +16,7 @@ from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.limits import Calendar, Leased, Windows, bucket_windows, is_expired, lease_of
 from openai_proxy.pricing.price_book import parse_price_book
 from settle_limits.consumer import SettleLimits, latest_of_each_key, latest_of_each_period
-from settle_limits.hints import PriceHints
+from settle_limits.price_hints import PriceHints
 from settle_limits.settlement import LeftLease, PriceHint, Settlement, left_lease_of, settlement_of, settlements_of
 from settle_limits.thresholds import Crossing, crossings, event_of
 

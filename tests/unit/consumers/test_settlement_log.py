@@ -13,7 +13,7 @@ from openai_proxy.events.ulid import first_ulid_of
 from openai_proxy.limits import Windows
 from openai_proxy.pricing.price_book import parse_price_book
 from settle_limits.consumer import SettleLimits
-from settle_limits.hints import PriceHints
+from settle_limits.price_hints import PriceHints
 from settle_limits.table import LimitsTable
 
 from tests.limits_table import AsBoto3, LimitsItems
