@@ -69,8 +69,8 @@ class Reader:
             raise not_found()
         if state.on_disconnect == "stop" and not state.is_over:
             self.seen(state.id)  # only once: Lambda does not tell the proxy either when this reader goes away
-        position = self._again(lambda: self._table.piece_before(state.id, place)) if place else 0
-        return self._follow(state.id, place, max(0, position - 1), until)
+        position = max(0, self._again(lambda: self._table.piece_before(state.id, place)) - 1) if place else 0
+        return self._follow(state.id, place, position, until)
 
     def _follow(self, stream_id: str, place: int, position: int, until: float) -> Iterator[bytes]:
         """The pieces to be read begin after the number `position`."""

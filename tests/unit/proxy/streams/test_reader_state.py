@@ -1,5 +1,6 @@
 """How a reader finds a stream: whose it must be, how long one that is not there yet is waited for, and what fails."""
 
+import json
 from typing import Any
 
 import pytest
@@ -113,3 +114,77 @@ def test_a_reader_of_a_quiet_stream_hears_that_it_lives(moments: tuple[float, ..
     assert events == [b"data: %d\nid: id.%d\n\n" % (each, each) for each in range(1, len(moments) + 1)]
     assert world.now == NOW + 46.2, "who may wait no longer is not kept waiting"
     assert [moment for moment, _ in world.asked[:3]] == [0.0, *([0.0, 0.5] if 0.0 in moments else [0.5, 1.0])]
+
+
+class Racing(World):
+    """A stream of four events whose last ones, and its end, are written while it is read: the first read finds so many
+    of them.
+    """
+
+    def __init__(self, found: int, *, is_over: bool, kept: int = 4) -> None:
+        super().__init__(OWN)
+        self.first, self.is_over, self.kept, self.asked = found, is_over, kept, list[int]()
+
+    def since(self, stream_id: str, event: int) -> tuple[list[Piece], State]:
+        found, is_over = (self.kept, True) if self.asked else (self.first, self.is_over)
+        self.asked.append(event)
+        state = OWN._replace(status="completed", events=4) if is_over else OWN._replace(lease_until=NOW + 9)
+        return [
+            Piece(each, b"data: %d\nid: id.%d\n\n" % (each, each), each) for each in range(event + 1, found + 1)
+        ], state
+
+
+@pytest.mark.parametrize(
+    ("found", "is_over", "kept", "asked"),
+    [
+        (4, True, 4, [0]),
+        (2, True, 4, [0, 2]),  # the rest came between the read of the pieces and that of the state
+        (0, True, 4, [0, 0]),
+        (2, True, 2, [0, 2]),  # and where there is no rest, that is all
+        (2, False, 4, [0, 2]),
+        (4, False, 4, [0, 4]),
+    ],
+)
+def test_a_stream_that_ends_while_it_is_read_is_read_to_its_end(
+    found: int, is_over: bool, kept: int, asked: list[int]
+) -> None:
+    world = Racing(found, is_over=is_over, kept=kept)
+    read = b"".join(world.reader.events(OWN, 0, NOW + 60))
+    assert read == b"".join(b"data: %d\nid: id.%d\n\n" % (each, each) for each in range(1, max(found, kept) + 1))
+    assert (world.asked, world.now) == (asked, NOW), "nobody waits for what is there"
+
+
+class Silent(World):
+    """A stream whose writer has not kept its promise. The table ends it at the second try."""
+
+    def __init__(self) -> None:
+        super().__init__(OWN)
+        self.tries, self.state_now = list[tuple[int, float]](), OWN._replace(lease_until=NOW - 1)
+
+    def since(self, stream_id: str, event: int) -> tuple[list[Piece], State]:
+        assert (stream_id, event) == ("id", 0)
+        return [], self.state_now
+
+    def give_up(self, stream_id: str, last: int, now: float) -> State:
+        self.tries.append((last, now))
+        if len(self.tries) == 1:
+            raise BUSY
+        self.state_now = OWN._replace(status="failed", error="worker_killed")
+        return self.state_now
+
+    def told(self, stream_id: str) -> None:
+        assert stream_id == "id"
+
+
+def test_a_stream_that_could_not_be_given_up_is_at_the_next_look(capsys: pytest.CaptureFixture[str]) -> None:
+    world = Silent()
+    assert b"".join(world.reader.events(OWN, 0, NOW + 60)) == b""
+    assert (world.tries, world.slept) == ([(0, NOW), (0, NOW + 0.5)], [0.5, 0.5])
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    line.pop("timestamp", None)
+    assert line == {
+        "level": "WARN",
+        "message": "A stream was not given up: the next look tries again",
+        "id": "id",
+        "reason": str(BUSY),
+    }

@@ -4,7 +4,7 @@ Each is compared whole, on a clock that is known.
 """
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from openai_proxy.events.streams import KILLED, unfinished_text
@@ -260,6 +260,12 @@ def test_a_method_that_is_none_of_a_stream_is_not_there(capsys: pytest.CaptureFi
     for method, path in (("PUT", ""), ("DELETE", "/status"), ("POST", "/status")):
         assert World(status="completed", events=2).ask(path, method).status == 404
     assert {each["error"] for each in lines(capsys)} == {ClientError(404, "stream_not_found", "").code}
+
+
+@pytest.mark.parametrize("lacks", ["key", "request", "target"])
+def test_a_call_that_was_not_let_in_finds_no_stream(lacks: str) -> None:
+    response = World(status="completed", events=2).ask(**cast("Any", {lacks: None}))
+    assert (response.status, json.loads(response.body)["error"]["code"]) == (404, "stream_not_found")
 
 
 @pytest.mark.parametrize("status", ["in_progress", "completed"])

@@ -221,9 +221,10 @@ def test_a_writer_that_was_believed_dead_writes_nothing_more() -> None:
     b"".join(world.read())
     world.response.write(event(2))
     world.tick()
+    writes = world.recording.writes
     world.finish()
 
-    assert (world.recording.is_lost, world.recording.is_given_up) == (True, True)
+    assert (world.recording.is_lost, world.recording.is_given_up, world.recording.writes) == (True, True, writes)
     state = world.table.state(STREAM)
     assert state
     assert (state.status, state.error) == ("failed", KILLED)
@@ -498,6 +499,24 @@ def test_a_stream_that_is_over_before_its_first_write_is_written_at_once() -> No
 
     assert world.services.calls == ["put state"]
     assert world.services.messages == []
+    state = world.table.state(STREAM)
+    assert state
+    assert state._asdict() == {
+        "id": STREAM,
+        "owner": OWNER,
+        "path": "/chat/completions",
+        "status": "completed",
+        "created_at": NOW,
+        "lease_until": world.now,
+        "expires_at": world.now + 601,  # in whole seconds, and never sooner
+        "events": 64,
+        "error": "",
+        "stop_at": 0.0,
+        "seen_at": 0.0,
+        "on_disconnect": "",
+        "unfinished": "",
+        "client_id": "",
+    }
     for place in range(65):
         assert b"".join(world.read(place)) == b"".join(map(numbered, range(place + 1, 65)))
 
