@@ -4,6 +4,7 @@ Its one rule: without the secret such a user is not let in, rather than under an
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from openai_proxy.identity import pseudonym_of
@@ -22,16 +23,14 @@ def pseudonyms_of(client: Callable[[], Any], secret_id: str | None) -> Pseudonym
 
     The function raises KeysUnavailableError where there is no such secret, and botocore's errors.
     """
-    secrets: list[str] = []
 
-    def pseudonym(issuer: str, sub: str) -> str:
-        if not secrets:
-            if not secret_id:
-                raise KeysUnavailableError("pseudonyms need UserPseudonymsEnabled=true")
-            secret = client().get_secret_value(SecretId=secret_id).get("SecretString")
-            if not isinstance(secret, str) or len(secret) < _SHORTEST:
-                raise KeysUnavailableError(f"the secret of pseudonyms has less than {_SHORTEST} characters")
-            secrets.append(secret)
-        return pseudonym_of(secrets[0], issuer, sub)
+    @cache
+    def secret() -> str:
+        if not secret_id:
+            raise KeysUnavailableError("pseudonyms need UserPseudonymsEnabled=true")
+        found = client().get_secret_value(SecretId=secret_id).get("SecretString")
+        if not isinstance(found, str) or len(found) < _SHORTEST:
+            raise KeysUnavailableError(f"the secret of pseudonyms has less than {_SHORTEST} characters")
+        return found
 
-    return pseudonym
+    return lambda issuer, sub: pseudonym_of(secret(), issuer, sub)

@@ -282,6 +282,7 @@ FORGED: dict[str, tuple[Any, str]] = {
     # Form.
     "1 MB": (lambda: token(good(filler="x" * 2**20)), "token_too_large"),
     "1 MB of dots": (lambda: "." * 2**20, "token_too_large"),
+    "8192": (lambda: "a.b." + "c" * 8188, "token_malformed"),
     "8193": (lambda: "a.b." + "c" * 8189, "token_too_large"),
     "two parts": (lambda: "eyJhbGciOiJub25lIn0.e30", "token_malformed"),
     "four parts": (lambda: token() + ".x", "token_malformed"),

@@ -123,5 +123,5 @@ def test_a_document_is_written_whole_and_one_that_is_large_as_it_comes() -> None
     assert written(Meter("application/json", uses_tokens=True), []) == []
     longest = b'{"usage":{"prompt_tokens":1}}'.ljust(4 * 1024 * 1024)
     assert written(Meter("application/json", uses_tokens=True), [longest]) == [with_cost(longest, COST)]
-    halves = [longest, b" ", b" "]
-    assert written(Meter("application/json", uses_tokens=True), halves) == [longest + b" ", b" "]
+    pieces = [longest, b" ", b" ", b" "]
+    assert written(Meter("application/json", uses_tokens=True), pieces) == [longest + b" ", b" ", b" "]

@@ -117,6 +117,11 @@ def test_a_pool_has_the_names_that_its_members_have() -> None:
     assert (caught.value.status, caught.value.code) == (403, "server_not_allowed")
 
 
+def test_what_all_members_list_comes_in_the_order_of_the_first() -> None:
+    listed = [{"data": [{"id": name} for name in names]} for names in ("cab", "ac")]
+    assert Upstream(dict(zip(LISTED, listed, strict=True))).names(server="duo") == ["fast", "both", "def", "c", "a"]
+
+
 @pytest.mark.parametrize(
     ("key", "names"),
     [
