@@ -49,7 +49,11 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     of_build.add_argument("--into", type=Path, default=BUILD, metavar="FOLDER", help="another folder")
     of_build.add_argument("--this-machine", action="store_true", help="for this Python and this processor, to run here")
     of_deploy = commands.add_parser("deploy", help="build, then deploy with sam", allow_abbrev=False)
-    of_deploy.add_argument("--stack-name", default="openai-proxy", metavar="NAME")
+    of_deploy.description = (
+        "Build, then deploy. Any other argument goes to `sam deploy`, such as --parameter-overrides."
+    )
+    stack_help = "the stack; default: openai-proxy"
+    of_deploy.add_argument("--stack-name", default="openai-proxy", metavar="NAME", help=stack_help)
     options, rest = parser.parse_known_args(arguments)
     if options.command == "build" and (strange := [word for word in rest if _is_strange(word)]):
         of_build.error(f"there is no argument {' '.join(strange)}")

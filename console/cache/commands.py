@@ -85,7 +85,7 @@ def add_cache(cache: argparse.ArgumentParser) -> None:
 
     erase = add("erase", _erase, "delete all answers to a client: those in the cache, pools included, and its streams")
     add_place_option(erase, "StreamsTable")
-    erase.add_argument("--client", metavar="CLIENT_ID", help="whose requests; without --namespace all of them")
+    erase.add_argument("--client", metavar="CLIENT_ID", help="the client whose answers are deleted")
     erase.add_argument("--force", action="store_true", help="erase even of a client that has no key and no plan")
     for command in (flush, erase):
         add_yes(command)

@@ -143,7 +143,7 @@ class CacheStore:
             others |= new.keys() - found.keys()
         else:
             raise ConsoleError(
-                f"The cache is filled faster than it is erased: {len(erased)} answers are. Remedy: revoke the "
+                f"The cache is filled faster than it is erased; {len(erased)} answers are gone. Remedy: revoke the "
                 "client's keys first, with `openai-proxy keys revoke --client-id`."
             )
         left = self.objects(client_id) if client_id is not None and namespace is None else []

@@ -129,7 +129,7 @@ def _period(options: argparse.Namespace, export: Export) -> Period:
     if period := chosen_period(options):
         return period
     if not export.days:
-        raise ConsoleError("The files have no rows. Remedy: name a period, if that is meant.")
+        raise ConsoleError("The files have no rows. Remedy: name the period, if the server was not used in it.")
     return Period(min(export.days), max(export.days))
 
 

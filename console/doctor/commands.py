@@ -65,9 +65,7 @@ def _stack(account: Account, name: str, region: str) -> Deployment:
         problem = f"There is no stack '{name}' in this account and Region ({region})."
         raise ConsoleError(f"{problem} Remedy: name it with --stack-name, or deploy it with `make deploy`.") from error
     except NotAllowedError as error:
-        raise ConsoleError(
-            f"You may not read the stack. Remedy: allow {error} to the role that you ask with."
-        ) from error
+        raise ConsoleError(f"You may not read the stack. Remedy: allow {error} to your role.") from error
     except (NotReadError, NotKnownError) as error:
         problem = f"The stack cannot be read: {error}."
         remedy = "Remedy: see with `aws sts get-caller-identity` who asks; is AWS_ENDPOINT_URL right?"

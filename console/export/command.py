@@ -52,7 +52,9 @@ def run_export(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.format == "parquet" and options.output is None:
         raise ConsoleError("A Parquet file cannot go to standard output. Remedy: name it with --output costs.parquet.")
     if options.json and options.output is None:
-        raise ConsoleError("--json tells of a file. Remedy: name it with --output, or ask for --format jsonl.")
+        raise ConsoleError(
+            "--json describes the file that is written; there is none. Remedy: add --output, or use --format jsonl."
+        )
     period, seen = chosen_period(options) or last_days(_USUAL_DAYS), Seen()
     entries = counted(_entries(period, options, environ), seen)
     rows = write(options.format, options.output, entries)

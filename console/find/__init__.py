@@ -30,7 +30,8 @@ def add_find(find: argparse.ArgumentParser) -> None:
     """Give `find` its options."""
     find.description = (
         "Shows all that is kept of one request: its entry in the ledger, its line in the proxy's log, its answer in "
-        "the response cache. ID is `x-inference-id` or `x-request-id` of the answer, or `id` of an event or a log line."
+        "the response cache. ID is `x-inference-id` or `x-request-id` of the answer, or `id` of an event or a log "
+        "line. Only an id that the client itself chose needs a period, unless it is of today or yesterday."
     )
     find.add_argument("id", metavar="ID", help="as a client quotes it")
     add_period(find)
@@ -87,8 +88,8 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 print(f"The {what} could not be looked at: {problem}")
     if not (entries or lines or answers):
         raise ConsoleError(
-            f"Nothing is kept of '{harmless(options.id[:128])}'. Remedy: name its day with --day, if it is an id of "
-            "the client's own; throttled requests have no entry (`openai-proxy throttles`)."
+            f"No request '{harmless(options.id[:128])}' is known. Remedy: name its day with --day, if the client "
+            "itself chose that id; throttled requests have no entry (`openai-proxy throttles`)."
         )
     return 0
 

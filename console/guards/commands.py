@@ -35,7 +35,8 @@ def add_guards(guards: argparse.ArgumentParser) -> None:
     check.add_argument("--json", action="store_true", help="print JSON, for programs")
     listing = add("list", _list, "show what guards have done, and until when it holds")
     listing.add_argument("--all", action="store_true", help="also what is over or undone, for a day after its end")
-    undo = add("undo", _undo, "end what a guard has done; until then it leaves that client alone")
+    help_ = "end what a guard has done; it leaves that client alone until its act would have ended"
+    undo = add("undo", _undo, help_)
     undo.add_argument("id", metavar="ID", help="of the act: `guards list` and the message show it")
     for command in (listing, undo):
         add_table_options(command, "KeysTable")

@@ -45,7 +45,7 @@ class Wanted:
         if self.cache:
             policy = _mapping(after.get("cache")) | dict(self.cache)
             if "mode" not in policy:
-                raise ConsoleError("A ttl and a pool are for a cache that is on. Remedy: add --cache on.")
+                raise ConsoleError("--cache-ttl and --cache-pool need a cache that is on. Remedy: add --cache on.")
             if policy["mode"] == "on":
                 policy = {"ttl": DEFAULT_CACHE_TTL} | policy
             after["cache"] = policy

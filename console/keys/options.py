@@ -59,11 +59,11 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
     )
     add("--force", action="store_true", help="take names of servers and models that the files do not know")
     add_limits(command)
-    add("--team", metavar="TEAM", help="whose limits hold beside its own; `teams create` makes one")
+    add("--team", metavar="TEAM", help="a team, whose limits hold beside its own; `teams create` makes one")
     add("--currency", choices=("USD",), help="of the budgets; only USD, the currency of the price book")
     expiry = command.add_mutually_exclusive_group()
     expiry.add_argument(
-        "--expires-in-days", type=whole(1, 36500), metavar="DAYS", help="so many days until it ends; default: never"
+        "--expires-in-days", type=whole(1, 36500), metavar="DAYS", help="it ends after so many days; default: never"
     )
     expiry.add_argument(
         "--expires-at", type=_time, metavar="DATE", help="when it ends: YYYY-MM-DD, or with THH:MM (UTC)"
@@ -109,7 +109,7 @@ def add_limits(command: argparse.ArgumentParser) -> None:
     add("--budget-day", type=_money, metavar="USD", help="what it may cost in a day (UTC)")
     add("--budget-week", type=_money, metavar="USD", help="what it may cost in a week (UTC)")
     add("--budget-month", type=_money, metavar="USD", help="what it may cost in a month (UTC)")
-    add("--budget-total", type=_money, metavar="USD", help="what it may cost ever")
+    add("--budget-total", type=_money, metavar="USD", help="what it may cost in all, for ever")
     add("--reset-weekday", choices=WEEKDAYS, metavar="DAY", help="the day that a week begins with; default: monday")
     add(
         *("--reset-day",),

@@ -115,7 +115,7 @@ class KeyStore:
         wanted = hash_client_key(key_id) if is_well_formed(key_id) else key_id
         if not (_SHORTEST_ID <= len(wanted) <= _LONGEST_ID and set(wanted) <= set("0123456789abcdef")):
             raise ConsoleError(
-                f"'{harmless(wanted[:_LONGEST_ID])}' is no key id, which is 8 or more of 0 to 9 and a to f. "
+                f"'{harmless(wanted[:_LONGEST_ID])}' is no key id: those have 8 or more of the characters 0-9 and a-f. "
                 "Remedy: give one as `openai-proxy keys list` shows it."
             )
         found = [key for key in self.all() if key.key_hash.startswith(wanted)]

@@ -31,7 +31,7 @@ PROXY_LOG = "PROXY_LOG"
 def add_logs(logs: argparse.ArgumentParser) -> None:
     """Give `logs` its options."""
     logs.description = "Prints the lines of a log, the oldest first. Nothing is changed or followed."
-    logs.add_argument("function", metavar="LOG", help="of " + ", ".join([*FUNCTIONS, *OTHERS]))
+    logs.add_argument("function", metavar="LOG", help="one of " + ", ".join([*FUNCTIONS, *OTHERS]))
     how_long = "such as 30min, 6h or 2d; default: 30min"
     logs.add_argument("--last", type=age, default=_USUAL, metavar="LENGTH", help=how_long)
     logs.add_argument("--errors", action="store_true", help="only lines of the level ERROR")

@@ -39,7 +39,7 @@ def add_users(users: argparse.ArgumentParser) -> None:
         add_table_options(command, "KeysTable")
         return command
 
-    listing = add("list", _list, "list who has signed in and what each has spent, the dearest first")
+    listing = add("list", _list, "list who has signed in and what each has spent, those who spent most first")
     add_period(listing)
     listing.add_argument("--client", metavar="ID", help="only with plans of this client")
     add_place_option(listing, "CostsTable")
@@ -162,7 +162,7 @@ def _usage(options: argparse.Namespace, environ: Environment) -> int:
 def _block(options: argparse.Namespace, environ: Environment) -> int:
     reason: str | None = options.reason
     if reason is not None and not (reason.isprintable() and 0 < len(reason) <= LONGEST_REASON):
-        raise ConsoleError(f"That is no reason. Remedy: give up to {LONGEST_REASON} printable characters.")
+        raise ConsoleError(f"That reason cannot be stored. Remedy: give 1 to {LONGEST_REASON} printable characters.")
     user = _user(options, environ)
     blocks = Blocks(chosen_table("KeysTable", options, environ))
     if not options.force and not _has_come(user, options, environ):

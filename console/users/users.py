@@ -56,8 +56,8 @@ def named(text: str, issuer: str | None, identity: Identity | None) -> Named:
         if len(issuers) != 1:
             which = f"one of {', '.join(issuers)}" if issuers else "the issuer"
             raise ConsoleError(
-                f"Whose '{text[:64]}' is not said. Remedy: name {which} with --issuer, or give the user's id, "
-                "which `openai-proxy users list` shows."
+                f"It is not clear which issuer's user '{text[:64]}' is. Remedy: name {which} with --issuer, or give "
+                "the id, which `openai-proxy users list` shows."
             )
         issuer = issuers[0]
     elif issuers and issuer not in issuers:

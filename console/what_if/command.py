@@ -39,7 +39,8 @@ def add_what_if(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--to", dest="to_model", metavar="MODEL", help="the model whose prices hold instead; default: its own"
     )
-    command.add_argument("--to-server", metavar="NAME", help="of which server the prices are; needed where they differ")
+    help_ = "the server whose prices hold; needed where servers price the model differently"
+    command.add_argument("--to-server", metavar="NAME", help=help_)
     command.add_argument("--client", default=argparse.SUPPRESS, metavar="NAME", help="only of this client")
     names = ", ".join(NAMES)
     command.add_argument("--by", type=dimensions, default=[], metavar="DIMENSION", help=f"also by {names} or tag:NAME")

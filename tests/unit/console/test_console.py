@@ -206,7 +206,7 @@ class TestCosts:
             assert [each["id"] for each in found["entries"]] == [one["id"]]
             assert set(found["not_looked_at"]) == {"log", "cache"}  # neither is there
         lost = run("find", "nobody-has-this", "--day", DAY, environ=ENVIRON | {"CACHE_TABLE": "absent"})
-        assert (lost.code, "Nothing is kept of 'nobody-has-this'" in lost.err) == (2, True)
+        assert (lost.code, "No request 'nobody-has-this' is known" in lost.err) == (2, True)
 
 
 class TestServers:

@@ -553,7 +553,7 @@ class TestRevoke:
         [
             (["0123456789ab"], "There is no key with id 0123456789ab. Remedy: `openai-proxy keys list` shows"),
             (["everything"], "'everything' is no key id"),
-            (["abc"], "'abc' is no key id, which is 8 or more of 0 to 9 and a to f"),
+            (["abc"], "'abc' is no key id: those have 8 or more of the characters 0-9 and a-f"),
             (["--client-id", "nobody"], "There is no key of client 'nobody'."),
         ],
     )

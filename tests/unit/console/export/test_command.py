@@ -95,7 +95,10 @@ def test_what_is_said_of_an_export(given: dict[str, Any], rows: int, seen: Seen,
             {"format": "parquet"},
             "A Parquet file cannot go to standard output. Remedy: name it with --output costs.parquet.",
         ),
-        ({"json": True}, "--json tells of a file. Remedy: name it with --output, or ask for --format jsonl."),
+        (
+            {"json": True},
+            "--json describes the file that is written; there is none. Remedy: add --output, or use --format jsonl.",
+        ),
     ],
 )
 def test_what_needs_a_file_is_refused_without_one(given: dict[str, Any], message: str) -> None:
