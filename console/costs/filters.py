@@ -6,7 +6,7 @@ from typing import Any
 
 from openai_proxy.ledger.faults import fault_of
 
-from console.costs.reading import Ledger
+from console.costs.reading import LAKE, MOST_OF_TABLE, TABLE, Ledger
 from console.costs.summary import NAMES, OF_ENTRIES, OF_ROLLUPS, UNNAMED, is_dimension, share_of, value_of
 from console.period import Period
 from console.stack import chosen_table
@@ -14,9 +14,6 @@ from console.stack import chosen_table
 Item = dict[str, Any]
 
 FILTERS = ("client", "server", "model")
-TABLE, LAKE = "table", "lake"
-MOST_OF_TABLE = 50_000
-"""Requests that are read from the table where nobody says what to read: up to 50 MB, $0.0016 and some ten seconds."""
 
 
 def add_filters(command: argparse.ArgumentParser, *names: str, inherited: bool = False) -> None:

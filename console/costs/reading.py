@@ -19,6 +19,9 @@ from console.stack import Table
 
 Item = dict[str, Any]
 
+TABLE, LAKE = "table", "lake"
+MOST_OF_TABLE = 50_000
+"""Requests that are read from the table where nobody says what to read: up to 50 MB, $0.0016 and some ten seconds."""
 MOST_KEPT = 20_000
 """About how many entries are kept together, some 60 MB. A client's day with more of them is read page by page."""
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from console.costs.filters import LAKE, MOST_OF_TABLE
+from console.costs.reading import LAKE, MOST_OF_TABLE
 from console.costs.summary import attribute
 from console.errors import ConsoleError
 from console.lake.athena import Athena, chosen_athena, lake_names

@@ -27,7 +27,7 @@ from openai_proxy.cache.answers import (
 from openai_proxy.cache.keys import is_object_key
 from openai_proxy.events.envelope import MalformedEventError
 from openai_proxy.events.ulid import ulid_time
-from openai_proxy.pricing.price_book import Cost, PriceBook
+from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
 from openai_proxy.usage import Usage
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _read(event: "CapturedEvent", prices: PriceBook) -> CachedResponse:
         body_sha256=digest,
         timing=_timing(response.get("timing"), body_size),
         usage=usage,
-        cost=_cost(prices, usage, server, answered, asked, created_at),
+        cost=_known(prices.price_answer(usage, server, answered, asked, datetime.fromtimestamp(created_at, tz=UTC))[0]),
         created_at=created_at,
         expires_at=_later(_whole(data["expires_at"]), created_at),
     )
@@ -175,10 +175,7 @@ def _timing(pieces: Any, body_size: int) -> tuple[tuple[int, int], ...]:
     return read
 
 
-def _cost(
-    prices: PriceBook, usage: Usage, server: str, answered: str | None, asked: str | None, created_at: int
-) -> Decimal | None:
-    cost, _ = prices.price_answer(usage, server, answered, asked, datetime.fromtimestamp(created_at, tz=UTC))
+def _known(cost: Cost | Unpriced) -> Decimal | None:
     return cost.total if isinstance(cost, Cost) and cost.pricing in ("priced", "reported") else None
 
 

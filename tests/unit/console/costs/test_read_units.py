@@ -13,8 +13,7 @@ import pytest
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.ulid import first_ulid_of
 
-from console.costs.filters import MOST_OF_TABLE
-from console.costs.reading import MOST_KEPT, Ledger
+from console.costs.reading import MOST_KEPT, MOST_OF_TABLE, Ledger
 from console.period import Period
 from console.report.commands import read_report
 from console.report.figures import Throttles

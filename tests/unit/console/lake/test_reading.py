@@ -12,7 +12,8 @@ from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.ledger.lake import lake_row
 
-from console.costs.filters import MOST_OF_TABLE, is_wanted, wanted_of
+from console.costs.filters import is_wanted, wanted_of
+from console.costs.reading import MOST_OF_TABLE
 from console.costs.summary import NAMES, OF_ENTRIES, share_of, summarize
 from console.export.columns import row_of
 from console.export.focus import focus_rows
