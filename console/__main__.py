@@ -78,7 +78,7 @@ def main(
     environ: Mapping[str, str] = os.environ,
     began: Callable[[], object] = lambda: None,
 ) -> int:
-    """Run one command. Returns the exit code. `began` is called when it is loaded, and begins."""
+    """Run one command. Returns the exit code. `began` is called when the command is loaded, just before it runs."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
         if reconfigure := getattr(sys.stdout, "reconfigure", None):
@@ -130,7 +130,7 @@ def parser() -> "Parser":
 
 
 def _problem_of(error: Exception) -> str | None:
-    """What an error says to a person; None for one that nobody expects."""
+    """What an error says to a person; None for an unexpected error."""
     if isinstance(error, ConsoleError):
         return str(error)
     if isinstance(error, OSError):
@@ -153,13 +153,13 @@ def _problem_of(error: Exception) -> str | None:
 def _say(problem: str) -> None:
     from openai_proxy.client_keys import without_keys  # noqa: PLC0415 - only messages of errors need it
 
-    with contextlib.suppress(OSError):  # nobody can be told that nobody can be told
+    with contextlib.suppress(OSError):  # stderr cannot be written either, so nothing is left to report this on
         print(f"openai-proxy: {without_keys(problem)}", file=sys.stderr)
 
 
 def _write_no_more() -> None:
-    """Nobody reads the output, or nothing holds it. When the interpreter ends it writes once more, which must not fail
-    then.
+    """Stop writing: nobody reads the output any more, or it cannot be written. The interpreter writes once more at its
+    end, which must not fail.
     """
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,8 @@
 """What all commands share of the command line: how arguments are read, which account is meant, and what is asked before
 a change.
 
-An option is written over the variable that it beats once, before a command runs: commands read the environment alone.
+Before a command runs, each option replaces the environment variable that it overrides, so commands read only the
+environment.
 """
 
 import argparse
@@ -20,14 +21,14 @@ _CHOICES = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)$", re.DOT
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads arguments. Every command takes the options that name an account; what is wrong is said in one line."""
+    """Reads arguments. Every command takes the options that name an account; an error is one line."""
 
     def __init__(self, *arguments: Any, load: "Callable[[Parser], None] | None" = None, **settings: Any) -> None:
         """`load` gives it its options and commands, when it is used."""
         super().__init__(*arguments, **settings)
         self._load = load
         self._commands: Any = None
-        self.set_defaults(parser=self)  # the one of the command that was named, in the end
+        self.set_defaults(parser=self)  # the last one is that of the named command
         account = self.add_argument_group("account")
         for name, help_ in (
             ("--profile", "one of your AWS settings"),
@@ -37,7 +38,7 @@ class Parser(argparse.ArgumentParser):
             account.add_argument(name, default=argparse.SUPPRESS, metavar="NAME", help=f"{help_}; {default}")
 
     def load(self) -> None:
-        """Have all options and commands of its own."""
+        """Load the parser's own options and commands."""
         load, self._load = self._load, None
         if load:
             load(self)
@@ -78,7 +79,7 @@ def late(module: str, add: str) -> Callable[[Parser], None]:
 
 
 def sentence(help: str) -> str:
-    """What a list of commands says of one, as its own page begins."""
+    """The line about a command in a list of commands, as a sentence: with it the command's own page begins."""
     return f"{help[:1].upper()}{help[1:]}."
 
 
@@ -155,12 +156,12 @@ def announce(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     places = named_places(options, environ)
     stack = f"stack {stack_name(options, environ)}"
     if places and not (getattr(options, "stack_name", None) or environ.get("STACK_NAME")):
-        stack = ", ".join(places)  # nobody has said of which stack they are
+        stack = ", ".join(places)  # the tables were named without their stack
     print(f"{who_asks(environ)}, {stack}.", file=sys.stderr)
 
 
 def add_yes(command: argparse.ArgumentParser) -> None:
-    """Add the option of a command whose change nobody can take back."""
+    """Add `--yes` to a command whose change cannot be undone."""
     command.add_argument("--yes", action="store_true", help="do it without asking; it cannot be undone")
 
 
@@ -178,8 +179,8 @@ def confirm(what: str, options: argparse.Namespace) -> None:
 
 
 def known(name: str, among: Iterable[str], what: str, remedy: str, *, force: bool = False) -> None:
-    """Raises ConsoleError when `name` is none of those that are known, with those that look like it. With `force` the
-    command has an option of that name, which takes every name.
+    """Raises ConsoleError if `name` is unknown; the message names similar ones. With `force` the remedy also names the
+    command's option `--force`, which accepts any name.
     """
     names = set(among)
     if name in names:

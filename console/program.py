@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def _begin() -> None:
-    """What a command has begun it ends in its own way."""
+    """From now on Ctrl-C raises KeyboardInterrupt, so that a command can clean up what it has begun."""
     signals.signal(signals.SIGINT, signals.default_int_handler)
 
 

@@ -82,11 +82,12 @@ class CacheStore:
     def answers(self) -> list[Answer]:
         """All answers, also those that have expired and are not deleted yet."""
         description: Any = self._table.client.describe_table(TableName=self._table.name)["Table"]
-        with self._bars("answers", description.get("ItemCount", 0)) as advance:  # DynamoDB counts every six hours
+        with self._bars("answers", description.get("ItemCount", 0)) as advance:
+            # DynamoDB updates this count every six hours
             return list(self._read("scan", advance))
 
     def answers_of(self, client_id: str) -> list[Answer]:
-        """The answers that requests of one client have made, whoever may be served them."""
+        """The answers that requests of one client have made, even if other clients may be served them."""
         condition = {
             "KeyConditionExpression": "client_id = :client",
             "ExpressionAttributeValues": to_item({":client": client_id}),
@@ -131,7 +132,7 @@ class CacheStore:
         """
         erased: dict[tuple[str, str], Answer] = {}
         others = set[tuple[str, str]]()
-        for _ in range(_MOST_PASSES):  # the index is a moment behind the table, and requests go on
+        for _ in range(_MOST_PASSES):  # the index is slightly behind the table, and requests go on meanwhile
             answers = self.answers() if client_id is None else self.answers_of(client_id)
             new = {(each.cache_key, each.event_id): each for each in answers}
             new = {identity: each for identity, each in new.items() if identity not in erased.keys() | others}
@@ -161,7 +162,7 @@ class CacheStore:
                     "ConsistentRead": True,
                 }
             }
-            for number in range(_MOST_TRIES):  # one answer of the table has room for 16 MB of items
+            for number in range(_MOST_TRIES):  # one answer of DynamoDB holds at most 16 MB of items
                 read: Any = self._table.client.batch_get_item(RequestItems=waiting)
                 items = read["Responses"].get(self._table.name, ())
                 for item in items:
@@ -176,7 +177,7 @@ class CacheStore:
                 )
 
     def _read(self, operation: str, advance: Callable[[int], None], **condition: Any) -> Iterator[Answer]:
-        client: Any = self._table.client  # whose types know each operation's paginator, not that of any
+        client: Any = self._table.client  # its types name each operation's paginator, but have none for any operation
         for page in client.get_paginator(operation).paginate(TableName=self._table.name, IndexName=INDEX, **condition):
             yield from map(_answer, page["Items"])
             advance(len(page["Items"]))

@@ -1,6 +1,6 @@
 """The streams that can be read again, as the console uses them: it deletes those of a client, and reads no content.
 
-Its one rule: the state of a stream goes first. Without it nobody can read the stream, and who writes it stops within a
+Its one rule: the state of a stream goes first. Without it nobody can read the stream, and its writer stops within a
 second.
 """
 
@@ -33,7 +33,7 @@ class StreamStore:
         self._sleep = sleep
 
     def erase(self, client_id: str) -> int:
-        """Delete all streams that requests of a client have made; how many they were. Raises ConsoleError."""
+        """Delete all streams that requests of a client have made. Returns how many. Raises ConsoleError."""
         states = list(self._states(client_id))
         for state in states:
             self._delete(state["stream_id"], [{"event": STATE}])

@@ -1,6 +1,6 @@
 """Reads the costs table: rollups of days, and the entries that they are the sums of.
 
-Periods are read day by day, because the requests of before there were rollups of months are in no rollup of a month.
+Periods are read day by day, because requests from before there were monthly rollups are in none of those.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """Reads the lake as the ledger's table is read: sums by any dimensions, and single entries.
 
-One rule: whoever asks gets what the table would have said of all that has reached the lake. How much has not, the
-rollups know, and it is told.
+One rule: the lake gives what the table would have given for everything that has reached the lake. The rollups know how
+much has not, and the commands say so.
 """
 
 import argparse
