@@ -132,11 +132,14 @@ def test_a_request_goes_once_more_where_a_kept_connection_breaks_before_a_byte_o
     assert first.is_closed, "nothing stays open of what has failed"
 
 
-def test_a_request_that_goes_once_more_has_no_time_of_its_own(clock: Clock) -> None:
+@pytest.mark.parametrize(("connecting", "bounds"), [(7.0, [7.0, 5.0]), (3.0, [3.0, 3.0])])
+def test_a_request_that_goes_once_more_has_no_time_of_its_own(
+    clock: Clock, connecting: float, bounds: list[float]
+) -> None:
     first, second = Line(clock, sending=4.0, fails_to_read=BrokenError("x"), used_before=True), Line(clock)
     lines, latest = Lines(clock, [first, second]), clock.now + 9
-    exchange(lines).run(7.0, 30.0, latest)
-    assert [timeout for _, timeout, _ in lines.asked] == [7.0, 5.0]
+    exchange(lines).run(connecting, 30.0, latest)
+    assert [timeout for _, timeout, _ in lines.asked] == bounds
     assert second.limits == [latest, latest]
     with pytest.raises(SilenceError):
         exchange(Lines(clock, [Line(clock, reading=4.0, fails_to_read=BrokenError("x"), used_before=True)])).run(

@@ -4,6 +4,7 @@ import errno
 import math
 import select
 import socket
+import ssl
 import struct
 import threading
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.http.http1 import Connection
-from proxy.http.wire import BrokenError, SilenceError
+from proxy.http.wire import AnsweredEarlyError, BrokenError, SilenceError
 
 from tests.fakes import Clock
 
@@ -184,6 +185,68 @@ def test_nobody_looks_again_and_again_whether_a_peer_takes_something(
     with pytest.raises(SilenceError, match="nothing is taken"):
         connection.send(b"x")
     assert waited == waits
+
+
+class Taking(Tls):
+    """One that takes and gives as it is told, each after a fault or none, and never waits."""
+
+    def __init__(self, *faults: Exception | None) -> None:
+        super().__init__()
+        self.faults = list(faults)
+        self.taken = b""
+
+    def _fail(self, flags: int) -> None:
+        assert flags == 0, "TLS knows no flags"
+        if self.faults and (fault := self.faults.pop(0)):
+            raise fault
+
+    def recv(self, _size: int, flags: int = 0) -> bytes:
+        self._fail(flags)
+        return self.data
+
+    def send(self, data: memoryview, flags: int) -> int:
+        self._fail(flags)
+        self.taken += data[:3]
+        return min(3, len(data))
+
+
+def happening(monkeypatch: pytest.MonkeyPatch, clock: Clock, *happens: tuple[float, int]) -> None:
+    """After so many seconds each, a peer can be read or written to."""
+    left = list(happens)
+
+    class Poll:
+        def register(self, _sock: object, _events: int) -> None: ...
+
+        def poll(self, _milliseconds: float) -> list[tuple[int, int]]:
+            passed, events = left.pop(0)
+            clock.now += passed
+            return [(0, events)]
+
+    monkeypatch.setattr(select, "poll", Poll)
+
+
+@pytest.mark.parametrize(("limit", "told"), [(2.0, 0.5), (1.75, 0.25), (1.5, 1e-6), (None, None)])
+def test_what_the_rest_of_a_request_takes_is_not_waited_for_again(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, limit: float | None, told: float | None
+) -> None:
+    happening(monkeypatch, clock, (0.5, select.POLLIN), (1.0, select.POLLOUT), (0.5, select.POLLOUT))
+    sock = Taking()
+    connection = over_tls(sock)
+    with pytest.raises(AnsweredEarlyError):
+        connection.send(b"abcdef")
+    connection.limit(limit)
+    assert connection.receive() == b"x"
+    assert (sock.taken, sock.told) == (b"abcdef", [None, 0.0, 0.0, told])
+
+
+@pytest.mark.parametrize("fault", [BlockingIOError(), ssl.SSLWantReadError(), ssl.SSLWantWriteError()])
+def test_what_tls_has_to_say_to_itself_is_no_end_of_sending(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    happening(monkeypatch, clock, *[(0.0, select.POLLIN | select.POLLOUT)] * 2, (0.0, select.POLLOUT))
+    sock = Taking(fault, fault, fault, None)  # neither read nor written, not read but written, written
+    over_tls(sock).send(b"abcd")
+    assert (sock.taken, sock.faults) == (b"abcd", [])
 
 
 @pytest.mark.parametrize(
