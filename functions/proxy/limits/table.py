@@ -186,6 +186,8 @@ class LimitsTable:
                 if not (error.is_transient and pauses):
                     raise
                 self._counters.pause(pauses.pop(0))
+                if error.may_be_done:
+                    continue
                 applied, item = False, None  # it may be divided, which a read tells even where a write is too much
             item = self._counters.item(limits, calls) if item is None else item
             self._divide(limits, item, calls)
