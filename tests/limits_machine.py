@@ -191,10 +191,6 @@ class Bus:
         self.told[key] = event.data["threshold"]
 
 
-def day_of(moment: int) -> str:
-    return datetime.fromtimestamp(moment, UTC).date().isoformat()
-
-
 def start_of(period: str, moment: int, limits: Limits) -> str:
     """What the period of a moment is called: found day by day, back to the day that it begins with."""
     if period == "total":

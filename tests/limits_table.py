@@ -29,10 +29,6 @@ def copied(value: Any) -> Any:
     return {name: part if part.__class__ is dict and "N" in part else copied(part) for name, part in parts.items()}
 
 
-class InvalidError(Exception):
-    """A ValidationException."""
-
-
 @dataclass
 class LimitsItems:
     """The items, and how calls of them go wrong.

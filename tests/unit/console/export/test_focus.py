@@ -28,7 +28,6 @@ NEVER_NULL = (MANDATORY - {"ChargeClass"}) | {
     "SkuId",
     "SkuPriceId",
 }
-NOT_PAID_BY_TOKENS = {"stated cost", "other", "request", "audio_duration"}
 
 
 def entries(seed: int, count: int = 40) -> list[dict[str, Any]]:
