@@ -11,7 +11,7 @@
       from: 10                      # seconds after the stack is ready, or after the file has changed; 0 by default
       for: 60                       # seconds; no bound by default
 
-The first rule that fits a call decides. Until the stack is ready nothing goes wrong. Reading the file is pure; `Faults`
+The first rule that fits a call decides. Until the stack is ready no rule applies. Reading the file is pure; `Faults`
 remembers how many calls each rule has met.
 """
 
@@ -68,7 +68,7 @@ class Rule:
     end: float = float("inf")
 
     def fits(self, call: AwsCall, caller: str, passed: float) -> bool:
-        """Whether a call of `caller`, `passed` seconds after the beginning, is meant."""
+        """Whether the rule is meant for a call of `caller`, `passed` seconds after the beginning."""
         return (
             fnmatchcase(call.action.lower(), self.call.lower())
             and self.resource.lower() in call.resource.lower()
@@ -136,7 +136,7 @@ def _number(fields: Mapping[str, Any], name: str, where: str, default: float, mo
 class Faults:
     """The faults of one file, which is read again whenever it has changed.
 
-    A file that cannot be read after a change keeps the rules of before; `report` is told why.
+    If the file cannot be read after a change, the rules stay as they were, and `report` is told why.
     """
 
     def __init__(

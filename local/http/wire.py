@@ -1,7 +1,7 @@
 """HTTP/1.1 on bytes: llhttp (`httptools`) reads requests out of what arrives, and heads of responses are written. Pure.
 
-Its one rule: what is not clearly one request is refused, because two readers of the same bytes must not disagree about
-them. llhttp sees to most of that; what it leaves to its caller (Host, versions, codings, sizes) is checked here.
+Its one rule: bytes that are not clearly one request are refused, because two readers must not understand them
+differently. llhttp sees to most of that; what it leaves to its caller (Host, versions, codings, sizes) is checked here.
 """
 
 from collections import deque
@@ -28,7 +28,8 @@ class MalformedError(Exception):
 
 @dataclass(slots=True)
 class Message:
-    """A request whose head is complete. `pieces` has what came of the body and was not taken; `size` counts all of it.
+    """A request whose head is complete. `pieces` has the part of the body that has come and was not taken yet; `size`
+    counts all of it.
 
     Header names are lower case, values latin-1, repeats kept. `length` is that of the body, None for a chunked one.
     """

@@ -79,7 +79,7 @@ def _client(client_id: str) -> Client | None:
 
 
 def _forget(_token: Any, _request: Any) -> None:
-    """A token says all by itself."""
+    """Store nothing: a token holds everything that its readers need."""
 
 
 def _description(issuer: str) -> dict[str, Any]:

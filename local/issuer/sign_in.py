@@ -1,6 +1,7 @@
-"""Signing in from the playground of the local stack: who may, and a token for whom is chosen. Not on AWS.
+"""Signing in from the playground of the local stack: the people who may, and a token for the one who is chosen. Not on
+AWS.
 
-It stands at the address of the page, whose own policy lets it call nobody else.
+It has the address of the page, because the page's own policy lets it call no other.
 """
 
 import json
@@ -18,7 +19,9 @@ _JSON: Headers = [("content-type", "application/json"), ("cache-control", "no-st
 
 
 class SignIn:
-    """Answers for `PATH`: GET lists people, POST of a user name gives a token. Without an `issuer` there is nobody."""
+    """Answers for `PATH`: GET lists people, POST of a user name gives a token. Without an `issuer` the list is
+    empty.
+    """
 
     def __init__(self, issuer: str | None) -> None:
         self._issuer = issuer

@@ -86,7 +86,7 @@ def environment_file(settings: Settings, outputs: Mapping[str, str], key: str, s
         **({"STREAM_WEBHOOK_SECRET": secret} if secret else {}),
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    # A session token or profile of a real account would go to MiniStack with these.
+    # Without this, a session token or profile of a real account would be sent to MiniStack with these keys.
     unset = "unset AWS_PROFILE AWS_SESSION_TOKEN"
     return "\n".join(["# The local stack, while it runs.", *lines, _on_the_path(settings), unset, ""])
 
@@ -101,7 +101,7 @@ def aws_command(settings: Settings) -> str:
     """The text of the stack's own `aws`, which calls the one of this machine.
 
     Version 1 of the AWS CLI sends calls of SQS to AWS whatever AWS_ENDPOINT_URL says. So the address is an option here,
-    and what would go anywhere else goes to a proxy that nobody is.
+    and calls to any other address go to a proxy that does not exist.
     """
     return f"""#!/bin/sh
 # The AWS CLI of this machine, for the local stack alone: nothing that it does reaches AWS.
@@ -158,7 +158,7 @@ def _or_sign_in(settings: Settings) -> str:
 
 
 def _webhooks(settings: Settings) -> str:
-    """Who is told of what."""
+    """The lines about webhooks: which address is told of what."""
     told = [f"{url} is told of {_TOLD[name]}.\n" for name, url in settings.webhooks.items()]
     return "".join([*told, "\n"]) if told else ""
 

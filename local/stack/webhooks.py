@@ -115,7 +115,7 @@ class Webhook:
                     await asyncio.sleep(_AGAIN_SECONDS)
 
     def waiting(self) -> list[dict[str, Any]]:
-        """Messages that nobody has for now."""
+        """Messages that are waiting now; nobody else receives them while they are handed over."""
         found = self._sqs.receive_message(
             QueueUrl=self._queue,
             MaxNumberOfMessages=_BATCH,

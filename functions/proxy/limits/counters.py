@@ -51,11 +51,11 @@ class Counters:
         self._pauses = pauses
 
     def without_repetition(self) -> "Counters":
-        """The same, for who looks elsewhere before a call is made again."""
+        """The same counters without repetitions, for callers that try another shard before they repeat a call."""
         return Counters(self._aws, self._table, self._sleep, ())
 
     def pause(self, seconds: float) -> None:
-        """Wait for about as long: not all who wait come again at once."""
+        """Wait for about so many seconds: the time is varied, so that not all callers come again at once."""
         self._sleep(seconds * (0.5 + random.random()))  # noqa: S311 - spreads retries, guards nothing
 
     def update(self, limits: Limits, request: Mapping[str, Any], calls: Calls) -> tuple[bool, Item | None]:
