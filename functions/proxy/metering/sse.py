@@ -50,7 +50,7 @@ class EventFrames:
         if not held and chunk.endswith(b"\n\n"):
             self.is_inside = False
             return chunk
-        searched = max(0, len(held) - 3)
+        searched = max(0, len(held) - 1)
         held += chunk
         last = max(held.rfind(blank, searched) for blank in _BLANK_LINES)
         if last >= 0:

@@ -219,3 +219,12 @@ def test_what_no_model_reads_or_writes_is_no_text(name: str) -> None:
         found = [estimated_usage(b"{}", body, 1.0, is_stream=is_stream).output_tokens for body in bodies]
         assert found == [1, 1]
     assert input_tokens({"messages": [{"content": "four", f"{name}_x": "x" * 400}]}) == 105
+
+
+def test_what_a_stream_repeats_at_its_end_is_not_estimated_again() -> None:
+    text = "word " * 40
+    piece = event({"type": "response.output_text.delta", "delta": text})
+    again = event({"type": "response.output_text.done", "output": [{"text": text}], "content": text})
+    plain = estimated_usage(b"{}", piece, 1.0, is_stream=True)
+    assert plain.output_tokens >= 40
+    assert estimated_usage(b"{}", piece + again, 1.0, is_stream=True) == plain

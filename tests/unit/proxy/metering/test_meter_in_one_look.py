@@ -97,3 +97,32 @@ def test_a_report_of_nothing_at_the_end_takes_away_nothing(hides: bool) -> None:
             "id": "c",
             "is_queued": False,
         }
+
+
+@pytest.mark.parametrize("one_choice", [True, False])
+@pytest.mark.parametrize("hides", [True, False])
+def test_an_end_that_does_not_say_who_answers_is_counted_once(hides: bool, one_choice: bool) -> None:
+    """Its last events are read, do not suffice, and are read again with all others."""
+    last: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    report: dict[str, Any] = {"choices": [], "usage": USAGE}
+    events = [event(each) for each in (said("a"), said("x" * 3000), last, report)]
+    meter = Meter("text/event-stream", True, has_terminator=True, hides_usage=hides, one_choice=one_choice)
+    meter.see(b"".join([*events, END]))
+    assert (meter.finish_reasons, meter.model, meter.id) == (["stop"], "m", "c")
+    assert (meter.usage.input_tokens, meter.usage.output_tokens) == (3, 2)
+
+
+def test_what_is_kept_unread_of_a_stream_is_bounded() -> None:
+    looked = list[int]()
+
+    class Counted(Meter):
+        def _read_unread(self) -> None:
+            looked.append(self.size)
+            super()._read_unread()
+
+    meter = Counted("text/event-stream", True)
+    piece = event(said("x" * 900))
+    for _ in range(200):
+        meter.see(piece)
+    pieces = -(-65536 // len(piece))
+    assert looked == [len(piece) * pieces * look for look in range(1, 200 // pieces + 1)]

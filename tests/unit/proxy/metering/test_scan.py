@@ -183,3 +183,9 @@ NAME_ALONE, FAULT_BELOW_A_NAME = b"event: response.x\n\n", b"id: 1\nevent: respo
 def test_an_event_without_data_does_not_hide_one_that_is_odd(before: bytes, odd: bytes, names: int) -> None:
     found = look_for_odd_events(before + odd + NAME_ALONE * names).odd
     assert (len(before), len(before + odd)) in found
+
+
+@pytest.mark.parametrize(("numbers", "following"), [([], 0), ([0], 1), ([7], 8), ([7, 3], 4)])
+def test_the_next_number_is_that_after_the_last_one(numbers: list[int], following: int) -> None:
+    events = b"".join(event(type="response.x", sequence_number=number) for number in numbers)
+    assert scan.next_sequence_number(events) == following

@@ -504,3 +504,10 @@ def test_each_part_of_a_usual_report_is_that_part() -> None:
 
 def test_a_cost_alone_is_a_report() -> None:
     assert usage_of({"cost": 1}) == Usage(source="reported", cost_reported=Decimal(1))
+
+
+def test_what_a_server_says_it_wrote_goes_before_the_sum_of_what_was_written_by_time() -> None:
+    usage = {"input_tokens": 50, "output_tokens": 1, "cache_creation_input_tokens": 10}
+    found = usage_of(usage | {"cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 2}})
+    assert found
+    assert (found.cache_creation_input_tokens, found.cache_creation_1h_input_tokens) == (10, 2)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.metering.reported_error import ReportedError, message_of, reported_error
+from proxy.metering.reported_error import ReportedError, error_of_event, message_of, reported_error
 
 CHUNK: dict[str, Any] = {"id": "c-1", "object": "chat.completion.chunk", "model": "m"}
 ANSWER: dict[str, Any] = {"id": "r-1", "object": "response", "model": "m", "status": "in_progress"}
@@ -221,3 +221,26 @@ def test_what_is_too_long_or_too_deep_to_be_written_is_left_out() -> None:
         assert reported_error(error) == ReportedError("", None, None)
     assert message_of({"error": {"message": "said", "x": odd}}) == "said"
     assert message_of({"detail": [{"loc": ["body", 10**5000], "msg": "no"}]}) == "body.: no"
+
+
+@pytest.mark.parametrize(
+    ("data", "is_error"),
+    [
+        (b"it failed", True),
+        (b' "it failed', True),
+        (b'{"it failed', False),
+        (b' {"it failed', False),
+        (b'[{"it failed', False),
+        (b' ["it failed', False),
+        (b"[it failed", True),
+    ],
+)
+def test_a_text_that_names_a_fault_is_an_error_and_json_that_was_cut_is_none(data: bytes, is_error: bool) -> None:
+    assert (error_of_event(b"data: %b\n\n" % data, None, is_question=True) is not None) is is_error
+
+
+def test_that_there_is_an_error_is_no_text_of_it() -> None:
+    for error, message in ((True, ""), ([True, "bad"], "bad"), ({"message": True, "detail": "bad"}, "bad")):
+        found = reported_error({"error": error})
+        assert found
+        assert found.message == message
