@@ -393,6 +393,7 @@ def test_a_take_of_a_stale_row_is_not_applied_until_it_is_brought_up_to_date(cha
     assert request
     applied, renewed = written(request, row)
     assert applied
+    assert written(request, renewed) == (False, renewed), "of two that bring it up to date one does"
     assert renewal(LIMITS, to_item(renewed), WINDOWS) is None
     assert written(taking(LIMITS, WINDOWS, TOOK), renewed)[0]
 
