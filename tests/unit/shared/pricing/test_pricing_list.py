@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.pricing.list_prices import PriceList, load_price_list
 from openai_proxy.pricing.price_book import Cost, PriceBook, Unpriced
-from openai_proxy.pricing.rates import Price
+from openai_proxy.pricing.rates import Price, Rates
 from openai_proxy.usage import Usage, counted_units
 from proxy.metering.usage import told_in
 
@@ -375,3 +375,31 @@ def test_bedrock_has_the_same_prices_behind_both_addresses(at_mantle: str, at_ru
 def test_another_model_is_not_taken_for_a_version() -> None:
     for name in ("openai.gpt-oss", "anthropic.claude-haiku", "amazon.nova", "anthropic.claude-haiku-4-5-2"):
         assert load_price_list().find("aws", name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "is_found"),
+    [
+        ("m-2025-01-31", True),
+        ("M-20250131", True),
+        ("m-20250131:free", True),
+        ("m-20250131-fast", True),
+        ("m-202501310", False),
+        ("m-20250132", False),
+    ],
+)
+def test_a_date_in_a_name_may_have_no_dashes(name: str, is_found: bool) -> None:
+    model = {"id": "m", "match": {"starts_with": "m-2025-01-31"}, "prices": [{"input": "1"}]}
+    listed = PriceList({"source": "s", "version": "1", "providers": {"p": {"url": "https://p", "models": [model]}}})
+    assert [each.name for each in [listed.find("p", name)] if each] == ["p/m"] * is_found
+
+
+def test_each_rate_rises_where_it_says() -> None:
+    prices = [{"input": ["1", [100, "2"], [300, "2.5"]], "output": ["3", [200, "4"]], "request": "5"}]
+    model = {"id": "m", "match": {"equals": "m"}, "prices": prices}
+    listed = PriceList({"source": "s", "version": "1", "providers": {"p": {"url": "https://p", "models": [model]}}})
+    found = listed.find("p", "m")
+    assert found
+    steps = {0: ("1", "3"), 100: ("2", "3"), 200: ("2", "4"), 300: ("2.5", "4")}
+    rates = {above: Rates(input=Decimal(i), output=Decimal(o), request=Decimal(5)) for above, (i, o) in steps.items()}
+    assert found.prices[0].price == Price(rates.pop(0), tuple(rates.items()))
