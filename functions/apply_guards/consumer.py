@@ -7,6 +7,7 @@ not answer.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.events.batch import PartialFailure, again, read_batch
@@ -51,28 +52,20 @@ class Tells(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class ApplyGuards:
     """The consumer behind the queue of InferenceCompleted and InferenceFailed."""
 
-    def __init__(
-        self,
-        prices: PriceBook,
-        engine: Engine,
-        acts: Acts,
-        teller: Tells,
-        logger: "Logger",
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._prices = prices
-        self._engine = engine
-        self._acts = acts
-        self._teller = teller
-        self._logger = logger
-        self._clock = clock
+    prices: PriceBook
+    engine: Engine
+    acts: Acts
+    teller: Tells
+    logger: "Logger"
+    clock: Callable[[], float] = time.time
 
     def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Judge an SQS batch. Returns the partial batch response: the messages that must come again."""
-        read, failed = read_batch(batch, self._read, self._logger)
+        read, failed = read_batch(batch, self._read, self.logger)
         by_key: dict[str, list[tuple[str, Seen]]] = {}
         for message, all_seen in read:
             for seen in all_seen:
@@ -82,30 +75,30 @@ class ApplyGuards:
             try:
                 done += self._judge([seen for _, seen in of_key])
             except Exception as error:  # noqa: BLE001  # whatever the items of one key hold, its neighbours are judged
-                self._logger.warning("requests not judged", key_id=key_id, reason=repr(error))
+                self.logger.warning("requests not judged", key_id=key_id, reason=repr(error))
                 failed += [message for message, _ in of_key]
-        self._logger.info("batch judged", acts=done, failed=len(failed), traces=traces_of(batch["Records"]))
+        self.logger.info("batch judged", acts=done, failed=len(failed), traces=traces_of(batch["Records"]))
         return again(dict.fromkeys(failed))
 
     def _read(self, body: str) -> Sequence[Seen]:
         """What guards look at in a message's event. Raises MalformedEventError."""
-        now = self._clock()
+        now = self.clock()
         event = read_event(body, now)
         if not has_entry(event):
             return ()
-        found = (seen_of(each.key[1], each.attributes) for _, each in entries_of(event, self._prices))
+        found = (seen_of(each.key[1], each.attributes) for _, each in entries_of(event, self.prices))
         return [seen for seen in found if seen is not None and seen.at < now + AHEAD]
 
     def _judge(self, seen: Iterable[Seen]) -> int:
         done = 0
-        for action in self._engine.judge(seen):
-            now = self._clock()
+        for action in self.engine.judge(seen):
+            now = self.clock()
             if (action.until if action.holds else action.at + LATEST) <= now:
                 continue
-            begun = self._acts.begin(action, now)
+            begun = self.acts.begin(action, now)
             if begun in ("new", "untold"):
-                self._teller.tell(action)
-                self._acts.told(action)
+                self.teller.tell(action)
+                self.acts.told(action)
                 done += 1
-            self._engine.settled(action)
+            self.engine.settled(action)
         return done

@@ -11,6 +11,7 @@ dies before it has published, the next look at the stream finds that out.
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.events.batch import PartialFailure, again, read_batch
@@ -42,6 +43,7 @@ class Publisher(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class EndStreams:
     """The consumer behind the queue of streams. `look_later(stream, seconds)` has a stream looked at again after that
     time.
@@ -49,58 +51,53 @@ class EndStreams:
     `sign` signs what a webhook receives when an answer has ended.
     """
 
-    def __init__(
-        self,
-        table: Table,
-        bus: Publisher,
-        look_later: Callable[[str, int], None],
-        logger: "Logger",
-        sign: Callable[[str], str] | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._table, self._bus, self._look_later = table, bus, look_later
-        self._logger, self._sign, self._clock = logger, sign, clock
+    table: Table
+    bus: Publisher
+    look_later: Callable[[str, int], None]
+    logger: "Logger"
+    sign: Callable[[str], str] | None = None
+    clock: Callable[[], float] = time.time
 
     def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Look at the streams of an SQS batch. Returns the messages that must come again."""
-        read, failed = read_batch(batch, stream_in, self._logger)
+        read, failed = read_batch(batch, stream_in, self.logger)
         ended = 0
         for message, stream_id in read:
             try:
                 ended += self._look(stream_id)
             except Exception:  # whatever is wrong with one stream, the others are still looked at
-                self._logger.exception("stream not looked at", id=stream_id)
+                self.logger.exception("stream not looked at", id=stream_id)
                 failed.append(message)
         if ended or failed:
             traces = traces_of(batch["Records"])
-            self._logger.info("batch looked at", messages=len(read), ended=ended, failed=len(failed), traces=traces)
+            self.logger.info("batch looked at", messages=len(read), ended=ended, failed=len(failed), traces=traces)
         return again(failed)
 
     def _look(self, stream_id: str) -> bool:
         """Look at one stream. Returns whether this call has ended it."""
-        standing = self._table.standing(stream_id)
+        standing = self.table.standing(stream_id)
         if standing is None:
             return False
-        now = self._clock()
+        now = self.clock()
         if standing.lease_until < now:
-            events = standing.events if standing.is_over else self._table.last_event(stream_id)
-            if self._table.take_over(stream_id, events, now):
+            events = standing.events if standing.is_over else self.table.last_event(stream_id)
+            if self.table.take_over(stream_id, events, now):
                 self._tell(stream_id, standing.unfinished, events, now)
                 return True
         left = min(LEASE_SECONDS, max(0.0, standing.lease_until - now)) or LEASE_SECONDS
-        self._look_later(stream_id, int(left) + LOOK_AFTER_SECONDS)
+        self.look_later(stream_id, int(left) + LOOK_AFTER_SECONDS)
         return False
 
     def _tell(self, stream_id: str, unfinished: str, events: int, now: float) -> None:
         """Publish the one terminal event of an inference whose sandbox was killed."""
         try:
-            event, _ = event_of_killed(unfinished, events, now, self._sign)
+            event, _ = event_of_killed(unfinished, events, now, self.sign)
         except (ValueError, TypeError, KeyError):
-            self._logger.exception("stream cannot be told of", id=stream_id)
+            self.logger.exception("stream cannot be told of", id=stream_id)
         else:
-            self._bus.publish(event)
-            self._logger.warning("stream ended for its sandbox, which was killed", id=stream_id, events=events)
-        self._table.told(stream_id)
+            self.bus.publish(event)
+            self.logger.warning("stream ended for its sandbox, which was killed", id=stream_id, events=events)
+        self.table.told(stream_id)
 
 
 def stream_in(body: str) -> str:

@@ -9,6 +9,7 @@ may be lost, entries may not.
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -73,47 +74,39 @@ class Recorded(NamedTuple):
     measurements: "Sequence[Measurement]"
 
 
+@dataclass(frozen=True)
 class RecordCost:
     """The consumer behind the queue of InferenceCompleted and InferenceFailed."""
 
-    def __init__(
-        self,
-        prices: PriceBook,
-        ledger: Ledger,
-        logger: "Logger",
-        lake: Lake | None = None,
-        metrics: Metrics | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._prices = prices
-        self._ledger = ledger
-        self._logger = logger
-        self._lake = lake
-        self._metrics = metrics
-        self._clock = clock
-        self._model_names = ModelNames()
+    prices: PriceBook
+    ledger: Ledger
+    logger: "Logger"
+    lake: Lake | None = None
+    metrics: Metrics | None = None
+    clock: Callable[[], float] = time.time
+    _model_names: ModelNames = field(default_factory=ModelNames, init=False)
 
     def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Record an SQS batch. Returns the partial batch response: the messages that must come again."""
         entries: dict[Key, LedgerEntry] = {}
         measurements: dict[Key, Sequence[Measurement]] = {}
         messages: dict[Key, list[str]] = {}
-        read, failed = read_batch(batch, self._read, self._logger)
+        read, failed = read_batch(batch, self._read, self.logger)
         for message, all_recorded in read:
             for recorded in all_recorded:
                 key = recorded.entry.key
                 entries[key], measurements[key] = recorded
                 messages.setdefault(key, []).append(message)
-        refused = self._ledger.record(entries.values())
+        refused = self.ledger.record(entries.values())
         self._measure(each for key in entries if key not in refused for each in measurements[key])
         unwritten = {key: reason for key, reason in refused.items() if reason not in (DUPLICATE, CLAIMED)}
         written = [entry for key, entry in entries.items() if refused.get(key, DUPLICATE) == DUPLICATE]
-        unsent = self._lake.put(written) if self._lake and written else {}
+        unsent = self.lake.put(written) if self.lake and written else {}
         unsent |= self._put_again(entry for key, entry in entries.items() if entry.claims and key not in unwritten)
         for key, reason in (unwritten | unsent).items():
-            self._logger.warning("entry not written", event_id=key[1], reason=reason)
+            self.logger.warning("entry not written", event_id=key[1], reason=reason)
             failed += messages[key]
-        self._logger.info(
+        self.logger.info(
             "batch recorded",
             messages=len(batch["Records"]),
             entries=len(written),
@@ -125,12 +118,12 @@ class RecordCost:
 
     def _read(self, body: str) -> list[Recorded]:
         """The entries of a message's event, if it has any, and what they measure. Raises MalformedEventError."""
-        event = read_event(body, self._clock())
+        event = read_event(body, self.clock())
         if not has_entry(event):
             return []
         return [
-            Recorded(entry, [*measurements_of(part, entry, self._model_names)] if self._metrics else [])
-            for part, entry in entries_of(event, self._prices)
+            Recorded(entry, [*measurements_of(part, entry, self._model_names)] if self.metrics else [])
+            for part, entry in entries_of(event, self.prices)
         ]
 
     def _put_again(self, entries: "Iterable[LedgerEntry]") -> dict[Key, str]:
@@ -138,26 +131,26 @@ class RecordCost:
         and why.
         """
         unsent: dict[Key, str] = {}
-        for entry in {entry.event_id: entry for entry in entries}.values() if self._lake else ():
+        for entry in {entry.event_id: entry for entry in entries}.values() if self.lake else ():
             try:
-                taken_back = self._ledger.taken_back_by(entry)
+                taken_back = self.ledger.taken_back_by(entry)
             except (BotoCoreError, ClientError, NoAnswerError) as error:
                 unsent[entry.key] = str(error)
                 continue
-            if taken_back and self._lake and (refused := self._lake.put_again(taken_back)):
+            if taken_back and self.lake and (refused := self.lake.put_again(taken_back)):
                 unsent[entry.key] = next(iter(refused.values()))
         return unsent
 
     def _measure(self, measurements: "Iterable[Measurement]") -> None:
         """Publish what was recorded for the first time. Never raises."""
-        if self._metrics is None:
+        if self.metrics is None:
             return
-        now = self._clock()
+        now = self.clock()
         data = metric_data(each for each in measurements if is_acceptable(each.minute, now))
         try:
             if data:
-                self._metrics.put(data)
+                self.metrics.put(data)
         except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
             may_be_there = isinstance(error, NoAnswerError)
             line = "metrics not confirmed" if may_be_there else "metrics not published"
-            self._logger.warning(line, reason=repr(error))
+            self.logger.warning(line, reason=repr(error))

@@ -7,6 +7,7 @@ but no metric counts it twice.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openai_proxy.events.batch import PartialFailure, again, read_batch
@@ -70,34 +71,25 @@ class Forecasts(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class RecordThrottles:
     """The consumer behind the queue of InferenceThrottled, and of other events that say what servers announce."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        metrics: Metrics,
-        busiest: Busiest,
-        logger: "Logger",
-        lake: Lake | None = None,
-        forecasts: Forecasts | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._forecasts = forecasts
-        self._ledger = ledger
-        self._metrics = metrics
-        self._busiest = busiest
-        self._logger = logger
-        self._lake = lake
-        self._clock = clock
-        self._names = FewModels()
+    ledger: Ledger
+    metrics: Metrics
+    busiest: Busiest
+    logger: "Logger"
+    lake: Lake | None = None
+    forecasts: Forecasts | None = None
+    clock: Callable[[], float] = time.time
+    _names: FewModels = field(default_factory=FewModels, init=False)
 
     def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Record an SQS batch. Returns the partial batch response: the messages that must come again."""
         entries: dict[Key, LedgerEntry] = {}
         minutes: dict[Key, int] = {}
         messages: dict[Key, list[str]] = {}
-        read, failed = read_batch(batch, self._read, self._logger)
+        read, failed = read_batch(batch, self._read, self.logger)
         samples: list[Weather] = []
         for message, (recorded, announced) in read:
             samples += announced
@@ -105,16 +97,16 @@ class RecordThrottles:
                 entry, minute = recorded
                 entries[entry.key], minutes[entry.key] = entry, minute
                 messages.setdefault(entry.key, []).append(message)
-        refused = self._ledger.record(entries.values())
+        refused = self.ledger.record(entries.values())
         self._measure([(each, minutes[key]) for key, each in entries.items() if key not in refused])
         self._forecast(samples)
         unwritten = {key: reason for key, reason in refused.items() if reason != DUPLICATE}
         written = [entry for key, entry in entries.items() if key not in unwritten]
-        unsent = self._lake.put(written) if self._lake and written else {}
+        unsent = self.lake.put(written) if self.lake and written else {}
         for key, reason in (unwritten | unsent).items():
-            self._logger.warning("throttle not written", event_id=key[1], reason=reason)
+            self.logger.warning("throttle not written", event_id=key[1], reason=reason)
             failed += messages[key]
-        self._logger.info(
+        self.logger.info(
             "batch recorded", throttles=len(written), failed=len(failed), traces=traces_of(batch["Records"])
         )
         return again(failed)
@@ -134,7 +126,7 @@ class RecordThrottles:
 
     def _forecast(self, samples: "Sequence[Weather]") -> None:
         """Keep what servers announced, and count the forecasts that were published. Never raises."""
-        told = self._forecasts.observe(samples) if self._forecasts and samples else []
+        told = self.forecasts.observe(samples) if self.forecasts and samples else []
         counted = [
             each
             for weather in told
@@ -142,7 +134,7 @@ class RecordThrottles:
                 FORECASTS, "Count", 1, int(weather.seen_at) // 60 * 60, [ALL, (("Server", label(weather.server)),)]
             )
         ]
-        self._publish(each for each in counted if is_acceptable(each.minute, self._clock()))
+        self._publish(each for each in counted if is_acceptable(each.minute, self.clock()))
 
     def _measure(self, entries: "Sequence[tuple[LedgerEntry, int]]") -> None:
         """Count what was recorded for the first time, for each of the busiest clients. Never raises."""
@@ -152,16 +144,16 @@ class RecordThrottles:
         try:
             data = metric_data(measurements)
             if data:
-                self._metrics.put(data)
+                self.metrics.put(data)
         except Exception as error:  # noqa: BLE001  # an SDK that is answered oddly fails in ways of its own
-            self._logger.warning("metrics not published", reason=repr(error))
+            self.logger.warning("metrics not published", reason=repr(error))
 
     def _measurements(self, entries: "Sequence[tuple[LedgerEntry, int]]") -> Iterable[Measurement]:
-        now = self._clock()
+        now = self.clock()
         hours: dict[str, Counter[str]] = {}
         for entry, _ in entries:
             hours.setdefault(_hour(entry), Counter())[entry.attributes["client_id"]] += 1
-        named = {hour: self._busiest.among(hour, counts) for hour, counts in hours.items()}
+        named = {hour: self.busiest.among(hour, counts) for hour, counts in hours.items()}
         for entry, minute in entries:
             client = entry.attributes["client_id"]
             name = client if client in named[_hour(entry)] else OTHER

@@ -6,6 +6,7 @@ So a settlement that comes again changes no counter, but checks the thresholds a
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -53,46 +54,38 @@ class Publisher(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class SettleLimits:
     """The consumer behind the queue of the terminal events of keys with a budget."""
 
-    def __init__(
-        self,
-        prices: PriceBook,
-        limits: Limits,
-        bus: Publisher,
-        hints: PriceHints,
-        logger: "Logger",
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._prices = prices
-        self._limits = limits
-        self._bus = bus
-        self._hints = hints
-        self._logger = logger
-        self._clock = clock
+    prices: PriceBook
+    limits: Limits
+    bus: Publisher
+    hints: PriceHints
+    logger: "Logger"
+    clock: Callable[[], float] = time.time
 
     def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
         """Settle an SQS batch. Returns the partial batch response: the messages that must come again."""
         settlements: dict[str, Settlement] = {}
         messages: dict[str, list[str]] = {}
         leases: list[tuple[str, LeftLease]] = []
-        read, failed = read_batch(batch, self._read, self._logger)
+        read, failed = read_batch(batch, self._read, self.logger)
         for message, (own, left) in read:
             for settlement in own:
                 settlements[settlement.marker] = settlement
                 messages.setdefault(settlement.marker, []).append(message)
             leases += [(message, lease) for lease in left]
         failed += [message for message, lease in leases if not self._give_back(lease)]
-        unsettled = self._limits.settle(settlements.values())
+        unsettled = self.limits.settle(settlements.values())
         for marker, reason in unsettled.items():
-            self._logger.warning("not settled", event_id=settlements[marker].event_id, reason=reason)
+            self.logger.warning("not settled", event_id=settlements[marker].event_id, reason=reason)
         settled = [each for each in settlements.values() if each.marker not in unsettled]
         untold = [marker for each in latest_of_each_key(settled) if (marker := self._untold(each, settled))]
-        self._hints.learn(each.hint for each in settled if each.hint)
+        self.hints.learn(each.hint for each in settled if each.hint)
         failed += [message for marker in (*unsettled, *untold) for message in messages[marker]]
         failed = list(dict.fromkeys(failed))
-        self._logger.info(
+        self.logger.info(
             "batch settled",
             messages=len(batch["Records"]),
             settled=len(settled),
@@ -105,7 +98,7 @@ class SettleLimits:
     def _read(self, body: str) -> tuple[list[Settlement], list[LeftLease]]:
         """What a message's event has to be settled, or else to be given back. Raises MalformedEventError."""
         event = Event.from_sqs_body(body)
-        settlements = settlements_of(event, self._prices)
+        settlements = settlements_of(event, self.prices)
         settled = {each.limits_id for each in settlements if not each.batch}
         left = (left_lease_of(event), left_lease_of(event, of_team=True))
         return settlements, [lease for lease in left if lease and lease.limits_id not in settled]
@@ -113,9 +106,9 @@ class SettleLimits:
     def _give_back(self, lease: LeftLease) -> bool:
         """Free the place of a request of a key without a budget. False: its message must come again."""
         try:
-            self._limits.give_back(lease)
+            self.limits.give_back(lease)
         except (BotoCoreError, ClientError, NoAnswerError):
-            self._logger.exception("lease not given back", limits_id=lease.limits_id)
+            self.logger.exception("lease not given back", limits_id=lease.limits_id)
             return False
         return True
 
@@ -128,21 +121,21 @@ class SettleLimits:
         """
         spoken_for = latest
         try:
-            counter = self._limits.counter(latest.limits_id)
+            counter = self.limits.counter(latest.limits_id)
             for period, spoken_for in latest_of_each_period(counter, settled, latest.limits_id):
                 for crossing in crossings(counter, spoken_for):
                     if crossing.period == period:
                         self._tell(crossing, spoken_for)
         except Exception:  # a damaged counter must not fail the messages of other keys
-            self._logger.exception("thresholds not told", event_id=spoken_for.event_id)
+            self.logger.exception("thresholds not told", event_id=spoken_for.event_id)
             return spoken_for.marker
         return None
 
     def _tell(self, crossing: Crossing, latest: Settlement) -> None:
         """Publish a threshold, then remember it."""
-        self._bus.publish(event_of(crossing, latest, self._clock()))
-        self._limits.mark_told(crossing)
-        self._logger.info(
+        self.bus.publish(event_of(crossing, latest, self.clock()))
+        self.limits.mark_told(crossing)
+        self.logger.info(
             "budget threshold reached",
             limits_id=crossing.limits_id,
             period=crossing.period,

@@ -5,6 +5,7 @@ were told, so a crash in between tells them twice, but never leaves them untold.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,8 +24,8 @@ MOST_HOURS = 24
 _HOUR = 3600
 
 
-class Memory(Protocol):
-    """Remembers what people were told: Incidents, or a fake of it."""
+class Store(Protocol):
+    """Remembers what people were told, and reads who was throttled: Incidents, or a fake of it."""
 
     def last(self, alarm: str) -> tuple[float, float] | None:
         """The latest change that was told: when it happened, and since when the alarm was in ALARM (0: it was not). In
@@ -35,10 +36,6 @@ class Memory(Protocol):
     def remember(self, alarm: str, at: float, since: float) -> None:
         """Remember that a change was told."""
         ...
-
-
-class Rollups(Protocol):
-    """Reads who was throttled: Incidents, or a fake of it."""
 
     def throttles(self, hours: Sequence[str]) -> "list[Throttled]":
         """The rollups of these hours."""
@@ -61,18 +58,19 @@ class Bus(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class TellIncidents:
     """The consumer behind the topic. `stack` is its name; `form` is what the webhook of a chat takes; `runbooks` is
     where the runbooks are: an address, or a folder of a checkout.
     """
 
-    def __init__(
-        self, store: Any, topic: Topic, bus: Bus, logger: "Logger", *, stack: str, form: str, runbooks: str
-    ) -> None:
-        self._memory: Memory = store
-        self._rollups: Rollups = store
-        self._topic, self._bus, self._logger = topic, bus, logger
-        self._stack, self._form, self._runbooks = stack, form, runbooks
+    store: Store
+    topic: Topic
+    bus: Bus
+    logger: "Logger"
+    stack: str
+    form: str
+    runbooks: str
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Tell people of the changes of alarms in an SNS event. Raises when that fails: then the event comes again."""
@@ -81,22 +79,22 @@ class TellIncidents:
                 self._tell(change)
 
     def _tell(self, change: AlarmChange) -> None:
-        last = self._memory.last(change.name)
+        last = self.store.last(change.name)
         last_at, since = last or (0.0, 0.0)
         # Times are whole seconds, so two changes may have the same time: the later one is told too.
         if change.at < last_at or change.is_alarm == (since > 0):
-            self._logger.info("told already", alarm=change.name)
+            self.logger.info("told already", alarm=change.name)
             return
         incident = self._incident(change, change.at if change.is_alarm else since)
-        self._topic.publish(subject_of(incident), text_of(incident))
-        self._bus.publish(event_of(incident, self._form))
-        self._memory.remember(change.name, change.at, change.at if change.is_alarm else 0.0)
+        self.topic.publish(subject_of(incident), text_of(incident))
+        self.bus.publish(event_of(incident, self.form))
+        self.store.remember(change.name, change.at, change.at if change.is_alarm else 0.0)
         state = "began" if change.is_alarm else "ended"
-        self._logger.info("incident told", alarm=change.name, state=state, requests=incident.refused)
+        self.logger.info("incident told", alarm=change.name, state=state, requests=incident.refused)
 
     def _incident(self, change: AlarmChange, since: float) -> Incident:
         begin = int(max(since - BEFORE, change.at - MOST_HOURS * _HOUR)) // _HOUR * _HOUR
         hours = range(begin, int(change.at) + 1, _HOUR)
-        rows = self._rollups.throttles([f"{datetime.fromtimestamp(hour, UTC):%Y-%m-%dT%H}" for hour in hours])
+        rows = self.store.throttles([f"{datetime.fromtimestamp(hour, UTC):%Y-%m-%dT%H}" for hour in hours])
         until = None if change.is_alarm else change.at
-        return Incident(change.kind, self._stack, since, until, begin, rows, self._runbooks)
+        return Incident(change.kind, self.stack, since, until, begin, rows, self.runbooks)

@@ -55,7 +55,7 @@ def test_what_guards_do_goes_where_the_settings_say(has_topic: bool, monkeypatch
         made = importlib.import_module("apply_guards.handler")._apply_guards
     finally:
         sys.modules.pop("apply_guards.handler", None)
-    made._teller.tell(ACTION)
+    made.teller.tell(ACTION)
     event, *mail = asked
     [entry] = event[2]["Entries"]
     told = event_of(ACTION, "prod", "docs/books", "teams").to_entry("bus")
@@ -68,11 +68,11 @@ def test_what_guards_do_goes_where_the_settings_say(has_topic: bool, monkeypatch
     }
     assert mail == ([("sns", "publish", whole)] if has_topic else [])
     asked.clear()
-    made._acts.begin(ACTION, ACTION.at)
-    made._engine._evidence.times("g", 7, [SEEN.id], 5)
+    made.acts.begin(ACTION, ACTION.at)
+    made.engine._evidence.times("g", 7, [SEEN.id], 5)
     places = [(service, operation, request["TableName"]) for service, operation, request in asked]
     assert places == [
         *(("dynamodb", operation, "keys") for operation in ("get_item", "put_item")),
         *(("dynamodb", operation, "costs") for operation in ("get_item", "put_item", "query")),
     ]
-    assert made._engine._guards == ()
+    assert made.engine._guards == ()
