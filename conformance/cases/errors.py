@@ -2,7 +2,7 @@
 
 import re
 
-from conformance.case import Ask, Case, Check, Sees, Told
+from conformance.case import Ask, Case, Sees, Told
 from conformance.cases.faults import WHOLE
 from conformance.cases.streams import CHAT, COMPLETED
 from conformance.chat import STREAM, compact, completion, error_body
@@ -33,19 +33,11 @@ def _odd_pause(name: str, pause: str) -> Case:
     return Case(f"error-429-{name}", "Retry-After is passed on in whatever form", reply, sees, _told(429), CHAT)
 
 
-def _replaced(
-    name: str,
-    about: str,
-    status: int,
-    body: bytes,
-    content_type: str | None,
-    ask: Ask = CHAT,
-    also: tuple[Check, ...] = (),
-) -> Case:
+def _replaced(name: str, about: str, status: int, body: bytes, content_type: str | None) -> Case:
     reply = Reply((body,) if body else (), status, content_type, _RETRY if status in (429, 503) else (), "length")
     headers = {"retry-after": "7"} if status in (429, 503) else {}
-    sees = Sees(status, error="upstream_error", headers={"content-type": "application/json.*", **headers}, also=also)
-    return Case(f"error-{name}", about, reply, sees, _told(status), ask)
+    sees = Sees(status, error="upstream_error", headers={"content-type": "application/json.*", **headers})
+    return Case(f"error-{name}", about, reply, sees, _told(status), CHAT)
 
 
 def _redirect(status: int) -> Case:
@@ -61,12 +53,6 @@ def _redirect(status: int) -> Case:
         Told("InferenceFailed", "upstream_redirect"),
         CHAT,
     )
-
-
-def _other(
-    name: str, about: str, reply: Reply, sees: Sees, told: Told, ask: Ask = CHAT, *, reads_body: bool = True
-) -> Case:
-    return Case(name, about, reply, sees, told, ask, reads_body)
 
 
 _REFUSED_TOKEN = error_body("Incorrect API key provided: sk-prov*ider.", "invalid_request_error", "invalid_api_key")
@@ -120,21 +106,23 @@ CASES = (
         CHAT,
     ),
     *(_redirect(status) for status in (301, 302, 303, 307, 308)),
-    _other(
+    Case(
         "html-instead-of-stream",
         "a page of HTML with status 200 is no answer to a question",
         Reply((_HTML,), content_type="text/html", framing="length"),
         Sees(502, error="upstream_no_answer"),
         Told("InferenceFailed", "upstream_no_answer"),
+        CHAT,
     ),
-    _other(
+    Case(
         "json-instead-of-stream",
         "a document in answer to stream: true passes, and is metered",
         Reply((completion(),), content_type="application/json; charset=utf-8", framing="length"),
         Sees(body=completion(), headers={"content-type": "application/json.*"}),
         COMPLETED,
+        CHAT,
     ),
-    _other(
+    Case(
         "stream-instead-of-json",
         "a stream in answer to a request without stream passes, and is metered",
         Reply(STREAM),
@@ -142,7 +130,7 @@ CASES = (
         COMPLETED,
         WHOLE,
     ),
-    _other(
+    Case(
         "gzip-document",
         "a document that is compressed although identity was asked for",
         Reply((completion(),), content_type=JSON, encoding="gzip", framing="length"),
@@ -150,7 +138,7 @@ CASES = (
         COMPLETED,
         WHOLE,
     ),
-    _other(
+    Case(
         "gzip-error",
         "an error that is compressed",
         Reply((_IN_BAND,), 400, JSON, encoding="gzip", framing="length"),
@@ -158,7 +146,7 @@ CASES = (
         Told("InferenceFailed", "upstream_error"),
         WHOLE,
     ),
-    _other(
+    Case(
         "unknown-encoding",
         "a coding that the proxy cannot take off: its bytes and its name pass together, or the answer is refused",
         Reply(
@@ -171,7 +159,7 @@ CASES = (
         Told(),
         WHOLE,
     ),
-    _other(
+    Case(
         "error-in-200",
         "an error object with status 200 is an error",
         Reply((_IN_BAND,), content_type=JSON, framing="length"),
@@ -179,7 +167,7 @@ CASES = (
         Told("InferenceFailed", "upstream_error"),
         WHOLE,
     ),
-    _other(
+    Case(
         "early-error",
         "a server that refuses a large request before it has taken it",
         Reply((_TOO_LARGE,), 400, JSON, (("Connection", "close"),), "length"),

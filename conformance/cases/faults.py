@@ -36,40 +36,36 @@ _FRAMED = b"".join(b"%x\r\n%b\r\n" % (len(step), step) for step in BEGINNING)
 _PING = b": still thinking\n\n"
 
 
-def broken(
-    name: str,
-    about: str,
-    steps: tuple[Step, ...],
-    whole: tuple[bytes, ...] = BEGINNING,
-    code: str | tuple[str, ...] = BROKEN_OFF,
-    ask: Ask = CHAT,
-    usage: Usage = "unknown",
-    **reply: object,
-) -> Case:
+def broken(name: str, about: str, reply: Reply, whole: tuple[bytes, ...] = BEGINNING, ask: Ask = CHAT) -> Case:
     """A stream that ends before its end: what came `whole`, then an error frame and the end mark."""
-    return Case(
-        name,
-        about,
-        Reply(steps, **reply),  # pyright: ignore[reportArgumentType]
-        Sees(body=b"".join(whole), broken_off=code, headers={"content-type": "text/event-stream.*"}),
-        Told("InferenceFailed", code if isinstance(code, str) else None, usage),
-        ask,
-    )
+    return Case(name, about, reply, _breaks_off(whole, BROKEN_OFF), _told(whole, BROKEN_OFF), ask)
 
 
-def refused(
-    name: str,
-    about: str,
-    head: bytes,
-    *steps: Step,
-    code: str | tuple[str, ...] = BROKEN_OFF,
-    status: int = 502,
-    ask: Ask = CHAT,
-) -> Case:
+def stalled(name: str, about: str, steps: tuple[Step, ...], whole: tuple[bytes, ...] = BEGINNING) -> Case:
+    """A stream in which nothing more comes, and that ends in the same way."""
+    return Case(name, about, Reply(steps), _breaks_off(whole, TIMEOUT), _told(whole, TIMEOUT), IMPATIENT)
+
+
+def _breaks_off(whole: tuple[bytes, ...], code: str) -> Sees:
+    return Sees(body=b"".join(whole), broken_off=code, headers={"content-type": "text/event-stream.*"})
+
+
+def _told(whole: tuple[bytes, ...], code: str) -> Told:
+    usage: Usage = (9, 3) if USAGE_ONLY in whole else "unknown" if whole else "none"
+    return Told("InferenceFailed", code, usage)
+
+
+def refused(name: str, about: str, head: bytes, *steps: Step) -> Case:
     """A server that does not come as far as an answer."""
     reply = Reply((*steps, Act.CUT), head=head, framing="none")
-    told = Told("InferenceFailed", code if isinstance(code, str) else None)
-    return Case(name, about, reply, Sees(status, error=code), told, ask)
+    return Case(name, about, reply, Sees(502, error=BROKEN_OFF), Told("InferenceFailed", BROKEN_OFF), CHAT)
+
+
+def late(name: str, about: str, head: bytes, *steps: Step, others: tuple[str, ...] = ()) -> Case:
+    """A server that has no answer in time: the error is a timeout, or one of `others`."""
+    reply = Reply((*steps, Act.CUT), head=head, framing="none")
+    sees = Sees(504, error=(TIMEOUT, *others) if others else TIMEOUT)
+    return Case(name, about, reply, sees, Told("InferenceFailed", None if others else TIMEOUT), IMPATIENT)
 
 
 def _nothing(name: str, about: str, reply: Reply) -> Case:
@@ -89,63 +85,73 @@ _NOISE = b"\x00\xff" * 50_000
 _HELD_BACK = Told("InferenceFailed", BROKEN_OFF)
 
 CASES = (
-    broken("cut-between-events", "the connection is closed behind a whole event", (*BEGINNING, Act.CUT)),
-    broken("cut-in-event", "the connection is closed within an event", (*BEGINNING, _HALF, Act.CUT)),
+    broken("cut-between-events", "the connection is closed behind a whole event", Reply((*BEGINNING, Act.CUT))),
+    broken("cut-in-event", "the connection is closed within an event", Reply((*BEGINNING, _HALF, Act.CUT))),
     broken(
-        "cut-in-chunk", "the connection is closed within a chunk", (*BEGINNING, Raw(b"40\r\n" + _HALF[:9]), Act.CUT)
+        "cut-in-chunk",
+        "the connection is closed within a chunk",
+        Reply((*BEGINNING, Raw(b"40\r\n" + _HALF[:9]), Act.CUT)),
     ),
-    broken("cut-in-chunk-size", "the connection is closed within a chunk's size", (*BEGINNING, Raw(b"4"), Act.CUT)),
+    broken(
+        "cut-in-chunk-size", "the connection is closed within a chunk's size", Reply((*BEGINNING, Raw(b"4"), Act.CUT))
+    ),
     broken(
         "cut-after-usage",
         "the usage that came before the cut counts",
-        (*BEGINNING, USAGE_ONLY, Act.CUT),
+        Reply((*BEGINNING, USAGE_ONLY, Act.CUT)),
         (*BEGINNING, USAGE_ONLY),
-        usage=(9, 3),
     ),
     broken(
         "cut-content-length",
         "the connection is closed before the announced length",
-        BEGINNING,
-        framing="length",
-        missing=10,
+        Reply(BEGINNING, framing="length", missing=10),
     ),
-    broken("cut-gzip", "a compressed stream is cut", (*BEGINNING, Act.CUT), encoding="gzip"),
-    broken("reset", "a TCP reset in mid-stream", (*BEGINNING, Act.RELEASE, Act.RESET), ask=_REPORTING),
+    broken("cut-gzip", "a compressed stream is cut", Reply((*BEGINNING, Act.CUT), encoding="gzip")),
+    broken("reset", "a TCP reset in mid-stream", Reply((*BEGINNING, Act.RELEASE, Act.RESET)), ask=_REPORTING),
     broken(
-        "reset-in-event", "a TCP reset within an event", (*BEGINNING, Act.RELEASE, _HALF, Act.RESET), ask=_REPORTING
+        "reset-in-event",
+        "a TCP reset within an event",
+        Reply((*BEGINNING, Act.RELEASE, _HALF, Act.RESET)),
+        ask=_REPORTING,
     ),
-    broken("chunk-without-size", "what should be a chunk's size is none", (Raw(_FRAMED + b"zz\r\n"), Act.SILENCE)),
-    broken("chunk-too-long", "a chunk is longer than its size", (Raw(_FRAMED + b"2\r\nabcd\r\n0\r\n\r\n"), Act.CUT)),
-    broken("no-end", "a stream ends cleanly, with neither finish_reason nor [DONE]", BEGINNING),
-    broken("no-end-gzip", "the same, compressed", BEGINNING, encoding="gzip"),
-    broken("no-end-close-delimited", "the same, ended with the connection", BEGINNING, framing="close"),
-    broken("no-end-in-event", "the same, within an event", (*BEGINNING, _HALF)),
     broken(
-        "no-end-usage", "usage alone is no end either", (*BEGINNING, USAGE_ONLY), (*BEGINNING, USAGE_ONLY), usage=(9, 3)
+        "chunk-without-size", "what should be a chunk's size is none", Reply((Raw(_FRAMED + b"zz\r\n"), Act.SILENCE))
     ),
+    broken(
+        "chunk-too-long", "a chunk is longer than its size", Reply((Raw(_FRAMED + b"2\r\nabcd\r\n0\r\n\r\n"), Act.CUT))
+    ),
+    broken("no-end", "a stream ends cleanly, with neither finish_reason nor [DONE]", Reply(BEGINNING)),
+    broken("no-end-gzip", "the same, compressed", Reply(BEGINNING, encoding="gzip")),
+    broken("no-end-close-delimited", "the same, ended with the connection", Reply(BEGINNING, framing="close")),
+    broken("no-end-in-event", "the same, within an event", Reply((*BEGINNING, _HALF))),
+    broken("no-end-usage", "usage alone is no end either", Reply((*BEGINNING, USAGE_ONLY)), (*BEGINNING, USAGE_ONLY)),
     broken(
         "no-end-text",
         "text that looks like the end mark is none",
-        (*BEGINNING, text("[DONE]")),
+        Reply((*BEGINNING, text("[DONE]"))),
         (*BEGINNING, text("[DONE]")),
     ),
     _nothing("no-events", "a stream without a single event: the status can still say so", Reply(())),
     broken(
         "no-end-completions",
         "a stream of text completions that ends in its middle",
+        Reply((text_chunk("Hello"),)),
         (text_chunk("Hello"),),
-        (text_chunk("Hello"),),
-        ask=_COMPLETIONS,
+        _COMPLETIONS,
     ),
     broken(
         "no-end-responses",
         "a Responses stream without a last event",
+        Reply(RESPONSE_BEGINNING),
         RESPONSE_BEGINNING,
-        RESPONSE_BEGINNING,
-        ask=_RESPONSES,
+        _RESPONSES,
     ),
     broken(
-        "cut-responses", "a Responses stream is cut", (*RESPONSE_BEGINNING, Act.CUT), RESPONSE_BEGINNING, ask=_RESPONSES
+        "cut-responses",
+        "a Responses stream is cut",
+        Reply((*RESPONSE_BEGINNING, Act.CUT)),
+        RESPONSE_BEGINNING,
+        _RESPONSES,
     ),
     Case(
         "cut-after-done",
@@ -219,25 +225,11 @@ CASES = (
         b"HTTP/1.1 200 OK\r\n" + b"x-more: and more\r\n" * 10_000,
         Act.CUT,
     ),
-    refused("silence", "nothing comes at all", b"", Act.SILENCE, code=TIMEOUT, status=504, ask=IMPATIENT),
-    refused(
-        "silence-in-headers",
-        "nothing comes behind the status line",
-        b"HTTP/1.1 200 OK\r\n",
-        Act.SILENCE,
-        code=TIMEOUT,
-        status=504,
-        ask=IMPATIENT,
-    ),
-    broken("silence-after-headers", "nothing comes behind the headers", (Act.SILENCE,), (), TIMEOUT, IMPATIENT, "none"),
-    broken("stall", "nothing more comes in mid-stream", (*BEGINNING, Act.SILENCE), code=TIMEOUT, ask=IMPATIENT),
-    broken(
-        "stall-in-event",
-        "nothing more comes within an event",
-        (*BEGINNING, _HALF, Act.SILENCE),
-        code=TIMEOUT,
-        ask=IMPATIENT,
-    ),
+    late("silence", "nothing comes at all", b"", Act.SILENCE),
+    late("silence-in-headers", "nothing comes behind the status line", b"HTTP/1.1 200 OK\r\n", Act.SILENCE),
+    stalled("silence-after-headers", "nothing comes behind the headers", (Act.SILENCE,), ()),
+    stalled("stall", "nothing more comes in mid-stream", (*BEGINNING, Act.SILENCE)),
+    stalled("stall-in-event", "nothing more comes within an event", (*BEGINNING, _HALF, Act.SILENCE)),
     Case(
         "stall-document",
         "nothing more comes within a document",
@@ -260,23 +252,19 @@ CASES = (
         Told("InferenceFailed", usage="unknown"),
         IMPATIENT,
     ),
-    refused(
+    late(
         "headers-drip",
         "headers that come a line at a time for longer than an answer may take to begin",
         b"HTTP/1.1 200 OK\r\n",
         *_dripping(b"x-more: 1\r\n", b"content-length: 2\r\n\r\n{}"),
-        code=(TIMEOUT, "deadline_exceeded"),
-        status=504,
-        ask=IMPATIENT,
+        others=("deadline_exceeded",),
     ),
-    refused(
+    late(
         "interim-answers-only",
         "one 100 Continue after the other",
         b"",
         *_dripping(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
-        code=(TIMEOUT, "deadline_exceeded"),
-        status=504,
-        ask=IMPATIENT,
+        others=("deadline_exceeded",),
     ),
     refused(
         "two-lengths",

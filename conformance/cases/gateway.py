@@ -43,10 +43,9 @@ _EXPOSED = (
 )
 
 
-def _refused(name: str, about: str, status: int, code: str, ask: Ask, told: Told | None = None) -> Case:
+def _refused(name: str, about: str, status: int, code: str, ask: Ask) -> Case:
     """A request that does not reach the server."""
-    if told is None and ask.key == "client":
-        told = Told("InferenceFailed", code, "none")
+    told = Told("InferenceFailed", code, "none") if ask.key == "client" else None
     return Case(
         name, about, _NEVER, Sees(status, error=code), told, ask, url_only=ask.key != "client" or "%2F" in ask.path
     )

@@ -1,6 +1,6 @@
 """Every endpoint of the OpenAI API passes, and usage is read wherever it reports it."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from conformance.case import Ask, Case, Sees, Told
 from conformance.cases.streams import unchanged
@@ -27,18 +27,25 @@ QUERY = f"user={PLACE.decode()}"
 """Says which run a request without a body belongs to."""
 
 
-def _document(name: str, about: str, path: str, fields: dict[str, Any], document: object, told: Told = USED) -> Case:
+def _document(name: str, about: str, ask: Ask, document: object, told: Told = USED) -> Case:
     """A request and an answer in JSON."""
     body = compact(document)
     reply = Reply((body,), content_type=JSON, framing="length")
-    return Case(
-        name, about, reply, Sees(body=body, headers={"content-type": JSON}), told, Ask(path=path, fields=fields)
-    )
+    return Case(name, about, reply, Sees(body=body, headers={"content-type": JSON}), told, ask)
 
 
-def _bare(name: str, about: str, path: str, reply: Reply, sees: Sees, method: str = "GET") -> Case:
+def _asks(path: str, fields: Mapping[str, object]) -> Ask:
+    return Ask(path=path, fields=fields)
+
+
+def _bare(name: str, about: str, ask: Ask, reply: Reply, sees: Sees) -> Case:
+    """A request without a body, which uses nothing."""
+    return Case(name, about, reply, sees, NOTHING_USED, ask)
+
+
+def _at(path: str, method: str = "GET") -> Ask:
     """A request without a body: the case stands in the path."""
-    return Case(name, about, reply, sees, NOTHING_USED, Ask(method, f"{path}?{QUERY}"))
+    return Ask(method, f"{path}?{QUERY}")
 
 
 def _json(document: object, status: int = 200) -> Reply:
@@ -76,20 +83,27 @@ CASES = (
     _document(
         "embeddings",
         "embeddings, whose usage has no output",
-        "/embeddings",
-        {"input": "Hello"},
+        _asks("/embeddings", {"input": "Hello"}),
         _EMBEDDINGS,
         Told("InferenceCompleted", usage=(9, 0)),
     ),
-    _document("responses", "a response in one piece", "/responses", {"input": "Hello"}, _RESPONSE),
-    _document("text-completion", "a text completion in one piece", "/completions", {"prompt": "Hello"}, _TEXT),
-    _document("images", "images, whose usage is as in Responses", "/images/generations", {"prompt": "A cat"}, _IMAGES),
+    _document("responses", "a response in one piece", _asks("/responses", {"input": "Hello"}), _RESPONSE),
+    _document("text-completion", "a text completion in one piece", _asks("/completions", {"prompt": "Hello"}), _TEXT),
     _document(
-        "moderations", "moderations, which use no tokens", "/moderations", {"input": "x"}, _MODERATION, NOTHING_USED
+        "images", "images, whose usage is as in Responses", _asks("/images/generations", {"prompt": "A cat"}), _IMAGES
     ),
-    _document("batches", "batches", "/batches", _BATCH_OF, _BATCH, NOTHING_USED),
-    _document("unknown-path", "a path nobody has heard of", "/some/new_endpoint/v2", {"x": 1}, {"y": 2}, NOT_REPORTED),
-    _document("every-text", "every kind of text and number", "/chat/completions", {"messages": []}, _EVERY_TEXT),
+    _document(
+        "moderations",
+        "moderations, which use no tokens",
+        _asks("/moderations", {"input": "x"}),
+        _MODERATION,
+        NOTHING_USED,
+    ),
+    _document("batches", "batches", _asks("/batches", _BATCH_OF), _BATCH, NOTHING_USED),
+    _document(
+        "unknown-path", "a path nobody has heard of", _asks("/some/new_endpoint/v2", {"x": 1}), {"y": 2}, NOT_REPORTED
+    ),
+    _document("every-text", "every kind of text and number", _asks("/chat/completions", {"messages": []}), _EVERY_TEXT),
     unchanged(
         "responses-stream",
         "a Responses stream, byte by byte",
@@ -119,37 +133,35 @@ CASES = (
         NOT_REPORTED,
         Ask(path=_ASSISTED, fields={"stream": True}),
     ),
-    _bare("files-get", "a file", "/files/{case}", _json(_FILE), Sees(body=compact(_FILE))),
-    _bare("files-delete", "a deletion", "/files/{case}", _json({}), Sees(body=b"{}"), "DELETE"),
-    _bare("model", "a model", "/models/{case}", _json(_MODEL), Sees(body=compact(_MODEL))),
-    _bare("created", "other good statuses pass", "/files/{case}", _json({}, 201), Sees(201, b"{}")),
+    _bare("files-get", "a file", _at("/files/{case}"), _json(_FILE), Sees(body=compact(_FILE))),
+    _bare("files-delete", "a deletion", _at("/files/{case}", "DELETE"), _json({}), Sees(body=b"{}")),
+    _bare("model", "a model", _at("/models/{case}"), _json(_MODEL), Sees(body=compact(_MODEL))),
+    _bare("created", "other good statuses pass", _at("/files/{case}"), _json({}, 201), Sees(201, b"{}")),
     _bare(
         "no-content",
         "an answer that has no body",
-        "/files/{case}",
+        _at("/files/{case}", "DELETE"),
         Reply(status=204, content_type=None, framing="none"),
         Sees(204, b""),
-        "DELETE",
     ),
     _bare(
         "empty",
         "an answer whose body is empty; Lambda wants a byte of every answer, so white space may take its place",
-        "/files/{case}",
+        _at("/files/{case}"),
         Reply(content_type=JSON, framing="length"),
         Sees(also=(lambda _, seen: f"the body is {seen.body!r}" if seen.body.strip() else None,)),
     ),
     _bare(
         "head",
         "HEAD is answered without a body",
-        "/models/{case}",
+        _at("/models/{case}", "HEAD"),
         Reply(content_type=JSON, framing="none", headers=(("Content-Length", "100"),)),
         Sees(200, b""),
-        "HEAD",
     ),
     _bare(
         "plain-text",
         "an answer in plain text",
-        "/files/{case}/content",
+        _at("/files/{case}/content"),
         Reply((b"Hello\n",), content_type="text/plain; charset=utf-8", framing="length"),
         Sees(body=b"Hello\n", headers={"content-type": "text/plain.*"}),
     ),
