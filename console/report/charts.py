@@ -6,7 +6,7 @@ Every chart is drawn twice, because on a phone the letters of the wide one are t
 from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from console.costs.summary import attribute, known_cost, summarize, top
 from console.period import Period
@@ -23,6 +23,14 @@ _MOST_SERIES = 7
 _PHONE_WIDTH = 3.6
 """Inches. At 72 points each they are what a phone of 320 pixels has for a chart."""
 _PHONE_NAME = 19
+
+
+class Bar(NamedTuple):
+    """A bar of a chart, with a text at its end."""
+
+    name: str
+    value: float
+    text: str
 
 
 def money(amount: Decimal | None) -> str:
@@ -73,9 +81,8 @@ def days_chart(rollups: Sequence[Item], period: Period, title: str = "") -> Char
 def bar_of(rollups: Sequence[Item], by: str, title: str = "") -> Chart:
     """Spend by one dimension as bars."""
     rows = top(summarize(rollups, [by]), by, MOST_ROWS)
-    costs = [known_cost(row) for row in rows]
-    names, texts = [row[attribute(by)] for row in rows], [money(cost) for cost in costs]
-    return bars(names, [float(cost or 0) for cost in costs], "USD", texts, f"Spend by {by}", title)
+    costs = [(row[attribute(by)], known_cost(row)) for row in rows]
+    return bars([Bar(name, float(cost or 0), money(cost)) for name, cost in costs], "USD", f"Spend by {by}", title)
 
 
 def columns(labels: Sequence[str], series: Sequence[Series], unit: str, shows: str, title: str = "") -> Chart:
@@ -86,13 +93,11 @@ def columns(labels: Sequence[str], series: Sequence[Series], unit: str, shows: s
     return Chart(columns_chart(shown, series, unit, title), shows, on_phone)
 
 
-def bars(
-    names: Sequence[str], values: Sequence[float], unit: str, texts: Sequence[str], shows: str, title: str = ""
-) -> Chart:
-    """A bar for each name, with a text at its end."""
-    series = [Series("", values)]
-    brief = [_brief(name) for name in names]
-    on_phone = _for_phone(bars_chart(brief, series, unit, texts), room=1.2)
+def bars(drawn: Sequence[Bar], unit: str, shows: str, title: str = "") -> Chart:
+    """Bars, the first one on top."""
+    series = [Series("", [bar.value for bar in drawn])]
+    names, texts = [bar.name for bar in drawn], [bar.text for bar in drawn]
+    on_phone = _for_phone(bars_chart([_brief(name) for name in names], series, unit, texts), room=1.2)
     return Chart(bars_chart(names, series, unit, texts, title), shows, on_phone)
 
 

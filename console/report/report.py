@@ -17,6 +17,7 @@ from console.costs.summary import attribute, known_cost, summarize, top, total_o
 from console.period import Period
 from console.report.charts import (
     MOST_ROWS,
+    Bar,
     bar_of,
     bars,
     columns,
@@ -196,8 +197,9 @@ def _tokens(total: Item) -> Section:
     said = "The caches are those of the servers." + (f" {count(audio)} of the tokens are audio." if audio else "")
     chart = None
     if everything:
-        shown = [in_thousands(amount) for amount in amounts]
-        chart = bars(TOKENS, [float(max(amount, 0)) for amount in amounts], "tokens", shown, "Tokens by class")
+        named = zip(TOKENS, amounts, strict=True)
+        drawn = [Bar(name, float(max(amount, 0)), in_thousands(amount)) for name, amount in named]
+        chart = bars(drawn, "tokens", "Tokens by class")
     return Section("Tokens by class", said, chart, Table("Tokens by class", ("Class", "Tokens", "Share"), lines))
 
 
@@ -217,11 +219,11 @@ def _savings(report: Report) -> Section:
     unpriced = savings.hits_unpriced + savings.cached_unpriced
     if unpriced:
         said += f" {_requests(unpriced)} from caches without a price, and not in the amounts."
-    saved = [savings.hits_saved, savings.cached_saved]
+    saved = ((own, savings.hits_saved, hits_saved), (others, savings.cached_saved, cached_saved))
     chart = None
-    if any(saved):
-        values, texts = [float(max(each, Decimal(0))) for each in saved], [hits_saved, cached_saved]
-        chart = bars([own, others], values, "USD", texts, "Savings by cache")
+    if savings.hits_saved or savings.cached_saved:
+        drawn = [Bar(name, float(max(amount, Decimal(0))), text) for name, amount, text in saved]
+        chart = bars(drawn, "USD", "Savings by cache")
     table = Table("Savings by caches", ("Cache", "Saved", "Requests", "Tokens"), lines)
     return Section("Savings by caches", said, chart, table)
 

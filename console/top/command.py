@@ -15,7 +15,7 @@ from console.cloudwatch import cloudwatch_client, namespace_of
 from console.keys.options import whole
 from console.output import can_redraw, has_blocks, show, terminal_width
 from console.stack import add_table_options, chosen_table
-from console.top.figures import DIMENSIONS, Dimension, Figures, Inference, Throttles, as_document, figures_of
+from console.top.figures import DIMENSIONS, Dimension, Figures, Seen, Throttles, as_document, figures_of
 from console.top.reading import RecentInferences, RecentThrottles
 from console.top.screen import KEYS, screen
 
@@ -29,6 +29,11 @@ class View(Protocol):
     @property
     def size(self) -> tuple[int | None, int | None]:
         """Characters of a line, and lines; None is any number."""
+        ...
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it takes the characters that bars are drawn with."""
         ...
 
     def draw(self, lines: list[str]) -> None:
@@ -54,21 +59,18 @@ class Watch:
         self._throttles = throttles
         self._window = window
         self._clock = clock
-        self._seen: list[Inference] = []
-        self._throttled = Throttles()
-        self._looked_at = 0.0
+        self._seen = Seen((), Throttles(), 0.0)
 
     def look(self) -> None:
         """Read what is new. Raises botocore's errors; the figures are then still those of the last look."""
         now = self._clock()
-        self._seen = self._inferences.read(now)
-        self._throttled = self._throttles.read(now, self._inferences.servers)
-        self._looked_at = now
+        inferences = self._inferences.read(now)
+        throttles = self._throttles.read(now, self._inferences.servers)
+        self._seen = Seen(inferences, throttles, now, incomplete=self._inferences.is_incomplete(now))
 
     def figures(self, by: tuple[Dimension, ...]) -> Figures:
         """What the last look saw."""
-        incomplete = self._inferences.is_incomplete(self._looked_at)
-        return figures_of(self._seen, by, self._looked_at, self._window, self._throttled, incomplete=incomplete)
+        return figures_of(self._seen, by, self._window)
 
 
 def add_top(top: argparse.ArgumentParser) -> None:
@@ -115,7 +117,7 @@ def _top(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             from console.top.terminal import terminal  # noqa: PLC0415 - only some systems have its modules
 
             with terminal() as view:
-                run_live(watch, view, options.by, options.interval, blocks=has_blocks(sys.stdout))
+                run_live(watch, view, options.by, options.interval)
     return 0
 
 
@@ -142,8 +144,6 @@ def run_live(
     view: View,
     by: tuple[Dimension, ...],
     interval: float,
-    *,
-    blocks: bool = True,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
     """Draw what `watch` has seen, and look again every `interval` seconds, until q is pressed."""
@@ -152,7 +152,7 @@ def run_live(
     problem = ""
     next_look = monotonic() + interval
     while True:
-        view.draw(_with_keys(watch.figures(by), view, problem, blocks=blocks))
+        view.draw(_with_keys(watch.figures(by), view, problem))
         key = view.key(min(_SLICE, max(0.0, next_look - monotonic())))
         if key == "q":
             return
@@ -172,9 +172,9 @@ def toggled(by: tuple[Dimension, ...], key: str) -> tuple[Dimension, ...]:
     return chosen or by
 
 
-def _with_keys(figures: Figures, view: View, problem: str, *, blocks: bool) -> list[str]:
+def _with_keys(figures: Figures, view: View, problem: str) -> list[str]:
     width, height = view.size
-    lines = screen(figures, width, None if height is None else height - 1, problem=problem, blocks=blocks)
+    lines = screen(figures, width, None if height is None else height - 1, problem=problem, blocks=view.blocks)
     lines = lines if height is None else lines[: height - 1]
-    keys = KEYS if blocks else KEYS.replace("·", "-")
+    keys = KEYS if view.blocks else KEYS.replace("·", "-")
     return [*lines, keys[:width]]

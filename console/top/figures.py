@@ -3,11 +3,11 @@
 An inference belongs to the moment at which it ended, as its event says, not to that at which it was written.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.pricing.rates import EXACT
@@ -123,6 +123,16 @@ class Throttles:
     """What servers have announced of their limits, where they refuse or soon will."""
 
 
+class Seen(NamedTuple):
+    """What a look has found, at `at` (Unix seconds)."""
+
+    inferences: Sequence[Inference]
+    throttles: Throttles
+    at: float
+    incomplete: bool = False
+    """There were more inferences than are read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """The last `window` seconds up to `until` (Unix seconds)."""
@@ -146,19 +156,11 @@ class Figures:
         return number / self.window
 
 
-def figures_of(
-    inferences: Iterable[Inference],
-    by: tuple[Dimension, ...],
-    until: float,
-    window: int,
-    throttles: Throttles,
-    *,
-    incomplete: bool = False,
-) -> Figures:
-    """Sum up the inferences that ended in the window."""
+def figures_of(seen: Seen, by: tuple[Dimension, ...], window: int) -> Figures:
+    """Sum up what was seen of the last `window` seconds before the look."""
     total, rows, buckets = Sums(), dict[tuple[str, ...], Sums](), [0] * BUCKETS
-    for inference in inferences:
-        age = until - inference.ended
+    for inference in seen.inferences:
+        age = seen.at - inference.ended
         if not age < window:
             continue
         names = {"client": inference.client, "server": inference.server, "model": inference.model}
@@ -168,7 +170,7 @@ def figures_of(
             1  # clocks differ: what ends a moment ahead counts as now
         )
     ordered = sorted(rows.items(), key=lambda row: (-row[1].requests, row[0]))
-    return Figures(until, window, by, total, ordered, buckets, throttles, incomplete)
+    return Figures(seen.at, window, by, total, ordered, buckets, seen.throttles, seen.incomplete)
 
 
 def as_document(figures: Figures) -> dict[str, Any]:

@@ -14,15 +14,16 @@ from typing import TextIO
 
 from rich.live import Live
 
-from console.output import console_on, painted
+from console.output import console_on, has_blocks, painted
 
 
 class Terminal:
-    """A person's terminal."""
+    """A person's terminal. `blocks` says whether it takes the characters that bars are drawn with."""
 
-    def __init__(self, live: Live, keyboard: TextIO) -> None:
+    def __init__(self, live: Live, keyboard: TextIO, *, blocks: bool) -> None:
         self._live = live
         self._keyboard = keyboard
+        self.blocks = blocks
 
     @property
     def size(self) -> tuple[int | None, int | None]:
@@ -44,6 +45,6 @@ def terminal(output: TextIO = sys.stdout, keyboard: TextIO = sys.stdin) -> Gener
     try:
         tty.setcbreak(keyboard)
         with Live(console=console_on(output), screen=True, auto_refresh=False) as live:
-            yield Terminal(live, keyboard)
+            yield Terminal(live, keyboard, blocks=has_blocks(output))
     finally:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)

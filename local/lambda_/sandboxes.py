@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from local.lambda_ import ids
 from local.lambda_.invocation import Failed, Invocation
@@ -117,8 +117,18 @@ class Sandbox:
             ended(is_usable)
 
 
+class Bounds(NamedTuple):
+    """How many sandboxes a function has at most, which is its concurrency, and how long an idle one is kept."""
+
+    most: int = 100
+    idle_seconds: float = 300.0
+
+
+_USUAL = Bounds()
+
+
 class SandboxPool:
-    """All sandboxes of one function. `timeout` (seconds) is the function's, `limit` its concurrency."""
+    """All sandboxes of one function. `timeout` (seconds) is the function's, `report` tells a person."""
 
     def __init__(
         self,
@@ -127,15 +137,13 @@ class SandboxPool:
         *,
         timeout: float,
         report: Callable[[str], None],
-        limit: int = 100,
-        idle_seconds: float = 300.0,
+        bounds: Bounds = _USUAL,
     ) -> None:
         self._launch = launch
         self._function_arn = function_arn
         self._timeout = timeout
         self._report = report
-        self._limit = limit
-        self._idle_seconds = idle_seconds
+        self._bounds = bounds
         self._warm: list[Sandbox] = []
         # More starts at once than there are processors would only slow each other down.
         self._starting = asyncio.Semaphore(os.cpu_count() or 1)
@@ -168,8 +176,8 @@ class SandboxPool:
 
     async def _start_or_take(self) -> Sandbox:
         """Start a sandbox, or take one that became free while this start waited for its turn."""
-        if self._count >= self._limit:
-            raise SandboxError("TooManyRequestsException", f"all {self._limit} sandboxes are busy")
+        if self._count >= self._bounds.most:
+            raise SandboxError("TooManyRequestsException", f"all {self._bounds.most} sandboxes are busy")
         self._count += 1
         try:
             async with self._starting:
@@ -224,7 +232,7 @@ class SandboxPool:
     async def _stop_idle(self) -> None:
         while True:
             await asyncio.sleep(_REAP_SECONDS)
-            before = time.monotonic() - self._idle_seconds
+            before = time.monotonic() - self._bounds.idle_seconds
             stale = [sandbox for sandbox in self._warm if sandbox.idle_since < before]
             self._warm = [sandbox for sandbox in self._warm if sandbox not in stale]
             await asyncio.gather(*(sandbox.stop() for sandbox in stale))

@@ -18,6 +18,7 @@ from console.top.figures import (
     Dimension,
     Figures,
     Inference,
+    Seen,
     Throttles,
     as_document,
     figures_of,
@@ -49,7 +50,7 @@ def inference(**changes: Any) -> Inference:
 def figures(
     *inferences: Inference, by: tuple[Dimension, ...] = DIMENSIONS, throttles: Throttles | None = None
 ) -> Figures:
-    return figures_of(inferences, by, NOW, WINDOW, throttles or Throttles())
+    return figures_of(Seen(inferences, throttles or Throttles(), NOW), by, WINDOW)
 
 
 inferences = st.lists(
@@ -251,6 +252,7 @@ class Keyboard:
         self._keys = list(keys)
 
     size = (100, 24)
+    blocks = True
 
     def draw(self, lines: list[str]) -> None:
         assert len(lines) <= 24

@@ -19,7 +19,7 @@ import pytest
 
 from local.lambda_.function_url import FunctionUrl
 from local.lambda_.invocation import Failed
-from local.lambda_.sandboxes import Launch, SandboxError, SandboxPool
+from local.lambda_.sandboxes import Bounds, Launch, SandboxError, SandboxPool
 from local.lambda_.url_event import MAX_EVENT_BYTES, UrlIdentity
 
 RUNTIME = r"""
@@ -190,8 +190,7 @@ def serve(
     environment: dict[str, str] | None = None,
     *,
     timeout: float = 20.0,
-    limit: int = 100,
-    idle_seconds: float = 300.0,
+    bounds: Bounds | None = None,
 ) -> None:
     """Run `test` against a function URL whose sandboxes run RUNTIME."""
     (folder / "runtime.py").write_text(RUNTIME)
@@ -199,9 +198,7 @@ def serve(
     reports: list[str] = []
 
     async def main() -> None:
-        pool = SandboxPool(
-            launch, "arn:f", timeout=timeout, report=reports.append, limit=limit, idle_seconds=idle_seconds
-        )
+        pool = SandboxPool(launch, "arn:f", timeout=timeout, report=reports.append, bounds=bounds or Bounds())
         url = FunctionUrl(pool.invoke, UrlIdentity("abc.lambda-url.us-east-1.on.aws"))
         try:
             await pool.open()
@@ -370,7 +367,7 @@ def test_limit_of_concurrency(tmp_path: Path):
             assert b"end" in await stream.rest()
             await bench.until(lambda: stream.function_is_done)
 
-    serve(tmp_path, test, limit=1)
+    serve(tmp_path, test, bounds=Bounds(most=1))
 
 
 @pytest.mark.parametrize(("path", "code"), [("/exit", "sandbox_crashed"), ("/error", "function_failed")])
@@ -474,7 +471,7 @@ def test_idle_sandboxes_are_stopped(tmp_path: Path):
         assert bench.reports == [], "that is no news"
         assert (await bench.ask("/event")).json["pid"] != pid
 
-    serve(tmp_path, test, idle_seconds=0.1)
+    serve(tmp_path, test, bounds=Bounds(idle_seconds=0.1))
 
 
 @pytest.mark.parametrize(
