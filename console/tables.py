@@ -6,36 +6,46 @@ amount would be another amount. Nor is a text that its caller calls whole.
 
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 _SHORTEST = 4
 
 
-def table(  # noqa: PLR0913 - how a table looks is said by name
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    numbers: int = 0,
-    total: bool = False,
-    width: int | None = None,
-    drop: Sequence[str] | None = None,
-    whole: Collection[str] = (),
-    least: int = 12,
-    tell: bool = True,
-) -> str:
-    """The last `numbers` columns are aligned right; with `total` the last row is set apart. `width` None is any width.
+class Columns(NamedTuple):
+    """The columns of a table by their headings; the last `numbers` of them are aligned right.
 
     While there is no room for names of `least` characters, the columns named in `drop` are left out one by one; by
     default all but the first, from the last one on. Then the longest names are shortened, but those named in `whole`.
+    """
+
+    headings: Sequence[str]
+    numbers: int = 0
+    drop: Sequence[str] | None = None
+    whole: Collection[str] = ()
+    least: int = 12
+
+
+def table(
+    columns: Columns,
+    rows: Iterable[Sequence[str]],
+    *,
+    width: int | None = None,
+    total: bool = False,
+    tell: bool = True,
+) -> str:
+    """A table on at most `width` places, None is any number; with `total` the last row is set apart.
+
     A line below says which columns were left out, unless `tell` is False.
     """
+    headings = columns.headings
     lines = [list(headings), *(list(row) for row in rows)]
     widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
-    first_number = len(headings) - numbers
+    first_number = len(headings) - columns.numbers
     kept = list(range(len(headings)))
-    names = {each for each in range(first_number) if headings[each] not in whole}
+    names = {each for each in range(first_number) if headings[each] not in columns.whole}
     if width is not None:
-        for name in headings[:0:-1] if drop is None else drop:
-            needed = (min(widths[each], least) if each in names else widths[each] for each in kept)
+        for name in headings[:0:-1] if columns.drop is None else columns.drop:
+            needed = (min(widths[each], columns.least) if each in names else widths[each] for each in kept)
             if sum(needed) + 2 * (len(kept) - 1) <= width:
                 break
             if name in headings:

@@ -9,7 +9,7 @@ from typing import Any
 from openai_proxy.pricing.rates import EXACT
 
 from console.cache.store import Answer
-from console.tables import table
+from console.tables import Columns, table
 from console.text import count, harmless, usd
 
 BY: Mapping[str, Callable[[Answer], str]] = {
@@ -108,7 +108,7 @@ def stats_table(stats: Stats, width: int | None, *, with_hits: bool) -> str:
     names = [[harmless(name) for name in names] for names, _ in rows]
     lines = [[*each, *line] for each, line in zip(names, shown, strict=True)]
     headings = [*(name.upper() for name in stats.by), *figures]
-    return table(headings, lines, numbers=len(figures), total=True, width=width, drop=("STORED", "SIZE"))
+    return table(Columns(headings, numbers=len(figures), drop=("STORED", "SIZE")), lines, width=width, total=True)
 
 
 def answers_table(answers: Iterable[Answer], now: float, width: int | None) -> str:
@@ -126,7 +126,7 @@ def answers_table(answers: Iterable[Answer], now: float, width: int | None) -> s
         ]
         for each in answers
     ]
-    return table(headings, rows, width=width, whole=headings[:5])
+    return table(Columns(headings, whole=headings[:5]), rows, width=width)
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from console.known import Names
 from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, today
 from console.stack import add_table_options, chosen_table
-from console.tables import table
+from console.tables import Columns, table
 from console.text import count, harmless, plain, to_json, usd
 
 
@@ -146,7 +146,7 @@ def _table(comparisons: Sequence[Comparison], width: int | None) -> str:
         for each in comparisons
     ]
     headings = ("DAY", "FIGURE", "LEDGER", "PROVIDER", "DRIFT", "MODEL")
-    return table(headings, rows, width=width, drop=(), whole=headings[:-1])
+    return table(Columns(headings, drop=(), whole=headings[:-1]), rows, width=width)
 
 
 def _totals_table(sums: Sequence[Total]) -> str:
@@ -161,14 +161,14 @@ def _totals_table(sums: Sequence[Total]) -> str:
         )
         for each in sums
     ]
-    return table(("TOTAL OF", "LEDGER", "PROVIDER", "DRIFT"), rows, numbers=3)
+    return table(Columns(("TOTAL OF", "LEDGER", "PROVIDER", "DRIFT"), numbers=3), rows)
 
 
 def _causes_table(causes: Mapping[str, Decimal]) -> str:
     """The provider's cost less the ledger's, by cause."""
     rows = [(CAUSES[name], name, f"{usd:+.6f}") for name, usd in causes.items()]
     rows.append(("the provider's cost less the ledger's", "TOTAL", f"{sum(causes.values()):+.6f}"))
-    return table(("WHY", "CAUSE", "USD"), rows, numbers=1, total=True, whole=("WHY", "CAUSE"))
+    return table(Columns(("WHY", "CAUSE", "USD"), numbers=1, whole=("WHY", "CAUSE")), rows, total=True)
 
 
 def _verdict(comparisons: Sequence[Comparison], above: Sequence[Comparison], tolerance: Decimal) -> str:

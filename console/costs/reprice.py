@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from openai_proxy.ledger.entries import RETENTION, Key
 from openai_proxy.pricing.price_book import PriceBook
@@ -21,7 +21,7 @@ from console.period import add_period, chosen_period, today
 from console.prices.book import add_book_options, chosen_book
 from console.progress import Advance, Bars
 from console.stack import add_table_options, chosen_table
-from console.tables import table
+from console.tables import Columns, table
 from console.text import count, harmless, to_json
 
 Corrected = Callable[[Sequence[Item]], None]
@@ -117,32 +117,36 @@ def add_reprice(command: argparse.ArgumentParser) -> None:
     announced(command, lambda options: options.apply)
 
 
+class Repricing(NamedTuple):
+    """The ledger, its new prices, and whether to `apply` them to it.
+
+    `corrected` is told of the entries that have changed, soon after they have, and of those that had before: a run that
+    was stopped may not have told it.
+    """
+
+    ledger: Ledger
+    prices: PriceBook
+    apply: bool = False
+    corrected: Corrected = lambda _: None
+
+
 def reprice(
-    ledger: Ledger,
-    prices: PriceBook,
-    days: Sequence[date],
-    *,
-    client: str | None = None,
-    apply: bool = False,
-    corrected: Corrected = lambda _: None,
-    advance: Advance = lambda _: None,
+    repricing: Repricing, days: Sequence[date], client: str | None = None, advance: Advance = lambda _: None
 ) -> Difference:
     """What changes on `days`; with `apply` it has been changed. Run again it goes on where it was stopped.
 
-    `corrected` is told of the entries that have changed, soon after they have, and of those that had before: a run that
-    was stopped may not have told it. `advance` is told when another day is done.
+    `advance` is told when another day is done.
     """
-    difference = Difference(prices.version, apply)
+    difference = Difference(repricing.prices.version, repricing.apply)
     for day in days:
-        for client_id in [client] if client else ledger.clients_on(day):
-            difference.groups |= _of_client(ledger, prices, client_id, day, apply=apply, corrected=corrected)
+        for client_id in [client] if client else repricing.ledger.clients_on(day):
+            difference.groups |= _of_client(repricing, client_id, day)
         advance(1)
     return difference
 
 
-def _of_client(
-    ledger: Ledger, prices: PriceBook, client_id: str, day: date, *, apply: bool, corrected: Corrected
-) -> dict[tuple[str, ...], Group]:
+def _of_client(repricing: Repricing, client_id: str, day: date) -> dict[tuple[str, ...], Group]:
+    ledger, prices, apply, corrected = repricing
     done: dict[Key, Mapping[str, Any]] = {}
     for _ in range(PASSES):
         groups: dict[tuple[str, ...], Group] = {}
@@ -196,22 +200,13 @@ def difference_table(difference: Difference, width: int | None = None) -> str:
     """A difference as text."""
     rows = [[*map(harmless, names), *_figures(group)] for names, group in difference.rows()]
     rows.append(["TOTAL", "", "", "", *_figures(difference.total)])
-    headings = (
-        "DAY",
-        "CLIENT",
-        "SERVER",
-        "MODEL",
-        "ENTRIES",
-        "CHANGED",
-        "UNPRICED",
-        "OLD USD",
-        "NEW USD",
-        "DIFFERENCE",
+    columns = Columns(
+        ("DAY", "CLIENT", "SERVER", "MODEL", "ENTRIES", "CHANGED", "UNPRICED", "OLD USD", "NEW USD", "DIFFERENCE"),
+        numbers=6,
+        drop=("ENTRIES", "CHANGED", "UNPRICED"),
+        whole=("DAY",),
     )
-    drop = ("ENTRIES", "CHANGED", "UNPRICED")
-    return table(headings, rows, numbers=6, total=True, width=width, drop=drop, whole=("DAY",)) + _savings_text(
-        difference.total
-    )
+    return table(columns, rows, width=width, total=True) + _savings_text(difference.total)
 
 
 def _savings_text(total: Group) -> str:
@@ -255,9 +250,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     days = period.days
     corrections = Corrections(chosen_lake(options, environ) if options.apply else None)
     with Bars()("days", len(days)) as advance:
-        difference = reprice(
-            *(ledger, prices, days), client=options.client, apply=options.apply, corrected=corrections, advance=advance
-        )
+        difference = reprice(Repricing(ledger, prices, options.apply, corrections), days, options.client, advance)
     if options.json:
         print(to_json(difference_document(difference)))
         return 0

@@ -12,7 +12,7 @@ from openai_proxy.ledger.faults import FAULTS, fault_of
 
 from console.costs.summary import SUMS, attribute, known_cost, known_saving, mean_first_chunk, total_of
 from console.spreadsheets import csv_text
-from console.tables import records, table
+from console.tables import Columns, records, table
 from console.text import count, harmless, plain, seconds, to_json, usd
 
 Item = dict[str, Any]
@@ -70,7 +70,7 @@ def summary_table(rows: Sequence[Item], by: Sequence[str], width: int | None = N
     kept = {"UNPRICED": total["unpriced"], "ESTIMATED": total["usage_estimated"]}
     drop = [name for name in _GIVE_WAY if not kept.get(name)]
     least = _SHORTEST_NAME
-    shown = table(headings, lines, numbers=len(figures), total=True, width=width, drop=drop, least=least)
+    shown = table(Columns(headings, numbers=len(figures), drop=drop, least=least), lines, width=width, total=True)
     return shown + failures_text(total) + left_out(total)
 
 
@@ -164,7 +164,7 @@ def entries_table(
     named = ("TIME", "ID", *(["CLIENT"] if with_client else []), "SERVER", "MODEL", "END")
     headings = (*named, *(["TAGS"] if has_tags else []), *figures)
     drop = ("CACHED", "TAGS", "TTFT s", "DURATION s", "SERVER", "INPUT", "OUTPUT", "STATUS", "CLIENT", "MODEL")
-    shown = table((*headings, "COST USD"), rows, numbers=7, width=width, drop=drop, whole=("TIME", "ID"))
+    shown = table(Columns((*headings, "COST USD"), numbers=7, drop=drop, whole=("TIME", "ID")), rows, width=width)
     return shown + why_unpriced(entries)
 
 

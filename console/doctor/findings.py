@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from console.tables import table
+from console.tables import Columns, table
 from console.text import harmless
 
 State = Literal["ok", "note", "todo", "unread", "unknown"]
@@ -50,7 +50,7 @@ def as_text(findings: Sequence[Finding], width: int | None = None) -> str:
     rows = [
         (finding.area, harmless(finding.subject), WORDS[finding.state], harmless(finding.says)) for finding in findings
     ]
-    shown = table(("AREA", "WHAT", "STATE", "FOUND"), rows, width=width, drop=("AREA",), whole=("STATE",))
+    shown = table(Columns(("AREA", "WHAT", "STATE", "FOUND"), drop=("AREA",), whole=("STATE",)), rows, width=width)
     return "\n\n".join([shown, *_to_do(findings), _summary(findings)])
 
 

@@ -15,7 +15,7 @@ from console.errors import ConsoleError
 from console.guards.held import DoneAct, DoneActs
 from console.output import show, terminal_width
 from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
-from console.tables import table
+from console.tables import Columns, table
 from console.text import harmless, to_json
 
 Environment = Mapping[str, str]
@@ -71,7 +71,7 @@ def _check(options: argparse.Namespace, environ: Environment) -> int:
         print(to_json([_plain(guard) for guard in guards]))
     elif guards:
         rows = [(each.name, _when(each), each.doing.act, length_text(each.doing.lasts), _whom(each)) for each in guards]
-        show(table(("GUARD", "WHEN", "ACT", "FOR", "CLIENTS"), rows, width=terminal_width()))
+        show(table(Columns(("GUARD", "WHEN", "ACT", "FOR", "CLIENTS")), rows, width=terminal_width()))
     else:
         print(f"{file} has no guards: nothing is done by itself.")
     return 0
@@ -137,7 +137,7 @@ def acts_table(acts: Sequence[DoneAct], now: float, width: int | None) -> str:
         for act in acts
     ]
     headings = ("ID", "STATE", "UNTIL", "CLIENT", "KEY OR USER", "ACT", "GUARD", "REASON")
-    return table(headings, rows, width=width, whole=("ID", "STATE", "UNTIL"), drop=("KEY OR USER", "REASON"))
+    return table(Columns(headings, whole=("ID", "STATE", "UNTIL"), drop=("KEY OR USER", "REASON")), rows, width=width)
 
 
 def _done(act: DoneAct) -> str:

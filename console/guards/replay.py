@@ -24,7 +24,7 @@ from console.output import show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days
 from console.progress import Bars
 from console.stack import add_table_options, chosen_table
-from console.tables import table
+from console.tables import Columns, table
 from console.text import count, harmless, to_json
 
 _USUAL_DAYS = "7d"
@@ -127,7 +127,7 @@ def actions_table(actions: Sequence[Action], width: int | None) -> str:
         for each in actions
     ]
     headings = ("WHEN", "GUARD", "CLIENT", "KEY OR USER", "ACT", "UNTIL", "REASON")
-    return table(headings, rows, width=width, whole=("WHEN",), drop=("UNTIL", "KEY OR USER"))
+    return table(Columns(headings, whole=("WHEN",), drop=("UNTIL", "KEY OR USER")), rows, width=width)
 
 
 def how_many(actions: Sequence[Action]) -> str:

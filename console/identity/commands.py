@@ -15,7 +15,7 @@ from openai_proxy.identity import Identity, IdentityFileError, Issuer, Plan, loa
 from console.errors import ConsoleError
 from console.output import show, terminal_width
 from console.stack import Table, add_table_options, table_at_hand
-from console.tables import table
+from console.tables import Columns, table
 from console.text import to_json
 
 FILE = Path("identity.yaml")
@@ -136,7 +136,7 @@ def _problems_of_teams(keys: Table, names: set[str]) -> dict[str, tuple[str, str
 def issuers_table(identity: Identity, width: int | None) -> str:
     """A line for each issuer."""
     rows = [(each.issuer, ", ".join(each.audiences), _keys(each), _plans(each)) for each in identity.issuers.values()]
-    return table(("ISSUER", "AUDIENCE", "KEYS", "PLAN"), rows, width=width, drop=("KEYS",), least=48)
+    return table(Columns(("ISSUER", "AUDIENCE", "KEYS", "PLAN"), drop=("KEYS",), least=48), rows, width=width)
 
 
 def plans_table(identity: Identity, width: int | None) -> str:
@@ -152,7 +152,7 @@ def plans_table(identity: Identity, width: int | None) -> str:
         )
         for plan in identity.plans.values()
     ]
-    return table(("PLAN", "CLIENT", "EACH USER", "TEAM", "SERVERS", "MODELS"), rows, width=width)
+    return table(Columns(("PLAN", "CLIENT", "EACH USER", "TEAM", "SERVERS", "MODELS")), rows, width=width)
 
 
 def _keys(issuer: Issuer) -> str:

@@ -9,7 +9,7 @@ from openai_proxy.client_keys import ATTRIBUTES, LIMITS, RESETS, CachePolicy
 from openai_proxy.events.envelope import rfc3339
 
 from console.keys.store import StoredKey
-from console.tables import table
+from console.tables import Columns, table
 from console.text import count, harmless
 
 # In the order in which they are shown.
@@ -94,7 +94,7 @@ def keys_table(keys: Iterable[StoredKey], now: float, width: int | None) -> str:
         for key in keys
     ]
     headings = ("KEY ID", "CLIENT", "NAME", "STATE", "EXPIRES", "LIMITS", "SERVERS", "MODELS")
-    return table(headings, rows, width=width, whole=("KEY ID", "STATE", "EXPIRES"))
+    return table(Columns(headings, whole=("KEY ID", "STATE", "EXPIRES")), rows, width=width)
 
 
 def key_details(key: StoredKey, now: float, width: int | None) -> str:

@@ -36,7 +36,7 @@ from console.keys.store import KeyStore, StoredKey
 from console.keys.text import moment
 from console.output import show, terminal_width
 from console.stack import add_place_option, chosen_table
-from console.tables import table
+from console.tables import Columns, table
 from console.text import count, harmless, to_json, usd
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def usage_table(usage: Sequence[tuple[StoredKey, Used]], width: int | None) -> s
         )
         for key, used in usage
     ]
-    return table(headings, rows, width=width, whole=("KEY ID", *amounts))
+    return table(Columns(headings, whole=("KEY ID", *amounts)), rows, width=width)
 
 
 def usage_details(key: StoredKey, used: Used, now: float) -> str:

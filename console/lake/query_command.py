@@ -17,7 +17,7 @@ from console.output import add_vertical, show, terminal_width
 from console.period import Period, add_period, chosen_period, today
 from console.spreadsheets import csv_text
 from console.stack import add_stack_option
-from console.tables import records, table, width_of
+from console.tables import Columns, records, table, width_of
 from console.text import count, harmless, plain, to_json, usd
 
 _USD_PER_BYTE = 5e-12
@@ -35,7 +35,7 @@ def result_table(result: Result, width: int | None = None) -> str:
     rows = [[_shown(value) for value in row] for row in result.rows]
     headings = [name.upper() for name in result.columns]
     whole = {name for name, type_ in zip(headings, result.types, strict=True) if type_ in _NUMBERS}
-    shown = table(headings, rows, numbers=numbers, width=width, drop=(), whole=whole)
+    shown = table(Columns(headings, numbers=numbers, drop=(), whole=whole), rows, width=width)
     if width is None or width_of(shown.split("\n", 2)[1]) <= width:
         return shown
     wide = "The rows are wider than the terminal: --vertical prints each as lines of a name and a value."
@@ -72,7 +72,7 @@ def result_csv(result: Result) -> str:
 def query_list(queries: Mapping[str, str], width: int | None = None) -> str:
     """The named queries and what they answer."""
     rows = [(name, what(sql)) for name, sql in queries.items()]
-    return table(("NAME", "WHAT"), rows, width=width)
+    return table(Columns(("NAME", "WHAT")), rows, width=width)
 
 
 def add_query(command: argparse.ArgumentParser) -> None:

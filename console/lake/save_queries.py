@@ -16,7 +16,7 @@ from console.lake.athena import lake_names
 from console.lake.queries import SavedQuery, saved_queries
 from console.output import show
 from console.stack import add_stack_option, stack_name
-from console.tables import table
+from console.tables import Columns, table
 from console.text import harmless, to_json
 
 MARK = " (saved by openai-proxy)"
@@ -148,4 +148,4 @@ def said(done: Sequence[Act], workgroup: str) -> str:
     figures = ", ".join(f"{count} {what}" for what, count in counts.items())
     line = f"Saved queries in Athena's workgroup {harmless(workgroup)}: {figures}."
     rows = [(harmless(act.name), act.what) for act in done if act.what != "unchanged"]
-    return f"{line}\n\n{table(('NAME', 'DONE'), rows)}" if rows else line
+    return f"{line}\n\n{table(Columns(('NAME', 'DONE')), rows)}" if rows else line

@@ -18,7 +18,7 @@ from console.arguments import known, sentence
 from console.errors import ConsoleError, file_error
 from console.output import show, terminal_width
 from console.prices.book import add_book_options, add_servers_file, chosen_book
-from console.tables import table
+from console.tables import Columns, table
 from console.text import count, to_json
 
 _LOCAL = "demo"
@@ -112,7 +112,7 @@ def servers_table(book: PriceBook, width: int | None = None) -> str:
         rows.append(
             (server, listed, " ".join(rule.pattern for rule in rules) or "-", "unpriced" if is_unpriced else "")
         )
-    shown = table(("SERVER", "LIST PRICES", "YOUR OWN", ""), rows, width=width, drop=())
+    shown = table(Columns(("SERVER", "LIST PRICES", "YOUR OWN", ""), drop=()), rows, width=width)
     return f"{shown}\n\nPrice book: {book.version}"
 
 
@@ -145,7 +145,7 @@ def _show(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
         return 0
     rows = [(server, model, *_rates_text(quote.price), quote.rule) for server, model, quote in quotes]
     headings = ("SERVER", "MODEL", "INPUT", "CACHED", "OUTPUT", "OTHER", "RULE")
-    show(table(headings, rows, width=terminal_width(), drop=("RULE", "OTHER", "SERVER"), whole=headings[2:5]))
+    show(table(Columns(headings, drop=("RULE", "OTHER", "SERVER"), whole=headings[2:5]), rows, width=terminal_width()))
     print(f"\nUSD per million tokens at {at:%Y-%m-%d %H:%M} UTC. Price book: {book.version}")
     return 0
 

@@ -16,7 +16,7 @@ from console.aws import session
 from console.errors import ConsoleError
 from console.output import show, terminal_width
 from console.stack import add_stack_option, stack_output
-from console.tables import table
+from console.tables import Columns, table
 
 if TYPE_CHECKING:
     from console.servers import live
@@ -112,7 +112,9 @@ def looks_table(looks: "Sequence[live.Look]", width: int | None = None) -> str:
         )
         for look in looks
     ]
-    return table(("SERVER", "REACHED", "SIGNED IN", "MODELS", "TOOK", "REMEDY"), rows, width=width, drop=("TOOK",))
+    return table(
+        Columns(("SERVER", "REACHED", "SIGNED IN", "MODELS", "TOOK", "REMEDY"), drop=("TOOK",)), rows, width=width
+    )
 
 
 def _yes(value: bool | None) -> str:
@@ -131,7 +133,9 @@ def check_servers(path: Path, region: str = REGION) -> tuple[dict[str, Server], 
 def servers_table(servers: Mapping[str, Server], width: int | None = None) -> str:
     """The servers as text. Of a token it says only where it comes from."""
     rows = [(server.name, _address(server), _token(server), server.model or "-") for server in servers.values()]
-    return table(("SERVER", "URL", "TOKEN", "DEFAULT MODEL"), rows, width=width, drop=("DEFAULT MODEL",), least=48)
+    return table(
+        Columns(("SERVER", "URL", "TOKEN", "DEFAULT MODEL"), drop=("DEFAULT MODEL",), least=48), rows, width=width
+    )
 
 
 def _address(server: Server) -> str:

@@ -22,7 +22,7 @@ from console.keys.text import limits_text, moment, whose
 from console.keys.usage import LABELS, Used, calendar_of
 from console.output import show, terminal_width
 from console.stack import add_place_option, add_table_options, authorizer_cache_seconds, chosen_table
-from console.tables import table
+from console.tables import Columns, table
 from console.teams.teams import Team, TeamStore, checked
 from console.text import count, harmless, to_json, usd
 
@@ -87,7 +87,7 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
         print(to_json([_as_json(team) for team in teams]))
     elif teams:
         rows = [(harmless(team.name), harmless(str(team.item.get("owner", "-"))), _limits(team)) for team in teams]
-        show(table(("TEAM", "OWNER", "LIMITS"), rows, width=terminal_width(), whole=("TEAM",)))
+        show(table(Columns(("TEAM", "OWNER", "LIMITS"), whole=("TEAM",)), rows, width=terminal_width()))
     else:
         print("There are no teams. `openai-proxy teams create` makes one.")
     return 0

@@ -9,7 +9,7 @@ from openai_proxy.throttles.advice import Throttled, command, limit_text, remedy
 
 from console.output import show, terminal_width
 from console.stack import add_table_options, chosen_table
-from console.tables import table
+from console.tables import Columns, table
 from console.text import count, harmless, to_json
 from console.throttles.reading import Stretch, length, throttles_in
 
@@ -79,7 +79,7 @@ def text_of(rows: Sequence[Throttled], by: Sequence[str], stretch: Stretch, widt
     headings = [*(name.upper() for name in by), "LIMIT", "THROTTLED", "WAIT S"]
     cells = [[*(harmless(getattr(row, name)) or "-" for name in by), *_figures(row)] for row in rows]
     total = sum(row.requests for row in rows)
-    lines = [f"{count(total)} throttled {stretch.text}", "", table(headings, cells, numbers=2, width=width)]
+    lines = [f"{count(total)} throttled {stretch.text}", "", table(Columns(headings, numbers=2), cells, width=width)]
     told = dict.fromkeys(harmless(f"{row.client or row.team or row.server}: {remedy(row)}") for row in _explained(rows))
     return "\n".join([*lines, *(["", *told] if told else [])])
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from openai_proxy.throttles.weather import Weather
 
-from console.tables import shortened, table, width_of
+from console.tables import Columns, shortened, table, width_of
 from console.text import count, harmless, usd
 from console.top.figures import Figures, Sums
 
@@ -111,7 +111,9 @@ def _table(figures: Figures, rows: Sequence[tuple[tuple[str, ...], Sums]], width
         for line, (names, _) in zip(cells, rows, strict=True):
             line.insert(1 + 2, count(throttles.get(names[0], 0)))
     names = [dimension.upper() for dimension in figures.by]
-    shown = table([*names, *headings], cells, numbers=len(headings), width=width, least=_LEAST_COLUMN, tell=False)
+    shown = table(
+        Columns([*names, *headings], numbers=len(headings), least=_LEAST_COLUMN), cells, width=width, tell=False
+    )
     return [_cut(line, width) for line in shown.split("\n")]
 
 

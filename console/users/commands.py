@@ -19,7 +19,7 @@ from console.keys.usage import LABELS, Used
 from console.output import show, terminal_width
 from console.period import add_period, chosen_period, last_days
 from console.stack import add_place_option, add_table_options, authorizer_cache_seconds, chosen_table
-from console.tables import table
+from console.tables import Columns, table
 from console.text import count, harmless, to_json, usd
 from console.users.users import LONGEST_REASON, Blocks, Named, Spender, named, spenders
 
@@ -101,14 +101,12 @@ def users_table(found: list[Spender], blocked: Mapping[str, Any], width: int | N
         )
         for each in found
     ]
-    headings = ("USER ID", "USER", "CLIENT", "STATE", "REQUESTS", "FAILED", "COST USD", "UNPRICED", "LAST")
-    return table(
-        headings,
-        rows,
-        width=width,
-        whole=("USER ID", "STATE", "COST USD"),
+    columns = Columns(
+        ("USER ID", "USER", "CLIENT", "STATE", "REQUESTS", "FAILED", "COST USD", "UNPRICED", "LAST"),
         drop=("LAST", "REQUESTS", "CLIENT", "FAILED", "UNPRICED"),
+        whole=("USER ID", "STATE", "COST USD"),
     )
+    return table(columns, rows, width=width)
 
 
 def _as_json(each: Spender, is_blocked: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from console.output import show, terminal_width
 from console.period import add_period, chosen_period, last_days
 from console.prices.book import add_book_options, chosen_book
 from console.stack import add_table_options, chosen_table
-from console.tables import table
+from console.tables import Columns, table
 from console.text import count, harmless, to_json
 from console.what_if.figures import OF_ENTRIES, STATED, UNKNOWABLE, Sums, Target, WhatIf, what_if
 
@@ -134,11 +134,11 @@ def as_text(found: WhatIf, width: int | None = None) -> str:
     names = [*COMPONENTS, STATED]
     rows = [[name.replace("_", " "), *_figures(found.classes[name])] for name in names if name in found.classes]
     headings = ("CLASS", "REQUESTS", "OLD", "NEW", "DIFFERENCE", "PERCENT")
-    texts = [table(headings, [*rows, ["TOTAL", *_figures(found.total)]], numbers=5, total=True, width=width)]
+    texts = [table(Columns(headings, numbers=5), [*rows, ["TOTAL", *_figures(found.total)]], width=width, total=True)]
     if found.by:
         ordered = sorted(found.groups.items(), key=lambda each: (each[1].difference, each[0]))
         grouped = [[*map(harmless, key), *_figures(sums)] for key, sums in ordered]
-        texts.append(table((*map(str.upper, found.by), *headings[1:]), grouped, numbers=5, width=width))
+        texts.append(table(Columns((*map(str.upper, found.by), *headings[1:]), numbers=5), grouped, width=width))
     return "\n\n".join([*texts, "\n".join(_left_out(found)), "\n".join(("What nobody can know of it:", *UNKNOWABLE))])
 
 

@@ -24,7 +24,7 @@ from openai_proxy.ledger.lake import Lake, lake_row
 from openai_proxy.ledger.table import ATTEMPTS, DUPLICATE, MOST_ITEMS, CostsTable
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 
-from console.costs.reprice import Difference, add_reprice, difference_document, reprice
+from console.costs.reprice import Corrected, Difference, Repricing, add_reprice, difference_document, reprice
 from console.costs.repricing import Change, Ledger, build_transaction, in_transactions
 from console.errors import ConsoleError
 from console.lake.corrections import Corrections
@@ -91,8 +91,15 @@ def books_in(table: FakeCostsTable) -> dict[tuple[str, str], Any]:
     return items
 
 
-def run(table: Any, prices: PriceBook, *, apply: bool = True, **options: Any) -> Difference:
-    return reprice(ledger(table), prices, DAYS, apply=apply, **options)
+def run(
+    table: Any,
+    prices: PriceBook,
+    *,
+    apply: bool = True,
+    client: str | None = None,
+    corrected: Corrected = lambda _: None,
+) -> Difference:
+    return reprice(Repricing(ledger(table), prices, apply, corrected), DAYS, client)
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing():

@@ -7,12 +7,13 @@ import sys
 import pytest
 
 from console.output import can_redraw, painted, show
-from console.tables import table
+from console.tables import Columns, table
 
 TABLE = table(
-    ("MODEL", "COST USD"), [("[red]m[/red] :smile:", "0.100000"), ("x", "unpriced"), ("TOTAL", "0.100000")],
-    numbers=1, total=True,
-)  # fmt: skip
+    Columns(("MODEL", "COST USD"), numbers=1),
+    [("[red]m[/red] :smile:", "0.100000"), ("x", "unpriced"), ("TOTAL", "0.100000")],
+    total=True,
+)
 TEXT = f"{TABLE}\n\nbars  ██▌  https://example.com 1.5 'x'"
 STYLES = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.tables import padded, shortened, table, width_of
+from console.tables import Columns, padded, shortened, table, width_of
 from console.text import harmless
 
 HEADINGS = ("CLIENT", "MODEL", "REQUESTS", "TOKENS", "COST USD")
@@ -15,7 +15,7 @@ rows = st.lists(
 
 
 def test_columns_are_aligned():
-    text = table(("A", "N"), [("x", "1"), ("longer", "1,000"), ("TOTAL", "1,001")], numbers=1, total=True)
+    text = table(Columns(("A", "N"), numbers=1), [("x", "1"), ("longer", "1,000"), ("TOTAL", "1,001")], total=True)
 
     assert text.splitlines() == [
         "A           N",
@@ -28,13 +28,13 @@ def test_columns_are_aligned():
 
 
 def test_characters_of_two_places_and_of_none_are_aligned_too():
-    text = table(("A", "N"), [("量子", "1"), ("e\N{COMBINING ACUTE ACCENT}", "2"), ("four", "3")], numbers=1)
+    text = table(Columns(("A", "N"), numbers=1), [("量子", "1"), ("e\N{COMBINING ACUTE ACCENT}", "2"), ("four", "3")])
 
     assert text.splitlines()[2:] == ["量子  1", "e\N{COMBINING ACUTE ACCENT}     2", "four  3"]
 
 
 def test_what_a_narrow_terminal_hides_is_named():
-    text = table(("A", "NOTES", "N"), [("x", "y" * 12, "1")], numbers=1, width=12, drop=("NOTES",), tell=True)
+    text = table(Columns(("A", "NOTES", "N"), numbers=1, drop=("NOTES",)), [("x", "y" * 12, "1")], width=12, tell=True)
 
     assert text.splitlines()[0].split() == ["A", "N"]
     assert " ".join(text.split("\n\n")[1].split()).startswith("No room for NOTES: a wider terminal")
@@ -44,7 +44,7 @@ def test_what_a_narrow_terminal_hides_is_named():
 def test_a_table_fits_any_width_that_its_last_columns_fit(rows: list[tuple[str, ...]], width: int):
     drop = ("TOKENS", "REQUESTS", "MODEL")
 
-    lines = table(HEADINGS, rows, numbers=3, width=width, tell=False, drop=drop).split("\n")
+    lines = table(Columns(HEADINGS, numbers=3, drop=drop), rows, width=width, tell=False).split("\n")
 
     least = 4 + 2 + max(len(row[-1]) for row in [HEADINGS, *rows])
     assert max(map(width_of, lines)) <= max(width, least + 2)
@@ -57,7 +57,7 @@ def test_a_table_fits_any_width_that_its_last_columns_fit(rows: list[tuple[str, 
 def test_what_is_called_whole_is_not_shortened():
     row = ("2026-11-29 12:09:41", "meta/meta-llama-3-70b-instruct", "1.5 of 2")
 
-    lines = table(("TIME", "MODEL", "LEFT"), [row], width=40, drop=(), whole=("TIME", "LEFT")).split("\n")
+    lines = table(Columns(("TIME", "MODEL", "LEFT"), drop=(), whole=("TIME", "LEFT")), [row], width=40).split("\n")
 
     assert lines[2] == "2026-11-29 12:09:41  meta/met…  1.5 of 2"
 
@@ -65,7 +65,7 @@ def test_what_is_called_whole_is_not_shortened():
 @given(rows, st.integers(20, 200), st.integers(20, 200))
 def test_a_narrower_table_has_no_column_that_a_wider_one_has_not(rows: list[tuple[str, ...]], one: int, other: int):
     narrow, wide = (
-        {each for each in HEADINGS if each in table(HEADINGS, rows, numbers=3, width=width).split("\n")[0]}
+        {each for each in HEADINGS if each in table(Columns(HEADINGS, numbers=3), rows, width=width).split("\n")[0]}
         for width in sorted((one, other))
     )
 

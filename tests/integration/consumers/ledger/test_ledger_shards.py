@@ -30,7 +30,7 @@ from record_cost.consumer import RecordCost
 from bench.units import BLOCK, size_of
 from console.__main__ import main
 from console.costs.reading import Ledger
-from console.costs.reprice import reprice
+from console.costs.reprice import Repricing, reprice
 from console.costs.repricing import Ledger as LedgerToReprice
 from console.find import entries_with
 from console.period import Period
@@ -312,7 +312,8 @@ def test_what_is_priced_again_keeps_the_books():
     table = divided_after(10)
     book = parse_price_book("servers: {openai: {models: {gpt-0: {request: 7}, gpt-1: {request: 5}}}}")
     own: Any = table
-    assert reprice(LedgerToReprice(Table(own, "costs")), book, [DAY], apply=True).total.changed == 40
+    repricing = Repricing(LedgerToReprice(Table(own, "costs")), book, apply=True)
+    assert reprice(repricing, [DAY]).total.changed == 40
     assert {entry["cost"] for entry in entries_in(table)} == {5, 7}
     assert_each_counts_once(table, events(40))
 
