@@ -13,8 +13,9 @@ from typing import Any
 
 from openai_proxy.servers import Server, parse_servers
 from proxy.aws.sigv4 import Credentials
+from proxy.http.wire import Outgoing
 from proxy.metering.meter import Meter
-from proxy.upstream.sign_in import Outgoing, signed_by_role
+from proxy.upstream.sign_in import signed_by_role
 
 SIZES: Mapping[str, int] = {"2 KB": 2_000, "6 MB": 6_000_000}
 _CREDENTIALS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "a session token" * 40)

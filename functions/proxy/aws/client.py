@@ -16,6 +16,7 @@ from openai_proxy.aws_answers import PROOF, is_item, is_proven, is_transient
 
 from proxy.aws.sigv4 import Credentials, sign
 from proxy.http.transport import Answered, ConnectionFailedError, Post
+from proxy.http.wire import Outgoing
 from proxy.json_shapes import array_of, loads_or_none, object_of
 
 UNREACHABLE = "Unreachable"
@@ -200,7 +201,8 @@ class Aws:
         self, service: str, path: str, headers: dict[str, str], body: bytes, timeout: float | None = None
     ) -> Answered:
         url = (self._endpoint or self._service_endpoint(service)) + path
-        signed = sign(self.credentials(), self._region, service, url, headers, body, time.time())
+        outgoing = Outgoing("POST", url, headers, body)
+        signed = sign(outgoing, self.credentials(), self._region, service, time.time())
         post = self._post_once if service == "events" else self._post
         try:
             return post(url, signed, body, timeout or self._timeout)

@@ -7,7 +7,7 @@ error forms are those of https://docs.aws.amazon.com/AmazonS3/latest/API/API_Put
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote
 
@@ -18,6 +18,7 @@ from proxy.aws.client import NO_ANSWER, UNREACHABLE, AwsError
 from proxy.aws.sigv4 import Credentials, sign
 from proxy.errors import UpstreamError
 from proxy.http.transport import UpstreamResponse
+from proxy.http.wire import Outgoing
 
 _NOBODY = TokenReference("literal", "")
 _CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
@@ -28,9 +29,7 @@ _LARGEST = 16 * 1024 * 1024
 class Transport(Protocol):
     """As much of `HttpTransport` as is needed."""
 
-    def stream(
-        self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
-    ) -> UpstreamResponse:
+    def stream(self, server: Server, outgoing: Outgoing, deadline: float) -> UpstreamResponse:
         """Send a request and wait for the answer's status. Raises UpstreamError."""
         ...
 
@@ -50,25 +49,24 @@ class S3:
         self, bucket: str, key: str, body: bytes, timeout: float, content_type: str = "application/octet-stream"
     ) -> None:
         """PutObject, encrypted as the bucket says. `timeout` is in seconds. Raises AwsError."""
-        self._call("PUT", bucket, key, {"content-type": content_type}, body, timeout, _LONGEST_ERROR)
+        put = Outgoing("PUT", self._url(bucket, key), {"content-type": content_type}, body)
+        self._call(put, timeout, _LONGEST_ERROR)
 
     def get(self, bucket: str, key: str, timeout: float, largest: int = _LARGEST) -> bytes:
         """GetObject: the whole object. Raises AwsError, also for one of more than `largest` bytes."""
-        return self._call("GET", bucket, key, {}, b"", timeout, largest)
+        return self._call(Outgoing("GET", self._url(bucket, key), {}), timeout, largest)
 
-    def _call(
-        self, method: str, bucket: str, key: str, headers: dict[str, str], body: bytes, timeout: float, largest: int
-    ) -> bytes:
-        name = f"s3:{method.capitalize()}Object"
-        url = self._url(bucket, key)
-        digest = hashlib.sha256(body).hexdigest()
-        headers = {**headers, "x-amz-content-sha256": digest}
+    def _call(self, outgoing: Outgoing, timeout: float, largest: int) -> bytes:
+        """Sign a request and send it: the body of its answer. Raises AwsError."""
+        name = f"s3:{outgoing.method.capitalize()}Object"
+        digest = hashlib.sha256(outgoing.body).hexdigest()
+        outgoing = outgoing._replace(headers={**outgoing.headers, "x-amz-content-sha256": digest})
         now = time.time()
-        signed = sign(self._credentials(), self._region, "s3", url, headers, body, now, method)
+        signed = outgoing._replace(headers=sign(outgoing, self._credentials(), self._region, "s3", now))
         timers = Timers(connect=timeout, first_byte=timeout, idle=timeout, keep_alive=timeout)
         server = Server("s3", "", _NOBODY, "", retries=1, timeouts=timers)
         try:
-            with self._transport.stream(server, method, url, signed, body, now + timeout) as answer:
+            with self._transport.stream(server, signed, now + timeout) as answer:
                 content = _content(answer, name, largest if answer.status < 300 else _LONGEST_ERROR)
         except UpstreamError as error:
             code = UNREACHABLE if error.code == "upstream_unreachable" else NO_ANSWER

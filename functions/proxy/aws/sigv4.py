@@ -7,10 +7,11 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
+
+from proxy.http.wire import Outgoing
 
 _EMPTY_SEGMENTS = re.compile("/{2,}")
 
@@ -26,20 +27,12 @@ class Credentials(NamedTuple):
         return "Credentials(…)"
 
 
-def sign(
-    credentials: Credentials,
-    region: str,
-    service: str,
-    url: str,
-    headers: Mapping[str, str],
-    body: bytes,
-    unix_time: float,
-    method: str = "POST",
-) -> dict[str, str]:
-    """`headers` with those of AWS Signature Version 4 for a request with `body` to `url`.
+def sign(outgoing: Outgoing, credentials: Credentials, region: str, service: str, unix_time: float) -> dict[str, str]:
+    """The headers of `outgoing` with those of AWS Signature Version 4.
 
-    A query is signed as it stands in `url`: it has to be encoded as AWS does it.
+    A query is signed as it stands in the URL: it has to be encoded as AWS does it.
     """
+    method, url, headers, body = outgoing
     # Not made by strftime, which asks the system for its time zone every time.
     moment = "{:04}{:02}{:02}T{:02}{:02}{:02}Z".format(*time.gmtime(unix_time)[:6])
     parts = urlsplit(url)

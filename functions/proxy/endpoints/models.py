@@ -19,12 +19,12 @@ from proxy.aws.client import AwsError
 from proxy.clock import lasting
 from proxy.errors import ClientError, UpstreamError
 from proxy.http.transport import ConnectionFailedError, HttpTransport
+from proxy.http.wire import Outgoing
 from proxy.json_shapes import array_of, loads_or_none, object_of
 from proxy.request.parse import Target
 from proxy.request.routing import asked_of_members, reached, server_not_allowed
 from proxy.timeline import Timeline
 from proxy.upstream.provider_tokens import ProviderTokens, TokenNotFoundError
-from proxy.upstream.sign_in import Outgoing
 
 _PATH = "/models"
 _KEPT = 300.0

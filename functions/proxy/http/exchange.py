@@ -6,12 +6,11 @@ Its one rule: no step lasts beyond the moment that it was given, and whatever th
 import contextlib
 import socket
 import time
-from collections.abc import Mapping
 
 from proxy.errors import ProxyError
 from proxy.http.http1 import Connection
 from proxy.http.pool import Pool
-from proxy.http.wire import AnsweredEarlyError, BrokenError, Head, SilenceError, request_head
+from proxy.http.wire import AnsweredEarlyError, BrokenError, Head, Outgoing, SilenceError, request_head
 
 _LARGE = 65536
 """A body of at least so many bytes is sent without being copied behind its head."""
@@ -22,15 +21,10 @@ class Exchange:
 
     connection: Connection
 
-    def __init__(
-        self, pool: Pool, method: str, url: str, headers: Mapping[str, str], body: bytes, *, repeats: bool = True
-    ) -> None:
-        self.method = method
+    def __init__(self, pool: Pool, outgoing: Outgoing, *, repeats: bool = True) -> None:
+        self.outgoing = outgoing
         self._repeats = repeats
         self._pool = pool
-        self._url = url
-        self._headers = headers
-        self._body = body
         self.was_sent = False
         """Whether the other side may have the request, or some of it."""
         self.was_repeated = False
@@ -60,22 +54,23 @@ class Exchange:
         now = time.monotonic()
         if now >= latest:
             raise SilenceError("the time is over")
-        connection, host, target = self._pool.connect(self._url, min(connect_timeout, latest - now), fresh=fresh)
+        method, url, headers, body = self.outgoing
+        connection, host, target = self._pool.connect(url, min(connect_timeout, latest - now), fresh=fresh)
         self.connection = connection
         if self.stopped_by:
             connection.close()
             raise BrokenError("stopped")
-        length = len(self._body) if self._body or self.method in ("POST", "PUT", "PATCH") else None
-        head = request_head(self.method, target, host, self._headers, length)
+        length = len(body) if body or method in ("POST", "PUT", "PATCH") else None
+        head = request_head(method, target, host, headers, length)
         try:
             connection.until = min(latest, time.monotonic() + timeout)
             self.was_sent = True
             # A server may answer before it has taken the whole body, and then close: its answer can still be read.
             with contextlib.suppress(BrokenError, AnsweredEarlyError):
-                if len(self._body) < _LARGE:  # usually this fits into one packet
-                    connection.send(head + self._body)
+                if len(body) < _LARGE:  # usually this fits into one packet
+                    connection.send(head + body)
                 else:
-                    connection.send(head, self._body)
+                    connection.send(head, body)
             connection.until = min(latest, time.monotonic() + timeout)
             answer = connection.read_head()
         except BaseException:
@@ -99,4 +94,4 @@ class Exchange:
 
     def release(self) -> None:
         """Give the connection back, or close it when the answer was not read to its end."""
-        self._pool.release(self._url, self.connection)
+        self._pool.release(self.outgoing.url, self.connection)

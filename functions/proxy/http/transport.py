@@ -13,7 +13,7 @@ from openai_proxy.servers.options import Timers
 from proxy.errors import UpstreamError
 from proxy.http.exchange import Exchange
 from proxy.http.pool import Pool
-from proxy.http.wire import BrokenError, ConnectError, Head, HttpError, SilenceError
+from proxy.http.wire import BrokenError, ConnectError, Head, HttpError, Outgoing, SilenceError
 from proxy.timeline import Clock
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class UpstreamResponse:
 
     def _pieces(self) -> Iterator[bytes]:
         try:
-            yield from self._exchange.connection.body(self._head, self._exchange.method, self._receive)
+            yield from self._exchange.connection.body(self._head, self._exchange.outgoing.method, self._receive)
         except HttpError as error:
             late = self._reading() >= self._latest
             raise self._exchange.stopped_by or _upstream_error(self._server, error, late=late) from error
@@ -195,9 +195,7 @@ class HttpTransport:
         """Another transport with connections of its own, for another thread."""
         return type(self)(self._timeouts, Pool(self._pool.tls), self._clock)
 
-    def stream(
-        self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
-    ) -> UpstreamResponse:
+    def stream(self, server: Server, outgoing: Outgoing, deadline: float) -> UpstreamResponse:
         """Send a request and wait for the answer's status, not for its body. `deadline` is in Unix seconds.
 
         Raises UpstreamError: unreachable, no status in time, or not HTTP; or the error with which the request was
@@ -206,7 +204,7 @@ class HttpTransport:
         timeouts = self._timeouts.of(server)
         now = self._clock.unix()
         deadline = min(deadline, now + timeouts.total)
-        exchange = Exchange(self._pool, method, url, headers, body, repeats=server.retries > 0)
+        exchange = Exchange(self._pool, outgoing, repeats=server.retries > 0)
         if self._pool.stopper:
             self._pool.stopper.watch(exchange)
         try:
@@ -226,26 +224,24 @@ class HttpTransport:
 
         Raises ConnectionFailedError, also for an answer that is not short.
         """
-        return self._short("POST", url, headers, body, timeout)
+        return self._short(Outgoing("POST", url, headers, body), timeout)
 
     def post_once(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
         """Like `post`, but the request is not repeated when a kept-alive connection breaks, because the caller counts
         its tries.
         """
-        return self._short("POST", url, headers, body, timeout, repeats=False)
+        return self._short(Outgoing("POST", url, headers, body), timeout, repeats=False)
 
     def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answered:
         """One GET with a short answer, as `post`."""
-        return self._short("GET", url, headers, b"", timeout)
+        return self._short(Outgoing("GET", url, headers), timeout)
 
-    def _short(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float, *, repeats: bool = True
-    ) -> Answered:
-        exchange = Exchange(self._pool, method, url, headers, body, repeats=repeats)
+    def _short(self, outgoing: Outgoing, timeout: float, *, repeats: bool = True) -> Answered:
+        exchange = Exchange(self._pool, outgoing, repeats=repeats)
         try:
             head = exchange.run(timeout, timeout, time.monotonic() + timeout)
             try:
-                content = _whole(exchange.connection.body(head, method))
+                content = _whole(exchange.connection.body(head, outgoing.method))
             finally:
                 exchange.release()
         except HttpError as error:

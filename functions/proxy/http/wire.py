@@ -46,6 +46,15 @@ class AnsweredEarlyError(HttpError):
     """The peer answers although it has not taken the whole request: its answer is there to be read."""
 
 
+class Outgoing(NamedTuple):
+    """A request to be sent. `headers` are without those that belong to its connection: host and length."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
 class Head(NamedTuple):
     """Status and headers of an answer. Names are lower case; a repeated header is joined by commas."""
 

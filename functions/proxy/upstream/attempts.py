@@ -21,6 +21,7 @@ from proxy.call import Call
 from proxy.delivery import Delivery
 from proxy.errors import ProxyError, UnavailableError, UpstreamError
 from proxy.http.transport import HttpTransport, UpstreamResponse
+from proxy.http.wire import Outgoing
 from proxy.request.body import OutgoingBody
 from proxy.request.parse import url_of
 from proxy.request.routing import Candidate
@@ -30,7 +31,6 @@ from proxy.upstream.opened import Expected, OpenedAnswer, opened
 from proxy.upstream.provider_tokens import ProviderTokens
 from proxy.upstream.repeats import ENOUGH, is_final, most_repeats, pause_after, retry_after
 from proxy.upstream.response import content_type, error_body, returned_headers
-from proxy.upstream.sign_in import Outgoing
 from proxy.upstream.usage_refusal import UsageRefusals, refuses_usage
 
 if TYPE_CHECKING:
@@ -192,13 +192,13 @@ class Attempts:
         if request is None or target is None:
             raise ValueError("a call that was not let in")
         url, headers = url_of(server, target, request), {**request.forwarded_headers, **_OWN_HEADERS}
-        outgoing = Outgoing(request.method, url, headers, turn.sent.content)
-        headers = self._tokens.signed_in(server, turn.token, outgoing)
+        method, content = request.method, turn.sent.content
+        headers = self._tokens.signed_in(server, turn.token, Outgoing(method, url, headers, content))
         timeline.wait()
         try:
             at_gateway = request.door == "rest_api"
             transport = self._transport.patient_for(_SILENCE_AT_GATEWAY) if at_gateway else self._transport
-            answer = transport.stream(server, request.method, url, headers, turn.sent.content, call.deadline)
+            answer = transport.stream(server, Outgoing(method, url, headers, content), call.deadline)
         except ProxyError as error:
             timeline.attempted(server.name, None, error.code)
             if isinstance(error, UpstreamError):

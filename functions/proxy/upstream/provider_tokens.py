@@ -16,8 +16,9 @@ from openai_proxy.servers import Server, TokenReference
 from proxy.aws.client import SECRET_IS_BINARY, Aws, AwsError
 from proxy.clock import lasting
 from proxy.errors import UnavailableError
+from proxy.http.wire import Outgoing
 from proxy.log import log
-from proxy.upstream.sign_in import Outgoing, signed_by_role, with_token
+from proxy.upstream.sign_in import signed_by_role, with_token
 
 UNAVAILABLE = "A server's token is unavailable"
 """What the log says, at most once for each look-up; metric filters of the template count it by its `cause`."""

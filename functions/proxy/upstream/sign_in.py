@@ -6,23 +6,14 @@ Its one rule: these headers are set last, so neither a client nor the servers fi
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from openai_proxy.servers import Server
 
 from proxy.aws.sigv4 import Credentials, sign
+from proxy.http.wire import Outgoing
 
 _CLIENTS_OWN = "anthropic-version"
 """Which form of the API a client reads, it knows itself: the file's is for clients that do not say."""
-
-
-class Outgoing(NamedTuple):
-    """A request to a server, before it is signed in."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes = b""
 
 
 def with_token(server: Server, outgoing: Outgoing, token: str) -> Mapping[str, str]:
@@ -40,8 +31,8 @@ def signed_by_role(server: Server, outgoing: Outgoing, credentials: Credentials)
     """
     headers = _with_those_of_file(server, outgoing)
     signed = {name: headers[name] for name in ("content-type",) if name in headers}
-    auth, (method, url, _, body) = server.auth, outgoing
-    signature = sign(credentials, auth.region, auth.service, url, signed, body, time.time(), method)
+    auth, to_sign = server.auth, outgoing._replace(headers=signed)
+    signature = sign(to_sign, credentials, auth.region, auth.service, time.time())
     signature.pop("host")
     return {**headers, **signature}
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from openai_proxy.servers import Server, TokenReference
 from proxy.errors import UpstreamError
 from proxy.http.transport import ConnectionFailedError, HttpTransport, Timeouts
+from proxy.http.wire import Outgoing
 
 CONTENT = b"x" * 200_000
 
@@ -95,8 +96,9 @@ def test_a_server_that_nobody_vouches_for_is_not_talked_to(url: str) -> None:
     transport = HttpTransport(Timeouts())
     with pytest.raises(ConnectionFailedError):
         transport.post(url, {}, b"secret", 20.0)
+    server = Server("s", url, TokenReference("literal", "t"), "")
     with pytest.raises(UpstreamError) as error:
-        transport.stream(Server("s", url, TokenReference("literal", "t"), ""), "POST", url, {}, b"secret", 4e9)
+        transport.stream(server, Outgoing("POST", url, {}, b"secret"), 4e9)
     assert error.value.code == "upstream_unreachable"
 
 

@@ -15,7 +15,7 @@ from openai_proxy.servers import Server, TokenReference
 from proxy.errors import UpstreamError
 from proxy.http.pool import Pool, open_socket
 from proxy.http.transport import ConnectionFailedError, HttpTransport, Timeouts
-from proxy.http.wire import ConnectError
+from proxy.http.wire import ConnectError, Outgoing
 
 from tests.integration.wire.test_tls import make_certificate
 
@@ -93,7 +93,7 @@ def serving(
 
 def ask(transport: HttpTransport, peer: Peer, body: bytes = LARGE, seconds: float = 20) -> tuple[int, bytes]:
     server = Server("s", peer.url, TokenReference("literal", "t"), "", retries=0)
-    with transport.stream(server, "POST", peer.url, {}, body, time.time() + seconds) as answer:
+    with transport.stream(server, Outgoing("POST", peer.url, {}, body), time.time() + seconds) as answer:
         return answer.status, b"".join(answer)
 
 

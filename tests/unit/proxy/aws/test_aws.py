@@ -19,6 +19,7 @@ from openai_proxy.aws_answers import TRANSIENT, is_item, is_transient
 from proxy.aws.client import NO_ANSWER, SECRET_IS_BINARY, UNREACHABLE, Aws, AwsError, ContainerCredentials
 from proxy.aws.sigv4 import Credentials, sign
 from proxy.http.transport import Answered, ConnectionFailedError
+from proxy.http.wire import Outgoing
 
 CREDENTIALS = Credentials("AKID", "secret", "session")
 
@@ -41,9 +42,8 @@ def test_signatures_equal_botocores(
     for host, moment in (("bedrock-runtime.eu-central-1.amazonaws.com", 1_800_000_000), ("127.0.0.1:4566", 0)):
         url = f"https://{host}{path}" + ("?" + "&".join(map("=".join, query)) if query else "")
         headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
-        ours = sign(
-            Credentials("AKID", "secret", session), "eu-central-1", "bedrock", url, headers, body, moment, method
-        )
+        outgoing = Outgoing(method, url, headers, body)
+        ours = sign(outgoing, Credentials("AKID", "secret", session), "eu-central-1", "bedrock", moment)
         assert ours["authorization"].endswith(f"Signature={botocores(method, url, headers, body, session, moment)}")
 
 

@@ -16,6 +16,7 @@ from proxy.aws.client import AwsError
 from proxy.aws.s3 import S3
 from proxy.aws.sigv4 import Credentials
 from proxy.http.transport import HttpTransport, Timeouts
+from proxy.http.wire import Outgoing
 
 from tests.examples import examples
 from tests.fakes import Connection, Received, Script, ScriptedServer
@@ -66,8 +67,8 @@ def test_signatures_equal_botocores(key: str, body: bytes) -> None:
     sent: list[tuple[str, str, dict[str, str]]] = []
 
     class Recording:
-        def stream(self, server: Any, method: str, url: str, headers: Any, body: bytes, deadline: float) -> Any:
-            sent.append((method, url, dict(headers)))
+        def stream(self, server: Any, outgoing: Outgoing, deadline: float) -> Any:
+            sent.append((outgoing.method, outgoing.url, dict(outgoing.headers)))
             raise InterruptedError
 
     s3 = S3(Recording(), lambda: CREDENTIALS, "eu-central-1")
@@ -97,8 +98,8 @@ def test_buckets_are_addressed_by_host_name(region: str, url: str) -> None:
     asked: list[str] = []
 
     class Recording:
-        def stream(self, server: Any, method: str, url: str, headers: Any, body: bytes, deadline: float) -> Any:
-            asked.append(url)
+        def stream(self, server: Any, outgoing: Outgoing, deadline: float) -> Any:
+            asked.append(outgoing.url)
             raise InterruptedError
 
     with pytest.raises(InterruptedError):

@@ -14,10 +14,10 @@ from proxy.aws.client import AwsError
 from proxy.endpoints.models import ModelList, allowed_models
 from proxy.errors import ProxyError, UpstreamError
 from proxy.http.transport import ConnectionFailedError
+from proxy.http.wire import Outgoing
 from proxy.request.parse import Target
 from proxy.timeline import Clock, Timeline
 from proxy.upstream.provider_tokens import TokenNotFoundError
-from proxy.upstream.sign_in import Outgoing
 
 from tests.fakes import Clock as Watch
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.http.exchange import Exchange
-from proxy.http.wire import AnsweredEarlyError, BrokenError, Head, HttpError, SilenceError
+from proxy.http.wire import AnsweredEarlyError, BrokenError, Head, HttpError, Outgoing, SilenceError
 
 from tests.fakes import Clock
 
@@ -69,7 +69,7 @@ class Lines:
 
 def exchange(lines: Lines, method: str = "POST", body: bytes = b"{}", **more: Any) -> Exchange:
     pool: Any = lines
-    return Exchange(pool, method, "http://host/", {"a": "b"}, body, **more)
+    return Exchange(pool, Outgoing(method, "http://host/", {"a": "b"}, body), **more)
 
 
 SECONDS = st.integers(0, 12).map(float)

@@ -12,7 +12,7 @@ from proxy.errors import ClientError, ProxyError
 from proxy.http.exchange import Exchange
 from proxy.http.http1 import Connection
 from proxy.http.stopper import Stopper
-from proxy.http.wire import BrokenError
+from proxy.http.wire import BrokenError, Outgoing
 
 STOPPED, LATE = (ClientError(499, code, "The stream was stopped.") for code in ("stopped", "late"))
 
@@ -50,7 +50,7 @@ def pool() -> Any:
 
 
 def exchange(pool: Any) -> Exchange:
-    return Exchange(pool, "POST", "http://host/", {}, b"{}")
+    return Exchange(pool, Outgoing("POST", "http://host/", {}, b"{}"))
 
 
 def run(it: Exchange) -> None:

@@ -14,7 +14,7 @@ from proxy.errors import UpstreamError
 from proxy.http.exchange import Exchange
 from proxy.http.http1 import Connection
 from proxy.http.transport import ConnectionFailedError, HttpTransport, Timeouts
-from proxy.http.wire import ConnectError
+from proxy.http.wire import ConnectError, Outgoing
 
 ANSWER = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -149,7 +149,7 @@ def test_whether_a_body_that_is_empty_is_announced(method: str, length: bytes) -
     with ours, theirs:
         theirs.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
         pool: Any = FakePool(Connection(ours))
-        Exchange(pool, method, "http://host/", {"a": "b"}, b"").run(5.0, 5.0, time.monotonic() + 5.0)
+        Exchange(pool, Outgoing(method, "http://host/", {"a": "b"})).run(5.0, 5.0, time.monotonic() + 5.0)
         assert theirs.recv(1000) == f"{method} / HTTP/1.1\r\nhost: host\r\na: b\r\n".encode() + length + b"\r\n"
 
 
@@ -159,11 +159,11 @@ def test_a_server_that_may_be_asked_again_is_asked_again_where_a_kept_connection
     server = Server("s", "http://host", TokenReference("literal", ""), "m", retries=retries)
     asking = transport(pool)
     if retries:
-        with asking.stream(server, "POST", "http://host/", {}, b"{}", time.time() + 500) as answer:
+        with asking.stream(server, Outgoing("POST", "http://host/", {}, b"{}"), time.time() + 500) as answer:
             assert (answer.status, answer.was_repeated) == (413, True)
     else:
         with pytest.raises(UpstreamError):
-            asking.stream(server, "POST", "http://host/", {}, b"{}", time.time() + 500)
+            asking.stream(server, Outgoing("POST", "http://host/", {}, b"{}"), time.time() + 500)
         pool.connections.pop().close()
     assert pool.asked == [False, True][: 1 + bool(retries)]
 
@@ -180,6 +180,6 @@ def test_an_answer_that_came_at_once_was_not_repeated_and_what_may_stop_it_is_to
     asking = transport(pool)
     for each, count in ((stopper, 1), (None, 1)):
         asking.let_stop(each)
-        with asking.stream(server, "POST", "http://host/", {}, b"{}", time.time() + 500) as answer:
+        with asking.stream(server, Outgoing("POST", "http://host/", {}, b"{}"), time.time() + 500) as answer:
             assert not answer.was_repeated
         assert (pool.stopper, len(watched)) == (each, count)

@@ -11,7 +11,7 @@ from openai_proxy.servers import Server, TokenReference
 from proxy.errors import UpstreamError
 from proxy.http.pool import Pool
 from proxy.http.transport import ConnectionFailedError, HttpTransport, Timeouts
-from proxy.http.wire import BrokenError, ConnectError, Head, HttpError, SilenceError
+from proxy.http.wire import BrokenError, ConnectError, Head, HttpError, Outgoing, SilenceError
 from proxy.timeline import Clock
 
 
@@ -86,7 +86,7 @@ def test_a_call_has_the_time_of_the_request_and_of_the_whole_call(
     line: Line, total: float, left: float, first_byte: float
 ) -> None:
     made, pool = timed(line, Timeouts(connect=3.0, first_byte=first_byte, total=total))
-    answer = made.stream(SERVER, "POST", "/", {}, b"{}", UNIX + left)
+    answer = made.stream(SERVER, Outgoing("POST", "/", {}, b"{}"), UNIX + left)
     lasts = min(total, left)
     assert pool.seconds[1:] == [3.0]
     assert line.limits == [MONOTONIC + min(first_byte, lasts)]
@@ -116,7 +116,7 @@ def test_a_call_that_fails_when_its_time_is_over_has_not_finished_in_time(
     line.fault = fault
     made, _ = timed(line, Timeouts(total=total))
     with pytest.raises(UpstreamError) as failed:
-        made.stream(SERVER, "POST", "/", {}, b"{}", UNIX + left)
+        made.stream(SERVER, Outgoing("POST", "/", {}, b"{}"), UNIX + left)
     found = failed.value.status, failed.value.code, str(failed.value)
     assert found == (LATE if min(total, left) <= line.seconds else said)
 
@@ -151,14 +151,14 @@ def test_a_short_call_is_sent_and_answered_whole_in_its_time(
 @pytest.mark.parametrize(("most", "held"), [(0, 3), (2, 3), (3, 5), (4, 5), (5, 6), (6, 6), (99, 6)])
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_body_that_was_peeked_at_comes_whole(line: Line, most: int, held: int, times: int) -> None:
-    answer = timed(line, Timeouts())[0].stream(SERVER, "POST", "/", {}, b"", UNIX + 9)
+    answer = timed(line, Timeouts())[0].stream(SERVER, Outgoing("POST", "/", {}), UNIX + 9)
     for _ in range(times):
         assert answer.peek(most) == b"abcdef"[:held]
     assert b"".join(answer) == b"abcdef"
 
 
 def test_a_body_that_broke_while_it_was_peeked_at_breaks_again_where_it_did(line: Line) -> None:
-    answer = timed(line, Timeouts())[0].stream(SERVER, "POST", "/", {}, b"", UNIX + 9)
+    answer = timed(line, Timeouts())[0].stream(SERVER, Outgoing("POST", "/", {}), UNIX + 9)
     line.fault = BrokenError("x")
     with pytest.raises(UpstreamError) as first:
         answer.peek(99)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proxy.errors import UpstreamError
 from proxy.http.transport import Timeouts, UpstreamResponse, Waiting
-from proxy.http.wire import BrokenError, ConnectError, Head, HttpError, SilenceError
+from proxy.http.wire import BrokenError, ConnectError, Head, HttpError, Outgoing, SilenceError
 
 
 @dataclass
@@ -17,12 +17,12 @@ class Slow:
     """An exchange and its connection: a piece comes at each of these moments, and nothing after them."""
 
     stopped_by = None
+    outgoing = Outgoing("POST", "/", {})
 
     moments: list[int]
     now: float = 0.0
     _limit: float = 0.0
     told: list[float] = field(default_factory=list[float])
-    method: str = "POST"
 
     @property
     def connection(self) -> "Slow":

@@ -11,6 +11,7 @@ import pytest
 from proxy.aws.client import AwsError
 from proxy.aws.sigv4 import Credentials
 from proxy.errors import UpstreamError
+from proxy.http.wire import Outgoing
 from proxy.streams.table import LARGEST_ITEM, Piece
 from proxy.streams.wiring import from_environ
 
@@ -39,9 +40,10 @@ class Transport:
         self.asked.append(Asked(self.name, urlsplit(url).netloc, headers["x-amz-target"], json.loads(body), timeout))
         return 500, {}, b""
 
-    def stream(self, _server: Any, method: str, url: str, _headers: Any, body: bytes, _deadline: float) -> Any:
-        place = urlsplit(url)
-        self.asked.append(Asked(self.name, place.netloc, f"{method} {place.path}", len(body), 0.0))
+    def stream(self, _server: Any, outgoing: Outgoing, _deadline: float) -> Any:
+        place = urlsplit(outgoing.url)
+        what = f"{outgoing.method} {place.path}"
+        self.asked.append(Asked(self.name, place.netloc, what, len(outgoing.body), 0.0))
         raise UpstreamError(502, "upstream_unreachable", "away")
 
     def sibling(self) -> "Transport":

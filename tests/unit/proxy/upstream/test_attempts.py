@@ -17,6 +17,7 @@ from openai_proxy.servers.options import Breaker
 from proxy.call import Call
 from proxy.delivery import Delivery
 from proxy.errors import ClientError, ProxyError, UnavailableError, UpstreamError
+from proxy.http.wire import Outgoing
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
@@ -26,7 +27,7 @@ from proxy.upstream.breaker import Breakers
 from proxy.upstream.opened import Expected as ExpectedAnswer
 from proxy.upstream.opened import OpenedAnswer
 from proxy.upstream.repeats import ENOUGH, told_of
-from proxy.upstream.sign_in import Outgoing, with_token
+from proxy.upstream.sign_in import with_token
 
 from tests.examples import examples
 
@@ -91,10 +92,9 @@ class World:
     """What there is by now in the place of a token that was refused."""
     fault: UnavailableError | None = None
 
-    def stream(
-        self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
-    ) -> Answer:
+    def stream(self, server: Server, outgoing: Outgoing, deadline: float) -> Answer:
         assert deadline == DEADLINE
+        method, url, headers, body = outgoing
         self.patiences.append(self.patience)
         self.asked.append((method, url, body, headers.get("authorization", "")))
         self.headers.append(headers)
@@ -467,10 +467,8 @@ def test_a_call_that_is_stopped_is_no_answer_of_a_server_and_no_other_is_asked(a
             raise stop
 
     class Stopping(World):
-        def stream(
-            self, server: Server, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
-        ) -> Answer:
-            answer = super().stream(server, method, url, headers, body, deadline)
+        def stream(self, server: Server, outgoing: Outgoing, deadline: float) -> Answer:
+            answer = super().stream(server, outgoing, deadline)
             if not at_body:
                 raise stop
             return answer

@@ -8,7 +8,7 @@ import pytest
 from openai_proxy.servers import Server, TokenReference
 from proxy.errors import UpstreamError
 from proxy.http.transport import Timeouts, UpstreamResponse, Waiting
-from proxy.http.wire import Head
+from proxy.http.wire import Head, Outgoing
 from proxy.upstream.opened import Expected, opened
 from proxy.upstream.usage_refusal import refuses_usage
 
@@ -59,8 +59,9 @@ def test_a_silence_gives_the_client_its_status_once_and_then_the_usual_time(
 class Said:
     """An exchange whose answer has a body of one piece."""
 
+    outgoing = Outgoing("POST", "/", {})
+
     content: bytes
-    method: str = "POST"
     stopped_by: None = None
 
     @property

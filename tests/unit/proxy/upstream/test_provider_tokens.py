@@ -9,8 +9,9 @@ from openai_proxy.servers.sign_in import Auth
 from proxy.aws.client import NO_ANSWER, SECRET_IS_BINARY, UNREACHABLE, AwsError
 from proxy.aws.sigv4 import Credentials
 from proxy.errors import UnavailableError
+from proxy.http.wire import Outgoing
 from proxy.upstream.provider_tokens import UNAVAILABLE, ProviderTokens, TokenNotFoundError
-from proxy.upstream.sign_in import Outgoing, signed_by_role
+from proxy.upstream.sign_in import signed_by_role
 
 
 class FakeAws:
