@@ -2,7 +2,9 @@
 
     ProxyError                 status, OpenAI error `type`, stable `code`
     ├── ClientError            the request cannot be served as it is                4xx
+    │   ├── KeyRefusedError    a client key lets nobody in                          401
     │   ├── TokenError         an access token lets nobody in                       401
+    │   ├── NotAllowedError    the client key may not do this                       403
     │   └── LimitError         the client key has reached a limit                   429
     ├── UpstreamError          the upstream server failed                           502, 503, 504
     └── UnavailableError       the proxy itself cannot serve anybody, or not now    500, 503
@@ -24,7 +26,7 @@ Span = Literal["minute", "moment", "day", "week", "month", "total"]
 class ProxyError(Exception):
     """An error that the proxy answers with, in place of a server. `message` is written for the client's developer.
 
-    `param` names the field of the body that is at fault, if one is.
+    `type` is the class's own; `param` names the field of the body that is at fault, if one is.
     """
 
     fault: Fault = "proxy"
@@ -36,7 +38,6 @@ class ProxyError(Exception):
         code: str,
         message: str,
         *,
-        type: str | None = None,
         headers: Mapping[str, str] | None = None,
         param: str | None = None,
     ) -> None:
@@ -44,7 +45,6 @@ class ProxyError(Exception):
         self.status = status
         self.code = code
         self.message = message
-        self.type = type or self.type
         self.headers = dict(headers or {})
         self.param = param
 
@@ -89,11 +89,12 @@ class LimitError(ClientError):
     reached: LimitReached | None = None
 
     def __init__(
-        self, status: int, code: str, message: str, source: str, retry_after: int | None, headers: Mapping[str, str]
+        self, code: str, message: str, source: str, retry_after: int | None, headers: Mapping[str, str]
     ) -> None:
-        kind = code if code == "insufficient_quota" else self.type
         again = {} if retry_after is None else {"retry-after": str(retry_after)}
-        super().__init__(status, code, message, type=kind, headers={**headers, **again})
+        super().__init__(429, code, message, headers={**headers, **again})
+        if code == "insufficient_quota":
+            self.type = code
         self.source = source
         self.retry_after = retry_after
 
@@ -101,6 +102,24 @@ class LimitError(ClientError):
         """The same error, with the limit that was reached."""
         self.reached = reached
         return self
+
+
+class KeyRefusedError(ClientError):
+    """There is no client key, or one that lets nobody in."""
+
+    type = "authentication_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(401, "invalid_api_key", message)
+
+
+class NotAllowedError(ClientError):
+    """The client key may not do what the request asks for."""
+
+    type = "permission_error"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(403, code, message)
 
 
 class TokenError(ClientError):

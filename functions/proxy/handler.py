@@ -135,8 +135,8 @@ class Application:
         )
         endpoint = environ.get("AWS_ENDPOINT_URL")
         patience, limits_patience = (20.0, 5.0) if endpoint else (5.0, 1.0)  # an emulator is slower
-        credentials, post = _credentials(environ, self._transport), self._transport.post
-        aws = Aws(post, credentials, region, endpoint, patience, post_once=self._transport.post_once)
+        credentials = _credentials(environ, self._transport)
+        aws = Aws(self._transport.post, credentials, region, endpoint, patience)
 
         def of_a_thread() -> Aws:
             return Aws(self._transport.sibling().post, credentials, region, endpoint)

@@ -117,7 +117,7 @@ class Runtime:
         """The Runtime API's answer to a GET, however long it takes; the head is None if the answer was of no use."""
         self._waiting, self._api.until = True, math.inf
         try:
-            self._api.start("GET", path, {}, None, b"")
+            self._api.ask(path)
             head, body = self._api.answer("GET")
             if head.status == 200:
                 return head, body

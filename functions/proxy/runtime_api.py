@@ -95,26 +95,31 @@ class RuntimeApi:
         self._connection: Connection | None = None
         self.until = math.inf
 
-    def start(
-        self, method: str, path: str, headers: Mapping[str, str], length: int | None, body: bytes, more: bytes = b""
-    ) -> Callable[[bytes], None]:
-        """Send the head of a request and the beginning of its body, which is `body` and `more`.
+    def ask(self, path: str) -> None:
+        """Send a GET. Raises HttpError."""
+        self._connected().send(request_head("GET", _API + path, self._address, {}, None))
 
-        Returns the function that sends the rest. Raises HttpError.
-        """
-        if self._connection is not None and not is_quiet(self._connection):
-            self.close()
-        if self._connection is None:
-            host, _, port = self._address.rpartition(":")
-            self._connection = Connection(open_socket(host.strip("[]"), int(port), 5.0))
-        connection = self._connection
-        connection.until = self.until
-        head = request_head(method, _API + path, self._address, headers, length) + body
+    def start(
+        self, path: str, headers: Mapping[str, str], length: int | None, body: bytes, more: bytes = b""
+    ) -> Callable[[bytes], None]:
+        """Send the head of a POST, `body` and `more`. Returns the function that sends the rest. Raises HttpError."""
+        connection = self._connected()
+        head = request_head("POST", _API + path, self._address, headers, length) + body
         if len(more) < _LARGE:
             connection.send(head + more)
         else:
             connection.send(head, more)
         return connection.send
+
+    def _connected(self) -> Connection:
+        """The connection: another one where the other side has closed it, or said something unasked."""
+        if self._connection is not None and not is_quiet(self._connection):
+            self.close()
+        if self._connection is None:
+            host, _, port = self._address.rpartition(":")
+            self._connection = Connection(open_socket(host.strip("[]"), int(port), 5.0))
+        self._connection.until = self.until
+        return self._connection
 
     def answer(self, method: str) -> tuple[Head, bytearray]:
         """Read the answer to the request that was sent. Raises HttpError; then the connection is closed."""
@@ -141,7 +146,7 @@ class RuntimeApi:
         headers = {**kind, **(more or {})}
         self.until = max(self.until, time.monotonic() + _TIME_FOR_AN_ERROR)
         try:
-            self.start("POST", path, headers, len(body), body)
+            self.start(path, headers, len(body), body)
             head, said = self.answer("POST")
         except HttpError as error:
             self.close()
@@ -172,9 +177,7 @@ class ResponseStream:
         self._send: Callable[[bytes], None] = _nothing_started
         self._held = self._has_body = False
         self._may_have_body = True
-        self.started = False
-        self.ended = False
-        self.broken = False
+        self.started = self.ended = self.broken = False
         self.fault: ProxyError | None = None
 
     def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
@@ -188,11 +191,10 @@ class ResponseStream:
         self._may_have_body = status not in (204, 304)
         opening = _chunk(json.dumps(prelude).encode()) + _chunk(_PRELUDE_END)
         path = f"/invocation/{self._invocation.id}/response"
-
         headers_of_stream = {**_STREAMING, **self._invocation.headers_of_answer}
 
         def begin(first: bytes) -> None:
-            self._send = self._api.start("POST", path, headers_of_stream, None, opening, first)
+            self._send = self._api.start(path, headers_of_stream, None, opening, first)
             self._held = False
 
         self._held, self._send = True, begin
@@ -206,9 +208,7 @@ class ResponseStream:
                 self._break(error)
 
     def write(self, data: bytes) -> None:
-        """Send one piece of the body now. If it is empty, only the head is sent: an empty HTTP chunk would end the
-        body.
-        """
+        """Send a piece of the body now; of an empty one the head alone: an empty HTTP chunk would end the body."""
         if not data:
             self.flush()
         elif not self.broken:

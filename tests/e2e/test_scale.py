@@ -191,8 +191,8 @@ def test_a_request_of_a_key_with_limits_takes_the_units_that_the_simulation_coun
 ) -> None:
     transport, emulated = HttpTransport(Timeouts()), Counted(None)
 
-    def post(url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
-        status, answered, content = transport.post(url, headers, body, timeout)
+    def post(url: str, headers: Mapping[str, str], body: bytes, timeout: float, *, repeats: bool = True) -> Answered:
+        status, answered, content = transport.post(url, headers, body, timeout, repeats=repeats)
         emulated.count(json.loads(content).get("ConsumedCapacity", []), is_write=b"UpdateExpression" in body)
         return status, answered, content
 

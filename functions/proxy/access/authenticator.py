@@ -19,7 +19,7 @@ from openai_proxy.key_refusals import CODE, INVALID_KEY, WRONG_KEY
 
 from proxy.aws.client import AwsError
 from proxy.clock import lasting
-from proxy.errors import ClientError, TokenError, UnavailableError
+from proxy.errors import ClientError, KeyRefusedError, TokenError, UnavailableError
 from proxy.json_shapes import loads_or_none
 from proxy.request.parse import InferenceRequest
 
@@ -116,7 +116,7 @@ class Authorizer:
 
 
 def _invalid(message: str = WRONG_KEY) -> ClientError:
-    return ClientError(401, "invalid_api_key", message, type="authentication_error")
+    return KeyRefusedError(message)
 
 
 def cannot_check() -> UnavailableError:

@@ -48,10 +48,7 @@ class AwsError(Exception):
 
 
 class Aws:
-    """The calls. Every one raises AwsError. `timeout` is in seconds and bounds the whole of a call.
-
-    `post_once` is for events, whose publisher counts its tries itself.
-    """
+    """The calls. Every one raises AwsError. `timeout` is in seconds and bounds the whole of a call."""
 
     def __init__(
         self,
@@ -60,11 +57,8 @@ class Aws:
         region: str,
         endpoint: str | None = None,
         timeout: float = 5.0,
-        *,
-        post_once: Post | None = None,
     ) -> None:
         self._post = post
-        self._post_once = post_once or post
         self.credentials = credentials
         """Those of the function's role. Calling it raises AwsError."""
         self._region = region
@@ -203,9 +197,9 @@ class Aws:
         url = (self._endpoint or self._service_endpoint(service)) + path
         outgoing = Outgoing("POST", url, headers, body)
         signed = sign(outgoing, self.credentials(), self._region, service, time.time())
-        post = self._post_once if service == "events" else self._post
+        repeats = service != "events"  # the publisher of events counts its tries itself
         try:
-            return post(url, signed, body, timeout or self._timeout)
+            return self._post(url, signed, body, timeout or self._timeout, repeats=repeats)
         except ConnectionFailedError as error:
             raise AwsError(service, NO_ANSWER if error.was_sent else UNREACHABLE, str(error)) from error
 

@@ -6,7 +6,7 @@ Its one rule: in doubt a client gets a newer answer, never an older one than it 
 import re
 from collections.abc import Mapping
 
-from proxy.errors import ClientError
+from proxy.errors import ClientError, NotAllowedError
 
 _DIRECTIVE = re.compile(r'([^\s=,;"]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]*)))?')
 """Some write a semicolon where a comma belongs: what stands behind it counts all the same."""
@@ -47,7 +47,7 @@ def check_may_be_fetched(headers: Mapping[str, str], *, is_held: bool) -> None:
         message = (
             "For a time this client may have answers of the response cache alone, and it has none to this request."
         )
-        raise ClientError(403, "cache_only", message, type="permission_error")
+        raise NotAllowedError("cache_only", message)
     if "only-if-cached" in directives_of(headers):
         message = "The response cache has no answer to this request, and its 'only-if-cached' wants no other."
         raise ClientError(504, "not_cached", message, headers={"x-should-retry": "false"})

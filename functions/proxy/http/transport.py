@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from openai_proxy.servers import Server
 from openai_proxy.servers.options import Timers
@@ -50,8 +50,15 @@ class Timeouts(NamedTuple):
 Answered = tuple[int, Mapping[str, str], bytes]
 """A short answer: status, headers, body."""
 
-Post = Callable[[str, Mapping[str, str], bytes, float], Answered]
-"""The shape of `HttpTransport.post`."""
+
+class Post(Protocol):
+    """The shape of `HttpTransport.post`."""
+
+    def __call__(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float, /, *, repeats: bool = True
+    ) -> Answered:
+        """As there."""
+        ...
 
 
 class ConnectionFailedError(Exception):
@@ -219,18 +226,15 @@ class HttpTransport:
         """From now on `stopper` may end the exchanges of `stream`, from another thread; None: nothing may."""
         self._pool.stopper = stopper
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float, *, repeats: bool = True
+    ) -> Answered:
         """One POST with a short answer. `timeout` (seconds) bounds all of it, from connecting to the last byte.
 
-        Raises ConnectionFailedError, also for an answer that is not short.
+        When a kept-alive connection breaks, the request goes out once more; `repeats` is false where the caller counts
+        its tries itself. Raises ConnectionFailedError, also for an answer that is not short.
         """
-        return self._short(Outgoing("POST", url, headers, body), timeout)
-
-    def post_once(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
-        """Like `post`, but the request is not repeated when a kept-alive connection breaks, because the caller counts
-        its tries.
-        """
-        return self._short(Outgoing("POST", url, headers, body), timeout, repeats=False)
+        return self._short(Outgoing("POST", url, headers, body), timeout, repeats=repeats)
 
     def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answered:
         """One GET with a short answer, as `post`."""

@@ -33,14 +33,14 @@ def limit_error(
     if source == "key_budget":
         message = f"The budget of {who[0].lower()}{who[1:]} is used up."
         told |= {"x-should-retry": "false"}
-        return LimitError(429, "insufficient_quota", message, whose, seconds, told).of(reached)
+        return LimitError("insufficient_quota", message, whose, seconds, told).of(reached)
     if source == "key_budget_reserved":
         reserved = f"The rest of {who[0].lower()}{who[1:]}'s budget is reserved by requests that run."
         message = f"{reserved} Try again in {seconds} s."
         told |= {"x-should-retry": "true"}
-        return LimitError(429, "budget_reserved", message, whose, seconds, told).of(reached)
+        return LimitError("budget_reserved", message, whose, seconds, told).of(reached)
     message = f"{who} has reached its limit of {_WHAT[source]}. Try again in {seconds} s."
-    return LimitError(429, "rate_limit_exceeded", message, whose, seconds, told).of(reached)
+    return LimitError("rate_limit_exceeded", message, whose, seconds, told).of(reached)
 
 
 def reached(limits: Limits, source: Source, item: Item, windows: Windows, share: Share) -> LimitReached:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from openai_proxy.key_context import ClientKey
 from openai_proxy.servers import Server
 
-from proxy.errors import ClientError
+from proxy.errors import ClientError, NotAllowedError
 from proxy.request.body import RequestBody
 from proxy.request.parse import Target
 
@@ -167,7 +167,7 @@ def _is_bound(body: RequestBody) -> bool:
 def server_not_allowed(server: Server) -> ClientError:
     """The refusal of a key that may not use `server`."""
     message = f"This client key may not use the server '{server.name}'."
-    return ClientError(403, "server_not_allowed", message, type="permission_error")
+    return NotAllowedError("server_not_allowed", message)
 
 
 def _not_for_a_pool(pool: Server) -> ClientError:
@@ -180,14 +180,14 @@ def _not_for_a_pool(pool: Server) -> ClientError:
 
 def _not_allowed(model: str) -> ClientError:
     message = f"This client key may not use the model '{model[:_SHOWN]}'."
-    return ClientError(403, "model_not_allowed", message, type="permission_error")
+    return NotAllowedError("model_not_allowed", message)
 
 
 def _not_in_model_alone() -> ClientError:
     message = (
         "This client key may use certain models only: a request has to name one of them in 'model', and nowhere else."
     )
-    return ClientError(403, "model_not_allowed", message, type="permission_error")
+    return NotAllowedError("model_not_allowed", message)
 
 
 def _replacement(asked: str, body: RequestBody) -> str:

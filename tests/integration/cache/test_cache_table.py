@@ -155,7 +155,7 @@ def test_whose_a_lease_is_may_stay_untold(table: CacheTable) -> None:
 def test_every_call_waits_no_longer_than_the_table_may_take() -> None:
     waits: list[float] = []
 
-    def post(url: str, headers: Any, body: bytes, timeout: float) -> Answered:
+    def post(url: str, headers: Any, body: bytes, timeout: float, *, repeats: bool = True) -> Answered:
         waits.append(timeout)
         if len(waits) > 5:
             raise ConnectionFailedError("SilenceError: nothing came", was_sent=True)

@@ -87,7 +87,7 @@ def test_a_request_goes_out_whole(other: Other, api: RuntimeApi, more: int, leng
     whole = head + b"{}" + bytes(more) + b"rest"
     with ThreadPoolExecutor(1) as reading:
         came = reading.submit(lambda: read(other.take(), len(whole)))
-        api.start("POST", "/x", {"a": "b"}, length, b"{}", bytes(more))(b"rest")
+        api.start("/x", {"a": "b"}, length, b"{}", bytes(more))(b"rest")
         assert came.result() == whole
     assert limit(api) == 500
     (sock,) = other.taken
@@ -95,7 +95,7 @@ def test_a_request_goes_out_whole(other: Other, api: RuntimeApi, more: int, leng
     assert api.answer("POST") == ((202, {"content-length": "2"}, True), b"ok")
     assert limit(api) == 30, "seconds for what comes once it has begun"
     api.until = NOW + 9
-    api.start("GET", "/y", {}, None, b"")
+    api.ask("/y")
     assert limit(api) == 9
     sock.sendall(ACCEPTED)
     api.answer("GET")
@@ -107,7 +107,7 @@ def test_a_request_goes_out_whole(other: Other, api: RuntimeApi, more: int, leng
 def test_what_is_not_long_goes_out_with_its_head_and_what_is_long_is_not_copied(
     other: Other, api: RuntimeApi, more: int, sends: int
 ) -> None:
-    api.start("GET", "/x", {}, None, b"")
+    api.ask("/x")
     other.take().sendall(ACCEPTED)
     api.answer("GET")
     called: list[str] = []
@@ -119,7 +119,7 @@ def test_what_is_not_long_goes_out_with_its_head_and_what_is_long_is_not_copied(
     before = sys.getprofile()
     sys.setprofile(count)
     try:
-        api.start("POST", "/x", {}, None, b"{}", bytes(more))
+        api.start("/x", {}, None, b"{}", bytes(more))
     finally:
         sys.setprofile(before)
     assert called.count("send") == sends
@@ -127,15 +127,15 @@ def test_what_is_not_long_goes_out_with_its_head_and_what_is_long_is_not_copied(
 
 
 def test_who_says_that_it_will_not_go_on_is_not_asked_over_the_same_connection(other: Other, api: RuntimeApi) -> None:
-    api.start("GET", "/x", {}, None, b"")
+    api.ask("/x")
     other.take().sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
     assert api.answer("GET")[1] == b""
     assert api._connection is None
-    api.start("GET", "/x", {}, None, b"")
+    api.ask("/x")
     other.take().sendall(ACCEPTED)
     api.answer("GET")
     other.taken[-1].close()
-    api.start("GET", "/x", {}, None, b"")
+    api.ask("/x")
     other.take()
 
 
@@ -150,7 +150,7 @@ def test_who_says_that_it_will_not_go_on_is_not_asked_over_the_same_connection(o
 def test_a_connection_on_which_something_went_wrong_is_given_up(
     other: Other, api: RuntimeApi, said: bytes, fault: type[HttpError]
 ) -> None:
-    api.start("GET", "/x", {}, None, b"")
+    api.ask("/x")
     sock = other.take()
     sock.sendall(said)
     sock.shutdown(socket.SHUT_WR)
@@ -162,7 +162,7 @@ def test_a_connection_on_which_something_went_wrong_is_given_up(
 
 
 def test_nobody_is_waited_for_beyond_the_moment(other: Other, api: RuntimeApi) -> None:
-    api.start("GET", "/x", {}, None, b"")
+    api.ask("/x")
     assert api._connection
     api._connection.until = NOW
     with pytest.raises(SilenceError):
@@ -175,7 +175,7 @@ def test_an_address_of_the_sixth_version_is_one() -> None:
     except OSError:
         pytest.skip("this machine has no such addresses")
     api = RuntimeApi(other.address)
-    api.start("GET", "/x", {}, None, b"")
+    api.ask("/x")
     assert f"host: {other.address}".encode() in other.take().recv(1000)
     api.close()
     other.close()
@@ -193,10 +193,8 @@ class Judging(RuntimeApi):
         self.begun: list[tuple[Any, ...]] = []
         self.closed = 0
 
-    def start(
-        self, method: str, path: str, headers: Mapping[str, str], length: int | None, body: bytes, more: bytes = b""
-    ) -> Any:
-        self.begun.append((method, path, dict(headers), length, body, self.until - NOW))
+    def start(self, path: str, headers: Mapping[str, str], length: int | None, body: bytes, more: bytes = b"") -> Any:
+        self.begun.append((path, dict(headers), length, body, self.until - NOW))
 
     def answer(self, method: str) -> Any:
         if self.fault:
@@ -224,7 +222,7 @@ def test_an_error_is_reported_whole_and_has_a_second_at_least(
         **(more or {}),
     }
     body = json.dumps(REPORT).encode()
-    assert api.begun == [("POST", "/init/error", headers, len(body), body, lasts)]
+    assert api.begun == [("/init/error", headers, len(body), body, lasts)]
     assert api.closed == 0
 
 

@@ -68,9 +68,13 @@ class FakeServices:
     def __init__(self, status: int = 200, answer: object = None, headers: Mapping[str, str] | None = None) -> None:
         self.answered: Answered = status, headers or {}, json.dumps(answer).encode()
         self.posted: list[tuple[str, Mapping[str, str], bytes]] = []
+        self.repeats: list[bool] = []
 
-    def __call__(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answered:
+    def __call__(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float, *, repeats: bool = True
+    ) -> Answered:
         self.posted.append((url, headers, body))
+        self.repeats.append(repeats)
         return self.answered
 
 
@@ -335,7 +339,8 @@ def test_what_botocore_tries_again_is_transient_here_too() -> None:
 
 @pytest.mark.parametrize(("was_sent", "code"), [(False, UNREACHABLE), (True, NO_ANSWER)])
 def test_a_broken_connection_says_whether_the_call_may_be_done(was_sent: bool, code: str) -> None:
-    def fail(*_: object) -> Answered:
+    def fail(*_: object, repeats: bool) -> Answered:
+        assert repeats
         raise ConnectionFailedError("what happened", was_sent=was_sent)
 
     with pytest.raises(AwsError, match="what happened") as error:
@@ -366,11 +371,10 @@ def test_a_message_carries_the_trace() -> None:
 
 
 def test_events_are_sent_as_often_as_their_publisher_says() -> None:
-    often, once = FakeServices(answer=USED), FakeServices(answer={"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})
-    calling = Aws(often, lambda: CREDENTIALS, "eu-central-1", post_once=once)
-    calling.put_events([{}], 1.0)
-    calling.get_item(KEY, 1.0)
-    assert (len(once.posted), len(often.posted)) == (1, 1)
+    services = FakeServices(answer={**USED, "FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})
+    aws(services).put_events([{}], 1.0)
+    aws(services).get_item(KEY, 1.0)
+    assert services.repeats == [False, True]
 
 
 def container(expiration: str, status: int = 200) -> tuple[ContainerCredentials, list[Mapping[str, str]]]:

@@ -115,7 +115,7 @@ def test_a_request_that_may_have_been_taken_is_not_repeated(said: bytes, used_be
 def test_a_request_that_its_caller_counts_is_not_repeated_at_all() -> None:
     pool = FakePool(gone(b"", used_before=True))
     with pytest.raises(ConnectionFailedError) as error:
-        transport(pool).post_once("http://host/", {}, b"{}", 5.0)
+        transport(pool).post("http://host/", {}, b"{}", 5.0, repeats=False)
     assert (pool.asked, error.value.was_sent) == ([False], True)
 
 

@@ -125,7 +125,6 @@ def test_a_call_that_fails_when_its_time_is_over_has_not_finished_in_time(
     ("name", "arguments", "begins"),
     [
         ("post", [b"{}"], b"POST /x HTTP/1.1\r\nhost: host\r\nc: d\r\ncontent-length: 2\r\n\r\n{}"),
-        ("post_once", [b"{}"], b"POST /x HTTP/1.1\r\nhost: host\r\nc: d\r\ncontent-length: 2\r\n\r\n{}"),
         ("get", [], b"GET /x HTTP/1.1\r\nhost: host\r\nc: d\r\n\r\n"),
     ],
 )

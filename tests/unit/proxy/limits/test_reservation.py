@@ -40,7 +40,7 @@ def test_what_an_event_says(kind: str, state: LeaseState, end: str) -> None:
         Share("lease-1", NOW + 30, 700, Decimal("0.25")) if has_share else None,
         {},
         is_checked=end != "unchecked",
-        refused=LimitError(429, "rate_limit_exceeded", "no room", "rpm", 1, {}) if end == "refused" else None,
+        refused=LimitError("rate_limit_exceeded", "no room", "rpm", 1, {}) if end == "refused" else None,
         lease=state,
         cost=Decimal("0.125"),
     )

@@ -220,7 +220,7 @@ def test_the_pace_of_a_stream_is_that_between_two_tokens(
 
 # --------------------------------------------------------------------------------------------------------- how it ended
 
-LIMIT = LimitError(429, "rate_limit_exceeded", "no", "key_rpm", 7, {})
+LIMIT = LimitError("rate_limit_exceeded", "no", "key_rpm", 7, {})
 LATER = Delivery(SERVER, retry_after=3.5)
 MAIN = {"type": "server", "id": SERVER.name}
 FOR_EVER = Delivery(SERVER, retry_after=1e308)
@@ -303,7 +303,7 @@ def test_what_a_limit_refused_is_told_with_server_model_subject_and_amounts(
     replacement: str, named: str | None, model: str | None
 ) -> None:
     full = LimitReached("team", "red", "day", "5", "4.75", "0.5")
-    refused = LimitError(429, "budget_reserved", "no", "team_budget_reserved", 5, {}).of(full)
+    refused = LimitError("budget_reserved", "no", "team_budget_reserved", 5, {}).of(full)
     content = json.dumps({"messages": [], **({"model": named} if named else {})}).encode()
     told = Told(body=content, candidates=[Candidate(SERVER, replacement), Candidate(SERVER._replace(name="other"))])
     data = told.data(Outcome(429, error=refused))

@@ -97,7 +97,7 @@ def test_what_was_refused_has_used_nothing_and_is_told_with_its_own_reason() -> 
 
 def test_what_a_limit_refused_has_used_nothing_of_the_server_that_it_was_for() -> None:
     call, timeline = admitted({"model": "gpt", "stream": True})
-    full = LimitError(429, "rate_limit_exceeded", "", "requests", 7, {})
+    full = LimitError("rate_limit_exceeded", "", "requests", 7, {})
     event, _ = told_at(STARTED + 2.5, unfinished(call._replace(refused=full), timeline, TRACE))
     of_nothing = {
         "request": {**ASKED["request"], "stream": False, "size": 32},

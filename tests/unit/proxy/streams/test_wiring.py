@@ -36,7 +36,10 @@ class Transport:
         self.name, self.asked = name, asked
         self.siblings = 0
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> tuple[int, Any, bytes]:
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float, *, repeats: bool
+    ) -> tuple[int, Any, bytes]:
+        assert repeats
         self.asked.append(Asked(self.name, urlsplit(url).netloc, headers["x-amz-target"], json.loads(body), timeout))
         return 500, {}, b""
 
