@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jsonschema.validators import validator_for
 from openai_proxy.servers import parse_servers
-from proxy.access.authenticator import Authenticator, Authorizer
+from proxy.access.authenticator import Authenticator, Authorizer, AuthorizerFunction
 from proxy.admission import Admission
 from proxy.aws.sigv4 import Credentials
 from proxy.cache.response_cache import ResponseCache
@@ -149,7 +149,7 @@ class Proxy:
         clock: Callable[[], float] = lambda: self.now  # noqa: E731
         models = ModelList(servers, transport, tokens, clock)
         endpoints = Endpoints(lambda: models, lambda: Receipts(services, "costs"))
-        authorizer = Authorizer(invoke, "authorizer", "eu-central-1", 60)
+        authorizer = Authorizer(AuthorizerFunction(invoke, "authorizer", "eu-central-1"), 60)
         self._parts = Parts(
             authorizer,
             Routes(servers),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from openai_proxy.servers import parse_servers
-from proxy.access.authenticator import Authorizer
+from proxy.access.authenticator import Authorizer, AuthorizerFunction
 from proxy.admission import Admission
 from proxy.cache.response_cache import ResponseCache
 from proxy.endpoints.cors import Cors
@@ -271,7 +271,7 @@ class TimedProxy:
         models = ModelList(servers, transport, tokens, clock.reading)
         self.relay = Relay(
             Admission(
-                Authorizer(invoke, "authorizer", "eu-central-1", 60, clock.reading, clock.unix),
+                Authorizer(AuthorizerFunction(invoke, "authorizer", "eu-central-1"), 60, clock.reading, clock.unix),
                 Routes(servers),
                 LimitsTable(limits or aws, "limits", "open", clock=clock.unix),
             ),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jwt
-from authorizer.users import Users
+from authorizer.users import Users, keys_of_issuers
 from aws_lambda_powertools import Logger
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
@@ -23,7 +23,7 @@ from openai_proxy.identity import parse_identity
 from openai_proxy.key_context import ClientKey
 from openai_proxy.key_limits import Limits
 from openai_proxy.yaml_files import as_built
-from proxy.access.authenticator import Authorizer
+from proxy.access.authenticator import Authorizer, AuthorizerFunction
 from proxy.request.parse import InferenceRequest
 
 from bench.processes import ROOT
@@ -144,7 +144,7 @@ def _users(private: rsa.RSAPrivateKey) -> Users:
         return {"issuer": _ISSUER, "jwks_uri": f"{_ISSUER}/keys", "keys": [public]}
 
     logger = Logger(service="bench", level="CRITICAL")
-    return Users(identity, _Nobody(), fetch, logger, pseudonym=lambda issuer, sub: sub)
+    return Users(identity, _Nobody(), keys_of_issuers(identity, fetch, logger), lambda issuer, sub: sub)
 
 
 def _made(private: rsa.RSAPrivateKey, count: int) -> list[str]:
@@ -166,7 +166,11 @@ def _asks(sent: str) -> Callable[[str], object]:
     user = ClientKey("free", key_id="u", name="Free", limits=Limits("u", rpm=10), line="u", expires_at=4_000_000_000)
     policy = {"policyDocument": {"Statement": [{"Effect": "Allow"}]}, "context": user.to_context()}
     answer = json.dumps(policy).encode()
-    authorizer = Authorizer(lambda function, payload: (answer, False), "authorizer", "us-east-1", ttl=_LIFE)
+
+    def invoke(_function: str, _payload: bytes) -> tuple[bytes, bool]:
+        return answer, False
+
+    authorizer = Authorizer(AuthorizerFunction(invoke, "authorizer", "us-east-1"), ttl=_LIFE)
     headers = {"authorization": f"Bearer {sent}"}
     request = InferenceRequest("function_url", "POST", "/a/v1/chat/completions", "", headers, b"", None)
     return lambda _: authorizer.authorize(request)

@@ -47,14 +47,14 @@ def _users(keys: KeysTable, logger: Logger) -> OfToken | None:
         # have no issuer.
         from authorizer.https_get import HttpsGet  # noqa: PLC0415
         from authorizer.pseudonyms import pseudonyms_of  # noqa: PLC0415
-        from authorizer.users import Users  # noqa: PLC0415
+        from authorizer.users import Users, keys_of_issuers  # noqa: PLC0415
     except (IdentityFileError, ImportError) as error:
         logger.error(  # noqa: TRY400 - the reason says all
             "the identity file cannot be used: no access token is taken", reason=str(error)
         )
         return _unusable
     pseudonyms = pseudonyms_of(lambda: _client("secretsmanager"), os.environ.get("PSEUDONYM_SECRET"))
-    users = Users(identity, keys, HttpsGet(), logger, pseudonym=pseudonyms)
+    users = Users(identity, keys, keys_of_issuers(identity, HttpsGet(), logger), pseudonyms)
     users.prefetch()
     return users
 

@@ -52,25 +52,29 @@ class _Known(NamedTuple):
     key: ClientKey
 
 
+def keys_of_issuers(
+    identity: Identity, fetch: Fetch, logger: "Logger", clock: Callable[[], float] = _since_boot
+) -> dict[str, IssuerKeys]:
+    """The keys of every issuer in the file, by the issuer's name; nothing is fetched yet. `clock` never goes back."""
+    return {name: IssuerKeys(each, fetch, clock, logger) for name, each in identity.issuers.items()}
+
+
 class Users:
-    """Judges access tokens. `clock` is in Unix seconds."""
+    """Judges access tokens by the `keys` of the issuers. `clock` is in Unix seconds."""
 
     def __init__(
         self,
         identity: Identity,
         blocks: Blocks,
-        fetch: Fetch,
-        logger: "Logger",
-        *,
+        keys: Mapping[str, IssuerKeys],
         pseudonym: Pseudonym,
         clock: Callable[[], float] = time.time,
-        lasting: Callable[[], float] = _since_boot,
     ) -> None:
         self._identity = identity
         self._blocks = blocks
         self._pseudonym = pseudonym
         self._clock = clock
-        self._keys = {name: IssuerKeys(each, fetch, lasting, logger) for name, each in identity.issuers.items()}
+        self._keys = keys
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     def prefetch(self) -> None:

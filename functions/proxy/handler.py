@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import openai_proxy
 from openai_proxy.servers import Server, load_servers, warnings_of
 
-from proxy.access.authenticator import Authenticator, Authorizer
+from proxy.access.authenticator import Authenticator, Authorizer, AuthorizerFunction
 from proxy.admission import Admission, steering_of
 from proxy.aws.client import Aws, ContainerCredentials
 from proxy.aws.sigv4 import Credentials
@@ -142,9 +142,8 @@ class Application:
             return Aws(self._transport.sibling().post, credentials, region, endpoint)
 
         self._tokens = ProviderTokens.from_environ(aws, environ)
-        authorizer = Authorizer(
-            aws.invoke, environ["AUTHORIZER_FUNCTION"], region, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60"))
-        )
+        function = AuthorizerFunction(aws.invoke, environ["AUTHORIZER_FUNCTION"], region)
+        authorizer = Authorizer(function, ttl=float(environ.get("AUTHORIZER_CACHE_SECONDS", "60")))
         self._authenticator = _authenticator(environ, authorizer, servers, self._tokens)
         costs, limits = environ["COSTS_TABLE"], _limits(aws, environ, limits_patience, of_a_thread)
         endpoints = self._endpoints(aws, servers, costs)

@@ -10,7 +10,7 @@ byte. `Call`, `Delivery` and `Outcome` do not change; the `Timeline` of a reques
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openai_proxy.key_context import CACHE_ONLY
 
@@ -42,45 +42,36 @@ _KEEP_ALIVE = b": keep-alive\n\n"
 _STREAM = "text/event-stream"
 
 
-class Relay:
+class Relay(NamedTuple):
     """Serves requests, one at a time. `cache` and `streams` are loaded when they are first asked for."""
 
-    def __init__(
-        self,
-        admission: Admission,
-        servers: Attempts,
-        responder: Responder,
-        records: Records,
-        cache: "Callable[[], ResponseCache] | None" = None,
-        streams: "Callable[[], Streams] | None" = None,
-    ) -> None:
-        self._admission = admission
-        self._servers = servers
-        self._responder = responder
-        self._records = records
-        self._cache = cache
-        self._streams = streams
+    admission: Admission
+    servers: Attempts
+    responder: Responder
+    records: Records
+    cache: "Callable[[], ResponseCache] | None" = None
+    streams: "Callable[[], Streams] | None" = None
 
     def serve(self, event: Any, response: Response, deadline: float, trace_id: str | None = None) -> None:
         """Answer one event through `response`, whatever happens. `deadline` is in Unix seconds."""
-        timeline, is_first = self._records.begin()
+        timeline, is_first = self.records.begin()
         call = received(event, timeline, deadline)
         try:
-            if call.request is not None and self._responder.serve(call.request, response):
+            if call.request is not None and self.responder.serve(call.request, response):
                 return
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
             call = refused(call, error)
         if call.refused is None:
-            call = self._admission.admit(call, timeline)
+            call = self.admission.admit(call, timeline)
         is_for_streams = call.asks_for_stream or call.wants_to_resume or call.wants_no_wait
-        streams = self._streams() if self._streams and is_for_streams else None
+        streams = self.streams() if self.streams and is_for_streams else None
         if streams and call.asks_for_stream:
-            streams.serve(call, self._responder, response, timeline)
+            streams.serve(call, self.responder, response, timeline)
             return
-        self._records.admitted(call, timeline, trace_id)
+        self.records.admitted(call, timeline, trace_id)
         written = None
         if streams:
-            call, written = streams.begun(call, response, self._responder, timeline, trace_id)
+            call, written = streams.begun(call, response, self.responder, timeline, trace_id)
         response = written.response if written else response
         lookup = self._look_up(call, timeline)
         delivery = self._delivery(call, lookup, response, timeline)
@@ -89,16 +80,16 @@ class Relay:
         if written:
             outcome = outcome._replace(stream=written.finish(outcome, timeline))
         if call.key is None:
-            self._records.unauthorized(call)
+            self.records.unauthorized(call)
             return
         outcome = self._settled(call, outcome, timeline, deadline)
         invocation = Invocation(for_event(deadline, timeline.started_at), trace_id, is_first)
         try:
             if not (written and written.is_told()):
                 captured = self._captured(call, lookup, outcome, invocation.deadline)
-                self._records.keep(call, outcome, timeline, invocation, captured)
-                if captured and self._cache and lookup and lookup.fill:
-                    self._cache().published(lookup.fill, call, captured)
+                self.records.keep(call, outcome, timeline, invocation, captured)
+                if captured and self.cache and lookup and lookup.fill:
+                    self.cache().published(lookup.fill, call, captured)
         finally:
             if written:
                 written.close(invocation.deadline - timeline.unix(timeline.now()))
@@ -106,12 +97,12 @@ class Relay:
     def _look_up(self, call: Call, timeline: Timeline) -> "Lookup | None":
         """What the response cache has for a call. Where no policy is on, the cache is not asked, nor even loaded."""
         key, candidates = call.key, call.candidates
-        if call.refused or self._cache is None or key is None or not candidates:
+        if call.refused or self.cache is None or key is None or not candidates:
             return None
         if not (key.cache or candidates[0].server.cache):
             return None
         try:
-            return self._cache().find(call, timeline)
+            return self.cache().find(call, timeline)
         except Exception as error:  # noqa: BLE001  # the outermost edge: a server can still be asked
             log("ERROR", "The response cache failed", id=call.id, error=type(error).__name__, trace=place_of(error))
             return None
@@ -125,14 +116,14 @@ class Relay:
         if lookup and lookup.delivery:
             return lookup.delivery
         try:
-            if (document := self._responder.document(call, timeline)) is not None:
+            if (document := self.responder.document(call, timeline)) is not None:
                 return Delivery(status=200, headers=JSON, chunks=[document])
             is_held = call.key is not None and call.key.guards == CACHE_ONLY
             if call.request and (is_held or "only-if-cached" in call.request.headers.get("cache-control", "").lower()):
                 from proxy.cache.control import check_may_be_fetched  # noqa: PLC0415  # hardly any request says so
 
                 check_may_be_fetched(call.request.headers, is_held=is_held)
-            return self._servers.ask(call, timeline, lambda begun: self._begin(call, begun, lookup, response, timeline))
+            return self.servers.ask(call, timeline, lambda begun: self._begin(call, begun, lookup, response, timeline))
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
             return Delivery(error=as_proxy_error(error, call.id))
 
@@ -140,7 +131,7 @@ class Relay:
         self, call: Call, begun: Delivery, lookup: "Lookup | None", response: Response, timeline: Timeline
     ) -> None:
         """Send status and headers now: the server takes its time with the first piece."""
-        headers = self._responder.headers(call, begun, lookup.use if lookup else OFF, timeline)
+        headers = self.responder.headers(call, begun, lookup.use if lookup else OFF, timeline)
         response.start(begun.status, {**begun.headers, **headers})
         response.flush()
         if begun.upstream and begun.content_type.startswith(_STREAM):
@@ -156,13 +147,13 @@ class Relay:
                 raise delivery.error
             chunks = self._visible(call, delivery)
             if delivery.server is not None:
-                recorder = self._records.recorder(call.key, delivery)
+                recorder = self.records.recorder(call.key, delivery)
                 outcome = outcome._replace(meter=_meter(call, delivery), content=recorder)
                 chunks = recorder.pass_on(chunks) if recorder else chunks
             if lookup and lookup.fill and delivery.upstream:
                 chunks = lookup.fill.watched(chunks, delivery.headers, delivery.upstream.headers)
             if not response.started:
-                headers = self._responder.headers(call, delivery, outcome.cache, timeline)
+                headers = self.responder.headers(call, delivery, outcome.cache, timeline)
                 response.start(delivery.status, {**delivery.headers, **headers})
             self._pass_on(chunks, call, outcome, response, timeline)
             response.end()
@@ -185,7 +176,7 @@ class Relay:
             return delivery.chunks
         from proxy.endpoints.models import allowed_models  # noqa: PLC0415  # few keys are held to models
 
-        return [allowed_models(delivery.chunks, server.name, self._admission.names(server, key))]
+        return [allowed_models(delivery.chunks, server.name, self.admission.names(server, key))]
 
     def _pass_on(
         self, chunks: Iterable[bytes], call: Call, outcome: Outcome, response: Response, timeline: Timeline
@@ -197,7 +188,7 @@ class Relay:
             return
         frames = EventFrames() if meter.is_stream else WholeChunks()
         broken: ProxyError | None = None
-        write, end = self._responder.writing(call, outcome, response, timeline)
+        write, end = self.responder.writing(call, outcome, response, timeline)
         if meter.is_stream and delivery.upstream:
             delivery.upstream.on_silence = lambda: response.write(_KEEP_ALIVE)
         try:  # the loop that everything else is arranged around: a chunk is only glanced at before it goes out
@@ -221,7 +212,7 @@ class Relay:
         write(rest)
         end()
         if meter.is_stream and not rest and call.wants_receipt:
-            response.write(self._responder.receipt(call, outcome, timeline))
+            response.write(self.responder.receipt(call, outcome, timeline))
 
     def _judged(self, delivery: Delivery, meter: Meter, broken: ProxyError | None) -> ProxyError | None:
         """Why an ended answer is not whole; None if it is whole, or if the server itself has said what is wrong.
@@ -235,7 +226,7 @@ class Relay:
             error = broken or broken_off(delivery.server_name or "")
         if delivery.upstream and delivery.server and (error or delivery.status < 400):
             of_error = 0 if error and error.code == "deadline_exceeded" else error.status if error else 0
-            self._servers.judge(delivery.server, meter.error.status or 0 if meter.error else of_error)
+            self.servers.judge(delivery.server, meter.error.status or 0 if meter.error else of_error)
         return error
 
     def _failed(
@@ -247,8 +238,8 @@ class Relay:
             return outcome
         if not response.started:
             failed = outcome.delivery._replace(error=error)
-            headers = self._responder.headers(call, failed, outcome.cache, timeline)
-            self._responder.error(error, call, headers, response)
+            headers = self.responder.headers(call, failed, outcome.cache, timeline)
+            self.responder.error(error, call, headers, response)
             return outcome._replace(status=error.status)
         if outcome.meter is not None and outcome.meter.is_stream:
             from proxy.endpoints.error_forms import error_frames  # noqa: PLC0415  # few streams fail
@@ -265,17 +256,17 @@ class Relay:
         if outcome.reservation is None:
             return outcome
         until = for_client(deadline, timeline.started_at)
-        left = self._admission.release(outcome.reservation, spent_of(call, outcome), until)
+        left = self.admission.release(outcome.reservation, spent_of(call, outcome), until)
         return outcome._replace(reservation=left)
 
     def _captured(
         self, call: Call, lookup: "Lookup | None", outcome: Outcome, deadline: float
     ) -> "list[CapturedEvent]":
         """The answer for the response cache, if it is to be kept; the client has it by now."""
-        if self._cache is None or lookup is None or lookup.fill is None:
+        if self.cache is None or lookup is None or lookup.fill is None:
             return []
         try:
-            return self._cache().captured(lookup.fill, call, outcome, deadline)
+            return self.cache().captured(lookup.fill, call, outcome, deadline)
         except Exception as error:  # noqa: BLE001  # the outermost edge: the request has been served
             name, where = type(error).__name__, place_of(error)
             log("ERROR", "An answer was not cached", id=call.id, error=name, trace=where)

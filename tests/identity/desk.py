@@ -7,7 +7,7 @@ from typing import Any
 from authorizer.authorizer import Authorizer
 from authorizer.pseudonyms import pseudonyms_of
 from authorizer.refusal import TokenRefusedError
-from authorizer.users import Users
+from authorizer.users import Users, keys_of_issuers
 from aws_lambda_powertools import Logger
 from openai_proxy.identity import parse_identity
 
@@ -49,11 +49,9 @@ class Desk:
         self.users = Users(
             identity,
             self.blocks,
-            self.issuer,
-            self.logger,
-            pseudonym=pseudonyms_of(lambda: None, None),
-            clock=self.clock,
-            lasting=self.clock,
+            keys_of_issuers(identity, self.issuer, self.logger, self.clock),
+            pseudonyms_of(lambda: None, None),
+            self.clock,
         )
 
     def code(self, text: str) -> str:

@@ -11,7 +11,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from openai_proxy.credentials import has_key, sent_key
 from openai_proxy.key_context import ClientKey
@@ -36,21 +36,47 @@ class Authenticator(Protocol):
     def forget(self) -> None: ...
 
 
+class AuthorizerFunction(NamedTuple):
+    """The authorizer function, as the proxy asks it. `region` is part of the ARN in its events."""
+
+    invoke: Invoke
+    name: str
+    region: str
+
+    def judge(self, request: InferenceRequest, sent: str) -> ClientKey:
+        """The client key that `sent` is: a key's or an access token's text, which came with `request`.
+
+        Raises ClientError (401) or UnavailableError (503).
+        """
+        event = authorizer_event(request, sent, self.region)
+        try:
+            result, failed = self.invoke(self.name, json.dumps(event).encode())
+            answer: Any = loads_or_none(result)
+            if failed:
+                raise cannot_check()
+            [statement] = answer["policyDocument"]["Statement"]
+            effect = statement["Effect"]
+            if effect == "Deny":
+                code = answer["context"][CODE]
+                raise _invalid() if code == INVALID_KEY else TokenError(code)
+            if effect != "Allow":
+                raise cannot_check()
+            return ClientKey.from_context(answer["context"])
+        except (AwsError, ValueError, KeyError, TypeError, LookupError, AttributeError) as error:
+            raise cannot_check() from error
+
+
 class Authorizer:
     """Asks the authorizer function, and remembers its yes for `ttl` seconds."""
 
     def __init__(
         self,
-        invoke: Invoke,
-        function: str,
-        region: str,
+        function: AuthorizerFunction,
         ttl: float,
         clock: Callable[[], float] = lasting,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._invoke = invoke
         self._function = function
-        self._region = region
         self._ttl = ttl
         self._clock = clock
         self._now = now
@@ -72,7 +98,7 @@ class Authorizer:
         remembered = self._remembered.get(digest)
         if remembered and remembered[0] > self._clock() and not self._has_ended(remembered[1]):
             return self._still_good(remembered[1])
-        key = self._ask(request, sent)
+        key = self._function.judge(request, sent)
         self._remembered[digest] = (self._clock() + self._ttl, key)
         self._remembered.move_to_end(digest)
         if len(self._remembered) > _MAX_REMEMBERED:
@@ -95,24 +121,6 @@ class Authorizer:
     def forget(self) -> None:
         """Forget every answer: after a SnapStart restore nobody knows how old the answers are."""
         self._remembered.clear()
-
-    def _ask(self, request: InferenceRequest, sent: str) -> ClientKey:
-        event = authorizer_event(request, sent, self._region)
-        try:
-            result, failed = self._invoke(self._function, json.dumps(event).encode())
-            answer: Any = loads_or_none(result)
-            if failed:
-                raise cannot_check()
-            [statement] = answer["policyDocument"]["Statement"]
-            effect = statement["Effect"]
-            if effect == "Deny":
-                code = answer["context"][CODE]
-                raise _invalid() if code == INVALID_KEY else TokenError(code)
-            if effect != "Allow":
-                raise cannot_check()
-            return ClientKey.from_context(answer["context"])
-        except (AwsError, ValueError, KeyError, TypeError, LookupError, AttributeError) as error:
-            raise cannot_check() from error
 
 
 def _invalid(message: str = WRONG_KEY) -> ClientError:

@@ -27,7 +27,7 @@ for line in sys.stdin:
 WAITS = """
 from proxy import handler
 
-limits = handler._application.relay._admission._limits
+limits = handler._application.relay.admission._limits
 print([limits._counters._aws._timeout, limits._timeout])
 """
 

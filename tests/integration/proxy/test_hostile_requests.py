@@ -17,12 +17,12 @@ from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from authorizer.authorizer import Authorizer as AuthorizerFunction
+from authorizer.authorizer import Authorizer as KeyAuthorizer
 from aws_lambda_powertools import Logger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai_proxy.client_keys import hash_client_key, new_client_key
-from proxy.access.authenticator import Authorizer
+from proxy.access.authenticator import Authorizer, AuthorizerFunction
 from proxy.http.http1 import Connection as ClientConnection
 from proxy.http.pool import Pool
 from proxy.records.publisher import Publisher
@@ -415,8 +415,8 @@ class TwoFunctions:
     """The proxy's authorization and the authorizer function, one asking the other as on Lambda."""
 
     def __init__(self, watched: Watched) -> None:
-        self.judge = AuthorizerFunction(self, Logger(service="test"))
-        watched.relay.use(authenticator=Authorizer(self.invoke, "authorizer", "eu-central-1", 60))
+        self.judge = KeyAuthorizer(self, Logger(service="test"))
+        watched.relay.use(authenticator=Authorizer(AuthorizerFunction(self.invoke, "authorizer", "eu-central-1"), 60))
 
     def find(self, key_hash: str) -> dict[str, Any] | None:
         return ITEM if key_hash == ITEM["key_hash"] else None

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai_proxy.servers import parse_servers
-from proxy.access.authenticator import Authorizer
+from proxy.access.authenticator import Authorizer, AuthorizerFunction
 from proxy.admission import Admission
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.models import ModelList
@@ -191,6 +191,10 @@ def check_usage(told: dict[str, Any], expected: dict[str, Any] | str, tier: str 
     }
 
 
+def allow(_function: str, _payload: bytes) -> tuple[bytes, bool]:
+    return json.dumps(ALLOWED).encode(), False
+
+
 @pytest.fixture(scope="module")
 def player() -> Generator[Player]:
     upstream, bus = Upstream(), Bus()
@@ -200,7 +204,7 @@ def player() -> Generator[Player]:
         )
         aws: Any = bus
         transport, tokens = HttpTransport(Timeouts()), ProviderTokens(aws, {}, None)
-        authorizer = Authorizer(lambda _, __: (json.dumps(ALLOWED).encode(), False), "authorizer", "eu-central-1", 60)
+        authorizer = Authorizer(AuthorizerFunction(allow, "authorizer", "eu-central-1"), 60)
         models = ModelList(servers, transport, tokens)
         relay = Relay(
             Admission(authorizer, Routes(servers), LimitsTable(aws, "limits", "open")),

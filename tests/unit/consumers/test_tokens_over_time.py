@@ -12,7 +12,7 @@ from authorizer.authorizer import NOT_CHECKED
 from authorizer.https_get import FetchError
 from authorizer.issuer_keys import FRESH, LOOKS_WITHIN, MOST_LOOKS, PAUSE, STALE
 from authorizer.refusal import KeysUnavailableError
-from authorizer.users import Users, _since_boot
+from authorizer.users import Users, _since_boot, keys_of_issuers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.identity import parse_identity
@@ -219,11 +219,9 @@ def counting(judged: list[str]) -> Desk:
     desk.users = Users(
         identity,
         desk.blocks,
-        desk.issuer,
-        desk.logger,
-        pseudonym=pseudonym,
-        clock=desk.clock,
-        lasting=desk.clock,
+        keys_of_issuers(identity, desk.issuer, desk.logger, desk.clock),
+        pseudonym,
+        desk.clock,
     )
     return desk
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from authorizer.https_get import FetchError
-from authorizer.users import Users
+from authorizer.users import Users, keys_of_issuers
 from aws_lambda_powertools import Logger
 from flask.testing import FlaskClient
 from openai_proxy.identity import parse_identity
@@ -54,7 +54,8 @@ def users(provider: FlaskClient) -> Users:
         def find(self, key_hash: str) -> None:
             return None
 
-    return Users(identity, Nobody(), fetch, Logger(service="issuer"), pseudonym=lambda issuer, sub: sub)
+    keys = keys_of_issuers(identity, fetch, Logger(service="issuer"))
+    return Users(identity, Nobody(), keys, lambda issuer, sub: sub)
 
 
 def test_a_password_gives_a_token_that_the_authorizer_takes(provider: FlaskClient, users: Users):

@@ -387,7 +387,7 @@ def test_what_is_written_down_is_closed_in_the_time_that_is_left_and_told_once(i
         return call, Written(response)
 
     with timed_proxy(world, CONTEXT) as proxy:
-        proxy.relay._streams = lambda: cast("Any", SimpleNamespace(begun=begun))
+        proxy.relay = proxy.relay._replace(streams=lambda: cast("Any", SimpleNamespace(begun=begun)))
         deadline = world.unix() + 600
         asking = url_event("/main/v1/chat/completions", {**CHAT, "stream": True}, {"x-resumable": "true"})
         with pytest.raises(OSError, match="no table") if fails else nullcontext():

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from openai_proxy.key_refusals import TOKEN_REFUSALS
-from proxy.access.authenticator import Authorizer, ClientKey, authorizer_event
+from proxy.access.authenticator import Authorizer, AuthorizerFunction, ClientKey, authorizer_event
 from proxy.aws.client import AwsError
 from proxy.errors import ClientError, ProxyError, UnavailableError
 from proxy.request.parse import InferenceRequest
@@ -44,7 +44,7 @@ class Clock:
 
 
 def authorizer(function: FakeFunction, clock: Clock | None = None) -> Authorizer:
-    return Authorizer(function, "authorizer", "eu-central-1", ttl=60, clock=clock or Clock())
+    return Authorizer(AuthorizerFunction(function, "authorizer", "eu-central-1"), ttl=60, clock=clock or Clock())
 
 
 def test_a_key_is_asked_for_as_api_gateway_would_ask() -> None:
@@ -120,7 +120,7 @@ USER = CONTEXT | {"end_user": "ada", "expires_at": "1000", "key_id": "a" * 32, "
 
 def test_a_token_is_remembered_until_it_ends_and_the_authorizer_says_what_then() -> None:
     function, clock, now = FakeFunction({"policyDocument": POLICY, "context": USER}), Clock(), Clock()
-    keys = Authorizer(function, "authorizer", "eu-central-1", ttl=60, clock=clock, now=now)
+    keys = Authorizer(AuthorizerFunction(function, "authorizer", "eu-central-1"), ttl=60, clock=clock, now=now)
     for moment, asked in ((950, 1), (999, 1), (1000, 2), (1001, 3)):
         now.now = moment
         assert keys.authorize(request("Bearer a.b.c")).end_user == "ada"
