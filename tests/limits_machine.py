@@ -45,7 +45,7 @@ from settle_limits.price_hints import PriceHints
 from settle_limits.table import LimitsTable as SettlingTable
 
 from tests.fakes import envelope_of
-from tests.limits_table import AsBoto3, LimitsItems
+from tests.limits_table import AsBoto3, LimitsItems, access_to
 from tests.tables import failures
 
 ITEM = "limits#k"
@@ -233,9 +233,8 @@ class LimitsMachine(RuleBasedStateMachine):
         services: Any = Crashing(self.table)
         renewals = Renewals(services, "limits", 1.0, lambda: self.now, lambda _: None)
         proxy = LimitsTable(
-            *(services, "limits", "open", lambda: self.now),
-            timeout=60.0,
-            sleep=lambda _: None,
+            access_to(services, lambda: self.now),
+            "open",
             renewals=lambda: renewals,
         )
         return Sandbox(services, proxy, renewals)

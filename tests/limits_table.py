@@ -1,7 +1,7 @@
 """A limits table in memory: as much of DynamoDB as limits use, with its limits, its refusals, and faults on demand."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from openai_proxy.pricing.rates import EXACT
 from proxy.aws.client import NO_ANSWER, AwsError
+from proxy.limits.counters import TableAccess
 
 Item = dict[str, Any]
 _DIGITS = 38
@@ -27,6 +28,15 @@ def copied(value: Any) -> Any:
         return value
     parts: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
     return {name: part if part.__class__ is dict and "N" in part else copied(part) for name, part in parts.items()}
+
+
+def _no_pause(_seconds: float) -> None:
+    """Tests do not wait."""
+
+
+def access_to(services: Any, clock: Callable[[], float], timeout: float = 60.0) -> TableAccess:
+    """How a proxy asks a table like this. `timeout` runs by the real clock: a busy machine is no outage."""
+    return TableAccess(services, "limits", clock, timeout, _no_pause)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from proxy.endpoints.receipts import Receipts
 from proxy.endpoints.responder import Responder
 from proxy.endpoints.routes import Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
+from proxy.limits.counters import TableAccess
 from proxy.limits.table import LimitsTable
 from proxy.records.content_log import ContentLog
 from proxy.records.publisher import Publisher
@@ -153,7 +154,7 @@ class Proxy:
         self._parts = Parts(
             authorizer,
             Routes(servers),
-            LimitsTable(services, "limits", "open"),
+            LimitsTable(TableAccess(services, "limits"), "open"),
             Attempts(transport, tokens, Breakers(clock), self.slept.append, lambda: 0.5),
             endpoints,
             None,

@@ -25,6 +25,7 @@ from proxy.http.http1 import Connection
 from proxy.http.pool import Pool
 from proxy.http.transport import HttpTransport, Timeouts
 from proxy.http.wire import ConnectError, SilenceError
+from proxy.limits.counters import TableAccess
 from proxy.limits.table import LimitsTable
 from proxy.records.content_log import ContentLog
 from proxy.records.publisher import Publisher
@@ -273,7 +274,7 @@ class TimedProxy:
             Admission(
                 Authorizer(AuthorizerFunction(invoke, "authorizer", "eu-central-1"), 60, clock.reading, clock.unix),
                 Routes(servers),
-                LimitsTable(limits or aws, "limits", "open", clock=clock.unix),
+                LimitsTable(TableAccess(limits or aws, "limits", clock.unix), "open"),
             ),
             Attempts(transport, tokens, Breakers(clock.reading), sleep, lambda: 0.5),
             Responder(Cors("*"), Endpoints(lambda: models, lambda: Receipts(aws, "costs"))),

@@ -17,6 +17,7 @@ from openai_proxy.servers import parse_servers
 from openai_proxy.usage import Usage
 from proxy.aws.client import AwsError
 from proxy.limits import counters
+from proxy.limits.counters import TableAccess
 from proxy.limits.reservation import Reservation
 from proxy.limits.table import LimitsTable
 from proxy.request.body import RequestBody
@@ -167,7 +168,7 @@ class OneKey:
         if self._idle:
             return self._idle.pop()
         aws: Any = self._aws
-        return LimitsTable(aws, "limits", "closed", self._simulation.clock, sleep=self._simulation.sleep)
+        return LimitsTable(TableAccess(aws, "limits", self._simulation.clock, sleep=self._simulation.sleep), "closed")
 
     def _request(self) -> None:
         began, sandbox = self._simulation.now, self._sandbox()

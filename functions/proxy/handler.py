@@ -23,6 +23,7 @@ from proxy.endpoints.cors import Cors
 from proxy.endpoints.responder import Responder
 from proxy.endpoints.routes import Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
+from proxy.limits.counters import TableAccess
 from proxy.limits.renewal import Renewals
 from proxy.limits.table import FailurePolicy, LimitsTable
 from proxy.log import log, log_from
@@ -77,7 +78,7 @@ def _limits(aws: Aws, environ: Mapping[str, str], timeout: float, another: Calla
     def renewals() -> Renewals:
         return Renewals(another(), table, timeout)
 
-    return LimitsTable(aws, table, policy, timeout=timeout, renewals=renewals)
+    return LimitsTable(TableAccess(aws, table, timeout=timeout), policy, renewals)
 
 
 def _authenticator(

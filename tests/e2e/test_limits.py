@@ -19,6 +19,7 @@ from openai_proxy.usage import Usage
 from proxy.aws.client import Aws, Credentials
 from proxy.errors import LimitError
 from proxy.http.transport import HttpTransport, Timeouts
+from proxy.limits.counters import TableAccess
 from proxy.limits.reservation import Reservation
 from proxy.limits.table import LimitsTable
 from proxy.request.body import RequestBody
@@ -54,7 +55,9 @@ class Sandboxes:
             aws = Aws(transport.post, lambda: Credentials("test", "test", None), "us-east-1", endpoint)
             name = self._stack.environment["LIMITS_TABLE"]
             # A busy emulator is slow, and a request that it did not answer in time would be let through.
-            self._own.table = LimitsTable(aws, name, "closed", lambda: float(NOON), 30.0, shards=lambda _: self._shards)
+            self._own.table = LimitsTable(
+                TableAccess(aws, name, lambda: float(NOON), timeout=30.0), "closed", shards=lambda _: self._shards
+            )
         return self._own.table
 
     def take(self, limits: Limits, number: int) -> Reservation | str:

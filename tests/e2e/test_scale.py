@@ -17,6 +17,7 @@ from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.usage import Usage
 from proxy.aws.client import Aws, Credentials
 from proxy.http.transport import Answered, HttpTransport, Timeouts
+from proxy.limits.counters import TableAccess
 from proxy.limits.table import LimitsTable
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
@@ -197,14 +198,16 @@ def test_a_request_of_a_key_with_limits_takes_the_units_that_the_simulation_coun
         return status, answered, content
 
     aws = Aws(post, lambda: Credentials("test", "test", None), "us-east-1", stack.environment["AWS_ENDPOINT_URL"])
-    table = LimitsTable(aws, stack.environment["LIMITS_TABLE"], "closed", lambda: float(NOON), 30.0)
+    table = LimitsTable(
+        TableAccess(aws, stack.environment["LIMITS_TABLE"], lambda: float(NOON), timeout=30.0), "closed"
+    )
     assert least(table, limits, lambda: emulated.writes) == units_told
     transport.close()
 
     def simulate(simulation: Simulation) -> None:
         model = TableModel(simulation)
         aws: Any = LimitsAws(model)
-        table = LimitsTable(aws, "limits", "closed", lambda: float(NOON), sleep=simulation.sleep)
+        table = LimitsTable(TableAccess(aws, "limits", lambda: float(NOON), sleep=simulation.sleep), "closed")
         found.append(least(table, limits, lambda: model.counted.write_units))
 
     found: list[float] = []

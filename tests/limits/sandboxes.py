@@ -22,7 +22,7 @@ from settle_limits.settlement import Settlement
 from settle_limits.table import LimitsTable as SettlingTable
 
 from tests.limits_machine import FAR, PATIENT, Crash, Crashing
-from tests.limits_table import AsBoto3, LimitsItems
+from tests.limits_table import AsBoto3, LimitsItems, access_to
 
 NOON = 4_099_118_400
 SHARDS = 5
@@ -55,9 +55,8 @@ class Sandbox:
     def __post_init__(self) -> None:
         self.renewals = Renewals(self.services, "limits", 1.0, lambda: self.now, lambda _: None)
         self.proxy = LimitsTable(
-            *(self.services, "limits", self.policy, lambda: self.now),
-            timeout=60.0,
-            sleep=lambda _: None,
+            access_to(self.services, lambda: self.now),
+            self.policy,
             renewals=lambda: self.renewals,
             shards=lambda limits: 1 if limits.id in self.apart else self.shards,
         )

@@ -6,7 +6,7 @@ Its one rule: a call is sent again after an outage only because its condition ma
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from openai_proxy.dynamodb import Item
 from openai_proxy.key_limits import Limits
@@ -39,6 +39,18 @@ class Calls:
         if (left := self._until - time.time()) < _SHORTEST_CALL:
             raise AwsError("dynamodb:UpdateItem", NO_ANSWER, "no time is left")
         return min(self._timeout, left)
+
+
+class TableAccess(NamedTuple):
+    """The table of limits by `name`, and how it is asked: an answer is waited for `timeout` seconds, and `sleep` passes
+    the time between two tries. `clock` is in Unix seconds.
+    """
+
+    aws: Aws
+    name: str
+    clock: Callable[[], float] = time.time
+    timeout: float = 1.0
+    sleep: Callable[[float], None] = time.sleep
 
 
 class Counters:

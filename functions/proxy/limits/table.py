@@ -8,7 +8,6 @@ Only an outage (no answer, throttling, 5xx) follows the failure policy. If Dynam
 a fault of the proxy or of its set-up, and nobody is let through.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
@@ -18,9 +17,9 @@ from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Windows, lease_of
 from openai_proxy.usage import Usage
 
-from proxy.aws.client import NO_ANSWER, Aws, AwsError
+from proxy.aws.client import NO_ANSWER, AwsError
 from proxy.errors import ProxyError, UnavailableError
-from proxy.limits.counters import PAUSES, Calls, Counters
+from proxy.limits.counters import PAUSES, Calls, Counters, TableAccess
 from proxy.limits.item import (
     Share,
     dividing,
@@ -73,21 +72,17 @@ class LimitsTable:
 
     def __init__(
         self,
-        aws: Aws,
-        table: str,
+        table: TableAccess,
         on_failure: FailurePolicy,
-        clock: Callable[[], float] = time.time,
-        timeout: float = 1.0,
-        sleep: Callable[[float], None] = time.sleep,
         renewals: "Callable[[], Renewals] | None" = None,
         shards: Callable[[Limits], int] = lambda limits: limits.shards,
     ) -> None:
-        self._counters = Counters(aws, table, sleep)
+        self._counters = Counters(table.aws, table.name, table.sleep)
         self._once = self._counters.without_repetition()
         self._on_failure: FailurePolicy = on_failure
-        self._clock = clock
-        self._timeout = timeout
-        self._hints = PriceHints(aws, table, clock, timeout)
+        self._clock = table.clock
+        self._timeout = table.timeout
+        self._hints = PriceHints(table.aws, table.name, table.clock, table.timeout)
         self._marks: dict[str, str] = {}
         self._renewals = renewals
         self._shards_of, self._of_shards = shards, list["Shards"]()

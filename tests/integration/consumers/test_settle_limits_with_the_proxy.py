@@ -15,6 +15,7 @@ from openai_proxy.events.envelope import Event
 from openai_proxy.limits import bucket_day
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.pricing.rates import EXACT
+from proxy.limits.counters import TableAccess
 from proxy.limits.table import LimitsTable as TakingTable
 from settle_limits.consumer import SettleLimits
 from settle_limits.price_hints import PriceHints
@@ -88,7 +89,7 @@ class World:
         self.bus = Bus()
         self._relay = relay
         aws: Any = Aws(client)
-        relay.use(limits=TakingTable(aws, "limits", "open", lambda: self.now, timeout=60.0))
+        relay.use(limits=TakingTable(TableAccess(aws, "limits", lambda: self.now, timeout=60.0), "open"))
         self.table = LimitsTable(client, "limits", clock=lambda: self.now)
         logger = Logger(service="test")
         hints = PriceHints(self.table.write_hint, self.table.usual_answer, logger, lambda: self.now)

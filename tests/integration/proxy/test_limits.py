@@ -17,6 +17,7 @@ from openai_proxy.identity import parse_identity, user_id_of
 from openai_proxy.key_limits import Limits
 from openai_proxy.limits import PERIODS, Period, Windows
 from proxy.aws.client import NO_ANSWER, AwsError
+from proxy.limits.counters import TableAccess
 from proxy.limits.item import headers
 from proxy.limits.table import FailurePolicy, LimitsTable
 from proxy.relay import Relay
@@ -122,7 +123,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
 
 def limited(relay: Proxy, table: Table, clock: Clock, on_failure: FailurePolicy = "open") -> Relay:
     # moto answers slowly where much else runs: no test is about that.
-    limits: Any = LimitsTable(table, "limits", on_failure, clock, timeout=60.0)  # type: ignore[arg-type]
+    limits: Any = LimitsTable(TableAccess(table, "limits", clock, timeout=60.0), on_failure)  # type: ignore[arg-type]
     relay.use(limits=limits)
     return relay.relay
 
@@ -169,7 +170,7 @@ def test_a_user_of_a_team_without_limits_pays_for_none_of_this(table: Table, clo
 
 def test_every_call_to_the_table_has_the_time_that_it_is_given(table: Table, clock: Clock) -> None:
     with proxy(answering, CONTEXT | {"rpm": "3"}) as (relay, _):
-        relay.use(limits=LimitsTable(table, "limits", "open", clock, timeout=7.0))  # type: ignore[arg-type]
+        relay.use(limits=LimitsTable(TableAccess(table, "limits", clock, timeout=7.0), "open"))  # type: ignore[arg-type]
         assert relay.call(CHAT).status == 200
     assert set(table.calls) == {"get", "update"}
     assert table.timeouts == {7.0}
@@ -572,7 +573,7 @@ def test_each_user_has_the_limits_of_the_plan_exactly_however_many_ask_at_once(t
         user = user_id_of("https://id.example.com", ("ada", "grace")[number % 2])
         limits = identity.plans["free"].key_of(user, "x", NOON + 60).limits
         assert limits
-        sandbox = LimitsTable(table, "limits", "closed", clock, timeout=60.0)  # type: ignore[arg-type]
+        sandbox = LimitsTable(TableAccess(table, "limits", clock, timeout=60.0), "closed")  # type: ignore[arg-type]
         return sandbox.take(limits, f"{number:026}", body, [], time.time() + 60).refused is None
 
     with ThreadPoolExecutor(8) as pool:

@@ -22,6 +22,7 @@ from proxy.endpoints.receipts import Receipts
 from proxy.endpoints.responder import Responder
 from proxy.endpoints.routes import Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
+from proxy.limits.counters import TableAccess
 from proxy.limits.table import LimitsTable
 from proxy.metering.sse import split_events
 from proxy.records.publisher import Publisher
@@ -207,7 +208,7 @@ def player() -> Generator[Player]:
         authorizer = Authorizer(AuthorizerFunction(allow, "authorizer", "eu-central-1"), 60)
         models = ModelList(servers, transport, tokens)
         relay = Relay(
-            Admission(authorizer, Routes(servers), LimitsTable(aws, "limits", "open")),
+            Admission(authorizer, Routes(servers), LimitsTable(TableAccess(aws, "limits"), "open")),
             Attempts(transport, tokens, Breakers()),
             Responder(Cors("*"), Endpoints(lambda: models, lambda: Receipts(aws, "costs"))),
             Records(Publisher(aws, "bus")),

@@ -19,6 +19,7 @@ from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import load_price_book
 from openai_proxy.usage import Usage
 from proxy.cache.table import CacheTable
+from proxy.limits.counters import TableAccess
 from proxy.limits.table import LimitsTable
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
@@ -181,7 +182,7 @@ class CountedItems(LimitsItems):
 def writes_of(limits: Limits) -> Mapping[str, int]:
     """The write units that a request takes of each counter, when others have used it in the same minute."""
     items = CountedItems()
-    table = LimitsTable(items, "limits", "closed", lambda: float(NOON))  # pyright: ignore[reportArgumentType]
+    table = LimitsTable(TableAccess(items, "limits", lambda: float(NOON)), "closed")  # pyright: ignore[reportArgumentType]
     content = json.dumps({"model": "m", "messages": []}).encode()
     request = InferenceRequest("function_url", "POST", "/", "", {}, content, None)
     for _ in range(2):

@@ -30,7 +30,7 @@ from settle_limits.settlement import left_lease_of, settlement_of
 from settle_limits.table import LimitsTable as SettlingTable
 
 from tests.examples import examples
-from tests.limits_table import AsBoto3, LimitsItems
+from tests.limits_table import AsBoto3, LimitsItems, access_to
 
 NOON = 4_099_118_400  # 2099-11-23 12:00:00 UTC: what is due by the real clock is not due yet
 FAR = 5_000_000_000.0
@@ -89,9 +89,8 @@ class World:
         self.renewals = Renewals(services, "limits", 1.0, lambda: self.now, lambda _: None)
         renewals = (lambda: self.renewals) if self.renews else None
         self.proxy = LimitsTable(
-            *(services, "limits", self.policy, lambda: self.now),
-            timeout=60.0,  # which runs by the real clock: a busy machine is no outage
-            sleep=lambda _: None,
+            access_to(services, lambda: self.now),
+            self.policy,
             renewals=renewals,
         )
         client: Any = self.boto3

@@ -16,7 +16,7 @@ from proxy.request.routing import Candidate
 
 from tests.limits.sandboxes import NOON, Sandbox, body_of, busy
 from tests.limits_machine import FAR, PATIENT
-from tests.limits_table import LimitsItems
+from tests.limits_table import LimitsItems, access_to
 
 USED = Usage(5, 3, source="reported")
 
@@ -37,7 +37,7 @@ class Timed(LimitsItems):
 
 
 def proxy_of(table: Any, timeout: float = 60.0) -> LimitsTable:
-    return LimitsTable(table, "limits", "closed", lambda: NOON, timeout, lambda _: None)
+    return LimitsTable(access_to(table, lambda: NOON, timeout), "closed")
 
 
 def test_each_call_has_its_time_whether_something_is_taken_or_given_back() -> None:

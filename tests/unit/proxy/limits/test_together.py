@@ -31,7 +31,7 @@ from settle_limits.table import LimitsTable as SettlingTable
 
 from tests.fakes import envelope_of
 from tests.limits_machine import FAR, LOGGER, PATIENT, PRICES, Crash, Crashing
-from tests.limits_table import AsBoto3, LimitsItems
+from tests.limits_table import AsBoto3, LimitsItems, access_to
 from tests.tables import failures
 
 NOON = 4_099_118_400
@@ -90,9 +90,8 @@ class World:
         services: Any = Crashing(self.table)
         renewals = Renewals(services, "limits", 1.0, lambda: self.now, lambda _: None)
         return services, LimitsTable(
-            *(services, "limits", self.policy, lambda: self.now),
-            timeout=60.0,
-            sleep=lambda _: None,
+            access_to(services, lambda: self.now),
+            self.policy,
             renewals=lambda: renewals,
         )
 
@@ -438,7 +437,7 @@ def test_of_a_thousand_requests_of_ten_users_as_many_pass_as_they_and_their_team
     def ask(number: int) -> tuple[str, str | None]:
         limits = users[number % len(users)]
         request = InferenceRequest("function_url", "POST", "/", "", {}, json.dumps(BODY).encode(), None)
-        proxy = LimitsTable(services, "limits", "closed", lambda: NOON, timeout=60.0, sleep=lambda _: None)
+        proxy = LimitsTable(access_to(services, lambda: NOON), "closed")
         body = RequestBody(request, Target("up", "/chat/completions"))
         return limits.id, source_of(proxy.take(limits, new_ulid(NOON), body, [PATIENT], NOON + 900.0))
 
