@@ -14,7 +14,7 @@ from typing import Any
 from openai_proxy.servers import Server, parse_servers
 from proxy.aws.sigv4 import Credentials
 from proxy.http.wire import Outgoing
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.upstream.sign_in import signed_by_role
 
 SIZES: Mapping[str, int] = {"2 KB": 2_000, "6 MB": 6_000_000}
@@ -74,7 +74,7 @@ def _least(rounds: int, times: int, *works: Callable[[], object]) -> list[float]
 
 
 def _metered(pieces: Sequence[bytes]) -> None:
-    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True, one_choice=True)
+    meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=True, one_choice=True))
     for piece in pieces:
         meter.see(piece)
     meter.end()

@@ -21,7 +21,7 @@ from proxy.delivery import OFF, Delivery
 from proxy.endpoints.responder import JSON, Responder, Response
 from proxy.errors import ProxyError
 from proxy.log import log, place_of
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.scan import may_report_error
 from proxy.metering.sse import EventFrames, WholeChunks
 from proxy.outcome import Outcome, spent_of, usage_of
@@ -280,12 +280,12 @@ def _meter(call: Call, delivery: Delivery) -> Meter:
         from proxy.records.batch_lines import BatchLines  # noqa: PLC0415  # few requests fetch what a batch has made
 
         return BatchLines()
+    has_terminator = upstream is not None and call.has_terminator and is_success
+    hides_usage = sent is not None and sent.asks_usage_unasked and not call.wants_cost
+    one_choice = sent is not None and sent.one_choice
+    is_packed = upstream is not None and coding_left(upstream)
     return Meter(
         delivery.content_type,
         upstream is not None and call.uses_tokens and is_success,
-        has_terminator=upstream is not None and call.has_terminator and is_success,
-        hides_usage=sent is not None and sent.asks_usage_unasked and not call.wants_cost,
-        one_choice=sent is not None and sent.one_choice,
-        is_packed=upstream is not None and coding_left(upstream),
-        has_own_form=call.has_own_form,
+        AnswerTraits(has_terminator, hides_usage, one_choice, call.has_own_form, is_packed),
     )

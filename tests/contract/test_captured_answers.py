@@ -10,7 +10,7 @@ from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.servers import parse_servers
 from proxy.cache.capture import Capture
 from proxy.cache.captured_event import LARGEST_IN_EVENT, captured_event
-from proxy.cache.fill import CacheFill
+from proxy.cache.fill import CacheFill, Wanted
 from proxy.cache.item import answer_of, header_of
 from proxy.cache.key import Keys
 from proxy.cache.policy import Policy
@@ -62,9 +62,8 @@ def test_what_is_captured_is_stored(
         if piece:
             capture.take(piece)
     scope = data.draw(st.just(f"client:{client}") | SCOPES)
-    fill = CacheFill(
-        Keys("0" * 64, "1" * 64), Policy(scope, 60, False), "/chat/completions", "up", {}, is_stream, capture
-    )  # fmt: skip
+    wanted = Wanted("/chat/completions", "up", {}, is_stream)
+    fill = CacheFill(Keys("0" * 64, "1" * 64), Policy(scope, 60, False), wanted, capture)
     fill.headers = {"content-type": data.draw(CONTENT_TYPES)}
     body = OutgoingBody(b"{}", model * data.draw(st.sampled_from([1, 1000])), is_stream, asks_usage_unasked=False)
     meter = metered(data.draw(ANY_TEXT) * 1000, tokens)
@@ -87,10 +86,8 @@ def test_what_is_captured_is_stored(
 def test_the_usual_answer_is_captured() -> None:
     capture = Capture(10**6)
     capture.take(b"{}")
-    fill = CacheFill(
-        Keys("0" * 64, "1" * 64), Policy("client:a", 60, False), "/chat/completions", "up", {}, False, capture,
-        namespace="alice",
-    )  # fmt: skip
+    wanted = Wanted("/chat/completions", "up", {}, is_stream=False)
+    fill = CacheFill(Keys("0" * 64, "1" * 64), Policy("client:a", 60, False), wanted, capture, namespace="alice")
     fill.headers = {"content-type": "application/json"}
     meter = metered("m" * 1000 + "\ud83d", 5)
     outcome = Outcome(200, Delivery(SERVER), meter=meter, usage=meter.usage)

@@ -26,7 +26,7 @@ from proxy.errors import ProxyError, UpstreamError
 from proxy.json_shapes import object_of
 from proxy.limits.item import Share
 from proxy.limits.reservation import Reservation
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.outcome import Outcome, usage_of
 from proxy.records.terminal_event import terminal_event
 from proxy.request.body import RequestBody
@@ -125,9 +125,7 @@ def event_of(
     meter = Meter(
         kind,
         call.uses_tokens,
-        has_terminator=True,
-        hides_usage=sent.asks_usage_unasked,
-        one_choice=sent.one_choice,
+        AnswerTraits(has_terminator=True, hides_usage=sent.asks_usage_unasked, one_choice=sent.one_choice),
     )
     meter.see(written(documents, as_stream=as_stream))
     meter.end()

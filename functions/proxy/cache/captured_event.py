@@ -59,7 +59,7 @@ def captured_event(
         "request": {
             "path": text_of(call.path, LONGEST_NAME) or "",
             "model": model_name(outcome.delivery.model),
-            "stream": fill.is_stream,
+            "stream": fill.wanted.is_stream,
         },
         "response": response,
         "usage": outcome.usage.to_event(),
@@ -81,7 +81,7 @@ def _is_storable(fill: CacheFill, call: Call, outcome: Outcome) -> bool:
     except ValueError:
         return False
     is_whose = is_client_id(client_id) and is_scope_of(fill.policy.scope, client_id)
-    is_what = is_content_type(fill.content_type, is_stream=fill.is_stream) and 0 < size <= LARGEST_BODY
+    is_what = is_content_type(fill.content_type, is_stream=fill.wanted.is_stream) and 0 < size <= LARGEST_BODY
     return is_whose and is_what and bool(outcome.delivery.server)
 
 
@@ -95,7 +95,7 @@ def _response_of(fill: CacheFill, outcome: Outcome, encoding: "Encoding", digest
         "body_size": fill.capture.size,
         "body_sha256": digest,
     }
-    if fill.is_stream:
+    if fill.wanted.is_stream:
         response["timing"] = fill.capture.timing
     return response
 

@@ -13,6 +13,17 @@ from proxy.metering.meter import Meter
 from proxy.metering.whole_answer import flaw_of
 
 
+class Wanted(NamedTuple):
+    """The answer that a request is for: of which `server`, to which `fields`, and whether as a stream. `path` is below
+    `/v1`.
+    """
+
+    path: str
+    server: str
+    fields: Mapping[str, Any]
+    is_stream: bool
+
+
 class CacheFill:
     """An answer that is to be kept, and its key. `leads`: this request holds the `lease`, and others may be waiting for
     it.
@@ -22,19 +33,13 @@ class CacheFill:
         self,
         keys: Keys,
         policy: Policy,
-        path: str,
-        server: str,
-        fields: Mapping[str, Any],
-        is_stream: bool,
+        wanted: Wanted,
         capture: Capture,
         namespace: str = "",
     ) -> None:
         self.keys = keys
         self.policy = policy
-        self.path = path
-        self.server = server
-        self.fields = fields
-        self.is_stream = is_stream
+        self.wanted = wanted
         self.capture = capture
         self.namespace = namespace
         self.lease = ""
@@ -64,17 +69,18 @@ class CacheFill:
 
         The answer must come from the server that was meant, in the form that was asked for.
         """
-        if status != 200 or server != self.server:
+        path, meant, fields, is_stream = self.wanted
+        if status != 200 or server != meant:
             return "not_answered"
         if meter is None or meter.error or not self.headers:
             return "error"
-        if not is_content_type(self.content_type, is_stream=self.is_stream) or "content-encoding" in self.headers:
+        if not is_content_type(self.content_type, is_stream=is_stream) or "content-encoding" in self.headers:
             return "form"
         if self.is_private and "private" not in self.policy.keeps:
             return "private"
         may_search = "searches" in self.policy.keeps
         body = b"".join(self.capture.pieces)
-        return flaw_of(self.path, self.fields, body, is_stream=self.is_stream, may_search=may_search)
+        return flaw_of(path, fields, body, is_stream=is_stream, may_search=may_search)
 
 
 class Lookup(NamedTuple):

@@ -142,9 +142,9 @@ class Leases:
 
 def _kind_of(fill: CacheFill) -> _Kind:
     """The kind of an answer: those of one kind take about equally long."""
-    model = fill.fields.get("model")
-    name = model[:LONGEST_MODEL] if isinstance(model, str) else ""
-    return fill.server, fill.path, name, fill.is_stream
+    path, server, fields, is_stream = fill.wanted
+    model = fields.get("model")
+    return server, path, model[:LONGEST_MODEL] if isinstance(model, str) else "", is_stream
 
 
 def _not_given_back(error: AwsError) -> None:

@@ -22,7 +22,7 @@ from proxy.aws.client import AwsError
 from proxy.cache.capture import Capture
 from proxy.cache.captured_event import captured_event
 from proxy.cache.conversion import DOCUMENT, STREAM, converted, is_possible
-from proxy.cache.fill import CacheFill, Lookup
+from proxy.cache.fill import CacheFill, Lookup, Wanted
 from proxy.cache.item import CachedAnswer, Unusable, answer_of, header_of
 from proxy.cache.key import SentRequest, Sharing, UnclearBodyError, keys_of
 from proxy.cache.leases import SHORTEST_LIFE, Leases
@@ -131,10 +131,8 @@ class ResponseCache:
             )
         except UnclearBodyError:
             return Lookup(CacheUse("BYPASS", "unclear"))
-        is_stream = asked.fields.get("stream") is True
-        capture = Capture(self._settings.largest)
-        server = candidate.server
-        fill = CacheFill(keys, policy, target.path, server.name, asked.fields, is_stream, capture, directives.namespace)
+        wanted = Wanted(target.path, candidate.server.name, asked.fields, asked.fields.get("stream") is True)
+        fill = CacheFill(keys, policy, wanted, Capture(self._settings.largest), directives.namespace)
         fill.lease = _lease_name(fill)
         try:
             return self._look(fill, directives, call, timeline)
@@ -171,12 +169,12 @@ class ResponseCache:
     ) -> CachedAnswer | _Miss:
         """The answer that is stored, in the form that is asked for; else why there is none."""
         item = self._table.get(fill.keys.key, is_consistent=is_consistent)
-        is_worth_waiting = min(fill.policy.ttl, directives.max_age) >= SHORTEST_LIFE
+        wanted, is_worth_waiting = fill.wanted, min(fill.policy.ttl, directives.max_age) >= SHORTEST_LIFE
         if not item:
             return _Miss("not_found", is_worth_waiting)
         try:
             header = header_of(item, fill.keys.digest, self._clock(), fill.policy.ttl, directives.max_age)
-            if header.is_stream != fill.is_stream and not is_possible(fill.path, to_stream=fill.is_stream):
+            if header.is_stream != wanted.is_stream and not is_possible(wanted.path, to_stream=wanted.is_stream):
                 return _Miss("form")
             packed = header.packed if header.packed is not None else self._object(header.object)
             stored = answer_of(header, packed)
@@ -184,7 +182,7 @@ class ResponseCache:
             if unusable.is_damaged:
                 log("ERROR", "A cached answer was refused", reason=unusable.reason, cache_key=fill.keys.key)
             return _Miss(unusable.reason, is_worth_waiting and unusable.may_be_renewed)
-        return stored if stored.is_stream == fill.is_stream else _in_form(stored, fill)
+        return stored if stored.is_stream == wanted.is_stream else _in_form(stored, wanted)
 
     def _object(self, name: str) -> bytes:
         if self._objects is None or self._clock() < self._bucket_out_until:
@@ -280,14 +278,14 @@ def _lease_name(fill: CacheFill) -> str:
     """The name of the lease. Each form that has to be fetched by itself has a lease of its own, because an answer in
     another form would not help those who wait.
     """
-    either_will_do = is_possible(fill.path, to_stream=True) and is_possible(fill.path, to_stream=False)
-    return lease_name(fill.keys.key, is_stream=None if either_will_do else fill.is_stream)
+    either_will_do = is_possible(fill.wanted.path, to_stream=True) and is_possible(fill.wanted.path, to_stream=False)
+    return lease_name(fill.keys.key, is_stream=None if either_will_do else fill.wanted.is_stream)
 
 
-def _in_form(stored: CachedAnswer, fill: CacheFill) -> CachedAnswer | _Miss:
+def _in_form(stored: CachedAnswer, wanted: Wanted) -> CachedAnswer | _Miss:
     """The answer in the other form, if it can be converted exactly."""
-    body = converted(fill.path, stored.body, to_stream=fill.is_stream)
+    body = converted(wanted.path, stored.body, to_stream=wanted.is_stream)
     if body is None:
         return _Miss("form")
-    content_type = STREAM if fill.is_stream else DOCUMENT
-    return stored._replace(body=body, is_stream=fill.is_stream, content_type=content_type, timing=())
+    content_type = STREAM if wanted.is_stream else DOCUMENT
+    return stored._replace(body=body, is_stream=wanted.is_stream, content_type=content_type, timing=())

@@ -4,7 +4,7 @@ Chunks are kept as they come, and read many at a time. Most have nothing to mete
 these are parsed, so metering costs a fraction of relaying.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from openai_proxy.usage import Usage
 
@@ -30,48 +30,51 @@ _TEXT_BYTES = 2048
 """How much of the end of a text is kept: a file of subtitles says there how long its audio is."""
 
 
+class AnswerTraits(NamedTuple):
+    """What is known of an answer before it comes."""
+
+    has_terminator: bool = False  # a stream says where it ends
+    hides_usage: bool = False  # a stream's usage chunk is not for the client, who has not asked for it
+    one_choice: bool = False
+    has_own_form: bool = False  # what is not in OpenAI's form is no error
+    is_packed: bool = False  # its content is encoded, so that nobody can read it
+
+
 class Meter:
     """Sees every chunk of one answer's body, then knows its `usage`, `model`, `id` and `finish_reasons`."""
 
-    def __init__(
-        self,
-        content_type: str,
-        uses_tokens: bool,
-        *,
-        has_terminator: bool = False,
-        hides_usage: bool = False,
-        one_choice: bool = False,
-        is_packed: bool = False,
-        has_own_form: bool = False,
-    ) -> None:
+    service_tier: str | None = None  # as the answer names it; known when its usage is known
+    batch_file: str | None = None  # with a batch's answers; "" where the batch names none
+    digest: str | None = None  # that tells a batch's answers from others
+    # What most answers leave as it is stands here once, not in each meter.
+    _model: str | None = None
+    _id: str | None = None
+    _usage: Usage | None = None
+    _background_since: float | None = None
+    _error: ReportedError | None = None
+    _message: Any = None
+    _is_queued = _known_form = _has_data = _is_done = _identified = False
+
+    def __init__(self, content_type: str, uses_tokens: bool, traits: AnswerTraits = AnswerTraits()) -> None:  # noqa: B008
         self.chunks = self.size = self._events_read = 0
-        self.is_stream = content_type.startswith("text/event-stream") and not is_packed
-        self._is_json = content_type.startswith("application/json") and not is_packed
-        self._is_text = uses_tokens and not (self.is_stream or self._is_json or is_packed)
+        self.is_stream = content_type.startswith("text/event-stream") and not traits.is_packed
+        self._is_json = content_type.startswith("application/json") and not traits.is_packed
+        self._is_text = uses_tokens and not (self.is_stream or self._is_json or traits.is_packed)
         self.is_readable = self.is_stream or self._is_json
         """Whether an estimate can be made of it: of an answer that is packed, cut or no JSON it would be of nothing."""
-        self._uses_tokens, self._says_its_end = uses_tokens, has_terminator
-        self._is_question, self._hides_usage = uses_tokens and not has_own_form, hides_usage and self.is_stream
+        self._uses_tokens, self._says_its_end = uses_tokens, traits.has_terminator
+        self._is_question = uses_tokens and not traits.has_own_form
+        self._hides_usage = traits.hides_usage and self.is_stream
         # A stream of one choice has one finish reason: the last one in it, however its events are cut into chunks.
-        self._one_choice = one_choice and self.is_stream
+        self._one_choice = traits.one_choice and self.is_stream
         self._unread: list[bytes] = []
         self._usage_chunks = UsageChunks(one_choice=self._one_choice)
         self._read_at = _READ_BYTES
         self._run = self._sample = b""
         self._document = bytearray()
-        self._model: str | None = None
-        self._id: str | None = None
         self._finish_reasons: list[str] = []
-        self._usage: Usage | None = None
         self._executed: dict[Any, str] = {}  # the tools that were run, according to the stream
-        self.service_tier: str | None = None  # as the answer names it; known when its usage is known
-        self._background_since: float | None = None
-        self._error: ReportedError | None = None
-        self._message: Any = None
         self.others: list[tuple[str | None, Usage]] = []  # models and what they used: the lines of a batch have several
-        self.batch_file: str | None = None  # with a batch's answers; "" where the batch names none
-        self.digest: str | None = None  # that tells a batch's answers from others
-        self._is_queued = self._known_form = self._has_data = self._is_done = self._identified = False
 
     def see(self, chunk: bytes) -> bytes:
         """Take note of one chunk of the body; in a stream it holds whole events. Returns what the client gets."""
@@ -191,7 +194,9 @@ class Meter:
             if not self._sample:
                 self._sample = run if len(run) <= _SAMPLE_BYTES else run[: run.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
             if self._uses_tokens and run.rfind(scan.EXECUTED) >= 0:
-                self._note_executed(run)
+                from proxy.metering.units import executed_in  # noqa: PLC0415  # few servers run tools
+
+                self._executed |= executed_in(run)
             odd, has_names = scan.look_for_odd_events(run)
             if any(self._error_in(run[start:end]) for start, end in odd) or not (
                 self._read_what_is_hidden(run, has_names) or self._read_its_end(run, has_names)
@@ -208,11 +213,6 @@ class Meter:
         if event:
             fields = json_shapes.answer_in(object_of(loads_or_none(data_of(event))))
             self.service_tier = told_in(fields, is_whole=False)[1] or self.service_tier
-
-    def _note_executed(self, run: bytes) -> None:
-        from proxy.metering.units import executed_in  # noqa: PLC0415  # few servers run tools
-
-        self._executed |= executed_in(run)
 
     def _read_what_is_hidden(self, run: bytes, has_names: bool) -> bool:
         """Read only the usage chunk and the finish reason of the one choice, if nothing before them can matter."""

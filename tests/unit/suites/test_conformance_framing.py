@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
 from proxy.http.compression import decompressed
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.sse import EventFrames
 
 from conformance.chat import (
@@ -70,7 +70,7 @@ def relayed(chunks: Iterable[bytes]) -> Relayed:
     frames = EventFrames()
     passed = [whole for chunk in chunks if (whole := frames.whole(chunk))]
     passed += [rest] if (rest := frames.rest()) else []
-    meter, hiding = (Meter("text/event-stream", uses_tokens=True, hides_usage=hides) for hides in (False, True))
+    meter, hiding = (Meter("text/event-stream", True, AnswerTraits(hides_usage=hides)) for hides in (False, True))
     body, hidden = (b"".join(each.see(piece) for piece in passed) for each in (meter, hiding))
     assert facts(hiding) == facts(meter)
     return Relayed(body, parsed(hidden), meter.usage, facts(meter))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
 from proxy.cache.capture import Capture
-from proxy.cache.fill import CacheFill
+from proxy.cache.fill import CacheFill, Wanted
 from proxy.cache.key import Keys
 from proxy.cache.leases import Leases, pause_after
 from proxy.cache.policy import Policy
@@ -71,7 +71,8 @@ class Sandboxes:
 
 def fill(**fields: Any) -> CacheFill:
     policy = Policy("client:a", 3600, any_temperature=False)
-    made = CacheFill(Keys(KEY, KEY), policy, "/chat/completions", "openai", fields, is_stream=True, capture=Capture(1))
+    wanted = Wanted("/chat/completions", "openai", fields, is_stream=True)
+    made = CacheFill(Keys(KEY, KEY), policy, wanted, Capture(1))
     made.lease = KEY
     return made
 

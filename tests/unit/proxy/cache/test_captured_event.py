@@ -13,7 +13,7 @@ from openai_proxy.servers import Server, TokenReference
 from openai_proxy.usage import Usage
 from proxy.cache.capture import Capture
 from proxy.cache.captured_event import LARGEST_IN_EVENT, captured_event
-from proxy.cache.fill import CacheFill
+from proxy.cache.fill import CacheFill, Wanted
 from proxy.cache.item import CachedAnswer
 from proxy.cache.key import Keys
 from proxy.cache.policy import Policy
@@ -36,7 +36,7 @@ def fill(pieces: list[bytes] = PIECES, *, is_stream: bool = True, scope: str = "
     moments = iter([50.0, 50.25, 51.0])
     policy = Policy(scope, 60, False, keeps=frozenset(more.pop("keeps", ())))
     capture = Capture(LARGEST_BODY + 1, lambda: next(moments))
-    made = CacheFill(Keys("k", "d"), policy, "/chat/completions", "s", {}, is_stream, capture, **more)
+    made = CacheFill(Keys("k", "d"), policy, Wanted("/chat/completions", "s", {}, is_stream), capture, **more)
     for _ in made.watched(pieces, HEADERS, HEADERS):
         pass
     return made

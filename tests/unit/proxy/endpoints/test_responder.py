@@ -12,7 +12,7 @@ from proxy.delivery import OFF, CacheUse, Delivery
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.responder import Responder
 from proxy.errors import ClientError, UpstreamError
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.outcome import NO_USAGE, Outcome
 from proxy.request.body import OutgoingBody
 from proxy.request.parse import InferenceRequest, Target
@@ -187,7 +187,7 @@ def test_a_receipt_is_a_comment(has_prices: bool) -> None:
 def test_the_cost_is_in_the_answer_for_who_asks_where_it_can_be(lacks: str) -> None:
     response, priced = RecordedResponse(), Priced()
     call = call_of(x_receipt="" if lacks == "wish" else "usage")
-    meter = Meter("audio/mpeg" if lacks == "form" else "application/json", True, has_terminator=False)
+    meter = Meter("audio/mpeg" if lacks == "form" else "application/json", True, AnswerTraits(has_terminator=False))
     outcome = Outcome(400 if lacks == "success" else 399, meter=None if lacks == "meter" else meter)
     timeline = timeline_of()
     write, end = responder(None if lacks == "prices" else lambda: priced).writing(call, outcome, response, timeline)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from proxy.http.wire import ChunkedDecoder
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.sse import EventFrames, data_of, split_events
 from proxy.metering.usage import usage_of
 
@@ -70,10 +70,12 @@ def metered(entry: dict[str, Any], events: Sequence[bytes], *, hides_usage: bool
     endpoint = entry["endpoint"]
     meter = Meter(
         entry["content type"],
-        uses_tokens=True,
-        has_terminator=endpoint in _WITH_AN_END,
-        hides_usage=hides_usage,
-        one_choice=endpoint == "chat/completions" and entry["request"].get("n") in (None, 1),
+        True,
+        AnswerTraits(
+            has_terminator=endpoint in _WITH_AN_END,
+            hides_usage=hides_usage,
+            one_choice=endpoint == "chat/completions" and entry["request"].get("n") in (None, 1),
+        ),
     )
     frames = EventFrames()
     for event in events:
@@ -150,7 +152,9 @@ def test_of_a_usual_chat_only_the_end_is_read(
     hides_usage: bool, one_choice: bool, expected: dict[str, int], pieces: int
 ) -> None:
     def read() -> None:
-        meter = Meter("text/event-stream", True, has_terminator=True, hides_usage=hides_usage, one_choice=one_choice)
+        meter = Meter(
+            "text/event-stream", True, AnswerTraits(has_terminator=True, hides_usage=hides_usage, one_choice=one_choice)
+        )
         for event in (*[PIECE] * pieces, *END_OF_CHAT):
             meter.see(event)
         meter.end()
@@ -212,7 +216,7 @@ def test_a_message_costs_about_what_a_chat_that_says_the_same_does() -> None:
     chunks = [*(f"data: {json.dumps(frame | each)}\n\n".encode() for each in said), b"data: [DONE]\n\n"]
 
     def metering(pieces: Sequence[bytes]) -> Callable[[], object]:
-        meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True, one_choice=True)
+        meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=True, one_choice=True))
 
         def work() -> None:
             for each in pieces:

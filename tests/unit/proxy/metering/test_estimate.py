@@ -14,7 +14,7 @@ from openai_proxy.usage import Usage
 from proxy.call import Call
 from proxy.delivery import Delivery
 from proxy.metering.estimate import estimated_usage, input_tokens
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.scan import last_cue
 from proxy.outcome import Outcome, usage_of
 from proxy.request.body import OutgoingBody
@@ -135,7 +135,7 @@ def test_no_prompt_and_no_answer_is_too_strange(prompt: Any, sample: bytes, is_s
 
 
 def metered(body: bytes, content_type: str, *, is_packed: bool = False) -> Meter:
-    meter = Meter(content_type, uses_tokens=True, is_packed=is_packed)
+    meter = Meter(content_type, True, AnswerTraits(is_packed=is_packed))
     for start in range(0, len(body), 7):
         meter.see(body[start : start + 7])
     meter.end()
@@ -173,7 +173,7 @@ def test_what_a_verbose_transcription_reports_goes_first() -> None:
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "text/plain"])
 def test_a_packed_answer_is_missing_and_no_stream_that_was_cut(content_type: str) -> None:
-    meter = Meter(content_type, uses_tokens=True, has_terminator=True, is_packed=True)
+    meter = Meter(content_type, True, AnswerTraits(has_terminator=True, is_packed=True))
     meter.see(b"\x1b\x00\x00\xff" * 10_000)
     meter.end()
     assert (meter.usage.source, meter.is_stream, meter.is_cut, meter.is_readable) == ("missing", False, False, False)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.usage import usage_of
 
 from tests.examples import examples
@@ -104,7 +104,9 @@ def test_the_last_tier_that_any_chunk_names_counts_wherever_it_stands(
     events = [f"data: {json.dumps(each, separators=separators)}{end * 2}".encode() for each in said]
     last = next((tier.lower() for tier in reversed(tiers) if tier), None)
     for chunks in (events, [b"".join(events)]):
-        meter = Meter("text/event-stream", True, has_terminator=True, hides_usage=hides, one_choice=one_choice)
+        meter = Meter(
+            "text/event-stream", True, AnswerTraits(has_terminator=True, hides_usage=hides, one_choice=one_choice)
+        )
         for piece in chunks:
             meter.see(piece)
         assert (meter.usage.output_tokens, meter.service_tier) == (USAGE["completion_tokens"], last)
@@ -240,7 +242,7 @@ def test_a_usage_chunk_is_hidden_whatever_empty_fields_its_choices_have(
     choices = [{"index": index, **choice} for index, choice in enumerate(choices[: 1 if one_choice else 3])]
     first = [sse({"choices": [{"index": index, "delta": {**ROLE, "content": "a"}}]}) for index in range(len(choices))]
     last = sse({**chunk(usage=USAGE), "choices": choices})
-    meter = Meter("text/event-stream", uses_tokens=True, hides_usage=True, one_choice=one_choice)
+    meter = Meter("text/event-stream", True, AnswerTraits(hides_usage=True, one_choice=one_choice))
     pieces = [b"".join([*first, last])] if together else [*first, last]
     assert b"".join(map(meter.see, pieces)) == b"".join(first)
     assert meter.usage == REPORTED
@@ -252,7 +254,7 @@ def test_a_role_is_content_in_the_first_chunk_of_a_choice(beginning: dict[str, s
     def told(index: int) -> bytes:
         return sse({"choices": [{"index": index, "delta": beginning, "finish_reason": None}], "usage": USAGE})
 
-    meter = Meter("text/event-stream", uses_tokens=True, hides_usage=True, one_choice=one_choice)
+    meter = Meter("text/event-stream", True, AnswerTraits(hides_usage=True, one_choice=one_choice))
     assert [meter.see(told(0)) == told(0), meter.see(told(0)) == b""] == [True, True]
     assert meter.see(told(1)) == (b"" if one_choice else told(1))
     assert meter.see(told(1)) == b""
@@ -273,7 +275,7 @@ def test_an_error_beside_usage_is_not_hidden() -> None:
 
 def hiding(pieces: list[bytes]) -> tuple[list[bytes], Meter]:
     """What a client sees that did not ask for usage, and what the meter knows all the same."""
-    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True, hides_usage=True)
+    meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=True, hides_usage=True))
     return [meter.see(piece) for piece in pieces], meter
 
 
@@ -290,7 +292,7 @@ def test_usage_that_is_hidden_is_metered_however_it_comes() -> None:
 @pytest.mark.parametrize("choices", [True, False])
 def test_memory_stays_bounded_where_every_chunk_reports_usage(choices: bool) -> None:
     piece = sse(chunk("a" * 1000, usage=USAGE, choices=choices)) + b": " + b"x" * 1000 + b"\n\n"
-    meter = Meter("text/event-stream", uses_tokens=True, hides_usage=True)
+    meter = Meter("text/event-stream", True, AnswerTraits(hides_usage=True))
     tracemalloc.start()
     try:
         for _ in range(2000):
@@ -411,7 +413,7 @@ def test_read_many_at_a_time_events_say_what_they_say_one_by_one(
 ) -> None:
     def meter(pieces: list[bytes], *, one_by_one: bool = False, hides_usage: bool = False) -> Meter:
         meter = Meter(
-            "text/event-stream", uses_tokens=True, has_terminator=True, hides_usage=hides_usage, one_choice=one_choice
+            "text/event-stream", True, AnswerTraits(has_terminator=True, hides_usage=hides_usage, one_choice=one_choice)
         )
         for piece in pieces:
             meter.see(piece)
@@ -429,7 +431,7 @@ def test_read_many_at_a_time_events_say_what_they_say_one_by_one(
 
 def test_one_choice_ends_for_one_reason_however_often_it_is_said() -> None:
     events = sse(chunk("a", ""), chunk("", "length"), chunk("", "stop"), chunk("", ""))
-    several, one = (Meter("text/event-stream", uses_tokens=True, one_choice=one) for one in (False, True))
+    several, one = (Meter("text/event-stream", True, AnswerTraits(one_choice=one)) for one in (False, True))
     for meter in (several, one):
         meter.see(events)
     assert (several.finish_reasons, one.finish_reasons) == (["", "length", "stop", ""], ["stop"])
@@ -475,7 +477,7 @@ def test_a_long_stream_is_read_in_between() -> None:
 def test_a_stream_of_a_form_that_nobody_knows_is_cut_where_its_json_is(
     last: bytes, is_cut: bool, has_end: bool
 ) -> None:
-    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=has_end)
+    meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=has_end))
     for event in (b'data: {"any": 0}\n\n', last):
         meter.see(event)
     meter.end()

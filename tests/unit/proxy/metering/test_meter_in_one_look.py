@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 
 FACTS = {"id": "c", "object": "chat.completion.chunk", "model": "m"}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -67,7 +67,9 @@ def test_what_is_not_looked_at_did_not_matter(hides: bool, one_choice: bool) -> 
     for events in streams():
         found: list[Any] = []
         for chunks, looks in ((events, True), (events, False), ([b"".join(events)], False)):
-            meter = Meter("text/event-stream", True, has_terminator=True, hides_usage=hides, one_choice=one_choice)
+            meter = Meter(
+                "text/event-stream", True, AnswerTraits(has_terminator=True, hides_usage=hides, one_choice=one_choice)
+            )
             visible = b""
             for chunk in chunks:
                 visible += meter.see(chunk)
@@ -83,7 +85,7 @@ def test_a_report_of_nothing_at_the_end_takes_away_nothing(hides: bool) -> None:
     counted, empty = said("a") | {"usage": USAGE}, REPORT | {"usage": dict.fromkeys(USAGE, 0)}
     events = [*(event(each) for each in (counted, said("x" * 3000), said("", "stop"), empty)), END]
     for split in range(len(events)):
-        meter = Meter("text/event-stream", True, has_terminator=True, hides_usage=hides, one_choice=True)
+        meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=True, hides_usage=hides, one_choice=True))
         for part in (events[:split], events[split:]):
             meter.see(b"".join(part))
             told(meter)
@@ -106,7 +108,9 @@ def test_an_end_that_does_not_say_who_answers_is_counted_once(hides: bool, one_c
     last: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     report: dict[str, Any] = {"choices": [], "usage": USAGE}
     events = [event(each) for each in (said("a"), said("x" * 3000), last, report)]
-    meter = Meter("text/event-stream", True, has_terminator=True, hides_usage=hides, one_choice=one_choice)
+    meter = Meter(
+        "text/event-stream", True, AnswerTraits(has_terminator=True, hides_usage=hides, one_choice=one_choice)
+    )
     meter.see(b"".join([*events, END]))
     assert (meter.finish_reasons, meter.model, meter.id) == (["stop"], "m", "c")
     assert (meter.usage.input_tokens, meter.usage.output_tokens) == (3, 2)

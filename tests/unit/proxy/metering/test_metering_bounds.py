@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai_proxy.usage import Usage
 from proxy.metering.estimate import input_tokens
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.reported_error import reported_error
 from proxy.metering.usage import usage_of
 from proxy.metering.whole_answer import flaw_of
@@ -154,7 +154,7 @@ def test_what_a_message_says_comes_in_deltas() -> None:
 def test_only_what_answers_a_question_has_to_be_a_piece_of_an_answer(
     said: bytes, uses_tokens: bool, has_own_form: bool
 ) -> None:
-    meter = Meter("text/event-stream", uses_tokens, has_own_form=has_own_form)
+    meter = Meter("text/event-stream", uses_tokens, AnswerTraits(has_own_form=has_own_form))
     meter.see(b"data: " + said + b"\n\n")
     assert (meter.error is not None) is (uses_tokens and not has_own_form)
 

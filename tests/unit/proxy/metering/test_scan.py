@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from proxy.metering import scan
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.scan import find_end_of_chat, is_odd, is_ping, is_unusual, look_for_odd_events, worth_reading
 from proxy.metering.sse import EventFrames, find_events, split_events
 
@@ -65,7 +65,7 @@ def test_a_reason_that_is_no_utf_8_is_one_with_marks_in_it(one_choice: bool) -> 
     """Nothing that a server sends ends the stream that it comes in."""
     broken = LAST.replace(b"stop", b"st\xffp")
     assert scan.finish_reasons_in(PIECE + broken) == ["st\ufffdp"]
-    meter = Meter("text/event-stream", uses_tokens=True, one_choice=one_choice)
+    meter = Meter("text/event-stream", True, AnswerTraits(one_choice=one_choice))
     assert meter.see(PIECE + broken) == PIECE + broken
     assert meter.finish_reasons == ["st\ufffdp"]
 

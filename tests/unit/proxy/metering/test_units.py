@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.usage import MOST_TOKENS, Usage
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.sse import EventFrames
 from proxy.metering.units import counted, units_of, with_what_is_beside
 from proxy.metering.usage import told_in
@@ -145,7 +145,7 @@ def test_tools_that_a_stream_says_were_run_are_counted_once_however_they_are_tol
     )
     names = {"search": "web_search", "python": "code_execution", "browser.search": "browser_search", "visit": "visit"}
     expected = Counter[str](names[kind] for runs in choices for kind, _ in runs)
-    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True)
+    meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=True))
     frames = EventFrames()
     for start in range(0, len(stream), cut):
         meter.see(frames.whole(stream[start : start + cut]))
@@ -179,7 +179,7 @@ def test_what_connectors_gave_the_model_to_read_is_input(usage: Any, tokens: tup
         {"type": "message.output.delta", "model": "mistral-medium-2505", "content": "Hello"},
         {"type": "conversation.response.done", "usage": told},
     ]
-    meter = Meter("text/event-stream", uses_tokens=True, has_own_form=True)
+    meter = Meter("text/event-stream", True, AnswerTraits(has_own_form=True))
     for event in events:
         meter.see(b"event: %s\ndata: %s\n\n" % (event["type"].encode(), json.dumps(event).encode()))
     meter.end()
@@ -234,7 +234,7 @@ def in_stream(usage: dict[str, Any], **more: Any) -> Usage:
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage},
         {"type": "message_stop"},
     ]
-    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True)
+    meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=True))
     for each in events:
         meter.see(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode())
     meter.end()

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.pricing.list_prices import PRICE_LIST_FILE, PriceList
 from openai_proxy.pricing.price_book import Cost, PriceBook
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 
 DOCUMENT: dict[str, Any] = json.loads(PRICE_LIST_FILE.read_text("utf-8"))
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -215,7 +215,7 @@ def test_a_stream_of_messages_costs_what_the_whole_message_costs(used: Used, tie
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage},
         {"type": "message_stop"},
     ]
-    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True)
+    meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=True))
     for each in events:
         meter.see(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode())
     meter.end()

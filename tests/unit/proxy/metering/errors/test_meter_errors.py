@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.json_shapes import loads_or_none
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.scan import is_odd, look_for_odd_events
 from proxy.metering.sse import EventFrames, split_events
 from proxy.metering.whole_answer import flaw_of
@@ -72,7 +72,9 @@ ORDINARY = [
 
 
 def meter_of(events: bytes, cut: int, *, one_choice: bool, hides: bool) -> Meter:
-    meter = Meter("text/event-stream", True, has_terminator=True, one_choice=one_choice, hides_usage=hides)
+    meter = Meter(
+        "text/event-stream", True, AnswerTraits(has_terminator=True, one_choice=one_choice, hides_usage=hides)
+    )
     frames = EventFrames()
     for start in range(0, len(events), cut):
         if whole := frames.whole(events[start : start + cut]):
@@ -168,7 +170,9 @@ def test_of_an_ordinary_stream_only_the_last_events_are_decoded(hides: bool, one
     pieces = [word] * 200 + [chunk("", "stop"), HIDDEN, DONE]
 
     def read() -> None:
-        meter = Meter("text/event-stream", True, has_terminator=True, one_choice=one_choice, hides_usage=hides)
+        meter = Meter(
+            "text/event-stream", True, AnswerTraits(has_terminator=True, one_choice=one_choice, hides_usage=hides)
+        )
         for piece in pieces:
             meter.see(piece)
         meter.end()
@@ -201,7 +205,7 @@ def test_a_stream_that_never_says_why_it_ends_is_cut(reasons: list[str | None], 
 @pytest.mark.parametrize(("end", "facts_first"), [(b'"}, "finish_reason": ""}]}\n\n', True), (b"", False)])
 def test_an_event_of_30_mb_is_no_end_and_takes_bounded_memory(end: bytes, facts_first: bool) -> None:
     facts = b'"object": "chat.completion.chunk", ' if facts_first else b""
-    meter = Meter("text/event-stream", True, has_terminator=True, one_choice=True, hides_usage=True)
+    meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=True, one_choice=True, hides_usage=True))
     frames, passed = EventFrames(), 0
     word = b"word " * 13_000
 

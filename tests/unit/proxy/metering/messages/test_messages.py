@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.usage import Usage
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.scan import may_report_error
 from proxy.metering.usage import usage_of
 
@@ -35,7 +35,7 @@ def end(reason: str | None = "end_turn", **usage: Any) -> dict[str, Any]:
 
 
 def metered(*events: dict[str, Any], named: bool = True, more: bytes = b"") -> Meter:
-    meter = Meter("text/event-stream", uses_tokens=True, has_terminator=True)
+    meter = Meter("text/event-stream", True, AnswerTraits(has_terminator=True))
     for each in events:
         meter.see(event(each, named=named))
     if more:
@@ -127,7 +127,7 @@ def test_few_events_of_a_stream_are_parsed() -> None:
             seen.append(event)
             return super()._read_event(event)
 
-    meter = Watched("text/event-stream", uses_tokens=True, has_terminator=True)
+    meter = Watched("text/event-stream", True, AnswerTraits(has_terminator=True))
     texts = [text("word " * 4)] * 2000
     for each in (start(input_tokens=7, output_tokens=1), PING, *texts, end(output_tokens=9), STOP):
         meter.see(event(each))
@@ -140,7 +140,7 @@ def test_what_comes_before_an_end_is_counted_from_the_beginning_alone(beginning:
     usage = '"usage": {"input_tokens": 7, "output_tokens": 1, "service_tier": "priority"}'
     event = f'event: message_start\ndata: {{"type": "message_start", "message": {beginning}{usage}}}}}\n\n'
     for uses_tokens, source in ((True, "reported"), (False, "none")):
-        meter = Meter("text/event-stream", uses_tokens=uses_tokens, has_terminator=True)
+        meter = Meter("text/event-stream", uses_tokens, AnswerTraits(has_terminator=True))
         meter.see(event.encode())
         meter.end()
         assert (meter.usage.source, meter.usage.input_tokens) == (source, 7 if uses_tokens else 0)

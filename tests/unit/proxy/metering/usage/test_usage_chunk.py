@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 
 NOTHING: dict[str, Any] = {}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
@@ -64,7 +64,7 @@ def test_a_chunk_is_hidden_if_a_client_would_show_nothing_of_it(
     if one_choice and fields == a_choice(index=1, delta={"role": "assistant"}):
         return  # there is no other choice
     said = event(**fields, usage=USAGE)
-    meter = Meter("text/event-stream", uses_tokens=True, hides_usage=True, one_choice=one_choice)
+    meter = Meter("text/event-stream", True, AnswerTraits(hides_usage=True, one_choice=one_choice))
     chunks = [PIECE + said + DONE] if together else [PIECE, said, DONE]
     seen = b"".join(map(meter.see, chunks))
     assert seen == PIECE + (b"" if is_hidden else said) + DONE
@@ -79,7 +79,7 @@ def test_the_chunk_that_begins_a_choice_is_shown_and_every_other_one_with_usage_
         (False, [first, second, PIECE, first, second], first + second + PIECE),
         (False, [PIECE, second, first, second], PIECE + second),
     ):
-        meter = Meter("text/event-stream", uses_tokens=True, hides_usage=True, one_choice=one_choice)
+        meter = Meter("text/event-stream", True, AnswerTraits(hides_usage=True, one_choice=one_choice))
         assert b"".join(map(meter.see, chunks)) == seen
 
 
