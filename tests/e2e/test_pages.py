@@ -53,11 +53,14 @@ NOT_HERE: Mapping[str, str] = {
     r"bedrock/v1|\$domain|--stack-name openai-proxy-test|openai-proxy-test ": "it is about a server or a stack on AWS",
     r"…": "a part of it is left out",
 }
-NO_ZERO: Mapping[str, int] = {
-    r"openai-proxy (doctor|costs reconcile|events dead-letters)\b": 1,
-    r"openai-proxy teams delete web\b": 2,
+NO_ZERO: Mapping[str, tuple[int, ...]] = {
+    r"openai-proxy (costs reconcile|events dead-letters)\b": (1,),
+    r"openai-proxy doctor\b": (1, 2),
+    r"openai-proxy teams delete web\b": (2,),
 }
-"""What may end otherwise than with 0: with 1 where something was found, with 2 where the page itself says so."""
+"""What may end otherwise than with 0: with 1 where something was found, with 2 where the page itself says so. The
+doctor ends with 2 where something cannot be asked, as an emulator on a busy machine that does not answer in time.
+"""
 TOOLS = ("curl", "jq")
 """What pages use that a bare machine may not have. A page that needs more than there is, is skipped."""
 KEY_ID = "3f2a91c07be4"
@@ -272,8 +275,8 @@ def test_every_command_of_a_page_does_what_the_page_says(page: Path, folder: Fol
     if page.stem == "teams":
         folder.stack.table("KEYS_TABLE").delete_item(Key={"key_hash": f"{TEAM_PREFIX}web"})
     failed = folder.paste(commands)
-    expected = {each: code for each in failed for text, code in NO_ZERO.items() if re.search(text, each)}
-    assert {each: why for each, why in failed.items() if why[0] != expected.get(each)} == {}
+    expected = {each: codes for each in failed for text, codes in NO_ZERO.items() if re.search(text, each)}
+    assert {each: why for each, why in failed.items() if why[0] not in expected.get(each, ())} == {}
 
 
 def test_what_is_not_run_is_named_for_a_reason_that_still_holds() -> None:

@@ -92,12 +92,16 @@ def test_an_interrupt_before_the_first_line_of_the_program_is_one_line_too(at: i
 
 
 def test_an_interrupt_of_the_launcher_itself_is_one_line_too(launcher: Path, tmp_path: Path):
-    """While it asks whether `env` can hold the signal back."""
+    """While it asks whether `env` can hold the signal back. No shell can trap a signal that it is started without."""
     asked = tmp_path / "env"
     asked.write_text("#!/bin/sh\nkill -INT $PPID\nexit 1\n")
     asked.chmod(0o755)
     search = environment(AT="0", PATH=f"{tmp_path}:{os.environ['PATH']}")
-    done = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False, env=search)
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", program, launcher, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=search)
 
     assert (done.returncode, done.stdout, done.stderr.split("\n")) == (130, "", ["", _SAYS, ""])
 

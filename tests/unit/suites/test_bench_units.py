@@ -202,15 +202,6 @@ def test_how_many_requests_a_key_with_limits_takes_at_most_follows_from_what_eac
     assert f"{alone:,} requests/s of one key with requests a minute alone, and {others[0]} with tokens," in SCALE
 
 
-def test_how_many_requests_a_team_takes_at_most_follows_from_what_each_writes() -> None:
-    def rate(**limits: Any) -> int:
-        of_key = Limits("k", rpm=30_000, shared=Limits("team.web", **limits, team="web"))
-        return PARTITION // writes_of(of_key)["team.web"]
-
-    assert {rate(**TOKENS), rate(**PARALLEL), rate(**BUDGET)} == {333}
-    assert f"a team is {rate(**MINUTE)} and {rate(**TOKENS)}, because" in SCALE
-
-
 def test_of_limits_above_500_requests_a_second_each_shard_takes_so_many() -> None:
     large: Mapping[str, Any] = {"rpm": 600_000}
     for rate, limits in ((500, Limits("k", **large)), (250, Limits("k", **large, tpm=10**9))):
