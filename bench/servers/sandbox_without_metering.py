@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from proxy import admission, relay
-from proxy.metering.meter import Meter
+from proxy.metering.meter import AnswerTraits, Meter
 from proxy.request.body import OutgoingBody, RequestBody
 from proxy.runtime import Runtime
 
@@ -15,8 +15,8 @@ from proxy.runtime import Runtime
 class _Blind(Meter):
     """Sees nothing, and says that there is nothing to estimate and nothing missing either."""
 
-    def __init__(self, content_type: str, _: bool, **named: bool) -> None:
-        super().__init__(content_type, uses_tokens=False, **named)
+    def __init__(self, content_type: str, _: bool, traits: AnswerTraits) -> None:
+        super().__init__(content_type, False, traits)
 
     @property
     def is_cut(self) -> bool:
