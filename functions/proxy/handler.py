@@ -4,11 +4,10 @@
 `sam local invoke`, emulators. It gives the whole answer at once, as a proxy integration expects it.
 """
 
-import base64
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +56,13 @@ def _credentials(environ: Mapping[str, str], transport: HttpTransport) -> Callab
         environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"], environ.get("AWS_SESSION_TOKEN") or None
     )
     return lambda: fixed
+
+
+def _timeouts(environ: Mapping[str, str]) -> Timeouts:
+    return Timeouts(
+        first_byte=float(environ.get("UPSTREAM_FIRST_BYTE_SECONDS", "300")),
+        idle=float(environ.get("UPSTREAM_IDLE_SECONDS", "120")),
+    )
 
 
 def _failure_policy(text: str) -> FailurePolicy:
@@ -128,12 +134,7 @@ class Application:
         servers = load_servers(file, region)
         for warning in warnings_of(servers, file.name):
             log("WARN", warning)
-        self._transport = HttpTransport(
-            Timeouts(
-                first_byte=float(environ.get("UPSTREAM_FIRST_BYTE_SECONDS", "300")),
-                idle=float(environ.get("UPSTREAM_IDLE_SECONDS", "120")),
-            )
-        )
+        self._transport = HttpTransport(_timeouts(environ))
         endpoint = environ.get("AWS_ENDPOINT_URL")
         patience, limits_patience = (20.0, 5.0) if endpoint else (5.0, 1.0)  # an emulator is slower
         credentials = _credentials(environ, self._transport)
@@ -249,51 +250,10 @@ def stream(invocation: "Invocation", response: "ResponseStream") -> None:
     _application.relay.serve(invocation.event, response, invocation.deadline, invocation.trace_id)
 
 
-class BufferedResponse:
-    """Collects an answer for a caller that takes it in one piece."""
-
-    def __init__(self) -> None:
-        self.started = False
-        self.broken, self.fault = False, None
-        self._status = 500
-        self._headers: dict[str, str] = {}
-        self._body = bytearray()
-        self._failure: BaseException | None = None
-
-    def start(self, status: int, headers: Mapping[str, str], cookies: Sequence[str] = ()) -> None:
-        """Keep status and headers. The proxy sets no cookies."""
-        self.started = True
-        self._status = status
-        self._headers = dict(headers)
-
-    def flush(self) -> None:
-        """Nothing goes out before the end."""
-
-    def write(self, data: bytes) -> None:
-        """Keep one piece of the body."""
-        self._body += data
-
-    def end(self) -> None:
-        """Nothing is left to do: the result is taken when the handler returns."""
-
-    def fail(self, error: BaseException) -> None:
-        """A body that broke off cannot be handed out as if it were whole: `result` raises `error`."""
-        self._failure = error
-
-    def result(self) -> dict[str, Any]:
-        """The answer as a Lambda proxy integration takes it; base64 unless it is text."""
-        if self._failure is not None:
-            raise self._failure
-        body = bytes(self._body)
-        try:
-            text, is_base64 = body.decode(), False
-        except UnicodeDecodeError:
-            text, is_base64 = base64.b64encode(body).decode(), True
-        return {"statusCode": self._status, "headers": self._headers, "body": text, "isBase64Encoded": is_base64}
-
-
 def handler(event: Any, context: Any) -> dict[str, Any]:
     """Serve one event without streaming."""
+    from proxy.endpoints.buffered_response import BufferedResponse  # noqa: PLC0415  # no streaming sandbox needs it
+
     response = BufferedResponse()
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000
     _application.relay.serve(event, response, deadline, os.environ.get("_X_AMZN_TRACE_ID"))

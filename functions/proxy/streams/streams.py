@@ -6,9 +6,8 @@ Its one rule: however often a stream is read, its inference has one terminal eve
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
 
-from openai_proxy.events.streams import LEASE_SECONDS, event_of_killed, signed, unfinished_text
+from openai_proxy.events.streams import LEASE_SECONDS, event_of_killed, unfinished_text
 
 from proxy.admission import as_proxy_error
 from proxy.aws.client import AwsError
@@ -20,7 +19,6 @@ from proxy.errors import ClientError, ProxyError, UnavailableError
 from proxy.http.stopper import Stopper
 from proxy.log import log
 from proxy.metering.meter import Meter
-from proxy.outcome import Outcome
 from proxy.records.records import Records
 from proxy.records.unfinished import unfinished_event
 from proxy.request.parse import Target
@@ -28,53 +26,15 @@ from proxy.streams.detached import DetachedResponse
 from proxy.streams.names import not_found, owner_of, place_of, stream_id_of, stream_object
 from proxy.streams.numbering import Numbering
 from proxy.streams.reading import Reader
-from proxy.streams.recording import Recording, Times, Watched
+from proxy.streams.recording import Recording, Watched
 from proxy.streams.response import RecordedResponse
-from proxy.streams.table import LOST, MOST_LOST, Ended, State, StreamsTable
-from proxy.streams.writers import Writers
+from proxy.streams.table import LOST, MOST_LOST, State, StreamsTable
+from proxy.streams.written import Settings, Writing, Written
 from proxy.timeline import Timeline
-
-if TYPE_CHECKING:
-    from openai_proxy.events.stream_types import StreamData
 
 READ = "A stream was asked for"
 """What the log says of each reader; an inference has its own line."""
 _EVENTS = {"content-type": "text/event-stream"}
-
-
-def _stops_nothing(_: Stopper | None) -> None: ...
-
-
-def _waits_for_nothing(_seconds: float) -> None: ...
-
-
-class Settings(NamedTuple):
-    """`kept` is for how many seconds a stream can be read after its end; `start` begins to write a recording.
-
-    `let_stop` names what may stop the current request. `sign` signs what a webhook is told when an answer is ready; it
-    gives "" if that cannot be done.
-    """
-
-    kept: float = 600.0
-    times: Times = Times()
-    start: Callable[[Recording], Callable[[float], object]] = Writers()
-    let_stop: Callable[[Stopper | None], None] = _stops_nothing
-    sign: Callable[[str], str] | None = None
-
-
-class Written(NamedTuple):
-    """The answer to a request that asks for a resumable stream.
-
-    `finish` gives what the terminal event says of the stream. `is_told` says whether somebody has taken the writer for
-    dead, and published that event. `close` ends the recording, and waits until all is written, for at most so many
-    seconds. It is called after the event is published, so that `end_streams` finds a process that is killed between the
-    two.
-    """
-
-    response: RecordedResponse | DetachedResponse
-    finish: "Callable[[Outcome, Timeline], StreamData | None]"
-    is_told: Callable[[], bool]
-    close: Callable[[float], None]
 
 
 class Streams:
@@ -100,9 +60,7 @@ class Streams:
 
         The call is refused if a client that does not wait cannot be told where its answer will be.
         """
-        settings, stopper = self._settings, Stopper()
-        waits: list[Callable[[float], object]] = []
-        ends: list[tuple[Ended, str]] = []
+        settings, stopper, writing = self._settings, Stopper(), Writing(self._settings.start, call.id)
         admitted = timeline.now()
 
         def describe() -> str:
@@ -114,54 +72,21 @@ class Streams:
             return Recording(self._another(), self._state(call, timeline), settings.kept, watched, settings.times)
 
         def begin() -> Recording:
-            made = recording(lambda: response.broken)
-            waits.append(self._started(made, call.id))
-            return made
+            return writing.begin(recording(lambda: response.broken))
 
         settings.let_stop(stopper)
-        if call.wants_no_wait:
-            made = recording(lambda: False)
-            try:
-                _detach(call, made, responder, response, timeline)
-            except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
-                settings.let_stop(None)
-                return call._replace(refused=as_proxy_error(error, call.id)), None
-            waits.append(self._started(made, call.id))
-            answer: RecordedResponse | DetachedResponse = DetachedResponse(made, call.id, call.path)
-        else:
-            answer = RecordedResponse(response, call.id, begin, {"x-resumable": "true", **_policy_of(call)})
-
-        def finish(outcome: Outcome, timeline: Timeline) -> "StreamData | None":
-            stopper.over()
-            settings.let_stop(None)
-            ends.append(_end_of(outcome))
-            return self._told_of(call, answer, ends[0][0], timeline)
-
-        def close(seconds: float) -> None:
-            if answer.recording is not None:
-                answer.recording.end(*(ends or [("failed", "internal_error")])[0])
-            for each in waits:
-                each(max(0.0, seconds))
-
-        return call, Written(answer, finish, lambda: _is_told(answer), close)
-
-    def _started(self, made: Recording, call_id: str) -> Callable[[float], object]:
-        """Begin to write a recording. Returns a function that waits for its end, for at most so many seconds."""
+        if not call.wants_no_wait:
+            added = {"x-resumable": "true", **_policy_of(call)}
+            recorded = RecordedResponse(response, call.id, begin, added)
+            return call, Written(call, recorded, stopper, writing, settings)
+        made = recording(lambda: False)
         try:
-            return self._settings.start(made)
-        except RuntimeError as error:  # no thread can be started: the answer goes on without a recording
-            made.is_lost = True
-            log("ERROR", "A resumable stream is not written down", id=call_id, reason=str(error))
-            return _waits_for_nothing
-
-    def _told_of(
-        self, call: Call, answer: RecordedResponse | DetachedResponse, status: Ended, timeline: Timeline
-    ) -> "StreamData | None":
-        """What the terminal event says of a recording, if there is one."""
-        if answer.recording is None:
-            return None
-        found: StreamData = {"status": status, "events": answer.number, "respond_async": call.wants_no_wait}
-        return signed(self._settings.sign, call.id, timeline.unix(timeline.ended), found)
+            _detach(call, made, responder, response, timeline)
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
+            settings.let_stop(None)
+            return call._replace(refused=as_proxy_error(error, call.id)), None
+        detached = DetachedResponse(writing.begin(made), call.id, call.path)
+        return call, Written(call, detached, stopper, writing, settings)
 
     def _state(self, call: Call, timeline: Timeline) -> State:
         if call.key is None:
@@ -237,10 +162,6 @@ class Streams:
         return self._records.tell(event, header)
 
 
-def _is_told(answer: RecordedResponse | DetachedResponse) -> bool:
-    return answer.recording is not None and answer.recording.is_given_up
-
-
 def _policy_of(call: Call) -> dict[str, str]:
     return {"x-on-disconnect": "stop"} if call.stops_without_client else {}
 
@@ -264,15 +185,6 @@ def _detach(call: Call, recording: Recording, responder: Responder, response: Re
     response.start(202, {**JSON, **responder.headers(call, Delivery(), OFF, timeline), **own})
     response.write(json.dumps(stream_object(state)).encode())
     response.end()
-
-
-def _end_of(outcome: Outcome) -> tuple[Ended, str]:
-    """How a stream has ended, and by which error."""
-    if outcome.error:
-        is_stopped = outcome.error.code in ("stream_stopped", "client_absent")
-        return "stopped" if is_stopped else "failed", outcome.error.code
-    is_error = outcome.status >= 400 or (outcome.meter is not None and outcome.meter.error)
-    return ("failed", "upstream_error") if is_error else ("completed", "")
 
 
 def _ending(state: State, latest: bytes) -> bytes:

@@ -8,8 +8,9 @@ from proxy.aws.s3 import S3, Bucket
 from proxy.aws.sigv4 import Credentials
 from proxy.http.transport import HttpTransport
 from proxy.records.records import Records
-from proxy.streams.streams import Settings, Streams
+from proxy.streams.streams import Streams
 from proxy.streams.table import StreamsTable
+from proxy.streams.written import Settings
 
 
 def from_environ(

@@ -16,9 +16,10 @@ from openai_proxy.key_context import ClientKey
 from proxy.metering.sse import data_of, split_events
 from proxy.streams.numbering import KEEP_ALIVE, last_number
 from proxy.streams.recording import Recording, Times
-from proxy.streams.streams import READ, Settings, Streams
+from proxy.streams.streams import READ, Streams
 from proxy.streams.table import StreamsTable
 from proxy.streams.writers import Writers
+from proxy.streams.written import Settings
 
 from tests.fakes import Connection, Received, RecordedResponse, Script
 from tests.relays import CONTENT, DONE, USAGE_CHUNK, Proxy, error_of, proxy, sse, streaming

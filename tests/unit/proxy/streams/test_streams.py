@@ -16,8 +16,9 @@ from proxy.errors import ClientError
 from proxy.request.parse import InferenceRequest, Target
 from proxy.streams.names import owner_of
 from proxy.streams.recording import Times
-from proxy.streams.streams import Settings, Streams
+from proxy.streams.streams import Streams
 from proxy.streams.table import LOST, MOST_LOST, Piece, State, StreamsTable
+from proxy.streams.written import Settings
 from proxy.timeline import Clock, Timeline
 
 from tests.fakes import RecordedResponse

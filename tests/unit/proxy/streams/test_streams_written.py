@@ -18,8 +18,9 @@ from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.streams.names import owner_of, stream_object
 from proxy.streams.recording import Recording, Times
-from proxy.streams.streams import Settings, Streams, Written
+from proxy.streams.streams import Streams
 from proxy.streams.table import State, StreamsTable
+from proxy.streams.written import Settings, Written
 from proxy.timeline import Clock, Timeline
 
 from tests.fakes import RecordedResponse
