@@ -1,6 +1,6 @@
 """`Outcome`: what came of a call when its client had the last byte. Pure."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.usage import Usage
@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # loaded only where content is logged
     from proxy.records.recorder import ResponseRecorder
 
 NO_USAGE = Usage(source="none")
+UNREADABLE = Usage(source="invalid", reason="unreadable")
+"""Of an answer that cannot be read: nobody knows what was used."""
 _LONGEST_KEPT = 30 * 86400.0
 """Seconds for which a server keeps an answer that it made in the background, at most."""
 _CLOCKS_APART = 300.0
@@ -46,6 +48,10 @@ class Outcome(NamedTuple):
     reservation: Reservation | None = None
     stream: "StreamData | None" = None
     """How it ended as a stream that can be read again, where it is one."""
+
+    def untold(self) -> Self:
+        """The same without what its answer says of itself, if that cannot be told."""
+        return self._replace(meter=None, content=None)
 
 
 def usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:

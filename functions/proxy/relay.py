@@ -24,7 +24,7 @@ from proxy.log import log, place_of
 from proxy.metering.meter import AnswerTraits, Meter
 from proxy.metering.scan import may_report_error
 from proxy.metering.sse import EventFrames, WholeChunks
-from proxy.outcome import Outcome, spent_of, usage_of
+from proxy.outcome import UNREADABLE, Outcome, spent_of, usage_of
 from proxy.records.records import Invocation, Records
 from proxy.timeline import Timeline
 from proxy.upstream.attempts import Attempts
@@ -134,7 +134,7 @@ class Relay(NamedTuple):
         headers = self.responder.headers(call, begun, lookup.use if lookup else OFF, timeline)
         response.start(begun.status, {**begun.headers, **headers})
         response.flush()
-        if begun.upstream and begun.content_type.startswith(_STREAM):
+        if begun.upstream and begun.content_type.startswith(_STREAM) and not coding_left(begun.upstream):
             begun.upstream.on_silence = lambda: response.write(_KEEP_ALIVE)
 
     def _send(
@@ -189,8 +189,8 @@ class Relay(NamedTuple):
         frames = EventFrames() if meter.is_stream else WholeChunks()
         broken: ProxyError | None = None
         write, end = self.responder.writing(call, outcome, response, timeline)
-        if meter.is_stream and delivery.upstream:
-            delivery.upstream.on_silence = lambda: response.write(_KEEP_ALIVE)
+        if meter.is_stream and delivery.upstream:  # the blank line of a comment would end the event that it is in
+            delivery.upstream.on_silence = lambda: None if frames.is_inside else response.write(_KEEP_ALIVE)
         try:  # the loop that everything else is arranged around: a chunk is only glanced at before it goes out
             for chunk in chunks:
                 if not timeline.first_chunk:
@@ -252,7 +252,11 @@ class Relay(NamedTuple):
 
     def _settled(self, call: Call, outcome: Outcome, timeline: Timeline, deadline: float) -> Outcome:
         """The outcome with its usage, after its share of the key's limits has been given back."""
-        outcome = outcome._replace(usage=usage_of(call, outcome, timeline.started_at))
+        try:
+            outcome = outcome._replace(usage=usage_of(call, outcome, timeline.started_at))
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the limits get their share back, the bus its event
+            log("ERROR", "The usage of an answer cannot be told", id=call.id, trace=place_of(error))
+            outcome = outcome.untold()._replace(usage=UNREADABLE)
         if outcome.reservation is None:
             return outcome
         until = for_client(deadline, timeline.started_at)

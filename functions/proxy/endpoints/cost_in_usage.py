@@ -67,7 +67,7 @@ def with_cost(part: bytes, cost: str, *, is_event: bool = False) -> bytes:
     """An event, or a document, with the cost in its `usage`; unchanged if it has no usage, or one with a cost."""
     if len(part) > _LONGEST_PART:
         return part
-    wanted = _expected(_read(part, is_event=is_event), cost)
+    wanted = _expected(object_of(_read(part, is_event=is_event)), cost)
     if wanted is None:
         return part
     for match in list(USAGE.finditer(part))[-_MOST_PLACES:][::-1]:
@@ -81,11 +81,14 @@ def _read(part: bytes, *, is_event: bool) -> Any:
     return loads_or_none(data_of(part) if is_event else part)
 
 
-def _expected(document: Any, cost: str) -> Any:
-    """The document as it should be with the cost in it; None if it has no place for one. `document` is not changed."""
-    fields = object_of(document)
+def _expected(fields: dict[str, Any], cost: str) -> dict[str, Any] | None:
+    """The document as it should be with the cost in it; None if it has no place for one. `fields` are not changed."""
     if "response" in fields:
-        response = _expected(fields["response"], cost)
+        response = _priced(object_of(fields["response"]), cost)
         return None if response is None else {**fields, "response": response}
+    return _priced(fields, cost)
+
+
+def _priced(fields: dict[str, Any], cost: str) -> dict[str, Any] | None:
     usage = object_of(fields.get("usage"))
     return {**fields, "usage": {**usage, "cost": cost}} if usage and "cost" not in usage else None

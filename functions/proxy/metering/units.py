@@ -42,6 +42,8 @@ _NO_SEARCH = frozenset({"open_page", "find_in_page", "find"})
 """What a call of the web search does that is no search, and costs nothing."""
 _MOST_NAMES = 16
 _MOST_ITEMS = 10_000
+_DEEPEST = 4
+"""Levels of a usage that hold counts: what is deeper is none, and JSON may be thousands of levels deep."""
 _EXECUTED = re.compile(re.escape(EXECUTED))
 
 
@@ -99,13 +101,13 @@ def _is_without(usage: Mapping[str, Any], read: Any) -> bool:
     return len(counts) == len(names) and counts[0] == sum(counts[1:])
 
 
-def _sum_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def _sum_of(one: Mapping[str, Any], other: Mapping[str, Any], levels: int = _DEEPEST) -> dict[str, Any]:
     """Two objects with their counts added up. A value that is no count replaces the sum, so that it is noticed."""
     found = dict(one)
     for name, value in other.items():
         before = found.get(name)
         if isinstance(value, dict):
-            found[name] = _sum_of(object_of(before), object_of(value))
+            found[name] = _sum_of(object_of(before), object_of(value), levels - 1) if levels else -1
         elif value is not None:
             counts = [each for each in (before or 0, value) if type(each) is int and each >= 0]
             found[name] = sum(counts) if len(counts) == 2 else -1

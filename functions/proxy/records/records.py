@@ -114,6 +114,16 @@ class Records:
         except Exception as error:  # noqa: BLE001  # the outermost edge: the request can be served all the same
             log("ERROR", "A request cannot be told of if it is killed", id=call.id, trace=place_of(error))
 
+    @staticmethod
+    def _event(call: Call, outcome: Outcome, timeline: Timeline, *, cold_start: bool) -> "TerminalEvent":
+        """The terminal event; if something that the answer says of itself cannot be told, the event without that."""
+        try:
+            return terminal_event(call, outcome, timeline, cold_start=cold_start)
+        except Exception as error:  # noqa: BLE001  # the outermost edge: every request has its event
+            log("ERROR", "An answer cannot be told of in full", id=call.id, trace=place_of(error))
+            timeline.answers.clear()
+            return terminal_event(call, outcome.untold(), timeline, cold_start=cold_start)
+
     def begin(self) -> tuple[Timeline, bool]:
         """The timeline of a request that begins now, and whether the sandbox was started for this request."""
         is_cold, self._is_cold = self._is_cold, False
@@ -157,7 +167,7 @@ class Records:
         if self._unauthorized:
             self._tell_unauthorized()
         trace = xray_context(invocation.trace)
-        event = terminal_event(call, outcome, timeline, cold_start=invocation.is_first)
+        event = self._event(call, outcome, timeline, cold_start=invocation.is_first)
         fate = self._publisher.publish([event, *captured], invocation.deadline, trace.header if trace else None)
         if self._memory:
             self._memory.clear()

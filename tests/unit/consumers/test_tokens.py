@@ -349,6 +349,8 @@ FORGED: dict[str, tuple[Any, str]] = {
     "iat in milliseconds": (lambda: token(good(iat=NOW * 1000)), "token_malformed"),
     "nbf null": (lambda: raw(GOOD_JSON[:-1] + ',"nbf":null}'), "token_malformed"),
     "exp 1e999": (lambda: raw(GOOD_JSON.replace(str(NOW + 300), "1e999")), "token_malformed"),
+    "exp of 400 digits": (lambda: raw(GOOD_JSON.replace(str(NOW + 300), "9" * 400)), "token_malformed"),
+    "nbf of 400 digits": (lambda: token(good(nbf=10**400)), "token_malformed"),
     "exp of 5000 digits": (lambda: raw(GOOD_JSON.replace(str(NOW + 300), "9" * 5000)), "token_malformed"),
     "nbf in 61 s": (lambda: token(good(nbf=NOW + 61)), "token_not_yet_valid"),
     "iat in 61 s": (lambda: token(good(iat=NOW + 61)), "token_not_yet_valid"),

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.cache.fill import Lookup
-from proxy.delivery import CacheUse
+from proxy.delivery import CacheUse, Delivery
 from proxy.endpoints.responder import Responder
 from proxy.errors import ClientError
+from proxy.metering.sse import LONGEST_EVENT
 
 from tests.timed_relays import (
     Answer,
@@ -435,3 +436,66 @@ def test_a_cache_that_fails_costs_nobody_an_answer_and_is_in_the_log(
     assert f"in {step}" in first.pop("trace")
     assert first == {"level": "ERROR", "message": message, "id": detail["metadata"]["id"], "error": "LookupError"}
     assert "a secret" not in json.dumps([first, request])
+
+
+@pytest.mark.parametrize(("silent", "comments"), [(14.0, 0), (31.0, 2)])
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_no_comment_ends_an_event_that_is_so_large_that_it_passes_in_pieces(
+    is_inside: bool, silent: float, comments: int
+) -> None:
+    large = event(chat("x" * (LONGEST_EVENT + 1000)))
+    cut = LONGEST_EVENT + 500 if is_inside else len(large)
+    waits = [(0.0, large[:cut]), (silent, large[cut:] + event(chat("", "stop")))]
+    with timed_proxy(World({"weak": [stream(0.0, *waits)]}), CONTEXT) as proxy:
+        client = ask(proxy, {**CHAT, "stream": True}, server="weak")
+    assert client.body.count(b": keep-alive") == (0 if is_inside else comments)
+    assert client.body.replace(b": keep-alive\n\n", b"") == large + event(chat("", "stop"))
+
+
+@pytest.mark.parametrize(("coding", "comments"), [("", 2), ("content-encoding: br\r\n", 0)])
+def test_nothing_is_put_into_a_stream_that_its_server_has_packed(coding: str, comments: int) -> None:
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{coding}\r\n".encode()
+    end = event(chat("Hello", "stop"))
+    pieces = [Piece(0.0, head), Piece(40.0, end), Piece(0.0, None)]
+    with timed_proxy(World({"weak": [Answer(pieces, status=200)]}), CONTEXT) as proxy:
+        client = ask(proxy, {**CHAT, "stream": True}, server="weak")
+    assert client.body == b": keep-alive\n\n" * comments + end
+
+
+SAID = "a secret"
+
+
+class Unreadable:
+    """An answer of a server that cannot be read any more."""
+
+    on_silence = None
+
+    @property
+    def headers(self) -> Any:
+        raise LookupError(SAID)
+
+    def waited(self) -> float:
+        return 0.0
+
+    def close(self) -> None: ...
+
+
+class UnreadableCache(FailingCache):
+    """Has an answer for every question, which cannot be read."""
+
+    def find(self, call: Any, _timeline: object) -> Lookup:
+        [candidate, *_] = call.candidates
+        upstream: Any = Unreadable()
+        found = Delivery(candidate.server, call.body.outgoing("m"), 200, {}, "application/json", [b"{}"], upstream)
+        return Lookup(CacheUse("HIT"), delivery=found)
+
+
+def test_what_an_answer_says_of_its_usage_costs_nobody_the_event(capsys: pytest.CaptureFixture[str]) -> None:
+    with timed_proxy(World(), CONTEXT, cache=lambda: UnreadableCache("")) as proxy:
+        client = ask(proxy, CHAT, server="kept")
+    [(kind, detail)] = proxy.bus.details
+    usage = detail["data"]["usage"]
+    assert (client.status, kind, usage["source"], usage["reason"]) == (500, "InferenceFailed", "invalid", "unreadable")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["message"] for line in lines][1:] == ["The usage of an answer cannot be told", "request"]
+    assert SAID not in json.dumps([lines[1:], client.body.decode()])

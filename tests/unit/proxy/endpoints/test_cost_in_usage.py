@@ -58,6 +58,7 @@ def test_what_is_read_afterwards_is_the_same_but_for_the_cost(document: Any, ind
         ('{"tools":[{"usage":{"a":1}}]}', None),
         ('[{"usage":{"a":1}}]', None),
         ('{"usage":{"a":1}', None),
+        ('{"response":{"response":{"usage":{"a":1}}}}', None),
         ("", None),
     ],
 )

@@ -205,6 +205,18 @@ def test_a_total_speaks_of_connectors_only_beside_counts(name: str, value: Any) 
     assert beside == usage | {name: value} | {"prompt_tokens": prompt}
 
 
+@pytest.mark.parametrize("levels", [1, 4, 50, 3000])
+@pytest.mark.parametrize("whole", ["iterations", "connector_tokens"])
+def test_however_deep_a_usage_is_it_is_read(whole: str, levels: int) -> None:
+    deep: Any = 7
+    for _ in range(levels):
+        deep = {"a": deep}
+    beside = [{"type": "compaction", "b": deep, "input_tokens": 2}] if whole == "iterations" else deep
+    found, _ = told_in({"usage": TOKENS | {whole: beside}}, is_whole=True)
+    assert found
+    assert (found.source, found.input_tokens) == (("reported", 7) if whole == "iterations" else ("invalid", 0))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, MOST_TOKENS * 2) | st.floats() | st.text(max_size=60),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=60), inner, max_size=20),

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from openai_proxy.key_context import ClientKey
+from openai_proxy.usage import Usage
 from proxy.aws.client import AwsError
 from proxy.call import Call
 from proxy.errors import ClientError, UnavailableError
@@ -134,3 +135,29 @@ def test_of_a_request_that_could_not_tell_it_itself_everything_is_told(
     expected = {"level": "ERROR", "message": "request", "id": EVENT.id, "trace_id": trace}
     expected |= {"published": fate == "published", "queued": fate == "queued", "w3c_trace_id": None}
     assert {name: said[name] for name in expected} == expected
+
+
+SAID = "a secret"
+
+
+class Unreadable:
+    """A meter that cannot tell what it saw."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(SAID, name)
+
+
+def test_a_request_whose_answer_cannot_be_told_of_has_its_event_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    publisher: Any = Fates("published")
+    records, unreadable = Records(publisher), cast("Any", Unreadable())
+    timeline = Timeline()
+    timeline.end()
+    outcome = Outcome(200, meter=unreadable, usage=Usage(7, 5, source="reported"))
+    records.keep(Call("a", 0.0, key=ClientKey("team-a")), outcome, timeline, Invocation(9e9))
+    [([event], _, _)] = publisher.asked
+    assert (event.detail_type, event.data["usage"]["source"]) == ("InferenceCompleted", "reported")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["message"] for line in lines] == ["An answer cannot be told of in full", "request"]
+    assert SAID not in json.dumps(lines)
