@@ -149,7 +149,7 @@ class Proxy:
         self.now = 0.0
         clock: Callable[[], float] = lambda: self.now  # noqa: E731
         models = ModelList(servers, transport, tokens, clock)
-        endpoints = Endpoints(lambda: models, lambda: Receipts(services, "costs"))
+        endpoints = Endpoints({"/models": lambda: models, "/receipts/": lambda: Receipts(services, "costs")})
         authorizer = Authorizer(AuthorizerFunction(invoke, "authorizer", "eu-central-1"), 60)
         self._parts = Parts(
             authorizer,

@@ -18,7 +18,6 @@ from proxy.admission import Admission
 from proxy.cache.response_cache import ResponseCache
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.models import ModelList
-from proxy.endpoints.receipts import Receipts
 from proxy.endpoints.responder import Responder
 from proxy.endpoints.routes import Endpoints
 from proxy.http.http1 import Connection
@@ -277,7 +276,7 @@ class TimedProxy:
                 LimitsTable(TableAccess(limits or aws, "limits", clock.unix), "open"),
             ),
             Attempts(transport, tokens, Breakers(clock.reading), sleep, lambda: 0.5),
-            Responder(Cors("*"), Endpoints(lambda: models, lambda: Receipts(aws, "costs"))),
+            Responder(Cors("*"), Endpoints({"/models": lambda: models})),
             Records(Publisher(aws, "bus", clock=clock.unix), content_log, daemon, clock=clock),
             cache,
         )

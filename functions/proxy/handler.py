@@ -20,7 +20,7 @@ from proxy.aws.client import Aws, ContainerCredentials
 from proxy.aws.sigv4 import Credentials
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.responder import Responder
-from proxy.endpoints.routes import Endpoints
+from proxy.endpoints.routes import MODELS, RECEIPTS, Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
 from proxy.limits.counters import TableAccess
 from proxy.limits.renewal import Renewals
@@ -182,7 +182,7 @@ class Application:
 
             return Receipts(aws, costs_table)
 
-        return Endpoints(models, receipts)
+        return Endpoints({MODELS: models, RECEIPTS: receipts})
 
     def _content_log(self, aws: Aws, environ: Mapping[str, str], region: str) -> "ContentLog | None":
         """Where prompts and answers of keys go that ask for it; None where the stack has no place for them."""

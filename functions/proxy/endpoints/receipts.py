@@ -14,10 +14,11 @@ from openai_proxy.events.ulid import ulid_day
 from openai_proxy.key_context import ClientKey
 
 from proxy.aws.client import Aws, AwsError
+from proxy.endpoints.routes import RECEIPTS
 from proxy.errors import ClientError, UnavailableError
 from proxy.request.parse import Target
+from proxy.timeline import Timeline
 
-_PATH = "/receipts/"
 _TIMEOUT = 2.0
 _TEXTS = (
     *("timestamp", "server", "model", "operation", "outcome"),
@@ -33,9 +34,9 @@ class Receipts:
         self._aws = aws
         self._table = table
 
-    def document(self, target: Target, key: ClientKey) -> bytes:
+    def document(self, target: Target, key: ClientKey, _timeline: Timeline) -> bytes:
         """The receipt that the path names, as JSON. Raises ClientError (404), UnavailableError (503)."""
-        inference_id = target.path.removeprefix(_PATH)
+        inference_id = target.path.removeprefix(RECEIPTS)
         try:
             day = ulid_day(inference_id)
         except ValueError as error:

@@ -2,20 +2,28 @@
 models.
 """
 
-from collections.abc import Callable, Container
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container, Mapping
+from typing import Protocol
+
+from openai_proxy.key_context import ClientKey
 
 from proxy.call import STREAMS, Call
 from proxy.errors import ClientError
 from proxy.request.parse import InferenceRequest, Target
 from proxy.timeline import Timeline
 
-if TYPE_CHECKING:  # each is loaded when it is first asked for
-    from proxy.endpoints.models import ModelList
-    from proxy.endpoints.receipts import Receipts
+MODELS = "/models"
+RECEIPTS = "/receipts/"
+_WITHOUT_SERVER = (RECEIPTS,)
+"""Paths that belong to no server, and so to no pool."""
 
-_MODELS = "/models"
-_RECEIPTS = "/receipts/"
+
+class Endpoint(Protocol):
+    """Answers a path, and the paths below it."""
+
+    def document(self, target: Target, key: ClientKey, timeline: Timeline, /) -> bytes:
+        """The JSON for the path of `target`. Raises ProxyError."""
+        ...
 
 
 def is_own(request: InferenceRequest, target: Target, pools: Container[str | None]) -> bool:
@@ -24,16 +32,16 @@ def is_own(request: InferenceRequest, target: Target, pools: Container[str | Non
         return True
     if request.method != "GET" or not (target.server is None or target.server in pools):
         return False
-    is_receipt = target.server is None and target.path.startswith(_RECEIPTS)
-    return is_receipt or f"{target.path}/".startswith(f"{_MODELS}/")
+    if f"{target.path}/".startswith(f"{MODELS}/"):
+        return True
+    return target.server is None and target.path.startswith(_WITHOUT_SERVER)
 
 
 class Endpoints:
-    """The paths that lead to no server. Whatever answers one is built when it is first asked for."""
+    """The paths that lead to no server. `given` has for each what gives its endpoint, built when it is first asked."""
 
-    def __init__(self, models: "Callable[[], ModelList]", receipts: "Callable[[], Receipts]") -> None:
-        self._models = models
-        self._receipts = receipts
+    def __init__(self, given: Mapping[str, Callable[[], Endpoint]]) -> None:
+        self._given = given
 
     def document(self, call: Call, timeline: Timeline) -> bytes | None:
         """The JSON for a call, or None when it is for a server. Raises ProxyError."""
@@ -43,6 +51,5 @@ class Endpoints:
             return None
         if target.path.startswith(STREAMS):
             raise ClientError(404, "stream_not_found", "This proxy keeps no streams.")
-        if target.path.startswith(_RECEIPTS):
-            return self._receipts().document(target, key)
-        return self._models().document(target, key, timeline)
+        [give] = [give for path, give in self._given.items() if target.path.startswith(path)]
+        return give().document(target, key, timeline)

@@ -18,7 +18,6 @@ from proxy.access.authenticator import Authorizer, AuthorizerFunction
 from proxy.admission import Admission
 from proxy.endpoints.cors import Cors
 from proxy.endpoints.models import ModelList
-from proxy.endpoints.receipts import Receipts
 from proxy.endpoints.responder import Responder
 from proxy.endpoints.routes import Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
@@ -210,7 +209,7 @@ def player() -> Generator[Player]:
         relay = Relay(
             Admission(authorizer, Routes(servers), LimitsTable(TableAccess(aws, "limits"), "open")),
             Attempts(transport, tokens, Breakers()),
-            Responder(Cors("*"), Endpoints(lambda: models, lambda: Receipts(aws, "costs"))),
+            Responder(Cors("*"), Endpoints({"/models": lambda: models})),
             Records(Publisher(aws, "bus")),
         )
         yield Player(upstream, relay, bus)

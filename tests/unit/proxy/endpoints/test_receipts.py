@@ -12,6 +12,7 @@ from proxy.aws.client import AwsError
 from proxy.endpoints.receipts import Receipts
 from proxy.errors import ProxyError
 from proxy.request.parse import Target
+from proxy.timeline import Timeline
 
 ID = "01M8558AXTR9M5E4B7N3QK2VWC"
 KEY = ClientKey("team-a", key_id="0123456789ab")
@@ -78,7 +79,8 @@ class Ledger:
 
 
 def receipt(ledger: Ledger, name: str = ID, key: ClientKey = KEY) -> Any:
-    return json.loads(Receipts(cast("Any", ledger), "costs").document(Target(None, f"/receipts/{name}"), key))
+    receipts = Receipts(cast("Any", ledger), "costs")
+    return json.loads(receipts.document(Target(None, f"/receipts/{name}"), key, Timeline()))
 
 
 def test_a_receipt_says_all_that_the_ledger_does_and_nothing_else() -> None:

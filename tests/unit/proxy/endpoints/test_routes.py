@@ -40,22 +40,26 @@ def test_what_leads_to_no_server(method: str, server: str | None, path: str, ans
     assert is_own(request(method), Target(server, path), {"many"}) is answers
 
 
-class Documents:
-    """Both sources of documents, which say what they were asked for."""
+class Asked:
+    """An endpoint that says what it was asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def document(self, *asked: object) -> Any:
-        return asked
+        return self.name, *asked
 
 
 def document(call: Call, timeline: Timeline) -> Any:
-    return Endpoints(lambda: cast("Any", Documents()), lambda: cast("Any", Documents())).document(call, timeline)
+    given = {"/models": lambda: Asked("models"), "/receipts/": lambda: Asked("receipts")}
+    return Endpoints(given).document(call, timeline)
 
 
 def test_models_and_receipts_are_asked_for_with_what_they_depend_on() -> None:
     timeline, models, receipt = Timeline(), Target("many", "/models"), Target(None, "/receipts/x")
     call = Call("id", 0.0, request(), KEY, models)
-    assert document(call, timeline) == (models, KEY, timeline)
-    assert document(call._replace(target=receipt), timeline) == (receipt, KEY)
+    assert document(call, timeline) == ("models", models, KEY, timeline)
+    assert document(call._replace(target=receipt), timeline) == ("receipts", receipt, KEY, timeline)
 
 
 def test_a_stream_is_not_there_where_none_is_kept() -> None:
