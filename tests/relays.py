@@ -97,7 +97,7 @@ class Parts(NamedTuple):
         return Relay(
             Admission(self.authenticator, self.routes, self.limits),
             self.servers,
-            Responder(Cors("*"), self.endpoints, self.playground, self.prices),
+            Responder(Cors("*"), self.endpoints, self.playground and self.playground.serve, self.prices),
             self.records,
             self.cache,
             self.streams,

@@ -19,7 +19,7 @@ from proxy.admission import Admission, steering_of
 from proxy.aws.client import Aws, ContainerCredentials
 from proxy.aws.sigv4 import Credentials
 from proxy.endpoints.cors import Cors
-from proxy.endpoints.responder import Responder
+from proxy.endpoints.responder import Responder, Response
 from proxy.endpoints.routes import MODELS, RECEIPTS, Endpoints
 from proxy.http.transport import HttpTransport, Timeouts
 from proxy.limits.counters import TableAccess
@@ -29,6 +29,7 @@ from proxy.log import log, log_from
 from proxy.records.publisher import Publisher, Queues
 from proxy.records.records import Records
 from proxy.relay import Relay
+from proxy.request.parse import InferenceRequest
 from proxy.request.routing import Routes
 from proxy.upstream.attempts import Attempts
 from proxy.upstream.breaker import Breakers
@@ -38,7 +39,6 @@ if TYPE_CHECKING:  # loaded only where they are switched on or asked for, or by 
     from proxy.cache.response_cache import ResponseCache
     from proxy.endpoints.answer_cost import Prices
     from proxy.endpoints.models import ModelList
-    from proxy.endpoints.playground import Playground
     from proxy.endpoints.receipts import Receipts
     from proxy.records.content_log import ContentLog
     from proxy.runtime_api import Invocation, ResponseStream
@@ -101,12 +101,12 @@ def _authenticator(
     return WithProviderTokens(authorizer, servers, tokens)
 
 
-def _playground(switch: str | None) -> "Playground | None":
+def _playground(switch: str | None) -> Callable[[InferenceRequest, Response], bool] | None:
     if switch != "on":
         return None
     from proxy.endpoints.playground import Playground  # noqa: PLC0415  # no other sandbox needs it
 
-    return Playground()
+    return Playground().serve
 
 
 def _prices(environ: Mapping[str, str], servers_file: Path) -> "Callable[[], Prices]":

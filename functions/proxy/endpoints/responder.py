@@ -16,7 +16,6 @@ from proxy.upstream.repeats import told_of
 
 if TYPE_CHECKING:  # loaded only where they are switched on or asked for
     from proxy.endpoints.answer_cost import Prices
-    from proxy.endpoints.playground import Playground
 
 _LONGEST_MODEL = 128
 JSON = {"content-type": "application/json"}
@@ -46,7 +45,7 @@ class Responder:
         self,
         cors: Cors,
         endpoints: Endpoints,
-        playground: "Playground | None" = None,
+        playground: Callable[[InferenceRequest, Response], bool] | None = None,
         prices: "Callable[[], Prices] | None" = None,
     ) -> None:
         self._cors = cors
@@ -60,7 +59,7 @@ class Responder:
             response.start(200, self._cors.preflight(request.headers))
             response.end()
             return True
-        return self._playground is not None and self._playground.serve(request, response)
+        return self._playground is not None and self._playground(request, response)
 
     def document(self, call: Call, timeline: Timeline) -> bytes | None:
         """The JSON with which the proxy itself answers a call; None if the call is for a server. Raises ProxyError."""

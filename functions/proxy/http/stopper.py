@@ -4,9 +4,17 @@ Its one rule: it ends its own request's exchange and no other, however late it i
 """
 
 from threading import Lock
+from typing import Protocol
 
 from proxy.errors import ProxyError
-from proxy.http.exchange import Exchange
+
+
+class Stoppable(Protocol):
+    """An exchange under way, which can be ended from another thread."""
+
+    def stop(self, error: ProxyError, /) -> None:
+        """Whoever waits for it gets `error`."""
+        ...
 
 
 class Stopper:
@@ -14,11 +22,11 @@ class Stopper:
 
     def __init__(self) -> None:
         self.error: ProxyError | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: Stoppable | None = None
         self._is_over = False
         self._lock = Lock()
 
-    def watch(self, exchange: Exchange) -> None:
+    def watch(self, exchange: Stoppable) -> None:
         """From now on, `stop` ends this exchange. Raises `error` if the request was stopped before."""
         with self._lock:
             if self.error:

@@ -152,8 +152,14 @@ def test_a_pre_flight_needs_no_key_and_other_requests_are_for_the_playground_whe
     other = request._replace(method="GET")
     assert responder().serve(other, response) is False
     for answer in (True, False):
-        playground: Any = SimpleNamespace(serve=lambda *of, said=answer: said and of == (other, response))  # pyright: ignore[reportUnknownLambdaType]
-        assert responder(playground=playground).serve(other, response) is answer
+        asked: list[object] = []
+
+        def page(*of: object, into: list[object] = asked, answer: bool = answer) -> bool:
+            into += of
+            return answer
+
+        assert responder(playground=page).serve(other, response) is answer
+        assert asked == [other, response]
 
 
 # ------------------------------------------------------------------------------------------------------------- the cost
