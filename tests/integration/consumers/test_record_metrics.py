@@ -18,9 +18,11 @@ from openai_proxy.cloudwatch import CONFIG, CloudWatch
 from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
 from record_metrics.consumer import RecordMetrics
-from record_metrics.markers import ATTEMPTS, CLAIM_SECONDS, Markers, MarkersUnavailableError
+from record_metrics.markers import Markers, MarkersUnavailableError
 
 from tests.tables import Log
+
+ATTEMPTS, CLAIM_SECONDS = 5, 60
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 NAMESPACE = "OpenAIProxy"

@@ -14,11 +14,13 @@ from openai_proxy.events.envelope import Event, rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import Key, LedgerEntry
 from openai_proxy.ledger.table import CostsTable
-from record_throttles.busiest import FROM_THROTTLES, MOST_CLIENTS, MOST_NAMES, READ_EVERY, Busiest
+from record_throttles.busiest import Busiest
 from record_throttles.consumer import RecordThrottles
 from record_throttles.forecasts import Forecasts
 
 from tests.tables import Log, failures
+
+FROM_THROTTLES, MOST_CLIENTS, MOST_NAMES, READ_EVERY = 10, 10, 20, 60.0
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 NOW = 1_795_426_900

@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ConnectTimeoutError
-from openai_proxy.cache.answers import LARGEST_BODY
 from openai_proxy.events.ulid import first_ulid_of, new_ulid
 from openai_proxy.pricing.price_book import PriceBook, load_price_book
 from openai_proxy.usage import Usage
 from proxy.cache.item import answer_of, header_of
 from store_response.cached_response import cached_response_of
 from store_response.consumer import StoreResponse
-from store_response.item import LARGEST_ITEM, item_of, item_size
+from store_response.item import item_of, item_size
 from store_response.table import CacheTable
 
 from tests.fakes import read_event
 from tests.tables import failures, mocked_table
+
+LARGEST_BODY, LARGEST_ITEM = 16_777_216, 409_600
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 TABLE = "cache"

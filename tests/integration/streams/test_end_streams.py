@@ -17,11 +17,13 @@ from moto import mock_aws
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.bus import NotPublishedError
 from openai_proxy.events.envelope import Event
-from openai_proxy.events.streams import KILLED, LEASE_SECONDS, LOOK_AFTER_SECONDS, signature_of, unfinished_text
+from openai_proxy.events.streams import KILLED, signature_of, unfinished_text
 from proxy.streams.table import Piece, State, StreamsTable
 
 from tests.streams.boto import Boto
 from tests.streams.services import FakeObjects
+
+LEASE_SECONDS, LOOK_AFTER_SECONDS = 30.0, 2
 
 ID, OTHER = "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAW"
 SAMPLE = json.loads((Path(__file__).parents[3] / "events/samples/InferenceFailed.worker-killed.json").read_text())

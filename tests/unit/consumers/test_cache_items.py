@@ -14,13 +14,15 @@ from openai_proxy.events.envelope import Event, MalformedEventError
 from openai_proxy.events.ulid import first_ulid_of, new_ulid
 from openai_proxy.pricing.price_book import parse_price_book
 from openai_proxy.usage import Usage
-from proxy.cache.item import LONGEST_PACE, CachedAnswer, Unusable, answer_of, header_of
+from proxy.cache.item import CachedAnswer, Unusable, answer_of, header_of
 from proxy.cache.replay import Replay
 from proxy.json_shapes import object_of
 from store_response.cached_response import cached_response_of
 from store_response.item import item_of
 
 from tests.examples import examples
+
+LONGEST_PACE = 900_000
 
 NOW = 1_795_426_900
 DIGEST = "d" * 64

@@ -15,13 +15,14 @@ import boto3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_proxy.cache.answers import LARGEST_BODY
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.envelope import Event, MalformedEventError
 from openai_proxy.pricing.price_book import PriceBook, parse_price_book
 from openai_proxy.usage import Usage
 from store_response.cached_response import AnswerTooLargeError, CachedResponse, cached_response_of
 from store_response.item import item_of, item_size
+
+LARGEST_BODY = 16_777_216
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 CANARY = "canary-in-an-answer"

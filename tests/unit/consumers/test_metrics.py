@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.cloudwatch import MOST_DATA, MOST_VALUES_IN_A_CALL, in_calls
+from openai_proxy.cloudwatch import in_calls
 from openai_proxy.events.envelope import Event, MalformedEventError
-from openai_proxy.metric_data import MOST_VALUES, Measurement, ModelNames, measured, metric_data
+from openai_proxy.metric_data import Measurement, ModelNames, measured, metric_data
 from record_metrics.measurements import measurements_of
+
+MOST_DATA, MOST_VALUES_IN_A_CALL, MOST_VALUES = 1000, 5000, 150
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
 MINUTE = int(datetime(2026, 11, 23, 9, 30, tzinfo=UTC).timestamp())

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from authorizer.authorizer import NOT_CHECKED
 from authorizer.https_get import FetchError
-from authorizer.issuer_keys import FRESH, LOOKS_WITHIN, MOST_LOOKS, PAUSE, STALE
 from authorizer.refusal import KeysUnavailableError
 from authorizer.users import Users, _since_boot, keys_of_issuers
 from hypothesis import given, settings
@@ -20,6 +19,8 @@ from openai_proxy.identity import parse_identity
 from tests.examples import examples
 from tests.identity.desk import FILE, Desk, ask
 from tests.identity.issuers import ISSUER, NOW, FakeIssuer, good, jwk, private_key, token
+
+FRESH, LOOKS_WITHIN, MOST_LOOKS, PAUSE, STALE = 600.0, 30.0, 3, 30.0, 21600.0
 
 
 @pytest.fixture

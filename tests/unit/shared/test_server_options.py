@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.cache.answers import LONGEST_KEPT
 from openai_proxy.servers import Server, ServersFileError, TokenReference, parse_servers
 from openai_proxy.servers.options import Breaker, Caching, OptionError, Timers, weights_of
 from openai_proxy.servers.sign_in import Auth
+
+LONGEST_KEPT = 31_536_000
 
 POOL = "write {name: weight, ...}, 1 to 32 servers, each with a whole number from 1 to 1000"
 ALIASES = "write {alias: model, ...}; an alias has no '/' and at most 128 characters"

@@ -22,8 +22,8 @@ from moto import mock_aws
 from openai_proxy.dynamodb import from_item
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.ledger.entries import add_shares
-from openai_proxy.ledger.shards import FIRST, SHARDED, SHARDS, is_sign, shard_key
-from openai_proxy.ledger.table import ATTEMPTS, BUSY_AFTER, SEVERAL, CostsTable
+from openai_proxy.ledger.shards import FIRST, SHARDED, is_sign, shard_key
+from openai_proxy.ledger.table import CostsTable
 from openai_proxy.pricing.price_book import load_price_book, parse_price_book
 from record_cost.consumer import RecordCost
 
@@ -42,7 +42,11 @@ from tests.integration.consumers.test_fetched_once import told
 from tests.integration.consumers.test_record_cost import batch, create_table, failure, message, sums_of
 from tests.tables import failures
 
+SHARDS = 64
+
 NOON = 1_795_780_800  # 2026-11-27T12:00:00Z
+ATTEMPTS, BUSY_AFTER, SEVERAL = 6, 3, 3
+"""Tries of one write; those that load refuses until a client's day is divided, if it brings so many entries of it."""
 DAY = date(2026, 11, 27)
 PERIOD = Period(DAY, DAY)
 prices = cache(load_price_book)

@@ -11,9 +11,10 @@ from botocore.exceptions import ClientError
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.guards.action import Action, action_of
-from openai_proxy.guards.overlay import MOST_ACTS
 from openai_proxy.guards.rules import Act, Counting, Doing, Guard
 from openai_proxy.guards.seen import Seen
+
+MOST_ACTS = 50
 
 MONDAY = 1_795_392_000
 DAY = 86400

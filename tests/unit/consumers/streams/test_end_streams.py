@@ -10,9 +10,11 @@ from end_streams.consumer import EndStreams
 from end_streams.table import Standing, StreamsTable
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events.streams import KILLED, STATE, unfinished_text
+from openai_proxy.events.streams import KILLED, unfinished_text
 
 from tests.tables import Log, failures
+
+STATE = 999_999_999_999
 
 NOW = 1_796_000_100.25
 TRACE = "1-00000001-000000000000000000000000"

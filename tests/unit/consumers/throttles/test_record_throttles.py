@@ -14,12 +14,14 @@ from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import Key, LedgerEntry
 from openai_proxy.ledger.table import CostsTable
-from openai_proxy.throttles.entries import MOST_MODELS, FewModels
+from openai_proxy.throttles.entries import FewModels
 from openai_proxy.throttles.weather import Left, Weather
 from record_throttles.consumer import RecordThrottles
 
 from tests.costs_fake import FakeCostsTable, cancelled
 from tests.tables import Log, failures
+
+MOST_MODELS = 20
 
 SAMPLES = Path(__file__).parents[4] / "events" / "samples"
 NOW = 1_795_426_900

@@ -251,6 +251,26 @@ def test_what_a_request_takes(
 
 
 @pytest.mark.parametrize(
+    ("operation", "query", "answer", "tokens", "cost"),
+    [
+        ("/embeddings", "", None, 104, "1.04"),
+        ("/embeddings", "", 50, 104, "2.04"),
+        ("/embeddings", "model=other", 50, 104, "1.04"),
+        ("/batches", "", None, 104, "1.04"),
+        ("/batches", "", 50, 104, "1.04"),
+    ],
+)
+def test_what_generates_nothing_takes_its_prompt_and_what_is_for_no_certain_model_no_answer_of_that_model(
+    operation: str, query: str, answer: int | None, tokens: int, cost: str
+) -> None:
+    content = json.dumps({"model": "m", "input": "x" * 400}).encode()
+    request = InferenceRequest("function_url", "POST", "/", query, {"content-type": "application/json"}, content, None)
+    sent = RequestBody(request, Target("s", operation))
+    share = share_of(Limits("k", budget_day=D(999)), sent, PRICES._replace(answer=answer), "lease", NOW + 30)
+    assert share == Share("lease", NOW + 30, tokens, D(cost))
+
+
+@pytest.mark.parametrize(
     ("usage", "spent"),
     [
         (Usage(3, 5, source="reported"), "0.13"),

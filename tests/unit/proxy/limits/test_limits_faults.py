@@ -22,7 +22,6 @@ from proxy.limits.price_hints import PriceHints
 from proxy.limits.renewal import ENDED_EARLY, Renewals, in_background
 from proxy.limits.reservation import Reservation, renewing
 from proxy.limits.table import FailurePolicy, LimitsTable
-from proxy.request.asked_counts import MOST_TOKENS
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
@@ -31,6 +30,8 @@ from settle_limits.table import LimitsTable as SettlingTable
 
 from tests.examples import examples
 from tests.limits_table import AsBoto3, LimitsItems, access_to
+
+MOST_TOKENS = 2_147_483_647
 
 NOON = 4_099_118_400  # 2099-11-23 12:00:00 UTC: what is due by the real clock is not due yet
 FAR = 5_000_000_000.0

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.events.envelope import DetailType, Event, MalformedEventError, rfc3339
 from proxy.aws.client import NO_ANSWER, UNREACHABLE, AwsError
-from proxy.records.overflow import LARGEST, Failure, Overflow
+from proxy.records.overflow import Failure, Overflow
 from proxy.records.publisher import NOT_CONFIRMED, NOT_PUBLISHED, QUEUED, Publisher
 from proxy.records.publisher import Queues as Addresses
+
+LARGEST = 262_144
 
 
 class FakeBus:

@@ -9,7 +9,7 @@ import pytest
 from openai_proxy.key_context import ClientKey
 from openai_proxy.key_limits import Limits
 from openai_proxy.servers import parse_servers
-from openai_proxy.usage import MOST_SECONDS, Usage
+from openai_proxy.usage import Usage
 from proxy.call import Call
 from proxy.delivery import CacheUse, Delivery
 from proxy.errors import ClientError, LimitError, LimitReached, UnavailableError, UpstreamError
@@ -24,6 +24,8 @@ from proxy.request.parse import InferenceRequest, Target
 from proxy.request.routing import Candidate
 from proxy.request.trace_context import xray_context
 from proxy.timeline import Clock, Timeline
+
+MOST_SECONDS = 1_000_000_000
 
 SERVER = parse_servers("main: {url: 'http://up.test/v1', token: t, model: m}")["main"]
 ID = "01M8K70092HVPK9KBPZFVGWRVG"

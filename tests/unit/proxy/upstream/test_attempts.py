@@ -50,6 +50,7 @@ class Answer:
     closed: int = 0
     was_repeated: bool = False
     waits: float = 0.0
+    is_silent: bool = False
 
     @property
     def status(self) -> int:
@@ -59,13 +60,16 @@ class Answer:
     @property
     def headers(self) -> dict[str, str]:
         more = {"retry-after": self.retry_after, "x-should-retry": self.should_retry}
-        return {"content-type": JSON, **{name: value for name, value in more.items() if value is not None}}
+        kind = "text/event-stream" if self.is_silent else JSON
+        return {"content-type": kind, **{name: value for name, value in more.items() if value is not None}}
 
     @property
     def document(self) -> dict[str, Any]:
         return {"id": "a"} if self.status < 300 else {"error": {"message": f"said {self.status}"}}
 
     def __iter__(self) -> Iterator[bytes]:
+        if self.is_silent:
+            self.on_silence()
         yield json.dumps(self.document).encode()
 
     def waited(self) -> float:
@@ -318,6 +322,14 @@ def test_what_a_body_lets_wait_before_it_is_passed_on_is_waiting(status: int) ->
     timeline = Timeline(Clock(lambda: world.now, lambda: world.now))
     ask(world, [made("a", 0)], Breakers(), 0.5, timeline)
     assert timeline.upstream_waited == TOOK + 0.5
+
+
+def test_what_a_silent_server_let_wait_is_known_when_its_client_gets_the_head() -> None:
+    world = World({"a": [Answer(200, is_silent=True, waits=0.5)]})
+    timeline, begun = Timeline(Clock(lambda: world.now, lambda: world.now)), list[float]()
+    attempts = Attempts(cast("Any", world), cast("Any", world), Breakers(), world.sleep, lambda: 0.5)
+    attempts.ask(call_of([made("a", 0)]), timeline, lambda _: begun.append(timeline.upstream_waited))
+    assert [*begun, timeline.upstream_waited] == [TOOK + 0.5] * 2
 
 
 def test_all_that_a_server_is_sent_and_all_that_is_told_of_its_answer() -> None:

@@ -4,7 +4,9 @@ import pytest
 from openai_proxy.key_context import ClientKey
 from proxy.call import Call
 from proxy.request.parse import InferenceRequest, Target
-from proxy.upstream.failed_calls import SECONDS, FailedCalls
+from proxy.upstream.failed_calls import FailedCalls
+
+SECONDS = 20.0
 
 REQUEST = InferenceRequest("function_url", "POST", "/a/v1/chat/completions", "", {}, b"{}", None)
 CALL = Call("1", 9.0, REQUEST, ClientKey("web", key_id="k"), Target("a", "/chat/completions"))

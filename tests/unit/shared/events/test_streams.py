@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from openai_proxy.events.streams import STATE, event_at, event_of_killed, signature_of, signed, unfinished_text
+from openai_proxy.events.streams import event_at, event_of_killed, signature_of, signed, unfinished_text
+
+STATE = 999_999_999_999
 
 BEGAN, NOW = 1_796_000_000.0, 1_796_000_012.5
 TEXT = '[1796000000.0,"Root=1-x",["InferenceFailed","id","","own","team-a",{"timings":{"total":0,"proxy":0.5}}],%s]'

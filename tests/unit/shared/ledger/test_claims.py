@@ -20,7 +20,7 @@ from openai_proxy.ledger.claims import (
 )
 from openai_proxy.ledger.entries import LedgerEntry, Rollup, share_of
 from openai_proxy.ledger.entry_cost import USED_ATTRIBUTES, usage_attributes
-from openai_proxy.ledger.table import ATTEMPTS, CLAIMED, DUPLICATE, CostsTable
+from openai_proxy.ledger.table import CLAIMED, DUPLICATE, CostsTable
 from openai_proxy.usage import Usage
 
 from tests.costs_fake import FakeCostsTable
@@ -176,7 +176,7 @@ def test_so_is_what_unites_several_that_tell_of_the_same(turn: Any) -> None:
     client.script = [None, *[turn] * 5]
     assert costs.record([entry("2")]) == {}
     assert pauses == [1, 2, 3, 4, 5]
-    client.script = [None, *[turn] * ATTEMPTS]
+    client.script = [None, *[turn] * 6]
     [reason] = costs.record([entry("3", claims=("a", "b"))]).values()
     assert reason == ("DynamoDB did not say that it has written" if turn == {} else str(turn))
     assert len(pauses) == 10

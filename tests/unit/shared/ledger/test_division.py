@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import NoAnswerError
+from openai_proxy.events.ulid import first_ulid_of
 from openai_proxy.ledger.division import Division
-from openai_proxy.ledger.shards import FIRST, SHARDED, divided, shard_key
+from openai_proxy.ledger.shards import FIRST, SHARDED, divided, in_lane, shard_key
 
 from bench.units import BLOCK, size_of
 from tests.costs_fake import FakeCostsTable, cancelled
@@ -119,3 +120,37 @@ def test_only_entries_of_a_group_that_is_divided_go_to_shards_and_signs_that_are
     assert (known.knows(ENTRY), known.knows(other), known.place(other)) == (True, False, other)
     assert known.divide(other)
     assert set(table.items) == {each.key for each in rollups}
+
+
+def test_who_has_divided_a_group_of_a_day_writes_no_signs_for_the_next_group_of_that_day() -> None:
+    table = Told()
+    own = division(table)
+    assert own.divide(ENTRY)
+    signs: list[set[str]] = []
+    for number, key in enumerate((ENTRY.key, (f"{PK[:-1]}8", ID)), 2):
+        rollups = tuple(replace(each, key=(each.key[0], f"{each.key[1]}{number}")) for each in ENTRY.rollups)
+        table.items = {}
+        assert own.divide(replace(ENTRY, key=key, rollups=rollups))
+        signs.append({sk for pk, sk in table.items if pk == key[0]})
+    assert signs == [set(), {"#shards", "~shards"}]
+
+
+def test_so_many_may_be_looked_for_that_one_transaction_does_not_hold_them() -> None:
+    table = Told()
+    own = division(table)
+    keys = [(PK, first_ulid_of(1_795_780_800 + number)) for number in range(201)]
+    table.items = {key: {} for key in keys[::2]}
+    own.learn(ENTRY)
+    asked = [replace(ENTRY, key=key) for key in keys]
+    assert own.written_before(asked) == set(keys[::2])
+
+
+def test_who_meets_others_in_a_lane_adds_to_another_from_then_on() -> None:
+    lanes = iter([5, 9])
+    table: Any = Told()
+    own = Division(table, "costs", choose=lambda _: next(lanes))
+    own.learn(ENTRY)
+    placed = own.place(ENTRY)
+    assert placed == divided(ENTRY, 5)
+    assert own.step_aside([placed]) == [in_lane(placed, 9)] == [divided(ENTRY, 9)]
+    assert own.place(ENTRY) == divided(ENTRY, 9)

@@ -10,17 +10,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.ledger.entries import Key, LedgerEntry
-from openai_proxy.ledger.lake import (
-    ATTEMPTS,
-    MOST_BYTES,
-    MOST_RECORDS,
-    Firehose,
-    Lake,
-    Pack,
-    json_line,
-    lake_row,
-    packed,
-)
+from openai_proxy.ledger.lake import Firehose, Lake, Pack, json_line, lake_row, packed
+
+ATTEMPTS, MOST_BYTES, MOST_RECORDS = 4, 1_000_000, 4
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -15,12 +15,14 @@ from openai_proxy.events.ulid import new_ulid
 from openai_proxy.ledger.entries import LedgerEntry, Rollup, add_shares, entry_of
 from openai_proxy.ledger.entry_cost import PRICE_ATTRIBUTES, usage_attributes, usage_of_entry
 from openai_proxy.ledger.faults import FAULTS, failure_share, fault_of
-from openai_proxy.ledger.table import MOST_ITEMS, in_transactions
+from openai_proxy.ledger.table import in_transactions
 from openai_proxy.ledger.transactions import build_transaction
 from openai_proxy.pricing.price_book import load_price_book, parse_price_book
 from openai_proxy.usage import Usage
 
 from tests.fakes import read_event
+
+MOST_ITEMS = 100
 
 SAMPLES = Path(__file__).parents[4] / "events" / "samples"
 PRICES = parse_price_book(

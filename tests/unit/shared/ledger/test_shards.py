@@ -8,9 +8,7 @@ from openai_proxy.events.ulid import first_ulid_of
 from openai_proxy.ledger.entries import LedgerEntry, Rollup
 from openai_proxy.ledger.shards import (
     FIRST,
-    LANES,
     LAST,
-    SHARDS,
     divided,
     group_of,
     in_lane,
@@ -22,6 +20,8 @@ from openai_proxy.ledger.shards import (
     shard_keys,
     signs_of,
 )
+
+LANES, SHARDS = 32, 64
 
 PK, ID = "client#shop#2026-11-27", "01M8558AXTR9M5E4B7N3QK2VWC"
 NAMES = {"client_id": "shop", "server": "a#b", "model": "m"}
