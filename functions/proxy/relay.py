@@ -63,8 +63,7 @@ class Relay(NamedTuple):
             call = refused(call, error)
         if call.refused is None:
             call = self.admission.admit(call, timeline)
-        is_for_streams = call.asks_for_stream or call.wants_to_resume or call.wants_no_wait
-        streams = self.streams() if self.streams and is_for_streams else None
+        call, streams = self._streams_for(call)
         if streams and call.asks_for_stream:
             streams.serve(call, self.responder, response, timeline)
             return
@@ -93,6 +92,15 @@ class Relay(NamedTuple):
         finally:
             if written:
                 written.close(invocation.deadline - timeline.unix(timeline.now()))
+
+    def _streams_for(self, call: Call) -> "tuple[Call, Streams | None]":
+        """What serves resumable streams, if the call is for them. If it cannot be built, the call goes no further."""
+        if self.streams is None or not (call.asks_for_stream or call.wants_to_resume or call.wants_no_wait):
+            return call, None
+        try:
+            return call, self.streams()
+        except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer, the bus its event
+            return refused(call, error), None
 
     def _look_up(self, call: Call, timeline: Timeline) -> "Lookup | None":
         """What the response cache has for a call. Where no policy is on, the cache is not asked, nor even loaded."""
@@ -170,9 +178,8 @@ class Relay(NamedTuple):
     def _visible(self, call: Call, delivery: Delivery) -> Iterable[bytes]:
         """The body; of a list of models only the part that the key may see. Raises UpstreamError."""
         key, server, body = call.key, delivery.server, call.body
-        if key is None or server is None or body is None or key.models is None:
-            return delivery.chunks
-        if body.looks_up != "" or delivery.status >= 300:
+        is_list = body is not None and body.looks_up == "" and delivery.status < 300
+        if key is None or server is None or key.models is None or not is_list:
             return delivery.chunks
         from proxy.endpoints.models import allowed_models  # noqa: PLC0415  # few keys are held to models
 
@@ -237,8 +244,7 @@ class Relay(NamedTuple):
         if response.broken:
             return outcome
         if not response.started:
-            failed = outcome.delivery._replace(error=error)
-            headers = self.responder.headers(call, failed, outcome.cache, timeline)
+            headers = self.responder.headers(call, outcome.delivery._replace(error=error), outcome.cache, timeline)
             self.responder.error(error, call, headers, response)
             return outcome._replace(status=error.status)
         if outcome.meter is not None and outcome.meter.is_stream:
@@ -272,8 +278,7 @@ class Relay(NamedTuple):
         try:
             return self.cache().captured(lookup.fill, call, outcome, deadline)
         except Exception as error:  # noqa: BLE001  # the outermost edge: the request has been served
-            name, where = type(error).__name__, place_of(error)
-            log("ERROR", "An answer was not cached", id=call.id, error=name, trace=where)
+            log("ERROR", "An answer was not cached", id=call.id, error=type(error).__name__, trace=place_of(error))
             return []
 
 

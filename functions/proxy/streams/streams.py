@@ -79,8 +79,8 @@ class Streams:
             added = {"x-resumable": "true", **_policy_of(call)}
             recorded = RecordedResponse(response, call.id, begin, added)
             return call, Written(call, recorded, stopper, writing, settings)
-        made = recording(lambda: False)
         try:
+            made = recording(lambda: False)
             _detach(call, made, responder, response, timeline)
         except Exception as error:  # noqa: BLE001  # the outermost edge: the client gets an answer
             settings.let_stop(None)

@@ -397,6 +397,21 @@ def test_what_is_written_down_is_closed_in_the_time_that_is_left_and_told_once(i
     assert len(proxy.bus.details) == (not fails and not is_told)
 
 
+@pytest.mark.parametrize("path", ["/main/v1/chat/completions", "/v1/streams/01ARZ3NDEKTSV4RRFFQ69G5FAV"])
+def test_streams_that_cannot_be_built_fail_the_calls_that_are_for_them_and_no_other(path: str) -> None:
+    def streams() -> Any:
+        raise KeyError("CACHE_BUCKET")
+
+    world = World({"main": [document(json.dumps(chat("Hello", "stop")).encode())]})
+    with timed_proxy(world, CONTEXT) as proxy:
+        proxy.relay = proxy.relay._replace(streams=streams)
+        body = None if "streams" in path else CHAT
+        failed = proxy.call(url_event(path, body, {"x-resumable": "true"}))
+        assert (failed.status, json.loads(failed.body)["error"]["code"]) == (500, "internal_error")
+        assert proxy.call(url_event("/main/v1/chat/completions", CHAT)).status == 200
+    assert [kind for kind, _ in proxy.bus.details] == ["InferenceFailed", "InferenceCompleted"]
+
+
 # ------------------------------------------------------------------------------------------- a cache that fails
 
 

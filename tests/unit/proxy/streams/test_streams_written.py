@@ -51,8 +51,14 @@ class World:
         self.call = Call(STREAM, NOW + 60, request, key, target, RequestBody(request, target))
         records: Any = self
         settings = Settings(90.0, Times(lambda: NOW, list[float]().append), self.start, self.stoppers.append, sign)
-        self.streams = Streams(table, lambda: table, records, settings)
+        self.streams = Streams(table, self.another, records, settings)
         self.table = table
+        self.is_misconfigured = False
+
+    def another(self) -> StreamsTable:
+        if self.is_misconfigured:
+            raise KeyError("CACHE_BUCKET")
+        return self.table
 
     def forget(self) -> None:
         self.forgotten += 1
@@ -260,3 +266,13 @@ def test_who_cannot_be_told_where_the_answer_will_be_is_refused(
     assert world.stoppers[-1] is None
     assert (world.response.started, world.recordings, world.services.items) == (False, [], {})
     assert not isinstance(call.refused, AwsError)
+
+
+def test_who_does_not_wait_is_refused_where_no_table_can_be_made() -> None:
+    world = World()
+    world.is_misconfigured = True
+    call, found = world.begun(waits=False)
+    assert found is None
+    assert call.refused
+    assert (call.refused.status, call.refused.code) == (500, "internal_error")
+    assert world.stoppers[-1] is None, "what comes next may not be stopped in its place"
