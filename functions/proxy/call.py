@@ -121,8 +121,13 @@ class Call(NamedTuple):
 
     @property
     def is_question(self) -> bool:
-        """Whether the request asks a model, which answers with JSON or a stream and nothing else."""
-        return self.is_post and self.path in _QUESTIONS
+        """Whether the request asks a model, which answers with JSON or a stream and nothing else.
+
+        Some servers look at the path alone, and answer whatever the method is.
+        """
+        if self.request is None or self.path not in _QUESTIONS:
+            return False
+        return self.request.method in ("POST", "PUT", "PATCH") or self.request.body != b""
 
     @property
     def has_terminator(self) -> bool:

@@ -100,7 +100,8 @@ def _usage_of(call: Call, outcome: Outcome, started_at: float) -> Usage:
         return NO_USAGE
     is_told = meter.usage.source != "missing" and (meter.error is not None or not meter.is_half_counted)
     is_known = is_told or meter.is_queued or not meter.is_readable
-    if is_known or sent is None or call.path not in ESTIMATED_PATHS:
+    is_written = call.path in ESTIMATED_PATHS or any(meter.finish_reasons)  # by a model, whatever the path is called
+    if is_known or sent is None or not is_written:
         return meter.usage
     sample, factor = meter.sample
     usage = estimated_usage(sent.content, sample, factor, is_stream=meter.is_stream)

@@ -47,7 +47,7 @@ class Prices(NamedTuple):
         """The expected cost of a request: it has at most as many tokens as its client allows, and as such answers
         usually have.
         """
-        usual = self.answer or (_MIDDLING_ANSWER if body.generates else 0) if body.is_for_a_model else 0
+        usual = self.answer or (_MIDDLING_ANSWER if body.generates else 0) if body.asks_a_model else 0
         each = min(usual, body.asked.tokens or usual)
         return self._of(input_tokens, each * body.asked.answers)
 

@@ -29,14 +29,14 @@ class MessageEvents:
         self.is_over = self.is_over or kind == "message_stop"
         if kind == "message_start":
             message = object_of(event.get("message"))
-            self.usage = object_of(message.get("usage"))
+            self.usage = dict(object_of(message.get("usage")))
             self._container = message.get("container")
             return {**message, "usage": None, "container": None}  # the end of the message says it again
         if kind != "message_delta":
             return {}
         told = object_of(event.get("usage"))
         self.is_counted = self.is_counted or bool(told)
-        self.usage = {**self.usage, **{name: value for name, value in told.items() if value}}
+        self.usage |= {name: value for name, value in told.items() if value or name not in self.usage}
         delta = object_of(event.get("delta"))
         self._container = delta.get("container") or self._container
         found = {"type": "message", "stop_reason": delta.get("stop_reason"), "usage": self.usage}

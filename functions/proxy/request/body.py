@@ -21,6 +21,9 @@ _STREAMS_WITH_USAGE_OPTION = ("/chat/completions", "/completions")
 _CHAT, _MESSAGES = "/chat/completions", "/messages"
 _GENERATES = ("chat", "text_completion", "responses")
 _TAKES_MODEL = ("chat", "text_completion", "embeddings", "images", "audio", "moderations")
+_ASKED_IN_JSON = ("chat", "text_completion", "responses", "embeddings", "moderations")
+"""Operations that take no other body than JSON; images and audio also take uploads."""
+_OPENS_OBJECT = rb"[ \t\r\n\xef\xbb\xbf]*\{"
 _TAKE_MODEL_TOO = ("/responses", "/responses/compact", "/responses/input_tokens", "/messages/count_tokens")
 _LONGEST_MODEL = 256
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -36,6 +39,11 @@ _CONTENT_FIELDS = frozenset(
     }
 )
 """What a model reads or writes, or the client keeps: a name in it is no order to the server."""
+_READ_HERE = _CONTENT_FIELDS | {
+    *("model", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens"),
+    *("instructions", "user", "safety_identifier", "prompt_cache_key", "background", "store", "temperature"),
+}
+"""What the proxy reads of a body. Servers that ignore the case of names would read it under another name, too."""
 _MAY_NAME_A_MODEL = re.compile(r"model|fallback|deployment|^(?:engine|preset)$", re.IGNORECASE)
 _MOST_NAMES = 10_000
 
@@ -71,7 +79,8 @@ class RequestBody:
         self.model: str | None = None
         """The one that the client names."""
         media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if request.body and (media_type == "application/json" or media_type.endswith("+json")):
+        is_called_json = media_type == "application/json" or media_type.endswith("+json")
+        if request.body and (is_called_json or _may_be_read_as_json(request.body, target)):
             self._fields = _json_object(request.body)
             self.model = _text_or_none(self._fields.get("model"))
         elif request.body and media_type == "multipart/form-data":
@@ -85,9 +94,11 @@ class RequestBody:
         )
         """Whether a server's default model is filled in when the client names none."""
         self.asked = asked_counts(self.fields) if self.takes_default else AskedCounts()
-        takes_upload = self._place is not None and self._operation in _TAKES_MODEL
-        self.is_for_a_model = (self.takes_default or takes_upload) and not _names_a_model(request.query)
-        """Whether the request is to one certain model, and says nowhere else that it is to another."""
+        self.asks_a_model = self.takes_default or (self._place is not None and self._operation in _TAKES_MODEL)
+        """Whether the request is to a model."""
+        is_clear = is_called_json or self._place is not None
+        self.is_for_a_model = self.asks_a_model and is_clear and not _names_a_model(request.query)
+        """Whether the request is to one certain model, whoever reads it."""
         self.looks_up = _looked_up(request, target)
         """The model that the request only wants to know of, "" for all of them; None for other requests."""
 
@@ -161,6 +172,16 @@ class RequestBody:
         return OutgoingBody(content, model, stream=False, asks_usage_unasked=False)
 
 
+def _may_be_read_as_json(body: bytes, target: Target) -> bool:
+    """Whether a server may read a body as JSON that is called something else.
+
+    Many servers read JSON whatever the content type says. A body that is not read here would be bound by no limit.
+    """
+    if target.operation in _ASKED_IN_JSON or target.path in _TAKE_MODEL_TOO:
+        return True
+    return target.operation in _TAKES_MODEL and re.match(_OPENS_OBJECT, body) is not None
+
+
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_json)
@@ -174,6 +195,9 @@ def _json_object(body: bytes) -> dict[str, Any]:
         raise ClientError(400, "invalid_json", "The body names a field twice.")
     if "model" not in found and any(name.lower() == "model" for name in found):
         raise ClientError(400, "invalid_model", "The model's field is written 'model'.")
+    for name in found:
+        if name not in _READ_HERE and name.lower() in _READ_HERE:
+            raise ClientError(400, "invalid_json", f"The field '{name}' is written '{name.lower()}'.", param=name)
     return found
 
 
@@ -223,7 +247,7 @@ def _lacks_usage(stream_options: object) -> bool:
     """Whether usage can and must be asked for. A malformed `stream_options` is left to the server to refuse."""
     if stream_options is not None and not isinstance(stream_options, dict):
         return False
-    return not object_of(stream_options).get("include_usage")
+    return object_of(stream_options).get("include_usage") is not True
 
 
 def _with(body: bytes, fields: Mapping[str, Any], added: Mapping[str, Any]) -> bytes:

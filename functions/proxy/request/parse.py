@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
-from urllib.parse import quote, unquote_to_bytes, urlencode
+from urllib.parse import quote, unquote, unquote_to_bytes, urlencode
 
 from openai_proxy.servers import Server
 
@@ -43,6 +43,17 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 """TRACE would have a server tell what it was sent, the provider's token too."""
 _PATH_SAFE = "!$&'()*+,-.:;=@_~"
 _QUERY_SAFE = _PATH_SAFE + "%/?"
+_WORDS = frozenset(
+    {
+        *("chat", "completions", "responses", "messages", "embeddings", "moderations", "rerank", "ocr", "search"),
+        *("images", "generations", "edits", "variations", "audio", "speech", "transcriptions", "translations"),
+        *("models", "files", "uploads", "batches", "batch", "jobs", "vector_stores", "results", "content"),
+        *("count_tokens", "input_tokens", "compact", "cancel", "tokenize", "detokenize", "conversations"),
+    }
+)
+"""What the paths of the API consist of, beside ids."""
+_MOST_DECODINGS = 3
+_REMEDY_FOR_A_SPELLING = "Write the names in a path as the API does, as in /chat/completions."
 _REMEDY_FOR_V1_TWICE = "This path has /v1 twice: end the base URL before /v1, or leave /v1 out of the path."
 _REMEDY_FOR_AN_ENDPOINT_TWICE = "This path names its endpoint twice: end the base URL at /v1."
 _REMEDY_FOR_A_SERVER_TWICE = "This path names its server twice: leave it out of the base URL, or out of the path."
@@ -220,10 +231,23 @@ def _remedy_for(called: list[str]) -> str:
     again = "/".join(called[called.index("v1") + 1 :]) if "v1" in called else ""
     if called[0] == "v1" or again in OPERATIONS or (called[1:2] == ["v1"] and called[0] not in OPERATIONS):
         return _REMEDY_FOR_V1_TWICE
+    if any(map(_is_misspelled, called[: 1 if called[0] == "models" else None])):
+        return _REMEDY_FOR_A_SPELLING
     half = len(called) // 2
     if called[:half] == called[half:] and "/".join(called[:half]) in OPERATIONS:
         return _REMEDY_FOR_AN_ENDPOINT_TWICE
     return ""
+
+
+def _is_misspelled(segment: str) -> bool:
+    """Whether a server might take a segment for a word of the API that it is not: some ignore case, parameters, an
+    extension, or blanks, or decode once more. What the proxy does not recognise, it would not meter.
+    """
+    if segment in _WORDS:
+        return False
+    for _ in range(_MOST_DECODINGS if "%" in segment else 0):
+        segment = unquote(segment)
+    return re.split(r"[;.]", segment)[0].strip().lower() in _WORDS
 
 
 def _is_safe(segment: str, *, is_model: bool) -> bool:

@@ -94,3 +94,14 @@ def test_events_of_another_form_are_no_errors() -> None:
     assert response.body == b"".join(pieces)
     detail_type, data = relay.event
     assert (detail_type, data["usage"]["input_tokens"], data["usage"]["output_tokens"]) == ("InferenceCompleted", 2, 3)
+
+
+QUESTIONS = ("chat/completions", "completions", "responses", "messages", "embeddings")
+OF_QUESTIONS = {"id": "a", "model": "m", "choices": [{"message": {"content": "xxxx"}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "GET", "DELETE"])
+@pytest.mark.parametrize("path", QUESTIONS)
+def test_a_question_costs_what_it_costs_whatever_its_method_is(server: Server, path: str, method: str) -> None:
+    assert server.source_of(path, OF_QUESTIONS | {"usage": USAGE}, method) == "reported"
+    assert server.source_of(path, OF_QUESTIONS, method) == "estimated"

@@ -1,6 +1,7 @@
 """What an event says of a request's limits, whole, for every way in which a reservation can end."""
 
 import itertools
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +10,9 @@ from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Windows
 from proxy.errors import LimitError
 from proxy.limits.item import Share
-from proxy.limits.reservation import LeaseState, Reservation, nothing_taken
+from proxy.limits.reservation import LeaseState, Prices, Reservation, nothing_taken, share_of
+from proxy.request.body import RequestBody
+from proxy.request.parse import InferenceRequest, Target
 
 NOW = 1_800_000_000
 BUDGETS: dict[str, Any] = {
@@ -64,3 +67,18 @@ def test_what_an_event_says(kind: str, state: LeaseState, end: str) -> None:
     assert reservation.to_event() == expected
     if end == "refused":
         assert expected == nothing_taken(limits)
+
+
+def body_of(content_type: str, query: str, path: str) -> RequestBody:
+    content = json.dumps({"model": "m", "messages": [{"content": "abc " * 1000}], "n": 5, "max_tokens": 700}).encode()
+    request = InferenceRequest("function_url", "POST", "", query, {"content-type": content_type}, content, None)
+    return RequestBody(request, Target("s", path))
+
+
+@pytest.mark.parametrize("query", ["", "model=x", "a=1&models[]=m"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "", "multipart/form-data; boundary=b"])
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/responses", "/messages"])
+def test_no_spelling_of_a_request_makes_its_share_smaller(path: str, content_type: str, query: str) -> None:
+    limits, prices = Limits(id="key-1", tpm=100_000, budget_day=Decimal(10)), Prices(Decimal("1e-6"), Decimal("1e-5"))
+    share = share_of(limits, body_of(content_type, query, path), prices, "lease-1", NOW)
+    assert (share.tokens, share.cost) == (1004 + 5 * 700, Decimal("0.001004") + 5 * 700 * Decimal("1e-5"))

@@ -228,3 +228,15 @@ def test_what_a_stream_repeats_at_its_end_is_not_estimated_again() -> None:
     plain = estimated_usage(b"{}", piece, 1.0, is_stream=True)
     assert plain.output_tokens >= 40
     assert estimated_usage(b"{}", piece + again, 1.0, is_stream=True) == plain
+
+
+@pytest.mark.parametrize("form", ["delta", "message", "text"])
+@pytest.mark.parametrize("path", ["/deployments/m/chat/completions", "/x", "/chat/completions"])
+def test_what_a_model_has_written_is_estimated_wherever_it_was_asked(path: str, form: str) -> None:
+    sent = OutgoingBody(b'{"messages": [{"content": "xxxxxxxx"}]}', "m", stream=False, asks_usage_unasked=False)
+    said = "xxxxxxxx" if form == "text" else {"content": "xxxxxxxx"}
+    answer = json.dumps({"choices": [{"index": 0, form: said, "finish_reason": "stop"}]}).encode()
+    is_stream = form == "delta"
+    meter = metered(b"data: %b\n\n" % answer, "text/event-stream") if is_stream else metered(answer, "application/json")
+    call = Call("i", 0.0, target=Target(None, path))
+    assert usage_of(call, Outcome(200, Delivery(sent=sent), meter=meter), 0.0) == Usage(6, 2, source="estimated")

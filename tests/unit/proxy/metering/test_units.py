@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openai_proxy.usage import MOST_TOKENS, Usage
 from proxy.metering.meter import AnswerTraits, Meter
@@ -256,6 +256,8 @@ def in_stream(usage: dict[str, Any], **more: Any) -> Usage:
 @given(
     turns=st.lists(st.tuples(st.sampled_from(KINDS), COUNTS, COUNTS, COUNTS, COUNTS, COUNTS), min_size=1, max_size=5)
 )
+@example(turns=[("message", 0, 0, 0, 0, 1)])
+@example(turns=[("message", 0, 5, 700, 0, 0)])
 def test_a_compaction_counts_beside_the_sums_and_another_model_is_no_token_of_this_one(turns: list[Any]) -> None:
     def sums(*kinds: str) -> list[int]:
         own = [figures for kind, *figures in turns if kind in kinds]

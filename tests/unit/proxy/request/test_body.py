@@ -52,6 +52,8 @@ def test_the_default_model_is_for_requests_that_name_none(empty: bytes) -> None:
     [
         ({"include_usage": True}, {"include_usage": True}, False),
         ({"include_usage": False}, {"include_usage": True}, True),
+        ({"include_usage": 1}, {"include_usage": True}, True),
+        ({"include_usage": "true"}, {"include_usage": True}, True),
         ({"include_obfuscation": False}, {"include_obfuscation": False, "include_usage": True}, True),
         (None, {"include_usage": True}, True),
         ("wrong", "wrong", False),
@@ -168,7 +170,7 @@ def test_an_upload_with_two_models_is_refused() -> None:
         (UPLOAD[:30], "multipart/form-data; boundary=b-1"),
         (b"", "multipart/form-data; boundary=b-1"),
         (UPLOAD.replace(b'name="model"', b'name="model"; filename="m"'), "multipart/form-data; boundary=b-1"),
-        (b'{"model":"m"}', "text/plain"),
+        (b'RIFF{"model":"m"}', "audio/wav"),
     ],
 )
 def test_bodies_whose_model_cannot_be_read(body: bytes, content_type: str) -> None:
@@ -178,7 +180,7 @@ def test_bodies_whose_model_cannot_be_read(body: bytes, content_type: str) -> No
 
 
 def test_uploads_pass_untouched() -> None:
-    out = body_of(b"--b\r\n{", content_type="multipart/form-data; boundary=b")
+    out = body_of(b"--b\r\n{", "images", content_type="multipart/form-data; boundary=b")
     assert out == OutgoingBody(b"--b\r\n{", None, stream=False, asks_usage_unasked=False)
 
 
@@ -219,6 +221,10 @@ def asked(fields: Any, path: str = "/chat/completions", query: str = "", method:
 def test_which_requests_are_to_a_model_and_which_have_it_write(path: str, takes_default: bool, generates: bool) -> None:
     body = asked({"model": "m"}, path)
     assert (body.takes_default, body.is_for_a_model, body.generates) == (takes_default, takes_default, generates)
+
+
+@pytest.mark.parametrize("path", ["/images/edits", "/audio/transcriptions", "/messages/batches", "/models", "/rerank"])
+def test_an_upload_has_no_model_write(path: str) -> None:
     assert read(UPLOAD, path, "multipart/form-data; boundary=b-1").generates is False
 
 
@@ -296,6 +302,7 @@ def test_a_body_that_may_have_another_model_asked_is_known(fields: dict[str, Any
 )
 def test_a_query_that_may_name_a_model_is_known(query: str, does: bool) -> None:
     assert asked({"model": "a"}, query=query).is_for_a_model is not does
+    assert asked({"model": "a"}, query=query).asks_a_model
     assert (asked(None, "/models", query, "GET").looks_up is None) is does
 
 
@@ -324,8 +331,33 @@ def test_who_only_wants_to_know_of_a_model_is_known(method: str, path: str, fiel
         ("", False),
     ],
 )
-def test_json_is_what_is_called_so(content_type: str, is_read: bool) -> None:
-    assert (read(b'{"model":"m"}', content_type=content_type).model == "m") is is_read
+def test_elsewhere_json_is_what_is_called_so(content_type: str, is_read: bool) -> None:
+    assert (read(b'{"model":"m"}', "/rerank", content_type).model == "m") is is_read
+
+
+NO_JSON = ("text/plain", "", "application/json, application/json", "multipart/form-data; boundary=b-1", "x/jsonl")
+OF_MODELS = ("/chat/completions", "/completions", "/responses", "/messages", "/embeddings", "/moderations")
+
+
+@pytest.mark.parametrize("content_type", NO_JSON)
+@pytest.mark.parametrize("path", [*OF_MODELS, "/images/generations", "/audio/speech", "/messages/count_tokens"])
+@pytest.mark.parametrize("blank", [b"", b" \r\n\t"])
+def test_what_a_model_is_asked_is_read_whatever_it_is_called(blank: bytes, path: str, content_type: str) -> None:
+    content = blank + b'{"model":"m","n":7,"max_tokens":9,"input":"12345678"}'
+    found, plain = read(content, path, content_type), read(content, path)
+    assert (found.model, found.asked.tokens, found.asked.answers, found.input_tokens) == ("m", 9, 7, 6)
+    assert found.outgoing("").content == content
+    assert (found.fields, found.asks_a_model, plain.is_for_a_model) == (plain.fields, True, True)
+    assert not found.is_for_a_model, "somebody else may read it as a form, which names another model"
+
+
+@pytest.mark.parametrize("content_type", NO_JSON)
+@pytest.mark.parametrize("body", [b"[]", UPLOAD, b"x", '{"model":"m"}'.encode("utf-16"), b"\xef\xbb\xbf{}"])
+def test_a_model_is_asked_nothing_that_cannot_be_read(body: bytes, content_type: str) -> None:
+    for path in OF_MODELS:
+        with pytest.raises(ClientError) as refused:
+            read(body, path, content_type)
+        assert (refused.value.status, refused.value.code) == (400, "invalid_json")
 
 
 @pytest.mark.parametrize(
@@ -336,6 +368,10 @@ def test_json_is_what_is_called_so(content_type: str, is_read: bool) -> None:
         (b'{"a":[-Infinity]}', "invalid_json"),
         (b'{"Model":"m"}', "invalid_model"),
         (b'{"model":"m","MODEL":"n"}', "invalid_json"),
+        *(
+            (f'{{"model":"m","{name}":1}}'.encode(), "invalid_json")
+            for name in ("N", "Stream", "Max_Tokens", "MESSAGES")
+        ),
     ],
 )
 def test_what_two_servers_would_read_in_two_ways_is_refused(body: bytes, code: str) -> None:

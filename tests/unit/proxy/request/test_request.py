@@ -221,6 +221,8 @@ def test_events_that_are_refused(event: object, code: str, status: int) -> None:
         ("/a/v1/batches/b", Target("a", "/batches/b"), "batches"),
         ("/a/v1/completions/x", Target("a", "/completions/x"), "text_completion"),
         ("/a/v1/chat/x", Target("a", "/chat/x"), "other"),
+        ("/a/v1/models/Chat", Target("a", "/models/Chat"), "models"),
+        ("/a/v1/files/completion.Search-1", Target("a", "/files/completion.Search-1"), "files"),
         ("/a/v1/a!$&'()*+,-.:;=@_~b", Target("a", "/a!$&'()*+,-.:;=@_~b"), "other"),
     ],
 )
@@ -280,6 +282,24 @@ def test_paths_that_lead_nowhere(path: str) -> None:
     assert (refused.value.status, refused.value.code) == (404, "unknown_path")
 
 
+MISSPELLED = (
+    "Chat/completions",
+    "chat/Completions",
+    "CHAT/COMPLETIONS",
+    "chat;a=b/completions",
+    "chat/completions;",
+    "chat/completions.json",
+    "chat/completions%20",
+    "chat/%2563ompletions",
+    "chat/%252563ompletions",
+    "responses;jsessionid=1",
+    "vector_stores/vs_1/Search",
+    "Models",
+    "engines/a/Completions",
+)
+"""What some server takes for a path of the API."""
+
+
 @pytest.mark.parametrize(
     ("path", "remedy"),
     [
@@ -296,6 +316,7 @@ def test_paths_that_lead_nowhere(path: str) -> None:
         ("/v1/responses/responses", "endpoint twice"),
         ("/v1/openai/v1/rerank", "/v1 twice"),
         ("/openai/v1/openai/v1/rerank/x", "/v1 twice"),
+        *((f"/openai/v1/{path}", "as the API does") for path in MISSPELLED),
     ],
 )
 def test_a_path_with_a_part_twice_gets_the_remedy(path: str, remedy: str) -> None:
