@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from proxy.errors import UpstreamError
 
 _MOST_AT_ONCE = 1024 * 1024
+_GZIP = b"\x1f\x8b"
+"""With what each part begins that gzip has packed."""
 
 
 def decompressed(pieces: Iterable[bytes], codings: Sequence[str], server: str) -> Iterable[bytes]:
@@ -26,13 +28,14 @@ def decompressed(pieces: Iterable[bytes], codings: Sequence[str], server: str) -
 
 def _without(pieces: Iterable[bytes], coding: str, server: str) -> Iterator[bytes]:
     window, pieces = _window_of(coding, iter(pieces))
-    unpacking, parts, full, empty = zlib.decompressobj(window), 0, False, True
+    unpacking, parts, full, empty, begins = zlib.decompressobj(window), 0, False, True, b""
     try:
         for piece in pieces:
             data, empty = piece, False
             while data or full:
                 if unpacking.eof:
-                    unpacking = zlib.decompressobj(window)
+                    unpacking, begins = zlib.decompressobj(window), b""
+                begins = begins if len(begins) == len(_GZIP) else (begins + data)[: len(_GZIP)]
                 content = unpacking.decompress(data, _MOST_AT_ONCE)
                 full = len(content) == _MOST_AT_ONCE  # one input may give several outputs
                 if content:
@@ -40,7 +43,7 @@ def _without(pieces: Iterable[bytes], coding: str, server: str) -> Iterator[byte
                 data = unpacking.unused_data if unpacking.eof else unpacking.unconsumed_tail
                 parts += unpacking.eof
     except zlib.error as error:
-        if not parts:
+        if not parts or begins == _GZIP:
             raise _broken(server) from error
         return
     if not (unpacking.eof or empty):

@@ -10,6 +10,7 @@ BLANK = b" \t\r\n\xef\xbb\xbf"
 """What may stand before the first event of a stream, or before JSON, a byte order mark included."""
 LONGEST_EVENT = 16 * 1024 * 1024
 """Bytes. A larger one is passed on in pieces."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r){2}")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BLANK_LINES = (b"\n\n", b"\n\r", b"\r\r")
@@ -127,11 +128,16 @@ def data_of(event: bytes) -> bytes:
     """The data of one event: its `data:` lines joined by newlines; empty when it has none."""
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
         return event[6:-2]
-    lines = (line for line in _LINE_END.split(event) if line.startswith(b"data:"))
+    lines = (line for line in _lines_of(event) if line.startswith(b"data:"))
     return b"\n".join(line[6:] if line[5:6] == b" " else line[5:] for line in lines)
 
 
 def name_of(event: bytes) -> str:
     """The name of one event; "" when it has none."""
-    names = [line[6:].strip() for line in _LINE_END.split(event) if line.startswith(b"event:")]
+    names = [line[6:].strip() for line in _lines_of(event) if line.startswith(b"event:")]
     return names[-1].decode(errors="replace") if names else ""
+
+
+def _lines_of(event: bytes) -> list[bytes]:
+    """The lines of an event. Before the first one of a stream there may be a byte order mark."""
+    return _LINE_END.split(event.removeprefix(_BYTE_ORDER_MARK))

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -140,12 +141,22 @@ def _openai_error(answer: UpstreamResponse, server: str, token: str) -> bytes:
         body = body.replace(token.encode(), b"...")  # some servers quote the request
     document: Any = loads_or_none(body.lstrip(BLANK))
     if "json" in media_type and object_of(object_of(document).get("error")).get("message"):
-        return body
+        return _without(token, body, document)
     message = f"The server '{server}' answered {answer.status} without an OpenAI error."
     if said := _quoted(_said(document) or _said_in_lines(body), token):
         message = f"The server '{server}' answered {answer.status}: {said}"
     headers = _error_headers(answer)
     raise UpstreamError(answer.status, "upstream_error", message, upstream_status=answer.status, headers=headers)
+
+
+def _without(token: str, body: bytes, document: Any) -> bytes:
+    """The `body` of an error; its `document` written anew if that quotes the token in other bytes: JSON may
+    escape any character.
+    """
+    if not token or b"\\" not in body:
+        return body
+    said, quoted = json.dumps(document), json.dumps(token)[1:-1]
+    return said.replace(quoted, "...").encode() if quoted in said else body
 
 
 def _whole(answer: UpstreamResponse, server: str) -> bytes:

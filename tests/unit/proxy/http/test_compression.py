@@ -1,5 +1,6 @@
 """Packed bodies: unpacked they are the same however they arrive, and a cut one is never whole."""
 
+import random
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -109,3 +110,18 @@ def test_a_bare_form_is_told_whatever_its_first_bytes_are() -> None:
     assert any(int.from_bytes(head, "big") % 31 == 0 for head in heads), "half of what marks zlib's own"
     for content in contents:
         assert b"".join(decompressed([packed(content, -15)], ["deflate"], "s")) == content
+
+
+@settings(max_examples=examples(25))
+@given(st.integers(1, 20_000), CUTS, st.integers(1, 3))
+def test_a_later_part_that_is_spoiled_has_broken_off(spoiled: int, cuts: list[int], parts: int) -> None:
+    coding, window = "gzip", 31
+    noise = random.Random(7).randbytes(40_000)  # what does not shrink is unpacked as it comes
+    one = packed(noise, window)
+    data = bytearray(one * (parts + 1))
+    data[-spoiled:] = b"\xff" * spoiled
+    came = bytearray()
+    with pytest.raises(UpstreamError) as broken:
+        collect(came, decompressed(chunked(bytes(data), cuts), [coding], "s"))
+    assert broken.value.code == "upstream_broken_off"
+    assert came.startswith(noise * parts)

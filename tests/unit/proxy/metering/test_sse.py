@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from proxy.metering.sse import EventFrames, data_of, end_of_event, find_events, split_events
+from proxy.metering.sse import EventFrames, data_of, end_of_event, find_events, name_of, split_events
 
 BYTES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: x", b":", b"a", b"\n\n", b"\xc3\xbc"])).map(b"".join)
 
@@ -82,3 +82,13 @@ def test_where_an_event_ends_is_where_a_run_is_cut(run: bytes) -> None:
         found.append(run[position:end])
         position = end
     assert found == split_events(run)
+
+
+@given(
+    st.sampled_from([b"\n", b"\r\n", b"\r"]), st.lists(st.sampled_from([b"a", b"error", b""]), min_size=1, max_size=3)
+)
+def test_a_byte_order_mark_before_the_first_line_is_no_part_of_it(line_end: bytes, data: list[bytes]) -> None:
+    lines = line_end.join([b"event: x", *(b"data: " + each for each in data), b"", b""])
+    for start in (b"", b"\xef\xbb\xbf"):
+        assert (data_of(start + lines), name_of(start + lines)) == (b"\n".join(data), "x")
+        assert data_of(start + lines.removeprefix(b"event: x" + line_end)) == b"\n".join(data)

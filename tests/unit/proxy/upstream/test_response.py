@@ -2,11 +2,13 @@
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from proxy.errors import UpstreamError
 from proxy.http.transport import UpstreamResponse
 from proxy.metering.reported_error import ReportedError
@@ -74,6 +76,24 @@ def test_a_token_that_an_error_quotes_is_taken_out_of_either_form() -> None:
     assert json.loads(passed) == {"error": {"message": "not ..., and ..."}}
     other = answer(400, "application/json", b'{"message": "tok-1 and abcdefghij0123456789"}')
     assert said_by(other, "tok-1") == (400, "upstream_error", 400, "The server 's' answered 400: ... and ...")
+
+
+SECRET = "tok/+=<&>'a~1"
+ESCAPES: list[Callable[[str], str]] = [
+    lambda each: f"\\u{ord(each):04x}",
+    lambda each: f"\\u{ord(each):04X}",
+    lambda each: each.replace("/", "\\/"),
+]
+
+
+@given(st.lists(st.sampled_from([*ESCAPES, str]), min_size=len(SECRET), max_size=len(SECRET)), st.booleans())
+def test_a_token_is_taken_out_however_json_writes_it(written: list[Callable[[str], str]], is_name: bool) -> None:
+    quoted = "".join(write(character) for write, character in zip(written, SECRET, strict=True))
+    more = f'"{quoted}": 1' if is_name else f'"param": ["{quoted}"]'
+    body = f'{{"error": {{"message": "not {quoted} \\u00e9", {more}}}}}'.encode()
+    passed = b"".join(error_body(answer(403, "application/json", body), "s", SECRET))
+    expected = {"message": "not ... é", **({"...": 1} if is_name else {"param": ["..."]})}
+    assert json.loads(passed) == {"error": expected}
 
 
 @pytest.mark.parametrize(
