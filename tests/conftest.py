@@ -34,6 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak", type=float, metavar="SECONDS", help="how long faults come at random (60 with --all-faults)"
     )
+    parser.addoption(
+        "--outage", type=float, metavar="SECONDS", help="how long the bus takes nothing (60 with --all-faults)"
+    )
     parser.addoption("--seed", type=int, default=1, help="of what comes at random in a soak")
     parser.addoption("--write-page", action="store_true", help="write docs/faults.md anew from its table")
 
