@@ -55,12 +55,14 @@ class Division:
         """Whether its group is known to be divided."""
         return bool(self._newest) and group_of(entry) in self._newest
 
-    def learn(self, entry: LedgerEntry) -> None:
-        """Know that its group is divided. Raises ClientError and NoAnswerError."""
-        group = group_of(entry)
-        if group and group not in self._newest:
-            self._newest[group] = self._newest_in(entry.key[0])
-            self._signed.add(entry.key[0])
+    def learn(self, entries: Iterable[LedgerEntry]) -> None:
+        """Know that their groups are divided, by one read for each day of a client. Raises ClientError and
+        NoAnswerError, and then knows none of them.
+        """
+        new = {group: each.key[0] for each in entries if (group := group_of(each)) and group not in self._newest}
+        newest = {pk: self._newest_in(pk) for pk in dict.fromkeys(new.values())}
+        self._newest |= {group: newest[pk] for group, pk in new.items()}
+        self._signed |= newest.keys()
 
     def place(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry where it is to be written."""

@@ -88,8 +88,7 @@ class CostsTable:
     def _record_divided(self, entries: Sequence[LedgerEntry]) -> Refused:
         """Write entries of groups that are divided."""
         try:
-            for entry in entries:
-                self._division.learn(entry)
+            self._division.learn(entries)
             refused = dict.fromkeys(self._division.written_before(entries), DUPLICATE)
         except (NoAnswerError, ClientError) as error:
             if isinstance(error, ClientError) and not is_passing(error):

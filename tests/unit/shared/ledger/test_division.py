@@ -73,7 +73,7 @@ def test_a_division_that_is_not_confirmed_is_none(turn: Any) -> None:
 def test_an_answer_that_says_nothing_is_not_taken_for_an_empty_partition(turn: Any) -> None:
     own = division(Told(turn))
     with pytest.raises(NoAnswerError):
-        own.learn(ENTRY)
+        own.learn([ENTRY])
     assert not own.knows(ENTRY)
 
 
@@ -83,7 +83,7 @@ def test_where_a_divided_entry_is_written_and_what_may_be_there_already() -> Non
     assert own.place(ENTRY) is ENTRY
     table.items[PK, ID] = {}
     table.items[PK, FIRST] = {}
-    own.learn(ENTRY)
+    own.learn([ENTRY])
     assert own.place(ENTRY) == divided(ENTRY, 31)
     assert own.written_before([ENTRY]) == {(PK, ID)}
     del table.items[PK, ID]
@@ -95,11 +95,38 @@ def test_where_a_divided_entry_is_written_and_what_may_be_there_already() -> Non
             own.written_before([ENTRY])
 
 
+def test_all_groups_of_a_day_are_learnt_by_one_read() -> None:
+    class Counting(Told):
+        reads = 0
+
+        def query(self, **request: Any) -> Any:
+            self.reads += 1
+            return super().query(**request)
+
+    table = Counting()
+    own = division(table)
+    table.items[PK, ID] = table.items[PK, FIRST] = {}
+    models = [
+        replace(ENTRY, rollups=tuple(replace(each, key=(each.key[0], f"{each.key[1]}{n}")) for each in ENTRY.rollups))
+        for n in range(3)
+    ]
+    other_day = replace(ENTRY, key=(f"{PK}0", ID), rollups=(replace(ROLLUPS[0], key=(f"{ROLLUPS[0].key[0]}0", "r")),))
+    own.learn([*models[:2], other_day, models[0]])
+    assert table.reads == 2
+    assert [own.knows(each) for each in (*models, other_day)] == [True, True, False, True]
+    assert own.written_before([models[1]]) == {(PK, ID)}
+    assert own.written_before([other_day]) == set()
+    own.learn(models)
+    assert table.reads == 3, "what is divided later is read later: until then its entries came to the same partition"
+    own.learn(models)
+    assert table.reads == 3
+
+
 def test_an_empty_partition_has_nothing_that_is_looked_for() -> None:
     table = Told()
     own = division(table)
     table.items[PK, FIRST] = {}
-    own.learn(ENTRY)
+    own.learn([ENTRY])
     table.turn = failure("AccessDeniedException")
     assert own.written_before([ENTRY]) == set()
     assert own.place(ENTRY).key == (shard_key(PK, ID), ID)
@@ -116,7 +143,7 @@ def test_only_entries_of_a_group_that_is_divided_go_to_shards_and_signs_that_are
     rollups = tuple(replace(each, key=(each.key[0], f"{each.key[1]}2")) for each in ENTRY.rollups)
     other = replace(ENTRY, rollups=rollups)
     assert not known.knows(ENTRY)
-    known.learn(ENTRY)
+    known.learn([ENTRY])
     assert (known.knows(ENTRY), known.knows(other), known.place(other)) == (True, False, other)
     assert known.divide(other)
     assert set(table.items) == {each.key for each in rollups}
