@@ -16,6 +16,7 @@ from bench.chapters import Bench
 from bench.measures import cache, sizes, workers
 from bench.measures.load import machine
 from bench.once.chapter import once
+from bench.once.limits import limits
 from bench.processes import BUILD, Surroundings, running
 from bench.recording import recording
 from bench.report import Figure, summary
@@ -39,6 +40,7 @@ CHAPTERS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "stack": chapters.on_the_local_stack,
     "scale": scale,
     "once": once,
+    "limits": limits,
 }
 
 

@@ -1,1 +1,1 @@
-"""Whether each event counts once in the ledger, whatever becomes of the consumers: tried with processes."""
+"""Whether each event counts once in the ledger, and limits let through what they say: tried with processes."""

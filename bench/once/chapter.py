@@ -1,19 +1,13 @@
 """The chapter of `make bench`: 200,000 events of one client, and ten consumers that are killed by chance."""
 
 import asyncio
-import contextlib
-import tempfile
-from collections.abc import AsyncGenerator
-from pathlib import Path
 
 from bench.chapters import Bench
 from bench.once.books import books
 from bench.once.consumer import client_of, create_table
+from bench.once.emulator import emulator
 from bench.once.trial import Trial, run
-from bench.processes import BUILD, ROOT, free_port
 from bench.report import Figure, table
-from local.stack import ministack
-from local.stack.settings import Settings
 
 EVENTS = 200_000
 _HEADER = (
@@ -25,7 +19,7 @@ _HEADER = (
 async def once(bench: Bench) -> list[Figure]:
     """Whether each event counts once."""
     trial = Trial(bench.times(EVENTS, 2_000))
-    async with _emulator() as endpoint:
+    async with emulator() as endpoint:
         client = client_of(endpoint)
         create_table(client)
         tried = await asyncio.to_thread(run, trial, endpoint)
@@ -34,26 +28,3 @@ async def once(bench: Bench) -> list[Figure]:
     table(_HEADER, [[*row, found.entries, found.in_shards, found.lanes, found.faults]])
     what = "one client, consumers killed by chance: entries missing, too many or wrong, and sums that are not theirs"
     return [Figure(what, 0, found.faults, "{:.0f}")]
-
-
-@contextlib.asynccontextmanager
-async def _emulator() -> AsyncGenerator[str]:
-    """MiniStack by itself: the address of its DynamoDB."""
-    with tempfile.TemporaryDirectory() as name:
-        settings = Settings(
-            port=0,
-            ministack_port=free_port(),
-            demo_port=0,
-            folder=Path(name),
-            keep_state=False,
-            ministack=ROOT / ".venv-ministack" / "bin" / "ministack",
-            sam=ROOT / ".venv-ministack" / "bin" / "sam",
-            build=BUILD,
-        )
-        for folder in (settings.temporary, settings.log("ministack").parent):
-            folder.mkdir()
-        child = await ministack.start(settings, {})
-        try:
-            yield settings.endpoint
-        finally:
-            await ministack.stop(child)

@@ -18,6 +18,8 @@ from bench.once.sent import record_of
 from bench.processes import ROOT
 from bench.units import BATCH
 
+_TOGETHER = 100
+"""So many events come again together, as those of a consumer whose time has run out."""
 _FAR = 0.1
 """The share of those that come twice that come again much later; the others a moment later."""
 _NEAR = 200
@@ -28,11 +30,14 @@ _MOMENT = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is tried. `doubled`, `refused` and `killed` are shares: of events, of transactions, of batches."""
+    """What is tried. `doubled`, `refused` and `killed` are shares: of events, of transactions, of batches. `alone` is
+    the share of events that come twice without those around them.
+    """
 
     events: int
     consumers: int = 10
     doubled: float = 0.2
+    alone: float = 0.02
     refused: float = 0.12
     killed: float = 0.01
     seed: int = 1
@@ -80,12 +85,18 @@ class Deliveries:
 
 
 def deliveries(trial: Trial, chance: random.Random) -> deque[int]:
-    """Each event at least once, not quite in order, and some twice."""
+    """Each event at least once, not quite in order, and some twice: together with their neighbours, or alone."""
+
+    def later() -> float:
+        return chance.uniform(0, trial.events if chance.random() < _FAR else _NEAR)
+
     places = [(number + chance.uniform(0, _NEAR), number) for number in range(trial.events)]
-    for number in range(trial.events):
+    places += [(number + later(), number) for number in range(trial.events) if chance.random() < trial.alone]
+    for first in range(0, trial.events, _TOGETHER):
         if chance.random() < trial.doubled:
-            later = trial.events if chance.random() < _FAR else _NEAR
-            places.append((number + chance.uniform(0, later), number))
+            last = min(first + _TOGETHER, trial.events)
+            place = last + _NEAR + later()
+            places += [(place, number) for number in range(first, last)]
     return deque(number for _, number in sorted(places))
 
 

@@ -217,7 +217,7 @@ def test_a_request_of_a_key_with_limits_takes_the_units_that_the_simulation_coun
 
 def test_of_a_busy_client_each_event_counts_once_whatever_the_table_refuses_or_does_not_answer(endpoint: str) -> None:
     """Two consumers in turn; `make bench ARGS="--only once"` has ten, which are killed, and 200,000 events."""
-    trial, pauses = Trial(events=120), list[int]()
+    trial, pauses = Trial(events=120, alone=0.2), list[int]()
     consumers = [consumer_of(endpoint, share, str(share), pauses.append) for share in (0.0, 0.9)]
     waiting = deliveries(trial, random.Random(1))
     assert len(waiting) > trial.events
