@@ -60,7 +60,10 @@ class Taken(NamedTuple):
 
 def limits_of(fields: Mapping[str, Any]) -> Limits:
     """A key's limits, from JSON, where a budget is a text."""
-    return Limits(**{**fields, **{name: Decimal(fields[name]) for name in fields if name.startswith("budget")}})
+    values: dict[str, Any] = {
+        name: Decimal(value) if name.startswith("budget") else value for name, value in fields.items()
+    }
+    return Limits(**values)
 
 
 def take_all(table: LimitsTable, limits: Limits) -> Taken:

@@ -2,6 +2,7 @@
 
     taken                   ─▶ done
     refused, or no answer   ─▶ hidden for a while, twice as long each time; the rest of the batch with it
+    no time is left for it  ─▶ hidden for a while likewise
     no event                ─▶ comes again at once, so that it soon lies among the dead letters
 
 One rule: a message is done when the bus has said that it has the event. An event that arrives twice does no harm,
@@ -26,6 +27,11 @@ _MOST_BYTES = 200 * 1024
 _FIRST_HIDDEN, _LONGEST_HIDDEN = 5, 900
 """Seconds for which nobody sees what the bus did not take."""
 _MOST_DOUBLINGS = 8
+_BEGINS_WITHIN = 12.0
+"""Seconds from the start of a batch: no call begins later. The last one ends well before the function's 30 are over, so
+that what it was told is not forgotten, and done again.
+"""
+_NO_TIME = Refusal("NoTimeLeft", is_for_now=True)
 
 
 class Bus(Protocol):
@@ -77,9 +83,10 @@ class PublishAgain:
         hide: Callable[[Mapping[str, int]], None],
         logger: "Logger",
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus, self._hide = bus, hide
-        self._logger, self._sleep = logger, sleep
+        self._logger, self._sleep, self._clock = logger, sleep, clock
         self._pace = Pace()
 
     def __call__(self, batch: Mapping[str, Any]) -> PartialFailure:
@@ -105,31 +112,33 @@ class PublishAgain:
         return again([*unreadable, *refused])
 
     def _publish(self, waiting: Sequence[_Waiting]) -> dict[str, Refusal]:
-        """Put all events, until the bus is too busy. Returns those that it does not have, and why."""
+        """Put all events, until the bus is too busy, or too slow. Returns those that it does not have, and why."""
         refused: dict[str, Refusal] = {}
-        calls = _calls(waiting)
+        calls, latest = _calls(waiting), self._clock() + _BEGINS_WITHIN
         for call in calls:
-            failed = self._put(call)
+            failed = self._put(call, latest)
             refused |= failed
             if for_now := next((each for each in failed.values() if each.is_for_now), None):
                 refused |= {each.message: for_now for rest in calls for each in rest}  # the bus is too busy for more
         return refused
 
-    def _put(self, call: Sequence[_Waiting]) -> dict[str, Refusal]:
+    def _put(self, call: Sequence[_Waiting], latest: float) -> dict[str, Refusal]:
         """Put some events in one call. If AWS rejects the call as a whole, put each alone, because one of them may be
         the reason.
         """
         self._sleep(self._pace.pause)
-        failed = self._call(call)
+        failed = self._call(call, latest)
         if any(refusal.is_for_now for refusal in failed.values()):
             self._pace.refused()
         elif not failed:
             self._pace.taken()
         elif len(call) > 1 and all(refusal.code == NOT_FIT for refusal in failed.values()):
-            return {message: refusal for each in call for message, refusal in self._call([each]).items()}
+            return {message: refusal for each in call for message, refusal in self._call([each], latest).items()}
         return failed
 
-    def _call(self, call: Sequence[_Waiting]) -> dict[str, Refusal]:
+    def _call(self, call: Sequence[_Waiting], latest: float) -> dict[str, Refusal]:
+        if self._clock() >= latest:
+            return {each.message: _NO_TIME for each in call}
         refusals = self._bus.put([each.entry for each in call])
         return {each.message: refusal for each, refusal in zip(call, refusals, strict=True) if refusal}
 

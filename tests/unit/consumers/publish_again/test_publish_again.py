@@ -47,9 +47,10 @@ class World:
         self.taken: list[Mapping[str, Any]] = []
         self.hidden: dict[str, int] = {}
         self.slept: list[float] = []
+        self.now, self.lasts = 1000.0, 0.0
         self.log = Log()
         logger: Any = self.log
-        self.consumer = PublishAgain(self, self.hide, logger, self.slept.append)
+        self.consumer = PublishAgain(self, self.hide, logger, self.slept.append, lambda: self.now)
 
     def hide(self, seconds: Mapping[str, int]) -> None:
         assert seconds, "of no message nothing is hidden"
@@ -57,6 +58,7 @@ class World:
 
     def put(self, entries: Sequence[Mapping[str, Any]]) -> list[Refusal | None]:
         self.calls.append([id_of(entry) for entry in entries])
+        self.now += self.lasts
         refusals = [self.refuses.get(each) for each in self.calls[-1]]
         if NOT_FIT in [each.code for each in refusals if each]:
             return [Refusal(NOT_FIT, is_for_now=False)] * len(entries)
@@ -81,6 +83,25 @@ def test_events_come_to_the_bus_as_they_were_ten_at_a_time() -> None:
     )
     assert entry["Time"] == datetime.fromisoformat(EVENT["detail"]["metadata"]["timestamp"]).astimezone(UTC)
     assert world.hidden == {}
+
+
+@pytest.mark.parametrize(("lasts", "calls"), [(11.9, 2), (12.0, 1), (4.0, 3), (2.0, 5)])
+def test_no_call_begins_so_late_that_what_is_done_would_be_forgotten(lasts: float, calls: int) -> None:
+    world = World()
+    world.lasts = lasts
+    names = [f"e{number}" for number in range(50)]
+    assert world.handle(*map(record, names)) == names[10 * calls :]
+    assert len(world.calls) == calls
+    assert world.hidden == {f"h-{name}": 5 for name in names[10 * calls :]}
+    world.now += 900
+    assert world.handle(record("later")) == [], "each batch has its own time"
+
+
+def test_events_that_are_put_alone_have_no_more_time() -> None:
+    world = World(e3=Refusal(NOT_FIT, is_for_now=False))
+    world.lasts = 4.0
+    assert world.handle(*(record(f"e{number}") for number in range(10))) == [f"e{number}" for number in range(2, 10)]
+    assert [len(call) for call in world.calls] == [10, 1, 1]
 
 
 def test_what_the_proxy_queues_is_what_is_read() -> None:
