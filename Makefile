@@ -52,8 +52,8 @@ conformance: .venv/ready ## Run the stream conformance suite against a deploymen
 	@$(BIN)/python -m conformance run $(ARGS)
 
 faults: .venv/ready .venv-ministack/ready ## Let every call to AWS go wrong in every way, and compare with docs/faults.md
-	@$(BIN)/pytest tests/contract/test_faults.py tests/e2e/test_aws_faults.py tests/e2e/test_aws_soak.py --all-faults \
-	  -n 2 $(ARGS)
+	@$(BIN)/pytest tests/contract/test_faults.py tests/e2e/test_aws_faults.py tests/e2e/test_aws_soak.py \
+	  tests/e2e/test_bus_outage.py --all-faults -n 2 $(ARGS)
 
 pictures: .venv/ready .venv-ministack/ready ## Take the README's pictures of a running local stack (needs Chromium)
 	@$(BIN)/python -m tests.e2e.browser.pictures

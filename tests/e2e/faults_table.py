@@ -230,7 +230,9 @@ which hold on AWS. You can try faults of your own with `make run FAULTS=faults.y
 It also lets many clients ask at once, for a minute with each failure policy, while every fifth call to AWS goes wrong
 at random and sandboxes are killed; then what clients saw, the log, the ledger, its sums, the budgets and the metrics
 must agree, and every place must be free. `make faults ARGS="--soak 600 -k soak"` does so for ten minutes; `--seed 2`
-lets other things go wrong. All of it takes about an hour on two cores.
+lets other things go wrong. And for a minute the bus takes nothing, while clients ask by both doors: nothing is lost.
+`make faults ARGS="--outage 3600 -k outage"` has it away for an hour, after which the last events come within some
+fifteen minutes. All of it takes about an hour on two cores.
 """
 
 
