@@ -167,7 +167,7 @@ def test_so_many_may_be_looked_for_that_one_transaction_does_not_hold_them() -> 
     own = division(table)
     keys = [(PK, first_ulid_of(1_795_780_800 + number)) for number in range(201)]
     table.items = {key: {} for key in keys[::2]}
-    own.learn(ENTRY)
+    own.learn([ENTRY])
     asked = [replace(ENTRY, key=key) for key in keys]
     assert own.written_before(asked) == set(keys[::2])
 
@@ -176,7 +176,7 @@ def test_who_meets_others_in_a_lane_adds_to_another_from_then_on() -> None:
     lanes = iter([5, 9])
     table: Any = Told()
     own = Division(table, "costs", choose=lambda _: next(lanes))
-    own.learn(ENTRY)
+    own.learn([ENTRY])
     placed = own.place(ENTRY)
     assert placed == divided(ENTRY, 5)
     assert own.step_aside([placed]) == [in_lane(placed, 9)] == [divided(ENTRY, 9)]
