@@ -272,7 +272,8 @@ def test_a_batch_is_settled_once_for_all_its_models_as_far_as_their_prices_are_k
     part = of_batch({"data/response/model": "x"}, "asked")
     assert part
     assert part.actual == Decimal("0.000114")
-    assert of_batch({"data/response/model": "x"}, "y") is None, "somebody may yet tell what it cost"
+    for others in ((), ("y",), ("y", "z")):
+        assert of_batch({"data/response/model": "x"}, *others) is None, "somebody may yet tell what it cost"
 
 
 @pytest.mark.parametrize(

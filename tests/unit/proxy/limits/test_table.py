@@ -109,3 +109,20 @@ def test_a_team_whose_counter_is_busy_or_divided_is_taken_in_a_shard_with_its_ke
     assert [each.refused for each in taken.parts] == [None, None]
     assert [each.is_checked for each in taken.parts] == [True, True]
     assert (taken.shard, taken.team.shard > 0) == (0, True)
+
+
+@pytest.mark.parametrize("team", [None, Limits("team.web", rpm=60, team="web"), Limits("team.web", rpm=60, parallel=9)])
+@pytest.mark.parametrize("own", [Limits("k", rpm=60), Limits("k", rpm=60, parallel=9)])
+def test_a_counter_that_is_given_nothing_back_keeps_the_mark_of_a_sandbox_s_last_request_and_no_other(
+    own: Limits, team: Limits | None
+) -> None:
+    table, shared = LimitsItems(), team and team._replace(team="web")
+    sandboxes = [Sandbox(table, place, shards=1) for place in (0.1, 0.6)]
+    for _ in range(3):
+        for sandbox in sandboxes:
+            assert not sandbox.take(own._replace(shared=shared)).refused
+    for each in (own, shared):
+        if each:
+            item = table.items[f"limits#{each.id}"]
+            kept = item["live" if each.parallel else "took"]["M"]
+            assert len(kept) == (6 if each.parallel else 2)
