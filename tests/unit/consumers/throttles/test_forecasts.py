@@ -115,6 +115,11 @@ def test_a_fact_has_one_id_and_another_fact_another() -> None:
         forecast_of(seen(0, 1))
 
 
+def test_a_forecast_has_three_decimals() -> None:
+    data = forecast_of(Weather("openai", "gpt-5", NOW, {"requests": Left(10, 1000, None, 1 / 7)})).data
+    assert (data["per_minute"], data["seconds"], data["runs_out_at"][-5:]) == (8.571, 70.0, ".250Z")
+
+
 @pytest.mark.parametrize("batches", [[GOING], [GOING[::-1]], [GOING[:1], GOING[1:]], [[each] for each in GOING]])
 def test_answers_come_in_any_order_and_in_any_batch(batches: list[list[Weather]]) -> None:
     world = World()
