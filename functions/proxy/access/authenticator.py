@@ -62,7 +62,7 @@ class AuthorizerFunction(NamedTuple):
             if effect != "Allow":
                 raise cannot_check()
             return ClientKey.from_context(answer["context"])
-        except (AwsError, ValueError, KeyError, TypeError, LookupError, AttributeError) as error:
+        except (AwsError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise cannot_check() from error
 
 

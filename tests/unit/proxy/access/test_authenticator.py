@@ -151,15 +151,34 @@ def test_a_refusal_that_is_not_understood_is_no_refusal_and_no_leave(answer: dic
     assert (told.status, told.code) == (503, "authorization_unavailable")
 
 
-def test_what_is_remembered_is_bounded() -> None:
-    function = FakeFunction({"policyDocument": POLICY, "context": CONTEXT})
-    keys = authorizer(function)
-    for number in range(1001):
-        keys.authorize(request(f"Bearer {number}"))
-    keys.authorize(request("Bearer 1000"))
-    assert len(function.asked) == 1001
-    keys.authorize(request("Bearer 0"))
-    assert len(function.asked) == 1002
+def test_a_thousand_keys_are_remembered_and_who_was_asked_about_longest_ago_is_forgotten_first() -> None:
+    function, clock = FakeFunction({"policyDocument": POLICY, "context": CONTEXT}), Clock()
+    keys = authorizer(function, clock)
+
+    def asks(*numbers: int) -> int:
+        before = len(function.asked)
+        for number in numbers:
+            keys.authorize(request(f"Bearer {number}"))
+        return len(function.asked) - before
+
+    assert asks(*range(1000)) == 1000
+    assert asks(*range(1000)) == 0
+    clock.now = 60
+    assert asks(0, 1000) == 2
+    assert asks(0, 1000) == 0
+
+
+@pytest.mark.parametrize("at_gateway", [True, False])
+def test_a_key_ends_at_the_second_that_it_names_wherever_its_yes_comes_from(at_gateway: bool) -> None:
+    context = CONTEXT | {"expires_at": "1000"}
+    function, now = FakeFunction({"policyDocument": POLICY, "context": context}), [999.0]
+    asked = AuthorizerFunction(function, "authorizer", "eu-central-1")
+    keys = Authorizer(asked, ttl=60, clock=Clock(), now=lambda: now[0])
+    sent = request(identity=context if at_gateway else None)
+    assert [keys.authorize(sent).expires_at for _ in range(2)] == [1000, 1000]
+    now[0] = 1000.0
+    with pytest.raises(ClientError):
+        keys.authorize(sent)
 
 
 def test_a_gateway_that_has_asked_already_is_believed() -> None:

@@ -247,6 +247,14 @@ class Queues:
         return Overflow(made, self.sleep, lambda: self.now).put("q", body, "Root=1", self.now + 60)
 
 
+@pytest.mark.parametrize(("seconds", "timeouts"), [(0.0, []), (0.125, [0.125]), (1.5, [1.5]), (60.0, [1.5])])
+def test_a_queue_is_asked_while_there_is_time_for_it_and_no_longer(seconds: float, timeouts: list[float]) -> None:
+    made: Any = (queues := Queues())
+    failure = Overflow(made, queues.sleep, lambda: queues.now).put("q", "{}", "", queues.now + seconds)
+    assert queues.timeouts == timeouts
+    assert failure == (None if timeouts else Failure("no time was left for the queue", may_be_there=False))
+
+
 ADDRESSES = Addresses.from_environ({"PUBLISH_AGAIN_QUEUE": "later", "STORE_RESPONSE_QUEUE": "answers"})
 
 
