@@ -11,7 +11,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from console.errors import ConsoleError
 
@@ -28,6 +28,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*arguments, **settings)
         self._load = load
         self._commands: Any = None
+        self.also_taken: frozenset[str] = frozenset()
         self.set_defaults(parser=self)  # the last one is that of the named command
         account = self.add_argument_group("account")
         for name, help_ in (
@@ -44,14 +45,26 @@ class Parser(argparse.ArgumentParser):
             load(self)
 
     def add_subparsers(self, **settings: Any) -> Any:
-        """As argparse does it."""
-        self._commands = super().add_subparsers(**settings)
+        """As argparse does it; an option before the name of a command that does not take it there is an error."""
+        self._commands = super().add_subparsers(action=_Commands, **settings)
         return self._commands
 
     def below(self) -> "dict[str, Parser]":
         """The commands below this one, by their names."""
         self.load()
         return dict(self._commands.choices) if self._commands else {}
+
+    def lost_before(self, command: "Parser", namespace: argparse.Namespace) -> list[str]:
+        """The options that `namespace` has of this parser, and `command` does not take before its name."""
+        command.load()
+        taken = {each.dest for each in command._actions if each.default is argparse.SUPPRESS}  # noqa: SLF001
+        return [
+            each.option_strings[0]
+            for each in self._actions
+            if each.option_strings
+            and getattr(namespace, each.dest, each.default) != each.default
+            and each.dest not in taken | command.also_taken
+        ]
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """As argparse does it; a command below this one is parsed, and so loaded, when it is named."""
@@ -67,6 +80,16 @@ class Parser(argparse.ArgumentParser):
 
         said = without_keys(" ".join(_suggesting(message).split()))
         self.exit(2, f"{self.prog}: {said}. Remedy: `{self.prog} --help` says what it takes.\n")
+
+
+class _Commands(argparse._SubParsersAction):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage,reportMissingTypeArgument]
+    """Names a command. argparse itself would drop the options before the name that the command does not take there."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        command: Parser | None = cast("Any", self).choices.get(values[0]) if values else None
+        if command is not None and (lost := parser.lost_before(command, namespace)):
+            command.error(f"{lost[0]} before the command's name has no effect on it")
+        super().__call__(parser, namespace, values, option_string)
 
 
 def late(module: str, add: str) -> Callable[[Parser], None]:

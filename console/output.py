@@ -48,6 +48,12 @@ def show(text: str) -> None:
         print(text)
 
 
+def say_nothing_found(text: str, options: "argparse.Namespace") -> None:
+    """Say that nothing was found: where the table would be, or beside a document, which is what programs read."""
+    is_document = options.json or getattr(options, "csv", False)
+    print(text, file=sys.stderr if is_document else sys.stdout)
+
+
 def console_on(stream: TextIO) -> "Console":
     """Rich's console on a stream, which takes every text as it is."""
     from rich.console import Console  # noqa: PLC0415 - only terminals need it

@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 from console.errors import ConsoleError
 
 MOST_DAYS = 3660
+_AGE = re.compile(r"([0-9]{1,9})(s|min|h|d|w)")
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DAY = "YYYY-MM-DD, today or yesterday"
 _MONTH = "YYYY-MM or this"
 _LENGTH = f"a number of days or weeks, such as 7d or 4w, of at most {MOST_DAYS} days"
@@ -124,3 +126,11 @@ def _as_period(read: Callable[[str], Period], wanted: str) -> Callable[[str], Pe
 
 def _date(text: str) -> date:
     return _as_period(read_day, _DAY)(text).first
+
+
+def age(text: str) -> int:
+    """Reads a length of time, such as 12h, as seconds. Raises ArgumentTypeError."""
+    found = _AGE.fullmatch(text)
+    if not found:
+        raise argparse.ArgumentTypeError("must be a number and s, min, h, d or w, as in 12h")
+    return int(found[1]) * _SECONDS[found[2]]

@@ -18,6 +18,7 @@ from deployment.account import Caller, NoAccountError, caller, deployed_paramete
 from deployment.build import BUILD, ROOT, build
 from deployment.bytecode import NoPythonError, python_of
 from deployment.packages import PackagesError
+from deployment.runbooks import parameter_of
 from deployment.target import (
     Target,
     defaults_of,
@@ -101,12 +102,15 @@ def _build(into: Path, target: Target, environ: Mapping[str, str]) -> None:
 
 def _deploy(stack: str, rest: Sequence[str], environ: Mapping[str, str]) -> int:
     who = caller(rest)
-    target = target_for(rest, deployed_parameters(who, stack))
+    deployed = deployed_parameters(who, stack)
+    target = target_for(rest, deployed)
     _build(BUILD, target, environ)
     print(said(stack, target, who), flush=True)
     sam = Path(sys.executable).with_name("sam")
     # A stack keeps the parameters that are not given again: those two must be what was built.
-    others = [word for word in _overrides(rest) if not values_of([word]).keys() & {"PythonVersion", "Architecture"}]
+    given = _overrides(rest)
+    others = [word for word in given if not values_of([word]).keys() & {"PythonVersion", "Architecture"}]
+    others += parameter_of(values_of(given), deployed, ROOT)
     command = [str(sam), "deploy", "--stack-name", stack, *without_overrides(rest), "--parameter-overrides"]
     code = subprocess.run([*command, *others, *target.parameters], cwd=ROOT, check=False).returncode
     if code or "--no-execute-changeset" in rest:

@@ -29,8 +29,9 @@ from console.costs.reading import Ledger
 from console.errors import ConsoleError
 from console.keys.options import whole
 from console.keys.store import KeyStore
-from console.output import show, terminal_width
-from console.period import Period, add_period, chosen_period, last_days
+from console.known import check_filters
+from console.output import say_nothing_found, show, terminal_width
+from console.period import Period, add_period, age, chosen_period, last_days
 from console.stack import (
     add_place_option,
     add_table_options,
@@ -45,8 +46,6 @@ from console.text import count, harmless, to_json
 Environment = Mapping[str, str]
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_AGE = re.compile(r"([0-9]{1,9})(s|min|h|d|w)")
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SCOPES = ("client", "key-pool", "server-pool")
 _USUAL_BY = ["client", "server"]
 _USUAL_DAYS = "30d"
@@ -100,12 +99,19 @@ def _add_filters(command: argparse.ArgumentParser) -> None:
 
 
 def _stats(options: argparse.Namespace, environ: Environment) -> int:
+    has_hits = OF_LEDGER.keys() >= set(options.by)
+    chosen = chosen_period(options)
+    if chosen and not has_hits:
+        raise ConsoleError(
+            f"The period is that of the hits, which are counted by {', '.join(OF_LEDGER)} alone. "
+            "Remedy: leave the period out, or sum up by these."
+        )
+    period = chosen or last_days(_USUAL_DAYS)
     store, now = _store(options, environ), time.time()
     kept = store.answers()
     live = [each for each in kept if each.expires_at > now]
     objects = {each.key: each.size for each in store.objects()}
-    period = chosen_period(options) or last_days(_USUAL_DAYS)
-    rollups = _rollups(options, environ, period) if OF_LEDGER.keys() >= set(options.by) else None
+    rollups = _rollups(options, environ, period) if has_hits else None
 
     stats = Stats(options.by)
     stats.add_answers(live, objects)
@@ -113,14 +119,18 @@ def _stats(options: argparse.Namespace, environ: Environment) -> int:
         stats.add_rollups(rollups)
     orphans = objects.keys() - {each.object for each in kept}
     left = {"answers": len(kept) - len(live), "objects": len(orphans), "bytes": sum(objects[key] for key in orphans)}
+    nothing = "The response cache is empty"
+    nothing += "." if rollups is None else f", and there was no hit {period.text}."
     if options.json:
         hits_of = None if rollups is None else {"from": str(period.first), "to": str(period.last)}
         print(to_json({"rows": stats.to_json(), "total": stats.total.to_json(), "hits_of": hits_of, "expired": left}))
+        if not stats.rows:
+            say_nothing_found(nothing, options)
         return 0
     if stats.rows:
         show(stats_table(stats, terminal_width(), with_hits=rollups is not None))
     else:
-        print("The response cache is empty.")
+        say_nothing_found(nothing, options)
     if rollups is not None and stats.rows:
         print(f"Hits {period.text}, as the ledger counts them for who asked; answers are those of who asked first.")
         if unpriced := (stats.total.hits or 0) - stats.total.hits_priced:
@@ -138,12 +148,14 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
     kept = store.answers() if options.client is None else store.answers_of(_client_id(options.client))
     wanted = [each for each in kept if each.expires_at > now and _is_wanted(each, options)]
     newest = sorted(wanted, key=lambda each: each.event_id, reverse=True)[: options.limit]
+    if not newest:
+        check_filters(options, environ)
     if options.json:
         print(to_json([answer_json(each) for each in newest]))
     elif newest:
         show(answers_table(newest, now, terminal_width()))
-    else:
-        print(f"The cache holds no answer{_which(options, 'client', 'server', 'scope')}.")
+    if not newest:
+        say_nothing_found(f"The cache holds no answer{_which(options, 'client', 'server', 'scope')}.", options)
     return 0
 
 
@@ -154,6 +166,8 @@ def _flush(options: argparse.Namespace, environ: Environment) -> int:
     everything = options.older_than is None and options.server is None and options.scope is None
     # With nothing named, also bodies whose answers are gone; one that is being captured now is a miss later.
     orphans = {each.key for each in store.objects()} - {each.object for each in wanted} if everything else set[str]()
+    if not wanted:
+        check_filters(options, environ)
     what = f"{_many(len(wanted), 'answer')} ({size_text(sum(each.body_size for each in wanted))}{_ages(wanted, now)})"
     what += _which(options, "server", "scope")
     what += f" and {_many(len(orphans), 'object')} of answers that are gone" if orphans else ""
@@ -282,11 +296,3 @@ def _dimensions(text: str) -> list[str]:
     if wrong := [name for name in names if name not in BY]:
         raise argparse.ArgumentTypeError(f"'{wrong[0]}' is none of {', '.join(BY)}")
     return names
-
-
-def age(text: str) -> int:
-    """Reads a length of time, such as 12h, as seconds. Raises ArgumentTypeError."""
-    found = _AGE.fullmatch(text)
-    if not found:
-        raise argparse.ArgumentTypeError("must be a number and s, min, h, d or w, as in 12h")
-    return int(found[1]) * _SECONDS[found[2]]

@@ -52,7 +52,7 @@ class Sum:
 
     def to_json(self) -> dict[str, Any]:
         hits = {"cache_hits": self.hits, "hits_priced": self.hits_priced, "cost_saved": self.known_saving}
-        hits = {} if self.hits is None else hits
+        hits = dict.fromkeys(hits) if self.hits is None else hits
         return {"answers": self.answers, "bytes": self.size, "stored_bytes": self.stored} | hits
 
 
@@ -62,10 +62,11 @@ class Stats:
 
     by: Sequence[str]
     rows: dict[tuple[str, ...], Sum] = field(default_factory=dict[tuple[str, ...], Sum])
+    has_hits: bool = False
 
     @property
     def total(self) -> Sum:
-        total = Sum()
+        total = Sum(hits=0) if self.has_hits else Sum()
         for each in self.rows.values():
             total.add(each)
         return total
@@ -78,6 +79,7 @@ class Stats:
 
     def add_rollups(self, rollups: Iterable[Mapping[str, Any]]) -> None:
         """Add the hits that rollups of the ledger count. A row without any has 0 hits afterwards, not None."""
+        self.has_hits = True
         for each in self.rows.values():
             each.hits = each.hits or 0
         for row in rollups:

@@ -7,11 +7,12 @@ import argparse
 from collections.abc import Mapping
 
 from console.arguments import late, sentence
-from console.costs.filters import FILTERS, add_filters, add_source, dimensions, filter_text, rows_of
-from console.costs.summary import NAMES, summarize
+from console.costs.filters import FILTERS, NO_SINGLE_REQUESTS, add_filters, add_source, dimensions, filter_text, rows_of
+from console.costs.summary import NAMES, OF_ROLLUPS, summarize
 from console.costs.text import as_document, summary_csv, summary_table
 from console.errors import ConsoleError
-from console.output import show, terminal_width
+from console.known import check_filters
+from console.output import say_nothing_found, show, terminal_width
 from console.period import add_period, chosen_period, read_day
 from console.stack import add_table_options
 from console.text import to_json
@@ -73,11 +74,17 @@ def _costs(options: argparse.Namespace, environ: Environment) -> int:
         raise ConsoleError("--csv and --json exclude each other. Remedy: give one of them.")
     by: list[str] = list(FILTERS) if options.by is None else list(dict.fromkeys(options.by))
     period = chosen_period(options) or read_day("today")
+    if options.source and OF_ROLLUPS.issuperset(by):
+        raise ConsoleError(NO_SINGLE_REQUESTS)
     rows = summarize(rows_of(period, by, options, environ), by)
+    if not rows:
+        check_filters(options, environ)
     if options.json:
         print(to_json([as_document(row) for row in rows]))
     elif options.csv:
         print(summary_csv(rows, by), end="")
-    else:
-        show(summary_table(rows, by, terminal_width()) if rows else f"No request {period.text}{filter_text(options)}.")
+    elif rows:
+        show(summary_table(rows, by, terminal_width()))
+    if not rows:
+        say_nothing_found(f"No request {period.text}{filter_text(options)}.", options)
     return 0

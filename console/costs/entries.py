@@ -13,7 +13,8 @@ from console.costs.filters import FILTERS, add_filters, filter_text, is_wanted, 
 from console.costs.text import entries_csv, entries_records, entries_table
 from console.errors import ConsoleError
 from console.keys.options import tag, whole
-from console.output import add_vertical, show, terminal_width
+from console.known import check_filters
+from console.output import add_vertical, say_nothing_found, show, terminal_width
 from console.period import Period, add_period, chosen_period, read_day
 from console.shards import divided_days
 from console.stack import add_table_options
@@ -67,6 +68,8 @@ def _entries(options: argparse.Namespace, environ: Environment) -> int:
         raise ConsoleError("--csv, --json and --vertical exclude each other. Remedy: give one of them.")
     period = chosen_period(options) or read_day("today")
     entries = [_named(each) for each in islice(_newest(period, options, environ), options.limit)]
+    if not entries:
+        check_filters(options, environ)
     if options.json:
         print(to_json(entries))
     elif options.csv:
@@ -78,8 +81,8 @@ def _entries(options: argparse.Namespace, environ: Environment) -> int:
         show(entries_records(entries) if options.vertical else table)
         if len(entries) == options.limit:
             print(f"\nOlder ones: the same command with --before {entries[-1]['id']}")
-    else:
-        print(f"No entry {period.text}{_filters(options)}.")
+    if not entries:
+        say_nothing_found(f"No entry {period.text}{_filters(options)}.", options)
     return 0
 
 
@@ -120,4 +123,5 @@ def _filters(options: argparse.Namespace) -> str:
     if options.failed in FAULTS:
         flags[0] += f" {options.failed}"
     tags = [f"tag {name}={value}" for name, value in options.tags or ()]
+    flags += [f"--before {options.before}"] if options.before else []
     return filter_text(options) + (f", with {', '.join([*flags, *tags])}" if flags or tags else "")

@@ -14,6 +14,11 @@ from console.stack import chosen_table
 Item = dict[str, Any]
 
 FILTERS = ("client", "server", "model")
+NO_SINGLE_REQUESTS = (
+    "--source says where single requests are read, and these sums are read from rollups. Remedy: leave it out, or sum "
+    "up by what rollups do not know, such as key, team or tag:NAME."
+)
+"""The error of a command that reads rollups alone."""
 
 
 def add_filters(command: argparse.ArgumentParser, *names: str, inherited: bool = False) -> None:

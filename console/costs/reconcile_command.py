@@ -204,7 +204,7 @@ def _document(
         "from": str(period.first),
         "to": str(period.last),
         "tolerance": float(limit),
-        "drift": float(worst(sums)),
+        "drift": float(worst(sums)) if sums else None,
         "above_tolerance": sum(each.drift > limit for each in comparisons),
         "totals": [
             {

@@ -15,8 +15,9 @@ from openai_proxy.pricing.rates import EXACT
 from console.arguments import announced
 from console.costs.repricing import PASSES, Change, Item, Ledger, change_of
 from console.errors import ConsoleError
+from console.known import check_filters
 from console.lake.corrections import Corrections, add_lake_options, chosen_lake
-from console.output import show, terminal_width
+from console.output import say_nothing_found, show, terminal_width
 from console.period import add_period, chosen_period, today
 from console.prices.book import add_book_options, chosen_book
 from console.progress import Advance, Bars
@@ -251,8 +252,14 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     corrections = Corrections(chosen_lake(options, environ) if options.apply else None)
     with Bars()("days", len(days)) as advance:
         difference = reprice(Repricing(ledger, prices, options.apply, corrections), days, options.client, advance)
+    if not difference.total.entries:
+        check_filters(options, environ)
+    of_client = f" of client {harmless(options.client)}" if options.client else ""
+    nothing = f"There are no entries{of_client} {period.text}."
     if options.json:
         print(to_json(difference_document(difference)))
+        if not difference.total.entries:
+            say_nothing_found(nothing, options)
         return 0
     if (oldest := today() - RETENTION) > period.first:
         print(
@@ -260,8 +267,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         )
     total = difference.total
     if not total.entries:
-        of_client = f" of client {harmless(options.client)}" if options.client else ""
-        print(f"There are no entries{of_client} {period.text}.")
+        say_nothing_found(nothing, options)
         _tell_of_lake(corrections)
         return 0
     if not total.changed:

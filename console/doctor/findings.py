@@ -41,7 +41,7 @@ def as_json(findings: Sequence[Finding], stack: str, region: str) -> dict[str, A
         "stack": stack,
         "region": region,
         "exit_code": exit_code(findings),
-        "findings": [finding._asdict() for finding in findings],
+        "findings": [finding._asdict() | {"remedy": finding.remedy or None} for finding in findings],
     }
 
 

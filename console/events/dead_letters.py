@@ -15,6 +15,7 @@ from console.arguments import announced, known
 from console.aws import session
 from console.errors import ConsoleError
 from console.keys.options import whole
+from console.output import say_nothing_found
 from console.stack import add_stack_option, stack_name, stack_outputs
 from console.text import count, harmless, to_json
 
@@ -34,7 +35,7 @@ def add_dead_letters(command: argparse.ArgumentParser) -> None:
         "of all."
     )
     command.add_argument("consumer", nargs="?", metavar="CONSUMER", help="such as record-cost; default: count all")
-    command.add_argument("--limit", type=whole(1, 1000), default=_PAGE, metavar="N", help="at most; default: 10")
+    command.add_argument("--limit", type=whole(1, 1000), metavar="N", help="at most; default: 10")
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_stack_option(command)
     command.set_defaults(run=_dead_letters)
@@ -114,17 +115,21 @@ def _named(options: argparse.Namespace, environ: Mapping[str, str], outputs: Map
 
 
 def _dead_letters(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.consumer is None and options.limit is not None:
+        raise ConsoleError("--limit is for the messages of one consumer. Remedy: name it, or leave --limit out.")
     outputs, sqs = stack_outputs(options, environ), session(environ).client("sqs")
     if options.consumer is None:
         waiting = {each: _waiting(sqs, outputs[f"{name}{_DEAD_LETTERS}"]) for each, name in consumers(outputs).items()}
         print(to_json(waiting) if options.json else "\n".join(f"{each}: {count(waiting[each])}" for each in waiting))
         return 1 if any(waiting.values()) else 0
     queue = outputs[f"{_named(options, environ, outputs)}{_DEAD_LETTERS}"]
-    bodies = [each["Body"] for each in looked_at(sqs, queue, options.limit)]
+    bodies = [each["Body"] for each in looked_at(sqs, queue, options.limit or _PAGE)]
     if options.json:
         print(to_json([_document(body) for body in bodies]))
     else:
-        print("\n".join(map(harmless, bodies)) or f"Nothing waits in the dead-letter queue of {options.consumer}.")
+        print("\n".join(map(harmless, bodies)), end="\n" if bodies else "")
+    if not bodies:
+        say_nothing_found(f"Nothing waits in the dead-letter queue of {options.consumer}.", options)
     return 0
 
 

@@ -13,7 +13,9 @@ from console.errors import ConsoleError
 from console.export.columns import columns, row_of
 from console.export.files import write_csv, write_json_lines, write_parquet, written
 from console.export.focus import FOCUS_COLUMNS, focus_rows
+from console.known import check_filters
 from console.lake.reading import chosen_lake
+from console.output import say_nothing_found
 from console.period import Period, add_period, chosen_period, last_days
 from console.stack import add_table_options, chosen_table
 from console.text import count, harmless, to_json
@@ -61,6 +63,8 @@ def run_export(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.json:
         document = {"file": str(options.output), "format": options.format, "from": str(period.first)}
         print(to_json(document | {"to": str(period.last), "rows": rows} | as_document(seen)))
+        if not rows:
+            say_nothing_found(f"No request {period.text}{filter_text(options)}.", options)
     else:
         print(said(options, rows, seen, period.text + filter_text(options)), file=_beside(options))
     return 0
@@ -75,6 +79,8 @@ def _entries(period: Period, options: argparse.Namespace, environ: Mapping[str, 
     """The entries that are asked for, from the table or from the lake."""
     ledger = Ledger(chosen_table("CostsTable", options, environ))
     rollups = [row for row in ledger.rollups(period) if is_wanted(row, options)]
+    if not rollups:
+        check_filters(options, environ)
     if lake := chosen_lake(rollups, options, environ):
         return lake.entries(wanted_of(options))
     return (each for each in ledger.entries(rollups) if is_wanted(each, options))

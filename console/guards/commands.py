@@ -13,7 +13,7 @@ from openai_proxy.guards.rules import Guard, Spending, length_text
 from console.arguments import announced, late
 from console.errors import ConsoleError
 from console.guards.held import DoneAct, DoneActs
-from console.output import show, terminal_width
+from console.output import say_nothing_found, show, terminal_width
 from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
 from console.tables import Columns, table
 from console.text import harmless, to_json
@@ -116,8 +116,11 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
     elif shown:
         show(acts_table(shown, now, terminal_width()))
         print("\nTo end one: openai-proxy guards undo ID")
-    else:
-        print("No guard holds anybody." if found or not options.all else "No guard has done anything since yesterday.")
+    if not shown:
+        nothing = (
+            "No guard has done anything since yesterday." if options.all and not found else "No guard holds anybody."
+        )
+        say_nothing_found(nothing, options)
     return 0
 
 

@@ -20,7 +20,8 @@ from openai_proxy.guards.seen import ATTRIBUTES, Seen, seen_of
 
 from console.costs.reading import Ledger
 from console.guards.commands import guards_file, read_guards
-from console.output import show, terminal_width
+from console.known import check_filters
+from console.output import say_nothing_found, show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days
 from console.progress import Bars
 from console.stack import add_table_options, chosen_table
@@ -58,20 +59,26 @@ def run_replay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     file = guards_file(options, environ)
     guards = read_guards(file)
     if not guards:
-        print(f"{file} has no guards." if not options.json else "[]")
+        if options.json:
+            print("[]")
+        say_nothing_found(f"{file} has no guards.", options)
         return 0
     period = chosen_period(options) or last_days(_USUAL_DAYS)
     ledger = Ledger(chosen_table("CostsTable", options, environ), Bars())
     rollups = ledger.rollups(with_history(guards, period))
     wanted = [each for each in rollups if options.client in (None, each["client_id"])]
     found = replayed(guards, ledger.entries(wanted, ATTRIBUTES), period)
+    if not wanted:
+        check_filters(options, environ)
+    of_client = f" of client {harmless(options.client)}" if options.client else ""
+    text = f"{count(found.requests)} requests{of_client} {period.text}"
     if options.json:
         print(to_json([as_json(each) for each in found.actions]))
-        return 0
-    text = f"{count(found.requests)} requests {period.text}"
     if not found.actions:
-        print(f"Nothing would have been done about {text}.")
-    else:
+        say_nothing_found(f"Nothing would have been done about {text}.", options)
+    if options.json:
+        return 0
+    if found.actions:
         show(actions_table(found.actions, terminal_width()))
         print(f"\n{how_many(found.actions)}, for {text}.")
         print("The requests are those that came without guards: an act might have kept some of them away.")

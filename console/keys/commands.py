@@ -19,7 +19,8 @@ from console.keys.release import add_release_options, release
 from console.keys.store import KeyStore, StoredKey
 from console.keys.text import as_json, changes, key_details, keys_table, may_do, moment, whose
 from console.keys.usage import add_usage_options, show_usage
-from console.output import show, terminal_width
+from console.known import check_client
+from console.output import say_nothing_found, show, terminal_width
 from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
 from console.teams.teams import TeamStore
 from console.text import to_json
@@ -93,13 +94,15 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
         (key for key in _store(options, environ).all() if options.client_id in (None, key.client_id)),
         key=lambda key: (key.client_id, key.created_at, key.key_hash),
     )
+    if not keys and options.client_id is not None:
+        check_client(options.client_id, options, environ)
     if options.json:
         print(to_json([as_json(key, time.time()) for key in keys]))
     elif keys:
         show(keys_table(keys, time.time(), terminal_width()))
-    else:
+    if not keys:
         of_client = f" of client '{without_keys(options.client_id)}'" if options.client_id else ""
-        print(f"There are no client keys{of_client}. `openai-proxy keys create` makes one.")
+        say_nothing_found(f"There are no client keys{of_client}. `openai-proxy keys create` makes one.", options)
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from openai_proxy.client_keys import (
     ATTRIBUTES,
+    BUDGET_OF_RESET,
     BUDGETS,
     hash_client_key,
     key_id_of,
@@ -46,13 +47,20 @@ class Wanted:
             policy = _mapping(after.get("cache")) | dict(self.cache)
             if "mode" not in policy:
                 raise ConsoleError("--cache-ttl and --cache-pool need a cache that is on. Remedy: add --cache on.")
+            if policy["mode"] == "off" and self.cache.keys() & {"ttl", "pool"}:
+                raise ConsoleError(
+                    "--cache-ttl and --cache-pool have no effect with --cache off. Remedy: add --cache on."
+                )
             if policy["mode"] == "on":
                 policy = {"ttl": DEFAULT_CACHE_TTL} | policy
             after["cache"] = policy
         if any(name in after for name in BUDGETS):
             after.setdefault("currency", CURRENCY)
         else:
+            if "currency" in self.values:
+                raise ConsoleError("--currency is that of budgets, and there is none. Remedy: name a budget too.")
             after.pop("currency", None)
+        check_resets(item, after)
         return after
 
 
@@ -129,6 +137,18 @@ def others_of_its_line(store: KeyStore, key: StoredKey, now: float) -> list[Stor
         and other.key_hash != key.key_hash
         and other.state(now) in ("enabled", "rotated")
     ]
+
+
+def check_resets(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """When weeks and months begin matters to their budgets alone: a change must not end with the one and without the
+    other. What was so before is left as it is. Raises ConsoleError.
+    """
+    for reset, budget in BUDGET_OF_RESET.items():
+        was_so = reset in before and budget not in before and before[reset] == after.get(reset)
+        if reset in after and budget not in after and not was_so:
+            option, of = (f"--{name.replace('_', '-')}" for name in (reset, budget))
+            unset = f", or --unset {option[2:]}" if reset in before else ""
+            raise ConsoleError(f"{option} has no effect without {of}. Remedy: name that budget too{unset}.")
 
 
 def _mapping(value: Any) -> dict[str, Any]:

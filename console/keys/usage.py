@@ -34,7 +34,8 @@ from openai_proxy.shards.limits import Whole
 from console.keys.counters import WHOLE, read_counters
 from console.keys.store import KeyStore, StoredKey
 from console.keys.text import moment
-from console.output import show, terminal_width
+from console.known import check_client
+from console.output import say_nothing_found, show, terminal_width
 from console.stack import add_place_option, chosen_table
 from console.tables import Columns, table
 from console.text import count, harmless, to_json, usd
@@ -132,6 +133,8 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
     ids = [key.limits_id for key in keys]
     counters = read_counters(chosen_table("LimitsTable", options, environ), ids) if ids else {}
     usage = [(key, Used.of(counters.get(key.limits_id, {}), now, calendar_of(key.values))) for key in keys]
+    if not usage and options.client_id is not None:
+        check_client(options.client_id, options, environ)
     if options.json:
         found = [as_json(key, used, now) for key, used in usage]
         print(to_json(found[0] if options.key_id else found))
@@ -139,9 +142,10 @@ def show_usage(options: argparse.Namespace, environ: Mapping[str, str], clock: C
         print(usage_details(*usage[0], now))
     elif usage:
         show(usage_table(usage, terminal_width()))
-    else:
+    if not usage:
         of_client = f" of client '{harmless(options.client_id)}'" if options.client_id else ""
-        print(f"There are no good keys with limits{of_client}. `openai-proxy keys list` shows all keys.")
+        nothing = f"There are no good keys with limits{of_client}. `openai-proxy keys list` shows all keys."
+        say_nothing_found(nothing, options)
     return 0
 
 

@@ -1,8 +1,10 @@
-"""Names of servers and models as the owner's files have them, so that a mistyped one is noticed where it is typed.
+"""Names of servers and models as the owner's files have them, and of clients as keys, plans and the ledger have them,
+so that a mistyped one is noticed where it is typed.
 
-Its one rule: where there are no files to ask, every name is taken.
+Its one rule: where the file or the table cannot be asked, every name is taken.
 """
 
+import argparse
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,28 @@ if TYPE_CHECKING:
 
 VARIABLE = "DEPLOYED_SERVERS_FILE"
 """The file of the stack that a shell is about; `make run` writes it into .local/env. Without it: this folder's."""
+
+
+def check_filters(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """For a command that found nothing: was it because a filter names what nobody knows? Raises ConsoleError for a
+    client without key, plan and request, and for a server that the file does not list.
+    """
+    if (client := getattr(options, "client", None)) is not None:
+        check_client(client, options, environ)
+    if (server := getattr(options, "server", None)) is not None:
+        names = Names.at_hand(environ)
+        if names.servers is not None:
+            known(server, names.servers, "Server", "`openai-proxy servers check` shows all")
+
+
+def check_client(client_id: str, options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Raises ConsoleError for a client that no key and no plan names, and of which the last days have no request."""
+    from console.known.clients import known_clients  # noqa: PLC0415 - only a name that finds nothing is looked up
+
+    clients = known_clients(client_id, options, environ)
+    if clients is not None:
+        remedy = "`openai-proxy keys list` shows who has keys, `openai-proxy costs --last 30d --by client` who asked"
+        known(client_id, clients, "Client", remedy)
 
 
 class Names:
@@ -36,6 +60,11 @@ class Names:
             return cls(servers, load_price_book(Path("prices.yaml"), file))
         except (ServersFileError, PriceBookError):
             return cls(None)
+
+    @property
+    def servers(self) -> Collection[str] | None:
+        """The servers that the file lists; None where there is no file that can be read."""
+        return self._servers
 
     def check_servers(self, names: Iterable[str]) -> None:
         """Raises ConsoleError for a server that the file does not list."""

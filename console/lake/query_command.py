@@ -103,8 +103,9 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.csv + options.json + options.vertical > 1:
         raise ConsoleError("--csv, --json and --vertical exclude each other. Remedy: give one of them.")
     if not options.sql and not options.named:
-        found = [{"name": name, "what": what(sql)} for name, sql in queries.items()]
-        show(to_json(found) if options.json else query_list(queries, terminal_width()))
+        if period or options.without_late:
+            raise ConsoleError("A period is for a query, and none is named. Remedy: give SQL, or --named.")
+        _list(queries, options)
         return 0
     if options.named:
         if options.named not in queries:
@@ -125,6 +126,16 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if sys.stderr.isatty():
         print(_bill(result), file=sys.stderr)
     return 0
+
+
+def _list(queries: Mapping[str, str], options: argparse.Namespace) -> None:
+    rows = [(name, what(sql)) for name, sql in queries.items()]
+    if options.json:
+        show(to_json([dict(zip(("name", "what"), row, strict=True)) for row in rows]))
+    elif options.csv:
+        print(csv_text(("name", "what"), rows), end="")
+    else:
+        show(records(("name", "what"), rows) if options.vertical else query_list(queries, terminal_width()))
 
 
 def _found(sql: str, statement: str, options: argparse.Namespace, environ: Mapping[str, str]) -> Result:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, cast
 
 from console.arguments import known
 from console.aws import emulator, session
-from console.cache.commands import age
 from console.keys.options import whole
+from console.output import say_nothing_found
+from console.period import age
 from console.stack import add_stack_option, stack_name
 from console.text import harmless
 
@@ -109,12 +110,14 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print(more, file=sys.stderr)
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
-        return 0
-    for line in found:
-        print(harmless(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)))
+    else:
+        for line in found:
+            print(harmless(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)))
     if not found:
-        which, group = " that fit" if fields else "", group_of(options.function, options, environ)
-        print(f"There are no lines{which} in {group} since {datetime.fromtimestamp(asked.since, UTC):%F %H:%M} UTC.")
+        which = " and ".join(f"{name} '{harmless(text)}'" for name, text in fields.items())
+        which, group = f" with {which}" if which else "", group_of(options.function, options, environ)
+        since = f"{datetime.fromtimestamp(asked.since, UTC):%F %H:%M} UTC"
+        say_nothing_found(f"There are no lines{which} in {group} since {since}.", options)
     return 0
 
 

@@ -211,7 +211,7 @@ def _quoted(server: str, model: str, quote: Quote) -> dict[str, Any]:
         "usd": usd(price.rates),
         "above": [{"input_tokens": above, "usd": usd(rates)} for above, rates in price.tiers],
         "uncounted": list(price.uncounted),
-        "least_seconds": price.least_seconds,
+        "least_seconds": price.least_seconds or None,
     }
 
 

@@ -9,12 +9,22 @@ from typing import Any
 
 from console.cloudwatch import cloudwatch_client, namespace_of
 from console.costs.bars import bar_chart
-from console.costs.filters import FILTERS, add_filters, add_source, dimension, filter_text, is_wanted, rows_of
+from console.costs.filters import (
+    FILTERS,
+    NO_SINGLE_REQUESTS,
+    add_filters,
+    add_source,
+    dimension,
+    filter_text,
+    is_wanted,
+    rows_of,
+)
 from console.costs.reading import Ledger
-from console.costs.summary import summarize, total_of
+from console.costs.summary import OF_ROLLUPS, summarize, total_of
 from console.costs.text import as_document, left_out
-from console.errors import file_error
-from console.output import has_blocks, show, terminal_width
+from console.errors import ConsoleError, file_error
+from console.known import check_filters
+from console.output import has_blocks, say_nothing_found, show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days
 from console.report.figures import Throttles, read_throttles, rollup_figures
 from console.report.plot import write_png
@@ -51,10 +61,15 @@ def add_report(report: argparse.ArgumentParser) -> None:
 
 def _plot(options: argparse.Namespace, environ: Environment) -> int:
     period, by = _long_period(options), options.dimension
+    if options.source and by in OF_ROLLUPS:
+        raise ConsoleError(NO_SINGLE_REQUESTS)
     # A picture stacks the models of each day.
     rows = list(rows_of(period, [by, "model"] if by == "day" else [by], options, environ))
     if not rows:
-        print("[]" if options.json else f"No request {period.text}{filter_text(options)}.")
+        check_filters(options, environ)
+        if options.json:
+            print("[]")
+        say_nothing_found(f"No request {period.text}{filter_text(options)}.", options)
         return 0
     total = total_of(rows)
     if options.png:
@@ -79,6 +94,9 @@ def _report(options: argparse.Namespace, environ: Environment) -> int:
     period, table = _long_period(options), chosen_table("CostsTable", options, environ)
     throttles = read_throttles(lambda: cloudwatch_client(environ), period, namespace_of(environ))
     report = read_report(table, period, options, throttles)
+    is_empty = not (report.rollups or report.throttled)
+    if is_empty:
+        check_filters(options, environ)
     page = page_of(report).to_html()
     try:
         options.file.write_text(page, encoding="utf-8")
@@ -87,7 +105,7 @@ def _report(options: argparse.Namespace, environ: Environment) -> int:
     size = len(page.encode())
     document = {"file": str(options.file), "bytes": size, "from": str(period.first), "to": str(period.last)}
     print(to_json(document) if options.json else f"Wrote {options.file} ({size / 1024:,.0f} kB).")
-    if not (report.rollups or report.throttled):
+    if is_empty:
         print(f"It is empty: no request {period.text}{filter_text(options)}.", file=sys.stderr)
     return 0
 

@@ -41,6 +41,10 @@ def add_servers(servers: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     asks = options.live or options.stack
+    if options.live and options.stack:
+        raise ConsoleError("--live and --stack exclude each other. Remedy: give one of them.")
+    if options.stack_name and not options.stack:
+        raise ConsoleError("--stack-name needs --stack: the file is that of this folder. Remedy: add --stack.")
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or REGION
     servers, warnings = check_servers(options.file, region)
     chosen = _chosen(servers, options.server)

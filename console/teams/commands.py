@@ -16,6 +16,7 @@ from openai_proxy.limits import PERIODS
 from console.arguments import add_yes, announced, confirm
 from console.errors import ConsoleError
 from console.keys.counters import read_counters
+from console.keys.keys import check_resets
 from console.keys.options import add_limits
 from console.keys.release import give_back
 from console.keys.text import limits_text, moment, whose
@@ -72,7 +73,9 @@ def add_teams(teams: argparse.ArgumentParser) -> None:
 
 
 def _create(options: argparse.Namespace, environ: Environment) -> int:
-    team = _store(options, environ).add(options.name, {"created_at": rfc3339(time.time()), **_given(options)})
+    given = _given(options)
+    check_resets({}, given)
+    team = _store(options, environ).add(options.name, {"created_at": rfc3339(time.time()), **given})
     if options.json:
         print(to_json(_as_json(team)))
     else:
@@ -124,6 +127,7 @@ def _update(options: argparse.Namespace, environ: Environment) -> int:
     before = store.find(options.name)
     kept = {name: value for name, value in before.item.items() if name not in unset}
     after = checked(before.name, {**kept, **given})
+    check_resets(before.item, after.item)
     if after.item != before.item:
         store.replace(before, after)
     if options.json:

@@ -7,7 +7,8 @@ from typing import Any
 
 from openai_proxy.throttles.advice import Throttled, command, limit_text, remedy, summed
 
-from console.output import show, terminal_width
+from console.known import check_filters
+from console.output import say_nothing_found, show, terminal_width
 from console.stack import add_table_options, chosen_table
 from console.tables import Columns, table
 from console.text import count, harmless, to_json
@@ -50,13 +51,15 @@ def _throttles(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     stretch = Stretch.of(options.last, datetime.now(UTC))
     found = throttles_in(chosen_table("CostsTable", options, environ), stretch)
     rows = summed((row for row in found if options.client in (None, row.client)), options.by)
+    if not rows:
+        check_filters(options, environ)
     if options.json:
         print(to_json([as_document(row, options.by) for row in rows]))
     elif rows:
         show(text_of(rows, options.by, stretch, terminal_width()))
-    else:
+    if not rows:
         of_client = f" of client {harmless(options.client)}" if options.client else ""
-        print(f"Nothing{of_client} was throttled {stretch.text}.")
+        say_nothing_found(f"Nothing{of_client} was throttled {stretch.text}.", options)
     return 0
 
 

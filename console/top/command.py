@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
 from console.cloudwatch import cloudwatch_client, namespace_of
+from console.errors import ConsoleError
 from console.keys.options import whole
 from console.output import can_redraw, has_blocks, show, terminal_width
 from console.stack import add_table_options, chosen_table
@@ -43,6 +44,10 @@ class View(Protocol):
     def key(self, seconds: float) -> str:
         """The next key that is pressed within this time, or nothing."""
         ...
+
+
+_INTERVAL = 2
+"""Seconds between two looks, unless it is said otherwise."""
 
 
 class Watch:
@@ -89,7 +94,7 @@ def add_top(top: argparse.ArgumentParser) -> None:
         metavar="DIMENSION",
         help=f"one row for each {', '.join(DIMENSIONS)}; several as in client,model; default: all three",
     )
-    top.add_argument("--interval", type=whole(1, 3600), default=2, metavar="SECONDS", help="between looks; default: 2")
+    top.add_argument("--interval", type=whole(1, 3600), metavar="SECONDS", help=f"between looks; default: {_INTERVAL}")
     top.add_argument("--once", action="store_true", help="look once, and end")
     add_table_options(top, "CostsTable")
     top.set_defaults(run=_top)
@@ -102,7 +107,9 @@ def _dimensions(text: str) -> tuple[Dimension, ...]:
 
 
 def _top(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    window = 60 * options.minutes
+    if options.once and options.interval is not None:
+        raise ConsoleError("--interval is between looks, and --once looks once. Remedy: leave one of them out.")
+    window, interval = 60 * options.minutes, int(options.interval or _INTERVAL)
     table = chosen_table("CostsTable", options, environ)
     throttles = RecentThrottles(lambda: cloudwatch_client(environ), window, table, namespace_of(environ))
     watch = Watch(RecentInferences(table, window), throttles, window)
@@ -112,12 +119,12 @@ def _top(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return 0
     with contextlib.suppress(KeyboardInterrupt):
         if options.json or not (sys.stdin.isatty() and can_redraw(sys.stdout)):
-            _print_on(watch, options)
+            _print_on(watch, options, interval)
         else:
             from console.top.terminal import terminal  # noqa: PLC0415 - only some systems have its modules
 
             with terminal() as view:
-                run_live(watch, view, options.by, options.interval)
+                run_live(watch, view, options.by, interval)
     return 0
 
 
@@ -129,13 +136,13 @@ def _print(figures: Figures, options: argparse.Namespace) -> None:
         sys.stdout.flush()
 
 
-def _print_on(watch: Watch, options: argparse.Namespace) -> None:
+def _print_on(watch: Watch, options: argparse.Namespace, interval: float) -> None:
     """Print a document in a line, or a screen, for each look. Raises botocore's errors: where nobody watches, a command
     that can read no more has to end.
     """
     while True:
         _print(watch.figures(options.by), options)
-        time.sleep(options.interval)
+        time.sleep(interval)
         watch.look()
 
 

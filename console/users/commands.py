@@ -16,7 +16,8 @@ from console.identity.commands import read_identity
 from console.keys.counters import read_counters
 from console.keys.text import moment
 from console.keys.usage import LABELS, Used
-from console.output import show, terminal_width
+from console.known import check_filters
+from console.output import say_nothing_found, show, terminal_width
 from console.period import add_period, chosen_period, last_days
 from console.stack import add_place_option, add_table_options, authorizer_cache_seconds, chosen_table
 from console.tables import Columns, table
@@ -75,13 +76,15 @@ def _list(options: argparse.Namespace, environ: Environment) -> int:
         known = {each.user_id for each in found}
         others = ((user_id, item) for user_id, item in blocked.items() if user_id not in known)
         found += [Spender(user_id, str(item.get("end_user", "")), "") for user_id, item in others]
+    if not found:
+        check_filters(options, environ)
     if options.json:
         print(to_json([_as_json(each, each.user_id in blocked) for each in found]))
     elif found:
         show(users_table(found, blocked, terminal_width()))
-    else:
+    if not found:
         of_client = f" with plans of '{harmless(options.client)}'" if options.client else ""
-        print(f"No user made a request {period.text}{of_client}.")
+        say_nothing_found(f"No user made a request {period.text}{of_client}.", options)
     return 0
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from openai_proxy.pricing.price_book import PriceBook
 from openai_proxy.pricing.rates import COMPONENTS
 
-from console.arguments import known
+from console.arguments import Parser, known
 from console.costs.filters import add_source
 from console.costs.reading import Ledger
 from console.costs.summary import NAMES, attribute, is_dimension
 from console.errors import ConsoleError
+from console.known import check_filters
 from console.lake.reading import chosen_lake
 from console.output import show, terminal_width
 from console.period import add_period, chosen_period, last_days
@@ -28,7 +29,7 @@ _VERSION = r"([-@]\d{4}-?\d{2}-?\d{2})?"
 """What servers add to the name of a model that answers."""
 
 
-def add_what_if(command: argparse.ArgumentParser) -> None:
+def add_what_if(command: Parser) -> None:
     """Give `what-if` its options. What stands before its name holds for it too."""
     command.description = (
         "Prices the requests that a model answered with the prices of another model, or of another price file "
@@ -45,6 +46,7 @@ def add_what_if(command: argparse.ArgumentParser) -> None:
     names = ", ".join(NAMES)
     command.add_argument("--by", type=dimensions, default=[], metavar="DIMENSION", help=f"also by {names} or tag:NAME")
     add_period(command, inherited=True, days=False)
+    command.also_taken = frozenset({"first", "last"})  # `costs --from 2026-11-01 what-if`
     add_source(command, inherited=True)
     add_book_options(command)
     add_table_options(command, "CostsTable", inherited=True)
@@ -63,6 +65,7 @@ def run_what_if(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     ledger = Ledger(chosen_table("CostsTable", options, environ))
     rollups = [row for row in ledger.rollups(period) if _is_wanted(row, options)]
     if not rollups:
+        check_filters(argparse.Namespace(client=options.client, server=options.from_server), environ)
         raise ConsoleError(
             f"The ledger has no request {period.text}, {_asked(options)}. "
             "Remedy: `openai-proxy costs --by client,server,model` shows what there was."

@@ -128,7 +128,9 @@ LIMITS = (
 )
 """What a key may take, in the order in which it is shown. Each is a field of `key_context.Limits` too."""
 BUDGETS = tuple(name for name in LIMITS if name.startswith("budget_"))
-RESETS = ("reset_weekday", "reset_day")
+BUDGET_OF_RESET: Mapping[str, str] = {"reset_weekday": "budget_week", "reset_day": "budget_month"}
+"""When weeks and months begin, and the budget to which that matters."""
+RESETS = tuple(BUDGET_OF_RESET)
 """These say when budgets begin anew, and limit nothing themselves."""
 
 

@@ -116,6 +116,22 @@ def test_every_alarm_says_what_it_means_and_has_a_runbook_a_threshold_and_a_name
         assert f"`{name}`" in page.read_text(encoding="utf-8"), f"{described[1]} does not name the alarm `{name}`"
 
 
+def test_the_readme_says_what_alarms_and_queues_cost_while_nobody_asks() -> None:
+    """CloudWatch has $0.10 a month for each metric of an alarm, and $0.50 for a combined one; Lambda receives from each
+    queue some 650,000 times a month, at $0.40 a million after the first one.
+    """
+    readme, scale = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/scale.md"))
+    stack, with_guards = deployed(), deployed(GuardsFile="guards.yaml")
+    usd = 0.1 * sum(len(metrics_of(each)) for each in alarms_of(stack).values()) + 0.5 * len(composites_of(stack))
+    assert f"the alarms (about ${usd:.0f};" in readme
+    queues, more = (len(each.of_type("AWS::Lambda::EventSourceMapping")) for each in (stack, with_guards))
+    polls, polls_with_guards = (0.4 * (0.65 * number - 1) for number in (queues, more))
+    words = {7: "seven", 8: "eight"}
+    with_them = f"{words[more]} with guards, ${polls_with_guards:.2f}"
+    assert f"the polling of {words[queues]} queues (up to ${polls:.2f}; {with_them})" in readme
+    assert f"up to ${polls:.2f} a month, with guards ${polls_with_guards:.2f}" in scale
+
+
 def test_every_alarm_links_to_where_the_runbooks_are() -> None:
     stack = deployed(RunbooksUrl="https://wiki.example/runbooks")
     described = [alarm["AlarmDescription"] for alarm in alarms_of(stack).values()]

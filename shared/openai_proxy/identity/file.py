@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from openai_proxy.client_keys import BUDGETS
+from openai_proxy.client_keys import BUDGET_OF_RESET, BUDGETS
 from openai_proxy.identity.issuer import Issuer, is_loopback, read_issuer
 from openai_proxy.identity.plan import Plan, read_plan
 from openai_proxy.identity.values import EntryError, check_names, mapping
@@ -86,7 +86,9 @@ def _identity(document: Any, file: str, *, allow_loopback: bool) -> Identity:
 
 
 def warnings_of(identity: Identity, file: str = "identity.yaml") -> list[str]:
-    """What is allowed but should be known: a plan that nobody gets, one without limits, an issuer of this machine."""
+    """What is allowed but should be known: a plan that nobody gets, one without limits, a setting without effect, an
+    issuer of this machine.
+    """
     return list(_warnings(identity, file))
 
 
@@ -98,6 +100,10 @@ def _warnings(identity: Identity, file: str) -> Iterator[str]:
         elif not any(name in plan.limits for name in BUDGETS):
             remedy = f"Remedy: add one of {', '.join(BUDGETS)}."
             yield f"{file}: plan '{plan.name}': each of its users may spend without end. {remedy}"
+        for reset, budget in BUDGET_OF_RESET.items():
+            if reset in plan.limits and budget not in plan.limits:
+                remedy = f"Remedy: add {budget}, or leave {reset} out."
+                yield f"{file}: plan '{plan.name}': {reset} has no effect without {budget}. {remedy}"
     for issuer in identity.issuers.values():
         if is_loopback(issuer.issuer):
             remedy = "Remedy: use an https address where it is deployed."

@@ -24,7 +24,7 @@ from console.__main__ import main
 from tests.fakes import read_event
 
 SAMPLE = Path(__file__).parents[3] / "events" / "samples" / "InferenceCompleted.chat-stream.json"
-ENVIRON = {"COSTS_TABLE": "costs", "AWS_REGION": "us-east-1"}
+ENVIRON = {"COSTS_TABLE": "costs", "KEYS_TABLE": "not-there", "AWS_REGION": "us-east-1"}
 DAYS = ("2026-11-30", "2026-12-01")
 PERIOD = ("--from", DAYS[0], "--to", DAYS[1])
 PRICES = parse_price_book(

@@ -58,7 +58,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     **{f"teams {name}": ["{team}"] for name in ("show", "usage", "release", "delete")},
     "teams update": ["{team}", "--budget-day", "7"],
     # Its document says nothing of what the page's charts show, and without a request there are none to draw.
-    "costs report": ["{folder}/report.html", "--client", "nobody"],
+    "costs report": ["{folder}/report.html", "--model", "nobody"],
     "costs reconcile": ["--server", "openai"],
     "costs export": ["--output", "{folder}/costs.csv"],
     "costs reprice": ["--last", "7d"],

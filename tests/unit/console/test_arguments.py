@@ -177,6 +177,85 @@ def test_a_wrong_argument_is_one_line_and_a_hint(words: str, says: str, capsys: 
     assert line.endswith("--help` says what it takes.")
 
 
+EVERYTHING = {
+    **LOCAL,
+    **dict.fromkeys(("KEYS_TABLE", "LIMITS_TABLE", "COSTS_TABLE", "CACHE_TABLE", "CACHE_BUCKET"), "x"),
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_MAX_ATTEMPTS": "1",
+}
+"""Where nothing answers: what has no effect is refused before anybody is asked."""
+NEW_KEY = "keys create --client-id shop --name n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (f"{NEW_KEY} --reset-day 5", "--reset-day has no effect without --budget-month"),
+        (f"{NEW_KEY} --reset-day 5 --budget-week 5", "--reset-day has no effect without --budget-month"),
+        (f"{NEW_KEY} --reset-weekday friday --budget-day 5", "--reset-weekday has no effect without --budget-week"),
+        (f"{NEW_KEY} --currency USD", "--currency is that of budgets, and there is none"),
+        (f"{NEW_KEY} --cache-ttl 60", "--cache-ttl and --cache-pool need a cache that is on"),
+        (f"{NEW_KEY} --cache off --cache-ttl 60", "--cache-ttl and --cache-pool have no effect with --cache off"),
+        ("teams create t --reset-day 5", "--reset-day has no effect without --budget-month"),
+        ("top --once --interval 5", "--interval is between looks, and --once looks once"),
+        ("costs --source lake --by client", "--source says where single requests are read"),
+        ("costs plot --source table", "--source says where single requests are read"),
+        ("costs query --last 7d", "A period is for a query, and none is named"),
+        ("cache stats --by scope --last 7d", "The period is that of the hits, which are counted by client, server"),
+        ("servers check --live --stack", "--live and --stack exclude each other"),
+        ("servers check --stack-name other", "--stack-name needs --stack"),
+        ("events dead-letters --limit 5", "--limit is for the messages of one consumer"),
+        ("prices show --tier priority", "--tier and --at need --server or --model"),
+        ("prices refresh --installed --version 1", "--installed reads the version that is installed"),
+        ("costs what-if --to gpt-5", "--to needs --from"),
+    ],
+)
+def test_an_option_without_effect_is_refused(words: str, says: str, capsys: pytest.CaptureFixture[str]):
+    environ = {name: value for name, value in EVERYTHING.items() if name != "STACK_NAME"}
+    assert main(words.split(), environ) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"openai-proxy: {says}")
+    assert ". Remedy: " in last
+
+
+VALUES = {"--day": "2026-11-01", "--month": "2026-11", "--last": "3d", "--from": "2026-11-01", "--to": "2026-11-02"}
+FLAGS = {"--csv", "--json"}
+NEEDED = {"reconcile": ["--server", "x"], "report": ["x.html"]}
+
+
+def before_and_after(option: str, name: str) -> tuple[list[str], list[str]]:
+    given = [option] if option in FLAGS else [option, VALUES.get(option, "client")]
+    needed = [] if option in NEEDED.get(name, ()) else NEEDED.get(name, [])
+    return ["costs", *given, name, *needed], ["costs", name, *needed, *given]
+
+
+OF_COSTS = sorted(
+    option
+    for action in parser().below()["costs"]._actions  # pyright: ignore[reportPrivateUsage]
+    for option in action.option_strings
+    if option not in ("-h", "--help", "--profile", "--region")
+)
+
+
+@pytest.mark.parametrize("name", sorted(parser().below()["costs"].below()))
+def test_an_option_before_a_command_is_one_of_the_command_or_refused(name: str, capsys: pytest.CaptureFixture[str]):
+    for option in OF_COSTS:
+        before, after = before_and_after(option, name)
+        try:
+            taken = vars(parser().parse_args(before))
+        except SystemExit:
+            said = capsys.readouterr().err
+            assert f"{option} before the command's name has no effect on it" in said or "is required" in said
+        else:
+            if (name, option) in {("what-if", "--from"), ("what-if", "--to")}:
+                assert str(taken["first" if option == "--from" else "last"]) == VALUES[option]
+            else:
+                expected = vars(parser().parse_args(after))
+                assert {k: v for k, v in taken.items() if k != "parser"} == {
+                    k: v for k, v in expected.items() if k != "parser"
+                }
+
+
 def test_a_key_in_a_wrong_argument_is_not_repeated(capsys: pytest.CaptureFixture[str]):
     key = "opx-" + "a1B2" * 12
     with pytest.raises(SystemExit):

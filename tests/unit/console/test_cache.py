@@ -206,7 +206,7 @@ def run(account: Account, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 class TestStats:
     def test_an_empty_cache_is_empty(self, run: Run):
-        assert run("stats").out == "The response cache is empty.\n"
+        assert run("stats").out.startswith("The response cache is empty, and there was no hit ")
 
     def test_answers_and_what_they_saved_stand_side_by_side(self, run: Run, account: Account):
         account.put(body="x" * 1500)
@@ -299,7 +299,9 @@ class TestList:
         assert len(run("list", "--json", "--server", "demo").json) == 1
         assert len(run("list", "--json", "--scope", "key-pool:docs").json) == 1
         assert len(run("list", "--json", "--limit", "1").json) == 1
-        assert run("list", "--server", "none").out == "The cache holds no answer of server none.\n"
+        assert run("list", "--server", "mistral").out == "The cache holds no answer of server mistral.\n"
+        unknown = run("list", "--server", "mistrall")
+        assert (unknown.code, "Server 'mistrall' is not known. Did you mean mistral?" in unknown.err) == (2, True)
 
     @pytest.mark.parametrize("scope", ["docs", "pool:docs", "client:", "key-pool"])
     def test_a_scope_says_of_what_kind_it_is(self, scope: str, capsys: pytest.CaptureFixture[str]):

@@ -187,8 +187,27 @@ class TestCosts:
         assert why.startswith("Unpriced: ")
 
     def test_entries_of_nobody(self, run: Run):
-        said = run("costs", "entries", "--client", "nobody", "--day", DAY).out
-        assert said == f"No entry on {DAY} (UTC), only of client nobody.\n"
+        code, out, said = run("costs", "entries", "--client", "nobody", "--day", DAY)
+        assert (code, out) == (2, "")
+        assert said.startswith("openai-proxy: Client 'nobody' is not known. Remedy: ")
+
+    @pytest.mark.parametrize("form", ["--json", "--csv", None])
+    @pytest.mark.parametrize("command", ["costs", "costs entries"])
+    def test_a_client_of_a_key_without_requests(self, run: Run, client: Any, command: str, form: str | None):
+        client.put_item(TableName="keys", Item={"key_hash": {"S": "a" * 64}, "client_id": {"S": "idle"}})
+        code, out, said = run(*command.split(), "--client", "idle", "--day", DAY, *([form] if form else []))
+        nothing = f"{'No entry' if 'entries' in command else 'No request'} on {DAY} (UTC), only of client idle.\n"
+        assert (code, nothing in out, nothing == said) == (0, form is None, form is not None)
+        assert json.loads(out) == [] if form == "--json" else len(out.splitlines()) == 1
+
+    def test_a_server_that_no_file_lists_and_no_request_had(self, run: Run):
+        code, _, said = run("costs", "--server", "opnai", "--day", DAY)
+        assert (code, "Server 'opnai' is not known. Did you mean openai?" in said) == (2, True)
+
+    def test_where_the_keys_cannot_be_read_every_client_is_taken(self, run: Run):
+        environ = ENVIRON | {"KEYS_TABLE": "absent"}
+        said = run("costs", "--client", "nobody", "--day", DAY, environ=environ)
+        assert said == (0, f"No request on {DAY} (UTC), only of client nobody.\n", "")
 
     def test_the_entries_of_all_clients_as_csv_and_one_found_by_its_id(self, run: Run):
         everything = run("costs", "entries", "--day", DAY, "--limit", "100", "--json").json

@@ -139,14 +139,17 @@ class TestCreate:
         assert (made["rpm"], made["servers"], made["tags"], made["problems"]) == (None, [], {}, [])
 
     def test_budgets_of_other_periods_can_be_chosen(self, run: Run):
-        budgets = ("--budget-week", "7", "--budget-total", "5", "--reset-weekday", "sunday", "--reset-day", "15")
-        ran = run(*CREATE, *budgets, "--json").json
+        budgets = ("--budget-week", "7", "--budget-total", "5", "--reset-weekday", "sunday")
+        ran = run(*CREATE, *budgets, "--budget-month", "20", "--reset-day", "15", "--json").json
 
         assert (ran["budget_week"], ran["budget_total"], ran["currency"]) == ("7", "5", "USD")
         assert (ran["reset_weekday"], ran["reset_day"]) == ("sunday", 15)
         shown = run("keys", "show", ran["key_id"]).out
         assert "Budget a week      7 USD" in shown
         assert "Budget in total    5 USD" in shown
+        left = run("keys", "update", ran["key_id"], "--unset", "budget-week")
+        assert (left.code, "--reset-weekday has no effect without --budget-week" in left.err) == (2, True)
+        assert "or --unset reset-weekday" in left.err
         changed = run("keys", "update", ran["key_id"], "--unset", "budget-week", "reset-weekday", "--json").json
         assert (changed["budget_week"], changed["reset_weekday"], changed["budget_total"]) == (None, None, "5")
 

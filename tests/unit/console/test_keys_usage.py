@@ -47,7 +47,7 @@ def client(aws: Any) -> Iterator[Any]:
             aws.delete_item(TableName=table, Key={key: item[key]})
 
 
-ENVIRONMENT = {"KEYS_TABLE": "keys", "LIMITS_TABLE": "limits"}
+ENVIRONMENT = {"KEYS_TABLE": "keys", "LIMITS_TABLE": "limits", "COSTS_TABLE": "not-there"}
 
 
 @pytest.fixture

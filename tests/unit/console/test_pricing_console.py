@@ -125,7 +125,7 @@ def test_show_a_model(run: Run, files: list[str]):
             }
         ],
         "uncounted": [],
-        "least_seconds": 0,
+        "least_seconds": None,
     }
 
 

@@ -94,7 +94,7 @@ def test_the_command_reads_one_partition_for_each_hour(capsys: pytest.CaptureFix
         for model in ("a", "b"):
             key = {"pk": f"throttles#{datetime.now(UTC):%Y-%m-%dT%H}", "sk": f"ci#{model}"}
             client.put_item(TableName="costs", Item=to_item({**rollup, **key, "model": model, "retry_after": 10}))
-        environ = {"COSTS_TABLE": "costs", "AWS_REGION": "us-east-1"}
+        environ = {"COSTS_TABLE": "costs", "KEYS_TABLE": "not-there", "AWS_REGION": "us-east-1"}
         assert main(["throttles", "--last", "2h", "--by", "client", "--json"], environ) == 0
         [row] = json.loads(capsys.readouterr().out)
         assert (row["client"], row["requests"], row["retry_after_average"]) == ("ci", 10, 2.0)
