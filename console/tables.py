@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 _SHORTEST = 4
+_LEGIBLE = 8
+"""A name of fewer characters says little, so the columns of `last` go first."""
 
 
 class Columns(NamedTuple):
@@ -16,6 +18,7 @@ class Columns(NamedTuple):
 
     While there is no room for names of `least` characters, the columns named in `drop` are left out one by one; by
     default all but the first, from the last one on. Then the longest names are shortened, but those named in `whole`.
+    The columns in `last` are left out only where names would be too short to be read.
     """
 
     headings: Sequence[str]
@@ -23,6 +26,7 @@ class Columns(NamedTuple):
     drop: Sequence[str] | None = None
     whole: Collection[str] = ()
     least: int = 12
+    last: Sequence[str] = ()
 
 
 def table(
@@ -35,7 +39,7 @@ def table(
 ) -> str:
     """A table on at most `width` places, None is any number; with `total` the last row is set apart.
 
-    A line below says which columns were left out, unless `tell` is False.
+    A line below says which columns were left out, or that the rows are wider all the same, unless `tell` is False.
     """
     headings = columns.headings
     lines = [list(headings), *(list(row) for row in rows)]
@@ -44,11 +48,10 @@ def table(
     kept = list(range(len(headings)))
     names = {each for each in range(first_number) if headings[each] not in columns.whole}
     if width is not None:
-        for name in headings[:0:-1] if columns.drop is None else columns.drop:
-            needed = (min(widths[each], columns.least) if each in names else widths[each] for each in kept)
-            if sum(needed) + 2 * (len(kept) - 1) <= width:
-                break
-            if name in headings:
+        drop = headings[:0:-1] if columns.drop is None else columns.drop
+        for name, least in [*((name, columns.least) for name in drop), *((name, _LEGIBLE) for name in columns.last)]:
+            needed = (min(widths[each], least) if each in names else widths[each] for each in kept)
+            if sum(needed) + 2 * (len(kept) - 1) > width and name in headings:
                 kept.remove(headings.index(name))
         _shorten(widths, names.intersection(kept), width - _room(widths, kept))
     hidden = [headings[each] for each in range(len(headings)) if each not in kept]
@@ -57,7 +60,7 @@ def table(
     texts.insert(1, rule)
     if total:
         texts.insert(-1, rule)
-    return "\n".join([*texts, *(_told(hidden, width) if tell else [])])
+    return "\n".join([*texts, *(_told(hidden, len(rule), width) if tell else [])])
 
 
 def records(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -70,11 +73,13 @@ def records(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n\n".join(parts) or "Nothing was found."
 
 
-def _told(hidden: Sequence[str], width: int | None) -> list[str]:
-    """What a narrow terminal has no room for, in lines that fit it."""
-    if not hidden or width is None:
+def _told(hidden: Sequence[str], room: int, width: int | None) -> list[str]:
+    """What a narrow terminal has no room for, in lines that fit it. `room` is what the rows take."""
+    if width is None or not (hidden or room > width):
         return []
-    says = f"No room for {', '.join(hidden)}: a wider terminal, --json or a pipe has them."
+    says = f"No room for {', '.join(hidden)}: a wider terminal, --json or a pipe has them." if hidden else ""
+    says += f" The rows take {room} places all the same." if hidden and room > width else ""
+    says = says or f"The rows take {room} places, which is more than the terminal has."
     return ["", *textwrap.wrap(says, max(width, 20), break_long_words=False)]
 
 

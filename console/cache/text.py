@@ -128,7 +128,8 @@ def answers_table(answers: Iterable[Answer], now: float, width: int | None) -> s
         ]
         for each in answers
     ]
-    return table(Columns(headings, whole=headings[:5]), rows, width=width)
+    drop = ("FORM", "SCOPE", "COST USD", "SIZE", "SERVER", "AGE", "CLIENT")
+    return table(Columns(headings, drop=drop, whole=headings[:5]), rows, width=width)
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:

@@ -13,17 +13,25 @@ Item = dict[str, Any]
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LONGEST_NAME = 32
 _SHORTEST_BAR = 10
+_LEGIBLE = len("2026-11-30")
+"""Where a name has fewer characters of room, the counts at the end of the lines are left out."""
 _USUAL_WIDTH = 100
 
 
 def bar_chart(rows: Sequence[Item], by: str, width: int | None = None, *, blocks: bool = True) -> str:
-    """The cost of each row as a bar, in lines of `width` characters. Without `blocks` it is drawn in ASCII."""
+    """The cost of each row as a bar, in lines of `width` characters, with its requests where there is room. Without
+    `blocks` it is drawn in ASCII.
+    """
     names = [harmless(str(row[attribute(by)])) for row in rows]
     costs = [known_cost(row) for row in rows]
     notes = [f"{count(row['requests'])} req{_unpriced(row)}" for row in rows]
     amounts = [usd(cost) for cost in costs]
     room = (width or _USUAL_WIDTH) - max(map(len, amounts)) - max(map(len, notes)) - 6
-    label = max(4, min(_LONGEST_NAME, max(map(width_of, names)), room - _SHORTEST_BAR))
+    longest_name = min(_LONGEST_NAME, max(map(width_of, names)))
+    if room - _SHORTEST_BAR < min(longest_name, _LEGIBLE):  # a day that is cut is no day
+        room += max(map(len, notes)) + 2
+        notes = [""] * len(notes)
+    label = max(4, min(longest_name, room - _SHORTEST_BAR))
     longest = max(_SHORTEST_BAR, room - label)
     most = max((cost for cost in costs if cost is not None), default=Decimal(0))
     lines: list[str] = []

@@ -66,11 +66,14 @@ def summary_table(rows: Sequence[Item], by: Sequence[str], width: int | None = N
     figures = [each for each in _FIGURES if seldom.get(each.heading, True)]
     lines = [[*line, *(each.text(row) for each in figures)] for line, row in zip(names, [*rows, total], strict=True)]
     headings = [*([name.upper() for name in by] or [""]), *(each.heading for each in figures)]
-    # A figure that tells how far to trust the cost stays, if there is anything to tell.
+    # A figure that tells how far to trust the cost stays as long as it can, if there is anything to tell.
     kept = {"UNPRICED": total["unpriced"], "ESTIMATED": total["usage_estimated"]}
     drop = [name for name in _GIVE_WAY if not kept.get(name)]
-    least = _SHORTEST_NAME
-    shown = table(Columns(headings, numbers=len(figures), drop=drop, least=least), lines, width=width, total=True)
+    last = ("ESTIMATED", "UNPRICED", "REQUESTS")
+    columns = Columns(
+        headings, len(figures), drop, least=_SHORTEST_NAME, last=[name for name in last if name not in drop]
+    )
+    shown = table(columns, lines, width=width, total=True)
     return shown + failures_text(total) + left_out(total)
 
 

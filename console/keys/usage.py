@@ -183,7 +183,8 @@ def usage_table(usage: Sequence[tuple[StoredKey, Used]], width: int | None) -> s
         )
         for key, used in usage
     ]
-    return table(Columns(headings, whole=("KEY ID", *amounts)), rows, width=width)
+    drop = ("NAME", "PARALLEL", "TOKENS/MIN", "REQUESTS/MIN", "CLIENT", *amounts[:0:-1])
+    return table(Columns(headings, drop=drop, whole=("KEY ID", *amounts)), rows, width=width)
 
 
 def usage_details(key: StoredKey, used: Used, now: float) -> str:

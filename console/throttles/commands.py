@@ -82,7 +82,11 @@ def text_of(rows: Sequence[Throttled], by: Sequence[str], stretch: Stretch, widt
     headings = [*(name.upper() for name in by), "LIMIT", "THROTTLED", "WAIT S"]
     cells = [[*(harmless(getattr(row, name)) or "-" for name in by), *_figures(row)] for row in rows]
     total = sum(row.requests for row in rows)
-    lines = [f"{count(total)} throttled {stretch.text}", "", table(Columns(headings, numbers=2), cells, width=width)]
+    lines = [
+        f"{count(total)} throttled {stretch.text}",
+        "",
+        table(Columns(headings, 2, ("WAIT S", "LIMIT")), cells, width=width),
+    ]
     told = dict.fromkeys(harmless(f"{row.client or row.team or row.server}: {remedy(row)}") for row in _explained(rows))
     return "\n".join([*lines, *(["", *told] if told else [])])
 

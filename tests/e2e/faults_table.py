@@ -53,13 +53,15 @@ class Call:
     lines: tuple[Line, ...]
     skip: int = 0
     times: int = 10_000
+    by: str = "proxy"
+    """Who makes the call, as the page calls it."""
     too: str = ""
     """Another call that goes wrong in the same way."""
 
 
 ALL = LATE + REFUSED + FOR_GOOD + ODD + GONE
 _AFTERWARDS = (
-    "Nothing: it is done after the request, from the event, and again from its queue until it has succeeded. "
+    "No request waits for it: it is done afterwards, from the event, and again from its queue until it has succeeded. "
     "What fails five times lies in the dead-letter queue."
 )
 _OUTAGE = LATE + REFUSED + ODD + GONE
@@ -71,17 +73,18 @@ _NO_CACHE = "The response cache does not answer"
 CALLS: tuple[Call, ...] = (
     Call(
         "Asking the authorizer",
-        *("lambda:Invoke", "AuthorizerFunction", "proxy", "new key", "At most 5 s."),
+        *("lambda:Invoke", "AuthorizerFunction", "proxy", "new key", "A request waits at most 5 s for it."),
         (Line(ALL, "503 authorization_unavailable", "", _NOT_KNOWN, "unauthorized-failures"),),
     ),
     Call(
         "Reading the client key",
-        *("dynamodb:GetItem", "KeysTable", "functions", "new key", "At most 5 s."),
+        *("dynamodb:GetItem", "KeysTable", "functions", "new key", "A request waits at most 5 s for it."),
         (Line(ALL, "503 authorization_unavailable", "", _NOT_KNOWN, "unauthorized-failures, key-checks-failed"),),
+        by="authorizer",
     ),
     Call(
         "Taking a request's share of a key's limits",
-        *("dynamodb:UpdateItem", "LimitsTable", "proxy", "limited key", "At most 2 s."),
+        *("dynamodb:UpdateItem", "LimitsTable", "proxy", "limited key", "A request waits at most 2 s for it."),
         (
             Line(_OUTAGE, "200", "completed, limits unchecked", _UNCHECKED, "limits-unchecked", "open"),
             Line(
@@ -93,13 +96,19 @@ CALLS: tuple[Call, ...] = (
     ),
     Call(
         "Giving a request's share back",
-        *("dynamodb:UpdateItem", "LimitsTable", "proxy", "limited key", "Nothing: the client has its answer."),
+        *(
+            "dynamodb:UpdateItem",
+            "LimitsTable",
+            "proxy",
+            "limited key",
+            "No request waits for it: the client has its answer.",
+        ),
         (Line(ALL, "200", "completed", "A share of limits was not given back", "limits-not-returned"),),
         skip=1,
     ),
     Call(
         "Reading a model's price hint",
-        *("dynamodb:GetItem", "LimitsTable", "proxy", "key with a budget", "At most 1 s."),
+        *("dynamodb:GetItem", "LimitsTable", "proxy", "key with a budget", "A request waits at most 1 s for it."),
         (
             Line(LATE + REFUSED + FOR_GOOD + ODD, "200", "completed", "A price hint cannot be read", ""),
             Line(GONE, "200", "completed", "", "", when="a connection breaks: the read is sent again on another"),
@@ -108,22 +117,22 @@ CALLS: tuple[Call, ...] = (
     ),
     Call(
         "Reading the response cache",
-        *("dynamodb:GetItem", "CacheTable", "proxy", "key with a cache", "At most 0.2 s."),
+        *("dynamodb:GetItem", "CacheTable", "proxy", "key with a cache", "A request waits at most 0.2 s for it."),
         (Line(ALL, "200", "completed", _NO_CACHE, ""),),
     ),
     Call(
         "Taking a lease of the response cache",
-        *("dynamodb:PutItem", "CacheTable", "proxy", "key with a cache", "At most 0.2 s."),
+        *("dynamodb:PutItem", "CacheTable", "proxy", "key with a cache", "A request waits at most 0.2 s for it."),
         (Line(ALL, "200", "completed", _NO_CACHE, ""),),
     ),
     Call(
         "Reading a large cached answer",
-        *("s3:GetObject", "", "proxy", "cached object", "At most 0.5 s."),
+        *("s3:GetObject", "", "proxy", "cached object", "A request waits at most 0.5 s for it."),
         (Line(ALL, "200", "completed", "The object of a cached answer cannot be read", ""),),
     ),
     Call(
         "Keeping a large answer for the response cache",
-        *("s3:PutObject", "", "proxy", "large answer", "Nothing: the client has its answer."),
+        *("s3:PutObject", "", "proxy", "large answer", "No request waits for it: the client has its answer."),
         (
             Line(
                 tuple(fault for fault in ALL if fault != "drip"),  # the answer has no bytes that could drip
@@ -134,12 +143,12 @@ CALLS: tuple[Call, ...] = (
     ),
     Call(
         "Publishing a request's events",
-        *("events:PutEvents", "", "proxy", "known key", "Nothing: the client has its answer."),
+        *("events:PutEvents", "", "proxy", "known key", "No request waits for it: the client has its answer."),
         (Line(ALL, "200", "completed", _QUEUED, "events-queued"),),
     ),
     Call(
         "Publishing a request's events, and queueing them",
-        *("events:PutEvents", "", "proxy", "known key", "Nothing: the client has its answer."),
+        *("events:PutEvents", "", "proxy", "known key", "No request waits for it: the client has its answer."),
         (
             Line(
                 *(("late", "drip", *ODD, "lost"), "200", "completed", _NOT_CONFIRMED, "events-not-published"),
@@ -158,7 +167,7 @@ CALLS: tuple[Call, ...] = (
     ),
     Call(
         "Reading a provider token",
-        *("secretsmanager:GetSecretValue", "", "proxy", "server with a secret", "At most 5 s."),
+        *("secretsmanager:GetSecretValue", "", "proxy", "server with a secret", "A request waits at most 5 s for it."),
         (
             Line(
                 *(ALL, "503 token_unavailable", "failed", "A server's token is unavailable"),
@@ -168,7 +177,7 @@ CALLS: tuple[Call, ...] = (
     ),
     Call(
         "Reading a receipt",
-        *("dynamodb:GetItem", "CostsTable", "proxy", "receipt", "At most 2 s."),
+        *("dynamodb:GetItem", "CostsTable", "proxy", "receipt", "A request waits at most 2 s for it."),
         (Line(ALL, "503 receipts_unavailable", "failed", "", "proxy-failures"),),
     ),
     Call(
@@ -176,24 +185,28 @@ CALLS: tuple[Call, ...] = (
         *("dynamodb:TransactWriteItems", "CostsTable", "functions", "known key", _AFTERWARDS),
         (Line(ALL, "200", "completed", "", "record-cost-age, record-cost-dead-letters"),),
         times=1,
+        by="`record_cost`",
     ),
     Call(
         "Settling a budget",
         *("dynamodb:TransactWriteItems", "LimitsTable", "functions", "key with a budget", _AFTERWARDS),
         (Line(ALL, "200", "completed", "", "settle-limits-age, settle-limits-dead-letters"),),
         times=1,
+        by="`settle_limits`",
     ),
     Call(
         "Writing metrics",
         *("cloudwatch:PutMetricData", "", "functions", "known key", _AFTERWARDS),
         (Line(ALL, "200", "completed", "", "record-metrics-age, record-metrics-dead-letters"),),
         times=1,
+        by="`record_metrics`",
     ),
     Call(
         "Storing a cached answer",
         *("dynamodb:PutItem", "CacheTable", "functions", "key with a cache", _AFTERWARDS),
         (Line(ALL, "200", "completed", "", "store-response-age, store-response-dead-letters"),),
         times=1,
+        by="`store_response`",
     ),
 )
 
@@ -203,7 +216,7 @@ def page() -> str:
     parts = [_INTRODUCTION.strip()]
     for call in CALLS:
         calls = " and ".join(f"`{each}`" for each in (call.action, call.too) if each)
-        parts.append(f"## {call.title}\n{calls}, called by the {_CALLERS[call.of]}. {call.added}")
+        parts.append(f"## {call.title}\n{calls}, called by {CALLERS.get(call.by, call.by)}. {call.added}")
         rows = [
             f"| {line.when or _when(line.faults)}{_policy(line)} | {_code(line.client)} | {line.recorded or 'nothing'} "
             f"| {line.log or _OF_THE_REQUEST[line.client == '200']} | {line.alarm or 'none'} |"
@@ -213,7 +226,7 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_CALLERS = {"proxy": "proxy", "functions": "authorizer or a consumer"}
+CALLERS = {"proxy": "the proxy", "authorizer": "the authorizer"}
 _OF_THE_REQUEST = ("that of the request", "none")
 """What the log has of it where it has no line of its own: that of a request that failed has the error's code."""
 _HEAD = "| when | the client sees | the ledger has | log line | alarm |\n|---|---|---|---|---|"

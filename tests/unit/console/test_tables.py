@@ -79,3 +79,22 @@ def test_what_is_shortened_is_a_beginning_that_fits(text: str, most: int):
     assert width_of(short) <= most
     assert short == text or (short.endswith("…") and text.startswith(short[:-1]))
     assert width_of(padded(text, most)) == max(most, width_of(text))
+
+
+def test_a_column_that_is_kept_gives_way_before_names_can_no_longer_be_read() -> None:
+    columns = Columns(("CLIENT", "MODEL", "UNPRICED", "COST"), numbers=2, drop=(), least=24, last=("UNPRICED",))
+    rows = [("the-web-shop", "gpt-5.4-mini", "0", "0.000104")]
+    assert table(columns, rows, width=40).split("\n")[0].split() == ["CLIENT", "MODEL", "UNPRICED", "COST"]
+    narrow = table(columns, rows, width=30)
+    assert narrow.split("\n")[0].split() == ["CLIENT", "MODEL", "COST"]
+    assert "No room for UNPRICED: " in narrow
+
+
+def test_rows_that_are_wider_than_the_terminal_say_so() -> None:
+    columns, row = Columns(("ID", "NAME"), whole=("ID",)), ("0123456789abcdef", "n")
+    assert "No room for NAME" in table(columns, [row], width=17)
+    wide = table(columns, [row], width=10).split("\n\n")[1].replace("\n", " ")
+    assert wide.endswith("The rows take 16 places all the same.")
+    alone = table(Columns(("ID",), whole=("ID",)), [row[:1]], width=10).split("\n\n")[1].replace("\n", " ")
+    assert alone == "The rows take 16 places, which is more than the terminal has."
+    assert "\n\n" not in table(columns, [row], width=24)
