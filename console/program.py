@@ -1,7 +1,8 @@
-"""The process of `openai-proxy`: what a person meets who interrupts it, fills a disk or closes what reads its output.
+"""The process of `openai-proxy`: how it ends when it is interrupted, when the disk is full, and when nobody reads its
+output any more.
 
-Its one rule: none of these is a traceback. It loads only what every Python has loaded already, because Ctrl-C may come
-while the rest is loaded: `signal` and `typing` would load thirty other modules.
+Its one rule: none of these prints a traceback. It loads only what every Python has loaded already, because Ctrl-C may
+come while the rest is loaded: `signal` and `typing` would load thirty other modules.
 """
 
 import os
@@ -44,7 +45,9 @@ def main() -> int:
                 code = CANNOT
                 os.write(2, f"openai-proxy: The output cannot be written: {error.strerror}.\n".encode())
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    signals.signal(signals.SIGINT, signals.SIG_IGN)  # all is done: while Python ends, it would die of it without a word
+    signals.signal(
+        signals.SIGINT, signals.SIG_IGN
+    )  # all is done; while Python ends, Ctrl-C would only kill it silently
     return code
 
 
@@ -54,7 +57,7 @@ def _begin() -> None:
 
 
 def _end(*_: object) -> None:
-    """Say one line, and be gone."""
+    """Print one line, and end the process."""
     try:
         os.write(2, _SAYS)
     finally:

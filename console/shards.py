@@ -60,7 +60,7 @@ def _together(row: Item, of_lanes: Iterable[Item]) -> Item:
 
 
 def _begun(parts: Sequence[Iterator[Item]]) -> list[Iterator[Item]]:
-    """The parts that have anything. What each begins with is read of several at once."""
+    """The parts that have any item. The first pages of several parts are read at once."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - it takes time to load
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

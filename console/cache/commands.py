@@ -164,7 +164,7 @@ def _flush(options: argparse.Namespace, environ: Environment) -> int:
     oldest = float("inf") if options.older_than is None else now - options.older_than
     wanted = [each for each in store.answers() if each.created_at <= oldest and _is_wanted(each, options)]
     everything = options.older_than is None and options.server is None and options.scope is None
-    # With nothing named, also bodies whose answers are gone; one that is being captured now is a miss later.
+    # Without a filter, bodies whose answers are gone are deleted too. One that is being captured now is among them.
     orphans = {each.key for each in store.objects()} - {each.object for each in wanted} if everything else set[str]()
     if not wanted:
         check_filters(options, environ)
@@ -244,7 +244,7 @@ def _rollups(options: argparse.Namespace, environ: Environment, period: Period) 
 
 
 def _check_client(client_id: str, store: CacheStore, options: argparse.Namespace, environ: Environment) -> None:
-    """A client that has neither an answer nor a key is mistyped. Raises ConsoleError."""
+    """Raises ConsoleError for a client that has neither an answer nor a key: its name is mistyped."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - it takes time to load
 
     if store.answers_of(client_id) or store.objects(client_id):

@@ -1,7 +1,7 @@
 """The response cache as the console uses it: it reads everything but content, and deletes.
 
-Its one rule: what points to an object is deleted before the object, so that nobody is served half an answer. With a
-young answer the lease of who fetched it is deleted too, so that nobody waits for an answer that is gone.
+Its one rule: an answer is deleted before the object that holds its body, so that nobody is served half an answer. With
+a young answer the lease of who fetched it is deleted too, so that nobody waits for an answer that is gone.
 """
 
 import time

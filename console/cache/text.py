@@ -47,7 +47,7 @@ class Sum:
 
     @property
     def known_saving(self) -> Decimal | None:
-        """What hits saved, as far as that is known; None when there were some and nothing is."""
+        """What hits saved, as far as that is known; None when there were hits and the saving of none is known."""
         return None if self.hits and not self.hits_priced else self.saved
 
     def to_json(self) -> dict[str, Any]:

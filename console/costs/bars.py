@@ -28,7 +28,7 @@ def bar_chart(rows: Sequence[Item], by: str, width: int | None = None, *, blocks
     amounts = [usd(cost) for cost in costs]
     room = (width or _USUAL_WIDTH) - max(map(len, amounts)) - max(map(len, notes)) - 6
     longest_name = min(_LONGEST_NAME, max(map(width_of, names)))
-    if room - _SHORTEST_BAR < min(longest_name, _LEGIBLE):  # a day that is cut is no day
+    if room - _SHORTEST_BAR < min(longest_name, _LEGIBLE):  # half of a date tells nothing
         room += max(map(len, notes)) + 2
         notes = [""] * len(notes)
     label = max(4, min(longest_name, room - _SHORTEST_BAR))

@@ -1,4 +1,4 @@
-"""Which part of the ledger a command is about: the options that say so, and the rows that fit them."""
+"""Which part of the ledger a command is about: the options that choose it, and the rows that match them."""
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ NO_SINGLE_REQUESTS = (
     "--source says where single requests are read, and these sums are read from rollups. Remedy: leave it out, or sum "
     "up by what rollups do not know, such as key, team or tag:NAME."
 )
-"""The error of a command that reads rollups alone."""
+"""What is said of --source to a command that reads rollups alone."""
 
 
 def add_filters(command: argparse.ArgumentParser, *names: str, inherited: bool = False) -> None:

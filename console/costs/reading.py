@@ -1,6 +1,6 @@
 """Reads the costs table: rollups of days, and the entries that they are the sums of.
 
-Periods are read day by day, because requests from before there were monthly rollups are in none of those.
+Periods are read day by day: requests that are older than the monthly rollups are in none of these.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

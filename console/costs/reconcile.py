@@ -1,6 +1,6 @@
 """Compares the ledger with what a provider counted, or with what its answers stated, by day and model. Pure.
 
-Differences do not make up for each other: too much on one day and too little on the next is drift twice.
+Differences do not cancel each other out: too much on one day and too little on the next count as drift twice.
 """
 
 from collections.abc import Iterable, Sequence
@@ -128,7 +128,7 @@ def _figure(row: Item, measure: str) -> Decimal | None:
     if measure == "cost":
         return known_cost(row)
     if measure == "requests":
-        return row["requests"] - row["failed"]  # most of what failed never was a request to a model
+        return row["requests"] - row["failed"]  # most failed requests never reached a model
     return row[_ATTRIBUTES[measure]]
 
 

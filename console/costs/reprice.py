@@ -1,4 +1,4 @@
-"""`costs reprice`: what the past would have cost with the prices of now, and, with --apply, makes it so."""
+"""`costs reprice`: says what the past would have cost with the prices of now, and with --apply changes the ledger."""
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -70,7 +70,7 @@ class Change:
 
 
 def change_of(entry: Item, prices: PriceBook) -> Change | None:
-    """What the book has against an entry; None when it gives it the same price, whatever the book's version."""
+    """How an entry changes with this book; None when the price stays the same, whatever the book's version."""
     change = Change(entry, price_attributes(entry["sk"], entry, prices))
     same = change.old | {"price_version": ""} == {**change.new, "price_version": ""}
     return None if same else change
@@ -92,7 +92,7 @@ class Ledger:
         return whole_day(self._query, f"client#{client_id}#{day}")
 
     def apply(self, changes: Iterable[Change]) -> list[Change]:
-        """Carry out changes. Returns those that could not be: their entries are not any more as they were read."""
+        """Carry out changes. Returns those whose entries have changed since they were read, and stay as they are."""
         moved: list[Change] = []
         for transaction in in_transactions(changes):
             moved += self._write(transaction)
@@ -188,7 +188,9 @@ def _key(key: Key) -> dict[str, Any]:
 
 
 def _moved(error: ClientError, changes: Sequence[Change]) -> list[Change]:
-    """The changes whose entries are not as they were read. None of them: try again. Raises what cannot be helped."""
+    """The changes whose entries have changed since they were read; with none of them the caller tries again. Raises
+    any other error.
+    """
     codes = reason_codes(error.response)
     if not codes and code_of(error.response) in TRANSIENT:
         return []

@@ -33,7 +33,7 @@ NAMES: Mapping[str, str] = {
 """The dimensions, and the attribute that each one is. `tag:NAME` is one too."""
 
 OF_ROLLUPS = frozenset({"client", "server", "model", "day", "month"})
-"""Those that rollups know. The others are read from entries, of the table or of the lake."""
+"""The dimensions that rollups have. The others are read from entries, of the table or of the lake."""
 
 OF_TIME = ("day", "month")
 UNNAMED = "-"

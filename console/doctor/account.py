@@ -1,6 +1,6 @@
 """The account that is looked at: one way to ask AWS, and one place that turns its refusals into findings.
 
-Its one rule: what could not be read is said, with the permission that was missing, and is never taken for well.
+Its one rule: what could not be read is said, with the permission that was missing, and never counts as well.
 """
 
 import re

@@ -42,7 +42,7 @@ _OF_COMBINED = "the alarms that it combines are listed with their runbooks: docs
 
 
 def _untold(stack: Deployment) -> Finding:
-    """Combined alarms notify; without formulas there are none."""
+    """The finding that no alarm tells anybody: only combined ones do, and without formulas there are none."""
     says = "AlarmFormulasEnabled is off: no alarm notifies anybody"
     if stack.account.is_emulated:
         return Finding(AREA, "notices", "note", says)

@@ -7,8 +7,8 @@ from console.tables import Columns, table
 from console.text import harmless
 
 State = Literal["ok", "note", "todo", "unread", "unknown"]
-"""`note` is worth knowing and needs nobody; `unread` is what this caller may not or could not read; `unknown` is what
-the place itself does not know, as an emulator its quotas."""
+"""`note` is worth knowing, and nobody has to act; `unread` could not be read, or this caller may not read it;
+`unknown` is what the account itself cannot tell, such as the quotas of an emulator."""
 
 WORDS: Mapping[State, str] = {
     "ok": "ok",

@@ -1,6 +1,6 @@
 """Whether servers have their tokens, keys are there and prices are new.
 
-Its one rule: a token is looked for and never shown, and no part of it either.
+Its one rule: no token is shown, nor any part of one.
 """
 
 import json
@@ -61,7 +61,7 @@ def _variables_of_proxy(stack: Deployment) -> Mapping[str, str]:
 
 
 def _without(stack: Deployment, subject: str, says: str, remedy: str) -> Finding:
-    """A server that nobody can use. A local stack has its demo server for that, so it is no fault there."""
+    """The finding about a server without a token. It is no fault on a local stack, which has its demo server."""
     return Finding(AREA, subject, "note" if stack.account.is_emulated else "todo", says, remedy)
 
 

@@ -1,7 +1,7 @@
 """`events`: gives consumers again what they have not recorded: past events, from the bus's archive, for the ledger
 alone; and what waits in a dead-letter queue.
 
-It can do no harm: an event that a consumer has recorded is a duplicate there, and nobody else is sent anything.
+It can do no harm: a consumer ignores an event that it has recorded, and no other consumer gets any.
 """
 
 import argparse

@@ -25,7 +25,7 @@ _PAGE = 10
 _WAIT_SECONDS = 1
 """With a wait all servers of a queue are asked; without one an answer may be empty by chance."""
 _HIDDEN_SECONDS = 60
-"""For so long nobody else sees a message that is being moved."""
+"""How long a message that is being moved is hidden from others."""
 
 
 def add_dead_letters(command: argparse.ArgumentParser) -> None:

@@ -71,7 +71,7 @@ def run_export(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _beside(options: argparse.Namespace) -> TextIO:
-    """Where the command speaks, so that it does not speak into what it writes."""
+    """The stream for what the command says: not standard output, where that is the export itself."""
     return sys.stdout if options.output else sys.stderr
 
 

@@ -87,7 +87,7 @@ def parts_of(entry: Entry) -> list[Part]:
 
 def _used(entry: Entry) -> Iterator[tuple[str, str, Decimal, Decimal]]:
     for meter, tokens in tokens_of(entry).items():
-        # What has no tokens is told by the remainder, if it cost something.
+        # A part without tokens has a row only if it cost something.
         yield meter, _TOKENS, Decimal(tokens), _cost(entry, meter) if tokens else Decimal(0)
     if "cost_request" in entry:
         yield "request", _REQUESTS, Decimal(1), entry["cost_request"]

@@ -1,6 +1,6 @@
 """`openai-proxy find`: all that is kept of one request, by the id that a client quotes.
 
-Its one rule: what could not be looked at is said, and is never taken for absent.
+Its one rule: what could not be read is named, and does not count as absent.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """`guards replay`: what the guards of a file would have done in the past.
 
-Its one rule: the same engine judges the same facts as behind the bus; only where they are kept is another place.
+Its one rule: the engine and the facts are those of apply_guards; only its memory is kept in this process.
 """
 
 import argparse

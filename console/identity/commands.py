@@ -98,7 +98,7 @@ def _check_names(identity: Identity, file: Path, environ: Mapping[str, str]) -> 
 
 
 def _warnings_of_teams(identity: Identity, options: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[str]:
-    """Whose users would get 503: a team that there is not, or that is damaged, lets nobody in."""
+    """Warnings of plans whose users would get 503, because their team does not exist or is damaged."""
     plans = {plan.name: plan.template.team for plan in identity.plans.values() if plan.template.team}
     if not plans:
         return

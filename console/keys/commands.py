@@ -135,7 +135,7 @@ def _update(options: argparse.Namespace, environ: Environment) -> int:
     _say(f"It may now: {may_do(after)}.")
     if (state := after.state(now)) in ("revoked", "expired"):
         _say(f"Note: the key is {state}.")
-    if before.state(now) in ("enabled", "rotated"):  # doors remember only that a key is good
+    if before.state(now) in ("enabled", "rotated"):  # doors remember good keys only
         _say(f"{_doors(store, options, environ)} goes on with it as it was.")
     _mention_others(store, after, "Not changed")
     return 0
@@ -185,7 +185,7 @@ def _check_names(asked: Wanted, options: argparse.Namespace, environ: Environmen
         from console.known import Names  # noqa: PLC0415 - few keys are held to names
 
         names = Names.at_hand(environ)
-        # What is no name at all is refused where the key is made.
+        # What cannot be a name is refused where the key is made.
         if ATTRIBUTES["servers"].read(list(servers)) is not None:
             names.check_servers(servers)
         if ATTRIBUTES["models"].read(list(models)) is not None:
@@ -193,7 +193,7 @@ def _check_names(asked: Wanted, options: argparse.Namespace, environ: Environmen
 
 
 def _check_team(store: KeyStore, asked: Wanted) -> None:
-    """A key of a team that there is not would be refused. Raises ConsoleError."""
+    """Raises ConsoleError for a team that does not exist: its keys would be refused."""
     if name := asked.values.get("team"):
         TeamStore(store.table).find(name)
 

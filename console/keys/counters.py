@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import BatchGetItemInputTypeDef
 
 WHOLE = "#whole"
-"""Beside the attributes of a counter in shards: a `Whole`. No attribute is called so."""
+"""The key under which a counter in shards has its `Whole`, beside its attributes; no attribute has this name."""
 _MOST_GETS = 100
 """DynamoDB's limit for one call."""
 

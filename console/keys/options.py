@@ -1,4 +1,4 @@
-"""The options of `keys` that say what a key is, and what they ask for."""
+"""The options of `keys` that say what a key may do, and how they are read."""
 
 import argparse
 import re
@@ -72,7 +72,7 @@ def add_attributes(command: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def _add_treatment(command: argparse.ArgumentParser) -> None:
-    """Add the options that say what becomes of its answers beside being sent: kept, logged, read again."""
+    """Add the options that say what else happens to its answers: whether they are cached, logged, read again."""
     add = command.add_argument
     add(
         "--cache",

@@ -37,7 +37,7 @@ from console.text import count, to_json, usd
 
 _ATTEMPTS = 20
 _HOLDING = (LIVE, TOOK, *map(cost_in, PERIODS))
-"""What says how much is held, beside the buckets."""
+"""The attributes that say how much is held, beside the buckets."""
 
 
 def add_release_options(command: argparse.ArgumentParser) -> None:

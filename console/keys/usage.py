@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 LABELS: Mapping[Period, str] = {"day": "Today", "week": "This week", "month": "This month", "total": "In total"}
 _USUAL: tuple[Period, ...] = ("day", "month")
-"""Of these there is a column however few keys have such a budget."""
+"""These periods have a column even if no key has such a budget."""
 _GOOD = ("enabled", "rotated")
 
 
@@ -110,7 +110,7 @@ class Used:
 
 
 def _lease(value: Any) -> Leased:
-    """A lease in plain values. One that is damaged is over."""
+    """A lease in plain values. A damaged one counts as over."""
     try:
         return Leased.of(value)
     except (KeyError, TypeError, ValueError, ArithmeticError):

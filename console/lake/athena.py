@@ -15,7 +15,7 @@ from console.stack import chosen_name, stack_name
 
 
 class QueryError(ConsoleError):
-    """What Athena has against a query. Its lines are those of the statement that was sent."""
+    """Why Athena refuses a query. Line numbers are those of the statement that was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Athena:
                 yield dict(zip(page.columns, row, strict=True))
 
     def _run(self, sql: str) -> tuple[str, Mapping[str, Any]]:
-        """A query's id, and what is said of it when it has ended well."""
+        """A query's id, and Athena's description of it when it has succeeded."""
         try:
             query = self._client.start_query_execution(
                 QueryString=sql, WorkGroup=self._workgroup, QueryExecutionContext={"Database": self._database}

@@ -1,4 +1,4 @@
-"""What the SQL of the local stack takes of Athena's. Pure.
+"""Which SQL the local stack accepts: only what Athena has. Pure.
 
 DuckDB runs it there, and knows statements, tables and functions that Athena (Trino) does not, some of which read files.
 Its one rule: DuckDB's own parser says what a statement is made of, and only what Athena has is let through.
@@ -63,7 +63,7 @@ _OWN_SYNTAX = {
 
 
 class _Found(NamedTuple):
-    """What Athena does not take, and where it stands: a place in the UTF-8 of the text; None where nobody says."""
+    """What Athena does not accept, and its place in the UTF-8 of the text; None where the parser does not say."""
 
     what: str
     place: int | None

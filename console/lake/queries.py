@@ -16,9 +16,9 @@ ANALYTICS = Path(__file__).parents[2] / "analytics"
 VIEW = "inferences"
 
 LAST_30_DAYS = ">= CAST(CAST(current_date - INTERVAL '29' DAY AS date) AS varchar)"
-"""What each named query says of its day; `--from` and the like say something else in its place."""
+"""The condition on the day in each named query; `--from` and the like replace it."""
 FIRST_PARTITION = "dt >= '2026-01-01'"
-"""What the view, and a query that reads `entries` itself, say of partitions: all there are."""
+"""The condition on partitions in the view, and in a query that reads `entries` itself: it includes all of them."""
 
 _OWN_WITH = re.compile(
     r"(?P<before>(?:\s|--[^\n]*\n|/\*.*?\*/)*)(?P<with>WITH\b(?P<recursive>\s+RECURSIVE\b)?)",
@@ -92,5 +92,5 @@ def what(sql: str) -> str:
 
 
 def _statement(sql: str) -> str:
-    """Without the comments that stand before it."""
+    """A query without the comments before it."""
     return re.sub(r"\A(--[^\n]*\n)+", "", sql)

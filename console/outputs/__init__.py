@@ -1,4 +1,4 @@
-"""`openai-proxy output`: what the stack says of itself, one value or all, for people and for `$(…)` in a shell."""
+"""`openai-proxy output`: the outputs of the stack, one value or all, for people and for `$(…)` in a shell."""
 
 import argparse
 from collections.abc import Mapping

@@ -108,7 +108,7 @@ def ranges(names: Sequence[str], series: Sequence[Series], unit: str, shows: str
 
 
 def _for_phone(draw: Draw, room: float = 1.0) -> Draw:
-    """The same on less width. Texts at the ends of bars take more of it, hence `room`."""
+    """The same chart on less width. `room` is for the texts at the ends of bars, which then take a larger share."""
 
     def draw_for_phone(figure: Any) -> None:
         draw(figure)

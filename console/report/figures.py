@@ -122,7 +122,7 @@ def read_throttles(
 
 
 def _sums(asked: "tuple[CloudWatchClient, str]", metric: str, period: Period, **dimensions: str) -> dict[date, int]:
-    """A metric's sum on each day on which it is not zero. `asked` is whom, and of which namespace."""
+    """A metric's sum on each day on which it is not zero. `asked` is CloudWatch's client and the namespace."""
     client, namespace = asked
     sums: dict[date, int] = {}
     for first in range(0, len(period.days), _MOST_DAYS_AT_ONCE):

@@ -14,7 +14,7 @@ _SECONDS = 15.0
 _AT_ONCE = 16
 _LONGEST_REMEDY = 200
 TAG = "command=servers-check"
-"""What the ledger has of a check through a stack: it comes with the key of a client, and is none of the client's."""
+"""The tag of a check through a stack in the ledger: it uses the key of a client, but the client did not ask."""
 
 # What the proxy says of a server, in `code` of an error: is it reached, has it let the proxy in, and what helps.
 _BY_CODE: Mapping[str, tuple[bool | None, bool | None, str]] = {

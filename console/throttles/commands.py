@@ -78,7 +78,7 @@ def as_document(row: Throttled, by: Sequence[str]) -> dict[str, Any]:
 
 
 def text_of(rows: Sequence[Throttled], by: Sequence[str], stretch: Stretch, width: int | None) -> str:
-    """A table, and below it what helps those that are hit most."""
+    """A table, and below it what helps the clients that are throttled most."""
     headings = [*(name.upper() for name in by), "LIMIT", "THROTTLED", "WAIT S"]
     cells = [[*(harmless(getattr(row, name)) or "-" for name in by), *_figures(row)] for row in rows]
     total = sum(row.requests for row in rows)

@@ -1,4 +1,4 @@
-"""Whether a chat is one that OpenAI would take: each field of its form and within its bounds. Pure.
+"""Whether OpenAI would accept a chat: each field has the right form and keeps to its bounds. Pure.
 
 Its one rule: what OpenAI refuses is refused with its words, so that a client's mistake is seen before it costs money.
 """
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _MOST_STOPS = 4
 _KINDS: Mapping[type, str] = {
     str: "a string",
-    bool: "a boolean",  # before the integers, which it is one of to Python
+    bool: "a boolean",  # before the integers, because to Python a bool is an int
     int: "an integer",
     float: "a decimal",
     list: "an array",
@@ -61,7 +61,7 @@ _FIELDS: Mapping[str, _Field] = {
 
 
 def check_chat(body: Body) -> None:
-    """Raises RefusedError (400) for a chat that is none."""
+    """Raises RefusedError (400) for a chat that OpenAI would refuse."""
     for name, field in _FIELDS.items():
         if (value := body.get(name)) is not None:
             _check_field(name, value, field)

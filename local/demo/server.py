@@ -47,7 +47,7 @@ _UNKNOWN_URL = (
 )
 
 _MALFORMED = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
-"""What reading a request raises that has a field of another form than OpenAI documents."""
+"""The errors that reading a request raises when a field has another form than OpenAI documents."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -104,7 +104,7 @@ class DemoServer:
         return Route(path, guarded, methods=[method])
 
     async def _generate(self, request: Request) -> Response:
-        """Everything that a model would make."""
+        """The endpoints whose answers a model would make."""
         content = await request.body()
         content_type = request.headers.get("content-type", "")
         if request.url.path in self._of_forms and "json" not in content_type:

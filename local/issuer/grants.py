@@ -21,7 +21,7 @@ from local.issuer.people import AUDIENCE, CLIENT_ID, PEOPLE, Person
 GRANTS = ("authorization_code", "password")
 SCOPES = ("openid", "profile", "email")
 SECONDS = 900
-"""For which a token is good."""
+"""How long a token is good."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 # The library has no types.
@@ -102,7 +102,7 @@ class _Code(NamedTuple):
 
 
 def claims_of(person: Person) -> dict[str, Any]:
-    """What its tokens say of a person."""
+    """The claims of a person's tokens."""
     return {
         "name": person.name,
         "email": f"{person.user_name}@example.com",
@@ -112,7 +112,7 @@ def claims_of(person: Person) -> dict[str, Any]:
 
 
 def named(user_name: str | None) -> Person | None:
-    """Whose user name it is."""
+    """The person with this user name."""
     return next((person for person in PEOPLE if person.user_name == user_name), None)
 
 

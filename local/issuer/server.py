@@ -67,7 +67,7 @@ def application(issuer: str) -> Flask:
 
     @app.after_request
     def readable(response: Response) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """Pages of other origins may read what it answers: a page changes its code itself."""
+        """Let pages of other origins read the answers, because a page exchanges its code for tokens itself."""
         response.headers["access-control-allow-origin"] = "*"
         return response
 
@@ -79,7 +79,7 @@ def _client(client_id: str) -> Client | None:
 
 
 def _forget(_token: Any, _request: Any) -> None:
-    """Store nothing: a token holds everything that its readers need."""
+    """Store no token: it holds everything that its readers need."""
 
 
 def _description(issuer: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class SignIn:
             await self._http.aclose()
 
     async def serve(self, exchange: Exchange) -> bool:
-        """Whether the request was for `PATH`, and is answered."""
+        """Answer a request for `PATH`. Returns whether it was one."""
         request = exchange.request
         if request.target != PATH or request.method not in ("GET", "POST"):
             return False

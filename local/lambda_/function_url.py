@@ -37,7 +37,7 @@ Invoke = Callable[[bytes, str], Awaitable[Invocation]]
 
 
 Own = Callable[[Exchange], Awaitable[bool]]
-"""Whether a request is answered on this machine alone."""
+"""Answers a request that is for this machine alone, and returns whether it was one."""
 
 
 class InvalidPreludeError(Exception):

@@ -52,9 +52,9 @@ class Invocation:
     _parts: deque[Part] = field(default_factory=deque[Part])
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
     _arrival: asyncio.Future[None] | None = None
-    """What the reader waits for."""
+    """Done when a part has come; the reader waits for it."""
     _room: asyncio.Future[None] | None = None
-    """What the writer waits for."""
+    """Done when there is room again; the writer waits for it."""
 
     async def put(self, part: Part) -> None:
         """Pass a part on; it waits while the reader lags behind, but not with the last part. Parts after that are

@@ -42,7 +42,7 @@ State = Literal[
     "InvocationErrorResponse",
     "RuntimeResponseSentState",
 ]
-"""By the names that the refusals quote."""
+"""The states, by the names that refusals quote."""
 
 
 class RuntimeApi:
@@ -52,7 +52,7 @@ class RuntimeApi:
         self._server = HttpServer(self.handle, lambda fault: (_JSON, _error("InvalidRequest", fault)))
         self._state: State = "Started"
         self.invocation: Invocation | None = None
-        """What the runtime was given last."""
+        """The invocation that the runtime got last."""
         self._asking: list[Exchange] = []
         self._handed_over = asyncio.Event()
         self.idle = asyncio.Event()

@@ -85,7 +85,7 @@ class Sandbox:
         self._api.hand_over(invocation)
 
     async def fail(self, invocation: Invocation) -> None:
-        """End an invocation that its runtime did not, and the sandbox."""
+        """Fail an invocation that its runtime did not end, and stop the sandbox."""
         if self.exited.done():
             if self._api.is_answering:
                 # What the process wrote before it ended is still on its way through the socket.
@@ -97,7 +97,7 @@ class Sandbox:
         await self.stop()
 
     async def stop(self) -> None:
-        """End the process: a moment to finish, then for good."""
+        """End the process: ask it to, and kill it if it has not ended a moment later."""
         await self._child.stop(_STOP_SECONDS)
         await self._api.close()
 
@@ -162,7 +162,7 @@ class SandboxPool:
         sandbox = self._take() or await self._start_or_take()
         deadline = time.time() + self._timeout
         invocation = Invocation(ids.uuid4(), event, deadline, self._function_arn, trace_id)
-        # No task sees it through: the event is on its way sooner, and so is the answer's first byte.
+        # No task is made for it, so the event is sent sooner, and the first byte of the answer comes sooner.
         sandbox.hand_over(invocation, lambda is_usable: self._finish(sandbox, invocation, is_usable=is_usable))
         return invocation
 

@@ -48,7 +48,7 @@ def tool_environment(settings: Settings) -> dict[str, str]:
 
 
 def digest(settings: Settings) -> str:
-    """Changes when the build would: by what is built, with which Python, for which architecture."""
+    """A digest of all that a build depends on: the files, the Python, the architecture."""
     hasher = hashlib.sha256(repr((sys.version, settings.build_parameters)).encode())
     for path in sorted(_sources()):
         hasher.update(f"{path.relative_to(ROOT)}\0{path.stat().st_mode}\0".encode())
@@ -115,7 +115,7 @@ async def _compile(settings: Settings) -> None:
 
 
 def _package_of(function: str) -> str:
-    """record_cost of RecordCostFunction."""
+    """The package of a function: record_cost for RecordCostFunction."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", function.removesuffix("Function")).lower()
 
 
@@ -150,10 +150,10 @@ async def _locked(folder: Path) -> AsyncGenerator[None]:
 
 
 def task_root(settings: Settings) -> Path:
-    """What is /var/task of the proxy function on Lambda."""
+    """The folder that takes the place of /var/task of the proxy function."""
     return settings.build / "ProxyFunction"
 
 
 def layer(settings: Settings) -> Path:
-    """What is /opt/python on Lambda."""
+    """The folder that takes the place of /opt/python."""
     return settings.build / "SharedLayer" / "python"

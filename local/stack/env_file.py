@@ -18,7 +18,7 @@ DEMO_SERVER = "demo"
 _NOBODY = "http://127.0.0.1:9"
 
 _TOLD = {"StreamWebhookUrl": "answers that nobody waited for", "AlarmWebhookUrl": "throttles"}
-"""Of what a webhook is told, by the parameter that names its address."""
+"""What each webhook is told, by the parameter that names its address."""
 
 
 def servers_file(shipped: str, demo_url: str, demo_token: str) -> str:

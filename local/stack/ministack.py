@@ -133,7 +133,7 @@ class Aws:
         return {each["OutputKey"]: each["OutputValue"] for each in stacks[0].get("Outputs", [])}
 
     def addresses(self, *names: str) -> list[str]:
-        """What CloudFormation calls resources of the stack: of a queue that is its address."""
+        """The physical ids of resources of the stack; that of a queue is its address."""
         found = self._cloudformation.describe_stack_resources(StackName=self._settings.stack_name)["StackResources"]
         known = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
         return [known[name] for name in names]

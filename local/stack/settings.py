@@ -20,7 +20,7 @@ _WEBHOOKS = ("StreamWebhookUrl", "AlarmWebhookUrl")
 NO_ADDRESS = "https://webhook.invalid/"
 """What the parameter of a webhook's address is deployed with: an address that nobody has (RFC 2606)."""
 _MOST_AT_A_TIME = 1600
-"""What Lambda takes for one environment."""
+"""The most requests at a time that Lambda allows for one environment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,9 @@ class Stack:
         settings.temporary.mkdir()
         if settings.keep_state:
             if not (settings.state / "deployed").is_file():
-                _remove(settings.state)  # what an interrupted first deployment left: it could not be continued
+                _remove(
+                    settings.state
+                )  # a first deployment that was interrupted cannot be continued: what it left goes
             settings.state.mkdir(exist_ok=True)
 
     async def _start_aws(self, cleanup: AsyncExitStack, tokens: Mapping[str, str]) -> Child:
@@ -184,7 +186,7 @@ class Stack:
                 cleanup.push_async_callback(_cancel, asyncio.create_task(webhook.run()))
 
     async def _start_issuer(self, cleanup: AsyncExitStack) -> None:
-        """Have it start while the embedded AWS does."""
+        """Start the OpenID provider while the embedded AWS starts."""
         settings = self._settings
         if settings.issuer is None:
             return
@@ -196,7 +198,7 @@ class Stack:
         cleanup.push_async_callback(_cancel, keeper)
 
     async def _until_issuer_listens(self) -> None:
-        """The authorizer asks it for its keys while it initialises."""
+        """Wait until the OpenID provider listens: the authorizer asks it for keys while it initialises."""
         settings = self._settings
         if settings.issuer_port and not await wait_for_listener(settings.issuer_port, _READY_SECONDS):
             raise CommandError(f"The OpenID provider does not listen; see {settings.log('issuer')}")

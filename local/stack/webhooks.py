@@ -79,7 +79,7 @@ def _destination(name: str, resources: Mapping[str, Any]) -> Destination:
 
 
 def _named(value: Any) -> str:
-    """The resource whose attribute a value is; "" where it is none's."""
+    """The resource whose attribute a value is; "" where it is no attribute."""
     got: Any = cast("dict[str, Any]", value).get("Fn::GetAtt") if isinstance(value, dict) else None
     return str(cast("list[Any]", got)[0]) if isinstance(got, list) and got else ""
 
@@ -126,7 +126,7 @@ class Webhook:
         return found.get("Messages", [])
 
     async def hand_over(self, message: Mapping[str, Any], client: httpx.AsyncClient) -> None:
-        """Post one message, and see to it that it comes again, or lies where dead letters do, if that was in vain."""
+        """Post one message. If that fails, it is hidden and comes again, or goes to the dead letters."""
         destination, tries = self._destination, int(message["Attributes"]["ApproximateReceiveCount"])
         said = await self._posted(message["Body"], client)
         if said == "":
@@ -147,7 +147,7 @@ class Webhook:
         return None
 
     async def _posted(self, body: str, client: httpx.AsyncClient) -> str:
-        """What was wrong; "" for nothing. It begins with `no ` where another try would not help."""
+        """Post a message. Returns what went wrong, or ""; it begins with `no ` where another try would not help."""
         headers = {
             "content-type": "application/json; charset=utf-8",
             "user-agent": "Amazon/EventBridge/ApiDestinations",

@@ -37,5 +37,5 @@ def fits(attributes: Mapping[str, Any], wanted: Any, depth: int = 0) -> bool:
         return kind in ("ne", "nin")
     try:
         return _COMPARED[kind](value, fields["value"])
-    except TypeError:  # a text is neither more nor less than a number
+    except TypeError:  # a text cannot be compared with a number
         return False

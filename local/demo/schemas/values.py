@@ -26,13 +26,13 @@ _SHALLOW = 4
 def value_for(schema: Any) -> Any:
     """A value that satisfies `schema`. Raises RefusedError (400) when none is found."""
     made = _Values(schema).value(schema, 0)
-    if not _satisfies(made, schema):  # it has a keyword that is not read here, such as `not`
+    if not _satisfies(made, schema):  # it has a keyword that this module does not know, such as `not`
         raise unsatisfiable(schema)
     return made
 
 
 def _satisfies(value: Any, schema: Any) -> bool:
-    # Here, because it takes as long to load as all else of the demo server.
+    # It is imported here because it takes as long to load as the rest of the demo server.
     from jsonschema import Draft202012Validator  # noqa: PLC0415
     from jsonschema.exceptions import UnknownType  # noqa: PLC0415
     from jsonschema.validators import validator_for  # noqa: PLC0415
