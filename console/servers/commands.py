@@ -65,7 +65,7 @@ def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _plain(server: Server) -> dict[str, Any]:
     """A server for programs; of a pool its members with their weights."""
     members = {"pool": server.pool} if server.pool else {}
-    return {"server": server.name, "url": server.url, "model": server.model, **members}
+    return {"server": server.name, "url": server.url or None, "model": server.model or None, **members}
 
 
 def _chosen(servers: Mapping[str, Server], names: Sequence[str] | None) -> dict[str, Server]:

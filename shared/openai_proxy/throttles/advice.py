@@ -108,7 +108,8 @@ def limit_text(row: Throttled) -> str:
         return ""
     if row.kind in _BUDGETS:
         return f"{_apart(row.limit)} USD {_SPANS.get(row.span, row.span)}".rstrip()
-    return f"{_apart(row.limit)} {_COUNTED.get(row.kind, row.kind)}"
+    counted = _COUNTED.get(row.kind, row.kind)
+    return f"1 {counted.replace('s ', ' ', 1)}" if row.limit == "1" else f"{_apart(row.limit)} {counted}"
 
 
 def kind_text(row: Throttled) -> str:

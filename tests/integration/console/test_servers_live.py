@@ -232,5 +232,5 @@ def test_of_a_pool_each_member_is_asked_once(url: str, tmp_path: Path, capsys: p
     ]
     assert main(["servers", "check", str(file), "--json", "--server", "fast"], ENVIRON) == 0
     assert json.loads(capsys.readouterr().out) == [
-        {"server": "fast", "url": "", "model": "", "pool": {"bare": 3, "good": 1}}
+        {"server": "fast", "url": None, "model": None, "pool": {"bare": 3, "good": 1}}
     ]

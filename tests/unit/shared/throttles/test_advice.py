@@ -43,6 +43,12 @@ SERVER = Throttled("shop", "upstream", "gemini", "g", 340, 0.0, "server", "gemin
             "12,000.5 USD a month",
             "openai-proxy keys update 3f2a91c07be4 --budget-month 24001",
         ),
+        (replace(KEY, limit="1"), "1 request a minute", "openai-proxy keys update 3f2a91c07be4 --rpm 2"),
+        (
+            replace(KEY, source="key_parallel", span="moment", limit="1"),
+            "1 request at the same time",
+            "openai-proxy keys update 3f2a91c07be4 --parallel 2",
+        ),
         (TEAM, "500.5 USD a month", "openai-proxy teams update web --budget-month 1001"),
         (USER, "60 requests a minute", ""),
         (SERVER, "the limit of gemini", ""),
