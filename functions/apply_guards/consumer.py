@@ -19,6 +19,7 @@ from openai_proxy.guards.seen import Seen, seen_of
 from openai_proxy.ledger.entries import entries_of, has_entry
 from openai_proxy.pricing.price_book import PriceBook
 
+from apply_guards.evidence import KEPT
 from apply_guards.overlays import Begun
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 LATEST = 86400.0
 """Seconds after which nobody is told any more of what holds nobody; an act that would be over is not begun."""
+OLDEST = KEPT - 3600.0
+"""Seconds after which a request is not looked at any more: whether it was before is forgotten."""
 AHEAD = 300.0
 """Seconds by which clocks may differ. What a server dates later would hold somebody until then."""
 
@@ -87,7 +90,7 @@ class ApplyGuards:
         if not has_entry(event):
             return ()
         found = (seen_of(each.key[1], each.attributes) for _, each in entries_of(event, self.prices))
-        return [seen for seen in found if seen is not None and seen.at < now + AHEAD]
+        return [seen for seen in found if seen is not None and now - OLDEST < seen.at < now + AHEAD]
 
     def _judge(self, seen: Iterable[Seen]) -> int:
         done = 0

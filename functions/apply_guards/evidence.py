@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
+from openai_proxy.aws_answers import PROOF, proven
 from openai_proxy.backoff import pause_before_retry
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.guards.evidence import merged
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 KEPT = 6 * 86400
-"""Seconds: longer than any event is on its way, with all its retries."""
+"""Seconds for which it is known whose cost is in a sum. What comes later is not added (`consumer.OLDEST`)."""
 KEPT_SPENT = (WEEK + 48) * HOUR
 _PAID = "paid"
 _MOST_TRIES = 6
@@ -39,7 +40,7 @@ class ContendedError(Exception):
 
 
 class Table:
-    """`Evidence` in a table. Every method raises botocore's errors and ContendedError."""
+    """`Evidence` in a table. Every method raises NoAnswerError, botocore's errors and ContendedError."""
 
     def __init__(self, client: "DynamoDBClient", name: str, pause: Callable[[int], None] = pause_before_retry) -> None:
         self._client = client
@@ -90,8 +91,8 @@ class Table:
             ids = list(left)
             marks = [self._mark(each) for each in ids]
             try:
-                self._client.transact_write_items(
-                    TransactItems=[*marks, self._sum(key_id, hour, sum(left.values(), Decimal(0)))]
+                answer = self._client.transact_write_items(
+                    TransactItems=[*marks, self._sum(key_id, hour, sum(left.values(), Decimal(0)))], **PROOF
                 )
             except ClientError as error:
                 response: Any = error.response
@@ -101,6 +102,7 @@ class Table:
                 left = {each: left[each] for each, reason in zip(ids, reasons, strict=False) if reason != CONDITION}
                 self._pause(attempt)
             else:
+                proven(answer, several=True)
                 return
         raise ContendedError(key_id)
 
@@ -121,7 +123,8 @@ class Table:
         return {"Update": update}
 
     def _get(self, key: Mapping[str, str]) -> dict[str, Any] | None:
-        found = self._client.get_item(TableName=self._name, Key=to_item(key), ConsistentRead=True).get("Item")
+        answer = self._client.get_item(TableName=self._name, Key=to_item(key), ConsistentRead=True, **PROOF)
+        found = proven(answer).get("Item")
         return from_item(found) if found else None
 
     def _query(self, pk: str, first: int, last: int) -> list[dict[str, Any]]:
@@ -131,9 +134,10 @@ class Table:
             KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
             ExpressionAttributeValues=values,
             ConsistentRead=True,
+            **PROOF,
         )
         # one page holds them: at most 168 small items, or three of some kilobytes
-        return [from_item(item) for item in page["Items"]]
+        return [from_item(item) for item in proven(page)["Items"]]
 
 
 def _sort_key(number: int) -> str:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
+from openai_proxy.aws_answers import PROOF, proven
 from openai_proxy.backoff import pause_before_retry
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.guards.action import Action
@@ -28,7 +29,7 @@ Begun = Literal["new", "untold", "told", "undone"]
 
 
 class Overlays:
-    """The items in the key table. Every method raises botocore's errors and ContendedError."""
+    """The items in the key table. Every method raises NoAnswerError, botocore's errors and ContendedError."""
 
     def __init__(self, client: "DynamoDBClient", name: str, pause: Callable[[int], None] = pause_before_retry) -> None:
         self._client = client
@@ -41,8 +42,8 @@ class Overlays:
         """
         key = {"key_hash": overlay_key(action.request.key_id)}
         for attempt in range(1, _MOST_TRIES + 1):
-            found = self._client.get_item(TableName=self._name, Key=to_item(key), ConsistentRead=True).get("Item")
-            item = from_item(found) if found else {}
+            answer = self._client.get_item(TableName=self._name, Key=to_item(key), ConsistentRead=True, **PROOF)
+            item = from_item(proven(answer).get("Item", {}))
             acts: dict[str, Any] = item.get("acts", {})
             if action.id in acts:
                 return "told" if acts[action.id].get("told") or "undone_at" in acts[action.id] else "untold"
@@ -60,18 +61,20 @@ class Overlays:
     def told(self, action: Action) -> None:
         """Remember that people were told of an act."""
         try:
-            self._client.update_item(
+            answer = self._client.update_item(
                 TableName=self._name,
                 Key=to_item({"key_hash": overlay_key(action.request.key_id)}),
                 UpdateExpression="SET #acts.#id.#told = :told ADD #version :one",
                 ConditionExpression="attribute_exists(#acts.#id)",
                 ExpressionAttributeNames={"#acts": "acts", "#id": action.id, "#told": "told", "#version": "version"},
                 ExpressionAttributeValues=to_item({":told": True, ":one": 1}),
+                **PROOF,
             )
         except ClientError as error:
             if code_of(error.response) != "ConditionalCheckFailedException":
-                # the act was so old that it has been removed meanwhile
                 raise
+            return  # the act was so old that it has been removed meanwhile
+        proven(answer)
 
 
 def _stored(action: Action) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from openai_proxy.ledger.table import CLAIMED, DUPLICATE
 from openai_proxy.metric_data import Measurement, ModelNames, is_acceptable, metric_data
 from openai_proxy.pricing.price_book import PriceBook
 
-from record_cost.measurements import measurements_of
+from record_cost.measurements import RECORDED, measurements_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,7 +98,7 @@ class RecordCost:
                 entries[key], measurements[key] = recorded
                 messages.setdefault(key, []).append(message)
         refused = self.ledger.record(entries.values())
-        self._measure(each for key in entries if key not in refused for each in measurements[key])
+        self._measure(each for key in entries for each in _new(measurements[key], refused.get(key)))
         unwritten = {key: reason for key, reason in refused.items() if reason not in (DUPLICATE, CLAIMED)}
         written = [entry for key, entry in entries.items() if refused.get(key, DUPLICATE) == DUPLICATE]
         unsent = self.lake.put(written) if self.lake and written else {}
@@ -154,3 +154,10 @@ class RecordCost:
             may_be_there = isinstance(error, NoAnswerError)
             line = "metrics not confirmed" if may_be_there else "metrics not published"
             self.logger.warning(line, reason=repr(error))
+
+
+def _new(measurements: "Iterable[Measurement]", refused: str | None) -> "Iterable[Measurement]":
+    """What is to be measured of an entry that was written, or `refused`. One that others had claimed has arrived."""
+    if refused == CLAIMED:
+        return (each for each in measurements if each.name == RECORDED)
+    return () if refused else measurements

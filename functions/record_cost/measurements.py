@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from openai_proxy.events.types import InferenceEvent
 
 CONSUMER: Dimensions = (("Consumer", "record_cost"),)
+RECORDED = "EventsRecorded"
+"""Of an event whose entries another event has claimed, this alone is measured: it has arrived."""
 
 
 def measurements_of(
     event: "InferenceEvent", entry: LedgerEntry, model_names: Callable[[str, str | None], str]
 ) -> Iterator[Measurement]:
-    """What one entry adds to the metrics. Money is in the ledger's currency; an entry without a price adds no money."""
+    """What one entry adds to the metrics. Money is in the ledger's currency; an entry without a price adds no money. An
+    event that has several entries is one event.
+    """
     minute, attributes = minute_of(event), entry.attributes
     every = by_server_and_model(event, model_names)
-    yield from measured("EventsRecorded", "Count", 1, minute, [CONSUMER])
+    if event.id == entry.event_id:
+        yield from measured(RECORDED, "Count", 1, minute, [CONSUMER])
     if attributes["pricing"] == "unpriced" or "unpriced_units" in attributes:
         yield from measured("Unpriced", "Count", 1, minute, [ALL, every[1]])
     if attributes["pricing"] not in ("unpriced", "none"):

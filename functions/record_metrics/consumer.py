@@ -13,11 +13,11 @@ from openai_proxy.events.batch import PartialFailure, again, read_batch
 from openai_proxy.events.envelope import batch_told, is_terminal
 from openai_proxy.events.reader import read_event
 from openai_proxy.events.traces import traces_of
-from openai_proxy.events.ulid import new_ulid
+from openai_proxy.events.ulid import is_ulid, new_ulid
 from openai_proxy.metric_data import OLDEST, Measurement, ModelNames, is_acceptable, metric_data
 
 from record_metrics.markers import Claimed, Run
-from record_metrics.measurements import TOKENS, measurements_of
+from record_metrics.measurements import RECORDED, TOKENS, measurements_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -67,16 +67,19 @@ class RecordMetrics:
 
     def _read(self, body: str) -> dict[str, list[Measurement]]:
         """What a message's event measures, by the id of what is counted once: the event, and separately the tokens of a
-        batch, which other events may report too. Raises MalformedEventError.
+        batch, which other events may report too, and that the request's event has arrived: whoever fetches an answer
+        again publishes the same event again. Raises MalformedEventError.
         """
         event = read_event(body, self._clock())
         if not is_terminal(event):
             return {}
         measurements = self._in_range(event.id, measurements_of(event, self._model_names))
-        if not (batch := batch_told(event)):
-            return {event.id: measurements}
-        tokens = [each for each in measurements if each.name == TOKENS]
-        return {event.id: [each for each in measurements if each.name != TOKENS], batch: tokens}
+        is_again = event.request_id != event.id and is_ulid(event.request_id)
+        counted_in = {TOKENS: batch_told(event), RECORDED: f"{event.id}#{event.request_id}" if is_again else ""}
+        parts: dict[str, list[Measurement]] = {event.id: []}
+        for each in measurements:
+            parts.setdefault(counted_in.get(each.name) or event.id, []).append(each)
+        return parts
 
     def _count(self, measured: Mapping[str, list[Measurement]], traces: list[str]) -> set[str]:
         """Count the events that nobody has counted. Returns those that another run is counting now: they have to come

@@ -7,6 +7,7 @@ CloudWatch has the figures, the run is done, and so is every event that it claim
 end.
 
     event   record_metrics#<ulid>        owner: its run, until: the end of the claim (Unix seconds)
+            record_metrics#<ulid>#<id>   that it has arrived from the request <id>, if that is another one
     run     record_metrics#run#<owner>   is there when CloudWatch has the figures
 """
 

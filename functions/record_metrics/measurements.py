@@ -34,6 +34,7 @@ OUTCOMES: Mapping[DetailType, str] = {
 
 CONSUMER = "record_metrics"
 TOKENS = "gen_ai.client.token.usage"
+RECORDED = "EventsRecorded"
 
 _CACHE_METRICS = {"HIT": "CacheHits", "MISS": "CacheMisses", "REFRESH": "CacheMisses"}
 
@@ -63,7 +64,7 @@ class _Measuring:
 
     def all(self) -> Iterator[Measurement]:
         yield from self._counted("Requests", *self._by_model, (*self._server, ("Outcome", self._outcome)))
-        yield from self._counted("EventsRecorded", (("Consumer", CONSUMER),))
+        yield from self._counted(RECORDED, (("Consumer", CONSUMER),))
         yield from self._refusals()
         yield from self._latencies()
         yield from self._usage()

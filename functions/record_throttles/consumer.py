@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 METRIC = "ClientThrottles"
 FORECASTS = "ThrottleForecasts"
+LATE = 3600.0
+"""Seconds after which what was left of a limit says nothing of now: a forecast of it would be of the past."""
+AHEAD = 300.0
+"""Seconds by which clocks may differ. What is dated later would hide all that is said until then."""
 
 
 class Ledger(Protocol):
@@ -119,7 +123,8 @@ class RecordThrottles:
         event = Event.from_sqs_body(body)
         if not is_terminal(event):
             return None, []
-        samples = samples_of(event)
+        now = self.clock()
+        samples = [each for each in samples_of(event) if now - LATE < each.seen_at < now + AHEAD]
         if event.detail_type != "InferenceThrottled":
             return None, samples
         return (throttle_entry_of(event, self._names), minute_of(event)), samples

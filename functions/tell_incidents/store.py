@@ -6,8 +6,9 @@ id incident#<alarm>   changed_at, since    since 0: it was over
 import time
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from openai_proxy.aws_answers import PROOF, proven
 from openai_proxy.dynamodb import from_item, to_item
 from openai_proxy.throttles.advice import Throttled
 
@@ -18,7 +19,7 @@ _KEPT = 400 * 86400
 
 
 class Incidents:
-    """The two tables. Every call raises botocore's errors."""
+    """The two tables. Every call raises NoAnswerError and botocore's errors."""
 
     def __init__(self, client: "DynamoDBClient", costs: str, markers: str) -> None:
         self._client = client
@@ -34,8 +35,8 @@ class Incidents:
         Unix seconds.
         """
         key = to_item({"id": f"incident#{alarm}"})
-        item = self._client.get_item(TableName=self._markers, Key=key, ConsistentRead=True).get("Item")
-        if not item:
+        answer = self._client.get_item(TableName=self._markers, Key=key, ConsistentRead=True, **PROOF)
+        if not (item := proven(answer).get("Item")):
             return None
         known = from_item(item)
         return float(known["changed_at"]), float(known["since"])
@@ -43,19 +44,20 @@ class Incidents:
     def remember(self, alarm: str, at: float, since: float) -> None:
         """Remember that a change was told."""
         times = {"changed_at": Decimal(repr(at)), "since": Decimal(repr(since)), "expires_at": int(time.time()) + _KEPT}
-        self._client.put_item(TableName=self._markers, Item=to_item({"id": f"incident#{alarm}", **times}))
+        item = to_item({"id": f"incident#{alarm}", **times})
+        proven(self._client.put_item(TableName=self._markers, Item=item, **PROOF))
 
     def _of_hour(self, hour: str) -> list[Throttled]:
         found: list[Throttled] = []
-        more: dict[str, object] = {}
+        more: dict[str, Any] = dict(PROOF)
         while True:
             page = self._client.query(
                 TableName=self._costs,
                 KeyConditionExpression="pk = :pk",
                 ExpressionAttributeValues=to_item({":pk": f"throttles#{hour}"}),
-                **more,  # pyright: ignore[reportArgumentType]
+                **more,
             )
-            found += [Throttled.of(from_item(item)) for item in page["Items"]]
+            found += [Throttled.of(from_item(item)) for item in proven(page)["Items"]]
             if not (last := page.get("LastEvaluatedKey")):
                 return found
-            more = {"ExclusiveStartKey": last}
+            more["ExclusiveStartKey"] = last

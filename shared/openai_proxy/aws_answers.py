@@ -54,6 +54,13 @@ def is_proven(answer: Mapping[str, Any], *, several: bool = False) -> bool:
     return _is_used(capacity)
 
 
+def proven(answer: Any, *, several: bool = False) -> Any:
+    """`answer`, if DynamoDB itself gave it to a call with `PROOF`. Raises NoAnswerError."""
+    if not is_proven(answer, several=several):
+        raise NoAnswerError("DynamoDB did not say that it has done it")
+    return answer
+
+
 def _is_used(capacity: Any) -> bool:
     name = cast("dict[str, Any]", capacity).get("TableName") if isinstance(capacity, dict) else None
     return isinstance(name, str) and name != ""

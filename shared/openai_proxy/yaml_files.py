@@ -9,6 +9,7 @@ what they say as JSON (`as_built`), which is read without it.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,15 @@ def _in_one_line(error: Any) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     return place + (problem or " ".join(str(error).split()))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a scalar is a number as people write it: 2, 0.25, 5e-7.
+
+    Python reads 1_5 and digits of other scripts as well; whoever writes such a thing may mean 1.5, or nothing.
+    """
+    form = r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?"
+    return isinstance(value, str) and re.fullmatch(form, value) is not None
 
 
 def as_built(text: str) -> str:

@@ -52,5 +52,5 @@ def _reason(error: Exception) -> str:
 
 
 def again(messages: Iterable[str]) -> PartialFailure:
-    """The answer that lets these messages come again, and no others."""
-    return {"batchItemFailures": [{"itemIdentifier": message} for message in messages]}
+    """The answer that lets these messages come again, and no others; each is named once."""
+    return {"batchItemFailures": [{"itemIdentifier": message} for message in dict.fromkeys(messages)]}

@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+from openai_proxy.aws_answers import NoAnswerError
+
 
 class SnsClient(Protocol):
     """The part of boto3's SNS client that is used."""
@@ -19,5 +21,7 @@ class Topic:
         self._arn = arn
 
     def publish(self, subject: str, text: str) -> None:
-        """Send a message. Raises botocore's errors."""
-        self._client.publish(TopicArn=self._arn, Subject=subject, Message=text)
+        """Send a message. Raises NoAnswerError and botocore's errors."""
+        answer = self._client.publish(TopicArn=self._arn, Subject=subject, Message=text)
+        if not answer.get("MessageId"):
+            raise NoAnswerError("SNS did not say that it has the message")

@@ -24,7 +24,7 @@ def first_ulid_of(unix_time: float) -> str:
 
 def ulid_of_fact(unix_time: float, fact: str) -> str:
     """The ULID of a fact of `unix_time`: whoever states the same fact gets the same id."""
-    return _ulid(unix_time, hashlib.sha256(fact.encode(errors="replace")).digest()[:10])
+    return _ulid(unix_time, hashlib.sha256(fact.encode(errors="surrogatepass")).digest()[:10])
 
 
 def _ulid(unix_time: float, low: bytes) -> str:
@@ -32,9 +32,14 @@ def _ulid(unix_time: float, low: bytes) -> str:
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
+def is_ulid(text: str) -> bool:
+    """Whether a text is a ULID."""
+    return len(text) == LENGTH and all(character in _VALUES for character in text) and text[0] <= "7"
+
+
 def ulid_time(ulid: str) -> datetime:
     """When `ulid` was made, in UTC, exact to the millisecond. Raises ValueError for anything but a ULID."""
-    if len(ulid) != LENGTH or any(character not in _VALUES for character in ulid) or ulid[0] > "7":
+    if not is_ulid(ulid):
         raise ValueError(f"not a ULID: {ulid!r}")
     milliseconds = 0
     for character in ulid[:10]:

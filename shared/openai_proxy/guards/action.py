@@ -16,7 +16,7 @@ from openai_proxy.guards.seen import Seen
 if TYPE_CHECKING:
     from openai_proxy.events.types import GuardEvent
 
-_LONGEST_SUBJECT = 100
+_LONGEST_SUBJECT = 99
 _USUAL_STACK = "openai-proxy"
 _WORDS: Mapping[Act, str] = {
     "notify": "nothing else is done",

@@ -9,12 +9,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NoReturn, cast
 
 from openai_proxy.pricing.rates import FREE, RATES, Price, Rates
 from openai_proxy.usage import UNNAMED_TIER, tier_of, unit_of
-from openai_proxy.yaml_files import YamlFileError, plain_values
+from openai_proxy.yaml_files import YamlFileError, is_number, plain_values
 
 
 class PriceBookError(ValueError):
@@ -89,6 +89,8 @@ def parse_rules(text: str, file: str, providers: Collection[str] = ()) -> tuple[
 
 _HIGHEST_RATE = Decimal(1_000_000)
 _MOST_DECIMALS = 9
+_MOST_DIGITS = 12
+"""Of a number of tokens."""
 _HIGHEST_FACTOR = Decimal(1000)
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _SERVER_KEYS = ("free", "provider", "multiply", "models")
@@ -182,7 +184,7 @@ def _price(key: str, entry: Mapping[str, Any]) -> Price:
     for item in cast("list[Any]", above) if isinstance(above, list) else [above]:
         tier = _mapping(item, f"{key}.above", required=("input_tokens",), optional=_OWN_RATES)
         limit = str(tier["input_tokens"])
-        if not (limit.isascii() and limit.isdigit()):
+        if not (limit.isascii() and limit.isdigit() and len(limit) <= _MOST_DIGITS):
             remedy = "write a whole number, such as 200000"
             _fault(f"{key}.above.input_tokens", f"{limit!r} is not a number of tokens", remedy)
         if int(limit) in tiers:
@@ -268,9 +270,8 @@ def _rate(key: str, value: Any) -> Decimal:
 
 def _decimal(value: Any) -> Decimal | None:
     """A finite number with a bounded number of decimals, or None."""
-    try:
-        number = Decimal(value)
-    except (InvalidOperation, TypeError, ValueError):
+    if not is_number(value):
         return None
+    number = Decimal(value)
     exponent = number.as_tuple().exponent
     return number if isinstance(exponent, int) and exponent >= -_MOST_DECIMALS else None

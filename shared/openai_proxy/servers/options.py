@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from openai_proxy.servers.option_error import OptionError
 from openai_proxy.servers.sign_in import auth_of, headers_of, query_of
+from openai_proxy.yaml_files import is_number
 
 _MOST_RETRIES = 5
 _LONGEST = 900.0
@@ -196,10 +197,7 @@ def _is_whole(value: Any, least: int, most: int) -> bool:
 
 
 def _seconds(key: str, value: Any) -> float:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
+    seconds = float(value) if is_number(value) else math.nan
     if not 0 < seconds <= _LONGEST:
         raise OptionError(key, f"'{value}' is not a usable time", f"write seconds, above 0 and up to {_LONGEST:.0f}")
     return seconds

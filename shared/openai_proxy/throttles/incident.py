@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["client", "upstream"]
 MOST_CLIENTS = 3
-_LONGEST_SUBJECT = 100
+_LONGEST_SUBJECT = 99
 _USUAL_STACK = "openai-proxy"
 _CARD = "application/vnd.microsoft.card.adaptive"
 _RUNBOOKS = {"client": "client-throttles.md", "upstream": "upstream-throttles.md"}

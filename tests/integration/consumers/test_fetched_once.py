@@ -29,6 +29,7 @@ from openai_proxy.usage import Usage
 from record_cost.consumer import RecordCost
 
 from tests.costs_fake import FakeCostsTable
+from tests.integration.consumers.test_record_cost_metrics import Metrics
 
 SAMPLE = json.loads(
     (Path(__file__).parents[3] / "events" / "samples" / "InferenceCompleted.chat-stream.json").read_text("utf-8")
@@ -316,3 +317,17 @@ def test_an_entry_that_was_lost_comes_back_by_its_own_event_alone() -> None:
         del client.items[key]
     assert recorded(client, [other])[0] == []
     assert recorded(client, [first])[0] == before
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_an_event_arrives_once_however_many_models_it_tells_of_and_whoever_has_told_of_them(together: bool) -> None:
+    """Otherwise whoever compares requests with what arrived misses those that told nothing new, or counts models."""
+    table: Any = FakeCostsTable()
+    ledger, metrics = CostsTable(table, "costs", pause=lambda _: None), Metrics()
+    consumer = RecordCost(PRICES, ledger, Logger(service="test"), metrics=metrics, clock=lambda: NOW)
+    first, same, again = told(1, ["batch", "file"], b=TOLD), told(2, ["file"], b=TOLD), told(3, ["batch"])
+    events = [first, same, again, told(4, ["other"], UNTOLD)]
+    for each in [events] if together else [[event] for event in events]:
+        assert consumer({"Records": each}) == {"batchItemFailures": []}
+    assert metrics.sums["EventsRecorded", (("Consumer", "record_cost"),)] == 4
+    assert metrics.sums["Cost", ()] == 1 + 3

@@ -35,6 +35,8 @@ LATER = NOW + 240
 
 def message(sample: str, name: str = "", **metadata: Any) -> dict[str, str]:
     envelope = json.loads((SAMPLES / f"{sample}.json").read_text(encoding="utf-8"))
+    if "id" in metadata:  # an event has its request's id, but where it tells of what others may fetch again
+        metadata = {"request_id": metadata["id"], **metadata}
     envelope["detail"]["metadata"] |= metadata
     return {"messageId": name or envelope["detail"]["metadata"]["id"], "body": json.dumps(envelope)}
 
@@ -141,7 +143,7 @@ def test_the_samples_become_metrics(account: Account):
     assert account.sum(TOKENS, TokenType="reasoning") == 1920
     assert account.sum("EventsRecorded", Consumer="record_metrics") == len(names)
     assert (account.sum("UsageMissing"), account.sum("UsageInvalid")) == (2, 1)
-    assert len(account.markers()) == 19
+    assert len(account.markers()) == 19 + 1, "one event has another id than its request"
 
 
 def test_duplicates_count_once(account: Account):
@@ -154,6 +156,27 @@ def test_duplicates_count_once(account: Account):
     assert account.sum("Requests") == 2
     assert account.sum("EventsRecorded", Consumer="record_metrics") == 2
     assert account.sum(TOKENS, TokenType="input") == 1830 + 410
+
+
+def test_who_fetches_an_answer_again_counts_nothing_of_it_again_but_the_event_that_has_arrived(account: Account):
+    """The proxy counts each event that it has published."""
+    fact = {"id": new_ulid(NOW)}
+    first, again = (
+        message("InferenceCompleted.chat-stream", name, **fact, request_id=new_ulid(NOW)) for name in ("m1", "m2")
+    )
+    record_metrics = consumer(account)
+    for delivery in (batch(first), batch(first, again), batch(again)):
+        assert failures(record_metrics(delivery)) == []
+    assert account.sum("EventsRecorded", Consumer="record_metrics") == 2
+    assert account.sum("Requests") == 1
+    assert account.sum(TOKENS, TokenType="input") == 1830
+
+
+@pytest.mark.parametrize("odd", ["", "x" * 3000, "0" * 25 + "i"])
+def test_a_request_whose_id_is_none_is_counted_by_its_event(account: Account, odd: str):
+    record = message("InferenceCompleted.chat-stream", request_id=odd)
+    assert failures(consumer(account)(batch(record, record))) == []
+    assert account.sum("EventsRecorded", Consumer="record_metrics") == account.sum("Requests") == 1
 
 
 def told(*names: str, source: str = "reported") -> dict[str, str]:

@@ -39,6 +39,8 @@ def read(option: str, written: str) -> Server:
         ("timeouts", "{read: 5}", "there is no 'read'", TIMEOUTS),
         ("timeouts", "{idle: 0}", "'0' is not a usable time", SECONDS),
         ("timeouts", "{idle: -1}", "'-1' is not a usable time", SECONDS),
+        ("timeouts", "{idle: 1_5}", "'1_5' is not a usable time", SECONDS),
+        ("timeouts", "{idle: \u0665}", "'\u0665' is not a usable time", SECONDS),
         ("timeouts", "{idle: 900.1}", "'900.1' is not a usable time", SECONDS),
         ("timeouts", "{idle: soon}", "'soon' is not a usable time", SECONDS),
         ("timeouts", "{idle: .nan}", "'.nan' is not a usable time", SECONDS),

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from openai_proxy.pricing.price_book import PriceBookError, load_price_book
 from openai_proxy.servers import ServersFileError, load_servers, parse_servers
-from openai_proxy.yaml_files import BUILT, YamlFileError, as_built, plain_values, read_text
+from openai_proxy.yaml_files import BUILT, YamlFileError, as_built, is_number, plain_values, read_text
 
 SERVERS = "a: {url: 'https://api.example/v1', token: '${A_KEY}', model: größe}\n"
 ROOT = Path(__file__).parents[3]
@@ -254,3 +254,17 @@ def test_a_built_file_is_read_without_pyyaml(tmp_path: Path) -> None:
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert ran.stdout.split() == ["a", "free", "False"]
+
+
+NUMBERS = ["0", "2", "0.25", ".5", "5.", "-1", "+1", "5e-7", "1E3", "9" * 40]
+NO_NUMBERS = [
+    *("", ".", "1_5", "\u0665", "1,5", " 1", "1 ", "1\n", "0x1", "nan", "Infinity", "1e", "1e1000", "9" * 41),
+    *(None, ["1"], 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"), [*((each, True) for each in NUMBERS), *((each, False) for each in NO_NUMBERS)]
+)
+def test_a_number_is_written_as_people_write_it(value: Any, is_one: bool) -> None:
+    assert is_number(value) == is_one

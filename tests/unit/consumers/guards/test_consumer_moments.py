@@ -128,6 +128,13 @@ def test_what_is_dated_ahead_by_more_than_clocks_differ_is_not_judged(ahead: flo
     assert world.judged == judged
 
 
+@pytest.mark.parametrize(("late", "judged"), [(6 * DAY - 3600.001, [[KEY]]), (6 * DAY - 3600, [])])
+def test_what_was_perhaps_added_and_forgotten_is_not_added_again(late: float, judged: list[list[str]]) -> None:
+    world = World(now=MONDAY + late)
+    assert asked_again(world, message(1)) == []
+    assert world.judged == judged
+
+
 def test_the_requests_of_a_key_are_judged_together_and_fail_together_and_alone() -> None:
     world = World()
     world.fails = KEY

@@ -8,6 +8,7 @@ import pytest
 from apply_guards.evidence import ContendedError, Table
 from apply_guards.overlays import Overlays
 from botocore.exceptions import ClientError
+from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.dynamodb import to_item
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.guards.action import Action, action_of
@@ -30,7 +31,11 @@ def refused(code: str, reasons: list[str] | None = None) -> ClientError:
 
 
 class Client:
-    """DynamoDB that answers in turn as it is told; `{}` when nothing is left to be said."""
+    """DynamoDB that answers in turn as it is told, and says what was used where it is asked to; the calls are kept
+    without that question. Calls of the operation `odd` are answered with {}.
+    """
+
+    odd = ""
 
     def __init__(self, *answers: Mapping[str, Any] | Exception) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -38,11 +43,14 @@ class Client:
 
     def __getattr__(self, name: str) -> Callable[..., Mapping[str, Any]]:
         def call(**asked: Any) -> Mapping[str, Any]:
+            is_asked = asked.pop("ReturnConsumedCapacity", "") == "TOTAL"
             self.calls.append((name, asked))
             answer: Mapping[str, Any] | Exception = self._answers.pop(0) if self._answers else dict[str, Any]()
             if isinstance(answer, Exception):
                 raise answer
-            return answer
+            used: Any = {"TableName": "costs"}
+            capacity = {"ConsumedCapacity": [used] if name.startswith("transact") else used}
+            return {} if name == self.odd else {**answer, **(capacity if is_asked else {})}
 
         return call
 
@@ -372,3 +380,30 @@ def test_it_is_remembered_that_people_were_told_of_what_is_still_there(answer: A
             },
         )
     ]
+
+
+# ------------------------------------------------------------------------------------------------ an answer of nobody's
+
+STEPS: Mapping[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
+    "times": (lambda client: Table(client, "costs").times("g", 7, [FIRST], 5), ("get_item", "put_item", "query")),
+    "spend": (
+        lambda client: Table(client, "costs").spend(KEY, HOUR, {FIRST: Decimal(1)}),
+        ("transact_write_items", "get_item"),
+    ),
+    "spent": (lambda client: Table(client, "costs").spent(KEY, 6, 8), ("query",)),
+    "begin": (lambda client: Overlays(client, "keys").begin(ACTION, NOW), ("get_item", "put_item")),
+    "told": (lambda client: Overlays(client, "keys").told(ACTION), ("update_item",)),
+}
+
+
+@pytest.mark.parametrize(("step", "odd"), [(step, odd) for step, (_, calls) in STEPS.items() for odd in calls])
+def test_an_answer_that_dynamodb_has_not_given_is_none(step: str, odd: str) -> None:
+    """An empty one would pass for an act that is written, and for a key that has spent nothing."""
+    do, calls = STEPS[step]
+    rows: Mapping[str, Any] = {"Items": []}
+    do(Client(*([rows] if calls == ("query",) else [{}, {}, rows])))
+    client = Client()
+    client.odd = odd
+    with pytest.raises(NoAnswerError):
+        do(client)
+    assert [name for name, _ in client.calls] == list(calls[: calls.index(odd) + 1])

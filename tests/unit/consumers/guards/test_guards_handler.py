@@ -40,7 +40,8 @@ class Client:
     def __getattr__(self, operation: str) -> Any:
         def call(**request: Any) -> Any:
             self._asked.append((self._service, operation, request))
-            return {"Items": [], "Entries": [{"EventId": "1"}]}
+            used = {"ConsumedCapacity": {"TableName": "any"}} if "ReturnConsumedCapacity" in request else {}
+            return {"Items": [], "Entries": [{"EventId": "1"}], "MessageId": "1", **used}
 
         return call
 

@@ -2,14 +2,16 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.dynamodb import to_item
+from openai_proxy.events import topic
 from openai_proxy.events.envelope import Event
 from openai_proxy.throttles.advice import Throttled
 from openai_proxy.throttles.incident import Incident, Kind, chat_message, event_of, subject_of, text_of
@@ -228,7 +230,7 @@ def test_whatever_is_refused_a_message_has_a_subject_that_sns_takes_and_counts_e
     rows: list[Throttled], kind: Kind
 ) -> None:
     found = incident(*rows, kind=kind, stack="a" * 128)
-    assert 0 < len(subject_of(found)) <= 100
+    assert 0 < len(subject_of(found)) < 100
     assert found.refused == sum(row.requests for row in rows if row.is_of_a_server == (kind == "upstream"))
     assert len({row.client for row in found.worst}) == len(found.worst) <= 3
     assert len(text_of(found)) < 4000
@@ -421,18 +423,21 @@ def test_the_log_says_what_was_told_and_what_was_not() -> None:
 
 @dataclass
 class Tables:
-    """The two tables, as much of them as is asked for: queries have pages of one item."""
+    """The two tables, as much of them as is asked for: queries have pages of one item. With `is_odd` they answer {}."""
+
+    is_odd = False
 
     items: dict[tuple[str, str], Any] = field(default_factory=dict[tuple[str, str], Any])
     asked: list[str] = field(default_factory=list[str])
 
-    def get_item(self, *, TableName: str, Key: Any, ConsistentRead: bool) -> Any:  # noqa: N803 - boto3's names
+    def get_item(self, *, TableName: str, Key: Any, ConsistentRead: bool, **more: Any) -> Any:  # noqa: N803
         assert ConsistentRead
         found = self.items.get((TableName, Key["id"]["S"]))
-        return {"Item": found} if found else {}
+        return self._proven({"Item": found} if found else {}, more)
 
-    def put_item(self, *, TableName: str, Item: Any) -> None:  # noqa: N803 - boto3's names
+    def put_item(self, *, TableName: str, Item: Any, **more: Any) -> Any:  # noqa: N803 - boto3's names
         self.items[TableName, Item["id"]["S"]] = Item
+        return self._proven({}, more)
 
     def query(self, *, TableName: str, KeyConditionExpression: str, **more: Any) -> Any:  # noqa: N803
         assert (TableName, KeyConditionExpression) == ("costs", "pk = :pk")
@@ -443,7 +448,38 @@ class Tables:
         ]
         place = more.get("ExclusiveStartKey", 0)
         last = {"LastEvaluatedKey": place + 1} if place + 1 < len(rows) else {}
-        return {"Items": rows[place : place + 1], **last}
+        return self._proven({"Items": rows[place : place + 1], **last}, more)
+
+    def _proven(self, answer: Any, asked: Mapping[str, Any]) -> Any:
+        is_asked = asked.get("ReturnConsumedCapacity") == "TOTAL"
+        return {} if self.is_odd else {**answer, **({"ConsumedCapacity": {"TableName": "t"}} if is_asked else {})}
+
+
+@pytest.mark.parametrize(("call", "asked"), [("last", ("a",)), ("remember", ("a", AT, AT)), ("throttles", (["08"],))])
+def test_an_answer_that_dynamodb_has_not_given_is_none(call: str, asked: tuple[Any, ...]) -> None:
+    """An empty one would pass for an alarm that nobody was told of, and its end would not be told."""
+    tables: Any = Tables()
+    store = Incidents(tables, "costs", "markers")
+    getattr(store, call)(*asked)
+    tables.is_odd = True
+    with pytest.raises(NoAnswerError):
+        getattr(store, call)(*asked)
+
+
+@pytest.mark.parametrize("answer", [{}, {"MessageId": ""}, {"MessageId": None}])
+def test_a_message_that_sns_has_not_taken_is_not_told(answer: Any) -> None:
+    asked: list[Any] = []
+
+    class Sns:
+        def publish(self, **message: Any) -> Any:
+            asked.append(message)
+            return answer or {}
+
+    with pytest.raises(NoAnswerError):
+        topic.Topic(Sns(), "arn").publish("subject", "text")
+    answer = {"MessageId": "1"}
+    topic.Topic(Sns(), "arn").publish("subject", "text")
+    assert asked == [{"TopicArn": "arn", "Subject": "subject", "Message": "text"}] * 2
 
 
 def test_what_was_told_is_remembered_in_the_table() -> None:

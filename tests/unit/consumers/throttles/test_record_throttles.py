@@ -226,6 +226,18 @@ def test_a_forecast_that_was_told_is_counted_in_its_minute_for_all_and_for_its_s
     assert (world.items, world.sent) == ({}, []), "an answer is no throttle"
 
 
+@pytest.mark.parametrize(("at", "is_heard"), [(-3600, False), (-3599, True), (299, True), (300, False)])
+def test_what_is_said_of_limits_counts_for_an_hour_and_not_before_it_is_said(at: int, is_heard: bool) -> None:
+    """Of a date ahead of now, all that comes until then would be older."""
+    left = {"remaining": 0, "limit": 9, "reset": 1.5}
+    announced = [{"server": "gemini", "model": "m", "refused_for": 60.0, "requests": left}]
+    world = World()
+    assert (
+        world(message_of(event_of("InferenceCompleted.chat-stream", 1, at=NOW + at, announced=announced)[1], "m")) == []
+    )
+    assert len(world.seen) == int(is_heard)
+
+
 def test_what_cloudwatch_would_refuse_is_written_and_not_counted() -> None:
     world = World(frozenset({"ci.nightly"}))
     _, old = event_of("InferenceThrottled.key-rpm", 1, at=NOW - 14 * 86400)

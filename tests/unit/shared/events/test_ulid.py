@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_proxy.events.ulid import first_ulid_of, new_ulid, ulid_day, ulid_of_fact, ulid_time
+from openai_proxy.events.ulid import first_ulid_of, is_ulid, new_ulid, ulid_day, ulid_of_fact, ulid_time
 
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))
@@ -16,6 +16,7 @@ def test_ulids_sort_by_their_time(one: float, other: float) -> None:
 
 
 def test_the_example_of_the_specification() -> None:
+    assert is_ulid("01ARYZ6S41TSV4RRFFQ69G5FAV")
     assert ulid_time("01ARYZ6S41TSV4RRFFQ69G5FAV") == datetime(2016, 7, 30, 22, 36, 16, 385000, tzinfo=UTC)
     assert ulid_day("01ARYZ6S41TSV4RRFFQ69G5FAV") == "2016-07-30"
 
@@ -26,6 +27,7 @@ def test_the_example_of_the_specification() -> None:
     + [f"01ARYZ6S41TSV4RRFFQ69G5FA{letter}" for letter in "ILOUa-"],
 )
 def test_what_is_no_ulid(wrong: str) -> None:
+    assert not is_ulid(wrong)
     with pytest.raises(ValueError, match="not a ULID"):
         ulid_time(wrong)
 
@@ -51,6 +53,12 @@ def test_the_last_moments_that_a_ulid_can_have() -> None:
 def test_the_same_fact_has_the_same_id() -> None:
     assert ulid_of_fact(1e9, "a") == ulid_of_fact(1e9, "a") != ulid_of_fact(1e9, "b")
     assert ulid_time(ulid_of_fact(1e9, "a")).timestamp() == 1e9
+
+
+def test_facts_that_differ_in_half_a_character_have_ids_of_their_own() -> None:
+    """Of two models that a batch names so, neither has the other's entry."""
+    facts = ["a?", "a\ud800", "a\ud801", "a\ufffd"]
+    assert len({ulid_of_fact(1e9, fact) for fact in facts}) == 4
 
 
 def test_an_id_of_a_fact_stays_the_same_in_later_versions() -> None:

@@ -55,6 +55,14 @@ def entry(name: str, **changes: Any) -> LedgerEntry:
     return entry_of(read_event(envelope), PRICES)
 
 
+def test_names_that_differ_in_half_a_character_are_claimed_once():
+    """DynamoDB takes no transaction that writes an item twice."""
+    names = ["file_?", "file_\ud800", "file_\ud801"]
+    claims = entry("InferenceCompleted.chat-stream", data__fetched={"names": names, "digest": None}).claims
+    assert claims == entry("InferenceCompleted.chat-stream", data__fetched={"names": names[:1], "digest": None}).claims
+    assert len(claims) == 1
+
+
 def test_an_entry_keeps_every_figure_of_the_inference():
     recorded = entry("InferenceCompleted.chat-stream")
 
