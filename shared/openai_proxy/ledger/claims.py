@@ -98,5 +98,5 @@ def share_taken_back(entry: Mapping[str, Any]) -> dict[str, int | Decimal]:
     """What the rollups of an entry gain when it is taken back: less than nothing."""
     kept = {name: value for name, value in entry.items() if name not in USED_ATTRIBUTES}
     before, after = share_of(entry), share_of(kept | nothing_used(entry))
-    gains = {name: EXACT.subtract(after.get(name, 0), before.get(name, 0)) for name in before | after}
+    gains = {name: EXACT.subtract(after.get(name, 0), amount) for name, amount in before.items()}
     return {name: gain for name, gain in gains.items() if gain}

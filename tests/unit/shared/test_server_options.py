@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.servers import Server, ServersFileError, TokenReference, parse_servers
-from openai_proxy.servers.options import Breaker, Caching, OptionError, Timers, weights_of
+from openai_proxy.servers.options import OPTIONS, Breaker, Caching, OptionError, Timers, weights_of
 from openai_proxy.servers.sign_in import Auth
 
 LONGEST_KEPT = 31_536_000
@@ -130,3 +130,25 @@ def test_a_token_is_of_what_a_header_can_carry(code: int) -> None:
     elif chr(code) != '"':
         with pytest.raises(ServersFileError, match="key 'token': "):
             parse_servers(text)
+
+
+@pytest.mark.parametrize("shape", ["[1]", "[]", "{}", "{a: 1}", "[[1]]", "null", "''", "word", "1e400", "nan"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *(f"{option}: %s" for option in OPTIONS),
+        "pool: {b: %s}",
+        "pool: %s",
+        "aliases: {b: %s}",
+        *(f"timeouts: {{{name}: %s}}" for name in Timers._fields),
+        *(f"breaker: {{{name}: %s}}" for name in Breaker._fields),
+        *(f"cache: {{{name}: %s}}" for name in Caching._fields),
+    ],
+)
+def test_a_value_of_whatever_shape_is_taken_or_refused_with_file_and_remedy(place: str, shape: str) -> None:
+    text, refused = f"a: {{url: 'https://x/v1', token: '', model: m, {place % shape}}}", ""
+    try:
+        parse_servers(text, "s.yaml")
+    except ServersFileError as error:
+        refused = str(error)
+    assert not refused or (refused.startswith("s.yaml: server 'a'") and "Remedy: " in refused)

@@ -134,6 +134,7 @@ def test_warnings_name_server_key_and_remedy() -> None:
         ),
         (GOOD + "p: {pool: {p: 1}}", ["server 'p'", "key 'pool'", "the pool itself"]),
         (GOOD + "p: {pool: {q: 1}}\nq: {pool: {a: 1}}", ["server 'p'", "key 'pool'", "'q' is a pool", "its members"]),
+        (GOOD + "p: {pool: {a: 1, b: 1}, fallbacks: [b, a]}", ["'a' is a member already"]),
         (GOOD + "p: {pool: {a: 1}, fallbacks: [a]}", ["server 'p'", "key 'fallbacks'", "'a' is a member already"]),
         (GOOD + "p: {pool: {a: 1}, fallbacks: [p]}", ["server 'p'", "key 'fallbacks'", "the server itself"]),
         (GOOD + "p: {pool: {a: 1}, fallbacks: [b]}", ["server 'p'", "key 'fallbacks'", "no server 'b'"]),

@@ -238,6 +238,15 @@ def test_an_entry_with_a_fault_fails_alone_however_many_there_are(count: int) ->
     assert pauses == []
 
 
+def test_what_is_too_much_for_one_transaction_fails_alone_and_at_once() -> None:
+    costs, client, pauses = table()
+    assert costs.record([entry("1", says=0)]) == {}
+    client.script = [None, error := failure("ValidationException")]
+    too_much, other = entry("2"), entry("3", claims=("b",))
+    assert costs.record([too_much, other]) == {too_much.key: str(error)}
+    assert (pauses, client.items[other.key]["usage_source"]) == ([], {"S": "reported"})
+
+
 def test_what_could_not_be_read_for_sure_is_named_with_that_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     costs, client, pauses = table()
     assert costs.record([entry("1")]) == {}

@@ -10,6 +10,7 @@ from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.events.ulid import first_ulid_of
 from openai_proxy.ledger.division import Division
 from openai_proxy.ledger.shards import FIRST, SHARDED, divided, in_lane, shard_key
+from openai_proxy.ledger.table import CostsTable
 
 from bench.units import BLOCK, size_of
 from tests.costs_fake import FakeCostsTable, cancelled
@@ -181,3 +182,27 @@ def test_who_meets_others_in_a_lane_adds_to_another_from_then_on() -> None:
     assert placed == divided(ENTRY, 5)
     assert own.step_aside([placed]) == [in_lane(placed, 9)] == [divided(ENTRY, 9)]
     assert own.place(ENTRY) == divided(ENTRY, 9)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"), [(failure("AccessDeniedException"), True), (failure("ThrottlingException"), False)]
+)
+@pytest.mark.parametrize("call", ["query", "transact_get_items"])
+def test_what_a_divided_group_cannot_be_asked_for_is_told_where_it_does_not_pass(
+    call: str, error: ClientError, is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table: Any = Told()
+    assert division(table).divide(ENTRY)
+    table.items[PK, ID] = {}
+    costs = CostsTable(table, "costs", pause=lambda _: None)
+
+    def refused(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(table, call, refused)
+    late = replace(ENTRY, key=(PK, first_ulid_of(0)), share={"requests": 1})
+    if is_told:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            costs.record([late])
+    else:
+        assert costs.record([late]) == {late.key: str(error)}
