@@ -22,7 +22,9 @@ class Bars:
 
     @contextmanager
     def __call__(self, label: str, total: int) -> Generator[Advance]:
-        """A bar that is there for the length of the block. It shows the label and how many of `total` are done."""
+        """A bar that is there for the length of the block. It shows the label and how many of `total` are done, or
+        of as many as there were, if that is more.
+        """
         stream = self._stream or sys.stderr
         if not stream.isatty():
             yield lambda _: None
@@ -42,9 +44,11 @@ class Bars:
             redirect_stdout=False,  # what is printed meanwhile goes where it belongs, which may be a file
             redirect_stderr=False,
         ) as progress:
-            task = progress.add_task(label, total=total)
+            task, seen = progress.add_task(label, total=total), 0
 
             def advance(done: int) -> None:
-                progress.advance(task, done)
+                nonlocal seen
+                seen += done
+                progress.update(task, completed=seen, total=max(total, seen))
 
             yield advance

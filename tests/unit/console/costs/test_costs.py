@@ -282,6 +282,16 @@ def test_a_bar_is_drawn_on_a_terminal_only_and_taken_away():
     assert file.getvalue() == ""
 
 
+def test_a_bar_never_counts_more_than_all():
+    """Where the entries of one model are wanted, a client's whole day is read: more than was reckoned with."""
+    terminal = FakeTerminal()
+    with Bars(terminal)("requests", 2) as advance:
+        for _ in range(3):
+            advance(1)
+    assert re.search("requests .* 3/3 ", terminal.getvalue())
+    assert "3/2" not in terminal.getvalue()
+
+
 def test_numbers_without_exponents():
     assert [plain(Decimal(text)) for text in ("1E+3", "0.0000001", "2.50")] == ["1000", "0.0000001", "2.5"]
 
