@@ -28,7 +28,8 @@ def decompressed(pieces: Iterable[bytes], codings: Sequence[str], server: str) -
 
 def _without(pieces: Iterable[bytes], coding: str, server: str) -> Iterator[bytes]:
     window, pieces = _window_of(coding, iter(pieces))
-    unpacking, parts, full, empty, begins = zlib.decompressobj(window), 0, False, True, b""
+    unpacking, parts, full, empty = zlib.decompressobj(window), 0, False, True
+    begins = b""
     try:
         for piece in pieces:
             data, empty = piece, False

@@ -93,6 +93,8 @@ class RequestBody:
             self._operation in _TAKES_MODEL or target.path in _TAKE_MODEL_TOO
         )
         """Whether a server's default model is filled in when the client names none."""
+        if self.takes_default:
+            _check_spelling(self.fields)
         self.asked = asked_counts(self.fields) if self.takes_default else AskedCounts()
         self.asks_a_model = self.takes_default or (self._place is not None and self._operation in _TAKES_MODEL)
         """Whether the request is to a model."""
@@ -195,10 +197,14 @@ def _json_object(body: bytes) -> dict[str, Any]:
         raise ClientError(400, "invalid_json", "The body names a field twice.")
     if "model" not in found and any(name.lower() == "model" for name in found):
         raise ClientError(400, "invalid_model", "The model's field is written 'model'.")
-    for name in found:
+    return found
+
+
+def _check_spelling(fields: Mapping[str, Any]) -> None:
+    """Raise ClientError for a field that is read under another name only by servers that ignore the case of names."""
+    for name in fields:
         if name not in _READ_HERE and name.lower() in _READ_HERE:
             raise ClientError(400, "invalid_json", f"The field '{name}' is written '{name.lower()}'.", param=name)
-    return found
 
 
 def _no_json(constant: str) -> Any:

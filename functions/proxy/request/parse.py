@@ -52,6 +52,8 @@ _WORDS = frozenset(
     }
 )
 """What the paths of the API consist of, beside ids."""
+_HAVE_IDS = frozenset({"files", "uploads", "batches", "jobs", "responses", "conversations", "vector_stores"})
+"""What is followed by an id, which some servers take from a file's name: `results.jsonl`."""
 _MOST_DECODINGS = 3
 _REMEDY_FOR_A_SPELLING = "Write the names in a path as the API does, as in /chat/completions."
 _REMEDY_FOR_V1_TWICE = "This path has /v1 twice: end the base URL before /v1, or leave /v1 out of the path."
@@ -231,7 +233,8 @@ def _remedy_for(called: list[str]) -> str:
     again = "/".join(called[called.index("v1") + 1 :]) if "v1" in called else ""
     if called[0] == "v1" or again in OPERATIONS or (called[1:2] == ["v1"] and called[0] not in OPERATIONS):
         return _REMEDY_FOR_V1_TWICE
-    if any(map(_is_misspelled, called[: 1 if called[0] == "models" else None])):
+    after = zip(("", *called), called[: 1 if called[0] == "models" else None], strict=False)
+    if any(before not in _HAVE_IDS and _is_misspelled(segment) for before, segment in after):
         return _REMEDY_FOR_A_SPELLING
     half = len(called) // 2
     if called[:half] == called[half:] and "/".join(called[:half]) in OPERATIONS:

@@ -71,7 +71,25 @@ def test_the_size_of_a_prompt(fields: dict[str, Any], tokens: int) -> None:
     ids=range(10),
 )
 def test_a_text_without_a_blank_for_so_long_is_a_file(text: str, tokens: int) -> None:
-    assert input_tokens({"input": text}) == tokens + 4
+    for name in ("data", "url", "image_url", "file_data"):
+        assert input_tokens({"input": [{name: text}]}) == tokens + 4
+        assert input_tokens({"messages": [{"content": [{"type": "image", "source": {name: [text]}}]}]}) == tokens + 4
+
+
+LONG = ["data:" + "x" * 99_995, "x" * 100_000, "word\n" * 20_000, "data:image/png;base64," + "A" * 99_978]
+
+
+@pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
+def test_where_no_file_may_be_a_text_is_as_long_as_it_is(text: str) -> None:
+    bodies: list[dict[str, Any]] = [
+        *({name: text} for name in ("prompt", "input", "system", "instructions", "messages")),
+        {"messages": [{"role": "user", "content": text}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]},
+        {"messages": [{"content": [{"type": "document", "source": {"type": "text", "data": text}}]}]},
+        {"input": [[text]]},
+        {"tools": [{"function": {"description": text}}]},
+    ]
+    assert {input_tokens(body) for body in bodies} == {25_004}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +102,7 @@ def test_a_text_without_a_blank_for_so_long_is_a_file(text: str, tokens: int) ->
         ({"messages": "x" * 8}, 6),
         ({"messages": [{"role": "user"}] * 3}, 12),
         ({"prompt": ["x", 1, 2, [3, "x"]]}, 8),
-        ({"prompt": [True, None, 1.5]}, 5),
+        ({"prompt": [True, None, 1.5]}, 6),
     ],
     ids=range(14),
 )

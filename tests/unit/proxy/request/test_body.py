@@ -380,6 +380,10 @@ def test_what_two_servers_would_read_in_two_ways_is_refused(body: bytes, code: s
     assert (refused.value.status, refused.value.code) == (400, code)
 
 
+def test_of_a_path_that_is_to_no_model_any_spelling_passes() -> None:
+    assert read(b'{"Input":1,"Stream":true}', "/rerank").outgoing("").content == b'{"Input":1,"Stream":true}'
+
+
 def test_a_number_without_room_in_json_is_refused_where_it_would_have_to_be_written() -> None:
     body = read(b'{"model":"m","x":1e999}')
     assert body.outgoing("").content == b'{"model":"m","x":1e999}'

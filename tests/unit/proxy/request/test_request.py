@@ -222,6 +222,8 @@ def test_events_that_are_refused(event: object, code: str, status: int) -> None:
         ("/a/v1/completions/x", Target("a", "/completions/x"), "text_completion"),
         ("/a/v1/chat/x", Target("a", "/chat/x"), "other"),
         ("/a/v1/models/Chat", Target("a", "/models/Chat"), "models"),
+        ("/a/v1/models/a/Chat.1", Target("a", "/models/a/Chat.1"), "models"),
+        ("/a/v1/files/Results.jsonl/content", Target("a", "/files/Results.jsonl/content"), "files"),
         ("/a/v1/files/completion.Search-1", Target("a", "/files/completion.Search-1"), "files"),
         ("/a/v1/a!$&'()*+,-.:;=@_~b", Target("a", "/a!$&'()*+,-.:;=@_~b"), "other"),
     ],
