@@ -41,9 +41,9 @@ _CONTENT_FIELDS = frozenset(
 """What a model reads or writes, or the client keeps: a name in it is no order to the server."""
 _READ_HERE = _CONTENT_FIELDS | {
     *("model", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens"),
-    *("instructions", "user", "safety_identifier", "prompt_cache_key", "background", "store", "temperature"),
+    "instructions",
 }
-"""What the proxy reads of a body. Servers that ignore the case of names would read it under another name, too."""
+"""What limits and metering read of a body. Servers that ignore the case of names read it under another name, too."""
 _MAY_NAME_A_MODEL = re.compile(r"model|fallback|deployment|^(?:engine|preset)$", re.IGNORECASE)
 _MOST_NAMES = 10_000
 

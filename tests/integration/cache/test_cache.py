@@ -332,7 +332,7 @@ def test_the_answer_of_a_fallback_is_not_that_of_the_server() -> None:
         ({"temperature": False}, "temperature"),
         ({"store": True}, "stateful"),
         ({"Store": True}, "stateful"),
-        ({"Tools": [{"type": "code_interpreter"}]}, "hosted_tools"),
+        ({"tools": [{"type": "code_interpreter"}]}, "hosted_tools"),
         ({"background": True}, "stateful"),
         ({"previous_response_id": "r"}, "stateful"),
         ({"conversation": "c"}, "stateful"),
