@@ -255,12 +255,12 @@ def test_what_a_request_takes(
     [
         ("/embeddings", "", None, 104, "1.04"),
         ("/embeddings", "", 50, 104, "2.04"),
-        ("/embeddings", "model=other", 50, 104, "1.04"),
+        ("/embeddings", "model=other", 50, 104, "2.04"),
         ("/batches", "", None, 104, "1.04"),
         ("/batches", "", 50, 104, "1.04"),
     ],
 )
-def test_what_generates_nothing_takes_its_prompt_and_what_is_for_no_certain_model_no_answer_of_that_model(
+def test_what_generates_nothing_takes_its_prompt_and_what_is_for_no_model_no_answer_of_that_model(
     operation: str, query: str, answer: int | None, tokens: int, cost: str
 ) -> None:
     content = json.dumps({"model": "m", "input": "x" * 400}).encode()
