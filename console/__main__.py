@@ -11,6 +11,7 @@ if __name__ == "__main__":  # before all else: Ctrl-C may come while the rest is
 
     sys.exit(program())
 
+import codecs
 import contextlib
 import os
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from console.arguments import Parser
 
 CANNOT, INTERRUPTED = 2, 130
+_ESCAPED = "openai-proxy-escaped"
 
 
 class Command(NamedTuple):
@@ -82,7 +84,8 @@ def main(
     given = sys.argv[1:] if arguments is None else arguments
     try:
         if reconfigure := getattr(sys.stdout, "reconfigure", None):
-            reconfigure(errors="backslashreplace")  # a name may have characters that the terminal's encoding lacks
+            codecs.register_error(_ESCAPED, _escaped)
+            reconfigure(errors=_ESCAPED)  # a name may have characters that the terminal's encoding lacks
         code = _run(given, environ, began)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -129,6 +132,13 @@ def parser() -> "Parser":
     return root
 
 
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """What an encoding lacks, as JSON escapes it: with Python's own `backslashreplace`, JSON would be none any more."""
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2)), error.end
+
+
 def _problem_of(error: Exception) -> str | None:
     """What an error says to a person; None for an unexpected error."""
     if isinstance(error, ConsoleError):
@@ -153,8 +163,11 @@ def _problem_of(error: Exception) -> str | None:
 def _say(problem: str) -> None:
     from openai_proxy.client_keys import without_keys  # noqa: PLC0415 - only messages of errors need it
 
+    from console.text import harmless  # noqa: PLC0415
+
+    said = "\n".join(harmless(line.expandtabs()) for line in problem.splitlines())  # AWS quotes what others wrote
     with contextlib.suppress(OSError):  # stderr cannot be written either, so nothing is left to report this on
-        print(f"openai-proxy: {without_keys(problem)}", file=sys.stderr)
+        print(f"openai-proxy: {without_keys(said)}", file=sys.stderr)
 
 
 def _write_no_more() -> None:

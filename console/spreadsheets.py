@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
 
-from console.text import harmless, plain
+from console.text import NOT_FINITE, harmless, plain
 
 _ALIKE = "\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207c\u207a\u207b\u208c\u208a\u208b\u2212"
 """What spreadsheets take for one of the four: the same at full width, small, raised, lowered; a sign for minus."""
@@ -50,7 +50,7 @@ def _cell(value: object) -> str:
         text = plain(value)
         return f"{text}.0" if isinstance(value, Pointed) and "." not in text else text
     if isinstance(value, (int, float)):
-        return str(value)
+        return _text(NOT_FINITE[text]) if (text := str(value)) in NOT_FINITE else text
     return _text(str(value))
 
 

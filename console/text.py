@@ -4,11 +4,14 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from math import isfinite
 from typing import Any, cast
 
 SMALLEST_SHOWN = Decimal("0.000001")
 _MONEY = re.compile(r"(?:^|_)(?:cost|budget|saved|saving|spent|reserved|price|usd)(?:_|$)")
 """Names of amounts in JSON. `costs_reported` and `hits_priced` are counts."""
+NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+"""What Athena calls that which Python calls otherwise."""
 
 
 def harmless(text: str) -> str:
@@ -40,16 +43,26 @@ def count(number: int | Decimal) -> str:
 
 
 def to_json(value: Any) -> str:
-    """JSON with money as text, so that it stays exact, and other numbers as numbers."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False)
+    """JSON with money as text, so that it stays exact, and other numbers as numbers.
+
+    What a terminal would obey is escaped. JSON has no number for NaN and infinity, so these are text too.
+    """
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+
+
+def _escaped(line: str) -> str:
+    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in line)
 
 
 def _plain(value: Any, *, is_money: bool = False) -> Any:
     if isinstance(value, Mapping):
         items = cast("Mapping[str, Any]", value).items()
         return {key: _plain(item, is_money=is_money or bool(_MONEY.search(key))) for key, item in items}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_plain(item, is_money=is_money) for item in cast("list[Any]", value)]
+    if isinstance(value, (float, Decimal)) and not isfinite(value):
+        return NOT_FINITE[str(float(value))]
     if isinstance(value, Decimal):
         if is_money:
             return plain(value)

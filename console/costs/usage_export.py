@@ -10,6 +10,7 @@ unpacked.
 
 import csv
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -96,7 +97,7 @@ def _read(path: Path, columns: Mapping[str, str], export: Export) -> None:
         raise file_error(path, error, "read") from error
     first_line = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first_line.count)
-    reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     headings = list(reader.fieldnames or ())
     if not columns and (bill := bill_of(headings)):
         _read_bill(path, bill, reader, export)

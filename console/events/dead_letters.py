@@ -91,7 +91,7 @@ def moved(sqs: Any, source: str, destination: str, began: float) -> int:
     number = 0
     for each in messages_of(sqs, source, 10**9, _HIDDEN_SECONDS):
         if int(each.get("Attributes", {}).get("SentTimestamp", 0)) > began * 1000:
-            return number
+            continue  # older ones may come after it: SQS keeps no order
         attributes = {"MessageAttributes": given} if (given := each.get("MessageAttributes")) else {}
         sqs.send_message(QueueUrl=destination, MessageBody=each["Body"], **attributes)
         sqs.delete_message(QueueUrl=source, ReceiptHandle=each["ReceiptHandle"])

@@ -64,9 +64,10 @@ def entries_with(ledger: Table, id_: str, period: Period | None) -> Iterator[Ite
 
 def _day_of(id_: str) -> date | None:
     try:
-        return ulid_time(id_).date()
+        day = ulid_time(id_).date()
     except ValueError:
         return None
+    return day if day <= today() + timedelta(days=1) else None  # of no inference: none has begun so late
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -85,7 +86,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 print("\n".join([title, *_lines_of(item), ""]))
         for what, problem in unseen.items():
             if problem:
-                print(f"The {what} could not be looked at: {problem}")
+                print(f"The {what} could not be looked at: {harmless(problem)}")
     if not (entries or lines or answers):
         raise ConsoleError(
             f"No request '{harmless(options.id[:128])}' is known. Remedy: name its day with --day, if the client "

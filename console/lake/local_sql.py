@@ -51,6 +51,8 @@ _WRITTEN_AS_SYNTAX = frozenset(
 )
 """What the parser calls an operator, LIKE, INTERVAL, EXTRACT and the like. As functions Athena has none of them."""
 
+_PART_NAME = re.compile(r"[\w -]+")
+"""What a part of WITH may be called. Where no part of a dotted name is known, DuckDB reads a file."""
 _NO_OTHER = "the local stack runs SELECT and WITH, and no other statement"
 _MADE_OF = ("EXPRESSION_LIST", "SHOW_REF")
 _OWN_SYNTAX = {
@@ -78,7 +80,11 @@ def check_local(sql: str) -> None:
     if len(statements) != 1:
         says = f"there are {len(statements)} statements, and Athena runs one at a time" if statements else "it is empty"
         raise _refusal(sql, _Found(says, None))
-    tables = TABLES | {str(each["key"]).lower() for each in _dicts(statements) if "key" in each and "value" in each}
+    parts = [str(each["key"]) for each in _dicts(statements) if "key" in each and "value" in each]
+    if strange := next((name for name in parts if not _PART_NAME.fullmatch(name)), None):
+        says = f"the name '{strange}' after WITH may be that of a file; a name of letters, digits and '_' is none"
+        raise _refusal(sql, _Found(says, None))
+    tables = TABLES | {name.lower() for name in parts}
     for node in _dicts(statements):
         if found := _not_of_athena(node, sql.encode(), tables):
             raise _refusal(sql, found)

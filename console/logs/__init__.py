@@ -16,7 +16,7 @@ from console.keys.options import whole
 from console.output import say_nothing_found
 from console.period import age
 from console.stack import add_stack_option, stack_name
-from console.text import harmless
+from console.text import harmless, to_json
 
 FUNCTIONS = (
     *("proxy", "authorizer", "record-cost", "record-metrics", "record-throttles", "settle-limits", "store-response"),
@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         more = "There are more lines after these. Remedy: a larger --limit, or a shorter --last."
         print(more, file=sys.stderr)
     if options.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(to_json(found))
     else:
         for line in found:
             print(harmless(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)))

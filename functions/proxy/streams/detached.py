@@ -75,5 +75,6 @@ class DetachedResponse:
 
 def _event(document: bytes, ends: bool) -> bytes:
     """A document as an event. Each of its lines is a `data:` line, which readers join again."""
-    lines = document.decode(errors="replace").splitlines()
-    return "".join(f"data: {line}\n" for line in lines).encode() + b"\n" + (_END if ends else b"")
+    text = document.decode(errors="replace")
+    lines = text.encode().splitlines()  # a text ends lines where events do not
+    return b"".join(b"data: %b\n" % line for line in lines) + b"\n" + (_END if ends else b"")

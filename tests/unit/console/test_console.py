@@ -25,6 +25,7 @@ from openai_proxy.pricing.price_book import load_price_book
 from record_cost.consumer import RecordCost
 
 from console.__main__ import COMMANDS, Command, main
+from console.errors import ConsoleError
 from console.text import to_json, usd
 
 SAMPLES = Path(__file__).parents[3] / "events" / "samples"
@@ -412,19 +413,46 @@ def test_the_help_loads_no_command_and_no_sdk():
     assert {name for name in loaded if name.startswith("console")} == own
 
 
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., int]], int]:
+    """Runs a function as a command of its own. Gives the exit code."""
+
+    def command(run: Callable[..., int]) -> int:
+        module = SimpleNamespace(add=lambda parser: parser.set_defaults(run=run))  # pyright: ignore[reportUnknownMemberType, reportUnknownLambdaType]
+        monkeypatch.setitem(cast("dict[str, Any]", sys.modules), "made_for_a_test", module)
+        monkeypatch.setitem(cast("dict[str, Command]", COMMANDS), "made", Command("", "made_for_a_test", "add"))
+        return main(["made"], {})
+
+    return command
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_json_is_json_in_every_encoding(
+    encoding: str, command: Callable[[Callable[..., int]], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A pipe, and a terminal of another country, may have another one than UTF-8."""
+
+    def run(*_: object) -> int:
+        print(to_json([ODD]))
+        return 0
+
+    file = tmp_path / "printed"
+    with file.open("w", encoding=encoding) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert command(run) == 0
+    assert json.loads(file.read_text(encoding=encoding)) == [ODD]
+
+
 class TestEnds:
     """How a command ends that does not come to its end."""
 
     @pytest.fixture
-    def end(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
+    def end(self, command: Callable[[Callable[..., int]], int]) -> Callable[[BaseException], int]:
         def end(error: BaseException) -> int:
             def run(*_: object) -> int:
                 raise error
 
-            module = SimpleNamespace(add=lambda parser: parser.set_defaults(run=run))  # pyright: ignore[reportUnknownMemberType, reportUnknownLambdaType]
-            monkeypatch.setitem(cast("dict[str, Any]", sys.modules), "ends_with_an_error", module)
-            monkeypatch.setitem(cast("dict[str, Command]", COMMANDS), "end", Command("", "ends_with_an_error", "add"))
-            return main(["end"], {})
+            return command(run)
 
         return end
 
@@ -438,6 +466,14 @@ class TestEnds:
     def test_a_bug_is_not_made_a_message(self, end: Callable[[BaseException], int], error: Exception):
         with pytest.raises(type(error)):
             end(error)
+
+    def test_an_error_is_told_without_what_a_terminal_obeys(
+        self, end: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
+    ):
+        """An error of Athena quotes the name of a model, which a client has written."""
+        assert end(ConsoleError("Cannot cast 'x\x1b]0;t\x07\x9b2J\u202e' to integer.\nRemedy: none.")) == 2
+        said = "openai-proxy: Cannot cast 'x�]0;t��2J�' to integer.\nRemedy: none.\n"
+        assert capsys.readouterr().err == said
 
     def test_ctrl_c_is_an_end_without_a_traceback(
         self, end: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
@@ -476,6 +512,22 @@ class TestEnds:
 )
 def test_money_is_shown_to_a_millionth(amount: str, text: str):
     assert usd(Decimal(amount)) == text
+
+
+ODD = '\x1b[2J \x7f \x9b31m \u202e \u2028 \U000e0041 \ud800 é 漢 🙂 \\ "'
+NO_NUMBERS = {"a": float("nan"), "b": [float("inf")], "cost": Decimal("-Infinity"), "c": Decimal("NaN")}
+
+
+def test_json_has_nothing_that_a_terminal_obeys():
+    text = to_json({ODD: [ODD]})
+    assert json.loads(text) == {ODD: [ODD]}
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "é 漢 🙂" in text
+
+
+def test_json_is_json_of_numbers_that_are_none():
+    expected = {"a": "NaN", "b": ["Infinity"], "cost": "-Infinity", "c": "NaN"}
+    assert json.loads(to_json(NO_NUMBERS), parse_constant=pytest.fail) == expected
 
 
 def test_money_stays_exact_in_json():

@@ -124,6 +124,14 @@ def test_what_cannot_be_read_is_refused_with_its_place(tmp_path: Path, text: str
         read(tmp_path, text)
 
 
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"], ids=ascii)
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\x0b"], ids=ascii)
+def test_a_row_ends_where_csv_ends_it(tmp_path: Path, ends: str, odd: str):
+    file = tmp_path / "a.csv"
+    file.write_bytes(ends.join(["date,model,cost", f"2026-11-23,m{odd}n,1", f'2026-11-23,"k{odd}l",2', ""]).encode())
+    assert read_exports([file], {}).figures == {"cost": {(DAY, f"m{odd}n"): 1, (DAY, f"k{odd}l"): 2}}
+
+
 def test_a_file_that_is_not_there(tmp_path: Path):
     with pytest.raises(ConsoleError, match="cannot be read"):
         read_exports([tmp_path / "absent.csv"], {})

@@ -91,6 +91,10 @@ def test_figures_keep_their_digits(row: list[object]):
         assert told == value or Decimal(cell) == value
 
 
+def test_numbers_that_are_none_are_called_as_athena_calls_them():
+    assert csv_text("abc", [[float("nan"), float("inf"), float("-inf")]]) == "a,b,c\nNaN,Infinity,'-Infinity\n"
+
+
 def test_plain_names_stay_as_they_are():
     names = ["gpt-5.4", "a;b", "-", "o'neil", "größe", "a=b", "x@y", "a, b"]
     [_, found] = csv.reader(io.StringIO(csv_text(names, [names])))

@@ -55,6 +55,29 @@ def test_what_failed_again_meanwhile_stays(queues: tuple[Any, str, str]) -> None
     assert bodies(sqs, queue) == []
 
 
+def test_what_failed_before_is_moved_also_behind_what_failed_again() -> None:
+    """A queue gives its messages in any order."""
+    sent_at = {"old": "1", "new": "3000", "older": "0"}
+    messages = [
+        {"MessageId": name, "ReceiptHandle": name, "Body": name, "Attributes": {"SentTimestamp": moment}}
+        for name, moment in sent_at.items()
+    ]
+    sent, deleted = [], []
+
+    class Queue:
+        def receive_message(self, **_: Any) -> Any:
+            return {"Messages": messages}
+
+        def send_message(self, MessageBody: str, **_: Any) -> None:  # noqa: N803
+            sent.append(MessageBody)
+
+        def delete_message(self, ReceiptHandle: str, **_: Any) -> None:  # noqa: N803
+            deleted.append(ReceiptHandle)
+
+    assert moved(Queue(), "dead", "queue", began=2.0) == 2
+    assert sent == deleted == ["old", "older"]
+
+
 def test_a_message_is_in_one_queue_at_least(queues: tuple[Any, str, str]) -> None:
     sqs, dead, queue = queues
     put(sqs, dead, "a")

@@ -84,6 +84,12 @@ def test_what_a_client_quotes_is_found_in_ledger_log_and_cache(entry: str, capsy
         assert "canary" not in text
 
 
+@pytest.mark.parametrize("id_", ["76EZ91ZPZZ0000000000000000", "7ZZZZZZZZZ0000000000000000", "0" * 26])
+def test_an_id_of_another_age_is_not_known(entry: str, id_: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = ran(capsys, "find", id_)
+    assert (code, f"No request '{id_}' is known" in said) == (2, True)
+
+
 def test_on_the_local_stack_the_log_of_the_proxy_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, now = tmp_path / "proxy.log", datetime.now(UTC)
     moments = [(now - timedelta(minutes=minutes)).isoformat(timespec="milliseconds") for minutes in (90, 5, 1)]
@@ -103,6 +109,16 @@ def test_on_the_local_stack_the_log_of_the_proxy_is_a_file(tmp_path: Path, capsy
     assert said("--message", "b") == ["b"]
     file.unlink()
     assert said() == []
+
+
+def test_lines_of_a_log_are_json_whatever_stands_in_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, moment = tmp_path / "proxy.log", datetime.now(UTC).isoformat(timespec="milliseconds")
+    file.write_text(f'{{"timestamp": "{moment}", "a": NaN, "b": "\\u009b2J\\ud800"}}')
+    environ = {"PROXY_LOG": str(file), "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "us-east-1"}
+    assert main(["logs", "proxy", "--json"], environ) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed, parse_constant=pytest.fail) == [{"timestamp": moment, "a": "NaN", "b": "\x9b2J\ud800"}]
+    assert "\x9b" not in printed
 
 
 def test_lines_of_a_log(entry: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,13 @@ from console.period import Period
 from console.tables import records
 from tests.lake.engine import lake_of
 
+FILE = "/etc/passwd.csv"
+OUT_OF_SCOPE = (
+    f'SELECT * FROM (WITH "{FILE}" AS (SELECT 1) SELECT * FROM "{FILE}") a, "{FILE}" b',
+    f'WITH "{FILE}" AS (SELECT * FROM "{FILE}") SELECT 1',
+    f'WITH a AS (SELECT * FROM "{FILE}"), "{FILE}" AS (SELECT 1) SELECT * FROM a',
+)
+"""DuckDB reads the file where the part of that name is not known."""
 MARCH = Period(date(2026, 3, 1), date(2026, 3, 31))
 RESULT = Result(
     ("model", "requests", "seconds", "is_ok", "cost"),
@@ -103,6 +110,7 @@ def test_the_local_stack_takes_every_named_query(name: str) -> None:
         "SELECT transform(a, x -> x + 1), element_at(b, 'c'), json_extract_scalar(d, '$.e') FROM Inferences",
         "SELECT geometric_mean(cost), map_union(tags), format_datetime(a, 'yyyy'), truncate(b) FROM entries",
         "SELECT 'read_csv(1); PRAGMA' AS \"COPY\" -- ; ATTACH",
+        'WITH "my sales-2" AS (SELECT 1 AS "a.b") SELECT "a.b" FROM "my sales-2"',
     ],
 )
 def test_the_local_stack_takes_what_athena_takes(sql: str) -> None:
@@ -116,6 +124,7 @@ def test_the_local_stack_takes_what_athena_takes(sql: str) -> None:
         ("SELECT (SELECT max(x) FROM read_parquet('a'))", "line 1:28: the table function 'read_parquet'"),
         ("WITH a AS (SELECT * FROM glob('*')) SELECT 1", "line 1:26: the table function 'glob'"),
         ("SELECT * FROM '/etc/passwd.csv'", "line 1:15: there is no table '/etc/passwd.csv'; the lake has entries"),
+        *((sql, f"the name '{FILE}' after WITH may be that of a file") for sql in OUT_OF_SCOPE),
         ("SELECT * FROM information_schema.tables", "line 1:15: there is no table 'information_schema.tables'"),
         ("SELECT 'é', getenv('HOME')", "line 1:13: the function 'getenv'"),
         ("SELECT to_days(1)", "line 1:8: the function 'to_days'"),

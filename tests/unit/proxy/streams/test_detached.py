@@ -56,6 +56,12 @@ def test_a_document_is_one_event_and_the_mark_of_its_end(path: str, ends: bool) 
     ]
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"], ids=ascii)
+def test_what_ends_a_line_of_a_text_alone_ends_none_of_an_event(end: str) -> None:
+    [(events, _)] = answered(JSON, f'{{"a": "one{end}two"}}'.encode())
+    assert events.startswith(f'data: {{"a": "one{end}two"}}\nid: S.1\n\n'.encode())
+
+
 def test_of_nothing_nothing_is_kept() -> None:
     assert answered(JSON) == []
     assert answered(EVENTS) == []
