@@ -132,8 +132,9 @@ def saving(stack: str, rest: Sequence[str], region: str) -> tuple[list[str], dic
     """The command that saves the lake's queries, and its environment: the same person in the same Region."""
     console = Path(sys.executable).with_name("openai-proxy")
     profile = option_of(rest, "--profile")
-    chosen = {"AWS_REGION": region} | ({"AWS_PROFILE": profile} if profile else {})
-    return [str(console), "costs", "save-queries", "--stack-name", stack], chosen
+    # As an option, not as AWS_PROFILE: keys in the environment would come before that.
+    same = ["--profile", profile] if profile else []
+    return [str(console), "costs", "save-queries", "--stack-name", stack, *same], {"AWS_REGION": region}
 
 
 def said(stack: str, target: Target, who: Caller) -> str:

@@ -17,6 +17,7 @@ from decimal import Decimal
 _UNIT = re.compile(
     r"(?P<number>\d[\d,]*)?\s*(?P<scale>k|m|thousand|million)?\s*(?P<tokens>tokens?)?\b.*", re.IGNORECASE
 )
+_QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(E[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 _SCALES = {"": 1, "k": 1000, "thousand": 1000, "m": 10**6, "million": 10**6}
 
 
@@ -103,7 +104,7 @@ def line_of(bill: Bill, row: Mapping[str, str | None]) -> Line | None:
     scale = _scale(_first(cells, bill.unit))
     tokens = "token" in meter.lower() or "token" in _first(cells, bill.unit).lower()
     quantity = _first(cells, bill.quantity)
-    if scale and tokens and re.fullmatch(r"[\d.]+(E[+-]?\d+)?", quantity, re.IGNORECASE):
+    if scale and tokens and _QUANTITY.fullmatch(quantity):
         figures |= dict.fromkeys(_measures(meter), Decimal(quantity) * scale)
     in_usd = "costinusd" in cells and bill.cost[0] == "costinusd"
     currency = "USD" if in_usd else _first(cells, bill.currency)

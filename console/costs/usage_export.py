@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any, cast
 
 from console.costs.billing_export import Bill, bill_of, line_of
 from console.errors import ConsoleError, file_error
@@ -98,26 +99,35 @@ def _read(path: Path, columns: Mapping[str, str], export: Export) -> None:
     first_line = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first_line.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    headings = list(reader.fieldnames or ())
-    if not columns and (bill := bill_of(headings)):
-        _read_bill(path, bill, reader, export)
-        return
-    found = _columns(path, headings, columns)
-    measures = [measure for measure in MEASURES if measure in found]
-    for measure in measures:
-        export.figures.setdefault(measure, {})
     try:
-        for row in reader:
-            _add(row, found, measures, export, where=f"{path}, line {reader.line_num}")
+        headings = list(reader.fieldnames or ())
+        if not columns and (bill := bill_of(headings)):
+            _read_bill(path, bill, _rows(path, reader), export)
+            return
+        found = _columns(path, headings, columns)
+        measures = [measure for measure in MEASURES if measure in found]
+        for measure in measures:
+            export.figures.setdefault(measure, {})
+        for where, row in _rows(path, reader):
+            _add(row, found, measures, export, where)
     except csv.Error as error:
         raise ConsoleError(f"{path}, line {reader.line_num}: is not CSV ({error}). {_CORRECT}") from error
 
 
-def _read_bill(path: Path, bill: Bill, reader: "csv.DictReader[str]", export: Export) -> None:
+def _rows(path: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[str, dict[str, str | None]]]:
+    """The rows and where each is. Of one with more cells than there are columns it is not known which is which."""
+    for row in reader:
+        where, cells = f"{path}, line {reader.line_num}", dict[str | None, Any](row)
+        if None in cells:
+            raise ConsoleError(f"{where}: has more cells than there are columns. {_CORRECT}")
+        yield where, cast("dict[str, str | None]", cells)
+
+
+def _read_bill(path: Path, bill: Bill, rows: Iterable[tuple[str, dict[str, str | None]]], export: Export) -> None:
     """Add the lines about models; figures are those of days, for all models together."""
     lines = 0
-    for row in reader:
-        line, where = line_of(bill, row), f"{path}, line {reader.line_num}"
+    for where, row in rows:
+        line = line_of(bill, row)
         if line is None:
             continue
         lines += 1

@@ -15,7 +15,7 @@ from openai_proxy.pricing.rates import Price, Rates
 from openai_proxy.pricing.rules import Adjustment
 
 from console.arguments import known, sentence
-from console.errors import ConsoleError, file_error
+from console.errors import ConsoleError
 from console.output import show, terminal_width
 from console.prices.book import add_book_options, add_servers_file, chosen_book
 from console.tables import Columns, table
@@ -221,6 +221,7 @@ def _amount(rate: Decimal | None) -> str:
 
 def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     # Only this command needs them, and they load a lot: archives, processes and the metadata of packages.
+    from console.export.files import written  # noqa: PLC0415
     from console.prices.conversion import changes_between, price_list_of, to_text  # noqa: PLC0415
     from console.prices.source import downloaded, installed, read_file  # noqa: PLC0415
 
@@ -236,7 +237,8 @@ def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     new = price_list_of(source, old["licence"])
     changes, versions = changes_between(old, new), (old["version"], new["version"])
     if not options.dry_run:
-        _write(options.into, to_text(new))
+        with written(options.into) as stream:
+            stream.write(to_text(new))
     if options.json:
         said: dict[str, Any] = dict(zip(("version_before", "version_after"), versions, strict=True))
         print(to_json(said | {"changes": changes, "written": None if options.dry_run else str(options.into)}))
@@ -251,13 +253,6 @@ def _refresh(options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     written = f"Wrote {options.into}. It takes effect with the next deployment; `costs reprice` is for the past."
     print("Nothing was written." if options.dry_run else written)
     return 0
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise file_error(file, error, "written") from error
 
 
 def _price_list(file: Path) -> dict[str, Any]:

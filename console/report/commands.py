@@ -22,7 +22,8 @@ from console.costs.filters import (
 from console.costs.reading import Ledger
 from console.costs.summary import OF_ROLLUPS, summarize, total_of
 from console.costs.text import as_document, left_out
-from console.errors import ConsoleError, file_error
+from console.errors import ConsoleError
+from console.export.files import written
 from console.known import check_filters
 from console.output import has_blocks, say_nothing_found, show, terminal_width
 from console.period import Period, add_period, chosen_period, last_days
@@ -98,10 +99,8 @@ def _report(options: argparse.Namespace, environ: Environment) -> int:
     if is_empty:
         check_filters(options, environ)
     page = page_of(report).to_html()
-    try:
-        options.file.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise file_error(options.file, error, "written") from error
+    with written(options.file) as stream:
+        stream.write(page)
     size = len(page.encode())
     document = {"file": str(options.file), "bytes": size, "from": str(period.first), "to": str(period.last)}
     print(to_json(document) if options.json else f"Wrote {options.file} ({size / 1024:,.0f} kB).")

@@ -51,11 +51,12 @@ export function joined(parts: Uint8Array[]): Uint8Array {
 }
 
 /** The last event of a chat or completion is `[DONE]`; the Responses and the Messages API name theirs. */
-const LAST = /^(?:data: ?\[DONE\]|event: ?(?:response\.(?:completed|incomplete)|message_stop|error))\s*$/m;
+const LAST = /^(?:data: ?\[DONE\]|event: ?(?:response\.(?:completed|incomplete)|message_stop|error))\s*$/;
 
 /** The id of an event, of which the last one counts, and whether it is the last event of an answer. */
 export function said(event: Uint8Array): { id: string; isLast: boolean } {
-  const text = decoder.decode(event);
-  const ids = text.match(/^id: ?.*$/gm);
-  return { id: ids?.at(-1)?.replace(/^id: ?/, "") ?? "", isLast: LAST.test(text) };
+  // Not by `^` and `$`: U+2028, which a text may hold as it is, ends a line for them and none of an event.
+  const lines = decoder.decode(event).split(/[\r\n]/);
+  const id = lines.filter((line) => line.startsWith("id:")).at(-1) ?? "";
+  return { id: id.replace(/^id: ?/, ""), isLast: lines.some((line) => LAST.test(line)) };
 }

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { resumable } from "../src/index.ts";
 import { ASK, BASE, chat, dice, ID, Memory, numbered, Proxy, QUESTION, STREAM, stringOf, type End, type Fate } from "./proxy.ts";
 
-const WORDS = ["Grüße", "👩‍👩‍👧 family", "id: 9", "\\n\\n", "data: [DONE]", "漢字", "", "a".repeat(300), "\u2028", '"stream": true'];
+const WORDS = ["Grüße", "👩‍👩‍👧 family", "id: 9", "\\n\\n", "data: [DONE]", "漢字", "", "a".repeat(300), "\u2028data: [DONE]\u2028", "\u2029id: 9\u2029", '"stream": true'];
 const RUNS = Number(process.env.RUNS ?? 400);
 
 function answer(random: () => number): { sent: string[]; events: string[] } {

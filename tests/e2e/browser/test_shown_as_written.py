@@ -82,6 +82,7 @@ NOTES = {
     "content_filter": "Cut off by the server\u2019s content filter.",
     "tool_calls": "The model wants to call a tool. This page has none.",
     "model_length": "The server ended the answer: model_length.",
+    "constructor": "The server ended the answer: constructor.",
 }
 
 

@@ -117,6 +117,16 @@ def test_nothing_of_it_runs(renderer: Page, hostile: str, cut: str):
     assert renderer.evaluate("[window.pwned, window.broken]") == [None, []], "not even the policy had to stop it"
 
 
+@pytest.mark.parametrize(
+    "deep", [">" * 5000, "> - " * 2000, "1. " * 5000, "+ " * 3000], ids=["quotes", "both", "list", "points"]
+)
+def test_no_depth_is_too_much_for_the_browser(renderer: Page, deep: str):
+    """A model that repeats itself writes thousands of them, and all else that it wrote is shown too."""
+    rendered = renderer.evaluate(RENDER, ["Before\n\n", deep, "x\n\nAfter"])
+    check(rendered["found"])
+    assert "".join(rendered["text"].split()) == f"Before{deep}xAfter".replace(" ", "")
+
+
 INGREDIENTS = st.one_of(
     st.sampled_from(
         [

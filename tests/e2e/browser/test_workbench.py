@@ -159,6 +159,11 @@ def test_a_tool_that_the_model_calls_is_shown_and_a_long_number_is_sent_as_it_wa
         connection.start_chunked()
         for call in ({"name": "weather", "arguments": ""}, {"arguments": '{"city": '}, {"arguments": '"<b>Rome</b>"}'}):
             connection.chunk(piece(delta={"tool_calls": [{"index": 0, "id": "call_1", "function": call}]}))
+        far = {
+            "index": 4_000_000_000,
+            "function": {"name": "clock", "arguments": {"zone": "UTC"}},
+        }  # as some servers say it
+        connection.chunk(piece(delta={"tool_calls": [far]}))
         connection.chunk(piece(finish="tool_calls"))
         end(connection)
 
@@ -170,7 +175,7 @@ def test_a_tool_that_the_model_calls_is_shown_and_a_long_number_is_sent_as_it_wa
     visitor.ask("text")
     visitor.wait()
     expect(visitor.answer.locator(".ended")).to_have_text("The model wants to call a tool. This page has none.")
-    expect(visitor.answer.locator(".calls")).to_have_text('weather({"city": "<b>Rome</b>"})')
+    expect(visitor.answer.locator(".calls")).to_have_text('weather({"city": "<b>Rome</b>"})\nclock({"zone":"UTC"})')
     assert rig.house.questions[-1]["seed"] == 12345678901234567890
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import resource
 import zipfile
 from collections.abc import Callable
 from decimal import Decimal
@@ -369,6 +370,22 @@ def test_refresh_downloads_with_pip_from_wherever_that_is_set_up_for(
     assert "9.9.0 > 9.8.7\n" in run("refresh", "--version", "9.8.7", "--into", target)
     with pytest.raises(ConsoleError, match=r"pip cannot download genai-prices==1\.2\.3"):
         run("refresh", "--version", "1.2.3", "--into", target)
+
+
+def test_a_list_that_cannot_be_written_leaves_the_one_of_before(run: Run, tmp_path: Path):
+    target = tmp_path / "prices.json"
+    run("refresh", "--from", str(wheel(tmp_path)), "--into", str(target))
+    before = target.read_bytes()
+    source = str(wheel(tmp_path, "9.9.0"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))  # as a full disk does
+    try:
+        with pytest.raises(ConsoleError, match=r"prices\.json: cannot be written"):
+            run("refresh", "--from", source, "--into", str(target))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert target.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
 
 
 def test_refresh_does_not_write_over_what_is_no_list(run: Run, tmp_path: Path):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.__main__ import parser
+from console.arguments import environment_of
 from deployment.__main__ import said, saving, target_for
 from deployment.account import Caller
 from deployment.build import ROOT
@@ -136,8 +137,11 @@ def test_this_python_is_taken_where_it_fits() -> None:
 
 def test_a_deployment_ends_with_the_lakes_queries_in_the_same_place() -> None:
     command, environ = saving("shop", ["--profile", "ada", "--region=eu-west-1"], "eu-west-1")
-    assert environ == {"AWS_REGION": "eu-west-1", "AWS_PROFILE": "ada"}
-    assert saving("shop", [], "us-east-1")[1] == {"AWS_REGION": "us-east-1"}
+    assert environ == {"AWS_REGION": "eu-west-1"}
     assert Path(command[0]).name == "openai-proxy"
     options = parser().parse_args(command[1:])
     assert (options.run.__name__, options.stack_name) == ("run_save_queries", "shop")
+    keys = {"AWS_ACCESS_KEY_ID": "of another account", "AWS_SECRET_ACCESS_KEY": "x"}
+    assert environment_of(options, {**keys, **environ}) == {**environ, "STACK_NAME": "shop", "AWS_PROFILE": "ada"}
+    without = parser().parse_args(saving("shop", [], "us-east-1")[0][1:])
+    assert environment_of(without, keys) == {**keys, "STACK_NAME": "shop"}

@@ -10,6 +10,7 @@ const SLOW_SECONDS = 8;
 const SILENT_SECONDS = 3;
 const LANGUAGES = ["curl", "Python", "Node"];
 const ENDED = {
+  __proto__: null, // a server may send any word, `constructor` too
   length: "Cut off: the answer had reached the most tokens that it may have.",
   content_filter: "Cut off by the server’s content filter.",
   tool_calls: "The model wants to call a tool. This page has none.",
@@ -40,7 +41,7 @@ export class AnswerView {
     this.began = this.latest = performance.now();
     this.finish = null;
     this.failed = false;
-    this.calls = [];
+    this.calls = new Map();
     this.clock = setInterval(() => this.showWait(), 500);
     this.showWait();
   }
@@ -78,13 +79,13 @@ export class AnswerView {
   /** A part of the call of a tool: its name comes first, then its arguments, letter by letter. */
   called(call, place) {
     const { name, arguments: rest } = call?.function || {};
-    const before = this.calls[place] || ["", ""];
-    this.calls[place] = [before[0] + (name || ""), before[1] + (rest || "")];
+    const before = this.calls.get(place) || ["", ""]; // by its place, which a server may make as large as it likes
+    this.calls.set(place, [before[0] + written(name), before[1] + written(rest)]);
   }
 
   /** The tools that the model wants to call: `get_weather({"city": "Paris"})`. */
   callsAsText() {
-    return this.calls.filter(Boolean).map(([name, rest]) => `${name}(${rest})`);
+    return [...this.calls].sort(([one], [other]) => one - other).map(([, [name, rest]]) => `${name}(${rest})`);
   }
 
   /** The answer is over and whole, as far as its server says. */
@@ -96,7 +97,7 @@ export class AnswerView {
 
   /** What to say of an answer that ended for this `finish_reason`; null where it is whole. */
   note() {
-    if (this.calls.length && (!this.finish || WHOLE.includes(this.finish))) return ENDED.tool_calls; // some servers say "stop"
+    if (this.calls.size && (!this.finish || WHOLE.includes(this.finish))) return ENDED.tool_calls; // some servers say "stop"
     if (this.finish && !WHOLE.includes(this.finish)) return ENDED[this.finish] || `The server ended the answer: ${this.finish}.`;
     return this.answer.text ? null : "The server sent an empty answer.";
   }
@@ -149,7 +150,7 @@ export class AnswerView {
     return {
       content: this.answer.text,
       thoughts: this.thoughts.lastChild.textContent || undefined,
-      tool_calls: this.calls.length ? this.callsAsText() : undefined,
+      tool_calls: this.calls.size ? this.callsAsText() : undefined,
       finish_reason: this.finish ?? undefined,
       ended: this.ended,
       server: head?.server ?? undefined,
@@ -161,4 +162,9 @@ export class AnswerView {
       currency: spent.currency ?? undefined,
     };
   }
+}
+
+/** A part of a call as text. Some servers send arguments as the object that they are. */
+function written(part) {
+  return typeof part === "string" ? part : part ? JSON.stringify(part) : "";
 }

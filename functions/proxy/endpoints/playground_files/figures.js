@@ -50,7 +50,7 @@ export function sumOf(allSpent) {
     .join(" · ");
 }
 
-const CACHE = { HIT: "hit", MISS: "miss", BYPASS: "not used", REFRESH: "renewed" };
+const CACHE = { __proto__: null, HIT: "hit", MISS: "miss", BYPASS: "not used", REFRESH: "renewed" };
 
 /** The row of figures beside one answer, and the details that open below it. */
 export class Figures {

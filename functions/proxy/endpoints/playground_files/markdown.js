@@ -46,11 +46,15 @@ const blockMaths = {
   renderer: ({ raw }) => `<p>${asWritten(raw.trim())}</p>`,
 };
 
+/** So many quotes and lists in one another are none: each takes a part of the browser's stack, which ends. */
+const TOO_DEEP = /^(?: {0,3}(?:>|[-+*]|\d{1,9}[.)])[ \t]*){50}/;
+const isTooDeep = (text) => (TOO_DEEP.test(text) ? undefined : false); // undefined: it is a paragraph; false: as usual
+
 const markdown = new Marked({
   breaks: true,
   extensions: [inlineMaths, blockMaths],
   // Where an address is defined apart from its link, as `[1]: address`, both are shown: it may come long after the link.
-  tokenizer: { def: () => undefined },
+  tokenizer: { def: () => undefined, blockquote: isTooDeep, list: isTooDeep },
   renderer: {
     html: ({ text, block }) => (block ? `<p>${asWritten(text.trim())}</p>` : escaped(text)),
     image: ({ href, text }) => `<a href="${escaped(href)}">[picture: ${escaped(text || href)}]</a>`,
@@ -111,6 +115,15 @@ function dress(code) {
   block.append(head, pre);
 }
 
+/** The blocks of a text. What Markdown cannot be read of is a paragraph as it was written: no answer is lost by it. */
+function lexed(text) {
+  try {
+    return markdown.lexer(text);
+  } catch {
+    return [{ type: "paragraph", raw: text, text, tokens: [{ type: "text", raw: text, text: escaped(text), escaped: true }] }];
+  }
+}
+
 /** The first heading of an answer comes right below that of the answer, whatever level its model chose for it. */
 function levelled(tokens, base) {
   markdown.walkTokens(tokens, (token) => {
@@ -163,6 +176,7 @@ export class GrowingMarkdown {
   }
 
   end() {
+    if (!this.last) return;
     this.render();
     const rest = [...this.last.childNodes];
     this.last.replaceWith(...rest);
@@ -177,7 +191,7 @@ export class GrowingMarkdown {
     this.scheduled = false;
     const began = performance.now();
     this.open = this.open.replace(/\r\n?/g, "\n");
-    const tokens = markdown.lexer(this.open);
+    const tokens = lexed(this.open);
     const lastBlock = tokens.findLastIndex((token) => token.type !== "space");
     const done = tokens.slice(0, Math.max(0, lastBlock));
     const length = done.reduce((sum, token) => sum + token.raw.length, 0);

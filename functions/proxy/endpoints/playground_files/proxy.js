@@ -189,7 +189,7 @@ function piece(answer, part) {
     reasoning: textOf(said.reasoning_content) || textOf(said.reasoning) || thoughts,
     calls: Array.isArray(said.tool_calls) ? said.tool_calls : [],
     usage: answer.usage || null,
-    finish: choice?.finish_reason || null,
+    finish: textOf(choice?.finish_reason) || null,
   };
 }
 

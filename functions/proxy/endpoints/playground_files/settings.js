@@ -8,6 +8,7 @@ const ALIASES = "";
 /** Models above which they are found in a list with a search. */
 const MANY = 30;
 const WHY_UNAVAILABLE = {
+  __proto__: null,
   server_not_configured: "No token yet",
   token_unavailable: "No token at the moment",
   upstream_unreachable: "Cannot be reached",

@@ -10,6 +10,7 @@ const IN_VAIN = ["request_too_large", "context_length_exceeded", "insufficient_q
 const BY_CHOICE = ["server_not_allowed", "model_not_allowed", "model_not_found", "model_required", "unknown_server", "server_not_configured"];
 const LONG_MESSAGE = 300;
 const BY_CODE = {
+  __proto__: null, // a server may send any word, `constructor` too
   no_connection: ["The proxy cannot be reached", "Check your connection. If it is fine, the proxy may be down."],
   connection_lost: ["The connection was lost", "What had come by then is kept."],
   no_list_of_models: ["What answers here is not the proxy", "Its list of models was asked for, and something else came. The address of this page may be wrong, or what stands before the proxy may have answered."],

@@ -81,6 +81,22 @@ def test_azures_meters(tmp_path: Path, heading: Any) -> None:
     assert export.tiers == {DAY}
 
 
+@pytest.mark.parametrize("text", [CUR, AZURE], ids=["AWS", "Azure"])
+def test_a_row_has_no_more_cells_than_there_are_columns(tmp_path: Path, text: str) -> None:
+    first, second, third, *lines = text.splitlines()
+    shifted = third.replace(",", ",Models, Inc.,", 1)  # a comma that stands in no quotation marks
+    with pytest.raises(ConsoleError, match=r"bill\.csv, line 3: has more cells than there are columns"):
+        read(tmp_path, "\n".join([first, second, shifted, *lines]))
+    with pytest.raises(ConsoleError, match=r"bill\.csv, line 1: is not CSV"):
+        read(tmp_path, "\n".join([first, f'"{"x" * 200_000}{second}']))
+
+
+@pytest.mark.parametrize("quantity", ["1..2", ".", "1E999999999", "٣"])
+def test_of_a_quantity_that_is_no_number_only_the_cost_is_counted(tmp_path: Path, quantity: str) -> None:
+    figures = read(tmp_path, CUR.replace("12.5", quantity)).figures
+    assert (figures["input_tokens"][DAY, None], figures["cost"][DAY, None]) == (44000, Decimal("0.0945"))
+
+
 def test_a_bill_without_models_says_so(tmp_path: Path) -> None:
     only_storage = "\n".join(line for line in CUR.splitlines() if "Bedrock" not in line or "payer" in line)
     with pytest.raises(ConsoleError, match=r"the columns of AWS CUR 2\.0, and no line about models"):

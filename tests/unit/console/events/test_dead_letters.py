@@ -62,7 +62,7 @@ def test_what_failed_before_is_moved_also_behind_what_failed_again() -> None:
         {"MessageId": name, "ReceiptHandle": name, "Body": name, "Attributes": {"SentTimestamp": moment}}
         for name, moment in sent_at.items()
     ]
-    sent, deleted = [], []
+    sent, deleted = list[str](), list[str]()
 
     class Queue:
         def receive_message(self, **_: Any) -> Any:
