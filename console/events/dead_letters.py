@@ -159,5 +159,5 @@ def _waiting(sqs: Any, queue: str) -> int:
 def _document(body: str) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body

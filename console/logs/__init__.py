@@ -124,5 +124,5 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _read(message: str) -> Any:
     try:
         return json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return message.rstrip("\n")

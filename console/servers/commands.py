@@ -17,6 +17,7 @@ from console.errors import ConsoleError
 from console.output import show, terminal_width
 from console.stack import add_stack_option, stack_output
 from console.tables import Columns, table
+from console.text import harmless
 
 if TYPE_CHECKING:
     from console.servers import live
@@ -112,7 +113,7 @@ def looks_table(looks: "Sequence[live.Look]", width: int | None = None) -> str:
             _yes(look.signed_in),
             "-" if look.models is None else str(look.models),
             "-" if look.seconds is None else f"{look.seconds * 1000:.0f} ms",
-            look.remedy or "-",
+            harmless(look.remedy) or "-",  # it may have what the server says
         )
         for look in looks
     ]

@@ -96,7 +96,7 @@ def _asked(
         return Look(server, reachable=False, remedy=f"correct its url: {str(error)[:_LONGEST_REMEDY]}")
     try:
         document = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     found = look_of(server, answer, document)
     return found._replace(seconds=answer.elapsed.total_seconds())

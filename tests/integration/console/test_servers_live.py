@@ -32,6 +32,8 @@ def answer(connection: Connection, request: Received) -> None:
             connection.answer(MODELS)
         case "signed" if "/eu-west-1/bedrock/aws4_request" in sent.get("authorization", ""):
             connection.answer(b"{}", "404 Not Found")
+        case "deep":
+            connection.answer(b"[" * 100_000)
         case "page":
             connection.answer(b"<html>", content_type="text/html")
         case "broken":
@@ -55,6 +57,7 @@ parameter: {url: 'URL/good', token: 'ssm:/openai-proxy/p', model: m}
 header: {url: 'URL/header', auth: {header: api-key}, query: {api-version: '1'}, token: right, model: m}
 signed: {url: 'URL/signed', auth: {aws: bedrock, region: eu-west-1}, model: m}
 page: {url: 'URL/page', token: right, model: m}
+deep: {url: 'URL/deep', token: right, model: m}
 broken: {url: 'URL/broken', token: right, model: m}
 odd: {url: 'URL/odd', token: right, model: m}
 bare: {url: 'URL/bare', token: right, model: m}
@@ -94,6 +97,7 @@ def test_each_server_is_asked_with_its_own_sign_in(url: str, aws: Any) -> None:
         "header": (True, True, 2),
         "signed": (True, None, None),
         "page": (True, None, None),
+        "deep": (True, None, None),
         "broken": (False, None, None),
         "odd": (True, None, None),
         "bare": (True, True, 1),
@@ -203,6 +207,9 @@ def test_the_deployed_proxy_is_asked_with_a_client_key(tmp_path: Path, capsys: p
 
 def test_what_nobody_could_see_is_a_question_mark() -> None:
     lines = looks_table([Look("a"), Look("b", True, True, 3, 0.0123)]).splitlines()
+    obeyed = looks_table([Look("c", remedy="read what it says to this: 418 \x1b[2J\r\n\x9b\u202e")])
+    assert all(line.isprintable() for line in obeyed.splitlines())
+    assert len(obeyed.splitlines()) == 3
     assert [line.split() for line in lines[2:]] == [
         ["a", "?", "?", "-", "-", "-"],
         ["b", "yes", "yes", "3", "12", "ms", "-"],
