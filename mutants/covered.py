@@ -14,11 +14,11 @@ import hashlib
 import importlib
 import json
 import re
-import time
 from collections import defaultdict
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import monotonic  # its own: some tests put a clock in its place
 from typing import Any, cast
 
 import pytest
@@ -190,11 +190,11 @@ class Recorder:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         self.measured.switch_context(item.nodeid)
-        began, starved_before = time.monotonic(), starved()
+        began, starved_before = monotonic(), starved()
         try:
             return (yield)
         finally:
-            lived = time.monotonic() - began
+            lived = monotonic() - began
             self.seconds[item.nodeid] = max(0.001, lived - max(0.0, starved() - starved_before))
             self.measured.switch_context("")
 
@@ -229,15 +229,18 @@ def record(
 
 def tests_for(change: Change, runs: Mapping[str, Run], seconds: float) -> list[str]:
     """The tests that run a changed line, or for a line that imports run, anything of the module: the one test that was
-    the first to import it says nothing of what the line is for.
+    the first to import it says nothing of what the line is for. Those of the file that is named as the module are among
+    them, for one that only looks at a constant runs no line.
 
     First come those of the file that is named as the module, then unit tests, then the others, and the quick before the
     slow. Together they take no more than `seconds`, but there is one at least.
     """
     lines = set(change.lines)
-    own = f"test_{change.module.rpartition('/')[2]}"
+    own = f"_{change.module.rpartition('/')[2]}"
     at_module = {test: run for test, run in runs.items() if change.module in run.lines}
     at_line = {test: run for test, run in at_module.items() if not lines.isdisjoint(run.lines[change.module])}
+    files = {_file(test) for test in at_module if _file(test).endswith(own)}
+    at_module |= {test: run for test, run in runs.items() if not change.within and _file(test) in files}
     chosen = at_line if change.within else {}
 
     def order(test: str) -> tuple[bool, bool, float]:

@@ -13,12 +13,12 @@ import mmap
 import os
 import resource
 import signal
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic  # its own: some tests put a clock in its place
 from types import CodeType, FunctionType
 from typing import NoReturn
 
@@ -159,10 +159,10 @@ def starved() -> float:
 
 def end_after(seconds: float) -> None:
     """End this process when it has used so many seconds of CPU, or has lived for so long without being starved."""
-    began, starved_before = time.monotonic(), starved()
+    began, starved_before = monotonic(), starved()
 
     def look(_number: int, _frame: object) -> None:
-        lived = time.monotonic() - began - max(0.0, starved() - starved_before)
+        lived = monotonic() - began - max(0.0, starved() - starved_before)
         if lived >= seconds:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGALRM)

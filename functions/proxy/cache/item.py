@@ -41,7 +41,6 @@ class Unusable(Exception):  # noqa: N818 - no error: a miss
     """
 
     def __init__(self, reason: str, *, is_damaged: bool = False, may_be_renewed: bool = False) -> None:
-        super().__init__(reason)
         self.reason = reason
         self.is_damaged = is_damaged
         self.may_be_renewed = may_be_renewed

@@ -61,10 +61,10 @@ def _bounded(cost: Decimal) -> Decimal:
 
 
 def _total_of(cost: Mapping[str, Any]) -> Any:
-    """The total of a cost that comes in parts, if it is in USD."""
+    """The total of a cost that comes in parts, if it is in USD; else a text that is no amount."""
     if str(cost.get("currency") or "USD").upper() != "USD":
-        return False
-    return next((cost[name] for name in ("total_cost", "total") if cost.get(name) is not None), False)
+        return ""
+    return next((cost[name] for name in ("total_cost", "total") if cost.get(name) is not None), "")
 
 
 def _money(value: Any) -> Decimal:

@@ -38,7 +38,7 @@ def stream_id_of(path: str) -> tuple[str, float, bool]:
         raise not_found()
     try:
         return stream_id, ulid_time(stream_id).timestamp(), bool(rest)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise not_found() from error
 
 

@@ -83,14 +83,14 @@ class Numbering:
         """
         if b"\r" in events:
             return None
-        *blocks, rest = events.split(b"\n\n")
+        *blocks, _ = events.split(b"\n\n")  # at the end there may be a line end too many, which is left out
         prefix, number, numbered = self._prefix, self.number, list[bytes]()
         for block in blocks:
             if not block or block.startswith((b":", b"\n")):
                 return None
             number += 1
             numbered.append(b"%b\n%b%d\n\n" % (block, prefix, number))
-        if rest or not numbered:
+        if not numbered:
             return None
         self._is_open, self.number = False, number
         return b"".join(numbered)

@@ -197,16 +197,16 @@ class Recording:
         """The next piece: as much of what has come as a piece may hold, but at least what one write of the relay
         added.
         """
-        taken: list[bytes] = []
-        size, last = 0, self._next - 1
+        taken: list[tuple[int, bytes]] = []
+        size = 0
         while self._came and (not taken or size + len(self._came[0][1]) <= LARGEST_PIECE):
-            last, events = self._came.popleft()
-            taken.append(events)
-            size += len(events)
+            taken.append(self._came.popleft())
+            size += len(taken[-1][1])
         self._taken_bytes += size
         if not taken:
             return None
-        piece = Piece(self._next, b"".join(taken), last)
+        last, _ = taken[-1]
+        piece = Piece(self._next, b"".join(events for _, events in taken), last)
         if last < self._next and not self.ended.is_set():  # a comment: it is stored with the event that follows it
             self._came.appendleft((last, piece.events))
             self._taken_bytes -= size

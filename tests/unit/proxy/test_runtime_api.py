@@ -159,6 +159,28 @@ def test_a_client_that_has_gone_is_known_and_costs_nothing_more(takes: int, step
     assert response.ended
 
 
+@pytest.mark.parametrize("step", ["flush", "empty", "piece", "end", "fail"])
+@pytest.mark.parametrize("takes", [0, 1])
+def test_that_a_client_has_gone_is_known_as_soon_as_it_takes_nothing(step: str, takes: int) -> None:
+    api = RecordingApi(takes)
+    response = answering(api)
+    response.start(200, {})
+    if takes:
+        response.write(b"x")
+        assert not response.broken
+    steps: dict[str, Callable[[], None]] = {
+        "flush": response.flush,
+        "empty": lambda: response.write(b""),
+        "piece": lambda: response.write(b"y"),
+        "end": response.end,
+        "fail": lambda: response.fail(ValueError()),
+    }
+    steps[step]()
+    has_to_send = not takes or step not in ("flush", "empty")
+    assert (response.broken, api.closed) == (has_to_send, has_to_send)
+    assert (response.fault.code if response.fault else None) == ("client_gone" if has_to_send else None)
+
+
 @pytest.mark.parametrize(("late", "expected"), [(0, 5400.0), (1, 900.0)])
 def test_a_deadline_further_away_than_any_is_the_usual_one(late: int, expected: float) -> None:
     told = head(aws_request_id="a", deadline_ms=str(int((NOW + 5400) * 1000) + late))

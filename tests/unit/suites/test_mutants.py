@@ -5,9 +5,12 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -166,6 +169,19 @@ def test_a_line_that_only_an_import_runs_is_tried_by_all_tests_of_the_module() -
     assert covered.tests_for(change, runs | first_to_import, 9) == ["tests/unit/a.py::one", "tests/unit/b.py::first"]
 
 
+def test_a_constant_is_tried_by_tests_that_only_look_at_it() -> None:
+    change = change_of("m.py", "any", MODULE, MODULE.replace("LIMIT = 3", "LIMIT = 4"))
+    assert change
+    runs = {
+        "tests/a/test_m.py::looks": run(1),
+        "tests/b/test_all_of_m.py::one": run(1),
+        "tests/b/test_m.py::is": run(1),
+    }
+    assert covered.tests_for(change, runs, 9) == []
+    runs |= {"tests/a/test_m.py::runs": run(2, m=[19])}
+    assert covered.tests_for(change, runs, 9) == ["tests/a/test_m.py::looks", "tests/a/test_m.py::runs"]
+
+
 FILES = {
     "tests/test_a.py": "from tests.helper import f\n",
     "tests/helper.py": "from tests.folder.other import g\nfrom tests.folder import other\n",
@@ -209,6 +225,18 @@ def test_tests_that_failed_have_no_record_and_are_recorded_again(records: Record
     assert records.keep(["tests/test_a.py"], ran, {}, failed=["tests/test_a.py::two"]) == []
     assert records.missing(["tests/test_a.py"]) == ["tests/test_a.py"]
     assert records.runs(["tests/test_a.py"]) == ran
+
+
+def test_how_long_a_test_took_says_a_clock_that_no_test_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a test that moves its own clock would be taken for one that is too slow to be tried."""
+    measured, item = (SimpleNamespace(switch_context=str, nodeid="t") for _ in range(2))
+    recorder = covered.Recorder(measured)
+    run = recorder.pytest_runtest_protocol(item)  # pyright: ignore[reportArgumentType]
+    next(run)
+    monkeypatch.setattr(time, "monotonic", lambda: 1e12)
+    with suppress(StopIteration):
+        run.send(None)
+    assert recorder.seconds["t"] < 1e6
 
 
 def test_a_test_file_that_is_not_there_is_named_before_anything_is_recorded(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Who waits for another request's answer looks a few times only, and waits hardly longer than it takes."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.events.envelope import Event
 from openai_proxy.events.ulid import new_ulid
+from proxy.aws.client import AwsError
 from proxy.cache.capture import Capture
 from proxy.cache.fill import CacheFill, Wanted
 from proxy.cache.key import Keys
@@ -259,3 +261,14 @@ def test_a_lease_is_as_long_as_others_wait_and_its_owner_lives_but_no_moment_onl
     cached = Sandboxes()
     assert cached.leases().take(fill(), "leader", wait, cached.now + left) is None
     assert cached.table.items[f"lease#{KEY}"]["lease_until"] == {"N": str(int((cached.now + seconds) * 1000))}
+
+
+def test_a_lease_that_is_not_given_back_is_said_so_and_fails_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    cached = Sandboxes()
+    cached.table.failure = AwsError("dynamodb:PutItem", "ThrottlingException", "busy")
+    data: Any = {"expires_at": cached.now + 3600}
+    cached.leases().published(fill(), "leader", Event("ResponseCaptured", "id", "", "", "", data))
+    cached.leases().give_back(fill(), "leader")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = {"level": "WARN", "message": "A lease was not given back: it will end", "reason": str(cached.table.failure)}
+    assert [{name: line[name] for name in said} for line in lines] == [said] * 2

@@ -281,7 +281,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
         (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 3\r\n\r\n", "GET", b"", True),
         (b"HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n", "GET", b"", True),
         (
-            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\na: b\r\n\r\n" + OK + b"content-length: 1\r\n\r\nx",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 199 Hints\r\na: b\r\n\r\n" + OK + b"content-length: 1\r\n\r\nx",
             "GET",
             b"x",
             True,

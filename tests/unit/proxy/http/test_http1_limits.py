@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.http.http1 import Connection
-from proxy.http.wire import AnsweredEarlyError, BrokenError, SilenceError
+from proxy.http.wire import AnsweredEarlyError, BrokenError, SilenceError, check_part_of_head
 
 from tests.fakes import Clock
 
@@ -308,3 +308,18 @@ def test_whether_a_byte_of_the_answer_has_come_is_known(clock: Clock, held: byte
     connection._buffer = b""
     connection.read_head()
     assert connection.received
+
+
+STARTS = (b"HTTP/1.1 200 OK\r\na: b\r\n", b"HTTP/1.1 200 OK\r", b"HTTP/1.")
+BAD = (b"\0", b"\n", b"\rx", b"\x7f", b"a\nb", b"\x01\x02")
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_what_is_wrong_in_a_head_is_seen_when_it_comes_whatever_was_checked_before(start: bytes) -> None:
+    for since in range(len(start) + 1):
+        check_part_of_head(start, since)
+    for bad in BAD:
+        if start.endswith(b"\r") and bad.startswith(b"\n"):
+            continue
+        with pytest.raises(BrokenError, match="no head"):
+            check_part_of_head(start + bad, len(start))

@@ -87,6 +87,23 @@ def test_after_an_early_answer_the_rest_is_sent_while_it_is_read_and_the_connect
         assert (data + more).startswith(got)
 
 
+@pytest.mark.parametrize("cuts", [(1, 10), (10, 37), (20, 38), (38, 39)])
+def test_what_comes_while_the_rest_is_sent_is_read_whole_and_in_order(cuts: tuple[int, int]) -> None:
+    first, second = cuts
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
+        connection = Connection(ours)
+        connection.until = time.monotonic() + 20
+        theirs.sendall(ANSWER[:first])
+        with pytest.raises(AnsweredEarlyError):
+            connection.send(b"", marked(400_000, 0))
+        theirs.sendall(ANSWER[first:second])
+        assert connection.receive_in_time() == ANSWER[first:second]
+        theirs.sendall(ANSWER[second:])
+        assert connection.receive_in_time() == ANSWER[second:], "though the peer takes nothing"
+
+
 def test_a_peer_that_answers_early_and_takes_all_and_then_is_silent_is_waited_for_no_longer_than_was_said() -> None:
     with to_a_peer(1, ANSWER[:-1]) as (connection, _):
         with pytest.raises(AnsweredEarlyError):

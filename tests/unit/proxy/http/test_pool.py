@@ -4,6 +4,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.http.http1 import Connection
-from proxy.http.pool import Address, Pool, open_socket
+from proxy.http.pool import Address, Pool, open_socket, tls_context
 from proxy.http.wire import ConnectError
 
 URL = "http://host/a?b=c"
@@ -308,3 +309,11 @@ def test_small_pieces_go_out_at_once() -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     with listening, open_socket("127.0.0.1", listening.getsockname()[1], 5.0) as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+def test_a_server_with_tls_is_told_that_it_is_asked_in_http_1_1() -> None:
+    """Or one that has HTTP/2, too, might take that."""
+    ours, theirs = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        tls_context().wrap_bio(ours, theirs, server_hostname="a.example").do_handshake()
+    assert theirs.read().count(b"\x00\x10\x00\x0b\x00\x09\x08http/1.1") == 1, "its extension, with this one name"

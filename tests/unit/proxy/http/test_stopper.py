@@ -1,10 +1,11 @@
 """What ends an exchange from another thread: at once, for the reason that is given first, and nobody else's."""
 
+import select
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import pytest
@@ -112,3 +113,76 @@ def test_a_connection_that_is_closed_already_can_be_stopped(pool: Pool) -> None:
     it.connection.close()
     it.stop(STOPPED)
     assert it.stopped_by is STOPPED
+
+
+class Watched(Stopper):
+    """Notes what is read or written of it while nobody holds its lock."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "unlocked", list[str]())
+        object.__setattr__(self, "_lock", Lock())
+        super().__init__()
+        self.unlocked.clear()
+
+    def __getattribute__(self, name: str) -> Any:
+        self_of = object.__getattribute__
+        if name in ("error", "_exchange", "_is_over") and not self_of(self, "_lock").locked():
+            self_of(self, "unlocked").append(name)
+        return self_of(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not self._lock.locked():
+            self.unlocked.append(name)
+        object.__setattr__(self, name, value)
+
+    unlocked: list[str]
+
+
+def test_what_two_threads_share_is_touched_by_one_at_a_time(pool: Pool) -> None:
+    stopper = Watched()
+    held = list[bool]()
+
+    class Held(Exchange):
+        def stop(self, error: ProxyError) -> None:
+            held.append(stopper._lock.locked())
+            super().stop(error)
+
+    stopper.watch(Held(pool, Outgoing("POST", "http://host/", {})))  # pyright: ignore[reportArgumentType]
+    for error in (STOPPED, LATE):
+        stopper.stop(error)
+    stopper.over()
+    stopper.stop(LATE)
+    assert (stopper.unlocked, held) == ([], [True]), "so no other request has the connection while it is stopped"
+
+
+def test_why_is_known_before_the_connection_ends(pool: Pool) -> None:
+    """Who waits would otherwise take a stopped request for a broken one, and send it again."""
+    open_when_told = list[bool]()
+
+    class Told(Exchange):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "stopped_by" and value:
+                open_when_told.append(not select.select([pool.peers[0]], [], [], 0)[0])
+            super().__setattr__(name, value)
+
+    it = Told(pool, Outgoing("POST", "http://host/", {}))  # pyright: ignore[reportArgumentType]
+    it.connection, *_ = pool.connect("", 1.0)
+    it.stop(STOPPED)
+    assert (open_when_told, pool.peers[0].recv(1)) == ([True], b"")
+
+
+def test_what_is_stopped_just_after_it_looked_is_ended_all_the_same(pool: Pool) -> None:
+    class Late(Exchange):
+        """Is stopped as soon as it has looked whether it was."""
+
+        def __getattribute__(self, name: str) -> Any:
+            found = object.__getattribute__(self, name)
+            if name == "stopped_by" and found is None and pool.given:
+                self.stop(STOPPED)
+                pool.peers[0].shutdown(socket.SHUT_WR)
+            return found
+
+    it = Late(pool, Outgoing("POST", "http://host/", {}, b"{}"))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BrokenError):
+        run(it)
+    assert (it.stopped_by, len(pool.given), pool.peers[0].recv(10_000)) == (STOPPED, 1, b"")

@@ -130,3 +130,39 @@ def test_what_is_kept_unread_of_a_stream_is_bounded() -> None:
         meter.see(piece)
     pieces = -(-65536 // len(piece))
     assert looked == [len(piece) * pieces * look for look in range(1, 200 // pieces + 1)]
+
+
+NAMES = ("usage", "finish_reasons", "model", "error", "is_cut", "id", "is_queued", "background_since")
+NAMES_OF_OTHERS = ("is_half_counted", "next_sequence_number", "sample")
+SAYINGS: list[dict[str, Any]] = [
+    {"response": {"id": "r", "object": "response", "status": "queued", "created_at": 7}},
+    {"response": {"id": "r", "object": "response", "created_at": 7, "background": True, "status": "completed"}},
+    {"type": "message_start", "message": {"id": "m", "model": "m", "usage": {"input_tokens": 3}}},
+    {"type": "response.a", "sequence_number": 7},
+]
+
+
+def test_whatever_is_asked_first_is_known() -> None:
+    """It is the same as where all else was asked before, and not what a meter says that has seen nothing."""
+    unlike = set[str]()
+    for events in ([*USUAL, END], [event({"error": {"message": "broken"}})], *([event(each)] for each in SAYINGS)):
+        for name in (*NAMES, *NAMES_OF_OTHERS):
+            first, last, unused = (Meter("text/event-stream", uses_tokens=True) for _ in range(3))
+            for chunk in events:
+                first.see(chunk)
+                last.see(chunk)
+            found = getattr(first, name)
+            told(last)
+            assert found == getattr(last, name), (name, events)
+            unlike |= {name} if found != getattr(unused, name) else set()
+    assert unlike == {*NAMES, *NAMES_OF_OTHERS}
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_an_end_mark_counts_though_what_follows_it_is_read_later(looks: bool) -> None:
+    for ends in (True, False):
+        meter = Meter("text/event-stream", uses_tokens=True)
+        for chunk in (event(said("a")), END if ends else b": no end\n\n", b": bye\n\n", b": bye\n\n"):
+            meter.see(chunk)
+            assert not looks or meter.model == "m"
+        assert meter.is_cut is not ends

@@ -50,6 +50,7 @@ def test_the_end_of_a_chat_begins_where_an_event_begins(pieces: int, one_choice:
     for lacks in (PIECE * pieces + USAGE, PIECE * pieces + LAST, events + event(error={"message": "no"})):
         assert find_end_of_chat(lacks, has_names=False, one_choice=one_choice) == 0
     assert find_end_of_chat(events, has_names=True, one_choice=one_choice) == 0
+    assert find_end_of_chat(LAST + events, has_names=False, one_choice=one_choice) == (one_choice and len(LAST) + since)
 
 
 def test_nothing_is_inside_an_event_before_anything_has_come_or_after_one_has_ended() -> None:
@@ -134,6 +135,28 @@ def test_the_sample_of_a_stream_is_its_beginning_in_whole_lines(line_end: bytes,
     assert run.startswith(sample)
     assert sample.rstrip(b"\n") == (line * whole).rstrip(b"\n")
     assert factor == len(run) / len(sample)
+
+
+@pytest.mark.parametrize("size", [32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1])
+def test_a_sample_has_all_of_a_stream_that_is_no_longer(size: int) -> None:
+    run = b"data: a\n\ndata: " + b"x" * (size - 15)
+    meter = Meter("text/event-stream", uses_tokens=False)
+    meter.see(run)
+    assert meter.sample[0] == (run if size <= 32 * 1024 else b"data: a\n\n")
+
+
+@pytest.mark.parametrize("events", [b"", PIECE, PIECE * 30, event(choices=[], note="finish_reason")])
+def test_where_no_reason_stands_none_is_looked_for_slowly(events: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_FINISH_REASON", None)
+    assert scan.has_finish_reason(events.replace(b'"finish_reason": null', b'"reason": null'), len(events)) is False
+
+
+@pytest.mark.parametrize("before", [b"", b"\n", b"\n\n", b"\r\n\r\n", b"\r\r", PIECE])
+@pytest.mark.parametrize("known", [None, "default"])
+def test_the_event_that_names_another_tier_begins_where_an_event_begins(before: bytes, known: str | None) -> None:
+    named_by = event(choices=[], service_tier="flex")
+    assert scan.last_other_tier(before + named_by + PIECE, known).lstrip(b"\n") == named_by
+    assert scan.last_other_tier(before + named_by + PIECE, "flex") == b""
 
 
 def delta(kind: str, place: int = 0) -> bytes:

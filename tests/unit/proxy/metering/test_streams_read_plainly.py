@@ -1,5 +1,6 @@
 """Reading a stream by shortcuts, against a plain reader that goes line by line through every byte."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -40,7 +41,9 @@ FIELDS = st.one_of(
     st.sampled_from([b"event:error", b"event: a", b": ping", b"id: 3", b"data", b"xdata: 1"]),
 )
 NAMED = [b"event: response.delta", b'data: {"type":"response.delta","delta":"event: response.delta"}']
-EVENTS = st.one_of(st.lists(FIELDS, min_size=1, max_size=3), st.just([b"data: " + PIECES[0]]), st.just(NAMED))
+BLANK = st.sampled_from([[], [b""]])
+"""A blank line between two events, or two."""
+EVENTS = st.one_of(st.lists(FIELDS, min_size=1, max_size=3), st.just([b"data: " + PIECES[0]]), st.just(NAMED), BLANK)
 
 
 @st.composite
@@ -105,6 +108,17 @@ def test_events_are_found_from_an_event_on(stream: bytes, pattern: bytes, data: 
     since = data.draw(st.sampled_from([0, *(event.start for event in events)]))
     wanted = [event[:2] for event in events if event.start >= since and pattern in stream[event.start : event.end]]
     assert find_events(re.compile(pattern), stream, since) == wanted
+
+
+BLOCKS = (b"\n\n", b"DONE\n\n", b"a\n\n", b"DONE", b"\r\n\r\n", b"DO\n\nNE\n\n")
+
+
+def test_events_are_found_in_every_short_run() -> None:
+    for stream in map(b"".join, itertools.product(BLOCKS, repeat=4)):
+        ends = [0, *itertools.accumulate(map(len, split_events(stream)))]
+        for pattern in (b"DONE", b"a|DO\\n\\nNE"):
+            wanted = [edge for edge in pairwise(ends) if re.search(pattern, stream[slice(*edge)])]
+            assert find_events(re.compile(pattern), stream) == wanted, stream
 
 
 @given(streams(), st.lists(st.integers(0, 400), max_size=4), st.sampled_from([12, 60, 10_000]))

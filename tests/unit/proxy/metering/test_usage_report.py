@@ -1,5 +1,6 @@
 """Usage as servers write it: one law for every convention, and one bound for every number."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -511,3 +512,23 @@ def test_what_a_server_says_it_wrote_goes_before_the_sum_of_what_was_written_by_
     found = usage_of(usage | {"cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 2}})
     assert found
     assert (found.cache_creation_input_tokens, found.cache_creation_1h_input_tokens) == (10, 2)
+
+
+OF_A_USUAL_REPORT = (None, 0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["cached_tokens", "audio_tokens", "reasoning_tokens"])
+@pytest.mark.parametrize("details", ["prompt_tokens_details", "completion_tokens_details"])
+def test_every_short_report_is_read_as_any_other(details: str, name: str) -> None:
+    """What is None here is not in the report."""
+    for counts in itertools.product(OF_A_USUAL_REPORT, repeat=4):
+        fields = dict(zip((*OF_TOTAL, name), counts, strict=True))
+        report: Any = {key: count for key, count in fields.items() if count is not None}
+        if name in report:
+            report[details] = {name: report.pop(name)}
+        assert usage_of(report) == usage_of(report | {"unheard_of": None}), report
+
+
+def test_the_seconds_of_sound_that_mistral_counts_are_its_duration() -> None:
+    found = usage_of({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7, "prompt_audio_seconds": 3})
+    assert found == Usage(input_tokens=5, output_tokens=2, source="reported", duration=3)

@@ -49,6 +49,14 @@ def test_what_fails_for_a_moment_is_asked_again_after_growing_pauses(fails: int)
     assert world.slept == [0.05, 0.1, 0.2, 0.4, 0.8][:fails]
 
 
+def test_a_client_is_told_when_to_ask_again_for_what_cannot_be_read() -> None:
+    with pytest.raises(ProxyError) as failed:
+        World(REFUSED).reader.state_of("id", "owner", NOW)
+    error = failed.value
+    assert (error.status, error.code, error.headers) == (503, "streams_unavailable", {"retry-after": "2"})
+    assert (error.message, error.__cause__) == ("Streams cannot be read at the moment.", REFUSED)
+
+
 def test_what_fails_for_good_is_not_asked_again() -> None:
     world = World(REFUSED, OWN)
     assert (world.found(), world.slept) == ((503, "streams_unavailable"), [])

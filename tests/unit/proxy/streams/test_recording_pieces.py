@@ -2,6 +2,7 @@
 
 import json
 from collections import deque
+from threading import Event
 from typing import Any
 
 import pytest
@@ -119,7 +120,8 @@ def test_what_cannot_be_written_is_told_as_lost_with_what_was_written(capsys: py
     ended = world.ends()
     assert (ended.status, ended.error, ended.events) == ("failed", "stream_not_kept", 1)
     [line] = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    assert (line["id"], line["reason"]) == ("id", str(FAILURE))
+    message = "A resumable stream is no longer written down"
+    assert {name: line[name] for name in ("level", "message", *LOG)} == {"level": "ERROR", "message": message, **LOG}
 
 
 def test_an_end_that_cannot_be_written_is_an_error_in_the_log_and_nothing_is_raised(
@@ -153,3 +155,18 @@ def test_a_tick_that_fails_is_told_of_at_the_end_and_the_next_one_writes_the_sam
     assert {name: line[name] for name in ("level", "message", *LOG)} == {"level": "WARN", "message": message, **LOG}
     assert line["times"] == 1
     assert isinstance(world.recording._came, deque)
+
+
+def test_a_writer_that_is_woken_by_the_end_knows_how_it_ended() -> None:
+    class Woken(Event):
+        def set(self) -> None:
+            super().set()
+            world.recording.write_rest()
+
+    world = World()
+    world.add(1)
+    world.recording.ended = Woken()
+    world.recording.end("stopped", "client_absent")
+    assert [(state.status, state.error, state.events) for state in world.table.states[1:]] == [
+        ("stopped", "client_absent", 1)
+    ]

@@ -10,7 +10,7 @@ from proxy.streams.response import RecordedResponse
 
 from tests.fakes import RecordedResponse as Client
 
-EVENTS = {"content-type": "text/event-stream"}
+EVENTS = {"content-type": "Text/Event-Stream; charset=utf-8"}
 
 
 class Kept:

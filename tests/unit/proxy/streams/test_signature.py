@@ -2,9 +2,11 @@
 
 import base64
 import hmac
+import json
 import re
 from pathlib import Path
 
+import pytest
 from proxy.aws.client import AwsError
 from proxy.streams.signature import Signer
 
@@ -29,7 +31,7 @@ def test_the_receiver_of_the_documents_accepts_it_and_nothing_else() -> None:
         raise AssertionError(f"another {name} is accepted")
 
 
-def test_a_secret_is_looked_up_again_and_what_cannot_be_had_signs_nothing() -> None:
+def test_a_secret_is_looked_up_again_and_what_cannot_be_had_signs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     answers = iter(["", "one", "two"])
     clock = Clock()
 
@@ -40,6 +42,12 @@ def test_a_secret_is_looked_up_again_and_what_cannot_be_had_signs_nothing() -> N
 
     sign = Signer(get_secret, clock)
     assert sign("x") == ""
+    line = json.loads(capsys.readouterr().out)
+    assert {name: line[name] for name in ("level", "message", "reason")} == {
+        "level": "ERROR",
+        "message": "A webhook is not told of a stream: its secret is unavailable",
+        "reason": str(AwsError("secretsmanager", "AccessDeniedException")),
+    }
     first = sign("x")
     clock.now += 299.5
     assert first == sign("x")

@@ -45,7 +45,9 @@ class World:
         self.starts: Callable[[], None] = lambda: None
         self.forgotten = 0
         self.response = RecordedResponse()
-        self.timeline = Timeline(Clock(lambda: NOW, lambda: 7.0))
+        self.reading = 7.0
+        self.timeline = Timeline(Clock(lambda: NOW, lambda: self.reading))
+        self.reading += 0.25
         request = InferenceRequest("function_url", "POST", f"/v1{path}", "", {}, b'{"model":"m"}', None)
         target = Target(None, path)
         self.call = Call(STREAM, NOW + 60, request, key, target, RequestBody(request, target))
@@ -104,12 +106,14 @@ def test_a_stream_is_begun_with_its_state_and_ended_with_what_became_of_it(polic
     response.start(200, EVENTS)
     response.write(b"data: a\n\n")
     [made] = world.recordings
+    world.reading += 40.0
     told = {"x-resumable": "true", **({"x-on-disconnect": "stop"} if policy == "stop" else {})}
     assert world.response.headers == {**EVENTS, **told}
     made.tick()
     state = world.table.state(STREAM)
     assert state
-    detail_type, *_ = json.loads(state.unfinished)[2]
+    detail_type, *_, data = json.loads(state.unfinished)[2]
+    assert data["timings"]["proxy"] == 0.25, "until its admission"
     expected = STATE._replace(on_disconnect="stop" if policy == "stop" else "", client_id="team-a")
     expected = expected._replace(owner=owner_of(KEY), expires_at=float(int(NOW + 180) + 1), lease_until=NOW + 30)
     assert state == expected._replace(unfinished=state.unfinished)

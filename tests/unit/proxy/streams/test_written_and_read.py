@@ -230,6 +230,24 @@ def test_a_writer_that_was_believed_dead_writes_nothing_more() -> None:
     assert (state.status, state.error) == ("failed", KILLED)
 
 
+@pytest.mark.parametrize("is_given_up", [True, False])
+def test_a_stream_that_is_over_when_its_writer_looks_is_written_no_more(is_given_up: bool) -> None:
+    world = World()
+    world.stream([event(1)], itertools.repeat(True))
+    state = world.table.state(STREAM)
+    assert state
+    if is_given_up:
+        world.table.give_up(STREAM, 1, NOW + 2 * LEASE_SECONDS)
+    else:
+        world.table.end(state._replace(status="completed", events=1))
+    world.tick()
+    assert (world.recording.is_lost, world.recording.is_given_up) == (True, is_given_up)
+    over = world.table.state(STREAM)
+    world.response.write(event(2))
+    world.finish("failed", "late")
+    assert world.table.state(STREAM) == over
+
+
 def test_a_writer_whose_stream_is_gone_has_been_told_of_by_nobody() -> None:
     world = World()
     world.stream([event(1)], itertools.repeat(True))
@@ -251,6 +269,8 @@ def test_what_cannot_be_written_is_given_up_and_the_stream_goes_on() -> None:
         world.response.write(large)
         world.tick()
     assert world.recording.is_lost
+    world.response.write(event(5))
+    assert not world.recording._came, "nothing is kept for a write that never comes"
     world.services.faults = itertools.repeat(None)
     world.finish()
 
@@ -364,7 +384,9 @@ def test_who_asks_for_a_stop_is_heard_at_the_next_look_and_once() -> None:
 
     world.tick()
     assert world.stopper.error
-    assert (world.stopper.error.code, world.stopper.error.fault) == ("stream_stopped", "client")
+    error = world.stopper.error
+    assert (error.status, error.code, error.fault) == (499, "stream_stopped", "client")
+    assert error.message == "The client stopped this stream."
     world.finish("stopped", "stream_stopped")
     writes = len(world.services.calls)
     reader.stop(STREAM)
@@ -433,7 +455,9 @@ def test_a_reader_is_a_sign_of_life_when_it_comes_and_not_while_it_stays() -> No
     while world.stopper.error is None:
         next(reading)
 
-    assert world.stopper.error.code == "client_absent"
+    error = world.stopper.error
+    assert (error.status, error.code, error.fault) == (499, "client_absent", "client")
+    assert error.message == "Nobody was there any more to read this stream."
     assert ABSENT_SECONDS < world.now - came < 2 * ABSENT_SECONDS
 
 

@@ -54,3 +54,11 @@ def test_a_signature_is_that_of_standard_webhooks() -> None:
         signature_of("the secret", "id.2026-11-30T00:53:32.500Z.failed")
         == "v1,nd+jqzYc/79fUEESLpSng6MWMoizy2m7Fa3yJH4X490="
     )
+
+
+def test_times_are_told_to_the_microsecond() -> None:
+    told, _ = event_at(1.23456789, (0.0, None, event()))
+    assert told.data["timings"] == {"total": 1.234568, "proxy": 0.5, "upstream": 0.734568}
+    data: Any = {"timings": {"total": 0, "proxy": 0.12345649}}
+    told, _ = event_at(1.0, (0.0, None, (*event()[:-1], data)))
+    assert told.data["timings"]["upstream"] == 0.876544

@@ -75,3 +75,16 @@ def test_an_id_of_a_fact_stays_the_same_in_later_versions() -> None:
 def test_the_first_of_a_moment_comes_before_all_others() -> None:
     assert first_ulid_of(1e9) <= ulid_of_fact(1e9, "a") < first_ulid_of(1e9 + 0.001)
     assert first_ulid_of(1e9).endswith("0" * 16)
+
+
+def test_a_fact_with_half_a_character_has_an_id() -> None:
+    assert ulid_of_fact(1.0, "\ud800")[:10] == ulid_of_fact(1.0, "?")[:10]
+
+
+@given(st.integers(0, 253_402_300_799_999))
+def test_what_is_random_in_an_id_leaves_its_moment_as_it_is(milliseconds: int) -> None:
+    moment = (milliseconds + 0.5) / 1000
+    first = first_ulid_of(moment)
+    assert {new_ulid(moment)[:10], ulid_of_fact(moment, "a fact")[:10], first[:10]} == {first[:10]}
+    assert first[10:] == "0" * 16
+    assert len({new_ulid(moment)[10:] for _ in range(3)}) == 3

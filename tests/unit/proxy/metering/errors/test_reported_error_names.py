@@ -137,14 +137,26 @@ def nested(depth: int, inner: Any) -> Any:
     return inner
 
 
+class Unread(str):
+    """A text that is not to be looked at."""
+
+    __slots__ = ()
+
+    def __getitem__(self, _place: Any) -> str:
+        raise AssertionError("it was looked at")
+
+
 def test_an_error_is_read_to_its_bounds_and_no_further() -> None:
     assert message_of(nested(6, "deep")) == "deep"
     assert message_of(nested(7, "deep")) == '{"error": "deep"}', "what is deeper is told as it stands"
     assert message_of([f"{number:02}" for number in range(20)]) == ": ".join(f"{number:02}" for number in range(16))
     assert message_of("x" * 2000) == message_of("x" * 2001) == "x" * 2000
     assert message_of(["x" * 1999, "yyy", "never"]) == "x" * 1999 + ":"
+    assert message_of(["x" * 1000, "y" * 1000, Unread()]) == "x" * 1000 + ": " + "y" * 998, "no further than it tells"
     assert message_of({"error": [{"loc": ["body", 0, "x"], "msg": "missing"}]}) == "body.0.x: missing"
     assert message_of({"error": [{"loc": list(range(20)), "msg": "m"}]}) == ".".join(map(str, range(16))) + ": m"
+    two = {"loc": ["body", "x"], "message": "too long", "detail": "by three"}
+    assert message_of([two]) == "body.x: too long, by three"
     assert message_of({"message": "the same", "error": "same"}) == "same: the same"
     assert message_of({"message": "same", "detail": "the same"}) == "same: the same"
     found = reported_error({"error": {"message": "m", "code": "c" * 70}})

@@ -146,3 +146,26 @@ def test_a_tool_call_whose_input_never_came_is_not_whole() -> None:
     assert flaw(stream_of([*events[:place], *events[place + 1 :]]), is_stream=True) == "unreadable"
     empty = {**events[place], "delta": {"type": "input_json_delta", "partial_json": ""}}
     assert flaw(stream_of([*events[:place], empty, *events[place + 1 :]]), is_stream=True) is None
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "text", "text": "a", "citations": [{"type": "page_location"}]},
+        {"type": "thinking", "thinking": "a", "signature": "s", "citations": [1]},
+        {"type": "of tomorrow", "text": "a"},
+    ],
+    ids=["cited text", "cited thought", "unknown"],
+)
+def test_a_block_that_says_more_than_its_text_is_in_one_piece(block: dict[str, Any]) -> None:
+    message: dict[str, Any] = {
+        "id": "msg",
+        "content": [block],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {},
+    }
+    assert events_of(message)[1:3] == [
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_stop", "index": 0},
+    ]
