@@ -290,7 +290,13 @@ class Client:
         table, found = self.stack.table("COSTS_TABLE"), list[dict[str, Any]]()
         for day in sorted({self.made, datetime.now(UTC).date()}):
             key = Key("pk").eq(f"client#{self.id}#{day}")
-            found += table.query(KeyConditionExpression=key, ConsistentRead=True)["Items"]
+            start: dict[str, Any] = {}
+            while True:
+                page = table.query(KeyConditionExpression=key, ConsistentRead=True, **start)
+                found += page["Items"]
+                if "LastEvaluatedKey" not in page:
+                    break
+                start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
         return found
 
     def wait_for_entries(self, count: int) -> list[dict[str, Any]]:
