@@ -6,7 +6,7 @@ keys that are remembered stay good for a bounded time, and without any nobody is
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from openai_proxy.identity.issuer import Issuer, address_of, origin_of
@@ -14,7 +14,7 @@ from openai_proxy.identity.values import EntryError
 
 from authorizer.https_get import FetchError
 from authorizer.refusal import KeysUnavailableError, TokenRefusedError
-from authorizer.signature import Jwk, fits, loaded
+from authorizer.signature import Jwk, fits, is_private, loaded
 from authorizer.token import LONGEST_KID
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ MOST_LOOKS = 3
 """Looks for a key that is not known, in `LOOKS_WITHIN` seconds: anybody can make up the name of a key."""
 LOOKS_WITHIN = 30.0
 _MOST_KEYS = 100
+_MOST_NAMESAKES = 4
+"""Keys with one name, each of which costs a check of the signature."""
+
+_OF_PAIR = ("kty", "n", "crv", "x")
+"""What says of which pair a key is."""
 
 Fetch = Callable[[str, float], dict[str, Any]]
 """The shape of `HttpsGet`: an address and seconds ─▶ a JSON object. Raises FetchError."""
@@ -47,7 +52,7 @@ class IssuerKeys:
         self._clock = clock
         self._logger = logger
         self._keys: list[Jwk] = []
-        self._loaded: dict[tuple[str | None, str], PyJWK] = {}
+        self._loaded: dict[tuple[str | None, str], Sequence[PyJWK]] = {}
         self._fetched_at: float | None = None
         self._next_try = 0.0
         self._is_answering = False
@@ -77,34 +82,40 @@ class IssuerKeys:
             if age is None or age > STALE:
                 raise KeysUnavailableError(self._issuer.issuer)
 
-    def find(self, kid: str | None, algorithm: str) -> "PyJWK":
-        """The key that a token was signed with. Raises TokenRefusedError, and KeysUnavailableError where the keys
+    def find(self, kid: str | None, algorithm: str) -> "Sequence[PyJWK]":
+        """The keys of which one has signed a token. Raises TokenRefusedError, and KeysUnavailableError where the keys
         cannot be had.
         """
         self.look()
-        if (key := self._known(kid, algorithm)) is not None:
-            return key
+        if keys := self._known(kid, algorithm):
+            return keys
         now = self._clock()
         if len(self._looks) < MOST_LOOKS or now - self._looks[0] >= LOOKS_WITHIN:
             self._looks.append(now)
             self._refresh()
-            if (key := self._known(kid, algorithm)) is not None:
-                return key
+            if keys := self._known(kid, algorithm):
+                return keys
         if not self._is_answering:
             raise KeysUnavailableError(self._issuer.issuer)
         raise TokenRefusedError("token_key", self._issuer.issuer)
 
-    def _known(self, kid: str | None, algorithm: str) -> "PyJWK | None":
-        """The one key with this name that fits the algorithm. If a token names no key, there has to be exactly one that
-        fits.
+    def _known(self, kid: str | None, algorithm: str) -> "Sequence[PyJWK]":
+        """The usable keys with this name that fit the algorithm: a name may be that of several (RFC 7517, section 4.5).
+        If a token names no key, there has to be exactly one that fits. A key that is listed twice is one key.
         """
-        if (key := self._loaded.get((kid, algorithm))) is not None:
-            return key
-        found = [each for each in self._keys if kid in (None, each.get("kid")) and fits(each, algorithm)]
-        key = loaded(found[0], algorithm) if len(found) == 1 else None
-        if key is not None:
-            self._loaded[kid, algorithm] = key
-        return key
+        if keys := self._loaded.get((kid, algorithm)):
+            return keys
+        most, keys = 1 if kid is None else _MOST_NAMESAKES, list["PyJWK"]()
+        for each in self._keys:
+            named = kid in (None, each.get("kid")) and fits(each, algorithm)
+            key = loaded(each, algorithm) if named else None
+            if key is not None and all(key.key != other.key for other in keys):
+                keys.append(key)
+            if len(keys) > most:
+                return ()
+        if keys:
+            self._loaded[kid, algorithm] = keys
+        return keys
 
     def _age(self) -> float | None:
         return None if self._fetched_at is None else self._clock() - self._fetched_at
@@ -117,7 +128,7 @@ class IssuerKeys:
             if not self._address:
                 description = self._fetch(self._issuer.discovery_url, SECONDS)
                 self._address = _address_in(description, self._issuer)
-            keys = _keys_in(self._fetch(self._address, max(0.1, end - self._clock())))
+            keys, private = _keys_in(self._fetch(self._address, max(0.1, end - self._clock())))
         except FetchError as error:
             self._next_try = self._clock() + PAUSE
             self._logger.error(  # noqa: TRY400 - a fault of the issuer's
@@ -127,6 +138,10 @@ class IssuerKeys:
         if keys != self._keys:
             self._keys, self._loaded = keys, {}
             self.version += 1
+        if private:
+            self._logger.error(
+                "an issuer publishes private keys, which are not used", issuer=self._issuer.issuer, count=private
+            )
         self._fetched_at = self._clock()
         self._is_answering = True
 
@@ -145,12 +160,18 @@ def _address_in(description: dict[str, Any], issuer: Issuer) -> str:
     return address
 
 
-def _keys_in(document: dict[str, Any]) -> list[Jwk]:
-    """The keys in a JWKS document that tokens may be signed with. Raises FetchError."""
+def _keys_in(document: dict[str, Any]) -> tuple[list[Jwk], int]:
+    """The keys in a JWKS document that tokens may be signed with, and how many are not used because their private part
+    is there for anybody to read, in whichever copy. Raises FetchError.
+    """
     listed: Any = document.get("keys")
     if not isinstance(listed, list) or not 0 < len(listed) <= _MOST_KEYS:  # pyright: ignore[reportUnknownArgumentType]
         raise FetchError(f"it does not list 1 to {_MOST_KEYS} keys")
-    return [each for each in listed if _is_key(each)]  # pyright: ignore[reportUnknownVariableType]
+    keys: list[Jwk] = [each for each in listed if _is_key(each)]  # pyright: ignore[reportUnknownVariableType]
+    told = [each for each in keys if is_private(each)]
+    told_of = [{name: each.get(name) for name in _OF_PAIR} for each in told]
+    good = [each for each in keys if {name: each.get(name) for name in _OF_PAIR} not in told_of]
+    return good, len(told)
 
 
 def _is_key(value: Any) -> bool:

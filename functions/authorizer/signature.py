@@ -20,7 +20,8 @@ _TYPES: Mapping[str, tuple[str, str]] = {
     "EdDSA": _ED25519,
 }
 _PUBLIC = ("kty", "n", "e", "crv", "x", "y")
-"""What is read of a key. A document may hold a certificate, or by mistake a private key: neither is used."""
+"""What is read of a key. A document may hold certificates too, which are not used."""
+_PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
 _SHORTEST_RSA = 2048
 """Bits (RFC 7518, section 3.3)."""
 _LONGEST_RSA = 8192
@@ -28,6 +29,11 @@ _LONGEST_RSA = 8192
 
 Jwk = Mapping[str, Any]
 """A public key as a JWKS document has it."""
+
+
+def is_private(jwk: Jwk) -> bool:
+    """Whether a document tells, by mistake, with what to sign: then anybody may have signed."""
+    return any(name in jwk for name in _PRIVATE)
 
 
 def fits(jwk: Jwk, algorithm: str) -> bool:

@@ -107,7 +107,8 @@ class Users:
         if token.algorithm not in issuer.algorithms:
             raise TokenRefusedError("token_algorithm", issuer.issuer)
         keys = self._keys[issuer.issuer]
-        if not is_signed(token.text, keys.find(token.kid, token.algorithm), token.algorithm):
+        named = keys.find(token.kid, token.algorithm)
+        if not any(is_signed(token.text, key, token.algorithm) for key in named):
             raise TokenRefusedError("token_signature", issuer.issuer)
         now = self._clock()
         claims.check(token.claims, issuer, now)

@@ -206,7 +206,7 @@ def test_a_key_is_read_once_and_again_when_others_are_the_issuers() -> None:
     assert asked.of.find("k", "RS256") is not first
     asked.keys = [jwk("RS256", "k", 1)]
     prefetched(asked)
-    assert asked.of.find("k", "RS256").key.public_numbers() != first.key.public_numbers()
+    assert asked.of.find("k", "RS256")[0].key.public_numbers() != first[0].key.public_numbers()
 
 
 def test_a_token_that_names_no_key_is_of_the_only_one_that_fits() -> None:
@@ -218,6 +218,30 @@ def test_a_token_that_names_no_key_is_of_the_only_one_that_fits() -> None:
     assert [asked.find(None), asked.find("new"), asked.find(None, "ES256")] == ["refused 1", "good 0", "good 0"]
 
 
+def test_a_key_that_is_listed_twice_is_one_key_however_it_is_written() -> None:
+    asked, own = Asked(), jwk("RS256")
+    for other in (
+        own,
+        own | {"n": own["n"] + "==", "alg": "RS256"},
+        own | {"n": "AAAA" + own["n"], "kid": "other"},
+        own | {"e": "AQ"},
+    ):
+        asked.keys = [jwk("ES256", "k"), own, other]
+        prefetched(asked)
+        assert [asked.find(), asked.find(None)] == ["good 0"] * 2
+        assert len(asked.of.find("k", "RS256")) == 1
+
+
+@pytest.mark.parametrize(("count", "named"), [(1, "good 2"), (2, "good 2"), (4, "good 2"), (5, "refused 3")])
+def test_up_to_four_keys_may_have_one_name_and_a_token_that_names_none_is_of_no_one_of_them(
+    count: int, named: str
+) -> None:
+    asked = Asked()
+    asked.keys = [jwk("EdDSA", "k", number) for number in range(count)] * 2
+    assert asked.find("k", "EdDSA") == named
+    assert asked.find(None, "EdDSA") == ("good 0" if count == 1 else "refused 1")
+
+
 @pytest.mark.parametrize("count", [1, 100, 101])
 @pytest.mark.parametrize("size", [0, 256, 257])
 def test_a_document_has_so_many_keys_with_names_of_so_many_characters(count: int, size: int) -> None:
@@ -225,6 +249,21 @@ def test_a_document_has_so_many_keys_with_names_of_so_many_characters(count: int
     asked.keys = [jwk("ES256", f"{number}") for number in range(count - 1)] + [jwk("RS256", name)]
     expected = "unknown 2" if count > 100 else "refused 3" if size > 256 else "good 2"
     assert asked.find(name) == expected
+
+
+def test_a_pair_whose_private_key_is_published_is_the_issuers_no_more_and_its_owner_is_told() -> None:
+    asked = Asked()
+    for name in ("d", "p", "q", "dp", "dq", "qi", "oth"):
+        asked.keys = [jwk("RS256"), jwk("RS256", "other", 1), jwk("RS256", "again") | {name: "AQ"}]
+        prefetched(asked)
+        asked.now += 60
+        assert [asked.find("k")[:7], asked.find("again")[:7], asked.find("other")] == ["refused", "refused", "good 0"]
+        told = asked.log.lines[-1]
+        assert (told["level"], told["issuer"], told["count"]) == ("error", ISSUER, 1)
+    lines = len(asked.log.lines)
+    asked.keys = [jwk("RS256")]
+    prefetched(asked)
+    assert (asked.find("k"), len(asked.log.lines)) == ("good 0", lines)
 
 
 def test_what_is_no_key_is_passed_over() -> None:

@@ -58,6 +58,13 @@ def test_every_algorithm_that_is_allowed_is_checked(algorithm: str) -> None:
     assert desk.code(f"{text}.{encoded(signature(text + 'x', algorithm))}") == "token_signature"
 
 
+def test_keys_of_one_name_are_all_the_issuers() -> None:
+    damaged = jwk("EdDSA") | {"x": "A"}
+    desk = Desk(damaged, *(jwk("EdDSA", number=number) for number in (0, 0, 1)))
+    codes = [desk.code(token(algorithm="EdDSA", number=number)) for number in (0, 1, 2)]
+    assert codes == ["", "", "token_signature"]
+
+
 @pytest.mark.parametrize("bits", [2048, 2056, 2064], ids=["of 342", "of 343", "of 344"])
 def test_a_signature_of_any_length_has_one_form(bits: int) -> None:
     private = rsa.generate_private_key(65537, bits)

@@ -322,11 +322,14 @@ def private(algorithm: str) -> dict[str, Any]:
         ([jwk("RS256", n="!")], "token_key"),
         ([jwk("RS256", n=7)], "token_key"),
         ([jwk("RS256", e="AA" * 3000)], "token_key"),
-        ([jwk("RS256"), jwk("RS256", number=1)], "token_key"),
+        ([jwk("RS256", number=1), jwk("RS256")], ""),
+        ([jwk("RS256", number=1), jwk("RS256", number=1)], "token_signature"),
         (["k", None, 7, {"kid": 7}, {}, jwk("RS256")], ""),
         ([jwk("RS256", alg="RS256", key_ops=["verify"])], ""),
         ([jwk("ES256", kid="k"), jwk("RS256")], ""),
-        ([jwk("RS256") | private("RS256")], ""),
+        ([jwk("RS256") | private("RS256")], "token_key"),
+        ([jwk("RS256"), jwk("RS256") | private("RS256")], "token_key"),
+        ([jwk("RS256", kid="old", number=1) | {"p": "AQ"}, jwk("RS256")], ""),
     ],
 )
 def test_a_key_is_used_for_what_it_is_for(keys: list[Any], code: str) -> None:
