@@ -128,7 +128,7 @@ def _parts_of(event: "InferenceEvent") -> "Iterator[InferenceEvent]":
 
 def _claims(data: "InferenceCompleted") -> tuple[Key, ...]:
     fetched: Mapping[str, Any] = data.get("fetched") or {"names": ()}
-    facts = [f"{data['server']['name']}\0{name}" for name in fetched["names"][:_MOST_CLAIMS]]
+    facts = [f"{data['server']['name']}\0{name}" for name in dict.fromkeys(fetched["names"][:_MOST_CLAIMS])]
     facts += [f"\0{digest}"] if (digest := fetched.get("digest")) else []  # a copy has other names, at another server
     keys = ((f"fetched#{hashlib.sha256(each.encode(errors='replace')).hexdigest()}", "fetched") for each in facts)
     return tuple(dict.fromkeys(keys))  # a transaction takes no item twice, and half a character is like another
