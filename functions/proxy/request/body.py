@@ -76,17 +76,20 @@ class RequestBody:
         self._operation, self._path = target.operation, target.path
         self._fields: dict[str, Any] | None = None
         self._place: slice | None = None
+        self._asked: dict[str, Any] = {}
         self.model: str | None = None
         """The one that the client names."""
         media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         is_called_json = media_type == "application/json" or media_type.endswith("+json")
         if request.body and (is_called_json or _may_be_read_as_json(request.body, target)):
-            self._fields = _json_object(request.body)
+            self._fields = self._asked = _json_object(request.body)
             self.model = _text_or_none(self._fields.get("model"))
-        elif request.body and media_type == "multipart/form-data":
-            from proxy.request.multipart import find_fields  # noqa: PLC0415  # few requests are uploads
+        elif request.body and (media_type == "multipart/form-data" or self._operation in _TAKES_MODEL):
+            from proxy.request.form import form_of  # noqa: PLC0415  # few requests are uploads
 
-            self._place = _only(find_fields(request.body, request.headers["content-type"], b"model"))
+            form = form_of(request.body, request.headers.get("content-type", ""))
+            self._place = _only(form.models)
+            self._asked = form.asked if self._operation in _TAKES_MODEL else {}
             if self._place:
                 self.model = request.body[self._place][:_LONGEST_MODEL].decode(errors="replace") or None
         self.takes_default = self._fields is not None and (
@@ -95,9 +98,9 @@ class RequestBody:
         """Whether a server's default model is filled in when the client names none."""
         if self.takes_default:
             _check_spelling(self.fields)
-        self.asked = asked_counts(self.fields) if self.takes_default else AskedCounts()
-        self.asks_a_model = self.takes_default or (self._place is not None and self._operation in _TAKES_MODEL)
+        self.asks_a_model = self.takes_default or (bool(request.body) and self._operation in _TAKES_MODEL)
         """Whether the request is to a model."""
+        self.asked = asked_counts(self._asked, target.path) if self.asks_a_model else AskedCounts()
         is_clear = is_called_json or self._place is not None
         self.is_for_a_model = self.asks_a_model and is_clear and not _names_a_model(request.query)
         """Whether the request is to one certain model, whoever reads it."""
@@ -144,7 +147,7 @@ class RequestBody:
     @property
     def input_tokens(self) -> int:
         """About how many tokens the prompt has."""
-        return 0 if self._fields is None else input_tokens(self._fields)
+        return 0 if self._fields is None and not self._asked else input_tokens(self._asked)
 
     def outgoing(self, default_model: str, replacement: str = "", *, asks_usage: bool = True) -> OutgoingBody:
         """The body for a server: with the default model if it names none, and with a request for usage if it is a

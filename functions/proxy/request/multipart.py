@@ -1,9 +1,10 @@
-"""Finds a field in a multipart/form-data body, the form of uploads of audio and images. Pure.
+"""Finds the parts of a multipart/form-data body, the form of uploads of audio and images. Pure.
 
 RFC 7578 over RFC 2046. Its one rule: the body is only searched, never split, so files pass without being copied.
 """
 
 import re
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 _MOST_DECODINGS = 3
@@ -15,17 +16,21 @@ _DISPOSITION = re.compile(
 _OTHER_HEADER = re.compile(rb"(?!content-disposition)[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*", re.IGNORECASE)
 
 
-def find_fields(body: bytes, content_type: str, name: bytes) -> list[slice]:
-    """The positions in `body` of the values of the fields `name` that are no files.
+class Part(NamedTuple):
+    """A part of a form: its name as it was sent, and where in the body its value stands."""
 
-    Nothing is found if any part has a form that clients do not use, or a name that is similar (`model[]`): two readers
-    might then see two models.
-    """
+    name: bytes
+    is_file: bool
+    place: slice
+
+
+def parts_of(body: bytes, content_type: str) -> list[Part] | None:
+    """Every part of a form; None if any has a form that clients do not use, or if the body is no form at all."""
     boundaries = _BOUNDARY.findall(content_type)
     if len(boundaries) != 1 or content_type.lower().count("boundary=") != 1:
-        return []
+        return None
     delimiter = b"--" + "".join(*boundaries).encode(errors="replace")
-    found: list[slice] = []
+    found: list[Part] = []
     start = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
     while body.startswith(delimiter, start):
         start += len(delimiter)
@@ -35,16 +40,23 @@ def find_fields(body: bytes, content_type: str, name: bytes) -> list[slice]:
         head_end = body.find(b"\r\n\r\n", start, end)
         named = _name_of(body[start:head_end]) if end >= 0 and head_end >= 0 else None
         if named is None:
-            return []
-        if name in _decoded(named[0]):
-            if named[1] or named[0].lower() != name:
-                return []
-            found.append(slice(head_end + 4, end))
+            return None
+        found.append(Part(*named, slice(head_end + 4, end)))
         start = end + 2
-    return []
+    return None
 
 
-def _decoded(name: bytes) -> bytes:
+def find_fields(parts: list[Part] | None, name: bytes) -> list[slice]:
+    """The positions of the values of the fields `name` that are no files.
+
+    Nothing is found if a part has a name that is similar (`model[]`): two readers might then see two models.
+    """
+    named = [part for part in parts or [] if name in decoded(part.name)]
+    is_clear = all(not part.is_file and part.name.lower() == name for part in named)
+    return [part.place for part in named] if is_clear else []
+
+
+def decoded(name: bytes) -> bytes:
     """A name as any reader might read it, in lower case."""
     for _ in range(_MOST_DECODINGS if b"%" in name else 0):
         name = unquote_to_bytes(name)

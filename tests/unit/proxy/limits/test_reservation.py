@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai_proxy.key_limits import Limits
 from openai_proxy.limits import Windows
-from proxy.errors import LimitError
+from proxy.errors import ClientError, LimitError
 from proxy.limits.item import Share
 from proxy.limits.reservation import LeaseState, Prices, Reservation, nothing_taken, share_of
 from proxy.request.body import RequestBody
@@ -70,7 +70,8 @@ def test_what_an_event_says(kind: str, state: LeaseState, end: str) -> None:
 
 
 def body_of(content_type: str, query: str, path: str) -> RequestBody:
-    content = json.dumps({"model": "m", "messages": [{"content": "abc " * 1000}], "n": 5, "max_tokens": 700}).encode()
+    most = "max_output_tokens" if path == "/responses" else "max_tokens"
+    content = json.dumps({"model": "m", "messages": [{"content": "abc " * 1000}], "n": 5, most: 700}).encode()
     request = InferenceRequest("function_url", "POST", "", query, {"content-type": content_type}, content, None)
     return RequestBody(request, Target("s", path))
 
@@ -82,3 +83,71 @@ def test_no_spelling_of_a_request_makes_its_share_smaller(path: str, content_typ
     limits, prices = Limits(id="key-1", tpm=100_000, budget_day=Decimal(10)), Prices(Decimal("1e-6"), Decimal("1e-5"))
     share = share_of(limits, body_of(content_type, query, path), prices, "lease-1", NOW)
     assert (share.tokens, share.cost) == (1004 + 5 * 700, Decimal("0.001004") + 5 * 700 * Decimal("1e-5"))
+
+
+UPLOAD = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+PROMPT = UPLOAD % (b"prompt", b"abc " * 1000)
+FILE = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nn=7\r\n'
+
+
+def uploaded(*parts: bytes, content_type: str = "multipart/form-data; boundary=b") -> tuple[int, Decimal]:
+    """What an edit of a picture reserves, for a model whose pictures have 4,000 tokens: those of its prompt, and of
+    how many pictures.
+    """
+    content = b"".join(parts) + (b"--b--" if "multipart" in content_type else b"")
+    request = InferenceRequest("function_url", "POST", "", "", {"content-type": content_type}, content, None)
+    limits = Limits(id="key-1", tpm=100_000, budget_day=Decimal(1000))
+    prices = Prices(Decimal("1e-6"), Decimal("1e-5"), 4000)
+    share = share_of(limits, RequestBody(request, Target("s", "/images/edits")), prices, "lease-1", NOW)
+    return share.tokens, (share.cost - share.tokens * prices.input) / (4000 * prices.output)
+
+
+@pytest.mark.parametrize("model", [b"", UPLOAD % (b"model", b"m")], ids=["no model", "a model"])
+@pytest.mark.parametrize(
+    ("fields", "pictures"),
+    [
+        ([], 1),
+        ([(b"n", b"")], 1),
+        ([(b"n", b"7")], 7),
+        ([(b"n", b" 7 ")], 7),
+        ([(b"n", b"1"), (b"n", b"7")], 7),
+        ([(b"n", b"7"), (b"best_of", b"2"), (b"n", b"1")], 7),
+        ([(b"N", b"7")], 7),
+        ([(b"n[]", b"7"), (b"n", b"1")], 7),
+        ([(b"%6e", b"7")], 7),
+        ([(b"n", b"0")], 1),
+        ([(b"n", b"=37")], 10),
+        ([(b"n", b"seven")], 10),
+        ([(b"n", b" " * 70 + b"7")], 7),
+        ([(b"n", "\u00a0".encode() * 40 + b"7")], 10),
+        ([(b"n", b"0" * 65 + b"7")], 10),
+        ([(b"max_tokens", b"1"), (b"n", b"7")], 7),
+        ([(b"image\\", b"1")], 10),
+    ],
+)
+def test_each_picture_of_an_upload_is_reserved(fields: list[tuple[bytes, bytes]], pictures: int, model: bytes) -> None:
+    is_clear = not any(b"\\" in name for name, _ in fields)
+    assert uploaded(PROMPT, model, FILE, *(UPLOAD % field for field in fields)) == (1004 if is_clear else 4, pictures)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "pictures"),
+    [
+        ("application/x-www-form-urlencoded", 7),
+        ("Application/X-WWW-Form-URLEncoded; charset=utf-8", 7),
+        ("multipart/mixed; boundary=b", 10),
+        ("multipart/form-data; boundary=b; boundary=c", 10),
+        ("multipart/form-data", 10),
+        ("image/png", 1),
+    ],
+)
+def test_a_form_of_another_kind_reserves_what_it_may_cost(content_type: str, pictures: int) -> None:
+    assert uploaded(b"model=m&n=1;%6E=7", content_type=content_type)[1] == pictures
+    assert uploaded(b"&" * 1000 + b"n=7", content_type=content_type)[1] == (pictures if "image" in content_type else 10)
+
+
+def test_more_pictures_than_any_model_makes_are_refused() -> None:
+    for value in (b"1025", b"9" * 50, b"1e9"):
+        with pytest.raises(ClientError) as refused:
+            uploaded(UPLOAD % (b"n", value))
+        assert (refused.value.status, refused.value.param) == (400, "n")

@@ -11,6 +11,7 @@ from proxy.request.asked_counts import MOST_ANSWERS, MOST_TOKENS, AskedCounts, a
 from proxy.request.body import RequestBody
 from proxy.request.parse import InferenceRequest, Target
 
+CHAT = "/chat/completions"
 NAMES = {
     "max_tokens": 2_147_483_647,
     "max_completion_tokens": 2_147_483_647,
@@ -28,7 +29,7 @@ NAMES = {
 )
 def test_a_count_that_no_model_takes_is_refused_by_name(name: str, number: str) -> None:
     with pytest.raises(ClientError) as refused:
-        asked_counts(json.loads(f'{{"{name}": {number}}}'))
+        asked_counts(json.loads(f'{{"{name}": {number}}}'), CHAT)
     error = refused.value
     assert (error.status, error.code, error.param) == (400, "integer_above_max_value", name)
     assert error.to_object()["error"]["param"] == name
@@ -36,9 +37,9 @@ def test_a_count_that_no_model_takes_is_refused_by_name(name: str, number: str) 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_largest_count_is_taken_and_one_more_is_not(name: str) -> None:
-    asked_counts({name: NAMES[name]})
+    asked_counts({name: NAMES[name]}, CHAT)
     with pytest.raises(ClientError):
-        asked_counts({name: NAMES[name] + 1})
+        asked_counts({name: NAMES[name] + 1}, CHAT)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,12 @@ def test_the_largest_count_is_taken_and_one_more_is_not(name: str) -> None:
         ({"max_tokens": 0.5, "n": "1.5"}, AskedCounts(1, 2)),
         ({"max_tokens": 2**31 - 1, "n": 1024}, AskedCounts(2147483647, 1024)),
         ({"max_tokens": 7, "max_completion_tokens": 9}, AskedCounts(9)),
-        ({"max_output_tokens": 100.0}, AskedCounts(100)),
+        ({"max_tokens": 100.0}, AskedCounts(100)),
+        ({"n": " 3\n"}, AskedCounts(None, 3)),
+        ({"n": "1_0"}, AskedCounts(None, 10)),
+        ({"n": "0x1F"}, AskedCounts(None, 31)),
+        ({"n": "+0b11", "max_tokens": "0o17"}, AskedCounts(15, 3)),
+        ({"n": "0x", "max_tokens": "x1"}, AskedCounts()),
         ({"max_tokens": 100.2, "n": "3"}, AskedCounts(101, 3)),
         ({"max_tokens": "1e2"}, AskedCounts(100)),
         ({"n": 2, "best_of": 5}, AskedCounts(None, 5)),
@@ -66,7 +72,24 @@ def test_the_largest_count_is_taken_and_one_more_is_not(name: str) -> None:
     ],
 )
 def test_what_counts(fields: dict[str, Any], counts: AskedCounts) -> None:
-    assert asked_counts(fields) == counts
+    assert asked_counts(fields, CHAT) == counts
+
+
+@pytest.mark.parametrize(
+    ("path", "bounds"),
+    [
+        ("/chat/completions", {"max_completion_tokens", "max_tokens"}),
+        ("/completions", {"max_tokens"}),
+        ("/responses", {"max_output_tokens"}),
+        ("/messages", {"max_tokens"}),
+        ("/images/generations", set[str]()),
+        ("/embeddings", set[str]()),
+    ],
+)
+def test_what_an_api_passes_over_bounds_no_answer(path: str, bounds: set[str]) -> None:
+    for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
+        assert asked_counts({name: 1}, path).tokens == (1 if name in bounds else None)
+        assert {asked_counts({name: 9, own: 3}, path).tokens for own in bounds - {name}} <= {9}
 
 
 anything = st.recursive(
@@ -92,7 +115,7 @@ def test_no_body_has_any_other_end_than_counts_within_bounds_or_a_refusal(fields
 @pytest.mark.parametrize("end", ["x", ".x"])
 def test_a_text_of_megabytes_that_is_nearly_a_count_is_read_once(begin: str, end: str) -> None:
     text = begin + "1" * 1_000_000 + end  # what reads it in more than one way does not come back in an hour
-    assert asked_counts({"max_tokens": text, "n": text}) == AskedCounts()
+    assert asked_counts({"max_tokens": text, "n": text}, CHAT) == AskedCounts()
 
 
 def read_or_refuse(body: bytes) -> RequestBody | ClientError:

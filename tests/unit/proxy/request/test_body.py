@@ -156,6 +156,14 @@ def test_only_the_model_of_an_upload_changes(before: bytes, after: bytes) -> Non
     assert out.content == upload(("file", before), ("model", b"real"), ("file2", after), boundary=boundary)
 
 
+def test_an_upload_asks_a_model_whether_it_names_one_or_not_and_a_file_asks_none() -> None:
+    form = upload(("n", b"3"), ("prompt", b"12345678"))
+    for path, asked, tokens in (("/images/edits", (True, 3), 6), ("/files", (False, 1), 0)):
+        body = read(form, path, "multipart/form-data; boundary=b-1")
+        assert (body.model, body.is_for_a_model, body.takes_default) == (None, False, False)
+        assert ((body.asks_a_model, body.asked.answers), body.input_tokens) == (asked, tokens)
+
+
 def test_an_upload_with_two_models_is_refused() -> None:
     with pytest.raises(ClientError) as refused:
         read(upload(("model", b"a"), ("model", b"b")), "/audio/speech", "multipart/form-data; boundary=b-1")
@@ -345,7 +353,7 @@ OF_MODELS = ("/chat/completions", "/completions", "/responses", "/messages", "/e
 def test_what_a_model_is_asked_is_read_whatever_it_is_called(blank: bytes, path: str, content_type: str) -> None:
     content = blank + b'{"model":"m","n":7,"max_tokens":9,"input":"12345678"}'
     found, plain = read(content, path, content_type), read(content, path)
-    assert (found.model, found.asked.tokens, found.asked.answers, found.input_tokens) == ("m", 9, 7, 6)
+    assert (found.model, found.asked, found.asked.answers, found.input_tokens) == ("m", plain.asked, 7, 6)
     assert found.outgoing("").content == content
     assert (found.fields, found.asks_a_model, plain.is_for_a_model) == (plain.fields, True, True)
     assert not found.is_for_a_model, "somebody else may read it as a form, which names another model"
