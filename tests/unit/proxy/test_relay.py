@@ -358,6 +358,19 @@ def test_a_stream_that_its_client_ended_says_nothing_of_the_health_of_its_server
     assert [attempt["error"] for attempt in (*third, *last)] == ["upstream_unreachable", "circuit_open"]
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_token_that_a_server_quotes_in_the_middle_of_a_stream_stays_here(ends: bool) -> None:
+    quoted = event({"error": {"message": "main-token is not known", "code": 401}})
+    pieces = ((0.0, event(chat("main-token")) + quoted[:30]), (0.5, quoted[30:]))
+    world = World({"main": [stream(0.5, *pieces, ends=ends)]})
+    with timed_proxy(world, CONTEXT) as proxy:
+        client = proxy.call(url_event("/main/v1/chat/completions", {**CHAT, "stream": True}))
+    assert client.body.startswith(event(chat("main-token")) + quoted.replace(b"main-token", b"..."))
+    [(kind, detail)] = proxy.bus.details
+    assert kind == "InferenceFailed"
+    assert "main-token" not in json.dumps(detail)
+
+
 # ------------------------------------------------------------------------------- what outlives its connection
 
 
