@@ -135,9 +135,101 @@ def test_a_stream_with_anything_unknown_is_not_converted(chunks: list[dict[str, 
     assert converted(CHAT, stream(*chunks), to_stream=False) is None
 
 
+def calling(**more: Any) -> dict[str, Any]:
+    """A piece of a tool's call."""
+    call: dict[str, Any] = {"index": 0, "id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    return chunk({"tool_calls": [call | more]})
+
+
+LISTED: Any = [{"type": "text", "text": "a"}]
+FORMS: dict[str, dict[str, Any]] = {
+    "a list for a text": chunk({"content": LISTED}),
+    "a number for a text": chunk({"reasoning": 0}),
+    "a text for a delta": chunk({}, choices=[{"index": 0, "delta": "a"}]),
+    "an object for choices": chunk({}, choices={"0": {"delta": {"content": "a"}}}),
+    "an object for calls": chunk({"tool_calls": {"0": {"id": "t"}}}),
+    "a text for a function": calling(function="f"),
+    "an object for arguments": calling(function={"name": "f", "arguments": {}}),
+    "a number for arguments": calling(function={"name": "f", "arguments": 0}),
+    "an index that is true": chunk({}, choices=[{"index": True, "delta": {"content": "a"}, "finish_reason": "stop"}]),
+    "an index that is no whole number": chunk({}, choices=[{"index": 0.0, "delta": {"content": "a"}}]),
+    "an index below 0": chunk({}, choices=[{"index": -1, "delta": {"content": "a"}, "finish_reason": "stop"}]),
+    "a list of usage": chunk({"content": "a"}, usage=[1]),
+    "another role": chunk({"role": "tool", "content": "a"}),
+    "another end": chunk({"content": "a"}, "length"),
+    "an end that is a number": chunk({"content": "a"}, choices=[{"index": 0, "delta": {}, "finish_reason": 1}]),
+    "another fingerprint": chunk({"content": "a"}, system_fingerprint="other"),
+    "another tier": chunk({"content": "a"}, service_tier="other"),
+    "another call": calling(id="other"),
+    "a number that JSON lacks": chunk({"content": "a"}, usage={"a": float("inf")}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_has_another_form_than_a_document_may_have_is_not_lost_but_not_converted(form: str) -> None:
+    begin = chunk({"role": "assistant"}, system_fingerprint="fp", service_tier="flex")
+    for chunks in ([begin, calling(), FORMS[form], LAST], [begin, calling(), LAST, FORMS[form]]):
+        assert converted(CHAT, stream(*chunks), to_stream=False) is None
+        if form != "a number that JSON lacks":  # the last usage holds
+            assert converted(CHAT, stream(*chunks, OF_USAGE), to_stream=False) is None
+    assert converted(CHAT, stream(begin, calling(), LAST, OF_USAGE), to_stream=False) is not None
+
+
+def test_a_name_that_stands_twice_is_not_converted() -> None:
+    once = stream(chunk({"content": "a"}), LAST, OF_USAGE)
+    twice = once.replace(b'"content": "a"', b'"content": "a", "content": "b"')
+    assert converted(CHAT, once, to_stream=False) is not None
+    assert converted(CHAT, twice, to_stream=False) is None
+    whole = json.dumps(document({"role": "assistant", "content": "a"})).encode()
+    assert converted(CHAT, whole.replace(b'"content": "a"', b'"content": "a", "content": "b"'), to_stream=True) is None
+
+
+def test_what_only_a_later_piece_says_is_in_the_document() -> None:
+    pieces = [chunk({"content": "a"}, service_tier=None), chunk({}, "stop", service_tier="flex"), OF_USAGE]
+    found = converted(CHAT, stream(*pieces), to_stream=False)
+    assert found
+    assert json.loads(found) == document({"role": "assistant", "content": "a"}, service_tier="flex")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        {"message_delta": {"context_management": {"applied_edits": []}}},
+        {"message_stop": {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 1}}},
+        {"message_start": {"id": "other"}},
+        {"message_delta": {"usage": [1]}},
+        {"content_block_start": {"title": "a"}},
+        {"content_block_stop": {"end": 1}},
+        {"content_block_delta": {"delta": {"type": "text_delta", "text": "a", "start": 1}}},
+    ],
+    ids=str,
+)
+def test_an_event_of_a_message_with_anything_unknown_is_not_converted(events: dict[str, dict[str, Any]]) -> None:
+    message: dict[str, Any] = {"id": "m", "type": "message", "role": "assistant", "model": "m", "usage": {"a": 1}}
+    message |= {"content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn", "stop_sequence": None}
+    sent = converted("/messages", json.dumps(message).encode(), to_stream=True)
+    assert sent
+    found: list[dict[str, Any]] = [
+        json.loads(each.partition("data: ")[2]) for each in sent.decode().split("\n\n") if each
+    ]
+    back = converted("/messages", stream(*found, end=""), to_stream=False)
+    assert back
+    assert json.loads(back) == message
+    odd = [each | events.get(each["type"], {}) for each in found]
+    assert converted("/messages", stream(*odd, end=""), to_stream=False) is None
+
+
 @pytest.mark.parametrize(
     "answer",
     [
+        document({"role": "assistant", "content": "a", "score": 0}),
+        document({"role": "assistant", "content": "a", "cut": False}),
+        document({"role": "assistant", "content": None, "tool_calls": {"id": "t", "type": "function"}}),
+        document({"role": "assistant", "content": None, "tool_calls": ["t"]}),
+        document({"role": "assistant", "content": "a"}, usage="9"),
+        document({"role": "assistant", "content": "a"}, usage={"a": float("nan")}),
+        document() | {"choices": [{"index": 0, "message": "a", "finish_reason": "stop"}]},
+        document() | {"choices": {"0": {"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}}},
         document({"role": "assistant", "content": "a", "annotations": [{"type": "url_citation"}]}),
         document({"role": "assistant", "content": None, "audio": {"id": "a"}}),
         document({"role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "custom", "custom": {}}]}),
