@@ -259,16 +259,19 @@ class ContainerCredentials:
 
     def __call__(self) -> Credentials:
         """The current credentials. Raises AwsError."""
-        now = time.time()
-        current = self._current
+        now, current = time.time(), self._current
         if current and (now < current[1] - self._MARGIN or now < self._next_try < current[1]):
             return current[0]
         try:
-            current = self._current = self._renewed()
+            renewed = self._renewed()
         except AwsError:
             if not current or now >= current[1]:
                 raise
+            renewed = current
+        if current:  # the answer may be what it was, or be over already
             self._next_try = now + self._PAUSE
+        if not current or now < renewed[1] or now >= current[1]:
+            current = self._current = renewed
         return current[0]
 
     def _renewed(self) -> tuple[Credentials, float]:

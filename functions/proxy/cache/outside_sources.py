@@ -53,7 +53,7 @@ _WITHOUT_NAMES = "metadata"
 
 def is_stateful(fields: Mapping[str, Any]) -> bool:
     """Whether the answer depends on what the server remembers, or the server is told to remember it."""
-    if fields.get("store") is True or fields.get("background"):
+    if fields.get("store") or fields.get("background"):  # some servers read a text or a number as true
         return True
     if any(value and _REMEMBERED.fullmatch(name) for name, value in fields.items()):
         return True

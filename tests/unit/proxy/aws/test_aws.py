@@ -425,6 +425,25 @@ def test_container_credentials_that_are_still_good_are_used_while_they_cannot_be
     assert answers == []
 
 
+@pytest.mark.parametrize(("seconds", "used"), [(60, "old"), (90, "new"), (-60, "old"), (3600, "new")])
+def test_what_the_container_answers_is_used_only_while_it_is_good_and_asked_for_once_in_some_seconds(
+    seconds: int, used: str
+) -> None:
+    """It answers with what it had, with others for a while, with some that are over, and with new ones."""
+    now = time.time()
+    keys, ends = ("old", "old" if seconds == 60 else "new"), (60, seconds)
+    answers = [
+        {"AccessKeyId": key, "SecretAccessKey": "S", "Expiration": datetime.fromtimestamp(now + end, UTC).isoformat()}
+        for key, end in zip(keys, ends, strict=True)
+    ]
+
+    def get(url: str, headers: Mapping[str, str], timeout: float) -> Answered:
+        return 200, {}, json.dumps(answers.pop(0)).encode()
+
+    credentials = ContainerCredentials(get, "http://169.254.100.1/creds", "the-token")
+    assert [credentials().access_key for _ in range(4)] == ["old", used, used, used]
+
+
 @pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b'{"AccessKeyId": 1, "SecretAccessKey": "s"}'])
 def test_container_credentials_that_are_none(answer: bytes) -> None:
     def get(url: str, headers: Mapping[str, str], timeout: float) -> Answered:

@@ -178,6 +178,8 @@ def test_a_body_that_is_nested_deeply_is_walked() -> None:
 
 REMEMBERED: list[dict[str, Any]] = [
     {"store": True},
+    {"store": "true"},
+    {"store": 1},
     {"background": True},
     {"previous_response_id": "r"},
     {"previous_interaction_id": "i"},
