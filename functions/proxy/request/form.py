@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from proxy.request.asked_counts import ANSWERS, number_in
-from proxy.request.multipart import Part, decoded, find_fields, parts_of
+from proxy.request.multipart import LONGEST_NAME, decoded, find_fields, parts_of
 
 UNCLEAR = 10
 """Answers, where it is not clear how many a form asks for: OpenAI makes up to so many pictures."""
 _MOST_FIELDS = 1000
 _LONGEST_VALUE = 64
+_LONGEST_ESCAPED = 3 * _LONGEST_VALUE
 _PROMPTS = ("prompt", "input", "instructions")
 _NOT_IN_A_NAME = re.compile(rb"[^a-z_]")
 _BETWEEN_FIELDS = re.compile(rb"[&;]")
@@ -32,18 +33,24 @@ def form_of(body: bytes, content_type: str) -> Form:
     kind = content_type.lower()
     if "form-urlencoded" in kind:
         split = [pair.partition(b"=") for pair in _BETWEEN_FIELDS.split(body, _MOST_FIELDS)]
-        fields = [(name, unquote_to_bytes(value)) for name, _, value in split]
-        return Form([], _asked(fields, is_clear=len(split) <= _MOST_FIELDS))
+        is_clear = len(split) <= _MOST_FIELDS and all(len(name) <= LONGEST_NAME for name, _, _ in split)
+        read = [(name, value) for name, _, value in split if is_clear and _is_read(name)]
+        return Form([], _asked([(name, _decoded_value(name, value)) for name, value in read], is_clear=is_clear))
     if "multipart" not in kind:
         return Form([], {})
     is_usual = kind.partition(";")[0].strip() == "multipart/form-data"
     parts = parts_of(body, content_type) if is_usual else None
-    fields = [(part.name, body[part.place]) for part in parts or [] if _is_read(part)]
+    fields = [(part.name, body[part.place]) for part in parts or [] if _is_read(part.name, is_file=part.is_file)]
     return Form(find_fields(parts, b"model"), _asked(fields, is_clear=parts is not None))
 
 
-def _is_read(part: Part) -> bool:
-    return _count_in(part.name) != "" or (not part.is_file and decoded(part.name).decode(errors="replace") in _PROMPTS)
+def _is_read(name: bytes, *, is_file: bool = False) -> bool:
+    return _count_in(name) != "" or (not is_file and decoded(name).decode(errors="replace") in _PROMPTS)
+
+
+def _decoded_value(name: bytes, value: bytes) -> bytes:
+    """A value without its escapes, unless it is too long for a count with them."""
+    return value if _count_in(name) and len(value) > _LONGEST_ESCAPED else unquote_to_bytes(value)
 
 
 def _asked(fields: list[tuple[bytes, bytes]], *, is_clear: bool) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 _MOST_DECODINGS = 3
+_MOST_PARTS = 1000
+"""An upload has some twenty."""
+LONGEST_NAME = 256
 _BOUNDARY = re.compile(r';[ \t]*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))[ \t]*(?:;|$)', re.IGNORECASE)
 _DISPOSITION = re.compile(
     rb'content-disposition: *form-data; *name="([^"\\\r\n]*)"((?:; *filename(?:="[^"\r\n]*"|\*=[^;"\s]+))*)',
@@ -25,7 +28,9 @@ class Part(NamedTuple):
 
 
 def parts_of(body: bytes, content_type: str) -> list[Part] | None:
-    """Every part of a form; None if any has a form that clients do not use, or if the body is no form at all."""
+    """Every part of a form; None if any has a form that clients do not use, if there are more, or longer names, than
+    any client sends, or if the body is no form at all.
+    """
     boundaries = _BOUNDARY.findall(content_type)
     if len(boundaries) != 1 or content_type.lower().count("boundary=") != 1:
         return None
@@ -39,7 +44,7 @@ def parts_of(body: bytes, content_type: str) -> list[Part] | None:
         end = body.find(b"\r\n" + delimiter, start)
         head_end = body.find(b"\r\n\r\n", start, end)
         named = _name_of(body[start:head_end]) if end >= 0 and head_end >= 0 else None
-        if named is None:
+        if named is None or len(named[0]) > LONGEST_NAME or len(found) == _MOST_PARTS:
             return None
         found.append(Part(*named, slice(head_end + 4, end)))
         start = end + 2

@@ -146,6 +146,14 @@ def test_a_form_of_another_kind_reserves_what_it_may_cost(content_type: str, pic
     assert uploaded(b"&" * 1000 + b"n=7", content_type=content_type)[1] == (pictures if "image" in content_type else 10)
 
 
+@pytest.mark.parametrize(
+    ("name", "pictures"), [(b"x" * 256, 7), (b"x" * 257, 10), (b"%25" * 2_000_000, 10)], ids=["256", "257", "MB"]
+)
+def test_a_name_that_no_client_has_is_not_decoded(name: bytes, pictures: int) -> None:
+    """Megabytes would be decoded several times."""
+    assert uploaded(b"n=7&" + name + b"=1", content_type="application/x-www-form-urlencoded")[1] == pictures
+
+
 def test_more_pictures_than_any_model_makes_are_refused() -> None:
     for value in (b"1025", b"9" * 50, b"1e9"):
         with pytest.raises(ClientError) as refused:

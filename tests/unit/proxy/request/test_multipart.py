@@ -128,3 +128,15 @@ def test_the_boundary_is_what_the_header_says_once(parameters: str, boundary: st
     end = (boundary or "b").encode()
     body = part(MODEL, boundary=end) + b"--%b--" % end
     assert found(body, "multipart/form-data" + parameters) == ([] if boundary is None else [b"m"])
+
+
+@pytest.mark.parametrize(("count", "expected"), [(999, [b"m"]), (1000, [])])
+def test_a_form_has_at_most_a_thousand_parts(count: int, expected: list[bytes]) -> None:
+    """Each part costs time, and six megabytes hold a hundred thousand."""
+    assert found(part(MODEL) + part(named("x")) * count + b"--b--") == expected
+
+
+@pytest.mark.parametrize(("length", "expected"), [(256, [b"m"]), (257, [])])
+def test_a_name_has_at_most_256_characters(length: int, expected: list[bytes]) -> None:
+    """Megabytes of a name would be decoded several times."""
+    assert found(part(MODEL) + part(named("x" * length)) + b"--b--") == expected
