@@ -6,6 +6,7 @@ environment.
 """
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import re
@@ -180,7 +181,9 @@ def announce(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     stack = f"stack {stack_name(options, environ)}"
     if places and not (getattr(options, "stack_name", None) or environ.get("STACK_NAME")):
         stack = ", ".join(places)  # the tables were named without their stack
-    print(f"{who_asks(environ)}, {stack}.", file=sys.stderr)
+    who = who_asks(environ)
+    with contextlib.suppress(OSError):  # nobody reads it, and what was asked for is done all the same
+        print(f"{who}, {stack}.", file=sys.stderr)
 
 
 def add_yes(command: argparse.ArgumentParser) -> None:

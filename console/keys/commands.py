@@ -5,6 +5,9 @@ piped.
 """
 
 import argparse
+import contextlib
+import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -82,10 +85,7 @@ def _create(options: argparse.Namespace, environ: Environment) -> int:
     _check_names(asked, options, environ)
     _check_team(store, asked)
     key, made = create_key(store, asked, time.time())
-    if options.json:
-        print(to_json({"key": key, **as_json(made, time.time())}))
-        return 0
-    _introduce(made, key)
+    _introduce(made, key, to_json({"key": key, **as_json(made, time.time())}) if options.json else None)
     return 0
 
 
@@ -145,11 +145,12 @@ def _rotate(options: argparse.Namespace, environ: Environment) -> int:
     store = _store(options, environ)
     now = time.time()
     key, new, old = rotate_key(store, store.find(options.key_id), options.grace_hours * _HOUR, now)
+    replaces = f"It replaces {old.key_id}, {_until(old, now)}."
+    document = to_json({"key": key, **as_json(new, now), "replaces": as_json(old, now)}) if options.json else None
+    _introduce(new, key, document, replaces)
     if options.json:
-        print(to_json({"key": key, **as_json(new, now), "replaces": as_json(old, now)}))
         return 0
-    _introduce(new, key)
-    _say(f"It replaces {old.key_id}, {_until(old, now)}. They share limits and budgets.")
+    _say(f"{replaces} They share limits and budgets.")
     if old.state(now) == "expired":
         _say(f"{_doors(store, options, environ)} lets the old one in.")
     return 0
@@ -202,11 +203,24 @@ def _disabled(keys: list[StoredKey]) -> list[StoredKey]:
     return [StoredKey({**key.item, "enabled": False}) for key in keys]
 
 
-def _introduce(made: StoredKey, key: str) -> None:
-    """Show a new key before anything else is done, because it can never be shown again."""
-    _say(f"Client key {made.key_id} of '{made.client_id}': {may_do(made)}.")
-    _say("It is not stored: copy it now.")
-    print(key, flush=True)
+def _introduce(made: StoredKey, key: str, document: str | None, replaces: str = "") -> None:
+    """Show a new key before anything else is done, because it can never be shown again: alone, or in a document that
+    has it. Raises ConsoleError where it cannot be shown.
+    """
+    if document is None:
+        _say(f"Client key {made.key_id} of '{made.client_id}': {may_do(made)}.")
+        _say("It is not stored: copy it now.")
+    try:
+        if sys.__stdout__ is None:  # the caller has closed it: what is written now goes to nowhere
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        print(document or key, flush=True)
+    except OSError as error:
+        unseen = f"Client key {made.key_id} is made, but the output cannot be written ({error.strerror})"
+        rotate = f"`openai-proxy keys rotate {made.key_id} --grace-hours 0`"
+        raise ConsoleError(
+            " ".join(filter(None, (f"{unseen}: nobody has seen the key.", replaces)))
+            + f" Remedy: `openai-proxy keys revoke {made.key_id}` ends it; {rotate} makes another in its place."
+        ) from error
 
 
 def _until(old: StoredKey, now: float) -> str:
@@ -238,4 +252,5 @@ def _mention_answers(revoked: list[StoredKey]) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it, which keeps nobody from the key
+        print(text, file=sys.stderr)

@@ -33,5 +33,5 @@ def change_of(message: str) -> AlarmChange | None:
             return None
         moment = datetime.fromisoformat(_OFFSET.sub(r"\1:\2", at))
         return AlarmChange(name, state == "ALARM", moment.timestamp(), kind)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError("not the message of an alarm") from error

@@ -37,13 +37,13 @@ def read_event(body: str, now: float) -> "AnyEvent":
             _check(event, now)
         except MalformedEventError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise MalformedEventError(f"not a {event.detail_type} event: {error!r}") from error
     return event
 
 
 def _check(event: "TerminalEvent", now: float) -> None:
-    """Raises MalformedEventError, KeyError, TypeError, ValueError, AttributeError or OverflowError."""
+    """Raises MalformedEventError, KeyError, TypeError, ValueError or OverflowError."""
     arrived = ulid_time(event.id)
     if arrived + RETENTION <= datetime.fromtimestamp(now, tz=UTC):
         day = arrived.strftime("%Y-%m-%d")

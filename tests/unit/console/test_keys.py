@@ -1,7 +1,11 @@
 """The commands about client keys as a person types them, against an emulated account (moto)."""
 
+import errno
+import io
 import json
+import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -493,6 +497,70 @@ class TestRotate:
         assert (ran.code, ran.out) == (2, "")
         assert f"was replaced by {new_id}. Remedy: rotate that one." in ran.err
         assert len(items(client)) == 2
+
+
+class Gone(io.StringIO):
+    """A stream that cannot be written, which it says when a text has to go on its way; without a buffer, at once."""
+
+    def __init__(self, error: int, *, at_once: bool = False) -> None:
+        super().__init__()
+        self.error, self.at_once = OSError(error, os.strerror(error)), at_once
+
+    def write(self, text: str, /) -> int:
+        if self.at_once:
+            raise self.error
+        return super().write(text)
+
+    def flush(self) -> None:
+        if self.getvalue():
+            raise self.error
+
+
+class TestUnseen:
+    """A key that nobody has seen is good all the same: whoever made it has to hear that."""
+
+    @pytest.mark.parametrize("form", [[], ["--json"]])
+    @pytest.mark.parametrize("error", [errno.EPIPE, errno.ENOSPC])
+    @pytest.mark.parametrize("command", ["create", "rotate"])
+    def test_a_key_that_could_not_be_written_is_named_with_what_ends_it(
+        self, run: Run, client: Any, monkeypatch: pytest.MonkeyPatch, command: str, error: int, form: list[str]
+    ):
+        words, replaces = CREATE, ""
+        if command == "rotate":
+            old = run(*CREATE, "--json").json["key_id"]
+            words, replaces = ("keys", "rotate", old, "--grace-hours", "0"), f" It replaces {old}, "
+            replaces += "which is not good any more."
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", Gone(error))
+            ran = run(*words, *form)
+
+        [new] = [item for item in items(client) if "replaced_by" not in item]
+        new_id = new["key_hash"]["S"][:12]
+        assert ran.code == 2
+        assert (
+            f"openai-proxy: Client key {new_id} is made, but the output cannot be written ({os.strerror(error)}): "
+            f"nobody has seen the key.{replaces} Remedy: `openai-proxy keys revoke {new_id}` "
+            f"ends it; `openai-proxy keys rotate {new_id} --grace-hours 0` makes another in its place.\n"
+        ) in ran.err
+        again = run("keys", "rotate", new_id, "--grace-hours", "0")
+        assert (again.code, is_well_formed(again.out.strip())) == (0, True)
+        assert run("keys", "show", new_id, "--json").json["state"] == "expired"
+
+    def test_a_closed_output_shows_no_key(self, run: Run, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(sys, "__stdout__", None)
+
+        ran = run(*CREATE)
+
+        assert (ran.code, ran.out) == (2, "")
+        assert "(Bad file descriptor): nobody has seen the key. Remedy: " in ran.err
+
+    def test_whoever_reads_the_key_alone_gets_it(self, run: Run, client: Any, monkeypatch: pytest.MonkeyPatch):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", Gone(errno.EPIPE, at_once=True))
+            ran = run(*CREATE)
+
+        [item] = items(client)
+        assert (ran.code, hash_client_key(ran.out.strip())) == (0, item["key_hash"]["S"])
 
 
 class TestRevoke:

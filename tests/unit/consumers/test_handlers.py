@@ -155,17 +155,23 @@ ANSWERS: dict[str, Any] = {
     "get_item": {"ConsumedCapacity": PROOF},
     "transact_write_items": {"ConsumedCapacity": [PROOF]},
     "put_record_batch": {"RequestResponses": [{"RecordId": "1"}]},
+    "put_item": {"ConsumedCapacity": PROOF},
+    "query": {"ConsumedCapacity": PROOF, "Items": []},
+    "publish": {"MessageId": "1"},
 }
 """What services answer when they have done something; others answer nothing."""
 PLACES = ("TableName", "DeliveryStreamName", "Namespace", "QueueUrl", "EventBusName")
 
 
 class Clients:
-    """boto3, as far as handlers ask it for clients: their configurations, and which places they were asked about."""
+    """boto3, as far as handlers ask it for clients: their configurations, which places they were asked about, and what
+    each operation was asked last.
+    """
 
     def __init__(self) -> None:
         self.made: list[tuple[str, Any]] = []
         self.asked: set[tuple[str, str]] = set()
+        self.requests: dict[str, dict[str, Any]] = {}
 
     def __call__(self, service: str, *, config: Any) -> Any:
         self.made.append((service, config))
@@ -181,6 +187,7 @@ class Client:
     def __getattr__(self, operation: str) -> Any:
         def asked(**request: Any) -> Any:
             self.of.asked |= {(self.service, place) for place in _places(request)}
+            self.of.requests[operation] = request
             return ANSWERS.get(operation, {})
 
         return asked
@@ -242,6 +249,25 @@ def test_a_handler_asks_about_the_places_of_its_settings(name: str, monkeypatch:
     with started(name, monkeypatch) as (handler, clients):
         handler({"Records": [{"messageId": "m", "receiptHandle": "h", "body": json.dumps(envelope)}]}, None)
     assert clients.asked == ASKED[name]
+
+
+def test_an_incident_is_told_of_the_stack_and_in_the_form_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ANSWERS, "put_events", {"Entries": [{"EventId": "1"}]})
+    alarm = {"AlarmName": "s-client-throttles", "NewStateValue": "ALARM", "StateChangeTime": "2026-11-23T09:38:06.5Z"}
+    settings = {
+        **TOLD_INCIDENTS,
+        "STACK_NAME": "shop",
+        "ALARM_CHAT": "teams",
+        "RUNBOOKS_URL": "https://runbooks.example",
+    }
+    with started("tell_incidents", monkeypatch, **settings) as (handler, clients):
+        handler({"Records": [{"Sns": {"Message": json.dumps(alarm)}}]}, None)
+    assert clients.asked == {("dynamodb", "costs"), ("dynamodb", "markers"), ("events", "bus")}
+    mail = clients.requests["publish"]
+    assert (mail["TopicArn"], mail["Subject"][:7]) == ("topic", "[shop] ")
+    assert "https://runbooks.example/client-throttles" in mail["Message"]
+    [entry] = clients.requests["put_events"]["Entries"]
+    assert "attachments" in json.loads(entry["Detail"])["data"]["message"], "as Teams has it"
 
 
 FULL_BATCHES = ("record_cost", "record_throttles", "apply_guards")

@@ -467,16 +467,20 @@ def test_a_counter_that_is_damaged_holds_up_no_other_key() -> None:
 
 
 def test_a_message_whose_reading_fails_as_nobody_has_foreseen_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
-    def read(body: str) -> int:
+    def length(body: str) -> int:
         if body == "odd":
             raise ZeroDivisionError("canary of a prompt")
         return len(body)
+
+    def read(body: str) -> int:
+        return length(body)
 
     records = [{"messageId": name, "body": name} for name in ("a", "odd", "bc")]
     found, refused = read_batch({"Records": records}, read, Logger(service="poison-read"))
     assert (found, refused) == ([("a", 1), ("bc", 2)], ["odd"])
     [line] = [vars(record) for record in caplog.records]
-    assert line["reason"].startswith("ZeroDivisionError in read, line ")
+    line_of_raise = length.__code__.co_firstlineno + 2
+    assert line["reason"] == f"ZeroDivisionError in length, line {line_of_raise}"
 
 
 def test_the_reason_of_a_refusal_is_not_as_long_as_the_message(caplog: pytest.LogCaptureFixture) -> None:

@@ -365,7 +365,7 @@ def test_a_moment_is_read_in_every_form(at: str) -> None:
     assert change.at == AT
 
 
-@pytest.mark.parametrize("message", ["", "[]", "{}", '{"AlarmName": 1}', "null"])
+@pytest.mark.parametrize("message", ["", "[]", "{}", '{"AlarmName": 1}', "null", "1", '"AlarmName"'])
 def test_what_is_no_message_of_an_alarm_is_refused(message: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         change_of(message)
@@ -441,6 +441,7 @@ class Tables:
 
     def query(self, *, TableName: str, KeyConditionExpression: str, **more: Any) -> Any:  # noqa: N803
         assert (TableName, KeyConditionExpression) == ("costs", "pk = :pk")
+        assert more.keys() <= {"ExpressionAttributeValues", "ExclusiveStartKey", "ReturnConsumedCapacity"}
         bucket = more["ExpressionAttributeValues"][":pk"]["S"]
         self.asked.append(bucket)
         rows = [

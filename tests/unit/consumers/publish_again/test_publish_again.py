@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_proxy.events.envelope import Event
-from publish_again.bus import NOT_FIT, EventBus, OverflowQueue, Refusal, entry_in
+from publish_again.bus import EventBus, OverflowQueue, Refusal, entry_in
 from publish_again.consumer import Pace, PublishAgain
 
 from tests.tables import Log
@@ -20,6 +20,8 @@ from tests.tables import Log
 SAMPLE = Path(__file__).parents[4] / "events/samples/InferenceCompleted.chat-stream.json"
 EVENT = json.loads(SAMPLE.read_text())
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
+NOT_FIT = "ValidationException"
+"""What EventBridge says of a call that it refuses whole."""
 FOR_NOW, FOR_GOOD = Refusal("ThrottlingException", is_for_now=True), Refusal("AccessDenied", is_for_now=False)
 
 

@@ -229,6 +229,52 @@ def test_cached_tokens_of_the_prompt_under_names_of_their_own(name: str) -> None
     assert usage_of(report) == Usage(9, 1, 4, source="reported")
 
 
+@pytest.mark.parametrize(
+    ("caches", "input_tokens"),
+    [
+        ({"cache_read_input_tokens": 5}, 15),
+        ({"cache_creation_input_tokens": 5}, 15),
+        ({"cache_read_input_tokens": 5, "cache_creation_input_tokens": 3}, 18),
+        ({"cached_tokens": 5}, 10),
+        ({"cached_tokens": 5, "cache_creation_input_tokens": 3}, 10),
+        ({"cache_read_input_tokens": 5, "input_tokens_details": {"cache_write_tokens": 3}}, 10),
+        ({"cache_read_input_tokens": 5, "input_tokens_details": {"audio_tokens": 1}}, 10),
+    ],
+)
+def test_without_a_total_caches_are_beside_an_input_of_anthropic_and_of_nobody_else(
+    caches: Report, input_tokens: int
+) -> None:
+    found = usage_of({"input_tokens": 10, "output_tokens": 2, **caches})
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens) == (input_tokens, 2)
+
+
+@pytest.mark.parametrize(
+    ("caches", "input_tokens"),
+    [
+        ({"cache_read_input_tokens": 5}, 15),
+        ({"cache_creation_input_tokens": 5}, 15),
+        ({"cached_tokens": 5}, 10),
+        ({"input_tokens_details": {"cached_tokens": 5}}, 10),
+        ({"input_tokens_details": {"cache_write_tokens": 5}}, 10),
+    ],
+)
+def test_a_total_that_caches_or_thoughts_would_explain_is_explained_as_the_names_of_the_caches_say(
+    caches: Report, input_tokens: int
+) -> None:
+    found = usage_of(
+        {
+            "input_tokens": 10,
+            "output_tokens": 10,
+            "total_tokens": 25,
+            "output_tokens_details": {"reasoning_tokens": 5},
+            **caches,
+        }
+    )
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens) == (input_tokens, 25 - input_tokens)
+
+
 def test_thoughts_beside_a_completion_without_a_total() -> None:
     report = {"prompt_tokens": 4, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 9}}
     assert usage_of(report) == Usage(4, 10, 0, 0, 9, "reported")

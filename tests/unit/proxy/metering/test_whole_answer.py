@@ -410,6 +410,25 @@ def test_an_empty_document_is_no_end_mark() -> None:
 
 
 @pytest.mark.parametrize(
+    ("numbers", "flaw"),
+    [
+        *(([0, 1, 2], None), ([7, 8, 9], None), ([None, None, None], None)),
+        *(([0, 1, 3], "cut"), ([0, 2, 3], "cut"), ([0, 0, 1], "cut"), ([2, 1, 0], "cut"), ([1, 1, 1], "cut")),
+        *(([0, None, 2], "cut"), ([0, None, 1], "cut"), ([None, 1, 2], "cut"), ([0, 1, None], "cut")),
+        *((["0", "1", "2"], "unreadable"), ([-1, 0, 1], "unreadable"), ([0.0, 1.0, 2.0], "unreadable")),
+    ],
+)
+def test_numbers_of_events_go_up_by_one_or_there_are_none(numbers: list[Any], flaw: str | None) -> None:
+    done = {"status": "completed", "output": []}
+    kinds = ("response.created", "response.in_progress", "response.completed")
+    parts: list[tuple[str, Any]] = [
+        (kind, {"type": kind, "response": done} | ({} if number is None else {"sequence_number": number}))
+        for kind, number in zip(kinds, numbers, strict=True)
+    ]
+    assert Made(RESPONSES, {}, parts, True).flaw() == flaw
+
+
+@pytest.mark.parametrize(
     ("kind", "flaw"),
     [
         *(("keepalive", None), ("ping", None), ("response.in_progress", None), ("other", "unreadable")),

@@ -147,6 +147,13 @@ def test_pieces_are_priced_by_the_owner_at_every_tier_and_with_a_discount():
     assert (less.total, less.components) == (Decimal("0.2"), {"units": Decimal("0.2")})
 
 
+def test_a_long_input_may_be_one_of_many_digits():
+    most = 10**12 - 1
+    assert book(f"own: {{models: {{m: {{input: 5, above: {{input_tokens: {most}, input: 9}}}}}}}}").price(
+        Usage(10, source="reported"), "own", "m", NOW
+    )
+
+
 def test_a_tier_has_prices_for_long_inputs_too_but_a_batch_is_a_sum_of_short_ones():
     long = "above: {input_tokens: 10, input: %d}"
     tiers = f"flex: {{input: 2, {long % 4}}}, batch: {{input: 1, {long % 3}}}"
@@ -201,6 +208,11 @@ FAULTS = [
     ("servers: {s: {models: {m: {input: \u0665}}}}", "servers.s.models.m.input", "'\u0665' is not a price"),
     (
         f"servers: {{s: {{models: {{m: {{input: 1, above: {{input_tokens: 1{'0' * 5000}, input: 2}}}}}}}}}}",
+        "servers.s.models.m.above.input_tokens",
+        "is not a number of tokens",
+    ),
+    (
+        f"servers: {{s: {{models: {{m: {{input: 1, above: {{input_tokens: 1{'0' * 12}, input: 2}}}}}}}}}}",
         "servers.s.models.m.above.input_tokens",
         "is not a number of tokens",
     ),
