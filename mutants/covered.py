@@ -27,6 +27,8 @@ from mutants.changes import Change
 from mutants.running import starved
 
 CODE = ("functions", "shared", "console", "deployment", "local")
+FORM = 2  # of records: those in another are made again
+Lines = dict[str, dict[str, list[int]]]  # by context, then by path
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Record:
     modules: Mapping[str, str]
     runs: Mapping[str, Run]
     whole: bool = True
+    form: int = FORM
 
 
 def digest(path: Path) -> str:
@@ -148,7 +151,7 @@ class Records:
 
     def _read(self, file: str) -> Record | None:
         content = self._json(_name(file))
-        if content is None or "whole" not in content:  # an earlier form
+        if content is None or content.get("form") != FORM:
             return None
         if any(digest(self._root / path) != seen for path, seen in content["inputs"].items()):
             return None
@@ -180,27 +183,70 @@ def _name(file: str) -> str:
 class Recorder:
     """A pytest plugin that says to coverage.py which test runs, and keeps how long it took and whether it passed.
 
-    What it waited for a processor that others used does not count.
+    What it waited for a processor that others used does not count. What a fixture runs that several tests share, which
+    the first of them sets up, has a context of its own.
     """
 
     measured: Any
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     failed: set[str] = field(default_factory=set[str])
+    fixtures: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    """The names of the fixtures that a test has, by test id."""
+    shared: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    """The module, class, folder ("": the session) that shares a fixture, and its name, by the fixture's context."""
+    _test: str = ""
+    _context: str = ""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        self.measured.switch_context(item.nodeid)
+        self._test = item.nodeid
+        self.fixtures[item.nodeid] = set(getattr(item, "fixturenames", ()))
+        self._switch(item.nodeid)
         began, starved_before = monotonic(), starved()
         try:
             return (yield)
         finally:
             lived = monotonic() - began
             self.seconds[item.nodeid] = max(0.001, lived - max(0.0, starved() - starved_before))
-            self.measured.switch_context("")
+            self._switch("")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        if fixturedef.scope == "function":
+            return (yield)
+        name, before = fixturedef.argname, self._context
+        self.fixtures[self._test].add(name)  # it may have asked for it while it ran
+        self.shared[context := f"{request.node.nodeid} shares {name}"] = request.node.nodeid, name
+        self._switch(context)
+        try:
+            return (yield)
+        finally:
+            self._switch(before)
+
+    def _switch(self, context: str) -> None:
+        self._context = context
+        self.measured.switch_context(context)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self.failed.add(report.nodeid)
+
+    def runs(self, lines: Lines) -> dict[str, Run]:
+        """The runs of the tests that passed, with the lines of the fixtures that they share."""
+        found: dict[str, Run] = {}
+        for test in self.seconds.keys() - self.failed:
+            contexts = [test, *(context for context in self.shared if self._has(test, *self.shared[context]))]
+            parts = [lines.get(context, {}) for context in contexts]
+            own: dict[str, set[int]] = defaultdict(set)
+            for path, of in (pair for part in parts for pair in part.items()):
+                own[path].update(of)
+            found[test] = Run(self.seconds[test], {path: sorted(of) for path, of in own.items()})
+        return found
+
+    def _has(self, test: str, place: str, fixture: str) -> bool:
+        return fixture in self.fixtures[test] and (not place or test.startswith((f"{place}::", f"{place}/")))
 
 
 def record(
@@ -216,15 +262,13 @@ def record(
     measured.start()
     pytest.main([*options, "--continue-on-collection-errors", *files], plugins=[recorder])
     measured.stop()
-    lines: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    lines: Lines = defaultdict(lambda: defaultdict(list))
     for path in measured.get_data().measured_files():
         for line, tests in measured.get_data().contexts_by_lineno(path).items():
             for test in tests:
                 lines[test][Path(path).relative_to(root).as_posix()].append(line)
     imported = lines.pop("", {})
-    passed = {test: seconds for test, seconds in recorder.seconds.items() if test not in recorder.failed}
-    runs = {test: Run(seconds, dict(lines[test])) for test, seconds in passed.items()}
-    return recorder.failed, records.keep(files, runs, imported, recorder.failed)
+    return recorder.failed, records.keep(files, recorder.runs(lines), imported, recorder.failed)
 
 
 def tests_for(change: Change, runs: Mapping[str, Run], seconds: float) -> list[str]:

@@ -239,6 +239,83 @@ def test_how_long_a_test_took_says_a_clock_that_no_test_moves(monkeypatch: pytes
     assert recorder.seconds["t"] < 1e6
 
 
+SHARING = """
+import pytest
+from ran import ran
+
+@pytest.fixture(scope="module")
+def shared():
+    ran(1)
+
+@pytest.fixture(scope="module")
+def asked_late():
+    ran(2)
+
+@pytest.fixture
+def own(shared):
+    ran(3)
+
+class TestSome:
+    @pytest.fixture(scope="class")
+    def of_class(self, request):
+        ran(4)
+        request.getfixturevalue("shared")
+        ran(5)
+
+    def test_first(self, of_class):
+        ran(6)
+
+    def test_second(self, of_class, shared):
+        ran(7)
+
+def test_third(own):
+    ran(8)
+
+def test_alone():
+    ran(9)
+
+def test_late(request):
+    request.getfixturevalue("asked_late")
+    ran(10)
+
+def test_failing(shared):
+    ran(11)
+    assert False
+"""
+RAN = """
+import pickle, sys
+import pytest
+import ran
+from mutants import covered
+
+class Measured:
+    def switch_context(self, context):
+        self.context = context
+
+measured, lines = Measured(), {}
+ran.ran = lambda line: lines.setdefault(measured.context, {}).setdefault("m", []).append(line)
+recorder = covered.Recorder(measured)
+pytest.main(["-q", "-p", "no:cacheprovider", "test_sharing.py"], plugins=[recorder])
+with open("found", "wb") as file:
+    pickle.dump({test: run.lines for test, run in recorder.runs(lines).items()}, file)
+"""
+
+
+def test_what_a_shared_fixture_runs_counts_for_each_test_that_has_it(tmp_path: Path) -> None:
+    (tmp_path / "test_sharing.py").write_text(SHARING)
+    (tmp_path / "ran.py").write_text("")
+    paths = os.pathsep.join(map(str, (tmp_path, ROOT / "functions", ROOT / "shared", ROOT)))
+    environ = {**os.environ, "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", RAN], check=True, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL)
+    assert pickle.loads((tmp_path / "found").read_bytes()) == {
+        "test_sharing.py::TestSome::test_first": {"m": [1, 4, 5, 6]},
+        "test_sharing.py::TestSome::test_second": {"m": [1, 4, 5, 7]},
+        "test_sharing.py::test_third": {"m": [1, 3, 8]},
+        "test_sharing.py::test_alone": {"m": [9]},
+        "test_sharing.py::test_late": {"m": [2, 10]},
+    }
+
+
 def test_a_test_file_that_is_not_there_is_named_before_anything_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"^tests/test_none\.py is not there"):
         __main__.test_files(tmp_path, ["tests/test_none.py"])
