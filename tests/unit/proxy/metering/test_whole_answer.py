@@ -419,7 +419,7 @@ def test_an_empty_document_is_no_end_mark() -> None:
     ],
 )
 def test_numbers_of_events_go_up_by_one_or_there_are_none(numbers: list[Any], flaw: str | None) -> None:
-    done = {"status": "completed", "output": []}
+    done: dict[str, Any] = {"status": "completed", "output": []}
     kinds = ("response.created", "response.in_progress", "response.completed")
     parts: list[tuple[str, Any]] = [
         (kind, {"type": kind, "response": done} | ({} if number is None else {"sequence_number": number}))

@@ -261,7 +261,10 @@ def test_what_an_entry_does_not_have_adds_nothing():
         ({"error_source": "client", "status_code": 400}, "client"),
         ({"error_source": "proxy", "status_code": 500}, "proxy"),
         ({"error_source": "upstream", "upstream_status": 429, "status_code": 200}, "limit"),
-        ({"error_source": "upstream", "error_type": "insufficient_quota", "status_code": 200}, "limit"),
+        *(
+            ({"error_source": "upstream", "error_type": code, "status_code": 200}, "limit")
+            for code in ("rate_limit_exceeded", "insufficient_quota", "budget_reserved")
+        ),
         ({"error_source": "of later", "status_code": 500}, None),
         ({}, None),
     ],
