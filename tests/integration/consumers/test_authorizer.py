@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -295,6 +296,20 @@ def test_a_user_of_an_issuer_has_a_pseudonym_by_the_secret_of_the_stack(
                 assert handler(event(sent), None)["context"]["end_user"] == pseudonym_of(SECRET, address, "ada")
         finally:
             server.shutdown()
+
+
+def test_the_keys_of_an_issuer_are_asked_for_while_the_sandbox_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        (file := tmp_path / "identity.yaml").write_text(IDENTITY.format(address))
+        settings = {"IDENTITY_FILE": str(file), "AWS_ENDPOINT_URL": address}
+        with started(Services(), monkeypatch, **settings):
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.recv(100).startswith(b"GET /.well-known/openid-configuration ")
 
 
 @pytest.mark.parametrize("level", ["", "ERROR", "CRITICAL"])

@@ -2,9 +2,11 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from authorizer.https_get import FetchError, HttpsGet
@@ -125,6 +127,36 @@ def test_a_server_that_drips_is_given_up_and_hung_up_on_when_its_time_is_over(be
 def test_what_is_no_web_address_is_not_opened(address: str) -> None:
     with pytest.raises(FetchError, match=r"^no web address$"):
         HttpsGet()(address, 3)
+
+
+def test_the_certificate_authorities_are_read_once_and_only_for_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ssl.SSLContext] = []
+
+    def make(*arguments: Any) -> ssl.SSLContext:
+        made.append(context := create(*arguments))
+        return context
+
+    create = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", make)
+    get = HttpsGet()
+    with server(lambda connection: connection.close()) as (address, asked):
+        for scheme, contexts in (("http", 0), ("https", 1), ("https", 1)):
+            with pytest.raises(FetchError):
+                get(address.replace("http", scheme, 1), 30)
+            assert len(made) == contexts
+    assert [first[:1] for first in asked] == [b"G", b"\x16", b"\x16"], "a request, and twice the beginning of TLS"
+
+
+def test_no_thread_keeps_the_process_from_its_end() -> None:
+    threads: list[threading.Thread] = []
+
+    def wait(thread: threading.Thread, seconds: float) -> None:
+        threads.append(thread)
+        thread.join(seconds)
+
+    with server(sent("200 OK", b"{}")) as (address, _):
+        assert HttpsGet(wait)(address, 30) == {}
+    assert [thread.daemon for thread in threads] == [True]
 
 
 def test_a_server_that_is_not_there_or_says_nothing_is_told() -> None:

@@ -67,11 +67,12 @@ def prefetched(asked: Asked) -> None:
 
 
 def test_whoever_prefetches_goes_on_and_the_first_token_waits_for_the_same_answer() -> None:
-    asked, may_answer, answers = Asked(), threading.Event(), list[str]()
+    asked, may_answer, answers, waits = Asked(), threading.Event(), list[str](), list[bool]()
     answer = asked.fetch
 
     def late(address: str, seconds: float) -> dict[str, Any]:
         assert may_answer.wait(60)
+        waits.append(not threading.current_thread().daemon)
         return answer(address, seconds)
 
     asked.of = IssuerKeys(
@@ -85,6 +86,7 @@ def test_whoever_prefetches_goes_on_and_the_first_token_waits_for_the_same_answe
     first.join(60)
     assert ([address for address, _ in asked.calls], asked.find()) == ([DISCOVERY, KEYS], "good 0")
     assert [each.partition(" ")[0] for each in answers] == ["good"]
+    assert waits == [False, False], "no process waits for it when it ends"
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,16 @@ def refusal(function: FakeFunction) -> ProxyError:
     return refused.value
 
 
+def test_who_sends_no_key_is_told_so_and_nobody_is_asked() -> None:
+    function = FakeFunction({"policyDocument": POLICY, "context": CONTEXT})
+    for sent in (None, "", " "):
+        with pytest.raises(ClientError) as refused:
+            authorizer(function).authorize(request(sent))
+        said = "No client key. Send it as 'Authorization: Bearer <key>', in an SDK as its API key."
+        assert (refused.value.status, refused.value.code, str(refused.value)) == (401, "invalid_api_key", said)
+    assert function.asked == []
+
+
 def test_a_wrong_key_is_refused() -> None:
     error = refusal(FakeFunction(refused_key()))
     assert (error.status, error.code, error.type) == (401, "invalid_api_key", "authentication_error")
