@@ -34,7 +34,7 @@ def form_of(body: bytes, content_type: str) -> Form:
     if "form-urlencoded" in kind:
         split = [pair.partition(b"=") for pair in _BETWEEN_FIELDS.split(body, _MOST_FIELDS)]
         is_clear = len(split) <= _MOST_FIELDS and all(len(name) <= LONGEST_NAME for name, _, _ in split)
-        read = [(name, value) for name, _, value in split if is_clear and _is_read(name)]
+        read = [(name, value) for name, _, value in split if len(name) <= LONGEST_NAME and _is_read(name)]
         return Form([], _asked([(name, _decoded_value(name, value)) for name, value in read], is_clear=is_clear))
     if "multipart" not in kind:
         return Form([], {})

@@ -120,7 +120,9 @@ def uploaded(*parts: bytes, content_type: str = "multipart/form-data; boundary=b
         ([(b"n", b"seven")], 10),
         ([(b"n", b" " * 70 + b"7")], 7),
         ([(b"n", "\u00a0".encode() * 40 + b"7")], 10),
-        ([(b"n", b"0" * 65 + b"7")], 10),
+        ([(b"n", b"0" * 63 + b"7")], 7),
+        ([(b"n", b"0" * 64 + b"7")], 10),
+        ([(b"best_of[]", b"7")], 7),
         ([(b"max_tokens", b"1"), (b"n", b"7")], 7),
         ([(b"image\\", b"1")], 10),
     ],
@@ -146,12 +148,41 @@ def test_a_form_of_another_kind_reserves_what_it_may_cost(content_type: str, pic
     assert uploaded(b"&" * 1000 + b"n=7", content_type=content_type)[1] == (pictures if "image" in content_type else 10)
 
 
+URLENCODED = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("body", "pictures"),
+    [
+        (b"&" * 999 + b"n=7", 7),
+        (b"n=7" + b"&" * 1000, 10),
+        (b"n=70" + b"&" * 1000, 70),
+        (b"n=70&" + b"x" * 257, 70),
+        (b"n=" + b"%30" * 63 + b"%37", 7),
+        (b"n=" + b"%30" * 64 + b"%37", 10),
+    ],
+    ids=["1000 fields", "1001 fields", "1001 fields, many pictures", "a long name", "64 escapes", "65 escapes"],
+)
+def test_a_form_of_any_size_reserves_the_most_that_is_found_in_it(body: bytes, pictures: int) -> None:
+    assert uploaded(body, content_type=URLENCODED)[1] == pictures
+
+
+def test_every_prompt_of_a_form_is_reserved_and_no_file() -> None:
+    field = UPLOAD % (b"input", b"abc " * 500)
+    file = UPLOAD.replace(b'"%b"', b'"prompt"; filename="%b"') % (b"a", b"abc " * 500)
+    parts = (PROMPT, PROMPT, field, file, UPLOAD % (b"n", b"3"))
+    assert uploaded(*parts, content_type="multipart/form-data ; boundary=b") == (2504, 3)
+    assert (
+        uploaded(b"prompt=" + b"abc+" * 1000 + b"&instructions=" + b"a%62c " * 500, content_type=URLENCODED)[0] == 1504
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "pictures"), [(b"x" * 256, 7), (b"x" * 257, 10), (b"%25" * 2_000_000, 10)], ids=["256", "257", "MB"]
 )
 def test_a_name_that_no_client_has_is_not_decoded(name: bytes, pictures: int) -> None:
     """Megabytes would be decoded several times."""
-    assert uploaded(b"n=7&" + name + b"=1", content_type="application/x-www-form-urlencoded")[1] == pictures
+    assert uploaded(b"n=7&" + name + b"=1", content_type=URLENCODED)[1] == pictures
 
 
 def test_more_pictures_than_any_model_makes_are_refused() -> None:
