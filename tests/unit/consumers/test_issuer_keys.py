@@ -262,6 +262,12 @@ def test_a_pair_whose_private_key_is_published_is_the_issuers_no_more_and_its_ow
         assert [asked.find("k")[:7], asked.find("again")[:7], asked.find("other")] == ["refused", "refused", "good 0"]
         told = asked.log.lines[-1]
         assert (told["level"], told["issuer"], told["count"]) == ("error", ISSUER, 1)
+    for kind in ("ES256", "EdDSA"):
+        told_own = [jwk(kind), jwk(kind, "other", 1) | {"d": "AQ"}]
+        asked.keys = [*told_own, jwk(kind, "same", 1)]
+        prefetched(asked)
+        asked.now += 60
+        assert [asked.find("k", kind)[:4], asked.find("same", kind)[:7]] == ["good", "refused"]
     lines = len(asked.log.lines)
     asked.keys = [jwk("RS256")]
     prefetched(asked)

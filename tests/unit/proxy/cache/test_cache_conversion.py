@@ -175,6 +175,22 @@ def test_what_has_another_form_than_a_document_may_have_is_not_lost_but_not_conv
     assert converted(CHAT, stream(begin, calling(), LAST, OF_USAGE), to_stream=False) is not None
 
 
+def test_a_piece_that_says_nothing_takes_nothing_away() -> None:
+    pieces = [
+        chunk({"role": "assistant", "content": "a", "reasoning": "b"}),
+        calling(),
+        chunk({"content": None, "reasoning": None, "role": None}, created=2),
+        chunk({"tool_calls": [{"index": 0, "id": None, "type": None, "function": None}]}),
+        chunk({"tool_calls": None}, "stop"),
+        OF_USAGE,
+    ]
+    call = {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": "a", "reasoning": "b", "tool_calls": [call]}
+    found = converted(CHAT, stream(*pieces), to_stream=False)
+    assert found
+    assert json.loads(found) == document(message)
+
+
 def test_a_name_that_stands_twice_is_not_converted() -> None:
     once = stream(chunk({"content": "a"}), LAST, OF_USAGE)
     twice = once.replace(b'"content": "a"', b'"content": "a", "content": "b"')
