@@ -271,7 +271,11 @@ class TestSome:
 def test_third(own):
     ran(8)
 
-def test_alone():
+@pytest.fixture(scope="session")
+def of_all():
+    ran(12)
+
+def test_alone(of_all):
     ran(9)
 
 def test_late(request):
@@ -295,24 +299,28 @@ class Measured:
 measured, lines = Measured(), {}
 ran.ran = lambda line: lines.setdefault(measured.context, {}).setdefault("m", []).append(line)
 recorder = covered.Recorder(measured)
-pytest.main(["-q", "-p", "no:cacheprovider", "test_sharing.py"], plugins=[recorder])
+pytest.main(["-q", "-p", "no:cacheprovider", "a", "b"], plugins=[recorder])
 with open("found", "wb") as file:
     pickle.dump({test: run.lines for test, run in recorder.runs(lines).items()}, file)
 """
 
 
 def test_what_a_shared_fixture_runs_counts_for_each_test_that_has_it(tmp_path: Path) -> None:
-    (tmp_path / "test_sharing.py").write_text(SHARING)
-    (tmp_path / "ran.py").write_text("")
+    files = {"a/test_sharing.py": SHARING, "ran.py": "", "b/conftest.py": "", "b/test_other.py": "def test_it(): ..."}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
     paths = os.pathsep.join(map(str, (tmp_path, ROOT / "functions", ROOT / "shared", ROOT)))
     environ = {**os.environ, "PYTHONPATH": paths}
     subprocess.run([sys.executable, "-c", RAN], check=True, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL)
-    assert pickle.loads((tmp_path / "found").read_bytes()) == {
-        "test_sharing.py::TestSome::test_first": {"m": [1, 4, 5, 6]},
-        "test_sharing.py::TestSome::test_second": {"m": [1, 4, 5, 7]},
-        "test_sharing.py::test_third": {"m": [1, 3, 8]},
-        "test_sharing.py::test_alone": {"m": [9]},
-        "test_sharing.py::test_late": {"m": [2, 10]},
+    found = pickle.loads((tmp_path / "found").read_bytes())
+    assert found == {
+        "b/test_other.py::test_it": {},
+        "a/test_sharing.py::TestSome::test_first": {"m": [1, 4, 5, 6]},
+        "a/test_sharing.py::TestSome::test_second": {"m": [1, 4, 5, 7]},
+        "a/test_sharing.py::test_third": {"m": [1, 3, 8]},
+        "a/test_sharing.py::test_alone": {"m": [9, 12]},
+        "a/test_sharing.py::test_late": {"m": [2, 10]},
     }
 
 
