@@ -21,7 +21,9 @@ from console.cache.text import (
     Stats,
     answer_json,
     answers_table,
+    many,
     size_text,
+    stats_notes,
     stats_table,
     time_text,
 )
@@ -41,7 +43,7 @@ from console.stack import (
     table_at_hand,
     waiting_messages,
 )
-from console.text import count, harmless, to_json
+from console.text import harmless, to_json
 
 Environment = Mapping[str, str]
 
@@ -124,22 +126,13 @@ def _stats(options: argparse.Namespace, environ: Environment) -> int:
     if options.json:
         hits_of = None if rollups is None else {"from": str(period.first), "to": str(period.last)}
         print(to_json({"rows": stats.to_json(), "total": stats.total.to_json(), "hits_of": hits_of, "expired": left}))
-        if not stats.rows:
-            say_nothing_found(nothing, options)
-        return 0
-    if stats.rows:
-        show(stats_table(stats, terminal_width(), with_hits=rollups is not None))
-    else:
+    if not stats.rows:
         say_nothing_found(nothing, options)
-    if rollups is not None and stats.rows:
-        print(f"Hits {period.text}, as the ledger counts them for who asked; answers are those of who asked first.")
-        if unpriced := (stats.total.hits or 0) - stats.total.hits_priced:
-            print(f"What {_many(unpriced, 'hit')} saved is not known, and not in these sums.")
-    if left["answers"] or left["objects"]:
-        print(
-            f"Not counted: {_many(left['answers'], 'answer')} that expired, and {_many(left['objects'], 'object')} of "
-            f"answers that are gone ({size_text(left['bytes'])}). AWS deletes them in its time."
-        )
+    elif not options.json:
+        show(stats_table(stats, terminal_width(), with_hits=rollups is not None))
+    if not options.json:
+        for note in stats_notes(stats, None if rollups is None else period.text, left):
+            print(note)
     return 0
 
 
@@ -168,9 +161,9 @@ def _flush(options: argparse.Namespace, environ: Environment) -> int:
     orphans = {each.key for each in store.objects()} - {each.object for each in wanted} if everything else set[str]()
     if not wanted:
         check_filters(options, environ)
-    what = f"{_many(len(wanted), 'answer')} ({size_text(sum(each.body_size for each in wanted))}{_ages(wanted, now)})"
+    what = f"{many(len(wanted), 'answer')} ({size_text(sum(each.body_size for each in wanted))}{_ages(wanted, now)})"
     what += _which(options, "server", "scope")
-    what += f" and {_many(len(orphans), 'object')} of answers that are gone" if orphans else ""
+    what += f" and {many(len(orphans), 'object')} of answers that are gone" if orphans else ""
     if not options.dry_run:
         confirm(f"This deletes {what}.", options)
         store.delete(wanted)
@@ -205,15 +198,15 @@ def _erase(options: argparse.Namespace, environ: Environment) -> int:
         said = {"client_id": client_id, "answers": answers, "objects": objects}
         print(to_json({**said, "streams": streams} if namespace is None else {**said, "namespace": namespace}))
     else:
-        print(f"Erased {_many(answers, 'answer')}{whose}, and {_many(objects, 'object')} on S3.")
+        print(f"Erased {many(answers, 'answer')}{whose}, and {many(objects, 'object')} on S3.")
         if streams:
-            print(f"Erased {_many(streams, 'stream')} that could have been read again.")
+            print(f"Erased {many(streams, 'stream')} that could have been read again.")
     for output, remedy in (
         ("StoreResponseQueueUrl", "Remedy: run this again in a minute."),
         ("StoreResponseDeadLetterQueueUrl", "Remedy: look at them, and purge that queue (docs/operations.md)."),
     ):
         if waiting := waiting_messages(output, options, environ):
-            print(f"{_many(waiting, 'captured answer')} in {output} may belong to it. {remedy}", file=sys.stderr)
+            print(f"{many(waiting, 'captured answer')} in {output} may belong to it. {remedy}", file=sys.stderr)
     return 0
 
 
@@ -277,10 +270,6 @@ def _which(options: argparse.Namespace, *names: str) -> str:
 
 def _ages(answers: Sequence[Answer], now: float) -> str:
     return f", the oldest {time_text(now - min(each.created_at for each in answers))} old" if answers else ""
-
-
-def _many(number: int, what: str) -> str:
-    return f"{count(number)} {what}{'' if number == 1 else 's'}"
 
 
 def _client_id(text: str) -> str:

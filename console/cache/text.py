@@ -1,6 +1,6 @@
 """What `cache` shows: sums of what is kept and what it saved, and single answers without their content. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -99,6 +99,19 @@ class Stats:
         return self.rows.setdefault(names, Sum())
 
 
+def stats_notes(stats: Stats, hits_of: str | None, left: Mapping[str, int]) -> Iterator[str]:
+    """What stands below the sums: `hits_of` is the period of the hits, `left` is what AWS has not deleted yet."""
+    if hits_of and stats.rows:
+        yield f"Hits {hits_of}, as the ledger counts them for who asked; answers are those of who asked first."
+        if unpriced := (stats.total.hits or 0) - stats.total.hits_priced:
+            yield f"What {many(unpriced, 'hit')} saved is not known, and not in these sums."
+    if left["answers"] or left["objects"]:
+        yield (
+            f"Not counted: {many(left['answers'], 'answer')} that expired, and {many(left['objects'], 'object')} of "
+            f"answers that are gone ({size_text(left['bytes'])}). AWS deletes them in its time."
+        )
+
+
 def stats_table(stats: Stats, width: int | None, *, with_hits: bool) -> str:
     """The sums as text. `width` None is any width."""
     rows = [*stats.sorted(), (("TOTAL", *[""] * (len(stats.by) - 1)), stats.total)]
@@ -181,3 +194,8 @@ def _hits(each: Sum, with_hits: bool) -> list[str]:
     if not each.hits:
         return ["0", "-"]
     return [count(each.hits), usd(each.saved) if each.hits_priced else "unpriced"]
+
+
+def many(number: int, what: str) -> str:
+    """So many of them: `1 answer`, `2 answers`."""
+    return f"{count(number)} {what}{'' if number == 1 else 's'}"
