@@ -8,6 +8,7 @@ from openai_proxy.servers import Server
 from openai_proxy.usage import Usage
 
 from proxy.errors import ProxyError
+from proxy.json_shapes import loads_or_none
 from proxy.request.body import OutgoingBody
 
 if TYPE_CHECKING:  # only a type: an answer holds a connection, and this module does no input or output
@@ -15,6 +16,7 @@ if TYPE_CHECKING:  # only a type: an answer holds a connection, and this module 
 
     from proxy.http.transport import UpstreamResponse
 
+_SHORTEST_SECRET = 8
 Status = Literal["HIT", "MISS", "REFRESH", "BYPASS"]
 
 
@@ -77,6 +79,31 @@ class Delivery(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Delivery(server={self.server_name!r}, status={self.status})"  # without the token
+
+    @property
+    def secret(self) -> bytes:
+        """The longest part of the token without a slash, which JSON may escape; b"" where the token is no secret, but a
+        short word for a server that wants none.
+        """
+        return max(self.token.split("/"), key=len).encode() if len(self.token) >= _SHORTEST_SECRET else b""
+
+    def without_token(self, events: bytes, *, is_question: bool) -> bytes:
+        """Whole events of the answer. Those that report an error are without the token: some servers quote the request.
+
+        A model may write the same word, and that is not changed. Of an answer to a question, pieces have known forms.
+        """
+        if not self.secret or self.secret not in events:
+            return events
+        from proxy.metering.reported_error import error_of_event  # noqa: PLC0415  # hardly any server does
+        from proxy.metering.sse import data_of, split_events  # noqa: PLC0415
+
+        found: list[bytes] = []
+        for event in split_events(events):
+            error = error_of_event(event, loads_or_none(data_of(event)), is_question=is_question)
+            for quoted in (self.token, self.token.replace("/", r"\/")) if error else ():
+                event = event.replace(quoted.encode(), b"...")  # noqa: PLW2901
+            found.append(event)
+        return b"".join(found)
 
     @property
     def server_name(self) -> str | None:

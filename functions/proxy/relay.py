@@ -68,9 +68,7 @@ class Relay(NamedTuple):
             streams.serve(call, self.responder, response, timeline)
             return
         self.records.admitted(call, timeline, trace_id)
-        written = None
-        if streams:
-            call, written = streams.begun(call, response, self.responder, timeline, trace_id)
+        call, written = streams.begun(call, response, self.responder, timeline, trace_id) if streams else (call, None)
         response = written.response if written else response
         lookup = self._look_up(call, timeline)
         delivery = self._delivery(call, lookup, response, timeline)
@@ -193,8 +191,8 @@ class Relay(NamedTuple):
         if meter is None:  # a document of the proxy's own
             response.write(b"".join(chunks))
             return
-        frames = EventFrames() if meter.is_stream else WholeChunks()
-        broken: ProxyError | None = None
+        frames, secret = (EventFrames(), delivery.secret) if meter.is_stream else (WholeChunks(), b"")
+        broken, is_question = None, not call.has_own_form
         write, end = self.responder.writing(call, outcome, response, timeline)
         if meter.is_stream and delivery.upstream:  # the blank line of a comment would end the event that it is in
             delivery.upstream.on_silence = lambda: None if frames.is_inside else response.write(_KEEP_ALIVE)
@@ -203,6 +201,8 @@ class Relay(NamedTuple):
                 if not timeline.first_chunk:
                     timeline.chunk()
                 if events := frames.whole(chunk):
+                    is_told = secret and events.rfind(secret) >= 0  # hardly any server quotes its token
+                    events = delivery.without_token(events, is_question=is_question) if is_told else events
                     write(meter.see(events))
         except ProxyError as error:
             broken = error
@@ -210,7 +210,7 @@ class Relay(NamedTuple):
         if broken and (meter.error or not may_report_error(rest)):
             rest = b""  # half an event
         if rest:
-            rest = meter.see(rest)
+            rest = meter.see(delivery.without_token(rest, is_question=is_question))
         meter.end(delivery.document)
         if error := self._judged(delivery, meter, broken):
             if frames.is_inside:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 from proxy.call import Call
 from proxy.delivery import CacheUse, Delivery
 from proxy.endpoints.cors import Cors
-from proxy.endpoints.quoted_token import WithoutToken, spellings_of
 from proxy.endpoints.routes import Endpoints
 from proxy.errors import ProxyError
 from proxy.outcome import Outcome, receipt_of
@@ -103,20 +102,13 @@ class Responder:
         """The functions that write the body of an answer, and its end. They put the cost in if the client has asked for
         it.
         """
-        meter, prices, write = outcome.meter, self._prices, _without_token(response.write, call, outcome)
+        meter, prices = outcome.meter, self._prices
         if not (call.wants_cost and prices and meter and meter.is_readable and outcome.status < 400):
-            return write, _nothing
+            return response.write, _nothing
         from proxy.endpoints.cost_in_usage import CostWriter  # noqa: PLC0415  # few clients ask for it
 
-        writer = CostWriter(write, meter, lambda: prices().cost_of(call, outcome, timeline).text)
+        writer = CostWriter(response.write, meter, lambda: prices().cost_of(call, outcome, timeline).text)
         return writer.write, writer.end
-
-
-def _without_token(write: Callable[[bytes], None], call: Call, outcome: Outcome) -> Callable[[bytes], None]:
-    token, meter = outcome.delivery.token, outcome.meter
-    if not token or meter is None or not meter.is_stream:
-        return write
-    return WithoutToken(write, spellings_of(token), not call.has_own_form)
 
 
 def _nothing() -> None:

@@ -3,19 +3,15 @@
 import json
 
 import pytest
-from proxy.endpoints.quoted_token import WithoutToken, spellings_of
+from proxy.delivery import Delivery
 
 TOKEN = "sk-proj/0123456789+abcdef"
 PIECE = b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 
 
-def written(*pieces: bytes, token: str = TOKEN, is_question: bool = True) -> list[bytes]:
-    found: list[bytes] = []
-    write = WithoutToken(found.append, spellings_of(token), is_question)
-    for piece in pieces:
-        write(piece)
-    return found
+def passed(events: bytes, token: str = TOKEN, *, is_question: bool = True) -> bytes:
+    return Delivery(token=token).without_token(events, is_question=is_question)
 
 
 def error(said: str) -> bytes:
@@ -25,12 +21,12 @@ def error(said: str) -> bytes:
 @pytest.mark.parametrize("quoted", [TOKEN, f"Bearer {TOKEN} and {TOKEN}"])
 def test_an_error_comes_without_the_token_and_its_neighbours_as_they_were(quoted: str) -> None:
     expected = error(quoted.replace(TOKEN, "..."))
-    assert written(PIECE + error(quoted) + DONE, PIECE) == [PIECE + expected + DONE, PIECE]
+    assert passed(PIECE + error(quoted) + DONE) == PIECE + expected + DONE
 
 
 def test_slashes_that_are_escaped_hide_nothing() -> None:
     event = error(f"no: {TOKEN}").replace(b"/", rb"\/")
-    assert written(event) == [error("no: ...")]
+    assert passed(event) == error("no: ...")
 
 
 @pytest.mark.parametrize(
@@ -45,19 +41,29 @@ def test_slashes_that_are_escaped_hide_nothing() -> None:
     ],
 )
 def test_whatever_form_the_error_has(event: bytes) -> None:
-    assert written(event.replace(b"%b", TOKEN.encode())) == [event.replace(b"%b", b"...")]
+    assert passed(event.replace(b"%b", TOKEN.encode())) == event.replace(b"%b", b"...")
 
 
-@pytest.mark.parametrize("token", ["none", "sk-no-key-required", TOKEN])
+@pytest.mark.parametrize("token", ["sk-no-key-required", TOKEN])
 def test_what_a_model_writes_is_not_changed(token: str) -> None:
     piece = {"choices": [{"delta": {"content": f'set {token} as "error": {token}'}}]}
     named = (
         f"event: response.output_text.delta\ndata: {json.dumps({'type': 'response.output_text.delta', 'delta': token})}"
     )
     events = f"data: {json.dumps(piece)}\n\n{named}\n\n".encode()
-    assert written(events, token=token) == [events]
+    assert passed(events, token) == events
 
 
 def test_of_a_stream_in_a_form_of_its_own_only_what_says_error_is_one() -> None:
     bare = f'data: {{"detail": "{TOKEN}"}}\n\n'.encode()
-    assert written(bare, error(TOKEN), is_question=False) == [bare, error("...")]
+    assert passed(bare + error(TOKEN), is_question=False) == bare + error("...")
+
+
+@pytest.mark.parametrize(("token", "secret"), [("EMPTY", b""), ("1234567", b""), ("12345678", b"12345678"), ("", b"")])
+def test_a_short_word_is_no_secret(token: str, secret: bytes) -> None:
+    assert Delivery(token=token).secret == secret
+    assert passed(error(f"{token} is wrong"), token) == error("... is wrong" if secret else f"{token} is wrong")
+
+
+def test_one_search_finds_each_spelling() -> None:
+    assert Delivery(token="ab/cdefgh/ij").secret == b"cdefgh"
