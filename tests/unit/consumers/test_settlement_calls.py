@@ -9,7 +9,6 @@ import pytest
 from botocore.exceptions import ClientError
 from openai_proxy.aws_answers import NoAnswerError
 from openai_proxy.dynamodb import to_item
-from openai_proxy.events.bus import Bus, NotPublishedError
 from openai_proxy.limits import Calendar, Leased, Windows
 from settle_limits.settlement import LeftLease, PriceHint, Settlement
 from settle_limits.table import LimitsTable
@@ -540,49 +539,3 @@ def test_what_comes_after_its_marker_is_gone_is_of_no_budget_in_total(age: int, 
     assert LimitsTable(made, "limits", client.pauses.append, lambda: NOON).settle([late]) == {}
     names = client.asked[0][1]["Update"]["ExpressionAttributeNames"]
     assert (("#total_cost" in names), ("#day_cost" in names)) == (counts, True)
-
-
-# ------------------------------------------------------------------------------------------------------------------ bus
-
-
-class Events:
-    """EventBridge with one answer."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer, self.asked = answer, list[Any]()
-
-    def put_events(self, **request: Any) -> Any:
-        self.asked.append(request)
-        return self.answer
-
-
-class Event:
-    """What is put, as one entry."""
-
-    def to_entry(self, bus: str) -> dict[str, str]:
-        return {"Source": "s", "DetailType": "t", "Detail": "{}", "EventBusName": bus, "TraceHeader": "x"}
-
-
-ANSWERS: list[tuple[Any, str | None]] = [
-    ({"Entries": [{"EventId": "e"}]}, None),
-    ({"Entries": [{"EventId": "e", "ErrorCode": "Slow"}]}, "Slow"),
-    ({"Entries": [{"ErrorCode": "Slow"}]}, "Slow"),
-    ({"Entries": [{}]}, "the bus did not say that it has the event"),
-    ({"Entries": [{"EventId": 5}]}, "the bus did not say that it has the event"),
-    ({"Entries": []}, "the bus did not say that it has the event"),
-    ({}, "the bus did not say that it has the event"),
-]
-
-
-@pytest.mark.parametrize(("answer", "why"), ANSWERS)
-def test_what_the_bus_has_not_taken_raises(answer: Any, why: str | None) -> None:
-    client: Any = Events(answer)
-    event: Any = Event()
-    if why is None:
-        Bus(client, "bus").publish(event)
-    else:
-        with pytest.raises(NotPublishedError) as raised:
-            Bus(client, "bus").publish(event)
-        assert str(raised.value) == why
-    entry = {"Source": "s", "DetailType": "t", "Detail": "{}", "EventBusName": "bus"}
-    assert client.asked == [{"Entries": [entry]}]

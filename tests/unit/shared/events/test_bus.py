@@ -49,3 +49,17 @@ def test_what_the_bus_has_not_taken_is_an_error(answer: dict[str, Any], fault: s
     assert arguments == {}
     assert entry == EVENT.to_entry("bus")
     assert json.loads(entry["Detail"])["data"] == {"a": 1}
+
+
+class Traced:
+    """An event whose entry carries a trace."""
+
+    def to_entry(self, bus: str) -> dict[str, str]:
+        return {"Source": "s", "DetailType": "t", "Detail": "{}", "EventBusName": bus, "TraceHeader": "x"}
+
+
+def test_what_a_consumer_tells_belongs_to_no_trace() -> None:
+    client: Any = Client(ANSWERS[0][0])
+    event: Any = Traced()
+    Bus(client, "bus").publish(event)
+    assert client.put == [{"Entries": [{"Source": "s", "DetailType": "t", "Detail": "{}", "EventBusName": "bus"}]}]
