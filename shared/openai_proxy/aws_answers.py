@@ -26,10 +26,13 @@ TRANSIENT = frozenset(
 """Codes of errors, of failed entries and of cancellation reasons that a pause helps against. All that botocore repeats
 are here (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html)."""
 
-_STATUSES = frozenset({500, 502, 503, 504})
+_TIMEOUT, _TOO_MANY, _FAULT = 408, 429, 500
+"""Statuses that mean so whatever the code is. From the last one on, the fault is not the caller's."""
 
 PROOF: Mapping[str, Any] = {"ReturnConsumedCapacity": "TOTAL"}
 """What a call of DynamoDB asks for besides, so that its answer cannot be empty."""
+
+_LONGEST_CODE = 256
 
 _NUMBER = re.compile(r"-?\d{1,130}(\.\d{1,130})?([eE][+-]?\d{1,3})?")
 
@@ -38,9 +41,16 @@ class NoAnswerError(Exception):
     """A service answered 200 without what it says when it has done something: it may have done it, or not."""
 
 
+def code_in(named: Any) -> str:
+    """The code in what a service names its error, as botocore reads it; "" if there is none. The name may be
+    `com.amazon.coral.availability#ThrottlingException:http://internal.amazon.com/coral/`.
+    """
+    return named.partition(":")[0].rpartition("#")[2][:_LONGEST_CODE] if isinstance(named, str) else ""
+
+
 def is_transient(code: str, status: int = 0) -> bool:
     """Whether a call that ended in this error `code` and HTTP `status` may well succeed in a moment."""
-    return code in TRANSIENT or status in _STATUSES
+    return code in TRANSIENT or status in (_TIMEOUT, _TOO_MANY) or status >= _FAULT
 
 
 def is_proven(answer: Mapping[str, Any], *, several: bool = False) -> bool:

@@ -72,7 +72,7 @@ class CloudWatch:
 
 def _is_worth_a_try(error: Exception) -> bool:
     """Whether a call that did not arrive may do so in a moment."""
-    return not isinstance(error, ClientError) or is_transient(_code_of(error))
+    return not isinstance(error, ClientError) or is_transient(_code_of(error), _status_of(error))
 
 
 def _code_of(error: ClientError) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
-from openai_proxy.aws_answers import PROOF, is_item, is_proven, is_transient
+from openai_proxy.aws_answers import PROOF, code_in, is_item, is_proven, is_transient
 
 from proxy.aws.sigv4 import Credentials, sign
 from proxy.http.transport import Answered, ConnectionFailedError, Post
@@ -68,10 +68,10 @@ class Aws:
     def invoke(self, function: str, payload: bytes) -> tuple[bytes, bool]:
         """Invoke a function and wait: its result, and whether that is an error report."""
         path = f"/2015-03-31/functions/{quote(function, safe='')}/invocations"
-        status, headers, body = self._call("lambda", path, {"content-type": "application/json"}, payload)
-        if status != 200:
-            raise _error("lambda:Invoke", status, body)
-        return body, "x-amz-function-error" in headers
+        answered = self._call("lambda", path, {"content-type": "application/json"}, payload)
+        if answered[0] != 200:
+            raise _error("lambda:Invoke", answered)
+        return answered[2], "x-amz-function-error" in answered[1]
 
     def put_events(self, entries: list[dict[str, str]], timeout: float) -> list[dict[str, Any]]:
         """PutEvents: the result of each entry, in order: either its `EventId`, or its `ErrorCode`."""
@@ -147,14 +147,14 @@ class Aws:
     def _dynamodb(self, operation: str, arguments: Mapping[str, Any], timeout: float) -> tuple[bool, Mapping[str, Any]]:
         """Call DynamoDB. Returns whether the call's conditions held, and the answer."""
         headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"DynamoDB_20120810.{operation}"}
-        status, _, body = self._call("dynamodb", "/", headers, json.dumps({**arguments, **PROOF}).encode(), timeout)
-        answer = object_of(loads_or_none(body))
+        answered = self._call("dynamodb", "/", headers, json.dumps({**arguments, **PROOF}).encode(), timeout)
+        status, answer = answered[0], object_of(loads_or_none(answered[2]))
         # `batch_get_item` looks for the table's name itself; several tables each say what they used.
         if status == 200 and (
             operation == "BatchGetItem" or is_proven(answer, several=operation == "TransactWriteItems")
         ):
             return True, answer
-        error = _error(f"dynamodb:{operation}", status, body)
+        error = _error(f"dynamodb:{operation}", answered)
         if status != 400 or error.code not in _REFUSED:
             raise error
         return False, answer
@@ -186,10 +186,10 @@ class Aws:
         """The JSON object that answers one call; an empty one if the answer is something else."""
         version = "1.0" if service == "sqs" else "1.1"
         headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target}
-        status, _, body = self._call(service, "/", headers, json.dumps(arguments).encode(), timeout)
-        if status != 200:
-            raise _error(target, status, body)
-        return object_of(loads_or_none(body))
+        answered = self._call(service, "/", headers, json.dumps(arguments).encode(), timeout)
+        if answered[0] != 200:
+            raise _error(target, answered)
+        return object_of(loads_or_none(answered[2]))
 
     def _call(
         self, service: str, path: str, headers: dict[str, str], body: bytes, timeout: float | None = None
@@ -208,13 +208,14 @@ class Aws:
         return f"https://{service}.{self._region}.{suffix}"
 
 
-def _error(call: str, status: int, body: bytes) -> AwsError:
-    """The error type in an answer that is no success (`…#ResourceNotFoundException`), else its status."""
+def _error(call: str, answered: Answered) -> AwsError:
+    """The error type in an answer that is no success, wherever it stands, else its status."""
+    status, headers, body = answered
     if status < 400:
         return _odd(call)
-    answer = object_of(loads_or_none(body))
-    code = answer.get("__type") or answer.get("Type")
-    return AwsError(call, code.rpartition("#")[2] if _is_name(code) else f"HTTP {status}", status=status)
+    fields = object_of(loads_or_none(body))
+    code = code_in(fields.get("__type") or fields.get("code") or headers.get("x-amzn-errortype"))
+    return AwsError(call, code or f"HTTP {status}", status=status)
 
 
 def _odd(call: str) -> AwsError:

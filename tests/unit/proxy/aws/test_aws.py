@@ -101,17 +101,27 @@ def test_an_invocation_tells_a_result_from_an_error_report() -> None:
     assert aws(failed).invoke("f", b"{}") == (b'{"errorMessage": "no"}', True)
 
 
+SUFFIX = ":http://internal.amazon.com/coral/com.amazon.coral.availability/#x"
+
+
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("answer", "header", "code"),
     [
-        ({"__type": "com.amazonaws#ThrottlingException"}, "ThrottlingException"),
-        ({"__type": "AccessDeniedException"}, "AccessDeniedException"),
-        ({"Type": "User"}, "User"),
-        ("<html>", "HTTP 400"),
+        ({"__type": "com.amazonaws#ThrottlingException"}, None, "ThrottlingException"),
+        ({"__type": "AccessDeniedException"}, None, "AccessDeniedException"),
+        ({"__type": f"com.amazonaws#ThrottlingException{SUFFIX}"}, None, "ThrottlingException"),
+        ({"__type": f"ThrottlingException{SUFFIX}"}, None, "ThrottlingException"),
+        ({"code": "com.amazonaws#ThrottlingException"}, None, "ThrottlingException"),
+        ({"Type": "User"}, "TooManyRequestsException", "TooManyRequestsException"),
+        (None, f"ThrottlingException{SUFFIX}", "ThrottlingException"),
+        (None, f"com.amazonaws#ThrottlingException{SUFFIX}", "ThrottlingException"),
+        ({"__type": ["ThrottlingException"]}, None, "HTTP 400"),
+        ({"__type": f"com.amazonaws#{SUFFIX}"}, None, "HTTP 400"),
+        ("<html>", None, "HTTP 400"),
     ],
 )
-def test_errors_are_named(answer: object, code: str) -> None:
-    failing = aws(FakeServices(400, answer))
+def test_errors_are_named(answer: object, header: str | None, code: str) -> None:
+    failing = aws(FakeServices(400, answer, {"x-amzn-errortype": header} if header else None))
     calls: list[Callable[[], object]] = [
         lambda: failing.get_secret("s"),
         lambda: failing.invoke("f", b""),
@@ -292,7 +302,9 @@ def test_keys_that_were_not_read_are_asked_for_again() -> None:
 
 @pytest.mark.parametrize(("item", "expected"), [({}, None), ({"Item": ITEM}, ITEM)])
 def test_a_condition_that_does_not_hold_is_no_error(item: dict[str, Any], expected: object) -> None:
-    answer = {"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "message": "m", **item}
+    named = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"
+    answer = {"__type": named, "message": "m", **item}
+    assert aws(FakeServices(400, {**answer, "__type": named + SUFFIX})).update_item(KEY, 1) == (False, expected)
     assert aws(FakeServices(400, answer)).update_item(KEY, 1) == (False, expected)
     assert aws(FakeServices(400, answer)).put_item(KEY, 1) == (False, expected)
 
@@ -316,6 +328,10 @@ def test_a_secret_that_is_no_text_is_another_fault_than_no_answer() -> None:
         (503, "ServiceUnavailable", True, True),
         (503, None, True, True),
         (502, None, True, True),
+        (507, None, True, True),
+        (529, None, True, True),
+        (429, None, True, False),
+        (408, None, True, False),
         (400, None, False, False),
         (403, None, False, False),
     ],
