@@ -27,6 +27,11 @@ _SHORTEST_RSA = 2048
 _LONGEST_RSA = 8192
 """Bits: a longer key costs more time than it is worth."""
 
+_PRIME = 2**255 - 19
+_OF_EIGHT = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL = frozenset({0, 1, _PRIME - 1, _OF_EIGHT, _PRIME - _OF_EIGHT})
+"""The y of the points of Ed25519 whose order is 8 or less. If a key is one of them, anybody can sign for it."""
+
 Jwk = Mapping[str, Any]
 """A public key as a JWKS document has it."""
 
@@ -52,10 +57,12 @@ def fits(jwk: Jwk, algorithm: str) -> bool:
 
 
 def loaded(jwk: Jwk, algorithm: str) -> PyJWK | None:
-    """The key, prepared for `algorithm`; None if it is damaged, or too short or too long to be used."""
+    """The key, prepared for `algorithm`; None if it is damaged, too weak, or too long to be used."""
     try:
         key = PyJWK({name: jwk[name] for name in _PUBLIC if name in jwk}, algorithm)
     except PyJWTError:
+        return None
+    if algorithm == "EdDSA" and int.from_bytes(key.key.public_bytes_raw(), "little") % 2**255 % _PRIME in _SMALL:
         return None
     size = getattr(key.key, "key_size", None) if jwk.get("kty") == "RSA" else _SHORTEST_RSA
     return key if size is not None and _SHORTEST_RSA <= size <= _LONGEST_RSA else None

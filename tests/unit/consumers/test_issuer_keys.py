@@ -11,10 +11,11 @@ from authorizer.claims import check, values_of
 from authorizer.https_get import FetchError
 from authorizer.issuer_keys import IssuerKeys
 from authorizer.refusal import KeysUnavailableError, TokenRefusedError
-from authorizer.signature import fits, loaded
+from authorizer.signature import fits, is_signed, loaded
+from jwt import PyJWK
 from openai_proxy.identity import ALGORITHMS, Issuer, PlanChoice
 
-from tests.identity.issuers import ISSUER, NOW, good, jwk
+from tests.identity.issuers import ISSUER, NOW, encoded, good, jwk
 from tests.tables import Log
 
 DISCOVERY, KEYS = f"{ISSUER}/.well-known/openid-configuration", f"{ISSUER}/keys"
@@ -326,6 +327,21 @@ def test_a_key_of_rsa_has_2048_to_8192_bits(bits: int, is_used: bool) -> None:
 
     own = jwk("RS256") | {"n": to_base64url_uint(2 ** (bits - 1) + 1).decode()}
     assert (loaded(own, "RS256") is not None) == is_used
+
+
+PRIME = 2**255 - 19
+ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize("y", [0, 1, PRIME - 1, PRIME, PRIME + 1, ORDER_8, PRIME - ORDER_8], ids=range(7))
+def test_a_key_of_ed25519_for_which_anybody_can_sign_is_none(y: int, sign: int) -> None:
+    point = (y | sign << 255).to_bytes(32, "little")
+    forged = (encoded(bytes([1, *bytes(63)])), encoded(point + bytes(32)))  # each fits one text in eight, or all
+    texts = [f"e30.{encoded({'number': number})}" for number in range(200)]
+    key = PyJWK({"kty": "OKP", "crv": "Ed25519", "x": encoded(point)}, "EdDSA")
+    assert any(is_signed(f"{text}.{each}", key, "EdDSA") for text in texts for each in forged)
+    assert loaded({"kty": "OKP", "crv": "Ed25519", "x": encoded(point)}, "EdDSA") is None
 
 
 @pytest.mark.parametrize("name", ["n", "e", "kty"])
