@@ -70,8 +70,9 @@ _EXAMPLES = """examples:
   openai-proxy top --by server
   openai-proxy doctor
 
-`openai-proxy COMMAND --help` says more. --profile and --region, or AWS_PROFILE and AWS_REGION, choose the account and
-the Region; `. .local/env` chooses the stack of `make run`.
+`openai-proxy COMMAND --help` says more. --profile and --region, or AWS_PROFILE
+and AWS_REGION, choose the account and the Region; `. .local/env` chooses the
+stack of `make run`.
 """
 
 

@@ -18,6 +18,7 @@ from console.errors import ConsoleError
 
 _ACCOUNT_OPTIONS = {"profile": "AWS_PROFILE", "region": "AWS_REGION", "stack_name": "STACK_NAME"}
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_ONE_OF = re.compile(r"one of the arguments (.*) is required")
 _CHOICES = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)$", re.DOTALL)
 
 
@@ -123,6 +124,9 @@ class Version(argparse.Action):
 
 def _suggesting(message: str) -> str:
     """A message of argparse; one about a word that is no choice names the choices that look like it, or all."""
+    message = message.replace("argument [COMMAND]:", "argument COMMAND:")
+    if missing := _ONE_OF.fullmatch(message):
+        return f"one of these is required: {', '.join(missing[1].split())}"
     if not (found := _CHOICES.search(message)):
         return message
     choices = [each.strip(" '") for each in found[2].split(",")]

@@ -15,6 +15,7 @@ else:
     import _signal as signals
 
 CANNOT, INTERRUPTED = 2, 130
+_MOMENT_SECONDS = 0.005
 _SAYS = b"\nopenai-proxy: interrupted.\n"
 
 
@@ -33,6 +34,8 @@ def main() -> int:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
     signals.signal(signals.SIGINT, _end)
+    if hasattr(signals, "SIGALRM"):
+        signals.signal(signals.SIGALRM, signals.SIG_IGN)
     if code == INTERRUPTED:
         _end()  # threads that wait for an answer of AWS are not waited for
     for stream in (sys.stdout, sys.stderr):
@@ -54,6 +57,20 @@ def main() -> int:
 def _begin() -> None:
     """From now on Ctrl-C raises KeyboardInterrupt, so that a command can clean up what it has begun."""
     signals.signal(signals.SIGINT, signals.default_int_handler)
+    sys.unraisablehook = _ignored
+
+
+def _ignored(what: "sys.UnraisableHookArgs") -> None:
+    """Python drops what a finalizer or the callback of a weak reference raises: an interrupt that met one comes again a
+    moment later, until it meets the command itself.
+    """
+    if not issubclass(what.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(what)
+    elif hasattr(signals, "setitimer"):
+        signals.signal(signals.SIGALRM, signals.default_int_handler)
+        signals.setitimer(signals.ITIMER_REAL, _MOMENT_SECONDS)
+    else:
+        _end()
 
 
 def _end(*_: object) -> None:

@@ -39,11 +39,13 @@ def table(
 ) -> str:
     """A table on at most `width` places, None is any number; with `total` the last row is set apart.
 
-    A line below says which columns were left out, or that the rows are wider all the same, unless `tell` is False.
+    A line below says which columns were left out or shortened, or that the rows are wider all the same, unless `tell`
+    is False.
     """
     headings = columns.headings
     lines = [list(headings), *(list(row) for row in rows)]
-    widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
+    needed_widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
+    widths = list(needed_widths)
     first_number = len(headings) - columns.numbers
     kept = list(range(len(headings)))
     names = {each for each in range(first_number) if headings[each] not in columns.whole}
@@ -55,12 +57,13 @@ def table(
                 kept.remove(headings.index(name))
         _shorten(widths, names.intersection(kept), width - _room(widths, kept))
     hidden = [headings[each] for each in range(len(headings)) if each not in kept]
+    cut = [headings[each] for each in kept if widths[each] < needed_widths[each]]
     texts = [_aligned(line, widths, kept, first_number) for line in lines]
     rule = "-" * _room(widths, kept)
     texts.insert(1, rule)
     if total:
         texts.insert(-1, rule)
-    return "\n".join([*texts, *(_told(hidden, len(rule), width) if tell else [])])
+    return "\n".join([*texts, *(_told(hidden, cut, len(rule), width) if tell else [])])
 
 
 def records(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -73,12 +76,16 @@ def records(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n\n".join(parts) or "Nothing was found."
 
 
-def _told(hidden: Sequence[str], room: int, width: int | None) -> list[str]:
-    """What a narrow terminal has no room for, in lines that fit it. `room` is what the rows take."""
-    if width is None or not (hidden or room > width):
+def _told(hidden: Sequence[str], cut: Sequence[str], room: int, width: int | None) -> list[str]:
+    """What a narrow terminal has no room for, whole columns and parts of them, in lines that fit it. `room` is what the
+    rows take.
+    """
+    if width is None or not (hidden or cut or room > width):
         return []
-    says = f"No room for {', '.join(hidden)}: a wider terminal, --json or a pipe has them." if hidden else ""
-    says += f" The rows take {room} places all the same." if hidden and room > width else ""
+    missing = [", ".join(hidden)] if hidden else []
+    missing += [f"all of {' and '.join(cut)}"] if cut else []
+    says = f"No room for {', nor for '.join(missing)}: a wider terminal, --json or a pipe has it." if missing else ""
+    says += f" The rows take {room} places all the same." if missing and room > width else ""
     says = says or f"The rows take {room} places, which is more than the terminal has."
     return ["", *textwrap.wrap(says, max(width, 20), break_long_words=False)]
 

@@ -164,13 +164,16 @@ def _flush(options: argparse.Namespace, environ: Environment) -> int:
     what = f"{many(len(wanted), 'answer')} ({size_text(sum(each.body_size for each in wanted))}{_ages(wanted, now)})"
     what += _which(options, "server", "scope")
     what += f" and {many(len(orphans), 'object')} of answers that are gone" if orphans else ""
-    if not options.dry_run:
+    if not options.dry_run and (wanted or orphans):
         confirm(f"This deletes {what}.", options)
         store.delete(wanted)
         store.delete_objects(sorted(orphans))
     if options.json:
         objects = len(orphans) + sum(each.object is not None for each in wanted)
         print(to_json({"deleted": not options.dry_run, "answers": len(wanted), "objects": objects}))
+    elif not wanted and not orphans:
+        old = "" if options.older_than is None else " so old"
+        print(f"Nothing to delete: there are no answers{_which(options, 'server', 'scope')}{old}.")
     else:
         print(f"This would delete {what}." if options.dry_run else f"Deleted {what}.")
     return 0

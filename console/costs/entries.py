@@ -59,7 +59,7 @@ def _entry_id(text: str) -> str:
     try:
         ulid_time(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{harmless(text)}' is no id of an entry: {error}") from error
+        raise argparse.ArgumentTypeError(f"'{harmless(text[:64])}' is no id of an entry") from error
     return text
 
 
@@ -124,4 +124,5 @@ def _filters(options: argparse.Namespace) -> str:
         flags[0] += f" {options.failed}"
     tags = [f"tag {name}={value}" for name, value in options.tags or ()]
     flags += [f"--before {options.before}"] if options.before else []
-    return filter_text(options) + (f", with {', '.join([*flags, *tags])}" if flags or tags else "")
+    said = [part for part in (filter_text(options).removeprefix(" with "), *flags, *tags) if part]
+    return f" with {', '.join(said)}" if said else ""

@@ -85,9 +85,9 @@ def _failed_as(row: Item, wanted: str | None) -> bool:
 
 
 def filter_text(options: argparse.Namespace) -> str:
-    """What is asked for, as ", only of client web"; "" for all."""
+    """What is asked for, as " with client web"; "" for all."""
     chosen = [f"{name} {getattr(options, name)}" for name in FILTERS if getattr(options, name) is not None]
-    return f", only of {', '.join(chosen)}" if chosen else ""
+    return f" with {', '.join(chosen)}" if chosen else ""
 
 
 def ledger_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Ledger:

@@ -17,7 +17,7 @@ from openai_proxy.events.ulid import new_ulid
 from console.arguments import announced
 from console.aws import session
 from console.errors import ConsoleError
-from console.period import Period, add_period, chosen_period
+from console.period import Period, add_period, chosen_period, today
 from console.progress import Bars
 from console.stack import add_stack_option, chosen_name, stack_name, stack_output
 from console.text import to_json
@@ -104,6 +104,8 @@ def _replay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     period = chosen_period(options)
     if period is None:
         raise ConsoleError("No days are named. Remedy: name them with --from and --to, --day, --month or --last.")
+    if period.first > today():
+        raise ConsoleError(f"{period.first} has not begun (UTC). Remedy: name days up to {today()}.")
     rule = stack_output("RecordCostRule", options, environ)
     archive = options.archive or chosen_name("BusArchive", options, environ)
     if not archive or not rule:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from openai_proxy.events.envelope import rfc3339
 from openai_proxy.guards.action import minute
 from openai_proxy.guards.file import GUARDS_FILE, GuardsFileError, load_guards
 from openai_proxy.guards.rules import Guard, Spending, length_text
 
 from console.arguments import announced, late
-from console.errors import ConsoleError
+from console.errors import ConsoleError, no_file
 from console.guards.held import DoneAct, DoneActs
 from console.output import say_nothing_found, show, terminal_width
 from console.stack import add_table_options, authorizer_cache_seconds, chosen_table
@@ -52,7 +53,7 @@ def guards_file(options: argparse.Namespace, environ: Environment) -> Path:
     """The file that a command is about. Raises ConsoleError where one is named that is not there."""
     named: Path | None = options.file
     if named and not named.exists():
-        raise ConsoleError(f"There is no file {named}. Remedy: name one that is there.")
+        raise no_file(named)
     return named or Path(environ.get("GUARDS_FILE") or GUARDS_FILE)
 
 
@@ -157,9 +158,8 @@ def _as_json(act: DoneAct, now: float) -> dict[str, Any]:
         "limits": act.limits,
         "client_id": act.client_id,
         "key_id": act.key_id,
-        "since": minute(act.at),
-        "until": minute(act.until),
-        "until_seconds": round(act.until, 3),
+        "since": rfc3339(act.at),
+        "until": rfc3339(act.until),
         "reason": act.text("reason"),
     }
 

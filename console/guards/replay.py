@@ -12,6 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from openai_proxy.events.envelope import rfc3339
 from openai_proxy.guards.action import Action, minute
 from openai_proxy.guards.engine import Engine
 from openai_proxy.guards.evidence import Memory
@@ -155,7 +156,7 @@ def as_json(action: Action) -> dict[str, Any]:
         "client_id": action.request.client_id,
         "key_id": action.request.key_id,
         "request": action.request.id,
-        "since": datetime.fromtimestamp(action.at, UTC).isoformat(timespec="milliseconds"),
-        "until": datetime.fromtimestamp(action.until, UTC).isoformat(timespec="milliseconds"),
+        "since": rfc3339(action.at),
+        "until": rfc3339(action.until),
         "reason": action.reason,
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 from openai_proxy.identity import Identity, IdentityFileError, Issuer, Plan, load_identity, warnings_of
 
-from console.errors import ConsoleError
+from console.errors import ConsoleError, no_file
 from console.output import show, terminal_width
 from console.stack import Table, add_table_options, table_at_hand
 from console.tables import Columns, table
@@ -61,7 +61,7 @@ def limits_text(plan: Plan) -> str:
 def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     file = options.file or FILE
     if options.file and not file.exists():
-        raise ConsoleError(f"There is no file {file}. Remedy: name one that is there.")
+        raise no_file(file)
     identity = read_identity(file)
     if identity and not options.force:
         _check_names(identity, file, environ)

@@ -98,11 +98,11 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run `costs query`. Raises ConsoleError and botocore's errors."""
     queries = named_queries()
     period = chosen_period(options)
-    if options.sql and options.named:
+    if options.sql is not None and options.named:
         raise ConsoleError("SQL and --named exclude each other. Remedy: give one of them.")
     if options.csv + options.json + options.vertical > 1:
         raise ConsoleError("--csv, --json and --vertical exclude each other. Remedy: give one of them.")
-    if not options.sql and not options.named:
+    if options.sql is None and not options.named:
         if period or options.without_late:
             raise ConsoleError("A period is for a query, and none is named. Remedy: give SQL, or --named.")
         _list(queries, options)
@@ -113,7 +113,7 @@ def run_query(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         sql = of_period(queries[options.named], period) if period else queries[options.named]
         period = period or Period(today() - timedelta(days=29), today())
     else:
-        sql = sys.stdin.read() if options.sql == "-" else options.sql
+        sql = _sql(options)
     if options.without_late and period is None:
         raise ConsoleError("--without-late needs a period. Remedy: name one with --day, --month, --last or --from.")
     result = _found(sql, with_view(sql, period, without_late=options.without_late), options, environ)
@@ -136,6 +136,13 @@ def _list(queries: Mapping[str, str], options: argparse.Namespace) -> None:
         print(csv_text(("name", "what"), rows), end="")
     else:
         show(records(("name", "what"), rows) if options.vertical else query_list(queries, terminal_width()))
+
+
+def _sql(options: argparse.Namespace) -> str:
+    sql: str = sys.stdin.read() if options.sql == "-" else options.sql
+    if not sql.strip():
+        raise ConsoleError("The SQL is empty. Remedy: give a query, or leave it out to see those that there are.")
+    return sql
 
 
 def _found(sql: str, statement: str, options: argparse.Namespace, environ: Mapping[str, str]) -> Result:

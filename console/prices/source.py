@@ -17,7 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
-from console.errors import ConsoleError
+from console.errors import ConsoleError, file_error
 
 PACKAGE = "genai-prices"
 _DATA, _LICENCE = "genai_prices/data.py", "licenses/LICENSE"
@@ -65,9 +65,11 @@ def read_file(path: Path, version: str | None) -> Source:
         if zipfile.is_zipfile(path):
             return _wheel(path)
         providers: Any = json.loads(path.read_text("utf-8"), parse_float=Decimal)
-    except (OSError, KeyError, StopIteration, ValueError, SyntaxError) as error:
+    except OSError as error:
+        raise file_error(path, error, "read") from error
+    except (KeyError, StopIteration, ValueError, SyntaxError) as error:
         remedy = "Remedy: name its wheel, or the data.json of its repository."
-        raise ConsoleError(f"{path}: holds no prices of {PACKAGE} that can be read ({error!r}). {remedy}") from error
+        raise ConsoleError(f"{path}: holds no prices of {PACKAGE} that can be read. {remedy}") from error
     if not isinstance(providers, list):
         raise ConsoleError(f"{path}: is no list of providers. Remedy: name the data.json of {PACKAGE}'s repository.")
     if not version:

@@ -67,7 +67,7 @@ def run_what_if(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if not rollups:
         check_filters(argparse.Namespace(client=options.client, server=options.from_server), environ)
         raise ConsoleError(
-            f"The ledger has no request {period.text}, {_asked(options)}. "
+            f"The ledger has no request {period.text}{_asked(options)}. "
             "Remedy: `openai-proxy costs --by client,server,model` shows what there was."
         )
     target = target_of(book, options, {row["server"] for row in rollups})
@@ -79,7 +79,8 @@ def run_what_if(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.json:
         print(to_json(as_document(found, target)))
     else:
-        print(f"Requests {period.text}, {_asked(options)}, at the prices of {_named(target)}, in USD\n")
+        which = _asked(options) or " of all models"
+        print(f"Requests {period.text}{which}, at the prices of {_named(target)}, in USD\n")
         show(as_text(found, terminal_width()))
     return 0
 
@@ -125,7 +126,7 @@ def is_version_of(model: str, name: str) -> bool:
 def _asked(options: argparse.Namespace) -> str:
     wanted = {"client": options.client, "server": options.from_server, "model": options.from_model}
     named = [f"{what} '{harmless(name)}'" for what, name in wanted.items() if name is not None]
-    return f"only of {', '.join(named)}" if named else "of all models"
+    return f" with {', '.join(named)}" if named else ""
 
 
 def _named(target: Target) -> str:

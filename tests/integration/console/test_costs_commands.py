@@ -203,8 +203,8 @@ def test_entries_by_server_and_model_with_a_limit(run: Run):
 
     assert {each["model"] for each in run(*arguments, "--json").json} == {"o4"}
     assert len(run(*arguments).out.split("\n\n")[0].splitlines()) == 2 + 7
-    which = "only of client lab, server openai, model o4, with --failed"
-    assert run(*arguments, "--failed").out == f"No entry from {DAYS[0]} to {DAYS[1]} (UTC), {which}.\n"
+    which = "with client lab, server openai, model o4, --failed"
+    assert run(*arguments, "--failed").out == f"No entry from {DAYS[0]} to {DAYS[1]} (UTC) {which}.\n"
 
 
 def test_pages_of_entries_go_on_where_the_one_before_ended(run: Run, entries: list[LedgerEntry]):
@@ -399,8 +399,8 @@ def test_what_another_model_would_have_cost(run: Run, entries: list[LedgerEntry]
     assert sum(each["requests"] for each in found["groups"]) == len(own)
     assert "What nobody can know" in run(*asked, "--to-server", "mistral").out
     for wrong, told in (
-        (["--from", "nothing"], f"no request in {month[1]} (UTC), only of model 'nothing'. Remedy: "),
-        (["--from", "o4", "--client", "typo"], "only of client 'typo', model 'o4'. Remedy: "),
+        (["--from", "nothing"], f"no request in {month[1]} (UTC) with model 'nothing'. Remedy: "),
+        (["--from", "o4", "--client", "typo"], " with client 'typo', model 'o4'. Remedy: "),
         (["--to", "large"], "--to needs --from"),
         (["--from", "o4", "--to-server", "mistral"], "--to-server needs --to"),
         (["--from", "o4", "--to", "large", "--to-server", "mistrall"], "'mistrall' is not known. Did you mean mistral"),
@@ -416,4 +416,4 @@ def test_what_found_nothing_says_of_what(run: Run, tmp_path: Path):
         run("costs", "report", str(tmp_path / "r.html"), *typo),
         run("costs", "export", *typo),
     ):
-        assert (made.code, made.err.count("only of client typo.")) == (0, 1)
+        assert (made.code, made.err.count("with client typo.")) == (0, 1)

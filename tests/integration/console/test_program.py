@@ -106,6 +106,29 @@ def test_an_interrupt_of_the_launcher_itself_is_one_line_too(launcher: Path, tmp
     assert (done.returncode, done.stdout, done.stderr.split("\n")) == (130, "", ["", _SAYS, ""])
 
 
+def test_an_interrupt_that_meets_what_python_ignores_is_one_line_too():
+    """As the callback of a weak reference is, which imports leave behind."""
+    program = """
+import os, signal, sys, threading, weakref
+from console import program, __main__
+class Thing: ...
+def run(given, environ, began):
+    began()
+    thing = Thing()
+    kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    del thing
+    threading.Event().wait(60)
+    return 0
+__main__._run = run
+sys.exit(program.main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT, env=environment()
+    )
+
+    assert (done.returncode, done.stderr.split("\n")) == (130, ["", _SAYS, ""])
+
+
 def test_an_interrupt_while_python_ends_changes_nothing():
     program = """
 import atexit, os, signal, sys

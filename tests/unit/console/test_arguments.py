@@ -165,6 +165,9 @@ def test_without_a_terminal_it_wants_yes(monkeypatch: pytest.MonkeyPatch):
         ("keys zzzz", "none of the choices; choose from create, list"),
         ("keys list --costs-tabel x", "there is no argument --costs-tabel x"),
         ("keys show", "the following arguments are required: KEY_ID"),
+        ("keys revoke", "keys revoke: one of these is required: KEY_ID, --client-id"),
+        ("costs entrys", "costs: argument COMMAND: 'entrys' is none of the choices; perhaps entries"),
+        ("costs entries --before here", "argument --before: 'here' is no id of an entry. Remedy: "),
     ],
 )
 def test_a_wrong_argument_is_one_line_and_a_hint(words: str, says: str, capsys: pytest.CaptureFixture[str]):

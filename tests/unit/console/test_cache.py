@@ -324,6 +324,12 @@ class TestFlush:
         assert (ran.code, ran.out) == (0, f"This would delete {what}.\n")
         assert len(account.keys) == len(account.objects) == 1
 
+    def test_of_an_empty_cache_nobody_is_asked(self, run: Run, account: Account):
+        account.put()
+        assert run("flush", "--older-than", "1h").out == "Nothing to delete: there are no answers so old.\n"
+        assert run("flush", "--server", "mistral", "--older-than", "1h", "--json").json["answers"] == 0
+        assert len(account.keys) == 1
+
     def test_everything_goes_but_leases_of_what_is_being_fetched(self, run: Run, account: Account):
         for number in range(30):
             account.put(f"client-{number}", on_s3=number == 0)

@@ -197,7 +197,7 @@ class TestCosts:
     def test_a_client_of_a_key_without_requests(self, run: Run, client: Any, command: str, form: str | None):
         client.put_item(TableName="keys", Item={"key_hash": {"S": "a" * 64}, "client_id": {"S": "idle"}})
         code, out, said = run(*command.split(), "--client", "idle", "--day", DAY, *([form] if form else []))
-        nothing = f"{'No entry' if 'entries' in command else 'No request'} on {DAY} (UTC), only of client idle.\n"
+        nothing = f"{'No entry' if 'entries' in command else 'No request'} on {DAY} (UTC) with client idle.\n"
         assert (code, nothing in out, nothing == said) == (0, form is None, form is not None)
         assert json.loads(out) == [] if form == "--json" else len(out.splitlines()) == 1
 
@@ -208,7 +208,7 @@ class TestCosts:
     def test_where_the_keys_cannot_be_read_every_client_is_taken(self, run: Run):
         environ = ENVIRON | {"KEYS_TABLE": "absent"}
         said = run("costs", "--client", "nobody", "--day", DAY, environ=environ)
-        assert said == (0, f"No request on {DAY} (UTC), only of client nobody.\n", "")
+        assert said == (0, f"No request on {DAY} (UTC) with client nobody.\n", "")
 
     def test_the_entries_of_all_clients_as_csv_and_one_found_by_its_id(self, run: Run):
         everything = run("costs", "entries", "--day", DAY, "--limit", "100", "--json").json

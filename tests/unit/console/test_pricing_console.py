@@ -430,7 +430,7 @@ def with_price(price: object) -> str:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("absent.json", None, "holds no prices"),
+        ("absent.json", None, "cannot be read"),
         ("broken.json", "{", "holds no prices"),
         ("object.json", "{}", "is no list of providers"),
         ("other.json", '[{"id": "acme"}]', "is not in the form that this command reads"),

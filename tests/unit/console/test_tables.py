@@ -40,6 +40,13 @@ def test_what_a_narrow_terminal_hides_is_named():
     assert " ".join(text.split("\n\n")[1].split()).startswith("No room for NOTES: a wider terminal")
 
 
+def test_what_a_narrow_terminal_shortens_is_named() -> None:
+    columns, row = Columns(("ID", "NAME", "NOTES"), drop=("NOTES",), whole=("ID",)), ("0123", "n" * 20, "y" * 20)
+    below = {width: table(columns, [row], width=width).partition("\n\n")[2].replace("\n", " ") for width in (20, 40)}
+    assert below[40] == "No room for all of NAME and NOTES: a wider terminal, --json or a pipe has it."
+    assert below[20] == "No room for NOTES, nor for all of NAME: a wider terminal, --json or a pipe has it."
+
+
 @given(rows, st.integers(1, 200))
 def test_a_table_fits_any_width_that_its_last_columns_fit(rows: list[tuple[str, ...]], width: int):
     drop = ("TOKENS", "REQUESTS", "MODEL")
@@ -87,7 +94,7 @@ def test_a_column_that_is_kept_gives_way_before_names_can_no_longer_be_read() ->
     assert table(columns, rows, width=40).split("\n")[0].split() == ["CLIENT", "MODEL", "UNPRICED", "COST"]
     narrow = table(columns, rows, width=30)
     assert narrow.split("\n")[0].split() == ["CLIENT", "MODEL", "COST"]
-    assert "No room for UNPRICED: " in narrow
+    assert "No room for UNPRICED, " in narrow
 
 
 def test_rows_that_are_wider_than_the_terminal_say_so() -> None:

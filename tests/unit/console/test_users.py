@@ -236,7 +236,7 @@ def test_the_file_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_file_that_says_nothing_is_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "identity.yaml").write_text("# nobody\n")
     assert main(["identity", "check", str(tmp_path / "mistyped.yaml")], {}) == 2
-    assert "There is no file" in capsys.readouterr().err
+    assert "mistyped.yaml: cannot be read (No such file or directory). Remedy: " in capsys.readouterr().err
     for arguments, told in (([], "names no issuer"), (["--json"], '"issuers": []')):
         assert main(["identity", "check", str(tmp_path / "identity.yaml"), *arguments], {}) == 0
         assert told in capsys.readouterr().out

@@ -86,6 +86,11 @@ def test_a_replay_that_fails_says_why() -> None:
         Replay(EventBridge("RUNNING", "FAILED"), lambda _: None).wait("again", LONG_AGO)
 
 
+def test_days_that_are_to_come_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["events", "replay", "--day", "9000-01-01"], {}) == 2
+    assert "9000-01-01 has not begun (UTC). Remedy: name days up to " in capsys.readouterr().err
+
+
 def test_days_have_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["events", "replay"], {}) == 2
     assert "No days are named" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from moto import mock_aws
 from openai_proxy.dynamodb import from_item, to_item
+from openai_proxy.events.envelope import rfc3339
 from openai_proxy.events.ulid import ulid_of_fact
 from openai_proxy.guards.overlay import held_by, overlay_key
 
@@ -119,6 +120,7 @@ def test_what_holds_is_listed_and_undone_once_and_the_key_itself_is_not_touched(
     stored(client, ulid_of_fact(now, "over"), now - 1, "ba9876543210")
     [act] = json.loads(run("list", "--json").out)
     assert (act["id"], act["state"], act["key_id"], act["act"]) == (act_id, "holds", KEY, "disable")
+    assert (act["since"], act["until"]) == ("1970-01-01T00:00:01.000Z", rfc3339(round(now + 1000, 3)))
     assert act_id in run("list").out
     assert {each["state"] for each in json.loads(run("list", "--all", "--json").out)} == {"holds", "over"}
     assert held_by(read(client), now).is_disabled

@@ -92,7 +92,7 @@ def test_acts_are_shown_and_counted_in_words() -> None:
         "client_id": "web",
         "key_id": action.request.key_id,
         "request": action.request.id,
-        "since": "2026-11-23T00:00:01.500+00:00",
-        "until": "2026-11-23T01:00:01.500+00:00",
+        "since": "2026-11-23T00:00:01.500Z",
+        "until": "2026-11-23T01:00:01.500Z",
         "reason": "the same request for gpt-5 2 times within 1m",
     }

@@ -323,6 +323,8 @@ def test_without_a_query_they_are_listed(capsys: pytest.CaptureFixture[str]) -> 
     ("given", "message"),
     [
         ({"sql": "SELECT 1", "named": "unpriced"}, "SQL and --named exclude each other. Remedy: "),
+        ({"sql": ""}, "The SQL is empty. Remedy: "),
+        ({"sql": " \n"}, "The SQL is empty. Remedy: "),
         ({"sql": "SELECT 1", "csv": True, "json": True}, "--csv, --json and --vertical exclude each other. Remedy: "),
         ({"sql": "SELECT 1", "json": True, "vertical": True}, "--csv, --json and --vertical exclude each other. "),
         ({"sql": "SELECT 1", "without_late": True}, "--without-late needs a period. Remedy: "),
