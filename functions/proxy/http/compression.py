@@ -19,7 +19,7 @@ def decompressed(pieces: Iterable[bytes], codings: Sequence[str], server: str) -
     """Unpack `pieces`, each as far as is possible so far. `codings` are in the order in which they were applied.
 
     Raises UpstreamError for bytes that are not in these codings, and for a body that ends before its coding does: it
-    was cut. A second compressed part may follow the first; anything else after it is no content.
+    was cut. Parts packed with gzip may follow each other; anything else after a part is no content.
     """
     for coding in reversed(codings):
         pieces = _without(pieces, coding, server)
@@ -35,10 +35,13 @@ def _without(pieces: Iterable[bytes], coding: str, server: str) -> Iterator[byte
             data, empty = piece, False
             while data or full:
                 if unpacking.eof:
+                    if coding == "deflate":  # which has one part
+                        break
                     unpacking, begins = zlib.decompressobj(window), b""
                 begins = begins if len(begins) == len(_GZIP) else (begins + data)[: len(_GZIP)]
                 content = unpacking.decompress(data, _MOST_AT_ONCE)
-                full = len(content) == _MOST_AT_ONCE  # one input may give several outputs
+                # one input may give several outputs
+                full = len(content) == _MOST_AT_ONCE and not unpacking.eof
                 if content:
                     yield content
                 data = unpacking.unused_data if unpacking.eof else unpacking.unconsumed_tail
@@ -47,7 +50,8 @@ def _without(pieces: Iterable[bytes], coding: str, server: str) -> Iterator[byte
         if not parts or begins == _GZIP:
             raise _broken(server) from error
         return
-    if not (unpacking.eof or empty):
+    is_part = not parts or _GZIP.startswith(begins)
+    if is_part and not (unpacking.eof or empty):
         raise _broken(server)
 
 

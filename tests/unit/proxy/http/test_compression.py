@@ -16,6 +16,8 @@ from tests.examples import examples
 WINDOWS = {"gzip": [31], "deflate": [15, -15]}
 """The forms in which each coding comes, as zlib calls them."""
 CONTENTS = st.sampled_from([b"", b"x", b"data: {}\n\n", bytes(range(256)) * 30, b"a" * 300_000])
+AT_ONCE = 1024 * 1024
+"""Bytes that are unpacked in one step."""
 
 
 def packed(content: bytes, window: int) -> bytes:
@@ -69,7 +71,23 @@ def test_parts_packed_one_after_another_are_one_content_and_what_follows_them_is
     parts = packed(b"one", 31) + packed(b"two", 31)
     for cuts in ([], [1], [len(packed(b"one", 31))]):
         assert b"".join(decompressed(chunked(parts, cuts), ["gzip"], "s")) == b"onetwo"
-    assert b"".join(decompressed([packed(b"one", 31), b"not packed"], ["gzip"], "s")) == b"one"
+
+
+@pytest.mark.parametrize(("coding", "window"), [(coding, each) for coding, of in WINDOWS.items() for each in of])
+@pytest.mark.parametrize("after", [b"\n", b"\0", b"x", b"\0" * 512, b"not packed", b"data: {}\n\n" * 40])
+def test_what_follows_and_is_no_part_is_no_content(coding: str, window: int, after: bytes) -> None:
+    data = packed(b"one", window)
+    for pieces in ([data + after], [data, after], [bytes([byte]) for byte in data + after]):
+        assert b"".join(decompressed(pieces, [coding], "s")) == b"one"
+
+
+@pytest.mark.parametrize(("coding", "window"), [(coding, each) for coding, of in WINDOWS.items() for each in of])
+@pytest.mark.parametrize("size", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE])
+def test_a_body_may_end_where_a_step_of_unpacking_does(coding: str, window: int, size: int) -> None:
+    data = packed(b"a" * size, window)
+    assert [sum(map(len, decompressed(chunked(data, cuts), [coding], "s"))) for cuts in ([], [9])] == [size, size]
+    with pytest.raises(UpstreamError):
+        list(decompressed([data[:-1]], [coding], "s"))
 
 
 @pytest.mark.parametrize("coding", WINDOWS)
