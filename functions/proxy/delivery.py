@@ -1,5 +1,6 @@
 """An answer on its way to the client, whoever gives it: a server, or the response cache."""
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -16,6 +17,9 @@ if TYPE_CHECKING:  # only a type: an answer holds a connection, and this module 
 
     from proxy.http.transport import UpstreamResponse
 
+ESCAPED = b"\\u00"
+"""How JSON may begin any character of a token."""
+_ESCAPED = rb"\\u00[2-7]"
 _SHORTEST_SECRET = 8
 Status = Literal["HIT", "MISS", "REFRESH", "BYPASS"]
 
@@ -82,17 +86,21 @@ class Delivery(NamedTuple):
 
     @property
     def secret(self) -> bytes:
-        """The longest part of the token without a slash, which JSON may escape; b"" where the token is no secret, but a
+        """The longest part of the token without a character that JSON escapes; b"" where the token is no secret, but a
         short word for a server that wants none.
         """
-        return max(self.token.split("/"), key=len).encode() if len(self.token) >= _SHORTEST_SECRET else b""
+        is_secret = len(self.token) >= _SHORTEST_SECRET
+        return max(re.split(r'[/"\\]', self.token), key=len).encode() if is_secret else b""
 
     def without_token(self, events: bytes, *, is_question: bool) -> bytes:
         """Whole events of the answer. Those that report an error are without the token: some servers quote the request.
 
         A model may write the same word, and that is not changed. Of an answer to a question, pieces have known forms.
         """
-        if not self.secret or self.secret not in events:
+        if not self.secret or not (self.secret in events or re.search(_ESCAPED, events)):
+            return events
+        spelt = "".join(map(_in_any_spelling, self.token)).encode()
+        if not re.search(spelt, events):
             return events
         from proxy.metering.reported_error import error_of_event  # noqa: PLC0415  # hardly any server does
         from proxy.metering.sse import data_of, split_events  # noqa: PLC0415
@@ -100,9 +108,7 @@ class Delivery(NamedTuple):
         found: list[bytes] = []
         for event in split_events(events):
             error = error_of_event(event, loads_or_none(data_of(event)), is_question=is_question)
-            for quoted in (self.token, self.token.replace("/", r"\/")) if error else ():
-                event = event.replace(quoted.encode(), b"...")  # noqa: PLW2901
-            found.append(event)
+            found.append(re.sub(spelt, b"...", event) if error else event)
         return b"".join(found)
 
     @property
@@ -114,6 +120,12 @@ class Delivery(NamedTuple):
     def model(self) -> str | None:
         """The model that the server was asked for."""
         return self.sent.model if self.sent else None
+
+
+def _in_any_spelling(character: str) -> str:
+    """A pattern for a character as JSON may have it."""
+    escapable = r"\\?" if character in '/"\\' else ""
+    return rf"(?:{escapable}{re.escape(character)}|\\u(?i:{ord(character):04x}))"
 
 
 NOTHING = Delivery()

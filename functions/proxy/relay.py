@@ -17,7 +17,7 @@ from openai_proxy.key_context import CACHE_ONLY
 from proxy.admission import Admission, as_proxy_error, received, refused
 from proxy.call import Call
 from proxy.deadlines import for_client, for_event
-from proxy.delivery import OFF, Delivery
+from proxy.delivery import ESCAPED, OFF, Delivery
 from proxy.endpoints.responder import JSON, Responder, Response
 from proxy.errors import ProxyError
 from proxy.log import log, place_of
@@ -201,7 +201,7 @@ class Relay(NamedTuple):
                 if not timeline.first_chunk:
                     timeline.chunk()
                 if events := frames.whole(chunk):
-                    is_told = secret and events.rfind(secret) >= 0  # hardly any server quotes its token
+                    is_told = secret and (events.rfind(secret) >= 0 or events.rfind(ESCAPED) >= 0)  # hardly ever
                     events = delivery.without_token(events, is_question=is_question) if is_told else events
                     write(meter.see(events))
         except ProxyError as error:

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from proxy.delivery import Delivery
 
 TOKEN = "sk-proj/0123456789+abcdef"
@@ -27,6 +29,25 @@ def test_an_error_comes_without_the_token_and_its_neighbours_as_they_were(quoted
 def test_slashes_that_are_escaped_hide_nothing() -> None:
     event = error(f"no: {TOKEN}").replace(b"/", rb"\/")
     assert passed(event) == error("no: ...")
+
+
+ODD_TOKEN = 'sk-"a\\b"/.*[x]'
+
+
+@given(st.sampled_from([TOKEN, ODD_TOKEN]), st.data())
+def test_nor_does_any_other_spelling_that_json_allows(token: str, data: st.DataObject) -> None:
+    spellings = [
+        [json.dumps(character)[1:-1], f"\\u{ord(character):04x}", f"\\u{ord(character):04X}", f"\\{character}"][
+            : 4 if character == "/" else 3
+        ]
+        for character in token
+    ]
+    quoted = "".join(data.draw(st.sampled_from(each)) for each in spellings)
+    event = error("é \n no: #").replace(b"#", quoted.encode())
+    assert json.loads(event[6:])["error"]["message"].endswith(token)
+    assert passed(PIECE + event + DONE, token) == PIECE + error("é \n no: ...") + DONE
+    piece = PIECE.replace(b"Hi", quoted.encode())
+    assert passed(piece, token) == piece
 
 
 @pytest.mark.parametrize(

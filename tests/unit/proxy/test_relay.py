@@ -358,14 +358,17 @@ def test_a_stream_that_its_client_ended_says_nothing_of_the_health_of_its_server
     assert [attempt["error"] for attempt in (*third, *last)] == ["upstream_unreachable", "circuit_open"]
 
 
+@pytest.mark.parametrize(
+    "spelt", [b"main-token", rb"m\u0061in-token", b"".join(rb"\u%04x" % byte for byte in b"main-token")]
+)
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_token_that_a_server_quotes_in_the_middle_of_a_stream_stays_here(ends: bool) -> None:
-    quoted = event({"error": {"message": "main-token is not known", "code": 401}})
+def test_a_token_that_a_server_quotes_in_the_middle_of_a_stream_stays_here(ends: bool, spelt: bytes) -> None:
+    quoted = event({"error": {"message": "main-token is not known", "code": 401}}).replace(b"main-token", spelt)
     pieces = ((0.0, event(chat("main-token")) + quoted[:30]), (0.5, quoted[30:]))
     world = World({"main": [stream(0.5, *pieces, ends=ends)]})
     with timed_proxy(world, CONTEXT) as proxy:
         client = proxy.call(url_event("/main/v1/chat/completions", {**CHAT, "stream": True}))
-    assert client.body.startswith(event(chat("main-token")) + quoted.replace(b"main-token", b"..."))
+    assert client.body.startswith(event(chat("main-token")) + quoted.replace(spelt, b"..."))
     [(kind, detail)] = proxy.bus.details
     assert kind == "InferenceFailed"
     assert "main-token" not in json.dumps(detail)
