@@ -23,6 +23,8 @@ _OF_ERRORS = re.compile(
 )
 _READABLE = ("text/event-stream", "application/json")
 _KNOWN_CODINGS = ("gzip", "x-gzip", "deflate")
+_NO_CODINGS = ("", "identity", "none", "utf-8", "utf8")
+"""Some servers name the character encoding there."""
 _MOST_CODINGS = 4
 _LONGEST_ERROR = 64 * 1024
 _LONGEST_QUOTE = 500
@@ -37,7 +39,7 @@ def content_type(answer: UpstreamResponse) -> str:
 def returned_headers(answer: UpstreamResponse) -> dict[str, str]:
     """The server's headers that a client may see, its request id under a name of its own; clean text only."""
     renamed = {"x-request-id": "x-upstream-request-id"}
-    dropped = "content-encoding" if _codings(answer) else None
+    dropped = "content-encoding" if _codings(answer) or not _named_codings(answer) else None
     return {
         renamed.get(name, name): value
         for name, value in answer.headers.items()
@@ -116,7 +118,7 @@ def _named_codings(answer: UpstreamResponse) -> list[str]:
     if not named:
         return []
     names = (name.strip().lower() for name in named.split(","))
-    return [name for name in names if name not in ("", "identity")]
+    return [name for name in names if name not in _NO_CODINGS]
 
 
 def _codings(answer: UpstreamResponse) -> list[str]:

@@ -132,6 +132,9 @@ PACKED = GZIP.compress(b"{}") + GZIP.flush()
     [
         ("", [], False),
         ("identity", [], False),
+        ("UTF-8", [], False),
+        ("none, utf8", [], False),
+        ("gzip, utf-8", ["gzip"], False),
         ("Identity, ,", [], False),
         ("gzip", ["gzip"], False),
         ("X-GZIP , identity", ["x-gzip"], False),
