@@ -20,6 +20,12 @@ from tests.e2e.harness import ROOT, Client, LocalStack, wait_for
 from tests.e2e.packages import installed
 
 OpenPage = Callable[..., Page]
+NOTED = """(selector) => {
+    const noted = [], element = document.querySelector(selector);
+    new MutationObserver(() => noted.push(element.textContent)).observe(element, {childList: true});
+    return noted;
+}"""
+"""Each text that the element has from now on."""
 SAYS = "This is the demo server, not a model: it repeats what you send. Hello"
 
 
@@ -85,11 +91,12 @@ def test_the_playground_of_the_local_stack_signs_in_with_one_click(open_page: Op
     page.get_by_role("button", name="Sign in as Grace (pro)").click()
     expect(page.locator("#question")).to_be_focused()
     page.select_option("#server", "demo")
+    shown = page.evaluate_handle(NOTED, "#allowance")  # what is shown now may be of the next minute
     page.fill("#question", "Hello")
     page.press("#question", "Enter")
     expect(page.locator(".answer .text").last).to_have_text(SAYS)
-    left = re.compile(r"^Left: \$\d\.\d\d · 5\d\d of 600 requests this minute$")
-    expect(page.locator("#allowance")).to_have_text(left)
+    left = r"^Left: \$\d\.\d\d · 5\d\d of 600 requests this minute$"
+    page.wait_for_function("([shown, left]) => shown.some((text) => RegExp(left).test(text))", arg=[shown, left])
 
 
 def test_an_answer_outlives_a_reload_and_a_network_that_is_gone(open_page: OpenPage, stack: LocalStack, client: Client):

@@ -296,7 +296,7 @@ def envelope_of(sample: str, number: int = 0) -> Any:
 
 
 def written(envelope: Any) -> str:
-    body = json.dumps(envelope).replace(f'"{DEEP}"', "[" * 3000 + "]" * 3000)
+    body = json.dumps(envelope).replace(f'"{DEEP}"', "[" * 50_000 + "]" * 50_000)
     return body.replace(f'"{DIGITS}"', "9" * 5000)
 
 
