@@ -256,7 +256,8 @@ def test_servers_are_asked_as_the_model_says(kinds: list[tuple[int, int]], said:
     expected = model(servers, answers, chance)
     world, clock = World({name: list(of) for name, of in answers.items()}), lambda: world.now
     breakers, timeline = Breakers(clock), Timeline(Clock(clock, clock))
-    delivery = ask(world, servers, breakers, chance, timeline)
+    attempts = Attempts(cast("Any", world), cast("Any", world), breakers, world.sleep, lambda: chance)
+    delivery = attempts.ask(call_of(servers), timeline, lambda _: pytest.fail("no answer lets wait for itself"))
     told = [(each.server, each.status_code, each.duration) for each in timeline.attempts]
     assert told == [(*each, TOOK) for each in zip(expected.asked, expected.statuses, strict=True)]
     assert timeline.calls_made == len(expected.asked)
@@ -274,6 +275,10 @@ def test_servers_are_asked_as_the_model_says(kinds: list[tuple[int, int]], said:
     for server in servers:
         is_out = 0 < server.breaker.failures <= expected.ill.get(server.name, 0)
         assert (breakers.out_for(server) > 0) is is_out
+    world.answers, again = {server.name: [Answer(200)] for server in servers}, Timeline(Clock(clock, clock))
+    attempts.ask(call_of(servers), again, lambda _: pytest.fail("no answer lets wait for itself"))
+    has_failed = isinstance(expected.last.what, str) or expected.last.what >= 400
+    assert again.comes_again is (timeline.has_repeated and has_failed)
 
 
 def assert_delivered(delivery: Delivery, expected: Expected) -> None:

@@ -44,10 +44,11 @@ class World:
         self.threads += 1
 
     def get_item(self, arguments: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-        assert (arguments["TableName"], timeout) == ("costs", 1.0)
         if self.fails:
             raise AwsError("dynamodb:GetItem", NO_ANSWER, "away")
         name = arguments["Key"]["sk"]["S"]
+        key = {"pk": {"S": "weather"}, "sk": {"S": name}}
+        assert (arguments, timeout) == ({"TableName": "costs", "Key": key}, 1.0)
         self.asked.append(name)
         return to_item({"full_until": self.items[name]}) if name in self.items else {}
 
