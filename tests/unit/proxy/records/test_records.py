@@ -23,7 +23,7 @@ class Told:
     """Records whose clock the test moves."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.now = 100.0
+        self.now = 0.0
         self.clock = Clock(lambda: 1_795_000_000.0, lambda: self.now)
         publisher: Any = self
         self.records = Records(publisher, clock=self.clock)
