@@ -141,9 +141,11 @@ def _end_of_head(events: bytes, start: int, mark_at: int, mark: bytes) -> int:
 
 def _end_of_alike(events: bytes, start: int, end_of_head: int) -> int:
     """The end of the last event that begins like the one at `start` and has one more line."""
+    if not end_of_head:
+        return start
     head = b"\n\n" + events[start:end_of_head]
     size, find, is_alike, end = len(head), events.find, events.startswith, start
-    line_end = find(b"\n", end_of_head) if end_of_head else -1
+    line_end = find(b"\n", end_of_head)
     while is_alike(head, line_end):
         end = line_end + 2
         line_end = find(b"\n", line_end + size)

@@ -392,7 +392,13 @@ RESPONSES = [
 ]
 
 
-STOP = [sse(chunk("", "stop")), compact({**chunk("", "stop"), "object": "chat.completion.chunk"}), b""]
+STOP = [
+    sse(chunk("", "stop")),
+    compact({**chunk("", "stop"), "object": "chat.completion.chunk"}),
+    compact({**chunk("", "stop"), "base_resp": {"status_code": 1004, "status_msg": "no"}}),
+    compact(chunk("", "length")) + compact(chunk("", "")),
+    b"",
+]
 LAST = [
     compact({**chunk(usage=USAGE, choices=False), "object": "chat.completion.chunk", "model": "m-4"}),
     sse({**chunk(usage=USAGE, choices=False), "object": "chat.completion.chunk"}),
