@@ -107,7 +107,7 @@ def _content(answer: UpstreamResponse, name: str, largest: int) -> bytes:
     for piece in answer:
         content += piece
         if len(content) > largest:
-            raise AwsError(name, "TooLarge")
+            raise AwsError(name, "TooLarge", status=answer.status)
     return bytes(content)
 
 

@@ -195,10 +195,12 @@ class ProviderTokens:
 
 def _member(secret: str, key: str, secret_id: str) -> str:
     try:
-        fields: Any = json.loads(secret)
-        return str(fields[key])
+        value: Any = json.loads(secret)[key]
+        if type(value) not in (str, int):
+            raise TypeError(key)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise TokenNotFoundError(f'the secret {secret_id} has no key "{key}": add it') from error
+        raise TokenNotFoundError(f'the secret {secret_id} has no text under the key "{key}": add it') from error
+    return str(value)
 
 
 def _log(server: Server, cause: Cause, reason: str, *, still_used: bool = False) -> None:

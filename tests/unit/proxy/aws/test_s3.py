@@ -140,6 +140,14 @@ def test_a_failure_is_an_aws_error_with_its_code(script: Script, code: str) -> N
     assert failure.value.code == code
 
 
+@pytest.mark.parametrize(("status", "is_transient"), [("200 OK", False), ("404 Not Found", False), ("503 Slow", True)])
+def test_a_long_page_of_an_error_does_not_hide_what_the_status_means(status: str, is_transient: bool) -> None:
+    with ScriptedServer(_says(status, b"<html>" + b"x" * 20_000)) as server, s3_at(server.url) as s3:
+        with pytest.raises(AwsError) as failure:
+            s3.get("bucket", "key", 20.0, largest=100)
+        assert (failure.value.code, failure.value.is_transient) == ("TooLarge", is_transient)
+
+
 def test_an_unreachable_bucket_is_an_aws_error() -> None:
     with s3_at("http://127.0.0.1:9") as s3, pytest.raises(AwsError, match="upstream_unreachable"):
         s3.put("bucket", "key", b"x", 1.0)

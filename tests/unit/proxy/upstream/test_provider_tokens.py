@@ -53,6 +53,7 @@ AWS = {
     "json": json.dumps({"a": "t-a"}),
     "stack": json.dumps({"STACK_KEY": "t-stack"}),
     "list": '["a"]',
+    "odd": '{"null": null, "map": {}, "truth": true, "number": 12345678}',
     "deep": '{"a":' * 9_000,
     "empty": "",
     "accented": "t-é",
@@ -78,6 +79,7 @@ def server(token: str) -> Server:
         ("${STACK_KEY}", "t-stack"),
         ("secretsmanager:plain", "t-plain"),
         ("secretsmanager:json#a", "t-a"),
+        ("secretsmanager:odd#number", "12345678"),
         ("ssm:/p", "t-ssm"),
     ],
 )
@@ -105,11 +107,14 @@ def test_a_token_that_is_not_there(reference: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("reference", "reason"),
     [
-        ("${NO_KEY}", 'the secret stack has no key "NO_KEY": add it'),
-        ("secretsmanager:json#b", 'the secret json has no key "b": add it'),
-        ("secretsmanager:deep#a", 'the secret deep has no key "a": add it'),
-        ("secretsmanager:list#a", 'the secret list has no key "a": add it'),
-        ("secretsmanager:plain#a", 'the secret plain has no key "a": add it'),
+        ("${NO_KEY}", 'the secret stack has no text under the key "NO_KEY": add it'),
+        ("secretsmanager:json#b", 'the secret json has no text under the key "b": add it'),
+        ("secretsmanager:deep#a", 'the secret deep has no text under the key "a": add it'),
+        ("secretsmanager:list#a", 'the secret list has no text under the key "a": add it'),
+        ("secretsmanager:odd#null", 'the secret odd has no text under the key "null": add it'),
+        ("secretsmanager:odd#map", 'the secret odd has no text under the key "map": add it'),
+        ("secretsmanager:odd#truth", 'the secret odd has no text under the key "truth": add it'),
+        ("secretsmanager:plain#a", 'the secret plain has no text under the key "a": add it'),
         (
             "secretsmanager:empty",
             "TokenReference(secretsmanager:empty) is empty, or holds characters that no HTTP header can carry",
