@@ -9,6 +9,7 @@ import gc
 import importlib
 import math
 import os
+import random
 import signal
 import sys
 import time
@@ -140,6 +141,7 @@ class Runtime:
             self._sleep(pause)
         else:
             self._give_up()
+        random.seed()  # or all copies would choose the same shards, and pause as long as each other
         try:
             module.after_restore()
         except Exception as error:  # noqa: BLE001  # as above

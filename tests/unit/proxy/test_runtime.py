@@ -4,6 +4,7 @@ import base64
 import gc
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -231,6 +232,13 @@ def test_a_snapshot_waits_to_be_restored(capsys: pytest.CaptureFixture[str]) -> 
     code, received, lines = served(capsys, nothing("500 No"), nothing(OK), event, **SNAPSHOT)
     assert asked(received) == [RESTORE, RESTORE, NEXT, f"POST {API}/invocation/id-1/response", NEXT]
     assert (code, lines) == (0, [NO_ANSWER | {"path": "/restore/next", "reason": "HTTP 500"}])
+
+
+def test_copies_of_a_snapshot_have_random_numbers_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    random.seed(7)
+    of_the_snapshot = random.getstate()
+    served(capsys, nothing(OK), **SNAPSHOT)
+    assert random.getstate() != of_the_snapshot
 
 
 def test_a_snapshot_that_nobody_restores_ends(capsys: pytest.CaptureFixture[str]) -> None:
